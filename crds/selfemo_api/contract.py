@@ -1,0 +1,81 @@
+"""The contract between whoever starts a stage (operator, local runner) and the stage itself.
+
+A stage is started as ``python -m selfemo_jobs.<stage> --config FILE``, where the file is the JSON of a
+:class:`StageConfig`. It writes its parts and then its manifest under ``output``, puts a
+:class:`~selfemo_api.results.StageResult` into its termination message, and exits with an
+:class:`ExitCode`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from enum import IntEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from selfemo_api.base import ApiModel
+from selfemo_api.results import SourceScore
+from selfemo_api.spec import EvolutionSpec
+from selfemo_api.stages import Stage
+
+
+class ExitCode(IntEnum):
+    """Exit codes of stages and of the ``selfemo`` command."""
+
+    OK = 0
+    INTERNAL = 1
+    """A defect of ours, or of a library. Retried a few times."""
+    BAD_INPUT = 2
+    """Something a person must mend. Never retried."""
+    UNAVAILABLE = 75
+    """The outside was away (S3, the network); sysexits' EX_TEMPFAIL. Counted as a disruption."""
+    TERMINATED = 143
+    """SIGTERM: the work is saved as far as it was. Counted as a disruption."""
+
+
+#: Environment variables of a stage.
+ENV_TERMINATION_LOG = "SELFEMO_TERMINATION_LOG"
+"""Where the result goes; unset: /dev/termination-log, as Kubernetes has it."""
+ENV_SHARD = "JOB_COMPLETION_INDEX"
+"""The shard; Kubernetes sets it in an Indexed Job. Unset: 0."""
+ENV_DATA = "SELFEMO_DATA"
+"""Data volumes: `name=/folder:name=/folder`. `data://name/path` is looked up here first."""
+ENV_DATA_ROOT = "SELFEMO_DATA_ROOT"
+"""Folder below which other data volumes are mounted, each by its name. Unset: /data."""
+ENV_WORK = "SELFEMO_WORK"
+"""Scratch folder that outlives an attempt where it can (checkpoints, downloads)."""
+
+
+class StageConfig(ApiModel):
+    """All that a stage needs to know; everything it does follows from it."""
+
+    stage: Stage
+    run: Annotated[str, Field(min_length=3, max_length=256)]
+    """`<namespace>/<name>-<uid8>`: the run's folder in the storage."""
+    generation: Annotated[int, Field(ge=0, le=999)]
+    seed: Annotated[int, Field(ge=0)]
+    """The stage's own seed, see :func:`stage_seed`."""
+    spec: EvolutionSpec
+    """The spec pinned for this generation."""
+    policy_uri: str
+    """The model that plays, trains or is evaluated."""
+    anchor_uri: str
+    """The frozen model that scores."""
+    output: str
+    """Folder of this stage's results: `<storage.uri>/<run>/generations/<NNN>/<stage>`."""
+    parents: dict[str, str] = {}
+    """Manifest URI by stage slug: what this stage reads."""
+    replay: list[str] = []
+    """Flywheel manifest URIs of earlier generations, newest first."""
+    baseline: SourceScore | None = None
+    """Generation 0 on the selecting source."""
+
+
+def stage_seed(seed: int, generation: int, stage: Stage) -> int:
+    """Return a stage's seed (31 bits), the same on every machine.
+
+    SHA-256 of the run's seed, the generation and the stage: neighbouring seeds share nothing.
+    """
+    digest = hashlib.sha256(f"{seed}/{generation}/{stage.value}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1

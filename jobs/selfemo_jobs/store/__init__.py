@@ -1,0 +1,19 @@
+"""Storage: a folder or any S3, behind one small interface."""
+
+from __future__ import annotations
+
+from selfemo_api.spec import StorageSpec
+from selfemo_jobs.store.base import ObjectInfo, ObjectNotFound, Store, join
+
+__all__ = ["ObjectInfo", "ObjectNotFound", "Store", "join", "open_store"]
+
+
+def open_store(storage: StorageSpec) -> Store:
+    """Return the store that a spec names. Nothing is contacted yet."""
+    if storage.uri.startswith("s3://"):
+        from selfemo_jobs.store.s3 import S3Store  # boto3 only where it is needed
+
+        return S3Store(storage)
+    from selfemo_jobs.store.file import FileStore
+
+    return FileStore(storage)

@@ -1,0 +1,128 @@
+"""The tables between stages: Parquet, one row a candidate (a completion)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from selfemo_api.stages import Stage
+from selfemo_jobs.errors import BadInput
+from selfemo_jobs.manifest import Manifest, Part, read_part
+from selfemo_jobs.runtime import StageContext
+from selfemo_jobs.store import Store, join
+
+TURN = pa.struct([("speaker", pa.string()), ("text", pa.string())])
+
+#: Self-play's output.
+CANDIDATES = pa.schema(
+    [
+        pa.field("group_id", pa.string(), nullable=False),
+        # Recogniser or Responder
+        pa.field("role", pa.string(), nullable=False),
+        pa.field("generation", pa.int32(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("dialogue_id", pa.string(), nullable=False),
+        # index of the target utterance within its dialogue
+        pa.field("utterance", pa.int32(), nullable=False),
+        # 0 for the source's own turns, 1 … for those that self-play appended
+        pa.field("turn", pa.int32(), nullable=False),
+        # 0 … G-1 within the group
+        pa.field("member", pa.int32(), nullable=False),
+        # turns before the target, oldest first
+        pa.field("context", pa.list_(TURN), nullable=False),
+        # who says the target
+        pa.field("speaker", pa.string(), nullable=False),
+        # the utterance that is read; null for the responder
+        pa.field("target", pa.string()),
+        # emotions the response is meant to express; null for the recogniser
+        pa.field("intended", pa.list_(pa.string())),
+        # the source's own labels, only where `useLabels` allows it
+        pa.field("gold", pa.list_(pa.string())),
+        pa.field("prompt_ids", pa.list_(pa.int32()), nullable=False),
+        pa.field("completion_ids", pa.list_(pa.int32()), nullable=False),
+        # natural logarithms, of the distribution that was sampled from
+        pa.field("logprobs", pa.list_(pa.float32()), nullable=False),
+        pa.field("completion", pa.string(), nullable=False),
+        # parsed answer; null for the responder
+        pa.field("labels", pa.list_(pa.string())),
+        pa.field("well_formed", pa.bool_(), nullable=False),
+        # ended by itself, not by the length limit
+        pa.field("finished", pa.bool_(), nullable=False),
+        # the response that was appended
+        pa.field("chosen", pa.bool_(), nullable=False),
+    ]
+)
+
+#: Score's output; the flywheel's has the same columns.
+SCORED = pa.schema(
+    [
+        *CANDIDATES,
+        # emotions of the group's consensus (Recogniser) or the intended ones (Responder); the
+        # balance cap counts these
+        pa.field("consensus", pa.list_(pa.string()), nullable=False),
+        pa.field("alignment", pa.float32(), nullable=False),
+        # C of the group (Recogniser) or C_y of the response's readings (Responder)
+        pa.field("agreement", pa.float32(), nullable=False),
+        pa.field("format", pa.float32(), nullable=False),
+        pa.field("penalty", pa.float32(), nullable=False),
+        pa.field("reward", pa.float32(), nullable=False),
+        # group-level consistency, mean of the group
+        pa.field("consistency", pa.float32(), nullable=False),
+        # group-relative, times the group's weight; over the whole group
+        pa.field("advantage", pa.float32(), nullable=False),
+    ]
+)
+
+
+def encode_table(table: pa.Table) -> bytes:
+    """Return Parquet bytes, the same for the same table."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def put_table(context: StageContext, path: str, table: pa.Table) -> Part:
+    """Write a table as a part."""
+    return context.put_part(path, encode_table(table), rows=table.num_rows)
+
+
+def decode_table(data: bytes, uri: str, schema: pa.Schema) -> pa.Table:
+    """Return the table, checked against a schema.
+
+    Raises
+    ------
+    BadInput
+        If the bytes are no whole Parquet file, or a column is missing or of another type.
+    """
+    try:
+        table = pq.read_table(io.BytesIO(data))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BadInput(f"{uri} is not a whole Parquet file ({error}): restore or remake it") from None
+    for column in schema:
+        if column.name not in table.column_names:
+            raise BadInput(f"{uri}: column `{column.name}` is missing")
+    try:
+        return table.select(schema.names).cast(schema)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+        raise BadInput(f"{uri}: a column has another type: {error}") from None
+
+
+def read_tables(
+    store: Store, manifest_uri: str, manifest: Manifest, schema: pa.Schema
+) -> Iterable[pa.Table]:
+    """Yield the tables that a manifest lists, each checked against its hash and the schema."""
+    folder = manifest_uri.rsplit("/", 1)[0]
+    for part in manifest.parts:
+        if part.path.endswith(".parquet"):
+            data = read_part(store, manifest_uri, part)
+            yield decode_table(data, join(folder, part.path), schema)
+
+
+def parent_table(context: StageContext, stage: Stage, schema: pa.Schema) -> pa.Table:
+    """Return all rows of a parent stage as one table."""
+    uri, manifest = context.parent(stage)
+    tables = list(read_tables(context.store, uri, manifest, schema))
+    return pa.concat_tables(tables) if tables else schema.empty_table()
