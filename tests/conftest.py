@@ -1,0 +1,108 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selfemo_api import labels
+from selfemo_api.contract import StageConfig, stage_seed
+from selfemo_api.spec import EvolutionSpec
+from selfemo_api.stages import Stage, stage_prefix
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder with `meld/` and `emorynlp/` as published; the test is skipped where it is absent."""
+    folder = Path(os.environ.get("SELFEMO_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "meld" / "test_sent_emo.csv").is_file():
+        pytest.skip(f"MELD is not at {folder}; set SELFEMO_TEST_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the one-million-parameter test model."""
+    from selfemo_jobs.models.tiny import make_tiny
+
+    folder = tmp_path_factory.mktemp("tiny")
+    make_tiny(folder)
+    return folder
+
+
+def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    out = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(out.get(key), dict)
+        out[key] = _merge(out[key], value) if both else value
+    return out
+
+
+@pytest.fixture
+def make_spec(tmp_path: Path) -> Callable[..., EvolutionSpec]:
+    """Build a small valid spec; keyword arguments are camelCase parts to change (merged deeply)."""
+
+    def build(**changes: Any) -> EvolutionSpec:
+        source = {"name": "demo", "uri": f"file://{tmp_path}/demo.jsonl", "format": "JSONL"}
+        base: dict[str, Any] = {
+            "seed": 7,
+            "model": {"uri": f"file://{tmp_path}/model", "prompts": "compact-v1"},
+            "dataset": {
+                "labels": list(labels.MELD),
+                "selfPlay": [source],
+                "evaluation": [source],
+            },
+            "storage": {"uri": f"file://{tmp_path}/store"},
+            "selfPlay": {
+                "engine": "Transformers",
+                "groupSize": 4,
+                "maxTokens": {"recogniser": 6, "responder": 12},
+            },
+            "training": {
+                "batchSize": 8,
+                "microBatchSize": 4,
+                "gpusPerNode": 0,
+                "precision": "Float32",
+                "gradientCheckpointing": False,
+                "deepspeed": {"zeroStage": 0},
+            },
+        }
+        return EvolutionSpec.model_validate(_merge(base, changes))
+
+    return build
+
+
+@pytest.fixture
+def make_config(make_spec: Callable[..., EvolutionSpec]) -> Callable[..., StageConfig]:
+    """Build a stage's configuration; `parents` are manifest URIs by stage slug."""
+
+    def build(
+        stage: Stage,
+        *,
+        generation: int = 1,
+        spec: EvolutionSpec | None = None,
+        policy: str | None = None,
+        anchor: str | None = None,
+        **fields: Any,
+    ) -> StageConfig:
+        spec = spec or make_spec()
+        run = "default/demo-00000000"
+        return StageConfig(
+            stage=stage,
+            run=run,
+            generation=generation,
+            seed=stage_seed(spec.seed, generation, stage),
+            spec=spec,
+            policy_uri=policy or spec.model.uri,
+            anchor_uri=anchor or spec.model.uri,
+            output=f"{spec.storage.uri}/{run}/{stage_prefix(generation, stage)}",
+            **fields,
+        )
+
+    return build
