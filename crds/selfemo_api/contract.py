@@ -1,7 +1,7 @@
 """The contract between whoever starts a stage (operator, local runner) and the stage itself.
 
-A stage is started as ``python -m selfemo_jobs.<stage> --config FILE``, where the file is the JSON of a
-:class:`StageConfig`. It writes its parts and then its manifest under ``output``, puts a
+A stage is started as ``python -m selfemo_jobs.<stage> --config FILE``, where the file is the JSON
+of a :class:`StageConfig`. It writes its parts and then its manifest under ``output``, puts a
 :class:`~selfemo_api.results.StageResult` into its termination message, and exits with an
 :class:`ExitCode`.
 """

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from selfemo_api.base import API_VERSION, KIND, ApiModel
+from selfemo_api.base import ApiModel
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.status import EvolutionStatus
 
@@ -33,8 +33,8 @@ class EmotionEvolution(ApiModel):
 
     model_config = ConfigDict(title="EmotionEvolution")
 
-    api_version: Literal["selfemo.dev/v1alpha1"] = API_VERSION
-    kind: Literal["EmotionEvolution"] = KIND
+    api_version: Literal["selfemo.dev/v1alpha1"] = "selfemo.dev/v1alpha1"
+    kind: Literal["EmotionEvolution"] = "EmotionEvolution"
     metadata: Metadata
     spec: EvolutionSpec
     status: EvolutionStatus = EvolutionStatus()

@@ -95,7 +95,7 @@ def encode_message(message: StageResult | ShardResult | FailureMessage) -> str:
             by_alias=True, exclude_none=True
         )
     if len(text.encode()) > TERMINATION_MESSAGE_BYTES:
-        raise ValueError(f"the termination message of {message.stage if isinstance(message, StageResult) else 'a stage'} is over 4 KiB")
+        raise ValueError(f"the termination message is over {TERMINATION_MESSAGE_BYTES} bytes")
     return text
 
 

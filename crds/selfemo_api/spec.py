@@ -7,20 +7,39 @@ every consumer is Python). Each default has its reason beside it.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
-from selfemo_api.base import ApiModel, DnsLabel, JsonObject, Rule, ShortText
+from selfemo_api.base import ApiModel, DnsLabel, Rule, ShortText
 from selfemo_api.podtemplate import Deadlines, FailurePolicy, PodTemplates, Queue
 from selfemo_api.training import TrainingSpec
 
 Emotion = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[a-z][a-z-]*$")]
-Uri = Annotated[
-    str, Field(min_length=6, max_length=1024, pattern=r"^(hf|s3|file|data)://[^\s]+$")
-]
+Uri = Annotated[str, Field(min_length=6, max_length=1024, pattern=r"^(hf|s3|file|data)://[^\s]+$")]
 StorageUri = Annotated[str, Field(min_length=6, max_length=1024, pattern=r"^(s3|file)://[^\s]+$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def _refuse_remote_code(arguments: dict[str, Any]) -> dict[str, Any]:
+    if arguments.get("trust_remote_code", False) is not False:
+        raise ValueError("`trust_remote_code` must be false: a model's own code is never run")
+    return arguments
+
+
+#: What an engine is given as it is. CEL cannot look into unknown fields, so the schema itself
+#: refuses the one that would run a model's code.
+EngineArgs = Annotated[
+    dict[str, Any],
+    AfterValidator(_refuse_remote_code),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "properties": {"trust_remote_code": {"type": "boolean", "enum": [False]}},
+            "x-kubernetes-preserve-unknown-fields": True,
+        }
+    ),
+]
 
 
 class DataFormat(StrEnum):
@@ -72,11 +91,13 @@ class ModelSpec(ApiModel):
     """The model as given: generation 0."""
 
     uri: Uri
-    """`hf://owner/name`, `s3://bucket/prefix`, `file:///folder` or `data://volume/folder` (safetensors only)."""
+    """`hf://owner/name`, `s3://bucket/prefix`, `file:///folder` or `data://volume/folder`; weights
+    in safetensors only."""
     revision: ShortText | None = None
     """A hub revision; give a commit for a run that can be repeated."""
     prompts: Annotated[str, Field(pattern=r"^[a-z]+-v[0-9]+$", max_length=32)] = "chat-v1"
-    """The prompt set, versioned with the code. `chat-v1` is for instruction-tuned models, the common case; `compact-v1` for small ones."""
+    """The prompt set, versioned with the code: `chat-v1` for instruction-tuned models, the common
+    case; `compact-v1` for small ones."""
     max_prompt_tokens: Annotated[int, Field(ge=32, le=32768)] = 1024
     """Longer prompts lose their oldest turns. 1024 holds MELD's longest dialogues with room."""
 
@@ -187,19 +208,13 @@ class SelfPlaySpec(ApiModel):
     max_tokens: MaxTokens = MaxTokens()
     engine: Engine = Engine.VLLM
     """`VLLM` is the product's engine; `Transformers` serves where no vLLM build fits."""
-    engine_args: JsonObject = Field(default_factory=dict)
+    engine_args: EngineArgs = Field(default_factory=dict)
     """Passed to the engine as they are (e.g. `gpu_memory_utilization`)."""
     batch_prompts: Annotated[int, Field(ge=1, le=1_000_000)] = 256
     """Prompts in one part file: the unit of resuming."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            "self.roles.all(r, self.roles.exists_one(s, s == r))", "`roles` must not repeat"
-        ),
-        Rule(
-            "!has(self.engineArgs.trust_remote_code)",
-            "`engineArgs.trust_remote_code` must not be given: models' own code is never run",
-        ),
+        Rule("self.roles.all(r, self.roles.exists_one(s, s == r))", "`roles` must not repeat"),
     )
 
 
@@ -378,9 +393,7 @@ class EvolutionSpec(ApiModel):
         Rule("self.seed == oldSelf.seed", "`seed` is immutable"),
         Rule("self.model.uri == oldSelf.model.uri", "`model.uri` is immutable"),
         Rule("self.storage.uri == oldSelf.storage.uri", "`storage.uri` is immutable"),
-        Rule(
-            "self.dataset.labels == oldSelf.dataset.labels", "`dataset.labels` is immutable"
-        ),
+        Rule("self.dataset.labels == oldSelf.dataset.labels", "`dataset.labels` is immutable"),
         Rule(
             "has(self.managedBy) == has(oldSelf.managedBy) && "
             "(!has(self.managedBy) || self.managedBy == oldSelf.managedBy)",

@@ -50,8 +50,8 @@ def next_stage(generation: int, stage: Stage) -> Stage | None:
 def job_name(evolution: str, generation: int, stage: Stage, attempt: int) -> str:
     """Return the deterministic name of a stage's Job.
 
-    ``<evolution>-g<NNN>-<stage>-<attempt>``; an evolution's name is at most 36 characters (a rule of
-    the CRD), so that with the suffix of an Indexed Job's pods it stays within 63.
+    ``<evolution>-g<NNN>-<stage>-<attempt>``; an evolution's name is at most 36 characters (a rule
+    of the CRD), so that with the suffix of an Indexed Job's pods it stays within 63.
     """
     return f"{evolution}-g{generation:03d}-{stage.slug}-{attempt}"
 

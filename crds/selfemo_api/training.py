@@ -53,7 +53,8 @@ class Lora(ApiModel):
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """0: dropout would change the log-probabilities that the ratio compares."""
     target_modules: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=128)]], Field(min_length=1, max_length=64)
+        list[Annotated[str, Field(min_length=1, max_length=128)]],
+        Field(min_length=1, max_length=64),
     ] = ["all-linear"]
 
 
