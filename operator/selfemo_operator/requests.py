@@ -1,0 +1,73 @@
+"""Builds what a stage is told: pure functions from spec and status to a StageConfig."""
+
+from __future__ import annotations
+
+from selfemo_api.contract import StageConfig, stage_seed
+from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.spec import EvolutionSpec
+from selfemo_api.stages import Stage, stage_prefix
+from selfemo_api.status import EvolutionStatus
+
+#: Earlier generations whose kept groups may be replayed: bounds the request's size.
+REPLAY_GENERATIONS = 10
+
+#: The stage whose result each stage reads.
+_PARENT = {
+    Stage.SCORE: Stage.SELF_PLAY,
+    Stage.FLYWHEEL: Stage.SCORE,
+    Stage.TRAIN: Stage.FLYWHEEL,
+    Stage.EVALUATE: Stage.TRAIN,
+}
+
+
+def pinned_spec(status: EvolutionStatus) -> EvolutionSpec:
+    """Return the spec that the generation under way was started with."""
+    if status.current is None:
+        raise ValueError("no generation is under way")
+    return EvolutionSpec.model_validate(status.current.spec)
+
+
+def stage_config(evolution: EmotionEvolution, status: EvolutionStatus, stage: Stage) -> StageConfig:
+    """Return what a stage of the generation under way is told.
+
+    It follows from the pinned spec and the recorded results only: every attempt is told the same.
+    """
+    current = status.current
+    if current is None:
+        raise ValueError("no generation is under way")
+    spec = pinned_spec(status)
+    generation = status.generation
+    policy = current.policy_uri
+    parents = {}
+    parent = _PARENT.get(stage) if generation > 0 else None
+    if parent is not None:
+        result = status.result(parent)
+        if result is None:
+            raise ValueError(f"{stage.value} needs the result of {parent.value}")
+        parents[parent.slug] = result.manifest
+        if stage is Stage.EVALUATE and result.model_uri:
+            policy = result.model_uri
+    return StageConfig(
+        stage=stage,
+        run=evolution.run,
+        generation=generation,
+        seed=stage_seed(spec.seed, generation, stage),
+        spec=spec,
+        policy_uri=policy,
+        anchor_uri=current.anchor_uri,
+        output=_folder(spec, evolution.run, generation, stage),
+        parents=parents,
+        replay=_replay(spec, evolution.run, generation) if stage is Stage.FLYWHEEL else [],
+        baseline=status.baseline,
+    )
+
+
+def _folder(spec: EvolutionSpec, run: str, generation: int, stage: Stage) -> str:
+    return f"{spec.storage.uri.rstrip('/')}/{run}/{stage_prefix(generation, stage)}"
+
+
+def _replay(spec: EvolutionSpec, run: str, generation: int) -> list[str]:
+    if spec.flywheel.replay == 0.0:
+        return []
+    earlier = range(generation - 1, max(0, generation - 1 - REPLAY_GENERATIONS), -1)
+    return [f"{_folder(spec, run, g, Stage.FLYWHEEL)}/manifest.json" for g in earlier]
