@@ -19,7 +19,6 @@ from selfemo_api.status import (
 from selfemo_operator.collapse import collapse_of
 from selfemo_operator.requests import pinned_spec
 
-
 #: Ends after which the same stage is worth another try once a person has mended the cause.
 _MENDABLE = (
     Reason.BAD_INPUT,
@@ -81,9 +80,10 @@ def reopen(
 ) -> EvolutionStatus | None:
     """Return the status with which a finished evolution goes on after an edit, or None.
 
-    An edit of a failed evolution is taken as "mended, try again": the stage under way is tried with
-    the spec as it is now. An edit of one that came to its end goes on where the new spec leaves room
-    (more generations, a higher goal, more patience). A collapsed one goes on from its best.
+    An edit of a failed evolution is taken as "mended, try again": the stage under way is tried
+    with the spec as it is now. An edit of one that came to its end goes on where the new spec
+    leaves room (more generations, a higher goal, more patience). A collapsed one goes on from its
+    best.
     """
     goes_on = {"completion_time": None, "retry_after": None, "failures": 0, "disruptions": 0}
     if reason in _MENDABLE and status.current is not None:
