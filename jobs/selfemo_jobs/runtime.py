@@ -1,5 +1,6 @@
 """What every stage does around its own work: read the configuration, answer from the manifest if
-there is one, write the manifest once, say the result, and turn errors into exit codes."""
+there is one, write the manifest once, say the result, and turn errors into exit codes.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +36,7 @@ from selfemo_api.results import (
 )
 from selfemo_api.stages import Stage
 from selfemo_jobs.errors import BadInput, StageError, Terminated
+from selfemo_jobs.lifetime import die_with_parent
 from selfemo_jobs.logs import configure_logging
 from selfemo_jobs.manifest import MANIFEST, Manifest, Part, canonical, read_manifest, sha256
 from selfemo_jobs.store import ObjectNotFound, Store, join, open_store
@@ -113,6 +115,7 @@ class StageProgram:
 
     def main(self, argv: Sequence[str] | None = None) -> int:
         """Run the program and return its exit code."""
+        die_with_parent()
         configure_logging(self.stage.value)
         parser = argparse.ArgumentParser(prog=f"python -m {self.stage.module}")
         parser.add_argument("--config", required=True, type=Path, help="JSON of a StageConfig")
@@ -283,9 +286,7 @@ def _join_shards(context: StageContext, output: StageOutput) -> list[StageOutput
         except ObjectNotFound:
             return None
         parts = [Part.model_validate(p) for p in found["parts"]]
-        outputs.append(
-            StageOutput(parts, found["rows"], found["metrics"], report=found["report"])
-        )
+        outputs.append(StageOutput(parts, found["rows"], found["metrics"], report=found["report"]))
     return outputs
 
 
