@@ -92,7 +92,9 @@ def read_manifest(store: Store, uri: str) -> tuple[Manifest, str]:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(x) for x in first["loc"]) or "the file"
-        raise BadInput(f"{uri} is not a manifest of {API_VERSION}: {field}: {first['msg']}") from None
+        raise BadInput(
+            f"{uri} is not a manifest of {API_VERSION}: {field}: {first['msg']}"
+        ) from None
 
 
 def read_part(store: Store, manifest_uri: str, part: Part) -> bytes:

@@ -109,7 +109,7 @@ class StageProgram:
     work: Work
     relevant: Sequence[str]
     """Paths in the spec (dotted, camelCase) that the result follows from; they enter the hash."""
-    shards: Callable[[StageConfig], int] = lambda config: 1
+    shards: Callable[[StageConfig], int] = lambda _: 1
     merge: Merge = lambda outputs: outputs[0]
     """Joins the outputs of all shards."""
 
@@ -172,7 +172,7 @@ class StageProgram:
             rows=output.rows,
             metrics=output.metrics,
             scores=output.scores,
-            model_uri=output.model_uri,
+            model=_below(context.config.output, output.model_uri),
             report=output.report,
             versions=versions(),
         )
@@ -207,21 +207,30 @@ def result_of(
         rows=manifest.rows,
         metrics=manifest.metrics,
         scores=manifest.scores,
-        model_uri=manifest.model_uri,
+        model_uri=join(uri.rsplit("/", 1)[0], manifest.model) if manifest.model else None,
         seconds=round(seconds, 3),
         reused=reused,
     )
 
 
 def config_fingerprint(config: StageConfig, relevant: Sequence[str]) -> dict[str, Any]:
-    """Return what a stage's result follows from: the seed, the models, the parents, the settings."""
+    """Return what a stage's result follows from: the seed, the models, the settings.
+
+    Places below the run's own storage are given relative to it, so that a run that is moved, or
+    repeated elsewhere, has the same hashes.
+    """
     spec = config.spec.to_json()
+    root = config.spec.storage.uri.rstrip("/")
+
+    def relative(uri: str) -> str:
+        return "storage:" + uri.removeprefix(root) if uri.startswith(root + "/") else uri
+
     return {
         "seed": config.seed,
         "generation": config.generation,
-        "policyUri": config.policy_uri,
-        "anchorUri": config.anchor_uri,
-        "replay": config.replay,
+        "policyUri": relative(config.policy_uri),
+        "anchorUri": relative(config.anchor_uri),
+        "replay": [relative(uri) for uri in config.replay],
         **{path: _at(spec, path) for path in relevant},
     }
 
@@ -290,6 +299,10 @@ def _join_shards(context: StageContext, output: StageOutput) -> list[StageOutput
     return outputs
 
 
+def _below(folder: str, uri: str | None) -> str | None:
+    return uri.removeprefix(folder.rstrip("/") + "/") if uri else None
+
+
 def _at(value: Any, path: str) -> Any:
     for name in path.split("."):
         value = value.get(name) if isinstance(value, dict) else None
@@ -308,7 +321,7 @@ def _fail(kind: str, error: str, code: ExitCode) -> int:
     return code
 
 
-def _terminate(signum: int, frame: FrameType | None) -> None:
+def _terminate(_signum: int, _frame: FrameType | None) -> None:
     raise Terminated("ended by SIGTERM; the same command goes on from what is saved")
 
 

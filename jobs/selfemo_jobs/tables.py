@@ -100,7 +100,9 @@ def decode_table(data: bytes, uri: str, schema: pa.Schema) -> pa.Table:
     try:
         table = pq.read_table(io.BytesIO(data))
     except (pa.ArrowInvalid, OSError) as error:
-        raise BadInput(f"{uri} is not a whole Parquet file ({error}): restore or remake it") from None
+        raise BadInput(
+            f"{uri} is not a whole Parquet file ({error}): restore or remake it"
+        ) from None
     for column in schema:
         if column.name not in table.column_names:
             raise BadInput(f"{uri}: column `{column.name}` is missing")
