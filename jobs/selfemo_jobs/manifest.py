@@ -51,7 +51,8 @@ class Manifest(ApiModel):
     rows: int = 0
     metrics: dict[str, float] = {}
     scores: list[SourceScore] = []
-    model_uri: str | None = None
+    model: str | None = None
+    """Train only: the model's folder below the stage's."""
     report: JsonObject = {}
     """Figures too large for the termination message (a confusion matrix, the filters' funnel …)."""
     versions: dict[str, str] = {}
