@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from selfemo_api.contract import ENV_DATA, ENV_DATA_ROOT
 from selfemo_jobs.errors import BadInput
+from selfemo_jobs.store.file import file_path
 
 #: Where pods mount data volumes unless told otherwise.
 DEFAULT_ROOT = "/data"
@@ -72,10 +72,4 @@ def local_path(uri: str) -> Path:
     """
     if uri.startswith("data://"):
         return resolve_data_uri(uri)
-    parts = urlsplit(uri)
-    if parts.scheme != "file":
-        raise BadInput(f"{uri} is not a file:// or data:// URI")
-    path = unquote(uri.removeprefix("file://").removeprefix("localhost"))
-    if not path.startswith("/"):
-        raise BadInput(f"{uri} must hold an absolute path: file:///folder")
-    return Path(path)
+    return file_path(uri)
