@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,16 +65,16 @@ def _type(field: dict[str, Any]) -> str:
 
 def _default(field: dict[str, Any]) -> str:
     value = field.get("default")
-    return "" if value in (None, {}, []) else f"`{value}`"
+    return "" if value in (None, {}, []) else f"`{json.dumps(value)}`"
 
 
 def _bounds(field: dict[str, Any]) -> str:
     low, high = field.get("minimum"), field.get("maximum")
     parts = []
     if low is not None:
-        parts.append(("> " if field.get("exclusiveMinimum") else ">= ") + f"{low:g}")
+        parts.append(("> " if field.get("exclusiveMinimum") else ">= ") + f"{low}")
     if high is not None:
-        parts.append(("< " if field.get("exclusiveMaximum") else "<= ") + f"{high:g}")
+        parts.append(("< " if field.get("exclusiveMaximum") else "<= ") + f"{high}")
     if "pattern" in field:
         parts.append("`" + field["pattern"].replace("|", "\\|") + "`")
     return ", ".join(parts)
