@@ -5,7 +5,7 @@ from __future__ import annotations
 from selfemo_api.spec import StorageSpec
 from selfemo_jobs.store.base import ObjectInfo, ObjectNotFound, Store, join
 
-__all__ = ["ObjectInfo", "ObjectNotFound", "Store", "join", "open_store"]
+__all__ = ["ObjectInfo", "ObjectNotFound", "Store", "join", "open_store", "store_for"]
 
 
 def open_store(storage: StorageSpec) -> Store:
@@ -17,3 +17,13 @@ def open_store(storage: StorageSpec) -> Store:
     from selfemo_jobs.store.file import FileStore
 
     return FileStore(storage)
+
+
+def store_for(uri: str, store: Store) -> Store:
+    """Return a store that reaches a URI: the one given, or one of the other kind with its options.
+
+    A run whose results go to a folder may still read its model or data from S3.
+    """
+    if uri.partition("://")[0] == store.storage.uri.partition("://")[0]:
+        return store
+    return open_store(store.storage.model_copy(update={"uri": uri}))

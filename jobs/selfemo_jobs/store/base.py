@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from selfemo_api.spec import StorageSpec
+
 
 @dataclass(frozen=True)
 class ObjectInfo:
@@ -31,6 +33,11 @@ class Store(Protocol):
     :class:`~selfemo_jobs.errors.Unavailable` where the storage stayed away through all retries.
     A write is atomic: a reader sees the whole object or none.
     """
+
+    @property
+    def storage(self) -> StorageSpec:
+        """The spec that it was opened with: endpoint and options also serve other `s3://` URIs."""
+        ...
 
     def put_if_absent(self, uri: str, data: bytes) -> bool:
         """Write and return True, or return False where another writer's object is already there.

@@ -57,6 +57,12 @@ class FileStore:
 
     def __init__(self, storage: StorageSpec) -> None:
         file_path(storage.uri)  # refuse a wrong one now, not after the work
+        self._storage = storage
+
+    @property
+    def storage(self) -> StorageSpec:
+        """The spec that it was opened with."""
+        return self._storage
 
     def put_if_absent(self, uri: str, data: bytes) -> bool:
         """Write and return True, or return False where another writer's bytes are already there."""

@@ -62,6 +62,11 @@ class S3Store:
         )
         self._known: set[str] = set()
 
+    @property
+    def storage(self) -> StorageSpec:
+        """The spec that it was opened with."""
+        return self._storage
+
     def put_if_absent(self, uri: str, data: bytes) -> bool:
         """Write and return True, or return False where another writer's object is already there.
 

@@ -1,0 +1,241 @@
+"""Brings a model to this machine, wherever it is, checks it, and loads it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from selfemo_jobs.datasets.volumes import local_path
+from selfemo_jobs.errors import BadInput, Unavailable
+from selfemo_jobs.manifest import MANIFEST, Manifest, Part, read_manifest
+from selfemo_jobs.models.folder import (
+    MODEL_FILES,
+    check_model_folder,
+    is_model_file,
+    read_config,
+)
+from selfemo_jobs.store import ObjectNotFound, Store, join, store_for
+from selfemo_jobs.store.atomic import explained
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_CHUNK = 4 << 20  # read buffer for hashing: large enough that only the disk counts
+
+
+def fetch_model(uri: str, revision: str | None, store: Store, work: Path) -> Path:
+    """Return a local folder that holds a model, checked to be whole.
+
+    A model that a train stage made is compared with that stage's manifest (size and SHA-256 of
+    every file), wherever it is.
+
+    Parameters
+    ----------
+    uri
+        ``file:///folder`` or ``data://volume/folder`` (used in place), ``s3://bucket/prefix``
+        (copied below ``work``; files that are there are kept) or ``hf://owner/name`` (kept in the
+        hub's own cache, ``HF_HOME``).
+    revision
+        A hub revision (branch, tag or commit); only ``hf://`` takes one.
+    store
+        The run's store: its endpoint and options serve ``s3://`` URIs.
+    work
+        Scratch folder; with one that outlives an attempt a cut-off copy goes on.
+
+    Raises
+    ------
+    BadInput
+        If there is no such model, it may not be read, or it is not whole.
+    Unavailable
+        If the storage or the hub stayed away.
+    """
+    if uri.startswith("hf://"):
+        folder = _from_hub(uri, revision)
+    elif uri.startswith("s3://"):
+        folder = _from_store(uri, store_for(uri, store), work)
+    else:
+        folder = local_path(uri)
+        if folder.is_dir() and uri.startswith("file://"):
+            _check_parts(folder, _expected(uri, store_for(uri, store)), uri)
+    check_model_folder(folder, uri)
+    return folder
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Return a model's tokenizer; one without a padding token pads with its end token.
+
+    Raises
+    ------
+    BadInput
+        If the folder holds no tokenizer that can be read.
+    """
+    from transformers import AutoTokenizer
+
+    if not any(folder.glob("tokenizer*")) and not any(folder.glob("vocab*")):
+        raise BadInput(f"{folder} has no tokenizer (tokenizer.json, tokenizer.model or vocab.json)")
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True
+        )
+    # whatever the libraries below raise on a broken file (Rust's errors are bare Exceptions)
+    except Exception as error:
+        raise BadInput(f"{folder}: the tokenizer cannot be read: {_one_line(error)}") from error
+    if tokenizer.eos_token_id is None:
+        raise BadInput(f"{folder}: the tokenizer has no end token: set `eos_token`")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    """Return a causal language model on the CPU, in evaluation mode.
+
+    Only safetensors is read and no code of the model's own is run.
+
+    Raises
+    ------
+    BadInput
+        If ``config.json`` is broken or of an unknown kind, or the weights do not fit it.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    kind = read_config(folder)["model_type"]
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    # validation errors of every library version, none with a common base
+    except Exception as error:
+        raise BadInput(f"{folder}/config.json: `model_type` {kind}: {_one_line(error)}") from error
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            trust_remote_code=False,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ZeroDivisionError) as error:
+        raise BadInput(
+            f"{folder}: the weights do not fit config.json: {_one_line(error)}"
+        ) from error
+    missing = sorted(info["missing_keys"])
+    if missing:  # they would be made up at random
+        raise BadInput(
+            f"{folder}: the weights lack {missing[0]} ({len(missing)} in all) that "
+            "config.json asks for"
+        )
+    loaded: PreTrainedModel = model.eval()
+    return loaded
+
+
+def _from_hub(uri: str, revision: str | None) -> Path:
+    import httpx
+    from huggingface_hub import errors as hub
+    from huggingface_hub import snapshot_download
+
+    name = uri.removeprefix("hf://")
+    said = f"{uri} at revision {revision}" if revision else uri
+    try:
+        with explained(Path("the hub's cache (HF_HOME)")):
+            return Path(
+                snapshot_download(
+                    name,
+                    revision=revision,
+                    allow_patterns=list(MODEL_FILES),
+                    ignore_patterns=["*/*"],  # other formats and examples lie in folders
+                )
+            )
+    except hub.HFValidationError:
+        raise BadInput(f"{uri} must be hf://owner/name") from None
+    except hub.RevisionNotFoundError:
+        raise BadInput(f"{said}: the hub has no such revision") from None
+    except hub.GatedRepoError:
+        raise BadInput(f"{said}: ask the owner for access, and set HF_TOKEN") from None
+    except hub.RepositoryNotFoundError:
+        raise BadInput(f"{said}: the hub has no such model, or HF_TOKEN may not read it") from None
+    except hub.HfHubHTTPError as error:
+        status = error.response.status_code
+        if status >= 500 or status in {408, 429}:
+            raise Unavailable(f"{said}: the hub answers {status}; run the same again") from error
+        raise BadInput(
+            f"{said}: the hub refuses ({status}): check the name and HF_TOKEN"
+        ) from error
+    except (hub.LocalEntryNotFoundError, hub.XetDownloadError, OSError, httpx.HTTPError) as error:
+        raise Unavailable(
+            f"{said}: the hub could not be reached; run the same again with a network, or use a "
+            "model in a folder or on S3"
+        ) from error
+
+
+def _from_store(uri: str, store: Store, work: Path) -> Path:
+    listed = {info.uri.removeprefix(uri.rstrip("/") + "/"): info for info in store.list(uri)}
+    found = {name: info for name, info in listed.items() if is_model_file(name)}
+    if not found:
+        raise BadInput(f"{uri} does not exist: no file of a model is below it")
+    folder = work / "models" / hashlib.sha256(uri.encode()).hexdigest()[:16]
+    expected = _expected(uri, store)
+    for name, info in sorted(found.items()):
+        path, part = folder / name, expected.get(name)
+        if path.is_file() and path.stat().st_size == info.size and _matches(path, part):
+            continue  # an earlier attempt has copied it; a copy is whole or not there
+        try:
+            store.download(info.uri, path)
+        except ObjectNotFound:
+            raise BadInput(f"{info.uri} was deleted while the model was copied") from None
+    for path in folder.iterdir():
+        if path.name not in found:
+            path.unlink()  # of an earlier model at this URI
+    _check_parts(folder, expected, uri)
+    return folder
+
+
+def _expected(uri: str, store: Store) -> dict[str, Part]:
+    """Return the model's files as the train stage's manifest lists them; nothing without one."""
+    parent, _, folder = uri.rstrip("/").rpartition("/")
+    if parent.count("/") < 3:
+        return {}  # at the root of a bucket or of the file system: no stage writes there
+    manifest_uri = join(parent, MANIFEST)
+    try:
+        if json.loads(store.get(manifest_uri)).get("kind") != Manifest.model_fields["kind"].default:
+            return {}
+    except (ObjectNotFound, ValueError, AttributeError):
+        return {}  # no manifest, or a file of another kind that has its name
+    manifest, _ = read_manifest(store, manifest_uri)
+    start = folder + "/"
+    parts = {p.path.removeprefix(start): p for p in manifest.parts if p.path.startswith(start)}
+    return {name: part for name, part in parts.items() if is_model_file(name)}
+
+
+def _check_parts(folder: Path, expected: dict[str, Part], uri: str) -> None:
+    for name, part in sorted(expected.items()):
+        path = folder / name
+        if not path.is_file():
+            raise BadInput(f"{uri}/{name} is missing, though the manifest beside it lists it")
+        if not _matches(path, part):
+            raise BadInput(
+                f"{uri}/{name} does not match the manifest beside it: restore the file, or delete "
+                "the stage's folder to run it again"
+            )
+
+
+def _matches(path: Path, part: Part | None) -> bool:
+    if part is None:
+        return True
+    return path.stat().st_size == part.size and file_sha256(path) == part.sha256
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of a file of any size."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _one_line(error: Any) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,119 @@
+"""Whether a folder holds a whole model that can be read safely."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from pathlib import Path
+from typing import Any
+
+from selfemo_jobs.errors import BadInput
+
+#: The files of a model: weights as safetensors only, its configuration and its tokenizer. Nothing
+#: that would have to be unpickled or run.
+MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model", "tokenizer*")
+_UNFINISHED = ("*.incomplete", "*.part", "*.crdownload", "*.aria2", "*.tmp")
+_PICKLED = ("pytorch_model*.bin", "*.pth", "*.pt")
+#: Longest safetensors header: the format's own limit.
+_HEADER_MOST = 100 << 20
+
+
+def is_model_file(name: str) -> bool:
+    """Return whether a path below a model's folder is one of those that a model consists of."""
+    return "/" not in name and any(fnmatch.fnmatchcase(name, pattern) for pattern in MODEL_FILES)
+
+
+def check_model_folder(folder: Path, uri: str) -> None:
+    """Check that a folder holds a model: configuration and whole safetensors weights.
+
+    Only the weights' headers are read, so this takes no time with a model of any size.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    uri
+        What the person wrote, for the message.
+
+    Raises
+    ------
+    BadInput
+        If the folder is missing, lacks ``config.json`` or weights, or is an unfinished download.
+    """
+    where = uri if uri.removeprefix("file://") == str(folder) else f"{uri} ({folder})"
+    if not folder.exists():
+        raise BadInput(f"{where} does not exist")
+    if not folder.is_dir():
+        raise BadInput(f"{where} is a file: name the folder that holds config.json")
+    unfinished = _first(folder, _UNFINISHED)
+    if unfinished:
+        raise BadInput(f"{where} is an unfinished download ({unfinished} is there): finish it")
+    if not (folder / "config.json").is_file():
+        adapter = (folder / "adapter_config.json").is_file()
+        why = "it is an adapter: merge it into its model first" if adapter else "it is no model"
+        raise BadInput(f"{where} has no config.json: {why}")
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        pickled = _first(folder, _PICKLED)
+        hint = f"; {pickled} is there, but only safetensors is read: convert it" if pickled else ""
+        raise BadInput(f"{where} has no *.safetensors{hint}")
+    _check_index(folder, where)
+    for path in weights:
+        _check_weights(path, where)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the content of ``config.json``. Raises BadInput where it is none."""
+    path = folder / "config.json"
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise BadInput(f"{path} is not JSON: {error}") from None
+    if not isinstance(value, dict) or not isinstance(value.get("model_type"), str):
+        raise BadInput(f"{path} has no `model_type`: it is not a model's configuration")
+    return value
+
+
+def _check_index(folder: Path, where: str) -> None:
+    path = folder / "model.safetensors.index.json"
+    if not path.is_file():
+        return
+    try:
+        shards = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise BadInput(f"{where}: {path.name} is broken: download it again") from None
+    missing = [name for name in shards if not (folder / name).is_file()]
+    if missing:
+        raise BadInput(
+            f"{where} is an unfinished download: {missing[0]} is missing "
+            f"({len(missing)} of {len(shards)} shards)"
+        )
+
+
+def _check_weights(path: Path, where: str) -> None:
+    """Check that a safetensors file is as long as its header says."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        if start == b"version ":
+            raise BadInput(f"{where}: {path.name} is a Git LFS pointer: run `git lfs pull`")
+        length = int.from_bytes(start, "little")
+        if len(start) < 8 or not 2 <= length <= min(_HEADER_MOST, size - 8):
+            raise BadInput(f"{where}: {path.name} is cut off or no safetensors: download it again")
+        try:
+            header = json.loads(file.read(length))
+            ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+            raise BadInput(f"{where}: {path.name} has a broken header: download it again") from None
+    expected = 8 + length + max(ends, default=0)
+    if size != expected:
+        raise BadInput(
+            f"{where}: {path.name} is an unfinished download: {size} of {expected} bytes"
+        )
+
+
+def _first(folder: Path, patterns: tuple[str, ...]) -> str | None:
+    found = sorted(path.name for pattern in patterns for path in folder.glob(pattern))
+    return found[0] if found else None
