@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from s3_server import S3Server
 from selfemo_api import labels
 from selfemo_api.contract import StageConfig, stage_seed
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage, stage_prefix
+from tests.s3_server import S3Server
 
 ROOT = Path(__file__).resolve().parent.parent
 
