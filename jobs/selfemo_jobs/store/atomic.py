@@ -24,7 +24,7 @@ _FULL = {
     errno.EFBIG: "file too large",
 }
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
-_WRONG_PLACE = {errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
+_WRONG_PLACE = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 #: What a network file system says while its server is away.
 _AWAY = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENOLINK, errno.ENOTCONN}
 
@@ -83,7 +83,10 @@ def temporary(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
     The caller moves or links the file to ``path`` within the block, after ``settle``; whatever is
     still there at the end is removed.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:  # below /proc and the like
+        raise BadInput(f"{path.parent} cannot be made: choose another place") from error
     _sweep(path.parent)
     name = path.parent / secrets.token_hex(8).join(_TEMPORARY)
     # not tempfile: its files are for this user alone (0600), and stages may run as several

@@ -115,7 +115,6 @@ class S3Store:
             with self._explained(uri):
                 self._client.head_object(Bucket=bucket, Key=key)
         except ObjectNotFound:
-            self._check_bucket(bucket, uri)
             return False
         return True
 
@@ -166,7 +165,8 @@ class S3Store:
         except ClientError as error:
             if code_of(error) in {"404", "NoSuchBucket", "NotFound"}:
                 raise BadInput(
-                    f"{uri}: there is no bucket {bucket}: make it, or mend the URI"
+                    f"{uri}: there is no bucket {bucket} for this access key: make it, or mend "
+                    "the URI or the key"
                 ) from None
             # not allowed to ask: then the bucket is there
         except BotoCoreError as error:
@@ -191,7 +191,10 @@ class S3Store:
         try:
             yield
         except (BotoCoreError, ClientError, RetriesExceededError) as error:
-            raise explain(error, uri, self._storage) from error
+            found = explain(error, uri, self._storage)
+            if isinstance(found, ObjectNotFound):
+                self._check_bucket(split(uri, empty=True)[0], uri)
+            raise found from error
 
 
 def make_client(storage: StorageSpec) -> S3Client:

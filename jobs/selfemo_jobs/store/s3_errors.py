@@ -20,6 +20,7 @@ _MEND = {
     "AllAccessDisabled": "the bucket's owner has closed it",
     "AccountProblem": "the account is not in order",
     "InvalidAccessKeyId": f"the access key is not known there: {_KEYS}",
+    "XAdminUserNotFound": f"the access key is not known there: {_KEYS}",  # versitygw's word
     "SignatureDoesNotMatch": f"the secret key is not the access key's: {_KEYS}",
     "ExpiredToken": "the session token has expired: renew it",
     "InvalidToken": "the session token is not valid: renew it",

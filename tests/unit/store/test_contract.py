@@ -139,7 +139,7 @@ def test_empty_file_goes_up_and_down(place: Place, tmp_path: Path) -> None:
 
 
 def test_upload_of_a_missing_file_names_it(place: Place, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="gone.bin does not exist"):
+    with pytest.raises(BadInput, match=r"gone\.bin does not exist"):
         place.store.upload(tmp_path / "gone.bin", place.at("x"))
     assert not place.store.exists(place.at("x"))
 
@@ -180,5 +180,5 @@ def test_any_plain_name_and_any_bytes(place: Place, name: str, data: bytes) -> N
 
 @pytest.mark.parametrize("uri", ["hf://a/b", "nonsense", "file://relative", "s3://"])
 def test_uri_of_another_kind_is_refused(place: Place, uri: str) -> None:
-    with pytest.raises(BadInput, match="must|is not"):
+    with pytest.raises(BadInput, match=r"must|is not"):
         place.store.get(uri)
