@@ -20,7 +20,7 @@ from selfemo_operator.local_state import LocalState, RunnerError
 
 def run(request: Request, *, as_json: bool, dry_run: bool) -> int:
     """Run an evolution to its end and return the exit code."""
-    console = Console(stderr=True)
+    console = _console(stderr=True)
     console.print(plan_table(request.evolution, request.state))
     if dry_run:
         return ExitCode.OK
@@ -33,10 +33,16 @@ def run(request: Request, *, as_json: bool, dry_run: bool) -> int:
     if as_json:
         sys.stdout.write(json.dumps({**summary(evolution), "report": str(page or "")}) + "\n")
     else:
-        out = Console()
+        out = _console()
         out.print(generation_table(evolution))
         out.print(f"Report: {page}" if page else "No generation was finished: no report.")
     return _end(evolution, console)
+
+
+def _console(*, stderr: bool = False) -> Console:
+    """Return a console wide enough for the table where the output is no terminal."""
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=120)
 
 
 def _run(request: Request, state: LocalState, console: Console) -> EmotionEvolution:

@@ -74,10 +74,10 @@ def generation_table(evolution: EmotionEvolution) -> Table:
     status = evolution.status
     table = Table(title=f"{evolution.metadata.name}: weighted F1 by generation")
     table.add_column("Generation", justify="right")
-    table.add_column("Outcome")
+    table.add_column("Outcome", no_wrap=True)
     sources = [s.name for s in evolution.spec.dataset.evaluation]
     for source in sources:
-        table.add_column(f"F1 {source}", justify="right")
+        table.add_column(f"F1 {source}", justify="right", no_wrap=True)
     for name in ("Reward", "Kept", "Seconds"):
         table.add_column(name, justify="right")
     best = status.best.generation if status.best else None
