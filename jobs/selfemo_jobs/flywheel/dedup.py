@@ -103,10 +103,13 @@ def _buckets(signatures: DataFrame, width: int) -> DataFrame:
     return banded.select(col("bucket"), col("group_id"), run).collect()
 
 
-@daft.func.batch(return_dtype=daft.DataType.int64())
-def _equal_hashes(left: Any, right: Any) -> Any:
+def _count_equal(left: Any, right: Any) -> Any:
     """Return in how many places two signatures agree, row by row."""
     return daft.Series.from_numpy(np.count_nonzero(_matrix(left) == _matrix(right), axis=1))
+
+
+#: In a thread: numpy lets go of the interpreter, and a process of its own would cost its start.
+_equal_hashes = daft.func.batch(return_dtype=daft.DataType.int64(), use_process=False)(_count_equal)
 
 
 def _matrix(series: Any) -> np.ndarray[Any, np.dtype[np.uint32]]:

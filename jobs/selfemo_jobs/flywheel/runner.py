@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 
 import daft
+from daft.exceptions import DaftCoreException
 
 from selfemo_api.spec import FlywheelRunner, FlywheelSpec
 from selfemo_jobs.errors import BadInput, Unavailable
@@ -17,7 +18,7 @@ SCANS = 2
 
 
 def start_runner(spec: FlywheelSpec) -> None:
-    """Choose Daft's runner; once in a process.
+    """Choose Daft's runner. A process has one for its life: a second call must ask for the same.
 
     Raises
     ------
@@ -26,10 +27,15 @@ def start_runner(spec: FlywheelSpec) -> None:
     Unavailable
         If the Ray cluster does not answer.
     """
-    if spec.runner is FlywheelRunner.IN_PROCESS:
-        daft.set_runner_native()
-    else:
-        _start_ray(spec.ray_address)
+    wanted = "native" if spec.runner is FlywheelRunner.IN_PROCESS else "ray"
+    try:
+        if wanted == "native":
+            daft.set_runner_native()
+        else:
+            _start_ray(spec.ray_address)
+    except DaftCoreException:  # there is one already
+        if daft.get_or_create_runner().name != wanted:
+            raise
     daft.set_execution_config(default_morsel_size=MORSEL_ROWS, scantask_max_parallel=SCANS)
 
 

@@ -147,6 +147,14 @@ def _counts(column: pa.ChunkedArray) -> dict[str, int]:
     return dict(sorted(pairs))
 
 
-PROGRAM = StageProgram(
-    stage=Stage.FLYWHEEL, work=run_flywheel, relevant=("flywheel", "dataset.labels")
+#: All of `flywheel` but `runner` and `rayAddress`: where it runs changes no byte of the result.
+RELEVANT = (
+    "flywheel.minReward",
+    "flywheel.consistency",
+    "flywheel.maxShare",
+    "flywheel.replay",
+    "flywheel.deduplicate",
+    "dataset.labels",
 )
+
+PROGRAM = StageProgram(stage=Stage.FLYWHEEL, work=run_flywheel, relevant=RELEVANT)
