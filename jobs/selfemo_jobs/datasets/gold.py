@@ -1,0 +1,54 @@
+"""Gold labels of a source, checked against the label set that the spec gives."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from selfemo_jobs.datasets.text import Place, shorten
+
+
+class GoldLabels:
+    """Collects a source's labels and says at the end which of them the label set lacks.
+
+    A wrong label set shows in many rows: counting them all tells it from a typing mistake.
+
+    Parameters
+    ----------
+    labels
+        ``dataset.labels``.
+    field
+        The column or key that holds them, for messages.
+    """
+
+    def __init__(self, labels: Sequence[str], field: str) -> None:
+        self._labels = frozenset(labels)
+        self._order = tuple(labels)
+        self._field = field
+        self._rows = 0
+        self._unknown: Counter[str] = Counter()
+        self._first: tuple[Place, str] | None = None
+
+    def read(self, value: str, place: Place) -> str:
+        """Return one label in lower case. Raises BadInput where there is none."""
+        label = value.strip().lower()
+        if not label:
+            raise place.bad(f"`{self._field}` is empty: a labelled source needs one in every row")
+        self._rows += 1
+        if label not in self._labels:
+            self._unknown[label] += 1
+            self._first = self._first or (place, label)
+        return label
+
+    def check(self) -> None:
+        """Raise BadInput if any label read is not in the label set."""
+        if self._first is None:
+            return
+        place, label = self._first
+        counts = ", ".join(f"{shorten(name)}: {n}" for name, n in self._unknown.most_common(8))
+        more = ", …" if len(self._unknown) > 8 else ""
+        raise place.bad(
+            f"`{self._field}` is `{shorten(label)}`, an unknown emotion: `dataset.labels` has "
+            f"{', '.join(self._order)}. {self._unknown.total()} of {self._rows} labels do not fit "
+            f"({counts}{more}): mend the file or `dataset.labels`"
+        )
