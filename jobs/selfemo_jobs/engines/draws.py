@@ -1,0 +1,83 @@
+"""Drawing tokens: the distribution that is sampled from, and draws that depend on the seed alone.
+
+A token is found by inverting the cumulative distribution at a uniform number that belongs to
+(seed, prompt, member, position). So what is drawn for one prompt does not depend on how prompts
+are batched, nor on anything generated before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+
+
+def prompt_seed(seed: int, index: int) -> int:
+    """Return the seed (63 bits) of one prompt of a call: neighbouring prompts share nothing."""
+    digest = hashlib.sha256(f"{seed}/{index}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def uniforms(seed: int, index: int, n: int, tokens: int) -> torch.Tensor:
+    """Return uniform numbers in [0, 1) for a prompt's draws.
+
+    Returns
+    -------
+    torch.Tensor
+        float64 of shape (n, tokens), always made on the CPU: equal on every device.
+    """
+    generator = torch.Generator().manual_seed(prompt_seed(seed, index))
+    return torch.rand(n, tokens, generator=generator, dtype=torch.float64)
+
+
+def processed_logprobs(logits: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
+    """Return the log-probabilities of the distribution that is sampled from.
+
+    Temperature first, then top-p (Holtzman et al. 2020): the smallest set of tokens whose
+    probability reaches ``top_p``, renormalised. The order is vLLM's.
+
+    Parameters
+    ----------
+    logits
+        Shape (rows, vocabulary).
+    temperature
+        Above 0.
+    top_p
+        In (0, 1].
+
+    Returns
+    -------
+    torch.Tensor
+        float32 of the same shape; minus infinity for tokens that cannot be drawn.
+    """
+    logprobs = torch.log_softmax(logits.float() / temperature, dim=-1)
+    if top_p >= 1.0:
+        return logprobs
+    ordered, places = logprobs.sort(dim=-1, descending=True)
+    before = ordered.exp().cumsum(dim=-1) - ordered.exp()
+    ordered = ordered.masked_fill(before >= top_p, -torch.inf)  # the likeliest always stays
+    return torch.log_softmax(torch.empty_like(ordered).scatter_(-1, places, ordered), dim=-1)
+
+
+def draw(logprobs: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """Return one token a row, by inverting the cumulative distribution.
+
+    Parameters
+    ----------
+    logprobs
+        Shape (rows, vocabulary).
+    uniform
+        float64 in [0, 1), shape (rows,).
+
+    Returns
+    -------
+    torch.Tensor
+        int64 of shape (rows,); never a token of probability 0.
+    """
+    # float64: over 100,000 tokens a float32 sum would lose the rare ones
+    cumulative = logprobs.double().exp().cumsum(dim=-1)
+    total = cumulative[:, -1:]
+    point = uniform.unsqueeze(-1) * total
+    # rounding may carry the product up to the sum itself, past the last token
+    point = torch.minimum(point, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, point, right=True).squeeze(-1)

@@ -1,0 +1,269 @@
+"""Engine over a plain Transformers model, for machines where no vLLM build fits.
+
+Each prompt is read once, however many completions it gets: its keys and values are then repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from transformers import DynamicCache, PreTrainedTokenizerBase
+
+from selfemo_jobs.engines.base import Completion, Sampling
+from selfemo_jobs.engines.draws import draw, processed_logprobs, uniforms
+from selfemo_jobs.engines.lengths import check_lengths, end_tokens
+from selfemo_jobs.errors import BadInput
+from selfemo_jobs.models.fetch import load_model, load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class TransformersArgs:
+    """What ``engineArgs`` may hold for this engine."""
+
+    batch_size: int = 64
+    """Completions drawn together. On two cores larger batches gain nothing."""
+    device: str = "auto"
+    """`auto`: the first GPU, else the CPU."""
+    dtype: str = "auto"
+    """`auto`: float32 on a CPU (few have fast bfloat16), the model's own on a GPU."""
+
+    @classmethod
+    def parse(cls, arguments: Mapping[str, Any]) -> Self:
+        """Return the arguments, checked. Raises BadInput."""
+        known: dict[str, type] = {f.name: type(getattr(cls, f.name)) for f in fields(cls)}
+        for name, value in arguments.items():
+            if name == "trust_remote_code" and value is False:
+                continue  # the schema lets it be said
+            if name not in known:
+                raise BadInput(
+                    f"`engineArgs.{name}` is not known to the engine Transformers: "
+                    f"it takes {', '.join(sorted(known))}"
+                )
+            # a JSON number may come as 64.0
+            whole = isinstance(value, float) and value.is_integer() and known[name] is int
+            if isinstance(value, bool) or not (isinstance(value, known[name]) or whole):
+                raise BadInput(f"`engineArgs.{name}` must be of type {known[name].__name__}")
+        taken = {k: known[k](v) for k, v in arguments.items() if k in known}
+        result = cls(**taken)
+        if result.batch_size < 1:
+            raise BadInput("`engineArgs.batch_size` must be 1 or more")
+        if result.dtype not in ("auto", "float32", "bfloat16", "float16"):
+            raise BadInput("`engineArgs.dtype` must be auto, float32, bfloat16 or float16")
+        return result
+
+
+class TransformersEngine:
+    """See :class:`~selfemo_jobs.engines.base.TextEngine`."""
+
+    def __init__(
+        self, folder: Path, arguments: TransformersArgs = TransformersArgs(), *, max_model_len: int
+    ) -> None:
+        self._tokenizer = load_tokenizer(folder)
+        self._device = _device(arguments.device)
+        model = load_model(folder, _dtype(arguments.dtype, self._device, folder))
+        self._model: PreTrainedModel | None = model.to(self._device)
+        self._ends = end_tokens(folder, self._tokenizer)
+        self._batch = arguments.batch_size
+        self._max_model_len = max_model_len
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer."""
+        return self._tokenizer
+
+    @torch.inference_mode()
+    def generate(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling
+    ) -> list[list[Completion]]:
+        """Return ``sampling.n`` completions for each prompt, in order.
+
+        Raises
+        ------
+        ValueError
+            If a prompt is empty, or with its completion longer than ``max_model_len``.
+        """
+        check_lengths(prompts, sampling, self._max_model_len)
+        # neighbours in length share a batch: little padding
+        order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
+        size = max(1, self._batch // sampling.n)
+        found: dict[int, list[Completion]] = {}
+        for start in range(0, len(order), size):
+            chosen = order[start : start + size]
+            found.update(zip(chosen, self._complete(prompts, chosen, sampling), strict=True))
+        return [found[i] for i in range(len(prompts))]
+
+    def close(self) -> None:
+        """Free the model."""
+        self._model = None
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _complete(
+        self, prompts: Sequence[Sequence[int]], chosen: Sequence[int], sampling: Sampling
+    ) -> list[list[Completion]]:
+        """Return the completions of one batch, by the prompts' indices."""
+        batch = _Batch(self, [prompts[i] for i in chosen], sampling)
+        noise = None
+        if sampling.temperature > 0:
+            drawn = [uniforms(sampling.seed, i, sampling.n, sampling.max_tokens) for i in chosen]
+            noise = torch.cat(drawn).to(self._device)
+        batch.run(noise)
+        completions = batch.completions()
+        return [completions[i : i + sampling.n] for i in range(0, len(completions), sampling.n)]
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The model. Raises RuntimeError once closed."""
+        if self._model is None:
+            raise RuntimeError("the engine is closed")
+        return self._model
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """Tokens that end a completion."""
+        return self._ends
+
+
+class _Batch:
+    """Completions under way: rows are (prompt, member), prompt first."""
+
+    def __init__(
+        self, engine: TransformersEngine, prompts: list[Sequence[int]], sampling: Sampling
+    ) -> None:
+        self._engine = engine
+        self._sampling = sampling
+        self._device = engine.model.device
+        rows = len(prompts) * sampling.n
+        self._tokens: list[list[int]] = [[] for _ in range(rows)]
+        self._logprobs: list[list[float]] = [[] for _ in range(rows)]
+        self._finished = [False] * rows
+        self._cut: dict[int, str] = {}
+        self._alive = list(range(rows))
+        self._cache = DynamicCache(config=engine.model.config)
+        self._logits = self._read(prompts)
+
+    def run(self, noise: torch.Tensor | None) -> None:
+        """Draw until every row has ended or is at its limit.
+
+        ``noise``: float64 of shape (rows, max_tokens); None for greedy.
+        """
+        for step in range(self._sampling.max_tokens):
+            tokens = self._next(noise[:, step] if noise is not None else None)
+            alive = [row for row in self._alive if not self._finished[row]]
+            if not alive or step + 1 == self._sampling.max_tokens:
+                return
+            self._drop(alive, tokens)
+
+    def completions(self) -> list[Completion]:
+        """Return what was drawn, row by row."""
+        decode = self._engine.tokenizer.decode
+        return [
+            Completion(
+                token_ids=tuple(tokens),
+                logprobs=tuple(logprobs),
+                text=self._cut[row]
+                if row in self._cut
+                else decode(tokens, skip_special_tokens=True),
+                finished=finished,
+            )
+            for row, (tokens, logprobs, finished) in enumerate(
+                zip(self._tokens, self._logprobs, self._finished, strict=True)
+            )
+        ]
+
+    def _read(self, prompts: list[Sequence[int]]) -> torch.Tensor:
+        """Read the prompts once; return the next token's logits, repeated for the members."""
+        width = max(len(p) for p in prompts)
+        pad = self._engine.tokenizer.pad_token_id
+        ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts])
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+        self._mask = mask.to(self._device)
+        position = (self._mask.cumsum(-1) - 1).clamp(min=0)
+        logits = self._forward(ids.to(self._device), position)
+        n = self._sampling.n
+        self._cache.batch_repeat_interleave(n)
+        self._mask = self._mask.repeat_interleave(n, dim=0)
+        self._position = position[:, -1:].repeat_interleave(n, dim=0)
+        return logits.repeat_interleave(n, dim=0)
+
+    def _forward(self, ids: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+        output = self._engine.model(
+            input_ids=ids,
+            attention_mask=self._mask,
+            position_ids=position,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits: torch.Tensor = output.logits[:, -1]
+        return logits
+
+    def _next(self, noise: torch.Tensor | None) -> torch.Tensor:
+        """Take a token for each row that is alive, and note which have ended."""
+        if noise is None:
+            tokens = self._logits.argmax(dim=-1)
+        else:
+            logprobs = processed_logprobs(
+                self._logits, self._sampling.temperature, self._sampling.top_p
+            )
+            tokens = draw(logprobs, noise[self._alive])
+            taken = logprobs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1).tolist()
+            for row, value in zip(self._alive, taken, strict=True):
+                self._logprobs[row].append(value)
+        for row, token in zip(self._alive, tokens.tolist(), strict=True):
+            self._tokens[row].append(token)
+            self._finished[row] = token in self._engine.ends or self._stops(row)
+        return tokens
+
+    def _stops(self, row: int) -> bool:
+        if not self._sampling.stop:
+            return False
+        text = self._engine.tokenizer.decode(self._tokens[row], skip_special_tokens=True)
+        places = [place for stop in self._sampling.stop if (place := text.find(stop)) >= 0]
+        if places:
+            self._cut[row] = text[: min(places)]
+        return bool(places)
+
+    def _drop(self, alive: list[int], tokens: torch.Tensor) -> None:
+        """Leave out the rows that have ended, and read the others' new tokens."""
+        if len(alive) < len(self._alive):
+            place = {row: i for i, row in enumerate(self._alive)}
+            keep = torch.tensor([place[row] for row in alive], device=self._device)
+            self._cache.batch_select_indices(keep)
+            self._mask, self._position = self._mask[keep], self._position[keep]
+            tokens = tokens[keep]
+            self._alive = alive
+        self._position = self._position + 1
+        self._mask = torch.cat([self._mask, torch.ones_like(self._mask[:, :1])], dim=1)
+        self._logits = self._forward(tokens.unsqueeze(-1), self._position)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise BadInput(f"`engineArgs.device` {name}: {' '.join(str(error).split())}") from None
+
+
+def _dtype(name: str, device: torch.device, folder: Path) -> torch.dtype:
+    if name != "auto":
+        return {
+            "float32": torch.float32,
+            "bfloat16": torch.bfloat16,
+            "float16": torch.float16,
+        }[name]
+    if device.type == "cpu":
+        return torch.float32
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    return config.dtype or torch.float32
