@@ -171,6 +171,7 @@ def test_s3_model_is_copied_checked_and_not_copied_again(
     (folder / "tokenizer.json").write_bytes(b"?" * (model / "tokenizer.json").stat().st_size)
     assert fetch_model(uri, None, store, work) == folder
     again = {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}
+    assert file_sha256(folder / "tokenizer.json") == file_sha256(model / "tokenizer.json")
     assert {n for n in times if times[n] != again[n]} == {"config.json", "tokenizer.json"}
     assert set(again) == set(times)
 
