@@ -1,0 +1,109 @@
+"""Times the recogniser's rewards and advantages against the plain-Python reference.
+
+A million groups of eight over seven labels. The reference runs on the first 20,000 groups, and its
+time is scaled up linearly (each group is worked out by itself). Both must agree on those.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import resource
+import time
+
+import numpy as np
+
+from selfemo_api.labels import MELD
+from selfemo_api.spec import RewardSpec
+from selfemo_jobs.rewards import Terms, Verdict, advantages, consensus, reference, understanding
+from selfemo_jobs.rewards.labelsets import Bools, Floats, Masks, decode
+
+GROUPS, MEMBERS, SUBSET = 1_000_000, 8, 20_000
+REPEATS = 3  # of both, best of each: a shared machine's noise only ever adds
+BLOCK = 20_000  # groups in memory at once, beside the inputs and the results
+GOAL = 50.0
+SPEC = RewardSpec()
+
+
+def sample() -> tuple[Masks, Bools]:
+    """Return groups as a recogniser gives them: one emotion mostly, now and then two or none."""
+    rng = np.random.default_rng(0)
+    shape = (GROUPS, MEMBERS)
+    favourite = rng.integers(0, len(MELD), (GROUPS, 1), dtype=np.uint8)
+    other = rng.integers(0, len(MELD), shape, dtype=np.uint8)
+    one = np.uint8(1)
+    masks = one << np.where(rng.random(shape, np.float32) < 0.6, favourite, other)
+    more = rng.integers(0, len(MELD), shape, dtype=np.uint8)
+    masks |= np.where(rng.random(shape, np.float32) < 0.1, one << more, np.uint8(0))
+    well_formed = rng.random(shape, np.float32) < 0.97
+    return masks * well_formed, well_formed
+
+
+def vectorised(masks: Masks, well_formed: Bools) -> tuple[Floats, Floats]:
+    """Return rewards and advantages, a block of groups after the other, as a stage does its parts.
+
+    NaN where a group has no consensus.
+    """
+    rewards, found = np.empty(masks.shape), np.empty(masks.shape)
+    for start in range(0, len(masks), BLOCK):
+        block = slice(start, start + BLOCK)
+        members = masks[block]
+        vote = consensus(members, None, size=len(MELD), threshold=SPEC.consensus, weight=0.0)
+        scored = understanding(members, well_formed[block], vote.masks, Terms.of(SPEC))
+        advantage, _ = advantages(scored.reward, scored.consistency)
+        agreed = (vote.verdicts == Verdict.AGREED)[:, np.newaxis]
+        rewards[block] = np.where(agreed, scored.reward, np.nan)
+        found[block] = np.where(agreed, advantage, np.nan)
+    return rewards, found
+
+
+def plain(
+    groups: list[list[frozenset[str]]], well_formed: list[list[bool]]
+) -> tuple[list[list[float]], list[list[float]]]:
+    """Return the same by the reference."""
+    terms, missing = Terms.of(SPEC), [float("nan")] * MEMBERS
+    rewards, found = [], []
+    for members, formed in zip(groups, well_formed, strict=True):
+        truth = reference.consensus(members, (), MELD, SPEC.consensus, 0.0)
+        if truth is None:
+            rewards.append(missing)
+            found.append(missing)
+            continue
+        r, c = reference.understanding(members, formed, truth, terms)
+        rewards.append(r)
+        found.append(reference.advantages(r, c))
+    return rewards, found
+
+
+def main() -> None:
+    masks, well_formed = sample()
+    names = [frozenset(decode(mask, MELD)) for mask in range(1 << len(MELD))]
+    groups = [[names[m] for m in row] for row in masks[:SUBSET].tolist()]
+    formed = well_formed[:SUBSET].tolist()
+    fast, slow = [], []
+    for _ in range(REPEATS):
+        gc.collect()
+        start = time.perf_counter()
+        rewards, found = vectorised(masks, well_formed)
+        fast.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        expected = plain(groups, formed)
+        slow.append((time.perf_counter() - start) * GROUPS / SUBSET)
+    np.testing.assert_allclose(rewards[:SUBSET], expected[0], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(found[:SUBSET], expected[1], rtol=0, atol=1e-9)
+    value = min(slow) / min(fast)
+    line = {
+        "name": "rewards: 1 M groups of 8 over plain Python (20,000 groups, scaled)",
+        "value": round(value, 1),
+        "unit": "x",
+        "goal": GOAL,
+        "holds": value >= GOAL,
+        "seconds": round(min(fast), 3),
+        "referenceSeconds": round(min(slow), 1),
+        "peakMiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+    print(json.dumps(line))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""The rewards of SELF-EMO's two roles: pure, vectorised over groups. Equations: docs/rewards.md."""
+
+from __future__ import annotations
+
+from selfemo_jobs.rewards.consensus import Consensus, Verdict, consensus
+from selfemo_jobs.rewards.groups import (
+    GroupRewards,
+    Terms,
+    advantages,
+    expression,
+    understanding,
+)
+from selfemo_jobs.rewards.labelsets import decode, encode, mean_agreement, smoothed_iou, soft_iou
+from selfemo_jobs.rewards.words import Faults, faults_of
+
+__all__ = [
+    "Consensus",
+    "Faults",
+    "GroupRewards",
+    "Terms",
+    "Verdict",
+    "advantages",
+    "consensus",
+    "decode",
+    "encode",
+    "expression",
+    "faults_of",
+    "mean_agreement",
+    "smoothed_iou",
+    "soft_iou",
+    "understanding",
+]
