@@ -67,6 +67,7 @@ def line_chart(
     title: str,
     goal: float | None = None,
     hollow: Collection[int] = (),
+    within: tuple[float, float] | None = None,
 ) -> Markup:
     """Return a line chart over the generations, with 95 % intervals where the points have them.
 
@@ -80,10 +81,13 @@ def line_chart(
         Value of the dashed goal line.
     hollow
         Generations drawn as hollow marks (not kept).
+    within
+        Values that the axis reaches at least. Unset: only as far as the data.
     """
     points = [p for s in series for p in s.points]
     values = [v for p in points for v in (p.value, p.low, p.high) if v is not None]
-    marks = ticks(min([*values, *_some(goal)]), max([*values, *_some(goal)]))
+    values += [*_some(goal), *(within or ())]
+    marks = ticks(min(values), max(values))
     generations = [p.generation for p in points]
     frame = Frame(min(generations), max(generations), marks[0], marks[-1])
     body = [_axes(frame, marks)]
@@ -146,13 +150,13 @@ def _axes(frame: Frame, marks: Sequence[float]) -> str:
     lines = [_tick_line(_LEFT, _WIDTH - _RIGHT, frame.y(m), number(m)) for m in marks]
     every = max(1, math.ceil((frame.last - frame.first + 1) / 12))
     lines += [
-        f'<text class="tick" x="{frame.x(g):.1f}" y="{_HEIGHT - _BOTTOM + 18}" '
+        f'<text class="tick" x="{frame.x(g):.1f}" y="{_HEIGHT - _BOTTOM + 20}" '
         f'text-anchor="middle">{g}</text>'
         for g in range(frame.first, frame.last + 1, every)
     ]
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     lines.append(
-        f'<text class="axis" x="{middle:.0f}" y="{_HEIGHT - 5}" text-anchor="middle">'
+        f'<text class="axis" x="{middle:.0f}" y="{_HEIGHT - 3}" text-anchor="middle">'
         "generation</text>"
     )
     return "".join(lines)
@@ -176,6 +180,7 @@ def _goal(frame: Frame, goal: float) -> str:
 def _line(frame: Frame, series: Series, index: int, offset: float, hollow: Collection[int]) -> str:
     places = [(frame.x(p.generation) + offset, frame.y(p.value), p) for p in series.points]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in places)
+    last = series.points[-1]
     out = [f'<g class="s{index % 6}">', f'<polyline class="line" points="{path}"/>']
     for x, y, p in places:
         if p.low is not None and p.high is not None:
@@ -189,7 +194,13 @@ def _line(frame: Frame, series: Series, index: int, offset: float, hollow: Colle
             f"<title>{escape(_point_words(series.name, p))}</title></circle>"
         )
         if index == 0 and len(places) <= _VALUES_MOST:
-            out.append(f'<text class="value" x="{x + 8:.1f}" y="{y - 8:.1f}">{p.value:.3f}</text>')
+            # the last leaves room for the line's name
+            aside = (
+                f'x="{x - 7:.1f}" text-anchor="end"'
+                if len(places) > 1 and p is last
+                else (f'x="{x + 8:.1f}"')
+            )
+            out.append(f'<text class="value" {aside} y="{y - 9:.1f}">{p.value:.3f}</text>')
     return "".join([*out, "</g>"])
 
 

@@ -261,7 +261,7 @@ def _entropy_series(
     records: Sequence[StageRecord], scores: Mapping[int, SourceScore]
 ) -> tuple[Series, ...]:
     predicted = tuple(Point(n, s.label_entropy) for n, s in sorted(scores.items()))
-    kept = _metric_series(records, Stage.FLYWHEEL, ("labelEntropy", "kept by the flywheel"))
+    kept = _metric_series(records, Stage.FLYWHEEL, ("labelEntropy", "kept"))
     return (*((Series("predicted", predicted),) if predicted else ()), *kept)
 
 

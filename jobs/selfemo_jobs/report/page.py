@@ -54,7 +54,7 @@ def share(part: float, whole: float) -> float:
 
 def _charts(data: ReportData) -> dict[str, object]:
     hollow = [row.generation for row in data.generations if row.outcome in _DROPPED]
-    drawn: dict[str, object] = {}
+    drawn: dict[str, object] = dict.fromkeys(("f1", "rewards", "entropy", "histogram"))
     if data.f1:
         drawn["f1"] = charts.line_chart(
             data.f1, title="Weighted F1 by generation", goal=data.goal, hollow=hollow
@@ -65,7 +65,7 @@ def _charts(data: ReportData) -> dict[str, object]:
         )
     if data.entropy:
         drawn["entropy"] = charts.line_chart(
-            data.entropy, title="Normalised label entropy by generation"
+            data.entropy, title="Normalised label entropy by generation", within=(0.0, 1.0)
         )
     if data.histograms:
         last = max(data.histograms)
@@ -85,6 +85,7 @@ def _cards(data: ReportData) -> Sequence[tuple[str, str, str]]:
         cards.append(
             (f"best F1, generation {best.generation}", f"{best.score.weighted_f1:.4f}", interval)
         )
+    if best and best.score and len(scored) > 1:
         cards.append(_gain(best.score.weighted_f1, scored[0].score))
     if scored:
         count = len(scored) - (1 if scored[0].generation == 0 else 0)
