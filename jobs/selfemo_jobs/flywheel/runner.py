@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
+import socket
 
 import daft
 from daft.exceptions import DaftCoreException
@@ -15,6 +17,8 @@ from selfemo_jobs.errors import BadInput, Unavailable
 MORSEL_ROWS = 16_384
 #: Files read at once by one process, for the same reason.
 SCANS = 2
+#: How long a cluster's head may take to accept a connection; a cold network route needs a few.
+PROBE_SECONDS = 10.0
 
 
 def start_runner(spec: FlywheelSpec) -> None:
@@ -45,7 +49,22 @@ def _start_ray(address: str | None) -> None:
             "`flywheel.runner: Ray` needs the package `ray`: install selfemo[ray], "
             "or use `InProcess`"
         )
+    _probe(address)
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         daft.set_runner_ray(address=address, noop_if_initialized=True)
     except ConnectionError as error:
+        raise Unavailable(f"the Ray cluster at {address} does not answer: {error}") from error
+    finally:
+        signal.signal(signal.SIGTERM, handler)  # Ray's own would end us with another exit code
+
+
+def _probe(address: str | None) -> None:
+    """Say at once that nobody listens: Ray itself tries for over five minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not port.isdecimal():
+        return  # "auto", "local" or nothing: Ray finds its cluster itself
+    try:
+        socket.create_connection((host, int(port)), timeout=PROBE_SECONDS).close()
+    except OSError as error:
         raise Unavailable(f"the Ray cluster at {address} does not answer: {error}") from error

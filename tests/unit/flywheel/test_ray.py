@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,24 +15,40 @@ from tests.unit.flywheel.candidates import Group, table, write_stage
 
 from selfemo_api.contract import StageConfig
 from selfemo_api.stages import Stage
+from selfemo_jobs.errors import Unavailable
 from selfemo_jobs.flywheel.stage import PROGRAM
 
 pytest.importorskip("ray")
 
-#: Starts a cluster with few workers, then runs the stage's own command on it. Daft can choose its
-#: runner once in a process, so this one is not the tests'.
-DRIVER = """
+#: Holds a cluster of two workers while the stage's own command runs on it.
+CLUSTER = """
+import subprocess
 import sys
+from pathlib import Path
 import ray
-ray.init(num_cpus=2, include_dashboard=False, object_store_memory=200_000_000, log_to_driver=False)
-from selfemo_jobs.flywheel.stage import PROGRAM
-for path in sys.argv[1:]:
-    code = PROGRAM.main(["--config", path])
-    if code:
+node = ray.init(num_cpus=2, include_dashboard=False, object_store_memory=200_000_000)
+address = node.address_info["gcs_address"]
+commands = [["-c", sys.argv[1], address]]
+for config in map(Path, sys.argv[2:]):
+    config.write_text(config.read_text().replace("ADDRESS", address))
+    commands.append(["-m", "selfemo_jobs.flywheel", "--config", str(config)])
+for command in commands:
+    if code := subprocess.run([sys.executable, *command]).returncode:
         sys.exit(code)
+"""
+
+#: The runner must leave our SIGTERM handler in place: it saves the work and says so.
+KEEPS_HANDLER = """
+import signal
+import sys
 import daft
+from selfemo_api.spec import FlywheelSpec
+from selfemo_jobs.flywheel.runner import start_runner
+def ours(signum, frame): pass
+signal.signal(signal.SIGTERM, ours)
+start_runner(FlywheelSpec(runner="Ray", ray_address=sys.argv[1]))
 assert daft.get_or_create_runner().name == "ray"
-ray.shutdown()
+assert signal.getsignal(signal.SIGTERM) is ours
 """
 
 
@@ -44,6 +61,18 @@ def read_all(config: StageConfig) -> dict[str, bytes]:
     }
 
 
+def test_cluster_that_is_not_there_is_unavailable(
+    make_flywheel: Callable[..., StageConfig], tmp_path: Path
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        score = write_stage(tmp_path / "score", [])
+        config = make_flywheel(score, runner="Ray", rayAddress=address)
+        with pytest.raises(Unavailable, match=f"Ray cluster at {address} does not answer"):
+            PROGRAM.run(config)
+
+
 @pytest.mark.slow
 def test_ray_gives_the_same_bytes(
     make_flywheel: Callable[..., StageConfig], tmp_path: Path, groups: list[Group]
@@ -52,33 +81,27 @@ def test_ray_gives_the_same_bytes(
     score = write_stage(tmp_path / "score", [rows.slice(0, 700), rows.slice(700)])
     old = [Group(f"o{i}", generation=2) for i in range(40)]
     replay = [write_stage(tmp_path / "flywheel2", [table(old)], Stage.FLYWHEEL, 2)]
-    nothing = write_stage(tmp_path / "empty", [])
-    configs = {
-        (runner, name): make_flywheel(
-            parent, replay, output=f"file://{tmp_path}/{runner}-{name}", runner=runner
-        )
-        for runner in ("InProcess", "Ray")
-        for name, parent in (("full", score), ("empty", nothing))
-    }
-    paths = []
-    for (runner, name), config in configs.items():
-        if runner == "InProcess":
-            PROGRAM.run(config)
-            continue
-        path = tmp_path / f"{name}.json"
-        path.write_text(config.model_dump_json(by_alias=True))
-        paths.append(str(path))
+    parents = {"full": score, "empty": write_stage(tmp_path / "empty", [])}
+    configs, paths = {}, []
+    for name, parent in parents.items():
+        local = make_flywheel(parent, replay, output=f"file://{tmp_path}/local-{name}")
+        PROGRAM.run(local)
+        where = {"runner": "Ray", "rayAddress": "ADDRESS"}
+        ray = make_flywheel(parent, replay, output=f"file://{tmp_path}/ray-{name}", **where)
+        config = tmp_path / f"{name}.json"
+        config.write_text(ray.model_dump_json(by_alias=True))
+        paths.append(str(config))
+        configs[name] = local, ray
     done = subprocess.run(
-        [sys.executable, "-c", DRIVER, *paths],
+        [sys.executable, "-c", CLUSTER, KEEPS_HANDLER, *paths],
         env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
         capture_output=True,
         text=True,
         check=False,
-        timeout=400,
+        timeout=500,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    for name in ("full", "empty"):
-        local, ray = configs["InProcess", name], configs["Ray", name]
+    for local, ray in configs.values():
         assert read_all(local) == read_all(ray)
-    manifest = json.loads(read_all(configs["Ray", "full"])["manifest.json"])
+    manifest = json.loads(read_all(configs["full"][1])["manifest.json"])
     assert manifest["metrics"]["replayed"] > 0
