@@ -1,0 +1,1 @@
+"""Evaluate: how well a generation recognises emotions."""
