@@ -190,9 +190,8 @@ def test_another_model_at_the_same_place_is_asked_anew(
     shutil.copytree(tiny_model, place)
     config = make().model_copy(update={"policy_uri": f"file://{place}"})
     first = run(config)
-    names = {
-        p.path for p in read_manifest(open_store(config.spec.storage), first.manifest)[0].parts
-    }
+    store = open_store(config.spec.storage)
+    names = {p.path for p in read_manifest(store, first.manifest)[0].parts}
     (Path(config.output.removeprefix("file://")) / "manifest.json").unlink()
     make_tiny(place, seed=1)
     second = run(config)
