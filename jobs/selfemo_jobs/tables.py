@@ -64,7 +64,8 @@ SCORED = pa.schema(
         # balance cap counts these
         pa.field("consensus", pa.list_(pa.string()), nullable=False),
         pa.field("alignment", pa.float32(), nullable=False),
-        # C of the group (Recogniser) or C_y of the response's readings (Responder)
+        # with the group's other members (Recogniser; their mean is C), or among the anchor's
+        # readings of the response (Responder; C_y)
         pa.field("agreement", pa.float32(), nullable=False),
         pa.field("format", pa.float32(), nullable=False),
         pa.field("penalty", pa.float32(), nullable=False),
