@@ -1,0 +1,261 @@
+"""Plays a part: prompts for both roles, turn by turn, and the rows that come of them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from selfemo_api.spec import EvolutionSpec, Role
+from selfemo_jobs.datasets.base import Utterance
+from selfemo_jobs.engines.base import Completion, Sampling
+from selfemo_jobs.errors import BadInput
+from selfemo_jobs.prompts import load_prompt_set, parse_labels
+from selfemo_jobs.selfplay.play import (
+    Play,
+    derive_seed,
+    group_id,
+    heard_turns,
+    past_turns,
+    respondent,
+)
+from selfemo_jobs.tables import CANDIDATES
+
+if TYPE_CHECKING:
+    from selfemo_jobs.engines.base import TextEngine
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Where a play stands: the turns so far, the last of which is read and answered."""
+
+    play: Play
+    turns: tuple[Utterance, ...]
+    answerer: str
+    """Who speaks next."""
+
+    def said(self, text: str) -> Scene:
+        """Return the scene after the next speaker has said something."""
+        last = self.turns[-1].speaker
+        return Scene(self.play, (*self.turns, Utterance(self.answerer, text)), last)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One prompt: a group of completions comes of it."""
+
+    scene: Scene
+    turn: int
+    role: Role
+    prompt: tuple[int, ...]
+    context: tuple[Utterance, ...]
+
+
+class Table:
+    """The rules of the game: everything but the plays.
+
+    Parameters
+    ----------
+    engine
+        The policy.
+    spec
+        The evolution's spec.
+    generation
+        The generation that plays.
+    """
+
+    def __init__(self, engine: TextEngine, spec: EvolutionSpec, generation: int) -> None:
+        self._engine = engine
+        self._spec = spec
+        self._generation = generation
+        self._prompts = load_prompt_set(spec.model.prompts)
+
+    def play_part(self, plays: Sequence[Play], seed: int) -> pa.Table:
+        """Return the rows (:data:`~selfemo_jobs.tables.CANDIDATES`) of a part.
+
+        Parameters
+        ----------
+        plays
+            The part's plays.
+        seed
+            The part's seed: a part that is played again gives the same rows.
+        """
+        scenes = [opening(play) for play in plays]
+        rows: list[Row] = []
+        for turn in range(self._spec.self_play.turns):
+            roles = self._spec.self_play.roles
+            if Role.RECOGNISER in roles:
+                rows += self._recognise(scenes, turn, seed)
+            if Role.RESPONDER not in roles:
+                break  # nobody goes on
+            answers, scenes = self._respond(scenes, turn, seed)
+            rows += answers
+        return pa.Table.from_pylist(rows, schema=CANDIDATES)
+
+    def sampling(self, role: Role, seed: int) -> Sampling:
+        """Return how a role's completions are drawn."""
+        settings = self._spec.self_play
+        longest = settings.max_tokens
+        recogniser = role is Role.RECOGNISER
+        return Sampling(
+            n=settings.group_size,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            max_tokens=longest.recogniser if recogniser else longest.responder,
+            stop=self._prompts.stop(role),
+            seed=seed,
+        )
+
+    def ask_recogniser(self, scene: Scene, turn: int) -> Ask:
+        """Return the prompt that has a scene's last utterance read."""
+        *before, target = scene.turns
+        context = past_turns(before, self._spec.dataset.context)
+        future: tuple[Utterance, ...] = ()
+        if turn == 0:  # after an appended response the source's own turns are no longer its future
+            first = scene.play.utterance + 1
+            last = first + self._spec.dataset.context.future
+            future = scene.play.dialogue.turns[first:last]
+        with _naming(scene.play):
+            prompt = self._prompts.recognise_ids(
+                self._engine.tokenizer,
+                context,
+                target.speaker,
+                target.text,
+                self._spec.dataset.labels,
+                future,
+                max_tokens=self._spec.model.max_prompt_tokens,
+            )
+        return Ask(scene, turn, Role.RECOGNISER, tuple(prompt), context)
+
+    def ask_responder(self, scene: Scene, turn: int) -> Ask:
+        """Return the prompt that has a scene's last utterance answered."""
+        context = heard_turns(scene.turns, self._spec.dataset.context)
+        with _naming(scene.play):
+            prompt = self._prompts.respond_ids(
+                self._engine.tokenizer,
+                context,
+                scene.answerer,
+                scene.play.intended[turn],
+                self._spec.dataset.labels,
+                max_tokens=self._spec.model.max_prompt_tokens,
+            )
+        return Ask(scene, turn, Role.RESPONDER, tuple(prompt), context)
+
+    def _recognise(self, scenes: Sequence[Scene], turn: int, seed: int) -> list[Row]:
+        asks = [self.ask_recogniser(scene, turn) for scene in scenes]
+        return [
+            row
+            for ask, group in self._generate(asks, turn, Role.RECOGNISER, seed)
+            for row in self._recogniser_rows(ask, group)
+        ]
+
+    def _respond(
+        self, scenes: Sequence[Scene], turn: int, seed: int
+    ) -> tuple[list[Row], list[Scene]]:
+        """Return the responders' rows and the scenes that go on."""
+        asks = [self.ask_responder(scene, turn) for scene in scenes]
+        rows: list[Row] = []
+        going: list[Scene] = []
+        for ask, group in self._generate(asks, turn, Role.RESPONDER, seed):
+            index = ask.scene.play.index
+            chosen = choose([well_said(c) for c in group], derive_seed(seed, "choice", turn, index))
+            rows += self._responder_rows(ask, group, chosen)
+            if chosen is not None:
+                going.append(ask.scene.said(group[chosen].text.strip()))
+        return rows, going
+
+    def _generate(
+        self, asks: Sequence[Ask], turn: int, role: Role, seed: int
+    ) -> Iterator[tuple[Ask, list[Completion]]]:
+        sampling = self.sampling(role, derive_seed(seed, turn, role.value))
+        groups = self._engine.generate([ask.prompt for ask in asks], sampling)
+        return zip(asks, groups, strict=True)
+
+    def _recogniser_rows(self, ask: Ask, group: Sequence[Completion]) -> Iterator[Row]:
+        target = ask.scene.turns[-1]
+        gold = list(target.labels) if ask.scene.play.use_labels and ask.turn == 0 else None
+        for member, completion in enumerate(group):
+            parsed = parse_labels(completion.text, self._spec.dataset.labels)
+            yield {
+                **self._row(ask, member, completion),
+                "speaker": target.speaker,
+                "target": target.text,
+                "intended": None,
+                "gold": gold or None,
+                "labels": list(parsed.labels),
+                # cut off, an answer may lack a label
+                "well_formed": parsed.well_formed and completion.finished,
+                "chosen": False,
+            }
+
+    def _responder_rows(
+        self, ask: Ask, group: Sequence[Completion], chosen: int | None
+    ) -> Iterator[Row]:
+        for member, completion in enumerate(group):
+            yield {
+                **self._row(ask, member, completion),
+                "speaker": ask.scene.answerer,
+                "target": None,
+                "intended": list(ask.scene.play.intended[ask.turn]),
+                "gold": None,
+                "labels": None,
+                "well_formed": well_said(completion),
+                "chosen": member == chosen,
+            }
+
+    def _row(self, ask: Ask, member: int, completion: Completion) -> Row:
+        play = ask.scene.play
+        return {
+            "group_id": group_id(play, self._generation, ask.turn, ask.role),
+            "role": ask.role.value,
+            "generation": self._generation,
+            "source": play.source,
+            "dialogue_id": play.dialogue.id,
+            "utterance": play.utterance,
+            "turn": ask.turn,
+            "member": member,
+            "context": [{"speaker": t.speaker, "text": t.text} for t in ask.context],
+            "prompt_ids": list(ask.prompt),
+            "completion_ids": list(completion.token_ids),
+            "logprobs": list(completion.logprobs),
+            "completion": completion.text,
+            "finished": completion.finished,
+        }
+
+
+def opening(play: Play) -> Scene:
+    """Return the scene that a play begins with: the source's turns up to the target."""
+    turns = play.dialogue.turns[: play.utterance + 1]
+    return Scene(play, turns, respondent(play.dialogue, play.utterance))
+
+
+def well_said(completion: Completion) -> bool:
+    """Return whether a response is one whole line of speech, with a word in it."""
+    text = completion.text.strip()
+    return completion.finished and "\n" not in text and any(c.isalnum() for c in text)
+
+
+def choose(eligible: Sequence[bool], seed: int) -> int | None:
+    """Return the member whose response goes on: one of the eligible, drawn by the seed.
+
+    No reward is known yet, and a choice by the model's own liking would narrow the dialogues.
+    None: no response is fit to go on.
+    """
+    members = [member for member, fit in enumerate(eligible) if fit]
+    return random.Random(seed).choice(members) if members else None
+
+
+@contextmanager
+def _naming(play: Play) -> Iterator[None]:
+    """Add the place to an error about a prompt."""
+    try:
+        yield
+    except BadInput as error:
+        place = f"source `{play.source}` dialogue {play.dialogue.id} utterance {play.utterance}"
+        raise BadInput(f"{place}: {error}") from None
