@@ -25,6 +25,8 @@ RECALL = 0.9
 #: Members of one bucket that are compared with each other. True near-duplicates meet in several
 #: buckets; larger buckets come from templates whose members are mostly far apart.
 RUN = 16
+#: Pairs compared at once, at most; with two signatures each they take half a gigabyte.
+ROUND_PAIRS = 500_000
 #: Fixed, not the run's seed: which texts count as near must not differ between generations.
 _SEED = 1
 
@@ -75,15 +77,31 @@ def _signatures(texts: DataFrame) -> DataFrame:
 
 
 def _near_pairs(signatures: DataFrame, threshold: float) -> DataFrame:
-    """Return the larger id of each near pair."""
+    """Return the larger id of each near pair, in rounds of bounded size."""
     buckets = _buckets(signatures, band_rows(threshold))
+    rounds = max(1, -(-buckets.count_rows() * RUN // (2 * ROUND_PAIRS)))
+    near = signatures.select("group_id").limit(0).collect()
+    for number in range(rounds):
+        of_round = buckets.where(col("bucket") % rounds == number)
+        found = _compare(_pairs(of_round), signatures, threshold)
+        near = near.concat(found).distinct().collect()
+    return near
+
+
+def _pairs(buckets: DataFrame) -> DataFrame:
+    """Return ``group_id, larger`` of all that share a run of a bucket; each pair once."""
     other = buckets.select(col("bucket"), col("run"), col("group_id").alias("larger"))
     pairs = buckets.join(other, on=["bucket", "run"]).where(col("group_id") < col("larger"))
+    # collected: the planner must know the size before it joins the wide signatures to it
+    return pairs.select("group_id", "larger").distinct().collect()
+
+
+def _compare(pairs: DataFrame, signatures: DataFrame, threshold: float) -> DataFrame:
     left = signatures.select(col("group_id"), col("signature").alias("left"))
     right = signatures.select(col("group_id").alias("larger"), col("signature").alias("right"))
-    compared = pairs.select("group_id", "larger").join(left, on="group_id").join(right, on="larger")
+    compared = pairs.join(left, on="group_id").join(right, on="larger")
     near = _equal_hashes(col("left"), col("right")) >= threshold * HASHES
-    return compared.where(near).select(col("larger").alias("group_id")).distinct()
+    return compared.where(near).select(col("larger").alias("group_id"))
 
 
 def _buckets(signatures: DataFrame, width: int) -> DataFrame:

@@ -119,3 +119,11 @@ def test_bands_find_a_pair_at_the_threshold(threshold: float) -> None:
     assert dedup.HASHES % rows == 0
     found = 1 - (1 - threshold**rows) ** (dedup.HASHES // rows)
     assert found >= dedup.RECALL
+
+
+def test_rounds_of_any_size_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = {f"{i:03d}": f"{LONG} n{i % 40} m{i % 7}" for i in range(200)}
+    at_once = dropped(texts)
+    assert 100 < len(at_once) < 200
+    monkeypatch.setattr(dedup, "ROUND_PAIRS", 2_000)
+    assert dropped(texts) == at_once
