@@ -19,7 +19,7 @@ from selfemo_jobs.rewards import Terms, Verdict, advantages, consensus, referenc
 from selfemo_jobs.rewards.labelsets import Bools, Floats, Masks, decode
 
 GROUPS, MEMBERS, SUBSET = 1_000_000, 8, 20_000
-REPEATS = 3  # of both, best of each: a shared machine's noise only ever adds
+REPEATS = 7  # of both, best of each: a shared machine's noise only ever adds
 BLOCK = 20_000  # groups in memory at once, beside the inputs and the results
 GOAL = 50.0
 SPEC = RewardSpec()
