@@ -177,7 +177,7 @@ def mean_agreement(masks: Masks, smoothing: float) -> Floats:
     columns = np.ascontiguousarray(masks.T)
     size = columns.shape[0]
     if size == 1:
-        return (masks != 0).astype(np.float64)
+        return np.asarray(masks != 0, np.float64)
     total: Floats = np.zeros(columns.shape)
     for d in range(1, size // 2 + 1):
         if 2 * d == size:  # halfway round the ring each pair comes up from both ends
