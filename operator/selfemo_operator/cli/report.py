@@ -21,9 +21,11 @@ def write(request: Request, to: Path | None) -> Path:
     """
     metadata = request.evolution.metadata
     page = to.absolute() if to else request.state / "report.html"
-    request.state.mkdir(parents=True, exist_ok=True)
-    evolution = request.state / "report-of.json"
-    replace(evolution, request.evolution.model_dump_json(by_alias=True))
+    evolution = request.state / "evolution.json"  # with its status: what became of each generation
+    if not evolution.is_file():
+        request.state.mkdir(parents=True, exist_ok=True)
+        evolution = request.state / "report-of.json"
+        replace(evolution, request.evolution.model_dump_json(by_alias=True))
     command = [
         sys.executable,
         "-m",
