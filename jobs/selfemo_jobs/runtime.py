@@ -285,6 +285,7 @@ def _join_shards(context: StageContext, output: StageOutput) -> list[StageOutput
         "rows": output.rows,
         "metrics": output.metrics,
         "report": output.report,
+        "model": _below(context.config.output, output.model_uri),
     }
     folder = context.config.output
     context.store.put(join(folder, f"shards/{context.shard:05d}.json"), canonical(record))
@@ -295,7 +296,12 @@ def _join_shards(context: StageContext, output: StageOutput) -> list[StageOutput
         except ObjectNotFound:
             return None
         parts = [Part.model_validate(p) for p in found["parts"]]
-        outputs.append(StageOutput(parts, found["rows"], found["metrics"], report=found["report"]))
+        model = join(folder, found["model"]) if found["model"] else None
+        outputs.append(
+            StageOutput(
+                parts, found["rows"], found["metrics"], model_uri=model, report=found["report"]
+            )
+        )
     return outputs
 
 

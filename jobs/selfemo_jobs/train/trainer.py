@@ -1,195 +1,303 @@
-"""SELF-GRPO on recorded groups: TRL's GRPOTrainer with its generation left out.
+"""SELF-GRPO: TRL's ``GRPOTrainer`` on recorded groups.
 
-TRL 1.16 has no way to train on recorded completions with the correction that they need, so two of
-its private methods are overridden (the version is pinned, and a contract test holds their form):
-``_prepare_inputs`` hands out the recorded tensors, ``_generate_and_score_completions`` must never
-run. The loss is TRL's own.
+``GRPOTrainer`` generates completions, rewards them and trains. Here self-play, scoring and the
+flywheel have done the first two, so two of its methods are replaced: the sampler (the fixed order
+of :mod:`selfemo_jobs.train.batches`) and ``_generate_and_score_completions`` (what was recorded).
+The loss is TRL's own, under one scheme: token-level DAPO loss with asymmetric clipping, and each
+token's advantage times the truncated importance weight. See docs/training.md.
+
+The replaced methods are private; TRL is pinned and tests hold their signatures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import logging
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from torch.utils.data import DataLoader, Sampler, SequentialSampler
+import torch.distributed as dist
+from deepspeed import DeepSpeedEngine
+from torch import Tensor
+from torch.utils.data import Sampler
 from trl import GRPOTrainer
+from trl.trainer.utils import pad
 
-from selfemo_jobs.train.batches import Completion, Step
+from selfemo_jobs.errors import BadInput
+from selfemo_jobs.train.batches import PADDING, Step
+from selfemo_jobs.train.packing import Packed, can_pack, pack, packed_logprobs
+from selfemo_jobs.train.recorded import Recorded
 
-#: What :func:`collate` makes of a micro-batch.
-Tensors = dict[str, torch.Tensor]
+log = logging.getLogger(__name__)
 
 
-def collate(completions: Sequence[Completion], pad: int) -> Tensors:
-    """Return a micro-batch's tensors: prompts padded on the left, completions on the right.
+class StepSampler(Sampler[int]):
+    """Yields dataset indices so that each process is given its share of each step.
 
-    Returns
-    -------
-    dict
-        `prompt_ids`, `prompt_mask` of shape (B, P); `completion_ids`, `completion_mask`,
-        `sampling_per_token_logps` of shape (B, T); `advantages` of shape (B,), each times how often
-        its completion came.
+    The trainer asks for a whole step's share before each pass and uses one pass of it.
     """
-    if not completions:  # nothing to read: one token that counts for nothing keeps ranks in step
-        return {**collate([Completion((pad,), (pad,), (0.0,), 0.0)], pad), "empty": torch.ones(1)}
-    width = max(len(c.prompt_ids) for c in completions)
-    height = max(len(c.completion_ids) for c in completions)
-    shape_p, shape_c = (len(completions), width), (len(completions), height)
-    out = {
-        "prompt_ids": torch.full(shape_p, pad),
-        "prompt_mask": torch.zeros(shape_p, dtype=torch.long),
-        "completion_ids": torch.full(shape_c, pad),
-        "completion_mask": torch.zeros(shape_c, dtype=torch.long),
-        "sampling_per_token_logps": torch.zeros(shape_c),
-    }
-    for row, c in enumerate(completions):
-        p, t = len(c.prompt_ids), len(c.completion_ids)
-        out["prompt_ids"][row, width - p :] = torch.tensor(c.prompt_ids)
-        out["prompt_mask"][row, width - p :] = 1
-        out["completion_ids"][row, :t] = torch.tensor(c.completion_ids)
-        out["completion_mask"][row, :t] = 1
-        out["sampling_per_token_logps"][row, :t] = torch.tensor(c.logprobs)
-    out["advantages"] = torch.tensor([c.advantage * c.count for c in completions])
-    return out
+
+    def __init__(self, steps: Sequence[Step], padding: int) -> None:
+        self._steps = steps
+        self._padding = padding
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the indices, `padding` for rows that fill a pass up."""
+        for step in self._steps:
+            for _ in step.passes[0]:
+                for share in step.passes:
+                    yield from (self._padding if r == PADDING else r for p in share for r in p)
+
+    def __len__(self) -> int:
+        """Return how many indices there are."""
+        return sum(len(s.passes[0]) * sum(len(p) for x in s.passes for p in x) for s in self._steps)
 
 
-def corrected_advantages(
-    advantages: torch.Tensor, old: torch.Tensor, recorded: torch.Tensor, cap: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return per-token advantages with the truncated importance weight, and the weight.
-
-    ``w_t = min(exp(log pi_old - log mu), cap)``, where mu is what self-play sampled from. Since w is
-    positive, weighting the advantage weights the clipped loss:
-    ``min(rho A w, clip(rho) A w) = w min(rho A, clip(rho) A)``.
+def importance_weights(
+    old: npt.NDArray[np.float32], sampled: npt.NDArray[np.float32], cap: float
+) -> npt.NDArray[np.float32]:
+    """Return the truncated importance weights of tokens: ``min(exp(old - sampled), cap)``.
 
     Parameters
     ----------
-    advantages
-        Shape (B,).
-    old, recorded
-        Shape (B, T): log-probabilities of the training stack before its first step, and recorded.
+    old
+        Log-probabilities under the policy as training starts, by the training stack.
+    sampled
+        Log-probabilities recorded when the tokens were sampled.
     cap
-        `training.importanceCap`.
-
-    References
-    ----------
-    Truncated importance sampling, Ionides 2008; for the gap between a sampler and a trainer of one
-    policy as in TRL's and SkyRL's token-level correction.
+        Upper bound ("truncated importance sampling", as in SkyRL).
     """
-    weight = torch.exp(old - recorded).clamp(max=cap)
-    return advantages.unsqueeze(1) * weight, weight
+    # exp of what is over the cap anyway could overflow
+    return np.exp(np.minimum(old - sampled, math.log(cap))).astype(np.float32)
+
+
+def _clip_and_keep_norm(engine: Any) -> None:
+    """Clip gradients as the engine does, and keep their norm, which it throws away at ZeRO 0."""
+    norm = torch.nn.utils.clip_grad_norm_(engine.module.parameters(), engine.gradient_clipping())
+    engine._global_grad_norm = norm.item()
+
+
+def _no_reward(*_args: Any, **_kwargs: Any) -> list[float]:
+    """Stand in for the reward that GRPOTrainer asks for; advantages are recorded."""
+    raise AssertionError("nothing is rewarded while training")
 
 
 class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
-    """GRPOTrainer over fixed steps of recorded completions.
-
-    Parameters
-    ----------
-    steps
-        All optimiser steps.
-    rank
-        This process.
-    importance_cap
-        `training.importanceCap`.
-    kl_beta
-        Weight of the KL to the anchor, whose log-probabilities come with `reference`.
-    """
+    """Trains on recorded groups. Construct with ``beta=0`` in the arguments: see ``kl_beta``."""
 
     def __init__(
-        self, *, steps: Sequence[Step], rank: int, importance_cap: float, kl_beta: float, **trl: Any
+        self, *args: Any, rows: Recorded, steps: Sequence[Step], kl_beta: float, **kwargs: Any
     ) -> None:
-        super().__init__(reward_funcs=_no_reward, **trl)
-        self.beta = kl_beta  # after TRL's own set-up, which would load a second model for it
+        self._rows = rows
         self._steps = steps
-        self._rank = rank
-        self._cap = importance_cap
-        self._pad = self.processing_class.pad_token_id
-        self.old_logps: list[torch.Tensor] = []
-        """Of this process, by step and accumulation step; shape (B, T) each."""
-        self.reference_logps: list[torch.Tensor] = []
+        self._old: npt.NDArray[np.float32] | None = None
+        self._weights: npt.NDArray[np.float32] | None = None
+        self._reference: npt.NDArray[np.float32] | None = None
+        self._packed: Packed | None = None
+        super().__init__(*args, reward_funcs=_no_reward, **kwargs)
+        # Given in the arguments, it would load a second model; the reference is worked out once.
+        self.beta = kl_beta
+        self._packs = can_pack(self.model.config)
 
-    def micro_batch(self, index: int) -> Tensors:
-        """Return one of this process's micro-batches on its device, by its place in the run."""
-        step, micro = divmod(index, self.args.gradient_accumulation_steps)
-        tensors = collate(self._steps[step].micro_batches[self._rank][micro], self._pad)
-        return {name: value.to(self.accelerator.device) for name, value in tensors.items()}
+    def use_logprobs(
+        self,
+        old: npt.NDArray[np.float32],
+        reference: npt.NDArray[np.float32] | None,
+        cap: float,
+    ) -> None:
+        """Set log-probabilities of all completion tokens, flat in the rows' order.
+
+        Parameters
+        ----------
+        old
+            Under the policy as training starts.
+        reference
+            Under the anchor; None where ``kl_beta`` is 0.
+        cap
+            Of the importance weights.
+        """
+        self._old, self._reference = old, reference
+        self._weights = importance_weights(old, self._rows.logprobs.values, cap)
 
     @property
-    def micro_batches(self) -> int:
-        """Micro-batches of this process in the whole run."""
-        return len(self._steps) * int(self.args.gradient_accumulation_steps)
+    def weights(self) -> npt.NDArray[np.float32]:
+        """Importance weights of all completion tokens."""
+        assert self._weights is not None
+        return self._weights
 
-    @torch.no_grad()
-    def logps(self, model: torch.nn.Module) -> list[torch.Tensor]:
-        """Return a model's log-probabilities of all of this process's micro-batches.
+    def measure_logprobs(self, model: Any) -> npt.NDArray[np.float32]:
+        """Return the log-probabilities of the planned rows under a model, flat.
 
-        Every process reads as many micro-batches, as ZeRO-3's gathers need.
+        Rows are read in the passes of the first epoch, as training will: with unchanged weights
+        the ratio is then 1 to the last bit.
         """
-        mode = model.training
+        flat = torch.zeros(len(self._rows.completions.values), dtype=torch.float32)
+        device, training = self.accelerator.device, model.training
         model.eval()
-        found = []
-        for index in range(self.micro_batches):
-            tensors = self.micro_batch(index)
-            found.append(self._read(model, tensors).cpu())
-        model.train(mode)
-        return found
+        with torch.no_grad():
+            for step in (s for s in self._steps if s.epoch == 0):
+                for rows in step.passes[self.accelerator.process_index]:
+                    batch = self._batch(rows)
+                    found, _, _ = self._get_per_token_logps_and_entropies(
+                        model,
+                        torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1),
+                        torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1),
+                        batch["completion_ids"].size(1),
+                    )
+                    self._scatter(flat, rows, found.float().cpu())
+        model.train(training)
+        if self.accelerator.num_processes > 1:
+            # every row is some process's, and zero with the others: the sum is exact
+            shared = flat.to(device)
+            dist.all_reduce(shared)
+            flat = shared.cpu()
+        if not torch.isfinite(flat).all():
+            raise BadInput("the policy gives log-probabilities that are not finite: it is broken")
+        return flat.numpy()
 
-    def _read(self, model: torch.nn.Module, tensors: Tensors) -> torch.Tensor:
-        ids = torch.cat([tensors["prompt_ids"], tensors["completion_ids"]], dim=1)
-        mask = torch.cat([tensors["prompt_mask"], tensors["completion_mask"]], dim=1)
-        logps: torch.Tensor = self._get_per_token_logps_and_entropies(
-            model, ids, mask, tensors["completion_ids"].size(1)
-        )[0]
-        return logps
+    def check_engine(self, zero_stage: int) -> None:
+        """Check that DeepSpeed does the work, and say so.
 
-    def get_train_dataloader(self) -> DataLoader[Any]:
-        """Return a loader of place-holders, one for each micro-batch of each process, in order."""
-        loader: DataLoader[Any] = self._get_dataloader(
-            dataset=self.train_dataset,
-            description="Training",
-            batch_size=1,
-            sampler_fn=self._get_train_sampler,
-            is_training=True,
-        )
-        return loader
+        Raises
+        ------
+        RuntimeError
+            If the wrapped model is no DeepSpeed engine at that stage.
+        """
+        engine = self.model_wrapped
+        found = engine.zero_optimization_stage() if isinstance(engine, DeepSpeedEngine) else None
+        if found != zero_stage or engine.world_size != self.accelerator.num_processes:
+            raise RuntimeError(
+                f"training must run on a DeepSpeedEngine at ZeRO stage {zero_stage}, not on "
+                f"{type(engine).__name__} at {found}"
+            )
+        if zero_stage == 0 and not engine.bfloat16_enabled():
+            engine.clip_fp32_gradients = functools.partial(_clip_and_keep_norm, engine)
+        fields = {
+            "engine": type(engine).__name__,
+            "zeroStage": found,
+            "worldSize": engine.world_size,
+            "backend": dist.get_backend(),
+            "passes": len(self._steps[0].passes[0]) if self._steps else 0,
+            "packed": self._packs,
+        }
+        if self.accelerator.is_main_process:
+            log.info("the engine is ready", extra={"fields": fields})
+
+    # What GRPOTrainer does otherwise.
 
     def _get_train_sampler(self, dataset: Any = None) -> Sampler[int]:
-        return SequentialSampler(dataset if dataset is not None else self.train_dataset)
+        return StepSampler(self._steps, padding=len(self._rows))
 
-    def _prepare_inputs(self, generation_batch: list[dict[str, int]]) -> Tensors:
-        step = generation_batch[0]["step"]
-        accumulation = int(self.args.gradient_accumulation_steps)
-        index = step * accumulation + self._step % accumulation
-        tensors = self.micro_batch(index)
-        old = self.old_logps[index].to(self.accelerator.device)
-        advantages, weight = corrected_advantages(
-            tensors["advantages"], old, tensors["sampling_per_token_logps"], self._cap
+    def _prepare_inputs(self, generation_batch: list[dict[str, int]]) -> dict[str, Tensor]:
+        """Return the next pass of the step, in its order: nothing is shuffled within a step."""
+        passes = self.args.gradient_accumulation_steps
+        size = self.args.per_device_train_batch_size
+        start = self._step % passes * size
+        return self._generate_and_score_completions(generation_batch[start : start + size])
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, int]]) -> dict[str, Tensor]:
+        """Return what was recorded; nothing is generated."""
+        rows = [PADDING if x["row"] == len(self._rows) else x["row"] for x in inputs]
+        batch = self._batch(rows)
+        width = batch["completion_ids"].size(1)
+        assert self._old is not None
+        batch["old_per_token_logps"] = self._gather(self._old, rows, width)
+        advantages = torch.tensor(
+            [0.0 if row == PADDING else self._rows.advantages[row] for row in rows],
+            device=self.accelerator.device,
         )
-        mask = tensors["completion_mask"]
-        if "empty" in tensors:
-            mask = torch.zeros_like(mask)
-        mean = (weight * mask).sum() / mask.sum().clamp(min=1)
-        self._metrics["train"]["importance/mean"].append(mean.item())
-        out = {
-            **{k: tensors[k] for k in ("prompt_ids", "prompt_mask", "completion_ids")},
-            "completion_mask": mask,
-            "advantages": advantages,
-            "old_per_token_logps": old,
-            "num_items_in_batch": torch.tensor(
-                float(self._steps[step].tokens), device=self.accelerator.device
-            ),
-        }
-        if self.beta:
-            out["ref_per_token_logps"] = self.reference_logps[index].to(self.accelerator.device)
-        return out
+        # The weight is positive, so times the advantage is times the clipped loss of the token.
+        # (TRL multiplies the loss itself, but only where it runs vLLM.)
+        batch["advantages"] = advantages.unsqueeze(1) * self._gather(self.weights, rows, width)
+        if self._reference is not None:
+            batch["ref_per_token_logps"] = self._gather(self._reference, rows, width)
+        tokens = self._steps[self.state.global_step].tokens
+        batch["num_items_in_batch"] = torch.tensor(tokens, device=self.accelerator.device)
+        return batch
 
-    def _generate_and_score_completions(self, inputs: Any) -> Any:
-        raise AssertionError("SELF-GRPO trains on recorded completions: nothing is generated")
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        **multimodal: Any,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return the same as GRPOTrainer, with each prompt of the batch read once."""
+        if not self._packs:
+            found: tuple[Tensor, Tensor | None, Tensor | None] = (
+                super()._get_per_token_logps_and_entropies(
+                    model,
+                    input_ids,
+                    attention_mask,
+                    logits_to_keep,
+                    batch_size,
+                    compute_entropy,
+                    compute_aux_loss,
+                    **multimodal,
+                )
+            )
+            return found
+        assert self._packed is not None
+        assert self._packed.places.shape == (len(input_ids), logits_to_keep)
+        with self.accelerator.autocast():
+            logprobs, entropies = packed_logprobs(model, self._packed)
+        return logprobs, entropies if compute_entropy else None, None
 
-    def create_model_card(self, *_arguments: Any, **_named: Any) -> None:
-        """Write none: the manifest is the model's record."""
+    def create_model_card(self, *_args: Any, **_kwargs: Any) -> None:
+        """Write none: the manifest says where a model comes from."""
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save nothing: DeepSpeed's own files hold a checkpoint's weights, and the stage saves
+        the finished model.
+        """
 
-def _no_reward(**_columns: Any) -> list[float]:
-    raise AssertionError("SELF-GRPO's rewards are recorded: none is computed in training")
+    # Rows as tensors.
+
+    def _batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        """Return a pass's prompts (padded left) and completions (right), and keep it packed."""
+        filler = [self._tokenizer.pad_token_id]
+        prompts = [filler if r == PADDING else self._rows.prompts[r].tolist() for r in rows]
+        completions = [[] if r == PADDING else self._rows.completions[r].tolist() for r in rows]
+        device = self.accelerator.device
+        batch = {}
+        for name, side, texts in (
+            ("prompt", "left", prompts),
+            ("completion", "right", completions),
+        ):
+            # at least one column: TRL slices `[:, -columns:]`
+            texts = [*texts, filler]
+            ids = [torch.tensor(text, dtype=torch.long) for text in texts]
+            mask = [torch.ones_like(text) for text in ids]
+            padded = pad(ids, padding_value=filler[0], padding_side=side)[:-1]
+            batch[f"{name}_ids"] = padded.to(device)
+            batch[f"{name}_mask"] = pad(mask, padding_side=side)[:-1].to(device)
+        if self._packs:
+            width = batch["completion_ids"].size(1)
+            self._packed = pack(prompts, completions, width, filler[0]).to(device)
+        return batch
+
+    def _gather(self, flat: npt.NDArray[np.float32], rows: Sequence[int], width: int) -> Tensor:
+        """Return values of the rows' tokens, shape (rows, width), 0 where a row has ended."""
+        out = np.zeros((len(rows), width), np.float32)
+        offsets = self._rows.completions.offsets
+        for index, row in enumerate(rows):
+            if row != PADDING:
+                values = flat[offsets[row] : offsets[row + 1]]
+                out[index, : len(values)] = values
+        return torch.from_numpy(out).to(self.accelerator.device)
+
+    def _scatter(self, flat: Tensor, rows: Sequence[int], values: Tensor) -> None:
+        """Write the rows' values to their places."""
+        offsets = self._rows.completions.offsets
+        for index, row in enumerate(rows):
+            if row != PADDING:
+                start, end = int(offsets[row]), int(offsets[row + 1])
+                flat[start:end] = values[index, : end - start]

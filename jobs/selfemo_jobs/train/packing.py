@@ -1,0 +1,165 @@
+"""Log-probabilities of a group's completions with their common prompt read once.
+
+The members of a group share their prompt. Padded one beside the other, the prompt would be computed
+once a member; here a row of the batch is one prompt followed by the completions of all members, and
+the attention mask keeps members from seeing each other. Each token has the position and sees
+exactly the tokens that it would in a row of its own, so the result is the same up to rounding, and
+so are the gradients.
+
+Layout of a row, for a prompt ``p1 … pn`` and completions ``a``, ``b``:
+
+====== ======== ===== ======== =====
+input  p1…pn-1  pn a1 a2 …     pn b1 …
+scores          a1 a2 a3 …     b1 b2 …
+====== ======== ===== ======== =====
+
+The prompt's last token stands at the head of each completion, because that is where the
+completion's first token is predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl.trainer import utils as trl_utils
+
+#: Architectures whose attention takes a mask and positions as they are given: rotary positions,
+#: full attention in every layer, no state that is carried along the row.
+ARCHITECTURES = frozenset({"llama", "qwen2", "qwen3"})
+#: The label that stands for "not scored" in TRL and Transformers.
+IGNORED = -100
+
+
+def can_pack(config: Any) -> bool:
+    """Return whether a model (by its Transformers configuration) takes packed rows."""
+    layers = getattr(config, "layer_types", None) or ["full_attention"]
+    return (
+        config.model_type in ARCHITECTURES
+        and config._attn_implementation == "sdpa"
+        and set(layers) == {"full_attention"}
+    )
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A batch of completions, packed."""
+
+    input_ids: Tensor
+    """Shape (rows, length)."""
+    position_ids: Tensor
+    """Shape (rows, length)."""
+    mask: Tensor
+    """Bool, shape (rows, 1, length, length): which token (third) sees which (fourth)."""
+    labels: Tensor
+    """Shape (rows, length): the token that is predicted at each place, or ``IGNORED``."""
+    places: Tensor
+    """Shape (completions, longest): where in the flattened rows each completion token is scored."""
+    scored: Tensor
+    """Bool, shape (completions, longest): False where a completion has ended."""
+
+    def to(self, device: torch.device) -> Packed:
+        """Return it on a device."""
+        return Packed(**{name: value.to(device) for name, value in vars(self).items()})
+
+
+def pack(
+    prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], longest: int, pad: int
+) -> Packed:
+    """Lay completions out.
+
+    Parameters
+    ----------
+    prompts, completions
+        Token ids by completion; equal prompts share a row wherever they stand. A prompt has at
+        least one token, a completion may have none.
+    longest
+        Columns of the result; at least the longest completion.
+    pad
+        A token id that fills rows up.
+    """
+    members: dict[tuple[int, ...], list[int]] = {}
+    for index, prompt in enumerate(prompts):
+        members.setdefault(tuple(prompt), []).append(index)
+    lengths = [len(p) - 1 + sum(len(completions[i]) for i in m) for p, m in members.items()]
+    shape = (len(members), max(1, *lengths))
+    ids, labels = torch.full(shape, pad), torch.full(shape, IGNORED)
+    positions, segments = torch.zeros(shape, dtype=torch.long), torch.full(shape, -1)
+    places = torch.zeros(len(prompts), longest, dtype=torch.long)
+    scored = torch.zeros(len(prompts), longest, dtype=torch.bool)
+    for row, (prompt, indices) in enumerate(members.items()):
+        start = len(prompt) - 1
+        ids[row, :start] = torch.tensor(prompt[:-1], dtype=torch.long)
+        positions[row, :start] = torch.arange(start)
+        segments[row, :start] = 0
+        for number, index in enumerate(indices, start=1):
+            completion = torch.tensor([prompt[-1], *completions[index]], dtype=torch.long)
+            size = len(completion) - 1
+            part = slice(start, start + size)
+            ids[row, part], labels[row, part] = completion[:-1], completion[1:]
+            positions[row, part] = torch.arange(size) + len(prompt) - 1
+            segments[row, part] = number
+            places[index, :size] = torch.arange(size) + row * shape[1] + start
+            scored[index, :size] = True
+            start += size
+    return Packed(ids, positions, _mask(segments), labels, places, scored)
+
+
+def _mask(segments: Tensor) -> Tensor:
+    """Return who sees whom: what came before, of the prompt (0) or of the same segment.
+
+    Filling (-1) sees itself, so that no row of attention is empty (its softmax would be NaN).
+    """
+    seen, sees = segments.unsqueeze(1), segments.unsqueeze(2)
+    return (((seen == 0) | (seen == sees)).tril()).unsqueeze(1)
+
+
+def packed_logprobs(model: Callable[..., Any], packed: Packed) -> tuple[Tensor, Tensor]:
+    """Return log-probabilities and entropies of all completion tokens.
+
+    Parameters
+    ----------
+    model
+        With TRL's fused head (``add_fused_lm_head``), which applies the temperature.
+    packed
+        On the model's device.
+
+    Returns
+    -------
+    tuple
+        Both of shape (completions, longest), 0 where a completion has ended. Entropies in nats.
+    """
+    with _scored_places_only():
+        out = model(
+            input_ids=packed.input_ids,
+            attention_mask=packed.mask,
+            position_ids=packed.position_ids,
+            shift_labels=packed.labels,
+            fused_lm_head=True,
+        )
+    return _unpack(out.log_probs, packed), _unpack(out.entropy, packed)
+
+
+def _unpack(values: Tensor, packed: Packed) -> Tensor:
+    found = values.reshape(-1).gather(0, packed.places.reshape(-1)).view_as(packed.places)
+    return found.masked_fill(~packed.scored, 0.0)
+
+
+@contextmanager
+def _scored_places_only() -> Iterator[None]:
+    """Have the fused head score labelled places only, on every device.
+
+    TRL asks ``_use_triton`` whether to; elsewhere it projects every prompt token onto the
+    vocabulary, only to throw that away (its reason, recompilation for each shape, is Neuron's).
+    The kernel is chosen by another module's name and stays as it is. Pinned by a test.
+    """
+    kept = trl_utils._use_triton
+    trl_utils._use_triton = lambda _device: True
+    try:
+        yield
+    finally:
+        trl_utils._use_triton = kept
