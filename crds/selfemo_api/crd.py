@@ -193,7 +193,7 @@ _MODELS: dict[str, type[BaseModel]] = {
 class _Plain(yaml.SafeDumper):
     """Writes everything out: not every reader of CRDs knows YAML's aliases."""
 
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
         """Return that nothing is an alias."""
         return True
 

@@ -385,19 +385,37 @@ class EvolutionSpec(ApiModel):
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=31_536_000)] | None = None
     """Delete the evolution this long after its end. Unset: never (S3 data always stays)."""
     history_limit: Annotated[int, Field(ge=1, le=10)] = 10
-    """Generations kept in `status.history`; the manifests hold all of them."""
+    """Generations kept in `status.history`, and as far back as replay reaches; the manifests hold
+    all of them."""
     resume_from: ResumeFrom | None = None
     pod_template: PodTemplates = PodTemplates()
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule("self.seed == oldSelf.seed", "`seed` is immutable"),
         Rule("self.model.uri == oldSelf.model.uri", "`model.uri` is immutable"),
+        Rule(
+            "has(self.model.revision) == has(oldSelf.model.revision) && "
+            "(!has(self.model.revision) || self.model.revision == oldSelf.model.revision)",
+            "`model.revision` is immutable",
+        ),
+        Rule(
+            "has(self.resumeFrom) == has(oldSelf.resumeFrom) && "
+            "(!has(self.resumeFrom) || self.resumeFrom.uri == oldSelf.resumeFrom.uri)",
+            "`resumeFrom` is immutable",
+        ),
         Rule("self.storage.uri == oldSelf.storage.uri", "`storage.uri` is immutable"),
         Rule("self.dataset.labels == oldSelf.dataset.labels", "`dataset.labels` is immutable"),
         Rule(
             "has(self.managedBy) == has(oldSelf.managedBy) && "
             "(!has(self.managedBy) || self.managedBy == oldSelf.managedBy)",
             "`managedBy` is immutable",
+        ),
+        Rule(
+            "(has(self.evaluation.select) ? self.evaluation.select : "
+            "self.dataset.evaluation[0].name) == (has(oldSelf.evaluation.select) ? "
+            "oldSelf.evaluation.select : oldSelf.dataset.evaluation[0].name)",
+            "`evaluation.select` (unset: the first of `dataset.evaluation`) is immutable: "
+            "generations are compared on it",
         ),
         Rule(
             "!has(self.evaluation.select) || "

@@ -100,8 +100,8 @@ class GenerationRecord(ApiModel):
 
     generation: int
     outcome: Outcome
-    f1: float
-    """Weighted F1 on the selecting source."""
+    f1: float | None = None
+    """Weighted F1 on the selecting source; unset where it collapsed before its evaluation."""
     scores: Annotated[list[SourceScore], Field(max_length=16)]
     reward: float | None = None
     consistency: float | None = None

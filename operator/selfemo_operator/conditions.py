@@ -22,6 +22,9 @@ GOOD_ENDS = (
     Reason.REGRESSED,
 )
 
+#: Longest message of a condition, a bound of the API.
+MESSAGE_MAX = 2048
+
 _TRUE, _FALSE, _UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 _Wanted = tuple[ConditionType, ConditionStatus, Reason, str]
 
@@ -57,6 +60,13 @@ def with_conditions(
     )
 
 
+def seen(status: EvolutionStatus, observed_generation: int) -> EvolutionStatus:
+    """Return the status of a finished evolution after an edit that changes nothing in it."""
+    update = {"observed_generation": observed_generation}
+    conditions = [c.model_copy(update=update) for c in status.conditions]
+    return status.model_copy(update={**update, "conditions": conditions})
+
+
 def _ended(reason: Reason, message: str) -> list[_Wanted]:
     good = reason in GOOD_ENDS
     stalled = (ConditionType.STALLED, _FALSE, Reason.HEALTHY, "")
@@ -81,7 +91,7 @@ def _going_on(status: EvolutionStatus, suspended: bool, job: StageJob | None) ->
         message = f"{where}: waits in the queue"
         progressing = (ConditionType.PROGRESSING, _FALSE, Reason.QUEUED, message)
     elif job is not None and job.waiting:
-        message = f"{where}: {job.waiting}"[:2048]
+        message = f"{where}: {job.waiting}"
         progressing = (ConditionType.PROGRESSING, _FALSE, Reason.WAITING, message)
     elif status.retry_after is not None:
         message = f"{where}: tried again after a failure"
@@ -118,7 +128,7 @@ def _set(
         observed_generation=observed_generation,
         last_transition_time=before.last_transition_time if before and unchanged else now,
         reason=reason.value,
-        message=message,
+        message=message[:MESSAGE_MAX],
     )
 
 

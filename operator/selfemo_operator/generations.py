@@ -43,6 +43,18 @@ def begin(evolution: EmotionEvolution, now: datetime) -> EvolutionStatus:
     )
 
 
+def flaw_of(status: EvolutionStatus, result: StageResult) -> str | None:
+    """Return why a result cannot be the answer of the stage under way, or None where it can."""
+    if (result.generation, result.stage) != (status.generation, status.stage):
+        return f"it answered for generation {result.generation}, {result.stage.value}"
+    if result.stage is Stage.TRAIN and not result.model_uri:
+        return "its result names no model"
+    selecting = pinned_spec(status).selecting_source
+    if result.stage is Stage.EVALUATE and selecting not in {s.source for s in result.scores}:
+        return f"its result has no score of {selecting}"
+    return None
+
+
 def record(
     evolution: EmotionEvolution, status: EvolutionStatus, result: StageResult
 ) -> tuple[EvolutionStatus, Reason | None, str]:
@@ -76,16 +88,23 @@ def record(
 
 
 def reopen(
-    evolution: EmotionEvolution, status: EvolutionStatus, reason: Reason
+    evolution: EmotionEvolution, status: EvolutionStatus, reason: Reason, now: datetime
 ) -> EvolutionStatus | None:
     """Return the status with which a finished evolution goes on after an edit, or None.
 
     An edit of a failed evolution is taken as "mended, try again": the stage under way is tried
     with the spec as it is now. An edit of one that came to its end goes on where the new spec
     leaves room (more generations, a higher goal, more patience). A collapsed one goes on from its
-    best.
+    best. The time at rest counts for no deadline, as if it had been suspended.
     """
-    goes_on = {"completion_time": None, "retry_after": None, "failures": 0, "disruptions": 0}
+    rested = (now - status.completion_time).total_seconds() if status.completion_time else 0.0
+    goes_on = {
+        "completion_time": None,
+        "retry_after": None,
+        "failures": 0,
+        "disruptions": 0,
+        "suspended_seconds": status.suspended_seconds + max(0.0, rested),
+    }
     if reason in _MENDABLE and status.current is not None:
         current = status.current.model_copy(update={"spec": evolution.spec.to_json()})
         changes = {**goes_on, "current": current, "attempt": status.attempt + 1}
@@ -136,14 +155,14 @@ def _collapsed(
     """Write a collapsed generation into the history; the best stays what it was."""
     spec = pinned_spec(status)
     scores = {s.source: s.weighted_f1 for s in result.scores}
-    f1 = scores.get(spec.selecting_source, status.f1 or 0.0)
+    f1 = scores.get(spec.selecting_source)
     entry = _entry(status, spec, Outcome.COLLAPSED, message, f1)
     history = [*status.history, entry][-evolution.spec.history_limit :]
-    return status.model_copy(update={"history": history, "f1": f1})
+    return status.model_copy(update={"history": history, "f1": status.f1 if f1 is None else f1})
 
 
 def _entry(
-    status: EvolutionStatus, spec: EvolutionSpec, outcome: Outcome, message: str, f1: float
+    status: EvolutionStatus, spec: EvolutionSpec, outcome: Outcome, message: str, f1: float | None
 ) -> GenerationRecord:
     results = status.current.results if status.current else []
     by_stage = {r.stage: r for r in results}

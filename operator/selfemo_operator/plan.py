@@ -18,9 +18,9 @@ from selfemo_api.contract import ExitCode
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.stages import STAGE_ORDER, Stage, job_name
 from selfemo_api.status import ConditionType, EvolutionStatus, Reason
-from selfemo_operator.conditions import with_conditions
-from selfemo_operator.generations import begin, record, reopen
-from selfemo_operator.requests import stage_config
+from selfemo_operator.conditions import seen, with_conditions
+from selfemo_operator.generations import begin, flaw_of, record, reopen
+from selfemo_operator.requests import pinned_spec, stage_config
 from selfemo_operator.world import (
     Action,
     CreateJob,
@@ -39,6 +39,9 @@ from selfemo_operator.world import (
 MANAGER = "selfemo.dev/operator"
 #: A second look where the status read is older than the Jobs.
 STALE_WAIT = timedelta(seconds=2)
+#: A watch lags by seconds. A status that is still behind a Job after a minute is not stale: it was
+#: restored from a backup, and will not catch up by itself.
+STALE_LIMIT = timedelta(minutes=1)
 #: Longest wait between two tries of a stage: S3 or a node may be back within ten minutes.
 MAX_BACKOFF_SECONDS = 600
 #: Exit codes that say "the outside took it away", besides the platform's own word.
@@ -62,13 +65,13 @@ def plan(evolution: EmotionEvolution, observed: Observed, now: datetime) -> Deci
     spec, status = evolution.spec, evolution.status
     if spec.managed_by not in (None, MANAGER):
         return Decision(status)
+    if _is_stale(status, observed, now):
+        return Decision(status, requeue_at=now + STALE_WAIT)
     if status.finished:
-        reopened = _reopened(evolution)
+        reopened = _reopened(evolution, now)
         if reopened is None:
             return _at_rest(evolution, observed, now)
         status = reopened
-    if _is_stale(status, observed):
-        return Decision(status, requeue_at=now + STALE_WAIT)
     if status.current is None:
         status = begin(evolution, now)
     status = _account_suspension(status, spec.suspend, now)
@@ -92,9 +95,18 @@ def plan(evolution: EmotionEvolution, observed: Observed, now: datetime) -> Deci
     return Decision(status, action, _requeue(evolution, status, job))
 
 
-def _is_stale(status: EvolutionStatus, observed: Observed) -> bool:
-    """Whether a Job is ahead of the status: then the status read is old, and nothing is certain."""
-    return any(_order(job) > _position(status) for job in observed.jobs)
+def _is_stale(status: EvolutionStatus, observed: Observed, now: datetime) -> bool:
+    """Whether a Job is ahead of the status that was just read: then nothing is certain.
+
+    A status that stays behind was restored: the run goes on from it. Jobs ahead that are still at
+    work are deleted first, and stages that were done answer from their manifests.
+    """
+    return any(
+        _order(job) > _position(status)
+        and job.create_time is not None
+        and abs(now - job.create_time) < STALE_LIMIT
+        for job in observed.jobs
+    )
 
 
 def _order(job: StageJob) -> tuple[int, int, int]:
@@ -119,7 +131,8 @@ def _account_suspension(status: EvolutionStatus, suspend: bool, now: datetime) -
     if suspend and began is None:
         return status.model_copy(update={"suspended_time": now})
     if not suspend and began is not None:
-        total = status.suspended_seconds + (now - began).total_seconds()
+        # A clock that was put back must not shorten what was counted before.
+        total = status.suspended_seconds + max(0.0, (now - began).total_seconds())
         return status.model_copy(update={"suspended_time": None, "suspended_seconds": total})
     return status
 
@@ -128,11 +141,16 @@ def _advance(
     evolution: EmotionEvolution, status: EvolutionStatus, job: StageJob | None, now: datetime
 ) -> tuple[EvolutionStatus, _End]:
     """Take in what the current Job has come to."""
-    if status.retry_after is not None and now >= status.retry_after:
+    after = status.retry_after
+    if after is not None and not now < after <= now + timedelta(seconds=MAX_BACKOFF_SECONDS):
+        # The time has come, or the clock was put back and the time means nothing.
         status = status.model_copy(update={"retry_after": None})
     if job is None or not job.state.is_final:
         return status, None
     if job.state is JobState.SUCCEEDED and job.result is not None:
+        flaw = flaw_of(status, job.result)
+        if flaw is not None:
+            return _retry(evolution, status, Failure(flaw), now)
         status, reason, message = record(evolution, status, job.result)
         return status, (reason, message) if reason else None
     if job.state is JobState.SUCCEEDED:
@@ -148,7 +166,7 @@ def _retry(
 ) -> tuple[EvolutionStatus, _End]:
     """Count a failed attempt, and try again or give up."""
     stage = status.stage.value if status.stage else ""
-    where = f"generation {status.generation}, {stage}: {failure.message}"[:2048]
+    where = f"generation {status.generation}, {stage}: {failure.message}"
     if failure.exit_code == ExitCode.BAD_INPUT:
         return status, (Reason.BAD_INPUT, where)
     policy = evolution.spec.failure_policy
@@ -222,18 +240,24 @@ def _action(
     if status.finished or status.stage is None:
         return None
     if evolution.spec.suspend:
-        runs = job is not None and job.state in (
-            JobState.RUNNING,
-            JobState.PENDING,
-            JobState.QUEUED,
-        )
-        return SuspendJob(job.name) if job is not None and runs else None
+        return _stop_job(status, job)
     if job is None:
         if status.retry_after is not None:
             return None
         name = job_name(evolution.metadata.name, status.generation, status.stage, status.attempt)
         return CreateJob(name, status.attempt, stage_config(evolution, status, status.stage))
     return ResumeJob(job.name) if job.state is JobState.SUSPENDED else None
+
+
+def _stop_job(status: EvolutionStatus, job: StageJob | None) -> Action | None:
+    """Return what stops the stage under way while the evolution is suspended."""
+    if job is None or job.state.is_final:
+        return None
+    if pinned_spec(status).queue is not None:
+        # A queue starts what it has admitted, whoever suspended it: the same attempt is made again
+        # when the evolution goes on.
+        return DeleteJob(job.name, "the evolution is suspended")
+    return SuspendJob(job.name) if job.state is not JobState.SUSPENDED else None
 
 
 def _requeue(
@@ -259,20 +283,18 @@ def _expiry(evolution: EmotionEvolution, status: EvolutionStatus) -> datetime | 
 
 def _at_rest(evolution: EmotionEvolution, observed: Observed, now: datetime) -> Decision:
     """A finished evolution: no Job may go on, and it is deleted when its time has passed."""
-    status = evolution.status.model_copy(
-        update={"observed_generation": evolution.metadata.generation}
-    )
+    status = seen(evolution.status, evolution.metadata.generation)
     expiry = _expiry(evolution, status)
     action = _action(evolution, status, observed, None)
-    if action is None and expiry is not None and now >= expiry:
-        action = DeleteEvolution()
-    return Decision(status, action, expiry)
+    if expiry is None or now < expiry:
+        return Decision(status, action, expiry)
+    return Decision(status, action or DeleteEvolution())
 
 
-def _reopened(evolution: EmotionEvolution) -> EvolutionStatus | None:
+def _reopened(evolution: EmotionEvolution, now: datetime) -> EvolutionStatus | None:
     """Return the status of a finished evolution that an edit lets go on, or None."""
     status = evolution.status
     summary = status.condition(ConditionType.SUCCEEDED)
     if summary is None or evolution.metadata.generation <= status.observed_generation:
         return None
-    return reopen(evolution, status, Reason(summary.reason))
+    return reopen(evolution, status, Reason(summary.reason), now)

@@ -6,10 +6,7 @@ from selfemo_api.contract import StageConfig, stage_seed
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage, stage_prefix
-from selfemo_api.status import EvolutionStatus
-
-#: Earlier generations whose kept groups may be replayed: bounds the request's size.
-REPLAY_GENERATIONS = 10
+from selfemo_api.status import EvolutionStatus, Outcome
 
 #: The stage whose result each stage reads.
 _PARENT = {
@@ -57,7 +54,7 @@ def stage_config(evolution: EmotionEvolution, status: EvolutionStatus, stage: St
         anchor_uri=current.anchor_uri,
         output=_folder(spec, evolution.run, generation, stage),
         parents=parents,
-        replay=_replay(spec, evolution.run, generation) if stage is Stage.FLYWHEEL else [],
+        replay=_replay(spec, evolution.run, status) if stage is Stage.FLYWHEEL else [],
         baseline=status.baseline,
     )
 
@@ -66,8 +63,16 @@ def _folder(spec: EvolutionSpec, run: str, generation: int, stage: Stage) -> str
     return f"{spec.storage.uri.rstrip('/')}/{run}/{stage_prefix(generation, stage)}"
 
 
-def _replay(spec: EvolutionSpec, run: str, generation: int) -> list[str]:
+def _replay(spec: EvolutionSpec, run: str, status: EvolutionStatus) -> list[str]:
+    """Return the flywheels of the generations in the history, newest first.
+
+    A collapsed generation is left out: it may have none, and its groups are what must not spread.
+    """
     if spec.flywheel.replay == 0.0:
         return []
-    earlier = range(generation - 1, max(0, generation - 1 - REPLAY_GENERATIONS), -1)
+    earlier = [
+        entry.generation
+        for entry in reversed(status.history)
+        if entry.kept is not None and entry.outcome is not Outcome.COLLAPSED
+    ]
     return [f"{_folder(spec, run, g, Stage.FLYWHEEL)}/manifest.json" for g in earlier]
