@@ -103,6 +103,7 @@ class LocalCluster:
             ENV_TERMINATION_LOG: str(folder.path / f"termination-{shard}.json"),
             ENV_WORK: str(self.state.work),
             ENV_PARENT: str(os.getpid()),
+            "TQDM_DISABLE": "1",  # the log is JSON lines
             ENV_DATA: ":".join(f"{k}={v}" for k, v in sorted(self.data.items())),
         }
         (folder.path / f"termination-{shard}.json").unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -14,7 +15,12 @@ _PASS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_
 
 def _start(command: str, arguments: list[str]) -> None:
     program = [sys.executable, "-m", "selfemo_jobs.models", command, *arguments]
-    raise typer.Exit(subprocess.run(program, check=False).returncode)
+    raise typer.Exit(subprocess.run(program, env=_environment(), check=False).returncode)
+
+
+def _environment() -> dict[str, str]:
+    """Our own progress lines say enough: the libraries' bars are left out."""
+    return {**os.environ, "TQDM_DISABLE": "1"}
 
 
 @app.command("tiny", context_settings=_PASS)
