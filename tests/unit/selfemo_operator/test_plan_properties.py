@@ -13,10 +13,10 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
+from tests.unit.selfemo_operator.planner_world import Backup, Fault, World, spec_of
 
 from selfemo_api.stages import Stage, stages_of
 from selfemo_operator.world import JobState
-from tests.unit.selfemo_operator.planner_world import Backup, Fault, World, spec_of
 
 F1 = st.integers(min_value=0, max_value=20).map(lambda n: n / 20)
 POLICIES = st.fixed_dictionaries(
