@@ -92,6 +92,10 @@ def _warm_start(arguments: argparse.Namespace) -> None:
     if not arguments.source.is_file():
         raise BadInput(f"--source {arguments.source} does not exist")
     check_model_folder(arguments.model, str(arguments.model))
+    if arguments.share is not None and not 0.0 < arguments.share <= 1.0:
+        raise BadInput(f"--share {arguments.share}: must be above 0, at most 1")
+    if arguments.dialogues is not None and arguments.dialogues < 1:
+        raise BadInput(f"--dialogues {arguments.dialogues}: must be 1 or more")
     dialogues = load_source(source, labels, arguments.source, read_labels=True)
     count = arguments.dialogues or share_of(len(dialogues), arguments.share)
     settings = WarmStart(

@@ -59,7 +59,7 @@ def run_self_play(context: StageContext) -> StageOutput:
     if missing:
         engine = _open(context)
         try:
-            done += _play(context, engine, parts, missing, counts)
+            done += play_parts(context, engine, parts, missing, counts)
         finally:
             engine.close()
     return _output(done, counts, context.config)
@@ -99,13 +99,14 @@ def join_shards(outputs: Sequence[StageOutput]) -> StageOutput:
     return _joined(parts, counts, list(outputs[0].report["labels"]))
 
 
-def _play(
+def play_parts(
     context: StageContext,
     engine: TextEngine,
     parts: Sequence[Sequence[Play]],
     missing: Sequence[int],
     counts: dict[str, Counts],
 ) -> list[Part]:
+    """Play the missing parts and return them; their counts are added to ``counts`` by path."""
     config = context.config
     table = Table(engine, config.spec, config.generation)
     made = []

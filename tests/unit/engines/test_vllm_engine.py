@@ -83,6 +83,13 @@ def _check_ends(vllm: TextEngine, prompts: list[list[int]]) -> None:
         assert stop not in completion.text
 
 
+def _check_many(vllm: TextEngine) -> None:
+    """More prompt tokens than one step takes; some end up cut where vLLM may cut them."""
+    prompts = [[3 + (i * 31 + j * 7) % 800 for j in range(200 + i % 40)] for i in range(60)]
+    groups = vllm.generate(prompts, Sampling(n=4, max_tokens=2, seed=1))
+    assert [len(g) for g in groups] == [4] * 60
+
+
 @pytest.mark.vllm
 def test_contract_on_a_real_vllm(tiny_model: Path) -> None:
     pytest.importorskip("vllm")
@@ -94,6 +101,7 @@ def test_contract_on_a_real_vllm(tiny_model: Path) -> None:
         _check_logprobs(vllm, plain, prompts)
         _check_repeats(vllm, prompts)
         _check_ends(vllm, prompts)
+        _check_many(vllm)
         with pytest.raises(ValueError, match="max_model_len"):
             vllm.generate([[5] * 255], Sampling())
         with pytest.raises(BadInput, match="temperature"):
