@@ -15,6 +15,8 @@ import numpy as np
 from daft import DataFrame, Window, col
 from daft import functions as F  # noqa: N812 (the name its own documentation uses)
 
+from selfemo_jobs.flywheel.runner import settle
+
 #: Permutations: the estimate's standard error at a Jaccard of 0.8 is then 0.035.
 HASHES = 128
 #: Words in an n-gram. Two texts that share runs of three words share phrases, not only topics.
@@ -64,27 +66,27 @@ def near_duplicates(texts: DataFrame, threshold: float) -> DataFrame:
     plain = F.normalize(
         col("text"), remove_punct=True, lowercase=True, nfd_unicode=True, white_space=True
     )
-    texts = texts.select(col("group_id"), plain.alias("text")).collect()
-    leaders = texts.groupby("text").agg(F.min(col("group_id")).alias("group_id")).collect()
+    texts = settle(texts.select(col("group_id"), plain.alias("text")))
+    leaders = settle(texts.groupby("text").agg(F.min(col("group_id")).alias("group_id")))
     same = texts.join(leaders.select("group_id"), on="group_id", how="anti").select("group_id")
     near = _near_pairs(_signatures(leaders), threshold)
-    return same.concat(near).distinct().collect()
+    return settle(same.concat(near).distinct())
 
 
 def _signatures(texts: DataFrame) -> DataFrame:
     signature = F.minhash(col("text"), num_hashes=HASHES, ngram_size=NGRAM, seed=_SEED)
-    return texts.select(col("group_id"), signature.alias("signature")).collect()
+    return settle(texts.select(col("group_id"), signature.alias("signature")))
 
 
 def _near_pairs(signatures: DataFrame, threshold: float) -> DataFrame:
     """Return the larger id of each near pair, in rounds of bounded size."""
     buckets = _buckets(signatures, band_rows(threshold))
     rounds = max(1, -(-buckets.count_rows() * RUN // (2 * ROUND_PAIRS)))
-    near = signatures.select("group_id").limit(0).collect()
+    near = settle(signatures.select("group_id").where(daft.lit(False)))
     for number in range(rounds):
         of_round = buckets.where(col("bucket") % rounds == number)
         found = _compare(_pairs(of_round), signatures, threshold)
-        near = near.concat(found).distinct().collect()
+        near = settle(near.concat(found).distinct())
     return near
 
 
@@ -92,8 +94,8 @@ def _pairs(buckets: DataFrame) -> DataFrame:
     """Return ``group_id, larger`` of all that share a run of a bucket; each pair once."""
     other = buckets.select(col("bucket"), col("run"), col("group_id").alias("larger"))
     pairs = buckets.join(other, on=["bucket", "run"]).where(col("group_id") < col("larger"))
-    # collected: the planner must know the size before it joins the wide signatures to it
-    return pairs.select("group_id", "larger").distinct().collect()
+    # computed here: the planner must know the size before it joins the wide signatures to it
+    return settle(pairs.select("group_id", "larger").distinct())
 
 
 def _compare(pairs: DataFrame, signatures: DataFrame, threshold: float) -> DataFrame:
@@ -113,12 +115,11 @@ def _buckets(signatures: DataFrame, width: int) -> DataFrame:
         .agg(F.count(col("group_id")).alias("members"))
         .where(col("members") > 1)
         .select("bucket")
-        .collect()
     )
-    banded = banded.join(shared, on="bucket", how="semi")
+    banded = banded.join(settle(shared), on="bucket", how="semi")
     position = F.row_number().over(Window().partition_by("bucket").order_by("group_id"))
     run = ((position.cast("int64") - 1) // RUN).alias("run")
-    return banded.select(col("bucket"), col("group_id"), run).collect()
+    return settle(banded.select(col("bucket"), col("group_id"), run))
 
 
 def _count_equal(left: Any, right: Any) -> Any:

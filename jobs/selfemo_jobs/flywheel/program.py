@@ -19,6 +19,7 @@ from selfemo_api.spec import FlywheelSpec, Role
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.flywheel.balance import balance_cap
 from selfemo_jobs.flywheel.dedup import near_duplicates
+from selfemo_jobs.flywheel.runner import settle
 
 #: Rewards and consistencies are compared in millionths: sums of integers are the same in any
 #: order, and a float32 0.3 meets a threshold of 0.3.
@@ -140,7 +141,7 @@ def summarise(rows: DataFrame) -> DataFrame:
         F.bool_or(col("broken")).alias("broken"),
     )
     content = F.hash(col("role"), col("prompt"), col("low"), col("high"), col("rows"))
-    found = groups.with_columns({"content": content, "reward": col("micro")}).collect()
+    found = settle(groups.with_columns({"content": content, "reward": col("micro")}))
     _refuse_broken(found)
     return found.select(*GROUP_COLUMNS).collect()
 
@@ -172,7 +173,7 @@ def select_groups(rows: DataFrame, spec: FlywheelSpec, seed: int) -> Selection:
     funnel.record("exactDuplicates", groups)
     if spec.deduplicate.near:
         copies = near_duplicates(best_responses(rows, groups), spec.deduplicate.threshold)
-        groups = groups.join(copies, on="group_id", how="anti").collect()
+        groups = settle(groups.join(copies, on="group_id", how="anti"))
     funnel.record("nearDuplicates", groups)
     groups, caps = balance(groups, spec.max_share, seed)
     funnel.record("balance", groups)
@@ -210,8 +211,8 @@ def balance(groups: DataFrame, max_share: float, seed: int) -> tuple[DataFrame, 
     order = Window().partition_by("role", "label")
     order = order.order_by("score", "tie", "group_id", desc=[True, False, False])
     ranked = ranked.with_column("rank", F.row_number().over(order))
-    left = ranked.where(_within(caps)).select(*GROUP_COLUMNS).collect()
-    return left, caps
+    left = ranked.where(_within(caps)).select(*GROUP_COLUMNS)
+    return settle(left), caps
 
 
 def choose_replay(earlier: DataFrame, present: DataFrame, quota: int, seed: int) -> DataFrame:
@@ -235,7 +236,7 @@ def choose_replay(earlier: DataFrame, present: DataFrame, quota: int, seed: int)
     ordered = fresh.with_column("tie", _tie(seed)).sort(
         ["generation", "tie", "group_id"], desc=[True, False, False]
     )
-    return ordered.limit(quota).select(*GROUP_COLUMNS).collect()
+    return settle(ordered.limit(quota).select(*GROUP_COLUMNS))
 
 
 def label_counts(groups: DataFrame) -> dict[str, int]:
@@ -247,7 +248,7 @@ def label_counts(groups: DataFrame) -> dict[str, int]:
 def _drop_copies(groups: DataFrame) -> DataFrame:
     """Return the groups without exact copies: of each content the smallest id stays."""
     first = groups.groupby("content").agg(F.min(col("group_id")).alias("group_id"))
-    return groups.join(first.select("group_id"), on="group_id", how="semi").collect()
+    return settle(groups.join(first.select("group_id"), on="group_id", how="semi"))
 
 
 def _within(caps: Mapping[str, int]) -> Any:

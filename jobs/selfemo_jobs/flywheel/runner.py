@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import os
 import signal
 import socket
 
 import daft
+from daft import DataFrame
 from daft.exceptions import DaftCoreException
 
 from selfemo_api.spec import FlywheelRunner, FlywheelSpec
@@ -40,7 +43,30 @@ def start_runner(spec: FlywheelSpec) -> None:
     except DaftCoreException:  # there is one already
         if daft.get_or_create_runner().name != wanted:
             raise
-    daft.set_execution_config(default_morsel_size=MORSEL_ROWS, scantask_max_parallel=SCANS)
+    daft.set_execution_config(
+        default_morsel_size=MORSEL_ROWS,
+        scantask_max_parallel=SCANS,
+        shuffle_aggregation_default_partitions=_partitions(),
+    )
+
+
+def settle(frame: DataFrame) -> DataFrame:
+    """Return a light frame computed and held, in at most as many partitions as work side by side.
+
+    On Ray a join or a window leaves several partitions for each it was given: without this, ten
+    steps later thousands of tasks would each move a few rows.
+    """
+    if daft.get_or_create_runner().name == "ray":
+        frame = frame.into_partitions(_partitions())
+    return frame.collect()
+
+
+def _partitions() -> int:
+    """Return one partition for each core of the cluster, or of this machine."""
+    if daft.get_or_create_runner().name != "ray":
+        return os.cpu_count() or 1
+    ray = importlib.import_module("ray")  # an optional package
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
 def _start_ray(address: str | None) -> None:

@@ -22,7 +22,7 @@ from selfemo_jobs.flywheel.program import (
     summarise,
     tally,
 )
-from selfemo_jobs.flywheel.runner import start_runner
+from selfemo_jobs.flywheel.runner import settle, start_runner
 from selfemo_jobs.runtime import StageContext, StageOutput, StageProgram
 
 #: Scratch folder of parts that were copied here.
@@ -102,7 +102,7 @@ def _replay(context: StageContext, selection: Selection) -> list[_Source]:
         groups = choose_replay(summarise(rows), present, quota, config.seed)
         count, _ = tally(groups)
         sources.append(_Source(rows, groups, earlier.sha256, count))
-        present = present.concat(groups.select("group_id", "content")).collect()
+        present = settle(present.concat(groups.select("group_id", "content")))
         quota -= count
     return sources
 
