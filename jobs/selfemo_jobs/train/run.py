@@ -115,6 +115,7 @@ def training_arguments(job: TrainJob, steps: list[Step]) -> GRPOConfig:
     return GRPOConfig(
         output_dir=str(job.checkpoints),
         deepspeed=config,
+        accelerator_config={"use_configured_state": True},  # see the worker
         per_device_train_batch_size=training.micro_batch_size,
         gradient_accumulation_steps=config["gradient_accumulation_steps"],
         num_generations=training.batch_size,  # only checked: must divide the batch

@@ -83,7 +83,7 @@ def _clip_and_keep_norm(engine: Any) -> None:
 
 def _no_reward(*_args: Any, **_kwargs: Any) -> list[float]:
     """Stand in for the reward that GRPOTrainer asks for; advantages are recorded."""
-    raise AssertionError("nothing is rewarded while training")
+    raise RuntimeError("nothing is rewarded while training")
 
 
 class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -126,7 +126,8 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     @property
     def weights(self) -> npt.NDArray[np.float32]:
         """Importance weights of all completion tokens."""
-        assert self._weights is not None
+        if self._weights is None:
+            raise RuntimeError("the old log-probabilities are not there yet")
         return self._weights
 
     def measure_logprobs(self, model: Any) -> npt.NDArray[np.float32]:
@@ -189,7 +190,7 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     # What GRPOTrainer does otherwise.
 
-    def _get_train_sampler(self, dataset: Any = None) -> Sampler[int]:
+    def _get_train_sampler(self, dataset: Any = None) -> Sampler[int]:  # noqa: ARG002 - TRL's
         return StepSampler(self._steps, padding=len(self._rows))
 
     def _prepare_inputs(self, generation_batch: list[dict[str, int]]) -> dict[str, Tensor]:
@@ -204,7 +205,8 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         rows = [PADDING if x["row"] == len(self._rows) else x["row"] for x in inputs]
         batch = self._batch(rows)
         width = batch["completion_ids"].size(1)
-        assert self._old is not None
+        if self._old is None:
+            raise RuntimeError("the old log-probabilities are not there yet")
         batch["old_per_token_logps"] = self._gather(self._old, rows, width)
         advantages = torch.tensor(
             [0.0 if row == PADDING else self._rows.advantages[row] for row in rows],
@@ -245,10 +247,11 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
                 )
             )
             return found
-        assert self._packed is not None
-        assert self._packed.places.shape == (len(input_ids), logits_to_keep)
+        packed = self._packed
+        if packed is None or packed.places.shape != (len(input_ids), logits_to_keep):
+            raise RuntimeError("the batch is not the one that was packed last")
         with self.accelerator.autocast():
-            logprobs, entropies = packed_logprobs(model, self._packed)
+            logprobs, entropies = packed_logprobs(model, packed)
         return logprobs, entropies if compute_entropy else None, None
 
     def create_model_card(self, *_args: Any, **_kwargs: Any) -> None:
@@ -273,8 +276,7 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             ("completion", "right", completions),
         ):
             # at least one column: TRL slices `[:, -columns:]`
-            texts = [*texts, filler]
-            ids = [torch.tensor(text, dtype=torch.long) for text in texts]
+            ids = [torch.tensor(text, dtype=torch.long) for text in [*texts, filler]]
             mask = [torch.ones_like(text) for text in ids]
             padded = pad(ids, padding_value=filler[0], padding_side=side)[:-1]
             batch[f"{name}_ids"] = padded.to(device)

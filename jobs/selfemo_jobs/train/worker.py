@@ -85,19 +85,31 @@ def _join_group(job: TrainJob) -> None:
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
     on_gpu = job.training.gpus_per_node > 0
+    backend = "nccl" if on_gpu else "gloo"
     if on_gpu:
         torch.cuda.set_device(local_rank())
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        deepspeed.init_distributed(dist_backend="nccl" if on_gpu else "gloo")
-        return
-    meeting = job.folder / "group"
-    meeting.unlink(missing_ok=True)  # of an attempt that was killed
-    deepspeed.init_distributed(
-        dist_backend="nccl" if on_gpu else "gloo",
-        init_method=f"file://{meeting}",
-        rank=0,
-        world_size=1,
-    )
+        deepspeed.init_distributed(dist_backend=backend)
+    else:
+        meeting = job.folder / "group"
+        meeting.unlink(missing_ok=True)  # of an attempt that was killed
+        deepspeed.init_distributed(
+            dist_backend=backend, init_method=f"file://{meeting}", rank=0, world_size=1
+        )
+    _tell_accelerate(backend)
+
+
+def _tell_accelerate(backend: str) -> None:
+    """Make Accelerate's state, which the training arguments then find (`use_configured_state`).
+
+    Left to itself it takes a machine without a GPU for one without other processes, unless told
+    to use the CPU, and then it trains without DeepSpeed.
+    """
+    from accelerate import PartialState
+
+    os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"
+    PartialState(backend=backend)
+    del os.environ["ACCELERATE_USE_DEEPSPEED"]
 
 
 def _say(job: TrainJob, kind: str, error: str) -> None:
