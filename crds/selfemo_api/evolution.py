@@ -10,7 +10,7 @@ from selfemo_api.base import ApiModel
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.status import EvolutionStatus
 
-#: Longest name: `<name>-g999-selfplay-100-<index>-<5>` must stay within 63 characters.
+#: Longest name: a pod's host name `<name>-g999-selfplay-9999-1023` has at most 63 characters.
 NAME_MAX = 36
 
 
@@ -19,9 +19,8 @@ class Metadata(ApiModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    name: Annotated[
-        str, Field(min_length=1, max_length=NAME_MAX, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
-    ]
+    name: str
+    """Bounded by rules of the object as a whole: the API server looks at no other schema of it."""
     namespace: Annotated[str, Field(min_length=1, max_length=63)] = "default"
     uid: str = ""
     generation: int = 1

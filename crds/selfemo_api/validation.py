@@ -6,7 +6,8 @@ expressions, run by a CEL interpreter.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,27 +15,15 @@ from typing import Any
 import celpy
 import yaml
 from celpy.evaluation import CELEvalError
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from selfemo_api.base import ApiModel, Rule
-from selfemo_api.crd import ROOT_RULES
+from selfemo_api.crd import ROOT_RULES, build_crd
+from selfemo_api.document import Problem, conform, line_of, parse_yaml
 from selfemo_api.evolution import EmotionEvolution
 
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong."""
-
-    field: str
-    """Dotted path, e.g. ``spec.selfPlay.groupSize``; empty for the file as a whole."""
-    message: str
-    line: int | None = None
-
-    def __str__(self) -> str:
-        """Return the one line a person reads."""
-        where = f"{self.field}: " if self.field else ""
-        return f"{where}{self.message}" + (f" (line {self.line})" if self.line else "")
+__all__ = ["InvalidEvolution", "Problem", "check", "check_edit", "load_evolution"]
 
 
 class InvalidEvolution(Exception):
@@ -47,7 +36,7 @@ class InvalidEvolution(Exception):
 
 
 def load_evolution(path: Path, changes: dict[str, Any] | None = None) -> EmotionEvolution:
-    """Return the evolution that a YAML file describes.
+    """Return the evolution that a YAML file describes; a `status` in it is left out.
 
     Parameters
     ----------
@@ -61,37 +50,56 @@ def load_evolution(path: Path, changes: dict[str, Any] | None = None) -> Emotion
     InvalidEvolution
         With every problem found, each naming its field and line.
     """
-    text = _read(path)
-    try:
-        document = yaml.safe_load(text)
-        node = yaml.compose(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = Problem(
-            "", f"is not YAML: {getattr(error, 'problem', error)}", mark and mark.line + 1
-        )
-        raise InvalidEvolution(path, [problem]) from None
-    if not isinstance(document, dict):
-        raise InvalidEvolution(path, [Problem("", "must hold one EmotionEvolution object")])
+    document, node = _parse(path)
+    changed = []
     for dotted, value in (changes or {}).items():
-        _assign(document, f"spec.{dotted}", value)
-    problems = check(document)
+        changed.append(f"spec.{dotted}")
+        problem = _assign(document, changed[-1], value)
+        if problem is not None:
+            raise InvalidEvolution(path, [problem])
+    document, problems = _examine(document)
     if problems:
-        lined = [Problem(p.field, p.message, _line(node, p.field)) for p in problems]
-        raise InvalidEvolution(path, lined)
+        raise InvalidEvolution(path, [_with_line(p, node, changed) for p in problems])
     return EmotionEvolution.model_validate(document)
 
 
 def check(document: dict[str, Any]) -> list[Problem]:
     """Return what the API server would refuse in an object; empty where it would take it."""
+    return _examine(document)[1]
+
+
+def _examine(document: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """Return the object as the API server would keep it, and what it would refuse."""
+    document, problems = conform(document, _schema())
+    document = {key: value for key, value in document.items() if key != "status"}
+    mistyped = {problem.field for problem in problems}
+    for name in ("apiVersion", "kind"):
+        if name not in document:
+            problems.append(Problem(name, "Required value"))
     try:
         evolution = EmotionEvolution.model_validate(document)
     except ValidationError as error:
-        return [Problem(_dotted(e["loc"]), _words(e)) for e in error.errors()]
+        found = [Problem(_dotted(e["loc"]), _words(e)) for e in error.errors()]
+        return document, problems + [p for p in found if p.field not in mistyped]
     named = {"metadata": {"name": evolution.metadata.name}}
-    problems = _broken(ROOT_RULES, named, None, "")
+    problems += _broken(ROOT_RULES, named, None, "metadata.name")
     problems += _check_model(evolution.spec, None, "spec")
-    return problems
+    return document, problems
+
+
+@lru_cache(maxsize=1)
+def _schema() -> dict[str, Any]:
+    """Return the CRD's schema with what any object's metadata has."""
+    root: dict[str, Any] = build_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    text = {"type": "string"}
+    root["properties"]["metadata"] = {
+        "type": "object",
+        "properties": {"name": text, "namespace": text, "uid": text},
+        "x-kubernetes-preserve-unknown-fields": True,
+    }
+    # What a person cannot set is not looked at.
+    root["properties"]["status"] = {"x-kubernetes-preserve-unknown-fields": True}
+    return root
 
 
 def check_edit(old: EmotionEvolution, new: EmotionEvolution) -> list[Problem]:
@@ -145,6 +153,30 @@ def _program(expression: str) -> celpy.Runner:
     return environment.program(environment.compile(expression))
 
 
+def _parse(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
+    """Return the one object of a file, and its node."""
+    try:
+        document, node = parse_yaml(_read(path))
+    except yaml.YAMLError as error:
+        raise InvalidEvolution(path, [_yaml_problem(error)]) from None
+    except (ValueError, OverflowError) as error:
+        raise InvalidEvolution(path, [Problem("", f"is not YAML: {error}")]) from None
+    except RecursionError:
+        raise InvalidEvolution(path, [Problem("", "is nested too deep")]) from None
+    if not isinstance(document, dict):
+        raise InvalidEvolution(path, [Problem("", "must hold one EmotionEvolution object")])
+    return document, node
+
+
+def _yaml_problem(error: yaml.YAMLError) -> Problem:
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    mark = getattr(error, "problem_mark", None)
+    line = mark.line + 1 if mark else None
+    if isinstance(error, yaml.composer.ComposerError) and "another document" in problem:
+        return Problem("", "holds several documents; keep one in a file", line)
+    return Problem("", f"is not YAML: {problem}", line)
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
@@ -154,11 +186,25 @@ def _read(path: Path) -> str:
         raise InvalidEvolution(path, [Problem("", f"is not UTF-8 (byte {error.start})")]) from None
 
 
-def _assign(document: dict[str, Any], dotted: str, value: Any) -> None:
+def _assign(document: dict[str, Any], dotted: str, value: Any) -> Problem | None:
+    """Set a value by its path; the objects on the way are made where they are absent."""
     *parents, last = dotted.split(".")
-    for name in parents:
-        document = document.setdefault(name, {})
+    for index, name in enumerate(parents):
+        below: Any = document.get(name)
+        if below is not None and not isinstance(below, dict):
+            return Problem(".".join(parents[: index + 1]), f"is no object: `{last}` cannot be set")
+        inner: dict[str, Any] = {} if below is None else below
+        document[name] = inner
+        document = inner
     document[last] = value
+    return None
+
+
+def _with_line(problem: Problem, node: yaml.Node | None, changed: list[str]) -> Problem:
+    """Return a problem with its line, unless the value came from elsewhere."""
+    if any(f"{problem.field}.".startswith(f"{path}.") for path in changed):
+        return problem
+    return Problem(problem.field, problem.message, line_of(node, problem.field))
 
 
 def _dotted(location: tuple[int | str, ...]) -> str:
@@ -171,46 +217,39 @@ def _dotted(location: tuple[int | str, ...]) -> str:
 #: The API server's words for pydantic's error types.
 _WORDS = {
     "missing": "Required value",
-    "extra_forbidden": "unknown field",
-    "greater_than_equal": "should be greater than or equal to {ge}",
-    "greater_than": "should be greater than {gt}",
-    "less_than_equal": "should be less than or equal to {le}",
-    "less_than": "should be less than {lt}",
-    "string_pattern_mismatch": "should match '{pattern}'",
-    "string_too_short": "should be at least {min_length} chars long",
-    "string_too_long": "may not be longer than {max_length}",
-    "too_short": "should have at least {min_length} items",
-    "too_long": "must have at most {max_length} items",
-    "enum": "Unsupported value: supported values: {expected}",
-    "literal_error": "Unsupported value: supported values: {expected}",
+    "greater_than_equal": "Invalid value: {input}: should be greater than or equal to {ge}",
+    "greater_than": "Invalid value: {input}: should be greater than {gt}",
+    "less_than_equal": "Invalid value: {input}: should be less than or equal to {le}",
+    "less_than": "Invalid value: {input}: should be less than {lt}",
+    "string_pattern_mismatch": "Invalid value: {input}: should match '{pattern}'",
+    "string_too_short": "Invalid value: {input}: should be at least {min_length} chars long",
+    "string_too_long": "Too long: may not be more than {max_length} bytes",
+    "too_short": "Invalid value: {actual_length}: should have at least {min_length} items",
+    "too_long": "Too many: {actual_length}: must have at most {max_length} items",
+    "enum": "Unsupported value: {input}: supported values: {expected}",
+    "literal_error": "Unsupported value: {input}: supported values: {expected}",
+    "value_error": "{error}",
 }
 
 
 def _words(error: ErrorDetails) -> str:
     """Return the API server's words for one of pydantic's errors."""
     template = _WORDS.get(error["type"])
+    shown = _shown(error["input"])
     if template is None:
-        return f"Invalid value: {error['input']!r}: {error['msg']}"
-    text = template.format(**error.get("ctx", {}))
-    if error["type"] in ("missing", "extra_forbidden"):
-        return text
-    shown = error["input"]
-    return f"Invalid value: {shown!r}: {text}" if not isinstance(shown, BaseModel | dict) else text
+        return f"Invalid value: {shown}: {error['msg']}"
+    context = {key: _shown(value) for key, value in error.get("ctx", {}).items()}
+    for key in ("pattern", "error"):
+        context[key] = str(error.get("ctx", {}).get(key))
+    expected = re.findall(r"'([^']*)'", str(error.get("ctx", {}).get("expected", "")))
+    if error["type"] == "too_long":
+        context["actual_length"] = str(len(error["input"]))  # pydantic leaves it out for a mapping
+    context["expected"] = ", ".join(f'"{value}"' for value in expected)
+    return template.format(**{**context, "input": shown})
 
 
-def _line(node: yaml.Node | None, field: str) -> int | None:
-    """Return the line of a field, or of the nearest parent that the file has."""
-    line = None
-    for part in field.replace("[", ".[").split("."):
-        if isinstance(node, yaml.MappingNode):
-            match = next((kv for kv in node.value if kv[0].value == part), None)
-            if match is None:
-                return line
-            line, node = match[0].start_mark.line + 1, match[1]
-        elif isinstance(node, yaml.SequenceNode) and part.startswith("["):
-            index = int(part[1:-1])
-            if index >= len(node.value):
-                return line
-            node = node.value[index]
-            line = node.start_mark.line + 1
-    return line
+def _shown(value: Any) -> str:
+    """Return a value as JSON writes it, whole numbers without a point."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)
+    return json.dumps(value, ensure_ascii=False, default=str)

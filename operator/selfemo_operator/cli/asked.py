@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from selfemo_api.document import parse_yaml
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.validation import load_evolution
 from selfemo_operator.local_state import RunnerError
@@ -57,7 +58,10 @@ def _change(text: str) -> tuple[str, Any]:
     path, sign, value = text.partition("=")
     if not sign or not path:
         raise RunnerError(f"--set {text}: must be PATH=VALUE, e.g. --set selfPlay.engine=VLLM")
-    return path.removeprefix("spec."), yaml.safe_load(value)
+    try:
+        return path.removeprefix("spec."), parse_yaml(value)[0]
+    except (yaml.YAMLError, ValueError) as error:
+        raise RunnerError(f"--set {text}: the value is not YAML: {error}") from None
 
 
 def _volume(text: str) -> tuple[str, str]:
