@@ -85,7 +85,8 @@ def _check_ends(vllm: TextEngine, prompts: list[list[int]]) -> None:
 
 def _check_many(vllm: TextEngine) -> None:
     """More prompt tokens than one step takes; some end up cut where vLLM may cut them."""
-    prompts = [[3 + (i * 31 + j * 7) % 800 for j in range(200 + i % 40)] for i in range(60)]
+    most = len(vllm.tokenizer) - 3
+    prompts = [[3 + (i * 31 + j * 7) % most for j in range(200 + i % 40)] for i in range(60)]
     groups = vllm.generate(prompts, Sampling(n=4, max_tokens=2, seed=1))
     assert [len(g) for g in groups] == [4] * 60
 
