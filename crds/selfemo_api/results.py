@@ -77,24 +77,48 @@ class FailureMessage(ApiModel):
 def encode_message(message: StageResult | ShardResult | FailureMessage) -> str:
     """Return the termination message, cut to what Kubernetes keeps.
 
-    Per-label lists are left out of all scores but the first where the whole would be too long: the
-    manifest keeps them.
+    Where the whole would be too long, per-label lists are left out of all scores but the first, and
+    then the last scores: the manifest keeps them. The end of a long error is cut.
 
     Raises
     ------
     ValueError
         If even the short form is over 4 KiB.
     """
-    text = message.model_dump_json(by_alias=True, exclude_none=True)
-    if len(text.encode()) > TERMINATION_MESSAGE_BYTES and isinstance(message, StageResult):
-        short = [
-            s if i == 0 else s.model_copy(update={"f1_by_label": [], "predicted_shares": []})
-            for i, s in enumerate(message.scores)
-        ]
-        text = message.model_copy(update={"scores": short}).model_dump_json(
-            by_alias=True, exclude_none=True
-        )
-    if len(text.encode()) > TERMINATION_MESSAGE_BYTES:
+    if isinstance(message, FailureMessage):
+        return _failure_text(message)
+    text = _dump(message)
+    if _fits(text) or not isinstance(message, StageResult):
+        return _checked(text)
+    short = [
+        s if i == 0 else s.model_copy(update={"f1_by_label": [], "predicted_shares": []})
+        for i, s in enumerate(message.scores)
+    ]
+    for kept in range(len(short), 0, -1):
+        text = _dump(message.model_copy(update={"scores": short[:kept]}))
+        if _fits(text):
+            break
+    return _checked(text)
+
+
+def _failure_text(message: FailureMessage) -> str:
+    """Return a failure's message: whatever the error holds, it must be said."""
+    error = message.error.encode("utf-8", "replace").decode()  # names of files may be no UTF-8
+    while not _fits(text := _dump(message.model_copy(update={"error": error}))):
+        error = error[: len(error) * 3 // 4]
+    return text
+
+
+def _dump(message: ApiModel) -> str:
+    return message.model_dump_json(by_alias=True, exclude_none=True)
+
+
+def _fits(text: str) -> bool:
+    return len(text.encode()) <= TERMINATION_MESSAGE_BYTES
+
+
+def _checked(text: str) -> str:
+    if not _fits(text):
         raise ValueError(f"the termination message is over {TERMINATION_MESSAGE_BYTES} bytes")
     return text
 
