@@ -20,7 +20,6 @@ _TYPOGRAPHY = {
     0xDC00 + byte: bytes([byte]).decode("cp1252")
     for byte in (0x82, 0x84, 0x85, 0x91, 0x92, 0x93, 0x94, 0x96, 0x97)
 }
-#: csv's own limit (128 KiB a field) also finds an unclosed quote that swallows a file.
 
 
 @dataclass(frozen=True)
