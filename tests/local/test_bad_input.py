@@ -33,7 +33,7 @@ FILES: dict[str, tuple[str, bytes, list[str]]] = {
     ),
     "unknown emotion": ("MELD", _meld(GOOD_ROW, "2,Hm,Bo,bored,neutral,0,1"), ["bored", "3"]),
     "broken encoding": ("MELD", _meld(GOOD_ROW) + b"2,\x81\x8d\x9d,Bo,joy,x,0,1\n", ["3"]),
-    "empty dialogue": ("JSONL", b'{"id": "d1", "turns": []}\n', ["d1", "turns"]),
+    "empty dialogue": ("JSONL", b'{"id": "d1", "turns": []}\n', ["line 1", "turns"]),
     "not the format": ("JSONL", b"Utterance,Speaker\nHello,Ann\n", ["1"]),
 }
 
