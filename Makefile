@@ -20,10 +20,12 @@ setup-dev: ## Install what developing and testing needs
 demo: setup ## Run a small whole evolution on this machine
 	@tools/demo --output $(OUTPUT)
 
-.PHONY: test unit lint generate check-generated
+.PHONY: test unit test-slow lint generate check-generated
 test: setup-dev lint unit ## Everything CI runs
-unit: ## The tests
-	$(PY) -m pytest tests
+unit: ## The tests, but for those over a minute
+	$(PY) -m pytest tests -m "not slow"
+test-slow: setup-dev ## The tests over a minute: killed runs, damaged results, S3 away, Ray
+	$(PY) -m pytest tests -m slow
 lint: check-generated ## Style, types, layers
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
