@@ -51,24 +51,31 @@ def fitting(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
     """Return values of a schema, mostly within its bounds."""
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
-    match schema.get("type"):
-        case "object":
-            return _objects(schema)
-        case "array":
-            low, high = schema.get("minItems", 0), schema.get("maxItems", 3)
-            items = fitting(schema["items"])
-            return st.lists(items, min_size=low, max_size=min(high, low + 2))
-        case "boolean":
-            return st.booleans()
-        case "integer":
-            low, high = schema.get("minimum", 0), schema.get("maximum", 10)
-            return st.integers(low, high) | st.sampled_from([low, high])
-        case "number":
-            low, high = schema.get("minimum", 0.0), schema.get("maximum", 10.0)
-            return st.floats(low, high) | st.sampled_from([low, high])
-        case "string":
-            return _strings(schema)
-    return ANYTHING
+    makers = {
+        "object": _objects,
+        "array": _lists,
+        "boolean": lambda _: st.booleans(),
+        "integer": _integers,
+        "number": _numbers,
+        "string": _strings,
+    }
+    make = makers.get(schema.get("type", ""))
+    return make(schema) if make else ANYTHING
+
+
+def _lists(schema: dict[str, Any]) -> st.SearchStrategy[list[Any]]:
+    low, high = schema.get("minItems", 0), schema.get("maxItems", 3)
+    return st.lists(fitting(schema["items"]), min_size=low, max_size=min(high, low + 2))
+
+
+def _integers(schema: dict[str, Any]) -> st.SearchStrategy[int]:
+    low, high = schema.get("minimum", 0), schema.get("maximum", 10)
+    return st.integers(low, high) | st.sampled_from([low, high])
+
+
+def _numbers(schema: dict[str, Any]) -> st.SearchStrategy[float]:
+    low, high = schema.get("minimum", 0.0), schema.get("maximum", 10.0)
+    return st.floats(low, high) | st.sampled_from([low, high])
 
 
 def _strings(schema: dict[str, Any]) -> st.SearchStrategy[str]:

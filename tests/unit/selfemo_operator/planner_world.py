@@ -339,6 +339,7 @@ class World:
         if fresh:
             assert not self.spec.suspend
             assert not self.status.finished
+            assert self.status.retry_after is None, "it was to wait"
             assert key == (self.status.generation, self.status.stage)
             assert self.status.result(config.stage) is None, f"{key} is recorded"
         assert config.parents.keys() == _parents(*key)
@@ -426,6 +427,9 @@ def check_transition(world: World, seen: EmotionEvolution, new: EvolutionStatus)
     assert new.observed_generation == seen.metadata.generation
     if old.start_time is not None:
         assert new.start_time == old.start_time
+    assert not (new.finished and new.retry_after)
+    if new.failures + new.disruptions > old.failures + old.disruptions and not new.finished:
+        assert new.attempt > old.attempt or new.stage is not old.stage, "an attempt is used again"
 
 
 def _check_progress(world: World, old: EvolutionStatus, new: EvolutionStatus) -> None:
