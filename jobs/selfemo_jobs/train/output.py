@@ -70,7 +70,9 @@ def write_model(
     made = folder.with_name(folder.name + ".new")
     for path in (made, folder):
         shutil.rmtree(path, ignore_errors=True)
-    whole = {name: _cast(value, dtype) for name, value in weights.items()}
+    # Tied weights have one name here and two in the state: the second would be stored as well.
+    names = {n for n, _ in (*model.named_parameters(), *model.named_buffers())}
+    whole = {name: _cast(value, dtype) for name, value in weights.items() if name in names}
     model.save_pretrained(made, state_dict=whole, max_shard_size=SHARD_SIZE)
     for path in made.iterdir():
         if path.suffix != ".safetensors" and path.name != _INDEX:

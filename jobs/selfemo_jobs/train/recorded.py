@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,12 +23,12 @@ _LISTS = ("prompt_ids", "completion_ids", "logprobs")
 class Ragged:
     """Rows of different lengths in one array."""
 
-    values: npt.NDArray[np.generic]
+    values: npt.NDArray[Any]
     """Shape (total,)."""
     offsets: npt.NDArray[np.int64]
     """Shape (rows + 1,): row i is ``values[offsets[i]:offsets[i + 1]]``."""
 
-    def __getitem__(self, row: int) -> npt.NDArray[np.generic]:
+    def __getitem__(self, row: int) -> npt.NDArray[Any]:
         """Return one row."""
         return self.values[self.offsets[row] : self.offsets[row + 1]]
 

@@ -129,6 +129,7 @@ def training_arguments(job: TrainJob, steps: list[Step]) -> GRPOConfig:
         epsilon=training.clip.low,
         epsilon_high=training.clip.high,
         beta=0.0,  # see SelfGRPOTrainer
+        use_bias_correction_kl=True,  # times the ratio: its gradient is the reverse KL's own
         temperature=job.temperature,
         bf16=training.precision is Precision.BFLOAT16,
         gradient_checkpointing=training.gradient_checkpointing,

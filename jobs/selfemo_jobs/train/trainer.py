@@ -72,7 +72,8 @@ def importance_weights(
         Upper bound ("truncated importance sampling", as in SkyRL).
     """
     # exp of what is over the cap anyway could overflow
-    return np.exp(np.minimum(old - sampled, math.log(cap))).astype(np.float32)
+    weights: npt.NDArray[np.float32] = np.exp(np.minimum(old - sampled, math.log(cap)))
+    return weights.astype(np.float32)
 
 
 def _clip_and_keep_norm(engine: Any) -> None:

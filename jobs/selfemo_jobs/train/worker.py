@@ -58,8 +58,8 @@ def main() -> int:
 
 
 def _work(job: TrainJob, ending: Ending) -> None:
+    leave_generation_out()
     _join_group(job)
-    leave_vllm_out()
     import torch.distributed as dist
 
     from selfemo_jobs.train.run import run_training
@@ -68,10 +68,15 @@ def _work(job: TrainJob, ending: Ending) -> None:
     dist.destroy_process_group()
 
 
-def leave_vllm_out() -> None:
-    """Have TRL take vLLM for absent: its import alone is half of a start, and nothing generates."""
+def leave_generation_out() -> None:
+    """Have the libraries take vLLM and scikit-learn for absent, before they look for them.
+
+    They import them for generation, which never happens here, and that is half of a start.
+    """
+    from transformers import utils
     from trl import import_utils
 
+    utils.is_sklearn_available = lambda: False
     import_utils.is_vllm_available = lambda *_args, **_kwargs: False
 
 

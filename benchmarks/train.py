@@ -1,0 +1,235 @@
+"""Times the train stage's update against plain TRL ``GRPOTrainer``'s, on the same batch.
+
+Both have the same weights, the same recorded tensors (generation, rewards and the pass that
+recomputes old log-probabilities are left out of both), the same DeepSpeed settings, and do the same
+arithmetic: forward, loss, backward, AdamW. They are timed in turn within one process, and their
+weights must agree at the end. The model has SmolLM2-135M's shape with four layers; prompts have
+about 120 tokens, half of the groups answer with labels (4 tokens), half with a sentence (20).
+
+What makes the difference: a group's prompt is read once and not once a member; only completion
+tokens are projected onto the vocabulary (on a CPU TRL projects prompts too); passes hold prompts of
+like length, where TRL shuffles and pads a whole step to its longest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("DS_ACCELERATOR", "cpu")
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "CUDA_VISIBLE_DEVICES": ""}
+os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
+os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+
+import numpy as np
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from selfemo_api.training import TrainingSpec
+from selfemo_jobs.models.tiny import make_tiny
+from selfemo_jobs.train.batches import Step
+from selfemo_jobs.train.job import TrainJob
+from selfemo_jobs.train.recorded import Ragged, Recorded
+from selfemo_jobs.train.worker import _join_group, leave_generation_out
+
+GROUPS, MEMBERS = 8, 8
+STEPS = 2
+GOAL = 1.0
+#: Weights may differ by rounding only; one Adam step moves each by the learning rate.
+RATE, TOLERANCE = 1e-5, 2e-6
+
+
+def recorded_groups() -> Recorded:
+    """Return groups as the flywheel keeps them."""
+    chance = random.Random(0)
+    prompts, completions, groups = [], [], []
+    for group in range(GROUPS):
+        prompt = [chance.randrange(10, 900) for _ in range(chance.randrange(60, 180))]
+        groups.append(list(range(group * MEMBERS, (group + 1) * MEMBERS)))
+        for _ in range(MEMBERS):
+            length = chance.randrange(2, 7) if group % 2 else chance.randrange(8, 33)
+            prompts.append(prompt)
+            completions.append([chance.randrange(10, 900) for _ in range(length)])
+    tokens = sum(map(len, completions))
+    advantages = np.array([chance.gauss(0, 1) for _ in prompts], np.float32)
+    logprobs = Ragged(np.zeros(tokens, np.float32), _offsets(completions))
+    return Recorded(_ragged(prompts), _ragged(completions), logprobs, advantages, groups)
+
+
+def _offsets(texts: list[list[int]]) -> Any:
+    return np.concatenate([[0], np.cumsum([len(t) for t in texts])]).astype(np.int64)
+
+
+def _ragged(texts: list[list[int]]) -> Ragged:
+    return Ragged(np.array([x for text in texts for x in text], np.int32), _offsets(texts))
+
+
+def model() -> Any:
+    """Return the model, the same each time."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=49152,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=4,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        tie_word_embeddings=True,
+    )
+    return LlamaForCausalLM(config)
+
+
+def trainers(job: TrainJob, rows: Recorded, steps: list[Step]) -> tuple[Any, Any]:
+    """Return our trainer and TRL's, each with its engine."""
+    from datasets import Dataset
+    from torch.utils.data import SequentialSampler
+    from transformers import PrinterCallback, TrainerCallback
+    from trl import GRPOTrainer
+    from trl.trainer.utils import pad
+
+    from selfemo_jobs.models.fetch import load_tokenizer
+    from selfemo_jobs.train.run import training_arguments
+    from selfemo_jobs.train.trainer import SelfGRPOTrainer
+
+    class Plain(GRPOTrainer):  # type: ignore[misc]
+        """TRL's trainer; what it would have generated is given."""
+
+        def _get_train_sampler(self, dataset: Any = None) -> Any:
+            return SequentialSampler(dataset)
+
+        def _generate_and_score_completions(self, inputs: list[dict[str, int]]) -> dict[str, Any]:
+            chosen = [x["row"] for x in inputs]
+            out: dict[str, Any] = {}
+            for name, side, texts in (
+                ("prompt", "left", rows.prompts),
+                ("completion", "right", rows.completions),
+            ):
+                ids = [torch.tensor(texts[r].astype(np.int64)) for r in chosen]
+                out[f"{name}_ids"] = pad(ids, padding_value=0, padding_side=side)
+                mask = [torch.ones_like(x) for x in ids]
+                out[f"{name}_mask"] = pad(mask, padding_side=side)
+            width = out["completion_ids"].size(1)
+            out["old_per_token_logps"] = ours._gather(ours._old, chosen, width)
+            out["advantages"] = torch.tensor(rows.advantages[chosen])
+            out["num_items_in_batch"] = out["completion_mask"].sum()
+            return out
+
+    class Halt(TrainerCallback):  # type: ignore[misc]
+        """Lets `train` make the engine, and no more."""
+
+        def on_train_begin(self, _args: Any, _state: Any, control: Any, **_: Any) -> None:
+            control.should_training_stop = control.should_epoch_stop = True
+            raise _Ready
+
+    common = {
+        "processing_class": load_tokenizer(job.policy),
+        "args": training_arguments(job, steps),
+        "callbacks": [Halt()],
+        "train_dataset": Dataset.from_dict({"row": list(range(len(rows) + 1))}),
+    }
+    ours = SelfGRPOTrainer(model=model(), rows=rows, steps=steps, kl_beta=0.0, **common)
+    _make_engine(ours, PrinterCallback)
+    plain = Plain(model=model(), reward_funcs=lambda **_: [0.0], **common)
+    _make_engine(plain, PrinterCallback)
+    return ours, plain
+
+
+class _Ready(Exception):
+    """The engine is there."""
+
+
+def _make_engine(trainer: Any, unwanted: Any) -> None:
+    trainer.remove_callback(unwanted)
+    try:
+        trainer.train()
+    except _Ready:
+        trainer.current_gradient_accumulation_steps = trainer.args.gradient_accumulation_steps
+
+
+def update(trainer: Any, batches: list[list[dict[str, int]]]) -> float:
+    """Do the steps, and return the seconds."""
+    passes = trainer.args.gradient_accumulation_steps
+    start = time.perf_counter()
+    for number, batch in enumerate(batches):
+        trainer.state.global_step = number
+        for index in range(passes):
+            trainer.accelerator.gradient_state._set_sync_gradients(index == passes - 1)
+            trainer.training_step(trainer.model_wrapped, batch, None)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--zero-stage", type=int, default=2)
+    arguments = parser.parse_args()
+    leave_generation_out()
+    with tempfile.TemporaryDirectory() as folder:
+        make_tiny(Path(folder) / "tiny")  # for its tokenizer
+        training = TrainingSpec.model_validate(
+            {
+                "batchSize": GROUPS * MEMBERS // STEPS,
+                "microBatchSize": MEMBERS,
+                "gpusPerNode": 0,
+                "precision": "Float32",
+                "gradientCheckpointing": False,
+                "learningRate": RATE,
+                "warmupRatio": 0.0,
+                "deepspeed": {"zeroStage": arguments.zero_stage},
+            }
+        )
+        job = TrainJob(
+            training=training,
+            seed=0,
+            temperature=1.0,
+            folder=Path(folder),
+            policy=Path(folder) / "tiny",
+        )
+        _join_group(job)
+        print(json.dumps(compare(job, arguments.repeats)))
+
+
+def compare(job: TrainJob, repeats: int) -> dict[str, Any]:
+    """Return the line to print."""
+    from selfemo_jobs.train.run import planned
+
+    rows = recorded_groups()
+    steps = planned(rows, job.training, seed=0)
+    ours, plain = trainers(job, rows, steps)
+    old = ours.measure_logprobs(ours.model_wrapped)
+    ours._rows.logprobs.values[:] = old  # nothing to correct: TRL would not, without vLLM
+    ours.use_logprobs(old, None, job.training.importance_cap)
+    batches = [[{"row": r} for rows_ in s.passes[0] for r in rows_] for s in steps]
+    seconds: dict[str, list[float]] = {"ours": [], "plain": []}
+    for repeat in range(repeats + 1):
+        for name, trainer in (("ours", ours), ("plain", plain)):
+            taken = update(trainer, batches)
+            if repeat:  # the first is to warm up
+                seconds[name].append(taken)
+    pairs = zip(ours.model.parameters(), plain.model.parameters(), strict=True)
+    apart = statistics.fmean((a - b).abs().mean().item() for a, b in pairs)
+    tokens = int(rows.completions.lengths.sum())
+    value = statistics.median(p / o for o, p in zip(seconds["ours"], seconds["plain"], strict=True))
+    return {
+        "name": "train: update tokens/s over plain TRL GRPOTrainer, same batch and DeepSpeed",
+        "value": round(value, 2),
+        "unit": "x",
+        "goal": GOAL,
+        "holds": value >= GOAL and apart < TOLERANCE,
+        "tokensPerSecond": round(tokens / statistics.median(seconds["ours"]), 1),
+        "plainTokensPerSecond": round(tokens / statistics.median(seconds["plain"]), 1),
+        "weightsApart": apart,
+        "zeroStage": job.training.deepspeed.zero_stage,
+        "repeats": repeats,
+    }
+
+
+if __name__ == "__main__":
+    main()
