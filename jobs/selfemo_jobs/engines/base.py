@@ -48,12 +48,13 @@ class TextEngine(Protocol):
         ...
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling | Sequence[Sampling]
     ) -> list[list[Completion]]:
         """Return ``sampling.n`` completions for each prompt, in order.
 
-        The same prompts, sampling and seed give the same completions on the same machine, whatever
-        was generated before.
+        ``sampling`` is one for all prompts, or one for each: prompts of different kinds then share
+        batches. The same prompts, sampling and seed give the same completions on the same machine,
+        whatever was generated before.
         """
         ...
 

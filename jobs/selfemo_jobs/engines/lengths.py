@@ -10,16 +10,26 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from selfemo_jobs.engines.base import Sampling
 
 
-def check_lengths(prompts: Sequence[Sequence[int]], sampling: Sampling, max_model_len: int) -> None:
-    """Refuse prompts that the engine cannot read. Raises ValueError."""
-    for index, prompt in enumerate(prompts):
+def sampling_of_each(
+    prompts: Sequence[Sequence[int]], sampling: Sampling | Sequence[Sampling], max_model_len: int
+) -> list[Sampling]:
+    """Return each prompt's sampling.
+
+    Raises
+    ------
+    ValueError
+        If there are more or fewer of them than prompts, or the engine cannot read a prompt.
+    """
+    each = [sampling] * len(prompts) if isinstance(sampling, Sampling) else list(sampling)
+    for index, (prompt, its) in enumerate(zip(prompts, each, strict=True)):
         if not prompt:
             raise ValueError(f"prompt {index} is empty")
-        if len(prompt) + sampling.max_tokens > max_model_len:
+        if len(prompt) + its.max_tokens > max_model_len:
             raise ValueError(
-                f"prompt {index} has {len(prompt)} tokens: with {sampling.max_tokens} more it is "
-                f"over max_model_len {max_model_len}"
+                f"prompt {index} has {len(prompt)} tokens: with {its.max_tokens} more it is over "
+                f"max_model_len {max_model_len}"
             )
+    return each
 
 
 def end_tokens(folder: Path, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

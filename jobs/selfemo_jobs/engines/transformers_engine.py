@@ -15,7 +15,7 @@ from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from selfemo_jobs.engines.base import Completion, Sampling
 from selfemo_jobs.engines.draws import draw, processed_logprobs, uniforms
-from selfemo_jobs.engines.lengths import check_lengths, end_tokens
+from selfemo_jobs.engines.lengths import end_tokens, sampling_of_each
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.fetch import load_model, load_tokenizer
 
@@ -80,7 +80,7 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def generate(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling | Sequence[Sampling]
     ) -> list[list[Completion]]:
         """Return ``sampling.n`` completions for each prompt, in order.
 
@@ -89,14 +89,17 @@ class TransformersEngine:
         ValueError
             If a prompt is empty, or with its completion longer than ``max_model_len``.
         """
-        check_lengths(prompts, sampling, self._max_model_len)
-        # neighbours in length share a batch: little padding
-        order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
-        size = max(1, self._batch // sampling.n)
+        kinds: dict[Sampling, list[int]] = {}
+        for index, its in enumerate(sampling_of_each(prompts, sampling, self._max_model_len)):
+            kinds.setdefault(its, []).append(index)
         found: dict[int, list[Completion]] = {}
-        for start in range(0, len(order), size):
-            chosen = order[start : start + size]
-            found.update(zip(chosen, self._complete(prompts, chosen, sampling), strict=True))
+        for its, indices in kinds.items():
+            # neighbours in length share a batch: little padding
+            order = sorted(indices, key=lambda i: (len(prompts[i]), i))
+            size = max(1, self._batch // its.n)
+            for start in range(0, len(order), size):
+                chosen = order[start : start + size]
+                found.update(zip(chosen, self._complete(prompts, chosen, its), strict=True))
         return [found[i] for i in range(len(prompts))]
 
     def close(self) -> None:

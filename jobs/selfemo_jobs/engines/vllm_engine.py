@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from selfemo_jobs.engines.base import Completion, Sampling
 from selfemo_jobs.engines.draws import prompt_seed
-from selfemo_jobs.engines.lengths import check_lengths, end_tokens
+from selfemo_jobs.engines.lengths import end_tokens, sampling_of_each
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.fetch import load_tokenizer
 
@@ -77,7 +77,7 @@ class VllmEngine:
         return self._llm
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling | Sequence[Sampling]
     ) -> list[list[Completion]]:
         """Return ``sampling.n`` completions for each prompt, in order.
 
@@ -86,17 +86,20 @@ class VllmEngine:
         ValueError
             If a prompt is empty, or with its completion longer than ``max_model_len``.
         """
-        check_lengths(prompts, sampling, self._max_model_len)
+        each = sampling_of_each(prompts, sampling, self._max_model_len)
         if not prompts:
             return []
         # what was read before would change how a prompt is cut into steps, and so its last digits
         self.llm.reset_prefix_cache()
         outputs = self.llm.generate(
             [{"prompt_token_ids": list(prompt)} for prompt in prompts],
-            [self.parameters(sampling, index) for index in range(len(prompts))],
+            [self.parameters(its, index) for index, its in enumerate(each)],
             use_tqdm=False,
         )
-        return [_completions(output, greedy=sampling.temperature == 0) for output in outputs]
+        return [
+            _completions(output, greedy=its.temperature == 0)
+            for output, its in zip(outputs, each, strict=True)
+        ]
 
     def parameters(self, sampling: Sampling, index: int) -> SamplingParams:
         """Return vLLM's parameters for the prompt at ``index`` of a call."""

@@ -57,6 +57,10 @@ class Ask:
     context: tuple[Utterance, ...]
 
 
+#: A prompt with what came of it.
+Group = tuple[Ask, list[Completion]]
+
+
 class Table:
     """The rules of the game: everything but the plays.
 
@@ -89,13 +93,15 @@ class Table:
         scenes = [opening(play) for play in plays]
         rows: list[Row] = []
         for turn in range(self._spec.self_play.turns):
-            roles = self._spec.self_play.roles
-            if Role.RECOGNISER in roles:
-                rows += self._recognise(scenes, turn, seed)
-            if Role.RESPONDER not in roles:
-                break  # nobody goes on
-            answers, scenes = self._respond(scenes, turn, seed)
-            rows += answers
+            reads, answers = self._play_turn(scenes, turn, seed)
+            for ask, group in reads:
+                rows += self._recogniser_rows(ask, group)
+            scenes = []
+            for ask, group in answers:
+                chosen = self._choose(ask, group, seed)
+                rows += self._responder_rows(ask, group, chosen)
+                if chosen is not None:
+                    scenes.append(ask.scene.said(group[chosen].text.strip()))
         return pa.Table.from_pylist(rows, schema=CANDIDATES)
 
     def sampling(self, role: Role, seed: int) -> Sampling:
@@ -147,35 +153,29 @@ class Table:
             )
         return Ask(scene, turn, Role.RESPONDER, tuple(prompt), context)
 
-    def _recognise(self, scenes: Sequence[Scene], turn: int, seed: int) -> list[Row]:
-        asks = [self.ask_recogniser(scene, turn) for scene in scenes]
-        return [
-            row
-            for ask, group in self._generate(asks, turn, Role.RECOGNISER, seed)
-            for row in self._recogniser_rows(ask, group)
-        ]
-
-    def _respond(
+    def _play_turn(
         self, scenes: Sequence[Scene], turn: int, seed: int
-    ) -> tuple[list[Row], list[Scene]]:
-        """Return the responders' rows and the scenes that go on."""
-        asks = [self.ask_responder(scene, turn) for scene in scenes]
-        rows: list[Row] = []
-        going: list[Scene] = []
-        for ask, group in self._generate(asks, turn, Role.RESPONDER, seed):
-            index = ask.scene.play.index
-            chosen = choose([well_said(c) for c in group], derive_seed(seed, "choice", turn, index))
-            rows += self._responder_rows(ask, group, chosen)
-            if chosen is not None:
-                going.append(ask.scene.said(group[chosen].text.strip()))
-        return rows, going
+    ) -> tuple[list[Group], list[Group]]:
+        """Return what the recognisers and the responders say of the scenes.
 
-    def _generate(
-        self, asks: Sequence[Ask], turn: int, role: Role, seed: int
-    ) -> Iterator[tuple[Ask, list[Completion]]]:
-        sampling = self.sampling(role, derive_seed(seed, turn, role.value))
-        groups = self._engine.generate([ask.prompt for ask in asks], sampling)
-        return zip(asks, groups, strict=True)
+        Both at once: neither waits for the other's stragglers. The long responses are asked for
+        first, so that short answers fill the end.
+        """
+        asks: list[Ask] = []
+        if Role.RESPONDER in self._spec.self_play.roles:
+            asks += [self.ask_responder(scene, turn) for scene in scenes]
+        responders = len(asks)
+        if Role.RECOGNISER in self._spec.self_play.roles:
+            asks += [self.ask_recogniser(scene, turn) for scene in scenes]
+        kinds = {role: self.sampling(role, derive_seed(seed, turn, role.value)) for role in Role}
+        found = self._engine.generate([a.prompt for a in asks], [kinds[a.role] for a in asks])
+        groups = list(zip(asks, found, strict=True))
+        return groups[responders:], groups[:responders]
+
+    def _choose(self, ask: Ask, group: Sequence[Completion], seed: int) -> int | None:
+        """Return the member of a responder's group that goes on."""
+        index = ask.scene.play.index
+        return choose([well_said(c) for c in group], derive_seed(seed, "choice", ask.turn, index))
 
     def _recogniser_rows(self, ask: Ask, group: Sequence[Completion]) -> Iterator[Row]:
         target = ask.scene.turns[-1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from selfemo_api.contract import StageConfig
@@ -59,7 +59,7 @@ def run_self_play(context: StageContext) -> StageOutput:
     if missing:
         engine = _open(context)
         try:
-            done += play_parts(context, engine, parts, missing, counts)
+            done += play_parts(context, engine, dict(enumerate(parts)), missing, counts)
         finally:
             engine.close()
     return _output(done, counts, context.config)
@@ -102,7 +102,7 @@ def join_shards(outputs: Sequence[StageOutput]) -> StageOutput:
 def play_parts(
     context: StageContext,
     engine: TextEngine,
-    parts: Sequence[Sequence[Play]],
+    parts: Mapping[int, Sequence[Play]],
     missing: Sequence[int],
     counts: dict[str, Counts],
 ) -> list[Part]:

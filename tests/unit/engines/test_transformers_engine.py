@@ -133,6 +133,19 @@ def test_bad_arguments_are_named(tiny_model: Path, arguments: dict[str, object],
         )
 
 
+def test_prompts_may_each_have_their_own_sampling(
+    engine: TransformersEngine, prompts: list[list[int]]
+) -> None:
+    one, two = SAMPLING, Sampling(n=2, max_tokens=4, seed=8)
+    mixed = engine.generate(prompts, [one, two, one, two])
+    expected = [engine.generate(prompts, sampling) for sampling in (one, two)]
+    for index, group in enumerate(mixed):
+        ids = [c.token_ids for c in expected[index % 2][index]]
+        assert [c.token_ids for c in group] == ids
+    with pytest.raises(ValueError, match="shorter"):
+        engine.generate(prompts, [one])
+
+
 def test_prompts_too_long_are_refused(engine: TransformersEngine) -> None:
     with pytest.raises(ValueError, match="max_model_len"):
         engine.generate([[5] * 250], SAMPLING)

@@ -83,6 +83,15 @@ def _check_ends(vllm: TextEngine, prompts: list[list[int]]) -> None:
         assert stop not in completion.text
 
 
+def _check_mixed(vllm: TextEngine, plain: TransformersEngine, prompts: list[list[int]]) -> None:
+    """Prompts may each have their own sampling."""
+    greedy, drawn = Sampling(temperature=0, max_tokens=7), Sampling(n=2, max_tokens=4, seed=8)
+    mixed = vllm.generate(prompts, [greedy, drawn] * 2)
+    expected = plain.generate(prompts, greedy)
+    assert [mixed[0], mixed[2]] == [expected[0], expected[2]]
+    assert [[len(c.logprobs) for c in mixed[i]] for i in (1, 3)] == [[4, 4], [4, 4]]
+
+
 def _check_many(vllm: TextEngine) -> None:
     """More prompt tokens than one step takes; some end up cut where vLLM may cut them."""
     most = len(vllm.tokenizer) - 3
@@ -102,6 +111,7 @@ def test_contract_on_a_real_vllm(tiny_model: Path) -> None:
         _check_logprobs(vllm, plain, prompts)
         _check_repeats(vllm, prompts)
         _check_ends(vllm, prompts)
+        _check_mixed(vllm, plain, prompts)
         _check_many(vllm)
         with pytest.raises(ValueError, match="max_model_len"):
             vllm.generate([[5] * 255], Sampling())
