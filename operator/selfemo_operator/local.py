@@ -22,6 +22,7 @@ from selfemo_api.contract import (
     ENV_SHARD,
     ENV_TERMINATION_LOG,
     ENV_WORK,
+    ExitCode,
 )
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.stages import Stage
@@ -75,7 +76,7 @@ class LocalCluster:
                 self._create(action)
             case DeleteJob(name=name) | SuspendJob(name=name):
                 self._end(self.processes.pop(name, []))
-                self._finish(name, -signal.SIGTERM)
+                self._finish(name, ExitCode.TERMINATED)
             case ResumeJob() | DeleteEvolution():
                 # A local Job is never suspended in place, and a local run is a folder: neither
                 # has anything to do.
@@ -85,7 +86,7 @@ class LocalCluster:
         """End what still runs; the stages save their work."""
         for name, shards in self.processes.items():
             self._end(shards)
-            self._finish(name, -signal.SIGTERM)
+            self._finish(name, ExitCode.TERMINATED)
         self.processes.clear()
 
     def _create(self, action: CreateJob) -> None:

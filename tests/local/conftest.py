@@ -32,7 +32,7 @@ def base_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
         "--labels": ",".join(labels.MELD),
         "--prompts": "compact-v1",
         "--past": 1,
-        "--steps": 150,
+        "--steps": 80,
         "--batch-size": 24,
         "--learning-rate": 3e-3,
         "--seed": 1,
