@@ -236,7 +236,7 @@ def test_killed_and_started_again_ends_with_the_same_manifest(
     file.write_text(killed.model_dump_json(by_alias=True, exclude_none=True))
     command = [sys.executable, "-m", "selfemo_jobs.selfplay", "--config", str(file)]
     log = (tmp_path / "termination").as_posix()
-    environment = {**os.environ, "SELFEMO_TERMINATION_LOG": log, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "SELFEMO_TERMINATION_LOG": log}
     records = Path(killed.output.removeprefix("file://"), "parts")
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120

@@ -240,7 +240,8 @@ def test_server_gone_is_unavailable_after_the_retries(s3: S3Server, spec: Storag
 def test_server_back_within_the_retries_is_not_noticed(
     s3: S3Server, spec: StorageSpec, tmp_path: Path
 ) -> None:
-    store, path = open_store(spec), tmp_path / "weights"
+    # back-off is random: more tries than the default, so that a slow start is ridden out as well
+    store, path = open_store(spec.model_copy(update={"max_attempts": 12})), tmp_path / "weights"
     path.write_bytes(os.urandom(20 << 20))
     s3.stop()
     threading.Timer(1.5, s3.start).start()
