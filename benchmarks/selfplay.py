@@ -42,7 +42,7 @@ def spec_of(folder: Path, model: Path, arguments: argparse.Namespace) -> Evoluti
             "dataset": {"labels": list(MELD), "selfPlay": [source], "evaluation": [source]},
             "storage": {"uri": (folder / "store").as_uri()},
             "selfPlay": {
-                "batchPrompts": 128,
+                "batchPrompts": 64,
                 "dialogues": arguments.dialogues,
                 "maxTokens": {"recogniser": 6, "responder": 24},
             },
@@ -114,8 +114,8 @@ def compare(context: StageContext, engine: VllmEngine, repeats: int) -> tuple[Si
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, help="folder of a model; unset: the tiny one")
-    parser.add_argument("--dialogues", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--dialogues", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

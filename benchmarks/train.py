@@ -18,6 +18,7 @@ import json
 import os
 import random
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -39,8 +40,8 @@ from selfemo_jobs.train.job import TrainJob
 from selfemo_jobs.train.recorded import Ragged, Recorded
 from selfemo_jobs.train.worker import _join_group, leave_generation_out
 
-GROUPS, MEMBERS = 8, 8
-STEPS = 2
+GROUPS, MEMBERS = 4, 8
+STEPS = 1
 GOAL = 1.0
 #: Weights may differ by rounding only; one Adam step moves each by the learning rate.
 RATE, TOLERANCE = 1e-5, 2e-6
@@ -88,6 +89,7 @@ def model() -> Any:
 
 def trainers(job: TrainJob, rows: Recorded, steps: list[Step]) -> tuple[Any, Any]:
     """Return our trainer and TRL's, each with its engine."""
+    from accelerate.state import AcceleratorState
     from datasets import Dataset
     from torch.utils.data import SequentialSampler
     from transformers import PrinterCallback, TrainerCallback
@@ -130,13 +132,17 @@ def trainers(job: TrainJob, rows: Recorded, steps: list[Step]) -> tuple[Any, Any
 
     common = {
         "processing_class": load_tokenizer(job.policy),
-        "args": training_arguments(job, steps),
         "callbacks": [Halt()],
         "train_dataset": Dataset.from_dict({"row": list(range(len(rows) + 1))}),
     }
-    ours = SelfGRPOTrainer(model=model(), rows=rows, steps=steps, kl_beta=0.0, **common)
+    arguments = training_arguments(job, steps)
+    ours = SelfGRPOTrainer(
+        model=model(), args=arguments, rows=rows, steps=steps, kl_beta=0.0, **common
+    )
     _make_engine(ours, PrinterCallback)
-    plain = Plain(model=model(), reward_funcs=lambda **_: [0.0], **common)
+    AcceleratorState._reset_state()  # Accelerate foresees one trainer in a process
+    arguments = training_arguments(job, steps)
+    plain = Plain(model=model(), args=arguments, reward_funcs=lambda **_: [0.0], **common)
     _make_engine(plain, PrinterCallback)
     return ours, plain
 
@@ -167,7 +173,7 @@ def update(trainer: Any, batches: list[list[dict[str, int]]]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--zero-stage", type=int, default=2)
     arguments = parser.parse_args()
     leave_generation_out()
@@ -211,6 +217,7 @@ def compare(job: TrainJob, repeats: int) -> dict[str, Any]:
     for repeat in range(repeats + 1):
         for name, trainer in (("ours", ours), ("plain", plain)):
             taken = update(trainer, batches)
+            print(name, round(taken, 2), file=sys.stderr, flush=True)
             if repeat:  # the first is to warm up
                 seconds[name].append(taken)
     pairs = zip(ours.model.parameters(), plain.model.parameters(), strict=True)
