@@ -47,7 +47,13 @@ def _optimizer(training: TrainingSpec) -> dict[str, Any]:
 def _zero(training: TrainingSpec) -> dict[str, Any]:
     wanted = training.deepspeed
     on_gpu = training.gpus_per_node > 0
-    zero: dict[str, Any] = {"stage": wanted.zero_stage}
+    zero: dict[str, Any] = {
+        "stage": wanted.zero_stage,
+        # Numbers reduced or gathered at once. DeepSpeed's 500 M take gigabytes whatever the model;
+        # a tenth still fills any link.
+        "reduce_bucket_size": 50_000_000,
+        "allgather_bucket_size": 50_000_000,
+    }
     if wanted.zero_stage == 3:
         # Whole weights come out at the end, in the arithmetic's own type.
         zero["stage3_gather_16bit_weights_on_model_save"] = True
