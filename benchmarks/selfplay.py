@@ -80,17 +80,20 @@ class Side:
     """What one side has done."""
 
     tokens: int = 0
-    seconds: float = 0.0
+    cpu_seconds: float = 0.0
     rates: list[float] = field(default_factory=list)
+    best: dict[int, float] = field(default_factory=dict)
+    """Highest rate by part."""
 
-    def time(self, work: Callable[[], int]) -> None:
+    def time(self, part: int, work: Callable[[], int]) -> None:
         gc.collect()
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         tokens = work()
+        self.cpu_seconds += time.process_time() - cpu
         seconds = time.perf_counter() - began
         self.tokens += tokens
-        self.seconds += seconds
         self.rates.append(tokens / seconds)
+        self.best[part] = max(self.best.get(part, 0.0), tokens / seconds)
 
 
 def compare(context: StageContext, engine: VllmEngine, repeats: int) -> tuple[Side, Side, int]:
@@ -103,8 +106,8 @@ def compare(context: StageContext, engine: VllmEngine, repeats: int) -> tuple[Si
     for repeat in range(repeats):
         for number, part in enumerate(parts):
             sides = [
-                lambda p=part, n=number: ours.time(lambda: stage_side(context, engine, p, n)),
-                lambda n=number: bare.time(lambda: bare_side(engine, *given[n])),
+                lambda p=part, n=number: ours.time(n, lambda: stage_side(context, engine, p, n)),
+                lambda n=number: bare.time(n, lambda: bare_side(engine, *given[n])),
             ]
             for side in sides[:: 1 if (repeat + number) % 2 == 0 else -1]:
                 side()
@@ -115,7 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, help="folder of a model; unset: the tiny one")
     parser.add_argument("--dialogues", type=int, default=16)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=6)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -137,9 +140,9 @@ def main() -> None:
         engine = VllmEngine(model, engine_args={}, max_model_len=512, seed=0)
         ours, bare, prompts = compare(context, engine, arguments.repeats)
         engine.close()
-    # by pairs: what else the machine does hits both sides of a pair alike
+    # the best of each part: what else the machine does only ever slows a side down
+    value = statistics.mean(ours.best[part] / bare.best[part] for part in ours.best)
     pairs = [a / b for a, b in zip(ours.rates, bare.rates, strict=True)]
-    value = statistics.median(pairs)
     given = f"{model.name}, {prompts} prompts"
     line = {
         "name": f"self-play: stage over bare vLLM, tokens a second ({given})",
@@ -147,8 +150,10 @@ def main() -> None:
         "unit": "x",
         "goal": GOAL,
         "holds": value >= GOAL,
-        "tokensPerSecond": round(ours.tokens / ours.seconds, 1),
-        "bareTokensPerSecond": round(bare.tokens / bare.seconds, 1),
+        "tokensPerSecond": round(statistics.mean(ours.best.values()), 1),
+        "bareTokensPerSecond": round(statistics.mean(bare.best.values()), 1),
+        # the same by processor time, which other work on the machine disturbs less
+        "byCpuTime": round((ours.tokens / ours.cpu_seconds) / (bare.tokens / bare.cpu_seconds), 3),
         "pairs": [round(pair, 3) for pair in pairs],
     }
     print(json.dumps(line))
