@@ -358,7 +358,8 @@ class ResumeFrom(ApiModel):
     """Start from a generation of another run."""
 
     uri: StorageUri
-    """That run's `evaluate/manifest.json`."""
+    """The `evaluate/manifest.json` or `train/manifest.json` of one of its generations: its model is
+    generation 0 here, in place of `model.uri`."""
 
 
 class EvolutionSpec(ApiModel):

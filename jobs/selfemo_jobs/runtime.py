@@ -69,32 +69,42 @@ class StageContext:
     shards: int
     work: Path
     """Scratch folder of this stage; it outlives an attempt where the platform lets it."""
+    settings: str = ""
+    """Hash of all that the result follows from: what was made with other settings is made anew."""
 
     def progress(self, done: int, total: int, **figures: float) -> None:
         """Say how far the stage is; `selfemo run` and `selfemo watch` show it."""
         log.info("progress", extra={"fields": {"done": done, "total": total, **figures}})
 
     def find_part(self, path: str) -> Part | None:
-        """Return a part that an earlier attempt finished, or None."""
-        try:
-            return Part.model_validate_json(self.store.get(self._record(path)))
-        except ObjectNotFound:
-            return None
+        """Return a part that an earlier attempt finished with the same settings, or None."""
+        found = self.find_record(f"parts/{path}.json")
+        return Part.model_validate(found["part"]) if found else None
 
     def put_part(self, path: str, data: bytes, rows: int | None = None) -> Part:
         """Write a part and then its record, from which a later attempt knows that it is whole."""
         part = Part(path=path, sha256=sha256(data), size=len(data), rows=rows)
         self.store.put(join(self.config.output, path), data)
-        self.store.put(self._record(path), canonical(part.to_json()))
+        self.put_record(f"parts/{path}.json", {"part": part.to_json()})
         return part
+
+    def find_record(self, path: str) -> dict[str, Any] | None:
+        """Return what an earlier attempt with the same settings noted for the next, or None."""
+        try:
+            found = json.loads(self.store.get(join(self.config.output, path)))
+        except ObjectNotFound:
+            return None
+        return found if found["settings"] == self.settings else None
+
+    def put_record(self, path: str, record: dict[str, Any]) -> None:
+        """Note something for a later attempt (or, of shards, for the others)."""
+        noted = {**record, "settings": self.settings}
+        self.store.put(join(self.config.output, path), canonical(noted))
 
     def parent(self, stage: Stage) -> tuple[str, Manifest]:
         """Return the URI and the manifest of a parent stage."""
         uri = self.config.parents[stage.slug]
         return uri, read_manifest(self.store, uri)[0]
-
-    def _record(self, path: str) -> str:
-        return join(self.config.output, "parts", path + ".json")
 
 
 Work = Callable[[StageContext], StageOutput]
@@ -140,7 +150,8 @@ class StageProgram:
             return self._stored(store, uri, fingerprint)
         shards = self.shards(config)
         shard = int(os.environ.get(ENV_SHARD, "0"))
-        context = StageContext(config, store, shard, shards, work_folder(config))
+        settings = _settings(config, store, fingerprint)
+        context = StageContext(config, store, shard, shards, work_folder(config), settings)
         began = time.monotonic()
         output = self.work(context)
         seconds = time.monotonic() - began
@@ -156,10 +167,7 @@ class StageProgram:
     def _publish(
         self, context: StageContext, output: StageOutput, config: dict[str, Any], seconds: float
     ) -> StageResult:
-        parents = {
-            slug: read_manifest(context.store, uri)[1]
-            for slug, uri in sorted(context.config.parents.items())
-        }
+        parents = _parents(context.config, context.store)
         manifest = Manifest(
             run=context.config.run,
             stage=self.stage,
@@ -193,6 +201,19 @@ class StageProgram:
             )
         log.info("found the manifest: nothing to do")
         return result_of(uri, manifest, digest, reused=True)
+
+
+def _parents(config: StageConfig, store: Store) -> dict[str, str]:
+    return {slug: read_manifest(store, uri)[1] for slug, uri in sorted(config.parents.items())}
+
+
+def _settings(config: StageConfig, store: Store, fingerprint: dict[str, Any]) -> str:
+    return sha256(canonical({"config": fingerprint, "parents": _parents(config, store)}))
+
+
+def shard_record(shard: int) -> str:
+    """Return where a shard notes its output, below the stage's folder."""
+    return f"shards/{shard:05d}.json"
 
 
 def result_of(
@@ -287,16 +308,14 @@ def _join_shards(context: StageContext, output: StageOutput) -> list[StageOutput
         "report": output.report,
         "model": _below(context.config.output, output.model_uri),
     }
-    folder = context.config.output
-    context.store.put(join(folder, f"shards/{context.shard:05d}.json"), canonical(record))
+    context.put_record(shard_record(context.shard), record)
     outputs = []
     for shard in range(context.shards):
-        try:
-            found = json.loads(context.store.get(join(folder, f"shards/{shard:05d}.json")))
-        except ObjectNotFound:
+        found = context.find_record(shard_record(shard))
+        if found is None:
             return None
         parts = [Part.model_validate(p) for p in found["parts"]]
-        model = join(folder, found["model"]) if found["model"] else None
+        model = join(context.config.output, found["model"]) if found["model"] else None
         outputs.append(
             StageOutput(
                 parts, found["rows"], found["metrics"], model_uri=model, report=found["report"]

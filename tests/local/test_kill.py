@@ -14,8 +14,6 @@ import pytest
 
 from tests.local.conftest import LocalRun
 
-STAGES = ("evaluate", "selfplay", "score", "flywheel", "train")
-
 
 def _stage_process(run: LocalRun, runner: int) -> tuple[str, int] | None:
     """Return the running stage's Job name and process id."""
@@ -32,9 +30,12 @@ def _stage_process(run: LocalRun, runner: int) -> tuple[str, int] | None:
     return None
 
 
-def _kill_in_each_stage(run: LocalRun, victim: str) -> list[str]:
-    """Kill once in each stage, at a random moment; return the Job names that were hit."""
-    chance = random.Random(5)
+def _kill_in_each_stage(run: LocalRun, victim: str, seconds: dict[str, float]) -> list[str]:
+    """Kill once in each stage, at a random moment of its `seconds`; return the Jobs that were hit.
+
+    A Job that ends before its moment is not counted as hit.
+    """
+    chance = random.Random(5 if victim == "stage" else 6)
     hit: list[str] = []
     runner = run.start()
     deadline = time.monotonic() + 500
@@ -44,7 +45,7 @@ def _kill_in_each_stage(run: LocalRun, victim: str) -> list[str]:
         if found is None or any(name.startswith(key + "-") for name in hit):
             time.sleep(0.05)
             continue
-        time.sleep(chance.uniform(0.2, 9.0))
+        time.sleep(chance.uniform(0.1, 0.8) * seconds[key])
         if _stage_process(run, runner.pid) != found:
             continue  # it ended first: try again in its next attempt, or in the next stage
         hit.append(found[0])
@@ -69,11 +70,20 @@ def test_killed_runs_end_as_an_undisturbed_one(make_run: Any) -> None:
     assert len(expected) == 6
     for victim in ("stage", "runner"):
         run = make_run(victim)
-        hit = _kill_in_each_stage(run, victim)
-        stages = {name.split("-")[-2] for name in hit}
-        assert len(stages) >= 4, f"only {hit} were hit"
+        hit = _kill_in_each_stage(run, victim, _seconds(calm))
+        # generation 0's evaluation and the five stages of generation 1
+        assert len(hit) == 6, f"only {hit} were hit"
         assert run.manifests() == expected, f"killing the {victim} changed the result"
         _no_finished_stage_again(run)
+
+
+def _seconds(run: LocalRun) -> dict[str, float]:
+    """Return how long each Job's process lived, without its attempt in the name."""
+    found = {}
+    for folder in run.jobs.iterdir():
+        times = [path.stat().st_mtime for path in folder.iterdir()]
+        found[folder.name.rsplit("-", 1)[0]] = max(times) - min(times)
+    return found
 
 
 def _no_finished_stage_again(run: LocalRun) -> None:

@@ -16,6 +16,7 @@ from selfemo_jobs.models.folder import (
     is_model_file,
     read_config,
 )
+from selfemo_jobs.models.resume import is_manifest, model_of
 from selfemo_jobs.store import ObjectNotFound, Store, join, store_for
 from selfemo_jobs.store.atomic import explained
 
@@ -37,7 +38,7 @@ def fetch_model(uri: str, revision: str | None, store: Store, work: Path) -> Pat
     uri
         ``file:///folder`` or ``data://volume/folder`` (used in place), ``s3://bucket/prefix``
         (copied below ``work``; files that are there are kept) or ``hf://owner/name`` (kept in the
-        hub's own cache, ``HF_HOME``).
+        hub's own cache, ``HF_HOME``); or the ``manifest.json`` of another run's generation.
     revision
         A hub revision (branch, tag or commit); only ``hf://`` takes one.
     store
@@ -52,6 +53,8 @@ def fetch_model(uri: str, revision: str | None, store: Store, work: Path) -> Pat
     Unavailable
         If the storage or the hub stayed away.
     """
+    if is_manifest(uri):
+        uri = model_of(uri, store)
     if uri.startswith("hf://"):
         folder = _from_hub(uri, revision)
     elif uri.startswith("s3://"):

@@ -10,16 +10,25 @@ import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from selfemo_api.contract import StageConfig
 from selfemo_api.stages import Stage
+from selfemo_api.training import Precision
+from selfemo_jobs.errors import BadInput
 from selfemo_jobs.manifest import Part, canonical, read_manifest, sha256
 from selfemo_jobs.models.fetch import fetch_model, file_sha256
 from selfemo_jobs.models.folder import is_model_file, read_config
-from selfemo_jobs.runtime import StageContext, StageOutput, StageProgram, config_fingerprint
+from selfemo_jobs.runtime import (
+    StageContext,
+    StageOutput,
+    StageProgram,
+    config_fingerprint,
+    shard_record,
+)
 from selfemo_jobs.store import join
 from selfemo_jobs.store.atomic import explained
 from selfemo_jobs.tables import SCORED, read_tables
@@ -43,6 +52,10 @@ def train(context: StageContext) -> StageOutput:
         If a row or a model cannot be used, or the loss is not finite.
     """
     config, spec = context.config, context.config.spec
+    if spec.training.precision is Precision.BFLOAT16 and spec.training.gpus_per_node == 0:
+        raise BadInput(
+            "`training.precision: BFloat16` needs a GPU: set `Float32`, or `gpusPerNode` above 0"
+        )
     uri, manifest = context.parent(Stage.FLYWHEEL)
     table = kept_columns(read_tables(context.store, uri, manifest, SCORED))
     policy = fetch_model(config.policy_uri, spec.model.revision, context.store, context.work)
@@ -52,22 +65,36 @@ def train(context: StageContext) -> StageOutput:
         return StageOutput(parts, metrics={"steps": 0.0}, model_uri=join(config.output, MODEL))
     recorded(table, _vocabulary(policy))  # refused here, before anything is started
     job = _job(context, policy)
-    if not job.result.is_file():
-        file = _write_job(job, table)
-        launch(job, file)
+    alone = context.shards == 1
+    model_uri = join(config.output, MODEL)
+    published = None if alone else context.find_record(shard_record(0))
+    if published is not None:
+        return _said(published, model_uri) if context.shard == 0 else StageOutput()
+    # Nodes train together or not at all: only a lone one may know by itself that it has trained.
+    if not (alone and job.result.is_file()):
+        job.result.unlink(missing_ok=True)
+        launch(job, _write_job(job, table))
     if context.shard != 0:
-        return StageOutput(model_uri=join(config.output, MODEL))  # the first node has it all
+        return StageOutput()  # the first node has it all
     result = TrainResult.model_validate_json(job.result.read_bytes())
     return StageOutput(
         parts=_upload(context, job.model),
         rows=table.num_rows,
         metrics=result.metrics,
-        model_uri=join(config.output, MODEL),
+        model_uri=model_uri,
+    )
+
+
+def _said(record: dict[str, Any], model_uri: str) -> StageOutput:
+    """Return what the first node said: it has published this very training."""
+    parts = [Part.model_validate(part) for part in record["parts"]]
+    return StageOutput(
+        parts, record["rows"], record["metrics"], model_uri=model_uri, report=record["report"]
     )
 
 
 def _job(context: StageContext, policy: Path) -> TrainJob:
-    """Return the job, in a folder that is named by all that it follows from.
+    """Return the job, in a folder that is named by the hash of all that it follows from.
 
     A checkpoint is gone on with only by the very training that wrote it. Folders of others (the
     spec was edited, an earlier stage ran again) are deleted.
@@ -81,7 +108,6 @@ def _job(context: StageContext, policy: Path) -> TrainJob:
         "config": config_fingerprint(config, RELEVANT),
         "kept": read_manifest(context.store, config.parents[Stage.FLYWHEEL.slug])[1],
         "models": [_digest(folder) for folder in (policy, anchor) if folder is not None],
-        "node": context.shard,
     }
     digest = sha256(canonical(follows_from))[:16]
     for other in context.work.glob(f"job-*-{context.shard}"):

@@ -281,6 +281,18 @@ def test_the_models_seed_is_the_stages(
     assert texts[0] != texts[1]
 
 
+def test_parts_of_other_settings_are_not_taken_over(config_for: Callable[..., StageConfig]) -> None:
+    """A stage that was cut off, and whose spec was then edited, plays all its parts again."""
+    expected, edited = config_for("calm"), config_for("edited")
+    run(expected)
+    play = edited.spec.self_play.model_copy(update={"temperature": 0.5})
+    other = edited.model_copy(update={"spec": edited.spec.model_copy(update={"self_play": play})})
+    run(other)
+    (Path(edited.output.removeprefix("file://")) / MANIFEST).unlink()  # as if it had been cut off
+    run(edited)
+    assert manifest_bytes(edited).replace(b"/edited/", b"/calm/") == manifest_bytes(expected)
+
+
 def test_prompts_that_never_fit_are_named(
     config_for: Callable[..., StageConfig], tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -269,6 +270,39 @@ def test_no_rows_hand_the_policy_on(finish: Callable[..., Run], policy: Path) ->
     assert lines(run, "no group was kept: the policy is handed on unchanged")
     for path in policy.iterdir():
         assert (run.model / path.name).read_bytes() == path.read_bytes()
+
+
+def test_bfloat16_needs_a_gpu(configure: Callable[..., tuple[Path, StageConfig]]) -> None:
+    folder, config = configure(groups=1, precision="BFloat16")
+    run = start(folder, config)
+    assert run.wait() == ExitCode.BAD_INPUT
+    assert "set `Float32`" in (folder / "termination.json").read_text()
+
+
+@pytest.mark.distributed
+def test_two_nodes_make_one_model(configure: Callable[..., tuple[Path, StageConfig]]) -> None:
+    """Each node runs the stage, the last one publishes, and one that comes again just ends."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        where = f"127.0.0.1:{free.getsockname()[1]}"
+    folder, config = configure(nodes=2, epochs=1, deepspeed={"zeroStage": 2})
+    nodes = [
+        start(folder / str(n), config, JOB_COMPLETION_INDEX=str(n), SELFEMO_RENDEZVOUS=where)
+        for n in (0, 1)
+    ]
+    for node in nodes:
+        assert node.wait() == ExitCode.OK, node.log[-3000:]
+    (ready,) = lines(nodes[0], "the engine is ready")
+    assert ready["worldSize"] == 2
+    manifest = nodes[0].manifest
+    assert "model/model.safetensors" in {p.path for p in manifest.parts}
+    (Path(config.output.removeprefix("file://")) / "manifest.json").unlink()
+    for number in (1, 0):  # one after the other: neither waits for the other
+        again = start(
+            folder / "again", config, JOB_COMPLETION_INDEX=str(number), SELFEMO_RENDEZVOUS=where
+        )
+        assert again.wait() == ExitCode.OK, again.log[-3000:]
+    assert again.manifest.encode() == manifest.encode()
 
 
 @pytest.fixture(autouse=True)
