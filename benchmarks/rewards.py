@@ -14,7 +14,7 @@ import time
 import numpy as np
 
 from selfemo_api.labels import MELD
-from selfemo_api.spec import RewardSpec
+from selfemo_api.reward import RewardSpec
 from selfemo_jobs.rewards import Terms, Verdict, advantages, consensus, reference, understanding
 from selfemo_jobs.rewards.labelsets import Bools, Floats, Masks, decode
 

@@ -67,6 +67,9 @@ JsonObject = Annotated[
 #: Text of at most one line's length, where nothing shorter is natural.
 ShortText = Annotated[str, Field(min_length=1, max_length=253)]
 
+#: A part of a whole.
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
 #: Names that become part of a Kubernetes name or of a metric label.
 DnsLabel = Annotated[
     str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")

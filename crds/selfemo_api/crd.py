@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
 
-from selfemo_api import spec, status, training
 from selfemo_api.base import GROUP, KIND, VERSION, ApiModel, Rule
 from selfemo_api.evolution import NAME_MAX, EmotionEvolution
 from selfemo_api.spec import EvolutionSpec
@@ -101,7 +99,7 @@ def build_crd() -> dict[str, Any]:
     }
 
 
-def structural(model: type[BaseModel]) -> dict[str, Any]:
+def structural(model: type[ApiModel]) -> dict[str, Any]:
     """Return a type's structural schema."""
     schema = model.model_json_schema(by_alias=True, mode="validation")
     definitions = schema.pop("$defs", {})
@@ -173,8 +171,8 @@ def _add_list_type(schema: dict[str, Any]) -> None:
         schema["x-kubernetes-list-type"] = "atomic"
 
 
-def _add_rules(schema: dict[str, Any], model: type[BaseModel] | None) -> None:
-    if model is not None and issubclass(model, ApiModel) and model.rules:
+def _add_rules(schema: dict[str, Any], model: type[ApiModel] | None) -> None:
+    if model is not None and model.rules:
         schema["x-kubernetes-validations"] = [_validation(rule) for rule in model.rules]
 
 
@@ -182,12 +180,16 @@ def _validation(rule: Rule) -> dict[str, str]:
     return {"rule": rule.expression, "message": rule.message}
 
 
-_MODELS: dict[str, type[BaseModel]] = {
-    name: value
-    for module in (spec, training, status)
-    for name, value in vars(module).items()
-    if isinstance(value, type) and issubclass(value, BaseModel)
-}
+def _types(base: type[ApiModel]) -> dict[str, type[ApiModel]]:
+    """Return all types of the API by name, wherever they are written."""
+    found: dict[str, type[ApiModel]] = {}
+    for kind in base.__subclasses__():
+        found |= {kind.__name__: kind} | _types(kind)
+    return found
+
+
+#: The imports above have defined them all.
+_MODELS = _types(ApiModel)
 
 
 class _Plain(yaml.SafeDumper):

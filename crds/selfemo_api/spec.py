@@ -11,14 +11,15 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
-from selfemo_api.base import ApiModel, DnsLabel, Rule, ShortText
+from selfemo_api.base import ApiModel, DnsLabel, Rule, Share, ShortText
+from selfemo_api.flywheel import FlywheelSpec
 from selfemo_api.podtemplate import Deadlines, FailurePolicy, PodTemplates, Queue
+from selfemo_api.reward import RewardSpec
 from selfemo_api.training import TrainingSpec
 
 Emotion = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[a-z][a-z-]*$")]
 Uri = Annotated[str, Field(min_length=6, max_length=1024, pattern=r"^(hf|s3|file|data)://[^\s]+$")]
 StorageUri = Annotated[str, Field(min_length=6, max_length=1024, pattern=r"^(s3|file)://[^\s]+$")]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 def _refuse_remote_code(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -63,20 +64,6 @@ class Role(StrEnum):
 
     RECOGNISER = "Recogniser"
     RESPONDER = "Responder"
-
-
-class Anchor(StrEnum):
-    """Which frozen model reads and scores."""
-
-    GENERATION_ZERO = "GenerationZero"
-    BEST = "Best"
-
-
-class FlywheelRunner(StrEnum):
-    """Where the flywheel's dataframe program runs."""
-
-    IN_PROCESS = "InProcess"
-    RAY = "Ray"
 
 
 class OnRegression(StrEnum):
@@ -216,95 +203,6 @@ class SelfPlaySpec(ApiModel):
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule("self.roles.all(r, self.roles.exists_one(s, s == r))", "`roles` must not repeat"),
     )
-
-
-class RewardWeights(ApiModel):
-    """Weights of the reward's terms."""
-
-    alignment: Share = 0.7
-    """Agreement with the consensus or the intended emotions: the aim itself, so the most."""
-    consistency: Share = 0.2
-    """Agreement within the group."""
-    format: Share = 0.1
-    """Well-formed answers; small, since a warm-started model rarely misses it."""
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            "self.alignment + self.consistency + self.format > 0.0",
-            "one of `alignment`, `consistency`, `format` must be above 0",
-        ),
-    )
-
-
-class RecogniserSpec(ApiModel):
-    """The frozen reader that scores."""
-
-    anchor: Anchor = Anchor.BEST
-    """`Best` follows the promoted generation; it is frozen within a generation, and gated by F1."""
-    samples: Annotated[int, Field(ge=1, le=64)] = 4
-    """Readings of each response; four give q in steps of a quarter."""
-    weight: Share = 0.5
-    """The anchor's share in the consensus beside the group's own votes; 0 is self-grading."""
-
-
-class RewardSpec(ApiModel):
-    """How candidates are scored."""
-
-    smoothing: Annotated[float, Field(gt=0.0, le=10.0)] = 0.1
-    """s of the smoothed IoU: keeps a gradient between a near miss and a far one."""
-    consensus: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
-    """tau: the share of votes from which an emotion is in the consensus. A plain majority."""
-    weights: RewardWeights = RewardWeights()
-    recogniser: RecogniserSpec = RecogniserSpec()
-    min_words: Annotated[int, Field(ge=0, le=1000)] = 2
-    """Responses with fewer words are penalised."""
-    max_words: Annotated[int, Field(ge=1, le=4000)] = 40
-    """Responses with more words are penalised; MELD's 99th percentile is 31."""
-    penalty: Share = 0.5
-    """Taken off for each: naming the intended emotion, repeating the context, bad length."""
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule("self.minWords < self.maxWords", "`minWords` must be below `maxWords`"),
-    )
-
-
-class Band(ApiModel):
-    """A closed range of consistency."""
-
-    min: Share = 0.3
-    """Below, the group does not know (R-Zero and SeRL keep 0.2-0.3 and up)."""
-    max: Share = 1.0
-    """R-Zero cuts at 0.8; measured here, unanimous groups are the most often right, and
-    zero-variance groups are dropped by the trainer anyway."""
-
-    rules: ClassVar[tuple[Rule, ...]] = (Rule("self.min < self.max", "`min` must be below `max`"),)
-
-
-class Deduplicate(ApiModel):
-    """Removal of repeated rows."""
-
-    exact: bool = True
-    """Same role, same prompt, same completions."""
-    near: bool = True
-    """MinHash over word 3-grams of responses."""
-    threshold: Annotated[float, Field(gt=0.0, le=1.0)] = 0.8
-    """Estimated Jaccard from which two responses are one; the usual value of web-text pipelines."""
-
-
-class FlywheelSpec(ApiModel):
-    """Which groups are kept and fed back."""
-
-    min_reward: Annotated[float, Field(ge=-2.0, le=1.0)] = 0.3
-    """Mean reward of a group; below it even the best candidates are doubtful."""
-    consistency: Band = Band()
-    max_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
-    """Largest share of one emotion among the kept groups of a role (the balance cap)."""
-    replay: Share = 0.2
-    """Rows of earlier generations added, as a share of the new ones; accumulating bounds drift."""
-    deduplicate: Deduplicate = Deduplicate()
-    runner: FlywheelRunner = FlywheelRunner.IN_PROCESS
-    """`Ray` runs the same program on a Ray cluster, for tables larger than one machine."""
-    ray_address: Annotated[str, Field(max_length=253)] | None = None
 
 
 class EvaluationSpec(ApiModel):

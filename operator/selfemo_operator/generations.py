@@ -6,7 +6,8 @@ from datetime import datetime
 
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.results import StageResult
-from selfemo_api.spec import Anchor, EvolutionSpec, OnRegression
+from selfemo_api.reward import Anchor
+from selfemo_api.spec import EvolutionSpec, OnRegression
 from selfemo_api.stages import Stage, next_stage, stages_of
 from selfemo_api.status import (
     Best,

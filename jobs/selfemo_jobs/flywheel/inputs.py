@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from daft.io import IOConfig, S3Config
 
-from selfemo_api.spec import FlywheelRunner, StorageSpec
+from selfemo_api.flywheel import FlywheelRunner
+from selfemo_api.spec import StorageSpec
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.manifest import Part, read_manifest
 from selfemo_jobs.runtime import StageContext

@@ -15,7 +15,8 @@ from typing import Any
 from daft import DataFrame, Window, col, lit
 from daft import functions as F  # noqa: N812 (the name its own documentation uses)
 
-from selfemo_api.spec import FlywheelSpec, Role
+from selfemo_api.flywheel import FlywheelSpec
+from selfemo_api.spec import Role
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.flywheel.balance import balance_cap
 from selfemo_jobs.flywheel.dedup import near_duplicates

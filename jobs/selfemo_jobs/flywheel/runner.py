@@ -12,7 +12,7 @@ import daft
 from daft import DataFrame
 from daft.exceptions import DaftCoreException
 
-from selfemo_api.spec import FlywheelRunner, FlywheelSpec
+from selfemo_api.flywheel import FlywheelRunner, FlywheelSpec
 from selfemo_jobs.errors import BadInput, Unavailable
 
 #: Rows in flight between operators. Candidates are wide (token lists, text): Daft's default of

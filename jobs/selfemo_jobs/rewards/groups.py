@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from selfemo_api.spec import RewardSpec
+from selfemo_api.reward import RewardSpec
 from selfemo_jobs.rewards.labelsets import (
     Bools,
     Floats,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from selfemo_api.spec import RewardSpec
+from selfemo_api.reward import RewardSpec
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.rewards import (
     Faults,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from selfemo_api.base import ApiModel
-from selfemo_api.spec import RewardSpec
+from selfemo_api.reward import RewardSpec
 from selfemo_jobs.diversity import label_entropy
 
 #: Bins of the reward histogram: a tenth each over the default range of -1.5 to 1.

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.flywheel.candidates import RECOGNISER, RESPONDER, Group, table
 
-from selfemo_api.spec import FlywheelSpec
+from selfemo_api.flywheel import FlywheelSpec
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.flywheel.program import Selection, choose_replay, select_groups, summarise
 from selfemo_jobs.tables import SCORED

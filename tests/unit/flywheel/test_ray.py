@@ -42,7 +42,7 @@ KEEPS_HANDLER = """
 import signal
 import sys
 import daft
-from selfemo_api.spec import FlywheelSpec
+from selfemo_api.flywheel import FlywheelSpec
 from selfemo_jobs.flywheel.runner import start_runner
 def ours(signum, frame): pass
 signal.signal(signal.SIGTERM, ours)

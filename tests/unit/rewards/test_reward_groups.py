@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.rewards.strategies import LABELS, groups, label_sets
 
-from selfemo_api.spec import RewardSpec
+from selfemo_api.reward import RewardSpec
 from selfemo_jobs.rewards import Terms, advantages, encode, expression, reference, understanding
 from selfemo_jobs.rewards.labelsets import CHUNK
 

@@ -11,7 +11,7 @@ from tests.unit.rewards.strategies import label_sets
 from tests.unit.score.candidates import recogniser, responder, table
 
 from selfemo_api.labels import MELD
-from selfemo_api.spec import RewardSpec
+from selfemo_api.reward import RewardSpec
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.rewards import Terms, encode, reference
 from selfemo_jobs.score.scoring import Readings, ScoredPart, score_candidates

@@ -4,7 +4,7 @@ import pytest
 from tests.unit.score.candidates import recogniser, responder, table
 
 from selfemo_api.labels import MELD
-from selfemo_api.spec import RewardSpec
+from selfemo_api.reward import RewardSpec
 from selfemo_jobs.rewards import encode
 from selfemo_jobs.score.scoring import Readings, score_candidates
 from selfemo_jobs.score.tally import Tally, combined, metrics_of, report_of, reward_edges
