@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from selfemo_api import labels
@@ -14,6 +15,14 @@ from selfemo_api.contract import StageConfig, stage_seed
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage, stage_prefix
 from tests.s3_server import S3Server
+
+# No test is timed: a machine may be busy.
+hypothesis.settings.register_profile(
+    "selfemo",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("selfemo")
 
 ROOT = Path(__file__).resolve().parent.parent
 
