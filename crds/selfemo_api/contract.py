@@ -45,6 +45,8 @@ ENV_DATA_ROOT = "SELFEMO_DATA_ROOT"
 """Folder below which other data volumes are mounted, each by its name. Unset: /data."""
 ENV_WORK = "SELFEMO_WORK"
 """Scratch folder that outlives an attempt where it can (checkpoints, downloads)."""
+ENV_RENDEZVOUS = "SELFEMO_RENDEZVOUS"
+"""`host:port` where the nodes of a training meet: the first node's. Only with several nodes."""
 ENV_PARENT = "SELFEMO_PARENT"
 """Process id of a local runner: the stage ends when that process does. Unset in a pod."""
 

@@ -12,6 +12,9 @@ from selfemo_api.base import ApiModel, JsonObject
 from selfemo_api.results import SourceScore, StageResult
 from selfemo_api.stages import Stage
 
+#: Longest `lastFailure`: a stage's own error line fits.
+FAILURE_MAX = 1024
+
 
 class ConditionType(StrEnum):
     """Conditions, after kstatus; `Succeeded` is the summary."""
@@ -137,6 +140,8 @@ class EvolutionStatus(ApiModel):
     """Attempts of this stage that failed by its own fault."""
     disruptions: int = 0
     """Attempts of this stage lost to the outside."""
+    last_failure: Annotated[str, Field(max_length=FAILURE_MAX)] | None = None
+    """Why the last attempt that failed did; kept while the stage is tried again."""
     retry_after: datetime | None = None
     start_time: datetime | None = None
     completion_time: datetime | None = None

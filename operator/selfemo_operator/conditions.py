@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from selfemo_api.status import (
     Condition,
@@ -37,6 +38,7 @@ def with_conditions(
     suspended: bool,
     job: StageJob | None,
     end: tuple[Reason, str] | None,
+    trouble: str = "",
 ) -> EvolutionStatus:
     """Return the status with all conditions and the phase set for what is going on.
 
@@ -48,8 +50,10 @@ def with_conditions(
         The Job of the stage under way, if there is one.
     end
         Why the evolution has ended, or None while it goes on.
+    trouble
+        Why the next Job could not be created; empty where it could.
     """
-    wanted = _ended(*end) if end else _going_on(status, suspended, job)
+    wanted = _ended(*end) if end else _going_on(status, suspended, job, trouble)
     conditions = [_set(status, item, observed_generation, now) for item in wanted]
     return status.model_copy(
         update={
@@ -67,6 +71,47 @@ def seen(status: EvolutionStatus, observed_generation: int) -> EvolutionStatus:
     return status.model_copy(update={**update, "conditions": conditions})
 
 
+def unreadable(raw: dict[str, Any], message: str, now: datetime) -> dict[str, Any]:
+    """Return the status (as JSON) of a resource that is not valid; its other fields stay.
+
+    Parameters
+    ----------
+    raw
+        The resource as the API server gave it.
+    message
+        What is wrong with it.
+    """
+    before: dict[str, Any] = raw.get("status") or {}
+    generation = raw["metadata"].get("generation", 0)
+    wanted: tuple[_Wanted, ...] = (
+        (ConditionType.SUCCEEDED, _FALSE, Reason.BAD_INPUT, message),
+        (ConditionType.RECONCILING, _FALSE, Reason.BAD_INPUT, message),
+        (ConditionType.STALLED, _TRUE, Reason.BAD_INPUT, message),
+    )
+    old = {c.get("type"): c for c in before.get("conditions", [])}
+    conditions = []
+    for kind, value, reason, text in wanted:
+        same = old.get(kind.value, {}).get("status") == value.value
+        conditions.append(
+            {
+                "type": kind.value,
+                "status": value.value,
+                "observedGeneration": generation,
+                "lastTransitionTime": old[kind.value]["lastTransitionTime"]
+                if same
+                else now.isoformat().replace("+00:00", "Z"),
+                "reason": reason.value,
+                "message": text[:MESSAGE_MAX],
+            }
+        )
+    return {
+        **before,
+        "observedGeneration": generation,
+        "phase": Phase.FAILED.value,
+        "conditions": conditions,
+    }
+
+
 def _ended(reason: Reason, message: str) -> list[_Wanted]:
     good = reason in GOOD_ENDS
     stalled = (ConditionType.STALLED, _FALSE, Reason.HEALTHY, "")
@@ -81,7 +126,9 @@ def _ended(reason: Reason, message: str) -> list[_Wanted]:
     ]
 
 
-def _going_on(status: EvolutionStatus, suspended: bool, job: StageJob | None) -> list[_Wanted]:
+def _going_on(
+    status: EvolutionStatus, suspended: bool, job: StageJob | None, trouble: str
+) -> list[_Wanted]:
     stage = status.stage.value if status.stage else "the first stage"
     where = f"generation {status.generation}, {stage}, attempt {status.attempt}"
     progressing: _Wanted = (ConditionType.PROGRESSING, _TRUE, Reason.RUNNING, where)
@@ -90,11 +137,11 @@ def _going_on(status: EvolutionStatus, suspended: bool, job: StageJob | None) ->
     elif job is not None and job.state is JobState.QUEUED:
         message = f"{where}: waits in the queue"
         progressing = (ConditionType.PROGRESSING, _FALSE, Reason.QUEUED, message)
-    elif job is not None and job.waiting:
-        message = f"{where}: {job.waiting}"
+    elif trouble or (job is not None and job.waiting):
+        message = f"{where}: {trouble or (job.waiting if job else '')}"
         progressing = (ConditionType.PROGRESSING, _FALSE, Reason.WAITING, message)
     elif status.retry_after is not None:
-        message = f"{where}: tried again after a failure"
+        message = f"{where}: tried again after: {status.last_failure}"
         progressing = (ConditionType.PROGRESSING, _TRUE, Reason.RETRYING, message)
     return [
         (ConditionType.SUCCEEDED, _UNKNOWN, Reason.RUNNING, ""),

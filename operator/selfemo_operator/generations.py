@@ -18,6 +18,7 @@ from selfemo_api.status import (
     Reason,
 )
 from selfemo_operator.collapse import collapse_of
+from selfemo_operator.gpus import gpus_of
 from selfemo_operator.requests import pinned_spec
 
 #: Ends after which the same stage is worth another try once a person has mended the cause.
@@ -68,7 +69,9 @@ def record(
         raise ValueError("no stage is under way")
     spec = pinned_spec(status)
     current = current.model_copy(update={"results": [*current.results, result]})
-    status = status.model_copy(update={"current": current, "failures": 0, "disruptions": 0})
+    status = status.model_copy(
+        update={"current": current, "failures": 0, "disruptions": 0, "last_failure": None}
+    )
     if result.stage is Stage.SCORE:
         status = status.model_copy(update={"reward": result.metrics.get("rewardMean")})
     collapsed = (
@@ -104,6 +107,7 @@ def reopen(
         "retry_after": None,
         "failures": 0,
         "disruptions": 0,
+        "last_failure": None,
         "suspended_seconds": status.suspended_seconds + max(0.0, rested),
     }
     if reason in _MENDABLE and status.current is not None:
@@ -182,16 +186,6 @@ def _entry(
         stage_seconds={r.stage.value: r.seconds for r in results},
         gpu_seconds=sum(r.seconds * gpus_of(spec, r.stage) for r in results),
     )
-
-
-def gpus_of(spec: EvolutionSpec, stage: Stage) -> int:
-    """Return how many GPUs a stage holds; none where training runs on the CPU."""
-    training = spec.training
-    if training.gpus_per_node == 0 or stage is Stage.FLYWHEEL:
-        return 0
-    if stage is Stage.TRAIN:
-        return training.nodes * training.gpus_per_node
-    return spec.self_play.shards if stage is Stage.SELF_PLAY else 1
 
 
 def _model_made(status: EvolutionStatus) -> str:

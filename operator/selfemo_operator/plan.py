@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from selfemo_api.contract import ExitCode
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.stages import STAGE_ORDER, Stage, job_name
-from selfemo_api.status import ConditionType, EvolutionStatus, Reason
+from selfemo_api.status import FAILURE_MAX, ConditionType, EvolutionStatus, Reason
 from selfemo_operator.conditions import seen, with_conditions
 from selfemo_operator.generations import begin, flaw_of, record, reopen
 from selfemo_operator.requests import pinned_spec, stage_config
@@ -81,6 +81,8 @@ def plan(evolution: EmotionEvolution, observed: Observed, now: datetime) -> Deci
         status, end = _advance(evolution, status, job, now)
         job = _current_job(status, observed)
         end = end or _past_deadline(evolution, status, job, now)
+        if end is None and job is None and observed.refusal:
+            end = (Reason.BAD_INPUT, observed.refusal)
     if end is not None:
         status = status.model_copy(update={"completion_time": now, "retry_after": None})
     status = with_conditions(
@@ -89,6 +91,7 @@ def plan(evolution: EmotionEvolution, observed: Observed, now: datetime) -> Deci
         observed_generation=evolution.metadata.generation,
         suspended=spec.suspend,
         job=job,
+        trouble=observed.trouble if job is None else "",
         end=end,
     )
     action = _action(evolution, status, observed, job)
@@ -158,6 +161,8 @@ def _advance(
         failure = Failure("its result was lost; it is read again from the manifest", disrupted=True)
     else:
         failure = job.failure or Failure("it failed without a word")
+    if failure.deadline:
+        return status, (Reason.DEADLINE_EXCEEDED, f"{job.name}: {failure.message}")
     return _retry(evolution, status, failure, now)
 
 
@@ -173,7 +178,13 @@ def _retry(
     disrupted = failure.disrupted or failure.exit_code in _DISRUPTED_EXITS
     failures = status.failures + (not disrupted)
     disruptions = status.disruptions + disrupted
-    status = status.model_copy(update={"failures": failures, "disruptions": disruptions})
+    status = status.model_copy(
+        update={
+            "failures": failures,
+            "disruptions": disruptions,
+            "last_failure": failure.message[:FAILURE_MAX],
+        }
+    )
     if failures >= policy.max_attempts or disruptions > policy.max_disruptions:
         return status, (Reason.STAGE_FAILED, where)
     tries = failures + disruptions
@@ -242,11 +253,17 @@ def _action(
     if evolution.spec.suspend:
         return _stop_job(status, job)
     if job is None:
-        if status.retry_after is not None:
-            return None
-        name = job_name(evolution.metadata.name, status.generation, status.stage, status.attempt)
-        return CreateJob(name, status.attempt, stage_config(evolution, status, status.stage))
+        return _create(evolution, status, status.stage)
+    if job.outdated and job.state in (JobState.PENDING, JobState.QUEUED, JobState.SUSPENDED):
+        return DeleteJob(job.name, "it has not started, and its pod template was edited")
     return ResumeJob(job.name) if job.state is JobState.SUSPENDED else None
+
+
+def _create(evolution: EmotionEvolution, status: EvolutionStatus, stage: Stage) -> Action | None:
+    if status.retry_after is not None:
+        return None
+    name = job_name(evolution.metadata.name, status.generation, stage, status.attempt)
+    return CreateJob(name, status.attempt, stage_config(evolution, status, stage))
 
 
 def _stop_job(status: EvolutionStatus, job: StageJob | None) -> Action | None:

@@ -40,6 +40,8 @@ class Failure:
     """None where no container reported one (evicted, node lost)."""
     disrupted: bool = False
     """Whether the platform took the pod away (preemption, eviction, lost node)."""
+    deadline: bool = False
+    """Whether it was ended because its time was over."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class StageJob:
     start_time: datetime | None = None
     waiting: str = ""
     """Why its pods do not start (image pull, unschedulable); empty where all is well."""
+    outdated: bool = False
+    """Whether its pods would be placed otherwise by now: `podTemplate` or `queue` was edited."""
 
     @property
     def key(self) -> tuple[int, Stage, int]:
@@ -69,6 +73,10 @@ class Observed:
     """The Jobs of one evolution."""
 
     jobs: tuple[StageJob, ...] = ()
+    refusal: str = ""
+    """Why the next Job cannot be as the spec asks: an end that only an edit mends."""
+    trouble: str = ""
+    """Why the next Job could not be created for now (a quota, a right that is missing)."""
 
     def find(self, generation: int, stage: Stage, attempt: int) -> StageJob | None:
         """Return a Job, if it is there."""

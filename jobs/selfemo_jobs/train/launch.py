@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from selfemo_api.contract import ENV_PARENT, ENV_SHARD
+from selfemo_api.contract import ENV_PARENT, ENV_RENDEZVOUS, ENV_SHARD
 from selfemo_api.training import TrainingSpec
 from selfemo_jobs.errors import BadInput, StageError, Terminated, Unavailable
 from selfemo_jobs.lifetime import die_with_parent
@@ -21,8 +21,6 @@ from selfemo_jobs.train.job import TrainJob, failures
 
 log = logging.getLogger(__name__)
 
-#: `host:port` where the nodes of a training meet.
-ENV_RENDEZVOUS = "SELFEMO_RENDEZVOUS"
 WORKER = "selfemo_jobs.train.worker"
 #: After SIGTERM: a step, and a checkpoint of a small model. torchrun itself kills after 30 s.
 GRACE_SECONDS = 28.0

@@ -1,0 +1,93 @@
+"""``python -m selfemo_operator``: the operator."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+import threading
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from selfemo_operator.cluster.operator import SPARE_CONNECTIONS, Operator
+from selfemo_operator.cluster.rest import Rest
+from selfemo_operator.cluster.settings import JobSettings, Settings
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line, as the stages write them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def main(
+    jobs_image: Annotated[str, typer.Option(help="Image of stage pods.")],
+    jobs_image_pull_policy: Annotated[str, typer.Option()] = "IfNotPresent",
+    jobs_service_account: Annotated[str, typer.Option(help="Account of stage pods.")] = "",
+    namespace: Annotated[
+        list[str] | None, typer.Option(help="Serve this namespace only; may be repeated.")
+    ] = None,
+    lease_namespace: Annotated[
+        str, typer.Option(help="Namespace of the Lease. Unset: no leader election.")
+    ] = "",
+    lease_name: Annotated[str, typer.Option()] = "selfemo-operator",
+    health_port: Annotated[int, typer.Option()] = 8081,
+    metrics_port: Annotated[int, typer.Option()] = 8080,
+    resync_seconds: Annotated[float, typer.Option(min=0.5)] = 60.0,
+    job_ttl_seconds: Annotated[int, typer.Option(min=60)] = 86_400,
+    concurrency: Annotated[int, typer.Option(min=1, max=64)] = 8,
+    log_level: Annotated[str, typer.Option()] = "info",
+    log_format: Annotated[str, typer.Option(help="json or text")] = "json",
+    allow_host_access: Annotated[
+        bool, typer.Option(help="Let podTemplate reach the node (hostPath, privilege).")
+    ] = False,
+) -> None:
+    """Reconcile EmotionEvolutions until told to stop."""
+    _configure_logging(log_level, log_format)
+    settings = Settings(
+        jobs=JobSettings(
+            image=jobs_image,
+            pull_policy=jobs_image_pull_policy,
+            service_account=jobs_service_account,
+            ttl_seconds=job_ttl_seconds,
+            host_access=allow_host_access,
+        ),
+        namespaces=tuple(namespace or ()),
+        lease_namespace=lease_namespace,
+        lease_name=lease_name,
+        health_port=health_port,
+        metrics_port=metrics_port,
+        resync_seconds=resync_seconds,
+        concurrency=concurrency,
+    )
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    operator = Operator(settings, Rest(concurrency + SPARE_CONNECTIONS))
+    sys.exit(operator.run(stop))
+
+
+def _configure_logging(level: str, form: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    if form == "json":
+        handler.setFormatter(JsonLines())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+
+
+if __name__ == "__main__":
+    typer.run(main)

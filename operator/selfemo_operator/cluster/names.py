@@ -1,0 +1,90 @@
+"""Names, labels and API paths of what the operator reads and writes."""
+
+from __future__ import annotations
+
+from selfemo_api.base import API_VERSION, GROUP, VERSION
+from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.stages import Stage
+
+PLURAL = "emotionevolutions"
+CONTAINER = "stage"
+
+#: Labels of stage Jobs and their pods.
+LABEL_NAME = "app.kubernetes.io/name"
+LABEL_COMPONENT = "app.kubernetes.io/component"
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+LABEL_EVOLUTION = f"{GROUP}/evolution"
+LABEL_UID = f"{GROUP}/evolution-uid"
+LABEL_GENERATION = f"{GROUP}/generation"
+LABEL_ATTEMPT = f"{GROUP}/attempt"
+LABEL_QUEUE = "kueue.x-k8s.io/queue-name"
+LABEL_QUEUE_PRIORITY = "kueue.x-k8s.io/priority-class"
+#: The stage's configuration, which the pod reads as a file.
+ANNOTATION_CONFIG = f"{GROUP}/config"
+#: Hash of what `spec.podTemplate` and `spec.queue` made of the pod.
+ANNOTATION_TEMPLATE = f"{GROUP}/template"
+
+#: The Jobs that the operator watches; the API server filters them.
+JOB_SELECTOR = f"{LABEL_MANAGED_BY}=selfemo,{LABEL_NAME}=selfemo"
+
+Key = tuple[str, str]
+"""Namespace and name."""
+
+
+def stage_labels(evolution: EmotionEvolution, stage: Stage, attempt: int) -> dict[str, str]:
+    """Return the labels of a stage's Job and pods."""
+    metadata = evolution.metadata
+    return {
+        LABEL_NAME: "selfemo",
+        LABEL_COMPONENT: stage.slug,
+        LABEL_MANAGED_BY: "selfemo",
+        LABEL_EVOLUTION: metadata.name,
+        LABEL_UID: metadata.uid,
+        LABEL_GENERATION: f"{evolution.status.generation:03d}",
+        LABEL_ATTEMPT: str(attempt),
+    }
+
+
+def nodes_service(evolution: str) -> str:
+    """Return the name of the headless Service by which training pods find each other."""
+    return f"{evolution}-nodes"
+
+
+def evolutions_path(namespace: str | None) -> str:
+    """Return the path of the list of evolutions; None: in all namespaces."""
+    return f"/apis/{API_VERSION}/{_in(namespace)}{PLURAL}"
+
+
+def evolution_path(key: Key) -> str:
+    """Return the path of one evolution."""
+    return f"{evolutions_path(key[0])}/{key[1]}"
+
+
+def jobs_path(namespace: str | None) -> str:
+    """Return the path of the list of Jobs."""
+    return f"/apis/batch/v1/{_in(namespace)}jobs"
+
+
+def job_path(key: Key) -> str:
+    """Return the path of one Job."""
+    return f"{jobs_path(key[0])}/{key[1]}"
+
+
+def core_path(namespace: str, plural: str) -> str:
+    """Return the path of a list of the core API: pods, services, events."""
+    return f"/api/v1/namespaces/{namespace}/{plural}"
+
+
+def lease_path(namespace: str, name: str = "") -> str:
+    """Return the path of a Lease, or of their list."""
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+    return f"{path}/{name}" if name else path
+
+
+def schema_path() -> str:
+    """Return the path of the schema that the API server serves; everybody may read it."""
+    return f"/openapi/v3/apis/{GROUP}/{VERSION}"
+
+
+def _in(namespace: str | None) -> str:
+    return f"namespaces/{namespace}/" if namespace else ""

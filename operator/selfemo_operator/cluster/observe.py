@@ -1,0 +1,180 @@
+"""Reads a Job and its pods, as the API server gives them, into what the planner sees. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from selfemo_api.contract import ExitCode
+from selfemo_api.results import FailureMessage, StageResult, decode_message
+from selfemo_api.stages import Stage
+from selfemo_operator.cluster import names
+from selfemo_operator.world import Failure, JobState, StageJob
+
+Json = dict[str, Any]
+
+#: What a waiting container says while all is well.
+_NORMAL_WAITS = ("ContainerCreating", "PodInitializing", "")
+#: Reasons of a pod that the platform took away.
+_TAKEN = ("Evicted", "NodeLost", "NodeShutdown", "Shutdown", "Terminated", "Preempting")
+_STAGES = {stage.slug: stage for stage in Stage}
+
+
+def is_stage_job(job: Json) -> bool:
+    """Return whether a Job has the labels of a stage Job; they may have been tampered with."""
+    labels = job["metadata"].get("labels", {})
+    return (
+        labels.get(names.LABEL_COMPONENT) in _STAGES
+        and labels.get(names.LABEL_GENERATION, "").isdigit()
+        and labels.get(names.LABEL_ATTEMPT, "").isdigit()
+    )
+
+
+def job_state(job: Json) -> JobState:
+    """Return how a Job stands, by its conditions and counts."""
+    status, spec = job.get("status", {}), job["spec"]
+    # Failed and Complete come when the pods are gone; before, FailureTarget and SuccessCriteriaMet.
+    if _condition(status, "Complete"):
+        return JobState.SUCCEEDED
+    if _condition(status, "Failed"):
+        return JobState.FAILED
+    if spec.get("suspend"):
+        queued = names.LABEL_QUEUE in job["metadata"].get("labels", {})
+        return JobState.QUEUED if queued else JobState.SUSPENDED
+    ended = status.get("uncountedTerminatedPods") or {}
+    counts = ("ready", "succeeded", "failed", "terminating")
+    if any(status.get(name, 0) for name in counts) or any(ended.values()):
+        return JobState.RUNNING
+    return JobState.PENDING
+
+
+def needs_pods(job: Json) -> bool:
+    """Return whether only the pods can tell what the planner must know of a Job."""
+    return job_state(job) in (JobState.SUCCEEDED, JobState.FAILED, JobState.PENDING)
+
+
+def stage_job(job: Json, pods: Sequence[Json] = ()) -> StageJob:
+    """Return a Job as the planner sees it.
+
+    Parameters
+    ----------
+    job
+        A Job for which :func:`is_stage_job` holds.
+    pods
+        Its pods, where :func:`needs_pods` asks for them.
+    """
+    metadata = job["metadata"]
+    labels, state = metadata["labels"], job_state(job)
+    if state is JobState.PENDING and any(_started(pod) for pod in pods):
+        state = JobState.RUNNING  # it has ended, and is not counted yet
+    return StageJob(
+        name=metadata["name"],
+        generation=int(labels[names.LABEL_GENERATION]),
+        stage=_STAGES[labels[names.LABEL_COMPONENT]],
+        attempt=int(labels[names.LABEL_ATTEMPT]),
+        state=state,
+        result=_result(pods) if state is JobState.SUCCEEDED else None,
+        failure=_failure(job, pods) if state is JobState.FAILED else None,
+        create_time=_time(metadata.get("creationTimestamp")),
+        start_time=_time(job.get("status", {}).get("startTime")),
+        waiting=_waiting(pods) if state is JobState.PENDING else "",
+    )
+
+
+def _result(pods: Iterable[Json]) -> StageResult | None:
+    """Return the stage's result: the one of the pod that completed it."""
+    for ended in filter(None, (_ended(pod) for pod in pods)):
+        said = decode_message(ended.get("message", ""))
+        if isinstance(said, StageResult):
+            return said
+    return None
+
+
+def _failure(job: Json, pods: Sequence[Json]) -> Failure:
+    """Return why a Job failed: in its pods' words, or else in its own."""
+    condition = _condition(job.get("status", {}), "Failed") or {}
+    if condition.get("reason") == "DeadlineExceeded":
+        return Failure("it passed its deadline", deadline=True)
+    failed = [pod for pod in pods if pod.get("status", {}).get("phase") == "Failed"]
+    if not failed:
+        # Deleted with its node, or by hand: nothing says that the stage itself was at fault.
+        text = condition.get("message") or condition.get("reason") or "its pods are gone"
+        return Failure(text, disrupted=True)
+    said = [_pod_failure(pod) for pod in failed]
+    # With several shards the others are ended because of the first: bad input says most, then a
+    # failure with words, then what was taken away.
+    return min(said, key=lambda f: (f.exit_code != ExitCode.BAD_INPUT, f.disrupted, not f.message))
+
+
+def _pod_failure(pod: Json) -> Failure:
+    status, name = pod.get("status", {}), pod["metadata"]["name"]
+    ended = _ended(pod)
+    target = _condition(status, "DisruptionTarget")
+    if ended is None or target or status.get("reason") in _TAKEN:
+        text = (target or {}).get("message") or status.get("message") or "its pod was taken away"
+        return Failure(f"{name}: {text}", disrupted=True)
+    code = int(ended.get("exitCode", 1))
+    said = decode_message(ended.get("message", ""))
+    if isinstance(said, FailureMessage):
+        return Failure(said.error, exit_code=code)
+    reason = ended.get("reason", "Error")
+    if reason == "OOMKilled":
+        text = f"{name} ran out of memory: raise `podTemplate` resources, or lower the batch sizes"
+        return Failure(text, exit_code=code)
+    text = f"{name} ended with code {code} ({reason})"
+    return Failure(text, exit_code=code)
+
+
+def _started(pod: Json) -> bool:
+    """Return whether a pod's container has ever run."""
+    containers = pod.get("status", {}).get("containerStatuses", [])
+    return any(c.get("state", {}).keys() & {"running", "terminated"} for c in containers)
+
+
+def _ended(pod: Json) -> Json | None:
+    for container in pod.get("status", {}).get("containerStatuses", []):
+        if container["name"] == names.CONTAINER:
+            ended: Json | None = container.get("state", {}).get("terminated")
+            return ended
+    return None
+
+
+def _waiting(pods: Iterable[Json]) -> str:
+    """Return why pods do not start; empty where all is well."""
+    for pod in pods:
+        status = pod.get("status", {})
+        for condition in status.get("conditions", []):
+            if condition["type"] == "PodScheduled" and condition["status"] == "False":
+                return _words(condition)
+        for container in status.get("containerStatuses", []):
+            waiting = container.get("state", {}).get("waiting") or {}
+            if waiting.get("reason", "") not in _NORMAL_WAITS:
+                return _words(waiting)
+    return ""
+
+
+def _words(said: Json) -> str:
+    """Return a reason and its message; what changes with every look would make a write each time.
+
+    ImagePullBackOff and ErrImagePull take turns, and so do their messages: one word for both.
+    """
+    reason = said.get("reason", "")
+    if reason in ("ErrImagePull", "ImagePullBackOff"):
+        return (
+            "ImagePullBackOff: the image cannot be pulled: see `podTemplate` image, its pull "
+            "secrets, and the pod's events"
+        )
+    return f"{reason}: {said.get('message', '')}".rstrip(": ")[:500]
+
+
+def _condition(status: Json, kind: str) -> Json | None:
+    for condition in status.get("conditions", []):
+        if condition["type"] == kind and condition["status"] == "True":
+            found: Json = condition
+            return found
+    return None
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text.replace("Z", "+00:00")) if text else None

@@ -1,0 +1,236 @@
+"""One pass over one evolution: look, plan, write the status, act. All Kubernetes I/O of a pass.
+
+The status is written first, under its resource version; the action follows only if that write was
+accepted (or there was nothing to write). So a second operator that is still alive, or a picture
+that is old, can do no harm: its write is refused.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.stages import STAGE_ORDER
+from selfemo_api.status import EvolutionStatus
+from selfemo_operator.cluster import names
+from selfemo_operator.cluster.manifests import (
+    job_manifest,
+    needs_service,
+    service_manifest,
+    template_hash,
+)
+from selfemo_operator.cluster.names import Key
+from selfemo_operator.cluster.notices import event_manifest, notices
+from selfemo_operator.cluster.observe import needs_pods, stage_job
+from selfemo_operator.cluster.podtemplate import refusal
+from selfemo_operator.cluster.rest import ApiError, Rest
+from selfemo_operator.cluster.settings import Settings
+from selfemo_operator.cluster.view import View
+from selfemo_operator.conditions import unreadable
+from selfemo_operator.plan import plan
+from selfemo_operator.world import (
+    Action,
+    CreateJob,
+    DeleteEvolution,
+    DeleteJob,
+    Observed,
+    ResumeJob,
+    StageJob,
+    SuspendJob,
+)
+
+Json = dict[str, Any]
+log = logging.getLogger(__name__)
+
+
+class Conflict(Exception):
+    """The picture was old: look again."""
+
+
+class Reconciler:
+    """Carries evolutions on.
+
+    Parameters
+    ----------
+    rest
+        The API server.
+    view
+        The picture that watches keep; writes go into it at once.
+    settings
+        How the operator runs.
+    """
+
+    def __init__(self, rest: Rest, view: View, settings: Settings) -> None:
+        self._rest = rest
+        self._view = view
+        self._settings = settings
+        #: Why the next Job of an evolution (by uid and generation of its spec) was not created.
+        self._refused: dict[tuple[str, int], str] = {}
+        self._trouble: dict[str, str] = {}
+
+    def reconcile(self, key: Key) -> datetime | None:
+        """Do one pass; return when time alone asks for the next.
+
+        Raises
+        ------
+        ApiError
+            If the API server could not do what was asked; another pass mends it.
+        Conflict
+            If the picture was old; it is renewed.
+        """
+        raw = self._view.evolution(key)
+        if raw is None or raw["metadata"].get("deletionTimestamp"):
+            return None  # the garbage collector takes the Jobs
+        try:
+            evolution = EmotionEvolution.model_validate(raw)
+        except ValidationError as error:
+            self._say_unreadable(key, raw, error)
+            return None
+        observed = self._observe(key, evolution)
+        decision = plan(evolution, observed, datetime.now(UTC))
+        if decision.status != evolution.status:
+            evolution = self._write(key, raw, evolution, decision.status)
+        if decision.action is not None:
+            self._carry_out(key, evolution, decision.action)
+        return decision.requeue_at
+
+    def _observe(self, key: Key, evolution: EmotionEvolution) -> Observed:
+        metadata, status = evolution.metadata, evolution.status
+        why = None
+        if not self._settings.jobs.host_access:
+            why = refusal(evolution.spec.pod_template, STAGE_ORDER)
+        found = []
+        for job in self._view.jobs(key, metadata.uid):
+            seen = stage_job(job)
+            current = (status.generation, status.stage, status.attempt)
+            if seen.key == current and not status.finished and needs_pods(job):
+                seen = stage_job(job, self._pods(key[0], job))
+            found.append(self._dated(evolution, job, seen))
+        return Observed(
+            tuple(found),
+            refusal=why or self._refused.get((metadata.uid, metadata.generation), ""),
+            trouble=self._trouble.get(metadata.uid, ""),
+        )
+
+    def _dated(self, evolution: EmotionEvolution, job: Json, seen: StageJob) -> StageJob:
+        """Return the Job with whether its pods would be placed otherwise by now."""
+        said = job["metadata"].get("annotations", {}).get(names.ANNOTATION_TEMPLATE)
+        return replace(seen, outdated=said != template_hash(evolution, seen.stage))
+
+    def _pods(self, namespace: str, job: Json) -> list[Json]:
+        query = {"labelSelector": f"batch.kubernetes.io/controller-uid={job['metadata']['uid']}"}
+        listed = self._rest.get(names.core_path(namespace, "pods"), query)
+        pods: list[Json] = listed.get("items", [])
+        return pods
+
+    def _write(
+        self, key: Key, raw: Json, evolution: EmotionEvolution, status: EvolutionStatus
+    ) -> EmotionEvolution:
+        """Write the status under the version that was read, and say what it says."""
+        written = self._put_status(key, {**raw, "status": status.to_json()})
+        after = EmotionEvolution.model_validate(written)
+        for notice in notices(evolution.status, status):
+            event = event_manifest(after, notice, datetime.now(UTC), self._settings.identity)
+            log.info("%s/%s: %s: %s", *key, notice.reason, notice.message)
+            try:
+                self._rest.create(names.core_path(key[0], "events"), event)
+            except ApiError as error:  # an event is a courtesy: the status has it all
+                log.warning("the event %s of %s/%s was not written: %s", notice.reason, *key, error)
+        return after
+
+    def _put_status(self, key: Key, body: Json) -> Json:
+        try:
+            written = self._rest.replace(names.evolution_path(key) + "/status", body)
+        except ApiError as error:
+            if error.status == 404:
+                self._view.drop_evolution(key)
+                raise Conflict(f"{key[0]}/{key[1]} is gone") from error
+            if error.status == 409:
+                self._renew(key)
+                raise Conflict(f"{key[0]}/{key[1]} was changed meanwhile") from error
+            raise
+        self._view.put_evolution(written)
+        return written
+
+    def _renew(self, key: Key) -> None:
+        try:
+            self._view.put_evolution(self._rest.get(names.evolution_path(key)))
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            self._view.drop_evolution(key)
+
+    def _say_unreadable(self, key: Key, raw: Json, error: ValidationError) -> None:
+        """Report a spec that an older or newer CRD let through."""
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        status = unreadable(raw, f"`{field}`: {first['msg']}", datetime.now(UTC))
+        if status != raw.get("status"):
+            log.warning("%s/%s cannot be read: %s: %s", *key, field, first["msg"])
+            self._put_status(key, {**raw, "status": status})
+
+    def _carry_out(self, key: Key, evolution: EmotionEvolution, action: Action) -> None:
+        match action:
+            case CreateJob():
+                self._create(key, evolution, action)
+            case DeleteJob(name=name, reason=reason):
+                log.info("%s/%s is deleted: %s", key[0], name, reason)
+                self._delete_job(key, evolution, name)
+            case SuspendJob(name=name):
+                self._set_suspend(key, name, suspend=True)
+            case ResumeJob(name=name):
+                self._set_suspend(key, name, suspend=False)
+            case DeleteEvolution():
+                self._rest.delete(names.evolution_path(key), evolution.metadata.uid)
+
+    def _create(self, key: Key, evolution: EmotionEvolution, action: CreateJob) -> None:
+        uid, generation = evolution.metadata.uid, evolution.metadata.generation
+        try:
+            if needs_service(action.config):
+                self._create_once(names.core_path(key[0], "services"), service_manifest(evolution))
+            manifest = job_manifest(evolution, action, self._settings.jobs)
+            job = self._create_once(names.jobs_path(key[0]), manifest)
+        except ApiError as error:
+            if error.status in (400, 413, 422):
+                text = f"the API server refuses {action.name}: {error.message}"
+                self._refused = {(uid, generation): text[:1500]} | {
+                    k: v for k, v in self._refused.items() if k[0] != uid
+                }
+                raise Conflict(text) from error  # the next pass puts it into the status
+            if error.status == 403:
+                self._trouble[uid] = f"{action.name} cannot be created: {error.message}"[:500]
+            raise
+        self._trouble.pop(uid, None)
+        owners = job["metadata"].get("ownerReferences", [])
+        if not any(owner.get("uid") == uid for owner in owners):
+            # of an earlier evolution of this name; the garbage collector is about to take it
+            raise ApiError(409, "Leftover", f"the Job {action.name} belongs to somebody else")
+        self._view.put_job(job)
+
+    def _create_once(self, path: str, manifest: Json) -> Json:
+        """Create an object, or return the one that is there: an earlier try went through."""
+        try:
+            return self._rest.create(path, manifest)
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
+            return self._rest.get(f"{path}/{manifest['metadata']['name']}")
+
+    def _delete_job(self, key: Key, evolution: EmotionEvolution, name: str) -> None:
+        for job in self._view.jobs(key, evolution.metadata.uid):
+            if job["metadata"]["name"] == name:
+                self._rest.delete(names.job_path((key[0], name)), job["metadata"]["uid"])
+
+    def _set_suspend(self, key: Key, name: str, *, suspend: bool) -> None:
+        try:
+            job = self._rest.merge(names.job_path((key[0], name)), {"spec": {"suspend": suspend}})
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return  # its deletion will be seen
+        self._view.put_job(job)

@@ -1,0 +1,142 @@
+"""What the operator has seen: evolutions and stage Jobs by key, newest version of each.
+
+Objects are kept as JSON text: as Python objects five hundred evolutions would be fifty megabytes.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from selfemo_operator.cluster import names
+from selfemo_operator.cluster.names import Key
+from selfemo_operator.cluster.observe import is_stage_job
+
+Json = dict[str, Any]
+
+
+def key_of(item: Json) -> Key:
+    """Return an object's namespace and name."""
+    return item["metadata"]["namespace"], item["metadata"]["name"]
+
+
+def version_of(item: Json) -> int:
+    """Return an object's resource version as a number, by which etcd orders all writes."""
+    text = item["metadata"].get("resourceVersion", "0")
+    return int(text) if text.isdigit() else 0
+
+
+class View:
+    """A thread-safe picture of the cluster. A write's answer is put in at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._evolutions: dict[Key, tuple[int, str]] = {}
+        self._jobs: dict[Key, dict[str, tuple[int, str]]] = {}
+
+    def put_evolution(self, item: Json) -> bool:
+        """Take in an evolution; return whether it was news."""
+        item["metadata"].pop("managedFields", None)
+        with self._lock:
+            return _put(self._evolutions, key_of(item), item)
+
+    def drop_evolution(self, key: Key, version: int | None = None) -> None:
+        """Forget an evolution, unless a newer one of its name is there."""
+        with self._lock:
+            _drop(self._evolutions, key, version)
+
+    def evolution(self, key: Key) -> Json | None:
+        """Return an evolution, or None."""
+        with self._lock:
+            found = self._evolutions.get(key)
+        return json.loads(found[1]) if found else None
+
+    def known(self) -> list[Key]:
+        """Return the keys of all evolutions."""
+        with self._lock:
+            return sorted(self._evolutions)
+
+    def put_job(self, item: Json) -> Key | None:
+        """Take in a Job; return its evolution's key where that is news, else None."""
+        if not is_stage_job(item):
+            return None
+        _slim(item)
+        key = _evolution_of(item)
+        with self._lock:
+            jobs = self._jobs.setdefault(key, {})
+            return key if _put(jobs, item["metadata"]["name"], item) else None
+
+    def drop_job(self, item: Json) -> Key | None:
+        """Forget a deleted Job, unless a newer one of its name is there."""
+        if not is_stage_job(item):
+            return None
+        key = _evolution_of(item)
+        with self._lock:
+            jobs = self._jobs.get(key, {})
+            _drop(jobs, item["metadata"]["name"], version_of(item))
+            if not jobs:
+                self._jobs.pop(key, None)
+        return key
+
+    def jobs(self, key: Key, uid: str) -> list[Json]:
+        """Return the Jobs of an evolution; an earlier one of the same name has another uid."""
+        with self._lock:
+            texts = [text for _, text in self._jobs.get(key, {}).values()]
+        found = [json.loads(text) for text in texts]
+        return [j for j in found if j["metadata"]["labels"].get(names.LABEL_UID) == uid]
+
+    def keep_evolutions(self, listed: Iterable[Json], version: int, namespace: str | None) -> None:
+        """Forget evolutions that a list (of a namespace, or of all) made at a version lacks."""
+        there = {key_of(item) for item in listed}
+        with self._lock:
+            gone = [k for k in self._evolutions if k not in there and _within(k, namespace)]
+            for key in gone:
+                _drop(self._evolutions, key, version)
+
+    def keep_jobs(self, listed: Iterable[Json], version: int, namespace: str | None) -> list[Key]:
+        """Forget Jobs that a list lacks; return the evolutions concerned."""
+        there = {(item["metadata"]["namespace"], item["metadata"]["name"]) for item in listed}
+        changed = []
+        with self._lock:
+            for key, jobs in list(self._jobs.items()):
+                if not _within(key, namespace):
+                    continue
+                for name in [n for n in jobs if (key[0], n) not in there]:
+                    if _drop(jobs, name, version):
+                        changed.append(key)
+                if not jobs:
+                    del self._jobs[key]
+        return changed
+
+
+def _put(items: dict[Any, tuple[int, str]], key: Any, item: Json) -> bool:
+    version = version_of(item)
+    before = items.get(key)
+    if before is not None and before[0] >= version:
+        return False
+    items[key] = (version, json.dumps(item, separators=(",", ":")))
+    return True
+
+
+def _drop(items: dict[Any, tuple[int, str]], key: Any, version: int | None) -> bool:
+    before = items.get(key)
+    if before is None or (version is not None and before[0] > version):
+        return False
+    del items[key]
+    return True
+
+
+def _within(key: Key, namespace: str | None) -> bool:
+    return namespace in (None, key[0])
+
+
+def _evolution_of(job: Json) -> Key:
+    return job["metadata"]["namespace"], job["metadata"]["labels"].get(names.LABEL_EVOLUTION, "")
+
+
+def _slim(job: Json) -> None:
+    """Leave out what nobody reads: the pod template is most of a Job."""
+    job["metadata"].pop("managedFields", None)
+    job["spec"].pop("template", None)

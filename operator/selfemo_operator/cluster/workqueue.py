@@ -1,0 +1,96 @@
+"""A queue of keys: each at most once, never worked on twice at a time, some of them later."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import time
+from collections import deque
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+
+
+class WorkQueue(Generic[K]):
+    """What waits to be reconciled. Thread-safe.
+
+    A key that is added while it is worked on is given out again afterwards.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._ready: deque[K] = deque()
+        self._waiting: set[K] = set()
+        self._working: set[K] = set()
+        self._again: set[K] = set()
+        self._later: list[tuple[float, int, K]] = []
+        self._due: dict[K, float] = {}
+        self._count = 0
+        self._closed = False
+
+    def add(self, key: K) -> None:
+        """Give a key out as soon as a worker is free."""
+        with self._changed:
+            self._add(key)
+            self._changed.notify()
+
+    def add_after(self, key: K, seconds: float) -> None:
+        """Give a key out later; of several times the earliest holds."""
+        due = time.monotonic() + max(0.0, seconds)
+        with self._changed:
+            if self._due.get(key, float("inf")) <= due:
+                return
+            self._due[key] = due
+            self._count += 1
+            heapq.heappush(self._later, (due, self._count, key))
+            self._changed.notify()
+
+    def get(self) -> K | None:
+        """Wait for a key and return it; None once the queue is closed."""
+        with self._changed:
+            while True:
+                self._take_due()
+                if self._closed:
+                    return None
+                if self._ready:
+                    key = self._ready.popleft()
+                    self._waiting.discard(key)
+                    self._working.add(key)
+                    return key
+                timeout = self._later[0][0] - time.monotonic() if self._later else None
+                self._changed.wait(timeout)
+
+    def done(self, key: K) -> None:
+        """Say that the work on a key is over."""
+        with self._changed:
+            self._working.discard(key)
+            if key in self._again:
+                self._again.discard(key)
+                self._add(key)
+                self._changed.notify()
+
+    def close(self) -> None:
+        """Let all workers go."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def __len__(self) -> int:
+        with self._changed:
+            return len(self._ready) + len(self._working)
+
+    def _add(self, key: K) -> None:
+        if key in self._working:
+            self._again.add(key)
+        elif key not in self._waiting:
+            self._waiting.add(key)
+            self._ready.append(key)
+
+    def _take_due(self) -> None:
+        now = time.monotonic()
+        while self._later and self._later[0][0] <= now:
+            due, _, key = heapq.heappop(self._later)
+            if self._due.get(key) == due:
+                del self._due[key]
+                self._add(key)
