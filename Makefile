@@ -46,4 +46,5 @@ bench: setup-dev ## Measure against bare libraries; one JSON line each
 meld: setup ## Run examples/meld-cpu.yaml over MELD (MELD=folder)
 	@tools/meld $(MELD) --output $(OUTPUT)
 meld-vllm: setup-dev ## The same with the vLLM engine
-	@tools/meld $(MELD) --output $(OUTPUT) --set selfPlay.engine=VLLM
+	@tools/meld $(MELD) --output $(OUTPUT) --set selfPlay.engine=VLLM \
+	  --set storage.uri=file://./build/meld-vllm --state build/meld-vllm/state

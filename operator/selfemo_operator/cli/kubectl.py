@@ -1,0 +1,151 @@
+"""``kubectl selfemo``: people's side of an evolution on a cluster.
+
+It reads the kubeconfig that kubectl reads, and needs the rights of a person who may edit
+EmotionEvolutions.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from selfemo_api.contract import ExitCode
+from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.stages import Stage
+from selfemo_api.status import ConditionType, Phase
+from selfemo_operator.cli import report
+from selfemo_operator.cli.asked import Request
+from selfemo_operator.cli.tables import generation_table
+from selfemo_operator.cluster import names
+from selfemo_operator.cluster.rest import ApiError, Rest
+from selfemo_operator.local_state import RunnerError
+
+app = typer.Typer(
+    name="kubectl selfemo",
+    help="Watch and steer EmotionEvolutions on a cluster.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+#: A stage takes minutes: twice a second would only be load.
+POLL_SECONDS = 2.0
+
+Name = Annotated[str, typer.Argument(help="The evolution.", show_default=False)]
+Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Its namespace.")]
+
+
+@app.command()
+def watch(name: Name, namespace: Namespace = "default") -> None:
+    """Follow an evolution to its end; the exit code says how it ended."""
+    rest, console = Rest(connections=1), Console()
+    with Live(console=console, refresh_per_second=4) as live:
+        while True:
+            evolution = _get(rest, namespace, name)
+            live.update(_picture(evolution))
+            if evolution.status.finished:
+                break
+            time.sleep(POLL_SECONDS)
+    ended_well = evolution.status.phase is Phase.SUCCEEDED
+    raise typer.Exit(ExitCode.OK if ended_well else ExitCode.INTERNAL)
+
+
+@app.command()
+def logs(
+    name: Name,
+    namespace: Namespace = "default",
+    stage: Annotated[Stage | None, typer.Option(help="Unset: the one under way.")] = None,
+    generation: Annotated[int | None, typer.Option(help="Unset: the one under way.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f")] = False,
+) -> None:
+    """Show the logs of a stage's pods, through kubectl."""
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        raise RunnerError("kubectl is not on the PATH: logs are read through it")
+    status = _get(Rest(connections=1), namespace, name).status
+    asked = stage or status.stage or Stage.EVALUATE
+    number = status.generation if generation is None else generation
+    selector = (
+        f"{names.LABEL_EVOLUTION}={name},{names.LABEL_COMPONENT}={asked.slug},"
+        f"{names.LABEL_GENERATION}={number:03d}"
+    )
+    words = [kubectl, "logs", "--namespace", namespace, "--selector", selector]
+    words += ["--prefix", "--tail=-1", "--max-log-requests=64", *(["--follow"] if follow else [])]
+    os.execv(kubectl, words)  # noqa: S606 - no shell
+
+
+@app.command()
+def suspend(name: Name, namespace: Namespace = "default") -> None:
+    """Stop at once; nothing that is done is lost."""
+    _set_suspend(name, namespace, suspend=True)
+
+
+@app.command()
+def resume(name: Name, namespace: Namespace = "default") -> None:
+    """Go on after a suspension."""
+    _set_suspend(name, namespace, suspend=False)
+
+
+@app.command("report")
+def report_command(
+    name: Name,
+    namespace: Namespace = "default",
+    to: Annotated[Path, typer.Option("--to", help="Where the page goes.")] = Path("report.html"),
+) -> None:
+    """Write the report's page. The storage is read from here, with your own credentials."""
+    evolution = _get(Rest(connections=1), namespace, name)
+    with tempfile.TemporaryDirectory() as folder:
+        request = Request(evolution, {}, Path(folder), evolution.metadata.uid[:8])
+        Console().print(str(report.write(request, to)))
+
+
+def _get(rest: Rest, namespace: str, name: str) -> EmotionEvolution:
+    try:
+        return EmotionEvolution.model_validate(rest.get(names.evolution_path((namespace, name))))
+    except ApiError as error:
+        if error.status == 404:
+            raise RunnerError(f"there is no evolution {name} in namespace {namespace}") from None
+        raise
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise RunnerError(
+            f"{namespace}/{name} is of another version than this command: {field}: {first['msg']}"
+        ) from None
+
+
+def _set_suspend(name: str, namespace: str, *, suspend: bool) -> None:
+    body: dict[str, Any] = {"spec": {"suspend": suspend}}
+    Rest(connections=1).merge(names.evolution_path((namespace, name)), body)
+    Console().print(f"{namespace}/{name} {'is suspended' if suspend else 'goes on'}")
+
+
+def _picture(evolution: EmotionEvolution) -> Group:
+    status = evolution.status
+    condition = status.condition(
+        ConditionType.SUCCEEDED if status.finished else ConditionType.PROGRESSING
+    )
+    text = condition.message if condition else "not yet seen by the operator"
+    return Group(generation_table(evolution), Text(f"{status.phase.value}: {text}"))
+
+
+def main() -> None:
+    """Run the command; errors are one line, with an exit code."""
+    try:
+        app()
+    except ApiError as error:
+        sys.stderr.write(f"kubectl selfemo: {error}\n")
+        sys.exit(ExitCode.BAD_INPUT if 400 <= error.status < 500 else ExitCode.UNAVAILABLE)
+    except RunnerError as error:
+        sys.stderr.write(f"kubectl selfemo: {error}\n")
+        sys.exit(error.exit_code)
