@@ -40,7 +40,7 @@ check-generated:
 
 .PHONY: bench
 bench: setup-dev ## Measure against bare libraries; one JSON line each
-	@for name in rewards flywheel train selfplay; do $(PY) benchmarks/$$name.py; done
+	@tools/bench
 
 .PHONY: meld meld-vllm
 meld: setup ## Run examples/meld-cpu.yaml over MELD (MELD=folder)
