@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,10 +16,9 @@ from urllib.request import urlopen
 import pytest
 
 from selfemo_api.spec import StorageSpec
+from tests.cluster import ClusterError, binaries, s3, settings
 
-VERSION = "v1.8.0"  # its conditional puts are atomic
-MODULE = "github.com/versity/versitygw/cmd/versitygw"
-BUCKET = "selfemo"
+BUCKET = settings.BUCKET
 
 
 def versitygw() -> Path:
@@ -30,26 +28,10 @@ def versitygw() -> Path:
     """
     if given := os.environ.get("SELFEMO_VERSITYGW"):
         return Path(given)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "selfemo" / "bin"
-    program = cache / f"versitygw-{VERSION}"
-    if program.is_file():
-        return program
-    if shutil.which("go") is None:
-        pytest.skip("no S3 server: install Go, or set SELFEMO_VERSITYGW to a versitygw program")
-    cache.mkdir(parents=True, exist_ok=True)
-    made = cache / f"build-{os.getpid()}"
-    built = subprocess.run(
-        ["go", "install", f"{MODULE}@{VERSION}"],
-        env={**os.environ, "GOBIN": str(made), "GOFLAGS": "-trimpath", "CGO_ENABLED": "0"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if built.returncode:
-        pytest.skip(f"no S3 server: `go install` failed: {built.stderr[-500:]}")
-    (made / "versitygw").replace(program)  # at once: two test runs may build side by side
-    shutil.rmtree(made)
-    return program
+    try:
+        return binaries.program("versitygw")
+    except ClusterError as error:
+        pytest.skip(f"no S3 server (or set SELFEMO_VERSITYGW to a versitygw program): {error}")
 
 
 class S3Server:
@@ -91,16 +73,11 @@ class S3Server:
 
     def start(self) -> None:
         """Start (again) and wait until it answers."""
-        for part in ("root", "meta"):
-            (self._folder / part).mkdir(parents=True, exist_ok=True)
-        (self._folder / "root" / BUCKET).mkdir(exist_ok=True)
-        arguments = ["--port", f"127.0.0.1:{self.port}", "--quiet", "--health", "/healthz"]
-        # metadata in a folder beside it: a temporary folder may lack extended attributes
-        backend = ["posix", "--sidecar", str(self._folder / "meta"), str(self._folder / "root")]
-        keys = {"ROOT_ACCESS_KEY": self.access_key, "ROOT_SECRET_KEY": self.secret_key}
+        command = s3.arguments(self._folder, f"127.0.0.1:{self.port}")
+        keys = s3.environment(self.access_key, self.secret_key)
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [str(self._program), *arguments, *backend],
+                [str(self._program), *command],
                 env={**os.environ, **keys},
                 stdout=log,
                 stderr=log,

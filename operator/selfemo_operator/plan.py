@@ -229,7 +229,8 @@ def _deadlines(
         )
         found.append((at, Reason.DEADLINE_EXCEEDED, message))
     if job.state is JobState.PENDING:
-        since = job.start_time or job.create_time
+        # No start time: the Job controller has not seen it yet, or not since a suspension ended.
+        since = job.start_time
         if since is not None:
             at = since + timedelta(seconds=bounds.stage_pending_seconds)
             why = job.waiting or "no pod has started"

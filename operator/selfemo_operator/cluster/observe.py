@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from selfemo_api.contract import ExitCode
@@ -18,6 +18,8 @@ Json = dict[str, Any]
 _NORMAL_WAITS = ("ContainerCreating", "PodInitializing", "")
 #: Reasons of a pod that the platform took away.
 _TAKEN = ("Evicted", "NodeLost", "NodeShutdown", "Shutdown", "Terminated", "Preempting")
+#: A pod may well be unschedulable for a moment (a node is being added): not worth a status write.
+SETTLE = timedelta(seconds=5)
 _STAGES = {stage.slug: stage for stage in Stage}
 
 
@@ -54,7 +56,7 @@ def needs_pods(job: Json) -> bool:
     return job_state(job) in (JobState.SUCCEEDED, JobState.FAILED, JobState.PENDING)
 
 
-def stage_job(job: Json, pods: Sequence[Json] = ()) -> StageJob:
+def stage_job(job: Json, pods: Sequence[Json] = (), now: datetime | None = None) -> StageJob:
     """Return a Job as the planner sees it.
 
     Parameters
@@ -63,6 +65,8 @@ def stage_job(job: Json, pods: Sequence[Json] = ()) -> StageJob:
         A Job for which :func:`is_stage_job` holds.
     pods
         Its pods, where :func:`needs_pods` asks for them.
+    now
+        The time; why pods wait is not said of those younger than :data:`SETTLE`.
     """
     metadata = job["metadata"]
     labels, state = metadata["labels"], job_state(job)
@@ -77,8 +81,8 @@ def stage_job(job: Json, pods: Sequence[Json] = ()) -> StageJob:
         result=_result(pods) if state is JobState.SUCCEEDED else None,
         failure=_failure(job, pods) if state is JobState.FAILED else None,
         create_time=_time(metadata.get("creationTimestamp")),
-        start_time=_time(job.get("status", {}).get("startTime")),
-        waiting=_waiting(pods) if state is JobState.PENDING else "",
+        start_time=None if _resuming(job) else _time(job.get("status", {}).get("startTime")),
+        waiting=_waiting(_settled(pods, now)) if state is JobState.PENDING else "",
     )
 
 
@@ -138,6 +142,21 @@ def _ended(pod: Json) -> Json | None:
             ended: Json | None = container.get("state", {}).get("terminated")
             return ended
     return None
+
+
+def _resuming(job: Json) -> bool:
+    """Whether a Job may run again and its controller has not seen that: its clock is old."""
+    suspended = _condition(job.get("status", {}), "Suspended") is not None
+    return suspended and not job["spec"].get("suspend")
+
+
+def _settled(pods: Iterable[Json], now: datetime | None) -> list[Json]:
+    return [pod for pod in pods if now is None or _age(pod, now) >= SETTLE]
+
+
+def _age(pod: Json, now: datetime) -> timedelta:
+    created = _time(pod["metadata"].get("creationTimestamp"))
+    return now - created if created else SETTLE
 
 
 def _waiting(pods: Iterable[Json]) -> str:

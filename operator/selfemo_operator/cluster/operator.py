@@ -116,14 +116,17 @@ class Operator:
 
     async def _watch_evolutions(self, stop: threading.Event) -> None:
         namespaces = self._settings.namespaces
+        flag = asyncio.Event()  # a threading.Event would hold a thread of the loop for ever
+        passing_on = asyncio.create_task(_pass_on(stop, flag))
         await kopf.operator(
             registry=self._registry(),
             settings=kopf_settings(),
             standalone=True,  # the Lease elects
             clusterwide=not namespaces,
             namespaces=namespaces,
-            stop_flag=stop,
+            stop_flag=flag,
         )
+        passing_on.cancel()
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
@@ -155,6 +158,12 @@ class Operator:
 
     def _not_ready(self) -> str | None:
         return None if self._ready else "waiting for the API server"
+
+
+async def _pass_on(stop: threading.Event, flag: asyncio.Event) -> None:
+    while not stop.is_set():
+        await asyncio.sleep(0.2)
+    flag.set()
 
 
 def kopf_settings() -> kopf.OperatorSettings:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
@@ -26,7 +26,7 @@ from selfemo_operator.cluster.manifests import (
 )
 from selfemo_operator.cluster.names import Key
 from selfemo_operator.cluster.notices import event_manifest, notices
-from selfemo_operator.cluster.observe import needs_pods, stage_job
+from selfemo_operator.cluster.observe import SETTLE, needs_pods, stage_job
 from selfemo_operator.cluster.podtemplate import refusal
 from selfemo_operator.cluster.rest import ApiError, Rest
 from selfemo_operator.cluster.settings import Settings
@@ -38,6 +38,7 @@ from selfemo_operator.world import (
     CreateJob,
     DeleteEvolution,
     DeleteJob,
+    JobState,
     Observed,
     ResumeJob,
     StageJob,
@@ -91,15 +92,16 @@ class Reconciler:
         except ValidationError as error:
             self._say_unreadable(key, raw, error)
             return None
-        observed = self._observe(key, evolution)
-        decision = plan(evolution, observed, datetime.now(UTC))
+        now = datetime.now(UTC)
+        observed = self._observe(key, evolution, now)
+        decision = plan(evolution, observed, now)
         if decision.status != evolution.status:
             evolution = self._write(key, raw, evolution, decision.status)
         if decision.action is not None:
             self._carry_out(key, evolution, decision.action)
-        return decision.requeue_at
+        return _soonest(decision.requeue_at, _settling(observed, now))
 
-    def _observe(self, key: Key, evolution: EmotionEvolution) -> Observed:
+    def _observe(self, key: Key, evolution: EmotionEvolution, now: datetime) -> Observed:
         metadata, status = evolution.metadata, evolution.status
         why = None
         if not self._settings.jobs.host_access:
@@ -109,7 +111,7 @@ class Reconciler:
             seen = stage_job(job)
             current = (status.generation, status.stage, status.attempt)
             if seen.key == current and not status.finished and needs_pods(job):
-                seen = stage_job(job, self._pods(key[0], job))
+                seen = stage_job(job, self._pods(key[0], job), now)
             found.append(self._dated(evolution, job, seen))
         return Observed(
             tuple(found),
@@ -234,3 +236,17 @@ class Reconciler:
                 raise
             return  # its deletion will be seen
         self._view.put_job(job)
+
+
+def _settling(observed: Observed, now: datetime) -> datetime | None:
+    """Return when a young Job's pods should have started, so that a wait is told then."""
+    times = [
+        job.create_time + SETTLE + timedelta(seconds=1)
+        for job in observed.jobs
+        if job.state is JobState.PENDING and job.create_time is not None
+    ]
+    return min((at for at in times if at > now), default=None)
+
+
+def _soonest(*times: datetime | None) -> datetime | None:
+    return min((at for at in times if at is not None), default=None)

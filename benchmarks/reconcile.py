@@ -1,0 +1,417 @@
+"""Times the operator against a bare client that chains the same Jobs, on a real API server.
+
+Pods are ended by kwok's fake nodes at once, so what is measured is orchestration alone: the API
+server, the Job controller and the garbage collector work for both. The bare client creates a Job,
+waits for it, creates the next: the least that any orchestrator must do. One line for each size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tests.cluster import Cluster, ensure
+from tests.cluster.binaries import program
+from tests.operator.process import OperatorProcess
+
+from selfemo_api import labels
+from selfemo_api.stages import STAGE_ORDER, Stage, job_name
+from selfemo_operator.cluster import names
+from selfemo_operator.cluster.jobwatch import list_all
+from selfemo_operator.cluster.rest import ApiError, Rest
+
+ROOT = Path(__file__).resolve().parent.parent
+GENERATIONS = 2
+STAGES = 1 + 5 * GENERATIONS
+P99_GOAL, WRITES_GOAL, MEMORY_GOAL, WALL_GOAL = 1.0, 12.0, 200.0, 1.2
+AGENT = "selfemo-operator"
+Json = dict[str, Any]
+
+
+def evolution(name: str) -> Json:
+    """Return an evolution whose stages end at once."""
+    source = {"name": "demo", "uri": "file:///demo.jsonl", "format": "JSONL"}
+    spec = {
+        "model": {"uri": "file:///model"},
+        "dataset": {"labels": list(labels.MELD), "selfPlay": [source], "evaluation": [source]},
+        "storage": {"uri": "s3://bucket/runs"},
+        "evolution": {"maxGenerations": GENERATIONS, "patience": GENERATIONS + 1},
+        "training": {"gpusPerNode": 0, "precision": "Float32"},
+        "podTemplate": {
+            "shared": {
+                "nodeSelector": {"type": "kwok"},
+                "tolerations": [{"key": "kwok.x-k8s.io/node", "operator": "Exists"}],
+            }
+        },
+    }
+    return {
+        "apiVersion": "selfemo.dev/v1alpha1",
+        "kind": "EmotionEvolution",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
+
+
+@dataclass
+class Seen:
+    """When each Job was first seen, and when it was first seen complete."""
+
+    created: dict[str, float] = field(default_factory=dict)
+    complete: dict[str, float] = field(default_factory=dict)
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def watch(self, rest: Rest, namespace: str, stop: threading.Event) -> None:
+        path = names.jobs_path(namespace)
+        version = rest.get(path)["metadata"]["resourceVersion"]
+        while not stop.is_set():
+            query = {"resourceVersion": version, "timeoutSeconds": "60"}
+            try:
+                for event in rest.watch(path, query, 90):
+                    version = event["object"]["metadata"]["resourceVersion"]
+                    self._take(event["object"])
+                    if stop.is_set():
+                        return
+            except ApiError as error:
+                print(error, file=sys.stderr)
+
+    def _take(self, job: Json) -> None:
+        name, now = job["metadata"]["name"], time.monotonic()
+        done = any(
+            c["type"] == "Complete" and c["status"] == "True"
+            for c in job.get("status", {}).get("conditions", [])
+        )
+        with self.changed:
+            self.created.setdefault(name, now)
+            if done:
+                self.complete.setdefault(name, now)
+            self.changed.notify_all()
+
+    def wait(self, count: int, seconds: float) -> None:
+        """Wait until so many Jobs are complete."""
+        deadline = time.monotonic() + seconds
+        with self.changed:
+            while len(self.complete) < count:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError(f"{len(self.complete)} of {count} Jobs are complete")
+                self.changed.wait(min(left, 5.0))
+
+
+def chain(name: str) -> list[str]:
+    """Return the names of an evolution's Jobs in order."""
+    found = [job_name(name, 0, Stage.EVALUATE, 1)]
+    for generation in range(1, GENERATIONS + 1):
+        found += [job_name(name, generation, stage, 1) for stage in STAGE_ORDER]
+    return found
+
+
+def latencies(seen: Seen, begun: dict[str, float]) -> list[float]:
+    """Return the seconds from each event to the Job that follows from it."""
+    found = []
+    for name, start in begun.items():
+        jobs = chain(name)
+        found.append(seen.created[jobs[0]] - start)
+        found += [seen.created[b] - seen.complete[a] for a, b in pairwise(jobs)]
+    return [max(0.0, seconds) for seconds in found]
+
+
+def namespace_for(rest: Rest, name: str) -> str:
+    rest.create(
+        "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    )
+    for _ in range(200):
+        try:
+            rest.get(f"/api/v1/namespaces/{name}/serviceaccounts/default")
+        except ApiError:
+            time.sleep(0.05)
+        else:
+            break
+    return name
+
+
+def with_operator(cluster: Cluster, rest: Rest, count: int, scratch: Path) -> Json:
+    """Run evolutions under the operator and return its figures."""
+    namespace = namespace_for(rest, f"bench-{count}-{int(time.time())}")
+    operator = OperatorProcess(
+        cluster.kubeconfig, scratch / "operator.log", ("--namespace", namespace)
+    )
+    operator.start()
+    operator.wait_ready()
+    seen, stop = Seen(), threading.Event()
+    threading.Thread(target=seen.watch, args=(rest, namespace, stop), daemon=True).start()
+    time.sleep(2)
+    before = audited_writes(cluster, namespace)
+    cpu_before = cpu_seconds(operator)
+    begun: dict[str, float] = {}
+    start = time.monotonic()
+
+    def create(number: int) -> None:
+        name = f"e{number:03d}"
+        begun[name] = time.monotonic()
+        rest.create(names.evolutions_path(namespace), evolution(name))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(create, range(count)))
+    seen.wait(count * STAGES, 1200)
+    wait_ended(rest, namespace, count)
+    wall = time.monotonic() - start
+    memory, cpu = peak_mebibytes(operator), cpu_seconds(operator) - cpu_before
+    time.sleep(3)  # the last audit lines
+    writes = audited_writes(cluster, namespace) - before
+    operator.stop()
+    stop.set()
+    template = captured(rest, namespace)
+    delete_namespace(rest, namespace)
+    waits = sorted(latencies(seen, begun))
+    return {
+        "wall": wall,
+        "p50": statistics.median(waits),
+        "p99": waits[min(len(waits) - 1, int(len(waits) * 0.99))],
+        "writes": writes / count / (GENERATIONS + 1 / 5),
+        "memory": memory,
+        "cpu": cpu,
+        "template": template,
+    }
+
+
+def wait_ended(rest: Rest, namespace: str, count: int) -> None:
+    for _ in range(600):
+        items, _ = list_all(rest, names.evolutions_path(namespace), {})
+        if sum(bool(i.get("status", {}).get("completionTime")) for i in items) == count:
+            return
+        time.sleep(0.5)
+    raise TimeoutError("not all evolutions have ended")
+
+
+def captured(rest: Rest, namespace: str) -> dict[str, Json]:
+    """Return one Job of each stage as the operator made it, for the bare client."""
+    query = {"labelSelector": f"{names.LABEL_EVOLUTION}=e000"}
+    found: dict[str, Json] = {}
+    for job in list_all(rest, names.jobs_path(namespace), query)[0]:
+        pod = job["spec"]["template"]
+        labels_ = {k: v for k, v in pod["metadata"]["labels"].items() if k.startswith(OURS)}
+        kept = {k: job["spec"][k] for k in KEPT if k in job["spec"]}
+        kept["template"] = {
+            "metadata": {"labels": labels_, "annotations": pod["metadata"]["annotations"]},
+            "spec": pod["spec"],
+        }
+        suffix = job["metadata"]["name"].removeprefix("e000")
+        found[suffix] = {"labels": job["metadata"]["labels"], "spec": kept}
+    return found
+
+
+#: Labels of pods that are not the Job controller's own.
+OURS = ("app.kubernetes.io/", "selfemo.dev/")
+KEPT = (
+    "completionMode",
+    "completions",
+    "parallelism",
+    "backoffLimit",
+    "podReplacementPolicy",
+    "podFailurePolicy",
+    "ttlSecondsAfterFinished",
+)
+
+
+def bare(rest: Rest, count: int, template: dict[str, Json]) -> float:
+    """Chain the same Jobs without an operator; return the seconds."""
+    namespace = namespace_for(rest, f"bare-{count}-{int(time.time())}")
+    seen, stop = Seen(), threading.Event()
+    threading.Thread(target=seen.watch, args=(rest, namespace, stop), daemon=True).start()
+    time.sleep(1)
+    suffixes = [name.removeprefix("e000") for name in chain("e000")]
+    following: dict[str, str | None] = {}
+    start = time.monotonic()
+    pool = ThreadPoolExecutor(8)
+
+    def create(name: str, suffix: str) -> None:
+        made = template[suffix]
+        manifest = {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {"name": name + suffix, "labels": made["labels"]},
+            "spec": made["spec"],
+        }
+        rest.create(names.jobs_path(namespace), manifest)
+
+    for number in range(count):
+        pool.submit(create, f"e{number:03d}", suffixes[0])
+    for a, b in zip(suffixes, [*suffixes[1:], None], strict=True):
+        following[a] = b
+    handled: set[str] = set()
+    deadline = time.monotonic() + 1200
+    while len(handled) < count * STAGES and time.monotonic() < deadline:
+        with seen.changed:
+            new = [n for n in seen.complete if n not in handled]
+            if not new:
+                seen.changed.wait(1.0)
+                continue
+        for name in new:
+            handled.add(name)
+            evolution_name, suffix = name[:4], name[4:]
+            if following[suffix] is not None:
+                pool.submit(create, evolution_name, following[suffix])
+    wall = time.monotonic() - start
+    pool.shutdown()
+    stop.set()
+    delete_namespace(rest, namespace)
+    return wall
+
+
+def delete_namespace(rest: Rest, name: str) -> None:
+    path = f"/api/v1/namespaces/{name}"
+    rest.delete(path, rest.get(path)["metadata"]["uid"])
+
+
+def audited_writes(cluster: Cluster, namespace: str) -> int:
+    """Count the operator's writes in the API server's own audit log."""
+    count = 0
+    with Path(cluster.audit_log).open() as log:
+        for line in log:
+            if AGENT not in line or namespace not in line:
+                continue
+            entry = json.loads(line)
+            ours = entry.get("userAgent") == AGENT and entry["stage"] == "ResponseComplete"
+            if ours and entry["verb"] in ("create", "update", "patch", "delete"):
+                where = entry.get("objectRef", {})
+                count += where.get("namespace") == namespace and where.get("resource") != "leases"
+    return count
+
+
+def peak_mebibytes(operator: OperatorProcess) -> float:
+    assert operator.process is not None
+    text = Path(f"/proc/{operator.process.pid}/status").read_text()
+    kibibytes = next(line for line in text.splitlines() if line.startswith("VmHWM"))
+    return int(kibibytes.split()[1]) / 1024
+
+
+def cpu_seconds(operator: OperatorProcess) -> float:
+    assert operator.process is not None
+    fields = Path(f"/proc/{operator.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def kwok(cluster: Cluster, rest: Rest, scratch: Path) -> Iterator[None]:
+    """Fake nodes that end pods at once."""
+    node = {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": "kwok-0",
+            "annotations": {"kwok.x-k8s.io/node": "fake"},
+            "labels": {"type": "kwok", "kubernetes.io/hostname": "kwok-0"},
+        },
+        "spec": {
+            "taints": [{"key": "kwok.x-k8s.io/node", "value": "fake", "effect": "NoSchedule"}]
+        },
+        "status": {"allocatable": NODE, "capacity": NODE},
+    }
+    try:
+        rest.create("/api/v1/nodes", node)
+    except ApiError as error:
+        if error.status != 409:
+            raise
+    command = [
+        str(program("kwok")),
+        "--kubeconfig",
+        str(cluster.kubeconfig),
+        "--config",
+        str(STAGES_FILE),
+        "--manage-all-nodes=false",
+        "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
+    ]
+    with (
+        (scratch / "kwok.log").open("wb") as log,
+        subprocess.Popen(command, stdout=log, stderr=log) as process,
+    ):
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
+#: More than any size asks for.
+NODE = {"cpu": "4000", "memory": "4000Gi", "pods": "4000"}
+
+
+def lines(count: int, ours: Json, chained: float) -> list[Json]:
+    """Return the lines to print for one size."""
+    of = f"{count} evolution{'s' if count > 1 else ''}"
+    wall = ours["wall"] / chained
+    return [
+        {
+            "name": f"operator: event to Job created, p99, {of}",
+            "value": round(ours["p99"], 3),
+            "unit": "s",
+            "goal": P99_GOAL,
+            "holds": ours["p99"] < P99_GOAL,
+            "p50": round(ours["p50"], 3),
+        },
+        {
+            "name": f"operator: write requests a generation, {of}",
+            "value": round(ours["writes"], 2),
+            "unit": "requests",
+            "goal": WRITES_GOAL,
+            "holds": ours["writes"] <= WRITES_GOAL,
+        },
+        {
+            "name": f"operator: peak memory, {of}",
+            "value": round(ours["memory"], 1),
+            "unit": "MiB",
+            "goal": MEMORY_GOAL,
+            "holds": ours["memory"] < MEMORY_GOAL,
+            "cpuSeconds": round(ours["cpu"], 1),
+        },
+        {
+            "name": f"operator: wall time over a bare chain of the same Jobs, {of}",
+            "value": round(wall, 3),
+            "unit": "x",
+            "goal": WALL_GOAL,
+            "holds": wall <= WALL_GOAL,
+            "seconds": round(ours["wall"], 1),
+            "bareSeconds": round(chained, 1),
+        },
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", default="1,100,500", help="numbers of evolutions")
+    arguments = parser.parse_args()
+    cluster = ensure(control_plane_only=True)
+    rest = Rest(connections=16, kubeconfig=str(cluster.kubeconfig))
+    crd = yaml.safe_load((ROOT / "crds" / "selfemo.dev_emotionevolutions.yaml").read_text())
+    try:
+        rest.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd)
+        time.sleep(3)
+    except ApiError as error:
+        if error.status != 409:
+            raise
+    with tempfile.TemporaryDirectory() as scratch, kwok(cluster, rest, Path(scratch)):
+        for size in map(int, arguments.sizes.split(",")):
+            ours = with_operator(cluster, rest, size, Path(scratch))
+            chained = bare(rest, size, ours.pop("template"))
+            for line in lines(size, ours, chained):
+                print(json.dumps(line), flush=True)
+
+
+STAGES_FILE = Path(__file__).resolve().parent / "kwok-stages.yaml"
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,7 @@
+"""The cluster's fixtures."""
+
+from __future__ import annotations
+
+from tests.cluster.fixtures import control_plane, make_namespace, node_cluster
+
+__all__ = ["control_plane", "make_namespace", "node_cluster"]

@@ -1,0 +1,134 @@
+"""The machine's own Python, mounted read-only over a small image: no image of gigabytes is built.
+
+Pods are not root, so the environment is readable by all and stands on Debian's Python (one under a
+home folder is not). Mounted are ``/usr`` (libraries, Python, compilers) and the environment, each
+as a claim on a volume: the restricted Pod Security standard takes claims and refuses ``hostPath``.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tests.cluster import binaries, settings
+from tests.cluster.commands import run
+from tests.cluster.errors import Unavailable
+from tests.cluster.locks import locked
+
+_ROOT = Path(__file__).resolve().parents[2]
+_PYTHONS = (Path("/usr/bin/python3.11"), Path("/usr/bin/python3.12"))
+MOUNT = "/opt/selfemo"
+
+
+def make_environment(folder: Path, extras: Iterable[str]) -> Path:
+    """Install the checkout as it is now, with its locked dependencies.
+
+    Parameters
+    ----------
+    folder
+        Where the virtual environment is made, or brought up to date.
+    extras
+        The project's extras, such as ``jobs`` and ``vllm-cpu``.
+
+    Returns
+    -------
+    Path
+        The environment; scripts in it work wherever it is mounted.
+    """
+    python = next((path for path in _PYTHONS if path.is_file()), None)
+    if python is None:
+        raise Unavailable("pods need Debian's own Python: apt-get install python3")
+    uv = shutil.which("uv") or str(binaries.cache_folder() / "uv" / "bin" / "uv")
+    environment = {
+        "UV_PROJECT_ENVIRONMENT": str(folder),
+        "UV_PYTHON_DOWNLOADS": "never",
+        "VIRTUAL_ENV": "",
+    }
+    chosen = [word for extra in extras for word in ("--extra", extra)]
+    options = ["--frozen", "--no-dev", "--no-editable", "--compile-bytecode", "--python"]
+    # what is installed of the project itself is a copy: it must be that of now
+    again = ["--reinstall-package", "selfemo"]
+    with locked(folder.with_name(f".{folder.name}.lock")):
+        if not (folder / "pyvenv.cfg").exists():
+            run(uv, "venv", "--relocatable", "--python", str(python), str(folder))
+        command = (uv, "sync", "--quiet", *options, str(python), *again, *chosen)
+        run(*command, environment=environment, folder=_ROOT)
+        _open_to_all(folder)
+    return folder
+
+
+def volumes(environment: Path) -> dict[str, Path]:
+    """Return the folders of this machine that pods mount, by the names of their volumes."""
+    return {"host-usr": Path("/usr"), "python": environment}
+
+
+def host_pod(environment: Path) -> dict[str, Any]:
+    """Return the parts of a pod template that mount the environment by ``hostPath``."""
+    found = [
+        {"name": name, "hostPath": {"path": str(path), "type": "Directory"}}
+        for name, path in volumes(environment).items()
+    ]
+    return _pod(found)
+
+
+def claimed_pod() -> dict[str, Any]:
+    """Return the parts of a pod template that mount it by the claims of `claims`."""
+    found = [
+        {"name": name, "persistentVolumeClaim": {"claimName": f"selfemo-{name}", "readOnly": True}}
+        for name in volumes(Path())
+    ]
+    return _pod(found)
+
+
+def claims(environment: Path, namespace: str) -> list[dict[str, Any]]:
+    """Return the volumes and claims by which pods of one namespace mount the environment.
+
+    The volumes are named after the namespace and stay when it is deleted: delete them too.
+    """
+    found = []
+    for name, path in volumes(environment).items():
+        volume, claim = f"{namespace}-{name}", f"selfemo-{name}"
+        size = {"storage": "1Gi"}  # nobody measures it
+        common = {"accessModes": ["ReadOnlyMany"], "storageClassName": ""}
+        owner = {"namespace": namespace, "name": claim}
+        # hostPath, never local: a pod's fsGroup would be given to every file of a local volume
+        source = {"hostPath": {"path": str(path), "type": "Directory"}, "capacity": size}
+        kept = {"persistentVolumeReclaimPolicy": "Retain", "claimRef": owner}
+        found += [
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolume",
+                "metadata": {"name": volume},
+                "spec": {**common, **source, **kept},
+            },
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "metadata": {"name": claim, "namespace": namespace},
+                "spec": {**common, "volumeName": volume, "resources": {"requests": size}},
+            },
+        ]
+    return found
+
+
+def _pod(found: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "image": settings.BASE_IMAGE,
+        "volumes": found,
+        "volumeMounts": [
+            {"name": "host-usr", "mountPath": "/usr", "readOnly": True},
+            {"name": "python", "mountPath": MOUNT, "readOnly": True},
+        ],
+    }
+
+
+def _open_to_all(folder: Path) -> None:
+    """Let everyone read it, whatever the modes in uv's cache are."""
+    for path in folder.rglob("*"):
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            wanted = 0o005 if path.is_dir() or mode & 0o100 else 0o004
+            if mode & wanted != wanted:
+                path.chmod(mode | wanted)

@@ -1,0 +1,55 @@
+"""Fixtures for tests that need a cluster. The last test run that uses one takes it down again."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.cluster import Cluster, Unavailable, borrowed
+
+
+@pytest.fixture(scope="session")
+def control_plane() -> Iterator[Cluster]:
+    """An API server with its controllers and scheduler; pods may not run."""
+    yield from _cluster(control_plane_only=True)
+
+
+@pytest.fixture(scope="session")
+def node_cluster() -> Iterator[Cluster]:
+    """A cluster that runs pods."""
+    yield from _cluster(control_plane_only=False)
+
+
+@pytest.fixture
+def make_namespace() -> Iterator[Callable[..., str]]:
+    """Make a namespace of a cluster, under the restricted standard unless it is told otherwise.
+
+    It is deleted after the test.
+    """
+    from kubernetes.client import CoreV1Api
+
+    with contextlib.ExitStack() as made:
+
+        def make(cluster: Cluster, standard: str = "restricted") -> str:
+            name = f"selfemo-{secrets.token_hex(4)}"
+            labels = {"pod-security.kubernetes.io/enforce": standard}
+            client = made.enter_context(cluster.client())
+            core: Any = CoreV1Api(client)
+            core.create_namespace({"metadata": {"name": name, "labels": labels}})
+            made.callback(core.delete_namespace, name)
+            return name
+
+        yield make
+
+
+def _cluster(*, control_plane_only: bool) -> Iterator[Cluster]:
+    with contextlib.ExitStack() as until_the_end:
+        try:
+            cluster = until_the_end.enter_context(borrowed(control_plane_only))
+        except Unavailable as error:
+            pytest.skip(str(error))
+        yield cluster

@@ -1,0 +1,45 @@
+"""The cluster's S3 server: versitygw on the bridge, so that pods and this machine reach it."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+from tests.cluster import binaries, settings
+from tests.cluster.probes import answers
+from tests.cluster.processes import Component
+from tests.cluster.state import S3, State
+
+
+def describe(state: State) -> S3:
+    """Return the server's address, and keys that are its own."""
+    if state.s3 is not None:
+        return state.s3
+    endpoint = f"http://{settings.HOST}:{state.ports['s3']}"
+    return S3(endpoint, settings.BUCKET, "selfemo-test", secrets.token_hex(16))
+
+
+def arguments(folder: Path, address: str) -> list[str]:
+    """Return versitygw's arguments for one bucket over a folder, which is made."""
+    (folder / "root" / settings.BUCKET).mkdir(parents=True, exist_ok=True)
+    (folder / "meta").mkdir(exist_ok=True)
+    options = ["--port", address, "--quiet", "--health", "/healthz"]
+    # metadata in a folder beside it: a temporary folder may lack extended attributes
+    return [*options, "posix", "--sidecar", str(folder / "meta"), str(folder / "root")]
+
+
+def environment(access_key: str, secret_key: str) -> dict[str, str]:
+    """Return what versitygw takes its administrator's keys from."""
+    return {"ROOT_ACCESS_KEY": access_key, "ROOT_SECRET_KEY": secret_key}
+
+
+def component(state: State) -> Component:
+    """Return the server."""
+    assert state.s3 is not None
+    address = f"{settings.HOST}:{state.ports['s3']}"
+    return Component(
+        "s3",
+        (str(binaries.program("versitygw")), *arguments(state.data / "s3", address)),
+        ready=lambda: answers(f"http://{address}/healthz"),
+        environment=environment(state.s3.access_key, state.s3.secret_key),
+    )

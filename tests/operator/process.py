@@ -1,0 +1,87 @@
+"""The operator as its own process, as in a pod."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@dataclass
+class OperatorProcess:
+    """One operator."""
+
+    kubeconfig: Path
+    log: Path
+    options: tuple[str, ...] = ()
+    identity: str = "operator-0"
+    process: subprocess.Popen[bytes] | None = None
+    health_port: int = field(default_factory=free_port)
+    metrics_port: int = field(default_factory=free_port)
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "selfemo_operator", "--jobs-image", "selfemo/jobs:test"]
+        ports = ["--health-port", str(self.health_port), "--metrics-port", str(self.metrics_port)]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, *ports, *self.options],
+                env={**os.environ, "KUBECONFIG": str(self.kubeconfig), "POD_NAME": self.identity},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def kill(self) -> None:
+        """SIGKILL: no word, no last write."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM, as a kubelet does; return the exit code."""
+        if self.process is None:
+            return 0
+        self.process.terminate()
+        try:
+            return self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+    def get(self, path: str) -> int:
+        """Return the HTTP status of a probe; 0 where nobody answers."""
+        try:
+            with urlopen(f"http://127.0.0.1:{self.health_port}{path}", timeout=5) as answer:
+                return int(answer.status)
+        except HTTPError as error:
+            return error.code
+        except (URLError, OSError):
+            return 0
+
+    def wait_ready(self, seconds: float = 60.0) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self.get("/readyz") == 200:
+                return
+            assert self.process is not None
+            assert self.process.poll() is None, self.text()[-3000:]
+            time.sleep(0.1)
+        raise AssertionError(f"not ready: {self.text()[-3000:]}")
+
+    def text(self) -> str:
+        return self.log.read_text() if self.log.is_file() else ""
