@@ -20,12 +20,18 @@ setup-dev: ## Install what developing and testing needs
 demo: setup ## Run a small whole evolution on this machine
 	@tools/demo --output $(OUTPUT)
 
-.PHONY: test unit test-slow lint generate check-generated
+.PHONY: test unit test-slow e2e cluster-up cluster-down lint generate check-generated
 test: setup-dev lint unit ## Everything CI runs
-unit: ## The tests, but for those over a minute
-	$(PY) -m pytest tests -m "not slow"
+unit: ## The tests, but for those over a minute and those that run pods
+	$(PY) -m pytest tests -m "not slow and not e2e"
 test-slow: setup-dev ## The tests over a minute: killed runs, damaged results, S3 away, Ray
-	$(PY) -m pytest tests -m slow
+	$(PY) -m pytest tests -m "slow and not e2e and not cluster"
+e2e: setup-dev ## Real pods under the installed chart; the operator killed at every write
+	$(PY) -m pytest tests -m "e2e or (cluster and slow)"
+cluster-up: setup-dev ## A real cluster on this machine, kept between test runs
+	$(PY) -m tests.cluster up
+cluster-down:
+	$(PY) -m tests.cluster down
 lint: check-generated ## Style, types, layers
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .

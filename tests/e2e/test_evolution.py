@@ -1,0 +1,98 @@
+"""`helm install`, `kubectl apply`, and the evolution runs: real pods, real stages, real S3."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from selfemo_operator.cluster.rest import Rest
+from tests.e2e.conftest import Json, Kubectl, owned
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(2400)]
+
+
+def _wait(kubectl: Kubectl, seconds: int) -> Json:
+    """Wait for the end as a person would, and return the evolution."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = kubectl.get("emo/small")
+        if found.get("status", {}).get("completionTime"):
+            return found
+        time.sleep(2)
+    raise AssertionError(kubectl("describe", "emo", "small") + kubectl("get", "pods"))
+
+
+def _story(kubectl: Kubectl) -> str:
+    return kubectl("describe", "emo", "small")
+
+
+def _log(kubectl: Kubectl, job: str) -> str:
+    return kubectl("logs", "--selector", f"batch.kubernetes.io/job-name={job}", "--tail=-1")
+
+
+def test_three_generations_and_nothing_left_behind(
+    install: Callable[..., Any],
+    kubectl: Kubectl,
+    evolution: Callable[..., Json],
+    admin: Rest,
+    namespace: str,
+) -> None:
+    install({})
+    kubectl("apply", "--filename", "-", stdin=json.dumps(evolution()))
+    done = _wait(kubectl, 1500)
+    status = done["status"]
+    assert status["phase"] == "Succeeded", _story(kubectl)
+    assert [g["generation"] for g in status["history"]] == [0, 1, 2]
+    assert all(0.0 <= g["f1"] <= 1.0 for g in status["history"])
+    assert status["history"][1]["kept"] > 0
+    kubectl("wait", "--for=condition=Succeeded", "emo/small", "--timeout=5s")
+    columns = kubectl("get", "emo").splitlines()
+    assert columns[0].split() == [
+        "NAME",
+        "PHASE",
+        "GENERATION",
+        "STAGE",
+        "REWARD",
+        "F1",
+        "BEST",
+        "AGE",
+    ]
+    assert columns[1].split()[:4] == ["small", "Succeeded", "2", "Evaluate"]
+    assert "GenerationBaseline" in _story(kubectl)
+    kubectl("delete", "emo", "small")
+    deadline = time.monotonic() + 60
+    while owned(admin, namespace) and time.monotonic() < deadline:
+        time.sleep(1)
+    assert owned(admin, namespace) == []
+
+
+def test_vllm_over_two_shards_and_training_over_two_pods(
+    install: Callable[..., Any], kubectl: Kubectl, evolution: Callable[..., Json]
+) -> None:
+    install({})
+    made = evolution(
+        selfPlay={"engine": "VLLM", "shards": 2, "batchPrompts": 8},
+        evaluation={"engine": "Transformers"},
+        training={"nodes": 2, "batchSize": 16, "microBatchSize": 8},
+        evolution={"maxGenerations": 1},
+    )
+    kubectl("apply", "--filename", "-", stdin=json.dumps(made))
+    done = _wait(kubectl, 1800)
+    assert done["status"]["phase"] == "Succeeded", _story(kubectl)
+    jobs = {j["metadata"]["name"]: j for j in kubectl.get("jobs")["items"]}
+    assert jobs["small-g001-selfplay-1"]["status"]["succeeded"] == 2
+    assert jobs["small-g001-train-1"]["status"]["succeeded"] == 2
+    log = kubectl(
+        "logs", "--selector", "batch.kubernetes.io/job-name=small-g001-train-1", "--tail=-1"
+    )
+    ready = [json.loads(x) for x in log.splitlines() if "the engine is ready" in x]
+    assert ready
+    assert all(line["worldSize"] == 2 for line in ready)
+    log = kubectl(
+        "logs", "--selector", "batch.kubernetes.io/job-name=small-g001-selfplay-1", "--tail=-1"
+    )
+    assert "vllm" in log.lower()
