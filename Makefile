@@ -40,9 +40,13 @@ lint: check-generated ## Style, types, layers
 generate: ## Write the generated files
 	$(PY) -m selfemo_api.crd
 	$(PY) -m selfemo_api.reference
+	$(PY) -m selfemo_operator.cluster.metrics_reference
+	$(PY) tools/chart.py
 check-generated:
 	$(PY) -m selfemo_api.crd --check
 	$(PY) -m selfemo_api.reference --check
+	$(PY) -m selfemo_operator.cluster.metrics_reference --check
+	$(PY) tools/chart.py --check
 
 .PHONY: bench
 bench: setup-dev ## Measure against bare libraries; one JSON line each

@@ -144,6 +144,8 @@ class EvolutionStatus(ApiModel):
     """Why the last attempt that failed did; kept while the stage is tried again."""
     retry_after: datetime | None = None
     start_time: datetime | None = None
+    last_progress_time: datetime | None = None
+    """When the stage last changed, or an attempt of it began."""
     completion_time: datetime | None = None
     suspended_time: datetime | None = None
     """When the present suspension began."""

@@ -85,6 +85,8 @@ def plan(evolution: EmotionEvolution, observed: Observed, now: datetime) -> Deci
             end = (Reason.BAD_INPUT, observed.refusal)
     if end is not None:
         status = status.model_copy(update={"completion_time": now, "retry_after": None})
+    if end is not None or _position(status) != _position(evolution.status):
+        status = status.model_copy(update={"last_progress_time": now})
     status = with_conditions(
         status,
         now=now,

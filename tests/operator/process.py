@@ -13,6 +13,8 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
+from prometheus_client.parser import text_string_to_metric_families
+
 
 def free_port() -> int:
     with socket.socket() as listener:
@@ -72,6 +74,17 @@ class OperatorProcess:
             return error.code
         except (URLError, OSError):
             return 0
+
+    def metrics(self) -> dict[str, dict[tuple[str, ...], float]]:
+        """Return the evolutions' series: by name, by the values of the labels after the name."""
+        with urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+        found: dict[str, dict[tuple[str, ...], float]] = {}
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                labels = {k: v for k, v in sample.labels.items() if k not in ("namespace", "name")}
+                found.setdefault(sample.name, {})[tuple(labels.values())] = sample.value
+        return found
 
     def wait_ready(self, seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from selfemo_api.stages import Stage
 from selfemo_operator.cluster import names
 from selfemo_operator.cluster.rest import ApiError, Rest
-from tests.operator.conftest import Evolutions, wait_for
+from tests.operator.conftest import ROOT, Evolutions, wait_for
 from tests.operator.pods import Pods, failing, succeeding
 from tests.operator.process import OperatorProcess
 from tests.operator.proxy import Proxy
@@ -39,7 +41,31 @@ def test_three_generations_to_the_end(
     promoted = ["GenerationPromoted"] * 2
     assert reasons == ["GenerationBaseline", *promoted, "MaxGenerationsReached", "Started"]
     assert operator.get("/livez") == 200
+    _metrics_equal(operator, status)
     assert operator.stop() == 0
+
+
+def _metrics_equal(operator: OperatorProcess, status: dict[str, Any]) -> None:
+    """The figures are the status's, and no metric is undocumented."""
+    found = operator.metrics()
+    score = status["history"][-1]["scores"][0]
+    assert found["selfemo_evolution_generation"] == {(): 2.0}
+    assert found["selfemo_evolution_weighted_f1_ratio"] == {("demo",): score["weightedF1"]}
+    assert found["selfemo_evolution_best_f1_ratio"] == {(): status["best"]["f1"]}
+    emotions = found["selfemo_evolution_emotion_f1_ratio"]
+    assert list(emotions.values()) == score["f1ByLabel"]
+    assert found["selfemo_evolution_reward_mean"] == {(): status["reward"]}
+    assert found["selfemo_evolution_phase"][("Succeeded",)] == 1.0
+    assert sum(found["selfemo_evolution_phase"].values()) == 1.0
+    assert found["selfemo_evolution_condition"][("Succeeded",)] == 1.0
+    assert set(found["selfemo_evolution_stage_duration_seconds"]) == {(s.value,) for s in Stage}
+    assert found["selfemo_operator_reconciles_total"][("done",)] > STAGES
+    told = (ROOT / "docs" / "reference" / "metrics.md").read_text()
+    plain = {n.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count") for n in found}
+    missing = {n for n in plain if f"`{n}`" not in told and not n.endswith("_created")}
+    assert not missing
+    ours = [n for n in found if n.startswith("selfemo_evolution")]
+    assert sum(len(found[n]) for n in ours) <= 120
 
 
 def test_deletion_leaves_nothing(
@@ -54,6 +80,7 @@ def test_deletion_leaves_nothing(
     for plural in ("pods", "services"):
         path = names.core_path(namespace, plural)
         wait_for(lambda p=path: not rest.get(p)["items"], f"no {plural}")
+    assert not operator.metrics().get("selfemo_evolution_generation")
 
 
 def test_an_unpullable_image_is_told_and_mended(

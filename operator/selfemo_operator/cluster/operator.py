@@ -12,10 +12,12 @@ import threading
 from typing import Any
 
 import kopf
+from prometheus_client import start_http_server
 
 from selfemo_api.base import GROUP, VERSION
 from selfemo_api.contract import ExitCode
 from selfemo_operator.cluster.lease import Elector
+from selfemo_operator.cluster.metrics import OperatorMetrics
 from selfemo_operator.cluster.names import PLURAL
 from selfemo_operator.cluster.probes import Probes
 from selfemo_operator.cluster.rest import ApiError, Rest
@@ -48,6 +50,10 @@ class Operator:
         self._rest = rest
         self._view = View()
         self._workers = Workers(rest, self._view, settings)
+        self._metrics = OperatorMetrics(
+            self._view, self._workers.resync_age, lambda: len(self._workers.queue)
+        )
+        self._workers.ended_pass = self._metrics.ended_pass
         self._ready = False
         self._leading = False
         self.probes = Probes(
@@ -57,6 +63,7 @@ class Operator:
     def run(self, stop: threading.Event) -> ExitCode:
         """Run until told to stop, or until the Lease is lost."""
         self.probes.start()
+        server, _ = start_http_server(self._settings.metrics_port, registry=self._metrics.registry)
         try:
             if not self._checked(stop):
                 return ExitCode.OK
@@ -65,6 +72,8 @@ class Operator:
             log.critical("%s", mismatch)
             return ExitCode.BAD_INPUT
         finally:
+            server.shutdown()
+            server.server_close()
             self.probes.stop()
 
     def _checked(self, stop: threading.Event) -> bool:
@@ -107,11 +116,13 @@ class Operator:
 
     def _lead(self, stop: threading.Event) -> None:
         self._leading = True
+        self._metrics.leader.set(1)
         self._workers.start()
         try:
             asyncio.run(self._watch_evolutions(stop))
         finally:
             self._workers.stop()
+            self._metrics.leader.set(0)
             self._leading = False
 
     async def _watch_evolutions(self, stop: threading.Event) -> None:

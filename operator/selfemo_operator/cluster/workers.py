@@ -47,6 +47,8 @@ class Workers:
         namespaces: Sequence[str | None] = settings.namespaces or (None,)
         self._namespaces = namespaces
         self._watches = [JobWatch(rest, view, n, self.queue.add) for n in namespaces]
+        self.ended_pass: Callable[[str, float], None] = lambda _result, _seconds: None
+        """Told how each pass ended and how long it took."""
         self.resynced: float | None = None
         """When the last resync ended (monotonic); None before the first."""
 
@@ -91,21 +93,29 @@ class Workers:
 
     def _pass(self, key: Key) -> None:
         """Do one pass, and see to the next."""
+        began = time.monotonic()
+        result = self._tried(key)
+        self.ended_pass(result, time.monotonic() - began)
+
+    def _tried(self, key: Key) -> str:
         try:
             at = self._reconciler.reconcile(key)
         except Conflict as conflict:
             log.info("%s", conflict)
             self._again(key, 0.0 if self._failures.get(key, 0) < 3 else None)
+            return "conflict"
         except ApiError as error:
             log.warning("%s/%s: %s", *key, error)
             self._again(key, error.retry_after)
+            return "refused" if error.status else "unreachable"
         except Exception:  # a defect in one evolution must not stop the others
             log.exception("%s/%s: the pass failed", *key)
             self._again(key, None)
-        else:
-            self._failures.pop(key, None)
-            if at is not None:
-                self.queue.add_after(key, (at - datetime.now(UTC)).total_seconds())
+            return "error"
+        self._failures.pop(key, None)
+        if at is not None:
+            self.queue.add_after(key, (at - datetime.now(UTC)).total_seconds())
+        return "done"
 
     def _again(self, key: Key, seconds: float | None) -> None:
         failures = self._failures.get(key, 0) + 1
