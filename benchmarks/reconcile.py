@@ -11,14 +11,11 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -26,7 +23,6 @@ from typing import Any
 
 import yaml
 from tests.cluster import Cluster, ensure
-from tests.cluster.binaries import program
 from tests.operator.process import OperatorProcess
 
 from selfemo_api import labels
@@ -155,7 +151,6 @@ def with_operator(cluster: Cluster, rest: Rest, count: int, scratch: Path) -> Js
     seen, stop = Seen(), threading.Event()
     threading.Thread(target=seen.watch, args=(rest, namespace, stop), daemon=True).start()
     time.sleep(2)
-    before = audited_writes(cluster, namespace)
     cpu_before = cpu_seconds(operator)
     begun: dict[str, float] = {}
     start = time.monotonic()
@@ -172,7 +167,7 @@ def with_operator(cluster: Cluster, rest: Rest, count: int, scratch: Path) -> Js
     wall = time.monotonic() - start
     memory, cpu = peak_mebibytes(operator), cpu_seconds(operator) - cpu_before
     time.sleep(3)  # the last audit lines
-    writes = audited_writes(cluster, namespace) - before
+    writes = writes_by_generation(cluster, namespace)
     operator.stop()
     stop.set()
     template = captured(rest, namespace)
@@ -182,7 +177,7 @@ def with_operator(cluster: Cluster, rest: Rest, count: int, scratch: Path) -> Js
         "wall": wall,
         "p50": statistics.median(waits),
         "p99": waits[min(len(waits) - 1, int(len(waits) * 0.99))],
-        "writes": writes / count / (GENERATIONS + 1 / 5),
+        "writes": writes,
         "memory": memory,
         "cpu": cpu,
         "template": template,
@@ -278,19 +273,28 @@ def delete_namespace(rest: Rest, name: str) -> None:
     rest.delete(path, rest.get(path)["metadata"]["uid"])
 
 
-def audited_writes(cluster: Cluster, namespace: str) -> int:
-    """Count the operator's writes in the API server's own audit log."""
-    count = 0
-    with Path(cluster.audit_log).open() as log:
+def writes_by_generation(cluster: Cluster, namespace: str) -> float:
+    """Return the operator's writes for a generation, by the API server's own audit log.
+
+    Counted for each evolution from the creation of generation 1's first Job to the end: what
+    generation 0 takes is left out.
+    """
+    assert cluster.audit_log is not None
+    counts: dict[str, int] = {}
+    with cluster.audit_log.open() as log:
         for line in log:
             if AGENT not in line or namespace not in line:
                 continue
             entry = json.loads(line)
+            where = entry.get("objectRef", {})
             ours = entry.get("userAgent") == AGENT and entry["stage"] == "ResponseComplete"
-            if ours and entry["verb"] in ("create", "update", "patch", "delete"):
-                where = entry.get("objectRef", {})
-                count += where.get("namespace") == namespace and where.get("resource") != "leases"
-    return count
+            if not ours or entry["verb"] not in ("create", "update", "patch", "delete"):
+                continue
+            name = where.get("name", "")
+            owner = name[:4]
+            if owner in counts or name.endswith("-g001-selfplay-1"):
+                counts[owner] = counts.get(owner, 0) + 1
+    return sum(counts.values()) / max(1, len(counts)) / GENERATIONS
 
 
 def peak_mebibytes(operator: OperatorProcess) -> float:
@@ -304,50 +308,6 @@ def cpu_seconds(operator: OperatorProcess) -> float:
     assert operator.process is not None
     fields = Path(f"/proc/{operator.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-@contextmanager
-def kwok(cluster: Cluster, rest: Rest, scratch: Path) -> Iterator[None]:
-    """Fake nodes that end pods at once."""
-    node = {
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": {
-            "name": "kwok-0",
-            "annotations": {"kwok.x-k8s.io/node": "fake"},
-            "labels": {"type": "kwok", "kubernetes.io/hostname": "kwok-0"},
-        },
-        "spec": {
-            "taints": [{"key": "kwok.x-k8s.io/node", "value": "fake", "effect": "NoSchedule"}]
-        },
-        "status": {"allocatable": NODE, "capacity": NODE},
-    }
-    try:
-        rest.create("/api/v1/nodes", node)
-    except ApiError as error:
-        if error.status != 409:
-            raise
-    command = [
-        str(program("kwok")),
-        "--kubeconfig",
-        str(cluster.kubeconfig),
-        "--config",
-        str(STAGES_FILE),
-        "--manage-all-nodes=false",
-        "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
-    ]
-    with (
-        (scratch / "kwok.log").open("wb") as log,
-        subprocess.Popen(command, stdout=log, stderr=log) as process,
-    ):
-        try:
-            yield
-        finally:
-            process.terminate()
-
-
-#: More than any size asks for.
-NODE = {"cpu": "4000", "memory": "4000Gi", "pods": "4000"}
 
 
 def lines(count: int, ours: Json, chained: float) -> list[Json]:
@@ -403,7 +363,8 @@ def main() -> None:
     except ApiError as error:
         if error.status != 409:
             raise
-    with tempfile.TemporaryDirectory() as scratch, kwok(cluster, rest, Path(scratch)):
+    with tempfile.TemporaryDirectory() as scratch:
+        cluster.start_fake_nodes(4, STAGES_FILE)
         for size in map(int, arguments.sizes.split(",")):
             ours = with_operator(cluster, rest, size, Path(scratch))
             chained = bare(rest, size, ours.pop("template"))

@@ -215,12 +215,18 @@ def borrowed(control_plane_only: bool) -> Iterator[Cluster]:
     """
     folder = state_folder(control_plane_only)
     users = State(folder).users
-    with locked(users, shared=True):
-        yield ensure(control_plane_only, folder, keep=False)
-    with locked_alone(users) as alone:
-        state = load(folder)
-        if alone and state is not None and not state.kept:
-            local.down(folder)
+    cluster = None
+    try:
+        with locked(users, shared=True):
+            cluster = ensure(control_plane_only, folder, keep=False)
+            yield cluster
+    finally:
+        with locked_alone(users) as alone:
+            state = load(folder)
+            if alone and state is not None and not state.kept:
+                local.down(folder)
+            elif alone and cluster is not None and cluster.kind == "kind" and cluster.started:
+                kind.down(folder)
 
 
 def _use_kind() -> bool:

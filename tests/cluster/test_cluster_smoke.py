@@ -166,13 +166,10 @@ def test_a_restricted_job_of_two_pods_meets_by_name(
       echo "hello from $(hostname)" | nc -l -p 8080
       exit
     fi
-    for name in pair-0.pair.$NAMESPACE.svc pair-0.pair; do
-      try=0
-      until nslookup $name.cluster.local || nslookup $name; do
-        try=$((try + 1)); [ $try = 50 ] && exit 1; sleep 0.2
-      done
+    try=0
+    until nc -w 10 pair-0.pair.$NAMESPACE.svc 8080 > $log; do
+      try=$((try + 1)); [ $try = 50 ] && exit 1; sleep 0.2
     done
-    nc -w 10 pair-0.pair 8080 > $log
     """
     service = {
         "metadata": {"name": "pair"},
@@ -219,5 +216,6 @@ open("/dev/termination-log", "w").write(f"{selfemo_api.__file__} {api} {s3}")
             else:
                 core.create_namespaced_persistent_volume_claim(namespace, manifest)
         messages = _run_job(client, namespace, pod, 1)
-    at = f"{environment.MOUNT}/lib/python3.11/site-packages/selfemo_api/__init__.py"
-    assert messages == [f"0 {at} {settings.API_SERVICE} 200"]
+    assert len(messages) == 1
+    assert messages[0].startswith(f"0 {environment.MOUNT}/lib/python3.")
+    assert messages[0].endswith(f"/selfemo_api/__init__.py {settings.API_SERVICE} 200")

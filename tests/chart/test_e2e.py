@@ -1,0 +1,143 @@
+"""The whole way: image built by buildah, chart installed on a node, `helm test` with and without a
+tiny evolution.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes import client
+
+from tests.chart.helm import CHART, ROOT, Helm, Refused
+from tests.cluster import Cluster, environment
+from tests.cluster.fixtures import node_cluster
+
+__all__ = ["node_cluster"]
+
+pytestmark = [pytest.mark.chart, pytest.mark.e2e, pytest.mark.slow]
+
+api: Any = client  # their types want objects where JSON does
+Json = dict[str, Any]
+ACCOUNTS = "system:serviceaccount:"
+BASE = "localhost/python-base:bookworm"
+
+
+def _buildah(*command: str, **variables: str) -> str:
+    """Run buildah, or one of our scripts that does; return an empty text or what went wrong."""
+    own = {"STORAGE_DRIVER": "vfs", "BUILDAH_ISOLATION": "chroot", **variables}
+    environment = {**os.environ, **own}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return done.stderr[-3000:] or "failed" if done.returncode else ""
+
+
+@pytest.fixture(scope="session")
+def operator_image() -> str:
+    """The operator's image as the checkout is now, in buildah's store."""
+    if not all(shutil.which(program) for program in ("buildah", "debootstrap")):
+        pytest.skip("no image: apt-get install buildah debootstrap")
+    if os.geteuid() != 0:
+        pytest.skip("no image: debootstrap needs root")
+    if _buildah("buildah", "inspect", "--type", "image", BASE):
+        assert not (wrong := _buildah(f"{ROOT}/images/base/build", BASE)), wrong
+    options = {"TOOL": "buildah", "BASE": BASE, "HOST_CERTIFICATES": "1"}
+    assert not (wrong := _buildah(f"{ROOT}/images/build", "operator", **options)), wrong
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    return f"localhost/selfemo-operator:{version}"
+
+
+@pytest.fixture
+def namespace(node_cluster: Cluster, make_namespace: Callable[..., str]) -> str:
+    """A namespace under the restricted standard."""
+    return make_namespace(node_cluster)
+
+
+@pytest.fixture
+def install(
+    operator_image: str, helm4: Helm, node_cluster: Cluster, namespace: str, tmp_path: Path
+) -> Iterator[Callable[[Json], Callable[..., str]]]:
+    """Install the chart for the namespace alone; returns Helm for the release."""
+    node_cluster.import_image(operator_image)
+
+    def run(command: str, *options: str) -> str:
+        place = ["selfemo", *options, "--namespace", namespace]
+        return helm4.run(command, *place, kubeconfig=node_cluster.kubeconfig, timeout=900)
+
+    def up(values: Json) -> Callable[..., str]:
+        file = tmp_path / "values.yaml"
+        file.write_text(yaml.safe_dump({"watchNamespaces": [namespace], **values}))
+        options = ["--values", str(file), "--take-ownership", "--wait", "--timeout", "180s"]
+        run("install", str(CHART), *options)
+        return run
+
+    yield up
+    run("uninstall", "--ignore-not-found", "--wait")
+
+
+def denied(cluster: Cluster, namespace: str) -> list[str]:
+    """Return what accounts of a namespace asked the API server for without a right to it."""
+    if cluster.audit_log is None:
+        return []
+    lines = [json.loads(line) for line in cluster.audit_log.read_text().splitlines()]
+    mine = [x for x in lines if x["user"]["username"].startswith(f"{ACCOUNTS}{namespace}:")]
+    assert mine, "the audit log must hold the operator's requests"
+    return [f"{x['verb']} {x['requestURI']}" for x in mine if x["responseStatus"]["code"] == 403]
+
+
+def test_it_is_installed_and_tested(
+    install: Callable[[Json], Callable[..., str]], node_cluster: Cluster, namespace: str
+) -> None:
+    said = install({})("test", "--logs", "--timeout", "180s")
+    assert "ready replicas: 2" in said
+    assert "a bad evolution: refused" in said
+    assert "no evolution was run" in said
+    assert denied(node_cluster, namespace) == []
+
+
+def test_a_tiny_evolution_runs(
+    install: Callable[[Json], Callable[..., str]], node_cluster: Cluster, namespace: str
+) -> None:
+    s3 = node_cluster.s3
+    if s3 is None:
+        pytest.skip("this cluster brings no S3 server")
+    folder = node_cluster.make_environment(["operator", "jobs"])
+    keys = {"AWS_ACCESS_KEY_ID": s3.access_key, "AWS_SECRET_ACCESS_KEY": s3.secret_key}
+    with node_cluster.client() as connection:
+        core = api.CoreV1Api(connection)
+        core.create_namespaced_secret(namespace, {"metadata": {"name": "s3"}, "stringData": keys})
+        claims = environment.claims(folder, namespace)
+        for claim in claims:
+            if claim["kind"] == "PersistentVolume":
+                core.create_persistent_volume(claim)
+            else:
+                core.create_namespaced_persistent_volume_claim(namespace, claim)
+        storage = {
+            "uri": f"s3://{s3.bucket}/{namespace}",
+            "endpoint": s3.endpoint,
+            "pathStyle": True,
+            "credentialsSecretRef": {"name": "s3"},
+        }
+        path = f"{environment.MOUNT}/bin:/usr/bin:/bin"
+        pod = {**environment.claimed_pod(), "env": [{"name": "PATH", "value": path}]}
+        run = install({"test": {"storage": storage, "podTemplate": pod, "timeoutSeconds": 600}})
+        try:
+            said = run("test", "--logs", "--timeout", "800s")
+        except Refused as error:
+            custom = api.CustomObjectsApi(connection)
+            place = ("selfemo.dev", "v1alpha1", namespace, "emotionevolutions")
+            found = custom.list_namespaced_custom_object(*place)["items"]
+            pytest.fail(f"{error}\n{json.dumps([e.get('status') for e in found], indent=1)}")
+        finally:
+            for claim in claims:
+                if claim["kind"] == "PersistentVolume":
+                    core.delete_persistent_volume(claim["metadata"]["name"])
+    assert "a tiny evolution: MaxGenerationsReached" in said
+    assert denied(node_cluster, namespace) == []
