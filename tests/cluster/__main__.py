@@ -47,7 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     down = commands.add_parser("down", parents=[common], help="take it down, with its data")
     down.add_argument("--force", action="store_true", help="even where a test run uses it")
     commands.add_parser("status", parents=[common], help="say what runs")
-    commands.add_parser("build", help="build all programs into the cache")
+    build = commands.add_parser("build", help="build programs into the cache")
+    build.add_argument("programs", nargs="*", help="their names (default all)")
     return parser
 
 
@@ -101,8 +102,11 @@ def _folders(options: argparse.Namespace) -> list[Path]:
     return list(dict.fromkeys(folder.resolve() for folder in named))
 
 
-def _build(_: argparse.Namespace) -> None:
-    binaries.build_all(_say)
+def _build(options: argparse.Namespace) -> None:
+    if options.programs:
+        binaries.programs(options.programs, _say)
+    else:
+        binaries.build_all(_say)
 
 
 if __name__ == "__main__":
