@@ -64,7 +64,12 @@ class Helm:
             own = {f"HELM_{kind}_HOME": home for kind in ("CACHE", "CONFIG", "DATA")}
             done = subprocess.run(
                 [str(self.program), *arguments],
-                env={"PATH": os.environ["PATH"], "KUBECONFIG": str(kubeconfig), **own},
+                env={
+                    "PATH": os.environ["PATH"],
+                    "KUBECONFIG": str(kubeconfig),
+                    "KUBECACHEDIR": f"{home}/kube",  # else below the folder where it runs
+                    **own,
+                },
                 capture_output=True,
                 text=True,
                 check=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -79,8 +80,7 @@ class Kubectl:
             [str(program("kubectl")), "--namespace", self.namespace, *words],
             env={
                 "KUBECONFIG": str(self.kubeconfig),
-                "PATH": "/usr/bin:/bin",
-                "HOME": "/nonexistent",
+                "KUBECACHEDIR": f"{tempfile.gettempdir()}/selfemo-kube-cache",
             },
             input=stdin,
             text=True,
