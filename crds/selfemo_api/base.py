@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 GROUP = "selfemo.dev"
@@ -56,6 +56,12 @@ class ApiModel(BaseModel):
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form: camelCase keys, unset optional fields left out."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def first_problem(error: ValidationError) -> tuple[str, str]:
+    """Return the field (dotted; empty for the whole) and the words of an error's first problem."""
+    first = error.errors()[0]
+    return ".".join(str(part) for part in first["loc"]), first["msg"]
 
 
 #: A Kubernetes object that selfemo passes through without reading it (an affinity, a volume …).

@@ -76,6 +76,13 @@ class StageConfig(ApiModel):
     """Generation 0 on the selecting source."""
 
 
+def pods_of(spec: EvolutionSpec, stage: Stage) -> int:
+    """Return how many pods (shards, or nodes of a training) a stage has."""
+    if stage is Stage.SELF_PLAY:
+        return spec.self_play.shards
+    return spec.training.nodes if stage is Stage.TRAIN else 1
+
+
 def stage_seed(seed: int, generation: int, stage: Stage) -> int:
     """Return a stage's seed (31 bits), the same on every machine.
 

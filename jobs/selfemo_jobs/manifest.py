@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from selfemo_api.base import API_VERSION, ApiModel, JsonObject
+from selfemo_api.base import API_VERSION, ApiModel, JsonObject, first_problem
 from selfemo_api.results import SourceScore
 from selfemo_api.stages import Stage
 from selfemo_jobs.errors import BadInput
@@ -91,10 +91,9 @@ def read_manifest(store: Store, uri: str) -> tuple[Manifest, str]:
     try:
         return Manifest.model_validate_json(data), sha256(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(x) for x in first["loc"]) or "the file"
+        field, message = first_problem(error)
         raise BadInput(
-            f"{uri} is not a manifest of {API_VERSION}: {field}: {first['msg']}"
+            f"{uri} is not a manifest of {API_VERSION}: {field or 'the file'}: {message}"
         ) from None
 
 

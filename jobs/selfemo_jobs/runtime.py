@@ -20,12 +20,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from selfemo_api.base import first_problem
 from selfemo_api.contract import (
     ENV_SHARD,
     ENV_TERMINATION_LOG,
     ENV_WORK,
     ExitCode,
     StageConfig,
+    pods_of,
 )
 from selfemo_api.results import (
     FailureMessage,
@@ -101,6 +103,30 @@ class StageContext:
         noted = {**record, "settings": self.settings}
         self.store.put(join(self.config.output, path), canonical(noted))
 
+    def find_output(self, shard: int) -> StageOutput | None:
+        """Return what a shard made with the same settings, or None."""
+        found = self.find_record(_shard_record(shard))
+        if found is None:
+            return None
+        return StageOutput(
+            parts=[Part.model_validate(part) for part in found["parts"]],
+            rows=found["rows"],
+            metrics=found["metrics"],
+            model_uri=join(self.config.output, found["model"]) if found["model"] else None,
+            report=found["report"],
+        )
+
+    def put_output(self, output: StageOutput) -> None:
+        """Note what this shard made."""
+        record = {
+            "parts": [p.to_json() for p in output.parts],
+            "rows": output.rows,
+            "metrics": output.metrics,
+            "report": output.report,
+            "model": _below(self.config.output, output.model_uri),
+        }
+        self.put_record(_shard_record(self.shard), record)
+
     def parent(self, stage: Stage) -> tuple[str, Manifest]:
         """Return the URI and the manifest of a parent stage."""
         uri = self.config.parents[stage.slug]
@@ -119,7 +145,6 @@ class StageProgram:
     work: Work
     relevant: Sequence[str]
     """Paths in the spec (dotted, camelCase) that the result follows from; they enter the hash."""
-    shards: Callable[[StageConfig], int] = lambda _: 1
     merge: Merge = lambda outputs: outputs[0]
     """Joins the outputs of all shards."""
 
@@ -148,9 +173,10 @@ class StageProgram:
         fingerprint = config_fingerprint(config, self.relevant)
         if store.exists(uri):
             return self._stored(store, uri, fingerprint)
-        shards = self.shards(config)
+        shards = pods_of(config.spec, self.stage)
         shard = int(os.environ.get(ENV_SHARD, "0"))
-        settings = _settings(config, store, fingerprint)
+        parents = {slug: read_manifest(store, u)[1] for slug, u in sorted(config.parents.items())}
+        settings = sha256(canonical({"config": fingerprint, "parents": parents}))
         context = StageContext(config, store, shard, shards, work_folder(config), settings)
         began = time.monotonic()
         output = self.work(context)
@@ -162,12 +188,16 @@ class StageProgram:
                     stage=self.stage, generation=config.generation, shard=shard, rows=output.rows
                 )
             output = self.merge(everything)
-        return self._publish(context, output, fingerprint, seconds)
+        return self._publish(context, output, fingerprint, parents, seconds)
 
     def _publish(
-        self, context: StageContext, output: StageOutput, config: dict[str, Any], seconds: float
+        self,
+        context: StageContext,
+        output: StageOutput,
+        config: dict[str, Any],
+        parents: dict[str, str],
+        seconds: float,
     ) -> StageResult:
-        parents = _parents(context.config, context.store)
         manifest = Manifest(
             run=context.config.run,
             stage=self.stage,
@@ -201,19 +231,6 @@ class StageProgram:
             )
         log.info("found the manifest: nothing to do")
         return result_of(uri, manifest, digest, reused=True)
-
-
-def _parents(config: StageConfig, store: Store) -> dict[str, str]:
-    return {slug: read_manifest(store, uri)[1] for slug, uri in sorted(config.parents.items())}
-
-
-def _settings(config: StageConfig, store: Store, fingerprint: dict[str, Any]) -> str:
-    return sha256(canonical({"config": fingerprint, "parents": _parents(config, store)}))
-
-
-def shard_record(shard: int) -> str:
-    """Return where a shard notes its output, below the stage's folder."""
-    return f"shards/{shard:05d}.json"
 
 
 def result_of(
@@ -263,9 +280,8 @@ def read_config(path: Path, stage: Stage) -> StageConfig:
     except OSError as error:
         raise BadInput(f"--config {path}: {error.strerror}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        field_name = ".".join(str(x) for x in first["loc"])
-        raise BadInput(f"--config {path}: {field_name}: {first['msg']}") from None
+        field_name, message = first_problem(error)
+        raise BadInput(f"--config {path}: {field_name}: {message}") from None
     if config.stage != stage:
         raise BadInput(f"--config {path} is for the stage {config.stage.value}, not {stage.value}")
     return config
@@ -301,27 +317,18 @@ def versions() -> dict[str, str]:
 
 def _join_shards(context: StageContext, output: StageOutput) -> list[StageOutput] | None:
     """Record this shard; return all shards' outputs once the last one is in, else None."""
-    record = {
-        "parts": [p.to_json() for p in output.parts],
-        "rows": output.rows,
-        "metrics": output.metrics,
-        "report": output.report,
-        "model": _below(context.config.output, output.model_uri),
-    }
-    context.put_record(shard_record(context.shard), record)
+    context.put_output(output)
     outputs = []
     for shard in range(context.shards):
-        found = context.find_record(shard_record(shard))
+        found = context.find_output(shard)
         if found is None:
             return None
-        parts = [Part.model_validate(p) for p in found["parts"]]
-        model = join(context.config.output, found["model"]) if found["model"] else None
-        outputs.append(
-            StageOutput(
-                parts, found["rows"], found["metrics"], model_uri=model, report=found["report"]
-            )
-        )
+        outputs.append(found)
     return outputs
+
+
+def _shard_record(shard: int) -> str:
+    return f"shards/{shard:05d}.json"
 
 
 def _below(folder: str, uri: str | None) -> str | None:

@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import signal
 import sys
 import threading
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
+from selfemo_api.logs import JsonLines
 from selfemo_operator.cluster.operator import SPARE_CONNECTIONS, Operator
 from selfemo_operator.cluster.rest import Rest
 from selfemo_operator.cluster.settings import JobSettings, Settings
-
-
-class JsonLines(logging.Formatter):
-    """One JSON object a line, as the stages write them."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line)
 
 
 def main(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from selfemo_api.contract import pods_of
 from selfemo_api.spec import Engine, EvolutionSpec
 from selfemo_api.stages import Stage
 
@@ -27,9 +28,4 @@ def gpus_per_pod(spec: EvolutionSpec, stage: Stage) -> int:
 
 def gpus_of(spec: EvolutionSpec, stage: Stage) -> int:
     """Return the GPUs of all of a stage's pods together."""
-    pods = 1
-    if stage is Stage.SELF_PLAY:
-        pods = spec.self_play.shards
-    if stage is Stage.TRAIN:
-        pods = spec.training.nodes
-    return pods * gpus_per_pod(spec, stage)
+    return pods_of(spec, stage) * gpus_per_pod(spec, stage)

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from selfemo_api.base import first_problem
 from selfemo_api.contract import ExitCode
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.spec import StorageSpec
@@ -89,8 +90,8 @@ def _read(path: Path, kind: type[Model]) -> Model:
 
 
 def _first(error: ValidationError) -> str:
-    found = error.errors()[0]
-    return f"{'.'.join(str(x) for x in found['loc']) or 'the file'}: {found['msg']}"
+    field, message = first_problem(error)
+    return f"{field or 'the file'}: {message}"
 
 
 if __name__ == "__main__":

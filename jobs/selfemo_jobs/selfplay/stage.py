@@ -176,10 +176,6 @@ def _joined(parts: Sequence[Part], counts: dict[str, Counts], labels: Sequence[s
     )
 
 
-def _shards(config: StageConfig) -> int:
-    return config.spec.self_play.shards
-
-
 #: The number of shards changes no byte of the parts, but the engine and its arguments may.
 RELEVANT = (
     "dataset.labels",
@@ -194,6 +190,5 @@ PROGRAM = StageProgram(
     stage=Stage.SELF_PLAY,
     work=run_self_play,
     relevant=RELEVANT,
-    shards=_shards,
     merge=join_shards,
 )

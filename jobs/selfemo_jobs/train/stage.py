@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from selfemo_api.contract import StageConfig
 from selfemo_api.stages import Stage
 from selfemo_api.training import Precision
 from selfemo_jobs.errors import BadInput
@@ -27,7 +24,6 @@ from selfemo_jobs.runtime import (
     StageOutput,
     StageProgram,
     config_fingerprint,
-    shard_record,
 )
 from selfemo_jobs.store import join
 from selfemo_jobs.store.atomic import explained
@@ -67,9 +63,9 @@ def train(context: StageContext) -> StageOutput:
     job = _job(context, policy)
     alone = context.shards == 1
     model_uri = join(config.output, MODEL)
-    published = None if alone else context.find_record(shard_record(0))
+    published = None if alone else context.find_output(0)
     if published is not None:
-        return _said(published, model_uri) if context.shard == 0 else StageOutput()
+        return published if context.shard == 0 else StageOutput()
     # Nodes train together or not at all: only a lone one may know by itself that it has trained.
     if not (alone and job.result.is_file()):
         job.result.unlink(missing_ok=True)
@@ -82,14 +78,6 @@ def train(context: StageContext) -> StageOutput:
         rows=table.num_rows,
         metrics=result.metrics,
         model_uri=model_uri,
-    )
-
-
-def _said(record: dict[str, Any], model_uri: str) -> StageOutput:
-    """Return what the first node said: it has published this very training."""
-    parts = [Part.model_validate(part) for part in record["parts"]]
-    return StageOutput(
-        parts, record["rows"], record["metrics"], model_uri=model_uri, report=record["report"]
     )
 
 
@@ -157,14 +145,4 @@ def _vocabulary(policy: Path) -> int | None:
     return int(found) if found is not None else None
 
 
-def _nodes(config: StageConfig) -> int:
-    return config.spec.training.nodes
-
-
-def _first(outputs: Sequence[StageOutput]) -> StageOutput:
-    return outputs[0]
-
-
-PROGRAM = StageProgram(
-    stage=Stage.TRAIN, work=train, relevant=RELEVANT, shards=_nodes, merge=_first
-)
+PROGRAM = StageProgram(stage=Stage.TRAIN, work=train, relevant=RELEVANT)

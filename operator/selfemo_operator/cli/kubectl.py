@@ -20,6 +20,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from selfemo_api.base import first_problem
 from selfemo_api.contract import ExitCode
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.stages import Stage
@@ -117,10 +118,9 @@ def _get(rest: Rest, namespace: str, name: str) -> EmotionEvolution:
             raise RunnerError(f"there is no evolution {name} in namespace {namespace}") from None
         raise
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
+        field, message = first_problem(error)
         raise RunnerError(
-            f"{namespace}/{name} is of another version than this command: {field}: {first['msg']}"
+            f"{namespace}/{name} is of another version than this command: {field}: {message}"
         ) from None
 
 

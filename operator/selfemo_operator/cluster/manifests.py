@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from selfemo_api.base import API_VERSION, KIND
-from selfemo_api.contract import ENV_RENDEZVOUS, ENV_WORK, ExitCode, StageConfig
+from selfemo_api.contract import ENV_RENDEZVOUS, ENV_WORK, ExitCode, StageConfig, pods_of
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.spec import EvolutionSpec, StorageSpec
 from selfemo_api.stages import Stage
@@ -28,13 +28,6 @@ USER = 65532
 GRACE_SECONDS = 120
 #: The Job's own bound comes after the planner's: it holds while no operator runs.
 DEADLINE_SLACK = 60
-
-
-def pods_of(spec: EvolutionSpec, stage: Stage) -> int:
-    """Return how many pods a stage has."""
-    if stage is Stage.SELF_PLAY:
-        return spec.self_play.shards
-    return spec.training.nodes if stage is Stage.TRAIN else 1
 
 
 def needs_service(config: StageConfig) -> bool:

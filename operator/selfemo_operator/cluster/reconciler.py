@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from selfemo_api.base import first_problem
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.stages import STAGE_ORDER
 from selfemo_api.status import EvolutionStatus
@@ -169,11 +170,10 @@ class Reconciler:
 
     def _say_unreadable(self, key: Key, raw: Json, error: ValidationError) -> None:
         """Report a spec that an older or newer CRD let through."""
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        status = unreadable(raw, f"`{field}`: {first['msg']}", datetime.now(UTC))
+        field, message = first_problem(error)
+        status = unreadable(raw, f"`{field}`: {message}", datetime.now(UTC))
         if status != raw.get("status"):
-            log.warning("%s/%s cannot be read: %s: %s", *key, field, first["msg"])
+            log.warning("%s/%s cannot be read: %s: %s", *key, field, message)
             self._put_status(key, {**raw, "status": status})
 
     def _carry_out(self, key: Key, evolution: EmotionEvolution, action: Action) -> None:
