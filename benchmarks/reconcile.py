@@ -21,11 +21,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
-from tests.cluster import Cluster, ensure
+from tests.cluster import Cluster, borrowed
+from tests.operator.api import create_namespace, delete_namespace, document, serve_crd
 from tests.operator.process import OperatorProcess
 
-from selfemo_api import labels
 from selfemo_api.stages import STAGE_ORDER, Stage, job_name
 from selfemo_operator.cluster import names
 from selfemo_operator.cluster.jobwatch import list_all
@@ -41,26 +40,15 @@ Json = dict[str, Any]
 
 def evolution(name: str) -> Json:
     """Return an evolution whose stages end at once."""
-    source = {"name": "demo", "uri": "file:///demo.jsonl", "format": "JSONL"}
-    spec = {
-        "model": {"uri": "file:///model"},
-        "dataset": {"labels": list(labels.MELD), "selfPlay": [source], "evaluation": [source]},
-        "storage": {"uri": "s3://bucket/runs"},
-        "evolution": {"maxGenerations": GENERATIONS, "patience": GENERATIONS + 1},
-        "training": {"gpusPerNode": 0, "precision": "Float32"},
-        "podTemplate": {
-            "shared": {
-                "nodeSelector": {"type": "kwok"},
-                "tolerations": [{"key": "kwok.x-k8s.io/node", "operator": "Exists"}],
-            }
-        },
+    placed = {
+        "nodeSelector": {"type": "kwok"},
+        "tolerations": [{"key": "kwok.x-k8s.io/node", "operator": "Exists"}],
     }
-    return {
-        "apiVersion": "selfemo.dev/v1alpha1",
-        "kind": "EmotionEvolution",
-        "metadata": {"name": name},
-        "spec": spec,
-    }
+    return document(
+        name,
+        evolution={"maxGenerations": GENERATIONS, "patience": GENERATIONS + 1},
+        podTemplate={"shared": placed},
+    )
 
 
 @dataclass
@@ -126,23 +114,9 @@ def latencies(seen: Seen, begun: dict[str, float]) -> list[float]:
     return [max(0.0, seconds) for seconds in found]
 
 
-def namespace_for(rest: Rest, name: str) -> str:
-    rest.create(
-        "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-    )
-    for _ in range(200):
-        try:
-            rest.get(f"/api/v1/namespaces/{name}/serviceaccounts/default")
-        except ApiError:
-            time.sleep(0.05)
-        else:
-            break
-    return name
-
-
 def with_operator(cluster: Cluster, rest: Rest, count: int, scratch: Path) -> Json:
     """Run evolutions under the operator and return its figures."""
-    namespace = namespace_for(rest, f"bench-{count}-{int(time.time())}")
+    namespace = create_namespace(rest, f"bench-{count}-{int(time.time())}")
     operator = OperatorProcess(
         cluster.kubeconfig, scratch / "operator.log", ("--namespace", namespace)
     )
@@ -225,7 +199,7 @@ KEPT = (
 
 def bare(rest: Rest, count: int, template: dict[str, Json]) -> float:
     """Chain the same Jobs without an operator; return the seconds."""
-    namespace = namespace_for(rest, f"bare-{count}-{int(time.time())}")
+    namespace = create_namespace(rest, f"bare-{count}-{int(time.time())}")
     seen, stop = Seen(), threading.Event()
     threading.Thread(target=seen.watch, args=(rest, namespace, stop), daemon=True).start()
     time.sleep(1)
@@ -268,11 +242,6 @@ def bare(rest: Rest, count: int, template: dict[str, Json]) -> float:
     return wall
 
 
-def delete_namespace(rest: Rest, name: str) -> None:
-    path = f"/api/v1/namespaces/{name}"
-    rest.delete(path, rest.get(path)["metadata"]["uid"])
-
-
 def writes_by_generation(cluster: Cluster, namespace: str) -> float:
     """Return the operator's writes for a generation, by the API server's own audit log.
 
@@ -310,43 +279,28 @@ def cpu_seconds(operator: OperatorProcess) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def line(name: str, value: float, unit: str, goal: float, **more: float) -> Json:
+    """Return one line to print; the goal is the highest value that holds."""
+    said = {"name": f"operator: {name}", "value": round(value, 3), "unit": unit, "goal": goal}
+    return {**said, "holds": value <= goal, **{k: round(v, 3) for k, v in more.items()}}
+
+
 def lines(count: int, ours: Json, chained: float) -> list[Json]:
     """Return the lines to print for one size."""
     of = f"{count} evolution{'s' if count > 1 else ''}"
-    wall = ours["wall"] / chained
+    wall, cpu = ours["wall"], ours["cpu"]
     return [
-        {
-            "name": f"operator: event to Job created, p99, {of}",
-            "value": round(ours["p99"], 3),
-            "unit": "s",
-            "goal": P99_GOAL,
-            "holds": ours["p99"] < P99_GOAL,
-            "p50": round(ours["p50"], 3),
-        },
-        {
-            "name": f"operator: write requests a generation, {of}",
-            "value": round(ours["writes"], 2),
-            "unit": "requests",
-            "goal": WRITES_GOAL,
-            "holds": ours["writes"] <= WRITES_GOAL,
-        },
-        {
-            "name": f"operator: peak memory, {of}",
-            "value": round(ours["memory"], 1),
-            "unit": "MiB",
-            "goal": MEMORY_GOAL,
-            "holds": ours["memory"] < MEMORY_GOAL,
-            "cpuSeconds": round(ours["cpu"], 1),
-        },
-        {
-            "name": f"operator: wall time over a bare chain of the same Jobs, {of}",
-            "value": round(wall, 3),
-            "unit": "x",
-            "goal": WALL_GOAL,
-            "holds": wall <= WALL_GOAL,
-            "seconds": round(ours["wall"], 1),
-            "bareSeconds": round(chained, 1),
-        },
+        line(f"event to Job created, p99, {of}", ours["p99"], "s", P99_GOAL, p50=ours["p50"]),
+        line(f"write requests a generation, {of}", ours["writes"], "requests", WRITES_GOAL),
+        line(f"peak memory, {of}", ours["memory"], "MiB", MEMORY_GOAL, cpuSeconds=cpu),
+        line(
+            f"wall time over a bare chain of the same Jobs, {of}",
+            wall / chained,
+            "x",
+            WALL_GOAL,
+            seconds=wall,
+            bareSeconds=chained,
+        ),
     ]
 
 
@@ -354,22 +308,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", default="1,100,500", help="numbers of evolutions")
     arguments = parser.parse_args()
-    cluster = ensure(control_plane_only=True)
-    rest = Rest(connections=16, kubeconfig=str(cluster.kubeconfig))
-    crd = yaml.safe_load((ROOT / "crds" / "selfemo.dev_emotionevolutions.yaml").read_text())
-    try:
-        rest.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd)
-        time.sleep(3)
-    except ApiError as error:
-        if error.status != 409:
-            raise
-    with tempfile.TemporaryDirectory() as scratch:
+    with borrowed(control_plane_only=True) as cluster, tempfile.TemporaryDirectory() as scratch:
+        rest = Rest(connections=16, kubeconfig=str(cluster.kubeconfig))
+        serve_crd(rest)
         cluster.start_fake_nodes(4, STAGES_FILE)
         for size in map(int, arguments.sizes.split(",")):
             ours = with_operator(cluster, rest, size, Path(scratch))
             chained = bare(rest, size, ours.pop("template"))
-            for line in lines(size, ours, chained):
-                print(json.dumps(line), flush=True)
+            for said in lines(size, ours, chained):
+                print(json.dumps(said), flush=True)
 
 
 STAGES_FILE = Path(__file__).resolve().parent / "kwok-stages.yaml"

@@ -13,25 +13,11 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-import pytest
-
 from selfemo_api.spec import StorageSpec
-from tests.cluster import ClusterError, binaries, s3, settings
+from tests.cluster import s3, settings
+from tests.cluster.fixtures import program_or_skip
 
 BUCKET = settings.BUCKET
-
-
-def versitygw() -> Path:
-    """Return the server's program, building it once; the test is skipped where that cannot be.
-
-    `SELFEMO_VERSITYGW` names a program that is already there.
-    """
-    if given := os.environ.get("SELFEMO_VERSITYGW"):
-        return Path(given)
-    try:
-        return binaries.program("versitygw")
-    except ClusterError as error:
-        pytest.skip(f"no S3 server (or set SELFEMO_VERSITYGW to a versitygw program): {error}")
 
 
 class S3Server:
@@ -41,7 +27,7 @@ class S3Server:
     access_key = "selfemo-test"
 
     def __init__(self, folder: Path) -> None:
-        self._program = versitygw()
+        self._program = program_or_skip("versitygw", "SELFEMO_VERSITYGW")
         self._folder = folder
         self.secret_key = secrets.token_hex(16)
         with socket.socket() as free:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.cluster import binaries
-from tests.cluster.errors import ClusterError
+from tests.cluster.fixtures import program_or_skip
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "helm" / "selfemo"
@@ -25,16 +25,8 @@ KUBERNETES = "1.34.0"
 
 
 def find_helm4() -> Path:
-    """Return Helm 4, building it once; the test is skipped where that cannot be.
-
-    `SELFEMO_HELM` names a program that is already there.
-    """
-    if given := os.environ.get("SELFEMO_HELM"):
-        return Path(given)
-    try:
-        return binaries.program("helm")
-    except ClusterError as error:
-        pytest.skip(f"no Helm 4 (SELFEMO_HELM names a program): {error}")
+    """Return Helm 4; `SELFEMO_HELM` names one that is already there."""
+    return program_or_skip("helm", "SELFEMO_HELM")
 
 
 def find_helm3() -> Path:

@@ -105,39 +105,29 @@ def _audit_policy(state: State) -> Path:
 
 
 def _controller_manager(state: State) -> Component:
-    name = "kube-controller-manager"
-    authority, port = state.authority, state.ports["controller-manager"]
-    kubeconfig = authority.kubeconfig(
-        state.data / "controller-manager.kubeconfig", state.server, f"system:{name}"
-    )
-    return Component(
-        name,
-        (
-            str(binaries.program(name)),
-            f"--kubeconfig={kubeconfig}",
-            f"--bind-address={settings.LOOPBACK}",
-            f"--secure-port={port}",
-            f"--cert-dir={state.data / 'controller-manager'}",
-            f"--root-ca-file={authority.certificate}",
-            f"--cluster-signing-cert-file={authority.certificate}",
-            f"--cluster-signing-key-file={authority.key}",
-            f"--service-account-private-key-file={authority.account_key}",
-            # it makes this folder
-            f"--flex-volume-plugin-dir={state.data / 'volume-plugins'}",
-            "--use-service-account-credentials=true",
-            "--leader-elect=false",
-            "--profiling=false",
-        ),
-        ready=lambda: answers(f"https://{settings.LOOPBACK}:{port}/healthz"),
-        files=(kubeconfig,),
+    authority = state.authority
+    return _controller(
+        state,
+        "controller-manager",
+        f"--root-ca-file={authority.certificate}",
+        f"--cluster-signing-cert-file={authority.certificate}",
+        f"--cluster-signing-key-file={authority.key}",
+        f"--service-account-private-key-file={authority.account_key}",
+        # it makes this folder
+        f"--flex-volume-plugin-dir={state.data / 'volume-plugins'}",
+        "--use-service-account-credentials=true",
     )
 
 
 def _scheduler(state: State) -> Component:
-    name = "kube-scheduler"
-    port = state.ports["scheduler"]
+    return _controller(state, "scheduler")
+
+
+def _controller(state: State, short: str, *flags: str) -> Component:
+    """Return a control loop of Kubernetes' own, with what all of them take."""
+    name, port = f"kube-{short}", state.ports[short]
     kubeconfig = state.authority.kubeconfig(
-        state.data / "scheduler.kubeconfig", state.server, f"system:{name}"
+        state.data / f"{short}.kubeconfig", state.server, f"system:{name}"
     )
     return Component(
         name,
@@ -146,7 +136,8 @@ def _scheduler(state: State) -> Component:
             f"--kubeconfig={kubeconfig}",
             f"--bind-address={settings.LOOPBACK}",
             f"--secure-port={port}",
-            f"--cert-dir={state.data / 'scheduler'}",
+            f"--cert-dir={state.data / short}",
+            *flags,
             "--leader-elect=false",
             "--profiling=false",
         ),

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cluster import Cluster, Unavailable, borrowed
+from tests.cluster import Cluster, ClusterError, Unavailable, binaries, borrowed
+
+
+def program_or_skip(name: str, variable: str) -> Path:
+    """Return a program, built once; the test is skipped where that cannot be.
+
+    The environment's `variable` names one that is already there.
+    """
+    if given := os.environ.get(variable):
+        return Path(given)
+    try:
+        return binaries.program(name)
+    except ClusterError as error:
+        pytest.skip(f"no {name} ({variable} names a program): {error}")
 
 
 @pytest.fixture(scope="session")

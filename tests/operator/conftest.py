@@ -9,19 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from selfemo_api import labels
 from selfemo_operator.cluster import names
-from selfemo_operator.cluster.rest import ApiError, Rest
+from selfemo_operator.cluster.rest import Rest
 from tests.cluster import Cluster
 from tests.cluster.fixtures import control_plane
+from tests.operator.api import (
+    create_namespace,
+    delete_namespace,
+    document,
+    serve_crd,
+    wait_for,
+)
 from tests.operator.pods import Pods
 from tests.operator.process import OperatorProcess
 
 __all__ = ["control_plane"]
 
-ROOT = Path(__file__).resolve().parents[2]
 Json = dict[str, Any]
 
 
@@ -34,38 +38,8 @@ def cluster(control_plane: Cluster) -> Cluster:
 def rest(cluster: Cluster) -> Rest:
     """An administrator's connection, with the CRD applied."""
     found = Rest(connections=16, kubeconfig=str(cluster.kubeconfig))
-    crd = yaml.safe_load((ROOT / "crds" / "selfemo.dev_emotionevolutions.yaml").read_text())
-    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    name = crd["metadata"]["name"]
-    try:
-        found.create(path, crd)
-    except ApiError as error:
-        assert error.status == 409, error
-        version = found.get(f"{path}/{name}")["metadata"]["resourceVersion"]
-        crd["metadata"]["resourceVersion"] = version
-        found.replace(f"{path}/{name}", crd)
-    wait_for(lambda: _served(found), "the CRD to be served")
+    serve_crd(found)
     return found
-
-
-def _served(rest: Rest) -> bool:
-    try:
-        rest.get(names.schema_path())
-        rest.get(names.evolutions_path(None))
-    except ApiError:
-        return False
-    return True
-
-
-def wait_for(check: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
-    """Return what a check returns once it is true."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = check()
-        if found:
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"waited {seconds:g} s for {what}")
 
 
 @pytest.fixture
@@ -73,26 +47,10 @@ def namespace(rest: Rest, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace of the test's own; its evolutions are deleted afterwards."""
     name = "t-" + request.node.name.lower().replace("_", "-").partition("[")[0][:40].strip("-")
     name += f"-{int(time.time() * 1000) % 1_000_000}"
-    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-    rest.create("/api/v1/namespaces", body)
-    account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
-    wait_for(lambda: _there(rest, account), "the default service account")
-    yield name
+    yield create_namespace(rest, name)
     for item in rest.get(names.evolutions_path(name))["items"]:
         rest.delete(names.evolution_path((name, item["metadata"]["name"])), item["metadata"]["uid"])
-    rest.delete(
-        f"/api/v1/namespaces/{name}", rest.get(f"/api/v1/namespaces/{name}")["metadata"]["uid"]
-    )
-
-
-def _there(rest: Rest, path: str) -> bool:
-    try:
-        rest.get(path)
-    except ApiError as error:
-        if error.status != 404:
-            raise
-        return False
-    return True
+    delete_namespace(rest, name)
 
 
 @dataclass
@@ -103,29 +61,15 @@ class Evolutions:
     namespace: str
 
     def create(self, name: str = "demo", **spec: Any) -> Json:
-        source = {"name": "demo", "uri": "file:///demo.jsonl", "format": "JSONL"}
-        base: Json = {
-            "model": {"uri": "file:///model"},
-            "dataset": {
-                "labels": list(labels.MELD),
-                "selfPlay": [source],
-                "evaluation": [source],
-            },
-            "storage": {"uri": "s3://bucket/runs"},
-            "evolution": {"maxGenerations": 2},
-            "training": {"gpusPerNode": 0, "precision": "Float32"},
-            "failurePolicy": {"backoffSeconds": 0},
-        }
         # no scheduler: `Pods` takes the place of the node
         templates = dict(spec.pop("podTemplate", {}))
         templates["shared"] = {"schedulerName": "none", **templates.get("shared", {})}
-        base["podTemplate"] = templates
-        body = {
-            "apiVersion": "selfemo.dev/v1alpha1",
-            "kind": "EmotionEvolution",
-            "metadata": {"name": name},
-            "spec": {**base, **spec},
+        base: Json = {
+            "evolution": {"maxGenerations": 2},
+            "failurePolicy": {"backoffSeconds": 0},
+            "podTemplate": templates,
         }
+        body = document(name, **{**base, **spec})
         return self.rest.create(names.evolutions_path(self.namespace), body)
 
     def get(self, name: str = "demo") -> Json:

@@ -12,7 +12,8 @@ import pytest
 from selfemo_api.stages import Stage
 from selfemo_operator.cluster import names
 from selfemo_operator.cluster.rest import ApiError, Rest
-from tests.operator.conftest import ROOT, Evolutions, wait_for
+from tests.operator.api import ROOT, wait_for
+from tests.operator.conftest import Evolutions
 from tests.operator.pods import Pods, failing, succeeding
 from tests.operator.process import OperatorProcess
 from tests.operator.proxy import Proxy
