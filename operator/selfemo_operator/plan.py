@@ -20,7 +20,7 @@ from selfemo_api.stages import STAGE_ORDER, Stage, job_name
 from selfemo_api.status import FAILURE_MAX, ConditionType, EvolutionStatus, Reason
 from selfemo_operator.conditions import seen, with_conditions
 from selfemo_operator.generations import begin, flaw_of, record, reopen
-from selfemo_operator.requests import pinned_spec, stage_config
+from selfemo_operator.requests import stage_config
 from selfemo_operator.world import (
     Action,
     CreateJob,
@@ -230,13 +230,11 @@ def _deadlines(
             f"{job.name} passed `deadlines.stageActiveSeconds` ({bounds.stage_active_seconds})"
         )
         found.append((at, Reason.DEADLINE_EXCEEDED, message))
-    if job.state is JobState.PENDING:
-        # No start time: the Job controller has not seen it yet, or not since a suspension ended.
-        since = job.start_time
-        if since is not None:
-            at = since + timedelta(seconds=bounds.stage_pending_seconds)
-            why = job.waiting or "no pod has started"
-            found.append((at, Reason.PENDING_TOO_LONG, f"{job.name}: {why}"))
+    if job.state in (JobState.PENDING, JobState.RUNNING) and job.pending_since is not None:
+        # One pod that never starts holds up those that run: the stage cannot end without it.
+        at = job.pending_since + timedelta(seconds=bounds.stage_pending_seconds)
+        why = job.waiting or "no pod has started"
+        found.append((at, Reason.PENDING_TOO_LONG, f"{job.name}: {why}"))
     return found
 
 
@@ -254,7 +252,7 @@ def _action(
     if status.finished or status.stage is None:
         return None
     if evolution.spec.suspend:
-        return _stop_job(status, job)
+        return _stop_job(job)
     if job is None:
         return _create(evolution, status, status.stage)
     if job.outdated and job.state in (JobState.PENDING, JobState.QUEUED, JobState.SUSPENDED):
@@ -269,11 +267,11 @@ def _create(evolution: EmotionEvolution, status: EvolutionStatus, stage: Stage) 
     return CreateJob(name, status.attempt, stage_config(evolution, status, stage))
 
 
-def _stop_job(status: EvolutionStatus, job: StageJob | None) -> Action | None:
+def _stop_job(job: StageJob | None) -> Action | None:
     """Return what stops the stage under way while the evolution is suspended."""
     if job is None or job.state.is_final:
         return None
-    if pinned_spec(status).queue is not None:
+    if job.queued:
         # A queue starts what it has admitted, whoever suspended it: the same attempt is made again
         # when the evolution goes on.
         return DeleteJob(job.name, "the evolution is suspended")

@@ -57,10 +57,14 @@ class StageJob:
     failure: Failure | None = None
     create_time: datetime | None = None
     start_time: datetime | None = None
+    pending_since: datetime | None = None
+    """Since when a pod of it has waited to start; None: all have, or a queue holds it."""
     waiting: str = ""
     """Why its pods do not start (image pull, unschedulable); empty where all is well."""
     outdated: bool = False
     """Whether its pods would be placed otherwise by now: `podTemplate` or `queue` was edited."""
+    queued: bool = False
+    """Whether a queue has it in hand, and so decides when it runs."""
 
     @property
     def key(self) -> tuple[int, Stage, int]:

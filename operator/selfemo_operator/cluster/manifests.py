@@ -12,7 +12,7 @@ from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.spec import EvolutionSpec, StorageSpec
 from selfemo_api.stages import Stage
 from selfemo_operator.cluster import names
-from selfemo_operator.cluster.podtemplate import merged
+from selfemo_operator.cluster.podtemplate import merged, templates_of
 from selfemo_operator.cluster.settings import JobSettings
 from selfemo_operator.gpus import gpus_per_pod
 from selfemo_operator.world import CreateJob
@@ -147,7 +147,7 @@ def owner(evolution: EmotionEvolution) -> Json:
 def template_hash(evolution: EmotionEvolution, stage: Stage) -> str:
     """Return the hash of what places a stage's pods: a Job that has not started follows an edit."""
     said = {
-        "podTemplate": evolution.spec.pod_template.to_json(),
+        "podTemplate": [t.to_json() for _, t in templates_of(evolution.spec.pod_template, stage)],
         "queue": evolution.spec.queue.to_json() if evolution.spec.queue else None,
         "stage": stage.value,
     }

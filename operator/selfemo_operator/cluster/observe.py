@@ -8,7 +8,7 @@ from typing import Any
 
 from selfemo_api.contract import ExitCode
 from selfemo_api.results import FailureMessage, StageResult, decode_message
-from selfemo_api.stages import Stage
+from selfemo_api.stages import Stage, job_name
 from selfemo_operator.cluster import names
 from selfemo_operator.world import Failure, JobState, StageJob
 
@@ -20,17 +20,25 @@ _NORMAL_WAITS = ("ContainerCreating", "PodInitializing", "")
 _TAKEN = ("Evicted", "NodeLost", "NodeShutdown", "Shutdown", "Terminated", "Preempting")
 #: A pod may well be unschedulable for a moment (a node is being added): not worth a status write.
 SETTLE = timedelta(seconds=5)
+#: Where the picture keeps :func:`last_change` of a Job.
+CHANGED = "statusChangeTime"
 _STAGES = {stage.slug: stage for stage in Stage}
 
 
 def is_stage_job(job: Json) -> bool:
-    """Return whether a Job has the labels of a stage Job; they may have been tampered with."""
+    """Return whether a Job has the labels of a stage Job and the name that follows from them.
+
+    Labels may have been tampered with, and a person's copy of a stage Job (to look into a failure)
+    has them all: it is not the operator's to count or to delete.
+    """
     labels = job["metadata"].get("labels", {})
-    return (
-        labels.get(names.LABEL_COMPONENT) in _STAGES
-        and labels.get(names.LABEL_GENERATION, "").isdigit()
-        and labels.get(names.LABEL_ATTEMPT, "").isdigit()
-    )
+    stage = _STAGES.get(labels.get(names.LABEL_COMPONENT, ""))
+    generation, attempt = labels.get(names.LABEL_GENERATION, ""), labels.get(names.LABEL_ATTEMPT, "")
+    if stage is None or not generation.isdigit() or not attempt.isdigit():
+        return False
+    evolution = labels.get(names.LABEL_EVOLUTION, "")
+    name: str = job["metadata"]["name"]
+    return name == job_name(evolution, int(generation), stage, int(attempt))
 
 
 def job_state(job: Json) -> JobState:
@@ -41,9 +49,10 @@ def job_state(job: Json) -> JobState:
         return JobState.SUCCEEDED
     if _condition(status, "Failed"):
         return JobState.FAILED
+    if _condition(status, "SuccessCriteriaMet") or _condition(status, "FailureTarget"):
+        return JobState.RUNNING
     if spec.get("suspend"):
-        queued = names.LABEL_QUEUE in job["metadata"].get("labels", {})
-        return JobState.QUEUED if queued else JobState.SUSPENDED
+        return JobState.QUEUED if _in_queue(job) else JobState.SUSPENDED
     ended = status.get("uncountedTerminatedPods") or {}
     counts = ("ready", "succeeded", "failed", "terminating")
     if any(status.get(name, 0) for name in counts) or any(ended.values()):
@@ -51,9 +60,17 @@ def job_state(job: Json) -> JobState:
     return JobState.PENDING
 
 
-def needs_pods(job: Json) -> bool:
-    """Return whether only the pods can tell what the planner must know of a Job."""
-    return job_state(job) in (JobState.SUCCEEDED, JobState.FAILED, JobState.PENDING)
+def needs_pods(job: Json) -> dict[str, str] | None:
+    """Return the pods that tell what the planner must know of a Job, as a query; None: it does.
+
+    A stage may have a thousand pods: of one that runs only those matter that have not started.
+    """
+    state, status = job_state(job), job.get("status", {})
+    if state in (JobState.SUCCEEDED, JobState.FAILED, JobState.PENDING):
+        return {}
+    if state is JobState.RUNNING and status.get("active", 0) > status.get("ready", 0):
+        return {"fieldSelector": "status.phase=Pending"}
+    return None
 
 
 def stage_job(job: Json, pods: Sequence[Json] = (), now: datetime | None = None) -> StageJob:
@@ -72,6 +89,8 @@ def stage_job(job: Json, pods: Sequence[Json] = (), now: datetime | None = None)
     labels, state = metadata["labels"], job_state(job)
     if state is JobState.PENDING and any(_started(pod) for pod in pods):
         state = JobState.RUNNING  # it has ended, and is not counted yet
+    unfinished = state in (JobState.PENDING, JobState.RUNNING)
+    waiting = [pod for pod in pods if _waits(pod)] if unfinished else []
     return StageJob(
         name=metadata["name"],
         generation=int(labels[names.LABEL_GENERATION]),
@@ -82,8 +101,39 @@ def stage_job(job: Json, pods: Sequence[Json] = (), now: datetime | None = None)
         failure=_failure(job, pods) if state is JobState.FAILED else None,
         create_time=_time(metadata.get("creationTimestamp")),
         start_time=None if _resuming(job) else _time(job.get("status", {}).get("startTime")),
-        waiting=_waiting(_settled(pods, now)) if state is JobState.PENDING else "",
+        pending_since=_pending_since(job, state, waiting),
+        waiting=_waiting(_settled(waiting, now)),
+        queued=_in_queue(job),
     )
+
+
+def _pending_since(job: Json, state: JobState, waiting: Sequence[Json]) -> datetime | None:
+    """Return since when a pod has waited to start.
+
+    The Job's own clock will not do: a pod that was preempted after hours is made again, and waits
+    from then on. While there is no pod at all (the Job controller backs off, or a quota forbids
+    one), the Job has waited since its status last changed.
+    """
+    if _resuming(job):
+        return None
+    times = [at for pod in waiting if (at := _time(pod["metadata"].get("creationTimestamp")))]
+    if times:
+        return min(times)
+    started = _time(job.get("status", {}).get("startTime"))
+    if state is not JobState.PENDING or started is None:
+        return None
+    return max(started, _time(job["metadata"].get(CHANGED)) or started)
+
+
+def last_change(job: Json) -> str | None:
+    """Return when a Job's status last changed, by the API server's record of who wrote what."""
+    entries = job["metadata"].get("managedFields") or []
+    times = (e.get("time") for e in entries if e.get("subresource") == "status")
+    return max(filter(None, times), default=None)
+
+
+def _in_queue(job: Json) -> bool:
+    return names.LABEL_QUEUE in job["metadata"].get("labels", {})
 
 
 def _result(pods: Iterable[Json]) -> StageResult | None:
@@ -134,6 +184,12 @@ def _started(pod: Json) -> bool:
     """Return whether a pod's container has ever run."""
     containers = pod.get("status", {}).get("containerStatuses", [])
     return any(c.get("state", {}).keys() & {"running", "terminated"} for c in containers)
+
+
+def _waits(pod: Json) -> bool:
+    """Return whether a pod is yet to start; one that is being deleted never will."""
+    phase = pod.get("status", {}).get("phase", "Pending")
+    return phase == "Pending" and "deletionTimestamp" not in pod["metadata"] and not _started(pod)
 
 
 def _ended(pod: Json) -> Json | None:

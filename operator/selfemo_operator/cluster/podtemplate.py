@@ -30,6 +30,8 @@ _FIELD = {
     Stage.TRAIN: "train",
     Stage.EVALUATE: "evaluate",
 }
+#: How AppArmor was switched off before it had a field.
+_APPARMOR = "container.apparmor.security.beta.kubernetes.io"
 #: Fields of the template that a pod has under the same name.
 _PLAIN = (
     "affinity",
@@ -137,16 +139,25 @@ def _host_access(template: PodTemplate) -> Iterator[str]:
         if "hostPath" in volume:
             yield f"volumes[{volume.get('name', '')}].hostPath"
     security = template.security_context or {}
+    if any(name.startswith(_APPARMOR) for name in template.annotations or {}):
+        yield f"annotations[{_APPARMOR}]"
     if security.get("privileged") or security.get("allowPrivilegeEscalation"):
         yield "securityContext"
-    if (security.get("capabilities") or {}).get("add"):
+    if _map(security.get("capabilities")).get("add"):
         yield "securityContext.capabilities.add"
     if security.get("runAsUser") == 0 or security.get("runAsNonRoot") is False:
         yield "securityContext.runAsUser"
     if security.get("procMount", "Default") != "Default":
         yield "securityContext.procMount"
     for profile in ("seccompProfile", "appArmorProfile"):
-        if (security.get(profile) or {}).get("type") == "Unconfined":
+        if _map(security.get(profile)).get("type") == "Unconfined":
             yield f"securityContext.{profile}"
+    if _map(security.get("seLinuxOptions")).keys() & {"type", "user", "role"}:
+        yield "securityContext.seLinuxOptions"
     if security.get("sysctls") or security.get("windowsOptions"):
         yield "securityContext"
+
+
+def _map(value: Any) -> Json:
+    """Return a value that ought to be a map; what is none the API server refuses by itself."""
+    return value if isinstance(value, dict) else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import uuid
 from dataclasses import dataclass, field
 
 
@@ -34,7 +35,7 @@ class Settings:
     lease_namespace: str = ""
     """Where the Lease lies. Empty: no election, for a single operator started by hand."""
     lease_name: str = "selfemo-operator"
-    identity: str = field(default_factory=lambda: os.environ.get("POD_NAME", socket.gethostname()))
+    identity: str = field(default_factory=lambda: os.environ.get("POD_NAME") or _by_hand())
     """Who holds the Lease; the pod's name, which no two pods share."""
     health_port: int = 8081
     metrics_port: int = 8080
@@ -42,3 +43,8 @@ class Settings:
     """How long a lost event can go unseen; a list of 500 evolutions a minute is cheap."""
     concurrency: int = 8
     """Evolutions reconciled at once; each pass waits for the API server most of its time."""
+
+
+def _by_hand() -> str:
+    """Return a name of this process alone: two may be started by hand on one machine."""
+    return f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"

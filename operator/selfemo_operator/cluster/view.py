@@ -12,7 +12,7 @@ from typing import Any
 
 from selfemo_operator.cluster import names
 from selfemo_operator.cluster.names import Key
-from selfemo_operator.cluster.observe import is_stage_job
+from selfemo_operator.cluster.observe import CHANGED, is_stage_job, last_change
 
 Json = dict[str, Any]
 
@@ -138,5 +138,6 @@ def _evolution_of(job: Json) -> Key:
 
 def _slim(job: Json) -> None:
     """Leave out what nobody reads: the pod template is most of a Job."""
+    job["metadata"][CHANGED] = last_change(job)
     job["metadata"].pop("managedFields", None)
     job["spec"].pop("template", None)

@@ -221,6 +221,7 @@ class World:
         job = self.jobs[name]
         if state is JobState.RUNNING and job.state is not JobState.RUNNING:
             changes.setdefault("start_time", self.now)
+            changes.setdefault("pending_since", None)
         self.jobs[name] = replace(job, state=state, **changes)
 
     def succeed(self, name: str, *, lost: bool = False) -> None:
@@ -314,17 +315,18 @@ class World:
             case DeleteJob(name=name):
                 job = self.jobs[name]
                 wanted = job.key == (self.status.generation, self.status.stage, self.status.attempt)
-                queued = suspended and self.spec.queue is not None
+                queued = suspended and job.queued
                 assert not wanted or self.status.finished or queued, f"{name} is wanted"
                 assert not job.state.is_final, "a final Job is evidence; its time to live ends it"
                 del self.jobs[name]
             case SuspendJob(name=name):
                 assert self.jobs[name].state in ACTIVE
                 assert suspended
-                self.set_job(name, JobState.SUSPENDED, start_time=None)
+                assert not self.jobs[name].queued, "its queue would start it again"
+                self.set_job(name, JobState.SUSPENDED, start_time=None, pending_since=None)
             case ResumeJob(name=name):
                 assert not suspended
-                self.set_job(name, JobState.PENDING, start_time=self.now)
+                self.set_job(name, JobState.PENDING, start_time=self.now, pending_since=self.now)
             case DeleteEvolution():
                 assert self.status.finished
                 assert self.spec.ttl_seconds_after_finished is not None
@@ -353,6 +355,8 @@ class World:
             state=JobState.PENDING,
             create_time=self.now,
             start_time=self.now,
+            pending_since=self.now,
+            queued=self.spec.queue is not None,
         )
 
     # Going on to the end --------------------------------------------------------------------------
