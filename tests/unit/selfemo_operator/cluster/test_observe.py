@@ -260,6 +260,13 @@ def test_no_clock_runs_before_the_job_controller_has_seen_a_resumption() -> None
     assert (seen.start_time, seen.pending_since) == (None, None)
 
 
+@pytest.mark.parametrize("kind", ["Complete", "Failed"])
+def test_an_ended_job_waits_for_nothing(kind: str) -> None:
+    job = job_of({**STARTED, "conditions": [condition(kind)]})
+    seen = stage_job(job, [pod_of(conditions=[UNSCHEDULABLE])], NOW)
+    assert (seen.pending_since, seen.waiting) == (None, "")
+
+
 # Which pods are asked for ------------------------------------------------------------------------
 
 

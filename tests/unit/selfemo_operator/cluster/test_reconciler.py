@@ -374,6 +374,10 @@ def test_what_belongs_to_somebody_else_is_told_and_left(plural: str) -> None:
 def test_events_that_cannot_be_written_hold_nothing_up() -> None:
     server = served()
     server.forbidden["POST", "events"] = "no"
+    operator = FakeOperator(server)
+    with at_time(server):
+        operator.reconciler.reconcile(KEY)
+    assert len(server.jobs()) == 1, "the action follows in the same pass"
     settle(server)
     assert server.status["phase"] == "Succeeded"
     assert not server.of("events")

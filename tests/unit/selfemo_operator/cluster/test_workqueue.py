@@ -112,11 +112,16 @@ def test_what_comes_due_at_once_wakes_as_many_workers(clock: Clock) -> None:
     threads = [threading.Thread(target=work, daemon=True) for _ in range(2)]
     for thread in threads:
         thread.start()
-    queue.add_after("a", 10)
-    queue.add_after("b", 10)
-    with queue._changed:
-        clock.now += 10
-        queue._changed.notify()
+    queue.add_after("a", 1000)
+    queue.add_after("b", 1000)
+    pause = threading.Event()
+    while True:
+        with queue._changed:
+            if len(queue._changed._waiters) == 2:  # type: ignore[attr-defined]
+                clock.now += 1000
+                queue._changed.notify()
+                break
+        pause.wait(0.01)
     both.wait()
     assert sorted(map(str, got)) == ["a", "b"]
 
