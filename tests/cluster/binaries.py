@@ -145,6 +145,8 @@ def _build(tool: Tool, name: str, path: Path) -> None:
             " install Go 1.25 or later from https://go.dev/dl"
         )
     flags = ["-trimpath", f"-ldflags={tool.ldflags}"]
+    for left in path.parent.glob(f".{name}-*"):  # of a build that was killed
+        shutil.rmtree(left)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{name}-") as made:
         package = tool.packages[name]
         if tool.module:

@@ -41,26 +41,34 @@ class JobWatch:
         self._namespace = namespace
         self._path = names.jobs_path(namespace)
         self._changed = changed
+        self._version = ""
+        self._failures = 0
         self._stop = threading.Event()
         self.synced = threading.Event()
 
     def run(self) -> None:
         """Watch until stopped."""
-        version, failures = "", 0
         while not self._stop.is_set():
             try:
-                if not version:
-                    version = self.resync()
+                if not self._version:
+                    self._version = self.resync()
                     self.synced.set()
-                version = self._follow(version)
-                failures = 0
+                self._follow()
+                self._failures = 0
             except ApiError as error:
                 if error.status == _GONE:
-                    version = ""
-                    continue
-                failures += 1
+                    self._version = ""
                 log.warning("the watch of Jobs goes on after: %s", error)
-                self._stop.wait(min(2.0 ** min(failures, 5), 30.0) * random.uniform(0.5, 1.0))
+                self._back_off()
+            except Exception:  # without this thread only the resync would see Jobs
+                log.exception("the watch of Jobs starts again")
+                self._version = ""
+                self._back_off()
+
+    def _back_off(self) -> None:
+        self._failures += 1
+        longest = min(2.0 ** min(self._failures - 1, 5), 30.0)
+        self._stop.wait(longest * random.uniform(0.5, 1.0))
 
     def stop(self) -> None:
         """Let :meth:`run` end with the next event or the watch's own end."""
@@ -75,10 +83,10 @@ class JobWatch:
             self._say(key)
         return version
 
-    def _follow(self, version: str) -> str:
+    def _follow(self) -> None:
         query = {
             "labelSelector": names.JOB_SELECTOR,
-            "resourceVersion": version,
+            "resourceVersion": self._version,
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(WATCH_SECONDS),
         }
@@ -89,12 +97,11 @@ class JobWatch:
             if event["type"] == "ERROR":
                 code = int(item.get("code", 500))
                 raise ApiError(code, item.get("reason", ""), item.get("message", ""))
-            version = item["metadata"]["resourceVersion"]
+            self._version, self._failures = item["metadata"]["resourceVersion"], 0
             if event["type"] in ("ADDED", "MODIFIED"):
                 self._say(self._view.put_job(item))
             elif event["type"] == "DELETED":
                 self._say(self._view.drop_job(item))
-        return version
 
     def _say(self, key: Key | None) -> None:
         if key is not None:

@@ -23,8 +23,12 @@ log = logging.getLogger(__name__)
 #: client-go's usual figures: a dead leader is replaced within a quarter of a minute.
 DURATION = 15.0
 RENEW_EVERY = 3.0
-#: A leader that could not renew for this long stops, before another may start.
-GIVE_UP = 10.0
+#: A leader that could not renew for this long stops, before another may start: at the worst one
+#: more wait (RETRY) and one more try (two requests) come on top.
+GIVE_UP = 9.0
+RETRY = 1.0
+#: A request about the Lease that is not answered by then is given up.
+REQUEST = 2.0
 
 
 class Elector:
@@ -44,7 +48,7 @@ class Elector:
         identity: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._rest = rest
+        self._rest = rest.within(REQUEST)
         self._namespace = namespace
         self._name = name
         self._identity = identity
@@ -64,9 +68,12 @@ class Elector:
     def keep(self, stop: threading.Event) -> bool:
         """Renew until stopped; False as soon as the Lease is lost."""
         renewed = self._clock()
-        while not stop.wait(RENEW_EVERY):
+        wait = RENEW_EVERY
+        while not stop.wait(wait):
+            began = self._clock()  # the others count from when they see it, which is no earlier
+            wait = RETRY
             if self._tried():
-                renewed = self._clock()
+                renewed, wait = began, RENEW_EVERY
             elif self._seen is not None or self._clock() - renewed > GIVE_UP:
                 log.error("the Lease %s/%s is lost", self._namespace, self._name)
                 return False
@@ -98,7 +105,7 @@ class Elector:
             if error.status != 404:
                 raise
             return self._create()
-        spec = lease["spec"]
+        spec = lease.setdefault("spec", {})
         holder = spec.get("holderIdentity") or ""
         if holder not in ("", self._identity) and not self._expired(lease):
             return False

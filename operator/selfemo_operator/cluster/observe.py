@@ -20,6 +20,8 @@ _NORMAL_WAITS = ("ContainerCreating", "PodInitializing", "")
 _TAKEN = ("Evicted", "NodeLost", "NodeShutdown", "Shutdown", "Terminated", "Preempting")
 #: A pod may well be unschedulable for a moment (a node is being added): not worth a status write.
 SETTLE = timedelta(seconds=5)
+#: The Job controller makes a pod anew within seconds, after failures within tens of them.
+LACKING = timedelta(seconds=30)
 #: Where the picture keeps :func:`last_change` of a Job.
 CHANGED = "statusChangeTime"
 _STAGES = {stage.slug: stage for stage in Stage}
@@ -33,7 +35,10 @@ def is_stage_job(job: Json) -> bool:
     """
     labels = job["metadata"].get("labels", {})
     stage = _STAGES.get(labels.get(names.LABEL_COMPONENT, ""))
-    generation, attempt = labels.get(names.LABEL_GENERATION, ""), labels.get(names.LABEL_ATTEMPT, "")
+    generation, attempt = (
+        labels.get(names.LABEL_GENERATION, ""),
+        labels.get(names.LABEL_ATTEMPT, ""),
+    )
     if stage is None or not generation.isdigit() or not attempt.isdigit():
         return False
     evolution = labels.get(names.LABEL_EVOLUTION, "")
@@ -91,6 +96,7 @@ def stage_job(job: Json, pods: Sequence[Json] = (), now: datetime | None = None)
         state = JobState.RUNNING  # it has ended, and is not counted yet
     unfinished = state in (JobState.PENDING, JobState.RUNNING)
     waiting = [pod for pod in pods if _waits(pod)] if unfinished else []
+    since = _pending_since(job, state, waiting)
     return StageJob(
         name=metadata["name"],
         generation=int(labels[names.LABEL_GENERATION]),
@@ -101,8 +107,8 @@ def stage_job(job: Json, pods: Sequence[Json] = (), now: datetime | None = None)
         failure=_failure(job, pods) if state is JobState.FAILED else None,
         create_time=_time(metadata.get("creationTimestamp")),
         start_time=None if _resuming(job) else _time(job.get("status", {}).get("startTime")),
-        pending_since=_pending_since(job, state, waiting),
-        waiting=_waiting(_settled(waiting, now)),
+        pending_since=since,
+        waiting=_waiting(_settled(waiting, now)) or _lacking(pods, state, since, now),
         queued=_in_queue(job),
     )
 
@@ -123,6 +129,16 @@ def _pending_since(job: Json, state: JobState, waiting: Sequence[Json]) -> datet
     if state is not JobState.PENDING or started is None:
         return None
     return max(started, _time(job["metadata"].get(CHANGED)) or started)
+
+
+def _lacking(
+    pods: Sequence[Json], state: JobState, since: datetime | None, now: datetime | None
+) -> str:
+    """Return that a Job has no pod, where it should have one by now."""
+    overdue = since is not None and now is not None and now - since >= LACKING
+    if state is not JobState.PENDING or pods or not overdue:
+        return ""
+    return "no pod has been created: see the Job's events (a quota, or Pod Security)"
 
 
 def last_change(job: Json) -> str | None:

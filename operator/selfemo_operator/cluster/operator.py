@@ -102,9 +102,13 @@ class Operator:
         lost = threading.Event()
 
         def keep() -> None:
-            if not elector.keep(stop):
-                lost.set()
-                stop.set()
+            try:
+                if elector.keep(stop):
+                    return
+            except Exception:  # whatever it is: who does not renew must not lead
+                log.exception("the Lease is not kept any more")
+            lost.set()
+            stop.set()
 
         threading.Thread(target=keep, name="lease", daemon=True).start()
         self._lead(stop)

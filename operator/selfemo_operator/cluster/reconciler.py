@@ -1,8 +1,8 @@
 """One pass over one evolution: look, plan, write the status, act. All Kubernetes I/O of a pass.
 
 The status is written first, under its resource version; the action follows only if that write was
-accepted (or there was nothing to write). So a second operator that is still alive, or a picture
-that is old, can do no harm: its write is refused.
+accepted. Where there is nothing to write, the version is read again before the action. So a second
+operator that is still alive, or a picture that is old, can do no harm: it is found out in time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ from selfemo_operator.cluster.rest import ApiError, Rest
 from selfemo_operator.cluster.settings import Settings
 from selfemo_operator.cluster.view import View
 from selfemo_operator.conditions import unreadable
-from selfemo_operator.plan import plan
+from selfemo_operator.plan import MANAGER, plan
+from selfemo_operator.requests import pinned_spec
 from selfemo_operator.world import (
     Action,
     CreateJob,
@@ -71,8 +72,9 @@ class Reconciler:
         self._rest = rest
         self._view = view
         self._settings = settings
-        #: Why the next Job of an evolution (by uid and generation of its spec) was not created.
-        self._refused: dict[tuple[str, int], str] = {}
+        #: By uid: for which generation of the spec a Job was refused, and why.
+        self._refused: dict[str, tuple[int, str]] = {}
+        #: By uid: why the next Job could not be created for now.
         self._trouble: dict[str, str] = {}
 
     def reconcile(self, key: Key) -> datetime | None:
@@ -88,8 +90,10 @@ class Reconciler:
         raw = self._view.evolution(key)
         if raw is None or raw["metadata"].get("deletionTimestamp"):
             return None  # the garbage collector takes the Jobs
+        if raw["spec"].get("managedBy") not in (None, MANAGER):
+            return None  # not even to say that it cannot be read
         try:
-            evolution = EmotionEvolution.model_validate(raw)
+            evolution = _read(raw)
         except ValidationError as error:
             self._say_unreadable(key, raw, error)
             return None
@@ -98,6 +102,8 @@ class Reconciler:
         decision = plan(evolution, observed, now)
         if decision.status != evolution.status:
             evolution = self._write(key, raw, evolution, decision.status)
+        elif decision.action is not None:
+            self._confirm(key, raw)
         if decision.action is not None:
             self._carry_out(key, evolution, decision.action)
         return _soonest(decision.requeue_at, _settling(observed, now))
@@ -111,12 +117,14 @@ class Reconciler:
         for job in self._view.jobs(key, metadata.uid):
             seen = stage_job(job)
             current = (status.generation, status.stage, status.attempt)
-            if seen.key == current and not status.finished and needs_pods(job):
-                seen = stage_job(job, self._pods(key[0], job), now)
+            query = needs_pods(job)
+            if seen.key == current and not status.finished and query is not None:
+                seen = stage_job(job, self._pods(key[0], job, query), now)
             found.append(self._dated(evolution, job, seen))
+        generation, said = self._refused.get(metadata.uid, (0, ""))
         return Observed(
             tuple(found),
-            refusal=why or self._refused.get((metadata.uid, metadata.generation), ""),
+            refusal=why or (said if generation == metadata.generation else ""),
             trouble=self._trouble.get(metadata.uid, ""),
         )
 
@@ -125,11 +133,20 @@ class Reconciler:
         said = job["metadata"].get("annotations", {}).get(names.ANNOTATION_TEMPLATE)
         return replace(seen, outdated=said != template_hash(evolution, seen.stage))
 
-    def _pods(self, namespace: str, job: Json) -> list[Json]:
-        query = {"labelSelector": f"batch.kubernetes.io/controller-uid={job['metadata']['uid']}"}
+    def _pods(self, namespace: str, job: Json, query: dict[str, str]) -> list[Json]:
+        selector = f"batch.kubernetes.io/controller-uid={job['metadata']['uid']}"
+        query = {**query, "labelSelector": selector}
         listed = self._rest.get(names.core_path(namespace, "pods"), query)
         pods: list[Json] = listed.get("items", [])
         return pods
+
+    def _confirm(self, key: Key, raw: Json) -> None:
+        """See that the picture is the newest, where no write is going to tell."""
+        self._renew(key)
+        newest = self._view.evolution(key)
+        version = raw["metadata"]["resourceVersion"]
+        if newest is None or newest["metadata"]["resourceVersion"] != version:
+            raise Conflict(f"{key[0]}/{key[1]} was changed meanwhile")
 
     def _write(
         self, key: Key, raw: Json, evolution: EmotionEvolution, status: EvolutionStatus
@@ -188,40 +205,45 @@ class Reconciler:
             case ResumeJob(name=name):
                 self._set_suspend(key, name, suspend=False)
             case DeleteEvolution():
-                self._rest.delete(names.evolution_path(key), evolution.metadata.uid)
+                # an edit that lets it go on, or lengthens its time, comes first
+                metadata = evolution.metadata
+                path = names.evolution_path(key)
+                self._rest.delete(path, metadata.uid, metadata.resource_version)
 
     def _create(self, key: Key, evolution: EmotionEvolution, action: CreateJob) -> None:
-        uid, generation = evolution.metadata.uid, evolution.metadata.generation
+        uid = evolution.metadata.uid
         try:
             if needs_service(action.config):
-                self._create_once(names.core_path(key[0], "services"), service_manifest(evolution))
+                service = service_manifest(evolution)
+                self._create_once(names.core_path(key[0], "services"), service, uid)
             manifest = job_manifest(evolution, action, self._settings.jobs)
-            job = self._create_once(names.jobs_path(key[0]), manifest)
+            job = self._create_once(names.jobs_path(key[0]), manifest, uid)
         except ApiError as error:
             if error.status in (400, 413, 422):
                 text = f"the API server refuses {action.name}: {error.message}"
-                self._refused = {(uid, generation): text[:1500]} | {
-                    k: v for k, v in self._refused.items() if k[0] != uid
-                }
+                self._refused[uid] = (evolution.metadata.generation, text[:1500])
                 raise Conflict(text) from error  # the next pass puts it into the status
-            if error.status == 403:
+            if error.status == 403 or error.reason == "Leftover":
                 self._trouble[uid] = f"{action.name} cannot be created: {error.message}"[:500]
             raise
         self._trouble.pop(uid, None)
-        owners = job["metadata"].get("ownerReferences", [])
-        if not any(owner.get("uid") == uid for owner in owners):
-            # of an earlier evolution of this name; the garbage collector is about to take it
-            raise ApiError(409, "Leftover", f"the Job {action.name} belongs to somebody else")
         self._view.put_job(job)
 
-    def _create_once(self, path: str, manifest: Json) -> Json:
+    def _create_once(self, path: str, manifest: Json, uid: str) -> Json:
         """Create an object, or return the one that is there: an earlier try went through."""
         try:
             return self._rest.create(path, manifest)
         except ApiError as error:
             if error.reason != "AlreadyExists":
                 raise
-            return self._rest.get(f"{path}/{manifest['metadata']['name']}")
+        name = manifest["metadata"]["name"]
+        found = self._rest.get(f"{path}/{name}")
+        owners = found["metadata"].get("ownerReferences", [])
+        if not any(owner.get("uid") == uid for owner in owners):
+            # most likely of an earlier evolution of this name, and about to be collected
+            text = f"the {manifest['kind']} {name} is there and belongs to somebody else"
+            raise ApiError(409, "Leftover", text)
+        return found
 
     def _delete_job(self, key: Key, evolution: EmotionEvolution, name: str) -> None:
         for job in self._view.jobs(key, evolution.metadata.uid):
@@ -236,6 +258,14 @@ class Reconciler:
                 raise
             return  # its deletion will be seen
         self._view.put_job(job)
+
+
+def _read(raw: Json) -> EmotionEvolution:
+    """Return an evolution, and see that the spec pinned in its status can be read as well."""
+    evolution = EmotionEvolution.model_validate(raw)
+    if evolution.status.current is not None:
+        pinned_spec(evolution.status)  # an older operator may have written it
+    return evolution
 
 
 def _settling(observed: Observed, now: datetime) -> datetime | None:

@@ -6,6 +6,7 @@ fields of each.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -60,6 +61,13 @@ class Rest:
         configuration.connection_pool_maxsize = connections
         configuration.retries = False  # whoever asks decides: the work queue backs off
         self._client = ApiClient(configuration)
+        self._timeout = urllib3.Timeout(connect=TIMEOUT[0], read=TIMEOUT[1])
+
+    def within(self, seconds: float) -> Rest:
+        """Return the same connections for requests that must be answered sooner."""
+        found = copy.copy(self)
+        found._timeout = urllib3.Timeout(total=seconds)
+        return found
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> Json:
         """Return an object or a list. Raises ApiError."""
@@ -77,16 +85,18 @@ class Rest:
         """Change fields by JSON merge patch. Raises ApiError."""
         return self._answer("PATCH", path, None, body, "application/merge-patch+json")
 
-    def delete(self, path: str, uid: str) -> None:
+    def delete(self, path: str, uid: str, version: str | None = None) -> None:
         """Delete an object in the background, if it is still the one with this uid.
 
-        Gone already is as good. Raises ApiError.
+        Gone already is as good, and so is one that has changed since the version given (if one
+        is): whoever asks will hear of the change. Raises ApiError.
         """
+        preconditions = {"uid": uid, **({"resourceVersion": version} if version else {})}
         options = {
             "kind": "DeleteOptions",
             "apiVersion": "v1",
             "propagationPolicy": "Background",
-            "preconditions": {"uid": uid},
+            "preconditions": preconditions,
         }
         try:
             self._answer("DELETE", path, None, options)
@@ -96,7 +106,8 @@ class Rest:
 
     def watch(self, path: str, query: Mapping[str, str], read_timeout: float) -> Iterator[Json]:
         """Yield watch events until the server ends the stream. Raises ApiError."""
-        response = self._send("GET", path, {**query, "watch": "true"}, None, "", read_timeout)
+        timeout = urllib3.Timeout(connect=TIMEOUT[0], read=read_timeout)
+        response = self._send("GET", path, {**query, "watch": "true"}, None, "", timeout)
         try:
             buffer = b""
             for chunk in response.stream(65536, decode_content=True):
@@ -105,8 +116,8 @@ class Rest:
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise ApiError(0, "Stream", f"the watch of {path} broke: {error}") from error
         finally:
+            response.close()  # first: what is left of the stream must not meet another request
             response.release_conn()
-            response.close()
 
     def _answer(
         self,
@@ -116,7 +127,7 @@ class Rest:
         body: Json | None = None,
         content_type: str = "application/json",
     ) -> Json:
-        response = self._send(method, path, query, body, content_type, TIMEOUT[1])
+        response = self._send(method, path, query, body, content_type, self._timeout)
         try:
             found: Json = json.loads(response.read(decode_content=True) or b"{}")
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
@@ -132,7 +143,7 @@ class Rest:
         query: Mapping[str, str] | None,
         body: Json | None,
         content_type: str,
-        read_timeout: float,
+        timeout: urllib3.Timeout,
     ) -> urllib3.BaseHTTPResponse:
         headers = {"Accept": "application/json", "User-Agent": "selfemo-operator"}
         self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
@@ -145,7 +156,7 @@ class Rest:
                 f"{url}?{urlencode(query)}" if query else url,
                 headers=headers,
                 body=None if body is None else json.dumps(body).encode(),
-                timeout=urllib3.Timeout(connect=TIMEOUT[0], read=read_timeout),
+                timeout=timeout,
                 preload_content=False,
                 retries=False,
             )
@@ -170,8 +181,12 @@ def _configuration(kubeconfig: str | None) -> Configuration:
 
 
 def _refused(response: urllib3.BaseHTTPResponse) -> ApiError:
-    text = response.read(decode_content=True).decode("utf-8", "replace")
-    response.release_conn()
+    try:
+        text = response.read(decode_content=True).decode("utf-8", "replace")
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        text = f"no whole answer: {error}"
+    finally:
+        response.release_conn()
     after = response.headers.get("Retry-After", "")
     try:
         status = json.loads(text)

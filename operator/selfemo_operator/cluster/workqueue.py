@@ -44,7 +44,8 @@ class WorkQueue(Generic[K]):
             self._due[key] = due
             self._count += 1
             heapq.heappush(self._later, (due, self._count, key))
-            self._changed.notify()
+            self._forget_replaced()
+            self._changed.notify_all()  # whoever waits, waits for what is first now
 
     def get(self) -> K | None:
         """Wait for a key and return it; None once the queue is closed."""
@@ -57,6 +58,8 @@ class WorkQueue(Generic[K]):
                     key = self._ready.popleft()
                     self._waiting.discard(key)
                     self._working.add(key)
+                    if self._ready:
+                        self._changed.notify()  # several may have come due at once
                     return key
                 timeout = self._later[0][0] - time.monotonic() if self._later else None
                 self._changed.wait(timeout)
@@ -86,6 +89,15 @@ class WorkQueue(Generic[K]):
         elif key not in self._waiting:
             self._waiting.add(key)
             self._ready.append(key)
+
+    def _forget_replaced(self) -> None:
+        """Drop entries that an earlier time has replaced, once they are the most.
+
+        A deadline of a week, asked for again at each resync, would leave ten thousand of them.
+        """
+        if len(self._later) > 2 * len(self._due) + 64:
+            self._later = [e for e in self._later if self._due.get(e[2]) == e[0]]
+            heapq.heapify(self._later)
 
     def _take_due(self) -> None:
         now = time.monotonic()
