@@ -89,6 +89,14 @@ class Cluster:
         """Start the API server again and wait until it is ready."""
         local.start_apiserver(self._local())
 
+    def stop_s3(self) -> None:
+        """Kill the S3 server; connections are refused until `start_s3`."""
+        local.kill_s3(self._local())
+
+    def start_s3(self) -> None:
+        """Start the S3 server again, with what it held."""
+        local.start_s3(self._local())
+
     def start_fake_nodes(self, count: int, stages: Path | None = None) -> None:
         """Add nodes on which kwok pretends to run pods.
 

@@ -128,6 +128,16 @@ def start_apiserver(state: State) -> None:
     _start(state, controlplane.apiserver(state))
 
 
+def kill_s3(state: State) -> None:
+    """Kill the S3 server; what it holds stays."""
+    state.processes.kill(["s3"])
+
+
+def start_s3(state: State) -> None:
+    """Start the S3 server again and wait until it is ready."""
+    _start(state, s3.component(state))
+
+
 def _new(folder: Path) -> State:
     for old in ("data", "logs", "pids"):
         mounts.remove_tree(folder / old)

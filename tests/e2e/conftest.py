@@ -75,8 +75,26 @@ class Kubectl:
     kubeconfig: Path
     namespace: str
 
-    def __call__(self, *words: str, stdin: str | None = None, seconds: int = 60) -> str:
-        done = subprocess.run(
+    def __call__(self, *words: str, stdin: str | None = None) -> str:
+        done = self._run(*words, stdin=stdin)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def get(self, what: str) -> Json:
+        found: Json = json.loads(self("get", what, "--output", "json"))
+        return found
+
+    def apply(self, document: Json) -> None:
+        self("apply", "--filename", "-", stdin=json.dumps(document))
+
+    def can(self, account: str, *words: str) -> bool:
+        """Whether an account has a right; a later `--namespace` takes the place of ours."""
+        done = self._run("auth", "can-i", *words, "--as", account)
+        assert done.stdout.strip() in ("yes", "no"), done.stderr
+        return done.stdout.strip() == "yes"
+
+    def _run(self, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             [str(program("kubectl")), "--namespace", self.namespace, *words],
             env={
                 "KUBECONFIG": str(self.kubeconfig),
@@ -85,15 +103,9 @@ class Kubectl:
             input=stdin,
             text=True,
             capture_output=True,
-            timeout=seconds,
+            timeout=60,
             check=False,
         )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def get(self, what: str) -> Json:
-        found: Json = json.loads(self("get", what, "--output", "json"))
-        return found
 
 
 @pytest.fixture
@@ -147,6 +159,20 @@ def evolution(
             for claim in claims:
                 if claim["kind"] == "PersistentVolume":
                     core.delete_persistent_volume(claim["metadata"]["name"])
+
+
+def wait_status(
+    kubectl: Kubectl, check: Callable[[Json], Any], what: str, seconds: int = 300
+) -> Json:
+    """Wait as a person would until the status of the example says something; return the status."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        status: Json = kubectl.get("emo/small").get("status", {})
+        if check(status):
+            return status
+        time.sleep(1)
+    told = kubectl("describe", "emo", "small") + kubectl("get", "pods", "--output", "wide")
+    raise AssertionError(f"waited {seconds} s for {what}: {told}")
 
 
 def owned(rest: Rest, namespace: str) -> list[str]:

@@ -10,20 +10,13 @@ from typing import Any
 import pytest
 
 from selfemo_operator.cluster.rest import Rest
-from tests.e2e.conftest import Json, Kubectl, owned
+from tests.e2e.conftest import Json, Kubectl, owned, wait_status
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(2400)]
 
 
 def _wait(kubectl: Kubectl, seconds: int) -> Json:
-    """Wait for the end as a person would, and return the evolution."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = kubectl.get("emo/small")
-        if found.get("status", {}).get("completionTime"):
-            return found
-        time.sleep(2)
-    raise AssertionError(kubectl("describe", "emo", "small") + kubectl("get", "pods"))
+    return wait_status(kubectl, lambda status: status.get("completionTime"), "the end", seconds)
 
 
 def _story(kubectl: Kubectl) -> str:
@@ -42,9 +35,8 @@ def test_three_generations_and_nothing_left_behind(
     namespace: str,
 ) -> None:
     install({})
-    kubectl("apply", "--filename", "-", stdin=json.dumps(evolution()))
-    done = _wait(kubectl, 1500)
-    status = done["status"]
+    kubectl.apply(evolution())
+    status = _wait(kubectl, 1500)
     assert status["phase"] == "Succeeded", _story(kubectl)
     assert [g["generation"] for g in status["history"]] == [0, 1, 2]
     assert all(0.0 <= g["f1"] <= 1.0 for g in status["history"])
@@ -80,19 +72,13 @@ def test_vllm_over_two_shards_and_training_over_two_pods(
         training={"nodes": 2, "batchSize": 16, "microBatchSize": 8},
         evolution={"maxGenerations": 1},
     )
-    kubectl("apply", "--filename", "-", stdin=json.dumps(made))
-    done = _wait(kubectl, 1800)
-    assert done["status"]["phase"] == "Succeeded", _story(kubectl)
+    kubectl.apply(made)
+    assert _wait(kubectl, 1800)["phase"] == "Succeeded", _story(kubectl)
     jobs = {j["metadata"]["name"]: j for j in kubectl.get("jobs")["items"]}
     assert jobs["small-g001-selfplay-1"]["status"]["succeeded"] == 2
     assert jobs["small-g001-train-1"]["status"]["succeeded"] == 2
-    log = kubectl(
-        "logs", "--selector", "batch.kubernetes.io/job-name=small-g001-train-1", "--tail=-1"
-    )
+    log = _log(kubectl, "small-g001-train-1")
     ready = [json.loads(x) for x in log.splitlines() if "the engine is ready" in x]
     assert ready
     assert all(line["worldSize"] == 2 for line in ready)
-    log = kubectl(
-        "logs", "--selector", "batch.kubernetes.io/job-name=small-g001-selfplay-1", "--tail=-1"
-    )
-    assert "vllm" in log.lower()
+    assert "vllm" in _log(kubectl, "small-g001-selfplay-1").lower()

@@ -24,10 +24,13 @@ class Proxy:
     ----------
     writes
         Method and path of each write, in order.
+    reads
+        How many other requests there were.
     """
 
     def __init__(self, rest: Rest) -> None:
         self.writes: list[tuple[str, str]] = []
+        self.reads = 0
         self.before: Callable[[int], None] = lambda _: None
         """Called with a write's number (from 0) before it is forwarded."""
         self.after: Callable[[int], None] = lambda _: None
@@ -111,8 +114,11 @@ class Proxy:
         self._server.server_close()
 
     def _count(self, method: str, path: str) -> int | None:
-        if method not in WRITES or "/leases" in path:
+        if "/leases" in path:
             return None
         with self._lock:
+            if method not in WRITES:
+                self.reads += 1
+                return None
             self.writes.append((method, path.partition("?")[0]))
             return len(self.writes) - 1

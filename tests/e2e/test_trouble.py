@@ -1,0 +1,106 @@
+"""What goes wrong on a real node: no image, a pod evicted, S3 away; and what the rights allow."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from kubernetes import client
+
+from tests.cluster import Cluster
+from tests.e2e.conftest import Json, Kubectl, wait_status
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1200)]
+
+FIRST = "small-g000-evaluate-1"
+api: Any = client
+
+
+@pytest.fixture
+def short(install: Callable[..., Any], evolution: Callable[..., Json]) -> Json:
+    """One generation of the example, under the installed chart."""
+    install({})
+    return evolution(evolution={"maxGenerations": 1}, failurePolicy={"backoffSeconds": 2})
+
+
+def _messages(status: Json) -> str:
+    return " ".join(c["message"] for c in status.get("conditions", []))
+
+
+def _running_pod(kubectl: Kubectl, job: str, other_than: str = "", seconds: int = 120) -> str:
+    """Wait until a pod of a Job runs; return its name."""
+    deadline = time.monotonic() + seconds
+    selector = f"batch.kubernetes.io/job-name={job}"
+    while time.monotonic() < deadline:
+        listed = kubectl("get", "pods", "--selector", selector, "--output", "json")
+        for pod in json.loads(listed)["items"]:
+            name: str = pod["metadata"]["name"]
+            if pod["status"]["phase"] == "Running" and name != other_than:
+                return name
+        time.sleep(0.5)
+    raise AssertionError(f"no pod of {job} ran: {kubectl('get', 'pods')}")
+
+
+def test_an_image_that_does_not_exist_is_told_and_mended(short: Json, kubectl: Kubectl) -> None:
+    place = short["spec"]["podTemplate"]["shared"]
+    image, place["image"] = place["image"], "localhost/none:0"
+    kubectl.apply(short)
+    status = wait_status(kubectl, lambda s: "none:0" in _messages(s), "the image in a condition")
+    assert "ErrImage" in _messages(status) or "ImagePull" in _messages(status)
+    place["image"] = image
+    kubectl.apply(short)
+    status = wait_status(kubectl, lambda s: s.get("history"), "generation 0 once it was mended")
+    assert status["failures"] == 0
+
+
+def test_an_evicted_pod_is_made_again_and_is_no_failure(
+    short: Json, kubectl: Kubectl, node_cluster: Cluster, namespace: str
+) -> None:
+    kubectl.apply(short)
+    pod = _running_pod(kubectl, FIRST)
+    with node_cluster.client() as connection:  # as `kubectl drain` does
+        eviction = {"metadata": {"name": pod, "namespace": namespace}}
+        api.CoreV1Api(connection).create_namespaced_pod_eviction(pod, namespace, eviction)
+    _running_pod(kubectl, FIRST, other_than=pod)
+    status = wait_status(kubectl, lambda s: s.get("history"), "generation 0")
+    assert status["history"][0]["outcome"] == "Baseline"
+    assert status["failures"] == 0
+    jobs = [j["metadata"]["name"] for j in kubectl.get("jobs")["items"]]
+    assert f"{FIRST[:-1]}2" not in jobs, "the Job itself makes the pod again"
+
+
+def test_s3_is_away_for_a_minute(short: Json, kubectl: Kubectl, node_cluster: Cluster) -> None:
+    kubectl.apply(short)
+    _running_pod(kubectl, FIRST)
+    node_cluster.stop_s3()
+    try:
+        time.sleep(60)
+    finally:
+        node_cluster.start_s3()
+    status = wait_status(kubectl, lambda s: s.get("completionTime"), "the end", 900)
+    assert status["phase"] == "Succeeded", _messages(status)
+    assert [g["generation"] for g in status["history"]] == [0, 1]
+
+
+def test_the_operator_has_the_rights_it_needs_and_no_more(
+    install: Callable[..., Any], kubectl: Kubectl, namespace: str
+) -> None:
+    install({})
+    account = f"system:serviceaccount:{namespace}:selfemo"
+    assert kubectl.can(account, "create", "jobs.batch")
+    assert kubectl.can(account, "update", "emotionevolutions.selfemo.dev", "--subresource=status")
+    assert kubectl.can(account, "list", "pods")
+    assert not kubectl.can(account, "create", "jobs.batch", "--namespace=default")
+    assert not kubectl.can(account, "list", "pods", "--namespace=kube-system")
+    for verb in ("get", "list", "watch", "create", "delete"):
+        assert not kubectl.can(account, verb, "secrets"), verb
+    for kind in ("pods", "configmaps", "serviceaccounts", "roles.rbac.authorization.k8s.io"):
+        assert not kubectl.can(account, "create", kind), kind
+    for part in ("exec", "attach", "portforward"):
+        for verb in ("get", "create"):
+            assert not kubectl.can(account, verb, "pods", f"--subresource={part}"), part
+    assert not kubectl.can(account, "get", "pods", "--subresource=log")
+    assert not kubectl.can(account, "update", "emotionevolutions.selfemo.dev"), "the user's"
