@@ -79,7 +79,7 @@ class Pods:
                 for pod in pods:
                     self._carry_on(pod)
             except ApiError as error:
-                if error.status not in (0, 404, 409, 429, 500, 503):
+                if error.status not in (0, 404, 409, 429) and error.status < 500:
                     raise
 
     def _carry_on(self, pod: Json) -> None:

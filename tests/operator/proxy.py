@@ -25,12 +25,12 @@ class Proxy:
     writes
         Method and path of each write, in order.
     reads
-        How many other requests there were.
+        Paths of the other requests.
     """
 
     def __init__(self, rest: Rest) -> None:
         self.writes: list[tuple[str, str]] = []
-        self.reads = 0
+        self.reads: list[str] = []
         self.before: Callable[[int], None] = lambda _: None
         """Called with a write's number (from 0) before it is forwarded."""
         self.after: Callable[[int], None] = lambda _: None
@@ -118,7 +118,7 @@ class Proxy:
             return None
         with self._lock:
             if method not in WRITES:
-                self.reads += 1
+                self.reads.append(path)
                 return None
             self.writes.append((method, path.partition("?")[0]))
             return len(self.writes) - 1
