@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from selfemo_api.stages import STAGE_ORDER
+from selfemo_api.words import duration, share
 from selfemo_jobs.report.charts.bars import changes, columns, stacked
 from selfemo_jobs.report.charts.heat import spread
 from selfemo_jobs.report.charts.lines import line_chart
 from selfemo_jobs.report.charts.svg import number
 from selfemo_jobs.report.types import Change, Figure, Point, ReportData, Series, Stack
-from selfemo_jobs.report.words import duration, share
 
 #: How a generation that was not built upon is drawn.
 _MARKS = {"not better": "hollow", "rolled back": "hollow", "collapsed": "crossed"}

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from selfemo_api.results import SourceScore
+from selfemo_api.words import duration, share
 from selfemo_jobs.report.charts.svg import number
 from selfemo_jobs.report.figures import figures
 from selfemo_jobs.report.types import ReportData
-from selfemo_jobs.report.words import duration, share
 
 
 def render(data: ReportData) -> str:

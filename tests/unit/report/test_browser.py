@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page
+from tests import recorded
+from tests.browser import VARIABLE, chromium, find
+from tests.unit.report import made_up
 
 from selfemo_api.spec import StorageSpec
 from selfemo_api.stages import Stage
 from selfemo_jobs.report.__main__ import main
 from selfemo_jobs.store import open_store
-from tests import recorded
-from tests.browser import VARIABLE, chromium, find
-from tests.unit.report import made_up
 
 ROOT = Path(__file__).resolve().parents[3]
 WIDE = {"width": 1240, "height": 1180}

@@ -16,6 +16,7 @@ from tests.unit.report.made_up import F1, HOSTILE, LABELS, RUN, confusion, write
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.spec import EvolutionSpec, StorageSpec
 from selfemo_api.stages import STAGE_ORDER, Stage, stages_of
+from selfemo_api.words import duration
 from selfemo_jobs.report.__main__ import main
 from selfemo_jobs.report.charts.bars import changes, columns, stacked
 from selfemo_jobs.report.charts.heat import spread
@@ -33,7 +34,6 @@ from selfemo_jobs.report.types import (
     Series,
     Stack,
 )
-from selfemo_jobs.report.words import duration
 from selfemo_jobs.store import Store, open_store
 
 ENDS = [(g, s) for g in range(3) for s in stages_of(g)]
