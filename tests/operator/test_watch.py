@@ -85,7 +85,7 @@ def test_what_is_not_there_or_goes_away_is_said(
         assert waiting.stdout is not None
         assert "Pending" in waiting.stdout.readline()
     finally:
-        proxy.stop()  # it hangs: nothing answers any more
+        proxy.stop()
     assert "The API server does not answer; trying again." in waiting.stdout.readline()
     waiting.send_signal(signal.SIGINT)
     out, error = waiting.communicate(timeout=60)

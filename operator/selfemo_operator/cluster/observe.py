@@ -250,11 +250,11 @@ def _waiting(pods: Iterable[Json]) -> str:
         for container in status.get("containerStatuses", []):
             waiting = container.get("state", {}).get("waiting") or {}
             if waiting.get("reason", "") not in _NORMAL_WAITS:
-                return _words(waiting)
+                return _words(waiting, container.get("image", ""))
     return ""
 
 
-def _words(said: Json) -> str:
+def _words(said: Json, image: str = "") -> str:
     """Return a reason and its message; what changes with every look would make a write each time.
 
     ImagePullBackOff and ErrImagePull take turns, and so do their messages: one word for both.
@@ -262,8 +262,8 @@ def _words(said: Json) -> str:
     reason = said.get("reason", "")
     if reason in ("ErrImagePull", "ImagePullBackOff"):
         return (
-            "ImagePullBackOff: the image cannot be pulled: see `podTemplate` image, its pull "
-            "secrets, and the pod's events"
+            f"ImagePullBackOff: the image {image} cannot be pulled: see `podTemplate` image, its "
+            "pull secrets, and the pod's events"
         )
     return f"{reason}: {said.get('message', '')}".rstrip(": ")[:500]
 
