@@ -25,7 +25,7 @@ test: setup-dev lint programs unit ## Everything CI runs
 # Built before the tests, whose time is bounded. Without Go their tests are skipped with a word.
 programs:
 	@$(PY) -m tests.cluster build etcd kube-apiserver kube-controller-manager kube-scheduler \
-	  versitygw helm || echo "some programs are missing: their tests will be skipped" >&2
+	  versitygw helm promtool || echo "some programs are missing: their tests will be skipped" >&2
 unit: ## The tests, but for those over a minute and those that run pods
 	$(PY) -m pytest tests -m "not slow and not e2e"
 test-slow: setup-dev ## The tests over a minute: killed runs, damaged results, S3 away, Ray

@@ -192,6 +192,31 @@ def test_rules_and_dashboards_come_from_files(helm4: Helm, tmp_path: Path) -> No
     assert "PrometheusRule" not in kinds
 
 
+def test_alerts_link_to_where_things_are(helm4: Helm) -> None:
+    places = {
+        "runbookUrl": "https://docs.example.org/rb/",
+        "grafanaUrl": "https://grafana.example.org",
+    }
+    said = {
+        False: ("docs/runbooks/", "/d/"),
+        True: (places["runbookUrl"], f"{places['grafanaUrl']}/d/"),
+    }
+    for given, (runbooks, boards) in said.items():
+        rules = {"enabled": True, **(places if given else {})}
+        objects = helm4.template({"metrics": {"rules": rules}})
+        found = [
+            rule["annotations"]
+            for o in objects
+            if o["kind"] == "PrometheusRule"
+            for group in o["spec"]["groups"]
+            for rule in group["rules"]
+            if "alert" in rule
+        ]
+        assert found
+        assert all(a["runbook_url"].startswith(f"{runbooks}Selfemo") for a in found)
+        assert all(a["dashboard_url"].startswith(f"{boards}selfemo-") for a in found)
+
+
 @pytest.mark.parametrize(
     "values",
     [

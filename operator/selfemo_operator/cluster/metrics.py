@@ -30,6 +30,8 @@ class OperatorMetrics:
         The picture whose evolutions are shown.
     resync_age, queue_length
         Asked at each scrape.
+    resync_seconds
+        How often everything is listed.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class OperatorMetrics:
         view: View,
         resync_age: Callable[[], float | None],
         queue_length: Callable[[], int],
+        resync_seconds: float = 60.0,
     ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter
         self._exposition = Exposition(view)
@@ -67,6 +70,8 @@ class OperatorMetrics:
             "Seconds since everything was last listed; -1 before the first time",
         )
         age.set_function(lambda: _or(resync_age(), -1.0))
+        period = self._gauge("resync_period_seconds", "How often everything is to be listed")
+        period.set(resync_seconds)
         queue = self._gauge("queue_length", "Evolutions that wait for a pass or are in one")
         queue.set_function(lambda: float(queue_length()))
         unreadable = self._gauge(
@@ -82,6 +87,7 @@ class OperatorMetrics:
             self.requests,
             self.leader,
             age,
+            period,
             queue,
             unreadable,
             build,

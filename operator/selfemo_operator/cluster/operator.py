@@ -51,7 +51,10 @@ class Operator:
         self._view = View()
         self._workers = Workers(rest, self._view, settings)
         self._metrics = OperatorMetrics(
-            self._view, self._workers.resync_age, lambda: len(self._workers.queue)
+            self._view,
+            self._workers.resync_age,
+            lambda: len(self._workers.queue),
+            settings.resync_seconds,
         )
         self._workers.ended_pass = self._metrics.ended_pass
         rest.answered = self._metrics.answered
