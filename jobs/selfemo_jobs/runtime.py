@@ -39,6 +39,7 @@ from selfemo_api.results import (
 from selfemo_api.stages import Stage
 from selfemo_jobs.errors import BadInput, StageError, Terminated
 from selfemo_jobs.lifetime import die_with_parent
+from selfemo_jobs.live import serve_progress
 from selfemo_jobs.logs import configure_logging
 from selfemo_jobs.manifest import MANIFEST, Manifest, Part, canonical, read_manifest, sha256
 from selfemo_jobs.store import ObjectNotFound, Store, join, open_store
@@ -152,6 +153,8 @@ class StageProgram:
         """Run the program and return its exit code."""
         die_with_parent()
         configure_logging(self.stage.value)
+        if self.stage is not Stage.TRAIN:  # its first worker serves: that is where progress is
+            serve_progress(self.stage)
         parser = argparse.ArgumentParser(prog=f"python -m {self.stage.module}")
         parser.add_argument("--config", required=True, type=Path, help="JSON of a StageConfig")
         arguments = parser.parse_args(argv)

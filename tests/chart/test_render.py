@@ -140,6 +140,9 @@ def test_the_operator_takes_its_arguments(helm4: Helm, values: Path) -> None:
         "metrics": parsed.params["metrics_port"],
         "health": parsed.params["health_port"],
     }
+    monitored = yaml.safe_load(values.read_text()) or {}
+    wanted = monitored.get("metrics", {}).get("podMonitor", {}).get("enabled", False)
+    assert (parsed.params["jobs_metrics_port"] > 0) == wanted, "the PodMonitor finds its port"
 
 
 @every_file

@@ -7,7 +7,14 @@ import json
 from typing import Any
 
 from selfemo_api.base import API_VERSION, KIND
-from selfemo_api.contract import ENV_RENDEZVOUS, ENV_WORK, ExitCode, StageConfig, pods_of
+from selfemo_api.contract import (
+    ENV_METRICS_PORT,
+    ENV_RENDEZVOUS,
+    ENV_WORK,
+    ExitCode,
+    StageConfig,
+    pods_of,
+)
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.spec import EvolutionSpec, StorageSpec
 from selfemo_api.stages import Stage
@@ -168,7 +175,8 @@ def _container(evolution: EmotionEvolution, action: CreateJob, settings: JobSett
             "--config",
             f"{CONFIG_FOLDER}/config.json",
         ],
-        "env": _environment(evolution, action),
+        "env": _environment(evolution, action, settings),
+        **_ports(settings),
         "resources": {"limits": {"nvidia.com/gpu": str(gpus)}} if gpus else {},
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -183,6 +191,13 @@ def _container(evolution: EmotionEvolution, action: CreateJob, settings: JobSett
             {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
         ],
     }
+
+
+def _ports(settings: JobSettings) -> Json:
+    """Return the port by whose name the chart's PodMonitor finds stage pods."""
+    if not settings.metrics_port:
+        return {}
+    return {"ports": [{"name": "metrics", "containerPort": settings.metrics_port}]}
 
 
 def _volumes() -> list[Json]:
@@ -201,7 +216,9 @@ def _volumes() -> list[Json]:
     ]
 
 
-def _environment(evolution: EmotionEvolution, action: CreateJob) -> list[Json]:
+def _environment(
+    evolution: EmotionEvolution, action: CreateJob, settings: JobSettings
+) -> list[Json]:
     config = action.config
     plain = {
         ENV_WORK: "/work",
@@ -214,6 +231,8 @@ def _environment(evolution: EmotionEvolution, action: CreateJob) -> list[Json]:
         "VLLM_NO_USAGE_STATS": "1",
         "TQDM_DISABLE": "1",  # the log is JSON lines
     }
+    if settings.metrics_port:
+        plain[ENV_METRICS_PORT] = str(settings.metrics_port)
     if needs_service(config):
         service = names.nodes_service(evolution.metadata.name)
         first = f"{action.name}-0.{service}.{evolution.metadata.namespace}"
