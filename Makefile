@@ -20,12 +20,15 @@ setup-dev: ## Install what developing and testing needs
 demo: setup ## Run a small whole evolution on this machine
 	@tools/demo --output $(OUTPUT)
 
-.PHONY: test programs unit test-slow e2e cluster-up cluster-down lint generate check-generated
+.PHONY: test programs screenshot unit test-slow e2e cluster-up cluster-down lint generate check-generated
 test: setup-dev lint programs unit ## Everything CI runs
 # Built before the tests, whose time is bounded. Without Go their tests are skipped with a word.
 programs:
 	@$(PY) -m tests.cluster build etcd kube-apiserver kube-controller-manager kube-scheduler \
 	  versitygw helm promtool || echo "some programs are missing: their tests will be skipped" >&2
+	@$(PY) -m tests.browser || echo "no Chromium: its tests will be skipped" >&2
+screenshot: ## Draw docs/images/report.png anew, from a recorded run
+	SELFEMO_SCREENSHOT=docs/images/report.png $(PY) -m pytest -q tests/unit/report/test_browser.py -k picture
 unit: ## The tests, but for those over a minute and those that run pods
 	$(PY) -m pytest tests -m "not slow and not e2e"
 test-slow: setup-dev ## The tests over a minute: killed runs, damaged results, S3 away, Ray, Prometheus

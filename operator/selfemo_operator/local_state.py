@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,7 +80,7 @@ class LocalState:
             path.mkdir(parents=True, exist_ok=True)
         self.lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self.lock)
         except BlockingIOError:
             os.close(self.lock)
             raise RunnerError(
@@ -166,6 +167,28 @@ class LocalState:
             for path in sorted(self.jobs.iterdir())
             if (path / "job.json").is_file()
         )
+
+
+def at_work(folder: Path) -> bool:
+    """Return whether a runner, or a stage that it left behind, holds a run's folder."""
+    try:
+        with (folder / "lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # let go of at once, by closing
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _lock(file: int) -> None:
+    """Take the lock; `at_work` may hold it for a moment, so once is not enough."""
+    for _ in range(10):
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.02)
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def write_record(folder: JobFolder, record: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tests.cluster.errors import ClusterError, Unavailable
@@ -70,13 +70,25 @@ def require(name: str) -> str:
 def install(report: Callable[[str], None]) -> None:
     """Install Debian's packages of the programs that a node needs and this machine lacks."""
     missing = sorted({package for name, package in PACKAGES.items() if find(name) is None})
-    if not missing:
-        return
+    if missing:
+        install_packages(missing, report)
+
+
+def install_packages(packages: Sequence[str], report: Callable[[str], None]) -> None:
+    """Install Debian packages.
+
+    Raises
+    ------
+    Unavailable
+        If this is no Debian.
+    ClusterError
+        If apt-get fails.
+    """
     apt = shutil.which("apt-get")
     if apt is None:
-        raise Unavailable(f"a node needs {', '.join(missing)}, and there is no apt-get")
-    report(f"installing {', '.join(missing)}")
-    command = (apt, "install", "-y", "-q", "--no-install-recommends", *missing)
+        raise Unavailable(f"{', '.join(packages)}: needed, and there is no apt-get")
+    report(f"installing {', '.join(packages)}")
+    command = (apt, "install", "-y", "-q", "--no-install-recommends", *packages)
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     try:
         run(*command, environment=quiet)

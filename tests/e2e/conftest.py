@@ -20,7 +20,7 @@ from selfemo_operator.cluster import names
 from selfemo_operator.cluster.rest import Rest
 from tests.chart.conftest import helm4
 from tests.chart.test_e2e import install, namespace, operator_image
-from tests.cluster import Cluster, environment
+from tests.cluster import S3, Cluster, environment
 from tests.cluster.binaries import program
 from tests.cluster.fixtures import make_namespace, node_cluster
 from tests.local.conftest import base_model
@@ -53,19 +53,24 @@ def stored(node_cluster: Cluster, base_model: Path) -> str:
     s3 = node_cluster.s3
     if s3 is None:
         pytest.skip("this cluster brings no S3 server")
-    storage = boto3.client(
-        "s3",
-        endpoint_url=s3.endpoint,
-        aws_access_key_id=s3.access_key,
-        aws_secret_access_key=s3.secret_key,
-        region_name="us-east-1",
-    )
+    storage = s3_client(s3)
     prefix = f"e2e-{int(time.time())}"
     for path in sorted(base_model.iterdir()):
         storage.upload_file(str(path), s3.bucket, f"{prefix}/model/{path.name}")
     for path in sorted((ROOT / "examples" / "demo").glob("*.jsonl")):
         storage.upload_file(str(path), s3.bucket, f"{prefix}/demo/{path.name}")
     return f"s3://{s3.bucket}/{prefix}"
+
+
+def s3_client(s3: S3) -> Any:
+    """Return a client of the cluster's S3, as administrator."""
+    return boto3.client(
+        "s3",
+        endpoint_url=s3.endpoint,
+        aws_access_key_id=s3.access_key,
+        aws_secret_access_key=s3.secret_key,
+        region_name="us-east-1",
+    )
 
 
 @dataclass

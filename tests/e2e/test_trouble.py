@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from kubernetes import client
 
+from selfemo_operator.cluster.rest import Rest
 from tests.cluster import Cluster
-from tests.e2e.conftest import Json, Kubectl, wait_status
+from tests.e2e.conftest import Json, Kubectl, owned, s3_client, wait_status
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -54,6 +55,26 @@ def test_an_image_that_does_not_exist_is_told_and_mended(short: Json, kubectl: K
     kubectl.apply(short)
     status = wait_status(kubectl, lambda s: s.get("history"), "generation 0 once it was mended")
     assert status["failures"] == 0
+
+
+def test_the_data_goes_where_the_spec_says_so(
+    short: Json, kubectl: Kubectl, node_cluster: Cluster, admin: Rest, namespace: str
+) -> None:
+    short["spec"]["storage"]["whenDeleted"] = "Delete"
+    kubectl.apply(short)
+    wait_status(kubectl, lambda s: s.get("history"), "generation 0")
+    s3 = node_cluster.s3
+    assert s3 is not None
+    bucket, _, folder = short["spec"]["storage"]["uri"].removeprefix("s3://").partition("/")
+    uid = kubectl.get("emo/small")["metadata"]["uid"]
+    run = {"Bucket": bucket, "Prefix": f"{folder}/{namespace}/small-{uid[:8]}/"}
+    assert s3_client(s3).list_objects_v2(**run)["KeyCount"] > 0
+    kubectl("delete", "emo", "small")  # generation 1 has begun: its pod has two minutes to end
+    deadline = time.monotonic() + 180
+    while owned(admin, namespace) and time.monotonic() < deadline:
+        time.sleep(1)
+    assert owned(admin, namespace) == []
+    assert s3_client(s3).list_objects_v2(**run)["KeyCount"] == 0
 
 
 def test_an_evicted_pod_is_made_again_and_is_no_failure(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -46,7 +47,13 @@ def rest(cluster: Cluster) -> Rest:
 def namespace(rest: Rest, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace of the test's own; its evolutions are deleted afterwards."""
     name = "t-" + request.node.name.lower().replace("_", "-").partition("[")[0][:40].strip("-")
-    name += f"-{int(time.time() * 1000) % 1_000_000}"
+    with own_namespace(rest, f"{name}-{int(time.time() * 1000) % 1_000_000}") as made:
+        yield made
+
+
+@contextlib.contextmanager
+def own_namespace(rest: Rest, name: str) -> Iterator[str]:
+    """Make a namespace; delete its evolutions and it afterwards."""
     yield create_namespace(rest, name)
     for item in rest.get(names.evolutions_path(name))["items"]:
         rest.delete(names.evolution_path((name, item["metadata"]["name"])), item["metadata"]["uid"])
@@ -120,15 +127,24 @@ def pods(rest: Rest, namespace: str) -> Iterator[Pods]:
 
 @pytest.fixture
 def make_operator(
-    cluster: Cluster, rest: Rest, namespace: str, tmp_path: Path
+    cluster: Cluster, namespace: str, tmp_path: Path
 ) -> Iterator[Callable[..., OperatorProcess]]:
     """Start operators of the test's namespace; they are ended afterwards."""
+    with operators(cluster.kubeconfig, namespace, tmp_path) as build:
+        yield build
+
+
+@contextlib.contextmanager
+def operators(
+    kubeconfig: Path, namespace: str, folder: Path
+) -> Iterator[Callable[..., OperatorProcess]]:
+    """Start operators of one namespace; end them afterwards, and see that none broke."""
     made: list[OperatorProcess] = []
 
-    def build(*options: str, kubeconfig: Path | None = None, **more: Any) -> OperatorProcess:
+    def build(*options: str, kubeconfig: Path = kubeconfig, **more: Any) -> OperatorProcess:
         found = OperatorProcess(
-            kubeconfig=kubeconfig or cluster.kubeconfig,
-            log=tmp_path / f"operator-{len(made)}.log",
+            kubeconfig=kubeconfig,
+            log=folder / f"operator-{len(made)}.log",
             options=("--namespace", namespace, "--resync-seconds", "5", *options),
             **more,
         )
@@ -137,10 +153,12 @@ def make_operator(
         found.wait_ready()
         return found
 
-    yield build
-    for found in made:
-        if found.process is not None and found.process.poll() is None:
-            found.kill()
+    try:
+        yield build
+    finally:
+        for found in made:
+            if found.process is not None and found.process.poll() is None:
+                found.kill()
     for found in made:
         assert "Traceback" not in found.text(), found.text()[-4000:]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from selfemo_api.contract import StageConfig
+from selfemo_api.contract import PurgeConfig, StageConfig
 from selfemo_api.results import FailureMessage, StageResult, encode_message
 from selfemo_operator.cluster import names
 from selfemo_operator.cluster.jobwatch import list_all
@@ -60,6 +60,8 @@ class Pods:
         """While set, pods wait for this reason instead of starting."""
         self.ended: list[tuple[int, str, int]] = []
         """Generation, stage and exit code of each pod that ended."""
+        self.purged: list[str] = []
+        """Runs whose data pods removed."""
         self._began: dict[str, float] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -99,12 +101,16 @@ class Pods:
 
     def _end(self, pod: Json) -> None:
         text = pod["metadata"]["annotations"][names.ANNOTATION_CONFIG]
-        config = StageConfig.model_validate_json(text)
-        code, message = self.ending(config, pod)
+        if pod["metadata"]["labels"][names.LABEL_COMPONENT] == names.PURGE:
+            self.purged.append(PurgeConfig.model_validate_json(text).run)
+            code, message = 0, ""
+        else:
+            config = StageConfig.model_validate_json(text)
+            code, message = self.ending(config, pod)
+            self.ended.append((config.generation, config.stage.value, code))
         ended = {"exitCode": code, "message": message, "reason": "Error" if code else "Completed"}
         times = {"startedAt": _now(), "finishedAt": _now()}
         self._say(pod, "Failed" if code else "Succeeded", {"terminated": {**ended, **times}})
-        self.ended.append((config.generation, config.stage.value, code))
 
     def _say(self, pod: Json, phase: str, state: Json) -> None:
         container = {

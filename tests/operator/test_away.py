@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from selfemo_operator.cluster import names
 from selfemo_operator.cluster.rest import Rest
 from tests.cluster import Cluster
+from tests.operator.api import wait_for
 from tests.operator.conftest import Evolutions
 from tests.operator.pods import Pods, failing
 from tests.operator.process import OperatorProcess
@@ -19,6 +21,7 @@ from tests.operator.test_operator import IMAGE_WAIT, STAGES
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(400)]
 
 MINUTE = 60.0
+QUEUED = "queued-g000-evaluate-1"
 
 
 @pytest.mark.parametrize("how", ["refuses", "hangs"])
@@ -51,6 +54,7 @@ def test_a_minute_at_rest_takes_no_write(
     evolutions: Evolutions,
     pods: Pods,
     rest: Rest,
+    namespace: str,
     tmp_path: Path,
 ) -> None:
     proxy = Proxy(rest)
@@ -62,8 +66,11 @@ def test_a_minute_at_rest_takes_no_write(
         evolutions.create("failed")
         evolutions.wait_end("failed")
         evolutions.create("suspended", suspend=True)
-        evolutions.create("queued", queue={"name": "nobody"})
         pods.hold.set()
+        evolutions.create("queued", queue={"name": "nobody"})
+        job = names.job_path((namespace, QUEUED))
+        wait_for(lambda: any(j["metadata"]["name"] == QUEUED for j in evolutions.jobs()), "its Job")
+        rest.merge(job, {"spec": {"suspend": True}})  # as Kueue does
         evolutions.create("running")
         evolutions.wait(lambda s: s.get("phase") == "Running", "a run", "running")
         evolutions.wait(lambda s: s.get("phase") == "Queued", "the queue", "queued")

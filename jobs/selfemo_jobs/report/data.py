@@ -9,12 +9,15 @@ from typing import Any
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.results import SourceScore
 from selfemo_api.stages import STAGE_ORDER, Stage
+from selfemo_api.status import ConditionType
 from selfemo_jobs.report.read import Sample, StageRecord
+from selfemo_jobs.report.signs import signs_of
 from selfemo_jobs.report.types import (
     Confusion,
     FigureRow,
     FunnelStep,
     GenerationRow,
+    Histogram,
     Point,
     ReportData,
     Series,
@@ -93,6 +96,7 @@ def build_report(
         generations=_generations(by, numbers, scores, evolution),
         best=best,
         under_way=_under_way(records),
+        state=_state(evolution),
         f1=_f1_series(records, source),
         rewards=_metric_series(
             records, Stage.SCORE, ("rewardMean", "reward"), ("consistencyMean", "consistency")
@@ -109,6 +113,9 @@ def build_report(
             if r.manifest.stage is Stage.FLYWHEEL and r.manifest.report.get("labels")
         },
         histograms=_histograms(records),
+        signs=signs_of(records, scores, evolution.spec.evolution.collapse if evolution else None),
+        generated=_points(records, Stage.SELF_PLAY, "tokens"),
+        trained=_points(records, Stage.TRAIN, "tokens"),
         figures=_figures(by, numbers),
         seconds=_seconds(records),
         samples=tuple(samples),
@@ -171,6 +178,17 @@ def _under_way(records: Sequence[StageRecord]) -> str:
         return ""
     following = STAGE_ORDER[STAGE_ORDER.index(last.stage) + 1]
     return f"Generation {last.generation} is not finished: {following.value} comes next."
+
+
+def _state(evolution: EmotionEvolution | None) -> str:
+    """Return how the evolution stands, in the planner's own words."""
+    if evolution is None or not evolution.status.conditions:
+        return ""
+    status = evolution.status
+    kind = ConditionType.SUCCEEDED if status.finished else ConditionType.PROGRESSING
+    condition = status.condition(kind)
+    message = f": {condition.message}" if condition and condition.message else ""
+    return f"{status.phase.value}{message}"
 
 
 def _metric(record: StageRecord | None, name: str) -> float | None:
@@ -245,16 +263,16 @@ def _f1_series(records: Sequence[StageRecord], source: str | None) -> tuple[Seri
 def _metric_series(
     records: Sequence[StageRecord], stage: Stage, *names: tuple[str, str]
 ) -> tuple[Series, ...]:
-    series = []
-    for key, name in names:
-        points = tuple(
-            Point(r.manifest.generation, r.manifest.metrics[key])
-            for r in _of(records, stage)
-            if key in r.manifest.metrics
-        )
-        if points:
-            series.append(Series(name, points))
-    return tuple(series)
+    series = [Series(name, _points(records, stage, key)) for key, name in names]
+    return tuple(s for s in series if s.points)
+
+
+def _points(records: Sequence[StageRecord], stage: Stage, key: str) -> tuple[Point, ...]:
+    return tuple(
+        Point(r.manifest.generation, r.manifest.metrics[key])
+        for r in _of(records, stage)
+        if key in r.manifest.metrics
+    )
 
 
 def _entropy_series(
@@ -316,15 +334,13 @@ def _funnels(records: Sequence[StageRecord]) -> dict[int, tuple[FunnelStep, ...]
     return funnels
 
 
-def _histograms(
-    records: Sequence[StageRecord],
-) -> dict[int, tuple[tuple[float, ...], tuple[int, ...]]]:
+def _histograms(records: Sequence[StageRecord]) -> dict[int, Histogram]:
     found = {}
     for record in _of(records, Stage.SCORE):
         histogram = _mapping(record.manifest.report.get("rewardHistogram"))
         edges, counts = histogram.get("edges", []), histogram.get("counts", [])
         if counts and len(edges) == len(counts) + 1:
-            found[record.manifest.generation] = (tuple(edges), tuple(counts))
+            found[record.manifest.generation] = Histogram(tuple(edges), tuple(counts))
     return found
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
+
+from markupsafe import Markup
 
 from selfemo_api.results import SourceScore
 from selfemo_jobs.report.read import Sample, StageRecord
@@ -26,6 +29,90 @@ class Series:
 
     name: str
     points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The value past which the run has collapsed."""
+
+    value: float
+    falls: bool
+    """Whether a fall below it is the collapse, rather than a rise above it."""
+
+
+@dataclass(frozen=True)
+class SignSeries:
+    """One sign of collapse over the generations."""
+
+    name: str
+    points: tuple[Point, ...]
+    bound: Bound | None
+    """None where the evolution's bounds are not known."""
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts between edges; there is one more edge than counts."""
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+    @property
+    def cells(self) -> Iterator[tuple[float, float, int]]:
+        """Lower edge, upper edge and count of each cell."""
+        for (low, high), count in zip(pairwise(self.edges), self.counts, strict=True):
+            yield low, high, count
+
+    @property
+    def total(self) -> int:
+        """All counts."""
+        return sum(self.counts)
+
+    def share(self, count: int) -> float:
+        """Return a count as a share of all; 0 of nothing."""
+        return count / self.total if self.total else 0.0
+
+    def quantile(self, share: float) -> float:
+        """Return the value below which a share lies, evenly spread within each cell."""
+        wanted, below = share * self.total, 0
+        for low, high, count in self.cells:
+            if count and below + count >= wanted:
+                return low + (high - low) * (wanted - below) / count
+            below += count
+        return self.edges[-1]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One bar of parts."""
+
+    name: str
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One value, before and after."""
+
+    name: str
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One picture of the page: what it shows, what it means, and the same as a table."""
+
+    title: str
+    meaning: str
+    drawings: tuple[Markup, ...]
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    legend: tuple[str, ...] = ()
+    """Names of the colours, in their order."""
+    captions: tuple[str, ...] = ()
+    """One for each drawing, where there are several."""
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +169,8 @@ class ReportData:
     generations: tuple[GenerationRow, ...] = ()
     best: int | None = None
     under_way: str = ""
+    state: str = ""
+    """Phase and message of the evolution, where it is known."""
     f1: tuple[Series, ...] = ()
     """Weighted F1 of each evaluation source, the deciding one first."""
     rewards: tuple[Series, ...] = ()
@@ -93,10 +182,13 @@ class ReportData:
     confusions: tuple[Confusion, ...] = ()
     funnels: Mapping[int, tuple[FunnelStep, ...]] = field(default_factory=dict)
     kept_labels: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
-    histograms: Mapping[int, tuple[tuple[float, ...], tuple[int, ...]]] = field(
-        default_factory=dict
-    )
-    """Edges and counts of the rewards, by generation."""
+    histograms: Mapping[int, Histogram] = field(default_factory=dict)
+    """Rewards of the candidates, by generation."""
+    signs: tuple[SignSeries, ...] = ()
+    generated: tuple[Point, ...] = ()
+    """Tokens that self-play generated."""
+    trained: tuple[Point, ...] = ()
+    """Completion tokens that were trained on."""
     figures: tuple[FigureRow, ...] = ()
     seconds: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     """Wall seconds by generation and stage."""

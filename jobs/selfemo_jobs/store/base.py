@@ -62,6 +62,10 @@ class Store(Protocol):
         """Return the objects below a folder URI, sorted by URI; an absent folder is empty."""
         ...
 
+    def remove(self, prefix: str) -> int:
+        """Remove all objects below a folder URI; return how many there were."""
+        ...
+
     def upload(self, path: Path, uri: str) -> None:
         """Copy a local file of any size there (multipart on S3)."""
         ...

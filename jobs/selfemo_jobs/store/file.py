@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -116,6 +117,14 @@ class FileStore:
                 below = quote(path.relative_to(folder).as_posix(), safe="/=+,:@")
                 found.append(ObjectInfo(join(prefix, below), size))
         return sorted(found, key=lambda info: info.uri)
+
+    def remove(self, prefix: str) -> int:
+        """Remove a folder with all files in it; return how many there were."""
+        folder = file_path(prefix)
+        count = len(self.list(prefix))
+        with explained(folder), contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(folder)  # follows no link
+        return count
 
     def upload(self, path: Path, uri: str) -> None:
         """Copy a local file there."""

@@ -135,6 +135,26 @@ class S3Store:
                 )
         return sorted(found, key=lambda info: info.uri)
 
+    def remove(self, prefix: str) -> int:
+        """Remove all objects below a prefix, and uploads that were cut off there."""
+        bucket, key = split(prefix)
+        below = f"{key.rstrip('/')}/"
+        count = 0
+        with self._explained(prefix):
+            pages = self._client.get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=bucket, Prefix=below):
+                # one by one: a batch needs a checksum that some S3 servers do not know
+                for found in page.get("Contents", []):
+                    self._client.delete_object(Bucket=bucket, Key=found["Key"])
+                    count += 1
+            uploads = self._client.get_paginator("list_multipart_uploads")
+            for parts in uploads.paginate(Bucket=bucket, Prefix=below):
+                for cut in parts.get("Uploads", []):
+                    self._client.abort_multipart_upload(
+                        Bucket=bucket, Key=cut["Key"], UploadId=cut["UploadId"]
+                    )
+        return count
+
     def upload(self, path: Path, uri: str) -> None:
         """Copy a local file there, in parts where it is large."""
         bucket, key = split(uri)

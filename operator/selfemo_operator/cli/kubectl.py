@@ -10,24 +10,20 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console, Group
-from rich.live import Live
-from rich.text import Text
+from rich.console import Console
 
 from selfemo_api.base import first_problem
 from selfemo_api.contract import ExitCode
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.stages import Stage
-from selfemo_api.status import ConditionType, Phase
-from selfemo_operator.cli import report
+from selfemo_operator.cli import output, report, watch
 from selfemo_operator.cli.asked import Request
-from selfemo_operator.cli.tables import generation_table
+from selfemo_operator.cli.picture import Activity
 from selfemo_operator.cluster import names
 from selfemo_operator.cluster.rest import ApiError, Rest
 from selfemo_operator.local_state import RunnerError
@@ -41,24 +37,26 @@ app = typer.Typer(
 
 #: A stage takes minutes: twice a second would only be load.
 POLL_SECONDS = 2.0
+#: One answer takes milliseconds; a server that hangs is said to be away.
+POLL_TIMEOUT = 10.0
 
 Name = Annotated[str, typer.Argument(help="The evolution.", show_default=False)]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Its namespace.")]
 
 
-@app.command()
-def watch(name: Name, namespace: Namespace = "default") -> None:
-    """Follow an evolution to its end; the exit code says how it ended."""
-    rest, console = Rest(connections=1), Console()
-    with Live(console=console, refresh_per_second=4) as live:
-        while True:
-            evolution = _get(rest, namespace, name)
-            live.update(_picture(evolution))
-            if evolution.status.finished:
-                break
-            time.sleep(POLL_SECONDS)
-    ended_well = evolution.status.phase is Phase.SUCCEEDED
-    raise typer.Exit(ExitCode.OK if ended_well else ExitCode.INTERNAL)
+@app.command("watch")
+def watch_command(
+    name: Name,
+    namespace: Namespace = "default",
+    once: Annotated[bool, typer.Option("--once", help="Show it once and stop.")] = False,
+) -> None:
+    """Follow an evolution to its end; the exit code says how it ended.
+
+    0 well, 1 failed or collapsed, 2 bad input, 130 by Ctrl-C (the evolution goes on). Where the
+    output is no terminal: a line for each change.
+    """
+    source = ClusterSource(namespace, name)
+    raise typer.Exit(watch.follow(source, output.console(), once=once, poll_seconds=POLL_SECONDS))
 
 
 @app.command()
@@ -110,6 +108,26 @@ def report_command(
         Console().print(str(report.write(request, to)))
 
 
+class ClusterSource:
+    """An evolution on a cluster; an API server that is away for a while is waited for."""
+
+    def __init__(self, namespace: str, name: str) -> None:
+        self._rest = Rest(connections=1).within(POLL_TIMEOUT)
+        self._namespace, self._name = namespace, name
+        self._seen: EmotionEvolution | None = None
+
+    def look(self) -> tuple[EmotionEvolution, Activity]:
+        """Return the resource, or the last that was seen with a note on why."""
+        try:
+            self._seen = _get(self._rest, self._namespace, self._name)
+        except ApiError as error:
+            if self._seen is None or (400 <= error.status < 500 and error.status != 429):
+                raise
+            note = f"The API server does not answer; trying again. ({error})"
+            return self._seen, Activity(note=note)
+        return self._seen, Activity()
+
+
 def _get(rest: Rest, namespace: str, name: str) -> EmotionEvolution:
     try:
         return EmotionEvolution.model_validate(rest.get(names.evolution_path((namespace, name))))
@@ -128,15 +146,6 @@ def _set_suspend(name: str, namespace: str, *, suspend: bool) -> None:
     body: dict[str, Any] = {"spec": {"suspend": suspend}}
     Rest(connections=1).merge(names.evolution_path((namespace, name)), body)
     Console().print(f"{namespace}/{name} {'is suspended' if suspend else 'goes on'}")
-
-
-def _picture(evolution: EmotionEvolution) -> Group:
-    status = evolution.status
-    condition = status.condition(
-        ConditionType.SUCCEEDED if status.finished else ConditionType.PROGRESSING
-    )
-    text = condition.message if condition else "not yet seen by the operator"
-    return Group(generation_table(evolution), Text(f"{status.phase.value}: {text}"))
 
 
 def main() -> None:

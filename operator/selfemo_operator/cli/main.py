@@ -12,7 +12,7 @@ from rich.console import Console
 
 from selfemo_api.contract import ExitCode
 from selfemo_api.validation import InvalidEvolution
-from selfemo_operator.cli import asked, model, report, run
+from selfemo_operator.cli import asked, model, output, report, run, watch
 from selfemo_operator.local_state import RunnerError
 
 app = typer.Typer(
@@ -22,6 +22,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(model.app, name="model")
+
+
+#: How often a state folder is looked at; progress lines come about once a second.
+LOOK_SECONDS = 0.5
 
 
 class Output(StrEnum):
@@ -59,6 +63,23 @@ def run_command(
     request = asked.read(file, changes or [], data or [], state)
     code = run.run(request, as_json=output is Output.JSON, dry_run=dry_run)
     raise typer.Exit(code)
+
+
+@app.command("watch")
+def watch_command(
+    file: File,
+    state: State = Path(".selfemo"),
+    once: Annotated[bool, typer.Option("--once", help="Show it once and stop.")] = False,
+) -> None:
+    """Follow an evolution that `selfemo run` runs here; the exit code says how it ended.
+
+    0 well, 1 failed or collapsed, 2 bad input, 130 by Ctrl-C (the evolution goes on). Where the
+    output is no terminal: a line for each change.
+    """
+    request = asked.read(file, [], [], state)
+    source = watch.LocalSource(request.state, file)
+    console = output.console()
+    raise typer.Exit(watch.follow(source, console, once=once, poll_seconds=LOOK_SECONDS))
 
 
 @app.command("validate")

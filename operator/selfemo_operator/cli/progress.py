@@ -95,16 +95,16 @@ class Progress:
                 task,
                 completed=line.get("done", 0),
                 total=max(line.get("total", 1), 1),
-                figures=_figures(line),
+                figures=figures(line),
             )
 
     def _end(self, job: StageJob) -> None:
         task, _ = self._tasks[job.name]
         total = self._bars.tasks[task].total or 1
         if job.state is JobState.SUCCEEDED and job.result is not None:
-            figures = _figures(job.result.metrics)
-            self._bars.update(task, completed=total, figures=figures)
-            text = f"{_title(job)}: {job.result.rows} rows in {job.result.seconds:.0f} s {figures}"
+            said = figures(job.result.metrics)
+            self._bars.update(task, completed=total, figures=said)
+            text = f"{_title(job)}: {job.result.rows} rows in {job.result.seconds:.0f} s {said}"
         else:
             why = job.failure.message if job.failure else "ended"
             self._bars.update(task, figures=f"[red]{why}")
@@ -119,7 +119,8 @@ def _title(job: StageJob) -> str:
     return f"generation {job.generation} {job.stage.value:<9}{again}"
 
 
-def _figures(values: dict[str, Any]) -> str:
+def figures(values: dict[str, Any]) -> str:
+    """Return the figures of a progress line, or of a stage's metrics, that are worth showing."""
     return " ".join(
         f"{k} {values[k]:.4g}" for k in _SHOWN if isinstance(values.get(k), int | float)
     )

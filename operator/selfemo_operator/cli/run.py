@@ -9,8 +9,8 @@ from rich.console import Console
 
 from selfemo_api.contract import ExitCode
 from selfemo_api.evolution import EmotionEvolution
-from selfemo_api.status import ConditionType, Phase, Reason
-from selfemo_operator.cli import report
+from selfemo_api.status import ConditionType
+from selfemo_operator.cli import output, report
 from selfemo_operator.cli.asked import Request
 from selfemo_operator.cli.progress import Progress
 from selfemo_operator.cli.tables import generation_table, plan_table, summary
@@ -20,7 +20,7 @@ from selfemo_operator.local_state import LocalState, RunnerError
 
 def run(request: Request, *, as_json: bool, dry_run: bool) -> int:
     """Run an evolution to its end and return the exit code."""
-    console = _console(stderr=True)
+    console = output.console(stderr=True)
     console.print(plan_table(request.evolution, request.state))
     if dry_run:
         return ExitCode.OK
@@ -33,16 +33,10 @@ def run(request: Request, *, as_json: bool, dry_run: bool) -> int:
     if as_json:
         sys.stdout.write(json.dumps({**summary(evolution), "report": str(page or "")}) + "\n")
     else:
-        out = _console()
+        out = output.console()
         out.print(generation_table(evolution))
         out.print(f"Report: {page}" if page else "No generation was finished: no report.")
     return _end(evolution, console)
-
-
-def _console(*, stderr: bool = False) -> Console:
-    """Return a console wide enough for the table where the output is no terminal."""
-    console = Console(stderr=stderr)
-    return console if console.is_terminal else Console(stderr=stderr, width=120)
 
 
 def _run(request: Request, state: LocalState, console: Console) -> EmotionEvolution:
@@ -67,8 +61,4 @@ def _end(evolution: EmotionEvolution, console: Console) -> int:
         console.print("Suspended: set `suspend: false` and run the same command to go on.")
         return ExitCode.OK
     console.print(f"{condition.reason}: {condition.message}", highlight=False, soft_wrap=True)
-    if evolution.status.phase is Phase.SUCCEEDED:
-        return ExitCode.OK
-    if condition.reason == Reason.BAD_INPUT:
-        return ExitCode.BAD_INPUT
-    return ExitCode.INTERNAL
+    return output.exit_code(evolution)

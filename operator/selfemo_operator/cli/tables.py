@@ -13,7 +13,7 @@ from selfemo_api.spec import EvolutionSpec
 from selfemo_api.status import ConditionType, GenerationRecord, Outcome
 
 #: A word for people for each outcome.
-_WORDS = {
+OUTCOMES = {
     Outcome.BASELINE: "as given",
     Outcome.PROMOTED: "promoted",
     Outcome.ROLLED_BACK: "rolled back",
@@ -69,38 +69,42 @@ def _plan_rows(spec: EvolutionSpec, state: Path) -> list[tuple[str, str]]:
     ]
 
 
-def generation_table(evolution: EmotionEvolution) -> Table:
-    """Return the generations with their figures."""
+def generation_table(evolution: EmotionEvolution, *, intervals: bool = True) -> Table:
+    """Return the generations with their figures; without intervals it is a good deal narrower."""
     status = evolution.status
     table = Table(title=f"{evolution.metadata.name}: weighted F1 by generation")
-    table.add_column("Generation", justify="right")
+    table.add_column("Generation" if intervals else "Gen", justify="right")
     table.add_column("Outcome", no_wrap=True)
     sources = [s.name for s in evolution.spec.dataset.evaluation]
     for source in sources:
         table.add_column(f"F1 {source}", justify="right", no_wrap=True)
     for name in ("Reward", "Kept", "Seconds"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     best = status.best.generation if status.best else None
     for entry in status.history:
         star = " *" if entry.generation == best else ""
         table.add_row(
             f"{entry.generation}{star}",
-            _WORDS[entry.outcome],
-            *(_score(entry, source) for source in sources),
+            OUTCOMES[entry.outcome],
+            *(_score(entry, source, intervals) for source in sources),
             "" if entry.reward is None else f"{entry.reward:.3f}",
             "" if entry.kept is None else str(entry.kept),
             f"{sum(entry.stage_seconds.values()):.0f}",
         )
-    table.caption = "* the best, kept as the model to use; brackets: 95 % interval"
+    brackets = "; brackets: 95 % interval" if intervals else ""
+    table.caption = f"* the best, kept as the model to use{brackets}"
     return table
 
 
-def _score(entry: GenerationRecord, source: str) -> str:
+def _score(entry: GenerationRecord, source: str, intervals: bool) -> str:
     score = next((s for s in entry.scores if s.source == source), None)
-    return _with_interval(score) if score else "-"
+    if score is None:
+        return "-"
+    return with_interval(score) if intervals else f"{score.weighted_f1:.4f}"
 
 
-def _with_interval(score: SourceScore) -> str:
+def with_interval(score: SourceScore) -> str:
+    """Return weighted F1 with its 95 % interval, where that is known."""
     if score.weighted_f1_low is None or score.weighted_f1_high is None:
         return f"{score.weighted_f1:.4f}"
     low, high = score.weighted_f1_low, score.weighted_f1_high

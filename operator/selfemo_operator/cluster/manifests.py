@@ -6,16 +6,19 @@ import hashlib
 import json
 from typing import Any
 
-from selfemo_api.base import API_VERSION, KIND
+from selfemo_api.base import API_VERSION, KIND, ApiModel
 from selfemo_api.contract import (
     ENV_METRICS_PORT,
     ENV_RENDEZVOUS,
     ENV_WORK,
+    PURGE_MODULE,
     ExitCode,
+    PurgeConfig,
     StageConfig,
     pods_of,
 )
 from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.podtemplate import PodTemplates
 from selfemo_api.spec import EvolutionSpec, StorageSpec
 from selfemo_api.stages import Stage
 from selfemo_operator.cluster import names
@@ -33,6 +36,18 @@ RENDEZVOUS_PORT = 29400
 USER = 65532
 #: A training step and a checkpoint of a large model.
 GRACE_SECONDS = 120
+#: Where a pod may write, told to those who write there; and quiet.
+_PLACES = {
+    ENV_WORK: "/work",
+    "HOME": "/cache/home",
+    "XDG_CACHE_HOME": "/cache",
+    "HF_HOME": "/cache/huggingface",
+    "VLLM_CACHE_ROOT": "/cache/vllm",
+    "TRITON_CACHE_DIR": "/cache/triton",
+    "TORCHINDUCTOR_CACHE_DIR": "/cache/inductor",
+    "VLLM_NO_USAGE_STATS": "1",
+    "TQDM_DISABLE": "1",  # the log is JSON lines
+}
 #: The Job's own bound comes after the planner's: it holds while no operator runs.
 DEADLINE_SLACK = 60
 
@@ -84,6 +99,50 @@ def pod_template(
 ) -> Json:
     """Return a stage's pod, with `spec.podTemplate` merged in."""
     config = action.config
+    module, gpus = config.stage.module, gpus_per_pod(config.spec, config.stage)
+    container = {
+        **_container(module, _environment(evolution, action, settings), gpus, settings),
+        **_ports(settings),
+    }
+    pod = _pod(config, labels, container, settings)
+    if needs_service(config):
+        pod["spec"]["subdomain"] = names.nodes_service(evolution.metadata.name)
+    return merged(pod, evolution.spec.pod_template, config.stage)
+
+
+def purge_manifest(evolution: EmotionEvolution, settings: JobSettings) -> Json:
+    """Return the Job that removes a run's data once its evolution is gone.
+
+    It is suspended, and has no owner: it must outlive the evolution. What places its pod is
+    `podTemplate.shared`.
+    """
+    metadata, spec = evolution.metadata, evolution.spec
+    config = PurgeConfig(run=evolution.run, storage=spec.storage)
+    labels = names.purge_labels(evolution)
+    container = _container(PURGE_MODULE, _plain(_PLACES) + _credentials(spec.storage), 0, settings)
+    shared = PodTemplates(shared=spec.pod_template.shared)
+    pod = merged(_pod(config, labels, container, settings), shared, Stage.EVALUATE)
+    job: Json = {
+        "suspend": True,
+        "podFailurePolicy": {"rules": _failure_rules()},
+        "ttlSecondsAfterFinished": settings.ttl_seconds,
+        "template": pod,
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": names.purge_name(metadata.name, metadata.uid),
+            "namespace": metadata.namespace,
+            "labels": labels,
+            "annotations": {names.ANNOTATION_TEMPLATE: _hash(job)},
+        },
+        "spec": job,
+    }
+
+
+def _pod(config: ApiModel, labels: dict[str, str], container: Json, settings: JobSettings) -> Json:
+    """Return a pod that meets the restricted standard, with its configuration as an annotation."""
     text = json.dumps(config.to_json(), separators=(",", ":"), ensure_ascii=False)
     spec: Json = {
         "restartPolicy": "Never",
@@ -97,18 +156,15 @@ def pod_template(
             "fsGroup": USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_container(evolution, action, settings)],
+        "containers": [container],
         "volumes": _volumes(),
     }
     if settings.service_account:
         spec["serviceAccountName"] = settings.service_account
-    if needs_service(config):
-        spec["subdomain"] = names.nodes_service(evolution.metadata.name)
-    pod = {
+    return {
         "metadata": {"labels": labels, "annotations": {names.ANNOTATION_CONFIG: text}},
         "spec": spec,
     }
-    return merged(pod, evolution.spec.pod_template, config.stage)
 
 
 def service_manifest(evolution: EmotionEvolution) -> Json:
@@ -158,25 +214,20 @@ def template_hash(evolution: EmotionEvolution, stage: Stage) -> str:
         "queue": evolution.spec.queue.to_json() if evolution.spec.queue else None,
         "stage": stage.value,
     }
+    return _hash(said)
+
+
+def _hash(said: Json) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _container(evolution: EmotionEvolution, action: CreateJob, settings: JobSettings) -> Json:
-    config = action.config
-    gpus = gpus_per_pod(config.spec, config.stage)
+def _container(module: str, env: list[Json], gpus: int, settings: JobSettings) -> Json:
     return {
         "name": names.CONTAINER,
         "image": settings.image,
         "imagePullPolicy": settings.pull_policy,
-        "command": [
-            "python",
-            "-m",
-            config.stage.module,
-            "--config",
-            f"{CONFIG_FOLDER}/config.json",
-        ],
-        "env": _environment(evolution, action, settings),
-        **_ports(settings),
+        "command": ["python", "-m", module, "--config", f"{CONFIG_FOLDER}/config.json"],
+        "env": env,
         "resources": {"limits": {"nvidia.com/gpu": str(gpus)}} if gpus else {},
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -220,25 +271,18 @@ def _environment(
     evolution: EmotionEvolution, action: CreateJob, settings: JobSettings
 ) -> list[Json]:
     config = action.config
-    plain = {
-        ENV_WORK: "/work",
-        "HOME": "/cache/home",
-        "XDG_CACHE_HOME": "/cache",
-        "HF_HOME": "/cache/huggingface",
-        "VLLM_CACHE_ROOT": "/cache/vllm",
-        "TRITON_CACHE_DIR": "/cache/triton",
-        "TORCHINDUCTOR_CACHE_DIR": "/cache/inductor",
-        "VLLM_NO_USAGE_STATS": "1",
-        "TQDM_DISABLE": "1",  # the log is JSON lines
-    }
+    plain = dict(_PLACES)
     if settings.metrics_port:
         plain[ENV_METRICS_PORT] = str(settings.metrics_port)
     if needs_service(config):
         service = names.nodes_service(evolution.metadata.name)
         first = f"{action.name}-0.{service}.{evolution.metadata.namespace}"
         plain[ENV_RENDEZVOUS] = f"{first}.svc:{RENDEZVOUS_PORT}"
-    env: list[Json] = [{"name": name, "value": value} for name, value in plain.items()]
-    return env + _credentials(config.spec.storage)
+    return _plain(plain) + _credentials(config.spec.storage)
+
+
+def _plain(values: dict[str, str]) -> list[Json]:
+    return [{"name": name, "value": value} for name, value in values.items()]
 
 
 def _credentials(storage: StorageSpec) -> list[Json]:

@@ -8,6 +8,8 @@ from selfemo_api.stages import Stage
 
 PLURAL = "emotionevolutions"
 CONTAINER = "stage"
+#: Component of the Job that removes a deleted run's data.
+PURGE = "purge"
 
 #: Labels of stage Jobs and their pods.
 LABEL_NAME = "app.kubernetes.io/name"
@@ -43,6 +45,22 @@ def stage_labels(evolution: EmotionEvolution, stage: Stage, attempt: int) -> dic
         LABEL_GENERATION: f"{evolution.status.generation:03d}",
         LABEL_ATTEMPT: str(attempt),
     }
+
+
+def purge_labels(evolution: EmotionEvolution) -> dict[str, str]:
+    """Return the labels of the Job that removes an evolution's data, and of its pod."""
+    return {
+        LABEL_NAME: "selfemo",
+        LABEL_COMPONENT: PURGE,
+        LABEL_MANAGED_BY: "selfemo",
+        LABEL_EVOLUTION: evolution.metadata.name,
+        LABEL_UID: evolution.metadata.uid,
+    }
+
+
+def purge_name(evolution: str, uid: str) -> str:
+    """Return the name of that Job: an evolution made anew under the same name has another."""
+    return f"{evolution}-{uid[:8]}-{PURGE}"
 
 
 def nodes_service(evolution: str) -> str:

@@ -46,6 +46,15 @@ def is_stage_job(job: Json) -> bool:
     return name == job_name(evolution, int(generation), stage, int(attempt))
 
 
+def is_purge_job(job: Json) -> bool:
+    """Return whether a Job has the labels of one that removes data, and the name that follows."""
+    labels = job["metadata"].get("labels", {})
+    evolution, uid = labels.get(names.LABEL_EVOLUTION, ""), labels.get(names.LABEL_UID, "")
+    said: str = job["metadata"]["name"]
+    is_purge = labels.get(names.LABEL_COMPONENT) == names.PURGE
+    return is_purge and bool(uid) and said == names.purge_name(evolution, uid)
+
+
 def job_state(job: Json) -> JobState:
     """Return how a Job stands, by its conditions and counts."""
     status, spec = job.get("status", {}), job["spec"]

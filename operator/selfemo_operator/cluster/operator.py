@@ -164,6 +164,7 @@ class Operator:
         key = key_of(item)
         if kind == "DELETED":
             self._view.drop_evolution(key, version_of(item))
+            self._workers.queue.add(key)
         elif self._view.put_evolution(item):
             self._workers.queue.add(key)
 

@@ -29,6 +29,7 @@ from selfemo_operator.cluster.names import Key
 from selfemo_operator.cluster.notices import event_manifest, notices
 from selfemo_operator.cluster.observe import SETTLE, needs_pods, stage_job
 from selfemo_operator.cluster.podtemplate import refusal
+from selfemo_operator.cluster.purge import Purger
 from selfemo_operator.cluster.rest import ApiError, Rest
 from selfemo_operator.cluster.settings import Settings
 from selfemo_operator.cluster.view import View
@@ -72,6 +73,7 @@ class Reconciler:
         self._rest = rest
         self._view = view
         self._settings = settings
+        self._purger = Purger(rest, view, settings.jobs)
         #: By uid: for which generation of the spec a Job was refused, and why.
         self._refused: dict[str, tuple[int, str]] = {}
         #: By uid: why the next Job could not be created for now.
@@ -89,7 +91,7 @@ class Reconciler:
         """
         raw = self._view.evolution(key)
         if raw is None or raw["metadata"].get("deletionTimestamp"):
-            return None  # the garbage collector takes the Jobs
+            return self._purger.collect(key, None)  # the garbage collector takes the rest
         if raw["spec"].get("managedBy") not in (None, MANAGER):
             return None  # not even to say that it cannot be read
         try:
@@ -97,6 +99,7 @@ class Reconciler:
         except ValidationError as error:
             self._say_unreadable(key, raw, error)
             return None
+        collect_at = self._purger.collect(key, evolution.metadata.uid)
         now = datetime.now(UTC)
         observed = self._observe(key, evolution, now)
         decision = plan(evolution, observed, now)
@@ -106,7 +109,9 @@ class Reconciler:
             self._confirm(key, raw)
         if decision.action is not None:
             self._carry_out(key, evolution, decision.action)
-        return _soonest(decision.requeue_at, _settling(observed, now))
+        else:
+            self._purger.keep(key, evolution)
+        return _soonest(decision.requeue_at, _settling(observed, now), collect_at)
 
     def _observe(self, key: Key, evolution: EmotionEvolution, now: datetime) -> Observed:
         metadata, status = evolution.metadata, evolution.status
@@ -213,6 +218,7 @@ class Reconciler:
     def _create(self, key: Key, evolution: EmotionEvolution, action: CreateJob) -> None:
         uid = evolution.metadata.uid
         try:
+            self._purger.keep(key, evolution)  # before there is any data
             if needs_service(action.config):
                 service = service_manifest(evolution)
                 self._create_once(names.core_path(key[0], "services"), service, uid)

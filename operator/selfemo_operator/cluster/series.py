@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from selfemo_api.collapse import divergence
 from selfemo_api.results import DROPPED, REWARD_AT_MOST
 from selfemo_api.stages import STAGE_ORDER, Stage
 from selfemo_api.status import ConditionType, Phase, Reason, StageFailure
-from selfemo_operator.collapse import divergence
 
 Json = dict[str, Any]
 Values = Iterable[tuple[tuple[str, ...], float | None]]

@@ -12,7 +12,12 @@ from typing import Any
 
 from selfemo_operator.cluster import names
 from selfemo_operator.cluster.names import Key
-from selfemo_operator.cluster.observe import CHANGED, is_stage_job, last_change
+from selfemo_operator.cluster.observe import (
+    CHANGED,
+    is_purge_job,
+    is_stage_job,
+    last_change,
+)
 
 Json = dict[str, Any]
 
@@ -71,7 +76,7 @@ class View:
 
     def put_job(self, item: Json) -> Key | None:
         """Take in a Job; return its evolution's key where that is news, else None."""
-        if not is_stage_job(item):
+        if not _is_ours(item):
             return None
         _slim(item)
         key = _evolution_of(item)
@@ -81,7 +86,7 @@ class View:
 
     def drop_job(self, item: Json) -> Key | None:
         """Forget a deleted Job, unless a newer one of its name is there."""
-        if not is_stage_job(item):
+        if not _is_ours(item):
             return None
         key = _evolution_of(item)
         with self._lock:
@@ -92,11 +97,23 @@ class View:
         return key
 
     def jobs(self, key: Key, uid: str) -> list[Json]:
-        """Return the Jobs of an evolution; an earlier one of the same name has another uid."""
+        """Return the stage Jobs of an evolution; an earlier one of its name has another uid."""
+        found = [job for job in self._all_jobs(key) if is_stage_job(job)]
+        return [j for j in found if j["metadata"]["labels"].get(names.LABEL_UID) == uid]
+
+    def purges(self, key: Key) -> list[Json]:
+        """Return the Jobs that remove data: of the evolution of a name, and of earlier ones."""
+        return [job for job in self._all_jobs(key) if is_purge_job(job)]
+
+    def orphans(self) -> list[Key]:
+        """Return the keys of Jobs whose evolution is not there."""
+        with self._lock:
+            return sorted(self._jobs.keys() - self._evolutions.keys())
+
+    def _all_jobs(self, key: Key) -> list[Json]:
         with self._lock:
             texts = [text for _, text in self._jobs.get(key, {}).values()]
-        found = [json.loads(text) for text in texts]
-        return [j for j in found if j["metadata"]["labels"].get(names.LABEL_UID) == uid]
+        return [json.loads(text) for text in texts]
 
     def keep_evolutions(self, listed: Iterable[Json], version: int, namespace: str | None) -> None:
         """Forget evolutions that a list (of a namespace, or of all) made at a version lacks."""
@@ -120,6 +137,10 @@ class View:
                 if not jobs:
                     del self._jobs[key]
         return changed
+
+
+def _is_ours(job: Json) -> bool:
+    return is_stage_job(job) or is_purge_job(job)
 
 
 def _put(items: dict[Any, tuple[int, str]], key: Any, item: Json) -> bool:

@@ -138,13 +138,29 @@ class Workers:
             self._stop.wait(self._settings.resync_seconds)
 
     def resync(self) -> None:
-        """List everything, and put every evolution into the queue. Raises ApiError."""
+        """List everything, and put every evolution into the queue.
+
+        Rights that are lost in one namespace do not stop the others.
+
+        Raises
+        ------
+        ApiError
+            If the API server cannot be asked.
+        """
         for namespace, watch in zip(self._namespaces, self._watches, strict=True):
-            items, version = list_all(self._rest, names.evolutions_path(namespace), {})
-            for item in items:
-                self._view.put_evolution(item)
-            self._view.keep_evolutions(items, int(version), namespace)
-            watch.resync()
-        for key in self._view.known():
+            try:
+                self._list(namespace, watch)
+            except ApiError as error:
+                if error.status != 403 or len(self._watches) == 1:
+                    raise
+                log.warning("namespace %s is left out of the resync: %s", namespace, error)
+        for key in [*self._view.known(), *self._view.orphans()]:
             self.queue.add(key)
         self.resynced = time.monotonic()
+
+    def _list(self, namespace: str | None, watch: JobWatch) -> None:
+        items, version = list_all(self._rest, names.evolutions_path(namespace), {})
+        for item in items:
+            self._view.put_evolution(item)
+        self._view.keep_evolutions(items, int(version), namespace)
+        watch.resync()

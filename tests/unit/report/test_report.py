@@ -16,12 +16,24 @@ from tests.unit.report.made_up import F1, HOSTILE, LABELS, RUN, confusion, write
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.spec import EvolutionSpec, StorageSpec
 from selfemo_api.stages import STAGE_ORDER, Stage, stages_of
+from selfemo_api.words import duration
 from selfemo_jobs.report.__main__ import main
-from selfemo_jobs.report.charts import histogram, line_chart, number, ticks
+from selfemo_jobs.report.charts.bars import changes, columns, stacked
+from selfemo_jobs.report.charts.heat import spread
+from selfemo_jobs.report.charts.lines import line_chart
+from selfemo_jobs.report.charts.svg import number, ticks
 from selfemo_jobs.report.data import build_report
-from selfemo_jobs.report.page import duration, render
+from selfemo_jobs.report.page import render
 from selfemo_jobs.report.read import read_records, read_samples
-from selfemo_jobs.report.types import Point, ReportData, Series
+from selfemo_jobs.report.types import (
+    Bound,
+    Change,
+    Histogram,
+    Point,
+    ReportData,
+    Series,
+    Stack,
+)
 from selfemo_jobs.store import Store, open_store
 
 ENDS = [(g, s) for g in range(3) for s in stages_of(g)]
@@ -157,7 +169,7 @@ def test_page_loads_nothing_and_escapes_everything(store: Store) -> None:
 def test_every_chart_is_named_and_described(store: Store) -> None:
     html = render(report(store))
     charts = [part.split("</svg>")[0] for part in html.split("<svg ")[1:]]
-    assert len(charts) == 4
+    assert len(charts) == 13
     for chart in charts:
         root = ET.fromstring(f"<svg {chart}</svg>")  # well-formed
         assert root.attrib["role"] == "img"
@@ -272,7 +284,7 @@ def test_any_series_makes_a_well_formed_chart_within_its_frame(
         )
         for name, values in given_series
     ]
-    root = ET.fromstring(line_chart(series, title="x & <y>", goal=0.5, hollow=[1]))
+    root = ET.fromstring(line_chart(series, title="x & <y>", goal=0.5, marks={1: "hollow"}))
     circles = list(root.iter("circle"))
     assert len(circles) == sum(len(values) for _, values in given_series)
     for circle in circles:
@@ -280,11 +292,74 @@ def test_any_series_makes_a_well_formed_chart_within_its_frame(
         assert 0 <= float(circle.attrib["cy"]) <= 300
 
 
-def test_bars_are_as_high_as_their_counts() -> None:
-    root = ET.fromstring(histogram([0.0, 0.5, 1.0], [10, 20], title="x"))
+def test_bars_are_as_long_as_their_values() -> None:
+    stacks = [Stack("a", {"x": 10, "y": 30}), Stack("b", {"x": 20})]
+    root = ET.fromstring(stacked(stacks, ["x", "y"], title="x"))
+    wide = [float(r.attrib["width"]) + 1 for r in root.iter("rect")]
+    assert wide == pytest.approx([wide[0], 3 * wide[0], 2 * wide[0]], abs=0.2)
+    root = ET.fromstring(columns([Point(1, 10), Point(2, 20)], title="x"))
     low, high = (float(r.attrib["height"]) for r in root.iter("rect"))
     assert high == pytest.approx(2 * low, abs=0.2)
-    assert ET.fromstring(histogram([0.0, 0.0], [0], title="x")) is not None
+    assert ET.fromstring(columns([Point(1, 0.0)], title="x")) is not None
+    assert ET.fromstring(stacked([Stack("a", {"x": 0.0})], ["x"], title="x")) is not None
+
+
+def test_changes_say_whether_they_rose() -> None:
+    rows = [Change("joy", 0.2, 0.6), Change("<fear>", 0.4, 0.1)]
+    root = ET.fromstring(changes(rows, title="x", first="0", last="3"))
+    lines = [e for e in root.iter("line") if "change" in e.attrib["class"]]
+    assert [e.attrib["class"] for e in lines] == ["change rise", "change fall"]
+    assert float(lines[0].attrib["x1"]) < float(lines[0].attrib["x2"])
+
+
+def test_cells_are_shaded_by_the_share_of_their_own_generation() -> None:
+    histograms = {
+        1: Histogram((0.0, 0.5, 1.0), (30, 10)),
+        2: Histogram((0.0, 0.5, 1.0), (300, 0)),
+        3: Histogram((0.0, 0.5, 1.0), (0, 0)),
+    }
+    root = ET.fromstring(spread(histograms, [Point(1, 0.3)], title="x", what="candidates"))
+    shades = [float(r.attrib["fill-opacity"]) for r in root.iter("rect")]
+    assert shades == pytest.approx([0.75**0.5, 0.25**0.5, 1.0], abs=0.01)
+    assert ET.fromstring(spread({1: histograms[3]}, [], title="x", what="y")) is not None
+
+
+@pytest.mark.parametrize(
+    ("share", "value"), [(0.0, 0.5), (0.25, 1.0), (0.5, 1.5), (0.75, 1.75), (1.0, 2.0)]
+)
+def test_quantiles_are_read_off_a_histogram(share: float, value: float) -> None:
+    assert Histogram((0.0, 0.5, 1.5, 2.0), (0, 20, 20)).quantile(share) == pytest.approx(value)
+
+
+def test_area_past_a_bound_is_tinted() -> None:
+    series = [Series("", (Point(0, 0.9), Point(1, 0.5)))]
+    for falls in (True, False):
+        root = ET.fromstring(line_chart(series, title="x", bound=Bound(0.35, falls)))
+        area = next(e for e in root.iter("rect") if e.attrib["class"] == "beyond")
+        line = next(e for e in root.iter("line") if e.attrib["class"] == "bound")
+        edge = float(area.attrib["y"]) + (0 if falls else float(area.attrib["height"]))
+        assert edge == pytest.approx(float(line.attrib["y1"]), abs=0.2)
+
+
+def test_signs_of_collapse_have_the_planners_bounds(
+    make_spec: Callable[..., EvolutionSpec], store: Store
+) -> None:
+    records = read_records(store, write_run(store))
+    bounds = {"collapse": {"minEntropy": 0.4, "maxZeroVariance": 0.25}}
+    resource = {
+        "metadata": {"name": "demo", "uid": "00000000"},
+        "spec": make_spec(evolution=bounds).to_json(),
+    }
+    data = build_report(records, run=RUN, evolution=EmotionEvolution.model_validate(resource))
+    signs = {sign.name: sign for sign in data.signs}
+    entropy = signs["label entropy over generation 0's"]
+    assert entropy.bound == Bound(0.4, falls=True)
+    assert [p.value for p in entropy.points] == pytest.approx([(0.74 - 0.03 * g) / 0.74
+                                                               for g in range(4)])  # fmt: skip
+    idle = signs["the share of groups without variance"]
+    assert idle.bound == Bound(0.25, falls=False)
+    assert [p.value for p in idle.points] == pytest.approx([0.1, 0.2, 0.3])
+    assert {sign.bound for sign in build_report(records, run=RUN).signs} == {None}
 
 
 @pytest.mark.parametrize(
