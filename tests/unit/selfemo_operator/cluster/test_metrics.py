@@ -13,8 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from tests.unit.selfemo_operator.cluster.evolved import METRICS, SEVEN, evolved
+from tests.unit.selfemo_operator.planner_world import result_of
 
 from selfemo_api.labels import MELD
+from selfemo_api.results import decode_message, encode_message
 from selfemo_api.reward import RewardSpec
 from selfemo_api.stages import STAGE_ORDER, Stage
 from selfemo_jobs.score.tally import RoleTally, Tally, metrics_of
@@ -225,3 +227,13 @@ def test_the_server_answers_on_its_page_alone() -> None:
             urlopen(f"http://127.0.0.1:{server.port}/", timeout=5)
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("stage", [Stage.SCORE, Stage.FLYWHEEL])
+def test_figures_fit_into_a_termination_message(stage: Stage) -> None:
+    """The longest storage URI there may be, and twice the figures that a stage reports."""
+    figures = dict.fromkeys(METRICS[stage], -1234567.123456)
+    figures |= {f"another{n}{name}"[:32]: 0.123456 for n, name in enumerate(figures)}
+    long = "s3://" + "b" * 1300
+    found = result_of(999, stage, folder=long, metrics=figures)
+    assert decode_message(encode_message(found)) == found
