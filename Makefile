@@ -25,13 +25,14 @@ test: setup-dev lint programs unit ## Everything CI runs
 # Built before the tests, whose time is bounded. Without Go their tests are skipped with a word.
 programs:
 	@$(PY) -m tests.cluster build etcd kube-apiserver kube-controller-manager kube-scheduler \
-	  versitygw helm || echo "some programs are missing: their tests will be skipped" >&2
+	  versitygw helm promtool || echo "some programs are missing: their tests will be skipped" >&2
 	@$(PY) -m tests.browser || echo "no Chromium: its tests will be skipped" >&2
 screenshot: ## Draw docs/images/report.png anew, from a recorded run
 	SELFEMO_SCREENSHOT=docs/images/report.png $(PY) -m pytest -q tests/unit/report/test_browser.py -k picture
 unit: ## The tests, but for those over a minute and those that run pods
 	$(PY) -m pytest tests -m "not slow and not e2e"
-test-slow: setup-dev ## The tests over a minute: killed runs, damaged results, S3 away, Ray
+test-slow: setup-dev ## The tests over a minute: killed runs, damaged results, S3 away, Ray, Prometheus
+	@$(PY) -m tests.cluster build prometheus || echo "no Prometheus: its tests will be skipped" >&2
 	$(PY) -m pytest tests -m "slow and not e2e and not cluster"
 e2e: setup-dev ## Real pods under the installed chart; the operator killed at every write
 	$(PY) -m pytest tests -m "e2e or (cluster and slow)"
@@ -48,11 +49,13 @@ generate: ## Write the generated files
 	$(PY) -m selfemo_api.crd
 	$(PY) -m selfemo_api.reference
 	$(PY) -m selfemo_operator.cluster.metrics_reference
+	$(PY) -m tools.dashboards
 	$(PY) tools/chart.py
 check-generated:
 	$(PY) -m selfemo_api.crd --check
 	$(PY) -m selfemo_api.reference --check
 	$(PY) -m selfemo_operator.cluster.metrics_reference --check
+	$(PY) -m tools.dashboards --check
 	$(PY) tools/chart.py --check
 
 .PHONY: bench

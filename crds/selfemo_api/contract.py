@@ -50,6 +50,9 @@ ENV_RENDEZVOUS = "SELFEMO_RENDEZVOUS"
 ENV_PARENT = "SELFEMO_PARENT"
 """Process id of a local runner: the stage ends when that process does. Unset in a pod."""
 
+ENV_METRICS_PORT = "SELFEMO_METRICS_PORT"
+"""Port on which the stage shows its progress to Prometheus while it runs. Unset: none."""
+
 
 class StageConfig(ApiModel):
     """All that a stage needs to know; everything it does follows from it."""

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from selfemo_api.base import ApiModel, JsonObject
-from selfemo_api.results import SourceScore, StageResult
+from selfemo_api.results import Metrics, SourceScore, StageResult
 from selfemo_api.stages import Stage
 
 #: Longest `lastFailure`: a stage's own error line fits.
@@ -116,6 +116,43 @@ class GenerationRecord(ApiModel):
     message: Annotated[str, Field(max_length=1024)] = ""
 
 
+class StageFailure(StrEnum):
+    """Why an attempt of a stage failed."""
+
+    FAILED = "Failed"
+    """By its own fault."""
+    DISRUPTED = "Disrupted"
+    """It was lost to the outside."""
+    BAD_INPUT = "BadInput"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    PENDING_TOO_LONG = "PendingTooLong"
+
+
+class StageTotals(ApiModel):
+    """What a stage has come to over the whole run, and its figures when it last ended well.
+
+    Unlike the figures in `current` these outlast their generation.
+    """
+
+    stage: Stage
+    generation: int = 0
+    """Of the last result."""
+    seconds: float = 0.0
+    """Wall time of the last result."""
+    metrics: Metrics = {}
+    """Figures of the last result."""
+    runs: int = 0
+    """Attempts that ended well."""
+    failures: Annotated[dict[str, int], Field(max_length=8)] = {}
+    """Attempts that failed, by reason."""
+    total_seconds: float = 0.0
+    """Wall time of the attempts that ended well."""
+    gpu_seconds: float = 0.0
+    """The same, times their GPUs."""
+    tokens: float = 0.0
+    """Tokens generated (SelfPlay) or trained on (Train)."""
+
+
 class Current(ApiModel):
     """The generation under way, with the spec it was started with."""
 
@@ -161,6 +198,8 @@ class EvolutionStatus(ApiModel):
     f1: float | None = None
     """Weighted F1 of the last evaluated generation, on the selecting source."""
     history: Annotated[list[GenerationRecord], Field(max_length=10)] = []
+    stages: Annotated[list[StageTotals], Field(max_length=5)] = []
+    """Totals by stage; a stage is there once an attempt of it has ended."""
 
     def condition(self, kind: ConditionType) -> Condition | None:
         """Return the condition of a type, if it is there."""

@@ -39,6 +39,7 @@ from selfemo_api.results import (
 from selfemo_api.stages import Stage
 from selfemo_jobs.errors import BadInput, StageError, Terminated
 from selfemo_jobs.lifetime import die_with_parent
+from selfemo_jobs.live import serve_progress
 from selfemo_jobs.logs import configure_logging
 from selfemo_jobs.manifest import MANIFEST, Manifest, Part, canonical, read_manifest, sha256
 from selfemo_jobs.store import ObjectNotFound, Store, join, open_store
@@ -151,12 +152,12 @@ class StageProgram:
 
     def main(self, argv: Sequence[str] | None = None) -> int:
         """Run the program and return its exit code."""
-        return run_program(
-            self.stage.value,
-            self.stage.module,
-            lambda path: say(self.run(read_config(path, self.stage))),
-            argv,
-        )
+        return run_program(self.stage.value, self.stage.module, self._answer, argv)
+
+    def _answer(self, path: Path) -> None:
+        if self.stage is not Stage.TRAIN:  # its first worker serves: that is where progress is
+            serve_progress(self.stage)
+        say(self.run(read_config(path, self.stage)))
 
     def run(self, config: StageConfig) -> StageResult | ShardResult:
         """Do the stage, or answer from its manifest."""

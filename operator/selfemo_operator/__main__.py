@@ -29,6 +29,9 @@ def main(
     lease_name: Annotated[str, typer.Option()] = "selfemo-operator",
     health_port: Annotated[int, typer.Option()] = 8081,
     metrics_port: Annotated[int, typer.Option()] = 8080,
+    jobs_metrics_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of stage pods' metrics. 0: none.")
+    ] = 0,
     resync_seconds: Annotated[float, typer.Option(min=0.5)] = 60.0,
     job_ttl_seconds: Annotated[int, typer.Option(min=60)] = 86_400,
     concurrency: Annotated[int, typer.Option(min=1, max=64)] = 8,
@@ -46,6 +49,7 @@ def main(
             pull_policy=jobs_image_pull_policy,
             service_account=jobs_service_account,
             ttl_seconds=job_ttl_seconds,
+            metrics_port=jobs_metrics_port,
             host_access=allow_host_access,
         ),
         namespaces=tuple(namespace or ()),

@@ -20,6 +20,7 @@ from selfemo_api.status import (
 from selfemo_operator.collapse import collapse_of
 from selfemo_operator.gpus import gpus_of
 from selfemo_operator.requests import pinned_spec
+from selfemo_operator.totals import counted_run
 
 #: Ends after which the same stage is worth another try once a person has mended the cause.
 _MENDABLE = (
@@ -72,6 +73,7 @@ def record(
     status = status.model_copy(
         update={"current": current, "failures": 0, "disruptions": 0, "last_failure": None}
     )
+    status = counted_run(status, spec, result)
     if result.stage is Stage.SCORE:
         status = status.model_copy(update={"reward": result.metrics.get("rewardMean")})
     collapsed = (

@@ -17,10 +17,11 @@ from datetime import datetime, timedelta
 from selfemo_api.contract import ExitCode
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.stages import STAGE_ORDER, Stage, job_name
-from selfemo_api.status import FAILURE_MAX, ConditionType, EvolutionStatus, Reason
+from selfemo_api.status import FAILURE_MAX, ConditionType, EvolutionStatus, Reason, StageFailure
 from selfemo_operator.conditions import seen, with_conditions
 from selfemo_operator.generations import begin, flaw_of, record, reopen
 from selfemo_operator.requests import stage_config
+from selfemo_operator.totals import counted_end, counted_failure
 from selfemo_operator.world import (
     Action,
     CreateJob,
@@ -84,6 +85,7 @@ def plan(evolution: EmotionEvolution, observed: Observed, now: datetime) -> Deci
         if end is None and job is None and observed.refusal:
             end = (Reason.BAD_INPUT, observed.refusal)
     if end is not None:
+        status = counted_end(status, end[0])
         status = status.model_copy(update={"completion_time": now, "retry_after": None})
     if end is not None or _position(status) != _position(evolution.status):
         status = status.model_copy(update={"last_progress_time": now})
@@ -178,6 +180,7 @@ def _retry(
         return status, (Reason.BAD_INPUT, where)
     policy = evolution.spec.failure_policy
     disrupted = failure.disrupted or failure.exit_code in _DISRUPTED_EXITS
+    status = counted_failure(status, StageFailure.DISRUPTED if disrupted else StageFailure.FAILED)
     failures = status.failures + (not disrupted)
     disruptions = status.disruptions + disrupted
     status = status.model_copy(

@@ -140,6 +140,9 @@ def test_the_operator_takes_its_arguments(helm4: Helm, values: Path) -> None:
         "metrics": parsed.params["metrics_port"],
         "health": parsed.params["health_port"],
     }
+    monitored = yaml.safe_load(values.read_text()) or {}
+    wanted = monitored.get("metrics", {}).get("podMonitor", {}).get("enabled", False)
+    assert (parsed.params["jobs_metrics_port"] > 0) == wanted, "the PodMonitor finds its port"
 
 
 @every_file
@@ -190,6 +193,31 @@ def test_rules_and_dashboards_come_from_files(helm4: Helm, tmp_path: Path) -> No
     assert made["metadata"]["annotations"] == {"grafana_folder": "selfemo"}
     kinds = [o["kind"] for o in helm4.template(None, chart)]
     assert "PrometheusRule" not in kinds
+
+
+def test_alerts_link_to_where_things_are(helm4: Helm) -> None:
+    places = {
+        "runbookUrl": "https://docs.example.org/rb/",
+        "grafanaUrl": "https://grafana.example.org",
+    }
+    said = {
+        False: ("docs/runbooks/", "/d/"),
+        True: (places["runbookUrl"], f"{places['grafanaUrl']}/d/"),
+    }
+    for given, (runbooks, boards) in said.items():
+        rules = {"enabled": True, **(places if given else {})}
+        objects = helm4.template({"metrics": {"rules": rules}})
+        found = [
+            rule["annotations"]
+            for o in objects
+            if o["kind"] == "PrometheusRule"
+            for group in o["spec"]["groups"]
+            for rule in group["rules"]
+            if "alert" in rule
+        ]
+        assert found
+        assert all(a["runbook_url"].startswith(f"{runbooks}Selfemo") for a in found)
+        assert all(a["dashboard_url"].startswith(f"{boards}selfemo-") for a in found)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ class Tool:
     packages: dict[str, str]
     module: str = ""
     ldflags: str = "-s -w"
+    tags: str = ""
 
 
 def _stamp() -> str:
@@ -76,6 +77,17 @@ TOOLS = (
     # its conditional puts are atomic
     Tool("versitygw", "v1.8.0", {"versitygw": "github.com/versity/versitygw/cmd/versitygw"}),
     Tool("kwok", "v0.8.0", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}),
+    # files and HTTP tell it all the targets it needs: clouds' own clients are most of its build
+    Tool(
+        "prometheus",
+        "v3.11.3",
+        {
+            name: f"github.com/prometheus/prometheus/cmd/{name}"
+            for name in ("prometheus", "promtool")
+        },
+        module="prometheus",
+        tags="remove_all_sd",
+    ),
     Tool("helm", "v4.3.1", {"helm": "helm.sh/helm/v4/cmd/helm"}),
 )
 _TOOL_OF = {program: tool for tool in TOOLS for program in tool.packages}
@@ -144,7 +156,7 @@ def _build(tool: Tool, name: str, path: Path) -> None:
             f"{name} {tool.version} is not at {path} and there is no Go to build it:"
             " install Go 1.25 or later from https://go.dev/dl"
         )
-    flags = ["-trimpath", f"-ldflags={tool.ldflags}"]
+    flags = ["-trimpath", f"-ldflags={tool.ldflags}", f"-tags={tool.tags}"]
     for left in path.parent.glob(f".{name}-*"):  # of a build that was killed
         shutil.rmtree(left)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{name}-") as made:

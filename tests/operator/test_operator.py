@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -56,14 +57,18 @@ def _metrics_equal(operator: OperatorProcess, status: dict[str, Any]) -> None:
     emotions = found["selfemo_evolution_emotion_f1_ratio"]
     assert list(emotions.values()) == score["f1ByLabel"]
     assert found["selfemo_evolution_reward_mean"] == {(): status["reward"]}
+    assert found["selfemo_evolution_stage_attempts_total"][("Evaluate",)] == 3.0
     assert found["selfemo_evolution_phase"][("Succeeded",)] == 1.0
     assert sum(found["selfemo_evolution_phase"].values()) == 1.0
-    assert found["selfemo_evolution_condition"][("Succeeded",)] == 1.0
+    assert found["selfemo_evolution_condition"][("Succeeded", "MaxGenerationsReached")] == 1.0
     assert set(found["selfemo_evolution_stage_duration_seconds"]) == {(s.value,) for s in Stage}
     assert found["selfemo_operator_reconciles_total"][("done",)] > STAGES
+    assert found["selfemo_operator_api_requests_total"][("201", "POST")] >= STAGES
     told = (ROOT / "docs" / "reference" / "metrics.md").read_text()
     plain = {n.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count") for n in found}
-    missing = {n for n in plain if f"`{n}`" not in told and not n.endswith("_created")}
+    missing = {
+        n for n in plain if n.startswith("selfemo") and not re.search(f"`{n}(_bucket)?`", told)
+    }
     assert not missing
     ours = [n for n in found if n.startswith("selfemo_evolution")]
     assert sum(len(found[n]) for n in ours) <= 120

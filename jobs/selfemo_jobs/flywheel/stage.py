@@ -9,6 +9,7 @@ import daft
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from selfemo_api.results import DROPPED
 from selfemo_api.spec import EvolutionSpec, Role
 from selfemo_api.stages import Stage
 from selfemo_jobs.errors import BadInput
@@ -119,15 +120,18 @@ def _collect(sources: list[_Source]) -> pa.Table:
 
 def _metrics(kept: pa.Table, selection: Selection, spec: EvolutionSpec) -> dict[str, float]:
     roles = _counts(kept["role"])
-    new = selection.funnel[-1]["after"]
+    new, new_rows = selection.funnel[-1]["after"], selection.funnel[-1]["rowsAfter"]
+    rows = pc.sum(kept["rows"]).as_py() or 0
     return {
         "candidates": selection.total_rows,
         "groups": selection.total_groups,
-        "kept": pc.sum(kept["rows"]).as_py() or 0,
+        "kept": rows,
         "keptGroups": kept.num_rows,
         "keptRecogniser": roles.get(Role.RECOGNISER.value, 0),
         "keptResponder": roles.get(Role.RESPONDER.value, 0),
         "replayed": kept.num_rows - new,
+        "replayedCandidates": rows - new_rows,
+        **{DROPPED + s["filter"]: s["rowsBefore"] - s["rowsAfter"] for s in selection.funnel},
         "labelEntropy": normalised_entropy(_counts(kept["label"]), len(spec.dataset.labels)),
         "keptShare": round(new / selection.total_groups, 9) if selection.total_groups else 0.0,
     }

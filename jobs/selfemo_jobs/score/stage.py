@@ -47,7 +47,7 @@ def work(context: StageContext) -> StageOutput:
     return StageOutput(
         parts=parts,
         rows=tally.recogniser.rows + tally.responder.rows,
-        metrics=metrics_of(tally),
+        metrics=metrics_of(tally, spec.reward),
         report=report_of(tally, spec.dataset.labels, spec.reward),
     )
 

@@ -10,11 +10,15 @@ from typing import Any
 import numpy as np
 
 from selfemo_api.base import ApiModel
+from selfemo_api.results import REWARD_AT_MOST
 from selfemo_api.reward import RewardSpec
 from selfemo_jobs.diversity import label_entropy
 
 #: Bins of the reward histogram: a tenth each over the default range of -1.5 to 1.
 BINS = 25
+#: Upper edges of the coarser histogram in the metrics, as numbers of bins; with the default weights
+#: -0.5, 0, 0.2, 0.4, 0.6, 0.8, 0.9 and the best reward. The report has every bin.
+STEPS = (10, 15, 17, 19, 21, 23, 24, BINS)
 #: Digits kept of a metric: past any meaning, short in the termination message.
 DIGITS = 6
 
@@ -67,8 +71,11 @@ def combined(tallies: Iterable[Tally]) -> Tally:
     return Tally.model_validate(reduce(_add, dumps)) if dumps else Tally()
 
 
-def metrics_of(tally: Tally) -> dict[str, float]:
-    """Return the stage's metrics. A mean over nothing is left out."""
+def metrics_of(tally: Tally, reward: RewardSpec) -> dict[str, float]:
+    """Return the stage's metrics. A mean over nothing is left out.
+
+    ``rewardAtMost:<edge>`` counts the candidates with at most that reward.
+    """
     roles = (tally.recogniser, tally.responder)
     rows = sum(r.rows for r in roles)
     groups = sum(r.groups for r in roles)
@@ -94,6 +101,7 @@ def metrics_of(tally: Tally) -> dict[str, float]:
         "groupsDropped": dropped,
         "consensusEntropy": label_entropy(tally.consensus) if any(tally.consensus) else None,
         "consensusAccuracy": _mean(tally.gold_right, tally.gold_voted),
+        **_cumulated(tally, reward, rows),
     }
     return {name: round(float(x), DIGITS) for name, x in figures.items() if x is not None}
 
@@ -131,6 +139,14 @@ def reward_edges(reward: RewardSpec) -> list[float]:
     w = reward.weights
     edges = np.linspace(-3 * reward.penalty, w.alignment + w.consistency + w.format, BINS + 1)
     return [round(float(edge), DIGITS) for edge in edges]
+
+
+def _cumulated(tally: Tally, reward: RewardSpec, rows: int) -> dict[str, float]:
+    if not rows:
+        return {}
+    counts = np.add(tally.recogniser.histogram, tally.responder.histogram).cumsum()
+    edges = reward_edges(reward)
+    return {f"{REWARD_AT_MOST}{edges[step]:g}": float(counts[step - 1]) for step in STEPS}
 
 
 def _add(a: Any, b: Any) -> Any:

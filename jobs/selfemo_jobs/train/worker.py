@@ -18,6 +18,7 @@ from selfemo_api.contract import ExitCode
 from selfemo_api.stages import Stage
 from selfemo_jobs.errors import StageError, Terminated
 from selfemo_jobs.lifetime import die_with_parent
+from selfemo_jobs.live import serve_progress
 from selfemo_jobs.logs import configure_logging
 from selfemo_jobs.train.job import TrainFailure, TrainJob, local_rank, rank, write_json
 
@@ -39,6 +40,8 @@ def main() -> int:
     """Run the process and return its exit code."""
     die_with_parent()
     configure_logging(Stage.TRAIN.value)
+    if local_rank() == 0:
+        serve_progress(Stage.TRAIN)
     parser = argparse.ArgumentParser(prog="python -m selfemo_jobs.train.worker")
     parser.add_argument("--job", required=True, type=Path, help="JSON of a TrainJob")
     job = TrainJob.model_validate_json(parser.parse_args().job.read_bytes())

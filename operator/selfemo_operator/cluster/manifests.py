@@ -8,6 +8,7 @@ from typing import Any
 
 from selfemo_api.base import API_VERSION, KIND, ApiModel
 from selfemo_api.contract import (
+    ENV_METRICS_PORT,
     ENV_RENDEZVOUS,
     ENV_WORK,
     PURGE_MODULE,
@@ -99,7 +100,10 @@ def pod_template(
     """Return a stage's pod, with `spec.podTemplate` merged in."""
     config = action.config
     module, gpus = config.stage.module, gpus_per_pod(config.spec, config.stage)
-    container = _container(module, _environment(evolution, action), gpus, settings)
+    container = {
+        **_container(module, _environment(evolution, action, settings), gpus, settings),
+        **_ports(settings),
+    }
     pod = _pod(config, labels, container, settings)
     if needs_service(config):
         pod["spec"]["subdomain"] = names.nodes_service(evolution.metadata.name)
@@ -240,6 +244,13 @@ def _container(module: str, env: list[Json], gpus: int, settings: JobSettings) -
     }
 
 
+def _ports(settings: JobSettings) -> Json:
+    """Return the port by whose name the chart's PodMonitor finds stage pods."""
+    if not settings.metrics_port:
+        return {}
+    return {"ports": [{"name": "metrics", "containerPort": settings.metrics_port}]}
+
+
 def _volumes() -> list[Json]:
     """Return the pod's volumes. A template may replace `work` and `cache`, e.g. by a claim."""
     field = {"fieldPath": f"metadata.annotations['{names.ANNOTATION_CONFIG}']"}
@@ -256,9 +267,13 @@ def _volumes() -> list[Json]:
     ]
 
 
-def _environment(evolution: EmotionEvolution, action: CreateJob) -> list[Json]:
+def _environment(
+    evolution: EmotionEvolution, action: CreateJob, settings: JobSettings
+) -> list[Json]:
     config = action.config
     plain = dict(_PLACES)
+    if settings.metrics_port:
+        plain[ENV_METRICS_PORT] = str(settings.metrics_port)
     if needs_service(config):
         service = names.nodes_service(evolution.metadata.name)
         first = f"{action.name}-0.{service}.{evolution.metadata.namespace}"

@@ -12,12 +12,12 @@ import threading
 from typing import Any
 
 import kopf
-from prometheus_client import start_http_server
 
 from selfemo_api.base import GROUP, VERSION
 from selfemo_api.contract import ExitCode
 from selfemo_operator.cluster.lease import Elector
 from selfemo_operator.cluster.metrics import OperatorMetrics
+from selfemo_operator.cluster.metrics_server import MetricsServer
 from selfemo_operator.cluster.names import PLURAL
 from selfemo_operator.cluster.probes import Probes
 from selfemo_operator.cluster.rest import ApiError, Rest
@@ -51,9 +51,13 @@ class Operator:
         self._view = View()
         self._workers = Workers(rest, self._view, settings)
         self._metrics = OperatorMetrics(
-            self._view, self._workers.resync_age, lambda: len(self._workers.queue)
+            self._view,
+            self._workers.resync_age,
+            lambda: len(self._workers.queue),
+            settings.resync_seconds,
         )
         self._workers.ended_pass = self._metrics.ended_pass
+        rest.answered = self._metrics.answered
         self._ready = False
         self._leading = False
         self.probes = Probes(
@@ -63,7 +67,8 @@ class Operator:
     def run(self, stop: threading.Event) -> ExitCode:
         """Run until told to stop, or until the Lease is lost."""
         self.probes.start()
-        server, _ = start_http_server(self._settings.metrics_port, registry=self._metrics.registry)
+        server = MetricsServer(self._settings.metrics_port, self._metrics.text)
+        server.start()
         try:
             if not self._checked(stop):
                 return ExitCode.OK
@@ -72,8 +77,7 @@ class Operator:
             log.critical("%s", mismatch)
             return ExitCode.BAD_INPUT
         finally:
-            server.shutdown()
-            server.server_close()
+            server.stop()
             self.probes.stop()
 
     def _checked(self, stop: threading.Event) -> bool:

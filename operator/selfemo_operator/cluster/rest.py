@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -62,6 +62,8 @@ class Rest:
         configuration.retries = False  # whoever asks decides: the work queue backs off
         self._client = ApiClient(configuration)
         self._timeout = urllib3.Timeout(connect=TIMEOUT[0], read=TIMEOUT[1])
+        self.answered: Callable[[str, int], None] = lambda _verb, _status: None
+        """Told the verb and status of each request; 0 where there was no answer."""
 
     def within(self, seconds: float) -> Rest:
         """Return the same connections for requests that must be answered sooner."""
@@ -150,6 +152,7 @@ class Rest:
         if body is not None:
             headers["Content-Type"] = content_type
         url = f"{self._client.configuration.host.rstrip('/')}{path}"
+        verb = "WATCH" if query and "watch" in query else method
         try:
             response: urllib3.BaseHTTPResponse = self._client.rest_client.pool_manager.request(
                 method,
@@ -161,7 +164,9 @@ class Rest:
                 retries=False,
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
+            self.answered(verb, 0)
             raise ApiError(0, "Unreachable", f"{method} {path}: {error}") from error
+        self.answered(verb, response.status)
         if response.status >= 400:
             raise _refused(response)
         return response

@@ -21,6 +21,9 @@ class JobSettings:
     ttl_seconds: int = 86_400
     """Finished Jobs go after a day: their results are in the status long before, and their logs
     are worth a look the next morning."""
+    metrics_port: int = 0
+    """Where stage pods show their progress while they run. 0: nowhere, since only a Prometheus
+    with a PodMonitor asks."""
     host_access: bool = False
     """Whether `spec.podTemplate` may use the node's files or run with privilege."""
 

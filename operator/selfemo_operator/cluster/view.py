@@ -63,6 +63,17 @@ class View:
         with self._lock:
             return sorted(self._evolutions)
 
+    def version(self, key: Key) -> int | None:
+        """Return which version of an evolution is known, or None."""
+        with self._lock:
+            found = self._evolutions.get(key)
+        return found[0] if found else None
+
+    def versions(self) -> list[tuple[Key, int]]:
+        """Return the keys of all evolutions, and which version is known of each."""
+        with self._lock:
+            return sorted((key, version) for key, (version, _) in self._evolutions.items())
+
     def put_job(self, item: Json) -> Key | None:
         """Take in a Job; return its evolution's key where that is news, else None."""
         if not _is_ours(item):

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 #: Waits after failures of one evolution: from half a second, doubled, to two minutes.
 FIRST_WAIT, LONGEST_WAIT = 0.5, 120.0
+#: How a pass can end.
+RESULTS = ("done", "conflict", "refused", "unreachable", "error")
 #: A pass is at most a few requests; those that run when the end comes are waited for.
 STOP_SECONDS = 15.0
 
@@ -47,7 +49,7 @@ class Workers:
         namespaces: Sequence[str | None] = settings.namespaces or (None,)
         self._namespaces = namespaces
         self._watches = [JobWatch(rest, view, n, self.queue.add) for n in namespaces]
-        self.ended_pass: Callable[[str, float], None] = lambda _result, _seconds: None
+        self.ended_pass: Callable[[Key, str, float], None] = lambda *_: None
         """Told how each pass ended and how long it took."""
         self.resynced: float | None = None
         """When the last resync ended (monotonic); None before the first."""
@@ -95,7 +97,7 @@ class Workers:
         """Do one pass, and see to the next."""
         began = time.monotonic()
         result = self._tried(key)
-        self.ended_pass(result, time.monotonic() - began)
+        self.ended_pass(key, result, time.monotonic() - began)
 
     def _tried(self, key: Key) -> str:
         try:

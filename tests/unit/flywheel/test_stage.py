@@ -12,9 +12,10 @@ import pytest
 from tests.s3_server import S3Server
 from tests.unit.flywheel import candidates
 from tests.unit.flywheel.candidates import RECOGNISER, RESPONDER, Group, table, write_stage
+from tests.unit.selfemo_operator.cluster.evolved import FILTERS
 
 from selfemo_api.contract import ExitCode, StageConfig
-from selfemo_api.results import StageResult
+from selfemo_api.results import DROPPED, StageResult
 from selfemo_api.spec import EvolutionSpec, StorageSpec
 from selfemo_api.stages import Stage
 from selfemo_jobs.errors import BadInput
@@ -72,6 +73,11 @@ def test_kept_rows_are_whole_groups_unchanged_and_sorted(
     assert 0 < metrics["labelEntropy"] < 1
     funnel = manifest.report["funnel"]
     assert all(line["after"] < line["before"] for line in funnel), funnel
+    figures = manifest.metrics
+    dropped = {n: x for n, x in figures.items() if n.startswith(DROPPED)}
+    assert set(dropped) == {DROPPED + name for name in FILTERS}
+    left = figures["candidates"] - sum(dropped.values())
+    assert left == figures["kept"] - figures["replayedCandidates"]
     labels = Counter(row["consensus"][0] for row in wanted if row["member"] == 0)
     assert manifest.report["labels"] == dict(labels)
     for role in (RECOGNISER, RESPONDER):

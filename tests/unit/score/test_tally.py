@@ -43,7 +43,7 @@ def test_metrics_by_hand() -> None:
     low = 0.7 * 0.1 / 2.1 + 0.2 + 0.1
     rewards = [1, 1, 1, low - 0.5]
     mean = sum(rewards) / 4
-    metrics = metrics_of(combined([found, tally(recogniser("d", [[], []]))]))
+    metrics = metrics_of(combined([found, tally(recogniser("d", [[], []]))]), REWARD)
     assert metrics == pytest.approx(
         {
             "rewardMean": mean,
@@ -61,6 +61,10 @@ def test_metrics_by_hand() -> None:
             "groupsDropped": 2,
             "consensusEntropy": 0.0,
             "consensusAccuracy": 1.0,
+            # the one that is not 1 is -0.167
+            "rewardAtMost:-0.5": 0,
+            **{f"rewardAtMost:{edge}": 1 for edge in ("0", "0.2", "0.4", "0.6", "0.8", "0.9")},
+            "rewardAtMost:1": 4,
         },
         abs=1e-6,
     )
@@ -75,14 +79,14 @@ def test_metrics_by_hand() -> None:
 
 
 def test_nothing_left_is_nothing_to_learn_from() -> None:
-    metrics = metrics_of(tally(recogniser("a", [JOY, ANGER])))
+    metrics = metrics_of(tally(recogniser("a", [JOY, ANGER])), REWARD)
     assert metrics == {
         "formatMean": 1.0,
         "zeroVarianceShare": 1.0,
         "groups": 0.0,
         "groupsDropped": 1.0,
     }
-    assert metrics_of(combined([]))["zeroVarianceShare"] == 1.0
+    assert metrics_of(combined([]), REWARD)["zeroVarianceShare"] == 1.0
     assert report_of(combined([]), MELD, REWARD)["consensus"] == dict.fromkeys(MELD, 0)
     assert "gold" not in report_of(combined([]), MELD, REWARD)
 

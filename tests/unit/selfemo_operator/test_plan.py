@@ -637,3 +637,33 @@ def test_status_stays_small_at_its_largest() -> None:
 
 def test_merged_takes_keys_out() -> None:
     assert merged({"a": {"b": 1, "c": 2}}, {"a": {"b": None}}) == {"a": {"c": 2}}
+
+
+# Totals: for metrics, nothing decides by them ---------------------------------------------------
+
+
+def test_figures_of_a_stage_outlast_their_generation() -> None:
+    world = world_of((0.3, 0.5, 0.4, 0.6))
+    to_stage(world, 2, Stage.SELF_PLAY)
+    totals = {t.stage: t for t in world.status.stages}
+    assert list(totals) == list(STAGE_ORDER)
+    score = totals[Stage.SCORE]
+    assert (score.generation, score.runs, score.metrics["rewardMean"]) == (1, 1, 0.4)
+    evaluated = totals[Stage.EVALUATE]
+    assert (evaluated.generation, evaluated.runs) == (1, 2)
+    assert evaluated.total_seconds == 2 * evaluated.seconds == 25.0
+
+
+def test_failures_are_counted_by_reason_and_never_forgotten() -> None:
+    world = world_of(failurePolicy={"maxAttempts": 2, "backoffSeconds": 0})
+    world.fail(to_stage(world, 1, Stage.SCORE), 1)
+    world.fail(to_stage(world, 1, Stage.SCORE), None, disrupted=True)
+    to_stage(world, 1, Stage.TRAIN)
+    (score,) = (t for t in world.status.stages if t.stage is Stage.SCORE)
+    assert (score.runs, score.failures) == (1, {"Failed": 1, "Disrupted": 1})
+    assert world.status.failures == 0
+    world.fail(to_stage(world, 1, Stage.TRAIN), 2)
+    world.settle()
+    assert world.summary == "BadInput"
+    (train,) = (t for t in world.status.stages if t.stage is Stage.TRAIN)
+    assert train.failures == {"BadInput": 1}

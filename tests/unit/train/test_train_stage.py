@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,16 +11,18 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.operator.process import free_port
 from tests.unit.train.conftest import Run, start
 from tests.unit.train.kept import kept_table, put_kept
 from transformers import AutoModelForCausalLM
 
-from selfemo_api.contract import ExitCode, StageConfig
+from selfemo_api.contract import ENV_METRICS_PORT, ExitCode, StageConfig
 from selfemo_api.labels import MELD
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage
@@ -313,3 +316,23 @@ def no_leavings() -> Iterator[None]:
         command = process.info["cmdline"] or []
         if "selfemo_jobs.train.worker" in command and process.ppid() == 1:
             pytest.fail(f"left behind: {command}")
+
+
+def test_its_loss_can_be_scraped_while_it_runs(
+    configure: Callable[..., tuple[Path, StageConfig]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    monkeypatch.setenv(ENV_METRICS_PORT, str(port))
+    done = start(*configure(epochs=50))
+    try:
+        text = ""
+        deadline = time.monotonic() + 120
+        while "selfemo_stage_loss{" not in text and time.monotonic() < deadline:
+            assert done.process.poll() is None, done.log[-3000:]
+            with contextlib.suppress(OSError):
+                text = urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
+            time.sleep(0.1)
+        assert 'selfemo_stage_total{stage="Train"} 250.0' in text
+    finally:
+        done.process.terminate()
+        done.wait()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.unit.selfemo_operator.cluster.kube_objects import SETTINGS, action_of, evolution_of
 from tests.unit.selfemo_operator.planner_world import result_of
 
-from selfemo_api.contract import ExitCode, StageConfig
+from selfemo_api.contract import ENV_METRICS_PORT, ExitCode, StageConfig
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.stages import STAGE_ORDER, Stage
 from selfemo_operator.cluster import names
@@ -196,3 +196,12 @@ def test_names_fit_into_what_kubernetes_allows(generation: int, stage: Stage, at
     )
     assert all(len(value) <= 63 for value in labels.values())
     assert len(names.nodes_service(name)) <= 63
+
+
+@pytest.mark.parametrize("port", [0, 9464])
+def test_live_metrics_have_a_named_port_only_where_asked(port: int) -> None:
+    job = manifest(evolution_of(), JobSettings(image="x", metrics_port=port))
+    ports = [{"name": "metrics", "containerPort": port}] if port else None
+    assert container(job).get("ports") == ports
+    assert env(job).get(ENV_METRICS_PORT) == (str(port) if port else None)
+    assert job["metadata"] == manifest(evolution_of())["metadata"], "no Job is made anew for it"

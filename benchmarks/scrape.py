@@ -1,0 +1,74 @@
+"""Times a scrape of the operator's metrics over HTTP: 500 evolutions, three datasets each.
+
+`seconds` is the usual case, in which passes have kept the lines up to date; `coldSeconds` is a
+scrape that finds every evolution changed. One JSON line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from urllib.request import urlopen
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tests.unit.selfemo_operator.cluster.evolved import evolved
+
+from selfemo_operator.cluster.exposition import MAX_SERIES
+from selfemo_operator.cluster.metrics import OperatorMetrics
+from selfemo_operator.cluster.metrics_server import MetricsServer
+from selfemo_operator.cluster.view import View
+
+GOAL = 0.2
+SOURCES = ("meld", "iemocap", "emorynlp")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--evolutions", type=int, default=500)
+    parser.add_argument("--repeats", type=int, default=20)
+    arguments = parser.parse_args()
+    view = View()
+    metrics = OperatorMetrics(view, lambda: 1.0, lambda: 0)
+    for number in range(arguments.evolutions):
+        view.put_evolution(evolved(f"e{number:03d}", sources=SOURCES, version=number + 1))
+    server = MetricsServer(0, metrics.text)
+    server.start()
+    url = f"http://127.0.0.1:{server.port}/metrics"
+    cold, _ = timed(url)
+    found = [timed(url) for _ in range(arguments.repeats)]
+    server.stop()
+    seconds = [seconds for seconds, _ in found]
+    body = found[0][1]
+    lines = [line for line in body.decode().splitlines() if line.startswith("selfemo_evolution_")]
+    print(
+        json.dumps(
+            {
+                "benchmark": "scrape",
+                "evolutions": arguments.evolutions,
+                "seriesPerEvolution": len(lines) / arguments.evolutions,
+                "seriesGoal": MAX_SERIES,
+                "bytes": len(body),
+                "seconds": round(statistics.median(seconds), 4),
+                "worstSeconds": round(max(seconds), 4),
+                "coldSeconds": round(cold, 4),
+                "goal": GOAL,
+                "met": max(seconds) < GOAL,
+            }
+        )
+    )
+
+
+def timed(url: str) -> tuple[float, bytes]:
+    began = time.perf_counter()
+    with urlopen(url, timeout=60) as answer:
+        body: bytes = answer.read()
+    return time.perf_counter() - began, body
+
+
+if __name__ == "__main__":
+    main()

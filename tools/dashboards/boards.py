@@ -1,0 +1,10 @@
+"""All dashboards."""
+
+from __future__ import annotations
+
+from tools.dashboards.evolution import EVOLUTION_BOARD
+from tools.dashboards.fleet import FLEET
+from tools.dashboards.model import Board
+from tools.dashboards.operator import OPERATOR
+
+BOARDS: tuple[Board, ...] = (FLEET, EVOLUTION_BOARD, OPERATOR)

@@ -1,0 +1,350 @@
+"""The Evolution dashboard: one evolution in depth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tools.dashboards.fleet import PHASES, STAGES, phase_code, stage_code
+from tools.dashboards.model import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    RED,
+    YELLOW,
+    Board,
+    Choice,
+    Kind,
+    Link,
+    Note,
+    Panel,
+    Query,
+    Row,
+)
+
+from selfemo_operator.cluster.series import PREFIX
+
+_OF = 'namespace="$namespace", name="$name"'
+_TO_FLEET = Link("Fleet", "/d/selfemo-fleet?${__url_time_range}")
+_TO_OPERATOR = Link("Operator", "/d/selfemo-operator?${__url_time_range}")
+
+
+def _by(labels: str, metric: str) -> str:
+    """Return a figure by some labels, whichever operator shows it."""
+    return f"max by ({labels}) ({PREFIX}{metric}{{{_OF}}})"
+
+
+def _one(metric: str) -> str:
+    return f"max({PREFIX}{metric}{{{_OF}}})"
+
+
+def _panel(
+    kind: Kind, title: str, text: str, unit: str, queries: list[Query], **more: Any
+) -> Panel:
+    return Panel(kind, title, text, unit, queries, more.pop("link", _TO_FLEET), **more)
+
+
+def _stat(title: str, text: str, unit: str, expr: str, **more: Any) -> Panel:
+    queries = [Query(expr, title)]
+    return _panel(Kind.STAT, title, text, unit, queries, width=4, height=4, **more)
+
+
+_NOW = Row(
+    "Now",
+    [
+        _stat("Phase", "What it is doing.", "none", phase_code(_OF), states=PHASES),
+        _stat(
+            "Generation",
+            "Generation under way; 0 is the model as given.",
+            "none",
+            _one("generation"),
+        ),
+        _stat(
+            "Best F1",
+            "Weighted F1 of the best generation.",
+            "percentunit",
+            _one("best_f1_ratio"),
+            decimals=2,
+        ),
+        _stat(
+            "F1 gained",
+            "Best F1 less generation 0's.",
+            "percentunit",
+            f"namespace_name:selfemo_evolution_f1_gain:ratio{{{_OF}}}",
+            decimals=2,
+        ),
+        _stat(
+            "Not better since",
+            "Generations since the best one; spec.evolution.patience ends it.",
+            "none",
+            _one("generations_without_improvement"),
+            thresholds=[(1.0, YELLOW), (2.0, ORANGE)],
+        ),
+        _stat(
+            "Without progress",
+            "How long its stage has stood where it is. Empty while it need not move.",
+            "s",
+            f"namespace_name:selfemo_evolution_since_progress:seconds{{{_OF}}}",
+            thresholds=[(21600.0, ORANGE)],
+        ),
+    ],
+)
+_F1 = Row(
+    "F1",
+    [
+        _panel(
+            Kind.LINES,
+            "F1 by dataset",
+            "Weighted F1 of the last evaluated generation on each dataset, the best so far, the "
+            "goal, and the generation under way (right).",
+            "percentunit",
+            [
+                Query(_by("dataset", "weighted_f1_ratio"), "{{dataset}}"),
+                Query(_one("best_f1_ratio"), "best"),
+                Query(_one("goal_f1_ratio"), "goal"),
+                Query(_one("generation"), "generation"),
+            ],
+            width=12,
+            height=10,
+            right_axis=["generation"],
+            dashed=["goal", "best"],
+        ),
+        _panel(
+            Kind.LINES,
+            "F1 by emotion",
+            "F1 of each emotion in the last evaluated generation.",
+            "percentunit",
+            [Query(_by("dataset, emotion", "emotion_f1_ratio"), "{{dataset}} {{emotion}}")],
+            width=12,
+            height=10,
+        ),
+        _panel(
+            Kind.LINES,
+            "95 % interval",
+            "Where the weighted F1 lies with 95 % certainty: dialogues are drawn again and again.",
+            "percentunit",
+            [
+                Query(_by("dataset", "weighted_f1_low_ratio"), "{{dataset}} low"),
+                Query(_by("dataset", "weighted_f1_high_ratio"), "{{dataset}} high"),
+            ],
+        ),
+        _panel(
+            Kind.LINES,
+            "Macro F1",
+            "Mean F1 over the emotions, rare ones counted as much.",
+            "percentunit",
+            [Query(_by("dataset", "macro_f1_ratio"), "{{dataset}}")],
+        ),
+        _panel(
+            Kind.LINES,
+            "Unparsable answers",
+            "Share of answers that name no label.",
+            "percentunit",
+            [Query(_by("dataset", "unparsable_ratio"), "{{dataset}}")],
+            bounds=(0.0, None),
+        ),
+    ],
+)
+_LEARNING = Row(
+    "Rewards and collapse",
+    [
+        _panel(
+            Kind.HEATMAP,
+            "Rewards",
+            "How many candidates of the last scored generation got at most that reward and more "
+            "than the one below.",
+            "short",
+            [Query(_by("le", "reward_bucket"), "{{le}}")],
+            width=12,
+            height=9,
+        ),
+        _panel(
+            Kind.LINES,
+            "Reward",
+            "Mean and median reward of the last scored generation.",
+            "none",
+            [
+                Query(_one("reward_mean"), "mean"),
+                Query(f"histogram_quantile(0.5, {_by('le', 'reward_bucket')})", "median"),
+            ],
+            width=12,
+            height=9,
+            decimals=3,
+        ),
+        _panel(
+            Kind.LINES,
+            "Labels",
+            "Entropy of the predicted labels (1: all alike often) and their divergence from "
+            "generation 0's. A fall of the first or a rise of the second is a collapse.",
+            "percentunit",
+            [
+                Query(_by("dataset", "label_entropy_ratio"), "{{dataset}} entropy"),
+                Query(_by("dataset", "label_divergence_ratio"), "{{dataset}} divergence"),
+            ],
+            bounds=(0.0, 1.0),
+        ),
+        _panel(
+            Kind.LINES,
+            "Groups",
+            "Agreement within groups, and the share of groups whose rewards are all equal: nothing "
+            "is learnt from those.",
+            "percentunit",
+            [
+                Query(_one("consistency_ratio"), "consistency"),
+                Query(_one("zero_variance_ratio"), "without variance"),
+            ],
+            bounds=(0.0, 1.0),
+        ),
+        _panel(
+            Kind.LINES,
+            "Diversity of responses",
+            "Distinct bigrams over all: a fall means that responses become alike.",
+            "percentunit",
+            [Query(_one("response_diversity_ratio"), "distinct bigrams")],
+            bounds=(0.0, None),
+        ),
+    ],
+)
+_FUNNEL = Row(
+    "Flywheel",
+    [
+        _panel(
+            Kind.GAUGES,
+            "Funnel",
+            "From the last self-play to the last training: candidates played, scored, dropped by "
+            "each filter, replayed and kept.",
+            "short",
+            [
+                Query(_one("played_candidates"), "played", instant=True),
+                Query(_one("scored_candidates"), "scored", instant=True),
+                Query(_by("filter", "dropped_candidates"), "dropped: {{filter}}", instant=True),
+                Query(_one("replayed_candidates"), "replayed", instant=True),
+                Query(_one("kept_candidates"), "kept", instant=True),
+            ],
+            width=12,
+            height=9,
+            bounds=(0.0, None),
+        ),
+        _panel(
+            Kind.LINES,
+            "Kept and dropped",
+            "The same over time.",
+            "short",
+            [
+                Query(_by("filter", "dropped_candidates"), "dropped: {{filter}}"),
+                Query(_one("kept_candidates"), "kept"),
+            ],
+            width=12,
+            height=9,
+            bounds=(0.0, None),
+        ),
+    ],
+)
+_STAGES = Row(
+    "Stages",
+    [
+        _panel(
+            Kind.STATES,
+            "Stage",
+            "The stage under way.",
+            "none",
+            [Query(stage_code(_OF), "stage")],
+            width=24,
+            height=5,
+            states=STAGES,
+        ),
+        _panel(
+            Kind.LINES,
+            "Durations",
+            "Wall time of each stage when it last ended well.",
+            "s",
+            [Query(_by("stage", "stage_duration_seconds"), "{{stage}}")],
+            bounds=(0.0, None),
+        ),
+        _panel(
+            Kind.BARS,
+            "Failed attempts",
+            "Attempts that failed, by stage and reason. `Disrupted` is the platform's doing.",
+            "short",
+            [
+                Query(
+                    "max by (stage, reason) "
+                    f"(increase({PREFIX}stage_failures_total{{{_OF}}}[$__rate_interval]))",
+                    "{{stage}} {{reason}}",
+                )
+            ],
+            bounds=(0.0, None),
+            link=_TO_OPERATOR,
+        ),
+        _panel(
+            Kind.GAUGES,
+            "Attempts",
+            "Attempts of each stage that have ended, over the whole run.",
+            "short",
+            [Query(_by("stage", "stage_attempts_total"), "{{stage}}", instant=True)],
+            bounds=(0.0, None),
+        ),
+    ],
+)
+_COST = Row(
+    "Cost",
+    [
+        _panel(
+            Kind.GAUGES,
+            "GPU time",
+            "GPU time by stage, of the attempts that ended well, over the whole run.",
+            "s",
+            [Query(_by("stage", "gpu_seconds_total"), "{{stage}}", instant=True)],
+            bounds=(0.0, None),
+        ),
+        _panel(
+            Kind.LINES,
+            "F1 gained for a GPU-hour",
+            "Best F1 less generation 0's, over its GPU time.",
+            "percentunit",
+            [Query(f"namespace_name:selfemo_evolution_f1_gain:per_gpu_hour{{{_OF}}}", "gain")],
+        ),
+        _panel(
+            Kind.LINES,
+            "Tokens",
+            "Tokens that self-play generated and that training read, over the whole run.",
+            "short",
+            [
+                Query(_one("generated_tokens_total"), "generated"),
+                Query(_one("trained_tokens_total"), "trained"),
+            ],
+            bounds=(0.0, None),
+        ),
+    ],
+)
+EVOLUTION_BOARD = Board(
+    "selfemo-evolution",
+    "selfemo / Evolution",
+    "One evolution: does it get better, does it stay healthy, what does it cost?",
+    [
+        Choice("namespace", "Namespace", "label_values(selfemo_evolution_info, namespace)"),
+        Choice(
+            "name", "Name", 'label_values(selfemo_evolution_info{namespace="$namespace"}, name)'
+        ),
+    ],
+    [_NOW, _F1, _LEARNING, _FUNNEL, _STAGES, _COST],
+    [
+        Note(
+            "Promoted",
+            f"max(changes({PREFIX}best_generation{{{_OF}}}[$__rate_interval])) > 0",
+            GREEN,
+            "A generation was promoted",
+        ),
+        Note(
+            "Not better",
+            f"max(delta({PREFIX}generations_without_improvement{{{_OF}}}[$__rate_interval])) > 0",
+            RED,
+            "A generation was rolled back, or not promoted",
+        ),
+        Note(
+            "Generation",
+            f"max(changes({PREFIX}generation{{{_OF}}}[$__rate_interval])) > 0",
+            BLUE,
+            "A generation began",
+        ),
+    ],
+)
