@@ -20,7 +20,7 @@ setup-dev: ## Install what developing and testing needs
 demo: setup ## Run a small whole evolution on this machine
 	@tools/demo --output $(OUTPUT)
 
-.PHONY: test programs screenshot unit test-slow e2e cluster-up cluster-down lint generate check-generated
+.PHONY: test programs screenshot unit test-slow e2e observe cluster-up cluster-down lint generate check-generated
 test: setup-dev lint programs unit ## Everything CI runs
 # Built before the tests, whose time is bounded. Without Go their tests are skipped with a word.
 programs:
@@ -36,6 +36,9 @@ test-slow: setup-dev ## The tests over a minute: killed runs, damaged results, S
 	$(PY) -m pytest tests -m "slow and not e2e and not cluster"
 e2e: setup-dev ## Real pods under the installed chart; the operator killed at every write
 	$(PY) -m pytest tests -m "e2e or (cluster and slow)"
+observe: setup-dev ## A real Prometheus beside a real run: every panel, rule and alert is asked
+	@$(PY) -m tests.cluster build prometheus
+	$(PY) -m pytest tests -m observe
 cluster-up: setup-dev ## A real cluster on this machine, kept between test runs
 	$(PY) -m tests.cluster up
 cluster-down:
