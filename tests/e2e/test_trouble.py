@@ -82,6 +82,9 @@ def test_an_evicted_pod_is_made_again_and_is_no_failure(
 ) -> None:
     kubectl.apply(short)
     pod = _running_pod(kubectl, FIRST)
+    # before its first word a stage does not hear SIGTERM, and may come to its end in the grace time
+    while not kubectl("logs", pod):
+        time.sleep(0.2)
     with node_cluster.client() as connection:  # as `kubectl drain` does
         eviction = {"metadata": {"name": pod, "namespace": namespace}}
         api.CoreV1Api(connection).create_namespaced_pod_eviction(pod, namespace, eviction)
