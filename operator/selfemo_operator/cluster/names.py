@@ -10,6 +10,8 @@ PLURAL = "emotionevolutions"
 CONTAINER = "stage"
 #: Component of the Job that removes a deleted run's data.
 PURGE = "purge"
+#: No stage Job's name ends so: theirs end with the number of the attempt.
+PURGE_SUFFIX = f"-{PURGE}"
 
 #: Labels of stage Jobs and their pods.
 LABEL_NAME = "app.kubernetes.io/name"
@@ -60,7 +62,7 @@ def purge_labels(evolution: EmotionEvolution) -> dict[str, str]:
 
 def purge_name(evolution: str, uid: str) -> str:
     """Return the name of that Job: an evolution made anew under the same name has another."""
-    return f"{evolution}-{uid[:8]}-{PURGE}"
+    return f"{evolution}-{uid[:8]}{PURGE_SUFFIX}"
 
 
 def nodes_service(evolution: str) -> str:

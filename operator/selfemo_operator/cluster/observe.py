@@ -87,6 +87,19 @@ def needs_pods(job: Json) -> dict[str, str] | None:
     return None
 
 
+def gist(job: Json) -> tuple[object, ...]:
+    """Return what of a Job asks for a pass when it changes.
+
+    The Job controller writes a Job's status about five times; the counts between its start and its
+    end change no decision. What follows from time alone has its own time to be looked at.
+    """
+    state = job_state(job)
+    partly = state is JobState.RUNNING and needs_pods(job) is not None
+    template = job["metadata"].get("annotations", {}).get(names.ANNOTATION_TEMPLATE)
+    going = bool(job["metadata"].get("deletionTimestamp"))
+    return state, partly, _resuming(job), template, going
+
+
 def stage_job(job: Json, pods: Sequence[Json] = (), now: datetime | None = None) -> StageJob:
     """Return a Job as the planner sees it.
 

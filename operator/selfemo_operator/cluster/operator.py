@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from typing import Any
+from typing import Any, cast
 
 import kopf
 
@@ -186,6 +186,17 @@ async def _pass_on(stop: threading.Event, flag: asyncio.Event) -> None:
     flag.set()
 
 
+class _NoDiffs(kopf.AnnotationsDiffBaseStorage):
+    """What kopf compares an object with: nothing is handled by difference, so nothing is copied."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        """Return no essence of an object."""
+        return cast(kopf.BodyEssence, {})
+
+    def fetch(self, **_: Any) -> None:
+        """Return no earlier essence."""
+
+
 def kopf_settings() -> kopf.OperatorSettings:
     """Return kopf's settings: it watches, and writes nothing."""
     settings = kopf.OperatorSettings()
@@ -195,5 +206,6 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.watching.client_timeout = 300
     settings.watching.connect_timeout = 5
     settings.networking.request_timeout = 65
+    settings.persistence.diffbase_storage = _NoDiffs()
     settings.persistence.finalizer = f"{GROUP}/unused"
     return settings

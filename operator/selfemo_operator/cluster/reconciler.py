@@ -51,6 +51,9 @@ from selfemo_operator.world import (
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
 
+#: Age of a Job at which its pods are looked at, should they not have started.
+SETTLED = SETTLE + timedelta(seconds=1)
+
 
 class Conflict(Exception):
     """The picture was old: look again."""
@@ -111,7 +114,9 @@ class Reconciler:
             self._carry_out(key, evolution, decision.action)
         else:
             self._purger.keep(key, evolution)
-        return _soonest(decision.requeue_at, _settling(observed, now), collect_at)
+        new = isinstance(decision.action, CreateJob)
+        settled = now + SETTLED if new else _settling(observed, now)
+        return _soonest(decision.requeue_at, settled, collect_at)
 
     def _observe(self, key: Key, evolution: EmotionEvolution, now: datetime) -> Observed:
         metadata, status = evolution.metadata, evolution.status
@@ -277,7 +282,7 @@ def _read(raw: Json) -> EmotionEvolution:
 def _settling(observed: Observed, now: datetime) -> datetime | None:
     """Return when a young Job's pods should have started, so that a wait is told then."""
     times = [
-        job.create_time + SETTLE + timedelta(seconds=1)
+        job.create_time + SETTLED
         for job in observed.jobs
         if job.state is JobState.PENDING and job.create_time is not None
     ]

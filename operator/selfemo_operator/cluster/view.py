@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from selfemo_operator.cluster import names
 from selfemo_operator.cluster.names import Key
 from selfemo_operator.cluster.observe import (
     CHANGED,
+    gist,
     is_purge_job,
     is_stage_job,
     last_change,
@@ -75,14 +76,18 @@ class View:
             return sorted((key, version) for key, (version, _) in self._evolutions.items())
 
     def put_job(self, item: Json) -> Key | None:
-        """Take in a Job; return its evolution's key where that is news, else None."""
+        """Take in a Job; return its evolution's key where a pass should follow, else None."""
         if not _is_ours(item):
             return None
         _slim(item)
         key = _evolution_of(item)
         with self._lock:
             jobs = self._jobs.setdefault(key, {})
-            return key if _put(jobs, item["metadata"]["name"], item) else None
+            name = item["metadata"]["name"]
+            before = jobs.get(name)
+            if not _put(jobs, name, item):
+                return None
+            return key if before is None or gist(json.loads(before[1])) != gist(item) else None
 
     def drop_job(self, item: Json) -> Key | None:
         """Forget a deleted Job, unless a newer one of its name is there."""
@@ -98,21 +103,22 @@ class View:
 
     def jobs(self, key: Key, uid: str) -> list[Json]:
         """Return the stage Jobs of an evolution; an earlier one of its name has another uid."""
-        found = [job for job in self._all_jobs(key) if is_stage_job(job)]
+        found = self._jobs_named(key, lambda name: not name.endswith(names.PURGE_SUFFIX))
         return [j for j in found if j["metadata"]["labels"].get(names.LABEL_UID) == uid]
 
     def purges(self, key: Key) -> list[Json]:
         """Return the Jobs that remove data: of the evolution of a name, and of earlier ones."""
-        return [job for job in self._all_jobs(key) if is_purge_job(job)]
+        return self._jobs_named(key, lambda name: name.endswith(names.PURGE_SUFFIX))
 
     def orphans(self) -> list[Key]:
         """Return the keys of Jobs whose evolution is not there."""
         with self._lock:
             return sorted(self._jobs.keys() - self._evolutions.keys())
 
-    def _all_jobs(self, key: Key) -> list[Json]:
+    def _jobs_named(self, key: Key, wanted: Callable[[str], bool]) -> list[Json]:
         with self._lock:
-            texts = [text for _, text in self._jobs.get(key, {}).values()]
+            jobs = self._jobs.get(key, {})
+            texts = [text for name, (_, text) in jobs.items() if wanted(name)]
         return [json.loads(text) for text in texts]
 
     def keep_evolutions(self, listed: Iterable[Json], version: int, namespace: str | None) -> None:

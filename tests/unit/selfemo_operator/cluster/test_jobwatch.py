@@ -61,7 +61,8 @@ def followed(*streams: list[Any]) -> tuple[Streams, View, list[Any]]:
 
 def test_a_stream_goes_on_where_the_last_ended() -> None:
     bookmark = event("BOOKMARK", {"metadata": {"resourceVersion": "150"}})
-    rest, view, changed = followed([event("MODIFIED", job(120)), bookmark])
+    ready = {**job(120), "status": {"active": 1, "ready": 1}}
+    rest, view, changed = followed([event("MODIFIED", ready), bookmark])
     assert (rest.lists, rest.versions) == (1, ["100", "150"])
     assert view.jobs(KEY, UID)[0]["metadata"]["resourceVersion"] == "120"
     assert changed == [KEY, KEY]

@@ -57,6 +57,24 @@ def test_versions_are_compared_as_numbers() -> None:
     assert view.put_evolution(evolution(100))
 
 
+def test_only_what_may_change_a_decision_asks_for_a_pass() -> None:
+    view = View()
+    ends = {"conditions": [{"type": "Complete", "status": "True"}]}
+    story: list[tuple[Json, bool]] = [
+        ({}, True),
+        ({"startTime": "2026-01-01T11:00:00Z", "active": 1}, False),
+        ({"active": 1, "ready": 1}, True),
+        ({"active": 1, "ready": 0}, True),  # of several pods one is waiting
+        ({"active": 1, "ready": 1, "terminating": 0}, True),
+        ({"active": 0, "uncountedTerminatedPods": {"succeeded": ["a"]}}, False),
+        ({"succeeded": 1, **ends}, True),
+        ({"succeeded": 1, **ends, "completionTime": "2026-01-01T12:00:00Z"}, False),
+    ]
+    for version, (status, asks) in enumerate(story, start=1):
+        assert (view.put_job({**job(version), "status": status}) is not None) == asks, status
+        assert view.jobs(KEY, UID)[0]["metadata"]["resourceVersion"] == str(version)
+
+
 def test_a_late_deletion_does_not_take_its_successor() -> None:
     view = View()
     view.put_evolution(evolution(9))
