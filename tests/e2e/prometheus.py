@@ -73,13 +73,17 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(program: Path, folder: Path, targets: Sequence[str]) -> Iterator[Prometheus]:
+def prometheus(
+    program: Path, folder: Path, targets: Sequence[str], namespace: str
+) -> Iterator[Prometheus]:
     """Run a server that scrapes each target every second.
 
     Parameters
     ----------
     targets
-        ``host:port``; labels are as the chart's ServiceMonitor would have them.
+        ``host:port`` of each operator.
+    namespace
+        The operators' own; their labels are as the chart's ServiceMonitor would have them.
     """
     config = {
         # ten times as often as people do: a tiny stage lasts seconds
@@ -90,7 +94,10 @@ def prometheus(program: Path, folder: Path, targets: Sequence[str]) -> Iterator[
                 "job_name": "selfemo-metrics",
                 "honor_labels": True,
                 "static_configs": [
-                    {"targets": [target], "labels": {"pod": f"operator-{number}"}}
+                    {
+                        "targets": [target],
+                        "labels": {"namespace": namespace, "pod": f"operator-{number}"},
+                    }
                     for number, target in enumerate(targets)
                 ],
             }
