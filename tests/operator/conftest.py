@@ -99,7 +99,7 @@ class Evolutions:
         found: Json = wait_for(there, what, **more)
         return found
 
-    def wait_end(self, name: str = "demo", seconds: float = 90.0) -> Json:
+    def wait_end(self, name: str = "demo", seconds: float = 180.0) -> Json:
         return self.wait(lambda s: s.get("completionTime"), "the end", name, seconds=seconds)
 
     def jobs(self) -> list[Json]:

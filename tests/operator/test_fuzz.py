@@ -21,7 +21,7 @@ from tests.operator.process import OperatorProcess
 from tests.operator.proxy import Proxy
 from tests.operator.specs import Place, changed, edits
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
 
 EXAMPLES = 500
 KEPT = 20

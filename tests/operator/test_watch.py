@@ -45,7 +45,7 @@ def test_watches_to_a_good_end_on_a_terminal(
         assert "MaxGenerationsReached" in screen.text
         assert "F1 by emotion, generation 2" in screen.text
     once = start(evolutions, cluster.kubeconfig, "--once")
-    out, _ = once.communicate(timeout=60)
+    out, _ = once.communicate(timeout=150)
     assert once.returncode == 0
     assert "F1 by emotion, generation 2" in out
 
@@ -69,7 +69,7 @@ def test_what_is_not_there_or_goes_away_is_said(
     kubeconfig = proxy.kubeconfig(tmp_path / "kubeconfig")
     try:
         absent = start(evolutions, kubeconfig)
-        _, error = absent.communicate(timeout=60)
+        _, error = absent.communicate(timeout=150)
         assert absent.returncode == 2
         assert f"there is no evolution demo in namespace {evolutions.namespace}" in error
         made = evolutions.create()
@@ -77,7 +77,7 @@ def test_what_is_not_there_or_goes_away_is_said(
         assert watching.stdout is not None
         assert "Pending: not yet begun" in watching.stdout.readline()
         rest.delete(names.evolution_path((evolutions.namespace, "demo")), made["metadata"]["uid"])
-        _, error = watching.communicate(timeout=60)
+        _, error = watching.communicate(timeout=150)
         assert watching.returncode == 2
         assert "there is no evolution demo" in error
         evolutions.create()
@@ -88,7 +88,7 @@ def test_what_is_not_there_or_goes_away_is_said(
         proxy.stop()
     assert "The API server does not answer; trying again." in waiting.stdout.readline()
     waiting.send_signal(signal.SIGINT)
-    out, error = waiting.communicate(timeout=60)
+    out, error = waiting.communicate(timeout=150)
     assert waiting.returncode == 130
     assert out == "No longer watching; the evolution goes on.\n"
     assert error == ""

@@ -50,7 +50,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     >>> ticks(0.42, 0.58)
     [0.4, 0.45, 0.5, 0.55, 0.6]
     """
-    if not high > low:
+    if not high - low > 1e-9 * max(1.0, abs(low)):  # nobody sees such a step
         high = low + (abs(low) * 0.1 or 1.0)
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
