@@ -20,7 +20,7 @@ from tests.unit.selfemo_operator.cluster.evolved import evolved
 
 from selfemo_operator.cluster.exposition import MAX_SERIES
 from selfemo_operator.cluster.metrics import OperatorMetrics
-from selfemo_operator.cluster.metrics_server import MetricsServer
+from selfemo_operator.cluster.pages import PageServer, metrics_page
 from selfemo_operator.cluster.view import View
 
 GOAL = 0.2
@@ -36,7 +36,7 @@ def main() -> None:
     metrics = OperatorMetrics(view, lambda: 1.0, lambda: 0)
     for number in range(arguments.evolutions):
         view.put_evolution(evolved(f"e{number:03d}", sources=SOURCES, version=number + 1))
-    server = MetricsServer(0, metrics.text)
+    server = PageServer(0, {"/metrics": metrics_page(metrics.text)})
     server.start()
     url = f"http://127.0.0.1:{server.port}/metrics"
     cold, _ = timed(url)

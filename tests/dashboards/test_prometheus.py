@@ -17,7 +17,7 @@ import yaml
 from tools.dashboards.expressions import RULES, Expression, expressions, resolved
 
 from selfemo_operator.cluster.metrics import OperatorMetrics
-from selfemo_operator.cluster.metrics_server import MetricsServer
+from selfemo_operator.cluster.pages import PageServer, metrics_page
 from selfemo_operator.cluster.view import View
 from tests.cluster.fixtures import program_or_skip
 from tests.operator.process import free_port
@@ -32,27 +32,27 @@ SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
-def operator() -> Iterator[MetricsServer]:
+def operator() -> Iterator[PageServer]:
     """An operator's metrics, with passes and requests that go on."""
     view = View()
     spec: Json = {"evolution": {"goal": {"f1": 0.7}}, "training": {"gpusPerNode": 1}}
     view.put_evolution(evolved(sources=("dev", "test"), **spec))
-    metrics = OperatorMetrics(view, lambda: 3.0, lambda: 1)
-    metrics.leader.set(1)
+    shown = OperatorMetrics(view, lambda: 3.0, lambda: 1)
+    shown.leader.set(1)
 
     def text() -> bytes:
-        metrics.ended_pass(("team", "demo"), "done", 0.02)
-        metrics.answered("GET", 200)
-        return metrics.text()
+        shown.ended_pass(("team", "demo"), "done", 0.02)
+        shown.answered("GET", 200)
+        return shown.text()
 
-    server = MetricsServer(0, text)
+    server = PageServer(0, {"/metrics": metrics_page(text)})
     server.start()
     yield server
     server.stop()
 
 
 @pytest.fixture(scope="module")
-def prometheus(operator: MetricsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def prometheus(operator: PageServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Prometheus with the shipped rules; its address."""
     program = program_or_skip("prometheus", "SELFEMO_PROMETHEUS")
     folder, port = tmp_path_factory.mktemp("prometheus"), free_port()

@@ -17,9 +17,8 @@ from selfemo_api.base import GROUP, VERSION
 from selfemo_api.contract import ExitCode
 from selfemo_operator.cluster.lease import Elector
 from selfemo_operator.cluster.metrics import OperatorMetrics
-from selfemo_operator.cluster.metrics_server import MetricsServer
 from selfemo_operator.cluster.names import PLURAL
-from selfemo_operator.cluster.probes import Probes
+from selfemo_operator.cluster.pages import PageServer, metrics_page, probe_page
 from selfemo_operator.cluster.rest import ApiError, Rest
 from selfemo_operator.cluster.served import CrdMismatch, check_served
 from selfemo_operator.cluster.settings import Settings
@@ -60,14 +59,16 @@ class Operator:
         rest.answered = self._metrics.answered
         self._ready = False
         self._leading = False
-        self.probes = Probes(
-            settings.health_port, {"/livez": self._stuck, "/readyz": self._not_ready}
+        self._probes = PageServer(
+            settings.health_port,
+            {"/livez": probe_page(self._stuck), "/readyz": probe_page(self._not_ready)},
         )
 
     def run(self, stop: threading.Event) -> ExitCode:
         """Run until told to stop, or until the Lease is lost."""
-        self.probes.start()
-        server = MetricsServer(self._settings.metrics_port, self._metrics.text)
+        self._probes.start()
+        pages = {"/metrics": metrics_page(self._metrics.text)}
+        server = PageServer(self._settings.metrics_port, pages)
         server.start()
         try:
             if not self._checked(stop):
@@ -78,7 +79,7 @@ class Operator:
             return ExitCode.BAD_INPUT
         finally:
             server.stop()
-            self.probes.stop()
+            self._probes.stop()
 
     def _checked(self, stop: threading.Event) -> bool:
         """Check the CRD, waiting for the API server; False where the stop came first."""

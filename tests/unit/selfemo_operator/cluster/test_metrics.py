@@ -24,7 +24,7 @@ from selfemo_jobs.selfplay.figures import figures_of
 from selfemo_operator.cluster.exposition import MAX_SERIES, Exposition, chunks_of
 from selfemo_operator.cluster.metrics import OperatorMetrics
 from selfemo_operator.cluster.metrics_reference import page
-from selfemo_operator.cluster.metrics_server import MetricsServer
+from selfemo_operator.cluster.pages import PageServer, metrics_page
 from selfemo_operator.cluster.view import View, key_of
 
 Json = dict[str, Any]
@@ -217,7 +217,7 @@ def test_made_up_figures_are_those_of_real_stages() -> None:
 
 
 def test_the_server_answers_on_its_page_alone() -> None:
-    server = MetricsServer(0, lambda: b"up 1\n")
+    server = PageServer(0, {"/metrics": metrics_page(lambda: b"up 1\n")})
     server.start()
     try:
         with urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=5) as answer:
