@@ -76,4 +76,4 @@ def divergence(p: Sequence[float], q: Sequence[float]) -> float:
         for share in (a, b):
             if share > 0.0:
                 total += share / 2 * math.log2(share / mean)
-    return max(0.0, total)
+    return min(1.0, max(0.0, total))

@@ -28,35 +28,6 @@ def label_entropy(counts: Sequence[float] | Floats) -> float:
     return max(0.0, float(-(some * np.log(some)).sum() / np.log(len(shares))))
 
 
-def jensen_shannon(p: Sequence[float] | Floats, q: Sequence[float] | Floats) -> float:
-    """Return the Jensen-Shannon divergence of two label distributions, base 2: 0 to 1.
-
-    Parameters
-    ----------
-    p, q
-        Counts or shares in the same label order.
-
-    Raises
-    ------
-    ValueError
-        If one is all zero: it is no distribution.
-
-    References
-    ----------
-    Lin 1991, "Divergence measures based on the Shannon entropy", eq. 4.1 with equal weights.
-    """
-    a, b = _shares(p), _shares(q)
-    if not a.any() or not b.any():
-        raise ValueError("a distribution needs at least one count above 0")
-    middle = (a + b) / 2
-
-    def relative(x: Floats) -> float:
-        some = x > 0
-        return float((x[some] * np.log2(x[some] / middle[some])).sum())
-
-    return min(1.0, max(0.0, (relative(a) + relative(b)) / 2))
-
-
 def distinct_bigrams(texts: Iterable[str]) -> float:
     """Return distinct-2: distinct word pairs over all word pairs of the texts; none at all: 0.
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from selfemo_api.collapse import divergence, label_signs, stage_signs
+from selfemo_api.collapse import label_signs, stage_signs
 from selfemo_api.results import SourceScore, StageResult
 from selfemo_api.spec import CollapseBounds
 from selfemo_api.stages import Stage
-
-__all__ = ["collapse_of", "divergence"]
 
 
 def collapse_of(
