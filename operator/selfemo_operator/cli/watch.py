@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol
 
 from pydantic import ValidationError
@@ -84,29 +84,6 @@ class LocalSource:
         return Activity(self._activity.done, self._activity.total, self._activity.figures, note)
 
 
-class _Picture:
-    """One picture that changes in place, as a context manager."""
-
-    def __init__(self, console: Console) -> None:
-        self._live = Live(console=console, auto_refresh=False)
-
-    def __enter__(self) -> _Picture:
-        self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._live.stop()
-
-    def update(self, evolution: EmotionEvolution, activity: Activity) -> None:
-        """Draw it anew."""
-        self._live.update(picture(evolution, activity, datetime.now(UTC)), refresh=True)
-
-
 class _Lines:
     """A line for each change, with its time."""
 
@@ -142,18 +119,24 @@ def follow(source: Source, console: Console, *, once: bool, poll_seconds: float)
         return exit_code(evolution)
     try:
         if not console.is_terminal:
-            return _until_end(source, _Lines(console), poll_seconds)
-        with _Picture(console) as view:
-            return _until_end(source, view, poll_seconds)
+            return _until_end(source, _Lines(console).update, poll_seconds)
+        with Live(console=console, auto_refresh=False) as live:
+
+            def draw(evolution: EmotionEvolution, activity: Activity) -> None:
+                live.update(picture(evolution, activity, datetime.now(UTC)), refresh=True)
+
+            return _until_end(source, draw, poll_seconds)
     except KeyboardInterrupt:
         console.print("No longer watching; the evolution goes on.")
         return INTERRUPTED
 
 
-def _until_end(source: Source, view: _Picture | _Lines, poll_seconds: float) -> int:
+def _until_end(
+    source: Source, show: Callable[[EmotionEvolution, Activity], None], poll_seconds: float
+) -> int:
     while True:
         evolution, activity = source.look()
-        view.update(evolution, activity)
+        show(evolution, activity)
         if evolution.status.finished:
             return exit_code(evolution)
         time.sleep(poll_seconds)
