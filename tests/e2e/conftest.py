@@ -24,6 +24,7 @@ from tests.cluster import S3, Cluster, environment
 from tests.cluster.binaries import program
 from tests.cluster.fixtures import make_namespace, node_cluster
 from tests.local.conftest import base_model
+from tests.operator.api import wait_for
 
 __all__ = [
     "base_model",
@@ -170,14 +171,17 @@ def wait_status(
     kubectl: Kubectl, check: Callable[[Json], Any], what: str, seconds: int = 300
 ) -> Json:
     """Wait as a person would until the status of the example says something; return the status."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+
+    def there() -> Json | None:
         status: Json = kubectl.get("emo/small").get("status", {})
-        if check(status):
-            return status
-        time.sleep(1)
-    told = kubectl("describe", "emo", "small") + kubectl("get", "pods", "--output", "wide")
-    raise AssertionError(f"waited {seconds} s for {what}: {told}")
+        return status if check(status) else None
+
+    try:
+        found: Json = wait_for(there, what, seconds, every=1)
+    except AssertionError as error:
+        told = kubectl("describe", "emo", "small") + kubectl("get", "pods", "--output", "wide")
+        raise AssertionError(f"{error}: {told}") from error
+    return found
 
 
 def owned(rest: Rest, namespace: str) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 
 from selfemo_operator.cluster.rest import Rest
 from tests.e2e.conftest import Json, Kubectl, owned, wait_status
+from tests.operator.api import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(2400)]
 
@@ -56,10 +56,7 @@ def test_three_generations_and_nothing_left_behind(
     assert columns[1].split()[:4] == ["small", "Succeeded", "2", "Evaluate"]
     assert "GenerationBaseline" in _story(kubectl)
     kubectl("delete", "emo", "small")
-    deadline = time.monotonic() + 60
-    while owned(admin, namespace) and time.monotonic() < deadline:
-        time.sleep(1)
-    assert owned(admin, namespace) == []
+    wait_for(lambda: owned(admin, namespace) == [], "nothing to be left")
 
 
 def test_vllm_over_two_shards_and_training_over_two_pods(

@@ -13,9 +13,9 @@ from tools.dashboards.expressions import expressions, resolved
 
 from tests.cluster import Cluster
 from tests.cluster.fixtures import program_or_skip
-from tests.cluster.processes import wait_until
 from tests.e2e.conftest import Json, Kubectl, s3_client, wait_status
-from tests.e2e.prometheus import Prometheus, QueryError, prometheus
+from tests.operator.api import wait_for
+from tests.prometheus import Prometheus, QueryError, prometheus
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.observe, pytest.mark.timeout(2400)]
 
@@ -39,7 +39,7 @@ def test_prometheus_sees_what_the_manifests_say(
     addresses = [f"{pod['status']['podIP']}:8080" for pod in json.loads(listed)["items"]]
     assert len(addresses) == 2
     with prometheus(program, tmp_path, addresses, namespace) as server:
-        wait_until(lambda: server.healthy() == 2, "both operators to be scraped")
+        wait_for(lambda: server.healthy() == 2, "both operators to be scraped")
         began = time.time()
         made = evolution(evolution={"maxGenerations": GENERATIONS, "goal": {"f1": 0.99}})
         kubectl.apply(made)
@@ -50,7 +50,7 @@ def test_prometheus_sees_what_the_manifests_say(
         _every_expression_answers(server, namespace, began)
         assert [r["lastError"] for r in server.rules() if r["health"] != "ok"] == []
         kubectl("delete", "emo", "small")
-        wait_until(lambda: not server.query('{__name__=~"selfemo_evolution_.+"}'), "no series")
+        wait_for(lambda: not server.query('{__name__=~"selfemo_evolution_.+"}'), "no series")
 
 
 def _figures_equal(server: Prometheus, cluster: Cluster, status: Json, began: float) -> None:

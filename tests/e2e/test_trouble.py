@@ -13,6 +13,7 @@ from kubernetes import client
 from selfemo_operator.cluster.rest import Rest
 from tests.cluster import Cluster
 from tests.e2e.conftest import Json, Kubectl, owned, s3_client, wait_status
+from tests.operator.api import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -33,16 +34,15 @@ def _messages(status: Json) -> str:
 
 def _running_pod(kubectl: Kubectl, job: str, other_than: str = "", seconds: int = 120) -> str:
     """Wait until a pod of a Job runs; return its name."""
-    deadline = time.monotonic() + seconds
     selector = f"batch.kubernetes.io/job-name={job}"
-    while time.monotonic() < deadline:
+
+    def running() -> str | None:
         listed = kubectl("get", "pods", "--selector", selector, "--output", "json")
-        for pod in json.loads(listed)["items"]:
-            name: str = pod["metadata"]["name"]
-            if pod["status"]["phase"] == "Running" and name != other_than:
-                return name
-        time.sleep(0.5)
-    raise AssertionError(f"no pod of {job} ran: {kubectl('get', 'pods')}")
+        pods = [p for p in json.loads(listed)["items"] if p["status"]["phase"] == "Running"]
+        return next((n for p in pods if (n := p["metadata"]["name"]) != other_than), None)
+
+    found: str = wait_for(running, f"a pod of {job} to run", seconds)
+    return found
 
 
 def test_an_image_that_does_not_exist_is_told_and_mended(short: Json, kubectl: Kubectl) -> None:
@@ -70,10 +70,7 @@ def test_the_data_goes_where_the_spec_says_so(
     run = {"Bucket": bucket, "Prefix": f"{folder}/{namespace}/small-{uid[:8]}/"}
     assert s3_client(s3).list_objects_v2(**run)["KeyCount"] > 0
     kubectl("delete", "emo", "small")  # generation 1 has begun: its pod has two minutes to end
-    deadline = time.monotonic() + 180
-    while owned(admin, namespace) and time.monotonic() < deadline:
-        time.sleep(1)
-    assert owned(admin, namespace) == []
+    wait_for(lambda: owned(admin, namespace) == [], "nothing to be left", seconds=180)
     assert s3_client(s3).list_objects_v2(**run)["KeyCount"] == 0
 
 
@@ -83,8 +80,7 @@ def test_an_evicted_pod_is_made_again_and_is_no_failure(
     kubectl.apply(short)
     pod = _running_pod(kubectl, FIRST)
     # before its first word a stage does not hear SIGTERM, and may come to its end in the grace time
-    while not kubectl("logs", pod):
-        time.sleep(0.2)
+    wait_for(lambda: kubectl("logs", pod), "its first word")
     with node_cluster.client() as connection:  # as `kubectl drain` does
         eviction = {"metadata": {"name": pod, "namespace": namespace}}
         api.CoreV1Api(connection).create_namespaced_pod_eviction(pod, namespace, eviction)

@@ -19,14 +19,14 @@ _NAMESPACES = "/api/v1/namespaces"
 Json = dict[str, Any]
 
 
-def wait_for(check: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
+def wait_for(check: Callable[[], Any], what: str, seconds: float = 60.0, every: float = 0.1) -> Any:
     """Return what a check returns once it is true."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = check()
         if found:
             return found
-        time.sleep(0.1)
+        time.sleep(every)
     raise AssertionError(f"waited {seconds:g} s for {what}")
 
 

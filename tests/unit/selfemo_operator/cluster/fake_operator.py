@@ -95,6 +95,14 @@ class FakeOperator:
                 self.requeue = self.server.now
 
 
+def go_on(operator: FakeOperator, steps: int) -> None:
+    """Do some passes, and after each let the cluster work and the operator hear of it."""
+    for _ in range(steps):
+        operator.look()
+        operator.server.carry_on()
+        operator.hear()
+
+
 def at_time(server: Server) -> Any:
     """Let the reconciler see the server's clock."""
 
@@ -147,4 +155,4 @@ def picture(server: Server) -> Json:
     }
 
 
-__all__ = ["Died", "FakeOperator", "at_time", "picture", "settle", "text_of"]
+__all__ = ["Died", "FakeOperator", "at_time", "go_on", "picture", "settle", "text_of"]

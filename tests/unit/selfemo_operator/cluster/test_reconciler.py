@@ -25,6 +25,7 @@ from tests.unit.selfemo_operator.cluster.fake_operator import (
     Died,
     FakeOperator,
     at_time,
+    go_on,
     picture,
     settle,
 )
@@ -217,10 +218,7 @@ def test_jobs_deleted_by_hand_are_made_again(when: list[int]) -> None:
     server = served()
     operator = FakeOperator(server)
     for steps in when:
-        for _ in range(steps):
-            operator.look()
-            server.carry_on()
-            operator.hear()
+        go_on(operator, steps)
         for job in server.jobs()[-1:]:
             server.remove(names.job_path((NAMESPACE, job["metadata"]["name"])))
         operator.hear()
@@ -259,10 +257,7 @@ def test_an_old_picture_makes_no_job_of_a_suspended_evolution() -> None:
 def test_an_edit_that_lets_it_go_on_comes_before_its_deletion() -> None:
     server = served(ttlSecondsAfterFinished=100)
     operator = FakeOperator(server)
-    for _ in range(40):
-        operator.look()
-        server.carry_on()
-        operator.hear()
+    go_on(operator, 40)
     assert server.status["phase"] == "Succeeded"
     later(server, 200)
     server.edit(ttlSecondsAfterFinished=1000)
@@ -273,10 +268,7 @@ def test_an_edit_that_lets_it_go_on_comes_before_its_deletion() -> None:
 def test_its_time_to_live_ends_it_and_its_jobs() -> None:
     server = served(ttlSecondsAfterFinished=100)
     operator = FakeOperator(server)
-    for _ in range(40):
-        operator.look()
-        server.carry_on()
-        operator.hear()
+    go_on(operator, 40)
     assert operator.requeue is not None
     server.now = operator.requeue
     operator.look()
@@ -289,10 +281,7 @@ def test_its_time_to_live_ends_it_and_its_jobs() -> None:
 def test_an_evolution_made_again_has_nothing_of_the_old() -> None:
     server = served()
     operator = FakeOperator(server)
-    for _ in range(10):
-        operator.look()
-        server.carry_on()
-        operator.hear()
+    go_on(operator, 10)
     server.remove(names.evolution_path(KEY))
     server.add_evolution(evolution={"maxGenerations": 1})
     operator.look()  # the old picture still

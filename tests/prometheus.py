@@ -14,12 +14,12 @@ from urllib.parse import urlencode
 from urllib.request import urlopen
 
 import yaml
+from tools.dashboards.expressions import RULES
 
-from tests.cluster.processes import wait_until
+from tests.operator.api import wait_for
 from tests.operator.process import free_port
 
 Json = dict[str, Any]
-RULES = Path(__file__).resolve().parents[2] / "helm" / "selfemo" / "files" / "rules"
 
 
 class QueryError(Exception):
@@ -72,6 +72,11 @@ class Prometheus:
         return found
 
 
+def _ready(server: Prometheus, process: subprocess.Popen[bytes], folder: Path) -> bool:
+    assert process.poll() is None, (folder / "prometheus.log").read_text()[-2000:]
+    return server.ready()
+
+
 @contextmanager
 def prometheus(
     program: Path, folder: Path, targets: Sequence[str], namespace: str
@@ -115,7 +120,7 @@ def prometheus(
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     try:
         found = Prometheus(f"http://127.0.0.1:{port}")
-        wait_until(found.ready, "Prometheus to become ready")
+        wait_for(lambda: _ready(found, process, folder), "Prometheus to become ready")
         yield found
     finally:
         process.terminate()
