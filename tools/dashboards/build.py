@@ -28,8 +28,6 @@ SOURCE = shapes.DataSourceRef(type_val="prometheus", uid="${datasource}")
 TAG = "selfemo"
 #: Figures change with stages: a closer look shows nothing more.
 SHORTEST_STEP = "1m"
-#: The SDK's builders of panels share their methods, and no type.
-_Any = Any
 
 _BUILDERS: dict[Kind, type[Any]] = {
     Kind.STAT: stat.Panel,
@@ -107,7 +105,7 @@ def _annotation(note: Note) -> dashboard.AnnotationQuery:
     )
 
 
-def _panel(panel: Panel) -> _Any:
+def _panel(panel: Panel) -> Any:  # the builders share their methods, and no type
     made = (
         _BUILDERS[panel.kind]()
         .title(panel.title)
@@ -157,12 +155,12 @@ def _thresholds(panel: Panel) -> dashboard.ThresholdsConfig:
     return dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps)
 
 
-def _stat(made: _Any, _: Panel) -> _Any:
+def _stat(made: Any, _: Panel) -> Any:
     last = common.ReduceDataOptions().calcs(["lastNotNull"])
     return made.reduce_options(last).graph_mode(shapes.BigValueGraphMode.NONE)
 
 
-def _lines(made: _Any, panel: Panel) -> _Any:
+def _lines(made: Any, panel: Panel) -> Any:
     legend = (
         common.VizLegendOptions()
         .show_legend(True)
@@ -191,23 +189,23 @@ def _lines(made: _Any, panel: Panel) -> _Any:
     return made
 
 
-def _gauges(made: _Any, _: Panel) -> _Any:
+def _gauges(made: Any, _: Panel) -> Any:
     last = common.ReduceDataOptions().calcs(["lastNotNull"])
     made = made.reduce_options(last).orientation(shapes.VizOrientation.HORIZONTAL)
     return made.display_mode(shapes.BarGaugeDisplayMode.BASIC)
 
 
-def _heatmap(made: _Any, panel: Panel) -> _Any:
+def _heatmap(made: Any, panel: Panel) -> Any:
     color = heatmap.HeatmapColorOptions().mode(heat.HeatmapColorMode.SCHEME).scheme("Blues")
     color = color.steps(64).exponent(0.5)
     return made.calculate(False).color(color).y_axis(heatmap.YAxisConfig().unit(panel.unit))
 
 
-def _states(made: _Any, _: Panel) -> _Any:
+def _states(made: Any, _: Panel) -> Any:
     return made.show_value(shapes.VisibilityMode.AUTO).merge_values(True).row_height(0.8)
 
 
-def _table(made: _Any, panel: Panel) -> _Any:
+def _table(made: Any, panel: Panel) -> Any:
     """Join the queries into one line for each evolution."""
     fields = list(panel.columns)
     organize = {
