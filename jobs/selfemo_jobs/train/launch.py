@@ -57,7 +57,8 @@ def command(training: TrainingSpec, job: Path) -> list[str]:
         where = [
             f"--nnodes={training.nodes}",
             f"--node-rank={os.environ.get(ENV_SHARD, '0')}",
-            "--rdzv-backend=c10d",
+            # c10d would number the nodes by host and process id; ours is the Job's own index
+            "--rdzv-backend=static",
             f"--rdzv-endpoint={endpoint}",
         ]
     return [*torchrun, *where, f"--nproc-per-node={training.local_processes}", *worker]
