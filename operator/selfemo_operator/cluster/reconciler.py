@@ -106,7 +106,8 @@ class Reconciler:
         now = datetime.now(UTC)
         observed = self._observe(key, evolution, now)
         decision = plan(evolution, observed, now)
-        if decision.status != evolution.status:
+        wrote = decision.status != evolution.status
+        if wrote:
             evolution = self._write(key, raw, evolution, decision.status)
         elif decision.action is not None:
             self._confirm(key, raw)
@@ -114,6 +115,8 @@ class Reconciler:
             self._carry_out(key, evolution, decision.action)
         else:
             self._purger.keep(key, evolution)
+        if wrote and decision.action is None:
+            return now  # what follows from the new status; its return through the watch is no news
         new = isinstance(decision.action, CreateJob)
         settled = now + SETTLED if new else _settling(observed, now)
         return _soonest(decision.requeue_at, settled, collect_at)
@@ -174,6 +177,7 @@ class Reconciler:
         return after
 
     def _put_status(self, key: Key, body: Json) -> Json:
+        self._view.sending(body)
         try:
             written = self._rest.replace(names.evolution_path(key) + "/status", body)
         except ApiError as error:

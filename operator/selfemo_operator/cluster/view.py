@@ -5,6 +5,7 @@ Objects are kept as JSON text: as Python objects five hundred evolutions would b
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from collections.abc import Callable, Iterable
@@ -21,6 +22,9 @@ from selfemo_operator.cluster.observe import (
 )
 
 Json = dict[str, Any]
+
+#: What each write changes of an object's metadata.
+_OF_A_WRITE = ("resourceVersion", "managedFields")
 
 
 def key_of(item: Json) -> Key:
@@ -41,17 +45,29 @@ class View:
         self._lock = threading.Lock()
         self._evolutions: dict[Key, tuple[int, str]] = {}
         self._jobs: dict[Key, dict[str, tuple[int, str]]] = {}
+        self._sent: dict[Key, str] = {}
+
+    def sending(self, item: Json) -> None:
+        """Say that a status is about to be written: seeing it come back is no news.
+
+        The watch brings a write before its answer comes, and a pass for it would find nothing.
+        """
+        with self._lock:
+            self._sent[key_of(item)] = _essence(item)
 
     def put_evolution(self, item: Json) -> bool:
         """Take in an evolution; return whether it was news."""
         item["metadata"].pop("managedFields", None)
+        key = key_of(item)
         with self._lock:
-            return _put(self._evolutions, key_of(item), item)
+            newer = _put(self._evolutions, key, item)
+            return newer and self._sent.get(key) != _essence(item)
 
     def drop_evolution(self, key: Key, version: int | None = None) -> None:
         """Forget an evolution, unless a newer one of its name is there."""
         with self._lock:
-            _drop(self._evolutions, key, version)
+            if _drop(self._evolutions, key, version):
+                self._sent.pop(key, None)
 
     def evolution(self, key: Key) -> Json | None:
         """Return an evolution, or None."""
@@ -127,7 +143,8 @@ class View:
         with self._lock:
             gone = [k for k in self._evolutions if k not in there and _within(k, namespace)]
             for key in gone:
-                _drop(self._evolutions, key, version)
+                if _drop(self._evolutions, key, version):
+                    self._sent.pop(key, None)
 
     def keep_jobs(self, listed: Iterable[Json], version: int, namespace: str | None) -> list[Key]:
         """Forget Jobs that a list lacks; return the evolutions concerned."""
@@ -164,6 +181,13 @@ def _drop(items: dict[Any, tuple[int, str]], key: Any, version: int | None) -> b
         return False
     del items[key]
     return True
+
+
+def _essence(item: Json) -> str:
+    """Return a digest of all that an evolution says but for its version."""
+    metadata = {k: v for k, v in item["metadata"].items() if k not in _OF_A_WRITE}
+    text = json.dumps({**item, "metadata": metadata}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _within(key: Key, namespace: str | None) -> bool:
