@@ -87,6 +87,17 @@ def needs_pods(job: Json) -> dict[str, str] | None:
     return None
 
 
+def is_ending(job: Json) -> bool:
+    """Return whether a Job is decided and only its controller has yet to say so (within moments).
+
+    Nothing is decided by it: the result is read once, at Complete or Failed.
+    """
+    status = job.get("status", {})
+    decided = _condition(status, "SuccessCriteriaMet") or _condition(status, "FailureTarget")
+    over = _condition(status, "Complete") or _condition(status, "Failed")
+    return bool(decided and not over)
+
+
 def gist(job: Json) -> tuple[object, ...]:
     """Return what of a Job asks for a pass when it changes.
 

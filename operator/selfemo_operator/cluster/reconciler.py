@@ -232,7 +232,8 @@ class Reconciler:
                 service = service_manifest(evolution)
                 self._create_once(names.core_path(key[0], "services"), service, uid)
             manifest = job_manifest(evolution, action, self._settings.jobs)
-            job = self._create_once(names.jobs_path(key[0]), manifest, uid)
+            with self._view.creating(key[0], action.name):
+                self._view.put_job(self._create_once(names.jobs_path(key[0]), manifest, uid))
         except ApiError as error:
             if error.status in (400, 413, 422):
                 text = f"the API server refuses {action.name}: {error.message}"
@@ -242,7 +243,6 @@ class Reconciler:
                 self._trouble[uid] = f"{action.name} cannot be created: {error.message}"[:500]
             raise
         self._trouble.pop(uid, None)
-        self._view.put_job(job)
 
     def _create_once(self, path: str, manifest: Json, uid: str) -> Json:
         """Create an object, or return the one that is there: an earlier try went through."""

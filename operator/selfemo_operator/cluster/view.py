@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from selfemo_operator.cluster import names
@@ -16,6 +17,7 @@ from selfemo_operator.cluster.names import Key
 from selfemo_operator.cluster.observe import (
     CHANGED,
     gist,
+    is_ending,
     is_purge_job,
     is_stage_job,
     last_change,
@@ -46,6 +48,7 @@ class View:
         self._evolutions: dict[Key, tuple[int, str]] = {}
         self._jobs: dict[Key, dict[str, tuple[int, str]]] = {}
         self._sent: dict[Key, str] = {}
+        self._creating: set[tuple[str, str]] = set()
 
     def sending(self, item: Json) -> None:
         """Say that a status is about to be written: seeing it come back is no news.
@@ -54,6 +57,17 @@ class View:
         """
         with self._lock:
             self._sent[key_of(item)] = _essence(item)
+
+    @contextmanager
+    def creating(self, namespace: str, name: str) -> Iterator[None]:
+        """Say that a Job is being created: seeing it come up is no news."""
+        with self._lock:
+            self._creating.add((namespace, name))
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._creating.discard((namespace, name))
 
     def put_evolution(self, item: Json) -> bool:
         """Take in an evolution; return whether it was news."""
@@ -101,9 +115,11 @@ class View:
             jobs = self._jobs.setdefault(key, {})
             name = item["metadata"]["name"]
             before = jobs.get(name)
-            if not _put(jobs, name, item):
+            if not _put(jobs, name, item) or is_ending(item):
                 return None
-            return key if before is None or gist(json.loads(before[1])) != gist(item) else None
+            if before is None:
+                return None if (key[0], name) in self._creating else key
+            return key if gist(json.loads(before[1])) != gist(item) else None
 
     def drop_job(self, item: Json) -> Key | None:
         """Forget a deleted Job, unless a newer one of its name is there."""

@@ -57,6 +57,44 @@ def test_versions_are_compared_as_numbers() -> None:
     assert view.put_evolution(evolution(100))
 
 
+def test_what_the_operator_wrote_is_no_news() -> None:
+    view = View()
+    view.put_evolution(evolution(5))
+    mine = {**evolution(5), "status": {"phase": "Running"}}
+    view.sending(mine)
+    heard = {**evolution(6), "spec": mine["spec"], "status": mine["status"]}
+    assert not view.put_evolution(heard)
+    assert view.version(KEY) == 6
+    anothers = {**evolution(7), "spec": mine["spec"], "status": {"phase": "Failed"}}
+    assert view.put_evolution(anothers)
+
+
+def test_an_edit_that_comes_with_the_written_status_is_news() -> None:
+    view = View()
+    view.put_evolution(evolution(5))
+    view.sending({**evolution(5), "status": {"phase": "Running"}})
+    assert view.put_evolution({**evolution(6), "status": {"phase": "Running"}})
+
+
+def test_a_job_that_is_being_created_is_no_news() -> None:
+    view = View()
+    with view.creating("team", job(5)["metadata"]["name"]):
+        assert view.put_job(job(5)) is None
+        assert view.put_job(job(5, attempt=2)) == KEY  # somebody else's
+    assert len(view.jobs(KEY, UID)) == 2
+    running = {**job(6), "status": {"ready": 1}}
+    assert view.put_job(running) == KEY
+
+
+def test_a_job_whose_end_is_decided_is_read_when_it_is_over() -> None:
+    view = View()
+    view.put_job(job(5))
+    decided = {"type": "SuccessCriteriaMet", "status": "True"}
+    assert view.put_job({**job(6), "status": {"conditions": [decided]}}) is None
+    over = {"type": "Complete", "status": "True"}
+    assert view.put_job({**job(7), "status": {"conditions": [decided, over]}}) == KEY
+
+
 def test_only_what_may_change_a_decision_asks_for_a_pass() -> None:
     view = View()
     ends = {"conditions": [{"type": "Complete", "status": "True"}]}
