@@ -15,6 +15,21 @@ class Anchor(StrEnum):
 
     GENERATION_ZERO = "GenerationZero"
     BEST = "Best"
+    POLICY = "Policy"
+
+
+class Signal(StrEnum):
+    """What the rewards say."""
+
+    OVERLAP = "Overlap"
+    RANDOM = "Random"
+
+
+class GroupWeight(StrEnum):
+    """What a group's advantages are multiplied by."""
+
+    CONSISTENCY = "Consistency"
+    NONE = "None"
 
 
 class RewardWeights(ApiModel):
@@ -39,7 +54,8 @@ class RecogniserSpec(ApiModel):
     """The frozen reader that scores."""
 
     anchor: Anchor = Anchor.BEST
-    """`Best` follows the promoted generation; it is frozen within a generation, and gated by F1."""
+    """`Best` follows the promoted generation; it is frozen within a generation, and gated by F1.
+    `Policy` is the model that played: with `weight: 0` the model grades itself, an ablation."""
     samples: Annotated[int, Field(ge=1, le=64)] = 4
     """Readings of each response; four give q in steps of a quarter."""
     weight: Share = 0.5
@@ -49,11 +65,16 @@ class RecogniserSpec(ApiModel):
 class RewardSpec(ApiModel):
     """How candidates are scored."""
 
-    smoothing: Annotated[float, Field(gt=0.0, le=10.0)] = 0.1
-    """s of the smoothed IoU: keeps a gradient between a near miss and a far one."""
+    signal: Signal = Signal.OVERLAP
+    """`Random` draws each reward from 0 to 1 by the seed: the control that must not gain."""
+    smoothing: Annotated[float, Field(ge=0.0, le=10.0)] = 0.1
+    """s of the smoothed IoU: keeps a gradient between a near miss and a far one. 0 is the plain
+    IoU, an ablation."""
     consensus: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
     """tau: the share of votes from which an emotion is in the consensus. A plain majority."""
     weights: RewardWeights = RewardWeights()
+    group_weight: GroupWeight = GroupWeight.CONSISTENCY
+    """A group that agrees more counts more; `None` weighs all alike, an ablation."""
     recogniser: RecogniserSpec = RecogniserSpec()
     min_words: Annotated[int, Field(ge=0, le=1000)] = 2
     """Responses with fewer words are penalised."""

@@ -223,8 +223,12 @@ def _next_generation(evolution: EmotionEvolution, status: EvolutionStatus) -> Ev
         raise ValueError("a closed generation has a best")
     collapsed = bool(status.history) and status.history[-1].outcome is Outcome.COLLAPSED
     goes_on = spec.evolution.on_regression is OnRegression.CONTINUE and not collapsed
-    first = spec.resume_from.uri if spec.resume_from else spec.model.uri
-    by_zero = spec.reward.recogniser.anchor is Anchor.GENERATION_ZERO
+    policy = _model_made(status) if goes_on else best.model_uri
+    anchors = {
+        Anchor.GENERATION_ZERO: spec.resume_from.uri if spec.resume_from else spec.model.uri,
+        Anchor.BEST: best.model_uri,
+        Anchor.POLICY: policy,
+    }
     generation = status.generation + 1
     return status.model_copy(
         update={
@@ -233,8 +237,8 @@ def _next_generation(evolution: EmotionEvolution, status: EvolutionStatus) -> Ev
             "attempt": 1,
             "current": Current(
                 spec=spec.to_json(),
-                policy_uri=_model_made(status) if goes_on else best.model_uri,
-                anchor_uri=first if by_zero else best.model_uri,
+                policy_uri=policy,
+                anchor_uri=anchors[spec.reward.recogniser.anchor],
             ),
         }
     )

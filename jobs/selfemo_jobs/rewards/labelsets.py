@@ -119,14 +119,15 @@ def smoothed_iou(a: Masks, b: Masks, smoothing: float) -> Floats:
     a, b
         Masks that broadcast together.
     smoothing
-        s > 0. It lifts a miss above 0, and the less the more labels the miss names.
+        s >= 0. It lifts a miss above 0, and the less the more labels the miss names.
 
     Notes
     -----
     Ours: the paper's abstract names a smoothed IoU and gives no formula.
     """
     both: Floats = np.add(np.bitwise_count(a & b), smoothing, dtype=np.float64)
-    both /= np.add(np.bitwise_count(a | b), smoothing, dtype=np.float64)
+    either = np.add(np.bitwise_count(a | b), smoothing, dtype=np.float64)
+    np.divide(both, either, out=both, where=either > 0.0)  # two empty sets without smoothing
     answered = (a != 0) & (b != 0)
     if not answered.all():
         both *= answered
@@ -143,14 +144,16 @@ def soft_iou(p: Floats, q: Floats, smoothing: float) -> Floats:
     p, q
         Shape (..., E), each share 0 to 1.
     smoothing
-        s > 0.
+        s >= 0.
 
     Notes
     -----
     Ours. Without s it is Ruzicka's similarity (the weighted Jaccard index).
     """
-    out = (np.minimum(p, q).sum(axis=-1) + smoothing) / (np.maximum(p, q).sum(axis=-1) + smoothing)
-    return np.asarray(out * ((p.sum(axis=-1) > 0) & (q.sum(axis=-1) > 0)), np.float64)
+    answered = (p.sum(axis=-1) > 0) & (q.sum(axis=-1) > 0)
+    either = np.where(answered, np.maximum(p, q).sum(axis=-1) + smoothing, 1.0)
+    out = (np.minimum(p, q).sum(axis=-1) + smoothing) / either
+    return np.asarray(out * answered, np.float64)
 
 
 def mean_agreement(masks: Masks, smoothing: float) -> Floats:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from selfemo_api.reward import RewardSpec
+from selfemo_api.reward import GroupWeight, RewardSpec, Signal
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.rewards import (
     Faults,
@@ -71,6 +71,7 @@ def score_candidates(
     labels: Sequence[str],
     reward: RewardSpec,
     group_size: int,
+    seed: int = 0,
     where: str = "candidates",
 ) -> ScoredPart:
     """Score one part.
@@ -90,6 +91,8 @@ def score_candidates(
         ``spec.reward``.
     group_size
         G.
+    seed
+        Of the rewards, where ``reward.signal`` is ``Random``; not used else.
     where
         The part's URI, for messages.
 
@@ -102,7 +105,11 @@ def score_candidates(
     groups = groups_of(table, group_size, where)
     recogniser, votes = _recogniser(part, groups.recogniser, readings.targets)
     responder, faults = _responder(part, groups.responder, readings.responses)
-    advantage = [_advantages(scored) for scored in (recogniser, responder)]
+    if reward.signal is Signal.RANDOM:
+        draw = np.random.default_rng(seed)
+        for scored in (recogniser, responder):
+            scored.rewards.reward[:] = draw.random(scored.rows.shape)
+    advantage = [_advantages(scored, reward.group_weight) for scored in (recogniser, responder)]
     tally = Tally(
         recogniser=_role_tally(recogniser, advantage[0][1], reward),
         responder=_role_tally(responder, advantage[1][1], reward),
@@ -207,8 +214,10 @@ class _Part:
         ]
 
 
-def _advantages(scored: _Scored) -> tuple[Floats, Bools]:
-    return advantages(scored.rewards.reward, scored.rewards.consistency)
+def _advantages(scored: _Scored, weight: GroupWeight) -> tuple[Floats, Bools]:
+    consistency = scored.rewards.consistency
+    weights = consistency if weight is GroupWeight.CONSISTENCY else np.ones_like(consistency)
+    return advantages(scored.rewards.reward, weights)
 
 
 def _role_tally(scored: _Scored, zero_variance: Bools, reward: RewardSpec) -> RoleTally:

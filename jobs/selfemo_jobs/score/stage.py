@@ -74,6 +74,7 @@ class _Scorer:
             labels=spec.dataset.labels,
             reward=spec.reward,
             group_size=spec.self_play.group_size,
+            seed=seed,
             where=where,
         )
         parts = [

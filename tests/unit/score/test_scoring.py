@@ -48,6 +48,37 @@ def score(
     )
 
 
+def test_random_rewards_follow_from_the_seed_alone() -> None:
+    part = table(recogniser("g1", [JOY, JOY, JOY, ANGER]))
+    spec = RewardSpec.model_validate({"signal": "Random", "recogniser": {"weight": 0.0}})
+    readings = Readings(None, NO_RESPONSES)
+    first, again, other = (
+        score_candidates(part, readings, labels=MELD, reward=spec, group_size=4, seed=seed).table
+        for seed in (7, 7, 8)
+    )
+    assert first.equals(again)
+    drawn = first["reward"].to_pylist()
+    assert drawn != other["reward"].to_pylist()
+    assert len(set(drawn)) == 4  # those who agree are not rewarded alike
+    assert all(0.0 <= r < 1.0 for r in drawn)
+    assert first["consistency"].equals(score(part).table["consistency"])  # the filters still work
+
+
+def test_groups_can_weigh_alike() -> None:
+    part = table(recogniser("g1", [JOY, JOY, JOY, ANGER]))
+    alike = RewardSpec.model_validate({"groupWeight": "None", "recogniser": {"weight": 0.0}})
+    weighed, plain = score(part).table, score(part, reward=alike).table
+    consistency = np.array(weighed["consistency"])
+    assert np.allclose(np.array(plain["advantage"]) * consistency, weighed["advantage"], atol=1e-6)
+    assert consistency[0] < 1.0
+
+
+def test_without_smoothing_a_miss_is_worth_nothing() -> None:
+    part = table(recogniser("g1", [JOY, JOY, JOY, ANGER]))
+    plain = RewardSpec.model_validate({"smoothing": 0.0, "recogniser": {"weight": 0.0}})
+    assert score(part, reward=plain).table["alignment"].to_pylist() == [1.0, 1.0, 1.0, 0.0]
+
+
 def test_a_recogniser_group_by_hand() -> None:
     part = table(recogniser("g1", [JOY, JOY, JOY, ["joy", "surprise"]]))
     scored = score(part)

@@ -136,6 +136,20 @@ def test_anchor(anchor: str, stage_of: int | None) -> None:
         assert current.anchor_uri == (made if stage_of else "file:///model")
 
 
+def test_a_policy_that_grades_itself() -> None:
+    """Also where a worse generation plays on: the anchor follows it, not the best."""
+    world = world_of(
+        (0.3, 0.5, 0.4, 0.6),
+        reward={"recogniser": {"anchor": "Policy"}},
+        evolution={"onRegression": "Continue"},
+    )
+    to_stage(world, 3, Stage.SELF_PLAY)
+    current = world.status.current
+    assert current is not None
+    assert current.anchor_uri == world.manifests[(2, Stage.TRAIN)].model_uri
+    assert current.policy_uri == current.anchor_uri
+
+
 def test_selecting_source_decides() -> None:
     sources = [
         {"name": n, "uri": f"file:///{n}.csv", "format": "MELD"} for n in ("first", "second")
