@@ -99,7 +99,9 @@ def gains(path: Path, bars: Sequence[Bar], headline: str) -> None:
         colours = [MAIN if b.name == headline else SOFT for b in bars]
         axes.barh(places, values, xerr=around, color=colours, height=0.62, ecolor="#1b1f27")
         axes.axvline(0, color="#5d6675", linewidth=0.8)
-        axes.set_yticks(places, [b.name for b in bars])
+        axes.set_yticks(
+            places, [f"{b.name}  {v:+.1f} %" for b, v in zip(bars, values, strict=True)]
+        )
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("relative gain of weighted F1 over generation 0, test, %")
