@@ -141,6 +141,8 @@ def _answer(summary: Mapping[str, Any]) -> str:
     worse = summary["promoted_and_worse"]
     if worse:
         return f"{text} Promoted on dev and worse on test beyond the interval: {'; '.join(worse)}."
+    if not any(row["promotions"] for row in summary["rows"]):
+        return f"{text} No generation of any row was promoted."
     return f"{text} No promoted generation is worse on test than the one before it beyond chance."
 
 
