@@ -71,3 +71,16 @@ meld: setup ## Run examples/meld-cpu.yaml over MELD (MELD=folder)
 meld-vllm: setup-dev ## The same with the vLLM engine
 	@tools/meld $(MELD) --output $(OUTPUT) --set selfPlay.engine=VLLM \
 	  --set storage.uri=file://./build/meld-vllm --state build/meld-vllm/state
+
+.PHONY: study study-meld study-emorynlp
+STUDY := $(PY) -m tools.study
+EMORYNLP ?= ../shared/data/emorynlp
+study: setup-dev ## The learning study's harness at work on a tiny model: minutes, and no result
+	@$(STUDY) run studies/small.yaml
+	@$(STUDY) results studies/small.yaml --to build/studies/small/page
+study-meld: setup-dev ## The learning study on MELD (MELD=folder): many hours; goes on where it was
+	@$(STUDY) run studies/meld.yaml --data meld=$(MELD) || code=$$?; \
+	  $(STUDY) results studies/meld.yaml; exit $${code:-0}
+study-emorynlp: setup-dev ## The same on EmoryNLP (EMORYNLP=folder)
+	@$(STUDY) run studies/emorynlp.yaml --data emorynlp=$(EMORYNLP) || code=$$?; \
+	  $(STUDY) results studies/emorynlp.yaml; exit $${code:-0}

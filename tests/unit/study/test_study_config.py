@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.study.made_up import DOCUMENT, SOURCE, study
+from tools.study.config import (
+    Kind,
+    Study,
+    StudyError,
+    document_of,
+    evolution_of,
+    load_study,
+    needed,
+    problems,
+)
+from tools.study.places import Places, asked_for
+from tools.study.work import check_apart
+
+from selfemo_api.spec import Source
+
+STUDIES = sorted((Path(__file__).parents[3] / "studies").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
+def test_the_studies_are_valid(path: Path) -> None:
+    found = load_study(path)
+    assert found.name == path.stem
+    assert found.row(found.headline).set == {}  # what the others are compared with
+    kinds = {row.kind for row in found.rows}
+    assert kinds == set(Kind)
+    # a row that asks for what the product does not have is found out, not run without it
+    assert problems(found, found.row(found.headline)) == []
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
+def test_test_is_not_seen_before_the_end(path: Path) -> None:
+    found = load_study(path)
+    for row in (r for r in found.rows if r.kind is Kind.EVOLUTION):
+        spec = document_of(found, row, 1)["spec"]
+        assert [s["name"] for s in spec["dataset"]["evaluation"]] == ["dev"]
+        assert not any(s.get("useLabels") for s in spec["dataset"]["selfPlay"])
+
+
+def test_a_row_changes_what_it_says_and_nothing_else() -> None:
+    made = study()
+    main, changed = (document_of(made, made.row(n), 2)["spec"] for n in ("main", "no-cap"))
+    assert changed.pop("flywheel") == {"maxShare": 1}
+    assert main == changed
+    assert "flywheel" not in made.spec  # the study itself stays as it was
+    assert main["seed"] == 2
+    assert main["model"]["uri"] == "data://study-models/seed-2"
+    assert evolution_of(made, made.row("no-cap"), 2).spec.flywheel.max_share == 1
+
+
+def test_an_unknown_field_is_named_with_its_row() -> None:
+    rows = [*DOCUMENT["rows"], {"name": "odd", "kind": "evolution", "why": "?", "set": {"x.y": 1}}]
+    made = study(rows=rows)
+    assert problems(made, made.row("odd")) == ["row odd: spec.x: unknown field"]
+    assert problems(made, made.row("main")) == []
+
+
+def test_more_generations_than_the_history_holds_are_refused() -> None:
+    made = study(spec={**DOCUMENT["spec"], "evolution": {"maxGenerations": 12}})
+    assert "the most" in problems(made, made.row("main"))[0]
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"kind": "supervised"}, "learningRates"),
+        ({"kind": "ceiling", "learningRates": [1e-4]}, "steps"),
+        ({"kind": "constant"}, "label"),
+        ({"kind": "tfidf", "set": {"seed": 1}}, "evolutions only"),
+        ({"kind": "majority", "learningRates": [1e-4], "like": "constant"}, "no evolution row"),
+        ({"kind": "evolution", "name": "main"}, "names of their own"),
+        ({"kind": "evolution", "name": "Not A Name"}, "pattern"),
+        ({"kind": "evolution", "overrides": {}}, "Extra inputs"),
+    ],
+)
+def test_a_row_that_makes_no_sense_is_refused(row: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        study(rows=[*DOCUMENT["rows"], {"name": "odd", "why": "?", **row}])
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"none\.yaml cannot be read"):
+        load_study(tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_text("name: [")
+    with pytest.raises(StudyError, match=r"bad\.yaml is not YAML"):
+        load_study(tmp_path / "bad.yaml")
+    (tmp_path / "thin.yaml").write_text("name: thin\n")
+    with pytest.raises(StudyError, match=r"thin\.yaml: title: Field required"):
+        load_study(tmp_path / "thin.yaml")
+
+
+def test_a_control_comes_after_the_row_it_is_like() -> None:
+    made = study()
+    assert [r.name for r in needed(made, ["majority"])] == ["main", "majority"]
+    assert [r.name for r in needed(made, ["constant"])] == ["constant"]
+    assert [r.name for r in needed(made, ["majority", "main"])] == ["main", "majority"]
+    with pytest.raises(StudyError, match="no row `other`"):
+        needed(made, ["other"])
+
+
+def test_a_row_begun_otherwise_is_not_gone_on_with(tmp_path: Path) -> None:
+    made, places = study(), Places(tmp_path)
+    folder = places.row(made.row("main"), 1)
+    folder.begin(asked_for(made, made.row("main"), 1))
+    reworded = study(title="Other words", rows=[{**DOCUMENT["rows"][0], "why": "new words"}])
+    folder.begin(asked_for(reworded, reworded.row("main"), 1))
+    changed = study(spec={**DOCUMENT["spec"], "selfPlay": {"groupSize": 4}})
+    with pytest.raises(StudyError, match=r"other settings \(spec\)"):
+        folder.begin(asked_for(changed, changed.row("main"), 1))
+
+
+def test_a_control_follows_from_the_row_it_is_like() -> None:
+    made = study()
+    other: Study = study(
+        rows=[{**DOCUMENT["rows"][0], "set": {"flywheel.replay": 0}}, *DOCUMENT["rows"][1:]]
+    )
+    for name, equal in (("majority", False), ("no-cap", True)):
+        one, two = (asked_for(m, m.row(name), 1) for m in (made, other))
+        assert (one == two) is equal
+
+
+def test_self_play_keeps_away_from_the_labels_that_were_read() -> None:
+    spec = evolution_of(study(), study().row("main"), 1).spec
+    labelled = Source.model_validate(SOURCE)
+    check_apart(spec, labelled, 5)
+    with pytest.raises(StudyError, match="set its `firstDialogue` to 6"):
+        check_apart(spec, labelled, 6)
+    elsewhere = labelled.model_copy(update={"uri": "data://made/other.jsonl"})
+    check_apart(spec, elsewhere, 6)

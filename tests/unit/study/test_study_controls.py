@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pyarrow as pa
+import pytest
+from tools.study.controls import majority, voted_lines
+from tools.study.onpolicy import kept_steps
+from tools.study.onpolicy_worker import rewards
+from tools.study.words import answered, tfidf
+
+from selfemo_api.spec import EvolutionSpec
+from selfemo_jobs.datasets.base import Dialogue, Utterance
+
+LABELS = ["neutral", "joy", "anger"]
+
+
+def candidates(*rows: tuple[int, str]) -> pa.Table:
+    return pa.table(
+        {
+            "source": ["s"] * len(rows),
+            "dialogue_id": ["d"] * len(rows),
+            "utterance": [utterance for utterance, _ in rows],
+            "completion": [text for _, text in rows],
+        }
+    )
+
+
+def test_the_most_votes_win() -> None:
+    said = [(0, " joy"), (0, " anger"), (0, " joy"), (1, " anger, joy"), (1, "mumble")]
+    found = majority(candidates(*said), LABELS)
+    assert found == {("s", "d", 0): "joy", ("s", "d", 1): "anger"}
+
+
+def test_equals_are_settled_by_the_order_of_the_labels() -> None:
+    for order in ((" anger", " joy"), (" joy", " anger")):
+        found = majority(candidates(*((0, text) for text in order)), LABELS)
+        assert found == {("s", "d", 0): "joy"}
+
+
+def test_an_utterance_that_nobody_can_name_has_no_vote() -> None:
+    assert majority(candidates((0, "mumble"), (0, "")), LABELS) == {}
+
+
+def test_votes_are_the_only_labels() -> None:
+    turns = (Utterance("Ann", "one", ("anger",)), Utterance("Bo", "two"), Utterance("Ann", "three"))
+    dialogues = [Dialogue("d", turns), Dialogue("other", turns[:1])]
+    lines = [json.loads(x) for x in voted_lines("s", dialogues, {("s", "d", 1): "joy"})]
+    assert lines == [
+        {
+            "id": "s/d",
+            "turns": [
+                {"speaker": "Ann", "text": "one"},
+                {"speaker": "Bo", "text": "two", "labels": ["joy"]},
+                {"speaker": "Ann", "text": "three"},
+            ],
+        }
+    ]
+
+
+def test_words_are_learned_and_answers_are_as_the_stage_writes_them() -> None:
+    texts = ["what a lovely day", "lovely lovely", "I hate this", "hate it so much"] * 3
+    model = tfidf(10.0).fit(texts, ["joy", "joy", "anger", "anger"] * 3)
+    turns = (Utterance("Ann", "lovely", ("joy",)), Utterance("Bo", "unlabelled"))
+    hated = Dialogue("b", (Utterance("Bo", "I hate it", ("anger",)),))
+    table = answered([Dialogue("a", turns), hated], model.predict)
+    assert table["predicted"].to_pylist() == ["joy", "anger"] == table["gold"].to_pylist()
+    assert table["utterance"].to_pylist() == [0, 0]
+
+
+def test_on_policy_rewards_are_the_products(make_spec: Callable[..., EvolutionSpec]) -> None:
+    spec = make_spec(
+        dataset={"labels": LABELS}, selfPlay={"groupSize": 2}, reward={"recogniser": {"samples": 2}}
+    )
+    read = [["joy"], ["joy"]]
+    said = [" joy\nand more", " joy", " joy", " anger", "mumble", "mumble"]
+    nothing = [[], []]
+    readings = [read, read, read, read, nothing, nothing]
+    found = rewards(said, [True] * 6, readings, ["\n"], spec)
+    weights = spec.reward.weights
+    full = weights.alignment + weights.consistency + weights.format
+    assert found[:2] == pytest.approx([full, full])  # what comes after the stop is not read
+    assert found[2] > found[3] > 0
+    assert found[4:] == [0.0, 0.0]  # no vote: no group has an advantage
+    cut_off = rewards(said[:2], [False, True], readings[:2], ["\n"], spec)
+    assert cut_off[0] == pytest.approx(full - weights.format)
+
+
+def test_a_model_is_kept_at_the_last_step() -> None:
+    assert kept_steps(12) == [2, 4, 6, 8, 10, 12]
+    assert kept_steps(4) == [1, 2, 3, 4]
+    assert kept_steps(1) == [1]

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from tests.unit.study.made_up import DOCUMENT, answers, finish, study
+from tools.study.page import kept_curve, write_page
+from tools.study.places import Places
+from tools.study.record import read_predictions, write_predictions
+from tools.study.results import collect
+
+RIGHT = {(0, "dev"): 1, (1, "dev"): 2, (2, "dev"): 1, (0, "test"): 1, (1, "test"): 2}
+OUTCOMES = ["Baseline", "Promoted", "RolledBack"]
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    """Both seeds of the main row, one of `no-cap`, and one of the votes."""
+    found, made = Places(tmp_path / "studies"), study()
+    for seed in (1, 2):
+        finish(made, found, "main", seed, RIGHT, OUTCOMES, best=1)
+    worse = {**RIGHT, (1, "test"): 0}
+    finish(made, found, "no-cap", 1, worse, OUTCOMES, best=1)
+    votes = {(0, "dev"): 1, (1, "dev"): 1, (0, "test"): 1, (1, "test"): 1}
+    finish(made, found, "majority", 1, votes, ["Baseline", "Control"], best=1, steps=8)
+    return found
+
+
+def written(places: Places, to: Path) -> tuple[dict[str, object], str]:
+    page = write_page(study(), places, to)
+    return json.loads((to / "made-up.json").read_text()), page.read_text()
+
+
+def test_the_answer_is_there(places: Places, tmp_path: Path) -> None:
+    summary, page = written(places, tmp_path)
+    before, after = answers(1).f1, answers(2).f1
+    assert summary["relative_gain"] == pytest.approx(after / before - 1, abs=1e-6)
+    low, high = summary["relative_gain_interval"]  # type: ignore[misc]
+    assert low <= summary["relative_gain"] <= high  # type: ignore[operator]
+    assert summary["majority_vote_relative_gain"] == 0.0
+    assert summary["machine"]["cores"] >= 1  # type: ignore[index]
+    assert "selfemo" in summary["machine"]["versions"]  # type: ignore[index]
+    assert f"Relative gain on test: {100 * (after / before - 1):+.1f} %" in page
+
+
+def test_what_did_not_run_is_missing(places: Places, tmp_path: Path) -> None:
+    summary, page = written(places, tmp_path)
+    assert summary["complete"] is False
+    assert summary["missing"] == [
+        "no-cap, seed 2: not finished",
+        "majority, seed 2: not finished",
+        "constant, seed 1: not finished",
+        "constant, seed 2: not finished",
+    ]
+    rows = {row["name"]: row for row in summary["rows"]}  # type: ignore[attr-defined]
+    assert rows["constant"]["test"] is None
+    assert rows["constant"]["relativeGain"] is None
+    assert rows["no-cap"]["missing"] == [2]
+    assert "| constant | floor | none | missing | missing | missing | missing |" in page
+    assert "- constant, seed 2: not finished" in page
+
+
+def test_nothing_at_all_is_no_answer(tmp_path: Path) -> None:
+    summary, page = written(Places(tmp_path / "studies"), tmp_path)
+    assert summary["relative_gain"] is None
+    assert summary["complete"] is False
+    assert "there is no answer yet" in page
+    assert not list(tmp_path.glob("*.svg"))
+
+
+def test_a_promotion_that_is_worse_on_test_is_told(places: Places, tmp_path: Path) -> None:
+    summary, page = written(places, tmp_path)
+    assert summary["promoted_and_worse"] == ["no-cap, seed 1: generation 1 after 0"]
+    assert "no-cap, seed 1: generation 1 after 0" in page
+
+
+def test_the_table_has_every_generation_and_split(places: Places, tmp_path: Path) -> None:
+    written(places, tmp_path)
+    rows = pq.read_table(tmp_path / "made-up.parquet").to_pylist()
+    assert len(rows) == 2 * (3 * 3 + 2)
+    best = [r for r in rows if r["row"] == "main" and r["seed"] == 1 and r["best"]]
+    assert [(r["generation"], r["split"]) for r in best] == [(1, "dev"), (1, "test")]
+    assert best[1]["f1"] == pytest.approx(answers(2).f1)
+    assert (best[1]["seconds_train"], best[1]["seconds_score"]) == (10.0, None)
+    assert (best[1]["steps"], best[1]["kept_groups"]) == (4, 7)
+    rolled = next(r for r in rows if r["generation"] == 2 and r["split"] == "test")
+    assert (rolled["f1"], rolled["outcome"]) == (None, "RolledBack")
+
+
+def test_a_row_of_other_settings_does_not_count(places: Places) -> None:
+    changed = study(spec={**DOCUMENT["spec"], "selfPlay": {"groupSize": 4}})
+    found = collect(changed, places)
+    assert found.done == {}
+    assert "main, seed 1: run with other settings than the file's" in found.missing
+
+
+def test_a_control_of_an_earlier_run_does_not_count(places: Places) -> None:
+    made = study()
+    assert 1 in collect(made, places).of(made.row("majority"))
+    finish(made, places, "main", 1, RIGHT, OUTCOMES, best=1, steps=9)
+    found = collect(made, places)
+    assert found.of(made.row("majority")) == {}
+    assert "majority, seed 1: its model row was run anew since" in found.missing
+
+
+def test_rows_are_compared_over_the_seeds_that_both_have(places: Places, tmp_path: Path) -> None:
+    summary, _ = written(places, tmp_path)
+    rows = {row["name"]: row for row in summary["rows"]}  # type: ignore[attr-defined]
+    wanted = answers(0).f1 - answers(2).f1
+    assert rows["no-cap"]["difference"]["value"] == pytest.approx(wanted, abs=1e-6)
+    assert rows["main"]["difference"] is None
+
+
+def test_the_pictures_are_on_the_page_and_always_the_same(places: Places, tmp_path: Path) -> None:
+    _, page = written(places, tmp_path)
+    first = {p.name: p.read_bytes() for p in tmp_path.glob("*.svg")}
+    assert set(first) == {f"made-up-{n}.svg" for n in ("generations", "gains", "costs")}
+    assert all(f"]({name})" in page for name in first)
+    written(places, tmp_path)
+    assert first == {p.name: p.read_bytes() for p in tmp_path.glob("*.svg")}
+
+
+def test_a_generation_that_is_rolled_back_costs_its_time(tmp_path: Path) -> None:
+    made = finish(study(), Places(tmp_path), "main", 1, RIGHT, OUTCOMES, best=1)
+    curve = kept_curve(made)
+    assert [(p.seconds, p.steps) for p in curve] == [(0.0, 0), (10.0, 4), (20.0, 8)]
+    assert [p.dev for p in curve] == [answers(1).f1, answers(2).f1, answers(2).f1]
+
+
+def test_answers_come_back_as_they_were_written(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.parquet"
+    found = {(0, "dev"): answers(1), (0, "test"): answers(2), (3, "dev"): answers(3)}
+    write_predictions(path, found)
+    back = read_predictions(path)
+    assert set(back) == set(found)
+    for key, measured in found.items():
+        assert back[key].equals(measured.table)

@@ -1,0 +1,102 @@
+"""``python -m tools.study run|results|validate STUDY``: see docs/studies/README.md."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from tools.study.config import Study, StudyError, load_study, problems
+from tools.study.places import ROOT, Places
+from tools.study.programs import Data
+from tools.study.runner import row_names, run, seeds_of
+
+from selfemo_api.contract import ExitCode
+
+app = typer.Typer(
+    help="Run a learning study.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+
+File = Annotated[Path, typer.Argument(help="The study's file.", show_default=False)]
+Rows = Annotated[str | None, typer.Option("--rows", help="Only these, with commas.")]
+Seeds = Annotated[str | None, typer.Option("--seeds", help="Only these, with commas.")]
+DataOption = Annotated[
+    list[str] | None, typer.Option("--data", metavar="NAME=FOLDER", help="Where the files are.")
+]
+Root = Annotated[Path, typer.Option("--root", help="Where studies are kept.")]
+
+
+@app.command("run")
+def run_command(
+    file: File, rows: Rows = None, seeds: Seeds = None, data: DataOption = None, root: Root = ROOT
+) -> None:
+    """Run what is missing. The same command goes on after any interruption."""
+    study = load_study(file)
+    places = Places(root / study.name)
+    volumes = Data.of({**study.data, **_volumes(data or [])}, places)
+    failed = run(study, row_names(study, rows), seeds_of(study, seeds), places, volumes, _say)
+    if failed:
+        _say(f"{failed} failed: mend the cause and give the same command again")
+        raise typer.Exit(ExitCode.INTERNAL)
+
+
+@app.command("validate")
+def validate_command(file: File, rows: Rows = None) -> None:
+    """Say which rows the API server would refuse, and why."""
+    study = load_study(file)
+    wrong = [p for name in row_names(study, rows) for p in problems(study, study.row(name))]
+    for problem in wrong:
+        _say(problem)
+    if wrong:
+        raise typer.Exit(ExitCode.BAD_INPUT)
+    _say(f"{file} is valid: {len(study.rows)} rows, seeds {study.seeds}")
+
+
+@app.command("results")
+def results_command(
+    file: File,
+    root: Root = ROOT,
+    to: Annotated[Path, typer.Option("--to", help="Folder of the page.")] = Path("docs/studies"),
+) -> None:
+    """Write the table, the figures and the page from what has been run."""
+    from tools.study.page import write_page
+
+    study: Study = load_study(file)
+    _say(str(write_page(study, Places(root / study.name), to)))
+
+
+def _volumes(given: list[str]) -> dict[str, str]:
+    found = {}
+    for text in given:
+        name, sign, folder = text.partition("=")
+        if not (name and sign and folder):
+            raise StudyError(f"--data {text}: must be NAME=FOLDER, e.g. --data meld=data/meld")
+        found[name] = folder
+    return found
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _stop(_signum: int, _frame: FrameType | None) -> None:
+    """End as by Ctrl-C: what has been started is ended too."""
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the command; what a person can act on is one line."""
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        app()
+    except StudyError as error:
+        sys.stderr.write(f"study: {error}\n")
+        sys.exit(ExitCode.BAD_INPUT)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""The row kind `evolution`: the product's own run, and test once it is at its end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tools.study.config import StudyError, document_of
+from tools.study.measure import stored
+from tools.study.programs import selfemo
+from tools.study.record import DEV, TEST, Answers, Generation, RowResult
+from tools.study.work import Work
+
+from selfemo_api.stages import Stage, stage_prefix
+from selfemo_api.status import GenerationRecord, Outcome, Phase
+from selfemo_jobs.manifest import MANIFEST, Manifest
+
+#: Ends that are a result. Others are mended by a person, and the same command goes on.
+_ENDS = (Phase.SUCCEEDED, Phase.COLLAPSED)
+
+
+def run_evolution(work: Work) -> RowResult:
+    """Run the evolution to its end, and then read test.
+
+    Raises
+    ------
+    StudyError
+        If the run fails, or is stopped.
+    """
+    zero = work.generation_zero()
+    summary = _run(work)
+    history = [GenerationRecord.model_validate(entry) for entry in summary["generations"]]
+    best = int(summary["best"]["generation"])
+    run = run_folder(work)
+    answers: Answers = {}
+    for entry in history:
+        manifest = run / stage_prefix(entry.generation, Stage.EVALUATE) / MANIFEST
+        if manifest.is_file():
+            found = stored(manifest, work.dev_source.name, work.spec.dataset.labels)
+            answers[entry.generation, DEV] = found
+    for entry in history:
+        if entry.outcome in (Outcome.BASELINE, Outcome.PROMOTED) or entry.generation == best:
+            model = zero if entry.generation == 0 else model_folder(run, entry.generation)
+            answers[entry.generation, TEST] = work.test(model)
+    result = work.finish(
+        [_generation(run, entry) for entry in history],
+        answers,
+        best=best,
+        phase=summary["phase"],
+        message=f"{summary['reason']}: {summary['message']}",
+    )
+    if not work.study.keep_models:
+        prune(work, run, best)
+    return result
+
+
+def _run(work: Work) -> dict[str, Any]:
+    """Run the command and return its summary."""
+    folder = work.folder
+    document = yaml.safe_dump(document_of(work.study, work.row, work.seed), sort_keys=False)
+    file = folder.path / "evolution.yaml"
+    file.write_text(document)
+    arguments = ["run", file.name, "--state", "state", "--output", "json", *work.data.options]
+    code, said = selfemo(arguments, log=folder.log, cwd=folder.path)
+    try:
+        summary: dict[str, Any] = json.loads(said)
+    except ValueError:
+        raise StudyError(f"`selfemo run` ended with exit code {code}; see {folder.log}") from None
+    if summary["phase"] not in _ENDS:
+        raise StudyError(
+            f"the evolution is {summary['phase']} ({summary['message']}); mend the cause and give "
+            f"the same command again; its log is {folder.log}"
+        )
+    return summary
+
+
+def run_folder(work: Work) -> Path:
+    """Return the run's folder in its storage. Raises StudyError."""
+    found = sorted(work.folder.path.glob("store/*/*/generations"))
+    if len(found) != 1:
+        raise StudyError(f"{work.folder.path / 'store'} must hold one run, not {len(found)}")
+    return found[0].parent
+
+
+def model_folder(run: Path, generation: int) -> Path:
+    """Return the model that a generation has made."""
+    return run / stage_prefix(generation, Stage.TRAIN) / "model"
+
+
+def _generation(run: Path, entry: GenerationRecord) -> Generation:
+    trained = _metrics(run, entry.generation, Stage.TRAIN)
+    kept = _metrics(run, entry.generation, Stage.FLYWHEEL)
+    return Generation(
+        generation=entry.generation,
+        outcome=entry.outcome.value,
+        seconds=entry.stage_seconds,
+        steps=int(trained.get("steps", 0)),
+        kept_groups=int(kept["keptGroups"]) if kept else None,
+        examples=int(trained.get("rows", 0)) if trained else None,
+    )
+
+
+def _metrics(run: Path, generation: int, stage: Stage) -> dict[str, float]:
+    manifest = run / stage_prefix(generation, stage) / MANIFEST
+    if not manifest.is_file():
+        return {}  # generation 0, or it collapsed before
+    return Manifest.model_validate_json(manifest.read_bytes()).metrics
+
+
+def prune(work: Work, run: Path, best: int) -> None:
+    """Delete the models that nothing reads any more; the manifests stay."""
+    for model in run.glob(f"generations/*/{Stage.TRAIN.slug}/model"):
+        if model != model_folder(run, best):
+            shutil.rmtree(model)
+    for scratch in work.folder.path.glob("state/*/*/work"):
+        shutil.rmtree(scratch)

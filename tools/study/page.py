@@ -1,0 +1,239 @@
+"""Writes a study's results: a table, a summary, a page with pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from tools.study import plots
+from tools.study.config import Kind, Study
+from tools.study.places import Places
+from tools.study.record import DEV, CurvePoint, RowResult
+from tools.study.results import (
+    Collected,
+    by_generation,
+    collect,
+    summary_of,
+    table_of,
+)
+from tools.study.statistics import Interval
+
+from selfemo_api.stages import Stage
+from selfemo_jobs.runtime import versions
+from selfemo_operator.local_state import replace
+
+
+def write_page(study: Study, places: Places, folder: Path) -> Path:
+    """Write all of a study's results and return the page."""
+    collected = collect(study, places)
+    machine = {"cores": len(os.sched_getaffinity(0)), "versions": versions()}
+    summary = summary_of(collected, machine)
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table_of(collected), folder / f"{study.name}.parquet", compression="zstd")
+    replace(folder / f"{study.name}.json", json.dumps(summary, indent=1) + "\n")
+    pictures = draw(collected, summary, folder)
+    page = folder / f"{study.name}.md"
+    replace(page, page_text(study, summary, pictures))
+    return page
+
+
+def draw(collected: Collected, summary: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Draw what there is to be drawn; return the files' names by what they show."""
+    study, found = collected.study, {}
+    evolutions = [r for r in study.rows if r.kind is Kind.EVOLUTION and collected.of(r)]
+    if evolutions:
+        found["generations"] = f"{study.name}-generations.svg"
+        traces = [plots.Trace(r.name, by_generation(collected.of(r), DEV)) for r in evolutions]
+        plots.generations(folder / found["generations"], traces, study.headline, "dev")
+    bars = [
+        plots.Bar(row["name"], Interval(**row["relativeGain"]))
+        for row in summary["rows"]
+        if row["relativeGain"]
+    ]
+    if bars:
+        found["gains"] = f"{study.name}-gains.svg"
+        plots.gains(folder / found["gains"], bars, study.headline)
+    seconds = {r["name"]: r["secondsByStage"] for r in summary["rows"] if r["secondsByStage"]}
+    if seconds:
+        found["costs"] = f"{study.name}-costs.svg"
+        plots.costs(folder / found["costs"], seconds)
+    curves = curves_of(collected)
+    if len(curves) > 1:
+        found["time"] = f"{study.name}-time.svg"
+        plots.wall_time(folder / found["time"], curves)
+    return found
+
+
+def curves_of(collected: Collected) -> dict[str, list[list[CurvePoint]]]:
+    """Return dev F1 against seconds of work: the headline row, and the on-policy ones."""
+    study, curves = collected.study, {}
+    for row in study.rows:
+        results = [done.result for _, done in sorted(collected.of(row).items())]
+        if row.name == study.headline and results:
+            curves[row.name] = [kept_curve(result) for result in results]
+        elif row.kind is Kind.ON_POLICY and results:
+            curves[row.name] = [result.curve for result in results]
+    return curves
+
+
+def kept_curve(result: RowResult) -> list[CurvePoint]:
+    """Return dev F1 of the best generation so far, against the seconds of all generations.
+
+    A generation that is rolled back costs its time and leaves the best as it was.
+    """
+    evaluate = Stage.EVALUATE.value
+    spent = [
+        sum(s for stage, s in g.seconds.items() if stage != evaluate) if g.generation else 0.0
+        for g in result.generations
+    ]
+    best = accumulate((g.dev or 0.0 for g in result.generations), max)
+    steps = accumulate(g.steps for g in result.generations)
+    return [
+        CurvePoint(seconds=round(seconds, 3), steps=done, dev=f1)
+        for seconds, done, f1 in zip(accumulate(spent), steps, best, strict=True)
+    ]
+
+
+def page_text(study: Study, summary: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
+    """Return the page in Markdown."""
+    parts = [
+        f"# {study.title}",
+        f"Made by `python -m tools.study results` from `studies/{study.name}.yaml`; not written by "
+        f"hand. {_machine(summary['machine'])} Figures with all digits: "
+        f"[{study.name}.json]({study.name}.json), [{study.name}.parquet]({study.name}.parquet).",
+        *(f"- {note}" for note in study.notes),
+        _answer(summary),
+        _missing(summary),
+        "## Rows",
+        "Weighted F1 of the generation that dev chose, mean over seeds, with 95 % intervals: a "
+        "bootstrap of 2,000 draws over seeds and whole dialogues. *Gain* is relative to the row's "
+        "own generation 0, on the same dialogues; *less main* is the difference from "
+        f"`{study.headline}`, paired by seed and dialogue. Test was read once, at a row's end.",
+        rows_table(summary["rows"]),
+        *_pictures(pictures),
+        "## Generations",
+        generations_table(summary["rows"]),
+        "## How each run ended",
+        _ends(summary["rows"]),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    libraries = ", ".join(f"{k} {v}" for k, v in machine["versions"].items())
+    return f"{machine['cores']} cores; {libraries}."
+
+
+def _answer(summary: Mapping[str, Any]) -> str:
+    gain, vote = summary["relative_gain"], summary["majority_vote_relative_gain"]
+    if gain is None:
+        return f"The row `{summary['headline']}` has not been run: there is no answer yet."
+    low, high = summary["relative_gain_interval"]
+    text = f"**Relative gain on test: {_percent(gain)} [{_percent(low)}, {_percent(high)}].**"
+    if vote is not None:
+        low, high = summary["majority_vote_relative_gain_interval"]
+        text += f" Plain majority votes: {_percent(vote)} [{_percent(low)}, {_percent(high)}]."
+    worse = summary["promoted_and_worse"]
+    if worse:
+        return f"{text} Promoted on dev and worse on test beyond the interval: {'; '.join(worse)}."
+    if not any(row["promotions"] for row in summary["rows"]):
+        return f"{text} No generation of any row was promoted."
+    return f"{text} No promoted generation is worse on test than the one before it beyond chance."
+
+
+def _missing(summary: Mapping[str, Any]) -> str:
+    if summary["complete"]:
+        return ""
+    return "**Incomplete.** Missing:\n\n" + "\n".join(f"- {m}" for m in summary["missing"])
+
+
+def rows_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the main table; a row that did not run says so."""
+    head = "| row | why | seeds | dev | test | gain, test | less main, test |"
+    lines = [head, "| --- | --- | --- | --- | --- | --- | --- |"]
+    for row in rows:
+        changed = ", ".join(f"`{k}: {json.dumps(v)}`" for k, v in row["set"].items())
+        why = f"{row['why']} {changed}".strip()
+        if not row["seeds"]:
+            lines.append(
+                f"| {row['name']} | {why} | none | missing | missing | missing | missing |"
+            )
+            continue
+        seeds = ", ".join(map(str, row["seeds"])) + (
+            f" (missing: {', '.join(map(str, row['missing']))})" if row["missing"] else ""
+        )
+        lines.append(
+            f"| {row['name']} | {why} | {seeds} | {_f1(row['dev'])} | {_f1(row['test'])} | "
+            f"{_relative(row['relativeGain'])} | {_signed(row['difference'])} |"
+        )
+    return "\n".join(lines)
+
+
+def generations_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return every generation of every run."""
+    head = "| row | seed | generation | outcome | dev | test | steps | kept groups | seconds |"
+    lines = [head, "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
+    for row in rows:
+        for run in row["bySeed"]:
+            for g in run["generations"]:
+                star = " *" if g["generation"] == run["best"] else ""
+                lines.append(
+                    f"| {row['name']} | {run['seed']} | {g['generation']}{star} | {g['outcome']} | "
+                    f"{_digits(g.get('dev'))} | {_digits(g.get('test'))} | {g['steps']} | "
+                    f"{g.get('keptGroups', '')} | {sum(g['seconds'].values()):.0f} |"
+                )
+    return "\n".join(lines) + "\n\n\\* what is used: the best on dev, or a control's trained model."
+
+
+def _pictures(pictures: Mapping[str, str]) -> list[str]:
+    words = {
+        "gains": "Relative gain over generation 0 on test, with 95 % intervals.",
+        "generations": "Dev F1 by generation, mean over seeds, with its 95 % band; the headline "
+        "row in grey.",
+        "costs": "Seconds by stage of a whole run.",
+        "time": "Dev F1 against seconds of work: the evolution's best so far, and on-policy "
+        "training as it goes.",
+    }
+    return [
+        f"![{words[name]}]({pictures[name]})\n\n{words[name]}" for name in words if name in pictures
+    ]
+
+
+def _ends(rows: Sequence[Mapping[str, Any]]) -> str:
+    return "\n".join(
+        f"- {row['name']}, seed {run['seed']}: {run['phase']}. {run['message']}"
+        for row in rows
+        for run in row["bySeed"]
+    )
+
+
+def _f1(found: Mapping[str, float] | None) -> str:
+    if found is None:
+        return ""
+    return f"{found['value']:.4f} [{found['low']:.3f}, {found['high']:.3f}]"
+
+
+def _relative(found: Mapping[str, float] | None) -> str:
+    if found is None:
+        return "–"
+    low, high = _percent(found["low"]), _percent(found["high"])
+    return f"{_percent(found['value'])} [{low}, {high}]"
+
+
+def _signed(found: Mapping[str, float] | None) -> str:
+    if found is None:
+        return "–"
+    return f"{found['value']:+.4f} [{found['low']:+.3f}, {found['high']:+.3f}]"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:+.1f} %"
+
+
+def _digits(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"

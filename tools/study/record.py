@@ -1,0 +1,121 @@
+"""What a row has come to, whatever its kind: generations, and the answers of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from selfemo_api.base import ApiModel, JsonObject
+from selfemo_jobs.evaluate.predict import PREDICTIONS
+
+DEV, TEST = "dev", "test"
+#: Outcome of a control: it was never promoted or rolled back.
+CONTROL = "Control"
+BASELINE, PROMOTED = "Baseline", "Promoted"
+
+_LABELLED = pa.schema([("generation", pa.int32()), ("split", pa.string()), *PREDICTIONS])
+
+
+class Generation(ApiModel):
+    """One generation of a row."""
+
+    generation: int
+    outcome: str
+    dev: float | None = None
+    """Weighted F1; None where it collapsed before it was measured."""
+    test: float | None = None
+    """None where it was not kept: test is read for generation 0, promoted ones and the best."""
+    seconds: dict[str, float] = {}
+    """By stage."""
+    steps: int = 0
+    """Optimiser steps."""
+    kept_groups: int | None = None
+    examples: int | None = None
+    """Completions (or utterances, of a supervised control) in these steps."""
+
+
+class CurvePoint(ApiModel):
+    """Dev F1 while it trains."""
+
+    seconds: float
+    """Of work so far, without the measuring."""
+    steps: int
+    dev: float
+
+
+class RowResult(ApiModel):
+    """What a row and seed came to."""
+
+    study: str
+    row: str
+    kind: str
+    seed: int
+    phase: str
+    """As the evolution ended: Succeeded or Collapsed."""
+    message: str = ""
+    best: int
+    """The generation that is used: chosen on dev."""
+    generations: list[Generation]
+    curve: list[CurvePoint] = []
+    asked: JsonObject
+    versions: dict[str, str]
+
+    def generation(self, number: int) -> Generation:
+        """Return a generation. Raises KeyError."""
+        for found in self.generations:
+            if found.generation == number:
+                return found
+        raise KeyError(number)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of all generations, kept or not."""
+        return sum(g.steps for g in self.generations)
+
+    @property
+    def promoted(self) -> list[int]:
+        """Generation 0 and those that were kept, in order."""
+        return [g.generation for g in self.generations if g.outcome in (BASELINE, PROMOTED)]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The answers of one model on one split."""
+
+    table: pa.Table
+    """:data:`selfemo_jobs.evaluate.predict.PREDICTIONS`."""
+    f1: float
+    seconds: float = 0.0
+
+
+Answers = dict[tuple[int, str], Measured]
+"""By generation and split."""
+
+
+def write_predictions(path: Path, answers: Mapping[tuple[int, str], Measured]) -> None:
+    """Write the answers of all generations as one Parquet file."""
+    tables = []
+    for (generation, split), measured in sorted(answers.items()):
+        rows: dict[str, Any] = {
+            "generation": pa.array([generation] * measured.table.num_rows, pa.int32()),
+            "split": pa.array([split] * measured.table.num_rows, pa.string()),
+        }
+        for name in PREDICTIONS.names:
+            rows[name] = measured.table[name]
+        tables.append(pa.table(rows, schema=_LABELLED))
+    pq.write_table(pa.concat_tables(tables), path, compression="zstd")
+
+
+def read_predictions(path: Path) -> dict[tuple[int, str], pa.Table]:
+    """Return the answers by generation and split, in file order."""
+    table = pq.read_table(path)
+    keys = list(zip(table["generation"].to_pylist(), table["split"].to_pylist(), strict=True))
+    places: dict[tuple[int, str], list[int]] = {}
+    for index, key in enumerate(keys):
+        places.setdefault(key, []).append(index)
+    return {key: table.take(rows).select(PREDICTIONS.names) for key, rows in places.items()}
