@@ -107,9 +107,9 @@ def score_candidates(
     responder, faults = _responder(part, groups.responder, readings.responses)
     if reward.signal is Signal.RANDOM:
         draw = np.random.default_rng(seed)
-        for scored in (recogniser, responder):
-            scored.rewards.reward[:] = draw.random(scored.rows.shape)
-    advantage = [_advantages(scored, reward.group_weight) for scored in (recogniser, responder)]
+        for role in (recogniser, responder):
+            role.rewards.reward[:] = draw.random(role.rows.shape)
+    advantage = [_advantages(role, reward.group_weight) for role in (recogniser, responder)]
     tally = Tally(
         recogniser=_role_tally(recogniser, advantage[0][1], reward),
         responder=_role_tally(responder, advantage[1][1], reward),
