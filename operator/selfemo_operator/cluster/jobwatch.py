@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from selfemo_operator.cluster import names
 from selfemo_operator.cluster.names import Key
 from selfemo_operator.cluster.rest import ApiError, Rest
-from selfemo_operator.cluster.view import View
+from selfemo_operator.cluster.view import View, key_of
 
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 #: The server ends a watch after this; a stream that died in silence is noticed a little later, and
 #: the resync lists in the meantime.
 WATCH_SECONDS = 240
-PAGE = "500"
+PAGE_SIZE = "250"
 #: The expired versions say 410; the answer is a new list.
 _GONE = 410
 
@@ -76,12 +76,14 @@ class JobWatch:
 
     def resync(self) -> str:
         """List all Jobs into the picture; return the version of the list. Raises ApiError."""
-        items, version = list_all(self._rest, self._path, {"labelSelector": names.JOB_SELECTOR})
-        for item in items:
-            self._say(self._view.put_job(item))
-        for key in self._view.keep_jobs(items, int(version), self._namespace):
+        there: set[Key] = set()
+        for page in pages(self._rest, self._path, {"labelSelector": names.JOB_SELECTOR}):
+            for item in page.items:
+                there.add(key_of(item))
+                self._say(self._view.put_job(item))
+        for key in self._view.keep_jobs(there, int(page.version), self._namespace):
             self._say(key)
-        return version
+        return page.version
 
     def _follow(self) -> None:
         query = {
@@ -109,19 +111,38 @@ class JobWatch:
 
 
 def list_all(rest: Rest, path: str, query: dict[str, str]) -> tuple[list[Json], str]:
-    """Return all objects of a list, page by page, and the version of the first page.
+    """Return all objects of a list, and its version. Raises ApiError."""
+    found: list[Json] = []
+    for page in pages(rest, path, query):
+        found += page.items
+    return found, page.version
+
+
+class Page(NamedTuple):
+    """A part of a list."""
+
+    items: list[Json]
+    version: str
+    """Of the whole list: that of its first page."""
+
+
+def pages(rest: Rest, path: str, query: dict[str, str]) -> Iterator[Page]:
+    """Yield a list page by page, at least one.
+
+    Thousands of Jobs with their pod templates at once would be most of the operator's memory.
 
     Raises
     ------
     ApiError
         If a page cannot be had.
     """
-    items: list[Json] = []
     version, token = "", ""
     while True:
-        page = rest.get(path, {**query, "limit": PAGE, **({"continue": token} if token else {})})
-        items += page.get("items", [])
-        version = version or page["metadata"]["resourceVersion"]
-        token = page["metadata"].get("continue", "")
+        said = rest.get(
+            path, {**query, "limit": PAGE_SIZE, **({"continue": token} if token else {})}
+        )
+        version = version or said["metadata"]["resourceVersion"]
+        yield Page(said.get("items", []), version)
+        token = said["metadata"].get("continue", "")
         if not token:
-            return items, version
+            return

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from typing import Any
 
@@ -153,18 +153,16 @@ class View:
             texts = [text for name, (_, text) in jobs.items() if wanted(name)]
         return [json.loads(text) for text in texts]
 
-    def keep_evolutions(self, listed: Iterable[Json], version: int, namespace: str | None) -> None:
+    def keep_evolutions(self, there: Set[Key], version: int, namespace: str | None) -> None:
         """Forget evolutions that a list (of a namespace, or of all) made at a version lacks."""
-        there = {key_of(item) for item in listed}
         with self._lock:
             gone = [k for k in self._evolutions if k not in there and _within(k, namespace)]
             for key in gone:
                 if _drop(self._evolutions, key, version):
                     self._sent.pop(key, None)
 
-    def keep_jobs(self, listed: Iterable[Json], version: int, namespace: str | None) -> list[Key]:
-        """Forget Jobs that a list lacks; return the evolutions concerned."""
-        there = {(item["metadata"]["namespace"], item["metadata"]["name"]) for item in listed}
+    def keep_jobs(self, there: Set[Key], version: int, namespace: str | None) -> list[Key]:
+        """Forget Jobs that a list (their namespaces and names) lacks; return the evolutions."""
         changed = []
         with self._lock:
             for key, jobs in list(self._jobs.items()):

@@ -63,13 +63,13 @@ class FakeOperator:
         items, version = list_all(quiet, names.evolutions_path(NAMESPACE), {})
         for item in items:
             self.view.put_evolution(item)
-        self.view.keep_evolutions(items, int(version), NAMESPACE)
+        self.view.keep_evolutions({key_of(i) for i in items}, int(version), NAMESPACE)
         items, version = list_all(
             quiet, names.jobs_path(NAMESPACE), {"labelSelector": names.JOB_SELECTOR}
         )
         for item in items:
             self.view.put_job(item)
-        self.view.keep_jobs(items, int(version), NAMESPACE)
+        self.view.keep_jobs({key_of(i) for i in items}, int(version), NAMESPACE)
         self._heard = len(self.server.log)
 
     def hear(self, number: int | None = None) -> None:

@@ -12,7 +12,7 @@ from tests.unit.selfemo_operator.cluster.kube_objects import evolution_of
 from selfemo_api.stages import Stage, job_name
 from selfemo_operator.cluster import names
 from selfemo_operator.cluster.observe import CHANGED
-from selfemo_operator.cluster.view import View
+from selfemo_operator.cluster.view import View, key_of
 
 Json = dict[str, Any]
 
@@ -133,9 +133,9 @@ def test_a_list_takes_away_what_it_lacks_but_not_what_is_younger() -> None:
     view.put_evolution(evolution(50, "young"))
     view.put_evolution(evolution(5, "there"))
     view.put_evolution(evolution(5, "old", "elsewhere"))
-    view.keep_evolutions([evolution(5, "there")], 20, "team")
+    view.keep_evolutions({("team", "there")}, 20, "team")
     assert view.known() == [("elsewhere", "old"), ("team", "there"), ("team", "young")]
-    view.keep_evolutions([], 20, None)
+    view.keep_evolutions(set(), 20, None)
     assert view.known() == [("team", "young")]
 
 
@@ -143,7 +143,7 @@ def test_a_list_of_jobs_says_whose_have_gone() -> None:
     view = View()
     for item in (job(5), job(5, 2), job(50, 3), job(5, namespace="elsewhere")):
         view.put_job(item)
-    assert view.keep_jobs([job(5)], 20, "team") == [KEY]
+    assert view.keep_jobs({key_of(job(5))}, 20, "team") == [KEY]
     assert [j["metadata"]["resourceVersion"] for j in view.jobs(KEY, UID)] == ["5", "50"]
     assert len(view.jobs(("elsewhere", "demo"), UID)) == 1
 
