@@ -27,7 +27,7 @@ from tests.operator.process import OperatorProcess
 
 from selfemo_api.stages import STAGE_ORDER, Stage, job_name
 from selfemo_operator.cluster import names
-from selfemo_operator.cluster.jobwatch import list_all
+from selfemo_operator.cluster.jobwatch import list_into
 from selfemo_operator.cluster.rest import ApiError, Rest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -165,7 +165,8 @@ def with_operator(cluster: Cluster, rest: Rest, count: int, scratch: Path) -> Js
 
 def wait_ended(rest: Rest, namespace: str, count: int) -> None:
     for _ in range(600):
-        items, _ = list_all(rest, names.evolutions_path(namespace), {})
+        items: list[Json] = []
+        list_into(items.append, rest, names.evolutions_path(namespace), {})
         if sum(bool(i.get("status", {}).get("completionTime")) for i in items) == count:
             return
         time.sleep(0.5)
@@ -176,7 +177,9 @@ def captured(rest: Rest, namespace: str) -> dict[str, Json]:
     """Return one Job of each stage as the operator made it, for the bare client."""
     query = {"labelSelector": f"{names.LABEL_EVOLUTION}=e000"}
     found: dict[str, Json] = {}
-    for job in list_all(rest, names.jobs_path(namespace), query)[0]:
+    jobs: list[Json] = []
+    list_into(jobs.append, rest, names.jobs_path(namespace), query)
+    for job in jobs:
         pod = job["spec"]["template"]
         labels_ = {k: v for k, v in pod["metadata"]["labels"].items() if k.startswith(OURS)}
         kept = {k: job["spec"][k] for k in KEPT if k in job["spec"]}

@@ -16,7 +16,7 @@ from typing import Any
 from selfemo_api.contract import PurgeConfig, StageConfig
 from selfemo_api.results import FailureMessage, StageResult, encode_message
 from selfemo_operator.cluster import names
-from selfemo_operator.cluster.jobwatch import list_all
+from selfemo_operator.cluster.jobwatch import list_into
 from selfemo_operator.cluster.rest import ApiError, Rest
 from tests.unit.selfemo_operator.planner_world import result_of, score_of
 
@@ -77,7 +77,8 @@ class Pods:
         path = names.core_path(self._namespace, "pods")
         while not self._stop.wait(0.05):
             try:
-                pods, _ = list_all(self._rest, path, {"labelSelector": names.JOB_SELECTOR})
+                pods: list[Json] = []
+                list_into(pods.append, self._rest, path, {"labelSelector": names.JOB_SELECTOR})
                 for pod in pods:
                     self._carry_on(pod)
             except ApiError as error:

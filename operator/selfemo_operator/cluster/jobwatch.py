@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 from selfemo_operator.cluster import names
 from selfemo_operator.cluster.names import Key
@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 #: The server ends a watch after this; a stream that died in silence is noticed a little later, and
 #: the resync lists in the meantime.
 WATCH_SECONDS = 240
+#: Some megabytes at a time; a resync of five thousand Jobs is twenty requests.
 PAGE_SIZE = "250"
 #: The expired versions say 410; the answer is a new list.
 _GONE = 410
@@ -76,14 +77,15 @@ class JobWatch:
 
     def resync(self) -> str:
         """List all Jobs into the picture; return the version of the list. Raises ApiError."""
-        there: set[Key] = set()
-        for page in pages(self._rest, self._path, {"labelSelector": names.JOB_SELECTOR}):
-            for item in page.items:
-                there.add(key_of(item))
-                self._say(self._view.put_job(item))
-        for key in self._view.keep_jobs(there, int(page.version), self._namespace):
+        there, version = list_into(
+            lambda item: self._say(self._view.put_job(item)),
+            self._rest,
+            self._path,
+            {"labelSelector": names.JOB_SELECTOR},
+        )
+        for key in self._view.keep_jobs(there, int(version), self._namespace):
             self._say(key)
-        return page.version
+        return version
 
     def _follow(self) -> None:
         query = {
@@ -110,39 +112,29 @@ class JobWatch:
             self._changed(key)
 
 
-def list_all(rest: Rest, path: str, query: dict[str, str]) -> tuple[list[Json], str]:
-    """Return all objects of a list, and its version. Raises ApiError."""
-    found: list[Json] = []
-    for page in pages(rest, path, query):
-        found += page.items
-    return found, page.version
+def list_into(
+    take: Callable[[Json], object], rest: Rest, path: str, query: dict[str, str]
+) -> tuple[set[Key], str]:
+    """Hand over the objects of a list; return their namespaces and names, and its version.
 
-
-class Page(NamedTuple):
-    """A part of a list."""
-
-    items: list[Json]
-    version: str
-    """Of the whole list: that of its first page."""
-
-
-def pages(rest: Rest, path: str, query: dict[str, str]) -> Iterator[Page]:
-    """Yield a list page by page, at least one.
-
-    Thousands of Jobs with their pod templates at once would be most of the operator's memory.
+    The objects are not held: thousands of Jobs with their pod templates at once would be most of
+    the operator's memory. The version is that of the first page.
 
     Raises
     ------
     ApiError
         If a page cannot be had.
     """
+    there: set[Key] = set()
     version, token = "", ""
     while True:
         said = rest.get(
             path, {**query, "limit": PAGE_SIZE, **({"continue": token} if token else {})}
         )
         version = version or said["metadata"]["resourceVersion"]
-        yield Page(said.get("items", []), version)
+        for item in said.get("items", []):
+            there.add(key_of(item))
+            take(item)
         token = said["metadata"].get("continue", "")
         if not token:
-            return
+            return there, version

@@ -63,7 +63,7 @@ def job_state(job: Json) -> JobState:
         return JobState.SUCCEEDED
     if _condition(status, "Failed"):
         return JobState.FAILED
-    if _condition(status, "SuccessCriteriaMet") or _condition(status, "FailureTarget"):
+    if _decided(status):
         return JobState.RUNNING
     if spec.get("suspend"):
         return JobState.QUEUED if _in_queue(job) else JobState.SUSPENDED
@@ -92,10 +92,7 @@ def is_ending(job: Json) -> bool:
 
     Nothing is decided by it: the result is read once, at Complete or Failed.
     """
-    status = job.get("status", {})
-    decided = _condition(status, "SuccessCriteriaMet") or _condition(status, "FailureTarget")
-    over = _condition(status, "Complete") or _condition(status, "Failed")
-    return bool(decided and not over)
+    return _decided(job.get("status", {})) and job_state(job) is JobState.RUNNING
 
 
 def gist(job: Json) -> tuple[object, ...]:
@@ -290,6 +287,10 @@ def _words(said: Json, image: str = "") -> str:
             "pull secrets, and the pod's events"
         )
     return f"{reason}: {said.get('message', '')}".rstrip(": ")[:500]
+
+
+def _decided(status: Json) -> bool:
+    return any(_condition(status, kind) for kind in ("SuccessCriteriaMet", "FailureTarget"))
 
 
 def _condition(status: Json, kind: str) -> Json | None:

@@ -177,9 +177,10 @@ class Reconciler:
         return after
 
     def _put_status(self, key: Key, body: Json) -> Json:
-        self._view.sending(body)
         try:
-            written = self._rest.replace(names.evolution_path(key) + "/status", body)
+            with self._view.writing(body):
+                written = self._rest.replace(names.evolution_path(key) + "/status", body)
+                self._view.put_evolution(written)
         except ApiError as error:
             if error.status == 404:
                 self._view.drop_evolution(key)
@@ -188,7 +189,6 @@ class Reconciler:
                 self._renew(key)
                 raise Conflict(f"{key[0]}/{key[1]} was changed meanwhile") from error
             raise
-        self._view.put_evolution(written)
         return written
 
     def _renew(self, key: Key) -> None:

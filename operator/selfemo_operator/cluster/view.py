@@ -5,7 +5,6 @@ Objects are kept as JSON text: as Python objects five hundred evolutions would b
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 from collections.abc import Callable, Iterator, Set
@@ -47,16 +46,23 @@ class View:
         self._lock = threading.Lock()
         self._evolutions: dict[Key, tuple[int, str]] = {}
         self._jobs: dict[Key, dict[str, tuple[int, str]]] = {}
-        self._sent: dict[Key, str] = {}
+        self._writing: dict[Key, Json] = {}
         self._creating: set[tuple[str, str]] = set()
 
-    def sending(self, item: Json) -> None:
-        """Say that a status is about to be written: seeing it come back is no news.
+    @contextmanager
+    def writing(self, item: Json) -> Iterator[None]:
+        """Say that a status is being written: seeing it come back is no news.
 
         The watch brings a write before its answer comes, and a pass for it would find nothing.
         """
+        key = key_of(item)
         with self._lock:
-            self._sent[key_of(item)] = _essence(item)
+            self._writing[key] = _essence(item)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._writing.pop(key, None)
 
     @contextmanager
     def creating(self, namespace: str, name: str) -> Iterator[None]:
@@ -74,14 +80,15 @@ class View:
         item["metadata"].pop("managedFields", None)
         key = key_of(item)
         with self._lock:
-            newer = _put(self._evolutions, key, item)
-            return newer and self._sent.get(key) != _essence(item)
+            if not _put(self._evolutions, key, item):
+                return False
+            written = self._writing.get(key)
+            return written is None or written != _essence(item)
 
     def drop_evolution(self, key: Key, version: int | None = None) -> None:
         """Forget an evolution, unless a newer one of its name is there."""
         with self._lock:
-            if _drop(self._evolutions, key, version):
-                self._sent.pop(key, None)
+            _drop(self._evolutions, key, version)
 
     def evolution(self, key: Key) -> Json | None:
         """Return an evolution, or None."""
@@ -158,8 +165,7 @@ class View:
         with self._lock:
             gone = [k for k in self._evolutions if k not in there and _within(k, namespace)]
             for key in gone:
-                if _drop(self._evolutions, key, version):
-                    self._sent.pop(key, None)
+                _drop(self._evolutions, key, version)
 
     def keep_jobs(self, there: Set[Key], version: int, namespace: str | None) -> list[Key]:
         """Forget Jobs that a list (their namespaces and names) lacks; return the evolutions."""
@@ -197,11 +203,10 @@ def _drop(items: dict[Any, tuple[int, str]], key: Any, version: int | None) -> b
     return True
 
 
-def _essence(item: Json) -> str:
-    """Return a digest of all that an evolution says but for its version."""
+def _essence(item: Json) -> Json:
+    """Return all that an evolution says but for its version."""
     metadata = {k: v for k, v in item["metadata"].items() if k not in _OF_A_WRITE}
-    text = json.dumps({**item, "metadata": metadata}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return {**item, "metadata": metadata}
 
 
 def _within(key: Key, namespace: str | None) -> bool:

@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from selfemo_operator.cluster import names
-from selfemo_operator.cluster.jobwatch import JobWatch, pages
+from selfemo_operator.cluster.jobwatch import JobWatch, list_into
 from selfemo_operator.cluster.names import Key
 from selfemo_operator.cluster.reconciler import Conflict, Reconciler
 from selfemo_operator.cluster.rest import ApiError, Rest
 from selfemo_operator.cluster.settings import Settings
-from selfemo_operator.cluster.view import View, key_of
+from selfemo_operator.cluster.view import View
 from selfemo_operator.cluster.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -159,10 +159,7 @@ class Workers:
         self.resynced = time.monotonic()
 
     def _list(self, namespace: str | None, watch: JobWatch) -> None:
-        there: set[Key] = set()
-        for page in pages(self._rest, names.evolutions_path(namespace), {}):
-            for item in page.items:
-                there.add(key_of(item))
-                self._view.put_evolution(item)
-        self._view.keep_evolutions(there, int(page.version), namespace)
+        path = names.evolutions_path(namespace)
+        there, version = list_into(self._view.put_evolution, self._rest, path, {})
+        self._view.keep_evolutions(there, int(version), namespace)
         watch.resync()

@@ -18,7 +18,7 @@ from tests.unit.selfemo_operator.cluster.fake_api import (
 )
 
 from selfemo_operator.cluster import names, reconciler
-from selfemo_operator.cluster.jobwatch import list_all
+from selfemo_operator.cluster.jobwatch import list_into
 from selfemo_operator.cluster.reconciler import Conflict, Reconciler
 from selfemo_operator.cluster.rest import ApiError
 from selfemo_operator.cluster.settings import JobSettings, Settings
@@ -60,16 +60,12 @@ class FakeOperator:
     def resync(self) -> None:
         """List everything, as the real one does when it starts and each minute."""
         quiet = Client(self.server)
-        items, version = list_all(quiet, names.evolutions_path(NAMESPACE), {})
-        for item in items:
-            self.view.put_evolution(item)
-        self.view.keep_evolutions({key_of(i) for i in items}, int(version), NAMESPACE)
-        items, version = list_all(
-            quiet, names.jobs_path(NAMESPACE), {"labelSelector": names.JOB_SELECTOR}
-        )
-        for item in items:
-            self.view.put_job(item)
-        self.view.keep_jobs({key_of(i) for i in items}, int(version), NAMESPACE)
+        path = names.evolutions_path(NAMESPACE)
+        there, version = list_into(self.view.put_evolution, quiet, path, {})
+        self.view.keep_evolutions(there, int(version), NAMESPACE)
+        query = {"labelSelector": names.JOB_SELECTOR}
+        there, version = list_into(self.view.put_job, quiet, names.jobs_path(NAMESPACE), query)
+        self.view.keep_jobs(there, int(version), NAMESPACE)
         self._heard = len(self.server.log)
 
     def hear(self, number: int | None = None) -> None:

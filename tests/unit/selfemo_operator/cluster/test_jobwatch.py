@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.unit.selfemo_operator.cluster.test_view import KEY, UID, job
 
-from selfemo_operator.cluster.jobwatch import JobWatch, list_all
+from selfemo_operator.cluster.jobwatch import JobWatch, list_into
 from selfemo_operator.cluster.rest import ApiError
 from selfemo_operator.cluster.view import View
 
@@ -105,7 +105,11 @@ def test_all_pages_are_read_and_the_first_ones_version_counts() -> None:
     class Pages:
         def get(self, path: str, query: Json) -> Json:
             if "continue" in query:
-                return {"items": [2], "metadata": {"resourceVersion": "9"}}
-            return {"items": [1], "metadata": {"resourceVersion": "7", "continue": "x"}}
+                return {"items": [second], "metadata": {"resourceVersion": "9"}}
+            return {"items": [first], "metadata": {"resourceVersion": "7", "continue": "x"}}
 
-    assert list_all(Pages(), "/x", {}) == ([1, 2], "7")  # type: ignore[arg-type,comparison-overlap]
+    first, second = ({"metadata": {"namespace": "team", "name": name}} for name in ("1", "2"))
+    found: list[Json] = []
+    there, version = list_into(found.append, Pages(), "/x", {})  # type: ignore[arg-type]
+    assert (found, version) == ([first, second], "7")
+    assert there == {("team", "1"), ("team", "2")}

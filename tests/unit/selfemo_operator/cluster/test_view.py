@@ -61,19 +61,20 @@ def test_what_the_operator_wrote_is_no_news() -> None:
     view = View()
     view.put_evolution(evolution(5))
     mine = {**evolution(5), "status": {"phase": "Running"}}
-    view.sending(mine)
-    heard = {**evolution(6), "spec": mine["spec"], "status": mine["status"]}
-    assert not view.put_evolution(heard)
-    assert view.version(KEY) == 6
-    anothers = {**evolution(7), "spec": mine["spec"], "status": {"phase": "Failed"}}
-    assert view.put_evolution(anothers)
+    with view.writing(mine):
+        heard = {**evolution(6), "spec": mine["spec"], "status": mine["status"]}
+        assert not view.put_evolution(heard)
+        assert view.version(KEY) == 6
+        anothers = {**evolution(7), "spec": mine["spec"], "status": {"phase": "Failed"}}
+        assert view.put_evolution(anothers)
+    assert view.put_evolution({**heard, "metadata": evolution(8)["metadata"]})  # put back by hand
 
 
 def test_an_edit_that_comes_with_the_written_status_is_news() -> None:
     view = View()
     view.put_evolution(evolution(5))
-    view.sending({**evolution(5), "status": {"phase": "Running"}})
-    assert view.put_evolution({**evolution(6), "status": {"phase": "Running"}})
+    with view.writing({**evolution(5), "status": {"phase": "Running"}}):
+        assert view.put_evolution({**evolution(6), "status": {"phase": "Running"}})
 
 
 def test_a_job_that_is_being_created_is_no_news() -> None:
