@@ -54,7 +54,7 @@ def load_evolution(path: Path, changes: dict[str, Any] | None = None) -> Emotion
     changed = []
     for dotted, value in (changes or {}).items():
         changed.append(f"spec.{dotted}")
-        problem = _assign(document, changed[-1], value)
+        problem = assign(document, changed[-1], value)
         if problem is not None:
             raise InvalidEvolution(path, [problem])
     document, problems = _examine(document)
@@ -186,7 +186,7 @@ def _read(path: Path) -> str:
         raise InvalidEvolution(path, [Problem("", f"is not UTF-8 (byte {error.start})")]) from None
 
 
-def _assign(document: dict[str, Any], dotted: str, value: Any) -> Problem | None:
+def assign(document: dict[str, Any], dotted: str, value: Any) -> Problem | None:
     """Set a value by its path; the objects on the way are made where they are absent."""
     *parents, last = dotted.split(".")
     for index, name in enumerate(parents):

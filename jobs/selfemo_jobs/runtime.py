@@ -292,7 +292,7 @@ def config_fingerprint(config: StageConfig, relevant: Sequence[str]) -> dict[str
         "policyUri": relative(config.policy_uri),
         "anchorUri": relative(config.anchor_uri),
         "replay": [relative(uri) for uri in config.replay],
-        **{path: _at(spec, path) for path in relevant},
+        **{path: value_at(spec, path) for path in relevant},
     }
 
 
@@ -363,7 +363,8 @@ def _below(folder: str, uri: str | None) -> str | None:
     return uri.removeprefix(folder.rstrip("/") + "/") if uri else None
 
 
-def _at(value: Any, path: str) -> Any:
+def value_at(value: Any, path: str) -> Any:
+    """Return what stands at a dotted path of a JSON document, or None."""
     for name in path.split("."):
         value = value.get(name) if isinstance(value, dict) else None
     return value

@@ -14,7 +14,7 @@ from selfemo_api.base import ApiModel, DnsLabel, Share, first_problem
 from selfemo_api.document import parse_yaml
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.spec import Source
-from selfemo_api.validation import check
+from selfemo_api.validation import assign, check
 
 #: The data volume where the harness keeps generation 0 of each seed.
 MODELS = "study-models"
@@ -201,13 +201,9 @@ def document_of(study: Study, row: Row, seed: int) -> dict[str, Any]:
     """Return the EmotionEvolution of a row, with its changes made. Raises StudyError."""
     spec: dict[str, Any] = copy.deepcopy(study.spec)
     for path, value in row.set.items():
-        *parents, last = path.split(".")
-        node = spec
-        for name in parents:
-            node = node.setdefault(name, {})
-            if not isinstance(node, dict):
-                raise StudyError(f"row {row.name}: `{path}`: `{name}` is no object")
-        node[last] = value
+        problem = assign(spec, path, value)
+        if problem is not None:
+            raise StudyError(f"row {row.name}: {problem}")
     model = {**spec.get("model", {}), "uri": f"data://{MODELS}/seed-{seed}"}
     return {
         "apiVersion": "selfemo.dev/v1alpha1",

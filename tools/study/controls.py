@@ -76,7 +76,11 @@ def run_supervised(work: Work) -> RowResult:
         (1, TEST): work.test(model),
     }
     tried = ", ".join(f"{r:g}: {d.f1:.4f}" for d, r, _, _ in trained)
-    spent = {**(lesson.seconds or {}), "Train": seconds, "Evaluate": dev.seconds}
+    spent = {
+        **(lesson.seconds or {}),
+        Stage.TRAIN.value: seconds,
+        Stage.EVALUATE.value: dev.seconds,
+    }
     examples = lesson.steps * lesson.batch_size
     result = work.finish(
         [

@@ -15,16 +15,18 @@ import pyarrow as pa
 from tools.study.places import Places, alone
 from tools.study.programs import Data, run_stage
 from tools.study.record import Measured
+from tools.study.statistics import f1
 
 from selfemo_api.contract import StageConfig
 from selfemo_api.spec import EvolutionSpec, Source, StorageSpec
 from selfemo_api.stages import Stage
-from selfemo_jobs.evaluate.figures import confusions, weighted_f1
+from selfemo_jobs.evaluate.figures import confusions
 from selfemo_jobs.evaluate.predict import PREDICTIONS, answers_of
 from selfemo_jobs.evaluate.stage import RELEVANT
 from selfemo_jobs.manifest import MANIFEST, canonical, read_manifest, sha256
 from selfemo_jobs.models.fetch import file_sha256
 from selfemo_jobs.models.folder import is_model_file
+from selfemo_jobs.runtime import value_at
 from selfemo_jobs.store import open_store
 from selfemo_jobs.tables import read_tables
 
@@ -82,8 +84,7 @@ def stored(manifest: Path, source: str, labels: Sequence[str]) -> Measured:
 
 def f1_of(table: pa.Table, labels: Sequence[str]) -> float:
     """Return the weighted F1 of answers."""
-    summed = confusions(answers_of(table, labels), len(labels)).sum(axis=0)
-    return round(float(weighted_f1(summed)), 6)
+    return round(f1(confusions(answers_of(table, labels), len(labels))), 6)
 
 
 def _asking(spec: EvolutionSpec, source: Source, places: Places) -> EvolutionSpec:
@@ -99,10 +100,5 @@ def _asking(spec: EvolutionSpec, source: Source, places: Places) -> EvolutionSpe
 def _follows(model: Path, spec: EvolutionSpec) -> dict[str, Any]:
     files = sorted(p for p in model.iterdir() if is_model_file(p.name))
     document = spec.to_json()
-    settings: dict[str, Any] = {}
-    for path in RELEVANT:
-        value: Any = document
-        for name in path.split("."):
-            value = value.get(name) if isinstance(value, dict) else None
-        settings[path] = value
+    settings = {path: value_at(document, path) for path in RELEVANT}
     return {"model": {p.name: file_sha256(p) for p in files}, "settings": settings}

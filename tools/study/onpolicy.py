@@ -28,6 +28,7 @@ from tools.study.work import Work
 from selfemo_api.base import ApiModel
 from selfemo_api.contract import ENV_DATA
 from selfemo_api.spec import EvolutionSpec
+from selfemo_api.stages import Stage
 from selfemo_operator.local_state import replace
 
 #: How often the model is kept on the way, and measured on dev afterwards.
@@ -73,7 +74,7 @@ def run_on_policy(work: Work) -> RowResult:
     trained = Generation(
         generation=1,
         outcome=CONTROL,
-        seconds={"Train": points[-1].seconds, "Evaluate": dev.seconds},
+        seconds={Stage.TRAIN.value: points[-1].seconds, Stage.EVALUATE.value: dev.seconds},
         steps=steps,
         examples=steps * work.spec.training.batch_size,
     )

@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from selfemo_api.base import ApiModel, JsonObject
+from selfemo_api.status import Outcome
 from selfemo_jobs.evaluate.predict import PREDICTIONS
 
 DEV, TEST = "dev", "test"
 #: Outcome of a control: it was never promoted or rolled back.
 CONTROL = "Control"
-BASELINE, PROMOTED = "Baseline", "Promoted"
+BASELINE, PROMOTED = Outcome.BASELINE.value, Outcome.PROMOTED.value
 
 _LABELLED = pa.schema([("generation", pa.int32()), ("split", pa.string()), *PREDICTIONS])
 

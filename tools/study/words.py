@@ -14,6 +14,7 @@ from tools.study.record import CONTROL, DEV, TEST, Generation, Measured, RowResu
 from tools.study.work import Work
 
 from selfemo_api.spec import Source
+from selfemo_api.stages import Stage
 from selfemo_jobs.datasets.base import Dialogue
 from selfemo_jobs.evaluate.predict import PREDICTIONS
 
@@ -65,7 +66,7 @@ def _finish(work: Work, answer: Answer, seconds: float, note: str) -> RowResult:
         (1, DEV): _read(work, work.dev_source, answer),
         (1, TEST): _read(work, work.test_source, answer),
     }
-    only = Generation(generation=1, outcome=CONTROL, seconds={"Train": round(seconds, 3)})
+    only = Generation(generation=1, outcome=CONTROL, seconds={Stage.TRAIN.value: round(seconds, 3)})
     return work.finish([only], answers, best=1, message=note)
 
 
