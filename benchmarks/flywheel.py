@@ -117,6 +117,7 @@ def make_part(first: int, groups: int, words: pa.Array) -> pa.Table:
         "prompt_ids": lists(rng, rng.integers(*PROMPT_TOKENS, groups), tokens).take(each),
         "completion_ids": completions,
         "logprobs": pa.ListArray.from_arrays(completions.offsets, logprobs),
+        "views": pa.array([[]] * rows, pa.list_(pa.list_(pa.int32()))),
         "completion": text,
         "labels": no_labels,
         "well_formed": yes,
@@ -128,6 +129,7 @@ def make_part(first: int, groups: int, words: pa.Array) -> pa.Table:
         "format": half,
         "penalty": half,
         "reward": pa.array(reward.ravel()),
+        "confidence": pa.array(np.ones(groups * GROUP, np.float32)),
         "consistency": pa.array(np.repeat(rng.random(groups), GROUP).astype(np.float32)),
         "advantage": pa.array(advantage.ravel().astype(np.float32)),
     }

@@ -61,7 +61,9 @@ def recorded_groups() -> Recorded:
     tokens = sum(map(len, completions))
     advantages = np.array([chance.gauss(0, 1) for _ in prompts], np.float32)
     logprobs = Ragged(np.zeros(tokens, np.float32), _offsets(completions))
-    return Recorded(_ragged(prompts), _ragged(completions), logprobs, advantages, groups)
+    imitated = np.zeros(len(advantages), np.bool_)
+    texts = _ragged(prompts), _ragged(completions)
+    return Recorded(*texts, logprobs, advantages, groups, imitated)
 
 
 def _offsets(texts: list[list[int]]) -> Any:

@@ -46,6 +46,13 @@ class FlywheelSpec(ApiModel):
     min_reward: Annotated[float, Field(ge=-2.0, le=1.0)] = 0.3
     """Mean reward of a group; below it even the best candidates are doubtful."""
     consistency: Band = Band()
+    keep: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Of each emotion's groups, the share that is kept: the most reliable (confidence times
+    consistency times reward) come first. Emotions are never weighed against each other, so rare
+    ones survive (class-balanced self-training, Zou et al. 2018)."""
+    expected: Annotated[dict[str, Share], Field(min_length=2, max_length=64)] | None = None
+    """The share of each emotion among the utterances, where it is known (of a labelled share, say).
+    Then `keep` counts against it: of the recogniser's groups, `keep` times that share stay."""
     max_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
     """Largest share of one emotion among the kept groups of a role (the balance cap)."""
     replay: Share = 0.2

@@ -50,6 +50,15 @@ class RewardWeights(ApiModel):
     )
 
 
+class View(ApiModel):
+    """How much of the dialogue one reading of the anchor sees around the target utterance."""
+
+    past: Annotated[int, Field(ge=0, le=64)] = 0
+    """Turns before the target."""
+    future: Annotated[int, Field(ge=0, le=64)] = 0
+    """Turns after it: hindsight that the policy does not have. An appended turn has none."""
+
+
 class RecogniserSpec(ApiModel):
     """The frozen reader that scores."""
 
@@ -58,6 +67,9 @@ class RecogniserSpec(ApiModel):
     `Policy` is the model that played: with `weight: 0` the model grades itself, an ablation."""
     samples: Annotated[int, Field(ge=1, le=64)] = 4
     """Readings of each response; four give q in steps of a quarter."""
+    views: Annotated[list[View], Field(max_length=8)] = []
+    """What the anchor sees around a target: it reads it `samples` times in each view, and its vote
+    is the mean. Empty: it reads the very prompt that the policy was given."""
     weight: Share = 0.5
     """The anchor's share in the consensus beside the group's own votes; 0 is self-grading."""
 

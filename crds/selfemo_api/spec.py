@@ -110,6 +110,9 @@ class Source(ApiModel):
     """Skip this many dialogues (in file order), e.g. those that the warm start has seen."""
     max_dialogues: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     """Take at most this many dialogues. Unset: all."""
+    draw: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """Self-play draws this many of them each generation, whatever `selfPlay.dialogues` says. Unset:
+    they share `selfPlay.dialogues` with the other sources."""
 
 
 class Context(ApiModel):
@@ -334,6 +337,12 @@ class EvolutionSpec(ApiModel):
         Rule(
             "self.flywheel.runner != 'Ray' || has(self.flywheel.rayAddress)",
             "`flywheel.rayAddress` must be given with `flywheel.runner: Ray`",
+        ),
+        Rule(
+            "!has(self.flywheel.expected) || "
+            "(size(self.flywheel.expected) == size(self.dataset.labels) && "
+            "self.dataset.labels.all(l, l in self.flywheel.expected))",
+            "`flywheel.expected` must name each of `dataset.labels`, and nothing else",
         ),
         Rule(
             "self.training.batchSize % self.selfPlay.groupSize == 0",

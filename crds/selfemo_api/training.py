@@ -25,6 +25,13 @@ class Precision(StrEnum):
     BFLOAT16 = "BFloat16"
 
 
+class Start(StrEnum):
+    """Which model's weights training starts from."""
+
+    BEST = "Best"
+    GENERATION_ZERO = "GenerationZero"
+
+
 class DeepSpeedSpec(ApiModel):
     """DeepSpeed's partitioning."""
 
@@ -68,6 +75,12 @@ class Clip(ApiModel):
 class TrainingSpec(ApiModel):
     """SELF-GRPO."""
 
+    start: Start = Start.BEST
+    """The weights that training starts from. `GenerationZero` begins each generation anew with what
+    the best one has found (STaR, arXiv 2203.14465): errors do not add up over generations."""
+    imitation: Annotated[float, Field(ge=0.0, le=100.0)] = 0.0
+    """Weight of the cross-entropy on what recogniser groups agree on, beside SELF-GRPO's loss: an
+    emotion that no candidate of a group names is learnt all the same. 0: SELF-GRPO alone."""
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-6
     """TRL's default for GRPO with full weights; small models want 1e-5."""
     clip: Clip = Clip()
@@ -95,6 +108,9 @@ class TrainingSpec(ApiModel):
     """Unset: one for each GPU, one on a CPU."""
     deepspeed: DeepSpeedSpec = DeepSpeedSpec()
     lora: Lora | None = None
+    train_layers: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Train only the last so many layers; the others are read, not trained, which takes a third of
+    their time. Unset: all weights."""
     checkpoint_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 50
     """A preempted run loses at most this many steps."""
 
@@ -107,6 +123,10 @@ class TrainingSpec(ApiModel):
             "self.gpusPerNode == 0 || !has(self.processesPerNode) || "
             "self.processesPerNode <= self.gpusPerNode",
             "`processesPerNode` must not exceed `gpusPerNode`",
+        ),
+        Rule(
+            "!has(self.trainLayers) || !has(self.lora)",
+            "`trainLayers` must go without `lora`, which has weights of its own",
         ),
         Rule(
             "self.batchSize % (self.microBatchSize * self.nodes * (has(self.processesPerNode) ? "

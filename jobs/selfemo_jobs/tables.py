@@ -45,6 +45,9 @@ CANDIDATES = pa.schema(
         pa.field("completion_ids", pa.list_(pa.int32()), nullable=False),
         # natural logarithms, of the distribution that was sampled from
         pa.field("logprobs", pa.list_(pa.float32()), nullable=False),
+        # a recogniser's target as the anchor is to read it, one prompt a view; with the group's
+        # first member only, and empty where the anchor reads `prompt_ids`
+        pa.field("views", pa.list_(pa.list_(pa.int32())), nullable=False),
         pa.field("completion", pa.string(), nullable=False),
         # parsed answer; null for the responder
         pa.field("labels", pa.list_(pa.string())),
@@ -70,6 +73,8 @@ SCORED = pa.schema(
         pa.field("format", pa.float32(), nullable=False),
         pa.field("penalty", pa.float32(), nullable=False),
         pa.field("reward", pa.float32(), nullable=False),
+        # share of the vote that names the consensus (Recogniser without gold labels), else 1
+        pa.field("confidence", pa.float32(), nullable=False),
         # group-level consistency, mean of the group
         pa.field("consistency", pa.float32(), nullable=False),
         # group-relative, times the group's weight; over the whole group

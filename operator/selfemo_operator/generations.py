@@ -19,7 +19,7 @@ from selfemo_api.status import (
 )
 from selfemo_operator.collapse import collapse_of
 from selfemo_operator.gpus import gpus_of
-from selfemo_operator.requests import pinned_spec
+from selfemo_operator.requests import origin, pinned_spec
 from selfemo_operator.totals import counted_run
 
 #: Ends after which the same stage is worth another try once a person has mended the cause.
@@ -34,7 +34,7 @@ _MENDABLE = (
 def begin(evolution: EmotionEvolution, now: datetime) -> EvolutionStatus:
     """Return the status with which an evolution starts: generation 0, its evaluation."""
     spec = evolution.spec
-    model = spec.resume_from.uri if spec.resume_from else spec.model.uri
+    model = origin(spec)
     return evolution.status.model_copy(
         update={
             "generation": 0,
@@ -225,7 +225,7 @@ def _next_generation(evolution: EmotionEvolution, status: EvolutionStatus) -> Ev
     goes_on = spec.evolution.on_regression is OnRegression.CONTINUE and not collapsed
     policy = _model_made(status) if goes_on else best.model_uri
     anchors = {
-        Anchor.GENERATION_ZERO: spec.resume_from.uri if spec.resume_from else spec.model.uri,
+        Anchor.GENERATION_ZERO: origin(spec),
         Anchor.BEST: best.model_uri,
         Anchor.POLICY: policy,
     }

@@ -7,6 +7,7 @@ from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage, stage_prefix
 from selfemo_api.status import EvolutionStatus, Outcome
+from selfemo_api.training import Start
 
 #: The stage whose result each stage reads.
 _PARENT = {
@@ -44,6 +45,8 @@ def stage_config(evolution: EmotionEvolution, status: EvolutionStatus, stage: St
         parents[parent.slug] = result.manifest
         if stage is Stage.EVALUATE and result.model_uri:
             policy = result.model_uri
+    if stage is Stage.TRAIN and spec.training.start is Start.GENERATION_ZERO:
+        policy = origin(spec)
     return StageConfig(
         stage=stage,
         run=evolution.run,
@@ -57,6 +60,11 @@ def stage_config(evolution: EmotionEvolution, status: EvolutionStatus, stage: St
         replay=_replay(spec, evolution.run, status) if stage is Stage.FLYWHEEL else [],
         baseline=status.baseline,
     )
+
+
+def origin(spec: EvolutionSpec) -> str:
+    """Return the URI of generation 0's model."""
+    return spec.resume_from.uri if spec.resume_from else spec.model.uri
 
 
 def _folder(spec: EvolutionSpec, run: str, generation: int, stage: Stage) -> str:

@@ -82,6 +82,8 @@ class WarmStart(ApiModel):
     learning_rate: Annotated[float, Field(gt=0.0)] = 3e-4
     responder_share: Share = 0.25
     freeze_embeddings: bool = True
+    train_layers: Annotated[int, Field(ge=1)] | None = None
+    """Train only the last so many layers, in the supervised controls too. Unset: all."""
 
 
 class Row(ApiModel):

@@ -120,6 +120,7 @@ class Supervised:
     learning_rate: float
     responder_share: float
     freeze_embeddings: bool
+    train_layers: int | None
     seed: int
 
     def to_json(self) -> dict[str, Any]:
@@ -168,6 +169,8 @@ def _options(wanted: Supervised, spec: EvolutionSpec) -> list[str]:
         "--responder-share": wanted.responder_share,
         "--seed": wanted.seed,
     }
+    if wanted.train_layers is not None:
+        options["--train-layers"] = wanted.train_layers
     flags = ["--freeze-embeddings"] if wanted.freeze_embeddings else []
     return [str(x) for pair in options.items() for x in pair] + flags
 

@@ -142,6 +142,7 @@ class Work:
             learning_rate=learning_rate,
             responder_share=responder_share,
             freeze_embeddings=start.freeze_embeddings,
+            train_layers=start.train_layers,
             seed=self.seed,
         )
         return train_supervised(wanted, self.base_spec, output.with_name(f"{output.name}.log"))

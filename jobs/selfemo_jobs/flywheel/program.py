@@ -36,8 +36,10 @@ GROUP_COLUMNS = (
     "content",
     "reward",
     "best",
+    "confidence",
     "consistency",
     "varies",
+    "sure",
 )
 
 
@@ -101,16 +103,17 @@ def summarise(rows: DataFrame) -> DataFrame:
     DataFrame
         ``group_id``, ``role``, ``label`` (first emotion of the consensus, null where there is
         none), ``generation``, ``rows``, ``content`` (64-bit hash of role, prompt and the multiset
-        of completions), ``reward`` (sum, millionths), ``best`` (largest reward), ``consistency``
-        (millionths), ``varies`` (whether an advantage differs from 0).
+        of completions), ``reward`` (sum, millionths), ``best`` (largest reward), ``confidence`` and
+        ``consistency`` (millionths), ``varies`` (whether an advantage differs from 0), ``sure``
+        (whether gold labels say what is true).
 
     Raises
     ------
     BadInput
         If a reward, advantage or consistency is not a finite number.
     """
-    figures = ("reward", "advantage", "consistency")
-    broken = _not_finite(figures[0]) | _not_finite(figures[1]) | _not_finite(figures[2])
+    broken = _not_finite("reward") | _not_finite("advantage")
+    broken = broken | _not_finite("confidence") | _not_finite("consistency")
     completion = F.hash(col("completion_ids"))
     light = rows.select(
         col("group_id"),
@@ -123,7 +126,9 @@ def summarise(rows: DataFrame) -> DataFrame:
         F.shift_right(completion, _u64(32)).alias("high"),
         _scaled("reward", broken).alias("micro"),
         col("reward"),
+        _scaled("confidence", broken).alias("confidence"),
         _scaled("consistency", broken).alias("consistency"),
+        col("gold").not_null().alias("sure"),
         (col("advantage") != 0.0).alias("varies"),
         broken.alias("broken"),
     )
@@ -137,8 +142,10 @@ def summarise(rows: DataFrame) -> DataFrame:
         F.sum(col("high")).alias("high"),
         F.sum(col("micro")).alias("micro"),
         F.max(col("reward")).alias("best"),
+        F.min(col("confidence")).alias("confidence"),
         F.min(col("consistency")).alias("consistency"),
         F.bool_or(col("varies")).alias("varies"),
+        F.bool_or(col("sure")).alias("sure"),
         F.bool_or(col("broken")).alias("broken"),
     )
     content = F.hash(col("role"), col("prompt"), col("low"), col("high"), col("rows"))
@@ -147,8 +154,12 @@ def summarise(rows: DataFrame) -> DataFrame:
     return found.select(*GROUP_COLUMNS).collect()
 
 
-def select_groups(rows: DataFrame, spec: FlywheelSpec, seed: int) -> Selection:
+def select_groups(
+    rows: DataFrame, spec: FlywheelSpec, seed: int, *, imitates: bool = False
+) -> Selection:
     """Return the groups that pass all filters, cheapest first.
+
+    What gold labels say needs no agreement: such a group passes the filters of reliability.
 
     Parameters
     ----------
@@ -158,16 +169,24 @@ def select_groups(rows: DataFrame, spec: FlywheelSpec, seed: int) -> Selection:
         ``spec.flywheel``.
     seed
         Breaks ties of the balance cap.
+    imitates
+        Whether training imitates what recogniser groups agree on: then such a group teaches
+        something even where all its candidates fare alike.
     """
-    groups = summarise(rows)
+    everything = groups = summarise(rows)
     total, total_rows = tally(groups)
     funnel = _Funnel(total, total_rows)
-    groups = groups.where(col("varies") & col("label").not_null()).collect()
+    teaches = col("varies")
+    if imitates:
+        teaches = teaches | (col("role") == Role.RECOGNISER.value)
+    groups = groups.where(teaches & col("label").not_null()).collect()
     funnel.record("zeroVariance", groups)
     low, high = millionths(spec.consistency.min), millionths(spec.consistency.max)
-    groups = groups.where((col("consistency") >= low) & (col("consistency") <= high)).collect()
+    within = (col("consistency") >= low) & (col("consistency") <= high)
+    groups = groups.where(within | col("sure")).collect()
     funnel.record("consistency", groups)
-    groups = groups.where(col("reward") >= lit(millionths(spec.min_reward)) * col("rows")).collect()
+    enough = col("reward") >= lit(millionths(spec.min_reward)) * col("rows")
+    groups = groups.where(enough | col("sure")).collect()
     funnel.record("minReward", groups)
     if spec.deduplicate.exact:
         groups = _drop_copies(groups)
@@ -176,6 +195,8 @@ def select_groups(rows: DataFrame, spec: FlywheelSpec, seed: int) -> Selection:
         copies = near_duplicates(best_responses(rows, groups), spec.deduplicate.threshold)
         groups = settle(groups.join(copies, on="group_id", how="anti"))
     funnel.record("nearDuplicates", groups)
+    groups = keep_best(groups, spec.keep, seed, expected=_quotas(everything, spec))
+    funnel.record("keep", groups)
     groups, caps = balance(groups, spec.max_share, seed)
     funnel.record("balance", groups)
     return Selection(groups, total, total_rows, funnel.lines, caps)
@@ -196,24 +217,76 @@ def best_responses(rows: DataFrame, groups: DataFrame) -> DataFrame:
     return first.select(col("group_id"), F.substr(col("marked"), 10).alias("text"))
 
 
+def keep_best(
+    groups: DataFrame, share: float, seed: int, *, expected: Mapping[str, int] | None = None
+) -> DataFrame:
+    """Return the most reliable share of each role's and emotion's groups, rounded up.
+
+    What gold labels say is all kept, and not counted.
+
+    Parameters
+    ----------
+    groups
+        See :func:`summarise`.
+    share
+        Of an emotion's groups.
+    seed
+        Breaks ties.
+    expected
+        How many groups of the recogniser each emotion would have (millionths): the share is of
+        these then. None: of those that are there.
+    """
+    if share == 1.0 and expected is None:
+        return groups
+    doubtful = groups.where(~col("sure"))
+    sizes = doubtful.groupby("role", "label").agg(F.count(col("group_id")).alias("n"))
+    size = col("n") * MILLION
+    if expected is not None:
+        recogniser = col("role") == Role.RECOGNISER.value
+        for label, number in expected.items():
+            size = F.when(recogniser & (col("label") == label), lit(number)).otherwise(size)
+    ranked = _ranked(doubtful, seed).join(sizes, on=["role", "label"])
+    # all in millionths, and rounded up: (rank - 1) is below share * size
+    wanted = (col("rank") - 1).cast("float64") < lit(share) * size.cast("float64") / MILLION - 1e-9
+    best = ranked.where(wanted).select(*GROUP_COLUMNS)
+    return settle(best.concat(groups.where(col("sure"))))
+
+
+def _quotas(groups: DataFrame, spec: FlywheelSpec) -> dict[str, int] | None:
+    """Return how many of the recogniser's groups each emotion is expected to have, in millionths.
+
+    Of all that were played without gold labels, filtered or not.
+    """
+    if spec.expected is None:
+        return None
+    played = groups.where((col("role") == Role.RECOGNISER.value) & ~col("sure")).count_rows()
+    return {label: millionths(share) * played for label, share in spec.expected.items()}
+
+
 def balance(groups: DataFrame, max_share: float, seed: int) -> tuple[DataFrame, dict[str, int]]:
     """Return the groups under the balance cap of their role, and the caps.
 
-    The groups with the highest consistency times mean reward stay; ties go by a hash of seed and
-    id.
+    The most reliable groups stay.
     """
     counted = groups.groupby("role", "label").agg(F.count(col("group_id")).alias("n")).to_pydict()
     counts: dict[str, dict[str, int]] = {}
     for role, label, n in zip(counted["role"], counted["label"], counted["n"], strict=True):
         counts.setdefault(role, {})[label] = n
     caps = {role: balance_cap(counts[role], max_share) for role in sorted(counts)}
-    score = col("consistency") * col("reward") / col("rows")
+    left = _ranked(groups, seed).where(_within(caps)).select(*GROUP_COLUMNS)
+    return settle(left), caps
+
+
+def _ranked(groups: DataFrame, seed: int) -> DataFrame:
+    """Return the groups with their ``rank`` among those of their role and emotion, from 1.
+
+    By confidence times consistency times mean reward; ties go by a hash of seed and id.
+    """
+    score = col("confidence") * col("consistency") / MILLION * col("reward") / col("rows")
     ranked = groups.with_columns({"score": score, "tie": _tie(seed)})
     order = Window().partition_by("role", "label")
     order = order.order_by("score", "tie", "group_id", desc=[True, False, False])
-    ranked = ranked.with_column("rank", F.row_number().over(order))
-    left = ranked.where(_within(caps)).select(*GROUP_COLUMNS)
-    return settle(left), caps
+    return ranked.with_column("rank", F.row_number().over(order))
 
 
 def choose_replay(earlier: DataFrame, present: DataFrame, quota: int, seed: int) -> DataFrame:

@@ -58,7 +58,8 @@ def run_flywheel(context: StageContext) -> StageOutput:
     start_runner(config.spec.flywheel)
     scored = open_input(context, config.parents[Stage.SCORE.slug], f"{_INPUTS}/score")
     rows = scored.read()
-    selection = select_groups(rows, config.spec.flywheel, config.seed)
+    imitates = config.spec.training.imitation > 0.0
+    selection = select_groups(rows, config.spec.flywheel, config.seed, imitates=imitates)
     new = _Source(rows, selection.groups, scored.sha256, selection.funnel[-1]["after"])
     sources = [new, *_replay(context, selection)]
     kept = _collect(sources)
@@ -155,10 +156,13 @@ def _counts(column: pa.ChunkedArray) -> dict[str, int]:
 RELEVANT = (
     "flywheel.minReward",
     "flywheel.consistency",
+    "flywheel.keep",
+    "flywheel.expected",
     "flywheel.maxShare",
     "flywheel.replay",
     "flywheel.deduplicate",
     "dataset.labels",
+    "training.imitation",
 )
 
 PROGRAM = StageProgram(stage=Stage.FLYWHEEL, work=run_flywheel, relevant=RELEVANT)

@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     warm.add_argument("--max-prompt-tokens", type=int, default=256)
     warm.add_argument("--responder-share", type=float, default=0.25)
     warm.add_argument("--freeze-embeddings", action="store_true")
+    warm.add_argument("--train-layers", type=int, metavar="N", help="train only the last N layers")
     warm.add_argument("--seed", type=int, default=0)
     return top
 
@@ -106,6 +107,7 @@ def _warm_start(arguments: argparse.Namespace) -> None:
         max_prompt_tokens=arguments.max_prompt_tokens,
         responder_share=arguments.responder_share,
         freeze_embeddings=arguments.freeze_embeddings,
+        train_layers=arguments.train_layers,
         seed=arguments.seed,
     )
     model, tokenizer = load_model(arguments.model, torch.float32), load_tokenizer(arguments.model)

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from selfemo_jobs.datasets.base import Dialogue
 from selfemo_jobs.errors import BadInput
+from selfemo_jobs.models.layers import train_last_layers
 from selfemo_jobs.prompts.sets import PromptSet
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,8 @@ class WarmStart:
     """Share of examples that teach the responder: recognition is what is measured."""
     freeze_embeddings: bool = False
     """Half of a small model's weights; a few hundred dialogues teach them nothing."""
+    train_layers: int | None = None
+    """Train only the last so many layers; None: all weights."""
     seed: int = 0
     warmup: float = 0.1
     max_grad_norm: float = 1.0
@@ -106,6 +109,8 @@ def warm_start(
     if settings.freeze_embeddings:
         model.get_input_embeddings().requires_grad_(False)
         model.get_output_embeddings().requires_grad_(False)
+    if settings.train_layers is not None:
+        train_last_layers(model, settings.train_layers)
     weights = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, settings))

@@ -32,6 +32,8 @@ class Consensus:
     """Shape (N,): the emotions that reach the threshold; of use only where they are agreed."""
     verdicts: npt.NDArray[np.uint8]
     """Shape (N,), each a :class:`Verdict`."""
+    confidence: Floats
+    """Shape (N,): the smallest q(e) of the emotions in the mask; 0 where there is none."""
 
 
 def consensus(
@@ -66,21 +68,26 @@ def consensus(
     Ours. Plain majority votes are what label-free peers use; the anchor's share is there because a
     model that grades itself ends up agreeing with itself.
     """
-    out = Consensus(np.empty(members.shape[0], members.dtype), np.empty(members.shape[0], np.uint8))
-    for part in chunks(members.shape[0]):
+    count = members.shape[0]
+    out = Consensus(np.empty(count, members.dtype), np.empty(count, np.uint8), np.empty(count))
+    for part in chunks(count):
         read = None if readings is None else readings[part]
-        out.masks[part], out.verdicts[part] = _vote(members[part], read, size, threshold, weight)
+        out.masks[part], out.verdicts[part], out.confidence[part] = _vote(
+            members[part], read, size, threshold, weight
+        )
     return out
 
 
 def _vote(
     members: Masks, readings: Masks | None, size: int, threshold: float, weight: float
-) -> tuple[Masks, npt.NDArray[np.int_]]:
+) -> tuple[Masks, npt.NDArray[np.int_], Floats]:
     w = 0.0 if readings is None else weight
     shares = (1.0 - w) / members.shape[-1] * votes(members, size)
     if readings is not None:
         shares += w / readings.shape[-1] * votes(readings, size)
-    masks = pack(shares >= threshold - ROUNDING)
+    named = shares >= threshold - ROUNDING
+    masks = pack(named)
+    confidence = np.where(masks == 0, 0.0, np.where(named, shares, 1.0).min(axis=-1))
     together = (1.0 - w) * _naming_all(members, masks)
     if readings is not None:
         together += w * _naming_all(readings, masks)
@@ -88,7 +95,8 @@ def _vote(
     carried = (together > threshold + ROUNDING) | (together >= 1.0 - ROUNDING)
     everything = masks == masks.dtype.type((1 << size) - 1)
     tied = (several & ~carried) | (everything & (size > 1))
-    return masks, np.where(masks == 0, Verdict.EMPTY, np.where(tied, Verdict.TIED, Verdict.AGREED))
+    verdicts = np.where(masks == 0, Verdict.EMPTY, np.where(tied, Verdict.TIED, Verdict.AGREED))
+    return masks, verdicts, confidence
 
 
 def _naming_all(voters: Masks, masks: Masks) -> Floats:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from selfemo_api.spec import EvolutionSpec, Role
 from selfemo_jobs.datasets.base import Utterance
 from selfemo_jobs.engines.base import Sampling
+from selfemo_jobs.errors import BadInput
 from selfemo_jobs.prompts.answers import parse_labels
 from selfemo_jobs.prompts.sets import load_prompt_set
 from selfemo_jobs.rewards.labelsets import Masks, encode
@@ -44,9 +45,9 @@ class AnchorReader:
     def read(self, table: pa.Table, seed: int, where: str) -> Readings:
         """Return the anchor's readings of one part.
 
-        A target is read by the very prompt that the group was given; a response as its speaker's
-        turn after the same context. Equal prompts are read once: equal responses then get equal
-        rewards.
+        A target is read in each view of the spec, or by the very prompt that the group was given; a
+        response as its speaker's turn after the same context. Equal prompts are read once: equal
+        responses then get equal rewards.
 
         Parameters
         ----------
@@ -62,17 +63,32 @@ class AnchorReader:
         wanted: list[Prompt] = []
         votes = spec.reward.recogniser.weight > 0.0
         if votes:
-            wanted += [
-                tuple(table["prompt_ids"][int(row)].as_py()) for row in groups.recogniser[:, 0]
-            ]
+            wanted += self._target_prompts(table, groups.recogniser[:, 0], where)
         targets = len(wanted)
         wanted += self._response_prompts(table, groups.responder)
         sets = self._sets(wanted, seed)
-        size = spec.self_play.group_size
+        size, samples = spec.self_play.group_size, spec.reward.recogniser.samples
+        readings = max(1, len(spec.reward.recogniser.views)) * samples
         return Readings(
-            targets=sets[:targets] if votes else None,
-            responses=sets[targets:].reshape(-1, size, spec.reward.recogniser.samples),
+            targets=sets[:targets].reshape(-1, readings) if votes else None,
+            responses=sets[targets:].reshape(-1, size, samples),
         )
+
+    def _target_prompts(self, table: pa.Table, rows: Rows, where: str) -> list[Prompt]:
+        """Return the prompts of each target, one group after the other."""
+        views = len(self._spec.reward.recogniser.views)
+        if not views:
+            return [tuple(table["prompt_ids"][int(row)].as_py()) for row in rows]
+        prompts: list[Prompt] = []
+        for row in rows:
+            found = table["views"][int(row)].as_py()
+            if len(found) != views:
+                raise BadInput(
+                    f"{where}: row {int(row) + 1}: `views` has {len(found)} prompts where "
+                    f"`reward.recogniser.views` has {views}: run self-play again"
+                )
+            prompts += [tuple(prompt) for prompt in found]
+        return prompts
 
     def _response_prompts(self, table: pa.Table, rows: Rows) -> list[Prompt]:
         past = self._spec.dataset.context.past

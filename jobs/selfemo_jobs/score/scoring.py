@@ -29,7 +29,16 @@ from selfemo_jobs.score.candidates import Rows, groups_of, label_masks
 from selfemo_jobs.score.tally import RoleTally, Tally, reward_edges
 from selfemo_jobs.tables import SCORED
 
-FIGURES = ("alignment", "agreement", "format", "penalty", "reward", "consistency", "advantage")
+FIGURES = (
+    "alignment",
+    "agreement",
+    "format",
+    "penalty",
+    "reward",
+    "confidence",
+    "consistency",
+    "advantage",
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,7 @@ class _Scored:
     rows: Rows
     kept: Bools
     truth: Masks
+    confidence: Floats
     format: Bools
     penalty: Floats
     rewards: GroupRewards
@@ -146,7 +156,9 @@ def _recogniser(part: _Part, rows: Rows, targets: Masks | None) -> tuple[_Scored
         "gold_voted": _count(known & agreed),
         "gold_right": _count(known & agreed & (vote.masks == gold)),
     }
-    return _Scored(rows, kept, truth, formats, np.zeros(rows.shape), rewards), votes
+    confidence = np.where(known, 1.0, vote.confidence)
+    penalty = np.zeros(rows.shape)
+    return _Scored(rows, kept, truth, confidence, formats, penalty, rewards), votes
 
 
 def _responder(part: _Part, rows: Rows, readings: Masks) -> tuple[_Scored, dict[str, int]]:
@@ -175,7 +187,8 @@ def _responder(part: _Part, rows: Rows, readings: Masks) -> tuple[_Scored, dict[
         "repeats_context": sum(f.repeats_context for f in every),
         "bad_length": sum(f.bad_length for f in every),
     }
-    return _Scored(rows, kept, intended, formats, penalty, rewards), found
+    confidence = np.ones(len(rows))  # what it is to express is known
+    return _Scored(rows, kept, intended, confidence, formats, penalty, rewards), found
 
 
 @dataclass(frozen=True)
@@ -256,6 +269,7 @@ def _scored_table(part: _Part, groups: Sequence[tuple[_Scored, Floats]]) -> pa.T
             "format": scored.format,
             "penalty": scored.penalty,
             "reward": scored.rewards.reward,
+            "confidence": scored.confidence[:, np.newaxis],
             "consistency": scored.rewards.consistency[:, np.newaxis],
             "advantage": advantage,
         }

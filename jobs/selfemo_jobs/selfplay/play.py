@@ -46,6 +46,8 @@ class SourceDialogues:
     name: str
     dialogues: Sequence[Dialogue]
     use_labels: bool = False
+    draw: int | None = None
+    """Dialogues drawn from it; None: it shares ``selfPlay.dialogues`` with the others."""
 
 
 def plan_plays(
@@ -64,9 +66,7 @@ def plan_plays(
     seed
         The stage's seed; it differs from generation to generation, and so do the draws.
     """
-    pool = [(source, dialogue) for source in sources for dialogue in source.dialogues]
-    random.Random(derive_seed(seed, "dialogues")).shuffle(pool)
-    drawn = pool[: settings.dialogues]
+    drawn = _drawn(sources, settings.dialogues, seed)
     plays: list[Play] = []
     for source, dialogue in drawn:
         for utterance in _targets(source.name, dialogue, settings.targets_per_dialogue, seed):
@@ -125,14 +125,14 @@ def respondent(dialogue: Dialogue, utterance: int) -> str:
     return next((turn.speaker for turn in around if turn.speaker != speaker), LISTENER)
 
 
-def past_turns(turns: Sequence[Utterance], context: Context) -> tuple[Utterance, ...]:
-    """Return the turns before a target that the recogniser sees."""
-    return tuple(turns[max(0, len(turns) - context.past) :])
+def past_turns(turns: Sequence[Utterance], past: int) -> tuple[Utterance, ...]:
+    """Return the last so many turns before a target."""
+    return tuple(turns[max(0, len(turns) - past) :])
 
 
 def heard_turns(turns: Sequence[Utterance], context: Context) -> tuple[Utterance, ...]:
     """Return the turns that the responder sees: at least the one that it answers."""
-    return tuple(turns[max(0, len(turns) - max(1, context.past)) :])
+    return past_turns(turns, max(1, context.past))
 
 
 def group_id(play: Play, generation: int, turn: int, role: Role) -> str:
@@ -145,6 +145,23 @@ def derive_seed(seed: int, *names: object) -> int:
     """Return a seed (31 bits) of one use of randomness: uses share nothing."""
     text = "/".join([str(seed), *(str(name) for name in names)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+def _drawn(
+    sources: Sequence[SourceDialogues], dialogues: int | None, seed: int
+) -> list[tuple[SourceDialogues, Dialogue]]:
+    """Return the dialogues of a generation, in an order that mixes the sources."""
+    pool = [(s, dialogue) for s in sources if s.draw is None for dialogue in s.dialogues]
+    random.Random(derive_seed(seed, "dialogues")).shuffle(pool)
+    drawn = pool[:dialogues]
+    fixed = [source for source in sources if source.draw is not None]
+    for source in fixed:
+        own = list(source.dialogues)
+        random.Random(derive_seed(seed, "dialogues", source.name)).shuffle(own)
+        drawn += [(source, dialogue) for dialogue in own[: source.draw]]
+    if fixed:
+        random.Random(derive_seed(seed, "order")).shuffle(drawn)
+    return drawn
 
 
 def _targets(source: str, dialogue: Dialogue, count: int, seed: int) -> list[int]:

@@ -55,6 +55,8 @@ class Ask:
     role: Role
     prompt: tuple[int, ...]
     context: tuple[Utterance, ...]
+    views: tuple[tuple[int, ...], ...] = ()
+    """Prompts by which the anchor reads the target; none: by ``prompt``."""
 
 
 #: A prompt with what came of it.
@@ -120,24 +122,33 @@ class Table:
 
     def ask_recogniser(self, scene: Scene, turn: int) -> Ask:
         """Return the prompt that has a scene's last utterance read."""
+        seen = self._spec.dataset.context
+        prompt = self._reading(scene, turn, seen.past, seen.future)
+        views: tuple[tuple[int, ...], ...] = ()
+        if self._spec.reward.recogniser.weight > 0.0:  # else the anchor reads no target
+            wanted = self._spec.reward.recogniser.views
+            views = tuple(self._reading(scene, turn, view.past, view.future) for view in wanted)
+        context = past_turns(scene.turns[:-1], seen.past)
+        return Ask(scene, turn, Role.RECOGNISER, prompt, context, views)
+
+    def _reading(self, scene: Scene, turn: int, past: int, future: int) -> tuple[int, ...]:
+        """Return the prompt that has a scene's last utterance read, with so many turns around."""
         *before, target = scene.turns
-        context = past_turns(before, self._spec.dataset.context)
-        future: tuple[Utterance, ...] = ()
+        following: tuple[Utterance, ...] = ()
         if turn == 0:  # after an appended response the source's own turns are no longer its future
             first = scene.play.utterance + 1
-            last = first + self._spec.dataset.context.future
-            future = scene.play.dialogue.turns[first:last]
+            following = scene.play.dialogue.turns[first : first + future]
         with _naming(scene.play):
             prompt = self._prompts.recognise_ids(
                 self._engine.tokenizer,
-                context,
+                past_turns(before, past),
                 target.speaker,
                 target.text,
                 self._spec.dataset.labels,
-                future,
+                following,
                 max_tokens=self._spec.model.max_prompt_tokens,
             )
-        return Ask(scene, turn, Role.RECOGNISER, tuple(prompt), context)
+        return tuple(prompt)
 
     def ask_responder(self, scene: Scene, turn: int) -> Ask:
         """Return the prompt that has a scene's last utterance answered."""
@@ -188,6 +199,7 @@ class Table:
                 "target": target.text,
                 "intended": None,
                 "gold": gold or None,
+                "views": [list(view) for view in ask.views] if member == 0 else [],
                 "labels": list(parsed.labels),
                 # cut off, an answer may lack a label
                 "well_formed": parsed.well_formed and completion.finished,
@@ -204,6 +216,7 @@ class Table:
                 "target": None,
                 "intended": list(ask.scene.play.intended[ask.turn]),
                 "gold": None,
+                "views": [],
                 "labels": None,
                 "well_formed": well_said(completion),
                 "chosen": member == chosen,

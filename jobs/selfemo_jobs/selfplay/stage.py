@@ -79,6 +79,7 @@ def plan(context: StageContext) -> list[Play]:
                 read_labels=source.use_labels,
             ),
             source.use_labels,
+            source.draw,
         )
         for source in spec.dataset.self_play
     ]
@@ -182,6 +183,8 @@ RELEVANT = (
     "dataset.selfPlay",
     "dataset.context",
     "selfPlay",
+    "reward.recogniser.views",
+    "reward.recogniser.weight",
     "model.prompts",
     "model.maxPromptTokens",
 )

@@ -8,7 +8,7 @@ together (their prompt is read once) and prompts of like length share a pass (li
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 from selfemo_jobs.errors import BadInput
@@ -41,7 +41,9 @@ class Step:
     passes: tuple[tuple[tuple[int, ...], ...], ...]
     """Rows by process, then by pass; each pass has ``micro_batch_size`` rows or padding."""
     tokens: int
-    """Completion tokens over all processes: what the loss is divided by."""
+    """Sampled completion tokens over all processes: what SELF-GRPO's loss is divided by."""
+    answers: int = 0
+    """Tokens of imitated answers over all processes: what the imitation's loss is divided by."""
 
 
 def plan_steps(
@@ -53,6 +55,7 @@ def plan_steps(
     epochs: int,
     seed: int,
     max_steps: int | None = None,
+    imitated: Container[int] = (),
 ) -> list[Step]:
     """Return the steps of a training, the same for the same arguments.
 
@@ -74,6 +77,8 @@ def plan_steps(
         Of the order.
     max_steps
         Stop after so many steps.
+    imitated
+        Rows that are answers to imitate: their tokens are counted apart.
 
     Raises
     ------
@@ -95,8 +100,9 @@ def plan_steps(
                 return steps
             by_length = sorted(taken, key=lambda g: (-prompt_lengths[g[0]], g[0]))
             rows = [row for group in by_length for row in group]
-            tokens = sum(completion_lengths[row] for row in rows)
-            steps.append(Step(epoch, _deal(rows, shape), int(tokens)))
+            tokens = sum(completion_lengths[row] for row in rows if row not in imitated)
+            answers = sum(completion_lengths[row] for row in rows if row in imitated)
+            steps.append(Step(epoch, _deal(rows, shape), int(tokens), int(answers)))
     return steps
 
 

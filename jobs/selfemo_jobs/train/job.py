@@ -18,6 +18,8 @@ class TrainJob(ApiModel):
 
     training: TrainingSpec
     seed: int
+    prompts: str
+    """Name of the prompt set: how an answer is written."""
     temperature: float
     """That completions were sampled with: the policy is the tempered distribution."""
     folder: Path

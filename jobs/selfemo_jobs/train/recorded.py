@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,10 +12,20 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from selfemo_api.spec import Role
 from selfemo_jobs.errors import BadInput
 
 #: What training reads of a scored table, in the order of :data:`selfemo_jobs.tables.SCORED`.
-COLUMNS = ("group_id", "role", "member", "prompt_ids", "completion_ids", "logprobs", "advantage")
+COLUMNS = (
+    "group_id",
+    "role",
+    "member",
+    "prompt_ids",
+    "completion_ids",
+    "logprobs",
+    "consensus",
+    "advantage",
+)
 _LISTS = ("prompt_ids", "completion_ids", "logprobs")
 
 
@@ -50,6 +60,8 @@ class Recorded:
     """Shape (rows,); group-relative, already times the group's weight."""
     groups: Sequence[Sequence[int]]
     """Rows of each group, by group id; a group is one prompt's completions, of one role."""
+    imitated: npt.NDArray[np.bool_]
+    """Shape (rows,): answers to learn as they are; they were not sampled and have no advantage."""
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -89,10 +101,49 @@ def recorded(table: pa.Table, vocabulary: int | None = None) -> Recorded:
         lists["logprobs"],
         advantages,
         _groups(table["group_id"].to_pylist()),
+        np.zeros(len(advantages), np.bool_),
     )
     _check_rows(table, rows, vocabulary)
     _check_groups(table, rows)
     return rows
+
+
+def with_answers(
+    rows: Recorded, table: pa.Table, answer: Callable[[Sequence[str]], Sequence[int]]
+) -> Recorded:
+    """Return the rows with what each recogniser group agrees on as one more row of its group.
+
+    Parameters
+    ----------
+    rows, table
+        :func:`recorded` and what it was made of.
+    answer
+        The token ids of an answer that names some emotions.
+    """
+    roles, consensus = table["role"], table["consensus"]
+    groups = [list(group) for group in rows.groups]
+    told = [g for g in groups if roles[g[0]].as_py() == Role.RECOGNISER.value]
+    count = len(rows)
+    first = [group[0] for group in told]
+    answers = [np.asarray(answer(consensus[row].as_py()), np.int64) for row in first]
+    for number, group in enumerate(told):
+        group.append(count + number)
+    added = len(told)
+    return Recorded(
+        _longer(rows.prompts, [rows.prompts[row] for row in first]),
+        _longer(rows.completions, answers),
+        _longer(rows.logprobs, [np.zeros(len(ids), np.float32) for ids in answers]),
+        np.concatenate([rows.advantages, np.zeros(added, np.float32)]),
+        groups,
+        np.concatenate([rows.imitated, np.ones(added, np.bool_)]),
+    )
+
+
+def _longer(ragged: Ragged, more: Sequence[npt.NDArray[Any]]) -> Ragged:
+    """Return the rows with some more, of the same type."""
+    values = np.concatenate([ragged.values, *more]).astype(ragged.values.dtype)
+    ends = ragged.offsets[-1] + np.cumsum([len(row) for row in more], dtype=np.int64)
+    return Ragged(values, np.concatenate([ragged.offsets, ends]))
 
 
 def _ragged(column: pa.ChunkedArray) -> Ragged:

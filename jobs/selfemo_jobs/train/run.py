@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,13 @@ import torch.distributed as dist
 from datasets import Dataset
 from peft import LoraConfig
 from safetensors.numpy import load_file, save
-from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    ProgressCallback,
+    TrainerCallback,
+)
 from transformers.integrations import deepspeed as hf_deepspeed
 from trl import GRPOConfig
 from trl.trainer.utils import add_fused_lm_head
@@ -25,12 +31,14 @@ from trl.trainer.utils import add_fused_lm_head
 from selfemo_api.training import Precision, TrainingSpec
 from selfemo_jobs.errors import BadInput, Terminated
 from selfemo_jobs.models.fetch import load_model, load_tokenizer
+from selfemo_jobs.models.layers import train_last_layers
+from selfemo_jobs.prompts.sets import load_prompt_set
 from selfemo_jobs.train.batches import PADDING, Shape, Step, plan_steps
 from selfemo_jobs.train.checkpoints import checkpoint, delete_others, mark_whole, whole_steps
 from selfemo_jobs.train.deepspeed_config import deepspeed_config
 from selfemo_jobs.train.job import TrainJob, TrainResult, local_rank, write_json, write_whole
 from selfemo_jobs.train.output import merge_adapter, write_model
-from selfemo_jobs.train.recorded import Recorded, recorded
+from selfemo_jobs.train.recorded import Recorded, recorded, with_answers
 from selfemo_jobs.train.trainer import SelfGRPOTrainer
 
 if TYPE_CHECKING:
@@ -53,20 +61,23 @@ def run_training(job: TrainJob, ending: Ending) -> None:
         If SIGTERM came; a checkpoint is saved.
     """
     training = job.training
-    rows = recorded(pq.read_table(job.rows))
+    tokenizer = load_tokenizer(job.policy)
+    rows = _rows(job, tokenizer)
     steps = planned(rows, training, job.seed)
     arguments = training_arguments(job, steps)
     dtype = torch.bfloat16 if training.precision is Precision.BFLOAT16 else torch.float32
+    model = _policy(job, dtype)
     adapter = lora_config(training)
     trainer = SelfGRPOTrainer(
-        model=load_model(job.policy, dtype),
-        processing_class=load_tokenizer(job.policy),
+        model=model,
+        processing_class=tokenizer,
         args=arguments,
         train_dataset=Dataset.from_dict({"row": list(range(len(rows) + 1))}),
         peft_config=adapter,
         rows=rows,
         steps=steps,
         kl_beta=training.kl_beta,
+        imitation=training.imitation,
     )
     reference = _anchor_logprobs(job, trainer, dtype)
     for callback in (PrinterCallback, ProgressCallback):  # they write to standard output
@@ -79,6 +90,20 @@ def run_training(job: TrainJob, ending: Ending) -> None:
     _finish(job, trainer, adapter, rows, steps)
 
 
+def _rows(job: TrainJob, tokenizer: PreTrainedTokenizerBase) -> Recorded:
+    """Return the recorded rows, with the answers to imitate where the spec asks for it."""
+    table = pq.read_table(job.rows)
+    rows = recorded(table)
+    if job.training.imitation == 0.0:
+        return rows
+    prompts = load_prompt_set(job.prompts)
+
+    def answer(labels: Sequence[str]) -> Sequence[int]:
+        return prompts.encode_completion(tokenizer, prompts.answer_text(labels))
+
+    return with_answers(rows, table, answer)
+
+
 def planned(rows: Recorded, training: TrainingSpec, seed: int) -> list[Step]:
     """Return the steps of a training."""
     return plan_steps(
@@ -89,7 +114,16 @@ def planned(rows: Recorded, training: TrainingSpec, seed: int) -> list[Step]:
         epochs=training.epochs,
         seed=seed,
         max_steps=training.max_steps,
+        imitated=frozenset(np.flatnonzero(rows.imitated).tolist()),
     )
+
+
+def _policy(job: TrainJob, dtype: torch.dtype) -> PreTrainedModel:
+    """Return the model to train; what is not to be trained asks for no gradient."""
+    model = load_model(job.policy, dtype)
+    if job.training.train_layers is not None:
+        train_last_layers(model, job.training.train_layers)
+    return model
 
 
 def lora_config(training: TrainingSpec) -> LoraConfig | None:
@@ -301,5 +335,6 @@ def _metrics(trainer: SelfGRPOTrainer, rows: Recorded, steps: list[Step]) -> dic
         "clipLow": mean("clip_ratio/low_mean"),
         "clipHigh": mean("clip_ratio/high_mean"),
         "kl": mean("kl") if trainer.beta else 0.0,
+        **({"imitation": mean("imitation")} if rows.imitated.any() else {}),
         "importanceMean": float(trainer.weights[places].mean(dtype=np.float64)),
     }

@@ -35,7 +35,7 @@ from selfemo_jobs.train.recorded import kept_columns, recorded
 log = logging.getLogger(__name__)
 
 #: What the model follows from.
-RELEVANT = ("training", "selfPlay.temperature", "model.revision")
+RELEVANT = ("training", "selfPlay.temperature", "model.revision", "model.prompts")
 MODEL = "model"
 
 
@@ -104,6 +104,7 @@ def _job(context: StageContext, policy: Path) -> TrainJob:
     return TrainJob(
         training=training,
         seed=config.seed,
+        prompts=config.spec.model.prompts,
         temperature=config.spec.self_play.temperature,
         folder=context.work / f"job-{digest}-{context.shard}",
         policy=policy,

@@ -91,7 +91,13 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     """Trains on recorded groups. Construct with ``beta=0`` in the arguments: see ``kl_beta``."""
 
     def __init__(
-        self, *args: Any, rows: Recorded, steps: Sequence[Step], kl_beta: float, **kwargs: Any
+        self,
+        *args: Any,
+        rows: Recorded,
+        steps: Sequence[Step],
+        kl_beta: float,
+        imitation: float = 0.0,
+        **kwargs: Any,
     ) -> None:
         self._rows = rows
         self._steps = steps
@@ -99,6 +105,8 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._weights: npt.NDArray[np.float32] | None = None
         self._reference: npt.NDArray[np.float32] | None = None
         self._packed: Packed | None = None
+        self._imitation = imitation
+        self._logprobs: Tensor | None = None  # of the pass under way
         super().__init__(*args, reward_funcs=_no_reward, **kwargs)
         # Given in the arguments, it would load a second model; the reference is worked out once.
         self.beta = kl_beta
@@ -218,11 +226,43 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         batch["advantages"] = advantages.unsqueeze(1) * self._gather(self.weights, rows, width)
         if self._reference is not None:
             batch["ref_per_token_logps"] = self._gather(self._reference, rows, width)
-        tokens = self._steps[self.state.global_step].tokens
-        batch["num_items_in_batch"] = torch.tensor(tokens, device=self.accelerator.device)
+        step, device = self._steps[self.state.global_step], self.accelerator.device
+        batch["num_items_in_batch"] = torch.tensor(step.tokens, device=device)
+        if self._imitation:
+            told = [row != PADDING and bool(self._rows.imitated[row]) for row in rows]
+            answers = torch.tensor(told, device=device).unsqueeze(1) * batch["completion_mask"]
+            batch["answer_mask"] = answers
+            batch["answer_tokens"] = torch.tensor(step.answers, device=device)
+            # TRL's name for tokens that are read but have no part in its loss and figures
+            batch["tool_mask"] = batch["completion_mask"] - answers
         return batch
 
+    def _compute_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
+        """Return GRPO's loss, plus the weight times the answers' mean cross-entropy."""
+        loss: Tensor = super()._compute_loss(model, inputs)
+        if not self._imitation:
+            return loss
+        if self._logprobs is None:
+            raise RuntimeError("the loss was worked out without the log-probabilities")
+        surprise = -(self._logprobs * inputs["answer_mask"]).sum()
+        self._logprobs = None
+        tokens = inputs["answer_tokens"].clamp(min=1.0) / self.accelerator.num_processes
+        self._metrics["train"]["imitation"].append(
+            self.accelerator.gather((surprise / tokens).detach()).mean().item()
+        )
+        whole: Tensor = loss + self._imitation * surprise / tokens
+        return whole
+
     def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return what GRPOTrainer asks for, and keep the log-probabilities for the imitation."""
+        found = self._read(model, input_ids, *args, **kwargs)
+        if self._imitation:  # else nobody would let go of them
+            self._logprobs = found[0]
+        return found
+
+    def _read(
         self,
         model: Any,
         input_ids: Tensor,

@@ -24,12 +24,14 @@ class Group:
     role: str = RECOGNISER
     label: str | None = "joy"
     rewards: tuple[float, ...] = (0.9, 0.5)
+    confidence: float = 1.0
     consistency: float = 0.8
     advantages: tuple[float, ...] | None = None
     prompt: tuple[int, ...] | None = None
     completions: tuple[tuple[int, ...], ...] | None = None
     texts: tuple[str, ...] | None = None
     generation: int = 1
+    gold: tuple[str, ...] | None = None
 
     def rows(self) -> list[dict[str, Any]]:
         size = len(self.rewards)
@@ -54,6 +56,8 @@ class Group:
                 "prompt_ids": self.prompt or own,
                 "completion_ids": completions[member],
                 "logprobs": [-0.5] * len(completions[member]),
+                "gold": self.gold,
+                "views": [],
                 "completion": texts[member],
                 "well_formed": True,
                 "finished": True,
@@ -64,6 +68,7 @@ class Group:
                 "format": 1.0,
                 "penalty": 0.0,
                 "reward": self.rewards[member],
+                "confidence": self.confidence,
                 "consistency": self.consistency,
                 "advantage": advantages[member],
             }

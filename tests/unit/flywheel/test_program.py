@@ -29,9 +29,11 @@ OPEN: dict[str, Any] = {
 }
 
 
-def select(groups: Sequence[Group], seed: int = 1, **changes: Any) -> Selection:
+def select(
+    groups: Sequence[Group], seed: int = 1, *, imitates: bool = False, **changes: Any
+) -> Selection:
     spec = FlywheelSpec.model_validate({**OPEN, **changes})
-    return select_groups(daft.from_arrow(table(groups)), spec, seed)
+    return select_groups(daft.from_arrow(table(groups)), spec, seed, imitates=imitates)
 
 
 def kept(groups: Sequence[Group], seed: int = 1, **changes: Any) -> list[str]:
@@ -58,6 +60,53 @@ def test_groups_without_variance_or_consensus_go() -> None:
     }
 
 
+def test_what_is_imitated_needs_no_variance() -> None:
+    flat = (0.5, 0.5)
+    groups = [
+        Group("a", rewards=flat),
+        Group("b", RESPONDER, rewards=flat),
+        Group("c", rewards=flat, label=None),
+    ]
+    assert kept(groups) == []
+    assert kept(groups, imitates=True) == ["a"]
+
+
+def test_gold_needs_no_agreement() -> None:
+    doubtful = {"rewards": (0.2, 0.1), "consistency": 0.1, "confidence": 0.2}
+    groups = [Group("a", **doubtful), Group("b", **doubtful, gold=("joy",))]
+    assert kept(groups, minReward=0.3, consistency={"min": 0.3, "max": 1.0}) == ["b"]
+    assert kept([*groups, Group("c")], keep=0.5) == ["b", "c"]
+
+
+def test_keep_takes_the_most_reliable_of_each_emotion() -> None:
+    groups = [
+        Group("a", confidence=0.9),
+        Group("b", confidence=1.0),
+        Group("c", confidence=1.0, consistency=0.7),
+        Group("d", label="fear", confidence=0.5),
+        Group("e", RESPONDER, confidence=0.5),
+        Group("f", RESPONDER, confidence=0.5, consistency=0.7),
+    ]
+    assert kept(groups, keep=0.34) == ["a", "b", "d", "e"]
+    assert kept(groups, keep=0.33) == ["b", "d", "e"]
+    assert kept(groups, keep=0.5) == ["a", "b", "d", "e"]
+
+
+def test_keep_may_count_against_what_is_expected() -> None:
+    groups = [Group(f"j{i}", confidence=1.0 - i / 20) for i in range(6)]
+    groups += [Group(f"f{i}", label="fear", confidence=0.5 - i / 20) for i in range(4)]
+    groups += [Group("r", RESPONDER), Group("s", RESPONDER, confidence=0.5)]
+    groups += [Group("x", label="joy", gold=("joy",))]
+    shares = {"joy": 0.3, "fear": 0.7}
+    # of ten groups without gold: 0.5 * 3 rounded up, and 0.5 * 7 of which there are four
+    assert kept(groups, keep=0.5, expected=shares) == [
+        *("f0", "f1", "f2", "f3", "j0", "j1", "r", "x")
+    ]
+    assert kept(groups, keep=1.0, expected=shares) == [
+        *("f0", "f1", "f2", "f3", "j0", "j1", "j2", "r", "s", "x")
+    ]
+
+
 def test_funnel_names_every_filter_in_order() -> None:
     funnel = select([Group("a")]).funnel
     assert [line["filter"] for line in funnel] == [
@@ -66,6 +115,7 @@ def test_funnel_names_every_filter_in_order() -> None:
         "minReward",
         "exactDuplicates",
         "nearDuplicates",
+        "keep",
         "balance",
     ]
     assert all(line["after"] == 1 for line in funnel)

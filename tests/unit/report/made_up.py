@@ -74,6 +74,8 @@ def rows(generation: int) -> list[dict[str, Any]]:
                     "prompt_ids": [1],
                     "completion_ids": [2],
                     "logprobs": [-0.1],
+                    "views": [],
+                    "confidence": 1.0,
                     "completion": f"That is wonderful! {HOSTILE}" if responder else "joy",
                     "labels": None if responder else ["joy", "surprise"][: member % 2 + 1],
                     "well_formed": member != 3,

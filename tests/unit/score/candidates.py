@@ -31,6 +31,7 @@ def _row(group: str, as_: str, member: int, /, **columns: Any) -> dict[str, Any]
         "prompt_ids": [5, 6, 7],
         "completion_ids": [1, 2],
         "logprobs": [-0.5, -0.25],
+        "views": [],
         "completion": "",
         "labels": None,
         "well_formed": True,

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from selfemo_api.spec import EvolutionSpec
 from selfemo_jobs.engines import open_engine
 from selfemo_jobs.engines.base import Completion, Sampling, TextEngine
+from selfemo_jobs.errors import BadInput
 from selfemo_jobs.score.anchor import AnchorReader, part_seed
 
 JOY, ANGER = ["joy"], ["anger"]
@@ -80,6 +81,23 @@ def test_what_the_anchor_is_asked(engine: Watched, spec: EvolutionSpec) -> None:
     assert readings.responses.shape == (1, 4, 3)
     assert np.array_equal(readings.responses[0, 0], readings.responses[0, 2])
     assert not readings.responses[0, 1].any()
+
+
+def test_a_target_is_read_in_each_view(
+    engine: Watched, make_spec: Callable[..., EvolutionSpec]
+) -> None:
+    views = make_spec(reward={"recogniser": {"samples": 3, "views": [{"past": 0}, {"past": 1}]}})
+    part = table(
+        recogniser("u1", [JOY] * 4, views=[[4, 5], [6, 7, 8]]),
+        recogniser("u2", [JOY] * 4, views=[[4, 5], [9]]),
+    )
+    readings = AnchorReader(engine, views).read(part, 11, "part")
+    assert engine.asked == [[[4, 5], [6, 7, 8], [9]]]  # what is the same is read once
+    assert readings.targets is not None
+    assert readings.targets.shape == (2, 6)
+    assert np.array_equal(readings.targets[0, :3], readings.targets[1, :3])
+    with pytest.raises(BadInput, match=r"part: row 1: `views` has 0 prompts .* has 2"):
+        AnchorReader(engine, views).read(PART, 11, "part")
 
 
 def test_no_context_at_all(

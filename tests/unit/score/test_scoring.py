@@ -97,6 +97,7 @@ def test_a_recogniser_group_by_hand() -> None:
         "format": [1] * 4,
         "penalty": [0] * 4,
         "reward": reward,
+        "confidence": [1.0] * 4,
         "consistency": [c] * 4,
         "advantage": [c * (r - mean) / (std + 1e-4) for r in reward],
     }
@@ -105,6 +106,17 @@ def test_a_recogniser_group_by_hand() -> None:
     assert scored.tally.consensus == [0, 0, 0, 0, 1, 0, 0]
     assert scored.tally.recogniser.reward == pytest.approx(sum(reward))
     assert scored.tally.recogniser.zero_variance == 0
+
+
+def test_confidence_is_the_consensus_share_of_the_vote() -> None:
+    part = table(
+        recogniser("g1", [JOY, JOY, JOY, ANGER]),
+        recogniser("g2", [JOY, JOY, JOY, ANGER], gold=ANGER),
+    )
+    readings = read([JOY, JOY, JOY, JOY, ANGER, JOY, JOY, JOY], 2, 4)
+    spec = RewardSpec.model_validate({"recogniser": {"weight": 0.5}})
+    out = score(part, targets=readings, reward=spec).table
+    assert out["confidence"].to_pylist() == [0.875] * 4 + [1.0] * 4
 
 
 def test_a_responder_group_by_hand() -> None:

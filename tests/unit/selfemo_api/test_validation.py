@@ -102,6 +102,11 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     ),
     (
         "spec.training",
+        "`trainLayers` must go without `lora`, which has weights of its own",
+        {"spec__training": {"trainLayers": 2, "lora": {}}},
+    ),
+    (
+        "spec.training",
         "`batchSize` must be a multiple of `microBatchSize` times the number of processes",
         {"spec__training": {"batchSize": 64, "nodes": 3}},
     ),
@@ -114,6 +119,11 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
         "spec",
         "`flywheel.rayAddress` must be given with `flywheel.runner: Ray`",
         {"spec__flywheel": {"runner": "Ray"}},
+    ),
+    (
+        "spec",
+        "`flywheel.expected` must name each of `dataset.labels`, and nothing else",
+        {"spec__flywheel": {"expected": {"joy": 0.5, "rage": 0.5}}},
     ),
     (
         "spec",

@@ -21,6 +21,7 @@ from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import STAGE_ORDER, Stage, job_name
 from selfemo_api.status import ConditionStatus, ConditionType, Outcome, Phase
 from selfemo_operator.plan import MANAGER
+from selfemo_operator.requests import stage_config
 from selfemo_operator.world import CreateJob, DeleteEvolution, DeleteJob, JobState
 
 
@@ -134,6 +135,15 @@ def test_anchor(anchor: str, stage_of: int | None) -> None:
         assert current is not None
         made = world.manifests[(1, Stage.TRAIN)].model_uri
         assert current.anchor_uri == (made if stage_of else "file:///model")
+
+
+def test_training_can_start_anew() -> None:
+    world = world_of((0.3, 0.5, 0.6), training={"start": "GenerationZero"})
+    to_stage(world, 2, Stage.TRAIN)
+    told = stage_config(world.evolution, world.status, Stage.TRAIN)
+    made = world.manifests[(1, Stage.TRAIN)].model_uri
+    assert told.policy_uri == "file:///model"
+    assert stage_config(world.evolution, world.status, Stage.SELF_PLAY).policy_uri == made
 
 
 def test_a_policy_that_grades_itself() -> None:

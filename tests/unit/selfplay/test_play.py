@@ -90,6 +90,16 @@ def test_all_sources_take_part() -> None:
     assert {p.source for p in plays[:8]} == {"demo", "other"}
 
 
+@given(st.integers(0, 2**31 - 1), st.integers(1, 12), st.integers(1, 12))
+def test_a_source_may_have_its_own_share(seed: int, draw: int, dialogues: int) -> None:
+    own = SourceDialogues("labelled", source(9).dialogues, use_labels=True, draw=draw)
+    plays = plan_plays([source(9), own], SelfPlaySpec(dialogues=dialogues), LABELS, seed)
+    drawn = Counter(name for name, _ in {(p.source, p.dialogue.id) for p in plays})
+    assert drawn == {"demo": min(9, dialogues), "labelled": min(9, draw)}
+    alone = plan_plays([source(9)], SelfPlaySpec(dialogues=dialogues), LABELS, seed)
+    assert {p.dialogue.id for p in alone} == {p.dialogue.id for p in plays if p.source == "demo"}
+
+
 @given(st.integers(0, 2**31 - 1), st.integers(1, 20))
 def test_intended_emotions_are_balanced(seed: int, blocks: int) -> None:
     asked = [intended_emotions(LABELS, i, seed) for i in range(3 * blocks)]
@@ -112,7 +122,7 @@ def test_who_answers() -> None:
 
 def test_context_is_cut_from_the_oldest() -> None:
     turns = dialogue("x", "ABABAB").turns
-    assert past_turns(turns[:5], Context(past=2)) == turns[3:5]
-    assert past_turns(turns[:5], Context(past=0)) == ()
+    assert past_turns(turns[:5], 2) == turns[3:5]
+    assert past_turns(turns[:5], 0) == ()
     assert heard_turns(turns[:5], Context(past=0)) == turns[4:5]
     assert heard_turns(turns[:5], Context(past=9)) == turns[:5]

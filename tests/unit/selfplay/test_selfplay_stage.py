@@ -125,6 +125,34 @@ def test_both_roles_play_whole_groups(config_for: Callable[..., StageConfig]) ->
     assert len(intended) == 12 and max(map(intended.count, EMOTIONS)) <= 2
 
 
+def test_views_are_written_with_the_first_member(
+    config_for: Callable[..., StageConfig], tiny_model: Path
+) -> None:
+    from selfemo_jobs.models.fetch import load_tokenizer
+
+    config = config_for(targetsPerDialogue=4)
+    views = [{"past": 0}, {"past": 2, "future": 1}]
+    spec = config.spec.to_json() | {"reward": {"recogniser": {"views": views}}}
+    config = config.model_copy(update={"spec": EvolutionSpec.model_validate(spec)})
+    run(config)
+    tokenizer = load_tokenizer(tiny_model)
+    seen = set()
+    for row in table_of(config).to_pylist():
+        if row["role"] == Role.RESPONDER or row["member"] > 0:
+            assert row["views"] == []
+            continue
+        texts = [tokenizer.decode(ids) for ids in row["views"]]
+        assert len(texts) == 2
+        # six dialogues of four turns, each turn with its number
+        number, place = int(row["target"].split()[-2]), row["utterance"]
+        shown = [[i for i in range(24) if f" {i} words" in text] for text in texts]
+        first, last = number - place, number - place + 3
+        assert shown[0] == [number]
+        assert shown[1] == list(range(max(first, number - 2), min(last, number + 1) + 1))
+        seen.add(place)
+    assert seen == {0, 1, 2, 3}
+
+
 def test_prompts_and_answers_are_those_of_the_prompt_set(
     config_for: Callable[..., StageConfig], tiny_model: Path
 ) -> None:

@@ -87,6 +87,8 @@ def _row(
         "prompt_ids": prompt,
         "completion_ids": completion,
         "logprobs": [],
+        "views": [],
+        "confidence": 1.0,
         "completion": "…",
         "labels": ["joy"] if recogniser else None,
         "well_formed": True,

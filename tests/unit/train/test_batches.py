@@ -51,6 +51,13 @@ def test_each_epoch_has_every_row_once_in_whole_groups(
     assert steps == plan_steps(groups, prompts, completions, shape, epochs=epochs, seed=seed)
 
 
+def test_answers_are_counted_apart() -> None:
+    (step,) = plan_steps(
+        [[0, 1, 2]], [5] * 3, [2, 3, 4], Shape(4, 4, 1), epochs=1, seed=0, imitated={2}
+    )
+    assert (step.tokens, step.answers) == (5, 4)
+
+
 def test_the_steps_do_not_depend_on_the_number_of_processes() -> None:
     groups = [[4 * i, 4 * i + 1, 4 * i + 2, 4 * i + 3] for i in range(7)]
     lengths = [i // 4 + 1 for i in range(28)]

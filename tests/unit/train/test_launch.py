@@ -62,7 +62,14 @@ def test_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def job(folder: Path) -> TrainJob:
-    return TrainJob(training=spec(), seed=0, temperature=1.0, folder=folder, policy=folder)
+    return TrainJob(
+        training=spec(),
+        seed=0,
+        prompts="compact-v1",
+        temperature=1.0,
+        folder=folder,
+        policy=folder,
+    )
 
 
 def say(folder: Path, rank: int, kind: str, error: str, when: int) -> None:

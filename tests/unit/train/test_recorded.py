@@ -10,7 +10,7 @@ import pytest
 from tests.unit.train.kept import kept_table
 
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.train.recorded import kept_columns, recorded
+from selfemo_jobs.train.recorded import kept_columns, recorded, with_answers
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +33,18 @@ def test_rows_come_sorted_whatever_their_order(table: Any) -> None:
     assert rows.prompts[4].tolist() == table["prompt_ids"][4].as_py()
     assert rows.completions[14].tolist() == table["completion_ids"][14].as_py()
     assert rows.logprobs[7].tolist() == pytest.approx(table["logprobs"][7].as_py())
+
+
+def test_answers_join_the_recognisers_groups(table: Any) -> None:
+    rows = recorded(table)
+    longer = with_answers(rows, table, lambda labels: [len(labels), 5, 6])
+    assert longer.groups == [[0, 1, 2, 15], [3, 4, 5], [6, 7, 8, 16], [9, 10, 11], [12, 13, 14, 17]]
+    assert longer.imitated.tolist() == [False] * 15 + [True] * 3
+    assert longer.prompts[16].tolist() == rows.prompts[6].tolist()
+    assert longer.completions[17].tolist() == [1, 5, 6]
+    assert longer.logprobs[15].tolist() == [0.0] * 3
+    assert longer.advantages.tolist() == [*rows.advantages.tolist(), 0.0, 0.0, 0.0]
+    assert longer.completions[4].tolist() == rows.completions[4].tolist()
 
 
 def test_no_rows() -> None:

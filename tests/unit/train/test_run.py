@@ -17,7 +17,14 @@ from selfemo_jobs.train.run import _Watch, lora_config
 
 def watch(**training: Any) -> Any:
     spec = TrainingSpec.model_validate({"learningRate": 0.5} | training)
-    job = TrainJob(training=spec, seed=0, temperature=1.0, folder=Path("f"), policy=Path("p"))
+    job = TrainJob(
+        training=spec,
+        seed=0,
+        prompts="compact-v1",
+        temperature=1.0,
+        folder=Path("f"),
+        policy=Path("p"),
+    )
     return _Watch(None, job, None, None)  # type: ignore[arg-type]
 
 

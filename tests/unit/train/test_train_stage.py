@@ -267,6 +267,30 @@ def test_lora_is_merged_and_the_kl_is_to_the_anchor(
     assert run.manifest.metrics["kl"] > 0.01
 
 
+@pytest.mark.distributed
+def test_agreed_answers_are_learnt_by_the_last_layers(
+    finish: Callable[..., Run], one: Run, policy: Path
+) -> None:
+    run = finish(imitation=1.0, trainLayers=1, processesPerNode=2, deepspeed={"zeroStage": 2})
+    metrics = run.manifest.metrics
+    assert metrics["rows"] == 45  # one answer more for each of the five recogniser groups
+    assert metrics["tokens"] == one.manifest.metrics["tokens"]
+    assert metrics["imitation"] > 0.0
+    first, last = losses(run)[0], losses(run)[-1]
+    assert last < first - 0.2  # the answer is always the same
+    before, after = load_file(policy / "model.safetensors"), weights(run)
+    changed = {n for n in before if not torch.equal(before[n], after[n])}
+    top = max(int(n.split(".")[2]) for n in before if n.startswith("model.layers."))
+    assert {n for n in before if n.startswith(f"model.layers.{top}.")} <= changed
+    assert all(n.startswith((f"model.layers.{top}.", "model.norm.")) for n in changed)
+
+
+def test_too_many_layers_are_refused(configure: Callable[..., tuple[Path, StageConfig]]) -> None:
+    run = start(*configure(groups=1, trainLayers=64))
+    assert run.wait() == ExitCode.BAD_INPUT
+    assert "`training.trainLayers` is 64" in (run.folder / "termination.json").read_text()
+
+
 def test_no_rows_hand_the_policy_on(finish: Callable[..., Run], policy: Path) -> None:
     run = finish(groups=0)
     assert run.manifest.metrics == {"steps": 0.0}

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
 
 from selfemo_jobs.train.batches import PADDING, Shape, Step, plan_steps
-from selfemo_jobs.train.recorded import Recorded, kept_columns, recorded
+from selfemo_jobs.train.recorded import Recorded, kept_columns, recorded, with_answers
 from selfemo_jobs.train.trainer import SelfGRPOTrainer, StepSampler, importance_weights
 
 LOW, HIGH, CAP, BETA, TEMPERATURE = 0.2, 0.28, 1.5, 0.04, 0.8
@@ -26,8 +26,14 @@ LOW, HIGH, CAP, BETA, TEMPERATURE = 0.2, 0.28, 1.5, 0.04, 0.8
 class Bench:
     """A trainer without an engine, with log-probabilities that make every branch matter."""
 
-    def __init__(self, model: Path, output: Path, *, pack: bool, kl_beta: float) -> None:
-        self.rows = recorded(kept_columns([kept_table(model, 5, 4, drift=0.6)]))
+    def __init__(
+        self, model: Path, output: Path, *, pack: bool, kl_beta: float, imitation: float = 0.0
+    ) -> None:
+        table = kept_columns([kept_table(model, 5, 4, drift=0.6)])
+        self.rows = recorded(table)
+        if imitation:
+            self.rows = with_answers(self.rows, table, lambda _: [7, 8, 9])
+        self.imitation = imitation
         self.steps = plan_steps(
             self.rows.groups,
             self.rows.prompts.lengths.tolist(),
@@ -35,6 +41,7 @@ class Bench:
             Shape(8, 4, 1),
             epochs=1,
             seed=0,
+            imitated=set(np.flatnonzero(self.rows.imitated).tolist()),
         )
         arguments = GRPOConfig(
             output_dir=str(output),
@@ -60,6 +67,7 @@ class Bench:
             rows=self.rows,
             steps=self.steps,
             kl_beta=kl_beta,
+            imitation=imitation,
         )
         self.trainer._packs = self.trainer._packs and pack
         self.trainer.current_gradient_accumulation_steps = 2
@@ -85,11 +93,15 @@ class Bench:
     def expected_loss(self, number: int, kl_beta: float) -> torch.Tensor:
         """SELF-GRPO, a completion after the other."""
         total, tokens = torch.zeros(()), 0
+        surprise, answers = torch.zeros(()), 0
         for row in (r for p in self.steps[number].passes[0] for r in p if r != PADDING):
             prompt, said = self.rows.prompts[row].tolist(), self.rows.completions[row].tolist()
             logits = original(self.trainer.model, torch.tensor([prompt + said]))
             chosen = torch.log_softmax(logits[0, len(prompt) - 1 : -1] / TEMPERATURE, -1)
             new = chosen.gather(1, torch.tensor(said).unsqueeze(1)).squeeze(1)
+            if self.rows.imitated[row]:
+                surprise, answers = surprise - new.sum(), answers + len(said)
+                continue
             part = slice(self.rows.completions.offsets[row], self.rows.completions.offsets[row + 1])
             old, reference = torch.tensor(self.old[part]), torch.tensor(self.reference[part])
             sampled = torch.tensor(self.rows.logprobs.values[part])
@@ -102,7 +114,7 @@ class Bench:
                 gap = reference - new
                 loss = loss + kl_beta * (gap.exp() - gap - 1) * ratio
             total, tokens = total + loss.sum(), tokens + len(said)
-        return total / tokens
+        return total / tokens + self.imitation * surprise / max(answers, 1)
 
 
 def original(model: Any, ids: torch.Tensor) -> torch.Tensor:
@@ -110,11 +122,14 @@ def original(model: Any, ids: torch.Tensor) -> torch.Tensor:
     return logits
 
 
-@pytest.mark.parametrize(("pack", "kl_beta"), [(True, 0.0), (True, BETA), (False, BETA)])
+@pytest.mark.parametrize(
+    ("pack", "kl_beta", "imitation"),
+    [(True, 0.0, 0.0), (True, BETA, 0.0), (False, BETA, 0.0), (True, BETA, 0.7), (False, 0.0, 2.0)],
+)
 def test_loss_and_gradients_equal_those_written_out(
-    tiny_model: Path, tmp_path: Path, pack: bool, kl_beta: float
+    tiny_model: Path, tmp_path: Path, pack: bool, kl_beta: float, imitation: float
 ) -> None:
-    bench = Bench(tiny_model, tmp_path, pack=pack, kl_beta=kl_beta)
+    bench = Bench(tiny_model, tmp_path, pack=pack, kl_beta=kl_beta, imitation=imitation)
     model = bench.trainer.model
     for number in (0, len(bench.steps) - 1):  # the last has padding
         found = bench.step_loss(number)
@@ -193,7 +208,13 @@ def test_trl_is_the_version_that_the_trainer_was_written_for() -> None:
     ]
     assert GRPOTrainer.loss_is_scaled_for_ga  # else gradients would be divided twice
     source = inspect.getsource(GRPOTrainer._compute_loss)
-    for used in ("advantages", "old_per_token_logps", "ref_per_token_logps", "num_items_in_batch"):
+    for used in (
+        "advantages",
+        "old_per_token_logps",
+        "ref_per_token_logps",
+        "num_items_in_batch",
+        "tool_mask",
+    ):
         assert f'"{used}"' in source
 
 

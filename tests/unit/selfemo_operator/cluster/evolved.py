@@ -22,6 +22,7 @@ FILTERS = (
     "minReward",
     "exactDuplicates",
     "nearDuplicates",
+    "keep",
     "balance",
 )
 REWARDS = ("-0.5", "0", "0.2", "0.4", "0.6", "0.8", "0.9", "1")
