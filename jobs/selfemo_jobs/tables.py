@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -82,6 +83,10 @@ SCORED = pa.schema(
     ]
 )
 
+#: Columns that tables of an earlier version lack, and what their rows then held: a run goes on, and
+#: is read, after an upgrade.
+ADDED: Final[dict[str, Any]] = {"views": [], "confidence": 1.0}
+
 
 def encode_table(table: pa.Table) -> bytes:
     """Return Parquet bytes, the same for the same table."""
@@ -96,7 +101,7 @@ def put_table(context: StageContext, path: str, table: pa.Table) -> Part:
 
 
 def decode_table(data: bytes, uri: str, schema: pa.Schema) -> pa.Table:
-    """Return the table, checked against a schema.
+    """Return the table, checked against a schema; columns that came later are filled in.
 
     Raises
     ------
@@ -110,7 +115,10 @@ def decode_table(data: bytes, uri: str, schema: pa.Schema) -> pa.Table:
             f"{uri} is not a whole Parquet file ({error}): restore or remake it"
         ) from None
     for column in schema:
-        if column.name not in table.column_names:
+        if column.name not in table.column_names and column.name in ADDED:
+            values = [ADDED[column.name]] * table.num_rows
+            table = table.append_column(column, pa.array(values, column.type))
+        elif column.name not in table.column_names:
             raise BadInput(f"{uri}: column `{column.name}` is missing")
     try:
         return table.select(schema.names).cast(schema)

@@ -21,7 +21,7 @@ from selfemo_jobs.manifest import Part, read_manifest
 from selfemo_jobs.runtime import StageContext
 from selfemo_jobs.store import ObjectNotFound, join
 from selfemo_jobs.store.file import file_path
-from selfemo_jobs.tables import SCORED
+from selfemo_jobs.tables import ADDED, SCORED
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,13 @@ class Input:
         if not self.paths:
             return daft.from_arrow(SCORED.empty_table())
         remote = self.paths[0].startswith("s3://")
-        return daft.read_parquet(
+        frame = daft.read_parquet(
             self.paths, io_config=_io_config(self.storage) if remote else None
-        ).select(*SCORED.names)
+        )
+        for name in ADDED.keys() - set(frame.column_names):
+            kind = daft.DataType.from_arrow_type(SCORED.field(name).type)
+            frame = frame.with_column(name, daft.lit(ADDED[name]).cast(kind))
+        return frame.select(*SCORED.names)
 
 
 def open_input(context: StageContext, manifest_uri: str, name: str) -> Input:
@@ -115,6 +119,8 @@ def _check_schema(uri: str, path: Path) -> None:
         ) from None
     for column in SCORED:
         index = schema.get_field_index(column.name)
+        if index < 0 and column.name in ADDED:
+            continue
         if index < 0:
             raise BadInput(f"{uri}: column `{column.name}` is missing")
         found = schema.field(index).type

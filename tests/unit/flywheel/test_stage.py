@@ -25,7 +25,7 @@ from selfemo_jobs.flywheel.output import assign_parts
 from selfemo_jobs.flywheel.stage import PROGRAM
 from selfemo_jobs.manifest import Manifest, read_manifest
 from selfemo_jobs.store import open_store
-from selfemo_jobs.tables import SCORED, encode_table, read_tables
+from selfemo_jobs.tables import ADDED, SCORED, encode_table, read_tables
 
 Configure = Callable[..., StageConfig]
 
@@ -228,6 +228,16 @@ def test_missing_column_is_named(make_flywheel: Configure, tmp_path: Path) -> No
     config = broken_config(make_flywheel, tmp_path, table([Group("a")]).drop(["reward"]))
     with pytest.raises(BadInput, match=r"part-00001.parquet: column `reward` is missing"):
         run(config)
+
+
+def test_columns_that_came_later_are_filled_in(make_flywheel: Configure, tmp_path: Path) -> None:
+    """A run that an earlier version scored is gone on with."""
+    rows = [Group(f"g{i}", label="joy" if i % 2 else "anger") for i in range(8)]
+    before = write_stage(tmp_path / "before", [table(rows).drop(list(ADDED))])
+    manifest, kept = run(make_flywheel(before))
+    assert manifest.metrics["keptGroups"] > 0
+    assert kept.column("views").to_pylist() == [[]] * kept.num_rows
+    assert kept.column("confidence").to_pylist() == [1.0] * kept.num_rows
 
 
 def test_column_of_another_type_is_named(make_flywheel: Configure, tmp_path: Path) -> None:
