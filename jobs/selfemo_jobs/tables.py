@@ -114,16 +114,29 @@ def decode_table(data: bytes, uri: str, schema: pa.Schema) -> pa.Table:
         raise BadInput(
             f"{uri} is not a whole Parquet file ({error}): restore or remake it"
         ) from None
-    for column in schema:
-        if column.name not in table.column_names and column.name in ADDED:
-            values = [ADDED[column.name]] * table.num_rows
-            table = table.append_column(column, pa.array(values, column.type))
-        elif column.name not in table.column_names:
-            raise BadInput(f"{uri}: column `{column.name}` is missing")
+    for name in added_later(table.column_names, schema, uri):
+        values = [ADDED[name]] * table.num_rows
+        table = table.append_column(name, pa.array(values, schema.field(name).type))
     try:
         return table.select(schema.names).cast(schema)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
         raise BadInput(f"{uri}: a column has another type: {error}") from None
+
+
+def added_later(names: Iterable[str], schema: pa.Schema, uri: str) -> list[str]:
+    """Return the columns of a schema that a table lacks and :data:`ADDED` stands in for.
+
+    Raises
+    ------
+    BadInput
+        If it lacks another one.
+    """
+    found = set(names)
+    missing = [name for name in schema.names if name not in found]
+    for name in missing:
+        if name not in ADDED:
+            raise BadInput(f"{uri}: column `{name}` is missing")
+    return missing
 
 
 def read_tables(

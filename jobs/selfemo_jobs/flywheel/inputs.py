@@ -21,7 +21,7 @@ from selfemo_jobs.manifest import Part, read_manifest
 from selfemo_jobs.runtime import StageContext
 from selfemo_jobs.store import ObjectNotFound, join
 from selfemo_jobs.store.file import file_path
-from selfemo_jobs.tables import ADDED, SCORED
+from selfemo_jobs.tables import ADDED, SCORED, added_later
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Input:
         frame = daft.read_parquet(
             self.paths, io_config=_io_config(self.storage) if remote else None
         )
-        for name in ADDED.keys() - set(frame.column_names):
+        for name in added_later(frame.column_names, SCORED, self.paths[0]):
             kind = daft.DataType.from_arrow_type(SCORED.field(name).type)
             frame = frame.with_column(name, daft.lit(ADDED[name]).cast(kind))
         return frame.select(*SCORED.names)
@@ -117,13 +117,11 @@ def _check_schema(uri: str, path: Path) -> None:
         raise BadInput(
             f"{uri} is not a whole Parquet file ({error}): restore or remake it"
         ) from None
+    later = added_later(schema.names, SCORED, uri)
     for column in SCORED:
-        index = schema.get_field_index(column.name)
-        if index < 0 and column.name in ADDED:
+        if column.name in later:
             continue
-        if index < 0:
-            raise BadInput(f"{uri}: column `{column.name}` is missing")
-        found = schema.field(index).type
+        found = schema.field(column.name).type
         if found != column.type:
             raise BadInput(f"{uri}: column `{column.name}` is {found}, not {column.type}")
 

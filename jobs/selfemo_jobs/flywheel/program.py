@@ -8,10 +8,12 @@ machines can change them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import daft
 from daft import DataFrame, Window, col, lit
 from daft import functions as F  # noqa: N812 (the name its own documentation uses)
 
@@ -239,16 +241,18 @@ def keep_best(
     if share == 1.0 and expected is None:
         return groups
     doubtful = groups.where(~col("sure"))
-    sizes = doubtful.groupby("role", "label").agg(F.count(col("group_id")).alias("n"))
-    size = col("n") * MILLION
-    if expected is not None:
-        recogniser = col("role") == Role.RECOGNISER.value
-        for label, number in expected.items():
-            size = F.when(recogniser & (col("label") == label), lit(number)).otherwise(size)
-    ranked = _ranked(doubtful, seed).join(sizes, on=["role", "label"])
-    # all in millionths, and rounded up: (rank - 1) is below share * size
-    wanted = (col("rank") - 1).cast("float64") < lit(share) * size.cast("float64") / MILLION - 1e-9
-    best = ranked.where(wanted).select(*GROUP_COLUMNS)
+    most: dict[str, list[Any]] = {"role": [], "label": [], "most": []}
+    for role, sizes in _sizes(doubtful).items():
+        of_role = (expected or {}) if role == Role.RECOGNISER.value else {}
+        for label, n in sizes.items():
+            size = of_role.get(label, n * MILLION)
+            most["role"].append(role)
+            most["label"].append(label)
+            most["most"].append(math.ceil(share * size / MILLION - 1e-9))
+    if not most["role"]:
+        return groups
+    ranked = _ranked(doubtful, seed).join(daft.from_pydict(most), on=["role", "label"])
+    best = ranked.where(col("rank") <= col("most")).select(*GROUP_COLUMNS)
     return settle(best.concat(groups.where(col("sure"))))
 
 
@@ -268,13 +272,19 @@ def balance(groups: DataFrame, max_share: float, seed: int) -> tuple[DataFrame, 
 
     The most reliable groups stay.
     """
-    counted = groups.groupby("role", "label").agg(F.count(col("group_id")).alias("n")).to_pydict()
-    counts: dict[str, dict[str, int]] = {}
-    for role, label, n in zip(counted["role"], counted["label"], counted["n"], strict=True):
-        counts.setdefault(role, {})[label] = n
+    counts = _sizes(groups)
     caps = {role: balance_cap(counts[role], max_share) for role in sorted(counts)}
     left = _ranked(groups, seed).where(_within(caps)).select(*GROUP_COLUMNS)
     return settle(left), caps
+
+
+def _sizes(groups: DataFrame) -> dict[str, dict[str, int]]:
+    """Return the number of groups of each role and emotion."""
+    counted = groups.groupby("role", "label").agg(F.count(col("group_id")).alias("n")).to_pydict()
+    sizes: dict[str, dict[str, int]] = {}
+    for role, label, n in zip(counted["role"], counted["label"], counted["n"], strict=True):
+        sizes.setdefault(role, {})[label] = n
+    return sizes
 
 
 def _ranked(groups: DataFrame, seed: int) -> DataFrame:
