@@ -60,24 +60,24 @@ def processed_logprobs(logits: torch.Tensor, temperature: float, top_p: float) -
 
 
 def draw(logprobs: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """Return one token a row, by inverting the cumulative distribution.
+    """Return tokens of each row, by inverting the cumulative distribution.
 
     Parameters
     ----------
     logprobs
         Shape (rows, vocabulary).
     uniform
-        float64 in [0, 1), shape (rows,).
+        float64 in [0, 1), shape (rows, draws).
 
     Returns
     -------
     torch.Tensor
-        int64 of shape (rows,); never a token of probability 0.
+        int64 of shape (rows, draws); never a token of probability 0.
     """
     # float64: over 100,000 tokens a float32 sum would lose the rare ones
     cumulative = logprobs.double().exp().cumsum(dim=-1)
     total = cumulative[:, -1:]
-    point = uniform.unsqueeze(-1) * total
+    point = uniform * total
     # rounding may carry the product up to the sum itself, past the last token
     point = torch.minimum(point, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, point, right=True).squeeze(-1)
+    return torch.searchsorted(cumulative, point, right=True)

@@ -1,6 +1,7 @@
 """Engine over a plain Transformers model, for machines where no vLLM build fits.
 
-Each prompt is read once, however many completions it gets: its keys and values are then repeated.
+Each prompt is read once, however many completions it gets, and so is every beginning that several
+of its completions share.
 """
 
 from __future__ import annotations
@@ -135,7 +136,11 @@ class TransformersEngine:
 
 
 class _Batch:
-    """Completions under way: rows are (prompt, member), prompt first."""
+    """Completions under way: rows are (prompt, member), prompt first.
+
+    Members of one prompt that begin alike have the same next-token distribution. So the model
+    reads each distinct beginning once: the rows form a tree, and a node is what several share.
+    """
 
     def __init__(
         self, engine: TransformersEngine, prompts: list[Sequence[int]], sampling: Sampling
@@ -143,12 +148,14 @@ class _Batch:
         self._engine = engine
         self._sampling = sampling
         self._device = engine.model.device
-        rows = len(prompts) * sampling.n
+        n = sampling.n
+        rows = len(prompts) * n
         self._tokens: list[list[int]] = [[] for _ in range(rows)]
         self._logprobs: list[list[float]] = [[] for _ in range(rows)]
         self._finished = [False] * rows
         self._cut: dict[int, str] = {}
-        self._alive = list(range(rows))
+        #: The rows that go on, of each node.
+        self._nodes = [list(range(i * n, i * n + n)) for i in range(len(prompts))]
         self._cache = DynamicCache(config=engine.model.config)
         self._logits = self._read(prompts)
 
@@ -158,11 +165,11 @@ class _Batch:
         ``noise``: float64 of shape (rows, max_tokens); None for greedy.
         """
         for step in range(self._sampling.max_tokens):
-            tokens = self._next(noise[:, step] if noise is not None else None)
-            alive = [row for row in self._alive if not self._finished[row]]
-            if not alive or step + 1 == self._sampling.max_tokens:
+            self._take(noise[:, step] if noise is not None else None)
+            children = self._children()
+            if not children or step + 1 == self._sampling.max_tokens:
                 return
-            self._drop(alive, tokens)
+            self._descend(children)
 
     def completions(self) -> list[Completion]:
         """Return what was drawn, row by row."""
@@ -182,19 +189,15 @@ class _Batch:
         ]
 
     def _read(self, prompts: list[Sequence[int]]) -> torch.Tensor:
-        """Read the prompts once; return the next token's logits, repeated for the members."""
+        """Read the prompts; return the next token's logits, of shape (nodes, vocabulary)."""
         width = max(len(p) for p in prompts)
         pad = self._engine.tokenizer.pad_token_id
         ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts])
         mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
         self._mask = mask.to(self._device)
         position = (self._mask.cumsum(-1) - 1).clamp(min=0)
-        logits = self._forward(ids.to(self._device), position)
-        n = self._sampling.n
-        self._cache.batch_repeat_interleave(n)
-        self._mask = self._mask.repeat_interleave(n, dim=0)
-        self._position = position[:, -1:].repeat_interleave(n, dim=0)
-        return logits.repeat_interleave(n, dim=0)
+        self._position = position[:, -1:]
+        return self._forward(ids.to(self._device), position)
 
     def _forward(self, ids: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
         output = self._engine.model(
@@ -208,22 +211,29 @@ class _Batch:
         logits: torch.Tensor = output.logits[:, -1]
         return logits
 
-    def _next(self, noise: torch.Tensor | None) -> torch.Tensor:
-        """Take a token for each row that is alive, and note which have ended."""
+    def _take(self, noise: torch.Tensor | None) -> None:
+        """Take a token for each row that goes on, and note which have ended."""
         if noise is None:
-            tokens = self._logits.argmax(dim=-1)
-        else:
-            logprobs = processed_logprobs(
-                self._logits, self._sampling.temperature, self._sampling.top_p
-            )
-            tokens = draw(logprobs, noise[self._alive])
-            taken = logprobs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1).tolist()
-            for row, value in zip(self._alive, taken, strict=True):
+            for rows, token in zip(self._nodes, self._logits.argmax(dim=-1).tolist(), strict=True):
+                for row in rows:
+                    self._append(row, token)
+            return
+        logprobs = processed_logprobs(
+            self._logits, self._sampling.temperature, self._sampling.top_p
+        )
+        # a node with fewer rows than another draws for its first row again, unread
+        widest = max(len(rows) for rows in self._nodes)
+        padded = [rows + rows[:1] * (widest - len(rows)) for rows in self._nodes]
+        tokens = draw(logprobs, noise[torch.tensor(padded, device=self._device)])
+        taken = logprobs.gather(-1, tokens).tolist()
+        for rows, drawn, values in zip(self._nodes, tokens.tolist(), taken, strict=True):
+            for row, token, value in zip(rows, drawn, values, strict=False):
+                self._append(row, token)
                 self._logprobs[row].append(value)
-        for row, token in zip(self._alive, tokens.tolist(), strict=True):
-            self._tokens[row].append(token)
-            self._finished[row] = token in self._engine.ends or self._stops(row)
-        return tokens
+
+    def _append(self, row: int, token: int) -> None:
+        self._tokens[row].append(token)
+        self._finished[row] = token in self._engine.ends or self._stops(row)
 
     def _stops(self, row: int) -> bool:
         if not self._sampling.stop:
@@ -234,18 +244,27 @@ class _Batch:
             self._cut[row] = text[: min(places)]
         return bool(places)
 
-    def _drop(self, alive: list[int], tokens: torch.Tensor) -> None:
-        """Leave out the rows that have ended, and read the others' new tokens."""
-        if len(alive) < len(self._alive):
-            place = {row: i for i, row in enumerate(self._alive)}
-            keep = torch.tensor([place[row] for row in alive], device=self._device)
-            self._cache.batch_select_indices(keep)
-            self._mask, self._position = self._mask[keep], self._position[keep]
-            tokens = tokens[keep]
-            self._alive = alive
+    def _children(self) -> dict[tuple[int, int], list[int]]:
+        """Return the rows that go on, by their node and the token they took."""
+        children: dict[tuple[int, int], list[int]] = {}
+        for node, rows in enumerate(self._nodes):
+            for row in rows:
+                if not self._finished[row]:
+                    children.setdefault((node, self._tokens[row][-1]), []).append(row)
+        return children
+
+    def _descend(self, children: dict[tuple[int, int], list[int]]) -> None:
+        """Go from the nodes to their children, and read the children's tokens."""
+        parents = [node for node, _ in children]
+        if parents != list(range(len(self._nodes))):
+            chosen = torch.tensor(parents, device=self._device)
+            self._cache.batch_select_indices(chosen)
+            self._mask, self._position = self._mask[chosen], self._position[chosen]
+        self._nodes = list(children.values())
+        tokens = torch.tensor([[token] for _, token in children], device=self._device)
         self._position = self._position + 1
         self._mask = torch.cat([self._mask, torch.ones_like(self._mask[:, :1])], dim=1)
-        self._logits = self._forward(tokens.unsqueeze(-1), self._position)
+        self._logits = self._forward(tokens, self._position)
 
 
 def _device(name: str) -> torch.device:

@@ -76,6 +76,29 @@ def test_batching_does_not_change_what_is_drawn(
     assert ids == [[c.token_ids for c in g] for g in engine.generate(prompts, SAMPLING)]
 
 
+def test_a_beginning_that_completions_share_is_read_once(
+    engine: TransformersEngine, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    plain = engine.model.forward
+
+    def counted(*args: object, **kwargs: object) -> object:
+        read.append(kwargs["input_ids"].shape[0])  # type: ignore[attr-defined]
+        return plain(*args, **kwargs)
+
+    monkeypatch.setattr(engine.model, "forward", counted)
+    hot = Sampling(n=6, temperature=3.0, max_tokens=5, seed=4)
+    (group,) = engine.generate(prompts[:1], hot)
+    beginnings = [
+        {c.token_ids[:length] for c in group if len(c.token_ids) > length or length == 0}
+        for length in range(5)
+    ]
+    assert read == [len(distinct) for distinct in beginnings if distinct]
+    read.clear()
+    engine.generate(prompts[:1], Sampling(n=6, temperature=0, max_tokens=5))
+    assert set(read) == {1}
+
+
 def test_greedy_is_the_librarys_greedy(
     engine: TransformersEngine, prompts: list[list[int]]
 ) -> None:
