@@ -195,17 +195,31 @@ def majority(table: pa.Table, labels: Sequence[str]) -> dict[Place, str]:
 
 
 def _write_votes(work: Work, named: Mapping[Place, str], file: Path) -> int:
-    """Write the dialogues with the votes as their only labels; return how many there are."""
+    """Write the dialogues with the votes as their only labels; return how many there are.
+
+    A source whose labels the evolution may read keeps them.
+    """
     lines: list[str] = []
     for source in work.like_spec.dataset.self_play:
         dialogues = dialogues_of(
-            source, work.like_spec.dataset.labels, work.data, read_labels=False
+            source, work.like_spec.dataset.labels, work.data, read_labels=source.use_labels
         )
-        lines += voted_lines(source.name, dialogues, named)
+        known = gold(source.name, dialogues) if source.use_labels else named
+        lines += voted_lines(source.name, dialogues, known)
     if not lines:
         raise StudyError("no utterance has a vote: generation 0 names no label")
     replace(file, "".join(lines))
     return len(lines)
+
+
+def gold(source: str, dialogues: Iterable[Dialogue]) -> dict[Place, str]:
+    """Return the first label of each utterance that has one; pure."""
+    return {
+        (source, dialogue.id, index): turn.labels[0]
+        for dialogue in dialogues
+        for index, turn in enumerate(dialogue.turns)
+        if turn.labels
+    }
 
 
 def voted_lines(

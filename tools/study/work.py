@@ -219,17 +219,28 @@ def base_model(base: Base, places: Places) -> Path:
 
 
 def check_apart(spec: EvolutionSpec, labelled: Source, count: int) -> None:
-    """Refuse self-play over dialogues whose labels the warm start has seen. Raises StudyError."""
+    """Refuse self-play that reads other labels than the warm start's, or meets those unlabelled.
+
+    A source that may read labels (`useLabels`) must lie within the labelled share; every other one
+    must keep away from it. Raises StudyError.
+    """
     first = labelled.first_dialogue
+    end = first + count
     for source in spec.dataset.self_play:
-        if source.uri != labelled.uri:
-            continue
         last = source.first_dialogue + (source.max_dialogues or 10**9)
-        if source.first_dialogue < first + count and last > first:
+        same = source.uri == labelled.uri
+        if source.use_labels:
+            if not same or source.first_dialogue < first or last > end:
+                raise StudyError(
+                    f"self-play source `{source.name}` reads labels that the warm start has not: "
+                    f"let it begin at dialogue {first} or later and end within the first {end} of "
+                    f"{labelled.uri}"
+                )
+        elif same and source.first_dialogue < end and last > first:
             raise StudyError(
                 f"self-play source `{source.name}` begins at dialogue {source.first_dialogue}, but "
-                f"the labels of the first {first + count} are read by the warm start: set its "
-                f"`firstDialogue` to {first + count}"
+                f"the labels of the first {end} are read by the warm start: set its "
+                f"`firstDialogue` to {end}, or `useLabels`"
             )
 
 

@@ -18,7 +18,7 @@ from tools.study.config import (
 from tools.study.places import Places, asked_for
 from tools.study.work import check_apart
 
-from selfemo_api.spec import Source
+from selfemo_api.spec import EvolutionSpec, Source
 
 STUDIES = sorted((Path(__file__).parents[3] / "studies").glob("*.yaml"))
 
@@ -132,3 +132,26 @@ def test_self_play_keeps_away_from_the_labels_that_were_read() -> None:
         check_apart(spec, labelled, 6)
     elsewhere = labelled.model_copy(update={"uri": "data://made/other.jsonl"})
     check_apart(spec, elsewhere, 6)
+
+
+def test_self_play_reads_the_labels_of_the_share_alone() -> None:
+    spec = evolution_of(study(), study().row("main"), 1).spec
+    labelled = Source.model_validate(SOURCE)
+    gold = labelled.model_copy(update={"name": "gold", "use_labels": True, "max_dialogues": 5})
+    (pool,) = spec.dataset.self_play
+
+    def with_gold(**changes: object) -> EvolutionSpec:
+        sources = [gold.model_copy(update=changes), pool]
+        dataset = spec.dataset.model_copy(update={"self_play": sources})
+        return spec.model_copy(update={"dataset": dataset})
+
+    check_apart(with_gold(), labelled, 5)
+    check_apart(with_gold(first_dialogue=2, max_dialogues=3), labelled, 5)
+    for changes in (
+        {"max_dialogues": 6},
+        {"max_dialogues": None},
+        {"first_dialogue": 3, "max_dialogues": 3},
+        {"uri": "data://made/other.jsonl"},
+    ):
+        with pytest.raises(StudyError, match="`gold` reads labels that the warm start has not"):
+            check_apart(with_gold(**changes), labelled, 5)

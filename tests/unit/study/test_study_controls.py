@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pyarrow as pa
 import pytest
-from tools.study.controls import majority, voted_lines
+from tools.study.controls import gold, majority, voted_lines
 from tools.study.onpolicy import kept_steps
 from tools.study.onpolicy_worker import rewards
 from tools.study.words import answered, tfidf
@@ -57,6 +57,14 @@ def test_votes_are_the_only_labels() -> None:
             ],
         }
     ]
+
+
+def test_labels_that_may_be_read_stand_for_votes() -> None:
+    turns = (Utterance("Ann", "one", ("anger", "joy")), Utterance("Bo", "two"))
+    known = gold("s", [Dialogue("d", turns)])
+    assert known == {("s", "d", 0): "anger"}
+    (line,) = voted_lines("s", [Dialogue("d", turns)], known)
+    assert json.loads(line)["turns"][0]["labels"] == ["anger"]
 
 
 def test_words_are_learned_and_answers_are_as_the_stage_writes_them() -> None:
