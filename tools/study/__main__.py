@@ -1,4 +1,4 @@
-"""``python -m tools.study run|results|validate STUDY``: see docs/studies/README.md."""
+"""``python -m tools.study run|results|restore|validate STUDY``: see docs/studies/README.md."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 from tools.study.config import Study, StudyError, load_study, problems
 from tools.study.places import ROOT, Places
 from tools.study.programs import Data
+from tools.study.published import publish, restore
 from tools.study.runner import row_names, run, seeds_of
 
 from selfemo_api.contract import ExitCode
@@ -19,6 +20,9 @@ from selfemo_api.contract import ExitCode
 app = typer.Typer(
     help="Run a learning study.", no_args_is_help=True, pretty_exceptions_enable=False
 )
+
+#: Where pages are written, and below it the finished rows.
+PAGES, ROWS = Path("docs/studies"), "rows"
 
 File = Annotated[Path, typer.Argument(help="The study's file.", show_default=False)]
 Rows = Annotated[str | None, typer.Option("--rows", help="Only these, with commas.")]
@@ -59,13 +63,28 @@ def validate_command(file: File, rows: Rows = None) -> None:
 def results_command(
     file: File,
     root: Root = ROOT,
-    to: Annotated[Path, typer.Option("--to", help="Folder of the page.")] = Path("docs/studies"),
+    to: Annotated[Path, typer.Option("--to", help="Folder of the page.")] = PAGES,
 ) -> None:
     """Write the table, the figures and the page from what has been run."""
     from tools.study.page import write_page
 
     study: Study = load_study(file)
-    _say(str(write_page(study, Places(root / study.name), to)))
+    places = Places(root / study.name)
+    page = write_page(study, places, to)
+    publish(study, places, to / ROWS / study.name)
+    _say(str(page))
+
+
+@app.command("restore")
+def restore_command(
+    file: File,
+    root: Root = ROOT,
+    kept: Annotated[Path, typer.Option("--from", help="Folder of the page.")] = PAGES,
+) -> None:
+    """Take the rows that are kept beside the page for done, so that only the others are run."""
+    study = load_study(file)
+    taken = restore(study, Places(root / study.name), kept / ROWS / study.name)
+    _say(f"taken for done: {', '.join(taken) or 'none'}")
 
 
 def _volumes(given: list[str]) -> dict[str, str]:

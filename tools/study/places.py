@@ -65,6 +65,11 @@ class RowFolder:
         return self.path / "predictions.parquet"
 
     @property
+    def counts(self) -> Path:
+        """The answers' counts, by generation and dialogue."""
+        return self.path / "counts.parquet"
+
+    @property
     def log(self) -> Path:
         """What its programs said."""
         return self.path / "log.txt"

@@ -1,24 +1,39 @@
-"""What a row has come to, whatever its kind: generations, and the answers of each."""
+"""What a row has come to, whatever its kind: generations, and the answers of each.
+
+The answers themselves hold the published labels, utterance by utterance; their counts by dialogue
+do not, and are all that the results are worked out from.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tools.study.statistics import Confusion
 
 from selfemo_api.base import ApiModel, JsonObject
 from selfemo_api.status import Outcome
-from selfemo_jobs.evaluate.predict import PREDICTIONS
+from selfemo_jobs.evaluate.figures import confusions
+from selfemo_jobs.evaluate.predict import PREDICTIONS, answers_of
 
 DEV, TEST = "dev", "test"
 #: Outcome of a control: it was never promoted or rolled back.
 CONTROL = "Control"
 BASELINE, PROMOTED = Outcome.BASELINE.value, Outcome.PROMOTED.value
 
+#: One row a dialogue; ``counts`` is its confusion matrix, row after row.
+_COUNTS = pa.schema(
+    [
+        ("generation", pa.int32()),
+        ("split", pa.string()),
+        ("counts", pa.list_(pa.int32())),
+    ]
+)
 _LABELLED = pa.schema([("generation", pa.int32()), ("split", pa.string()), *PREDICTIONS])
 
 
@@ -120,3 +135,32 @@ def read_predictions(path: Path) -> dict[tuple[int, str], pa.Table]:
     for index, key in enumerate(keys):
         places.setdefault(key, []).append(index)
     return {key: table.take(rows).select(PREDICTIONS.names) for key, rows in places.items()}
+
+
+def counted(answers: Answers, labels: Sequence[str]) -> dict[tuple[int, str], Confusion]:
+    """Return the confusion matrices by dialogue of answers."""
+    return {
+        key: confusions(answers_of(measured.table, labels), len(labels))
+        for key, measured in answers.items()
+    }
+
+
+def write_counts(path: Path, counts: Mapping[tuple[int, str], Confusion]) -> None:
+    """Write the confusion matrices by dialogue of all generations as one Parquet file."""
+    rows = [
+        {"generation": generation, "split": split, "counts": matrix.ravel().tolist()}
+        for (generation, split), matrices in sorted(counts.items())
+        for matrix in matrices
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, schema=_COUNTS), path, compression="zstd")
+
+
+def read_counts(path: Path, labels: int) -> dict[tuple[int, str], Confusion]:
+    """Return the confusion matrices, of shape (dialogues, labels, labels), as they were written."""
+    found: dict[tuple[int, str], list[list[int]]] = {}
+    for row in pq.read_table(path).to_pylist():
+        found.setdefault((row["generation"], row["split"]), []).append(row["counts"])
+    return {
+        key: np.asarray(rows, dtype=np.int64).reshape(-1, labels, labels)
+        for key, rows in found.items()
+    }

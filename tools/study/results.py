@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 from tools.study.config import Kind, Row, Study
 from tools.study.places import Places, asked_for
-from tools.study.record import DEV, TEST, Generation, RowResult, read_predictions
+from tools.study.record import DEV, TEST, Generation, RowResult, read_counts
 from tools.study.statistics import (
     Confusion,
     Interval,
@@ -23,8 +23,6 @@ from tools.study.statistics import (
 )
 
 from selfemo_api.stages import STAGE_ORDER
-from selfemo_jobs.evaluate.figures import confusions
-from selfemo_jobs.evaluate.predict import answers_of
 
 STAGES = tuple(stage.value for stage in STAGE_ORDER)
 
@@ -89,8 +87,8 @@ def collect(study: Study, places: Places) -> Collected:
             elif _stale(study, places, row, result):
                 missing.append(f"{row.name}, seed {seed}: its model row was run anew since")
             else:
-                tables = read_predictions(folder.predictions)
-                done.setdefault(row.name, {})[seed] = Done(result, counted(study, tables))
+                counts = read_counts(folder.counts, len(study.spec["dataset"]["labels"]))
+                done.setdefault(row.name, {})[seed] = Done(result, counts)
     return Collected(study, done, missing)
 
 
@@ -100,14 +98,6 @@ def _stale(study: Study, places: Places, row: Row, result: RowResult) -> bool:
         return False
     model = places.row(study.row(study.model_of(row)), result.seed).read()
     return model is None or model.steps != result.steps
-
-
-def counted(
-    study: Study, tables: Mapping[tuple[int, str], pa.Table]
-) -> dict[tuple[int, str], Confusion]:
-    """Return the confusion matrices by dialogue of answers."""
-    labels = study.spec["dataset"]["labels"]
-    return {key: confusions(answers_of(t, labels), len(labels)) for key, t in tables.items()}
 
 
 def table_of(collected: Collected) -> pa.Table:

@@ -18,6 +18,8 @@ from tools.study.record import (
     Generation,
     Measured,
     RowResult,
+    counted,
+    write_counts,
     write_predictions,
 )
 
@@ -179,7 +181,7 @@ class Work:
         message: str = "",
         curve: list[CurvePoint] | None = None,
     ) -> RowResult:
-        """Write the answers and then the result."""
+        """Write the answers, their counts and then the result."""
         result = RowResult(
             study=self.study.name,
             row=self.row.name,
@@ -194,6 +196,7 @@ class Work:
             versions=versions(),
         )
         write_predictions(self.folder.predictions, answers)
+        write_counts(self.folder.counts, counted(answers, self.spec.dataset.labels))
         self.folder.write(result)
         return result
 

@@ -14,6 +14,8 @@ from tools.study.record import (
     Generation,
     Measured,
     RowResult,
+    counted,
+    write_counts,
     write_predictions,
 )
 
@@ -113,5 +115,6 @@ def finish(
         versions={"selfemo": "0"},
     )
     write_predictions(folder.predictions, found)
+    write_counts(folder.counts, counted(found, LABELS))
     folder.write(result)
     return result

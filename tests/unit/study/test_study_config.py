@@ -39,7 +39,12 @@ def test_test_is_not_seen_before_the_end(path: Path) -> None:
     for row in (r for r in found.rows if r.kind is Kind.EVOLUTION):
         spec = document_of(found, row, 1)["spec"]
         assert [s["name"] for s in spec["dataset"]["evaluation"]] == ["dev"]
-        assert not any(s.get("useLabels") for s in spec["dataset"]["selfPlay"])
+        sources = spec["dataset"]["selfPlay"]
+        labelled = [s for s in sources if s.get("useLabels")]
+        (pool,) = (s for s in sources if not s.get("useLabels"))
+        for source in labelled:  # the warm start's share, and nothing of the pool
+            assert source["uri"] == found.warm_start.source.uri == pool["uri"]
+            assert source.get("firstDialogue", 0) + source["maxDialogues"] <= pool["firstDialogue"]
 
 
 def test_a_row_changes_what_it_says_and_nothing_else() -> None:
