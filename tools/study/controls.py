@@ -17,7 +17,7 @@ from tools.study.record import BASELINE, CONTROL, DEV, TEST, Answers, Generation
 from tools.study.work import Work
 
 from selfemo_api.contract import StageConfig, stage_seed
-from selfemo_api.spec import Role
+from selfemo_api.spec import EvolutionSpec, Role
 from selfemo_api.stages import Stage, stage_prefix
 from selfemo_jobs.datasets.base import Dialogue
 from selfemo_jobs.manifest import MANIFEST, read_manifest
@@ -138,12 +138,21 @@ def _votes(work: Work) -> Lesson:
         model=work.generation_zero(),
         dialogues=count,
         steps=work.steps(),
-        batch_size=work.like_spec.training.batch_size,
+        batch_size=utterances_of_step(work.like_spec),
         responder_share=0.0,
         source=file.absolute(),
         seconds={Stage.SELF_PLAY.value: seconds},
         note=f"; {len(named)} utterances with a vote",
     )
+
+
+def utterances_of_step(spec: EvolutionSpec) -> int:
+    """Return how many groups, each of one utterance, the evolution trains on in a step; pure.
+
+    A group has its candidates, and the answer where that is imitated.
+    """
+    group = spec.self_play.group_size + (1 if spec.training.imitation > 0.0 else 0)
+    return max(1, spec.training.batch_size // group)
 
 
 def _play(work: Work, generation: int) -> tuple[pa.Table, float]:

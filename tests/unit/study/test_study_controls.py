@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pyarrow as pa
 import pytest
-from tools.study.controls import gold, majority, voted_lines
+from tools.study.controls import gold, majority, utterances_of_step, voted_lines
 from tools.study.onpolicy import kept_steps
 from tools.study.onpolicy_worker import rewards
 from tools.study.words import answered, tfidf
@@ -65,6 +65,15 @@ def test_labels_that_may_be_read_stand_for_votes() -> None:
     assert known == {("s", "d", 0): "anger"}
     (line,) = voted_lines("s", [Dialogue("d", turns)], known)
     assert json.loads(line)["turns"][0]["labels"] == ["anger"]
+
+
+@pytest.mark.parametrize(("imitation", "utterances"), [(0.0, 16), (1.0, 12)])
+def test_a_control_reads_as_many_utterances_in_a_step(
+    make_spec: Callable[..., EvolutionSpec], imitation: float, utterances: int
+) -> None:
+    training = {"batchSize": 48, "microBatchSize": 48, "imitation": imitation}
+    spec = make_spec(selfPlay={"groupSize": 3}, training=training)
+    assert utterances_of_step(spec) == utterances
 
 
 def test_words_are_learned_and_answers_are_as_the_stage_writes_them() -> None:
