@@ -210,7 +210,8 @@ def document_of(study: Study, row: Row, seed: int) -> dict[str, Any]:
     return {
         "apiVersion": "selfemo.dev/v1alpha1",
         "kind": "EmotionEvolution",
-        "metadata": {"name": f"{study.name}-{row.name}"},
+        # one name for all: what rows have in common then has the same place below each one's folder
+        "metadata": {"name": f"{study.name}-{study.headline}"},
         "spec": {**spec, "seed": seed, "model": model, "storage": {"uri": STORE}},
     }
 
