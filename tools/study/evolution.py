@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tools.study.config import StudyError, document_of
 from tools.study.measure import stored
 from tools.study.programs import selfemo
 from tools.study.record import DEV, TEST, Answers, Generation, RowResult
+from tools.study.reuse import reuse, reused
 from tools.study.work import Work
 
 from selfemo_api.stages import Stage, stage_prefix
@@ -31,6 +33,7 @@ def run_evolution(work: Work) -> RowResult:
         If the run fails, or is stopped.
     """
     zero = work.generation_zero()
+    reuse(work)
     summary = _run(work)
     history = [GenerationRecord.model_validate(entry) for entry in summary["generations"]]
     best = int(summary["best"]["generation"])
@@ -45,12 +48,13 @@ def run_evolution(work: Work) -> RowResult:
         if entry.outcome in (Outcome.BASELINE, Outcome.PROMOTED) or entry.generation == best:
             model = zero if entry.generation == 0 else model_folder(run, entry.generation)
             answers[entry.generation, TEST] = work.test(model)
+    words, seconds = reused(work.folder.path, run)
     result = work.finish(
-        [_generation(run, entry) for entry in history],
+        [_generation(run, entry, seconds) for entry in history],
         answers,
         best=best,
         phase=summary["phase"],
-        message=f"{summary['reason']}: {summary['message']}",
+        message=f"{summary['reason']}: {summary['message']}{words}",
     )
     if not work.study.keep_models:
         prune(work, run, best)
@@ -90,13 +94,17 @@ def model_folder(run: Path, generation: int) -> Path:
     return run / stage_prefix(generation, Stage.TRAIN) / "model"
 
 
-def _generation(run: Path, entry: GenerationRecord) -> Generation:
+def _generation(run: Path, entry: GenerationRecord, reused: Mapping[str, float]) -> Generation:
+    """Return a generation; a stage that was taken over counts with the seconds it had taken."""
     trained = _metrics(run, entry.generation, Stage.TRAIN)
     kept = _metrics(run, entry.generation, Stage.FLYWHEEL)
     return Generation(
         generation=entry.generation,
         outcome=entry.outcome.value,
-        seconds=entry.stage_seconds,
+        seconds={
+            name: reused.get(stage_prefix(entry.generation, Stage(name)), seconds)
+            for name, seconds in entry.stage_seconds.items()
+        },
         steps=int(trained.get("steps", 0)),
         kept_groups=int(kept["keptGroups"]) if kept else None,
         examples=int(trained.get("rows", 0)) if trained else None,

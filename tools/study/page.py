@@ -113,7 +113,8 @@ def page_text(study: Study, summary: Mapping[str, Any], pictures: Mapping[str, s
         "Weighted F1 of the generation that dev chose, mean over seeds, with 95 % intervals: a "
         "bootstrap of 2,000 draws over seeds and whole dialogues. *Gain* is relative to the row's "
         "own generation 0, on the same dialogues; *less main* is the difference from "
-        f"`{study.headline}`, paired by seed and dialogue. Test was read once, at a row's end.",
+        f"`{study.headline}`, paired by seed and dialogue, for an evolution after as many "
+        "generations. Test was read once, at a row's end.",
         rows_table(summary["rows"]),
         *_pictures(pictures),
         "## Generations",

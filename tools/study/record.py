@@ -93,6 +93,12 @@ class RowResult(ApiModel):
         """Optimiser steps of all generations, kept or not."""
         return sum(g.steps for g in self.generations)
 
+    def best_after(self, last: int | None) -> int:
+        """Return the generation that was the best after so many; None: at the end."""
+        if last is None:
+            return self.best
+        return max(g for g in self.promoted if g <= last)
+
     @property
     def promoted(self) -> list[int]:
         """Generation 0 and those that were kept, in order."""

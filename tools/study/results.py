@@ -209,18 +209,19 @@ def gain_pairs(done: Mapping[int, Done]) -> list[tuple[Confusion, Confusion]]:
 
 
 def _versus(collected: Collected, row: Row) -> dict[str, float] | None:
-    """Return the row's best less the headline row's best, paired by seed."""
+    """Return the row's best less the headline row's, paired by seed.
+
+    An evolution is compared with the headline row as it stood after as many generations.
+    """
     if row.name == collected.study.headline:
         return None
     mine, headline = collected.of(row), collected.done.get(collected.study.headline, {})
-    seeds = sorted(set(mine) & set(headline))
-    pairs = [
-        (
-            headline[s].confusions[headline[s].result.best, TEST],
-            mine[s].confusions[mine[s].result.best, TEST],
-        )
-        for s in seeds
-    ]
+    pairs = []
+    for seed in sorted(set(mine) & set(headline)):
+        one, other = mine[seed], headline[seed]
+        last = one.result.generations[-1].generation if row.kind is Kind.EVOLUTION else None
+        best = other.result.best_after(last)
+        pairs.append((other.confusions[best, TEST], one.confusions[one.result.best, TEST]))
     return difference(pairs).to_json() if pairs else None
 
 

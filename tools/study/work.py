@@ -54,6 +54,10 @@ class Work:
         """The row's own spec: of a control, what all rows share."""
         return evolution_of(self.study, self.row, self.seed).spec
 
+    def spec_of(self, row: Row) -> EvolutionSpec:
+        """Return another row's spec, of the same seed."""
+        return evolution_of(self.study, row, self.seed).spec
+
     @cached_property
     def training(self) -> list[Dialogue]:
         """All training dialogues, with their labels."""

@@ -1,0 +1,115 @@
+"""What a row need not do again, since another row of the same seed has done just that.
+
+Rows that change one thing of the reward have the headline row's first self-play, those that change
+one of the training its scores too. A stage's result follows from what its manifest names, and a
+stage that finds its manifest answers from it: so the files are copied, and the product goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from itertools import takewhile
+from pathlib import Path
+
+from tools.study.config import STORE, Kind, evolution_of
+from tools.study.work import Work
+
+from selfemo_api.spec import EvolutionSpec
+from selfemo_api.stages import STAGE_ORDER, Stage, stage_prefix
+from selfemo_jobs.manifest import MANIFEST
+from selfemo_jobs.runtime import StageProgram, value_at
+from selfemo_operator.cli.asked import local_uid
+from selfemo_operator.local_state import replace
+
+#: Generation 0 is only evaluated; generation 1 plays with the same model in all rows.
+FIRST = ((0, Stage.EVALUATE), *((1, stage) for stage in STAGE_ORDER))
+NOTE = "reused.json"
+
+
+def equal_stages(one: EvolutionSpec, other: EvolutionSpec) -> list[tuple[int, Stage]]:
+    """Return the first stages that do the same under both specs; pure.
+
+    A stage whose settings are equal counts only where all before it do.
+    """
+    found = []
+    specs = one.to_json(), other.to_json()
+    if one.seed != other.seed:
+        return []
+    for generation, stage in FIRST:
+        mine, theirs = ([value_at(s, path) for path in _relevant(stage)] for s in specs)
+        if mine != theirs:
+            break
+        found.append((generation, stage))
+    return found
+
+
+def reuse(work: Work) -> None:
+    """Copy what a finished row has done already to where this row's run will look for it."""
+    run = run_of(work)
+    here = work.folder.path / run
+    if here.exists():
+        return
+    for row in work.study.rows:
+        there = work.places.row(row, work.seed)
+        if row.kind is not Kind.EVOLUTION or row == work.row or there.read() is None:
+            continue
+        equal = equal_stages(work.spec, work.spec_of(row))
+        whole = takewhile(lambda place: _whole(there.path / run, *place), equal)
+        stages = [stage_prefix(generation, stage) for generation, stage in whole]
+        if len(stages) > 1:
+            _take(there.path / run, here, stages)
+            note = {"row": row.name, "stages": stages}
+            replace(work.folder.path / NOTE, json.dumps(note, indent=1) + "\n")
+            return
+
+
+def run_of(work: Work) -> Path:
+    """Return where a row's run keeps its results, below the row's folder: the same for all rows."""
+    evolution = evolution_of(work.study, work.row, work.seed)
+    metadata = evolution.metadata.model_copy(update={"uid": local_uid(evolution)})
+    return (
+        Path(STORE.removeprefix("file://"))
+        / evolution.model_copy(update={"metadata": metadata}).run
+    )
+
+
+def reused(folder: Path, run: Path) -> tuple[str, Mapping[str, float]]:
+    """Return words on what a row's run has taken over, and the seconds that each stage had taken.
+
+    The seconds are by the stage's place below the run.
+    """
+    if not (folder / NOTE).is_file():
+        return "", {}
+    note = json.loads((folder / NOTE).read_text())
+    seconds = {
+        prefix: float(json.loads((run / prefix / "run.json").read_text())["seconds"])
+        for prefix in note["stages"]
+    }
+    return f"; from {note['row']}: {', '.join(note['stages'])}", seconds
+
+
+def _take(source: Path, target: Path, stages: list[str]) -> None:
+    """Copy the stages' folders, whole or not at all: a run that is there is never added to."""
+    making = target.with_name(target.name + ".making")
+    shutil.rmtree(making, ignore_errors=True)
+    for prefix in stages:
+        shutil.copytree(source / prefix, making / prefix)
+    making.rename(target)
+
+
+def _whole(run: Path, generation: int, stage: Stage) -> bool:
+    """Return whether a stage's result is there; a finished row has deleted most models."""
+    folder = run / stage_prefix(generation, stage)
+    there = (folder / MANIFEST).is_file()
+    return there and (stage is not Stage.TRAIN or (folder / "model").is_dir())
+
+
+@cache
+def _relevant(stage: Stage) -> tuple[str, ...]:
+    module = import_module(f"selfemo_jobs.{stage.slug}.stage")
+    program: StageProgram = module.PROGRAM
+    return tuple(program.relevant)
