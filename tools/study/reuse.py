@@ -57,9 +57,7 @@ def reuse(work: Work) -> None:
         there = work.places.row(row, work.seed)
         if row.kind is not Kind.EVOLUTION or row == work.row or there.read() is None:
             continue
-        equal = equal_stages(work.spec, work.spec_of(row))
-        whole = takewhile(lambda place: _whole(there.path / run, *place), equal)
-        stages = [stage_prefix(generation, stage) for generation, stage in whole]
+        stages = _stages_there(there.path / run, equal_stages(work.spec, work.spec_of(row)))
         if len(stages) > 1:
             _take(there.path / run, here, stages)
             note = {"row": row.name, "stages": stages}
@@ -99,6 +97,12 @@ def _take(source: Path, target: Path, stages: list[str]) -> None:
     for prefix in stages:
         shutil.copytree(source / prefix, making / prefix)
     making.rename(target)
+
+
+def _stages_there(run: Path, equal: list[tuple[int, Stage]]) -> list[str]:
+    """Return the places below a run of the first stages whose results are there."""
+    whole = takewhile(lambda place: _whole(run, *place), equal)
+    return [stage_prefix(generation, stage) for generation, stage in whole]
 
 
 def _whole(run: Path, generation: int, stage: Stage) -> bool:
