@@ -7,7 +7,9 @@ from transformers import PreTrainedModel
 from selfemo_jobs.errors import BadInput
 
 
-def train_last_layers(model: PreTrainedModel, layers: int) -> None:
+def train_last_layers(
+    model: PreTrainedModel, layers: int, setting: str = "training.trainLayers"
+) -> None:
     """Leave gradients to the last layers and the final norm; the embeddings stay as they are.
 
     No gradient is worked out below the first layer that is trained.
@@ -18,6 +20,8 @@ def train_last_layers(model: PreTrainedModel, layers: int) -> None:
         A decoder of the usual build: `layers` and a final `norm`.
     layers
         How many; as many as there are, or more, is an error: leave the setting out.
+    setting
+        What the person who reads the error calls it.
 
     Raises
     ------
@@ -28,12 +32,12 @@ def train_last_layers(model: PreTrainedModel, layers: int) -> None:
     found = getattr(body, "layers", None)
     if found is None or getattr(body, "norm", None) is None:
         raise BadInput(
-            f"`training.trainLayers`: {type(model).__name__} has no `layers` and `norm` to choose "
+            f"`{setting}`: {type(model).__name__} has no `layers` and `norm` to choose "
             "from: leave it out"
         )
     if layers >= len(found):
         raise BadInput(
-            f"`training.trainLayers` is {layers}, but the model has {len(found)} layers: leave it "
+            f"`{setting}` is {layers}, but the model has {len(found)} layers: leave it "
             "out to train all"
         )
     model.requires_grad_(False)

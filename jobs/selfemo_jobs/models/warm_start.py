@@ -110,7 +110,7 @@ def warm_start(
         model.get_input_embeddings().requires_grad_(False)
         model.get_output_embeddings().requires_grad_(False)
     if settings.train_layers is not None:
-        train_last_layers(model, settings.train_layers)
+        train_last_layers(model, settings.train_layers, "--train-layers")
     weights = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, settings))

@@ -104,6 +104,18 @@ def test_frozen_embeddings_stay_and_the_rest_moves(tiny_model: Path) -> None:
     assert all(weight.requires_grad for weight in model.parameters())
 
 
+def test_only_the_last_layer_and_the_final_norm_move(tiny_model: Path) -> None:
+    tokenizer, prompts = load_tokenizer(tiny_model), load_prompt_set("compact-v1")
+    settings = WarmStart(steps=3, batch_size=4, train_layers=1)
+    model = load_model(tiny_model, torch.float32)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    examples = examples_of(dialogues(2), LABELS, prompts, tokenizer, settings)
+    warm_start(model, tokenizer, *examples, settings)
+    last = f"layers.{model.config.num_hidden_layers - 1}."
+    moved = [k for k, v in model.state_dict().items() if not torch.equal(v, before[k])]
+    assert moved and all(last in name or name.endswith("model.norm.weight") for name in moved)
+
+
 def test_nothing_labelled_is_named(tiny_model: Path) -> None:
     with pytest.raises(BadInput, match="no labelled utterance"):
         warm_start(
@@ -138,6 +150,7 @@ def test_the_command_writes_a_model_and_says_what_was_seen(
         ({"--prompts": "none-v1"}, "none-v1"),
         ({"--share": "0"}, "--share"),
         ({"--share": "1.5"}, "--share"),
+        ({"--train-layers": "64"}, "`--train-layers` is 64, but the model has"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
