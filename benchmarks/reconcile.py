@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -114,8 +115,40 @@ def latencies(seen: Seen, begun: dict[str, float]) -> list[float]:
     return [max(0.0, seconds) for seconds in found]
 
 
-def with_operator(cluster: Cluster, rest: Rest, count: int, scratch: Path) -> Json:
+def spread(waits: list[float]) -> Json:
+    """Return the median and the 99th percentile of waits."""
+    ordered = sorted(waits)
+    p99 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
+    return {"p50": statistics.median(ordered), "p99": p99}
+
+
+@dataclass(frozen=True)
+class Load:
+    """How many evolutions begin, and over how long."""
+
+    count: int
+    over: float = 0.0
+    """Seconds; 0: all at the same moment."""
+
+    def begin(self, create: Callable[[str], None]) -> None:
+        """Create each in its time, on eight threads; return once all are there."""
+        start = time.monotonic()
+
+        def one(number: int) -> None:
+            time.sleep(max(0.0, start + self.over * number / self.count - time.monotonic()))
+            create(f"e{number:03d}")
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(one, range(self.count)))
+
+    def __str__(self) -> str:
+        begun = f" begun over {self.over:g} s" if self.over else ""
+        return f"{self.count} evolution{'s' if self.count > 1 else ''}{begun}"
+
+
+def with_operator(cluster: Cluster, rest: Rest, load: Load, scratch: Path) -> Json:
     """Run evolutions under the operator and return its figures."""
+    count = load.count
     namespace = create_namespace(rest, f"bench-{count}-{int(time.time())}")
     operator = OperatorProcess(
         cluster.kubeconfig, scratch / "operator.log", ("--namespace", namespace)
@@ -129,13 +162,11 @@ def with_operator(cluster: Cluster, rest: Rest, count: int, scratch: Path) -> Js
     begun: dict[str, float] = {}
     start = time.monotonic()
 
-    def create(number: int) -> None:
-        name = f"e{number:03d}"
+    def create(name: str) -> None:
         begun[name] = time.monotonic()
         rest.create(names.evolutions_path(namespace), evolution(name))
 
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(create, range(count)))
+    load.begin(create)
     seen.wait(count * STAGES, 1200)
     wait_ended(rest, namespace, count)
     wall = time.monotonic() - start
@@ -149,11 +180,9 @@ def with_operator(cluster: Cluster, rest: Rest, count: int, scratch: Path) -> Js
     stop.set()
     template = captured(rest, namespace)
     delete_namespace(rest, namespace)
-    waits = sorted(latencies(seen, begun))
     return {
         "wall": wall,
-        "p50": statistics.median(waits),
-        "p99": waits[min(len(waits) - 1, int(len(waits) * 0.99))],
+        **spread(latencies(seen, begun)),
         "writes": writes,
         "requests": requests,
         "passes": passes,
@@ -205,8 +234,9 @@ KEPT = (
 )
 
 
-def bare(rest: Rest, count: int, template: dict[str, Json]) -> float:
-    """Chain the same Jobs without an operator; return the seconds."""
+def bare(rest: Rest, load: Load, template: dict[str, Json]) -> Json:
+    """Chain the same Jobs without an operator; return the seconds, and its own waits."""
+    count = load.count
     namespace = create_namespace(rest, f"bare-{count}-{int(time.time())}")
     seen, stop = Seen(), threading.Event()
     threading.Thread(target=seen.watch, args=(rest, namespace, stop), daemon=True).start()
@@ -226,8 +256,14 @@ def bare(rest: Rest, count: int, template: dict[str, Json]) -> float:
         }
         rest.create(names.jobs_path(namespace), manifest)
 
-    for number in range(count):
-        pool.submit(create, f"e{number:03d}", suffixes[0])
+    begun: dict[str, float] = {}
+
+    def first(name: str) -> None:
+        begun[name] = time.monotonic()
+        create(name, suffixes[0])
+
+    beginning = threading.Thread(target=load.begin, args=(first,), daemon=True)
+    beginning.start()
     for a, b in zip(suffixes, [*suffixes[1:], None], strict=True):
         following[a] = b
     handled: set[str] = set()
@@ -244,10 +280,11 @@ def bare(rest: Rest, count: int, template: dict[str, Json]) -> float:
             if following[suffix] is not None:
                 pool.submit(create, evolution_name, following[suffix])
     wall = time.monotonic() - start
+    beginning.join()
     pool.shutdown()
     stop.set()
     delete_namespace(rest, namespace)
-    return wall
+    return {"wall": wall, **spread(latencies(seen, begun))}
 
 
 def writes_by_generation(cluster: Cluster, namespace: str) -> float:
@@ -293,12 +330,20 @@ def line(name: str, value: float, unit: str, goal: float, **more: float) -> Json
     return {**said, "holds": value <= goal, **{k: round(v, 3) for k, v in more.items()}}
 
 
-def lines(count: int, ours: Json, chained: float) -> list[Json]:
-    """Return the lines to print for one size."""
-    of = f"{count} evolution{'s' if count > 1 else ''}"
+def lines(load: Load, ours: Json, chained: Json) -> list[Json]:
+    """Return the lines to print for one load."""
+    of = str(load)
     wall, cpu = ours["wall"], ours["cpu"]
     return [
-        line(f"event to Job created, p99, {of}", ours["p99"], "s", P99_GOAL, p50=ours["p50"]),
+        line(
+            f"event to Job created, p99, {of}",
+            ours["p99"],
+            "s",
+            P99_GOAL,
+            p50=ours["p50"],
+            bareP99=chained["p99"],
+            bareP50=chained["p50"],
+        ),
         line(
             f"write requests a generation, {of}",
             ours["writes"],
@@ -310,11 +355,11 @@ def lines(count: int, ours: Json, chained: float) -> list[Json]:
         line(f"peak memory, {of}", ours["memory"], "MiB", MEMORY_GOAL, cpuSeconds=cpu),
         line(
             f"wall time over a bare chain of the same Jobs, {of}",
-            wall / chained,
+            wall / chained["wall"],
             "x",
             WALL_GOAL,
             seconds=wall,
-            bareSeconds=chained,
+            bareSeconds=chained["wall"],
         ),
     ]
 
@@ -322,15 +367,17 @@ def lines(count: int, ours: Json, chained: float) -> list[Json]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", default="1,100,500", help="numbers of evolutions")
+    parser.add_argument("--over", type=float, default=0.0, help="seconds over which they begin")
     arguments = parser.parse_args()
     with borrowed(control_plane_only=True) as cluster, tempfile.TemporaryDirectory() as scratch:
         rest = Rest(connections=16, kubeconfig=str(cluster.kubeconfig))
         serve_crd(rest)
         cluster.start_fake_nodes(4, STAGES_FILE)
         for size in map(int, arguments.sizes.split(",")):
-            ours = with_operator(cluster, rest, size, Path(scratch))
-            chained = bare(rest, size, ours.pop("template"))
-            for said in lines(size, ours, chained):
+            load = Load(size, arguments.over)
+            ours = with_operator(cluster, rest, load, Path(scratch))
+            chained = bare(rest, load, ours.pop("template"))
+            for said in lines(load, ours, chained):
                 print(json.dumps(said), flush=True)
 
 
