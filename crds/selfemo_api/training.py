@@ -32,6 +32,13 @@ class Start(StrEnum):
     GENERATION_ZERO = "GenerationZero"
 
 
+class Schedule(StrEnum):
+    """How the learning rate goes on after its warm-up."""
+
+    CONSTANT = "Constant"
+    LINEAR = "Linear"
+
+
 class DeepSpeedSpec(ApiModel):
     """DeepSpeed's partitioning."""
 
@@ -83,6 +90,10 @@ class TrainingSpec(ApiModel):
     emotion that no candidate of a group names is learnt all the same. 0: SELF-GRPO alone."""
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-6
     """TRL's default for GRPO with full weights; small models want 1e-5."""
+    schedule: Schedule = Schedule.CONSTANT
+    """`Constant`: a generation is short and its order arbitrary, so no group counts less. `Linear`
+    falls to zero at the last step: at a high rate (with `imitation`, say) the weights else end
+    wherever the last batches have pulled them."""
     clip: Clip = Clip()
     kl_beta: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
     """Weight of the KL to the anchor. 0 needs no second model; the clip and the gate hold it."""

@@ -28,7 +28,7 @@ from transformers.integrations import deepspeed as hf_deepspeed
 from trl import GRPOConfig
 from trl.trainer.utils import add_fused_lm_head
 
-from selfemo_api.training import Precision, TrainingSpec
+from selfemo_api.training import Precision, Schedule, TrainingSpec
 from selfemo_jobs.errors import BadInput, Terminated
 from selfemo_jobs.models.fetch import load_model, load_tokenizer
 from selfemo_jobs.models.layers import train_last_layers
@@ -48,6 +48,8 @@ log = logging.getLogger(__name__)
 
 #: The old log-probabilities, kept beside the checkpoints: a resumed run has other weights.
 _OLD = "old-logprobs.safetensors"
+#: As Transformers names them.
+_SCHEDULES = {Schedule.CONSTANT: "constant_with_warmup", Schedule.LINEAR: "linear"}
 
 
 def run_training(job: TrainJob, ending: Ending) -> None:
@@ -155,8 +157,7 @@ def training_arguments(job: TrainJob, steps: list[Step]) -> GRPOConfig:
         num_generations=training.batch_size,  # only checked: must divide the batch
         max_steps=len(steps),
         learning_rate=training.learning_rate,
-        # A generation is short and its order arbitrary: no reason for later groups to count less.
-        lr_scheduler_type="constant_with_warmup",
+        lr_scheduler_type=_SCHEDULES[training.schedule],
         warmup_steps=math.ceil(training.warmup_ratio * len(steps)),
         max_grad_norm=training.max_grad_norm,
         loss_type="dapo",
@@ -225,7 +226,11 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
                     f"`training.learningRate` ({self._job.training.learning_rate})"
                 )
         if state.is_world_process_zero:
-            figures = {"loss": round(logs["loss"], 6), "gradNorm": round(logs["grad_norm"], 6)}
+            figures = {
+                "loss": round(logs["loss"], 6),
+                "gradNorm": round(logs["grad_norm"], 6),
+                "learningRate": logs["learning_rate"],
+            }
             fields = {"done": state.global_step, "total": state.max_steps, **figures}
             log.info("progress", extra={"fields": fields})
 

@@ -30,7 +30,9 @@ def watch(**training: Any) -> Any:
 
 @pytest.mark.parametrize("logs", [{"loss": float("nan"), "grad_norm": 1.0}, {"grad_norm": "inf"}])
 def test_a_loss_that_is_not_finite_is_a_persons_to_mend(logs: dict[str, Any]) -> None:
-    figures = {"loss": 1.0} | {name: float(value) for name, value in logs.items()}
+    figures = {"loss": 1.0, "learning_rate": 0.5} | {
+        name: float(value) for name, value in logs.items()
+    }
     state = SimpleNamespace(global_step=7, is_world_process_zero=True)
     with pytest.raises(BadInput, match=r"at step 7; lower `training.learningRate` \(0.5\)"):
         watch().on_log(None, state, None, figures)

@@ -285,6 +285,18 @@ def test_agreed_answers_are_learnt_by_the_last_layers(
     assert all(n.startswith((f"model.layers.{top}.", "model.norm.")) for n in changed)
 
 
+def rates(run: Run) -> list[float]:
+    return [line["learningRate"] for line in lines(run, "progress")]
+
+
+def test_the_rate_stays_or_falls_to_zero(finish: Callable[..., Run], one: Run) -> None:
+    assert len(set(rates(one)[1:])) == 1
+    falling = rates(finish(schedule="Linear"))
+    assert len(falling) == len(rates(one)) > 2
+    assert falling[1:] == sorted(falling[1:], reverse=True)
+    assert falling[-1] < rates(one)[-1] / 2
+
+
 def test_too_many_layers_are_refused(configure: Callable[..., tuple[Path, StageConfig]]) -> None:
     run = start(*configure(groups=1, trainLayers=64))
     assert run.wait() == ExitCode.BAD_INPUT
