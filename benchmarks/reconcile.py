@@ -130,16 +130,14 @@ class Load:
     over: float = 0.0
     """Seconds; 0: all at the same moment."""
 
-    def begin(self, create: Callable[[str], None]) -> None:
-        """Create each in its time, on eight threads; return once all are there."""
-        start = time.monotonic()
-
-        def one(number: int) -> None:
+    def begin(self, create: Callable[[str], None], pool: ThreadPoolExecutor) -> None:
+        """Have each created in its time; return once all are there."""
+        start, created = time.monotonic(), []
+        for number in range(self.count):
             time.sleep(max(0.0, start + self.over * number / self.count - time.monotonic()))
-            create(f"e{number:03d}")
-
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(one, range(self.count)))
+            created.append(pool.submit(create, f"e{number:03d}"))
+        for one in created:
+            one.result()
 
     def __str__(self) -> str:
         begun = f" begun over {self.over:g} s" if self.over else ""
@@ -166,7 +164,8 @@ def with_operator(cluster: Cluster, rest: Rest, load: Load, scratch: Path) -> Js
         begun[name] = time.monotonic()
         rest.create(names.evolutions_path(namespace), evolution(name))
 
-    load.begin(create)
+    with ThreadPoolExecutor(8) as pool:
+        load.begin(create, pool)
     seen.wait(count * STAGES, 1200)
     wait_ended(rest, namespace, count)
     wall = time.monotonic() - start
@@ -262,7 +261,7 @@ def bare(rest: Rest, load: Load, template: dict[str, Json]) -> Json:
         begun[name] = time.monotonic()
         create(name, suffixes[0])
 
-    beginning = threading.Thread(target=load.begin, args=(first,), daemon=True)
+    beginning = threading.Thread(target=load.begin, args=(first, pool), daemon=True)
     beginning.start()
     for a, b in zip(suffixes, [*suffixes[1:], None], strict=True):
         following[a] = b

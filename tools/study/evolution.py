@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from tools.study.config import StudyError, document_of
 from tools.study.measure import stored
+from tools.study.places import model_folder, run_of
 from tools.study.programs import selfemo
 from tools.study.record import DEV, TEST, Answers, Generation, RowResult
 from tools.study.reuse import reuse, reused
@@ -83,15 +84,10 @@ def _run(work: Work) -> dict[str, Any]:
 
 def run_folder(work: Work) -> Path:
     """Return the run's folder in its storage. Raises StudyError."""
-    found = sorted(work.folder.path.glob("store/*/*/generations"))
-    if len(found) != 1:
-        raise StudyError(f"{work.folder.path / 'store'} must hold one run, not {len(found)}")
-    return found[0].parent
-
-
-def model_folder(run: Path, generation: int) -> Path:
-    """Return the model that a generation has made."""
-    return run / stage_prefix(generation, Stage.TRAIN) / "model"
+    run = work.folder.path / run_of(work.study, work.row, work.seed)
+    if not (run / "generations").is_dir():
+        raise StudyError(f"{run} holds no run: delete {work.folder.path} to start afresh")
+    return run
 
 
 def _generation(run: Path, entry: GenerationRecord, reused: Mapping[str, float]) -> Generation:

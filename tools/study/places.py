@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from tools.study.config import Row, Study, StudyError
+from tools.study.config import STORE, Row, Study, StudyError, evolution_of
 from tools.study.record import RowResult
 
+from selfemo_api.stages import Stage, stage_prefix
+from selfemo_operator.cli.asked import local_uid
 from selfemo_operator.local_state import replace
 
 ROOT = Path("build/studies")
@@ -116,6 +118,19 @@ def asked_for(study: Study, row: Row, seed: int) -> dict[str, Any]:
     if model != row.name:
         follows["like"] = study.row(model).to_json()["set"]
     return follows
+
+
+def run_of(study: Study, row: Row, seed: int) -> Path:
+    """Return where an evolution keeps its run, below the row's folder: the same for all rows."""
+    evolution = evolution_of(study, row, seed)
+    named = evolution.metadata.model_copy(update={"uid": local_uid(evolution)})
+    run = evolution.model_copy(update={"metadata": named}).run
+    return Path(STORE.removeprefix("file://")) / run
+
+
+def model_folder(run: Path, generation: int) -> Path:
+    """Return the model that a generation has made."""
+    return run / stage_prefix(generation, Stage.TRAIN) / "model"
 
 
 def write_whole(path: Path, value: dict[str, Any]) -> None:

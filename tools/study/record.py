@@ -133,16 +133,6 @@ def write_predictions(path: Path, answers: Mapping[tuple[int, str], Measured]) -
     pq.write_table(pa.concat_tables(tables), path, compression="zstd")
 
 
-def read_predictions(path: Path) -> dict[tuple[int, str], pa.Table]:
-    """Return the answers by generation and split, in file order."""
-    table = pq.read_table(path)
-    keys = list(zip(table["generation"].to_pylist(), table["split"].to_pylist(), strict=True))
-    places: dict[tuple[int, str], list[int]] = {}
-    for index, key in enumerate(keys):
-        places.setdefault(key, []).append(index)
-    return {key: table.take(rows).select(PREDICTIONS.names) for key, rows in places.items()}
-
-
 def counted(answers: Answers, labels: Sequence[str]) -> dict[tuple[int, str], Confusion]:
     """Return the confusion matrices by dialogue of answers."""
     return {

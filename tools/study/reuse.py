@@ -15,14 +15,14 @@ from importlib import import_module
 from itertools import takewhile
 from pathlib import Path
 
-from tools.study.config import STORE, Kind, evolution_of
+from tools.study.config import Kind
+from tools.study.places import model_folder, run_of
 from tools.study.work import Work
 
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import STAGE_ORDER, Stage, stage_prefix
 from selfemo_jobs.manifest import MANIFEST
 from selfemo_jobs.runtime import StageProgram, value_at
-from selfemo_operator.cli.asked import local_uid
 from selfemo_operator.local_state import replace
 
 #: Generation 0 is only evaluated; generation 1 plays with the same model in all rows.
@@ -35,10 +35,10 @@ def equal_stages(one: EvolutionSpec, other: EvolutionSpec) -> list[tuple[int, St
 
     A stage whose settings are equal counts only where all before it do.
     """
-    found = []
-    specs = one.to_json(), other.to_json()
     if one.seed != other.seed:
         return []
+    found = []
+    specs = one.to_json(), other.to_json()
     for generation, stage in FIRST:
         mine, theirs = ([value_at(s, path) for path in _relevant(stage)] for s in specs)
         if mine != theirs:
@@ -49,7 +49,7 @@ def equal_stages(one: EvolutionSpec, other: EvolutionSpec) -> list[tuple[int, St
 
 def reuse(work: Work) -> None:
     """Copy what a finished row has done already to where this row's run will look for it."""
-    run = run_of(work)
+    run = run_of(work.study, work.row, work.seed)
     here = work.folder.path / run
     if here.exists():
         return
@@ -63,16 +63,6 @@ def reuse(work: Work) -> None:
             note = {"row": row.name, "stages": stages}
             replace(work.folder.path / NOTE, json.dumps(note, indent=1) + "\n")
             return
-
-
-def run_of(work: Work) -> Path:
-    """Return where a row's run keeps its results, below the row's folder: the same for all rows."""
-    evolution = evolution_of(work.study, work.row, work.seed)
-    metadata = evolution.metadata.model_copy(update={"uid": local_uid(evolution)})
-    return (
-        Path(STORE.removeprefix("file://"))
-        / evolution.model_copy(update={"metadata": metadata}).run
-    )
 
 
 def reused(folder: Path, run: Path) -> tuple[str, Mapping[str, float]]:
@@ -107,9 +97,8 @@ def _stages_there(run: Path, equal: list[tuple[int, Stage]]) -> list[str]:
 
 def _whole(run: Path, generation: int, stage: Stage) -> bool:
     """Return whether a stage's result is there; a finished row has deleted most models."""
-    folder = run / stage_prefix(generation, stage)
-    there = (folder / MANIFEST).is_file()
-    return there and (stage is not Stage.TRAIN or (folder / "model").is_dir())
+    there = (run / stage_prefix(generation, stage) / MANIFEST).is_file()
+    return there and (stage is not Stage.TRAIN or model_folder(run, generation).is_dir())
 
 
 @cache

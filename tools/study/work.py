@@ -47,15 +47,15 @@ class Work:
     @cached_property
     def base_spec(self) -> EvolutionSpec:
         """The evolution's spec without a row's changes."""
-        return evolution_of(self.study, base_row(), self.seed).spec
+        return self.spec_of(base_row())
 
     @cached_property
     def spec(self) -> EvolutionSpec:
         """The row's own spec: of a control, what all rows share."""
-        return evolution_of(self.study, self.row, self.seed).spec
+        return self.spec_of(self.row)
 
     def spec_of(self, row: Row) -> EvolutionSpec:
-        """Return another row's spec, of the same seed."""
+        """Return a row's spec, of this seed."""
         return evolution_of(self.study, row, self.seed).spec
 
     @cached_property
@@ -87,8 +87,7 @@ class Work:
     @cached_property
     def like_spec(self) -> EvolutionSpec:
         """The spec of the evolution row that this one is like."""
-        model = self.study.row(self.study.model_of(self.row))
-        return evolution_of(self.study, model, self.seed).spec
+        return self.spec_of(self.study.row(self.study.model_of(self.row)))
 
     def steps(self) -> int:
         """Return the number of optimiser steps of a control. Raises StudyError."""

@@ -29,7 +29,8 @@ class TransformersArgs:
     """What ``engineArgs`` may hold for this engine."""
 
     batch_size: int = 64
-    """Completions drawn together. On two cores larger batches gain nothing."""
+    """Completions drawn together. On two cores larger batches gain nothing, but where a prompt has
+    many short ones: they share their beginnings, and 256 are a fifth faster."""
     device: str = "auto"
     """`auto`: the first GPU, else the CPU."""
     dtype: str = "auto"
