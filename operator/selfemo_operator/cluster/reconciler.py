@@ -166,7 +166,10 @@ class Reconciler:
     ) -> EmotionEvolution:
         """Write the status under the version that was read, and say what it says."""
         written = self._put_status(key, {**raw, "status": status.to_json()})
-        after = EmotionEvolution.model_validate(written)
+        version = written["metadata"]["resourceVersion"]
+        metadata = evolution.metadata.model_copy(update={"resource_version": version})
+        # all else is as it was read: the write was made under its version
+        after = evolution.model_copy(update={"metadata": metadata, "status": status})
         for notice in notices(evolution.status, status):
             event = event_manifest(after, notice, datetime.now(UTC), self._settings.identity)
             log.info("%s/%s: %s: %s", *key, notice.reason, notice.message)

@@ -5,11 +5,12 @@ Objects are kept as JSON text: as Python objects five hundred evolutions would b
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from typing import Any
+
+from pydantic_core import from_json, to_json
 
 from selfemo_operator.cluster import names
 from selfemo_operator.cluster.names import Key
@@ -44,8 +45,8 @@ class View:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._evolutions: dict[Key, tuple[int, str]] = {}
-        self._jobs: dict[Key, dict[str, tuple[int, str]]] = {}
+        self._evolutions: dict[Key, tuple[int, bytes]] = {}
+        self._jobs: dict[Key, dict[str, tuple[int, bytes]]] = {}
         self._writing: dict[Key, Json] = {}
         self._creating: set[tuple[str, str]] = set()
 
@@ -94,7 +95,7 @@ class View:
         """Return an evolution, or None."""
         with self._lock:
             found = self._evolutions.get(key)
-        return json.loads(found[1]) if found else None
+        return from_json(found[1]) if found else None
 
     def known(self) -> list[Key]:
         """Return the keys of all evolutions."""
@@ -126,7 +127,7 @@ class View:
                 return None
             if before is None:
                 return None if (key[0], name) in self._creating else key
-            return key if gist(json.loads(before[1])) != gist(item) else None
+            return key if gist(from_json(before[1])) != gist(item) else None
 
     def drop_job(self, item: Json) -> Key | None:
         """Forget a deleted Job, unless a newer one of its name is there."""
@@ -158,7 +159,7 @@ class View:
         with self._lock:
             jobs = self._jobs.get(key, {})
             texts = [text for name, (_, text) in jobs.items() if wanted(name)]
-        return [json.loads(text) for text in texts]
+        return [from_json(text) for text in texts]
 
     def keep_evolutions(self, there: Set[Key], version: int, namespace: str | None) -> None:
         """Forget evolutions that a list (of a namespace, or of all) made at a version lacks."""
@@ -186,16 +187,16 @@ def _is_ours(job: Json) -> bool:
     return is_stage_job(job) or is_purge_job(job)
 
 
-def _put(items: dict[Any, tuple[int, str]], key: Any, item: Json) -> bool:
+def _put(items: dict[Any, tuple[int, bytes]], key: Any, item: Json) -> bool:
     version = version_of(item)
     before = items.get(key)
     if before is not None and before[0] >= version:
         return False
-    items[key] = (version, json.dumps(item, separators=(",", ":")))
+    items[key] = (version, to_json(item))
     return True
 
 
-def _drop(items: dict[Any, tuple[int, str]], key: Any, version: int | None) -> bool:
+def _drop(items: dict[Any, tuple[int, bytes]], key: Any, version: int | None) -> bool:
     before = items.get(key)
     if before is None or (version is not None and before[0] > version):
         return False
