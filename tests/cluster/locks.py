@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
+
+_OWN_RUN = secrets.token_hex(8)
 
 
 @contextlib.contextmanager
@@ -16,6 +19,11 @@ def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
     with path.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
+
+
+def this_run() -> str:
+    """Return a name of this test run: workers that share its tests (pytest-xdist) have the same."""
+    return os.environ.get("PYTEST_XDIST_TESTRUNUID") or _OWN_RUN
 
 
 @contextlib.contextmanager

@@ -14,18 +14,34 @@ import pytest
 import yaml
 
 from selfemo_api import labels
+from tests.cluster.locks import locked
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "examples" / "demo"
 
 
 @pytest.fixture(scope="session")
-def base_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with the tiny model after a few supervised steps: it answers with label names."""
-    folder = tmp_path_factory.mktemp("base") / "model"
+def base_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the tiny model after a few supervised steps: it answers with label names.
+
+    It is made once a test run, whatever the number of workers (pytest-xdist) that want it.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "base" / "model"
+    with locked(folder.with_name("lock")):
+        if not folder.exists():
+            part = folder.with_name("part")
+            _warm_start(request.getfixturevalue("tiny_model"), part)
+            part.replace(folder)
+    return folder
+
+
+def _warm_start(model: Path, folder: Path) -> None:
     command = [sys.executable, "-m", "selfemo_jobs.models", "warm-start"]
     options = {
-        "--model": tiny_model,
+        "--model": model,
         "--output": folder,
         "--source": DEMO / "train.jsonl",
         "--format": "JSONL",
@@ -41,8 +57,7 @@ def base_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     arguments = [str(x) for pair in options.items() for x in pair]
     # torch's threads spin while they wait: beside another process that slows both tenfold
     quiet = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
-    subprocess.run([*command, *arguments], check=True, timeout=300, env=quiet)
-    return folder
+    subprocess.run([*command, *arguments], check=True, timeout=600, env=quiet)
 
 
 @dataclass
