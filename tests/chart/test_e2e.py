@@ -4,6 +4,7 @@ tiny evolution.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -18,17 +19,25 @@ import yaml
 from kubernetes import client
 
 from tests.chart.helm import CHART, ROOT, Helm, Refused
-from tests.cluster import Cluster, environment
+from tests.cluster import Cluster, binaries, environment
 from tests.cluster.fixtures import node_cluster
+from tests.cluster.locks import locked, replace_text, this_run
 
 __all__ = ["node_cluster"]
 
-pytestmark = [pytest.mark.chart, pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.chart,
+    pytest.mark.e2e,
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    pytest.mark.xdist_group("away"),  # that worker is free first
+]
 
 api: Any = client  # their types want objects where JSON does
 Json = dict[str, Any]
 ACCOUNTS = "system:serviceaccount:"
 BASE = "localhost/python-base:bookworm"
+MADE_OF = "selfemo.test/made-of"
 
 
 def _buildah(*command: str, **variables: str) -> str:
@@ -41,17 +50,59 @@ def _buildah(*command: str, **variables: str) -> str:
 
 @pytest.fixture(scope="session")
 def operator_image() -> str:
-    """The operator's image as the checkout is now, in buildah's store."""
+    """The operator's image as the checkout is now, in buildah's store; built if it is another."""
     if not all(shutil.which(program) for program in ("buildah", "debootstrap")):
         pytest.skip("no image: apt-get install buildah debootstrap")
     if os.geteuid() != 0:
         pytest.skip("no image: debootstrap needs root")
-    if _buildah("buildah", "inspect", "--type", "image", BASE):
-        assert not (wrong := _buildah(f"{ROOT}/images/base/build", BASE)), wrong
-    options = {"TOOL": "buildah", "BASE": BASE, "HOST_CERTIFICATES": "1"}
-    assert not (wrong := _buildah(f"{ROOT}/images/build", "operator", **options)), wrong
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    return f"localhost/selfemo-operator:{version}"
+    image = f"localhost/selfemo-operator:{version}"
+    with locked(binaries.cache_folder() / ".operator-image.lock"):
+        if not _inspect(BASE):
+            assert not (wrong := _buildah(f"{ROOT}/images/base/build", BASE)), wrong
+        label = f"{MADE_OF}={_made_of()}"
+        if label not in _inspect(image):
+            options = {"TOOL": "buildah", "BASE": BASE, "HOST_CERTIFICATES": "1"}
+            command = (f"{ROOT}/images/build", "operator", "--label", label)
+            assert not (wrong := _buildah(*command, **options)), wrong
+    return image
+
+
+def _inspect(image: str) -> list[str]:
+    """Return the labels of an image in buildah's store, with that it is there; or nothing."""
+    command = ["buildah", "inspect", "--type", "image", image]
+    environment = {**os.environ, "STORAGE_DRIVER": "vfs"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return []
+    labels = json.loads(done.stdout)["OCIv1"].get("config", {}).get("Labels") or {}
+    return [image, *(f"{key}={value}" for key, value in labels.items())]
+
+
+def _made_of() -> str:
+    """Return a digest of all that goes into the image but its base."""
+    digest = hashlib.sha256()
+    places = [ROOT / name for name in ("pyproject.toml", "uv.lock", "README.md", "LICENSE")]
+    for folder in ("crds", "operator", "jobs", "images"):
+        places += sorted((ROOT / folder).rglob("*"))
+    for path in places:
+        if path.is_file() and "__pycache__" not in path.parts:
+            content = path.read_bytes()
+            digest.update(f"{path.relative_to(ROOT)} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+@pytest.fixture(scope="session")
+def node_image(operator_image: str, node_cluster: Cluster) -> str:
+    """The operator's image on the node; put there once a test run."""
+    put_there_by = node_cluster.folder / "images" / ".operator-put-there-by"
+    # a cluster that was taken down and brought up again has a new kubeconfig
+    now = f"{this_run()} {node_cluster.kubeconfig.stat().st_mtime_ns}"
+    with locked(node_cluster.folder / "images" / ".lock"):
+        if not put_there_by.is_file() or put_there_by.read_text() != now:
+            node_cluster.import_image(operator_image)
+            replace_text(put_there_by, now)
+    return operator_image
 
 
 @pytest.fixture
@@ -62,10 +113,9 @@ def namespace(node_cluster: Cluster, make_namespace: Callable[..., str]) -> str:
 
 @pytest.fixture
 def install(
-    operator_image: str, helm4: Helm, node_cluster: Cluster, namespace: str, tmp_path: Path
+    node_image: str, helm4: Helm, node_cluster: Cluster, namespace: str, tmp_path: Path
 ) -> Iterator[Callable[[Json], Callable[..., str]]]:
     """Install the chart for the namespace alone; returns Helm for the release."""
-    node_cluster.import_image(operator_image)
 
     def run(command: str, *options: str) -> str:
         place = ["selfemo", *options, "--namespace", namespace]
@@ -74,8 +124,10 @@ def install(
     def up(values: Json) -> Callable[..., str]:
         file = tmp_path / "values.yaml"
         file.write_text(yaml.safe_dump({"watchNamespaces": [namespace], **values}))
-        options = ["--values", str(file), "--take-ownership", "--wait", "--timeout", "180s"]
-        run("install", str(CHART), *options)
+        options = ["--values", str(file), "--take-ownership", "--wait", "--timeout", "300s"]
+        # the CRD is every release's: the first installation makes it, the next one takes it over
+        with locked(node_cluster.folder / ".install.lock"):
+            run("install", str(CHART), *options)
         return run
 
     yield up
@@ -108,7 +160,7 @@ def test_a_tiny_evolution_runs(
     s3 = node_cluster.s3
     if s3 is None:
         pytest.skip("this cluster brings no S3 server")
-    folder = node_cluster.make_environment(["operator", "jobs"])
+    folder = node_cluster.make_environment()
     keys = {"AWS_ACCESS_KEY_ID": s3.access_key, "AWS_SECRET_ACCESS_KEY": s3.secret_key}
     with node_cluster.client() as connection:
         core = api.CoreV1Api(connection)

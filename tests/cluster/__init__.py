@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -89,13 +89,16 @@ class Cluster:
         """Start the API server again and wait until it is ready."""
         local.start_apiserver(self._local())
 
-    def stop_s3(self) -> None:
-        """Kill the S3 server; connections are refused until `start_s3`."""
-        local.kill_s3(self._local())
+    def start_other_s3(self) -> S3:
+        """Start a second S3 server, or start it again with what it held.
 
-    def start_s3(self) -> None:
-        """Start the S3 server again, with what it held."""
-        local.start_s3(self._local())
+        It has the bucket and the keys of the first, which is never stopped: other tests use it.
+        """
+        return local.start_other_s3(self._local())
+
+    def stop_other_s3(self) -> None:
+        """Kill the second S3 server; connections are refused until it is started again."""
+        local.kill_other_s3(self._local())
 
     def start_fake_nodes(self, count: int, stages: Path | None = None) -> None:
         """Add nodes on which kwok pretends to run pods.
@@ -117,10 +120,10 @@ class Cluster:
         else:
             images.import_image(self._local(), image)
 
-    def make_environment(self, extras: Iterable[str]) -> Path:
-        """Install the checkout as it is now, for pods to mount; see `tests.cluster.environment`."""
+    def make_environment(self) -> Path:
+        """Install the checkout, once a test run, for pods to mount; see `environment`."""
         self._local()
-        return environment.make_environment(self.folder / "python", extras)
+        return environment.make_environment(self.folder / "python")
 
     def down(self) -> None:
         """Take it down, unless it was given."""
@@ -142,15 +145,20 @@ def state_folder(control_plane_only: bool = False) -> Path:
     A cluster with a node has one and a control plane alone another: a test run that wants the one
     must not change the other under a run that uses it.
     """
-    full, fast = state_folders()
-    return fast if control_plane_only and load(full) is None else full
+    full, fast, _ = state_folders()
+    return fast if control_plane_only else full
 
 
-def state_folders() -> tuple[Path, Path]:
-    """Return the folder of a cluster with a node and that of a control plane alone."""
+def state_folders() -> tuple[Path, Path, Path]:
+    """Return the folders of a cluster with a node, of a control plane alone, and of a fragile one.
+
+    A fragile one is a control plane whose API server tests stop: nobody else may use it meanwhile.
+    """
     if named := os.environ.get("SELFEMO_TEST_CLUSTER_STATE"):
-        return Path(named).resolve(), Path(named).resolve()
-    return _ROOT / "build" / "cluster", _ROOT / "build" / "control-plane"
+        folder = Path(named).resolve()
+        return folder, folder, folder.with_name(f"{folder.name}-fragile")
+    build = _ROOT / "build"
+    return build / "cluster", build / "control-plane", build / "control-plane-fragile"
 
 
 def given() -> Path | None:
@@ -211,8 +219,15 @@ def ensure(
 
 
 @contextlib.contextmanager
-def borrowed(control_plane_only: bool) -> Iterator[Cluster]:
+def borrowed(control_plane_only: bool, folder: Path | None = None) -> Iterator[Cluster]:
     """Use a cluster together with other test runs; the last takes it down, unless it is kept.
+
+    Parameters
+    ----------
+    control_plane_only
+        No pods will run.
+    folder
+        Its state folder, where it is not the usual one.
 
     Raises
     ------
@@ -221,7 +236,7 @@ def borrowed(control_plane_only: bool) -> Iterator[Cluster]:
     ClusterError
         If something went wrong.
     """
-    folder = state_folder(control_plane_only)
+    folder = folder or state_folder(control_plane_only)
     users = State(folder).users
     cluster = None
     try:

@@ -11,7 +11,14 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import Cluster, ClusterError, Unavailable, binaries, borrowed
+from tests.cluster import (
+    Cluster,
+    ClusterError,
+    Unavailable,
+    binaries,
+    borrowed,
+    state_folders,
+)
 
 
 def program_or_skip(name: str, variable: str) -> Path:
@@ -31,6 +38,12 @@ def program_or_skip(name: str, variable: str) -> Path:
 def control_plane() -> Iterator[Cluster]:
     """An API server with its controllers and scheduler; pods may not run."""
     yield from _cluster(control_plane_only=True)
+
+
+@pytest.fixture(scope="session")
+def fragile_control_plane() -> Iterator[Cluster]:
+    """A control plane whose API server a test may stop: no other test uses it at the time."""
+    yield from _cluster(control_plane_only=True, folder=state_folders()[2])
 
 
 @pytest.fixture(scope="session")
@@ -61,10 +74,10 @@ def make_namespace() -> Iterator[Callable[..., str]]:
         yield make
 
 
-def _cluster(*, control_plane_only: bool) -> Iterator[Cluster]:
+def _cluster(*, control_plane_only: bool, folder: Path | None = None) -> Iterator[Cluster]:
     with contextlib.ExitStack() as until_the_end:
         try:
-            cluster = until_the_end.enter_context(borrowed(control_plane_only))
+            cluster = until_the_end.enter_context(borrowed(control_plane_only, folder))
         except Unavailable as error:
             pytest.skip(str(error))
         yield cluster

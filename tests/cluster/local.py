@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from tests.cluster import (
@@ -25,7 +26,7 @@ from tests.cluster.errors import ClusterError, Unavailable
 from tests.cluster.locks import locked
 from tests.cluster.probes import Api
 from tests.cluster.processes import Component, wait_until
-from tests.cluster.state import State, load
+from tests.cluster.state import S3, State, load
 
 _CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 _NODE = ("kubelet", "kube-proxy", "coredns", "versitygw", "pause")
@@ -128,14 +129,16 @@ def start_apiserver(state: State) -> None:
     _start(state, controlplane.apiserver(state))
 
 
-def kill_s3(state: State) -> None:
-    """Kill the S3 server; what it holds stays."""
-    state.processes.kill(["s3"])
+def kill_other_s3(state: State) -> None:
+    """Kill the second S3 server; what it holds stays."""
+    state.processes.kill([s3.OTHER])
 
 
-def start_s3(state: State) -> None:
-    """Start the S3 server again and wait until it is ready."""
-    _start(state, s3.component(state))
+def start_other_s3(state: State) -> S3:
+    """Start the second S3 server (again) and wait until it is ready."""
+    assert state.s3 is not None
+    _start(state, s3.component(state, s3.OTHER))
+    return replace(state.s3, endpoint=s3.endpoint(state, s3.OTHER))
 
 
 def _new(folder: Path) -> State:

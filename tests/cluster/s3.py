@@ -1,4 +1,4 @@
-"""The cluster's S3 server: versitygw on the bridge, so that pods and this machine reach it."""
+"""The cluster's S3 servers: versitygw on the bridge, so that pods and this machine reach them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,21 @@ from tests.cluster.probes import answers
 from tests.cluster.processes import Component
 from tests.cluster.state import S3, State
 
+MAIN = "s3"
+OTHER = "s3-other"
+"""A second one, which a test may stop; it is started by the tests that do."""
+
 
 def describe(state: State) -> S3:
     """Return the server's address, and keys that are its own."""
     if state.s3 is not None:
         return state.s3
-    endpoint = f"http://{settings.HOST}:{state.ports['s3']}"
-    return S3(endpoint, settings.BUCKET, "selfemo-test", secrets.token_hex(16))
+    return S3(endpoint(state), settings.BUCKET, "selfemo-test", secrets.token_hex(16))
+
+
+def endpoint(state: State, name: str = MAIN) -> str:
+    """Return the URL of one of the servers."""
+    return f"http://{settings.HOST}:{state.ports[name]}"
 
 
 def arguments(folder: Path, address: str) -> list[str]:
@@ -33,13 +41,13 @@ def environment(access_key: str, secret_key: str) -> dict[str, str]:
     return {"ROOT_ACCESS_KEY": access_key, "ROOT_SECRET_KEY": secret_key}
 
 
-def component(state: State) -> Component:
-    """Return the server."""
+def component(state: State, name: str = MAIN) -> Component:
+    """Return one of the servers."""
     assert state.s3 is not None
-    address = f"{settings.HOST}:{state.ports['s3']}"
+    address = f"{settings.HOST}:{state.ports[name]}"
     return Component(
-        "s3",
-        (str(binaries.program("versitygw")), *arguments(state.data / "s3", address)),
+        name,
+        (str(binaries.program("versitygw")), *arguments(state.data / name, address)),
         ready=lambda: answers(f"http://{address}/healthz"),
         environment=environment(state.s3.access_key, state.s3.secret_key),
     )

@@ -28,6 +28,7 @@ _USES = (
     "dns",
     "dns-health",
     "s3",
+    "s3-other",
     "kwok",
 )
 

@@ -80,21 +80,22 @@ def test_the_audit_log_has_each_write_once_with_its_user(
 
 
 @pytest.mark.cluster
-def test_the_apiserver_can_be_paused_and_killed(control_plane: Cluster) -> None:
-    if control_plane.kind != "local":
+def test_the_apiserver_can_be_paused_and_killed(fragile_control_plane: Cluster) -> None:
+    cluster = fragile_control_plane
+    if cluster.kind != "local":
         pytest.skip("only a local cluster's API server can be")
-    with control_plane.client() as client:
+    with cluster.client() as client:
         core = api.CoreV1Api(client)
         core.list_namespace(_request_timeout=5)
-        control_plane.pause_apiserver()
+        cluster.pause_apiserver()
         with pytest.raises(Exception, match="timed out"):
             core.list_namespace(_request_timeout=1)
-        control_plane.resume_apiserver()
+        cluster.resume_apiserver()
         _until(lambda: core.list_namespace(_request_timeout=20), 20)
-        control_plane.stop_apiserver()
+        cluster.stop_apiserver()
         with pytest.raises(Exception, match="refused"):
             core.list_namespace(_request_timeout=1)
-        control_plane.start_apiserver()
+        cluster.start_apiserver()
         assert core.list_namespace(_request_timeout=20).items
 
 
@@ -155,6 +156,8 @@ def _container(namespace: str, *command: str) -> dict[str, Any]:
 
 
 @pytest.mark.e2e
+@pytest.mark.timeout(1800)
+@pytest.mark.xdist_group("pods-2")
 def test_a_restricted_job_of_two_pods_meets_by_name(
     node_cluster: Cluster, make_namespace: Callable[..., str]
 ) -> None:
@@ -187,13 +190,15 @@ def test_a_restricted_job_of_two_pods_meets_by_name(
 
 
 @pytest.mark.e2e
+@pytest.mark.timeout(1800)
+@pytest.mark.xdist_group("pods-2")
 def test_a_restricted_pod_runs_the_checkout_on_the_mounted_python(
     node_cluster: Cluster, make_namespace: Callable[..., str]
 ) -> None:
     """It imports the project, reaches the API by its Service's name and the S3 server."""
     if node_cluster.s3 is None:
         pytest.skip("this cluster's node is not this machine")
-    folder = node_cluster.make_environment(["operator"])
+    folder = node_cluster.make_environment()
     namespace = make_namespace(node_cluster)
     script = """
 import socket, sys, urllib.request

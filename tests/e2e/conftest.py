@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from kubernetes import client
 from selfemo_operator.cluster import names
 from selfemo_operator.cluster.rest import Rest
 from tests.chart.conftest import helm4
-from tests.chart.test_e2e import install, namespace, operator_image
+from tests.chart.test_e2e import install, namespace, node_image, operator_image
 from tests.cluster import S3, Cluster, environment
 from tests.cluster.binaries import program
 from tests.cluster.fixtures import make_namespace, node_cluster
@@ -33,6 +33,7 @@ __all__ = [
     "make_namespace",
     "namespace",
     "node_cluster",
+    "node_image",
     "operator_image",
 ]
 
@@ -45,22 +46,36 @@ Json = dict[str, Any]
 @pytest.fixture(scope="session")
 def python_environment(node_cluster: Cluster) -> Path:
     """The jobs' environment as the checkout is now. An image of it would be six gigabytes."""
-    return node_cluster.make_environment(["operator", "jobs", "vllm-cpu"])
+    return node_cluster.make_environment()
 
 
 @pytest.fixture(scope="session")
 def stored(node_cluster: Cluster, base_model: Path) -> str:
     """The prefix in the cluster's S3 with a warm-started tiny model and the demo's dialogues."""
-    s3 = node_cluster.s3
-    if s3 is None:
+    if node_cluster.s3 is None:
         pytest.skip("this cluster brings no S3 server")
+    prefix = f"s3://{node_cluster.s3.bucket}/e2e-{secrets.token_hex(4)}"
+    store(node_cluster.s3, prefix, base_model)
+    return prefix
+
+
+@pytest.fixture
+def other_s3(node_cluster: Cluster, stored: str, base_model: Path) -> Iterator[S3]:
+    """A second S3 server with what the first has at `stored`; a test may stop it."""
+    found = node_cluster.start_other_s3()
+    store(found, stored, base_model)
+    yield found
+    node_cluster.stop_other_s3()
+
+
+def store(s3: S3, prefix: str, model: Path) -> None:
+    """Put a model and the demo's dialogues under a prefix."""
     storage = s3_client(s3)
-    prefix = f"e2e-{int(time.time())}"
-    for path in sorted(base_model.iterdir()):
-        storage.upload_file(str(path), s3.bucket, f"{prefix}/model/{path.name}")
+    key = prefix.removeprefix(f"s3://{s3.bucket}/")
+    for path in sorted(model.iterdir()):
+        storage.upload_file(str(path), s3.bucket, f"{key}/model/{path.name}")
     for path in sorted((ROOT / "examples" / "demo").glob("*.jsonl")):
-        storage.upload_file(str(path), s3.bucket, f"{prefix}/demo/{path.name}")
-    return f"s3://{s3.bucket}/{prefix}"
+        storage.upload_file(str(path), s3.bucket, f"{key}/demo/{path.name}")
 
 
 def s3_client(s3: S3) -> Any:

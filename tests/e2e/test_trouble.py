@@ -11,11 +11,16 @@ import pytest
 from kubernetes import client
 
 from selfemo_operator.cluster.rest import Rest
-from tests.cluster import Cluster
+from tests.cluster import S3, Cluster
 from tests.e2e.conftest import Json, Kubectl, owned, s3_client, wait_status
 from tests.operator.api import wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    pytest.mark.xdist_group("pods-2"),
+]
 
 FIRST = "small-g000-evaluate-1"
 api: Any = client
@@ -92,14 +97,17 @@ def test_an_evicted_pod_is_made_again_and_is_no_failure(
     assert f"{FIRST[:-1]}2" not in jobs, "the Job itself makes the pod again"
 
 
-def test_s3_is_away_for_a_minute(short: Json, kubectl: Kubectl, node_cluster: Cluster) -> None:
+def test_s3_is_away_for_a_minute(
+    short: Json, kubectl: Kubectl, node_cluster: Cluster, other_s3: S3
+) -> None:
+    short["spec"]["storage"]["endpoint"] = other_s3.endpoint
     kubectl.apply(short)
     _running_pod(kubectl, FIRST)
-    node_cluster.stop_s3()
+    node_cluster.stop_other_s3()
     try:
         time.sleep(60)
     finally:
-        node_cluster.start_s3()
+        node_cluster.start_other_s3()
     status = wait_status(kubectl, lambda s: s.get("completionTime"), "the end", 900)
     assert status["phase"] == "Succeeded", _messages(status)
     assert [g["generation"] for g in status["history"]] == [0, 1]

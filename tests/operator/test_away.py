@@ -11,17 +11,39 @@ import pytest
 from selfemo_operator.cluster import names
 from selfemo_operator.cluster.rest import Rest
 from tests.cluster import Cluster
-from tests.operator.api import wait_for
+from tests.cluster.fixtures import fragile_control_plane
+from tests.operator.api import serve_crd, wait_for
 from tests.operator.conftest import Evolutions
 from tests.operator.pods import Pods, failing
 from tests.operator.process import OperatorProcess
 from tests.operator.proxy import Proxy
 from tests.operator.test_operator import IMAGE_WAIT, STAGES
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(400)]
+__all__ = ["fragile_control_plane"]
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.xdist_group("away"),
+]
 
 MINUTE = 60.0
 QUEUED = "queued-g000-evaluate-1"
+
+
+@pytest.fixture(scope="session")
+def cluster(fragile_control_plane: Cluster) -> Cluster:
+    """One of their own: other tests go on meanwhile."""
+    return fragile_control_plane
+
+
+@pytest.fixture(scope="session")
+def rest(cluster: Cluster) -> Rest:
+    """An administrator's connection to it, with the CRD applied."""
+    found = Rest(connections=16, kubeconfig=str(cluster.kubeconfig))
+    serve_crd(found)
+    return found
 
 
 @pytest.mark.parametrize("how", ["refuses", "hangs"])
