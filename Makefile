@@ -34,8 +34,11 @@ unit: ## The tests, but for those over a minute and those that run pods
 test-slow: setup-dev ## The tests over a minute: killed runs, damaged results, S3 away, Ray, Prometheus
 	@$(PY) -m tests.cluster build prometheus || echo "no Prometheus: its tests will be skipped" >&2
 	$(PY) -m pytest tests -m "slow and not e2e and not cluster"
+# Four workers, one for each xdist_group (CONTRIBUTING.md): most of it is waiting.
 e2e: setup-dev ## Real pods under the installed chart; the operator killed at every write
-	$(PY) -m pytest tests -m "e2e or (cluster and slow)"
+	@$(PY) -m tests.cluster build || echo "some programs are missing: see above" >&2
+	$(PY) -m pytest tests/operator tests/cluster tests/e2e tests/chart -m "e2e or (cluster and slow)" \
+	  -n 4 --dist loadgroup -v --durations=15
 observe: setup-dev ## A real Prometheus beside a real run: every panel, rule and alert is asked
 	@$(PY) -m tests.cluster build prometheus
 	$(PY) -m pytest tests -m observe

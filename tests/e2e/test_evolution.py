@@ -12,7 +12,12 @@ from selfemo_operator.cluster.rest import Rest
 from tests.e2e.conftest import Json, Kubectl, owned, wait_status
 from tests.operator.api import wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(2400)]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.slow,
+    pytest.mark.timeout(2400),
+    pytest.mark.xdist_group("pods-1"),
+]
 
 
 def _wait(kubectl: Kubectl, seconds: int) -> Json:

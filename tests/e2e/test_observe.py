@@ -17,7 +17,13 @@ from tests.e2e.conftest import Json, Kubectl, s3_client, wait_status
 from tests.operator.api import wait_for
 from tests.prometheus import Prometheus, QueryError, prometheus
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.observe, pytest.mark.timeout(2400)]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.slow,
+    pytest.mark.observe,
+    pytest.mark.timeout(2400),
+    pytest.mark.xdist_group("pods-2"),
+]
 
 GENERATIONS = 2
 NO_GPU = "per_gpu_hour"

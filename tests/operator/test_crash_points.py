@@ -18,7 +18,12 @@ from tests.operator.pods import Pods
 from tests.operator.process import OperatorProcess
 from tests.operator.proxy import Proxy
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(3000)]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.slow,
+    pytest.mark.timeout(3000),
+    pytest.mark.xdist_group("operator"),
+]
 
 STAGES = 6
 POLICY = {"maxGenerations": 1}

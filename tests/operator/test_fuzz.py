@@ -21,7 +21,12 @@ from tests.operator.process import OperatorProcess
 from tests.operator.proxy import Proxy
 from tests.operator.specs import Place, changed, edits
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    pytest.mark.xdist_group("operator"),
+]
 
 EXAMPLES = 500
 KEPT = 20
