@@ -8,6 +8,7 @@ operator that is still alive, or a picture that is old, can do no harm: it is fo
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,7 +27,7 @@ from selfemo_operator.cluster.manifests import (
     template_hash,
 )
 from selfemo_operator.cluster.names import Key
-from selfemo_operator.cluster.notices import event_manifest, notices
+from selfemo_operator.cluster.notices import Notice, event_manifest, notices
 from selfemo_operator.cluster.observe import SETTLE, needs_pods, stage_job
 from selfemo_operator.cluster.podtemplate import refusal
 from selfemo_operator.cluster.purge import Purger
@@ -107,14 +108,21 @@ class Reconciler:
         observed = self._observe(key, evolution, now)
         decision = plan(evolution, observed, now)
         wrote = decision.status != evolution.status
+        news: Sequence[Notice] = ()
         if wrote:
+            news = notices(evolution.status, decision.status)
             evolution = self._write(key, raw, evolution, decision.status)
         elif decision.action is not None:
             self._confirm(key, raw)
-        if decision.action is not None:
-            self._carry_out(key, evolution, decision.action)
-        else:
-            self._purger.keep(key, evolution)
+        try:
+            if decision.action is not None:
+                self._carry_out(key, evolution, decision.action)
+            else:
+                self._purger.keep(key, evolution)
+        except (ApiError, Conflict):
+            self._tell(key, evolution, news)  # what was written is so, whatever comes of the action
+            raise
+        self._tell(key, evolution, news)  # last: the next Job need not wait for it
         if wrote and decision.action is None:
             return now  # what follows from the new status; its return through the watch is no news
         new = isinstance(decision.action, CreateJob)
@@ -164,20 +172,22 @@ class Reconciler:
     def _write(
         self, key: Key, raw: Json, evolution: EmotionEvolution, status: EvolutionStatus
     ) -> EmotionEvolution:
-        """Write the status under the version that was read, and say what it says."""
+        """Write the status under the version that was read."""
         written = self._put_status(key, {**raw, "status": status.to_json()})
         version = written["metadata"]["resourceVersion"]
         metadata = evolution.metadata.model_copy(update={"resource_version": version})
         # all else is as it was read: the write was made under its version
-        after = evolution.model_copy(update={"metadata": metadata, "status": status})
-        for notice in notices(evolution.status, status):
-            event = event_manifest(after, notice, datetime.now(UTC), self._settings.identity)
+        return evolution.model_copy(update={"metadata": metadata, "status": status})
+
+    def _tell(self, key: Key, evolution: EmotionEvolution, news: Sequence[Notice]) -> None:
+        """Write events of what is in the status by now."""
+        for notice in news:
+            event = event_manifest(evolution, notice, datetime.now(UTC), self._settings.identity)
             log.info("%s/%s: %s: %s", *key, notice.reason, notice.message)
             try:
                 self._rest.create(names.core_path(key[0], "events"), event)
             except ApiError as error:  # an event is a courtesy: the status has it all
                 log.warning("the event %s of %s/%s was not written: %s", notice.reason, *key, error)
-        return after
 
     def _put_status(self, key: Key, body: Json) -> Json:
         try:

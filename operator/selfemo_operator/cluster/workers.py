@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from selfemo_operator.cluster import names
 from selfemo_operator.cluster.jobwatch import JobWatch, list_into
@@ -15,9 +16,10 @@ from selfemo_operator.cluster.names import Key
 from selfemo_operator.cluster.reconciler import Conflict, Reconciler
 from selfemo_operator.cluster.rest import ApiError, Rest
 from selfemo_operator.cluster.settings import Settings
-from selfemo_operator.cluster.view import View
+from selfemo_operator.cluster.view import View, key_of
 from selfemo_operator.cluster.workqueue import WorkQueue
 
+Json = dict[str, Any]
 log = logging.getLogger(__name__)
 
 #: Waits after failures of one evolution: from half a second, doubled, to two minutes.
@@ -44,6 +46,8 @@ class Workers:
         self.queue: WorkQueue[Key] = WorkQueue()
         self._reconciler = Reconciler(rest, view, settings)
         self._failures: dict[Key, int] = {}
+        #: When each evolution's last good pass began (monotonic).
+        self._passed: dict[Key, float] = {}
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         namespaces: Sequence[str | None] = settings.namespaces or (None,)
@@ -53,6 +57,7 @@ class Workers:
         """Told how each pass ended and how long it took."""
         self.resynced: float | None = None
         """When the last resync ended (monotonic); None before the first."""
+        self._listed = float("-inf")
 
     def start(self) -> None:
         """Start all threads. Nothing is reconciled before the Jobs have been listed once."""
@@ -97,6 +102,8 @@ class Workers:
         """Do one pass, and see to the next."""
         began = time.monotonic()
         result = self._tried(key)
+        if result == "done":
+            self._passed[key] = began
         self.ended_pass(key, result, time.monotonic() - began)
 
     def _tried(self, key: Key) -> str:
@@ -138,15 +145,18 @@ class Workers:
             self._stop.wait(self._settings.resync_seconds)
 
     def resync(self) -> None:
-        """List everything, and put every evolution into the queue.
+        """List everything, and see to every evolution that had no pass since the last time.
 
-        Rights that are lost in one namespace do not stop the others.
+        What the list brings that was not known asks for a pass at once. The others can wait for
+        those that something has happened to, and one that had a pass since needs none. Rights that
+        are lost in one namespace do not stop the others.
 
         Raises
         ------
         ApiError
             If the API server cannot be asked.
         """
+        last, self._listed = self._listed, time.monotonic()
         for namespace, watch in zip(self._namespaces, self._watches, strict=True):
             try:
                 self._list(namespace, watch)
@@ -154,12 +164,20 @@ class Workers:
                 if error.status != 403 or len(self._watches) == 1:
                     raise
                 log.warning("namespace %s is left out of the resync: %s", namespace, error)
-        for key in [*self._view.known(), *self._view.orphans()]:
-            self.queue.add(key)
+        known = self._view.known()
+        self._passed = {key: at for key in known if (at := self._passed.get(key)) is not None}
+        for key in [*known, *self._view.orphans()]:
+            at = self._passed.get(key)
+            if at is None or at < last:
+                self.queue.add_idle(key)
         self.resynced = time.monotonic()
 
     def _list(self, namespace: str | None, watch: JobWatch) -> None:
         path = names.evolutions_path(namespace)
-        there, version = list_into(self._view.put_evolution, self._rest, path, {})
+        there, version = list_into(self._take, self._rest, path, {})
         self._view.keep_evolutions(there, int(version), namespace)
         watch.resync()
+
+    def _take(self, item: Json) -> None:
+        if self._view.put_evolution(item):
+            self.queue.add(key_of(item))

@@ -1,4 +1,7 @@
-"""A queue of keys: each at most once, never worked on twice at a time, some of them later."""
+"""A queue of keys: each at most once, never worked on twice at a time, some of them later.
+
+What can wait (the resync's keys) goes behind all that something has happened to.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,10 @@ from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 
+#: At least one in so many keys given out is one that can wait, if there is any: under a load
+#: without end they are late, but they come.
+PATIENCE = 16
+
 
 class WorkQueue(Generic[K]):
     """What waits to be reconciled. Thread-safe.
@@ -22,6 +29,8 @@ class WorkQueue(Generic[K]):
         self._changed = threading.Condition()
         self._ready: deque[K] = deque()
         self._waiting: set[K] = set()
+        self._idle: dict[K, None] = {}
+        self._in_a_row = 0
         self._working: set[K] = set()
         self._again: set[K] = set()
         self._later: list[tuple[float, int, K]] = []
@@ -34,6 +43,13 @@ class WorkQueue(Generic[K]):
         with self._changed:
             self._add(key)
             self._changed.notify()
+
+    def add_idle(self, key: K) -> None:
+        """Give a key out once nothing else waits."""
+        with self._changed:
+            if key not in self._working and key not in self._waiting:
+                self._idle[key] = None
+                self._changed.notify()
 
     def add_after(self, key: K, seconds: float) -> None:
         """Give a key out later; of several times the earliest holds."""
@@ -54,11 +70,10 @@ class WorkQueue(Generic[K]):
                 self._take_due()
                 if self._closed:
                     return None
-                if self._ready:
-                    key = self._ready.popleft()
-                    self._waiting.discard(key)
+                if self._ready or self._idle:
+                    key = self._next()
                     self._working.add(key)
-                    if self._ready:
+                    if self._ready or self._idle:
                         self._changed.notify()  # several may have come due at once
                     return key
                 timeout = self._later[0][0] - time.monotonic() if self._later else None
@@ -81,14 +96,26 @@ class WorkQueue(Generic[K]):
 
     def __len__(self) -> int:
         with self._changed:
-            return len(self._ready) + len(self._working)
+            return len(self._ready) + len(self._idle) + len(self._working)
 
     def _add(self, key: K) -> None:
         if key in self._working:
             self._again.add(key)
         elif key not in self._waiting:
+            self._idle.pop(key, None)
             self._waiting.add(key)
             self._ready.append(key)
+
+    def _next(self) -> K:
+        if self._idle and (not self._ready or self._in_a_row >= PATIENCE - 1):
+            self._in_a_row = 0
+            key = next(iter(self._idle))
+            del self._idle[key]
+            return key
+        self._in_a_row += 1
+        key = self._ready.popleft()
+        self._waiting.discard(key)
+        return key
 
     def _forget_replaced(self) -> None:
         """Drop entries that an earlier time has replaced, once they are the most.

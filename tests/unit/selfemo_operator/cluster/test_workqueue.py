@@ -63,6 +63,35 @@ def test_a_key_added_while_it_is_worked_on_comes_again_afterwards() -> None:
     assert drained(queue) == ["a"]
 
 
+def test_what_can_wait_comes_last_and_once() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    for key in "abc":
+        queue.add_idle(key)
+    queue.add("d")
+    queue.add("b")
+    queue.add_idle("d")
+    assert len(queue) == 4
+    assert [queue.get() for _ in range(4)] == ["d", "b", "a", "c"]
+
+
+def test_what_can_wait_does_not_wait_for_ever() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add_idle("z")
+    for number in range(100):
+        queue.add(str(number))
+    given = [queue.get() for _ in range(workqueue.PATIENCE)]
+    assert given[-1] == "z"
+
+
+def test_what_can_wait_is_not_added_while_it_is_worked_on() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a")
+    assert queue.get() == "a"
+    queue.add_idle("a")
+    queue.done("a")
+    assert drained(queue) == []
+
+
 def test_later_is_not_now(clock: Clock) -> None:
     queue: WorkQueue[str] = WorkQueue()
     queue.add_after("a", 10)
