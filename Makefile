@@ -25,12 +25,15 @@ test: setup-dev lint programs unit ## Everything CI runs
 # Built before the tests, whose time is bounded. Without Go their tests are skipped with a word.
 programs:
 	@$(PY) -m tests.cluster build etcd kube-apiserver kube-controller-manager kube-scheduler \
-	  versitygw helm promtool || echo "some programs are missing: their tests will be skipped" >&2
+	  kubelet kube-proxy kubectl coredns pause versitygw helm promtool || \
+	  echo "some programs are missing: their tests will be skipped" >&2
 	@$(PY) -m tests.browser || echo "no Chromium: its tests will be skipped" >&2
 screenshot: ## Draw docs/images/report.png anew, from a recorded run
 	SELFEMO_SCREENSHOT=docs/images/report.png $(PY) -m pytest -q tests/unit/report/test_browser.py -k picture
-unit: ## The tests, but for those over a minute and those that run pods
-	$(PY) -m pytest tests -m "not slow and not e2e"
+# Two workers, a file each; torch's threads would spin beside the other worker's.
+unit: ## The tests, but for those over a minute; one of those that run pods
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest tests \
+	  -m "(not slow and not e2e) or smoke" -n 2 --dist loadfile --durations=15
 test-slow: setup-dev ## The tests over a minute: killed runs, damaged results, S3 away, Ray, Prometheus
 	@$(PY) -m tests.cluster build prometheus || echo "no Prometheus: its tests will be skipped" >&2
 	$(PY) -m pytest tests -m "slow and not e2e and not cluster"

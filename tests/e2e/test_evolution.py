@@ -32,6 +32,7 @@ def _log(kubectl: Kubectl, job: str) -> str:
     return kubectl("logs", "--selector", f"batch.kubernetes.io/job-name={job}", "--tail=-1")
 
 
+@pytest.mark.smoke
 def test_three_generations_and_nothing_left_behind(
     install: Callable[..., Any],
     kubectl: Kubectl,
