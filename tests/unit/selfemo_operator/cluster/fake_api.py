@@ -43,6 +43,8 @@ class Server:
     version: int = 100
     forbidden: dict[tuple[str, str], str] = field(default_factory=dict)
     """By method and last word of the path."""
+    lags: bool = False
+    """The cache that lists may be answered from (version 0) knows of no pod yet."""
     invalid: str = ""
     """Why Jobs are refused."""
     created: list[str] = field(default_factory=list)
@@ -74,6 +76,8 @@ class Server:
             return self.objects[path]
         if path.rsplit("/", 1)[-1] in ("emotionevolutions", "jobs", "pods", "events"):
             found = [o for p, o in self.objects.items() if p.rsplit("/", 1)[0] == path]
+            if self.lags and query.get("resourceVersion") == "0":
+                found = []
             return {
                 "items": [o for o in found if _selected(o, query)],
                 "metadata": {"resourceVersion": str(self.version)},

@@ -76,6 +76,20 @@ def strike(at: int, moment: str, error: BaseException) -> Callable[[str, int], N
 # An undisturbed run ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_cache_that_lags_changes_nothing(code: int) -> None:
+    """What pods said is read from the newest state where the cache does not have it."""
+    ends = []
+    for lags in (False, True):
+        server = served(failurePolicy={"maxAttempts": 2, "backoffSeconds": 0})
+        server.lags = lags
+        settle(server, ending=lambda _: code)
+        status = server.status
+        told = [server.condition("Succeeded")[name] for name in ("status", "reason", "message")]
+        ends.append((told, server.created, status["failures"], status["history"]))
+    assert ends[0] == ends[1]
+
+
 def test_an_undisturbed_run_makes_each_job_once_and_few_writes() -> None:
     server = served(generations=2)
     operator = settle(server)
