@@ -84,7 +84,8 @@ def _take_bytecode(packages: Path) -> None:
             continue
         target.mkdir(exist_ok=True)
         for name in files:
-            if name.endswith(suffix):
+            # a wheel may have brought its own, which uv links: the very same file, then
+            if name.endswith(suffix) and not (target / name).exists():
                 shutil.copy2(found / name, target / name)
 
 
