@@ -37,7 +37,11 @@ def cluster(control_plane: Cluster) -> Cluster:
 
 @pytest.fixture(scope="session")
 def rest(cluster: Cluster) -> Rest:
-    """An administrator's connection, with the CRD applied."""
+    return administrator(cluster)
+
+
+def administrator(cluster: Cluster) -> Rest:
+    """Return an administrator's connection, with the CRD applied."""
     found = Rest(connections=16, kubeconfig=str(cluster.kubeconfig))
     serve_crd(found)
     return found

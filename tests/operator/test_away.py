@@ -12,8 +12,8 @@ from selfemo_operator.cluster import names
 from selfemo_operator.cluster.rest import Rest
 from tests.cluster import Cluster
 from tests.cluster.fixtures import fragile_control_plane
-from tests.operator.api import serve_crd, wait_for
-from tests.operator.conftest import Evolutions
+from tests.operator.api import wait_for
+from tests.operator.conftest import Evolutions, administrator
 from tests.operator.pods import Pods, failing
 from tests.operator.process import OperatorProcess
 from tests.operator.proxy import Proxy
@@ -40,10 +40,8 @@ def cluster(fragile_control_plane: Cluster) -> Cluster:
 
 @pytest.fixture(scope="session")
 def rest(cluster: Cluster) -> Rest:
-    """An administrator's connection to it, with the CRD applied."""
-    found = Rest(connections=16, kubeconfig=str(cluster.kubeconfig))
-    serve_crd(found)
-    return found
+    # the usual one would be the other cluster's, where a test before has asked for it
+    return administrator(cluster)
 
 
 @pytest.mark.parametrize("how", ["refuses", "hangs"])
