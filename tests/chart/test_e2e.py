@@ -7,7 +7,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import tomllib
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ import yaml
 from kubernetes import client
 
 from tests.chart.helm import CHART, ROOT, Helm, Refused
-from tests.cluster import Cluster, binaries, environment
+from tests.cluster import Cluster, ClusterError, binaries, commands, environment
 from tests.cluster.fixtures import node_cluster
 from tests.cluster.locks import locked, replace_text, this_run
 
@@ -51,10 +50,12 @@ def _buildah(*command: str, **variables: str) -> str:
 @pytest.fixture(scope="session")
 def operator_image() -> str:
     """The operator's image as the checkout is now, in buildah's store; built if it is another."""
-    if not all(shutil.which(program) for program in ("buildah", "debootstrap")):
-        pytest.skip("no image: apt-get install buildah debootstrap")
     if os.geteuid() != 0:
         pytest.skip("no image: debootstrap needs root")
+    try:
+        commands.install(print)
+    except ClusterError as error:
+        pytest.skip(f"no image: {error}")
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     image = f"localhost/selfemo-operator:{version}"
     with locked(binaries.cache_folder() / ".operator-image.lock"):

@@ -18,6 +18,7 @@ PACKAGES = {
     "ctr": "containerd",
     "runc": "runc",
     "buildah": "buildah",
+    "debootstrap": "debootstrap",
     "busybox": "busybox-static",
     "bridge": "containernetworking-plugins",
 }
@@ -68,7 +69,7 @@ def require(name: str) -> str:
 
 
 def install(report: Callable[[str], None]) -> None:
-    """Install Debian's packages of the programs that a node needs and this machine lacks."""
+    """Install Debian's packages of what a node and its images need and this machine lacks."""
     missing = sorted({package for name, package in PACKAGES.items() if find(name) is None})
     if missing:
         install_packages(missing, report)
@@ -88,7 +89,9 @@ def install_packages(packages: Sequence[str], report: Callable[[str], None]) -> 
     if apt is None:
         raise Unavailable(f"{', '.join(packages)}: needed, and there is no apt-get")
     report(f"installing {', '.join(packages)}")
-    command = (apt, "install", "-y", "-q", "--no-install-recommends", *packages)
+    # another worker may be installing something
+    wait = ("-o", "DPkg::Lock::Timeout=300")
+    command = (apt, "install", "-y", "-q", *wait, "--no-install-recommends", *packages)
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     try:
         run(*command, environment=quiet)
