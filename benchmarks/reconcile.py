@@ -166,6 +166,7 @@ def with_operator(cluster: Cluster, rest: Rest, load: Load, scratch: Path) -> Js
 
     with ThreadPoolExecutor(8) as pool:
         load.begin(create, pool)
+    asked = time.monotonic() - start
     seen.wait(count * STAGES, 1200)
     wait_ended(rest, namespace, count)
     wall = time.monotonic() - start
@@ -181,6 +182,7 @@ def with_operator(cluster: Cluster, rest: Rest, load: Load, scratch: Path) -> Js
     delete_namespace(rest, namespace)
     return {
         "wall": wall,
+        "asked": asked,
         **spread(latencies(seen, begun)),
         "writes": writes,
         "requests": requests,
@@ -359,6 +361,7 @@ def lines(load: Load, ours: Json, chained: Json) -> list[Json]:
             WALL_GOAL,
             seconds=wall,
             bareSeconds=chained["wall"],
+            askedIn=ours["asked"],
         ),
     ]
 

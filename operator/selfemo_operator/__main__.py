@@ -34,7 +34,7 @@ def main(
     ] = 0,
     resync_seconds: Annotated[float, typer.Option(min=0.5)] = 60.0,
     job_ttl_seconds: Annotated[int, typer.Option(min=60)] = 86_400,
-    concurrency: Annotated[int, typer.Option(min=1, max=64)] = 8,
+    concurrency: Annotated[int, typer.Option(min=1, max=64)] = 32,
     log_level: Annotated[str, typer.Option()] = "info",
     log_format: Annotated[str, typer.Option(help="json or text")] = "json",
     allow_host_access: Annotated[

@@ -74,17 +74,30 @@ def job_state(job: Json) -> JobState:
     return JobState.PENDING
 
 
-def needs_pods(job: Json) -> dict[str, str] | None:
+def needs_pods(job: Json, now: datetime) -> dict[str, str] | None:
     """Return the pods that tell what the planner must know of a Job, as a query; None: it does.
 
-    A stage may have a thousand pods: of one that runs only those matter that have not started.
+    A stage may have a thousand pods: of one that runs only those matter that have not started. One
+    of which the Job controller has not counted any is believed to have none, until it should.
     """
-    state, status = job_state(job), job.get("status", {})
-    if state in (JobState.SUCCEEDED, JobState.FAILED, JobState.PENDING):
+    state = job_state(job)
+    if state in (JobState.SUCCEEDED, JobState.FAILED):
         return {}
-    if state is JobState.RUNNING and status.get("active", 0) > status.get("ready", 0):
-        return {"fieldSelector": "status.phase=Pending"}
-    return None
+    if state is JobState.PENDING:
+        counted = job.get("status", {}).get("active", 0) > 0
+        return {} if counted or _overdue(_pending_since(job, state, ()), now) else None
+    return {"fieldSelector": "status.phase=Pending"} if _partly(job, state) else None
+
+
+def _partly(job: Json, state: JobState) -> bool:
+    """Return whether a Job runs and not all of its pods do."""
+    status = job.get("status", {})
+    return state is JobState.RUNNING and status.get("active", 0) > status.get("ready", 0)
+
+
+def _overdue(since: datetime | None, now: datetime | None) -> bool:
+    """Return whether a Job that has waited since then should have its pods by now."""
+    return since is not None and now is not None and now - since >= LACKING
 
 
 def is_ending(job: Json) -> bool:
@@ -102,10 +115,9 @@ def gist(job: Json) -> tuple[object, ...]:
     end change no decision. What follows from time alone has its own time to be looked at.
     """
     state = job_state(job)
-    partly = state is JobState.RUNNING and needs_pods(job) is not None
     template = job["metadata"].get("annotations", {}).get(names.ANNOTATION_TEMPLATE)
     going = bool(job["metadata"].get("deletionTimestamp"))
-    return state, partly, _resuming(job), template, going
+    return state, _partly(job, state), _resuming(job), template, going
 
 
 def stage_job(job: Json, pods: Sequence[Json] = (), now: datetime | None = None) -> StageJob:
@@ -165,8 +177,7 @@ def _lacking(
     pods: Sequence[Json], state: JobState, since: datetime | None, now: datetime | None
 ) -> str:
     """Return that a Job has no pod, where it should have one by now."""
-    overdue = since is not None and now is not None and now - since >= LACKING
-    if state is not JobState.PENDING or pods or not overdue:
+    if state is not JobState.PENDING or pods or not _overdue(since, now):
         return ""
     return "no pod has been created: see the Job's events (a quota, or Pod Security)"
 

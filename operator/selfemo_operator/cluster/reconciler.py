@@ -28,7 +28,7 @@ from selfemo_operator.cluster.manifests import (
 )
 from selfemo_operator.cluster.names import Key
 from selfemo_operator.cluster.notices import Notice, event_manifest, notices
-from selfemo_operator.cluster.observe import SETTLE, job_state, needs_pods, stage_job
+from selfemo_operator.cluster.observe import LACKING, SETTLE, job_state, needs_pods, stage_job
 from selfemo_operator.cluster.podtemplate import refusal
 from selfemo_operator.cluster.purge import Purger
 from selfemo_operator.cluster.rest import ApiError, Rest
@@ -52,8 +52,8 @@ from selfemo_operator.world import (
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
 
-#: Age of a Job at which its pods are looked at, should they not have started.
-SETTLED = SETTLE + timedelta(seconds=1)
+#: Ages of a Job at which its pods are looked at, should they not have started.
+LOOKS = (SETTLE + timedelta(seconds=1), LACKING + timedelta(seconds=1))
 
 
 class Conflict(Exception):
@@ -126,7 +126,7 @@ class Reconciler:
         if wrote and decision.action is None:
             return now  # what follows from the new status; its return through the watch is no news
         new = isinstance(decision.action, CreateJob)
-        settled = now + SETTLED if new else _settling(observed, now)
+        settled = now + LOOKS[0] if new else _settling(observed, now)
         return _soonest(decision.requeue_at, settled, collect_at)
 
     def _observe(self, key: Key, evolution: EmotionEvolution, now: datetime) -> Observed:
@@ -138,7 +138,7 @@ class Reconciler:
         for job in self._view.jobs(key, metadata.uid):
             seen = stage_job(job)
             current = (status.generation, status.stage, status.attempt)
-            query = needs_pods(job)
+            query = needs_pods(job, now)
             if seen.key == current and not status.finished and query is not None:
                 seen = stage_job(job, self._pods(key[0], job, query), now)
             found.append(self._dated(evolution, job, seen))
@@ -313,9 +313,10 @@ def _read(raw: Json) -> EmotionEvolution:
 def _settling(observed: Observed, now: datetime) -> datetime | None:
     """Return when a young Job's pods should have started, so that a wait is told then."""
     times = [
-        job.create_time + SETTLED
+        since + age
         for job in observed.jobs
-        if job.state is JobState.PENDING and job.create_time is not None
+        if job.state is JobState.PENDING and (since := job.pending_since or job.create_time)
+        for age in LOOKS
     ]
     return min((at for at in times if at > now), default=None)
 

@@ -44,8 +44,9 @@ class Settings:
     metrics_port: int = 8080
     resync_seconds: float = 60.0
     """How long a lost event can go unseen; a list of 500 evolutions a minute is cheap."""
-    concurrency: int = 8
-    """Evolutions reconciled at once; each pass waits for the API server most of its time."""
+    concurrency: int = 32
+    """Evolutions reconciled at once. A pass waits for the API server most of its time: with eight,
+    500 evolutions begun at once waited three times as long; with more than 32 no less."""
 
 
 def _by_hand() -> str:

@@ -22,6 +22,7 @@ from selfemo_api.stages import Stage
 from selfemo_operator.cluster import names
 from selfemo_operator.cluster.observe import (
     CHANGED,
+    LACKING,
     is_stage_job,
     job_state,
     last_change,
@@ -273,7 +274,10 @@ def test_an_ended_job_waits_for_nothing(kind: str) -> None:
 @pytest.mark.parametrize(
     ("job", "expected"),
     [
-        (job_of(), {}),
+        (job_of(), None),
+        (job_of({"startTime": (NOW - LACKING + timedelta(seconds=1)).isoformat()}), None),
+        (job_of({"startTime": (NOW - LACKING).isoformat()}), {}),
+        (job_of({"active": 1}), {}),
         (job_of({"conditions": [condition("Complete")]}), {}),
         (job_of({"conditions": [condition("Failed")]}), {}),
         (job_of({"active": 2, "ready": 2}), None),
@@ -283,7 +287,7 @@ def test_an_ended_job_waits_for_nothing(kind: str) -> None:
     ],
 )
 def test_pods_are_asked_for_only_where_they_tell_more(job: Json, expected: Json | None) -> None:
-    assert needs_pods(job) == expected
+    assert needs_pods(job, NOW) == expected
 
 
 kinds = ["Complete", "Failed", "Suspended", "FailureTarget", "SuccessCriteriaMet", "Other"]

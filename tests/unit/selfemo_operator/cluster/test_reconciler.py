@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -563,9 +564,15 @@ def test_a_job_without_pods_is_told() -> None:
     operator = FakeOperator(server)
     operator.look()
     (job,) = server.jobs()
-    server.set_job(job, startTime=text_of(server.now))
-    later(server, 40)
+    began = server.now
+    server.set_job(job, startTime=text_of(began))
+    later(server, 7)
     operator.hear()
+    before = len(operator.rest.requests)
+    operator.look()
+    assert operator.rest.requests[before:] == [], "the Job controller has counted none so far"
+    assert operator.requeue == began + timedelta(seconds=31)
+    server.now = operator.requeue
     operator.look()
     assert "no pod has been created" in server.condition("Progressing")["message"]
 
