@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from selfemo_api.base import ApiModel, DnsLabel, Share, first_problem
 from selfemo_api.document import parse_yaml
 from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.reward import View
 from selfemo_api.spec import Source
 from selfemo_api.validation import assign, check
 
@@ -82,6 +83,9 @@ class WarmStart(ApiModel):
     learning_rate: Annotated[float, Field(gt=0.0)] = 3e-4
     responder_share: Share = 0.25
     freeze_embeddings: bool = True
+    views: list[View] = []
+    """Views that the recogniser is taught, in the supervised controls too. Unset: the evolution's
+    context alone."""
     train_layers: Annotated[int, Field(ge=1)] | None = None
     """Train only the last so many layers, in the supervised controls too. Unset: all."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from selfemo_api.contract import stage_seed
 from selfemo_api.reward import RewardSpec
 from selfemo_api.spec import EvolutionSpec, Role
 from selfemo_api.stages import Stage
+from selfemo_api.training import Precision
 from selfemo_jobs.datasets.load import load_source
 from selfemo_jobs.datasets.volumes import local_path
 from selfemo_jobs.engines import open_engine
@@ -26,7 +28,7 @@ from selfemo_jobs.lifetime import die_with_parent
 from selfemo_jobs.prompts import load_prompt_set, parse_labels
 from selfemo_jobs.rewards import Terms, Verdict, consensus, encode, understanding
 from selfemo_jobs.selfplay.play import SourceDialogues, plan_plays
-from selfemo_jobs.selfplay.rollout import Table, opening
+from selfemo_jobs.selfplay.rollout import Ask, Table, opening
 from selfemo_operator.local_state import replace
 
 if TYPE_CHECKING:
@@ -54,12 +56,15 @@ def train(job: OnPolicyJob) -> list[OnPolicyPoint]:
     from trl import GRPOTrainer
 
     from selfemo_jobs.models.fetch import load_model, load_tokenizer
+    from selfemo_jobs.models.layers import train_last_layers
 
     spec = job.spec
     clock = Clock()
     rows = asked_prompts(job)
     tokenizer = load_tokenizer(job.policy)
     model = load_model(job.policy, torch.float32)
+    if spec.training.train_layers is not None:
+        train_last_layers(model, spec.training.train_layers)
     model.generation_config.eos_token_id = ending_tokens(tokenizer, spec)
     keeper = _keeper(job, clock)
     trainer = GRPOTrainer(
@@ -95,7 +100,8 @@ class Clock:
 def asked_prompts(job: OnPolicyJob) -> list[dict[str, Any]]:
     """Return the recogniser's prompts with the anchor's readings of each, as many as are needed.
 
-    They are drawn as the evolution draws them, generation by generation.
+    They are drawn as the evolution draws them, generation by generation, and gold labels come with
+    them where the evolution may read those.
     """
     spec = job.spec
     wanted = job.steps * (spec.training.batch_size // spec.self_play.group_size)
@@ -108,42 +114,53 @@ def asked_prompts(job: OnPolicyJob) -> list[dict[str, Any]]:
         seed=spec.seed,
     )
     try:
-        prompts = _prompts(engine, spec, wanted)
-        readings = _readings(engine, spec, prompts)
+        asks = _asks(engine, spec, wanted)
+        readings = _readings(engine, spec, asks)
     finally:
         engine.close()
-    texts = [engine.tokenizer.decode(ids) for ids in prompts]
+    texts = [engine.tokenizer.decode(ask.prompt) for ask in asks]
     rows = [
-        {"prompt": text, "readings": read}
-        for text, ids, read in zip(texts, prompts, readings, strict=True)
-        if tuple(engine.tokenizer(text)["input_ids"]) == ids  # TRL reads text, not tokens
+        {"prompt": text, "readings": read, "gold": _gold(ask)}
+        for text, ask, read in zip(texts, asks, readings, strict=True)
+        if tuple(engine.tokenizer(text)["input_ids"]) == ask.prompt  # TRL reads text, not tokens
     ]
-    if len(rows) < len(prompts):
-        log.warning("%d prompts are no text of their own: left out", len(prompts) - len(rows))
+    if len(rows) < len(asks):
+        log.warning("%d prompts are no text of their own: left out", len(asks) - len(rows))
     return rows
 
 
-def _prompts(engine: TextEngine, spec: EvolutionSpec, wanted: int) -> list[tuple[int, ...]]:
+def _gold(ask: Ask) -> list[str]:
+    """Return the target's labels where they may be read."""
+    play = ask.scene.play
+    return list(play.target.labels) if play.use_labels else []
+
+
+def _asks(engine: TextEngine, spec: EvolutionSpec, wanted: int) -> list[Ask]:
     labels = spec.dataset.labels
     sources = [
-        SourceDialogues(s.name, load_source(s, labels, local_path(s.uri), read_labels=False))
+        SourceDialogues(
+            s.name,
+            load_source(s, labels, local_path(s.uri), read_labels=s.use_labels),
+            s.use_labels,
+            s.draw,
+        )
         for s in spec.dataset.self_play
     ]
-    found: list[tuple[int, ...]] = []
+    found: list[Ask] = []
     generation = 0
     while len(found) < wanted:
         generation += 1
         table = Table(engine, spec, generation)
         seed = stage_seed(spec.seed, generation, Stage.SELF_PLAY)
         plays = plan_plays(sources, spec.self_play, labels, seed)
-        found += [table.ask_recogniser(opening(play), 0).prompt for play in plays]
+        found += [table.ask_recogniser(opening(play), 0) for play in plays]
     return found[:wanted]
 
 
 def _readings(
-    engine: TextEngine, spec: EvolutionSpec, prompts: Sequence[tuple[int, ...]]
+    engine: TextEngine, spec: EvolutionSpec, asks: Sequence[Ask]
 ) -> list[list[list[str]]]:
-    """Return what generation 0 reads at each prompt: `recogniser.samples` label sets."""
+    """Return what generation 0 reads of each target: `recogniser.samples` label sets a view."""
     sampling = Sampling(
         n=spec.reward.recogniser.samples,
         temperature=spec.self_play.temperature,
@@ -153,8 +170,14 @@ def _readings(
         seed=spec.seed,
     )
     labels = spec.dataset.labels
+    views = [ask.views or (ask.prompt,) for ask in asks]
+    prompts = list(dict.fromkeys(prompt for its in views for prompt in its))
     completions = engine.generate(prompts, sampling)
-    return [[list(parse_labels(c.text, labels).labels) for c in group] for group in completions]
+    read = {
+        prompt: [list(parse_labels(c.text, labels).labels) for c in group]
+        for prompt, group in zip(prompts, completions, strict=True)
+    }
+    return [[labels for prompt in its for labels in read[prompt]] for its in views]
 
 
 def ending_tokens(tokenizer: Any, spec: EvolutionSpec) -> list[int]:
@@ -173,11 +196,12 @@ def reward_function(spec: EvolutionSpec, ends: Sequence[int]) -> Any:
         completions: list[str],
         completion_ids: list[list[int]],
         readings: list[list[list[str]]],
+        gold: list[list[str]],
         **_: Any,
     ) -> list[float]:
         finished = [ids[-1] in ending for ids in completion_ids]
         stops = load_prompt_set(spec.model.prompts).stop(Role.RECOGNISER)
-        return rewards(completions, finished, readings, stops, spec)
+        return rewards(completions, finished, readings, gold, stops, spec)
 
     return understanding_reward
 
@@ -186,12 +210,14 @@ def rewards(
     completions: Sequence[str],
     finished: Sequence[bool],
     readings: Sequence[Sequence[Sequence[str]]],
+    gold: Sequence[Sequence[str]],
     stops: Sequence[str],
     spec: EvolutionSpec,
 ) -> list[float]:
     """Return the reward of each completion; groups stand together, each with its readings.
 
-    A group whose vote has no outcome gets 0 throughout: it then has no advantage, as if dropped.
+    A group's truth is its gold labels, where it has any, or else its vote. One without either gets
+    0 throughout: it then has no advantage, as if dropped.
     """
     reward: RewardSpec = spec.reward
     labels, group = spec.dataset.labels, spec.self_play.group_size
@@ -207,8 +233,10 @@ def rewards(
         weight=reward.recogniser.weight,
     )
     well_formed = np.array(formed).reshape(-1, group)
-    found = understanding(members, well_formed, vote.masks, Terms.of(reward)).reward
-    found[vote.verdicts != Verdict.AGREED] = 0.0
+    known = encode(gold[::group], labels)
+    truth = np.where(known != 0, known, vote.masks)
+    found = understanding(members, well_formed, truth, Terms.of(reward)).reward
+    found[(vote.verdicts != Verdict.AGREED) & (known == 0)] = 0.0
     flat: list[float] = found.ravel().tolist()
     return flat
 
@@ -221,11 +249,13 @@ def arguments(job: OnPolicyJob) -> Any:
     """Return TRL's arguments: the evolution's own settings wherever both have them."""
     from trl import GRPOConfig
 
+    from selfemo_jobs.train.run import SCHEDULES
+
     training, play = job.spec.training, job.spec.self_play
     return GRPOConfig(
         output_dir=str(job.output / "trl"),
         use_cpu=training.gpus_per_node == 0,
-        bf16=False,
+        bf16=training.precision is Precision.BFLOAT16,
         per_device_train_batch_size=training.micro_batch_size,
         gradient_accumulation_steps=training.batch_size // training.micro_batch_size,
         num_generations=play.group_size,
@@ -234,7 +264,8 @@ def arguments(job: OnPolicyJob) -> Any:
         top_p=play.top_p,
         max_steps=job.steps,
         learning_rate=training.learning_rate,
-        lr_scheduler_type="constant",
+        lr_scheduler_type=SCHEDULES[training.schedule],
+        warmup_steps=math.ceil(training.warmup_ratio * job.steps),
         max_grad_norm=training.max_grad_norm,
         loss_type="dapo",
         epsilon=training.clip.low,

@@ -121,6 +121,8 @@ class Supervised:
     responder_share: float
     freeze_embeddings: bool
     train_layers: int | None
+    views: tuple[str, ...]
+    """As the command takes them."""
     seed: int
 
     def to_json(self) -> dict[str, Any]:
@@ -171,7 +173,8 @@ def _options(wanted: Supervised, spec: EvolutionSpec) -> list[str]:
     }
     if wanted.train_layers is not None:
         options["--train-layers"] = wanted.train_layers
-    flags = ["--freeze-embeddings"] if wanted.freeze_embeddings else []
+    flags = [x for view in wanted.views for x in ("--view", view)]
+    flags += ["--freeze-embeddings"] if wanted.freeze_embeddings else []
     return [str(x) for pair in options.items() for x in pair] + flags
 
 

@@ -148,6 +148,7 @@ class Work:
             responder_share=responder_share,
             freeze_embeddings=start.freeze_embeddings,
             train_layers=start.train_layers,
+            views=tuple(f"{view.past},{view.future}" for view in start.views),
             seed=self.seed,
         )
         return train_supervised(wanted, self.base_spec, output.with_name(f"{output.name}.log"))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from selfemo_api.contract import ExitCode
+from selfemo_api.reward import View
 from selfemo_api.spec import DataFormat, Source
 from selfemo_jobs.errors import BadInput, StageError
 from selfemo_jobs.logs import configure_logging
@@ -37,6 +38,13 @@ def parser() -> argparse.ArgumentParser:
     share.add_argument("--dialogues", type=int, help="this many of the first dialogues")
     warm.add_argument("--prompts", default="compact-v1")
     warm.add_argument("--past", type=int, default=1, help="turns of context")
+    warm.add_argument(
+        "--view",
+        action="append",
+        default=[],
+        metavar="PAST,FUTURE",
+        help="teach the recogniser with so many turns before and after; again for each view",
+    )
     warm.add_argument("--steps", type=int, default=120)
     warm.add_argument("--batch-size", type=int, default=24)
     warm.add_argument("--learning-rate", type=float, default=3e-4)
@@ -104,6 +112,7 @@ def _warm_start(arguments: argparse.Namespace) -> None:
         batch_size=arguments.batch_size,
         learning_rate=arguments.learning_rate,
         past=arguments.past,
+        views=tuple(map(_view, arguments.view)),
         max_prompt_tokens=arguments.max_prompt_tokens,
         responder_share=arguments.responder_share,
         freeze_embeddings=arguments.freeze_embeddings,
@@ -119,9 +128,18 @@ def _warm_start(arguments: argparse.Namespace) -> None:
         output=str(arguments.output),
         loss=round(loss, 4),
         dialogues=count,
-        utterances=len(asks),
+        utterances=len(asks) // max(1, len(settings.views)),
         hint=f"give self-play `firstDialogue: {count}`: these dialogues' labels have been seen",
     )
+
+
+def _view(text: str) -> View:
+    """Return a view from its two numbers of turns. Raises BadInput."""
+    try:
+        past, future = map(int, text.split(","))
+        return View(past=past, future=future)
+    except ValueError:  # pydantic's is one, too
+        raise BadInput(f"--view {text}: must be two whole numbers from 0 to 64, as 1,0") from None
 
 
 def _say(**figures: object) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from selfemo_api.reward import View
 from selfemo_jobs.datasets.base import Dialogue
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.layers import train_last_layers
@@ -37,6 +38,9 @@ class WarmStart:
     """For full weights of a small model; a large one wants 1e-5."""
     past: int = 1
     """Turns of context; what the evolution's `dataset.context.past` should then be."""
+    views: tuple[View, ...] = ()
+    """How much of the dialogue the recogniser's examples see: one of each utterance in each view.
+    What `reward.recogniser.views` asks should be taught. Empty: `past` alone."""
     max_prompt_tokens: int = 256
     responder_share: float = 0.25
     """Share of examples that teach the responder: recognition is what is measured."""
@@ -67,16 +71,24 @@ def examples_of(
     """Return the recogniser's and the responder's examples, in the dialogues' order."""
     recogniser, responder = [], []
     most = settings.max_prompt_tokens
+    views = settings.views or (View(past=settings.past),)
     for dialogue in dialogues:
         for index, turn in enumerate(dialogue.turns):
             if not turn.labels:
                 continue
-            context = dialogue.turns[max(0, index - settings.past) : index]
-            asked = prompts.recognise_ids(
-                tokenizer, context, turn.speaker, turn.text, labels, max_tokens=most
-            )
             answer = prompts.encode_completion(tokenizer, prompts.answer_text(turn.labels))
-            recogniser.append(Example(tuple(asked), tuple(answer)))
+            for view in views:
+                asked = prompts.recognise_ids(
+                    tokenizer,
+                    dialogue.turns[max(0, index - view.past) : index],
+                    turn.speaker,
+                    turn.text,
+                    labels,
+                    dialogue.turns[index + 1 : index + 1 + view.future],
+                    max_tokens=most,
+                )
+                recogniser.append(Example(tuple(asked), tuple(answer)))
+            context = dialogue.turns[max(0, index - settings.past) : index]
             if not context:
                 continue
             asked = prompts.respond_ids(

@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 #: The old log-probabilities, kept beside the checkpoints: a resumed run has other weights.
 _OLD = "old-logprobs.safetensors"
 #: As Transformers names them.
-_SCHEDULES = {Schedule.CONSTANT: "constant_with_warmup", Schedule.LINEAR: "linear"}
+SCHEDULES = {Schedule.CONSTANT: "constant_with_warmup", Schedule.LINEAR: "linear"}
 
 
 def run_training(job: TrainJob, ending: Ending) -> None:
@@ -157,7 +157,7 @@ def training_arguments(job: TrainJob, steps: list[Step]) -> GRPOConfig:
         num_generations=training.batch_size,  # only checked: must divide the batch
         max_steps=len(steps),
         learning_rate=training.learning_rate,
-        lr_scheduler_type=_SCHEDULES[training.schedule],
+        lr_scheduler_type=SCHEDULES[training.schedule],
         warmup_steps=math.ceil(training.warmup_ratio * len(steps)),
         max_grad_norm=training.max_grad_norm,
         loss_type="dapo",

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from selfemo_api.contract import ExitCode
+from selfemo_api.reward import View
 from selfemo_jobs.datasets.base import Dialogue, Utterance
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.__main__ import main
@@ -64,6 +65,19 @@ def test_examples_teach_both_roles(tiny_model: Path) -> None:
     assert tokenizer.decode(asks[1].completion) == " anger\n"
     assert tokenizer.decode(says[0].prompt) == "A: oh yes well\n(anger) B:"
     assert tokenizer.decode(says[0].completion) == " oh no well\n"
+
+
+def test_views_teach_each_utterance_with_more_or_less_around(tiny_model: Path) -> None:
+    tokenizer, prompts = load_tokenizer(tiny_model), load_prompt_set("compact-v1")
+    views = (View(past=1), View(past=0, future=2))
+    asks, says = examples_of(
+        dialogues(1), LABELS, prompts, tokenizer, WarmStart(past=1, views=views)
+    )
+    texts = [tokenizer.decode(ask.prompt) for ask in asks]
+    assert len(asks) == 2 * 4 and len(says) == 3
+    assert texts[2] == "A: oh yes well\nB: oh no well\nEmotion:"
+    assert texts[3] == "Later A: oh yes well\nLater B: oh no well\nB: oh no well\nEmotion:"
+    assert asks[2].completion == asks[3].completion
 
 
 def test_the_loss_is_that_of_a_plain_forward_pass(tiny_model: Path) -> None:
@@ -150,6 +164,8 @@ def test_the_command_writes_a_model_and_says_what_was_seen(
         ({"--prompts": "none-v1"}, "none-v1"),
         ({"--share": "0"}, "--share"),
         ({"--share": "1.5"}, "--share"),
+        ({"--view": "1"}, "--view 1: must be two whole numbers"),
+        ({"--view": "1,65"}, "--view 1,65"),
         ({"--train-layers": "64"}, "`--train-layers` is 64, but the model has"),
     ],
 )

@@ -94,14 +94,17 @@ def test_on_policy_rewards_are_the_products(make_spec: Callable[..., EvolutionSp
     said = [" joy\nand more", " joy", " joy", " anger", "mumble", "mumble"]
     nothing = [[], []]
     readings = [read, read, read, read, nothing, nothing]
-    found = rewards(said, [True] * 6, readings, ["\n"], spec)
+    none: list[list[str]] = [[]] * 6
+    found = rewards(said, [True] * 6, readings, none, ["\n"], spec)
     weights = spec.reward.weights
     full = weights.alignment + weights.consistency + weights.format
     assert found[:2] == pytest.approx([full, full])  # what comes after the stop is not read
     assert found[2] > found[3] > 0
     assert found[4:] == [0.0, 0.0]  # no vote: no group has an advantage
-    cut_off = rewards(said[:2], [False, True], readings[:2], ["\n"], spec)
+    cut_off = rewards(said[:2], [False, True], readings[:2], none[:2], ["\n"], spec)
     assert cut_off[0] == pytest.approx(full - weights.format)
+    known = rewards(said[2:], [True] * 4, readings[2:], [["anger"]] * 4, ["\n"], spec)
+    assert known[1] > known[0]  # gold labels count more than the vote
 
 
 def test_a_model_is_kept_at_the_last_step() -> None:
