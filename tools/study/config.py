@@ -109,6 +109,8 @@ class Row(ApiModel):
     """TF-IDF: which labels it may read."""
     label: str | None = None
     """Constant: the answer."""
+    seeds: Annotated[list[int], Field(min_length=1)] | None = None
+    """Only these of the study's. Unset: all."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -156,7 +158,14 @@ class Study(ApiModel):
         for row, of in ((r.name, self.model_of(r)) for r in self.rows):
             if kinds.get(of) is not Kind.EVOLUTION:
                 raise ValueError(f"row {row} is like `{of}`, which is no evolution row")
+        for one in self.rows:
+            if unknown := sorted({*(one.seeds or [])} - {*self.seeds}):
+                raise ValueError(f"row {one.name}: `seeds` {unknown} are not among the study's")
         return self
+
+    def seeds_of(self, row: Row) -> list[int]:
+        """Return the seeds that a row is run with."""
+        return self.seeds if row.seeds is None else row.seeds
 
     def row(self, name: str) -> Row:
         """Return a row. Raises StudyError."""

@@ -112,7 +112,7 @@ def asked_for(study: Study, row: Row, seed: int) -> dict[str, Any]:
         "warmStart": study.warm_start.to_json(),
         "test": [source.to_json() for source in study.test],
         "spec": study.spec,
-        "row": {k: v for k, v in row.to_json().items() if k not in ("why", "name")},
+        "row": {k: v for k, v in row.to_json().items() if k not in ("why", "name", "seeds")},
     }
     model = study.model_of(row)
     if model != row.name:

@@ -51,7 +51,7 @@ def restore(study: Study, places: Places, folder: Path) -> list[str]:
 
 def _each(study: Study) -> Iterator[tuple[Row, int, str]]:
     for row in study.rows:
-        for seed in study.seeds:
+        for seed in study.seeds_of(row):
             yield row, seed, f"{row.name}-{seed}"
 
 

@@ -76,7 +76,7 @@ def collect(study: Study, places: Places) -> Collected:
     done: dict[str, dict[int, Done]] = {}
     missing = []
     for row in study.rows:
-        for seed in study.seeds:
+        for seed in study.seeds_of(row):
             folder = places.row(row, seed)
             result = folder.read()
             if result is None:
@@ -175,7 +175,7 @@ def _row(collected: Collected, row: Row) -> dict[str, Any]:
         "why": row.why,
         "set": row.set,
         "seeds": sorted(done),
-        "missing": [seed for seed in study.seeds if seed not in done],
+        "missing": [seed for seed in study.seeds_of(row) if seed not in done],
         "dev": _mean(best_on(done, DEV)),
         "test": _mean(best_on(done, TEST)),
         "generationZeroTest": _mean(zero_on(done, TEST)),

@@ -49,7 +49,7 @@ def run(
         raise StudyError("\n".join([*wrong, "mend these rows, or leave them out with --rows"]))
     failed = 0
     for seed in seeds:
-        for row in wanted:
+        for row in (r for r in wanted if seed in study.seeds_of(r)):
             failed += not _one(Work(study, row, seed, places, data), say)
     return failed
 

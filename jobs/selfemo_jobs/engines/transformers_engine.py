@@ -155,6 +155,7 @@ class _Batch:
         self._logprobs: list[list[float]] = [[] for _ in range(rows)]
         self._finished = [False] * rows
         self._cut: dict[int, str] = {}
+        self._texts: dict[tuple[int, ...], str] = {}
         #: The rows that go on, of each node.
         self._nodes = [list(range(i * n, i * n + n)) for i in range(len(prompts))]
         self._cache = DynamicCache(config=engine.model.config)
@@ -174,14 +175,11 @@ class _Batch:
 
     def completions(self) -> list[Completion]:
         """Return what was drawn, row by row."""
-        decode = self._engine.tokenizer.decode
         return [
             Completion(
                 token_ids=tuple(tokens),
                 logprobs=tuple(logprobs),
-                text=self._cut[row]
-                if row in self._cut
-                else decode(tokens, skip_special_tokens=True),
+                text=self._cut[row] if row in self._cut else self._text(tokens),
                 finished=finished,
             )
             for row, (tokens, logprobs, finished) in enumerate(
@@ -239,11 +237,19 @@ class _Batch:
     def _stops(self, row: int) -> bool:
         if not self._sampling.stop:
             return False
-        text = self._engine.tokenizer.decode(self._tokens[row], skip_special_tokens=True)
+        text = self._text(self._tokens[row])
         places = [place for stop in self._sampling.stop if (place := text.find(stop)) >= 0]
         if places:
             self._cut[row] = text[: min(places)]
         return bool(places)
+
+    def _text(self, tokens: list[int]) -> str:
+        """Return a beginning's text; short answers of a batch are mostly the same few."""
+        key = tuple(tokens)
+        text = self._texts.get(key)
+        if text is None:
+            text = self._texts[key] = self._engine.tokenizer.decode(key, skip_special_tokens=True)
+        return text
 
     def _children(self) -> dict[tuple[int, int], list[int]]:
         """Return the rows that go on, by their node and the token they took."""

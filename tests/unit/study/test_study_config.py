@@ -81,6 +81,7 @@ def test_more_generations_than_the_history_holds_are_refused() -> None:
         ({"kind": "evolution", "name": "main"}, "names of their own"),
         ({"kind": "evolution", "name": "Not A Name"}, "pattern"),
         ({"kind": "evolution", "overrides": {}}, "Extra inputs"),
+        ({"kind": "evolution", "seeds": [1, 3]}, r"\[3\] are not among the study's"),
     ],
 )
 def test_a_row_that_makes_no_sense_is_refused(row: dict[str, Any], words: str) -> None:

@@ -9,14 +9,17 @@ from tools.study.config import Kind, StudyError
 from tools.study.places import Places
 from tools.study.programs import Data
 from tools.study.record import RowResult
+from tools.study.results import collect
 from tools.study.runner import row_names, run, seeds_of
 from tools.study.work import Work
 
 RIGHT = {(0, "dev"): 1, (1, "dev"): 2, (0, "test"): 1, (1, "test"): 2}
 
 
-def go(places: Places, done: list[str], monkeypatch: pytest.MonkeyPatch, fail: str = "") -> int:
-    """Run the study with programs that only leave their result behind."""
+def pretend(
+    places: Places, done: list[str], monkeypatch: pytest.MonkeyPatch, fail: str = ""
+) -> None:
+    """Have programs that only leave their result behind."""
 
     def program(work: Work) -> RowResult:
         if work.row.name == fail:
@@ -26,6 +29,11 @@ def go(places: Places, done: list[str], monkeypatch: pytest.MonkeyPatch, fail: s
         return finish(work.study, places, work.row.name, work.seed, RIGHT, outcomes, best=1)
 
     monkeypatch.setattr(runner, "PROGRAMS", dict.fromkeys(Kind, program))
+
+
+def go(places: Places, done: list[str], monkeypatch: pytest.MonkeyPatch, fail: str = "") -> int:
+    """Run the study and return how many rows failed."""
+    pretend(places, done, monkeypatch, fail)
     made = study()
     said: list[str] = []
     data = Data.of({}, places)
@@ -45,6 +53,17 @@ def test_what_is_finished_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     done.clear()
     assert go(places, done, monkeypatch) == 0
     assert done == []
+
+
+def test_a_row_may_have_fewer_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{**row, "seeds": [2]} if row["name"] == "no-cap" else row for row in DOCUMENT["rows"]]
+    made, places, done = study(rows=rows), Places(tmp_path), list[str]()
+    pretend(places, done, monkeypatch)
+    assert run(made, ["main", "no-cap"], [1, 2], places, Data.of({}, places), print) == 0
+    assert done == ["main 1", "main 2", "no-cap 2"]
+    missing = collect(made, places).missing
+    assert "no-cap, seed 2: not finished" not in missing
+    assert not any("no-cap, seed 1" in words for words in missing)
 
 
 def test_a_row_that_would_be_refused_stops_all_before_anything_runs(tmp_path: Path) -> None:
