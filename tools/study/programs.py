@@ -127,7 +127,14 @@ class Supervised:
 
     def to_json(self) -> dict[str, Any]:
         """Return all that the model follows from; places by their last names."""
-        return {k: v.name if isinstance(v, Path) else v for k, v in vars(self).items()}
+        return {k: _plain(v) for k, v in vars(self).items()}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as it comes back from JSON."""
+    if isinstance(value, Path):
+        return value.name
+    return list(value) if isinstance(value, tuple) else value
 
 
 def train_supervised(wanted: Supervised, spec: EvolutionSpec, log: Path) -> float:

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from tools.study.controls import gold, majority, utterances_of_step, voted_lines
 from tools.study.onpolicy import kept_steps
 from tools.study.onpolicy_worker import rewards
+from tools.study.programs import Supervised
 from tools.study.words import answered, tfidf
 
 from selfemo_api.spec import EvolutionSpec
@@ -105,6 +107,16 @@ def test_on_policy_rewards_are_the_products(make_spec: Callable[..., EvolutionSp
     assert cut_off[0] == pytest.approx(full - weights.format)
     known = rewards(said[2:], [True] * 4, readings[2:], [["anger"]] * 4, ["\n"], spec)
     assert known[1] > known[0]  # gold labels count more than the vote
+
+
+def test_a_training_is_known_again_by_its_note() -> None:
+    paths = {name: Path("/some/where") / name for name in ("model", "output", "source")}
+    wanted = Supervised(
+        **paths, format="JSONL", dialogues=1, steps=1, batch_size=1, learning_rate=1e-3,
+        responder_share=0.1, freeze_embeddings=True, train_layers=1, views=("1,0", "0,1"), seed=1,
+    )  # fmt: skip
+    assert json.loads(json.dumps(wanted.to_json())) == wanted.to_json()
+    assert wanted.to_json()["model"] == "model"
 
 
 def test_a_model_is_kept_at_the_last_step() -> None:
