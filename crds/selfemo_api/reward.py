@@ -67,6 +67,9 @@ class RecogniserSpec(ApiModel):
     `Policy` is the model that played: with `weight: 0` the model grades itself, an ablation."""
     samples: Annotated[int, Field(ge=1, le=64)] = 4
     """Readings of each response; four give q in steps of a quarter."""
+    max_tokens: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Longest reading. Unset: ``selfPlay.maxTokens.recogniser``. Where each label is one token and
+    an utterance has one label, 1 halves the work: what follows the label is not read."""
     views: Annotated[list[View], Field(max_length=8)] = []
     """What the anchor sees around a target: it reads it `samples` times in each view, and its vote
     is the mean. Empty: it reads the very prompt that the policy was given."""

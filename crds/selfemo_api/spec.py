@@ -351,6 +351,11 @@ class EvolutionSpec(ApiModel):
     )
 
     @property
+    def reading_tokens(self) -> int:
+        """Longest reading of the anchor."""
+        return self.reward.recogniser.max_tokens or self.self_play.max_tokens.recogniser
+
+    @property
     def selecting_source(self) -> str:
         """Name of the evaluation source that decides promotion."""
         return self.evaluation.select or self.dataset.evaluation[0].name

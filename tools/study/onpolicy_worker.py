@@ -105,7 +105,9 @@ def asked_prompts(job: OnPolicyJob) -> list[dict[str, Any]]:
     """
     spec = job.spec
     wanted = job.steps * (spec.training.batch_size // spec.self_play.group_size)
-    longest = spec.model.max_prompt_tokens + spec.self_play.max_tokens.recogniser
+    longest = spec.model.max_prompt_tokens + max(
+        spec.self_play.max_tokens.recogniser, spec.reading_tokens
+    )
     engine = open_engine(
         spec.self_play.engine,
         job.policy,
@@ -165,7 +167,7 @@ def _readings(
         n=spec.reward.recogniser.samples,
         temperature=spec.self_play.temperature,
         top_p=spec.self_play.top_p,
-        max_tokens=spec.self_play.max_tokens.recogniser,
+        max_tokens=spec.reading_tokens,
         stop=load_prompt_set(spec.model.prompts).stop(Role.RECOGNISER),
         seed=spec.seed,
     )

@@ -124,7 +124,7 @@ class AnchorReader:
             n=samples,
             temperature=spec.self_play.temperature,
             top_p=spec.self_play.top_p,
-            max_tokens=spec.self_play.max_tokens.recogniser,
+            max_tokens=spec.reading_tokens,
             stop=self._prompts.stop(Role.RECOGNISER),
             seed=seed,
         )

@@ -96,7 +96,7 @@ class _Scorer:
             spec.self_play.engine,
             folder,
             engine_args=spec.self_play.engine_args,
-            max_model_len=spec.model.max_prompt_tokens + spec.self_play.max_tokens.recogniser,
+            max_model_len=spec.model.max_prompt_tokens + spec.reading_tokens,
             seed=config.seed,
         )
         self._stack.callback(engine.close)

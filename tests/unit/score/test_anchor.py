@@ -100,6 +100,16 @@ def test_a_target_is_read_in_each_view(
         AnchorReader(engine, views).read(PART, 11, "part")
 
 
+def test_a_reading_may_be_shorter_than_an_answer(
+    engine: Watched, make_spec: Callable[..., EvolutionSpec]
+) -> None:
+    play = {"maxTokens": {"recogniser": 8, "responder": 24}}
+    AnchorReader(engine, make_spec(selfPlay=play)).read(PART, 1, "part")
+    short = make_spec(selfPlay=play, reward={"recogniser": {"maxTokens": 1}})
+    AnchorReader(engine, short).read(PART, 1, "part")
+    assert [sampling.max_tokens for sampling in engine.sampling] == [8, 1]
+
+
 def test_no_context_at_all(
     engine: Watched, spec: EvolutionSpec, make_spec: Callable[..., EvolutionSpec]
 ) -> None:
