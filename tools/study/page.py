@@ -148,9 +148,16 @@ def _answer(summary: Mapping[str, Any]) -> str:
 
 
 def _missing(summary: Mapping[str, Any]) -> str:
-    if summary["complete"]:
+    """Return what did not run: a line for each row and reason."""
+    if not summary["missing"]:
         return ""
-    return "**Incomplete.** Missing:\n\n" + "\n".join(f"- {m}" for m in summary["missing"])
+    seeds: dict[tuple[str, str], list[str]] = {}
+    for words in summary["missing"]:
+        which, _, why = words.partition(": ")
+        row, _, seed = which.partition(", seed ")
+        seeds.setdefault((row, why), []).append(seed)
+    lines = [f"- {row}, seed {', '.join(its)}: {why}" for (row, why), its in seeds.items()]
+    return "**Incomplete.** Missing:\n\n" + "\n".join(lines)
 
 
 def rows_table(rows: Sequence[Mapping[str, Any]]) -> str:

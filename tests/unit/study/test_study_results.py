@@ -59,7 +59,7 @@ def test_what_did_not_run_is_missing(places: Places, tmp_path: Path) -> None:
     assert rows["constant"]["relativeGain"] is None
     assert rows["no-cap"]["missing"] == [2]
     assert "| constant | floor | none | missing | missing | missing | missing |" in page
-    assert "- constant, seed 2: not finished" in page
+    assert "- constant, seed 1, 2: not finished" in page
 
 
 def test_nothing_at_all_is_no_answer(tmp_path: Path) -> None:
