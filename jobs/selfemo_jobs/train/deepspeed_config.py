@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from selfemo_api.training import Offload, Precision, TrainingSpec
+from selfemo_api.training import Offload, TrainingSpec
 
 
 def deepspeed_config(training: TrainingSpec) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def deepspeed_config(training: TrainingSpec) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": training.micro_batch_size,
         "gradient_accumulation_steps": passes,
         "gradient_clipping": training.max_grad_norm,
-        "bf16": {"enabled": training.precision is Precision.BFLOAT16},
+        "bf16": {"enabled": training.bfloat16_weights},
         "optimizer": _optimizer(training),
         "zero_optimization": _zero(training),
         # A node's own disk: checkpoints of several nodes never share a folder.

@@ -28,7 +28,7 @@ from transformers.integrations import deepspeed as hf_deepspeed
 from trl import GRPOConfig
 from trl.trainer.utils import add_fused_lm_head
 
-from selfemo_api.training import Precision, Schedule, TrainingSpec
+from selfemo_api.training import Schedule, TrainingSpec
 from selfemo_jobs.errors import BadInput, Terminated
 from selfemo_jobs.models.fetch import load_model, load_tokenizer
 from selfemo_jobs.models.layers import train_last_layers
@@ -67,7 +67,7 @@ def run_training(job: TrainJob, ending: Ending) -> None:
     rows = _rows(job, tokenizer)
     steps = planned(rows, training, job.seed)
     arguments = training_arguments(job, steps)
-    dtype = torch.bfloat16 if training.precision is Precision.BFLOAT16 else torch.float32
+    dtype = torch.bfloat16 if training.bfloat16_weights else torch.float32
     model = _policy(job, dtype)
     adapter = lora_config(training)
     trainer = SelfGRPOTrainer(
@@ -80,6 +80,7 @@ def run_training(job: TrainJob, ending: Ending) -> None:
         steps=steps,
         kl_beta=training.kl_beta,
         imitation=training.imitation,
+        bfloat16_products=training.bfloat16_products,
     )
     reference = _anchor_logprobs(job, trainer, dtype)
     for callback in (PrinterCallback, ProgressCallback):  # they write to standard output
@@ -166,7 +167,7 @@ def training_arguments(job: TrainJob, steps: list[Step]) -> GRPOConfig:
         beta=0.0,  # see SelfGRPOTrainer
         use_bias_correction_kl=True,  # times the ratio: its gradient is the reverse KL's own
         temperature=job.temperature,
-        bf16=training.precision is Precision.BFLOAT16,
+        bf16=training.bfloat16_weights,
         gradient_checkpointing=training.gradient_checkpointing,
         seed=job.seed % 2**32,
         logging_steps=1,

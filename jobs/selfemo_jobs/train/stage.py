@@ -14,8 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from selfemo_api.stages import Stage
-from selfemo_api.training import Precision
-from selfemo_jobs.errors import BadInput
 from selfemo_jobs.manifest import Part, canonical, read_manifest, sha256
 from selfemo_jobs.models.fetch import fetch_model, file_sha256
 from selfemo_jobs.models.folder import is_model_file, read_config
@@ -48,10 +46,6 @@ def train(context: StageContext) -> StageOutput:
         If a row or a model cannot be used, or the loss is not finite.
     """
     config, spec = context.config, context.config.spec
-    if spec.training.precision is Precision.BFLOAT16 and spec.training.gpus_per_node == 0:
-        raise BadInput(
-            "`training.precision: BFloat16` needs a GPU: set `Float32`, or `gpusPerNode` above 0"
-        )
     uri, manifest = context.parent(Stage.FLYWHEEL)
     table = kept_columns(read_tables(context.store, uri, manifest, SCORED))
     policy = fetch_model(config.policy_uri, spec.model.revision, context.store, context.work)

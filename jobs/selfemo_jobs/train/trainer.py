@@ -15,6 +15,7 @@ import functools
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,7 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         steps: Sequence[Step],
         kl_beta: float,
         imitation: float = 0.0,
+        bfloat16_products: bool = False,
         **kwargs: Any,
     ) -> None:
         self._rows = rows
@@ -106,6 +108,7 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._reference: npt.NDArray[np.float32] | None = None
         self._packed: Packed | None = None
         self._imitation = imitation
+        self._bfloat16_products = bfloat16_products
         self._logprobs: Tensor | None = None  # of the pass under way
         super().__init__(*args, reward_funcs=_no_reward, **kwargs)
         # Given in the arguments, it would load a second model; the reference is worked out once.
@@ -257,10 +260,17 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self, model: Any, input_ids: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Return what GRPOTrainer asks for, and keep the log-probabilities for the imitation."""
-        found = self._read(model, input_ids, *args, **kwargs)
+        with self._products():
+            found = self._read(model, input_ids, *args, **kwargs)
         if self._imitation:  # else nobody would let go of them
             self._logprobs = found[0]
         return found
+
+    def _products(self) -> AbstractContextManager[Any]:
+        """Return the context of a forward pass: Accelerate has none for DeepSpeed on a CPU."""
+        if self._bfloat16_products:
+            return torch.autocast("cpu", torch.bfloat16)
+        return self.accelerator.autocast()
 
     def _read(
         self,
@@ -291,8 +301,7 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         packed = self._packed
         if packed is None or packed.places.shape != (len(input_ids), logits_to_keep):
             raise RuntimeError("the batch is not the one that was packed last")
-        with self.accelerator.autocast():
-            logprobs, entropies = packed_logprobs(model, packed)
+        logprobs, entropies = packed_logprobs(model, packed)
         return logprobs, entropies if compute_entropy else None, None
 
     def create_model_card(self, *_args: Any, **_kwargs: Any) -> None:
