@@ -270,7 +270,8 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         """Return the context of a forward pass: Accelerate has none for DeepSpeed on a CPU."""
         if self._bfloat16_products:
             return torch.autocast("cpu", torch.bfloat16)
-        return self.accelerator.autocast()
+        found: AbstractContextManager[Any] = self.accelerator.autocast()
+        return found
 
     def _read(
         self,
