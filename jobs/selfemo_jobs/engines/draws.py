@@ -84,7 +84,8 @@ def draw(logprobs: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     ends = sums.cumsum(dim=-1)
     point = _below(uniform * ends[:, -1:], ends[:, -1:])
     block = torch.searchsorted(ends, point, right=True)
-    rest = point - (ends - sums).gather(-1, block)
+    # never below 0, by rounding again: the first token of the block may have no probability
+    rest = (point - (ends - sums).gather(-1, block)).clamp(min=0.0)
     chosen = probs[torch.arange(rows, device=probs.device).unsqueeze(-1), block]
     inside = chosen.double().cumsum(dim=-1)
     rest = _below(rest, inside[..., -1]).unsqueeze(-1)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfemo_jobs.engines.draws import draw, processed_logprobs, uniforms
+from selfemo_jobs.engines.draws import BLOCK, draw, processed_logprobs, uniforms
 
 
 def test_temperature_and_top_p_as_defined() -> None:
@@ -41,6 +41,16 @@ def test_the_largest_uniform_stays_in_the_vocabulary() -> None:
     logprobs = torch.log_softmax(torch.randn(50, 1000), dim=-1)
     top = torch.full((50, 1), 1 - 2**-53, dtype=torch.float64)
     assert draw(logprobs, top).max() < 1000
+
+
+def test_a_point_at_the_start_of_a_block_is_never_before_it() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2_000, 3 * BLOCK, generator=generator) * 8  # sums are then rounded
+    logits[:, BLOCK] = logits[:, 2 * BLOCK] = -torch.inf  # the blocks' first tokens
+    logprobs = torch.log_softmax(logits, dim=-1)
+    ends = logprobs.exp().view(2_000, 3, BLOCK).sum(-1, dtype=torch.float64).cumsum(-1)
+    starts = ends[:, :2] / ends[:, 2:]
+    assert torch.isfinite(logprobs.gather(-1, draw(logprobs, starts))).all()
 
 
 def test_draws_of_prompts_and_seeds_share_nothing() -> None:
