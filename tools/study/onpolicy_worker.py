@@ -20,15 +20,15 @@ from selfemo_api.reward import RewardSpec
 from selfemo_api.spec import EvolutionSpec, Role
 from selfemo_api.stages import Stage
 from selfemo_api.training import Precision
-from selfemo_jobs.datasets.load import load_source
 from selfemo_jobs.datasets.volumes import local_path
 from selfemo_jobs.engines import open_engine
 from selfemo_jobs.engines.base import Sampling
 from selfemo_jobs.lifetime import die_with_parent
 from selfemo_jobs.prompts import load_prompt_set, parse_labels
 from selfemo_jobs.rewards import Terms, Verdict, consensus, encode, understanding
-from selfemo_jobs.selfplay.play import SourceDialogues, plan_plays
+from selfemo_jobs.selfplay.play import plan_plays
 from selfemo_jobs.selfplay.rollout import Ask, Table, opening
+from selfemo_jobs.selfplay.stage import read_sources
 from selfemo_operator.local_state import replace
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def asked_prompts(job: OnPolicyJob) -> list[dict[str, Any]]:
         engine.close()
     texts = [engine.tokenizer.decode(ask.prompt) for ask in asks]
     rows = [
-        {"prompt": text, "readings": read, "gold": _gold(ask)}
+        {"prompt": text, "readings": read, "gold": ask.gold}
         for text, ask, read in zip(texts, asks, readings, strict=True)
         if tuple(engine.tokenizer(text)["input_ids"]) == ask.prompt  # TRL reads text, not tokens
     ]
@@ -131,23 +131,9 @@ def asked_prompts(job: OnPolicyJob) -> list[dict[str, Any]]:
     return rows
 
 
-def _gold(ask: Ask) -> list[str]:
-    """Return the target's labels where they may be read."""
-    play = ask.scene.play
-    return list(play.target.labels) if play.use_labels else []
-
-
 def _asks(engine: TextEngine, spec: EvolutionSpec, wanted: int) -> list[Ask]:
     labels = spec.dataset.labels
-    sources = [
-        SourceDialogues(
-            s.name,
-            load_source(s, labels, local_path(s.uri), read_labels=s.use_labels),
-            s.use_labels,
-            s.draw,
-        )
-        for s in spec.dataset.self_play
-    ]
+    sources = read_sources(spec, local_path)
     found: list[Ask] = []
     generation = 0
     while len(found) < wanted:

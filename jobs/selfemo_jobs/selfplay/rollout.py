@@ -58,6 +58,12 @@ class Ask:
     views: tuple[tuple[int, ...], ...] = ()
     """Prompts by which the anchor reads the target; none: by ``prompt``."""
 
+    @property
+    def gold(self) -> list[str]:
+        """The target's own labels, where they may be read; a response has none."""
+        read = self.scene.play.use_labels and self.turn == 0
+        return list(self.scene.turns[-1].labels) if read else []
+
 
 #: A prompt with what came of it.
 Group = tuple[Ask, list[Completion]]
@@ -190,7 +196,6 @@ class Table:
 
     def _recogniser_rows(self, ask: Ask, group: Sequence[Completion]) -> Iterator[Row]:
         target = ask.scene.turns[-1]
-        gold = list(target.labels) if ask.scene.play.use_labels and ask.turn == 0 else None
         for member, completion in enumerate(group):
             parsed = parse_labels(completion.text, self._spec.dataset.labels)
             yield {
@@ -198,7 +203,7 @@ class Table:
                 "speaker": target.speaker,
                 "target": target.text,
                 "intended": None,
-                "gold": gold or None,
+                "gold": ask.gold or None,
                 "views": [list(view) for view in ask.views] if member == 0 else [],
                 "labels": list(parsed.labels),
                 # cut off, an answer may lack a label

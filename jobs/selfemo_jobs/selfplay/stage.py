@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selfemo_api.contract import StageConfig
+from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage
 from selfemo_jobs.datasets.fetch import fetch_source
 from selfemo_jobs.datasets.load import load_source
@@ -68,22 +70,22 @@ def run_self_play(context: StageContext) -> StageOutput:
 def plan(context: StageContext) -> list[Play]:
     """Return the generation's plays, over all shards."""
     spec = context.config.spec
+    sources = read_sources(spec, lambda uri: fetch_source(uri, context.store, context.work))
+    return plan_plays(sources, spec.self_play, spec.dataset.labels, context.config.seed)
+
+
+def read_sources(spec: EvolutionSpec, locate: Callable[[str], Path]) -> list[SourceDialogues]:
+    """Return what self-play is drawn from, read from where each URI's file is."""
     labels = spec.dataset.labels
-    sources = [
+    return [
         SourceDialogues(
             source.name,
-            load_source(
-                source,
-                labels,
-                fetch_source(source.uri, context.store, context.work),
-                read_labels=source.use_labels,
-            ),
+            load_source(source, labels, locate(source.uri), read_labels=source.use_labels),
             source.use_labels,
             source.draw,
         )
         for source in spec.dataset.self_play
     ]
-    return plan_plays(sources, spec.self_play, labels, context.config.seed)
 
 
 def part_path(number: int) -> str:
