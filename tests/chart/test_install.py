@@ -29,6 +29,7 @@ MAY = (
     ("update", "selfemo.dev", "emotionevolutions/finalizers"),
     ("create", "batch", "jobs"),
     ("list", "", "pods"),
+    ("watch", "", "pods"),
     ("create", "", "services"),
     ("create", "", "events"),
 )

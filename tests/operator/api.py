@@ -67,6 +67,11 @@ def delete_namespace(rest: Rest, name: str) -> None:
     rest.delete(path, rest.get(path)["metadata"]["uid"])
 
 
+def namespaces(rest: Rest) -> list[str]:
+    """Return the names of all namespaces."""
+    return [item["metadata"]["name"] for item in rest.get(_NAMESPACES)["items"]]
+
+
 def _there(rest: Rest, path: str) -> bool:
     try:
         rest.get(path)

@@ -78,15 +78,22 @@ class Proxy:
                         if name in response.headers:
                             self.send_header(name, response.headers[name])
                     self.send_header("Connection", "close")
+                    # without it a reader waits for a full buffer, and events come with the next
+                    self.send_header("Transfer-Encoding", "chunked")
                     self.end_headers()
                     for chunk in [done] if done is not None else response.stream(None):
-                        self.wfile.write(chunk)
-                        self.wfile.flush()
+                        if chunk:  # an empty one would be the end
+                            self._write(chunk)
+                    self._write(b"")
                 except (OSError, urllib3.exceptions.HTTPError):
                     pass  # the operator is gone
                 finally:
                     response.close()
                     self.close_connection = True
+
+            def _write(self, chunk: bytes) -> None:
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+                self.wfile.flush()
 
             def log_message(self, *_: object) -> None:
                 pass

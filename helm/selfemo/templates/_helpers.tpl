@@ -92,7 +92,7 @@ no logs. */}}
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list] # why a pod waits, and what its container said when it ended
+  verbs: [get, list, watch] # why a pod waits, and what its container said when it ended
 - apiGroups: [""]
   resources: [services]
   verbs: [get, create] # names of training nodes

@@ -23,6 +23,8 @@ LABEL_GENERATION = f"{GROUP}/generation"
 LABEL_ATTEMPT = f"{GROUP}/attempt"
 LABEL_QUEUE = "kueue.x-k8s.io/queue-name"
 LABEL_QUEUE_PRIORITY = "kueue.x-k8s.io/priority-class"
+#: The uid of the Job whose pod it is: the Job controller's label.
+LABEL_JOB_UID = "batch.kubernetes.io/controller-uid"
 #: The stage's configuration, which the pod reads as a file.
 ANNOTATION_CONFIG = f"{GROUP}/config"
 #: Hash of what `spec.podTemplate` and `spec.queue` made of the pod.
@@ -90,9 +92,9 @@ def job_path(key: Key) -> str:
     return f"{jobs_path(key[0])}/{key[1]}"
 
 
-def core_path(namespace: str, plural: str) -> str:
+def core_path(namespace: str | None, plural: str) -> str:
     """Return the path of a list of the core API: pods, services, events."""
-    return f"/api/v1/namespaces/{namespace}/{plural}"
+    return f"/api/v1/{_in(namespace)}{plural}"
 
 
 def lease_path(namespace: str, name: str = "") -> str:

@@ -155,21 +155,24 @@ class Reconciler:
         return replace(seen, outdated=said != template_hash(evolution, seen.stage))
 
     def _pods(self, namespace: str, job: Json, query: dict[str, str]) -> list[Json]:
-        """Return a Job's pods as the API server's cache has them, if they say what is asked.
+        """Return a Job's pods, from where it costs least and is sure enough.
 
-        The newest state costs the API server a word with etcd, and us a twentieth of a second. It
-        is asked for where the cache has no result of a Job that has one, and before a failure is
-        judged: what all its pods said counts there.
+        A result has mostly come with the watch of pods. Why pods wait is told by the API server's
+        cache. The newest state costs the API server a word with etcd, and us a twentieth of a
+        second: it is asked for where no result of a Job has been seen that has one, and before a
+        failure is judged, since what all its pods said counts there.
         """
         state = job_state(job)
-        if state is not JobState.FAILED:
-            pods = self._list_pods(namespace, job, {**query, "resourceVersion": "0"})
-            if state is not JobState.SUCCEEDED or stage_job(job, pods).result is not None:
-                return pods
+        if state is JobState.SUCCEEDED:
+            seen = self._view.pods(namespace, job["metadata"]["uid"])
+            if stage_job(job, seen).result is not None:
+                return seen
+        if state not in (JobState.SUCCEEDED, JobState.FAILED):
+            query = {**query, "resourceVersion": "0"}
         return self._list_pods(namespace, job, query)
 
     def _list_pods(self, namespace: str, job: Json, query: dict[str, str]) -> list[Json]:
-        selector = f"batch.kubernetes.io/controller-uid={job['metadata']['uid']}"
+        selector = f"{names.LABEL_JOB_UID}={job['metadata']['uid']}"
         query = {**query, "labelSelector": selector}
         listed = self._rest.get(names.core_path(namespace, "pods"), query)
         pods: list[Json] = listed.get("items", [])

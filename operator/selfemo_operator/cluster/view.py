@@ -1,4 +1,4 @@
-"""What the operator has seen: evolutions and stage Jobs by key, newest version of each.
+"""What the operator has seen: evolutions, stage Jobs and what pods said at their end.
 
 Objects are kept as JSON text: as Python objects five hundred evolutions would be fifty megabytes.
 """
@@ -47,6 +47,8 @@ class View:
         self._lock = threading.Lock()
         self._evolutions: dict[Key, tuple[int, bytes]] = {}
         self._jobs: dict[Key, dict[str, tuple[int, bytes]]] = {}
+        #: By namespace and uid of their Job.
+        self._pods: dict[tuple[str, str], dict[str, tuple[int, bytes]]] = {}
         self._writing: dict[Key, Json] = {}
         self._creating: set[tuple[str, str]] = set()
 
@@ -150,6 +152,36 @@ class View:
         """Return the Jobs that remove data: of the evolution of a name, and of earlier ones."""
         return self._jobs_named(key, lambda name: name.endswith(names.PURGE_SUFFIX))
 
+    def put_pod(self, item: Json) -> None:
+        """Take in a pod that has ended: its name, and what its container said."""
+        job = _job_of(item)
+        if job is not None:
+            said = {name: item["metadata"][name] for name in ("name", "resourceVersion")}
+            containers = item.get("status", {}).get("containerStatuses", [])
+            ended = {"metadata": said, "status": {"containerStatuses": containers}}
+            with self._lock:
+                _put(self._pods.setdefault(job, {}), said["name"], ended)
+
+    def drop_pod(self, item: Json) -> None:
+        """Forget a pod that is deleted."""
+        job = _job_of(item)
+        with self._lock:
+            pods = self._pods.get(job, {}) if job else {}
+            _drop(pods, item["metadata"]["name"], version_of(item))
+            if job and not pods:
+                self._pods.pop(job, None)
+
+    def forget_pods(self, namespace: str | None) -> None:
+        """Forget the pods of a namespace, or all."""
+        with self._lock:
+            self._pods = {k: v for k, v in self._pods.items() if not _within(k, namespace)}
+
+    def pods(self, namespace: str, job_uid: str) -> list[Json]:
+        """Return what is known of a Job's pods that have ended well."""
+        with self._lock:
+            texts = [text for _, text in self._pods.get((namespace, job_uid), {}).values()]
+        return [from_json(text) for text in texts]
+
     def orphans(self) -> list[Key]:
         """Return the keys of Jobs whose evolution is not there."""
         with self._lock:
@@ -216,6 +248,12 @@ def _within(key: Key, namespace: str | None) -> bool:
 
 def _evolution_of(job: Json) -> Key:
     return job["metadata"]["namespace"], job["metadata"]["labels"].get(names.LABEL_EVOLUTION, "")
+
+
+def _job_of(pod: Json) -> tuple[str, str] | None:
+    """Return the namespace and uid of the Job that a pod is of; None: it is of none."""
+    uid = pod["metadata"].get("labels", {}).get(names.LABEL_JOB_UID)
+    return (pod["metadata"]["namespace"], uid) if uid else None
 
 
 def _slim(job: Json) -> None:

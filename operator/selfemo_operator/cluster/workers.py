@@ -13,6 +13,7 @@ from typing import Any
 from selfemo_operator.cluster import names
 from selfemo_operator.cluster.jobwatch import JobWatch, list_into
 from selfemo_operator.cluster.names import Key
+from selfemo_operator.cluster.podwatch import PodWatch
 from selfemo_operator.cluster.reconciler import Conflict, Reconciler
 from selfemo_operator.cluster.rest import ApiError, Rest
 from selfemo_operator.cluster.settings import Settings
@@ -53,6 +54,7 @@ class Workers:
         namespaces: Sequence[str | None] = settings.namespaces or (None,)
         self._namespaces = namespaces
         self._watches = [JobWatch(rest, view, n, self.queue.add) for n in namespaces]
+        self._pod_watches = [PodWatch(rest, view, n) for n in namespaces]
         self.ended_pass: Callable[[Key, str, float], None] = lambda *_: None
         """Told how each pass ended and how long it took."""
         self.resynced: float | None = None
@@ -63,6 +65,8 @@ class Workers:
         """Start all threads. Nothing is reconciled before the Jobs have been listed once."""
         for watch in self._watches:
             self._start(watch.run, "jobs")
+        for pods in self._pod_watches:
+            self._start(pods.run, "pods")
         self._start(self._resync_forever, "resync")
         for number in range(self._settings.concurrency):
             self._start(self._work, f"worker-{number}")
@@ -70,7 +74,7 @@ class Workers:
     def stop(self) -> None:
         """Let the passes under way end, and start none."""
         self._stop.set()
-        for watch in self._watches:
+        for watch in (*self._watches, *self._pod_watches):
             watch.stop()
         self.queue.close()
         deadline = time.monotonic() + STOP_SECONDS
@@ -176,7 +180,7 @@ class Workers:
         path = names.evolutions_path(namespace)
         there, version = list_into(self._take, self._rest, path, {})
         self._view.keep_evolutions(there, int(version), namespace)
-        watch.resync()
+        watch.begin()
 
     def _take(self, item: Json) -> None:
         if self._view.put_evolution(item):

@@ -39,6 +39,8 @@ class FakeOperator:
     ----------
     fault
         Called before and after each request.
+    watches_pods
+        Whether it hears of pods that ended; whether it does makes no difference to the end.
     """
 
     def __init__(
@@ -46,8 +48,11 @@ class FakeOperator:
         server: Server,
         fault: Callable[[str, int], None] | None = None,
         settings: Settings = SETTINGS,
+        *,
+        watches_pods: bool = True,
     ) -> None:
         self.server = server
+        self.watches_pods = watches_pods
         self.rest = Client(server)
         if fault is not None:
             self.rest.fault = fault
@@ -80,6 +85,8 @@ class FakeOperator:
                     self.view.put_evolution(item)
             elif item.get("kind") == "Job":
                 (self.view.drop_job if kind == "DELETED" else self.view.put_job)(item)
+            elif self.watches_pods and item.get("status", {}).get("phase") == "Succeeded":
+                (self.view.drop_pod if kind == "DELETED" else self.view.put_pod)(item)
         self._heard = min(end, len(self.server.log))
 
     def look(self) -> None:

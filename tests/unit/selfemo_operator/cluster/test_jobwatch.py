@@ -11,6 +11,7 @@ from tests.unit.selfemo_operator.cluster.test_view import KEY, UID, job
 from selfemo_operator.cluster.jobwatch import JobWatch, list_into
 from selfemo_operator.cluster.rest import ApiError
 from selfemo_operator.cluster.view import View
+from selfemo_operator.cluster.watch import Watch
 
 Json = dict[str, Any]
 
@@ -22,7 +23,7 @@ class Streams:
         self.streams = list(streams)
         self.lists = 0
         self.versions: list[str] = []
-        self.watch_of: JobWatch | None = None
+        self.watch_of: Watch | None = None
 
     def get(self, path: str, query: Json) -> Json:
         self.lists += 1
@@ -47,7 +48,7 @@ def event(kind: str, item: Json) -> Json:
 
 @pytest.fixture
 def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(JobWatch, "_back_off", lambda self: None)
+    monkeypatch.setattr(Watch, "_back_off", lambda self: None)
 
 
 def followed(*streams: list[Any]) -> tuple[Streams, View, list[Any]]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -78,17 +79,30 @@ def strike(at: int, moment: str, error: BaseException) -> Callable[[str, int], N
 
 
 @pytest.mark.parametrize("code", [0, 1])
-def test_a_cache_that_lags_changes_nothing(code: int) -> None:
-    """What pods said is read from the newest state where the cache does not have it."""
+def test_a_cache_or_watch_that_lags_changes_nothing(code: int) -> None:
+    """What pods said is read from the newest state where nothing has told it."""
     ends = []
     for lags in (False, True):
         server = served(failurePolicy={"maxAttempts": 2, "backoffSeconds": 0})
         server.lags = lags
-        settle(server, ending=lambda _: code)
+        settle(
+            server,
+            partial(FakeOperator, server, watches_pods=not lags),
+            ending=lambda _: code,
+        )
         status = server.status
         told = [server.condition("Succeeded")[name] for name in ("status", "reason", "message")]
         ends.append((told, server.created, status["failures"], status["history"]))
     assert ends[0] == ends[1]
+
+
+def test_what_a_pod_said_is_not_asked_for_twice() -> None:
+    lists = []
+    for watches in (True, False):
+        server = served()
+        operator = settle(server, partial(FakeOperator, server, watches_pods=watches))
+        lists.append(sum(path.endswith("/pods") for _, path in operator.rest.requests))
+    assert lists[1] - lists[0] == sum(STAGES[g] for g in (0, 1))
 
 
 def test_an_undisturbed_run_makes_each_job_once_and_few_writes() -> None:
