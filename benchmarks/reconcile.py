@@ -370,10 +370,7 @@ def lines(load: Load, ours: Json, before: Json, after: Json) -> list[Json]:
 
 
 def clear(rest: Rest) -> None:
-    """Delete what earlier runs left, and wait until it is gone.
-
-    While a size is measured everything stays: what deletes thousands of Jobs would slow the next.
-    """
+    """Delete what earlier runs left, and wait until it is gone: thousands of Jobs slow the next."""
     while left := [n for n in namespaces(rest) if n.startswith(MADE)]:
         for name in left:
             delete_namespace(rest, name)
@@ -391,10 +388,12 @@ def main() -> None:
         cluster.start_fake_nodes(4, STAGES_FILE)
         template = with_operator(cluster, rest, Load(1, 0.0), Path(scratch))["template"]
         for size in map(int, arguments.sizes.split(",")):
-            clear(rest)
             load = Load(size, arguments.over)
+            clear(rest)
             before = bare(rest, load, template)
+            clear(rest)
             ours = with_operator(cluster, rest, load, Path(scratch))
+            clear(rest)
             for said in lines(load, ours, before, bare(rest, load, template)):
                 print(json.dumps(said), flush=True)
 

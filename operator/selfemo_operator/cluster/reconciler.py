@@ -28,7 +28,7 @@ from selfemo_operator.cluster.manifests import (
 )
 from selfemo_operator.cluster.names import Key
 from selfemo_operator.cluster.notices import Notice, event_manifest, notices
-from selfemo_operator.cluster.observe import LACKING, SETTLE, job_state, needs_pods, stage_job
+from selfemo_operator.cluster.observe import LACKING, job_state, needs_pods, stage_job
 from selfemo_operator.cluster.podtemplate import refusal
 from selfemo_operator.cluster.purge import Purger
 from selfemo_operator.cluster.rest import ApiError, Rest
@@ -52,8 +52,9 @@ from selfemo_operator.world import (
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
 
-#: Ages of a Job at which its pods are looked at, should they not have started.
-LOOKS = (SETTLE + timedelta(seconds=1), LACKING + timedelta(seconds=1))
+#: Ages of a Job at which its pods are looked at, should they not have started: once a kubelet has
+#: tried the image, and once the Job should have pods. Each is a list of pods for each such Job.
+LOOKS = (timedelta(seconds=15), LACKING + timedelta(seconds=1))
 
 
 class Conflict(Exception):

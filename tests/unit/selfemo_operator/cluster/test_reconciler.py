@@ -580,7 +580,7 @@ def test_a_job_without_pods_is_told() -> None:
     (job,) = server.jobs()
     began = server.now
     server.set_job(job, startTime=text_of(began))
-    later(server, 7)
+    later(server, 16)
     operator.hear()
     before = len(operator.rest.requests)
     operator.look()
