@@ -3,7 +3,9 @@
 Pods are ended by kwok's fake nodes at once, so what is measured is orchestration alone: the API
 server, the Job controller and the garbage collector work for both. The bare client creates a Job,
 waits for it, creates the next: the least that any orchestrator must do. It does so before the
-operator and after it: a machine's speed changes within minutes. One line for each figure.
+operator and after it: a machine's speed changes within minutes. With `--statuses` it does so once
+more with an evolution for each chain, whose status it writes before each Job: the least for whoever
+keeps one, with no decision made. One line for each figure.
 """
 
 from __future__ import annotations
@@ -182,6 +184,7 @@ def with_operator(cluster: Cluster, rest: Rest, load: Load, scratch: Path) -> Js
     operator.stop()
     stop.set()
     template = captured(rest, namespace)
+    ended = rest.get(names.evolution_path((namespace, "e000")))
     return {
         "wall": wall,
         "asked": asked,
@@ -192,6 +195,7 @@ def with_operator(cluster: Cluster, rest: Rest, load: Load, scratch: Path) -> Js
         "memory": memory,
         "cpu": cpu,
         "template": template,
+        "status": ended["status"],
     }
 
 
@@ -237,8 +241,33 @@ KEPT = (
 )
 
 
-def bare(rest: Rest, load: Load, template: dict[str, Json]) -> Json:
-    """Chain the same Jobs without an operator; return the seconds, and its own waits."""
+@dataclass
+class Statuses:
+    """Evolutions of nobody, whose status is written before each Job."""
+
+    rest: Rest
+    namespace: str
+    status: Json
+    newest: dict[str, Json] = field(default_factory=dict)
+
+    def write(self, name: str) -> None:
+        """Write one anew; the first time it is created as well."""
+        if name not in self.newest:
+            made = evolution(name)
+            made["spec"]["managedBy"] = "selfemo.dev/nobody"
+            self.newest[name] = self.rest.create(names.evolutions_path(self.namespace), made)
+        newest = self.newest[name]
+        attempt = newest.get("status", {}).get("attempt", 0) + 1
+        body = {**newest, "status": {**self.status, "attempt": attempt}}
+        path = names.evolution_path((self.namespace, name)) + "/status"
+        self.newest[name] = self.rest.replace(path, body)
+
+
+def bare(rest: Rest, load: Load, template: dict[str, Json], status: Json | None = None) -> Json:
+    """Chain the same Jobs without an operator; return the seconds, and its own waits.
+
+    With a status, an evolution beside each chain is given it before each Job.
+    """
     count = load.count
     namespace = create_namespace(rest, f"bare-{count}-{int(time.time())}")
     seen, stop = Seen(), threading.Event()
@@ -249,7 +278,11 @@ def bare(rest: Rest, load: Load, template: dict[str, Json]) -> Json:
     start = time.monotonic()
     pool = ThreadPoolExecutor(8)
 
+    statuses = None if status is None else Statuses(rest, namespace, status)
+
     def create(name: str, suffix: str) -> None:
+        if statuses is not None:
+            statuses.write(name)
         made = template[suffix]
         manifest = {
             "apiVersion": "batch/v1",
@@ -369,6 +402,13 @@ def lines(load: Load, ours: Json, before: Json, after: Json) -> list[Json]:
     ]
 
 
+def with_statuses(load: Load, kept: Json, before: Json, after: Json) -> Json:
+    """Return what statuses alone cost the bare client."""
+    wall = kept["wall"] / ((before["wall"] + after["wall"]) / 2)
+    name = f"wall time of a bare chain that writes statuses over one that does not, {load}"
+    return line(name, wall, "x", WALL_GOAL, seconds=kept["wall"], p99=kept["p99"], p50=kept["p50"])
+
+
 def clear(rest: Rest) -> None:
     """Delete what earlier runs left, and wait until it is gone: thousands of Jobs slow the next."""
     while left := [n for n in namespaces(rest) if n.startswith(MADE)]:
@@ -381,12 +421,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", default="1,100,500", help="numbers of evolutions")
     parser.add_argument("--over", type=float, default=0.0, help="seconds over which they begin")
+    parser.add_argument("--statuses", action="store_true", help="the bare client writes them too")
     arguments = parser.parse_args()
     with borrowed(control_plane_only=True) as cluster, tempfile.TemporaryDirectory() as scratch:
         rest = Rest(connections=16, kubeconfig=str(cluster.kubeconfig))
         serve_crd(rest)
         cluster.start_fake_nodes(4, STAGES_FILE)
-        template = with_operator(cluster, rest, Load(1, 0.0), Path(scratch))["template"]
+        first = with_operator(cluster, rest, Load(1, 0.0), Path(scratch))
+        template = first["template"]
         for size in map(int, arguments.sizes.split(",")):
             load = Load(size, arguments.over)
             clear(rest)
@@ -394,8 +436,13 @@ def main() -> None:
             clear(rest)
             ours = with_operator(cluster, rest, load, Path(scratch))
             clear(rest)
-            for said in lines(load, ours, before, bare(rest, load, template)):
+            after = bare(rest, load, template)
+            for said in lines(load, ours, before, after):
                 print(json.dumps(said), flush=True)
+            if arguments.statuses:
+                clear(rest)
+                kept = bare(rest, load, template, first["status"])
+                print(json.dumps(with_statuses(load, kept, before, after)), flush=True)
 
 
 STAGES_FILE = Path(__file__).resolve().parent / "kwok-stages.yaml"
