@@ -39,6 +39,8 @@ GENERATIONS = 2
 STAGES = 1 + 5 * GENERATIONS
 P99_GOAL, WRITES_GOAL, MEMORY_GOAL, WALL_GOAL = 1.0, 12.0, 200.0, 1.2
 AGENT = "selfemo-operator"
+#: Requests of the bare client at once: as many as the operator's passes.
+CLIENT_THREADS = 32
 #: How the names of namespaces made here begin.
 MADE = ("bench-", "bare-")
 Json = dict[str, Any]
@@ -276,7 +278,7 @@ def bare(rest: Rest, load: Load, template: dict[str, Json], status: Json | None 
     suffixes = [name.removeprefix("e000") for name in chain("e000")]
     following: dict[str, str | None] = {}
     start = time.monotonic()
-    pool = ThreadPoolExecutor(8)
+    pool = ThreadPoolExecutor(CLIENT_THREADS)
 
     statuses = None if status is None else Statuses(rest, namespace, status)
 
@@ -424,7 +426,7 @@ def main() -> None:
     parser.add_argument("--statuses", action="store_true", help="the bare client writes them too")
     arguments = parser.parse_args()
     with borrowed(control_plane_only=True) as cluster, tempfile.TemporaryDirectory() as scratch:
-        rest = Rest(connections=16, kubeconfig=str(cluster.kubeconfig))
+        rest = Rest(connections=2 * CLIENT_THREADS, kubeconfig=str(cluster.kubeconfig))
         serve_crd(rest)
         cluster.start_fake_nodes(4, STAGES_FILE)
         first = with_operator(cluster, rest, Load(1, 0.0), Path(scratch))
