@@ -35,7 +35,7 @@ class JobWatch(Watch):
         self._namespace = namespace
         self._changed = changed
 
-    def begin(self) -> str:
+    def renew(self) -> str:
         """List all Jobs into the picture; return the version of the list. Raises ApiError."""
         there, version = list_into(
             lambda item: self._say(self._view.put_job(item)), self._rest, self._path, self._query

@@ -29,7 +29,7 @@ class PodWatch(Watch):
         self._view = view
         self._namespace = namespace
 
-    def begin(self) -> str:
+    def renew(self) -> str:
         """Forget all pods: those that are there come with the watch."""
         self._view.forget_pods(self._namespace)
         return _FROM_THE_CACHE

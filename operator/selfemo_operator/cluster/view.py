@@ -155,20 +155,23 @@ class View:
     def put_pod(self, item: Json) -> None:
         """Take in a pod that has ended: its name, and what its container said."""
         job = _job_of(item)
-        if job is not None:
-            said = {name: item["metadata"][name] for name in ("name", "resourceVersion")}
-            containers = item.get("status", {}).get("containerStatuses", [])
-            ended = {"metadata": said, "status": {"containerStatuses": containers}}
-            with self._lock:
-                _put(self._pods.setdefault(job, {}), said["name"], ended)
+        if job is None:
+            return
+        said = {name: item["metadata"][name] for name in ("name", "resourceVersion")}
+        containers = item.get("status", {}).get("containerStatuses", [])
+        ended = {"metadata": said, "status": {"containerStatuses": containers}}
+        with self._lock:
+            _put(self._pods.setdefault(job, {}), said["name"], ended)
 
     def drop_pod(self, item: Json) -> None:
         """Forget a pod that is deleted."""
         job = _job_of(item)
+        if job is None:
+            return
         with self._lock:
-            pods = self._pods.get(job, {}) if job else {}
+            pods = self._pods.get(job, {})
             _drop(pods, item["metadata"]["name"], version_of(item))
-            if job and not pods:
+            if not pods:
                 self._pods.pop(job, None)
 
     def forget_pods(self, namespace: str | None) -> None:

@@ -42,8 +42,8 @@ class Watch(ABC):
         self.synced = threading.Event()
 
     @abstractmethod
-    def begin(self) -> str:
-        """See to what is there; return the version from which to watch. Raises ApiError."""
+    def renew(self) -> str:
+        """Take the picture anew; return the version from which to watch. Raises ApiError."""
 
     @abstractmethod
     def took(self, kind: str, item: Json) -> None:
@@ -54,7 +54,7 @@ class Watch(ABC):
         while not self._stop.is_set():
             try:
                 if not self._version:
-                    self._version = self.begin()
+                    self._version = self.renew()
                     self.synced.set()
                 self._follow()
                 self._failures = 0

@@ -180,7 +180,7 @@ class Workers:
         path = names.evolutions_path(namespace)
         there, version = list_into(self._take, self._rest, path, {})
         self._view.keep_evolutions(there, int(version), namespace)
-        watch.begin()
+        watch.renew()
 
     def _take(self, item: Json) -> None:
         if self._view.put_evolution(item):
