@@ -13,142 +13,28 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bare import CLIENT_THREADS, bare, captured
+from benchmarks.chains import GENERATIONS, STAGES, Load, Seen, evolution, latencies, spread
 from tests.cluster import Cluster, borrowed
-from tests.operator.api import create_namespace, delete_namespace, document, namespaces, serve_crd
+from tests.operator.api import create_namespace, delete_namespace, namespaces, serve_crd
 from tests.operator.process import OperatorProcess
 
-from selfemo_api.stages import STAGE_ORDER, Stage, job_name
 from selfemo_operator.cluster import names
 from selfemo_operator.cluster.jobwatch import list_into
-from selfemo_operator.cluster.rest import ApiError, Rest
+from selfemo_operator.cluster.rest import Rest
 
-ROOT = Path(__file__).resolve().parent.parent
-GENERATIONS = 2
-STAGES = 1 + 5 * GENERATIONS
 P99_GOAL, WRITES_GOAL, MEMORY_GOAL, WALL_GOAL = 1.0, 12.0, 200.0, 1.2
 AGENT = "selfemo-operator"
-#: Requests of the bare client at once: as many as the operator's passes.
-CLIENT_THREADS = 32
 #: How the names of namespaces made here begin.
 MADE = ("bench-", "bare-")
 Json = dict[str, Any]
-
-
-def evolution(name: str) -> Json:
-    """Return an evolution whose stages end at once."""
-    placed = {
-        "nodeSelector": {"type": "kwok"},
-        "tolerations": [{"key": "kwok.x-k8s.io/node", "operator": "Exists"}],
-    }
-    return document(
-        name,
-        evolution={"maxGenerations": GENERATIONS, "patience": GENERATIONS + 1},
-        podTemplate={"shared": placed},
-    )
-
-
-@dataclass
-class Seen:
-    """When each Job was first seen, and when it was first seen complete."""
-
-    created: dict[str, float] = field(default_factory=dict)
-    complete: dict[str, float] = field(default_factory=dict)
-    changed: threading.Condition = field(default_factory=threading.Condition)
-
-    def watch(self, rest: Rest, namespace: str, stop: threading.Event) -> None:
-        path = names.jobs_path(namespace)
-        version = rest.get(path)["metadata"]["resourceVersion"]
-        while not stop.is_set():
-            query = {"resourceVersion": version, "timeoutSeconds": "60"}
-            try:
-                for event in rest.watch(path, query, 90):
-                    version = event["object"]["metadata"]["resourceVersion"]
-                    self._take(event["object"])
-                    if stop.is_set():
-                        return
-            except ApiError as error:
-                print(error, file=sys.stderr)
-
-    def _take(self, job: Json) -> None:
-        name, now = job["metadata"]["name"], time.monotonic()
-        done = any(
-            c["type"] == "Complete" and c["status"] == "True"
-            for c in job.get("status", {}).get("conditions", [])
-        )
-        with self.changed:
-            self.created.setdefault(name, now)
-            if done:
-                self.complete.setdefault(name, now)
-            self.changed.notify_all()
-
-    def wait(self, count: int, seconds: float) -> None:
-        """Wait until so many Jobs are complete."""
-        deadline = time.monotonic() + seconds
-        with self.changed:
-            while len(self.complete) < count:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise TimeoutError(f"{len(self.complete)} of {count} Jobs are complete")
-                self.changed.wait(min(left, 5.0))
-
-
-def chain(name: str) -> list[str]:
-    """Return the names of an evolution's Jobs in order."""
-    found = [job_name(name, 0, Stage.EVALUATE, 1)]
-    for generation in range(1, GENERATIONS + 1):
-        found += [job_name(name, generation, stage, 1) for stage in STAGE_ORDER]
-    return found
-
-
-def latencies(seen: Seen, begun: dict[str, float]) -> list[float]:
-    """Return the seconds from each event to the Job that follows from it."""
-    found = []
-    for name, start in begun.items():
-        jobs = chain(name)
-        found.append(seen.created[jobs[0]] - start)
-        found += [seen.created[b] - seen.complete[a] for a, b in pairwise(jobs)]
-    return [max(0.0, seconds) for seconds in found]
-
-
-def spread(waits: list[float]) -> Json:
-    """Return the median and the 99th percentile of waits."""
-    ordered = sorted(waits)
-    p99 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
-    return {"p50": statistics.median(ordered), "p99": p99}
-
-
-@dataclass(frozen=True)
-class Load:
-    """How many evolutions begin, and over how long."""
-
-    count: int
-    over: float = 0.0
-    """Seconds; 0: all at the same moment."""
-
-    def begin(self, create: Callable[[str], None], pool: ThreadPoolExecutor) -> None:
-        """Have each created in its time; return once all are there."""
-        start, created = time.monotonic(), []
-        for number in range(self.count):
-            time.sleep(max(0.0, start + self.over * number / self.count - time.monotonic()))
-            created.append(pool.submit(create, f"e{number:03d}"))
-        for one in created:
-            one.result()
-
-    def __str__(self) -> str:
-        begun = f" begun over {self.over:g} s" if self.over else ""
-        return f"{self.count} evolution{'s' if self.count > 1 else ''}{begun}"
 
 
 def with_operator(cluster: Cluster, rest: Rest, load: Load, scratch: Path) -> Json:
@@ -185,9 +71,8 @@ def with_operator(cluster: Cluster, rest: Rest, load: Load, scratch: Path) -> Js
     passes = sum(told["selfemo_operator_reconciles_total"].values()) / count / GENERATIONS
     operator.stop()
     stop.set()
-    template = captured(rest, namespace)
-    ended = rest.get(names.evolution_path((namespace, "e000")))
     return {
+        "namespace": namespace,
         "wall": wall,
         "asked": asked,
         **spread(latencies(seen, begun)),
@@ -196,8 +81,6 @@ def with_operator(cluster: Cluster, rest: Rest, load: Load, scratch: Path) -> Js
         "passes": passes,
         "memory": memory,
         "cpu": cpu,
-        "template": template,
-        "status": ended["status"],
     }
 
 
@@ -209,119 +92,6 @@ def wait_ended(rest: Rest, namespace: str, count: int) -> None:
             return
         time.sleep(0.5)
     raise TimeoutError("not all evolutions have ended")
-
-
-def captured(rest: Rest, namespace: str) -> dict[str, Json]:
-    """Return one Job of each stage as the operator made it, for the bare client."""
-    query = {"labelSelector": f"{names.LABEL_EVOLUTION}=e000"}
-    found: dict[str, Json] = {}
-    jobs: list[Json] = []
-    list_into(jobs.append, rest, names.jobs_path(namespace), query)
-    for job in jobs:
-        pod = job["spec"]["template"]
-        labels_ = {k: v for k, v in pod["metadata"]["labels"].items() if k.startswith(OURS)}
-        kept = {k: job["spec"][k] for k in KEPT if k in job["spec"]}
-        kept["template"] = {
-            "metadata": {"labels": labels_, "annotations": pod["metadata"]["annotations"]},
-            "spec": pod["spec"],
-        }
-        suffix = job["metadata"]["name"].removeprefix("e000")
-        found[suffix] = {"labels": job["metadata"]["labels"], "spec": kept}
-    return found
-
-
-#: Labels of pods that are not the Job controller's own.
-OURS = ("app.kubernetes.io/", "selfemo.dev/")
-KEPT = (
-    "completionMode",
-    "completions",
-    "parallelism",
-    "backoffLimit",
-    "podReplacementPolicy",
-    "podFailurePolicy",
-    "ttlSecondsAfterFinished",
-)
-
-
-@dataclass
-class Statuses:
-    """Evolutions of nobody, whose status is written before each Job."""
-
-    rest: Rest
-    namespace: str
-    status: Json
-    newest: dict[str, Json] = field(default_factory=dict)
-
-    def write(self, name: str) -> None:
-        """Write one anew; the first time it is created as well."""
-        if name not in self.newest:
-            made = evolution(name)
-            made["spec"]["managedBy"] = "selfemo.dev/nobody"
-            self.newest[name] = self.rest.create(names.evolutions_path(self.namespace), made)
-        newest = self.newest[name]
-        attempt = newest.get("status", {}).get("attempt", 0) + 1
-        body = {**newest, "status": {**self.status, "attempt": attempt}}
-        path = names.evolution_path((self.namespace, name)) + "/status"
-        self.newest[name] = self.rest.replace(path, body)
-
-
-def bare(rest: Rest, load: Load, template: dict[str, Json], status: Json | None = None) -> Json:
-    """Chain the same Jobs without an operator; return the seconds, and its own waits.
-
-    With a status, an evolution beside each chain is given it before each Job.
-    """
-    count = load.count
-    namespace = create_namespace(rest, f"bare-{count}-{int(time.time())}")
-    seen, stop = Seen(), threading.Event()
-    threading.Thread(target=seen.watch, args=(rest, namespace, stop), daemon=True).start()
-    time.sleep(1)
-    suffixes = [name.removeprefix("e000") for name in chain("e000")]
-    following: dict[str, str | None] = {}
-    start = time.monotonic()
-    pool = ThreadPoolExecutor(CLIENT_THREADS)
-
-    statuses = None if status is None else Statuses(rest, namespace, status)
-
-    def create(name: str, suffix: str) -> None:
-        if statuses is not None:
-            statuses.write(name)
-        made = template[suffix]
-        manifest = {
-            "apiVersion": "batch/v1",
-            "kind": "Job",
-            "metadata": {"name": name + suffix, "labels": made["labels"]},
-            "spec": made["spec"],
-        }
-        rest.create(names.jobs_path(namespace), manifest)
-
-    begun: dict[str, float] = {}
-
-    def first(name: str) -> None:
-        begun[name] = time.monotonic()
-        create(name, suffixes[0])
-
-    beginning = threading.Thread(target=load.begin, args=(first, pool), daemon=True)
-    beginning.start()
-    for a, b in zip(suffixes, [*suffixes[1:], None], strict=True):
-        following[a] = b
-    handled: set[str] = set()
-    deadline = time.monotonic() + 1200
-    while len(handled) < count * STAGES and time.monotonic() < deadline:
-        with seen.changed:
-            new = [n for n in seen.complete if n not in handled]
-            if not new:
-                seen.changed.wait(1.0)
-                continue
-        for name in new:
-            handled.add(name)
-            evolution_name, suffix = name[:4], name[4:]
-            if following[suffix] is not None:
-                pool.submit(create, evolution_name, following[suffix])
-    wall = time.monotonic() - start
-    beginning.join()
-    pool.shutdown()
-    stop.set()
-    return {"wall": wall, **spread(latencies(seen, begun))}
 
 
 def writes_by_generation(cluster: Cluster, namespace: str) -> float:
@@ -371,7 +141,6 @@ def lines(load: Load, ours: Json, before: Json, after: Json) -> list[Json]:
     """Return the lines to print for one load, and the bare client's before and after it."""
     of = str(load)
     wall, cpu = ours["wall"], ours["cpu"]
-    bare_wall = (before["wall"] + after["wall"]) / 2
     return [
         line(
             f"event to Job created, p99, {of}",
@@ -393,7 +162,7 @@ def lines(load: Load, ours: Json, before: Json, after: Json) -> list[Json]:
         line(f"peak memory, {of}", ours["memory"], "MiB", MEMORY_GOAL, cpuSeconds=cpu),
         line(
             f"wall time over a bare chain of the same Jobs, {of}",
-            wall / bare_wall,
+            wall / mean_wall(before, after),
             "x",
             WALL_GOAL,
             seconds=wall,
@@ -404,19 +173,30 @@ def lines(load: Load, ours: Json, before: Json, after: Json) -> list[Json]:
     ]
 
 
+def mean_wall(before: Json, after: Json) -> float:
+    """Return the bare client's seconds."""
+    wall: float = (before["wall"] + after["wall"]) / 2
+    return wall
+
+
 def with_statuses(load: Load, kept: Json, before: Json, after: Json) -> Json:
     """Return what statuses alone cost the bare client."""
-    wall = kept["wall"] / ((before["wall"] + after["wall"]) / 2)
+    wall = kept["wall"] / mean_wall(before, after)
     name = f"wall time of a bare chain that writes statuses over one that does not, {load}"
     return line(name, wall, "x", WALL_GOAL, seconds=kept["wall"], p99=kept["p99"], p50=kept["p50"])
 
 
 def clear(rest: Rest) -> None:
     """Delete what earlier runs left, and wait until it is gone: thousands of Jobs slow the next."""
-    while left := [n for n in namespaces(rest) if n.startswith(MADE)]:
-        for name in left:
-            delete_namespace(rest, name)
+    for name in made(rest):
+        delete_namespace(rest, name)
+    while made(rest):
         time.sleep(2)
+
+
+def made(rest: Rest) -> list[str]:
+    """Return the namespaces that runs have left."""
+    return [name for name in namespaces(rest) if name.startswith(MADE)]
 
 
 def main() -> None:
@@ -429,8 +209,9 @@ def main() -> None:
         rest = Rest(connections=2 * CLIENT_THREADS, kubeconfig=str(cluster.kubeconfig))
         serve_crd(rest)
         cluster.start_fake_nodes(4, STAGES_FILE)
-        first = with_operator(cluster, rest, Load(1, 0.0), Path(scratch))
-        template = first["template"]
+        first = with_operator(cluster, rest, Load(1), Path(scratch))["namespace"]
+        template = captured(rest, first)
+        status = rest.get(names.evolution_path((first, "e000")))["status"]
         for size in map(int, arguments.sizes.split(",")):
             load = Load(size, arguments.over)
             clear(rest)
@@ -443,7 +224,7 @@ def main() -> None:
                 print(json.dumps(said), flush=True)
             if arguments.statuses:
                 clear(rest)
-                kept = bare(rest, load, template, first["status"])
+                kept = bare(rest, load, template, status)
                 print(json.dumps(with_statuses(load, kept, before, after)), flush=True)
 
 

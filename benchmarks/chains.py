@@ -1,0 +1,128 @@
+"""What the operator and the bare client have in common: the load, the Jobs, what was seen."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from tests.operator.api import document
+
+from selfemo_api.stages import STAGE_ORDER, Stage, job_name
+from selfemo_operator.cluster import names
+from selfemo_operator.cluster.rest import ApiError, Rest
+
+GENERATIONS = 2
+STAGES = 1 + 5 * GENERATIONS
+Json = dict[str, Any]
+
+
+def evolution(name: str) -> Json:
+    """Return an evolution whose stages end at once."""
+    placed = {
+        "nodeSelector": {"type": "kwok"},
+        "tolerations": [{"key": "kwok.x-k8s.io/node", "operator": "Exists"}],
+    }
+    return document(
+        name,
+        evolution={"maxGenerations": GENERATIONS, "patience": GENERATIONS + 1},
+        podTemplate={"shared": placed},
+    )
+
+
+@dataclass
+class Seen:
+    """When each Job was first seen, and when it was first seen complete."""
+
+    created: dict[str, float] = field(default_factory=dict)
+    complete: dict[str, float] = field(default_factory=dict)
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def watch(self, rest: Rest, namespace: str, stop: threading.Event) -> None:
+        path = names.jobs_path(namespace)
+        version = rest.get(path)["metadata"]["resourceVersion"]
+        while not stop.is_set():
+            query = {"resourceVersion": version, "timeoutSeconds": "60"}
+            try:
+                for event in rest.watch(path, query, 90):
+                    version = event["object"]["metadata"]["resourceVersion"]
+                    self._take(event["object"])
+                    if stop.is_set():
+                        return
+            except ApiError as error:
+                print(error, file=sys.stderr)
+
+    def _take(self, job: Json) -> None:
+        name, now = job["metadata"]["name"], time.monotonic()
+        done = any(
+            c["type"] == "Complete" and c["status"] == "True"
+            for c in job.get("status", {}).get("conditions", [])
+        )
+        with self.changed:
+            self.created.setdefault(name, now)
+            if done:
+                self.complete.setdefault(name, now)
+            self.changed.notify_all()
+
+    def wait(self, count: int, seconds: float) -> None:
+        """Wait until so many Jobs are complete."""
+        deadline = time.monotonic() + seconds
+        with self.changed:
+            while len(self.complete) < count:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError(f"{len(self.complete)} of {count} Jobs are complete")
+                self.changed.wait(min(left, 5.0))
+
+
+def chain(name: str) -> list[str]:
+    """Return the names of an evolution's Jobs in order."""
+    found = [job_name(name, 0, Stage.EVALUATE, 1)]
+    for generation in range(1, GENERATIONS + 1):
+        found += [job_name(name, generation, stage, 1) for stage in STAGE_ORDER]
+    return found
+
+
+def latencies(seen: Seen, begun: dict[str, float]) -> list[float]:
+    """Return the seconds from each event to the Job that follows from it."""
+    found = []
+    for name, start in begun.items():
+        jobs = chain(name)
+        found.append(seen.created[jobs[0]] - start)
+        found += [seen.created[b] - seen.complete[a] for a, b in pairwise(jobs)]
+    return [max(0.0, seconds) for seconds in found]
+
+
+def spread(waits: list[float]) -> Json:
+    """Return the median and the 99th percentile of waits."""
+    ordered = sorted(waits)
+    p99 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
+    return {"p50": statistics.median(ordered), "p99": p99}
+
+
+@dataclass(frozen=True)
+class Load:
+    """How many evolutions begin, and over how long."""
+
+    count: int
+    over: float = 0.0
+    """Seconds; 0: all at the same moment."""
+
+    def begin(self, create: Callable[[str], None], pool: ThreadPoolExecutor) -> None:
+        """Have each created in its time; return once all are there."""
+        start, created = time.monotonic(), []
+        for number in range(self.count):
+            time.sleep(max(0.0, start + self.over * number / self.count - time.monotonic()))
+            created.append(pool.submit(create, f"e{number:03d}"))
+        for one in created:
+            one.result()
+
+    def __str__(self) -> str:
+        begun = f" begun over {self.over:g} s" if self.over else ""
+        return f"{self.count} evolution{'s' if self.count > 1 else ''}{begun}"
