@@ -115,6 +115,9 @@ class ClusterSource:
         self._rest = Rest(connections=1).within(POLL_TIMEOUT)
         self._namespace, self._name = namespace, name
         self._seen: EmotionEvolution | None = None
+        #: Of an outage under way. The errors differ from try to try (reset, refused, timed out):
+        #: the first stands for all, or each would be a change.
+        self._note = ""
 
     def look(self) -> tuple[EmotionEvolution, Activity]:
         """Return the resource, or the last that was seen with a note on why."""
@@ -123,8 +126,9 @@ class ClusterSource:
         except ApiError as error:
             if self._seen is None or (400 <= error.status < 500 and error.status != 429):
                 raise
-            note = f"The API server does not answer; trying again. ({error})"
-            return self._seen, Activity(note=note)
+            self._note = self._note or f"The API server does not answer; trying again. ({error})"
+            return self._seen, Activity(note=self._note)
+        self._note = ""
         return self._seen, Activity()
 
 
