@@ -99,8 +99,9 @@ class _Lines:
             lines.append(activity.note)
         self._seen, self._note = evolution, activity.note
         for line in lines:
-            text = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line}"
-            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+            # not Console.print: a Ctrl-C while that writes has its text written twice
+            self._console.file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line}\n")
+            self._console.file.flush()
 
 
 def follow(source: Source, console: Console, *, once: bool, poll_seconds: float) -> int:

@@ -20,6 +20,7 @@ from tests.screen import Screen
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.stages import Stage
 from selfemo_api.status import ConditionType, Phase, Reason
+from selfemo_operator.cli import watch
 from selfemo_operator.cli.picture import Activity, news, picture
 from selfemo_operator.local_state import LocalState, at_work, replace
 
@@ -285,3 +286,30 @@ def test_looking_does_not_keep_a_runner_out(tmp_path: Path) -> None:
         for watcher in watchers:
             watcher.join()
     assert not at_work(folder)
+
+
+class Interrupted(io.StringIO):
+    """A pipe whose reader sends Ctrl-C as soon as it has read the first line."""
+
+    interrupts = 1
+
+    def flush(self) -> None:
+        if self.getvalue() and self.interrupts:
+            self.interrupts -= 1
+            raise KeyboardInterrupt
+
+
+class Still:
+    """An evolution in training that never changes."""
+
+    def look(self) -> tuple[EmotionEvolution, Activity]:
+        return training(), Activity()
+
+
+def test_a_line_that_ctrl_c_cuts_off_is_not_written_again() -> None:
+    pipe = Interrupted()
+    code = watch.follow(Still(), Console(file=pipe, width=120), once=False, poll_seconds=0)
+    lines = pipe.getvalue().splitlines()
+    assert code == watch.INTERRUPTED
+    assert len(lines) == len(set(lines)) >= 2
+    assert lines[-1] == "No longer watching; the evolution goes on."
