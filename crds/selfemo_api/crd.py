@@ -66,7 +66,8 @@ def build_crd() -> dict[str, Any]:
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
             "spec": structural(EvolutionSpec),
-            "status": structural(EvolutionStatus),
+            # one writer, which writes it whole: the API server need not keep who wrote which field
+            "status": {**structural(EvolutionStatus), "x-kubernetes-map-type": "atomic"},
         },
         "x-kubernetes-validations": [_validation(rule) for rule in ROOT_RULES],
     }

@@ -23,6 +23,7 @@ from tools.study.results import (
 )
 from tools.study.statistics import Interval
 
+from selfemo_api.spec import CollapseBounds
 from selfemo_api.stages import Stage
 from selfemo_jobs.runtime import versions
 from selfemo_operator.local_state import replace
@@ -119,6 +120,7 @@ def page_text(study: Study, summary: Mapping[str, Any], pictures: Mapping[str, s
         *_pictures(pictures),
         "## Generations",
         generations_table(summary["rows"]),
+        *_signs(summary["rows"]),
         "## How each run ended",
         _ends(summary["rows"]),
     ]
@@ -196,6 +198,33 @@ def generations_table(rows: Sequence[Mapping[str, Any]]) -> str:
                     f"{g.get('keptGroups', '')} | {sum(g['seconds'].values()):.0f} |"
                 )
     return "\n".join(lines) + "\n\n\\* what is used: the best on dev, or a control's trained model."
+
+
+def _signs(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return how near each evolution came to the bounds of a collapse, if any was measured."""
+    bounds = CollapseBounds()
+    lines = []
+    for row in rows:
+        if row["signs"]:
+            entropy = min(sign["entropy"] for sign in row["signs"])
+            away = max(sign["divergence"] for sign in row["signs"])
+            lines.append(f"| {row['name']} | {len(row['signs'])} | {entropy:.3f} | {away:.3f} |")
+    if not lines:
+        return []
+    return [
+        "## Signs of a collapse",
+        "Of the labels predicted on dev, over all generations after 0, kept or not: the least "
+        "entropy as a share of generation 0's, and the largest divergence from generation 0's "
+        f"labels. A run is `Collapsed` below {bounds.min_entropy:g}, or above "
+        f"{bounds.max_divergence:g} (the defaults).",
+        "\n".join(
+            [
+                "| row | generations | least entropy | largest divergence |",
+                "| --- | --- | --- | --- |",
+                *lines,
+            ]
+        ),
+    ]
 
 
 def _pictures(pictures: Mapping[str, str]) -> list[str]:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from tools.study.config import Kind, Row, Study
 from tools.study.places import Places, asked_for
 from tools.study.record import DEV, TEST, Generation, RowResult, read_counts
+from tools.study.signs import signs_of
 from tools.study.statistics import (
     Confusion,
     Interval,
@@ -182,6 +183,7 @@ def _row(collected: Collected, row: Row) -> dict[str, Any]:
         "relativeGain": None,
         "difference": _versus(collected, row),
         "promotions": _promotions(done),
+        "signs": _signs(done) if row.kind is Kind.EVOLUTION else [],
         "bySeed": [_seed(result) for result in results],
         "secondsByStage": seconds_by_stage(results),
     }
@@ -242,6 +244,19 @@ def _promotions(done: Mapping[int, Done]) -> list[dict[str, Any]]:
             for step in promotions(kept)
         ]
     return found
+
+
+def _signs(done: Mapping[int, Done]) -> list[dict[str, float]]:
+    return [
+        {
+            "seed": seed,
+            "generation": generation,
+            "entropy": round(found.entropy, 4),
+            "divergence": round(found.divergence, 4),
+        }
+        for seed, one in sorted(done.items())
+        for generation, found in signs_of(one.confusions).items()
+    ]
 
 
 def _seed(result: RowResult) -> dict[str, Any]:

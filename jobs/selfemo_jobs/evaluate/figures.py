@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score
 
 from selfemo_api.results import SourceScore
+from selfemo_jobs.diversity import label_entropy
 
 #: Stands for an answer that names no label.
 UNPARSABLE = -1
@@ -78,7 +79,7 @@ def score(
         macro_f1=_short(f1_score(gold, mapped, average="macro", labels=shown, zero_division=0.0)),
         accuracy=_short(accuracy_score(gold, mapped)),
         unparsable=_short(np.mean(answers.named == UNPARSABLE)),
-        label_entropy=_short(normalised_entropy(shares)),
+        label_entropy=_short(label_entropy(shares)),
         f1_by_label=[_short(x) for x in f1_score(gold, mapped, average=None, **f1)],
         predicted_shares=[_short(x) for x in shares],
     )
@@ -140,12 +141,6 @@ def interval(by_dialogue: NDArray[np.int64], resamples: int, seed: int) -> tuple
         found.append(weighted_f1((drawn @ flat).reshape(size, labels, labels)))
     low, high = np.quantile(np.concatenate(found), [_LOW, _HIGH])
     return _short(low), _short(high)
-
-
-def normalised_entropy(shares: NDArray[np.float64]) -> float:
-    """Return the entropy of shares over the logarithm of their number: 0 (one label) to 1."""
-    positive = shares[shares > 0]
-    return float(abs(-(positive * np.log(positive)).sum()) / np.log(len(shares)))
 
 
 def _short(value: Any) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from fractions import Fraction
 
@@ -40,19 +39,3 @@ def balance_cap(counts: Mapping[str, int], max_share: float) -> int:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if holds(middle) else (low, middle - 1)
     return low
-
-
-def normalised_entropy(counts: Mapping[str, int], labels: int) -> float:
-    """Return the entropy of a label distribution over log(number of labels), 0 to 1.
-
-    Parameters
-    ----------
-    counts
-        Groups by emotion; none at all gives 0.
-    labels
-        Size of the label set, at least 2.
-    """
-    total = sum(counts.values())
-    shares = [count / total for _, count in sorted(counts.items()) if count]
-    entropy = -math.fsum(share * math.log(share) for share in shares)
-    return round(max(entropy, 0.0) / math.log(labels), 9)

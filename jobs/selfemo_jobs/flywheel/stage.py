@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from selfemo_api.results import DROPPED
 from selfemo_api.spec import EvolutionSpec, Role
 from selfemo_api.stages import Stage
+from selfemo_jobs.diversity import label_entropy
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.flywheel.balance import normalised_entropy
 from selfemo_jobs.flywheel.inputs import open_input
 from selfemo_jobs.flywheel.output import assign_parts, write_parts
 from selfemo_jobs.flywheel.program import (
@@ -120,7 +120,7 @@ def _collect(sources: list[_Source]) -> pa.Table:
 
 
 def _metrics(kept: pa.Table, selection: Selection, spec: EvolutionSpec) -> dict[str, float]:
-    roles = _counts(kept["role"])
+    roles, labels = _counts(kept["role"]), _counts(kept["label"])
     new, new_rows = selection.funnel[-1]["after"], selection.funnel[-1]["rowsAfter"]
     rows = pc.sum(kept["rows"]).as_py() or 0
     return {
@@ -133,7 +133,7 @@ def _metrics(kept: pa.Table, selection: Selection, spec: EvolutionSpec) -> dict[
         "replayed": kept.num_rows - new,
         "replayedCandidates": rows - new_rows,
         **{DROPPED + s["filter"]: s["rowsBefore"] - s["rowsAfter"] for s in selection.funnel},
-        "labelEntropy": normalised_entropy(_counts(kept["label"]), len(spec.dataset.labels)),
+        "labelEntropy": round(label_entropy([labels.get(e, 0) for e in spec.dataset.labels]), 9),
         "keptShare": round(new / selection.total_groups, 9) if selection.total_groups else 0.0,
     }
 

@@ -12,7 +12,6 @@ from selfemo_jobs.evaluate.figures import (
     Answers,
     confusions,
     interval,
-    normalised_entropy,
     score,
     weighted_f1,
 )
@@ -134,8 +133,3 @@ def test_the_interval_is_the_same_in_chunks(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("selfemo_jobs.evaluate.figures._CHUNK", 30 * 7)
     assert interval(matrices, 500, seed=3) == whole
     assert interval(matrices, 500, seed=4) != whole
-
-
-def test_entropy() -> None:
-    assert normalised_entropy(np.full(7, 1 / 7)) == pytest.approx(1.0)
-    assert normalised_entropy(np.array([1.0, 0.0])) == 0.0

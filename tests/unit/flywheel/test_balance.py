@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfemo_jobs.flywheel.balance import balance_cap, normalised_entropy
+from selfemo_jobs.flywheel.balance import balance_cap
 
 COUNTS = st.dictionaries(st.sampled_from("abcdefg"), st.integers(1, 60), max_size=7)
 
@@ -38,12 +36,3 @@ def test_cap_is_the_largest_that_holds(counts: dict[str, int], percent: int) -> 
 )
 def test_known_caps(counts: dict[str, int], share: float, cap: int) -> None:
     assert balance_cap(counts, share) == cap
-
-
-def test_entropy_is_one_when_even_and_zero_when_single() -> None:
-    assert normalised_entropy({"a": 5, "b": 5}, 2) == 1.0
-    assert normalised_entropy({"a": 5}, 7) == 0.0
-    assert normalised_entropy({}, 7) == 0.0
-    two_of_four = normalised_entropy({"a": 3, "b": 1}, 4)
-    expected = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25)) / math.log(4)
-    assert two_of_four == pytest.approx(expected)

@@ -76,6 +76,17 @@ def test_a_promotion_that_is_worse_on_test_is_told(places: Places, tmp_path: Pat
     assert "no-cap, seed 1: generation 1 after 0" in page
 
 
+def test_how_near_a_collapse_each_evolution_came_is_told(places: Places, tmp_path: Path) -> None:
+    summary, page = written(places, tmp_path)
+    rows = {row["name"]: row for row in summary["rows"]}  # type: ignore[attr-defined]
+    signs = rows["main"]["signs"]
+    assert [(s["seed"], s["generation"]) for s in signs] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    assert rows["majority"]["signs"] == []  # it has no gate that would stop it
+    least, away = min(s["entropy"] for s in signs), max(s["divergence"] for s in signs)
+    assert f"| main | 4 | {least:.3f} | {away:.3f} |" in page
+    assert "`Collapsed` below 0.35, or above 0.3 (the defaults)" in page
+
+
 def test_the_table_has_every_generation_and_split(places: Places, tmp_path: Path) -> None:
     written(places, tmp_path)
     rows = pq.read_table(tmp_path / "made-up.parquet").to_pylist()
