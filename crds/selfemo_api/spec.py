@@ -241,13 +241,17 @@ class CollapseBounds(ApiModel):
     """Past one of these the run is `Collapsed` and rolled back."""
 
     min_entropy: Share = 0.35
-    """Normalised entropy of the predicted labels, as a share of generation 0's."""
+    """Normalised entropy of the predicted labels, as a share of generation 0's. In the learning
+    study it stayed above 0.88 but in the run made to collapse, where it fell to 0.00 at once."""
     max_divergence: Share = 0.3
-    """Jensen-Shannon divergence (base 2) of predicted labels from generation 0's."""
+    """Jensen-Shannon divergence (base 2) of predicted labels from generation 0's. In the study at
+    most 0.04; 1.00 in the collapse. An evolution may mend a skewed generation 0: hence the room."""
     max_zero_variance: Share = 0.98
-    """Share of groups whose rewards are all equal: nothing is left to learn from."""
+    """Share of groups whose rewards are all equal: they teach nothing. Above 0.98 a step of 28
+    groups, as the study's, has less than one that does."""
     min_diversity: Share = 0.02
-    """Distinct bigrams over all bigrams of the responses."""
+    """Distinct bigrams over all bigrams of the responses. One response said n times has 1/n; the
+    demo's few hundred have 0.88, and more of them have less."""
 
 
 class EvolutionPolicy(ApiModel):
