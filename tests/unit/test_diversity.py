@@ -22,6 +22,13 @@ def test_entropy_by_hand() -> None:
     assert label_entropy([1, 1, 0, 0]) == pytest.approx(0.5)
     assert label_entropy([3, 1]) == pytest.approx(-(0.75 * log(0.75) + 0.25 * log(0.25)) / log(2))
     assert label_entropy([0, 0]) == label_entropy([4]) == 0.0
+    # labels that nobody names count in the logarithm; shares are as good as counts
+    assert label_entropy([5, 5]) == 1.0
+    assert label_entropy([5, 0, 0, 0, 0, 0, 0]) == label_entropy([0] * 7) == 0.0
+    two_of_four = -(0.75 * log(0.75) + 0.25 * log(0.25)) / log(4)
+    assert label_entropy([3, 1, 0, 0]) == pytest.approx(two_of_four)
+    assert label_entropy(np.full(7, 1 / 7)) == pytest.approx(1.0)
+    assert label_entropy(np.array([1.0, 0.0])) == 0.0
 
 
 @given(counts)

@@ -34,11 +34,12 @@ def signs_of(confusions: Mapping[tuple[int, str], Confusion]) -> dict[int, Signs
     """
     shares = {g: _shares(c) for (g, split), c in sorted(confusions.items()) if split == DEV}
     zero = shares.pop(0, None)
-    if zero is None or not label_entropy(zero):
+    before = 0.0 if zero is None else label_entropy(zero)
+    if zero is None or not before:
         return {}
     return {
         g: Signs(
-            entropy=label_entropy(found) / label_entropy(zero),
+            entropy=label_entropy(found) / before,
             divergence=divergence(found.tolist(), zero.tolist()),
         )
         for g, found in shares.items()
