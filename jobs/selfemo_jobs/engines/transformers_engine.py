@@ -18,6 +18,7 @@ from selfemo_jobs.engines.base import Completion, Sampling
 from selfemo_jobs.engines.draws import draw, processed_logprobs, uniforms
 from selfemo_jobs.engines.lengths import end_tokens, sampling_of_each
 from selfemo_jobs.errors import BadInput
+from selfemo_jobs.models.arithmetic import warn_of_slow_bfloat16
 from selfemo_jobs.models.fetch import load_model, load_tokenizer
 
 if TYPE_CHECKING:
@@ -69,7 +70,10 @@ class TransformersEngine:
     ) -> None:
         self._tokenizer = load_tokenizer(folder)
         self._device = _device(arguments.device)
-        model = load_model(folder, _dtype(arguments.dtype, self._device, folder))
+        dtype = _dtype(arguments.dtype, self._device, folder)
+        if dtype is torch.bfloat16 and self._device.type == "cpu":
+            warn_of_slow_bfloat16("`selfPlay.engineArgs.dtype: float32`")
+        model = load_model(folder, dtype)
         self._model: PreTrainedModel | None = model.to(self._device)
         self._ends = end_tokens(folder, self._tokenizer)
         self._batch = arguments.batch_size

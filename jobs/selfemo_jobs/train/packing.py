@@ -1,10 +1,10 @@
-"""Log-probabilities of a group's completions with their common prompt read once.
+"""Log-probabilities of a group's completions with what they have in common read once.
 
-The members of a group share their prompt. Padded one beside the other, the prompt would be computed
-once a member; here a row of the batch is one prompt followed by the completions of all members, and
-the attention mask keeps members from seeing each other. Each token has the position and sees
-exactly the tokens that it would in a row of its own, so the result is the same up to rounding, and
-so are the gradients.
+The members of a group share their prompt, and those that agree their completion too. Padded one
+beside the other, the prompt would be computed once a member; here a row of the batch is one prompt
+followed by the members' different completions, and the attention mask keeps these from seeing each
+other. Each token has the position and sees exactly the tokens that it would in a row of its own, so
+the result is the same up to rounding, and so are the gradients.
 
 Layout of a row, for a prompt ``p1 … pn`` and completions ``a``, ``b``:
 
@@ -75,36 +75,36 @@ def pack(
     Parameters
     ----------
     prompts, completions
-        Token ids by completion; equal prompts share a row wherever they stand. A prompt has at
-        least one token, a completion may have none.
+        Token ids by completion; equal prompts share a row wherever they stand, and equal
+        completions of one their place in it. A prompt has at least one token, a completion may
+        have none.
     longest
         Columns of the result; at least the longest completion.
     pad
         A token id that fills rows up.
     """
-    members: dict[tuple[int, ...], list[int]] = {}
-    for index, prompt in enumerate(prompts):
-        members.setdefault(tuple(prompt), []).append(index)
-    lengths = [len(p) - 1 + sum(len(completions[i]) for i in m) for p, m in members.items()]
+    members: dict[tuple[int, ...], dict[tuple[int, ...], list[int]]] = {}
+    for index, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+        members.setdefault(tuple(prompt), {}).setdefault(tuple(completion), []).append(index)
+    lengths = [len(p) - 1 + sum(map(len, said)) for p, said in members.items()]
     shape = (len(members), max(1, *lengths))
     ids, labels = torch.full(shape, pad), torch.full(shape, IGNORED)
     positions, segments = torch.zeros(shape, dtype=torch.long), torch.full(shape, -1)
     places = torch.zeros(len(prompts), longest, dtype=torch.long)
     scored = torch.zeros(len(prompts), longest, dtype=torch.bool)
-    for row, (prompt, indices) in enumerate(members.items()):
+    for row, (prompt, said) in enumerate(members.items()):
         start = len(prompt) - 1
         ids[row, :start] = torch.tensor(prompt[:-1], dtype=torch.long)
         positions[row, :start] = torch.arange(start)
         segments[row, :start] = 0
-        for number, index in enumerate(indices, start=1):
-            completion = torch.tensor([prompt[-1], *completions[index]], dtype=torch.long)
-            size = len(completion) - 1
+        for number, (completion, indices) in enumerate(said.items(), start=1):
+            text, size = torch.tensor([prompt[-1], *completion]), len(completion)
             part = slice(start, start + size)
-            ids[row, part], labels[row, part] = completion[:-1], completion[1:]
+            ids[row, part], labels[row, part] = text[:-1], text[1:]
             positions[row, part] = torch.arange(size) + len(prompt) - 1
             segments[row, part] = number
-            places[index, :size] = torch.arange(size) + row * shape[1] + start
-            scored[index, :size] = True
+            places[indices, :size] = torch.arange(size) + row * shape[1] + start
+            scored[indices, :size] = True
             start += size
     return Packed(ids, positions, _mask(segments), labels, places, scored)
 

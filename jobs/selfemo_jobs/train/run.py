@@ -30,6 +30,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from selfemo_api.training import Schedule, TrainingSpec
 from selfemo_jobs.errors import BadInput, Terminated
+from selfemo_jobs.models.arithmetic import warn_of_slow_bfloat16
 from selfemo_jobs.models.fetch import load_model, load_tokenizer
 from selfemo_jobs.models.layers import train_last_layers
 from selfemo_jobs.prompts.sets import load_prompt_set
@@ -63,6 +64,8 @@ def run_training(job: TrainJob, ending: Ending) -> None:
         If SIGTERM came; a checkpoint is saved.
     """
     training = job.training
+    if training.bfloat16_products:
+        warn_of_slow_bfloat16("`training.precision: Float32`")
     tokenizer = load_tokenizer(job.policy)
     rows = _rows(job, tokenizer)
     steps = planned(rows, training, job.seed)

@@ -14,6 +14,7 @@ from selfemo_jobs.engines.base import Completion, Sampling
 from selfemo_jobs.engines.draws import processed_logprobs
 from selfemo_jobs.engines.transformers_engine import TransformersArgs, TransformersEngine
 from selfemo_jobs.errors import BadInput
+from selfemo_jobs.models import arithmetic
 
 TEXTS = ("Emotion:", "the a to and of you I it is in that was", "well", "oh no yes, joy joy joy")
 SAMPLING = Sampling(n=3, temperature=0.8, top_p=0.9, max_tokens=9, seed=5)
@@ -42,6 +43,16 @@ def recomputed(
     logprobs = processed_logprobs(logits, SAMPLING.temperature, SAMPLING.top_p)
     taken = logprobs.gather(-1, torch.tensor(completion.token_ids).unsqueeze(-1))
     return taken.squeeze(-1).tolist()
+
+
+def test_bfloat16_on_a_slow_processor_is_warned_of(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(arithmetic, "bfloat16_slowness", lambda: 6.0)
+    for dtype in ("float32", "bfloat16"):
+        TransformersEngine(tiny_model, TransformersArgs(dtype=dtype), max_model_len=64).close()
+    (said,) = [m for m in caplog.messages if "bfloat16" in m]
+    assert said.startswith("`selfPlay.engineArgs.dtype: float32` is quicker here")
 
 
 def test_logprobs_are_those_of_a_plain_forward_pass(

@@ -37,15 +37,18 @@ def llama() -> Any:
 
 
 def texts() -> tuple[list[list[int]], list[list[int]]]:
-    """Two groups mixed with each other, a prompt of one token, and an empty completion."""
+    """Two groups mixed with each other, members that agree, a prompt of one token, and an empty
+    completion.
+    """
     chance = random.Random(0)
 
     def some(n: int) -> list[int]:
         return [chance.randrange(3, 300) for _ in range(n)]
 
     long, short = some(30), some(20)
-    prompts = [long, short, long, long, short, [5]]
-    return prompts, [some(5), some(2), [], some(7), some(1), some(4)]
+    prompts = [long, short, long, long, short, [5], long, short]
+    said = [some(5), some(2), [], some(7), some(1), some(4)]
+    return prompts, [*said, said[0], said[0]]
 
 
 @pytest.mark.parametrize("name", ["tiny", "llama"])
@@ -55,10 +58,10 @@ def test_equals_each_completion_by_itself(name: str, tiny_model: Path) -> None:
     add_fused_lm_head(model, TEMPERATURE, outputs=("log_probs", "entropy"))
     assert can_pack(model.config)
     prompts, completions = texts()
-    weights = torch.arange(1.0, 7.0, dtype=torch.float64)
+    weights = torch.arange(1.0, 9.0, dtype=torch.float64)
 
     found, entropies = packed_logprobs(model, pack(prompts, completions, 9, 0))
-    assert found.shape == entropies.shape == (6, 9)
+    assert found.shape == entropies.shape == (8, 9)
     (found.sum(1) * weights).sum().backward()
     gradients = {n: p.grad.clone() for n, p in model.named_parameters()}
     model.zero_grad()
@@ -83,11 +86,20 @@ def test_equals_each_completion_by_itself(name: str, tiny_model: Path) -> None:
         torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_equal_prompts_share_a_row() -> None:
+def different(prompts: list[list[int]], completions: list[list[int]]) -> int:
+    """Completion tokens, with what one prompt is answered twice counted once."""
+    pairs = {(tuple(p), tuple(c)) for p, c in zip(prompts, completions, strict=True)}
+    return sum(len(completion) for _, completion in pairs)
+
+
+def test_equal_prompts_share_a_row_and_equal_completions_their_place() -> None:
     prompts, completions = texts()
     packed = pack(prompts, completions, 7, 0)
     assert packed.input_ids.shape == (3, 29 + 5 + 7)
-    assert (packed.labels != IGNORED).sum() == sum(map(len, completions)) == packed.scored.sum()
+    assert packed.scored.sum() == sum(map(len, completions))
+    assert (packed.labels != IGNORED).sum() == different(prompts, completions)
+    assert packed.places[6].tolist() == packed.places[0].tolist()
+    assert packed.places[7].tolist() != packed.places[0].tolist()  # to another prompt
 
 
 def test_only_completion_tokens_meet_the_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +116,7 @@ def test_only_completion_tokens_meet_the_vocabulary(monkeypatch: pytest.MonkeyPa
     before = trl_utils._use_triton
     prompts, completions = texts()
     packed_logprobs(model, pack(prompts, completions, 7, 0))
-    assert seen == [sum(map(len, completions))]
+    assert seen == [different(prompts, completions)]
     assert trl_utils._use_triton is before
 
 
