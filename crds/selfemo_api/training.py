@@ -121,8 +121,8 @@ class TrainingSpec(ApiModel):
     deepspeed: DeepSpeedSpec = DeepSpeedSpec()
     lora: Lora | None = None
     train_layers: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """Train only the last so many layers; the others are read, not trained, which takes a third of
-    their time. Unset: all weights."""
+    """Train only the last so many layers. The others read each row once, and what they make of it
+    is kept in main memory (where it takes at most 2 GiB; not at ZeRO 3). Unset: all weights."""
     checkpoint_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 50
     """A preempted run loses at most this many steps."""
 

@@ -46,9 +46,24 @@ def can_pack(config: Any) -> bool:
 
 
 @dataclass(frozen=True)
+class RowKey:
+    """What a packed row holds."""
+
+    prompt: tuple[int, ...]
+    completions: tuple[tuple[int, ...], ...]
+    """Those that differ, in the row's order."""
+
+    @property
+    def length(self) -> int:
+        """Tokens of the row."""
+        return len(self.prompt) - 1 + sum(map(len, self.completions))
+
+
+@dataclass(frozen=True)
 class Packed:
     """A batch of completions, packed."""
 
+    rows: tuple[RowKey, ...]
     input_ids: Tensor
     """Shape (rows, length)."""
     position_ids: Tensor
@@ -64,7 +79,8 @@ class Packed:
 
     def to(self, device: torch.device) -> Packed:
         """Return it on a device."""
-        return Packed(**{name: value.to(device) for name, value in vars(self).items()})
+        tensors = {name: value.to(device) for name, value in vars(self).items() if name != "rows"}
+        return Packed(self.rows, **tensors)
 
 
 def pack(
@@ -86,8 +102,8 @@ def pack(
     members: dict[tuple[int, ...], dict[tuple[int, ...], list[int]]] = {}
     for index, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
         members.setdefault(tuple(prompt), {}).setdefault(tuple(completion), []).append(index)
-    lengths = [len(p) - 1 + sum(map(len, said)) for p, said in members.items()]
-    shape = (len(members), max(1, *lengths))
+    rows = tuple(RowKey(prompt, tuple(said)) for prompt, said in members.items())
+    shape = (len(rows), max(1, *(row.length for row in rows)))
     ids, labels = torch.full(shape, pad), torch.full(shape, IGNORED)
     positions, segments = torch.zeros(shape, dtype=torch.long), torch.full(shape, -1)
     places = torch.zeros(len(prompts), longest, dtype=torch.long)
@@ -106,7 +122,7 @@ def pack(
             places[indices, :size] = torch.arange(size) + row * shape[1] + start
             scored[indices, :size] = True
             start += size
-    return Packed(ids, positions, _mask(segments), labels, places, scored)
+    return Packed(rows, ids, positions, _mask(segments), labels, places, scored)
 
 
 def _mask(segments: Tensor) -> Tensor:

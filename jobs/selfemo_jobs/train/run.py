@@ -84,6 +84,8 @@ def run_training(job: TrainJob, ending: Ending) -> None:
         kl_beta=training.kl_beta,
         imitation=training.imitation,
         bfloat16_products=training.bfloat16_products,
+        # ZeRO-3 gathers weights in the order in which all layers ask for them
+        remember_below=training.train_layers if training.deepspeed.zero_stage < 3 else None,
     )
     reference = _anchor_logprobs(job, trainer, dtype)
     for callback in (PrinterCallback, ProgressCallback):  # they write to standard output

@@ -15,7 +15,7 @@ import functools
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from trl.trainer.utils import pad
 
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.train.batches import PADDING, Step
+from selfemo_jobs.train.frozen import FrozenLayers, fits
 from selfemo_jobs.train.packing import Packed, can_pack, pack, packed_logprobs
 from selfemo_jobs.train.recorded import Recorded
 
@@ -99,6 +100,7 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         kl_beta: float,
         imitation: float = 0.0,
         bfloat16_products: bool = False,
+        remember_below: int | None = None,
         **kwargs: Any,
     ) -> None:
         self._rows = rows
@@ -114,6 +116,17 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         # Given in the arguments, it would load a second model; the reference is worked out once.
         self.beta = kl_beta
         self._packs = can_pack(self.model.config)
+        # so many last layers are trained: what is below them reads each row once
+        self._frozen = self._memory(remember_below) if remember_below and self._packs else None
+
+    def _memory(self, trained: int) -> FrozenLayers | None:
+        """Return the memory of the layers below the trained ones, or None where it is too large."""
+        prompts, completions = self._rows.prompts.lengths, self._rows.completions.lengths
+        tokens = sum(int(prompts[g[0]]) + int(completions[g].sum()) for g in self._rows.groups)
+        itemsize = 4 if self._bfloat16_products else self.model.dtype.itemsize
+        if fits(tokens, self.model.config.hidden_size, itemsize):
+            return FrozenLayers(self.model, trained)
+        return None
 
     def use_logprobs(
         self,
@@ -196,6 +209,7 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             "backend": dist.get_backend(),
             "passes": len(self._steps[0].passes[0]) if self._steps else 0,
             "packed": self._packs,
+            "remembers": self._frozen is not None,
         }
         if self.accelerator.is_main_process:
             log.info("the engine is ready", extra={"fields": fields})
@@ -302,7 +316,8 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         packed = self._packed
         if packed is None or packed.places.shape != (len(input_ids), logits_to_keep):
             raise RuntimeError("the batch is not the one that was packed last")
-        logprobs, entropies = packed_logprobs(model, packed)
+        with self._frozen.reading(packed) if self._frozen else nullcontext():
+            logprobs, entropies = packed_logprobs(model, packed)
         return logprobs, entropies if compute_entropy else None, None
 
     def create_model_card(self, *_args: Any, **_kwargs: Any) -> None:

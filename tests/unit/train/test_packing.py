@@ -23,13 +23,13 @@ from selfemo_jobs.train.packing import IGNORED, can_pack, pack, packed_logprobs
 TEMPERATURE = 0.7
 
 
-def llama() -> Any:
+def llama(layers: int = 2) -> Any:
     torch.manual_seed(1)
     config = LlamaConfig(
         vocab_size=400,
         hidden_size=32,
         intermediate_size=64,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
     )
