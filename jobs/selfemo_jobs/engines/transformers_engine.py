@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from transformers import DynamicCache, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from selfemo_jobs.engines.base import Completion, Sampling
 from selfemo_jobs.engines.draws import draw, processed_logprobs, uniforms
 from selfemo_jobs.engines.lengths import end_tokens, sampling_of_each
+from selfemo_jobs.engines.reading import read
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.arithmetic import warn_of_slow_bfloat16
 from selfemo_jobs.models.fetch import load_model, load_tokenizer
@@ -162,8 +163,9 @@ class _Batch:
         self._texts: dict[tuple[int, ...], str] = {}
         #: The rows that go on, of each node.
         self._nodes = [list(range(i * n, i * n + n)) for i in range(len(prompts))]
-        self._cache = DynamicCache(config=engine.model.config)
-        self._logits = self._read(prompts)
+        reading = read(engine.model, prompts, engine.tokenizer.pad_token_id)
+        self._logits, self._cache = reading.logits, reading.cache
+        self._mask, self._position = reading.mask, reading.position
 
     def run(self, noise: torch.Tensor | None) -> None:
         """Draw until every row has ended or is at its limit.
@@ -190,29 +192,6 @@ class _Batch:
                 zip(self._tokens, self._logprobs, self._finished, strict=True)
             )
         ]
-
-    def _read(self, prompts: list[Sequence[int]]) -> torch.Tensor:
-        """Read the prompts; return the next token's logits, of shape (nodes, vocabulary)."""
-        width = max(len(p) for p in prompts)
-        pad = self._engine.tokenizer.pad_token_id
-        ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts])
-        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
-        self._mask = mask.to(self._device)
-        position = (self._mask.cumsum(-1) - 1).clamp(min=0)
-        self._position = position[:, -1:]
-        return self._forward(ids.to(self._device), position)
-
-    def _forward(self, ids: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
-        output = self._engine.model(
-            input_ids=ids,
-            attention_mask=self._mask,
-            position_ids=position,
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        logits: torch.Tensor = output.logits[:, -1]
-        return logits
 
     def _take(self, noise: torch.Tensor | None) -> None:
         """Take a token for each row that goes on, and note which have ended."""
@@ -275,7 +254,15 @@ class _Batch:
         tokens = torch.tensor([[token] for _, token in children], device=self._device)
         self._position = self._position + 1
         self._mask = torch.cat([self._mask, torch.ones_like(self._mask[:, :1])], dim=1)
-        self._logits = self._forward(tokens, self._position)
+        output = self._engine.model(
+            input_ids=tokens,
+            attention_mask=self._mask,
+            position_ids=self._position,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        self._logits = output.logits[:, -1]
 
 
 def _device(name: str) -> torch.device:

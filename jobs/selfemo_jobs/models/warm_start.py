@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 #: Labels that the loss leaves out, as PyTorch's cross-entropy names them.
 IGNORED = -100
+#: Examples that are read at once: few enough to be alike in length, enough for quick products.
+_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -148,13 +150,14 @@ def _backward(model: PreTrainedModel, batch: Sequence[Sequence[Example]], pad: i
     """Add a batch's gradients and return its loss: the mean over examples of their mean losses.
 
     A mean of means: else a reply of thirty words would drown ten answers of one. The roles are read
-    one after the other: long replies would pad the short answers.
+    one after the other, and each by length: long texts would pad the short ones.
     """
     examples = sum(len(role) for role in batch)
     total = 0.0
     for role in batch:
-        if role:
-            loss = _losses(model, role, pad).sum() / examples
+        by_length = sorted(role, key=lambda e: len(e.prompt) + len(e.completion))
+        for start in range(0, len(role), _AT_ONCE):
+            loss = _losses(model, by_length[start : start + _AT_ONCE], pad).sum() / examples
             torch.autograd.backward(loss)
             total += loss.item()
     return total
