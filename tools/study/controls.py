@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 from tools.study.config import Kind, StudyError
+from tools.study.places import run_of
 from tools.study.programs import dialogues_of, run_stage
 from tools.study.record import BASELINE, CONTROL, DEV, TEST, Answers, Generation, RowResult
 from tools.study.work import Work
@@ -165,7 +166,8 @@ def _play(work: Work, generation: int) -> tuple[pa.Table, float]:
     play = spec.self_play.model_copy(update={"roles": [Role.RECOGNISER]})
     storage = spec.storage.model_copy(update={"uri": (folder / "store").as_uri()})
     spec = spec.model_copy(update={"self_play": play, "storage": storage})
-    output = folder / "store" / "votes" / stage_prefix(generation, Stage.SELF_PLAY)
+    stored = stored_play(work, generation)
+    output = stored or folder / "store" / "votes" / stage_prefix(generation, Stage.SELF_PLAY)
     if not (output / MANIFEST).is_file():
         model = work.generation_zero().as_uri()
         config = StageConfig(
@@ -184,6 +186,16 @@ def _play(work: Work, generation: int) -> tuple[pa.Table, float]:
     tables = read_tables(store, (output / MANIFEST).as_uri(), manifest, CANDIDATES)
     spent = json.loads((output / "run.json").read_text())["seconds"]
     return pa.concat_tables(tables), float(spent)
+
+
+def stored_play(work: Work, generation: int) -> Path | None:
+    """Return where the evolution has stored the same play: its first is generation 0's own."""
+    if generation != 1 or work.like_spec.self_play.roles != [Role.RECOGNISER]:
+        return None
+    row = work.study.row(work.study.model_of(work.row))
+    run = work.places.row(row, work.seed).path / run_of(work.study, row, work.seed)
+    there = (run / stage_prefix(generation, Stage.SELF_PLAY)).absolute()
+    return there if (there / MANIFEST).is_file() else None
 
 
 def majority(table: pa.Table, labels: Sequence[str]) -> dict[Place, str]:

@@ -6,14 +6,19 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from tools.study.controls import gold, majority, utterances_of_step, voted_lines
+from tests.unit.study.made_up import DOCUMENT, study
+from tools.study.controls import gold, majority, stored_play, utterances_of_step, voted_lines
 from tools.study.onpolicy import kept_steps
 from tools.study.onpolicy_worker import rewards
-from tools.study.programs import Supervised
+from tools.study.places import Places, run_of
+from tools.study.programs import Data, Supervised
 from tools.study.words import answered, tfidf
+from tools.study.work import Work
 
 from selfemo_api.spec import EvolutionSpec
+from selfemo_api.stages import Stage, stage_prefix
 from selfemo_jobs.datasets.base import Dialogue, Utterance
+from selfemo_jobs.manifest import MANIFEST
 
 LABELS = ["neutral", "joy", "anger"]
 
@@ -123,3 +128,21 @@ def test_a_model_is_kept_at_the_last_step() -> None:
     assert kept_steps(12) == [2, 4, 6, 8, 10, 12]
     assert kept_steps(4) == [1, 2, 3, 4]
     assert kept_steps(1) == [1]
+
+
+@pytest.mark.parametrize(("roles", "taken"), [(["Recogniser"], True), (None, False)])
+def test_the_evolutions_first_play_is_taken_for_the_votes(
+    tmp_path: Path, roles: list[str] | None, *, taken: bool
+) -> None:
+    spec = DOCUMENT["spec"] if roles is None else {**DOCUMENT["spec"], "selfPlay": {"roles": roles}}
+    made, places = study(spec=spec), Places(tmp_path)
+    work = Work(made, made.row("majority"), 1, places, Data.of({}, places))
+    assert stored_play(work, 1) is None
+    main = made.row("main")
+    run = places.row(main, 1).path / run_of(made, main, 1)
+    for generation in (1, 2):
+        folder = run / stage_prefix(generation, Stage.SELF_PLAY)
+        folder.mkdir(parents=True)
+        (folder / MANIFEST).write_text("{}")
+    assert stored_play(work, 1) == (run / stage_prefix(1, Stage.SELF_PLAY) if taken else None)
+    assert stored_play(work, 2) is None  # of generation 1's model
