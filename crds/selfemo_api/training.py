@@ -110,7 +110,7 @@ class TrainingSpec(ApiModel):
     max_grad_norm: Annotated[float, Field(gt=0.0, le=1000.0)] = 1.0
     precision: Precision = Precision.BFLOAT16
     """`BFloat16` is what GPUs of the last years do. On a CPU it rounds the factors of products
-    alone: faster on processors that have it (AVX512-BF16, AMX), several times slower on others."""
+    alone: faster on processors that have it (AVX512-BF16, AMX), a third slower on others."""
     gradient_checkpointing: bool = True
     """A third more time for a fraction of the memory: large models need it."""
     nodes: Annotated[int, Field(ge=1, le=1024)] = 1

@@ -9,6 +9,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,7 @@ def train(job: OnPolicyJob) -> list[OnPolicyPoint]:
     from datasets import Dataset
     from trl import GRPOTrainer
 
+    from selfemo_jobs.models.arithmetic import bfloat16_products
     from selfemo_jobs.models.fetch import load_model, load_tokenizer
     from selfemo_jobs.models.layers import train_last_layers
 
@@ -75,7 +77,8 @@ def train(job: OnPolicyJob) -> list[OnPolicyPoint]:
         reward_funcs=reward_function(spec, model.generation_config.eos_token_id),
         callbacks=[keeper],
     )
-    trainer.train()
+    with bfloat16_products() if spec.training.bfloat16_products else nullcontext():
+        trainer.train()
     points: list[OnPolicyPoint] = keeper.points
     return points
 

@@ -7,6 +7,7 @@ of its completions share.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -19,7 +20,7 @@ from selfemo_jobs.engines.draws import draw, processed_logprobs, uniforms
 from selfemo_jobs.engines.lengths import end_tokens, sampling_of_each
 from selfemo_jobs.engines.reading import read
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.models.arithmetic import warn_of_slow_bfloat16
+from selfemo_jobs.models.arithmetic import bfloat16_products
 from selfemo_jobs.models.fetch import load_model, load_tokenizer
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ class TransformersEngine:
         self._tokenizer = load_tokenizer(folder)
         self._device = _device(arguments.device)
         dtype = _dtype(arguments.dtype, self._device, folder)
-        if dtype is torch.bfloat16 and self._device.type == "cpu":
-            warn_of_slow_bfloat16("`selfPlay.engineArgs.dtype: float32`")
+        rounds = dtype is torch.bfloat16 and self._device.type == "cpu"
+        self._arithmetic = bfloat16_products() if rounds else nullcontext()
         model = load_model(folder, dtype)
         self._model: PreTrainedModel | None = model.to(self._device)
         self._ends = end_tokens(folder, self._tokenizer)
@@ -106,7 +107,8 @@ class TransformersEngine:
             size = max(1, self._batch // its.n)
             for start in range(0, len(order), size):
                 chosen = order[start : start + size]
-                found.update(zip(chosen, self._complete(prompts, chosen, its), strict=True))
+                with self._arithmetic:
+                    found.update(zip(chosen, self._complete(prompts, chosen, its), strict=True))
         return [found[i] for i in range(len(prompts))]
 
     def close(self) -> None:

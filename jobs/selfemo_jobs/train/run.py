@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from selfemo_api.training import Schedule, TrainingSpec
 from selfemo_jobs.errors import BadInput, Terminated
-from selfemo_jobs.models.arithmetic import warn_of_slow_bfloat16
+from selfemo_jobs.models.arithmetic import bfloat16_products
 from selfemo_jobs.models.fetch import load_model, load_tokenizer
 from selfemo_jobs.models.layers import train_last_layers
 from selfemo_jobs.prompts.sets import load_prompt_set
@@ -64,8 +64,6 @@ def run_training(job: TrainJob, ending: Ending) -> None:
         If SIGTERM came; a checkpoint is saved.
     """
     training = job.training
-    if training.bfloat16_products:
-        warn_of_slow_bfloat16("`training.precision: Float32`")
     tokenizer = load_tokenizer(job.policy)
     rows = _rows(job, tokenizer)
     steps = planned(rows, training, job.seed)
@@ -87,12 +85,13 @@ def run_training(job: TrainJob, ending: Ending) -> None:
         # ZeRO-3 gathers weights in the order in which all layers ask for them
         remember_below=training.train_layers if training.deepspeed.zero_stage < 3 else None,
     )
-    reference = _anchor_logprobs(job, trainer, dtype)
     for callback in (PrinterCallback, ProgressCallback):  # they write to standard output
         trainer.remove_callback(callback)
-    trainer.add_callback(_Watch(trainer, job, ending, reference))
-    start = _agreed_start(job)
-    trainer.train(resume_from_checkpoint=str(start) if start else None)
+    with bfloat16_products() if training.bfloat16_products else nullcontext():
+        reference = _anchor_logprobs(job, trainer, dtype)
+        trainer.add_callback(_Watch(trainer, job, ending, reference))
+        start = _agreed_start(job)
+        trainer.train(resume_from_checkpoint=str(start) if start else None)
     if ending.asked and trainer.state.global_step < len(steps):
         raise Terminated("ended by SIGTERM")
     _finish(job, trainer, adapter, rows, steps)

@@ -45,14 +45,19 @@ def recomputed(
     return taken.squeeze(-1).tolist()
 
 
-def test_bfloat16_on_a_slow_processor_is_warned_of(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_bfloat16_reads_alike_with_and_without_the_detour(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, prompts: list[list[int]]
 ) -> None:
-    monkeypatch.setattr(arithmetic, "bfloat16_slowness", lambda: 6.0)
-    for dtype in ("float32", "bfloat16"):
-        TransformersEngine(tiny_model, TransformersArgs(dtype=dtype), max_model_len=64).close()
-    (said,) = [m for m in caplog.messages if "bfloat16" in m]
-    assert said.startswith("`selfPlay.engineArgs.dtype: float32` is quicker here")
+    said = []
+    for slow in (True, False):
+        monkeypatch.setattr(arithmetic, "_slow", lambda slow=slow: slow)
+        arguments = TransformersArgs(dtype="bfloat16")
+        engine = TransformersEngine(tiny_model, arguments, max_model_len=256)
+        assert isinstance(engine._arithmetic, arithmetic.RoundedProducts) is slow
+        answers = engine.generate(prompts, Sampling(n=1, temperature=0.0, max_tokens=1, seed=0))
+        said.append([group[0].token_ids for group in answers])
+        engine.close()
+    assert said[0] == said[1]  # the likeliest token: the rest differs by roundings
 
 
 def test_logprobs_are_those_of_a_plain_forward_pass(
