@@ -9,7 +9,6 @@ import math
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +76,7 @@ def train(job: OnPolicyJob) -> list[OnPolicyPoint]:
         reward_funcs=reward_function(spec, model.generation_config.eos_token_id),
         callbacks=[keeper],
     )
-    with bfloat16_products() if spec.training.bfloat16_products else nullcontext():
+    with bfloat16_products(spec.training.bfloat16_products):
         trainer.train()
     points: list[OnPolicyPoint] = keeper.points
     return points

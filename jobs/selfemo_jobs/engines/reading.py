@@ -73,15 +73,43 @@ def _read(model: PreTrainedModel, prompts: Sequence[Sequence[int]], filler: int)
     mask = mask.to(model.device)
     position = (mask.cumsum(-1) - 1).clamp(min=0)
     cache = DynamicCache(config=model.config)
+    logits = next_logits(model, ids.to(model.device), mask, position, cache)
+    return Reading(logits, cache, mask, position[:, -1:])
+
+
+def next_logits(
+    model: PreTrainedModel,
+    ids: torch.Tensor,
+    mask: torch.Tensor,
+    position: torch.Tensor,
+    cache: DynamicCache,
+) -> torch.Tensor:
+    """Read tokens after those in the cache; return the next token's logits.
+
+    Parameters
+    ----------
+    ids, position
+        The tokens and where they stand, shape (rows, tokens).
+    mask
+        1 where there is a token, of the cache's and these; shape (rows, width).
+    cache
+        Takes these tokens up.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (rows, vocabulary).
+    """
     output = model(
-        input_ids=ids.to(model.device),
+        input_ids=ids,
         attention_mask=mask,
         position_ids=position,
         past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
     )
-    return Reading(output.logits[:, -1], cache, mask, position[:, -1:])
+    logits: torch.Tensor = output.logits[:, -1]
+    return logits
 
 
 def _joined(model: PreTrainedModel, read: Sequence[Reading]) -> Reading:

@@ -7,7 +7,6 @@ of its completions share.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -18,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from selfemo_jobs.engines.base import Completion, Sampling
 from selfemo_jobs.engines.draws import draw, processed_logprobs, uniforms
 from selfemo_jobs.engines.lengths import end_tokens, sampling_of_each
-from selfemo_jobs.engines.reading import read
+from selfemo_jobs.engines.reading import next_logits, read
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.arithmetic import bfloat16_products
 from selfemo_jobs.models.fetch import load_model, load_tokenizer
@@ -74,7 +73,7 @@ class TransformersEngine:
         self._device = _device(arguments.device)
         dtype = _dtype(arguments.dtype, self._device, folder)
         rounds = dtype is torch.bfloat16 and self._device.type == "cpu"
-        self._arithmetic = bfloat16_products() if rounds else nullcontext()
+        self._arithmetic = bfloat16_products(rounds)
         model = load_model(folder, dtype)
         self._model: PreTrainedModel | None = model.to(self._device)
         self._ends = end_tokens(folder, self._tokenizer)
@@ -256,15 +255,9 @@ class _Batch:
         tokens = torch.tensor([[token] for _, token in children], device=self._device)
         self._position = self._position + 1
         self._mask = torch.cat([self._mask, torch.ones_like(self._mask[:, :1])], dim=1)
-        output = self._engine.model(
-            input_ids=tokens,
-            attention_mask=self._mask,
-            position_ids=self._position,
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
+        self._logits = next_logits(
+            self._engine.model, tokens, self._mask, self._position, self._cache
         )
-        self._logits = output.logits[:, -1]
 
 
 def _device(name: str) -> torch.device:

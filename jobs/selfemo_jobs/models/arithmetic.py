@@ -50,12 +50,12 @@ class RoundedProducts(TorchFunctionMode):
 _PRODUCTS = frozenset({functional.linear, functional.scaled_dot_product_attention, torch.mm})
 
 
-def bfloat16_products() -> AbstractContextManager[Any]:
-    """Return the context in which a CPU is to work with bfloat16: the quicker one here.
+def bfloat16_products(wanted: bool) -> AbstractContextManager[Any]:
+    """Return the context in which a CPU is to work; with bfloat16, the quicker one here.
 
     It says so once in the log where float32 would be quicker still.
     """
-    return RoundedProducts() if _slow() else nullcontext()
+    return RoundedProducts() if wanted and _slow() else nullcontext()
 
 
 def bfloat16_slowness() -> float:

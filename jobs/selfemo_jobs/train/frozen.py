@@ -22,19 +22,19 @@ from selfemo_jobs.train.packing import Packed, RowKey
 MOST_BYTES = 2 * 1024**3
 
 
-def fits(rows: int, hidden_size: int, itemsize: int, most: int = MOST_BYTES) -> bool:
+def fits(tokens: int, hidden_size: int, itemsize: int, most: int = MOST_BYTES) -> bool:
     """Return whether so many tokens can be remembered.
 
     Parameters
     ----------
-    rows
-        Tokens of all packed rows.
+    tokens
+        Of all packed rows.
     hidden_size
         Numbers of each.
     itemsize
         Bytes of each number.
     """
-    return rows * hidden_size * itemsize <= most
+    return tokens * hidden_size * itemsize <= most
 
 
 class FrozenLayers:
@@ -50,7 +50,8 @@ class FrozenLayers:
 
     def __init__(self, model: PreTrainedModel, trained: int) -> None:
         self._known: dict[RowKey, Tensor] = {}
-        self._batch: Sequence[RowKey] | None = None
+        self._batch: Sequence[RowKey] = ()
+        self._knows = False  # all of the batch's rows
         *below, last = model.base_model.layers[:-trained]
         for layer in below:
             layer.forward = self._standing_aside(layer.forward)
@@ -60,14 +61,11 @@ class FrozenLayers:
     def reading(self, packed: Packed) -> Iterator[None]:
         """Say which rows the model is about to read."""
         self._batch = packed.rows
+        self._knows = all(row in self._known for row in packed.rows)
         try:
             yield
         finally:
-            self._batch = None
-
-    @property
-    def _knows(self) -> bool:
-        return self._batch is not None and all(row in self._known for row in self._batch)
+            self._batch, self._knows = (), False
 
     def _standing_aside(self, forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def read(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -80,7 +78,7 @@ class FrozenLayers:
             if self._knows:
                 return self._remembered(hidden_states)
             found = forward(hidden_states, *args, **kwargs)
-            for row, states in zip(self._batch or (), found.detach(), strict=False):
+            for row, states in zip(self._batch, found.detach(), strict=False):
                 # a copy: a view would keep the whole batch
                 self._known.setdefault(row, states[: row.length].to("cpu", copy=True))
             return found
@@ -89,7 +87,7 @@ class FrozenLayers:
 
     def _remembered(self, like: Tensor) -> Tensor:
         """Return the rows' states, shape (rows, length, hidden); filling, which is unread, is 0."""
-        known = [self._known[row] for row in self._batch or ()]
+        known = [self._known[row] for row in self._batch]
         states = torch.zeros(like.shape, dtype=known[0].dtype)
         for row, its in enumerate(known):
             states[row, : len(its)] = its

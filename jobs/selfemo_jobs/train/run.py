@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +87,7 @@ def run_training(job: TrainJob, ending: Ending) -> None:
     )
     for callback in (PrinterCallback, ProgressCallback):  # they write to standard output
         trainer.remove_callback(callback)
-    with bfloat16_products() if training.bfloat16_products else nullcontext():
+    with bfloat16_products(training.bfloat16_products):
         reference = _anchor_logprobs(job, trainer, dtype)
         trainer.add_callback(_Watch(trainer, job, ending, reference))
         start = _agreed_start(job)
