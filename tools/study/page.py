@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pyarrow.parquet as pq
 from tools.study import plots
 from tools.study.config import Kind, Study
 from tools.study.places import Places
-from tools.study.record import DEV, CurvePoint, RowResult
+from tools.study.record import DEV
 from tools.study.results import (
     Collected,
     by_generation,
@@ -22,9 +21,9 @@ from tools.study.results import (
     table_of,
 )
 from tools.study.statistics import Interval
+from tools.study.wall_time import curves_of, equal_compute
 
 from selfemo_api.spec import CollapseBounds
-from selfemo_api.stages import Stage
 from selfemo_jobs.runtime import versions
 from selfemo_operator.local_state import replace
 
@@ -34,6 +33,7 @@ def write_page(study: Study, places: Places, folder: Path) -> Path:
     collected = collect(study, places)
     machine = {"cores": len(os.sched_getaffinity(0)), "versions": versions()}
     summary = summary_of(collected, machine)
+    summary["equalCompute"] = [found.to_json() for found in equal_compute(collected)]
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(table_of(collected), folder / f"{study.name}.parquet", compression="zstd")
     replace(folder / f"{study.name}.json", json.dumps(summary, indent=1) + "\n")
@@ -70,36 +70,6 @@ def draw(collected: Collected, summary: Mapping[str, Any], folder: Path) -> dict
     return found
 
 
-def curves_of(collected: Collected) -> dict[str, list[list[CurvePoint]]]:
-    """Return dev F1 against seconds of work: the headline row, and the on-policy ones."""
-    study, curves = collected.study, {}
-    for row in study.rows:
-        results = [done.result for _, done in sorted(collected.of(row).items())]
-        if row.name == study.headline and results:
-            curves[row.name] = [kept_curve(result) for result in results]
-        elif row.kind is Kind.ON_POLICY and results:
-            curves[row.name] = [result.curve for result in results]
-    return curves
-
-
-def kept_curve(result: RowResult) -> list[CurvePoint]:
-    """Return dev F1 of the best generation so far, against the seconds of all generations.
-
-    A generation that is rolled back costs its time and leaves the best as it was.
-    """
-    evaluate = Stage.EVALUATE.value
-    spent = [
-        sum(s for stage, s in g.seconds.items() if stage != evaluate) if g.generation else 0.0
-        for g in result.generations
-    ]
-    best = accumulate((g.dev or 0.0 for g in result.generations), max)
-    steps = accumulate(g.steps for g in result.generations)
-    return [
-        CurvePoint(seconds=round(seconds, 3), steps=done, dev=f1)
-        for seconds, done, f1 in zip(accumulate(spent), steps, best, strict=True)
-    ]
-
-
 def page_text(study: Study, summary: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
     """Return the page in Markdown."""
     parts = [
@@ -118,6 +88,7 @@ def page_text(study: Study, summary: Mapping[str, Any], pictures: Mapping[str, s
         "generations. Test was read once, at a row's end.",
         rows_table(summary["rows"]),
         *_pictures(pictures),
+        *_equal_compute(summary),
         "## Generations",
         generations_table(summary["rows"]),
         *_signs(summary["rows"]),
@@ -160,6 +131,28 @@ def _missing(summary: Mapping[str, Any]) -> str:
         seeds.setdefault((row, why), []).append(seed)
     lines = [f"- {row}, seed {', '.join(its)}: {why}" for (row, why), its in seeds.items()]
     return "**Incomplete.** Missing:\n\n" + "\n".join(lines)
+
+
+def _equal_compute(summary: Mapping[str, Any]) -> list[str]:
+    """Return how on-policy training and the headline row compare in time, in words."""
+    headline, lines = summary["headline"], []
+    for found in summary["equalCompute"]:
+        when = found.get("headlineSeconds")
+        line = (
+            f"- {found['row']}, seed {found['seed']}: its best on dev is {found['onPolicy']:.4f}, "
+            f"after {found['onPolicySeconds']:.0f} of its {found['seconds']:.0f} seconds. By its "
+            f"end `{headline}` has {found['headline']:.4f}; "
+        )
+        if when is None:
+            line += "it never has as much as on-policy training's best."
+        else:
+            share = when / found["onPolicySeconds"]
+            line += (
+                f"as much as on-policy training's best it has after {when:.0f} seconds, "
+                f"{share:.2f} of the time."
+            )
+        lines.append(line)
+    return ["## At equal compute", "\n".join(lines)] if lines else []
 
 
 def rows_table(rows: Sequence[Mapping[str, Any]]) -> str:

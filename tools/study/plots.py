@@ -126,13 +126,13 @@ def costs(path: Path, rows: Mapping[str, Mapping[str, float]]) -> None:
         _save(figure, path)
 
 
-def wall_time(path: Path, curves: Mapping[str, Sequence[Sequence[CurvePoint]]]) -> None:
-    """Draw dev F1 against the seconds of work, one line a seed."""
+def wall_time(path: Path, curves: Mapping[str, Mapping[int, Sequence[CurvePoint]]]) -> None:
+    """Draw dev F1 against the seconds of work, one line a seed. `curves`: by row and seed."""
     with mpl.rc_context(_STYLE):
         figure = Figure((_WIDTH, 3.2), layout="constrained")
         axes = figure.subplots()
         for (name, seeds), colour in zip(curves.items(), (MAIN, OTHER), strict=False):
-            for index, points in enumerate(seeds):
+            for index, points in enumerate(seeds.values()):
                 axes.plot(
                     [p.seconds for p in points],
                     [p.dev for p in points],

@@ -149,7 +149,7 @@ def packed_logprobs(model: Callable[..., Any], packed: Packed) -> tuple[Tensor, 
     tuple
         Both of shape (completions, longest), 0 where a completion has ended. Entropies in nats.
     """
-    with _scored_places_only():
+    with scored_places_only():
         out = model(
             input_ids=packed.input_ids,
             attention_mask=packed.mask,
@@ -166,8 +166,8 @@ def _unpack(values: Tensor, packed: Packed) -> Tensor:
 
 
 @contextmanager
-def _scored_places_only() -> Iterator[None]:
-    """Have the fused head score labelled places only, on every device.
+def scored_places_only() -> Iterator[None]:
+    """Return a context in which TRL's fused head scores labelled places only, on every device.
 
     TRL asks ``_use_triton`` whether to; elsewhere it projects every prompt token onto the
     vocabulary, only to throw that away (its reason, recompilation for each shape, is Neuron's).

@@ -11,6 +11,7 @@ from tools.study.measure import f1_of
 from tools.study.places import Places, asked_for
 from tools.study.record import (
     Answers,
+    CurvePoint,
     Generation,
     Measured,
     RowResult,
@@ -87,6 +88,7 @@ def finish(
     *,
     best: int,
     steps: int = 4,
+    curve: Sequence[CurvePoint] = (),
 ) -> RowResult:
     """Leave a finished row behind, as a run does. `right` is by generation and split."""
     found: Answers = {key: answers(count) for key, count in right.items()}
@@ -111,6 +113,7 @@ def finish(
             )
             for number, outcome in enumerate(outcomes)
         ],
+        curve=list(curve),
         asked=asked_for(made, made.row(row), seed),
         versions={"selfemo": "0"},
     )

@@ -6,12 +6,15 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from tests.unit.study.made_up import DOCUMENT, answers, finish, study
-from tools.study.page import kept_curve, write_page
+from tools.study.config import Study
+from tools.study.page import write_page
 from tools.study.places import Places
-from tools.study.record import write_predictions
+from tools.study.record import CurvePoint, write_predictions
 from tools.study.results import collect
+from tools.study.wall_time import equal_compute, kept_curve
 
 RIGHT = {(0, "dev"): 1, (1, "dev"): 2, (2, "dev"): 1, (0, "test"): 1, (1, "test"): 2}
+VOTES = {(0, "dev"): 1, (1, "dev"): 1, (0, "test"): 1, (1, "test"): 1}
 OUTCOMES = ["Baseline", "Promoted", "RolledBack"]
 
 
@@ -23,13 +26,12 @@ def places(tmp_path: Path) -> Places:
         finish(made, found, "main", seed, RIGHT, OUTCOMES, best=1)
     worse = {**RIGHT, (1, "test"): 0}
     finish(made, found, "no-cap", 1, worse, OUTCOMES, best=1)
-    votes = {(0, "dev"): 1, (1, "dev"): 1, (0, "test"): 1, (1, "test"): 1}
-    finish(made, found, "majority", 1, votes, ["Baseline", "Control"], best=1, steps=8)
+    finish(made, found, "majority", 1, VOTES, ["Baseline", "Control"], best=1, steps=8)
     return found
 
 
-def written(places: Places, to: Path) -> tuple[dict[str, object], str]:
-    page = write_page(study(), places, to)
+def written(places: Places, to: Path, made: Study | None = None) -> tuple[dict[str, object], str]:
+    page = write_page(made or study(), places, to)
     return json.loads((to / "made-up.json").read_text()), page.read_text()
 
 
@@ -138,6 +140,32 @@ def test_a_generation_that_is_rolled_back_costs_its_time(tmp_path: Path) -> None
     curve = kept_curve(made)
     assert [(p.seconds, p.steps) for p in curve] == [(0.0, 0), (10.0, 4), (20.0, 8)]
     assert [p.dev for p in curve] == [answers(1).f1, answers(2).f1, answers(2).f1]
+
+
+ON_POLICY = {"name": "on-policy", "kind": "on-policy", "why": "TRL", "steps": 4}
+
+
+@pytest.mark.parametrize(
+    ("f1s", "then", "reached"),
+    [([0.1, 0.3], 2, 0.0), ([0.5, 0.4], 2, 10.0), ([0.5, 0.9], 2, None)],
+)
+def test_on_policy_training_is_compared_at_equal_seconds(
+    places: Places, tmp_path: Path, f1s: list[float], then: int, reached: float | None
+) -> None:
+    made = study(rows=[*DOCUMENT["rows"], ON_POLICY])
+    curve = [
+        CurvePoint(seconds=8.0 * (i + 1), steps=2 * (i + 1), dev=f1) for i, f1 in enumerate(f1s)
+    ]
+    finish(made, places, "on-policy", 1, VOTES, ["Baseline", "Control"], best=1, curve=curve)
+    (found,) = equal_compute(collect(made, places))
+    assert (found.row, found.seed, found.seconds) == ("on-policy", 1, 16.0)
+    assert (found.on_policy, found.headline) == (max(f1s), answers(then).f1)
+    assert found.headline_seconds == reached
+    summary, page = written(places, tmp_path, made)
+    assert summary["equalCompute"][0]["onPolicy"] == max(f1s)  # type: ignore[index]
+    assert "## At equal compute" in page
+    assert ("it never has as much" in page) == (reached is None)
+    assert (tmp_path / "made-up-time.svg").is_file()
 
 
 def test_answers_come_back_as_they_were_written(tmp_path: Path) -> None:
