@@ -12,7 +12,6 @@ from typing import Any
 
 import pyarrow as pa
 from tools.study.config import Kind, StudyError
-from tools.study.places import run_of
 from tools.study.programs import dialogues_of, run_stage
 from tools.study.record import BASELINE, CONTROL, DEV, TEST, Answers, Generation, RowResult
 from tools.study.work import Work
@@ -193,7 +192,7 @@ def stored_play(work: Work, generation: int) -> Path | None:
     if generation != 1 or work.like_spec.self_play.roles != [Role.RECOGNISER]:
         return None
     row = work.study.row(work.study.model_of(work.row))
-    run = work.places.row(row, work.seed).path / run_of(work.study, row, work.seed)
+    run = work.places.run(work.study, row, work.seed)
     there = (run / stage_prefix(generation, Stage.SELF_PLAY)).absolute()
     return there if (there / MANIFEST).is_file() else None
 

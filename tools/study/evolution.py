@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from tools.study.config import StudyError, document_of
 from tools.study.measure import stored
-from tools.study.places import model_folder, run_of
+from tools.study.places import model_folder
 from tools.study.programs import selfemo
 from tools.study.record import DEV, TEST, Answers, Generation, RowResult
 from tools.study.reuse import reuse, reused
@@ -84,7 +84,7 @@ def _run(work: Work) -> dict[str, Any]:
 
 def run_folder(work: Work) -> Path:
     """Return the run's folder in its storage. Raises StudyError."""
-    run = work.folder.path / run_of(work.study, work.row, work.seed)
+    run = work.places.run(work.study, work.row, work.seed)
     if not (run / "generations").is_dir():
         raise StudyError(f"{run} holds no run: delete {work.folder.path} to start afresh")
     return run

@@ -44,6 +44,13 @@ class Places:
         """Return the folder of a row and seed."""
         return RowFolder(self.root / row.name / f"seed-{seed}")
 
+    def run(self, study: Study, row: Row, seed: int) -> Path:
+        """Return where the run of an evolution keeps its data."""
+        evolution = evolution_of(study, row, seed)
+        named = evolution.metadata.model_copy(update={"uid": local_uid(evolution)})
+        run = evolution.model_copy(update={"metadata": named}).run
+        return self.row(row, seed).path / STORE.removeprefix("file://") / run
+
 
 @dataclass(frozen=True)
 class RowFolder:
@@ -118,14 +125,6 @@ def asked_for(study: Study, row: Row, seed: int) -> dict[str, Any]:
     if model != row.name:
         follows["like"] = study.row(model).to_json()["set"]
     return follows
-
-
-def run_of(study: Study, row: Row, seed: int) -> Path:
-    """Return where an evolution keeps its run, below the row's folder: the same for all rows."""
-    evolution = evolution_of(study, row, seed)
-    named = evolution.metadata.model_copy(update={"uid": local_uid(evolution)})
-    run = evolution.model_copy(update={"metadata": named}).run
-    return Path(STORE.removeprefix("file://")) / run
 
 
 def model_folder(run: Path, generation: int) -> Path:

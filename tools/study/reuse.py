@@ -16,7 +16,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from tools.study.config import Kind
-from tools.study.places import model_folder, run_of
+from tools.study.places import model_folder
 from tools.study.work import Work
 
 from selfemo_api.spec import EvolutionSpec
@@ -49,17 +49,18 @@ def equal_stages(one: EvolutionSpec, other: EvolutionSpec) -> list[tuple[int, St
 
 def reuse(work: Work) -> None:
     """Copy what a finished row has done already to where this row's run will look for it."""
-    run = run_of(work.study, work.row, work.seed)
-    here = work.folder.path / run
+    here = work.places.run(work.study, work.row, work.seed)
     if here.exists():
         return
     for row in work.study.rows:
-        there = work.places.row(row, work.seed)
-        if row.kind is not Kind.EVOLUTION or row == work.row or there.read() is None:
+        if row.kind is not Kind.EVOLUTION or row == work.row:
             continue
-        stages = _stages_there(there.path / run, equal_stages(work.spec, work.spec_of(row)))
+        if work.places.row(row, work.seed).read() is None:
+            continue
+        there = work.places.run(work.study, row, work.seed)
+        stages = _stages_there(there, equal_stages(work.spec, work.spec_of(row)))
         if len(stages) > 1:
-            _take(there.path / run, here, stages)
+            _take(there, here, stages)
             note = {"row": row.name, "stages": stages}
             replace(work.folder.path / NOTE, json.dumps(note, indent=1) + "\n")
             return

@@ -10,7 +10,7 @@ from tests.unit.study.made_up import DOCUMENT, study
 from tools.study.controls import gold, majority, stored_play, utterances_of_step, voted_lines
 from tools.study.onpolicy import kept_steps
 from tools.study.onpolicy_worker import rewards
-from tools.study.places import Places, run_of
+from tools.study.places import Places
 from tools.study.programs import Data, Supervised
 from tools.study.words import answered, tfidf
 from tools.study.work import Work
@@ -139,7 +139,7 @@ def test_the_evolutions_first_play_is_taken_for_the_votes(
     work = Work(made, made.row("majority"), 1, places, Data.of({}, places))
     assert stored_play(work, 1) is None
     main = made.row("main")
-    run = places.row(main, 1).path / run_of(made, main, 1)
+    run = places.run(made, main, 1)
     for generation in (1, 2):
         folder = run / stage_prefix(generation, Stage.SELF_PLAY)
         folder.mkdir(parents=True)

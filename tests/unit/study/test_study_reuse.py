@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tests.unit.study.made_up import DOCUMENT, finish, study
 from tools.study.config import Study, evolution_of
-from tools.study.places import Places, run_of
+from tools.study.places import Places
 from tools.study.programs import Data
 from tools.study.reuse import equal_stages, reuse, reused
 from tools.study.work import Work
@@ -55,7 +55,7 @@ def leave(root: Path, made: Study) -> Path:
     """A finished main row with its first stages, of which one is not there."""
     finish(made, Places(root), "main", 1, {(0, "dev"): 1, (0, "test"): 1}, ["Baseline"], best=0)
     one = work(made, "main", root)
-    run = one.folder.path / run_of(one.study, one.row, one.seed)
+    run = one.places.run(one.study, one.row, one.seed)
     for generation, stage in [
         (0, Stage.EVALUATE),
         *((1, s) for s in STAGE_ORDER if s is not Stage.SCORE),
@@ -73,7 +73,7 @@ def test_what_is_equal_and_there_is_taken_over(tmp_path: Path) -> None:
     other = work(made, "other", tmp_path)
     other.folder.path.mkdir(parents=True)
     reuse(other)
-    run = other.folder.path / run_of(other.study, other.row, other.seed)
+    run = other.places.run(other.study, other.row, other.seed)
     found = sorted(p.parent.relative_to(run).as_posix() for p in run.rglob("manifest.json"))
     assert found == [stage_prefix(0, Stage.EVALUATE), stage_prefix(1, Stage.SELF_PLAY)]
     words, seconds = reused(other.folder.path, run)
@@ -85,7 +85,7 @@ def test_a_run_that_is_there_is_left_alone(tmp_path: Path) -> None:
     made = changed(**{"evolution.maxGenerations": 1})
     leave(tmp_path, made)
     other = work(made, "other", tmp_path)
-    run = other.folder.path / run_of(other.study, other.row, other.seed)
+    run = other.places.run(other.study, other.row, other.seed)
     run.mkdir(parents=True)
     reuse(other)
     assert list(run.iterdir()) == []
@@ -98,4 +98,4 @@ def test_a_row_that_is_not_finished_gives_nothing(tmp_path: Path) -> None:
     work(made, "main", tmp_path).folder.result.unlink()
     other = work(made, "other", tmp_path)
     reuse(other)
-    assert not (other.folder.path / run_of(other.study, other.row, other.seed)).exists()
+    assert not (other.places.run(other.study, other.row, other.seed)).exists()
