@@ -1,13 +1,13 @@
-"""What the layers below the trained ones make of each row: worked out once, then remembered.
+"""What the layers below the trained ones make of each group: worked out once, then remembered.
 
-``training.trainLayers`` leaves all but the last layers as they are, so a row leaves them the same
-at its every reading: as training starts, in every epoch. They stand aside where all rows of a
+``training.trainLayers`` leaves all but the last layers as they are, so a group leaves them the same
+at its every reading: as training starts, in every epoch. They stand aside where all groups of a
 batch are known, and the trained ones begin from what is remembered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from selfemo_jobs.train.packing import Packed, RowKey
+from selfemo_jobs.train.packing import Group, Packed
 
 #: Most bytes that a process remembers, in main memory: a tenth of a small machine's. Ten thousand
 #: groups of forty tokens take 1.9 GB with a hidden size of 1,152 in float32.
@@ -28,7 +28,7 @@ def fits(tokens: int, hidden_size: int, itemsize: int, most: int = MOST_BYTES) -
     Parameters
     ----------
     tokens
-        Of all packed rows.
+        Of all groups.
     hidden_size
         Numbers of each.
     itemsize
@@ -49,9 +49,9 @@ class FrozenLayers:
     """
 
     def __init__(self, model: PreTrainedModel, trained: int) -> None:
-        self._known: dict[RowKey, Tensor] = {}
-        self._batch: Sequence[RowKey] = ()
-        self._knows = False  # all of the batch's rows
+        self._known: dict[Group, Tensor] = {}
+        self._batch: Packed | None = None
+        self._knows = False  # all of the batch's groups
         *below, last = model.base_model.layers[:-trained]
         for layer in below:
             layer.forward = self._standing_aside(layer.forward)
@@ -59,13 +59,13 @@ class FrozenLayers:
 
     @contextmanager
     def reading(self, packed: Packed) -> Iterator[None]:
-        """Say which rows the model is about to read."""
-        self._batch = packed.rows
-        self._knows = all(row in self._known for row in packed.rows)
+        """Say what the model is about to read."""
+        self._batch = packed
+        self._knows = all(group in self._known for group in packed.groups)
         try:
             yield
         finally:
-            self._batch, self._knows = (), False
+            self._batch, self._knows = None, False
 
     def _standing_aside(self, forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def read(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -78,17 +78,24 @@ class FrozenLayers:
             if self._knows:
                 return self._remembered(hidden_states)
             found = forward(hidden_states, *args, **kwargs)
-            for row, states in zip(self._batch, found.detach(), strict=False):
+            for group, (row, columns) in self._standing():
                 # a copy: a view would keep the whole batch
-                self._known.setdefault(row, states[: row.length].to("cpu", copy=True))
+                states = found.detach()[row, columns]
+                self._known.setdefault(group, states.to("cpu", copy=True))
             return found
 
         return read
 
     def _remembered(self, like: Tensor) -> Tensor:
         """Return the rows' states, shape (rows, length, hidden); filling, which is unread, is 0."""
-        known = [self._known[row] for row in self._batch]
-        states = torch.zeros(like.shape, dtype=known[0].dtype)
-        for row, its in enumerate(known):
-            states[row, : len(its)] = its
+        first = next(iter(self._known.values()))
+        states = torch.zeros(like.shape, dtype=first.dtype)
+        for group, (row, columns) in self._standing():
+            states[row, columns] = self._known[group]
         return states.to(like.device)
+
+    def _standing(self) -> Iterator[tuple[Group, tuple[int, slice]]]:
+        """Yield each group of the batch, its row and its columns."""
+        if self._batch is not None:
+            for group, (row, start) in zip(self._batch.groups, self._batch.starts, strict=True):
+                yield group, (row, slice(start, start + len(group)))

@@ -1,12 +1,13 @@
-"""Log-probabilities of a group's completions with what they have in common read once.
+"""Log-probabilities of completions with what they have in common read once, and little filling.
 
 The members of a group share their prompt, and those that agree their completion too. Padded one
-beside the other, the prompt would be computed once a member; here a row of the batch is one prompt
-followed by the members' different completions, and the attention mask keeps these from seeing each
-other. Each token has the position and sees exactly the tokens that it would in a row of its own, so
-the result is the same up to rounding, and so are the gradients.
+beside the other, the prompt would be computed once a member. Here a group is one prompt followed by
+the members' different completions; groups follow one another in a row as long as it has room, which
+the longest one decides; and the attention mask keeps apart what does not belong together. Each
+token has the position and sees exactly the tokens that it would in a row of its own, so the result
+is the same up to rounding, and so are the gradients.
 
-Layout of a row, for a prompt ``p1 … pn`` and completions ``a``, ``b``:
+Layout of a group, for a prompt ``p1 … pn`` and completions ``a``, ``b``:
 
 ====== ======== ===== ======== =====
 input  p1…pn-1  pn a1 a2 …     pn b1 …
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -46,16 +47,15 @@ def can_pack(config: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class RowKey:
-    """What a packed row holds."""
+class Group:
+    """A prompt and what was said to it."""
 
     prompt: tuple[int, ...]
     completions: tuple[tuple[int, ...], ...]
-    """Those that differ, in the row's order."""
+    """Those that differ, in the group's order."""
 
-    @property
-    def length(self) -> int:
-        """Tokens of the row."""
+    def __len__(self) -> int:
+        """Return its tokens as they are laid out."""
         return len(self.prompt) - 1 + sum(map(len, self.completions))
 
 
@@ -63,7 +63,9 @@ class RowKey:
 class Packed:
     """A batch of completions, packed."""
 
-    rows: tuple[RowKey, ...]
+    groups: tuple[Group, ...]
+    starts: tuple[tuple[int, int], ...]
+    """In which row each group stands, and from which column on."""
     input_ids: Tensor
     """Shape (rows, length)."""
     position_ids: Tensor
@@ -79,8 +81,9 @@ class Packed:
 
     def to(self, device: torch.device) -> Packed:
         """Return it on a device."""
-        tensors = {name: value.to(device) for name, value in vars(self).items() if name != "rows"}
-        return Packed(self.rows, **tensors)
+        tensors = ((n, v) for n, v in vars(self).items() if isinstance(v, Tensor))
+        moved: dict[str, Any] = {name: value.to(device) for name, value in tensors}
+        return replace(self, **moved)
 
 
 def pack(
@@ -91,9 +94,9 @@ def pack(
     Parameters
     ----------
     prompts, completions
-        Token ids by completion; equal prompts share a row wherever they stand, and equal
-        completions of one their place in it. A prompt has at least one token, a completion may
-        have none.
+        Token ids by completion; equal prompts make a group wherever they stand, and equal
+        completions of one share their place in it. A prompt has at least one token, a completion
+        may have none.
     longest
         Columns of the result; at least the longest completion.
     pad
@@ -102,36 +105,63 @@ def pack(
     members: dict[tuple[int, ...], dict[tuple[int, ...], list[int]]] = {}
     for index, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
         members.setdefault(tuple(prompt), {}).setdefault(tuple(completion), []).append(index)
-    rows = tuple(RowKey(prompt, tuple(said)) for prompt, said in members.items())
-    shape = (len(rows), max(1, *(row.length for row in rows)))
+    groups = tuple(Group(prompt, tuple(said)) for prompt, said in members.items())
+    width = max(1, *map(len, groups))
+    starts = _room([len(group) for group in groups], width)
+    shape = (1 + max(row for row, _ in starts), width)
     ids, labels = torch.full(shape, pad), torch.full(shape, IGNORED)
-    positions, segments = torch.zeros(shape, dtype=torch.long), torch.full(shape, -1)
+    positions = torch.zeros(shape, dtype=torch.long)
+    owners, segments = torch.full(shape, -1), torch.zeros(shape, dtype=torch.long)
     places = torch.zeros(len(prompts), longest, dtype=torch.long)
     scored = torch.zeros(len(prompts), longest, dtype=torch.bool)
-    for row, (prompt, said) in enumerate(members.items()):
-        start = len(prompt) - 1
-        ids[row, :start] = torch.tensor(prompt[:-1], dtype=torch.long)
-        positions[row, :start] = torch.arange(start)
-        segments[row, :start] = 0
-        for number, (completion, indices) in enumerate(said.items(), start=1):
+    for number, (group, (row, start)) in enumerate(zip(groups, starts, strict=True)):
+        prompt, at = group.prompt, start + len(group.prompt) - 1
+        ids[row, start:at] = torch.tensor(prompt[:-1], dtype=torch.long)
+        positions[row, start:at] = torch.arange(at - start)
+        owners[row, start : start + len(group)] = number
+        for segment, completion in enumerate(group.completions, start=1):
             text, size = torch.tensor([prompt[-1], *completion]), len(completion)
-            part = slice(start, start + size)
+            part = slice(at, at + size)
             ids[row, part], labels[row, part] = text[:-1], text[1:]
             positions[row, part] = torch.arange(size) + len(prompt) - 1
-            segments[row, part] = number
-            places[indices, :size] = torch.arange(size) + row * shape[1] + start
+            segments[row, part] = segment
+            indices = members[prompt][completion]
+            places[indices, :size] = torch.arange(size) + row * width + at
             scored[indices, :size] = True
-            start += size
-    return Packed(rows, ids, positions, _mask(segments), labels, places, scored)
+            at += size
+    mask = _mask(owners, segments)
+    return Packed(groups, starts, ids, positions, mask, labels, places, scored)
 
 
-def _mask(segments: Tensor) -> Tensor:
-    """Return who sees whom: what came before, of the prompt (0) or of the same segment.
+def _room(lengths: Sequence[int], width: int) -> tuple[tuple[int, int], ...]:
+    """Return a row and a column for each group: the longest first, each where it first fits."""
+    filled: list[int] = []
+    found = dict.fromkeys(range(len(lengths)), (0, 0))
+    for index in sorted(found, key=lambda i: -lengths[i]):
+        size = lengths[index]
+        row = next((r for r, used in enumerate(filled) if used + size <= width), len(filled))
+        if row == len(filled):
+            filled.append(0)
+        found[index] = (row, filled[row])
+        filled[row] += size
+    return tuple(found.values())
 
-    Filling (-1) sees itself, so that no row of attention is empty (its softmax would be NaN).
+
+def _mask(owners: Tensor, segments: Tensor) -> Tensor:
+    """Return who sees whom: what came before in the same group, of its prompt or the same segment.
+
+    Filling sees filling, so that no row of attention is empty (its softmax would be NaN).
+
+    Parameters
+    ----------
+    owners
+        Shape (rows, length): the group of each token; filling has -1.
+    segments
+        Shape (rows, length): 0 is the prompt, each completion has its own.
     """
+    group = owners.unsqueeze(1) == owners.unsqueeze(2)
     seen, sees = segments.unsqueeze(1), segments.unsqueeze(2)
-    return (((seen == 0) | (seen == sees)).tril()).unsqueeze(1)
+    return (group & ((seen == 0) | (seen == sees))).tril().unsqueeze(1)
 
 
 def packed_logprobs(model: Callable[..., Any], packed: Packed) -> tuple[Tensor, Tensor]:

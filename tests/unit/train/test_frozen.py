@@ -47,7 +47,7 @@ def gradients(net: Any, frozen: FrozenLayers | None, batch: Packed) -> dict[str,
     return {"": logprobs.detach(), **found}
 
 
-def test_a_row_is_read_once_and_counts_the_same_in_any_batch() -> None:
+def test_a_group_is_read_once_and_counts_the_same_in_any_batch() -> None:
     plain, remembering = model(), model()
     frozen = FrozenLayers(remembering, 2)
     reads = [0] * 4
@@ -69,7 +69,7 @@ def test_a_row_is_read_once_and_counts_the_same_in_any_batch() -> None:
     assert reads == [2, 2, 4, 4]
 
 
-def test_a_batch_with_a_row_that_is_not_known_is_read() -> None:
+def test_a_batch_with_a_group_that_is_not_known_is_read() -> None:
     plain, remembering = model(), model()
     frozen = FrozenLayers(remembering, 2)
     played = groups(3)

@@ -92,14 +92,30 @@ def different(prompts: list[list[int]], completions: list[list[int]]) -> int:
     return sum(len(completion) for _, completion in pairs)
 
 
-def test_equal_prompts_share_a_row_and_equal_completions_their_place() -> None:
+def test_equal_prompts_are_one_group_and_equal_completions_share_their_place() -> None:
     prompts, completions = texts()
     packed = pack(prompts, completions, 7, 0)
-    assert packed.input_ids.shape == (3, 29 + 5 + 7)
+    assert [len(group) for group in packed.groups] == [29 + 5 + 7, 19 + 2 + 1 + 5, 4]
+    assert packed.starts == ((0, 0), (1, 0), (1, 27))
+    assert packed.input_ids.shape == (2, 29 + 5 + 7)
     assert packed.scored.sum() == sum(map(len, completions))
     assert (packed.labels != IGNORED).sum() == different(prompts, completions)
     assert packed.places[6].tolist() == packed.places[0].tolist()
     assert packed.places[7].tolist() != packed.places[0].tolist()  # to another prompt
+
+
+def test_a_batch_takes_hardly_more_room_than_its_groups() -> None:
+    chance = random.Random(1)
+    sizes = [chance.randint(8, 60) for _ in range(28)]
+    prompts = [[number + 3] * size for number, size in enumerate(sizes)]
+    packed = pack(prompts, [[1, 2]] * len(sizes), 2, 0)
+    groups = sum(size + 1 for size in sizes)
+    assert packed.input_ids.numel() <= 1.15 * groups
+    taken = torch.zeros_like(packed.input_ids)
+    for group, (row, start) in zip(packed.groups, packed.starts, strict=True):
+        taken[row, start : start + len(group)] += 1
+    assert taken.max() == 1
+    assert taken.sum() == groups
 
 
 def test_only_completion_tokens_meet_the_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
