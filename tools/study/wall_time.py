@@ -25,7 +25,7 @@ class EqualCompute(ApiModel):
     seconds: float
     """Of the whole on-policy run."""
     on_policy: float
-    """Its best F1 on the way."""
+    """Its best F1 on the way, its start left out."""
     on_policy_seconds: float
     """When it had that."""
     headline: float
@@ -69,14 +69,14 @@ def equal_compute(collected: Collected) -> list[EqualCompute]:
         _beside(row, seed, curve, headline[seed])
         for row, by_seed in curves.items()
         for seed, curve in by_seed.items()
-        if curve and seed in headline
+        if seed in headline
     ]
 
 
 def _beside(
     row: str, seed: int, curve: Sequence[CurvePoint], headline: Sequence[CurvePoint]
 ) -> EqualCompute:
-    end, best = curve[-1].seconds, max(curve, key=lambda p: p.dev)
+    end, best = curve[-1].seconds, max((p for p in curve if p.steps), key=lambda p: p.dev)
     reached = (p.seconds for p in headline if p.dev >= best.dev)
     return EqualCompute(
         row=row,
