@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 #: Colours that differ in lightness too.
 MAIN, OTHER, SOFT = "#2563c9", "#c2560c", "#9aa3b0"
 STAGE_COLOURS = ("#2563c9", "#7fb0ff", "#127a5a", "#c2560c", "#8d3f9b")
+_CURVES = (MAIN, OTHER, "#127a5a", "#8d3f9b")
 _STYLE: Any = {
     "svg.hashsalt": "selfemo",  # ids of the drawing's parts: else they differ each time
     "svg.fonttype": "none",
@@ -131,7 +133,7 @@ def wall_time(path: Path, curves: Mapping[str, Mapping[int, Sequence[CurvePoint]
     with mpl.rc_context(_STYLE):
         figure = Figure((_WIDTH, 3.2), layout="constrained")
         axes = figure.subplots()
-        for (name, seeds), colour in zip(curves.items(), (MAIN, OTHER), strict=False):
+        for (name, seeds), colour in zip(curves.items(), cycle(_CURVES), strict=False):
             for index, points in enumerate(seeds.values()):
                 axes.plot(
                     [p.seconds for p in points],

@@ -152,13 +152,14 @@ ON_POLICY = {"name": "on-policy", "kind": "on-policy", "why": "TRL", "steps": 4}
 def test_on_policy_training_is_compared_at_equal_seconds(
     places: Places, tmp_path: Path, f1s: list[float], then: int, reached: float | None
 ) -> None:
-    made = study(rows=[*DOCUMENT["rows"], ON_POLICY])
+    others = [{**ON_POLICY, "name": name} for name in ("slow", "slower")]
+    made = study(rows=[*DOCUMENT["rows"], ON_POLICY, *others])
     curve = [
         CurvePoint(seconds=8.0 * i, steps=2 * i, dev=f1)
         for i, f1 in enumerate([answers(1).f1, *f1s])
     ]
     finish(made, places, "on-policy", 1, VOTES, ["Baseline", "Control"], best=1, curve=curve)
-    (found,) = equal_compute(collect(made, places))
+    (found,) = equal_compute(collect(made, places))  # the others were not run
     assert (found.row, found.seed, found.seconds) == ("on-policy", 1, 16.0)
     assert (found.on_policy, found.headline) == (max(f1s), answers(then).f1)
     assert found.headline_seconds == reached
@@ -166,7 +167,11 @@ def test_on_policy_training_is_compared_at_equal_seconds(
     assert summary["equalCompute"][0]["onPolicy"] == max(f1s)  # type: ignore[index]
     assert "## At equal compute" in page
     assert ("it never has as much" in page) == (reached is None)
-    assert (tmp_path / "made-up-time.svg").is_file()
+    for row in ("slow", "slower"):
+        finish(made, places, row, 1, VOTES, ["Baseline", "Control"], best=1, curve=curve)
+    written(places, tmp_path, made)
+    drawn = (tmp_path / "made-up-time.svg").read_text()
+    assert all(f">{name}<" in drawn for name in ("main", "on-policy", "slow", "slower"))
 
 
 def test_answers_come_back_as_they_were_written(tmp_path: Path) -> None:
