@@ -53,11 +53,12 @@ def kept_curve(result: RowResult) -> list[CurvePoint]:
         sum(s for stage, s in g.seconds.items() if stage != evaluate) if g.generation else 0.0
         for g in result.generations
     ]
-    best = accumulate((g.dev or 0.0 for g in result.generations), max)
+    # one that is better by less than `minDelta` is rolled back too
+    kept = [(g.dev or 0.0) if g.generation in result.promoted else 0.0 for g in result.generations]
     steps = accumulate(g.steps for g in result.generations)
     return [
         CurvePoint(seconds=round(seconds, 3), steps=done, dev=f1)
-        for seconds, done, f1 in zip(accumulate(spent), steps, best, strict=True)
+        for seconds, done, f1 in zip(accumulate(spent), steps, accumulate(kept, max), strict=True)
     ]
 
 

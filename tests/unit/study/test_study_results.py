@@ -135,8 +135,10 @@ def test_the_pictures_are_on_the_page_and_always_the_same(places: Places, tmp_pa
     assert first == {p.name: p.read_bytes() for p in tmp_path.glob("*.svg")}
 
 
-def test_a_generation_that_is_rolled_back_costs_its_time(tmp_path: Path) -> None:
-    made = finish(study(), Places(tmp_path), "main", 1, RIGHT, OUTCOMES, best=1)
+@pytest.mark.parametrize("last", [1, 3])  # worse, or better by less than `minDelta`
+def test_a_generation_that_is_rolled_back_costs_its_time(tmp_path: Path, last: int) -> None:
+    right = {**RIGHT, (2, "dev"): last}
+    made = finish(study(), Places(tmp_path), "main", 1, right, OUTCOMES, best=1)
     curve = kept_curve(made)
     assert [(p.seconds, p.steps) for p in curve] == [(0.0, 0), (10.0, 4), (20.0, 8)]
     assert [p.dev for p in curve] == [answers(1).f1, answers(2).f1, answers(2).f1]
