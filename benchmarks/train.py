@@ -196,6 +196,7 @@ def main() -> None:
         job = TrainJob(
             training=training,
             seed=0,
+            prompts="compact-v1",
             temperature=1.0,
             folder=Path(folder),
             policy=Path(folder) / "tiny",
