@@ -146,7 +146,7 @@ def _equal_compute(summary: Mapping[str, Any]) -> list[str]:
         if when is None:
             line += "it never has as much as on-policy training's best."
         elif when == 0:
-            line += "its generation 0, where both start, has more than on-policy training's best."
+            line += "its generation 0, where both start, has as much or more."
         else:
             share = when / found["onPolicySeconds"]
             line += (

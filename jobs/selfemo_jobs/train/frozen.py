@@ -78,10 +78,10 @@ class FrozenLayers:
             if self._knows:
                 return self._remembered(hidden_states)
             found = forward(hidden_states, *args, **kwargs)
-            for group, (row, columns) in self._standing():
+            states = found.detach()
+            for group, place in self._standing():
                 # a copy: a view would keep the whole batch
-                states = found.detach()[row, columns]
-                self._known.setdefault(group, states.to("cpu", copy=True))
+                self._known.setdefault(group, states[place].to("cpu", copy=True))
             return found
 
         return read
@@ -90,12 +90,12 @@ class FrozenLayers:
         """Return the rows' states, shape (rows, length, hidden); filling, which is unread, is 0."""
         first = next(iter(self._known.values()))
         states = torch.zeros(like.shape, dtype=first.dtype)
-        for group, (row, columns) in self._standing():
-            states[row, columns] = self._known[group]
+        for group, place in self._standing():
+            states[place] = self._known[group]
         return states.to(like.device)
 
     def _standing(self) -> Iterator[tuple[Group, tuple[int, slice]]]:
-        """Yield each group of the batch, its row and its columns."""
+        """Yield each group of the batch, and its place: row and columns."""
         if self._batch is not None:
             for group, (row, start) in zip(self._batch.groups, self._batch.starts, strict=True):
                 yield group, (row, slice(start, start + len(group)))
