@@ -11,6 +11,8 @@ from torch.nn.functional import pad as padded
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from selfemo_jobs.models.layers import last_mlp_at
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -100,14 +102,17 @@ def next_logits(
     torch.Tensor
         Shape (rows, vocabulary).
     """
-    output = model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=position,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
+    last = torch.zeros_like(ids, dtype=torch.bool)
+    last[:, -1] = True
+    with last_mlp_at(model, last):
+        output = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=position,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
     logits: torch.Tensor = output.logits[:, -1]
     return logits
 

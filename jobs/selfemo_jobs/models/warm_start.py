@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from selfemo_api.reward import View
 from selfemo_jobs.datasets.base import Dialogue
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.models.layers import train_last_layers
+from selfemo_jobs.models.layers import last_mlp_at, train_last_layers
 from selfemo_jobs.prompts.sets import PromptSet
 
 log = logging.getLogger(__name__)
@@ -207,13 +207,14 @@ def _losses(model: PreTrainedModel, batch: Sequence[Example], pad: int) -> torch
         mask[row, -len(text) :] = 1
         targets[row, -len(example.completion) :] = text[len(example.prompt) :]
     kept = max(len(e.completion) for e in batch) + 1
-    logits = model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
-        use_cache=False,
-        logits_to_keep=kept,
-    ).logits[:, :-1]
+    with last_mlp_at(model, (targets != IGNORED).roll(-1, dims=1)):  # a token is told one before
+        logits = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+            use_cache=False,
+            logits_to_keep=kept,
+        ).logits[:, :-1]
     wanted = targets[:, -kept + 1 :]
     losses = torch.nn.functional.cross_entropy(
         logits.transpose(1, 2), wanted, ignore_index=IGNORED, reduction="none"

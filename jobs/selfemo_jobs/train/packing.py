@@ -29,9 +29,8 @@ import torch
 from torch import Tensor
 from trl.trainer import utils as trl_utils
 
-#: Architectures whose attention takes a mask and positions as they are given: rotary positions,
-#: full attention in every layer, no state that is carried along the row.
-ARCHITECTURES = frozenset({"llama", "qwen2", "qwen3"})
+from selfemo_jobs.models.layers import PLAIN, last_mlp_at
+
 #: The label that stands for "not scored" in TRL and Transformers.
 IGNORED = -100
 
@@ -40,7 +39,7 @@ def can_pack(config: Any) -> bool:
     """Return whether a model (by its Transformers configuration) takes packed rows."""
     layers = getattr(config, "layer_types", None) or ["full_attention"]
     return (
-        config.model_type in ARCHITECTURES
+        config.model_type in PLAIN
         and config._attn_implementation == "sdpa"
         and set(layers) == {"full_attention"}
     )
@@ -179,7 +178,8 @@ def packed_logprobs(model: Callable[..., Any], packed: Packed) -> tuple[Tensor, 
     tuple
         Both of shape (completions, longest), 0 where a completion has ended. Entropies in nats.
     """
-    with scored_places_only():
+    inner = getattr(model, "module", model)  # DeepSpeed's engine holds the model
+    with scored_places_only(), last_mlp_at(inner, packed.labels != IGNORED):
         out = model(
             input_ids=packed.input_ids,
             attention_mask=packed.mask,

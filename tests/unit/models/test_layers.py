@@ -1,0 +1,82 @@
+"""The last layer's feed-forward part is worked out where it is read; what is read is the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+from selfemo_jobs.models.layers import last_mlp_at
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 100,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+}
+IDS = torch.arange(12).view(2, 6)
+READ = torch.tensor([[False] * 5 + [True], [False, True, True] + [False] * 3])
+
+
+def model(name: str) -> Any:
+    torch.manual_seed(0)
+    made = (
+        LlamaForCausalLM(LlamaConfig(**SIZES))
+        if name == "llama"
+        else Qwen3ForCausalLM(Qwen3Config(**SIZES))
+    )
+    return made.to(torch.float64)
+
+
+def counted(net: Any) -> list[int]:
+    """Return a list that the last feed-forward part appends its places to."""
+    places: list[int] = []
+    mlp = net.model.layers[-1].mlp
+    mlp.gate_proj.register_forward_pre_hook(lambda _, args: places.append(args[0][..., 0].numel()))
+    return places
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3"])
+def test_what_is_read_and_its_gradients_are_the_same(name: str) -> None:
+    net = model(name)
+    places = counted(net)
+    outcomes = []
+    for context in (False, True):
+        net.zero_grad()
+        if context:
+            with last_mlp_at(net, READ):
+                logits = net(IDS).logits
+        else:
+            logits = net(IDS).logits
+        logits[READ].square().sum().backward()
+        outcomes.append([logits[READ].detach(), *(p.grad.clone() for p in net.parameters())])
+    for expected, found in zip(*outcomes, strict=True):
+        torch.testing.assert_close(found, expected)
+    assert places == [12, 3]
+    net(IDS)
+    assert places[-1] == 12, "it goes on after the context"
+
+
+def test_nothing_changes_where_a_layer_is_run_twice() -> None:
+    net = model("llama")
+    net.gradient_checkpointing_enable()
+    net.train()
+    places = counted(net)
+    with last_mlp_at(net, READ):
+        logits = net(IDS).logits
+    logits[READ].sum().backward()
+    assert places == [12, 12]
+
+
+def test_nothing_changes_in_a_model_of_another_build() -> None:
+    net = model("llama")
+    net.config.model_type = "gpt_oss"
+    places = counted(net)
+    with last_mlp_at(net, READ):
+        net(IDS)
+    assert places == [12]
