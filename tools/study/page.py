@@ -104,20 +104,26 @@ def _machine(machine: Mapping[str, Any]) -> str:
 
 
 def _answer(summary: Mapping[str, Any]) -> str:
-    gain, vote = summary["relative_gain"], summary["majority_vote_relative_gain"]
-    if gain is None:
+    if summary["relative_gain"] is None:
         return f"The row `{summary['headline']}` has not been run: there is no answer yet."
-    low, high = summary["relative_gain_interval"]
-    text = f"**Relative gain on test: {_percent(gain)} [{_percent(low)}, {_percent(high)}].**"
-    if vote is not None:
-        low, high = summary["majority_vote_relative_gain_interval"]
-        text += f" Plain majority votes: {_percent(vote)} [{_percent(low)}, {_percent(high)}]."
+    text = f"**Relative gain on test: {_gain(summary, 'relative_gain')}.**"
+    for name, what in (
+        ("majority_vote_relative_gain", "Plain majority votes"),
+        ("supervised_relative_gain", "As many steps on the labelled share alone"),
+    ):
+        if summary[name] is not None:
+            text += f" {what}: {_gain(summary, name)}."
     worse = summary["promoted_and_worse"]
     if worse:
         return f"{text} Promoted on dev and worse on test beyond the interval: {'; '.join(worse)}."
     if not any(row["promotions"] for row in summary["rows"]):
         return f"{text} No generation of any row was promoted."
     return f"{text} No promoted generation is worse on test than the one before it beyond chance."
+
+
+def _gain(summary: Mapping[str, Any], name: str) -> str:
+    low, high = summary[f"{name}_interval"]
+    return f"{_percent(summary[name])} [{_percent(low)}, {_percent(high)}]"
 
 
 def _missing(summary: Mapping[str, Any]) -> str:

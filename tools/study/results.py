@@ -142,19 +142,18 @@ def summary_of(collected: Collected, machine: Mapping[str, Any]) -> dict[str, An
     """
     study = collected.study
     rows = {row.name: _row(collected, row) for row in study.rows}
-    votes = [rows[r.name] for r in study.rows if r.kind is Kind.MAJORITY]
     gain = rows[study.headline]["relativeGain"] if study.headline in rows else None
-    vote = votes[0]["relativeGain"] if votes else None
+    vote = _first_of(study, rows, Kind.MAJORITY)
+    supervised = _first_of(study, rows, Kind.SUPERVISED)
     return {
         "name": study.name,
         "title": study.title,
         "complete": not collected.missing,
         "missing": list(collected.missing),
         "headline": study.headline,
-        "relative_gain": gain["value"] if gain else None,
-        "relative_gain_interval": [gain["low"], gain["high"]] if gain else None,
-        "majority_vote_relative_gain": vote["value"] if vote else None,
-        "majority_vote_relative_gain_interval": [vote["low"], vote["high"]] if vote else None,
+        **_gain("relative_gain", gain),
+        **_gain("majority_vote_relative_gain", vote),
+        **_gain("supervised_relative_gain", supervised),
         "promoted_and_worse": [
             f"{name}, seed {step['seed']}: generation {step['after']} after {step['before']}"
             for name, row in rows.items()
@@ -163,6 +162,18 @@ def summary_of(collected: Collected, machine: Mapping[str, Any]) -> dict[str, An
         ],
         "machine": dict(machine),
         "rows": list(rows.values()),
+    }
+
+
+def _first_of(study: Study, rows: Mapping[str, Any], kind: Kind) -> Mapping[str, float] | None:
+    """Return the gain of the first row of a kind, or None where there is none."""
+    return next((rows[r.name]["relativeGain"] for r in study.rows if r.kind is kind), None)
+
+
+def _gain(name: str, gain: Mapping[str, float] | None) -> dict[str, Any]:
+    return {
+        name: gain["value"] if gain else None,
+        f"{name}_interval": [gain["low"], gain["high"]] if gain else None,
     }
 
 

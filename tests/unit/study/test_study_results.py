@@ -47,6 +47,18 @@ def test_the_answer_is_there(places: Places, tmp_path: Path) -> None:
     assert f"Relative gain on test: {100 * (after / before - 1):+.1f} %" in page
 
 
+def test_the_answer_names_what_the_labelled_share_alone_is_worth(
+    places: Places, tmp_path: Path
+) -> None:
+    row = {"name": "more", "kind": "supervised", "why": "steps", "learningRates": [1e-4]}
+    made = study(rows=[*DOCUMENT["rows"], row])
+    finish(made, places, "more", 1, RIGHT, ["Baseline", "Control"], best=1, steps=8)
+    summary, page = written(places, tmp_path, made)
+    assert summary["supervised_relative_gain"] == summary["relative_gain"]
+    gain = f"{100 * summary['relative_gain']:+.1f} %"  # type: ignore[operator]
+    assert f"As many steps on the labelled share alone: {gain} [" in page
+
+
 def test_what_did_not_run_is_missing(places: Places, tmp_path: Path) -> None:
     summary, page = written(places, tmp_path)
     assert summary["complete"] is False
