@@ -101,6 +101,8 @@ class Row(ApiModel):
     """Paths below the evolution's spec and their values, as `selfemo run --set` takes them."""
     like: str | None = None
     """Controls: take the number of steps from this evolution row (unset: the headline row)."""
+    after: str | None = None
+    """Evolutions: generation 0 is what this supervised row has trained. Unset: the warm start."""
     steps: Annotated[int, Field(ge=1)] | None = None
     """Controls: this many steps instead."""
     learning_rates: list[Annotated[float, Field(gt=0.0)]] = []
@@ -123,6 +125,8 @@ class Row(ApiModel):
             raise ValueError(f"row {self.name}: give `label`, the answer")
         if self.set and self.kind not in (Kind.EVOLUTION, Kind.ON_POLICY):
             raise ValueError(f"row {self.name}: `set` changes evolutions only")
+        if self.after is not None and self.kind is not Kind.EVOLUTION:
+            raise ValueError(f"row {self.name}: only an evolution comes `after` a row")
         return self
 
 
@@ -158,6 +162,9 @@ class Study(ApiModel):
         for row, of in ((r.name, self.model_of(r)) for r in self.rows):
             if kinds.get(of) is not Kind.EVOLUTION:
                 raise ValueError(f"row {row} is like `{of}`, which is no evolution row")
+        for one in self.rows:
+            if one.after is not None and kinds.get(one.after) is not Kind.SUPERVISED:
+                raise ValueError(f"row {one.name} is after `{one.after}`, which is no such row")
         for one in self.rows:
             if unknown := sorted({*(one.seeds or [])} - {*self.seeds}):
                 raise ValueError(f"row {one.name}: `seeds` {unknown} are not among the study's")
@@ -203,6 +210,8 @@ def needed(study: Study, names: list[str]) -> list[Row]:
         row = study.row(name)
         takes_steps = row.kind in (Kind.SUPERVISED, Kind.MAJORITY, Kind.ON_POLICY)
         first = [study.row(study.model_of(row))] if takes_steps and needs_model(row) else []
+        if row.after is not None:
+            first = needed(study, [row.after])
         found += [r for r in (*first, row) if r not in found]
     return found
 
@@ -219,7 +228,7 @@ def document_of(study: Study, row: Row, seed: int) -> dict[str, Any]:
         problem = assign(spec, path, value)
         if problem is not None:
             raise StudyError(f"row {row.name}: {problem}")
-    model = {**spec.get("model", {}), "uri": f"data://{MODELS}/seed-{seed}"}
+    model = {**spec.get("model", {}), "uri": f"data://{MODELS}/{start_of(row, seed)}"}
     return {
         "apiVersion": "selfemo.dev/v1alpha1",
         "kind": "EmotionEvolution",
@@ -227,6 +236,11 @@ def document_of(study: Study, row: Row, seed: int) -> dict[str, Any]:
         "metadata": {"name": f"{study.name}-{study.headline}"},
         "spec": {**spec, "seed": seed, "model": model, "storage": {"uri": STORE}},
     }
+
+
+def start_of(row: Row, seed: int) -> str:
+    """Return the folder of the model that a row begins with, among those that rows share."""
+    return f"seed-{seed}" if row.after is None else f"{row.after}-seed-{seed}"
 
 
 def problems(study: Study, row: Row) -> list[str]:

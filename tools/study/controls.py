@@ -55,7 +55,7 @@ def run_supervised(work: Work) -> RowResult:
     }[work.row.kind](work)
     trained = []
     for rate in work.row.learning_rates:
-        output = (work.folder.path / "models" / f"rate-{rate:g}").absolute()
+        output = _rate_folder(work, rate)
         seconds = work.supervised(
             lesson.model,
             output,
@@ -98,6 +98,23 @@ def run_supervised(work: Work) -> RowResult:
             if other != model:
                 shutil.rmtree(other)
     return result
+
+
+def chosen_model(work: Work) -> Path:
+    """Return the model that dev chose. Raises StudyError where the row is not finished here."""
+    trained = [_rate_folder(work, rate) for rate in work.row.learning_rates]
+    there = [model for model in trained if model.is_dir()]
+    if work.folder.read() is None or not there:
+        raise StudyError(
+            f"row {work.row.name}, seed {work.seed} has no model here: delete {work.folder.path} "
+            "and run it again"
+        )
+    # all are there with `keepModels` alone; their answers on dev are kept too
+    return there[0] if len(there) == 1 else max(there, key=lambda model: work.dev(model).f1)
+
+
+def _rate_folder(work: Work, rate: float) -> Path:
+    return (work.folder.path / "models" / f"rate-{rate:g}").absolute()
 
 
 def _more(work: Work) -> Lesson:

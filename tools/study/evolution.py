@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
-from tools.study.config import StudyError, document_of
+from tools.study.config import StudyError, document_of, start_of
+from tools.study.controls import chosen_model
 from tools.study.measure import stored
-from tools.study.places import model_folder
+from tools.study.places import alone, model_folder
 from tools.study.programs import selfemo
 from tools.study.record import DEV, TEST, Answers, Generation, RowResult
 from tools.study.reuse import reuse, reused
@@ -33,7 +35,7 @@ def run_evolution(work: Work) -> RowResult:
     StudyError
         If the run fails, or is stopped.
     """
-    zero = work.generation_zero()
+    zero = start_model(work)
     reuse(work)
     summary = _run(work)
     history = [GenerationRecord.model_validate(entry) for entry in summary["generations"]]
@@ -60,6 +62,21 @@ def run_evolution(work: Work) -> RowResult:
     if not work.study.keep_models:
         prune(work, run, best)
     return result
+
+
+def start_model(work: Work) -> Path:
+    """Return the model that the row begins with, made where it is not there."""
+    if work.row.after is None:
+        return work.generation_zero()
+    output = (work.places.models / start_of(work.row, work.seed)).absolute()
+    with alone(output.with_name(f"{output.name}.lock")):
+        if not output.is_dir():
+            made = output.with_name(f"{output.name}.making")
+            shutil.rmtree(made, ignore_errors=True)
+            before = replace(work, row=work.study.row(work.row.after))
+            shutil.copytree(chosen_model(before), made)
+            made.rename(output)
+    return output
 
 
 def _run(work: Work) -> dict[str, Any]:

@@ -119,12 +119,19 @@ def asked_for(study: Study, row: Row, seed: int) -> dict[str, Any]:
         "warmStart": study.warm_start.to_json(),
         "test": [source.to_json() for source in study.test],
         "spec": study.spec,
-        "row": {k: v for k, v in row.to_json().items() if k not in ("why", "name", "seeds")},
+        "row": _told(row),
     }
     model = study.model_of(row)
     if model != row.name:
         follows["like"] = study.row(model).to_json()["set"]
+    if row.after is not None:
+        follows["after"] = _told(study.row(row.after))
     return follows
+
+
+def _told(row: Row) -> dict[str, Any]:
+    """Return what a row's result follows from, of the row itself."""
+    return {k: v for k, v in row.to_json().items() if k not in ("why", "name", "seeds")}
 
 
 def model_folder(run: Path, generation: int) -> Path:

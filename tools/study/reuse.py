@@ -53,7 +53,7 @@ def reuse(work: Work) -> None:
     if here.exists():
         return
     for row in work.study.rows:
-        if row.kind is not Kind.EVOLUTION or row == work.row:
+        if row.kind is not Kind.EVOLUTION or row == work.row or row.after != work.row.after:
             continue
         if work.places.row(row, work.seed).read() is None:
             continue

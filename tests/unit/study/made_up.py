@@ -50,6 +50,10 @@ DOCUMENT: dict[str, Any] = {
     ],
 }
 
+#: A control that trains, and an evolution that begins with what it has trained.
+MORE = {"name": "more", "kind": "supervised", "why": "steps", "learningRates": [1e-4]}
+AFTER = {"name": "after-more", "kind": "evolution", "why": "begins there", "after": "more"}
+
 
 def study(**changes: Any) -> Study:
     return Study.model_validate({**DOCUMENT, **changes})

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.study.made_up import DOCUMENT, SOURCE, study
+from tests.unit.study.made_up import AFTER, DOCUMENT, MORE, SOURCE, study
 from tools.study.config import (
     Kind,
     Study,
@@ -81,6 +81,8 @@ def test_more_generations_than_the_history_holds_are_refused() -> None:
         ({"kind": "evolution", "name": "main"}, "names of their own"),
         ({"kind": "evolution", "name": "Not A Name"}, "pattern"),
         ({"kind": "evolution", "overrides": {}}, "Extra inputs"),
+        ({"kind": "evolution", "after": "constant"}, "which is no such row"),
+        ({"kind": "tfidf", "after": "majority"}, "only an evolution"),
         ({"kind": "evolution", "seeds": [1, 3]}, r"\[3\] are not among the study's"),
     ],
 )
@@ -107,6 +109,15 @@ def test_a_control_comes_after_the_row_it_is_like() -> None:
     assert [r.name for r in needed(made, ["majority", "main"])] == ["main", "majority"]
     with pytest.raises(StudyError, match="no row `other`"):
         needed(made, ["other"])
+
+
+def test_an_evolution_comes_after_the_row_that_trains_its_start() -> None:
+    made = study(rows=[*DOCUMENT["rows"], AFTER, MORE])
+    assert [r.name for r in needed(made, ["after-more"])] == ["main", "more", "after-more"]
+    row = made.row("after-more")
+    assert evolution_of(made, row, 2).spec.model.uri == "data://study-models/more-seed-2"
+    other = study(rows=[*DOCUMENT["rows"], AFTER, {**MORE, "learningRates": [1e-3]}])
+    assert asked_for(made, row, 1) != asked_for(other, row, 1)
 
 
 def test_a_row_begun_otherwise_is_not_gone_on_with(tmp_path: Path) -> None:

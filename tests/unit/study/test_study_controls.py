@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from tests.unit.study.made_up import DOCUMENT, study
+from tests.unit.study.made_up import AFTER, DOCUMENT, MORE, finish, study
+from tools.study.config import StudyError
 from tools.study.controls import gold, majority, stored_play, utterances_of_step, voted_lines
+from tools.study.evolution import start_model
 from tools.study.onpolicy import kept_steps
 from tools.study.onpolicy_worker import rewards
 from tools.study.places import Places
@@ -128,6 +130,23 @@ def test_a_model_is_kept_at_the_last_step() -> None:
     assert kept_steps(12) == [2, 4, 6, 8, 10, 12]
     assert kept_steps(4) == [1, 2, 3, 4]
     assert kept_steps(1) == [1]
+
+
+def test_an_evolution_after_a_control_begins_with_its_model(tmp_path: Path) -> None:
+    made, places = study(rows=[*DOCUMENT["rows"], AFTER, MORE]), Places(tmp_path)
+    after, more = (
+        Work(made, made.row(name), 1, places, Data.of({}, places))
+        for name in ("after-more", "more")
+    )
+    with pytest.raises(StudyError, match="row more, seed 1 has no model here"):
+        start_model(after)
+    model = more.folder.path / "models" / "rate-0.0001"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    answers = {(0, "dev"): 1, (0, "test"): 1, (1, "dev"): 2, (1, "test"): 2}
+    finish(made, places, "more", 1, answers, ["Baseline", "Control"], best=1)
+    assert start_model(after) == places.models / "more-seed-1"
+    assert (places.models / "more-seed-1" / "config.json").read_text() == "{}"
 
 
 @pytest.mark.parametrize(("roles", "taken"), [(["Recogniser"], True), (None, False)])

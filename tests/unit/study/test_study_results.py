@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from tests.unit.study.made_up import DOCUMENT, answers, finish, study
+from tests.unit.study.made_up import DOCUMENT, MORE, answers, finish, study
 from tools.study.config import Study
 from tools.study.page import write_page
 from tools.study.places import Places
@@ -50,8 +50,7 @@ def test_the_answer_is_there(places: Places, tmp_path: Path) -> None:
 def test_the_answer_names_what_the_labelled_share_alone_is_worth(
     places: Places, tmp_path: Path
 ) -> None:
-    row = {"name": "more", "kind": "supervised", "why": "steps", "learningRates": [1e-4]}
-    made = study(rows=[*DOCUMENT["rows"], row])
+    made = study(rows=[*DOCUMENT["rows"], MORE])
     finish(made, places, "more", 1, RIGHT, ["Baseline", "Control"], best=1, steps=8)
     summary, page = written(places, tmp_path, made)
     assert summary["supervised_relative_gain"] == summary["relative_gain"]

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.unit.study.made_up import DOCUMENT, finish, study
+from tests.unit.study.made_up import AFTER, DOCUMENT, MORE, finish, study
 from tools.study.config import Study, evolution_of
 from tools.study.places import Places
 from tools.study.programs import Data
@@ -99,3 +99,12 @@ def test_a_row_that_is_not_finished_gives_nothing(tmp_path: Path) -> None:
     other = work(made, "other", tmp_path)
     reuse(other)
     assert not (other.places.run(other.study, other.row, other.seed)).exists()
+
+
+def test_a_row_that_begins_with_another_model_takes_nothing_over(tmp_path: Path) -> None:
+    made = study(rows=[*DOCUMENT["rows"], AFTER, MORE])
+    leave(tmp_path, made)
+    after = work(made, "after-more", tmp_path)
+    assert equal_stages(after.spec, work(made, "main", tmp_path).spec), "by its settings it could"
+    reuse(after)
+    assert not after.places.run(after.study, after.row, after.seed).exists()
