@@ -73,7 +73,7 @@ def last_mlp_at(model: PreTrainedModel, places: Tensor) -> Iterator[None]:
     if model.config.model_type not in PLAIN or model.is_gradient_checkpointing:
         yield
         return
-    mlp = model.base_model.layers[-1].mlp
+    mlp = model.get_decoder().layers[-1].mlp  # of a model with adapters (PEFT) too
     forward = mlp.forward
 
     def at_places(hidden_states: Tensor) -> Tensor:

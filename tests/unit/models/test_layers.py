@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from selfemo_jobs.models.layers import last_mlp_at
@@ -25,23 +26,29 @@ READ = torch.tensor([[False] * 5 + [True], [False, True, True] + [False] * 3])
 
 def model(name: str) -> Any:
     torch.manual_seed(0)
+    qwen = name == "qwen3"
     made = (
-        LlamaForCausalLM(LlamaConfig(**SIZES))
-        if name == "llama"
-        else Qwen3ForCausalLM(Qwen3Config(**SIZES))
-    )
-    return made.to(torch.float64)
+        Qwen3ForCausalLM(Qwen3Config(**SIZES)) if qwen else LlamaForCausalLM(LlamaConfig(**SIZES))
+    ).to(torch.float64)
+    if name != "adapters":
+        return made
+    adapters = LoraConfig(target_modules=["q_proj", "gate_proj"], init_lora_weights=False)
+    return get_peft_model(made, adapters, autocast_adapter_dtype=False)
 
 
 def counted(net: Any) -> list[int]:
     """Return a list that the last feed-forward part appends its places to."""
     places: list[int] = []
-    mlp = net.model.layers[-1].mlp
+    mlp = net.get_decoder().layers[-1].mlp
     mlp.gate_proj.register_forward_pre_hook(lambda _, args: places.append(args[0][..., 0].numel()))
     return places
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen3"])
+def gradients(net: Any) -> list[torch.Tensor]:
+    return [p.grad.clone() for p in net.parameters() if p.grad is not None]
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3", "adapters"])
 def test_what_is_read_and_its_gradients_are_the_same(name: str) -> None:
     net = model(name)
     places = counted(net)
@@ -54,7 +61,7 @@ def test_what_is_read_and_its_gradients_are_the_same(name: str) -> None:
         else:
             logits = net(IDS).logits
         logits[READ].square().sum().backward()
-        outcomes.append([logits[READ].detach(), *(p.grad.clone() for p in net.parameters())])
+        outcomes.append([logits[READ].detach(), *gradients(net)])
     for expected, found in zip(*outcomes, strict=True):
         torch.testing.assert_close(found, expected)
     assert places == [12, 3]
