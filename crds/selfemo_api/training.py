@@ -87,7 +87,8 @@ class TrainingSpec(ApiModel):
     the best one has found (STaR, arXiv 2203.14465): errors do not add up over generations."""
     imitation: Annotated[float, Field(ge=0.0, le=100.0)] = 0.0
     """Weight of the cross-entropy on what recogniser groups agree on, beside SELF-GRPO's loss: an
-    emotion that no candidate of a group names is learnt all the same. 0: SELF-GRPO alone."""
+    emotion that no candidate of a group names is learnt all the same. 0: SELF-GRPO alone, as
+    published; a small model gained on EmoryNLP with 10 and never with 0 (three seeds)."""
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-6
     """TRL's default for GRPO with full weights; small models want 1e-5."""
     schedule: Schedule = Schedule.CONSTANT
