@@ -164,8 +164,7 @@ class Study(ApiModel):
                 raise ValueError(f"row {row} is like `{of}`, which is no evolution row")
         for one in self.rows:
             if one.after is not None and kinds.get(one.after) is not Kind.SUPERVISED:
-                raise ValueError(f"row {one.name} is after `{one.after}`, which is no such row")
-        for one in self.rows:
+                raise ValueError(f"row {one.name} is after `{one.after}`, no supervised row")
             if unknown := sorted({*(one.seeds or [])} - {*self.seeds}):
                 raise ValueError(f"row {one.name}: `seeds` {unknown} are not among the study's")
         return self

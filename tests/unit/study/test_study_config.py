@@ -81,7 +81,7 @@ def test_more_generations_than_the_history_holds_are_refused() -> None:
         ({"kind": "evolution", "name": "main"}, "names of their own"),
         ({"kind": "evolution", "name": "Not A Name"}, "pattern"),
         ({"kind": "evolution", "overrides": {}}, "Extra inputs"),
-        ({"kind": "evolution", "after": "constant"}, "which is no such row"),
+        ({"kind": "evolution", "after": "constant"}, "is after `constant`, no supervised row"),
         ({"kind": "tfidf", "after": "majority"}, "only an evolution"),
         ({"kind": "evolution", "seeds": [1, 3]}, r"\[3\] are not among the study's"),
     ],
