@@ -21,7 +21,7 @@ from tools.study.results import (
     table_of,
 )
 from tools.study.statistics import Interval
-from tools.study.wall_time import curves_of, equal_compute
+from tools.study.wall_time import Curves, curves_of, equal_compute
 
 from selfemo_api.spec import CollapseBounds
 from selfemo_jobs.runtime import versions
@@ -33,17 +33,21 @@ def write_page(study: Study, places: Places, folder: Path) -> Path:
     collected = collect(study, places)
     machine = {"cores": len(os.sched_getaffinity(0)), "versions": versions()}
     summary = summary_of(collected, machine)
-    summary["equalCompute"] = [found.to_json() for found in equal_compute(collected)]
+    curves = curves_of(collected)
+    beside = equal_compute(curves, study.headline)
+    summary["equalCompute"] = [found.to_json() for found in beside]
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(table_of(collected), folder / f"{study.name}.parquet", compression="zstd")
     replace(folder / f"{study.name}.json", json.dumps(summary, indent=1) + "\n")
-    pictures = draw(collected, summary, folder)
+    pictures = draw(collected, summary, curves, folder)
     page = folder / f"{study.name}.md"
     replace(page, page_text(study, summary, pictures))
     return page
 
 
-def draw(collected: Collected, summary: Mapping[str, Any], folder: Path) -> dict[str, str]:
+def draw(
+    collected: Collected, summary: Mapping[str, Any], curves: Curves, folder: Path
+) -> dict[str, str]:
     """Draw what there is to be drawn; return the files' names by what they show."""
     study, found = collected.study, {}
     evolutions = [r for r in study.rows if r.kind is Kind.EVOLUTION and collected.of(r)]
@@ -63,7 +67,6 @@ def draw(collected: Collected, summary: Mapping[str, Any], folder: Path) -> dict
     if seconds:
         found["costs"] = f"{study.name}-costs.svg"
         plots.costs(folder / found["costs"], seconds)
-    curves = curves_of(collected)
     if len(curves) > 1:
         found["time"] = f"{study.name}-time.svg"
         plots.wall_time(folder / found["time"], curves)
@@ -131,10 +134,8 @@ def _missing(summary: Mapping[str, Any]) -> str:
     if not summary["missing"]:
         return ""
     seeds: dict[tuple[str, str], list[str]] = {}
-    for words in summary["missing"]:
-        which, _, why = words.partition(": ")
-        row, _, seed = which.partition(", seed ")
-        seeds.setdefault((row, why), []).append(seed)
+    for found in summary["missing"]:
+        seeds.setdefault((found["row"], found["why"]), []).append(str(found["seed"]))
     lines = [f"- {row}, seed {', '.join(its)}: {why}" for (row, why), its in seeds.items()]
     return "**Incomplete.** Missing:\n\n" + "\n".join(lines)
 

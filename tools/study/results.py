@@ -6,7 +6,7 @@ Pure but for :func:`collect`. A row that did not run is said to be missing; noth
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -58,14 +58,22 @@ class Done:
 
 
 @dataclass(frozen=True)
+class Missing:
+    """A row's seed that is asked for and not there."""
+
+    row: str
+    seed: int
+    why: str
+
+
+@dataclass(frozen=True)
 class Collected:
     """All that was found of a study."""
 
     study: Study
     done: Mapping[str, Mapping[int, Done]]
     """By row and seed."""
-    missing: Sequence[str] = field(default_factory=list)
-    """What is asked for and not there, in words."""
+    missing: Sequence[Missing] = ()
 
     def of(self, row: Row) -> Mapping[int, Done]:
         """Return a row's finished seeds."""
@@ -82,11 +90,11 @@ def collect(study: Study, places: Places) -> Collected:
             result = folder.read()
             if result is None:
                 begun = " (begun)" if folder.asked.is_file() else ""
-                missing.append(f"{row.name}, seed {seed}: not finished{begun}")
+                missing.append(Missing(row.name, seed, f"not finished{begun}"))
             elif result.asked != asked_for(study, row, seed):
-                missing.append(f"{row.name}, seed {seed}: run with other settings than the file's")
+                missing.append(Missing(row.name, seed, "run with other settings than the file's"))
             elif _stale(study, places, row, result):
-                missing.append(f"{row.name}, seed {seed}: its model row was run anew since")
+                missing.append(Missing(row.name, seed, "its model row was run anew since"))
             else:
                 counts = read_counts(folder.counts, len(study.spec["dataset"]["labels"]))
                 done.setdefault(row.name, {})[seed] = Done(result, counts)
@@ -149,7 +157,7 @@ def summary_of(collected: Collected, machine: Mapping[str, Any]) -> dict[str, An
         "name": study.name,
         "title": study.title,
         "complete": not collected.missing,
-        "missing": list(collected.missing),
+        "missing": [asdict(found) for found in collected.missing],
         "headline": study.headline,
         **_gain("relative_gain", gain),
         **_gain("majority_vote_relative_gain", vote),

@@ -6,7 +6,7 @@ time and leaves the best as it was. Dev's own evaluation counts on neither side.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 from tools.study.config import Kind
@@ -34,9 +34,14 @@ class EqualCompute(ApiModel):
     """When the headline row first had the on-policy run's best; None: not by its end."""
 
 
-def curves_of(collected: Collected) -> dict[str, dict[int, list[CurvePoint]]]:
+#: By row and seed.
+Curves = Mapping[str, Mapping[int, Sequence[CurvePoint]]]
+
+
+def curves_of(collected: Collected) -> Curves:
     """Return the curves of the headline row and the on-policy ones, by row and seed."""
-    study, curves = collected.study, {}
+    study = collected.study
+    curves: dict[str, dict[int, list[CurvePoint]]] = {}
     for row in study.rows:
         results = {seed: done.result for seed, done in sorted(collected.of(row).items())}
         if row.name == study.headline and results:
@@ -62,15 +67,14 @@ def kept_curve(result: RowResult) -> list[CurvePoint]:
     ]
 
 
-def equal_compute(collected: Collected) -> list[EqualCompute]:
+def equal_compute(curves: Curves, headline: str) -> list[EqualCompute]:
     """Return how each on-policy run compares with the headline row of its seed, if it has one."""
-    curves = curves_of(collected)
-    headline = curves.pop(collected.study.headline, {})
+    by_headline = curves.get(headline, {})
     return [
-        _beside(row, seed, curve, headline[seed])
+        _beside(row, seed, curve, by_headline[seed])
         for row, by_seed in curves.items()
         for seed, curve in by_seed.items()
-        if seed in headline
+        if row != headline and seed in by_headline
     ]
 
 

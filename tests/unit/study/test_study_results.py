@@ -10,8 +10,8 @@ from tools.study.config import Study
 from tools.study.page import write_page
 from tools.study.places import Places
 from tools.study.record import CurvePoint, write_predictions
-from tools.study.results import collect
-from tools.study.wall_time import equal_compute, kept_curve
+from tools.study.results import Missing, collect
+from tools.study.wall_time import curves_of, equal_compute, kept_curve
 
 RIGHT = {(0, "dev"): 1, (1, "dev"): 2, (2, "dev"): 1, (0, "test"): 1, (1, "test"): 2}
 VOTES = {(0, "dev"): 1, (1, "dev"): 1, (0, "test"): 1, (1, "test"): 1}
@@ -62,10 +62,8 @@ def test_what_did_not_run_is_missing(places: Places, tmp_path: Path) -> None:
     summary, page = written(places, tmp_path)
     assert summary["complete"] is False
     assert summary["missing"] == [
-        "no-cap, seed 2: not finished",
-        "majority, seed 2: not finished",
-        "constant, seed 1: not finished",
-        "constant, seed 2: not finished",
+        {"row": row, "seed": seed, "why": "not finished"}
+        for row, seed in (("no-cap", 2), ("majority", 2), ("constant", 1), ("constant", 2))
     ]
     rows = {row["name"]: row for row in summary["rows"]}  # type: ignore[attr-defined]
     assert rows["constant"]["test"] is None
@@ -117,7 +115,7 @@ def test_a_row_of_other_settings_does_not_count(places: Places) -> None:
     changed = study(spec={**DOCUMENT["spec"], "selfPlay": {"groupSize": 4}})
     found = collect(changed, places)
     assert found.done == {}
-    assert "main, seed 1: run with other settings than the file's" in found.missing
+    assert Missing("main", 1, "run with other settings than the file's") in found.missing
 
 
 def test_a_control_of_an_earlier_run_does_not_count(places: Places) -> None:
@@ -126,7 +124,7 @@ def test_a_control_of_an_earlier_run_does_not_count(places: Places) -> None:
     finish(made, places, "main", 1, RIGHT, OUTCOMES, best=1, steps=9)
     found = collect(made, places)
     assert found.of(made.row("majority")) == {}
-    assert "majority, seed 1: its model row was run anew since" in found.missing
+    assert Missing("majority", 1, "its model row was run anew since") in found.missing
 
 
 def test_rows_are_compared_over_the_seeds_that_both_have(places: Places, tmp_path: Path) -> None:
@@ -172,7 +170,8 @@ def test_on_policy_training_is_compared_at_equal_seconds(
         for i, f1 in enumerate([answers(1).f1, *f1s])
     ]
     finish(made, places, "on-policy", 1, VOTES, ["Baseline", "Control"], best=1, curve=curve)
-    (found,) = equal_compute(collect(made, places))  # the others were not run
+    curves = curves_of(collect(made, places))
+    (found,) = equal_compute(curves, made.headline)  # the others were not run
     assert (found.row, found.seed, found.seconds) == ("on-policy", 1, 16.0)
     assert (found.on_policy, found.headline) == (max(f1s), answers(then).f1)
     assert found.headline_seconds == reached
