@@ -7,12 +7,17 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from selfemo_api.contract import ExitCode
 from selfemo_api.reward import View
-from selfemo_api.spec import DataFormat, Source
+from selfemo_api.spec import Context, DataFormat, Source
 from selfemo_jobs.errors import BadInput, StageError
 from selfemo_jobs.logs import configure_logging
+
+if TYPE_CHECKING:
+    from selfemo_jobs.datasets.base import Dialogue
+    from selfemo_jobs.models.warm_start import WarmStart
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,6 +57,12 @@ def parser() -> argparse.ArgumentParser:
     warm.add_argument("--responder-share", type=float, default=0.25)
     warm.add_argument("--freeze-embeddings", action="store_true")
     warm.add_argument("--train-layers", type=int, metavar="N", help="train only the last N layers")
+    warm.add_argument(
+        "--dev",
+        type=Path,
+        metavar="FILE",
+        help="say the trained model's weighted F1 on this file, of the same format",
+    )
     warm.add_argument("--seed", type=int, default=0)
     return top
 
@@ -85,29 +96,54 @@ def _prepare(arguments: argparse.Namespace) -> None:
 def _warm_start(arguments: argparse.Namespace) -> None:
     import torch
 
-    from selfemo_jobs.datasets.load import load_source
+    from selfemo_jobs.evaluate.measure import measure
     from selfemo_jobs.models.fetch import load_model, load_tokenizer
     from selfemo_jobs.models.folder import check_model_folder
-    from selfemo_jobs.models.warm_start import WarmStart, examples_of, save, share_of, warm_start
+    from selfemo_jobs.models.warm_start import examples_of, save, share_of, warm_start
     from selfemo_jobs.prompts.sets import load_prompt_set
 
     labels = [label.strip() for label in arguments.labels.split(",")]
-    source = Source(
-        name="labelled",
-        uri=arguments.source.absolute().as_uri(),
-        format=DataFormat(arguments.format),
-        use_labels=True,
-    )
-    if not arguments.source.is_file():
-        raise BadInput(f"--source {arguments.source} does not exist")
     check_model_folder(arguments.model, str(arguments.model))
     if arguments.share is not None and not 0.0 < arguments.share <= 1.0:
         raise BadInput(f"--share {arguments.share}: must be above 0, at most 1")
     if arguments.dialogues is not None and arguments.dialogues < 1:
         raise BadInput(f"--dialogues {arguments.dialogues}: must be 1 or more")
-    dialogues = load_source(source, labels, arguments.source, read_labels=True)
+    dialogues = _dialogues(arguments, "source", labels)
+    dev = _dialogues(arguments, "dev", labels) if arguments.dev else []
     count = arguments.dialogues or share_of(len(dialogues), arguments.share)
-    settings = WarmStart(
+    settings = _settings(arguments)
+    model, tokenizer = load_model(arguments.model, torch.float32), load_tokenizer(arguments.model)
+    prompts = load_prompt_set(arguments.prompts)
+    asks, says = examples_of(dialogues[:count], labels, prompts, tokenizer, settings)
+    loss = warm_start(model, tokenizer, asks, says, settings)
+    save(model, tokenizer, arguments.output)
+    figures: dict[str, object] = {}
+    if arguments.dev:
+        found = measure(
+            arguments.output,
+            "dev",
+            dev,
+            labels,
+            context=Context(past=settings.past),
+            prompts=arguments.prompts,
+            max_prompt_tokens=settings.max_prompt_tokens,
+        )
+        between = [found.weighted_f1_low, found.weighted_f1_high]
+        figures = {"devWeightedF1": found.weighted_f1, "devInterval": between}
+    _say(
+        output=str(arguments.output),
+        loss=round(loss, 4),
+        dialogues=count,
+        utterances=len(asks) // max(1, len(settings.views)),
+        **figures,
+        hint=f"give self-play `firstDialogue: {count}`: these dialogues' labels have been seen",
+    )
+
+
+def _settings(arguments: argparse.Namespace) -> WarmStart:
+    from selfemo_jobs.models.warm_start import WarmStart
+
+    return WarmStart(
         steps=arguments.steps,
         batch_size=arguments.batch_size,
         learning_rate=arguments.learning_rate,
@@ -119,18 +155,25 @@ def _warm_start(arguments: argparse.Namespace) -> None:
         train_layers=arguments.train_layers,
         seed=arguments.seed,
     )
-    model, tokenizer = load_model(arguments.model, torch.float32), load_tokenizer(arguments.model)
-    prompts = load_prompt_set(arguments.prompts)
-    asks, says = examples_of(dialogues[:count], labels, prompts, tokenizer, settings)
-    loss = warm_start(model, tokenizer, asks, says, settings)
-    save(model, tokenizer, arguments.output)
-    _say(
-        output=str(arguments.output),
-        loss=round(loss, 4),
-        dialogues=count,
-        utterances=len(asks) // max(1, len(settings.views)),
-        hint=f"give self-play `firstDialogue: {count}`: these dialogues' labels have been seen",
+
+
+def _dialogues(arguments: argparse.Namespace, option: str, labels: list[str]) -> list[Dialogue]:
+    """Return the dialogues of the file that an option names. Raises BadInput."""
+    from selfemo_jobs.datasets.load import load_source
+
+    file: Path = getattr(arguments, option)
+    if not file.is_file():
+        raise BadInput(f"--{option} {file} does not exist")
+    source = Source(
+        name="labelled",
+        uri=file.absolute().as_uri(),
+        format=DataFormat(arguments.format),
+        use_labels=True,
     )
+    found = load_source(source, labels, file, read_labels=True)
+    if not any(turn.labels for dialogue in found for turn in dialogue.turns):
+        raise BadInput(f"--{option} {file} has no labelled utterance")
+    return found
 
 
 def _view(text: str) -> View:

@@ -12,10 +12,12 @@ import pytest
 
 from selfemo_api.contract import ENV_TERMINATION_LOG, ENV_WORK, ExitCode, StageConfig
 from selfemo_api.results import StageResult, decode_message
-from selfemo_api.spec import Engine, EvolutionSpec
+from selfemo_api.spec import Engine, EvolutionSpec, MaxTokens
 from selfemo_api.stages import Stage
+from selfemo_jobs.datasets.load import load_source
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.evaluate import stage
+from selfemo_jobs.evaluate.measure import measure
 from selfemo_jobs.evaluate.predict import PREDICTIONS
 from selfemo_jobs.evaluate.stage import PROGRAM, engine_args
 from selfemo_jobs.manifest import read_manifest
@@ -111,6 +113,25 @@ def test_whole(make: Make) -> None:
     assert tables[0]["dialogue_id"].to_pylist()[:4] == ["d0", "d0", "d0", "d4"]
     assert tables[0]["utterance"].to_pylist()[:4] == [0, 2, 3, 0]
     assert run(config).reused
+
+
+def test_a_folder_is_measured_as_the_stage_does(make: Make, dev: Path, tiny_model: Path) -> None:
+    config = make()
+    spec = config.spec
+    play = spec.self_play.model_copy(update={"max_tokens": MaxTokens()})
+    spec = spec.model_copy(update={"self_play": play})
+    there = run(config.model_copy(update={"spec": spec})).scores[0]
+    here = measure(
+        tiny_model,
+        "dev",
+        load_source(spec.dataset.evaluation[0], spec.dataset.labels, dev, read_labels=True),
+        spec.dataset.labels,
+        context=spec.dataset.context,
+        prompts=spec.model.prompts,
+        max_prompt_tokens=spec.model.max_prompt_tokens,
+    )
+    between = {"weighted_f1_low", "weighted_f1_high"}  # other draws
+    assert here.model_dump(exclude=between) == there.model_dump(exclude=between)
 
 
 def test_two_runs_are_equal(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

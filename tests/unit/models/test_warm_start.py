@@ -155,9 +155,27 @@ def test_the_command_writes_a_model_and_says_what_was_seen(
     assert load_tokenizer(tmp_path / "warm").eos_token == load_tokenizer(tiny_model).eos_token
 
 
+def test_the_command_says_f1_on_dev(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, dev = jsonl(tmp_path / "train.jsonl", 6), jsonl(tmp_path / "dev.jsonl", 9)
+    command = ["warm-start", "--source", str(train), "--format", "JSONL", "--labels", "joy,anger"]
+    command += ["--dev", str(dev), "--share", "1", "--batch-size", "12", "--learning-rate", "3e-3"]
+    f1s = []
+    for start, name, steps in ((tiny_model, "some", "1"), (tmp_path / "some", "more", "60")):
+        there = ["--model", str(start), "--output", str(tmp_path / name), "--steps", steps]
+        assert main([*command, *there]) == ExitCode.OK
+        said = json.loads(capsys.readouterr().out.splitlines()[-1])
+        low, high = said["devInterval"]
+        assert low <= said["devWeightedF1"] <= high
+        f1s.append(said["devWeightedF1"])
+    assert f1s[0] < 0.8 < f1s[1]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        ({"--dev": "/nowhere.jsonl"}, "--dev /nowhere.jsonl does not exist"),
         ({"--model": "/nowhere"}, "/nowhere does not exist"),
         ({"--source": "/nowhere.csv"}, "--source /nowhere.csv does not exist"),
         ({"--labels": "joy"}, "anger"),
