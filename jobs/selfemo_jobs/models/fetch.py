@@ -105,6 +105,8 @@ def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    from selfemo_jobs.models.layers import contiguous_head
+
     kind = read_config(folder)["model_type"]
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
@@ -132,6 +134,7 @@ def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
             "config.json asks for"
         )
     loaded: PreTrainedModel = model.eval()
+    contiguous_head(loaded)
     return loaded
 
 
