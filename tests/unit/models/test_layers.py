@@ -92,7 +92,7 @@ def test_nothing_changes_in_a_model_of_another_build() -> None:
 
 
 def test_a_loaded_model_multiplies_the_vocabulary_by_what_lies_together(tiny_model: Path) -> None:
-    """What lies apart takes PyTorch's CPU products ten times as long, or three hundred."""
+    """What lies apart takes PyTorch's CPU products ten times as long where a head is frozen."""
     net = load_model(tiny_model, torch.float32)
     read: list[torch.Tensor] = []
     net.get_output_embeddings().register_forward_pre_hook(lambda _, args: read.append(args[0]))
