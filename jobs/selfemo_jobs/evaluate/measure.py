@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from selfemo_api.results import SourceScore
-from selfemo_api.spec import Context, Engine, EvaluationSpec, MaxTokens, ModelSpec, Role
+from selfemo_api.spec import Context, Engine, EvaluationSpec, MaxTokens, ModelSpec
 from selfemo_jobs.datasets.base import Dialogue
 from selfemo_jobs.engines import open_engine
-from selfemo_jobs.engines.base import Sampling
 from selfemo_jobs.evaluate.figures import score
-from selfemo_jobs.evaluate.predict import answer_table, answers_of, questions
+from selfemo_jobs.evaluate.predict import answer_table, answers_of, greedy, questions
 from selfemo_jobs.models.fetch import load_tokenizer
-from selfemo_jobs.prompts import load_prompt_set
 
 
 def measure(
@@ -55,19 +53,16 @@ def measure(
         uri=folder.absolute().as_uri(), prompts=prompts, max_prompt_tokens=max_prompt_tokens
     )
     asked = questions(dialogues, labels, context, model, load_tokenizer(folder))
-    most = MaxTokens().recogniser
-    stop = load_prompt_set(prompts).stop(Role.RECOGNISER)
+    sampling = greedy(prompts, MaxTokens().recogniser)
     engine = open_engine(
         Engine.TRANSFORMERS,
         folder,
         engine_args={},
-        max_model_len=max_prompt_tokens + most,
+        max_model_len=max_prompt_tokens + sampling.max_tokens,
         seed=0,  # greedy: nothing is drawn
     )
     try:
-        groups = engine.generate(
-            [q.prompt_ids for q in asked], Sampling(temperature=0.0, max_tokens=most, stop=stop)
-        )
+        groups = engine.generate([q.prompt_ids for q in asked], sampling)
     finally:
         engine.close()
     table = answer_table(asked, [group[0] for group in groups], labels)

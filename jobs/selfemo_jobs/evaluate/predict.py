@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from selfemo_api.spec import Context, ModelSpec
+from selfemo_api.spec import Context, ModelSpec, Role
 from selfemo_jobs.datasets.base import Dialogue
-from selfemo_jobs.engines.base import Completion
+from selfemo_jobs.engines.base import Completion, Sampling
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.evaluate.figures import UNPARSABLE, Answers
 from selfemo_jobs.prompts import load_prompt_set, nearest_label, parse_labels
@@ -45,6 +45,12 @@ class Question:
     utterance: int
     gold: str
     prompt_ids: tuple[int, ...]
+
+
+def greedy(prompts: str, max_tokens: int) -> Sampling:
+    """Return how the recogniser of a prompt set is asked: nothing is drawn."""
+    stop = load_prompt_set(prompts).stop(Role.RECOGNISER)
+    return Sampling(temperature=0.0, max_tokens=max_tokens, stop=stop)
 
 
 def questions(

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selfemo_api.results import SourceScore
-from selfemo_api.spec import Engine, EvolutionSpec, Role, Source
+from selfemo_api.spec import Engine, EvolutionSpec, Source
 from selfemo_api.stages import Stage
 from selfemo_jobs.datasets.fetch import fetch_source
 from selfemo_jobs.datasets.load import load_source
@@ -27,12 +27,12 @@ from selfemo_jobs.evaluate.predict import (
     Question,
     answer_table,
     answers_of,
+    greedy,
     questions,
 )
 from selfemo_jobs.manifest import Part, canonical, sha256
 from selfemo_jobs.models.fetch import fetch_model, file_sha256, load_tokenizer
 from selfemo_jobs.models.folder import is_model_file
-from selfemo_jobs.prompts import load_prompt_set
 from selfemo_jobs.runtime import StageContext, StageOutput, StageProgram
 from selfemo_jobs.store import ObjectNotFound, join
 from selfemo_jobs.tables import decode_table, put_table
@@ -96,9 +96,8 @@ class _Model:
     @property
     def sampling(self) -> Sampling:
         """Greedy."""
-        stop = load_prompt_set(self._spec.model.prompts).stop(Role.RECOGNISER)
-        most = self._spec.self_play.max_tokens.recogniser
-        return Sampling(temperature=0.0, max_tokens=most, stop=stop)
+        spec = self._spec
+        return greedy(spec.model.prompts, spec.self_play.max_tokens.recogniser)
 
     def answer(self, asked: list[Question], labels: list[str]) -> pa.Table:
         """Return the answers to questions as a table."""
