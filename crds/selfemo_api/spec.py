@@ -223,6 +223,13 @@ class EvaluationSpec(ApiModel):
 
     select: DnsLabel | None = None
     """The evaluation source that decides promotion. Unset: the first."""
+    shares: Annotated[dict[str, Share], Field(min_length=2, max_length=64)] | None = None
+    """The share of each emotion where the model is to be used. The selecting source's utterances
+    then weigh as much as it takes for its emotions to have these shares: F1 (weighted, strict,
+    macro, by label), accuracy and the interval are those of such a source. Other sources count as
+    they come. Unset: so does the selecting one. For a source whose emotions are spread otherwise,
+    which can promote a model that is worse in use (docs/studies); worth it only where the shares
+    are well known."""
     bootstrap: Annotated[int, Field(ge=0, le=100_000)] = 1000
     """Resamples (of whole dialogues) for the 95 % interval; 1000 fix its second digit."""
     engine: Engine | None = None
@@ -349,6 +356,17 @@ class EvolutionSpec(ApiModel):
             "(size(self.flywheel.expected) == size(self.dataset.labels) && "
             "self.dataset.labels.all(l, l in self.flywheel.expected))",
             "`flywheel.expected` must name each of `dataset.labels`, and nothing else",
+        ),
+        Rule(
+            "!has(self.evaluation.shares) || "
+            "(size(self.evaluation.shares) == size(self.dataset.labels) && "
+            "self.dataset.labels.all(l, l in self.evaluation.shares))",
+            "`evaluation.shares` must name each of `dataset.labels`, and nothing else",
+        ),
+        Rule(
+            "has(self.evaluation.shares) == has(oldSelf.evaluation.shares) && "
+            "(!has(self.evaluation.shares) || self.evaluation.shares == oldSelf.evaluation.shares)",
+            "`evaluation.shares` is immutable: generations are compared by them",
         ),
         Rule(
             "self.training.batchSize % self.selfPlay.groupSize == 0",

@@ -91,7 +91,9 @@ def _asking(spec: EvolutionSpec, source: Source, places: Places) -> EvolutionSpe
     """Return the spec with one evaluation source, and the measurements' own storage."""
     changes: dict[str, Any] = {
         "dataset": spec.dataset.model_copy(update={"evaluation": [source]}),
-        "evaluation": spec.evaluation.model_copy(update={"select": None, "bootstrap": 0}),
+        "evaluation": spec.evaluation.model_copy(
+            update={"select": None, "shares": None, "bootstrap": 0}
+        ),
         "storage": spec.storage.model_copy(update={"uri": places.measures.absolute().as_uri()}),
     }
     return spec.model_copy(update=changes)

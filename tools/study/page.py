@@ -94,6 +94,7 @@ def page_text(study: Study, summary: Mapping[str, Any], pictures: Mapping[str, s
         *_equal_compute(summary),
         "## Generations",
         generations_table(summary["rows"]),
+        _gate(summary["gate"]),
         *_signs(summary["rows"]),
         "## How each run ended",
         _ends(summary["rows"]),
@@ -122,6 +123,21 @@ def _answer(summary: Mapping[str, Any]) -> str:
     if not any(row["promotions"] for row in summary["rows"]):
         return f"{text} No generation of any row was promoted."
     return f"{text} No promoted generation is worse on test than the one before it beyond chance."
+
+
+def _gate(found: Mapping[str, Any] | None) -> str:
+    if not found:
+        return ""
+    text = (
+        f"Over {found['promotions']} promotions of all rows, the change on dev goes with the one "
+        f"on test at r = {found['correlation']:.2f}"
+    )
+    if found["correlationWeighed"] is None:
+        return f"{text}."
+    return (
+        f"{text}; with dev weighed to `flywheel.expected`, as `evaluation.shares` does, at "
+        f"r = {found['correlationWeighed']:.2f}."
+    )
 
 
 def _gain(summary: Mapping[str, Any], name: str) -> str:

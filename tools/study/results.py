@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 from tools.study.config import Kind, Row, Study
+from tools.study.gate import foretelling, rise
 from tools.study.places import Places, asked_for
 from tools.study.record import DEV, TEST, Generation, RowResult, read_counts
 from tools.study.signs import signs_of
@@ -153,6 +154,7 @@ def summary_of(collected: Collected, machine: Mapping[str, Any]) -> dict[str, An
     gain = rows[study.headline]["relativeGain"] if study.headline in rows else None
     vote = _first_of(study, rows, Kind.MAJORITY)
     supervised = _first_of(study, rows, Kind.SUPERVISED)
+    steps = [step for row in rows.values() for step in row["promotions"]]
     return {
         "name": study.name,
         "title": study.title,
@@ -162,6 +164,7 @@ def summary_of(collected: Collected, machine: Mapping[str, Any]) -> dict[str, An
         **_gain("relative_gain", gain),
         **_gain("majority_vote_relative_gain", vote),
         **_gain("supervised_relative_gain", supervised),
+        "gate": found.to_json() if (found := foretelling(steps)) else None,
         "promoted_and_worse": [
             f"{name}, seed {step['seed']}: generation {step['after']} after {step['before']}"
             for name, row in rows.items()
@@ -201,7 +204,7 @@ def _row(collected: Collected, row: Row) -> dict[str, Any]:
         "generationZeroTest": _mean(zero_on(done, TEST)),
         "relativeGain": None,
         "difference": _versus(collected, row),
-        "promotions": _promotions(done),
+        "promotions": _promotions(study, done),
         "signs": _signs(done) if row.kind is Kind.EVOLUTION else [],
         "bySeed": [_seed(result) for result in results],
         "secondsByStage": seconds_by_stage(results),
@@ -246,22 +249,29 @@ def _versus(collected: Collected, row: Row) -> dict[str, float] | None:
     return difference(pairs).to_json() if pairs else None
 
 
-def _promotions(done: Mapping[int, Done]) -> list[dict[str, Any]]:
+def _promotions(study: Study, done: Mapping[int, Done]) -> list[dict[str, Any]]:
+    labels = study.spec["dataset"]["labels"]
+    shares = study.spec.get("flywheel", {}).get("expected")
     found = []
     for seed, one in sorted(done.items()):
         kept = {
             g: one.confusions[g, TEST] for g in one.result.promoted if (g, TEST) in one.confusions
         }
-        found += [
-            {
-                "seed": seed,
-                "before": step.before,
-                "after": step.after,
-                "change": step.change.to_json(),
-                "worse": step.worse,
-            }
-            for step in promotions(kept)
-        ]
+        for step in promotions(kept):
+            dev = [one.confusions[g, DEV] for g in (step.before, step.after)]
+            found.append(
+                {
+                    "seed": seed,
+                    "before": step.before,
+                    "after": step.after,
+                    "dev": round(rise(dev[0], dev[1], labels), 6),
+                    "devWeighed": round(rise(dev[0], dev[1], labels, shares), 6)
+                    if shares
+                    else None,
+                    "change": step.change.to_json(),
+                    "worse": step.worse,
+                }
+            )
     return found
 
 

@@ -7,7 +7,7 @@ utterances of a dialogue are not independent; that is ours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ from selfemo_jobs.diversity import label_entropy
 
 #: Stands for an answer that names no label.
 UNPARSABLE = -1
+#: In place of a sum that is 0, under a numerator that is 0 too.
+_TINY = np.finfo(np.float64).tiny
 #: Percentiles of the interval.
 _LOW, _HIGH = 0.025, 0.975
 #: Resampled dialogue counts held at once: 128 MiB.
@@ -43,7 +45,13 @@ class Answers:
 
 
 def score(
-    source: str, labels: Sequence[str], answers: Answers, *, resamples: int, seed: int
+    source: str,
+    labels: Sequence[str],
+    answers: Answers,
+    *,
+    shares: Mapping[str, float] | None = None,
+    resamples: int,
+    seed: int,
 ) -> SourceScore:
     """Return a source's figures.
 
@@ -55,18 +63,27 @@ def score(
         The label set; indices in ``answers`` are into it.
     answers
         Gold and predictions.
+    shares
+        What share each gold label shall have, of any sum: each utterance weighs accordingly. What
+        is said of the predictions alone (unparsable, entropy, predicted shares) stays as it is.
+        None: each weighs the same.
     resamples
         Bootstrap resamples; 0 leaves the interval out.
     seed
         Of the resampling.
+
+    Raises
+    ------
+    ValueError
+        If no label that has a share is in the source.
     """
-    every = range(len(labels))
-    f1: dict[str, Any] = {"labels": every, "zero_division": 0.0}
     gold, mapped = answers.gold, answers.mapped
-    shares = np.bincount(mapped, minlength=len(labels)) / len(mapped)
-    low, high = (
-        interval(confusions(answers, len(labels)), resamples, seed) if resamples else (None, None)
-    )
+    by_label = label_weights(np.bincount(gold, minlength=len(labels)), labels, shares)
+    weigh = {"sample_weight": by_label[gold]}
+    f1: dict[str, Any] = {"labels": range(len(labels)), "zero_division": 0.0, **weigh}
+    predicted = np.bincount(mapped, minlength=len(labels)) / len(mapped)
+    weighed = confusions(answers, len(labels)) * by_label[:, np.newaxis]
+    low, high = interval(weighed, resamples, seed) if resamples else (None, None)
     # labels that the source never shows would pull the macro mean down, whatever is predicted
     shown = np.unique(gold)
     return SourceScore(
@@ -76,13 +93,48 @@ def score(
         weighted_f1_low=low,
         weighted_f1_high=high,
         strict_weighted_f1=_short(f1_score(gold, answers.named, average="weighted", **f1)),
-        macro_f1=_short(f1_score(gold, mapped, average="macro", labels=shown, zero_division=0.0)),
-        accuracy=_short(accuracy_score(gold, mapped)),
+        macro_f1=_short(f1_score(gold, mapped, average="macro", **f1 | {"labels": shown})),
+        accuracy=_short(accuracy_score(gold, mapped, **weigh)),
         unparsable=_short(np.mean(answers.named == UNPARSABLE)),
-        label_entropy=_short(label_entropy(shares)),
+        label_entropy=_short(label_entropy(predicted)),
         f1_by_label=[_short(x) for x in f1_score(gold, mapped, average=None, **f1)],
-        predicted_shares=[_short(x) for x in shares],
+        predicted_shares=[_short(x) for x in predicted],
     )
+
+
+def label_weights(
+    support: NDArray[np.int64], labels: Sequence[str], shares: Mapping[str, float] | None
+) -> NDArray[np.float64]:
+    """Return what an utterance of each label weighs for the labels to have given shares.
+
+    Correction for a shift of the labels' shares, ``p'(y) / p(y)`` (Saerens et al. 2002, eq. 2.4,
+    for measuring instead of predicting). Labels that the source never shows are left out of the
+    shares. The mean weight of an utterance is 1.
+
+    Parameters
+    ----------
+    support
+        How many utterances of each label there are, shape (K,).
+    labels, shares
+        As for ``score``.
+
+    Returns
+    -------
+    array of shape (K,)
+        All 1 where there are no shares, 0 for labels that are not shown.
+
+    Raises
+    ------
+    ValueError
+        If no label that has a share is in the source.
+    """
+    if shares is None:
+        return np.ones(len(labels))
+    wanted = np.array([shares[label] for label in labels]) * (support > 0)
+    if not wanted.any():
+        raise ValueError("none of the labels that have a share is in it")
+    weights: NDArray[np.float64] = wanted / wanted.sum() * support.sum() / np.maximum(support, 1)
+    return weights
 
 
 def confusions(answers: Answers, labels: int) -> NDArray[np.int64]:
@@ -105,7 +157,7 @@ def weighted_f1(confusion: NDArray[Any]) -> NDArray[np.float64]:
     Parameters
     ----------
     confusion
-        Counts, shape (…, K, K); rows are gold.
+        Counts, or sums of weights, shape (…, K, K); rows are gold.
 
     Returns
     -------
@@ -114,18 +166,19 @@ def weighted_f1(confusion: NDArray[Any]) -> NDArray[np.float64]:
     """
     gold, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
     right = np.diagonal(confusion, axis1=-2, axis2=-1)
-    f1 = 2 * right / np.maximum(gold + predicted, 1)
-    total: NDArray[np.float64] = (f1 * gold).sum(axis=-1) / np.maximum(gold.sum(axis=-1), 1)
+    f1 = 2 * right / np.maximum(gold + predicted, _TINY)
+    total: NDArray[np.float64] = (f1 * gold).sum(axis=-1) / np.maximum(gold.sum(axis=-1), _TINY)
     return total
 
 
-def interval(by_dialogue: NDArray[np.int64], resamples: int, seed: int) -> tuple[float, float]:
+def interval(by_dialogue: NDArray[Any], resamples: int, seed: int) -> tuple[float, float]:
     """Return the bootstrap's 95 % interval of the weighted F1.
 
     Parameters
     ----------
     by_dialogue
-        Confusion matrices, shape (D, K, K). Each resample draws D of them with replacement.
+        Confusion matrices, weighed or not, shape (D, K, K). Each resample draws D of them with
+        replacement.
     resamples
         How many, 1 or more.
     seed

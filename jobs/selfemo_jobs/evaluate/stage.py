@@ -137,7 +137,8 @@ def evaluate(context: StageContext) -> StageOutput:
     Raises
     ------
     BadInput
-        If a source or the model cannot be read, or a source has no labels.
+        If a source or the model cannot be read, a source has no labels, or the selecting one none
+        with a share.
     """
     spec = context.config.spec
     dialogues = [(source, *_load(context, source)) for source in spec.dataset.evaluation]
@@ -150,6 +151,11 @@ def evaluate(context: StageContext) -> StageOutput:
             )
         except BadInput as error:
             raise BadInput(f"{source.uri}: {error}") from None
+        shares = _shares(spec, source.name)
+        if shares and not any(shares[question.gold] for question in asked):
+            raise BadInput(
+                f"{source.uri}: no utterance's emotion has a share above 0 in `evaluation.shares`"
+            )
         sources.append(_Source(source, digest, asked))
     try:
         return _read_all(context, model, sources)
@@ -185,7 +191,7 @@ def _read_all(context: StageContext, model: _Model, sources: list[_Source]) -> S
         found = _score(context, name, table)
         scores.append(found)
         malformed[name] = 1.0 - float(pc.mean(table["well_formed"]).as_py())
-        reports[name] = _report(table, spec.dataset.labels) | {"sha256": source.sha256}
+        reports[name] = _report(table, spec, name) | {"sha256": source.sha256}
         context.progress(done, total, weightedF1=found.weighted_f1)
     scores.sort(key=lambda s: s.source != spec.selecting_source)  # the selecting source first
     return StageOutput(
@@ -237,22 +243,32 @@ def _stored(context: StageContext, part: Part) -> pa.Table | None:
 
 
 def _score(context: StageContext, name: str, table: pa.Table) -> SourceScore:
-    labels = context.config.spec.dataset.labels
+    spec = context.config.spec
     return score(
         name,
-        labels,
-        answers_of(table, labels),
-        resamples=context.config.spec.evaluation.bootstrap,
+        spec.dataset.labels,
+        answers_of(table, spec.dataset.labels),
+        shares=_shares(spec, name),
+        resamples=spec.evaluation.bootstrap,
         seed=context.config.seed,
     )
 
 
-def _report(table: pa.Table, labels: list[str]) -> dict[str, Any]:
+def _shares(spec: EvolutionSpec, source: str) -> dict[str, float] | None:
+    """Return the shares that a source's emotions are weighed to, None for all but the selecting."""
+    return spec.evaluation.shares if source == spec.selecting_source else None
+
+
+def _report(table: pa.Table, spec: EvolutionSpec, source: str) -> dict[str, Any]:
+    """Return counts, and the shares that the figures are weighed to, where they are."""
+    labels = spec.dataset.labels
     confusion = confusions(answers_of(table, labels), len(labels)).sum(axis=0)
+    shares = _shares(spec, source)
     return {
         "labels": list(labels),
         "confusion": confusion.tolist(),
         "support": confusion.sum(axis=1).tolist(),
+        **({"shares": shares} if shares else {}),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from selfemo_api.evolution import EmotionEvolution
@@ -103,7 +103,8 @@ def build_report(
         ),
         entropy=_entropy_series(records, scores),
         label_f1=_label_f1([scores[n] for n in evaluated], len(labels)),
-        support=_support(by, evaluated, source),
+        support=next(iter(_said(by, evaluated, source, "support")), ()),
+        weighed=any(True for _ in _said(by, evaluated, source, "shares")),
         evaluated=evaluated,
         confusions=_confusions(by, source, best, evaluated),
         funnels=_funnels(records),
@@ -292,15 +293,18 @@ def _label_f1(scores: Sequence[SourceScore], labels: int) -> tuple[tuple[float |
     )
 
 
-def _support(
-    by: Mapping[tuple[int, int], StageRecord], evaluated: Sequence[int], source: str | None
-) -> tuple[int, ...]:
+def _said(
+    by: Mapping[tuple[int, int], StageRecord],
+    evaluated: Sequence[int],
+    source: str | None,
+    key: str,
+) -> Iterator[tuple[Any, ...]]:
+    """Yield what the generations' evaluations say under a key, where they do."""
     for number in evaluated:
         record = by[number, STAGE_ORDER.index(Stage.EVALUATE)]
-        found = _source_report(record, source).get("support")
+        found = _source_report(record, source).get(key)
         if found:
-            return tuple(found)
-    return ()
+            yield tuple(found)
 
 
 def _confusions(

@@ -29,11 +29,17 @@ def _f1(data: ReportData) -> Figure | None:
     if not data.f1:
         return None
     marks = {r.generation: _MARKS[r.outcome] for r in data.generations if r.outcome in _MARKS}
+    weighed = (
+        " Its figures are those of a source with the shares of emotions in `evaluation.shares`; "
+        "its confusion matrix is as counted."
+        if data.weighed
+        else ""
+    )
     goal = " The dashed line is the goal." if data.goal is not None else ""
     return Figure(
         "Weighted F1",
         f"By generation and evaluation source, with bootstrap 95 % intervals; {data.source} "
-        f"decides what is best. A hollow mark was not kept, a cross collapsed.{goal}",
+        f"decides what is best.{weighed} A hollow mark was not kept, a cross collapsed.{goal}",
         (
             line_chart(
                 data.f1,

@@ -178,6 +178,8 @@ class ReportData:
     label_f1: tuple[tuple[float | None, ...], ...] = ()
     """F1 by label (rows, as ``labels``) and evaluated generation (columns)."""
     support: tuple[int, ...] = ()
+    weighed: bool = False
+    """Whether the deciding source's figures are weighed to `evaluation.shares`."""
     evaluated: tuple[int, ...] = ()
     confusions: tuple[Confusion, ...] = ()
     funnels: Mapping[int, tuple[FunnelStep, ...]] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from selfemo_jobs.evaluate.figures import (
     Answers,
     confusions,
     interval,
+    label_weights,
     score,
     weighted_f1,
 )
@@ -88,6 +89,55 @@ def test_the_matrix_gives_what_scikit_learn_gives(labels: int, dialogues: int, s
     assert found.weighted_f1_high is not None
     assert found.weighted_f1_low <= found.weighted_f1_high
     assert found.strict_weighted_f1 <= found.weighted_f1 + 1e-6 or found.unparsable > 0
+
+
+def test_weighed_to_shares_by_hand() -> None:
+    # neutral: 2 gold, 1 right, weighs 1/4; joy: 1 gold, 1 right, weighs 5/2; fear is not shown
+    found = score(
+        "dev",
+        LABELS,
+        answers([0, 0, 1], [0, 1, 1], [0, 1, 1], [0, 0, 1]),
+        shares={"neutral": 0.1, "joy": 0.5, "fear": 0.4},
+        resamples=0,
+        seed=0,
+    )
+    neutral, joy = 2 * 0.25 / (0.5 + 0.25), 2 * 2.5 / (2.5 + 2.75)
+    assert found.f1_by_label == pytest.approx([neutral, joy, 0.0], abs=1e-6)
+    assert found.weighted_f1 == pytest.approx((neutral * 0.5 + joy * 2.5) / 3, abs=1e-6)
+    assert found.macro_f1 == pytest.approx((neutral + joy) / 2, abs=1e-6)
+    assert found.accuracy == pytest.approx(2.75 / 3, abs=1e-6)
+    assert found.predicted_shares == pytest.approx([1 / 3, 2 / 3, 0], abs=1e-6)
+
+
+def test_its_own_shares_change_nothing_and_copies_do_what_weights_do() -> None:
+    made = made_up(12, 3, seed=5)
+    own = dict(zip(LABELS, np.bincount(made.gold).tolist(), strict=True))
+    plain = score("s", LABELS, made, resamples=200, seed=1)
+    weighed = score("s", LABELS, made, shares=own, resamples=200, seed=1)
+    assert weighed == plain
+    # three of each joyful utterance are an utterance that weighs three times as much
+    copies = np.repeat(np.arange(len(made.gold)), np.where(made.gold == 1, 3, 1))
+    more = Answers(*(x[copies] for x in (made.dialogue, made.gold, made.named, made.mapped)))
+    expected = score("s", LABELS, more, resamples=200, seed=1)
+    found = score("s", LABELS, made, shares={**own, "joy": 3 * own["joy"]}, resamples=200, seed=1)
+    for figure in (
+        "weighted_f1",
+        "weighted_f1_low",
+        "weighted_f1_high",
+        "strict_weighted_f1",
+        "macro_f1",
+        "accuracy",
+        "f1_by_label",
+    ):
+        assert getattr(found, figure) == pytest.approx(getattr(expected, figure), abs=2e-6), figure
+
+
+def test_shares_of_labels_that_are_not_there() -> None:
+    support = np.array([2, 1, 0])
+    with pytest.raises(ValueError, match="none of the labels that have a share"):
+        label_weights(support, LABELS, {"neutral": 0.0, "joy": 0.0, "fear": 1.0})
+    weights = label_weights(support, LABELS, {"neutral": 0.0, "joy": 0.1, "fear": 0.9})
+    assert weights.tolist() == [0, 3, 0]
 
 
 def slow_interval(made: Answers, labels: int, resamples: int, seed: int) -> tuple[float, float]:

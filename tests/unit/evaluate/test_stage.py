@@ -156,6 +156,27 @@ def test_a_selecting_source_stands_first(make: Make) -> None:
     assert result.metrics["weightedF1"] == result.scores[0].weighted_f1
 
 
+def test_the_selecting_source_is_weighed_to_shares(make: Make, dev: Path) -> None:
+    plain = run(make("plain"))
+    labels = make().spec.dataset.labels
+    support = [9, 0, 3, 0, 6, 0, 3]
+    own = dict(zip(labels, [n / 21 for n in support], strict=True))
+    same = run(make("same", shares=own))
+    assert same.scores == plain.scores
+    rare = run(make("rare", shares={**own, labels[2]: 0.9}))
+    assert rare.scores[0].weighted_f1 != plain.scores[0].weighted_f1
+    assert rare.metrics["weightedF1"] == rare.scores[0].weighted_f1
+    assert rare.scores[0].predicted_shares == plain.scores[0].predicted_shares
+    assert rare.scores[1] == plain.scores[1]
+    manifest, _ = read_manifest(open_store(make("rare").spec.storage), rare.manifest)
+    assert {n for n, r in manifest.report["sources"].items() if "shares" in r} == {"dev"}
+    with pytest.raises(BadInput) as caught:
+        run(make("none", shares={**dict.fromkeys(labels, 0.0), labels[1]: 1.0}))
+    assert str(caught.value) == (
+        f"file://{dev}: no utterance's emotion has a share above 0 in `evaluation.shares`"
+    )
+
+
 def test_goes_on_where_it_was_killed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "BLOCK", 5)
     undisturbed = make("whole")

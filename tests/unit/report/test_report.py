@@ -154,6 +154,18 @@ def test_manifests_without_reports_are_shown_as_far_as_they_go(store: Store) -> 
     assert Page(render(data)).headings == ["Generations", "Provenance"]
 
 
+def test_figures_weighed_to_shares_are_said_to_be(store: Store) -> None:
+    records = read_records(store, write_run(store))
+    assert "evaluation.shares" not in Page(render(build_report(records, run=RUN))).text
+    for record in records:
+        for source in record.manifest.report.get("sources", {}).values():
+            source["shares"] = {"neutral": 1.0}
+    assert (
+        "with the shares of emotions in `evaluation.shares`"
+        in Page(render(build_report(records, run=RUN))).text
+    )
+
+
 def test_page_loads_nothing_and_escapes_everything(store: Store) -> None:
     html = render(report(store))
     page = Page(html)

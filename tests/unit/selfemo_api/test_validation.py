@@ -25,6 +25,7 @@ from selfemo_api.validation import (
 )
 
 TWICE = [SOURCE, SOURCE]
+EVEN = {"joy": 0.5, "anger": 0.5}
 
 
 def said(document: dict[str, Any]) -> list[str]:
@@ -127,6 +128,11 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     ),
     (
         "spec",
+        "`evaluation.shares` must name each of `dataset.labels`, and nothing else",
+        {"spec__evaluation": {"shares": {"joy": 0.5, "rage": 0.5}}},
+    ),
+    (
+        "spec",
         "`training.batchSize` must be a multiple of `selfPlay.groupSize`: groups stay whole",
         {"spec__selfPlay": {"groupSize": 7}},
     ),
@@ -168,6 +174,16 @@ FROZEN: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         "generations are compared on it",
         {},
         {"spec__dataset__evaluation": [{**SOURCE, "name": "other"}]},
+    ),
+    (
+        "`evaluation.shares` is immutable: generations are compared by them",
+        {},
+        {"spec__evaluation": {"shares": EVEN}},
+    ),
+    (
+        "`evaluation.shares` is immutable: generations are compared by them",
+        {"spec__evaluation": {"shares": EVEN}},
+        {"spec__evaluation": {"shares": {**EVEN, "joy": 0.9}}},
     ),
 ]
 
