@@ -107,9 +107,9 @@ def label_weights(
 ) -> NDArray[np.float64]:
     """Return what an utterance of each label weighs for the labels to have given shares.
 
-    Correction for a shift of the labels' shares, ``p'(y) / p(y)`` (Saerens et al. 2002, eq. 2.4,
-    for measuring instead of predicting). Labels that the source never shows are left out of the
-    shares. The mean weight of an utterance is 1.
+    The ratio of the new share to the source's own, by which Saerens et al. 2002 correct a
+    classifier's outputs; to measure with it is ours. Labels that the source never shows are left
+    out of the shares. The mean weight of an utterance is 1.
 
     Parameters
     ----------
