@@ -207,6 +207,18 @@ def test_a_bad_spec_is_refused_with_the_fields_name(evolutions: Evolutions) -> N
         evolutions.create(training={"batchSize": 10, "microBatchSize": 4})
 
 
+def test_edits_of_what_generations_are_compared_by_are_refused(evolutions: Evolutions) -> None:
+    labels = evolutions.create("plain")["spec"]["dataset"]["labels"]
+    shares = dict.fromkeys(labels, 1 / len(labels))
+    evolutions.create(evaluation={"shares": shares})
+    evolutions.edit(evaluation={"shares": shares}, suspend=True)
+    for name, edited in (("plain", shares), ("demo", {labels[0]: 0.5}), ("demo", None)):
+        with pytest.raises(ApiError, match=r"`evaluation\.shares` is immutable"):
+            evolutions.edit(name, evaluation={"shares": edited})
+    with pytest.raises(ApiError, match=r"`evaluation\.shares` must name each"):
+        evolutions.create("other", evaluation={"shares": {"joy": 0.5, "rage": 0.5}})
+
+
 def test_other_controllers_evolutions_are_left_alone(
     operator: OperatorProcess, evolutions: Evolutions, pods: Pods
 ) -> None:
