@@ -286,6 +286,35 @@ class ResumeFrom(ApiModel):
     generation 0 here, in place of `model.uri`."""
 
 
+def _names_each_label(field: str) -> Rule:
+    """Return the rule that an optional map has each label for a key, and no other."""
+    return Rule(
+        f"!has(self.{field}) || "
+        f"(size(self.{field}) == size(self.dataset.labels) && "
+        f"self.dataset.labels.all(l, l in self.{field}))",
+        f"`{field}` must name each of `dataset.labels`, and nothing else",
+    )
+
+
+def _immutable(field: str, part: str = "", why: str = "") -> Rule:
+    """Return the rule that an optional field, or a part of it, is neither set, removed nor edited.
+
+    Parameters
+    ----------
+    field
+        Its path.
+    part
+        What is compared of it, e.g. ``.uri``; empty: all.
+    why
+        Ends the message.
+    """
+    return Rule(
+        f"has(self.{field}) == has(oldSelf.{field}) && "
+        f"(!has(self.{field}) || self.{field}{part} == oldSelf.{field}{part})",
+        f"`{field}` is immutable{why}",
+    )
+
+
 class EvolutionSpec(ApiModel):
     """What a person asks for."""
 
@@ -318,23 +347,11 @@ class EvolutionSpec(ApiModel):
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule("self.seed == oldSelf.seed", "`seed` is immutable"),
         Rule("self.model.uri == oldSelf.model.uri", "`model.uri` is immutable"),
-        Rule(
-            "has(self.model.revision) == has(oldSelf.model.revision) && "
-            "(!has(self.model.revision) || self.model.revision == oldSelf.model.revision)",
-            "`model.revision` is immutable",
-        ),
-        Rule(
-            "has(self.resumeFrom) == has(oldSelf.resumeFrom) && "
-            "(!has(self.resumeFrom) || self.resumeFrom.uri == oldSelf.resumeFrom.uri)",
-            "`resumeFrom` is immutable",
-        ),
+        _immutable("model.revision"),
+        _immutable("resumeFrom", ".uri"),
         Rule("self.storage.uri == oldSelf.storage.uri", "`storage.uri` is immutable"),
         Rule("self.dataset.labels == oldSelf.dataset.labels", "`dataset.labels` is immutable"),
-        Rule(
-            "has(self.managedBy) == has(oldSelf.managedBy) && "
-            "(!has(self.managedBy) || self.managedBy == oldSelf.managedBy)",
-            "`managedBy` is immutable",
-        ),
+        _immutable("managedBy"),
         Rule(
             "(has(self.evaluation.select) ? self.evaluation.select : "
             "self.dataset.evaluation[0].name) == (has(oldSelf.evaluation.select) ? "
@@ -351,23 +368,9 @@ class EvolutionSpec(ApiModel):
             "self.flywheel.runner != 'Ray' || has(self.flywheel.rayAddress)",
             "`flywheel.rayAddress` must be given with `flywheel.runner: Ray`",
         ),
-        Rule(
-            "!has(self.flywheel.expected) || "
-            "(size(self.flywheel.expected) == size(self.dataset.labels) && "
-            "self.dataset.labels.all(l, l in self.flywheel.expected))",
-            "`flywheel.expected` must name each of `dataset.labels`, and nothing else",
-        ),
-        Rule(
-            "!has(self.evaluation.shares) || "
-            "(size(self.evaluation.shares) == size(self.dataset.labels) && "
-            "self.dataset.labels.all(l, l in self.evaluation.shares))",
-            "`evaluation.shares` must name each of `dataset.labels`, and nothing else",
-        ),
-        Rule(
-            "has(self.evaluation.shares) == has(oldSelf.evaluation.shares) && "
-            "(!has(self.evaluation.shares) || self.evaluation.shares == oldSelf.evaluation.shares)",
-            "`evaluation.shares` is immutable: generations are compared by them",
-        ),
+        _names_each_label("flywheel.expected"),
+        _names_each_label("evaluation.shares"),
+        _immutable("evaluation.shares", why=": generations are compared by them"),
         Rule(
             "self.training.batchSize % self.selfPlay.groupSize == 0",
             "`training.batchSize` must be a multiple of `selfPlay.groupSize`: groups stay whole",

@@ -82,8 +82,10 @@ def score(
     weigh = {"sample_weight": by_label[gold]}
     f1: dict[str, Any] = {"labels": range(len(labels)), "zero_division": 0.0, **weigh}
     predicted = np.bincount(mapped, minlength=len(labels)) / len(mapped)
-    weighed = confusions(answers, len(labels)) * by_label[:, np.newaxis]
-    low, high = interval(weighed, resamples, seed) if resamples else (None, None)
+    low, high = None, None
+    if resamples:
+        weighed = confusions(answers, len(labels)) * by_label[:, np.newaxis]
+        low, high = interval(weighed, resamples, seed)
     # labels that the source never shows would pull the macro mean down, whatever is predicted
     shown = np.unique(gold)
     return SourceScore(

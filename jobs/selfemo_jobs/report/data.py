@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from selfemo_api.evolution import EmotionEvolution
@@ -85,7 +85,9 @@ def build_report(
     scores = _scores(records, source)
     evaluated = tuple(sorted(scores))
     best = _best(scores, evolution)
-    labels = _labels(records, source, evolution)
+    labels = _said(records, source, "labels")
+    if not labels and evolution:
+        labels = tuple(evolution.spec.dataset.labels)
     numbers = sorted({r.manifest.generation for r in records})
     goal = evolution.spec.evolution.goal if evolution else None
     return ReportData(
@@ -103,8 +105,8 @@ def build_report(
         ),
         entropy=_entropy_series(records, scores),
         label_f1=_label_f1([scores[n] for n in evaluated], len(labels)),
-        support=next(iter(_said(by, evaluated, source, "support")), ()),
-        weighed=any(True for _ in _said(by, evaluated, source, "shares")),
+        support=_said(records, source, "support"),
+        weighed=bool(_said(records, source, "shares")),
         evaluated=evaluated,
         confusions=_confusions(by, source, best, evaluated),
         funnels=_funnels(records),
@@ -160,14 +162,10 @@ def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _labels(
-    records: Sequence[StageRecord], source: str | None, evolution: EmotionEvolution | None
-) -> tuple[str, ...]:
-    for record in _of(records, Stage.EVALUATE):
-        found = _source_report(record, source).get("labels")
-        if found:
-            return tuple(found)
-    return tuple(evolution.spec.dataset.labels) if evolution else ()
+def _said(records: Sequence[StageRecord], source: str | None, key: str) -> tuple[Any, ...]:
+    """Return what the first evaluation that has the key says of a source; else empty."""
+    reports = (_source_report(record, source) for record in _of(records, Stage.EVALUATE))
+    return next((tuple(found) for report in reports if (found := report.get(key))), ())
 
 
 def _under_way(records: Sequence[StageRecord]) -> str:
@@ -291,20 +289,6 @@ def _label_f1(scores: Sequence[SourceScore], labels: int) -> tuple[tuple[float |
         tuple(s.f1_by_label[i] if i < len(s.f1_by_label) else None for s in scores)
         for i in range(labels)
     )
-
-
-def _said(
-    by: Mapping[tuple[int, int], StageRecord],
-    evaluated: Sequence[int],
-    source: str | None,
-    key: str,
-) -> Iterator[tuple[Any, ...]]:
-    """Yield what the generations' evaluations say under a key, where they do."""
-    for number in evaluated:
-        record = by[number, STAGE_ORDER.index(Stage.EVALUATE)]
-        found = _source_report(record, source).get(key)
-        if found:
-            yield tuple(found)
 
 
 def _confusions(
