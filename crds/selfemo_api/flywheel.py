@@ -58,7 +58,7 @@ class FlywheelSpec(ApiModel):
     share that an emotion has in truth it teaches wrong expectations: 0.3, where half are neutral,
     took MELD's test F1 from 0.490 to 0.458 in a generation, promoted by a dev set with fewer of
     them (docs/studies). Where the shares are known, `expected` is better, and `evaluation.shares`
-    keeps such a generation from being promoted."""
+    kept such a generation from being promoted there."""
     replay: Share = 0.2
     """Rows of earlier generations added, as a share of the new ones; accumulating bounds drift."""
     deduplicate: Deduplicate = Deduplicate()

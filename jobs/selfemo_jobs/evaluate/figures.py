@@ -78,7 +78,8 @@ def score(
         If no label that has a share is in the source.
     """
     gold, mapped = answers.gold, answers.mapped
-    by_label = label_weights(np.bincount(gold, minlength=len(labels)), labels, shares)
+    support = np.bincount(gold, minlength=len(labels))
+    by_label = label_weights(support, labels, shares)
     weigh = {"sample_weight": by_label[gold]}
     f1: dict[str, Any] = {"labels": range(len(labels)), "zero_division": 0.0, **weigh}
     predicted = np.bincount(mapped, minlength=len(labels)) / len(mapped)
@@ -86,8 +87,9 @@ def score(
     if resamples:
         weighed = confusions(answers, len(labels)) * by_label[:, np.newaxis]
         low, high = interval(weighed, resamples, seed)
-    # labels that the source never shows would pull the macro mean down, whatever is predicted
-    shown = np.unique(gold)
+    # labels that the source never shows, or that weigh nothing in it, would pull the macro mean
+    # down, whatever is predicted
+    shown = np.flatnonzero(support * by_label)
     return SourceScore(
         source=source,
         utterances=len(gold),

@@ -132,6 +132,14 @@ def test_its_own_shares_change_nothing_and_copies_do_what_weights_do() -> None:
         assert getattr(found, figure) == pytest.approx(getattr(expected, figure), abs=2e-6), figure
 
 
+def test_a_label_without_a_share_is_not_in_the_macro_mean() -> None:
+    made = answers([0, 0, 1, 2], [0, 1, 1, 2], [0, 1, 1, 2], [0, 0, 1, 1])
+    shares = {"neutral": 0.5, "joy": 0.5, "fear": 0.0}
+    found = score("dev", LABELS, made, shares=shares, resamples=0, seed=0)
+    assert found.f1_by_label[2] == 0.0
+    assert found.macro_f1 == pytest.approx(sum(found.f1_by_label[:2]) / 2, abs=1e-6)
+
+
 def test_shares_of_labels_that_are_not_there() -> None:
     support = np.array([2, 1, 0])
     with pytest.raises(ValueError, match="none of the labels that have a share"):
