@@ -24,46 +24,46 @@ demo: setup ## Run a small whole evolution on this machine
 test: setup-dev lint programs unit ## Everything CI runs
 # Built before the tests, whose time is bounded. Without Go their tests are skipped with a word.
 programs:
-	@$(PY) -m tests.cluster build etcd kube-apiserver kube-controller-manager kube-scheduler \
+	@$(PY) -m tests.support.cluster build etcd kube-apiserver kube-controller-manager kube-scheduler \
 	  kubelet kube-proxy kubectl coredns pause versitygw helm promtool || \
 	  echo "some programs are missing: their tests will be skipped" >&2
-	@$(PY) -m tests.browser || echo "no Chromium: its tests will be skipped" >&2
+	@$(PY) -m tests.support.browser || echo "no Chromium: its tests will be skipped" >&2
 screenshot: ## Draw docs/images/report.png anew, from a recorded run
-	SELFEMO_SCREENSHOT=docs/images/report.png $(PY) -m pytest -q tests/unit/report/test_browser.py -k picture
+	SELFEMO_SCREENSHOT=docs/images/report.png $(PY) -m pytest -q tests/unit/jobs/report/test_browser.py -k picture
 # Two workers, a file each; torch's threads would spin beside the other worker's.
 unit: ## The tests, but for those over a minute; one of those that run pods
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest tests \
 	  -m "(not slow and not e2e) or smoke" -n 2 --dist loadfile --durations=15
 test-slow: setup-dev ## The tests over a minute: killed runs, damaged results, S3 away, Ray, Prometheus
-	@$(PY) -m tests.cluster build prometheus || echo "no Prometheus: its tests will be skipped" >&2
+	@$(PY) -m tests.support.cluster build prometheus || echo "no Prometheus: its tests will be skipped" >&2
 	$(PY) -m pytest tests -m "slow and not e2e and not cluster"
 # Four workers, one for each xdist_group (CONTRIBUTING.md): most of it is waiting.
 e2e: setup-dev ## Real pods under the installed chart; the operator killed at every write
-	@$(PY) -m tests.cluster build || echo "some programs are missing: see above" >&2
-	$(PY) -m pytest tests/operator tests/cluster tests/e2e tests/chart -m "e2e or (cluster and slow)" \
+	@$(PY) -m tests.support.cluster build || echo "some programs are missing: see above" >&2
+	$(PY) -m pytest tests/integration/operator tests/integration/chart tests/e2e -m "e2e or (cluster and slow)" \
 	  -n 4 --dist loadgroup -v --durations=15
 observe: setup-dev ## A real Prometheus beside a real run: every panel, rule and alert is asked
-	@$(PY) -m tests.cluster build prometheus
+	@$(PY) -m tests.support.cluster build prometheus
 	$(PY) -m pytest tests -m observe
 cluster-up: setup-dev ## A real cluster on this machine, kept between test runs
-	$(PY) -m tests.cluster up
+	$(PY) -m tests.support.cluster up
 cluster-down:
-	$(PY) -m tests.cluster down
+	$(PY) -m tests.support.cluster down
 lint: check-generated ## Style, types, layers
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 generate: ## Write the generated files
-	$(PY) -m selfemo_api.crd
-	$(PY) -m selfemo_api.reference
-	$(PY) -m selfemo_operator.cluster.metrics_reference
+	$(PY) -m selfemo_api.schema.crd
+	$(PY) -m selfemo_api.schema.reference
+	$(PY) -m selfemo_operator.controller.metrics.reference
 	$(PY) -m tools.dashboards
 	$(PY) tools/chart.py
 check-generated:
-	$(PY) -m selfemo_api.crd --check
-	$(PY) -m selfemo_api.reference --check
-	$(PY) -m selfemo_operator.cluster.metrics_reference --check
+	$(PY) -m selfemo_api.schema.crd --check
+	$(PY) -m selfemo_api.schema.reference --check
+	$(PY) -m selfemo_operator.controller.metrics.reference --check
 	$(PY) -m tools.dashboards --check
 	$(PY) tools/chart.py --check
 
@@ -79,7 +79,7 @@ meld-vllm: setup-dev ## The same with the vLLM engine
 	  --set storage.uri=file://./build/meld-vllm --state build/meld-vllm/state
 
 .PHONY: study study-meld study-emorynlp
-STUDY := $(PY) -m tools.study
+STUDY := $(PY) -m selfemo_study
 EMORYNLP ?= ../shared/data/emorynlp
 study: setup-dev ## The learning study's harness at work on a tiny model: minutes, and no result
 	@$(STUDY) run studies/small.yaml

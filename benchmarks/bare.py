@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.chains import STAGES, Load, Seen, chain, evolution, latencies, spread
-from tests.operator.api import create_namespace
+from tests.integration.operator.api import create_namespace
 
-from selfemo_operator.cluster import names
-from selfemo_operator.cluster.jobwatch import list_into
-from selfemo_operator.cluster.rest import Rest
+from selfemo_operator.controller.job_watch import list_into
+from selfemo_operator.controller.kube.client import Rest
+from selfemo_operator.controller.objects import names
 
 #: Requests at once: as many as the operator's passes.
 CLIENT_THREADS = 32

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from tests.operator.api import document
+from tests.integration.operator.api import document
 
 from selfemo_api.stages import STAGE_ORDER, Stage, job_name
-from selfemo_operator.cluster import names
-from selfemo_operator.cluster.rest import ApiError, Rest
+from selfemo_operator.controller.kube.client import ApiError, Rest
+from selfemo_operator.controller.objects import names
 
 GENERATIONS = 2
 STAGES = 1 + 5 * GENERATIONS

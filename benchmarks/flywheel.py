@@ -21,12 +21,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from selfemo_api import labels
-from selfemo_api.contract import ENV_TERMINATION_LOG, ENV_WORK, StageConfig, stage_seed
+from selfemo_api import dataset_labels
+from selfemo_api.contract import ENV_TERMINATION_LOG, ENV_WORK, StageConfig
+from selfemo_api.seeds import stage_seed
 from selfemo_api.spec import EvolutionSpec, Role
 from selfemo_api.stages import Stage, stage_prefix
-from selfemo_jobs.manifest import MANIFEST, Manifest, Part, sha256
-from selfemo_jobs.tables import SCORED, TURN
+from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, Part, sha256
+from selfemo_jobs.runtime.schemas import SCORED, TURN
 
 RUN = "default/bench-00000000"
 SIZES = (100_000, 1_000_000, 10_000_000)
@@ -71,7 +72,7 @@ def make_part(first: int, groups: int, words: pa.Array) -> pa.Table:
     row_responder = np.repeat(responder, GROUP)
     role = np.where(row_responder, Role.RESPONDER.value, Role.RECOGNISER.value)
     tokens = pa.array(np.arange(32_000, dtype=np.int32))
-    emotions = pa.array(labels.MELD)
+    emotions = pa.array(dataset_labels.MELD)
     label = emotions.take(pa.array(rng.choice(len(SHARES), groups, p=SHARES)))
     answers = emotions.take(pa.array(rng.integers(0, len(emotions), rows)))
     spoken = sentences(rng, rows, words)
@@ -168,7 +169,7 @@ def make_config(folder: Path) -> StageConfig:
         {
             "model": {"uri": f"file://{folder}/model"},
             "dataset": {
-                "labels": list(labels.MELD),
+                "labels": list(dataset_labels.MELD),
                 "selfPlay": [source],
                 "evaluation": [source],
             },

@@ -22,13 +22,13 @@ from typing import Any
 
 from benchmarks.bare import CLIENT_THREADS, bare, captured
 from benchmarks.chains import GENERATIONS, STAGES, Load, Seen, evolution, latencies, spread
-from tests.cluster import Cluster, borrowed
-from tests.operator.api import create_namespace, delete_namespace, namespaces, serve_crd
-from tests.operator.process import OperatorProcess
+from tests.integration.operator.api import create_namespace, delete_namespace, namespaces, serve_crd
+from tests.integration.operator.process import OperatorProcess
+from tests.support.cluster import Cluster, borrowed
 
-from selfemo_operator.cluster import names
-from selfemo_operator.cluster.jobwatch import list_into
-from selfemo_operator.cluster.rest import Rest
+from selfemo_operator.controller.job_watch import list_into
+from selfemo_operator.controller.kube.client import Rest
+from selfemo_operator.controller.objects import names
 
 P99_GOAL, WRITES_GOAL, MEMORY_GOAL, WALL_GOAL = 1.0, 12.0, 200.0, 1.2
 AGENT = "selfemo-operator"

@@ -13,10 +13,17 @@ import time
 
 import numpy as np
 
-from selfemo_api.labels import MELD
-from selfemo_api.reward import RewardSpec
-from selfemo_jobs.rewards import Terms, Verdict, advantages, consensus, reference, understanding
-from selfemo_jobs.rewards.labelsets import Bools, Floats, Masks, decode
+from selfemo_api.dataset_labels import MELD
+from selfemo_api.spec import RewardSpec
+from selfemo_jobs.rewards import (
+    Terms,
+    Verdict,
+    advantages,
+    consensus,
+    plain_implementation,
+    understanding,
+)
+from selfemo_jobs.rewards.label_sets import Bools, Floats, Masks, decode
 
 GROUPS, MEMBERS, SUBSET = 1_000_000, 8, 20_000
 REPEATS = 7  # of both, best of each: a shared machine's noise only ever adds
@@ -64,14 +71,14 @@ def plain(
     terms, missing = Terms.of(SPEC), [float("nan")] * MEMBERS
     rewards, found = [], []
     for members, formed in zip(groups, well_formed, strict=True):
-        truth = reference.consensus(members, (), MELD, SPEC.consensus, 0.0)
+        truth = plain_implementation.consensus(members, (), MELD, SPEC.consensus, 0.0)
         if truth is None:
             rewards.append(missing)
             found.append(missing)
             continue
-        r, c = reference.understanding(members, formed, truth, terms)
+        r, c = plain_implementation.understanding(members, formed, truth, terms)
         rewards.append(r)
-        found.append(reference.advantages(r, c))
+        found.append(plain_implementation.advantages(r, c))
     return rewards, found
 
 

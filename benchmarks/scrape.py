@@ -16,12 +16,12 @@ from urllib.request import urlopen
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.unit.selfemo_operator.cluster.evolved import evolved
+from tests.unit.operator.controller.evolved import evolved
 
-from selfemo_operator.cluster.exposition import MAX_SERIES
-from selfemo_operator.cluster.metrics import OperatorMetrics
-from selfemo_operator.cluster.pages import PageServer, metrics_page
-from selfemo_operator.cluster.view import View
+from selfemo_operator.controller.cache import View
+from selfemo_operator.controller.metrics.exposition import MAX_SERIES
+from selfemo_operator.controller.metrics.http_server import PageServer, metrics_page
+from selfemo_operator.controller.metrics.operator_metrics import OperatorMetrics
 
 GOAL = 0.2
 SOURCES = ("meld", "iemocap", "emorynlp")

@@ -21,16 +21,17 @@ from pathlib import Path
 
 os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # standard output is for the line
 
-from selfemo_api.contract import StageConfig, stage_seed
-from selfemo_api.labels import MELD
+from selfemo_api.contract import StageConfig
+from selfemo_api.dataset_labels import MELD
+from selfemo_api.seeds import stage_seed
 from selfemo_api.spec import EvolutionSpec, Role
 from selfemo_api.stages import Stage
+from selfemo_jobs.base_models.tiny import make_tiny
 from selfemo_jobs.engines.vllm_engine import VllmEngine
-from selfemo_jobs.models.tiny import make_tiny
-from selfemo_jobs.runtime import StageContext
-from selfemo_jobs.selfplay.play import Play, cut_parts
-from selfemo_jobs.selfplay.rollout import Table, opening
-from selfemo_jobs.selfplay.stage import plan, play_parts
+from selfemo_jobs.runtime.context import StageContext
+from selfemo_jobs.stages.selfplay.episodes import Play, cut_parts
+from selfemo_jobs.stages.selfplay.self_player import Table, opening
+from selfemo_jobs.stages.selfplay.stage import plan, play_parts
 from selfemo_jobs.store import open_store
 
 GOAL = 0.95

@@ -33,12 +33,12 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from selfemo_api.training import TrainingSpec
-from selfemo_jobs.models.tiny import make_tiny
-from selfemo_jobs.train.batches import Step
-from selfemo_jobs.train.job import TrainJob
-from selfemo_jobs.train.recorded import Ragged, Recorded
-from selfemo_jobs.train.worker import _join_group, leave_generation_out
+from selfemo_api.spec import TrainingSpec
+from selfemo_jobs.base_models.tiny import make_tiny
+from selfemo_jobs.stages.train.batches import Step
+from selfemo_jobs.stages.train.rollout_data import Ragged, Recorded
+from selfemo_jobs.stages.train.worker import _join_group, leave_generation_out
+from selfemo_jobs.stages.train.worker_protocol import TrainJob
 
 GROUPS, MEMBERS = 4, 8
 STEPS = 1
@@ -99,8 +99,8 @@ def trainers(job: TrainJob, rows: Recorded, steps: list[Step]) -> tuple[Any, Any
     from trl.trainer.utils import pad
 
     from selfemo_jobs.models.fetch import load_tokenizer
-    from selfemo_jobs.train.run import training_arguments
-    from selfemo_jobs.train.trainer import SelfGRPOTrainer
+    from selfemo_jobs.stages.train.trainer import SelfGRPOTrainer
+    from selfemo_jobs.stages.train.training_loop import training_arguments
 
     class Plain(GRPOTrainer):  # type: ignore[misc]
         """TRL's trainer; what it would have generated is given."""
@@ -207,7 +207,7 @@ def main() -> None:
 
 def compare(job: TrainJob, repeats: int) -> dict[str, Any]:
     """Return the line to print."""
-    from selfemo_jobs.train.run import planned
+    from selfemo_jobs.stages.train.training_loop import planned
 
     rows = recorded_groups()
     steps = planned(rows, job.training, seed=0)

@@ -10,11 +10,12 @@ from typing import Any
 import hypothesis
 import pytest
 
-from selfemo_api import labels
-from selfemo_api.contract import StageConfig, stage_seed
+from selfemo_api import dataset_labels
+from selfemo_api.contract import StageConfig
+from selfemo_api.seeds import stage_seed
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage, stage_prefix
-from tests.s3_server import S3Server
+from tests.support.s3_server import S3Server
 
 # No test is timed: a machine may be busy.
 hypothesis.settings.register_profile(
@@ -39,7 +40,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with the one-million-parameter test model."""
-    from selfemo_jobs.models.tiny import make_tiny
+    from selfemo_jobs.base_models.tiny import make_tiny
 
     folder = tmp_path_factory.mktemp("tiny")
     make_tiny(folder)
@@ -81,7 +82,7 @@ def make_spec(tmp_path: Path) -> Callable[..., EvolutionSpec]:
             "seed": 7,
             "model": {"uri": f"file://{tmp_path}/model", "prompts": "compact-v1"},
             "dataset": {
-                "labels": list(labels.MELD),
+                "labels": list(dataset_labels.MELD),
                 "selfPlay": [source],
                 "evaluation": [source],
             },

@@ -1,20 +1,19 @@
 """The contract between whoever starts a stage (operator, local runner) and the stage itself.
 
-A stage is started as ``python -m selfemo_jobs.<stage> --config FILE``, where the file is the JSON
-of a :class:`StageConfig`. It writes its parts and then its manifest under ``output``, puts a
-:class:`~selfemo_api.results.StageResult` into its termination message, and exits with an
+A stage is started as ``python -m selfemo_jobs.stages.<stage> --config FILE``, where the file is
+the JSON of a :class:`StageConfig`. It writes its parts and then its manifest under ``output``,
+puts a :class:`~selfemo_api.results.StageResult` into its termination message, and exits with an
 :class:`ExitCode`.
 """
 
 from __future__ import annotations
 
-import hashlib
 from enum import IntEnum
 from typing import Annotated
 
 from pydantic import Field
 
-from selfemo_api.base import ApiModel
+from selfemo_api.api_model import ApiModel
 from selfemo_api.results import SourceScore
 from selfemo_api.spec import EvolutionSpec, StorageSpec
 from selfemo_api.stages import Stage
@@ -82,7 +81,7 @@ class StageConfig(ApiModel):
 class PurgeConfig(ApiModel):
     """What the removal of a deleted run's data is told.
 
-    It is started as ``python -m selfemo_jobs.purge --config FILE``.
+    It is started as ``python -m selfemo_jobs.stages.purge --config FILE``.
     """
 
     run: Annotated[
@@ -94,7 +93,7 @@ class PurgeConfig(ApiModel):
 
 
 #: The program that removes a deleted run's data.
-PURGE_MODULE = "selfemo_jobs.purge"
+PURGE_MODULE = "selfemo_jobs.stages.purge"
 
 
 def pods_of(spec: EvolutionSpec, stage: Stage) -> int:
@@ -102,12 +101,3 @@ def pods_of(spec: EvolutionSpec, stage: Stage) -> int:
     if stage is Stage.SELF_PLAY:
         return spec.self_play.shards
     return spec.training.nodes if stage is Stage.TRAIN else 1
-
-
-def stage_seed(seed: int, generation: int, stage: Stage) -> int:
-    """Return a stage's seed (31 bits), the same on every machine.
-
-    SHA-256 of the run's seed, the generation and the stage: neighbouring seeds share nothing.
-    """
-    digest = hashlib.sha256(f"{seed}/{generation}/{stage.value}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1

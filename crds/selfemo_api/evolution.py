@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from selfemo_api.base import ApiModel
+from selfemo_api.api_model import ApiModel
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.status import EvolutionStatus
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from selfemo_api.base import ApiModel
+from selfemo_api.api_model import ApiModel
 from selfemo_api.stages import Stage
 
 #: Kubernetes cuts a container's termination message here.

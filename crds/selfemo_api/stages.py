@@ -22,7 +22,7 @@ class Stage(StrEnum):
     @property
     def module(self) -> str:
         """The module that runs the stage: ``python -m <module> --config …``."""
-        return f"selfemo_jobs.{self.slug}"
+        return f"selfemo_jobs.stages.{self.slug}"
 
 
 #: The order within a generation. Generation 0 is only the evaluation of the model as given.

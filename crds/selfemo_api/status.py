@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from selfemo_api.base import ApiModel, JsonObject
+from selfemo_api.api_model import ApiModel, JsonObject
 from selfemo_api.results import Metrics, SourceScore, StageResult
 from selfemo_api.stages import Stage
 

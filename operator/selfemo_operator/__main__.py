@@ -10,10 +10,10 @@ from typing import Annotated
 
 import typer
 
-from selfemo_api.logs import JsonLines
-from selfemo_operator.cluster.operator import SPARE_CONNECTIONS, Operator
-from selfemo_operator.cluster.rest import Rest
-from selfemo_operator.cluster.settings import JobSettings, Settings
+from selfemo_api.text.json_logs import JsonLines
+from selfemo_operator.controller.kube.client import Rest
+from selfemo_operator.controller.objects.settings import JobSettings, Settings
+from selfemo_operator.controller.process import SPARE_CONNECTIONS, Operator
 
 
 def main(

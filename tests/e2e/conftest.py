@@ -16,18 +16,25 @@ import pytest
 import yaml
 from kubernetes import client
 
-from selfemo_operator.cluster import names
-from selfemo_operator.cluster.rest import Rest
-from tests.chart.conftest import helm4
-from tests.chart.test_e2e import install, namespace, node_image, operator_image
-from tests.cluster import S3, Cluster, environment
-from tests.cluster.binaries import program
-from tests.cluster.fixtures import make_namespace, node_cluster
-from tests.local.conftest import base_model
-from tests.operator.api import wait_for
+from selfemo_operator.controller.kube.client import Rest
+from selfemo_operator.controller.objects import names
+from tests.e2e.test_chart import install, namespace, node_image, operator_image
+from tests.integration.chart.conftest import helm4
+from tests.integration.local.conftest import base_model
+from tests.integration.operator.api import wait_for
+from tests.support.cluster import S3, Cluster, environment
+from tests.support.cluster.binaries import program
+from tests.support.cluster.fixtures import (
+    control_plane,
+    fragile_control_plane,
+    make_namespace,
+    node_cluster,
+)
 
 __all__ = [
     "base_model",
+    "control_plane",
+    "fragile_control_plane",
     "helm4",
     "install",
     "make_namespace",

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from selfemo_operator.cluster.rest import Rest
+from selfemo_operator.controller.kube.client import Rest
 from tests.e2e.conftest import Json, Kubectl, owned, wait_status
-from tests.operator.api import wait_for
+from tests.integration.operator.api import wait_for
 
 pytestmark = [
     pytest.mark.e2e,

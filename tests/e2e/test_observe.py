@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from tools.dashboards.expressions import expressions, resolved
 
-from tests.cluster import Cluster
-from tests.cluster.fixtures import program_or_skip
 from tests.e2e.conftest import Json, Kubectl, s3_client, wait_status
-from tests.operator.api import wait_for
-from tests.prometheus import Prometheus, QueryError, prometheus
+from tests.integration.operator.api import wait_for
+from tests.support.cluster import Cluster
+from tests.support.cluster.fixtures import program_or_skip
+from tests.support.prometheus import Prometheus, QueryError, prometheus
 
 pytestmark = [
     pytest.mark.e2e,

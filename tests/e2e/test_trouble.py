@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from selfemo_operator.cluster.rest import Rest
-from tests.cluster import S3, Cluster
+from selfemo_operator.controller.kube.client import Rest
 from tests.e2e.conftest import Json, Kubectl, owned, s3_client, wait_status
-from tests.operator.api import wait_for
+from tests.integration.operator.api import wait_for
+from tests.support.cluster import S3, Cluster
 
 pytestmark = [
     pytest.mark.e2e,

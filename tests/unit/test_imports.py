@@ -50,8 +50,8 @@ def _import_all(package: str, refused: tuple[str, ...]) -> list[str]:
 @pytest.mark.parametrize(
     ("package", "module", "refused"),
     [
-        ("selfemo_api", "selfemo_api.validation", (*JOBS_ONLY, "selfemo_operator")),
-        ("selfemo_operator", "selfemo_operator.plan", JOBS_ONLY),
+        ("selfemo_api", "selfemo_api.schema.validation", (*JOBS_ONLY, "selfemo_operator")),
+        ("selfemo_operator", "selfemo_operator.planner.plan", JOBS_ONLY),
     ],
 )
 def test_imports_without_the_jobs(package: str, module: str, refused: tuple[str, ...]) -> None:

@@ -21,7 +21,7 @@ from grafana_foundation_sdk.models import common as shapes
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import heatmap as heat
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
-from tools.dashboards.model import GREEN, Board, Choice, Kind, Note, Panel, Query
+from tools.dashboards.board_types import GREEN, Board, Choice, Kind, Note, Panel, Query
 
 SOURCE = shapes.DataSourceRef(type_val="prometheus", uid="${datasource}")
 #: By these all dashboards find each other.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tools.dashboards.fleet import PHASES, STAGES, phase_code, stage_code
-from tools.dashboards.model import (
+from tools.dashboards.board_types import (
     BLUE,
     GREEN,
     ORANGE,
@@ -20,8 +19,9 @@ from tools.dashboards.model import (
     Query,
     Row,
 )
+from tools.dashboards.fleet import PHASES, STAGES, phase_code, stage_code
 
-from selfemo_operator.cluster.series import PREFIX
+from selfemo_operator.controller.metrics.series import PREFIX
 
 _OF = 'namespace="$namespace", name="$name"'
 _TO_FLEET = Link("Fleet", "/d/selfemo-fleet?${__url_time_range}")

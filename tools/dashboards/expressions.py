@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from tools.dashboards.board_types import Board, Kind
 from tools.dashboards.boards import BOARDS
-from tools.dashboards.model import Board, Kind
 
 RULES = Path(__file__).resolve().parents[2] / "helm" / "selfemo" / "files" / "rules"
 _LABEL_VALUES = re.compile(r"label_values\((?P<selector>.+), (?P<label>\w+)\)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tools.dashboards.model import (
+from tools.dashboards.board_types import (
     BLUE,
     GREEN,
     GREY,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tools.dashboards.model import (
+from tools.dashboards.board_types import (
     BLUE,
     GREEN,
     ORANGE,

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from selfemo_jobs.datasets.text import Place, one_line
+from selfemo_jobs.datasets.text_files import Place, one_line
 from selfemo_jobs.errors import BadInput
 
 _NAMES: dict[type, str] = {dict: "an object", list: "a list", str: "text"}

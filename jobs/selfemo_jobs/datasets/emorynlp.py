@@ -6,10 +6,10 @@ import ast
 from collections.abc import Sequence
 from pathlib import Path
 
-from selfemo_jobs.datasets.base import Dialogue, Utterance
+from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
+from selfemo_jobs.datasets.dialogue_grouping import Line, dialogues_of
 from selfemo_jobs.datasets.gold import GoldLabels
-from selfemo_jobs.datasets.group import Line, dialogues_of
-from selfemo_jobs.datasets.text import Row, one_line, read_rows, shorten
+from selfemo_jobs.datasets.text_files import Row, one_line, read_rows, shorten
 
 COLUMNS = ("Utterance", "Speaker", "Scene_ID", "Utterance_ID", "Season", "Episode")
 LABEL = "Emotion"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from selfemo_jobs.datasets.volumes import local_path
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.store import ObjectNotFound, Store, store_for
+from selfemo_jobs.store.volumes import local_path
 
 
 def fetch_source(uri: str, store: Store | None, work: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from selfemo_jobs.datasets.text import Place, shorten
+from selfemo_jobs.datasets.text_files import Place, shorten
 
 
 class GoldLabels:

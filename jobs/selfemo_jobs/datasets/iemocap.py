@@ -18,11 +18,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from selfemo_api.labels import IEMOCAP
-from selfemo_jobs.datasets.base import Dialogue, Utterance
+from selfemo_api.dataset_labels import IEMOCAP
+from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
 from selfemo_jobs.datasets.documents import Node, parse
 from selfemo_jobs.datasets.gold import GoldLabels
-from selfemo_jobs.datasets.text import Place, one_line, read_text, shorten
+from selfemo_jobs.datasets.text_files import Place, one_line, read_text, shorten
 from selfemo_jobs.errors import BadInput
 
 #: The given names that BiosERC puts in place of F and M, by session; there in capitals.

@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from selfemo_jobs.datasets.base import Dialogue, Utterance
+from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
 from selfemo_jobs.datasets.documents import Node, parse
 from selfemo_jobs.datasets.gold import GoldLabels
-from selfemo_jobs.datasets.text import Place, read_text
+from selfemo_jobs.datasets.text_files import Place, read_text
 
 LABEL = "labels"
 

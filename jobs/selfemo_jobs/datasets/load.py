@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from selfemo_api.spec import DataFormat, Source
-from selfemo_jobs.datasets.base import Dialogue
+from selfemo_jobs.datasets.dialogue import Dialogue
 from selfemo_jobs.datasets.emorynlp import read_emorynlp
 from selfemo_jobs.datasets.iemocap import read_iemocap
 from selfemo_jobs.datasets.jsonl import read_jsonl

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from selfemo_jobs.datasets.base import Dialogue, Utterance
+from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
+from selfemo_jobs.datasets.dialogue_grouping import Line, dialogues_of
 from selfemo_jobs.datasets.gold import GoldLabels
-from selfemo_jobs.datasets.group import Line, dialogues_of
-from selfemo_jobs.datasets.text import read_rows
+from selfemo_jobs.datasets.text_files import read_rows
 
 COLUMNS = ("Utterance", "Speaker", "Dialogue_ID", "Utterance_ID")
 LABEL = "Emotion"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from selfemo_api.spec import Engine
 
 if TYPE_CHECKING:
-    from selfemo_jobs.engines.base import TextEngine
+    from selfemo_jobs.engines.interface import TextEngine
 
 
 def open_engine(
@@ -34,7 +34,8 @@ def open_engine(
     max_model_len
         Longest prompt and completion together, in tokens.
     seed
-        For what an engine draws outside of :class:`~selfemo_jobs.engines.base.Sampling`'s seed.
+        For what an engine draws outside of the seed of
+        :class:`~selfemo_jobs.engines.interface.Sampling`.
 
     Raises
     ------

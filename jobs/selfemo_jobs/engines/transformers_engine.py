@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from selfemo_jobs.engines.base import Completion, Sampling
-from selfemo_jobs.engines.draws import draw, processed_logprobs, uniforms
-from selfemo_jobs.engines.lengths import end_tokens, sampling_of_each
-from selfemo_jobs.engines.reading import next_logits, read
+from selfemo_jobs.acceleration.bf16_emulation import bfloat16_products
+from selfemo_jobs.acceleration.prefill import next_logits, read
+from selfemo_jobs.engines.interface import Completion, Sampling
+from selfemo_jobs.engines.sampling import draw, processed_logprobs, uniforms
+from selfemo_jobs.engines.stopping import end_tokens, sampling_of_each
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.models.arithmetic import bfloat16_products
 from selfemo_jobs.models.fetch import load_model, load_tokenizer
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class TransformersArgs:
 
 
 class TransformersEngine:
-    """See :class:`~selfemo_jobs.engines.base.TextEngine`."""
+    """See :class:`~selfemo_jobs.engines.interface.TextEngine`."""
 
     def __init__(
         self, folder: Path, arguments: TransformersArgs = TransformersArgs(), *, max_model_len: int

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedTokenizerBase
 
-from selfemo_jobs.engines.base import Completion, Sampling
-from selfemo_jobs.engines.draws import prompt_seed
-from selfemo_jobs.engines.lengths import end_tokens, sampling_of_each
+from selfemo_jobs.engines.interface import Completion, Sampling
+from selfemo_jobs.engines.sampling import prompt_seed
+from selfemo_jobs.engines.stopping import end_tokens, sampling_of_each
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.fetch import load_tokenizer
 
@@ -50,7 +50,7 @@ MAX_TEMPERATURE = 2.0
 
 
 class VllmEngine:
-    """See :class:`~selfemo_jobs.engines.base.TextEngine`."""
+    """See :class:`~selfemo_jobs.engines.interface.TextEngine`."""
 
     def __init__(
         self, folder: Path, *, engine_args: Mapping[str, Any], max_model_len: int, seed: int

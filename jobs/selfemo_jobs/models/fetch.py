@@ -7,18 +7,18 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfemo_jobs.datasets.volumes import local_path
 from selfemo_jobs.errors import BadInput, Unavailable
-from selfemo_jobs.manifest import MANIFEST, Manifest, Part, read_manifest
-from selfemo_jobs.models.folder import (
+from selfemo_jobs.models.model_folder import (
     MODEL_FILES,
     check_model_folder,
     is_model_file,
     read_config,
 )
 from selfemo_jobs.models.resume import is_manifest, model_of
+from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, Part, read_manifest
 from selfemo_jobs.store import ObjectNotFound, Store, join, store_for
-from selfemo_jobs.store.atomic import explained
+from selfemo_jobs.store.local_files import explained
+from selfemo_jobs.store.volumes import local_path
 
 if TYPE_CHECKING:
     import torch
@@ -105,7 +105,7 @@ def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from selfemo_jobs.models.layers import contiguous_head
+    from selfemo_jobs.acceleration.last_layer import contiguous_head
 
     kind = read_config(folder)["model_type"]
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from selfemo_api.stages import Stage, stage_prefix
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.manifest import MANIFEST, Manifest, read_manifest
+from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, read_manifest
 from selfemo_jobs.store import Store, join, store_for
 
 

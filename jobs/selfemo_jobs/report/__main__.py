@@ -10,16 +10,16 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from selfemo_api.base import first_problem
+from selfemo_api.api_model import first_problem
 from selfemo_api.contract import ExitCode
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.spec import StorageSpec
 from selfemo_jobs.errors import BadInput, StageError
-from selfemo_jobs.report.data import build_report
+from selfemo_jobs.report.content import build_report
 from selfemo_jobs.report.page import render
-from selfemo_jobs.report.read import read_records, read_samples
+from selfemo_jobs.report.run_files import read_records, read_samples
 from selfemo_jobs.store import join, open_store
-from selfemo_jobs.store.atomic import replacing
+from selfemo_jobs.store.local_files import replacing
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from selfemo_api.results import SourceScore
-from selfemo_api.words import duration, share
+from selfemo_api.text.formatting import duration, share
 from selfemo_jobs.report.charts.svg import number
-from selfemo_jobs.report.figures import figures
+from selfemo_jobs.report.charts_content import figures
 from selfemo_jobs.report.types import ReportData
 
 

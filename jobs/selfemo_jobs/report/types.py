@@ -9,7 +9,7 @@ from itertools import pairwise
 from markupsafe import Markup
 
 from selfemo_api.results import SourceScore
-from selfemo_jobs.report.read import Sample, StageRecord
+from selfemo_jobs.report.run_files import Sample, StageRecord
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from selfemo_jobs.rewards.groups import (
     expression,
     understanding,
 )
-from selfemo_jobs.rewards.labelsets import decode, encode, mean_agreement, smoothed_iou, soft_iou
-from selfemo_jobs.rewards.words import Faults, faults_of
+from selfemo_jobs.rewards.label_sets import decode, encode, mean_agreement, smoothed_iou, soft_iou
+from selfemo_jobs.rewards.penalties import Faults, faults_of
 
 __all__ = [
     "Consensus",

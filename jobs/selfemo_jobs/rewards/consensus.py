@@ -8,7 +8,7 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from selfemo_jobs.rewards.labelsets import Floats, Masks, chunks, pack, votes
+from selfemo_jobs.rewards.label_sets import Floats, Masks, chunks, pack, votes
 
 #: Votes are ratios of small integers; this much below a threshold is rounding, not a missing vote.
 ROUNDING = 1e-9

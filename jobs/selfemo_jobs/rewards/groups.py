@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from selfemo_api.reward import RewardSpec
-from selfemo_jobs.rewards.labelsets import (
+from selfemo_api.spec import RewardSpec
+from selfemo_jobs.rewards.label_sets import (
     Bools,
     Floats,
     Masks,

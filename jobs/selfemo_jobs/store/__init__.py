@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from selfemo_api.spec import StorageSpec
-from selfemo_jobs.store.base import ObjectInfo, ObjectNotFound, Store, join
+from selfemo_jobs.store.interface import ObjectInfo, ObjectNotFound, Store, join
 
 __all__ = ["ObjectInfo", "ObjectNotFound", "Store", "join", "open_store", "store_for"]
 
@@ -14,7 +14,7 @@ def open_store(storage: StorageSpec) -> Store:
         from selfemo_jobs.store.s3 import S3Store  # boto3 only where it is needed
 
         return S3Store(storage)
-    from selfemo_jobs.store.file import FileStore
+    from selfemo_jobs.store.folder import FileStore
 
     return FileStore(storage)
 

@@ -22,8 +22,8 @@ from s3transfer.exceptions import RetriesExceededError
 
 from selfemo_api.spec import StorageSpec
 from selfemo_jobs.errors import BadInput, Unavailable
-from selfemo_jobs.store.atomic import replacing
-from selfemo_jobs.store.base import ObjectInfo, ObjectNotFound
+from selfemo_jobs.store.interface import ObjectInfo, ObjectNotFound
+from selfemo_jobs.store.local_files import replacing
 from selfemo_jobs.store.s3_errors import code_of, explain, is_passing
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _REGION = "us-east-1"
 
 
 class S3Store:
-    """:class:`~selfemo_jobs.store.base.Store` over ``s3://bucket/key`` URIs.
+    """:class:`~selfemo_jobs.store.interface.Store` over ``s3://bucket/key`` URIs.
 
     Parameters
     ----------

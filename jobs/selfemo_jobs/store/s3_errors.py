@@ -7,7 +7,7 @@ from s3transfer.exceptions import RetriesExceededError
 
 from selfemo_api.spec import StorageSpec
 from selfemo_jobs.errors import BadInput, Unavailable
-from selfemo_jobs.store.base import ObjectNotFound
+from selfemo_jobs.store.interface import ObjectNotFound
 
 _KEYS = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or `storage.credentialsSecretRef`, or give "

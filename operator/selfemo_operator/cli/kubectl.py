@@ -17,16 +17,16 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from selfemo_api.base import first_problem
+from selfemo_api.api_model import first_problem
 from selfemo_api.contract import ExitCode
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.stages import Stage
-from selfemo_operator.cli import output, report, watch
-from selfemo_operator.cli.asked import Request
-from selfemo_operator.cli.picture import Activity
-from selfemo_operator.cluster import names
-from selfemo_operator.cluster.rest import ApiError, Rest
-from selfemo_operator.local_state import RunnerError
+from selfemo_operator.cli import output_format, report, watch
+from selfemo_operator.cli.run_options import Request
+from selfemo_operator.cli.terminal.picture import Activity
+from selfemo_operator.controller.kube.client import ApiError, Rest
+from selfemo_operator.controller.objects import names
+from selfemo_operator.local.state import RunnerError
 
 app = typer.Typer(
     name="kubectl selfemo",
@@ -56,7 +56,9 @@ def watch_command(
     output is no terminal: a line for each change.
     """
     source = ClusterSource(namespace, name)
-    raise typer.Exit(watch.follow(source, output.console(), once=once, poll_seconds=POLL_SECONDS))
+    raise typer.Exit(
+        watch.follow(source, output_format.console(), once=once, poll_seconds=POLL_SECONDS)
+    )
 
 
 @app.command()

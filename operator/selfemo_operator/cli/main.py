@@ -11,9 +11,9 @@ import typer
 from rich.console import Console
 
 from selfemo_api.contract import ExitCode
-from selfemo_api.validation import InvalidEvolution
-from selfemo_operator.cli import asked, model, output, report, run, watch
-from selfemo_operator.local_state import RunnerError
+from selfemo_api.schema.validation import InvalidEvolution
+from selfemo_operator.cli import model, output_format, report, run, run_options, watch
+from selfemo_operator.local.state import RunnerError
 
 app = typer.Typer(
     name="selfemo",
@@ -60,7 +60,7 @@ def run_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
 ) -> None:
     """Run a whole evolution on this machine. The same command goes on after any interruption."""
-    request = asked.read(file, changes or [], data or [], state)
+    request = run_options.read(file, changes or [], data or [], state)
     code = run.run(request, as_json=output is Output.JSON, dry_run=dry_run)
     raise typer.Exit(code)
 
@@ -76,16 +76,16 @@ def watch_command(
     0 well, 1 failed or collapsed, 2 bad input, 130 by Ctrl-C (the evolution goes on). Where the
     output is no terminal: a line for each change.
     """
-    request = asked.read(file, [], [], state)
+    request = run_options.read(file, [], [], state)
     source = watch.LocalSource(request.state, file)
-    console = output.console()
+    console = output_format.console()
     raise typer.Exit(watch.follow(source, console, once=once, poll_seconds=LOOK_SECONDS))
 
 
 @app.command("validate")
 def validate_command(file: File, changes: Set = None, output: OutputOption = Output.TABLE) -> None:
     """Check a file as the API server would."""
-    request = asked.read(file, changes or [], [], Path(".selfemo"))
+    request = run_options.read(file, changes or [], [], Path(".selfemo"))
     if output is Output.JSON:
         sys.stdout.write(request.evolution.model_dump_json(by_alias=True, exclude_none=True) + "\n")
     else:
@@ -100,7 +100,7 @@ def report_command(
     to: Annotated[Path | None, typer.Option("--to", help="Where the page goes.")] = None,
 ) -> None:
     """Write the report: one HTML page with everything that a run has come to."""
-    request = asked.read(file, changes or [], [], state)
+    request = run_options.read(file, changes or [], [], state)
     Console().print(str(report.write(request, to)))
 
 

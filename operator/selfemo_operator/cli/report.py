@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from selfemo_operator.cli.asked import Request
-from selfemo_operator.local_state import RunnerError, replace
+from selfemo_operator.cli.run_options import Request
+from selfemo_operator.local.state import RunnerError, replace
 
 
 def write(request: Request, to: Path | None) -> Path:

@@ -10,17 +10,17 @@ from rich.console import Console
 from selfemo_api.contract import ExitCode
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.status import ConditionType
-from selfemo_operator.cli import output, report
-from selfemo_operator.cli.asked import Request
-from selfemo_operator.cli.progress import Progress
-from selfemo_operator.cli.tables import generation_table, plan_table, summary
-from selfemo_operator.local import LocalCluster, run_local
-from selfemo_operator.local_state import LocalState, RunnerError
+from selfemo_operator.cli import output_format, report
+from selfemo_operator.cli.run_options import Request
+from selfemo_operator.cli.terminal.progress import Progress
+from selfemo_operator.cli.terminal.score_table import generation_table, plan_table, summary
+from selfemo_operator.local.runner import LocalCluster, run_local
+from selfemo_operator.local.state import LocalState, RunnerError
 
 
 def run(request: Request, *, as_json: bool, dry_run: bool) -> int:
     """Run an evolution to its end and return the exit code."""
-    console = output.console(stderr=True)
+    console = output_format.console(stderr=True)
     console.print(plan_table(request.evolution, request.state))
     if dry_run:
         return ExitCode.OK
@@ -33,7 +33,7 @@ def run(request: Request, *, as_json: bool, dry_run: bool) -> int:
     if as_json:
         sys.stdout.write(json.dumps({**summary(evolution), "report": str(page or "")}) + "\n")
     else:
-        out = output.console()
+        out = output_format.console()
         out.print(generation_table(evolution))
         out.print(f"Report: {page}" if page else "No generation was finished: no report.")
     return _end(evolution, console)
@@ -61,4 +61,4 @@ def _end(evolution: EmotionEvolution, console: Console) -> int:
         console.print("Suspended: set `suspend: false` and run the same command to go on.")
         return ExitCode.OK
     console.print(f"{condition.reason}: {condition.message}", highlight=False, soft_wrap=True)
-    return output.exit_code(evolution)
+    return output_format.exit_code(evolution)

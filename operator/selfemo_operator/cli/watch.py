@@ -12,13 +12,13 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.live import Live
 
-from selfemo_api.base import first_problem
+from selfemo_api.api_model import first_problem
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.stages import job_name
-from selfemo_operator.cli.output import exit_code
-from selfemo_operator.cli.picture import Activity, news, picture
-from selfemo_operator.cli.progress import Tail, figures
-from selfemo_operator.local_state import RunnerError, at_work
+from selfemo_operator.cli.output_format import exit_code
+from selfemo_operator.cli.terminal.picture import Activity, news, picture
+from selfemo_operator.cli.terminal.progress import Tail, figures
+from selfemo_operator.local.state import RunnerError, at_work
 
 #: A shell's code of a command that Ctrl-C ended: no script takes it for the evolution's end.
 INTERRUPTED = 130

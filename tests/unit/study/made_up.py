@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-from tools.study.config import Study
-from tools.study.measure import f1_of
-from tools.study.places import Places, asked_for
-from tools.study.record import (
+
+from selfemo_jobs.stages.evaluate.predictions import PREDICTIONS
+from selfemo_study.paths import Places, asked_for
+from selfemo_study.row_record import (
     Answers,
     CurvePoint,
     Generation,
@@ -19,8 +19,8 @@ from tools.study.record import (
     write_counts,
     write_predictions,
 )
-
-from selfemo_jobs.evaluate.predict import PREDICTIONS
+from selfemo_study.study_config import Study
+from selfemo_study.test_scores import f1_of
 
 LABELS = ["neutral", "joy", "anger"]
 SOURCE = {"name": "train", "uri": "data://made/train.jsonl", "format": "JSONL"}

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
-from tools.study.statistics import (
+
+from selfemo_study.statistics import (
     Confusion,
     difference,
     draw,

@@ -5,7 +5,11 @@ from typing import Any
 
 import pytest
 from tests.unit.study.made_up import AFTER, DOCUMENT, MORE, SOURCE, study
-from tools.study.config import (
+
+from selfemo_api.spec import EvolutionSpec, Source
+from selfemo_study.paths import Places, asked_for
+from selfemo_study.row_work import check_apart
+from selfemo_study.study_config import (
     Kind,
     Study,
     StudyError,
@@ -15,10 +19,6 @@ from tools.study.config import (
     needed,
     problems,
 )
-from tools.study.places import Places, asked_for
-from tools.study.work import check_apart
-
-from selfemo_api.spec import EvolutionSpec, Source
 
 STUDIES = sorted((Path(__file__).parents[3] / "studies").glob("*.yaml"))
 

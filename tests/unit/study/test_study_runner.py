@@ -4,14 +4,15 @@ from pathlib import Path
 
 import pytest
 from tests.unit.study.made_up import DOCUMENT, finish, study
-from tools.study import runner
-from tools.study.config import Kind, StudyError
-from tools.study.places import Places
-from tools.study.programs import Data
-from tools.study.record import RowResult
-from tools.study.results import collect
-from tools.study.runner import row_names, run, seeds_of
-from tools.study.work import Work
+
+from selfemo_study import study_runner
+from selfemo_study.comparison import collect
+from selfemo_study.paths import Places
+from selfemo_study.programs import Data
+from selfemo_study.row_record import RowResult
+from selfemo_study.row_work import Work
+from selfemo_study.study_config import Kind, StudyError
+from selfemo_study.study_runner import row_names, run, seeds_of
 
 RIGHT = {(0, "dev"): 1, (1, "dev"): 2, (0, "test"): 1, (1, "test"): 2}
 
@@ -28,7 +29,7 @@ def pretend(
         outcomes = ["Baseline", "Promoted"]
         return finish(work.study, places, work.row.name, work.seed, RIGHT, outcomes, best=1)
 
-    monkeypatch.setattr(runner, "PROGRAMS", dict.fromkeys(Kind, program))
+    monkeypatch.setattr(study_runner, "PROGRAMS", dict.fromkeys(Kind, program))
 
 
 def go(places: Places, done: list[str], monkeypatch: pytest.MonkeyPatch, fail: str = "") -> int:

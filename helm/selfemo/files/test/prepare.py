@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from selfemo_api.spec import StorageSpec
-from selfemo_jobs.models.tiny import make_tiny
+from selfemo_jobs.base_models.tiny import make_tiny
 from selfemo_jobs.store import join, open_store
 
 #: What is said, by the emotion it is said with.

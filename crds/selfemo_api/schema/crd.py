@@ -1,0 +1,224 @@
+"""Generates the CustomResourceDefinition from the types: ``python -m selfemo_api.schema.crd``.
+
+Pydantic writes JSON Schema 2020; Kubernetes takes structural OpenAPI 3.0. The differences are
+mended here: references inlined, ``anyOf … null`` dropped, exclusive bounds spelled as booleans,
+rules added as ``x-kubernetes-validations``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from selfemo_api.api_model import GROUP, KIND, VERSION, ApiModel, Rule
+from selfemo_api.evolution import NAME_MAX, EmotionEvolution
+from selfemo_api.spec import EvolutionSpec
+from selfemo_api.status import EvolutionStatus
+
+PLURAL = "emotionevolutions"
+#: What Kubernetes' schemas do not know: people's titles, and bounds of keys.
+_DROPPED = ("title", "propertyNames")
+PATH = Path(__file__).resolve().parents[2] / f"{GROUP}_{PLURAL}.yaml"
+
+#: Rules of the object as a whole.
+ROOT_RULES = (
+    Rule(
+        f"size(self.metadata.name) <= {NAME_MAX}",
+        f"`metadata.name` must be at most {NAME_MAX} characters: Job names are built from it",
+    ),
+    Rule(
+        "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+        "`metadata.name` must be lower-case letters, digits and '-', and begin with a letter",
+    ),
+)
+
+#: Conditions are picked by type: the last in the list means nothing (kubeflow/trainer#3666).
+COLUMNS: tuple[dict[str, Any], ...] = (
+    {"name": "Phase", "type": "string", "jsonPath": ".status.phase"},
+    {"name": "Generation", "type": "integer", "jsonPath": ".status.generation"},
+    {"name": "Stage", "type": "string", "jsonPath": ".status.stage"},
+    {"name": "Reward", "type": "number", "jsonPath": ".status.reward"},
+    {"name": "F1", "type": "number", "jsonPath": ".status.f1"},
+    {"name": "Best", "type": "number", "jsonPath": ".status.best.f1"},
+    {
+        "name": "Reason",
+        "type": "string",
+        "jsonPath": '.status.conditions[?(@.type=="Succeeded")].reason',
+        "priority": 1,
+    },
+    {"name": "Model", "type": "string", "jsonPath": ".spec.model.uri", "priority": 1},
+    {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+)
+
+
+def build_crd() -> dict[str, Any]:
+    """Return the CustomResourceDefinition as a dictionary."""
+    schema = {
+        "type": "object",
+        "description": (EmotionEvolution.__doc__ or "").strip(),
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": structural(EvolutionSpec),
+            # one writer, which writes it whole: the API server need not keep who wrote which field
+            "status": {**structural(EvolutionStatus), "x-kubernetes-map-type": "atomic"},
+        },
+        "x-kubernetes-validations": [_validation(rule) for rule in ROOT_RULES],
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{PLURAL}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": KIND,
+                "listKind": f"{KIND}List",
+                "plural": PLURAL,
+                "singular": KIND.lower(),
+                "shortNames": ["emo", "evo"],
+                "categories": ["all", "selfemo"],
+            },
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "subresources": {"status": {}},
+                    "additionalPrinterColumns": [dict(c) for c in COLUMNS],
+                    "schema": {"openAPIV3Schema": schema},
+                }
+            ],
+        },
+    }
+
+
+def structural(model: type[ApiModel]) -> dict[str, Any]:
+    """Return a type's structural schema."""
+    schema = model.model_json_schema(by_alias=True, mode="validation")
+    definitions = schema.pop("$defs", {})
+    inlined = _convert(schema, definitions)
+    _add_rules(inlined, model)
+    return inlined
+
+
+def _convert(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """Return one schema node in Kubernetes' dialect."""
+    schema = {key: value for key, value in schema.items() if key not in _DROPPED}
+    if "$ref" in schema:
+        name = schema.pop("$ref").rsplit("/", 1)[1]
+        target = _convert(definitions[name], definitions)
+        _add_rules(target, _MODELS.get(name))
+        schema = {**target, **schema}
+    elif "anyOf" in schema:
+        (branch,) = [b for b in schema.pop("anyOf") if b.get("type") != "null"]
+        schema = {**_convert(branch, definitions), **schema}
+    else:
+        _respell(schema)
+        _convert_children(schema, definitions)
+    if schema.get("default", 0) is None:
+        del schema["default"]
+    if isinstance(schema.get("default"), dict):
+        schema["default"] = _defaults(schema)
+    return schema
+
+
+def _defaults(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return an object's default in full: the API server runs the rules on it as it is written."""
+    properties = schema.get("properties", {})
+    return {name: value["default"] for name, value in properties.items() if "default" in value}
+
+
+def _respell(schema: dict[str, Any]) -> None:
+    """Spell constants, exclusive bounds and integers as OpenAPI 3.0 does."""
+    if "const" in schema:
+        schema["enum"] = [schema.pop("const")]
+    for bound, plain in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
+        if bound in schema:
+            schema[plain] = schema[bound]
+            schema[bound] = True
+    if schema.get("additionalProperties") is False:
+        del schema["additionalProperties"]  # structural schemas refuse or prune unknown fields
+    if schema.get("type") == "integer":
+        schema["format"] = "int32" if schema.get("maximum", 2**31) < 2**31 else "int64"
+
+
+def _convert_children(schema: dict[str, Any], definitions: dict[str, Any]) -> None:
+    if "properties" in schema:
+        schema["properties"] = {
+            name: _convert(value, definitions) for name, value in schema["properties"].items()
+        }
+    if isinstance(schema.get("additionalProperties"), dict):
+        schema["additionalProperties"] = _convert(schema["additionalProperties"], definitions)
+    if "items" in schema:
+        schema["items"] = _convert(schema["items"], definitions)
+        _add_list_type(schema)
+
+
+def _add_list_type(schema: dict[str, Any]) -> None:
+    """Say how server-side apply merges a list: conditions by type, all others whole."""
+    properties = schema["items"].get("properties", {})
+    if {"type", "lastTransitionTime"} <= properties.keys():
+        schema["x-kubernetes-list-type"] = "map"
+        schema["x-kubernetes-list-map-keys"] = ["type"]
+    else:
+        schema["x-kubernetes-list-type"] = "atomic"
+
+
+def _add_rules(schema: dict[str, Any], model: type[ApiModel] | None) -> None:
+    if model is not None and model.rules:
+        schema["x-kubernetes-validations"] = [_validation(rule) for rule in model.rules]
+
+
+def _validation(rule: Rule) -> dict[str, str]:
+    return {"rule": rule.expression, "message": rule.message}
+
+
+def _types(base: type[ApiModel]) -> dict[str, type[ApiModel]]:
+    """Return all types of the API by name, wherever they are written."""
+    found: dict[str, type[ApiModel]] = {}
+    for kind in base.__subclasses__():
+        found |= {kind.__name__: kind} | _types(kind)
+    return found
+
+
+#: The imports above have defined them all.
+_MODELS = _types(ApiModel)
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes everything out: not every reader of CRDs knows YAML's aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        """Return that nothing is an alias."""
+        return True
+
+
+def render() -> str:
+    """Return the CRD as YAML with a heading."""
+    body = yaml.dump(build_crd(), Dumper=_Plain, sort_keys=False, width=100, allow_unicode=True)
+    return "# Generated by `make generate` from crds/selfemo_api: do not edit.\n" + body
+
+
+def main() -> int:
+    """Write the CRD, or with ``--check`` fail where the one on disk is stale."""
+    parser = argparse.ArgumentParser(prog="python -m selfemo_api.schema.crd")
+    parser.add_argument("--check", action="store_true", help="fail where the file is stale")
+    text = render()
+    if not parser.parse_args().check:
+        PATH.write_text(text)
+    elif not PATH.is_file() or PATH.read_text() != text:
+        sys.stderr.write(f"{PATH.name} is stale: run `make generate` and commit it\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

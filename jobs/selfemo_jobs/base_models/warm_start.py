@@ -1,0 +1,240 @@
+"""Supervised training on a labelled share: the cold start that generation 0 needs.
+
+Both roles are taught: the recogniser to answer with the labels, the responder to say what the
+speaker said next, given the label of it. The loss counts completion tokens only.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from selfemo_api.spec import View
+from selfemo_jobs.acceleration.last_layer import last_mlp_at
+from selfemo_jobs.datasets.dialogue import Dialogue
+from selfemo_jobs.errors import BadInput
+from selfemo_jobs.models.trained_layers import train_last_layers
+from selfemo_jobs.prompts.sets import PromptSet
+
+log = logging.getLogger(__name__)
+
+#: Labels that the loss leaves out, as PyTorch's cross-entropy names them.
+IGNORED = -100
+#: Examples that are read at once: few enough to be alike in length, enough for quick products.
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """How the training goes."""
+
+    steps: int = 120
+    batch_size: int = 24
+    learning_rate: float = 3e-4
+    """For full weights of a small model; a large one wants 1e-5."""
+    past: int = 1
+    """Turns of context; what the evolution's `dataset.context.past` should then be."""
+    views: tuple[View, ...] = ()
+    """How much of the dialogue the recogniser's examples see: one of each utterance in each view.
+    What `reward.recogniser.views` asks should be taught. Empty: `past` alone."""
+    max_prompt_tokens: int = 256
+    responder_share: float = 0.25
+    """Share of examples that teach the responder: recognition is what is measured."""
+    freeze_embeddings: bool = False
+    """Half of a small model's weights; a few hundred dialogues teach them nothing."""
+    train_layers: int | None = None
+    """Train only the last so many layers; None: all weights."""
+    seed: int = 0
+    warmup: float = 0.1
+    max_grad_norm: float = 1.0
+
+
+@dataclass(frozen=True)
+class Example:
+    """One prompt with the completion to learn."""
+
+    prompt: tuple[int, ...]
+    completion: tuple[int, ...]
+
+
+def examples_of(
+    dialogues: Sequence[Dialogue],
+    labels: Sequence[str],
+    prompts: PromptSet,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: WarmStart,
+) -> tuple[list[Example], list[Example]]:
+    """Return the recogniser's and the responder's examples, in the dialogues' order."""
+    recogniser, responder = [], []
+    most = settings.max_prompt_tokens
+    views = settings.views or (View(past=settings.past),)
+    for dialogue in dialogues:
+        for index, turn in enumerate(dialogue.turns):
+            if not turn.labels:
+                continue
+            answer = prompts.encode_completion(tokenizer, prompts.answer_text(turn.labels))
+            for view in views:
+                asked = prompts.recognise_ids(
+                    tokenizer,
+                    dialogue.turns[max(0, index - view.past) : index],
+                    turn.speaker,
+                    turn.text,
+                    labels,
+                    dialogue.turns[index + 1 : index + 1 + view.future],
+                    max_tokens=most,
+                )
+                recogniser.append(Example(tuple(asked), tuple(answer)))
+            context = dialogue.turns[max(0, index - settings.past) : index]
+            if not context:
+                continue
+            asked = prompts.respond_ids(
+                tokenizer, context, turn.speaker, turn.labels, labels, max_tokens=most
+            )
+            said = prompts.encode_completion(tokenizer, prompts.reply_text(turn.text))
+            responder.append(Example(tuple(asked), tuple(said)))
+    return recogniser, responder
+
+
+def warm_start(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    recogniser: Sequence[Example],
+    responder: Sequence[Example],
+    settings: WarmStart,
+) -> float:
+    """Train the model in place and return the mean loss of the last tenth of the steps.
+
+    The same model, examples and settings give the same weights on the same machine.
+
+    Raises
+    ------
+    BadInput
+        If there is nothing to learn from.
+    """
+    if not recogniser:
+        raise BadInput("no labelled utterance is in the source: nothing can be learned from it")
+    torch.manual_seed(settings.seed)
+    if settings.freeze_embeddings:
+        model.get_input_embeddings().requires_grad_(False)
+        model.get_output_embeddings().requires_grad_(False)
+    if settings.train_layers is not None:
+        train_last_layers(model, settings.train_layers, "--train-layers")
+    weights = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, settings))
+    model.train()
+    losses: list[float] = []
+    for step, batch in enumerate(_batches(recogniser, responder, settings)):
+        loss = _backward(model, batch, tokenizer.pad_token_id)
+        torch.nn.utils.clip_grad_norm_(weights, settings.max_grad_norm)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+        losses.append(loss)
+        if (step + 1) % 10 == 0 or step + 1 == settings.steps:
+            figures = {"done": step + 1, "total": settings.steps, "loss": round(losses[-1], 4)}
+            log.info("progress", extra={"fields": figures})
+    model.eval()
+    model.requires_grad_(True)
+    last = losses[-max(1, settings.steps // 10) :]
+    return sum(last) / len(last)
+
+
+def _backward(model: PreTrainedModel, batch: Sequence[Sequence[Example]], pad: int) -> float:
+    """Add a batch's gradients and return its loss: the mean over examples of their mean losses.
+
+    A mean of means: else a reply of thirty words would drown ten answers of one. The roles are read
+    one after the other, and each by length: long texts would pad the short ones.
+    """
+    examples = sum(len(role) for role in batch)
+    total = 0.0
+    for role in batch:
+        by_length = sorted(role, key=lambda e: len(e.prompt) + len(e.completion))
+        for start in range(0, len(role), _AT_ONCE):
+            loss = _losses(model, by_length[start : start + _AT_ONCE], pad).sum() / examples
+            torch.autograd.backward(loss)
+            total += loss.item()
+    return total
+
+
+def _rate(step: int, settings: WarmStart) -> float:
+    """Linear warm-up, then linear decay to zero."""
+    rise = max(1, int(settings.steps * settings.warmup))
+    return min((step + 1) / rise, max(0.0, (settings.steps - step) / (settings.steps - rise + 1)))
+
+
+def _batches(
+    recogniser: Sequence[Example], responder: Sequence[Example], settings: WarmStart
+) -> Iterator[tuple[list[Example], list[Example]]]:
+    """Yield the steps' batches by role: passes over its examples, each in a new order."""
+    chance = random.Random(settings.seed)
+    asks = _endless(recogniser, chance)
+    says = _endless(responder, chance) if responder else asks
+    replies = round(settings.batch_size * settings.responder_share)
+    for _ in range(settings.steps):
+        yield (
+            [next(asks) for _ in range(settings.batch_size - replies)],
+            [next(says) for _ in range(replies)],
+        )
+
+
+def _endless(examples: Sequence[Example], chance: random.Random) -> Iterator[Example]:
+    order = list(range(len(examples)))
+    while True:
+        chance.shuffle(order)
+        yield from (examples[i] for i in order)
+
+
+def _losses(model: PreTrainedModel, batch: Sequence[Example], pad: int) -> torch.Tensor:
+    """Return the mean loss of each example's completion tokens; shape (examples,).
+
+    Padded on the left, all completions end at the last position: only the last logits are made,
+    which with a large vocabulary is half of the work.
+    """
+    longest = max(len(e.prompt) + len(e.completion) for e in batch)
+    ids = torch.full((len(batch), longest), pad)
+    mask = torch.zeros_like(ids)
+    targets = torch.full_like(ids, IGNORED)
+    for row, example in enumerate(batch):
+        text = torch.tensor([*example.prompt, *example.completion])
+        ids[row, -len(text) :] = text
+        mask[row, -len(text) :] = 1
+        targets[row, -len(example.completion) :] = text[len(example.prompt) :]
+    kept = max(len(e.completion) for e in batch) + 1
+    with last_mlp_at(model, (targets != IGNORED).roll(-1, dims=1)):  # a token is told one before
+        logits = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+            use_cache=False,
+            logits_to_keep=kept,
+        ).logits[:, :-1]
+    wanted = targets[:, -kept + 1 :]
+    losses = torch.nn.functional.cross_entropy(
+        logits.transpose(1, 2), wanted, ignore_index=IGNORED, reduction="none"
+    )
+    return losses.sum(1) / (wanted != IGNORED).sum(1)
+
+
+def share_of(dialogues: int, share: float) -> int:
+    """Return how many of the first dialogues make a share, at least one."""
+    return max(1, round(dialogues * share))
+
+
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, output: Path) -> None:
+    """Write the model into a folder, replacing what is there once all is written."""
+    made = output.with_name(output.name + ".new")
+    shutil.rmtree(made, ignore_errors=True)
+    model.save_pretrained(made)
+    tokenizer.save_pretrained(made)
+    for path in made.iterdir():
+        path.chmod(0o644)  # safetensors writes for the owner alone; a stage may run as another user
+    shutil.rmtree(output, ignore_errors=True)
+    made.replace(output)

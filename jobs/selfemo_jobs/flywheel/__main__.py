@@ -1,9 +1,0 @@
-"""``python -m selfemo_jobs.flywheel --config FILE``."""
-
-from __future__ import annotations
-
-from selfemo_jobs.flywheel.stage import PROGRAM
-from selfemo_jobs.runtime import exit_with
-
-if __name__ == "__main__":
-    exit_with(PROGRAM)

@@ -1,0 +1,25 @@
+"""The termination message: how a stage tells its result to whoever started it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from selfemo_api.contract import (
+    ENV_TERMINATION_LOG,
+)
+from selfemo_api.results import (
+    FailureMessage,
+    ShardResult,
+    StageResult,
+    encode_message,
+)
+
+
+def write_termination_message(result: StageResult | ShardResult | FailureMessage) -> None:
+    """Write the termination message, and the same to standard output."""
+    text = encode_message(result)
+    path = Path(os.environ.get(ENV_TERMINATION_LOG, "/dev/termination-log"))
+    if path.parent.is_dir():
+        path.write_text(text)
+    print(text, flush=True)

@@ -1,9 +1,0 @@
-"""``python -m selfemo_jobs.score --config FILE``."""
-
-from __future__ import annotations
-
-from selfemo_jobs.runtime import exit_with
-from selfemo_jobs.score.stage import PROGRAM
-
-if __name__ == "__main__":
-    exit_with(PROGRAM)

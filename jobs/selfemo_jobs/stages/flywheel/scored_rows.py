@@ -1,0 +1,146 @@
+"""The flywheel's input: parts checked against their manifest, then read by Daft.
+
+A part is hashed in a stream: no file is ever held in memory as a whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import daft
+import pyarrow as pa
+import pyarrow.parquet as pq
+from daft.io import IOConfig, S3Config
+
+from selfemo_api.spec import FlywheelRunner, StorageSpec
+from selfemo_jobs.errors import BadInput
+from selfemo_jobs.runtime.context import StageContext
+from selfemo_jobs.runtime.manifest import Part, read_manifest
+from selfemo_jobs.runtime.schemas import ADDED, SCORED
+from selfemo_jobs.runtime.tables import added_later
+from selfemo_jobs.store import ObjectNotFound, join
+from selfemo_jobs.store.folder import file_path
+
+
+@dataclass(frozen=True)
+class Input:
+    """The checked parts of one manifest."""
+
+    paths: list[str]
+    """What Daft reads: local paths, or URIs on S3 where a cluster reads for itself."""
+    sha256: str
+    """Of the manifest."""
+    storage: StorageSpec
+
+    def read(self) -> daft.DataFrame:
+        """Return the rows as a lazy frame."""
+        if not self.paths:
+            return daft.from_arrow(SCORED.empty_table())
+        remote = self.paths[0].startswith("s3://")
+        frame = daft.read_parquet(
+            self.paths, io_config=_io_config(self.storage) if remote else None
+        )
+        for name in added_later(frame.column_names, SCORED, self.paths[0]):
+            kind = daft.DataType.from_arrow_type(SCORED.field(name).type)
+            frame = frame.with_column(name, daft.lit(ADDED[name]).cast(kind))
+        return frame.select(*SCORED.names)
+
+
+def open_input(context: StageContext, manifest_uri: str, name: str) -> Input:
+    """Check all parts of a manifest and return where Daft finds them.
+
+    Parameters
+    ----------
+    context
+        Of the stage.
+    manifest_uri
+        Of the Score stage, or of an earlier flywheel.
+    name
+        Folder below the scratch folder for parts that must be copied.
+
+    Raises
+    ------
+    BadInput
+        If a part is missing, differs from the manifest, is no whole Parquet file, or lacks a
+        column.
+    """
+    manifest, digest = read_manifest(context.store, manifest_uri)
+    keep = context.config.spec.flywheel.runner is FlywheelRunner.IN_PROCESS
+    paths = []
+    for index, part in enumerate(manifest.parts):
+        if not part.path.endswith(".parquet"):
+            continue
+        uri = join(manifest_uri.rsplit("/", 1)[0], part.path)
+        local = uri.startswith("file://")
+        path = file_path(uri) if local else context.work / name / f"{index:05d}.parquet"
+        _check_part(context, manifest_uri, part, uri, path)
+        if not local and not keep:
+            path.unlink()  # the cluster's machines read it for themselves
+        if part.rows != 0:
+            paths.append(str(path) if local or keep else uri)
+    return Input(paths, digest, context.config.spec.storage)
+
+
+def _check_part(context: StageContext, manifest_uri: str, part: Part, uri: str, path: Path) -> None:
+    try:
+        found = _hash(context, uri, path, part)
+    except (ObjectNotFound, FileNotFoundError):
+        raise BadInput(f"{uri} is missing, though {manifest_uri} lists it: restore it") from None
+    if found != part.sha256:
+        path_note = f"sha256 is {found[:12]}…, the manifest says {part.sha256[:12]}…"
+        raise BadInput(
+            f"{uri} does not match {manifest_uri}: {path_note}; restore the file, or delete the "
+            "stage's folder to run it again"
+        )
+    _check_schema(uri, path)
+
+
+def _hash(context: StageContext, uri: str, path: Path, part: Part) -> str:
+    if not uri.startswith("file://"):
+        if path.is_file() and _digest(path) == part.sha256:
+            return part.sha256  # an earlier attempt has fetched it
+        context.store.download(uri, path)
+    return _digest(path)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_schema(uri: str, path: Path) -> None:
+    try:
+        schema = pq.read_schema(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BadInput(
+            f"{uri} is not a whole Parquet file ({error}): restore or remake it"
+        ) from None
+    later = added_later(schema.names, SCORED, uri)
+    for column in SCORED:
+        if column.name in later:
+            continue
+        found = schema.field(column.name).type
+        if found != column.type:
+            raise BadInput(f"{uri}: column `{column.name}` is {found}, not {column.type}")
+
+
+def _io_config(storage: StorageSpec) -> IOConfig:
+    """Return Daft's S3 settings, with the keys that boto3 would find here."""
+    import boto3  # only where it is needed
+
+    found = boto3.Session().get_credentials()
+    keys = found.get_frozen_credentials() if found is not None else None
+    return IOConfig(
+        s3=S3Config(
+            region_name=storage.region,
+            endpoint_url=storage.endpoint,
+            key_id=keys.access_key if keys else None,
+            access_key=keys.secret_key if keys else None,
+            session_token=keys.token if keys else None,
+            num_tries=storage.max_attempts,
+            use_ssl=not (storage.endpoint or "").startswith("http://"),
+            force_virtual_addressing=not storage.path_style and storage.endpoint is not None,
+        )
+    )

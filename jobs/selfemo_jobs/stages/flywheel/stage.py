@@ -1,0 +1,169 @@
+"""The Flywheel stage: reads the scored candidates, keeps the reliable groups, adds replay."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+
+import daft
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from selfemo_api.results import DROPPED
+from selfemo_api.spec import EvolutionSpec, Role
+from selfemo_api.stages import Stage
+from selfemo_jobs.errors import BadInput
+from selfemo_jobs.rewards.diversity import label_entropy
+from selfemo_jobs.runtime.context import StageContext, StageOutput
+from selfemo_jobs.runtime.program import StageProgram
+from selfemo_jobs.stages.flywheel.dataframe_runner import settle, start_runner
+from selfemo_jobs.stages.flywheel.filters import (
+    Selection,
+    choose_replay,
+    select_groups,
+    summarise,
+    tally,
+)
+from selfemo_jobs.stages.flywheel.kept_rows import assign_parts, write_parts
+from selfemo_jobs.stages.flywheel.scored_rows import open_input
+
+#: Scratch folder of parts that were copied here.
+_INPUTS = "inputs"
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Groups to take from one manifest's rows."""
+
+    rows: daft.DataFrame
+    groups: daft.DataFrame
+    sha256: str
+    count: int
+
+
+def run_flywheel(context: StageContext) -> StageOutput:
+    """Do the stage.
+
+    Where nothing is reliable the result has no rows and the metric ``kept`` is 0: that is an
+    answer, not an error, and Train then hands the policy on as it is.
+
+    Raises
+    ------
+    BadInput
+        If an input is missing or broken, or no choice could ever hold the balance cap.
+    Unavailable
+        If the Ray cluster, or the storage, does not answer.
+    """
+    config = context.config
+    _refuse_impossible_cap(config.spec)
+    start_runner(config.spec.flywheel)
+    scored = open_input(context, config.parents[Stage.SCORE.slug], f"{_INPUTS}/score")
+    rows = scored.read()
+    imitates = config.spec.training.imitation > 0.0
+    selection = select_groups(rows, config.spec.flywheel, config.seed, imitates=imitates)
+    new = _Source(rows, selection.groups, scored.sha256, selection.funnel[-1]["after"])
+    sources = [new, *_replay(context, selection)]
+    kept = _collect(sources)
+    wanted = assign_parts(kept)
+    parts = write_parts(
+        context,
+        [
+            (source.rows, wanted.filter(pc.equal(wanted["source"], index)))
+            for index, source in enumerate(sources)
+            if source.count
+        ],
+    )
+    shutil.rmtree(context.work / _INPUTS, ignore_errors=True)
+    return StageOutput(
+        parts=parts,
+        rows=sum(part.rows or 0 for part in parts),
+        metrics=_metrics(kept, selection, config.spec),
+        report=_report(kept, selection, sources),
+    )
+
+
+def _refuse_impossible_cap(spec: EvolutionSpec) -> None:
+    share, labels = spec.flywheel.max_share, len(spec.dataset.labels)
+    if share * labels < 1.0 - 1e-6:
+        raise BadInput(
+            f"`flywheel.maxShare` {share:g} cannot hold with {labels} labels: one of them always "
+            f"has a share of {1 / labels:.3f} or more; raise `maxShare` to at least that"
+        )
+
+
+def _replay(context: StageContext, selection: Selection) -> list[_Source]:
+    """Return what earlier flywheels give, newest first, until the quota is met."""
+    config = context.config
+    quota = int(config.spec.flywheel.replay * selection.funnel[-1]["after"] + 1e-9)
+    present = selection.groups.select("group_id", "content")
+    sources = []
+    for index, uri in enumerate(config.replay):
+        if quota <= 0:
+            break
+        earlier = open_input(context, uri, f"{_INPUTS}/replay-{index}")
+        rows = earlier.read()
+        groups = choose_replay(summarise(rows), present, quota, config.seed)
+        count, _ = tally(groups)
+        sources.append(_Source(rows, groups, earlier.sha256, count))
+        present = settle(present.concat(groups.select("group_id", "content")))
+        quota -= count
+    return sources
+
+
+def _collect(sources: list[_Source]) -> pa.Table:
+    """Return the light rows of all kept groups, with the number of their source."""
+    tables = []
+    for index, source in enumerate(sources):
+        table = source.groups.select("group_id", "role", "label", "rows").to_arrow()
+        numbers = pa.array([index] * table.num_rows, pa.int32())
+        tables.append(table.append_column("source", numbers))
+    return pa.concat_tables(tables)
+
+
+def _metrics(kept: pa.Table, selection: Selection, spec: EvolutionSpec) -> dict[str, float]:
+    roles, labels = _counts(kept["role"]), _counts(kept["label"])
+    new, new_rows = selection.funnel[-1]["after"], selection.funnel[-1]["rowsAfter"]
+    rows = pc.sum(kept["rows"]).as_py() or 0
+    return {
+        "candidates": selection.total_rows,
+        "groups": selection.total_groups,
+        "kept": rows,
+        "keptGroups": kept.num_rows,
+        "keptRecogniser": roles.get(Role.RECOGNISER.value, 0),
+        "keptResponder": roles.get(Role.RESPONDER.value, 0),
+        "replayed": kept.num_rows - new,
+        "replayedCandidates": rows - new_rows,
+        **{DROPPED + s["filter"]: s["rowsBefore"] - s["rowsAfter"] for s in selection.funnel},
+        "labelEntropy": round(label_entropy([labels.get(e, 0) for e in spec.dataset.labels]), 9),
+        "keptShare": round(new / selection.total_groups, 9) if selection.total_groups else 0.0,
+    }
+
+
+def _report(kept: pa.Table, selection: Selection, sources: list[_Source]) -> dict[str, object]:
+    return {
+        "funnel": selection.funnel,
+        "labels": _counts(kept["label"]),
+        "balanceCap": selection.caps,
+        "replay": [{"manifest": s.sha256, "groups": s.count} for s in sources[1:]],
+    }
+
+
+def _counts(column: pa.ChunkedArray) -> dict[str, int]:
+    pairs = ((entry["values"], entry["counts"]) for entry in pc.value_counts(column).to_pylist())
+    return dict(sorted(pairs))
+
+
+#: All of `flywheel` but `runner` and `rayAddress`: where it runs changes no byte of the result.
+RELEVANT = (
+    "flywheel.minReward",
+    "flywheel.consistency",
+    "flywheel.keep",
+    "flywheel.expected",
+    "flywheel.maxShare",
+    "flywheel.replay",
+    "flywheel.deduplicate",
+    "dataset.labels",
+    "training.imitation",
+)
+
+PROGRAM = StageProgram(stage=Stage.FLYWHEEL, work=run_flywheel, relevant=RELEVANT)

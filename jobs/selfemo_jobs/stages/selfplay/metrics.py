@@ -1,0 +1,89 @@
+"""Figures of self-play: counted part by part, so that shards and resumed parts add up alike."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from selfemo_api.spec import Role
+from selfemo_jobs.rewards.diversity import distinct_bigrams, label_entropy
+
+Counts = dict[str, Any]
+
+#: Digits kept of a figure: enough to compare, few enough to read.
+_DIGITS = 6
+
+
+def count_part(table: pa.Table) -> Counts:
+    """Return the counts of one part (JSON)."""
+    role = table["role"]
+    recogniser = table.filter(pc.equal(role, Role.RECOGNISER.value))
+    responder = table.filter(pc.equal(role, Role.RESPONDER.value))
+    logprobs = pc.list_flatten(table["logprobs"])
+    named = Counter(pc.list_flatten(recogniser["labels"]).to_pylist())
+    return {
+        "rows": table.num_rows,
+        "groups": pc.count_distinct(table["group_id"]).as_py(),
+        "tokens": len(pc.list_flatten(table["completion_ids"])),
+        "promptTokens": len(pc.list_flatten(table["prompt_ids"])),
+        "logprob": float(pc.sum(logprobs.cast(pa.float64())).as_py() or 0.0),
+        "finished": _true(table["finished"]),
+        "recogniser": recogniser.num_rows,
+        "recogniserWellFormed": _true(recogniser["well_formed"]),
+        "responder": responder.num_rows,
+        "responderWellFormed": _true(responder["well_formed"]),
+        "distinct": distinct_bigrams(responder["completion"].to_pylist()),
+        "labels": dict(sorted(named.items())),
+    }
+
+
+def figures_of(parts: Mapping[str, Counts], labels: Sequence[str]) -> dict[str, float]:
+    """Return the stage's metrics from its parts' counts.
+
+    ``diversity`` is the parts' distinct-2 averaged by their responses: over all responses at once
+    it would fall with their number alone, and could not be compared between runs.
+    """
+    counts = [parts[path] for path in sorted(parts)]
+
+    def total(name: str) -> float:
+        return float(sum(count[name] for count in counts))
+
+    rows, tokens, responses = total("rows"), total("tokens"), total("responder")
+    named = [sum(count["labels"].get(label, 0) for count in counts) for label in labels]
+    figures = {
+        "candidates": rows,
+        "groups": total("groups"),
+        "tokens": tokens,
+        "promptTokens": total("promptTokens"),
+        "wellFormed": _share(total("recogniserWellFormed") + total("responderWellFormed"), rows),
+        "finished": _share(total("finished"), rows),
+        "meanLogprob": _share(total("logprob"), tokens),
+    }
+    if total("recogniser"):
+        well_formed = _share(total("recogniserWellFormed"), total("recogniser"))
+        figures["recogniserWellFormed"] = well_formed
+        figures["labelEntropy"] = round(label_entropy(named), _DIGITS)
+    if responses:
+        weighted = sum(count["distinct"] * count["responder"] for count in counts)
+        figures["responderWellFormed"] = _share(total("responderWellFormed"), responses)
+        figures["diversity"] = _share(weighted, responses)
+    return figures
+
+
+def label_counts(parts: Mapping[str, Counts], labels: Sequence[str]) -> dict[str, int]:
+    """Return how often the recogniser named each label."""
+    return {
+        label: sum(count["labels"].get(label, 0) for count in parts.values()) for label in labels
+    }
+
+
+def _true(column: pa.ChunkedArray) -> int:
+    return int(pc.sum(column).as_py() or 0)
+
+
+def _share(part: float, whole: float) -> float:
+    return round(part / whole, _DIGITS) if whole else 0.0

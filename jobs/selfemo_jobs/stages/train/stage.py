@@ -1,0 +1,141 @@
+"""The train stage: SELF-GRPO on the groups that the flywheel kept.
+
+This process reads the rows and the models, starts the processes that train, and publishes what
+they made. It never imports torch itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from selfemo_api.stages import Stage
+from selfemo_jobs.models.fetch import fetch_model, file_sha256
+from selfemo_jobs.models.model_folder import is_model_file, read_config
+from selfemo_jobs.runtime.context import StageContext, StageOutput
+from selfemo_jobs.runtime.fingerprint import config_fingerprint
+from selfemo_jobs.runtime.manifest import Part, canonical, read_manifest, sha256
+from selfemo_jobs.runtime.program import StageProgram
+from selfemo_jobs.runtime.schemas import SCORED
+from selfemo_jobs.runtime.tables import read_tables
+from selfemo_jobs.stages.train.launch import launch
+from selfemo_jobs.stages.train.rollout_data import kept_columns, recorded
+from selfemo_jobs.stages.train.worker_protocol import TrainJob, TrainResult, write_json
+from selfemo_jobs.store import join
+from selfemo_jobs.store.local_files import explained
+
+log = logging.getLogger(__name__)
+
+#: What the model follows from.
+RELEVANT = ("training", "selfPlay.temperature", "model.revision", "model.prompts")
+MODEL = "model"
+
+
+def train(context: StageContext) -> StageOutput:
+    """Do the stage, or this node's part of it.
+
+    Raises
+    ------
+    BadInput
+        If a row or a model cannot be used, or the loss is not finite.
+    """
+    config, spec = context.config, context.config.spec
+    uri, manifest = context.parent(Stage.FLYWHEEL)
+    table = kept_columns(read_tables(context.store, uri, manifest, SCORED))
+    policy = fetch_model(config.policy_uri, spec.model.revision, context.store, context.work)
+    if table.num_rows == 0:
+        log.info("no group was kept: the policy is handed on unchanged")
+        parts = _upload(context, policy) if context.shard == 0 else []
+        return StageOutput(parts, metrics={"steps": 0.0}, model_uri=join(config.output, MODEL))
+    recorded(table, _vocabulary(policy))  # refused here, before anything is started
+    job = _job(context, policy)
+    alone = context.shards == 1
+    model_uri = join(config.output, MODEL)
+    published = None if alone else context.find_output(0)
+    if published is not None:
+        return published if context.shard == 0 else StageOutput()
+    # Nodes train together or not at all: only a lone one may know by itself that it has trained.
+    if not (alone and job.result.is_file()):
+        job.result.unlink(missing_ok=True)
+        launch(job, _write_job(job, table))
+    if context.shard != 0:
+        return StageOutput()  # the first node has it all
+    result = TrainResult.model_validate_json(job.result.read_bytes())
+    return StageOutput(
+        parts=_upload(context, job.model),
+        rows=table.num_rows,
+        metrics=result.metrics,
+        model_uri=model_uri,
+    )
+
+
+def _job(context: StageContext, policy: Path) -> TrainJob:
+    """Return the job, in a folder that is named by the hash of all that it follows from.
+
+    A checkpoint is gone on with only by the very training that wrote it. Folders of others (the
+    spec was edited, an earlier stage ran again) are deleted.
+    """
+    config, training = context.config, context.config.spec.training
+    anchor = None
+    if training.kl_beta > 0 and config.anchor_uri != config.policy_uri:
+        revision = config.spec.model.revision
+        anchor = fetch_model(config.anchor_uri, revision, context.store, context.work)
+    follows_from = {
+        "config": config_fingerprint(config, RELEVANT),
+        "kept": read_manifest(context.store, config.parents[Stage.FLYWHEEL.slug])[1],
+        "models": [_digest(folder) for folder in (policy, anchor) if folder is not None],
+    }
+    digest = sha256(canonical(follows_from))[:16]
+    for other in context.work.glob(f"job-*-{context.shard}"):
+        if other.name != f"job-{digest}-{context.shard}":
+            shutil.rmtree(other)
+    return TrainJob(
+        training=training,
+        seed=config.seed,
+        prompts=config.spec.model.prompts,
+        temperature=config.spec.self_play.temperature,
+        folder=context.work / f"job-{digest}-{context.shard}",
+        policy=policy,
+        anchor=anchor,
+    )
+
+
+def _write_job(job: TrainJob, table: pa.Table) -> Path:
+    with explained(job.folder):
+        job.folder.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, job.rows)
+    file = job.folder / "job.json"
+    write_json(file, job)
+    return file
+
+
+def _upload(context: StageContext, folder: Path) -> list[Part]:
+    """Copy a model's files into the storage."""
+    parts = []
+    for path in _model_files(folder):
+        name = f"{MODEL}/{path.name}"
+        context.store.upload(path, join(context.config.output, name))
+        parts.append(Part(path=name, sha256=file_sha256(path), size=path.stat().st_size))
+    return parts
+
+
+def _model_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if is_model_file(path.name))
+
+
+def _digest(folder: Path) -> str:
+    """Return a hash of a model's files."""
+    return sha256(canonical({path.name: file_sha256(path) for path in _model_files(folder)}))
+
+
+def _vocabulary(policy: Path) -> int | None:
+    config = read_config(policy)
+    found = config.get("vocab_size", config.get("text_config", {}).get("vocab_size"))
+    return int(found) if found is not None else None
+
+
+PROGRAM = StageProgram(stage=Stage.TRAIN, work=train, relevant=RELEVANT)

@@ -1,0 +1,171 @@
+"""The Dockerfiles keep the rules of hadolint that matter here; hadolint itself is Haskell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+FILES = sorted((ROOT / "images").glob("*/Dockerfile"))
+LABELS = ("title", "description", "licenses", "version", "revision")
+
+every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.parent.name)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One instruction, on one line."""
+
+    word: str
+    rest: str
+
+
+def steps(text: str) -> list[Step]:
+    """Return the instructions; comments are left out and continued lines joined."""
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    joined = "\n".join(lines).replace("\\\n", " ")
+    found = [line.split(maxsplit=1) for line in joined.splitlines() if line.strip()]
+    return [Step(word.upper(), " ".join(rest.split())) for word, rest in found]
+
+
+def complaints(text: str) -> Iterator[str]:
+    """Yield what a Dockerfile does against the rules; hadolint's numbers where it has one."""
+    found = steps(text)
+    yield from _bases(found)
+    yield from _last_stage(found)
+    for step in found:
+        if step.word == "ADD":
+            yield "DL3020 COPY, not ADD"
+        if step.word == "MAINTAINER":
+            yield "DL4000 a label, not MAINTAINER"
+        if step.word in ("CMD", "ENTRYPOINT") and not step.rest.startswith("["):
+            yield "DL3025 a JSON list, or signals go to a shell"
+        if step.word == "WORKDIR" and not step.rest.startswith("/"):
+            yield "DL3000 an absolute WORKDIR"
+        if step.word == "RUN":
+            yield from _run(step.rest)
+
+
+def _bases(found: list[Step]) -> Iterator[str]:
+    defaults = {
+        name: value
+        for step in found
+        if step.word == "ARG"
+        for name, _, value in [step.rest.partition("=")]
+    }
+    stages: set[str] = set()
+    for step in found:
+        if step.word != "FROM":
+            continue
+        image, *alias = re.split(r"\s+[Aa][Ss]\s+", step.rest)
+        image = re.sub(r"\$\{?(\w+)\}?", lambda name: defaults.get(name[1], ""), image)
+        name, _, tag = image.rpartition("/")[2].partition(":")
+        if image not in stages:
+            if not tag and "@sha256:" not in image:
+                yield f"DL3006 {name} has no tag"
+            if tag == "latest":
+                yield f"DL3007 {name} is the latest"
+        stages.update(alias)
+
+
+def _last_stage(found: list[Step]) -> Iterator[str]:
+    first = max((n for n, step in enumerate(found) if step.word == "FROM"), default=0)
+    users = [step.rest for step in found[first:] if step.word == "USER"]
+    if not users or not re.fullmatch(r"[1-9]\d*(:\d+)?", users[-1]):
+        yield "DL3002 the last USER must be a number that is not root's"
+    labels = " ".join(step.rest for step in found[first:] if step.word == "LABEL")
+    for label in LABELS:
+        if f"org.opencontainers.image.{label}=" not in labels:
+            yield f"DL3048 no label {label}"
+
+
+#: Of one command of a RUN: what it must not be, and the complaint.
+_NEVER = (
+    (r"^(sudo|ssh|vim|shutdown|service|ps|free|top|kill)\b", "DL3001 no place in an image"),
+    (r"^cd\b", "DL3003 WORKDIR, not cd"),
+    (r"\bapt-get (dist-)?upgrade\b", "DL3005 no upgrade: take a newer base"),
+    (r"^apt\s", "DL3027 apt-get, not apt"),
+    (r"(?<!uv )\bpip3? install\b(?!.* --no-cache-dir\b)", "DL3042 pip without --no-cache-dir"),
+    (r"(?<!uv )\bpip3? install\b(?!.*==)", "DL3013 pip installs any version"),
+    (r"\buv sync\b(?!.* --locked\b)", "uv sync without --locked"),
+)
+#: Of a RUN with `apt-get install`: what it must hold, or the complaint.
+_APT = (
+    (r"apt-get install [^&]*(-y|--yes)\b", "DL3014 apt-get install without -y"),
+    (r"--no-install-recommends\b", "DL3015 apt-get install with recommended packages"),
+    (r"rm -rf /var/lib/apt/lists/\*", "DL3009 apt's lists are left behind"),
+    (r"apt-get update\b", "apt-get install without update in the same RUN"),
+)
+
+
+def _run(command: str) -> Iterator[str]:
+    if re.search(r"[^|]\|[^|]", command) and "pipefail" not in command:
+        yield "DL4006 a pipe without pipefail"
+    for part in re.split(r"&&|;|\|\|", command):
+        yield from (said for pattern, said in _NEVER if re.search(pattern, part.strip()))
+    if "apt-get install" in command:
+        yield from (said for pattern, said in _APT if not re.search(pattern, command))
+    elif "apt-get update" in command:
+        yield "apt-get update on its own is kept for ever by the cache"
+
+
+@every_file
+def test_keeps_the_rules(path: Path) -> None:
+    assert list(complaints(path.read_text())) == []
+
+
+_GOOD = (ROOT / "images" / "operator" / "Dockerfile").read_text()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "rule"),
+    [
+        (":3.12-slim-bookworm", "", "DL3006"),
+        (":3.12-slim-bookworm", ":latest", "DL3007"),
+        ("USER 65532:65532", "", "DL3002"),
+        ("USER 65532:65532", "USER nobody", "DL3002"),
+        ("USER 65532:65532", "USER 0", "DL3002"),
+        ("COPY crds crds", "ADD crds crds", "DL3020"),
+        ("WORKDIR /src", "WORKDIR src", "DL3000"),
+        ('ENTRYPOINT ["python", "-m", "selfemo_operator"]', "ENTRYPOINT python", "DL3025"),
+        ("COPY jobs jobs", "RUN cat x | sh", "DL4006"),
+        ("COPY jobs jobs", "RUN cd /tmp && ls", "DL3003"),
+        ("COPY jobs jobs", "RUN pip install uv", "DL3042"),
+        ("COPY jobs jobs", "RUN pip install --no-cache-dir uv", "DL3013"),
+        ("COPY jobs jobs", "RUN apt-get update && apt-get install -y vim", "DL3015"),
+        ("COPY jobs jobs", "RUN apt-get update", "on its own"),
+        ("--locked ", "", "--locked"),
+        ("image.licenses", "image.license", "DL3048 no label licenses"),
+    ],
+)
+def test_finds_what_is_against_them(old: str, new: str, rule: str) -> None:
+    assert _GOOD.count(old) >= 1
+    assert any(rule in complaint for complaint in complaints(_GOOD.replace(old, new)))
+
+
+def test_the_operator_has_no_torch() -> None:
+    extras = re.findall(r"--extra (\S+)", (ROOT / "images" / "operator" / "Dockerfile").read_text())
+    assert extras == ["operator"]
+
+
+@every_file
+def test_what_is_copied_is_let_in(path: Path) -> None:
+    ignored = (path.parent / "Dockerfile.dockerignore").read_text().split("\n")
+    rules = [line for line in ignored if line and not line.startswith("#")]
+    assert rules[0] == "*"  # nothing enters that is not named
+    allowed = {rule.removeprefix("!") for rule in rules if rule.startswith("!")}
+    copied: set[str] = set()
+    for step in steps(path.read_text()):
+        if step.word == "COPY" and not step.rest.startswith("--from"):
+            copied.update(step.rest.split()[:-1])
+    assert copied == allowed
+    assert all((ROOT / name).exists() for name in copied)
+
+
+def test_all_images_are_built_by_one_uv() -> None:
+    versions = {m for file in FILES for m in re.findall(r"UV_VERSION=(\S+)", file.read_text())}
+    assert len(versions) == 1

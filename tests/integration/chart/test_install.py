@@ -1,0 +1,182 @@
+"""The chart in a real API server: is it taken, what do the rights come to, what is kept.
+
+The CRD may be there already, and is never deleted: other tests, or people, may use it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes import client
+
+from tests.integration.chart.helm import CHART, ROOT, VALUES, Helm
+from tests.support.cluster import Cluster
+
+pytestmark = [pytest.mark.chart, pytest.mark.cluster]
+
+api: Any = client  # their types want objects where JSON does
+#: What the operator's account may do in a namespace that it serves, and the most of it.
+MAY = (
+    ("list", "selfemo.dev", "emotionevolutions"),
+    ("delete", "selfemo.dev", "emotionevolutions"),
+    ("update", "selfemo.dev", "emotionevolutions/status"),
+    ("update", "selfemo.dev", "emotionevolutions/finalizers"),
+    ("create", "batch", "jobs"),
+    ("list", "", "pods"),
+    ("watch", "", "pods"),
+    ("create", "", "services"),
+    ("create", "", "events"),
+)
+MAY_NOT = (
+    ("create", "selfemo.dev", "emotionevolutions"),
+    ("update", "selfemo.dev", "emotionevolutions"),
+    ("get", "", "secrets"),
+    ("create", "", "pods"),
+    ("create", "", "pods/exec"),
+    ("get", "", "pods/log"),
+    ("delete", "", "services"),
+    ("create", "", "serviceaccounts/token"),
+    ("get", "apiextensions.k8s.io", "customresourcedefinitions"),
+)
+
+
+@dataclass
+class Release:
+    """The chart's release in a cluster."""
+
+    helm: Helm
+    cluster: Cluster
+    namespace: str
+    name: str
+
+    def run(self, command: str, *arguments: str) -> str:
+        place = ["--namespace", self.namespace]
+        return self.helm.run(
+            command, self.name, *arguments, *place, kubeconfig=self.cluster.kubeconfig
+        )
+
+    def may(self, account: str, verb: str, group: str, resource: str, namespace: str) -> bool:
+        """Return whether the API server would let a ServiceAccount do that."""
+        resource, _, below = resource.partition("/")
+        attributes = {"verb": verb, "group": group, "resource": resource, "namespace": namespace}
+        if below:
+            attributes["subresource"] = below
+        user = {"user": account, "resourceAttributes": attributes}
+        with self.cluster.client() as connection:
+            review = api.AuthorizationV1Api(connection).create_subject_access_review({"spec": user})
+        return bool(review.status.allowed)
+
+    def install(self, *options: str) -> None:
+        self.run("install", str(CHART), "--take-ownership", *options)
+
+    @property
+    def account(self) -> str:
+        return f"system:serviceaccount:{self.namespace}:{self.name}-selfemo"
+
+
+@pytest.fixture
+def release(
+    helm: Helm, control_plane: Cluster, make_namespace: Callable[..., str]
+) -> Iterator[Release]:
+    """A release that is not installed yet; it is uninstalled after the test."""
+    made = Release(helm, control_plane, make_namespace(control_plane), f"r{secrets.token_hex(3)}")
+    yield made
+    made.run("uninstall", "--ignore-not-found")
+
+
+@pytest.mark.parametrize("name", [p.stem for p in sorted(VALUES.glob("*.yaml"))])
+def test_the_api_server_takes_it(release: Release, name: str) -> None:
+    options = ["--values", str(VALUES / f"{name}.yaml")]
+    if name == "monitoring":  # of the Prometheus operator's types, which are not there
+        options += ["--set", "metrics.serviceMonitor.enabled=false"]
+        options += ["--set", "metrics.podMonitor.enabled=false"]
+        options += ["--set", "metrics.rules.enabled=false"]
+    if name in ("scoped", "evolution"):  # its namespaces are not there
+        options += ["--set", f"watchNamespaces={{{release.namespace}}}"]
+    if name == "extras":
+        options += ["--set", f"jobs.serviceAccount.namespaces={{{release.namespace}}}"]
+    release.install(*options, "--dry-run=server")
+    release.install(*options)
+
+
+def test_its_pods_are_admitted_under_the_restricted_standard(release: Release) -> None:
+    release.install()
+    mine = f"app.kubernetes.io/instance={release.name}"
+    with release.cluster.client() as connection:
+        core = api.CoreV1Api(connection)
+        for _ in range(100):  # the controller manager makes them
+            pods = core.list_namespaced_pod(release.namespace, label_selector=mine).items
+            if len(pods) == 2:
+                break
+            time.sleep(0.1)
+    assert len(pods) == 2
+
+
+def test_rights_cluster_wide(release: Release, make_namespace: Callable[..., str]) -> None:
+    elsewhere = make_namespace(release.cluster)
+    release.install()
+    assert [x for x in MAY if not release.may(release.account, *x, elsewhere)] == []
+    assert [x for x in MAY_NOT if release.may(release.account, *x, elsewhere)] == []
+    lease = ("update", "coordination.k8s.io", "leases")
+    assert not release.may(release.account, *lease, release.namespace)  # any but its own
+    assert not release.may(release.account, *lease, elsewhere)
+
+
+def test_rights_in_named_namespaces_only(
+    release: Release, make_namespace: Callable[..., str]
+) -> None:
+    served, elsewhere = make_namespace(release.cluster), make_namespace(release.cluster)
+    release.install("--set", f"watchNamespaces={{{served}}}")
+    assert [x for x in MAY if not release.may(release.account, *x, served)] == []
+    assert [x for x in MAY_NOT if release.may(release.account, *x, served)] == []
+    assert [x for x in MAY if release.may(release.account, *x, elsewhere)] == []
+    jobs = f"system:serviceaccount:{served}:{release.name}-selfemo-jobs"
+    assert [x for x in MAY + MAY_NOT if release.may(jobs, *x, served)] == []
+
+
+@pytest.mark.parametrize(
+    ("role", "reads", "creates"),
+    [("view", True, False), ("edit", True, True), ("admin", True, True)],
+)
+def test_the_clusters_own_roles_take_evolutions_in(
+    release: Release, role: str, reads: bool, creates: bool
+) -> None:
+    release.install()
+    who = f"system:serviceaccount:{release.namespace}:someone"
+    binding = {
+        "metadata": {"name": "someone"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"kind": "ServiceAccount", "name": "someone", "namespace": release.namespace}],
+    }
+    with release.cluster.client() as connection:
+        rbac = api.RbacAuthorizationV1Api(connection)
+        rbac.create_namespaced_role_binding(release.namespace, binding)
+        for _ in range(100):  # the controller manager puts them together
+            rules = rbac.read_cluster_role(role).rules
+            if any("selfemo.dev" in (rule.api_groups or []) for rule in rules):
+                break
+            time.sleep(0.1)
+    what = ("selfemo.dev", "emotionevolutions", release.namespace)
+    assert release.may(who, "list", *what) is reads
+    assert release.may(who, "create", *what) is creates
+    assert not release.may(who, "update", "selfemo.dev", "emotionevolutions/status", what[2])
+
+
+def test_evolutions_outlive_the_release(release: Release) -> None:
+    release.install()
+    evolution = yaml.safe_load((ROOT / "examples" / "demo.yaml").read_text())
+    place = ("selfemo.dev", "v1alpha1", release.namespace, "emotionevolutions")
+    with release.cluster.client() as connection:
+        custom = api.CustomObjectsApi(connection)
+        custom.create_namespaced_custom_object(*place, evolution)
+        release.run("upgrade", str(CHART), "--set", "replicas=1")
+        release.run("uninstall")
+        assert custom.get_namespaced_custom_object(*place, "demo")["spec"]["seed"] == 1
+        release.run("install", str(CHART))  # the kept CRD is this release's
+        custom.delete_namespaced_custom_object(*place, "demo")

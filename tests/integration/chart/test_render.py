@@ -1,0 +1,270 @@
+"""What the chart renders: linted, of Kubernetes' types, restricted, with few rights, as before."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import typer.main
+import yaml
+
+from selfemo_api.schema.crd import build_crd
+from selfemo_operator.__main__ import main as operator
+from tests.integration.chart import snapshots
+from tests.integration.chart.helm import CHART, VALUES, Helm, Refused, find
+from tests.integration.chart.kube_types import problems
+from tests.integration.chart.restricted import violations
+
+pytestmark = pytest.mark.chart
+
+FILES = sorted(VALUES.glob("*.yaml"))
+MONITORING = "monitoring.coreos.com"
+CLUSTER_WIDE = ("ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition")
+
+every_file = pytest.mark.parametrize("values", FILES, ids=lambda path: path.stem)
+
+
+def pod_specs(objects: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for document in objects:
+        if document["kind"] == "Pod":
+            yield document["spec"]
+        elif "template" in (document.get("spec") or {}):
+            yield document["spec"]["template"]["spec"]
+
+
+def rules(objects: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for document in objects:
+        if document["kind"] in ("Role", "ClusterRole"):
+            yield from document["rules"]
+
+
+@every_file
+def test_lints(helm: Helm, values: Path) -> None:
+    helm.run("lint", "--strict", "--values", str(values), str(CHART))
+
+
+@every_file
+def test_renders_as_before(helm: Helm, values: Path) -> None:
+    default = snapshots.by_name(helm.template())
+    if values.stem == "default":
+        snapshots.check("default.yaml", snapshots.whole(default))
+    else:
+        texts = snapshots.by_name(helm.template(values))
+        snapshots.check(f"{values.stem}.diff", snapshots.difference(default, texts))
+
+
+@every_file
+def test_objects_are_of_kubernetes_types(helm4: Helm, values: Path) -> None:
+    checked = [o for o in helm4.template(values) if MONITORING not in o["apiVersion"]]
+    assert [p for document in checked for p in problems(document)] == []
+
+
+def test_the_type_check_finds_mistakes(helm4: Helm) -> None:
+    deployment = find(helm4.template(), "Deployment", "selfemo")
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    container["imagePullpolicy"] = "Always"
+    container["ports"][0]["containerPort"] = "8080"
+    del deployment["spec"]["selector"]
+    found = sorted(problem.partition(":")[0].rpartition(".")[2] for problem in problems(deployment))
+    assert found == ["containerPort", "imagePullpolicy", "selector"]
+
+
+@every_file
+def test_pods_are_restricted(helm4: Helm, values: Path) -> None:
+    specs = list(pod_specs(helm4.template(values)))
+    assert specs
+    assert [v for spec in specs for v in violations(spec)] == []
+    for spec in specs:
+        for container in [*spec["containers"], *spec.get("initContainers", [])]:
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True
+            assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hostNetwork": True},
+        {"volumes": [{"name": "node", "hostPath": {"path": "/"}}]},
+        {"securityContext": {}},
+        {"securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "Unconfined"}}},
+        {"containers": [{"name": "c", "securityContext": {"privileged": True}}]},
+        {"containers": [{"name": "c", "securityContext": {"runAsUser": 0}}]},
+        {"containers": [{"name": "c"}]},
+    ],
+)
+def test_the_restricted_check_finds_violations(helm4: Helm, change: dict[str, Any]) -> None:
+    (operator,) = pod_specs([find(helm4.template(), "Deployment", "selfemo")])
+    assert list(violations(operator)) == []
+    assert list(violations({**operator, **change}))
+
+
+@every_file
+def test_rights_are_few(helm4: Helm, values: Path) -> None:
+    never = {"secrets", "pods/exec", "pods/log", "pods/attach", "pods/portforward", "nodes", "*"}
+    for rule in rules(helm4.template(values)):
+        assert not never & set(rule["resources"])
+        assert not {"*", "escalate", "bind", "impersonate"} & set(rule["verbs"])
+        assert "*" not in rule["apiGroups"]
+
+
+def test_scoped_has_nothing_cluster_wide(helm4: Helm) -> None:
+    objects = helm4.template(VALUES / "scoped.yaml")
+    assert not [o["kind"] for o in objects if o["kind"] in CLUSTER_WIDE]
+    places = {
+        o["metadata"]["namespace"]
+        for o in objects
+        if o["kind"] == "Role" and o["metadata"]["name"] == "selfemo"
+    }
+    assert places == {"team-a", "team-b"}
+    arguments = find(objects, "Deployment", "selfemo")["spec"]["template"]["spec"]["containers"][0]
+    assert {"--namespace=team-a", "--namespace=team-b", "--jobs-service-account=selfemo-jobs"} < {
+        *arguments["args"]
+    }
+
+
+@every_file
+def test_the_operator_takes_its_arguments(helm4: Helm, values: Path) -> None:
+    (deployment,) = (o for o in helm4.template(values) if o["kind"] == "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    program = typer.Typer()
+    program.command()(operator)
+    parsed = typer.main.get_command(program).make_context("operator", list(container["args"]))
+    assert parsed.params["lease_name"] == deployment["metadata"]["name"]
+    ports = {p["name"]: p["containerPort"] for p in container["ports"]}
+    assert ports == {
+        "metrics": parsed.params["metrics_port"],
+        "health": parsed.params["health_port"],
+    }
+    monitored = yaml.safe_load(values.read_text()) or {}
+    wanted = monitored.get("metrics", {}).get("podMonitor", {}).get("enabled", False)
+    assert (parsed.params["jobs_metrics_port"] > 0) == wanted, "the PodMonitor finds its port"
+
+
+@every_file
+def test_roles_are_bound_to_accounts_that_are_made(helm4: Helm, values: Path) -> None:
+    objects = helm4.template(values)
+    made = {
+        (o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"])
+        for o in objects
+        if o["kind"] in ("Role", "ClusterRole", "ServiceAccount")
+    }
+    for binding in objects:
+        if binding["kind"] in ("RoleBinding", "ClusterRoleBinding"):
+            role, (account,) = binding["roleRef"], binding["subjects"]
+            place = binding["metadata"].get("namespace")
+            assert (role["kind"], place, role["name"]) in made
+            assert ("ServiceAccount", account["namespace"], account["name"]) in made
+
+
+def test_the_crd_is_the_generated_one(helm4: Helm) -> None:
+    name = build_crd()["metadata"]["name"]
+    crd = find(helm4.template(), "CustomResourceDefinition", name)
+    assert crd["spec"] == build_crd()["spec"]
+    assert crd["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    loose = find(helm4.template({"crds": {"keep": False}}), "CustomResourceDefinition", name)
+    assert "annotations" not in loose["metadata"]
+    objects = helm4.template({"crds": {"install": False}})
+    assert "CustomResourceDefinition" not in {o["kind"] for o in objects}
+
+
+def test_rules_and_dashboards_come_from_files(helm4: Helm, tmp_path: Path) -> None:
+    chart = tmp_path / "selfemo"
+    shutil.copytree(CHART, chart)
+    groups = (
+        "groups:\n  - name: g\n    rules:\n      - alert: A\n        expr: up == 0\n"
+        "        annotations: {summary: '{{ $labels.namespace }} `is` down'}\n"
+    )
+    board = '{\n  "title": "{{ stage }}",\n  "panels": ["`a`"]\n}\n'
+    (chart / "files" / "rules").mkdir(exist_ok=True)
+    (chart / "files" / "dashboards").mkdir(exist_ok=True)
+    (chart / "files" / "rules" / "one.yaml").write_text(groups)
+    (chart / "files" / "dashboards" / "two.json").write_text(board)
+    values = VALUES / "monitoring.yaml"
+    objects = helm4.template(values, chart)
+    assert find(objects, "PrometheusRule", "selfemo-one")["spec"] == yaml.safe_load(groups)
+    made = find(objects, "ConfigMap", "selfemo-two")
+    assert made["data"] == {"two.json": board.rstrip("\n")}
+    assert made["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert made["metadata"]["annotations"] == {"grafana_folder": "selfemo"}
+    kinds = [o["kind"] for o in helm4.template(None, chart)]
+    assert "PrometheusRule" not in kinds
+
+
+def test_alerts_link_to_where_things_are(helm4: Helm) -> None:
+    places = {
+        "runbookUrl": "https://docs.example.org/rb/",
+        "grafanaUrl": "https://grafana.example.org",
+    }
+    said = {
+        False: ("docs/runbooks/", "/d/"),
+        True: (places["runbookUrl"], f"{places['grafanaUrl']}/d/"),
+    }
+    for given, (runbooks, boards) in said.items():
+        rules = {"enabled": True, **(places if given else {})}
+        objects = helm4.template({"metrics": {"rules": rules}})
+        found = [
+            rule["annotations"]
+            for o in objects
+            if o["kind"] == "PrometheusRule"
+            for group in o["spec"]["groups"]
+            for rule in group["rules"]
+            if "alert" in rule
+        ]
+        assert found
+        assert all(a["runbook_url"].startswith(f"{runbooks}Selfemo") for a in found)
+        assert all(a["dashboard_url"].startswith(f"{boards}selfemo-") for a in found)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"replicas": "two"},
+        {"replicas": -1},
+        {"replica": 1},
+        {"image": {"digest": "sha256:12"}},
+        {"image": {"pullPolicy": "Sometimes"}},
+        {"watchNamespaces": "team-a"},
+        {"watchNamespaces": ["Team"]},
+        {"operator": {"logLevel": "loud"}},
+        {"operator": {"concurrency": 0}},
+        {"networkPolicy": {"apiServerPorts": []}},
+        {"metrics": {"serviceMonitor": {"enable": True}}},
+        {"commonLabels": {"a": 1}},
+        {"test": {"storage": {"endpoint": "http://s3"}}},
+        {"serviceAccount": {"create": False}},
+    ],
+    ids=str,
+)
+def test_bad_values_are_refused(helm: Helm, values: dict[str, Any]) -> None:
+    with pytest.raises(Refused) as refused:
+        helm.template(values)
+    *_, last = (key for key in re.findall(r"'(\w+)':", str(values)))
+    assert last in str(refused.value) or "test.storage.uri" in str(refused.value)
+
+
+def test_names_can_be_chosen(helm4: Helm) -> None:
+    names = {o["metadata"]["name"] for o in helm4.template({"fullnameOverride": "emo"})}
+    assert [n for n in names if "selfemo" in n] == ["emotionevolutions.selfemo.dev"]
+    assert {"emo", "emo-metrics", "emo-lease", "emo-view", "emo-test"} < names
+    longest = helm4.template({"fullnameOverride": "n" * 80})
+    assert all(len(o["metadata"]["name"]) <= 63 for o in longest)
+
+
+def test_a_parent_chart_may_say_more(helm4: Helm) -> None:
+    helm4.template({"enabled": True, "global": {"theirs": 1}})
+
+
+def test_notes_say_what_to_do_next(helm4: Helm) -> None:
+    install = ["install", "selfemo", str(CHART), "--namespace", "emo", "--dry-run=client"]
+    plain = helm4.run(*install)
+    assert "helm test selfemo -n emo --logs" in plain
+    assert "localhost/selfemo-jobs:" in plain
+    mirror = ["--set", "global.imageRegistry=mirror.example.org", "--set", "crds.install=false"]
+    notes = helm4.run(*install, *mirror).rpartition("NOTES:")[2]
+    assert "no registry is named" not in notes
+    assert "crds.install is off" in notes

@@ -1,0 +1,172 @@
+"""Whole evolutions on this machine: a small base model, real stages as processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from selfemo_api import dataset_labels
+from tests.support.cluster.locks import locked
+
+ROOT = Path(__file__).resolve().parents[3]
+DEMO = ROOT / "examples" / "demo"
+
+
+@pytest.fixture(scope="session")
+def base_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the tiny model after a few supervised steps: it answers with label names.
+
+    It is made once a test run, whatever the number of workers (pytest-xdist) that want it.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "base" / "model"
+    with locked(folder.with_name("lock")):
+        if not folder.exists():
+            part = folder.with_name("part")
+            _warm_start(request.getfixturevalue("tiny_model"), part)
+            part.replace(folder)
+    return folder
+
+
+def _warm_start(model: Path, folder: Path) -> None:
+    command = [sys.executable, "-m", "selfemo_jobs.models", "warm-start"]
+    options = {
+        "--model": model,
+        "--output": folder,
+        "--source": DEMO / "train.jsonl",
+        "--format": "JSONL",
+        "--dialogues": 40,
+        "--labels": ",".join(dataset_labels.MELD),
+        "--prompts": "compact-v1",
+        "--past": 1,
+        "--steps": 80,
+        "--batch-size": 24,
+        "--learning-rate": 3e-3,
+        "--seed": 1,
+    }
+    arguments = [str(x) for pair in options.items() for x in pair]
+    # torch's threads spin while they wait: beside another process that slows both tenfold
+    quiet = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+    subprocess.run([*command, *arguments], check=True, timeout=600, env=quiet)
+
+
+@dataclass
+class LocalRun:
+    """One evolution, and the command that runs it."""
+
+    folder: Path
+    spec: dict[str, Any]
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "evolution.yaml"
+
+    @property
+    def jobs(self) -> Path:
+        return self.folder / "state" / "default" / "tiny" / "jobs"
+
+    def write(self) -> None:
+        document = {
+            "apiVersion": "selfemo.dev/v1alpha1",
+            "kind": "EmotionEvolution",
+            "metadata": {"name": "tiny"},
+            "spec": self.spec,
+        }
+        self.file.write_text(yaml.safe_dump(document))
+
+    def command(self, *options: str) -> list[str]:
+        program = str(Path(sys.executable).parent / "selfemo")
+        state = ["--state", str(self.folder / "state"), "--output", "json"]
+        return [program, "run", str(self.file), *state, *options]
+
+    def start(self, *options: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.command(*options), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+
+    def finish(self, *options: str, timeout: int = 500) -> tuple[int, dict[str, Any], str]:
+        """Run to the end; return the exit code, the JSON and standard error."""
+        done = subprocess.run(
+            self.command(*options), text=True, capture_output=True, timeout=timeout, check=False
+        )
+        return done.returncode, json.loads(done.stdout or "{}"), done.stderr
+
+    def manifests(self) -> dict[str, str]:
+        """Return each manifest's text by its place below the storage."""
+        store = self.folder / "store"
+        return {
+            str(path.relative_to(store)): path.read_text()
+            for path in sorted(store.rglob("manifest.json"))
+        }
+
+
+@pytest.fixture
+def make_run(base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Build a run of one generation over a few of the demo's dialogues, in a folder of its own."""
+
+    def build(name: str, **changes: Any) -> LocalRun:
+        folder = tmp_path_factory.mktemp(name)
+        source = {"uri": f"file://{DEMO}/train.jsonl", "format": "JSONL"}
+        spec: dict[str, Any] = {
+            "seed": 3,
+            "model": {
+                "uri": f"file://{base_model}",
+                "prompts": "compact-v1",
+                "maxPromptTokens": 256,
+            },
+            "dataset": {
+                "labels": list(dataset_labels.MELD),
+                "context": {"past": 1},
+                "selfPlay": [{**source, "name": "train", "firstDialogue": 40}],
+                "evaluation": [
+                    {**source, "name": "dev", "uri": f"file://{DEMO}/dev.jsonl", "maxDialogues": 8}
+                ],
+            },
+            "storage": {"uri": f"file://{folder}/store"},
+            "selfPlay": {
+                "engine": "Transformers",
+                "dialogues": 10,
+                "groupSize": 4,
+                "batchPrompts": 16,
+                "maxTokens": {"recogniser": 6, "responder": 12},
+            },
+            "flywheel": {"minReward": -1.0},
+            "training": {
+                "learningRate": 1e-4,
+                "batchSize": 8,
+                "microBatchSize": 8,
+                "gpusPerNode": 0,
+                "precision": "Float32",
+                "gradientCheckpointing": False,
+                "checkpointSteps": 2,
+                "deepspeed": {"zeroStage": 1},
+            },
+            "evaluation": {"bootstrap": 100},
+            "evolution": {
+                "maxGenerations": 1,
+                # a model this small answers almost at random: no bound is to end the run
+                "collapse": {"minEntropy": 0, "maxDivergence": 1, "minDiversity": 0},
+            },
+            "failurePolicy": {"backoffSeconds": 0, "maxAttempts": 10},
+        }
+        for path, value in changes.items():
+            node = spec
+            *parents, last = path.split("__")
+            for parent in parents:
+                node = node.setdefault(parent, {})
+            node[last] = value
+        run = LocalRun(folder, spec)
+        run.write()
+        return run
+
+    return build

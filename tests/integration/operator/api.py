@@ -1,0 +1,103 @@
+"""What tests and benchmarks of the operator need of an API server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from selfemo_api import dataset_labels
+from selfemo_operator.controller.kube.client import ApiError, Rest
+from selfemo_operator.controller.objects import names
+
+ROOT = Path(__file__).resolve().parents[3]
+_CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+_NAMESPACES = "/api/v1/namespaces"
+Json = dict[str, Any]
+
+
+def wait_for(check: Callable[[], Any], what: str, seconds: float = 60.0, every: float = 0.1) -> Any:
+    """Return what a check returns once it is true."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = check()
+        if found:
+            return found
+        time.sleep(every)
+    raise AssertionError(f"waited {seconds:g} s for {what}")
+
+
+def serve_crd(rest: Rest) -> None:
+    """Apply the checkout's CRD, and wait until it is served."""
+    crd = yaml.safe_load((ROOT / "crds" / "selfemo.dev_emotionevolutions.yaml").read_text())
+    name = crd["metadata"]["name"]
+    try:
+        rest.create(_CRDS, crd)
+    except ApiError as error:
+        assert error.status == 409, error
+        version = rest.get(f"{_CRDS}/{name}")["metadata"]["resourceVersion"]
+        crd["metadata"]["resourceVersion"] = version
+        rest.replace(f"{_CRDS}/{name}", crd)
+    wait_for(lambda: _served(rest), "the CRD to be served")
+
+
+def _served(rest: Rest) -> bool:
+    try:
+        rest.get(names.schema_path())
+        rest.get(names.evolutions_path(None))
+    except ApiError:
+        return False
+    return True
+
+
+def create_namespace(rest: Rest, name: str) -> str:
+    """Make a namespace in which pods can be made."""
+    rest.create(_NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    account = f"{_NAMESPACES}/{name}/serviceaccounts/default"
+    wait_for(lambda: _there(rest, account), "the default service account")
+    return name
+
+
+def delete_namespace(rest: Rest, name: str) -> None:
+    """Delete a namespace with all that is in it, in the background."""
+    path = f"{_NAMESPACES}/{name}"
+    rest.delete(path, rest.get(path)["metadata"]["uid"])
+
+
+def namespaces(rest: Rest) -> list[str]:
+    """Return the names of all namespaces."""
+    return [item["metadata"]["name"] for item in rest.get(_NAMESPACES)["items"]]
+
+
+def _there(rest: Rest, path: str) -> bool:
+    try:
+        rest.get(path)
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        return False
+    return True
+
+
+def document(name: str, **spec: Any) -> Json:
+    """Return an evolution with the least spec that is valid without a GPU."""
+    source = {"name": "demo", "uri": "file:///demo.jsonl", "format": "JSONL"}
+    base: Json = {
+        "model": {"uri": "file:///model"},
+        "dataset": {
+            "labels": list(dataset_labels.MELD),
+            "selfPlay": [source],
+            "evaluation": [source],
+        },
+        "storage": {"uri": "s3://bucket/runs"},
+        "training": {"gpusPerNode": 0, "precision": "Float32"},
+    }
+    return {
+        "apiVersion": "selfemo.dev/v1alpha1",
+        "kind": "EmotionEvolution",
+        "metadata": {"name": name},
+        "spec": {**base, **spec},
+    }

@@ -1,0 +1,172 @@
+"""A real API server, controller-manager and garbage collector; pods end without running."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selfemo_operator.controller.kube.client import Rest
+from selfemo_operator.controller.objects import names
+from tests.integration.operator.api import (
+    create_namespace,
+    delete_namespace,
+    document,
+    serve_crd,
+    wait_for,
+)
+from tests.integration.operator.pods import Pods
+from tests.integration.operator.process import OperatorProcess
+from tests.support.cluster import Cluster
+from tests.support.cluster.fixtures import control_plane
+
+__all__ = ["control_plane"]
+
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def cluster(control_plane: Cluster) -> Cluster:
+    return control_plane
+
+
+@pytest.fixture(scope="session")
+def rest(cluster: Cluster) -> Rest:
+    return administrator(cluster)
+
+
+def administrator(cluster: Cluster) -> Rest:
+    """Return an administrator's connection, with the CRD applied."""
+    found = Rest(connections=16, kubeconfig=str(cluster.kubeconfig))
+    serve_crd(found)
+    return found
+
+
+@pytest.fixture
+def namespace(rest: Rest, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace of the test's own; its evolutions are deleted afterwards."""
+    name = "t-" + request.node.name.lower().replace("_", "-").partition("[")[0][:40].strip("-")
+    with own_namespace(rest, f"{name}-{int(time.time() * 1000) % 1_000_000}") as made:
+        yield made
+
+
+@contextlib.contextmanager
+def own_namespace(rest: Rest, name: str) -> Iterator[str]:
+    """Make a namespace; delete its evolutions and it afterwards."""
+    yield create_namespace(rest, name)
+    for item in rest.get(names.evolutions_path(name))["items"]:
+        rest.delete(names.evolution_path((name, item["metadata"]["name"])), item["metadata"]["uid"])
+    delete_namespace(rest, name)
+
+
+@dataclass
+class Evolutions:
+    """Evolutions in one namespace, as a person handles them."""
+
+    rest: Rest
+    namespace: str
+
+    def create(self, name: str = "demo", **spec: Any) -> Json:
+        # no scheduler: `Pods` takes the place of the node
+        templates = dict(spec.pop("podTemplate", {}))
+        templates["shared"] = {"schedulerName": "none", **templates.get("shared", {})}
+        base: Json = {
+            "evolution": {"maxGenerations": 2},
+            "failurePolicy": {"backoffSeconds": 0},
+            "podTemplate": templates,
+        }
+        body = document(name, **{**base, **spec})
+        return self.rest.create(names.evolutions_path(self.namespace), body)
+
+    def get(self, name: str = "demo") -> Json:
+        return self.rest.get(names.evolution_path((self.namespace, name)))
+
+    def edit(self, name: str = "demo", **spec: Any) -> Json:
+        return self.rest.merge(names.evolution_path((self.namespace, name)), {"spec": spec})
+
+    def condition(self, kind: str, name: str = "demo") -> Json:
+        conditions = self.get(name).get("status", {}).get("conditions", [])
+        return next((c for c in conditions if c["type"] == kind), {})
+
+    def wait(
+        self, check: Callable[[Json], Any], what: str, name: str = "demo", **more: Any
+    ) -> Json:
+        def there() -> Json | None:
+            found = self.get(name)
+            return found if check(found.get("status", {})) else None
+
+        found: Json = wait_for(there, what, **more)
+        return found
+
+    def wait_end(self, name: str = "demo", seconds: float = 180.0) -> Json:
+        return self.wait(lambda s: s.get("completionTime"), "the end", name, seconds=seconds)
+
+    def jobs(self) -> list[Json]:
+        listed = self.rest.get(names.jobs_path(self.namespace))
+        jobs: list[Json] = listed["items"]
+        return jobs
+
+    def events(self) -> list[Json]:
+        items: list[Json] = self.rest.get(names.core_path(self.namespace, "events"))["items"]
+        return [e for e in items if e["involvedObject"]["kind"] == "EmotionEvolution"]
+
+
+@pytest.fixture
+def evolutions(rest: Rest, namespace: str) -> Evolutions:
+    return Evolutions(rest, namespace)
+
+
+@pytest.fixture
+def pods(rest: Rest, namespace: str) -> Iterator[Pods]:
+    found = Pods(rest, namespace)
+    found.start()
+    yield found
+    found.stop()
+
+
+@pytest.fixture
+def make_operator(
+    cluster: Cluster, namespace: str, tmp_path: Path
+) -> Iterator[Callable[..., OperatorProcess]]:
+    """Start operators of the test's namespace; they are ended afterwards."""
+    with operators(cluster.kubeconfig, namespace, tmp_path) as build:
+        yield build
+
+
+@contextlib.contextmanager
+def operators(
+    kubeconfig: Path, namespace: str, folder: Path
+) -> Iterator[Callable[..., OperatorProcess]]:
+    """Start operators of one namespace; end them afterwards, and see that none broke."""
+    made: list[OperatorProcess] = []
+
+    def build(*options: str, kubeconfig: Path = kubeconfig, **more: Any) -> OperatorProcess:
+        found = OperatorProcess(
+            kubeconfig=kubeconfig,
+            log=folder / f"operator-{len(made)}.log",
+            options=("--namespace", namespace, "--resync-seconds", "5", *options),
+            **more,
+        )
+        made.append(found)
+        found.start()
+        found.wait_ready()
+        return found
+
+    try:
+        yield build
+    finally:
+        for found in made:
+            if found.process is not None and found.process.poll() is None:
+                found.kill()
+    for found in made:
+        assert "Traceback" not in found.text(), found.text()[-4000:]
+
+
+@pytest.fixture
+def operator(make_operator: Callable[..., OperatorProcess]) -> OperatorProcess:
+    return make_operator()

@@ -1,0 +1,131 @@
+"""A plain-HTTP proxy before the API server that counts the operator's writes, and can cut it off
+at any of them: before the write reaches the server, or after it did and before the answer is seen.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import urllib3
+import yaml
+
+from selfemo_operator.controller.kube.client import Rest
+
+WRITES = ("POST", "PUT", "PATCH", "DELETE")
+
+
+class Proxy:
+    """Forwards requests with the rights of a kubeconfig.
+
+    Attributes
+    ----------
+    writes
+        Method and path of each write, in order.
+    reads
+        Paths of the other requests.
+    """
+
+    def __init__(self, rest: Rest) -> None:
+        self.writes: list[tuple[str, str]] = []
+        self.reads: list[str] = []
+        self.before: Callable[[int], None] = lambda _: None
+        """Called with a write's number (from 0) before it is forwarded."""
+        self.after: Callable[[int], None] = lambda _: None
+        """Called after the server has done it, before the operator hears."""
+        self._lock = threading.Lock()
+        client = rest._client
+        pool, host = client.rest_client.pool_manager, client.configuration.host
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                self._forward()
+
+            do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
+
+            def _forward(self) -> None:
+                number = outer._count(self.command, self.path)
+                length = int(self.headers.get("Content-Length") or 0)
+                body = self.rfile.read(length) if length else None
+                if number is not None:
+                    outer.before(number)
+                kept = ("content-type", "accept", "user-agent")
+                headers = {k: v for k, v in self.headers.items() if k.lower() in kept}
+                response = pool.request(
+                    self.command,
+                    host + self.path,
+                    body=body,
+                    headers=headers,
+                    preload_content=False,
+                    timeout=urllib3.Timeout(connect=5, read=400),
+                    retries=False,
+                )
+                done = None
+                if number is not None:
+                    done = response.data
+                    outer.after(number)
+                self._answer(response, done)
+
+            def _answer(self, response: urllib3.BaseHTTPResponse, done: bytes | None) -> None:
+                try:
+                    self.send_response(response.status)
+                    for name in ("Content-Type", "Retry-After"):
+                        if name in response.headers:
+                            self.send_header(name, response.headers[name])
+                    self.send_header("Connection", "close")
+                    # without it a reader waits for a full buffer, and events come with the next
+                    self.send_header("Transfer-Encoding", "chunked")
+                    self.end_headers()
+                    for chunk in [done] if done is not None else response.stream(None):
+                        if chunk:  # an empty one would be the end
+                            self._write(chunk)
+                    self._write(b"")
+                except (OSError, urllib3.exceptions.HTTPError):
+                    pass  # the operator is gone
+                finally:
+                    response.close()
+                    self.close_connection = True
+
+            def _write(self, chunk: bytes) -> None:
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+                self.wfile.flush()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def kubeconfig(self, to: Path) -> Path:
+        """Write a kubeconfig that leads here."""
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "proxy",
+            "contexts": [{"name": "proxy", "context": {"cluster": "proxy", "user": "nobody"}}],
+            "clusters": [{"name": "proxy", "cluster": {"server": self.url}}],
+            "users": [{"name": "nobody", "user": {"token": "none"}}],
+        }
+        to.write_text(yaml.safe_dump(config))
+        return to
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _count(self, method: str, path: str) -> int | None:
+        if "/leases" in path:
+            return None
+        with self._lock:
+            if method not in WRITES:
+                self.reads.append(path)
+                return None
+            self.writes.append((method, path.partition("?")[0]))
+            return len(self.writes) - 1

@@ -1,0 +1,297 @@
+"""The operator on a real API server."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selfemo_api.stages import Stage
+from selfemo_operator.controller.kube.client import ApiError, Rest
+from selfemo_operator.controller.objects import names
+from tests.integration.operator.api import ROOT, wait_for
+from tests.integration.operator.conftest import Evolutions
+from tests.integration.operator.pods import Pods, failing, succeeding
+from tests.integration.operator.process import OperatorProcess
+from tests.integration.operator.proxy import Proxy
+
+pytestmark = pytest.mark.cluster
+
+#: Generation 0's evaluation, and the five stages of two generations.
+STAGES = 11
+IMAGE_WAIT = {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}
+
+
+def test_three_generations_to_the_end(
+    operator: OperatorProcess, evolutions: Evolutions, pods: Pods
+) -> None:
+    evolutions.create()
+    status = evolutions.wait_end()["status"]
+    assert status["phase"] == "Succeeded"
+    assert [g["generation"] for g in status["history"]] == [0, 1, 2]
+    assert status["best"]["generation"] == 2
+    assert status["f1"] == pytest.approx(0.4)
+    assert evolutions.condition("Succeeded")["status"] == "True"
+    jobs = evolutions.jobs()
+    assert len(jobs) == STAGES
+    assert len({j["metadata"]["name"] for j in jobs}) == STAGES
+    reasons = sorted(e["reason"] for e in evolutions.events())
+    promoted = ["GenerationPromoted"] * 2
+    assert reasons == ["GenerationBaseline", *promoted, "MaxGenerationsReached", "Started"]
+    assert operator.get("/livez") == 200
+    _metrics_equal(operator, status)
+    assert operator.stop() == 0
+
+
+def _metrics_equal(operator: OperatorProcess, status: dict[str, Any]) -> None:
+    """The figures are the status's, and no metric is undocumented."""
+    found = operator.metrics()
+    score = status["history"][-1]["scores"][0]
+    assert found["selfemo_evolution_generation"] == {(): 2.0}
+    assert found["selfemo_evolution_weighted_f1_ratio"] == {("demo",): score["weightedF1"]}
+    assert found["selfemo_evolution_best_f1_ratio"] == {(): status["best"]["f1"]}
+    emotions = found["selfemo_evolution_emotion_f1_ratio"]
+    assert list(emotions.values()) == score["f1ByLabel"]
+    assert found["selfemo_evolution_reward_mean"] == {(): status["reward"]}
+    assert found["selfemo_evolution_stage_attempts_total"][("Evaluate",)] == 3.0
+    assert found["selfemo_evolution_phase"][("Succeeded",)] == 1.0
+    assert sum(found["selfemo_evolution_phase"].values()) == 1.0
+    assert found["selfemo_evolution_condition"][("Succeeded", "MaxGenerationsReached")] == 1.0
+    assert set(found["selfemo_evolution_stage_duration_seconds"]) == {(s.value,) for s in Stage}
+    assert found["selfemo_operator_reconciles_total"][("done",)] > STAGES
+    assert found["selfemo_operator_api_requests_total"][("201", "POST")] >= STAGES
+    told = (ROOT / "docs" / "reference" / "metrics.md").read_text()
+    plain = {n.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count") for n in found}
+    missing = {
+        n for n in plain if n.startswith("selfemo") and not re.search(f"`{n}(_bucket)?`", told)
+    }
+    assert not missing
+    ours = [n for n in found if n.startswith("selfemo_evolution")]
+    assert sum(len(found[n]) for n in ours) <= 120
+
+
+def test_deletion_leaves_nothing(
+    operator: OperatorProcess, evolutions: Evolutions, pods: Pods, rest: Rest, namespace: str
+) -> None:
+    pods.hold.set()
+    evolutions.create(training={"gpusPerNode": 0, "precision": "Float32", "nodes": 2})
+    wait_for(evolutions.jobs, "a Job")
+    item = evolutions.get()
+    rest.delete(names.evolution_path((namespace, "demo")), item["metadata"]["uid"])
+    wait_for(lambda: not evolutions.jobs(), "no Job")
+    for plural in ("pods", "services"):
+        path = names.core_path(namespace, plural)
+        wait_for(lambda p=path: not rest.get(p)["items"], f"no {plural}")
+    assert not operator.metrics().get("selfemo_evolution_generation")
+
+
+def test_an_unpullable_image_is_told_and_mended(
+    operator: OperatorProcess, evolutions: Evolutions, pods: Pods
+) -> None:
+    pods.waiting = IMAGE_WAIT
+    evolutions.create(podTemplate={"shared": {"image": "nowhere/none:0"}})
+    evolutions.wait(
+        lambda s: any("ImagePullBackOff" in c["message"] for c in s.get("conditions", [])),
+        "the reason in a condition",
+    )
+    assert evolutions.condition("Progressing")["status"] == "False"
+    pods.waiting = None
+    pods.hold.set()
+    evolutions.edit(podTemplate={"shared": {"image": "selfemo/jobs:mended"}})
+
+    def mended() -> bool:
+        images = [
+            j["spec"]["template"]["spec"]["containers"][0]["image"] for j in evolutions.jobs()
+        ]
+        return images == ["selfemo/jobs:mended"]
+
+    # the first pod may have been started by then: only a Job that has not is made again
+    pods.hold.clear()
+    evolutions.wait_end()
+
+
+def test_pending_too_long_ends_it(
+    operator: OperatorProcess, evolutions: Evolutions, pods: Pods
+) -> None:
+    pods.waiting = IMAGE_WAIT
+    evolutions.create(deadlines={"stagePendingSeconds": 10})
+    status = evolutions.wait_end()["status"]
+    assert status["phase"] == "Failed"
+    assert evolutions.condition("Stalled")["reason"] == "PendingTooLong"
+    assert "ImagePullBackOff" in evolutions.condition("Stalled")["message"]
+    wait_for(lambda: not evolutions.jobs(), "the Job to be gone")
+
+
+def test_suspend_and_resume_in_mid_stage(
+    operator: OperatorProcess, evolutions: Evolutions, pods: Pods, rest: Rest, namespace: str
+) -> None:
+    pods.hold.set()
+    evolutions.create(deadlines={"stageActiveSeconds": 3600, "stagePendingSeconds": 5})
+    wait_for(lambda: evolutions.jobs() and evolutions.jobs()[0]["status"].get("ready"), "a pod")
+    evolutions.edit(suspend=True)
+    wait_for(lambda: not rest.get(names.core_path(namespace, "pods"))["items"], "no pod")
+    evolutions.wait(lambda s: s.get("phase") == "Suspended", "Suspended")
+    time.sleep(6)  # longer than the pending deadline: no clock runs
+    assert evolutions.get()["status"]["phase"] == "Suspended"
+    pods.hold.clear()
+    evolutions.edit(suspend=False)
+    assert evolutions.wait_end()["status"]["phase"] == "Succeeded", evolutions.condition("Stalled")
+    assert len(evolutions.jobs()) == STAGES, "no stage was begun under another name"
+
+
+def test_own_failures_are_counted_and_bad_input_is_not_retried(
+    operator: OperatorProcess, evolutions: Evolutions, pods: Pods
+) -> None:
+    pods.ending = failing(1, "it broke: try less")
+    evolutions.create(failurePolicy={"maxAttempts": 2, "backoffSeconds": 0})
+    status = evolutions.wait_end()["status"]
+    assert status["phase"] == "Failed"
+    assert evolutions.condition("Succeeded")["reason"] == "StageFailed"
+    assert "it broke" in evolutions.condition("Stalled")["message"]
+    assert len(evolutions.jobs()) == 2
+    assert any("it broke" in e["message"] for e in evolutions.events())
+    pods.ending = failing(2, "row 7 has no text")
+    evolutions.edit(failurePolicy={"maxAttempts": 5})  # an edit means: mended, try again
+    evolutions.wait(lambda s: s.get("attempt") == 3 and s.get("completionTime"), "the end")
+    assert evolutions.condition("Stalled")["reason"] == "BadInput"
+    pods.ending = succeeding
+    evolutions.edit(failurePolicy={"maxAttempts": 6})
+    evolutions.wait(lambda s: s.get("phase") == "Succeeded", "success after mending")
+
+
+def test_a_deleted_job_is_made_again(
+    operator: OperatorProcess, evolutions: Evolutions, pods: Pods, rest: Rest, namespace: str
+) -> None:
+    pods.hold.set()
+    evolutions.create()
+    (job,) = wait_for(evolutions.jobs, "a Job")
+    rest.delete(names.job_path((namespace, job["metadata"]["name"])), job["metadata"]["uid"])
+    wait_for(
+        lambda: [j for j in evolutions.jobs() if j["metadata"]["uid"] != job["metadata"]["uid"]],
+        "the Job again",
+    )
+    pods.hold.clear()
+    assert evolutions.wait_end()["status"]["phase"] == "Succeeded"
+
+
+def test_host_access_is_refused_and_reported(
+    operator: OperatorProcess, evolutions: Evolutions, pods: Pods
+) -> None:
+    volume = {"name": "root", "hostPath": {"path": "/"}}
+    evolutions.create(podTemplate={"train": {"volumes": [volume]}})
+    evolutions.wait_end()
+    message = evolutions.condition("Stalled")["message"]
+    assert "podTemplate.train.volumes[root].hostPath" in message
+    assert not evolutions.jobs()
+    evolutions.edit(podTemplate={"train": None})
+    evolutions.wait(lambda s: s.get("phase") == "Succeeded", "success after the edit")
+
+
+def test_what_the_api_server_refuses_is_reported(
+    operator: OperatorProcess, evolutions: Evolutions, pods: Pods
+) -> None:
+    evolutions.create(podTemplate={"shared": {"env": [{"name": "not a name=", "value": "x"}]}})
+    evolutions.wait_end()
+    assert "spec.template.spec.containers[0].env" in evolutions.condition("Stalled")["message"]
+    assert evolutions.condition("Stalled")["reason"] == "BadInput"
+
+
+def test_a_bad_spec_is_refused_with_the_fields_name(evolutions: Evolutions) -> None:
+    with pytest.raises(ApiError, match=r"spec\.selfPlay\.groupSize"):
+        evolutions.create(selfPlay={"groupSize": 1})
+    with pytest.raises(ApiError, match="batchSize"):
+        evolutions.create(training={"batchSize": 10, "microBatchSize": 4})
+
+
+def test_edits_of_what_generations_are_compared_by_are_refused(evolutions: Evolutions) -> None:
+    labels = evolutions.create("plain")["spec"]["dataset"]["labels"]
+    shares = dict.fromkeys(labels, 1 / len(labels))
+    evolutions.create(evaluation={"shares": shares})
+    evolutions.edit(evaluation={"shares": shares}, suspend=True)
+    for name, edited in (("plain", shares), ("demo", {labels[0]: 0.5}), ("demo", None)):
+        with pytest.raises(ApiError, match=r"`evaluation\.shares` is immutable"):
+            evolutions.edit(name, evaluation={"shares": edited})
+    with pytest.raises(ApiError, match=r"`evaluation\.shares` must name each"):
+        evolutions.create("other", evaluation={"shares": {"joy": 0.5, "rage": 0.5}})
+
+
+def test_other_controllers_evolutions_are_left_alone(
+    operator: OperatorProcess, evolutions: Evolutions, pods: Pods
+) -> None:
+    evolutions.create("theirs", managedBy="example.com/other")
+    evolutions.create()
+    evolutions.wait_end()
+    assert "status" not in evolutions.get("theirs")
+
+
+def test_at_most_twelve_writes_a_generation_few_lists_and_none_at_rest(
+    make_operator: Callable[..., OperatorProcess],
+    evolutions: Evolutions,
+    pods: Pods,
+    rest: Rest,
+    tmp_path: Path,
+) -> None:
+    proxy = Proxy(rest)
+    try:
+        make_operator(kubeconfig=proxy.kubeconfig(tmp_path / "kubeconfig"))
+        evolutions.create()
+        evolutions.wait_end()
+        time.sleep(2)
+        made = len(proxy.writes)
+        told = "\n".join(f"{method} {path}" for method, path in proxy.writes)
+        assert made <= 4 + 2 * 12, told
+        # what pods said came with their watch; a Job that is heard of sooner costs a list
+        lists = [p for p in proxy.reads if "/pods?" in p and "watch=" not in p]
+        assert len([p for p in lists if "resourceVersion=0" not in p]) < STAGES / 2, lists
+        time.sleep(12)  # two resyncs
+        assert len(proxy.writes) == made, proxy.writes[made:]
+    finally:
+        proxy.stop()
+
+
+def test_two_operators_at_once_do_each_stage_once(
+    make_operator: Callable[..., OperatorProcess], evolutions: Evolutions, pods: Pods
+) -> None:
+    make_operator(identity="one")
+    make_operator(identity="two")  # no election: the worst case
+    evolutions.create()
+    status = evolutions.wait_end()["status"]
+    assert status["phase"] == "Succeeded"
+    assert [g["generation"] for g in status["history"]] == [0, 1, 2]
+    done = [key for *key, code in pods.ended if code == 0]
+    assert len(done) == STAGES
+    assert len(evolutions.jobs()) == STAGES
+
+
+def test_the_lease_elects_one_and_the_other_takes_over(
+    make_operator: Callable[..., OperatorProcess],
+    evolutions: Evolutions,
+    pods: Pods,
+    rest: Rest,
+    namespace: str,
+) -> None:
+    election = ("--lease-namespace", namespace)
+    first = make_operator(*election, identity="one")
+    path = names.lease_path(namespace, "selfemo-operator")
+    wait_for(lambda: _holder(rest, path) == "one", "the first to lead")
+    second = make_operator(*election, identity="two")
+    evolutions.create("first")
+    evolutions.wait_end("first")
+    assert second.text().count("GenerationBaseline") == 0
+    first.kill()
+    wait_for(lambda: _holder(rest, path) == "two", "the second to lead", seconds=40)
+    evolutions.create("second")
+    assert evolutions.wait_end("second")["status"]["phase"] == "Succeeded"
+    assert second.stop() == 0
+    assert _holder(rest, path) == "", "a leader that ends in order gives the Lease back"
+
+
+def _holder(rest: Rest, path: str) -> str | None:
+    try:
+        return str(rest.get(path)["spec"].get("holderIdentity") or "")
+    except ApiError:
+        return None

@@ -1,0 +1,94 @@
+"""`kubectl selfemo watch`, beside a real operator on a real API server."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from selfemo_operator.controller.kube.client import Rest
+from selfemo_operator.controller.objects import names
+from tests.integration.operator.conftest import Evolutions
+from tests.integration.operator.pods import Pods, failing
+from tests.integration.operator.process import OperatorProcess
+from tests.integration.operator.proxy import Proxy
+from tests.support.cluster import Cluster
+from tests.support.terminal_screen import Screen
+
+pytestmark = pytest.mark.cluster
+
+PROGRAM = str(Path(sys.executable).parent / "kubectl-selfemo")
+
+
+def start(evolutions: Evolutions, kubeconfig: Path, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [PROGRAM, "watch", "demo", "--namespace", evolutions.namespace, *options],
+        env={"KUBECONFIG": str(kubeconfig)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_watches_to_a_good_end_on_a_terminal(
+    operator: OperatorProcess, evolutions: Evolutions, pods: Pods, cluster: Cluster
+) -> None:
+    evolutions.create()
+    command = [PROGRAM, "watch", "demo", "--namespace", evolutions.namespace]
+    with Screen(command, {"KUBECONFIG": str(cluster.kubeconfig)}) as screen:
+        screen.wait("Succeeded", 120)
+        assert screen.end() == 0
+        assert screen.text.count(f"{evolutions.namespace}/demo") == 1
+        assert "MaxGenerationsReached" in screen.text
+        assert "F1 by emotion, generation 2" in screen.text
+    once = start(evolutions, cluster.kubeconfig, "--once")
+    out, _ = once.communicate(timeout=150)
+    assert once.returncode == 0
+    assert "F1 by emotion, generation 2" in out
+
+
+def test_a_bad_end_is_the_exit_code(
+    operator: OperatorProcess, evolutions: Evolutions, pods: Pods, cluster: Cluster
+) -> None:
+    pods.ending = failing(2, "demo.jsonl is not there")
+    evolutions.create()
+    watching = start(evolutions, cluster.kubeconfig)
+    out, error = watching.communicate(timeout=120)
+    assert watching.returncode == 2, error
+    assert "BadInput" in out.splitlines()[-1]
+    assert "demo.jsonl is not there" in out
+
+
+def test_what_is_not_there_or_goes_away_is_said(
+    evolutions: Evolutions, rest: Rest, tmp_path: Path
+) -> None:
+    proxy = Proxy(rest)
+    kubeconfig = proxy.kubeconfig(tmp_path / "kubeconfig")
+    try:
+        absent = start(evolutions, kubeconfig)
+        _, error = absent.communicate(timeout=150)
+        assert absent.returncode == 2
+        assert f"there is no evolution demo in namespace {evolutions.namespace}" in error
+        made = evolutions.create()
+        watching = start(evolutions, kubeconfig)
+        assert watching.stdout is not None
+        assert "Pending: not yet begun" in watching.stdout.readline()
+        rest.delete(names.evolution_path((evolutions.namespace, "demo")), made["metadata"]["uid"])
+        _, error = watching.communicate(timeout=150)
+        assert watching.returncode == 2
+        assert "there is no evolution demo" in error
+        evolutions.create()
+        waiting = start(evolutions, kubeconfig)
+        assert waiting.stdout is not None
+        assert "Pending" in waiting.stdout.readline()
+    finally:
+        proxy.stop()
+    assert "The API server does not answer; trying again." in waiting.stdout.readline()
+    waiting.send_signal(signal.SIGINT)
+    out, error = waiting.communicate(timeout=150)
+    assert waiting.returncode == 130
+    assert out == "No longer watching; the evolution goes on.\n"
+    assert error == ""

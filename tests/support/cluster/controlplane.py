@@ -1,0 +1,149 @@
+"""etcd, API server, controller manager and scheduler: what each is started with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.support.cluster import binaries, settings
+from tests.support.cluster.locks import replace_text
+from tests.support.cluster.probes import Api, answers
+from tests.support.cluster.processes import Component
+from tests.support.cluster.state import State
+
+APISERVER = "kube-apiserver"
+_ISSUER = f"https://kubernetes.default.svc.{settings.DOMAIN}"
+
+
+def components(state: State) -> list[Component]:
+    """Return the control plane in the order in which it starts."""
+    state.authority.make()
+    state.authority.kubeconfig(state.kubeconfig, state.server, "admin", "system:masters")
+    return [etcd(state), apiserver(state), _controller_manager(state), _scheduler(state)]
+
+
+def etcd(state: State) -> Component:
+    """Return the store."""
+    client = f"http://{settings.LOOPBACK}:{state.ports['etcd']}"
+    peer = f"http://{settings.LOOPBACK}:{state.ports['etcd-peer']}"
+    return Component(
+        "etcd",
+        (
+            str(binaries.program("etcd")),
+            "--name=selfemo",
+            f"--data-dir={state.data / 'etcd'}",
+            f"--listen-client-urls={client}",
+            f"--advertise-client-urls={client}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=selfemo={peer}",
+            "--unsafe-no-fsync",  # it outlives a killed process; a lost machine loses it anyway
+            "--log-level=warn",
+        ),
+        ready=lambda: answers(f"{client}/readyz"),
+    )
+
+
+def apiserver(state: State) -> Component:
+    """Return the API server, with the admission and authorization of a real cluster."""
+    names = ["DNS:localhost", "DNS:kubernetes", "DNS:kubernetes.default"]
+    names += ["DNS:kubernetes.default.svc", f"DNS:kubernetes.default.svc.{settings.DOMAIN}"]
+    addresses = (settings.LOOPBACK, settings.HOST, settings.API_SERVICE)
+    authority = state.authority
+    certificate, key = authority.serving("apiserver", [*names, *(f"IP:{ip}" for ip in addresses)])
+    kubelet_user = authority.client("apiserver-kubelet", "apiserver-kubelet", "system:masters")
+    # Without a node nobody needs the API's own Service, and loopback cannot be its endpoint.
+    reconciler = "lease" if state.nodes else "none"
+    api = Api(state.server, authority)
+    policy = _audit_policy(state)
+    return Component(
+        APISERVER,
+        (
+            str(binaries.program("kube-apiserver")),
+            f"--etcd-servers=http://{settings.LOOPBACK}:{state.ports['etcd']}",
+            f"--bind-address={state.host}",
+            f"--advertise-address={state.host}",
+            f"--secure-port={state.ports['apiserver']}",
+            f"--endpoint-reconciler-type={reconciler}",
+            f"--service-cluster-ip-range={settings.SERVICES}",
+            f"--tls-cert-file={certificate}",
+            f"--tls-private-key-file={key}",
+            f"--client-ca-file={authority.certificate}",
+            f"--kubelet-client-certificate={kubelet_user[0]}",
+            f"--kubelet-client-key={kubelet_user[1]}",
+            f"--kubelet-certificate-authority={authority.certificate}",
+            "--kubelet-preferred-address-types=InternalIP",
+            f"--service-account-issuer={_ISSUER}",
+            f"--service-account-key-file={authority.account_key}",
+            f"--service-account-signing-key-file={authority.account_key}",
+            "--authorization-mode=Node,RBAC",
+            "--enable-admission-plugins=NodeRestriction,PodSecurity",
+            "--allow-privileged=true",
+            f"--audit-policy-file={policy}",
+            f"--audit-log-path={state.audit_log}",
+            "--audit-log-format=json",
+            "--audit-log-maxsize=4096",  # tests count its lines: it must not be rotated
+            "--profiling=false",
+        ),
+        ready=api.ready,
+        files=(certificate, authority.certificate, authority.account_key, policy),
+    )
+
+
+def _audit_policy(state: State) -> Path:
+    """Write what is logged: who did what to which object, once, when it is answered."""
+    probes = {"level": "None", "nonResourceURLs": ["/readyz*", "/livez*", "/healthz*"]}
+    policy = {
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        "omitStages": ["RequestReceived", "ResponseStarted"],
+        "rules": [probes, {"level": "Metadata"}],
+    }
+    path = state.data / "audit-policy.json"
+    replace_text(path, json.dumps(policy))
+    return path
+
+
+def _controller_manager(state: State) -> Component:
+    authority = state.authority
+    return _controller(
+        state,
+        "controller-manager",
+        f"--root-ca-file={authority.certificate}",
+        f"--cluster-signing-cert-file={authority.certificate}",
+        f"--cluster-signing-key-file={authority.key}",
+        f"--service-account-private-key-file={authority.account_key}",
+        # it makes this folder
+        f"--flex-volume-plugin-dir={state.data / 'volume-plugins'}",
+        "--use-service-account-credentials=true",
+    )
+
+
+def _scheduler(state: State) -> Component:
+    return _controller(state, "scheduler")
+
+
+def _controller(state: State, short: str, *flags: str) -> Component:
+    """Return a control loop of Kubernetes' own, with what all of them take."""
+    name, port = f"kube-{short}", state.ports[short]
+    kubeconfig = state.authority.kubeconfig(
+        state.data / f"{short}.kubeconfig", state.server, f"system:{name}"
+    )
+    return Component(
+        name,
+        (
+            str(binaries.program(name)),
+            f"--kubeconfig={kubeconfig}",
+            f"--bind-address={settings.LOOPBACK}",
+            f"--secure-port={port}",
+            f"--cert-dir={state.data / short}",
+            *flags,
+            # their defaults (20 and 50 requests a second) would be what a benchmark measures
+            "--kube-api-qps=300",
+            "--kube-api-burst=600",
+            "--leader-elect=false",
+            "--profiling=false",
+        ),
+        ready=lambda: answers(f"https://{settings.LOOPBACK}:{port}/healthz"),
+        files=(kubeconfig,),
+    )

@@ -1,0 +1,182 @@
+"""The real thing on this machine: brought up, healed, and taken down without a trace."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from tests.support.cluster import (
+    binaries,
+    cgroups,
+    commands,
+    controlplane,
+    images,
+    kernel,
+    mounts,
+    network,
+    node,
+    runtime,
+    s3,
+    settings,
+)
+from tests.support.cluster.errors import ClusterError, Unavailable
+from tests.support.cluster.locks import locked
+from tests.support.cluster.probes import Api
+from tests.support.cluster.processes import Component, wait_until
+from tests.support.cluster.state import S3, State, load
+
+_CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+_NODE = ("kubelet", "kube-proxy", "coredns", "versitygw", "pause")
+_LONGEST_FOLDER = 60  # the kubelet's and the runtime's sockets are below it: 107 at most
+
+
+def up(folder: Path, nodes: bool, kept: bool, report: Callable[[str], None]) -> State:
+    """Bring a cluster up, or what of it is not.
+
+    Parameters
+    ----------
+    folder
+        Its state folder.
+    nodes
+        With a node; a cluster that has one keeps it.
+    kept
+        It stays up when the last test run that uses it ends.
+    report
+        Called with a line for each thing that takes time.
+    """
+    folder = folder.resolve()
+    with locked(folder / ".lock"):
+        state = load(folder) or _new(folder)
+        nodes = nodes or state.nodes
+        if nodes:
+            _check_node(state)
+        binaries.programs(_CONTROL_PLANE, report)
+        if nodes:
+            binaries.programs(_NODE, report)
+            commands.install(report)
+        state.nodes, state.kept = nodes, kept or state.kept
+        state.choose_ports()
+        if nodes:
+            state.s3 = s3.describe(state)
+        state.save()  # first: whatever happens now, `down` finds it
+        if nodes:
+            network.make(state)
+            kernel.prepare(state)
+        _start(state, *controlplane.components(state))
+        if nodes:
+            _start_node(state)
+    return state
+
+
+def down(folder: Path) -> bool:
+    """Take a cluster down and remove its data; logs, images and the Python stay.
+
+    Returns
+    -------
+    bool
+        Whether there was one.
+    """
+    folder = folder.resolve()
+    with locked(folder / ".lock"):
+        state = load(folder)
+        if state is None:
+            return False
+        # Killed, not asked: nothing of theirs is kept, and their cgroups and mounts are known.
+        state.processes.kill(state.processes.names())
+        if state.nodes:
+            cgroups.kill()
+            runtime.remove(state)
+            network.remove(state)
+            kernel.restore(state)
+            cgroups.remove()
+        mounts.remove_tree(state.data)
+        state.kubeconfig.unlink(missing_ok=True)
+        state.record.unlink()
+    return True
+
+
+def status(folder: Path) -> list[str]:
+    """Return a line for the cluster and one for each of its processes."""
+    state = load(folder.resolve())
+    if state is None:
+        return ["down"]
+    processes = state.processes
+    answering = Api(state.server, state.authority).ready()
+    lines = [f"{'up' if answering else 'not answering'}: {state.server}"]
+    if state.nodes:
+        lines.append(f"node {settings.NODE}: {'ready' if node.ready(state) else 'not ready'}")
+    for name in processes.names():
+        pid = processes.pid(name)
+        lines.append(f"{name}: {f'pid {pid}' if pid else 'ended'}")
+    return lines
+
+
+def signal_apiserver(state: State, number: signal.Signals) -> None:
+    """Send a signal to the API server's process."""
+    state.processes.signal(controlplane.APISERVER, number)
+
+
+def kill_apiserver(state: State) -> None:
+    """Kill the API server as a crash would."""
+    state.processes.kill([controlplane.APISERVER])
+
+
+def start_apiserver(state: State) -> None:
+    """Start the API server (again) and wait until it is ready."""
+    _start(state, controlplane.apiserver(state))
+
+
+def kill_other_s3(state: State) -> None:
+    """Kill the second S3 server; what it holds stays."""
+    state.processes.kill([s3.OTHER])
+
+
+def start_other_s3(state: State) -> S3:
+    """Start the second S3 server (again) and wait until it is ready."""
+    assert state.s3 is not None
+    _start(state, s3.component(state, s3.OTHER))
+    return replace(state.s3, endpoint=s3.endpoint(state, s3.OTHER))
+
+
+def _new(folder: Path) -> State:
+    for old in ("data", "logs", "pids"):
+        mounts.remove_tree(folder / old)
+    (folder / "logs").mkdir(parents=True)
+    return State(folder)
+
+
+def _check_node(state: State) -> None:
+    if os.geteuid() != 0:
+        raise Unavailable(
+            "a node needs root; without it: --control-plane-only, --kubeconfig, or kind"
+        )
+    if len(str(state.folder)) > _LONGEST_FOLDER:
+        raise ClusterError(f"{state.folder} is too long for the sockets below it: use --state")
+    network.check_free(state.folder)
+    runtime.check_free(state)
+
+
+def _start(state: State, *components: Component) -> None:
+    """Start one after another; the last two of the control plane need not wait for each other."""
+    for component in components:
+        state.processes.start(component)
+        if component.name in {"etcd", controlplane.APISERVER, "containerd"}:
+            state.processes.wait(component)
+    for component in components:
+        state.processes.wait(component)
+
+
+def _start_node(state: State) -> None:
+    cgroups.make()
+    _start(state, runtime.component(state))
+    images.ensure_images(state)
+    api = Api(state.server, state.authority)
+    objects = {**node.manifests(), **node.dns_service(state)}
+    for path, manifest in objects.items():
+        if api.get(path) is None:
+            api.apply(path, manifest)
+    _start(state, *node.components(state))
+    wait_until(lambda: node.ready(state), f"node {settings.NODE} to become ready")

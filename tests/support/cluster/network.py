@@ -1,0 +1,98 @@
+"""The bridge that the node, its pods and the cluster's servers meet on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.support.cluster import mounts, settings
+from tests.support.cluster.commands import find, require, run
+from tests.support.cluster.errors import ClusterError
+from tests.support.cluster.locks import replace_text
+from tests.support.cluster.state import State, load
+
+_RESULTS = Path("/var/lib/cni/results")  # the CNI library's, wherever the runtime's root is
+
+
+def check_free(folder: Path) -> None:
+    """Refuse a machine with another checkout's cluster.
+
+    Raises
+    ------
+    ClusterError
+        If the bridge is that one's.
+    """
+    owner = _owner()
+    if owner not in {None, folder} and load(owner) is not None:
+        raise ClusterError(
+            "another test cluster has this machine's bridge: python -m tests.support.cluster down"
+            f" --state {owner}"
+        )
+
+
+def make(state: State) -> None:
+    """Make the bridge; what is there already stays."""
+    ip = require("ip")
+    if _owner() != state.folder:
+        _delete_bridge()  # what another left behind, if anything
+        run(ip, "link", "add", settings.BRIDGE, "type", "bridge")
+        run(ip, "link", "set", settings.BRIDGE, "alias", str(state.folder))
+    prefix = settings.PODS.rpartition("/")[2]
+    run(ip, "address", "replace", f"{settings.HOST}/{prefix}", "dev", settings.BRIDGE)
+    run(ip, "link", "set", settings.BRIDGE, "up")
+    _configure_pods(state)
+
+
+def remove(state: State) -> None:
+    """Take down what `make` made and what kube-proxy and the CNI plugins left."""
+    if _owner() == state.folder:
+        _delete_bridge()
+        nft = require("nft")
+        for family in ("ip", "ip6"):
+            run(nft, "delete", "table", family, "kube-proxy", check=False)
+        for result in _RESULTS.glob(f"{settings.BRIDGE}-*-eth0"):
+            pod = result.name.removeprefix(f"{settings.BRIDGE}-").removesuffix("-eth0")
+            (_RESULTS / f"cni-loopback-{pod}-lo").unlink(missing_ok=True)
+            result.unlink(missing_ok=True)
+        mounts.remove_empty(_RESULTS, _RESULTS.parent)
+
+
+def plugins() -> Path:
+    """Return the folder of the CNI plugins."""
+    return Path(require("bridge")).parent
+
+
+def configuration(state: State) -> Path:
+    """Return the folder with the configuration of the pods' network."""
+    return state.data / "cni"
+
+
+def _configure_pods(state: State) -> None:
+    ranges = [[{"subnet": settings.PODS, "rangeStart": settings.POD_FIRST}]]
+    addresses = {
+        "type": "host-local",
+        "ranges": ranges,
+        "routes": [{"dst": "0.0.0.0/0"}],
+        "dataDir": str(state.data / "addresses"),
+    }
+    bridge = {
+        "type": "bridge",
+        "bridge": settings.BRIDGE,
+        "isGateway": True,
+        "hairpinMode": True,  # a pod may reach itself through its Service
+        "ipam": addresses,
+    }
+    plan = {"cniVersion": "0.4.0", "name": settings.BRIDGE, "plugins": [bridge]}
+    replace_text(configuration(state) / "10-selfemo.conflist", json.dumps(plan))
+
+
+def _owner() -> Path | None:
+    """Return the state folder that the bridge was made for; None where there is no bridge."""
+    if not Path("/sys/class/net", settings.BRIDGE).exists():
+        return None
+    return Path(Path("/sys/class/net", settings.BRIDGE, "ifalias").read_text().strip() or "/")
+
+
+def _delete_bridge() -> None:
+    if find("ip") and Path("/sys/class/net", settings.BRIDGE).exists():
+        run(require("ip"), "link", "delete", settings.BRIDGE)

@@ -1,0 +1,127 @@
+"""Documents to validate: a valid one, and any that the schema could hold."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from hypothesis import strategies as st
+
+from selfemo_api.schema.crd import structural
+from selfemo_api.spec import EvolutionSpec
+
+SOURCE = {"name": "demo", "uri": "file:///demo.jsonl", "format": "JSONL"}
+VALID: dict[str, Any] = {
+    "apiVersion": "selfemo.dev/v1alpha1",
+    "kind": "EmotionEvolution",
+    "metadata": {"name": "demo"},
+    "spec": {
+        "model": {"uri": "file:///model"},
+        "dataset": {"labels": ["joy", "anger"], "selfPlay": [SOURCE], "evaluation": [SOURCE]},
+        "storage": {"uri": "s3://bucket/runs"},
+    },
+}
+#: Takes a key out of a document.
+GONE = object()
+
+
+def changed(**values: Any) -> dict[str, Any]:
+    """Return the valid document with values set; `__` stands between the names of a path."""
+    document = copy.deepcopy(VALID)
+    for path, value in values.items():
+        *parents, last = path.split("__")
+        place = document
+        for name in parents:
+            place = place.setdefault(name, {})
+        if value is GONE:
+            del place[last]
+        else:
+            place[last] = value
+    return document
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=4,
+)
+
+
+def fitting(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
+    """Return values of a schema, mostly within its bounds."""
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
+    makers = {
+        "object": _objects,
+        "array": _lists,
+        "boolean": lambda _: st.booleans(),
+        "integer": _integers,
+        "number": _numbers,
+        "string": _strings,
+    }
+    make = makers.get(schema.get("type", ""))
+    return make(schema) if make else ANYTHING
+
+
+def _lists(schema: dict[str, Any]) -> st.SearchStrategy[list[Any]]:
+    low, high = schema.get("minItems", 0), schema.get("maxItems", 3)
+    return st.lists(fitting(schema["items"]), min_size=low, max_size=min(high, low + 2))
+
+
+def _integers(schema: dict[str, Any]) -> st.SearchStrategy[int]:
+    low, high = schema.get("minimum", 0), schema.get("maximum", 10)
+    return st.integers(low, high) | st.sampled_from([low, high])
+
+
+def _numbers(schema: dict[str, Any]) -> st.SearchStrategy[float]:
+    low, high = schema.get("minimum", 0.0), schema.get("maximum", 10.0)
+    return st.floats(low, high) | st.sampled_from([low, high])
+
+
+def _strings(schema: dict[str, Any]) -> st.SearchStrategy[str]:
+    high = schema.get("maxLength", 8)
+    if "pattern" in schema:
+        found = st.from_regex(schema["pattern"].removesuffix("$") + r"\Z")
+        return found.filter(lambda text: len(text) <= high)
+    return st.text(min_size=schema.get("minLength", 0), max_size=min(high, 12))
+
+
+def _objects(schema: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    properties = schema.get("properties", {})
+    required = {name: fitting(properties[name]) for name in schema.get("required", [])}
+    optional = {n: fitting(s) for n, s in properties.items() if n not in required}
+    known = st.fixed_dictionaries(required, optional={})
+    if optional:
+        # A few at a time: all of them at once seldom hold together.
+        names = st.sets(st.sampled_from(sorted(optional)), max_size=3)
+        some = names.flatmap(lambda kept: st.fixed_dictionaries({n: optional[n] for n in kept}))
+        known = st.builds(lambda a, b: {**a, **b}, known, some)
+    others = schema.get("additionalProperties")
+    if isinstance(others, dict):
+        return st.dictionaries(st.text(max_size=8), fitting(others), max_size=3)
+    if schema.get("x-kubernetes-preserve-unknown-fields"):
+        return known | st.dictionaries(st.text(max_size=8), ANYTHING, max_size=2)
+    return known
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> dict[str, Any]:
+    """Draw a document whose spec fits the schema, but for a few values that may be anything."""
+    document = copy.deepcopy(VALID)
+    spec = draw(fitting(structural(EvolutionSpec)))
+    document["spec"] = {**document["spec"], **spec} if draw(st.booleans()) else spec
+    for _ in range(draw(st.integers(0, 2))):
+        _replace(draw, document)
+    return document
+
+
+def _replace(draw: st.DrawFn, place: Any) -> None:
+    """Walk down by chance, and put anything there."""
+    while isinstance(place, dict | list) and place:
+        keys = sorted(place) if isinstance(place, dict) else range(len(place))
+        key: Any = draw(st.sampled_from(list(keys)))
+        below = place[key]
+        if not isinstance(below, dict | list) or not below or draw(st.integers(0, 4)) == 0:
+            place[key] = draw(ANYTHING)
+            return
+        place = below

@@ -1,0 +1,224 @@
+"""The CRD: what an API server takes, and the same as the types."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import pytest
+import yaml
+from pydantic import BaseModel
+from tests.unit.api.documents import VALID
+
+from selfemo_api.api_model import ApiModel, Rule
+from selfemo_api.schema import crd
+from selfemo_api.spec import EvolutionSpec
+from selfemo_api.status import EvolutionStatus
+
+#: What Kubernetes' JSONSchemaProps knows (and of it, what a structural schema may use).
+KNOWN = {
+    "type",
+    "format",
+    "description",
+    "default",
+    "enum",
+    "pattern",
+    "properties",
+    "required",
+    "items",
+    "additionalProperties",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "minProperties",
+    "maxProperties",
+    "x-kubernetes-validations",
+    "x-kubernetes-preserve-unknown-fields",
+    "x-kubernetes-list-type",
+    "x-kubernetes-list-map-keys",
+    "x-kubernetes-map-type",
+}
+VERSION = crd.build_crd()["spec"]["versions"][0]
+SCHEMA = VERSION["schema"]["openAPIV3Schema"]
+
+Node = dict[str, Any]
+
+
+def nodes(schema: Node, path: str = "") -> Iterator[tuple[str, Node]]:
+    """Yield each schema node with its path."""
+    yield path, schema
+    for name, value in schema.get("properties", {}).items():
+        yield from nodes(value, f"{path}.{name}")
+    if "items" in schema:
+        yield from nodes(schema["items"], f"{path}[]")
+    if isinstance(schema.get("additionalProperties"), dict):
+        yield from nodes(schema["additionalProperties"], f"{path}.*")
+
+
+ALL = dict(nodes(SCHEMA))
+
+
+def test_the_status_is_whole_for_the_api_server() -> None:
+    """Who wrote which of its fields is a fifth of a status write's cost, and nobody else writes."""
+    atomic = {path for path, node in ALL.items() if node.get("x-kubernetes-map-type") == "atomic"}
+    assert atomic == {".status"}
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_node_is_structural(path: str) -> None:
+    node = ALL[path]
+    assert node.keys() <= KNOWN
+    assert node["type"] in {"object", "array", "string", "integer", "number", "boolean"}
+    assert ("items" in node) == (node["type"] == "array")
+    assert not ("properties" in node and "additionalProperties" in node)
+    for bound in ("minimum", "maximum"):
+        assert isinstance(node.get(bound, 0), int | float)
+        assert not isinstance(node.get(bound, 0), bool)
+    for bound in ("exclusiveMinimum", "exclusiveMaximum"):
+        assert isinstance(node.get(bound, True), bool)
+    if node["type"] == "object" and path not in ("", ".metadata"):
+        keeps = node.get("x-kubernetes-preserve-unknown-fields")
+        assert "properties" in node or "additionalProperties" in node or keeps
+
+
+@pytest.mark.parametrize("path", [path for path in ALL if path.startswith(".spec")])
+def test_every_list_text_and_map_of_the_spec_is_bounded(path: str) -> None:
+    """CEL rules are costed by these, and etcd bears them."""
+    node = ALL[path]
+    if node["type"] == "array":
+        assert "maxItems" in node
+    if node["type"] == "string" and "enum" not in node and "pattern" not in node:
+        assert "maxLength" in node
+    if isinstance(node.get("additionalProperties"), dict):
+        assert "maxProperties" in node
+    if node["type"] in ("integer", "number"):
+        assert {"minimum", "maximum"} <= node.keys()
+
+
+def models(model: type[BaseModel], path: str) -> Iterator[tuple[str, type[ApiModel]]]:
+    """Yield each API type inside a type, by its path in the schema."""
+    if issubclass(model, ApiModel):
+        yield path, model
+    for name, field in model.model_fields.items():
+        for part, inner in _types(field.annotation, f"{path}.{field.alias or name}"):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield from models(inner, part)
+
+
+def _types(annotation: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if getattr(annotation, "__origin__", None) is list:
+        path += "[]"
+    inner = get_args(annotation)
+    if not inner:
+        yield path, annotation
+    for each in inner:
+        yield from _types(each, path)
+
+
+MODELS = [*models(EvolutionSpec, ".spec"), *models(EvolutionStatus, ".status")]
+
+
+def _written(rules: tuple[Rule, ...]) -> list[dict[str, str]]:
+    return [{"rule": rule.expression, "message": rule.message} for rule in rules]
+
+
+@pytest.mark.parametrize(("path", "model"), MODELS, ids=[path for path, _ in MODELS])
+def test_type_is_in_the_schema_with_its_rules_and_fields(path: str, model: type[ApiModel]) -> None:
+    node = ALL[path]
+    assert node.get("x-kubernetes-validations", []) == _written(model.rules)
+    assert node["properties"].keys() == {f.alias for f in model.model_fields.values()}
+    required = {f.alias for f in model.model_fields.values() if f.is_required()}
+    assert set(node.get("required", [])) == required
+
+
+def test_no_rule_is_lost() -> None:
+    written = [r for n in ALL.values() for r in n.get("x-kubernetes-validations", [])]
+    held = [rule for _, model in MODELS for rule in model.rules]
+    assert len(held) > 20
+    assert len(written) == len(held) + len(crd.ROOT_RULES)
+    assert SCHEMA["x-kubernetes-validations"] == _written(crd.ROOT_RULES)
+
+
+def defaulted(value: Any, schema: Node) -> Any:
+    """Return a value with defaults, as the API server sets them."""
+    if isinstance(value, dict) and "properties" in schema:
+        value = dict(value)
+        for name, below in schema["properties"].items():
+            if name not in value and "default" in below:
+                value[name] = below["default"]
+            if name in value:
+                value[name] = defaulted(value[name], below)
+    if isinstance(value, list):
+        return [defaulted(item, schema["items"]) for item in value]
+    return value
+
+
+def test_defaults_are_pydantics() -> None:
+    set_by_server = defaulted(VALID["spec"], ALL[".spec"])
+    pydantics = EvolutionSpec.model_validate(VALID["spec"]).to_json()
+    assert pydantics.pop("podTemplate") == set_by_server.pop("podTemplate", {})
+    play = pydantics["selfPlay"]
+    assert play.pop("engineArgs") == set_by_server["selfPlay"].pop("engineArgs", {})
+    assert set_by_server == pydantics
+
+
+@pytest.mark.parametrize("path", [p for p, n in ALL.items() if isinstance(n.get("default"), dict)])
+def test_default_of_an_object_is_written_in_full(path: str) -> None:
+    """The API server runs the rules on a default as it stands, before it fills it in."""
+    default = ALL[path]["default"]
+    assert defaulted(default, ALL[path]) == default
+
+
+def test_names_and_subresource() -> None:
+    names = crd.build_crd()["spec"]["names"]
+    assert names["shortNames"] == ["emo", "evo"]
+    assert "all" in names["categories"]
+    assert VERSION["subresources"] == {"status": {}}
+    assert crd.build_crd()["metadata"]["name"] == "emotionevolutions.selfemo.dev"
+
+
+def test_printer_columns_point_at_fields() -> None:
+    columns = {c["name"]: c for c in VERSION["additionalPrinterColumns"]}
+    shown = [name for name, column in columns.items() if not column.get("priority")]
+    assert shown == ["Phase", "Generation", "Stage", "Reward", "F1", "Best", "Age"]
+    for column in columns.values():
+        path = column["jsonPath"]
+        if path.startswith(".metadata"):
+            continue
+        plain = path.replace('[?(@.type=="Succeeded")]', "[]")
+        assert ALL[plain]["type"] == column["type"]
+
+
+def test_conditions_merge_by_type() -> None:
+    conditions = ALL[".status.conditions"]
+    assert conditions["x-kubernetes-list-type"] == "map"
+    assert conditions["x-kubernetes-list-map-keys"] == ["type"]
+
+
+def test_file_is_current_and_plain() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "selfemo_api.schema.crd", "--check"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    text = crd.PATH.read_text()
+    assert yaml.safe_load(text) == crd.build_crd()
+    assert "&id" not in text
+
+
+def test_a_stale_file_is_told(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    path = tmp_path / "crd.yaml"
+    path.write_text(crd.render().replace("EmotionEvolution", "Emotion", 1))
+    monkeypatch.setattr(crd, "PATH", path)
+    monkeypatch.setattr(sys, "argv", ["crd", "--check"])
+    assert crd.main() == 1
+    assert "is stale: run `make generate`" in capsys.readouterr().err

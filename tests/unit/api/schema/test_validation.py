@@ -1,0 +1,461 @@
+"""A file is refused here with the words, the field and the line that a person needs."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.unit.api.documents import GONE, SOURCE, VALID, changed, documents
+from tests.unit.api.schema.test_crd import MODELS
+
+from selfemo_api.api_model import Rule
+from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.schema.crd import ROOT_RULES
+from selfemo_api.schema.validation import (
+    InvalidEvolution,
+    Problem,
+    check,
+    check_edit,
+    load_evolution,
+)
+
+TWICE = [SOURCE, SOURCE]
+EVEN = {"joy": 0.5, "anger": 0.5}
+
+
+def said(document: dict[str, Any]) -> list[str]:
+    return [str(problem) for problem in check(document)]
+
+
+def test_valid_document_is_taken() -> None:
+    assert check(VALID) == []
+
+
+# Rules: one violating example for each ------------------------------------------------------------
+
+#: Field, message, and what breaks the rule.
+BROKEN: list[tuple[str, str, dict[str, Any]]] = [
+    (
+        "metadata.name",
+        "`metadata.name` must be at most 36 characters: Job names are built from it",
+        {"metadata__name": "n" * 37},
+    ),
+    (
+        "metadata.name",
+        "`metadata.name` must be lower-case letters, digits and '-', and begin with a letter",
+        {"metadata__name": "Demo"},
+    ),
+    ("spec.dataset", "`labels` must not repeat", {"spec__dataset__labels": ["joy", "joy"]}),
+    (
+        "spec.dataset",
+        "`selfPlay` must name each source once",
+        {"spec__dataset__selfPlay": TWICE},
+    ),
+    (
+        "spec.dataset",
+        "`evaluation` must name each source once",
+        {"spec__dataset__evaluation": TWICE},
+    ),
+    (
+        "spec.selfPlay",
+        "`roles` must not repeat",
+        {"spec__selfPlay": {"roles": ["Responder", "Responder"]}},
+    ),
+    (
+        "spec.reward.weights",
+        "one of `alignment`, `consistency`, `format` must be above 0",
+        {"spec__reward": {"weights": {"alignment": 0, "consistency": 0, "format": 0}}},
+    ),
+    (
+        "spec.reward",
+        "`minWords` must be below `maxWords`",
+        {"spec__reward": {"minWords": 40}},
+    ),
+    (
+        "spec.flywheel.consistency",
+        "`min` must be below `max`",
+        {"spec__flywheel": {"consistency": {"min": 0.5, "max": 0.5}}},
+    ),
+    (
+        "spec.training.deepspeed",
+        "`offload: OptimizerAndParameters` must come with `zeroStage: 3`",
+        {"spec__training": {"deepspeed": {"offload": "OptimizerAndParameters"}}},
+    ),
+    (
+        "spec.training.deepspeed",
+        "`offload` must come with a `zeroStage` of 1 or more",
+        {"spec__training": {"deepspeed": {"offload": "Optimizer", "zeroStage": 0}}},
+    ),
+    (
+        "spec.training",
+        "`batchSize` must be a multiple of `microBatchSize`",
+        {"spec__training": {"batchSize": 64, "microBatchSize": 24, "nodes": 1}},
+    ),
+    (
+        "spec.training",
+        "`processesPerNode` must not exceed `gpusPerNode`",
+        {"spec__training": {"processesPerNode": 2, "gpusPerNode": 1}},
+    ),
+    (
+        "spec.training",
+        "`trainLayers` must go without `lora`, which has weights of its own",
+        {"spec__training": {"trainLayers": 2, "lora": {}}},
+    ),
+    (
+        "spec.training",
+        "`batchSize` must be a multiple of `microBatchSize` times the number of processes",
+        {"spec__training": {"batchSize": 64, "nodes": 3}},
+    ),
+    (
+        "spec",
+        "`evaluation.select` must name a source of `dataset.evaluation`",
+        {"spec__evaluation": {"select": "other"}},
+    ),
+    (
+        "spec",
+        "`flywheel.rayAddress` must be given with `flywheel.runner: Ray`",
+        {"spec__flywheel": {"runner": "Ray"}},
+    ),
+    (
+        "spec",
+        "`flywheel.expected` must name each of `dataset.labels`, and nothing else",
+        {"spec__flywheel": {"expected": {"joy": 0.5, "rage": 0.5}}},
+    ),
+    (
+        "spec",
+        "`evaluation.shares` must name each of `dataset.labels`, and nothing else",
+        {"spec__evaluation": {"shares": {"joy": 0.5, "rage": 0.5}}},
+    ),
+    (
+        "spec",
+        "`training.batchSize` must be a multiple of `selfPlay.groupSize`: groups stay whole",
+        {"spec__selfPlay": {"groupSize": 7}},
+    ),
+]
+
+
+@pytest.mark.parametrize(("field", "message", "values"), BROKEN, ids=[m for _, m, _ in BROKEN])
+def test_rule(field: str, message: str, values: dict[str, Any], tmp_path: Path) -> None:
+    document = changed(**values)
+    assert Problem(field, message) in check(document)
+    path = tmp_path / "evolution.yaml"
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    with pytest.raises(InvalidEvolution) as caught:
+        load_evolution(path)
+    found = next(p for p in caught.value.problems if p.message == message)
+    key = field.rsplit(".", 1)[-1]
+    assert found.line is not None
+    assert path.read_text().splitlines()[found.line - 1].strip().startswith(f"{key}:")
+    assert f"{path}: {field}: {message} (line {found.line})" in str(caught.value)
+
+
+#: Message, and an edit that breaks the rule.
+FROZEN: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("`seed` is immutable", {}, {"spec__seed": 1}),
+    ("`model.uri` is immutable", {}, {"spec__model__uri": "file:///other"}),
+    ("`model.revision` is immutable", {}, {"spec__model__revision": "v2"}),
+    (
+        "`model.revision` is immutable",
+        {"spec__model__revision": "v1"},
+        {"spec__model__revision": "v2"},
+    ),
+    ("`resumeFrom` is immutable", {}, {"spec__resumeFrom": {"uri": "s3://b/manifest.json"}}),
+    ("`storage.uri` is immutable", {}, {"spec__storage__uri": "s3://bucket/other"}),
+    ("`dataset.labels` is immutable", {}, {"spec__dataset__labels": ["anger", "joy"]}),
+    ("`managedBy` is immutable", {}, {"spec__managedBy": "another"}),
+    ("`managedBy` is immutable", {"spec__managedBy": "another"}, {"spec__managedBy": GONE}),
+    (
+        "`evaluation.select` (unset: the first of `dataset.evaluation`) is immutable: "
+        "generations are compared on it",
+        {},
+        {"spec__dataset__evaluation": [{**SOURCE, "name": "other"}]},
+    ),
+    (
+        "`evaluation.shares` is immutable: generations are compared by them",
+        {},
+        {"spec__evaluation": {"shares": EVEN}},
+    ),
+    (
+        "`evaluation.shares` is immutable: generations are compared by them",
+        {"spec__evaluation": {"shares": EVEN}},
+        {"spec__evaluation": {"shares": {**EVEN, "joy": 0.9}}},
+    ),
+]
+
+
+@pytest.mark.parametrize(("message", "before", "values"), FROZEN)
+def test_transition_rule(message: str, before: dict[str, Any], values: dict[str, Any]) -> None:
+    old = EmotionEvolution.model_validate(changed(**before))
+    new = EmotionEvolution.model_validate(
+        changed(**{**before, **values}) if GONE not in values.values() else changed()
+    )
+    assert check_edit(old, new) == [Problem("spec", message)]
+    assert check_edit(old, old) == []
+    assert check_edit(new, new) == []
+
+
+def test_other_edits_are_taken() -> None:
+    old = EmotionEvolution.model_validate(VALID)
+    values = {
+        "spec__suspend": True,
+        "spec__training": {"learningRate": 1e-5},
+        "spec__evaluation": {"select": "demo"},
+        "spec__dataset__evaluation": [SOURCE, {**SOURCE, "name": "other"}],
+    }
+    assert check_edit(old, EmotionEvolution.model_validate(changed(**values))) == []
+
+
+def test_every_rule_has_an_example() -> None:
+    rules: set[Rule] = {*ROOT_RULES, *(rule for _, model in MODELS for rule in model.rules)}
+    shown = {message for _, message, _ in BROKEN} | {message for message, _, _ in FROZEN}
+    assert {rule.message for rule in rules} == shown
+    assert {r.message for r in rules if r.is_transition} == {message for message, _, _ in FROZEN}
+
+
+# Bounds and types: the API server's words ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"spec__seed": -1}, "spec.seed: Invalid value: -1: should be greater than or equal to 0"),
+        (
+            {"spec__selfPlay": {"topP": 0}},
+            "spec.selfPlay.topP: Invalid value: 0: should be greater than 0",
+        ),
+        (
+            {"spec__selfPlay": {"topP": 1.5}},
+            "spec.selfPlay.topP: Invalid value: 1.5: should be less than or equal to 1",
+        ),
+        (
+            {"spec__training": {"clip": {"low": 1.0}}},
+            "spec.training.clip.low: Invalid value: 1: should be less than 1",
+        ),
+        (
+            {"spec__model__uri": "ftp://x/y"},
+            r"""spec.model.uri: Invalid value: "ftp://x/y": should match """
+            r"""'^(hf|s3|file|data)://[^\s]+$'""",
+        ),
+        (
+            {"spec__model__uri": "x"},
+            'spec.model.uri: Invalid value: "x": should be at least 6 chars long',
+        ),
+        (
+            {"spec__model__prompts": "x" * 40},
+            "spec.model.prompts: Too long: may not be more than 32 bytes",
+        ),
+        (
+            {"spec__dataset__labels": ["joy"]},
+            "spec.dataset.labels: Invalid value: 1: should have at least 2 items",
+        ),
+        (
+            {"spec__dataset__labels": [chr(97 + i // 26) + chr(97 + i % 26) for i in range(65)]},
+            "spec.dataset.labels: Too many: 65: must have at most 64 items",
+        ),
+        (
+            {"spec__podTemplate": {"shared": {"labels": {str(i): "" for i in range(65)}}}},
+            "spec.podTemplate.shared.labels: Too many: 65: must have at most 64 items",
+        ),
+        (
+            {"spec__dataset__selfPlay": [{**SOURCE, "format": "CSV"}]},
+            'spec.dataset.selfPlay[0].format: Unsupported value: "CSV": supported values: '
+            '"MELD", "EmoryNLP", "IEMOCAP", "JSONL"',
+        ),
+        ({"spec__storage": GONE}, "spec.storage: Required value"),
+        ({"spec__storage": None}, "spec.storage: Required value"),
+        ({"kind": GONE}, "kind: Required value"),
+        ({"spec__nonsense": 1}, "spec.nonsense: unknown field"),
+        ({"spec__self_play": {}}, "spec.self_play: unknown field"),
+        (
+            {"spec__seed": "7"},
+            'spec.seed: Invalid value: "string": must be of type integer: "string"',
+        ),
+        (
+            {"spec__seed": 1.5},
+            'spec.seed: Invalid value: "number": must be of type integer: "number"',
+        ),
+        (
+            {"spec__seed": True},
+            'spec.seed: Invalid value: "boolean": must be of type integer: "boolean"',
+        ),
+        (
+            {"spec__suspend": "yes"},
+            'spec.suspend: Invalid value: "string": must be of type boolean: "string"',
+        ),
+        (
+            {"spec__reward": 3},
+            'spec.reward: Invalid value: "integer": must be of type object: "integer"',
+        ),
+        (
+            {"spec__dataset__labels": "joy"},
+            'spec.dataset.labels: Invalid value: "string": must be of type array: "string"',
+        ),
+        (
+            {"metadata__name": 5},
+            'metadata.name: Invalid value: "integer": must be of type string: "integer"',
+        ),
+        (
+            {"spec__selfPlay": {"engineArgs": {"trust_remote_code": True}}},
+            "spec.selfPlay.engineArgs: `trust_remote_code` must be false: a model's own code is "
+            "never run",
+        ),
+        ({"spec__seed": float("nan")}, "spec.seed: is no JSON value: nan"),
+        (
+            {"spec__selfPlay": {"engineArgs": {"x": {1, 2}}}},
+            "spec.selfPlay.engineArgs.x: is no JSON value: {1, 2}",
+        ),
+    ],
+)
+def test_words(values: dict[str, Any], words: str) -> None:
+    assert said(changed(**values)) == [words]
+
+
+def test_all_problems_at_once() -> None:
+    document = changed(
+        spec__seed="x", spec__selfPlay={"topP": 2}, spec__extra=1, spec__storage=GONE
+    )
+    assert [p.field for p in check(document)] == [
+        "spec.seed",
+        "spec.extra",
+        "spec.storage",
+        "spec.selfPlay.topP",
+    ]
+
+
+def test_nulls_and_whole_numbers_are_taken_as_the_api_server_does(tmp_path: Path) -> None:
+    text = yaml.safe_dump(VALID) + "".join(
+        ["  seed: 3.0\n", "  reward:\n", "  evolution: {goal: null, patience: }\n"]
+    )
+    # `spec` is the last key of the valid document.
+    evolution = load_evolution(_written(tmp_path, text))
+    assert evolution.spec.seed == 3
+    assert evolution.spec.reward.smoothing == 0.1
+    assert evolution.spec.evolution.goal is None
+
+
+def _written(folder: Path, text: str) -> Path:
+    path = folder / "evolution.yaml"
+    path.write_text(text)
+    return path
+
+
+# Files --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "must hold one EmotionEvolution object"),
+        ("[1, 2]", "must hold one EmotionEvolution object"),
+        ("a: [1\nb: 2", "is not YAML: expected ',' or ']', but got ':' (line 2)"),
+        ("a: 1\n---\na: 2\n", "holds several documents; keep one in a file (line 2)"),
+        ("spec: {}\nspec: {}\n", "is not YAML: the key 'spec' stands twice (line 2)"),
+        ("a: &a [*a]", "is nested too deep"),
+        ("[" * 3000, "is nested too deep"),
+        ("a: !!python/object:os.system {}", "is not YAML: could not determine a constructor"),
+        ("a: !!int x", "is not YAML: invalid literal"),
+        ("a: \x01", "is not YAML: "),
+        ("{1: 2, [3]: 4}", "is not YAML: found unhashable key (line 1)"),
+    ],
+)
+def test_file_that_is_no_object(text: str, words: str, tmp_path: Path) -> None:
+    path = _written(tmp_path, text)
+    with pytest.raises(InvalidEvolution) as caught:
+        load_evolution(path)
+    assert str(caught.value).startswith(f"{path}: {words}")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(InvalidEvolution, match="cannot be read: No such file or directory"):
+        load_evolution(tmp_path / "none.yaml")
+    with pytest.raises(InvalidEvolution, match="cannot be read: Is a directory"):
+        load_evolution(tmp_path)
+    path = tmp_path / "latin.yaml"
+    path.write_bytes(b"a: \xe9")
+    with pytest.raises(InvalidEvolution, match=r"is not UTF-8 \(byte 3\)"):
+        load_evolution(path)
+
+
+def test_a_problem_knows_its_line(tmp_path: Path) -> None:
+    text = yaml.safe_dump(changed(spec__dataset__selfPlay=[SOURCE, {**SOURCE, "format": "CSV"}]))
+    with pytest.raises(InvalidEvolution) as caught:
+        load_evolution(_written(tmp_path, text))
+    (problem,) = (p for p in caught.value.problems if "Unsupported" in p.message)
+    assert problem.line is not None
+    assert text.splitlines()[problem.line - 1].strip() in ("format: CSV", "- format: CSV")
+
+
+def test_numbers_as_kubectl_reads_them(tmp_path: Path) -> None:
+    text = yaml.safe_dump(VALID) + "  training: {learningRate: 1e-6}\n"
+    assert load_evolution(_written(tmp_path, text)).spec.training.learning_rate == 1e-6
+    quoted = text.replace("1e-6", "'1e-6'")
+    with pytest.raises(InvalidEvolution, match='must be of type number: "string"'):
+        load_evolution(_written(tmp_path, quoted))
+
+
+def test_status_of_a_file_is_left_out(tmp_path: Path) -> None:
+    text = yaml.safe_dump({**VALID, "status": {"generation": 7, "unknown": 1}})
+    assert load_evolution(_written(tmp_path, text)).status.generation == 0
+
+
+def test_set_values(tmp_path: Path) -> None:
+    path = _written(tmp_path, yaml.safe_dump(changed(spec__seed=1, spec__reward=None)))
+    changes = {"seed": 2, "selfPlay.maxTokens.responder": 9, "reward.smoothing": 0.5}
+    spec = load_evolution(path, changes).spec
+    assert (spec.seed, spec.self_play.max_tokens.responder) == (2, 9)
+    assert spec.reward.smoothing == 0.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"seed": -1}, "spec.seed: Invalid value: -1: should be greater than or equal to 0"),
+        ({"seed.x": 1}, "spec.seed: is no object: `x` cannot be set"),
+        ({"nonsense": 1}, "spec.nonsense: unknown field"),
+    ],
+)
+def test_set_bad_values(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
+    """The file's line says nothing about a value that came from elsewhere."""
+    path = _written(tmp_path, yaml.safe_dump(changed(spec__seed=1)))
+    with pytest.raises(InvalidEvolution) as caught:
+        load_evolution(path, changes)
+    assert str(caught.value) == f"{path}: {words}"
+
+
+# Whatever a file holds ----------------------------------------------------------------------------
+
+FUZZ = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+
+
+@FUZZ
+@given(documents())
+def test_any_document_is_taken_or_refused_in_words(document: dict[str, Any]) -> None:
+    before = copy.deepcopy(document)
+    problems = check(document)
+    assert repr(document) == repr(before)
+    assert all(p.message and "\n" not in p.field for p in problems)
+    if not problems:
+        spec = EmotionEvolution.model_validate(document).spec
+        again = {**VALID, "metadata": document["metadata"], "spec": spec.to_json()}
+        assert check(again) == []
+        assert EmotionEvolution.model_validate(again).spec == spec
+
+
+@FUZZ
+@given(documents().map(lambda d: yaml.safe_dump(d, allow_unicode=True)) | st.text(max_size=60))
+def test_any_file_is_taken_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "fuzz.yaml"
+    path.write_text(text, encoding="utf-8")
+    try:
+        evolution = load_evolution(path)
+    except InvalidEvolution as error:
+        assert error.problems
+        assert str(error)
+    else:
+        assert isinstance(evolution, EmotionEvolution)

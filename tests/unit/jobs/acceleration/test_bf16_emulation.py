@@ -1,0 +1,79 @@
+"""bfloat16 by way of float32, on processors that do not multiply it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+from transformers import AutoModelForCausalLM
+
+from selfemo_jobs.acceleration import bf16_emulation
+from selfemo_jobs.acceleration.bf16_emulation import (
+    RoundedProducts,
+    bfloat16_products,
+    bfloat16_slowness,
+)
+
+
+@pytest.fixture(autouse=True)
+def _measured_anew() -> Iterator[None]:
+    bf16_emulation._slow.cache_clear()
+    yield
+    bf16_emulation._slow.cache_clear()
+
+
+@pytest.mark.parametrize(("slowness", "detour"), [(6.04, True), (0.6, False)])
+def test_a_slow_processor_takes_the_detour_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, slowness: float, detour: bool
+) -> None:
+    monkeypatch.setattr(bf16_emulation, "bfloat16_slowness", lambda: slowness)
+    found = [bfloat16_products(True) for _ in range(2)]
+    assert all(isinstance(f, RoundedProducts if detour else nullcontext) for f in found)
+    said = [m for m in caplog.messages if "6.0 times as long for products of bfloat16" in m]
+    assert len(said) == (1 if detour else 0)
+    assert all("`training.precision: Float32`" in m for m in said)
+    assert isinstance(bfloat16_products(False), nullcontext)
+
+
+def test_it_is_measured() -> None:
+    assert 0.01 < bfloat16_slowness() < 1000
+
+
+def test_a_product_is_the_exact_one_rounded() -> None:
+    torch.manual_seed(0)
+    x, w = torch.randn(5, 64).bfloat16(), torch.randn(7, 64).bfloat16()
+    exact = (x.double() @ w.double().T).bfloat16()
+    with RoundedProducts():
+        tile = torch.empty(5, 7, dtype=torch.bfloat16)
+        torch.mm(x, w.t(), out=tile)
+        for found in (functional.linear(x, w), torch.mm(x, w.t()), tile):
+            assert found.dtype is torch.bfloat16
+            torch.testing.assert_close(found, exact, rtol=2**-8, atol=2**-8)
+        plain = torch.nn.functional.linear(x.float(), w.float())
+    assert plain.dtype is torch.float32  # nobody asked for bfloat16
+
+
+def passes(model: Any, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(ids).logits
+    logits.float().log_softmax(-1)[..., 5].sum().backward()
+    return {"": logits.detach().float(), **{n: p.grad for n, p in model.named_parameters()}}
+
+
+def test_training_agrees_with_the_processors_own(tiny_model: Path) -> None:
+    """But for the order of sums, which decides a few roundings."""
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    ids = torch.tensor([[5, 6, 7, 8, 9, 10]])
+    own = passes(model, ids)
+    own = {name: value.clone() for name, value in own.items()}
+    with RoundedProducts():
+        found = passes(model, ids)
+    for name, value in own.items():
+        away = (found[name] - value).norm() / value.norm()
+        assert away < 0.1, name

@@ -1,0 +1,193 @@
+"""The Transformers engine, over the tiny model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from selfemo_api.spec import Engine
+from selfemo_jobs.acceleration import bf16_emulation
+from selfemo_jobs.engines import open_engine
+from selfemo_jobs.engines.interface import Completion, Sampling
+from selfemo_jobs.engines.sampling import processed_logprobs
+from selfemo_jobs.engines.transformers_engine import TransformersArgs, TransformersEngine
+from selfemo_jobs.errors import BadInput
+
+TEXTS = ("Emotion:", "the a to and of you I it is in that was", "well", "oh no yes, joy joy joy")
+SAMPLING = Sampling(n=3, temperature=0.8, top_p=0.9, max_tokens=9, seed=5)
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_model: Path) -> Iterator[TransformersEngine]:
+    arguments = TransformersArgs(batch_size=6)
+    engine = TransformersEngine(tiny_model, arguments, max_model_len=256)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def prompts(engine: TransformersEngine) -> list[list[int]]:
+    return [engine.tokenizer(t)["input_ids"] for t in TEXTS]
+
+
+def recomputed(
+    engine: TransformersEngine, prompt: list[int], completion: Completion
+) -> list[float]:
+    """Log-probabilities from one plain forward pass, without cache or padding."""
+    ids = torch.tensor([prompt + list(completion.token_ids)])
+    with torch.inference_mode():
+        logits = engine.model(input_ids=ids).logits[0, len(prompt) - 1 : -1]
+    logprobs = processed_logprobs(logits, SAMPLING.temperature, SAMPLING.top_p)
+    taken = logprobs.gather(-1, torch.tensor(completion.token_ids).unsqueeze(-1))
+    return taken.squeeze(-1).tolist()
+
+
+def test_bfloat16_reads_alike_with_and_without_the_detour(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, prompts: list[list[int]]
+) -> None:
+    said = []
+    for slow in (True, False):
+        monkeypatch.setattr(bf16_emulation, "_slow", lambda slow=slow: slow)
+        arguments = TransformersArgs(dtype="bfloat16")
+        engine = TransformersEngine(tiny_model, arguments, max_model_len=256)
+        assert isinstance(engine._arithmetic, bf16_emulation.RoundedProducts) is slow
+        answers = engine.generate(prompts, Sampling(n=1, temperature=0.0, max_tokens=1, seed=0))
+        said.append([group[0].token_ids for group in answers])
+        engine.close()
+    assert said[0] == said[1]  # the likeliest token: the rest differs by roundings
+
+
+def test_logprobs_are_those_of_a_plain_forward_pass(
+    engine: TransformersEngine, prompts: list[list[int]]
+) -> None:
+    groups = engine.generate(prompts, SAMPLING)
+    assert [len(g) for g in groups] == [3] * len(prompts)
+    for prompt, group in zip(prompts, groups, strict=True):
+        for completion in group:
+            assert 1 <= len(completion.token_ids) <= 9
+            expected = recomputed(engine, prompt, completion)
+            assert completion.logprobs == pytest.approx(expected, abs=2e-4)
+
+
+def test_the_same_call_gives_the_same_whatever_went_before(
+    engine: TransformersEngine, prompts: list[list[int]]
+) -> None:
+    first = engine.generate(prompts, SAMPLING)
+    engine.generate(prompts[:2], Sampling(n=2, max_tokens=3, seed=1))
+    torch.manual_seed(99)
+    assert engine.generate(prompts, SAMPLING) == first
+    other = engine.generate(prompts, Sampling(n=3, temperature=0.8, max_tokens=9, seed=6))
+    assert [c.token_ids for g in other for c in g] != [c.token_ids for g in first for c in g]
+    assert len({c.token_ids for c in first[0]}) > 1, "members must differ"
+
+
+def test_batching_does_not_change_what_is_drawn(
+    engine: TransformersEngine, tiny_model: Path, prompts: list[list[int]]
+) -> None:
+    alone = TransformersEngine(tiny_model, TransformersArgs(batch_size=1), max_model_len=256)
+    ids = [[c.token_ids for c in g] for g in alone.generate(prompts, SAMPLING)]
+    assert ids == [[c.token_ids for c in g] for g in engine.generate(prompts, SAMPLING)]
+
+
+def test_a_beginning_that_completions_share_is_read_once(
+    engine: TransformersEngine, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    plain = engine.model.forward
+
+    def counted(*args: object, **kwargs: object) -> object:
+        read.append(kwargs["input_ids"].shape[0])  # type: ignore[attr-defined]
+        return plain(*args, **kwargs)
+
+    monkeypatch.setattr(engine.model, "forward", counted)
+    hot = Sampling(n=6, temperature=3.0, max_tokens=5, seed=4)
+    (group,) = engine.generate(prompts[:1], hot)
+    beginnings = [
+        {c.token_ids[:length] for c in group if len(c.token_ids) > length or length == 0}
+        for length in range(5)
+    ]
+    assert read == [len(distinct) for distinct in beginnings if distinct]
+    read.clear()
+    engine.generate(prompts[:1], Sampling(n=6, temperature=0, max_tokens=5))
+    assert set(read) == {1}
+
+
+def test_greedy_is_the_librarys_greedy(
+    engine: TransformersEngine, prompts: list[list[int]]
+) -> None:
+    groups = engine.generate(prompts, Sampling(temperature=0, max_tokens=7))
+    for prompt, (completion,) in zip(prompts, groups, strict=True):
+        ids = torch.tensor([prompt])
+        expected = engine.model.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=7
+        )
+        assert list(completion.token_ids) == expected[0, len(prompt) :].tolist()
+        assert completion.logprobs == ()
+
+
+def test_a_stop_text_ends_and_is_left_out(
+    engine: TransformersEngine, prompts: list[list[int]]
+) -> None:
+    long = Sampling(temperature=1.0, n=4, max_tokens=12, seed=2)
+    free = engine.generate(prompts[:1], long)[0]
+    stop = next(c.text[3] for c in free if len(c.text) > 6)
+    stopped = engine.generate(prompts[:1], Sampling(**{**vars(long), "stop": (stop,)}))[0]
+    assert any(len(s.token_ids) < len(f.token_ids) for s, f in zip(stopped, free, strict=True))
+    for after, before in zip(stopped, free, strict=True):
+        assert after.text == before.text.split(stop)[0]
+        assert after.token_ids == before.token_ids[: len(after.token_ids)]
+        assert after.finished == (stop in before.text or before.finished)
+
+
+def test_the_end_token_ends_and_is_kept(
+    engine: TransformersEngine, prompts: list[list[int]]
+) -> None:
+    end = engine.tokenizer.eos_token_id
+    hot = Sampling(n=32, temperature=5.0, max_tokens=60, seed=3)
+    ended = [c for g in engine.generate(prompts, hot) for c in g if c.finished]
+    assert ended, "at this temperature the end token is drawn somewhere"
+    for completion in ended:
+        assert completion.token_ids[-1] == end
+        assert end not in completion.token_ids[:-1]
+        assert "<|im_end|>" not in completion.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"gpu_memory_utilization": 0.5}, "gpu_memory_utilization"),
+        ({"batch_size": "many"}, "batch_size"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"dtype": "int4"}, "dtype"),
+        ({"device": "toaster"}, "device"),
+    ],
+)
+def test_bad_arguments_are_named(tiny_model: Path, arguments: dict[str, object], said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        open_engine(
+            Engine.TRANSFORMERS, tiny_model, engine_args=arguments, max_model_len=64, seed=0
+        )
+
+
+def test_prompts_may_each_have_their_own_sampling(
+    engine: TransformersEngine, prompts: list[list[int]]
+) -> None:
+    one, two = SAMPLING, Sampling(n=2, max_tokens=4, seed=8)
+    mixed = engine.generate(prompts, [one, two, one, two])
+    expected = [engine.generate(prompts, sampling) for sampling in (one, two)]
+    for index, group in enumerate(mixed):
+        ids = [c.token_ids for c in expected[index % 2][index]]
+        assert [c.token_ids for c in group] == ids
+    with pytest.raises(ValueError, match="shorter"):
+        engine.generate(prompts, [one])
+
+
+def test_prompts_too_long_are_refused(engine: TransformersEngine) -> None:
+    with pytest.raises(ValueError, match="max_model_len"):
+        engine.generate([[5] * 250], SAMPLING)
+    with pytest.raises(ValueError, match="empty"):
+        engine.generate([[]], SAMPLING)
+    assert engine.generate([], SAMPLING) == []

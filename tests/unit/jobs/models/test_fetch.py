@@ -1,0 +1,299 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.support.s3_server import S3Server
+
+from selfemo_api.spec import StorageSpec
+from selfemo_api.stages import Stage
+from selfemo_jobs.errors import BadInput, Unavailable
+from selfemo_jobs.models.fetch import fetch_model, file_sha256, load_model, load_tokenizer
+from selfemo_jobs.models.model_folder import is_model_file
+from selfemo_jobs.runtime.manifest import Manifest, Part
+from selfemo_jobs.store import Store, join, open_store
+
+
+@pytest.fixture
+def model(tiny_model: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny model that a test may break."""
+    return Path(shutil.copytree(tiny_model, tmp_path / "stage" / "model"))
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Store:
+    return open_store(StorageSpec(uri=f"file://{tmp_path}/store"))
+
+
+def put_manifest(store: Store, uri: str, model: Path) -> None:
+    parts = [
+        Part(path=f"model/{p.name}", sha256=file_sha256(p), size=p.stat().st_size)
+        for p in sorted(model.iterdir())
+    ]
+    manifest = Manifest(
+        run="default/demo-1",
+        stage=Stage.TRAIN,
+        generation=1,
+        seed=1,
+        config_sha256="0" * 64,
+        config={},
+        parts=parts,
+        model="model",
+    )
+    store.put(join(uri, "manifest.json"), manifest.encode())
+
+
+def upload(store: Store, model: Path, uri: str) -> None:
+    for path in model.iterdir():
+        store.upload(path, join(uri, "model", path.name))
+
+
+def test_local_model_is_used_in_place(
+    model: Path, local: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SELFEMO_DATA", f"models={model.parent}")
+    assert fetch_model(f"file://{model}", None, local, tmp_path / "work") == model
+    assert fetch_model("data://models/model", None, local, tmp_path / "work") == model
+    assert not (tmp_path / "work").exists()
+
+
+def _remove(*names: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        for name in names:
+            (folder / name).unlink()
+
+    return change
+
+
+def _rename_to_pickle(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def _cut(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    os.truncate(path, path.stat().st_size - 1000)
+
+
+def _cut_header(folder: Path) -> None:
+    os.truncate(folder / "model.safetensors", 20)
+
+
+def _pointer(folder: Path) -> None:
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n" * 3)
+
+
+def _lose_a_shard(folder: Path) -> None:
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def _adapter(folder: Path) -> None:
+    (folder / "config.json").rename(folder / "adapter_config.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (shutil.rmtree, "does not exist"),
+        (_remove("config.json"), r"has no config\.json: it is no model"),
+        (_adapter, "it is an adapter"),
+        (_remove("model.safetensors"), r"has no \*\.safetensors$"),
+        (_rename_to_pickle, r"pytorch_model\.bin is there, but only safetensors is read"),
+        (_cut, r"model\.safetensors is an unfinished download: \d+ of \d+ bytes"),
+        (_cut_header, "cut off"),
+        (_pointer, "Git LFS pointer"),
+        (_lose_a_shard, r"model-00002-of-00002\.safetensors is missing \(1 of 2 shards\)"),
+        (lambda folder: (folder / "x.incomplete").touch(), r"unfinished download \(x\.incomplete"),
+    ],
+)
+def test_folder_without_a_whole_model_is_refused(
+    model: Path, local: Store, tmp_path: Path, change: Callable[[Path], None], said: str
+) -> None:
+    change(model)
+    with pytest.raises(BadInput, match=said) as caught:
+        fetch_model(f"file://{model}", None, local, tmp_path / "work")
+    assert str(model) in str(caught.value)
+
+
+def test_file_in_place_of_a_folder_is_refused(model: Path, local: Store, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="is a file"):
+        fetch_model(f"file://{model}/config.json", None, local, tmp_path)
+
+
+def test_trained_model_is_compared_with_its_manifest(
+    model: Path, local: Store, tmp_path: Path
+) -> None:
+    put_manifest(local, f"file://{model.parent}", model)
+    uri = f"file://{model}"
+    assert fetch_model(uri, None, local, tmp_path) == model
+    with (model / "model.safetensors").open("r+b") as file:  # same length, one byte other
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last[0] ^ 1]))
+    with pytest.raises(BadInput, match=r"model\.safetensors does not match the manifest"):
+        fetch_model(uri, None, local, tmp_path)
+    (model / "generation_config.json").unlink()
+    with pytest.raises(BadInput, match=r"generation_config\.json is missing, though"):
+        fetch_model(uri, None, local, tmp_path)
+
+
+def test_other_files_called_manifest_are_left_alone(
+    model: Path, local: Store, tmp_path: Path
+) -> None:
+    for content in ("{}", "[]", "not JSON", '{"kind": "Other"}'):
+        (model.parent / "manifest.json").write_text(content)
+        assert fetch_model(f"file://{model}", None, local, tmp_path) == model
+
+
+def test_s3_model_is_copied_checked_and_not_copied_again(
+    s3: S3Server, model: Path, tmp_path: Path
+) -> None:
+    spec = s3.storage(tmp_path.name)
+    store = open_store(spec)
+    upload(store, model, spec.uri)
+    store.put(join(spec.uri, "model", "optimizer.bin"), b"not a model file")
+    store.put(join(spec.uri, "model", "onnx", "config.json"), b"not a model file")
+    put_manifest(store, spec.uri, model)
+    uri, work = join(spec.uri, "model"), tmp_path / "work"
+    folder = fetch_model(uri, None, store, work)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == {
+        p.name: p.read_bytes() for p in model.iterdir()
+    }
+    times = {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}
+    # a killed attempt: one file is missing, one is of another model, one is spoilt
+    (folder / "config.json").unlink()
+    (folder / "old.safetensors").touch()
+    (folder / "tokenizer.json").write_bytes(b"?" * (model / "tokenizer.json").stat().st_size)
+    assert fetch_model(uri, None, store, work) == folder
+    again = {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}
+    assert file_sha256(folder / "tokenizer.json") == file_sha256(model / "tokenizer.json")
+    assert {n for n in times if times[n] != again[n]} == {"config.json", "tokenizer.json"}
+    assert set(again) == set(times)
+
+
+def test_s3_model_that_differs_from_its_manifest_is_refused(
+    s3: S3Server, model: Path, tmp_path: Path
+) -> None:
+    spec = s3.storage(tmp_path.name)
+    store = open_store(spec)
+    upload(store, model, spec.uri)
+    put_manifest(store, spec.uri, model)
+    store.put(join(spec.uri, "model", "config.json"), b"{}")
+    with pytest.raises(BadInput, match=r"config\.json does not match the manifest"):
+        fetch_model(join(spec.uri, "model"), None, store, tmp_path)
+
+
+def test_missing_s3_model_is_named(s3: S3Server, tmp_path: Path) -> None:
+    store = open_store(s3.storage(tmp_path.name))
+    with pytest.raises(BadInput, match="s3://selfemo/none does not exist"):
+        fetch_model("s3://selfemo/none", None, store, tmp_path)
+
+
+def test_hub_that_cannot_be_reached_is_unavailable(local: Store, tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from pathlib import Path; from selfemo_api.spec import StorageSpec\n"
+        "from selfemo_jobs.store import open_store; from selfemo_jobs.models.fetch import *\n"
+        "from selfemo_jobs.errors import *\n"
+        "store = open_store(StorageSpec(uri='file:///nowhere'))\n"
+        "try: fetch_model('hf://owner/name', 'main', store, Path('.'))\n"
+        "except Unavailable as e: print(e); sys.exit(75)\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert found.returncode == 75, found.stderr
+    assert "hf://owner/name at revision main: the hub could not be reached" in found.stdout
+
+
+@pytest.mark.parametrize("uri", ["hf://a/b/c", "hf://a b", "hf://-/-"])
+def test_hub_name_of_another_form_is_refused(local: Store, tmp_path: Path, uri: str) -> None:
+    with pytest.raises(BadInput, match="must be hf://owner/name"):
+        fetch_model(uri, None, local, tmp_path)
+
+
+def test_only_files_that_need_no_unpickling_are_taken() -> None:
+    for name in ("model.safetensors", "config.json", "merges.txt", "tokenizer.model", "a.jinja"):
+        assert is_model_file(name)
+    for name in ("pytorch_model.bin", "modeling_x.py", "x.pkl", "sub/config.json", "a.pth"):
+        assert not is_model_file(name)
+
+
+def test_model_and_tokenizer_load(model: Path) -> None:
+    import torch
+
+    loaded = load_model(model, torch.float32)
+    assert not loaded.training
+    assert loaded.dtype == torch.float32
+    assert load_tokenizer(model).pad_token_id is not None
+
+
+def test_tokenizer_without_padding_token_pads_with_its_end(model: Path) -> None:
+    path = model / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    del config["pad_token"]
+    path.write_text(json.dumps(config))
+    tokenizer = load_tokenizer(model)
+    assert tokenizer.pad_token == tokenizer.eos_token
+
+
+def _configure(**changes: object) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        path = folder / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda f: (f / "config.json").write_text("{"), r"config\.json is not JSON"),
+        (lambda f: (f / "config.json").write_text("{}"), "has no `model_type`"),
+        (_configure(model_type="no-such-kind"), "no-such-kind"),
+        (_configure(model_type="bert"), "weights"),
+        (_configure(hidden_size="wide"), "hidden_size"),
+        (_configure(hidden_size=64), "do not fit"),
+        (_configure(num_hidden_layers=5, layer_types=None), "weights lack model.layers.4"),
+        (
+            _configure(model_type="own", auto_map={"AutoModelForCausalLM": "modeling_own.Own"}),
+            "own",
+        ),
+    ],
+)
+def test_broken_configuration_is_explained(
+    model: Path, change: Callable[[Path], None], said: str
+) -> None:
+    import torch
+
+    change(model)
+    with pytest.raises(BadInput, match=said) as caught:
+        load_model(model, torch.float32)
+    assert str(model) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["{", "{}", '{"version": "1.0", "model": {"type": "BPE"}}'])
+def test_broken_tokenizer_is_explained(model: Path, content: str) -> None:
+    (model / "tokenizer.json").write_text(content)
+    with pytest.raises(BadInput, match=str(model)):
+        load_tokenizer(model)
+
+
+def test_folder_without_tokenizer_is_refused(model: Path) -> None:
+    for path in model.glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(BadInput, match="has no tokenizer"):
+        load_tokenizer(model)
+    assert Unavailable.exit_code == 75

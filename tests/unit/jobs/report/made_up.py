@@ -1,0 +1,197 @@
+"""A made-up run, written into a store as the stages write theirs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from selfemo_api import dataset_labels
+from selfemo_api.results import SourceScore
+from selfemo_api.stages import STAGE_ORDER, Stage, stage_prefix, stages_of
+from selfemo_jobs.runtime.manifest import Manifest, Part, sha256
+from selfemo_jobs.runtime.schemas import SCORED
+from selfemo_jobs.runtime.tables import encode_table
+from selfemo_jobs.store import Store, join
+
+RUN = "default/demo-00000000"
+LABELS = dataset_labels.MELD
+F1 = (0.4667, 0.4813, 0.4762, 0.4990)
+HOSTILE = '<script>alert("x")</script> & "quoted"'
+
+
+def confusion(generation: int) -> list[list[int]]:
+    size = len(LABELS)
+    return [
+        [
+            (60 + 5 * generation) * (size - i) if i == j else 3 * ((i + j + generation) % 4)
+            for j in range(size)
+        ]
+        for i in range(size)
+    ]
+
+
+def score(source: str, generation: int, less: float = 0.0) -> SourceScore:
+    f1 = F1[generation] - less
+    return SourceScore(
+        source=source,
+        utterances=1109,
+        weighted_f1=f1,
+        weighted_f1_low=f1 - 0.027,
+        weighted_f1_high=f1 + 0.026,
+        strict_weighted_f1=f1 - 0.004,
+        macro_f1=f1 - 0.12,
+        accuracy=f1 + 0.06,
+        unparsable=0.013 / (generation + 1),
+        label_entropy=0.74 - 0.03 * generation,
+        f1_by_label=[max(0.0, 0.72 - 0.11 * i + 0.015 * generation) for i in range(len(LABELS))],
+        predicted_shares=[1 / len(LABELS)] * len(LABELS),
+    )
+
+
+def rows(generation: int) -> list[dict[str, Any]]:
+    out = []
+    for group in range(6):
+        responder = group % 2 == 1
+        for member in range(4):
+            out.append(
+                {
+                    "group_id": f"g{group}",
+                    "role": "Responder" if responder else "Recogniser",
+                    "generation": generation,
+                    "source": "meld",
+                    "dialogue_id": f"d{group}",
+                    "utterance": 2,
+                    "turn": 0,
+                    "member": member,
+                    "context": [
+                        {"speaker": "Monica", "text": "You got the job?"},
+                        {"speaker": HOSTILE, "text": "They called this morning."},
+                    ],
+                    "speaker": "Rachel",
+                    "target": None if responder else HOSTILE,
+                    "intended": ["joy"] if responder else None,
+                    "gold": None,
+                    "prompt_ids": [1],
+                    "completion_ids": [2],
+                    "logprobs": [-0.1],
+                    "views": [],
+                    "confidence": 1.0,
+                    "completion": f"That is wonderful! {HOSTILE}" if responder else "joy",
+                    "labels": None if responder else ["joy", "surprise"][: member % 2 + 1],
+                    "well_formed": member != 3,
+                    "finished": True,
+                    "chosen": responder and member == 0,
+                    "consensus": ["joy"],
+                    "alignment": 0.5,
+                    "agreement": 0.5,
+                    "format": 1.0,
+                    "penalty": 0.0,
+                    "reward": 0.9 - 0.1 * member - 0.05 * group,
+                    "consistency": 0.8 - 0.1 * group,
+                    "advantage": 1.2 - 0.8 * member,
+                }
+            )
+    return out
+
+
+def content(stage: Stage, generation: int) -> dict[str, Any]:
+    """Return a stage's own fields of the manifest."""
+    g = generation
+    if stage is Stage.SELF_PLAY:
+        names = {"candidates": 8304, "groups": 1038, "tokens": 91344 + g}
+        return {"metrics": {**names, "diversity": 0.41 - 0.02 * g, "wellFormed": 0.97}}
+    if stage is Stage.SCORE:
+        counts = [12, 40, 160, 420, 980, 1500, 2100, 1700, 1000, 392]
+        edges = [round(-0.5 + 0.15 * i, 2) for i in range(11)]
+        return {
+            "metrics": {
+                "rewardMean": 0.55 + 0.03 * g,
+                "rewardStd": 0.21,
+                "consistencyMean": 0.62 + 0.02 * g,
+                "zeroVarianceShare": 0.1 * g,
+                "alignmentMean": 0.58,
+                "penaltyMean": 0.03,
+                "groups": 1038,
+            },
+            "report": {"rewardHistogram": {"edges": edges, "counts": counts}},
+        }
+    if stage is Stage.FLYWHEEL:
+        steps = [
+            ("minimum reward", 1038, 900),
+            ("consistency band", 900, 720),
+            ("exact duplicates", 720, 716),
+            ("near duplicates", 716, 690),
+            ("balance cap", 690, 512),
+        ]
+        return {
+            "metrics": {"kept": 4916, "keptGroups": 614, "replayed": 102, "labelEntropy": 0.81},
+            "report": {
+                "funnel": [{"filter": n, "before": b, "after": a} for n, b, a in steps],
+                "labels": {"neutral": 250, "joy": 120, "anger": 80, "surprise": 40, "sadness": 22},
+            },
+        }
+    if stage is Stage.TRAIN:
+        return {
+            "model": "model",
+            "metrics": {
+                "loss": 0.0123,
+                "kl": 0.0041,
+                "clipLow": 0.01,
+                "clipHigh": 0.02,
+                "gradNorm": 0.7,
+                "steps": 76,
+                "tokens": 81234,
+            },
+        }
+    report = {
+        "confusion": confusion(g),
+        "labels": list(LABELS),
+        "support": [sum(row) for row in confusion(g)],
+    }
+    return {
+        "scores": [score("dev", g), score("test", g, 0.02)],
+        "report": {"sources": {"dev": report, "test": report}},
+    }
+
+
+def write_run(store: Store, until: tuple[int, Stage] | None = None) -> str:
+    """Write generations 0 to 3, or up to a stage, and return the run's URI."""
+    run = join(store.storage.uri, RUN)
+    policy, best = "file:///models/start", 0
+    for generation in range(len(F1)):
+        parents: dict[str, str] = {}
+        for stage in stages_of(generation):
+            folder = join(run, stage_prefix(generation, stage))
+            parts = []
+            if stage is Stage.SCORE:
+                import pyarrow as pa
+
+                data = encode_table(pa.Table.from_pylist(rows(generation), schema=SCORED))
+                store.put(join(folder, "part-00000.parquet"), data)
+                parts = [
+                    Part(path="part-00000.parquet", sha256=sha256(data), size=len(data), rows=24)
+                ]
+            manifest = Manifest(
+                run=RUN,
+                stage=stage,
+                generation=generation,
+                seed=1000 + generation,
+                config_sha256=hashlib.sha256(folder.encode()).hexdigest(),
+                config={"policyUri": policy},
+                parents=dict(parents),
+                parts=parts,
+                rows=8304,
+                versions={"torch": "2.13.0", "transformers": "5.17.0"},
+                **content(stage, generation),
+            )
+            store.put(join(folder, "manifest.json"), manifest.encode())
+            seconds = {"seconds": 20.0 + 90.0 * STAGE_ORDER.index(stage)}
+            store.put(join(folder, "run.json"), json.dumps(seconds).encode())
+            parents[stage.slug] = sha256(manifest.encode())
+            if until == (generation, stage):
+                return run
+        if F1[generation] > F1[best]:
+            best = generation
+            policy = f"storage:/{RUN}/{stage_prefix(generation, Stage.TRAIN)}/model"
+    return run

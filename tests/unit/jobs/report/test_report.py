@@ -1,0 +1,390 @@
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.s3_server import S3Server
+from tests.unit.jobs.report.made_up import F1, HOSTILE, LABELS, RUN, confusion, write_run
+
+from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.spec import EvolutionSpec, StorageSpec
+from selfemo_api.stages import STAGE_ORDER, Stage, stages_of
+from selfemo_api.text.formatting import duration
+from selfemo_jobs.report.__main__ import main
+from selfemo_jobs.report.charts.bars import changes, columns, stacked
+from selfemo_jobs.report.charts.heat import spread
+from selfemo_jobs.report.charts.lines import line_chart
+from selfemo_jobs.report.charts.svg import number, ticks
+from selfemo_jobs.report.content import build_report
+from selfemo_jobs.report.page import render
+from selfemo_jobs.report.run_files import read_records, read_samples
+from selfemo_jobs.report.types import (
+    Bound,
+    Change,
+    Histogram,
+    Point,
+    ReportData,
+    Series,
+    Stack,
+)
+from selfemo_jobs.store import Store, open_store
+
+ENDS = [(g, s) for g in range(3) for s in stages_of(g)]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(StorageSpec(uri=f"file://{tmp_path}/store"))
+
+
+def report(store: Store, until: tuple[int, Stage] | None = None) -> ReportData:
+    run = write_run(store, until)
+    records = read_records(store, run)
+    return build_report(records, run=RUN, samples=read_samples(store, records))
+
+
+class Page(HTMLParser):
+    """Text, headings, elements and links of a page; refuses elements that are not closed."""
+
+    VOID = {"meta", "br", "link", "img"}
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.text, self.headings, self.tags = "", [], []
+        self.attributes: list[tuple[str, str | None]] = []
+        self._open: list[str] = []
+        self.feed(html)
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in self.VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] == "h2":
+            self.headings.append(data)
+        if "style" not in self._open:
+            self.text += data
+
+
+def test_figures_follow_from_the_manifests(store: Store) -> None:
+    data = report(store)
+    assert data.labels == LABELS
+    assert data.source == "dev"
+    assert data.best == 3
+    assert [row.outcome for row in data.generations] == [
+        "baseline", "better", "not better", "better",
+    ]  # fmt: skip
+    assert [row.built_on for row in data.generations] == [None, 0, 1, 1]
+    assert [s.name for s in data.f1] == ["dev", "test"]
+    assert [p.value for p in data.f1[0].points] == list(F1)
+    assert data.f1[0].points[1].low == pytest.approx(F1[1] - 0.027)
+    assert [[p.value for p in s.points] for s in data.rewards] == [
+        pytest.approx([0.58, 0.61, 0.64]),
+        pytest.approx([0.64, 0.66, 0.68]),
+    ]
+    assert data.label_f1[1][2] == pytest.approx(0.61 + 0.03)
+    assert data.confusions[0].title == "Generation 3 (best)"
+    assert data.confusions[0].counts == tuple(tuple(row) for row in confusion(3))
+    assert [(s.before, s.after) for s in data.funnels[3]][-1] == (690, 512)
+    assert data.seconds[2]["Train"] == 20.0 + 90.0 * 3
+    assert data.versions == {"torch": "2.13.0", "transformers": "5.17.0"}
+
+
+def test_samples_are_spread_over_both_roles(store: Store) -> None:
+    samples = report(store).samples
+    assert [s.role for s in samples] == ["Recogniser"] * 3 + ["Responder"] * 3
+    for role in (samples[:3], samples[3:]):
+        rewards = [s.reward for s in role]
+        assert rewards == sorted(rewards, reverse=True)
+    assert samples[0].candidates[0].labels == ("joy",)
+    assert samples[0].consensus == ("joy",)
+    assert samples[3].intended == ("joy",)
+
+
+@pytest.mark.parametrize("until", ENDS)
+def test_run_under_way_reports_what_there_is(store: Store, until: tuple[int, Stage]) -> None:
+    page = Page(render(report(store, until)))
+    finished = {
+        (g, s)
+        for g, s in ENDS
+        if (g, STAGE_ORDER.index(s)) <= (until[0], STAGE_ORDER.index(until[1]))
+    }
+    stages = {stage for _, stage in finished}
+    for heading, stage in (
+        ("Weighted F1", Stage.EVALUATE),
+        ("Confusion matrix", Stage.EVALUATE),
+        ("Reward and consistency", Stage.SCORE),
+        ("Sample dialogues", Stage.SCORE),
+        ("Flywheel", Stage.FLYWHEEL),
+    ):
+        assert (heading in page.headings) == (stage in stages), heading
+    assert "Provenance" in page.headings
+    assert ("is not finished" in page.text) == (until[1] is not Stage.EVALUATE)
+
+
+def test_manifests_without_reports_are_shown_as_far_as_they_go(store: Store) -> None:
+    run = write_run(store)
+    records = read_records(store, run)
+    bare = [
+        type(r)(
+            r.uri,
+            r.manifest.model_copy(update={"metrics": {}, "report": {}, "scores": []}),
+            r.sha256,
+        )
+        for r in records
+    ]
+    data = build_report(bare, run=RUN)
+    assert Page(render(data)).headings == ["Generations", "Provenance"]
+
+
+def test_figures_weighed_to_shares_are_said_to_be(store: Store) -> None:
+    records = read_records(store, write_run(store))
+    assert "evaluation.shares" not in Page(render(build_report(records, run=RUN))).text
+    for record in records:
+        for source in record.manifest.report.get("sources", {}).values():
+            source["shares"] = {"neutral": 1.0}
+    assert (
+        "with the shares of emotions in `evaluation.shares`"
+        in Page(render(build_report(records, run=RUN))).text
+    )
+
+
+def test_page_loads_nothing_and_escapes_everything(store: Store) -> None:
+    html = render(report(store))
+    page = Page(html)
+    assert "script" not in page.tags
+    assert HOSTILE in page.text
+    assert not {"src", "href", "xlink:href", "srcset"} & {name for name, _ in page.attributes}
+    assert not any(name.startswith("on") for name, _ in page.attributes)
+    for word in ("http:", "https:", "url(", "@import"):
+        assert word not in html
+    assert "default-src 'none'" in html
+
+
+def test_every_chart_is_named_and_described(store: Store) -> None:
+    html = render(report(store))
+    charts = [part.split("</svg>")[0] for part in html.split("<svg ")[1:]]
+    assert len(charts) == 13
+    for chart in charts:
+        root = ET.fromstring(f"<svg {chart}</svg>")  # well-formed
+        assert root.attrib["role"] == "img"
+        assert root.findtext("title")
+        assert root.findtext("desc")
+    assert "0.467 at generation 0" in html
+
+
+def evolution(make_spec: Callable[..., EvolutionSpec], store: Store, **status: object) -> str:
+    spec = make_spec(storage={"uri": store.storage.uri}, evolution={"goal": {"f1": 0.52}})
+    resource = {
+        "metadata": {"name": "demo", "uid": "00000000"},
+        "spec": spec.to_json(),
+        "status": status,
+    }
+    return EmotionEvolution.model_validate(resource).model_dump_json(by_alias=True)
+
+
+def test_command_writes_the_page_with_goal_and_outcomes(
+    make_spec: Callable[..., EvolutionSpec], store: Store, tmp_path: Path
+) -> None:
+    write_run(store)
+    record = {
+        "generation": 2, "outcome": "RolledBack", "f1": F1[2], "scores": [], "modelUri": "x",
+        "message": "F1 0.4762 is below the best 0.4813",
+    }  # fmt: skip
+    file = tmp_path / "evolution.json"
+    file.write_text(evolution(make_spec, store, history=[record]))
+    output = tmp_path / "new" / "report.html"
+    arguments = ["--evolution", str(file), "--run", RUN, "--output", str(output)]
+    assert main(arguments) == 0
+    page = Page(output.read_text())
+    assert "goal 0.52" in page.text
+    assert "rolled back" in page.text
+    assert "is below the best" in page.text
+    first = output.read_bytes()
+    assert main(arguments) == 0
+    assert output.read_bytes() == first
+
+
+def test_command_reads_s3(s3: S3Server, tmp_path: Path) -> None:
+    spec = s3.storage(tmp_path.name)
+    write_run(open_store(spec))
+    options = tmp_path / "storage.json"
+    options.write_text(spec.model_dump_json(by_alias=True))
+    output = tmp_path / "report.html"
+    arguments = ["--storage-uri", spec.uri, "--spec", str(options), "--run", RUN]
+    assert main([*arguments, "--output", str(output)]) == 0
+    assert "Weighted F1" in Page(output.read_text()).headings
+
+
+def test_bad_input_is_one_line_and_exit_code_2(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(store)
+    broken = tmp_path / "broken.json"
+    broken.write_text("{")
+    output = ["--output", str(tmp_path / "report.html")]
+    where = ["--storage-uri", store.storage.uri, "--run", RUN]
+    part = next(i for i in store.list(store.storage.uri) if "003/score/part" in i.uri)
+    for arguments, said in (
+        ([*where[:2], "--run", "default/other-1"], "holds no finished stage"),
+        ([*where, "--spec", str(broken)], "broken.json"),
+        ([*where, "--spec", str(tmp_path / "gone.json")], "No such file"),
+        (["--evolution", str(broken), "--run", RUN], "broken.json"),
+        (["--storage-uri", "ftp://x", "--run", RUN], "--storage-uri"),
+        ([*where[:2], "--run", RUN], "does not match"),
+    ):
+        if said == "does not match":
+            store.put(part.uri, b"spoilt")
+        assert main([*arguments, *output]) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_other_files_below_the_run_are_left_alone(store: Store) -> None:
+    run = write_run(store, (0, Stage.EVALUATE))
+    for path in ("generations/000/other/manifest.json", "generations/x/manifest.json",
+                 "generations/000/evaluate/deep/manifest.json"):  # fmt: skip
+        store.put(f"{run}/{path}", b"{}")
+    assert len(read_records(store, run)) == 1
+
+
+@given(st.floats(-1e6, 1e6), st.floats(0, 1e6))
+def test_ticks_enclose_the_values_in_even_steps(low: float, width: float) -> None:
+    marks = ticks(low, low + width)
+    steps = [b - a for a, b in pairwise(marks)]
+    slack = 1e-6 * max(1.0, abs(low) + width)
+    assert marks[0] <= low + slack
+    assert marks[-1] >= low + width - slack
+    assert 2 <= len(marks) <= 9
+    assert max(steps) - min(steps) < slack
+
+
+@given(
+    st.lists(
+        st.tuples(st.text(max_size=20), st.lists(st.floats(-2, 2), min_size=1, max_size=12)),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_any_series_makes_a_well_formed_chart_within_its_frame(
+    given_series: list[tuple[str, list[float]]],
+) -> None:
+    legal = "".join
+    series = [
+        Series(
+            legal(c for c in name if c.isprintable()),
+            tuple(Point(i, v, v - 0.1, v + 0.1) for i, v in enumerate(values)),
+        )
+        for name, values in given_series
+    ]
+    root = ET.fromstring(line_chart(series, title="x & <y>", goal=0.5, marks={1: "hollow"}))
+    circles = list(root.iter("circle"))
+    assert len(circles) == sum(len(values) for _, values in given_series)
+    for circle in circles:
+        assert 0 <= float(circle.attrib["cx"]) <= 600
+        assert 0 <= float(circle.attrib["cy"]) <= 300
+
+
+def test_bars_are_as_long_as_their_values() -> None:
+    stacks = [Stack("a", {"x": 10, "y": 30}), Stack("b", {"x": 20})]
+    root = ET.fromstring(stacked(stacks, ["x", "y"], title="x"))
+    wide = [float(r.attrib["width"]) + 1 for r in root.iter("rect")]
+    assert wide == pytest.approx([wide[0], 3 * wide[0], 2 * wide[0]], abs=0.2)
+    root = ET.fromstring(columns([Point(1, 10), Point(2, 20)], title="x"))
+    low, high = (float(r.attrib["height"]) for r in root.iter("rect"))
+    assert high == pytest.approx(2 * low, abs=0.2)
+    assert ET.fromstring(columns([Point(1, 0.0)], title="x")) is not None
+    assert ET.fromstring(stacked([Stack("a", {"x": 0.0})], ["x"], title="x")) is not None
+
+
+def test_changes_say_whether_they_rose() -> None:
+    rows = [Change("joy", 0.2, 0.6), Change("<fear>", 0.4, 0.1)]
+    root = ET.fromstring(changes(rows, title="x", first="0", last="3"))
+    lines = [e for e in root.iter("line") if "change" in e.attrib["class"]]
+    assert [e.attrib["class"] for e in lines] == ["change rise", "change fall"]
+    assert float(lines[0].attrib["x1"]) < float(lines[0].attrib["x2"])
+
+
+def test_cells_are_shaded_by_the_share_of_their_own_generation() -> None:
+    histograms = {
+        1: Histogram((0.0, 0.5, 1.0), (30, 10)),
+        2: Histogram((0.0, 0.5, 1.0), (300, 0)),
+        3: Histogram((0.0, 0.5, 1.0), (0, 0)),
+    }
+    root = ET.fromstring(spread(histograms, [Point(1, 0.3)], title="x", what="candidates"))
+    shades = [float(r.attrib["fill-opacity"]) for r in root.iter("rect")]
+    assert shades == pytest.approx([0.75**0.5, 0.25**0.5, 1.0], abs=0.01)
+    assert ET.fromstring(spread({1: histograms[3]}, [], title="x", what="y")) is not None
+
+
+@pytest.mark.parametrize(
+    ("share", "value"), [(0.0, 0.5), (0.25, 1.0), (0.5, 1.5), (0.75, 1.75), (1.0, 2.0)]
+)
+def test_quantiles_are_read_off_a_histogram(share: float, value: float) -> None:
+    assert Histogram((0.0, 0.5, 1.5, 2.0), (0, 20, 20)).quantile(share) == pytest.approx(value)
+
+
+def test_area_past_a_bound_is_tinted() -> None:
+    series = [Series("", (Point(0, 0.9), Point(1, 0.5)))]
+    for falls in (True, False):
+        root = ET.fromstring(line_chart(series, title="x", bound=Bound(0.35, falls)))
+        area = next(e for e in root.iter("rect") if e.attrib["class"] == "beyond")
+        line = next(e for e in root.iter("line") if e.attrib["class"] == "bound")
+        edge = float(area.attrib["y"]) + (0 if falls else float(area.attrib["height"]))
+        assert edge == pytest.approx(float(line.attrib["y1"]), abs=0.2)
+
+
+def test_signs_of_collapse_have_the_planners_bounds(
+    make_spec: Callable[..., EvolutionSpec], store: Store
+) -> None:
+    records = read_records(store, write_run(store))
+    bounds = {"collapse": {"minEntropy": 0.4, "maxZeroVariance": 0.25}}
+    resource = {
+        "metadata": {"name": "demo", "uid": "00000000"},
+        "spec": make_spec(evolution=bounds).to_json(),
+    }
+    data = build_report(records, run=RUN, evolution=EmotionEvolution.model_validate(resource))
+    signs = {sign.name: sign for sign in data.signs}
+    entropy = signs["label entropy over generation 0's"]
+    assert entropy.bound == Bound(0.4, falls=True)
+    assert [p.value for p in entropy.points] == pytest.approx([(0.74 - 0.03 * g) / 0.74
+                                                               for g in range(4)])  # fmt: skip
+    idle = signs["the share of groups without variance"]
+    assert idle.bound == Bound(0.25, falls=False)
+    assert [p.value for p in idle.points] == pytest.approx([0.1, 0.2, 0.3])
+    assert {sign.bound for sign in build_report(records, run=RUN).signs} == {None}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(1.23, "1.2 s"), (42.4, "42 s"), (59.7, "1 min 00 s"), (200, "3 min 20 s"),
+     (7500, "2 h 05 min")],
+)  # fmt: skip
+def test_durations_are_said_as_people_do(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
+
+
+def test_numbers_are_written_for_people() -> None:
+    assert [number(x) for x in (8304.0, 0.12345, 12, 1e-7)] == [
+        "8\u2009304", "0.1235", "12", "1e-07",
+    ]  # fmt: skip
+    assert json.dumps(number(0)) == '"0"'

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from math import log
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selfemo_jobs.rewards.diversity import (
+    distinct_bigrams,
+    label_entropy,
+    zero_variance_share,
+)
+
+counts = st.lists(st.integers(0, 1000), min_size=2, max_size=8)
+
+
+def test_entropy_by_hand() -> None:
+    assert label_entropy([5, 5, 5]) == pytest.approx(1.0)
+    assert label_entropy([9, 0, 0]) == 0.0
+    assert label_entropy([1, 1, 0, 0]) == pytest.approx(0.5)
+    assert label_entropy([3, 1]) == pytest.approx(-(0.75 * log(0.75) + 0.25 * log(0.25)) / log(2))
+    assert label_entropy([0, 0]) == label_entropy([4]) == 0.0
+    # labels that nobody names count in the logarithm; shares are as good as counts
+    assert label_entropy([5, 5]) == 1.0
+    assert label_entropy([5, 0, 0, 0, 0, 0, 0]) == label_entropy([0] * 7) == 0.0
+    two_of_four = -(0.75 * log(0.75) + 0.25 * log(0.25)) / log(4)
+    assert label_entropy([3, 1, 0, 0]) == pytest.approx(two_of_four)
+    assert label_entropy(np.full(7, 1 / 7)) == pytest.approx(1.0)
+    assert label_entropy(np.array([1.0, 0.0])) == 0.0
+
+
+@given(counts)
+def test_entropy_is_bounded_and_scale_free(found: list[int]) -> None:
+    assert 0.0 <= label_entropy(found) <= 1.0 + 1e-12
+    assert label_entropy([3 * c for c in found]) == pytest.approx(label_entropy(found))
+
+
+def test_distinct_bigrams_by_hand() -> None:
+    assert distinct_bigrams(["a b c", "A b d"]) == pytest.approx(3 / 4)  # ab twice
+    assert distinct_bigrams(["no no no no"]) == pytest.approx(1 / 3)
+    assert distinct_bigrams(["one", ""]) == 0.0
+
+
+def test_zero_variance_share() -> None:
+    assert zero_variance_share(np.array([True, False, False, True])) == 0.5
+    assert zero_variance_share(np.array([], bool)) == 1.0

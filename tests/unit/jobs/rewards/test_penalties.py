@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selfemo_api.dataset_labels import EMORYNLP, IEMOCAP, MELD
+from selfemo_jobs.rewards import Faults, faults_of
+from selfemo_jobs.rewards.penalties import names_any, repeated_share, word_forms, words_of
+
+CONTEXT = ("Where were you last night?", "Oh no", "I was at the coffee house with Phoebe.")
+
+
+def faults(response: str, intended: tuple[str, ...] = ("joy",)) -> Faults:
+    return faults_of(response, CONTEXT, intended, min_words=2, max_words=8)
+
+
+def test_a_plain_response_has_no_fault() -> None:
+    assert faults("That's the best news ever!").count == 0
+
+
+@pytest.mark.parametrize(
+    ("response", "label"),
+    [
+        ("I am so ANGRY with you", "anger"),
+        ("There's such anger here", "anger"),
+        ("You're happier than me", "happy"),
+        ("What a joyous day it is", "joy"),
+        ("'Sad,' she said", "sadness"),
+        ("It surprises me as well", "surprise"),
+        ("I feel bored out there", "bored"),
+        ("Such boredly talk it is", "bored"),
+        ("You envied me for that", "envy"),
+        ("I loved that so much", "love"),
+        ("He is self conscious today", "self-conscious"),
+    ],
+)
+def test_word_forms_name_the_emotion(response: str, label: str) -> None:
+    assert faults(response, (label,)).names_emotion
+
+
+@pytest.mark.parametrize(
+    ("response", "label"),
+    [
+        ("Good morning madam, how nice", "mad"),
+        ("The power went out again", "powerful"),
+        ("I could kill you for this", "anger"),
+        ("I am so angry with you", "joy"),
+        ("That sadist of a teacher", "sad"),
+        ("He is conscious of it now", "self-conscious"),
+        ("We live in that house", "love"),
+    ],
+)
+def test_other_words_do_not(response: str, label: str) -> None:
+    assert not faults(response, (label,)).names_emotion
+
+
+@pytest.mark.parametrize("label", [*MELD, *EMORYNLP, *IEMOCAP])
+def test_every_published_label_names_itself(label: str) -> None:
+    assert names_any(words_of(f"I feel {label}, you know"), [label])
+    assert all(form.isalpha() for form in word_forms(label))
+
+
+@pytest.mark.parametrize(
+    ("response", "repeats"),
+    [
+        ("I was at the coffee house", True),
+        ("Well, I was at the coffee house too!", True),
+        ("Was it nice at the coffee house downtown then?", False),
+        ("oh, NO!", True),  # a whole turn over again
+        ("Oh you", False),
+        ("last night", False),  # two words out of a turn are no repetition
+        ("", False),
+    ],
+)
+def test_repeating_the_context(response: str, repeats: bool) -> None:
+    assert faults(response).repeats_context is repeats
+
+
+@pytest.mark.parametrize(
+    ("response", "bad"),
+    [
+        ("", True),
+        ("... !!", True),
+        ("Yes.", True),
+        ("Oh yes.", False),
+        ("don’t don't", False),
+        ("one two three four five six seven eight", False),
+        ("one two three four five six seven eight nine", True),
+    ],
+)
+def test_length_counts_words(response: str, bad: bool) -> None:
+    assert faults(response).bad_length is bad
+
+
+@given(st.lists(st.sampled_from("abcde"), max_size=12), st.lists(st.sampled_from("abcde")))
+def test_repeated_share_is_a_share(words: list[str], turn: list[str]) -> None:
+    assert 0.0 <= repeated_share(words, [turn]) <= 1.0
+    assert repeated_share(words, [words]) == float(bool(words))
+    assert repeated_share(words, []) == 0.0
+    assert repeated_share(words, [turn, words]) >= repeated_share(words, [turn])

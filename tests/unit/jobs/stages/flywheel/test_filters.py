@@ -1,0 +1,318 @@
+"""The filters, one by one, and what must hold for any table."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import daft
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.unit.jobs.stages.flywheel.candidates import RECOGNISER, RESPONDER, Group, table
+
+from selfemo_api.spec import FlywheelSpec
+from selfemo_jobs.errors import BadInput
+from selfemo_jobs.runtime.schemas import SCORED
+from selfemo_jobs.stages.flywheel.filters import Selection, choose_replay, select_groups, summarise
+
+#: Filters that the test at hand is not about let everything through.
+OPEN: dict[str, Any] = {
+    "minReward": -2.0,
+    "consistency": {"min": 0.0, "max": 1.0},
+    "maxShare": 1.0,
+    "deduplicate": {"exact": False, "near": False},
+}
+
+
+def select(
+    groups: Sequence[Group], seed: int = 1, *, imitates: bool = False, **changes: Any
+) -> Selection:
+    spec = FlywheelSpec.model_validate({**OPEN, **changes})
+    return select_groups(daft.from_arrow(table(groups)), spec, seed, imitates=imitates)
+
+
+def kept(groups: Sequence[Group], seed: int = 1, **changes: Any) -> list[str]:
+    return sorted(select(groups, seed, **changes).groups.to_pydict()["group_id"])
+
+
+def test_groups_without_variance_or_consensus_go() -> None:
+    groups = [
+        Group("a"),
+        Group("b", rewards=(0.5, 0.5)),
+        Group("c", rewards=(0.9, 0.1), advantages=(0.0, 0.0)),
+        Group("d", label=None),
+    ]
+    selection = select(groups)
+    assert selection.groups.to_pydict()["group_id"] == ["a"]
+    assert selection.total_groups == 4
+    assert selection.total_rows == 8
+    assert selection.funnel[0] == {
+        "filter": "zeroVariance",
+        "before": 4,
+        "after": 1,
+        "rowsBefore": 8,
+        "rowsAfter": 2,
+    }
+
+
+def test_what_is_imitated_needs_no_variance() -> None:
+    flat = (0.5, 0.5)
+    groups = [
+        Group("a", rewards=flat),
+        Group("b", RESPONDER, rewards=flat),
+        Group("c", rewards=flat, label=None),
+    ]
+    assert kept(groups) == []
+    assert kept(groups, imitates=True) == ["a"]
+
+
+def test_gold_needs_no_agreement() -> None:
+    doubtful = {"rewards": (0.2, 0.1), "consistency": 0.1, "confidence": 0.2}
+    groups = [Group("a", **doubtful), Group("b", **doubtful, gold=("joy",))]
+    assert kept(groups, minReward=0.3, consistency={"min": 0.3, "max": 1.0}) == ["b"]
+    assert kept([*groups, Group("c")], keep=0.5) == ["b", "c"]
+
+
+def test_keep_takes_the_most_reliable_of_each_emotion() -> None:
+    groups = [
+        Group("a", confidence=0.9),
+        Group("b", confidence=1.0),
+        Group("c", confidence=1.0, consistency=0.7),
+        Group("d", label="fear", confidence=0.5),
+        Group("e", RESPONDER, confidence=0.5),
+        Group("f", RESPONDER, confidence=0.5, consistency=0.7),
+    ]
+    assert kept(groups, keep=0.34) == ["a", "b", "d", "e"]
+    assert kept(groups, keep=0.33) == ["b", "d", "e"]
+    assert kept(groups, keep=0.5) == ["a", "b", "d", "e"]
+
+
+def test_keep_may_count_against_what_is_expected() -> None:
+    groups = [Group(f"j{i}", confidence=1.0 - i / 20) for i in range(6)]
+    groups += [Group(f"f{i}", label="fear", confidence=0.5 - i / 20) for i in range(4)]
+    groups += [Group("r", RESPONDER), Group("s", RESPONDER, confidence=0.5)]
+    groups += [Group("x", label="joy", gold=("joy",))]
+    shares = {"joy": 0.3, "fear": 0.7}
+    # of ten groups without gold: 0.5 * 3 rounded up, and 0.5 * 7 of which there are four
+    assert kept(groups, keep=0.5, expected=shares) == [
+        *("f0", "f1", "f2", "f3", "j0", "j1", "r", "x")
+    ]
+    assert kept(groups, keep=1.0, expected=shares) == [
+        *("f0", "f1", "f2", "f3", "j0", "j1", "j2", "r", "s", "x")
+    ]
+
+
+def test_funnel_names_every_filter_in_order() -> None:
+    funnel = select([Group("a")]).funnel
+    assert [line["filter"] for line in funnel] == [
+        "zeroVariance",
+        "consistency",
+        "minReward",
+        "exactDuplicates",
+        "nearDuplicates",
+        "keep",
+        "balance",
+    ]
+    assert all(line["after"] == 1 for line in funnel)
+
+
+@pytest.mark.parametrize(
+    ("consistency", "stays"), [(0.29, False), (0.3, True), (0.8, True), (0.81, False)]
+)
+def test_consistency_band_is_closed(consistency: float, stays: bool) -> None:
+    group = Group("a", consistency=consistency)
+    assert kept([group], consistency={"min": 0.3, "max": 0.8}) == ["a"] * stays
+
+
+@pytest.mark.parametrize(
+    ("rewards", "stays"),
+    [((0.2, 0.4), True), ((0.1, 0.2, 0.6), True), ((0.2, 0.39), False), ((-1.0, 1.0), False)],
+)
+def test_mean_reward_at_the_threshold_stays(rewards: tuple[float, ...], stays: bool) -> None:
+    assert kept([Group("a", rewards=rewards)], minReward=0.3) == ["a"] * stays
+
+
+def test_exact_duplicates_are_same_role_prompt_and_completions_in_any_order() -> None:
+    base = Group("b", prompt=(1, 2), completions=((3,), (4, 4)))
+    groups = [
+        replace(base, id="c", completions=((4, 4), (3,))),  # same, members swapped
+        base,
+        replace(base, id="d", role=RESPONDER),
+        replace(base, id="e", prompt=(1, 2, 3)),
+        replace(base, id="f", completions=((3,), (3,))),
+        replace(base, id="g", completions=((4,), (4, 3))),
+    ]
+    exact = {"exact": True, "near": False}
+    assert kept(groups, deduplicate=exact) == ["b", "d", "e", "f", "g"]
+    assert len(kept(groups)) == 6
+
+
+def test_near_duplicates_look_at_a_responders_best_response_only() -> None:
+    said = "I never thought that it would come to this between the two of us"
+    groups = [
+        Group("a", RESPONDER, texts=(said, "Something else entirely, friend.")),
+        Group("b", RESPONDER, texts=(said + "!", "What is this all about now?")),
+        Group("c", RESPONDER, rewards=(0.5, 0.9), texts=(said, "My own words, not yours.")),
+        Group("d", RESPONDER, rewards=(0.9, 0.9, 0.1), texts=("Mine.", said, said)),
+        Group("e", RECOGNISER, texts=(said, said)),
+    ]
+    assert kept(groups, deduplicate={"exact": False, "near": True}) == ["a", "c", "d", "e"]
+
+
+def test_balance_keeps_the_most_consistent_and_best_of_each_emotion() -> None:
+    groups = [
+        Group("a", label="joy", consistency=0.5),
+        Group("b", label="joy", consistency=0.9),
+        Group("c", label="joy", consistency=0.9, rewards=(0.9, 0.8)),
+        Group("d", label="fear", consistency=0.1),
+        Group("e", label="anger", consistency=0.1),
+        Group("f", RESPONDER, label="joy"),
+        Group("g", RESPONDER, label="fear"),
+    ]
+    selection = select(groups, maxShare=0.5)
+    assert sorted(selection.groups.to_pydict()["group_id"]) == ["b", "c", "d", "e", "f", "g"]
+    assert selection.caps == {RECOGNISER: 2, RESPONDER: 1}
+
+
+def test_balance_breaks_ties_by_the_seed() -> None:
+    groups = [Group(f"j{i}") for i in range(8)] + [Group(f"f{i}", label="fear") for i in range(2)]
+    chosen = {seed: kept(groups, seed, maxShare=0.5) for seed in range(6)}
+    assert all(len(ids) == 4 for ids in chosen.values())
+    assert len({tuple(ids) for ids in chosen.values()}) > 1
+
+
+def test_a_role_with_one_emotion_only_is_left_out() -> None:
+    groups = [Group("a"), Group("b"), Group("c", RESPONDER), Group("d", RESPONDER, label="fear")]
+    selection = select(groups, maxShare=0.5)
+    assert sorted(selection.groups.to_pydict()["group_id"]) == ["c", "d"]
+    assert selection.caps == {RECOGNISER: 0, RESPONDER: 1}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_reward_that_is_no_number_is_named(value: float) -> None:
+    broken = Group("b", rewards=(value, 0.1), advantages=(0.5, -0.5))
+    with pytest.raises(BadInput, match="group b: a reward"):
+        select([Group("a"), broken])
+
+
+def test_no_rows_at_all() -> None:
+    selection = select([])
+    assert selection.groups.count_rows() == 0
+    assert (selection.total_groups, selection.total_rows) == (0, 0)
+    assert all(line["after"] == 0 for line in selection.funnel)
+
+
+def replay(earlier: list[Group], present: list[Group], quota: int, seed: int = 1) -> list[str]:
+    old = summarise(daft.from_arrow(table(earlier)))
+    new = summarise(daft.from_arrow(table(present))).select("group_id", "content")
+    return list(choose_replay(old, new, quota, seed).to_pydict()["group_id"])
+
+
+def test_replay_takes_the_newest_generation_first() -> None:
+    earlier = [Group(f"o{i}", generation=1) for i in range(3)]
+    earlier += [Group(f"n{i}", generation=2) for i in range(2)]
+    assert sorted(replay(earlier, [Group("x")], 2)) == ["n0", "n1"]
+    three = replay(earlier, [Group("x")], 3)
+    assert {"n0", "n1"} < set(three)
+    assert len(three) == 3
+
+
+def test_replay_leaves_out_what_is_already_present() -> None:
+    same = Group("b", prompt=(1,), completions=((2,), (3,)))
+    earlier = [Group("a"), same, Group("c")]
+    present = [Group("a"), replace(same, id="z")]
+    assert replay(earlier, present, 9) == ["c"]
+
+
+def test_replay_is_drawn_by_the_seed() -> None:
+    earlier = [Group(f"o{i}") for i in range(12)]
+    drawn = {tuple(sorted(replay(earlier, [Group("x")], 4, seed))) for seed in range(6)}
+    assert len(drawn) > 1
+    assert all(len(ids) == 4 for ids in drawn)
+
+
+WORDS = ("I am so glad", "that you came", "to see us here", "not today", "please", "never again")
+GROUPS = st.lists(
+    st.builds(
+        Group,
+        id=st.text("abcdef0123456789", min_size=1, max_size=6),
+        role=st.sampled_from([RECOGNISER, RESPONDER]),
+        label=st.sampled_from(["joy", "joy", "joy", "fear", "anger", None]),
+        rewards=st.lists(st.sampled_from([-0.5, 0.2, 0.3, 0.9]), min_size=2, max_size=3).map(tuple),
+        consistency=st.sampled_from([0.1, 0.3, 0.5, 0.9]),
+        prompt=st.one_of(st.none(), st.just((1, 2))),
+        completions=st.one_of(st.none(), st.just(((1,), (2,), (3,)))),
+        texts=st.lists(st.sampled_from(WORDS), min_size=4, max_size=4).map(
+            lambda words: tuple(" ".join(words[i:] + words[:i]) for i in range(3))
+        ),
+    ),
+    max_size=24,
+    unique_by=lambda group: group.id,
+)
+
+
+def expected(groups: Sequence[Group], spec: FlywheelSpec) -> list[Group]:
+    """Return what filters 1 to 4 keep, said plainly."""
+    left = []
+    contents = set()
+    for group in sorted(groups, key=lambda g: g.id):
+        content = (
+            group.role,
+            str(group.prompt or group.id),
+            str(sorted(str(row["completion_ids"]) for row in group.rows())),
+        )
+        if (
+            group.label is None
+            or len(set(group.rewards)) == 1
+            or not spec.consistency.min <= group.consistency <= spec.consistency.max
+            or round(sum(group.rewards), 6) < round(spec.min_reward * len(group.rewards), 6)
+            or content in contents
+        ):
+            continue
+        contents.add(content)
+        left.append(group)
+    return left
+
+
+@settings(max_examples=25, deadline=None)
+@given(GROUPS, st.randoms(use_true_random=False))
+def test_first_four_filters_agree_with_a_plain_reference(
+    groups: list[Group], order: random.Random
+) -> None:
+    changes = {
+        "minReward": 0.3,
+        "consistency": {"min": 0.3, "max": 0.8},
+        "deduplicate": {"exact": True, "near": False},
+    }
+    spec = FlywheelSpec.model_validate({**OPEN, **changes})
+    shuffled = order.sample(groups, len(groups))
+    assert kept(shuffled, **changes) == [g.id for g in expected(groups, spec)]
+
+
+@settings(max_examples=25, deadline=None)
+@given(GROUPS, st.randoms(use_true_random=False), st.sampled_from([0.4, 0.5, 0.75]))
+def test_any_table(groups: list[Group], order: random.Random, share: float) -> None:
+    rows = [row for group in groups for row in group.rows()]
+    order.shuffle(rows)
+    spec = FlywheelSpec(max_share=share)
+    plain = select_groups(daft.from_arrow(table(groups)), spec, 3)
+    mixed = pa.Table.from_pylist(rows, schema=SCORED)
+    selection = select_groups(daft.from_arrow(mixed), spec, 3)
+    ids = sorted(selection.groups.to_pydict()["group_id"])
+    assert ids == sorted(plain.groups.to_pydict()["group_id"])
+    assert selection.funnel == plain.funnel
+    by_id = {group.id: group for group in groups}
+    left = [by_id[i] for i in ids]
+    for role in (RECOGNISER, RESPONDER):
+        counts = Counter(str(g.label) for g in left if g.role == role)
+        assert all(n <= share * counts.total() + 1e-9 for n in counts.values())
+    again = select_groups(daft.from_arrow(table(left)), spec, 3)
+    assert sorted(again.groups.to_pydict()["group_id"]) == ids
+    befores = [line["before"] for line in selection.funnel]
+    afters = [line["after"] for line in selection.funnel]
+    assert befores == [len(groups), *afters[:-1]]

@@ -1,0 +1,83 @@
+"""Small groups of candidates for the score stage's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from selfemo_jobs.runtime.schemas import CANDIDATES
+
+Names = Sequence[str]
+CONTEXT = [{"speaker": "Ann", "text": "Where were you last night?"}]
+
+
+def _row(group: str, as_: str, member: int, /, **columns: Any) -> dict[str, Any]:
+    return {
+        "group_id": group,
+        "role": as_,
+        "generation": 1,
+        "source": "demo",
+        "dialogue_id": "d1",
+        "utterance": 1,
+        "turn": 0,
+        "member": member,
+        "context": CONTEXT,
+        "speaker": "Bob",
+        "target": None,
+        "intended": None,
+        "gold": None,
+        "prompt_ids": [5, 6, 7],
+        "completion_ids": [1, 2],
+        "logprobs": [-0.5, -0.25],
+        "views": [],
+        "completion": "",
+        "labels": None,
+        "well_formed": True,
+        "finished": True,
+        "chosen": member == 0,
+        **columns,
+    }
+
+
+def recogniser(
+    group: str, answers: Sequence[Names], *, gold: Names | None = None, **columns: Any
+) -> list[dict[str, Any]]:
+    """A group of answers; an empty one is not well formed."""
+    return [
+        _row(
+            group,
+            "Recogniser",
+            i,
+            **{
+                "labels": list(answer),
+                "completion": ", ".join(answer),
+                "well_formed": bool(answer),
+                "gold": gold,
+                "target": "At home.",
+                **columns,
+            },
+        )
+        for i, answer in enumerate(answers)
+    ]
+
+
+def responder(
+    group: str, intended: Names, responses: Sequence[str], **columns: Any
+) -> list[dict[str, Any]]:
+    """A group of responses."""
+    return [
+        _row(
+            group,
+            "Responder",
+            i,
+            **{"intended": list(intended), "completion": response, **columns},
+        )
+        for i, response in enumerate(responses)
+    ]
+
+
+def table(*groups: Iterable[dict[str, Any]]) -> pa.Table:
+    """A part of these groups."""
+    return pa.Table.from_pylist([row for group in groups for row in group], CANDIDATES)

@@ -1,0 +1,313 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.unit.jobs.rewards.strategies import label_sets
+from tests.unit.jobs.stages.score.candidates import recogniser, responder, table
+
+from selfemo_api.dataset_labels import MELD
+from selfemo_api.spec import RewardSpec
+from selfemo_jobs.errors import BadInput
+from selfemo_jobs.rewards import Terms, encode, plain_implementation
+from selfemo_jobs.runtime.schemas import CANDIDATES, SCORED
+from selfemo_jobs.stages.score.scoring import Readings, ScoredPart, score_candidates
+
+JOY, ANGER = ["joy"], ["anger"]
+ALONE = RewardSpec.model_validate({"recogniser": {"weight": 0.0}})
+DEFAULT = RewardSpec()
+HALF, MISS = 1.1 / 2.1, 0.1 / 2.1
+
+
+def read(sets: list[Any], *shape: int) -> np.ndarray:
+    return encode(sets, MELD).reshape(shape)
+
+
+NO_RESPONSES = read([], 0, 4, 2)
+
+
+def score(
+    part: pa.Table,
+    *,
+    targets: np.ndarray | None = None,
+    responses: np.ndarray = NO_RESPONSES,
+    reward: RewardSpec = ALONE,
+    size: int = 4,
+) -> ScoredPart:
+    return score_candidates(
+        part,
+        Readings(targets, responses),
+        labels=MELD,
+        reward=reward,
+        group_size=size,
+        where="file:///part-0.parquet",
+    )
+
+
+def test_random_rewards_follow_from_the_seed_alone() -> None:
+    part = table(recogniser("g1", [JOY, JOY, JOY, ANGER]))
+    spec = RewardSpec.model_validate({"signal": "Random", "recogniser": {"weight": 0.0}})
+    readings = Readings(None, NO_RESPONSES)
+    first, again, other = (
+        score_candidates(part, readings, labels=MELD, reward=spec, group_size=4, seed=seed).table
+        for seed in (7, 7, 8)
+    )
+    assert first.equals(again)
+    drawn = first["reward"].to_pylist()
+    assert drawn != other["reward"].to_pylist()
+    assert len(set(drawn)) == 4  # those who agree are not rewarded alike
+    assert all(0.0 <= r < 1.0 for r in drawn)
+    assert first["consistency"].equals(score(part).table["consistency"])  # the filters still work
+
+
+def test_groups_can_weigh_alike() -> None:
+    part = table(recogniser("g1", [JOY, JOY, JOY, ANGER]))
+    alike = RewardSpec.model_validate({"groupWeight": "None", "recogniser": {"weight": 0.0}})
+    weighed, plain = score(part).table, score(part, reward=alike).table
+    consistency = np.array(weighed["consistency"])
+    assert np.allclose(np.array(plain["advantage"]) * consistency, weighed["advantage"], atol=1e-6)
+    assert consistency[0] < 1.0
+
+
+def test_without_smoothing_a_miss_is_worth_nothing() -> None:
+    part = table(recogniser("g1", [JOY, JOY, JOY, ANGER]))
+    plain = RewardSpec.model_validate({"smoothing": 0.0, "recogniser": {"weight": 0.0}})
+    assert score(part, reward=plain).table["alignment"].to_pylist() == [1.0, 1.0, 1.0, 0.0]
+
+
+def test_a_recogniser_group_by_hand() -> None:
+    part = table(recogniser("g1", [JOY, JOY, JOY, ["joy", "surprise"]]))
+    scored = score(part)
+    out = scored.table
+    assert out.schema == SCORED
+    assert out.select(CANDIDATES.names).equals(part)
+    assert out["consensus"].to_pylist() == [JOY] * 4
+    agreement = [(2 + HALF) / 3] * 3 + [HALF]
+    c = sum(agreement) / 4
+    reward = [0.7 + 0.2 * agreement[0] + 0.1] * 3 + [0.7 * HALF + 0.2 * HALF + 0.1]
+    mean = sum(reward) / 4
+    std = (sum((r - mean) ** 2 for r in reward) / 4) ** 0.5
+    expected = {
+        "alignment": [1, 1, 1, HALF],
+        "agreement": agreement,
+        "format": [1] * 4,
+        "penalty": [0] * 4,
+        "reward": reward,
+        "confidence": [1.0] * 4,
+        "consistency": [c] * 4,
+        "advantage": [c * (r - mean) / (std + 1e-4) for r in reward],
+    }
+    for name, values in expected.items():
+        np.testing.assert_allclose(out[name].to_numpy(), values, rtol=1e-6)
+    assert scored.tally.consensus == [0, 0, 0, 0, 1, 0, 0]
+    assert scored.tally.recogniser.reward == pytest.approx(sum(reward))
+    assert scored.tally.recogniser.zero_variance == 0
+
+
+def test_confidence_is_the_consensus_share_of_the_vote() -> None:
+    part = table(
+        recogniser("g1", [JOY, JOY, JOY, ANGER]),
+        recogniser("g2", [JOY, JOY, JOY, ANGER], gold=ANGER),
+    )
+    readings = read([JOY, JOY, JOY, JOY, ANGER, JOY, JOY, JOY], 2, 4)
+    spec = RewardSpec.model_validate({"recogniser": {"weight": 0.5}})
+    out = score(part, targets=readings, reward=spec).table
+    assert out["confidence"].to_pylist() == [0.875] * 4 + [1.0] * 4
+
+
+def test_a_responder_group_by_hand() -> None:
+    responses = [
+        "That is the best news ever!",
+        "Oh joy, how very nice.",  # names it
+        "Where were you last night then?",  # repeats
+        "Yes.",  # too short
+    ]
+    readings = read([JOY, JOY, JOY, ANGER, ANGER, ANGER, JOY, JOY], 1, 4, 2)
+    scored = score(table(responder("g1", JOY, responses)), responses=readings)
+    out = scored.table
+    # shares of the second: joy 1/2, anger 1/2; minima 1/2, maxima 3/2
+    alignment = [1, 0.6 / 1.6, 0.1 / 2.1, 1]
+    agreement = [1, MISS, 1, 1]
+    penalty = [0, 0.5, 0.5, 0.5]
+    terms = zip(alignment, agreement, penalty, strict=True)
+    reward = [0.7 * a + 0.2 * c + 0.1 - p for a, c, p in terms]
+    expected = {
+        "alignment": alignment,
+        "agreement": agreement,
+        "penalty": penalty,
+        "reward": reward,
+        "consistency": [(3 + MISS) / 4] * 4,
+    }
+    for name, values in expected.items():
+        np.testing.assert_allclose(out[name].to_numpy(), values, rtol=1e-6)
+    assert out["consensus"].to_pylist() == [JOY] * 4
+    tally = scored.tally
+    assert (tally.names_emotion, tally.repeats_context, tally.bad_length) == (1, 1, 1)
+    assert tally.consensus == [0] * 7  # intended emotions are no votes
+    assert tally.responder.penalty == pytest.approx(1.5)
+
+
+def test_groups_without_an_outcome_are_left_out_and_counted() -> None:
+    part = table(
+        recogniser("tied", [JOY, JOY, ANGER, ANGER]),
+        recogniser("kept", [JOY] * 4),
+        recogniser("empty", [[], [], [], JOY]),
+    )
+    scored = score(part)
+    assert scored.table["group_id"].to_pylist() == ["kept"] * 4
+    tally = scored.tally
+    assert (tally.empty, tally.tied, tally.recogniser.groups) == (1, 1, 1)
+    assert (tally.recogniser.candidates, tally.recogniser.well_formed) == (12, 9)
+    assert tally.recogniser.rows == 4
+    assert tally.recogniser.zero_variance == 1
+    assert scored.table["advantage"].to_pylist() == [0.0] * 4
+
+
+def test_the_anchor_has_a_say_only_with_a_weight() -> None:
+    part = table(recogniser("g1", [JOY, JOY, ANGER, []]))
+    anchor = read([ANGER, ANGER], 1, 2)
+    assert score(part).table["consensus"][0].as_py() == JOY
+    against = score(part, targets=anchor, reward=DEFAULT)
+    assert against.table["consensus"][0].as_py() == ANGER  # 0.25 and 0.625
+
+
+def test_gold_replaces_the_vote_and_measures_it() -> None:
+    part = table(
+        recogniser("right", [JOY] * 4, gold=JOY),
+        recogniser("wrong", [JOY] * 4, gold=ANGER),
+        recogniser("tied", [JOY, JOY, ANGER, ANGER], gold=ANGER),
+        recogniser("unknown", [ANGER] * 4),
+    )
+    scored = score(part)
+    assert scored.table["consensus"].to_pylist() == [JOY] * 4 + [ANGER] * 12
+    np.testing.assert_allclose(scored.table["alignment"].to_numpy()[4:8], MISS, rtol=1e-6)
+    tally = scored.tally
+    assert (tally.gold, tally.gold_voted, tally.gold_right) == (3, 2, 1)
+    assert (tally.empty, tally.tied) == (0, 0)
+
+
+def test_a_completion_cut_off_is_not_well_formed() -> None:
+    part = table(recogniser("g1", [JOY] * 4, finished=False))
+    assert score(part).table["format"].to_pylist() == [0.0] * 4
+
+
+def test_rows_keep_their_order_and_members_may_come_mixed() -> None:
+    groups = table(recogniser("a", [JOY, JOY, JOY, ANGER]), recogniser("b", [ANGER] * 4))
+    order = [5, 3, 0, 4, 7, 1, 6, 2]
+    plain = score(groups).table.take(order)
+    mixed = score(groups.take(order)).table
+    assert mixed.select(CANDIDATES.names).equals(plain.select(CANDIDATES.names))
+    for name in ("reward", "advantage", "consistency"):
+        np.testing.assert_allclose(mixed[name].to_numpy(), plain[name].to_numpy(), atol=1e-6)
+
+
+def test_a_part_without_groups_gives_an_empty_table() -> None:
+    scored = score(table())
+    assert scored.table.num_rows == 0
+    assert scored.table.schema == SCORED
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (recogniser("g1", [JOY] * 3), r"part-0.parquet: group g1 has members \[0, 1, 2\]"),
+        (recogniser("g1", [JOY] * 5), "not 0 to 3"),
+        (recogniser("g1", [JOY] * 4, role="Critic"), "group g1: `role`"),
+        (recogniser("g1", [JOY, JOY, ["boredom"], JOY]), "row 3: `labels` names boredom"),
+        (recogniser("g1", [JOY] * 4, gold=["boredom"]), "row 1: `gold` names boredom"),
+        (responder("g1", [], ["a", "b", "c", "d"]), "row 1: `intended` is empty"),
+    ],
+)
+def test_bad_candidates(rows: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        score(table(rows), responses=read([JOY] * 8, 1, 4, 2))
+
+
+SIZE, SAMPLES = 3, 2
+answers = label_sets(("joy", "anger", "neutral"))
+group_answers = st.lists(answers, min_size=SIZE, max_size=SIZE)
+readings_ = st.lists(answers, min_size=SAMPLES, max_size=SAMPLES)
+specs = st.builds(
+    lambda weight, tau, smoothing: RewardSpec.model_validate(
+        {"recogniser": {"weight": weight}, "consensus": tau, "smoothing": smoothing}
+    ),
+    st.sampled_from([0.0, 0.25, 0.5, 1.0]),
+    st.sampled_from([0.34, 0.5, 1.0]),
+    st.sampled_from([0.01, 0.1, 1.0]),
+)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(group_answers, readings_, st.none() | answers), max_size=4),
+    st.lists(
+        st.tuples(
+            label_sets(("joy", "anger"), least=1),
+            st.lists(readings_, min_size=SIZE, max_size=SIZE),
+        ),
+        max_size=3,
+    ),
+    specs,
+)
+def test_a_part_is_what_the_reference_makes_of_it(
+    understood: list[Any], expressed: list[Any], reward: RewardSpec
+) -> None:
+    part = table(
+        *(
+            recogniser(
+                f"u{i}", [sorted(a) for a in members], gold=None if gold is None else sorted(gold)
+            )
+            for i, (members, _, gold) in enumerate(understood)
+        ),
+        *(
+            responder(f"x{i}", sorted(intended), ["You are kind"] * SIZE)
+            for i, (intended, _) in enumerate(expressed)
+        ),
+    )
+    weight = reward.recogniser.weight
+    flat = [r for _, sets, _ in understood for r in sets]
+    targets = read(flat, len(understood), SAMPLES) if weight else None
+    flat = [r for _, group in expressed for sets in group for r in sets]
+    out = score(
+        part,
+        targets=targets,
+        responses=read(flat, len(expressed), SIZE, SAMPLES),
+        reward=reward,
+        size=SIZE,
+    ).table.to_pylist()
+    terms = Terms.of(reward)
+    expected: list[tuple[str, frozenset[str], float, float, float]] = []
+    for i, (members, sets, gold) in enumerate(understood):
+        voted = plain_implementation.consensus(
+            members, sets if weight else (), MELD, reward.consensus, weight
+        )
+        truth = gold or voted
+        if truth is None:
+            continue
+        rewards, c = plain_implementation.understanding(
+            members, [bool(m) for m in members], truth, terms
+        )
+        advantages = plain_implementation.advantages(rewards, c)
+        expected += [(f"u{i}", truth, r, c, a) for r, a in zip(rewards, advantages, strict=True)]
+    for i, (intended, group) in enumerate(expressed):
+        pairs = [
+            plain_implementation.expression(intended, r, MELD, True, 0.0, terms) for r in group
+        ]
+        c = sum(agreed for _, agreed in pairs) / SIZE
+        advantages = plain_implementation.advantages([r for r, _ in pairs], c)
+        expected += [
+            (f"x{i}", intended, r, c, a) for (r, _), a in zip(pairs, advantages, strict=True)
+        ]
+    assert [(r["group_id"], frozenset(r["consensus"])) for r in out] == [
+        (group, truth) for group, truth, *_ in expected
+    ]
+    found = [(r["reward"], r["consistency"], r["advantage"]) for r in out]
+    np.testing.assert_allclose(
+        np.array(found).reshape(-1, 3),
+        np.array([e[2:] for e in expected]).reshape(-1, 3),
+        atol=2e-6,
+    )

@@ -1,0 +1,49 @@
+"""DeepSpeed's settings follow from the spec."""
+
+from __future__ import annotations
+
+import pytest
+
+from selfemo_api.spec import TrainingSpec
+from selfemo_jobs.stages.train.deepspeed_config import deepspeed_config
+
+
+def spec(**fields: object) -> TrainingSpec:
+    return TrainingSpec.model_validate(fields)
+
+
+def test_batches_multiply_to_the_step() -> None:
+    config = deepspeed_config(
+        spec(batchSize=96, microBatchSize=4, gpusPerNode=3, nodes=2, processesPerNode=3)
+    )
+    assert config["train_batch_size"] == 96
+    assert config["gradient_accumulation_steps"] == 4
+    assert config["checkpoint"]["use_node_local_storage"]
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_stage(stage: int) -> None:
+    zero = deepspeed_config(spec(deepspeed={"zeroStage": stage}))["zero_optimization"]
+    assert zero["stage"] == stage
+    assert zero.get("stage3_gather_16bit_weights_on_model_save", False) is (stage == 3)
+    assert "offload_optimizer" not in zero
+
+
+def test_offload() -> None:
+    both = {"zeroStage": 3, "offload": "OptimizerAndParameters"}
+    zero = deepspeed_config(spec(deepspeed=both, gpusPerNode=0))["zero_optimization"]
+    assert zero["offload_optimizer"] == {"device": "cpu", "pin_memory": False}
+    assert zero["offload_param"] == {"device": "cpu", "pin_memory": False}
+    one = {"zeroStage": 2, "offload": "Optimizer"}
+    zero = deepspeed_config(spec(deepspeed=one))["zero_optimization"]
+    assert zero["offload_optimizer"]["pin_memory"]
+    assert "offload_param" not in zero
+
+
+def test_nothing_is_compiled_and_nothing_left_open() -> None:
+    config = deepspeed_config(spec(precision="Float32", maxGradNorm=0.5, learningRate=1e-5))
+    assert config["optimizer"]["params"]["torch_adam"] is True
+    assert config["optimizer"]["params"]["lr"] == 1e-5
+    assert config["gradient_clipping"] == 0.5
+    assert config["bf16"] == {"enabled": False}
+    assert "auto" not in str(config)

@@ -1,0 +1,203 @@
+"""A folder that is full, read-only, or left by a killed process: real ones, not mocks."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from selfemo_api.spec import StorageSpec
+from selfemo_jobs.errors import BadInput
+from selfemo_jobs.store import Store, open_store
+from selfemo_jobs.store.folder import FileStore, file_path
+from selfemo_jobs.store.local_files import is_temporary
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mount a small memory file system with the given options, or skip the test."""
+    folders: list[Path] = []
+
+    def mount(options: str) -> Path:
+        folder = tmp_path / f"mount-{len(folders)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            pytest.skip("there is no `mount` here")
+        if done.returncode:
+            pytest.skip(f"a file system cannot be mounted here: {done.stderr.strip()}")
+        folders.append(folder)
+        return folder
+
+    yield mount
+    for folder in folders:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def calls(store: Store, uri: str, big: Path) -> list[Callable[[], object]]:
+    return [
+        lambda: store.put(uri, bytes(1 << 20)),
+        lambda: store.put_if_absent(uri, bytes(1 << 20)),
+        lambda: store.upload(big, uri),
+        lambda: store.download(f"file://{big}", file_path(uri)),
+    ]
+
+
+@pytest.fixture
+def big(tmp_path: Path) -> Path:
+    path = tmp_path / "big"
+    path.write_bytes(bytes(1 << 20))
+    return path
+
+
+def test_full_disk_names_the_path_and_loses_nothing(
+    mounted: Callable[[str], Path], big: Path
+) -> None:
+    folder = mounted("size=256k")
+    store = open_store(StorageSpec(uri=f"file://{folder}"))
+    uri = f"file://{folder}/stage/part.parquet"
+    store.put(uri, b"before")
+    for call in calls(store, uri, big):
+        with pytest.raises(BadInput, match=r"stage/part\.parquet: disk full: free space"):
+            call()
+        assert names(folder / "stage") == ["part.parquet"]
+    assert store.get(uri) == b"before"
+    store.put(uri, b"after")  # once there is room, the same command goes on
+    assert store.get(uri) == b"after"
+
+
+def test_read_only_folder_is_explained(mounted: Callable[[str], Path], big: Path) -> None:
+    folder = mounted("size=256k")
+    (folder / "old").write_bytes(b"x")
+    subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+    store = open_store(StorageSpec(uri=f"file://{folder}"))
+    for call in calls(store, f"file://{folder}/new", big):
+        with pytest.raises(BadInput, match="new: Read-only file system: give this user"):
+            call()
+    assert store.get(f"file://{folder}/old") == b"x"
+
+
+@pytest.mark.parametrize("folder", ["/sys/selfemo", "/proc/selfemo"])
+def test_folder_that_nobody_can_make_is_explained(folder: str, big: Path) -> None:
+    if not Path(folder).parent.is_dir():
+        pytest.skip(f"there is no {Path(folder).parent}")
+    store = open_store(StorageSpec(uri=f"file://{folder}"))
+    for call in calls(store, f"file://{folder}/x", big):
+        with pytest.raises(BadInput, match=folder):
+            call()
+    assert store.list(f"file://{folder}") == []
+
+
+def test_folder_of_another_user_is_explained(tmp_path: Path) -> None:
+    folder = tmp_path / "theirs"
+    folder.mkdir(mode=0o555)
+    code = (
+        "import sys; from selfemo_api.spec import StorageSpec\n"
+        "from selfemo_jobs.store.folder import FileStore\n"
+        "from selfemo_jobs.errors import BadInput\n"
+        "import selfemo_jobs.store.local_files, os\n"
+        f"os.chdir({str(folder)!r})\n"
+        "if os.geteuid() == 0: os.setuid(65534)\n"
+        f"store = FileStore(StorageSpec(uri='file://{folder}'))\n"
+        "try: store.put('file:///proc/self/cwd/x', b'x')\n"
+        "except BadInput as error: print(error); sys.exit(2)\n"
+    )
+    done = run(code)
+    assert done.returncode == 2, done.stderr
+    assert "Permission denied: give this user" in done.stdout
+
+
+def test_limit_on_file_size_is_explained(tmp_path: Path) -> None:
+    code = (
+        "import resource, signal, sys; from selfemo_api.spec import StorageSpec\n"
+        "from selfemo_jobs.store.folder import FileStore\n"
+        "from selfemo_jobs.errors import BadInput\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        f"store = FileStore(StorageSpec(uri='file://{tmp_path}'))\n"
+        f"store.put('file://{tmp_path}/small', bytes(1000))\n"
+        f"try: store.put('file://{tmp_path}/large', bytes(5000))\n"
+        "except BadInput as error: print(error); sys.exit(2)\n"
+    )
+    done = run(code)
+    assert done.returncode == 2, done.stderr
+    assert f"{tmp_path}/large: file too large" in done.stdout
+    assert names(tmp_path) == ["small"]
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 1000
+
+
+def test_killed_writer_leaves_nothing_to_see(tmp_path: Path) -> None:
+    code = (
+        "import os, signal; from pathlib import Path\n"
+        "from selfemo_jobs.store.local_files import replacing\n"
+        f"with replacing(Path({str(tmp_path / 'part')!r})) as file:\n"
+        "    file.write(bytes(100_000)); file.flush()\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert run(code).returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    assert is_temporary(left.name)
+    store = open_store(StorageSpec(uri=f"file://{tmp_path}"))
+    assert store.list(f"file://{tmp_path}") == []
+    assert not store.exists(f"file://{tmp_path}/part")
+    store.put(f"file://{tmp_path}/part", b"again")
+    assert left.exists()  # it might be another process's write under way
+    os.utime(left, (0, 0))
+    assert (
+        run(
+            f"from selfemo_jobs.store.local_files import replacing\nfrom pathlib import Path\n"
+            f"with replacing(Path({str(tmp_path / 'other')!r})): pass\n"
+        ).returncode
+        == 0
+    )
+    assert names(tmp_path) == ["other", "part"]
+
+
+def test_path_through_a_file_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    store = open_store(StorageSpec(uri=f"file://{tmp_path}"))
+    with pytest.raises(BadInput, match=r"file/x: (Not a directory|File exists)"):
+        store.put(f"file://{tmp_path}/file/x", b"")
+    assert not store.exists(f"file://{tmp_path}/file/x")
+    with pytest.raises(BadInput, match="Is a directory"):
+        store.put(f"file://{tmp_path}", b"")
+
+
+def test_files_follow_the_umask_for_other_users(tmp_path: Path) -> None:
+    store = open_store(StorageSpec(uri=f"file://{tmp_path}"))
+    before = os.umask(0o022)
+    try:
+        store.put(f"file://{tmp_path}/x", b"")
+        store.put_if_absent(f"file://{tmp_path}/y", b"")
+    finally:
+        os.umask(before)
+    for name in "xy":
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o644
+
+
+def test_names_with_spaces_and_percent_signs_round_trip(tmp_path: Path) -> None:
+    (tmp_path / "a b").mkdir()
+    (tmp_path / "a b" / "50% c").write_bytes(b"x")
+    store = FileStore(StorageSpec(uri=f"file://{tmp_path}"))
+    (info,) = store.list(f"file://{tmp_path}/a%20b")
+    assert info.uri == f"file://{tmp_path}/a%20b/50%25%20c"
+    assert store.get(info.uri) == b"x"
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())

@@ -1,0 +1,32 @@
+"""What `kubectl selfemo watch` makes of an API server that is away for a while."""
+
+from __future__ import annotations
+
+import pytest
+from tests.unit.operator.controller.fake_api import KEY, Client, Server
+
+from selfemo_operator.cli import kubectl
+from selfemo_operator.controller.kube.client import ApiError
+
+RESET = ApiError(0, "Answer", "no whole answer: the connection was reset")
+REFUSED = ApiError(0, "Unreachable", "the connection is refused")
+
+
+def test_an_outage_has_one_note_whatever_its_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server()
+    server.add_evolution()
+    monkeypatch.setattr(kubectl, "Rest", lambda connections: Client(server))
+    source = kubectl.ClusterSource(*KEY)
+    errors = [None, RESET, REFUSED, None, REFUSED]
+
+    def fault(moment: str, number: int) -> None:
+        error = errors[number]
+        if moment == "before" and error is not None:
+            raise error
+
+    source._rest.fault = fault  # type: ignore[attr-defined]
+    notes = [source.look()[1].note for _ in errors]
+    assert notes[0] == notes[3] == ""
+    assert notes[1] == notes[2]
+    assert "reset" in notes[1]
+    assert "refused" in notes[4]

@@ -1,0 +1,315 @@
+"""`selfemo watch`: on a real terminal, over a state folder of a real run that is made to go on."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+from tests.support import recorded
+from tests.support.terminal_screen import Screen
+
+from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.stages import Stage
+from selfemo_api.status import ConditionType, Phase, Reason
+from selfemo_operator.cli import watch
+from selfemo_operator.cli.terminal.picture import Activity, news, picture
+from selfemo_operator.local.state import LocalState, at_work, replace
+
+PROGRAM = str(Path(sys.executable).parent / "selfemo")
+NOW = datetime(2026, 11, 23, 19, 30, tzinfo=UTC)
+END = recorded.evolution()
+
+
+def status(evolution: EmotionEvolution, **changes: object) -> EmotionEvolution:
+    return evolution.model_copy(update={"status": evolution.status.model_copy(update=changes)})
+
+
+def ended(phase: Phase, reason: Reason, message: str) -> EmotionEvolution:
+    conditions = [
+        c.model_copy(update={"reason": reason.value, "message": message})
+        if c.type is ConditionType.SUCCEEDED
+        else c
+        for c in END.status.conditions
+    ]
+    return status(END, phase=phase, conditions=conditions)
+
+
+def training() -> EmotionEvolution:
+    """The recorded run as it was in its fourth generation's training, more or less."""
+    conditions = [
+        c.model_copy(update={"reason": "Running", "message": "generation 4: Train runs"})
+        if c.type is ConditionType.PROGRESSING
+        else c
+        for c in END.status.conditions
+    ]
+    return status(
+        END,
+        phase=Phase.RUNNING,
+        generation=4,
+        stage=Stage.TRAIN,
+        completion_time=None,
+        history=END.status.history[:4],
+        conditions=conditions,
+        last_progress_time=datetime(2026, 11, 23, 19, 22, 38, tzinfo=UTC),
+    )
+
+
+def drawn(evolution: EmotionEvolution, activity: Activity, width: int = 120, **more: str) -> str:
+    file = io.TextIOWrapper(io.BytesIO(), encoding=more.get("encoding", "utf-8"))
+    Console(file=file, width=width).print(picture(evolution, activity, NOW))
+    file.seek(0)
+    return file.read()
+
+
+# The picture
+
+
+def test_picture_of_a_running_stage() -> None:
+    text = drawn(training(), Activity(3, 4, "loss -0.0361"))
+    assert "default/demo  Running  generation 4 Train for 7 min 22 s" in text
+    assert "3/4 loss -0.0361" in text
+    assert "0.3962 [0.330, 0.456]" in text
+    assert "goal 0.42" in text
+    best = next(line for line in text.splitlines() if "★" in line)
+    assert best.lstrip().startswith("3 ")
+    assert text.count("○") == 2  # rolled back
+    score = END.status.history[3].scores[0]
+    joy = next(line for line in text.splitlines() if "joy" in line)
+    assert f"{score.f1_by_label[4]:.3f}" in joy
+    assert "+0.031" in joy
+    assert "(collapse below 0.35)" in text
+
+
+def test_marks_stand_where_their_values_are() -> None:
+    lines = [line for line in drawn(END, Activity()).splitlines() if "─" in line and "0.3" in line]
+    plots = [line for line in lines if "│" not in line]
+    at = {n: max(line.find(m) for m in "●○★") for n, line in enumerate(plots)}
+    f1 = [record.f1 or 0 for record in END.status.history]
+    places = [at[n] for n in sorted(range(6), key=f1.__getitem__)]
+    assert places == sorted(places)  # 0.3704 and 0.3719 share a place
+    assert len(set(places)) == 5
+    assert len({line.find("┊") for line in plots}) == 1
+
+
+@pytest.mark.parametrize("width", [24, 40, 80, 100, 200])
+def test_picture_keeps_to_any_width(width: int) -> None:
+    for evolution in (training(), END):
+        text = drawn(evolution, Activity(1, 4, "loss 1"), width)
+        assert max(len(line) for line in text.splitlines()) <= width
+
+
+def test_picture_in_ascii() -> None:
+    text = drawn(training(), Activity(3, 4, note="x"), encoding="ascii")
+    assert "*" in text
+    assert "#" in text
+
+
+def test_failure_is_shown_as_it_was_said() -> None:
+    said = "train.jsonl:3: [red]labels[/nope] are missing; add them"
+    evolution = status(training(), last_failure=said, failures=2, attempt=3)
+    text = drawn(evolution, Activity(), 200)
+    assert f"Last failure (2 by its own fault, 0 by the outside): {said}" in text
+    assert "Train, attempt 3" in text
+
+
+def test_picture_before_anything_happened() -> None:
+    fresh = END.model_copy(update={"status": type(END.status)()})
+    assert "not yet begun" in drawn(fresh, Activity())
+
+
+def test_news_are_told_once() -> None:
+    before = training()
+    assert list(news(None, before))[-1] == "Running: generation 4 Train"
+    assert list(news(before, before)) == []
+    failed = status(before, last_failure="it was ended by signal 9", attempt=2)
+    assert list(news(before, failed)) == [
+        "last failure: it was ended by signal 9",
+        "Running: generation 4 Train, attempt 2",
+    ]
+    assert list(news(failed, END)) == [
+        "generation 4 is rolled back: F1 0.3704 [0.307, 0.430] reward 0.261 kept 128 in 2 min 12 s",
+        "generation 5 is rolled back: F1 0.3885 [0.327, 0.454] reward 0.211 kept 80 in 1 min 29 s",
+        "Succeeded: MaxGenerationsReached: generation 5 was the last; best is 3 with F1 0.3962",
+    ]
+
+
+# The command
+
+
+class Run:
+    """A state folder in which a runner is at work: this test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "evolution.yaml"
+        document = {"apiVersion": END.api_version, "kind": END.kind, "metadata": {"name": "demo"}}
+        self.file.write_text(yaml.safe_dump({**document, "spec": END.spec.to_json()}))
+        self.root = folder / "state"
+        self.state = LocalState(self.root / "default" / "demo")
+
+    def save(self, evolution: EmotionEvolution) -> None:
+        self.state.save(evolution)
+
+    def log(self, *lines: str) -> None:
+        folder = self.state.jobs / "demo-g004-train-1"
+        folder.mkdir(exist_ok=True)
+        with (folder / "log.jsonl").open("a") as file:
+            file.writelines(line + "\n" for line in lines)
+
+    def command(self, *options: str) -> list[str]:
+        return [PROGRAM, "watch", str(self.file), "--state", str(self.root), *options]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    found = Run(tmp_path)
+    yield found
+    found.state.close()
+
+
+def recorded_log() -> list[str]:
+    path = recorded.STATE / "jobs" / "demo-g004-train-1" / "log.jsonl"
+    return path.read_text().splitlines()
+
+
+def test_a_terminal_shows_one_picture_that_changes(run: Run) -> None:
+    lines = recorded_log()
+    run.save(training())
+    with Screen(run.command()) as screen:
+        screen.wait("generation 4 Train")
+        assert screen.cursor_hidden
+        run.log(*lines[:4])
+        screen.wait("2/4 loss -0.06568")
+        run.log(lines[4])
+        screen.wait("3/4 loss -0.0361")
+        run.save(status(training(), last_failure="it was ended by signal 9", attempt=2))
+        screen.wait("Last failure")
+        run.save(END)
+        assert screen.end() == 0
+        assert "best is 3 with F1 0.3962" in screen.text
+        assert screen.text.count("default/demo") == 1  # drawn over, not again and again
+        assert "Nobody is at work" not in screen.raw.decode()
+        assert not screen.cursor_hidden
+
+
+def test_ctrl_c_ends_the_watching_only(run: Run) -> None:
+    run.save(training())
+    with Screen(run.command()) as screen:
+        screen.wait("generation 4 Train")
+        screen.type(b"\x03")
+        assert screen.end() == 130
+        assert "No longer watching; the evolution goes on." in screen.text
+        assert "Traceback" not in screen.text
+        assert not screen.cursor_hidden
+
+
+def test_without_a_terminal_each_change_is_a_line(run: Run) -> None:
+    run.save(training())
+    process = subprocess.Popen(run.command(), stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    first = [process.stdout.readline() for _ in range(5)]
+    assert [line.split(" ", 1)[1].strip() for line in first][-1] == "Running: generation 4 Train"
+    run.state.close()  # the runner is gone …
+    assert "Nobody is at work: `selfemo run" in process.stdout.readline()
+    run.state = LocalState(run.state.folder)  # … and comes back, beside the one that watches
+    failed = ended(Phase.FAILED, Reason.STAGE_FAILED, "[Train] failed 3 times")
+    run.save(status(failed, history=END.status.history[:4]))
+    rest, _ = process.communicate(timeout=60)
+    assert rest.count("\n") == 1
+    assert rest.strip().endswith("Failed: StageFailed: [Train] failed 3 times")
+    assert process.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("evolution", "code"),
+    [
+        (END, 0),
+        (training(), 0),
+        (ended(Phase.COLLAPSED, Reason.COLLAPSED, "label entropy"), 1),
+        (ended(Phase.FAILED, Reason.BAD_INPUT, "no such file"), 2),
+    ],
+    ids=["succeeded", "running", "collapsed", "bad-input"],
+)
+def test_once_says_how_it_stands(run: Run, evolution: EmotionEvolution, code: int) -> None:
+    run.save(evolution)
+    done = subprocess.run(run.command("--once"), capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert done.stdout.startswith(f"default/demo  {evolution.status.phase.value}")
+    assert "\x1b" not in done.stdout
+
+
+def test_what_is_wrong_is_one_line(run: Run, tmp_path: Path) -> None:
+    path = run.state.folder / "evolution.json"
+    text = END.model_dump_json(by_alias=True)
+    for content, said in (
+        (None, "no run is kept in"),
+        ("{", "damaged"),
+        (text.replace('"phase":"Succeeded"', '"phase":"Merry"'), "status.phase"),
+    ):
+        if content is not None:
+            replace(path, content)
+        done = subprocess.run(run.command(), capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert said in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert json.loads(text)["status"]["phase"] == "Succeeded"
+
+
+def test_looking_does_not_keep_a_runner_out(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert not at_work(folder)
+    LocalState(folder).close()
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            at_work(folder)
+
+    watchers = [threading.Thread(target=look) for _ in range(3)]
+    for watcher in watchers:
+        watcher.start()
+    try:
+        for _ in range(30):
+            state = LocalState(folder)
+            assert at_work(folder)
+            state.close()
+    finally:
+        over.set()
+        for watcher in watchers:
+            watcher.join()
+    assert not at_work(folder)
+
+
+class Interrupted(io.StringIO):
+    """A pipe whose reader sends Ctrl-C as soon as it has read the first line."""
+
+    interrupts = 1
+
+    def flush(self) -> None:
+        if self.getvalue() and self.interrupts:
+            self.interrupts -= 1
+            raise KeyboardInterrupt
+
+
+class Still:
+    """An evolution in training that never changes."""
+
+    def look(self) -> tuple[EmotionEvolution, Activity]:
+        return training(), Activity()
+
+
+def test_a_line_that_ctrl_c_cuts_off_is_not_written_again() -> None:
+    pipe = Interrupted()
+    code = watch.follow(Still(), Console(file=pipe, width=120), once=False, poll_seconds=0)
+    lines = pipe.getvalue().splitlines()
+    assert code == watch.INTERRUPTED
+    assert len(lines) == len(set(lines)) >= 2
+    assert lines[-1] == "No longer watching; the evolution goes on."

@@ -1,0 +1,110 @@
+"""An evolution in mid-run with every figure that stages report: for metrics and their benchmark."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.unit.operator.planner.simulated_world import START, result_of, score_of, spec_of
+
+from selfemo_api.evolution import EmotionEvolution, Metadata
+from selfemo_api.results import StageResult
+from selfemo_api.stages import STAGE_ORDER, Stage
+from selfemo_api.status import ConditionType, EvolutionStatus, StageFailure
+from selfemo_operator.planner.accounting import counted_failure
+from selfemo_operator.planner.conditions import with_conditions
+from selfemo_operator.planner.lifecycle import begin, record
+
+Json = dict[str, Any]
+SEVEN = ["neutral", "joy", "sadness", "anger", "surprise", "fear", "disgust"]
+FILTERS = (
+    "zeroVariance",
+    "consistency",
+    "minReward",
+    "exactDuplicates",
+    "nearDuplicates",
+    "keep",
+    "balance",
+)
+REWARDS = ("-0.5", "0", "0.2", "0.4", "0.6", "0.8", "0.9", "1")
+
+METRICS: dict[Stage, dict[str, float]] = {
+    Stage.SELF_PLAY: {
+        "candidates": 8000,
+        "groups": 1000,
+        "tokens": 250_000,
+        "promptTokens": 4_000_000,
+        "wellFormed": 0.98,
+        "diversity": 0.42,
+    },
+    Stage.SCORE: {
+        "rewardMean": 0.55,
+        "rewardStd": 0.2,
+        "consistencyMean": 0.61,
+        "zeroVarianceShare": 0.11,
+        **{f"rewardAtMost:{edge}": 900.0 * n for n, edge in enumerate(REWARDS, 1)},
+    },
+    Stage.FLYWHEEL: {
+        "candidates": 7200,
+        "kept": 3100,
+        "replayedCandidates": 400,
+        **{f"dropped:{name}": 750 for name in FILTERS},
+    },
+    Stage.TRAIN: {"tokens": 90_000, "loss": 0.031, "kl": 0.002},
+}
+
+
+def result(generation: int, stage: Stage, f1: float, sources: list[str]) -> StageResult:
+    scores = [
+        score_of(f1, source=s, weighted_f1_low=f1 - 0.02, weighted_f1_high=f1 + 0.02)
+        for s in sources
+    ]
+    more: Json = {"metrics": METRICS.get(stage, {}), "scores": []}
+    if stage is Stage.EVALUATE:
+        more["scores"] = scores
+    return result_of(generation, stage, **more)
+
+
+def evolved(
+    name: str = "demo",
+    *,
+    sources: tuple[str, ...] = ("dev",),
+    until: tuple[int, Stage] = (2, Stage.FLYWHEEL),
+    version: int = 7,
+    **spec: Any,
+) -> Json:
+    """Return an evolution (JSON) whose stages have ended up to the one given, that one included."""
+    path = "data://demo/dev.jsonl"
+    evaluation = [{"name": s, "uri": path, "format": "JSONL"} for s in sources]
+    evolution = EmotionEvolution(
+        metadata=Metadata(
+            name=name, namespace="team", uid="0123456789ab", resource_version=str(version)
+        ),
+        spec=spec_of(dataset={"labels": SEVEN, "evaluation": evaluation}, **spec),
+    )
+    status = begin(evolution, START)
+    status = _recorded(evolution, status, result(0, Stage.EVALUATE, 0.3, list(sources)))
+    for generation in range(1, until[0] + 1):
+        for stage in STAGE_ORDER:
+            if (generation, STAGE_ORDER.index(stage)) > (until[0], STAGE_ORDER.index(until[1])):
+                break
+            f1 = 0.3 + 0.1 * generation
+            status = counted_failure(status, StageFailure.FAILED)
+            status = _recorded(evolution, status, result(generation, stage, f1, list(sources)))
+    status = with_conditions(
+        status.model_copy(update={"last_progress_time": START}),
+        now=START,
+        observed_generation=1,
+        suspended=False,
+        job=None,
+        end=None,
+    )
+    assert status.condition(ConditionType.PROGRESSING)
+    item = evolution.model_copy(update={"status": status}).to_json()
+    item["metadata"]["resourceVersion"] = str(version)
+    return item
+
+
+def _recorded(
+    evolution: EmotionEvolution, status: EvolutionStatus, found: StageResult
+) -> EvolutionStatus:
+    return record(evolution.model_copy(update={"status": status}), status, found)[0]

@@ -1,0 +1,350 @@
+"""An API server in memory, with the rules that the operator leans on, and a Job controller.
+
+It enforces resource versions, uids and names. `Client` is the operator's own `Rest` above it, so
+what `Rest` makes of an answer is tested as well. The real API server is in `tests/operator`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tests.unit.operator.planner.simulated_world import result_of, score_of, spec_of
+
+from selfemo_api.contract import StageConfig
+from selfemo_api.results import FailureMessage, StageResult, encode_message
+from selfemo_operator.controller.kube.client import ApiError, Rest
+from selfemo_operator.controller.objects import names
+
+Json = dict[str, Any]
+NAMESPACE = "team"
+KEY = (NAMESPACE, "demo")
+START = datetime(2026, 1, 1, tzinfo=UTC)
+WRITES = ("POST", "PUT", "PATCH", "DELETE")
+#: What an attempt of a stage comes to: an exit code, or a word.
+Ending = int | str
+Check = Callable[[Json | None, Json], None]
+
+
+def text_of(time: datetime) -> str:
+    return time.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+@dataclass
+class Server:
+    """All objects by path, and everything that a watch would show."""
+
+    now: datetime = START
+    objects: dict[str, Json] = field(default_factory=dict)
+    log: list[tuple[str, Json]] = field(default_factory=list)
+    version: int = 100
+    forbidden: dict[tuple[str, str], str] = field(default_factory=dict)
+    """By method and last word of the path."""
+    lags: bool = False
+    """The cache that lists may be answered from (version 0) knows of no pod yet."""
+    invalid: str = ""
+    """Why Jobs are refused."""
+    created: list[str] = field(default_factory=list)
+    """Names of all Jobs made, in order."""
+    manifests: dict[tuple[str, int, str], StageResult] = field(default_factory=dict)
+    on_status: Check = lambda _before, _after: None
+
+    # Requests ------------------------------------------------------------------------------------
+
+    def handle(self, method: str, path: str, query: Json | None, body: Json | None) -> Json:
+        plural = path.rsplit("/", 1)[-1]
+        if (method, plural) in self.forbidden:
+            raise ApiError(403, "Forbidden", self.forbidden[method, plural])
+        body = copy.deepcopy(body)
+        match method:
+            case "GET":
+                return copy.deepcopy(self._get(path, query or {}))
+            case "POST":
+                return copy.deepcopy(self._create(path, body or {}))
+            case "PUT":
+                return copy.deepcopy(self._replace(path, body or {}))
+            case "PATCH":
+                return copy.deepcopy(self._merge(path, body or {}))
+        self._delete(path, (body or {})["preconditions"])
+        return {}
+
+    def _get(self, path: str, query: Json) -> Json:
+        if path in self.objects:
+            return self.objects[path]
+        if path.rsplit("/", 1)[-1] in ("emotionevolutions", "jobs", "pods", "events"):
+            found = [o for p, o in self.objects.items() if p.rsplit("/", 1)[0] == path]
+            if self.lags and query.get("resourceVersion") == "0":
+                found = []
+            return {
+                "items": [o for o in found if _selected(o, query)],
+                "metadata": {"resourceVersion": str(self.version)},
+            }
+        raise ApiError(404, "NotFound", path)
+
+    def _there(self, path: str) -> Json:
+        if path not in self.objects:
+            raise ApiError(404, "NotFound", f"{path} is not there")
+        return self.objects[path]
+
+    def _create(self, path: str, body: Json) -> Json:
+        name = body["metadata"]["name"]
+        if f"{path}/{name}" in self.objects:
+            raise ApiError(409, "AlreadyExists", f"{name} already exists")
+        if path.endswith("/jobs"):
+            if self.invalid:
+                raise ApiError(422, "Invalid", self.invalid)
+            self._check_alone(body)
+            self.created.append(name)
+        self.version += 1
+        body["metadata"] |= {
+            "uid": f"{self.version:08x}-0000",
+            "generation": 1,
+            "creationTimestamp": text_of(self.now),
+        }
+        return self._store(f"{path}/{name}", body, "ADDED")
+
+    def _replace(self, path: str, body: Json) -> Json:
+        target = path.removesuffix("/status")
+        before = self._there(target)
+        said = body["metadata"]
+        if not said.get("resourceVersion"):
+            raise ApiError(422, "Invalid", "metadata.resourceVersion must be specified")
+        if said.get("uid", before["metadata"]["uid"]) != before["metadata"]["uid"]:
+            raise ApiError(409, "Conflict", "Precondition failed: UID")
+        if said["resourceVersion"] != before["metadata"]["resourceVersion"]:
+            raise ApiError(409, "Conflict", "the object has been modified")
+        if target == path:
+            return self._store(path, body)
+        after = {**before, "status": body["status"]}
+        if after == before:
+            return before
+        self.on_status(before, after)
+        return self._store(target, after)
+
+    def _merge(self, path: str, body: Json) -> Json:
+        before = self._there(path)
+        after = {**before, "spec": {**before["spec"], **body["spec"]}}
+        return before if after == before else self._store(path, after)
+
+    def _delete(self, path: str, preconditions: Json) -> None:
+        metadata = self._there(path)["metadata"]
+        if any(metadata[name] != value for name, value in preconditions.items()):
+            raise ApiError(409, "Conflict", "Precondition failed")
+        self.remove(path)
+
+    def _store(self, path: str, item: Json, kind: str = "MODIFIED") -> Json:
+        self.version += 1
+        item = copy.deepcopy(item)
+        item["metadata"]["resourceVersion"] = str(self.version)
+        self.objects[path] = item
+        self.log.append((kind, copy.deepcopy(item)))
+        return item
+
+    def remove(self, path: str) -> None:
+        """Delete an object and, as the garbage collector does, all that it owns."""
+        item = self.objects.pop(path)
+        self.version += 1
+        item["metadata"]["resourceVersion"] = str(self.version)
+        self.log.append(("DELETED", item))
+        for other, found in list(self.objects.items()):
+            owners = found["metadata"].get("ownerReferences", [])
+            if other in self.objects and item["metadata"]["uid"] in [o["uid"] for o in owners]:
+                self.remove(other)
+
+    def _check_alone(self, body: Json) -> None:
+        """No two Jobs of one evolution are at work at once."""
+        uid = body["metadata"]["labels"].get(names.LABEL_UID)
+        at_work = [
+            job["metadata"]["name"]
+            for job in self.jobs()
+            if job["metadata"]["labels"].get(names.LABEL_UID) == uid and not _final(job)
+        ]
+        assert not at_work, f"{body['metadata']['name']} beside {at_work}"
+
+    # People --------------------------------------------------------------------------------------
+
+    def add_evolution(self, name: str = "demo", **spec: Any) -> Json:
+        base = {"failurePolicy": {"backoffSeconds": 0}, "training": {"gpusPerNode": 0}}
+        body = {
+            "apiVersion": "selfemo.dev/v1alpha1",
+            "kind": "EmotionEvolution",
+            "metadata": {"name": name, "namespace": NAMESPACE},
+            "spec": spec_of(**{**base, **spec}).to_json(),
+        }
+        return self._create(names.evolutions_path(NAMESPACE), body)
+
+    def edit(self, **spec: Any) -> None:
+        path = names.evolution_path(KEY)
+        item = copy.deepcopy(self.objects[path])
+        item["spec"] |= spec
+        item["metadata"]["generation"] += 1
+        self._store(path, item)
+
+    @property
+    def evolution(self) -> Json:
+        return self.objects[names.evolution_path(KEY)]
+
+    @property
+    def status(self) -> Json:
+        found: Json = self.evolution.get("status", {})
+        return found
+
+    def condition(self, kind: str) -> Json:
+        return next(c for c in self.status["conditions"] if c["type"] == kind)
+
+    def of(self, plural: str) -> list[Json]:
+        return [o for p, o in self.objects.items() if p.rsplit("/", 2)[-2] == plural]
+
+    def jobs(self) -> list[Json]:
+        return self.of("jobs")
+
+    def job(self, name: str) -> Json:
+        return self.objects[names.job_path((NAMESPACE, name))]
+
+    # The Job controller and the kubelet ----------------------------------------------------------
+
+    def set_job(self, job: Json, **status: Any) -> Json:
+        path = names.job_path((NAMESPACE, job["metadata"]["name"]))
+        item = copy.deepcopy(self.objects[path])
+        item["status"] = {**item.get("status", {}), **status}
+        return self._store(path, item)
+
+    def carry_on(self, ending: Callable[[str], Ending] = lambda _: 0) -> bool:
+        """Take each Job one step further; return whether any moved."""
+        moved = [self._step(job, ending) for job in self.jobs()]
+        return any(moved)
+
+    def _step(self, job: Json, ending: Callable[[str], Ending]) -> bool:
+        status = job.get("status", {})
+        if _final(job):
+            return False
+        if job["spec"].get("suspend"):
+            said = [{"type": "Suspended", "status": "True"}]
+            if status.get("conditions") == said:
+                return False
+            self._drop_pods(job)
+            self.set_job(job, conditions=said, active=0, ready=0)
+        elif not status.get("active"):
+            self.add_pod(job)
+            self.set_job(job, conditions=[], active=1, ready=0, startTime=text_of(self.now))
+        elif not status.get("ready"):
+            self._set_pod(job, "Running", {"running": {}})
+            self.set_job(job, ready=1)
+        else:
+            self._end(job, ending(job["metadata"]["name"]))
+        return True
+
+    def add_pod(self, job: Json, **status: Any) -> Json:
+        uid, template = job["metadata"]["uid"], job["spec"]["template"]
+        labels = {**template["metadata"]["labels"], "batch.kubernetes.io/controller-uid": uid}
+        body = {
+            "metadata": {
+                "name": f"{job['metadata']['name']}-{self.version}",
+                "namespace": NAMESPACE,
+                "labels": labels,
+                "annotations": template["metadata"]["annotations"],
+                "ownerReferences": [{"uid": uid}],
+            },
+            "status": {"phase": "Pending", **status},
+        }
+        return self._create(names.core_path(NAMESPACE, "pods"), body)
+
+    def pods_of(self, job: Json) -> list[Json]:
+        selector = {"batch.kubernetes.io/controller-uid": job["metadata"]["uid"]}
+        return [p for p in self.of("pods") if selector.items() <= p["metadata"]["labels"].items()]
+
+    def _set_pod(self, job: Json, phase: str, state: Json) -> None:
+        containers = [{"name": names.CONTAINER, "state": state}]
+        for pod in self.pods_of(job):
+            path = f"{names.core_path(NAMESPACE, 'pods')}/{pod['metadata']['name']}"
+            self._store(path, {**pod, "status": {"phase": phase, "containerStatuses": containers}})
+
+    def _drop_pods(self, job: Json) -> None:
+        for pod in self.pods_of(job):
+            self.remove(f"{names.core_path(NAMESPACE, 'pods')}/{pod['metadata']['name']}")
+
+    def _end(self, job: Json, ending: Ending) -> None:
+        code = ending if isinstance(ending, int) else 0
+        if ending in ("evicted", "gone"):
+            if ending == "evicted":
+                self._set_pod(job, "Failed", {})
+            else:
+                self._drop_pods(job)
+            self._fail(job, "BackoffLimitExceeded")
+            return
+        message = encode_message(FailureMessage(error="it broke", kind="Internal"))
+        if code == 0:
+            message = encode_message(self._work(job))
+        ended = {"exitCode": code, "message": "" if ending == "silent" else message}
+        self._set_pod(job, "Failed" if code else "Succeeded", {"terminated": ended})
+        if code:
+            self._fail(job, "PodFailurePolicy" if code == 2 else "BackoffLimitExceeded")
+        else:
+            done = [{"type": "Complete", "status": "True"}]
+            self.set_job(job, conditions=done, active=0, ready=0, succeeded=1)
+
+    def _fail(self, job: Json, reason: str) -> None:
+        said = [{"type": "Failed", "status": "True", "reason": reason}]
+        self.set_job(job, conditions=said, active=0, ready=0, failed=1)
+
+    def _work(self, job: Json) -> StageResult:
+        """Answer from the manifest, or make it."""
+        annotations = job["spec"]["template"]["metadata"]["annotations"]
+        config = StageConfig.model_validate_json(annotations[names.ANNOTATION_CONFIG])
+        key = (config.run, config.generation, config.stage.value)
+        if key not in self.manifests:
+            f1 = 0.3 + 0.05 * config.generation
+            made = result_of(config.generation, config.stage, f1, folder=config.output)
+            if made.scores:
+                made = made.model_copy(update={"scores": [score_of(f1)]})
+            self.manifests[key] = made
+            return made
+        return self.manifests[key].model_copy(update={"reused": True, "seconds": 0.0})
+
+
+def _final(job: Json) -> bool:
+    conditions = job.get("status", {}).get("conditions", [])
+    return any(c["type"] in ("Complete", "Failed") and c["status"] == "True" for c in conditions)
+
+
+def _selected(item: Json, query: Json) -> bool:
+    labels = item["metadata"].get("labels", {})
+    wanted = [part.split("=") for part in query.get("labelSelector", "").split(",") if part]
+    phase = query.get("fieldSelector", "").partition("status.phase=")[2]
+    fits = not phase or item.get("status", {}).get("phase") == phase
+    return fits and all(labels.get(name) == value for name, value in wanted)
+
+
+class Client(Rest):
+    """The operator's connection; `fault` is called before and after each request."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.requests: list[tuple[str, str]] = []
+        self.fault: Callable[[str, int], None] = lambda _moment, _number: None
+
+    @property
+    def writes(self) -> list[tuple[str, str]]:
+        return [r for r in self.requests if r[0] in WRITES]
+
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        query: Any,
+        body: Json | None = None,
+        content_type: str = "application/json",
+    ) -> Json:
+        number = len(self.requests)
+        self.requests.append((method, path))
+        self.fault("before", number)
+        answer = self.server.handle(method, path, query, body)
+        self.fault("after", number)
+        return answer
+
+
+def later(server: Server, seconds: float) -> None:
+    server.now += timedelta(seconds=seconds)

@@ -1,0 +1,69 @@
+"""Evolutions, Jobs and pods to try the pure parts with."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from tests.unit.operator.planner.simulated_world import spec_of
+
+from selfemo_api.evolution import EmotionEvolution, Metadata
+from selfemo_api.stages import Stage, job_name
+from selfemo_operator.controller.objects import names
+from selfemo_operator.controller.objects.settings import JobSettings
+from selfemo_operator.planner.lifecycle import begin
+from selfemo_operator.planner.stage_config import stage_config
+from selfemo_operator.planner.types import CreateJob
+
+Json = dict[str, Any]
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+SETTINGS = JobSettings(image="selfemo/jobs:test")
+
+
+def evolution_of(stage: Stage = Stage.EVALUATE, **spec: Any) -> EmotionEvolution:
+    """Return an evolution in the stage given; generation 0, whatever the stage."""
+    metadata = Metadata(
+        name="demo", namespace="team", uid="0123456789ab", generation=3, resource_version="77"
+    )
+    found = EmotionEvolution(metadata=metadata, spec=spec_of(**spec))
+    status = begin(found, NOW).model_copy(update={"stage": stage})
+    return found.model_copy(update={"status": status})
+
+
+def action_of(evolution: EmotionEvolution, attempt: int = 1) -> CreateJob:
+    status = evolution.status
+    assert status.stage is not None
+    name = job_name("demo", status.generation, status.stage, attempt)
+    return CreateJob(name, attempt, stage_config(evolution, status, status.stage))
+
+
+def job_of(
+    status: Json | None = None, *, suspend: bool = False, queue: str = "", **more: Any
+) -> Json:
+    labels = {**names.stage_labels(evolution_of(), Stage.EVALUATE, 1)}
+    if queue:
+        labels[names.LABEL_QUEUE] = queue
+    metadata = {
+        "name": "demo-g000-evaluate-1",
+        "namespace": "team",
+        "labels": labels,
+        "creationTimestamp": "2026-01-01T10:00:00Z",
+    }
+    spec = {"suspend": True} if suspend else {}
+    return {"metadata": {**metadata, **more}, "spec": spec, "status": status or {}}
+
+
+def condition(kind: str, status: str = "True", **more: Any) -> Json:
+    return {"type": kind, "status": status, **more}
+
+
+def pod_of(phase: str = "Pending", state: Json | None = None, **more: Any) -> Json:
+    status: Json = {"phase": phase, **more}
+    if state is not None:
+        status["containerStatuses"] = [{"name": names.CONTAINER, "state": state}]
+    created = "2026-01-01T11:00:00Z"
+    return {"metadata": {"name": "pod-0", "creationTimestamp": created}, "status": status}
+
+
+def ended(code: int, message: str = "", **more: Any) -> Json:
+    return {"terminated": {"exitCode": code, "message": message, **more}}

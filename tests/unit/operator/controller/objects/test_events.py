@@ -1,0 +1,123 @@
+"""Events: each thing that happened once, in words that people search for."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tests.unit.operator.controller.fake_api import NAMESPACE, Ending, Server
+from tests.unit.operator.controller.fake_operator import FakeOperator, settle
+from tests.unit.operator.controller.kube_objects import NOW, evolution_of
+
+from selfemo_api.stages import Stage
+from selfemo_api.status import EvolutionStatus
+from selfemo_operator.controller.objects.events import NOTE_MAX, Notice, event_manifest, notices
+
+AT: dict[str, Any] = {"generation": 1, "stage": Stage.SCORE, "attempt": 2, "start_time": NOW}
+
+
+def status(**fields: Any) -> EvolutionStatus:
+    return EvolutionStatus(**{**AT, **fields})
+
+
+def reasons(before: EvolutionStatus, after: EvolutionStatus) -> list[str]:
+    return [n.reason for n in notices(before, after)]
+
+
+def test_nothing_new_says_nothing() -> None:
+    one = status(failures=1, last_failure="x", suspended_time=NOW)
+    assert notices(one, one) == []
+
+
+def test_the_start() -> None:
+    assert reasons(EvolutionStatus(), status()) == ["Started"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ((0, 0), (1, 0), ["StageFailed"]),
+        ((1, 0), (2, 0), ["StageFailed"]),
+        ((1, 0), (1, 1), ["StageDisrupted"]),
+        ((2, 1), (0, 0), []),
+        ((1, 1), (1, 1), []),
+    ],
+)
+def test_failures_and_disruptions(
+    before: tuple[int, int], after: tuple[int, int], expected: list[str]
+) -> None:
+    def at(counts: tuple[int, int]) -> EvolutionStatus:
+        return status(failures=counts[0], disruptions=counts[1], last_failure="out of disk")
+
+    found = notices(at(before), at(after))
+    assert [n.reason for n in found] == expected
+    for notice in found:
+        assert notice.warning
+        assert notice.message == "generation 1, Score, attempt 2: out of disk"
+
+
+def test_suspension_and_its_end() -> None:
+    assert reasons(status(), status(suspended_time=NOW)) == ["Suspended"]
+    assert reasons(status(suspended_time=NOW), status()) == ["Resumed"]
+
+
+def told(server: Server) -> list[str]:
+    events = [e for e in server.of("events") if e["involvedObject"]["kind"] == "EmotionEvolution"]
+    return [e["reason"] for e in events]
+
+
+def test_a_whole_run_is_told_in_order() -> None:
+    server = Server()
+    server.add_evolution(evolution={"maxGenerations": 1})
+    ends: list[Ending] = ["gone", 1]
+    settle(server, ending=lambda name: ends.pop() if ends else 0)
+    assert told(server) == [
+        "Started",
+        "StageFailed",
+        "StageDisrupted",
+        "GenerationBaseline",
+        "GenerationPromoted",
+        "MaxGenerationsReached",
+    ]
+    kinds = {e["reason"]: e["type"] for e in server.of("events")}
+    assert kinds["StageFailed"] == "Warning"
+    assert kinds["MaxGenerationsReached"] == "Normal"
+
+
+def test_a_bad_end_is_a_warning_and_an_edit_reopens() -> None:
+    server = Server()
+    server.add_evolution(failurePolicy={"maxAttempts": 1})
+    operator = settle(server, ending=lambda _: 2)
+    assert told(server) == ["Started", "BadInput"]
+    assert server.of("events")[-1]["type"] == "Warning"
+    server.edit(ttlSecondsAfterFinished=1000)
+    operator.hear()
+    FakeOperator(server).look()
+    assert told(server) == ["Started", "BadInput", "Reopened"]
+
+
+def test_the_events_object() -> None:
+    evolution = evolution_of()
+    event = event_manifest(evolution, Notice("Started", "x" * 5000), NOW, "pod-" * 100)
+    assert event["involvedObject"]["namespace"] == event["metadata"]["namespace"] == "team"
+    assert event["involvedObject"]["uid"] == evolution.metadata.uid
+    assert len(event["message"]) == NOTE_MAX
+    assert len(event["reportingInstance"]) == 128
+    assert event["firstTimestamp"] == "2026-01-01T12:00:00Z"
+    assert NAMESPACE == "team"
+
+
+def test_an_events_name_follows_from_what_happened() -> None:
+    def name(notice: Notice, seconds: int = 0, version: str = "77") -> str:
+        evolution = evolution_of()
+        metadata = evolution.metadata.model_copy(update={"resource_version": version})
+        evolution = evolution.model_copy(update={"metadata": metadata})
+        event = event_manifest(evolution, notice, NOW + timedelta(seconds=seconds), "pod")
+        found: str = event["metadata"]["name"]
+        return found
+
+    one = name(Notice("A", "x"))
+    assert one == name(Notice("A", "x"), seconds=9)
+    others = {name(Notice("B", "x")), name(Notice("A", "y")), name(Notice("A", "x"), version="78")}
+    assert len({one, *others}) == 4

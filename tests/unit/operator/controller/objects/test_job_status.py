@@ -1,0 +1,336 @@
+"""What a Job and its pods say, and what the planner hears."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.operator.controller.kube_objects import (
+    NOW,
+    condition,
+    ended,
+    job_of,
+    pod_of,
+)
+from tests.unit.operator.planner.simulated_world import result_of
+
+from selfemo_api.results import FailureMessage, ShardResult, encode_message
+from selfemo_api.stages import Stage
+from selfemo_operator.controller.objects import names
+from selfemo_operator.controller.objects.job_status import (
+    CHANGED,
+    LACKING,
+    is_stage_job,
+    job_state,
+    last_change,
+    needs_pods,
+    stage_job,
+)
+from selfemo_operator.planner.types import JobState
+
+Json = dict[str, Any]
+RESULT = result_of(0, Stage.EVALUATE)
+SAID = encode_message(RESULT)
+STARTED = {"startTime": "2026-01-01T10:00:05Z"}
+
+
+def failed(*pods: Json, **said: Any) -> Any:
+    job = job_of({"conditions": [condition("Failed", **said)]})
+    return stage_job(job, pods, NOW).failure
+
+
+# States ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ({}, JobState.PENDING),
+        ({"active": 1, "ready": 0}, JobState.PENDING),
+        ({"active": 1, "ready": 1}, JobState.RUNNING),
+        ({"active": 1, "succeeded": 1}, JobState.RUNNING),
+        ({"terminating": 1}, JobState.RUNNING),
+        ({"uncountedTerminatedPods": {"succeeded": ["x"]}}, JobState.RUNNING),
+        ({"uncountedTerminatedPods": {}}, JobState.PENDING),
+        ({"conditions": [condition("Complete")]}, JobState.SUCCEEDED),
+        ({"conditions": [condition("Failed")]}, JobState.FAILED),
+        ({"conditions": [condition("Failed", "False")]}, JobState.PENDING),
+        ({"conditions": [condition("FailureTarget")]}, JobState.RUNNING),
+        ({"conditions": [condition("SuccessCriteriaMet")]}, JobState.RUNNING),
+    ],
+)
+def test_state(status: Json, expected: JobState) -> None:
+    assert job_state(job_of(status)) is expected
+
+
+def test_suspended_by_a_queue_or_by_the_evolution() -> None:
+    assert job_state(job_of(suspend=True)) is JobState.SUSPENDED
+    assert job_state(job_of(suspend=True, queue="gpus")) is JobState.QUEUED
+    assert stage_job(job_of(queue="gpus")).queued
+    assert not stage_job(job_of()).queued
+
+
+def test_an_end_counts_more_than_a_suspension() -> None:
+    status = {"conditions": [condition("Complete")]}
+    assert job_state(job_of(status, suspend=True)) is JobState.SUCCEEDED
+
+
+def test_a_pod_that_ended_before_its_job_counted_it_has_run() -> None:
+    job = job_of({**STARTED, "active": 1, "ready": 0})
+    seen = stage_job(job, [pod_of("Succeeded", ended(0, SAID))], NOW)
+    assert (seen.state, seen.pending_since, seen.result) == (JobState.RUNNING, None, None)
+
+
+def test_the_job_is_named_by_its_labels() -> None:
+    seen = stage_job(job_of())
+    assert seen.key == (0, Stage.EVALUATE, 1)
+    assert seen.create_time is not None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {names.LABEL_COMPONENT: "operator"},
+        {names.LABEL_GENERATION: "x"},
+        {names.LABEL_ATTEMPT: ""},
+        {names.LABEL_ATTEMPT: "2"},
+        {names.LABEL_EVOLUTION: "other"},
+    ],
+)
+def test_labels_that_do_not_fit_the_name(change: dict[str, str]) -> None:
+    job = job_of()
+    assert is_stage_job(job)
+    job["metadata"]["labels"] |= change
+    assert not is_stage_job(job)
+
+
+def test_a_persons_copy_is_not_the_operators() -> None:
+    assert not is_stage_job(job_of(name="demo-g000-evaluate-1-debug"))
+    assert not is_stage_job({"metadata": {"name": "x"}, "spec": {}})
+
+
+# Results -----------------------------------------------------------------------------------------
+
+
+def test_the_result_is_that_of_the_shard_that_completed_the_stage() -> None:
+    shard = encode_message(ShardResult(stage=Stage.EVALUATE, generation=0, shard=1))
+    job = job_of({"conditions": [condition("Complete")]})
+    pods = [
+        pod_of("Failed", ended(137)),
+        pod_of("Succeeded", ended(0, shard)),
+        pod_of("Succeeded", ended(0, SAID)),
+    ]
+    assert stage_job(job, pods, NOW).result == RESULT
+
+
+@pytest.mark.parametrize("text", ["", "{", SAID[:100], "null"])
+def test_a_message_that_is_lost_or_cut_is_no_result(text: str) -> None:
+    job = job_of({"conditions": [condition("Complete")]})
+    assert stage_job(job, [pod_of("Succeeded", ended(0, text))], NOW).result is None
+    assert stage_job(job, [], NOW).result is None
+
+
+def test_only_the_stages_container_is_heard() -> None:
+    job = job_of({"conditions": [condition("Complete")]})
+    pod = pod_of("Succeeded", ended(0, SAID))
+    pod["status"]["containerStatuses"][0]["name"] = "istio-proxy"
+    assert stage_job(job, [pod], NOW).result is None
+
+
+# Failures ----------------------------------------------------------------------------------------
+
+
+def test_the_stages_own_words_and_exit_code() -> None:
+    text = encode_message(FailureMessage(error="no such column", kind="BadInput"))
+    found = failed(pod_of("Failed", ended(2, text)))
+    assert (found.message, found.exit_code, found.disrupted) == ("no such column", 2, False)
+
+
+def test_bad_input_says_more_than_the_shards_that_were_ended_for_it() -> None:
+    words = encode_message(FailureMessage(error="ended by SIGTERM", kind="Terminated"))
+    bad = encode_message(FailureMessage(error="bad", kind="BadInput"))
+    pods = [
+        pod_of("Failed", ended(143, words)),
+        pod_of("Failed", conditions=[condition("DisruptionTarget")]),
+        pod_of("Failed", ended(2, bad)),
+    ]
+    for order in (pods, pods[::-1]):
+        assert failed(*order).exit_code == 2
+
+
+def test_memory_is_named() -> None:
+    found = failed(pod_of("Failed", ended(137, reason="OOMKilled")))
+    assert "ran out of memory" in found.message
+    assert not found.disrupted
+
+
+@pytest.mark.parametrize(
+    "pod",
+    [
+        pod_of(
+            "Failed", ended(137), conditions=[condition("DisruptionTarget", message="preempted")]
+        ),
+        pod_of("Failed", ended(137), reason="Evicted", message="disk"),
+        pod_of("Failed", reason="OutOfcpu"),
+        pod_of("Failed"),
+    ],
+)
+def test_what_the_platform_took_away_is_a_disruption(pod: Json) -> None:
+    assert failed(pod).disrupted
+
+
+def test_without_pods_nothing_says_that_the_stage_was_at_fault() -> None:
+    assert failed(reason="BackoffLimitExceeded").disrupted
+
+
+def test_a_deadline_is_told_as_one() -> None:
+    found = failed(pod_of("Failed", ended(143)), reason="DeadlineExceeded")
+    assert found.deadline
+
+
+# Waiting -----------------------------------------------------------------------------------------
+
+UNSCHEDULABLE = condition("PodScheduled", "False", reason="Unschedulable", message="0/3 nodes")
+
+
+def waiting(*pods: Json, **status: Any) -> Any:
+    return stage_job(job_of({**STARTED, "active": 1, **status}), pods, NOW)
+
+
+def test_why_a_pod_waits() -> None:
+    assert waiting(pod_of(conditions=[UNSCHEDULABLE])).waiting == "Unschedulable: 0/3 nodes"
+    secret = {"waiting": {"reason": "CreateContainerConfigError", "message": "no secret"}}
+    assert waiting(pod_of(state=secret)).waiting == "CreateContainerConfigError: no secret"
+    for reason in ("ContainerCreating", "PodInitializing"):
+        assert waiting(pod_of(state={"waiting": {"reason": reason}})).waiting == ""
+
+
+def test_errors_that_take_turns_are_one_word() -> None:
+    said = {
+        waiting(pod_of(state={"waiting": {"reason": reason, "message": f"{number}"}})).waiting
+        for number, reason in enumerate(("ErrImagePull", "ImagePullBackOff", "ErrImagePull"))
+    }
+    assert len(said) == 1
+
+
+def test_a_young_pod_is_given_a_moment() -> None:
+    pod = pod_of(conditions=[UNSCHEDULABLE])
+    pod["metadata"]["creationTimestamp"] = "2026-01-01T11:59:57Z"
+    assert waiting(pod).waiting == ""
+
+
+def test_pending_counts_from_the_pod_that_waits_longest() -> None:
+    young, old = pod_of(), pod_of()
+    young["metadata"]["creationTimestamp"] = "2026-01-01T11:30:00Z"
+    assert waiting(young, old).pending_since == NOW - timedelta(hours=1)
+    assert waiting(young).pending_since == NOW - timedelta(minutes=30)
+
+
+def test_a_pod_that_is_being_deleted_is_not_waited_for() -> None:
+    pod = pod_of()
+    pod["metadata"]["deletionTimestamp"] = "2026-01-01T11:59:00Z"
+    assert waiting(pod, ready=1).pending_since is None
+
+
+def test_a_shard_that_waits_while_others_run() -> None:
+    pods = [pod_of("Running", {"running": {}}), pod_of(conditions=[UNSCHEDULABLE])]
+    seen = waiting(*pods, active=2, ready=1)
+    assert (seen.state, seen.waiting) == (JobState.RUNNING, "Unschedulable: 0/3 nodes")
+    assert seen.pending_since == NOW - timedelta(hours=1)
+
+
+def test_without_a_pod_it_is_the_last_change_of_the_jobs_status() -> None:
+    entries = [
+        {"subresource": "status", "time": "2026-01-01T11:00:00Z"},
+        {"subresource": "status", "time": "2026-01-01T11:50:00Z"},
+        {"time": "2026-01-01T11:59:00Z"},
+    ]
+    changed = last_change(job_of(managedFields=entries))
+    assert changed == "2026-01-01T11:50:00Z"
+    job = job_of({**STARTED}, **{CHANGED: changed})
+    assert stage_job(job, [], NOW).pending_since == NOW - timedelta(minutes=10)
+    assert "no pod has been created" in stage_job(job, [], NOW).waiting
+    assert last_change(job_of()) is None
+
+
+def test_no_clock_runs_before_the_job_controller_has_seen_a_resumption() -> None:
+    seen = stage_job(job_of({**STARTED, "conditions": [condition("Suspended")]}), [], NOW)
+    assert (seen.start_time, seen.pending_since) == (None, None)
+
+
+@pytest.mark.parametrize("kind", ["Complete", "Failed"])
+def test_an_ended_job_waits_for_nothing(kind: str) -> None:
+    job = job_of({**STARTED, "conditions": [condition(kind)]})
+    seen = stage_job(job, [pod_of(conditions=[UNSCHEDULABLE])], NOW)
+    assert (seen.pending_since, seen.waiting) == (None, "")
+
+
+# Which pods are asked for ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("job", "expected"),
+    [
+        (job_of(), None),
+        (job_of({"startTime": (NOW - LACKING + timedelta(seconds=1)).isoformat()}), None),
+        (job_of({"startTime": (NOW - LACKING).isoformat()}), {}),
+        (job_of({"active": 1}), {}),
+        (job_of({"conditions": [condition("Complete")]}), {}),
+        (job_of({"conditions": [condition("Failed")]}), {}),
+        (job_of({"active": 2, "ready": 2}), None),
+        (job_of({"active": 2, "ready": 1}), {"fieldSelector": "status.phase=Pending"}),
+        (job_of(suspend=True), None),
+        (job_of(suspend=True, queue="gpus"), None),
+    ],
+)
+def test_pods_are_asked_for_only_where_they_tell_more(job: Json, expected: Json | None) -> None:
+    assert needs_pods(job, NOW) == expected
+
+
+kinds = ["Complete", "Failed", "Suspended", "FailureTarget", "SuccessCriteriaMet", "Other"]
+conditions = st.lists(
+    st.builds(condition, st.sampled_from(kinds), st.sampled_from(["True", "False", "Unknown"])),
+    max_size=4,
+)
+counts = st.dictionaries(
+    st.sampled_from(["active", "ready", "succeeded", "failed", "terminating"]), st.integers(0, 3)
+)
+states = st.sampled_from(
+    [
+        None,
+        {},
+        {"running": {}},
+        {"waiting": {}},
+        {"waiting": {"reason": "ErrImagePull"}},
+        ended(0, SAID),
+        ended(1),
+        ended(2, "{}"),
+        ended(143, SAID),
+    ]
+)
+pods = st.lists(
+    st.builds(
+        pod_of,
+        st.sampled_from(["Pending", "Running", "Succeeded", "Failed", "Unknown"]),
+        states,
+        conditions=st.lists(st.just(UNSCHEDULABLE) | st.just(condition("DisruptionTarget"))),
+    ),
+    max_size=3,
+)
+
+
+@given(counts, conditions, pods, st.booleans(), st.booleans(), st.booleans())
+def test_anything_the_api_server_may_say_is_read(
+    numbers: Json, said: list[Json], there: list[Json], suspend: bool, queue: bool, started: bool
+) -> None:
+    status = {**numbers, "conditions": said, **(STARTED if started else {})}
+    job = job_of(status, suspend=suspend, queue="q" if queue else "")
+    seen = stage_job(job, there, NOW)
+    assert (seen.failure is not None) == (seen.state is JobState.FAILED)
+    assert seen.result is None or seen.state is JobState.SUCCEEDED
+    waits = seen.state in (JobState.PENDING, JobState.RUNNING)
+    assert waits or (seen.pending_since is None and not seen.waiting)
+    assert seen.queued == queue

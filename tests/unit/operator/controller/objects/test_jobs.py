@@ -1,0 +1,207 @@
+"""The Jobs and the Service that the operator makes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.operator.controller.kube_objects import SETTINGS, action_of, evolution_of
+from tests.unit.operator.planner.simulated_world import result_of
+
+from selfemo_api.contract import ENV_METRICS_PORT, ExitCode, StageConfig
+from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.stages import STAGE_ORDER, Stage
+from selfemo_operator.controller.objects import names
+from selfemo_operator.controller.objects.job_status import is_stage_job
+from selfemo_operator.controller.objects.jobs import (
+    DEADLINE_SLACK,
+    job_manifest,
+    pods_of,
+    service_manifest,
+    template_hash,
+)
+from selfemo_operator.controller.objects.settings import JobSettings
+
+Json = dict[str, Any]
+
+
+def later_stage(stage: Stage, **spec: Any) -> EmotionEvolution:
+    """Return an evolution in generation 1, in the stage given."""
+    evolution = evolution_of(stage, **spec)
+    current = evolution.status.current
+    assert current is not None
+    results = [result_of(1, s) for s in STAGE_ORDER[: STAGE_ORDER.index(stage)]]
+    current = current.model_copy(update={"results": results})
+    status = evolution.status.model_copy(update={"generation": 1, "current": current})
+    return evolution.model_copy(update={"status": status})
+
+
+def manifest(evolution: EmotionEvolution, settings: JobSettings = SETTINGS) -> Json:
+    return job_manifest(evolution, action_of(evolution), settings)
+
+
+def pod_spec(job: Json) -> Json:
+    found: Json = job["spec"]["template"]["spec"]
+    return found
+
+
+def container(job: Json) -> Json:
+    found: Json = pod_spec(job)["containers"][0]
+    return found
+
+
+def env(job: Json) -> dict[str, Any]:
+    return {e["name"]: e.get("value", e.get("valueFrom")) for e in container(job)["env"]}
+
+
+@pytest.mark.parametrize("stage", STAGE_ORDER)
+def test_every_stages_job_is_one_that_the_operator_knows_again(stage: Stage) -> None:
+    job = manifest(later_stage(stage))
+    assert is_stage_job(job)
+    labels = job["metadata"]["labels"]
+    for part in names.JOB_SELECTOR.split(","):
+        name, value = part.split("=")
+        assert labels[name] == value
+    (owner,) = job["metadata"]["ownerReferences"]
+    assert (owner["uid"], owner["controller"]) == ("0123456789ab", True)
+    assert container(job)["command"][2] == f"selfemo_jobs.stages.{stage.slug}"
+
+
+def test_one_failure_ends_the_job_but_a_disruption_does_not() -> None:
+    spec = manifest(evolution_of())["spec"]
+    assert spec["backoffLimit"] == 0
+    assert spec["podReplacementPolicy"] == "Failed"
+    assert pod_spec({"spec": spec})["restartPolicy"] == "Never"
+    ignore, fail = spec["podFailurePolicy"]["rules"]
+    assert ignore["action"] == "Ignore"
+    assert ignore["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
+    assert (fail["action"], fail["onExitCodes"]["values"]) == ("FailJob", [ExitCode.BAD_INPUT])
+
+
+def test_the_pod_reads_the_stages_configuration() -> None:
+    evolution = later_stage(Stage.TRAIN)
+    job = manifest(evolution)
+    text = job["spec"]["template"]["metadata"]["annotations"][names.ANNOTATION_CONFIG]
+    assert StageConfig.model_validate_json(text) == action_of(evolution).config
+    (volume,) = [v for v in pod_spec(job)["volumes"] if v["name"] == "config"]
+    field = volume["downwardAPI"]["items"][0]["fieldRef"]["fieldPath"]
+    assert field == f"metadata.annotations['{names.ANNOTATION_CONFIG}']"
+
+
+def test_the_pod_has_no_rights_and_no_root() -> None:
+    job = manifest(evolution_of())
+    spec, inner = pod_spec(job), container(job)["securityContext"]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert inner["capabilities"] == {"drop": ["ALL"]}
+    assert inner["readOnlyRootFilesystem"] is True
+    assert "serviceAccountName" not in spec
+    named = manifest(evolution_of(), JobSettings(image="i", service_account="stages"))
+    assert pod_spec(named)["serviceAccountName"] == "stages"
+
+
+@pytest.mark.parametrize(
+    ("stage", "pods"), [(Stage.SELF_PLAY, 4), (Stage.SCORE, 1), (Stage.TRAIN, 2)]
+)
+def test_shards_and_nodes_are_indexes_of_one_job(stage: Stage, pods: int) -> None:
+    evolution = later_stage(stage, selfPlay={"shards": 4}, training={"nodes": 2})
+    spec = manifest(evolution)["spec"]
+    assert (spec["completionMode"], spec["completions"]) == ("Indexed", pods)
+    assert spec["parallelism"] == pods == pods_of(evolution.spec, stage)
+
+
+def test_training_nodes_find_each_other() -> None:
+    evolution = later_stage(Stage.TRAIN, training={"nodes": 2})
+    job, service = manifest(evolution), service_manifest(evolution)
+    name = service["metadata"]["name"]
+    assert pod_spec(job)["subdomain"] == name
+    first = f"{job['metadata']['name']}-0.{name}.team.svc:29400"
+    assert env(job)["SELFEMO_RENDEZVOUS"] == first
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["publishNotReadyAddresses"] is True
+    labels = job["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()
+    alone = manifest(later_stage(Stage.TRAIN))
+    assert "subdomain" not in pod_spec(alone)
+    assert "SELFEMO_RENDEZVOUS" not in env(alone)
+
+
+def test_keys_are_references() -> None:
+    job = manifest(evolution_of(storage={"credentialsSecretRef": {"name": "s3"}}))
+    key = env(job)["AWS_SECRET_ACCESS_KEY"]["secretKeyRef"]
+    assert (key["name"], key["optional"]) == ("s3", False)
+    assert env(job)["AWS_SESSION_TOKEN"]["secretKeyRef"]["optional"] is True
+    assert "AWS_ACCESS_KEY_ID" not in env(manifest(evolution_of()))
+
+
+def test_the_queues_labels_are_on_the_job() -> None:
+    queue = {"name": "gpus", "priorityClass": "high"}
+    labels = manifest(evolution_of(queue=queue))["metadata"]["labels"]
+    assert labels[names.LABEL_QUEUE] == "gpus"
+    assert labels[names.LABEL_QUEUE_PRIORITY] == "high"
+    assert names.LABEL_QUEUE not in manifest(evolution_of())["metadata"]["labels"]
+
+
+def test_the_jobs_own_deadline_comes_after_the_planners() -> None:
+    job = manifest(evolution_of(deadlines={"stageActiveSeconds": 600}))
+    assert job["spec"]["activeDeadlineSeconds"] == 600 + DEADLINE_SLACK
+    assert "activeDeadlineSeconds" not in manifest(evolution_of())["spec"]
+
+
+def test_gpus_are_limits_and_none_where_there_are_none() -> None:
+    assert container(manifest(evolution_of()))["resources"] == {"limits": {"nvidia.com/gpu": "1"}}
+    assert container(manifest(evolution_of(training={"gpusPerNode": 0})))["resources"] == {}
+    assert container(manifest(later_stage(Stage.FLYWHEEL)))["resources"] == {}
+
+
+def test_what_places_the_pod_comes_from_the_spec_as_it_is_now() -> None:
+    evolution = evolution_of()
+    assert evolution.status.current is not None
+    edited = evolution_of(podTemplate={"shared": {"image": "new"}}, seed=9)
+    edited = edited.model_copy(update={"status": evolution.status})
+    job = manifest(edited)
+    assert container(job)["image"] == "new"
+    text = job["spec"]["template"]["metadata"]["annotations"][names.ANNOTATION_CONFIG]
+    assert StageConfig.model_validate_json(text).spec == evolution.spec
+
+
+def test_the_template_hash_tells_an_edit_of_this_stage_from_another() -> None:
+    def of(**spec: Any) -> str:
+        return template_hash(evolution_of(**spec), Stage.EVALUATE)
+
+    plain = of()
+    assert plain == of(seed=5)
+    assert plain == of(podTemplate={"train": {"image": "x"}})
+    changed = [
+        of(podTemplate={"shared": {"image": "x"}}),
+        of(podTemplate={"evaluate": {"image": "y"}}),
+        of(queue={"name": "q"}),
+    ]
+    assert len({plain, *changed}) == 4
+    job = manifest(evolution_of())
+    assert job["metadata"]["annotations"][names.ANNOTATION_TEMPLATE] == plain
+
+
+@given(st.integers(0, 999), st.sampled_from(STAGE_ORDER), st.integers(1, 9999))
+def test_names_fit_into_what_kubernetes_allows(generation: int, stage: Stage, attempt: int) -> None:
+    evolution = evolution_of()
+    name = "a" * 36
+    metadata = evolution.metadata.model_copy(update={"name": name})
+    status = evolution.status.model_copy(update={"generation": generation})
+    labels = names.stage_labels(
+        evolution.model_copy(update={"metadata": metadata, "status": status}), stage, attempt
+    )
+    assert all(len(value) <= 63 for value in labels.values())
+    assert len(names.nodes_service(name)) <= 63
+
+
+@pytest.mark.parametrize("port", [0, 9464])
+def test_live_metrics_have_a_named_port_only_where_asked(port: int) -> None:
+    job = manifest(evolution_of(), JobSettings(image="x", metrics_port=port))
+    ports = [{"name": "metrics", "containerPort": port}] if port else None
+    assert container(job).get("ports") == ports
+    assert env(job).get(ENV_METRICS_PORT) == (str(port) if port else None)
+    assert job["metadata"] == manifest(evolution_of())["metadata"], "no Job is made anew for it"

@@ -1,0 +1,186 @@
+"""What `spec.podTemplate` changes in a pod, and what it may not."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selfemo_api.spec import PodTemplates
+from selfemo_api.stages import STAGE_ORDER, Stage
+from selfemo_operator.controller.objects.pod_template import merged, refusal, templates_of
+
+Json = dict[str, Any]
+POD: Json = {
+    "metadata": {"labels": {"ours": "1"}, "annotations": {"config": "{}"}},
+    "spec": {
+        "securityContext": {"runAsUser": 65532, "runAsNonRoot": True},
+        "containers": [
+            {
+                "name": "stage",
+                "image": "ours",
+                "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}],
+                "resources": {"limits": {"nvidia.com/gpu": "1"}},
+                "securityContext": {"readOnlyRootFilesystem": True},
+                "volumeMounts": [{"name": "work", "mountPath": "/work"}],
+            }
+        ],
+        "volumes": [{"name": "work", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}],
+    },
+}
+
+
+def of(shared: Json | None = None, **stages: Json) -> PodTemplates:
+    return PodTemplates.model_validate({"shared": shared, **stages})
+
+
+def merge(shared: Json | None = None, stage: Stage = Stage.TRAIN, **stages: Json) -> Json:
+    before = copy.deepcopy(POD)
+    found = merged(POD, of(shared, **stages), stage)
+    assert before == POD, "the input was changed"
+    return found
+
+
+def container(pod: Json) -> Json:
+    found: Json = pod["spec"]["containers"][0]
+    return found
+
+
+def test_without_templates_the_pod_stays_as_it_is() -> None:
+    assert merged(POD, PodTemplates(), Stage.TRAIN) == POD
+
+
+def test_the_stages_own_comes_after_the_shared() -> None:
+    pod = merge({"image": "a", "priorityClassName": "low"}, train={"image": "b"})
+    assert container(pod)["image"] == "b"
+    assert pod["spec"]["priorityClassName"] == "low"
+    other = merge({"image": "a"}, Stage.SCORE, train={"image": "b"})
+    assert container(other)["image"] == "a"
+
+
+@pytest.mark.parametrize("stage", STAGE_ORDER)
+def test_each_stage_has_a_field(stage: Stage) -> None:
+    field = stage.value[0].lower() + stage.value[1:]
+    templates = of(**{field: {"image": "mine"}})
+    assert [name for name, _ in templates_of(templates, stage)] == [field]
+    assert container(merged(POD, templates, stage))["image"] == "mine"
+
+
+def test_lists_are_merged_by_name() -> None:
+    env = [{"name": "B", "value": "9"}, {"name": "C", "value": "3"}]
+    volumes = [{"name": "work", "persistentVolumeClaim": {"claimName": "w"}}]
+    pod = merge({"env": env, "volumes": volumes})
+    found = [(e["name"], e["value"]) for e in container(pod)["env"]]
+    assert found == [("A", "1"), ("B", "9"), ("C", "3")]
+    assert pod["spec"]["volumes"] == [*volumes, {"name": "tmp", "emptyDir": {}}]
+
+
+def test_mounts_are_merged_by_their_place() -> None:
+    mounts = [{"name": "big", "mountPath": "/work"}, {"name": "big", "mountPath": "/data"}]
+    assert container(merge({"volumeMounts": mounts}))["volumeMounts"] == mounts
+
+
+def test_tolerations_are_added_and_resources_merged() -> None:
+    pod = merge(
+        {"tolerations": [{"key": "a"}], "resources": {"limits": {"memory": "8Gi"}}},
+        train={"tolerations": [{"key": "b"}], "resources": {"requests": {"cpu": "4"}}},
+    )
+    assert pod["spec"]["tolerations"] == [{"key": "a"}, {"key": "b"}]
+    assert container(pod)["resources"] == {
+        "limits": {"nvidia.com/gpu": "1", "memory": "8Gi"},
+        "requests": {"cpu": "4"},
+    }
+
+
+def test_security_goes_where_it_belongs() -> None:
+    said = {"fsGroup": 5, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": False}
+    pod = merge({"securityContext": said})
+    assert pod["spec"]["securityContext"] == {**POD["spec"]["securityContext"], "fsGroup": 5}
+    inner = {"capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": False}
+    assert container(pod)["securityContext"] == inner
+
+
+def test_what_the_operator_finds_its_pods_by_stays() -> None:
+    pod = merge({"labels": {"ours": "9", "mine": "1"}, "annotations": {"config": "{}x"}})
+    assert pod["metadata"]["labels"] == {"ours": "1", "mine": "1"}
+    assert pod["metadata"]["annotations"] == {"config": "{}"}
+
+
+pairs = st.lists(st.tuples(st.sampled_from("ABCD"), st.sampled_from("123")), max_size=5)
+
+
+@given(pairs, pairs)
+def test_the_last_word_on_each_name_holds(shared: Any, own: Any) -> None:
+    def env(said: list[tuple[str, str]]) -> list[Json]:
+        return [{"name": name, "value": value} for name, value in said]
+
+    found = container(merge({"env": env(shared)}, train={"env": env(own)}))["env"]
+    expected = {"A": "1", "B": "2"} | dict(shared) | dict(own)
+    assert {e["name"]: e["value"] for e in found} == expected
+    assert len(found) == len(expected)
+
+
+# Host access -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("template", "field"),
+    [
+        ({"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}, "volumes[v].hostPath"),
+        ({"securityContext": {"privileged": True}}, "securityContext"),
+        ({"securityContext": {"allowPrivilegeEscalation": True}}, "securityContext"),
+        ({"securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}}, "capabilities.add"),
+        ({"securityContext": {"runAsUser": 0}}, "runAsUser"),
+        ({"securityContext": {"runAsNonRoot": False}}, "runAsUser"),
+        ({"securityContext": {"procMount": "Unmasked"}}, "procMount"),
+        ({"securityContext": {"seccompProfile": {"type": "Unconfined"}}}, "seccompProfile"),
+        ({"securityContext": {"appArmorProfile": {"type": "Unconfined"}}}, "appArmorProfile"),
+        ({"securityContext": {"seLinuxOptions": {"type": "spc_t"}}}, "seLinuxOptions"),
+        ({"securityContext": {"sysctls": [{"name": "x", "value": "1"}]}}, "securityContext"),
+        ({"securityContext": {"windowsOptions": {"hostProcess": True}}}, "securityContext"),
+        (
+            {"annotations": {"container.apparmor.security.beta.kubernetes.io/stage": "unconfined"}},
+            "annotations",
+        ),
+    ],
+)
+def test_what_reaches_the_node_is_refused_by_name(template: Json, field: str) -> None:
+    for name in ("shared", "selfPlay", "evaluate"):
+        text = refusal(PodTemplates.model_validate({name: template}), STAGE_ORDER)
+        assert text is not None
+        assert f"podTemplate.{name}." in text
+        assert field in text
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        {},
+        {"volumes": [{"name": "v", "emptyDir": {}}, {"name": "c", "persistentVolumeClaim": {}}]},
+        {
+            "securityContext": {
+                "runAsUser": 1000,
+                "fsGroup": 1000,
+                "capabilities": {"drop": ["ALL"]},
+            }
+        },
+        {"securityContext": {"seccompProfile": {"type": "Localhost", "localhostProfile": "p"}}},
+        {"securityContext": {"seLinuxOptions": {"level": "s0:c1,c2"}}},
+        {"annotations": {"example.com/a": "b"}},
+    ],
+)
+def test_what_stays_in_the_pod_is_not_refused(template: Json) -> None:
+    assert refusal(of(template), STAGE_ORDER) is None
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["capabilities", "seccompProfile", "seLinuxOptions", "sysctls", "other"]),
+        st.none() | st.text(max_size=3) | st.lists(st.integers(), max_size=2) | st.integers(),
+    )
+)
+def test_nonsense_is_left_to_the_api_server(security: Json) -> None:
+    refusal(of({"securityContext": security}), STAGE_ORDER)

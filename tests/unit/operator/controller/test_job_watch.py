@@ -1,0 +1,116 @@
+"""The watch of Jobs goes on after whatever ends a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.unit.operator.controller.test_cache import KEY, UID, job
+
+from selfemo_operator.controller.cache import View
+from selfemo_operator.controller.job_watch import JobWatch, list_into
+from selfemo_operator.controller.kube.client import ApiError
+from selfemo_operator.controller.kube.list_watch import Watch
+
+Json = dict[str, Any]
+
+
+class Streams:
+    """Answers lists with one page, and each watch with the next of the streams given."""
+
+    def __init__(self, *streams: list[Any]) -> None:
+        self.streams = list(streams)
+        self.lists = 0
+        self.versions: list[str] = []
+        self.watch_of: Watch | None = None
+
+    def get(self, path: str, query: Json) -> Json:
+        self.lists += 1
+        version = str(100 * self.lists)
+        return {"items": [job(100 * self.lists)], "metadata": {"resourceVersion": version}}
+
+    def watch(self, path: str, query: Json, read_timeout: float) -> Iterator[Json]:
+        self.versions.append(query["resourceVersion"])
+        if not self.streams:
+            assert self.watch_of is not None
+            self.watch_of.stop()
+            return
+        for event in self.streams.pop(0):
+            if isinstance(event, Exception):
+                raise event
+            yield event
+
+
+def event(kind: str, item: Json) -> Json:
+    return {"type": kind, "object": item}
+
+
+@pytest.fixture
+def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Watch, "_back_off", lambda self: None)
+
+
+def followed(*streams: list[Any]) -> tuple[Streams, View, list[Any]]:
+    rest, view, changed = Streams(*streams), View(), []
+    watch = JobWatch(rest, view, "team", changed.append)  # type: ignore[arg-type]
+    rest.watch_of = watch
+    watch.run()
+    assert watch.synced.is_set()
+    return rest, view, changed
+
+
+def test_a_stream_goes_on_where_the_last_ended() -> None:
+    bookmark = event("BOOKMARK", {"metadata": {"resourceVersion": "150"}})
+    ready = {**job(120), "status": {"active": 1, "ready": 1}}
+    rest, view, changed = followed([event("MODIFIED", ready), bookmark])
+    assert (rest.lists, rest.versions) == (1, ["100", "150"])
+    assert view.jobs(KEY, UID)[0]["metadata"]["resourceVersion"] == "120"
+    assert changed == [KEY, KEY]
+
+
+@pytest.mark.usefixtures("no_waits")
+def test_a_stream_that_breaks_goes_on_after_its_last_event() -> None:
+    broken = ApiError(0, "Stream", "reset")
+    rest, _, _ = followed([event("MODIFIED", job(120)), broken])
+    assert (rest.lists, rest.versions) == (1, ["100", "120"])
+
+
+@pytest.mark.usefixtures("no_waits")
+@pytest.mark.parametrize(
+    "gone", [ApiError(410, "Gone", ""), event("ERROR", {"code": 410, "reason": "Expired"})]
+)
+def test_versions_that_expired_are_listed_again(gone: Any) -> None:
+    rest, _, _ = followed([gone])
+    assert (rest.lists, rest.versions) == (2, ["100", "200"])
+
+
+@pytest.mark.usefixtures("no_waits")
+def test_what_nobody_thought_of_does_not_end_the_watch() -> None:
+    rest, _, _ = followed([{"type": "MODIFIED", "object": {}}])
+    assert rest.lists == 2
+
+
+def test_deletions_are_told() -> None:
+    _, view, changed = followed([event("DELETED", job(120))])
+    assert view.jobs(KEY, UID) == []
+    assert changed[-1] == KEY
+
+
+def test_news_that_is_none_wakes_nobody() -> None:
+    _, _, changed = followed([event("MODIFIED", job(100)), event("MODIFIED", job(90))])
+    assert changed == [KEY]
+
+
+def test_all_pages_are_read_and_the_first_ones_version_counts() -> None:
+    class Pages:
+        def get(self, path: str, query: Json) -> Json:
+            if "continue" in query:
+                return {"items": [second], "metadata": {"resourceVersion": "9"}}
+            return {"items": [first], "metadata": {"resourceVersion": "7", "continue": "x"}}
+
+    first, second = ({"metadata": {"namespace": "team", "name": name}} for name in ("1", "2"))
+    found: list[Json] = []
+    there, version = list_into(found.append, Pages(), "/x", {})  # type: ignore[arg-type]
+    assert (found, version) == ([first, second], "7")
+    assert there == {("team", "1"), ("team", "2")}

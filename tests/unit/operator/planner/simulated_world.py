@@ -1,0 +1,541 @@
+"""A simulated world for the planner: an API server, Jobs, manifests, and things that go wrong.
+
+Everything the planner promises is checked here at each step, so that any test which drives this
+world checks all of it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from enum import Enum, auto
+from typing import Any
+
+from selfemo_api import dataset_labels
+from selfemo_api.api_model import ApiModel
+from selfemo_api.evolution import EmotionEvolution, Metadata
+from selfemo_api.results import SourceScore, StageResult, decode_message, encode_message
+from selfemo_api.spec import EvolutionSpec, OnRegression
+from selfemo_api.stages import STAGE_ORDER, Stage, stages_of
+from selfemo_api.status import (
+    ConditionStatus,
+    ConditionType,
+    EvolutionStatus,
+    Outcome,
+    Phase,
+    Reason,
+)
+from selfemo_operator.planner.conditions import GOOD_ENDS
+from selfemo_operator.planner.lifecycle import begin
+from selfemo_operator.planner.plan import plan
+from selfemo_operator.planner.types import (
+    CreateJob,
+    Decision,
+    DeleteEvolution,
+    DeleteJob,
+    Failure,
+    JobState,
+    Observed,
+    ResumeJob,
+    StageJob,
+    SuspendJob,
+)
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+#: Longest lag of a watch that the planner is asked to bear.
+MAX_LAG = timedelta(seconds=30)
+SHA = "0" * 64
+ACTIVE = (JobState.QUEUED, JobState.PENDING, JobState.RUNNING)
+
+
+def spec_of(**changes: Any) -> EvolutionSpec:
+    """Return a small valid spec; keyword arguments are camelCase parts, merged deeply."""
+    source = {"name": "demo", "uri": "file:///demo.jsonl", "format": "JSONL"}
+    base = {
+        "model": {"uri": "file:///model"},
+        "dataset": {
+            "labels": list(dataset_labels.MELD),
+            "selfPlay": [source],
+            "evaluation": [source],
+        },
+        "storage": {"uri": "s3://bucket/runs"},
+    }
+    return EvolutionSpec.model_validate(merged(base, changes))
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with the changes; None takes a key out."""
+    out = dict(base)
+    for key, value in changes.items():
+        if value is None:
+            out.pop(key, None)
+        elif isinstance(value, dict) and isinstance(out.get(key), dict):
+            out[key] = merged(out[key], value)
+        else:
+            out[key] = value
+    return out
+
+
+def score_of(f1: float, *, source: str = "demo", n_labels: int = 7, **changes: Any) -> SourceScore:
+    """Return the figures of one source; predictions spread evenly unless told otherwise."""
+    fields = {
+        "source": source,
+        "utterances": 2610,
+        "weighted_f1": f1,
+        "weighted_f1_low": max(0.0, f1 - 0.02),
+        "weighted_f1_high": min(1.0, f1 + 0.02),
+        "strict_weighted_f1": f1,
+        "macro_f1": f1 * 0.8,
+        "accuracy": f1,
+        "unparsable": 0.013,
+        "label_entropy": 0.9,
+        "f1_by_label": [f1] * n_labels,
+        "predicted_shares": [1 / n_labels] * n_labels,
+    }
+    return SourceScore(**{**fields, **changes})
+
+
+def result_of(
+    generation: int,
+    stage: Stage,
+    f1: float = 0.4,
+    *,
+    folder: str = "s3://bucket/runs/x",
+    **more: Any,
+) -> StageResult:
+    """Return a healthy result of a stage."""
+    metrics = {
+        Stage.SELF_PLAY: {"diversity": 0.5},
+        Stage.SCORE: {"zeroVarianceShare": 0.2, "rewardMean": 0.4, "consistencyMean": 0.6},
+    }
+    place = f"{folder}/generations/{generation:03d}/{stage.slug}"
+    fields = {
+        "stage": stage,
+        "generation": generation,
+        "manifest": f"{place}/manifest.json",
+        "manifest_sha256": SHA,
+        "rows": 100,
+        "metrics": metrics.get(stage, {}),
+        "scores": [score_of(f1)] if stage is Stage.EVALUATE else [],
+        "model_uri": f"{place}/model" if stage is Stage.TRAIN else None,
+        "seconds": 12.5,
+    }
+    return StageResult(**{**fields, **more})
+
+
+Backup = tuple[EvolutionStatus, dict[int, tuple[float, float]]]
+
+
+class Fault(Enum):
+    """What goes wrong in one pass of the operator."""
+
+    NONE = auto()
+    WRITE_FAILS = auto()
+    """The status write is refused or lost: the action must not be taken."""
+    DIES_BETWEEN = auto()
+    """The status is written, then the operator dies."""
+
+
+@dataclass
+class World:
+    """One evolution, its Jobs, its storage, and a clock."""
+
+    spec: EvolutionSpec
+    f1s: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6, 0.7)
+    """Weighted F1 by generation."""
+    collapses: frozenset[tuple[int, Stage]] = frozenset()
+    """Where a stage's figures are past the bounds."""
+    n_labels: int = 7
+    size_limit: int = 40 * 1024
+    """Bytes of the largest status."""
+    now: datetime = START
+    generation: int = 1
+    """`metadata.generation`."""
+    status: EvolutionStatus = field(default_factory=EvolutionStatus)
+    jobs: dict[str, StageJob] = field(default_factory=dict)
+    manifests: dict[tuple[int, Stage], StageResult] = field(default_factory=dict)
+    started: list[tuple[int, Stage]] = field(default_factory=list)
+    """Each Job creation, in order."""
+    evaluated: dict[int, tuple[float, float]] = field(default_factory=dict)
+    """F1 and minDelta by generation, as recorded in the status."""
+    deleted: bool = False
+    past: list[tuple[datetime, EmotionEvolution]] = field(default_factory=list)
+    """What a lagging watch may still show."""
+
+    @property
+    def evolution(self) -> EmotionEvolution:
+        """The object as the API server holds it."""
+        return EmotionEvolution(
+            metadata=Metadata(name="demo", uid="0123456789ab", generation=self.generation),
+            spec=self.spec,
+            status=self.status,
+        )
+
+    @property
+    def observed(self) -> Observed:
+        """All Jobs, as the API server lists them."""
+        return Observed(tuple(self.jobs.values()))
+
+    @property
+    def active(self) -> list[StageJob]:
+        """Jobs that may have pods."""
+        return [job for job in self.jobs.values() if job.state in ACTIVE]
+
+    @property
+    def current(self) -> StageJob | None:
+        """The Job of the stage under way."""
+        key = (self.status.generation, self.status.stage, self.status.attempt)
+        return next((j for j in self.jobs.values() if j.key == key), None)
+
+    @property
+    def summary(self) -> str:
+        """The reason of the `Succeeded` condition."""
+        condition = self.status.condition(ConditionType.SUCCEEDED)
+        return condition.reason if condition else ""
+
+    # What people do -----------------------------------------------------------------------------
+
+    def edit(self, **changes: Any) -> None:
+        """Edit the spec; camelCase parts."""
+        spec = EvolutionSpec.model_validate(merged(self.spec.to_json(), changes))
+        if spec != self.spec:
+            self._remember()
+            self.spec, self.generation = spec, self.generation + 1
+
+    def back_up(self) -> Backup:
+        """Return what a backup of the status holds (and what this model knows about it)."""
+        return self.status, dict(self.evaluated)
+
+    def restore(self, backup: Backup) -> None:
+        """Put back the status of a backup: the manifests and the Jobs stay as they are."""
+        self.status, self.evaluated = backup[0], dict(backup[1])
+        self.past.clear()
+
+    # What time and the cluster do -----------------------------------------------------------------
+
+    def wait(self, seconds: float) -> None:
+        """Move the clock, forwards or backwards."""
+        self.now += timedelta(seconds=seconds)
+        if seconds < 0:
+            self.past.clear()
+
+    def set_job(self, name: str, state: JobState, **changes: Any) -> None:
+        """Let a Job come to a state."""
+        job = self.jobs[name]
+        if state is JobState.RUNNING and job.state is not JobState.RUNNING:
+            changes.setdefault("start_time", self.now)
+            changes.setdefault("pending_since", None)
+        self.jobs[name] = replace(job, state=state, **changes)
+
+    def succeed(self, name: str, *, lost: bool = False) -> None:
+        """Let a Job end well: it writes the manifest, or answers from the one that is there."""
+        result = self.work(name)
+        self.set_job(name, JobState.SUCCEEDED, result=None if lost else result)
+
+    def work(self, name: str) -> StageResult:
+        """Write a Job's manifest, and return what the Job says (over the wire and back)."""
+        job = self.jobs[name]
+        key = (job.generation, job.stage)
+        reused = key in self.manifests
+        if not reused:
+            self.manifests[key] = self._make(job)
+        made = self.manifests[key]
+        said = made.model_copy(update={"reused": True, "seconds": 0.0}) if reused else made
+        heard = decode_message(encode_message(said))
+        assert isinstance(heard, StageResult)
+        return heard
+
+    def fail(self, name: str, code: int | None = 1, *, disrupted: bool = False) -> None:
+        """Let a Job fail."""
+        failure = Failure("it broke", exit_code=code, disrupted=disrupted)
+        self.set_job(name, JobState.FAILED, failure=failure)
+
+    def vanish(self, name: str) -> None:
+        """Let a Job be gone: deleted by hand, or by its time to live."""
+        del self.jobs[name]
+
+    def _make(self, job: StageJob) -> StageResult:
+        f1 = self.f1s[min(job.generation, len(self.f1s) - 1)]
+        result = result_of(job.generation, job.stage, f1)
+        if result.scores:
+            names = [source.name for source in self.spec.dataset.evaluation]
+            scores = [score_of(f1, source=name, n_labels=self.n_labels) for name in names]
+            result = result.model_copy(update={"scores": scores})
+        if (job.generation, job.stage) not in self.collapses:
+            return result
+        bad: dict[Stage, dict[str, Any]] = {
+            Stage.SELF_PLAY: {"metrics": {"diversity": 0.001}},
+            Stage.SCORE: {"metrics": {"zeroVarianceShare": 0.999, "rewardMean": 0.9}},
+            Stage.EVALUATE: {"scores": [score_of(f1, label_entropy=0.01)]},
+        }
+        return result.model_copy(update=bad.get(job.stage, {}))
+
+    # What the operator does -----------------------------------------------------------------------
+
+    def reconcile(
+        self, fault: Fault = Fault.NONE, seen: EmotionEvolution | None = None
+    ) -> Decision:
+        """Run one pass of the operator.
+
+        Parameters
+        ----------
+        seen
+            What a lagging watch shows instead of the object as it is.
+        """
+        fresh = seen is None
+        seen = seen or self.evolution
+        decision = decide(seen, self.observed, self.now)
+        if decision.status != seen.status:
+            if not fresh or fault is Fault.WRITE_FAILS:
+                return decision  # refused by the resourceVersion, or lost
+            self._write(seen, decision)
+        if fault is Fault.DIES_BETWEEN or decision.action is None:
+            return decision
+        self._act(decision, fresh, suspended=seen.spec.suspend)
+        return decision
+
+    def _write(self, seen: EmotionEvolution, decision: Decision) -> None:
+        check_transition(self, seen, decision.status)
+        self._remember()
+        # What comes back from the API server has been JSON on the way.
+        text = json.dumps(decision.status.to_json())
+        assert EvolutionStatus.model_validate_json(text) == decision.status
+        assert len(text) <= self.size_limit
+        self.status = EvolutionStatus.model_validate_json(text)
+
+    def _remember(self) -> None:
+        self.past = [p for p in self.past if self.now - p[0] <= MAX_LAG]
+        self.past.append((self.now, self.evolution))
+
+    def lagging(self) -> list[EmotionEvolution]:
+        """Return what a lagging watch may show now."""
+        return [old for at, old in self.past if self.now - at <= MAX_LAG]
+
+    def _act(self, decision: Decision, fresh: bool, *, suspended: bool) -> None:
+        match decision.action:
+            case CreateJob() as action:
+                self._create(action, fresh)
+            case DeleteJob(name=name):
+                job = self.jobs[name]
+                wanted = job.key == (self.status.generation, self.status.stage, self.status.attempt)
+                queued = suspended and job.queued
+                assert not wanted or self.status.finished or queued, f"{name} is wanted"
+                assert not job.state.is_final, "a final Job is evidence; its time to live ends it"
+                del self.jobs[name]
+            case SuspendJob(name=name):
+                assert self.jobs[name].state in ACTIVE
+                assert suspended
+                assert not self.jobs[name].queued, "its queue would start it again"
+                self.set_job(name, JobState.SUSPENDED, start_time=None, pending_since=None)
+            case ResumeJob(name=name):
+                assert not suspended
+                self.set_job(name, JobState.PENDING, start_time=self.now, pending_since=self.now)
+            case DeleteEvolution():
+                assert self.status.finished
+                assert self.spec.ttl_seconds_after_finished is not None
+                self.deleted = True
+
+    def _create(self, action: CreateJob, fresh: bool) -> None:
+        config = action.config
+        key = (config.generation, config.stage)
+        if action.name in self.jobs:
+            return  # 409: it is there already
+        assert not self.active, f"{action.name} beside {[j.name for j in self.active]}"
+        if fresh:
+            assert not self.spec.suspend
+            assert not self.status.finished
+            assert self.status.retry_after is None, "it was to wait"
+            assert key == (self.status.generation, self.status.stage)
+            assert self.status.result(config.stage) is None, f"{key} is recorded"
+        assert config.parents.keys() == _parents(*key)
+        assert len(f"{action.name}-1023") <= 63
+        self.started.append(key)
+        self.jobs[action.name] = StageJob(
+            name=action.name,
+            generation=config.generation,
+            stage=config.stage,
+            attempt=action.attempt,
+            state=JobState.PENDING,
+            create_time=self.now,
+            start_time=self.now,
+            pending_since=self.now,
+            queued=self.spec.queue is not None,
+        )
+
+    # Going on to the end --------------------------------------------------------------------------
+
+    def step(self) -> tuple[Decision, bool]:
+        """Run one pass, let each Job come one state further, and say whether anything moved."""
+        decision = self.reconcile()
+        moved = decision.action is not None
+        for job in list(self.jobs.values()):
+            if job.state in (JobState.PENDING, JobState.QUEUED):
+                self.set_job(job.name, JobState.RUNNING)
+                moved = True
+            elif job.state is JobState.RUNNING:
+                self.succeed(job.name)
+                moved = True
+        return decision, moved
+
+    def settle(self, limit: int = 600) -> None:
+        """Let a fair world go on until it is at rest."""
+        for _ in range(limit):
+            decision, moved = self.step()
+            if self.deleted:
+                return
+            if moved:
+                continue
+            again = self.reconcile()
+            if again.action is not None or again.status != decision.status:
+                continue
+            lives_on = self.status.finished and self.spec.ttl_seconds_after_finished is not None
+            if again.requeue_at is None or lives_on:
+                return
+            self.now = max(self.now, again.requeue_at)
+        raise AssertionError(f"not at rest after {limit} passes: {self.status.to_json()}")
+
+
+def _parents(generation: int, stage: Stage) -> set[str]:
+    index = STAGE_ORDER.index(stage)
+    return {STAGE_ORDER[index - 1].slug} if generation > 0 and index > 0 else set()
+
+
+def decide(evolution: EmotionEvolution, observed: Observed, now: datetime) -> Decision:
+    """Plan, and check that planning is pure."""
+    before = _text(evolution)
+    decision = plan(evolution, observed, now)
+    assert _text(evolution) == before, "the input was changed"
+    assert plan(evolution, observed, now) == decision, "not deterministic"
+    backwards = Observed(tuple(reversed(observed.jobs)))
+    assert plan(evolution, backwards, now).status == decision.status, "the order of Jobs counts"
+    assert decision.requeue_at is None or decision.requeue_at.tzinfo is not None
+    return decision
+
+
+def _text(model: ApiModel) -> str:
+    return json.dumps(model.to_json(), sort_keys=True)
+
+
+# What every status write must keep ------------------------------------------------------------
+
+
+def check_transition(world: World, seen: EmotionEvolution, new: EvolutionStatus) -> None:
+    """Check a status write against the one before."""
+    if seen.status.current is None:
+        # Beginning and taking in a Job that is there already may be one step.
+        seen = seen.model_copy(update={"status": begin(seen, world.now)})
+    old = seen.status
+    _check_progress(world, old, new)
+    _check_best(world, seen, new)
+    check_conditions(seen, new, world.now)
+    if seen.spec.suspend and not old.finished:
+        assert not new.finished, "a deadline fired while suspended"
+    assert new.suspended_seconds >= old.suspended_seconds
+    assert new.observed_generation == seen.metadata.generation
+    if old.start_time is not None:
+        assert new.start_time == old.start_time
+    assert not (new.finished and new.retry_after)
+    if new.failures + new.disruptions > old.failures + old.disruptions and not new.finished:
+        assert new.attempt > old.attempt or new.stage is not old.stage, "an attempt is used again"
+
+
+def _check_progress(world: World, old: EvolutionStatus, new: EvolutionStatus) -> None:
+    assert old.stage is not None
+    assert new.stage is not None
+    assert new.current is not None
+    assert old.current is not None
+    if new.generation != old.generation:
+        assert new.generation == old.generation + 1, "a generation was skipped"
+        closed = {entry.generation: entry.outcome for entry in new.history}
+        assert old.generation in closed, "a generation was not closed"
+        if closed[old.generation] is not Outcome.COLLAPSED:
+            assert all((old.generation, s) in world.manifests for s in stages_of(old.generation))
+        # Beginning and taking in a Job that is there already (after a restore) may be one step.
+        fresh = new.current.model_copy(update={"results": []})
+        first = {"generation": new.generation, "stage": Stage.SELF_PLAY, "attempt": 1}
+        old = old.model_copy(update={**first, "current": fresh})
+    assert old.stage is not None
+    assert old.current is not None
+    order = stages_of(new.generation)
+    done = [r.stage for r in new.current.results]
+    assert done == list(order[: len(done)]), "stages out of order"
+    assert new.current.results[: len(old.current.results)] == old.current.results
+    for result in new.current.results:
+        made = world.manifests[(result.generation, result.stage)]
+        assert result.manifest == made.manifest
+        assert result.generation == new.generation
+    if new.stage == old.stage:
+        assert 0 <= new.attempt - old.attempt <= 1
+    else:
+        assert order.index(new.stage) == order.index(old.stage) + 1
+        assert new.attempt == 1
+        assert new.result(old.stage) is not None, "a stage was skipped"
+    if not new.finished:
+        assert new.result(new.stage) is None, "a stage is under way whose result is known"
+
+
+def _check_best(world: World, seen: EmotionEvolution, new: EvolutionStatus) -> None:
+    old = seen.status
+    assert len(new.history) <= 10
+    if len(new.history) > len(old.history):
+        assert len(new.history) <= seen.spec.history_limit
+    generations = [entry.generation for entry in new.history]
+    assert generations == sorted(set(generations))
+    fresh = [e for e in new.history if e.generation not in {o.generation for o in old.history}]
+    assert old.current is not None or not fresh
+    for entry in fresh:
+        assert entry.generation == old.generation
+        if entry.outcome is not Outcome.COLLAPSED and old.current is not None:
+            pinned = EvolutionSpec.model_validate(old.current.spec)
+            assert entry.f1 == world.f1s[min(entry.generation, len(world.f1s) - 1)]
+            world.evaluated[entry.generation] = (entry.f1, pinned.evolution.min_delta)
+    _check_models(world, seen, new)
+
+
+def _check_models(world: World, seen: EmotionEvolution, new: EvolutionStatus) -> None:
+    best: tuple[int, float] | None = None
+    for generation, (f1, delta) in sorted(world.evaluated.items()):
+        if best is None or f1 > best[1] + delta:
+            best = (generation, f1)
+    assert (None if new.best is None else (new.best.generation, new.best.f1)) == best
+    promoted = [e for e in new.history if e.outcome in (Outcome.BASELINE, Outcome.PROMOTED)]
+    if promoted and new.best is not None:
+        assert max(e.f1 for e in promoted) <= new.best.f1
+    began = new.generation > 0 and new.generation != seen.status.generation
+    if began and new.current is not None and new.best is not None:
+        assert new.current.spec == seen.spec.to_json(), "the spec is pinned as it is now"
+        continues = seen.spec.evolution.on_regression is OnRegression.CONTINUE
+        if not continues or new.history[-1].outcome is Outcome.COLLAPSED:
+            assert new.current.policy_uri == new.best.model_uri
+    assert new.best is None or new.without_improvement <= new.generation
+
+
+def check_conditions(seen: EmotionEvolution, new: EvolutionStatus, now: datetime) -> None:
+    """Check that the conditions are whole, and say the same as the rest of the status."""
+    by_type = {c.type: c for c in new.conditions}
+    assert set(by_type) == set(ConditionType)
+    assert len(by_type) == len(new.conditions)
+    for condition in new.conditions:
+        Reason(condition.reason)
+        assert condition.observed_generation == seen.metadata.generation
+        before = seen.status.condition(condition.type)
+        same = before is not None and before.status == condition.status
+        expected = before.last_transition_time if before is not None and same else now
+        assert condition.last_transition_time == expected
+    value = {kind: condition.status for kind, condition in by_type.items()}
+    true, false = ConditionStatus.TRUE, ConditionStatus.FALSE
+    succeeded = by_type[ConditionType.SUCCEEDED]
+    assert (succeeded.status is not ConditionStatus.UNKNOWN) == new.finished
+    if new.finished:
+        good = Reason(succeeded.reason) in GOOD_ENDS
+        assert succeeded.status is (true if good else false)
+        assert value[ConditionType.STALLED] is (false if good else true)
+        assert value[ConditionType.RECONCILING] is false
+        assert value[ConditionType.PROGRESSING] is false
+        assert new.phase in (Phase.SUCCEEDED, Phase.COLLAPSED, Phase.FAILED)
+    else:
+        assert value[ConditionType.STALLED] is false
+        assert value[ConditionType.SUSPENDED] is (true if seen.spec.suspend else false)
+        assert new.phase in (Phase.RUNNING, Phase.QUEUED, Phase.SUSPENDED)
+        assert (new.phase is Phase.SUSPENDED) == seen.spec.suspend

@@ -1,0 +1,693 @@
+"""Each rule of the planner by example."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tests.unit.operator.planner.simulated_world import (
+    World,
+    decide,
+    merged,
+    result_of,
+    score_of,
+    spec_of,
+)
+
+from selfemo_api.evolution import NAME_MAX
+from selfemo_api.spec import EvolutionSpec
+from selfemo_api.stages import STAGE_ORDER, Stage, job_name
+from selfemo_api.status import ConditionStatus, ConditionType, Outcome, Phase
+from selfemo_operator.planner.plan import MANAGER
+from selfemo_operator.planner.stage_config import stage_config
+from selfemo_operator.planner.types import CreateJob, DeleteEvolution, DeleteJob, JobState
+
+
+def world_of(f1s: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6, 0.7), **changes: Any) -> World:
+    return World(spec=spec_of(**changes), f1s=f1s)
+
+
+def to_stage(world: World, generation: int, stage: Stage) -> str:
+    """Go on until a stage's Job runs, and return the Job's name."""
+    for _ in range(200):
+        world.reconcile()
+        job = world.current
+        if job is None:
+            continue
+        if (job.generation, job.stage) == (generation, stage):
+            world.set_job(job.name, JobState.RUNNING)
+            return job.name
+        if job.state in (JobState.PENDING, JobState.RUNNING):
+            world.succeed(job.name)
+    raise AssertionError(f"never came to {stage}: {world.status.to_json()}")
+
+
+def outcomes(world: World) -> list[Outcome]:
+    return [entry.outcome for entry in world.status.history]
+
+
+# The order of things ----------------------------------------------------------------------------
+
+
+def test_runs_each_stage_once_in_order() -> None:
+    world = world_of(evolution={"maxGenerations": 2})
+    world.settle()
+    expected = [(0, Stage.EVALUATE), *((g, s) for g in (1, 2) for s in STAGE_ORDER)]
+    assert world.started == expected
+    assert world.summary == "MaxGenerationsReached"
+    assert world.status.phase is Phase.SUCCEEDED
+
+
+def test_stage_reads_its_parents_manifest_and_evaluates_the_model_made() -> None:
+    world = world_of()
+    to_stage(world, 1, Stage.TRAIN)
+    made = world.manifests
+    world.succeed(world.current.name)  # type: ignore[union-attr]
+    decision = decide(world.evolution, world.observed, world.now)
+    assert isinstance(decision.action, CreateJob)
+    config = decision.action.config
+    assert config.parents == {"train": made[(1, Stage.TRAIN)].manifest}
+    assert config.policy_uri == made[(1, Stage.TRAIN)].model_uri
+    assert config.output == "s3://bucket/runs/default/demo-01234567/generations/001/evaluate"
+    assert config.baseline is not None
+    assert config.baseline.weighted_f1 == 0.3
+
+
+def test_every_attempt_is_told_the_same() -> None:
+    world = world_of()
+    name = to_stage(world, 1, Stage.SCORE)
+    first = decide(world.evolution, replace(world.observed, jobs=()), world.now).action
+    world.fail(name, 1)
+    world.reconcile()
+    world.wait(600)
+    second = decide(world.evolution, world.observed, world.now).action
+    assert isinstance(first, CreateJob)
+    assert isinstance(second, CreateJob)
+    assert (first.attempt, second.attempt) == (1, 2)
+    assert first.config == second.config
+
+
+def test_name_fits_with_the_longest_parts() -> None:
+    name = job_name("n" * NAME_MAX, 999, Stage.SELF_PLAY, 9999)
+    assert len(f"{name}-1023") <= 63
+
+
+# Promotion, and which model comes next ----------------------------------------------------------
+
+
+def test_worse_generation_is_rolled_back() -> None:
+    world = world_of((0.3, 0.5, 0.4, 0.6))
+    to_stage(world, 3, Stage.SELF_PLAY)
+    assert outcomes(world) == [Outcome.BASELINE, Outcome.PROMOTED, Outcome.ROLLED_BACK]
+    best, current = world.status.best, world.status.current
+    assert best is not None
+    assert current is not None
+    assert (best.generation, best.f1) == (1, 0.5)
+    assert current.policy_uri == best.model_uri == world.manifests[(1, Stage.TRAIN)].model_uri
+
+
+def test_worse_generation_is_built_upon_where_asked() -> None:
+    world = world_of((0.3, 0.5, 0.4, 0.6), evolution={"onRegression": "Continue"})
+    to_stage(world, 3, Stage.SELF_PLAY)
+    assert outcomes(world)[-1] is Outcome.CONTINUED
+    current = world.status.current
+    assert current is not None
+    assert current.policy_uri == world.manifests[(2, Stage.TRAIN)].model_uri
+    assert current.anchor_uri == world.manifests[(1, Stage.TRAIN)].model_uri
+
+
+@pytest.mark.parametrize(("delta", "best"), [(0.0, 1), (0.05, 0)])
+def test_min_delta(delta: float, best: int) -> None:
+    world = world_of((0.3, 0.35), evolution={"maxGenerations": 1, "minDelta": delta})
+    world.settle()
+    assert world.status.best is not None
+    assert world.status.best.generation == best
+
+
+@pytest.mark.parametrize(("anchor", "stage_of"), [("GenerationZero", None), ("Best", 1)])
+def test_anchor(anchor: str, stage_of: int | None) -> None:
+    world = world_of((0.3, 0.5, 0.4, 0.6), reward={"recogniser": {"anchor": anchor}})
+    for generation in (2, 3):
+        to_stage(world, generation, Stage.SELF_PLAY)
+        current = world.status.current
+        assert current is not None
+        made = world.manifests[(1, Stage.TRAIN)].model_uri
+        assert current.anchor_uri == (made if stage_of else "file:///model")
+
+
+def test_training_can_start_anew() -> None:
+    world = world_of((0.3, 0.5, 0.6), training={"start": "GenerationZero"})
+    to_stage(world, 2, Stage.TRAIN)
+    told = stage_config(world.evolution, world.status, Stage.TRAIN)
+    made = world.manifests[(1, Stage.TRAIN)].model_uri
+    assert told.policy_uri == "file:///model"
+    assert stage_config(world.evolution, world.status, Stage.SELF_PLAY).policy_uri == made
+
+
+def test_a_policy_that_grades_itself() -> None:
+    """Also where a worse generation plays on: the anchor follows it, not the best."""
+    world = world_of(
+        (0.3, 0.5, 0.4, 0.6),
+        reward={"recogniser": {"anchor": "Policy"}},
+        evolution={"onRegression": "Continue"},
+    )
+    to_stage(world, 3, Stage.SELF_PLAY)
+    current = world.status.current
+    assert current is not None
+    assert current.anchor_uri == world.manifests[(2, Stage.TRAIN)].model_uri
+    assert current.policy_uri == current.anchor_uri
+
+
+def test_selecting_source_decides() -> None:
+    sources = [
+        {"name": n, "uri": f"file:///{n}.csv", "format": "MELD"} for n in ("first", "second")
+    ]
+    world = world_of(dataset={"evaluation": sources}, evaluation={"select": "second"})
+    name = to_stage(world, 0, Stage.EVALUATE)
+    scores = [score_of(0.9, source="first"), score_of(0.2, source="second")]
+    result = result_of(0, Stage.EVALUATE, scores=scores)
+    world.set_job(name, JobState.SUCCEEDED, result=result)
+    status = decide(world.evolution, world.observed, world.now).status
+    assert status.best is not None
+    assert status.best.f1 == status.f1 == 0.2
+
+
+def test_starts_from_another_run() -> None:
+    manifest = "s3://bucket/other/generations/003/evaluate/manifest.json"
+    world = world_of(
+        resumeFrom={"uri": manifest}, reward={"recogniser": {"anchor": "GenerationZero"}}
+    )
+    to_stage(world, 2, Stage.SELF_PLAY)
+    current = world.status.current
+    assert current is not None
+    assert current.anchor_uri == manifest
+    assert world.status.history[0].model_uri == manifest
+
+
+# Ends -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("f1s", "policy", "reason", "generation"),
+    [
+        ((0.3, 0.4, 0.5), {"goal": {"f1": 0.4}}, "GoalReached", 1),
+        ((0.3,), {"goal": {"f1": 0.3}}, "GoalReached", 0),
+        ((0.3, 0.4, 0.5), {"maxGenerations": 2}, "MaxGenerationsReached", 2),
+        ((0.3, 0.4, 0.4, 0.4), {"patience": 2}, "Plateaued", 3),
+        ((0.3, 0.2, 0.4, 0.1, 0.2), {"patience": 2}, "Plateaued", 4),
+        ((0.3, 0.4, 0.2), {"onRegression": "Stop"}, "Regressed", 2),
+    ],
+)
+def test_good_ends(
+    f1s: tuple[float, ...], policy: dict[str, Any], reason: str, generation: int
+) -> None:
+    world = world_of(f1s, evolution={"maxGenerations": 9, **policy})
+    world.settle()
+    assert (world.summary, world.status.generation) == (reason, generation)
+    assert world.status.phase is Phase.SUCCEEDED
+
+
+@pytest.mark.parametrize("stage", [Stage.SELF_PLAY, Stage.SCORE, Stage.EVALUATE])
+def test_collapse_ends_with_the_best_kept(stage: Stage) -> None:
+    world = world_of()
+    world.collapses = frozenset({(2, stage)})
+    world.settle()
+    status = world.status
+    assert (world.summary, status.phase, status.generation) == ("Collapsed", Phase.COLLAPSED, 2)
+    stalled = status.condition(ConditionType.STALLED)
+    assert stalled is not None
+    assert (stalled.status, stalled.reason) == (ConditionStatus.TRUE, "Collapsed")
+    assert "below" in stalled.message or "above" in stalled.message
+    assert status.best is not None
+    assert status.best.generation == 1
+    assert status.history[-1].outcome is Outcome.COLLAPSED
+    measured = stage is Stage.EVALUATE
+    assert status.history[-1].f1 == (0.5 if measured else None)
+
+
+def test_generation_0_cannot_collapse() -> None:
+    world = world_of(evolution={"maxGenerations": 1})
+    world.collapses = frozenset({(0, Stage.EVALUATE)})
+    world.settle()
+    assert world.summary == "MaxGenerationsReached"
+
+
+def test_collapse_by_divergence() -> None:
+    world = world_of()
+    name = to_stage(world, 1, Stage.EVALUATE)
+    moved = score_of(0.4, predicted_shares=[1.0, 0, 0, 0, 0, 0, 0])
+    world.set_job(name, JobState.SUCCEEDED, result=result_of(1, Stage.EVALUATE, scores=[moved]))
+    status = decide(world.evolution, world.observed, world.now).status
+    stalled = status.condition(ConditionType.STALLED)
+    assert stalled is not None
+    assert stalled.message == "the divergence from generation 0's labels is 0.689, above 0.3"
+
+
+# Failures ---------------------------------------------------------------------------------------
+
+
+def test_bad_input_is_not_tried_again() -> None:
+    world = world_of()
+    world.fail(to_stage(world, 0, Stage.EVALUATE), 2)
+    world.settle()
+    assert (world.summary, len(world.started)) == ("BadInput", 1)
+    condition = world.status.condition(ConditionType.SUCCEEDED)
+    assert condition is not None
+    assert condition.message == "generation 0, Evaluate: it broke"
+
+
+@pytest.mark.parametrize(
+    ("code", "disrupted", "waits"),
+    [
+        (1, False, [10, 20]),
+        (137, False, [10, 20]),
+        (None, False, [10, 20]),
+        (75, False, [10, 20, 40, 80]),
+        (143, False, [10, 20, 40, 80]),
+        (137, True, [0, 0, 0, 0]),
+    ],
+)
+def test_back_off(code: int | None, disrupted: bool, waits: list[int]) -> None:
+    world = world_of(failurePolicy={"maxAttempts": 3, "maxDisruptions": 4})
+    seen = []
+    for attempt in range(1, 20):
+        name = to_stage(world, 0, Stage.EVALUATE)
+        assert name == f"demo-g000-evaluate-{attempt}"
+        world.fail(name, code, disrupted=disrupted)
+        decision = world.reconcile()
+        if world.status.finished:
+            break
+        assert decision.action is None
+        after = world.status.retry_after
+        assert after is not None
+        assert decision.requeue_at == after
+        seen.append((after - world.now).total_seconds())
+        if seen[-1]:
+            assert world.reconcile().action is None, "it waits"
+        world.now = after
+    assert seen == waits
+    assert world.summary == "StageFailed"
+
+
+def test_back_off_is_bounded() -> None:
+    world = world_of(failurePolicy={"maxAttempts": 100, "backoffSeconds": 86_400})
+    world.fail(to_stage(world, 0, Stage.EVALUATE), 1)
+    decision = world.reconcile()
+    assert decision.requeue_at == world.now + timedelta(minutes=10)
+
+
+def test_a_recorded_result_clears_the_count() -> None:
+    world = world_of()
+    world.fail(to_stage(world, 0, Stage.EVALUATE), 1)
+    world.settle()
+    assert world.summary == "MaxGenerationsReached"
+    assert (world.status.failures, world.status.disruptions) == (0, 0)
+
+
+def test_a_clock_put_back_does_not_hold_a_retry() -> None:
+    world = world_of()
+    world.fail(to_stage(world, 0, Stage.EVALUATE), 1)
+    world.reconcile()
+    world.wait(-86_400)
+    assert isinstance(world.reconcile().action, CreateJob)
+
+
+def test_lost_result_is_read_again_from_the_manifest() -> None:
+    world = world_of()
+    world.succeed(to_stage(world, 1, Stage.SCORE), lost=True)
+    world.reconcile()
+    assert (world.status.stage, world.status.attempt) == (Stage.SCORE, 2)
+    assert (world.status.failures, world.status.disruptions) == (0, 1)
+    to_stage(world, 1, Stage.FLYWHEEL)
+    result = world.status.result(Stage.SCORE)
+    assert result is not None
+    assert result.reused
+
+
+def test_a_vanished_job_is_made_again() -> None:
+    world = world_of()
+    name = to_stage(world, 1, Stage.TRAIN)
+    world.vanish(name)
+    action = world.reconcile().action
+    assert isinstance(action, CreateJob)
+    assert action.name == name
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes", "message"),
+    [
+        (Stage.SCORE, {"stage": Stage.FLYWHEEL}, "it answered for generation 1, Flywheel"),
+        (Stage.SCORE, {"generation": 3}, "it answered for generation 3, Score"),
+        (Stage.TRAIN, {"model_uri": None}, "its result names no model"),
+        (
+            Stage.EVALUATE,
+            {"scores": [score_of(0.5, source="x")]},
+            "its result has no score of demo",
+        ),
+    ],
+)
+def test_a_result_that_is_no_answer_is_a_failure(
+    stage: Stage, changes: dict[str, Any], message: str
+) -> None:
+    world = world_of(failurePolicy={"maxAttempts": 1})
+    name = to_stage(world, 1, stage)
+    result = result_of(1, stage).model_copy(update=changes)
+    world.set_job(name, JobState.SUCCEEDED, result=result)
+    world.reconcile()
+    condition = world.status.condition(ConditionType.SUCCEEDED)
+    assert condition is not None
+    assert condition.reason == "StageFailed"
+    assert condition.message == f"generation 1, {stage.value}: {message}"
+
+
+# Deadlines --------------------------------------------------------------------------------------
+
+
+def test_stage_deadline() -> None:
+    world = world_of(deadlines={"stageActiveSeconds": 100})
+    name = to_stage(world, 0, Stage.EVALUATE)
+    assert world.reconcile().requeue_at == world.now + timedelta(seconds=100)
+    world.wait(99)
+    world.reconcile()
+    assert not world.status.finished
+    world.wait(1)
+    decision = world.reconcile()
+    assert world.summary == "DeadlineExceeded"
+    assert decision.action == DeleteJob(name, "it is not the stage under way")
+    world.settle()
+    assert not world.active
+
+
+def test_run_deadline_does_not_count_suspension() -> None:
+    world = world_of(deadlines={"runActiveSeconds": 100})
+    to_stage(world, 0, Stage.EVALUATE)
+    world.edit(suspend=True)
+    world.reconcile()
+    world.wait(1000)
+    world.reconcile()
+    assert not world.status.finished
+    world.edit(suspend=False)
+    world.reconcile()
+    world.wait(99)
+    world.reconcile()
+    assert not world.status.finished
+    world.wait(1)
+    world.reconcile()
+    assert world.summary == "DeadlineExceeded"
+
+
+def test_a_result_is_recorded_even_past_the_deadline() -> None:
+    world = world_of(deadlines={"runActiveSeconds": 100})
+    world.succeed(to_stage(world, 0, Stage.EVALUATE))
+    world.wait(1000)
+    world.reconcile()
+    assert world.summary == "DeadlineExceeded"
+    assert world.status.best is not None
+
+
+def test_pending_too_long_says_why() -> None:
+    world = world_of()
+    world.reconcile()
+    (job,) = world.active
+    world.set_job(job.name, JobState.PENDING, waiting="ErrImagePull: no such image " * 200)
+    world.wait(1799)
+    world.reconcile()
+    progressing = world.status.condition(ConditionType.PROGRESSING)
+    assert progressing is not None
+    assert (progressing.reason, len(progressing.message)) == ("Waiting", 2048)
+    world.wait(1)
+    world.reconcile()
+    assert world.summary == "PendingTooLong"
+
+
+def test_waiting_in_a_queue_has_no_deadline() -> None:
+    world = world_of(queue={"name": "gpus"})
+    world.reconcile()
+    (job,) = world.active
+    world.set_job(job.name, JobState.QUEUED)
+    world.wait(1_000_000)
+    decision = world.reconcile()
+    assert (world.status.phase, decision.action, decision.requeue_at) == (Phase.QUEUED, None, None)
+
+
+# Suspension -------------------------------------------------------------------------------------
+
+
+def test_suspend_and_resume_keep_the_job() -> None:
+    world = world_of()
+    name = to_stage(world, 1, Stage.TRAIN)
+    world.edit(suspend=True)
+    world.reconcile()
+    assert world.jobs[name].state is JobState.SUSPENDED
+    assert world.status.phase is Phase.SUSPENDED
+    assert world.reconcile().action is None
+    world.edit(suspend=False)
+    world.reconcile()
+    assert world.jobs[name].state is JobState.PENDING
+    world.settle()
+    assert world.started.count((1, Stage.TRAIN)) == 1
+
+
+@pytest.mark.parametrize("state", [JobState.QUEUED, JobState.RUNNING])
+def test_a_queued_evolution_gives_its_place_up(state: JobState) -> None:
+    """A queue would start a suspended Job again."""
+    world = world_of(queue={"name": "gpus"})
+    name = to_stage(world, 1, Stage.TRAIN)
+    world.set_job(name, state)
+    world.edit(suspend=True)
+    world.reconcile()
+    assert name not in world.jobs
+    assert world.reconcile().action is None
+    world.edit(suspend=False)
+    world.reconcile()
+    assert world.active[0].name == name
+
+
+# Edits ------------------------------------------------------------------------------------------
+
+
+def test_spec_is_pinned_until_the_next_generation() -> None:
+    world = world_of()
+    to_stage(world, 1, Stage.SELF_PLAY)
+    world.edit(training={"learningRate": 0.5})
+    to_stage(world, 1, Stage.TRAIN)
+    assert _rate(world) == 1e-6
+    to_stage(world, 2, Stage.SELF_PLAY)
+    assert _rate(world) == 0.5
+
+
+def _rate(world: World) -> float:
+    assert world.status.current is not None
+    return EvolutionSpec.model_validate(world.status.current.spec).training.learning_rate
+
+
+def test_mended_input_goes_on_with_the_same_stage() -> None:
+    world = world_of()
+    world.fail(to_stage(world, 1, Stage.TRAIN), 2)
+    world.settle()
+    assert world.summary == "BadInput"
+    started = len(world.started)
+    world.edit(training={"learningRate": 0.5})
+    world.reconcile()
+    assert world.status.attempt == 2
+    assert not world.status.finished
+    assert _rate(world) == 0.5
+    world.settle()
+    assert world.started[started] == (1, Stage.TRAIN)
+    assert world.summary == "MaxGenerationsReached"
+
+
+def test_more_generations_go_on_from_the_best() -> None:
+    world = world_of((0.3, 0.5, 0.4, 0.6), evolution={"maxGenerations": 2})
+    world.settle()
+    world.wait(1_000_000)
+    world.edit(evolution={"maxGenerations": 3})
+    to_stage(world, 3, Stage.SELF_PLAY)
+    current, best = world.status.current, world.status.best
+    assert current is not None
+    assert best is not None
+    assert current.policy_uri == best.model_uri
+    world.settle()
+    assert world.status.best is not None
+    assert world.status.best.f1 == 0.6
+
+
+def test_time_at_rest_counts_for_no_deadline() -> None:
+    world = world_of(evolution={"maxGenerations": 1}, deadlines={"runActiveSeconds": 100})
+    world.settle()
+    world.wait(1_000_000)
+    world.edit(evolution={"maxGenerations": 2})
+    world.settle()
+    assert (world.summary, world.status.generation) == ("MaxGenerationsReached", 2)
+
+
+def test_a_collapsed_run_goes_on_from_its_best_without_the_bad_groups() -> None:
+    world = world_of()
+    world.collapses = frozenset({(2, Stage.EVALUATE)})
+    world.settle()
+    world.edit(training={"learningRate": 1e-7})
+    to_stage(world, 3, Stage.SELF_PLAY)
+    current, best = world.status.current, world.status.best
+    assert current is not None
+    assert best is not None
+    assert current.policy_uri == best.model_uri
+    to_stage(world, 3, Stage.SCORE)
+    world.succeed(world.current.name)  # type: ignore[union-attr]
+    action = decide(world.evolution, world.observed, world.now).action
+    assert isinstance(action, CreateJob)
+    assert action.config.replay == [
+        world.manifests[(1, Stage.FLYWHEEL)].manifest.replace(
+            "runs/x", "runs/default/demo-01234567"
+        )
+    ]
+
+
+@pytest.mark.parametrize("replay", [0.0, 0.2])
+def test_replay_is_newest_first(replay: float) -> None:
+    world = world_of(flywheel={"replay": replay})
+    to_stage(world, 3, Stage.SCORE)
+    world.succeed(world.current.name)  # type: ignore[union-attr]
+    action = decide(world.evolution, world.observed, world.now).action
+    assert isinstance(action, CreateJob)
+    assert [uri.split("/")[-3] for uri in action.config.replay] == (
+        ["002", "001"] if replay else []
+    )
+
+
+def test_an_edit_that_leaves_no_room_changes_nothing() -> None:
+    world = world_of(evolution={"maxGenerations": 1})
+    world.settle()
+    world.edit(training={"learningRate": 0.5})
+    decision = world.reconcile()
+    assert decision.action is None
+    assert world.status.finished
+    assert world.status.observed_generation == world.generation
+    assert {c.observed_generation for c in world.status.conditions} == {world.generation}
+
+
+def test_history_is_bounded() -> None:
+    policy = {"maxGenerations": 5, "patience": 9}
+    world = world_of((0.3,), evolution=policy, historyLimit=2)
+    world.settle()
+    assert [entry.generation for entry in world.status.history] == [4, 5]
+    assert world.status.best is not None
+    assert world.status.best.generation == 0
+
+
+# The rest ---------------------------------------------------------------------------------------
+
+
+def test_another_manager_is_left_alone() -> None:
+    world = world_of(managedBy="kueue.x-k8s.io/multikueue")
+    decision = decide(world.evolution, world.observed, world.now)
+    assert decision.status == world.status
+    assert decision.action is None
+    assert decision.requeue_at is None
+
+
+def test_own_name_as_manager() -> None:
+    world = world_of(managedBy=MANAGER)
+    assert isinstance(world.reconcile().action, CreateJob)
+
+
+def test_time_to_live() -> None:
+    world = world_of(evolution={"maxGenerations": 1}, ttlSecondsAfterFinished=60)
+    world.settle()
+    decision = world.reconcile()
+    assert decision.action is None
+    assert decision.requeue_at == world.now + timedelta(seconds=60)
+    world.wait(60)
+    decision = world.reconcile()
+    assert decision.action == DeleteEvolution()
+    assert decision.requeue_at is None
+
+
+def test_a_stale_read_waits() -> None:
+    world = world_of()
+    old = world.status
+    to_stage(world, 1, Stage.SCORE)
+    world.wait(30)
+    world.status = old
+    decision = world.reconcile()
+    assert (decision.status, decision.action) == (old, None)
+    assert decision.requeue_at == world.now + timedelta(seconds=2)
+
+
+def test_a_stale_read_of_a_finished_status_deletes_nothing() -> None:
+    world = world_of()
+    world.fail(to_stage(world, 0, Stage.EVALUATE), 2)
+    world.settle()
+    before = world.evolution
+    world.edit(training={"learningRate": 0.5})
+    name = to_stage(world, 0, Stage.EVALUATE)
+    assert decide(before, world.observed, world.now).action is None
+    world.wait(61)
+    assert decide(before, world.observed, world.now).action == DeleteJob(
+        name, "it is not the stage under way"
+    )
+
+
+def test_a_restored_status_goes_on_and_repeats_no_work() -> None:
+    world = world_of()
+    to_stage(world, 1, Stage.SELF_PLAY)
+    backup = world.back_up()
+    name = to_stage(world, 1, Stage.TRAIN)
+    world.vanish("demo-g001-selfplay-1")
+    world.restore(backup)
+    world.settle()
+    assert name not in world.jobs or world.jobs[name].state.is_final
+    assert world.summary == "MaxGenerationsReached"
+    scored = world.manifests[(1, Stage.SCORE)]
+    assert not scored.reused
+
+
+def test_status_stays_small_at_its_largest() -> None:
+    """Results come through a message of 4 KiB, so even the widest status is bounded."""
+    names = [f"source-{i:02d}" for i in range(16)]
+    wide = spec_of(
+        dataset={
+            "labels": [f"emotion-{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(64)],
+            "evaluation": [{"name": n, "uri": f"file:///{n}.csv", "format": "MELD"} for n in names],
+        },
+        evolution={"maxGenerations": 12, "patience": 20},
+    )
+    world = World(spec=wide, f1s=(0.123456789012345,), n_labels=64, size_limit=64 * 1024)
+    world.settle()
+    assert len(world.status.history) == 10
+    assert {len(entry.scores) > 1 for entry in world.status.history} == {True}
+
+
+def test_merged_takes_keys_out() -> None:
+    assert merged({"a": {"b": 1, "c": 2}}, {"a": {"b": None}}) == {"a": {"c": 2}}
+
+
+# Totals: for metrics, nothing decides by them ---------------------------------------------------
+
+
+def test_figures_of_a_stage_outlast_their_generation() -> None:
+    world = world_of((0.3, 0.5, 0.4, 0.6))
+    to_stage(world, 2, Stage.SELF_PLAY)
+    totals = {t.stage: t for t in world.status.stages}
+    assert list(totals) == list(STAGE_ORDER)
+    score = totals[Stage.SCORE]
+    assert (score.generation, score.runs, score.metrics["rewardMean"]) == (1, 1, 0.4)
+    evaluated = totals[Stage.EVALUATE]
+    assert (evaluated.generation, evaluated.runs) == (1, 2)
+    assert evaluated.total_seconds == 2 * evaluated.seconds == 25.0
+
+
+def test_failures_are_counted_by_reason_and_never_forgotten() -> None:
+    world = world_of(failurePolicy={"maxAttempts": 2, "backoffSeconds": 0})
+    world.fail(to_stage(world, 1, Stage.SCORE), 1)
+    world.fail(to_stage(world, 1, Stage.SCORE), None, disrupted=True)
+    to_stage(world, 1, Stage.TRAIN)
+    (score,) = (t for t in world.status.stages if t.stage is Stage.SCORE)
+    assert (score.runs, score.failures) == (1, {"Failed": 1, "Disrupted": 1})
+    assert world.status.failures == 0
+    world.fail(to_stage(world, 1, Stage.TRAIN), 2)
+    world.settle()
+    assert world.summary == "BadInput"
+    (train,) = (t for t in world.status.stages if t.stage is Stage.TRAIN)
+    assert train.failures == {"BadInput": 1}

@@ -1,0 +1,215 @@
+"""Whatever happens, the planner keeps its promises: a random world, checked at each step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+from tests.unit.operator.planner.simulated_world import Backup, Fault, World, spec_of
+
+from selfemo_api.stages import Stage, stages_of
+from selfemo_operator.planner.types import JobState
+
+F1 = st.integers(min_value=0, max_value=20).map(lambda n: n / 20)
+POLICIES = st.fixed_dictionaries(
+    {
+        "maxGenerations": st.integers(1, 4),
+        "patience": st.integers(1, 3),
+        "onRegression": st.sampled_from(["RollBack", "Continue", "Stop"]),
+        "minDelta": st.sampled_from([0.0, 0.07]),
+        "goal": st.none() | F1.filter(bool).map(lambda f1: {"f1": f1}),
+    }
+)
+EXITS = st.sampled_from([1, 2, 75, 137, 143, None])
+
+
+def come_to_rest(world: World) -> None:
+    """Reconcile until nothing is done, and nothing is waited for or at work.
+
+    A restored status is looked at again for a minute: it might be an old read.
+    """
+    for _ in range(100):
+        decision = world.reconcile()
+        world.wait(2)
+        waits = decision.action is not None or decision.requeue_at is not None
+        if not waits and not world.active and world.status.observed_generation:
+            return
+    raise AssertionError("work goes on while suspended")
+
+
+class Planner(RuleBasedStateMachine):
+    """Events in any order; `World` checks each decision."""
+
+    world: World
+
+    @initialize(
+        f1s=st.lists(F1, min_size=5, max_size=5),
+        policy=POLICIES,
+        collapses=st.frozensets(
+            st.tuples(
+                st.integers(1, 3),
+                st.sampled_from([Stage.SELF_PLAY, Stage.SCORE, Stage.EVALUATE]),
+            ),
+            max_size=1,
+        ),
+        queued=st.booleans(),
+        bounded=st.booleans(),
+        limit=st.sampled_from([1, 3, 10]),
+    )
+    def begin(
+        self,
+        f1s: list[float],
+        policy: dict[str, Any],
+        collapses: frozenset[tuple[int, Stage]],
+        queued: bool,
+        bounded: bool,
+        limit: int,
+    ) -> None:
+        deadlines = {"stageActiveSeconds": 4000, "runActiveSeconds": 40_000} if bounded else {}
+        spec = spec_of(
+            evolution={k: v for k, v in policy.items() if v is not None},
+            queue={"name": "gpus"} if queued else None,
+            deadlines=deadlines,
+            historyLimit=limit,
+            failurePolicy={"maxAttempts": 3, "maxDisruptions": 4},
+        )
+        self.world = World(spec=spec, f1s=tuple(f1s), collapses=collapses)
+        self.backups: list[Backup] = []
+
+    # The operator
+
+    @rule(times=st.integers(1, 3))
+    def reconcile(self, times: int) -> None:
+        for _ in range(times):
+            self.world.reconcile()
+
+    @rule(fault=st.sampled_from([Fault.WRITE_FAILS, Fault.DIES_BETWEEN]))
+    def reconcile_badly(self, fault: Fault) -> None:
+        self.world.reconcile(fault)
+
+    @precondition(lambda self: self.world.lagging())
+    @rule(data=st.data())
+    def reconcile_a_stale_read(self, data: st.DataObject) -> None:
+        self.world.reconcile(seen=data.draw(st.sampled_from(self.world.lagging())))
+
+    @rule(steps=st.integers(5, 30))
+    def all_goes_well_for_a_while(self, steps: int) -> None:
+        for _ in range(steps):
+            self.world.step()
+
+    # The cluster
+
+    @precondition(lambda self: self.world.active)
+    @rule(data=st.data())
+    def a_job_goes_on(self, data: st.DataObject) -> None:
+        job = data.draw(st.sampled_from(self.world.active))
+        queued = [JobState.QUEUED] if self.world.spec.queue else []
+        state = data.draw(st.sampled_from([JobState.PENDING, JobState.RUNNING, *queued]))
+        waiting = "ErrImagePull" * 300 if state is JobState.PENDING else ""
+        self.world.set_job(job.name, state, waiting=waiting)
+
+    @precondition(lambda self: self.world.active)
+    @rule(data=st.data(), lost=st.booleans())
+    def a_job_succeeds(self, data: st.DataObject, lost: bool) -> None:
+        self.world.succeed(data.draw(st.sampled_from(self.world.active)).name, lost=lost)
+
+    @precondition(lambda self: self.world.active)
+    @rule(data=st.data(), code=EXITS, disrupted=st.booleans(), done=st.booleans())
+    def a_job_fails(
+        self, data: st.DataObject, code: int | None, disrupted: bool, done: bool
+    ) -> None:
+        job = data.draw(st.sampled_from(self.world.active))
+        if done:
+            self.world.work(job.name)  # it fails after its manifest was written
+        self.world.fail(job.name, code, disrupted=disrupted)
+
+    @precondition(lambda self: self.world.jobs)
+    @rule(data=st.data())
+    def a_job_is_deleted_by_hand(self, data: st.DataObject) -> None:
+        self.world.vanish(data.draw(st.sampled_from(sorted(self.world.jobs))))
+
+    @precondition(lambda self: self.world.active)
+    @rule(data=st.data())
+    def a_job_is_suspended_by_hand(self, data: st.DataObject) -> None:
+        job = data.draw(st.sampled_from(self.world.active))
+        self.world.set_job(job.name, JobState.SUSPENDED, start_time=None)
+
+    @rule(seconds=st.sampled_from([1, 9, 31, 61, 700, 1900, 5000, -5, -4000]))
+    def time_passes(self, seconds: int) -> None:
+        self.world.wait(seconds)
+
+    # People
+
+    @rule(suspend=st.booleans())
+    def suspend_or_resume(self, suspend: bool) -> None:
+        self.world.edit(suspend=suspend)
+
+    @rule(policy=POLICIES, rate=st.sampled_from([1e-6, 1e-5]))
+    def edit(self, policy: dict[str, Any], rate: float) -> None:
+        self.world.edit(evolution=policy, training={"learningRate": rate})
+
+    @rule()
+    def back_up(self) -> None:
+        self.backups.append(self.world.back_up())
+
+    @precondition(lambda self: self.backups)
+    @rule(data=st.data())
+    def restore_a_backup(self, data: st.DataObject) -> None:
+        self.world.restore(data.draw(st.sampled_from(self.backups)))
+
+    # What holds at any moment
+
+    @invariant()
+    def never_two_at_work(self) -> None:
+        if hasattr(self, "world"):
+            assert len(self.world.active) <= 1
+
+    def teardown(self) -> None:
+        """Whatever came before: a fair world comes to rest, suspended or finished."""
+        if not hasattr(self, "world"):
+            return
+        world = self.world
+        world.edit(suspend=True)
+        come_to_rest(world)
+        assert world.reconcile().action is None
+        world.edit(suspend=False)
+        world.settle()
+        _is_at_rest(world)
+
+
+def _is_at_rest(world: World) -> None:
+    assert world.status.finished
+    assert not world.active
+    assert world.status.observed_generation == world.generation
+    for seconds in (0, 100, 100_000):
+        world.wait(seconds)
+        before = world.status
+        decision = world.reconcile()
+        assert decision.status == before
+        assert decision.action is None
+        assert decision.requeue_at is None
+    for generation in range(world.status.generation):
+        if (generation, Stage.EVALUATE) in world.collapses:
+            continue
+        for stage in stages_of(generation):
+            if (generation, stage) in world.collapses:
+                break
+            assert (generation, stage) in world.manifests
+
+
+TestPlanner = Planner.TestCase
+TestPlanner.settings = settings(
+    max_examples=100,
+    stateful_step_count=40,
+    deadline=None,
+    report_multiple_bugs=False,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.unit.study.made_up import AFTER, DOCUMENT, MORE, finish, study
+
+from selfemo_api.stages import STAGE_ORDER, Stage, stage_prefix
+from selfemo_study.paths import Places
+from selfemo_study.programs import Data
+from selfemo_study.reuse import equal_stages, reuse, reused
+from selfemo_study.row_work import Work
+from selfemo_study.study_config import Study, evolution_of
+
+FIRST = ["0Evaluate", "1SelfPlay", "1Score", "1Flywheel", "1Train", "1Evaluate"]
+
+
+def changed(**changes: object) -> Study:
+    row = {"name": "other", "kind": "evolution", "why": "?", "set": changes}
+    return study(rows=[*DOCUMENT["rows"], row])
+
+
+def work(made: Study, row: str, root: Path, seed: int = 1) -> Work:
+    return Work(made, made.row(row), seed, Places(root), Data({}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "count"),
+    [
+        ({"evolution.maxGenerations": 1}, 6),
+        ({"training.learningRate": 1e-4}, 4),
+        ({"flywheel.replay": 0}, 3),
+        ({"reward.smoothing": 0}, 2),
+        ({"selfPlay.groupSize": 4}, 1),
+        ({"dataset.context": {"past": 2}}, 0),
+    ],
+)
+def test_stages_are_equal_up_to_the_first_that_differs(
+    changes: dict[str, object], count: int
+) -> None:
+    made = changed(**changes)
+    one, two = (evolution_of(made, made.row(name), 1).spec for name in ("main", "other"))
+    found = [f"{generation}{stage.value}" for generation, stage in equal_stages(one, two)]
+    assert found == FIRST[:count]
+
+
+def test_another_seed_shares_nothing() -> None:
+    made = study()
+    one, two = (evolution_of(made, made.row("main"), seed).spec for seed in (1, 2))
+    assert equal_stages(one, two) == []
+
+
+def leave(root: Path, made: Study) -> Path:
+    """A finished main row with its first stages, of which one is not there."""
+    finish(made, Places(root), "main", 1, {(0, "dev"): 1, (0, "test"): 1}, ["Baseline"], best=0)
+    one = work(made, "main", root)
+    run = one.places.run(one.study, one.row, one.seed)
+    for generation, stage in [
+        (0, Stage.EVALUATE),
+        *((1, s) for s in STAGE_ORDER if s is not Stage.SCORE),
+    ]:
+        folder = run / stage_prefix(generation, stage)
+        folder.mkdir(parents=True)
+        (folder / "manifest.json").write_text(stage.value)
+        (folder / "run.json").write_text(json.dumps({"seconds": 7.0}))
+    return run
+
+
+def test_what_is_equal_and_there_is_taken_over(tmp_path: Path) -> None:
+    made = changed(**{"evolution.maxGenerations": 1})
+    leave(tmp_path, made)
+    other = work(made, "other", tmp_path)
+    other.folder.path.mkdir(parents=True)
+    reuse(other)
+    run = other.places.run(other.study, other.row, other.seed)
+    found = sorted(p.parent.relative_to(run).as_posix() for p in run.rglob("manifest.json"))
+    assert found == [stage_prefix(0, Stage.EVALUATE), stage_prefix(1, Stage.SELF_PLAY)]
+    words, seconds = reused(other.folder.path, run)
+    assert words == f"; from main: {', '.join(found)}"
+    assert seconds == dict.fromkeys(found, 7.0)
+
+
+def test_a_run_that_is_there_is_left_alone(tmp_path: Path) -> None:
+    made = changed(**{"evolution.maxGenerations": 1})
+    leave(tmp_path, made)
+    other = work(made, "other", tmp_path)
+    run = other.places.run(other.study, other.row, other.seed)
+    run.mkdir(parents=True)
+    reuse(other)
+    assert list(run.iterdir()) == []
+    assert reused(other.folder.path, run) == ("", {})
+
+
+def test_a_row_that_is_not_finished_gives_nothing(tmp_path: Path) -> None:
+    made = changed(**{"evolution.maxGenerations": 1})
+    leave(tmp_path, made)
+    work(made, "main", tmp_path).folder.result.unlink()
+    other = work(made, "other", tmp_path)
+    reuse(other)
+    assert not (other.places.run(other.study, other.row, other.seed)).exists()
+
+
+def test_a_row_that_begins_with_another_model_takes_nothing_over(tmp_path: Path) -> None:
+    made = study(rows=[*DOCUMENT["rows"], AFTER, MORE])
+    leave(tmp_path, made)
+    after = work(made, "after-more", tmp_path)
+    assert equal_stages(after.spec, work(made, "main", tmp_path).spec), "by its settings it could"
+    reuse(after)
+    assert not after.places.run(after.study, after.row, after.seed).exists()

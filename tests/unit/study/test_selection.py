@@ -1,0 +1,68 @@
+"""Whether dev's changes foretold test's is worked out and said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.unit.study.made_up import DOCUMENT, finish, study
+
+from selfemo_study.page import write_page
+from selfemo_study.paths import Places
+from selfemo_study.selection import foretelling, rise
+
+LABELS = ["neutral", "joy"]
+
+
+def step(dev: float, test: float, weighed: float | None = None) -> dict[str, Any]:
+    return {"dev": dev, "devWeighed": weighed, "change": {"value": test}}
+
+
+def test_a_rise_by_hand() -> None:
+    # of four neutral and one joyful utterance, all right; then the joyful one is called neutral
+    before, after = np.array([[[4, 0], [0, 1]]]), np.array([[[4, 0], [1, 0]]])
+    assert rise(before, after, LABELS) == pytest.approx((8 / 9) * 4 / 5 - 1)
+    # half of them joyful: neutral is right in 2.5 of 5, joy in none of 2.5
+    even = rise(before, after, LABELS, {"neutral": 0.5, "joy": 0.5})
+    assert even == pytest.approx(2 * 2.5 / 7.5 / 2 - 1)
+
+
+def test_what_foretold_better() -> None:
+    steps = [step(0.1, -0.2, -0.2), step(0.2, 0.1, 0.1), step(0.3, 0.1, 0.1), step(0.1, 0.3, 0.3)]
+    found = foretelling(steps)
+    assert found is not None
+    assert found.promotions == 4
+    assert found.weighed == pytest.approx(1.0)
+    assert found.plain == pytest.approx(np.corrcoef([1, 2, 3, 1], [-2, 1, 1, 3])[0, 1])
+    unweighed = foretelling([step(0.1, 0.1), step(0.2, 0.2), step(0.1, 0.1)])
+    assert unweighed is not None
+    assert unweighed.to_json() == {
+        "promotions": 3,
+        "correlation": 1.0,
+        "correlationWeighed": None,
+    }
+
+
+def test_too_little_says_nothing() -> None:
+    assert foretelling([step(0.1, 0.1), step(0.2, 0.2)]) is None
+    assert foretelling([step(0.1, 0.1), step(0.1, 0.2), step(0.1, 0.3)]) is None
+
+
+@pytest.mark.parametrize("expected", [None, {"neutral": 0.6, "joy": 0.3, "anger": 0.1}])
+def test_the_page_says_it(tmp_path: Path, expected: dict[str, float] | None) -> None:
+    flywheel = {"flywheel": {"expected": expected}} if expected else {}
+    made = study(spec={**DOCUMENT["spec"], **flywheel}, seeds=[1, 2, 3])
+    places = Places(tmp_path / "studies")
+    for seed, (dev, test) in enumerate([(1, 1), (2, 2), (2, 3)], start=1):
+        right = {(0, "dev"): 0, (1, "dev"): dev, (0, "test"): 0, (1, "test"): test}
+        finish(made, places, "main", seed, right, ["Baseline", "Promoted"], best=1)
+    page = write_page(made, places, tmp_path).read_text()
+    gate = json.loads((tmp_path / "made-up.json").read_text())["gate"]
+    assert gate["promotions"] == 3
+    assert 0 < gate["correlation"] < 1
+    assert "Over 3 promotions of all rows, the change on dev goes with the one on test" in page
+    assert ("as `evaluation.shares` does" in page) is (expected is not None)
+    assert (gate["correlationWeighed"] is not None) is (expected is not None)
