@@ -12,7 +12,7 @@ from benchmarks.chains import STAGES, Load, Seen, chain, evolution, latencies, s
 from tests.integration.operator.api import create_namespace
 
 from selfemo_operator.controller.job_watch import list_into
-from selfemo_operator.controller.kube.client import Rest
+from selfemo_operator.controller.kube.client import KubeClient
 from selfemo_operator.controller.objects import names
 
 #: Requests at once: as many as the operator's passes.
@@ -32,12 +32,12 @@ KEPT = (
 )
 
 
-def captured(rest: Rest, namespace: str) -> dict[str, Json]:
+def captured(kube: KubeClient, namespace: str) -> dict[str, Json]:
     """Return one Job of each stage as the operator made it, for the bare client."""
     query = {"labelSelector": f"{names.LABEL_EVOLUTION}=e000"}
     found: dict[str, Json] = {}
     jobs: list[Json] = []
-    list_into(jobs.append, rest, names.jobs_path(namespace), query)
+    list_into(jobs.append, kube, names.jobs_path(namespace), query)
     for job in jobs:
         pod = job["spec"]["template"]
         labels_ = {k: v for k, v in pod["metadata"]["labels"].items() if k.startswith(OURS)}
@@ -55,7 +55,7 @@ def captured(rest: Rest, namespace: str) -> dict[str, Json]:
 class Statuses:
     """Evolutions of nobody, whose status is written before each Job."""
 
-    rest: Rest
+    kube: KubeClient
     namespace: str
     status: Json
     newest: dict[str, Json] = field(default_factory=dict)
@@ -65,30 +65,32 @@ class Statuses:
         if name not in self.newest:
             made = evolution(name)
             made["spec"]["managedBy"] = "selfemo.dev/nobody"
-            self.newest[name] = self.rest.create(names.evolutions_path(self.namespace), made)
+            self.newest[name] = self.kube.create(names.evolutions_path(self.namespace), made)
         newest = self.newest[name]
         attempt = newest.get("status", {}).get("attempt", 0) + 1
         body = {**newest, "status": {**self.status, "attempt": attempt}}
         path = names.evolution_path((self.namespace, name)) + "/status"
-        self.newest[name] = self.rest.replace(path, body)
+        self.newest[name] = self.kube.replace(path, body)
 
 
-def bare(rest: Rest, load: Load, template: dict[str, Json], status: Json | None = None) -> Json:
+def bare(
+    kube: KubeClient, load: Load, template: dict[str, Json], status: Json | None = None
+) -> Json:
     """Chain the same Jobs without an operator; return the seconds, and its own waits.
 
     With a status, an evolution beside each chain is given it before each Job.
     """
     count = load.count
-    namespace = create_namespace(rest, f"bare-{count}-{int(time.time())}")
+    namespace = create_namespace(kube, f"bare-{count}-{int(time.time())}")
     seen, stop = Seen(), threading.Event()
-    threading.Thread(target=seen.watch, args=(rest, namespace, stop), daemon=True).start()
+    threading.Thread(target=seen.watch, args=(kube, namespace, stop), daemon=True).start()
     time.sleep(1)
     suffixes = [name.removeprefix("e000") for name in chain("e000")]
     following: dict[str, str | None] = {}
     start = time.monotonic()
     pool = ThreadPoolExecutor(CLIENT_THREADS)
 
-    statuses = None if status is None else Statuses(rest, namespace, status)
+    statuses = None if status is None else Statuses(kube, namespace, status)
 
     def create(name: str, suffix: str) -> None:
         if statuses is not None:
@@ -100,7 +102,7 @@ def bare(rest: Rest, load: Load, template: dict[str, Json], status: Json | None 
             "metadata": {"name": name + suffix, "labels": made["labels"]},
             "spec": made["spec"],
         }
-        rest.create(names.jobs_path(namespace), manifest)
+        kube.create(names.jobs_path(namespace), manifest)
 
     begun: dict[str, float] = {}
 

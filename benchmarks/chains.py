@@ -15,7 +15,7 @@ from typing import Any
 from tests.integration.operator.api import document
 
 from selfemo_api.stages import STAGE_ORDER, Stage, job_name
-from selfemo_operator.controller.kube.client import ApiError, Rest
+from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 
 GENERATIONS = 2
@@ -44,13 +44,13 @@ class Seen:
     complete: dict[str, float] = field(default_factory=dict)
     changed: threading.Condition = field(default_factory=threading.Condition)
 
-    def watch(self, rest: Rest, namespace: str, stop: threading.Event) -> None:
+    def watch(self, kube: KubeClient, namespace: str, stop: threading.Event) -> None:
         path = names.jobs_path(namespace)
-        version = rest.get(path)["metadata"]["resourceVersion"]
+        version = kube.get(path)["metadata"]["resourceVersion"]
         while not stop.is_set():
             query = {"resourceVersion": version, "timeoutSeconds": "60"}
             try:
-                for event in rest.watch(path, query, 90):
+                for event in kube.watch(path, query, 90):
                     version = event["object"]["metadata"]["resourceVersion"]
                     self._take(event["object"])
                     if stop.is_set():

@@ -70,7 +70,7 @@ def make_part(first: int, groups: int, words: pa.Array) -> pa.Table:
     each = pa.array(np.repeat(np.arange(groups), GROUP))
     responder = rng.random(groups) < 0.5
     row_responder = np.repeat(responder, GROUP)
-    role = np.where(row_responder, Role.RESPONDER.value, Role.RECOGNISER.value)
+    role = np.where(row_responder, Role.RESPONDER.value, Role.RECOGNIZER.value)
     tokens = pa.array(np.arange(32_000, dtype=np.int32))
     emotions = pa.array(dataset_labels.MELD)
     label = emotions.take(pa.array(rng.choice(len(SHARES), groups, p=SHARES)))
@@ -184,7 +184,7 @@ def make_config(folder: Path) -> StageConfig:
         seed=stage_seed(0, 1, Stage.FLYWHEEL),
         spec=spec,
         policy_uri=spec.model.uri,
-        anchor_uri=spec.model.uri,
+        judge_uri=spec.model.uri,
         output=f"{root}/{stage_prefix(1, Stage.FLYWHEEL)}",
         parents={Stage.SCORE.slug: f"{root}/{stage_prefix(1, Stage.SCORE)}/{MANIFEST}"},
     )

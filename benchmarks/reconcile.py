@@ -27,7 +27,7 @@ from tests.integration.operator.process import OperatorProcess
 from tests.support.cluster import Cluster, borrowed
 
 from selfemo_operator.controller.job_watch import list_into
-from selfemo_operator.controller.kube.client import Rest
+from selfemo_operator.controller.kube.client import KubeClient
 from selfemo_operator.controller.objects import names
 
 P99_GOAL, WRITES_GOAL, MEMORY_GOAL, WALL_GOAL = 1.0, 12.0, 200.0, 1.2
@@ -37,17 +37,17 @@ MADE = ("bench-", "bare-")
 Json = dict[str, Any]
 
 
-def with_operator(cluster: Cluster, rest: Rest, load: Load, scratch: Path) -> Json:
+def with_operator(cluster: Cluster, kube: KubeClient, load: Load, scratch: Path) -> Json:
     """Run evolutions under the operator and return its figures."""
     count = load.count
-    namespace = create_namespace(rest, f"bench-{count}-{int(time.time())}")
+    namespace = create_namespace(kube, f"bench-{count}-{int(time.time())}")
     operator = OperatorProcess(
         cluster.kubeconfig, scratch / "operator.log", ("--namespace", namespace)
     )
     operator.start()
     operator.wait_ready()
     seen, stop = Seen(), threading.Event()
-    threading.Thread(target=seen.watch, args=(rest, namespace, stop), daemon=True).start()
+    threading.Thread(target=seen.watch, args=(kube, namespace, stop), daemon=True).start()
     time.sleep(2)
     cpu_before = cpu_seconds(operator)
     begun: dict[str, float] = {}
@@ -55,13 +55,13 @@ def with_operator(cluster: Cluster, rest: Rest, load: Load, scratch: Path) -> Js
 
     def create(name: str) -> None:
         begun[name] = time.monotonic()
-        rest.create(names.evolutions_path(namespace), evolution(name))
+        kube.create(names.evolutions_path(namespace), evolution(name))
 
     with ThreadPoolExecutor(8) as pool:
         load.begin(create, pool)
     asked = time.monotonic() - start
     seen.wait(count * STAGES, 1200)
-    wait_ended(rest, namespace, count)
+    wait_ended(kube, namespace, count)
     wall = time.monotonic() - start
     memory, cpu = peak_mebibytes(operator), cpu_seconds(operator) - cpu_before
     time.sleep(3)  # the last audit lines
@@ -84,10 +84,10 @@ def with_operator(cluster: Cluster, rest: Rest, load: Load, scratch: Path) -> Js
     }
 
 
-def wait_ended(rest: Rest, namespace: str, count: int) -> None:
+def wait_ended(kube: KubeClient, namespace: str, count: int) -> None:
     for _ in range(600):
         items: list[Json] = []
-        list_into(items.append, rest, names.evolutions_path(namespace), {})
+        list_into(items.append, kube, names.evolutions_path(namespace), {})
         if sum(bool(i.get("status", {}).get("completionTime")) for i in items) == count:
             return
         time.sleep(0.5)
@@ -186,17 +186,17 @@ def with_statuses(load: Load, kept: Json, before: Json, after: Json) -> Json:
     return line(name, wall, "x", WALL_GOAL, seconds=kept["wall"], p99=kept["p99"], p50=kept["p50"])
 
 
-def clear(rest: Rest) -> None:
+def clear(kube: KubeClient) -> None:
     """Delete what earlier runs left, and wait until it is gone: thousands of Jobs slow the next."""
-    for name in made(rest):
-        delete_namespace(rest, name)
-    while made(rest):
+    for name in made(kube):
+        delete_namespace(kube, name)
+    while made(kube):
         time.sleep(2)
 
 
-def made(rest: Rest) -> list[str]:
+def made(kube: KubeClient) -> list[str]:
     """Return the namespaces that runs have left."""
-    return [name for name in namespaces(rest) if name.startswith(MADE)]
+    return [name for name in namespaces(kube) if name.startswith(MADE)]
 
 
 def main() -> None:
@@ -206,25 +206,25 @@ def main() -> None:
     parser.add_argument("--statuses", action="store_true", help="the bare client writes them too")
     arguments = parser.parse_args()
     with borrowed(control_plane_only=True) as cluster, tempfile.TemporaryDirectory() as scratch:
-        rest = Rest(connections=2 * CLIENT_THREADS, kubeconfig=str(cluster.kubeconfig))
-        serve_crd(rest)
+        kube = KubeClient(connections=2 * CLIENT_THREADS, kubeconfig=str(cluster.kubeconfig))
+        serve_crd(kube)
         cluster.start_fake_nodes(4, STAGES_FILE)
-        first = with_operator(cluster, rest, Load(1), Path(scratch))["namespace"]
-        template = captured(rest, first)
-        status = rest.get(names.evolution_path((first, "e000")))["status"]
+        first = with_operator(cluster, kube, Load(1), Path(scratch))["namespace"]
+        template = captured(kube, first)
+        status = kube.get(names.evolution_path((first, "e000")))["status"]
         for size in map(int, arguments.sizes.split(",")):
             load = Load(size, arguments.over)
-            clear(rest)
-            before = bare(rest, load, template)
-            clear(rest)
-            ours = with_operator(cluster, rest, load, Path(scratch))
-            clear(rest)
-            after = bare(rest, load, template)
+            clear(kube)
+            before = bare(kube, load, template)
+            clear(kube)
+            ours = with_operator(cluster, kube, load, Path(scratch))
+            clear(kube)
+            after = bare(kube, load, template)
             for said in lines(load, ours, before, after):
                 print(json.dumps(said), flush=True)
             if arguments.statuses:
-                clear(rest)
-                kept = bare(rest, load, template, status)
+                clear(kube)
+                kept = bare(kube, load, template, status)
                 print(json.dumps(with_statuses(load, kept, before, after)), flush=True)
 
 

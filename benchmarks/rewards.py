@@ -1,4 +1,4 @@
-"""Times the recogniser's rewards and advantages against the plain-Python reference.
+"""Times the recognizer's rewards and advantages against the plain-Python reference.
 
 A million groups of eight over seven labels. The reference runs on the first 20,000 groups, and its
 time is scaled up linearly (each group is worked out by itself). Both must agree on those.
@@ -33,20 +33,20 @@ SPEC = RewardSpec()
 
 
 def sample() -> tuple[Masks, Bools]:
-    """Return groups as a recogniser gives them: one emotion mostly, now and then two or none."""
+    """Return groups as a recognizer gives them: one emotion mostly, now and then two or none."""
     rng = np.random.default_rng(0)
     shape = (GROUPS, MEMBERS)
-    favourite = rng.integers(0, len(MELD), (GROUPS, 1), dtype=np.uint8)
+    favorite = rng.integers(0, len(MELD), (GROUPS, 1), dtype=np.uint8)
     other = rng.integers(0, len(MELD), shape, dtype=np.uint8)
     one = np.uint8(1)
-    masks = one << np.where(rng.random(shape, np.float32) < 0.6, favourite, other)
+    masks = one << np.where(rng.random(shape, np.float32) < 0.6, favorite, other)
     more = rng.integers(0, len(MELD), shape, dtype=np.uint8)
     masks |= np.where(rng.random(shape, np.float32) < 0.1, one << more, np.uint8(0))
     well_formed = rng.random(shape, np.float32) < 0.97
     return masks * well_formed, well_formed
 
 
-def vectorised(masks: Masks, well_formed: Bools) -> tuple[Floats, Floats]:
+def vectorized(masks: Masks, well_formed: Bools) -> tuple[Floats, Floats]:
     """Return rewards and advantages, a block of groups after the other, as a stage does its parts.
 
     NaN where a group has no consensus.
@@ -91,7 +91,7 @@ def main() -> None:
     for _ in range(REPEATS):
         gc.collect()
         start = time.perf_counter()
-        rewards, found = vectorised(masks, well_formed)
+        rewards, found = vectorized(masks, well_formed)
         fast.append(time.perf_counter() - start)
         start = time.perf_counter()
         expected = plain(groups, formed)

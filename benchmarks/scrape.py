@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.unit.operator.controller.evolved import evolved
 
-from selfemo_operator.controller.cache import View
+from selfemo_operator.controller.cache import Cache
 from selfemo_operator.controller.metrics.exposition import MAX_SERIES
-from selfemo_operator.controller.metrics.http_server import PageServer, metrics_page
+from selfemo_operator.controller.metrics.http_server import HttpServer, metrics_handler
 from selfemo_operator.controller.metrics.operator_metrics import OperatorMetrics
 
 GOAL = 0.2
@@ -32,11 +32,11 @@ def main() -> None:
     parser.add_argument("--evolutions", type=int, default=500)
     parser.add_argument("--repeats", type=int, default=20)
     arguments = parser.parse_args()
-    view = View()
-    metrics = OperatorMetrics(view, lambda: 1.0, lambda: 0)
+    cache = Cache()
+    metrics = OperatorMetrics(cache, lambda: 1.0, lambda: 0)
     for number in range(arguments.evolutions):
-        view.put_evolution(evolved(f"e{number:03d}", sources=SOURCES, version=number + 1))
-    server = PageServer(0, {"/metrics": metrics_page(metrics.text)})
+        cache.put_evolution(evolved(f"e{number:03d}", sources=SOURCES, version=number + 1))
+    server = HttpServer(0, {"/metrics": metrics_handler(metrics.text)})
     server.start()
     url = f"http://127.0.0.1:{server.port}/metrics"
     cold, _ = timed(url)

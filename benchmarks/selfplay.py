@@ -1,6 +1,6 @@
 """Times the SelfPlay stage's loop on vLLM against bare `LLM.generate` on the same prompts.
 
-Both use one loaded engine, part by part in turns, and begin in turns. The stage's side plays the
+Both use one loaded engine, part by part in turns, and begin in turns. The stage's side episodes the
 part as the stage does: prompts built and encoded, completions drawn, answers read, the table
 encoded and stored. The bare side is given the part's prompts already encoded, in one call, with the
 same sampling. Loading is left out of both.
@@ -29,8 +29,8 @@ from selfemo_api.stages import Stage
 from selfemo_jobs.base_models.tiny import make_tiny
 from selfemo_jobs.engines.vllm_engine import VllmEngine
 from selfemo_jobs.runtime.context import StageContext
-from selfemo_jobs.stages.selfplay.episodes import Play, cut_parts
-from selfemo_jobs.stages.selfplay.self_player import Table, opening
+from selfemo_jobs.stages.selfplay.episodes import Episode, cut_parts
+from selfemo_jobs.stages.selfplay.self_player import SelfPlayer, opening
 from selfemo_jobs.stages.selfplay.stage import plan, play_parts
 from selfemo_jobs.store import open_store
 
@@ -48,14 +48,14 @@ def spec_of(folder: Path, model: Path, arguments: argparse.Namespace) -> Evoluti
             "selfPlay": {
                 "batchPrompts": 64,
                 "dialogues": arguments.dialogues,
-                "maxTokens": {"recogniser": 6, "responder": 24},
+                "maxTokens": {"recognizer": 6, "responder": 24},
             },
         }
     )
 
 
-def stage_side(context: StageContext, engine: VllmEngine, part: list[Play], number: int) -> int:
-    """Play a part as the stage does; return its tokens."""
+def stage_side(context: StageContext, engine: VllmEngine, part: list[Episode], number: int) -> int:
+    """Episode a part as the stage does; return its tokens."""
     counts: dict[str, dict[str, int]] = {}
     play_parts(context, engine, {number: part}, [number], counts)
     return sum(count["tokens"] for count in counts.values())
@@ -68,12 +68,12 @@ def bare_side(engine: VllmEngine, prompts: list, parameters: list) -> int:
     return sum(len(o.token_ids) for output in outputs for o in output.outputs)
 
 
-def bare_input(engine: VllmEngine, spec: EvolutionSpec, part: list[Play]) -> tuple[list, list]:
+def bare_input(engine: VllmEngine, spec: EvolutionSpec, part: list[Episode]) -> tuple[list, list]:
     """Return a part's prompts and sampling as the library takes them."""
-    table = Table(engine, spec, 1)
+    table = SelfPlayer(engine, spec, 1)
     scenes = [opening(play) for play in part]
     asks = [table.ask_responder(scene, 0) for scene in scenes]
-    asks += [table.ask_recogniser(scene, 0) for scene in scenes]
+    asks += [table.ask_recognizer(scene, 0) for scene in scenes]
     kinds = {role: table.sampling(role, 1) for role in Role}
     prompts = [{"prompt_token_ids": list(ask.prompt)} for ask in asks]
     return prompts, [engine.parameters(kinds[a.role], i) for i, a in enumerate(asks)]
@@ -137,7 +137,7 @@ def main() -> None:
             seed=stage_seed(0, 1, Stage.SELF_PLAY),
             spec=spec,
             policy_uri=spec.model.uri,
-            anchor_uri=spec.model.uri,
+            judge_uri=spec.model.uri,
             output=f"{spec.storage.uri}/bench",
         )
         context = StageContext(config, open_store(spec.storage), 0, 1, folder / "work")

@@ -90,7 +90,7 @@ def make_spec(tmp_path: Path) -> Callable[..., EvolutionSpec]:
             "selfPlay": {
                 "engine": "Transformers",
                 "groupSize": 4,
-                "maxTokens": {"recogniser": 6, "responder": 12},
+                "maxTokens": {"recognizer": 6, "responder": 12},
             },
             "training": {
                 "batchSize": 8,
@@ -116,7 +116,7 @@ def make_config(make_spec: Callable[..., EvolutionSpec]) -> Callable[..., StageC
         generation: int = 1,
         spec: EvolutionSpec | None = None,
         policy: str | None = None,
-        anchor: str | None = None,
+        judge: str | None = None,
         **fields: Any,
     ) -> StageConfig:
         spec = spec or make_spec()
@@ -128,7 +128,7 @@ def make_config(make_spec: Callable[..., EvolutionSpec]) -> Callable[..., StageC
             seed=stage_seed(spec.seed, generation, stage),
             spec=spec,
             policy_uri=policy or spec.model.uri,
-            anchor_uri=anchor or spec.model.uri,
+            judge_uri=judge or spec.model.uri,
             output=f"{spec.storage.uri}/{run}/{stage_prefix(generation, stage)}",
             **fields,
         )

@@ -66,7 +66,7 @@ class StageConfig(ApiModel):
     """The spec pinned for this generation."""
     policy_uri: str
     """The model that plays, trains or is evaluated."""
-    anchor_uri: str
+    judge_uri: str
     """The frozen model that scores."""
     output: str
     """Folder of this stage's results: `<storage.uri>/<run>/generations/<NNN>/<stage>`."""

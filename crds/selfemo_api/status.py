@@ -159,7 +159,7 @@ class Current(ApiModel):
     spec: JsonObject
     """The spec pinned when the generation began: edits take effect at the next."""
     policy_uri: Annotated[str, Field(max_length=2048)]
-    anchor_uri: Annotated[str, Field(max_length=2048)]
+    judge_uri: Annotated[str, Field(max_length=2048)]
     results: Annotated[list[StageResult], Field(max_length=5)] = []
 
 

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from selfemo_api.text.json_logs import JsonLines
-from selfemo_operator.controller.kube.client import Rest
+from selfemo_operator.controller.kube.client import KubeClient
 from selfemo_operator.controller.objects.settings import JobSettings, Settings
 from selfemo_operator.controller.process import SPARE_CONNECTIONS, Operator
 
@@ -63,7 +63,7 @@ def main(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    operator = Operator(settings, Rest(concurrency + SPARE_CONNECTIONS))
+    operator = Operator(settings, KubeClient(concurrency + SPARE_CONNECTIONS))
     sys.exit(operator.run(stop))
 
 

@@ -15,10 +15,10 @@ from selfemo_jobs.stages.evaluate.predictions import PREDICTIONS
 from selfemo_study.programs import dialogues_of
 from selfemo_study.row_record import CONTROL, DEV, TEST, Generation, Measured, RowResult
 from selfemo_study.row_work import Work
-from selfemo_study.study_config import Kind, Labelled
+from selfemo_study.study_config import Kind, Labeled
 from selfemo_study.test_scores import f1_of
 
-#: Inverse strengths of the regularisation, among which dev chooses.
+#: Inverse strengths of the regularization, among which dev chooses.
 STRENGTHS = (1.0, 3.0, 10.0, 30.0)
 
 Answer = Callable[[list[str]], Sequence[str]]
@@ -30,7 +30,7 @@ def run_words(work: Work) -> RowResult:
     if work.row.kind is Kind.CONSTANT:
         label = str(work.row.label)
         return _finish(work, lambda texts: [label] * len(texts), 0.0, f"always {label}")
-    count = work.share if work.row.labelled is Labelled.SHARE else len(work.training)
+    count = work.share if work.row.labeled is Labeled.SHARE else len(work.training)
     texts, golds = _labelled(work.training[:count])
     began = time.monotonic()
     tried = []
@@ -78,7 +78,7 @@ def _read(work: Work, source: Source, answer: Answer) -> Measured:
 
 
 def answered(dialogues: Sequence[Dialogue], answer: Answer) -> pa.Table:
-    """Return the answers for all labelled utterances, as the Evaluate stage writes them."""
+    """Return the answers for all labeled utterances, as the Evaluate stage writes them."""
     places = [
         (dialogue.id, index, turn)
         for dialogue in dialogues

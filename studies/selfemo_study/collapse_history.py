@@ -19,7 +19,7 @@ class Signs:
     """Of one generation, on dev; `spec.evolution.collapse` bounds both."""
 
     entropy: float
-    """Normalised entropy of the predicted labels over generation 0's."""
+    """Normalized entropy of the predicted labels over generation 0's."""
     divergence: float
     """Jensen-Shannon divergence (base 2) of the predicted labels from generation 0's."""
 

@@ -181,7 +181,7 @@ def _play(work: Work, generation: int) -> tuple[pa.Table, float]:
     """
     folder = work.folder.path.absolute()
     spec = work.like_spec
-    play = spec.self_play.model_copy(update={"roles": [Role.RECOGNISER]})
+    play = spec.self_play.model_copy(update={"roles": [Role.RECOGNIZER]})
     storage = spec.storage.model_copy(update={"uri": (folder / "store").as_uri()})
     spec = spec.model_copy(update={"self_play": play, "storage": storage})
     stored = stored_play(work, generation)
@@ -195,7 +195,7 @@ def _play(work: Work, generation: int) -> tuple[pa.Table, float]:
             seed=stage_seed(spec.seed, generation, Stage.SELF_PLAY),
             spec=spec,
             policy_uri=model,
-            anchor_uri=model,
+            judge_uri=model,
             output=output.as_uri(),
         )
         run_stage(config, folder / "selfplay", work.data)
@@ -208,7 +208,7 @@ def _play(work: Work, generation: int) -> tuple[pa.Table, float]:
 
 def stored_play(work: Work, generation: int) -> Path | None:
     """Return where the evolution has stored the same play: its first is generation 0's own."""
-    if generation != 1 or work.like_spec.self_play.roles != [Role.RECOGNISER]:
+    if generation != 1 or work.like_spec.self_play.roles != [Role.RECOGNIZER]:
         return None
     row = work.study.row(work.study.model_of(work.row))
     run = work.places.run(work.study, row, work.seed)

@@ -1,9 +1,9 @@
 """The row kind `on-policy`: TRL's own GRPOTrainer, against which the evolution's way is timed.
 
-Same generation 0, same prompts (the recogniser's, in the order in which the evolution draws them),
+Same generation 0, same prompts (the recognizer's, in the order in which the evolution draws them),
 same rewards and gold labels, same layers trained, same number of steps and of completions in each.
 What differs: TRL generates with Transformers while it trains, nothing is imitated, there is no
-flywheel, no responder and no gate, the anchor stays generation 0, and an advantage is not weighed
+flywheel, no responder and no gate, the judge stays generation 0, and an advantage is not weighed
 by its group's consistency.
 """
 

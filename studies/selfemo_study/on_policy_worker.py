@@ -22,8 +22,8 @@ from selfemo_jobs.engines.interface import Sampling
 from selfemo_jobs.prompts import load_prompt_set, parse_labels
 from selfemo_jobs.rewards import Terms, Verdict, consensus, encode, understanding
 from selfemo_jobs.runtime.parent_death import die_with_parent
-from selfemo_jobs.stages.selfplay.episodes import plan_plays
-from selfemo_jobs.stages.selfplay.self_player import Ask, Table, opening
+from selfemo_jobs.stages.selfplay.episodes import plan_episodes
+from selfemo_jobs.stages.selfplay.self_player import PromptRequest, SelfPlayer, opening
 from selfemo_jobs.stages.selfplay.stage import read_sources
 from selfemo_jobs.store.volumes import local_path
 from selfemo_operator.local.state import replace
@@ -100,7 +100,7 @@ class Clock:
 
 
 def asked_prompts(job: OnPolicyJob) -> list[dict[str, Any]]:
-    """Return the recogniser's prompts with the anchor's readings of each, as many as are needed.
+    """Return the recognizer's prompts with the judge's readings of each, as many as are needed.
 
     They are drawn as the evolution draws them, generation by generation, and gold labels come with
     them where the evolution may read those.
@@ -108,7 +108,7 @@ def asked_prompts(job: OnPolicyJob) -> list[dict[str, Any]]:
     spec = job.spec
     wanted = job.steps * (spec.training.batch_size // spec.self_play.group_size)
     longest = spec.model.max_prompt_tokens + max(
-        spec.self_play.max_tokens.recogniser, spec.reading_tokens
+        spec.self_play.max_tokens.recognizer, spec.reading_tokens
     )
     engine = open_engine(
         spec.self_play.engine,
@@ -133,30 +133,30 @@ def asked_prompts(job: OnPolicyJob) -> list[dict[str, Any]]:
     return rows
 
 
-def _asks(engine: TextEngine, spec: EvolutionSpec, wanted: int) -> list[Ask]:
+def _asks(engine: TextEngine, spec: EvolutionSpec, wanted: int) -> list[PromptRequest]:
     labels = spec.dataset.labels
     sources = read_sources(spec, local_path)
-    found: list[Ask] = []
+    found: list[PromptRequest] = []
     generation = 0
     while len(found) < wanted:
         generation += 1
-        table = Table(engine, spec, generation)
+        table = SelfPlayer(engine, spec, generation)
         seed = stage_seed(spec.seed, generation, Stage.SELF_PLAY)
-        plays = plan_plays(sources, spec.self_play, labels, seed)
-        found += [table.ask_recogniser(opening(play), 0) for play in plays]
+        episodes = plan_episodes(sources, spec.self_play, labels, seed)
+        found += [table.ask_recognizer(opening(play), 0) for play in episodes]
     return found[:wanted]
 
 
 def _readings(
-    engine: TextEngine, spec: EvolutionSpec, asks: Sequence[Ask]
+    engine: TextEngine, spec: EvolutionSpec, asks: Sequence[PromptRequest]
 ) -> list[list[list[str]]]:
-    """Return what generation 0 reads of each target: `recogniser.samples` label sets a view."""
+    """Return what generation 0 reads of each target: `recognizer.samples` label sets a view."""
     sampling = Sampling(
-        n=spec.reward.recogniser.samples,
+        n=spec.reward.judge.samples,
         temperature=spec.self_play.temperature,
         top_p=spec.self_play.top_p,
         max_tokens=spec.reading_tokens,
-        stop=load_prompt_set(spec.model.prompts).stop(Role.RECOGNISER),
+        stop=load_prompt_set(spec.model.prompts).stop(Role.RECOGNIZER),
         seed=spec.seed,
     )
     labels = spec.dataset.labels
@@ -172,14 +172,14 @@ def _readings(
 
 def ending_tokens(tokenizer: Any, spec: EvolutionSpec) -> list[int]:
     """Return the tokens at which an answer ends: the end token, and those with a stop in them."""
-    stops = load_prompt_set(spec.model.prompts).stop(Role.RECOGNISER)
+    stops = load_prompt_set(spec.model.prompts).stop(Role.RECOGNIZER)
     texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
     found = {i for i, text in enumerate(texts) if any(stop in text for stop in stops)}
     return sorted({tokenizer.eos_token_id, *found})
 
 
 def reward_function(spec: EvolutionSpec, ends: Sequence[int]) -> Any:
-    """Return the product's own recogniser reward as TRL asks for it."""
+    """Return the product's own recognizer reward as TRL asks for it."""
     ending = frozenset(ends)
 
     def understanding_reward(
@@ -190,7 +190,7 @@ def reward_function(spec: EvolutionSpec, ends: Sequence[int]) -> Any:
         **_: Any,
     ) -> list[float]:
         finished = [ids[-1] in ending for ids in completion_ids]
-        stops = load_prompt_set(spec.model.prompts).stop(Role.RECOGNISER)
+        stops = load_prompt_set(spec.model.prompts).stop(Role.RECOGNIZER)
         return rewards(completions, finished, readings, gold, stops, spec)
 
     return understanding_reward
@@ -217,10 +217,10 @@ def rewards(
     samples = [encode(read, labels) for read in readings[::group]]
     vote = consensus(
         members,
-        np.stack(samples) if reward.recogniser.weight > 0 else None,
+        np.stack(samples) if reward.judge.weight > 0 else None,
         size=len(labels),
         threshold=reward.consensus,
-        weight=reward.recogniser.weight,
+        weight=reward.judge.weight,
     )
     well_formed = np.array(formed).reshape(-1, group)
     known = encode(gold[::group], labels)
@@ -249,7 +249,7 @@ def arguments(job: OnPolicyJob) -> Any:
         per_device_train_batch_size=training.micro_batch_size,
         gradient_accumulation_steps=training.batch_size // training.micro_batch_size,
         num_generations=play.group_size,
-        max_completion_length=play.max_tokens.recogniser,
+        max_completion_length=play.max_tokens.recognizer,
         temperature=play.temperature,
         top_p=play.top_p,
         max_steps=job.steps,

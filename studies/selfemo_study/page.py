@@ -113,7 +113,7 @@ def _answer(summary: Mapping[str, Any]) -> str:
     text = f"**Relative gain on test: {_gain(summary, 'relative_gain')}.**"
     for name, what in (
         ("majority_vote_relative_gain", "Plain majority votes"),
-        ("supervised_relative_gain", "As many steps on the labelled share alone"),
+        ("supervised_relative_gain", "As many steps on the labeled share alone"),
     ):
         if summary[name] is not None:
             text += f" {what}: {_gain(summary, name)}."
@@ -135,7 +135,7 @@ def _gate(found: Mapping[str, Any] | None) -> str:
     if found["correlationWeighed"] is None:
         return f"{text}."
     return (
-        f"{text}; with dev weighed to `flywheel.expected`, as `evaluation.shares` does, at "
+        f"{text}; with dev weighed to `flywheel.labelPrior`, as `evaluation.labelPrior` does, at "
         f"r = {found['correlationWeighed']:.2f}."
     )
 
@@ -249,7 +249,7 @@ def _pictures(pictures: Mapping[str, str]) -> list[str]:
     words = {
         "gains": "Relative gain over generation 0 on test, with 95 % intervals.",
         "generations": "Dev F1 by generation, mean over seeds, with its 95 % band; the headline "
-        "row in grey.",
+        "row in gray.",
         "costs": "Seconds by stage of a whole run.",
         "time": "Dev F1 against seconds of work: the evolution's best so far, and on-policy "
         "training as it goes.",

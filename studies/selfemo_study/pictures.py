@@ -18,7 +18,7 @@ from selfemo_study.statistics import Interval
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: Colours that differ in lightness too.
+#: Colors that differ in lightness too.
 MAIN, OTHER, SOFT = "#2563c9", "#c2560c", "#9aa3b0"
 STAGE_COLOURS = ("#2563c9", "#7fb0ff", "#127a5a", "#c2560c", "#8d3f9b")
 _CURVES = (MAIN, OTHER, "#127a5a", "#8d3f9b")
@@ -78,13 +78,13 @@ def generations(path: Path, traces: Sequence[Trace], headline: str, what: str) -
         _save(figure, path)
 
 
-def _line(axes: Axes, trace: Trace, colour: str, *, band: bool) -> None:
+def _line(axes: Axes, trace: Trace, color: str, *, band: bool) -> None:
     points = sorted(trace.by_generation.items())
     numbers = [g for g, _ in points]
-    axes.plot(numbers, [i.value for _, i in points], color=colour, marker="o", markersize=3)
+    axes.plot(numbers, [i.value for _, i in points], color=color, marker="o", markersize=3)
     if band:
         low, high = [i.low for _, i in points], [i.high for _, i in points]
-        axes.fill_between(numbers, low, high, color=colour, alpha=0.18, linewidth=0)
+        axes.fill_between(numbers, low, high, color=color, alpha=0.18, linewidth=0)
 
 
 def gains(path: Path, bars: Sequence[Bar], headline: str) -> None:
@@ -98,8 +98,8 @@ def gains(path: Path, bars: Sequence[Bar], headline: str) -> None:
             [100 * max(0.0, b.value.value - b.value.low) for b in bars],
             [100 * max(0.0, b.value.high - b.value.value) for b in bars],
         ]
-        colours = [MAIN if b.name == headline else SOFT for b in bars]
-        axes.barh(places, values, xerr=around, color=colours, height=0.62, ecolor="#1b1f27")
+        colors = [MAIN if b.name == headline else SOFT for b in bars]
+        axes.barh(places, values, xerr=around, color=colors, height=0.62, ecolor="#1b1f27")
         axes.axvline(0, color="#5d6675", linewidth=0.8)
         axes.set_yticks(
             places, [f"{b.name}  {v:+.1f} %" for b, v in zip(bars, values, strict=True)]
@@ -117,9 +117,9 @@ def costs(path: Path, rows: Mapping[str, Mapping[str, float]]) -> None:
         axes = figure.subplots()
         names = list(rows)
         ends = [0.0] * len(names)
-        for stage, colour in zip((s.value for s in STAGE_ORDER), STAGE_COLOURS, strict=True):
+        for stage, color in zip((s.value for s in STAGE_ORDER), STAGE_COLOURS, strict=True):
             values = [rows[name].get(stage, 0.0) for name in names]
-            axes.barh(names, values, left=ends, color=colour, height=0.62, label=stage)
+            axes.barh(names, values, left=ends, color=color, height=0.62, label=stage)
             ends = [a + b for a, b in zip(ends, values, strict=True)]
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
@@ -133,12 +133,12 @@ def wall_time(path: Path, curves: Mapping[str, Mapping[int, Sequence[CurvePoint]
     with mpl.rc_context(_STYLE):
         figure = Figure((_WIDTH, 3.2), layout="constrained")
         axes = figure.subplots()
-        for (name, seeds), colour in zip(curves.items(), cycle(_CURVES), strict=False):
+        for (name, seeds), color in zip(curves.items(), cycle(_CURVES), strict=False):
             for index, points in enumerate(seeds.values()):
                 axes.plot(
                     [p.seconds for p in points],
                     [p.dev for p in points],
-                    color=colour,
+                    color=color,
                     marker="o",
                     markersize=3,
                     label=name if index == 0 else None,

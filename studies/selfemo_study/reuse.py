@@ -25,7 +25,7 @@ from selfemo_study.paths import model_folder
 from selfemo_study.row_work import Work
 from selfemo_study.study_config import Kind
 
-#: Generation 0 is only evaluated; generation 1 plays with the same model in all rows.
+#: Generation 0 is only evaluated; generation 1 episodes with the same model in all rows.
 FIRST = ((0, Stage.EVALUATE), *((1, stage) for stage in STAGE_ORDER))
 NOTE = "reused.json"
 

@@ -49,7 +49,7 @@ class Generation(ApiModel):
     seconds: dict[str, float] = {}
     """By stage."""
     steps: int = 0
-    """Optimiser steps."""
+    """Optimizer steps."""
     kept_groups: int | None = None
     examples: int | None = None
     """Completions (or utterances, of a supervised control) in these steps."""
@@ -90,7 +90,7 @@ class RowResult(ApiModel):
 
     @property
     def steps(self) -> int:
-        """Optimiser steps of all generations, kept or not."""
+        """Optimizer steps of all generations, kept or not."""
         return sum(g.steps for g in self.generations)
 
     def best_after(self, last: int | None) -> int:

@@ -1,4 +1,4 @@
-"""What every kind of row needs: its spec, its labelled share, generation 0, and the measuring."""
+"""What every kind of row needs: its spec, its labeled share, generation 0, and the measuring."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Work:
 
     @cached_property
     def share(self) -> int:
-        """How many of them are labelled: the first so many. Raises StudyError."""
+        """How many of them are labeled: the first so many. Raises StudyError."""
         count = share_of(len(self.training), self.study.warm_start.share)
         check_apart(self.base_spec, self.study.warm_start.source, count)
         return count
@@ -89,7 +89,7 @@ class Work:
         return self.spec_of(self.study.row(self.study.model_of(self.row)))
 
     def steps(self) -> int:
-        """Return the number of optimiser steps of a control. Raises StudyError."""
+        """Return the number of optimizer steps of a control. Raises StudyError."""
         if self.row.steps is not None:
             return self.row.steps
         found = self.like().steps
@@ -124,7 +124,7 @@ class Work:
         batch_size: int | None = None,
         source: Path | None = None,
     ) -> float:
-        """Train on labelled dialogues and return the seconds. Raises StudyError.
+        """Train on labeled dialogues and return the seconds. Raises StudyError.
 
         Parameters
         ----------
@@ -163,7 +163,7 @@ class Work:
     @property
     def dev_source(self) -> Source:
         """The source that chooses."""
-        name = self.spec.selecting_source
+        name = self.spec.selection_dataset
         return next(s for s in self.spec.dataset.evaluation if s.name == name)
 
     @property
@@ -224,23 +224,23 @@ def base_model(base: Base, places: Places) -> Path:
     return output
 
 
-def check_apart(spec: EvolutionSpec, labelled: Source, count: int) -> None:
-    """Refuse self-play that reads other labels than the warm start's, or meets those unlabelled.
+def check_apart(spec: EvolutionSpec, labeled: Source, count: int) -> None:
+    """Refuse self-play that reads other labels than the warm start's, or meets those unlabeled.
 
-    A source that may read labels (`useLabels`) must lie within the labelled share; every other one
+    A source that may read labels (`useLabels`) must lie within the labeled share; every other one
     must keep away from it. Raises StudyError.
     """
-    first = labelled.first_dialogue
+    first = labeled.first_dialogue
     end = first + count
     for source in spec.dataset.self_play:
         last = source.first_dialogue + (source.max_dialogues or 10**9)
-        same = source.uri == labelled.uri
+        same = source.uri == labeled.uri
         if source.use_labels:
             if not same or source.first_dialogue < first or last > end:
                 raise StudyError(
                     f"self-play source `{source.name}` reads labels that the warm start has not: "
                     f"let it begin at dialogue {first} or later and end within the first {end} of "
-                    f"{labelled.uri}"
+                    f"{labeled.uri}"
                 )
         elif same and source.first_dialogue < end and last > first:
             raise StudyError(

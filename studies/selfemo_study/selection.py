@@ -23,7 +23,7 @@ class Foretelling:
     plain: float
     """With dev as it comes."""
     weighed: float | None
-    """With dev weighed to ``flywheel.expected``, as `evaluation.shares` would; None without."""
+    """With dev weighted to ``flywheel.labelPrior``; None without."""
 
     def to_json(self) -> dict[str, Any]:
         """Return it with three digits."""

@@ -34,7 +34,7 @@ class Kind(StrEnum):
     EVOLUTION = "evolution"
     """The product's own `selfemo run`, without labels."""
     SUPERVISED = "supervised"
-    """More supervised steps on the labelled share."""
+    """More supervised steps on the labeled share."""
     CEILING = "ceiling"
     """Supervised steps from the base model on all training dialogues."""
     MAJORITY = "majority"
@@ -47,7 +47,7 @@ class Kind(StrEnum):
     """Always the same label."""
 
 
-class Labelled(StrEnum):
+class Labeled(StrEnum):
     """Which labels a control may read."""
 
     SHARE = "share"
@@ -68,7 +68,7 @@ class Base(ApiModel):
 
 
 class WarmStart(ApiModel):
-    """The supervised start on a labelled share: generation 0.
+    """The supervised start on a labeled share: generation 0.
 
     Context, prompts and prompt length are the evolution's own.
     """
@@ -83,7 +83,7 @@ class WarmStart(ApiModel):
     responder_share: Share = 0.25
     freeze_embeddings: bool = True
     views: list[View] = []
-    """Views that the recogniser is taught, in the supervised controls too. Unset: the evolution's
+    """Views that the recognizer is taught, in the supervised controls too. Unset: the evolution's
     context alone."""
     train_layers: Annotated[int, Field(ge=1)] | None = None
     """Train only the last so many layers, in the supervised controls too. Unset: all."""
@@ -106,7 +106,7 @@ class Row(ApiModel):
     """Controls: this many steps instead."""
     learning_rates: list[Annotated[float, Field(gt=0.0)]] = []
     """Supervised controls: each is trained, dev chooses."""
-    labelled: Labelled = Labelled.SHARE
+    labeled: Labeled = Labeled.SHARE
     """TF-IDF: which labels it may read."""
     label: str | None = None
     """Constant: the answer."""

@@ -63,7 +63,7 @@ def measure(
                 seed=0,
                 spec=spec,
                 policy_uri=model.absolute().as_uri(),
-                anchor_uri=model.absolute().as_uri(),
+                judge_uri=model.absolute().as_uri(),
                 output=(folder / "result").as_uri(),
             )
             run_stage(config, folder, data)
@@ -92,7 +92,7 @@ def _asking(spec: EvolutionSpec, source: Source, places: Places) -> EvolutionSpe
     changes: dict[str, Any] = {
         "dataset": spec.dataset.model_copy(update={"evaluation": [source]}),
         "evaluation": spec.evaluation.model_copy(
-            update={"select": None, "shares": None, "bootstrap": 0}
+            update={"selection_dataset": None, "label_prior": None, "bootstrap": 0}
         ),
         "storage": spec.storage.model_copy(update={"uri": places.measures.absolute().as_uri()}),
     }

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from kubernetes import client
 
-from selfemo_operator.controller.kube.client import Rest
+from selfemo_operator.controller.kube.client import KubeClient
 from selfemo_operator.controller.objects import names
 from tests.e2e.test_chart import install, namespace, node_image, operator_image
 from tests.integration.chart.conftest import helm4
@@ -142,8 +142,8 @@ def kubectl(node_cluster: Cluster, namespace: str) -> Kubectl:
 
 
 @pytest.fixture
-def admin(node_cluster: Cluster) -> Rest:
-    return Rest(connections=4, kubeconfig=str(node_cluster.kubeconfig))
+def admin(node_cluster: Cluster) -> KubeClient:
+    return KubeClient(connections=4, kubeconfig=str(node_cluster.kubeconfig))
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def evolution(
             spec = document["spec"]
             spec["storage"] |= {"uri": f"{stored}/{namespace}", "endpoint": s3.endpoint}
             spec["dataset"]["evaluation"][0]["maxDialogues"] = 8
-            spec["selfPlay"] |= {"dialogues": 10, "maxTokens": {"recogniser": 6, "responder": 12}}
+            spec["selfPlay"] |= {"dialogues": 10, "maxTokens": {"recognizer": 6, "responder": 12}}
             spec["flywheel"] = {"minReward": -1.0}
             # a model this small answers almost at random: no bound is to end the run
             bounds = {"minEntropy": 0, "maxDivergence": 1, "minDiversity": 0}
@@ -206,10 +206,10 @@ def wait_status(
     return found
 
 
-def owned(rest: Rest, namespace: str) -> list[str]:
+def owned(kube: KubeClient, namespace: str) -> list[str]:
     """Return what there is of an evolution in a namespace."""
     query = {"labelSelector": f"{names.LABEL_MANAGED_BY}=selfemo"}
     paths = [names.jobs_path(namespace)]
     paths += [names.core_path(namespace, plural) for plural in ("pods", "services")]
-    found = [(path, rest.get(path, query)["items"]) for path in paths]
+    found = [(path, kube.get(path, query)["items"]) for path in paths]
     return [f"{path}: {item['metadata']['name']}" for path, items in found for item in items]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from selfemo_operator.controller.kube.client import Rest
+from selfemo_operator.controller.kube.client import KubeClient
 from tests.e2e.conftest import Json, Kubectl, owned, wait_status
 from tests.integration.operator.api import wait_for
 
@@ -37,7 +37,7 @@ def test_three_generations_and_nothing_left_behind(
     install: Callable[..., Any],
     kubectl: Kubectl,
     evolution: Callable[..., Json],
-    admin: Rest,
+    admin: KubeClient,
     namespace: str,
 ) -> None:
     install({})

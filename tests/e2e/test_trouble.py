@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from selfemo_operator.controller.kube.client import Rest
+from selfemo_operator.controller.kube.client import KubeClient
 from tests.e2e.conftest import Json, Kubectl, owned, s3_client, wait_status
 from tests.integration.operator.api import wait_for
 from tests.support.cluster import S3, Cluster
@@ -63,7 +63,7 @@ def test_an_image_that_does_not_exist_is_told_and_mended(short: Json, kubectl: K
 
 
 def test_the_data_goes_where_the_spec_says_so(
-    short: Json, kubectl: Kubectl, node_cluster: Cluster, admin: Rest, namespace: str
+    short: Json, kubectl: Kubectl, node_cluster: Cluster, admin: KubeClient, namespace: str
 ) -> None:
     short["spec"]["storage"]["whenDeleted"] = "Delete"
     kubectl.apply(short)

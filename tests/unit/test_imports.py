@@ -62,7 +62,7 @@ def test_planner_needs_neither_kopf_nor_kubernetes() -> None:
     """One machine runs the same planner without a cluster's libraries."""
     refused = (*JOBS_ONLY, "kopf", "kubernetes", "prometheus_client")
     script = "import sys\nfor n in sys.argv[1:]: sys.modules[n] = None\n"
-    for module in ("plan", "local", "cli.main"):
+    for module in ("planner.plan", "local.runner", "cli.main"):
         script += f"import selfemo_operator.{module}\n"
     done = subprocess.run(
         [sys.executable, "-c", script, *refused], check=False, capture_output=True, text=True

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-GREEN, YELLOW, ORANGE, RED, BLUE, GREY, PURPLE = (
+GREEN, YELLOW, ORANGE, RED, BLUE, GRAY, PURPLE = (
     "green",
     "yellow",
     "orange",
@@ -61,9 +61,9 @@ class Panel:
     height: int = 8
     decimals: int | None = None
     states: Mapping[int, tuple[str, str]] = field(default_factory=dict)
-    """Words and colours of values that stand for states."""
+    """Words and colors of values that stand for states."""
     thresholds: Sequence[tuple[float, str]] = ()
-    """Colours from a value on; below the first it is green."""
+    """Colors from a value on; below the first it is green."""
     bounds: tuple[float | None, float | None] = (None, None)
     right_axis: Sequence[str] = ()
     """Series with an axis of their own."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tools.dashboards.board_types import (
     BLUE,
+    GRAY,
     GREEN,
-    GREY,
     ORANGE,
     PURPLE,
     RED,
@@ -28,7 +28,7 @@ _PODS = 'pod=~".+-g[0-9]{3}-(selfplay|score|flywheel|train|evaluate)-[0-9]+-.+"'
 TO_EVOLUTION = Link("Evolution", "/d/selfemo-evolution?${__url_time_range}")
 TO_OPERATOR = Link("Operator", "/d/selfemo-operator?${__url_time_range}")
 _PHASE_COLORS = {
-    Phase.PENDING: GREY,
+    Phase.PENDING: GRAY,
     Phase.QUEUED: YELLOW,
     Phase.RUNNING: BLUE,
     Phase.SUSPENDED: PURPLE,

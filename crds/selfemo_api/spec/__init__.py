@@ -12,9 +12,9 @@ from selfemo_api.spec.flywheel import Band, Deduplicate, FlywheelRunner, Flywhee
 from selfemo_api.spec.kubernetes import Deadlines, FailurePolicy, PodTemplate, PodTemplates, Queue
 from selfemo_api.spec.model import ModelSpec, ResumeFrom
 from selfemo_api.spec.reward import (
-    Anchor,
     GroupWeight,
-    RecogniserSpec,
+    JudgeModel,
+    JudgeSpec,
     RewardSpec,
     RewardWeights,
     Signal,
@@ -56,6 +56,8 @@ __all__ = [
     "FlywheelSpec",
     "Goal",
     "GroupWeight",
+    "JudgeModel",
+    "JudgeSpec",
     "Lora",
     "MaxTokens",
     "ModelSpec",
@@ -65,7 +67,6 @@ __all__ = [
     "PodTemplates",
     "Precision",
     "Queue",
-    "RecogniserSpec",
     "ResumeFrom",
     "RewardSpec",
     "RewardWeights",

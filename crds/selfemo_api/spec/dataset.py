@@ -40,7 +40,7 @@ class Source(ApiModel):
 
 
 class Context(ApiModel):
-    """How much of the dialogue the recogniser sees around the target utterance."""
+    """How much of the dialogue the recognizer sees around the target utterance."""
 
     past: Annotated[int, Field(ge=0, le=64)] = 5
     """Turns before the target; five is what BiosERC and PRC-Emo use."""
@@ -54,9 +54,10 @@ class DatasetSpec(ApiModel):
     labels: Annotated[list[Emotion], Field(min_length=2, max_length=64)]
     """The emotions, all lower case."""
     self_play: Annotated[list[Source], Field(min_length=1, max_length=16)]
-    """Unlabelled dialogues that self-play starts from."""
+    """Unlabeled dialogues that self-play starts from."""
     evaluation: Annotated[list[Source], Field(min_length=1, max_length=16)]
-    """Labelled dialogues. The first (or `spec.evaluation.select`) chooses the best generation."""
+    """Labeled dialogues. The first (or `evaluation.selectionDataset`) chooses the best
+    generation."""
     context: Context = Context()
 
     rules: ClassVar[tuple[Rule, ...]] = (

@@ -13,9 +13,9 @@ from selfemo_api.spec.self_play import Engine
 class EvaluationSpec(ApiModel):
     """How a generation is measured."""
 
-    select: DnsLabel | None = None
+    selection_dataset: DnsLabel | None = None
     """The evaluation source that decides promotion. Unset: the first."""
-    shares: Annotated[dict[str, Share], Field(min_length=2, max_length=64)] | None = None
+    label_prior: Annotated[dict[str, Share], Field(min_length=2, max_length=64)] | None = None
     """The share of each emotion where the model is to be used. The selecting source's utterances
     then weigh as much as it takes for its emotions to have these shares: F1 (weighted, strict,
     macro, by label), accuracy and the interval are those of such a source. Other sources count as

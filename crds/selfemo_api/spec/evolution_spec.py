@@ -90,24 +90,24 @@ class EvolutionSpec(ApiModel):
         Rule("self.dataset.labels == oldSelf.dataset.labels", "`dataset.labels` is immutable"),
         _immutable("managedBy"),
         Rule(
-            "(has(self.evaluation.select) ? self.evaluation.select : "
-            "self.dataset.evaluation[0].name) == (has(oldSelf.evaluation.select) ? "
-            "oldSelf.evaluation.select : oldSelf.dataset.evaluation[0].name)",
-            "`evaluation.select` (unset: the first of `dataset.evaluation`) is immutable: "
-            "generations are compared on it",
+            "(has(self.evaluation.selectionDataset) ? self.evaluation.selectionDataset : "
+            "self.dataset.evaluation[0].name) == (has(oldSelf.evaluation.selectionDataset) ? "
+            "oldSelf.evaluation.selectionDataset : oldSelf.dataset.evaluation[0].name)",
+            "`evaluation.selectionDataset` (unset: the first of `dataset.evaluation`) is "
+            "immutable: generations are compared on it",
         ),
         Rule(
-            "!has(self.evaluation.select) || "
-            "self.dataset.evaluation.exists(s, s.name == self.evaluation.select)",
-            "`evaluation.select` must name a source of `dataset.evaluation`",
+            "!has(self.evaluation.selectionDataset) || "
+            "self.dataset.evaluation.exists(s, s.name == self.evaluation.selectionDataset)",
+            "`evaluation.selectionDataset` must name a source of `dataset.evaluation`",
         ),
         Rule(
             "self.flywheel.runner != 'Ray' || has(self.flywheel.rayAddress)",
             "`flywheel.rayAddress` must be given with `flywheel.runner: Ray`",
         ),
-        _names_each_label("flywheel.expected"),
-        _names_each_label("evaluation.shares"),
-        _immutable("evaluation.shares", why=": generations are compared by them"),
+        _names_each_label("flywheel.labelPrior"),
+        _names_each_label("evaluation.labelPrior"),
+        _immutable("evaluation.labelPrior", why=": generations are compared by them"),
         Rule(
             "self.training.batchSize % self.selfPlay.groupSize == 0",
             "`training.batchSize` must be a multiple of `selfPlay.groupSize`: groups stay whole",
@@ -116,13 +116,13 @@ class EvolutionSpec(ApiModel):
 
     @property
     def reading_tokens(self) -> int:
-        """Longest reading of the anchor."""
-        return self.reward.recogniser.max_tokens or self.self_play.max_tokens.recogniser
+        """Longest reading of the judge."""
+        return self.reward.judge.max_tokens or self.self_play.max_tokens.recognizer
 
     @property
-    def selecting_source(self) -> str:
+    def selection_dataset(self) -> str:
         """Name of the evaluation source that decides promotion."""
-        return self.evaluation.select or self.dataset.evaluation[0].name
+        return self.evaluation.selection_dataset or self.dataset.evaluation[0].name
 
     @property
     def evaluation_engine(self) -> Engine:

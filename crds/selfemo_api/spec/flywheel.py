@@ -50,15 +50,15 @@ class FlywheelSpec(ApiModel):
     """Of each emotion's groups, the share that is kept: the most reliable (confidence times
     consistency times reward) come first. Emotions are never weighed against each other, so rare
     ones survive (class-balanced self-training, Zou et al. 2018)."""
-    expected: Annotated[dict[str, Share], Field(min_length=2, max_length=64)] | None = None
-    """The share of each emotion among the utterances, where it is known (of a labelled share, say).
-    Then `keep` counts against it: of the recogniser's groups, `keep` times that share stay."""
+    label_prior: Annotated[dict[str, Share], Field(min_length=2, max_length=64)] | None = None
+    """The share of each emotion among the utterances, where it is known (of a labeled share, say).
+    Then `keep` counts against it: of the recognizer's groups, `keep` times that share stay."""
     max_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
     """Largest share of one emotion among the kept groups of a role (the balance cap). Below the
     share that an emotion has in truth it teaches wrong expectations: 0.3, where half are neutral,
     took MELD's test F1 from 0.490 to 0.458 in a generation, promoted by a dev set with fewer of
-    them (docs/studies). Where the shares are known, `expected` is better, and `evaluation.shares`
-    kept such a generation from being promoted there."""
+    them (docs/studies). Where the shares are known, `labelPrior` is better, and
+    `evaluation.labelPrior` kept such a generation from being promoted there."""
     replay: Share = 0.2
     """Rows of earlier generations added, as a share of the new ones; accumulating bounds drift."""
     deduplicate: Deduplicate = Deduplicate()

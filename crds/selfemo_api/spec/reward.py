@@ -10,10 +10,10 @@ from pydantic import Field
 from selfemo_api.api_model import ApiModel, Rule, Share
 
 
-class Anchor(StrEnum):
+class JudgeModel(StrEnum):
     """Which frozen model reads and scores."""
 
-    GENERATION_ZERO = "GenerationZero"
+    BASELINE = "Baseline"
     BEST = "Best"
     POLICY = "Policy"
 
@@ -51,7 +51,7 @@ class RewardWeights(ApiModel):
 
 
 class View(ApiModel):
-    """How much of the dialogue one reading of the anchor sees around the target utterance."""
+    """How much of the dialogue one reading of the judge sees around the target utterance."""
 
     past: Annotated[int, Field(ge=0, le=64)] = 0
     """Turns before the target."""
@@ -59,22 +59,22 @@ class View(ApiModel):
     """Turns after it: hindsight that the policy does not have. An appended turn has none."""
 
 
-class RecogniserSpec(ApiModel):
+class JudgeSpec(ApiModel):
     """The frozen reader that scores."""
 
-    anchor: Anchor = Anchor.BEST
+    model: JudgeModel = JudgeModel.BEST
     """`Best` follows the promoted generation; it is frozen within a generation, and gated by F1.
     `Policy` is the model that played: with `weight: 0` the model grades itself, an ablation."""
     samples: Annotated[int, Field(ge=1, le=64)] = 4
     """Readings of each response; four give q in steps of a quarter."""
     max_tokens: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Longest reading. Unset: ``selfPlay.maxTokens.recogniser``. Where each label is one token and
+    """Longest reading. Unset: ``selfPlay.maxTokens.recognizer``. Where each label is one token and
     an utterance has one label, 1 halves the work: what follows the label is not read."""
     views: Annotated[list[View], Field(max_length=8)] = []
-    """What the anchor sees around a target: it reads it `samples` times in each view, and its vote
+    """What the judge sees around a target: it reads it `samples` times in each view, and its vote
     is the mean. Empty: it reads the very prompt that the policy was given."""
     weight: Share = 0.5
-    """The anchor's share in the consensus beside the group's own votes; 0 is self-grading."""
+    """The judge's share in the consensus beside the group's own votes; 0 is self-grading."""
 
 
 class RewardSpec(ApiModel):
@@ -90,11 +90,11 @@ class RewardSpec(ApiModel):
     weights: RewardWeights = RewardWeights()
     group_weight: GroupWeight = GroupWeight.CONSISTENCY
     """A group that agrees more counts more; `None` weighs all alike, an ablation."""
-    recogniser: RecogniserSpec = RecogniserSpec()
+    judge: JudgeSpec = JudgeSpec()
     min_words: Annotated[int, Field(ge=0, le=1000)] = 2
-    """Responses with fewer words are penalised."""
+    """Responses with fewer words are penalized."""
     max_words: Annotated[int, Field(ge=1, le=4000)] = 40
-    """Responses with more words are penalised; MELD's 99th percentile is 31."""
+    """Responses with more words are penalized; MELD's 99th percentile is 31."""
     penalty: Share = 0.5
     """Taken off for each: naming the intended emotion, repeating the context, bad length."""
 

@@ -41,14 +41,14 @@ class Engine(StrEnum):
 class Role(StrEnum):
     """The two roles of SELF-EMO."""
 
-    RECOGNISER = "Recogniser"
+    RECOGNIZER = "Recognizer"
     RESPONDER = "Responder"
 
 
 class MaxTokens(ApiModel):
     """Longest completions by role."""
 
-    recogniser: Annotated[int, Field(ge=1, le=4096)] = 16
+    recognizer: Annotated[int, Field(ge=1, le=4096)] = 16
     """Label names only; 16 tokens hold three of them."""
     responder: Annotated[int, Field(ge=1, le=4096)] = 48
     """One utterance: MELD's 99th percentile is 31 words."""
@@ -62,13 +62,13 @@ class SelfPlaySpec(ApiModel):
     dialogues: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     """Dialogues drawn each generation. Unset: all of the sources."""
     targets_per_dialogue: Annotated[int, Field(ge=1, le=256)] = 2
-    """Utterances of a dialogue that are played from; two keeps neighbours from crowding a batch."""
+    """Utterances of a dialogue that are played from; two keeps neighbors from crowding a batch."""
     group_size: Annotated[int, Field(ge=2, le=256)] = 8
     """Candidates for each prompt (G); TRL's and DeepSeek's usual eight."""
     turns: Annotated[int, Field(ge=1, le=16)] = 1
     """How often a chosen response is appended and the roles go on."""
     roles: Annotated[list[Role], Field(min_length=1, max_length=2)] = [
-        Role.RECOGNISER,
+        Role.RECOGNIZER,
         Role.RESPONDER,
     ]
     """Which roles play. Both, as in SELF-EMO; one alone is an ablation."""

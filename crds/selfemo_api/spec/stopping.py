@@ -29,7 +29,7 @@ class CollapseBounds(ApiModel):
     """Past one of these the run is `Collapsed` and rolled back."""
 
     min_entropy: Share = 0.35
-    """Normalised entropy of the predicted labels, as a share of generation 0's. In the learning
+    """Normalized entropy of the predicted labels, as a share of generation 0's. In the learning
     studies every promoted generation had more than 1, random rewards 0.63 at least; in both runs
     made to collapse it fell to 0.00 at once."""
     max_divergence: Share = 0.3

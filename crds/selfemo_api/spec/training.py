@@ -29,7 +29,7 @@ class Start(StrEnum):
     """Which model's weights training starts from."""
 
     BEST = "Best"
-    GENERATION_ZERO = "GenerationZero"
+    BASELINE = "Baseline"
 
 
 class Schedule(StrEnum):
@@ -43,7 +43,7 @@ class DeepSpeedSpec(ApiModel):
     """DeepSpeed's partitioning."""
 
     zero_stage: Annotated[int, Field(ge=0, le=3)] = 2
-    """2 splits optimiser state and gradients, without ZeRO-3's gathers at every layer."""
+    """2 splits optimizer state and gradients, without ZeRO-3's gathers at every layer."""
     offload: Offload = Offload.NONE
 
     rules: ClassVar[tuple[Rule, ...]] = (
@@ -83,10 +83,10 @@ class TrainingSpec(ApiModel):
     """SELF-GRPO."""
 
     start: Start = Start.BEST
-    """The weights that training starts from. `GenerationZero` begins each generation anew with what
+    """The weights that training starts from. `Baseline` begins each generation anew with what
     the best one has found (STaR, arXiv 2203.14465): errors do not add up over generations."""
     imitation: Annotated[float, Field(ge=0.0, le=100.0)] = 0.0
-    """Weight of the cross-entropy on what recogniser groups agree on, beside SELF-GRPO's loss: an
+    """Weight of the cross-entropy on what recognizer groups agree on, beside SELF-GRPO's loss: an
     emotion that no candidate of a group names is learnt all the same. 0: SELF-GRPO alone, as
     published; a small model gained on EmoryNLP with 10 and never with 0 (three seeds)."""
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-6
@@ -97,14 +97,14 @@ class TrainingSpec(ApiModel):
     wherever the last batches have pulled them."""
     clip: Clip = Clip()
     kl_beta: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
-    """Weight of the KL to the anchor. 0 needs no second model; the clip and the gate hold it."""
+    """Weight of the KL to the reference. 0 needs no second model; the clip and the gate hold it."""
     importance_cap: Annotated[float, Field(gt=0.0, le=100.0)] = 2.0
     """Truncation of the sampling-to-training importance weight (SkyRL's token TIS value)."""
     epochs: Annotated[int, Field(ge=1, le=100)] = 1
     """Passes over the kept groups; one keeps the rollouts nearly on-policy."""
     max_steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     batch_size: Annotated[int, Field(ge=2, le=1_048_576)] = 64
-    """Completions in one optimiser step, over all processes; whole groups."""
+    """Completions in one optimizer step, over all processes; whole groups."""
     micro_batch_size: Annotated[int, Field(ge=1, le=65_536)] = 8
     """Completions in one forward pass of one process."""
     warmup_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05

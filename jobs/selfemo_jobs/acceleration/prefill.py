@@ -37,12 +37,12 @@ class Reading:
 
 
 def read(model: PreTrainedModel, prompts: Sequence[Sequence[int]], filler: int) -> Reading:
-    """Read prompts; a CPU reads neighbours together as long as :data:`CPU_TOKENS` allow.
+    """Read prompts; a CPU reads neighbors together as long as :data:`CPU_TOKENS` allow.
 
     Parameters
     ----------
     prompts
-        Token ids; best in order of length, so that neighbours need little filling.
+        Token ids; best in order of length, so that neighbors need little filling.
     filler
         The token that fills prompts up.
     """
@@ -55,7 +55,7 @@ def read(model: PreTrainedModel, prompts: Sequence[Sequence[int]], filler: int) 
 
 
 def parts(prompts: Sequence[Sequence[int]], most: int) -> Iterator[Sequence[Sequence[int]]]:
-    """Yield neighbours that together, filled up to the longest, have at most so many tokens.
+    """Yield neighbors that together, filled up to the longest, have at most so many tokens.
 
     A longer prompt is a part of its own.
     """

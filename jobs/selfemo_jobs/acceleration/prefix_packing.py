@@ -197,7 +197,7 @@ def _unpack(values: Tensor, packed: Packed) -> Tensor:
 
 @contextmanager
 def scored_places_only() -> Iterator[None]:
-    """Return a context in which TRL's fused head scores labelled places only, on every device.
+    """Return a context in which TRL's fused head scores labeled places only, on every device.
 
     TRL asks ``_use_triton`` whether to; elsewhere it projects every prompt token onto the
     vocabulary, only to throw that away (its reason, recompilation for each shape, is Neuron's).

@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     prepare.add_argument("--output", type=Path, required=True)
     prepare.add_argument("--layers", type=int, default=30, help="keep only the first N layers")
     prepare.add_argument("--gguf", type=Path, help="the package's file, where it is at hand")
-    warm = commands.add_parser("warm-start", help="supervised training on a labelled share")
+    warm = commands.add_parser("warm-start", help="supervised training on a labeled share")
     warm.add_argument("--model", type=Path, required=True)
     warm.add_argument("--output", type=Path, required=True)
     warm.add_argument("--source", type=Path, required=True)
@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="PAST,FUTURE",
-        help="teach the recogniser with so many turns before and after; again for each view",
+        help="teach the recognizer with so many turns before and after; again for each view",
     )
     warm.add_argument("--steps", type=int, default=120)
     warm.add_argument("--batch-size", type=int, default=24)
@@ -164,14 +164,14 @@ def _dialogues(arguments: argparse.Namespace, option: str, labels: list[str]) ->
     if not file.is_file():
         raise BadInput(f"--{option} {file} does not exist")
     source = Source(
-        name="labelled",
+        name="labeled",
         uri=file.absolute().as_uri(),
         format=DataFormat(arguments.format),
         use_labels=True,
     )
     found = load_source(source, labels, file, read_labels=True)
     if not any(turn.labels for dialogue in found for turn in dialogue.turns):
-        raise BadInput(f"--{option} {file} has no labelled utterance")
+        raise BadInput(f"--{option} {file} has no labeled utterance")
     return found
 
 

@@ -102,7 +102,7 @@ def _load(path: Path) -> PreTrainedModel:
     model = AutoModelForCausalLM.from_pretrained(
         path.parent, gguf_file=path.name, dtype=torch.float32
     )
-    # Dequantised, but still marked as quantised, which `save_pretrained` refuses.
+    # Dequantised, but still marked as quantized, which `save_pretrained` refuses.
     model.hf_quantizer = None
     model.is_quantized = False
     if hasattr(model.config, "quantization_config"):

@@ -1,6 +1,6 @@
-"""Supervised training on a labelled share: the cold start that generation 0 needs.
+"""Supervised training on a labeled share: the cold start that generation 0 needs.
 
-Both roles are taught: the recogniser to answer with the labels, the responder to say what the
+Both roles are taught: the recognizer to answer with the labels, the responder to say what the
 speaker said next, given the label of it. The loss counts completion tokens only.
 """
 
@@ -42,8 +42,8 @@ class WarmStart:
     past: int = 1
     """Turns of context; what the evolution's `dataset.context.past` should then be."""
     views: tuple[View, ...] = ()
-    """How much of the dialogue the recogniser's examples see: one of each utterance in each view.
-    What `reward.recogniser.views` asks should be taught. Empty: `past` alone."""
+    """How much of the dialogue the recognizer's examples see: one of each utterance in each view.
+    What `reward.judge.views` asks should be taught. Empty: `past` alone."""
     max_prompt_tokens: int = 256
     responder_share: float = 0.25
     """Share of examples that teach the responder: recognition is what is measured."""
@@ -71,8 +71,8 @@ def examples_of(
     tokenizer: PreTrainedTokenizerBase,
     settings: WarmStart,
 ) -> tuple[list[Example], list[Example]]:
-    """Return the recogniser's and the responder's examples, in the dialogues' order."""
-    recogniser, responder = [], []
+    """Return the recognizer's and the responder's examples, in the dialogues' order."""
+    recognizer, responder = [], []
     most = settings.max_prompt_tokens
     views = settings.views or (View(past=settings.past),)
     for dialogue in dialogues:
@@ -90,7 +90,7 @@ def examples_of(
                     dialogue.turns[index + 1 : index + 1 + view.future],
                     max_tokens=most,
                 )
-                recogniser.append(Example(tuple(asked), tuple(answer)))
+                recognizer.append(Example(tuple(asked), tuple(answer)))
             context = dialogue.turns[max(0, index - settings.past) : index]
             if not context:
                 continue
@@ -99,13 +99,13 @@ def examples_of(
             )
             said = prompts.encode_completion(tokenizer, prompts.reply_text(turn.text))
             responder.append(Example(tuple(asked), tuple(said)))
-    return recogniser, responder
+    return recognizer, responder
 
 
 def warm_start(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    recogniser: Sequence[Example],
+    recognizer: Sequence[Example],
     responder: Sequence[Example],
     settings: WarmStart,
 ) -> float:
@@ -118,8 +118,8 @@ def warm_start(
     BadInput
         If there is nothing to learn from.
     """
-    if not recogniser:
-        raise BadInput("no labelled utterance is in the source: nothing can be learned from it")
+    if not recognizer:
+        raise BadInput("no labeled utterance is in the source: nothing can be learned from it")
     torch.manual_seed(settings.seed)
     if settings.freeze_embeddings:
         model.get_input_embeddings().requires_grad_(False)
@@ -131,7 +131,7 @@ def warm_start(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, settings))
     model.train()
     losses: list[float] = []
-    for step, batch in enumerate(_batches(recogniser, responder, settings)):
+    for step, batch in enumerate(_batches(recognizer, responder, settings)):
         loss = _backward(model, batch, tokenizer.pad_token_id)
         torch.nn.utils.clip_grad_norm_(weights, settings.max_grad_norm)
         optimizer.step()
@@ -171,11 +171,11 @@ def _rate(step: int, settings: WarmStart) -> float:
 
 
 def _batches(
-    recogniser: Sequence[Example], responder: Sequence[Example], settings: WarmStart
+    recognizer: Sequence[Example], responder: Sequence[Example], settings: WarmStart
 ) -> Iterator[tuple[list[Example], list[Example]]]:
     """Yield the steps' batches by role: passes over its examples, each in a new order."""
     chance = random.Random(settings.seed)
-    asks = _endless(recogniser, chance)
+    asks = _endless(recognizer, chance)
     says = _endless(responder, chance) if responder else asks
     replies = round(settings.batch_size * settings.responder_share)
     for _ in range(settings.steps):

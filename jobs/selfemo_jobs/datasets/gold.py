@@ -33,7 +33,7 @@ class GoldLabels:
         """Return one label in lower case. Raises BadInput where there is none."""
         label = value.strip().lower()
         if not label:
-            raise place.bad(f"`{self._field}` is empty: a labelled source needs one in every row")
+            raise place.bad(f"`{self._field}` is empty: a labeled source needs one in every row")
         self._rows += 1
         if label not in self._labels:
             self._unknown[label] += 1

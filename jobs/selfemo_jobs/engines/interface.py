@@ -1,4 +1,4 @@
-"""What generates text. Prompts go in and completions come out as token ids, never re-tokenised."""
+"""What generates text. Prompts go in and completions come out as token ids, never re-tokenized."""
 
 from __future__ import annotations
 

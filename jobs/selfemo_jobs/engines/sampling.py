@@ -7,18 +7,17 @@ are batched, nor on anything generated before.
 
 from __future__ import annotations
 
-import hashlib
-
 import torch
+
+from selfemo_api.seeds import derive_seed
 
 #: Tokens whose probabilities are summed first, to search among sums: a third of the time.
 BLOCK = 256
 
 
 def prompt_seed(seed: int, index: int) -> int:
-    """Return the seed (63 bits) of one prompt of a call: neighbouring prompts share nothing."""
-    digest = hashlib.sha256(f"{seed}/{index}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    """Return the seed (63 bits) of one prompt of a call: neighboring prompts share nothing."""
+    return derive_seed(seed, index, bits=63)
 
 
 def uniforms(seed: int, index: int, n: int, tokens: int) -> torch.Tensor:

@@ -101,7 +101,7 @@ class TransformersEngine:
             kinds.setdefault(its, []).append(index)
         found: dict[int, list[Completion]] = {}
         for its, indices in kinds.items():
-            # neighbours in length share a batch: little padding
+            # neighbors in length share a batch: little padding
             order = sorted(indices, key=lambda i: (len(prompts[i]), i))
             size = max(1, self._batch // its.n)
             for start in range(0, len(order), size):

@@ -1,4 +1,4 @@
-"""Reads the recogniser's answers."""
+"""Reads the recognizer's answers."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class PromptSet:
     name: str
     chat: bool
     """Prompts are chat messages, rendered by the model's own chat template."""
-    recogniser: Template
+    recognizer: Template
     responder: Template
     before: str
     """What a completion begins with, beside its content."""
@@ -51,7 +51,7 @@ class PromptSet:
     """What a completion ends with; a chat's ends with the end token instead."""
     stops: dict[Role, tuple[str, ...]]
 
-    def recognise(
+    def recognize(
         self,
         context: Sequence[Turn],
         speaker: str,
@@ -59,7 +59,7 @@ class PromptSet:
         labels: Sequence[str],
         future: Sequence[Turn] = (),
     ) -> Rendered:
-        """Return the recogniser's prompt.
+        """Return the recognizer's prompt.
 
         Parameters
         ----------
@@ -73,7 +73,7 @@ class PromptSet:
             Turns after the target, next first.
         """
         return self._message(
-            self.recogniser.render(
+            self.recognizer.render(
                 context=context, speaker=speaker, text=text, labels=labels, future=future
             )
         )
@@ -89,7 +89,7 @@ class PromptSet:
         )
 
     def answer_text(self, labels: Sequence[str]) -> str:
-        """Return the recogniser's completion that names these labels, as training shows it."""
+        """Return the recognizer's completion that names these labels, as training shows it."""
         return f"{self.before}{', '.join(labels)}{self.after}"
 
     def reply_text(self, text: str) -> str:
@@ -146,7 +146,7 @@ class PromptSet:
         *,
         max_tokens: int,
     ) -> list[int]:
-        """Return the token ids of :meth:`recognise`, at most ``max_tokens`` of them.
+        """Return the token ids of :meth:`recognize`, at most ``max_tokens`` of them.
 
         A prompt that is too long loses its oldest turns, then the latest of the future; never the
         target.
@@ -161,7 +161,7 @@ class PromptSet:
             drop = len(context) + len(future) - kept
             past = context[min(drop, len(context)) :]
             later = future[: len(future) - max(0, drop - len(context))]
-            return self.encode(tokenizer, self.recognise(past, speaker, text, labels, later))
+            return self.encode(tokenizer, self.recognize(past, speaker, text, labels, later))
 
         return _fit(build, len(context) + len(future), max_tokens)
 
@@ -258,7 +258,7 @@ def load_prompt_set(name: str) -> PromptSet:
     return PromptSet(
         name=data["name"],
         chat=data["chat"],
-        recogniser=environment.from_string(data["recognise"]),
+        recognizer=environment.from_string(data["recognize"]),
         responder=environment.from_string(data["respond"]),
         before=data["before"],
         after=data["after"],

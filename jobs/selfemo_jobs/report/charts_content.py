@@ -30,8 +30,8 @@ def _f1(data: ReportData) -> Figure | None:
         return None
     marks = {r.generation: _MARKS[r.outcome] for r in data.generations if r.outcome in _MARKS}
     weighed = (
-        " Its figures are those of a source with the shares of emotions in `evaluation.shares`; "
-        "its confusion matrix is as counted."
+        " Its figures are those of a source with the shares of emotions in "
+        "`evaluation.labelPrior`; its confusion matrix is as counted."
         if data.weighed
         else ""
     )
@@ -102,7 +102,7 @@ def _means(data: ReportData) -> Figure | None:
         return None
     return Figure(
         "Reward and consistency",
-        "Means over the groups of each generation's self-play, as the frozen anchor scored them; "
+        "Means over the groups of each generation's self-play, as the frozen judge scored them; "
         "consistency is how far a group agrees.",
         (line_chart(data.rewards, title="Mean reward and consistency by generation"),),
         *_series_table(data.rewards),
@@ -112,7 +112,7 @@ def _means(data: ReportData) -> Figure | None:
 def _entropy(data: ReportData) -> Figure | None:
     if not data.entropy:
         return None
-    title = "Normalised label entropy by generation"
+    title = "Normalized label entropy by generation"
     return Figure(
         "Label entropy",
         "Of the predicted labels, and of the labels that the flywheel kept; 1 is an even spread, "

@@ -51,7 +51,7 @@ FIGURES: Mapping[Stage, Sequence[tuple[str, str]]] = {
         ("steps", "steps"),
         ("tokens", "tokens"),
         ("loss", "loss"),
-        ("kl", "KL to the anchor"),
+        ("kl", "KL to the reference"),
         ("clipLow", "clipped low"),
         ("clipHigh", "clipped high"),
         ("gradNorm", "gradient norm"),
@@ -133,8 +133,8 @@ def _of(records: Sequence[StageRecord], stage: Stage) -> list[StageRecord]:
 
 def _deciding(records: Sequence[StageRecord], evolution: EmotionEvolution | None) -> str | None:
     names = [s.source for r in _of(records, Stage.EVALUATE) for s in r.manifest.scores]
-    if evolution and evolution.spec.selecting_source in names:
-        return evolution.spec.selecting_source
+    if evolution and evolution.spec.selection_dataset in names:
+        return evolution.spec.selection_dataset
     return names[0] if names else None
 
 

@@ -109,7 +109,7 @@ class Figure:
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     legend: tuple[str, ...] = ()
-    """Names of the colours, in their order."""
+    """Names of the colors, in their order."""
     captions: tuple[str, ...] = ()
     """One for each drawing, where there are several."""
     wide: bool = False
@@ -179,7 +179,7 @@ class ReportData:
     """F1 by label (rows, as ``labels``) and evaluated generation (columns)."""
     support: tuple[int, ...] = ()
     weighed: bool = False
-    """Whether the deciding source's figures are weighed to `evaluation.shares`."""
+    """Whether the deciding source's figures are weighed to `evaluation.labelPrior`."""
     evaluated: tuple[int, ...] = ()
     confusions: tuple[Confusion, ...] = ()
     funnels: Mapping[int, tuple[FunnelStep, ...]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The rewards of SELF-EMO's two roles: pure, vectorised over groups. Equations: docs/rewards.md."""
+"""The rewards of SELF-EMO's two roles: pure, vectorized over groups. Equations: docs/rewards.md."""
 
 from __future__ import annotations
 

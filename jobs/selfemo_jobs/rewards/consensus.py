@@ -41,12 +41,12 @@ def consensus(
 ) -> Consensus:
     """Return ``Y = {e : q(e) >= tau}`` for each group.
 
-    ``q(e) = (1 - w) * (share of the group naming e) + w * (share of the anchor's readings)``.
+    ``q(e) = (1 - w) * (share of the group naming e) + w * (share of the judge's readings)``.
 
     The vote is *tied* where Y holds two or more emotions and the voters who name all of Y together
     weigh no more than tau (and are not everybody): each got its votes from other voters, or from
-    exactly enough of them. So a group and an anchor that flatly contradict each other at
-    ``w = tau = 0.5`` tie, and so does a group that names every emotion against an anchor that does
+    exactly enough of them. So a group and a judge that flatly contradict each other at
+    ``w = tau = 0.5`` tie, and so does a group that names every emotion against a judge that does
     not. It is tied as well where Y is the whole label set, which says nothing.
 
     Parameters
@@ -55,17 +55,17 @@ def consensus(
         Shape (N, G): what each member of the group names. An empty answer is a vote for nothing
         and stays in the denominator.
     readings
-        Shape (N, S): what the frozen anchor names; None counts as ``weight = 0``.
+        Shape (N, S): what the frozen judge names; None counts as ``weight = 0``.
     size
         Number of labels, E.
     threshold
         tau, above 0 and at most 1.
     weight
-        w, 0 to 1: the anchor's say.
+        w, 0 to 1: the judge's say.
 
     Notes
     -----
-    Ours. Plain majority votes are what label-free peers use; the anchor's share is there because a
+    Ours. Plain majority votes are what label-free peers use; the judge's share is there because a
     model that grades itself ends up agreeing with itself.
     """
     count = members.shape[0]

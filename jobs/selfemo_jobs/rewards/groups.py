@@ -49,14 +49,14 @@ class GroupRewards:
 
     alignment: Floats
     agreement: Floats
-    """With the group's other members (recogniser); within the response's readings (responder)."""
+    """With the group's other members (recognizer); within the response's readings (responder)."""
     reward: Floats
     consistency: Floats
     """Shape (N,): mean of ``agreement``, the group's C."""
 
 
 def understanding(members: Masks, well_formed: Bools, truth: Masks, terms: Terms) -> GroupRewards:
-    """Return the recogniser's rewards.
+    """Return the recognizer's rewards.
 
     ``r_i = w_a sIoU(P_i, Y) + w_c mean over j != i of sIoU(P_i, P_j) + w_f format_i``
 
@@ -95,14 +95,14 @@ def expression(
     """Return the responder's rewards.
 
     ``r = w_a softIoU(1_T, q_y) + w_c C_y + w_f format_y - penalties``, where q_y are the shares of
-    the anchor's readings of response y that name each emotion, and C_y their mean pairwise sIoU.
+    the judge's readings of response y that name each emotion, and C_y their mean pairwise sIoU.
 
     Parameters
     ----------
     intended
         Shape (N,): the emotions to express, T.
     readings
-        Shape (N, G, S): what the anchor reads in each response, S times.
+        Shape (N, G, S): what the judge reads in each response, S times.
     well_formed
         Shape (N, G).
     penalty
@@ -114,7 +114,7 @@ def expression(
 
     Notes
     -----
-    Ours. The readings are the frozen anchor's, never only those of the model under training.
+    Ours. The readings are the frozen judge's, never only those of the model under training.
     """
     _, group, samples = readings.shape
     found = _empty(readings.shape[:2])

@@ -1,6 +1,6 @@
-"""What a response is penalised for: naming its emotion, repeating the context, its length.
+"""What a response is penalized for: naming its emotion, repeating the context, its length.
 
-An anchor that reads "I am so angry" as anger says nothing of expression; these checks close the
+A judge that reads "I am so angry" as anger says nothing of expression; these checks close the
 shortest ways round the expression reward. Ours.
 """
 

@@ -77,7 +77,7 @@ def agreement(sets: Sequence[LabelSet], s: float) -> list[float]:
 def understanding(
     members: Sequence[LabelSet], well_formed: Sequence[bool], truth: LabelSet, terms: Terms
 ) -> tuple[list[float], float]:
-    """Return the recogniser's rewards and the group's consistency."""
+    """Return the recognizer's rewards and the group's consistency."""
     agreed = agreement(members, terms.smoothing)
     rewards = [
         terms.alignment * smoothed_iou(p, truth, terms.smoothing)

@@ -26,7 +26,7 @@ def config_fingerprint(config: StageConfig, relevant: Sequence[str]) -> dict[str
         "seed": config.seed,
         "generation": config.generation,
         "policyUri": relative(config.policy_uri),
-        "anchorUri": relative(config.anchor_uri),
+        "judgeUri": relative(config.judge_uri),
         "replay": [relative(uri) for uri in config.replay],
         **{path: value_at(spec, path) for path in relevant},
     }

@@ -52,8 +52,8 @@ class ProgressGauges(logging.Handler):
             help_text = f"`{name}` of the stage's last progress line"
             found = Gauge(f"selfemo_stage_{snake}", help_text, ["stage"], registry=self._registry)
             self._gauges[name] = found
-        labelled: Gauge = found.labels(self._stage.value)
-        return labelled
+        labeled: Gauge = found.labels(self._stage.value)
+        return labeled
 
 
 def serve_progress(stage: Stage) -> None:

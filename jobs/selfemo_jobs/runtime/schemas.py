@@ -12,7 +12,7 @@ TURN = pa.struct([("speaker", pa.string()), ("text", pa.string())])
 CANDIDATES = pa.schema(
     [
         pa.field("group_id", pa.string(), nullable=False),
-        # Recogniser or Responder
+        # Recognizer or Responder
         pa.field("role", pa.string(), nullable=False),
         pa.field("generation", pa.int32(), nullable=False),
         pa.field("source", pa.string(), nullable=False),
@@ -29,7 +29,7 @@ CANDIDATES = pa.schema(
         pa.field("speaker", pa.string(), nullable=False),
         # the utterance that is read; null for the responder
         pa.field("target", pa.string()),
-        # emotions the response is meant to express; null for the recogniser
+        # emotions the response is meant to express; null for the recognizer
         pa.field("intended", pa.list_(pa.string())),
         # the source's own labels, only where `useLabels` allows it
         pa.field("gold", pa.list_(pa.string())),
@@ -37,8 +37,8 @@ CANDIDATES = pa.schema(
         pa.field("completion_ids", pa.list_(pa.int32()), nullable=False),
         # natural logarithms, of the distribution that was sampled from
         pa.field("logprobs", pa.list_(pa.float32()), nullable=False),
-        # a recogniser's target as the anchor is to read it, one prompt a view; with the group's
-        # first member only, and empty where the anchor reads `prompt_ids`
+        # a recognizer's target as the judge is to read it, one prompt a view; with the group's
+        # first member only, and empty where the judge reads `prompt_ids`
         pa.field("views", pa.list_(pa.list_(pa.int32())), nullable=False),
         pa.field("completion", pa.string(), nullable=False),
         # parsed answer; null for the responder
@@ -55,17 +55,17 @@ CANDIDATES = pa.schema(
 SCORED = pa.schema(
     [
         *CANDIDATES,
-        # emotions of the group's consensus (Recogniser) or the intended ones (Responder); the
+        # emotions of the group's consensus (Recognizer) or the intended ones (Responder); the
         # balance cap counts these
         pa.field("consensus", pa.list_(pa.string()), nullable=False),
         pa.field("alignment", pa.float32(), nullable=False),
-        # with the group's other members (Recogniser; their mean is C), or among the anchor's
+        # with the group's other members (Recognizer; their mean is C), or among the judge's
         # readings of the response (Responder; C_y)
         pa.field("agreement", pa.float32(), nullable=False),
         pa.field("format", pa.float32(), nullable=False),
         pa.field("penalty", pa.float32(), nullable=False),
         pa.field("reward", pa.float32(), nullable=False),
-        # share of the vote that names the consensus (Recogniser without gold labels), else 1
+        # share of the vote that names the consensus (Recognizer without gold labels), else 1
         pa.field("confidence", pa.float32(), nullable=False),
         # group-level consistency, mean of the group
         pa.field("consistency", pa.float32(), nullable=False),

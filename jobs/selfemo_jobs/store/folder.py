@@ -17,9 +17,9 @@ from selfemo_jobs.errors import BadInput
 from selfemo_jobs.store.interface import ObjectInfo, ObjectNotFound, join
 from selfemo_jobs.store.local_files import (
     explained,
+    fsync_file,
     is_temporary,
     replacing,
-    settle,
     sync_folder,
     temporary,
 )
@@ -70,7 +70,7 @@ class FileStore:
         path = file_path(uri)
         with explained(path), temporary(path) as (file, name):
             file.write(data)
-            settle(file)
+            fsync_file(file)
             try:
                 os.link(name, path)  # unlike a rename, it fails where the name is taken
             except FileExistsError:

@@ -97,7 +97,7 @@ def temporary(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
         name.unlink(missing_ok=True)
 
 
-def settle(file: BinaryIO) -> None:
+def fsync_file(file: BinaryIO) -> None:
     """Bring what was written to the disk: after a power cut a name must not lead to a torn file."""
     file.flush()
     os.fsync(file.fileno())
@@ -117,7 +117,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a file that takes the place of ``path`` at the end of the block, whole or not at all."""
     with explained(path), temporary(path) as (file, name):
         yield file
-        settle(file)
+        fsync_file(file)
         name.replace(path)
         sync_folder(path.parent)
 

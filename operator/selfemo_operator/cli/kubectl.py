@@ -24,7 +24,7 @@ from selfemo_api.stages import Stage
 from selfemo_operator.cli import output_format, report, watch
 from selfemo_operator.cli.run_options import Request
 from selfemo_operator.cli.terminal.picture import Activity
-from selfemo_operator.controller.kube.client import ApiError, Rest
+from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 from selfemo_operator.local.state import RunnerError
 
@@ -73,7 +73,7 @@ def logs(
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         raise RunnerError("kubectl is not on the PATH: logs are read through it")
-    status = _get(Rest(connections=1), namespace, name).status
+    status = _get(KubeClient(connections=1), namespace, name).status
     asked = stage or status.stage or Stage.EVALUATE
     number = status.generation if generation is None else generation
     selector = (
@@ -104,7 +104,7 @@ def report_command(
     to: Annotated[Path, typer.Option("--to", help="Where the page goes.")] = Path("report.html"),
 ) -> None:
     """Write the report's page. The storage is read from here, with your own credentials."""
-    evolution = _get(Rest(connections=1), namespace, name)
+    evolution = _get(KubeClient(connections=1), namespace, name)
     with tempfile.TemporaryDirectory() as folder:
         request = Request(evolution, {}, Path(folder), evolution.metadata.uid[:8])
         Console().print(str(report.write(request, to)))
@@ -114,7 +114,7 @@ class ClusterSource:
     """An evolution on a cluster; an API server that is away for a while is waited for."""
 
     def __init__(self, namespace: str, name: str) -> None:
-        self._rest = Rest(connections=1).within(POLL_TIMEOUT)
+        self._kube = KubeClient(connections=1).within(POLL_TIMEOUT)
         self._namespace, self._name = namespace, name
         self._seen: EmotionEvolution | None = None
         #: Of an outage under way. The errors differ from try to try (reset, refused, timed out):
@@ -124,7 +124,7 @@ class ClusterSource:
     def look(self) -> tuple[EmotionEvolution, Activity]:
         """Return the resource, or the last that was seen with a note on why."""
         try:
-            self._seen = _get(self._rest, self._namespace, self._name)
+            self._seen = _get(self._kube, self._namespace, self._name)
         except ApiError as error:
             if self._seen is None or (400 <= error.status < 500 and error.status != 429):
                 raise
@@ -134,9 +134,9 @@ class ClusterSource:
         return self._seen, Activity()
 
 
-def _get(rest: Rest, namespace: str, name: str) -> EmotionEvolution:
+def _get(kube: KubeClient, namespace: str, name: str) -> EmotionEvolution:
     try:
-        return EmotionEvolution.model_validate(rest.get(names.evolution_path((namespace, name))))
+        return EmotionEvolution.model_validate(kube.get(names.evolution_path((namespace, name))))
     except ApiError as error:
         if error.status == 404:
             raise RunnerError(f"there is no evolution {name} in namespace {namespace}") from None
@@ -150,7 +150,7 @@ def _get(rest: Rest, namespace: str, name: str) -> EmotionEvolution:
 
 def _set_suspend(name: str, namespace: str, *, suspend: bool) -> None:
     body: dict[str, Any] = {"spec": {"suspend": suspend}}
-    Rest(connections=1).merge(names.evolution_path((namespace, name)), body)
+    KubeClient(connections=1).merge(names.evolution_path((namespace, name)), body)
     Console().print(f"{namespace}/{name} {'is suspended' if suspend else 'goes on'}")
 
 

@@ -17,7 +17,7 @@ from selfemo_operator.local.state import RunnerError
 
 app = typer.Typer(
     name="selfemo",
-    help="A language model that recognises emotion in conversation improves itself.",
+    help="A language model that recognizes emotion in conversation improves itself.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )

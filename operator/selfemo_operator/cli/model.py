@@ -37,5 +37,5 @@ def prepare(context: typer.Context) -> None:
 
 @app.command("warm-start", context_settings=_PASS)
 def warm_start(context: typer.Context) -> None:
-    """Train a model on a labelled share: the cold start that generation 0 needs."""
+    """Train a model on a labeled share: the cold start that generation 0 needs."""
     _start("warm-start", context.args)

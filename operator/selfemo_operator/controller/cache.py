@@ -40,7 +40,7 @@ def version_of(item: Json) -> int:
     return int(text) if text.isdigit() else 0
 
 
-class View:
+class Cache:
     """A thread-safe picture of the cluster. A write's answer is put in at once."""
 
     def __init__(self) -> None:

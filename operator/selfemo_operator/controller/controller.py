@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from selfemo_operator.controller.cache import View, key_of
+from selfemo_operator.controller.cache import Cache, key_of
 from selfemo_operator.controller.job_watch import JobWatch, list_into
-from selfemo_operator.controller.kube.client import ApiError, Rest
+from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.kube.workqueue import WorkQueue
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.names import Key
@@ -40,12 +40,12 @@ class Workers:
         As for :class:`Reconciler`.
     """
 
-    def __init__(self, rest: Rest, view: View, settings: Settings) -> None:
-        self._rest = rest
-        self._view = view
+    def __init__(self, kube: KubeClient, cache: Cache, settings: Settings) -> None:
+        self._kube = kube
+        self._cache = cache
         self._settings = settings
         self.queue: WorkQueue[Key] = WorkQueue()
-        self._reconciler = Reconciler(rest, view, settings)
+        self._reconciler = Reconciler(kube, cache, settings)
         self._failures: dict[Key, int] = {}
         #: When each evolution's last good pass began (monotonic).
         self._passed: dict[Key, float] = {}
@@ -53,8 +53,8 @@ class Workers:
         self._threads: list[threading.Thread] = []
         namespaces: Sequence[str | None] = settings.namespaces or (None,)
         self._namespaces = namespaces
-        self._watches = [JobWatch(rest, view, n, self.queue.add) for n in namespaces]
-        self._pod_watches = [PodWatch(rest, view, n) for n in namespaces]
+        self._watches = [JobWatch(kube, cache, n, self.queue.add) for n in namespaces]
+        self._pod_watches = [PodWatch(kube, cache, n) for n in namespaces]
         self.ended_pass: Callable[[Key, str, float], None] = lambda *_: None
         """Told how each pass ended and how long it took."""
         self.resynced: float | None = None
@@ -168,9 +168,9 @@ class Workers:
                 if error.status != 403 or len(self._watches) == 1:
                     raise
                 log.warning("namespace %s is left out of the resync: %s", namespace, error)
-        known = self._view.known()
+        known = self._cache.known()
         self._passed = {key: at for key in known if (at := self._passed.get(key)) is not None}
-        for key in [*known, *self._view.orphans()]:
+        for key in [*known, *self._cache.orphans()]:
             at = self._passed.get(key)
             if at is None or at < last:
                 self.queue.add_idle(key)
@@ -178,10 +178,10 @@ class Workers:
 
     def _list(self, namespace: str | None, watch: JobWatch) -> None:
         path = names.evolutions_path(namespace)
-        there, version = list_into(self._take, self._rest, path, {})
-        self._view.keep_evolutions(there, int(version), namespace)
+        there, version = list_into(self._take, self._kube, path, {})
+        self._cache.keep_evolutions(there, int(version), namespace)
         watch.renew()
 
     def _take(self, item: Json) -> None:
-        if self._view.put_evolution(item):
+        if self._cache.put_evolution(item):
             self.queue.add(key_of(item))

@@ -7,7 +7,7 @@ from typing import Any
 
 from selfemo_api.api_model import KIND, VERSION
 from selfemo_api.schema.crd import build_crd
-from selfemo_operator.controller.kube.client import ApiError, Rest
+from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects.names import schema_path
 
 Json = dict[str, Any]
@@ -17,7 +17,7 @@ class CrdMismatch(Exception):
     """The CRD is not there, or lacks fields that this operator writes or reads."""
 
 
-def check_served(rest: Rest) -> None:
+def check_crd(kube: KubeClient) -> None:
     """Compare the served schema with the one that this operator was built with.
 
     The schema comes from the server's discovery, which everybody may read: no right on CRDs is
@@ -31,7 +31,7 @@ def check_served(rest: Rest) -> None:
         If the API server cannot be asked.
     """
     try:
-        document = rest.get(schema_path())
+        document = kube.get(schema_path())
     except ApiError as error:
         if error.status != 404:
             raise

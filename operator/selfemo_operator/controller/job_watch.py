@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from selfemo_operator.controller.cache import View, key_of
-from selfemo_operator.controller.kube.client import Rest
+from selfemo_operator.controller.cache import Cache, key_of
+from selfemo_operator.controller.kube.client import KubeClient
 from selfemo_operator.controller.kube.list_watch import Watch
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.names import Key
@@ -28,25 +28,25 @@ class JobWatch(Watch):
     """
 
     def __init__(
-        self, rest: Rest, view: View, namespace: str | None, changed: Callable[[Key], None]
+        self, kube: KubeClient, cache: Cache, namespace: str | None, changed: Callable[[Key], None]
     ) -> None:
-        super().__init__(rest, "Jobs", names.jobs_path(namespace), _OURS)
-        self._view = view
+        super().__init__(kube, "Jobs", names.jobs_path(namespace), _OURS)
+        self._cache = cache
         self._namespace = namespace
         self._changed = changed
 
     def renew(self) -> str:
         """List all Jobs into the picture; return the version of the list. Raises ApiError."""
         there, version = list_into(
-            lambda item: self._say(self._view.put_job(item)), self._rest, self._path, self._query
+            lambda item: self._say(self._cache.put_job(item)), self._kube, self._path, self._query
         )
-        for key in self._view.keep_jobs(there, int(version), self._namespace):
+        for key in self._cache.keep_jobs(there, int(version), self._namespace):
             self._say(key)
         return version
 
-    def took(self, kind: str, item: Json) -> None:
+    def on_event(self, kind: str, item: Json) -> None:
         """Put a Job into the picture, or take it out."""
-        self._say(self._view.drop_job(item) if kind == "DELETED" else self._view.put_job(item))
+        self._say(self._cache.drop_job(item) if kind == "DELETED" else self._cache.put_job(item))
 
     def _say(self, key: Key | None) -> None:
         if key is not None:
@@ -54,7 +54,7 @@ class JobWatch(Watch):
 
 
 def list_into(
-    take: Callable[[Json], object], rest: Rest, path: str, query: dict[str, str]
+    take: Callable[[Json], object], kube: KubeClient, path: str, query: dict[str, str]
 ) -> tuple[set[Key], str]:
     """Hand over the objects of a list; return their namespaces and names, and its version.
 
@@ -69,7 +69,7 @@ def list_into(
     there: set[Key] = set()
     version, token = "", ""
     while True:
-        said = rest.get(
+        said = kube.get(
             path, {**query, "limit": PAGE_SIZE, **({"continue": token} if token else {})}
         )
         version = version or said["metadata"]["resourceVersion"]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from selfemo_operator.controller.cache import View
-from selfemo_operator.controller.kube.client import Rest
+from selfemo_operator.controller.cache import Cache
+from selfemo_operator.controller.kube.client import KubeClient
 from selfemo_operator.controller.kube.list_watch import Watch
 from selfemo_operator.controller.objects import names
 
@@ -24,16 +24,16 @@ _FROM_THE_CACHE = "0"
 class PodWatch(Watch):
     """One namespace's stage pods that have succeeded (or all namespaces')."""
 
-    def __init__(self, rest: Rest, view: View, namespace: str | None) -> None:
-        super().__init__(rest, "pods", names.core_path(namespace, "pods"), _ENDED)
-        self._view = view
+    def __init__(self, kube: KubeClient, cache: Cache, namespace: str | None) -> None:
+        super().__init__(kube, "pods", names.core_path(namespace, "pods"), _ENDED)
+        self._cache = cache
         self._namespace = namespace
 
     def renew(self) -> str:
         """Forget all pods: those that are there come with the watch."""
-        self._view.forget_pods(self._namespace)
+        self._cache.forget_pods(self._namespace)
         return _FROM_THE_CACHE
 
-    def took(self, kind: str, item: Json) -> None:
+    def on_event(self, kind: str, item: Json) -> None:
         """Put a pod into the picture, or take it out."""
-        (self._view.drop_pod if kind == "DELETED" else self._view.put_pod)(item)
+        (self._cache.drop_pod if kind == "DELETED" else self._cache.put_pod)(item)

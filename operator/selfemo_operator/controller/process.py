@@ -15,12 +15,16 @@ import kopf
 
 from selfemo_api.api_model import GROUP, VERSION
 from selfemo_api.contract import ExitCode
-from selfemo_operator.controller.cache import View, key_of, version_of
+from selfemo_operator.controller.cache import Cache, key_of, version_of
 from selfemo_operator.controller.controller import Workers
-from selfemo_operator.controller.crd_check import CrdMismatch, check_served
-from selfemo_operator.controller.kube.client import ApiError, Rest
+from selfemo_operator.controller.crd_check import CrdMismatch, check_crd
+from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.kube.leader_election import Elector
-from selfemo_operator.controller.metrics.http_server import PageServer, metrics_page, probe_page
+from selfemo_operator.controller.metrics.http_server import (
+    HttpServer,
+    metrics_handler,
+    probe_handler,
+)
 from selfemo_operator.controller.metrics.operator_metrics import OperatorMetrics
 from selfemo_operator.controller.objects.names import PLURAL
 from selfemo_operator.controller.objects.settings import Settings
@@ -44,31 +48,31 @@ class Operator:
         The API server.
     """
 
-    def __init__(self, settings: Settings, rest: Rest) -> None:
+    def __init__(self, settings: Settings, kube: KubeClient) -> None:
         self._settings = settings
-        self._rest = rest
-        self._view = View()
-        self._workers = Workers(rest, self._view, settings)
+        self._kube = kube
+        self._cache = Cache()
+        self._workers = Workers(kube, self._cache, settings)
         self._metrics = OperatorMetrics(
-            self._view,
+            self._cache,
             self._workers.resync_age,
             lambda: len(self._workers.queue),
             settings.resync_seconds,
         )
         self._workers.ended_pass = self._metrics.ended_pass
-        rest.answered = self._metrics.answered
+        kube.answered = self._metrics.answered
         self._ready = False
         self._leading = False
-        self._probes = PageServer(
+        self._probes = HttpServer(
             settings.health_port,
-            {"/livez": probe_page(self._stuck), "/readyz": probe_page(self._not_ready)},
+            {"/livez": probe_handler(self._stuck), "/readyz": probe_handler(self._not_ready)},
         )
 
     def run(self, stop: threading.Event) -> ExitCode:
         """Run until told to stop, or until the Lease is lost."""
         self._probes.start()
-        pages = {"/metrics": metrics_page(self._metrics.text)}
-        server = PageServer(self._settings.metrics_port, pages)
+        pages = {"/metrics": metrics_handler(self._metrics.text)}
+        server = HttpServer(self._settings.metrics_port, pages)
         server.start()
         try:
             if not self._checked(stop):
@@ -85,7 +89,7 @@ class Operator:
         """Check the CRD, waiting for the API server; False where the stop came first."""
         while not stop.is_set():
             try:
-                check_served(self._rest)
+                check_crd(self._kube)
             except ApiError as error:
                 log.warning("the API server cannot be asked: %s", error)
                 stop.wait(2.0)
@@ -100,7 +104,7 @@ class Operator:
             self._lead(stop)
             return ExitCode.OK
         elector = Elector(
-            self._rest, settings.lease_namespace, settings.lease_name, settings.identity
+            self._kube, settings.lease_namespace, settings.lease_name, settings.identity
         )
         if not elector.acquire(stop):
             return ExitCode.OK
@@ -164,9 +168,9 @@ class Operator:
     def _saw(self, item: dict[str, Any], kind: str | None) -> None:
         key = key_of(item)
         if kind == "DELETED":
-            self._view.drop_evolution(key, version_of(item))
+            self._cache.drop_evolution(key, version_of(item))
             self._workers.queue.add(key)
-        elif self._view.put_evolution(item):
+        elif self._cache.put_evolution(item):
             self._workers.queue.add(key)
 
     def _stuck(self) -> str | None:

@@ -13,8 +13,8 @@ from typing import Any
 
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.spec import WhenDeleted
-from selfemo_operator.controller.cache import View
-from selfemo_operator.controller.kube.client import ApiError, Rest
+from selfemo_operator.controller.cache import Cache
+from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.job_status import job_state
 from selfemo_operator.controller.objects.jobs import purge_manifest
@@ -38,15 +38,15 @@ class Purger:
         As for the reconciler.
     """
 
-    def __init__(self, rest: Rest, view: View, settings: JobSettings) -> None:
-        self._rest = rest
-        self._view = view
+    def __init__(self, kube: KubeClient, cache: Cache, settings: JobSettings) -> None:
+        self._kube = kube
+        self._cache = cache
         self._settings = settings
 
     def keep(self, key: Key, evolution: EmotionEvolution) -> None:
         """Make a living evolution's Job what its spec asks for: there, or not. Raises ApiError."""
         name = names.purge_name(evolution.metadata.name, evolution.metadata.uid)
-        found = [j for j in self._view.purges(key) if j["metadata"]["name"] == name]
+        found = [j for j in self._cache.purges(key) if j["metadata"]["name"] == name]
         wanted = None
         if evolution.spec.storage.when_deleted is WhenDeleted.DELETE:
             wanted = purge_manifest(evolution, self._settings)
@@ -56,7 +56,7 @@ class Purger:
                 found = []
         if wanted is not None and not found:
             try:
-                self._view.put_job(self._rest.create(names.jobs_path(key[0]), wanted))
+                self._cache.put_job(self._kube.create(names.jobs_path(key[0]), wanted))
             except ApiError as error:
                 if error.reason != "AlreadyExists":
                     raise  # the one that is there is seen by the watch
@@ -70,7 +70,7 @@ class Purger:
             Uid of the evolution that has the name now.
         """
         again = None
-        for job in self._view.purges(key):
+        for job in self._cache.purges(key):
             state = job_state(job)
             if job["metadata"]["labels"][names.LABEL_UID] == living:
                 continue
@@ -82,14 +82,14 @@ class Purger:
                     continue
                 path = names.job_path((key[0], job["metadata"]["name"]))
                 log.info("%s/%s is deleted: its data goes", *key)
-                self._view.put_job(self._rest.merge(path, {"spec": {"suspend": False}}))
+                self._cache.put_job(self._kube.merge(path, {"spec": {"suspend": False}}))
         return again
 
     def _is_gone(self, key: Key, job: Json) -> bool:
         """Ask the API server itself: the picture may be young, and data does not come back."""
         uid = job["metadata"]["labels"][names.LABEL_UID]
         try:
-            found: Json = self._rest.get(names.evolution_path(key))
+            found: Json = self._kube.get(names.evolution_path(key))
         except ApiError as error:
             # where not the object but the whole kind is missing, the message names no object
             if error.status == 404 and f'"{key[1]}" not found' in error.message:
@@ -101,14 +101,14 @@ class Purger:
         """Return whether a stage may still write."""
         metadata = job["metadata"]
         query = {"labelSelector": f"{names.LABEL_UID}={metadata['labels'][names.LABEL_UID]}"}
-        pods = self._rest.get(names.core_path(metadata["namespace"], "pods"), query)
+        pods = self._kube.get(names.core_path(metadata["namespace"], "pods"), query)
         return bool(pods.get("items"))
 
     def _delete(self, job: Json) -> None:
         metadata = job["metadata"]
         path = names.job_path((metadata["namespace"], metadata["name"]))
-        self._rest.delete(path, metadata["uid"])
-        self._view.drop_job(job)
+        self._kube.delete(path, metadata["uid"])
+        self._cache.drop_job(job)
 
 
 def _template(job: Json) -> str | None:

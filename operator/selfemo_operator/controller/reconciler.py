@@ -19,10 +19,10 @@ from selfemo_api.api_model import first_problem
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.stages import STAGE_ORDER
 from selfemo_api.status import EvolutionStatus
-from selfemo_operator.controller.cache import View
-from selfemo_operator.controller.kube.client import ApiError, Rest
+from selfemo_operator.controller.cache import Cache
+from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
-from selfemo_operator.controller.objects.events import Notice, event_manifest, notices
+from selfemo_operator.controller.objects.events import Event, event_manifest, events_between
 from selfemo_operator.controller.objects.job_status import LACKING, job_state, needs_pods, stage_job
 from selfemo_operator.controller.objects.jobs import (
     job_manifest,
@@ -34,7 +34,7 @@ from selfemo_operator.controller.objects.names import Key
 from selfemo_operator.controller.objects.pod_template import refusal
 from selfemo_operator.controller.objects.settings import Settings
 from selfemo_operator.controller.purge import Purger
-from selfemo_operator.planner.conditions import unreadable
+from selfemo_operator.planner.conditions import with_unreadable_spec
 from selfemo_operator.planner.plan import MANAGER, plan
 from selfemo_operator.planner.stage_config import pinned_spec
 from selfemo_operator.planner.types import (
@@ -74,11 +74,11 @@ class Reconciler:
         How the operator runs.
     """
 
-    def __init__(self, rest: Rest, view: View, settings: Settings) -> None:
-        self._rest = rest
-        self._view = view
+    def __init__(self, kube: KubeClient, cache: Cache, settings: Settings) -> None:
+        self._kube = kube
+        self._cache = cache
         self._settings = settings
-        self._purger = Purger(rest, view, settings.jobs)
+        self._purger = Purger(kube, cache, settings.jobs)
         #: By uid: for which generation of the spec a Job was refused, and why.
         self._refused: dict[str, tuple[int, str]] = {}
         #: By uid: why the next Job could not be created for now.
@@ -94,7 +94,7 @@ class Reconciler:
         Conflict
             If the picture was old; it is renewed.
         """
-        raw = self._view.evolution(key)
+        raw = self._cache.evolution(key)
         if raw is None or raw["metadata"].get("deletionTimestamp"):
             return self._purger.collect(key, None)  # the garbage collector takes the rest
         if raw["spec"].get("managedBy") not in (None, MANAGER):
@@ -109,9 +109,9 @@ class Reconciler:
         observed = self._observe(key, evolution, now)
         decision = plan(evolution, observed, now)
         wrote = decision.status != evolution.status
-        news: Sequence[Notice] = ()
+        news: Sequence[Event] = ()
         if wrote:
-            news = notices(evolution.status, decision.status)
+            news = events_between(evolution.status, decision.status)
             evolution = self._write(key, raw, evolution, decision.status)
         elif decision.action is not None:
             self._confirm(key, raw)
@@ -136,7 +136,7 @@ class Reconciler:
         if not self._settings.jobs.host_access:
             why = refusal(evolution.spec.pod_template, STAGE_ORDER)
         found = []
-        for job in self._view.jobs(key, metadata.uid):
+        for job in self._cache.jobs(key, metadata.uid):
             seen = stage_job(job)
             current = (status.generation, status.stage, status.attempt)
             query = needs_pods(job, now)
@@ -165,7 +165,7 @@ class Reconciler:
         """
         state = job_state(job)
         if state is JobState.SUCCEEDED:
-            seen = self._view.pods(namespace, job["metadata"]["uid"])
+            seen = self._cache.pods(namespace, job["metadata"]["uid"])
             if stage_job(job, seen).result is not None:
                 return seen
         if state not in (JobState.SUCCEEDED, JobState.FAILED):
@@ -175,14 +175,14 @@ class Reconciler:
     def _list_pods(self, namespace: str, job: Json, query: dict[str, str]) -> list[Json]:
         selector = f"{names.LABEL_JOB_UID}={job['metadata']['uid']}"
         query = {**query, "labelSelector": selector}
-        listed = self._rest.get(names.core_path(namespace, "pods"), query)
+        listed = self._kube.get(names.core_path(namespace, "pods"), query)
         pods: list[Json] = listed.get("items", [])
         return pods
 
     def _confirm(self, key: Key, raw: Json) -> None:
         """See that the picture is the newest, where no write is going to tell."""
         self._renew(key)
-        newest = self._view.evolution(key)
+        newest = self._cache.evolution(key)
         version = raw["metadata"]["resourceVersion"]
         if newest is None or newest["metadata"]["resourceVersion"] != version:
             raise Conflict(f"{key[0]}/{key[1]} was changed meanwhile")
@@ -197,24 +197,24 @@ class Reconciler:
         # all else is as it was read: the write was made under its version
         return evolution.model_copy(update={"metadata": metadata, "status": status})
 
-    def _tell(self, key: Key, evolution: EmotionEvolution, news: Sequence[Notice]) -> None:
+    def _tell(self, key: Key, evolution: EmotionEvolution, news: Sequence[Event]) -> None:
         """Write events of what is in the status by now."""
         for notice in news:
             event = event_manifest(evolution, notice, datetime.now(UTC), self._settings.identity)
             log.info("%s/%s: %s: %s", *key, notice.reason, notice.message)
             try:
-                self._rest.create(names.core_path(key[0], "events"), event)
+                self._kube.create(names.core_path(key[0], "events"), event)
             except ApiError as error:  # an event is a courtesy: the status has it all
                 log.warning("the event %s of %s/%s was not written: %s", notice.reason, *key, error)
 
     def _put_status(self, key: Key, body: Json) -> Json:
         try:
-            with self._view.writing(body):
-                written = self._rest.replace(names.evolution_path(key) + "/status", body)
-                self._view.put_evolution(written)
+            with self._cache.writing(body):
+                written = self._kube.replace(names.evolution_path(key) + "/status", body)
+                self._cache.put_evolution(written)
         except ApiError as error:
             if error.status == 404:
-                self._view.drop_evolution(key)
+                self._cache.drop_evolution(key)
                 raise Conflict(f"{key[0]}/{key[1]} is gone") from error
             if error.status == 409:
                 self._renew(key)
@@ -224,16 +224,16 @@ class Reconciler:
 
     def _renew(self, key: Key) -> None:
         try:
-            self._view.put_evolution(self._rest.get(names.evolution_path(key)))
+            self._cache.put_evolution(self._kube.get(names.evolution_path(key)))
         except ApiError as error:
             if error.status != 404:
                 raise
-            self._view.drop_evolution(key)
+            self._cache.drop_evolution(key)
 
     def _say_unreadable(self, key: Key, raw: Json, error: ValidationError) -> None:
         """Report a spec that an older or newer CRD let through."""
         field, message = first_problem(error)
-        status = unreadable(raw, f"`{field}`: {message}", datetime.now(UTC))
+        status = with_unreadable_spec(raw, f"`{field}`: {message}", datetime.now(UTC))
         if status != raw.get("status"):
             log.warning("%s/%s cannot be read: %s: %s", *key, field, message)
             self._put_status(key, {**raw, "status": status})
@@ -253,7 +253,7 @@ class Reconciler:
                 # an edit that lets it go on, or lengthens its time, comes first
                 metadata = evolution.metadata
                 path = names.evolution_path(key)
-                self._rest.delete(path, metadata.uid, metadata.resource_version)
+                self._kube.delete(path, metadata.uid, metadata.resource_version)
 
     def _create(self, key: Key, evolution: EmotionEvolution, action: CreateJob) -> None:
         uid = evolution.metadata.uid
@@ -263,8 +263,8 @@ class Reconciler:
                 service = service_manifest(evolution)
                 self._create_once(names.core_path(key[0], "services"), service, uid)
             manifest = job_manifest(evolution, action, self._settings.jobs)
-            with self._view.creating(key[0], action.name):
-                self._view.put_job(self._create_once(names.jobs_path(key[0]), manifest, uid))
+            with self._cache.creating(key[0], action.name):
+                self._cache.put_job(self._create_once(names.jobs_path(key[0]), manifest, uid))
         except ApiError as error:
             if error.status in (400, 413, 422):
                 text = f"the API server refuses {action.name}: {error.message}"
@@ -278,12 +278,12 @@ class Reconciler:
     def _create_once(self, path: str, manifest: Json, uid: str) -> Json:
         """Create an object, or return the one that is there: an earlier try went through."""
         try:
-            return self._rest.create(path, manifest)
+            return self._kube.create(path, manifest)
         except ApiError as error:
             if error.reason != "AlreadyExists":
                 raise
         name = manifest["metadata"]["name"]
-        found = self._rest.get(f"{path}/{name}")
+        found = self._kube.get(f"{path}/{name}")
         owners = found["metadata"].get("ownerReferences", [])
         if not any(owner.get("uid") == uid for owner in owners):
             # most likely of an earlier evolution of this name, and about to be collected
@@ -292,18 +292,18 @@ class Reconciler:
         return found
 
     def _delete_job(self, key: Key, evolution: EmotionEvolution, name: str) -> None:
-        for job in self._view.jobs(key, evolution.metadata.uid):
+        for job in self._cache.jobs(key, evolution.metadata.uid):
             if job["metadata"]["name"] == name:
-                self._rest.delete(names.job_path((key[0], name)), job["metadata"]["uid"])
+                self._kube.delete(names.job_path((key[0], name)), job["metadata"]["uid"])
 
     def _set_suspend(self, key: Key, name: str, *, suspend: bool) -> None:
         try:
-            job = self._rest.merge(names.job_path((key[0], name)), {"spec": {"suspend": suspend}})
+            job = self._kube.merge(names.job_path((key[0], name)), {"spec": {"suspend": suspend}})
         except ApiError as error:
             if error.status != 404:
                 raise
             return  # its deletion will be seen
-        self._view.put_job(job)
+        self._cache.put_job(job)
 
 
 def _read(raw: Json) -> EmotionEvolution:

@@ -16,7 +16,7 @@ _ENDS = {
 }
 
 
-def counted_run(
+def with_result_counted(
     status: EvolutionStatus, spec: EvolutionSpec, result: StageResult
 ) -> EvolutionStatus:
     """Return the status with a stage's result counted."""
@@ -35,7 +35,7 @@ def counted_run(
     return _replaced(status, after)
 
 
-def counted_failure(status: EvolutionStatus, why: StageFailure) -> EvolutionStatus:
+def with_failure_counted(status: EvolutionStatus, why: StageFailure) -> EvolutionStatus:
     """Return the status with a failed attempt of the stage under way counted."""
     if status.stage is None:
         return status
@@ -44,10 +44,10 @@ def counted_failure(status: EvolutionStatus, why: StageFailure) -> EvolutionStat
     return _replaced(status, before.model_copy(update={"failures": failures}))
 
 
-def counted_end(status: EvolutionStatus, reason: Reason) -> EvolutionStatus:
+def with_end_counted(status: EvolutionStatus, reason: Reason) -> EvolutionStatus:
     """Return the status with the attempt counted whose failure ended the evolution, if one did."""
     why = _ENDS.get(reason)
-    return counted_failure(status, why) if why else status
+    return with_failure_counted(status, why) if why else status
 
 
 def _totals(status: EvolutionStatus, stage: Stage) -> StageTotals:

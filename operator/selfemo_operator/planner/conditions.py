@@ -64,14 +64,14 @@ def with_conditions(
     )
 
 
-def seen(status: EvolutionStatus, observed_generation: int) -> EvolutionStatus:
+def with_observed_generation(status: EvolutionStatus, observed_generation: int) -> EvolutionStatus:
     """Return the status of a finished evolution after an edit that changes nothing in it."""
     update = {"observed_generation": observed_generation}
     conditions = [c.model_copy(update=update) for c in status.conditions]
     return status.model_copy(update={**update, "conditions": conditions})
 
 
-def unreadable(raw: dict[str, Any], message: str, now: datetime) -> dict[str, Any]:
+def with_unreadable_spec(raw: dict[str, Any], message: str, now: datetime) -> dict[str, Any]:
     """Return the status (as JSON) of a resource that is not valid; its other fields stay.
 
     Parameters

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.results import StageResult
-from selfemo_api.spec import Anchor, EvolutionSpec, OnRegression
+from selfemo_api.spec import EvolutionSpec, JudgeModel, OnRegression
 from selfemo_api.stages import Stage, next_stage, stages_of
 from selfemo_api.status import (
     Best,
@@ -16,13 +16,13 @@ from selfemo_api.status import (
     Outcome,
     Reason,
 )
-from selfemo_operator.planner.accounting import counted_run
+from selfemo_operator.planner.accounting import with_result_counted
 from selfemo_operator.planner.collapse import collapse_of
 from selfemo_operator.planner.gpus import gpus_of
-from selfemo_operator.planner.stage_config import origin, pinned_spec
+from selfemo_operator.planner.stage_config import baseline_model, pinned_spec
 
 #: Ends after which the same stage is worth another try once a person has mended the cause.
-_MENDABLE = (
+_FIXABLE = (
     Reason.BAD_INPUT,
     Reason.STAGE_FAILED,
     Reason.DEADLINE_EXCEEDED,
@@ -33,25 +33,25 @@ _MENDABLE = (
 def begin(evolution: EmotionEvolution, now: datetime) -> EvolutionStatus:
     """Return the status with which an evolution starts: generation 0, its evaluation."""
     spec = evolution.spec
-    model = origin(spec)
+    model = baseline_model(spec)
     return evolution.status.model_copy(
         update={
             "generation": 0,
             "stage": Stage.EVALUATE,
             "attempt": 1,
             "start_time": now,
-            "current": Current(spec=spec.to_json(), policy_uri=model, anchor_uri=model),
+            "current": Current(spec=spec.to_json(), policy_uri=model, judge_uri=model),
         }
     )
 
 
-def flaw_of(status: EvolutionStatus, result: StageResult) -> str | None:
+def validate_result(status: EvolutionStatus, result: StageResult) -> str | None:
     """Return why a result cannot be the answer of the stage under way, or None where it can."""
     if (result.generation, result.stage) != (status.generation, status.stage):
         return f"it answered for generation {result.generation}, {result.stage.value}"
     if result.stage is Stage.TRAIN and not result.model_uri:
         return "its result names no model"
-    selecting = pinned_spec(status).selecting_source
+    selecting = pinned_spec(status).selection_dataset
     if result.stage is Stage.EVALUATE and selecting not in {s.source for s in result.scores}:
         return f"its result has no score of {selecting}"
     return None
@@ -72,7 +72,7 @@ def record(
     status = status.model_copy(
         update={"current": current, "failures": 0, "disruptions": 0, "last_failure": None}
     )
-    status = counted_run(status, spec, result)
+    status = with_result_counted(status, spec, result)
     if result.stage is Stage.SCORE:
         status = status.model_copy(update={"reward": result.metrics.get("rewardMean")})
     collapsed = (
@@ -111,7 +111,7 @@ def reopen(
         "last_failure": None,
         "suspended_seconds": status.suspended_seconds + max(0.0, rested),
     }
-    if reason in _MENDABLE and status.current is not None:
+    if reason in _FIXABLE and status.current is not None:
         current = status.current.model_copy(update={"spec": evolution.spec.to_json()})
         changes = {**goes_on, "current": current, "attempt": status.attempt + 1}
         return status.model_copy(update=changes)
@@ -127,7 +127,7 @@ def _close_generation(
     result: StageResult,
 ) -> EvolutionStatus:
     """Compare the generation with the best, and write it into the history."""
-    score = next(s for s in result.scores if s.source == spec.selecting_source)
+    score = next(s for s in result.scores if s.source == spec.selection_dataset)
     f1 = score.weighted_f1
     model = _model_made(status)
     best = status.best
@@ -161,7 +161,7 @@ def _collapsed(
     """Write a collapsed generation into the history; the best stays what it was."""
     spec = pinned_spec(status)
     scores = {s.source: s.weighted_f1 for s in result.scores}
-    f1 = scores.get(spec.selecting_source)
+    f1 = scores.get(spec.selection_dataset)
     entry = _entry(status, spec, Outcome.COLLAPSED, message, f1)
     history = [*status.history, entry][-evolution.spec.history_limit :]
     return status.model_copy(update={"history": history, "f1": status.f1 if f1 is None else f1})
@@ -223,10 +223,10 @@ def _next_generation(evolution: EmotionEvolution, status: EvolutionStatus) -> Ev
     collapsed = bool(status.history) and status.history[-1].outcome is Outcome.COLLAPSED
     goes_on = spec.evolution.on_regression is OnRegression.CONTINUE and not collapsed
     policy = _model_made(status) if goes_on else best.model_uri
-    anchors = {
-        Anchor.GENERATION_ZERO: origin(spec),
-        Anchor.BEST: best.model_uri,
-        Anchor.POLICY: policy,
+    judges = {
+        JudgeModel.BASELINE: baseline_model(spec),
+        JudgeModel.BEST: best.model_uri,
+        JudgeModel.POLICY: policy,
     }
     generation = status.generation + 1
     return status.model_copy(
@@ -237,7 +237,7 @@ def _next_generation(evolution: EmotionEvolution, status: EvolutionStatus) -> Ev
             "current": Current(
                 spec=spec.to_json(),
                 policy_uri=policy,
-                anchor_uri=anchors[spec.reward.recogniser.anchor],
+                judge_uri=judges[spec.reward.judge.model],
             ),
         }
     )

@@ -18,9 +18,9 @@ from selfemo_api.contract import ExitCode
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.stages import STAGE_ORDER, Stage, job_name
 from selfemo_api.status import FAILURE_MAX, ConditionType, EvolutionStatus, Reason, StageFailure
-from selfemo_operator.planner.accounting import counted_end, counted_failure
-from selfemo_operator.planner.conditions import seen, with_conditions
-from selfemo_operator.planner.lifecycle import begin, flaw_of, record, reopen
+from selfemo_operator.planner.accounting import with_end_counted, with_failure_counted
+from selfemo_operator.planner.conditions import with_conditions, with_observed_generation
+from selfemo_operator.planner.lifecycle import begin, record, reopen, validate_result
 from selfemo_operator.planner.stage_config import stage_config
 from selfemo_operator.planner.types import (
     Action,
@@ -85,7 +85,7 @@ def plan(evolution: EmotionEvolution, observed: Observed, now: datetime) -> Deci
         if end is None and job is None and observed.refusal:
             end = (Reason.BAD_INPUT, observed.refusal)
     if end is not None:
-        status = counted_end(status, end[0])
+        status = with_end_counted(status, end[0])
         status = status.model_copy(update={"completion_time": now, "retry_after": None})
     if end is not None or _position(status) != _position(evolution.status):
         status = status.model_copy(update={"last_progress_time": now})
@@ -155,7 +155,7 @@ def _advance(
     if job is None or not job.state.is_final:
         return status, None
     if job.state is JobState.SUCCEEDED and job.result is not None:
-        flaw = flaw_of(status, job.result)
+        flaw = validate_result(status, job.result)
         if flaw is not None:
             return _retry(evolution, status, Failure(flaw), now)
         status, reason, message = record(evolution, status, job.result)
@@ -180,7 +180,9 @@ def _retry(
         return status, (Reason.BAD_INPUT, where)
     policy = evolution.spec.failure_policy
     disrupted = failure.disrupted or failure.exit_code in _DISRUPTED_EXITS
-    status = counted_failure(status, StageFailure.DISRUPTED if disrupted else StageFailure.FAILED)
+    status = with_failure_counted(
+        status, StageFailure.DISRUPTED if disrupted else StageFailure.FAILED
+    )
     failures = status.failures + (not disrupted)
     disruptions = status.disruptions + disrupted
     status = status.model_copy(
@@ -304,7 +306,7 @@ def _expiry(evolution: EmotionEvolution, status: EvolutionStatus) -> datetime | 
 
 def _at_rest(evolution: EmotionEvolution, observed: Observed, now: datetime) -> Decision:
     """A finished evolution: no Job may go on, and it is deleted when its time has passed."""
-    status = seen(evolution.status, evolution.metadata.generation)
+    status = with_observed_generation(evolution.status, evolution.metadata.generation)
     expiry = _expiry(evolution, status)
     action = _action(evolution, status, observed, None)
     if expiry is None or now < expiry:

@@ -45,8 +45,8 @@ def stage_config(evolution: EmotionEvolution, status: EvolutionStatus, stage: St
         parents[parent.slug] = result.manifest
         if stage is Stage.EVALUATE and result.model_uri:
             policy = result.model_uri
-    if stage is Stage.TRAIN and spec.training.start is Start.GENERATION_ZERO:
-        policy = origin(spec)
+    if stage is Stage.TRAIN and spec.training.start is Start.BASELINE:
+        policy = baseline_model(spec)
     return StageConfig(
         stage=stage,
         run=evolution.run,
@@ -54,7 +54,7 @@ def stage_config(evolution: EmotionEvolution, status: EvolutionStatus, stage: St
         seed=stage_seed(spec.seed, generation, stage),
         spec=spec,
         policy_uri=policy,
-        anchor_uri=current.anchor_uri,
+        judge_uri=current.judge_uri,
         output=_folder(spec, evolution.run, generation, stage),
         parents=parents,
         replay=_replay(spec, evolution.run, status) if stage is Stage.FLYWHEEL else [],
@@ -62,7 +62,7 @@ def stage_config(evolution: EmotionEvolution, status: EvolutionStatus, stage: St
     )
 
 
-def origin(spec: EvolutionSpec) -> str:
+def baseline_model(spec: EvolutionSpec) -> str:
     """Return the URI of generation 0's model."""
     return spec.resume_from.uri if spec.resume_from else spec.model.uri
 

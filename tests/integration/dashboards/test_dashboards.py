@@ -16,7 +16,7 @@ from tools.dashboards.__main__ import FOLDER
 from tools.dashboards.expressions import RULES as RULE_FILES
 from tools.dashboards.expressions import expressions, resolved
 
-from selfemo_operator.controller.cache import View
+from selfemo_operator.controller.cache import Cache
 from selfemo_operator.controller.metrics.operator_metrics import OperatorMetrics
 from selfemo_operator.controller.metrics.reference import page
 from tests.integration.dashboards.linter import EXCLUDED, RULES, panels, problems
@@ -115,7 +115,7 @@ def test_the_list_of_expressions_is_whole() -> None:
 
 
 def test_every_metric_that_is_asked_for_is_exported_and_documented() -> None:
-    view = View()
+    view = Cache()
     view.put_evolution(evolved())
     metrics = OperatorMetrics(view, lambda: 1.0, lambda: 0)
     metrics.answered("GET", 200)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from tools.dashboards.expressions import Expression, expressions, resolved
 
-from selfemo_operator.controller.cache import View
-from selfemo_operator.controller.metrics.http_server import PageServer, metrics_page
+from selfemo_operator.controller.cache import Cache
+from selfemo_operator.controller.metrics.http_server import HttpServer, metrics_handler
 from selfemo_operator.controller.metrics.operator_metrics import OperatorMetrics
 from tests.integration.operator.api import wait_for
 from tests.support.cluster.fixtures import program_or_skip
@@ -24,9 +24,9 @@ LAST = "namespace_job:selfemo_operator_reconcile_duration_seconds:p99_10m"
 
 
 @pytest.fixture(scope="module")
-def operator() -> Iterator[PageServer]:
+def operator() -> Iterator[HttpServer]:
     """An operator's metrics, with passes and requests that go on."""
-    view = View()
+    view = Cache()
     spec: Json = {"evolution": {"goal": {"f1": 0.7}}, "training": {"gpusPerNode": 1}}
     view.put_evolution(evolved(sources=("dev", "test"), **spec))
     shown = OperatorMetrics(view, lambda: 3.0, lambda: 1)
@@ -37,14 +37,14 @@ def operator() -> Iterator[PageServer]:
         shown.answered("GET", 200)
         return shown.text()
 
-    server = PageServer(0, {"/metrics": metrics_page(text)})
+    server = HttpServer(0, {"/metrics": metrics_handler(text)})
     server.start()
     yield server
     server.stop()
 
 
 @pytest.fixture(scope="module")
-def server(operator: PageServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+def server(operator: HttpServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """A Prometheus with the shipped rules, which has recorded what it records last."""
     program = program_or_skip("prometheus", "SELFEMO_PROMETHEUS")
     folder, target = tmp_path_factory.mktemp("prometheus"), f"127.0.0.1:{operator.port}"

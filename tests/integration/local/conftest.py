@@ -138,7 +138,7 @@ def make_run(base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
                 "dialogues": 10,
                 "groupSize": 4,
                 "batchPrompts": 16,
-                "maxTokens": {"recogniser": 6, "responder": 12},
+                "maxTokens": {"recognizer": 6, "responder": 12},
             },
             "flywheel": {"minReward": -1.0},
             "training": {

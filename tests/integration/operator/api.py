@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from selfemo_api import dataset_labels
-from selfemo_operator.controller.kube.client import ApiError, Rest
+from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -30,51 +30,51 @@ def wait_for(check: Callable[[], Any], what: str, seconds: float = 60.0, every: 
     raise AssertionError(f"waited {seconds:g} s for {what}")
 
 
-def serve_crd(rest: Rest) -> None:
+def serve_crd(kube: KubeClient) -> None:
     """Apply the checkout's CRD, and wait until it is served."""
     crd = yaml.safe_load((ROOT / "crds" / "selfemo.dev_emotionevolutions.yaml").read_text())
     name = crd["metadata"]["name"]
     try:
-        rest.create(_CRDS, crd)
+        kube.create(_CRDS, crd)
     except ApiError as error:
         assert error.status == 409, error
-        version = rest.get(f"{_CRDS}/{name}")["metadata"]["resourceVersion"]
+        version = kube.get(f"{_CRDS}/{name}")["metadata"]["resourceVersion"]
         crd["metadata"]["resourceVersion"] = version
-        rest.replace(f"{_CRDS}/{name}", crd)
-    wait_for(lambda: _served(rest), "the CRD to be served")
+        kube.replace(f"{_CRDS}/{name}", crd)
+    wait_for(lambda: _served(kube), "the CRD to be served")
 
 
-def _served(rest: Rest) -> bool:
+def _served(kube: KubeClient) -> bool:
     try:
-        rest.get(names.schema_path())
-        rest.get(names.evolutions_path(None))
+        kube.get(names.schema_path())
+        kube.get(names.evolutions_path(None))
     except ApiError:
         return False
     return True
 
 
-def create_namespace(rest: Rest, name: str) -> str:
+def create_namespace(kube: KubeClient, name: str) -> str:
     """Make a namespace in which pods can be made."""
-    rest.create(_NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    kube.create(_NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     account = f"{_NAMESPACES}/{name}/serviceaccounts/default"
-    wait_for(lambda: _there(rest, account), "the default service account")
+    wait_for(lambda: _there(kube, account), "the default service account")
     return name
 
 
-def delete_namespace(rest: Rest, name: str) -> None:
+def delete_namespace(kube: KubeClient, name: str) -> None:
     """Delete a namespace with all that is in it, in the background."""
     path = f"{_NAMESPACES}/{name}"
-    rest.delete(path, rest.get(path)["metadata"]["uid"])
+    kube.delete(path, kube.get(path)["metadata"]["uid"])
 
 
-def namespaces(rest: Rest) -> list[str]:
+def namespaces(kube: KubeClient) -> list[str]:
     """Return the names of all namespaces."""
-    return [item["metadata"]["name"] for item in rest.get(_NAMESPACES)["items"]]
+    return [item["metadata"]["name"] for item in kube.get(_NAMESPACES)["items"]]
 
 
-def _there(rest: Rest, path: str) -> bool:
+def _there(kube: KubeClient, path: str) -> bool:
     try:
-        rest.get(path)
+        kube.get(path)
     except ApiError as error:
         if error.status != 404:
             raise

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from selfemo_operator.controller.kube.client import Rest
+from selfemo_operator.controller.kube.client import KubeClient
 from selfemo_operator.controller.objects import names
 from tests.integration.operator.api import (
     create_namespace,
@@ -36,39 +36,39 @@ def cluster(control_plane: Cluster) -> Cluster:
 
 
 @pytest.fixture(scope="session")
-def rest(cluster: Cluster) -> Rest:
+def kube(cluster: Cluster) -> KubeClient:
     return administrator(cluster)
 
 
-def administrator(cluster: Cluster) -> Rest:
+def administrator(cluster: Cluster) -> KubeClient:
     """Return an administrator's connection, with the CRD applied."""
-    found = Rest(connections=16, kubeconfig=str(cluster.kubeconfig))
+    found = KubeClient(connections=16, kubeconfig=str(cluster.kubeconfig))
     serve_crd(found)
     return found
 
 
 @pytest.fixture
-def namespace(rest: Rest, request: pytest.FixtureRequest) -> Iterator[str]:
+def namespace(kube: KubeClient, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace of the test's own; its evolutions are deleted afterwards."""
     name = "t-" + request.node.name.lower().replace("_", "-").partition("[")[0][:40].strip("-")
-    with own_namespace(rest, f"{name}-{int(time.time() * 1000) % 1_000_000}") as made:
+    with own_namespace(kube, f"{name}-{int(time.time() * 1000) % 1_000_000}") as made:
         yield made
 
 
 @contextlib.contextmanager
-def own_namespace(rest: Rest, name: str) -> Iterator[str]:
+def own_namespace(kube: KubeClient, name: str) -> Iterator[str]:
     """Make a namespace; delete its evolutions and it afterwards."""
-    yield create_namespace(rest, name)
-    for item in rest.get(names.evolutions_path(name))["items"]:
-        rest.delete(names.evolution_path((name, item["metadata"]["name"])), item["metadata"]["uid"])
-    delete_namespace(rest, name)
+    yield create_namespace(kube, name)
+    for item in kube.get(names.evolutions_path(name))["items"]:
+        kube.delete(names.evolution_path((name, item["metadata"]["name"])), item["metadata"]["uid"])
+    delete_namespace(kube, name)
 
 
 @dataclass
 class Evolutions:
     """Evolutions in one namespace, as a person handles them."""
 
-    rest: Rest
+    kube: KubeClient
     namespace: str
 
     def create(self, name: str = "demo", **spec: Any) -> Json:
@@ -81,13 +81,13 @@ class Evolutions:
             "podTemplate": templates,
         }
         body = document(name, **{**base, **spec})
-        return self.rest.create(names.evolutions_path(self.namespace), body)
+        return self.kube.create(names.evolutions_path(self.namespace), body)
 
     def get(self, name: str = "demo") -> Json:
-        return self.rest.get(names.evolution_path((self.namespace, name)))
+        return self.kube.get(names.evolution_path((self.namespace, name)))
 
     def edit(self, name: str = "demo", **spec: Any) -> Json:
-        return self.rest.merge(names.evolution_path((self.namespace, name)), {"spec": spec})
+        return self.kube.merge(names.evolution_path((self.namespace, name)), {"spec": spec})
 
     def condition(self, kind: str, name: str = "demo") -> Json:
         conditions = self.get(name).get("status", {}).get("conditions", [])
@@ -107,23 +107,23 @@ class Evolutions:
         return self.wait(lambda s: s.get("completionTime"), "the end", name, seconds=seconds)
 
     def jobs(self) -> list[Json]:
-        listed = self.rest.get(names.jobs_path(self.namespace))
+        listed = self.kube.get(names.jobs_path(self.namespace))
         jobs: list[Json] = listed["items"]
         return jobs
 
     def events(self) -> list[Json]:
-        items: list[Json] = self.rest.get(names.core_path(self.namespace, "events"))["items"]
+        items: list[Json] = self.kube.get(names.core_path(self.namespace, "events"))["items"]
         return [e for e in items if e["involvedObject"]["kind"] == "EmotionEvolution"]
 
 
 @pytest.fixture
-def evolutions(rest: Rest, namespace: str) -> Evolutions:
-    return Evolutions(rest, namespace)
+def evolutions(kube: KubeClient, namespace: str) -> Evolutions:
+    return Evolutions(kube, namespace)
 
 
 @pytest.fixture
-def pods(rest: Rest, namespace: str) -> Iterator[Pods]:
-    found = Pods(rest, namespace)
+def pods(kube: KubeClient, namespace: str) -> Iterator[Pods]:
+    found = Pods(kube, namespace)
     found.start()
     yield found
     found.stop()

@@ -12,7 +12,7 @@ from pathlib import Path
 import urllib3
 import yaml
 
-from selfemo_operator.controller.kube.client import Rest
+from selfemo_operator.controller.kube.client import KubeClient
 
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
 
@@ -28,7 +28,7 @@ class Proxy:
         Paths of the other requests.
     """
 
-    def __init__(self, rest: Rest) -> None:
+    def __init__(self, kube: KubeClient) -> None:
         self.writes: list[tuple[str, str]] = []
         self.reads: list[str] = []
         self.before: Callable[[int], None] = lambda _: None
@@ -36,7 +36,7 @@ class Proxy:
         self.after: Callable[[int], None] = lambda _: None
         """Called after the server has done it, before the operator hears."""
         self._lock = threading.Lock()
-        client = rest._client
+        client = kube._client
         pool, host = client.rest_client.pool_manager, client.configuration.host
         outer = self
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from selfemo_operator.controller.kube.client import Rest
+from selfemo_operator.controller.kube.client import KubeClient
 from selfemo_operator.controller.objects import names
 from tests.integration.operator.api import wait_for
 from tests.integration.operator.conftest import Evolutions, administrator
@@ -39,7 +39,7 @@ def cluster(fragile_control_plane: Cluster) -> Cluster:
 
 
 @pytest.fixture(scope="session")
-def rest(cluster: Cluster) -> Rest:
+def kube(cluster: Cluster) -> KubeClient:
     # the usual one would be the other cluster's, where a test before has asked for it
     return administrator(cluster)
 
@@ -73,11 +73,11 @@ def test_a_minute_at_rest_takes_no_write(
     make_operator: Callable[..., OperatorProcess],
     evolutions: Evolutions,
     pods: Pods,
-    rest: Rest,
+    kube: KubeClient,
     namespace: str,
     tmp_path: Path,
 ) -> None:
-    proxy = Proxy(rest)
+    proxy = Proxy(kube)
     try:
         make_operator(kubeconfig=proxy.kubeconfig(tmp_path / "kubeconfig"))
         evolutions.create("succeeded", evolution={"maxGenerations": 1})
@@ -90,7 +90,7 @@ def test_a_minute_at_rest_takes_no_write(
         evolutions.create("queued", queue={"name": "nobody"})
         job = names.job_path((namespace, QUEUED))
         wait_for(lambda: any(j["metadata"]["name"] == QUEUED for j in evolutions.jobs()), "its Job")
-        rest.merge(job, {"spec": {"suspend": True}})  # as Kueue does
+        kube.merge(job, {"spec": {"suspend": True}})  # as Kueue does
         evolutions.create("running")
         evolutions.wait(lambda s: s.get("phase") == "Running", "a run", "running")
         evolutions.wait(lambda s: s.get("phase") == "Queued", "the queue", "queued")

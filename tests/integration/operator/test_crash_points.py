@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from selfemo_operator.controller.kube.client import Rest
+from selfemo_operator.controller.kube.client import KubeClient
 from tests.integration.operator.conftest import Evolutions, operators, own_namespace
 from tests.integration.operator.pods import Pods
 from tests.integration.operator.process import OperatorProcess
@@ -60,23 +60,23 @@ class Case:
 
 
 @contextmanager
-def case(rest: Rest, name: str, folder: Path) -> Iterator[Case]:
+def case(kube: KubeClient, name: str, folder: Path) -> Iterator[Case]:
     """Make a namespace with pods that end, and operators behind a proxy."""
     folder.mkdir()
     with ExitStack() as stack:
-        namespace = stack.enter_context(own_namespace(rest, name))
-        proxy = Proxy(rest)
+        namespace = stack.enter_context(own_namespace(kube, name))
+        proxy = Proxy(kube)
         stack.callback(proxy.stop)
         kubeconfig = proxy.kubeconfig(folder / "kubeconfig")
         start = stack.enter_context(operators(kubeconfig, namespace, folder))
-        pods = Pods(rest, namespace)
+        pods = Pods(kube, namespace)
         pods.start()
         stack.callback(pods.stop)
-        yield Case(Evolutions(rest, namespace), proxy, start)
+        yield Case(Evolutions(kube, namespace), proxy, start)
 
 
-def test_a_kill_at_any_write_changes_nothing(rest: Rest, tmp_path: Path) -> None:
-    with case(rest, "crash-reference", tmp_path / "reference") as reference:
+def test_a_kill_at_any_write_changes_nothing(kube: KubeClient, tmp_path: Path) -> None:
+    with case(kube, "crash-reference", tmp_path / "reference") as reference:
         expected = reference.run(None, "before")
         writes = len(reference.proxy.writes)
     assert writes >= 2 * STAGES
@@ -84,7 +84,7 @@ def test_a_kill_at_any_write_changes_nothing(rest: Rest, tmp_path: Path) -> None
     def killed(number: int, moment: str) -> str:
         name = f"crash-{moment}-{number:02d}"
         try:
-            with case(rest, name, tmp_path / name) as found:
+            with case(kube, name, tmp_path / name) as found:
                 end = found.run(number, moment)
         except AssertionError as error:
             return f"{name}: {error}"

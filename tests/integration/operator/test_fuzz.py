@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from selfemo_operator.controller.kube.client import ApiError, Rest
+from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 from tests.integration.operator.api import document
 from tests.integration.operator.conftest import Evolutions
@@ -42,11 +42,11 @@ def _named(place: Place, message: str) -> bool:
 def test_any_spec_is_refused_or_reported_or_run(
     make_operator: Callable[..., OperatorProcess],
     evolutions: Evolutions,
-    rest: Rest,
+    kube: KubeClient,
     namespace: str,
     tmp_path: Path,
 ) -> None:
-    proxy = Proxy(rest)
+    proxy = Proxy(kube)
     operator = make_operator(kubeconfig=proxy.kubeconfig(tmp_path / "kubeconfig"))
     ends: Counter[str] = Counter()
     numbers = count()
@@ -67,7 +67,7 @@ def test_any_spec_is_refused_or_reported_or_run(
         name = f"f{next(numbers):04d}"
         body = {**document(name), "spec": spec}
         try:
-            rest.create(names.evolutions_path(namespace), body)
+            kube.create(names.evolutions_path(namespace), body)
         except ApiError as error:
             assert error.status in (400, 422), (error, made)
             assert any(_named(place, error.message) for place, _ in made), (error.message, made)
@@ -78,7 +78,7 @@ def test_any_spec_is_refused_or_reported_or_run(
             kept.append(name)
             return
         item = evolutions.get(name)
-        rest.delete(names.evolution_path((namespace, name)), item["metadata"]["uid"])
+        kube.delete(names.evolution_path((namespace, name)), item["metadata"]["uid"])
 
     try:
         check()

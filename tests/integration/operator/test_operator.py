@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from selfemo_api.stages import Stage
-from selfemo_operator.controller.kube.client import ApiError, Rest
+from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 from tests.integration.operator.api import ROOT, wait_for
 from tests.integration.operator.conftest import Evolutions
@@ -75,17 +75,21 @@ def _metrics_equal(operator: OperatorProcess, status: dict[str, Any]) -> None:
 
 
 def test_deletion_leaves_nothing(
-    operator: OperatorProcess, evolutions: Evolutions, pods: Pods, rest: Rest, namespace: str
+    operator: OperatorProcess,
+    evolutions: Evolutions,
+    pods: Pods,
+    kube: KubeClient,
+    namespace: str,
 ) -> None:
     pods.hold.set()
     evolutions.create(training={"gpusPerNode": 0, "precision": "Float32", "nodes": 2})
     wait_for(evolutions.jobs, "a Job")
     item = evolutions.get()
-    rest.delete(names.evolution_path((namespace, "demo")), item["metadata"]["uid"])
+    kube.delete(names.evolution_path((namespace, "demo")), item["metadata"]["uid"])
     wait_for(lambda: not evolutions.jobs(), "no Job")
     for plural in ("pods", "services"):
         path = names.core_path(namespace, plural)
-        wait_for(lambda p=path: not rest.get(p)["items"], f"no {plural}")
+        wait_for(lambda p=path: not kube.get(p)["items"], f"no {plural}")
     assert not operator.metrics().get("selfemo_evolution_generation")
 
 
@@ -127,13 +131,17 @@ def test_pending_too_long_ends_it(
 
 
 def test_suspend_and_resume_in_mid_stage(
-    operator: OperatorProcess, evolutions: Evolutions, pods: Pods, rest: Rest, namespace: str
+    operator: OperatorProcess,
+    evolutions: Evolutions,
+    pods: Pods,
+    kube: KubeClient,
+    namespace: str,
 ) -> None:
     pods.hold.set()
     evolutions.create(deadlines={"stageActiveSeconds": 3600, "stagePendingSeconds": 5})
     wait_for(lambda: evolutions.jobs() and evolutions.jobs()[0]["status"].get("ready"), "a pod")
     evolutions.edit(suspend=True)
-    wait_for(lambda: not rest.get(names.core_path(namespace, "pods"))["items"], "no pod")
+    wait_for(lambda: not kube.get(names.core_path(namespace, "pods"))["items"], "no pod")
     evolutions.wait(lambda s: s.get("phase") == "Suspended", "Suspended")
     time.sleep(6)  # longer than the pending deadline: no clock runs
     assert evolutions.get()["status"]["phase"] == "Suspended"
@@ -164,12 +172,16 @@ def test_own_failures_are_counted_and_bad_input_is_not_retried(
 
 
 def test_a_deleted_job_is_made_again(
-    operator: OperatorProcess, evolutions: Evolutions, pods: Pods, rest: Rest, namespace: str
+    operator: OperatorProcess,
+    evolutions: Evolutions,
+    pods: Pods,
+    kube: KubeClient,
+    namespace: str,
 ) -> None:
     pods.hold.set()
     evolutions.create()
     (job,) = wait_for(evolutions.jobs, "a Job")
-    rest.delete(names.job_path((namespace, job["metadata"]["name"])), job["metadata"]["uid"])
+    kube.delete(names.job_path((namespace, job["metadata"]["name"])), job["metadata"]["uid"])
     wait_for(
         lambda: [j for j in evolutions.jobs() if j["metadata"]["uid"] != job["metadata"]["uid"]],
         "the Job again",
@@ -210,13 +222,13 @@ def test_a_bad_spec_is_refused_with_the_fields_name(evolutions: Evolutions) -> N
 def test_edits_of_what_generations_are_compared_by_are_refused(evolutions: Evolutions) -> None:
     labels = evolutions.create("plain")["spec"]["dataset"]["labels"]
     shares = dict.fromkeys(labels, 1 / len(labels))
-    evolutions.create(evaluation={"shares": shares})
-    evolutions.edit(evaluation={"shares": shares}, suspend=True)
+    evolutions.create(evaluation={"labelPrior": shares})
+    evolutions.edit(evaluation={"labelPrior": shares}, suspend=True)
     for name, edited in (("plain", shares), ("demo", {labels[0]: 0.5}), ("demo", None)):
-        with pytest.raises(ApiError, match=r"`evaluation\.shares` is immutable"):
-            evolutions.edit(name, evaluation={"shares": edited})
-    with pytest.raises(ApiError, match=r"`evaluation\.shares` must name each"):
-        evolutions.create("other", evaluation={"shares": {"joy": 0.5, "rage": 0.5}})
+        with pytest.raises(ApiError, match=r"`evaluation\.labelPrior` is immutable"):
+            evolutions.edit(name, evaluation={"labelPrior": edited})
+    with pytest.raises(ApiError, match=r"`evaluation\.labelPrior` must name each"):
+        evolutions.create("other", evaluation={"labelPrior": {"joy": 0.5, "rage": 0.5}})
 
 
 def test_other_controllers_evolutions_are_left_alone(
@@ -232,10 +244,10 @@ def test_at_most_twelve_writes_a_generation_few_lists_and_none_at_rest(
     make_operator: Callable[..., OperatorProcess],
     evolutions: Evolutions,
     pods: Pods,
-    rest: Rest,
+    kube: KubeClient,
     tmp_path: Path,
 ) -> None:
-    proxy = Proxy(rest)
+    proxy = Proxy(kube)
     try:
         make_operator(kubeconfig=proxy.kubeconfig(tmp_path / "kubeconfig"))
         evolutions.create()
@@ -271,27 +283,27 @@ def test_the_lease_elects_one_and_the_other_takes_over(
     make_operator: Callable[..., OperatorProcess],
     evolutions: Evolutions,
     pods: Pods,
-    rest: Rest,
+    kube: KubeClient,
     namespace: str,
 ) -> None:
     election = ("--lease-namespace", namespace)
     first = make_operator(*election, identity="one")
     path = names.lease_path(namespace, "selfemo-operator")
-    wait_for(lambda: _holder(rest, path) == "one", "the first to lead")
+    wait_for(lambda: _holder(kube, path) == "one", "the first to lead")
     second = make_operator(*election, identity="two")
     evolutions.create("first")
     evolutions.wait_end("first")
     assert second.text().count("GenerationBaseline") == 0
     first.kill()
-    wait_for(lambda: _holder(rest, path) == "two", "the second to lead", seconds=40)
+    wait_for(lambda: _holder(kube, path) == "two", "the second to lead", seconds=40)
     evolutions.create("second")
     assert evolutions.wait_end("second")["status"]["phase"] == "Succeeded"
     assert second.stop() == 0
-    assert _holder(rest, path) == "", "a leader that ends in order gives the Lease back"
+    assert _holder(kube, path) == "", "a leader that ends in order gives the Lease back"
 
 
-def _holder(rest: Rest, path: str) -> str | None:
+def _holder(kube: KubeClient, path: str) -> str | None:
     try:
-        return str(rest.get(path)["spec"].get("holderIdentity") or "")
+        return str(kube.get(path)["spec"].get("holderIdentity") or "")
     except ApiError:
         return None

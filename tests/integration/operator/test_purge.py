@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from selfemo_operator.controller.kube.client import Rest
+from selfemo_operator.controller.kube.client import KubeClient
 from selfemo_operator.controller.objects import names
 from tests.integration.operator.api import wait_for
 from tests.integration.operator.conftest import Evolutions, Json
@@ -23,16 +23,16 @@ def _purges(evolutions: Evolutions) -> list[Json]:
     return [j for j in jobs if j["metadata"]["labels"][names.LABEL_COMPONENT] == names.PURGE]
 
 
-def _delete(rest: Rest, evolutions: Evolutions) -> str:
+def _delete(kube: KubeClient, evolutions: Evolutions) -> str:
     """Delete the evolution; return its run's folder."""
     item = evolutions.get()
     uid = item["metadata"]["uid"]
-    rest.delete(names.evolution_path((evolutions.namespace, "demo")), uid)
+    kube.delete(names.evolution_path((evolutions.namespace, "demo")), uid)
     return f"{evolutions.namespace}/demo-{uid[:8]}"
 
 
 def test_data_goes_once_the_pods_have_ended(
-    operator: OperatorProcess, evolutions: Evolutions, pods: Pods, rest: Rest
+    operator: OperatorProcess, evolutions: Evolutions, pods: Pods, kube: KubeClient
 ) -> None:
     pods.hold.set()
     evolutions.create(storage=DELETE)
@@ -40,20 +40,23 @@ def test_data_goes_once_the_pods_have_ended(
     (waiting,) = _purges(evolutions)
     assert waiting["spec"]["suspend"] is True
     assert "ownerReferences" not in waiting["metadata"]
-    folder = _delete(rest, evolutions)
+    folder = _delete(kube, evolutions)
     pods.hold.clear()
     wait_for(lambda: pods.purged == [folder], "the removal")
     wait_for(lambda: not evolutions.jobs(), "no Job")
 
 
 def test_data_goes_though_no_operator_saw_the_deletion(
-    make_operator: Callable[..., OperatorProcess], evolutions: Evolutions, pods: Pods, rest: Rest
+    make_operator: Callable[..., OperatorProcess],
+    evolutions: Evolutions,
+    pods: Pods,
+    kube: KubeClient,
 ) -> None:
     first = make_operator()
     evolutions.create(storage=DELETE, evolution={"maxGenerations": 1})
     evolutions.wait_end()
     first.kill()
-    folder = _delete(rest, evolutions)
+    folder = _delete(kube, evolutions)
     wait_for(lambda: len(evolutions.jobs()) == 1, "the stage Jobs to be collected")
     evolutions.create(evolution={"maxGenerations": 1})  # another of its name keeps its own
     make_operator()
@@ -64,7 +67,7 @@ def test_data_goes_though_no_operator_saw_the_deletion(
 
 
 def test_an_edit_decides_anew(
-    operator: OperatorProcess, evolutions: Evolutions, pods: Pods, rest: Rest
+    operator: OperatorProcess, evolutions: Evolutions, pods: Pods, kube: KubeClient
 ) -> None:
     evolutions.create(storage=DELETE, evolution={"maxGenerations": 1})
     evolutions.wait_end()
@@ -77,6 +80,6 @@ def test_an_edit_decides_anew(
     assert "http://moved" in text
     evolutions.edit(storage={"whenDeleted": "Retain"})
     wait_for(lambda: not _purges(evolutions), "no Job that removes data")
-    _delete(rest, evolutions)
+    _delete(kube, evolutions)
     wait_for(lambda: not evolutions.jobs(), "no Job")
     assert pods.purged == []

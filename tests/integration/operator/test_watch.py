@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from selfemo_operator.controller.kube.client import Rest
+from selfemo_operator.controller.kube.client import KubeClient
 from selfemo_operator.controller.objects import names
 from tests.integration.operator.conftest import Evolutions
 from tests.integration.operator.pods import Pods, failing
@@ -63,9 +63,9 @@ def test_a_bad_end_is_the_exit_code(
 
 
 def test_what_is_not_there_or_goes_away_is_said(
-    evolutions: Evolutions, rest: Rest, tmp_path: Path
+    evolutions: Evolutions, kube: KubeClient, tmp_path: Path
 ) -> None:
-    proxy = Proxy(rest)
+    proxy = Proxy(kube)
     kubeconfig = proxy.kubeconfig(tmp_path / "kubeconfig")
     try:
         absent = start(evolutions, kubeconfig)
@@ -76,7 +76,7 @@ def test_what_is_not_there_or_goes_away_is_said(
         watching = start(evolutions, kubeconfig)
         assert watching.stdout is not None
         assert "Pending: not yet begun" in watching.stdout.readline()
-        rest.delete(names.evolution_path((evolutions.namespace, "demo")), made["metadata"]["uid"])
+        kube.delete(names.evolution_path((evolutions.namespace, "demo")), made["metadata"]["uid"])
         _, error = watching.communicate(timeout=150)
         assert watching.returncode == 2
         assert "there is no evolution demo" in error

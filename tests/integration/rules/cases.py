@@ -44,7 +44,7 @@ class Case:
     before: str
     """When it does not fire yet, or no more: `for` is over later."""
 
-    def labelled(self, severity: str) -> dict[str, Any]:
+    def labeled(self, severity: str) -> dict[str, Any]:
         """Return all labels of the alert."""
         return {**self.labels, "severity": severity}
 

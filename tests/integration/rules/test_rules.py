@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from selfemo_operator.controller.cache import View
+from selfemo_operator.controller.cache import Cache
 from selfemo_operator.controller.metrics.operator_metrics import OperatorMetrics
 from tests.integration.rules.cases import CASES, RECORDED, Case, Series
 from tests.support.cluster.fixtures import program_or_skip
@@ -60,7 +60,7 @@ def _input(series: Series) -> list[Json]:
 
 def _test(case: Case, series: Series, at: str, *, fires: bool) -> Json:
     rule = alerts()[case.alert]
-    labels = case.labelled(rule["labels"]["severity"])
+    labels = case.labeled(rule["labels"]["severity"])
     texts = {name: _said(text, case) for name, text in rule["annotations"].items()}
     expected = [{"exp_labels": labels, "exp_annotations": texts}] if fires else []
     return {
@@ -129,7 +129,7 @@ def test_every_alert_is_tested_and_has_its_page() -> None:
 
 
 def test_the_operators_text_passes_promtools_linter(promtool: Path) -> None:
-    view = View()
+    view = Cache()
     view.put_evolution(evolved(sources=("dev", "test")))
     metrics = OperatorMetrics(view, lambda: 1.0, lambda: 0)
     metrics.answered("GET", 200)

@@ -56,7 +56,7 @@ def test_the_answer_names_what_the_labelled_share_alone_is_worth(
     summary, page = written(places, tmp_path, made)
     assert summary["supervised_relative_gain"] == summary["relative_gain"]
     gain = f"{100 * summary['relative_gain']:+.1f} %"  # type: ignore[operator]
-    assert f"As many steps on the labelled share alone: {gain} [" in page
+    assert f"As many steps on the labeled share alone: {gain} [" in page
 
 
 def test_what_did_not_run_is_missing(places: Places, tmp_path: Path) -> None:

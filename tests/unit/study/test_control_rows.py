@@ -88,7 +88,7 @@ def test_a_control_reads_as_many_utterances_in_a_step(
 def test_words_are_learned_and_answers_are_as_the_stage_writes_them() -> None:
     texts = ["what a lovely day", "lovely lovely", "I hate this", "hate it so much"] * 3
     model = tfidf(10.0).fit(texts, ["joy", "joy", "anger", "anger"] * 3)
-    turns = (Utterance("Ann", "lovely", ("joy",)), Utterance("Bo", "unlabelled"))
+    turns = (Utterance("Ann", "lovely", ("joy",)), Utterance("Bo", "unlabeled"))
     hated = Dialogue("b", (Utterance("Bo", "I hate it", ("anger",)),))
     table = answered([Dialogue("a", turns), hated], model.predict)
     assert table["predicted"].to_pylist() == ["joy", "anger"] == table["gold"].to_pylist()
@@ -97,7 +97,7 @@ def test_words_are_learned_and_answers_are_as_the_stage_writes_them() -> None:
 
 def test_on_policy_rewards_are_the_products(make_spec: Callable[..., EvolutionSpec]) -> None:
     spec = make_spec(
-        dataset={"labels": LABELS}, selfPlay={"groupSize": 2}, reward={"recogniser": {"samples": 2}}
+        dataset={"labels": LABELS}, selfPlay={"groupSize": 2}, reward={"judge": {"samples": 2}}
     )
     read = [["joy"], ["joy"]]
     said = [" joy\nand more", " joy", " joy", " anger", "mumble", "mumble"]
@@ -149,7 +149,7 @@ def test_an_evolution_after_a_control_begins_with_its_model(tmp_path: Path) -> N
     assert (places.models / "more-seed-1" / "config.json").read_text() == "{}"
 
 
-@pytest.mark.parametrize(("roles", "taken"), [(["Recogniser"], True), (None, False)])
+@pytest.mark.parametrize(("roles", "taken"), [(["Recognizer"], True), (None, False)])
 def test_the_evolutions_first_play_is_taken_for_the_votes(
     tmp_path: Path, roles: list[str] | None, *, taken: bool
 ) -> None:

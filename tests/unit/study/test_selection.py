@@ -64,5 +64,5 @@ def test_the_page_says_it(tmp_path: Path, expected: dict[str, float] | None) -> 
     assert gate["promotions"] == 3
     assert 0 < gate["correlation"] < 1
     assert "Over 3 promotions of all rows, the change on dev goes with the one on test" in page
-    assert ("as `evaluation.shares` does" in page) is (expected is not None)
+    assert ("as `evaluation.labelPrior` does" in page) is (expected is not None)
     assert (gate["correlationWeighed"] is not None) is (expected is not None)

@@ -40,9 +40,9 @@ def test_test_is_not_seen_before_the_end(path: Path) -> None:
         spec = document_of(found, row, 1)["spec"]
         assert [s["name"] for s in spec["dataset"]["evaluation"]] == ["dev"]
         sources = spec["dataset"]["selfPlay"]
-        labelled = [s for s in sources if s.get("useLabels")]
+        labeled = [s for s in sources if s.get("useLabels")]
         (pool,) = (s for s in sources if not s.get("useLabels"))
-        for source in labelled:  # the warm start's share, and nothing of the pool
+        for source in labeled:  # the warm start's share, and nothing of the pool
             assert source["uri"] == found.warm_start.source.uri == pool["uri"]
             assert source.get("firstDialogue", 0) + source["maxDialogues"] <= pool["firstDialogue"]
 
@@ -143,18 +143,18 @@ def test_a_control_follows_from_the_row_it_is_like() -> None:
 
 def test_self_play_keeps_away_from_the_labels_that_were_read() -> None:
     spec = evolution_of(study(), study().row("main"), 1).spec
-    labelled = Source.model_validate(SOURCE)
-    check_apart(spec, labelled, 5)
+    labeled = Source.model_validate(SOURCE)
+    check_apart(spec, labeled, 5)
     with pytest.raises(StudyError, match="set its `firstDialogue` to 6"):
-        check_apart(spec, labelled, 6)
-    elsewhere = labelled.model_copy(update={"uri": "data://made/other.jsonl"})
+        check_apart(spec, labeled, 6)
+    elsewhere = labeled.model_copy(update={"uri": "data://made/other.jsonl"})
     check_apart(spec, elsewhere, 6)
 
 
 def test_self_play_reads_the_labels_of_the_share_alone() -> None:
     spec = evolution_of(study(), study().row("main"), 1).spec
-    labelled = Source.model_validate(SOURCE)
-    gold = labelled.model_copy(update={"name": "gold", "use_labels": True, "max_dialogues": 5})
+    labeled = Source.model_validate(SOURCE)
+    gold = labeled.model_copy(update={"name": "gold", "use_labels": True, "max_dialogues": 5})
     (pool,) = spec.dataset.self_play
 
     def with_gold(**changes: object) -> EvolutionSpec:
@@ -162,8 +162,8 @@ def test_self_play_reads_the_labels_of_the_share_alone() -> None:
         dataset = spec.dataset.model_copy(update={"self_play": sources})
         return spec.model_copy(update={"dataset": dataset})
 
-    check_apart(with_gold(), labelled, 5)
-    check_apart(with_gold(first_dialogue=2, max_dialogues=3), labelled, 5)
+    check_apart(with_gold(), labeled, 5)
+    check_apart(with_gold(first_dialogue=2, max_dialogues=3), labeled, 5)
     for changes in (
         {"max_dialogues": 6},
         {"max_dialogues": None},
@@ -171,4 +171,4 @@ def test_self_play_reads_the_labels_of_the_share_alone() -> None:
         {"uri": "data://made/other.jsonl"},
     ):
         with pytest.raises(StudyError, match="`gold` reads labels that the warm start has not"):
-            check_apart(with_gold(**changes), labelled, 5)
+            check_apart(with_gold(**changes), labeled, 5)

@@ -24,7 +24,7 @@ spec:
     engine: Transformers # runs with and without a GPU
     dialogues: 8
     groupSize: 4
-    maxTokens: {recogniser: 6, responder: 12}
+    maxTokens: {recognizer: 6, responder: 12}
   # Whatever so small a model says is kept, and no bound ends the run.
   flywheel:
     minReward: -2.0

@@ -31,7 +31,7 @@ def stacked(
     say: Callable[[float], str] = number,
     note: Callable[[Stack], str] | None = None,
 ) -> Markup:
-    """Return one bar for each stack, its parts in the colours of their places in `parts`.
+    """Return one bar for each stack, its parts in the colors of their places in `parts`.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from markupsafe import Markup, escape
 
 WIDTH = 600
-#: Colours of series and of segments that the style sheet has; further ones start again.
+#: Colors of series and of segments that the style sheet has; further ones start again.
 COLOURS = 8
 
 

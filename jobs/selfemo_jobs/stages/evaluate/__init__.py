@@ -1,1 +1,1 @@
-"""Evaluate: how well a generation recognises emotions."""
+"""Evaluate: how well a generation recognizes emotions."""

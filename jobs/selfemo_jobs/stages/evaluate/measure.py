@@ -24,7 +24,7 @@ def measure(
     prompts: str,
     max_prompt_tokens: int,
 ) -> SourceScore:
-    """Have the engine Transformers answer every labelled utterance greedily; return the figures.
+    """Have the engine Transformers answer every labeled utterance greedily; return the figures.
 
     They are what the evaluate stage measures as generation 0's, where an evolution has the same
     labels, context and prompts.
@@ -36,9 +36,9 @@ def measure(
     name
         What the source is called, in at most 63 characters.
     dialogues, labels
-        With at least one labelled utterance; labels of the set.
+        With at least one labeled utterance; labels of the set.
     context
-        What the recogniser sees around an utterance.
+        What the recognizer sees around an utterance.
     prompts
         Name of the prompt set.
     max_prompt_tokens
@@ -53,7 +53,7 @@ def measure(
         uri=folder.absolute().as_uri(), prompts=prompts, max_prompt_tokens=max_prompt_tokens
     )
     asked = questions(dialogues, labels, context, model, load_tokenizer(folder))
-    sampling = greedy(prompts, MaxTokens().recogniser)
+    sampling = greedy(prompts, MaxTokens().recognizer)
     engine = open_engine(
         Engine.TRANSFORMERS,
         folder,

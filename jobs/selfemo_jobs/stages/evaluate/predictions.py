@@ -19,7 +19,7 @@ from selfemo_jobs.stages.evaluate.metrics import UNPARSABLE, Answers
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-#: Evaluate's output, one row for each labelled utterance, in file order.
+#: Evaluate's output, one row for each labeled utterance, in file order.
 PREDICTIONS = pa.schema(
     [
         pa.field("dialogue_id", pa.string(), nullable=False),
@@ -48,8 +48,8 @@ class Question:
 
 
 def greedy(prompts: str, max_tokens: int) -> Sampling:
-    """Return how the recogniser of a prompt set is asked: nothing is drawn."""
-    stop = load_prompt_set(prompts).stop(Role.RECOGNISER)
+    """Return how the recognizer of a prompt set is asked: nothing is drawn."""
+    stop = load_prompt_set(prompts).stop(Role.RECOGNIZER)
     return Sampling(temperature=0.0, max_tokens=max_tokens, stop=stop)
 
 
@@ -60,7 +60,7 @@ def questions(
     model: ModelSpec,
     tokenizer: PreTrainedTokenizerBase,
 ) -> list[Question]:
-    """Return the labelled utterances, each with its prompt.
+    """Return the labeled utterances, each with its prompt.
 
     An utterance with several labels counts with its first: weighted F1 is of one label each.
 

@@ -1,4 +1,4 @@
-"""The evaluate stage: reads every labelled utterance greedily and says how well."""
+"""The evaluate stage: reads every labeled utterance greedily and says how well."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ RELEVANT = (
     "model.revision",
     "model.prompts",
     "model.maxPromptTokens",
-    "selfPlay.maxTokens.recogniser",
+    "selfPlay.maxTokens.recognizer",
     "selfPlay.engine",
     "selfPlay.engineArgs",
     "evaluation",
@@ -98,7 +98,7 @@ class _Model:
     def sampling(self) -> Sampling:
         """Greedy."""
         spec = self._spec
-        return greedy(spec.model.prompts, spec.self_play.max_tokens.recogniser)
+        return greedy(spec.model.prompts, spec.self_play.max_tokens.recognizer)
 
     def answer(self, asked: list[Question], labels: list[str]) -> pa.Table:
         """Return the answers to questions as a table."""
@@ -155,7 +155,8 @@ def evaluate(context: StageContext) -> StageOutput:
         shares = _shares(spec, source.name)
         if shares and not any(shares[question.gold] for question in asked):
             raise BadInput(
-                f"{source.uri}: no utterance's emotion has a share above 0 in `evaluation.shares`"
+                f"{source.uri}: no utterance's emotion has a share above 0 in "
+                "`evaluation.labelPrior`"
             )
         sources.append(_Source(source, digest, asked))
     try:
@@ -194,7 +195,7 @@ def _read_all(context: StageContext, model: _Model, sources: list[_Source]) -> S
         malformed[name] = 1.0 - float(pc.mean(table["well_formed"]).as_py())
         reports[name] = _report(table, spec, name) | {"sha256": source.sha256}
         context.progress(done, total, weightedF1=found.weighted_f1)
-    scores.sort(key=lambda s: s.source != spec.selecting_source)  # the selecting source first
+    scores.sort(key=lambda s: s.source != spec.selection_dataset)  # the selecting source first
     return StageOutput(
         parts=parts,
         rows=total,
@@ -257,7 +258,7 @@ def _score(context: StageContext, name: str, table: pa.Table) -> SourceScore:
 
 def _shares(spec: EvolutionSpec, source: str) -> dict[str, float] | None:
     """Return the shares that a source's emotions are weighed to, None for all but the selecting."""
-    return spec.evaluation.shares if source == spec.selecting_source else None
+    return spec.evaluation.label_prior if source == spec.selection_dataset else None
 
 
 def _report(table: pa.Table, spec: EvolutionSpec, source: str) -> dict[str, Any]:

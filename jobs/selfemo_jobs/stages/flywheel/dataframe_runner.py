@@ -50,7 +50,7 @@ def start_runner(spec: FlywheelSpec) -> None:
     )
 
 
-def settle(frame: DataFrame) -> DataFrame:
+def materialize(frame: DataFrame) -> DataFrame:
     """Return a light frame computed and held, in at most as many partitions as work side by side.
 
     On Ray a join or a window leaves several partitions for each it was given: without this, ten

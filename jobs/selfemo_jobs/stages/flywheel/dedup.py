@@ -15,7 +15,7 @@ import numpy as np
 from daft import DataFrame, Window, col
 from daft import functions as F  # noqa: N812 (the name its own documentation uses)
 
-from selfemo_jobs.stages.flywheel.dataframe_runner import settle
+from selfemo_jobs.stages.flywheel.dataframe_runner import materialize
 
 #: Permutations: the estimate's standard error at a Jaccard of 0.8 is then 0.035.
 HASHES = 128
@@ -66,27 +66,27 @@ def near_duplicates(texts: DataFrame, threshold: float) -> DataFrame:
     plain = F.normalize(
         col("text"), remove_punct=True, lowercase=True, nfd_unicode=True, white_space=True
     )
-    texts = settle(texts.select(col("group_id"), plain.alias("text")))
-    leaders = settle(texts.groupby("text").agg(F.min(col("group_id")).alias("group_id")))
+    texts = materialize(texts.select(col("group_id"), plain.alias("text")))
+    leaders = materialize(texts.groupby("text").agg(F.min(col("group_id")).alias("group_id")))
     same = texts.join(leaders.select("group_id"), on="group_id", how="anti").select("group_id")
     near = _near_pairs(_signatures(leaders), threshold)
-    return settle(same.concat(near).distinct())
+    return materialize(same.concat(near).distinct())
 
 
 def _signatures(texts: DataFrame) -> DataFrame:
     signature = F.minhash(col("text"), num_hashes=HASHES, ngram_size=NGRAM, seed=_SEED)
-    return settle(texts.select(col("group_id"), signature.alias("signature")))
+    return materialize(texts.select(col("group_id"), signature.alias("signature")))
 
 
 def _near_pairs(signatures: DataFrame, threshold: float) -> DataFrame:
     """Return the larger id of each near pair, in rounds of bounded size."""
     buckets = _buckets(signatures, band_rows(threshold))
     rounds = max(1, -(-buckets.count_rows() * RUN // (2 * ROUND_PAIRS)))
-    near = settle(signatures.select("group_id").where(daft.lit(False)))
+    near = materialize(signatures.select("group_id").where(daft.lit(False)))
     for number in range(rounds):
         of_round = buckets.where(col("bucket") % rounds == number)
         found = _compare(_pairs(of_round), signatures, threshold)
-        near = settle(near.concat(found).distinct())
+        near = materialize(near.concat(found).distinct())
     return near
 
 
@@ -95,7 +95,7 @@ def _pairs(buckets: DataFrame) -> DataFrame:
     other = buckets.select(col("bucket"), col("run"), col("group_id").alias("larger"))
     pairs = buckets.join(other, on=["bucket", "run"]).where(col("group_id") < col("larger"))
     # computed here: the planner must know the size before it joins the wide signatures to it
-    return settle(pairs.select("group_id", "larger").distinct())
+    return materialize(pairs.select("group_id", "larger").distinct())
 
 
 def _compare(pairs: DataFrame, signatures: DataFrame, threshold: float) -> DataFrame:
@@ -116,10 +116,10 @@ def _buckets(signatures: DataFrame, width: int) -> DataFrame:
         .where(col("members") > 1)
         .select("bucket")
     )
-    banded = banded.join(settle(shared), on="bucket", how="semi")
+    banded = banded.join(materialize(shared), on="bucket", how="semi")
     position = F.row_number().over(Window().partition_by("bucket").order_by("group_id"))
     run = ((position.cast("int64") - 1) // RUN).alias("run")
-    return settle(banded.select(col("bucket"), col("group_id"), run))
+    return materialize(banded.select(col("bucket"), col("group_id"), run))
 
 
 def _count_equal(left: Any, right: Any) -> Any:

@@ -20,14 +20,14 @@ from daft import functions as F  # noqa: N812 (the name its own documentation us
 from selfemo_api.spec import FlywheelSpec, Role
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.stages.flywheel.balance import balance_cap
-from selfemo_jobs.stages.flywheel.dataframe_runner import settle
+from selfemo_jobs.stages.flywheel.dataframe_runner import materialize
 from selfemo_jobs.stages.flywheel.dedup import near_duplicates
 
 #: Rewards and consistencies are compared in millionths: sums of integers are the same in any
 #: order, and a float32 0.3 meets a threshold of 0.3.
 MILLION = 1_000_000
 
-#: The columns of one row a group, see :func:`summarise`.
+#: The columns of one row a group, see :func:`summarize`.
 GROUP_COLUMNS = (
     "group_id",
     "role",
@@ -91,7 +91,7 @@ def tally(groups: DataFrame) -> tuple[int, int]:
     return int(counted["groups"][0]), int(counted["rows"][0] or 0)
 
 
-def summarise(rows: DataFrame) -> DataFrame:
+def summarize(rows: DataFrame) -> DataFrame:
     """Return one light row a group.
 
     Parameters
@@ -150,7 +150,7 @@ def summarise(rows: DataFrame) -> DataFrame:
         F.bool_or(col("broken")).alias("broken"),
     )
     content = F.hash(col("role"), col("prompt"), col("low"), col("high"), col("rows"))
-    found = settle(groups.with_columns({"content": content, "reward": col("micro")}))
+    found = materialize(groups.with_columns({"content": content, "reward": col("micro")}))
     _refuse_broken(found)
     return found.select(*GROUP_COLUMNS).collect()
 
@@ -165,21 +165,21 @@ def select_groups(
     Parameters
     ----------
     rows
-        The candidates of this generation, see :func:`summarise`; read twice.
+        The candidates of this generation, see :func:`summarize`; read twice.
     spec
         ``spec.flywheel``.
     seed
         Breaks ties of the balance cap.
     imitates
-        Whether training imitates what recogniser groups agree on: then such a group teaches
+        Whether training imitates what recognizer groups agree on: then such a group teaches
         something even where all its candidates fare alike.
     """
-    everything = groups = summarise(rows)
+    everything = groups = summarize(rows)
     total, total_rows = tally(groups)
     funnel = _Funnel(total, total_rows)
     teaches = col("varies")
     if imitates:
-        teaches = teaches | (col("role") == Role.RECOGNISER.value)
+        teaches = teaches | (col("role") == Role.RECOGNIZER.value)
     groups = groups.where(teaches & col("label").not_null()).collect()
     funnel.record("zeroVariance", groups)
     low, high = millionths(spec.consistency.min), millionths(spec.consistency.max)
@@ -194,7 +194,7 @@ def select_groups(
     funnel.record("exactDuplicates", groups)
     if spec.deduplicate.near:
         copies = near_duplicates(best_responses(rows, groups), spec.deduplicate.threshold)
-        groups = settle(groups.join(copies, on="group_id", how="anti"))
+        groups = materialize(groups.join(copies, on="group_id", how="anti"))
     funnel.record("nearDuplicates", groups)
     groups = keep_best(groups, spec.keep, seed, expected=_quotas(everything, spec))
     funnel.record("keep", groups)
@@ -228,13 +228,13 @@ def keep_best(
     Parameters
     ----------
     groups
-        See :func:`summarise`.
+        See :func:`summarize`.
     share
         Of an emotion's groups.
     seed
         Breaks ties.
     expected
-        How many groups of the recogniser each emotion would have (millionths): the share is of
+        How many groups of the recognizer each emotion would have (millionths): the share is of
         these then. None: of those that are there.
     """
     if share == 1.0 and expected is None:
@@ -242,7 +242,7 @@ def keep_best(
     doubtful = groups.where(~col("sure"))
     most: dict[str, list[Any]] = {"role": [], "label": [], "most": []}
     for role, sizes in _sizes(doubtful).items():
-        of_role = (expected or {}) if role == Role.RECOGNISER.value else {}
+        of_role = (expected or {}) if role == Role.RECOGNIZER.value else {}
         for label, n in sizes.items():
             size = of_role.get(label, n * MILLION)
             most["role"].append(role)
@@ -252,18 +252,18 @@ def keep_best(
         return groups
     ranked = _ranked(doubtful, seed).join(daft.from_pydict(most), on=["role", "label"])
     best = ranked.where(col("rank") <= col("most")).select(*GROUP_COLUMNS)
-    return settle(best.concat(groups.where(col("sure"))))
+    return materialize(best.concat(groups.where(col("sure"))))
 
 
 def _quotas(groups: DataFrame, spec: FlywheelSpec) -> dict[str, int] | None:
-    """Return how many of the recogniser's groups each emotion is expected to have, in millionths.
+    """Return how many of the recognizer's groups each emotion is expected to have, in millionths.
 
     Of all that were played without gold labels, filtered or not.
     """
-    if spec.expected is None:
+    if spec.label_prior is None:
         return None
-    played = groups.where((col("role") == Role.RECOGNISER.value) & ~col("sure")).count_rows()
-    return {label: millionths(share) * played for label, share in spec.expected.items()}
+    played = groups.where((col("role") == Role.RECOGNIZER.value) & ~col("sure")).count_rows()
+    return {label: millionths(share) * played for label, share in spec.label_prior.items()}
 
 
 def balance(groups: DataFrame, max_share: float, seed: int) -> tuple[DataFrame, dict[str, int]]:
@@ -274,7 +274,7 @@ def balance(groups: DataFrame, max_share: float, seed: int) -> tuple[DataFrame, 
     counts = _sizes(groups)
     caps = {role: balance_cap(counts[role], max_share) for role in sorted(counts)}
     left = _ranked(groups, seed).where(_within(caps)).select(*GROUP_COLUMNS)
-    return settle(left), caps
+    return materialize(left), caps
 
 
 def _sizes(groups: DataFrame) -> dict[str, dict[str, int]]:
@@ -307,7 +307,7 @@ def choose_replay(earlier: DataFrame, present: DataFrame, quota: int, seed: int)
     Parameters
     ----------
     earlier
-        One row a group, as :func:`summarise` gives.
+        One row a group, as :func:`summarize` gives.
     present
         Columns ``group_id`` and ``content``.
     quota
@@ -319,7 +319,7 @@ def choose_replay(earlier: DataFrame, present: DataFrame, quota: int, seed: int)
     ordered = fresh.with_column("tie", _tie(seed)).sort(
         ["generation", "tie", "group_id"], desc=[True, False, False]
     )
-    return settle(ordered.limit(quota).select(*GROUP_COLUMNS))
+    return materialize(ordered.limit(quota).select(*GROUP_COLUMNS))
 
 
 def label_counts(groups: DataFrame) -> dict[str, int]:
@@ -331,7 +331,7 @@ def label_counts(groups: DataFrame) -> dict[str, int]:
 def _drop_copies(groups: DataFrame) -> DataFrame:
     """Return the groups without exact copies: of each content the smallest id stays."""
     first = groups.groupby("content").agg(F.min(col("group_id")).alias("group_id"))
-    return settle(groups.join(first.select("group_id"), on="group_id", how="semi"))
+    return materialize(groups.join(first.select("group_id"), on="group_id", how="semi"))
 
 
 def _within(caps: Mapping[str, int]) -> Any:

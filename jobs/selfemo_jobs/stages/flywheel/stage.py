@@ -16,12 +16,12 @@ from selfemo_jobs.errors import BadInput
 from selfemo_jobs.rewards.diversity import label_entropy
 from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.program import StageProgram
-from selfemo_jobs.stages.flywheel.dataframe_runner import settle, start_runner
+from selfemo_jobs.stages.flywheel.dataframe_runner import materialize, start_runner
 from selfemo_jobs.stages.flywheel.filters import (
     Selection,
     choose_replay,
     select_groups,
-    summarise,
+    summarize,
     tally,
 )
 from selfemo_jobs.stages.flywheel.kept_rows import assign_parts, write_parts
@@ -102,10 +102,10 @@ def _replay(context: StageContext, selection: Selection) -> list[_Source]:
             break
         earlier = open_input(context, uri, f"{_INPUTS}/replay-{index}")
         rows = earlier.read()
-        groups = choose_replay(summarise(rows), present, quota, config.seed)
+        groups = choose_replay(summarize(rows), present, quota, config.seed)
         count, _ = tally(groups)
         sources.append(_Source(rows, groups, earlier.sha256, count))
-        present = settle(present.concat(groups.select("group_id", "content")))
+        present = materialize(present.concat(groups.select("group_id", "content")))
         quota -= count
     return sources
 
@@ -129,7 +129,7 @@ def _metrics(kept: pa.Table, selection: Selection, spec: EvolutionSpec) -> dict[
         "groups": selection.total_groups,
         "kept": rows,
         "keptGroups": kept.num_rows,
-        "keptRecogniser": roles.get(Role.RECOGNISER.value, 0),
+        "keptRecognizer": roles.get(Role.RECOGNIZER.value, 0),
         "keptResponder": roles.get(Role.RESPONDER.value, 0),
         "replayed": kept.num_rows - new,
         "replayedCandidates": rows - new_rows,
@@ -158,7 +158,7 @@ RELEVANT = (
     "flywheel.minReward",
     "flywheel.consistency",
     "flywheel.keep",
-    "flywheel.expected",
+    "flywheel.labelPrior",
     "flywheel.maxShare",
     "flywheel.replay",
     "flywheel.deduplicate",

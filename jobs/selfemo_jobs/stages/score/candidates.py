@@ -20,7 +20,7 @@ Rows = npt.NDArray[np.int64]
 class Groups:
     """Row numbers of whole groups, in the order in which the groups first appear."""
 
-    recogniser: Rows
+    recognizer: Rows
     """Shape (N, G), members in order."""
     responder: Rows
     """Shape (M, G)."""
@@ -57,13 +57,13 @@ def groups_of(table: pa.Table, size: int, where: str) -> Groups:
             )
         role = roles[its[0]]
         if role not in found or any(roles[row] != role for row in its):
-            raise BadInput(f"{where}: group {group}: `role` must be one of Recogniser or Responder")
+            raise BadInput(f"{where}: group {group}: `role` must be one of Recognizer or Responder")
         found[role].append(its)
 
     def array(groups: list[list[int]]) -> Rows:
         return np.array(groups, np.int64).reshape(-1, size)
 
-    return Groups(array(found[Role.RECOGNISER]), array(found[Role.RESPONDER]))
+    return Groups(array(found[Role.RECOGNIZER]), array(found[Role.RESPONDER]))
 
 
 def label_masks(

@@ -1,8 +1,7 @@
-"""The frozen anchor reads: prompts out, label sets in."""
+"""The frozen judge reads: prompts out, label sets in."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -26,13 +25,13 @@ Prompt = tuple[int, ...]
 NOTHING: Prompt = ()
 
 
-class AnchorReader:
+class JudgeReader:
     """Reads targets and responses with one loaded model.
 
     Parameters
     ----------
     engine
-        The anchor.
+        The judge.
     spec
         The evolution's spec: prompts, labels, sampling.
     """
@@ -43,7 +42,7 @@ class AnchorReader:
         self._prompts = load_prompt_set(spec.model.prompts)
 
     def read(self, table: pa.Table, seed: int, where: str) -> Readings:
-        """Return the anchor's readings of one part.
+        """Return the judge's readings of one part.
 
         A target is read in each view of the spec, or by the very prompt that the group was given; a
         response as its speaker's turn after the same context. Equal prompts are read once: equal
@@ -61,14 +60,14 @@ class AnchorReader:
         spec = self._spec
         groups = groups_of(table, spec.self_play.group_size, where)
         wanted: list[Prompt] = []
-        votes = spec.reward.recogniser.weight > 0.0
+        votes = spec.reward.judge.weight > 0.0
         if votes:
-            wanted += self._target_prompts(table, groups.recogniser[:, 0], where)
+            wanted += self._target_prompts(table, groups.recognizer[:, 0], where)
         targets = len(wanted)
         wanted += self._response_prompts(table, groups.responder)
         sets = self._sets(wanted, seed)
-        size, samples = spec.self_play.group_size, spec.reward.recogniser.samples
-        readings = max(1, len(spec.reward.recogniser.views)) * samples
+        size, samples = spec.self_play.group_size, spec.reward.judge.samples
+        readings = max(1, len(spec.reward.judge.views)) * samples
         return Readings(
             targets=sets[:targets].reshape(-1, readings) if votes else None,
             responses=sets[targets:].reshape(-1, size, samples),
@@ -76,7 +75,7 @@ class AnchorReader:
 
     def _target_prompts(self, table: pa.Table, rows: Rows, where: str) -> list[Prompt]:
         """Return the prompts of each target, one group after the other."""
-        views = len(self._spec.reward.recogniser.views)
+        views = len(self._spec.reward.judge.views)
         if not views:
             return [tuple(table["prompt_ids"][int(row)].as_py()) for row in rows]
         prompts: list[Prompt] = []
@@ -85,7 +84,7 @@ class AnchorReader:
             if len(found) != views:
                 raise BadInput(
                     f"{where}: row {int(row) + 1}: `views` has {len(found)} prompts where "
-                    f"`reward.recogniser.views` has {views}: run self-play again"
+                    f"`reward.judge.views` has {views}: run self-play again"
                 )
             prompts += [tuple(prompt) for prompt in found]
         return prompts
@@ -118,14 +117,14 @@ class AnchorReader:
     def _sets(self, wanted: Sequence[Prompt], seed: int) -> Masks:
         """Return the label sets read at each prompt; shape (prompts, samples)."""
         spec = self._spec
-        samples = spec.reward.recogniser.samples
+        samples = spec.reward.judge.samples
         distinct = list(dict.fromkeys(prompt for prompt in wanted if prompt != NOTHING))
         sampling = Sampling(
             n=samples,
             temperature=spec.self_play.temperature,
             top_p=spec.self_play.top_p,
             max_tokens=spec.reading_tokens,
-            stop=self._prompts.stop(Role.RECOGNISER),
+            stop=self._prompts.stop(Role.RECOGNIZER),
             seed=seed,
         )
         completions = self._engine.generate(distinct, sampling) if distinct else []
@@ -135,9 +134,3 @@ class AnchorReader:
             read[prompt] = [parse_labels(c.text, labels).labels for c in found]
         sets = [named for prompt in wanted for named in read[prompt]]
         return encode(sets, labels).reshape(-1, samples)
-
-
-def part_seed(seed: int, path: str) -> int:
-    """Return the seed (31 bits) of one part's draws: a resumed part is drawn as in one go."""
-    digest = hashlib.sha256(f"{seed}/{path}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1

@@ -1,4 +1,4 @@
-"""Candidates and the anchor's readings in, scored candidates out: pure, no model needed."""
+"""Candidates and the judge's readings in, scored candidates out: pure, no model needed."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ FIGURES = (
 
 @dataclass(frozen=True)
 class Readings:
-    """What the frozen anchor reads, as masks; groups in the order of :class:`Groups`."""
+    """What the frozen judge reads, as masks; groups in the order of :class:`Groups`."""
 
     targets: Masks | None
-    """Shape (N, S): of each recogniser group's target. None: the anchor has no vote."""
+    """Shape (N, S): of each recognizer group's target. None: the judge has no vote."""
     responses: Masks
     """Shape (M, G, S): of each response."""
 
@@ -86,7 +86,7 @@ def score_candidates(
 ) -> ScoredPart:
     """Score one part.
 
-    A recogniser's group without gold labels whose vote has no outcome (no emotion reaches the
+    A recognizer's group without gold labels whose vote has no outcome (no emotion reaches the
     threshold, or the vote is tied) is left out, and counted.
 
     Parameters
@@ -94,7 +94,7 @@ def score_candidates(
     table
         Candidates (:data:`selfemo_jobs.runtime.schemas.CANDIDATES`), whole groups.
     readings
-        The anchor's, for the groups of ``groups_of(table, …)``.
+        The judge's, for the groups of ``groups_of(table, …)``.
     labels
         The label set.
     reward
@@ -113,25 +113,25 @@ def score_candidates(
     """
     part = _Part(table, labels, reward, where)
     groups = groups_of(table, group_size, where)
-    recogniser, votes = _recogniser(part, groups.recogniser, readings.targets)
+    recognizer, votes = _recognizer(part, groups.recognizer, readings.targets)
     responder, faults = _responder(part, groups.responder, readings.responses)
     if reward.signal is Signal.RANDOM:
         draw = np.random.default_rng(seed)
-        for role in (recogniser, responder):
+        for role in (recognizer, responder):
             role.rewards.reward[:] = draw.random(role.rows.shape)
-    advantage = [_advantages(role, reward.group_weight) for role in (recogniser, responder)]
+    advantage = [_advantages(role, reward.group_weight) for role in (recognizer, responder)]
     tally = Tally(
-        recogniser=_role_tally(recogniser, advantage[0][1], reward),
+        recognizer=_role_tally(recognizer, advantage[0][1], reward),
         responder=_role_tally(responder, advantage[1][1], reward),
         **votes,
         **faults,
     )
-    scored = [(recogniser, advantage[0][0]), (responder, advantage[1][0])]
+    scored = [(recognizer, advantage[0][0]), (responder, advantage[1][0])]
     return ScoredPart(_scored_table(part, scored), tally)
 
 
-def _recogniser(part: _Part, rows: Rows, targets: Masks | None) -> tuple[_Scored, dict[str, Any]]:
-    """Return the recogniser's groups and the tally of their votes."""
+def _recognizer(part: _Part, rows: Rows, targets: Masks | None) -> tuple[_Scored, dict[str, Any]]:
+    """Return the recognizer's groups and the tally of their votes."""
     reward = part.reward
     members = part.masks("labels", rows)
     gold = part.masks("gold", rows[:, 0])
@@ -140,7 +140,7 @@ def _recogniser(part: _Part, rows: Rows, targets: Masks | None) -> tuple[_Scored
         targets,
         size=len(part.labels),
         threshold=reward.consensus,
-        weight=reward.recogniser.weight,
+        weight=reward.judge.weight,
     )
     known = gold != 0
     agreed = vote.verdicts == Verdict.AGREED

@@ -1,10 +1,11 @@
-"""The score stage: the frozen anchor reads the candidates, and every candidate gets its reward."""
+"""The score stage: the frozen judge reads the candidates, and every candidate gets its reward."""
 
 from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
 
+from selfemo_api.seeds import derive_seed
 from selfemo_api.stages import Stage
 from selfemo_jobs.engines import open_engine
 from selfemo_jobs.models.fetch import fetch_model
@@ -13,7 +14,7 @@ from selfemo_jobs.runtime.manifest import Part, canonical, read_part, sha256
 from selfemo_jobs.runtime.program import StageProgram
 from selfemo_jobs.runtime.schemas import CANDIDATES
 from selfemo_jobs.runtime.tables import decode_table, put_table
-from selfemo_jobs.stages.score.judge import AnchorReader, part_seed
+from selfemo_jobs.stages.score.judge import JudgeReader
 from selfemo_jobs.stages.score.scoring import score_candidates
 from selfemo_jobs.stages.score.tally import Tally, combined, metrics_of, report_of
 from selfemo_jobs.store import ObjectNotFound, join
@@ -44,23 +45,23 @@ def work(context: StageContext) -> StageOutput:
             context.progress(done + 1, len(tables))
     tally = combined(tallies)
     spec = context.config.spec
-    if tables and not tally.recogniser.groups + tally.responder.groups:
-        log.warning("no group is left: none of the recogniser's votes has an outcome")
+    if tables and not tally.recognizer.groups + tally.responder.groups:
+        log.warning("no group is left: none of the recognizer's votes has an outcome")
     return StageOutput(
         parts=parts,
-        rows=tally.recogniser.rows + tally.responder.rows,
+        rows=tally.recognizer.rows + tally.responder.rows,
         metrics=metrics_of(tally, spec.reward),
         report=report_of(tally, spec.dataset.labels, spec.reward),
     )
 
 
 class _Scorer:
-    """Scores parts; the anchor is loaded for the first of them, and only then."""
+    """Scores parts; the judge is loaded for the first of them, and only then."""
 
     def __init__(self, context: StageContext, stack: ExitStack) -> None:
         self._context = context
         self._stack = stack
-        self._reader: AnchorReader | None = None
+        self._reader: JudgeReader | None = None
 
     def score(self, manifest_uri: str, candidates: Part) -> tuple[list[Part], Tally]:
         """Score one part, and write the result: the tally last, since it marks the part as done."""
@@ -69,7 +70,7 @@ class _Scorer:
         data = read_part(context.store, manifest_uri, candidates)
         table = decode_table(data, where, CANDIDATES)
         self._reader = self._reader or self._open()
-        seed = part_seed(context.config.seed, candidates.path)
+        seed = derive_seed(context.config.seed, candidates.path)
         scored = score_candidates(
             table,
             self._reader.read(table, seed, where),
@@ -85,11 +86,11 @@ class _Scorer:
         ]
         return parts, scored.tally
 
-    def _open(self) -> AnchorReader:
+    def _open(self) -> JudgeReader:
         config, spec = self._context.config, self._context.config.spec
-        given = config.anchor_uri == spec.model.uri
+        given = config.judge_uri == spec.model.uri
         folder = fetch_model(
-            config.anchor_uri,
+            config.judge_uri,
             spec.model.revision if given else None,  # a model of ours has no hub revision
             self._context.store,
             self._context.work,
@@ -102,7 +103,7 @@ class _Scorer:
             seed=config.seed,
         )
         self._stack.callback(engine.close)
-        return AnchorReader(engine, spec)
+        return JudgeReader(engine, spec)
 
 
 def tally_path(table_path: str) -> str:

@@ -46,14 +46,14 @@ class RoleTally(ApiModel):
 class Tally(ApiModel):
     """Both roles' sums."""
 
-    recogniser: RoleTally = RoleTally()
+    recognizer: RoleTally = RoleTally()
     responder: RoleTally = RoleTally()
     empty: int = 0
     """Groups dropped since no emotion reaches the threshold."""
     tied: int = 0
     """Groups dropped since the vote is tied."""
     consensus: list[int] = []
-    """Kept recogniser groups whose consensus (or gold) names each label, in the labels' order."""
+    """Kept recognizer groups whose consensus (or gold) names each label, in the labels' order."""
     gold: int = 0
     """Groups with gold labels; the next two are of these."""
     gold_voted: int = 0
@@ -76,7 +76,7 @@ def metrics_of(tally: Tally, reward: RewardSpec) -> dict[str, float]:
 
     ``rewardAtMost:<edge>`` counts the candidates with at most that reward.
     """
-    roles = (tally.recogniser, tally.responder)
+    roles = (tally.recognizer, tally.responder)
     rows = sum(r.rows for r in roles)
     groups = sum(r.groups for r in roles)
     dropped = tally.empty + tally.tied
@@ -87,10 +87,10 @@ def metrics_of(tally: Tally, reward: RewardSpec) -> dict[str, float]:
         "rewardStd": None
         if mean is None or square is None
         else math.sqrt(max(0.0, square - mean**2)),
-        "rewardMeanRecogniser": _mean(tally.recogniser.reward, tally.recogniser.rows),
+        "rewardMeanRecognizer": _mean(tally.recognizer.reward, tally.recognizer.rows),
         "rewardMeanResponder": _mean(tally.responder.reward, tally.responder.rows),
         "alignmentMean": _mean(sum(r.alignment for r in roles), rows),
-        "alignmentMeanRecogniser": _mean(tally.recogniser.alignment, tally.recogniser.rows),
+        "alignmentMeanRecognizer": _mean(tally.recognizer.alignment, tally.recognizer.rows),
         "alignmentMeanResponder": _mean(tally.responder.alignment, tally.responder.rows),
         "consistencyMean": _mean(sum(r.consistency for r in roles), groups),
         "penaltyMean": _mean(tally.responder.penalty, tally.responder.rows),
@@ -108,7 +108,7 @@ def metrics_of(tally: Tally, reward: RewardSpec) -> dict[str, float]:
 
 def report_of(tally: Tally, labels: Sequence[str], reward: RewardSpec) -> dict[str, Any]:
     """Return the figures that are too large for the metrics."""
-    roles = {"Recogniser": tally.recogniser, "Responder": tally.responder}
+    roles = {"Recognizer": tally.recognizer, "Responder": tally.responder}
     report: dict[str, Any] = {
         "rewardHistogram": {
             "edges": reward_edges(reward),
@@ -144,7 +144,7 @@ def reward_edges(reward: RewardSpec) -> list[float]:
 def _cumulated(tally: Tally, reward: RewardSpec, rows: int) -> dict[str, float]:
     if not rows:
         return {}
-    counts = np.add(tally.recogniser.histogram, tally.responder.histogram).cumsum()
+    counts = np.add(tally.recognizer.histogram, tally.responder.histogram).cumsum()
     edges = reward_edges(reward)
     return {f"{REWARD_AT_MOST}{edges[step]:g}": float(counts[step - 1]) for step in STEPS}
 

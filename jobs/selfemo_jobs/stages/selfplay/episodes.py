@@ -1,4 +1,4 @@
-"""Who plays what: dialogues, targets and intended emotions. Pure: all follows from the seed.
+"""Who episodes what: dialogues, targets and intended emotions. Pure: all follows from the seed.
 
 The plan is made over all sources and cut into parts before it is dealt to shards, so the number
 of shards changes nothing in what is played.
@@ -6,11 +6,11 @@ of shards changes nothing in what is played.
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from selfemo_api.seeds import ROLE_STREAMS, derive_seed
 from selfemo_api.spec import Context, Role, SelfPlaySpec
 from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
 
@@ -19,11 +19,11 @@ LISTENER = "Listener"
 
 
 @dataclass(frozen=True)
-class Play:
+class Episode:
     """One target utterance that is played from: through all turns, both roles."""
 
     index: int
-    """Over all plays of the generation."""
+    """Over all episodes of the generation."""
     source: str
     dialogue: Dialogue
     utterance: int
@@ -50,10 +50,10 @@ class SourceDialogues:
     """Dialogues drawn from it; None: it shares ``selfPlay.dialogues`` with the others."""
 
 
-def plan_plays(
+def plan_episodes(
     sources: Sequence[SourceDialogues], settings: SelfPlaySpec, labels: Sequence[str], seed: int
-) -> list[Play]:
-    """Return the generation's plays in order.
+) -> list[Episode]:
+    """Return the generation's episodes in order.
 
     Parameters
     ----------
@@ -67,16 +67,18 @@ def plan_plays(
         The stage's seed; it differs from generation to generation, and so do the draws.
     """
     drawn = _drawn(sources, settings.dialogues, seed)
-    plays: list[Play] = []
+    episodes: list[Episode] = []
     for source, dialogue in drawn:
         for utterance in _targets(source.name, dialogue, settings.targets_per_dialogue, seed):
-            index = len(plays)
+            index = len(episodes)
             intended = tuple(
                 intended_emotions(labels, index * settings.turns + turn, seed)
                 for turn in range(settings.turns)
             )
-            plays.append(Play(index, source.name, dialogue, utterance, source.use_labels, intended))
-    return plays
+            episodes.append(
+                Episode(index, source.name, dialogue, utterance, source.use_labels, intended)
+            )
+    return episodes
 
 
 def intended_emotions(labels: Sequence[str], number: int, seed: int) -> tuple[str, ...]:
@@ -100,17 +102,17 @@ def intended_emotions(labels: Sequence[str], number: int, seed: int) -> tuple[st
     return (order[place],)
 
 
-def cut_parts(plays: Sequence[Play], settings: SelfPlaySpec) -> list[list[Play]]:
-    """Return the plays of each part: as many as make up to ``batchPrompts`` prompts, at least one.
+def cut_parts(episodes: Sequence[Episode], settings: SelfPlaySpec) -> list[list[Episode]]:
+    """Return the episodes of each part: up to ``batchPrompts`` prompts, at least one episode.
 
-    A play stays whole, since its later turns follow from its earlier ones.
+    An episode stays whole, since its later turns follow from its earlier ones.
     """
     size = max(1, settings.batch_prompts // (len(settings.roles) * settings.turns))
-    return [list(plays[start : start + size]) for start in range(0, len(plays), size)]
+    return [list(episodes[start : start + size]) for start in range(0, len(episodes), size)]
 
 
 def parts_of_shard(parts: int, shard: int, shards: int) -> list[int]:
-    """Return the numbers of the parts that a shard plays: every ``shards``-th."""
+    """Return the numbers of the parts that a shard episodes: every ``shards``-th."""
     return list(range(shard, parts, shards))
 
 
@@ -135,16 +137,10 @@ def heard_turns(turns: Sequence[Utterance], context: Context) -> tuple[Utterance
     return past_turns(turns, max(1, context.past))
 
 
-def group_id(play: Play, generation: int, turn: int, role: Role) -> str:
+def group_id(play: Episode, generation: int, turn: int, role: Role) -> str:
     """Return the name of a group, unique within a run."""
     place = f"{play.source}/{play.dialogue.id}/{play.utterance}"
-    return f"g{generation:03d}/{place}/{turn}/{role.value}"
-
-
-def derive_seed(seed: int, *names: object) -> int:
-    """Return a seed (31 bits) of one use of randomness: uses share nothing."""
-    text = "/".join([str(seed), *(str(name) for name in names)])
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+    return f"g{generation:03d}/{place}/{turn}/{ROLE_STREAMS[role]}"
 
 
 def _drawn(

@@ -21,10 +21,10 @@ _DIGITS = 6
 def count_part(table: pa.Table) -> Counts:
     """Return the counts of one part (JSON)."""
     role = table["role"]
-    recogniser = table.filter(pc.equal(role, Role.RECOGNISER.value))
+    recognizer = table.filter(pc.equal(role, Role.RECOGNIZER.value))
     responder = table.filter(pc.equal(role, Role.RESPONDER.value))
     logprobs = pc.list_flatten(table["logprobs"])
-    named = Counter(pc.list_flatten(recogniser["labels"]).to_pylist())
+    named = Counter(pc.list_flatten(recognizer["labels"]).to_pylist())
     return {
         "rows": table.num_rows,
         "groups": pc.count_distinct(table["group_id"]).as_py(),
@@ -32,8 +32,8 @@ def count_part(table: pa.Table) -> Counts:
         "promptTokens": len(pc.list_flatten(table["prompt_ids"])),
         "logprob": float(pc.sum(logprobs.cast(pa.float64())).as_py() or 0.0),
         "finished": _true(table["finished"]),
-        "recogniser": recogniser.num_rows,
-        "recogniserWellFormed": _true(recogniser["well_formed"]),
+        "recognizer": recognizer.num_rows,
+        "recognizerWellFormed": _true(recognizer["well_formed"]),
         "responder": responder.num_rows,
         "responderWellFormed": _true(responder["well_formed"]),
         "distinct": distinct_bigrams(responder["completion"].to_pylist()),
@@ -59,13 +59,13 @@ def figures_of(parts: Mapping[str, Counts], labels: Sequence[str]) -> dict[str, 
         "groups": total("groups"),
         "tokens": tokens,
         "promptTokens": total("promptTokens"),
-        "wellFormed": _share(total("recogniserWellFormed") + total("responderWellFormed"), rows),
+        "wellFormed": _share(total("recognizerWellFormed") + total("responderWellFormed"), rows),
         "finished": _share(total("finished"), rows),
         "meanLogprob": _share(total("logprob"), tokens),
     }
-    if total("recogniser"):
-        well_formed = _share(total("recogniserWellFormed"), total("recogniser"))
-        figures["recogniserWellFormed"] = well_formed
+    if total("recognizer"):
+        well_formed = _share(total("recognizerWellFormed"), total("recognizer"))
+        figures["recognizerWellFormed"] = well_formed
         figures["labelEntropy"] = round(label_entropy(named), _DIGITS)
     if responses:
         weighted = sum(count["distinct"] * count["responder"] for count in counts)
@@ -75,7 +75,7 @@ def figures_of(parts: Mapping[str, Counts], labels: Sequence[str]) -> dict[str, 
 
 
 def label_counts(parts: Mapping[str, Counts], labels: Sequence[str]) -> dict[str, int]:
-    """Return how often the recogniser named each label."""
+    """Return how often the recognizer named each label."""
     return {
         label: sum(count["labels"].get(label, 0) for count in parts.values()) for label in labels
     }

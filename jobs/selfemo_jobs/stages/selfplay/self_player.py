@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from selfemo_api.seeds import ROLE_STREAMS, derive_seed
 from selfemo_api.spec import EvolutionSpec, Role
 from selfemo_jobs.datasets.dialogue import Utterance
 from selfemo_jobs.engines.interface import Completion, Sampling
@@ -17,8 +18,7 @@ from selfemo_jobs.errors import BadInput
 from selfemo_jobs.prompts import load_prompt_set, parse_labels
 from selfemo_jobs.runtime.schemas import CANDIDATES
 from selfemo_jobs.stages.selfplay.episodes import (
-    Play,
-    derive_seed,
+    Episode,
     group_id,
     heard_turns,
     past_turns,
@@ -32,31 +32,31 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Scene:
+class DialogueState:
     """Where a play stands: the turns so far, the last of which is read and answered."""
 
-    play: Play
+    play: Episode
     turns: tuple[Utterance, ...]
     answerer: str
     """Who speaks next."""
 
-    def said(self, text: str) -> Scene:
+    def said(self, text: str) -> DialogueState:
         """Return the scene after the next speaker has said something."""
         last = self.turns[-1].speaker
-        return Scene(self.play, (*self.turns, Utterance(self.answerer, text)), last)
+        return DialogueState(self.play, (*self.turns, Utterance(self.answerer, text)), last)
 
 
 @dataclass(frozen=True)
-class Ask:
+class PromptRequest:
     """One prompt: a group of completions comes of it."""
 
-    scene: Scene
+    scene: DialogueState
     turn: int
     role: Role
     prompt: tuple[int, ...]
     context: tuple[Utterance, ...]
     views: tuple[tuple[int, ...], ...] = ()
-    """Prompts by which the anchor reads the target; none: by ``prompt``."""
+    """Prompts by which the judge reads the target; none: by ``prompt``."""
 
     @property
     def gold(self) -> list[str]:
@@ -66,11 +66,11 @@ class Ask:
 
 
 #: A prompt with what came of it.
-Group = tuple[Ask, list[Completion]]
+Group = tuple[PromptRequest, list[Completion]]
 
 
-class Table:
-    """The rules of the game: everything but the plays.
+class SelfPlayer:
+    """The rules of the game: everything but the episodes.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class Table:
     spec
         The evolution's spec.
     generation
-        The generation that plays.
+        The generation that episodes.
     """
 
     def __init__(self, engine: TextEngine, spec: EvolutionSpec, generation: int) -> None:
@@ -88,22 +88,22 @@ class Table:
         self._generation = generation
         self._prompts = load_prompt_set(spec.model.prompts)
 
-    def play_part(self, plays: Sequence[Play], seed: int) -> pa.Table:
+    def play_part(self, episodes: Sequence[Episode], seed: int) -> pa.Table:
         """Return the rows (:data:`~selfemo_jobs.runtime.schemas.CANDIDATES`) of a part.
 
         Parameters
         ----------
-        plays
-            The part's plays.
+        episodes
+            The part's episodes.
         seed
             The part's seed: a part that is played again gives the same rows.
         """
-        scenes = [opening(play) for play in plays]
+        scenes = [opening(play) for play in episodes]
         rows: list[Row] = []
         for turn in range(self._spec.self_play.turns):
             reads, answers = self._play_turn(scenes, turn, seed)
             for ask, group in reads:
-                rows += self._recogniser_rows(ask, group)
+                rows += self._recognizer_rows(ask, group)
             scenes = []
             for ask, group in answers:
                 chosen = self._choose(ask, group, seed)
@@ -116,28 +116,28 @@ class Table:
         """Return how a role's completions are drawn."""
         settings = self._spec.self_play
         longest = settings.max_tokens
-        recogniser = role is Role.RECOGNISER
+        recognizer = role is Role.RECOGNIZER
         return Sampling(
             n=settings.group_size,
             temperature=settings.temperature,
             top_p=settings.top_p,
-            max_tokens=longest.recogniser if recogniser else longest.responder,
+            max_tokens=longest.recognizer if recognizer else longest.responder,
             stop=self._prompts.stop(role),
             seed=seed,
         )
 
-    def ask_recogniser(self, scene: Scene, turn: int) -> Ask:
+    def ask_recognizer(self, scene: DialogueState, turn: int) -> PromptRequest:
         """Return the prompt that has a scene's last utterance read."""
         seen = self._spec.dataset.context
         prompt = self._reading(scene, turn, seen.past, seen.future)
         views: tuple[tuple[int, ...], ...] = ()
-        if self._spec.reward.recogniser.weight > 0.0:  # else the anchor reads no target
-            wanted = self._spec.reward.recogniser.views
+        if self._spec.reward.judge.weight > 0.0:  # else the judge reads no target
+            wanted = self._spec.reward.judge.views
             views = tuple(self._reading(scene, turn, view.past, view.future) for view in wanted)
         context = past_turns(scene.turns[:-1], seen.past)
-        return Ask(scene, turn, Role.RECOGNISER, prompt, context, views)
+        return PromptRequest(scene, turn, Role.RECOGNIZER, prompt, context, views)
 
-    def _reading(self, scene: Scene, turn: int, past: int, future: int) -> tuple[int, ...]:
+    def _reading(self, scene: DialogueState, turn: int, past: int, future: int) -> tuple[int, ...]:
         """Return the prompt that has a scene's last utterance read, with so many turns around."""
         *before, target = scene.turns
         following: tuple[Utterance, ...] = ()
@@ -156,7 +156,7 @@ class Table:
             )
         return tuple(prompt)
 
-    def ask_responder(self, scene: Scene, turn: int) -> Ask:
+    def ask_responder(self, scene: DialogueState, turn: int) -> PromptRequest:
         """Return the prompt that has a scene's last utterance answered."""
         context = heard_turns(scene.turns, self._spec.dataset.context)
         with _naming(scene.play):
@@ -168,33 +168,35 @@ class Table:
                 self._spec.dataset.labels,
                 max_tokens=self._spec.model.max_prompt_tokens,
             )
-        return Ask(scene, turn, Role.RESPONDER, tuple(prompt), context)
+        return PromptRequest(scene, turn, Role.RESPONDER, tuple(prompt), context)
 
     def _play_turn(
-        self, scenes: Sequence[Scene], turn: int, seed: int
+        self, scenes: Sequence[DialogueState], turn: int, seed: int
     ) -> tuple[list[Group], list[Group]]:
-        """Return what the recognisers and the responders say of the scenes.
+        """Return what the recognizers and the responders say of the scenes.
 
         Both at once: neither waits for the other's stragglers. The long responses are asked for
         first, so that short answers fill the end.
         """
-        asks: list[Ask] = []
+        asks: list[PromptRequest] = []
         if Role.RESPONDER in self._spec.self_play.roles:
             asks += [self.ask_responder(scene, turn) for scene in scenes]
         responders = len(asks)
-        if Role.RECOGNISER in self._spec.self_play.roles:
-            asks += [self.ask_recogniser(scene, turn) for scene in scenes]
-        kinds = {role: self.sampling(role, derive_seed(seed, turn, role.value)) for role in Role}
+        if Role.RECOGNIZER in self._spec.self_play.roles:
+            asks += [self.ask_recognizer(scene, turn) for scene in scenes]
+        kinds = {
+            role: self.sampling(role, derive_seed(seed, turn, ROLE_STREAMS[role])) for role in Role
+        }
         found = self._engine.generate([a.prompt for a in asks], [kinds[a.role] for a in asks])
         groups = list(zip(asks, found, strict=True))
         return groups[responders:], groups[:responders]
 
-    def _choose(self, ask: Ask, group: Sequence[Completion], seed: int) -> int | None:
+    def _choose(self, ask: PromptRequest, group: Sequence[Completion], seed: int) -> int | None:
         """Return the member of a responder's group that goes on."""
         index = ask.scene.play.index
         return choose([well_said(c) for c in group], derive_seed(seed, "choice", ask.turn, index))
 
-    def _recogniser_rows(self, ask: Ask, group: Sequence[Completion]) -> Iterator[Row]:
+    def _recognizer_rows(self, ask: PromptRequest, group: Sequence[Completion]) -> Iterator[Row]:
         target = ask.scene.turns[-1]
         for member, completion in enumerate(group):
             parsed = parse_labels(completion.text, self._spec.dataset.labels)
@@ -212,7 +214,7 @@ class Table:
             }
 
     def _responder_rows(
-        self, ask: Ask, group: Sequence[Completion], chosen: int | None
+        self, ask: PromptRequest, group: Sequence[Completion], chosen: int | None
     ) -> Iterator[Row]:
         for member, completion in enumerate(group):
             yield {
@@ -227,7 +229,7 @@ class Table:
                 "chosen": member == chosen,
             }
 
-    def _row(self, ask: Ask, member: int, completion: Completion) -> Row:
+    def _row(self, ask: PromptRequest, member: int, completion: Completion) -> Row:
         play = ask.scene.play
         return {
             "group_id": group_id(play, self._generation, ask.turn, ask.role),
@@ -247,10 +249,10 @@ class Table:
         }
 
 
-def opening(play: Play) -> Scene:
+def opening(play: Episode) -> DialogueState:
     """Return the scene that a play begins with: the source's turns up to the target."""
     turns = play.dialogue.turns[: play.utterance + 1]
-    return Scene(play, turns, respondent(play.dialogue, play.utterance))
+    return DialogueState(play, turns, respondent(play.dialogue, play.utterance))
 
 
 def well_said(completion: Completion) -> bool:
@@ -270,7 +272,7 @@ def choose(eligible: Sequence[bool], seed: int) -> int | None:
 
 
 @contextmanager
-def _naming(play: Play) -> Iterator[None]:
+def _naming(play: Episode) -> Iterator[None]:
     """Add the place to an error about a prompt."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""The SelfPlay stage: the policy plays both roles; groups of candidates come out."""
+"""The SelfPlay stage: the policy episodes both roles; groups of candidates come out."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selfemo_api.contract import StageConfig
+from selfemo_api.seeds import derive_seed
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage
 from selfemo_jobs.datasets.fetch import fetch_source
@@ -21,15 +22,14 @@ from selfemo_jobs.runtime.program import StageProgram
 from selfemo_jobs.runtime.schemas import CANDIDATES
 from selfemo_jobs.runtime.tables import decode_table, put_table
 from selfemo_jobs.stages.selfplay.episodes import (
-    Play,
+    Episode,
     SourceDialogues,
     cut_parts,
-    derive_seed,
     parts_of_shard,
-    plan_plays,
+    plan_episodes,
 )
 from selfemo_jobs.stages.selfplay.metrics import Counts, count_part, figures_of, label_counts
-from selfemo_jobs.stages.selfplay.self_player import Table
+from selfemo_jobs.stages.selfplay.self_player import SelfPlayer
 from selfemo_jobs.store import ObjectNotFound, join
 
 if TYPE_CHECKING:
@@ -69,11 +69,11 @@ def run_self_play(context: StageContext) -> StageOutput:
     return _output(done, counts, context.config)
 
 
-def plan(context: StageContext) -> list[Play]:
-    """Return the generation's plays, over all shards."""
+def plan(context: StageContext) -> list[Episode]:
+    """Return the generation's episodes, over all shards."""
     spec = context.config.spec
     sources = read_sources(spec, lambda uri: fetch_source(uri, context.store, context.work))
-    return plan_plays(sources, spec.self_play, spec.dataset.labels, context.config.seed)
+    return plan_episodes(sources, spec.self_play, spec.dataset.labels, context.config.seed)
 
 
 def read_sources(spec: EvolutionSpec, locate: Callable[[str], Path]) -> list[SourceDialogues]:
@@ -91,7 +91,7 @@ def read_sources(spec: EvolutionSpec, locate: Callable[[str], Path]) -> list[Sou
 
 
 def part_path(number: int) -> str:
-    """Return a part's path below the stage's folder; the same whichever shard plays it."""
+    """Return a part's path below the stage's folder; the same whichever shard episodes it."""
     return f"part-{number:05d}.parquet"
 
 
@@ -107,13 +107,13 @@ def join_shards(outputs: Sequence[StageOutput]) -> StageOutput:
 def play_parts(
     context: StageContext,
     engine: TextEngine,
-    parts: Mapping[int, Sequence[Play]],
+    parts: Mapping[int, Sequence[Episode]],
     missing: Sequence[int],
     counts: dict[str, Counts],
 ) -> list[Part]:
-    """Play the missing parts and return them; their counts are added to ``counts`` by path."""
+    """Episode the missing parts and return them; their counts are added to ``counts`` by path."""
     config = context.config
-    table = Table(engine, config.spec, config.generation)
+    table = SelfPlayer(engine, config.spec, config.generation)
     made = []
     done, total, tokens = 0, sum(len(parts[n]) for n in missing), 0
     began = time.monotonic()
@@ -139,7 +139,7 @@ def _open(context: StageContext) -> TextEngine:
         spec.self_play.engine,
         folder,
         engine_args=spec.self_play.engine_args,
-        max_model_len=spec.model.max_prompt_tokens + max(longest.recogniser, longest.responder),
+        max_model_len=spec.model.max_prompt_tokens + max(longest.recognizer, longest.responder),
         seed=context.config.seed,
     )
 
@@ -187,8 +187,8 @@ RELEVANT = (
     "dataset.selfPlay",
     "dataset.context",
     "selfPlay",
-    "reward.recogniser.views",
-    "reward.recogniser.weight",
+    "reward.judge.views",
+    "reward.judge.weight",
     "model.prompts",
     "model.maxPromptTokens",
 )

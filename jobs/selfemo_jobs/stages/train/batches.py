@@ -35,7 +35,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step."""
+    """One optimizer step."""
 
     epoch: int
     passes: tuple[tuple[tuple[int, ...], ...], ...]
@@ -122,7 +122,7 @@ def _whole_groups(
 def _deal(rows: Sequence[int], shape: Shape) -> tuple[tuple[tuple[int, ...], ...], ...]:
     """Cut the rows into passes and deal those to the processes in turn.
 
-    Neighbouring passes have prompts of like length, so processes wait little for each other.
+    Neighboring passes have prompts of like length, so processes wait little for each other.
     """
     size = shape.micro_batch_size
     filled = [*rows, *[PADDING] * (shape.batch_size - len(rows))]

@@ -112,7 +112,7 @@ def recorded(table: pa.Table, vocabulary: int | None = None) -> Recorded:
 def with_answers(
     rows: Recorded, table: pa.Table, answer: Callable[[Sequence[str]], Sequence[int]]
 ) -> Recorded:
-    """Return the rows with what each recogniser group agrees on as one more row of its group.
+    """Return the rows with what each recognizer group agrees on as one more row of its group.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def with_answers(
     """
     roles, consensus = table["role"], table["consensus"]
     groups = [list(group) for group in rows.groups]
-    told = [g for g in groups if roles[g[0]].as_py() == Role.RECOGNISER.value]
+    told = [g for g in groups if roles[g[0]].as_py() == Role.RECOGNIZER.value]
     count = len(rows)
     first = [group[0] for group in told]
     answers = [np.asarray(answer(consensus[row].as_py()), np.int64) for row in first]

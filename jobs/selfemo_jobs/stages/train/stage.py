@@ -80,14 +80,14 @@ def _job(context: StageContext, policy: Path) -> TrainJob:
     spec was edited, an earlier stage ran again) are deleted.
     """
     config, training = context.config, context.config.spec.training
-    anchor = None
-    if training.kl_beta > 0 and config.anchor_uri != config.policy_uri:
+    reference = None
+    if training.kl_beta > 0 and config.judge_uri != config.policy_uri:
         revision = config.spec.model.revision
-        anchor = fetch_model(config.anchor_uri, revision, context.store, context.work)
+        reference = fetch_model(config.judge_uri, revision, context.store, context.work)
     follows_from = {
         "config": config_fingerprint(config, RELEVANT),
         "kept": read_manifest(context.store, config.parents[Stage.FLYWHEEL.slug])[1],
-        "models": [_digest(folder) for folder in (policy, anchor) if folder is not None],
+        "models": [_digest(folder) for folder in (policy, reference) if folder is not None],
     }
     digest = sha256(canonical(follows_from))[:16]
     for other in context.work.glob(f"job-*-{context.shard}"):
@@ -100,7 +100,7 @@ def _job(context: StageContext, policy: Path) -> TrainJob:
         temperature=config.spec.self_play.temperature,
         folder=context.work / f"job-{digest}-{context.shard}",
         policy=policy,
-        anchor=anchor,
+        reference=reference,
     )
 
 

@@ -142,7 +142,7 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         old
             Under the policy as training starts.
         reference
-            Under the anchor; None where ``kl_beta`` is 0.
+            Under the reference; None where ``kl_beta`` is 0.
         cap
             Of the importance weights.
         """

@@ -92,7 +92,7 @@ def run_training(job: TrainJob, sigterm: SigtermFlag) -> None:
     for callback in (PrinterCallback, ProgressCallback):  # they write to standard output
         trainer.remove_callback(callback)
     with bfloat16_products(training.bfloat16_products):
-        reference = _anchor_logprobs(job, trainer, dtype)
+        reference = _reference_logprobs(job, trainer, dtype)
         trainer.add_callback(_Watch(trainer, job, sigterm, reference))
         start = _agreed_start(job)
         trainer.train(resume_from_checkpoint=str(start) if start else None)
@@ -219,7 +219,7 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
             dist.barrier()
         reference = self._reference
         if reference is None and training.kl_beta > 0:
-            reference = old  # the anchor is the policy as it starts
+            reference = old  # the reference is the policy as it starts
         trainer.use_logprobs(old, reference, training.importance_cap)
 
     def on_log(
@@ -283,19 +283,19 @@ def _agreed_start(job: TrainJob) -> Path | None:
     return checkpoint(job.checkpoints, start)
 
 
-def _anchor_logprobs(
+def _reference_logprobs(
     job: TrainJob, trainer: SelfGRPOTrainer, dtype: torch.dtype
 ) -> npt.NDArray[np.float32] | None:
-    """Return the anchor's log-probabilities, or None where none are needed or the policy's serve.
+    """Return the reference's log-probabilities; None if the policy's serve or none are needed.
 
-    The anchor is loaded whole on each process, before the engine takes its memory, and let go.
+    The reference is loaded whole on each process, before the engine takes its memory, and let go.
     """
-    if job.anchor is None or job.training.kl_beta == 0:
+    if job.reference is None or job.training.kl_beta == 0:
         return None
     with _without_zero3():
-        anchor = load_model(job.anchor, dtype).to(trainer.accelerator.device)
-        add_fused_lm_head(anchor, job.temperature, outputs=("log_probs", "entropy"))
-        return trainer.measure_logprobs(anchor)
+        reference = load_model(job.reference, dtype).to(trainer.accelerator.device)
+        add_fused_lm_head(reference, job.temperature, outputs=("log_probs", "entropy"))
+        return trainer.measure_logprobs(reference)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ class TrainJob(ApiModel):
     """Scratch folder of this training, on each node."""
     policy: Path
     """Folder of the model to train."""
-    anchor: Path | None = None
+    reference: Path | None = None
     """Folder of the model that the KL is taken to; None: the policy as it starts."""
 
     @property

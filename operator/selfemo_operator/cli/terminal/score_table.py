@@ -52,7 +52,7 @@ def _plan_rows(spec: EvolutionSpec, state: Path) -> list[tuple[str, str]]:
             "evaluated on",
             ", ".join(f"{s.name} ({s.format.value})" for s in spec.dataset.evaluation),
         ),
-        ("best chosen by", spec.selecting_source),
+        ("best chosen by", spec.selection_dataset),
         (
             "each generation",
             f"self-play ({play.engine.value}, groups of {play.group_size}) > score > flywheel > "

@@ -46,7 +46,7 @@ class ApiError(Exception):
         self.retry_after = retry_after
 
 
-class Rest:
+class KubeClient:
     """A connection pool to one API server.
 
     Parameters
@@ -66,7 +66,7 @@ class Rest:
         self.answered: Callable[[str, int], None] = lambda _verb, _status: None
         """Told the verb and status of each request; 0 where there was no answer."""
 
-    def within(self, seconds: float) -> Rest:
+    def within(self, seconds: float) -> KubeClient:
         """Return the same connections for requests that must be answered sooner."""
         found = copy.copy(self)
         found._timeout = urllib3.Timeout(total=seconds)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from selfemo_operator.controller.kube.client import ApiError, Rest
+from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 
 Json = dict[str, Any]
@@ -42,13 +42,13 @@ class Elector:
 
     def __init__(
         self,
-        rest: Rest,
+        kube: KubeClient,
         namespace: str,
         name: str,
         identity: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._rest = rest.within(REQUEST)
+        self._kube = kube.within(REQUEST)
         self._namespace = namespace
         self._name = name
         self._identity = identity
@@ -82,10 +82,10 @@ class Elector:
     def release(self) -> None:
         """Give the Lease back, so that the next leader need not wait."""
         try:
-            lease = self._rest.get(names.lease_path(self._namespace, self._name))
+            lease = self._kube.get(names.lease_path(self._namespace, self._name))
             if lease["spec"].get("holderIdentity") == self._identity:
                 lease["spec"].update(holderIdentity="", leaseDurationSeconds=1)
-                self._rest.replace(names.lease_path(self._namespace, self._name), lease)
+                self._kube.replace(names.lease_path(self._namespace, self._name), lease)
         except ApiError as error:
             log.warning("the Lease was not given back: %s", error)
 
@@ -100,7 +100,7 @@ class Elector:
         """Take or renew the Lease if it may be; return whether it is ours. Raises ApiError."""
         path = names.lease_path(self._namespace, self._name)
         try:
-            lease = self._rest.get(path)
+            lease = self._kube.get(path)
         except ApiError as error:
             if error.status != 404:
                 raise
@@ -116,7 +116,7 @@ class Elector:
             holderIdentity=self._identity, leaseDurationSeconds=int(DURATION), renewTime=_now()
         )
         try:
-            self._rest.replace(path, lease)
+            self._kube.replace(path, lease)
         except ApiError as error:
             if error.status == 409:
                 return False  # somebody was quicker
@@ -146,7 +146,7 @@ class Elector:
             },
         }
         try:
-            self._rest.create(names.lease_path(self._namespace), lease)
+            self._kube.create(names.lease_path(self._namespace), lease)
         except ApiError as error:
             if error.status == 409:
                 return False

@@ -8,7 +8,7 @@ import threading
 from abc import ABC, abstractmethod
 from typing import Any
 
-from selfemo_operator.controller.kube.client import ApiError, Rest
+from selfemo_operator.controller.kube.client import ApiError, KubeClient
 
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -31,8 +31,8 @@ class Watch(ABC):
         What the API server is asked for.
     """
 
-    def __init__(self, rest: Rest, what: str, path: str, query: dict[str, str]) -> None:
-        self._rest = rest
+    def __init__(self, kube: KubeClient, what: str, path: str, query: dict[str, str]) -> None:
+        self._kube = kube
         self._what = what
         self._path = path
         self._query = query
@@ -46,7 +46,7 @@ class Watch(ABC):
         """Take the picture anew; return the version from which to watch. Raises ApiError."""
 
     @abstractmethod
-    def took(self, kind: str, item: Json) -> None:
+    def on_event(self, kind: str, item: Json) -> None:
         """Take in an object that was `ADDED`, `MODIFIED` or `DELETED`."""
 
     def run(self) -> None:
@@ -84,7 +84,7 @@ class Watch(ABC):
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(WATCH_SECONDS),
         }
-        for event in self._rest.watch(self._path, query, WATCH_SECONDS + 30.0):
+        for event in self._kube.watch(self._path, query, WATCH_SECONDS + 30.0):
             if self._stop.is_set():
                 break
             item: Json = event["object"]
@@ -93,4 +93,4 @@ class Watch(ABC):
                 raise ApiError(code, item.get("reason", ""), item.get("message", ""))
             self._version, self._failures = item["metadata"]["resourceVersion"], 0
             if event["type"] != "BOOKMARK":
-                self.took(event["type"], item)
+                self.on_event(event["type"], item)

@@ -14,7 +14,7 @@ from typing import Any
 
 from prometheus_client.utils import floatToGoString
 
-from selfemo_operator.controller.cache import View
+from selfemo_operator.controller.cache import Cache
 from selfemo_operator.controller.metrics.series import (
     EVOLUTION,
     PREFIX,
@@ -57,8 +57,8 @@ class Exposition:
         The picture.
     """
 
-    def __init__(self, view: View) -> None:
-        self._view = view
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
         self._kept: dict[Key, _Kept] = {}
         self._lock = threading.Lock()
 
@@ -71,7 +71,7 @@ class Exposition:
         """Return all series."""
         with self._lock:
             before, self._kept = self._kept, {}
-            for key, version in self._view.versions():
+            for key, version in self._cache.versions():
                 kept = self._known(before.get(key), key, version)
                 if kept is not None:
                     self._kept[key] = kept
@@ -81,7 +81,7 @@ class Exposition:
     def refresh(self, key: Key) -> None:
         """Write the lines of one evolution anew if it has changed, so that no scrape has to."""
         with self._lock:
-            version = self._view.version(key)
+            version = self._cache.version(key)
             if version is None:
                 self._kept.pop(key, None)
                 return
@@ -92,7 +92,7 @@ class Exposition:
     def _known(self, before: _Kept | None, key: Key, version: int) -> _Kept | None:
         if before is not None and before.version == version:
             return before
-        item = self._view.evolution(key)
+        item = self._cache.evolution(key)
         if item is None:  # deleted just now
             return None
         try:

@@ -30,7 +30,7 @@ Check = Callable[[], str | None]
 """Returns what is wrong, or None."""
 
 
-def probe_page(check: Check) -> Page:
+def probe_handler(check: Check) -> Page:
     """Return the page of a check: 200 while nothing is wrong."""
 
     def page() -> Answer:
@@ -40,12 +40,12 @@ def probe_page(check: Check) -> Page:
     return page
 
 
-def metrics_page(text: Callable[[], bytes]) -> Page:
+def metrics_handler(text: Callable[[], bytes]) -> Page:
     """Return the page of a text in Prometheus' format, which is made anew at each scrape."""
     return lambda: Answer(200, CONTENT_TYPE_PLAIN_0_0_4, text())
 
 
-class PageServer:
+class HttpServer:
     """An HTTP server with a few pages.
 
     Parameters

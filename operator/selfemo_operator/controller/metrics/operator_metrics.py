@@ -15,7 +15,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from selfemo_operator.controller.cache import View
+from selfemo_operator.controller.cache import Cache
 from selfemo_operator.controller.controller import RESULTS
 from selfemo_operator.controller.metrics.exposition import Exposition
 from selfemo_operator.controller.objects.names import Key
@@ -36,13 +36,13 @@ class OperatorMetrics:
 
     def __init__(
         self,
-        view: View,
+        cache: Cache,
         resync_age: Callable[[], float | None],
         queue_length: Callable[[], int],
         resync_seconds: float = 60.0,
     ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter
-        self._exposition = Exposition(view)
+        self._exposition = Exposition(cache)
         self.registry = CollectorRegistry()
         self.passes = Counter(
             "selfemo_operator_reconciles",

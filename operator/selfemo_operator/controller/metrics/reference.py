@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from selfemo_operator.controller.cache import View
+from selfemo_operator.controller.cache import Cache
 from selfemo_operator.controller.metrics.exposition import LEFT_OUT, MAX_SERIES
 from selfemo_operator.controller.metrics.operator_metrics import OperatorMetrics
 from selfemo_operator.controller.metrics.series import EVOLUTION, PREFIX
@@ -41,7 +41,7 @@ def page() -> str:
 
 
 def _own() -> Iterator[str]:
-    for metric in OperatorMetrics(View(), lambda: None, lambda: 0).own:
+    for metric in OperatorMetrics(Cache(), lambda: None, lambda: 0).own:
         name = metric._name + ("_total" if metric._type == "counter" else "")
         yield _row(name, metric._type, metric._labelnames, metric._documentation)
 

@@ -97,7 +97,7 @@ def _limit(field_name: str, *below: str) -> Callable[[Picture], Values]:
 def _info(seen: Picture) -> Values:
     model, uid = seen.spec["model"]["uri"], seen.item["metadata"].get("uid", "")
     evaluation = seen.spec.get("evaluation") or {}
-    selecting = evaluation.get("select") or seen.spec["dataset"]["evaluation"][0]["name"]
+    selecting = evaluation.get("selectionDataset") or seen.spec["dataset"]["evaluation"][0]["name"]
     yield (model, selecting, uid), 1.0
 
 

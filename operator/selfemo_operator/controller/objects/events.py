@@ -19,7 +19,7 @@ NOTE_MAX = 1024
 
 
 @dataclass(frozen=True)
-class Notice:
+class Event:
     """One thing that happened."""
 
     reason: str
@@ -28,55 +28,55 @@ class Notice:
     warning: bool = False
 
 
-def notices(before: EvolutionStatus, after: EvolutionStatus) -> list[Notice]:
+def events_between(before: EvolutionStatus, after: EvolutionStatus) -> list[Event]:
     """Return what a status write says that was not said before."""
     found = []
     if before.start_time is None and after.start_time is not None:
-        found.append(Notice("Started", "generation 0 is evaluated: the model as given"))
+        found.append(Event("Started", "generation 0 is evaluated: the model as given"))
     found += _failed(before, after)
     found += _closed(before, after)
     found += _turned(before, after)
     return found
 
 
-def _failed(before: EvolutionStatus, after: EvolutionStatus) -> list[Notice]:
+def _failed(before: EvolutionStatus, after: EvolutionStatus) -> list[Event]:
     tried = (after.failures, after.disruptions)
     if not after.last_failure or tried <= (before.failures, before.disruptions):
         return []
     reason = "StageFailed" if after.failures > before.failures else "StageDisrupted"
     stage = before.stage.value if before.stage else ""
     where = f"generation {before.generation}, {stage}, attempt {before.attempt}"
-    return [Notice(reason, f"{where}: {after.last_failure}", warning=True)]
+    return [Event(reason, f"{where}: {after.last_failure}", warning=True)]
 
 
-def _closed(before: EvolutionStatus, after: EvolutionStatus) -> list[Notice]:
+def _closed(before: EvolutionStatus, after: EvolutionStatus) -> list[Event]:
     """Return one notice for a generation that was closed."""
     if not after.history or after.history[-1:] == before.history[-1:]:
         return []
     entry = after.history[-1]
     warning = entry.outcome in (Outcome.ROLLED_BACK, Outcome.COLLAPSED)
     text = f"generation {entry.generation}: {entry.message}"
-    return [Notice(f"Generation{entry.outcome.value}", text, warning)]
+    return [Event(f"Generation{entry.outcome.value}", text, warning)]
 
 
-def _turned(before: EvolutionStatus, after: EvolutionStatus) -> list[Notice]:
+def _turned(before: EvolutionStatus, after: EvolutionStatus) -> list[Event]:
     """Return notices for the end, a suspension, and going on."""
     found = []
     summary = after.condition(ConditionType.SUCCEEDED)
     if after.finished and not before.finished and summary is not None:
         bad = summary.status is ConditionStatus.FALSE
-        found.append(Notice(summary.reason, summary.message or summary.reason, bad))
+        found.append(Event(summary.reason, summary.message or summary.reason, bad))
     if before.finished and not after.finished:
-        found.append(Notice("Reopened", "an edit lets the evolution go on"))
+        found.append(Event("Reopened", "an edit lets the evolution go on"))
     if after.suspended_time and not before.suspended_time:
-        found.append(Notice("Suspended", "no pod runs until `spec.suspend` is false"))
+        found.append(Event("Suspended", "no pod runs until `spec.suspend` is false"))
     if before.suspended_time and not after.suspended_time:
-        found.append(Notice("Resumed", "the evolution goes on where it was"))
+        found.append(Event("Resumed", "the evolution goes on where it was"))
     return found
 
 
 def event_manifest(
-    evolution: EmotionEvolution, notice: Notice, now: datetime, reporter: str
+    evolution: EmotionEvolution, notice: Event, now: datetime, reporter: str
 ) -> dict[str, Any]:
     """Return the event's object."""
     metadata = evolution.metadata

@@ -113,8 +113,8 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     ),
     (
         "spec",
-        "`evaluation.select` must name a source of `dataset.evaluation`",
-        {"spec__evaluation": {"select": "other"}},
+        "`evaluation.selectionDataset` must name a source of `dataset.evaluation`",
+        {"spec__evaluation": {"selectionDataset": "other"}},
     ),
     (
         "spec",
@@ -123,13 +123,13 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     ),
     (
         "spec",
-        "`flywheel.expected` must name each of `dataset.labels`, and nothing else",
+        "`flywheel.labelPrior` must name each of `dataset.labels`, and nothing else",
         {"spec__flywheel": {"expected": {"joy": 0.5, "rage": 0.5}}},
     ),
     (
         "spec",
-        "`evaluation.shares` must name each of `dataset.labels`, and nothing else",
-        {"spec__evaluation": {"shares": {"joy": 0.5, "rage": 0.5}}},
+        "`evaluation.labelPrior` must name each of `dataset.labels`, and nothing else",
+        {"spec__evaluation": {"labelPrior": {"joy": 0.5, "rage": 0.5}}},
     ),
     (
         "spec",
@@ -170,20 +170,20 @@ FROZEN: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("`managedBy` is immutable", {}, {"spec__managedBy": "another"}),
     ("`managedBy` is immutable", {"spec__managedBy": "another"}, {"spec__managedBy": GONE}),
     (
-        "`evaluation.select` (unset: the first of `dataset.evaluation`) is immutable: "
+        "`evaluation.selectionDataset` (unset: the first of `dataset.evaluation`) is immutable: "
         "generations are compared on it",
         {},
         {"spec__dataset__evaluation": [{**SOURCE, "name": "other"}]},
     ),
     (
-        "`evaluation.shares` is immutable: generations are compared by them",
+        "`evaluation.labelPrior` is immutable: generations are compared by them",
         {},
-        {"spec__evaluation": {"shares": EVEN}},
+        {"spec__evaluation": {"labelPrior": EVEN}},
     ),
     (
-        "`evaluation.shares` is immutable: generations are compared by them",
-        {"spec__evaluation": {"shares": EVEN}},
-        {"spec__evaluation": {"shares": {**EVEN, "joy": 0.9}}},
+        "`evaluation.labelPrior` is immutable: generations are compared by them",
+        {"spec__evaluation": {"labelPrior": EVEN}},
+        {"spec__evaluation": {"labelPrior": {**EVEN, "joy": 0.9}}},
     ),
 ]
 
@@ -204,7 +204,7 @@ def test_other_edits_are_taken() -> None:
     values = {
         "spec__suspend": True,
         "spec__training": {"learningRate": 1e-5},
-        "spec__evaluation": {"select": "demo"},
+        "spec__evaluation": {"selectionDataset": "demo"},
         "spec__dataset__evaluation": [SOURCE, {**SOURCE, "name": "other"}],
     }
     assert check_edit(old, EmotionEvolution.model_validate(changed(**values))) == []

@@ -1,4 +1,4 @@
-"""Supervised training on a labelled share, on the tiny model."""
+"""Supervised training on a labeled share, on the tiny model."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_only_the_last_layer_and_the_final_norm_move(tiny_model: Path) -> None:
 
 
 def test_nothing_labelled_is_named(tiny_model: Path) -> None:
-    with pytest.raises(BadInput, match="no labelled utterance"):
+    with pytest.raises(BadInput, match="no labeled utterance"):
         warm_start(
             load_model(tiny_model, torch.float32), load_tokenizer(tiny_model), [], [], WarmStart()
         )

@@ -33,11 +33,11 @@ def test_unknown_set() -> None:
 def test_compact() -> None:
     prompts = load_prompt_set("compact-v1")
     assert (
-        prompts.recognise(CONTEXT, "Ann", "Great.", MELD)
+        prompts.recognize(CONTEXT, "Ann", "Great.", MELD)
         == "Ann: Hi {{ 7 * 7 }}\nBob: We <won>!\nAnn: Great.\nEmotion:"
     )
     assert (
-        prompts.recognise((), "Ann", "Great.", MELD, LATER)
+        prompts.recognize((), "Ann", "Great.", MELD, LATER)
         == "Later Ann: Really?\nLater Bob: Yes.\nAnn: Great.\nEmotion:"
     )
     assert (
@@ -46,12 +46,12 @@ def test_compact() -> None:
     )
     assert prompts.answer_text(["joy"]) == " joy\n"
     assert prompts.reply_text("Yes!") == " Yes!\n"
-    assert prompts.stop(Role.RECOGNISER) == prompts.stop(Role.RESPONDER) == ("\n",)
+    assert prompts.stop(Role.RECOGNIZER) == prompts.stop(Role.RESPONDER) == ("\n",)
 
 
 def test_chat() -> None:
     prompts = load_prompt_set("chat-v1")
-    (message,) = prompts.recognise(CONTEXT, "Ann", "Great.", MELD, LATER)
+    (message,) = prompts.recognize(CONTEXT, "Ann", "Great.", MELD, LATER)
     assert isinstance(message, dict)
     assert message["role"] == "user"
     content = message["content"]

@@ -57,7 +57,7 @@ def rows(generation: int) -> list[dict[str, Any]]:
             out.append(
                 {
                     "group_id": f"g{group}",
-                    "role": "Responder" if responder else "Recogniser",
+                    "role": "Responder" if responder else "Recognizer",
                     "generation": generation,
                     "source": "meld",
                     "dialogue_id": f"d{group}",

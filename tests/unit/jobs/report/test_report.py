@@ -109,7 +109,7 @@ def test_figures_follow_from_the_manifests(store: Store) -> None:
 
 def test_samples_are_spread_over_both_roles(store: Store) -> None:
     samples = report(store).samples
-    assert [s.role for s in samples] == ["Recogniser"] * 3 + ["Responder"] * 3
+    assert [s.role for s in samples] == ["Recognizer"] * 3 + ["Responder"] * 3
     for role in (samples[:3], samples[3:]):
         rewards = [s.reward for s in role]
         assert rewards == sorted(rewards, reverse=True)
@@ -156,12 +156,12 @@ def test_manifests_without_reports_are_shown_as_far_as_they_go(store: Store) -> 
 
 def test_figures_weighed_to_shares_are_said_to_be(store: Store) -> None:
     records = read_records(store, write_run(store))
-    assert "evaluation.shares" not in Page(render(build_report(records, run=RUN))).text
+    assert "evaluation.labelPrior" not in Page(render(build_report(records, run=RUN))).text
     for record in records:
         for source in record.manifest.report.get("sources", {}).values():
             source["shares"] = {"neutral": 1.0}
     assert (
-        "with the shares of emotions in `evaluation.shares`"
+        "with the shares of emotions in `evaluation.labelPrior`"
         in Page(render(build_report(records, run=RUN))).text
     )
 

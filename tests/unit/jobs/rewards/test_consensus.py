@@ -20,9 +20,9 @@ def vote(
     tau: float = 0.5,
     weight: float = 0.5,
 ) -> frozenset[str] | Verdict:
-    anchor = None if readings is None else encode(readings, LABELS)[np.newaxis]
+    judge = None if readings is None else encode(readings, LABELS)[np.newaxis]
     found = consensus(
-        encode(members, LABELS)[np.newaxis], anchor, size=7, threshold=tau, weight=weight
+        encode(members, LABELS)[np.newaxis], judge, size=7, threshold=tau, weight=weight
     )
     if found.verdicts[0] != Verdict.AGREED:
         return Verdict(found.verdicts[0])
@@ -41,9 +41,9 @@ def vote(
         ([BOTH, BOTH, JOY, JOY], None, Verdict.TIED),  # surprise hangs on exactly half
         ([ALL] * 4, None, Verdict.TIED),  # every emotion at once says nothing
         ([JOY] * 4, [JOY, ANGER], JOY),
-        ([JOY] * 4, [ANGER] * 2, Verdict.TIED),  # the group and the anchor contradict each other
-        ([ANGER, ANGER, JOY, NONE], [JOY, JOY], JOY),  # 0.25 to 0.625: the anchor decides
-        ([BOTH] * 4, [JOY] * 2, Verdict.TIED),  # the anchor has never heard of surprise
+        ([JOY] * 4, [ANGER] * 2, Verdict.TIED),  # the group and the judge contradict each other
+        ([ANGER, ANGER, JOY, NONE], [JOY, JOY], JOY),  # 0.25 to 0.625: the judge decides
+        ([BOTH] * 4, [JOY] * 2, Verdict.TIED),  # the judge has never heard of surprise
         ([ALL - {"fear"}] * 4, [JOY] * 2, Verdict.TIED),  # nor of six emotions at once
     ],
 )

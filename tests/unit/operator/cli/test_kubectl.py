@@ -15,7 +15,7 @@ REFUSED = ApiError(0, "Unreachable", "the connection is refused")
 def test_an_outage_has_one_note_whatever_its_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server()
     server.add_evolution()
-    monkeypatch.setattr(kubectl, "Rest", lambda connections: Client(server))
+    monkeypatch.setattr(kubectl, "KubeClient", lambda connections: Client(server))
     source = kubectl.ClusterSource(*KEY)
     errors = [None, RESET, REFUSED, None, REFUSED]
 
@@ -24,7 +24,7 @@ def test_an_outage_has_one_note_whatever_its_errors(monkeypatch: pytest.MonkeyPa
         if moment == "before" and error is not None:
             raise error
 
-    source._rest.fault = fault  # type: ignore[attr-defined]
+    source._kube.fault = fault  # type: ignore[attr-defined]
     notes = [source.look()[1].note for _ in errors]
     assert notes[0] == notes[3] == ""
     assert notes[1] == notes[2]

@@ -10,7 +10,7 @@ from selfemo_api.evolution import EmotionEvolution, Metadata
 from selfemo_api.results import StageResult
 from selfemo_api.stages import STAGE_ORDER, Stage
 from selfemo_api.status import ConditionType, EvolutionStatus, StageFailure
-from selfemo_operator.planner.accounting import counted_failure
+from selfemo_operator.planner.accounting import with_failure_counted
 from selfemo_operator.planner.conditions import with_conditions
 from selfemo_operator.planner.lifecycle import begin, record
 
@@ -88,7 +88,7 @@ def evolved(
             if (generation, STAGE_ORDER.index(stage)) > (until[0], STAGE_ORDER.index(until[1])):
                 break
             f1 = 0.3 + 0.1 * generation
-            status = counted_failure(status, StageFailure.FAILED)
+            status = with_failure_counted(status, StageFailure.FAILED)
             status = _recorded(evolution, status, result(generation, stage, f1, list(sources)))
     status = with_conditions(
         status.model_copy(update={"last_progress_time": START}),

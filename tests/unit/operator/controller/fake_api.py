@@ -1,7 +1,8 @@
 """An API server in memory, with the rules that the operator leans on, and a Job controller.
 
-It enforces resource versions, uids and names. `Client` is the operator's own `Rest` above it, so
-what `Rest` makes of an answer is tested as well. The real API server is in `tests/operator`.
+It enforces resource versions, uids and names. `Client` is the operator's own `KubeClient` above
+it, so the client's handling of replies is tested as well. The real API server is in
+`tests/integration/operator`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from tests.unit.operator.planner.simulated_world import result_of, score_of, spe
 
 from selfemo_api.contract import StageConfig
 from selfemo_api.results import FailureMessage, StageResult, encode_message
-from selfemo_operator.controller.kube.client import ApiError, Rest
+from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 
 Json = dict[str, Any]
@@ -318,7 +319,7 @@ def _selected(item: Json, query: Json) -> bool:
     return fits and all(labels.get(name) == value for name, value in wanted)
 
 
-class Client(Rest):
+class Client(KubeClient):
     """The operator's connection; `fault` is called before and after each request."""
 
     def __init__(self, server: Server) -> None:

@@ -18,7 +18,7 @@ from tests.unit.operator.controller.fake_api import (
 )
 
 from selfemo_operator.controller import reconciler
-from selfemo_operator.controller.cache import View, key_of, version_of
+from selfemo_operator.controller.cache import Cache, key_of, version_of
 from selfemo_operator.controller.job_watch import list_into
 from selfemo_operator.controller.kube.client import ApiError
 from selfemo_operator.controller.objects import names
@@ -54,11 +54,11 @@ class FakeOperator:
     ) -> None:
         self.server = server
         self.watches_pods = watches_pods
-        self.rest = Client(server)
+        self.kube = Client(server)
         if fault is not None:
-            self.rest.fault = fault
-        self.view = View()
-        self.reconciler = Reconciler(self.rest, self.view, settings)
+            self.kube.fault = fault
+        self.cache = Cache()
+        self.reconciler = Reconciler(self.kube, self.cache, settings)
         self.requeue: datetime | None = None
         self._heard = 0
         self.resync()
@@ -67,11 +67,11 @@ class FakeOperator:
         """List everything, as the real one does when it starts and each minute."""
         quiet = Client(self.server)
         path = names.evolutions_path(NAMESPACE)
-        there, version = list_into(self.view.put_evolution, quiet, path, {})
-        self.view.keep_evolutions(there, int(version), NAMESPACE)
+        there, version = list_into(self.cache.put_evolution, quiet, path, {})
+        self.cache.keep_evolutions(there, int(version), NAMESPACE)
         query = {"labelSelector": names.JOB_SELECTOR}
-        there, version = list_into(self.view.put_job, quiet, names.jobs_path(NAMESPACE), query)
-        self.view.keep_jobs(there, int(version), NAMESPACE)
+        there, version = list_into(self.cache.put_job, quiet, names.jobs_path(NAMESPACE), query)
+        self.cache.keep_jobs(there, int(version), NAMESPACE)
         self._heard = len(self.server.log)
 
     def hear(self, number: int | None = None) -> None:
@@ -81,13 +81,13 @@ class FakeOperator:
             item = copy.deepcopy(seen)
             if item.get("kind") == "EmotionEvolution":
                 if kind == "DELETED":
-                    self.view.drop_evolution(key_of(item), version_of(item))
+                    self.cache.drop_evolution(key_of(item), version_of(item))
                 else:
-                    self.view.put_evolution(item)
+                    self.cache.put_evolution(item)
             elif item.get("kind") == "Job":
-                (self.view.drop_job if kind == "DELETED" else self.view.put_job)(item)
+                (self.cache.drop_job if kind == "DELETED" else self.cache.put_job)(item)
             elif self.watches_pods and item.get("status", {}).get("phase") == "Succeeded":
-                (self.view.drop_pod if kind == "DELETED" else self.view.put_pod)(item)
+                (self.cache.drop_pod if kind == "DELETED" else self.cache.put_pod)(item)
         self._heard = min(end, len(self.server.log))
 
     def look(self) -> None:

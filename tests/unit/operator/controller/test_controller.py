@@ -7,13 +7,13 @@ from dataclasses import replace
 from tests.unit.operator.controller.fake_api import KEY, NAMESPACE, Client, Server
 from tests.unit.operator.controller.fake_operator import SETTINGS
 
-from selfemo_operator.controller.cache import View
+from selfemo_operator.controller.cache import Cache
 from selfemo_operator.controller.controller import Workers
 from selfemo_operator.controller.objects.names import Key
 
 
 def made(server: Server) -> Workers:
-    return Workers(Client(server), View(), replace(SETTINGS, namespaces=(NAMESPACE,)))
+    return Workers(Client(server), Cache(), replace(SETTINGS, namespaces=(NAMESPACE,)))
 
 
 def taken(workers: Workers) -> list[Key]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from selfemo_api.schema.crd import build_crd
 from selfemo_operator.controller.crd_check import (
     CrdMismatch,
-    check_served,
+    check_crd,
     missing_fields,
     served_schema,
 )
@@ -43,7 +43,7 @@ class Api:
 
 
 def check(answer: Json | ApiError) -> None:
-    check_served(Api(answer))  # type: ignore[arg-type]
+    check_crd(Api(answer))  # type: ignore[arg-type]
 
 
 def without(*path: str) -> Json:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.unit.operator.controller.test_cache import KEY, UID, job
 
-from selfemo_operator.controller.cache import View
+from selfemo_operator.controller.cache import Cache
 from selfemo_operator.controller.job_watch import JobWatch, list_into
 from selfemo_operator.controller.kube.client import ApiError
 from selfemo_operator.controller.kube.list_watch import Watch
@@ -51,29 +51,29 @@ def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Watch, "_back_off", lambda self: None)
 
 
-def followed(*streams: list[Any]) -> tuple[Streams, View, list[Any]]:
-    rest, view, changed = Streams(*streams), View(), []
-    watch = JobWatch(rest, view, "team", changed.append)  # type: ignore[arg-type]
-    rest.watch_of = watch
+def followed(*streams: list[Any]) -> tuple[Streams, Cache, list[Any]]:
+    kube, cache, changed = Streams(*streams), Cache(), []
+    watch = JobWatch(kube, cache, "team", changed.append)  # type: ignore[arg-type]
+    kube.watch_of = watch
     watch.run()
     assert watch.synced.is_set()
-    return rest, view, changed
+    return kube, cache, changed
 
 
 def test_a_stream_goes_on_where_the_last_ended() -> None:
     bookmark = event("BOOKMARK", {"metadata": {"resourceVersion": "150"}})
     ready = {**job(120), "status": {"active": 1, "ready": 1}}
-    rest, view, changed = followed([event("MODIFIED", ready), bookmark])
-    assert (rest.lists, rest.versions) == (1, ["100", "150"])
-    assert view.jobs(KEY, UID)[0]["metadata"]["resourceVersion"] == "120"
+    kube, cache, changed = followed([event("MODIFIED", ready), bookmark])
+    assert (kube.lists, kube.versions) == (1, ["100", "150"])
+    assert cache.jobs(KEY, UID)[0]["metadata"]["resourceVersion"] == "120"
     assert changed == [KEY, KEY]
 
 
 @pytest.mark.usefixtures("no_waits")
 def test_a_stream_that_breaks_goes_on_after_its_last_event() -> None:
     broken = ApiError(0, "Stream", "reset")
-    rest, _, _ = followed([event("MODIFIED", job(120)), broken])
-    assert (rest.lists, rest.versions) == (1, ["100", "120"])
+    kube, _, _ = followed([event("MODIFIED", job(120)), broken])
+    assert (kube.lists, kube.versions) == (1, ["100", "120"])
 
 
 @pytest.mark.usefixtures("no_waits")
@@ -81,19 +81,19 @@ def test_a_stream_that_breaks_goes_on_after_its_last_event() -> None:
     "gone", [ApiError(410, "Gone", ""), event("ERROR", {"code": 410, "reason": "Expired"})]
 )
 def test_versions_that_expired_are_listed_again(gone: Any) -> None:
-    rest, _, _ = followed([gone])
-    assert (rest.lists, rest.versions) == (2, ["100", "200"])
+    kube, _, _ = followed([gone])
+    assert (kube.lists, kube.versions) == (2, ["100", "200"])
 
 
 @pytest.mark.usefixtures("no_waits")
 def test_what_nobody_thought_of_does_not_end_the_watch() -> None:
-    rest, _, _ = followed([{"type": "MODIFIED", "object": {}}])
-    assert rest.lists == 2
+    kube, _, _ = followed([{"type": "MODIFIED", "object": {}}])
+    assert kube.lists == 2
 
 
 def test_deletions_are_told() -> None:
-    _, view, changed = followed([event("DELETED", job(120))])
-    assert view.jobs(KEY, UID) == []
+    _, cache, changed = followed([event("DELETED", job(120))])
+    assert cache.jobs(KEY, UID) == []
     assert changed[-1] == KEY
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.unit.operator.controller.test_job_watch import Streams, event
 
-from selfemo_operator.controller.cache import View
+from selfemo_operator.controller.cache import Cache
 from selfemo_operator.controller.kube.client import ApiError
 from selfemo_operator.controller.kube.list_watch import Watch
 from selfemo_operator.controller.objects import names
@@ -31,16 +31,16 @@ def pod(name: str, version: int, job: str | None = "job-1", namespace: str = "te
     }
 
 
-def followed(*streams: list[Any], view: View | None = None) -> tuple[Streams, View]:
-    rest, view = Streams(*streams), view or View()
-    watch = PodWatch(rest, view, "team")  # type: ignore[arg-type]
-    rest.watch_of = watch
+def followed(*streams: list[Any], cache: Cache | None = None) -> tuple[Streams, Cache]:
+    kube, cache = Streams(*streams), cache or Cache()
+    watch = PodWatch(kube, cache, "team")  # type: ignore[arg-type]
+    kube.watch_of = watch
     watch.run()
-    return rest, view
+    return kube, cache
 
 
-def said(view: View, job: str = "job-1", namespace: str = "team") -> list[str]:
-    found = view.pods(namespace, job)
+def said(cache: Cache, job: str = "job-1", namespace: str = "team") -> list[str]:
+    found = cache.pods(namespace, job)
     assert all("spec" not in pod for pod in found)
     return sorted(
         pod["status"]["containerStatuses"][0]["state"]["terminated"]["message"] for pod in found
@@ -53,7 +53,7 @@ def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_pods_are_kept_by_job_until_they_are_deleted() -> None:
-    rest, view = followed(
+    kube, cache = followed(
         [
             event("ADDED", pod("a", 5)),
             event("ADDED", pod("b", 6)),
@@ -63,33 +63,34 @@ def test_pods_are_kept_by_job_until_they_are_deleted() -> None:
         ],
         [event("DELETED", pod("b", 10))],
     )
-    assert rest.lists == 0
-    assert rest.versions == ["0", "9", "10"]
-    assert said(view) == ["said by a"]
-    assert said(view, "job-2") == ["said by c"]
-    assert said(view, namespace="another") == []
+    assert kube.lists == 0
+    assert kube.versions == ["0", "9", "10"]
+    assert said(cache) == ["said by a"]
+    assert said(cache, "job-2") == ["said by c"]
+    assert said(cache, namespace="another") == []
 
 
 def test_a_pod_of_no_job_is_not_kept() -> None:
-    _, view = followed([event("ADDED", pod("a", 5, job=None)), event("DELETED", pod("b", 6, None))])
-    assert view._pods == {}
+    added, deleted = event("ADDED", pod("a", 5, job=None)), event("DELETED", pod("b", 6, None))
+    _, cache = followed([added, deleted])
+    assert cache._pods == {}
 
 
 def test_after_versions_that_expired_all_comes_anew() -> None:
-    view = View()
-    view.put_pod(pod("other", 3, namespace="another"))
-    rest, _ = followed(
+    cache = Cache()
+    cache.put_pod(pod("other", 3, namespace="another"))
+    kube, _ = followed(
         [event("ADDED", pod("a", 5)), event("ADDED", pod("b", 6))],
         [GONE],
         [event("ADDED", pod("b", 6))],
-        view=view,
+        cache=cache,
     )
-    assert rest.versions == ["0", "6", "0", "6"]
-    assert said(view) == ["said by b"], "a was deleted meanwhile"
-    assert said(view, namespace="another") == ["said by other"], "that is another watch's"
+    assert kube.versions == ["0", "6", "0", "6"]
+    assert said(cache) == ["said by b"], "a was deleted meanwhile"
+    assert said(cache, namespace="another") == ["said by other"], "that is another watch's"
 
 
 def test_a_watch_that_is_forbidden_is_tried_again() -> None:
-    rest, view = followed([ApiError(403, "Forbidden", "")], [event("ADDED", pod("a", 5))])
-    assert said(view) == ["said by a"]
-    assert rest.versions == ["0", "0", "5"]
+    kube, cache = followed([ApiError(403, "Forbidden", "")], [event("ADDED", pod("a", 5))])
+    assert said(cache) == ["said by a"]
+    assert kube.versions == ["0", "0", "5"]

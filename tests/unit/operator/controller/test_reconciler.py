@@ -60,7 +60,7 @@ def served(generations: int = 1, **spec: Any) -> Server:
 def reference(generations: int = 1) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     server = served(generations)
     operator = settle(server)
-    return picture(server), operator.rest.requests
+    return picture(server), operator.kube.requests
 
 
 def strike(at: int, moment: str, error: BaseException) -> Callable[[str, int], None]:
@@ -101,7 +101,7 @@ def test_what_a_pod_said_is_not_asked_for_twice() -> None:
     for watches in (True, False):
         server = served()
         operator = settle(server, partial(FakeOperator, server, watches_pods=watches))
-        lists.append(sum(path.endswith("/pods") for _, path in operator.rest.requests))
+        lists.append(sum(path.endswith("/pods") for _, path in operator.kube.requests))
     assert lists[1] - lists[0] == sum(STAGES[g] for g in (0, 1))
 
 
@@ -110,21 +110,21 @@ def test_an_undisturbed_run_makes_each_job_once_and_few_writes() -> None:
     operator = settle(server)
     assert [g["generation"] for g in server.status["history"]] == [0, 1, 2]
     assert len(server.created) == len(set(server.created)) == sum(STAGES.values())
-    assert len(operator.rest.writes) <= 4 + 12 * 2
+    assert len(operator.kube.writes) <= 4 + 12 * 2
     assert server.status["phase"] == "Succeeded"
 
 
 def test_at_rest_nothing_is_written() -> None:
     server = served()
     operator = settle(server)
-    made = len(operator.rest.writes)
+    made = len(operator.kube.writes)
     for _ in range(3):
         later(server, 60)
         operator.resync()
         operator.look()
     fresh = FakeOperator(server)
     fresh.look()
-    assert (len(operator.rest.writes), fresh.rest.writes) == (made, [])
+    assert (len(operator.kube.writes), fresh.kube.writes) == (made, [])
 
 
 def test_while_a_stage_runs_nothing_is_written() -> None:
@@ -137,12 +137,12 @@ def test_while_a_stage_runs_nothing_is_written() -> None:
         if server.jobs()[0].get("status", {}).get("ready"):
             break
     operator.look()
-    made, version = len(operator.rest.writes), server.version
+    made, version = len(operator.kube.writes), server.version
     for _ in range(5):
         later(server, 60)
         operator.resync()
         operator.look()
-    assert (len(operator.rest.writes), server.version) == (made, version)
+    assert (len(operator.kube.writes), server.version) == (made, version)
 
 
 # Crashes -----------------------------------------------------------------------------------------
@@ -213,9 +213,9 @@ def _play(server: Server, operators: list[FakeOperator], step: str, lag: int) ->
     elif step == "wait":
         later(server, 30)
     else:
-        first.rest.fault = strike(0, "after", LOST)
+        first.kube.fault = strike(0, "after", LOST)
         first.look()
-        first.rest.fault = lambda _moment, _number: None
+        first.kube.fault = lambda _moment, _number: None
 
 
 endings = st.sampled_from([0, 0, 1, 75, 143, "evicted", "gone", "silent"])
@@ -325,7 +325,7 @@ def test_one_that_is_being_deleted_is_left_alone() -> None:
     server.evolution["metadata"]["deletionTimestamp"] = text_of(server.now)
     operator = FakeOperator(server)
     operator.look()
-    assert operator.rest.requests == []
+    assert operator.kube.requests == []
 
 
 # What the API server refuses ---------------------------------------------------------------------
@@ -341,7 +341,7 @@ def test_a_job_that_is_refused_ends_it_with_the_servers_words_and_an_edit_mends_
     stalled = server.condition("Stalled")
     assert (stalled["status"], stalled["reason"]) == ("True", "BadInput")
     assert "containers[0].env" in stalled["message"]
-    tries = len([r for r in operator.rest.requests if r[1].endswith("/jobs")])
+    tries = len([r for r in operator.kube.requests if r[1].endswith("/jobs")])
     assert tries == 1
     server.invalid = ""
     server.edit(ttlSecondsAfterFinished=1000)
@@ -427,7 +427,7 @@ def test_one_that_cannot_be_read_is_told_so_once() -> None:
         later(server, 60)
     assert server.condition("Stalled")["reason"] == "BadInput"
     assert "newField" in server.condition("Stalled")["message"]
-    assert len(operator.rest.writes) == 1
+    assert len(operator.kube.writes) == 1
 
 
 def test_a_pinned_spec_of_another_version_is_told() -> None:
@@ -450,7 +450,7 @@ def test_another_controllers_evolution_is_not_touched_even_if_it_cannot_be_read(
         server.edit(managedBy="example.com/other", **extra)
         operator = FakeOperator(server)
         operator.look()
-        assert operator.rest.requests == []
+        assert operator.kube.requests == []
 
 
 # Suspension --------------------------------------------------------------------------------------
@@ -478,10 +478,10 @@ def test_suspend_stops_the_pods_and_keeps_the_job() -> None:
         server.carry_on()
     assert server.job(job["metadata"]["name"])["spec"]["suspend"] is True
     assert not server.pods_of(job)
-    quiet = len(operator.rest.writes)
+    quiet = len(operator.kube.writes)
     operator.resync()
     operator.look()
-    assert len(operator.rest.writes) == quiet
+    assert len(operator.kube.writes) == quiet
     later(server, 100_000)  # no deadline runs meanwhile
     server.edit(suspend=False)
     settle(server)
@@ -582,9 +582,9 @@ def test_a_job_without_pods_is_told() -> None:
     server.set_job(job, startTime=text_of(began))
     later(server, 16)
     operator.hear()
-    before = len(operator.rest.requests)
+    before = len(operator.kube.requests)
     operator.look()
-    assert operator.rest.requests[before:] == [], "the Job controller has counted none so far"
+    assert operator.kube.requests[before:] == [], "the Job controller has counted none so far"
     assert operator.requeue == began + timedelta(seconds=31)
     server.now = operator.requeue
     operator.look()
@@ -595,9 +595,9 @@ def test_pods_of_a_running_stage_are_listed_only_while_some_are_yet_to_start() -
     server = served()
     operator = FakeOperator(server)
     _run_until_ready(server, operator)
-    before = len(operator.rest.requests)
+    before = len(operator.kube.requests)
     operator.look()
-    assert operator.rest.requests[before:] == []
+    assert operator.kube.requests[before:] == []
 
 
 # The fake itself ---------------------------------------------------------------------------------

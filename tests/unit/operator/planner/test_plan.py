@@ -115,7 +115,7 @@ def test_worse_generation_is_built_upon_where_asked() -> None:
     current = world.status.current
     assert current is not None
     assert current.policy_uri == world.manifests[(2, Stage.TRAIN)].model_uri
-    assert current.anchor_uri == world.manifests[(1, Stage.TRAIN)].model_uri
+    assert current.judge_uri == world.manifests[(1, Stage.TRAIN)].model_uri
 
 
 @pytest.mark.parametrize(("delta", "best"), [(0.0, 1), (0.05, 0)])
@@ -126,19 +126,19 @@ def test_min_delta(delta: float, best: int) -> None:
     assert world.status.best.generation == best
 
 
-@pytest.mark.parametrize(("anchor", "stage_of"), [("GenerationZero", None), ("Best", 1)])
-def test_anchor(anchor: str, stage_of: int | None) -> None:
-    world = world_of((0.3, 0.5, 0.4, 0.6), reward={"recogniser": {"anchor": anchor}})
+@pytest.mark.parametrize(("judge", "stage_of"), [("Baseline", None), ("Best", 1)])
+def test_judge(judge: str, stage_of: int | None) -> None:
+    world = world_of((0.3, 0.5, 0.4, 0.6), reward={"judge": {"model": judge}})
     for generation in (2, 3):
         to_stage(world, generation, Stage.SELF_PLAY)
         current = world.status.current
         assert current is not None
         made = world.manifests[(1, Stage.TRAIN)].model_uri
-        assert current.anchor_uri == (made if stage_of else "file:///model")
+        assert current.judge_uri == (made if stage_of else "file:///model")
 
 
 def test_training_can_start_anew() -> None:
-    world = world_of((0.3, 0.5, 0.6), training={"start": "GenerationZero"})
+    world = world_of((0.3, 0.5, 0.6), training={"start": "Baseline"})
     to_stage(world, 2, Stage.TRAIN)
     told = stage_config(world.evolution, world.status, Stage.TRAIN)
     made = world.manifests[(1, Stage.TRAIN)].model_uri
@@ -147,24 +147,24 @@ def test_training_can_start_anew() -> None:
 
 
 def test_a_policy_that_grades_itself() -> None:
-    """Also where a worse generation plays on: the anchor follows it, not the best."""
+    """Also where a worse generation plays on: the judge follows it, not the best."""
     world = world_of(
         (0.3, 0.5, 0.4, 0.6),
-        reward={"recogniser": {"anchor": "Policy"}},
+        reward={"judge": {"model": "Policy"}},
         evolution={"onRegression": "Continue"},
     )
     to_stage(world, 3, Stage.SELF_PLAY)
     current = world.status.current
     assert current is not None
-    assert current.anchor_uri == world.manifests[(2, Stage.TRAIN)].model_uri
-    assert current.policy_uri == current.anchor_uri
+    assert current.judge_uri == world.manifests[(2, Stage.TRAIN)].model_uri
+    assert current.policy_uri == current.judge_uri
 
 
 def test_selecting_source_decides() -> None:
     sources = [
         {"name": n, "uri": f"file:///{n}.csv", "format": "MELD"} for n in ("first", "second")
     ]
-    world = world_of(dataset={"evaluation": sources}, evaluation={"select": "second"})
+    world = world_of(dataset={"evaluation": sources}, evaluation={"selectionDataset": "second"})
     name = to_stage(world, 0, Stage.EVALUATE)
     scores = [score_of(0.9, source="first"), score_of(0.2, source="second")]
     result = result_of(0, Stage.EVALUATE, scores=scores)
@@ -176,13 +176,11 @@ def test_selecting_source_decides() -> None:
 
 def test_starts_from_another_run() -> None:
     manifest = "s3://bucket/other/generations/003/evaluate/manifest.json"
-    world = world_of(
-        resumeFrom={"uri": manifest}, reward={"recogniser": {"anchor": "GenerationZero"}}
-    )
+    world = world_of(resumeFrom={"uri": manifest}, reward={"judge": {"model": "Baseline"}})
     to_stage(world, 2, Stage.SELF_PLAY)
     current = world.status.current
     assert current is not None
-    assert current.anchor_uri == manifest
+    assert current.judge_uri == manifest
     assert world.status.history[0].model_uri == manifest
 
 

@@ -151,7 +151,7 @@ def test_two_runs_are_equal(make: Make, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_selecting_source_stands_first(make: Make) -> None:
-    result = run(make(select="test"))
+    result = run(make(selectionDataset="test"))
     assert [s.source for s in result.scores] == ["test", "dev"]
     assert result.metrics["weightedF1"] == result.scores[0].weighted_f1
 
@@ -161,9 +161,9 @@ def test_the_selecting_source_is_weighed_to_shares(make: Make, dev: Path) -> Non
     labels = make().spec.dataset.labels
     support = [9, 0, 3, 0, 6, 0, 3]
     own = dict(zip(labels, [n / 21 for n in support], strict=True))
-    same = run(make("same", shares=own))
+    same = run(make("same", labelPrior=own))
     assert same.scores == plain.scores
-    rare = run(make("rare", shares={**own, labels[2]: 0.9}))
+    rare = run(make("rare", labelPrior={**own, labels[2]: 0.9}))
     assert rare.scores[0].weighted_f1 != plain.scores[0].weighted_f1
     assert rare.metrics["weightedF1"] == rare.scores[0].weighted_f1
     assert rare.scores[0].predicted_shares == plain.scores[0].predicted_shares
@@ -171,9 +171,9 @@ def test_the_selecting_source_is_weighed_to_shares(make: Make, dev: Path) -> Non
     manifest, _ = read_manifest(open_store(make("rare").spec.storage), rare.manifest)
     assert {n for n, r in manifest.report["sources"].items() if "shares" in r} == {"dev"}
     with pytest.raises(BadInput) as caught:
-        run(make("none", shares={**dict.fromkeys(labels, 0.0), labels[1]: 1.0}))
+        run(make("none", labelPrior={**dict.fromkeys(labels, 0.0), labels[1]: 1.0}))
     assert str(caught.value) == (
-        f"file://{dev}: no utterance's emotion has a share above 0 in `evaluation.shares`"
+        f"file://{dev}: no utterance's emotion has a share above 0 in `evaluation.labelPrior`"
     )
 
 

@@ -14,7 +14,7 @@ from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, Part, sha256
 from selfemo_jobs.runtime.schemas import SCORED
 from selfemo_jobs.runtime.tables import encode_table
 
-RECOGNISER, RESPONDER = "Recogniser", "Responder"
+RECOGNIZER, RESPONDER = "Recognizer", "Responder"
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Group:
     """One group; what is not given makes it reliable and unlike any other."""
 
     id: str
-    role: str = RECOGNISER
+    role: str = RECOGNIZER
     label: str | None = "joy"
     rewards: tuple[float, ...] = (0.9, 0.5)
     confidence: float = 1.0

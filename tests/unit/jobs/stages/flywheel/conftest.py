@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.unit.jobs.stages.flywheel.candidates import RECOGNISER, RESPONDER, Group
+from tests.unit.jobs.stages.flywheel.candidates import RECOGNIZER, RESPONDER, Group
 
 from selfemo_api.contract import ENV_TERMINATION_LOG, ENV_WORK, StageConfig
 from selfemo_api.spec import EvolutionSpec
@@ -53,7 +53,7 @@ def groups() -> list[Group]:
     said = [" ".join(rng.choices(words, k=9)) for _ in range(40)]
     made = []
     for index in range(300):
-        role = RESPONDER if index % 2 else RECOGNISER
+        role = RESPONDER if index % 2 else RECOGNIZER
         rewards = tuple(round(rng.uniform(-0.2, 1.0), 3) for _ in range(4))
         copied = index % 10 == 0
         made.append(

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.jobs.stages.flywheel.candidates import RECOGNISER, RESPONDER, Group, table
+from tests.unit.jobs.stages.flywheel.candidates import RECOGNIZER, RESPONDER, Group, table
 
 from selfemo_api.spec import FlywheelSpec
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.runtime.schemas import SCORED
-from selfemo_jobs.stages.flywheel.filters import Selection, choose_replay, select_groups, summarise
+from selfemo_jobs.stages.flywheel.filters import Selection, choose_replay, select_groups, summarize
 
 #: Filters that the test at hand is not about let everything through.
 OPEN: dict[str, Any] = {
@@ -99,10 +99,10 @@ def test_keep_may_count_against_what_is_expected() -> None:
     groups += [Group("x", label="joy", gold=("joy",))]
     shares = {"joy": 0.3, "fear": 0.7}
     # of ten groups without gold: 0.5 * 3 rounded up, and 0.5 * 7 of which there are four
-    assert kept(groups, keep=0.5, expected=shares) == [
+    assert kept(groups, keep=0.5, labelPrior=shares) == [
         *("f0", "f1", "f2", "f3", "j0", "j1", "r", "x")
     ]
-    assert kept(groups, keep=1.0, expected=shares) == [
+    assert kept(groups, keep=1.0, labelPrior=shares) == [
         *("f0", "f1", "f2", "f3", "j0", "j1", "j2", "r", "s", "x")
     ]
 
@@ -159,7 +159,7 @@ def test_near_duplicates_look_at_a_responders_best_response_only() -> None:
         Group("b", RESPONDER, texts=(said + "!", "What is this all about now?")),
         Group("c", RESPONDER, rewards=(0.5, 0.9), texts=(said, "My own words, not yours.")),
         Group("d", RESPONDER, rewards=(0.9, 0.9, 0.1), texts=("Mine.", said, said)),
-        Group("e", RECOGNISER, texts=(said, said)),
+        Group("e", RECOGNIZER, texts=(said, said)),
     ]
     assert kept(groups, deduplicate={"exact": False, "near": True}) == ["a", "c", "d", "e"]
 
@@ -176,7 +176,7 @@ def test_balance_keeps_the_most_consistent_and_best_of_each_emotion() -> None:
     ]
     selection = select(groups, maxShare=0.5)
     assert sorted(selection.groups.to_pydict()["group_id"]) == ["b", "c", "d", "e", "f", "g"]
-    assert selection.caps == {RECOGNISER: 2, RESPONDER: 1}
+    assert selection.caps == {RECOGNIZER: 2, RESPONDER: 1}
 
 
 def test_balance_breaks_ties_by_the_seed() -> None:
@@ -190,7 +190,7 @@ def test_a_role_with_one_emotion_only_is_left_out() -> None:
     groups = [Group("a"), Group("b"), Group("c", RESPONDER), Group("d", RESPONDER, label="fear")]
     selection = select(groups, maxShare=0.5)
     assert sorted(selection.groups.to_pydict()["group_id"]) == ["c", "d"]
-    assert selection.caps == {RECOGNISER: 0, RESPONDER: 1}
+    assert selection.caps == {RECOGNIZER: 0, RESPONDER: 1}
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -208,8 +208,8 @@ def test_no_rows_at_all() -> None:
 
 
 def replay(earlier: list[Group], present: list[Group], quota: int, seed: int = 1) -> list[str]:
-    old = summarise(daft.from_arrow(table(earlier)))
-    new = summarise(daft.from_arrow(table(present))).select("group_id", "content")
+    old = summarize(daft.from_arrow(table(earlier)))
+    new = summarize(daft.from_arrow(table(present))).select("group_id", "content")
     return list(choose_replay(old, new, quota, seed).to_pydict()["group_id"])
 
 
@@ -241,7 +241,7 @@ GROUPS = st.lists(
     st.builds(
         Group,
         id=st.text("abcdef0123456789", min_size=1, max_size=6),
-        role=st.sampled_from([RECOGNISER, RESPONDER]),
+        role=st.sampled_from([RECOGNIZER, RESPONDER]),
         label=st.sampled_from(["joy", "joy", "joy", "fear", "anger", None]),
         rewards=st.lists(st.sampled_from([-0.5, 0.2, 0.3, 0.9]), min_size=2, max_size=3).map(tuple),
         consistency=st.sampled_from([0.1, 0.3, 0.5, 0.9]),
@@ -308,7 +308,7 @@ def test_any_table(groups: list[Group], order: random.Random, share: float) -> N
     assert selection.funnel == plain.funnel
     by_id = {group.id: group for group in groups}
     left = [by_id[i] for i in ids]
-    for role in (RECOGNISER, RESPONDER):
+    for role in (RECOGNIZER, RESPONDER):
         counts = Counter(str(g.label) for g in left if g.role == role)
         assert all(n <= share * counts.total() + 1e-9 for n in counts.values())
     again = select_groups(daft.from_arrow(table(left)), spec, 3)

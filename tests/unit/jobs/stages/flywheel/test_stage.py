@@ -12,7 +12,7 @@ import pytest
 from tests.support.s3_server import S3Server
 from tests.unit.jobs.stages.flywheel import candidates
 from tests.unit.jobs.stages.flywheel.candidates import (
-    RECOGNISER,
+    RECOGNIZER,
     RESPONDER,
     Group,
     table,
@@ -74,7 +74,7 @@ def test_kept_rows_are_whole_groups_unchanged_and_sorted(
     assert metrics["groups"] == 300
     assert metrics["kept"] == manifest.rows == kept.num_rows == 4 * len(ids)
     assert metrics["keptGroups"] == len(ids)
-    assert metrics["keptRecogniser"] + metrics["keptResponder"] == len(ids)
+    assert metrics["keptRecognizer"] + metrics["keptResponder"] == len(ids)
     assert metrics["replayed"] == 0
     assert metrics["keptShare"] == pytest.approx(len(ids) / 300)
     assert 0 < metrics["labelEntropy"] < 1
@@ -88,7 +88,7 @@ def test_kept_rows_are_whole_groups_unchanged_and_sorted(
     assert left == figures["kept"] - figures["replayedCandidates"]
     labels = Counter(row["consensus"][0] for row in wanted if row["member"] == 0)
     assert manifest.report["labels"] == dict(labels)
-    for role in (RECOGNISER, RESPONDER):
+    for role in (RECOGNIZER, RESPONDER):
         of_role = Counter(
             r["consensus"][0] for r in wanted if r["role"] == role and r["member"] == 0
         )

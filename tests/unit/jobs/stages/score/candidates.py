@@ -41,14 +41,14 @@ def _row(group: str, as_: str, member: int, /, **columns: Any) -> dict[str, Any]
     }
 
 
-def recogniser(
+def recognizer(
     group: str, answers: Sequence[Names], *, gold: Names | None = None, **columns: Any
 ) -> list[dict[str, Any]]:
     """A group of answers; an empty one is not well formed."""
     return [
         _row(
             group,
-            "Recogniser",
+            "Recognizer",
             i,
             **{
                 "labels": list(answer),

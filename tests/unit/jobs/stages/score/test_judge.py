@@ -5,19 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.unit.jobs.stages.score.candidates import recogniser, responder, table
+from tests.unit.jobs.stages.score.candidates import recognizer, responder, table
 from transformers import PreTrainedTokenizerBase
 
+from selfemo_api.seeds import derive_seed
 from selfemo_api.spec import EvolutionSpec
 from selfemo_jobs.engines import open_engine
 from selfemo_jobs.engines.interface import Completion, Sampling, TextEngine
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.stages.score.judge import AnchorReader, part_seed
+from selfemo_jobs.stages.score.judge import JudgeReader
 
 JOY, ANGER = ["joy"], ["anger"]
 TURNS = [{"speaker": f"S{i}", "text": f"turn number {i}."} for i in range(4)]
 PART = table(
-    recogniser("u1", [JOY] * 4, prompt_ids=[9, 8, 7, 6]),
+    recognizer("u1", [JOY] * 4, prompt_ids=[9, 8, 7, 6]),
     responder("x1", JOY, ["What a day", " \n", "What a day", "Off with you"], context=TURNS),
 )
 
@@ -48,7 +49,7 @@ class Watched:
 @pytest.fixture
 def spec(make_spec: Callable[..., EvolutionSpec]) -> EvolutionSpec:
     return make_spec(
-        reward={"recogniser": {"samples": 3}},
+        reward={"judge": {"samples": 3}},
         selfPlay={"temperature": 0.7, "topP": 0.9},
         dataset={"context": {"past": 2}},
     )
@@ -63,8 +64,8 @@ def engine(tiny_model: Path, spec: EvolutionSpec) -> Iterator[Watched]:
     found.close()
 
 
-def test_what_the_anchor_is_asked(engine: Watched, spec: EvolutionSpec) -> None:
-    readings = AnchorReader(engine, spec).read(PART, 11, "part")
+def test_what_the_judge_is_asked(engine: Watched, spec: EvolutionSpec) -> None:
+    readings = JudgeReader(engine, spec).read(PART, 11, "part")
     (asked,) = engine.asked
     assert asked[0] == [9, 8, 7, 6]  # the group's own prompt, never made anew
     texts = [engine.tokenizer.decode(ids) for ids in asked[1:]]
@@ -72,7 +73,7 @@ def test_what_the_anchor_is_asked(engine: Watched, spec: EvolutionSpec) -> None:
     assert "Bob: What a day" in texts[0]
     assert "Bob: Off with you" in texts[1]
     assert "turn number 2." in texts[0]
-    assert "turn number 1." not in texts[0]  # the recogniser sees two turns back
+    assert "turn number 1." not in texts[0]  # the recognizer sees two turns back
     (sampling,) = engine.sampling
     assert (sampling.n, sampling.temperature, sampling.top_p) == (3, 0.7, 0.9)
     assert (sampling.max_tokens, sampling.seed) == (6, 11)
@@ -86,47 +87,47 @@ def test_what_the_anchor_is_asked(engine: Watched, spec: EvolutionSpec) -> None:
 def test_a_target_is_read_in_each_view(
     engine: Watched, make_spec: Callable[..., EvolutionSpec]
 ) -> None:
-    views = make_spec(reward={"recogniser": {"samples": 3, "views": [{"past": 0}, {"past": 1}]}})
+    views = make_spec(reward={"judge": {"samples": 3, "views": [{"past": 0}, {"past": 1}]}})
     part = table(
-        recogniser("u1", [JOY] * 4, views=[[4, 5], [6, 7, 8]]),
-        recogniser("u2", [JOY] * 4, views=[[4, 5], [9]]),
+        recognizer("u1", [JOY] * 4, views=[[4, 5], [6, 7, 8]]),
+        recognizer("u2", [JOY] * 4, views=[[4, 5], [9]]),
     )
-    readings = AnchorReader(engine, views).read(part, 11, "part")
+    readings = JudgeReader(engine, views).read(part, 11, "part")
     assert engine.asked == [[[4, 5], [6, 7, 8], [9]]]  # what is the same is read once
     assert readings.targets is not None
     assert readings.targets.shape == (2, 6)
     assert np.array_equal(readings.targets[0, :3], readings.targets[1, :3])
     with pytest.raises(BadInput, match=r"part: row 1: `views` has 0 prompts .* has 2"):
-        AnchorReader(engine, views).read(PART, 11, "part")
+        JudgeReader(engine, views).read(PART, 11, "part")
 
 
 def test_a_reading_may_be_shorter_than_an_answer(
     engine: Watched, make_spec: Callable[..., EvolutionSpec]
 ) -> None:
-    play = {"maxTokens": {"recogniser": 8, "responder": 24}}
-    AnchorReader(engine, make_spec(selfPlay=play)).read(PART, 1, "part")
-    short = make_spec(selfPlay=play, reward={"recogniser": {"maxTokens": 1}})
-    AnchorReader(engine, short).read(PART, 1, "part")
+    play = {"maxTokens": {"recognizer": 8, "responder": 24}}
+    JudgeReader(engine, make_spec(selfPlay=play)).read(PART, 1, "part")
+    short = make_spec(selfPlay=play, reward={"judge": {"maxTokens": 1}})
+    JudgeReader(engine, short).read(PART, 1, "part")
     assert [sampling.max_tokens for sampling in engine.sampling] == [8, 1]
 
 
 def test_no_context_at_all(
     engine: Watched, spec: EvolutionSpec, make_spec: Callable[..., EvolutionSpec]
 ) -> None:
-    alone = make_spec(dataset={"context": {"past": 0}}, reward={"recogniser": {"weight": 0.0}})
-    readings = AnchorReader(engine, alone).read(PART, 11, "part")
+    alone = make_spec(dataset={"context": {"past": 0}}, reward={"judge": {"weight": 0.0}})
+    readings = JudgeReader(engine, alone).read(PART, 11, "part")
     assert readings.targets is None
-    assert len(engine.asked[0]) == 2  # responses only: the anchor has no vote
+    assert len(engine.asked[0]) == 2  # responses only: the judge has no vote
     assert "turn number" not in engine.tokenizer.decode(engine.asked[0][0])
 
 
 def test_nothing_to_read_asks_nothing(engine: Watched, spec: EvolutionSpec) -> None:
-    readings = AnchorReader(engine, spec).read(table(), 11, "part")
+    readings = JudgeReader(engine, spec).read(table(), 11, "part")
     assert engine.asked == []
     assert readings.responses.shape == (0, 4, 3)
 
 
 def test_each_part_has_a_seed_of_its_own() -> None:
-    seeds = {part_seed(s, f"part-{i:05d}.parquet") for s in range(3) for i in range(50)}
+    seeds = {derive_seed(s, f"part-{i:05d}.parquet") for s in range(3) for i in range(50)}
     assert len(seeds) == 150
     assert all(0 <= seed < 2**31 for seed in seeds)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.jobs.rewards.strategies import label_sets
-from tests.unit.jobs.stages.score.candidates import recogniser, responder, table
+from tests.unit.jobs.stages.score.candidates import recognizer, responder, table
 
 from selfemo_api.dataset_labels import MELD
 from selfemo_api.spec import RewardSpec
@@ -18,7 +18,7 @@ from selfemo_jobs.runtime.schemas import CANDIDATES, SCORED
 from selfemo_jobs.stages.score.scoring import Readings, ScoredPart, score_candidates
 
 JOY, ANGER = ["joy"], ["anger"]
-ALONE = RewardSpec.model_validate({"recogniser": {"weight": 0.0}})
+ALONE = RewardSpec.model_validate({"judge": {"weight": 0.0}})
 DEFAULT = RewardSpec()
 HALF, MISS = 1.1 / 2.1, 0.1 / 2.1
 
@@ -49,8 +49,8 @@ def score(
 
 
 def test_random_rewards_follow_from_the_seed_alone() -> None:
-    part = table(recogniser("g1", [JOY, JOY, JOY, ANGER]))
-    spec = RewardSpec.model_validate({"signal": "Random", "recogniser": {"weight": 0.0}})
+    part = table(recognizer("g1", [JOY, JOY, JOY, ANGER]))
+    spec = RewardSpec.model_validate({"signal": "Random", "judge": {"weight": 0.0}})
     readings = Readings(None, NO_RESPONSES)
     first, again, other = (
         score_candidates(part, readings, labels=MELD, reward=spec, group_size=4, seed=seed).table
@@ -65,8 +65,8 @@ def test_random_rewards_follow_from_the_seed_alone() -> None:
 
 
 def test_groups_can_weigh_alike() -> None:
-    part = table(recogniser("g1", [JOY, JOY, JOY, ANGER]))
-    alike = RewardSpec.model_validate({"groupWeight": "None", "recogniser": {"weight": 0.0}})
+    part = table(recognizer("g1", [JOY, JOY, JOY, ANGER]))
+    alike = RewardSpec.model_validate({"groupWeight": "None", "judge": {"weight": 0.0}})
     weighed, plain = score(part).table, score(part, reward=alike).table
     consistency = np.array(weighed["consistency"])
     assert np.allclose(np.array(plain["advantage"]) * consistency, weighed["advantage"], atol=1e-6)
@@ -74,13 +74,13 @@ def test_groups_can_weigh_alike() -> None:
 
 
 def test_without_smoothing_a_miss_is_worth_nothing() -> None:
-    part = table(recogniser("g1", [JOY, JOY, JOY, ANGER]))
-    plain = RewardSpec.model_validate({"smoothing": 0.0, "recogniser": {"weight": 0.0}})
+    part = table(recognizer("g1", [JOY, JOY, JOY, ANGER]))
+    plain = RewardSpec.model_validate({"smoothing": 0.0, "judge": {"weight": 0.0}})
     assert score(part, reward=plain).table["alignment"].to_pylist() == [1.0, 1.0, 1.0, 0.0]
 
 
-def test_a_recogniser_group_by_hand() -> None:
-    part = table(recogniser("g1", [JOY, JOY, JOY, ["joy", "surprise"]]))
+def test_a_recognizer_group_by_hand() -> None:
+    part = table(recognizer("g1", [JOY, JOY, JOY, ["joy", "surprise"]]))
     scored = score(part)
     out = scored.table
     assert out.schema == SCORED
@@ -104,17 +104,17 @@ def test_a_recogniser_group_by_hand() -> None:
     for name, values in expected.items():
         np.testing.assert_allclose(out[name].to_numpy(), values, rtol=1e-6)
     assert scored.tally.consensus == [0, 0, 0, 0, 1, 0, 0]
-    assert scored.tally.recogniser.reward == pytest.approx(sum(reward))
-    assert scored.tally.recogniser.zero_variance == 0
+    assert scored.tally.recognizer.reward == pytest.approx(sum(reward))
+    assert scored.tally.recognizer.zero_variance == 0
 
 
 def test_confidence_is_the_consensus_share_of_the_vote() -> None:
     part = table(
-        recogniser("g1", [JOY, JOY, JOY, ANGER]),
-        recogniser("g2", [JOY, JOY, JOY, ANGER], gold=ANGER),
+        recognizer("g1", [JOY, JOY, JOY, ANGER]),
+        recognizer("g2", [JOY, JOY, JOY, ANGER], gold=ANGER),
     )
     readings = read([JOY, JOY, JOY, JOY, ANGER, JOY, JOY, JOY], 2, 4)
-    spec = RewardSpec.model_validate({"recogniser": {"weight": 0.5}})
+    spec = RewardSpec.model_validate({"judge": {"weight": 0.5}})
     out = score(part, targets=readings, reward=spec).table
     assert out["confidence"].to_pylist() == [0.875] * 4 + [1.0] * 4
 
@@ -153,34 +153,34 @@ def test_a_responder_group_by_hand() -> None:
 
 def test_groups_without_an_outcome_are_left_out_and_counted() -> None:
     part = table(
-        recogniser("tied", [JOY, JOY, ANGER, ANGER]),
-        recogniser("kept", [JOY] * 4),
-        recogniser("empty", [[], [], [], JOY]),
+        recognizer("tied", [JOY, JOY, ANGER, ANGER]),
+        recognizer("kept", [JOY] * 4),
+        recognizer("empty", [[], [], [], JOY]),
     )
     scored = score(part)
     assert scored.table["group_id"].to_pylist() == ["kept"] * 4
     tally = scored.tally
-    assert (tally.empty, tally.tied, tally.recogniser.groups) == (1, 1, 1)
-    assert (tally.recogniser.candidates, tally.recogniser.well_formed) == (12, 9)
-    assert tally.recogniser.rows == 4
-    assert tally.recogniser.zero_variance == 1
+    assert (tally.empty, tally.tied, tally.recognizer.groups) == (1, 1, 1)
+    assert (tally.recognizer.candidates, tally.recognizer.well_formed) == (12, 9)
+    assert tally.recognizer.rows == 4
+    assert tally.recognizer.zero_variance == 1
     assert scored.table["advantage"].to_pylist() == [0.0] * 4
 
 
-def test_the_anchor_has_a_say_only_with_a_weight() -> None:
-    part = table(recogniser("g1", [JOY, JOY, ANGER, []]))
-    anchor = read([ANGER, ANGER], 1, 2)
+def test_the_judge_has_a_say_only_with_a_weight() -> None:
+    part = table(recognizer("g1", [JOY, JOY, ANGER, []]))
+    judge = read([ANGER, ANGER], 1, 2)
     assert score(part).table["consensus"][0].as_py() == JOY
-    against = score(part, targets=anchor, reward=DEFAULT)
+    against = score(part, targets=judge, reward=DEFAULT)
     assert against.table["consensus"][0].as_py() == ANGER  # 0.25 and 0.625
 
 
 def test_gold_replaces_the_vote_and_measures_it() -> None:
     part = table(
-        recogniser("right", [JOY] * 4, gold=JOY),
-        recogniser("wrong", [JOY] * 4, gold=ANGER),
-        recogniser("tied", [JOY, JOY, ANGER, ANGER], gold=ANGER),
-        recogniser("unknown", [ANGER] * 4),
+        recognizer("right", [JOY] * 4, gold=JOY),
+        recognizer("wrong", [JOY] * 4, gold=ANGER),
+        recognizer("tied", [JOY, JOY, ANGER, ANGER], gold=ANGER),
+        recognizer("unknown", [ANGER] * 4),
     )
     scored = score(part)
     assert scored.table["consensus"].to_pylist() == [JOY] * 4 + [ANGER] * 12
@@ -191,12 +191,12 @@ def test_gold_replaces_the_vote_and_measures_it() -> None:
 
 
 def test_a_completion_cut_off_is_not_well_formed() -> None:
-    part = table(recogniser("g1", [JOY] * 4, finished=False))
+    part = table(recognizer("g1", [JOY] * 4, finished=False))
     assert score(part).table["format"].to_pylist() == [0.0] * 4
 
 
 def test_rows_keep_their_order_and_members_may_come_mixed() -> None:
-    groups = table(recogniser("a", [JOY, JOY, JOY, ANGER]), recogniser("b", [ANGER] * 4))
+    groups = table(recognizer("a", [JOY, JOY, JOY, ANGER]), recognizer("b", [ANGER] * 4))
     order = [5, 3, 0, 4, 7, 1, 6, 2]
     plain = score(groups).table.take(order)
     mixed = score(groups.take(order)).table
@@ -214,11 +214,11 @@ def test_a_part_without_groups_gives_an_empty_table() -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (recogniser("g1", [JOY] * 3), r"part-0.parquet: group g1 has members \[0, 1, 2\]"),
-        (recogniser("g1", [JOY] * 5), "not 0 to 3"),
-        (recogniser("g1", [JOY] * 4, role="Critic"), "group g1: `role`"),
-        (recogniser("g1", [JOY, JOY, ["boredom"], JOY]), "row 3: `labels` names boredom"),
-        (recogniser("g1", [JOY] * 4, gold=["boredom"]), "row 1: `gold` names boredom"),
+        (recognizer("g1", [JOY] * 3), r"part-0.parquet: group g1 has members \[0, 1, 2\]"),
+        (recognizer("g1", [JOY] * 5), "not 0 to 3"),
+        (recognizer("g1", [JOY] * 4, role="Critic"), "group g1: `role`"),
+        (recognizer("g1", [JOY, JOY, ["boredom"], JOY]), "row 3: `labels` names boredom"),
+        (recognizer("g1", [JOY] * 4, gold=["boredom"]), "row 1: `gold` names boredom"),
         (responder("g1", [], ["a", "b", "c", "d"]), "row 1: `intended` is empty"),
     ],
 )
@@ -233,7 +233,7 @@ group_answers = st.lists(answers, min_size=SIZE, max_size=SIZE)
 readings_ = st.lists(answers, min_size=SAMPLES, max_size=SAMPLES)
 specs = st.builds(
     lambda weight, tau, smoothing: RewardSpec.model_validate(
-        {"recogniser": {"weight": weight}, "consensus": tau, "smoothing": smoothing}
+        {"judge": {"weight": weight}, "consensus": tau, "smoothing": smoothing}
     ),
     st.sampled_from([0.0, 0.25, 0.5, 1.0]),
     st.sampled_from([0.34, 0.5, 1.0]),
@@ -258,7 +258,7 @@ def test_a_part_is_what_the_reference_makes_of_it(
 ) -> None:
     part = table(
         *(
-            recogniser(
+            recognizer(
                 f"u{i}", [sorted(a) for a in members], gold=None if gold is None else sorted(gold)
             )
             for i, (members, _, gold) in enumerate(understood)
@@ -268,7 +268,7 @@ def test_a_part_is_what_the_reference_makes_of_it(
             for i, (intended, _) in enumerate(expressed)
         ),
     )
-    weight = reward.recogniser.weight
+    weight = reward.judge.weight
     flat = [r for _, sets, _ in understood for r in sets]
     targets = read(flat, len(understood), SAMPLES) if weight else None
     flat = [r for _, group in expressed for sets in group for r in sets]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from tests.unit.jobs.stages.score.candidates import recogniser, responder, table
+from tests.unit.jobs.stages.score.candidates import recognizer, responder, table
 
 from selfemo_api.contract import StageConfig
 from selfemo_api.results import StageResult
@@ -25,10 +25,10 @@ from selfemo_jobs.store import join, open_store
 JOY, ANGER = ["joy"], ["anger"]
 PARTS = {
     "part-00000.parquet": table(
-        recogniser("u1", [JOY, JOY, JOY, ANGER]),
+        recognizer("u1", [JOY, JOY, JOY, ANGER]),
         responder("x1", JOY, ["What a day", "  ", "What a day", "I was at home, you know"]),
     ),
-    "part-00001.parquet": table(recogniser("u2", [ANGER] * 4, gold=ANGER)),
+    "part-00001.parquet": table(recognizer("u2", [ANGER] * 4, gold=ANGER)),
     "part-00002.parquet": table(responder("x2", ANGER, ["a b", "c d", "e f", "g h"])),
 }
 
@@ -43,13 +43,13 @@ def config(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> StageConfig:
-    """A score stage over the parts; the policy is nowhere, since only the anchor may be read."""
+    """A score stage over the parts; the policy is nowhere, since only the judge may be read."""
     monkeypatch.setenv("SELFEMO_WORK", str(tmp_path / "work"))
     monkeypatch.setenv("SELFEMO_TERMINATION_LOG", str(tmp_path / "said"))
     # the test model seldom names an emotion: at this weight the group alone carries the vote
-    spec = make_spec(reward={"recogniser": {"samples": 3, "weight": 0.25}})
+    spec = make_spec(reward={"judge": {"samples": 3, "weight": 0.25}})
     config = make_config(
-        Stage.SCORE, spec=spec, policy=f"file://{tmp_path}/nowhere", anchor=f"file://{tiny_model}"
+        Stage.SCORE, spec=spec, policy=f"file://{tmp_path}/nowhere", judge=f"file://{tiny_model}"
     )
     uri = publish(config, PARTS)
     return config.model_copy(update={"parents": {"selfplay": uri}})
@@ -94,7 +94,7 @@ def rows_of(config: StageConfig) -> list[dict[str, Any]]:
     return [row for part in tables for row in part.to_pylist()]
 
 
-def test_every_candidate_gets_its_reward_from_the_anchor(config: StageConfig) -> None:
+def test_every_candidate_gets_its_reward_from_the_judge(config: StageConfig) -> None:
     result = run(config)
     rows = rows_of(config)
     assert [r["group_id"] for r in rows] == ["u1"] * 4 + ["x1"] * 4 + ["u2"] * 4 + ["x2"] * 4
@@ -182,16 +182,16 @@ def test_no_model_is_loaded_when_all_parts_are_done(
     (folder_of(config) / MANIFEST).unlink()
 
     def refuse(*args: Any, **kwargs: Any) -> Any:
-        raise AssertionError("the anchor was loaded")
+        raise AssertionError("the judge was loaded")
 
     monkeypatch.setattr(score_stage, "open_engine", refuse)
     assert run(config).manifest_sha256 == first.manifest_sha256
 
 
-def test_without_a_weight_the_anchor_reads_no_targets(
+def test_without_a_weight_the_judge_reads_no_targets(
     config: StageConfig, make_spec: Callable[..., EvolutionSpec]
 ) -> None:
-    spec = make_spec(reward={"recogniser": {"samples": 3, "weight": 0.0}})
+    spec = make_spec(reward={"judge": {"samples": 3, "weight": 0.0}})
     alone = config.model_copy(update={"spec": spec, "output": config.output + "-alone"})
     run(alone)
     u1 = [r for r in rows_of(alone) if r["group_id"] == "u1"]
@@ -202,7 +202,7 @@ def test_without_a_weight_the_anchor_reads_no_targets(
 def test_a_changed_part_is_refused(config: StageConfig) -> None:
     uri = config.parents["selfplay"]
     path = Path(uri.removeprefix("file://")).parent / "part-00001.parquet"
-    path.write_bytes(encode_table(table(recogniser("u2", [JOY] * 4))))
+    path.write_bytes(encode_table(table(recognizer("u2", [JOY] * 4))))
     with pytest.raises(BadInput, match=r"part-00001.parquet does not match"):
         run(config)
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.jobs.stages.score.candidates import recogniser, responder, table
+from tests.unit.jobs.stages.score.candidates import recognizer, responder, table
 
 from selfemo_api.dataset_labels import MELD
 from selfemo_api.spec import RewardSpec
@@ -9,7 +9,7 @@ from selfemo_jobs.rewards import encode
 from selfemo_jobs.stages.score.scoring import Readings, score_candidates
 from selfemo_jobs.stages.score.tally import Tally, combined, metrics_of, report_of, reward_edges
 
-REWARD = RewardSpec.model_validate({"recogniser": {"weight": 0.0, "samples": 2}})
+REWARD = RewardSpec.model_validate({"judge": {"weight": 0.0, "samples": 2}})
 JOY, ANGER = ["joy"], ["anger"]
 
 
@@ -21,8 +21,8 @@ def tally(*groups: list[dict[str, object]], read: list[list[str]] | None = None)
 
 
 def test_parts_add_up_to_the_whole() -> None:
-    first = recogniser("a", [JOY, JOY], gold=JOY)
-    second = recogniser("b", [JOY, ANGER])
+    first = recognizer("a", [JOY, JOY], gold=JOY)
+    second = recognizer("b", [JOY, ANGER])
     third = responder("c", JOY, ["What a day it is", "Yes"])
     read = [JOY, JOY, ANGER, ANGER]
     parts = [tally(first), tally(second), tally(third, read=read)]
@@ -35,23 +35,23 @@ def test_parts_add_up_to_the_whole() -> None:
 def test_metrics_by_hand() -> None:
     read = [JOY, JOY, ANGER, ANGER]
     found = tally(
-        recogniser("a", [JOY, JOY], gold=JOY),
-        recogniser("b", [JOY, ANGER]),
+        recognizer("a", [JOY, JOY], gold=JOY),
+        recognizer("b", [JOY, ANGER]),
         responder("c", JOY, ["What a day it is", "Yes"]),
         read=read,
     )
     low = 0.7 * 0.1 / 2.1 + 0.2 + 0.1
     rewards = [1, 1, 1, low - 0.5]
     mean = sum(rewards) / 4
-    metrics = metrics_of(combined([found, tally(recogniser("d", [[], []]))]), REWARD)
+    metrics = metrics_of(combined([found, tally(recognizer("d", [[], []]))]), REWARD)
     assert metrics == pytest.approx(
         {
             "rewardMean": mean,
             "rewardStd": (sum((r - mean) ** 2 for r in rewards) / 4) ** 0.5,
-            "rewardMeanRecogniser": 1.0,
+            "rewardMeanRecognizer": 1.0,
             "rewardMeanResponder": (1 + low - 0.5) / 2,
             "alignmentMean": (3 + 0.1 / 2.1) / 4,
-            "alignmentMeanRecogniser": 1.0,
+            "alignmentMeanRecognizer": 1.0,
             "alignmentMeanResponder": (1 + 0.1 / 2.1) / 2,
             "consistencyMean": 1.0,
             "penaltyMean": 0.25,
@@ -79,7 +79,7 @@ def test_metrics_by_hand() -> None:
 
 
 def test_nothing_left_is_nothing_to_learn_from() -> None:
-    metrics = metrics_of(tally(recogniser("a", [JOY, ANGER])), REWARD)
+    metrics = metrics_of(tally(recognizer("a", [JOY, ANGER])), REWARD)
     assert metrics == {
         "formatMean": 1.0,
         "zeroVarianceShare": 1.0,
@@ -94,5 +94,5 @@ def test_nothing_left_is_nothing_to_learn_from() -> None:
 def test_the_edges_hold_every_reward() -> None:
     assert reward_edges(REWARD)[0] == -1.5
     assert reward_edges(REWARD)[-1] == 1.0
-    best = combined([tally(recogniser("a", [JOY, JOY]))])
-    assert best.recogniser.histogram[-1] == 2
+    best = combined([tally(recognizer("a", [JOY, JOY]))])
+    assert best.recognizer.histogram[-1] == 2

@@ -17,7 +17,7 @@ from selfemo_jobs.stages.selfplay.episodes import (
     intended_emotions,
     parts_of_shard,
     past_turns,
-    plan_plays,
+    plan_episodes,
     respondent,
 )
 
@@ -54,50 +54,50 @@ def test_every_play_is_dealt_once_whatever_the_shards(
     settings_ = SelfPlaySpec(
         dialogues=drawn, targets_per_dialogue=targets, turns=turns, batch_prompts=batch
     )
-    plays = plan_plays([source(dialogues)], settings_, LABELS, seed)
-    assert len(plays) == min(dialogues, drawn or dialogues) * min(targets, 5)
-    assert len({(p.dialogue.id, p.utterance) for p in plays}) == len(plays)
-    assert [p.index for p in plays] == list(range(len(plays)))
-    parts = cut_parts(plays, settings_)
+    episodes = plan_episodes([source(dialogues)], settings_, LABELS, seed)
+    assert len(episodes) == min(dialogues, drawn or dialogues) * min(targets, 5)
+    assert len({(p.dialogue.id, p.utterance) for p in episodes}) == len(episodes)
+    assert [p.index for p in episodes] == list(range(len(episodes)))
+    parts = cut_parts(episodes, settings_)
     assert all(parts)
     assert all(len(p) * 2 * turns <= batch or len(p) == 1 for p in parts)
     dealt = [number for k in range(shards) for number in parts_of_shard(len(parts), k, shards)]
     assert sorted(dealt) == list(range(len(parts)))
-    assert [p for part in parts for p in part] == plays
+    assert [p for part in parts for p in part] == episodes
 
 
 @given(st.integers(0, 2**31 - 1))
 def test_labels_of_the_source_change_nothing(seed: int) -> None:
-    plays = [
-        plan_plays([source(6, label=label)], SelfPlaySpec(), LABELS, seed)
+    episodes = [
+        plan_episodes([source(6, label=label)], SelfPlaySpec(), LABELS, seed)
         for label in ("joy", "anger")
     ]
-    shown = [[(p.index, p.dialogue.id, p.utterance, p.intended) for p in some] for some in plays]
+    shown = [[(p.index, p.dialogue.id, p.utterance, p.intended) for p in some] for some in episodes]
     assert shown[0] == shown[1]
 
 
 def test_draws_differ_between_seeds() -> None:
     settings_ = SelfPlaySpec(dialogues=5)
     one, two = (
-        [p.dialogue.id for p in plan_plays([source(40)], settings_, LABELS, seed)]
+        [p.dialogue.id for p in plan_episodes([source(40)], settings_, LABELS, seed)]
         for seed in (1, 2)
     )
     assert one != two
 
 
 def test_all_sources_take_part() -> None:
-    plays = plan_plays([source(9), source(9, "other")], SelfPlaySpec(), LABELS, 4)
-    assert {p.source for p in plays[:8]} == {"demo", "other"}
+    episodes = plan_episodes([source(9), source(9, "other")], SelfPlaySpec(), LABELS, 4)
+    assert {p.source for p in episodes[:8]} == {"demo", "other"}
 
 
 @given(st.integers(0, 2**31 - 1), st.integers(1, 12), st.integers(1, 12))
 def test_a_source_may_have_its_own_share(seed: int, draw: int, dialogues: int) -> None:
-    own = SourceDialogues("labelled", source(9).dialogues, use_labels=True, draw=draw)
-    plays = plan_plays([source(9), own], SelfPlaySpec(dialogues=dialogues), LABELS, seed)
-    drawn = Counter(name for name, _ in {(p.source, p.dialogue.id) for p in plays})
-    assert drawn == {"demo": min(9, dialogues), "labelled": min(9, draw)}
-    alone = plan_plays([source(9)], SelfPlaySpec(dialogues=dialogues), LABELS, seed)
-    assert {p.dialogue.id for p in alone} == {p.dialogue.id for p in plays if p.source == "demo"}
+    own = SourceDialogues("labeled", source(9).dialogues, use_labels=True, draw=draw)
+    episodes = plan_episodes([source(9), own], SelfPlaySpec(dialogues=dialogues), LABELS, seed)
+    drawn = Counter(name for name, _ in {(p.source, p.dialogue.id) for p in episodes})
+    assert drawn == {"demo": min(9, dialogues), "labeled": min(9, draw)}
+    alone = plan_episodes([source(9)], SelfPlaySpec(dialogues=dialogues), LABELS, seed)
+    assert {p.dialogue.id for p in alone} == {p.dialogue.id for p in episodes if p.source == "demo"}
 
 
 @given(st.integers(0, 2**31 - 1), st.integers(1, 20))

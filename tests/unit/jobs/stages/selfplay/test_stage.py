@@ -133,7 +133,7 @@ def test_views_are_written_with_the_first_member(
 
     config = config_for(targetsPerDialogue=4)
     views = [{"past": 0}, {"past": 2, "future": 1}]
-    spec = config.spec.to_json() | {"reward": {"recogniser": {"views": views}}}
+    spec = config.spec.to_json() | {"reward": {"judge": {"views": views}}}
     config = config.model_copy(update={"spec": EvolutionSpec.model_validate(spec)})
     run(config)
     tokenizer = load_tokenizer(tiny_model)
@@ -165,7 +165,7 @@ def test_prompts_and_answers_are_those_of_the_prompt_set(
     for row in table_of(config).to_pylist():
         text = tokenizer.decode(row["prompt_ids"])
         said = [f"{t['speaker']}: {t['text']}" for t in row["context"]]
-        if row["role"] == Role.RECOGNISER:
+        if row["role"] == Role.RECOGNIZER:
             lines = [*said, f"{row['speaker']}: {row['target']}", "Emotion:"]
             parsed = parse_labels(row["completion"], EMOTIONS)
             assert tuple(row["labels"]) == parsed.labels
@@ -184,16 +184,16 @@ def test_chosen_responses_go_on_for_several_turns(config_for: Callable[..., Stag
     )
     run(config)
     rows = table_of(config).to_pylist()
-    plays: dict[tuple[str, int], dict[int, list[dict[str, Any]]]] = {}
+    episodes: dict[tuple[str, int], dict[int, list[dict[str, Any]]]] = {}
     for row in rows:
-        turns = plays.setdefault((row["dialogue_id"], row["utterance"]), {})
+        turns = episodes.setdefault((row["dialogue_id"], row["utterance"]), {})
         turns.setdefault(row["turn"], []).append(row)
-    assert any(2 in turns for turns in plays.values()), "no play got to its third turn"
-    for turns in plays.values():
+    assert any(2 in turns for turns in episodes.values()), "no play got to its third turn"
+    for turns in episodes.values():
         for turn in range(1, max(turns) + 1):
             chosen = next(r for r in turns[turn - 1] if r["chosen"])
             assert chosen["well_formed"]
-            reads = next(r for r in turns[turn] if r["role"] == Role.RECOGNISER)
+            reads = next(r for r in turns[turn] if r["role"] == Role.RECOGNIZER)
             assert reads["target"] == chosen["completion"].strip()
             assert reads["speaker"] == chosen["speaker"]
             answers = next(r for r in turns[turn] if r["role"] == Role.RESPONDER)
@@ -225,7 +225,7 @@ def test_labels_are_gold_where_the_spec_allows_it(config_for: Callable[..., Stag
     config = config_for(source={"useLabels": True}, turns=2, groupSize=2)
     run(config)
     for row in table_of(config).to_pylist():
-        if row["role"] == Role.RECOGNISER and row["turn"] == 0:
+        if row["role"] == Role.RECOGNIZER and row["turn"] == 0:
             number = int(row["dialogue_id"]) * 4 + row["utterance"]
             assert row["gold"] == [EMOTIONS[number % 7]]
         else:
@@ -233,9 +233,9 @@ def test_labels_are_gold_where_the_spec_allows_it(config_for: Callable[..., Stag
 
 
 def test_one_role_alone(config_for: Callable[..., StageConfig]) -> None:
-    reader, writer = config_for("a", roles=["Recogniser"]), config_for("b", roles=["Responder"])
+    reader, writer = config_for("a", roles=["Recognizer"]), config_for("b", roles=["Responder"])
     assert run(reader).rows == run(writer).rows == 48
-    assert set(table_of(reader)["role"].to_pylist()) == {"Recogniser"}
+    assert set(table_of(reader)["role"].to_pylist()) == {"Recognizer"}
     assert set(table_of(writer)["role"].to_pylist()) == {"Responder"}
 
 
@@ -311,7 +311,7 @@ def test_the_models_seed_is_the_stages(
 
 
 def test_parts_of_other_settings_are_not_taken_over(config_for: Callable[..., StageConfig]) -> None:
-    """A stage that was cut off, and whose spec was then edited, plays all its parts again."""
+    """A stage that was cut off, and whose spec was then edited, episodes all its parts again."""
     expected, edited = config_for("calm"), config_for("edited")
     run(expected)
     play = edited.spec.self_play.model_copy(update={"temperature": 0.5})

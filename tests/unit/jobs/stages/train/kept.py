@@ -34,7 +34,7 @@ def _kept_table(model: str, groups: int, size: int, seed: int, drift: float) -> 
     rows = []
     for group in range(groups):
         prompt = [chance.randrange(3, 300) for _ in range(chance.randrange(5, 30))]
-        recogniser = group % 2 == 0
+        recognizer = group % 2 == 0
         said = [
             [chance.randrange(3, 300) for _ in range(chance.randrange(1, 9))] for _ in range(size)
         ]
@@ -43,7 +43,7 @@ def _kept_table(model: str, groups: int, size: int, seed: int, drift: float) -> 
         spread = (sum((r - mean) ** 2 for r in rewards) / size) ** 0.5
         for member, completion in enumerate(said):
             rows.append(
-                _row(f"g{group:04d}", recogniser, member, prompt, completion)
+                _row(f"g{group:04d}", recognizer, member, prompt, completion)
                 | {"reward": rewards[member], "advantage": (rewards[member] - mean) / spread}
             )
     for row, logprobs in zip(rows, _logprobs(model, rows), strict=True):
@@ -69,11 +69,11 @@ def _logprobs(model: str, rows: list[dict[str, Any]]) -> list[list[float]]:
 
 
 def _row(
-    group: str, recogniser: bool, member: int, prompt: list[int], completion: list[int]
+    group: str, recognizer: bool, member: int, prompt: list[int], completion: list[int]
 ) -> dict[str, Any]:
     return {
         "group_id": group,
-        "role": "Recogniser" if recogniser else "Responder",
+        "role": "Recognizer" if recognizer else "Responder",
         "generation": 1,
         "source": "demo",
         "dialogue_id": group,
@@ -82,8 +82,8 @@ def _row(
         "member": member,
         "context": [],
         "speaker": "Ann",
-        "target": "Well." if recogniser else None,
-        "intended": None if recogniser else ["joy"],
+        "target": "Well." if recognizer else None,
+        "intended": None if recognizer else ["joy"],
         "gold": None,
         "prompt_ids": prompt,
         "completion_ids": completion,
@@ -91,7 +91,7 @@ def _row(
         "views": [],
         "confidence": 1.0,
         "completion": "…",
-        "labels": ["joy"] if recogniser else None,
+        "labels": ["joy"] if recognizer else None,
         "well_formed": True,
         "finished": True,
         "chosen": False,

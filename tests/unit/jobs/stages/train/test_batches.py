@@ -90,8 +90,8 @@ def test_a_pass_holds_members_of_one_group() -> None:
     for process in step.passes:
         for rows in process:
             assert len({r // 4 for r in rows}) == 1
-    neighbours = [abs(a[0] // 4 - b[0] // 4) for a, b in zip(*step.passes, strict=True)]
-    assert neighbours == [1, 1, 1]  # the longest with the next longest
+    neighbors = [abs(a[0] // 4 - b[0] // 4) for a, b in zip(*step.passes, strict=True)]
+    assert neighbors == [1, 1, 1]  # the longest with the next longest
 
 
 def test_a_group_larger_than_a_step_is_refused() -> None:

@@ -35,7 +35,7 @@ def test_rows_come_sorted_whatever_their_order(table: Any) -> None:
     assert rows.logprobs[7].tolist() == pytest.approx(table["logprobs"][7].as_py())
 
 
-def test_answers_join_the_recognisers_groups(table: Any) -> None:
+def test_answers_join_the_recognizers_groups(table: Any) -> None:
     rows = recorded(table)
     longer = with_answers(rows, table, lambda labels: [len(labels), 5, 6])
     assert longer.groups == [[0, 1, 2, 15], [3, 4, 5], [6, 7, 8, 16], [9, 10, 11], [12, 13, 14, 17]]

@@ -58,7 +58,7 @@ def configure(
     """Return a folder of a new run and its configuration; arguments are of `training`."""
 
     def build(
-        groups: int = 10, anchor: Path | None = None, **training: Any
+        groups: int = 10, reference: Path | None = None, **training: Any
     ) -> tuple[Path, StageConfig]:
         folder = tmp_path_factory.mktemp("run")
         source = {"name": "demo", "uri": "file:///demo.jsonl", "format": "JSONL"}
@@ -82,7 +82,7 @@ def configure(
             seed=3,
             spec=spec,
             policy_uri=policy.as_uri(),
-            anchor_uri=(anchor or policy).as_uri(),
+            judge_uri=(reference or policy).as_uri(),
             output=f"{spec.storage.uri}/default/demo-0/generations/001/train",
         )
         table = kept_table(policy, groups, 4) if groups else SCORED.empty_table()
@@ -242,13 +242,13 @@ def test_sigterm_saves_two_processes_and_they_go_on(
 
 
 @pytest.mark.distributed
-def test_lora_is_merged_and_the_kl_is_to_the_anchor(
+def test_lora_is_merged_and_the_kl_is_to_the_reference(
     finish: Callable[..., Run], policy: Path, tmp_path: Path
 ) -> None:
-    anchor = tmp_path / "anchor"
-    make_tiny(anchor, seed=5)
+    reference = tmp_path / "reference"
+    make_tiny(reference, seed=5)
     run = finish(
-        anchor=anchor,
+        reference=reference,
         epochs=1,
         klBeta=0.05,
         lora={"rank": 4, "alpha": 8.0},
@@ -273,7 +273,7 @@ def test_agreed_answers_are_learnt_by_the_last_layers(
 ) -> None:
     run = finish(imitation=1.0, trainLayers=1, processesPerNode=2, deepspeed={"zeroStage": 2})
     metrics = run.manifest.metrics
-    assert metrics["rows"] == 45  # one answer more for each of the five recogniser groups
+    assert metrics["rows"] == 45  # one answer more for each of the five recognizer groups
     assert metrics["tokens"] == one.manifest.metrics["tokens"]
     assert metrics["imitation"] > 0.0
     first, last = losses(run)[0], losses(run)[-1]

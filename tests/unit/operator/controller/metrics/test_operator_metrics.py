@@ -21,9 +21,9 @@ from selfemo_api.spec import RewardSpec
 from selfemo_api.stages import STAGE_ORDER, Stage
 from selfemo_jobs.stages.score.tally import RoleTally, Tally, metrics_of
 from selfemo_jobs.stages.selfplay.metrics import figures_of
-from selfemo_operator.controller.cache import View, key_of
+from selfemo_operator.controller.cache import Cache, key_of
 from selfemo_operator.controller.metrics.exposition import MAX_SERIES, Exposition, chunks_of
-from selfemo_operator.controller.metrics.http_server import PageServer, metrics_page
+from selfemo_operator.controller.metrics.http_server import HttpServer, metrics_handler
 from selfemo_operator.controller.metrics.operator_metrics import OperatorMetrics
 from selfemo_operator.controller.metrics.reference import page
 
@@ -32,10 +32,10 @@ Samples = dict[str, dict[tuple[str, ...], float]]
 
 
 def text_of(*items: Json) -> str:
-    view = View()
+    cache = Cache()
     for item in items:
-        view.put_evolution(copy.deepcopy(item))
-    return OperatorMetrics(view, lambda: 1.0, lambda: 0).text().decode()
+        cache.put_evolution(copy.deepcopy(item))
+    return OperatorMetrics(cache, lambda: 1.0, lambda: 0).text().decode()
 
 
 def samples(text: str) -> Samples:
@@ -112,24 +112,24 @@ def test_series_are_few(count: int) -> None:
 
 
 def test_series_go_with_their_evolution() -> None:
-    view = View()
-    exposition = Exposition(view)
+    cache = Cache()
+    exposition = Exposition(cache)
     item = evolved()
-    view.put_evolution(item)
+    cache.put_evolution(item)
     exposition.refresh(("team", "demo"))
     assert 'name="demo"' in exposition.text()
-    view.drop_evolution(("team", "demo"))
+    cache.drop_evolution(("team", "demo"))
     exposition.refresh(("team", "demo"))
     assert 'name="demo"' not in exposition.text()
 
 
 def test_a_change_is_seen_with_and_without_a_pass() -> None:
-    view = View()
-    exposition = Exposition(view)
+    cache = Cache()
+    exposition = Exposition(cache)
     for version, refresh in ((1, True), (2, False), (3, True)):
         item = evolved(version=version)
         item["status"]["generation"] = version
-        view.put_evolution(item)
+        cache.put_evolution(item)
         if refresh:
             exposition.refresh(("team", "demo"))
         assert of(samples(exposition.text()), "generation") == {(): float(version)}
@@ -147,22 +147,22 @@ ODD: dict[str, Json] = {
 
 @pytest.mark.parametrize("change", ODD.values(), ids=ODD)
 def test_one_odd_resource_hides_only_itself(change: Json, caplog: pytest.LogCaptureFixture) -> None:
-    view = View()
-    metrics = OperatorMetrics(view, lambda: 1.0, lambda: 0)
+    cache = Cache()
+    metrics = OperatorMetrics(cache, lambda: 1.0, lambda: 0)
     odd = {**evolved("odd"), **change}
     if not isinstance(odd["status"], dict):
         odd["status"] = [1]
-    view.put_evolution(odd)
-    view.put_evolution(evolved("good"))
+    cache.put_evolution(odd)
+    cache.put_evolution(evolved("good"))
     with caplog.at_level(logging.WARNING):
         found = [metrics.text().decode() for _ in range(3)][-1]
-        view.put_evolution({**odd, "metadata": {**odd["metadata"], "resourceVersion": "8"}})
+        cache.put_evolution({**odd, "metadata": {**odd["metadata"], "resourceVersion": "8"}})
         metrics.text()
     assert 'name="good"' in found
     assert 'name="odd"' not in found
     assert samples(found)["selfemo_operator_unreadable_evolutions"] == {(): 1.0}
     assert len([r for r in caplog.records if "team/odd" in r.message]) == 1
-    view.put_evolution(evolved("odd", version=9))
+    cache.put_evolution(evolved("odd", version=9))
     mended = metrics.text().decode()
     assert 'name="odd"' in mended
     assert samples(mended)["selfemo_operator_unreadable_evolutions"] == {(): 0.0}
@@ -208,16 +208,16 @@ def test_every_series_is_documented_and_of_a_known_kind() -> None:
 def test_made_up_figures_are_those_of_real_stages() -> None:
     """What the metrics read is what score and self-play say; Flywheel's own test says its."""
     role = RoleTally(candidates=2, rows=2, groups=1, reward=2.0)
-    assert set(METRICS[Stage.SCORE]) <= set(metrics_of(Tally(recogniser=role), RewardSpec()))
-    counts = "rows groups tokens promptTokens finished responder recogniser"
+    assert set(METRICS[Stage.SCORE]) <= set(metrics_of(Tally(recognizer=role), RewardSpec()))
+    counts = "rows groups tokens promptTokens finished responder recognizer"
     part = dict.fromkeys(counts.split(), 1)
-    part |= dict.fromkeys(("recogniserWellFormed", "responderWellFormed"), 1)
+    part |= dict.fromkeys(("recognizerWellFormed", "responderWellFormed"), 1)
     played = figures_of({"p": {**part, "logprob": -1.0, "distinct": 0.5, "labels": {}}}, MELD)
     assert set(METRICS[Stage.SELF_PLAY]) <= set(played)
 
 
 def test_the_server_answers_on_its_page_alone() -> None:
-    server = PageServer(0, {"/metrics": metrics_page(lambda: b"up 1\n")})
+    server = HttpServer(0, {"/metrics": metrics_handler(lambda: b"up 1\n")})
     server.start()
     try:
         with urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=5) as answer:

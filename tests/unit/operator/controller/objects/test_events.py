@@ -12,7 +12,12 @@ from tests.unit.operator.controller.kube_objects import NOW, evolution_of
 
 from selfemo_api.stages import Stage
 from selfemo_api.status import EvolutionStatus
-from selfemo_operator.controller.objects.events import NOTE_MAX, Notice, event_manifest, notices
+from selfemo_operator.controller.objects.events import (
+    NOTE_MAX,
+    Event,
+    event_manifest,
+    events_between,
+)
 
 AT: dict[str, Any] = {"generation": 1, "stage": Stage.SCORE, "attempt": 2, "start_time": NOW}
 
@@ -22,12 +27,12 @@ def status(**fields: Any) -> EvolutionStatus:
 
 
 def reasons(before: EvolutionStatus, after: EvolutionStatus) -> list[str]:
-    return [n.reason for n in notices(before, after)]
+    return [n.reason for n in events_between(before, after)]
 
 
 def test_nothing_new_says_nothing() -> None:
     one = status(failures=1, last_failure="x", suspended_time=NOW)
-    assert notices(one, one) == []
+    assert events_between(one, one) == []
 
 
 def test_the_start() -> None:
@@ -50,7 +55,7 @@ def test_failures_and_disruptions(
     def at(counts: tuple[int, int]) -> EvolutionStatus:
         return status(failures=counts[0], disruptions=counts[1], last_failure="out of disk")
 
-    found = notices(at(before), at(after))
+    found = events_between(at(before), at(after))
     assert [n.reason for n in found] == expected
     for notice in found:
         assert notice.warning
@@ -99,7 +104,7 @@ def test_a_bad_end_is_a_warning_and_an_edit_reopens() -> None:
 
 def test_the_events_object() -> None:
     evolution = evolution_of()
-    event = event_manifest(evolution, Notice("Started", "x" * 5000), NOW, "pod-" * 100)
+    event = event_manifest(evolution, Event("Started", "x" * 5000), NOW, "pod-" * 100)
     assert event["involvedObject"]["namespace"] == event["metadata"]["namespace"] == "team"
     assert event["involvedObject"]["uid"] == evolution.metadata.uid
     assert len(event["message"]) == NOTE_MAX
@@ -109,7 +114,7 @@ def test_the_events_object() -> None:
 
 
 def test_an_events_name_follows_from_what_happened() -> None:
-    def name(notice: Notice, seconds: int = 0, version: str = "77") -> str:
+    def name(notice: Event, seconds: int = 0, version: str = "77") -> str:
         evolution = evolution_of()
         metadata = evolution.metadata.model_copy(update={"resource_version": version})
         evolution = evolution.model_copy(update={"metadata": metadata})
@@ -117,7 +122,7 @@ def test_an_events_name_follows_from_what_happened() -> None:
         found: str = event["metadata"]["name"]
         return found
 
-    one = name(Notice("A", "x"))
-    assert one == name(Notice("A", "x"), seconds=9)
-    others = {name(Notice("B", "x")), name(Notice("A", "y")), name(Notice("A", "x"), version="78")}
+    one = name(Event("A", "x"))
+    assert one == name(Event("A", "x"), seconds=9)
+    others = {name(Event("B", "x")), name(Event("A", "y")), name(Event("A", "x"), version="78")}
     assert len({one, *others}) == 4
