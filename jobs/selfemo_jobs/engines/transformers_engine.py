@@ -16,9 +16,9 @@ from transformers import PreTrainedTokenizerBase
 
 from selfemo_jobs.acceleration.bf16_emulation import bfloat16_products
 from selfemo_jobs.acceleration.prefill import next_logits, read
+from selfemo_jobs.engines.completion_end import end_tokens, sampling_of_each
 from selfemo_jobs.engines.interface import Completion, Sampling
 from selfemo_jobs.engines.sampling import draw, processed_logprobs, uniforms
-from selfemo_jobs.engines.stopping import end_tokens, sampling_of_each
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.fetch import load_model, load_tokenizer
 

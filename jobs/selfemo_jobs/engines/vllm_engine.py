@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedTokenizerBase
 
+from selfemo_jobs.engines.completion_end import end_tokens, sampling_of_each
 from selfemo_jobs.engines.interface import Completion, Sampling
 from selfemo_jobs.engines.sampling import prompt_seed
-from selfemo_jobs.engines.stopping import end_tokens, sampling_of_each
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.fetch import load_tokenizer
 
