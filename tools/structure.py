@@ -74,8 +74,6 @@ def arrows(graph: Graph, opened: Sequence[str]) -> set[tuple[str, str]]:
     pairs = {
         (box_of(a, opened), box_of(b, opened)) for a, targets in graph.items() for b in targets
     }
-        (box_of(a, opened), box_of(b, opened)) for a, targets in graph.items() for b in targets
-    }
     return {(a, b) for a, b in pairs if a != b and a and b}
 
 
