@@ -1,4 +1,4 @@
-"""The rewards of SELF-EMO's two roles: pure, vectorized over groups. Equations: docs/rewards.md."""
+"""Rewards of SELF-EMO's two roles, vectorized over groups (equations: docs/guides/rewards.md)."""
 
 from __future__ import annotations
 

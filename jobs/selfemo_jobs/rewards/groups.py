@@ -1,6 +1,6 @@
 """The rewards of both roles and the group-relative advantage: N groups of G at once.
 
-Only the abstract of SELF-EMO is public: every equation here is ours (docs/rewards.md).
+Only the abstract of SELF-EMO is public: every equation here is ours (docs/guides/rewards.md).
 """
 
 from __future__ import annotations

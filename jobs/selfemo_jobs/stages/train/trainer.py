@@ -5,7 +5,7 @@ flywheel have done the first two, so two of its methods are replaced: the sample
 of :mod:`selfemo_jobs.stages.train.batches`) and ``_generate_and_score_completions`` (what was
 recorded).
 The loss is TRL's own, under one scheme: token-level DAPO loss with asymmetric clipping, and each
-token's advantage times the truncated importance weight. See docs/training.md.
+token's advantage times the truncated importance weight. See docs/guides/training.md.
 
 The replaced methods are private; TRL is pinned and tests hold their signatures.
 """
