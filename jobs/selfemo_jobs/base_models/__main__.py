@@ -1,4 +1,4 @@
-"""``python -m selfemo_jobs.models tiny|prepare|warm-start``: what ``selfemo model`` starts."""
+"""``python -m selfemo_jobs.base_models tiny|prepare|warm-start``: what ``selfemo model`` starts."""
 
 from __future__ import annotations
 

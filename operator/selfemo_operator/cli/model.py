@@ -14,7 +14,7 @@ _PASS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_
 
 
 def _start(command: str, arguments: list[str]) -> None:
-    program = [sys.executable, "-m", "selfemo_jobs.models", command, *arguments]
+    program = [sys.executable, "-m", "selfemo_jobs.base_models", command, *arguments]
     raise typer.Exit(subprocess.run(program, env=_environment(), check=False).returncode)
 
 

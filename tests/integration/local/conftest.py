@@ -39,7 +39,7 @@ def base_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 
 def _warm_start(model: Path, folder: Path) -> None:
-    command = [sys.executable, "-m", "selfemo_jobs.models", "warm-start"]
+    command = [sys.executable, "-m", "selfemo_jobs.base_models", "warm-start"]
     options = {
         "--model": model,
         "--output": folder,

@@ -40,7 +40,7 @@ def dialogues() -> str:
 
 def warm_start(model: Path, source: Path, output: Path) -> None:
     """Teach the model to answer with label names: one that cannot leaves nothing to train on."""
-    command = [sys.executable, "-m", "selfemo_jobs.models", "warm-start"]
+    command = [sys.executable, "-m", "selfemo_jobs.base_models", "warm-start"]
     options = {
         "--model": model,
         "--output": output,
