@@ -16,13 +16,13 @@ from selfemo_api.contract import StageConfig
 from selfemo_api.seeds import stage_seed
 from selfemo_api.spec import EvolutionSpec, Role
 from selfemo_api.stages import Stage, stage_prefix
+from selfemo_api.text.files import write_atomically
 from selfemo_jobs.datasets.dialogue import Dialogue
 from selfemo_jobs.prompts import parse_labels
 from selfemo_jobs.runtime.manifest import MANIFEST, read_manifest
 from selfemo_jobs.runtime.schemas import CANDIDATES
 from selfemo_jobs.runtime.tables import read_tables
 from selfemo_jobs.store import open_store
-from selfemo_operator.local.state import replace
 from selfemo_study.programs import dialogues_of, run_stage
 from selfemo_study.row_record import BASELINE, CONTROL, DEV, TEST, Answers, Generation, RowResult
 from selfemo_study.row_work import Work
@@ -247,7 +247,7 @@ def _write_votes(work: Work, named: Mapping[Place, str], file: Path) -> int:
         lines += voted_lines(source.name, dialogues, known)
     if not lines:
         raise StudyError("no utterance has a vote: generation 0 names no label")
-    replace(file, "".join(lines))
+    write_atomically(file, "".join(lines))
     return len(lines)
 
 

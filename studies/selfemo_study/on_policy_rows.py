@@ -17,7 +17,7 @@ from selfemo_api.api_model import ApiModel
 from selfemo_api.contract import ENV_DATA
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage
-from selfemo_operator.local.state import replace
+from selfemo_api.text.files import write_atomically
 from selfemo_study.programs import run_module
 from selfemo_study.row_record import (
     BASELINE,
@@ -110,7 +110,7 @@ def _train(work: Work, zero: Path, steps: int) -> list[OnPolicyPoint]:
             steps=steps,
             keep=kept_steps(steps),
         )
-        replace(folder / "job.json", job.model_dump_json(by_alias=True, indent=1))
+        write_atomically(folder / "job.json", job.model_dump_json(by_alias=True, indent=1))
         run_module(
             "selfemo_study.on_policy_worker",
             folder / "job.json",

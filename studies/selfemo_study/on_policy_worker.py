@@ -17,6 +17,7 @@ import numpy as np
 from selfemo_api.seeds import stage_seed
 from selfemo_api.spec import EvolutionSpec, Precision, RewardSpec, Role
 from selfemo_api.stages import Stage
+from selfemo_api.text.files import write_atomically
 from selfemo_jobs.engines import open_engine
 from selfemo_jobs.engines.interface import Sampling
 from selfemo_jobs.prompts import load_prompt_set, parse_labels
@@ -26,7 +27,6 @@ from selfemo_jobs.stages.selfplay.episodes import plan_episodes
 from selfemo_jobs.stages.selfplay.self_player import PromptRequest, SelfPlayer, opening
 from selfemo_jobs.stages.selfplay.stage import read_sources
 from selfemo_jobs.store.volumes import local_path
-from selfemo_operator.local.state import replace
 from selfemo_study.on_policy_rows import OnPolicyJob, OnPolicyPoint
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ def main() -> int:
     parser.add_argument("--config", required=True, type=Path, help="JSON of an OnPolicyJob")
     job = OnPolicyJob.model_validate_json(parser.parse_args().config.read_bytes())
     points = train(job)
-    replace(job.output / "points.json", json.dumps([p.to_json() for p in points], indent=1))
+    write_atomically(
+        job.output / "points.json", json.dumps([p.to_json() for p in points], indent=1)
+    )
     return 0
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from selfemo_api.spec import CollapseBounds
+from selfemo_api.text.files import write_atomically
 from selfemo_jobs.runtime.program import versions
-from selfemo_operator.local.state import replace
 from selfemo_study import pictures
 from selfemo_study.comparison import (
     Collected,
@@ -38,10 +38,10 @@ def write_page(study: Study, places: Places, folder: Path) -> Path:
     summary["equalCompute"] = [found.to_json() for found in beside]
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(table_of(collected), folder / f"{study.name}.parquet", compression="zstd")
-    replace(folder / f"{study.name}.json", json.dumps(summary, indent=1) + "\n")
+    write_atomically(folder / f"{study.name}.json", json.dumps(summary, indent=1) + "\n")
     pictures = draw(collected, summary, curves, folder)
     page = folder / f"{study.name}.md"
-    replace(page, page_text(study, summary, pictures))
+    write_atomically(page, page_text(study, summary, pictures))
     return page
 
 

@@ -13,8 +13,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from selfemo_api.stages import Stage, stage_prefix
+from selfemo_api.text.files import write_atomically
 from selfemo_operator.cli.run_options import local_uid
-from selfemo_operator.local.state import replace
 from selfemo_study.row_record import RowResult
 from selfemo_study.study_config import STORE, Row, Study, StudyError, evolution_of
 
@@ -141,7 +141,7 @@ def model_folder(run: Path, generation: int) -> Path:
 
 def write_whole(path: Path, value: dict[str, Any]) -> None:
     """Write JSON, whole or not at all."""
-    replace(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 @contextmanager

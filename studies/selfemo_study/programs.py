@@ -14,7 +14,7 @@ from typing import Any
 
 from selfemo_api.contract import ENV_DATA, ENV_PARENT, ENV_TERMINATION_LOG, ENV_WORK, StageConfig
 from selfemo_api.spec import EvolutionSpec, Source
-from selfemo_operator.local.state import replace
+from selfemo_api.text.files import write_atomically
 from selfemo_study.paths import Places
 from selfemo_study.study_config import MODELS, StudyError
 
@@ -74,7 +74,7 @@ def selfemo(arguments: Sequence[str], *, log: Path, cwd: Path | None = None) -> 
 def run_stage(config: StageConfig, folder: Path, data: Data) -> None:
     """Run one stage as a process, in a scratch folder. Raises StudyError where it fails."""
     folder.mkdir(parents=True, exist_ok=True)
-    replace(folder / "config.json", config.model_dump_json(by_alias=True, indent=1))
+    write_atomically(folder / "config.json", config.model_dump_json(by_alias=True, indent=1))
     run_module(
         config.stage.module,
         folder / "config.json",
@@ -156,7 +156,7 @@ def train_supervised(wanted: Supervised, spec: EvolutionSpec, log: Path) -> floa
     if code:
         raise StudyError(f"the supervised training failed (exit code {code}); see {log}")
     seconds = round(time.monotonic() - began, 3)
-    replace(noted, json.dumps({"seconds": seconds, "wanted": wanted.to_json()}, indent=1))
+    write_atomically(noted, json.dumps({"seconds": seconds, "wanted": wanted.to_json()}, indent=1))
     return seconds
 
 

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import STAGE_ORDER, Stage, stage_prefix
+from selfemo_api.text.files import write_atomically
 from selfemo_jobs.runtime.fingerprint import value_at
 from selfemo_jobs.runtime.manifest import MANIFEST
 from selfemo_jobs.runtime.program import StageProgram
-from selfemo_operator.local.state import replace
 from selfemo_study.paths import model_folder
 from selfemo_study.row_work import Work
 from selfemo_study.study_config import Kind
@@ -62,7 +62,7 @@ def reuse(work: Work) -> None:
         if len(stages) > 1:
             _take(there, here, stages)
             note = {"row": row.name, "stages": stages}
-            replace(work.folder.path / NOTE, json.dumps(note, indent=1) + "\n")
+            write_atomically(work.folder.path / NOTE, json.dumps(note, indent=1) + "\n")
             return
 
 

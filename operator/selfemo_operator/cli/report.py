@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from selfemo_api.text.files import write_atomically
 from selfemo_operator.cli.run_options import Request
-from selfemo_operator.local.state import RunnerError, replace
+from selfemo_operator.local.state import RunnerError
 
 
 def write(request: Request, to: Path | None) -> Path:
@@ -25,7 +26,7 @@ def write(request: Request, to: Path | None) -> Path:
     if not evolution.is_file():
         request.state.mkdir(parents=True, exist_ok=True)
         evolution = request.state / "report-of.json"
-        replace(evolution, request.evolution.model_dump_json(by_alias=True))
+        write_atomically(evolution, request.evolution.model_dump_json(by_alias=True))
     command = [
         sys.executable,
         "-m",

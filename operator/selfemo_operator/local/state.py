@@ -20,6 +20,7 @@ from selfemo_api.results import FailureMessage, StageResult, decode_message
 from selfemo_api.schema.validation import check_edit
 from selfemo_api.stages import Stage
 from selfemo_api.status import Phase
+from selfemo_api.text.files import write_atomically
 from selfemo_operator.planner.types import Failure, JobState, StageJob
 
 
@@ -137,7 +138,8 @@ class LocalState:
 
     def save(self, evolution: EmotionEvolution) -> None:
         """Store spec and status."""
-        replace(self.folder / "evolution.json", evolution.model_dump_json(by_alias=True, indent=1))
+        text = evolution.model_dump_json(by_alias=True, indent=1)
+        write_atomically(self.folder / "evolution.json", text)
 
     def job(self, name: str) -> JobFolder:
         """Return a Job's folder (which may not exist)."""
@@ -148,7 +150,7 @@ class LocalState:
         folder = self.job(name)
         folder.path.mkdir(exist_ok=True)
         folder.message.unlink(missing_ok=True)
-        replace(folder.config, config.model_dump_json(by_alias=True, indent=1))
+        write_atomically(folder.config, config.model_dump_json(by_alias=True, indent=1))
         write_record(
             folder,
             {
@@ -193,23 +195,13 @@ def _lock(file: int) -> None:
 
 def write_record(folder: JobFolder, record: dict[str, Any]) -> None:
     """Replace a Job's record."""
-    replace(folder.record, json.dumps(record, indent=1))
+    write_atomically(folder.record, json.dumps(record, indent=1))
 
 
 def read_record(folder: JobFolder) -> dict[str, Any]:
     """Return a Job's record."""
     record: dict[str, Any] = json.loads(folder.record.read_text())
     return record
-
-
-def replace(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_suffix(path.suffix + ".new")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _stage_job(folder: JobFolder, running: bool) -> StageJob:

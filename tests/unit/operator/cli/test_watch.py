@@ -20,9 +20,10 @@ from tests.support.terminal_screen import Screen
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.stages import Stage
 from selfemo_api.status import ConditionType, Phase, Reason
+from selfemo_api.text.files import write_atomically
 from selfemo_operator.cli import watch
 from selfemo_operator.cli.terminal.picture import Activity, news, picture
-from selfemo_operator.local.state import LocalState, at_work, replace
+from selfemo_operator.local.state import LocalState, at_work
 
 PROGRAM = str(Path(sys.executable).parent / "selfemo")
 NOW = datetime(2026, 11, 23, 19, 30, tzinfo=UTC)
@@ -255,7 +256,7 @@ def test_what_is_wrong_is_one_line(run: Run, tmp_path: Path) -> None:
         (text.replace('"phase":"Succeeded"', '"phase":"Merry"'), "status.phase"),
     ):
         if content is not None:
-            replace(path, content)
+            write_atomically(path, content)
         done = subprocess.run(run.command(), capture_output=True, text=True, check=False)
         assert done.returncode == 2
         assert said in done.stderr
