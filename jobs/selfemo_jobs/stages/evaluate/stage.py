@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from selfemo_api.metrics import EvaluateMetric, ProgressField
 from selfemo_api.results import SourceScore
 from selfemo_api.spec import Engine, EvolutionSpec, Source
 from selfemo_api.stages import Stage
@@ -21,8 +22,9 @@ from selfemo_jobs.datasets.load import load_source
 from selfemo_jobs.engines import open_engine
 from selfemo_jobs.engines.interface import Sampling
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.models.fetch import fetch_model, file_sha256, load_tokenizer
+from selfemo_jobs.models.fetch import file_sha256, load_tokenizer
 from selfemo_jobs.models.model_folder import is_model_file
+from selfemo_jobs.models.stage_models import fetch_policy
 from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.manifest import Part, canonical, sha256
 from selfemo_jobs.runtime.program import StageProgram
@@ -83,9 +85,7 @@ class _Model:
         config = context.config
         self._spec = config.spec
         self._seed = config.seed
-        self.folder = fetch_model(
-            config.policy_uri, config.spec.model.revision, context.store, context.work
-        )
+        self.folder = fetch_policy(context)
         self.tokenizer = load_tokenizer(self.folder)
         self._engine: TextEngine | None = None
 
@@ -194,7 +194,7 @@ def _read_all(context: StageContext, model: _Model, sources: list[_Source]) -> S
         scores.append(found)
         malformed[name] = 1.0 - float(pc.mean(table["well_formed"]).as_py())
         reports[name] = _report(table, spec, name) | {"sha256": source.sha256}
-        context.progress(done, total, weightedF1=found.weighted_f1)
+        context.progress(done, total, {ProgressField.WEIGHTED_F1: found.weighted_f1})
     scores.sort(key=lambda s: s.source != spec.selection_dataset)  # the selecting source first
     return StageOutput(
         parts=parts,
@@ -276,13 +276,13 @@ def _report(table: pa.Table, spec: EvolutionSpec, source: str) -> dict[str, Any]
 
 def _metrics(selecting: SourceScore, malformed: float) -> dict[str, float]:
     return {
-        "weightedF1": selecting.weighted_f1,
-        "strictWeightedF1": selecting.strict_weighted_f1,
-        "macroF1": selecting.macro_f1,
-        "accuracy": selecting.accuracy,
-        "unparsable": selecting.unparsable,
-        "malformed": round(malformed, 6),
-        "labelEntropy": selecting.label_entropy,
+        EvaluateMetric.WEIGHTED_F1: selecting.weighted_f1,
+        EvaluateMetric.STRICT_WEIGHTED_F1: selecting.strict_weighted_f1,
+        EvaluateMetric.MACRO_F1: selecting.macro_f1,
+        EvaluateMetric.ACCURACY: selecting.accuracy,
+        EvaluateMetric.UNPARSABLE: selecting.unparsable,
+        EvaluateMetric.MALFORMED: round(malformed, 6),
+        EvaluateMetric.LABEL_ENTROPY: selecting.label_entropy,
     }
 
 

@@ -9,7 +9,7 @@ import daft
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from selfemo_api.results import DROPPED
+from selfemo_api.metrics import DROPPED, FlywheelMetric
 from selfemo_api.spec import EvolutionSpec, Role
 from selfemo_api.stages import Stage
 from selfemo_jobs.errors import BadInput
@@ -125,17 +125,21 @@ def _metrics(kept: pa.Table, selection: Selection, spec: EvolutionSpec) -> dict[
     new, new_rows = selection.funnel[-1]["after"], selection.funnel[-1]["rowsAfter"]
     rows = pc.sum(kept["rows"]).as_py() or 0
     return {
-        "candidates": selection.total_rows,
-        "groups": selection.total_groups,
-        "kept": rows,
-        "keptGroups": kept.num_rows,
-        "keptRecognizer": roles.get(Role.RECOGNIZER.value, 0),
-        "keptResponder": roles.get(Role.RESPONDER.value, 0),
-        "replayed": kept.num_rows - new,
-        "replayedCandidates": rows - new_rows,
+        FlywheelMetric.CANDIDATES: selection.total_rows,
+        FlywheelMetric.GROUPS: selection.total_groups,
+        FlywheelMetric.KEPT: rows,
+        FlywheelMetric.KEPT_GROUPS: kept.num_rows,
+        FlywheelMetric.KEPT_RECOGNIZER: roles.get(Role.RECOGNIZER.value, 0),
+        FlywheelMetric.KEPT_RESPONDER: roles.get(Role.RESPONDER.value, 0),
+        FlywheelMetric.REPLAYED: kept.num_rows - new,
+        FlywheelMetric.REPLAYED_CANDIDATES: rows - new_rows,
         **{DROPPED + s["filter"]: s["rowsBefore"] - s["rowsAfter"] for s in selection.funnel},
-        "labelEntropy": round(label_entropy([labels.get(e, 0) for e in spec.dataset.labels]), 9),
-        "keptShare": round(new / selection.total_groups, 9) if selection.total_groups else 0.0,
+        FlywheelMetric.LABEL_ENTROPY: round(
+            label_entropy([labels.get(e, 0) for e in spec.dataset.labels]), 9
+        ),
+        FlywheelMetric.KEPT_SHARE: round(new / selection.total_groups, 9)
+        if selection.total_groups
+        else 0.0,
     }
 
 

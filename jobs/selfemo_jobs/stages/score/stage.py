@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from selfemo_api.seeds import derive_seed
 from selfemo_api.stages import Stage
 from selfemo_jobs.engines import open_engine
-from selfemo_jobs.models.fetch import fetch_model
+from selfemo_jobs.models.stage_models import fetch_judge
 from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.manifest import Part, canonical, read_part, sha256
 from selfemo_jobs.runtime.program import StageProgram
@@ -88,16 +88,9 @@ class _Scorer:
 
     def _open(self) -> JudgeReader:
         config, spec = self._context.config, self._context.config.spec
-        given = config.judge_uri == spec.model.uri
-        folder = fetch_model(
-            config.judge_uri,
-            spec.model.revision if given else None,  # a model of ours has no hub revision
-            self._context.store,
-            self._context.work,
-        )
         engine = open_engine(
             spec.self_play.engine,
-            folder,
+            fetch_judge(self._context),
             engine_args=spec.self_play.engine_args,
             max_model_len=spec.model.max_prompt_tokens + spec.reading_tokens,
             seed=config.seed,

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selfemo_api.contract import StageConfig
+from selfemo_api.metrics import ProgressField
 from selfemo_api.seeds import derive_seed
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage
 from selfemo_jobs.datasets.fetch import fetch_source
 from selfemo_jobs.datasets.load import load_source
 from selfemo_jobs.engines import open_engine
-from selfemo_jobs.models.fetch import fetch_model
+from selfemo_jobs.models.stage_models import fetch_policy
 from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.manifest import Part, sha256
 from selfemo_jobs.runtime.program import StageProgram
@@ -125,28 +126,20 @@ def play_parts(
         done += len(parts[number])
         tokens += counts[part.path]["tokens"]
         rate = tokens / max(time.monotonic() - began, 1e-9)
-        context.progress(done, total, tokensPerSecond=round(rate, 1))
+        context.progress(done, total, {ProgressField.TOKENS_PER_SECOND: round(rate, 1)})
     return made
 
 
 def _open(context: StageContext) -> TextEngine:
     spec = context.config.spec
     longest = spec.self_play.max_tokens
-    folder = fetch_model(
-        context.config.policy_uri, _revision(context.config), context.store, context.work
-    )
     return open_engine(
         spec.self_play.engine,
-        folder,
+        fetch_policy(context),
         engine_args=spec.self_play.engine_args,
         max_model_len=spec.model.max_prompt_tokens + max(longest.recognizer, longest.responder),
         seed=context.config.seed,
     )
-
-
-def _revision(config: StageConfig) -> str | None:
-    """Return the revision asked for; it is the given model's, not that of a model we trained."""
-    return config.spec.model.revision if config.policy_uri == config.spec.model.uri else None
 
 
 def _find(context: StageContext, path: str) -> tuple[Part, Counts] | None:

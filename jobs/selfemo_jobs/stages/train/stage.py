@@ -13,9 +13,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from selfemo_api.metrics import TrainMetric
 from selfemo_api.stages import Stage
-from selfemo_jobs.models.fetch import fetch_model, file_sha256
+from selfemo_jobs.models.fetch import file_sha256
 from selfemo_jobs.models.model_folder import is_model_file, read_config
+from selfemo_jobs.models.stage_models import fetch_judge, fetch_policy
 from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.fingerprint import config_fingerprint
 from selfemo_jobs.runtime.manifest import Part, canonical, read_manifest, sha256
@@ -43,14 +45,16 @@ def train(context: StageContext) -> StageOutput:
     BadInput
         If a row or a model cannot be used, or the loss is not finite.
     """
-    config, spec = context.config, context.config.spec
+    config = context.config
     uri, manifest = context.parent(Stage.FLYWHEEL)
     table = kept_columns(read_tables(context.store, uri, manifest, SCORED))
-    policy = fetch_model(config.policy_uri, spec.model.revision, context.store, context.work)
+    policy = fetch_policy(context)
     if table.num_rows == 0:
         log.info("no group was kept: the policy is handed on unchanged")
         parts = _upload(context, policy) if context.shard == 0 else []
-        return StageOutput(parts, metrics={"steps": 0.0}, model_uri=join(config.output, MODEL))
+        return StageOutput(
+            parts, metrics={TrainMetric.STEPS: 0.0}, model_uri=join(config.output, MODEL)
+        )
     recorded(table, _vocabulary(policy))  # refused here, before anything is started
     job = _job(context, policy)
     alone = context.shards == 1
@@ -82,8 +86,7 @@ def _job(context: StageContext, policy: Path) -> TrainJob:
     config, training = context.config, context.config.spec.training
     reference = None
     if training.kl_beta > 0 and config.judge_uri != config.policy_uri:
-        revision = config.spec.model.revision
-        reference = fetch_model(config.judge_uri, revision, context.store, context.work)
+        reference = fetch_judge(context)
     follows_from = {
         "config": config_fingerprint(config, RELEVANT),
         "kept": read_manifest(context.store, config.parents[Stage.FLYWHEEL.slug])[1],

@@ -1,0 +1,46 @@
+"""The two models of a stage, each as a local folder: the policy and the judge.
+
+This is the one place that decides which hub revision belongs to a model. ``model.revision`` applies
+to ``model.uri`` alone. A model that a run has trained is in that run's storage and has no hub
+revision. A model that ``resumeFrom`` names was chosen by another run, with that run's own settings.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from selfemo_jobs.models.fetch import fetch_model
+from selfemo_jobs.runtime.context import StageContext
+
+
+def fetch_policy(context: StageContext) -> Path:
+    """Return the folder of the model that plays, is trained, or is evaluated.
+
+    Parameters
+    ----------
+    context
+        The stage's context: its configuration names the model, its store reads ``s3://`` URIs, and
+        its scratch folder takes the copy.
+
+    Raises
+    ------
+    BadInput
+        If there is no such model, it may not be read, or it is not whole.
+    Unavailable
+        If the storage or the hub cannot be reached.
+    """
+    return _fetch(context, context.config.policy_uri)
+
+
+def fetch_judge(context: StageContext) -> Path:
+    """Return the folder of the frozen model that scores, and that the KL term refers to.
+
+    Parameters and errors are those of :func:`fetch_policy`.
+    """
+    return _fetch(context, context.config.judge_uri)
+
+
+def _fetch(context: StageContext, uri: str) -> Path:
+    model = context.config.spec.model
+    revision = model.revision if uri == model.uri else None
+    return fetch_model(uri, revision, context.store, context.work)
