@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from selfemo_api.results import SourceScore
+from selfemo_api.metrics import ScoreMetric, SelfPlayMetric
+from selfemo_api.results import SourceScore, StageResult
 from selfemo_api.spec import CollapseBounds
 from selfemo_api.stages import Stage
 
@@ -33,11 +34,17 @@ class Sign:
 
 def stage_signs(stage: Stage, metrics: Mapping[str, float], bounds: CollapseBounds) -> list[Sign]:
     """Return what the metrics of SelfPlay or Score tell; other stages tell nothing here."""
-    if stage is Stage.SELF_PLAY and "diversity" in metrics:
-        return [Sign("response diversity", metrics["diversity"], bounds.min_diversity, True)]
-    if stage is Stage.SCORE and "zeroVarianceShare" in metrics:
+    if stage is Stage.SELF_PLAY and SelfPlayMetric.DIVERSITY in metrics:
+        return [
+            Sign(
+                "response diversity", metrics[SelfPlayMetric.DIVERSITY], bounds.min_diversity, True
+            )
+        ]
+    if stage is Stage.SCORE and ScoreMetric.ZERO_VARIANCE_SHARE in metrics:
         name = "the share of groups without variance"
-        return [Sign(name, metrics["zeroVarianceShare"], bounds.max_zero_variance, False)]
+        return [
+            Sign(name, metrics[ScoreMetric.ZERO_VARIANCE_SHARE], bounds.max_zero_variance, False)
+        ]
     return []
 
 
@@ -56,6 +63,28 @@ def label_signs(score: SourceScore, baseline: SourceScore, bounds: CollapseBound
         name = "the divergence from generation 0's labels"
         signs.append(Sign(name, away, bounds.max_divergence, False))
     return signs
+
+
+def crossed_bound(
+    result: StageResult, baseline: SourceScore | None, bounds: CollapseBounds
+) -> str | None:
+    """Return which collapse bound a result crosses, as a sentence, or None.
+
+    Parameters
+    ----------
+    result
+        The result of SelfPlay (response diversity), Score (share of groups without variance) or
+        Evaluate (label entropy and divergence from the baseline on the selection dataset, whose
+        score is the first in ``scores``).
+    baseline
+        The baseline's score on the selection dataset. None: an evaluation crosses no bound.
+    bounds
+        The bounds, ``spec.evolution.collapse``.
+    """
+    signs = stage_signs(result.stage, result.metrics, bounds)
+    if result.stage is Stage.EVALUATE and result.scores and baseline is not None:
+        signs = label_signs(result.scores[0], baseline, bounds)
+    return next((str(sign) for sign in signs if sign.crossed), None)
 
 
 def divergence(p: Sequence[float], q: Sequence[float]) -> float:

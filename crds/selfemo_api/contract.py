@@ -94,10 +94,3 @@ class PurgeConfig(ApiModel):
 
 #: The program that removes a deleted run's data.
 PURGE_MODULE = "selfemo_jobs.stages.purge"
-
-
-def pods_of(spec: EvolutionSpec, stage: Stage) -> int:
-    """Return how many pods (shards, or nodes of a training) a stage has."""
-    if stage is Stage.SELF_PLAY:
-        return spec.self_play.shards
-    return spec.training.nodes if stage is Stage.TRAIN else 1

@@ -115,6 +115,11 @@ class EvolutionSpec(ApiModel):
     )
 
     @property
+    def baseline_uri(self) -> str:
+        """URI of the baseline: generation 0's model."""
+        return self.resume_from.uri if self.resume_from else self.model.uri
+
+    @property
     def reading_tokens(self) -> int:
         """Longest reading of the judge."""
         return self.reward.judge.max_tokens or self.self_play.max_tokens.recognizer

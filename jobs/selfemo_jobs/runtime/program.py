@@ -24,13 +24,13 @@ from selfemo_api.contract import (
     ENV_SHARD,
     ExitCode,
     StageConfig,
-    pods_of,
 )
 from selfemo_api.results import (
     FailureMessage,
     ShardResult,
     StageResult,
 )
+from selfemo_api.stage_resources import pods_of
 from selfemo_api.stages import Stage
 from selfemo_jobs.errors import BadInput, StageError, Terminated
 from selfemo_jobs.runtime.context import StageContext, StageOutput, path_below, work_folder

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from selfemo_api.api_model import first_problem
 from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import STAGE_ORDER
 from selfemo_api.status import EvolutionStatus
 from selfemo_operator.controller.cache import Cache
@@ -36,7 +37,6 @@ from selfemo_operator.controller.objects.settings import Settings
 from selfemo_operator.controller.purge import Purger
 from selfemo_operator.planner.conditions import with_unreadable_spec
 from selfemo_operator.planner.plan import MANAGER, plan
-from selfemo_operator.planner.stage_config import pinned_spec
 from selfemo_operator.planner.types import (
     Action,
     CreateJob,
@@ -310,7 +310,7 @@ def _read(raw: Json) -> EmotionEvolution:
     """Return an evolution, and see that the spec pinned in its status can be read as well."""
     evolution = EmotionEvolution.model_validate(raw)
     if evolution.status.current is not None:
-        pinned_spec(evolution.status)  # an older operator may have written it
+        EvolutionSpec.model_validate(evolution.status.current.spec)  # an older operator may have written it
     return evolution
 
 

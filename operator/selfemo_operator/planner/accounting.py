@@ -1,61 +1,66 @@
-"""Counts what the stages have come to over the whole run: for metrics, nothing decides by it."""
+"""Counts the attempts of each stage over the whole run, for metrics. No decision uses them."""
 
 from __future__ import annotations
 
-from selfemo_api.results import StageResult
-from selfemo_api.spec import EvolutionSpec
-from selfemo_api.stages import STAGE_ORDER, Stage
+from selfemo_api.metrics import TOKENS
+from selfemo_api.stages import STAGE_ORDER
 from selfemo_api.status import EvolutionStatus, Reason, StageFailure, StageTotals
-from selfemo_operator.planner.gpus import gpus_of
+from selfemo_operator.planner.types import AttemptOutcome, End
 
-#: Ends of an evolution that are the failure of an attempt which nothing else has counted.
-_ENDS = {
+#: Ends that are the failure of an attempt which is not counted otherwise.
+_FAILURE_OF_END = {
     Reason.BAD_INPUT: StageFailure.BAD_INPUT,
     Reason.DEADLINE_EXCEEDED: StageFailure.DEADLINE_EXCEEDED,
     Reason.PENDING_TOO_LONG: StageFailure.PENDING_TOO_LONG,
 }
 
 
-def with_result_counted(
-    status: EvolutionStatus, spec: EvolutionSpec, result: StageResult
+def with_attempts_counted(
+    status: EvolutionStatus, outcome: AttemptOutcome | None, end: End | None
 ) -> EvolutionStatus:
-    """Return the status with a stage's result counted."""
-    before = _totals(status, result.stage)
-    after = before.model_copy(
-        update={
-            "generation": result.generation,
-            "seconds": result.seconds,
-            "metrics": result.metrics,
-            "runs": before.runs + 1,
-            "total_seconds": before.total_seconds + result.seconds,
-            "gpu_seconds": before.gpu_seconds + result.seconds * gpus_of(spec, result.stage),
-            "tokens": before.tokens + result.metrics.get("tokens", 0.0),
-        }
-    )
-    return _replaced(status, after)
+    """Return the status with the attempts counted that ended in this pass.
+
+    Parameters
+    ----------
+    status
+        The status after the attempt. Its stage may be a later one already.
+    outcome
+        The result or failure that was recorded in this pass, if there was one.
+    end
+        Why the evolution ends in this pass, or None. Some ends are a failure of the current stage.
+    """
+    if outcome is not None:
+        status = _counted(status, outcome)
+    failure = _FAILURE_OF_END.get(end.reason) if end else None
+    if failure is not None and status.stage is not None:
+        status = _counted(status, AttemptOutcome(status.stage, failure=failure))
+    return status
 
 
-def with_failure_counted(status: EvolutionStatus, why: StageFailure) -> EvolutionStatus:
-    """Return the status with a failed attempt of the stage under way counted."""
-    if status.stage is None:
-        return status
-    before = _totals(status, status.stage)
-    failures = {**before.failures, why.value: before.failures.get(why.value, 0) + 1}
-    return _replaced(status, before.model_copy(update={"failures": failures}))
-
-
-def with_end_counted(status: EvolutionStatus, reason: Reason) -> EvolutionStatus:
-    """Return the status with the attempt counted whose failure ended the evolution, if one did."""
-    why = _ENDS.get(reason)
-    return with_failure_counted(status, why) if why else status
-
-
-def _totals(status: EvolutionStatus, stage: Stage) -> StageTotals:
-    found = (t for t in status.stages if t.stage is stage)
-    return next(found, StageTotals(stage=stage))
-
-
-def _replaced(status: EvolutionStatus, totals: StageTotals) -> EvolutionStatus:
-    by_stage = {**{t.stage: t for t in status.stages}, totals.stage: totals}
+def _counted(status: EvolutionStatus, outcome: AttemptOutcome) -> EvolutionStatus:
+    by_stage = {totals.stage: totals for totals in status.stages}
+    totals = by_stage.get(outcome.stage, StageTotals(stage=outcome.stage))
+    by_stage[outcome.stage] = _with_outcome(totals, outcome)
     ordered = [by_stage[stage] for stage in STAGE_ORDER if stage in by_stage]
     return status.model_copy(update={"stages": ordered})
+
+
+def _with_outcome(totals: StageTotals, outcome: AttemptOutcome) -> StageTotals:
+    if outcome.failure is not None:
+        reason = outcome.failure.value
+        failures = {**totals.failures, reason: totals.failures.get(reason, 0) + 1}
+        return totals.model_copy(update={"failures": failures})
+    result = outcome.result
+    if result is None:
+        return totals
+    return StageTotals(
+        stage=totals.stage,
+        generation=result.generation,
+        seconds=result.seconds,
+        metrics=result.metrics,
+        runs=totals.runs + 1,
+        failures=totals.failures,
+        total_seconds=totals.total_seconds + result.seconds,
+        gpu_seconds=totals.gpu_seconds + outcome.gpu_seconds,
+        tokens=totals.tokens + result.metrics.get(TOKENS, 0.0),
+    )

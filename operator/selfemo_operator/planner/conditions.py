@@ -1,4 +1,4 @@
-"""Conditions and phase: derived from the progress, never read back."""
+"""Conditions and phase: they follow from the progress and are never read back."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from selfemo_api.status import (
     Phase,
     Reason,
 )
-from selfemo_operator.planner.types import JobState, StageJob
+from selfemo_operator.planner.types import End, JobState, StageJob, StatusChanges
 
-#: Ends that count as success: the evolution did what its spec asked for.
+#: Ends that are a success: the evolution did what its spec requested.
 GOOD_ENDS = (
     Reason.GOAL_REACHED,
     Reason.MAX_GENERATIONS_REACHED,
@@ -27,7 +27,8 @@ GOOD_ENDS = (
 MESSAGE_MAX = 2048
 
 _TRUE, _FALSE, _UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
-_Wanted = tuple[ConditionType, ConditionStatus, Reason, str]
+#: Type, status, reason and message of a condition.
+_Values = tuple[ConditionType, ConditionStatus, Reason, str]
 
 
 def with_conditions(
@@ -37,68 +38,74 @@ def with_conditions(
     observed_generation: int,
     suspended: bool,
     job: StageJob | None,
-    end: tuple[Reason, str] | None,
+    end: End | None,
     trouble: str = "",
 ) -> EvolutionStatus:
-    """Return the status with all conditions and the phase set for what is going on.
+    """Return the status with its conditions and phase.
 
     Parameters
     ----------
+    status
+        The status of this pass. If it was finished before, only the observed generation changes.
+    now
+        The current time, for conditions that change.
+    observed_generation
+        ``metadata.generation`` of the resource.
     suspended
         Whether `spec.suspend` holds the evolution.
     job
-        The Job of the stage under way, if there is one.
+        The Job of the current stage and attempt, if it exists.
     end
-        Why the evolution has ended, or None while it goes on.
+        Why the evolution ends in this pass, or None.
     trouble
-        Why the next Job could not be created; empty where it could.
+        Why the next Job could not be created; empty if it could.
     """
-    wanted = _ended(*end) if end else _going_on(status, suspended, job, trouble)
-    conditions = [_set(status, item, observed_generation, now) for item in wanted]
-    return status.model_copy(
-        update={
-            "conditions": conditions,
-            "phase": _phase(end, suspended, job),
-            "observed_generation": observed_generation,
-        }
-    )
-
-
-def with_observed_generation(status: EvolutionStatus, observed_generation: int) -> EvolutionStatus:
-    """Return the status of a finished evolution after an edit that changes nothing in it."""
-    update = {"observed_generation": observed_generation}
-    conditions = [c.model_copy(update=update) for c in status.conditions]
-    return status.model_copy(update={**update, "conditions": conditions})
+    changes: StatusChanges = {"observed_generation": observed_generation}
+    if status.finished and end is None:
+        changes["conditions"] = [
+            c.model_copy(update={"observed_generation": observed_generation})
+            for c in status.conditions
+        ]
+        return status.model_copy(update=changes)
+    values = _after_end(end) if end else _while_active(status, suspended, job, trouble)
+    before = {condition.type: condition for condition in status.conditions}
+    changes["conditions"] = [
+        _condition(before.get(item[0]), item, observed_generation, now) for item in values
+    ]
+    changes["phase"] = _phase(end, suspended, job)
+    return status.model_copy(update=changes)
 
 
 def with_unreadable_spec(raw: dict[str, Any], message: str, now: datetime) -> dict[str, Any]:
-    """Return the status (as JSON) of a resource that is not valid; its other fields stay.
+    """Return the status of a resource that is not valid, as JSON. Its other fields stay.
 
     Parameters
     ----------
     raw
-        The resource as the API server gave it.
+        The resource as the API server returned it.
     message
         What is wrong with it.
+    now
+        The current time, for conditions that change.
     """
     before: dict[str, Any] = raw.get("status") or {}
-    generation = raw["metadata"].get("generation", 0)
-    wanted: tuple[_Wanted, ...] = (
+    values: tuple[_Values, ...] = (
         (ConditionType.SUCCEEDED, _FALSE, Reason.BAD_INPUT, message),
         (ConditionType.RECONCILING, _FALSE, Reason.BAD_INPUT, message),
         (ConditionType.STALLED, _TRUE, Reason.BAD_INPUT, message),
     )
     old = {c.get("type"): c for c in before.get("conditions", [])}
+    generation = raw["metadata"].get("generation", 0)
     conditions = []
-    for kind, value, reason, text in wanted:
-        same = old.get(kind.value, {}).get("status") == value.value
+    for kind, value, reason, text in values:
+        unchanged = old.get(kind.value, {}).get("status") == value.value
         conditions.append(
             {
                 "type": kind.value,
                 "status": value.value,
                 "observedGeneration": generation,
                 "lastTransitionTime": old[kind.value]["lastTransitionTime"]
-                if same
+                if unchanged
                 else now.isoformat().replace("+00:00", "Z"),
                 "reason": reason.value,
                 "message": text[:MESSAGE_MAX],
@@ -112,13 +119,13 @@ def with_unreadable_spec(raw: dict[str, Any], message: str, now: datetime) -> di
     }
 
 
-def _ended(reason: Reason, message: str) -> list[_Wanted]:
-    good = reason in GOOD_ENDS
-    stalled = (ConditionType.STALLED, _FALSE, Reason.HEALTHY, "")
-    if not good:
-        stalled = (ConditionType.STALLED, _TRUE, reason, message)
+def _after_end(end: End) -> list[_Values]:
+    is_good = end.reason in GOOD_ENDS
+    stalled: _Values = (ConditionType.STALLED, _FALSE, Reason.HEALTHY, "")
+    if not is_good:
+        stalled = (ConditionType.STALLED, _TRUE, end.reason, end.message)
     return [
-        (ConditionType.SUCCEEDED, _TRUE if good else _FALSE, reason, message),
+        (ConditionType.SUCCEEDED, _TRUE if is_good else _FALSE, end.reason, end.message),
         (ConditionType.RECONCILING, _FALSE, Reason.FINISHED, ""),
         stalled,
         (ConditionType.SUSPENDED, _FALSE, Reason.NOT_SUSPENDED, ""),
@@ -126,22 +133,22 @@ def _ended(reason: Reason, message: str) -> list[_Wanted]:
     ]
 
 
-def _going_on(
+def _while_active(
     status: EvolutionStatus, suspended: bool, job: StageJob | None, trouble: str
-) -> list[_Wanted]:
+) -> list[_Values]:
     stage = status.stage.value if status.stage else "the first stage"
-    where = f"generation {status.generation}, {stage}, attempt {status.attempt}"
-    progressing: _Wanted = (ConditionType.PROGRESSING, _TRUE, Reason.RUNNING, where)
+    position = f"generation {status.generation}, {stage}, attempt {status.attempt}"
+    progressing: _Values = (ConditionType.PROGRESSING, _TRUE, Reason.RUNNING, position)
     if suspended:
-        progressing = (ConditionType.PROGRESSING, _FALSE, Reason.SUSPENDED, where)
+        progressing = (ConditionType.PROGRESSING, _FALSE, Reason.SUSPENDED, position)
     elif job is not None and job.state is JobState.QUEUED:
-        message = f"{where}: waits in the queue"
+        message = f"{position}: waits in the queue"
         progressing = (ConditionType.PROGRESSING, _FALSE, Reason.QUEUED, message)
     elif trouble or (job is not None and job.waiting):
-        message = f"{where}: {trouble or (job.waiting if job else '')}"
+        message = f"{position}: {trouble or (job.waiting if job else '')}"
         progressing = (ConditionType.PROGRESSING, _FALSE, Reason.WAITING, message)
     elif status.retry_after is not None:
-        message = f"{where}: tried again after: {status.last_failure}"
+        message = f"{position}: tried again after: {status.last_failure}"
         progressing = (ConditionType.PROGRESSING, _TRUE, Reason.RETRYING, message)
     return [
         (ConditionType.SUCCEEDED, _UNKNOWN, Reason.RUNNING, ""),
@@ -162,12 +169,11 @@ def _going_on(
     ]
 
 
-def _set(
-    status: EvolutionStatus, wanted: _Wanted, observed_generation: int, now: datetime
+def _condition(
+    before: Condition | None, values: _Values, observed_generation: int, now: datetime
 ) -> Condition:
     """Return a condition; its transition time moves only when its status does."""
-    kind, value, reason, message = wanted
-    before = status.condition(kind)
+    kind, value, reason, message = values
     unchanged = before is not None and before.status == value
     return Condition(
         type=kind,
@@ -179,11 +185,11 @@ def _set(
     )
 
 
-def _phase(end: tuple[Reason, str] | None, suspended: bool, job: StageJob | None) -> Phase:
+def _phase(end: End | None, suspended: bool, job: StageJob | None) -> Phase:
     if end is not None:
-        if end[0] is Reason.COLLAPSED:
+        if end.reason is Reason.COLLAPSED:
             return Phase.COLLAPSED
-        return Phase.SUCCEEDED if end[0] in GOOD_ENDS else Phase.FAILED
+        return Phase.SUCCEEDED if end.reason in GOOD_ENDS else Phase.FAILED
     if suspended:
         return Phase.SUSPENDED
     if job is not None and job.state is JobState.QUEUED:

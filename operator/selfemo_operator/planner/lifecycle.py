@@ -1,27 +1,42 @@
-"""What follows from a stage's result: advance, promote, roll back, or stop. Pure."""
+"""The life of an evolution: it starts, records results, promotes or rolls back, and ends. Pure.
+
+:func:`advance` takes the status from the last pass to this one, as far as the outcome of the
+current Job allows. Failed attempts are in :mod:`selfemo_operator.planner.attempts`, deadlines in
+:mod:`selfemo_operator.planner.plan`.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 
+from selfemo_api.collapse import crossed_bound
 from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.metrics import ScoreMetric
 from selfemo_api.results import StageResult
 from selfemo_api.spec import EvolutionSpec, JudgeModel, OnRegression
+from selfemo_api.stage_resources import gpus_of
 from selfemo_api.stages import Stage, next_stage, stages_of
 from selfemo_api.status import (
     Best,
+    ConditionType,
     Current,
     EvolutionStatus,
     GenerationRecord,
     Outcome,
     Reason,
 )
-from selfemo_operator.planner.accounting import with_result_counted
-from selfemo_operator.planner.collapse import collapse_of
-from selfemo_operator.planner.gpus import gpus_of
-from selfemo_operator.planner.stage_config import baseline_model, pinned_spec
+from selfemo_operator.planner.attempts import MAX_BACKOFF_SECONDS, after_attempt
+from selfemo_operator.planner.types import (
+    AttemptOutcome,
+    End,
+    Observed,
+    Progress,
+    StageJob,
+    StatusChanges,
+)
 
-#: Ends after which the same stage is worth another try once a person has mended the cause.
+#: Ends after which the same stage may succeed once a user has fixed the cause.
 _FIXABLE = (
     Reason.BAD_INPUT,
     Reason.STAGE_FAILED,
@@ -30,80 +45,75 @@ _FIXABLE = (
 )
 
 
+def advance(evolution: EmotionEvolution, observed: Observed, now: datetime) -> Progress:
+    """Return the evolution after the outcome of its current Job.
+
+    Parameters
+    ----------
+    evolution
+        The resource: its spec and the last status that was written.
+    observed
+        The evolution's Jobs as they are now.
+    now
+        The current time, with a time zone.
+
+    Returns
+    -------
+    Progress
+        The status is finished if the evolution has ended in an earlier pass and no edit of the
+        spec lets it continue. An end in this pass is in ``end``; the status does not show it yet.
+    """
+    status = _started(evolution, now)
+    if status.finished or status.current is None:
+        return Progress(status, evolution.spec)
+    status = _with_suspension(status, evolution.spec.suspend, now)
+    spec = EvolutionSpec.model_validate(status.current.spec) if status.current else evolution.spec
+    job = _current_job(status, observed)
+    if evolution.spec.suspend:
+        return Progress(status, spec, job)
+    status = _after_backoff(status, now)
+    if job is None or not job.state.is_final:
+        return Progress(status, spec, job)
+    progress = after_attempt(evolution, status, spec, job, now)
+    if isinstance(progress, StageResult):
+        progress = record_result(evolution, status, spec, progress)
+    return replace(progress, job=_current_job(progress.status, observed))
+
+
 def begin(evolution: EmotionEvolution, now: datetime) -> EvolutionStatus:
-    """Return the status with which an evolution starts: generation 0, its evaluation."""
-    spec = evolution.spec
-    model = baseline_model(spec)
-    return evolution.status.model_copy(
-        update={
-            "generation": 0,
-            "stage": Stage.EVALUATE,
-            "attempt": 1,
-            "start_time": now,
-            "current": Current(spec=spec.to_json(), policy_uri=model, judge_uri=model),
-        }
-    )
+    """Return the status with which an evolution starts: the evaluation of generation 0."""
+    model = evolution.spec.baseline_uri
+    changes: StatusChanges = {
+        "generation": 0,
+        "stage": Stage.EVALUATE,
+        "attempt": 1,
+        "start_time": now,
+        "current": Current(spec=evolution.spec.to_json(), policy_uri=model, judge_uri=model),
+    }
+    return evolution.status.model_copy(update=changes)
 
 
-def validate_result(status: EvolutionStatus, result: StageResult) -> str | None:
-    """Return why a result cannot be the answer of the stage under way, or None where it can."""
-    if (result.generation, result.stage) != (status.generation, status.stage):
-        return f"it answered for generation {result.generation}, {result.stage.value}"
-    if result.stage is Stage.TRAIN and not result.model_uri:
-        return "its result names no model"
-    selecting = pinned_spec(status).selection_dataset
-    if result.stage is Stage.EVALUATE and selecting not in {s.source for s in result.scores}:
-        return f"its result has no score of {selecting}"
-    return None
+def _started(evolution: EmotionEvolution, now: datetime) -> EvolutionStatus:
+    """Return the status of an evolution that has started, and that an edit may have reopened."""
+    if evolution.status.finished:
+        return _reopened(evolution, now) or evolution.status
+    return evolution.status if evolution.status.current else begin(evolution, now)
 
 
-def record(
-    evolution: EmotionEvolution, status: EvolutionStatus, result: StageResult
-) -> tuple[EvolutionStatus, Reason | None, str]:
-    """Return the status after a stage's result, and why the evolution ends there (if it does).
+def _reopened(evolution: EmotionEvolution, now: datetime) -> EvolutionStatus | None:
+    """Return the status with which a finished evolution continues after an edit, or None.
 
-    Recording and advancing are one step, so that one status write carries both.
+    An edit of a failed evolution means that the cause was fixed: the current stage is attempted
+    again with the spec as it is now. An edit of one that came to its end continues if the new spec
+    allows it (more generations, a higher goal, more patience). A collapsed one continues from its
+    best generation. The time since the end does not count for deadlines, as if it was suspended.
     """
-    current = status.current
-    if current is None or status.stage is None:
-        raise ValueError("no stage is under way")
-    spec = pinned_spec(status)
-    current = current.model_copy(update={"results": [*current.results, result]})
-    status = status.model_copy(
-        update={"current": current, "failures": 0, "disruptions": 0, "last_failure": None}
-    )
-    status = with_result_counted(status, spec, result)
-    if result.stage is Stage.SCORE:
-        status = status.model_copy(update={"reward": result.metrics.get("rewardMean")})
-    collapsed = (
-        collapse_of(result, status.baseline, spec.evolution.collapse)
-        if status.generation > 0
-        else None
-    )
-    if collapsed:
-        return _collapsed(evolution, status, result, collapsed), Reason.COLLAPSED, collapsed
-    following = next_stage(status.generation, result.stage)
-    if following is not None:
-        return status.model_copy(update={"stage": following, "attempt": 1}), None, ""
-    status = _close_generation(evolution, status, spec, result)
-    reason, message = _stop(evolution.spec, status)
-    if reason is None:
-        status = _next_generation(evolution, status)
-    return status, reason, message
-
-
-def reopen(
-    evolution: EmotionEvolution, status: EvolutionStatus, reason: Reason, now: datetime
-) -> EvolutionStatus | None:
-    """Return the status with which a finished evolution goes on after an edit, or None.
-
-    An edit of a failed evolution is taken as "mended, try again": the stage under way is tried
-    with the spec as it is now. An edit of one that came to its end goes on where the new spec
-    leaves room (more generations, a higher goal, more patience). A collapsed one goes on from its
-    best. The time at rest counts for no deadline, as if it had been suspended.
-    """
+    status = evolution.status
+    summary = next((c for c in status.conditions if c.type is ConditionType.SUCCEEDED), None)
+    if summary is None or evolution.metadata.generation <= status.observed_generation:
+        return None
     rested = (now - status.completion_time).total_seconds() if status.completion_time else 0.0
-    goes_on = {
+    changes: StatusChanges = {
         "completion_time": None,
         "retry_after": None,
         "failures": 0,
@@ -111,133 +121,241 @@ def reopen(
         "last_failure": None,
         "suspended_seconds": status.suspended_seconds + max(0.0, rested),
     }
-    if reason in _FIXABLE and status.current is not None:
+    if Reason(summary.reason) in _FIXABLE and status.current is not None:
         current = status.current.model_copy(update={"spec": evolution.spec.to_json()})
-        changes = {**goes_on, "current": current, "attempt": status.attempt + 1}
+        changes |= {"current": current, "attempt": status.attempt + 1}
         return status.model_copy(update=changes)
-    if status.best is None or _stop(evolution.spec, status)[0] is not None:
+    if status.best is None or _end_of(evolution.spec, status) is not None:
         return None
-    return _next_generation(evolution, status.model_copy(update=goes_on))
+    return _next_generation(evolution.spec, status.model_copy(update=changes))
+
+
+def _with_suspension(status: EvolutionStatus, suspend: bool, now: datetime) -> EvolutionStatus:
+    """Return the status with the time spent suspended, which does not count for deadlines."""
+    suspended_since = status.suspended_time
+    changes: StatusChanges = {}
+    if suspend and suspended_since is None:
+        changes = {"suspended_time": now}
+    if not suspend and suspended_since is not None:
+        # A clock that was set back must not shorten the time that was counted before.
+        seconds = max(0.0, (now - suspended_since).total_seconds())
+        total = status.suspended_seconds + seconds
+        changes = {"suspended_time": None, "suspended_seconds": total}
+    return status.model_copy(update=changes) if changes else status
+
+
+def _current_job(status: EvolutionStatus, observed: Observed) -> StageJob | None:
+    """Return the Job of the current stage and attempt, if it exists."""
+    key = (status.generation, status.stage, status.attempt)
+    return next((job for job in observed.jobs if job.key == key), None)
+
+
+def _after_backoff(status: EvolutionStatus, now: datetime) -> EvolutionStatus:
+    """Return the status without the time of the next attempt, once that has come.
+
+    If the clock was set back, the time means nothing and is dropped, too.
+    """
+    after = status.retry_after
+    if after is None or now < after <= now + timedelta(seconds=MAX_BACKOFF_SECONDS):
+        return status
+    changes: StatusChanges = {"retry_after": None}
+    return status.model_copy(update=changes)
+
+
+def record_result(
+    evolution: EmotionEvolution, status: EvolutionStatus, spec: EvolutionSpec, result: StageResult
+) -> Progress:
+    """Return the evolution after a stage's result.
+
+    Recording and advancing are one step, so that one status write carries both.
+
+    Parameters
+    ----------
+    evolution
+        The resource. Its own stopping rules count, edits included.
+    status
+        The status, with the current generation and stage.
+    spec
+        The spec pinned for the current generation.
+    result
+        A valid result of the current stage.
+    """
+    current = status.current
+    if current is None:
+        raise ValueError("no generation is in progress")
+    gpu_seconds = {r.stage: r.seconds * gpus_of(spec, r.stage) for r in (*current.results, result)}
+    outcome = AttemptOutcome(result.stage, result, gpu_seconds[result.stage])
+    changes: StatusChanges = {
+        "current": current.model_copy(update={"results": [*current.results, result]}),
+        "failures": 0,
+        "disruptions": 0,
+        "last_failure": None,
+    }
+    if result.stage is Stage.SCORE:
+        changes["reward"] = result.metrics.get(ScoreMetric.REWARD_MEAN)
+    status = status.model_copy(update=changes)
+    collapse = crossed_bound(result, status.baseline, spec.evolution.collapse)
+    if collapse and status.generation > 0:
+        status = _collapsed(evolution.spec, status, spec, result, collapse, gpu_seconds)
+        return Progress(status, spec, end=End(Reason.COLLAPSED, collapse), outcome=outcome)
+    following = next_stage(status.generation, result.stage)
+    if following is not None:
+        to_stage: StatusChanges = {"stage": following, "attempt": 1}
+        return Progress(status.model_copy(update=to_stage), spec, outcome=outcome)
+    status = _close_generation(evolution.spec, status, spec, result, gpu_seconds)
+    end = _end_of(evolution.spec, status)
+    if end is not None:
+        return Progress(status, spec, end=end, outcome=outcome)
+    status = _next_generation(evolution.spec, status)
+    return Progress(status, evolution.spec, outcome=outcome)
 
 
 def _close_generation(
-    evolution: EmotionEvolution,
+    edited: EvolutionSpec,
     status: EvolutionStatus,
     spec: EvolutionSpec,
     result: StageResult,
+    gpu_seconds: dict[Stage, float],
 ) -> EvolutionStatus:
-    """Compare the generation with the best, and write it into the history."""
+    """Promote the generation or roll it back, and write it into the history.
+
+    Parameters
+    ----------
+    edited
+        The spec as it is now, for the length of the history.
+    status
+        The status, with all results of the generation.
+    spec
+        The spec pinned for the generation.
+    result
+        The result of its evaluation.
+    gpu_seconds
+        GPU seconds of each stage of the generation.
+    """
     score = next(s for s in result.scores if s.source == spec.selection_dataset)
     f1 = score.weighted_f1
-    model = _model_made(status)
     best = status.best
     if best is None:
-        outcome, message = Outcome.BASELINE, "the model as given"
+        outcome, message = Outcome.BASELINE, "the baseline model"
     elif f1 > best.f1 + spec.evolution.min_delta:
         outcome = Outcome.PROMOTED
         message = f"F1 {f1:.4f} is above generation {best.generation}'s {best.f1:.4f}"
     else:
-        rolled = spec.evolution.on_regression is not OnRegression.CONTINUE
-        outcome = Outcome.ROLLED_BACK if rolled else Outcome.CONTINUED
+        rolled_back = spec.evolution.on_regression is not OnRegression.CONTINUE
+        outcome = Outcome.ROLLED_BACK if rolled_back else Outcome.CONTINUED
         message = f"F1 {f1:.4f} is not above generation {best.generation}'s {best.f1:.4f}"
-    better = outcome in (Outcome.BASELINE, Outcome.PROMOTED)
-    if better:
-        best = Best(generation=status.generation, f1=f1, model_uri=model)
-    entry = _entry(status, spec, outcome, message, f1)
-    return status.model_copy(
-        update={
-            "best": best,
-            "f1": f1,
-            "baseline": status.baseline or score,
-            "without_improvement": 0 if better else status.without_improvement + 1,
-            "history": [*status.history, entry][-evolution.spec.history_limit :],
-        }
-    )
+    is_better = outcome in (Outcome.BASELINE, Outcome.PROMOTED)
+    if is_better:
+        best = Best(generation=status.generation, f1=f1, model_uri=_model_of(status))
+    record = _generation_record(status, outcome, message, f1, gpu_seconds)
+    changes: StatusChanges = {
+        "best": best,
+        "f1": f1,
+        "baseline": status.baseline or score,
+        "without_improvement": 0 if is_better else status.without_improvement + 1,
+        "history": [*status.history, record][-edited.history_limit :],
+    }
+    return status.model_copy(update=changes)
 
 
 def _collapsed(
-    evolution: EmotionEvolution, status: EvolutionStatus, result: StageResult, message: str
+    edited: EvolutionSpec,
+    status: EvolutionStatus,
+    spec: EvolutionSpec,
+    result: StageResult,
+    message: str,
+    gpu_seconds: dict[Stage, float],
 ) -> EvolutionStatus:
-    """Write a collapsed generation into the history; the best stays what it was."""
-    spec = pinned_spec(status)
+    """Write a collapsed generation into the history; the best generation stays what it was."""
     scores = {s.source: s.weighted_f1 for s in result.scores}
     f1 = scores.get(spec.selection_dataset)
-    entry = _entry(status, spec, Outcome.COLLAPSED, message, f1)
-    history = [*status.history, entry][-evolution.spec.history_limit :]
-    return status.model_copy(update={"history": history, "f1": status.f1 if f1 is None else f1})
+    record = _generation_record(status, Outcome.COLLAPSED, message, f1, gpu_seconds)
+    changes: StatusChanges = {"history": [*status.history, record][-edited.history_limit :]}
+    if f1 is not None:
+        changes["f1"] = f1
+    return status.model_copy(update=changes)
 
 
-def _entry(
-    status: EvolutionStatus, spec: EvolutionSpec, outcome: Outcome, message: str, f1: float | None
+def _generation_record(
+    status: EvolutionStatus,
+    outcome: Outcome,
+    message: str,
+    f1: float | None,
+    gpu_seconds: dict[Stage, float],
 ) -> GenerationRecord:
-    results = status.current.results if status.current else []
-    by_stage = {r.stage: r for r in results}
-    scored, kept = by_stage.get(Stage.SCORE), by_stage.get(Stage.FLYWHEEL)
-    evaluated = by_stage.get(Stage.EVALUATE)
+    results = {r.stage: r for r in status.current.results} if status.current else {}
+    scored, kept = results.get(Stage.SCORE), results.get(Stage.FLYWHEEL)
+    evaluated = results.get(Stage.EVALUATE)
     return GenerationRecord(
         generation=status.generation,
         outcome=outcome,
         message=message,
         f1=f1,
         scores=evaluated.scores if evaluated else [],
-        reward=scored.metrics.get("rewardMean") if scored else None,
-        consistency=scored.metrics.get("consistencyMean") if scored else None,
+        reward=scored.metrics.get(ScoreMetric.REWARD_MEAN) if scored else None,
+        consistency=scored.metrics.get(ScoreMetric.CONSISTENCY_MEAN) if scored else None,
         kept=kept.rows if kept else None,
-        model_uri=_model_made(status),
-        stage_seconds={r.stage.value: r.seconds for r in results},
-        gpu_seconds=sum(r.seconds * gpus_of(spec, r.stage) for r in results),
+        model_uri=_model_of(status),
+        stage_seconds={stage.value: r.seconds for stage, r in results.items()},
+        gpu_seconds=sum(gpu_seconds.values()),
     )
 
 
-def _model_made(status: EvolutionStatus) -> str:
-    trained = status.result(Stage.TRAIN)
-    if trained is not None and trained.model_uri:
-        return trained.model_uri
-    return status.current.policy_uri if status.current else ""
+def _model_of(status: EvolutionStatus) -> str:
+    """Return the URI of the model that the current generation is about."""
+    if status.current is None:
+        return ""
+    trained = next((r for r in status.current.results if r.stage is Stage.TRAIN), None)
+    return (trained and trained.model_uri) or status.current.policy_uri
 
 
-def _stop(spec: EvolutionSpec, status: EvolutionStatus) -> tuple[Reason | None, str]:
-    """Return why the evolution ends with this generation; edits of the stop rules count at once."""
+def _end_of(spec: EvolutionSpec, status: EvolutionStatus) -> End | None:
+    """Return why the evolution ends with this generation, or None.
+
+    Parameters
+    ----------
+    spec
+        The spec as it is now: edits of the stopping rules count at once.
+    status
+        The status, with a generation that is closed.
+    """
     policy, best = spec.evolution, status.best
     if best is None:
-        raise ValueError("a closed generation has a best")
+        raise ValueError("a closed generation has a best one")
     if policy.goal is not None and best.f1 >= policy.goal.f1:
-        return Reason.GOAL_REACHED, f"F1 {best.f1:.4f} reached the goal {policy.goal.f1:g}"
+        return End(Reason.GOAL_REACHED, f"F1 {best.f1:.4f} reached the goal {policy.goal.f1:g}")
     if status.generation >= policy.max_generations:
-        done = f"generation {status.generation} was the last; best is {best.generation}"
-        return Reason.MAX_GENERATIONS_REACHED, f"{done} with F1 {best.f1:.4f}"
+        message = f"generation {status.generation} was the last; best is {best.generation}"
+        return End(Reason.MAX_GENERATIONS_REACHED, f"{message} with F1 {best.f1:.4f}")
     if status.without_improvement >= policy.patience:
-        return Reason.PLATEAUED, (
-            f"{status.without_improvement} generations without a better F1 than {best.f1:.4f}"
-        )
+        message = f"{status.without_improvement} generations without a better F1 than"
+        return End(Reason.PLATEAUED, f"{message} {best.f1:.4f}")
     if status.without_improvement > 0 and policy.on_regression is OnRegression.STOP:
-        return Reason.REGRESSED, f"generation {status.generation} is not better than the best"
-    return None, ""
+        message = f"generation {status.generation} is not better than the best"
+        return End(Reason.REGRESSED, message)
+    return None
 
 
-def _next_generation(evolution: EmotionEvolution, status: EvolutionStatus) -> EvolutionStatus:
+def _next_generation(spec: EvolutionSpec, status: EvolutionStatus) -> EvolutionStatus:
     """Start the next generation: pin the spec as it is now, and choose its models."""
-    spec, best, current = evolution.spec, status.best, status.current
+    best, current = status.best, status.current
     if best is None or current is None:
-        raise ValueError("a closed generation has a best")
+        raise ValueError("a closed generation has a best one")
     collapsed = bool(status.history) and status.history[-1].outcome is Outcome.COLLAPSED
-    goes_on = spec.evolution.on_regression is OnRegression.CONTINUE and not collapsed
-    policy = _model_made(status) if goes_on else best.model_uri
+    continues = spec.evolution.on_regression is OnRegression.CONTINUE and not collapsed
+    policy = _model_of(status) if continues else best.model_uri
     judges = {
-        JudgeModel.BASELINE: baseline_model(spec),
+        JudgeModel.BASELINE: spec.baseline_uri,
         JudgeModel.BEST: best.model_uri,
         JudgeModel.POLICY: policy,
     }
     generation = status.generation + 1
-    return status.model_copy(
-        update={
-            "generation": generation,
-            "stage": stages_of(generation)[0],
-            "attempt": 1,
-            "current": Current(
-                spec=spec.to_json(),
-                policy_uri=policy,
-                judge_uri=judges[spec.reward.judge.model],
-            ),
-        }
-    )
+    changes: StatusChanges = {
+        "generation": generation,
+        "stage": stages_of(generation)[0],
+        "attempt": 1,
+        "current": Current(
+            spec=spec.to_json(), policy_uri=policy, judge_uri=judges[spec.reward.judge.model]
+        ),
+    }
+    return status.model_copy(update=changes)

@@ -1,4 +1,4 @@
-"""Builds what a stage is told: pure functions from spec and status to a StageConfig."""
+"""Builds the Job of a stage and the StageConfig that it is started with. Pure."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from selfemo_api.contract import StageConfig
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.seeds import stage_seed
 from selfemo_api.spec import EvolutionSpec, Start
-from selfemo_api.stages import Stage, stage_prefix
+from selfemo_api.stages import Stage, job_name, stage_prefix
 from selfemo_api.status import EvolutionStatus, Outcome
+from selfemo_operator.planner.types import CreateJob
 
-#: The stage whose result each stage reads.
+#: The stage whose result a stage reads.
 _PARENT = {
     Stage.SCORE: Stage.SELF_PLAY,
     Stage.FLYWHEEL: Stage.SCORE,
@@ -18,35 +19,54 @@ _PARENT = {
 }
 
 
-def pinned_spec(status: EvolutionStatus) -> EvolutionSpec:
-    """Return the spec that the generation under way was started with."""
-    if status.current is None:
-        raise ValueError("no generation is under way")
-    return EvolutionSpec.model_validate(status.current.spec)
+def create_job(
+    evolution: EmotionEvolution, status: EvolutionStatus, spec: EvolutionSpec
+) -> CreateJob:
+    """Return the action that creates the Job of the current stage and attempt.
 
+    Parameters
+    ----------
+    evolution
+        The resource, for its name and its run.
+    status
+        The status, with a generation and a stage.
+    spec
+        The spec pinned for the current generation.
 
-def stage_config(evolution: EmotionEvolution, status: EvolutionStatus, stage: Stage) -> StageConfig:
-    """Return what a stage of the generation under way is told.
-
-    It follows from the pinned spec and the recorded results only: every attempt is told the same.
+    Raises
+    ------
+    ValueError
+        If no generation is in progress, or the result of an earlier stage is missing.
     """
-    current = status.current
+    if status.stage is None:
+        raise ValueError("no stage is in progress")
+    name = job_name(evolution.metadata.name, status.generation, status.stage, status.attempt)
+    return CreateJob(name, status.attempt, stage_config(evolution, status, spec, status.stage))
+
+
+def stage_config(
+    evolution: EmotionEvolution, status: EvolutionStatus, spec: EvolutionSpec, stage: Stage
+) -> StageConfig:
+    """Return the configuration of a stage of the current generation.
+
+    It follows from the pinned spec and the recorded results only, so it is the same for every
+    attempt. The other parameters are those of :func:`create_job`.
+    """
+    current, generation = status.current, status.generation
     if current is None:
-        raise ValueError("no generation is under way")
-    spec = pinned_spec(status)
-    generation = status.generation
+        raise ValueError("no generation is in progress")
     policy = current.policy_uri
     parents = {}
     parent = _PARENT.get(stage) if generation > 0 else None
     if parent is not None:
-        result = status.result(parent)
-        if result is None:
+        results = {result.stage: result for result in current.results}
+        if parent not in results:
             raise ValueError(f"{stage.value} needs the result of {parent.value}")
-        parents[parent.slug] = result.manifest
-        if stage is Stage.EVALUATE and result.model_uri:
-            policy = result.model_uri
+        parents[parent.slug] = results[parent].manifest
+        if stage is Stage.EVALUATE:
+            policy = results[parent].model_uri or policy
     if stage is Stage.TRAIN and spec.training.start is Start.BASELINE:
-        policy = baseline_model(spec)
+        policy = spec.baseline_uri
     return StageConfig(
         stage=stage,
         run=evolution.run,
@@ -62,25 +82,20 @@ def stage_config(evolution: EmotionEvolution, status: EvolutionStatus, stage: St
     )
 
 
-def baseline_model(spec: EvolutionSpec) -> str:
-    """Return the URI of generation 0's model."""
-    return spec.resume_from.uri if spec.resume_from else spec.model.uri
-
-
 def _folder(spec: EvolutionSpec, run: str, generation: int, stage: Stage) -> str:
     return f"{spec.storage.uri.rstrip('/')}/{run}/{stage_prefix(generation, stage)}"
 
 
 def _replay(spec: EvolutionSpec, run: str, status: EvolutionStatus) -> list[str]:
-    """Return the flywheels of the generations in the history, newest first.
+    """Return the flywheel manifests of the generations in the history, newest first.
 
-    A collapsed generation is left out: it may have none, and its groups are what must not spread.
+    A collapsed generation is left out: it may have no flywheel, and its groups must not spread.
     """
     if spec.flywheel.replay == 0.0:
         return []
     earlier = [
-        entry.generation
-        for entry in reversed(status.history)
-        if entry.kept is not None and entry.outcome is not Outcome.COLLAPSED
+        record.generation
+        for record in reversed(status.history)
+        if record.kept is not None and record.outcome is not Outcome.COLLAPSED
     ]
     return [f"{_folder(spec, run, g, Stage.FLYWHEEL)}/manifest.json" for g in earlier]

@@ -1,33 +1,45 @@
-"""What the planner sees and what it may ask for. No I/O here, and no Kubernetes types."""
+"""Types of the planner: what it observes, and what it decides. No I/O, and no Kubernetes types."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import TypedDict
 
 from selfemo_api.contract import StageConfig
-from selfemo_api.results import StageResult
+from selfemo_api.results import SourceScore, StageResult
+from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage
-from selfemo_api.status import EvolutionStatus
+from selfemo_api.status import (
+    Best,
+    Condition,
+    Current,
+    EvolutionStatus,
+    GenerationRecord,
+    Phase,
+    Reason,
+    StageFailure,
+    StageTotals,
+)
 
 
 class JobState(StrEnum):
-    """How a stage Job stands."""
+    """State of a stage Job."""
 
     QUEUED = "Queued"
-    """Held by a queue (Kueue): no clock runs."""
+    """A queue (Kueue) holds it. No deadline counts."""
     PENDING = "Pending"
-    """Created; no pod has started."""
+    """It exists; no pod has started."""
     RUNNING = "Running"
     SUSPENDED = "Suspended"
-    """Stopped because the evolution is suspended."""
+    """It was stopped because the evolution is suspended."""
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing more will happen to it."""
+        """Whether the Job has ended."""
         return self in (JobState.SUCCEEDED, JobState.FAILED)
 
 
@@ -37,16 +49,16 @@ class Failure:
 
     message: str
     exit_code: int | None = None
-    """None where no container reported one (evicted, node lost)."""
+    """Exit code of the container; None if no container reported one (evicted, node lost)."""
     disrupted: bool = False
     """Whether the platform took the pod away (preemption, eviction, lost node)."""
     deadline: bool = False
-    """Whether it was ended because its time was over."""
+    """Whether the Job was stopped because it passed a deadline."""
 
 
 @dataclass(frozen=True)
 class StageJob:
-    """One Job as observed."""
+    """One stage Job as it is now."""
 
     name: str
     generation: int
@@ -58,13 +70,14 @@ class StageJob:
     create_time: datetime | None = None
     start_time: datetime | None = None
     pending_since: datetime | None = None
-    """Since when a pod of it has waited to start; None: all have, or a queue holds it."""
+    """Time since which one of its pods waits to start. None: all have started, or a queue holds the
+    Job."""
     waiting: str = ""
-    """Why its pods do not start (image pull, unschedulable); empty where all is well."""
+    """Why its pods do not start (image pull, unschedulable); empty if nothing is wrong."""
     outdated: bool = False
-    """Whether its pods would be placed otherwise by now: `podTemplate` or `queue` was edited."""
+    """Whether `podTemplate` or `queue` was edited after the Job was created."""
     queued: bool = False
-    """Whether a queue has it in hand, and so decides when it runs."""
+    """Whether a queue manages the Job and decides when it runs."""
 
     @property
     def key(self) -> tuple[int, Stage, int]:
@@ -74,17 +87,82 @@ class StageJob:
 
 @dataclass(frozen=True)
 class Observed:
-    """The Jobs of one evolution."""
+    """The Jobs of one evolution as they are now."""
 
     jobs: tuple[StageJob, ...] = ()
     refusal: str = ""
-    """Why the next Job cannot be as the spec asks: an end that only an edit mends."""
+    """Why the next Job may not be created as the spec requests it: only an edit helps."""
     trouble: str = ""
-    """Why the next Job could not be created for now (a quota, a right that is missing)."""
+    """Why the next Job could not be created for now (a quota, a missing right)."""
 
     def find(self, generation: int, stage: Stage, attempt: int) -> StageJob | None:
-        """Return a Job, if it is there."""
+        """Return the Job of a generation, stage and attempt, or None."""
         return next((j for j in self.jobs if j.key == (generation, stage, attempt)), None)
+
+
+@dataclass(frozen=True)
+class End:
+    """Why an evolution ends."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True)
+class AttemptOutcome:
+    """How an attempt of a stage ended: with a result or with a failure."""
+
+    stage: Stage
+    result: StageResult | None = None
+    gpu_seconds: float = 0.0
+    """Wall time of the result times the GPUs of the stage's pods."""
+    failure: StageFailure | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """An evolution after the outcome of its current Job was recorded."""
+
+    status: EvolutionStatus
+    spec: EvolutionSpec
+    """The spec pinned for the current generation."""
+    job: StageJob | None = None
+    """The Job of the current stage and attempt, if it exists."""
+    end: End | None = None
+    """Why the evolution ends with this outcome, or None."""
+    outcome: AttemptOutcome | None = None
+    """The outcome that was recorded, or None."""
+
+
+class StatusChanges(TypedDict, total=False):
+    """Fields of :class:`~selfemo_api.status.EvolutionStatus` for ``model_copy(update=…)``.
+
+    pydantic does not check an update. With this type mypy checks its names and values.
+    """
+
+    observed_generation: int
+    conditions: list[Condition]
+    phase: Phase
+    generation: int
+    stage: Stage | None
+    attempt: int
+    failures: int
+    disruptions: int
+    last_failure: str | None
+    retry_after: datetime | None
+    start_time: datetime | None
+    last_progress_time: datetime | None
+    completion_time: datetime | None
+    suspended_time: datetime | None
+    suspended_seconds: float
+    without_improvement: int
+    current: Current | None
+    best: Best | None
+    baseline: SourceScore | None
+    reward: float | None
+    f1: float | None
+    history: list[GenerationRecord]
+    stages: list[StageTotals]
 
 
 @dataclass(frozen=True)
@@ -98,7 +176,7 @@ class CreateJob:
 
 @dataclass(frozen=True)
 class DeleteJob:
-    """Remove a Job that is no longer wanted."""
+    """Delete a Job that is not needed."""
 
     name: str
     reason: str
@@ -106,7 +184,7 @@ class DeleteJob:
 
 @dataclass(frozen=True)
 class SuspendJob:
-    """Stop a Job's pods, keeping the Job."""
+    """Stop a Job's pods and keep the Job."""
 
     name: str
 
@@ -120,7 +198,7 @@ class ResumeJob:
 
 @dataclass(frozen=True)
 class DeleteEvolution:
-    """Remove the evolution itself: its time to live has passed."""
+    """Delete the evolution itself: its time to live has passed."""
 
 
 Action = CreateJob | DeleteJob | SuspendJob | ResumeJob | DeleteEvolution
@@ -128,9 +206,9 @@ Action = CreateJob | DeleteJob | SuspendJob | ResumeJob | DeleteEvolution
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do now. The status is written first; the action only if that write succeeded."""
+    """The decision of one pass. The status is written first, and the action only after that."""
 
     status: EvolutionStatus
     action: Action | None = None
     requeue_at: datetime | None = None
-    """When to plan again even if nothing happens; None: only when something does."""
+    """When to plan again even if nothing happens. None: only when something happens."""

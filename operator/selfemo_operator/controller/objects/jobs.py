@@ -15,15 +15,14 @@ from selfemo_api.contract import (
     ExitCode,
     PurgeConfig,
     StageConfig,
-    pods_of,
 )
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.spec import EvolutionSpec, PodTemplates, StorageSpec
+from selfemo_api.stage_resources import gpus_per_pod, pods_of
 from selfemo_api.stages import Stage
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.pod_template import merged, templates_of
 from selfemo_operator.controller.objects.settings import JobSettings
-from selfemo_operator.planner.gpus import gpus_per_pod
 from selfemo_operator.planner.types import CreateJob
 
 Json = dict[str, Any]

@@ -10,9 +10,10 @@ from selfemo_api.evolution import EmotionEvolution, Metadata
 from selfemo_api.results import StageResult
 from selfemo_api.stages import STAGE_ORDER, Stage
 from selfemo_api.status import ConditionType, EvolutionStatus, StageFailure
-from selfemo_operator.planner.accounting import with_failure_counted
+from selfemo_operator.planner.accounting import with_attempts_counted
 from selfemo_operator.planner.conditions import with_conditions
-from selfemo_operator.planner.lifecycle import begin, record
+from selfemo_operator.planner.lifecycle import begin, record_result
+from selfemo_operator.planner.types import AttemptOutcome
 
 Json = dict[str, Any]
 SEVEN = ["neutral", "joy", "sadness", "anger", "surprise", "fear", "disgust"]
@@ -88,7 +89,8 @@ def evolved(
             if (generation, STAGE_ORDER.index(stage)) > (until[0], STAGE_ORDER.index(until[1])):
                 break
             f1 = 0.3 + 0.1 * generation
-            status = with_failure_counted(status, StageFailure.FAILED)
+            failed = AttemptOutcome(stage, failure=StageFailure.FAILED)
+            status = with_attempts_counted(status, failed, None)
             status = _recorded(evolution, status, result(generation, stage, f1, list(sources)))
     status = with_conditions(
         status.model_copy(update={"last_progress_time": START}),
@@ -107,4 +109,6 @@ def evolved(
 def _recorded(
     evolution: EmotionEvolution, status: EvolutionStatus, found: StageResult
 ) -> EvolutionStatus:
-    return record(evolution.model_copy(update={"status": status}), status, found)[0]
+    """Return the status after a result, as one pass of the planner makes it."""
+    progress = record_result(evolution, status, evolution.spec, found)
+    return with_attempts_counted(progress.status, progress.outcome, progress.end)

@@ -34,7 +34,7 @@ def action_of(evolution: EmotionEvolution, attempt: int = 1) -> CreateJob:
     status = evolution.status
     assert status.stage is not None
     name = job_name("demo", status.generation, status.stage, attempt)
-    return CreateJob(name, attempt, stage_config(evolution, status, status.stage))
+    return CreateJob(name, attempt, stage_config(evolution, status, evolution.spec, status.stage))
 
 
 def job_of(

@@ -137,13 +137,14 @@ def test_judge(judge: str, stage_of: int | None) -> None:
         assert current.judge_uri == (made if stage_of else "file:///model")
 
 
-def test_training_can_start_anew() -> None:
+def test_training_can_start_from_the_baseline() -> None:
     world = world_of((0.3, 0.5, 0.6), training={"start": "Baseline"})
     to_stage(world, 2, Stage.TRAIN)
-    told = stage_config(world.evolution, world.status, Stage.TRAIN)
+    config = stage_config(world.evolution, world.status, world.spec, Stage.TRAIN)
     made = world.manifests[(1, Stage.TRAIN)].model_uri
-    assert told.policy_uri == "file:///model"
-    assert stage_config(world.evolution, world.status, Stage.SELF_PLAY).policy_uri == made
+    assert config.policy_uri == "file:///model"
+    config = stage_config(world.evolution, world.status, world.spec, Stage.SELF_PLAY)
+    assert config.policy_uri == made
 
 
 def test_a_policy_that_grades_itself() -> None:
@@ -373,7 +374,7 @@ def test_stage_deadline() -> None:
     world.wait(1)
     decision = world.reconcile()
     assert world.summary == "DeadlineExceeded"
-    assert decision.action == DeleteJob(name, "it is not the stage under way")
+    assert decision.action == DeleteJob(name, "it is not the Job of the current stage")
     world.settle()
     assert not world.active
 
@@ -623,7 +624,7 @@ def test_a_stale_read_of_a_finished_status_deletes_nothing() -> None:
     assert decide(before, world.observed, world.now).action is None
     world.wait(61)
     assert decide(before, world.observed, world.now).action == DeleteJob(
-        name, "it is not the stage under way"
+        name, "it is not the Job of the current stage"
     )
 
 

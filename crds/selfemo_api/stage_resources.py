@@ -1,17 +1,23 @@
-"""How many GPUs a stage holds. Pure."""
+"""How many pods and GPUs a stage takes. Pure."""
 
 from __future__ import annotations
 
-from selfemo_api.contract import pods_of
 from selfemo_api.spec import Engine, EvolutionSpec
 from selfemo_api.stages import Stage
 
-#: vLLM's ways to spread one engine over GPUs.
-_SPREAD = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+#: Arguments by which vLLM spreads one engine over several GPUs.
+_PARALLEL_SIZES = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+
+
+def pods_of(spec: EvolutionSpec, stage: Stage) -> int:
+    """Return the number of pods of a stage: shards of self-play, nodes of a training, or one."""
+    if stage is Stage.SELF_PLAY:
+        return spec.self_play.shards
+    return spec.training.nodes if stage is Stage.TRAIN else 1
 
 
 def gpus_per_pod(spec: EvolutionSpec, stage: Stage) -> int:
-    """Return the GPUs of one of a stage's pods; none where `training.gpusPerNode` is 0."""
+    """Return the number of GPUs of one pod of a stage; 0 if `training.gpusPerNode` is 0."""
     if spec.training.gpus_per_node == 0 or stage is Stage.FLYWHEEL:
         return 0
     if stage is Stage.TRAIN:
@@ -20,12 +26,12 @@ def gpus_per_pod(spec: EvolutionSpec, stage: Stage) -> int:
     if engine is not Engine.VLLM:
         return 1
     gpus = 1
-    for name in _SPREAD:
+    for name in _PARALLEL_SIZES:
         size = spec.self_play.engine_args.get(name, 1)
         gpus *= size if isinstance(size, int) and size > 0 else 1
     return gpus
 
 
 def gpus_of(spec: EvolutionSpec, stage: Stage) -> int:
-    """Return the GPUs of all of a stage's pods together."""
+    """Return the number of GPUs of all pods of a stage together."""
     return pods_of(spec, stage) * gpus_per_pod(spec, stage)

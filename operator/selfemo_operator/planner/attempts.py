@@ -1,0 +1,131 @@
+"""Attempts of a stage: whether a Job's result is usable, and what follows a failure. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from selfemo_api.contract import ExitCode
+from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.results import StageResult
+from selfemo_api.spec import EvolutionSpec
+from selfemo_api.stages import Stage
+from selfemo_api.status import FAILURE_MAX, EvolutionStatus, Reason, StageFailure
+from selfemo_operator.planner.types import (
+    AttemptOutcome,
+    End,
+    Failure,
+    JobState,
+    Progress,
+    StageJob,
+    StatusChanges,
+)
+
+#: Longest wait between two attempts of a stage: S3 or a node may be back within ten minutes.
+MAX_BACKOFF_SECONDS = 600
+#: Exit codes that report a disruption from outside, besides the platform's own report.
+_DISRUPTED_EXITS = (ExitCode.UNAVAILABLE, ExitCode.TERMINATED)
+
+
+def after_attempt(
+    evolution: EmotionEvolution,
+    status: EvolutionStatus,
+    spec: EvolutionSpec,
+    job: StageJob,
+    now: datetime,
+) -> StageResult | Progress:
+    """Return the result of a Job that has ended, or the evolution after its failure.
+
+    Parameters
+    ----------
+    evolution
+        The resource. Its own failure policy counts, edits included.
+    status
+        The status, with the current generation and stage.
+    spec
+        The spec pinned for the current generation.
+    job
+        The Job of the current stage and attempt, in a final state.
+    now
+        The current time, with a time zone.
+    """
+    outcome = _outcome_of(job, status, spec)
+    if isinstance(outcome, StageResult):
+        return outcome
+    if outcome.deadline:
+        end = End(Reason.DEADLINE_EXCEEDED, f"{job.name}: {outcome.message}")
+        return Progress(status, spec, end=end)
+    return _after_failure(evolution, status, spec, outcome, now)
+
+
+def _outcome_of(
+    job: StageJob, status: EvolutionStatus, spec: EvolutionSpec
+) -> StageResult | Failure:
+    """Return the result of a Job that has ended, or why there is no usable one."""
+    if job.state is not JobState.SUCCEEDED:
+        return job.failure or Failure("it failed without reporting an error")
+    if job.result is None:
+        # The message was lost with its pod. The next attempt answers from the manifest.
+        return Failure("its result was lost; it is read again from the manifest", disrupted=True)
+    problem = validate_result(status, spec, job.result)
+    return Failure(problem) if problem else job.result
+
+
+def validate_result(
+    status: EvolutionStatus, spec: EvolutionSpec, result: StageResult
+) -> str | None:
+    """Return why a result cannot be that of the current stage, or None if it can.
+
+    Parameters
+    ----------
+    status
+        The status, with the current generation and stage.
+    spec
+        The spec pinned for the current generation.
+    result
+        The content of the termination message.
+    """
+    if (result.generation, result.stage) != (status.generation, status.stage):
+        return f"it answered for generation {result.generation}, {result.stage.value}"
+    if result.stage is Stage.TRAIN and not result.model_uri:
+        return "its result names no model"
+    selection = spec.selection_dataset
+    if result.stage is Stage.EVALUATE and selection not in {s.source for s in result.scores}:
+        return f"its result has no score of {selection}"
+    return None
+
+
+def _after_failure(
+    evolution: EmotionEvolution,
+    status: EvolutionStatus,
+    spec: EvolutionSpec,
+    failure: Failure,
+    now: datetime,
+) -> Progress:
+    """Count a failed attempt, and schedule the next one or give up."""
+    stage = status.stage
+    if stage is None:
+        raise ValueError("no stage is in progress")
+    message = f"generation {status.generation}, {stage.value}: {failure.message}"
+    if failure.exit_code == ExitCode.BAD_INPUT:
+        return Progress(status, spec, end=End(Reason.BAD_INPUT, message))
+    policy = evolution.spec.failure_policy
+    disrupted = failure.disrupted or failure.exit_code in _DISRUPTED_EXITS
+    kind = StageFailure.DISRUPTED if disrupted else StageFailure.FAILED
+    outcome = AttemptOutcome(stage, failure=kind)
+    failures = status.failures + (not disrupted)
+    disruptions = status.disruptions + disrupted
+    changes: StatusChanges = {
+        "failures": failures,
+        "disruptions": disruptions,
+        "last_failure": failure.message[:FAILURE_MAX],
+    }
+    if failures >= policy.max_attempts or disruptions > policy.max_disruptions:
+        end = End(Reason.STAGE_FAILED, message)
+        return Progress(status.model_copy(update=changes), spec, end=end, outcome=outcome)
+    attempts = failures + disruptions
+    wait = min(policy.backoff_seconds * 2 ** min(attempts - 1, 16), MAX_BACKOFF_SECONDS)
+    if failure.disrupted:
+        wait = 0  # the platform queues and backs off by itself
+    changes["attempt"] = status.attempt + 1
+    changes["retry_after"] = now + timedelta(seconds=wait)
+    return Progress(status.model_copy(update=changes), spec, outcome=outcome)
