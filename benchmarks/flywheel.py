@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from selfemo_api import dataset_labels
 from selfemo_api.contract import ENV_TERMINATION_LOG, ENV_WORK, StageConfig
+from selfemo_api.metrics import FlywheelMetric
 from selfemo_api.seeds import stage_seed
 from selfemo_api.spec import EvolutionSpec, Role
 from selfemo_api.stages import Stage, stage_prefix
@@ -224,7 +225,7 @@ def measure(candidates: int, scratch: str | None) -> tuple[float, float]:
         folder = Path(name)
         make_score(folder / RUN / stage_prefix(1, Stage.SCORE), candidates)
         seconds, memory, manifest = run_stage(folder)
-    rows = manifest.metrics["candidates"]
+    rows = manifest.metrics[FlywheelMetric.CANDIDATES]
     kept = {line["filter"]: line["after"] for line in manifest.report["funnel"]}
     sys.stderr.write(f"{rows:.0f} candidates: {seconds:.1f} s, groups left: {kept}\n")
     return rows / seconds, memory

@@ -12,10 +12,6 @@ from selfemo_api.stages import Stage
 #: Kubernetes cuts a container's termination message here.
 TERMINATION_MESSAGE_BYTES = 4096
 
-#: Prefixes of metrics that form a family: the rest of the name is a reward, or a filter.
-REWARD_AT_MOST = "rewardAtMost:"
-DROPPED = "dropped:"
-
 Metrics = Annotated[dict[str, float], Field(max_length=64)]
 LabelValues = Annotated[list[float], Field(max_length=64)]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from selfemo_api.metrics import FlywheelMetric, TrainMetric
 from selfemo_api.stages import Stage, stage_prefix
 from selfemo_api.status import GenerationRecord, Outcome, Phase
 from selfemo_jobs.runtime.manifest import MANIFEST, Manifest
@@ -118,9 +119,9 @@ def _generation(run: Path, entry: GenerationRecord, reused: Mapping[str, float])
             name: reused.get(stage_prefix(entry.generation, Stage(name)), seconds)
             for name, seconds in entry.stage_seconds.items()
         },
-        steps=int(trained.get("steps", 0)),
-        kept_groups=int(kept["keptGroups"]) if kept else None,
-        examples=int(trained.get("rows", 0)) if trained else None,
+        steps=int(trained.get(TrainMetric.STEPS, 0)),
+        kept_groups=int(kept[FlywheelMetric.KEPT_GROUPS]) if kept else None,
+        examples=int(trained.get(TrainMetric.ROWS, 0)) if trained else None,
     )
 
 

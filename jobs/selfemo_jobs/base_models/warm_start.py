@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from selfemo_api.metrics import PROGRESS_MESSAGE, ProgressField
 from selfemo_api.spec import View
 from selfemo_jobs.acceleration.last_layer import last_mlp_at
 from selfemo_jobs.datasets.dialogue import Dialogue
@@ -139,8 +140,12 @@ def warm_start(
         optimizer.zero_grad(set_to_none=True)
         losses.append(loss)
         if (step + 1) % 10 == 0 or step + 1 == settings.steps:
-            figures = {"done": step + 1, "total": settings.steps, "loss": round(losses[-1], 4)}
-            log.info("progress", extra={"fields": figures})
+            fields = {
+                ProgressField.DONE: step + 1,
+                ProgressField.TOTAL: settings.steps,
+                ProgressField.LOSS: round(losses[-1], 4),
+            }
+            log.info(PROGRESS_MESSAGE, extra={"fields": fields})
     model.eval()
     model.requires_grad_(True)
     last = losses[-max(1, settings.steps // 10) :]

@@ -7,6 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.metrics import (
+    FlywheelMetric,
+    ScoreMetric,
+    SelfPlayMetric,
+    StageMetric,
+    TrainMetric,
+)
 from selfemo_api.results import SourceScore
 from selfemo_api.stages import STAGE_ORDER, Stage
 from selfemo_api.status import ConditionType
@@ -25,36 +32,36 @@ from selfemo_jobs.report.types import (
 
 _TRAINED = re.compile(r"/generations/(\d{3})/train/")
 #: Figures of the stages by generation: key in the manifest's metrics, then what a person reads.
-FIGURES: Mapping[Stage, Sequence[tuple[str, str]]] = {
+FIGURES: Mapping[Stage, Sequence[tuple[StageMetric, str]]] = {
     Stage.SELF_PLAY: (
-        ("candidates", "candidates"),
-        ("groups", "groups"),
-        ("tokens", "tokens"),
-        ("diversity", "distinct bigrams"),
-        ("wellFormed", "well formed"),
+        (SelfPlayMetric.CANDIDATES, "candidates"),
+        (SelfPlayMetric.GROUPS, "groups"),
+        (SelfPlayMetric.TOKENS, "tokens"),
+        (SelfPlayMetric.DIVERSITY, "distinct bigrams"),
+        (SelfPlayMetric.WELL_FORMED, "well formed"),
     ),
     Stage.SCORE: (
-        ("rewardMean", "reward"),
-        ("rewardStd", "reward, deviation"),
-        ("alignmentMean", "alignment"),
-        ("consistencyMean", "consistency"),
-        ("penaltyMean", "penalty"),
-        ("zeroVarianceShare", "groups without variance"),
+        (ScoreMetric.REWARD_MEAN, "reward"),
+        (ScoreMetric.REWARD_STD, "reward, deviation"),
+        (ScoreMetric.ALIGNMENT_MEAN, "alignment"),
+        (ScoreMetric.CONSISTENCY_MEAN, "consistency"),
+        (ScoreMetric.PENALTY_MEAN, "penalty"),
+        (ScoreMetric.ZERO_VARIANCE_SHARE, "groups without variance"),
     ),
     Stage.FLYWHEEL: (
-        ("keptGroups", "groups kept"),
-        ("kept", "rows kept"),
-        ("replayed", "groups replayed"),
-        ("labelEntropy", "entropy of kept labels"),
+        (FlywheelMetric.KEPT_GROUPS, "groups kept"),
+        (FlywheelMetric.KEPT, "rows kept"),
+        (FlywheelMetric.REPLAYED, "groups replayed"),
+        (FlywheelMetric.LABEL_ENTROPY, "entropy of kept labels"),
     ),
     Stage.TRAIN: (
-        ("steps", "steps"),
-        ("tokens", "tokens"),
-        ("loss", "loss"),
-        ("kl", "KL to the reference"),
-        ("clipLow", "clipped low"),
-        ("clipHigh", "clipped high"),
-        ("gradNorm", "gradient norm"),
+        (TrainMetric.STEPS, "steps"),
+        (TrainMetric.TOKENS, "tokens"),
+        (TrainMetric.LOSS, "loss"),
+        (TrainMetric.KL, "KL to the reference"),
+        (TrainMetric.CLIP_LOW, "clipped low"),
+        (TrainMetric.CLIP_HIGH, "clipped high"),
+        (TrainMetric.GRAD_NORM, "gradient norm"),
     ),
 }
 
@@ -101,7 +108,10 @@ def build_report(
         state=_state(evolution),
         f1=_f1_series(records, source),
         rewards=_metric_series(
-            records, Stage.SCORE, ("rewardMean", "reward"), ("consistencyMean", "consistency")
+            records,
+            Stage.SCORE,
+            (ScoreMetric.REWARD_MEAN, "reward"),
+            (ScoreMetric.CONSISTENCY_MEAN, "consistency"),
         ),
         entropy=_entropy_series(records, scores),
         label_f1=_label_f1([scores[n] for n in evaluated], len(labels)),
@@ -117,8 +127,8 @@ def build_report(
         },
         histograms=_histograms(records),
         signs=signs_of(records, scores, evolution.spec.evolution.collapse if evolution else None),
-        generated=_points(records, Stage.SELF_PLAY, "tokens"),
-        trained=_points(records, Stage.TRAIN, "tokens"),
+        generated=_points(records, Stage.SELF_PLAY, SelfPlayMetric.TOKENS),
+        trained=_points(records, Stage.TRAIN, TrainMetric.TOKENS),
         figures=_figures(by, numbers),
         seconds=_seconds(records),
         samples=tuple(samples),
@@ -190,7 +200,7 @@ def _state(evolution: EmotionEvolution | None) -> str:
     return f"{status.phase.value}{message}"
 
 
-def _metric(record: StageRecord | None, name: str) -> float | None:
+def _metric(record: StageRecord | None, name: StageMetric) -> float | None:
     return record.manifest.metrics.get(name) if record else None
 
 
@@ -220,9 +230,9 @@ def _generations(
                 outcome=outcome,
                 built_on=_built_on(next((r for r in stages.values() if r), None), number),
                 score=score,
-                reward=_metric(stages[Stage.SCORE], "rewardMean"),
-                consistency=_metric(stages[Stage.SCORE], "consistencyMean"),
-                kept=_metric(stages[Stage.FLYWHEEL], "kept"),
+                reward=_metric(stages[Stage.SCORE], ScoreMetric.REWARD_MEAN),
+                consistency=_metric(stages[Stage.SCORE], ScoreMetric.CONSISTENCY_MEAN),
+                kept=_metric(stages[Stage.FLYWHEEL], FlywheelMetric.KEPT),
                 message=message,
             )
         )
@@ -260,13 +270,13 @@ def _f1_series(records: Sequence[StageRecord], source: str | None) -> tuple[Seri
 
 
 def _metric_series(
-    records: Sequence[StageRecord], stage: Stage, *names: tuple[str, str]
+    records: Sequence[StageRecord], stage: Stage, *names: tuple[StageMetric, str]
 ) -> tuple[Series, ...]:
     series = [Series(name, _points(records, stage, key)) for key, name in names]
     return tuple(s for s in series if s.points)
 
 
-def _points(records: Sequence[StageRecord], stage: Stage, key: str) -> tuple[Point, ...]:
+def _points(records: Sequence[StageRecord], stage: Stage, key: StageMetric) -> tuple[Point, ...]:
     return tuple(
         Point(r.manifest.generation, r.manifest.metrics[key])
         for r in _of(records, stage)
@@ -278,7 +288,7 @@ def _entropy_series(
     records: Sequence[StageRecord], scores: Mapping[int, SourceScore]
 ) -> tuple[Series, ...]:
     predicted = tuple(Point(n, s.label_entropy) for n, s in sorted(scores.items()))
-    kept = _metric_series(records, Stage.FLYWHEEL, ("labelEntropy", "kept"))
+    kept = _metric_series(records, Stage.FLYWHEEL, (FlywheelMetric.LABEL_ENTROPY, "kept"))
     return (*((Series("predicted", predicted),) if predicted else ()), *kept)
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from selfemo_api.contract import (
     ENV_WORK,
     StageConfig,
 )
+from selfemo_api.metrics import PROGRESS_MESSAGE, ProgressField
 from selfemo_api.results import (
     SourceScore,
 )
@@ -21,6 +23,7 @@ from selfemo_jobs.runtime.manifest import Manifest, Part, canonical, read_manife
 from selfemo_jobs.store import ObjectNotFound, Store, join
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,14 +51,56 @@ class StageContext:
     settings: str = ""
     """Hash of all that the result follows from: what was made with other settings is made anew."""
 
-    def progress(self, done: int, total: int, **figures: float) -> None:
-        """Say how far the stage is; `selfemo run` and `selfemo watch` show it."""
-        log.info("progress", extra={"fields": {"done": done, "total": total, **figures}})
+    def progress(
+        self, done: int, total: int, values: Mapping[ProgressField, float] | None = None
+    ) -> None:
+        """Write a progress line to the log; `selfemo run` and `selfemo watch` show it.
+
+        Parameters
+        ----------
+        done, total
+            Units of work: those that are done, and all.
+        values
+            Other fields of the line.
+        """
+        fields = {ProgressField.DONE: done, ProgressField.TOTAL: total, **(values or {})}
+        log.info(PROGRESS_MESSAGE, extra={"fields": fields})
 
     def find_part(self, path: str) -> Part | None:
         """Return a part that an earlier attempt finished with the same settings, or None."""
         found = self.find_record(f"parts/{path}.json")
         return Part.model_validate(found["part"]) if found else None
+
+    def load_part(self, path: str, decode: Callable[[bytes], T]) -> tuple[Part, T] | None:
+        """Return a part that an earlier attempt finished with the same settings, and its content.
+
+        A part that is missing or damaged, though its record is there, is not used: the stage makes
+        it again. The log then has a warning.
+
+        Parameters
+        ----------
+        path
+            The part's path below the stage's folder.
+        decode
+            Reads the content from the part's bytes. It is called only if their hash is right.
+
+        Returns
+        -------
+        tuple of Part and content, or None
+            None where the part has to be made.
+        """
+        part = self.find_part(path)
+        if part is None:
+            return None
+        uri = join(self.config.output, path)
+        try:
+            data = self.store.get(uri)
+        except ObjectNotFound:
+            data = b""
+        if sha256(data) != part.sha256:
+            log.warning("%s does not match its record: it is made again", uri)
+            return None
+        return part, decode(data)
 
     def put_part(self, path: str, data: bytes, rows: int | None = None) -> Part:
         """Write a part and then its record, from which a later attempt knows that it is whole."""

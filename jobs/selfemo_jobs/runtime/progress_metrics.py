@@ -14,6 +14,7 @@ import time
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge, start_http_server
 
 from selfemo_api.contract import ENV_METRICS_PORT
+from selfemo_api.metrics import PROGRESS_MESSAGE
 from selfemo_api.stages import Stage
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class ProgressGauges(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Set the gauges; a line that is no progress, or no number, is nothing to it."""
-        if record.msg != "progress":
+        if record.msg != PROGRESS_MESSAGE:
             return
         fields = {**getattr(record, "fields", {}), "progressTimestampSeconds": time.time()}
         for name, value in fields.items():

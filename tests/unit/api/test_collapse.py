@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support import recorded
 
-from selfemo_api.collapse import divergence
+from selfemo_api.collapse import divergence, stage_signs
+from selfemo_api.metrics import ScoreMetric, SelfPlayMetric
+from selfemo_api.spec import CollapseBounds
+from selfemo_api.stages import Stage
 
 pairs = st.integers(2, 8).flatmap(
     lambda n: st.tuples(
@@ -34,3 +40,34 @@ def test_divergence_is_bounded_symmetric_and_blind_to_order(
     assert value == pytest.approx(divergence(q, p), abs=1e-12)
     moved = divergence([p[i] for i in order], [q[i] for i in order])
     assert value == pytest.approx(moved, abs=1e-12)
+
+
+@pytest.mark.parametrize("stage", [Stage.SELF_PLAY, Stage.SCORE])
+def test_what_a_stage_has_written_is_compared_with_its_bound(stage: Stage) -> None:
+    manifests = sorted(recorded.STORAGE.glob(f"**/{stage.slug}/manifest.json"))
+    assert len(manifests) == 5
+    for path in manifests:
+        metrics = json.loads(path.read_bytes())["metrics"]
+        (sign,) = stage_signs(stage, metrics, CollapseBounds())
+        assert sign.value == metrics[sign_of(stage)]
+        assert not sign.crossed
+
+
+@pytest.mark.parametrize(
+    ("stage", "value", "sentence"),
+    [
+        (Stage.SELF_PLAY, 0.019, "response diversity is 0.019, below 0.02"),
+        (Stage.SCORE, 0.981, "the share of groups without variance is 0.981, above 0.98"),
+    ],
+)
+def test_a_crossed_bound_is_a_sentence(stage: Stage, value: float, sentence: str) -> None:
+    (sign,) = stage_signs(stage, {sign_of(stage): value}, CollapseBounds())
+    assert sign.crossed
+    assert str(sign) == sentence
+
+
+def sign_of(stage: Stage) -> str:
+    return {
+        Stage.SELF_PLAY: SelfPlayMetric.DIVERSITY,
+        Stage.SCORE: ScoreMetric.ZERO_VARIANCE_SHARE,
+    }[stage]

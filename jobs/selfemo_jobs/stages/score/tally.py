@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from selfemo_api.api_model import ApiModel
-from selfemo_api.results import REWARD_AT_MOST
+from selfemo_api.metrics import REWARD_AT_MOST, ScoreMetric
 from selfemo_api.spec import RewardSpec
 from selfemo_jobs.rewards.diversity import label_entropy
 
@@ -83,24 +83,34 @@ def metrics_of(tally: Tally, reward: RewardSpec) -> dict[str, float]:
     mean = _mean(sum(r.reward for r in roles), rows)
     square = _mean(sum(r.reward_squared for r in roles), rows)
     figures: dict[str, float | None] = {
-        "rewardMean": mean,
-        "rewardStd": None
+        ScoreMetric.REWARD_MEAN: mean,
+        ScoreMetric.REWARD_STD: None
         if mean is None or square is None
         else math.sqrt(max(0.0, square - mean**2)),
-        "rewardMeanRecognizer": _mean(tally.recognizer.reward, tally.recognizer.rows),
-        "rewardMeanResponder": _mean(tally.responder.reward, tally.responder.rows),
-        "alignmentMean": _mean(sum(r.alignment for r in roles), rows),
-        "alignmentMeanRecognizer": _mean(tally.recognizer.alignment, tally.recognizer.rows),
-        "alignmentMeanResponder": _mean(tally.responder.alignment, tally.responder.rows),
-        "consistencyMean": _mean(sum(r.consistency for r in roles), groups),
-        "penaltyMean": _mean(tally.responder.penalty, tally.responder.rows),
-        "formatMean": _mean(sum(r.well_formed for r in roles), sum(r.candidates for r in roles)),
+        ScoreMetric.REWARD_MEAN_RECOGNIZER: _mean(tally.recognizer.reward, tally.recognizer.rows),
+        ScoreMetric.REWARD_MEAN_RESPONDER: _mean(tally.responder.reward, tally.responder.rows),
+        ScoreMetric.ALIGNMENT_MEAN: _mean(sum(r.alignment for r in roles), rows),
+        ScoreMetric.ALIGNMENT_MEAN_RECOGNIZER: _mean(
+            tally.recognizer.alignment, tally.recognizer.rows
+        ),
+        ScoreMetric.ALIGNMENT_MEAN_RESPONDER: _mean(
+            tally.responder.alignment, tally.responder.rows
+        ),
+        ScoreMetric.CONSISTENCY_MEAN: _mean(sum(r.consistency for r in roles), groups),
+        ScoreMetric.PENALTY_MEAN: _mean(tally.responder.penalty, tally.responder.rows),
+        ScoreMetric.FORMAT_MEAN: _mean(
+            sum(r.well_formed for r in roles), sum(r.candidates for r in roles)
+        ),
         # where no group is left there is nothing to learn from, as where none varies
-        "zeroVarianceShare": sum(r.zero_variance for r in roles) / groups if groups else 1.0,
-        "groups": groups,
-        "groupsDropped": dropped,
-        "consensusEntropy": label_entropy(tally.consensus) if any(tally.consensus) else None,
-        "consensusAccuracy": _mean(tally.gold_right, tally.gold_voted),
+        ScoreMetric.ZERO_VARIANCE_SHARE: sum(r.zero_variance for r in roles) / groups
+        if groups
+        else 1.0,
+        ScoreMetric.GROUPS: groups,
+        ScoreMetric.GROUPS_DROPPED: dropped,
+        ScoreMetric.CONSENSUS_ENTROPY: label_entropy(tally.consensus)
+        if any(tally.consensus)
+        else None,
+        ScoreMetric.CONSENSUS_ACCURACY: _mean(tally.gold_right, tally.gold_voted),
         **_cumulated(tally, reward, rows),
     }
     return {name: round(float(x), DIGITS) for name, x in figures.items() if x is not None}

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from selfemo_api.metrics import SelfPlayMetric
 from selfemo_api.spec import Role
 from selfemo_jobs.rewards.diversity import distinct_bigrams, label_entropy
 
@@ -54,23 +55,27 @@ def figures_of(parts: Mapping[str, Counts], labels: Sequence[str]) -> dict[str, 
 
     rows, tokens, responses = total("rows"), total("tokens"), total("responder")
     named = [sum(count["labels"].get(label, 0) for count in counts) for label in labels]
-    figures = {
-        "candidates": rows,
-        "groups": total("groups"),
-        "tokens": tokens,
-        "promptTokens": total("promptTokens"),
-        "wellFormed": _share(total("recognizerWellFormed") + total("responderWellFormed"), rows),
-        "finished": _share(total("finished"), rows),
-        "meanLogprob": _share(total("logprob"), tokens),
+    figures: dict[str, float] = {
+        SelfPlayMetric.CANDIDATES: rows,
+        SelfPlayMetric.GROUPS: total("groups"),
+        SelfPlayMetric.TOKENS: tokens,
+        SelfPlayMetric.PROMPT_TOKENS: total("promptTokens"),
+        SelfPlayMetric.WELL_FORMED: _share(
+            total("recognizerWellFormed") + total("responderWellFormed"), rows
+        ),
+        SelfPlayMetric.FINISHED: _share(total("finished"), rows),
+        SelfPlayMetric.MEAN_LOGPROB: _share(total("logprob"), tokens),
     }
     if total("recognizer"):
         well_formed = _share(total("recognizerWellFormed"), total("recognizer"))
-        figures["recognizerWellFormed"] = well_formed
-        figures["labelEntropy"] = round(label_entropy(named), _DIGITS)
+        figures[SelfPlayMetric.RECOGNIZER_WELL_FORMED] = well_formed
+        figures[SelfPlayMetric.LABEL_ENTROPY] = round(label_entropy(named), _DIGITS)
     if responses:
         weighted = sum(count["distinct"] * count["responder"] for count in counts)
-        figures["responderWellFormed"] = _share(total("responderWellFormed"), responses)
-        figures["diversity"] = _share(weighted, responses)
+        figures[SelfPlayMetric.RESPONDER_WELL_FORMED] = _share(
+            total("responderWellFormed"), responses
+        )
+        figures[SelfPlayMetric.DIVERSITY] = _share(weighted, responses)
     return figures
 
 

@@ -28,6 +28,7 @@ from transformers.integrations import deepspeed as hf_deepspeed
 from trl import GRPOConfig
 from trl.trainer.utils import add_fused_lm_head
 
+from selfemo_api.metrics import PROGRESS_MESSAGE, ProgressField, TrainMetric
 from selfemo_api.spec import Schedule, TrainingSpec
 from selfemo_jobs.acceleration.bf16_emulation import bfloat16_products
 from selfemo_jobs.errors import BadInput, Terminated
@@ -236,12 +237,16 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
                 )
         if state.is_world_process_zero:
             figures = {
-                "loss": round(logs["loss"], 6),
-                "gradNorm": round(logs["grad_norm"], 6),
-                "learningRate": logs["learning_rate"],
+                ProgressField.LOSS: round(logs["loss"], 6),
+                ProgressField.GRAD_NORM: round(logs["grad_norm"], 6),
+                ProgressField.LEARNING_RATE: logs["learning_rate"],
             }
-            fields = {"done": state.global_step, "total": state.max_steps, **figures}
-            log.info("progress", extra={"fields": fields})
+            fields = {
+                ProgressField.DONE: state.global_step,
+                ProgressField.TOTAL: state.max_steps,
+                **figures,
+            }
+            log.info(PROGRESS_MESSAGE, extra={"fields": fields})
 
     def on_step_end(self, _args: Any, state: Any, control: Any, **_kwargs: Any) -> None:
         """Save and stop where SIGTERM came to any process: all must do it at the same step."""
@@ -339,16 +344,16 @@ def _metrics(trainer: SelfGRPOTrainer, rows: Recorded, steps: list[Step]) -> dic
     offsets = rows.completions.offsets
     places = np.concatenate([np.arange(offsets[r], offsets[r + 1]) for r in trained])
     return {
-        "steps": float(len(steps)),
-        "rows": float(len(trained)),
-        "tokens": float(sum(step.tokens for step in steps)),
-        "loss": history[-1]["loss"],
-        "lossMean": mean("loss"),
-        "gradNorm": mean("grad_norm"),
-        "entropy": mean("entropy"),
-        "clipLow": mean("clip_ratio/low_mean"),
-        "clipHigh": mean("clip_ratio/high_mean"),
-        "kl": mean("kl") if trainer.beta else 0.0,
-        **({"imitation": mean("imitation")} if rows.imitated.any() else {}),
-        "importanceMean": float(trainer.weights[places].mean(dtype=np.float64)),
+        TrainMetric.STEPS: float(len(steps)),
+        TrainMetric.ROWS: float(len(trained)),
+        TrainMetric.TOKENS: float(sum(step.tokens for step in steps)),
+        TrainMetric.LOSS: history[-1]["loss"],
+        TrainMetric.LOSS_MEAN: mean("loss"),
+        TrainMetric.GRAD_NORM: mean("grad_norm"),
+        TrainMetric.ENTROPY: mean("entropy"),
+        TrainMetric.CLIP_LOW: mean("clip_ratio/low_mean"),
+        TrainMetric.CLIP_HIGH: mean("clip_ratio/high_mean"),
+        TrainMetric.KL: mean("kl") if trainer.beta else 0.0,
+        **({TrainMetric.IMITATION: mean("imitation")} if rows.imitated.any() else {}),
+        TrainMetric.IMPORTANCE_MEAN: float(trainer.weights[places].mean(dtype=np.float64)),
     }

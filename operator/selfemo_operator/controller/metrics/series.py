@@ -13,7 +13,15 @@ from datetime import datetime
 from typing import Any, Literal
 
 from selfemo_api.collapse import divergence
-from selfemo_api.results import DROPPED, REWARD_AT_MOST
+from selfemo_api.metrics import (
+    DROPPED,
+    REWARD_AT_MOST,
+    FlywheelMetric,
+    ScoreMetric,
+    SelfPlayMetric,
+    StageMetric,
+    TrainMetric,
+)
 from selfemo_api.stages import STAGE_ORDER, Stage
 from selfemo_api.status import ConditionType, Phase, Reason, StageFailure
 
@@ -125,7 +133,7 @@ def _divergence(seen: Picture) -> Values:
             yield (score["source"],), divergence(after, before)
 
 
-def _figure(stage: Stage, name: str) -> Callable[[Picture], Values]:
+def _figure(stage: Stage, name: StageMetric) -> Callable[[Picture], Values]:
     """Read a figure of a stage when it last ended well."""
 
     def read(seen: Picture) -> Values:
@@ -163,7 +171,7 @@ def _reward_count(seen: Picture) -> Values:
 
 
 def _reward_sum(seen: Picture) -> Values:
-    mean = _metrics(seen, Stage.SCORE).get("rewardMean")
+    mean = _metrics(seen, Stage.SCORE).get(ScoreMetric.REWARD_MEAN)
     if mean is not None:
         yield from (((), mean * count) for _, count in _rewards(seen)[-1:])
 
@@ -330,7 +338,11 @@ EVOLUTION: tuple[Series, ...] = (
         _tokens(Stage.TRAIN),
         kind="counter",
     ),
-    Series("reward_mean", f"Mean reward of the {_LAST_SCORED}", _figure(Stage.SCORE, "rewardMean")),
+    Series(
+        "reward_mean",
+        f"Mean reward of the {_LAST_SCORED}",
+        _figure(Stage.SCORE, ScoreMetric.REWARD_MEAN),
+    ),
     Series(
         "reward_bucket",
         f"Rewards of the {_LAST_SCORED}: not cumulated over time, so read them without rate()",
@@ -343,27 +355,27 @@ EVOLUTION: tuple[Series, ...] = (
     Series(
         "consistency_ratio",
         f"Mean agreement within groups, {_LAST_SCORED}",
-        _figure(Stage.SCORE, "consistencyMean"),
+        _figure(Stage.SCORE, ScoreMetric.CONSISTENCY_MEAN),
     ),
     Series(
         "zero_variance_ratio",
         f"Share of groups whose rewards are all equal, {_LAST_SCORED}",
-        _figure(Stage.SCORE, "zeroVarianceShare"),
+        _figure(Stage.SCORE, ScoreMetric.ZERO_VARIANCE_SHARE),
     ),
     Series(
         "response_diversity_ratio",
         "Distinct bigrams over all, last self-play",
-        _figure(Stage.SELF_PLAY, "diversity"),
+        _figure(Stage.SELF_PLAY, SelfPlayMetric.DIVERSITY),
     ),
     Series(
         "played_candidates",
         "Candidates of the last self-play",
-        _figure(Stage.SELF_PLAY, "candidates"),
+        _figure(Stage.SELF_PLAY, SelfPlayMetric.CANDIDATES),
     ),
     Series(
         "scored_candidates",
         "Candidates that the last flywheel was given",
-        _figure(Stage.FLYWHEEL, "candidates"),
+        _figure(Stage.FLYWHEEL, FlywheelMetric.CANDIDATES),
     ),
     Series(
         "dropped_candidates",
@@ -374,14 +386,14 @@ EVOLUTION: tuple[Series, ...] = (
     Series(
         "replayed_candidates",
         "Candidates of earlier generations that it added",
-        _figure(Stage.FLYWHEEL, "replayedCandidates"),
+        _figure(Stage.FLYWHEEL, FlywheelMetric.REPLAYED_CANDIDATES),
     ),
     Series(
         "kept_candidates",
         "Candidates that it gave to training, replayed ones included",
-        _figure(Stage.FLYWHEEL, "kept"),
+        _figure(Stage.FLYWHEEL, FlywheelMetric.KEPT),
     ),
-    Series("train_loss", "Last loss of the last training", _figure(Stage.TRAIN, "loss")),
+    Series("train_loss", "Last loss of the last training", _figure(Stage.TRAIN, TrainMetric.LOSS)),
     Series(
         "label_divergence_ratio",
         "Jensen-Shannon divergence of the predicted labels from generation 0's",

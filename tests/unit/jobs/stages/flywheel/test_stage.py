@@ -21,7 +21,8 @@ from tests.unit.jobs.stages.flywheel.candidates import (
 from tests.unit.operator.controller.evolved import FILTERS
 
 from selfemo_api.contract import ExitCode, StageConfig
-from selfemo_api.results import DROPPED, StageResult
+from selfemo_api.metrics import DROPPED
+from selfemo_api.results import StageResult
 from selfemo_api.spec import EvolutionSpec, StorageSpec
 from selfemo_api.stages import Stage
 from selfemo_jobs.errors import BadInput

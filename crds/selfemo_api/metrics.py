@@ -1,0 +1,189 @@
+"""Names of metrics and of progress lines: contracts between stages, planner, report and operator.
+
+A stage writes its metrics into its manifest and its termination message. The planner, the report,
+the Prometheus series and ``selfemo watch`` read them by the names below. The values are part of
+stored results: a changed value makes old manifests unreadable for these consumers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+
+from selfemo_api.stages import Stage
+
+#: The metric of SelfPlay and of Train that the planner adds up over a run.
+TOKENS = "tokens"
+
+#: Prefixes of metrics that form a family.
+REWARD_AT_MOST = "rewardAtMost:"
+"""Score. The rest of the name is a reward; the value counts the candidates with at most that."""
+DROPPED = "dropped:"
+"""Flywheel. The rest of the name is a filter; the value counts the candidates that it removed."""
+
+
+class SelfPlayMetric(StrEnum):
+    """Metrics of SelfPlay. Shares are from 0 to 1."""
+
+    CANDIDATES = "candidates"
+    """Number of completions of both roles."""
+    GROUPS = "groups"
+    """Number of groups: completions of the same prompt."""
+    TOKENS = TOKENS
+    """Number of generated tokens."""
+    PROMPT_TOKENS = "promptTokens"
+    """Number of prompt tokens, counted once for each completion."""
+    WELL_FORMED = "wellFormed"
+    """Share of completions in the form that the prompt requires."""
+    RECOGNIZER_WELL_FORMED = "recognizerWellFormed"
+    """The same share of the recognizer's completions; absent without any."""
+    RESPONDER_WELL_FORMED = "responderWellFormed"
+    """The same share of the responder's completions; absent without any."""
+    FINISHED = "finished"
+    """Share of completions that ended before the token limit."""
+    MEAN_LOGPROB = "meanLogprob"
+    """Mean log-probability of a generated token, in nats."""
+    LABEL_ENTROPY = "labelEntropy"
+    """Entropy of the recognizer's labels over the highest possible; absent without any."""
+    DIVERSITY = "diversity"
+    """Distinct bigrams over all bigrams of the responses; absent without any."""
+
+
+class ScoreMetric(StrEnum):
+    """Metrics of Score, beside the family :data:`REWARD_AT_MOST`. A mean over nothing is absent."""
+
+    REWARD_MEAN = "rewardMean"
+    """Mean reward of the scored candidates."""
+    REWARD_STD = "rewardStd"
+    """Standard deviation of these rewards."""
+    REWARD_MEAN_RECOGNIZER = "rewardMeanRecognizer"
+    """Mean reward of the recognizer's candidates."""
+    REWARD_MEAN_RESPONDER = "rewardMeanResponder"
+    """Mean reward of the responder's candidates."""
+    ALIGNMENT_MEAN = "alignmentMean"
+    """Mean alignment of the scored candidates."""
+    ALIGNMENT_MEAN_RECOGNIZER = "alignmentMeanRecognizer"
+    """Mean alignment of the recognizer's candidates."""
+    ALIGNMENT_MEAN_RESPONDER = "alignmentMeanResponder"
+    """Mean alignment of the responder's candidates."""
+    CONSISTENCY_MEAN = "consistencyMean"
+    """Mean consistency of the scored groups."""
+    PENALTY_MEAN = "penaltyMean"
+    """Mean penalty of the responder's candidates."""
+    FORMAT_MEAN = "formatMean"
+    """Share of all candidates that are well formed."""
+    ZERO_VARIANCE_SHARE = "zeroVarianceShare"
+    """Share of groups whose rewards are all equal; 1 if there is no group."""
+    GROUPS = "groups"
+    """Number of groups with a consensus."""
+    GROUPS_DROPPED = "groupsDropped"
+    """Number of groups without one."""
+    CONSENSUS_ENTROPY = "consensusEntropy"
+    """Entropy of the labels in the consensuses over the highest possible."""
+    CONSENSUS_ACCURACY = "consensusAccuracy"
+    """Share of consensuses that equal the labels, where labels are read."""
+
+
+class FlywheelMetric(StrEnum):
+    """Metrics of Flywheel, beside the family :data:`DROPPED`."""
+
+    CANDIDATES = "candidates"
+    """Number of candidates of this generation before the filters."""
+    GROUPS = "groups"
+    """Number of groups of this generation before the filters."""
+    KEPT = "kept"
+    """Number of candidates for training, replayed ones included."""
+    KEPT_GROUPS = "keptGroups"
+    """Number of groups for training, replayed ones included."""
+    KEPT_RECOGNIZER = "keptRecognizer"
+    """Number of these groups that are the recognizer's."""
+    KEPT_RESPONDER = "keptResponder"
+    """Number of these groups that are the responder's."""
+    REPLAYED = "replayed"
+    """Number of groups of earlier generations."""
+    REPLAYED_CANDIDATES = "replayedCandidates"
+    """Number of candidates of earlier generations."""
+    LABEL_ENTROPY = "labelEntropy"
+    """Entropy of the kept groups' labels over the highest possible."""
+    KEPT_SHARE = "keptShare"
+    """Share of this generation's groups that passed the filters."""
+
+
+class TrainMetric(StrEnum):
+    """Metrics of Train. Means are over the optimizer steps. Without a kept group: only STEPS."""
+
+    STEPS = "steps"
+    """Number of optimizer steps."""
+    ROWS = "rows"
+    """Number of different completions that were trained on."""
+    TOKENS = TOKENS
+    """Number of completion tokens of all steps."""
+    LOSS = "loss"
+    """Loss of the last step."""
+    LOSS_MEAN = "lossMean"
+    """Mean loss."""
+    GRAD_NORM = "gradNorm"
+    """Mean norm of the gradient before clipping."""
+    ENTROPY = "entropy"
+    """Mean entropy of the policy's next token, in nats."""
+    CLIP_LOW = "clipLow"
+    """Mean share of tokens whose probability ratio was clipped at the lower bound."""
+    CLIP_HIGH = "clipHigh"
+    """Mean share of tokens whose probability ratio was clipped at the upper bound."""
+    KL = "kl"
+    """Mean KL divergence from the reference, in nats; 0 if `training.klBeta` is 0."""
+    IMITATION = "imitation"
+    """Mean cross-entropy of the imitated answers, in nats; absent without any."""
+    IMPORTANCE_MEAN = "importanceMean"
+    """Mean importance weight of the trained tokens."""
+
+
+class EvaluateMetric(StrEnum):
+    """Metrics of Evaluate: those of :class:`selfemo_api.results.SourceScore`, selection dataset."""
+
+    WEIGHTED_F1 = "weightedF1"
+    STRICT_WEIGHTED_F1 = "strictWeightedF1"
+    MACRO_F1 = "macroF1"
+    ACCURACY = "accuracy"
+    UNPARSABLE = "unparsable"
+    MALFORMED = "malformed"
+    """Share of answers that are not in the form that the prompt requires."""
+    LABEL_ENTROPY = "labelEntropy"
+
+
+#: Any of them.
+StageMetric = SelfPlayMetric | ScoreMetric | FlywheelMetric | TrainMetric | EvaluateMetric
+
+#: The metrics of each stage.
+STAGE_METRICS: Mapping[Stage, type[StageMetric]] = MappingProxyType(
+    {
+        Stage.SELF_PLAY: SelfPlayMetric,
+        Stage.SCORE: ScoreMetric,
+        Stage.FLYWHEEL: FlywheelMetric,
+        Stage.TRAIN: TrainMetric,
+        Stage.EVALUATE: EvaluateMetric,
+    }
+)
+
+#: Message of a progress line: a JSON line of a stage's log with some of :class:`ProgressField`.
+PROGRESS_MESSAGE = "progress"
+
+
+class ProgressField(StrEnum):
+    """Fields of a progress line."""
+
+    DONE = "done"
+    """Units of work that are done: questions, episodes, parts or optimizer steps."""
+    TOTAL = "total"
+    """Units of work in all."""
+    TOKENS_PER_SECOND = "tokensPerSecond"
+    """SelfPlay: generated tokens per second of this attempt."""
+    LOSS = "loss"
+    """Train and warm start: loss of the last step."""
+    GRAD_NORM = "gradNorm"
+    """Train: norm of the last step's gradient before clipping."""
+    LEARNING_RATE = "learningRate"
+    """Train: learning rate of the last step."""
+    WEIGHTED_F1 = "weightedF1"
+    """Evaluate: weighted F1 of the source that was completed last."""
