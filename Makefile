@@ -67,6 +67,12 @@ check-generated:
 	$(PY) -m tools.dashboards --check
 	$(PY) tools/chart.py --check
 
+.PHONY: docs
+# Without --quiet: with it, MkDocs counts no warnings, and a strict build always passes.
+docs: ## Build the documentation's site into build/site; a dead link fails
+	@tools/setup --only-group docs
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
+
 .PHONY: bench
 bench: setup-dev ## Measure against bare libraries; one JSON line each
 	@tools/bench
@@ -83,7 +89,7 @@ STUDY := $(PY) -m selfemo_study
 EMORYNLP ?= ../shared/data/emorynlp
 study: setup-dev ## The learning study's harness at work on a tiny model: minutes, and no result
 	@$(STUDY) run studies/small.yaml
-	@$(STUDY) results studies/small.yaml --to build/studies/small/page
+	@$(STUDY) results studies/small.yaml --to build/studies/small/page --figures build/studies/small/page
 study-meld: setup-dev ## The learning study on MELD (MELD=folder): many hours; goes on where it was
 	@$(STUDY) run studies/meld.yaml --data meld=$(MELD) || code=$$?; \
 	  $(STUDY) results studies/meld.yaml; exit $${code:-0}
