@@ -13,7 +13,7 @@ import typer
 from selfemo_api.contract import ExitCode
 from selfemo_study.paths import ROOT, Places
 from selfemo_study.programs import Data
-from selfemo_study.published import publish, restore
+from selfemo_study.published_rows import publish, restore, rows_file
 from selfemo_study.study_config import Study, StudyError, load_study, problems
 from selfemo_study.study_runner import row_names, run, seeds_of
 
@@ -21,8 +21,8 @@ app = typer.Typer(
     help="Run a learning study.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 
-#: Where pages are written, and below it the finished rows.
-PAGES, ROWS = Path("docs/studies"), "rows"
+#: Where pages and their pictures are written.
+PAGES = Path("docs/studies")
 
 File = Annotated[Path, typer.Argument(help="The study's file.", show_default=False)]
 Rows = Annotated[str | None, typer.Option("--rows", help="Only these, with commas.")]
@@ -31,6 +31,10 @@ DataOption = Annotated[
     list[str] | None, typer.Option("--data", metavar="NAME=FOLDER", help="Where the files are.")
 ]
 Root = Annotated[Path, typer.Option("--root", help="Where studies are kept.")]
+Figures = Annotated[
+    Path | None,
+    typer.Option("--figures", help="Folder of the figures. Default: the folder of FILE."),
+]
 
 
 @app.command("run")
@@ -64,27 +68,25 @@ def results_command(
     file: File,
     root: Root = ROOT,
     to: Annotated[Path, typer.Option("--to", help="Folder of the page.")] = PAGES,
+    figures: Figures = None,
 ) -> None:
-    """Write the table, the figures and the page from what has been run."""
+    """Write the page, the summary and the tables from the rows that are finished."""
     from selfemo_study.page import write_page
 
     study: Study = load_study(file)
-    places = Places(root / study.name)
-    page = write_page(study, places, to)
-    publish(study, places, to / ROWS / study.name)
+    places, folder = Places(root / study.name), figures or file.parent
+    page = write_page(study, places, to, folder)
+    publish(study, places, rows_file(study, folder))
     _say(str(page))
 
 
 @app.command("restore")
-def restore_command(
-    file: File,
-    root: Root = ROOT,
-    kept: Annotated[Path, typer.Option("--from", help="Folder of the page.")] = PAGES,
-) -> None:
-    """Take the rows that are kept beside the page for done, so that only the others are run."""
+def restore_command(file: File, root: Root = ROOT, figures: Figures = None) -> None:
+    """Restore the finished rows from the study's Parquet file, so that only the others run."""
     study = load_study(file)
-    taken = restore(study, Places(root / study.name), kept / ROWS / study.name)
-    _say(f"taken for done: {', '.join(taken) or 'none'}")
+    rows = rows_file(study, figures or file.parent)
+    names = restore(study, Places(root / study.name), rows)
+    _say(f"restored from {rows}: {', '.join(names) or 'none'}")
 
 
 def _volumes(given: list[str]) -> dict[str, str]:

@@ -251,7 +251,7 @@ def _versus(collected: Collected, row: Row) -> dict[str, float] | None:
 
 def _promotions(study: Study, done: Mapping[int, Done]) -> list[dict[str, Any]]:
     labels = study.spec["dataset"]["labels"]
-    shares = study.spec.get("flywheel", {}).get("expected")
+    shares = study.spec.get("flywheel", {}).get("labelPrior")
     found = []
     for seed, one in sorted(done.items()):
         kept = {

@@ -21,7 +21,13 @@ from selfemo_api.text.files import write_atomically
 from selfemo_jobs.engines import open_engine
 from selfemo_jobs.engines.interface import Sampling
 from selfemo_jobs.prompts import load_prompt_set, parse_labels
-from selfemo_jobs.rewards import Terms, Verdict, consensus, encode, understanding
+from selfemo_jobs.rewards import (
+    RewardTerms,
+    Verdict,
+    consensus,
+    encode_label_sets,
+    recognizer_rewards,
+)
 from selfemo_jobs.runtime.parent_death import die_with_parent
 from selfemo_jobs.stages.selfplay.episodes import plan_episodes
 from selfemo_jobs.stages.selfplay.self_player import PromptRequest, SelfPlayer, opening
@@ -214,20 +220,20 @@ def rewards(
     reward: RewardSpec = spec.reward
     labels, group = spec.dataset.labels, spec.self_play.group_size
     parsed = [parse_labels(_cut(text, stops), labels) for text in completions]
-    members = encode([p.labels for p in parsed], labels).reshape(-1, group)
+    members = encode_label_sets([p.labels for p in parsed], labels).reshape(-1, group)
     formed = [p.well_formed and end for p, end in zip(parsed, finished, strict=True)]
-    samples = [encode(read, labels) for read in readings[::group]]
+    samples = [encode_label_sets(read, labels) for read in readings[::group]]
     vote = consensus(
         members,
         np.stack(samples) if reward.judge.weight > 0 else None,
-        size=len(labels),
+        num_labels=len(labels),
         threshold=reward.consensus,
-        weight=reward.judge.weight,
+        judge_weight=reward.judge.weight,
     )
     well_formed = np.array(formed).reshape(-1, group)
-    known = encode(gold[::group], labels)
+    known = encode_label_sets(gold[::group], labels)
     truth = np.where(known != 0, known, vote.masks)
-    found = understanding(members, well_formed, truth, Terms.of(reward)).reward
+    found = recognizer_rewards(members, well_formed, truth, RewardTerms.from_spec(reward)).reward
     found[(vote.verdicts != Verdict.AGREED) & (known == 0)] = 0.0
     flat: list[float] = found.ravel().tolist()
     return flat

@@ -28,8 +28,20 @@ from selfemo_study.study_config import Kind, Study
 from selfemo_study.wall_time import Curves, curves_of, equal_compute
 
 
-def write_page(study: Study, places: Places, folder: Path) -> Path:
-    """Write all of a study's results and return the page."""
+def write_page(study: Study, places: Places, folder: Path, figures: Path) -> Path:
+    """Write all of a study's results and return the page.
+
+    Parameters
+    ----------
+    study
+        The study.
+    places
+        Where its rows ran.
+    folder
+        The folder of the page and its pictures.
+    figures
+        The folder of the summary ``<name>.json`` and of the table ``<name>.parquet``.
+    """
     collected = collect(study, places)
     machine = {"cores": len(os.sched_getaffinity(0)), "versions": versions()}
     summary = summary_of(collected, machine)
@@ -37,11 +49,13 @@ def write_page(study: Study, places: Places, folder: Path) -> Path:
     beside = equal_compute(curves, study.headline)
     summary["equalCompute"] = [found.to_json() for found in beside]
     folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table_of(collected), folder / f"{study.name}.parquet", compression="zstd")
-    write_atomically(folder / f"{study.name}.json", json.dumps(summary, indent=1) + "\n")
+    figures.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table_of(collected), figures / f"{study.name}.parquet", compression="zstd")
+    write_atomically(figures / f"{study.name}.json", json.dumps(summary, indent=1) + "\n")
     pictures = draw(collected, summary, curves, folder)
     page = folder / f"{study.name}.md"
-    write_atomically(page, page_text(study, summary, pictures))
+    links = Path(os.path.relpath(figures, folder)).as_posix()
+    write_atomically(page, page_text(study, summary, pictures, links))
     return page
 
 
@@ -73,13 +87,29 @@ def draw(
     return found
 
 
-def page_text(study: Study, summary: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
-    """Return the page in Markdown."""
+def page_text(
+    study: Study, summary: Mapping[str, Any], pictures: Mapping[str, str], figures: str
+) -> str:
+    """Return the page in Markdown.
+
+    Parameters
+    ----------
+    study
+        The study.
+    summary
+        Its summary, with ``equalCompute``.
+    pictures
+        File names of the pictures by what they show.
+    figures
+        The folder of the figures, relative to the page.
+    """
+    files = (f"{study.name}.json", f"{study.name}.parquet")
+    links = ", ".join(f"[{name}]({(Path(figures) / name).as_posix()})" for name in files)
     parts = [
         f"# {study.title}",
         f"Made by `python -m selfemo_study results` from `studies/{study.name}.yaml`; not written "
         f"by hand. {_machine(summary['machine'])} Figures with all digits: "
-        f"[{study.name}.json]({study.name}.json), [{study.name}.parquet]({study.name}.parquet).",
+        f"{links}.",
         *(f"- {note}" for note in study.notes),
         _answer(summary),
         _missing(summary),

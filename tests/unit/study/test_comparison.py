@@ -32,7 +32,7 @@ def places(tmp_path: Path) -> Places:
 
 
 def written(places: Places, to: Path, made: Study | None = None) -> tuple[dict[str, object], str]:
-    page = write_page(made or study(), places, to)
+    page = write_page(made or study(), places, to, to)
     return json.loads((to / "made-up.json").read_text()), page.read_text()
 
 

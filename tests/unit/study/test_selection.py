@@ -51,18 +51,18 @@ def test_too_little_says_nothing() -> None:
     assert foretelling([step(0.1, 0.1), step(0.1, 0.2), step(0.1, 0.3)]) is None
 
 
-@pytest.mark.parametrize("expected", [None, {"neutral": 0.6, "joy": 0.3, "anger": 0.1}])
-def test_the_page_says_it(tmp_path: Path, expected: dict[str, float] | None) -> None:
-    flywheel = {"flywheel": {"expected": expected}} if expected else {}
+@pytest.mark.parametrize("prior", [None, {"neutral": 0.6, "joy": 0.3, "anger": 0.1}])
+def test_the_page_says_it(tmp_path: Path, prior: dict[str, float] | None) -> None:
+    flywheel = {"flywheel": {"labelPrior": prior}} if prior else {}
     made = study(spec={**DOCUMENT["spec"], **flywheel}, seeds=[1, 2, 3])
     places = Places(tmp_path / "studies")
     for seed, (dev, test) in enumerate([(1, 1), (2, 2), (2, 3)], start=1):
         right = {(0, "dev"): 0, (1, "dev"): dev, (0, "test"): 0, (1, "test"): test}
         finish(made, places, "main", seed, right, ["Baseline", "Promoted"], best=1)
-    page = write_page(made, places, tmp_path).read_text()
+    page = write_page(made, places, tmp_path, tmp_path).read_text()
     gate = json.loads((tmp_path / "made-up.json").read_text())["gate"]
     assert gate["promotions"] == 3
     assert 0 < gate["correlation"] < 1
     assert "Over 3 promotions of all rows, the change on dev goes with the one on test" in page
-    assert ("as `evaluation.labelPrior` does" in page) is (expected is not None)
-    assert (gate["correlationWeighed"] is not None) is (expected is not None)
+    assert ("as `evaluation.labelPrior` does" in page) is (prior is not None)
+    assert (gate["correlationWeighed"] is not None) is (prior is not None)

@@ -1,0 +1,217 @@
+"""The finished rows of a study in one Parquet file, which is kept beside the study's YAML file.
+
+With this file the page can be written again without any training, and a study continues on another
+machine. The file holds the results, and for each dialogue how often each label was answered as
+which. It holds no text, no dialogue id, and no list of labels or answers by utterance.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from selfemo_api.text.files import write_atomically
+from selfemo_study.paths import Places, alone, asked_for
+from selfemo_study.row_record import RowResult, read_counts, write_counts
+from selfemo_study.statistics import Confusion
+from selfemo_study.study_config import Row, Study, StudyError
+
+_GENERATION = pa.struct(
+    [
+        pa.field("generation", pa.int32(), nullable=False),
+        pa.field("outcome", pa.string(), nullable=False),
+        pa.field("dev", pa.float64()),
+        pa.field("test", pa.float64()),
+        pa.field("seconds", pa.map_(pa.string(), pa.float64()), nullable=False),
+        pa.field("steps", pa.int64(), nullable=False),
+        pa.field("kept_groups", pa.int64()),
+        pa.field("examples", pa.int64()),
+    ]
+)
+_CURVE_POINT = pa.struct(
+    [
+        pa.field("seconds", pa.float64(), nullable=False),
+        pa.field("steps", pa.int64(), nullable=False),
+        pa.field("dev", pa.float64(), nullable=False),
+    ]
+)
+_COUNTS = pa.struct(
+    [
+        pa.field("generation", pa.int32(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        # one confusion matrix for each dialogue, flattened row by row; rows are the gold labels
+        pa.field("dialogues", pa.list_(pa.list_(pa.int32())), nullable=False),
+    ]
+)
+
+#: One line for each finished row and seed.
+SCHEMA = pa.schema(
+    [
+        pa.field("study", pa.string(), nullable=False),
+        pa.field("row", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("seed", pa.int64(), nullable=False),
+        pa.field("phase", pa.string(), nullable=False),
+        pa.field("message", pa.string(), nullable=False),
+        pa.field("best", pa.int32(), nullable=False),
+        pa.field("generations", pa.list_(_GENERATION), nullable=False),
+        pa.field("curve", pa.list_(_CURVE_POINT), nullable=False),
+        # JSON: everything that the result follows from
+        pa.field("settings", pa.string(), nullable=False),
+        pa.field("versions", pa.map_(pa.string(), pa.string()), nullable=False),
+        pa.field("counts", pa.list_(_COUNTS), nullable=False),
+    ]
+)
+
+#: A line of the table, as Python values.
+Line = dict[str, Any]
+
+
+def rows_file(study: Study, folder: Path) -> Path:
+    """Return the path of a study's Parquet file of finished rows in a folder."""
+    return folder / f"{study.name}-rows.parquet"
+
+
+def publish(study: Study, places: Places, file: Path) -> list[str]:
+    """Write the finished rows to the Parquet file; return the names of those that ran here.
+
+    A row that did not run here stays as it is in the file. Rows that were run with other settings
+    than the study's file has now are left out. The same rows give the same bytes.
+
+    Parameters
+    ----------
+    study
+        The study, as its YAML file has it now.
+    places
+        Where the rows ran.
+    file
+        The Parquet file to write or to replace.
+
+    Raises
+    ------
+    StudyError
+        If a result, or the Parquet file that is already there, cannot be read.
+    """
+    published = _read_lines(file) if file.is_file() else {}
+    lines, names = [], []
+    for row, seed in _row_seeds(study):
+        folder = places.row(row, seed)
+        result = folder.read()
+        if result is not None and result.asked == asked_for(study, row, seed):
+            counts = read_counts(folder.counts, len(study.spec["dataset"]["labels"]))
+            lines.append(line_of(result, counts))
+            names.append(f"{row.name}-{seed}")
+        elif (row.name, seed) in published and _fits(study, row, seed, published[row.name, seed]):
+            lines.append(published[row.name, seed])
+    content = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(lines, schema=SCHEMA), content, compression="zstd")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, content.getvalue())
+    return names
+
+
+def restore(study: Study, places: Places, file: Path) -> list[str]:
+    """Write the rows of the Parquet file as finished rows; return the names of those written.
+
+    A row that is already finished here stays as it is. A row of the file that was run with other
+    settings than the study's file has now is not restored.
+
+    Parameters
+    ----------
+    study
+        The study, as its YAML file has it now.
+    places
+        Where the rows are written.
+    file
+        The Parquet file. If it does not exist, nothing is restored.
+
+    Raises
+    ------
+    StudyError
+        If the Parquet file cannot be read, or a row was begun here with other settings.
+    """
+    published = _read_lines(file) if file.is_file() else {}
+    names = []
+    for row, seed in _row_seeds(study):
+        line = published.get((row.name, seed))
+        if line is None or not _fits(study, row, seed, line):
+            continue
+        folder = places.row(row, seed)
+        with alone(folder.path / "lock"):
+            if folder.result.is_file():
+                continue
+            folder.begin(asked_for(study, row, seed))
+            write_counts(folder.counts, counts_of(line))
+            folder.write(result_of(line))  # last: a row with a result is finished
+        names.append(f"{row.name}-{seed}")
+    return names
+
+
+def line_of(result: RowResult, counts: Mapping[tuple[int, str], Confusion]) -> Line:
+    """Return the table's line for a finished row and seed.
+
+    Parameters
+    ----------
+    result
+        The row's result.
+    counts
+        Its confusion matrices by generation and split, each of shape (dialogues, labels, labels).
+    """
+    return {
+        **result.model_dump(exclude={"asked"}),
+        "settings": json.dumps(result.asked, ensure_ascii=False),
+        "counts": [
+            {
+                "generation": generation,
+                "split": split,
+                "dialogues": matrices.reshape(len(matrices), -1).tolist(),
+            }
+            for (generation, split), matrices in sorted(counts.items())
+        ],
+    }
+
+
+def result_of(line: Line) -> RowResult:
+    """Return the result that :func:`line_of` turned into a line."""
+    fields = {key: value for key, value in line.items() if key not in ("settings", "counts")}
+    return RowResult.model_validate({**fields, "asked": json.loads(line["settings"])})
+
+
+def counts_of(line: Line) -> dict[tuple[int, str], Confusion]:
+    """Return the confusion matrices that :func:`line_of` turned into a line."""
+    counts: dict[tuple[int, str], Confusion] = {}
+    for entry in line["counts"]:
+        flat = np.asarray(entry["dialogues"], dtype=np.int64)
+        labels = round(flat.shape[1] ** 0.5)
+        counts[entry["generation"], entry["split"]] = flat.reshape(-1, labels, labels)
+    return counts
+
+
+def _read_lines(file: Path) -> dict[tuple[str, int], Line]:
+    """Return the lines of the Parquet file by row and seed. Raises StudyError."""
+    try:
+        table = pq.read_table(file, schema=SCHEMA)
+    except (pa.ArrowException, OSError) as error:
+        raise StudyError(
+            f"{file} cannot be read ({error}): restore it from git, or delete it"
+        ) from None
+    lines = table.to_pylist(maps_as_pydicts="strict")
+    return {(line["row"], line["seed"]): line for line in lines}
+
+
+def _row_seeds(study: Study) -> Iterator[tuple[Row, int]]:
+    for row in study.rows:
+        for seed in study.seeds_of(row):
+            yield row, seed
+
+
+def _fits(study: Study, row: Row, seed: int, line: Line) -> bool:
+    """Return whether a published line was run with the settings of the study's file."""
+    return bool(json.loads(line["settings"]) == asked_for(study, row, seed))
