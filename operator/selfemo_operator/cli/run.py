@@ -1,4 +1,4 @@
-"""``selfemo run``: the plan, live progress, the table of generations."""
+"""``selfemo run``: prints the plan, the live progress and the table of generations."""
 
 from __future__ import annotations
 
@@ -10,55 +10,72 @@ from rich.console import Console
 from selfemo_api.contract import ExitCode
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.status import ConditionType
-from selfemo_operator.cli import output_format, report
-from selfemo_operator.cli.run_options import Request
+from selfemo_operator.cli import output_format
+from selfemo_operator.cli.report import write_report
+from selfemo_operator.cli.run_options import RunRequest
 from selfemo_operator.cli.terminal.progress import Progress
 from selfemo_operator.cli.terminal.score_table import generation_table, plan_table, summary
-from selfemo_operator.local.runner import LocalCluster, run_local
+from selfemo_operator.local.runner import ProcessRunner, run_local
 from selfemo_operator.local.state import LocalState, RunnerError
 
 
-def run(request: Request, *, as_json: bool, dry_run: bool) -> int:
-    """Run an evolution to its end and return the exit code."""
+def run(request: RunRequest, *, as_json: bool, dry_run: bool) -> int:
+    """Run an evolution to its end, print the result, and return the exit code.
+
+    Parameters
+    ----------
+    request
+        The evolution to run.
+    as_json
+        Print the result as one JSON object. Otherwise it is a table.
+    dry_run
+        Only print the plan.
+
+    Raises
+    ------
+    RunnerError
+        If the run cannot start, or if Ctrl-C stopped it.
+    """
     console = output_format.console(stderr=True)
     console.print(plan_table(request.evolution, request.state))
     if dry_run:
         return ExitCode.OK
     state = LocalState(request.state)
     try:
-        evolution = _run(request, state, console)
+        evolution = _run_to_end(request, state, console)
     finally:
         state.close()
-    page = report.write(request, None) if evolution.status.history else None
+    page = write_report(request, None) if evolution.status.history else None
     if as_json:
         sys.stdout.write(json.dumps({**summary(evolution), "report": str(page or "")}) + "\n")
     else:
         out = output_format.console()
         out.print(generation_table(evolution))
-        out.print(f"Report: {page}" if page else "No generation was finished: no report.")
-    return _end(evolution, console)
+        out.print(f"Report: {page}" if page else "No generation has finished: there is no report.")
+    return _print_outcome(evolution, console)
 
 
-def _run(request: Request, state: LocalState, console: Console) -> EmotionEvolution:
+def _run_to_end(request: RunRequest, state: LocalState, console: Console) -> EmotionEvolution:
+    """Run the evolution with live progress, and return it with its last status."""
     evolution = state.load(request.evolution, request.uid)
-    cluster = LocalCluster(state, request.data)
+    runner = ProcessRunner(state, request.data)
     with Progress(console, state) as progress:
         try:
-            return run_local(evolution, cluster, progress.update)
+            return run_local(evolution, runner, progress.update)
         except KeyboardInterrupt:
             console.print("Stopping: the stage saves its work …")
             raise RunnerError(
-                "stopped; the same command goes on from here", ExitCode.TERMINATED
+                "stopped; run the same command again to continue", ExitCode.TERMINATED
             ) from None
         finally:
-            cluster.close()
+            runner.close()
 
 
-def _end(evolution: EmotionEvolution, console: Console) -> int:
-    """Say how it ended, and return the exit code."""
+def _print_outcome(evolution: EmotionEvolution, console: Console) -> int:
+    """Print how the evolution ended, and return the exit code."""
     condition = evolution.status.condition(ConditionType.SUCCEEDED)
     if condition is None or not evolution.status.finished:
-        console.print("Suspended: set `suspend: false` and run the same command to go on.")
+        console.print("Suspended: to continue, set `suspend: false` and run the same command.")
         return ExitCode.OK
     console.print(f"{condition.reason}: {condition.message}", highlight=False, soft_wrap=True)
     return output_format.exit_code(evolution)

@@ -1,4 +1,4 @@
-"""Follows an evolution to its end, on one machine or on a cluster."""
+"""Follows an evolution until it ends, on one machine or on a cluster."""
 
 from __future__ import annotations
 
@@ -14,92 +14,115 @@ from rich.live import Live
 
 from selfemo_api.api_model import first_problem
 from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.metrics import ProgressField
 from selfemo_api.stages import job_name
 from selfemo_operator.cli.output_format import exit_code
-from selfemo_operator.cli.terminal.picture import Activity, news, picture
-from selfemo_operator.cli.terminal.progress import Tail, figures
-from selfemo_operator.local.state import RunnerError, at_work
+from selfemo_operator.cli.terminal.evolution_view import (
+    StageProgress,
+    evolution_view,
+    status_changes,
+)
+from selfemo_operator.cli.terminal.progress import LogTail, format_metrics
+from selfemo_operator.local.state import RunnerError, is_active
 
-#: A shell's code of a command that Ctrl-C ended: no script takes it for the evolution's end.
+#: The shell's exit code after Ctrl-C. It differs from all exit codes of an evolution.
 INTERRUPTED = 130
 
 
 class Source(Protocol):
-    """Where an evolution is looked at."""
+    """A place from which an evolution is read."""
 
-    def look(self) -> tuple[EmotionEvolution, Activity]:
-        """Return it as it is now. Raises RunnerError where there is none."""
+    def read(self) -> tuple[EmotionEvolution, StageProgress]:
+        """Return the evolution with its present status, and the progress of its stage.
+
+        Raises
+        ------
+        RunnerError
+            If there is no such evolution, or it cannot be read.
+        """
 
 
 class LocalSource:
-    """The state folder of a `selfemo run`, which may be at work or not.
+    """The state folder of a `selfemo run`, whether a runner is active or not.
 
     Parameters
     ----------
     folder
-        ``<state>/<namespace>/<name>``.
+        The evolution's state folder, ``<state>/<namespace>/<name>``.
     file
-        The YAML file, for messages.
+        The YAML file of the evolution, which messages mention.
     """
 
     def __init__(self, folder: Path, file: Path) -> None:
         self._folder = folder
         self._file = file
         self._job = ""
-        self._tail = Tail(folder)
-        self._activity = Activity()
+        self._tail = LogTail(folder)
+        self._progress = StageProgress()
 
-    def look(self) -> tuple[EmotionEvolution, Activity]:
+    def read(self) -> tuple[EmotionEvolution, StageProgress]:
         """Return the stored evolution, with the newest progress line of its stage."""
         path = self._folder / "evolution.json"
         try:
             evolution = EmotionEvolution.model_validate_json(path.read_bytes())
         except FileNotFoundError:
             raise RunnerError(
-                f"no run is kept in {self._folder}: start it with `selfemo run {self._file}`, or "
-                "say with --state where its state is"
+                f"there is no run in {self._folder}: start it with `selfemo run {self._file}`, or "
+                "name its state folder with --state"
             ) from None
         except ValidationError as error:
             field, message = first_problem(error)
             raise RunnerError(
-                f"{path} is of another version than this command, or damaged: {field}: {message}"
+                f"{path} was written by another version of this command, or is damaged: "
+                f"{field}: {message}"
             ) from None
-        return evolution, self._progress(evolution)
+        return evolution, self._read_progress(evolution)
 
-    def _progress(self, evolution: EmotionEvolution) -> Activity:
+    def _read_progress(self, evolution: EmotionEvolution) -> StageProgress:
+        """Return the progress of the current stage, with a note if no runner is active."""
         status = evolution.status
         if status.finished or status.stage is None:
-            return Activity()
+            return StageProgress()
         name = job_name(evolution.metadata.name, status.generation, status.stage, status.attempt)
         if name != self._job:
-            self._job, self._activity = name, Activity()
-            self._tail = Tail(self._folder / "jobs" / name / "log.jsonl")
+            self._job, self._progress = name, StageProgress()
+            self._tail = LogTail(self._folder / "jobs" / name / "log.jsonl")
         line = self._tail.last_progress()
         if line is not None:
-            total = max(float(line.get("total", 1)), 1.0)
-            self._activity = Activity(float(line.get("done", 0)), total, figures(line))
-        if at_work(self._folder):
-            return self._activity
-        note = f"Nobody is at work: `selfemo run {self._file}` goes on from here."
-        return Activity(self._activity.done, self._activity.total, self._activity.figures, note)
+            total = max(float(line.get(ProgressField.TOTAL, 1)), 1.0)
+            self._progress = StageProgress(
+                float(line.get(ProgressField.DONE, 0)), total, format_metrics(line)
+            )
+        if is_active(self._folder):
+            return self._progress
+        note = f"No runner is active: run `selfemo run {self._file}` to continue."
+        return StageProgress(
+            self._progress.done, self._progress.total, self._progress.metrics, note
+        )
 
 
-class _Lines:
-    """A line for each change, with its time."""
+class _ChangeLines:
+    """Prints each change as a line with the time.
+
+    Parameters
+    ----------
+    console
+        The console whose file receives the lines.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._seen: EmotionEvolution | None = None
+        self._previous: EmotionEvolution | None = None
         self._note = ""
 
-    def update(self, evolution: EmotionEvolution, activity: Activity) -> None:
-        """Print what is new."""
-        lines = list(news(self._seen, evolution))
-        if activity.note and activity.note != self._note:
-            lines.append(activity.note)
-        self._seen, self._note = evolution, activity.note
+    def update(self, evolution: EmotionEvolution, progress: StageProgress) -> None:
+        """Print a line for each change since the last update."""
+        lines = list(status_changes(self._previous, evolution))
+        if progress.note and progress.note != self._note:
+            lines.append(progress.note)
+        self._previous, self._note = evolution, progress.note
         for line in lines:
-            # not Console.print: a Ctrl-C while that writes has its text written twice
+            # Not Console.print: a Ctrl-C during that call makes it write the text a second time.
             self._console.file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line}\n")
             self._console.file.flush()
 
@@ -107,37 +130,45 @@ class _Lines:
 def follow(source: Source, console: Console, *, once: bool, poll_seconds: float) -> int:
     """Show an evolution until it ends, and return the exit code.
 
-    On a terminal it is one picture that changes; elsewhere a line for each change.
+    A terminal shows one view, which is updated in place. Any other output receives one line for
+    each change.
 
     Parameters
     ----------
+    source
+        The place from which the evolution is read.
+    console
+        The console that shows the evolution.
     once
-        Show the picture once and return.
+        Show the view once, and return.
+    poll_seconds
+        Seconds between two reads of the source.
     """
     if once:
-        evolution, activity = source.look()
-        console.print(picture(evolution, activity, datetime.now(UTC)))
+        evolution, progress = source.read()
+        console.print(evolution_view(evolution, progress, datetime.now(UTC)))
         return exit_code(evolution)
     try:
         if not console.is_terminal:
-            return _until_end(source, _Lines(console).update, poll_seconds)
+            return _until_end(source, _ChangeLines(console).update, poll_seconds)
         with Live(console=console, auto_refresh=False) as live:
 
-            def draw(evolution: EmotionEvolution, activity: Activity) -> None:
-                live.update(picture(evolution, activity, datetime.now(UTC)), refresh=True)
+            def draw(evolution: EmotionEvolution, progress: StageProgress) -> None:
+                live.update(evolution_view(evolution, progress, datetime.now(UTC)), refresh=True)
 
             return _until_end(source, draw, poll_seconds)
     except KeyboardInterrupt:
-        console.print("No longer watching; the evolution goes on.")
+        console.print("Stopped watching; the evolution continues.")
         return INTERRUPTED
 
 
 def _until_end(
-    source: Source, show: Callable[[EmotionEvolution, Activity], None], poll_seconds: float
+    source: Source, show: Callable[[EmotionEvolution, StageProgress], None], poll_seconds: float
 ) -> int:
+    """Show the evolution at each poll until it has finished, and return the exit code."""
     while True:
-        evolution, activity = source.look()
-        show(evolution, activity)
+        evolution, progress = source.read()
+        show(evolution, progress)
         if evolution.status.finished:
             return exit_code(evolution)
         time.sleep(poll_seconds)

@@ -1,8 +1,8 @@
-"""Runs a whole evolution on one machine: the same planner, stages as processes.
+"""Runs a whole evolution on one machine: the planner of the operator, with stages as processes.
 
-The runner may die at any instruction. Its stages die with it (Linux's parent-death signal), a lock
-that they inherit keeps a second runner out until they have, and the same command goes on from the
-stored status and the manifests.
+The runner may die at any instruction. Its stages then die too (Linux's parent-death signal). They
+inherit a lock that keeps a second runner out until all of them have ended. The same command then
+continues from the stored status and the manifests.
 """
 
 from __future__ import annotations
@@ -38,66 +38,71 @@ from selfemo_operator.planner.types import (
     SuspendJob,
 )
 
-#: How often a running stage is looked at; its progress lines come about once a second.
+#: Seconds between two checks of a running stage. It logs progress about once a second.
 POLL_SECONDS = 0.2
-#: A stage has this long to save its work after SIGTERM: a checkpoint of a small model.
+#: Seconds that a stage has after SIGTERM to save its work, e.g. a checkpoint of a small model.
 GRACE_SECONDS = 30.0
 
-Watcher = Callable[[EmotionEvolution, Observed], None]
+#: Is called after each pass, with the evolution and its Jobs.
+PassCallback = Callable[[EmotionEvolution, Observed], None]
 
 
 @dataclass
-class LocalCluster:
-    """Carries the planner's actions out as processes. One stage runs at a time."""
+class ProcessRunner:
+    """Executes the planner's actions as processes. Only one stage runs at a time."""
 
     state: LocalState
+    """The folder in which the Jobs are kept."""
     data: Mapping[str, str]
-    """Folder by data volume name."""
+    """The folder of each data volume, by the volume's name."""
     processes: dict[str, list[subprocess.Popen[bytes]]] = field(default_factory=dict)
-    """The shards of each running Job."""
+    """The processes of each running Job, one for each shard, by the Job's name."""
 
     def observe(self) -> Observed:
-        """Take in ended processes, and return all Jobs."""
+        """Return all Jobs, after the end of each process that has exited is recorded."""
         for name, shards in list(self.processes.items()):
             codes = [process.poll() for process in shards]
-            failed = next((c for c in codes if c not in (None, 0)), None)
-            if failed is None and None in codes:
+            failed_code = next((c for c in codes if c not in (None, 0)), None)
+            if failed_code is None and None in codes:
                 continue
-            if failed is not None:
-                self._end(shards)  # one shard down: the attempt is over
-            self._finish(name, failed or 0)
+            if failed_code is not None:
+                self._terminate(shards)  # one failed shard ends the whole attempt
+            self._record_end(name, failed_code or 0)
             del self.processes[name]
         return Observed(self.state.observe(set(self.processes)))
 
-    def carry_out(self, action: Action) -> None:
-        """Do what the planner asked for."""
+    def execute(self, action: Action) -> None:
+        """Execute one action of the planner."""
         match action:
             case CreateJob():
                 self._create(action)
             case DeleteJob(name=name) | SuspendJob(name=name):
-                self._end(self.processes.pop(name, []))
-                self._finish(name, ExitCode.TERMINATED)
+                self._terminate(self.processes.pop(name, []))
+                self._record_end(name, ExitCode.TERMINATED)
             case ResumeJob() | DeleteEvolution():
-                # A local Job is never suspended in place, and a local run is a folder: neither
-                # has anything to do.
+                # A local Job is never suspended in place, and a local run is only a folder:
+                # neither action has anything to do.
                 pass
 
     def close(self) -> None:
-        """End what still runs; the stages save their work."""
+        """Terminate all running stages. They save their work."""
         for name, shards in self.processes.items():
-            self._end(shards)
-            self._finish(name, ExitCode.TERMINATED)
+            self._terminate(shards)
+            self._record_end(name, ExitCode.TERMINATED)
         self.processes.clear()
 
     def _create(self, action: CreateJob) -> None:
+        """Create a Job's folder, and start a process for each shard."""
         folder = self.state.create_job(action.name, action.attempt, action.config)
         config = action.config
         shards = config.spec.self_play.shards if config.stage is Stage.SELF_PLAY else 1
-        self.processes[action.name] = [self._start(folder, config.stage, s) for s in range(shards)]
+        self.processes[action.name] = [
+            self._start_shard(folder, config.stage, s) for s in range(shards)
+        ]
 
-    def _start(self, folder: JobFolder, stage: Stage, shard: int) -> subprocess.Popen[bytes]:
-        # Every shard may be the one that completes the stage; only its message is a StageResult,
-        # so the shards write to files of their own and `_finish` picks that one.
+    def _start_shard(self, folder: JobFolder, stage: Stage, shard: int) -> subprocess.Popen[bytes]:
+        # Any shard may be the one that completes the stage, and only its message is a StageResult.
+        # So each shard writes a file of its own, and `_record_end` selects the right one.
         environment = {
             **os.environ,
             ENV_SHARD: str(shard),
@@ -119,20 +124,19 @@ class LocalCluster:
                 start_new_session=True,
             )
 
-    def _finish(self, name: str, code: int) -> None:
-        """Write a Job's end: first its message, then the exit code that makes it final."""
+    def _record_end(self, name: str, code: int) -> None:
+        """Record a Job's end: first its message, then the exit code that makes the end final."""
         folder = self.state.job(name)
-        messages = sorted(folder.path.glob("termination-*.json"))
-        texts = [path.read_text() for path in messages]
-        wanted = '"error"' if code else '"manifest"'
-        chosen = next((t for t in texts if wanted in t), texts[0] if texts else "")
-        folder.message.write_text(chosen)
+        texts = [path.read_text() for path in sorted(folder.path.glob("termination-*.json"))]
+        key = '"error"' if code else '"manifest"'
+        message = next((text for text in texts if key in text), texts[0] if texts else "")
+        folder.message.write_text(message)
         record = read_record(folder)
-        ended = datetime.now(UTC).isoformat()
-        write_record(folder, {**record, "exitCode": code, "finishTime": ended})
+        finish_time = datetime.now(UTC).isoformat()
+        write_record(folder, {**record, "exitCode": code, "finishTime": finish_time})
 
-    def _end(self, shards: list[subprocess.Popen[bytes]]) -> None:
-        """End the processes, politely first."""
+    def _terminate(self, shards: list[subprocess.Popen[bytes]]) -> None:
+        """Send SIGTERM to the processes, and SIGKILL to those that outlive the grace period."""
         for process in shards:
             if process.poll() is None:
                 process.terminate()
@@ -146,30 +150,37 @@ class LocalCluster:
 
 
 def run_local(
-    evolution: EmotionEvolution, cluster: LocalCluster, watch: Watcher
+    evolution: EmotionEvolution, runner: ProcessRunner, on_pass: PassCallback
 ) -> EmotionEvolution:
-    """Reconcile an evolution until it is at rest, and return it.
+    """Reconcile an evolution until it has finished or is suspended, and return it.
 
     Parameters
     ----------
     evolution
-        As :meth:`LocalState.load` gave it.
-    watch
-        Called after each pass, e.g. to draw progress.
+        The evolution with its stored status, as :meth:`LocalState.load` returns it.
+    runner
+        The runner that executes the planner's actions. Its state folder receives each new status.
+    on_pass
+        Is called after each pass, e.g. to draw the progress.
+
+    Returns
+    -------
+    EmotionEvolution
+        The evolution with its last status. It is finished, or it is suspended and no stage runs.
     """
     while True:
-        observed = cluster.observe()
+        observed = runner.observe()
         now = datetime.now(UTC)
         decision = plan(evolution, observed, now)
         changed = decision.status != evolution.status
         if changed:
             evolution = evolution.model_copy(update={"status": decision.status})
-            cluster.state.save(evolution)
+            runner.state.save(evolution)
         if decision.action is not None:
-            cluster.carry_out(decision.action)
-        watch(evolution, observed)
+            runner.execute(decision.action)
+        on_pass(evolution, observed)
         if changed or decision.action is not None:
             continue
-        if evolution.status.finished or (evolution.spec.suspend and not cluster.processes):
+        if evolution.status.finished or (evolution.spec.suspend and not runner.processes):
             return evolution
         time.sleep(POLL_SECONDS)

@@ -1,6 +1,7 @@
-"""What the local runner keeps on disk: the evolution's status and its Jobs, one folder a run.
+"""The local runner's files: the status of an evolution and its Jobs, in one folder for each run.
 
-Every file is replaced whole, so a crash at any instruction leaves either the old or the new one.
+Each file is replaced as a whole. After a crash at any instruction, either the old or the new
+content is there.
 """
 
 from __future__ import annotations
@@ -25,7 +26,15 @@ from selfemo_operator.planner.types import Failure, JobState, StageJob
 
 
 class RunnerError(Exception):
-    """The run cannot go on as asked; the message says what to do."""
+    """The run cannot continue with these options; the message contains what to do.
+
+    Parameters
+    ----------
+    message
+        One line for the user: what is wrong, where, and what to do.
+    exit_code
+        The exit code of the command.
+    """
 
     def __init__(self, message: str, exit_code: ExitCode = ExitCode.BAD_INPUT) -> None:
         super().__init__(message)
@@ -37,40 +46,41 @@ class JobFolder:
     """The files of one local Job."""
 
     path: Path
+    """The folder, which is named as the Job is."""
 
     @property
     def config(self) -> Path:
-        """What the stage is told."""
+        """The stage's configuration, a StageConfig in JSON."""
         return self.path / "config.json"
 
     @property
     def message(self) -> Path:
-        """The termination message."""
+        """The termination message of the attempt, in JSON."""
         return self.path / "termination.json"
 
     @property
     def log(self) -> Path:
-        """Standard error of the stage: JSON lines."""
+        """The stage's standard error, in JSON lines."""
         return self.path / "log.jsonl"
 
     @property
     def record(self) -> Path:
-        """Attempt, times, exit code."""
+        """The attempt, the times and the exit code, in JSON."""
         return self.path / "job.json"
 
 
 class LocalState:
-    """The folder ``<state>/<namespace>/<name>``.
+    """The state folder of one evolution, locked for one runner.
 
     Parameters
     ----------
     folder
-        Made where it is absent.
+        The folder ``<state>/<namespace>/<name>``. It is created if it does not exist.
 
     Raises
     ------
     RunnerError
-        If another runner, or a stage that it left behind, is at work in it.
+        If another runner, or a stage that such a runner left behind, holds the lock.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -85,20 +95,33 @@ class LocalState:
         except BlockingIOError:
             os.close(self.lock)
             raise RunnerError(
-                f"{folder} is in use: another `selfemo run` of this evolution is at work (or its "
-                "last stage is just ending); wait for it or end it",
+                f"{folder} is in use: another `selfemo run` of this evolution is active (or its "
+                "last stage is about to end); wait for it, or stop it",
                 ExitCode.UNAVAILABLE,
             ) from None
 
     def close(self) -> None:
-        """Let go of the folder."""
+        """Release the folder's lock."""
         os.close(self.lock)
 
-    def load(self, asked: EmotionEvolution, uid: str) -> EmotionEvolution:
-        """Return the asked evolution with its stored status, as the API server would keep it.
+    def load(self, requested: EmotionEvolution, uid: str) -> EmotionEvolution:
+        """Return the requested evolution with its stored status, as the API server would store it.
 
-        The generation of the metadata rises with an edit, and with the same command given again
-        after a failure: both mean "go on with what I now have".
+        ``metadata.generation`` increases with an edit of the spec, and when the same command is
+        repeated after a failure. Both mean: continue with the current spec.
+
+        Parameters
+        ----------
+        requested
+            The evolution of the user's file. Its status is ignored.
+        uid
+            The uid of the run.
+
+        Returns
+        -------
+        EmotionEvolution
+            The requested spec with the stored status. If no state is stored, the status is empty
+            and the evolution is stored.
 
         Raises
         ------
@@ -106,47 +129,62 @@ class LocalState:
             If an immutable field was edited, or the stored state cannot be read.
         """
         path = self.folder / "evolution.json"
-        metadata = asked.metadata.model_copy(update={"uid": uid})
+        metadata = requested.metadata.model_copy(update={"uid": uid})
         if not path.exists():
-            fresh = asked.model_copy(update={"metadata": metadata})
-            self.save(fresh)
-            return fresh
+            created = requested.model_copy(update={"metadata": metadata})
+            self.save(created)
+            return created
         try:
             stored = EmotionEvolution.model_validate_json(path.read_bytes())
         except ValueError as error:
             raise RunnerError(
-                f"{path} cannot be read ({error}); move {self.folder} away to start afresh: "
-                "finished stages are found again by their manifests"
+                f"{path} cannot be read ({error}); move {self.folder} away to start with an empty "
+                "state: finished stages are not repeated, since their manifests are in the storage"
             ) from None
-        problems = check_edit(stored, asked)
+        problems = check_edit(stored, requested)
         if problems:
-            words = "; ".join(str(p) for p in problems)
-            raise RunnerError(f"{asked.metadata.name}: {words}; use another name for a new run")
+            text = "; ".join(str(p) for p in problems)
+            raise RunnerError(f"{requested.metadata.name}: {text}; use another name for a new run")
         generation = stored.metadata.generation
-        edited = stored.spec != asked.spec
+        edited = stored.spec != requested.spec
         failed = stored.status.finished and stored.status.phase is Phase.FAILED
         return EmotionEvolution(
             metadata=Metadata(
-                name=asked.metadata.name,
-                namespace=asked.metadata.namespace,
+                name=requested.metadata.name,
+                namespace=requested.metadata.namespace,
                 uid=uid,
                 generation=generation + (edited or failed),
             ),
-            spec=asked.spec,
+            spec=requested.spec,
             status=stored.status,
         )
 
     def save(self, evolution: EmotionEvolution) -> None:
-        """Store spec and status."""
+        """Store the spec and the status of an evolution."""
         text = evolution.model_dump_json(by_alias=True, indent=1)
         write_atomically(self.folder / "evolution.json", text)
 
     def job(self, name: str) -> JobFolder:
-        """Return a Job's folder (which may not exist)."""
+        """Return the folder of a Job. It may not exist yet."""
         return JobFolder(self.jobs / name)
 
     def create_job(self, name: str, attempt: int, config: StageConfig) -> JobFolder:
-        """Make a Job's folder with its configuration."""
+        """Create a Job's folder with its configuration and its record.
+
+        Parameters
+        ----------
+        name
+            The Job's name.
+        attempt
+            The number of the attempt, from 1.
+        config
+            The configuration with which the stage is started.
+
+        Returns
+        -------
+        JobFolder
+            The folder. A message of an earlier process is removed from it.
+        """
         folder = self.job(name)
         folder.path.mkdir(exist_ok=True)
         folder.message.unlink(missing_ok=True)
@@ -163,7 +201,14 @@ class LocalState:
         return folder
 
     def observe(self, running: set[str]) -> tuple[StageJob, ...]:
-        """Return all Jobs; those that should run but do not were lost with their runner."""
+        """Return all Jobs.
+
+        Parameters
+        ----------
+        running
+            The names of the Jobs whose processes run. A Job that has not ended and is not among
+            them has failed: its runner was killed.
+        """
         return tuple(
             _stage_job(JobFolder(path), path.name in running)
             for path in sorted(self.jobs.iterdir())
@@ -171,11 +216,17 @@ class LocalState:
         )
 
 
-def at_work(folder: Path) -> bool:
-    """Return whether a runner, or a stage that it left behind, holds a run's folder."""
+def is_active(folder: Path) -> bool:
+    """Return whether a runner, or a stage that it left behind, holds the lock of a state folder.
+
+    Parameters
+    ----------
+    folder
+        The folder ``<state>/<namespace>/<name>``. It may not exist.
+    """
     try:
         with (folder / "lock").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # let go of at once, by closing
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # closing the file releases it at once
     except FileNotFoundError:
         return False
     except BlockingIOError:
@@ -184,7 +235,7 @@ def at_work(folder: Path) -> bool:
 
 
 def _lock(file: int) -> None:
-    """Take the lock; `at_work` may hold it for a moment, so once is not enough."""
+    """Take the lock. It is tried several times, since `is_active` may hold it for a moment."""
     for _ in range(10):
         try:
             return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -194,7 +245,7 @@ def _lock(file: int) -> None:
 
 
 def write_record(folder: JobFolder, record: dict[str, Any]) -> None:
-    """Replace a Job's record."""
+    """Write a Job's record."""
     write_atomically(folder.record, json.dumps(record, indent=1))
 
 
@@ -216,7 +267,7 @@ def _stage_job(folder: JobFolder, running: bool) -> StageJob:
     elif code is not None:
         state, failure = JobState.FAILED, _failure(code, message, folder)
     elif not running:
-        failure = Failure("it was lost with its runner", disrupted=True)
+        failure = Failure("it ended when its runner was killed", disrupted=True)
         state = JobState.FAILED
     return StageJob(
         name=folder.path.name,
@@ -234,5 +285,5 @@ def _stage_job(folder: JobFolder, running: bool) -> StageJob:
 def _failure(code: int, message: object, folder: JobFolder) -> Failure:
     if isinstance(message, FailureMessage):
         return Failure(message.error, exit_code=code)
-    ended = f"it was ended by signal {-code}" if code < 0 else f"it exited with {code}"
-    return Failure(f"{ended}; its log is {folder.log}", exit_code=code)
+    text = f"it was killed by signal {-code}" if code < 0 else f"it exited with code {code}"
+    return Failure(f"{text}; its log is {folder.log}", exit_code=code)

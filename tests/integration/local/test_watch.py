@@ -28,4 +28,4 @@ def test_a_real_run_is_watched_to_its_end(make_run: Any) -> None:
     raw = screen.raw.decode()
     assert "F1 by emotion, generation 1" in screen.text
     assert any(f"{n}/{n} loss" in raw for n in range(1, 100))  # the training's own progress
-    assert "Nobody is at work" not in raw
+    assert "No runner is active" not in raw

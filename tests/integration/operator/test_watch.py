@@ -75,7 +75,7 @@ def test_what_is_not_there_or_goes_away_is_said(
         made = evolutions.create()
         watching = start(evolutions, kubeconfig)
         assert watching.stdout is not None
-        assert "Pending: not yet begun" in watching.stdout.readline()
+        assert "Pending: not started" in watching.stdout.readline()
         kube.delete(names.evolution_path((evolutions.namespace, "demo")), made["metadata"]["uid"])
         _, error = watching.communicate(timeout=150)
         assert watching.returncode == 2
@@ -86,9 +86,9 @@ def test_what_is_not_there_or_goes_away_is_said(
         assert "Pending" in waiting.stdout.readline()
     finally:
         proxy.stop()
-    assert "The API server does not answer; trying again." in waiting.stdout.readline()
+    assert "The API server does not respond; retrying." in waiting.stdout.readline()
     waiting.send_signal(signal.SIGINT)
     out, error = waiting.communicate(timeout=150)
     assert waiting.returncode == 130
-    assert out == "No longer watching; the evolution goes on.\n"
+    assert out == "Stopped watching; the evolution continues.\n"
     assert error == ""

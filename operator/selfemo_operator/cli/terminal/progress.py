@@ -1,4 +1,4 @@
-"""Live progress of a local run, read from the stages' own log lines."""
+"""Live progress of a local run, which is read from the log lines of the stages."""
 
 from __future__ import annotations
 
@@ -9,56 +9,70 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
+from rich.progress import Progress as ProgressBars
 
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_operator.local.state import LocalState
 from selfemo_operator.planner.types import JobState, Observed, StageJob
 
-#: Figures of a stage that are worth a place in one line, by their names in log lines and metrics.
-_SHOWN = ("loss", "reward", "rewardMean", "keptShare", "weightedF1", "tokensPerSecond")
+#: The metrics that fit into one line, by their names in log lines and manifests.
+_SHOWN_METRICS = ("loss", "reward", "rewardMean", "keptShare", "weightedF1", "tokensPerSecond")
 
 
-class Tail:
-    """Reads what a log has gained since the last look."""
+class LogTail:
+    """Reads the lines that were added to a log since the last read.
+
+    Parameters
+    ----------
+    path
+        The log, in JSON lines. It may not exist yet.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._offset = 0
 
     def last_progress(self) -> dict[str, Any] | None:
-        """Return the newest progress line among the new ones."""
+        """Return the last progress line among the new lines; None if there is none."""
         try:
             with self.path.open("rb") as file:
                 file.seek(self._offset)
                 data = file.read()
         except FileNotFoundError:
             return None
-        whole = data.rfind(b"\n") + 1
+        whole = data.rfind(b"\n") + 1  # the last line may not be complete yet
         self._offset += whole
         newest = None
         for line in data[:whole].splitlines():
             if b'"progress"' in line:
-                newest = _parse(line) or newest
+                newest = _parse_progress(line) or newest
         return newest
 
 
 class Progress:
-    """One bar for each stage, as a context manager; plain lines where there is no terminal."""
+    """A context manager that shows a bar for each stage, or plain lines without a terminal.
+
+    Parameters
+    ----------
+    console
+        The console that shows the progress.
+    state
+        The state folder that contains the logs of the stages.
+    """
 
     def __init__(self, console: Console, state: LocalState) -> None:
         self._console = console
         self._state = state
-        self._bars = Bars(
+        self._bars = ProgressBars(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[metrics]}"),
             console=console,
             disable=not console.is_terminal,
         )
-        self._tasks: dict[str, tuple[TaskID, Tail]] = {}
+        self._tasks: dict[str, tuple[TaskID, LogTail]] = {}
         self._ended: set[str] = set()
 
     def __enter__(self) -> Progress:
@@ -74,18 +88,25 @@ class Progress:
         self._bars.stop()
 
     def update(self, _evolution: EmotionEvolution, observed: Observed) -> None:
-        """Show where things stand."""
+        """Show the present progress of the Jobs.
+
+        Parameters
+        ----------
+        observed
+            All Jobs of the run.
+        """
         for job in observed.jobs:
             if job.state is JobState.RUNNING:
-                self._running(job)
+                self._show_running(job)
             elif job.name in self._tasks and job.name not in self._ended:
                 self._ended.add(job.name)
-                self._end(job)
+                self._show_ended(job)
 
-    def _running(self, job: StageJob) -> None:
+    def _show_running(self, job: StageJob) -> None:
+        """Update the bar of a running Job. A new Job receives a bar, or a line."""
         if job.name not in self._tasks:
-            task = self._bars.add_task(_title(job), total=1, figures="")
-            self._tasks[job.name] = (task, Tail(self._state.job(job.name).log))
+            task = self._bars.add_task(_title(job), total=1, metrics="")
+            self._tasks[job.name] = (task, LogTail(self._state.job(job.name).log))
             if not self._console.is_terminal:
                 self._console.print(f"{_title(job)} …", highlight=False)
         task, tail = self._tasks[job.name]
@@ -95,40 +116,56 @@ class Progress:
                 task,
                 completed=line.get("done", 0),
                 total=max(line.get("total", 1), 1),
-                figures=figures(line),
+                metrics=format_metrics(line),
             )
 
-    def _end(self, job: StageJob) -> None:
+    def _show_ended(self, job: StageJob) -> None:
+        """Stop the bar of a Job that has ended, and print a failure."""
         task, _ = self._tasks[job.name]
         total = self._bars.tasks[task].total or 1
         if job.state is JobState.SUCCEEDED and job.result is not None:
-            said = figures(job.result.metrics)
-            self._bars.update(task, completed=total, figures=said)
-            text = f"{_title(job)}: {job.result.rows} rows in {job.result.seconds:.0f} s {said}"
+            metrics = format_metrics(job.result.metrics)
+            self._bars.update(task, completed=total, metrics=metrics)
+            text = f"{_title(job)}: {job.result.rows} rows in {job.result.seconds:.0f} s {metrics}"
         else:
-            why = job.failure.message if job.failure else "ended"
-            self._bars.update(task, figures=f"[red]{why}")
-            text = f"{_title(job)}: {why}"
+            reason = job.failure.message if job.failure else "ended"
+            self._bars.update(task, metrics=f"[red]{reason}")
+            text = f"{_title(job)}: {reason}"
         self._bars.stop_task(task)
         if not self._console.is_terminal or job.state is JobState.FAILED:
             self._console.print(text, highlight=False, markup=False)
 
 
 def _title(job: StageJob) -> str:
-    again = f" (attempt {job.attempt})" if job.attempt > 1 else ""
-    return f"generation {job.generation} {job.stage.value:<9}{again}"
+    """Return generation and stage of a Job, and the number of a repeated attempt."""
+    attempt = f" (attempt {job.attempt})" if job.attempt > 1 else ""
+    return f"generation {job.generation} {job.stage.value:<9}{attempt}"
 
 
-def figures(values: dict[str, Any]) -> str:
-    """Return the figures of a progress line, or of a stage's metrics, that are worth showing."""
+def format_metrics(values: dict[str, Any]) -> str:
+    """Return the most important metrics as text.
+
+    Parameters
+    ----------
+    values
+        The fields of a progress line, or the metrics of a stage.
+
+    Examples
+    --------
+    >>> format_metrics({"message": "progress", "done": 3, "loss": -0.036123, "reward": 0.5})
+    'loss -0.03612 reward 0.5'
+    """
     return " ".join(
-        f"{k} {values[k]:.4g}" for k in _SHOWN if isinstance(values.get(k), int | float)
+        f"{name} {values[name]:.4g}"
+        for name in _SHOWN_METRICS
+        if isinstance(values.get(name), int | float)
     )
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def _parse_progress(line: bytes) -> dict[str, Any] | None:
+    """Return the fields of a progress line; None if it is a line of another kind."""
     try:
-        found = json.loads(line)
+        fields = json.loads(line)
     except ValueError:
         return None
-    return found if isinstance(found, dict) and found.get("message") == "progress" else None
+    return fields if isinstance(fields, dict) and fields.get("message") == "progress" else None

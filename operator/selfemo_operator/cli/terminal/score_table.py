@@ -1,4 +1,4 @@
-"""What ``selfemo run`` prints: the plan before, the generations after."""
+"""The tables of ``selfemo run``: the plan before the run, the generations after it."""
 
 from __future__ import annotations
 
@@ -12,57 +12,64 @@ from selfemo_api.results import SourceScore
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.status import ConditionType, GenerationRecord, Outcome
 
-#: A word for people for each outcome.
+#: The text for each outcome of a generation.
 OUTCOMES = {
-    Outcome.BASELINE: "as given",
+    Outcome.BASELINE: "baseline",
     Outcome.PROMOTED: "promoted",
     Outcome.ROLLED_BACK: "rolled back",
-    Outcome.CONTINUED: "kept, not better",
+    Outcome.CONTINUED: "continued, not better",
     Outcome.COLLAPSED: "collapsed",
 }
 
 
 def plan_table(evolution: EmotionEvolution, state: Path) -> Table:
-    """Return what is going to happen."""
-    spec = evolution.spec
+    """Return the table of what the run is going to do.
+
+    Parameters
+    ----------
+    evolution
+        The evolution to run.
+    state
+        The evolution's state folder.
+    """
     table = Table(title=f"Evolution {evolution.metadata.name}", show_header=False, min_width=60)
-    for name, value in _plan_rows(spec, state):
+    for name, value in _plan_rows(evolution.spec, state):
         table.add_row(name, value, style=None)
     return table
 
 
 def _plan_rows(spec: EvolutionSpec, state: Path) -> list[tuple[str, str]]:
-    play, training = spec.self_play, spec.training
-    policy = spec.evolution
-    goal = f", stop at F1 {policy.goal.f1:g}" if policy.goal else ""
+    """Return name and value of each row of the plan."""
+    self_play, training, limits = spec.self_play, spec.training, spec.evolution
+    goal = f", stop at F1 {limits.goal.f1:g}" if limits.goal else ""
     adapters = f"LoRA rank {training.lora.rank}" if training.lora else "full weights"
     return [
         ("model", f"{spec.model.uri} (prompts {spec.model.prompts})"),
         (
-            "self-play from",
+            "self-play datasets",
             ", ".join(f"{s.name} ({s.format.value})" for s in spec.dataset.self_play),
         ),
         (
-            "labels read there",
+            "uses their labels",
             "no"
             if not any(s.use_labels for s in spec.dataset.self_play)
-            else "yes, by `useLabels`",
+            else "yes, where `useLabels` is set",
         ),
         (
-            "evaluated on",
+            "evaluation datasets",
             ", ".join(f"{s.name} ({s.format.value})" for s in spec.dataset.evaluation),
         ),
-        ("best chosen by", spec.selection_dataset),
+        ("selection dataset", spec.selection_dataset),
         (
             "each generation",
-            f"self-play ({play.engine.value}, groups of {play.group_size}) > score > flywheel > "
-            f"train ({training.processes} process(es), DeepSpeed ZeRO "
+            f"self-play ({self_play.engine.value}, groups of {self_play.group_size}) > score > "
+            f"flywheel > train ({training.processes} process(es), DeepSpeed ZeRO "
             f"{training.deepspeed.zero_stage}, {adapters}) > evaluate",
         ),
         (
             "generations",
-            f"0 to {policy.max_generations}, patience {policy.patience}{goal}, "
-            f"a worse one: {policy.on_regression.value}",
+            f"0 to {limits.max_generations}, patience {limits.patience}{goal}, "
+            f"on regression {limits.on_regression.value}",
         ),
         ("results", spec.storage.uri),
         ("state and logs", str(state)),
@@ -70,7 +77,15 @@ def _plan_rows(spec: EvolutionSpec, state: Path) -> list[tuple[str, str]]:
 
 
 def generation_table(evolution: EmotionEvolution, *, intervals: bool = True) -> Table:
-    """Return the generations with their figures; without intervals it is a good deal narrower."""
+    """Return the table of generations with their scores.
+
+    Parameters
+    ----------
+    evolution
+        The evolution with its status.
+    intervals
+        Show the 95 % interval of each F1. Without intervals the table is much narrower.
+    """
     status = evolution.status
     table = Table(title=f"{evolution.metadata.name}: weighted F1 by generation")
     table.add_column("Generation" if intervals else "Gen", justify="right")
@@ -81,30 +96,37 @@ def generation_table(evolution: EmotionEvolution, *, intervals: bool = True) -> 
     for name in ("Reward", "Kept", "Seconds"):
         table.add_column(name, justify="right", no_wrap=True)
     best = status.best.generation if status.best else None
-    for entry in status.history:
-        star = " *" if entry.generation == best else ""
+    for record in status.history:
+        star = " *" if record.generation == best else ""
         table.add_row(
-            f"{entry.generation}{star}",
-            OUTCOMES[entry.outcome],
-            *(_score(entry, source, intervals) for source in sources),
-            "" if entry.reward is None else f"{entry.reward:.3f}",
-            "" if entry.kept is None else str(entry.kept),
-            f"{sum(entry.stage_seconds.values()):.0f}",
+            f"{record.generation}{star}",
+            OUTCOMES[record.outcome],
+            *(_score_cell(record, source, intervals) for source in sources),
+            "" if record.reward is None else f"{record.reward:.3f}",
+            "" if record.kept is None else str(record.kept),
+            f"{sum(record.stage_seconds.values()):.0f}",
         )
-    brackets = "; brackets: 95 % interval" if intervals else ""
-    table.caption = f"* the best, kept as the model to use{brackets}"
+    brackets = "; in brackets: the 95 % interval" if intervals else ""
+    table.caption = f"* the best generation: the model to use{brackets}"
     return table
 
 
-def _score(entry: GenerationRecord, source: str, intervals: bool) -> str:
-    score = next((s for s in entry.scores if s.source == source), None)
+def _score_cell(record: GenerationRecord, source: str, intervals: bool) -> str:
+    """Return the F1 of a generation on an evaluation dataset, or a dash."""
+    score = next((s for s in record.scores if s.source == source), None)
     if score is None:
         return "-"
-    return with_interval(score) if intervals else f"{score.weighted_f1:.4f}"
+    return format_f1(score) if intervals else f"{score.weighted_f1:.4f}"
 
 
-def with_interval(score: SourceScore) -> str:
-    """Return weighted F1 with its 95 % interval, where that is known."""
+def format_f1(score: SourceScore) -> str:
+    """Return weighted F1 with its 95 % interval, if the score has one.
+
+    Parameters
+    ----------
+    score
+        The score of one evaluation dataset.
+    """
     if score.weighted_f1_low is None or score.weighted_f1_high is None:
         return f"{score.weighted_f1:.4f}"
     low, high = score.weighted_f1_low, score.weighted_f1_high
@@ -112,7 +134,13 @@ def with_interval(score: SourceScore) -> str:
 
 
 def summary(evolution: EmotionEvolution) -> dict[str, Any]:
-    """Return the same as JSON."""
+    """Return the result of a run as an object for JSON.
+
+    Parameters
+    ----------
+    evolution
+        The evolution with its status.
+    """
     status = evolution.status
     condition = status.condition(ConditionType.SUCCEEDED)
     return {
@@ -121,5 +149,5 @@ def summary(evolution: EmotionEvolution) -> dict[str, Any]:
         "reason": condition.reason if condition else "",
         "message": condition.message if condition else "",
         "best": status.best.to_json() if status.best else None,
-        "generations": [entry.to_json() for entry in status.history],
+        "generations": [record.to_json() for record in status.history],
     }

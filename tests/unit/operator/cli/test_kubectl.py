@@ -1,4 +1,4 @@
-"""What `kubectl selfemo watch` makes of an API server that is away for a while."""
+"""`kubectl selfemo watch` during an outage of the API server."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ def test_an_outage_has_one_note_whatever_its_errors(monkeypatch: pytest.MonkeyPa
             raise error
 
     source._kube.fault = fault  # type: ignore[attr-defined]
-    notes = [source.look()[1].note for _ in errors]
+    notes = [source.read()[1].note for _ in errors]
     assert notes[0] == notes[3] == ""
     assert notes[1] == notes[2]
+    assert notes[1].startswith("The API server does not respond; retrying. (")
     assert "reset" in notes[1]
     assert "refused" in notes[4]

@@ -1,4 +1,4 @@
-"""`selfemo watch`: on a real terminal, over a state folder of a real run that is made to go on."""
+"""`selfemo watch` in a real terminal, over the state folder of a recorded run that is continued."""
 
 from __future__ import annotations
 
@@ -22,8 +22,12 @@ from selfemo_api.stages import Stage
 from selfemo_api.status import ConditionType, Phase, Reason
 from selfemo_api.text.files import write_atomically
 from selfemo_operator.cli import watch
-from selfemo_operator.cli.terminal.picture import Activity, news, picture
-from selfemo_operator.local.state import LocalState, at_work
+from selfemo_operator.cli.terminal.evolution_view import (
+    StageProgress,
+    evolution_view,
+    status_changes,
+)
+from selfemo_operator.local.state import LocalState, is_active
 
 PROGRAM = str(Path(sys.executable).parent / "selfemo")
 NOW = datetime(2026, 11, 23, 19, 30, tzinfo=UTC)
@@ -45,7 +49,7 @@ def ended(phase: Phase, reason: Reason, message: str) -> EmotionEvolution:
 
 
 def training() -> EmotionEvolution:
-    """The recorded run as it was in its fourth generation's training, more or less."""
+    """Return the recorded run as it was, roughly, during the training of generation 4."""
     conditions = [
         c.model_copy(update={"reason": "Running", "message": "generation 4: Train runs"})
         if c.type is ConditionType.PROGRESSING
@@ -64,19 +68,24 @@ def training() -> EmotionEvolution:
     )
 
 
-def drawn(evolution: EmotionEvolution, activity: Activity, width: int = 120, **more: str) -> str:
-    file = io.TextIOWrapper(io.BytesIO(), encoding=more.get("encoding", "utf-8"))
-    Console(file=file, width=width).print(picture(evolution, activity, NOW))
+def drawn(
+    evolution: EmotionEvolution,
+    progress: StageProgress,
+    width: int = 120,
+    encoding: str = "utf-8",
+) -> str:
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    Console(file=file, width=width).print(evolution_view(evolution, progress, NOW))
     file.seek(0)
     return file.read()
 
 
-# The picture
+# The view
 
 
-def test_picture_of_a_running_stage() -> None:
-    text = drawn(training(), Activity(3, 4, "loss -0.0361"))
-    assert "default/demo  Running  generation 4 Train for 7 min 22 s" in text
+def test_view_of_a_running_stage() -> None:
+    text = drawn(training(), StageProgress(3, 4, "loss -0.0361"))
+    assert "default/demo  Running  generation 4 Train for 7 min 22 s  at most 5 generations" in text
     assert "3/4 loss -0.0361" in text
     assert "0.3962 [0.330, 0.456]" in text
     assert "goal 0.42" in text
@@ -90,55 +99,59 @@ def test_picture_of_a_running_stage() -> None:
     assert "(collapse below 0.35)" in text
 
 
-def test_marks_stand_where_their_values_are() -> None:
-    lines = [line for line in drawn(END, Activity()).splitlines() if "─" in line and "0.3" in line]
+def test_marks_are_at_the_columns_of_their_values() -> None:
+    lines = [
+        line for line in drawn(END, StageProgress()).splitlines() if "─" in line and "0.3" in line
+    ]
     plots = [line for line in lines if "│" not in line]
-    at = {n: max(line.find(m) for m in "●○★") for n, line in enumerate(plots)}
+    columns = {n: max(line.find(m) for m in "●○★") for n, line in enumerate(plots)}
     f1 = [record.f1 or 0 for record in END.status.history]
-    places = [at[n] for n in sorted(range(6), key=f1.__getitem__)]
-    assert places == sorted(places)  # 0.3704 and 0.3719 share a place
-    assert len(set(places)) == 5
+    ordered = [columns[n] for n in sorted(range(6), key=f1.__getitem__)]
+    assert ordered == sorted(ordered)  # 0.3704 and 0.3719 share a column
+    assert len(set(ordered)) == 5
     assert len({line.find("┊") for line in plots}) == 1
 
 
 @pytest.mark.parametrize("width", [24, 40, 80, 100, 200])
-def test_picture_keeps_to_any_width(width: int) -> None:
+def test_view_fits_any_width(width: int) -> None:
     for evolution in (training(), END):
-        text = drawn(evolution, Activity(1, 4, "loss 1"), width)
+        text = drawn(evolution, StageProgress(1, 4, "loss 1"), width)
         assert max(len(line) for line in text.splitlines()) <= width
 
 
-def test_picture_in_ascii() -> None:
-    text = drawn(training(), Activity(3, 4, note="x"), encoding="ascii")
+def test_view_in_ascii() -> None:
+    text = drawn(training(), StageProgress(3, 4, note="x"), encoding="ascii")
     assert "*" in text
     assert "#" in text
 
 
-def test_failure_is_shown_as_it_was_said() -> None:
-    said = "train.jsonl:3: [red]labels[/nope] are missing; add them"
-    evolution = status(training(), last_failure=said, failures=2, attempt=3)
-    text = drawn(evolution, Activity(), 200)
-    assert f"Last failure (2 by its own fault, 0 by the outside): {said}" in text
+def test_failure_is_shown_unchanged() -> None:
+    message = "train.jsonl:3: [red]labels[/nope] are missing; add them"
+    evolution = status(training(), last_failure=message, failures=2, attempt=3)
+    text = drawn(evolution, StageProgress(), 200)
+    assert f"Last failure (failures: 2, disruptions: 0): {message}" in text
     assert "Train, attempt 3" in text
 
 
-def test_picture_before_anything_happened() -> None:
+def test_view_before_the_run_starts() -> None:
     fresh = END.model_copy(update={"status": type(END.status)()})
-    assert "not yet begun" in drawn(fresh, Activity())
+    assert "not started" in drawn(fresh, StageProgress())
 
 
-def test_news_are_told_once() -> None:
+def test_each_change_is_reported_once() -> None:
     before = training()
-    assert list(news(None, before))[-1] == "Running: generation 4 Train"
-    assert list(news(before, before)) == []
-    failed = status(before, last_failure="it was ended by signal 9", attempt=2)
-    assert list(news(before, failed)) == [
-        "last failure: it was ended by signal 9",
+    assert list(status_changes(None, before))[-1] == "Running: generation 4 Train"
+    assert list(status_changes(before, before)) == []
+    failed = status(before, last_failure="it was killed by signal 9", attempt=2)
+    assert list(status_changes(before, failed)) == [
+        "last failure: it was killed by signal 9",
         "Running: generation 4 Train, attempt 2",
     ]
-    assert list(news(failed, END)) == [
-        "generation 4 is rolled back: F1 0.3704 [0.307, 0.430] reward 0.261 kept 128 in 2 min 12 s",
-        "generation 5 is rolled back: F1 0.3885 [0.327, 0.454] reward 0.211 kept 80 in 1 min 29 s",
+    assert list(status_changes(failed, END)) == [
+        "generation 4 rolled back: F1 0.3704 [0.307, 0.430], reward 0.261, 128 rows kept, "
+        "2 min 12 s",
+        "generation 5 rolled back: F1 0.3885 [0.327, 0.454], reward 0.211, 80 rows kept, "
+        "1 min 29 s",
         "Succeeded: MaxGenerationsReached: generation 5 was the last; best is 3 with F1 0.3962",
     ]
 
@@ -147,7 +160,7 @@ def test_news_are_told_once() -> None:
 
 
 class Run:
-    """A state folder in which a runner is at work: this test."""
+    """A state folder with an active runner, which is this test."""
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "evolution.yaml"
@@ -171,9 +184,9 @@ class Run:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
-    found = Run(tmp_path)
-    yield found
-    found.state.close()
+    active = Run(tmp_path)
+    yield active
+    active.state.close()
 
 
 def recorded_log() -> list[str]:
@@ -181,7 +194,7 @@ def recorded_log() -> list[str]:
     return path.read_text().splitlines()
 
 
-def test_a_terminal_shows_one_picture_that_changes(run: Run) -> None:
+def test_a_terminal_shows_one_view_that_changes(run: Run) -> None:
     lines = recorded_log()
     run.save(training())
     with Screen(run.command()) as screen:
@@ -191,23 +204,23 @@ def test_a_terminal_shows_one_picture_that_changes(run: Run) -> None:
         screen.wait("2/4 loss -0.06568")
         run.log(lines[4])
         screen.wait("3/4 loss -0.0361")
-        run.save(status(training(), last_failure="it was ended by signal 9", attempt=2))
+        run.save(status(training(), last_failure="it was killed by signal 9", attempt=2))
         screen.wait("Last failure")
         run.save(END)
         assert screen.end() == 0
         assert "best is 3 with F1 0.3962" in screen.text
-        assert screen.text.count("default/demo") == 1  # drawn over, not again and again
-        assert "Nobody is at work" not in screen.raw.decode()
+        assert screen.text.count("default/demo") == 1  # drawn in place, not repeated
+        assert "No runner is active" not in screen.raw.decode()
         assert not screen.cursor_hidden
 
 
-def test_ctrl_c_ends_the_watching_only(run: Run) -> None:
+def test_ctrl_c_ends_only_the_watching(run: Run) -> None:
     run.save(training())
     with Screen(run.command()) as screen:
         screen.wait("generation 4 Train")
         screen.type(b"\x03")
         assert screen.end() == 130
-        assert "No longer watching; the evolution goes on." in screen.text
+        assert "Stopped watching; the evolution continues." in screen.text
         assert "Traceback" not in screen.text
         assert not screen.cursor_hidden
 
@@ -218,9 +231,11 @@ def test_without_a_terminal_each_change_is_a_line(run: Run) -> None:
     assert process.stdout is not None
     first = [process.stdout.readline() for _ in range(5)]
     assert [line.split(" ", 1)[1].strip() for line in first][-1] == "Running: generation 4 Train"
-    run.state.close()  # the runner is gone …
-    assert "Nobody is at work: `selfemo run" in process.stdout.readline()
-    run.state = LocalState(run.state.folder)  # … and comes back, beside the one that watches
+    run.state.close()  # the runner ends …
+    assert f"No runner is active: run `selfemo run {run.file}` to continue." in (
+        process.stdout.readline()
+    )
+    run.state = LocalState(run.state.folder)  # … and starts again while the command watches
     failed = ended(Phase.FAILED, Reason.STAGE_FAILED, "[Train] failed 3 times")
     run.save(status(failed, history=END.status.history[:4]))
     rest, _ = process.communicate(timeout=60)
@@ -239,7 +254,7 @@ def test_without_a_terminal_each_change_is_a_line(run: Run) -> None:
     ],
     ids=["succeeded", "running", "collapsed", "bad-input"],
 )
-def test_once_says_how_it_stands(run: Run, evolution: EmotionEvolution, code: int) -> None:
+def test_once_prints_the_present_state(run: Run, evolution: EmotionEvolution, code: int) -> None:
     run.save(evolution)
     done = subprocess.run(run.command("--once"), capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
@@ -247,46 +262,46 @@ def test_once_says_how_it_stands(run: Run, evolution: EmotionEvolution, code: in
     assert "\x1b" not in done.stdout
 
 
-def test_what_is_wrong_is_one_line(run: Run, tmp_path: Path) -> None:
+def test_an_error_is_one_line(run: Run, tmp_path: Path) -> None:
     path = run.state.folder / "evolution.json"
     text = END.model_dump_json(by_alias=True)
-    for content, said in (
-        (None, "no run is kept in"),
-        ("{", "damaged"),
-        (text.replace('"phase":"Succeeded"', '"phase":"Merry"'), "status.phase"),
+    for content, message in (
+        (None, f"there is no run in {run.state.folder}: start it with `selfemo run {run.file}`"),
+        ("{", f"{path} was written by another version of this command, or is damaged"),
+        (text.replace('"phase":"Succeeded"', '"phase":"Merry"'), "or is damaged: status.phase"),
     ):
         if content is not None:
             write_atomically(path, content)
         done = subprocess.run(run.command(), capture_output=True, text=True, check=False)
         assert done.returncode == 2
-        assert said in done.stderr
+        assert message in done.stderr
         assert done.stderr.count("\n") == 1
     assert json.loads(text)["status"]["phase"] == "Succeeded"
 
 
-def test_looking_does_not_keep_a_runner_out(tmp_path: Path) -> None:
+def test_checking_for_a_runner_does_not_block_one(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    assert not at_work(folder)
+    assert not is_active(folder)
     LocalState(folder).close()
-    over = threading.Event()
+    stop = threading.Event()
 
-    def look() -> None:
-        while not over.is_set():
-            at_work(folder)
+    def check() -> None:
+        while not stop.is_set():
+            is_active(folder)
 
-    watchers = [threading.Thread(target=look) for _ in range(3)]
+    watchers = [threading.Thread(target=check) for _ in range(3)]
     for watcher in watchers:
         watcher.start()
     try:
         for _ in range(30):
             state = LocalState(folder)
-            assert at_work(folder)
+            assert is_active(folder)
             state.close()
     finally:
-        over.set()
+        stop.set()
         for watcher in watchers:
             watcher.join()
-    assert not at_work(folder)
+    assert not is_active(folder)
 
 
 class Interrupted(io.StringIO):
@@ -300,17 +315,17 @@ class Interrupted(io.StringIO):
             raise KeyboardInterrupt
 
 
-class Still:
+class Unchanging:
     """An evolution in training that never changes."""
 
-    def look(self) -> tuple[EmotionEvolution, Activity]:
-        return training(), Activity()
+    def read(self) -> tuple[EmotionEvolution, StageProgress]:
+        return training(), StageProgress()
 
 
-def test_a_line_that_ctrl_c_cuts_off_is_not_written_again() -> None:
+def test_a_line_that_ctrl_c_interrupts_is_written_once() -> None:
     pipe = Interrupted()
-    code = watch.follow(Still(), Console(file=pipe, width=120), once=False, poll_seconds=0)
+    code = watch.follow(Unchanging(), Console(file=pipe, width=120), once=False, poll_seconds=0)
     lines = pipe.getvalue().splitlines()
     assert code == watch.INTERRUPTED
     assert len(lines) == len(set(lines)) >= 2
-    assert lines[-1] == "No longer watching; the evolution goes on."
+    assert lines[-1] == "Stopped watching; the evolution continues."

@@ -1,0 +1,229 @@
+"""The view of an evolution in a terminal. All functions are pure: they turn the resource into text.
+
+`selfemo watch` and `kubectl selfemo watch` show the same view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from rich.columns import Columns
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from selfemo_api.collapse import Sign, label_signs, stage_signs
+from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.status import ConditionType, EvolutionStatus, GenerationRecord, Phase
+from selfemo_api.text.formatting import duration
+from selfemo_operator.cli.terminal.plots import EmotionPlot, F1Plot
+from selfemo_operator.cli.terminal.score_table import OUTCOMES, format_f1, generation_table
+
+_PHASE_STYLES = {
+    Phase.RUNNING: "bold cyan",
+    Phase.SUCCEEDED: "bold green",
+    Phase.COLLAPSED: "bold red",
+    Phase.FAILED: "bold red",
+}
+
+
+@dataclass(frozen=True)
+class StageProgress:
+    """The progress of the current stage, which the status does not contain."""
+
+    done: float | None = None
+    """The finished part of `total`; None before the stage has logged progress."""
+    total: float = 1.0
+    """The whole work of the stage, in the stage's own unit, e.g. steps."""
+    metrics: str = ""
+    """The metrics of the last progress line, as text."""
+    note: str = ""
+    """A warning about the view itself, e.g. that no runner is active."""
+
+
+@dataclass(frozen=True)
+class _GenerationTable:
+    """The table of generations, without intervals where the terminal is too narrow for them."""
+
+    evolution: EmotionEvolution
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = generation_table(self.evolution)
+        width = Measurement.get(console, options.update(max_width=1000), table).maximum
+        yield (
+            table
+            if width <= options.max_width
+            else generation_table(self.evolution, intervals=False)
+        )
+
+
+def evolution_view(
+    evolution: EmotionEvolution, progress: StageProgress, now: datetime
+) -> RenderableType:
+    """Return the view of an evolution for rich to draw.
+
+    Parameters
+    ----------
+    evolution
+        The resource with its status.
+    progress
+        The progress of the current stage.
+    now
+        The present time, up to which durations are counted.
+    """
+    status = evolution.status
+    parts: list[RenderableType] = [_status_line(evolution, now)]
+    if progress.done is not None and not status.finished:
+        parts.append(_progress_bar(progress))
+    parts += _message_lines(status, progress)
+    if status.history:
+        parts += ["", _GenerationTable(evolution), "", _plots(evolution)]
+    parts += _collapse_signs(evolution)
+    return Group(*parts)
+
+
+def status_changes(before: EmotionEvolution | None, after: EmotionEvolution) -> Iterator[str]:
+    """Yield a line for each change of an evolution, for output that is not a terminal.
+
+    Parameters
+    ----------
+    before
+        The evolution at the last call; None at the first.
+    after
+        The evolution now.
+
+    Yields
+    ------
+    str
+        A finished generation, a failure, or the present stage or condition.
+    """
+    old, new = before.status if before else EvolutionStatus(), after.status
+    old_generations = {record.generation for record in old.history}
+    for record in new.history:
+        if record.generation not in old_generations:
+            yield _generation_line(record)
+    if new.last_failure and new.last_failure != old.last_failure:
+        yield f"last failure: {new.last_failure}"
+    if new.finished or new.phase is not Phase.RUNNING:
+        if before is None or (old.phase, _condition_text(old)) != (new.phase, _condition_text(new)):
+            yield f"{new.phase.value}: {_condition_text(new)}"
+    elif before is None or _stage_text(old) != _stage_text(new):
+        yield f"{new.phase.value}: {_stage_text(new)}"
+
+
+def _stage_text(status: EvolutionStatus) -> str:
+    """Return the current generation, its stage, and the number of a repeated attempt."""
+    text = f"generation {status.generation}"
+    if status.stage is not None:
+        text += f" {status.stage.value}"
+    return text + (f", attempt {status.attempt}" if status.attempt > 1 else "")
+
+
+def _condition_text(status: EvolutionStatus) -> str:
+    """Return reason and message of the condition that describes the present state."""
+    kind = ConditionType.SUCCEEDED if status.finished else ConditionType.PROGRESSING
+    condition = status.condition(kind)
+    if condition is None:
+        return "not started"
+    return f"{condition.reason}: {condition.message}" if condition.message else condition.reason
+
+
+def _generation_line(record: GenerationRecord) -> str:
+    """Return outcome, scores and duration of a finished generation."""
+    parts = [f"F1 {format_f1(record.scores[0])}" if record.scores else "not evaluated"]
+    if record.reward is not None:
+        parts.append(f"reward {record.reward:.3f}")
+    if record.kept is not None:
+        parts.append(f"{record.kept} rows kept")
+    parts.append(duration(sum(record.stage_seconds.values())))
+    return f"generation {record.generation} {OUTCOMES[record.outcome]}: {', '.join(parts)}"
+
+
+def _status_line(evolution: EmotionEvolution, now: datetime) -> Text:
+    """Return name, phase and stage, the time since the stage began, and the total time."""
+    status, metadata = evolution.status, evolution.metadata
+    line = Text.assemble(
+        (f"{metadata.namespace}/{metadata.name}", "bold"),
+        "  ",
+        (status.phase.value, _PHASE_STYLES.get(status.phase, "bold")),
+    )
+    if not status.finished and status.start_time is not None:
+        line.append(f"  {_stage_text(status)}")
+        if status.last_progress_time is not None and status.phase is Phase.RUNNING:
+            line.append(f" for {_elapsed(status.last_progress_time, now)}")
+        line.append(f"  at most {evolution.spec.evolution.max_generations} generations", "dim")
+    if status.start_time is not None:
+        total = _elapsed(status.start_time, status.completion_time or now)
+        line.append(f"  {total} in total", "dim")
+    return line
+
+
+def _elapsed(start: datetime, end: datetime) -> str:
+    """Return the time between two moments as text, at least zero."""
+    return duration(max((end - start).total_seconds(), 0.0))
+
+
+def _progress_bar(progress: StageProgress) -> Table:
+    """Return a bar, the numbers beside it, and the metrics of the stage."""
+    done = progress.done or 0.0
+    row = Table.grid(padding=(0, 1))
+    row.add_row(
+        ProgressBar(total=progress.total, completed=done, width=30),
+        f"{done:.0f}/{progress.total:.0f}",
+        Text(progress.metrics),
+    )
+    return row
+
+
+def _message_lines(status: EvolutionStatus, progress: StageProgress) -> list[RenderableType]:
+    """Return the condition, the last failure and the note, a line each."""
+    lines: list[RenderableType] = [Text(_condition_text(status))]
+    if status.last_failure:
+        counts = f"failures: {status.failures}, disruptions: {status.disruptions}"
+        lines.append(Text(f"Last failure ({counts}): {status.last_failure}", "red"))
+    if progress.note:
+        lines.append(Text(progress.note, "yellow"))
+    return lines
+
+
+def _plots(evolution: EmotionEvolution) -> RenderableType:
+    """Return the plots, side by side where the terminal is wide enough."""
+    status, goal = evolution.status, evolution.spec.evolution.goal
+    plots: list[RenderableType] = []
+    points = tuple(record for record in status.history if record.f1 is not None)
+    if points:
+        best = status.best.generation if status.best else None
+        plots.append(F1Plot(points, best, goal.f1 if goal else None))
+    evaluated = next((r for r in reversed(status.history) if r.scores), None)
+    if evaluated and evaluated.scores[0].f1_by_label:
+        score = evaluated.scores[0]
+        title = f"F1 by emotion, generation {evaluated.generation}, {score.source}"
+        labels = tuple(evolution.spec.dataset.labels)
+        plots.append(EmotionPlot(title, labels, score, status.baseline))
+    return Columns([Padding(plot, (0, 3, 0, 0)) for plot in plots])
+
+
+def _collapse_signs(evolution: EmotionEvolution) -> list[RenderableType]:
+    """Return the newest value of each sign of collapse, in red where it is past its bound."""
+    status, bounds = evolution.status, evolution.spec.evolution.collapse
+    signs: list[Sign] = []
+    evaluated = next((r for r in reversed(status.history) if r.scores), None)
+    if evaluated is not None and status.baseline is not None:
+        signs += label_signs(evaluated.scores[0], status.baseline, bounds)
+    for result in status.current.results if status.current else []:
+        signs += stage_signs(result.stage, result.metrics, bounds)
+    if not signs:
+        return []
+    text = Text("Signs of collapse", "bold")
+    for sign in signs:
+        direction = "below" if sign.falls else "above"
+        text.append(
+            f"\n  {sign.name}: {sign.value:.3f} (collapse {direction} {sign.bound:g})",
+            "red" if sign.crossed else "not bold",
+        )
+    return ["", text]
