@@ -28,6 +28,26 @@ def put_table(context: StageContext, path: str, table: pa.Table) -> Part:
     return context.put_part(path, encode_table(table), rows=table.num_rows)
 
 
+def load_table(context: StageContext, path: str, schema: pa.Schema) -> tuple[Part, pa.Table] | None:
+    """Return a table that an earlier attempt wrote with the same settings, or None.
+
+    Parameters
+    ----------
+    context
+        The stage's context.
+    path
+        The part's path below the stage's folder.
+    schema
+        The columns that the table must have.
+
+    See Also
+    --------
+    StageContext.load_part : What happens with a part that is missing or damaged.
+    """
+    uri = join(context.config.output, path)
+    return context.load_part(path, lambda data: decode_table(data, uri, schema))
+
+
 def decode_table(data: bytes, uri: str, schema: pa.Schema) -> pa.Table:
     """Return the table, checked against a schema; columns that came later are filled in.
 

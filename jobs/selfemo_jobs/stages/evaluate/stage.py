@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +27,7 @@ from selfemo_jobs.models.stage_models import fetch_policy
 from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.manifest import Part, canonical, sha256
 from selfemo_jobs.runtime.program import StageProgram
-from selfemo_jobs.runtime.tables import decode_table, put_table
+from selfemo_jobs.runtime.tables import load_table, put_table
 from selfemo_jobs.stages.evaluate.metrics import confusions, score
 from selfemo_jobs.stages.evaluate.predictions import (
     PREDICTIONS,
@@ -38,12 +37,9 @@ from selfemo_jobs.stages.evaluate.predictions import (
     greedy,
     questions,
 )
-from selfemo_jobs.store import ObjectNotFound, join
 
 if TYPE_CHECKING:
     from selfemo_jobs.engines.interface import TextEngine
-
-log = logging.getLogger(__name__)
 
 #: What the figures follow from.
 RELEVANT = (
@@ -223,25 +219,11 @@ def _block(
     }
     digest = sha256(json.dumps(follows_from, sort_keys=True).encode())
     path = f"predictions/{source}/part-{number:05d}-{digest[:12]}.parquet"
-    part = context.find_part(path)
-    table = _stored(context, part) if part else None
-    if part is None or table is None:
-        table = model.answer(asked, spec.dataset.labels)
-        part = put_table(context, path, table)
-    return part, table
-
-
-def _stored(context: StageContext, part: Part) -> pa.Table | None:
-    """Return an earlier attempt's table, or None where it is damaged or gone."""
-    uri = join(context.config.output, part.path)
-    try:
-        data = context.store.get(uri)
-    except ObjectNotFound:
-        data = b""
-    if sha256(data) != part.sha256:
-        log.warning("%s does not match its record: it is made again", uri)
-        return None
-    return decode_table(data, uri, PREDICTIONS)
+    stored = load_table(context, path, PREDICTIONS)
+    if stored is not None:
+        return stored
+    table = model.answer(asked, spec.dataset.labels)
+    return put_table(context, path, table), table
 
 
 def _score(context: StageContext, name: str, table: pa.Table) -> SourceScore:

@@ -10,14 +10,14 @@ from selfemo_api.stages import Stage
 from selfemo_jobs.engines import open_engine
 from selfemo_jobs.models.stage_models import fetch_judge
 from selfemo_jobs.runtime.context import StageContext, StageOutput
-from selfemo_jobs.runtime.manifest import Part, canonical, read_part, sha256
+from selfemo_jobs.runtime.manifest import Part, canonical, read_part
 from selfemo_jobs.runtime.program import StageProgram
-from selfemo_jobs.runtime.schemas import CANDIDATES
-from selfemo_jobs.runtime.tables import decode_table, put_table
+from selfemo_jobs.runtime.schemas import CANDIDATES, SCORED
+from selfemo_jobs.runtime.tables import decode_table, load_table, put_table
 from selfemo_jobs.stages.score.judge import JudgeReader
 from selfemo_jobs.stages.score.scoring import score_candidates
 from selfemo_jobs.stages.score.tally import Tally, combined, metrics_of, report_of
-from selfemo_jobs.store import ObjectNotFound, join
+from selfemo_jobs.store import join
 
 log = logging.getLogger(__name__)
 
@@ -39,19 +39,20 @@ def work(context: StageContext) -> StageOutput:
     with ExitStack() as stack:
         scorer = _Scorer(context, stack)
         for done, candidates in enumerate(tables):
-            found = _finished(context, candidates.path) or scorer.score(uri, candidates)
-            parts += found[0]
-            tallies.append(found[1])
+            stored = _load_scored(context, candidates.path)
+            scored_parts, tally = stored or scorer.score(uri, candidates)
+            parts += scored_parts
+            tallies.append(tally)
             context.progress(done + 1, len(tables))
-    tally = combined(tallies)
+    total = combined(tallies)
     spec = context.config.spec
-    if tables and not tally.recognizer.groups + tally.responder.groups:
+    if tables and not total.recognizer.groups + total.responder.groups:
         log.warning("no group is left: none of the recognizer's votes has an outcome")
     return StageOutput(
         parts=parts,
-        rows=tally.recognizer.rows + tally.responder.rows,
-        metrics=metrics_of(tally, spec.reward),
-        report=report_of(tally, spec.dataset.labels, spec.reward),
+        rows=total.recognizer.rows + total.responder.rows,
+        metrics=metrics_of(total, spec.reward),
+        report=report_of(total, spec.dataset.labels, spec.reward),
     )
 
 
@@ -104,18 +105,19 @@ def tally_path(table_path: str) -> str:
     return table_path.removesuffix(TABLE) + ".tally.json"
 
 
-def _finished(context: StageContext, path: str) -> tuple[list[Part], Tally] | None:
-    """Return what an earlier attempt made of a part, or None where it has to be made."""
-    table, tally = context.find_part(path), context.find_part(tally_path(path))
-    if table is None or tally is None:
-        return None
-    try:
-        data = context.store.get(join(context.config.output, tally.path))
-    except ObjectNotFound:
-        return None
-    if sha256(data) != tally.sha256:
-        return None
-    return [table, tally], Tally.model_validate_json(data)
+def _load_scored(context: StageContext, path: str) -> tuple[list[Part], Tally] | None:
+    """Return what an earlier attempt made of a part of self-play, or None where it has to be made.
+
+    Parameters
+    ----------
+    context
+        The stage's context.
+    path
+        The part's path, the same in self-play's folder and in this stage's.
+    """
+    tally = context.load_part(tally_path(path), Tally.model_validate_json)
+    table = load_table(context, path, SCORED) if tally else None
+    return ([table[0], tally[0]], tally[1]) if table and tally else None
 
 
 PROGRAM = StageProgram(

@@ -18,10 +18,10 @@ from selfemo_jobs.datasets.load import load_source
 from selfemo_jobs.engines import open_engine
 from selfemo_jobs.models.stage_models import fetch_policy
 from selfemo_jobs.runtime.context import StageContext, StageOutput
-from selfemo_jobs.runtime.manifest import Part, sha256
+from selfemo_jobs.runtime.manifest import Part
 from selfemo_jobs.runtime.program import StageProgram
 from selfemo_jobs.runtime.schemas import CANDIDATES
-from selfemo_jobs.runtime.tables import decode_table, put_table
+from selfemo_jobs.runtime.tables import load_table, put_table
 from selfemo_jobs.stages.selfplay.episodes import (
     Episode,
     SourceDialogues,
@@ -31,7 +31,6 @@ from selfemo_jobs.stages.selfplay.episodes import (
 )
 from selfemo_jobs.stages.selfplay.metrics import Counts, count_part, figures_of, label_counts
 from selfemo_jobs.stages.selfplay.self_player import SelfPlayer
-from selfemo_jobs.store import ObjectNotFound, join
 
 if TYPE_CHECKING:
     from selfemo_jobs.engines.interface import TextEngine
@@ -55,12 +54,13 @@ def run_self_play(context: StageContext) -> StageOutput:
     counts: dict[str, Counts] = {}
     missing = []
     for number in mine:
-        found = _find(context, part_path(number))
-        if found is None:
+        stored = load_table(context, part_path(number), CANDIDATES)
+        if stored is None:
             missing.append(number)
         else:
-            done.append(found[0])
-            counts[found[0].path] = found[1]
+            part, table = stored
+            done.append(part)
+            counts[part.path] = count_part(table)
     if missing:
         engine = _open(context)
         try:
@@ -140,22 +140,6 @@ def _open(context: StageContext) -> TextEngine:
         max_model_len=spec.model.max_prompt_tokens + max(longest.recognizer, longest.responder),
         seed=context.config.seed,
     )
-
-
-def _find(context: StageContext, path: str) -> tuple[Part, Counts] | None:
-    """Return a part that an earlier attempt wrote, and its counts; damaged, it is played again."""
-    part = context.find_part(path)
-    if part is None:
-        return None
-    uri = join(context.config.output, path)
-    try:
-        data = context.store.get(uri)
-    except ObjectNotFound:
-        return None
-    if sha256(data) != part.sha256:
-        log.warning("%s does not match its record: played again", uri)
-        return None
-    return part, count_part(decode_table(data, uri, CANDIDATES))
 
 
 def _output(parts: Sequence[Part], counts: dict[str, Counts], config: StageConfig) -> StageOutput:

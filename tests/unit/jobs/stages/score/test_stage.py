@@ -175,6 +175,16 @@ def test_a_killed_attempt_keeps_its_finished_parts(
     assert resumed.manifest_sha256 == whole.manifest_sha256
 
 
+@pytest.mark.parametrize("path", ["part-00001.parquet", tally_path("part-00001.parquet")])
+def test_a_damaged_part_is_scored_again(config: StageConfig, path: str) -> None:
+    whole = run(config)
+    (folder_of(config) / MANIFEST).unlink()
+    stored = folder_of(config) / path
+    stored.write_bytes(stored.read_bytes()[:-10])
+    assert run(config).manifest_sha256 == whole.manifest_sha256
+    assert len(rows_of(config)) == 16
+
+
 def test_no_model_is_loaded_when_all_parts_are_done(
     config: StageConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
