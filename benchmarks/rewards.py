@@ -16,14 +16,15 @@ import numpy as np
 from selfemo_api.dataset_labels import MELD
 from selfemo_api.spec import RewardSpec
 from selfemo_jobs.rewards import (
-    Terms,
+    RewardTerms,
     Verdict,
-    advantages,
     consensus,
+    decode_label_set,
+    group_advantages,
     plain_implementation,
-    understanding,
+    recognizer_rewards,
 )
-from selfemo_jobs.rewards.label_sets import Bools, Floats, Masks, decode
+from selfemo_jobs.rewards.label_sets import Bools, Floats, Masks
 
 GROUPS, MEMBERS, SUBSET = 1_000_000, 8, 20_000
 REPEATS = 7  # of both, best of each: a shared machine's noise only ever adds
@@ -55,9 +56,13 @@ def vectorized(masks: Masks, well_formed: Bools) -> tuple[Floats, Floats]:
     for start in range(0, len(masks), BLOCK):
         block = slice(start, start + BLOCK)
         members = masks[block]
-        vote = consensus(members, None, size=len(MELD), threshold=SPEC.consensus, weight=0.0)
-        scored = understanding(members, well_formed[block], vote.masks, Terms.of(SPEC))
-        advantage, _ = advantages(scored.reward, scored.consistency)
+        vote = consensus(
+            members, None, num_labels=len(MELD), threshold=SPEC.consensus, judge_weight=0.0
+        )
+        scored = recognizer_rewards(
+            members, well_formed[block], vote.masks, RewardTerms.from_spec(SPEC)
+        )
+        advantage, _ = group_advantages(scored.reward, scored.consistency)
         agreed = (vote.verdicts == Verdict.AGREED)[:, np.newaxis]
         rewards[block] = np.where(agreed, scored.reward, np.nan)
         found[block] = np.where(agreed, advantage, np.nan)
@@ -68,7 +73,7 @@ def plain(
     groups: list[list[frozenset[str]]], well_formed: list[list[bool]]
 ) -> tuple[list[list[float]], list[list[float]]]:
     """Return the same by the reference."""
-    terms, missing = Terms.of(SPEC), [float("nan")] * MEMBERS
+    terms, missing = RewardTerms.from_spec(SPEC), [float("nan")] * MEMBERS
     rewards, found = [], []
     for members, formed in zip(groups, well_formed, strict=True):
         truth = plain_implementation.consensus(members, (), MELD, SPEC.consensus, 0.0)
@@ -76,15 +81,15 @@ def plain(
             rewards.append(missing)
             found.append(missing)
             continue
-        r, c = plain_implementation.understanding(members, formed, truth, terms)
+        r, c = plain_implementation.recognizer_rewards(members, formed, truth, terms)
         rewards.append(r)
-        found.append(plain_implementation.advantages(r, c))
+        found.append(plain_implementation.group_advantages(r, c))
     return rewards, found
 
 
 def main() -> None:
     masks, well_formed = sample()
-    names = [frozenset(decode(mask, MELD)) for mask in range(1 << len(MELD))]
+    names = [frozenset(decode_label_set(mask, MELD)) for mask in range(1 << len(MELD))]
     groups = [[names[m] for m in row] for row in masks[:SUBSET].tolist()]
     formed = well_formed[:SUBSET].tolist()
     fast, slow = [], []

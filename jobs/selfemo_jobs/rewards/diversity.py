@@ -1,4 +1,4 @@
-"""Figures by which a collapse shows: what the model still says, and whether it can still learn."""
+"""Measures of a collapse: does the model still say different things, and can it still learn?"""
 
 from __future__ import annotations
 
@@ -8,46 +8,95 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from selfemo_jobs.rewards.penalties import words_of
+from selfemo_jobs.rewards.penalties import split_words
 
 Floats = npt.NDArray[np.float64]
 
 
 def label_entropy(counts: Sequence[float] | Floats) -> float:
-    """Return the entropy of a label distribution over log(E): 0 (one label) to 1 (all alike).
+    """Return the normalized entropy of a label distribution.
+
+    ``H = -sum_e p_e * log(p_e) / log(E)``
 
     Parameters
     ----------
     counts
-        Counts or shares by label, 0 or more. All zero: 0.
+        Count or share of each of the E labels, 0 or more. They need not sum to 1.
+
+    Returns
+    -------
+    float
+        A value from 0 (all one label) to 1 (all labels equally often). It is 0 if all counts are 0,
+        and for fewer than two labels.
+
+    Notes
+    -----
+    Shannon's entropy, divided by its maximum so that label sets of different sizes compare.
+
+    Examples
+    --------
+    >>> label_entropy([5, 5, 0, 0])
+    0.5
+    >>> label_entropy([7, 0, 0])
+    0.0
     """
-    shares = _shares(counts)
+    shares = _to_shares(counts)
     if len(shares) < 2:
         return 0.0
-    some = shares[shares > 0]
-    return max(0.0, float(-(some * np.log(some)).sum() / np.log(len(shares))))
+    positive = shares[shares > 0]
+    return max(0.0, float(-(positive * np.log(positive)).sum() / np.log(len(shares))))
 
 
 def distinct_bigrams(texts: Iterable[str]) -> float:
-    """Return distinct-2: distinct word pairs over all word pairs of the texts; none at all: 0.
+    """Return distinct-2: the number of different word pairs over the number of all word pairs.
+
+    Parameters
+    ----------
+    texts
+        The texts. A pair consists of two neighboring words of one text.
+
+    Returns
+    -------
+    float
+        A value from 0 to 1. It is 0 if no text has two words. More texts of the same kind give a
+        lower value, so compare only equal numbers of texts.
 
     References
     ----------
     Li et al. 2016, "A Diversity-Promoting Objective Function for Neural Conversation Models".
+
+    Examples
+    --------
+    >>> distinct_bigrams(["what a day", "what a mess"])
+    0.75
     """
-    pairs = [pair for text in texts for pair in pairwise(words_of(text))]
+    pairs = [pair for text in texts for pair in pairwise(split_words(text))]
     return len(set(pairs)) / len(pairs) if pairs else 0.0
 
 
 def zero_variance_share(zero_variance: npt.NDArray[np.bool_]) -> float:
-    """Return the share of groups whose rewards are all equal; of no groups at all: 1.
+    """Return the share of groups whose rewards are all equal.
 
-    Where no group is left there is nothing to learn from, as where none varies.
+    Parameters
+    ----------
+    zero_variance
+        Booleans of shape (N,), as :func:`selfemo_jobs.rewards.group_advantages` returns them.
+
+    Returns
+    -------
+    float
+        A value from 0 to 1. It is 1 if there are no groups, since there is nothing to learn from
+        either.
+
+    Examples
+    --------
+    >>> zero_variance_share(np.array([True, False, False, False]))
+    0.25
     """
     return float(zero_variance.mean()) if zero_variance.size else 1.0
 
 
-def _shares(counts: Sequence[float] | Floats) -> Floats:
+def _to_shares(counts: Sequence[float] | Floats) -> Floats:
     values = np.asarray(counts, np.float64)
     total = values.sum()
     return values / total if total > 0 else values

@@ -1,7 +1,7 @@
-"""What a response is penalized for: naming its emotion, repeating the context, its length.
+"""Penalties of a response: it names its emotion, repeats the context, or has a bad length.
 
-A judge that reads "I am so angry" as anger says nothing of expression; these checks close the
-shortest ways round the expression reward. Ours.
+The expression reward has shortcuts. A judge reads "I am so angry" as anger, although the sentence
+only states the emotion and does not express it. These checks close the shortest of them. Ours.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from functools import cache
 #: A word: letters and digits, with apostrophes inside ("don't").
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 
-#: Word forms of the published label sets, one family a line. A label outside them gets its regular
-#: inflections. Synonyms ("furious") are no word forms: to use them is to express.
-_FAMILIES = tuple(
+#: Word forms of the labels of the published datasets, one word family in each line. A label of
+#: another dataset gets its regular inflections. Synonyms ("furious") are not word forms: a response
+#: that uses one expresses the emotion.
+_WORD_FAMILIES = tuple(
     frozenset(line.split())
     for line in (
         "anger angers angered angering angry angrier angriest angrily",
@@ -37,35 +38,75 @@ _FAMILIES = tuple(
 )
 _SUFFIXES = ("", "s", "es", "d", "ed", "ing", "ly", "ful", "fully", "ness", "ment", "ion", "y")
 
-#: Words in a run that counts as taken from the context: three, as near-duplicate search uses.
-RUN = 3
-#: Share of a response's runs that may stand in the context: half of it may echo, as speech does.
-MAX_REPEATED = 0.5
+#: Words in an n-gram that counts as copied from the context. The near-duplicate filter of the
+#: flywheel uses the same number.
+NGRAM_WORDS = 3
+#: Largest share of a response's n-grams that may occur in the context. People repeat each other to
+#: some extent, so half is allowed.
+MAX_REPEATED_SHARE = 0.5
 
 
 @dataclass(frozen=True)
 class Faults:
-    """What is wrong with one response."""
+    """The faults of one response; each of them costs one penalty."""
 
     names_emotion: bool
+    """A word form of an intended emotion is in the response."""
     repeats_context: bool
+    """More than half of the response's n-grams occur in the turns before it."""
     bad_length: bool
+    """The response has too few or too many words."""
 
     @property
     def count(self) -> int:
-        """How many of the three."""
+        """Number of faults, 0 to 3."""
         return self.names_emotion + self.repeats_context + self.bad_length
 
 
-def words_of(text: str) -> list[str]:
-    """Return the words of a text in lower case, punctuation left out."""
+def split_words(text: str) -> list[str]:
+    """Return the words of a text in lower case, without punctuation.
+
+    Parameters
+    ----------
+    text
+        Any text. Apostrophes within a word are part of the word.
+
+    Returns
+    -------
+    list of str
+        The words, in order.
+
+    Examples
+    --------
+    >>> split_words("Oh no, don't!")
+    ['oh', 'no', "don't"]
+    """
     return _WORD.findall(text.lower())
 
 
 @cache
 def word_forms(label: str) -> frozenset[str]:
-    """Return the words that name an emotion outright: the label and its word forms."""
-    for family in _FAMILIES:
+    """Return the words that name an emotion outright: the label and its word forms.
+
+    Parameters
+    ----------
+    label
+        The label, one word in lower case.
+
+    Returns
+    -------
+    frozenset of str
+        The word family of the label. A label that is not in the published datasets gets regular
+        English endings.
+
+    Examples
+    --------
+    >>> sorted(word_forms("peaceful"))
+    ['peace', 'peaceful', 'peacefully', 'peacefulness']
+    >>> "loved" in word_forms("love"), "lovely" in word_forms("love")
+    (True, True)
+    """
+    for family in _WORD_FAMILIES:
         if label in family:
             return family
     stems = {label}
@@ -76,35 +117,69 @@ def word_forms(label: str) -> frozenset[str]:
     return frozenset(stem + suffix for stem in stems for suffix in _SUFFIXES) - (stems - {label})
 
 
-def names_any(words: Collection[str], labels: Iterable[str]) -> bool:
-    """Return whether a word form of one of the labels is among the words.
+def names_any_label(words: Collection[str], labels: Iterable[str]) -> bool:
+    """Return whether the words contain a word form of one of the labels.
 
-    A compound label (``self-conscious``) is named by its parts side by side in any order.
+    Parameters
+    ----------
+    words
+        Words in lower case, as :func:`split_words` returns them.
+    labels
+        The labels to look for. A compound label such as ``self-conscious`` is named if all its
+        parts are among the words, in any order.
+
+    Returns
+    -------
+    bool
+        True if at least one label is named.
+
+    Examples
+    --------
+    >>> names_any_label(["i", "am", "angry"], ["joy", "anger"])
+    True
+    >>> names_any_label(["i", "could", "scream"], ["anger"])
+    False
     """
-    found = set(words)
+    distinct = set(words)
     for label in labels:
         first, *rest = label.split("-")
         forms = word_forms(first) if not rest else frozenset({first})
-        if found & forms and all(part in found for part in rest):
+        if distinct & forms and all(part in distinct for part in rest):
             return True
     return False
 
 
 def repeated_share(words: Sequence[str], turns: Iterable[Sequence[str]]) -> float:
-    """Return the share of a response's runs of three words that stand in one of the turns.
+    """Return the share of a response's n-grams (three words each) that occur in the context.
 
-    A response shorter than a run counts as repeated only where it is a whole turn of the context:
-    "oh no" is heard in any dialogue.
+    Parameters
+    ----------
+    words
+        Words of the response, as :func:`split_words` returns them.
+    turns
+        Words of each turn of the context.
+
+    Returns
+    -------
+    float
+        A value from 0 to 1. A response of fewer than three words has no n-gram. It gets 1 if it
+        equals a whole turn and 0 otherwise, since short phrases such as "oh no" occur in any
+        dialogue.
+
+    Examples
+    --------
+    >>> repeated_share("well where were you then".split(), ["where were you last night".split()])
+    0.3333333333333333
     """
     turns = list(turns)
-    if len(words) < RUN:
+    if len(words) < NGRAM_WORDS:
         return float(bool(words) and any(list(words) == list(turn) for turn in turns))
-    seen = {run for turn in turns for run in _runs(turn)}
-    runs = _runs(words)
-    return sum(run in seen for run in runs) / len(runs)
+    context_ngrams = {ngram for turn in turns for ngram in _ngrams(turn)}
+    ngrams = _ngrams(words)
+    return sum(ngram in context_ngrams for ngram in ngrams) / len(ngrams)
 
 
-def faults_of(
+def find_faults(
     response: str,
     context: Iterable[str],
     intended: Iterable[str],
@@ -112,26 +187,37 @@ def faults_of(
     min_words: int,
     max_words: int,
 ) -> Faults:
-    """Return what is wrong with a response.
+    """Return the faults of a response.
 
     Parameters
     ----------
     response
-        The text.
+        The text of the response.
     context
-        The turns before it.
+        The texts of the turns before it.
     intended
-        The emotions it is meant to express.
+        The emotions that the response is to express.
     min_words, max_words
-        Bounds of its length, both allowed.
+        The smallest and the largest number of words that are allowed.
+
+    Returns
+    -------
+    Faults
+        Which of the three faults the response has.
+
+    Examples
+    --------
+    >>> find_faults("I am so angry!", ["Where were you?"], ["anger"], min_words=2, max_words=40)
+    Faults(names_emotion=True, repeats_context=False, bad_length=False)
     """
-    words = words_of(response)
+    words = split_words(response)
+    turns = (split_words(turn) for turn in context)
     return Faults(
-        names_emotion=names_any(words, intended),
-        repeats_context=repeated_share(words, (words_of(turn) for turn in context)) > MAX_REPEATED,
+        names_emotion=names_any_label(words, intended),
+        repeats_context=repeated_share(words, turns) > MAX_REPEATED_SHARE,
         bad_length=not min_words <= len(words) <= max_words,
     )
 
 
-def _runs(words: Sequence[str]) -> list[tuple[str, ...]]:
-    return list(zip(*(words[i:] for i in range(RUN)), strict=False))
+def _ngrams(words: Sequence[str]) -> list[tuple[str, ...]]:
+    return list(zip(*(words[i:] for i in range(NGRAM_WORDS)), strict=False))

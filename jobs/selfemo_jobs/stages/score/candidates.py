@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from selfemo_api.spec import Role
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.rewards.label_sets import Masks, encode
+from selfemo_jobs.rewards.label_sets import Masks, encode_label_sets
 
 Rows = npt.NDArray[np.int64]
 
@@ -78,7 +78,7 @@ def label_masks(
     """
     sets = table[column].take(pa.array(rows.ravel())).to_pylist()
     try:
-        return encode(sets, labels).reshape(rows.shape)
+        return encode_label_sets(sets, labels).reshape(rows.shape)
     except KeyError as error:
         name = error.args[0]
         row = next(r for r, s in zip(rows.ravel(), sets, strict=True) if s and name in s)

@@ -13,7 +13,7 @@ from selfemo_jobs.engines.interface import Sampling
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.prompts.answers import parse_labels
 from selfemo_jobs.prompts.sets import load_prompt_set
-from selfemo_jobs.rewards.label_sets import Masks, encode
+from selfemo_jobs.rewards.label_sets import Masks, encode_label_sets
 from selfemo_jobs.stages.score.candidates import Rows, groups_of
 from selfemo_jobs.stages.score.scoring import Readings
 
@@ -133,4 +133,4 @@ class JudgeReader:
         for prompt, found in zip(distinct, completions, strict=True):
             read[prompt] = [parse_labels(c.text, labels).labels for c in found]
         sets = [named for prompt in wanted for named in read[prompt]]
-        return encode(sets, labels).reshape(-1, samples)
+        return encode_label_sets(sets, labels).reshape(-1, samples)

@@ -14,17 +14,16 @@ from selfemo_jobs.errors import BadInput
 from selfemo_jobs.rewards import (
     Faults,
     GroupRewards,
-    Terms,
+    RewardTerms,
     Verdict,
-    advantages,
     consensus,
-    decode,
-    expression,
-    faults_of,
-    understanding,
+    decode_label_set,
+    find_faults,
+    group_advantages,
+    recognizer_rewards,
+    responder_rewards,
 )
-from selfemo_jobs.rewards.label_sets import Bools, Floats, Masks, mask_dtype
-from selfemo_jobs.rewards.label_sets import votes as label_votes
+from selfemo_jobs.rewards.label_sets import Bools, Floats, Masks, count_votes, mask_dtype
 from selfemo_jobs.runtime.schemas import SCORED
 from selfemo_jobs.stages.score.candidates import Rows, groups_of, label_masks
 from selfemo_jobs.stages.score.tally import RoleTally, Tally, reward_edges
@@ -138,20 +137,20 @@ def _recognizer(part: _Part, rows: Rows, targets: Masks | None) -> tuple[_Scored
     vote = consensus(
         members,
         targets,
-        size=len(part.labels),
+        num_labels=len(part.labels),
         threshold=reward.consensus,
-        weight=reward.judge.weight,
+        judge_weight=reward.judge.weight,
     )
     known = gold != 0
     agreed = vote.verdicts == Verdict.AGREED
     kept = agreed | known
     truth = np.where(known, gold, vote.masks)
     formats = part.formats(rows)
-    rewards = understanding(members, formats, truth, Terms.of(reward))
+    rewards = recognizer_rewards(members, formats, truth, RewardTerms.from_spec(reward))
     votes = {
         "empty": _count(~kept & (vote.verdicts == Verdict.EMPTY)),
         "tied": _count(~kept & (vote.verdicts == Verdict.TIED)),
-        "consensus": label_votes(truth[kept], len(part.labels)).tolist(),
+        "consensus": count_votes(truth[kept], len(part.labels)).tolist(),
         "gold": _count(known),
         "gold_voted": _count(known & agreed),
         "gold_right": _count(known & agreed & (vote.masks == gold)),
@@ -171,14 +170,19 @@ def _responder(part: _Part, rows: Rows, readings: Masks) -> tuple[_Scored, dict[
             f"{part.where}: row {row + 1}: `intended` is empty, which a responder's row may not be"
         )
     faults = [
-        part.faults(group, decode(int(mask), part.labels))
+        part.faults(group, decode_label_set(int(mask), part.labels))
         for group, mask in zip(rows, intended, strict=True)
     ]
     counts = [[fault.count for fault in group] for group in faults]
     penalty = reward.penalty * np.array(counts, np.float64).reshape(rows.shape)
     formats = part.formats(rows)
-    rewards = expression(
-        intended, readings, formats, penalty, Terms.of(reward), size=len(part.labels)
+    rewards = responder_rewards(
+        intended,
+        readings,
+        formats,
+        penalty,
+        RewardTerms.from_spec(reward),
+        num_labels=len(part.labels),
     )
     kept = np.ones(len(rows), np.bool_)
     every = [fault for group in faults for fault in group]
@@ -216,7 +220,7 @@ class _Part:
         """Return the faults of a group's responses."""
         context = [turn["text"] for turn in self.table["context"][int(group[0])].as_py()]
         return [
-            faults_of(
+            find_faults(
                 self.table["completion"][int(row)].as_py(),
                 context,
                 intended,
@@ -230,7 +234,7 @@ class _Part:
 def _advantages(scored: _Scored, weight: GroupWeight) -> tuple[Floats, Bools]:
     consistency = scored.rewards.consistency
     weights = consistency if weight is GroupWeight.CONSISTENCY else np.ones_like(consistency)
-    return advantages(scored.rewards.reward, weights)
+    return group_advantages(scored.rewards.reward, weights)
 
 
 def _role_tally(scored: _Scored, zero_variance: Bools, reward: RewardSpec) -> RoleTally:
@@ -277,7 +281,7 @@ def _scored_table(part: _Part, groups: Sequence[tuple[_Scored, Floats]]) -> pa.T
             figures[name][scored.rows] = value
         truth[scored.rows] = scored.truth[:, np.newaxis]
         kept[scored.rows] = scored.kept[:, np.newaxis]
-    names = [decode(int(mask), part.labels) for mask in truth[kept]]
+    names = [decode_label_set(int(mask), part.labels) for mask in truth[kept]]
     columns = [
         *part.table.filter(pa.array(kept)).columns,
         pa.array(names, SCORED.field("consensus").type),

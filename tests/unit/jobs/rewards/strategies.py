@@ -1,4 +1,4 @@
-"""Groups of label sets for the property tests."""
+"""Hypothesis strategies for groups of label sets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def label_sets(labels: Sequence[str] = LABELS, least: int = 0) -> st.SearchStrat
 
 @st.composite
 def groups(draw: st.DrawFn, *, count: int = 4, members: int = 9) -> list[list[frozenset[str]]]:
-    """Some groups of one size; often from few distinct answers, so that votes agree and tie."""
+    """Up to `count` groups of one size; many repeat an answer, so that votes agree and tie."""
     size = draw(st.integers(1, members))
     few = draw(st.lists(label_sets(), min_size=1, max_size=3))
     answers = st.one_of(st.sampled_from(few), label_sets())

@@ -1,3 +1,5 @@
+"""The measures that show a collapse."""
+
 from __future__ import annotations
 
 from math import log
@@ -22,7 +24,7 @@ def test_entropy_by_hand() -> None:
     assert label_entropy([1, 1, 0, 0]) == pytest.approx(0.5)
     assert label_entropy([3, 1]) == pytest.approx(-(0.75 * log(0.75) + 0.25 * log(0.25)) / log(2))
     assert label_entropy([0, 0]) == label_entropy([4]) == 0.0
-    # labels that nobody names count in the logarithm; shares are as good as counts
+    # labels with a count of 0 count in the denominator; shares may be given instead of counts
     assert label_entropy([5, 5]) == 1.0
     assert label_entropy([5, 0, 0, 0, 0, 0, 0]) == label_entropy([0] * 7) == 0.0
     two_of_four = -(0.75 * log(0.75) + 0.25 * log(0.25)) / log(4)
@@ -32,13 +34,13 @@ def test_entropy_by_hand() -> None:
 
 
 @given(counts)
-def test_entropy_is_bounded_and_scale_free(found: list[int]) -> None:
-    assert 0.0 <= label_entropy(found) <= 1.0 + 1e-12
-    assert label_entropy([3 * c for c in found]) == pytest.approx(label_entropy(found))
+def test_entropy_is_between_0_and_1_and_does_not_depend_on_the_total(by_label: list[int]) -> None:
+    assert 0.0 <= label_entropy(by_label) <= 1.0 + 1e-12
+    assert label_entropy([3 * c for c in by_label]) == pytest.approx(label_entropy(by_label))
 
 
 def test_distinct_bigrams_by_hand() -> None:
-    assert distinct_bigrams(["a b c", "A b d"]) == pytest.approx(3 / 4)  # ab twice
+    assert distinct_bigrams(["a b c", "A b d"]) == pytest.approx(3 / 4)  # "a b" occurs twice
     assert distinct_bigrams(["no no no no"]) == pytest.approx(1 / 3)
     assert distinct_bigrams(["one", ""]) == 0.0
 

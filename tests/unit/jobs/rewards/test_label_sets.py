@@ -1,3 +1,5 @@
+"""Label sets as bit masks, and the similarity of two sets."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -7,24 +9,24 @@ from hypothesis import strategies as st
 from tests.unit.jobs.rewards.strategies import LABELS, groups, label_sets, smoothings
 
 from selfemo_jobs.rewards import (
-    decode,
-    encode,
+    decode_label_set,
+    encode_label_sets,
     mean_agreement,
     plain_implementation,
     smoothed_iou,
     soft_iou,
 )
-from selfemo_jobs.rewards.label_sets import mask_dtype, pack, votes
+from selfemo_jobs.rewards.label_sets import count_votes, mask_dtype, pack_masks
 
 MANY = tuple(f"e{'abcdefgh'[i // 8]}{'abcdefgh'[i % 8]}" for i in range(64))
 
 
 def iou(a: frozenset[str], b: frozenset[str], s: float) -> float:
-    x, y = encode([a, b], LABELS)
+    x, y = encode_label_sets([a, b], LABELS)
     return float(smoothed_iou(np.array([x]), np.array([y]), s)[0])
 
 
-def test_by_hand() -> None:
+def test_smoothed_iou_by_hand() -> None:
     one, two = frozenset({"joy"}), frozenset({"joy", "surprise"})
     assert iou(one, one, 0.1) == 1.0
     assert iou(one, two, 0.1) == pytest.approx(1.1 / 2.1)
@@ -34,18 +36,18 @@ def test_by_hand() -> None:
 
 
 @given(st.lists(label_sets(MANY), min_size=1, max_size=8), st.integers(2, 64))
-def test_masks_keep_the_sets(sets: list[frozenset[str]], size: int) -> None:
+def test_masks_hold_the_sets(sets: list[frozenset[str]], size: int) -> None:
     labels = MANY[:size]
     sets = [s & frozenset(labels) for s in sets]
-    masks = encode(sets, labels)
-    assert [frozenset(decode(int(m), labels)) for m in masks] == sets
-    named = np.array([[e in s for e in labels] for s in sets])
-    assert np.array_equal(pack(named), masks)
-    assert np.array_equal(votes(masks, size), named.sum(axis=0))
+    masks = encode_label_sets(sets, labels)
+    assert [frozenset(decode_label_set(int(m), labels)) for m in masks] == sets
+    membership = np.array([[e in s for e in labels] for s in sets])
+    assert np.array_equal(pack_masks(membership), masks)
+    assert np.array_equal(count_votes(masks, size), membership.sum(axis=0))
 
 
-def test_more_voters_than_a_byte_counts() -> None:
-    assert votes(np.ones((2, 300), np.uint8), 3).tolist() == [[300, 0, 0]] * 2
+def test_more_than_255_voters_are_counted() -> None:
+    assert count_votes(np.ones((2, 300), np.uint8), 3).tolist() == [[300, 0, 0]] * 2
 
 
 @pytest.mark.parametrize("size", [0, 65])
@@ -54,13 +56,13 @@ def test_a_label_set_has_1_to_64_labels(size: int) -> None:
         mask_dtype(size)
 
 
-def test_an_unknown_name_is_refused() -> None:
+def test_an_unknown_label_raises() -> None:
     with pytest.raises(KeyError, match="boredom"):
-        encode([["boredom"]], LABELS)
+        encode_label_sets([["boredom"]], LABELS)
 
 
 @given(label_sets(), label_sets(), smoothings)
-def test_smoothed_iou_is_the_reference_bounded_and_symmetric(
+def test_smoothed_iou_equals_the_plain_implementation_is_bounded_and_symmetric(
     a: frozenset[str], b: frozenset[str], s: float
 ) -> None:
     value = iou(a, b, s)
@@ -71,7 +73,7 @@ def test_smoothed_iou_is_the_reference_bounded_and_symmetric(
 
 
 @given(label_sets(), label_sets(), smoothings, smoothings)
-def test_smoothing_lifts_every_miss_and_keeps_the_exact_hit(
+def test_more_smoothing_raises_every_value_below_1(
     a: frozenset[str], b: frozenset[str], s: float, t: float
 ) -> None:
     low, high = iou(a, b, min(s, t)), iou(a, b, max(s, t))
@@ -81,7 +83,7 @@ def test_smoothing_lifts_every_miss_and_keeps_the_exact_hit(
 
 
 @given(label_sets(), st.sampled_from(LABELS), smoothings)
-def test_naming_more_than_the_one_right_label_costs(
+def test_naming_more_than_the_one_right_label_lowers_the_value(
     extra: frozenset[str], right: str, s: float
 ) -> None:
     exact, more = frozenset({right}), extra | {right}
@@ -95,21 +97,23 @@ def test_naming_more_than_the_one_right_label_costs(
     label_sets(least=1),
     st.floats(1e-3, 1.0),
 )
-def test_hedging_never_pays(chances: list[int], hedge: frozenset[str], s: float) -> None:
-    """Whatever one believes, one's likeliest label is worth at least as much as any set."""
+def test_naming_several_labels_never_has_a_higher_expected_value(
+    chances: list[int], several: frozenset[str], s: float
+) -> None:
+    """Whatever the belief, its most likely label alone has the highest expected value."""
 
-    def worth(named: frozenset[str]) -> float:
+    def expected_iou(answer: frozenset[str]) -> float:
         return sum(
-            c / sum(chances) * iou(named, frozenset({e}), s)
+            c / sum(chances) * iou(answer, frozenset({e}), s)
             for e, c in zip(LABELS, chances, strict=True)
         )
 
     best = LABELS[chances.index(max(chances))]
-    assert worth(frozenset({best})) >= worth(hedge) - 1e-12
+    assert expected_iou(frozenset({best})) >= expected_iou(several) - 1e-12
 
 
 @given(label_sets(), label_sets(), smoothings)
-def test_soft_iou_of_sets_is_the_smoothed_iou(
+def test_soft_iou_of_sets_equals_the_smoothed_iou(
     a: frozenset[str], b: frozenset[str], s: float
 ) -> None:
     p, q = [[float(e in x) for e in LABELS] for x in (a, b)]
@@ -120,28 +124,34 @@ shares = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), min_size=7, max_
 
 
 @given(shares, shares, smoothings)
-def test_soft_iou_is_the_reference_and_bounded(p: list[float], q: list[float], s: float) -> None:
+def test_soft_iou_equals_the_plain_implementation_and_is_bounded(
+    p: list[float], q: list[float], s: float
+) -> None:
     value = float(soft_iou(np.array(p), np.array(q), s))
-    tables = (dict(zip(LABELS, x, strict=True)) for x in (p, q))
-    assert value == pytest.approx(plain_implementation.soft_iou(*tables, s), abs=1e-12)
+    by_label = (dict(zip(LABELS, x, strict=True)) for x in (p, q))
+    assert value == pytest.approx(plain_implementation.soft_iou(*by_label, s), abs=1e-12)
     assert 0.0 <= value <= 1.0
 
 
 @given(groups(), smoothings)
-def test_mean_agreement_is_the_reference(found: list[list[frozenset[str]]], s: float) -> None:
-    masks = np.array([encode(g, LABELS) for g in found])
-    expected = [plain_implementation.agreement(g, s) for g in found]
+def test_mean_agreement_equals_the_plain_implementation(
+    some_groups: list[list[frozenset[str]]], s: float
+) -> None:
+    masks = np.array([encode_label_sets(g, LABELS) for g in some_groups])
+    expected = [plain_implementation.mean_agreement(g, s) for g in some_groups]
     np.testing.assert_allclose(mean_agreement(masks, s), expected, rtol=0, atol=1e-12)
 
 
 @given(groups(), smoothings, st.randoms(use_true_random=False))
-def test_agreement_follows_members_and_ignores_the_labels_order(
-    found: list[list[frozenset[str]]], s: float, random: object
+def test_agreement_moves_with_its_members_and_ignores_the_order_of_labels(
+    some_groups: list[list[frozenset[str]]], s: float, random: object
 ) -> None:
-    order = list(range(len(found[0])))
+    order = list(range(len(some_groups[0])))
     random.shuffle(order)  # type: ignore[attr-defined]
     labels = list(LABELS)
     random.shuffle(labels)  # type: ignore[attr-defined]
-    plain = mean_agreement(np.array([encode(g, LABELS) for g in found]), s)
-    moved = mean_agreement(np.array([encode([g[i] for i in order], labels) for g in found]), s)
-    np.testing.assert_allclose(moved, plain[:, order], rtol=0, atol=1e-12)
+    original = mean_agreement(np.array([encode_label_sets(g, LABELS) for g in some_groups]), s)
+    shuffled = mean_agreement(
+        np.array([encode_label_sets([g[i] for i in order], labels) for g in some_groups]), s
+    )
+    np.testing.assert_allclose(shuffled, original[:, order], rtol=0, atol=1e-12)

@@ -1,3 +1,5 @@
+"""The faults of a response that cost a penalty."""
+
 from __future__ import annotations
 
 import pytest
@@ -5,18 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfemo_api.dataset_labels import EMORYNLP, IEMOCAP, MELD
-from selfemo_jobs.rewards import Faults, faults_of
-from selfemo_jobs.rewards.penalties import names_any, repeated_share, word_forms, words_of
+from selfemo_jobs.rewards import Faults, find_faults
+from selfemo_jobs.rewards.penalties import names_any_label, repeated_share, split_words, word_forms
 
 CONTEXT = ("Where were you last night?", "Oh no", "I was at the coffee house with Phoebe.")
 
 
-def faults(response: str, intended: tuple[str, ...] = ("joy",)) -> Faults:
-    return faults_of(response, CONTEXT, intended, min_words=2, max_words=8)
+def faults_of(response: str, intended: tuple[str, ...] = ("joy",)) -> Faults:
+    return find_faults(response, CONTEXT, intended, min_words=2, max_words=8)
 
 
-def test_a_plain_response_has_no_fault() -> None:
-    assert faults("That's the best news ever!").count == 0
+def test_an_ordinary_response_has_no_faults() -> None:
+    assert faults_of("That's the best news ever!").count == 0
 
 
 @pytest.mark.parametrize(
@@ -36,7 +38,7 @@ def test_a_plain_response_has_no_fault() -> None:
     ],
 )
 def test_word_forms_name_the_emotion(response: str, label: str) -> None:
-    assert faults(response, (label,)).names_emotion
+    assert faults_of(response, (label,)).names_emotion
 
 
 @pytest.mark.parametrize(
@@ -51,13 +53,13 @@ def test_word_forms_name_the_emotion(response: str, label: str) -> None:
         ("We live in that house", "love"),
     ],
 )
-def test_other_words_do_not(response: str, label: str) -> None:
-    assert not faults(response, (label,)).names_emotion
+def test_other_words_do_not_name_the_emotion(response: str, label: str) -> None:
+    assert not faults_of(response, (label,)).names_emotion
 
 
 @pytest.mark.parametrize("label", [*MELD, *EMORYNLP, *IEMOCAP])
 def test_every_published_label_names_itself(label: str) -> None:
-    assert names_any(words_of(f"I feel {label}, you know"), [label])
+    assert names_any_label(split_words(f"I feel {label}, you know"), [label])
     assert all(form.isalpha() for form in word_forms(label))
 
 
@@ -67,14 +69,14 @@ def test_every_published_label_names_itself(label: str) -> None:
         ("I was at the coffee house", True),
         ("Well, I was at the coffee house too!", True),
         ("Was it nice at the coffee house downtown then?", False),
-        ("oh, NO!", True),  # a whole turn over again
+        ("oh, NO!", True),  # the whole of one turn
         ("Oh you", False),
-        ("last night", False),  # two words out of a turn are no repetition
+        ("last night", False),  # two words of a turn are not a repetition
         ("", False),
     ],
 )
-def test_repeating_the_context(response: str, repeats: bool) -> None:
-    assert faults(response).repeats_context is repeats
+def test_repeated_ngrams_of_the_context_are_a_fault(response: str, repeats: bool) -> None:
+    assert faults_of(response).repeats_context is repeats
 
 
 @pytest.mark.parametrize(
@@ -89,12 +91,12 @@ def test_repeating_the_context(response: str, repeats: bool) -> None:
         ("one two three four five six seven eight nine", True),
     ],
 )
-def test_length_counts_words(response: str, bad: bool) -> None:
-    assert faults(response).bad_length is bad
+def test_length_is_measured_in_words(response: str, bad: bool) -> None:
+    assert faults_of(response).bad_length is bad
 
 
 @given(st.lists(st.sampled_from("abcde"), max_size=12), st.lists(st.sampled_from("abcde")))
-def test_repeated_share_is_a_share(words: list[str], turn: list[str]) -> None:
+def test_repeated_share_is_between_0_and_1(words: list[str], turn: list[str]) -> None:
     assert 0.0 <= repeated_share(words, [turn]) <= 1.0
     assert repeated_share(words, [words]) == float(bool(words))
     assert repeated_share(words, []) == 0.0

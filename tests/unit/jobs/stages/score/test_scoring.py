@@ -13,7 +13,7 @@ from tests.unit.jobs.stages.score.candidates import recognizer, responder, table
 from selfemo_api.dataset_labels import MELD
 from selfemo_api.spec import RewardSpec
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.rewards import Terms, encode, plain_implementation
+from selfemo_jobs.rewards import RewardTerms, encode_label_sets, plain_implementation
 from selfemo_jobs.runtime.schemas import CANDIDATES, SCORED
 from selfemo_jobs.stages.score.scoring import Readings, ScoredPart, score_candidates
 
@@ -24,7 +24,7 @@ HALF, MISS = 1.1 / 2.1, 0.1 / 2.1
 
 
 def read(sets: list[Any], *shape: int) -> np.ndarray:
-    return encode(sets, MELD).reshape(shape)
+    return encode_label_sets(sets, MELD).reshape(shape)
 
 
 NO_RESPONSES = read([], 0, 4, 2)
@@ -279,7 +279,7 @@ def test_a_part_is_what_the_reference_makes_of_it(
         reward=reward,
         size=SIZE,
     ).table.to_pylist()
-    terms = Terms.of(reward)
+    terms = RewardTerms.from_spec(reward)
     expected: list[tuple[str, frozenset[str], float, float, float]] = []
     for i, (members, sets, gold) in enumerate(understood):
         voted = plain_implementation.consensus(
@@ -288,17 +288,18 @@ def test_a_part_is_what_the_reference_makes_of_it(
         truth = gold or voted
         if truth is None:
             continue
-        rewards, c = plain_implementation.understanding(
+        rewards, c = plain_implementation.recognizer_rewards(
             members, [bool(m) for m in members], truth, terms
         )
-        advantages = plain_implementation.advantages(rewards, c)
+        advantages = plain_implementation.group_advantages(rewards, c)
         expected += [(f"u{i}", truth, r, c, a) for r, a in zip(rewards, advantages, strict=True)]
     for i, (intended, group) in enumerate(expressed):
         pairs = [
-            plain_implementation.expression(intended, r, MELD, True, 0.0, terms) for r in group
+            plain_implementation.responder_reward(intended, r, MELD, True, 0.0, terms)
+            for r in group
         ]
         c = sum(agreed for _, agreed in pairs) / SIZE
-        advantages = plain_implementation.advantages([r for r, _ in pairs], c)
+        advantages = plain_implementation.group_advantages([r for r, _ in pairs], c)
         expected += [
             (f"x{i}", intended, r, c, a) for (r, _), a in zip(pairs, advantages, strict=True)
         ]

@@ -15,12 +15,13 @@ from selfemo_api.results import StageResult
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage
 from selfemo_jobs.errors import BadInput, Terminated
-from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, read_manifest, sha256
+from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, read_manifest
 from selfemo_jobs.runtime.schemas import SCORED
 from selfemo_jobs.runtime.tables import encode_table, read_tables
 from selfemo_jobs.stages.score import stage as score_stage
 from selfemo_jobs.stages.score.stage import PROGRAM, tally_path
 from selfemo_jobs.store import join, open_store
+from selfemo_jobs.store.hashing import sha256
 
 JOY, ANGER = ["joy"], ["anger"]
 PARTS = {

@@ -5,7 +5,7 @@ from tests.unit.jobs.stages.score.candidates import recognizer, responder, table
 
 from selfemo_api.dataset_labels import MELD
 from selfemo_api.spec import RewardSpec
-from selfemo_jobs.rewards import encode
+from selfemo_jobs.rewards import encode_label_sets
 from selfemo_jobs.stages.score.scoring import Readings, score_candidates
 from selfemo_jobs.stages.score.tally import Tally, combined, metrics_of, report_of, reward_edges
 
@@ -14,7 +14,7 @@ JOY, ANGER = ["joy"], ["anger"]
 
 
 def tally(*groups: list[dict[str, object]], read: list[list[str]] | None = None) -> Tally:
-    responses = encode(read or [], MELD).reshape(-1, 2, 2)
+    responses = encode_label_sets(read or [], MELD).reshape(-1, 2, 2)
     return score_candidates(
         table(*groups), Readings(None, responses), labels=MELD, reward=REWARD, group_size=2
     ).tally
