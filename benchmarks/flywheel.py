@@ -27,8 +27,9 @@ from selfemo_api.metrics import FlywheelMetric
 from selfemo_api.seeds import stage_seed
 from selfemo_api.spec import EvolutionSpec, Role
 from selfemo_api.stages import Stage, stage_prefix
-from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, Part, sha256
+from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, Part
 from selfemo_jobs.runtime.schemas import SCORED, TURN
+from selfemo_jobs.store.hashing import sha256
 
 RUN = "default/bench-00000000"
 SIZES = (100_000, 1_000_000, 10_000_000)

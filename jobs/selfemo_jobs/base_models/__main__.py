@@ -95,9 +95,9 @@ def _prepare(arguments: argparse.Namespace) -> None:
 def _warm_start(arguments: argparse.Namespace) -> None:
     import torch
 
-    from selfemo_jobs.base_models.warm_start import examples_of, save, share_of, warm_start
+    from selfemo_jobs.base_models.warm_start import examples_of, share_of, warm_start
     from selfemo_jobs.models.fetch import load_model, load_tokenizer
-    from selfemo_jobs.models.model_folder import check_model_folder
+    from selfemo_jobs.models.model_folder import check_model_folder, save_model
     from selfemo_jobs.prompts.sets import load_prompt_set
     from selfemo_jobs.stages.evaluate.measure import measure
 
@@ -115,7 +115,7 @@ def _warm_start(arguments: argparse.Namespace) -> None:
     prompts = load_prompt_set(arguments.prompts)
     asks, says = examples_of(dialogues[:count], labels, prompts, tokenizer, settings)
     loss = warm_start(model, tokenizer, asks, says, settings)
-    save(model, tokenizer, arguments.output)
+    save_model(model, tokenizer, arguments.output)
     figures: dict[str, object] = {}
     if arguments.dev:
         found = measure(

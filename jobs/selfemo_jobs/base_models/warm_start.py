@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import logging
 import random
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -231,15 +229,3 @@ def _losses(model: PreTrainedModel, batch: Sequence[Example], pad: int) -> torch
 def share_of(dialogues: int, share: float) -> int:
     """Return how many of the first dialogues make a share, at least one."""
     return max(1, round(dialogues * share))
-
-
-def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, output: Path) -> None:
-    """Write the model into a folder, replacing what is there once all is written."""
-    made = output.with_name(output.name + ".new")
-    shutil.rmtree(made, ignore_errors=True)
-    model.save_pretrained(made)
-    tokenizer.save_pretrained(made)
-    for path in made.iterdir():
-        path.chmod(0o644)  # safetensors writes for the owner alone; a stage may run as another user
-    shutil.rmtree(output, ignore_errors=True)
-    made.replace(output)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.store import ObjectNotFound, Store, store_for
+from selfemo_jobs.store.hashing import sha256
 from selfemo_jobs.store.volumes import local_path
 
 
@@ -39,7 +39,7 @@ def fetch_source(uri: str, store: Store | None, work: Path) -> Path:
     if store is None:
         raise BadInput(f"{uri}: no storage options were given to read S3 with")
     name = uri.rstrip("/").rsplit("/", 1)[-1]
-    path = work / "sources" / hashlib.sha256(uri.encode()).hexdigest()[:16] / name
+    path = work / "sources" / sha256(uri.encode())[:16] / name
     try:
         store_for(uri, store).download(uri, path)
     except ObjectNotFound:

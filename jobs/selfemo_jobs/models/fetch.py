@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,14 +16,13 @@ from selfemo_jobs.models.model_folder import (
 from selfemo_jobs.models.resume import is_manifest, model_of
 from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, Part, read_manifest
 from selfemo_jobs.store import ObjectNotFound, Store, join, store_for
+from selfemo_jobs.store.hashing import file_sha256, sha256
 from selfemo_jobs.store.local_files import explained
 from selfemo_jobs.store.volumes import local_path
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-_CHUNK = 4 << 20  # read buffer for hashing: large enough that only the disk counts
 
 
 def fetch_model(uri: str, revision: str | None, store: Store, work: Path) -> Path:
@@ -182,7 +180,7 @@ def _from_store(uri: str, store: Store, work: Path) -> Path:
     found = {name: info for name, info in listed.items() if is_model_file(name)}
     if not found:
         raise BadInput(f"{uri} does not exist: no file of a model is below it")
-    folder = work / "models" / hashlib.sha256(uri.encode()).hexdigest()[:16]
+    folder = work / "models" / sha256(uri.encode())[:16]
     expected = _expected(uri, store)
     for name, info in sorted(found.items()):
         path, part = folder / name, expected.get(name)
@@ -232,15 +230,6 @@ def _matches(path: Path, part: Part | None) -> bool:
     if part is None:
         return True
     return path.stat().st_size == part.size and file_sha256(path) == part.sha256
-
-
-def file_sha256(path: Path) -> str:
-    """Return the hexadecimal SHA-256 of a file of any size."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _one_line(error: Any) -> str:

@@ -1,13 +1,19 @@
-"""Whether a folder holds a whole model that can be read safely."""
+"""The files of a model: which they are, their hashes, how they are checked and saved."""
 
 from __future__ import annotations
 
 import fnmatch
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from selfemo_jobs.errors import BadInput
+from selfemo_jobs.runtime.manifest import canonical
+from selfemo_jobs.store.hashing import file_sha256, sha256
+from selfemo_jobs.store.local_files import replacing_folder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 #: The files of a model: weights as safetensors only, its configuration and its tokenizer. Nothing
 #: that would have to be unpickled or run.
@@ -21,6 +27,39 @@ _HEADER_MOST = 100 << 20
 def is_model_file(name: str) -> bool:
     """Return whether a path below a model's folder is one of those that a model consists of."""
     return "/" not in name and any(fnmatch.fnmatchcase(name, pattern) for pattern in MODEL_FILES)
+
+
+def model_files(folder: Path) -> list[Path]:
+    """Return the files that a model consists of, sorted by name."""
+    return sorted(path for path in folder.iterdir() if is_model_file(path.name))
+
+
+def model_hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each of a model's files, by the file's name."""
+    return {path.name: file_sha256(path) for path in model_files(folder)}
+
+
+def model_sha256(folder: Path) -> str:
+    """Return one SHA-256 of a model: of the names and the content of all its files."""
+    return sha256(canonical(model_hashes(folder)))
+
+
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Save a model and its tokenizer as a folder, whole or not at all.
+
+    Parameters
+    ----------
+    model, tokenizer
+        The model and its tokenizer.
+    folder
+        The folder to make or to replace.
+    """
+    with replacing_folder(folder) as new:
+        model.save_pretrained(new)
+        tokenizer.save_pretrained(new)
+        for path in new.iterdir():
+            # safetensors writes for the owner alone; a stage may run as another user
+            path.chmod(0o644)
 
 
 def check_model_folder(folder: Path, uri: str) -> None:

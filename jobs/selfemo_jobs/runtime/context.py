@@ -19,8 +19,9 @@ from selfemo_api.results import (
     SourceScore,
 )
 from selfemo_api.stages import Stage
-from selfemo_jobs.runtime.manifest import Manifest, Part, canonical, read_manifest, sha256
+from selfemo_jobs.runtime.manifest import Manifest, Part, canonical, read_manifest
 from selfemo_jobs.store import ObjectNotFound, Store, join
+from selfemo_jobs.store.hashing import sha256
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

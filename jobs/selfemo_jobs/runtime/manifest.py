@@ -7,7 +7,6 @@ go to ``run.json`` beside it, which nobody reads to decide anything.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Any
 
@@ -18,6 +17,7 @@ from selfemo_api.results import SourceScore
 from selfemo_api.stages import Stage
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.store import ObjectNotFound, Store, join
+from selfemo_jobs.store.hashing import sha256
 
 MANIFEST = "manifest.json"
 
@@ -69,11 +69,6 @@ class Manifest(ApiModel):
 def canonical(value: dict[str, Any]) -> bytes:
     """Return JSON bytes that are equal for equal values."""
     return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
-
-
-def sha256(data: bytes) -> str:
-    """Return the hexadecimal SHA-256."""
-    return hashlib.sha256(data).hexdigest()
 
 
 def read_manifest(store: Store, uri: str) -> tuple[Manifest, str]:

@@ -36,11 +36,12 @@ from selfemo_jobs.errors import BadInput, StageError, Terminated
 from selfemo_jobs.runtime.context import StageContext, StageOutput, path_below, work_folder
 from selfemo_jobs.runtime.fingerprint import config_fingerprint, differing_settings
 from selfemo_jobs.runtime.logging_setup import configure_logging
-from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, canonical, read_manifest, sha256
+from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, canonical, read_manifest
 from selfemo_jobs.runtime.parent_death import die_with_parent
 from selfemo_jobs.runtime.progress_metrics import serve_progress
 from selfemo_jobs.runtime.termination import write_termination_message
 from selfemo_jobs.store import Store, join, open_store
+from selfemo_jobs.store.hashing import sha256
 
 log = logging.getLogger(__name__)
 M = TypeVar("M", bound=ApiModel)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -120,6 +121,37 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         fsync_file(file)
         name.replace(path)
         sync_folder(path.parent)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, replacing what is there. Its folder is made."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Yield a new, empty folder that takes the place of ``folder`` at the end of the block.
+
+    ``folder`` has no part of the new content before that. If the block raises, ``folder`` stays as
+    it is. A process that is killed leaves the new folder, ``<name>.new``, behind; the next call
+    removes it.
+
+    Parameters
+    ----------
+    folder
+        The folder to make or to replace. Only one process at a time may write it.
+    """
+    new = folder.with_name(folder.name + ".new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    try:
+        yield new
+        shutil.rmtree(folder, ignore_errors=True)
+        new.replace(folder)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
 
 
 @cache  # once in a process is enough

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -21,11 +20,11 @@ from selfemo_jobs.datasets.load import load_source
 from selfemo_jobs.engines import open_engine
 from selfemo_jobs.engines.interface import Sampling
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.models.fetch import file_sha256, load_tokenizer
-from selfemo_jobs.models.model_folder import is_model_file
+from selfemo_jobs.models.fetch import load_tokenizer
+from selfemo_jobs.models.model_folder import model_sha256
 from selfemo_jobs.models.stage_models import fetch_policy
 from selfemo_jobs.runtime.context import StageContext, StageOutput
-from selfemo_jobs.runtime.manifest import Part, canonical, sha256
+from selfemo_jobs.runtime.manifest import Part
 from selfemo_jobs.runtime.program import StageProgram
 from selfemo_jobs.runtime.tables import load_table, put_table
 from selfemo_jobs.stages.evaluate.metrics import confusions, score
@@ -37,6 +36,7 @@ from selfemo_jobs.stages.evaluate.predictions import (
     greedy,
     questions,
 )
+from selfemo_jobs.store.hashing import file_sha256, sha256
 
 if TYPE_CHECKING:
     from selfemo_jobs.engines.interface import TextEngine
@@ -88,7 +88,7 @@ class _Model:
     @cached_property
     def sha256(self) -> str:
         """Hash of all files of the model."""
-        return sha256(canonical({p.name: file_sha256(p) for p in _model_files(self.folder)}))
+        return model_sha256(self.folder)
 
     @property
     def sampling(self) -> Sampling:
@@ -266,10 +266,6 @@ def _metrics(selecting: SourceScore, malformed: float) -> dict[str, float]:
         EvaluateMetric.MALFORMED: round(malformed, 6),
         EvaluateMetric.LABEL_ENTROPY: selecting.label_entropy,
     }
-
-
-def _model_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if is_model_file(path.name))
 
 
 PROGRAM = StageProgram(stage=Stage.EVALUATE, work=evaluate, relevant=RELEVANT)

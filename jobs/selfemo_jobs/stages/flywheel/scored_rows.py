@@ -5,7 +5,6 @@ A part is hashed in a stream: no file is ever held in memory as a whole.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from selfemo_jobs.runtime.schemas import ADDED, SCORED
 from selfemo_jobs.runtime.tables import added_later
 from selfemo_jobs.store import ObjectNotFound, join
 from selfemo_jobs.store.folder import file_path
+from selfemo_jobs.store.hashing import file_sha256
 
 
 @dataclass(frozen=True)
@@ -99,15 +99,10 @@ def _check_part(context: StageContext, manifest_uri: str, part: Part, uri: str, 
 
 def _hash(context: StageContext, uri: str, path: Path, part: Part) -> str:
     if not uri.startswith("file://"):
-        if path.is_file() and _digest(path) == part.sha256:
+        if path.is_file() and file_sha256(path) == part.sha256:
             return part.sha256  # an earlier attempt has fetched it
         context.store.download(uri, path)
-    return _digest(path)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path)
 
 
 def _check_schema(uri: str, path: Path) -> None:

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from selfemo_jobs.stages.train.worker_protocol import write_whole
+from selfemo_jobs.store.local_files import write_file
 
 MARK = "whole.json"
 _PREFIX = "checkpoint-"  # Transformers' own name
@@ -24,7 +24,7 @@ def checkpoint(folder: Path, step: int) -> Path:
 
 def mark_whole(path: Path) -> None:
     """Say that a checkpoint is whole: call it when every process has written its files."""
-    write_whole(path / MARK, json.dumps(_sizes(path), sort_keys=True).encode())
+    write_file(path / MARK, json.dumps(_sizes(path), sort_keys=True).encode())
 
 
 def whole_steps(folder: Path) -> list[int]:

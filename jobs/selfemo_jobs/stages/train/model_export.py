@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.fetch import load_model
-from selfemo_jobs.models.model_folder import is_model_file
+from selfemo_jobs.models.model_folder import model_files
+from selfemo_jobs.store.local_files import replacing_folder
 
 if TYPE_CHECKING:
     import torch
@@ -21,11 +22,11 @@ _INDEX = "model.safetensors.index.json"
 
 def other_files(folder: Path) -> list[Path]:
     """Return a model's files besides its weights: configuration and tokenizer."""
-    return sorted(
+    return [
         path
-        for path in folder.iterdir()
-        if is_model_file(path.name) and path.suffix != ".safetensors" and path.name != _INDEX
-    )
+        for path in model_files(folder)
+        if path.suffix != ".safetensors" and path.name != _INDEX
+    ]
 
 
 def stored_dtype(folder: Path) -> torch.dtype:
@@ -67,19 +68,16 @@ def write_model(
         To write.
     """
     dtype = stored_dtype(policy)
-    made = folder.with_name(folder.name + ".new")
-    for path in (made, folder):
-        shutil.rmtree(path, ignore_errors=True)
     # Tied weights have one name here and two in the state: the second would be stored as well.
     names = {n for n, _ in (*model.named_parameters(), *model.named_buffers())}
     whole = {name: _cast(value, dtype) for name, value in weights.items() if name in names}
-    model.save_pretrained(made, state_dict=whole, max_shard_size=SHARD_SIZE)
-    for path in made.iterdir():
-        if path.suffix != ".safetensors" and path.name != _INDEX:
-            path.unlink()
-    for path in other_files(policy):
-        shutil.copyfile(path, made / path.name)
-    made.rename(folder)
+    with replacing_folder(folder) as new:
+        model.save_pretrained(new, state_dict=whole, max_shard_size=SHARD_SIZE)
+        for path in new.iterdir():
+            if path.suffix != ".safetensors" and path.name != _INDEX:
+                path.unlink()
+        for path in other_files(policy):
+            shutil.copyfile(path, new / path.name)
 
 
 def merge_adapter(

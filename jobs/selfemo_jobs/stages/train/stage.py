@@ -15,12 +15,11 @@ import pyarrow.parquet as pq
 
 from selfemo_api.metrics import TrainMetric
 from selfemo_api.stages import Stage
-from selfemo_jobs.models.fetch import file_sha256
-from selfemo_jobs.models.model_folder import is_model_file, read_config
+from selfemo_jobs.models.model_folder import model_files, model_sha256, read_config
 from selfemo_jobs.models.stage_models import fetch_judge, fetch_policy
 from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.fingerprint import config_fingerprint
-from selfemo_jobs.runtime.manifest import Part, canonical, read_manifest, sha256
+from selfemo_jobs.runtime.manifest import Part, canonical, read_manifest
 from selfemo_jobs.runtime.program import StageProgram
 from selfemo_jobs.runtime.schemas import SCORED
 from selfemo_jobs.runtime.tables import read_tables
@@ -28,6 +27,7 @@ from selfemo_jobs.stages.train.launch import launch
 from selfemo_jobs.stages.train.rollout_data import kept_columns, recorded
 from selfemo_jobs.stages.train.worker_protocol import TrainJob, TrainResult, write_json
 from selfemo_jobs.store import join
+from selfemo_jobs.store.hashing import file_sha256, sha256
 from selfemo_jobs.store.local_files import explained
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def _job(context: StageContext, policy: Path) -> TrainJob:
     follows_from = {
         "config": config_fingerprint(config, RELEVANT),
         "kept": read_manifest(context.store, config.parents[Stage.FLYWHEEL.slug])[1],
-        "models": [_digest(folder) for folder in (policy, reference) if folder is not None],
+        "models": [model_sha256(folder) for folder in (policy, reference) if folder is not None],
     }
     digest = sha256(canonical(follows_from))[:16]
     for other in context.work.glob(f"job-*-{context.shard}"):
@@ -119,20 +119,11 @@ def _write_job(job: TrainJob, table: pa.Table) -> Path:
 def _upload(context: StageContext, folder: Path) -> list[Part]:
     """Copy a model's files into the storage."""
     parts = []
-    for path in _model_files(folder):
+    for path in model_files(folder):
         name = f"{MODEL}/{path.name}"
         context.store.upload(path, join(context.config.output, name))
         parts.append(Part(path=name, sha256=file_sha256(path), size=path.stat().st_size))
     return parts
-
-
-def _model_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if is_model_file(path.name))
-
-
-def _digest(folder: Path) -> str:
-    """Return a hash of a model's files."""
-    return sha256(canonical({path.name: file_sha256(path) for path in _model_files(folder)}))
 
 
 def _vocabulary(policy: Path) -> int | None:

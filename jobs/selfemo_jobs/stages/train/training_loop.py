@@ -47,8 +47,8 @@ from selfemo_jobs.stages.train.worker_protocol import (
     TrainResult,
     local_rank,
     write_json,
-    write_whole,
 )
+from selfemo_jobs.store.local_files import write_file
 
 log = logging.getLogger(__name__)
 
@@ -216,7 +216,7 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
         else:
             old = trainer.measure_logprobs(trainer.model_wrapped)
             if local_rank() == 0:
-                write_whole(path, save({"old": old}))
+                write_file(path, save({"old": old}))
             dist.barrier()
         reference = self._reference
         if reference is None and training.kl_beta > 0:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from selfemo_api.api_model import ApiModel
 from selfemo_api.spec import TrainingSpec
-from selfemo_jobs.store.local_files import replacing
+from selfemo_jobs.store.local_files import write_file
 
 
 class TrainJob(ApiModel):
@@ -69,15 +69,9 @@ class TrainFailure(ApiModel):
     """Nanoseconds of the wall clock: the first failure is the cause, others follow from it."""
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    with replacing(path) as file:
-        file.write(data)
-
-
 def write_json(path: Path, value: ApiModel) -> None:
     """Write a model as JSON, whole or not at all."""
-    write_whole(path, value.model_dump_json(by_alias=True, indent=1).encode())
+    write_file(path, value.model_dump_json(by_alias=True, indent=1).encode())
 
 
 def failures(folder: Path) -> list[TrainFailure]:

@@ -12,10 +12,11 @@ from tests.support.s3_server import S3Server
 from selfemo_api.spec import StorageSpec
 from selfemo_api.stages import Stage
 from selfemo_jobs.errors import BadInput, Unavailable
-from selfemo_jobs.models.fetch import fetch_model, file_sha256, load_model, load_tokenizer
+from selfemo_jobs.models.fetch import fetch_model, load_model, load_tokenizer
 from selfemo_jobs.models.model_folder import is_model_file
 from selfemo_jobs.runtime.manifest import Manifest, Part
 from selfemo_jobs.store import Store, join, open_store
+from selfemo_jobs.store.hashing import file_sha256
 
 
 @pytest.fixture

@@ -9,10 +9,11 @@ from typing import Any
 from selfemo_api import dataset_labels
 from selfemo_api.results import SourceScore
 from selfemo_api.stages import STAGE_ORDER, Stage, stage_prefix, stages_of
-from selfemo_jobs.runtime.manifest import Manifest, Part, sha256
+from selfemo_jobs.runtime.manifest import Manifest, Part
 from selfemo_jobs.runtime.schemas import SCORED
 from selfemo_jobs.runtime.tables import encode_table
 from selfemo_jobs.store import Store, join
+from selfemo_jobs.store.hashing import sha256
 
 RUN = "default/demo-00000000"
 LABELS = dataset_labels.MELD

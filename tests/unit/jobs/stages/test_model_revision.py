@@ -16,7 +16,7 @@ from selfemo_api.contract import StageConfig
 from selfemo_api.spec import EvolutionSpec, StorageSpec
 from selfemo_api.stages import Stage, stage_prefix
 from selfemo_jobs.runtime.context import StageContext
-from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, Part, sha256
+from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, Part
 from selfemo_jobs.runtime.program import StageProgram
 from selfemo_jobs.runtime.tables import encode_table
 from selfemo_jobs.stages.evaluate.stage import PROGRAM as EVALUATE
@@ -24,6 +24,7 @@ from selfemo_jobs.stages.score.stage import PROGRAM as SCORE
 from selfemo_jobs.stages.selfplay.stage import PROGRAM as SELF_PLAY
 from selfemo_jobs.stages.train.stage import PROGRAM as TRAIN
 from selfemo_jobs.store import Store, join, open_store
+from selfemo_jobs.store.hashing import sha256
 
 BASE, OTHER, REVISION = "hf://mine/base", "hf://other/base", "0123abc"
 

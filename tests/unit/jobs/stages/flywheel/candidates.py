@@ -10,9 +10,10 @@ from typing import Any
 import pyarrow as pa
 
 from selfemo_api.stages import Stage
-from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, Part, sha256
+from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, Part
 from selfemo_jobs.runtime.schemas import SCORED
 from selfemo_jobs.runtime.tables import encode_table
+from selfemo_jobs.store.hashing import sha256
 
 RECOGNIZER, RESPONDER = "Recognizer", "Responder"
 

@@ -11,10 +11,11 @@ import pyarrow as pa
 
 from selfemo_api.contract import StageConfig
 from selfemo_api.stages import Stage
-from selfemo_jobs.runtime.manifest import Manifest, Part, sha256
+from selfemo_jobs.runtime.manifest import Manifest, Part
 from selfemo_jobs.runtime.schemas import SCORED
 from selfemo_jobs.runtime.tables import encode_table
 from selfemo_jobs.store import join, open_store
+from selfemo_jobs.store.hashing import sha256
 
 TEMPERATURE = 1.0
 

@@ -27,8 +27,8 @@ from selfemo_api.dataset_labels import MELD
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage
 from selfemo_jobs.base_models.tiny import make_tiny
-from selfemo_jobs.models.fetch import file_sha256
 from selfemo_jobs.runtime.schemas import SCORED
+from selfemo_jobs.store.hashing import file_sha256
 
 #: Ten groups of four in steps of eight: five steps an epoch. A rate that moves the weights well.
 TRAINING: dict[str, Any] = {
