@@ -123,8 +123,8 @@ def test_every_alert_is_tested_and_has_its_page() -> None:
         assert texts["runbook_url"] == f"docs/runbooks/{name}.md"
         page = (RUNBOOKS / f"{name}.md").read_text()
         assert page.startswith(f"# {name}\n")
-        assert "\n## Look\n" in page
-        assert "\n## Do\n" in page
+        assert "\n## What to look at\n" in page
+        assert "\n## What to do\n" in page
     assert {page.stem for page in RUNBOOKS.glob("*.md")} == set(found)
 
 
