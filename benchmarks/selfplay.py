@@ -29,8 +29,8 @@ from selfemo_api.stages import Stage
 from selfemo_jobs.base_models.tiny import make_tiny
 from selfemo_jobs.engines.vllm_engine import VllmEngine
 from selfemo_jobs.runtime.context import StageContext
-from selfemo_jobs.stages.selfplay.episodes import Episode, cut_parts
-from selfemo_jobs.stages.selfplay.self_player import SelfPlayer, opening
+from selfemo_jobs.stages.selfplay.episodes import Episode, split_into_parts
+from selfemo_jobs.stages.selfplay.self_player import SelfPlayer, initial_state
 from selfemo_jobs.stages.selfplay.stage import plan, play_parts
 from selfemo_jobs.store import open_store
 
@@ -70,13 +70,13 @@ def bare_side(engine: VllmEngine, prompts: list, parameters: list) -> int:
 
 def bare_input(engine: VllmEngine, spec: EvolutionSpec, part: list[Episode]) -> tuple[list, list]:
     """Return a part's prompts and sampling as the library takes them."""
-    table = SelfPlayer(engine, spec, 1)
-    scenes = [opening(play) for play in part]
-    asks = [table.ask_responder(scene, 0) for scene in scenes]
-    asks += [table.ask_recognizer(scene, 0) for scene in scenes]
-    kinds = {role: table.sampling(role, 1) for role in Role}
-    prompts = [{"prompt_token_ids": list(ask.prompt)} for ask in asks]
-    return prompts, [engine.parameters(kinds[a.role], i) for i, a in enumerate(asks)]
+    player = SelfPlayer(engine, spec, 1)
+    states = [initial_state(episode) for episode in part]
+    requests = [player.responder_request(state, 0) for state in states]
+    requests += [player.recognizer_request(state, 0) for state in states]
+    sampling = {role: player.sampling(role, 1) for role in Role}
+    prompts = [{"prompt_token_ids": list(request.prompt_ids)} for request in requests]
+    return prompts, [engine.parameters(sampling[r.role], i) for i, r in enumerate(requests)]
 
 
 @dataclass
@@ -103,7 +103,7 @@ class Side:
 def compare(context: StageContext, engine: VllmEngine, repeats: int) -> tuple[Side, Side, int]:
     """Return both sides' figures and the number of prompts."""
     spec = context.config.spec
-    parts = cut_parts(plan(context), spec.self_play)
+    parts = split_into_parts(plan(context), spec.self_play)
     given = [bare_input(engine, spec, part) for part in parts]
     bare_side(engine, *(side[:8] for side in given[0]))  # the first batch compiles
     ours, bare = Side(), Side()

@@ -30,7 +30,7 @@ from selfemo_jobs.rewards import (
 )
 from selfemo_jobs.runtime.parent_death import die_with_parent
 from selfemo_jobs.stages.selfplay.episodes import plan_episodes
-from selfemo_jobs.stages.selfplay.self_player import PromptRequest, SelfPlayer, opening
+from selfemo_jobs.stages.selfplay.self_player import PromptRequest, SelfPlayer, initial_state
 from selfemo_jobs.stages.selfplay.stage import read_sources
 from selfemo_jobs.store.volumes import local_path
 from selfemo_study.on_policy_rows import OnPolicyJob, OnPolicyPoint
@@ -130,11 +130,12 @@ def asked_prompts(job: OnPolicyJob) -> list[dict[str, Any]]:
         readings = _readings(engine, spec, asks)
     finally:
         engine.close()
-    texts = [engine.tokenizer.decode(ask.prompt) for ask in asks]
+    texts = [engine.tokenizer.decode(ask.prompt_ids) for ask in asks]
     rows = [
-        {"prompt": text, "readings": read, "gold": ask.gold}
+        {"prompt": text, "readings": read, "gold": ask.gold_labels}
         for text, ask, read in zip(texts, asks, readings, strict=True)
-        if tuple(engine.tokenizer(text)["input_ids"]) == ask.prompt  # TRL reads text, not tokens
+        if tuple(engine.tokenizer(text)["input_ids"])
+        == ask.prompt_ids  # TRL reads text, not tokens
     ]
     if len(rows) < len(asks):
         log.warning("%d prompts are no text of their own: left out", len(asks) - len(rows))
@@ -148,10 +149,10 @@ def _asks(engine: TextEngine, spec: EvolutionSpec, wanted: int) -> list[PromptRe
     generation = 0
     while len(found) < wanted:
         generation += 1
-        table = SelfPlayer(engine, spec, generation)
+        player = SelfPlayer(engine, spec, generation)
         seed = stage_seed(spec.seed, generation, Stage.SELF_PLAY)
         episodes = plan_episodes(sources, spec.self_play, labels, seed)
-        found += [table.ask_recognizer(opening(play), 0) for play in episodes]
+        found += [player.recognizer_request(initial_state(episode), 0) for episode in episodes]
     return found[:wanted]
 
 
@@ -168,7 +169,7 @@ def _readings(
         seed=spec.seed,
     )
     labels = spec.dataset.labels
-    views = [ask.views or (ask.prompt,) for ask in asks]
+    views = [ask.judge_prompts or (ask.prompt_ids,) for ask in asks]
     prompts = list(dict.fromkeys(prompt for its in views for prompt in its))
     completions = engine.generate(prompts, sampling)
     read = {

@@ -85,8 +85,8 @@ def zero_variance_share(zero_variance: npt.NDArray[np.bool_]) -> float:
     Returns
     -------
     float
-        A value from 0 to 1. It is 1 if there are no groups, since there is nothing to learn from
-        either.
+        A value from 0 to 1. It is 1 for an empty array: without groups there is nothing to learn
+        from either.
 
     Examples
     --------

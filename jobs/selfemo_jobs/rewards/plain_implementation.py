@@ -81,7 +81,7 @@ def share_naming(sets: Sequence[LabelSet], label: str) -> float:
     Returns
     -------
     float
-        A value from 0 to 1; 0 if there are no sets.
+        A value from 0 to 1; 0 if `sets` is empty.
 
     Examples
     --------
@@ -104,7 +104,7 @@ def share_naming_all(sets: Sequence[LabelSet], labels: LabelSet) -> float:
     Returns
     -------
     float
-        A value from 0 to 1; 0 if there are no sets.
+        A value from 0 to 1; 0 if `sets` is empty.
 
     Examples
     --------

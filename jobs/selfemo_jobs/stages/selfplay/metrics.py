@@ -1,4 +1,8 @@
-"""Figures of self-play: counted part by part, so that shards and resumed parts add up alike."""
+"""Metrics of self-play, computed from the counts of its parts.
+
+Counts are kept for each part. Parts of other shards and of earlier attempts therefore add up to the
+same metrics as parts that one process generated.
+"""
 
 from __future__ import annotations
 
@@ -13,40 +17,66 @@ from selfemo_api.metrics import SelfPlayMetric
 from selfemo_api.spec import Role
 from selfemo_jobs.rewards.diversity import distinct_bigrams, label_entropy
 
+#: Counts of one part, in the form in which the report stores them.
 Counts = dict[str, Any]
 
-#: Digits kept of a figure: enough to compare, few enough to read.
+#: Decimal places of a metric: enough to compare, few enough to read.
 _DIGITS = 6
 
 
 def count_part(table: pa.Table) -> Counts:
-    """Return the counts of one part (JSON)."""
+    """Return the counts of one part.
+
+    Parameters
+    ----------
+    table
+        The candidates of the part (:data:`selfemo_jobs.runtime.schemas.CANDIDATES`).
+
+    Returns
+    -------
+    dict
+        Numbers of rows, groups and tokens, sums of log-probabilities, the distinct-2 of the
+        responses and the recognizer's labels. The values can be written as JSON.
+    """
     role = table["role"]
     recognizer = table.filter(pc.equal(role, Role.RECOGNIZER.value))
     responder = table.filter(pc.equal(role, Role.RESPONDER.value))
     logprobs = pc.list_flatten(table["logprobs"])
-    named = Counter(pc.list_flatten(recognizer["labels"]).to_pylist())
+    named_labels = Counter(pc.list_flatten(recognizer["labels"]).to_pylist())
     return {
         "rows": table.num_rows,
         "groups": pc.count_distinct(table["group_id"]).as_py(),
         "tokens": len(pc.list_flatten(table["completion_ids"])),
         "promptTokens": len(pc.list_flatten(table["prompt_ids"])),
         "logprob": float(pc.sum(logprobs.cast(pa.float64())).as_py() or 0.0),
-        "finished": _true(table["finished"]),
+        "finished": _count_true(table["finished"]),
         "recognizer": recognizer.num_rows,
-        "recognizerWellFormed": _true(recognizer["well_formed"]),
+        "recognizerWellFormed": _count_true(recognizer["well_formed"]),
         "responder": responder.num_rows,
-        "responderWellFormed": _true(responder["well_formed"]),
+        "responderWellFormed": _count_true(responder["well_formed"]),
         "distinct": distinct_bigrams(responder["completion"].to_pylist()),
-        "labels": dict(sorted(named.items())),
+        "labels": dict(sorted(named_labels.items())),
     }
 
 
-def figures_of(parts: Mapping[str, Counts], labels: Sequence[str]) -> dict[str, float]:
-    """Return the stage's metrics from its parts' counts.
+def self_play_metrics(parts: Mapping[str, Counts], labels: Sequence[str]) -> dict[str, float]:
+    """Return the metrics of the stage.
 
-    ``diversity`` is the parts' distinct-2 averaged by their responses: over all responses at once
-    it would fall with their number alone, and could not be compared between runs.
+    ``diversity`` is the mean of the parts' distinct-2, weighted by their numbers of responses. The
+    distinct-2 of all responses together would fall with their number, so that runs of different
+    sizes could not be compared.
+
+    Parameters
+    ----------
+    parts
+        The counts of each part by its path.
+    labels
+        The label set.
+
+    Returns
+    -------
+    dict of str to float
+        The metrics by name (:class:`selfemo_api.metrics.SelfPlayMetric`).
     """
     counts = [parts[path] for path in sorted(parts)]
 
@@ -54,8 +84,8 @@ def figures_of(parts: Mapping[str, Counts], labels: Sequence[str]) -> dict[str, 
         return float(sum(count[name] for count in counts))
 
     rows, tokens, responses = total("rows"), total("tokens"), total("responder")
-    named = [sum(count["labels"].get(label, 0) for count in counts) for label in labels]
-    figures: dict[str, float] = {
+    by_label = [sum(count["labels"].get(label, 0) for count in counts) for label in labels]
+    metrics: dict[str, float] = {
         SelfPlayMetric.CANDIDATES: rows,
         SelfPlayMetric.GROUPS: total("groups"),
         SelfPlayMetric.TOKENS: tokens,
@@ -68,25 +98,38 @@ def figures_of(parts: Mapping[str, Counts], labels: Sequence[str]) -> dict[str, 
     }
     if total("recognizer"):
         well_formed = _share(total("recognizerWellFormed"), total("recognizer"))
-        figures[SelfPlayMetric.RECOGNIZER_WELL_FORMED] = well_formed
-        figures[SelfPlayMetric.LABEL_ENTROPY] = round(label_entropy(named), _DIGITS)
+        metrics[SelfPlayMetric.RECOGNIZER_WELL_FORMED] = well_formed
+        metrics[SelfPlayMetric.LABEL_ENTROPY] = round(label_entropy(by_label), _DIGITS)
     if responses:
         weighted = sum(count["distinct"] * count["responder"] for count in counts)
-        figures[SelfPlayMetric.RESPONDER_WELL_FORMED] = _share(
+        metrics[SelfPlayMetric.RESPONDER_WELL_FORMED] = _share(
             total("responderWellFormed"), responses
         )
-        figures[SelfPlayMetric.DIVERSITY] = _share(weighted, responses)
-    return figures
+        metrics[SelfPlayMetric.DIVERSITY] = _share(weighted, responses)
+    return metrics
 
 
 def label_counts(parts: Mapping[str, Counts], labels: Sequence[str]) -> dict[str, int]:
-    """Return how often the recognizer named each label."""
+    """Return how often the recognizer named each label.
+
+    Parameters
+    ----------
+    parts
+        The counts of each part by its path.
+    labels
+        The label set.
+
+    Returns
+    -------
+    dict of str to int
+        The count of each label, in the order of ``labels``.
+    """
     return {
         label: sum(count["labels"].get(label, 0) for count in parts.values()) for label in labels
     }
 
 
-def _true(column: pa.ChunkedArray) -> int:
+def _count_true(column: pa.ChunkedArray) -> int:
     return int(pc.sum(column).as_py() or 0)
 
 

@@ -1,4 +1,4 @@
-"""Plays a part: prompts for both roles, turn by turn, and the rows that come of them."""
+"""Self-play: the policy generates candidates for both roles, turn by turn."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from selfemo_jobs.runtime.schemas import CANDIDATES
 from selfemo_jobs.stages.selfplay.episodes import (
     Episode,
     group_id,
-    heard_turns,
-    past_turns,
-    respondent,
+    last_turns,
+    responder_context,
+    responding_speaker,
 )
 
 if TYPE_CHECKING:
@@ -33,53 +33,73 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class DialogueState:
-    """Where a play stands: the turns so far, the last of which is read and answered."""
+    """The state of an episode: the turns so far, the last of which is read and answered."""
 
-    play: Episode
+    episode: Episode
+    """The episode."""
     turns: tuple[Utterance, ...]
-    answerer: str
-    """Who speaks next."""
+    """The source's turns up to the target, then the responses that were appended."""
+    next_speaker: str
+    """Name of the speaker of the next turn."""
 
-    def said(self, text: str) -> DialogueState:
-        """Return the scene after the next speaker has said something."""
-        last = self.turns[-1].speaker
-        return DialogueState(self.play, (*self.turns, Utterance(self.answerer, text)), last)
+    def with_response(self, text: str) -> DialogueState:
+        """Return the state after the next speaker has responded.
+
+        Parameters
+        ----------
+        text
+            The text of the response.
+
+        Returns
+        -------
+        DialogueState
+            The next state. Its next speaker is the one who was answered.
+        """
+        answered = self.turns[-1].speaker
+        response = Utterance(self.next_speaker, text)
+        return DialogueState(self.episode, (*self.turns, response), answered)
 
 
 @dataclass(frozen=True)
 class PromptRequest:
-    """One prompt: a group of completions comes of it."""
+    """One prompt of one role, for which the engine generates a group of completions."""
 
-    scene: DialogueState
+    state: DialogueState
+    """The state of the episode that the prompt is about."""
     turn: int
+    """Number of the turn within the episode, from 0."""
     role: Role
-    prompt: tuple[int, ...]
+    """The role that the prompt is for."""
+    prompt_ids: tuple[int, ...]
+    """Token ids of the prompt."""
     context: tuple[Utterance, ...]
-    views: tuple[tuple[int, ...], ...] = ()
-    """Prompts by which the judge reads the target; none: by ``prompt``."""
+    """The turns before the target (recognizer), or all turns that the prompt shows (responder)."""
+    judge_prompts: tuple[tuple[int, ...], ...] = ()
+    """Token ids of the prompts with which the judge reads the target, one for each view. If it is
+    empty, the judge reads ``prompt_ids``."""
 
     @property
-    def gold(self) -> list[str]:
-        """The target's own labels, where they may be read; a response has none."""
-        read = self.scene.play.use_labels and self.turn == 0
-        return list(self.scene.turns[-1].labels) if read else []
+    def gold_labels(self) -> list[str]:
+        """The target's own labels if they may be read; a response has none."""
+        readable = self.state.episode.use_labels and self.turn == 0
+        return list(self.state.turns[-1].labels) if readable else []
 
 
-#: A prompt with what came of it.
-Group = tuple[PromptRequest, list[Completion]]
+#: A request and its completions.
+CompletionGroup = tuple[PromptRequest, list[Completion]]
 
 
 class SelfPlayer:
-    """The rules of the game: everything but the episodes.
+    """Builds the prompts of both roles, generates completions and turns them into rows.
 
     Parameters
     ----------
     engine
-        The policy.
+        The engine with the policy loaded.
     spec
         The evolution's spec.
     generation
-        The generation that episodes.
+        Number of the generation, which becomes part of the group ids.
     """
 
     def __init__(self, engine: TextEngine, spec: EvolutionSpec, generation: int) -> None:
@@ -88,66 +108,141 @@ class SelfPlayer:
         self._generation = generation
         self._prompts = load_prompt_set(spec.model.prompts)
 
-    def play_part(self, episodes: Sequence[Episode], seed: int) -> pa.Table:
-        """Return the rows (:data:`~selfemo_jobs.runtime.schemas.CANDIDATES`) of a part.
+    def generate_candidates(self, episodes: Sequence[Episode], seed: int) -> pa.Table:
+        """Generate the candidates of all turns of some episodes.
+
+        An episode ends early if a group has no valid response.
 
         Parameters
         ----------
         episodes
-            The part's episodes.
+            The episodes of one part.
         seed
-            The part's seed: a part that is played again gives the same rows.
+            The seed of the part. The same episodes and seed give the same rows.
+
+        Returns
+        -------
+        pyarrow.Table
+            One row for each candidate, with the columns of
+            :data:`~selfemo_jobs.runtime.schemas.CANDIDATES`.
         """
-        scenes = [opening(play) for play in episodes]
+        states = [initial_state(episode) for episode in episodes]
         rows: list[Row] = []
         for turn in range(self._spec.self_play.turns):
-            reads, answers = self._play_turn(scenes, turn, seed)
-            for ask, group in reads:
-                rows += self._recognizer_rows(ask, group)
-            scenes = []
-            for ask, group in answers:
-                chosen = self._choose(ask, group, seed)
-                rows += self._responder_rows(ask, group, chosen)
+            recognizer_groups, responder_groups = self._generate_turn(states, turn, seed)
+            for request, completions in recognizer_groups:
+                rows += self._recognizer_rows(request, completions)
+            states = []
+            for request, completions in responder_groups:
+                chosen = self._choose_response(request, completions, seed)
+                rows += self._responder_rows(request, completions, chosen)
                 if chosen is not None:
-                    scenes.append(ask.scene.said(group[chosen].text.strip()))
+                    response = completions[chosen].text.strip()
+                    states.append(request.state.with_response(response))
         return pa.Table.from_pylist(rows, schema=CANDIDATES)
 
     def sampling(self, role: Role, seed: int) -> Sampling:
-        """Return how a role's completions are drawn."""
+        """Return the sampling parameters of a role.
+
+        Parameters
+        ----------
+        role
+            The role.
+        seed
+            The seed of the samples.
+
+        Returns
+        -------
+        Sampling
+            The parameters; ``n`` is the group size.
+        """
         settings = self._spec.self_play
-        longest = settings.max_tokens
-        recognizer = role is Role.RECOGNIZER
+        limits = settings.max_tokens
         return Sampling(
             n=settings.group_size,
             temperature=settings.temperature,
             top_p=settings.top_p,
-            max_tokens=longest.recognizer if recognizer else longest.responder,
+            max_tokens=limits.recognizer if role is Role.RECOGNIZER else limits.responder,
             stop=self._prompts.stop(role),
             seed=seed,
         )
 
-    def ask_recognizer(self, scene: DialogueState, turn: int) -> PromptRequest:
-        """Return the prompt that has a scene's last utterance read."""
-        seen = self._spec.dataset.context
-        prompt = self._reading(scene, turn, seen.past, seen.future)
-        views: tuple[tuple[int, ...], ...] = ()
-        if self._spec.reward.judge.weight > 0.0:  # else the judge reads no target
-            wanted = self._spec.reward.judge.views
-            views = tuple(self._reading(scene, turn, view.past, view.future) for view in wanted)
-        context = past_turns(scene.turns[:-1], seen.past)
-        return PromptRequest(scene, turn, Role.RECOGNIZER, prompt, context, views)
+    def recognizer_request(self, state: DialogueState, turn: int) -> PromptRequest:
+        """Return the request that asks the recognizer for the emotions of the last utterance.
 
-    def _reading(self, scene: DialogueState, turn: int, past: int, future: int) -> tuple[int, ...]:
-        """Return the prompt that has a scene's last utterance read, with so many turns around."""
-        *before, target = scene.turns
+        Parameters
+        ----------
+        state
+            The state of the episode.
+        turn
+            Number of the turn within the episode, from 0.
+
+        Returns
+        -------
+        PromptRequest
+            The request, with the judge's prompts if the judge has a vote.
+
+        Raises
+        ------
+        BadInput
+            If the prompt is too long even without context.
+        """
+        context = self._spec.dataset.context
+        judge = self._spec.reward.judge
+        prompt = self._recognizer_prompt(state, turn, context.past, context.future)
+        judge_prompts: tuple[tuple[int, ...], ...] = ()
+        if judge.weight > 0.0:  # otherwise the judge reads no target
+            judge_prompts = tuple(
+                self._recognizer_prompt(state, turn, view.past, view.future) for view in judge.views
+            )
+        past = last_turns(state.turns[:-1], context.past)
+        return PromptRequest(state, turn, Role.RECOGNIZER, prompt, past, judge_prompts)
+
+    def responder_request(self, state: DialogueState, turn: int) -> PromptRequest:
+        """Return the request that asks the responder to answer the last utterance.
+
+        Parameters
+        ----------
+        state
+            The state of the episode.
+        turn
+            Number of the turn within the episode, from 0.
+
+        Returns
+        -------
+        PromptRequest
+            The request.
+
+        Raises
+        ------
+        BadInput
+            If the prompt is too long even without context.
+        """
+        context = responder_context(state.turns, self._spec.dataset.context)
+        with _add_place_to_errors(state.episode):
+            prompt = self._prompts.respond_ids(
+                self._engine.tokenizer,
+                context,
+                state.next_speaker,
+                state.episode.intended[turn],
+                self._spec.dataset.labels,
+                max_tokens=self._spec.model.max_prompt_tokens,
+            )
+        return PromptRequest(state, turn, Role.RESPONDER, tuple(prompt), context)
+
+    def _recognizer_prompt(
+        self, state: DialogueState, turn: int, past: int, future: int
+    ) -> tuple[int, ...]:
+        """Return the prompt about the last utterance that shows some turns before and after it."""
+        *before, target = state.turns
         following: tuple[Utterance, ...] = ()
-        if turn == 0:  # after an appended response the source's own turns are no longer its future
-            first = scene.play.utterance + 1
-            following = scene.play.dialogue.turns[first : first + future]
-        with _naming(scene.play):
+        if turn == 0:  # the source's next turns do not follow an appended response
+            first = state.episode.utterance + 1
+            following = state.episode.dialogue.turns[first : first + future]
+        with _add_place_to_errors(state.episode):
             prompt = self._prompts.recognise_ids(
                 self._engine.tokenizer,
-                past_turns(before, past),
+                last_turns(before, past),
                 target.speaker,
                 target.text,
                 self._spec.dataset.labels,
@@ -156,92 +251,88 @@ class SelfPlayer:
             )
         return tuple(prompt)
 
-    def ask_responder(self, scene: DialogueState, turn: int) -> PromptRequest:
-        """Return the prompt that has a scene's last utterance answered."""
-        context = heard_turns(scene.turns, self._spec.dataset.context)
-        with _naming(scene.play):
-            prompt = self._prompts.respond_ids(
-                self._engine.tokenizer,
-                context,
-                scene.answerer,
-                scene.play.intended[turn],
-                self._spec.dataset.labels,
-                max_tokens=self._spec.model.max_prompt_tokens,
-            )
-        return PromptRequest(scene, turn, Role.RESPONDER, tuple(prompt), context)
+    def _generate_turn(
+        self, states: Sequence[DialogueState], turn: int, seed: int
+    ) -> tuple[list[CompletionGroup], list[CompletionGroup]]:
+        """Return the recognizer's and the responder's groups of one turn of all episodes.
 
-    def _play_turn(
-        self, scenes: Sequence[DialogueState], turn: int, seed: int
-    ) -> tuple[list[Group], list[Group]]:
-        """Return what the recognizers and the responders say of the scenes.
-
-        Both at once: neither waits for the other's stragglers. The long responses are asked for
-        first, so that short answers fill the end.
+        Both roles share one call, so that neither waits until the last completion of the other is
+        done. The responder's requests come first because they are longer. The short answers then
+        fill the batches at the end.
         """
-        asks: list[PromptRequest] = []
+        requests: list[PromptRequest] = []
         if Role.RESPONDER in self._spec.self_play.roles:
-            asks += [self.ask_responder(scene, turn) for scene in scenes]
-        responders = len(asks)
+            requests += [self.responder_request(state, turn) for state in states]
+        responders = len(requests)
         if Role.RECOGNIZER in self._spec.self_play.roles:
-            asks += [self.ask_recognizer(scene, turn) for scene in scenes]
-        kinds = {
+            requests += [self.recognizer_request(state, turn) for state in states]
+        sampling = {
             role: self.sampling(role, derive_seed(seed, turn, ROLE_STREAMS[role])) for role in Role
         }
-        found = self._engine.generate([a.prompt for a in asks], [kinds[a.role] for a in asks])
-        groups = list(zip(asks, found, strict=True))
+        completions = self._engine.generate(
+            [request.prompt_ids for request in requests],
+            [sampling[request.role] for request in requests],
+        )
+        groups = list(zip(requests, completions, strict=True))
         return groups[responders:], groups[:responders]
 
-    def _choose(self, ask: PromptRequest, group: Sequence[Completion], seed: int) -> int | None:
-        """Return the member of a responder's group that goes on."""
-        index = ask.scene.play.index
-        return choose([well_said(c) for c in group], derive_seed(seed, "choice", ask.turn, index))
+    def _choose_response(
+        self, request: PromptRequest, completions: Sequence[Completion], seed: int
+    ) -> int | None:
+        """Return the member of a responder's group that continues the dialogue, if any can."""
+        valid = [is_valid_response(completion) for completion in completions]
+        index = request.state.episode.index
+        return draw_member(valid, derive_seed(seed, "choice", request.turn, index))
 
-    def _recognizer_rows(self, ask: PromptRequest, group: Sequence[Completion]) -> Iterator[Row]:
-        target = ask.scene.turns[-1]
-        for member, completion in enumerate(group):
+    def _recognizer_rows(
+        self, request: PromptRequest, completions: Sequence[Completion]
+    ) -> Iterator[Row]:
+        target = request.state.turns[-1]
+        for member, completion in enumerate(completions):
             parsed = parse_labels(completion.text, self._spec.dataset.labels)
             yield {
-                **self._row(ask, member, completion),
+                **self._common_columns(request, member, completion),
                 "speaker": target.speaker,
                 "target": target.text,
                 "intended": None,
-                "gold": ask.gold or None,
-                "views": [list(view) for view in ask.views] if member == 0 else [],
+                "gold": request.gold_labels or None,
+                "views": [list(ids) for ids in request.judge_prompts] if member == 0 else [],
                 "labels": list(parsed.labels),
-                # cut off, an answer may lack a label
+                # an answer that was cut off may lack a label
                 "well_formed": parsed.well_formed and completion.finished,
                 "chosen": False,
             }
 
     def _responder_rows(
-        self, ask: PromptRequest, group: Sequence[Completion], chosen: int | None
+        self, request: PromptRequest, completions: Sequence[Completion], chosen: int | None
     ) -> Iterator[Row]:
-        for member, completion in enumerate(group):
+        for member, completion in enumerate(completions):
             yield {
-                **self._row(ask, member, completion),
-                "speaker": ask.scene.answerer,
+                **self._common_columns(request, member, completion),
+                "speaker": request.state.next_speaker,
                 "target": None,
-                "intended": list(ask.scene.play.intended[ask.turn]),
+                "intended": list(request.state.episode.intended[request.turn]),
                 "gold": None,
                 "views": [],
                 "labels": None,
-                "well_formed": well_said(completion),
+                "well_formed": is_valid_response(completion),
                 "chosen": member == chosen,
             }
 
-    def _row(self, ask: PromptRequest, member: int, completion: Completion) -> Row:
-        play = ask.scene.play
+    def _common_columns(self, request: PromptRequest, member: int, completion: Completion) -> Row:
+        """Return the columns that both roles fill in the same way."""
+        episode = request.state.episode
         return {
-            "group_id": group_id(play, self._generation, ask.turn, ask.role),
-            "role": ask.role.value,
+            "group_id": group_id(episode, self._generation, request.turn, request.role),
+            "role": request.role.value,
             "generation": self._generation,
-            "source": play.source,
-            "dialogue_id": play.dialogue.id,
-            "utterance": play.utterance,
-            "turn": ask.turn,
+            "source": episode.source,
+            "dialogue_id": episode.dialogue.id,
+            "utterance": episode.utterance,
+            "turn": request.turn,
             "member": member,
-            "context": [{"speaker": t.speaker, "text": t.text} for t in ask.context],
-            "prompt_ids": list(ask.prompt),
+            "context": [{"speaker": t.speaker, "text": t.text} for t in request.context],
+            "prompt_ids": list(request.prompt_ids),
             "completion_ids": list(completion.token_ids),
             "logprobs": list(completion.logprobs),
             "completion": completion.text,
@@ -249,33 +340,78 @@ class SelfPlayer:
         }
 
 
-def opening(play: Episode) -> DialogueState:
-    """Return the scene that a play begins with: the source's turns up to the target."""
-    turns = play.dialogue.turns[: play.utterance + 1]
-    return DialogueState(play, turns, respondent(play.dialogue, play.utterance))
+def initial_state(episode: Episode) -> DialogueState:
+    """Return the state that an episode starts with: the source's turns up to the target.
+
+    Parameters
+    ----------
+    episode
+        The episode.
+
+    Returns
+    -------
+    DialogueState
+        The state; its last turn is the target.
+    """
+    turns = episode.dialogue.turns[: episode.utterance + 1]
+    next_speaker = responding_speaker(episode.dialogue, episode.utterance)
+    return DialogueState(episode, turns, next_speaker)
 
 
-def well_said(completion: Completion) -> bool:
-    """Return whether a response is one whole line of speech, with a word in it."""
+def is_valid_response(completion: Completion) -> bool:
+    """Return whether a response is one complete line of text that contains a word.
+
+    Parameters
+    ----------
+    completion
+        The responder's completion.
+
+    Returns
+    -------
+    bool
+        False if it was cut off at the token limit, has several lines, or has no letter or digit.
+    """
     text = completion.text.strip()
     return completion.finished and "\n" not in text and any(c.isalnum() for c in text)
 
 
-def choose(eligible: Sequence[bool], seed: int) -> int | None:
-    """Return the member whose response goes on: one of the eligible, drawn by the seed.
+def draw_member(eligible: Sequence[bool], seed: int) -> int | None:
+    """Return one member of a group, drawn from the eligible ones with equal chance.
 
-    No reward is known yet, and a choice by the model's own liking would narrow the dialogues.
-    None: no response is fit to go on.
+    The choice cannot follow the reward, which is not known yet. It does not follow the policy's
+    own preference either, which would make the dialogues less diverse.
+
+    Parameters
+    ----------
+    eligible
+        For each member, whether it may be drawn.
+    seed
+        The seed of the draw.
+
+    Returns
+    -------
+    int or None
+        Index of the member, or None if no member is eligible.
+
+    Examples
+    --------
+    >>> draw_member([False, True, False], seed=1)
+    1
+    >>> draw_member([False, False], seed=1) is None
+    True
     """
-    members = [member for member, fit in enumerate(eligible) if fit]
+    members = [member for member, can_be_drawn in enumerate(eligible) if can_be_drawn]
     return random.Random(seed).choice(members) if members else None
 
 
 @contextmanager
-def _naming(play: Episode) -> Iterator[None]:
-    """Add the place to an error about a prompt."""
+def _add_place_to_errors(episode: Episode) -> Iterator[None]:
+    """Add the place of the target to the message of an error about a prompt."""
     try:
         yield
     except BadInput as error:
-        place = f"source `{play.source}` dialogue {play.dialogue.id} utterance {play.utterance}"
+        place = (
+            f"source `{episode.source}` dialogue {episode.dialogue.id} "
+            f"utterance {episode.utterance}"
+        )
         raise BadInput(f"{place}: {error}") from None

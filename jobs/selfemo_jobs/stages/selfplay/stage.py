@@ -25,11 +25,11 @@ from selfemo_jobs.runtime.tables import load_table, put_table
 from selfemo_jobs.stages.selfplay.episodes import (
     Episode,
     SourceDialogues,
-    cut_parts,
     parts_of_shard,
     plan_episodes,
+    split_into_parts,
 )
-from selfemo_jobs.stages.selfplay.metrics import Counts, count_part, figures_of, label_counts
+from selfemo_jobs.stages.selfplay.metrics import Counts, count_part, label_counts, self_play_metrics
 from selfemo_jobs.stages.selfplay.self_player import SelfPlayer
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def run_self_play(context: StageContext) -> StageOutput:
     Unavailable
         If the storage stayed away.
     """
-    parts = cut_parts(plan(context), context.config.spec.self_play)
+    parts = split_into_parts(plan(context), context.config.spec.self_play)
     mine = parts_of_shard(len(parts), context.shard, context.shards)
     done: list[Part] = []
     counts: dict[str, Counts] = {}
@@ -114,12 +114,12 @@ def play_parts(
 ) -> list[Part]:
     """Episode the missing parts and return them; their counts are added to ``counts`` by path."""
     config = context.config
-    table = SelfPlayer(engine, config.spec, config.generation)
+    player = SelfPlayer(engine, config.spec, config.generation)
     made = []
     done, total, tokens = 0, sum(len(parts[n]) for n in missing), 0
     began = time.monotonic()
     for number in missing:
-        rows = table.play_part(parts[number], derive_seed(config.seed, "part", number))
+        rows = player.generate_candidates(parts[number], derive_seed(config.seed, "part", number))
         part = put_table(context, part_path(number), rows)
         counts[part.path] = count_part(rows)
         made.append(part)
@@ -150,7 +150,7 @@ def _joined(parts: Sequence[Part], counts: dict[str, Counts], labels: Sequence[s
     return StageOutput(
         parts=list(parts),
         rows=sum(part.rows or 0 for part in parts),
-        metrics=figures_of(counts, labels),
+        metrics=self_play_metrics(counts, labels),
         report={
             "labels": label_counts(counts, labels),
             "parts": {path: counts[path] for path in sorted(counts)},

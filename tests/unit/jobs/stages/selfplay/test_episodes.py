@@ -1,4 +1,4 @@
-"""The plan of a generation: pure, so checked at length."""
+"""The plan of a generation's episodes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
 from selfemo_jobs.stages.selfplay.episodes import (
     LISTENER,
     SourceDialogues,
-    cut_parts,
-    heard_turns,
     intended_emotions,
+    last_turns,
     parts_of_shard,
-    past_turns,
     plan_episodes,
-    respondent,
+    responder_context,
+    responding_speaker,
+    split_into_parts,
 )
 
 LABELS = ("neutral", "joy", "anger")
@@ -42,7 +42,7 @@ def source(count: int, name: str = "demo", label: str = "joy") -> SourceDialogue
     shards=st.integers(1, 7),
     seed=st.integers(0, 2**31 - 1),
 )
-def test_every_play_is_dealt_once_whatever_the_shards(
+def test_every_episode_is_in_one_part_of_one_shard(
     dialogues: int,
     drawn: int | None,
     targets: int,
@@ -56,73 +56,76 @@ def test_every_play_is_dealt_once_whatever_the_shards(
     )
     episodes = plan_episodes([source(dialogues)], settings_, LABELS, seed)
     assert len(episodes) == min(dialogues, drawn or dialogues) * min(targets, 5)
-    assert len({(p.dialogue.id, p.utterance) for p in episodes}) == len(episodes)
-    assert [p.index for p in episodes] == list(range(len(episodes)))
-    parts = cut_parts(episodes, settings_)
+    assert len({(e.dialogue.id, e.utterance) for e in episodes}) == len(episodes)
+    assert [e.index for e in episodes] == list(range(len(episodes)))
+    parts = split_into_parts(episodes, settings_)
     assert all(parts)
-    assert all(len(p) * 2 * turns <= batch or len(p) == 1 for p in parts)
-    dealt = [number for k in range(shards) for number in parts_of_shard(len(parts), k, shards)]
-    assert sorted(dealt) == list(range(len(parts)))
-    assert [p for part in parts for p in part] == episodes
+    assert all(len(part) * 2 * turns <= batch or len(part) == 1 for part in parts)
+    assigned = [number for k in range(shards) for number in parts_of_shard(len(parts), k, shards)]
+    assert sorted(assigned) == list(range(len(parts)))
+    assert [episode for part in parts for episode in part] == episodes
 
 
 @given(st.integers(0, 2**31 - 1))
-def test_labels_of_the_source_change_nothing(seed: int) -> None:
+def test_the_plan_does_not_depend_on_the_sources_labels(seed: int) -> None:
     episodes = [
         plan_episodes([source(6, label=label)], SelfPlaySpec(), LABELS, seed)
         for label in ("joy", "anger")
     ]
-    shown = [[(p.index, p.dialogue.id, p.utterance, p.intended) for p in some] for some in episodes]
-    assert shown[0] == shown[1]
+    plans = [[(e.index, e.dialogue.id, e.utterance, e.intended) for e in some] for some in episodes]
+    assert plans[0] == plans[1]
 
 
-def test_draws_differ_between_seeds() -> None:
+def test_another_seed_draws_other_dialogues() -> None:
     settings_ = SelfPlaySpec(dialogues=5)
     one, two = (
-        [p.dialogue.id for p in plan_episodes([source(40)], settings_, LABELS, seed)]
+        [e.dialogue.id for e in plan_episodes([source(40)], settings_, LABELS, seed)]
         for seed in (1, 2)
     )
     assert one != two
 
 
-def test_all_sources_take_part() -> None:
+def test_dialogues_of_all_sources_are_mixed() -> None:
     episodes = plan_episodes([source(9), source(9, "other")], SelfPlaySpec(), LABELS, 4)
-    assert {p.source for p in episodes[:8]} == {"demo", "other"}
+    assert {e.source for e in episodes[:8]} == {"demo", "other"}
 
 
 @given(st.integers(0, 2**31 - 1), st.integers(1, 12), st.integers(1, 12))
-def test_a_source_may_have_its_own_share(seed: int, draw: int, dialogues: int) -> None:
+def test_a_source_may_have_its_own_number_of_dialogues(
+    seed: int, draw: int, dialogues: int
+) -> None:
     own = SourceDialogues("labeled", source(9).dialogues, use_labels=True, draw=draw)
     episodes = plan_episodes([source(9), own], SelfPlaySpec(dialogues=dialogues), LABELS, seed)
-    drawn = Counter(name for name, _ in {(p.source, p.dialogue.id) for p in episodes})
+    drawn = Counter(name for name, _ in {(e.source, e.dialogue.id) for e in episodes})
     assert drawn == {"demo": min(9, dialogues), "labeled": min(9, draw)}
     alone = plan_episodes([source(9)], SelfPlaySpec(dialogues=dialogues), LABELS, seed)
-    assert {p.dialogue.id for p in alone} == {p.dialogue.id for p in episodes if p.source == "demo"}
+    of_demo = {e.dialogue.id for e in episodes if e.source == "demo"}
+    assert {e.dialogue.id for e in alone} == of_demo
 
 
 @given(st.integers(0, 2**31 - 1), st.integers(1, 20))
 def test_intended_emotions_are_balanced(seed: int, blocks: int) -> None:
-    asked = [intended_emotions(LABELS, i, seed) for i in range(3 * blocks)]
-    assert Counter(asked) == {(label,): blocks for label in LABELS}
+    intended = [intended_emotions(LABELS, i, seed) for i in range(3 * blocks)]
+    assert Counter(intended) == {(label,): blocks for label in LABELS}
     reordered = [intended_emotions(LABELS[::-1], i, seed) for i in range(3 * blocks)]
-    assert asked == reordered
+    assert intended == reordered
 
 
-def test_intended_emotions_do_not_follow_a_cycle() -> None:
+def test_the_order_of_intended_emotions_differs_between_blocks() -> None:
     blocks = {tuple(intended_emotions(LABELS, 3 * b + i, 0) for i in range(3)) for b in range(30)}
     assert len(blocks) > 3
 
 
-def test_who_answers() -> None:
-    assert respondent(dialogue("x", "ABA"), 2) == "B"
-    assert respondent(dialogue("x", "ABCA"), 3) == "C"
-    assert respondent(dialogue("x", "AAB"), 0) == "B"
-    assert respondent(dialogue("x", "AA"), 1) == LISTENER
+def test_another_speaker_responds() -> None:
+    assert responding_speaker(dialogue("x", "ABA"), 2) == "B"
+    assert responding_speaker(dialogue("x", "ABCA"), 3) == "C"
+    assert responding_speaker(dialogue("x", "AAB"), 0) == "B"
+    assert responding_speaker(dialogue("x", "AA"), 1) == LISTENER
 
 
-def test_context_is_cut_from_the_oldest() -> None:
+def test_the_oldest_turns_are_left_out_of_the_context() -> None:
     turns = dialogue("x", "ABABAB").turns
-    assert past_turns(turns[:5], 2) == turns[3:5]
-    assert past_turns(turns[:5], 0) == ()
-    assert heard_turns(turns[:5], Context(past=0)) == turns[4:5]
-    assert heard_turns(turns[:5], Context(past=9)) == turns[:5]
+    assert last_turns(turns[:5], 2) == turns[3:5]
+    assert last_turns(turns[:5], 0) == ()
+    assert responder_context(turns[:5], Context(past=0)) == turns[4:5]
+    assert responder_context(turns[:5], Context(past=9)) == turns[:5]

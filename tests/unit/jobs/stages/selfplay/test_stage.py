@@ -188,7 +188,7 @@ def test_chosen_responses_go_on_for_several_turns(config_for: Callable[..., Stag
     for row in rows:
         turns = episodes.setdefault((row["dialogue_id"], row["utterance"]), {})
         turns.setdefault(row["turn"], []).append(row)
-    assert any(2 in turns for turns in episodes.values()), "no play got to its third turn"
+    assert any(2 in turns for turns in episodes.values()), "no episode reached its third turn"
     for turns in episodes.values():
         for turn in range(1, max(turns) + 1):
             chosen = next(r for r in turns[turn - 1] if r["chosen"])

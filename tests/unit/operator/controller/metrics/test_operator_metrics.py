@@ -20,9 +20,9 @@ from selfemo_api.results import decode_message, encode_message
 from selfemo_api.spec import RewardSpec
 from selfemo_api.stages import STAGE_ORDER, Stage
 from selfemo_jobs.stages.score.tally import RoleTally, Tally, metrics_of
-from selfemo_jobs.stages.selfplay.metrics import figures_of
-from selfemo_operator.controller.cache import Cache, key_of
-from selfemo_operator.controller.metrics.exposition import MAX_SERIES, Exposition, chunks_of
+from selfemo_jobs.stages.selfplay.metrics import self_play_metrics
+from selfemo_operator.controller.cache import Cache, object_key
+from selfemo_operator.controller.metrics.exposition import MAX_SERIES, Exposition, render_evolution
 from selfemo_operator.controller.metrics.http_server import HttpServer, metrics_handler
 from selfemo_operator.controller.metrics.operator_metrics import OperatorMetrics
 from selfemo_operator.controller.metrics.reference import page
@@ -34,7 +34,7 @@ Samples = dict[str, dict[tuple[str, ...], float]]
 def text_of(*items: Json) -> str:
     cache = Cache()
     for item in items:
-        cache.put_evolution(copy.deepcopy(item))
+        cache.store_evolution(copy.deepcopy(item))
     return OperatorMetrics(cache, lambda: 1.0, lambda: 0).text().decode()
 
 
@@ -104,7 +104,7 @@ def test_a_new_evolution_has_a_phase_and_no_figures() -> None:
 @pytest.mark.parametrize("count", [1, 3, 16])
 def test_series_are_few(count: int) -> None:
     item = evolved(sources=tuple(f"set-{n}" for n in range(count)))
-    chunks = chunks_of(key_of(item), item)
+    chunks = render_evolution(object_key(item), item)
     series = sum(chunk.count("\n") for chunk in chunks)
     left_out = float(chunks[-1].rsplit(maxsplit=1)[1])
     assert series <= MAX_SERIES < 120
@@ -115,10 +115,10 @@ def test_series_go_with_their_evolution() -> None:
     cache = Cache()
     exposition = Exposition(cache)
     item = evolved()
-    cache.put_evolution(item)
+    cache.store_evolution(item)
     exposition.refresh(("team", "demo"))
     assert 'name="demo"' in exposition.text()
-    cache.drop_evolution(("team", "demo"))
+    cache.remove_evolution(("team", "demo"))
     exposition.refresh(("team", "demo"))
     assert 'name="demo"' not in exposition.text()
 
@@ -129,7 +129,7 @@ def test_a_change_is_seen_with_and_without_a_pass() -> None:
     for version, refresh in ((1, True), (2, False), (3, True)):
         item = evolved(version=version)
         item["status"]["generation"] = version
-        cache.put_evolution(item)
+        cache.store_evolution(item)
         if refresh:
             exposition.refresh(("team", "demo"))
         assert of(samples(exposition.text()), "generation") == {(): float(version)}
@@ -152,17 +152,17 @@ def test_one_odd_resource_hides_only_itself(change: Json, caplog: pytest.LogCapt
     odd = {**evolved("odd"), **change}
     if not isinstance(odd["status"], dict):
         odd["status"] = [1]
-    cache.put_evolution(odd)
-    cache.put_evolution(evolved("good"))
+    cache.store_evolution(odd)
+    cache.store_evolution(evolved("good"))
     with caplog.at_level(logging.WARNING):
         found = [metrics.text().decode() for _ in range(3)][-1]
-        cache.put_evolution({**odd, "metadata": {**odd["metadata"], "resourceVersion": "8"}})
+        cache.store_evolution({**odd, "metadata": {**odd["metadata"], "resourceVersion": "8"}})
         metrics.text()
     assert 'name="good"' in found
     assert 'name="odd"' not in found
     assert samples(found)["selfemo_operator_unreadable_evolutions"] == {(): 1.0}
     assert len([r for r in caplog.records if "team/odd" in r.message]) == 1
-    cache.put_evolution(evolved("odd", version=9))
+    cache.store_evolution(evolved("odd", version=9))
     mended = metrics.text().decode()
     assert 'name="odd"' in mended
     assert samples(mended)["selfemo_operator_unreadable_evolutions"] == {(): 0.0}
@@ -212,7 +212,9 @@ def test_made_up_figures_are_those_of_real_stages() -> None:
     counts = "rows groups tokens promptTokens finished responder recognizer"
     part = dict.fromkeys(counts.split(), 1)
     part |= dict.fromkeys(("recognizerWellFormed", "responderWellFormed"), 1)
-    played = figures_of({"p": {**part, "logprob": -1.0, "distinct": 0.5, "labels": {}}}, MELD)
+    played = self_play_metrics(
+        {"p": {**part, "logprob": -1.0, "distinct": 0.5, "labels": {}}}, MELD
+    )
     assert set(METRICS[Stage.SELF_PLAY]) <= set(played)
 
 
