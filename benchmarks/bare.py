@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.chains import STAGES, Load, Seen, chain, evolution, latencies, spread
 from tests.integration.operator.api import create_namespace
 
-from selfemo_operator.controller.job_watch import list_into
+from selfemo_operator.controller.job_watch import list_objects
 from selfemo_operator.controller.kube.client import KubeClient
 from selfemo_operator.controller.objects import names
 
@@ -37,7 +37,7 @@ def captured(kube: KubeClient, namespace: str) -> dict[str, Json]:
     query = {"labelSelector": f"{names.LABEL_EVOLUTION}=e000"}
     found: dict[str, Json] = {}
     jobs: list[Json] = []
-    list_into(jobs.append, kube, names.jobs_path(namespace), query)
+    list_objects(jobs.append, kube, names.jobs_path(namespace), query)
     for job in jobs:
         pod = job["spec"]["template"]
         labels_ = {k: v for k, v in pod["metadata"]["labels"].items() if k.startswith(OURS)}

@@ -26,7 +26,7 @@ from tests.integration.operator.api import create_namespace, delete_namespace, n
 from tests.integration.operator.process import OperatorProcess
 from tests.support.cluster import Cluster, borrowed
 
-from selfemo_operator.controller.job_watch import list_into
+from selfemo_operator.controller.job_watch import list_objects
 from selfemo_operator.controller.kube.client import KubeClient
 from selfemo_operator.controller.objects import names
 
@@ -87,7 +87,7 @@ def with_operator(cluster: Cluster, kube: KubeClient, load: Load, scratch: Path)
 def wait_ended(kube: KubeClient, namespace: str, count: int) -> None:
     for _ in range(600):
         items: list[Json] = []
-        list_into(items.append, kube, names.evolutions_path(namespace), {})
+        list_objects(items.append, kube, names.evolutions_path(namespace), {})
         if sum(bool(i.get("status", {}).get("completionTime")) for i in items) == count:
             return
         time.sleep(0.5)

@@ -35,7 +35,7 @@ def main() -> None:
     cache = Cache()
     metrics = OperatorMetrics(cache, lambda: 1.0, lambda: 0)
     for number in range(arguments.evolutions):
-        cache.put_evolution(evolved(f"e{number:03d}", sources=SOURCES, version=number + 1))
+        cache.store_evolution(evolved(f"e{number:03d}", sources=SOURCES, version=number + 1))
     server = HttpServer(0, {"/metrics": metrics_handler(metrics.text)})
     server.start()
     url = f"http://127.0.0.1:{server.port}/metrics"

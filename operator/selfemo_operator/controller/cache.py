@@ -1,6 +1,6 @@
-"""What the operator has seen: evolutions, stage Jobs and what pods said at their end.
+"""A cache of the objects that the operator watches: evolutions, stage Jobs and succeeded pods.
 
-Objects are kept as JSON text: as Python objects five hundred evolutions would be fifty megabytes.
+Objects are kept as JSON text: as Python objects, 500 evolutions would take 50 MB.
 """
 
 from __future__ import annotations
@@ -14,216 +14,268 @@ from pydantic_core import from_json, to_json
 
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.job_status import (
-    CHANGED,
-    gist,
-    is_ending,
+    STATUS_CHANGE_TIME,
+    is_finishing,
     is_purge_job,
     is_stage_job,
-    last_change,
+    last_status_change,
+    relevant_state,
 )
 from selfemo_operator.controller.objects.names import Key
 
 Json = dict[str, Any]
 
-#: What each write changes of an object's metadata.
-_OF_A_WRITE = ("resourceVersion", "managedFields")
+#: The fields of an object's metadata that every write changes.
+_WRITE_METADATA = ("resourceVersion", "managedFields")
 
 
-def key_of(item: Json) -> Key:
-    """Return an object's namespace and name."""
+def object_key(item: Json) -> Key:
+    """Return an object's namespace and name.
+
+    >>> object_key({"metadata": {"namespace": "team", "name": "demo"}})
+    ('team', 'demo')
+    """
     return item["metadata"]["namespace"], item["metadata"]["name"]
 
 
-def version_of(item: Json) -> int:
-    """Return an object's resource version as a number, by which etcd orders all writes."""
+def object_version(item: Json) -> int:
+    """Return an object's resource version as a number, which increases with every write to etcd.
+
+    >>> object_version({"metadata": {"resourceVersion": "77"}})
+    77
+    """
     text = item["metadata"].get("resourceVersion", "0")
     return int(text) if text.isdigit() else 0
 
 
 class Cache:
-    """A thread-safe picture of the cluster. A write's answer is put in at once."""
+    """A thread-safe cache. It holds the newest version of each object that it was given."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._evolutions: dict[Key, tuple[int, bytes]] = {}
         self._jobs: dict[Key, dict[str, tuple[int, bytes]]] = {}
-        #: By namespace and uid of their Job.
+        #: Pods by the namespace and the uid of their Job.
         self._pods: dict[tuple[str, str], dict[str, tuple[int, bytes]]] = {}
-        self._writing: dict[Key, Json] = {}
-        self._creating: set[tuple[str, str]] = set()
+        self._expected_writes: dict[Key, Json] = {}
+        self._expected_jobs: set[tuple[str, str]] = set()
 
     @contextmanager
-    def writing(self, item: Json) -> Iterator[None]:
-        """Say that a status is being written: seeing it come back is no news.
+    def expect_write(self, item: Json) -> Iterator[None]:
+        """Declare the write of an evolution's status: its watch event then counts as no change.
 
-        The watch brings a write before its answer comes, and a pass for it would find nothing.
+        The watch delivers a write before the response to it arrives, and a reconcile for it would
+        find nothing to do.
+
+        Parameters
+        ----------
+        item
+            The evolution as it is being written.
         """
-        key = key_of(item)
+        key = object_key(item)
         with self._lock:
-            self._writing[key] = _essence(item)
+            self._expected_writes[key] = _without_write_metadata(item)
         try:
             yield
         finally:
             with self._lock:
-                self._writing.pop(key, None)
+                self._expected_writes.pop(key, None)
 
     @contextmanager
-    def creating(self, namespace: str, name: str) -> Iterator[None]:
-        """Say that a Job is being created: seeing it come up is no news."""
+    def expect_job(self, namespace: str, name: str) -> Iterator[None]:
+        """Declare the creation of a Job: its watch event then counts as no change."""
         with self._lock:
-            self._creating.add((namespace, name))
+            self._expected_jobs.add((namespace, name))
         try:
             yield
         finally:
             with self._lock:
-                self._creating.discard((namespace, name))
+                self._expected_jobs.discard((namespace, name))
 
-    def put_evolution(self, item: Json) -> bool:
-        """Take in an evolution; return whether it was news."""
+    def store_evolution(self, item: Json) -> bool:
+        """Store an evolution; return whether it must be reconciled because it has changed."""
         item["metadata"].pop("managedFields", None)
-        key = key_of(item)
+        key = object_key(item)
         with self._lock:
-            if not _put(self._evolutions, key, item):
+            if not _store(self._evolutions, key, item):
                 return False
-            written = self._writing.get(key)
-            return written is None or written != _essence(item)
+            expected = self._expected_writes.get(key)
+            return expected is None or expected != _without_write_metadata(item)
 
-    def drop_evolution(self, key: Key, version: int | None = None) -> None:
-        """Forget an evolution, unless a newer one of its name is there."""
+    def remove_evolution(self, key: Key, version: int | None = None) -> None:
+        """Remove an evolution, unless the cache has a newer one of its name.
+
+        Parameters
+        ----------
+        key
+            The evolution's namespace and name.
+        version
+            The resource version of the deletion. None removes any version.
+        """
         with self._lock:
-            _drop(self._evolutions, key, version)
+            _remove(self._evolutions, key, version)
 
     def evolution(self, key: Key) -> Json | None:
-        """Return an evolution, or None."""
+        """Return a copy of an evolution, or None."""
         with self._lock:
-            found = self._evolutions.get(key)
-        return from_json(found[1]) if found else None
+            entry = self._evolutions.get(key)
+        return from_json(entry[1]) if entry else None
 
-    def known(self) -> list[Key]:
+    def evolution_keys(self) -> list[Key]:
         """Return the keys of all evolutions."""
         with self._lock:
             return sorted(self._evolutions)
 
-    def version(self, key: Key) -> int | None:
-        """Return which version of an evolution is known, or None."""
+    def evolution_version(self, key: Key) -> int | None:
+        """Return the cached resource version of an evolution, or None."""
         with self._lock:
-            found = self._evolutions.get(key)
-        return found[0] if found else None
+            entry = self._evolutions.get(key)
+        return entry[0] if entry else None
 
-    def versions(self) -> list[tuple[Key, int]]:
-        """Return the keys of all evolutions, and which version is known of each."""
+    def evolution_versions(self) -> list[tuple[Key, int]]:
+        """Return the keys of all evolutions and their cached resource versions."""
         with self._lock:
             return sorted((key, version) for key, (version, _) in self._evolutions.items())
 
-    def put_job(self, item: Json) -> Key | None:
-        """Take in a Job; return its evolution's key where a pass should follow, else None."""
-        if not _is_ours(item):
+    def store_job(self, item: Json) -> Key | None:
+        """Store a Job; return its evolution's key if that must be reconciled, otherwise None."""
+        if not _is_managed(item):
             return None
-        _slim(item)
-        key = _evolution_of(item)
+        _strip_job(item)
+        key = _evolution_key(item)
         with self._lock:
             jobs = self._jobs.setdefault(key, {})
             name = item["metadata"]["name"]
             before = jobs.get(name)
-            if not _put(jobs, name, item) or is_ending(item):
+            if not _store(jobs, name, item) or is_finishing(item):
                 return None
             if before is None:
-                return None if (key[0], name) in self._creating else key
-            return key if gist(from_json(before[1])) != gist(item) else None
+                return None if (key[0], name) in self._expected_jobs else key
+            return key if relevant_state(from_json(before[1])) != relevant_state(item) else None
 
-    def drop_job(self, item: Json) -> Key | None:
-        """Forget a deleted Job, unless a newer one of its name is there."""
-        if not _is_ours(item):
+    def remove_job(self, item: Json) -> Key | None:
+        """Remove a deleted Job, unless the cache has a newer one; return its evolution's key."""
+        if not _is_managed(item):
             return None
-        key = _evolution_of(item)
+        key = _evolution_key(item)
         with self._lock:
             jobs = self._jobs.get(key, {})
-            _drop(jobs, item["metadata"]["name"], version_of(item))
+            _remove(jobs, item["metadata"]["name"], object_version(item))
             if not jobs:
                 self._jobs.pop(key, None)
         return key
 
-    def jobs(self, key: Key, uid: str) -> list[Json]:
-        """Return the stage Jobs of an evolution; an earlier one of its name has another uid."""
-        found = self._jobs_named(key, lambda name: not name.endswith(names.PURGE_SUFFIX))
-        return [j for j in found if j["metadata"]["labels"].get(names.LABEL_UID) == uid]
+    def stage_jobs(self, key: Key, uid: str) -> list[Json]:
+        """Return the stage Jobs of an evolution.
 
-    def purges(self, key: Key) -> list[Json]:
-        """Return the Jobs that remove data: of the evolution of a name, and of earlier ones."""
-        return self._jobs_named(key, lambda name: name.endswith(names.PURGE_SUFFIX))
+        Parameters
+        ----------
+        key
+            The evolution's namespace and name.
+        uid
+            The evolution's uid: an earlier evolution of this name had another one.
+        """
+        jobs = self._select_jobs(key, lambda name: not name.endswith(names.PURGE_SUFFIX))
+        return [j for j in jobs if j["metadata"]["labels"].get(names.LABEL_UID) == uid]
 
-    def put_pod(self, item: Json) -> None:
-        """Take in a pod that has ended: its name, and what its container said."""
-        job = _job_of(item)
+    def purge_jobs(self, key: Key) -> list[Json]:
+        """Return the Jobs that remove data, of all evolutions that have had a name."""
+        return self._select_jobs(key, lambda name: name.endswith(names.PURGE_SUFFIX))
+
+    def store_pod(self, item: Json) -> None:
+        """Store a succeeded pod: its name, and the statuses of its containers."""
+        job = _job_key(item)
         if job is None:
             return
-        said = {name: item["metadata"][name] for name in ("name", "resourceVersion")}
+        metadata = {name: item["metadata"][name] for name in ("name", "resourceVersion")}
         containers = item.get("status", {}).get("containerStatuses", [])
-        ended = {"metadata": said, "status": {"containerStatuses": containers}}
+        pod = {"metadata": metadata, "status": {"containerStatuses": containers}}
         with self._lock:
-            _put(self._pods.setdefault(job, {}), said["name"], ended)
+            _store(self._pods.setdefault(job, {}), metadata["name"], pod)
 
-    def drop_pod(self, item: Json) -> None:
-        """Forget a pod that is deleted."""
-        job = _job_of(item)
+    def remove_pod(self, item: Json) -> None:
+        """Remove a deleted pod."""
+        job = _job_key(item)
         if job is None:
             return
         with self._lock:
             pods = self._pods.get(job, {})
-            _drop(pods, item["metadata"]["name"], version_of(item))
+            _remove(pods, item["metadata"]["name"], object_version(item))
             if not pods:
                 self._pods.pop(job, None)
 
-    def forget_pods(self, namespace: str | None) -> None:
-        """Forget the pods of a namespace, or all."""
+    def clear_pods(self, namespace: str | None) -> None:
+        """Remove the pods of a namespace; None: all pods."""
         with self._lock:
-            self._pods = {k: v for k, v in self._pods.items() if not _within(k, namespace)}
+            self._pods = {k: v for k, v in self._pods.items() if not _matches(k, namespace)}
 
     def pods(self, namespace: str, job_uid: str) -> list[Json]:
-        """Return what is known of a Job's pods that have ended well."""
+        """Return the cached pods of a Job that have succeeded."""
         with self._lock:
             texts = [text for _, text in self._pods.get((namespace, job_uid), {}).values()]
         return [from_json(text) for text in texts]
 
-    def orphans(self) -> list[Key]:
-        """Return the keys of Jobs whose evolution is not there."""
+    def orphan_keys(self) -> list[Key]:
+        """Return the keys of evolutions that have Jobs and are not in the cache."""
         with self._lock:
             return sorted(self._jobs.keys() - self._evolutions.keys())
 
-    def _jobs_named(self, key: Key, wanted: Callable[[str], bool]) -> list[Json]:
+    def _select_jobs(self, key: Key, matches: Callable[[str], bool]) -> list[Json]:
         with self._lock:
             jobs = self._jobs.get(key, {})
-            texts = [text for name, (_, text) in jobs.items() if wanted(name)]
+            texts = [text for name, (_, text) in jobs.items() if matches(name)]
         return [from_json(text) for text in texts]
 
-    def keep_evolutions(self, there: Set[Key], version: int, namespace: str | None) -> None:
-        """Forget evolutions that a list (of a namespace, or of all) made at a version lacks."""
-        with self._lock:
-            gone = [k for k in self._evolutions if k not in there and _within(k, namespace)]
-            for key in gone:
-                _drop(self._evolutions, key, version)
+    def prune_evolutions(self, listed: Set[Key], version: int, namespace: str | None) -> None:
+        """Remove the evolutions that a list does not contain.
 
-    def keep_jobs(self, there: Set[Key], version: int, namespace: str | None) -> list[Key]:
-        """Forget Jobs that a list (their namespaces and names) lacks; return the evolutions."""
+        Parameters
+        ----------
+        listed
+            The keys of the evolutions in the list.
+        version
+            The resource version of the list. Newer evolutions stay.
+        namespace
+            The namespace of the list. None: the list is of all namespaces.
+        """
+        with self._lock:
+            gone = [k for k in self._evolutions if k not in listed and _matches(k, namespace)]
+            for key in gone:
+                _remove(self._evolutions, key, version)
+
+    def prune_jobs(self, listed: Set[Key], version: int, namespace: str | None) -> list[Key]:
+        """Remove the Jobs that a list does not contain; return the keys of their evolutions.
+
+        Parameters
+        ----------
+        listed
+            The namespaces and names of the Jobs in the list.
+        version
+            The resource version of the list. Newer Jobs stay.
+        namespace
+            The namespace of the list. None: the list is of all namespaces.
+        """
         changed = []
         with self._lock:
             for key, jobs in list(self._jobs.items()):
-                if not _within(key, namespace):
+                if not _matches(key, namespace):
                     continue
-                for name in [n for n in jobs if (key[0], n) not in there]:
-                    if _drop(jobs, name, version):
+                for name in [n for n in jobs if (key[0], n) not in listed]:
+                    if _remove(jobs, name, version):
                         changed.append(key)
                 if not jobs:
                     del self._jobs[key]
         return changed
 
 
-def _is_ours(job: Json) -> bool:
+def _is_managed(job: Json) -> bool:
+    """Return whether the operator created a Job."""
     return is_stage_job(job) or is_purge_job(job)
 
 
-def _put(items: dict[Any, tuple[int, bytes]], key: Any, item: Json) -> bool:
-    version = version_of(item)
+def _store(items: dict[Any, tuple[int, bytes]], key: Any, item: Json) -> bool:
+    """Store an object if it is newer than the stored one; return whether it was."""
+    version = object_version(item)
     before = items.get(key)
     if before is not None and before[0] >= version:
         return False
@@ -231,7 +283,8 @@ def _put(items: dict[Any, tuple[int, bytes]], key: Any, item: Json) -> bool:
     return True
 
 
-def _drop(items: dict[Any, tuple[int, bytes]], key: Any, version: int | None) -> bool:
+def _remove(items: dict[Any, tuple[int, bytes]], key: Any, version: int | None) -> bool:
+    """Remove an object if it is not newer than a version; return whether it was removed."""
     before = items.get(key)
     if before is None or (version is not None and before[0] > version):
         return False
@@ -239,28 +292,27 @@ def _drop(items: dict[Any, tuple[int, bytes]], key: Any, version: int | None) ->
     return True
 
 
-def _essence(item: Json) -> Json:
-    """Return all that an evolution says but for its version."""
-    metadata = {k: v for k, v in item["metadata"].items() if k not in _OF_A_WRITE}
+def _without_write_metadata(item: Json) -> Json:
+    metadata = {k: v for k, v in item["metadata"].items() if k not in _WRITE_METADATA}
     return {**item, "metadata": metadata}
 
 
-def _within(key: Key, namespace: str | None) -> bool:
+def _matches(key: Key, namespace: str | None) -> bool:
     return namespace in (None, key[0])
 
 
-def _evolution_of(job: Json) -> Key:
+def _evolution_key(job: Json) -> Key:
     return job["metadata"]["namespace"], job["metadata"]["labels"].get(names.LABEL_EVOLUTION, "")
 
 
-def _job_of(pod: Json) -> tuple[str, str] | None:
-    """Return the namespace and uid of the Job that a pod is of; None: it is of none."""
+def _job_key(pod: Json) -> tuple[str, str] | None:
+    """Return the namespace and uid of a pod's Job, or None if the pod does not belong to one."""
     uid = pod["metadata"].get("labels", {}).get(names.LABEL_JOB_UID)
     return (pod["metadata"]["namespace"], uid) if uid else None
 
 
-def _slim(job: Json) -> None:
-    """Leave out what nobody reads: the pod template is most of a Job."""
-    job["metadata"][CHANGED] = last_change(job)
+def _strip_job(job: Json) -> None:
+    """Remove the fields that the operator does not read: the pod template is most of a Job."""
+    job["metadata"][STATUS_CHANGE_TIME] = last_status_change(job)
     job["metadata"].pop("managedFields", None)
     job["spec"].pop("template", None)

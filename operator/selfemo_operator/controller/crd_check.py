@@ -1,4 +1,4 @@
-"""Does the CRD that the API server serves fit this operator? Pure but for one read."""
+"""Compares the CRD that the API server serves with the one that this operator was built with."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ Json = dict[str, Any]
 
 
 class CrdMismatch(Exception):
-    """The CRD is not there, or lacks fields that this operator writes or reads."""
+    """The CRD is not installed, or it lacks fields that this operator writes or reads."""
 
 
 def check_crd(kube: KubeClient) -> None:
-    """Compare the served schema with the one that this operator was built with.
+    """Check that the served schema has all fields of this operator's schema.
 
-    The schema comes from the server's discovery, which everybody may read: no right on CRDs is
-    needed. Fields that are served and unknown here are of a newer CRD, and do no harm.
+    The schema comes from the discovery API, which every account may read: no right on CRDs is
+    needed. Fields that only the served schema has belong to a newer CRD, and do no harm.
 
     Raises
     ------
     CrdMismatch
-        With what to do.
+        If fields are missing. The message names the fix.
     ApiError
-        If the API server cannot be asked.
+        If the API server cannot be reached.
     """
     try:
         document = kube.get(schema_path())
@@ -38,43 +38,47 @@ def check_crd(kube: KubeClient) -> None:
         raise CrdMismatch(
             "the API server does not serve selfemo.dev/v1alpha1: apply the chart's CRD"
         ) from error
-    lacking = missing_fields(_ours(), served_schema(document))
-    if lacking:
-        names = ", ".join(f"`{name}`" for name in lacking[:5])
+    missing = missing_fields(_expected_schema(), served_schema(document))
+    if missing:
+        fields = ", ".join(f"`{name}`" for name in missing[:5])
         raise CrdMismatch(
-            f"the CRD served is older than this operator: it lacks {names}"
-            f"{' and more' if len(lacking) > 5 else ''}; apply this version's CRD "
+            f"the installed CRD is older than this operator: it lacks {fields}"
+            f"{' and more' if len(missing) > 5 else ''}; apply this version's CRD "
             "(`helm upgrade`, or `kubectl apply --server-side`)"
         )
 
 
 def served_schema(document: Json) -> Json:
-    """Return the kind's schema out of an OpenAPI v3 document. Raises CrdMismatch."""
+    """Return the schema of EmotionEvolution in an OpenAPI v3 document. Raises CrdMismatch."""
     for schema in document.get("components", {}).get("schemas", {}).values():
         kinds = schema.get("x-kubernetes-group-version-kind", [])
         if any(k.get("kind") == KIND and k.get("version") == VERSION for k in kinds):
-            found: Json = schema
-            return found
+            served: Json = schema
+            return served
     raise CrdMismatch(f"the API server does not serve {KIND}: apply the chart's CRD")
 
 
-def missing_fields(ours: Json, served: Json) -> list[str]:
-    """Return the fields (dotted) of one schema that another lacks."""
-    return list(_missing(ours, served, ""))
+def missing_fields(expected: Json, served: Json) -> list[str]:
+    """Return the dotted paths of the fields that only the first of two schemas has.
+
+    >>> missing_fields({"properties": {"a": {}, "b": {}}}, {"properties": {"a": {}}})
+    ['b']
+    """
+    return list(_missing(expected, served, ""))
 
 
-def _missing(ours: Json, served: Json, path: str) -> Iterator[str]:
-    for name, schema in ours.get("properties", {}).items():
-        where = f"{path}.{name}".lstrip(".")
+def _missing(expected: Json, served: Json, path: str) -> Iterator[str]:
+    for name, schema in expected.get("properties", {}).items():
+        field = f"{path}.{name}".lstrip(".")
         other = served.get("properties", {}).get(name)
         if other is None:
-            yield where
+            yield field
         else:
-            yield from _missing(schema, other, where)
-    if isinstance(ours.get("items"), dict) and isinstance(served.get("items"), dict):
-        yield from _missing(ours["items"], served["items"], path + "[]")
+            yield from _missing(schema, other, field)
+    if isinstance(expected.get("items"), dict) and isinstance(served.get("items"), dict):
+        yield from _missing(expected["items"], served["items"], path + "[]")
 
 
-def _ours() -> Json:
+def _expected_schema() -> Json:
     properties: Json = build_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
     return {"properties": {name: properties[name] for name in ("spec", "status")}}

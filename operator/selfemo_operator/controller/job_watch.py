@@ -1,81 +1,104 @@
-"""Keeps the picture of stage Jobs: a list, then a watch, filtered by label on the server."""
+"""Keeps the stage Jobs in the cache: a list, then a watch, both filtered by label on the server."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from selfemo_operator.controller.cache import Cache, key_of
+from selfemo_operator.controller.cache import Cache, object_key
 from selfemo_operator.controller.kube.client import KubeClient
-from selfemo_operator.controller.kube.list_watch import Watch
+from selfemo_operator.controller.kube.list_watch import ListWatch
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.names import Key
 
 Json = dict[str, Any]
 
-#: Some megabytes at a time; a resync of five thousand Jobs is twenty requests.
+#: Objects on one page of a list: a few megabytes. A resync of 5000 Jobs takes 20 requests.
 PAGE_SIZE = "250"
-_OURS = {"labelSelector": names.JOB_SELECTOR}
+_MANAGED = {"labelSelector": names.JOB_SELECTOR}
 
 
-class JobWatch(Watch):
-    """One namespace's Jobs (or all).
+class JobWatch(ListWatch):
+    """The stage Jobs of one namespace, or of all.
 
     Parameters
     ----------
-    changed
-        Called with the key of an evolution whose Jobs are not what they were.
+    kube
+        The client of the API server.
+    cache
+        The cache that the Jobs are stored in.
+    namespace
+        The namespace to watch. None watches all namespaces.
+    enqueue
+        A function that is called with the key of each evolution that must be reconciled because
+        one of its Jobs has changed.
     """
 
     def __init__(
-        self, kube: KubeClient, cache: Cache, namespace: str | None, changed: Callable[[Key], None]
+        self, kube: KubeClient, cache: Cache, namespace: str | None, enqueue: Callable[[Key], None]
     ) -> None:
-        super().__init__(kube, "Jobs", names.jobs_path(namespace), _OURS)
+        super().__init__(kube, "Jobs", names.jobs_path(namespace), _MANAGED)
         self._cache = cache
         self._namespace = namespace
-        self._changed = changed
+        self._enqueue = enqueue
 
-    def renew(self) -> str:
-        """List all Jobs into the picture; return the version of the list. Raises ApiError."""
-        there, version = list_into(
-            lambda item: self._say(self._cache.put_job(item)), self._kube, self._path, self._query
+    def relist(self) -> str:
+        """List all Jobs into the cache; return the version of the list. Raises ApiError."""
+        listed, version = list_objects(
+            lambda item: self._enqueue_if_changed(self._cache.store_job(item)),
+            self._kube,
+            self._path,
+            self._query,
         )
-        for key in self._cache.keep_jobs(there, int(version), self._namespace):
-            self._say(key)
+        for key in self._cache.prune_jobs(listed, int(version), self._namespace):
+            self._enqueue(key)
         return version
 
     def on_event(self, kind: str, item: Json) -> None:
-        """Put a Job into the picture, or take it out."""
-        self._say(self._cache.drop_job(item) if kind == "DELETED" else self._cache.put_job(item))
+        """Store a Job in the cache, or remove it."""
+        deleted = kind == "DELETED"
+        update = self._cache.remove_job if deleted else self._cache.store_job
+        self._enqueue_if_changed(update(item))
 
-    def _say(self, key: Key | None) -> None:
+    def _enqueue_if_changed(self, key: Key | None) -> None:
         if key is not None:
-            self._changed(key)
+            self._enqueue(key)
 
 
-def list_into(
-    take: Callable[[Json], object], kube: KubeClient, path: str, query: dict[str, str]
+def list_objects(
+    handle: Callable[[Json], object], kube: KubeClient, path: str, query: dict[str, str]
 ) -> tuple[set[Key], str]:
-    """Hand over the objects of a list; return their namespaces and names, and its version.
+    """Call a function with each object of a list; return the objects' keys and the list's version.
 
-    The objects are not held: thousands of Jobs with their pod templates at once would be most of
-    the operator's memory. The version is that of the first page.
+    The objects are read page by page and not kept: thousands of Jobs with their pod templates would
+    take most of the operator's memory. The version is that of the first page.
+
+    Parameters
+    ----------
+    handle
+        The function that is called with each object.
+    kube
+        The client of the API server.
+    path
+        The path of the list.
+    query
+        The query of the list, such as a label selector.
 
     Raises
     ------
     ApiError
-        If a page cannot be had.
+        If a page cannot be read.
     """
-    there: set[Key] = set()
+    keys: set[Key] = set()
     version, token = "", ""
     while True:
-        said = kube.get(
+        page = kube.get(
             path, {**query, "limit": PAGE_SIZE, **({"continue": token} if token else {})}
         )
-        version = version or said["metadata"]["resourceVersion"]
-        for item in said.get("items", []):
-            there.add(key_of(item))
-            take(item)
-        token = said["metadata"].get("continue", "")
+        version = version or page["metadata"]["resourceVersion"]
+        for item in page.get("items", []):
+            keys.add(object_key(item))
+            handle(item)
+        token = page["metadata"].get("continue", "")
         if not token:
-            return there, version
+            return keys, version

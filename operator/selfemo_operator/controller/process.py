@@ -1,7 +1,7 @@
-"""The operator as a process: election, start-up checks, kopf's watch of evolutions, an orderly end.
+"""The operator's process: start-up checks, leader election, kopf's watch of evolutions, shutdown.
 
-kopf feeds the queue and nothing else: `on.event` alone is level-based, needs no finalizer and
-writes no annotation. What it may miss, the resync finds.
+kopf only feeds the work queue: its `on.event` handler is level-based, needs no finalizer and writes
+no annotation. The resync finds events that kopf may miss.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import kopf
 
 from selfemo_api.api_model import GROUP, VERSION
 from selfemo_api.contract import ExitCode
-from selfemo_operator.controller.cache import Cache, key_of, version_of
-from selfemo_operator.controller.controller import Workers
+from selfemo_operator.controller.cache import Cache, object_key, object_version
+from selfemo_operator.controller.controller import Controller
 from selfemo_operator.controller.crd_check import CrdMismatch, check_crd
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
-from selfemo_operator.controller.kube.leader_election import Elector
+from selfemo_operator.controller.kube.leader_election import LeaderElector
 from selfemo_operator.controller.metrics.http_server import (
     HttpServer,
     metrics_handler,
@@ -31,10 +31,12 @@ from selfemo_operator.controller.objects.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: Requests beside the workers': watches, resync, Lease.
-SPARE_CONNECTIONS = 8
-#: A resync this many periods late means that the operator is stuck.
-LATE = 5.0
+#: Connections to the API server beyond one for each worker: for watches, the resync and the Lease.
+EXTRA_CONNECTIONS = 8
+#: Periods without a resync after which the operator counts as stuck.
+STUCK_PERIODS = 5.0
+#: Seconds between two checks of the CRD while the API server cannot be reached.
+CRD_RETRY_SECONDS = 2.0
 
 
 class Operator:
@@ -43,41 +45,44 @@ class Operator:
     Parameters
     ----------
     settings
-        How it runs.
-    rest
-        The API server.
+        The settings of the operator.
+    kube
+        The client of the API server.
     """
 
     def __init__(self, settings: Settings, kube: KubeClient) -> None:
         self._settings = settings
         self._kube = kube
         self._cache = Cache()
-        self._workers = Workers(kube, self._cache, settings)
+        self._controller = Controller(kube, self._cache, settings)
         self._metrics = OperatorMetrics(
             self._cache,
-            self._workers.resync_age,
-            lambda: len(self._workers.queue),
+            self._controller.resync_age,
+            lambda: len(self._controller.queue),
             settings.resync_seconds,
         )
-        self._workers.ended_pass = self._metrics.ended_pass
-        kube.answered = self._metrics.answered
+        self._controller.on_reconciled = self._metrics.on_reconciled
+        kube.on_response = self._metrics.on_response
         self._ready = False
         self._leading = False
         self._probes = HttpServer(
             settings.health_port,
-            {"/livez": probe_handler(self._stuck), "/readyz": probe_handler(self._not_ready)},
+            {
+                "/livez": probe_handler(self._liveness_problem),
+                "/readyz": probe_handler(self._readiness_problem),
+            },
         )
 
     def run(self, stop: threading.Event) -> ExitCode:
-        """Run until told to stop, or until the Lease is lost."""
+        """Run until stopped, or until the Lease is lost; return the exit code."""
         self._probes.start()
-        pages = {"/metrics": metrics_handler(self._metrics.text)}
-        server = HttpServer(self._settings.metrics_port, pages)
+        handlers = {"/metrics": metrics_handler(self._metrics.text)}
+        server = HttpServer(self._settings.metrics_port, handlers)
         server.start()
         try:
-            if not self._checked(stop):
+            if not self._wait_for_crd(stop):
                 return ExitCode.OK
-            return self._elected(stop)
+            return self._run_elected(stop)
         except CrdMismatch as mismatch:
             log.critical("%s", mismatch)
             return ExitCode.BAD_INPUT
@@ -85,44 +90,45 @@ class Operator:
             server.stop()
             self._probes.stop()
 
-    def _checked(self, stop: threading.Event) -> bool:
-        """Check the CRD, waiting for the API server; False where the stop came first."""
+    def _wait_for_crd(self, stop: threading.Event) -> bool:
+        """Check the CRD once the API server can be reached; return False if stopped before."""
         while not stop.is_set():
             try:
                 check_crd(self._kube)
             except ApiError as error:
-                log.warning("the API server cannot be asked: %s", error)
-                stop.wait(2.0)
+                log.warning("the API server cannot be reached: %s", error)
+                stop.wait(CRD_RETRY_SECONDS)
                 continue
             self._ready = True
             return True
         return False
 
-    def _elected(self, stop: threading.Event) -> ExitCode:
+    def _run_elected(self, stop: threading.Event) -> ExitCode:
+        """Run the controller while this process holds the Lease."""
         settings = self._settings
         if not settings.lease_namespace:
             self._lead(stop)
             return ExitCode.OK
-        elector = Elector(
+        elector = LeaderElector(
             self._kube, settings.lease_namespace, settings.lease_name, settings.identity
         )
         if not elector.acquire(stop):
             return ExitCode.OK
         lost = threading.Event()
 
-        def keep() -> None:
+        def renew() -> None:
             try:
-                if elector.keep(stop):
+                if elector.renew(stop):
                     return
-            except Exception:  # whatever it is: who does not renew must not lead
-                log.exception("the Lease is not kept any more")
+            except Exception:  # an operator that does not renew its Lease must not lead
+                log.exception("the Lease is no longer renewed")
             lost.set()
             stop.set()
 
-        threading.Thread(target=keep, name="lease", daemon=True).start()
+        threading.Thread(target=renew, name="lease", daemon=True).start()
         self._lead(stop)
         if lost.is_set():
-            return ExitCode.UNAVAILABLE  # start again, and wait for the next turn
+            return ExitCode.UNAVAILABLE  # the container restarts, and waits for the Lease
         stop.set()
         elector.release()
         return ExitCode.OK
@@ -130,27 +136,27 @@ class Operator:
     def _lead(self, stop: threading.Event) -> None:
         self._leading = True
         self._metrics.leader.set(1)
-        self._workers.start()
+        self._controller.start()
         try:
             asyncio.run(self._watch_evolutions(stop))
         finally:
-            self._workers.stop()
+            self._controller.stop()
             self._metrics.leader.set(0)
             self._leading = False
 
     async def _watch_evolutions(self, stop: threading.Event) -> None:
         namespaces = self._settings.namespaces
-        flag = asyncio.Event()  # a threading.Event would hold a thread of the loop for ever
-        passing_on = asyncio.create_task(_pass_on(stop, flag))
+        flag = asyncio.Event()  # a threading.Event would block a thread of the event loop
+        forwarding = asyncio.create_task(_forward_stop(stop, flag))
         await kopf.operator(
             registry=self._registry(),
             settings=kopf_settings(),
-            standalone=True,  # the Lease elects
+            standalone=True,  # leader election uses the Lease instead of kopf's peering
             clusterwide=not namespaces,
             namespaces=namespaces,
             stop_flag=flag,
         )
-        passing_on.cancel()
+        forwarding.cancel()
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
@@ -160,42 +166,43 @@ class Operator:
             return kopf.login_via_client(**arguments)
 
         @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
-        async def seen(event: kopf.RawEvent, **_: Any) -> None:
-            self._saw(dict(event["object"]), event["type"])
+        async def on_event(event: kopf.RawEvent, **_: Any) -> None:
+            self._on_event(dict(event["object"]), event["type"])
 
         return registry
 
-    def _saw(self, item: dict[str, Any], kind: str | None) -> None:
-        key = key_of(item)
+    def _on_event(self, item: dict[str, Any], kind: str | None) -> None:
+        """Store an evolution in the cache, or remove it; enqueue it if it has changed."""
+        key = object_key(item)
         if kind == "DELETED":
-            self._cache.drop_evolution(key, version_of(item))
-            self._workers.queue.add(key)
-        elif self._cache.put_evolution(item):
-            self._workers.queue.add(key)
+            self._cache.remove_evolution(key, object_version(item))
+            self._controller.queue.add(key)
+        elif self._cache.store_evolution(item):
+            self._controller.queue.add(key)
 
-    def _stuck(self) -> str | None:
-        """Return why the operator is not alive: its resync has stood still."""
-        age = self._workers.resync_age()
+    def _liveness_problem(self) -> str | None:
+        """Return why the operator is stuck (no resync for too long), or None."""
+        age = self._controller.resync_age()
         if not self._leading or age is None:
             return None
-        longest = LATE * self._settings.resync_seconds
+        longest = STUCK_PERIODS * self._settings.resync_seconds
         return f"the last resync was {age:.0f} s ago" if age > longest else None
 
-    def _not_ready(self) -> str | None:
+    def _readiness_problem(self) -> str | None:
         return None if self._ready else "waiting for the API server"
 
 
-async def _pass_on(stop: threading.Event, flag: asyncio.Event) -> None:
+async def _forward_stop(stop: threading.Event, flag: asyncio.Event) -> None:
     while not stop.is_set():
         await asyncio.sleep(0.2)
     flag.set()
 
 
-class _NoDiffs(kopf.AnnotationsDiffBaseStorage):
-    """What kopf compares an object with: nothing is handled by difference, so nothing is copied."""
+class _NoDiffStorage(kopf.AnnotationsDiffBaseStorage):
+    """Stores no earlier state of an object: no handler compares states, so nothing is copied."""
 
     def build(self, **_: Any) -> kopf.BodyEssence:
-        """Return no essence of an object."""
+        """Return an empty essence for every object."""
         return cast(kopf.BodyEssence, {})
 
     def fetch(self, **_: Any) -> None:
@@ -203,14 +210,14 @@ class _NoDiffs(kopf.AnnotationsDiffBaseStorage):
 
 
 def kopf_settings() -> kopf.OperatorSettings:
-    """Return kopf's settings: it watches, and writes nothing."""
+    """Return kopf's settings: it watches evolutions, and writes nothing."""
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
-    settings.scanning.disabled = True  # no right on CRDs and namespaces is needed
+    settings.scanning.disabled = True  # so it needs no right on CRDs and namespaces
     settings.watching.server_timeout = 240  # a silent stream is replaced within five minutes
     settings.watching.client_timeout = 300
     settings.watching.connect_timeout = 5
     settings.networking.request_timeout = 65
-    settings.persistence.diffbase_storage = _NoDiffs()
+    settings.persistence.diffbase_storage = _NoDiffStorage()
     settings.persistence.finalizer = f"{GROUP}/unused"
     return settings

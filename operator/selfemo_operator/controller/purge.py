@@ -1,8 +1,8 @@
-"""Keeps ready, and lets go, the Job that removes a run's data once its evolution is deleted.
+"""Creates the Job that removes an evolution's data, and starts it once the evolution is deleted.
 
-The Job is made, suspended, before the first stage, and resumed when the evolution is gone. So the
-evolution needs no finalizer (with which a deletion can hang), the operator no right to change
-evolutions, and nothing is forgotten while no operator runs: the Job itself is the note.
+The Job is created suspended, before the first stage, and resumed when the evolution is gone. So the
+evolution needs no finalizer (which can block a deletion), and the operator needs no right to change
+evolutions. A deletion is not missed while no operator runs: the suspended Job is the record of it.
 """
 
 from __future__ import annotations
@@ -25,17 +25,22 @@ from selfemo_operator.planner.types import JobState
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
 
-#: How soon to look again for pods that still end: they have two minutes, and most take seconds.
-AGAIN = timedelta(seconds=5)
+#: The time after which pods that are still ending are listed again. They may take two minutes, and
+#: most take seconds.
+POD_POLL_INTERVAL = timedelta(seconds=5)
 
 
 class Purger:
-    """Sees to the removal of data.
+    """Manages the purge Jobs.
 
     Parameters
     ----------
-    rest, view, settings
-        As for the reconciler.
+    kube
+        The client of the API server.
+    cache
+        The cache of the watched objects.
+    settings
+        The settings of the operator's Jobs.
     """
 
     def __init__(self, kube: KubeClient, cache: Cache, settings: JobSettings) -> None:
@@ -43,62 +48,90 @@ class Purger:
         self._cache = cache
         self._settings = settings
 
-    def keep(self, key: Key, evolution: EmotionEvolution) -> None:
-        """Make a living evolution's Job what its spec asks for: there, or not. Raises ApiError."""
-        name = names.purge_name(evolution.metadata.name, evolution.metadata.uid)
-        found = [j for j in self._cache.purges(key) if j["metadata"]["name"] == name]
-        wanted = None
-        if evolution.spec.storage.when_deleted is WhenDeleted.DELETE:
-            wanted = purge_manifest(evolution, self._settings)
-        for job in found:
-            if wanted is None or _template(job) != _template(wanted):
-                self._delete(job)
-                found = []
-        if wanted is not None and not found:
-            try:
-                self._cache.put_job(self._kube.create(names.jobs_path(key[0]), wanted))
-            except ApiError as error:
-                if error.reason != "AlreadyExists":
-                    raise  # the one that is there is seen by the watch
-
-    def collect(self, key: Key, living: str | None) -> datetime | None:
-        """Let the Jobs of deleted evolutions work; return when to look again. Raises ApiError.
+    def sync_job(self, key: Key, evolution: EmotionEvolution) -> None:
+        """Create, replace or delete the purge Job of an evolution, as its spec requires.
 
         Parameters
         ----------
-        living
-            Uid of the evolution that has the name now.
+        key
+            The evolution's namespace and name.
+        evolution
+            The evolution, which has not been deleted.
+
+        Raises
+        ------
+        ApiError
+            If the API server rejects a request or cannot be reached.
         """
-        again = None
-        for job in self._cache.purges(key):
+        name = names.purge_job_name(evolution.metadata.name, evolution.metadata.uid)
+        existing = [j for j in self._cache.purge_jobs(key) if j["metadata"]["name"] == name]
+        required = None
+        if evolution.spec.storage.when_deleted is WhenDeleted.DELETE:
+            required = purge_manifest(evolution, self._settings)
+        for job in existing:
+            if required is None or _template_hash(job) != _template_hash(required):
+                self._delete(job)
+                existing = []
+        if required is not None and not existing:
+            try:
+                self._cache.store_job(self._kube.create(names.jobs_path(key[0]), required))
+            except ApiError as error:
+                if error.reason != "AlreadyExists":
+                    raise  # the watch delivers a Job that exists already
+
+    def reconcile_orphans(self, key: Key, current_uid: str | None) -> datetime | None:
+        """Start the purge Jobs of deleted evolutions, and delete those that have succeeded.
+
+        Parameters
+        ----------
+        key
+            The namespace and name of the evolutions.
+        current_uid
+            The uid of the evolution that has the name now, or None.
+
+        Returns
+        -------
+        datetime or None
+            The time at which to reconcile again because pods are still ending.
+
+        Raises
+        ------
+        ApiError
+            If the API server rejects a request or cannot be reached.
+        """
+        requeue_at = None
+        for job in self._cache.purge_jobs(key):
             state = job_state(job)
-            if job["metadata"]["labels"][names.LABEL_UID] == living:
+            if job["metadata"]["labels"][names.LABEL_UID] == current_uid:
                 continue
             if state is JobState.SUCCEEDED:
                 self._delete(job)
-            elif state is JobState.SUSPENDED and self._is_gone(key, job):
+            elif state is JobState.SUSPENDED and self._is_deleted(key, job):
                 if self._has_pods(job):
-                    again = datetime.now(UTC) + AGAIN
+                    requeue_at = datetime.now(UTC) + POD_POLL_INTERVAL
                     continue
                 path = names.job_path((key[0], job["metadata"]["name"]))
-                log.info("%s/%s is deleted: its data goes", *key)
-                self._cache.put_job(self._kube.merge(path, {"spec": {"suspend": False}}))
-        return again
+                log.info("%s/%s was deleted: its data is being removed", *key)
+                self._cache.store_job(self._kube.patch(path, {"spec": {"suspend": False}}))
+        return requeue_at
 
-    def _is_gone(self, key: Key, job: Json) -> bool:
-        """Ask the API server itself: the picture may be young, and data does not come back."""
+    def _is_deleted(self, key: Key, job: Json) -> bool:
+        """Return whether the evolution of a purge Job is gone, according to the API server.
+
+        The cache may not yet be complete, and removed data cannot be restored.
+        """
         uid = job["metadata"]["labels"][names.LABEL_UID]
         try:
-            found: Json = self._kube.get(names.evolution_path(key))
+            evolution: Json = self._kube.get(names.evolution_path(key))
         except ApiError as error:
-            # where not the object but the whole kind is missing, the message names no object
+            # If the whole kind is missing instead of the object, the message names no object.
             if error.status == 404 and f'"{key[1]}" not found' in error.message:
                 return True
             raise
-        return bool(found["metadata"]["uid"] != uid)
+        return bool(evolution["metadata"]["uid"] != uid)
 
     def _has_pods(self, job: Json) -> bool:
-        """Return whether a stage may still write."""
+        """Return whether a stage of the evolution may still write."""
         metadata = job["metadata"]
         query = {"labelSelector": f"{names.LABEL_UID}={metadata['labels'][names.LABEL_UID]}"}
         pods = self._kube.get(names.core_path(metadata["namespace"], "pods"), query)
@@ -108,9 +141,9 @@ class Purger:
         metadata = job["metadata"]
         path = names.job_path((metadata["namespace"], metadata["name"]))
         self._kube.delete(path, metadata["uid"])
-        self._cache.drop_job(job)
+        self._cache.remove_job(job)
 
 
-def _template(job: Json) -> str | None:
-    found: str | None = job["metadata"].get("annotations", {}).get(names.ANNOTATION_TEMPLATE)
-    return found
+def _template_hash(job: Json) -> str | None:
+    annotation: str | None = job["metadata"].get("annotations", {}).get(names.ANNOTATION_TEMPLATE)
+    return annotation

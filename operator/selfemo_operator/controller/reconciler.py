@@ -1,8 +1,8 @@
-"""One pass over one evolution: look, plan, write the status, act. All Kubernetes I/O of a pass.
+"""One reconcile of one evolution: observe, plan, write the status, act.
 
 The status is written first, under its resource version; the action follows only if that write was
-accepted. Where there is nothing to write, the version is read again before the action. So a second
-operator that is still alive, or a picture that is old, can do no harm: it is found out in time.
+accepted. If there is nothing to write, the version is read again before the action. So neither a
+second operator that is still running nor a stale cache can do harm: the conflict is noticed first.
 """
 
 from __future__ import annotations
@@ -24,7 +24,12 @@ from selfemo_operator.controller.cache import Cache
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.events import Event, event_manifest, events_between
-from selfemo_operator.controller.objects.job_status import LACKING, job_state, needs_pods, stage_job
+from selfemo_operator.controller.objects.job_status import (
+    MISSING_POD_AGE,
+    job_state,
+    pod_query,
+    stage_job,
+)
 from selfemo_operator.controller.objects.jobs import (
     job_manifest,
     needs_service,
@@ -32,7 +37,7 @@ from selfemo_operator.controller.objects.jobs import (
     template_hash,
 )
 from selfemo_operator.controller.objects.names import Key
-from selfemo_operator.controller.objects.pod_template import refusal
+from selfemo_operator.controller.objects.pod_template import host_access_error
 from selfemo_operator.controller.objects.settings import Settings
 from selfemo_operator.controller.purge import Purger
 from selfemo_operator.planner.conditions import with_unreadable_spec
@@ -52,26 +57,26 @@ from selfemo_operator.planner.types import (
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
 
-#: Ages of a Job at which its pods are looked at, should they not have started: once a kubelet has
-#: tried the image, and once the Job should have pods. Each is a list of pods for each such Job.
-LOOKS = (timedelta(seconds=15), LACKING + timedelta(seconds=1))
+#: Ages of a Job at which its pods are listed if they have not started: once a kubelet has tried to
+#: pull the image, and once the Job should have its pods. Each costs one list for each such Job.
+POD_CHECK_AGES = (timedelta(seconds=15), MISSING_POD_AGE + timedelta(seconds=1))
 
 
 class Conflict(Exception):
-    """The picture was old: look again."""
+    """The cached object was stale: reconcile again."""
 
 
 class Reconciler:
-    """Carries evolutions on.
+    """Reconciles evolutions.
 
     Parameters
     ----------
-    rest
-        The API server.
-    view
-        The picture that watches keep; writes go into it at once.
+    kube
+        The client of the API server.
+    cache
+        The cache that the watches fill. The reconciler's own writes are stored in it at once.
     settings
-        How the operator runs.
+        The settings of the operator.
     """
 
     def __init__(self, kube: KubeClient, cache: Cache, settings: Settings) -> None:
@@ -79,95 +84,109 @@ class Reconciler:
         self._cache = cache
         self._settings = settings
         self._purger = Purger(kube, cache, settings.jobs)
-        #: By uid: for which generation of the spec a Job was refused, and why.
-        self._refused: dict[str, tuple[int, str]] = {}
+        #: By uid: the generation of the spec for which a Job was rejected, and why.
+        self._rejections: dict[str, tuple[int, str]] = {}
         #: By uid: why the next Job could not be created for now.
-        self._trouble: dict[str, str] = {}
+        self._creation_errors: dict[str, str] = {}
 
     def reconcile(self, key: Key) -> datetime | None:
-        """Do one pass; return when time alone asks for the next.
+        """Reconcile an evolution once.
+
+        Parameters
+        ----------
+        key
+            The evolution's namespace and name.
+
+        Returns
+        -------
+        datetime or None
+            The time at which to reconcile again even if no object changes.
 
         Raises
         ------
         ApiError
-            If the API server could not do what was asked; another pass mends it.
+            If the API server rejects a request or cannot be reached. The caller reconciles again.
         Conflict
-            If the picture was old; it is renewed.
+            If the cached object was stale. The cache has the current object then.
         """
         raw = self._cache.evolution(key)
         if raw is None or raw["metadata"].get("deletionTimestamp"):
-            return self._purger.collect(key, None)  # the garbage collector takes the rest
+            # the garbage collector deletes all other objects
+            return self._purger.reconcile_orphans(key, None)
         if raw["spec"].get("managedBy") not in (None, MANAGER):
-            return None  # not even to say that it cannot be read
+            return None  # another controller's: nothing is written, even if it cannot be read
         try:
-            evolution = _read(raw)
+            evolution = _parse(raw)
         except ValidationError as error:
-            self._say_unreadable(key, raw, error)
+            self._report_unreadable(key, raw, error)
             return None
-        collect_at = self._purger.collect(key, evolution.metadata.uid)
+        purge_at = self._purger.reconcile_orphans(key, evolution.metadata.uid)
         now = datetime.now(UTC)
         observed = self._observe(key, evolution, now)
         decision = plan(evolution, observed, now)
-        wrote = decision.status != evolution.status
-        news: Sequence[Event] = ()
-        if wrote:
-            news = events_between(evolution.status, decision.status)
-            evolution = self._write(key, raw, evolution, decision.status)
+        changed = decision.status != evolution.status
+        events: Sequence[Event] = ()
+        if changed:
+            events = events_between(evolution.status, decision.status)
+            evolution = self._write_status(key, raw, evolution, decision.status)
         elif decision.action is not None:
-            self._confirm(key, raw)
+            self._check_current(key, raw)
         try:
             if decision.action is not None:
-                self._carry_out(key, evolution, decision.action)
+                self._execute(key, evolution, decision.action)
             else:
-                self._purger.keep(key, evolution)
+                self._purger.sync_job(key, evolution)
         except (ApiError, Conflict):
-            self._tell(key, evolution, news)  # what was written is so, whatever comes of the action
+            # the status is written, whether or not the action succeeds
+            self._record_events(key, evolution, events)
             raise
-        self._tell(key, evolution, news)  # last: the next Job need not wait for it
-        if wrote and decision.action is None:
-            return now  # what follows from the new status; its return through the watch is no news
-        new = isinstance(decision.action, CreateJob)
-        settled = now + LOOKS[0] if new else _settling(observed, now)
-        return _soonest(decision.requeue_at, settled, collect_at)
+        self._record_events(key, evolution, events)  # last: the next Job does not wait for it
+        if changed and decision.action is None:
+            return now  # the new status may require an action, and its watch event is ignored
+        created = isinstance(decision.action, CreateJob)
+        pod_check_at = now + POD_CHECK_AGES[0] if created else _next_pod_check(observed, now)
+        return _earliest(decision.requeue_at, pod_check_at, purge_at)
 
     def _observe(self, key: Key, evolution: EmotionEvolution, now: datetime) -> Observed:
         metadata, status = evolution.metadata, evolution.status
-        why = None
+        host_access = None
         if not self._settings.jobs.host_access:
-            why = refusal(evolution.spec.pod_template, STAGE_ORDER)
-        found = []
-        for job in self._cache.jobs(key, metadata.uid):
-            seen = stage_job(job)
+            host_access = host_access_error(evolution.spec.pod_template, STAGE_ORDER)
+        jobs = []
+        for manifest in self._cache.stage_jobs(key, metadata.uid):
+            job = stage_job(manifest)
             current = (status.generation, status.stage, status.attempt)
-            query = needs_pods(job, now)
-            if seen.key == current and not status.finished and query is not None:
-                seen = stage_job(job, self._pods(key[0], job, query), now)
-            found.append(self._dated(evolution, job, seen))
-        generation, said = self._refused.get(metadata.uid, (0, ""))
+            query = pod_query(manifest, now)
+            if job.key == current and not status.finished and query is not None:
+                job = stage_job(manifest, self._pods(key[0], manifest, query), now)
+            jobs.append(self._with_outdated(evolution, manifest, job))
+        generation, rejection = self._rejections.get(metadata.uid, (0, ""))
         return Observed(
-            tuple(found),
-            refusal=why or (said if generation == metadata.generation else ""),
-            trouble=self._trouble.get(metadata.uid, ""),
+            tuple(jobs),
+            refusal=host_access or (rejection if generation == metadata.generation else ""),
+            trouble=self._creation_errors.get(metadata.uid, ""),
         )
 
-    def _dated(self, evolution: EmotionEvolution, job: Json, seen: StageJob) -> StageJob:
-        """Return the Job with whether its pods would be placed otherwise by now."""
-        said = job["metadata"].get("annotations", {}).get(names.ANNOTATION_TEMPLATE)
-        return replace(seen, outdated=said != template_hash(evolution, seen.stage))
+    def _with_outdated(
+        self, evolution: EmotionEvolution, manifest: Json, job: StageJob
+    ) -> StageJob:
+        """Return the Job, marked if an edit of the spec changes where its pods run."""
+        created_with = manifest["metadata"].get("annotations", {}).get(names.ANNOTATION_TEMPLATE)
+        return replace(job, outdated=created_with != template_hash(evolution, job.stage))
 
     def _pods(self, namespace: str, job: Json, query: dict[str, str]) -> list[Json]:
-        """Return a Job's pods, from where it costs least and is sure enough.
+        """Return a Job's pods from the cheapest source that is current enough.
 
-        A result has mostly come with the watch of pods. Why pods wait is told by the API server's
-        cache. The newest state costs the API server a word with etcd, and us a twentieth of a
-        second: it is asked for where no result of a Job has been seen that has one, and before a
-        failure is judged, since what all its pods said counts there.
+        A result is usually in the cache already, from the watch of pods. The reason why pods wait
+        is read from the API server's cache (version 0). A consistent list costs the API server a
+        request to etcd, and the operator 50 ms. It is used in two cases: a Job has succeeded and
+        its result is not cached, and a Job has failed, because the messages of all pods count.
         """
         state = job_state(job)
         if state is JobState.SUCCEEDED:
-            seen = self._cache.pods(namespace, job["metadata"]["uid"])
-            if stage_job(job, seen).result is not None:
-                return seen
+            cached = self._cache.pods(namespace, job["metadata"]["uid"])
+            if stage_job(job, cached).result is not None:
+                return cached
         if state not in (JobState.SUCCEEDED, JobState.FAILED):
             query = {**query, "resourceVersion": "0"}
         return self._list_pods(namespace, job, query)
@@ -179,151 +198,158 @@ class Reconciler:
         pods: list[Json] = listed.get("items", [])
         return pods
 
-    def _confirm(self, key: Key, raw: Json) -> None:
-        """See that the picture is the newest, where no write is going to tell."""
-        self._renew(key)
+    def _check_current(self, key: Key, raw: Json) -> None:
+        """Check that the cached object is current, where no status write would notice it."""
+        self._refresh(key)
         newest = self._cache.evolution(key)
         version = raw["metadata"]["resourceVersion"]
         if newest is None or newest["metadata"]["resourceVersion"] != version:
-            raise Conflict(f"{key[0]}/{key[1]} was changed meanwhile")
+            raise Conflict(f"{key[0]}/{key[1]} has changed: it is reconciled again")
 
-    def _write(
+    def _write_status(
         self, key: Key, raw: Json, evolution: EmotionEvolution, status: EvolutionStatus
     ) -> EmotionEvolution:
-        """Write the status under the version that was read."""
-        written = self._put_status(key, {**raw, "status": status.to_json()})
+        """Write the status under the version that was read; return the evolution with it."""
+        written = self._replace_status(key, {**raw, "status": status.to_json()})
         version = written["metadata"]["resourceVersion"]
         metadata = evolution.metadata.model_copy(update={"resource_version": version})
-        # all else is as it was read: the write was made under its version
+        # all other fields are as they were read: the write was accepted under their version
         return evolution.model_copy(update={"metadata": metadata, "status": status})
 
-    def _tell(self, key: Key, evolution: EmotionEvolution, news: Sequence[Event]) -> None:
-        """Write events of what is in the status by now."""
-        for notice in news:
-            event = event_manifest(evolution, notice, datetime.now(UTC), self._settings.identity)
-            log.info("%s/%s: %s: %s", *key, notice.reason, notice.message)
+    def _record_events(
+        self, key: Key, evolution: EmotionEvolution, events: Sequence[Event]
+    ) -> None:
+        """Create the Events of a status that has been written."""
+        for event in events:
+            manifest = event_manifest(evolution, event, datetime.now(UTC), self._settings.identity)
+            log.info("%s/%s: %s: %s", *key, event.reason, event.message)
             try:
-                self._kube.create(names.core_path(key[0], "events"), event)
-            except ApiError as error:  # an event is a courtesy: the status has it all
-                log.warning("the event %s of %s/%s was not written: %s", notice.reason, *key, error)
+                self._kube.create(names.core_path(key[0], "events"), manifest)
+            except ApiError as error:  # no decision depends on Events: the status has everything
+                log.warning("the Event %s of %s/%s was not created: %s", event.reason, *key, error)
 
-    def _put_status(self, key: Key, body: Json) -> Json:
+    def _replace_status(self, key: Key, body: Json) -> Json:
         try:
-            with self._cache.writing(body):
+            with self._cache.expect_write(body):
                 written = self._kube.replace(names.evolution_path(key) + "/status", body)
-                self._cache.put_evolution(written)
+                self._cache.store_evolution(written)
         except ApiError as error:
             if error.status == 404:
-                self._cache.drop_evolution(key)
-                raise Conflict(f"{key[0]}/{key[1]} is gone") from error
+                self._cache.remove_evolution(key)
+                raise Conflict(f"{key[0]}/{key[1]} has been deleted") from error
             if error.status == 409:
-                self._renew(key)
-                raise Conflict(f"{key[0]}/{key[1]} was changed meanwhile") from error
+                self._refresh(key)
+                raise Conflict(f"{key[0]}/{key[1]} has changed: it is reconciled again") from error
             raise
         return written
 
-    def _renew(self, key: Key) -> None:
+    def _refresh(self, key: Key) -> None:
+        """Read an evolution from the API server into the cache."""
         try:
-            self._cache.put_evolution(self._kube.get(names.evolution_path(key)))
+            self._cache.store_evolution(self._kube.get(names.evolution_path(key)))
         except ApiError as error:
             if error.status != 404:
                 raise
-            self._cache.drop_evolution(key)
+            self._cache.remove_evolution(key)
 
-    def _say_unreadable(self, key: Key, raw: Json, error: ValidationError) -> None:
-        """Report a spec that an older or newer CRD let through."""
+    def _report_unreadable(self, key: Key, raw: Json, error: ValidationError) -> None:
+        """Report a spec that an older or newer CRD has admitted."""
         field, message = first_problem(error)
         status = with_unreadable_spec(raw, f"`{field}`: {message}", datetime.now(UTC))
         if status != raw.get("status"):
             log.warning("%s/%s cannot be read: %s: %s", *key, field, message)
-            self._put_status(key, {**raw, "status": status})
+            self._replace_status(key, {**raw, "status": status})
 
-    def _carry_out(self, key: Key, evolution: EmotionEvolution, action: Action) -> None:
+    def _execute(self, key: Key, evolution: EmotionEvolution, action: Action) -> None:
         match action:
             case CreateJob():
-                self._create(key, evolution, action)
+                self._create_job(key, evolution, action)
             case DeleteJob(name=name, reason=reason):
-                log.info("%s/%s is deleted: %s", key[0], name, reason)
+                log.info("the Job %s/%s is being deleted: %s", key[0], name, reason)
                 self._delete_job(key, evolution, name)
             case SuspendJob(name=name):
                 self._set_suspend(key, name, suspend=True)
             case ResumeJob(name=name):
                 self._set_suspend(key, name, suspend=False)
             case DeleteEvolution():
-                # an edit that lets it go on, or lengthens its time, comes first
+                # under its version: an edit that reopens it, or extends its time, comes first
                 metadata = evolution.metadata
                 path = names.evolution_path(key)
                 self._kube.delete(path, metadata.uid, metadata.resource_version)
 
-    def _create(self, key: Key, evolution: EmotionEvolution, action: CreateJob) -> None:
+    def _create_job(self, key: Key, evolution: EmotionEvolution, action: CreateJob) -> None:
         uid = evolution.metadata.uid
         try:
-            self._purger.keep(key, evolution)  # before there is any data
+            self._purger.sync_job(key, evolution)  # before there is any data
             if needs_service(action.config):
                 service = service_manifest(evolution)
-                self._create_once(names.core_path(key[0], "services"), service, uid)
+                self._create_or_get(names.core_path(key[0], "services"), service, uid)
             manifest = job_manifest(evolution, action, self._settings.jobs)
-            with self._cache.creating(key[0], action.name):
-                self._cache.put_job(self._create_once(names.jobs_path(key[0]), manifest, uid))
+            with self._cache.expect_job(key[0], action.name):
+                job = self._create_or_get(names.jobs_path(key[0]), manifest, uid)
+                self._cache.store_job(job)
         except ApiError as error:
             if error.status in (400, 413, 422):
-                text = f"the API server refuses {action.name}: {error.message}"
-                self._refused[uid] = (evolution.metadata.generation, text[:1500])
-                raise Conflict(text) from error  # the next pass puts it into the status
-            if error.status == 403 or error.reason == "Leftover":
-                self._trouble[uid] = f"{action.name} cannot be created: {error.message}"[:500]
+                text = f"the API server rejects {action.name}: {error.message}"
+                self._rejections[uid] = (evolution.metadata.generation, text[:1500])
+                raise Conflict(text) from error  # the next reconcile writes it to the status
+            if error.status == 403 or error.reason == "OtherOwner":
+                self._creation_errors[uid] = f"{action.name} cannot be created: {error.message}"[
+                    :500
+                ]
             raise
-        self._trouble.pop(uid, None)
+        self._creation_errors.pop(uid, None)
 
-    def _create_once(self, path: str, manifest: Json, uid: str) -> Json:
-        """Create an object, or return the one that is there: an earlier try went through."""
+    def _create_or_get(self, path: str, manifest: Json, uid: str) -> Json:
+        """Create an object, or return the existing one if an earlier attempt created it."""
         try:
             return self._kube.create(path, manifest)
         except ApiError as error:
             if error.reason != "AlreadyExists":
                 raise
         name = manifest["metadata"]["name"]
-        found = self._kube.get(f"{path}/{name}")
-        owners = found["metadata"].get("ownerReferences", [])
+        existing = self._kube.get(f"{path}/{name}")
+        owners = existing["metadata"].get("ownerReferences", [])
         if not any(owner.get("uid") == uid for owner in owners):
-            # most likely of an earlier evolution of this name, and about to be collected
-            text = f"the {manifest['kind']} {name} is there and belongs to somebody else"
-            raise ApiError(409, "Leftover", text)
-        return found
+            # usually an earlier evolution of this name, and about to be garbage-collected
+            text = f"the {manifest['kind']} {name} exists and belongs to another owner"
+            raise ApiError(409, "OtherOwner", text)
+        return existing
 
     def _delete_job(self, key: Key, evolution: EmotionEvolution, name: str) -> None:
-        for job in self._cache.jobs(key, evolution.metadata.uid):
+        for job in self._cache.stage_jobs(key, evolution.metadata.uid):
             if job["metadata"]["name"] == name:
                 self._kube.delete(names.job_path((key[0], name)), job["metadata"]["uid"])
 
     def _set_suspend(self, key: Key, name: str, *, suspend: bool) -> None:
         try:
-            job = self._kube.merge(names.job_path((key[0], name)), {"spec": {"suspend": suspend}})
+            job = self._kube.patch(names.job_path((key[0], name)), {"spec": {"suspend": suspend}})
         except ApiError as error:
             if error.status != 404:
                 raise
-            return  # its deletion will be seen
-        self._cache.put_job(job)
+            return  # the watch delivers the deletion
+        self._cache.store_job(job)
 
 
-def _read(raw: Json) -> EmotionEvolution:
-    """Return an evolution, and see that the spec pinned in its status can be read as well."""
+def _parse(raw: Json) -> EmotionEvolution:
+    """Return an evolution after checking that the spec pinned in its status can be read as well."""
     evolution = EmotionEvolution.model_validate(raw)
-    if evolution.status.current is not None:
-        EvolutionSpec.model_validate(evolution.status.current.spec)  # an older operator may have written it
+    current = evolution.status.current
+    if current is not None:
+        EvolutionSpec.model_validate(current.spec)  # an older operator may have written it
     return evolution
 
 
-def _settling(observed: Observed, now: datetime) -> datetime | None:
-    """Return when a young Job's pods should have started, so that a wait is told then."""
+def _next_pod_check(observed: Observed, now: datetime) -> datetime | None:
+    """Return when to list the pods of a young Job, so that the reason of a wait is reported."""
     times = [
         since + age
         for job in observed.jobs
         if job.state is JobState.PENDING and (since := job.pending_since or job.create_time)
-        for age in LOOKS
+        for age in POD_CHECK_AGES
     ]
     return min((at for at in times if at > now), default=None)
 
 
-def _soonest(*times: datetime | None) -> datetime | None:
+def _earliest(*times: datetime | None) -> datetime | None:
     return min((at for at in times if at is not None), default=None)

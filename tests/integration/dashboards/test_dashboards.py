@@ -116,10 +116,10 @@ def test_the_list_of_expressions_is_whole() -> None:
 
 def test_every_metric_that_is_asked_for_is_exported_and_documented() -> None:
     view = Cache()
-    view.put_evolution(evolved())
+    view.store_evolution(evolved())
     metrics = OperatorMetrics(view, lambda: 1.0, lambda: 0)
-    metrics.answered("GET", 200)
-    metrics.ended_pass(("team", "demo"), "done", 0.1)
+    metrics.on_response("GET", 200)
+    metrics.on_reconciled(("team", "demo"), "done", 0.1)
     text = metrics.text().decode()
     exported = set(re.findall(r"^((?:selfemo|process)_\w+)", text, re.MULTILINE))
     exported |= set(re.findall(r"^# TYPE (selfemo_\w+) ", text, re.MULTILINE))

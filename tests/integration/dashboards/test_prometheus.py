@@ -28,13 +28,13 @@ def operator() -> Iterator[HttpServer]:
     """An operator's metrics, with passes and requests that go on."""
     view = Cache()
     spec: Json = {"evolution": {"goal": {"f1": 0.7}}, "training": {"gpusPerNode": 1}}
-    view.put_evolution(evolved(sources=("dev", "test"), **spec))
+    view.store_evolution(evolved(sources=("dev", "test"), **spec))
     shown = OperatorMetrics(view, lambda: 3.0, lambda: 1)
     shown.leader.set(1)
 
     def text() -> bytes:
-        shown.ended_pass(("team", "demo"), "done", 0.02)
-        shown.answered("GET", 200)
+        shown.on_reconciled(("team", "demo"), "done", 0.02)
+        shown.on_response("GET", 200)
         return shown.text()
 
     server = HttpServer(0, {"/metrics": metrics_handler(text)})

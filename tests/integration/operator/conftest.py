@@ -87,7 +87,7 @@ class Evolutions:
         return self.kube.get(names.evolution_path((self.namespace, name)))
 
     def edit(self, name: str = "demo", **spec: Any) -> Json:
-        return self.kube.merge(names.evolution_path((self.namespace, name)), {"spec": spec})
+        return self.kube.patch(names.evolution_path((self.namespace, name)), {"spec": spec})
 
     def condition(self, kind: str, name: str = "demo") -> Json:
         conditions = self.get(name).get("status", {}).get("conditions", [])

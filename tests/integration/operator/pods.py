@@ -15,7 +15,7 @@ from typing import Any
 
 from selfemo_api.contract import PurgeConfig, StageConfig
 from selfemo_api.results import FailureMessage, StageResult, encode_message
-from selfemo_operator.controller.job_watch import list_into
+from selfemo_operator.controller.job_watch import list_objects
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 from tests.unit.operator.planner.simulated_world import result_of, score_of
@@ -78,7 +78,7 @@ class Pods:
         while not self._stop.wait(0.05):
             try:
                 pods: list[Json] = []
-                list_into(pods.append, self._kube, path, {"labelSelector": names.JOB_SELECTOR})
+                list_objects(pods.append, self._kube, path, {"labelSelector": names.JOB_SELECTOR})
                 for pod in pods:
                     self._carry_on(pod)
             except ApiError as error:
@@ -132,7 +132,7 @@ class Pods:
         if before.get("phase") == phase and phase == "Pending" and "containerStatuses" in before:
             return
         path = f"{names.core_path(self._namespace, 'pods')}/{pod['metadata']['name']}/status"
-        self._kube.merge(path, {"status": status})
+        self._kube.patch(path, {"status": status})
 
     def _delete(self, pod: Json) -> None:
         """Let a deleted pod go, as a kubelet does once its containers have ended."""
@@ -142,7 +142,7 @@ class Pods:
             times = {"startedAt": _now(), "finishedAt": _now()}
             ended = {"exitCode": 143, "message": text, "reason": "Error", **times}
             self._say(pod, "Failed", {"terminated": ended})
-        self._kube._answer("DELETE", path, None, {"gracePeriodSeconds": 0})
+        self._kube._request("DELETE", path, None, {"gracePeriodSeconds": 0})
 
 
 def _now() -> str:

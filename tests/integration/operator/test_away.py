@@ -90,7 +90,7 @@ def test_a_minute_at_rest_takes_no_write(
         evolutions.create("queued", queue={"name": "nobody"})
         job = names.job_path((namespace, QUEUED))
         wait_for(lambda: any(j["metadata"]["name"] == QUEUED for j in evolutions.jobs()), "its Job")
-        kube.merge(job, {"spec": {"suspend": True}})  # as Kueue does
+        kube.patch(job, {"spec": {"suspend": True}})  # as Kueue does
         evolutions.create("running")
         evolutions.wait(lambda s: s.get("phase") == "Running", "a run", "running")
         evolutions.wait(lambda s: s.get("phase") == "Queued", "the queue", "queued")

@@ -130,8 +130,8 @@ def test_every_alert_is_tested_and_has_its_page() -> None:
 
 def test_the_operators_text_passes_promtools_linter(promtool: Path) -> None:
     view = Cache()
-    view.put_evolution(evolved(sources=("dev", "test")))
+    view.store_evolution(evolved(sources=("dev", "test")))
     metrics = OperatorMetrics(view, lambda: 1.0, lambda: 0)
-    metrics.answered("GET", 200)
-    metrics.ended_pass(("team", "demo"), "done", 0.1)
+    metrics.on_response("GET", 200)
+    metrics.on_reconciled(("team", "demo"), "done", 0.1)
     run(promtool, "check", "metrics", text=metrics.text().decode())

@@ -1,8 +1,8 @@
-"""Requests to the API server, as JSON: the official client's connection without its models.
+"""Requests to the API server as JSON: the official client's connection pool without its models.
 
-The models cost memory (a hundred megabytes) and time on every object; the operator reads a few
-fields of each. Texts are read and written by pydantic's parser: with hundreds of evolutions JSON is
-a quarter of the operator's time, and that is two to three times as fast as the standard library's.
+The models cost memory (about 100 MB) and time for every object, and the operator reads only a few
+fields of each. JSON is parsed and written by pydantic's parser, which is two to three times as fast
+as the standard library's: with hundreds of evolutions, JSON takes a quarter of the CPU time.
 """
 
 from __future__ import annotations
@@ -19,21 +19,23 @@ from pydantic_core import from_json, to_json
 
 Json = dict[str, Any]
 
-#: Connect and read bounds of one request. The API server itself gives up after 60 s.
+#: Connect and read timeouts of one request, in seconds. The API server itself gives up after 60 s.
 TIMEOUT = (5, 65)
 
 
 class ApiError(Exception):
-    """The API server refused, or could not be reached.
+    """The API server rejected a request, or it could not be reached.
 
     Attributes
     ----------
     status
-        The HTTP status; 0 where there was no answer.
+        The HTTP status, or 0 if there was no response.
     reason
-        The API's word for it (``AlreadyExists``, ``Invalid`` …).
+        The reason that the API server gave, such as ``AlreadyExists`` or ``Invalid``.
+    message
+        The message that the API server gave, or the text of the connection error.
     retry_after
-        Seconds that the server asks for, if it does.
+        The number of seconds to wait that the server asked for, or None.
     """
 
     def __init__(
@@ -52,47 +54,68 @@ class KubeClient:
     Parameters
     ----------
     connections
-        How many requests may be under way at once.
+        The number of requests that may run at the same time.
     kubeconfig
-        A file; None takes the pod's own service account, or the usual kubeconfig.
+        The path of a kubeconfig file. None uses the pod's service account, or the default
+        kubeconfig outside a cluster.
     """
 
     def __init__(self, connections: int, kubeconfig: str | None = None) -> None:
         configuration = _configuration(kubeconfig)
         configuration.connection_pool_maxsize = connections
-        configuration.retries = False  # whoever asks decides: the work queue backs off
+        configuration.retries = False  # callers decide: the work queue backs off
         self._client = ApiClient(configuration)
         self._timeout = urllib3.Timeout(connect=TIMEOUT[0], read=TIMEOUT[1])
-        self.answered: Callable[[str, int], None] = lambda _verb, _status: None
-        """Told the verb and status of each request; 0 where there was no answer."""
+        self.on_response: Callable[[str, int], None] = lambda _verb, _status: None
+        """Called with the verb and status of each request; the status is 0 without a response."""
 
-    def within(self, seconds: float) -> KubeClient:
-        """Return the same connections for requests that must be answered sooner."""
-        found = copy.copy(self)
-        found._timeout = urllib3.Timeout(total=seconds)
-        return found
+    def with_timeout(self, seconds: float) -> KubeClient:
+        """Return a client that shares the connections and has a shorter timeout.
+
+        Parameters
+        ----------
+        seconds
+            The longest time that a whole request may take.
+        """
+        client = copy.copy(self)
+        client._timeout = urllib3.Timeout(total=seconds)
+        return client
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> Json:
         """Return an object or a list. Raises ApiError."""
-        return self._answer("GET", path, query)
+        return self._request("GET", path, query)
 
     def create(self, path: str, body: Json) -> Json:
-        """Create an object. Raises ApiError (409 where it is there)."""
-        return self._answer("POST", path, None, body)
+        """Create an object and return it. Raises ApiError (status 409 if it exists)."""
+        return self._request("POST", path, None, body)
 
     def replace(self, path: str, body: Json) -> Json:
         """Replace an object; its `resourceVersion` is the precondition. Raises ApiError."""
-        return self._answer("PUT", path, None, body)
+        return self._request("PUT", path, None, body)
 
-    def merge(self, path: str, body: Json) -> Json:
-        """Change fields by JSON merge patch. Raises ApiError."""
-        return self._answer("PATCH", path, None, body, "application/merge-patch+json")
+    def patch(self, path: str, body: Json) -> Json:
+        """Change fields with a JSON merge patch and return the object. Raises ApiError."""
+        return self._request("PATCH", path, None, body, "application/merge-patch+json")
 
     def delete(self, path: str, uid: str, version: str | None = None) -> None:
-        """Delete an object in the background, if it is still the one with this uid.
+        """Delete an object in the background if it still has a given uid.
 
-        Gone already is as good, and so is one that has changed since the version given (if one
-        is): whoever asks will hear of the change. Raises ApiError.
+        It is not an error if the object is gone, or if it has changed since the given version:
+        the watch reports that change to the caller.
+
+        Parameters
+        ----------
+        path
+            The path of the object.
+        uid
+            The uid that the object must have.
+        version
+            The resource version that the object must have. None accepts any version.
+
+        Raises
+        ------
+        ApiError
+            If the API server rejects the request or cannot be reached.
         """
         preconditions = {"uid": uid, **({"resourceVersion": version} if version else {})}
         options = {
@@ -102,13 +125,13 @@ class KubeClient:
             "preconditions": preconditions,
         }
         try:
-            self._answer("DELETE", path, None, options)
+            self._request("DELETE", path, None, options)
         except ApiError as error:
             if error.status not in (404, 409):
                 raise
 
     def watch(self, path: str, query: Mapping[str, str], read_timeout: float) -> Iterator[Json]:
-        """Yield watch events until the server ends the stream. Raises ApiError."""
+        """Yield watch events until the server closes the stream. Raises ApiError."""
         timeout = urllib3.Timeout(connect=TIMEOUT[0], read=read_timeout)
         response = self._send("GET", path, {**query, "watch": "true"}, None, "", timeout)
         try:
@@ -117,12 +140,12 @@ class KubeClient:
                 *lines, buffer = (buffer + chunk).split(b"\n")
                 yield from (from_json(line) for line in lines if line)
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raise ApiError(0, "Stream", f"the watch of {path} broke: {error}") from error
+            raise ApiError(0, "Stream", f"the watch of {path} broke off: {error}") from error
         finally:
-            response.close()  # first: what is left of the stream must not meet another request
+            response.close()  # first: the rest of the stream must not reach another request
             response.release_conn()
 
-    def _answer(
+    def _request(
         self,
         method: str,
         path: str,
@@ -132,12 +155,13 @@ class KubeClient:
     ) -> Json:
         response = self._send(method, path, query, body, content_type, self._timeout)
         try:
-            found: Json = from_json(response.read(decode_content=True) or b"{}")
+            document: Json = from_json(response.read(decode_content=True) or b"{}")
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raise ApiError(0, "Answer", f"{method} {path}: no whole answer: {error}") from error
+            text = f"{method} {path}: the response is incomplete: {error}"
+            raise ApiError(0, "Response", text) from error
         finally:
             response.release_conn()
-        return found
+        return document
 
     def _send(
         self,
@@ -165,11 +189,11 @@ class KubeClient:
                 retries=False,
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            self.answered(verb, 0)
+            self.on_response(verb, 0)
             raise ApiError(0, "Unreachable", f"{method} {path}: {error}") from error
-        self.answered(verb, response.status)
+        self.on_response(verb, response.status)
         if response.status >= 400:
-            raise _refused(response)
+            raise _error_from(response)
         return response
 
 
@@ -186,11 +210,12 @@ def _configuration(kubeconfig: str | None) -> Configuration:
     return configuration
 
 
-def _refused(response: urllib3.BaseHTTPResponse) -> ApiError:
+def _error_from(response: urllib3.BaseHTTPResponse) -> ApiError:
+    """Return the error that a response with a status of 400 or more describes."""
     try:
         text = response.read(decode_content=True).decode("utf-8", "replace")
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        text = f"no whole answer: {error}"
+        text = f"the response is incomplete: {error}"
     finally:
         response.release_conn()
     after = response.headers.get("Retry-After", "")

@@ -1,8 +1,8 @@
-"""Leader election by a Lease, as client-go does it.
+"""Leader election with a Lease, as client-go does it.
 
-Of two operators one works. Another's Lease is taken over once it has not been renewed for its
-duration *by this machine's own clock since it last changed*: clocks of two machines are never
-compared.
+Of several operators one leads. An operator takes over another's Lease once the Lease has not
+changed for its duration, measured with its own clock since it observed the last change. The clocks
+of two machines are never compared.
 """
 
 from __future__ import annotations
@@ -20,24 +20,34 @@ from selfemo_operator.controller.objects import names
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
 
-#: client-go's usual figures: a dead leader is replaced within a quarter of a minute.
-DURATION = 15.0
-RENEW_EVERY = 3.0
-#: A leader that could not renew for this long stops, before another may start: at the worst one
-#: more wait (RETRY) and one more try (two requests) come on top.
-GIVE_UP = 9.0
-RETRY = 1.0
-#: A request about the Lease that is not answered by then is given up.
-REQUEST = 2.0
+#: Seconds after which a Lease that is not renewed may be taken: client-go's default.
+LEASE_DURATION = 15.0
+#: Seconds between two renewals, and between two attempts to acquire.
+RENEW_PERIOD = 3.0
+#: A leader that could not renew for this many seconds stops, before another may start. In the worst
+#: case one more wait (RETRY_PERIOD) and one more attempt (two requests) come on top.
+RENEW_DEADLINE = 9.0
+#: Seconds between two attempts to renew after a failure.
+RETRY_PERIOD = 1.0
+#: Seconds after which a request about the Lease is given up.
+REQUEST_TIMEOUT = 2.0
 
 
-class Elector:
-    """Takes, renews and gives back one Lease.
+class LeaderElector:
+    """Acquires, renews and releases one Lease.
 
     Parameters
     ----------
+    kube
+        The client of the API server.
+    namespace
+        The namespace of the Lease.
+    name
+        The name of the Lease.
+    identity
+        The name under which this process holds the Lease.
     clock
-        Monotonic seconds.
+        A function that returns monotonic seconds.
     """
 
     def __init__(
@@ -48,56 +58,62 @@ class Elector:
         identity: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._kube = kube.within(REQUEST)
+        self._kube = kube.with_timeout(REQUEST_TIMEOUT)
         self._namespace = namespace
         self._name = name
         self._identity = identity
         self._clock = clock
-        self._seen: tuple[str, float] | None = None
-        """Version of another's Lease, and when it was first seen."""
+        self._observed: tuple[str, float] | None = None
+        """The version of another's Lease, and when it was first observed."""
 
     def acquire(self, stop: threading.Event) -> bool:
-        """Wait until the Lease is ours; False where the stop came first."""
+        """Wait until this process holds the Lease; return False if it was stopped before."""
         while not stop.is_set():
-            if self._tried():
+            if self._try_logged():
                 log.info("leading as %s", self._identity)
                 return True
-            stop.wait(RENEW_EVERY)
+            stop.wait(RENEW_PERIOD)
         return False
 
-    def keep(self, stop: threading.Event) -> bool:
-        """Renew until stopped; False as soon as the Lease is lost."""
+    def renew(self, stop: threading.Event) -> bool:
+        """Renew the Lease until stopped; return False as soon as it is lost."""
         renewed = self._clock()
-        wait = RENEW_EVERY
+        wait = RENEW_PERIOD
         while not stop.wait(wait):
-            began = self._clock()  # the others count from when they see it, which is no earlier
-            wait = RETRY
-            if self._tried():
-                renewed, wait = began, RENEW_EVERY
-            elif self._seen is not None or self._clock() - renewed > GIVE_UP:
+            start = self._clock()  # others count from when they observe the renewal, which is later
+            wait = RETRY_PERIOD
+            if self._try_logged():
+                renewed, wait = start, RENEW_PERIOD
+            elif self._observed is not None or self._clock() - renewed > RENEW_DEADLINE:
                 log.error("the Lease %s/%s is lost", self._namespace, self._name)
                 return False
         return True
 
     def release(self) -> None:
-        """Give the Lease back, so that the next leader need not wait."""
+        """Release the Lease, so that the next leader need not wait."""
         try:
             lease = self._kube.get(names.lease_path(self._namespace, self._name))
             if lease["spec"].get("holderIdentity") == self._identity:
                 lease["spec"].update(holderIdentity="", leaseDurationSeconds=1)
                 self._kube.replace(names.lease_path(self._namespace, self._name), lease)
         except ApiError as error:
-            log.warning("the Lease was not given back: %s", error)
+            log.warning("the Lease was not released: %s", error)
 
-    def _tried(self) -> bool:
+    def _try_logged(self) -> bool:
         try:
-            return self.try_once()
+            return self.try_acquire_or_renew()
         except ApiError as error:
             log.warning("the Lease %s/%s: %s", self._namespace, self._name, error)
             return False
 
-    def try_once(self) -> bool:
-        """Take or renew the Lease if it may be; return whether it is ours. Raises ApiError."""
+    def try_acquire_or_renew(self) -> bool:
+        """Take or renew the Lease if possible; return whether this process holds it.
+
+        Raises
+        ------
+        ApiError
+            If the API server rejects a request or cannot be reached.
+        """
         path = names.lease_path(self._namespace, self._name)
         try:
             lease = self._kube.get(path)
@@ -113,24 +129,26 @@ class Elector:
             spec["leaseTransitions"] = int(spec.get("leaseTransitions") or 0) + 1
             spec["acquireTime"] = _now()
         spec.update(
-            holderIdentity=self._identity, leaseDurationSeconds=int(DURATION), renewTime=_now()
+            holderIdentity=self._identity,
+            leaseDurationSeconds=int(LEASE_DURATION),
+            renewTime=_now(),
         )
         try:
             self._kube.replace(path, lease)
         except ApiError as error:
             if error.status == 409:
-                return False  # somebody was quicker
+                return False  # another process was faster
             raise
-        self._seen = None
+        self._observed = None
         return True
 
     def _expired(self, lease: Json) -> bool:
         version = lease["metadata"]["resourceVersion"]
         now = self._clock()
-        if self._seen is None or self._seen[0] != version:
-            self._seen = (version, now)
-        duration = float(lease["spec"].get("leaseDurationSeconds") or DURATION)
-        return now - self._seen[1] > duration
+        if self._observed is None or self._observed[0] != version:
+            self._observed = (version, now)
+        duration = float(lease["spec"].get("leaseDurationSeconds") or LEASE_DURATION)
+        return now - self._observed[1] > duration
 
     def _create(self) -> bool:
         lease = {
@@ -139,7 +157,7 @@ class Elector:
             "metadata": {"name": self._name, "namespace": self._namespace},
             "spec": {
                 "holderIdentity": self._identity,
-                "leaseDurationSeconds": int(DURATION),
+                "leaseDurationSeconds": int(LEASE_DURATION),
                 "acquireTime": _now(),
                 "renewTime": _now(),
                 "leaseTransitions": 0,

@@ -1,4 +1,4 @@
-"""A watch of the API server, filtered there, which goes on after whatever ends a stream."""
+"""A list and a watch of one resource that resumes after any error."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ from selfemo_operator.controller.kube.client import ApiError, KubeClient
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
 
-#: The server ends a watch after this; a stream that died in silence is noticed a little later, and
-#: the resync lists in the meantime.
+#: The server ends a watch after this many seconds. A stream that died silently is noticed a little
+#: later; until then the resync lists the objects.
 WATCH_SECONDS = 240
-#: The expired versions say 410; the answer is to begin anew.
+#: The HTTP status for a resource version that has expired. The watch then starts again with a list.
 _GONE = 410
 
 
-class Watch(ABC):
-    """Objects of one path, from a thread of its own.
+class ListWatch(ABC):
+    """Objects of one path, followed in a thread of its own.
 
     Parameters
     ----------
+    kube
+        The client of the API server.
     what
-        The kind in words, for the log.
-    path, query
-        What the API server is asked for.
+        The kind of the objects, as the log names it.
+    path
+        The path of the list.
+    query
+        The query of the list and of the watch, such as a label selector.
     """
 
     def __init__(self, kube: KubeClient, what: str, path: str, query: dict[str, str]) -> None:
@@ -42,34 +46,42 @@ class Watch(ABC):
         self.synced = threading.Event()
 
     @abstractmethod
-    def renew(self) -> str:
-        """Take the picture anew; return the version from which to watch. Raises ApiError."""
+    def relist(self) -> str:
+        """List all objects; return the resource version from which to watch. Raises ApiError."""
 
     @abstractmethod
     def on_event(self, kind: str, item: Json) -> None:
-        """Take in an object that was `ADDED`, `MODIFIED` or `DELETED`."""
+        """Handle one watch event.
+
+        Parameters
+        ----------
+        kind
+            The type of the event: `ADDED`, `MODIFIED` or `DELETED`.
+        item
+            The object of the event.
+        """
 
     def run(self) -> None:
-        """Watch until stopped."""
+        """List and watch until stopped."""
         while not self._stop.is_set():
             try:
                 if not self._version:
-                    self._version = self.renew()
+                    self._version = self.relist()
                     self.synced.set()
-                self._follow()
+                self._stream_events()
                 self._failures = 0
             except ApiError as error:
                 if error.status == _GONE:
                     self._version = ""
-                log.warning("the watch of %s goes on after: %s", self._what, error)
+                log.warning("the watch of %s is resumed after an error: %s", self._what, error)
                 self._back_off()
-            except Exception:  # without this thread nothing of it would be seen any more
-                log.exception("the watch of %s starts again", self._what)
+            except Exception:  # the cache would stay stale if this thread ended
+                log.exception("the watch of %s starts again with a list", self._what)
                 self._version = ""
                 self._back_off()
 
     def stop(self) -> None:
-        """Let :meth:`run` end with the next event or the watch's own end."""
+        """Let :meth:`run` return with the next event, or when the server ends the watch."""
         self._stop.set()
 
     def _back_off(self) -> None:
@@ -77,7 +89,7 @@ class Watch(ABC):
         longest = min(2.0 ** min(self._failures - 1, 5), 30.0)
         self._stop.wait(longest * random.uniform(0.5, 1.0))
 
-    def _follow(self) -> None:
+    def _stream_events(self) -> None:
         query = {
             **self._query,
             "resourceVersion": self._version,

@@ -1,7 +1,7 @@
-"""The evolutions' series as text, in Prometheus' text format.
+"""Renders the evolutions' series in Prometheus' text format.
 
-An evolution changes a few times an hour and is asked for twice a minute, so its lines are kept
-until it does: those of five hundred evolutions would take half a second at each scrape.
+An evolution changes a few times an hour and is scraped twice a minute. So its lines are cached
+until it changes: rendering 500 evolutions for each scrape would take half a second.
 """
 
 from __future__ import annotations
@@ -17,132 +17,145 @@ from prometheus_client.utils import floatToGoString
 from selfemo_operator.controller.cache import Cache
 from selfemo_operator.controller.metrics.series import (
     EVOLUTION,
+    OBJECT_LABELS,
     PREFIX,
-    WHO,
     Series,
     Values,
-    picture_of,
+    snapshot_of,
 )
 from selfemo_operator.controller.objects.names import Key
 
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
 
-#: Series of one evolution. Seven emotions on three datasets fit; of 64 labels on 16 datasets the
-#: last are left out, and the report has them.
+#: The most series of one evolution. Seven emotions on three datasets fit. With 64 labels on 16
+#: datasets the last series are left out; the report contains them.
 MAX_SERIES = 119
 LEFT_OUT = Series(
     "series_left_out",
-    f"Series that are not shown, since an evolution has {MAX_SERIES} at most",
+    f"Number of series that are left out, because an evolution has at most {MAX_SERIES}",
     lambda _: (),
 )
 
 Chunks = tuple[str, ...]
-"""The lines of one evolution, by series."""
+"""The lines of one evolution, one text for each name of a series."""
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _CachedChunks:
+    """The lines of one evolution at a resource version."""
+
     version: int
     chunks: Chunks | None
-    """None: it cannot be read."""
+    """None if the resource cannot be read."""
 
 
 class Exposition:
-    """Writes the series of all evolutions of a picture. Thread-safe.
+    """Renders the series of all cached evolutions. Thread-safe.
 
     Parameters
     ----------
-    view
-        The picture.
+    cache
+        The cache of the evolutions.
     """
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
-        self._kept: dict[Key, _Kept] = {}
+        self._rendered: dict[Key, _CachedChunks] = {}
         self._lock = threading.Lock()
 
     @property
     def unreadable(self) -> int:
-        """How many evolutions the last text leaves out, since they make no sense."""
-        return sum(kept.chunks is None for kept in list(self._kept.values()))
+        """The number of evolutions that the last text leaves out because they cannot be read."""
+        return sum(entry.chunks is None for entry in list(self._rendered.values()))
 
     def text(self) -> str:
         """Return all series."""
         with self._lock:
-            before, self._kept = self._kept, {}
-            for key, version in self._cache.versions():
-                kept = self._known(before.get(key), key, version)
-                if kept is not None:
-                    self._kept[key] = kept
-            every = [kept.chunks for kept in self._kept.values() if kept.chunks is not None]
-        return "".join(_written(every))
+            before, self._rendered = self._rendered, {}
+            for key, version in self._cache.evolution_versions():
+                entry = self._render(before.get(key), key, version)
+                if entry is not None:
+                    self._rendered[key] = entry
+            chunks = [e.chunks for e in self._rendered.values() if e.chunks is not None]
+        return "".join(_by_family(chunks))
 
     def refresh(self, key: Key) -> None:
-        """Write the lines of one evolution anew if it has changed, so that no scrape has to."""
+        """Render one evolution if it has changed, so that the next scrape need not."""
         with self._lock:
-            version = self._cache.version(key)
+            version = self._cache.evolution_version(key)
             if version is None:
-                self._kept.pop(key, None)
+                self._rendered.pop(key, None)
                 return
-            kept = self._known(self._kept.get(key), key, version)
-            if kept is not None:
-                self._kept[key] = kept
+            entry = self._render(self._rendered.get(key), key, version)
+            if entry is not None:
+                self._rendered[key] = entry
 
-    def _known(self, before: _Kept | None, key: Key, version: int) -> _Kept | None:
+    def _render(self, before: _CachedChunks | None, key: Key, version: int) -> _CachedChunks | None:
+        """Return the lines of an evolution, from the cache if its version is the same."""
         if before is not None and before.version == version:
             return before
         item = self._cache.evolution(key)
-        if item is None:  # deleted just now
+        if item is None:  # just deleted
             return None
         try:
-            return _Kept(version, chunks_of(key, item))
-        except Exception as error:  # noqa: BLE001 - whatever one holds, the others are shown
+            return _CachedChunks(version, render_evolution(key, item))
+        except Exception as error:  # noqa: BLE001 - one resource must not hide the others
             if before is None or before.chunks is not None:
                 what = f"{type(error).__name__}: {error}"
-                log.warning("%s/%s: no metrics, its resource is odd: %s", *key, what)
-            return _Kept(version, None)
+                log.warning("%s/%s has no metrics: its resource cannot be read: %s", *key, what)
+            return _CachedChunks(version, None)
 
 
-def chunks_of(key: Key, item: Json) -> Chunks:
-    """Return the lines of one evolution. Raises whatever a reader raises."""
-    seen = picture_of(item)
+def render_evolution(key: Key, item: Json) -> Chunks:
+    """Return the lines of one evolution.
+
+    Any exception of a reader is raised: the resource cannot be read then.
+
+    Parameters
+    ----------
+    key
+        The evolution's namespace and name.
+    item
+        The evolution as the API server returns it.
+    """
+    snapshot = snapshot_of(item)
     room, left_out = MAX_SERIES - 1, 0
     chunks = []
-    who = _pairs(WHO, key)
+    object_labels = _label_pairs(OBJECT_LABELS, key)
     for series in EVOLUTION:
-        lines = _lines(series, who, series.read(seen))
+        lines = _lines(series, object_labels, series.read(snapshot))
         left_out += max(0, len(lines) - room)
         chunks.append("".join(lines[:room]))
         room -= min(room, len(lines))
-    chunks += _lines(LEFT_OUT, who, [((), float(left_out))])
+    chunks += _lines(LEFT_OUT, object_labels, [((), float(left_out))])
     return tuple(chunks)
 
 
-def _lines(series: Series, who: str, values: Values) -> list[str]:
-    found = []
-    name, own = PREFIX + series.name, series.labels
+def _lines(series: Series, object_labels: str, values: Values) -> list[str]:
+    lines = []
+    name = PREFIX + series.name
     for labels, value in values:
         if value is not None:
             number = floatToGoString(float(value))  # type: ignore[no-untyped-call]
-            more = "," + _pairs(own, labels) if own else ""
-            found.append(f"{name}{{{who}{more}}} {number}\n")
-    return found
+            more = "," + _label_pairs(series.labels, labels) if series.labels else ""
+            lines.append(f"{name}{{{object_labels}{more}}} {number}\n")
+    return lines
 
 
-def _pairs(names: Sequence[str], texts: Sequence[str]) -> str:
-    return ",".join([f'{n}="{_escaped(t)}"' for n, t in zip(names, texts, strict=True)])
+def _label_pairs(names: Sequence[str], values: Sequence[str]) -> str:
+    return ",".join([f'{n}="{_escape(v)}"' for n, v in zip(names, values, strict=True)])
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
-def _written(every: Sequence[Chunks]) -> Iterator[str]:
-    """Yield the text: Prometheus wants all lines of a family together, under its head."""
+def _by_family(evolutions: Sequence[Chunks]) -> Iterator[str]:
+    """Yield the text: Prometheus needs all lines of a family together, below its header."""
     family = ""
     for index, series in enumerate((*EVOLUTION, LEFT_OUT)):
-        lines = [chunks[index] for chunks in every]
+        lines = [chunks[index] for chunks in evolutions]
         if series.family != family:
             family = series.family
             yield f"# HELP {PREFIX}{family} {series.help}\n# TYPE {PREFIX}{family} {series.kind}\n"

@@ -1,6 +1,6 @@
-"""The operator's two small HTTP servers: what the kubelet asks, and what Prometheus asks.
+"""The operator's two small HTTP servers: one for the kubelet's probes, one for Prometheus.
 
-prometheus_client's own server would write each line anew at each scrape.
+The server of prometheus_client is not used: it would render every series again at each scrape.
 """
 
 from __future__ import annotations
@@ -17,83 +17,93 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 log = logging.getLogger(__name__)
 
 
-class Answer(NamedTuple):
-    """What a page says."""
+class Response(NamedTuple):
+    """The response to a request."""
 
     status: int
     content_type: str
     body: bytes
 
 
-Page = Callable[[], Answer]
+Handler = Callable[[], Response]
 Check = Callable[[], str | None]
-"""Returns what is wrong, or None."""
+"""Returns a description of the problem, or None."""
 
 
-def probe_handler(check: Check) -> Page:
-    """Return the page of a check: 200 while nothing is wrong."""
+def probe_handler(check: Check) -> Handler:
+    """Return a handler that responds with 200 while a check finds no problem, otherwise with 503.
 
-    def page() -> Answer:
-        wrong = check()
-        return _status(503 if wrong else 200, wrong or "ok")
+    >>> probe_handler(lambda: None)().status
+    200
+    """
 
-    return page
+    def handle() -> Response:
+        problem = check()
+        return _status_response(503 if problem else 200, problem or "ok")
+
+    return handle
 
 
-def metrics_handler(text: Callable[[], bytes]) -> Page:
-    """Return the page of a text in Prometheus' format, which is made anew at each scrape."""
-    return lambda: Answer(200, CONTENT_TYPE_PLAIN_0_0_4, text())
+def metrics_handler(text: Callable[[], bytes]) -> Handler:
+    """Return a handler that responds with a text in Prometheus' format.
+
+    Parameters
+    ----------
+    text
+        A function that returns the text. It is called for each scrape.
+    """
+    return lambda: Response(200, CONTENT_TYPE_PLAIN_0_0_4, text())
 
 
 class HttpServer:
-    """An HTTP server with a few pages.
+    """An HTTP server with a handler for each path.
 
     Parameters
     ----------
     port
-        0 takes a free one.
-    pages
-        By path.
+        The port to listen on. 0 takes a free port.
+    handlers
+        The handlers by path, such as ``/metrics``.
     """
 
-    def __init__(self, port: int, pages: Mapping[str, Page]) -> None:
-        class Handler(BaseHTTPRequestHandler):
+    def __init__(self, port: int, handlers: Mapping[str, Handler]) -> None:
+        class RequestHandler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                answer = _answer(pages, self.path.partition("?")[0])
-                self.send_response(answer.status)
-                self.send_header("Content-Type", answer.content_type)
-                self.send_header("Content-Length", str(len(answer.body)))
+                response = _respond(handlers, self.path.partition("?")[0])
+                self.send_response(response.status)
+                self.send_header("Content-Type", response.content_type)
+                self.send_header("Content-Length", str(len(response.body)))
                 self.end_headers()
-                self.wfile.write(answer.body)
+                self.wfile.write(response.body)
 
             def log_message(self, *_: object) -> None:
-                """Say nothing: a line every ten seconds helps nobody."""
+                """Log nothing: a line for each probe would fill the log."""
 
-        # kubelet and Prometheus ask from outside the pod
-        self._server = ThreadingHTTPServer(("", port), Handler)
+        # the kubelet and Prometheus connect from outside the pod
+        self._server = ThreadingHTTPServer(("", port), RequestHandler)
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     def start(self) -> None:
-        """Serve, in a thread."""
+        """Start serving in a thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End."""
+        """Stop serving, and close the port."""
         self._server.shutdown()
         self._server.server_close()
 
 
-def _answer(pages: Mapping[str, Page], path: str) -> Answer:
-    page = pages.get(path)
-    if page is None:
-        return _status(404, "no such page")
+def _respond(handlers: Mapping[str, Handler], path: str) -> Response:
+    handler = handlers.get(path)
+    if handler is None:
+        return _status_response(404, "no such page")
     try:
-        return page()
-    except Exception:  # whoever asks must hear that it failed, and the log why
-        log.exception("%s cannot be answered", path)
-        return _status(500, "failed: see the operator's log")
+        return handler()
+    except Exception:  # the client must receive an error, and the log the cause
+        log.exception("the request for %s failed", path)
+        return _status_response(500, "failed: see the operator's log")
 
 
-def _status(status: int, text: str) -> Answer:
-    return Answer(status, "application/json", json.dumps({"status": text}).encode())
+def _status_response(status: int, text: str) -> Response:
+    return Response(status, "application/json", json.dumps({"status": text}).encode())

@@ -1,4 +1,4 @@
-"""What Prometheus sees: the series of each evolution that is there, and the operator's own."""
+"""The operator's metrics for Prometheus: the series of each evolution, and its own."""
 
 from __future__ import annotations
 
@@ -22,16 +22,20 @@ from selfemo_operator.controller.objects.names import Key
 
 
 class OperatorMetrics:
-    """All that one operator shows.
+    """All metrics of one operator.
 
     Parameters
     ----------
-    view
-        The picture whose evolutions are shown.
-    resync_age, queue_length
-        Asked at each scrape.
+    cache
+        The cache of the evolutions.
+    resync_age
+        A function that returns the seconds since the last resync, or None before the first. It is
+        called for each scrape.
+    queue_length
+        A function that returns the number of evolutions in the work queue. It is called for each
+        scrape.
     resync_seconds
-        How often everything is listed.
+        The seconds between two resyncs.
     """
 
     def __init__(
@@ -41,49 +45,54 @@ class OperatorMetrics:
         queue_length: Callable[[], int],
         resync_seconds: float = 60.0,
     ) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # one series more per counter
         self._exposition = Exposition(cache)
         self.registry = CollectorRegistry()
-        self.passes = Counter(
+        self.reconciles = Counter(
             "selfemo_operator_reconciles",
-            "Passes over evolutions by how they ended",
+            "Reconciles by result",
             ["result"],
             registry=self.registry,
         )
         for result in RESULTS:
-            self.passes.labels(result)  # from 0: else the first of a kind would be no increase
-        self.seconds = Histogram(
+            self.reconciles.labels(result)  # from 0, so that the first one counts as an increase
+        self.durations = Histogram(
             "selfemo_operator_reconcile_duration_seconds",
-            "Duration of a pass",
+            "Duration of a reconcile",
             buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0),
             registry=self.registry,
         )
         self.requests = Counter(
             "selfemo_operator_api_requests",
-            "Requests to the API server but kopf's own, by verb and status; code 0: no answer",
+            "Requests to the API server (without kopf's) by verb and HTTP status; 0: no response",
             ["verb", "code"],
             registry=self.registry,
         )
-        self.leader = self._gauge("leader", "1 while this operator works")
+        self.leader = self._gauge("leader", "1 while this operator is the leader")
         age = self._gauge(
             "resync_age_seconds",
-            "Seconds since everything was last listed; -1 before the first time",
+            "Seconds since the last resync; -1 before the first",
         )
-        age.set_function(lambda: _or(resync_age(), -1.0))
-        period = self._gauge("resync_period_seconds", "How often everything is to be listed")
+        age.set_function(lambda: -1.0 if (seconds := resync_age()) is None else seconds)
+        period = self._gauge("resync_period_seconds", "Seconds between two resyncs")
         period.set(resync_seconds)
-        queue = self._gauge("queue_length", "Evolutions that wait for a pass or are in one")
+        queue = self._gauge("queue_length", "Evolutions that are queued or being reconciled")
         queue.set_function(lambda: float(queue_length()))
         unreadable = self._gauge(
-            "unreadable_evolutions", "Evolutions without metrics, since their resource is odd"
+            "unreadable_evolutions", "Evolutions without metrics, because they cannot be read"
         )
         unreadable.set_function(lambda: float(self._exposition.unreadable))
-        build = Gauge("selfemo_operator_build_info", "Version", ["version"], registry=self.registry)
+        build = Gauge(
+            "selfemo_operator_build_info",
+            "Always 1; the operator's version",
+            ["version"],
+            registry=self.registry,
+        )
         build.labels(version("selfemo")).set(1)
         ProcessCollector(registry=self.registry)
-        self.own = (
-            self.passes,
-            self.seconds,
+        self.documented = (
+            self.reconciles,
+            self.durations,
             self.requests,
             self.leader,
             age,
@@ -92,25 +101,32 @@ class OperatorMetrics:
             unreadable,
             build,
         )
+        """The operator's own metrics, in the order of the reference."""
 
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(f"selfemo_operator_{name}", text, registry=self.registry)
 
     def text(self) -> bytes:
-        """Return everything in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         evolutions = self._exposition.text().encode()  # first: it counts the unreadable ones
         return evolutions + generate_latest(self.registry)
 
-    def ended_pass(self, key: Key, result: str, seconds: float) -> None:
-        """Count a pass, and see to the series of its evolution."""
-        self.passes.labels(result).inc()
-        self.seconds.observe(seconds)
+    def on_reconciled(self, key: Key, result: str, seconds: float) -> None:
+        """Count a reconcile, and render the series of its evolution.
+
+        Parameters
+        ----------
+        key
+            The evolution's namespace and name.
+        result
+            The result of the reconcile, one of :data:`RESULTS`.
+        seconds
+            The duration of the reconcile.
+        """
+        self.reconciles.labels(result).inc()
+        self.durations.observe(seconds)
         self._exposition.refresh(key)
 
-    def answered(self, verb: str, code: int) -> None:
-        """Count a request to the API server."""
+    def on_response(self, verb: str, code: int) -> None:
+        """Count a request to the API server by its verb and HTTP status (0: no response)."""
         self.requests.labels(verb, str(code)).inc()
-
-
-def _or(value: float | None, other: float) -> float:
-    return other if value is None else value

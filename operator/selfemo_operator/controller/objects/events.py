@@ -1,6 +1,6 @@
-"""Kubernetes events: what a status write says that people want to read. Pure.
+"""Kubernetes Events: what a status write reports to people. Pure.
 
-An event's name follows from what happened, so it is there once however often it is written.
+An Event's name is derived from its content, so writing it again creates no second one.
 """
 
 from __future__ import annotations
@@ -14,34 +14,44 @@ from selfemo_api.api_model import API_VERSION, KIND
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.status import ConditionStatus, ConditionType, EvolutionStatus, Outcome
 
-#: Longest note of an event; the API's bound.
-NOTE_MAX = 1024
+#: The longest message of an Event, a limit of the API.
+MESSAGE_MAX = 1024
 
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened."""
+    """One Event to record."""
 
     reason: str
-    """Short, unique, CamelCase."""
+    """The reason in CamelCase: short, and unique to its kind of Event."""
     message: str
+    """The text for people."""
     warning: bool = False
+    """Whether the type is `Warning` rather than `Normal`."""
 
 
 def events_between(before: EvolutionStatus, after: EvolutionStatus) -> list[Event]:
-    """Return what a status write says that was not said before."""
-    found = []
+    """Return the Events of a status write.
+
+    Parameters
+    ----------
+    before
+        The status that was read.
+    after
+        The status that is written.
+    """
+    events = []
     if before.start_time is None and after.start_time is not None:
-        found.append(Event("Started", "generation 0 is evaluated: the model as given"))
-    found += _failed(before, after)
-    found += _closed(before, after)
-    found += _turned(before, after)
-    return found
+        events.append(Event("Started", "generation 0: the baseline model is being evaluated"))
+    events += _failure_events(before, after)
+    events += _generation_events(before, after)
+    events += _lifecycle_events(before, after)
+    return events
 
 
-def _failed(before: EvolutionStatus, after: EvolutionStatus) -> list[Event]:
-    tried = (after.failures, after.disruptions)
-    if not after.last_failure or tried <= (before.failures, before.disruptions):
+def _failure_events(before: EvolutionStatus, after: EvolutionStatus) -> list[Event]:
+    counts = (after.failures, after.disruptions)
+    if not after.last_failure or counts <= (before.failures, before.disruptions):
         return []
     reason = "StageFailed" if after.failures > before.failures else "StageDisrupted"
     stage = before.stage.value if before.stage else ""
@@ -49,8 +59,8 @@ def _failed(before: EvolutionStatus, after: EvolutionStatus) -> list[Event]:
     return [Event(reason, f"{where}: {after.last_failure}", warning=True)]
 
 
-def _closed(before: EvolutionStatus, after: EvolutionStatus) -> list[Event]:
-    """Return one notice for a generation that was closed."""
+def _generation_events(before: EvolutionStatus, after: EvolutionStatus) -> list[Event]:
+    """Return the Event for a generation that has ended."""
     if not after.history or after.history[-1:] == before.history[-1:]:
         return []
     entry = after.history[-1]
@@ -59,29 +69,41 @@ def _closed(before: EvolutionStatus, after: EvolutionStatus) -> list[Event]:
     return [Event(f"Generation{entry.outcome.value}", text, warning)]
 
 
-def _turned(before: EvolutionStatus, after: EvolutionStatus) -> list[Event]:
-    """Return notices for the end, a suspension, and going on."""
-    found = []
+def _lifecycle_events(before: EvolutionStatus, after: EvolutionStatus) -> list[Event]:
+    """Return the Events for the end of the evolution, a suspension, and a continuation."""
+    events = []
     summary = after.condition(ConditionType.SUCCEEDED)
     if after.finished and not before.finished and summary is not None:
-        bad = summary.status is ConditionStatus.FALSE
-        found.append(Event(summary.reason, summary.message or summary.reason, bad))
+        failed = summary.status is ConditionStatus.FALSE
+        events.append(Event(summary.reason, summary.message or summary.reason, failed))
     if before.finished and not after.finished:
-        found.append(Event("Reopened", "an edit lets the evolution go on"))
+        events.append(Event("Reopened", "the evolution continues after an edit of its spec"))
     if after.suspended_time and not before.suspended_time:
-        found.append(Event("Suspended", "no pod runs until `spec.suspend` is false"))
+        events.append(Event("Suspended", "no pod runs until `spec.suspend` is false"))
     if before.suspended_time and not after.suspended_time:
-        found.append(Event("Resumed", "the evolution goes on where it was"))
-    return found
+        events.append(Event("Resumed", "the evolution continues where it was suspended"))
+    return events
 
 
 def event_manifest(
-    evolution: EmotionEvolution, notice: Event, now: datetime, reporter: str
+    evolution: EmotionEvolution, event: Event, now: datetime, reporter: str
 ) -> dict[str, Any]:
-    """Return the event's object."""
+    """Return the Event object to create.
+
+    Parameters
+    ----------
+    evolution
+        The evolution that the Event is about.
+    event
+        The Event.
+    now
+        The time of the Event, with a time zone.
+    reporter
+        The name of the operator's pod.
+    """
     metadata = evolution.metadata
-    said = f"{metadata.uid}/{metadata.resource_version}/{notice.reason}/{notice.message}"
-    digest = hashlib.sha256(said.encode()).hexdigest()[:16]
+    identity = f"{metadata.uid}/{metadata.resource_version}/{event.reason}/{event.message}"
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     time = now.isoformat(timespec="microseconds").replace("+00:00", "Z")
     return {
         "apiVersion": "v1",
@@ -95,9 +117,9 @@ def event_manifest(
             "uid": metadata.uid,
             "resourceVersion": metadata.resource_version,
         },
-        "type": "Warning" if notice.warning else "Normal",
-        "reason": notice.reason,
-        "message": notice.message[:NOTE_MAX],
+        "type": "Warning" if event.warning else "Normal",
+        "reason": event.reason,
+        "message": event.message[:MESSAGE_MAX],
         "eventTime": time,
         "action": "Reconcile",
         "reportingComponent": "selfemo-operator",

@@ -1,4 +1,4 @@
-"""The objects that the operator creates: stage Jobs and the Service of training nodes. Pure."""
+"""Builds the objects that the operator creates: Jobs, and the Service of training nodes. Pure."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from selfemo_api.spec import EvolutionSpec, PodTemplates, StorageSpec
 from selfemo_api.stage_resources import gpus_per_pod, pods_of
 from selfemo_api.stages import Stage
 from selfemo_operator.controller.objects import names
-from selfemo_operator.controller.objects.pod_template import merged, templates_of
+from selfemo_operator.controller.objects.pod_template import apply_templates, templates_of
 from selfemo_operator.controller.objects.settings import JobSettings
 from selfemo_operator.planner.types import CreateJob
 
 Json = dict[str, Any]
 
 CONFIG_FOLDER = "/etc/selfemo"
-#: Where the nodes of a training meet; torch's own default port.
+#: The port of the rendezvous of the training nodes, torch's default.
 RENDEZVOUS_PORT = 29400
-#: Nobody: the same number as in the images.
+#: The user ID of stage pods, the same as in the images.
 USER = 65532
-#: A training step and a checkpoint of a large model.
+#: Time to end a pod: enough for a training step and a checkpoint of a large model.
 GRACE_SECONDS = 120
-#: Where a pod may write, told to those who write there; and quiet.
-_PLACES = {
+#: Environment of every pod: the writable folders for the libraries that write, and quiet logs.
+_ENVIRONMENT = {
     ENV_WORK: "/work",
     "HOME": "/cache/home",
     "XDG_CACHE_HOME": "/cache",
@@ -46,20 +46,31 @@ _PLACES = {
     "VLLM_NO_USAGE_STATS": "1",
     "TQDM_DISABLE": "1",  # the log is JSON lines
 }
-#: The Job's own bound comes after the planner's: it holds while no operator runs.
+#: Seconds by which a Job's own deadline is later than the planner's. The Job's deadline applies
+#: while no operator runs.
 DEADLINE_SLACK = 60
 
 
 def needs_service(config: StageConfig) -> bool:
-    """Return whether a stage's pods must find each other."""
+    """Return whether a stage's pods must find each other by name."""
     return config.stage is Stage.TRAIN and config.spec.training.nodes > 1
 
 
 def job_manifest(evolution: EmotionEvolution, action: CreateJob, settings: JobSettings) -> Json:
-    """Return a stage's Job.
+    """Return the Job of a stage.
 
-    What the stage does follows from the spec pinned for the generation (in ``action.config``);
-    where it runs (`podTemplate`, `queue`, `deadlines`) from the spec as it is now.
+    What the stage does is taken from the spec that is pinned for the generation
+    (``action.config``). Where it runs (`podTemplate`, `queue`, `deadlines`) is taken from the
+    current spec.
+
+    Parameters
+    ----------
+    evolution
+        The evolution, with its current spec.
+    action
+        The planner's action, with the stage's configuration.
+    settings
+        The settings of stage Jobs.
     """
     config = action.config
     labels = names.stage_labels(evolution, config.stage, action.attempt)
@@ -69,7 +80,7 @@ def job_manifest(evolution: EmotionEvolution, action: CreateJob, settings: JobSe
         "completionMode": "Indexed",
         "completions": pods,
         "parallelism": pods,
-        "backoffLimit": 0,  # the planner tries again, under a new name
+        "backoffLimit": 0,  # the planner retries, with a Job of another name
         "podReplacementPolicy": "Failed",  # never two pods of one index
         "podFailurePolicy": {"rules": _failure_rules()},
         "ttlSecondsAfterFinished": settings.ttl_seconds,
@@ -95,7 +106,19 @@ def job_manifest(evolution: EmotionEvolution, action: CreateJob, settings: JobSe
 def pod_template(
     evolution: EmotionEvolution, action: CreateJob, labels: dict[str, str], settings: JobSettings
 ) -> Json:
-    """Return a stage's pod, with `spec.podTemplate` merged in."""
+    """Return the pod template of a stage, with `spec.podTemplate` applied.
+
+    Parameters
+    ----------
+    evolution
+        The evolution, with its current spec.
+    action
+        The planner's action, with the stage's configuration.
+    labels
+        The labels of the pod.
+    settings
+        The settings of stage Jobs.
+    """
     config = action.config
     module, gpus = config.stage.module, gpus_per_pod(config.spec, config.stage)
     container = {
@@ -104,22 +127,24 @@ def pod_template(
     }
     pod = _pod(config, labels, container, settings)
     if needs_service(config):
-        pod["spec"]["subdomain"] = names.nodes_service(evolution.metadata.name)
-    return merged(pod, evolution.spec.pod_template, config.stage)
+        pod["spec"]["subdomain"] = names.nodes_service_name(evolution.metadata.name)
+    return apply_templates(pod, evolution.spec.pod_template, config.stage)
 
 
 def purge_manifest(evolution: EmotionEvolution, settings: JobSettings) -> Json:
-    """Return the Job that removes a run's data once its evolution is gone.
+    """Return the purge Job, which removes an evolution's data once the evolution is deleted.
 
-    It is suspended, and has no owner: it must outlive the evolution. What places its pod is
+    The Job is suspended, and it has no owner because it must outlive the evolution. Its pod uses
     `podTemplate.shared`.
     """
     metadata, spec = evolution.metadata, evolution.spec
     config = PurgeConfig(run=evolution.run, storage=spec.storage)
     labels = names.purge_labels(evolution)
-    container = _container(PURGE_MODULE, _plain(_PLACES) + _credentials(spec.storage), 0, settings)
+    container = _container(
+        PURGE_MODULE, _variables(_ENVIRONMENT) + _credentials(spec.storage), 0, settings
+    )
     shared = PodTemplates(shared=spec.pod_template.shared)
-    pod = merged(_pod(config, labels, container, settings), shared, Stage.EVALUATE)
+    pod = apply_templates(_pod(config, labels, container, settings), shared, Stage.EVALUATE)
     job: Json = {
         "suspend": True,
         "podFailurePolicy": {"rules": _failure_rules()},
@@ -130,7 +155,7 @@ def purge_manifest(evolution: EmotionEvolution, settings: JobSettings) -> Json:
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
-            "name": names.purge_name(metadata.name, metadata.uid),
+            "name": names.purge_job_name(metadata.name, metadata.uid),
             "namespace": metadata.namespace,
             "labels": labels,
             "annotations": {names.ANNOTATION_TEMPLATE: _hash(job)},
@@ -140,7 +165,7 @@ def purge_manifest(evolution: EmotionEvolution, settings: JobSettings) -> Json:
 
 
 def _pod(config: ApiModel, labels: dict[str, str], container: Json, settings: JobSettings) -> Json:
-    """Return a pod that meets the restricted standard, with its configuration as an annotation."""
+    """Return a pod of the restricted Pod Security standard; an annotation configures it."""
     text = json.dumps(config.to_json(), separators=(",", ":"), ensure_ascii=False)
     spec: Json = {
         "restartPolicy": "Never",
@@ -166,13 +191,13 @@ def _pod(config: ApiModel, labels: dict[str, str], container: Json, settings: Jo
 
 
 def service_manifest(evolution: EmotionEvolution) -> Json:
-    """Return the headless Service under which an evolution's training pods have names."""
+    """Return the headless Service that gives an evolution's training pods their DNS names."""
     metadata = evolution.metadata
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {
-            "name": names.nodes_service(metadata.name),
+            "name": names.nodes_service_name(metadata.name),
             "namespace": metadata.namespace,
             "labels": {
                 names.LABEL_NAME: "selfemo",
@@ -183,7 +208,7 @@ def service_manifest(evolution: EmotionEvolution) -> Json:
         },
         "spec": {
             "clusterIP": "None",
-            "publishNotReadyAddresses": True,  # they meet before they are ready
+            "publishNotReadyAddresses": True,  # the pods find each other before they are ready
             "selector": {
                 names.LABEL_UID: metadata.uid,
                 names.LABEL_COMPONENT: Stage.TRAIN.slug,
@@ -194,7 +219,7 @@ def service_manifest(evolution: EmotionEvolution) -> Json:
 
 
 def owner(evolution: EmotionEvolution) -> Json:
-    """Return the owner reference by which the garbage collector deletes what is left."""
+    """Return the owner reference by which the garbage collector deletes an object."""
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
@@ -206,17 +231,20 @@ def owner(evolution: EmotionEvolution) -> Json:
 
 
 def template_hash(evolution: EmotionEvolution, stage: Stage) -> str:
-    """Return the hash of what places a stage's pods: a Job that has not started follows an edit."""
-    said = {
+    """Return the hash of the settings that place a stage's pods.
+
+    With it the operator notices an edit, and replaces a Job that has not started.
+    """
+    content = {
         "podTemplate": [t.to_json() for _, t in templates_of(evolution.spec.pod_template, stage)],
         "queue": evolution.spec.queue.to_json() if evolution.spec.queue else None,
         "stage": stage.value,
     }
-    return _hash(said)
+    return _hash(content)
 
 
-def _hash(said: Json) -> str:
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+def _hash(content: Json) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _container(module: str, env: list[Json], gpus: int, settings: JobSettings) -> Json:
@@ -243,14 +271,14 @@ def _container(module: str, env: list[Json], gpus: int, settings: JobSettings) -
 
 
 def _ports(settings: JobSettings) -> Json:
-    """Return the port by whose name the chart's PodMonitor finds stage pods."""
+    """Return the named port that the chart's PodMonitor selects."""
     if not settings.metrics_port:
         return {}
     return {"ports": [{"name": "metrics", "containerPort": settings.metrics_port}]}
 
 
 def _volumes() -> list[Json]:
-    """Return the pod's volumes. A template may replace `work` and `cache`, e.g. by a claim."""
+    """Return the pod's volumes. A template may replace `work` and `cache`, e.g. with a claim."""
     field = {"fieldPath": f"metadata.annotations['{names.ANNOTATION_CONFIG}']"}
     return [
         {
@@ -260,7 +288,7 @@ def _volumes() -> list[Json]:
         {"name": "work", "emptyDir": {}},
         {"name": "cache", "emptyDir": {}},
         {"name": "tmp", "emptyDir": {}},
-        # NCCL and vLLM's workers share memory; Docker's default of 64 MiB is too little
+        # NCCL and vLLM's workers share memory; the default of 64 MiB is too small
         {"name": "shm", "emptyDir": {"medium": "Memory"}},
     ]
 
@@ -269,22 +297,22 @@ def _environment(
     evolution: EmotionEvolution, action: CreateJob, settings: JobSettings
 ) -> list[Json]:
     config = action.config
-    plain = dict(_PLACES)
+    variables = dict(_ENVIRONMENT)
     if settings.metrics_port:
-        plain[ENV_METRICS_PORT] = str(settings.metrics_port)
+        variables[ENV_METRICS_PORT] = str(settings.metrics_port)
     if needs_service(config):
-        service = names.nodes_service(evolution.metadata.name)
+        service = names.nodes_service_name(evolution.metadata.name)
         first = f"{action.name}-0.{service}.{evolution.metadata.namespace}"
-        plain[ENV_RENDEZVOUS] = f"{first}.svc:{RENDEZVOUS_PORT}"
-    return _plain(plain) + _credentials(config.spec.storage)
+        variables[ENV_RENDEZVOUS] = f"{first}.svc:{RENDEZVOUS_PORT}"
+    return _variables(variables) + _credentials(config.spec.storage)
 
 
-def _plain(values: dict[str, str]) -> list[Json]:
+def _variables(values: dict[str, str]) -> list[Json]:
     return [{"name": name, "value": value} for name, value in values.items()]
 
 
 def _credentials(storage: StorageSpec) -> list[Json]:
-    """Return references to the keys: the kubelet reads the Secret, the operator never does."""
+    """Return references to the Secret's keys: the kubelet reads it, the operator does not."""
     if storage.credentials_secret_ref is None:
         return []
     secret = storage.credentials_secret_ref.name
@@ -308,10 +336,10 @@ def _queue_labels(spec: EvolutionSpec) -> dict[str, str]:
 
 
 def _failure_rules() -> list[Json]:
-    """Return what a pod's failure means to its Job.
+    """Return how the Job controller handles a failed pod.
 
-    A pod that was preempted or drained is made again at once. Bad input ends the Job: no other try
-    can help.
+    A pod that was preempted or drained is created again at once. Bad input fails the Job, because
+    a retry cannot succeed.
     """
     return [
         {

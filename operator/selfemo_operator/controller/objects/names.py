@@ -1,4 +1,4 @@
-"""Names, labels and API paths of what the operator reads and writes."""
+"""Names, labels and API paths of the objects that the operator reads and writes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from selfemo_api.stages import Stage
 
 PLURAL = "emotionevolutions"
 CONTAINER = "stage"
-#: Component of the Job that removes a deleted run's data.
+#: The component label of the Job that removes the data of a deleted evolution.
 PURGE = "purge"
-#: No stage Job's name ends so: theirs end with the number of the attempt.
+#: The end of a purge Job's name. Names of stage Jobs end with the number of the attempt.
 PURGE_SUFFIX = f"-{PURGE}"
 
 #: Labels of stage Jobs and their pods.
@@ -23,22 +23,32 @@ LABEL_GENERATION = f"{GROUP}/generation"
 LABEL_ATTEMPT = f"{GROUP}/attempt"
 LABEL_QUEUE = "kueue.x-k8s.io/queue-name"
 LABEL_QUEUE_PRIORITY = "kueue.x-k8s.io/priority-class"
-#: The uid of the Job whose pod it is: the Job controller's label.
+#: The uid of a pod's Job; the Job controller sets this label.
 LABEL_JOB_UID = "batch.kubernetes.io/controller-uid"
-#: The stage's configuration, which the pod reads as a file.
+#: The stage's configuration, which is mounted into the pod as a file.
 ANNOTATION_CONFIG = f"{GROUP}/config"
-#: Hash of what `spec.podTemplate` and `spec.queue` made of the pod.
+#: The hash of the parts of `spec.podTemplate` and `spec.queue` that apply to the pod.
 ANNOTATION_TEMPLATE = f"{GROUP}/template"
 
-#: The Jobs that the operator watches; the API server filters them.
+#: The label selector of the Jobs and pods that the operator watches.
 JOB_SELECTOR = f"{LABEL_MANAGED_BY}=selfemo,{LABEL_NAME}=selfemo"
 
 Key = tuple[str, str]
-"""Namespace and name."""
+"""The namespace and the name of an object."""
 
 
 def stage_labels(evolution: EmotionEvolution, stage: Stage, attempt: int) -> dict[str, str]:
-    """Return the labels of a stage's Job and pods."""
+    """Return the labels of a stage's Job and pods.
+
+    Parameters
+    ----------
+    evolution
+        The evolution, in the generation of the stage.
+    stage
+        The stage.
+    attempt
+        The number of the attempt, from 1.
+    """
     metadata = evolution.metadata
     return {
         LABEL_NAME: "selfemo",
@@ -52,7 +62,7 @@ def stage_labels(evolution: EmotionEvolution, stage: Stage, attempt: int) -> dic
 
 
 def purge_labels(evolution: EmotionEvolution) -> dict[str, str]:
-    """Return the labels of the Job that removes an evolution's data, and of its pod."""
+    """Return the labels of the purge Job of an evolution, and of its pod."""
     return {
         LABEL_NAME: "selfemo",
         LABEL_COMPONENT: PURGE,
@@ -62,19 +72,36 @@ def purge_labels(evolution: EmotionEvolution) -> dict[str, str]:
     }
 
 
-def purge_name(evolution: str, uid: str) -> str:
-    """Return the name of that Job: an evolution made anew under the same name has another."""
+def purge_job_name(evolution: str, uid: str) -> str:
+    """Return the name of an evolution's purge Job.
+
+    It contains a part of the uid: a later evolution of the same name has another purge Job.
+
+    >>> purge_job_name("demo", "0123456789ab")
+    'demo-01234567-purge'
+    """
     return f"{evolution}-{uid[:8]}{PURGE_SUFFIX}"
 
 
-def nodes_service(evolution: str) -> str:
-    """Return the name of the headless Service by which training pods find each other."""
+def nodes_service_name(evolution: str) -> str:
+    """Return the name of the headless Service through which training pods find each other."""
     return f"{evolution}-nodes"
 
 
 def evolutions_path(namespace: str | None) -> str:
-    """Return the path of the list of evolutions; None: in all namespaces."""
-    return f"/apis/{API_VERSION}/{_in(namespace)}{PLURAL}"
+    """Return the path of the list of evolutions.
+
+    Parameters
+    ----------
+    namespace
+        The namespace. None: the list of all namespaces.
+
+    Examples
+    --------
+    >>> evolutions_path("team")
+    '/apis/selfemo.dev/v1alpha1/namespaces/team/emotionevolutions'
+    """
+    return f"/apis/{API_VERSION}/{_prefix(namespace)}{PLURAL}"
 
 
 def evolution_path(key: Key) -> str:
@@ -83,8 +110,8 @@ def evolution_path(key: Key) -> str:
 
 
 def jobs_path(namespace: str | None) -> str:
-    """Return the path of the list of Jobs."""
-    return f"/apis/batch/v1/{_in(namespace)}jobs"
+    """Return the path of the list of Jobs; None: of all namespaces."""
+    return f"/apis/batch/v1/{_prefix(namespace)}jobs"
 
 
 def job_path(key: Key) -> str:
@@ -93,20 +120,20 @@ def job_path(key: Key) -> str:
 
 
 def core_path(namespace: str | None, plural: str) -> str:
-    """Return the path of a list of the core API: pods, services, events."""
-    return f"/api/v1/{_in(namespace)}{plural}"
+    """Return the path of a list of the core API, such as pods, services or events."""
+    return f"/api/v1/{_prefix(namespace)}{plural}"
 
 
 def lease_path(namespace: str, name: str = "") -> str:
-    """Return the path of a Lease, or of their list."""
+    """Return the path of a Lease; without a name, of the list of Leases."""
     path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
     return f"{path}/{name}" if name else path
 
 
 def schema_path() -> str:
-    """Return the path of the schema that the API server serves; everybody may read it."""
+    """Return the path of the served OpenAPI schema, which every account may read."""
     return f"/openapi/v3/apis/{GROUP}/{VERSION}"
 
 
-def _in(namespace: str | None) -> str:
+def _prefix(namespace: str | None) -> str:
     return f"namespaces/{namespace}/" if namespace else ""

@@ -1,54 +1,247 @@
-"""What the operator is told when it is started; each default with its reason."""
+"""The operator's settings: one declaration for the command line, the environment and the chart.
+
+Each field of :class:`Settings` and :class:`JobSettings` carries a :class:`Setting`. The command
+line (``python -m selfemo_operator``) and the arguments in the Helm chart (``tools/chart.py``) are
+made from it, so a new setting is declared here only.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import socket
 import uuid
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 
 
 @dataclass(frozen=True)
+class Setting:
+    """How a setting is described, and where its value comes from."""
+
+    help: str
+    """What the setting means, as one or two sentences."""
+    reason: str = ""
+    """Why the default is what it is."""
+    flag: str = ""
+    """The option of the command line. Empty: there is none."""
+    env: str = ""
+    """The environment variable. Empty: there is none."""
+    value: str = ""
+    """The dotted path of the value in the chart's values.yaml that sets the option. Empty: the
+    chart derives the option from other values."""
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    """The values that the chart accepts. Empty: any value of the type."""
+
+    @property
+    def parameter(self) -> str:
+        """The name of the option's parameter, such as ``lease_name`` for ``--lease-name``."""
+        return self.flag.removeprefix("--").replace("-", "_")
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobSettings:
-    """What stage Jobs take from the installation rather than from an evolution."""
+    """The settings of stage Jobs that the installation decides, not an evolution."""
 
-    image: str
-    """The jobs image; `spec.podTemplate` may name another."""
-    pull_policy: str = "IfNotPresent"
-    """The image is large, and its tags do not move."""
-    service_account: str = ""
-    """Account of stage pods, which need no rights. Empty: the namespace's default."""
-    ttl_seconds: int = 86_400
-    """Finished Jobs go after a day: their results are in the status long before, and their logs
-    are worth a look the next morning."""
-    metrics_port: int = 0
-    """Where stage pods show their progress while they run. 0: nowhere, since only a Prometheus
-    with a PodMonitor asks."""
-    host_access: bool = False
-    """Whether `spec.podTemplate` may use the node's files or run with privilege."""
+    image: Annotated[
+        str,
+        Setting(
+            "The image of stage pods. `spec.podTemplate` may name another.", flag="--jobs-image"
+        ),
+    ]
+    pull_policy: Annotated[
+        str,
+        Setting(
+            "The pull policy of stage pods.",
+            "The image is large, and its tags do not move.",
+            flag="--jobs-image-pull-policy",
+            value="jobs.image.pullPolicy",
+            choices=("Always", "IfNotPresent", "Never"),
+        ),
+    ] = "IfNotPresent"
+    service_account: Annotated[
+        str,
+        Setting(
+            "The service account of stage pods. Empty: the default account of their namespace.",
+            "Stage pods need no rights.",
+            flag="--jobs-service-account",
+        ),
+    ] = ""
+    ttl_seconds: Annotated[
+        int,
+        Setting(
+            "The seconds after which a finished Job is deleted.",
+            "One day: the results are in the status long before, and the logs can still be read "
+            "the next morning. The minimum leaves the operator time to read how a Job ended.",
+            flag="--job-ttl-seconds",
+            value="jobs.ttlSeconds",
+            minimum=60,
+        ),
+    ] = 86_400
+    metrics_port: Annotated[
+        int,
+        Setting(
+            "The port on which stage pods serve metrics of their progress. 0: none.",
+            "Only a Prometheus with a PodMonitor reads them.",
+            flag="--jobs-metrics-port",
+            minimum=0,
+            maximum=65535,
+        ),
+    ] = 0
+    host_access: Annotated[
+        bool,
+        Setting(
+            "Whether `spec.podTemplate` may access the node: hostPath volumes and privileges.",
+            "Otherwise every user who may create an EmotionEvolution could take over a node.",
+            flag="--allow-host-access",
+            value="jobs.allowHostAccess",
+        ),
+    ] = False
 
 
-@dataclass(frozen=True)
+def _default_identity() -> str:
+    """Return the pod's name, or outside a pod a name that is unique to this process."""
+    return os.environ.get("POD_NAME") or f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How the operator runs."""
+    """All settings of the operator."""
 
+    namespaces: Annotated[
+        tuple[str, ...],
+        Setting(
+            "A namespace to serve; the option may be repeated. Unset: all namespaces.",
+            flag="--namespace",
+            value="watchNamespaces",
+        ),
+    ] = ()
     jobs: JobSettings
-    namespaces: tuple[str, ...] = ()
-    """Namespaces to serve. Empty: all."""
-    lease_namespace: str = ""
-    """Where the Lease lies. Empty: no election, for a single operator started by hand."""
-    lease_name: str = "selfemo-operator"
-    identity: str = field(default_factory=lambda: os.environ.get("POD_NAME") or _by_hand())
-    """Who holds the Lease; the pod's name, which no two pods share."""
-    health_port: int = 8081
-    metrics_port: int = 8080
-    resync_seconds: float = 60.0
-    """How long a lost event can go unseen; a list of 500 evolutions a minute is cheap."""
-    concurrency: int = 32
-    """Evolutions reconciled at once. A pass waits for the API server most of its time: with eight,
-    500 evolutions begun at once waited three times as long; with more than 32 no less."""
+    lease_namespace: Annotated[
+        str,
+        Setting(
+            "The namespace of the Lease. Unset: no leader election.",
+            "A single operator that is started by hand needs no election.",
+            flag="--lease-namespace",
+        ),
+    ] = ""
+    lease_name: Annotated[str, Setting("The name of the Lease.", flag="--lease-name")] = (
+        "selfemo-operator"
+    )
+    health_port: Annotated[
+        int, Setting("The port of the probes /livez and /readyz.", flag="--health-port")
+    ] = 8081
+    metrics_port: Annotated[int, Setting("The port of /metrics.", flag="--metrics-port")] = 8080
+    resync_seconds: Annotated[
+        float,
+        Setting(
+            "The seconds between two resyncs, and so the longest time that a lost event can go "
+            "unnoticed.",
+            "A list of 500 evolutions once a minute costs little.",
+            flag="--resync-seconds",
+            value="operator.resyncSeconds",
+            minimum=0.5,
+        ),
+    ] = 60.0
+    concurrency: Annotated[
+        int,
+        Setting(
+            "The number of evolutions that are reconciled at the same time.",
+            "A reconcile mostly waits for the API server: with 8, a start of 500 evolutions took "
+            "three times as long; with more than 32 it was not faster.",
+            flag="--concurrency",
+            value="operator.concurrency",
+            minimum=1,
+            maximum=64,
+        ),
+    ] = 32
+    log_level: Annotated[
+        str,
+        Setting(
+            "The lowest level of log messages that are written.",
+            flag="--log-level",
+            value="operator.logLevel",
+            choices=("debug", "info", "warning", "error"),
+        ),
+    ] = "info"
+    log_format: Annotated[
+        str,
+        Setting(
+            "The format of the log: JSON lines for a log store, or text for people.",
+            flag="--log-format",
+            value="operator.logFormat",
+            choices=("json", "text"),
+        ),
+    ] = "json"
+    identity: Annotated[
+        str,
+        Setting(
+            "The name under which this process holds the Lease and writes Events.",
+            "No two pods have the same name.",
+            env="POD_NAME",
+        ),
+    ] = field(default_factory=_default_identity)
 
 
-def _by_hand() -> str:
-    """Return a name of this process alone: two may be started by hand on one machine."""
-    return f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
+class DeclaredSetting(NamedTuple):
+    """A setting with its place in :class:`Settings`."""
+
+    path: tuple[str, ...]
+    """The names of the field and of the classes' fields above it, such as ``("jobs", "image")``."""
+    type: Any
+    default: Any
+    """The default, or :data:`dataclasses.MISSING` if the setting is required or computed."""
+    setting: Setting
+
+
+def declared_settings(
+    declaration: type = Settings, parent: tuple[str, ...] = ()
+) -> Iterator[DeclaredSetting]:
+    """Yield all settings in the order of their declaration.
+
+    Parameters
+    ----------
+    declaration
+        The dataclass that declares the settings.
+    parent
+        The path of the field that holds the dataclass.
+
+    Examples
+    --------
+    >>> [d.setting.flag for d in declared_settings()][:2]
+    ['--namespace', '--jobs-image']
+    """
+    hints = get_type_hints(declaration, include_extras=True)
+    for item in dataclasses.fields(declaration):
+        path, hint = (*parent, item.name), hints[item.name]
+        if dataclasses.is_dataclass(hint):
+            yield from declared_settings(hint, path)  # type: ignore[arg-type]
+        else:
+            kind, setting = get_args(hint)
+            yield DeclaredSetting(path, kind, item.default, setting)
+
+
+def settings_from(options: Mapping[str, Any]) -> Settings:
+    """Return the settings of a command line.
+
+    Parameters
+    ----------
+    options
+        The value of each option by the name of its parameter.
+
+    Examples
+    --------
+    >>> settings_from({"jobs_image": "jobs:1", "concurrency": 4}).concurrency
+    4
+    """
+    own: dict[str, Any] = {}
+    jobs: dict[str, Any] = {}
+    for path, _, default, setting in declared_settings():
+        if setting.parameter in options:
+            value = options[setting.parameter]
+            target = jobs if len(path) > 1 else own
+            target[path[-1]] = tuple(value) if isinstance(default, tuple) else value
+    return Settings(jobs=JobSettings(**jobs), **own)

@@ -331,7 +331,7 @@ class Client(KubeClient):
     def writes(self) -> list[tuple[str, str]]:
         return [r for r in self.requests if r[0] in WRITES]
 
-    def _answer(
+    def _request(
         self,
         method: str,
         path: str,

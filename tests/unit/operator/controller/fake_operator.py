@@ -18,8 +18,8 @@ from tests.unit.operator.controller.fake_api import (
 )
 
 from selfemo_operator.controller import reconciler
-from selfemo_operator.controller.cache import Cache, key_of, version_of
-from selfemo_operator.controller.job_watch import list_into
+from selfemo_operator.controller.cache import Cache, object_key, object_version
+from selfemo_operator.controller.job_watch import list_objects
 from selfemo_operator.controller.kube.client import ApiError
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.settings import JobSettings, Settings
@@ -67,11 +67,13 @@ class FakeOperator:
         """List everything, as the real one does when it starts and each minute."""
         quiet = Client(self.server)
         path = names.evolutions_path(NAMESPACE)
-        there, version = list_into(self.cache.put_evolution, quiet, path, {})
-        self.cache.keep_evolutions(there, int(version), NAMESPACE)
+        there, version = list_objects(self.cache.store_evolution, quiet, path, {})
+        self.cache.prune_evolutions(there, int(version), NAMESPACE)
         query = {"labelSelector": names.JOB_SELECTOR}
-        there, version = list_into(self.cache.put_job, quiet, names.jobs_path(NAMESPACE), query)
-        self.cache.keep_jobs(there, int(version), NAMESPACE)
+        there, version = list_objects(
+            self.cache.store_job, quiet, names.jobs_path(NAMESPACE), query
+        )
+        self.cache.prune_jobs(there, int(version), NAMESPACE)
         self._heard = len(self.server.log)
 
     def hear(self, number: int | None = None) -> None:
@@ -81,13 +83,13 @@ class FakeOperator:
             item = copy.deepcopy(seen)
             if item.get("kind") == "EmotionEvolution":
                 if kind == "DELETED":
-                    self.cache.drop_evolution(key_of(item), version_of(item))
+                    self.cache.remove_evolution(object_key(item), object_version(item))
                 else:
-                    self.cache.put_evolution(item)
+                    self.cache.store_evolution(item)
             elif item.get("kind") == "Job":
-                (self.cache.drop_job if kind == "DELETED" else self.cache.put_job)(item)
+                (self.cache.remove_job if kind == "DELETED" else self.cache.store_job)(item)
             elif self.watches_pods and item.get("status", {}).get("phase") == "Succeeded":
-                (self.cache.drop_pod if kind == "DELETED" else self.cache.put_pod)(item)
+                (self.cache.remove_pod if kind == "DELETED" else self.cache.store_pod)(item)
         self._heard = min(end, len(self.server.log))
 
     def look(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from tests.unit.operator.planner.simulated_world import spec_of
 
 from selfemo_api.evolution import EmotionEvolution, Metadata
+from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage, job_name
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.settings import JobSettings
@@ -31,10 +32,13 @@ def evolution_of(stage: Stage = Stage.EVALUATE, **spec: Any) -> EmotionEvolution
 
 
 def action_of(evolution: EmotionEvolution, attempt: int = 1) -> CreateJob:
+    """Return the action that creates the Job of the current stage, with the pinned spec."""
     status = evolution.status
     assert status.stage is not None
+    assert status.current is not None
+    pinned = EvolutionSpec.model_validate(status.current.spec)
     name = job_name("demo", status.generation, status.stage, attempt)
-    return CreateJob(name, attempt, stage_config(evolution, status, evolution.spec, status.stage))
+    return CreateJob(name, attempt, stage_config(evolution, status, pinned, status.stage))
 
 
 def job_of(

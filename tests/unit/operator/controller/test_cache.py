@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from tests.unit.operator.controller.kube_objects import evolution_of
 
 from selfemo_api.stages import Stage, job_name
-from selfemo_operator.controller.cache import Cache, key_of
+from selfemo_operator.controller.cache import Cache, object_key
 from selfemo_operator.controller.objects import names
-from selfemo_operator.controller.objects.job_status import CHANGED
+from selfemo_operator.controller.objects.job_status import STATUS_CHANGE_TIME
 
 Json = dict[str, Any]
 
@@ -43,9 +43,9 @@ KEY, UID = ("team", "demo"), "0123456789ab"
 
 def test_older_news_is_no_news() -> None:
     cache = Cache()
-    assert cache.put_evolution(evolution(5))
-    assert not cache.put_evolution(evolution(5))
-    assert not cache.put_evolution(evolution(4))
+    assert cache.store_evolution(evolution(5))
+    assert not cache.store_evolution(evolution(5))
+    assert not cache.store_evolution(evolution(4))
     found = cache.evolution(KEY)
     assert found is not None
     assert found["spec"]["at"] == 5
@@ -53,47 +53,49 @@ def test_older_news_is_no_news() -> None:
 
 def test_versions_are_compared_as_numbers() -> None:
     cache = Cache()
-    cache.put_evolution(evolution(99))
-    assert cache.put_evolution(evolution(100))
+    cache.store_evolution(evolution(99))
+    assert cache.store_evolution(evolution(100))
 
 
 def test_what_the_operator_wrote_is_no_news() -> None:
     cache = Cache()
-    cache.put_evolution(evolution(5))
+    cache.store_evolution(evolution(5))
     mine = {**evolution(5), "status": {"phase": "Running"}}
-    with cache.writing(mine):
+    with cache.expect_write(mine):
         heard = {**evolution(6), "spec": mine["spec"], "status": mine["status"]}
-        assert not cache.put_evolution(heard)
-        assert cache.version(KEY) == 6
+        assert not cache.store_evolution(heard)
+        assert cache.evolution_version(KEY) == 6
         anothers = {**evolution(7), "spec": mine["spec"], "status": {"phase": "Failed"}}
-        assert cache.put_evolution(anothers)
-    assert cache.put_evolution({**heard, "metadata": evolution(8)["metadata"]})  # put back by hand
+        assert cache.store_evolution(anothers)
+    assert cache.store_evolution(
+        {**heard, "metadata": evolution(8)["metadata"]}
+    )  # put back by hand
 
 
 def test_an_edit_that_comes_with_the_written_status_is_news() -> None:
     cache = Cache()
-    cache.put_evolution(evolution(5))
-    with cache.writing({**evolution(5), "status": {"phase": "Running"}}):
-        assert cache.put_evolution({**evolution(6), "status": {"phase": "Running"}})
+    cache.store_evolution(evolution(5))
+    with cache.expect_write({**evolution(5), "status": {"phase": "Running"}}):
+        assert cache.store_evolution({**evolution(6), "status": {"phase": "Running"}})
 
 
 def test_a_job_that_is_being_created_is_no_news() -> None:
     cache = Cache()
-    with cache.creating("team", job(5)["metadata"]["name"]):
-        assert cache.put_job(job(5)) is None
-        assert cache.put_job(job(5, attempt=2)) == KEY  # somebody else's
-    assert len(cache.jobs(KEY, UID)) == 2
+    with cache.expect_job("team", job(5)["metadata"]["name"]):
+        assert cache.store_job(job(5)) is None
+        assert cache.store_job(job(5, attempt=2)) == KEY  # somebody else's
+    assert len(cache.stage_jobs(KEY, UID)) == 2
     running = {**job(6), "status": {"ready": 1}}
-    assert cache.put_job(running) == KEY
+    assert cache.store_job(running) == KEY
 
 
 def test_a_job_whose_end_is_decided_is_read_when_it_is_over() -> None:
     cache = Cache()
-    cache.put_job(job(5))
+    cache.store_job(job(5))
     decided = {"type": "SuccessCriteriaMet", "status": "True"}
-    assert cache.put_job({**job(6), "status": {"conditions": [decided]}}) is None
+    assert cache.store_job({**job(6), "status": {"conditions": [decided]}}) is None
     over = {"type": "Complete", "status": "True"}
-    assert cache.put_job({**job(7), "status": {"conditions": [decided, over]}}) == KEY
+    assert cache.store_job({**job(7), "status": {"conditions": [decided, over]}}) == KEY
 
 
 def test_only_what_may_change_a_decision_asks_for_a_pass() -> None:
@@ -110,75 +112,75 @@ def test_only_what_may_change_a_decision_asks_for_a_pass() -> None:
         ({"succeeded": 1, **ends, "completionTime": "2026-01-01T12:00:00Z"}, False),
     ]
     for version, (status, asks) in enumerate(story, start=1):
-        assert (cache.put_job({**job(version), "status": status}) is not None) == asks, status
-        assert cache.jobs(KEY, UID)[0]["metadata"]["resourceVersion"] == str(version)
+        assert (cache.store_job({**job(version), "status": status}) is not None) == asks, status
+        assert cache.stage_jobs(KEY, UID)[0]["metadata"]["resourceVersion"] == str(version)
 
 
 def test_a_late_deletion_does_not_take_its_successor() -> None:
     cache = Cache()
-    cache.put_evolution(evolution(9))
-    cache.drop_evolution(KEY, 7)
+    cache.store_evolution(evolution(9))
+    cache.remove_evolution(KEY, 7)
     assert cache.evolution(KEY)
-    cache.drop_evolution(KEY, 10)
+    cache.remove_evolution(KEY, 10)
     assert cache.evolution(KEY) is None
-    cache.put_job(job(9))
-    cache.drop_job(job(7))
-    assert cache.jobs(KEY, UID)
-    cache.drop_job(job(9))
-    assert cache.jobs(KEY, UID) == []
+    cache.store_job(job(9))
+    cache.remove_job(job(7))
+    assert cache.stage_jobs(KEY, UID)
+    cache.remove_job(job(9))
+    assert cache.stage_jobs(KEY, UID) == []
 
 
 def test_a_list_takes_away_what_it_lacks_but_not_what_is_younger() -> None:
     cache = Cache()
-    cache.put_evolution(evolution(5, "old"))
-    cache.put_evolution(evolution(50, "young"))
-    cache.put_evolution(evolution(5, "there"))
-    cache.put_evolution(evolution(5, "old", "elsewhere"))
-    cache.keep_evolutions({("team", "there")}, 20, "team")
-    assert cache.known() == [("elsewhere", "old"), ("team", "there"), ("team", "young")]
-    cache.keep_evolutions(set(), 20, None)
-    assert cache.known() == [("team", "young")]
+    cache.store_evolution(evolution(5, "old"))
+    cache.store_evolution(evolution(50, "young"))
+    cache.store_evolution(evolution(5, "there"))
+    cache.store_evolution(evolution(5, "old", "elsewhere"))
+    cache.prune_evolutions({("team", "there")}, 20, "team")
+    assert cache.evolution_keys() == [("elsewhere", "old"), ("team", "there"), ("team", "young")]
+    cache.prune_evolutions(set(), 20, None)
+    assert cache.evolution_keys() == [("team", "young")]
 
 
 def test_a_list_of_jobs_says_whose_have_gone() -> None:
     cache = Cache()
     for item in (job(5), job(5, 2), job(50, 3), job(5, namespace="elsewhere")):
-        cache.put_job(item)
-    assert cache.keep_jobs({key_of(job(5))}, 20, "team") == [KEY]
-    assert [j["metadata"]["resourceVersion"] for j in cache.jobs(KEY, UID)] == ["5", "50"]
-    assert len(cache.jobs(("elsewhere", "demo"), UID)) == 1
+        cache.store_job(item)
+    assert cache.prune_jobs({object_key(job(5))}, 20, "team") == [KEY]
+    assert [j["metadata"]["resourceVersion"] for j in cache.stage_jobs(KEY, UID)] == ["5", "50"]
+    assert len(cache.stage_jobs(("elsewhere", "demo"), UID)) == 1
 
 
 def test_jobs_of_an_earlier_evolution_of_the_name_are_not_shown() -> None:
     cache = Cache()
-    cache.put_job(job(5, uid="before"))
-    assert cache.jobs(KEY, UID) == []
-    assert len(cache.jobs(KEY, "before")) == 1
+    cache.store_job(job(5, uid="before"))
+    assert cache.stage_jobs(KEY, UID) == []
+    assert len(cache.stage_jobs(KEY, "before")) == 1
 
 
 def test_what_nobody_reads_is_left_out() -> None:
     cache = Cache()
-    cache.put_evolution(evolution(5))
-    cache.put_job(job(5))
+    cache.store_evolution(evolution(5))
+    cache.store_job(job(5))
     assert "managedFields" not in cache.evolution(KEY)["metadata"]  # type: ignore[index]
-    (found,) = cache.jobs(KEY, UID)
+    (found,) = cache.stage_jobs(KEY, UID)
     assert "template" not in found["spec"]
     assert "managedFields" not in found["metadata"]
-    assert found["metadata"][CHANGED] == "2026-01-01T11:00:00Z"
+    assert found["metadata"][STATUS_CHANGE_TIME] == "2026-01-01T11:00:00Z"
 
 
 def test_foreign_jobs_are_not_taken_in() -> None:
     cache = Cache()
     copy = job(5)
     copy["metadata"]["name"] = "debug"
-    assert cache.put_job(copy) is None
-    assert cache.drop_job(copy) is None
-    assert cache.jobs(KEY, UID) == []
+    assert cache.store_job(copy) is None
+    assert cache.remove_job(copy) is None
+    assert cache.stage_jobs(KEY, UID) == []
 
 
 def test_what_is_given_out_is_a_copy() -> None:
     cache = Cache()
-    cache.put_evolution(evolution(5))
+    cache.store_evolution(evolution(5))
     cache.evolution(KEY)["spec"]["at"] = 0  # type: ignore[index]
     assert cache.evolution(KEY)["spec"]["at"] == 5  # type: ignore[index]
 
@@ -187,9 +189,9 @@ def test_what_is_given_out_is_a_copy() -> None:
 def test_any_order_of_news_ends_with_the_newest(news: list[tuple[str, int]], gone: bool) -> None:
     cache = Cache()
     for _, version in news:
-        cache.put_evolution(evolution(version))
+        cache.store_evolution(evolution(version))
     if gone:
-        cache.drop_evolution(KEY, 6)
+        cache.remove_evolution(KEY, 6)
     found = cache.evolution(KEY)
     assert (found is None) == gone
     assert found is None or found["spec"]["at"] == 5
@@ -200,10 +202,10 @@ def test_many_threads() -> None:
 
     def put(start: int) -> None:
         for version in range(start, 400, 4):
-            cache.put_evolution(evolution(version))
-            cache.put_job(job(version))
-            cache.known()
-            cache.jobs(KEY, UID)
+            cache.store_evolution(evolution(version))
+            cache.store_job(job(version))
+            cache.evolution_keys()
+            cache.stage_jobs(KEY, UID)
 
     threads = [threading.Thread(target=put, args=(n,)) for n in range(1, 5)]
     for thread in threads:
@@ -211,4 +213,4 @@ def test_many_threads() -> None:
     for thread in threads:
         thread.join()
     assert cache.evolution(KEY)["spec"]["at"] == 399  # type: ignore[index]
-    assert cache.jobs(KEY, UID)[0]["metadata"]["resourceVersion"] == "399"
+    assert cache.stage_jobs(KEY, UID)[0]["metadata"]["resourceVersion"] == "399"

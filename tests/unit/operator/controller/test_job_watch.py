@@ -9,9 +9,9 @@ import pytest
 from tests.unit.operator.controller.test_cache import KEY, UID, job
 
 from selfemo_operator.controller.cache import Cache
-from selfemo_operator.controller.job_watch import JobWatch, list_into
+from selfemo_operator.controller.job_watch import JobWatch, list_objects
 from selfemo_operator.controller.kube.client import ApiError
-from selfemo_operator.controller.kube.list_watch import Watch
+from selfemo_operator.controller.kube.list_watch import ListWatch
 
 Json = dict[str, Any]
 
@@ -23,7 +23,7 @@ class Streams:
         self.streams = list(streams)
         self.lists = 0
         self.versions: list[str] = []
-        self.watch_of: Watch | None = None
+        self.watch_of: ListWatch | None = None
 
     def get(self, path: str, query: Json) -> Json:
         self.lists += 1
@@ -48,7 +48,7 @@ def event(kind: str, item: Json) -> Json:
 
 @pytest.fixture
 def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Watch, "_back_off", lambda self: None)
+    monkeypatch.setattr(ListWatch, "_back_off", lambda self: None)
 
 
 def followed(*streams: list[Any]) -> tuple[Streams, Cache, list[Any]]:
@@ -65,7 +65,7 @@ def test_a_stream_goes_on_where_the_last_ended() -> None:
     ready = {**job(120), "status": {"active": 1, "ready": 1}}
     kube, cache, changed = followed([event("MODIFIED", ready), bookmark])
     assert (kube.lists, kube.versions) == (1, ["100", "150"])
-    assert cache.jobs(KEY, UID)[0]["metadata"]["resourceVersion"] == "120"
+    assert cache.stage_jobs(KEY, UID)[0]["metadata"]["resourceVersion"] == "120"
     assert changed == [KEY, KEY]
 
 
@@ -93,7 +93,7 @@ def test_what_nobody_thought_of_does_not_end_the_watch() -> None:
 
 def test_deletions_are_told() -> None:
     _, cache, changed = followed([event("DELETED", job(120))])
-    assert cache.jobs(KEY, UID) == []
+    assert cache.stage_jobs(KEY, UID) == []
     assert changed[-1] == KEY
 
 
@@ -111,6 +111,6 @@ def test_all_pages_are_read_and_the_first_ones_version_counts() -> None:
 
     first, second = ({"metadata": {"namespace": "team", "name": name}} for name in ("1", "2"))
     found: list[Json] = []
-    there, version = list_into(found.append, Pages(), "/x", {})  # type: ignore[arg-type]
+    there, version = list_objects(found.append, Pages(), "/x", {})  # type: ignore[arg-type]
     assert (found, version) == ([first, second], "7")
     assert there == {("team", "1"), ("team", "2")}

@@ -9,7 +9,7 @@ from tests.unit.operator.controller.test_job_watch import Streams, event
 
 from selfemo_operator.controller.cache import Cache
 from selfemo_operator.controller.kube.client import ApiError
-from selfemo_operator.controller.kube.list_watch import Watch
+from selfemo_operator.controller.kube.list_watch import ListWatch
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.pod_watch import PodWatch
 
@@ -49,7 +49,7 @@ def said(cache: Cache, job: str = "job-1", namespace: str = "team") -> list[str]
 
 @pytest.fixture(autouse=True)
 def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Watch, "_back_off", lambda self: None)
+    monkeypatch.setattr(ListWatch, "_back_off", lambda self: None)
 
 
 def test_pods_are_kept_by_job_until_they_are_deleted() -> None:
@@ -78,7 +78,7 @@ def test_a_pod_of_no_job_is_not_kept() -> None:
 
 def test_after_versions_that_expired_all_comes_anew() -> None:
     cache = Cache()
-    cache.put_pod(pod("other", 3, namespace="another"))
+    cache.store_pod(pod("other", 3, namespace="another"))
     kube, _ = followed(
         [event("ADDED", pod("a", 5)), event("ADDED", pod("b", 6))],
         [GONE],

@@ -382,7 +382,7 @@ def test_what_belongs_to_somebody_else_is_told_and_left(plural: str) -> None:
         operator.hear()
     said = server.condition("Progressing")
     assert said["reason"] == "Waiting"
-    assert f"{name} is there and belongs to somebody else" in said["message"]
+    assert f"{name} exists and belongs to another owner" in said["message"]
     assert f"{path}/{name}" in server.objects
     server.remove(f"{path}/{name}")
     settle(server)

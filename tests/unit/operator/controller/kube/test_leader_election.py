@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from selfemo_operator.controller.kube.client import ApiError
 from selfemo_operator.controller.kube.leader_election import (
-    DURATION,
-    GIVE_UP,
-    REQUEST,
-    RETRY,
-    Elector,
+    LEASE_DURATION,
+    RENEW_DEADLINE,
+    REQUEST_TIMEOUT,
+    RETRY_PERIOD,
+    LeaderElector,
 )
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.settings import JobSettings, Settings
@@ -37,7 +37,7 @@ class Leases:
     writes: int = 0
     limits: list[float] = field(default_factory=list)
 
-    def within(self, seconds: float) -> Leases:
+    def with_timeout(self, seconds: float) -> Leases:
         self.limits.append(seconds)
         return self
 
@@ -99,15 +99,15 @@ class Stop:
         return self.is_set()
 
 
-def elector(leases: Leases, identity: str, clock: Clock) -> Elector:
-    return Elector(leases, NAMESPACE, NAME, identity, clock)  # type: ignore[arg-type]
+def elector(leases: Leases, identity: str, clock: Clock) -> LeaderElector:
+    return LeaderElector(leases, NAMESPACE, NAME, identity, clock)  # type: ignore[arg-type]
 
 
 def test_the_first_takes_it_and_renews() -> None:
     leases, clock = Leases(), Clock()
     one = elector(leases, "one", clock)
-    assert one.try_once()
-    assert one.try_once()
+    assert one.try_acquire_or_renew()
+    assert one.try_acquire_or_renew()
     assert leases.holder == "one"
     assert leases.writes == 2
     assert leases.lease is not None
@@ -117,43 +117,43 @@ def test_the_first_takes_it_and_renews() -> None:
 def test_the_second_waits_until_it_has_stood_still_for_its_duration() -> None:
     leases, clock = Leases(), Clock()
     one, two = elector(leases, "one", clock), elector(leases, "two", clock)
-    one.try_once()
-    assert not two.try_once()
-    clock.now += DURATION - 1
-    one.try_once()  # renewed: the count starts again
-    assert not two.try_once()
-    clock.now += DURATION
-    assert not two.try_once()
+    one.try_acquire_or_renew()
+    assert not two.try_acquire_or_renew()
+    clock.now += LEASE_DURATION - 1
+    one.try_acquire_or_renew()  # renewed: the count starts again
+    assert not two.try_acquire_or_renew()
+    clock.now += LEASE_DURATION
+    assert not two.try_acquire_or_renew()
     clock.now += 1
-    assert two.try_once()
+    assert two.try_acquire_or_renew()
     assert leases.holder == "two"
     assert leases.lease is not None
     assert leases.lease["spec"]["leaseTransitions"] == 1
-    assert not one.try_once()
+    assert not one.try_acquire_or_renew()
 
 
 def test_clocks_of_two_machines_are_never_compared() -> None:
     leases = Leases()
     here, there = Clock(0.0), Clock(1_000_000.0)
-    assert elector(leases, "one", here).try_once()
+    assert elector(leases, "one", here).try_acquire_or_renew()
     two = elector(leases, "two", there)
-    assert not two.try_once()
+    assert not two.try_acquire_or_renew()
 
 
 def test_one_that_was_given_back_is_taken_at_once() -> None:
     leases, clock = Leases(), Clock()
     one = elector(leases, "one", clock)
-    one.try_once()
+    one.try_acquire_or_renew()
     one.release()
     assert leases.holder == ""
-    assert elector(leases, "two", clock).try_once()
+    assert elector(leases, "two", clock).try_acquire_or_renew()
     one.release()
     assert leases.holder == "two", "another's is not given back"
 
 
 def test_a_lease_made_by_hand_without_a_spec_is_taken() -> None:
     leases = Leases(lease={"metadata": {"resourceVersion": "1"}})
-    assert elector(leases, "one", Clock()).try_once()
+    assert elector(leases, "one", Clock()).try_acquire_or_renew()
     assert leases.holder == "one"
 
 
@@ -169,46 +169,48 @@ def test_who_loses_the_race_does_not_lead() -> None:
         leases.lease["metadata"]["resourceVersion"] = str(leases.version)
         return found
 
-    elector(leases, "one", clock).try_once()
+    elector(leases, "one", clock).try_acquire_or_renew()
     leases.lease["spec"]["holderIdentity"] = ""  # type: ignore[index]
     leases.get = get  # type: ignore[method-assign]
-    assert not two.try_once()
+    assert not two.try_acquire_or_renew()
 
 
 def test_keeping_ends_well_when_told_to_stop() -> None:
     leases, clock = Leases(), Clock()
     one = elector(leases, "one", clock)
-    one.try_once()
-    assert one.keep(Stop(clock, after=60.0))  # type: ignore[arg-type]
+    one.try_acquire_or_renew()
+    assert one.renew(Stop(clock, after=60.0))  # type: ignore[arg-type]
     assert leases.writes > 10
 
 
 def test_a_leader_that_is_cut_off_stops_before_another_may_start() -> None:
     leases, clock = Leases(), Clock()
     one = elector(leases, "one", clock)
-    one.try_once()
+    one.try_acquire_or_renew()
     leases.down = True
-    assert not one.keep(Stop(clock))  # type: ignore[arg-type]
-    assert GIVE_UP < clock.now <= GIVE_UP + RETRY
+    assert not one.renew(Stop(clock))  # type: ignore[arg-type]
+    assert RENEW_DEADLINE < clock.now <= RENEW_DEADLINE + RETRY_PERIOD
     # the worst case: the last try takes two requests of their longest
-    assert GIVE_UP + RETRY + 2 * REQUEST < DURATION
-    assert leases.limits == [REQUEST], "a request that hangs must not hold a leader for a minute"
+    assert RENEW_DEADLINE + RETRY_PERIOD + 2 * REQUEST_TIMEOUT < LEASE_DURATION
+    assert leases.limits == [REQUEST_TIMEOUT], (
+        "a request that hangs must not hold a leader for a minute"
+    )
 
 
 def test_a_leader_that_was_replaced_stops_at_once() -> None:
     leases, clock = Leases(), Clock()
     one = elector(leases, "one", clock)
-    one.try_once()
+    one.try_acquire_or_renew()
     assert leases.lease is not None
     leases.lease["spec"]["holderIdentity"] = "two"
-    assert not one.keep(Stop(clock))  # type: ignore[arg-type]
+    assert not one.renew(Stop(clock))  # type: ignore[arg-type]
     assert clock.now <= 3.0
 
 
 def test_a_short_outage_costs_nothing() -> None:
     leases, clock = Leases(), Clock()
     one = elector(leases, "one", clock)
-    one.try_once()
+    one.try_acquire_or_renew()
 
     class Flaky(Stop):
         def wait(self, seconds: float) -> bool:
@@ -216,12 +218,12 @@ def test_a_short_outage_costs_nothing() -> None:
             leases.down = 5 < clock.now % 20 < 10
             return ended
 
-    assert one.keep(Flaky(clock, after=200.0))  # type: ignore[arg-type]
+    assert one.renew(Flaky(clock, after=200.0))  # type: ignore[arg-type]
 
 
 def test_waiting_ends_with_the_stop() -> None:
     leases, clock = Leases(), Clock()
-    elector(leases, "one", clock).try_once()
+    elector(leases, "one", clock).try_acquire_or_renew()
     stop = threading.Event()
     stop.set()
     assert not elector(leases, "two", clock).acquire(stop)
@@ -239,15 +241,15 @@ def test_an_identity_is_never_empty_and_no_two_share_it(monkeypatch: pytest.Monk
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.floats(0.0, 8.0)), max_size=60))
 def test_there_are_never_two_leaders(tries: list[tuple[str, float]]) -> None:
-    """Each believes that it leads for DURATION after a success, and no two do at once."""
+    """Each believes that it leads for LEASE_DURATION after a success, and no two do at once."""
     leases, clock = Leases(), Clock()
     electors = {name: elector(leases, name, clock) for name in "ab"}
     until = dict.fromkeys("ab", -1.0)
     for name, seconds in tries:
         clock.now += seconds
-        if electors[name].try_once():
+        if electors[name].try_acquire_or_renew():
             other = "b" if name == "a" else "a"
             assert until[other] <= clock.now, "two lead"
-            until[name] = clock.now + GIVE_UP + RETRY + 2 * REQUEST
+            until[name] = clock.now + RENEW_DEADLINE + RETRY_PERIOD + 2 * REQUEST_TIMEOUT
         else:
             until[name] = -1.0

@@ -66,20 +66,20 @@ def test_a_key_added_while_it_is_worked_on_comes_again_afterwards() -> None:
 def test_what_can_wait_comes_last_and_once() -> None:
     queue: WorkQueue[str] = WorkQueue()
     for key in "abc":
-        queue.add_idle(key)
+        queue.add_low_priority(key)
     queue.add("d")
     queue.add("b")
-    queue.add_idle("d")
+    queue.add_low_priority("d")
     assert len(queue) == 4
     assert [queue.get() for _ in range(4)] == ["d", "b", "a", "c"]
 
 
 def test_what_can_wait_does_not_wait_for_ever() -> None:
     queue: WorkQueue[str] = WorkQueue()
-    queue.add_idle("z")
+    queue.add_low_priority("z")
     for number in range(100):
         queue.add(str(number))
-    given = [queue.get() for _ in range(workqueue.PATIENCE)]
+    given = [queue.get() for _ in range(workqueue.LOW_PRIORITY_EVERY)]
     assert given[-1] == "z"
 
 
@@ -87,7 +87,7 @@ def test_what_can_wait_is_not_added_while_it_is_worked_on() -> None:
     queue: WorkQueue[str] = WorkQueue()
     queue.add("a")
     assert queue.get() == "a"
-    queue.add_idle("a")
+    queue.add_low_priority("a")
     queue.done("a")
     assert drained(queue) == []
 
@@ -123,7 +123,7 @@ def test_asking_again_and_again_a_little_earlier_costs_no_memory(clock: Clock) -
     queue: WorkQueue[str] = WorkQueue()
     for number in range(5000):
         queue.add_after("a", 600_000 - number * 0.001)
-    assert len(queue._later) < 200
+    assert len(queue._delayed) < 200
     clock.now += 600_000
     assert drained(queue) == ["a"]
 

@@ -13,7 +13,7 @@ from tests.unit.operator.controller.kube_objects import NOW, evolution_of
 from selfemo_api.stages import Stage
 from selfemo_api.status import EvolutionStatus
 from selfemo_operator.controller.objects.events import (
-    NOTE_MAX,
+    MESSAGE_MAX,
     Event,
     event_manifest,
     events_between,
@@ -107,7 +107,7 @@ def test_the_events_object() -> None:
     event = event_manifest(evolution, Event("Started", "x" * 5000), NOW, "pod-" * 100)
     assert event["involvedObject"]["namespace"] == event["metadata"]["namespace"] == "team"
     assert event["involvedObject"]["uid"] == evolution.metadata.uid
-    assert len(event["message"]) == NOTE_MAX
+    assert len(event["message"]) == MESSAGE_MAX
     assert len(event["reportingInstance"]) == 128
     assert event["firstTimestamp"] == "2026-01-01T12:00:00Z"
     assert NAMESPACE == "team"

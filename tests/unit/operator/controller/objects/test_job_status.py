@@ -21,12 +21,12 @@ from selfemo_api.results import FailureMessage, ShardResult, encode_message
 from selfemo_api.stages import Stage
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.job_status import (
-    CHANGED,
-    LACKING,
+    MISSING_POD_AGE,
+    STATUS_CHANGE_TIME,
     is_stage_job,
     job_state,
-    last_change,
-    needs_pods,
+    last_status_change,
+    pod_query,
     stage_job,
 )
 from selfemo_operator.planner.types import JobState
@@ -248,12 +248,12 @@ def test_without_a_pod_it_is_the_last_change_of_the_jobs_status() -> None:
         {"subresource": "status", "time": "2026-01-01T11:50:00Z"},
         {"time": "2026-01-01T11:59:00Z"},
     ]
-    changed = last_change(job_of(managedFields=entries))
+    changed = last_status_change(job_of(managedFields=entries))
     assert changed == "2026-01-01T11:50:00Z"
-    job = job_of({**STARTED}, **{CHANGED: changed})
+    job = job_of({**STARTED}, **{STATUS_CHANGE_TIME: changed})
     assert stage_job(job, [], NOW).pending_since == NOW - timedelta(minutes=10)
     assert "no pod has been created" in stage_job(job, [], NOW).waiting
-    assert last_change(job_of()) is None
+    assert last_status_change(job_of()) is None
 
 
 def test_no_clock_runs_before_the_job_controller_has_seen_a_resumption() -> None:
@@ -275,8 +275,8 @@ def test_an_ended_job_waits_for_nothing(kind: str) -> None:
     ("job", "expected"),
     [
         (job_of(), None),
-        (job_of({"startTime": (NOW - LACKING + timedelta(seconds=1)).isoformat()}), None),
-        (job_of({"startTime": (NOW - LACKING).isoformat()}), {}),
+        (job_of({"startTime": (NOW - MISSING_POD_AGE + timedelta(seconds=1)).isoformat()}), None),
+        (job_of({"startTime": (NOW - MISSING_POD_AGE).isoformat()}), {}),
         (job_of({"active": 1}), {}),
         (job_of({"conditions": [condition("Complete")]}), {}),
         (job_of({"conditions": [condition("Failed")]}), {}),
@@ -287,7 +287,7 @@ def test_an_ended_job_waits_for_nothing(kind: str) -> None:
     ],
 )
 def test_pods_are_asked_for_only_where_they_tell_more(job: Json, expected: Json | None) -> None:
-    assert needs_pods(job, NOW) == expected
+    assert pod_query(job, NOW) == expected
 
 
 kinds = ["Complete", "Failed", "Suspended", "FailureTarget", "SuccessCriteriaMet", "Other"]

@@ -12,13 +12,13 @@ from tests.unit.operator.planner.simulated_world import result_of
 
 from selfemo_api.contract import ENV_METRICS_PORT, ExitCode, StageConfig
 from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.stage_resources import pods_of
 from selfemo_api.stages import STAGE_ORDER, Stage
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.job_status import is_stage_job
 from selfemo_operator.controller.objects.jobs import (
     DEADLINE_SLACK,
     job_manifest,
-    pods_of,
     service_manifest,
     template_hash,
 )
@@ -195,7 +195,7 @@ def test_names_fit_into_what_kubernetes_allows(generation: int, stage: Stage, at
         evolution.model_copy(update={"metadata": metadata, "status": status}), stage, attempt
     )
     assert all(len(value) <= 63 for value in labels.values())
-    assert len(names.nodes_service(name)) <= 63
+    assert len(names.nodes_service_name(name)) <= 63
 
 
 @pytest.mark.parametrize("port", [0, 9464])

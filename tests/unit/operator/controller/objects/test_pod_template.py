@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 
 from selfemo_api.spec import PodTemplates
 from selfemo_api.stages import STAGE_ORDER, Stage
-from selfemo_operator.controller.objects.pod_template import merged, refusal, templates_of
+from selfemo_operator.controller.objects.pod_template import (
+    apply_templates,
+    host_access_error,
+    templates_of,
+)
 
 Json = dict[str, Any]
 POD: Json = {
@@ -39,7 +43,7 @@ def of(shared: Json | None = None, **stages: Json) -> PodTemplates:
 
 def merge(shared: Json | None = None, stage: Stage = Stage.TRAIN, **stages: Json) -> Json:
     before = copy.deepcopy(POD)
-    found = merged(POD, of(shared, **stages), stage)
+    found = apply_templates(POD, of(shared, **stages), stage)
     assert before == POD, "the input was changed"
     return found
 
@@ -50,7 +54,7 @@ def container(pod: Json) -> Json:
 
 
 def test_without_templates_the_pod_stays_as_it_is() -> None:
-    assert merged(POD, PodTemplates(), Stage.TRAIN) == POD
+    assert apply_templates(POD, PodTemplates(), Stage.TRAIN) == POD
 
 
 def test_the_stages_own_comes_after_the_shared() -> None:
@@ -66,7 +70,7 @@ def test_each_stage_has_a_field(stage: Stage) -> None:
     field = stage.value[0].lower() + stage.value[1:]
     templates = of(**{field: {"image": "mine"}})
     assert [name for name, _ in templates_of(templates, stage)] == [field]
-    assert container(merged(POD, templates, stage))["image"] == "mine"
+    assert container(apply_templates(POD, templates, stage))["image"] == "mine"
 
 
 def test_lists_are_merged_by_name() -> None:
@@ -149,7 +153,7 @@ def test_the_last_word_on_each_name_holds(shared: Any, own: Any) -> None:
 )
 def test_what_reaches_the_node_is_refused_by_name(template: Json, field: str) -> None:
     for name in ("shared", "selfPlay", "evaluate"):
-        text = refusal(PodTemplates.model_validate({name: template}), STAGE_ORDER)
+        text = host_access_error(PodTemplates.model_validate({name: template}), STAGE_ORDER)
         assert text is not None
         assert f"podTemplate.{name}." in text
         assert field in text
@@ -173,7 +177,7 @@ def test_what_reaches_the_node_is_refused_by_name(template: Json, field: str) ->
     ],
 )
 def test_what_stays_in_the_pod_is_not_refused(template: Json) -> None:
-    assert refusal(of(template), STAGE_ORDER) is None
+    assert host_access_error(of(template), STAGE_ORDER) is None
 
 
 @given(
@@ -183,4 +187,4 @@ def test_what_stays_in_the_pod_is_not_refused(template: Json) -> None:
     )
 )
 def test_nonsense_is_left_to_the_api_server(security: Json) -> None:
-    refusal(of({"securityContext": security}), STAGE_ORDER)
+    host_access_error(of({"securityContext": security}), STAGE_ORDER)
