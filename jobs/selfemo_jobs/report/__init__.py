@@ -1,1 +1,1 @@
-"""The report of a run: its manifests in, one self-contained HTML page out."""
+"""The report of a run: it reads the manifests and writes one self-contained HTML page."""

@@ -1,4 +1,4 @@
-"""``python -m selfemo_jobs.report``: writes the page of a run, finished or under way."""
+"""``python -m selfemo_jobs.report``: writes the report of a run, finished or not."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from selfemo_api.contract import ExitCode
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.spec import StorageSpec
 from selfemo_jobs.errors import BadInput, StageError
-from selfemo_jobs.report.content import build_report
 from selfemo_jobs.report.page import render
-from selfemo_jobs.report.run_files import read_records, read_samples
+from selfemo_jobs.report.report_builder import build_report
+from selfemo_jobs.report.run_reader import read_records, read_samples
 from selfemo_jobs.store import join, open_store
 from selfemo_jobs.store.local_files import replacing
 
@@ -25,17 +25,25 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the page and return the exit code."""
+    """Write the page and return the exit code.
+
+    Parameters
+    ----------
+    argv
+        The arguments of the command. None: those of the process.
+    """
     parser = argparse.ArgumentParser(prog="python -m selfemo_jobs.report", description=__doc__)
-    parser.add_argument("--run", required=True, help="<namespace>/<name>-<uid8>")
+    parser.add_argument("--run", required=True, help="the run, <namespace>/<name>-<uid8>")
     parser.add_argument("--output", required=True, type=Path, help="the HTML file to write")
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument(
-        "--evolution", type=Path, help="JSON of the EmotionEvolution: storage, goal and outcomes"
+    origin = parser.add_mutually_exclusive_group(required=True)
+    origin.add_argument(
+        "--evolution",
+        type=Path,
+        help="the EmotionEvolution in JSON, with storage, goal and outcomes",
     )
-    where.add_argument("--storage-uri", help="file:///folder or s3://bucket/prefix")
+    origin.add_argument("--storage-uri", help="the storage, file:///folder or s3://bucket/prefix")
     parser.add_argument(
-        "--spec", type=Path, help="JSON of the StorageSpec's options, with --storage-uri"
+        "--spec", type=Path, help="the options of the storage in JSON, with --storage-uri"
     )
     arguments = parser.parse_args(argv)
     try:
@@ -49,12 +57,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def write_report(arguments: argparse.Namespace) -> None:
     """Read the run and write the page, whole or not at all.
 
+    Parameters
+    ----------
+    arguments
+        The arguments of the command.
+
     Raises
     ------
     BadInput
-        If there is no such run, or a file of it is broken.
+        If there is no such run, or one of its files is damaged.
     Unavailable
-        If the storage stayed away.
+        If the storage does not respond.
     """
     evolution = _read(arguments.evolution, EmotionEvolution) if arguments.evolution else None
     storage = evolution.spec.storage if evolution else _storage(arguments)
@@ -62,7 +75,9 @@ def write_report(arguments: argparse.Namespace) -> None:
     run = join(storage.uri, arguments.run)
     records = read_records(store, run)
     if not records:
-        raise BadInput(f"{run} holds no finished stage: check --run, or wait for the first stage")
+        raise BadInput(
+            f"{run} contains no finished stage: check --run, or wait for the first stage"
+        )
     data = build_report(
         records, run=arguments.run, evolution=evolution, samples=read_samples(store, records)
     )
@@ -71,25 +86,28 @@ def write_report(arguments: argparse.Namespace) -> None:
 
 
 def _storage(arguments: argparse.Namespace) -> StorageSpec:
+    """Return the storage that --storage-uri and --spec describe. Raises BadInput."""
     try:
         if arguments.spec is None:
             return StorageSpec(uri=arguments.storage_uri)
         spec = _read(arguments.spec, StorageSpec)
         return StorageSpec.model_validate(spec.model_dump() | {"uri": arguments.storage_uri})
     except ValidationError as error:
-        raise BadInput(f"--storage-uri {arguments.storage_uri}: {_first(error)}") from None
+        raise BadInput(f"--storage-uri {arguments.storage_uri}: {_problem(error)}") from None
 
 
 def _read(path: Path, kind: type[Model]) -> Model:
+    """Return the object in a JSON file. Raises BadInput."""
     try:
         return kind.model_validate_json(path.read_bytes())
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}") from None
     except ValidationError as error:
-        raise BadInput(f"{path}: {_first(error)}") from None
+        raise BadInput(f"{path}: {_problem(error)}") from None
 
 
-def _first(error: ValidationError) -> str:
+def _problem(error: ValidationError) -> str:
+    """Return field and message of the first problem."""
     field, message = first_problem(error)
     return f"{field or 'the file'}: {message}"
 

@@ -1,4 +1,4 @@
-"""The signs of collapse over the generations, by the planner's own definitions."""
+"""The signs of collapse over the generations, as the planner defines them."""
 
 from __future__ import annotations
 
@@ -7,40 +7,41 @@ from collections.abc import Mapping, Sequence
 from selfemo_api.collapse import Sign, label_signs, stage_signs
 from selfemo_api.results import SourceScore
 from selfemo_api.spec import CollapseBounds
-from selfemo_jobs.report.run_files import StageRecord
+from selfemo_jobs.report.run_reader import StageRecord
 from selfemo_jobs.report.types import Bound, Point, SignSeries
 
 
-def signs_of(
+def collapse_signs(
     records: Sequence[StageRecord],
     scores: Mapping[int, SourceScore],
     bounds: CollapseBounds | None,
 ) -> tuple[SignSeries, ...]:
-    """Return each sign that the run has figures of.
+    """Return each sign of collapse for which the run has values.
 
     Parameters
     ----------
     records
-        The run's finished stages.
+        The finished stages of the run.
     scores
-        Of the deciding source, by generation.
+        The scores on the selection dataset, by generation.
     bounds
-        Of the evolution; None draws none.
+        The bounds of the evolution. If they are None, the series have no bound.
     """
-    found: dict[str, list[tuple[int, Sign]]] = {}
-    asked = bounds or CollapseBounds()
-    for number in sorted(scores):
+    signs: dict[str, list[tuple[int, Sign]]] = {}
+    known_bounds = bounds or CollapseBounds()
+    for generation in sorted(scores):
         if 0 in scores:
-            for sign in label_signs(scores[number], scores[0], asked):
-                found.setdefault(sign.name, []).append((number, sign))
+            for sign in label_signs(scores[generation], scores[0], known_bounds):
+                signs.setdefault(sign.name, []).append((generation, sign))
     for record in records:
-        for sign in stage_signs(record.manifest.stage, record.manifest.metrics, asked):
-            found.setdefault(sign.name, []).append((record.manifest.generation, sign))
+        manifest = record.manifest
+        for sign in stage_signs(manifest.stage, manifest.metrics, known_bounds):
+            signs.setdefault(sign.name, []).append((manifest.generation, sign))
     return tuple(
         SignSeries(
             name,
-            tuple(Point(number, sign.value) for number, sign in signs),
-            Bound(signs[0][1].bound, signs[0][1].falls) if bounds else None,
+            tuple(Point(generation, sign.value) for generation, sign in values),
+            Bound(values[0][1].bound, values[0][1].falls) if bounds else None,
         )
-        for name, signs in found.items()
+        for name, values in signs.items()
     )

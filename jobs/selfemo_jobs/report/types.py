@@ -1,4 +1,4 @@
-"""What the report shows, as plain values."""
+"""The content of the report as plain values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import pairwise
 from markupsafe import Markup
 
 from selfemo_api.results import SourceScore
-from selfemo_jobs.report.run_files import Sample, StageRecord
+from selfemo_jobs.report.run_reader import Sample, StageRecord
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,9 @@ class Point:
     generation: int
     value: float
     low: float | None = None
+    """The lower end of the 95 % interval; None without an interval."""
     high: float | None = None
-    """95 % interval, where there is one."""
+    """The upper end of the 95 % interval; None without an interval."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Series:
 
     name: str
     points: tuple[Point, ...]
+    """The values in the order of the generations."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Bound:
 
     value: float
     falls: bool
-    """Whether a fall below it is the collapse, rather than a rise above it."""
+    """Whether a value below the bound is a collapse. Otherwise a value above it is one."""
 
 
 @dataclass(frozen=True)
@@ -46,53 +48,74 @@ class SignSeries:
 
     name: str
     points: tuple[Point, ...]
+    """The values in the order of the generations."""
     bound: Bound | None
-    """None where the evolution's bounds are not known."""
+    """The bound of the evolution; None if the evolution is not available."""
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts between edges; there is one more edge than counts."""
+    """Counts of values in cells.
+
+    Examples
+    --------
+    >>> Histogram((0.0, 0.5, 1.0), (30, 10)).total
+    40
+    """
 
     edges: tuple[float, ...]
+    """The edges of the cells in ascending order: one more than there are counts."""
     counts: tuple[int, ...]
+    """The count of each cell."""
 
     @property
     def cells(self) -> Iterator[tuple[float, float, int]]:
-        """Lower edge, upper edge and count of each cell."""
+        """The lower edge, the upper edge and the count of each cell."""
         for (low, high), count in zip(pairwise(self.edges), self.counts, strict=True):
             yield low, high, count
 
     @property
     def total(self) -> int:
-        """All counts."""
+        """The sum of all counts."""
         return sum(self.counts)
 
     def share(self, count: int) -> float:
-        """Return a count as a share of all; 0 of nothing."""
+        """Return a count as a share of the total; 0 if the histogram is empty."""
         return count / self.total if self.total else 0.0
 
     def quantile(self, share: float) -> float:
-        """Return the value below which a share lies, evenly spread within each cell."""
-        wanted, below = share * self.total, 0
+        """Return a quantile, where the values of a cell count as evenly distributed in it.
+
+        Parameters
+        ----------
+        share
+            The share of the values that lie below the quantile, from 0 to 1.
+
+        Examples
+        --------
+        >>> Histogram((0.0, 0.5, 1.0), (20, 20)).quantile(0.75)
+        0.75
+        """
+        target, below = share * self.total, 0
         for low, high, count in self.cells:
-            if count and below + count >= wanted:
-                return low + (high - low) * (wanted - below) / count
+            if count and below + count >= target:
+                return low + (high - low) * (target - below) / count
             below += count
         return self.edges[-1]
 
 
 @dataclass(frozen=True)
 class Stack:
-    """One bar of parts."""
+    """One bar that consists of parts."""
 
     name: str
     values: Mapping[str, float]
+    """The length of each part, by the part's name."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """One value, before and after."""
+    """One value before and after."""
 
     name: str
     before: float
@@ -100,34 +123,44 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One picture of the page: what it shows, what it means, and the same as a table."""
+class ChartSection:
+    """One section of the page with charts: a heading, an explanation, and the values as a table."""
 
     title: str
-    meaning: str
-    drawings: tuple[Markup, ...]
+    explanation: str
+    """How to read the charts."""
+    charts: tuple[Markup, ...]
+    """The charts as SVG elements."""
     head: tuple[str, ...]
+    """The head of the table."""
     rows: tuple[tuple[str, ...], ...]
+    """The rows of the table, each as wide as the head."""
     legend: tuple[str, ...] = ()
-    """Names of the colors, in their order."""
+    """The names of the colors, in the order of the colors."""
     captions: tuple[str, ...] = ()
-    """One for each drawing, where there are several."""
+    """The caption of each chart, if there are several charts."""
     wide: bool = False
+    """Whether the section is as wide as the page."""
 
 
 @dataclass(frozen=True)
 class GenerationRow:
-    """One line of the table of generations."""
+    """One row of the table of generations."""
 
     generation: int
     outcome: str
     built_on: int | None
-    """Generation whose model it started from; None for the model as given."""
+    """The generation whose model the generation started from; None for generation 0."""
     score: SourceScore | None
+    """The score on the selection dataset; None before the evaluation."""
     reward: float | None
+    """The mean reward; None before the Score stage."""
     consistency: float | None
+    """The mean consistency; None before the Score stage."""
     kept: float | None
+    """The number of rows that the flywheel kept; None before the Flywheel stage."""
     message: str = ""
+    """The planner's message about the outcome."""
 
 
 @dataclass(frozen=True)
@@ -136,64 +169,82 @@ class FunnelStep:
 
     name: str
     before: int
+    """The number of groups before the filter."""
     after: int
+    """The number of groups after the filter."""
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """A confusion matrix: rows are the true labels, columns the predicted ones."""
+    """A confusion matrix."""
 
     title: str
     labels: tuple[str, ...]
     counts: tuple[tuple[int, ...], ...]
+    """The number of utterances by true label (rows) and predicted label (columns)."""
 
 
 @dataclass(frozen=True)
-class FigureRow:
-    """One figure of a stage over the generations."""
+class MetricRow:
+    """One metric of a stage over the generations."""
 
     stage: str
     name: str
     values: tuple[float | None, ...]
+    """The value of each generation; None where the stage has not reported it."""
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything on the page; what has not happened yet is empty."""
+    """The content of the whole page. What is not available yet is empty."""
 
     run: str
+    """The name of the run, ``<namespace>/<name>-<uid8>``."""
     labels: tuple[str, ...] = ()
-    source: str | None = None
-    """The evaluation source that decides."""
+    """The names of the emotions."""
+    selection_dataset: str | None = None
+    """The evaluation dataset that decides which generation is best."""
     goal: float | None = None
+    """The F1 at which the evolution stops; None without a goal."""
     generations: tuple[GenerationRow, ...] = ()
     best: int | None = None
-    under_way: str = ""
+    """The number of the best generation."""
+    pending: str = ""
+    """A sentence about the generation that is not finished."""
     state: str = ""
-    """Phase and message of the evolution, where it is known."""
+    """Phase and message of the evolution, if it is available."""
     f1: tuple[Series, ...] = ()
-    """Weighted F1 of each evaluation source, the deciding one first."""
+    """The weighted F1 of each evaluation dataset, the selection dataset first."""
     rewards: tuple[Series, ...] = ()
+    """The mean reward and the mean consistency."""
     entropy: tuple[Series, ...] = ()
+    """The normalized entropy of the predicted and of the kept labels."""
     label_f1: tuple[tuple[float | None, ...], ...] = ()
-    """F1 by label (rows, as ``labels``) and evaluated generation (columns)."""
+    """F1 by label (rows, in the order of ``labels``) and evaluated generation (columns)."""
     support: tuple[int, ...] = ()
-    weighed: bool = False
-    """Whether the deciding source's figures are weighed to `evaluation.labelPrior`."""
+    """The number of utterances of each label in the selection dataset."""
+    weighted_to_prior: bool = False
+    """Whether the selection dataset's scores are weighted to `evaluation.labelPrior`."""
     evaluated: tuple[int, ...] = ()
+    """The numbers of the generations that were evaluated."""
     confusions: tuple[Confusion, ...] = ()
     funnels: Mapping[int, tuple[FunnelStep, ...]] = field(default_factory=dict)
+    """The filters of the flywheel, by generation."""
     kept_labels: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
+    """The number of kept rows by generation and label."""
     histograms: Mapping[int, Histogram] = field(default_factory=dict)
-    """Rewards of the candidates, by generation."""
+    """The rewards of the candidates, by generation."""
     signs: tuple[SignSeries, ...] = ()
-    generated: tuple[Point, ...] = ()
-    """Tokens that self-play generated."""
-    trained: tuple[Point, ...] = ()
-    """Completion tokens that were trained on."""
-    figures: tuple[FigureRow, ...] = ()
+    """The signs of collapse."""
+    generated_tokens: tuple[Point, ...] = ()
+    """The tokens that self-play generated."""
+    trained_tokens: tuple[Point, ...] = ()
+    """The completion tokens that the policy was trained on."""
+    stage_metrics: tuple[MetricRow, ...] = ()
     seconds: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
-    """Wall seconds by generation and stage."""
+    """The wall time in seconds, by generation and stage."""
     samples: tuple[Sample, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    """The version of each library."""
     records: tuple[StageRecord, ...] = ()
+    """The finished stages in order."""

@@ -1,5 +1,5 @@
-"""The page's charts as inline SVG, drawn here: no script, nothing loaded.
+"""The page's charts as inline SVG: without scripts, and without loading any file.
 
-Colors are CSS classes, so that one drawing serves light and dark; every chart has a title and a
-description in words for those who cannot see it.
+Colors are CSS classes, so that one chart serves the light and the dark scheme. Each chart has a
+title and a description for screen readers.
 """

@@ -1,4 +1,4 @@
-"""A line by generation for each series, with intervals, a goal, and a bound that means collapse."""
+"""Line charts over the generations, with intervals, a goal, and a bound past which is collapse."""
 
 from __future__ import annotations
 
@@ -8,28 +8,47 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from selfemo_jobs.report.charts.svg import COLOURS, WIDTH, level, number, short, svg, text, ticks
+from selfemo_jobs.report.charts.svg import (
+    COLORS,
+    WIDTH,
+    format_number,
+    grid_line,
+    svg,
+    text,
+    ticks,
+    truncate,
+)
 from selfemo_jobs.report.types import Bound, Point, Series
 
+#: Units of the drawing: the margins.
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 118, 26, 40
-_INSET = 26  # room for the first value beside the numbers of the axis
-_LABEL_GAP = 15.0  # between the names at the lines' ends
-_DODGE = 7.0  # between the intervals of two series at one generation
-_VALUES_MOST = 10  # more points than this are not written out beside the line
+#: Units between the axis and the first point, which leave space for the point's value.
+_INSET = 26
+#: The least units between the names at the ends of two lines.
+_LABEL_GAP = 15.0
+#: Units between the intervals of two series at one generation.
+_DODGE = 7.0
+#: The values are written beside the points of a line that has at most this many.
+_MAX_VALUES = 10
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Maps generations and values to the drawing's units."""
+    """Maps generations and values to positions in the chart."""
 
     first: int
+    """The first generation."""
     last: int
+    """The last generation."""
     low: float
+    """The value at the lower end of the axis."""
     high: float
+    """The value at the upper end of the axis."""
     height: float = 300
+    """The height of the chart, in units of the drawing."""
 
     def x(self, generation: float) -> float:
-        """Return the horizontal place of a generation; a single one stands in the middle."""
+        """Return the horizontal position of a generation. A single generation is in the middle."""
         width = WIDTH - _LEFT - _RIGHT
         if self.first == self.last:
             return _LEFT + width / 2
@@ -37,7 +56,7 @@ class Frame:
         return _LEFT + _INSET + inner * (generation - self.first) / (self.last - self.first)
 
     def y(self, value: float) -> float:
-        """Return the vertical place of a value."""
+        """Return the vertical position of a value."""
         share = (value - self.low) / (self.high - self.low)
         return self.height - _BOTTOM - share * (self.height - _TOP - _BOTTOM)
 
@@ -58,21 +77,22 @@ def line_chart(
     Parameters
     ----------
     series
-        Up to eight lines; the first is drawn strongest and has its values written out.
+        Up to eight lines. The first is drawn on top, and its values are written beside it.
     title
-        What it shows.
+        The name of the chart.
     goal
-        Value of the dashed goal line.
+        The value of the dashed goal line; None without a goal.
     bound
-        The area past it is tinted.
+        The bound past which the area is tinted; None without a bound.
     marks
-        By generation, `hollow` (not kept) or `crossed` (collapsed); others are filled.
+        The mark of a generation: `hollow` (not built upon) or `crossed` (collapsed). All other
+        marks are filled.
     best
-        The generation that is ringed on the first line.
+        The generation that has a ring on the first line; None without a ring.
     within
-        Values that the axis reaches at least. Unset: only as far as the data.
+        The values that the axis must include. None: those of the data only.
     height
-        Of the drawing, which is 600 wide.
+        The height of the chart, in units of the drawing. The width is 600.
     """
     points = [p for s in series for p in s.points]
     values = [v for p in points for v in (p.value, p.low, p.high) if v is not None]
@@ -84,23 +104,25 @@ def line_chart(
     levels = ticks(min(values), max(values), 5 if height >= 300 else 4)
     generations = [p.generation for p in points]
     frame = Frame(min(generations), max(generations), levels[0], levels[-1], height)
-    body = [_beyond(frame, bound)] if bound else []
+    body = [_collapse_area(frame, bound)] if bound else []
     body.append(_axes(frame, levels))
     if goal is not None:
-        body.append(_goal(frame, goal))
-    for index in reversed(range(len(series))):  # the first on top
+        body.append(_goal_line(frame, goal))
+    for index in reversed(range(len(series))):  # the first line is drawn last, on top of the others
         offset = (index - (len(series) - 1) / 2) * _DODGE if _has_intervals(series) else 0.0
         body.append(_line(frame, series[index], index, offset, marks or {}))
-    body += [_best(frame, series, best), _names(frame, series, goal)]
-    return svg(title, _in_words(series, goal, bound, best), body, height)
+    body += [_best_ring(frame, series, best), _names(frame, series, goal)]
+    return svg(title, _description(series, goal, bound, best), body, height)
 
 
 def _has_intervals(series: Sequence[Series]) -> bool:
+    """Return whether there are several series with intervals, which would overlap."""
     return len(series) > 1 and any(p.low is not None for s in series for p in s.points)
 
 
 def _axes(frame: Frame, levels: Sequence[float]) -> str:
-    lines = [level(_LEFT, WIDTH - _RIGHT, frame.y(v), number(v)) for v in levels]
+    """Return the grid lines with their values, and the numbers of the generations."""
+    lines = [grid_line(_LEFT, WIDTH - _RIGHT, frame.y(v), format_number(v)) for v in levels]
     every = max(1, math.ceil((frame.last - frame.first + 1) / 12))
     lines += [
         text(frame.x(g), frame.height - _BOTTOM + 20, str(g), "tick", "middle")
@@ -110,53 +132,57 @@ def _axes(frame: Frame, levels: Sequence[float]) -> str:
     return "".join([*lines, text(middle, frame.height - 3, "generation", "axis", "middle")])
 
 
-def _goal(frame: Frame, goal: float) -> str:
+def _goal_line(frame: Frame, goal: float) -> str:
+    """Return the dashed line of the goal."""
     y = frame.y(goal)
     return f'<line class="goal" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
 
 
-def _beyond(frame: Frame, bound: Bound) -> str:
-    """Tint what is past the bound."""
+def _collapse_area(frame: Frame, bound: Bound) -> str:
+    """Return the tinted area past the bound, with a label."""
     y = frame.y(bound.value)
     end = frame.y(frame.low if bound.falls else frame.high)
     top, high = min(y, end), abs(end - y)
     right = WIDTH - _RIGHT
-    said = f"{'below' if bound.falls else 'above'} {number(bound.value)}: collapse"
+    label = f"{'below' if bound.falls else 'above'} {format_number(bound.value)}: collapse"
     return (
         f'<rect class="beyond" x="{_LEFT}" y="{top:.1f}" width="{right - _LEFT}" '
         f'height="{high:.1f}"/>'
         f'<line class="bound" x1="{_LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        + text(_LEFT + 4, y - 5 if bound.falls else y + 14, said, "bound-name")
+        + text(_LEFT + 4, y - 5 if bound.falls else y + 14, label, "bound-name")
     )
 
 
 def _line(frame: Frame, series: Series, index: int, offset: float, marks: Mapping[int, str]) -> str:
-    places = [(frame.x(p.generation) + offset, frame.y(p.value), p) for p in series.points]
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in places)
-    out = [f'<g class="s{index % COLOURS}">', f'<polyline class="line" points="{path}"/>']
-    for x, y, p in places:
+    """Return one line with its intervals, marks and values."""
+    positions = [(frame.x(p.generation) + offset, frame.y(p.value), p) for p in series.points]
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in positions)
+    elements = [f'<g class="s{index % COLORS}">', f'<polyline class="line" points="{path}"/>']
+    for x, y, p in positions:
         if p.low is not None and p.high is not None:
-            out.append(
+            elements.append(
                 f'<path class="interval" d="M{x:.1f} {frame.y(p.low):.1f}V{frame.y(p.high):.1f}'
                 f'M{x - 4:.1f} {frame.y(p.low):.1f}h8M{x - 4:.1f} {frame.y(p.high):.1f}h8"/>'
             )
-        out.append(_mark(x, y, marks.get(p.generation, ""), _point_words(series.name, p)))
-        if index == 0 and len(places) <= _VALUES_MOST:
-            out.append(text(x, y - 13, f"{p.value:.3f}", "value", "middle"))
-    return "".join([*out, "</g>"])
+        elements.append(_mark(x, y, marks.get(p.generation, ""), _tooltip(series.name, p)))
+        if index == 0 and len(positions) <= _MAX_VALUES:
+            elements.append(text(x, y - 13, f"{p.value:.3f}", "value", "middle"))
+    return "".join([*elements, "</g>"])
 
 
-def _mark(x: float, y: float, kind: str, said: str) -> str:
-    drawn = (
+def _mark(x: float, y: float, kind: str, tooltip: str) -> str:
+    """Return the mark of a point; `kind` is empty, `hollow` or `crossed`."""
+    mark = (
         f'<circle class="mark {kind}" cx="{x:.1f}" cy="{y:.1f}" r="4.5">'
-        f"<title>{escape(said)}</title></circle>"
+        f"<title>{escape(tooltip)}</title></circle>"
     )
     if kind == "crossed":
-        drawn += f'<path class="cross" d="M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8"/>'
-    return drawn
+        mark += f'<path class="cross" d="M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8"/>'
+    return mark
 
 
-def _best(frame: Frame, series: Sequence[Series], best: int | None) -> str:
+def _best_ring(frame: Frame, series: Sequence[Series], best: int | None) -> str:
+    """Return the ring around the best generation on the first line."""
     offset = -(len(series) - 1) / 2 * _DODGE if _has_intervals(series) else 0.0
     for p in series[0].points:
         if p.generation == best:
@@ -167,33 +193,35 @@ def _best(frame: Frame, series: Sequence[Series], best: int | None) -> str:
 
 
 def _names(frame: Frame, series: Sequence[Series], goal: float | None) -> str:
-    """Write each line's name at its end, moved apart where they would meet."""
+    """Return the name at the end of each line. Names that would overlap are moved apart."""
     ends = [
-        (frame.y(s.points[-1].value), short(s.name), f"name s{i % COLOURS}")
+        (frame.y(s.points[-1].value), truncate(s.name), f"name s{i % COLORS}")
         for i, s in enumerate(series)
         if s.points and s.name
     ]
     if goal is not None:
-        ends.append((frame.y(goal), f"goal {number(goal)}", "goal-name"))
+        ends.append((frame.y(goal), f"goal {format_number(goal)}", "goal-name"))
     placed: list[float] = []
     for y, _, _ in sorted(ends):
         placed.append(max(y, placed[-1] + _LABEL_GAP) if placed else y)
     over = max(0.0, placed[-1] - (frame.height - _BOTTOM)) if placed else 0.0
     return "".join(
-        text(WIDTH - _RIGHT + 10, y - over + 4, name, kind)
-        for y, (_, name, kind) in zip(placed, sorted(ends), strict=True)
+        text(WIDTH - _RIGHT + 10, y - over + 4, name, css_class)
+        for y, (_, name, css_class) in zip(placed, sorted(ends), strict=True)
     )
 
 
-def _point_words(name: str, p: Point) -> str:
+def _tooltip(name: str, p: Point) -> str:
+    """Return series, generation, value and interval of a point."""
     known = p.low is not None and p.high is not None
     interval = f" (95 % interval {p.low:.3f} to {p.high:.3f})" if known else ""
     return f"{name}{', ' if name else ''}generation {p.generation}: {p.value:.4f}{interval}"
 
 
-def _in_words(
+def _description(
     series: Sequence[Series], goal: float | None, bound: Bound | None, best: int | None
 ) -> str:
+    """Return the values of the chart in words, for screen readers."""
     lines = [
         f"{s.name}: " + ", ".join(f"{p.value:.3f} at generation {p.generation}" for p in s.points)
         for s in series

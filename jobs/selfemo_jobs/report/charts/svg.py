@@ -1,4 +1,4 @@
-"""What every chart is made of: the element itself, round numbers on an axis, marks and words."""
+"""The elements of all charts: the SVG element, text, boxes, grid lines, and numbers."""
 
 from __future__ import annotations
 
@@ -7,50 +7,109 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
+#: The width of each chart, in units of the drawing.
 WIDTH = 600
-#: Colors of series and of segments that the style sheet has; further ones start again.
-COLOURS = 8
+#: The number of colors in the style sheet. Further series start again with the first color.
+COLORS = 8
 
 
-def svg(title: str, words: str, body: Sequence[str], height: float) -> Markup:
-    """Return a chart; `body` is ours, its texts already escaped."""
-    return Markup(  # noqa: S704 - every text that is not ours went through escape
+def svg(title: str, description: str, body: Sequence[str], height: float) -> Markup:
+    """Return a chart as an SVG element.
+
+    Parameters
+    ----------
+    title
+        The name of the chart. It is escaped.
+    description
+        The content of the chart in words. It is escaped.
+    body
+        The elements of the chart. The texts in them must be escaped already.
+    height
+        The height of the chart, in units of the drawing.
+    """
+    return Markup(  # noqa: S704 - the functions below escape all texts of the body
         f'<svg role="img" viewBox="0 0 {WIDTH} {height:g}"><title>{escape(title)}</title>'
-        f"<desc>{escape(words)}</desc>{''.join(body)}</svg>"
+        f"<desc>{escape(description)}</desc>{''.join(body)}</svg>"
     )
 
 
-def text(x: float, y: float, said: str, kind: str, anchor: str = "start") -> str:
-    """Return words at a place, escaped."""
+def text(x: float, y: float, content: str, css_class: str, anchor: str = "start") -> str:
+    """Return a text element.
+
+    Parameters
+    ----------
+    x, y
+        The position of the text's baseline, in units of the drawing.
+    content
+        The text. It is escaped.
+    css_class
+        The classes of the element.
+    anchor
+        The part of the text that is at ``x``: ``start``, ``middle`` or ``end``.
+
+    Examples
+    --------
+    >>> text(1, 2, "<joy>", "row")
+    '<text class="row" x="1.0" y="2.0" text-anchor="start">&lt;joy&gt;</text>'
+    """
     return (
-        f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(said)}</text>'
+        f'<text class="{css_class}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">'
+        f"{escape(content)}</text>"
     )
 
 
-def box(x: float, y: float, width: float, height: float, kind: str, said: str = "") -> str:
-    """Return a rectangle, with what it says to the pointer."""
+def box(x: float, y: float, width: float, height: float, css_class: str, tooltip: str = "") -> str:
+    """Return a rectangle.
+
+    Parameters
+    ----------
+    x, y
+        The upper left corner, in units of the drawing.
+    width, height
+        The size, in units of the drawing. A negative size becomes 0.
+    css_class
+        The classes of the element.
+    tooltip
+        The text that the pointer shows. It is escaped.
+    """
     return (
-        f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" width="{max(width, 0.0):.1f}" '
-        f'height="{max(height, 0.0):.1f}"><title>{escape(said)}</title></rect>'
+        f'<rect class="{css_class}" x="{x:.1f}" y="{y:.1f}" width="{max(width, 0.0):.1f}" '
+        f'height="{max(height, 0.0):.1f}"><title>{escape(tooltip)}</title></rect>'
     )
 
 
-def level(left: float, right: float, y: float, said: str) -> str:
-    """Return a line across with its number to the left."""
-    return f'<line class="grid" x1="{left:g}" x2="{right:g}" y1="{y:.1f}" y2="{y:.1f}"/>' + text(
-        left - 8, y + 4, said, "tick", "end"
-    )
+def grid_line(left: float, right: float, y: float, label: str) -> str:
+    """Return a horizontal line with a label to its left.
+
+    Parameters
+    ----------
+    left, right
+        The ends of the line, in units of the drawing.
+    y
+        The height of the line, in units of the drawing.
+    label
+        The text, usually a number. It is escaped.
+    """
+    line = f'<line class="grid" x1="{left:g}" x2="{right:g}" y1="{y:.1f}" y2="{y:.1f}"/>'
+    return line + text(left - 8, y + 4, label, "tick", "end")
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Return round numbers that enclose both: steps of 1, 2 or 5 times a power of 10.
+    """Return round numbers that enclose two values, in steps of 1, 2 or 5 times a power of 10.
+
+    Parameters
+    ----------
+    low, high
+        The values to enclose.
+    count
+        The number of steps that is aimed at.
 
     Examples
     --------
     >>> ticks(0.42, 0.58)
     [0.4, 0.45, 0.5, 0.55, 0.6]
     """
-    if not high - low > 1e-9 * max(1.0, abs(low)):  # nobody sees such a step
+    if not high - low > 1e-9 * max(1.0, abs(low)):  # a smaller step is not visible
         high = low + (abs(low) * 0.1 or 1.0)
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
@@ -59,13 +118,37 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [round(i * step, 10) for i in range(start, stop + 1)]
 
 
-def number(value: float) -> str:
-    """Return a number as a person writes it: thousands apart, four significant digits."""
+def format_number(value: float) -> str:
+    """Return a number as text: four significant digits, or an integer with separated thousands.
+
+    Parameters
+    ----------
+    value
+        The number.
+
+    Examples
+    --------
+    >>> format_number(0.12345)
+    '0.1235'
+    """
     if float(value).is_integer() and abs(value) < 1e15:
         return f"{int(value):,}".replace(",", "\u2009")
     return f"{value:.4g}"
 
 
-def short(name: str, most: int = 16) -> str:
-    """Return a name cut to what there is room for."""
-    return name if len(name) <= most else name[: most - 1] + "…"
+def truncate(name: str, length: int = 16) -> str:
+    """Return a name that is cut to a length, with an ellipsis at the cut.
+
+    Parameters
+    ----------
+    name
+        The name.
+    length
+        The most characters of the result.
+
+    Examples
+    --------
+    >>> truncate("a long name", 6)
+    'a lon…'
+    """
+    return name if len(name) <= length else name[: length - 1] + "…"

@@ -1,4 +1,4 @@
-"""A made-up run, written into a store as the stages write theirs."""
+"""A made-up run, written into a store in the layout of the stages."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def confusion(generation: int) -> list[list[int]]:
     ]
 
 
-def score(source: str, generation: int, less: float = 0.0) -> SourceScore:
-    f1 = F1[generation] - less
+def score(source: str, generation: int, reduction: float = 0.0) -> SourceScore:
+    f1 = F1[generation] - reduction
     return SourceScore(
         source=source,
         utterances=1109,
@@ -51,11 +51,11 @@ def score(source: str, generation: int, less: float = 0.0) -> SourceScore:
 
 
 def rows(generation: int) -> list[dict[str, Any]]:
-    out = []
+    table = []
     for group in range(6):
         responder = group % 2 == 1
         for member in range(4):
-            out.append(
+            table.append(
                 {
                     "group_id": f"g{group}",
                     "role": "Responder" if responder else "Recognizer",
@@ -93,15 +93,15 @@ def rows(generation: int) -> list[dict[str, Any]]:
                     "advantage": 1.2 - 0.8 * member,
                 }
             )
-    return out
+    return table
 
 
 def content(stage: Stage, generation: int) -> dict[str, Any]:
-    """Return a stage's own fields of the manifest."""
+    """Return the fields of the manifest that only this stage has."""
     g = generation
     if stage is Stage.SELF_PLAY:
-        names = {"candidates": 8304, "groups": 1038, "tokens": 91344 + g}
-        return {"metrics": {**names, "diversity": 0.41 - 0.02 * g, "wellFormed": 0.97}}
+        metrics = {"candidates": 8304, "groups": 1038, "tokens": 91344 + g}
+        return {"metrics": {**metrics, "diversity": 0.41 - 0.02 * g, "wellFormed": 0.97}}
     if stage is Stage.SCORE:
         counts = [12, 40, 160, 420, 980, 1500, 2100, 1700, 1000, 392]
         edges = [round(-0.5 + 0.15 * i, 2) for i in range(11)]
@@ -157,7 +157,7 @@ def content(stage: Stage, generation: int) -> dict[str, Any]:
 
 
 def write_run(store: Store, until: tuple[int, Stage] | None = None) -> str:
-    """Write generations 0 to 3, or up to a stage, and return the run's URI."""
+    """Write generations 0 to 3, or those up to a stage, and return the run's URI."""
     run = join(store.storage.uri, RUN)
     policy, best = "file:///models/start", 0
     for generation in range(len(F1)):

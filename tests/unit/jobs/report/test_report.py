@@ -18,13 +18,13 @@ from selfemo_api.spec import EvolutionSpec, StorageSpec
 from selfemo_api.stages import STAGE_ORDER, Stage, stages_of
 from selfemo_api.text.formatting import duration
 from selfemo_jobs.report.__main__ import main
-from selfemo_jobs.report.charts.bars import changes, columns, stacked
-from selfemo_jobs.report.charts.heat import spread
+from selfemo_jobs.report.charts.bars import column_chart, dumbbell_chart, stacked_bars
+from selfemo_jobs.report.charts.heat import heatmap
 from selfemo_jobs.report.charts.lines import line_chart
-from selfemo_jobs.report.charts.svg import number, ticks
-from selfemo_jobs.report.content import build_report
+from selfemo_jobs.report.charts.svg import format_number, ticks
 from selfemo_jobs.report.page import render
-from selfemo_jobs.report.run_files import read_records, read_samples
+from selfemo_jobs.report.report_builder import build_report
+from selfemo_jobs.report.run_reader import read_records, read_samples
 from selfemo_jobs.report.types import (
     Bound,
     Change,
@@ -83,10 +83,10 @@ class Page(HTMLParser):
             self.text += data
 
 
-def test_figures_follow_from_the_manifests(store: Store) -> None:
+def test_content_follows_from_the_manifests(store: Store) -> None:
     data = report(store)
     assert data.labels == LABELS
-    assert data.source == "dev"
+    assert data.selection_dataset == "dev"
     assert data.best == 3
     assert [row.outcome for row in data.generations] == [
         "baseline", "better", "not better", "better",
@@ -107,7 +107,7 @@ def test_figures_follow_from_the_manifests(store: Store) -> None:
     assert data.versions == {"torch": "2.13.0", "transformers": "5.17.0"}
 
 
-def test_samples_are_spread_over_both_roles(store: Store) -> None:
+def test_samples_are_of_both_roles_from_the_best_to_the_worst(store: Store) -> None:
     samples = report(store).samples
     assert [s.role for s in samples] == ["Recognizer"] * 3 + ["Responder"] * 3
     for role in (samples[:3], samples[3:]):
@@ -119,7 +119,7 @@ def test_samples_are_spread_over_both_roles(store: Store) -> None:
 
 
 @pytest.mark.parametrize("until", ENDS)
-def test_run_under_way_reports_what_there_is(store: Store, until: tuple[int, Stage]) -> None:
+def test_unfinished_run_shows_its_finished_stages(store: Store, until: tuple[int, Stage]) -> None:
     page = Page(render(report(store, until)))
     finished = {
         (g, s)
@@ -136,10 +136,13 @@ def test_run_under_way_reports_what_there_is(store: Store, until: tuple[int, Sta
     ):
         assert (heading in page.headings) == (stage in stages), heading
     assert "Provenance" in page.headings
+    following = STAGE_ORDER[(STAGE_ORDER.index(until[1]) + 1) % len(STAGE_ORDER)]
+    pending = f"Generation {until[0]} is not finished: the next stage is {following.value}."
+    assert (pending in page.text) == (until[1] is not Stage.EVALUATE)
     assert ("is not finished" in page.text) == (until[1] is not Stage.EVALUATE)
 
 
-def test_manifests_without_reports_are_shown_as_far_as_they_go(store: Store) -> None:
+def test_manifests_without_metrics_give_a_page_without_charts(store: Store) -> None:
     run = write_run(store)
     records = read_records(store, run)
     bare = [
@@ -154,14 +157,14 @@ def test_manifests_without_reports_are_shown_as_far_as_they_go(store: Store) -> 
     assert Page(render(data)).headings == ["Generations", "Provenance"]
 
 
-def test_figures_weighed_to_shares_are_said_to_be(store: Store) -> None:
+def test_page_mentions_the_label_prior_only_where_scores_are_weighted(store: Store) -> None:
     records = read_records(store, write_run(store))
     assert "evaluation.labelPrior" not in Page(render(build_report(records, run=RUN))).text
     for record in records:
         for source in record.manifest.report.get("sources", {}).values():
             source["shares"] = {"neutral": 1.0}
     assert (
-        "with the shares of emotions in `evaluation.labelPrior`"
+        "Its scores are weighted to the label prior in `evaluation.labelPrior`"
         in Page(render(build_report(records, run=RUN))).text
     )
 
@@ -242,19 +245,19 @@ def test_bad_input_is_one_line_and_exit_code_2(
     output = ["--output", str(tmp_path / "report.html")]
     where = ["--storage-uri", store.storage.uri, "--run", RUN]
     part = next(i for i in store.list(store.storage.uri) if "003/score/part" in i.uri)
-    for arguments, said in (
-        ([*where[:2], "--run", "default/other-1"], "holds no finished stage"),
+    for arguments, message in (
+        ([*where[:2], "--run", "default/other-1"], "contains no finished stage: check --run"),
         ([*where, "--spec", str(broken)], "broken.json"),
         ([*where, "--spec", str(tmp_path / "gone.json")], "No such file"),
         (["--evolution", str(broken), "--run", RUN], "broken.json"),
         (["--storage-uri", "ftp://x", "--run", RUN], "--storage-uri"),
         ([*where[:2], "--run", RUN], "does not match"),
     ):
-        if said == "does not match":
+        if message == "does not match":
             store.put(part.uri, b"spoilt")
         assert main([*arguments, *output]) == 2
         error = capsys.readouterr().err
-        assert said in error
+        assert message in error
         assert error.count("\n") == 1
     assert not (tmp_path / "report.html").exists()
 
@@ -306,19 +309,19 @@ def test_any_series_makes_a_well_formed_chart_within_its_frame(
 
 def test_bars_are_as_long_as_their_values() -> None:
     stacks = [Stack("a", {"x": 10, "y": 30}), Stack("b", {"x": 20})]
-    root = ET.fromstring(stacked(stacks, ["x", "y"], title="x"))
+    root = ET.fromstring(stacked_bars(stacks, ["x", "y"], title="x"))
     wide = [float(r.attrib["width"]) + 1 for r in root.iter("rect")]
     assert wide == pytest.approx([wide[0], 3 * wide[0], 2 * wide[0]], abs=0.2)
-    root = ET.fromstring(columns([Point(1, 10), Point(2, 20)], title="x"))
+    root = ET.fromstring(column_chart([Point(1, 10), Point(2, 20)], title="x"))
     low, high = (float(r.attrib["height"]) for r in root.iter("rect"))
     assert high == pytest.approx(2 * low, abs=0.2)
-    assert ET.fromstring(columns([Point(1, 0.0)], title="x")) is not None
-    assert ET.fromstring(stacked([Stack("a", {"x": 0.0})], ["x"], title="x")) is not None
+    assert ET.fromstring(column_chart([Point(1, 0.0)], title="x")) is not None
+    assert ET.fromstring(stacked_bars([Stack("a", {"x": 0.0})], ["x"], title="x")) is not None
 
 
-def test_changes_say_whether_they_rose() -> None:
+def test_dumbbells_show_whether_values_rose() -> None:
     rows = [Change("joy", 0.2, 0.6), Change("<fear>", 0.4, 0.1)]
-    root = ET.fromstring(changes(rows, title="x", first="0", last="3"))
+    root = ET.fromstring(dumbbell_chart(rows, title="x", first="0", last="3"))
     lines = [e for e in root.iter("line") if "change" in e.attrib["class"]]
     assert [e.attrib["class"] for e in lines] == ["change rise", "change fall"]
     assert float(lines[0].attrib["x1"]) < float(lines[0].attrib["x2"])
@@ -330,16 +333,16 @@ def test_cells_are_shaded_by_the_share_of_their_own_generation() -> None:
         2: Histogram((0.0, 0.5, 1.0), (300, 0)),
         3: Histogram((0.0, 0.5, 1.0), (0, 0)),
     }
-    root = ET.fromstring(spread(histograms, [Point(1, 0.3)], title="x", what="candidates"))
+    root = ET.fromstring(heatmap(histograms, [Point(1, 0.3)], title="x", unit="candidates"))
     shades = [float(r.attrib["fill-opacity"]) for r in root.iter("rect")]
     assert shades == pytest.approx([0.75**0.5, 0.25**0.5, 1.0], abs=0.01)
-    assert ET.fromstring(spread({1: histograms[3]}, [], title="x", what="y")) is not None
+    assert ET.fromstring(heatmap({1: histograms[3]}, [], title="x", unit="y")) is not None
 
 
 @pytest.mark.parametrize(
     ("share", "value"), [(0.0, 0.5), (0.25, 1.0), (0.5, 1.5), (0.75, 1.75), (1.0, 2.0)]
 )
-def test_quantiles_are_read_off_a_histogram(share: float, value: float) -> None:
+def test_quantiles_of_a_histogram(share: float, value: float) -> None:
     assert Histogram((0.0, 0.5, 1.5, 2.0), (0, 20, 20)).quantile(share) == pytest.approx(value)
 
 
@@ -375,16 +378,16 @@ def test_signs_of_collapse_have_the_planners_bounds(
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "text"),
     [(1.23, "1.2 s"), (42.4, "42 s"), (59.7, "1 min 00 s"), (200, "3 min 20 s"),
      (7500, "2 h 05 min")],
 )  # fmt: skip
-def test_durations_are_said_as_people_do(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
+def test_durations_have_the_largest_useful_unit(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
 
 
-def test_numbers_are_written_for_people() -> None:
-    assert [number(x) for x in (8304.0, 0.12345, 12, 1e-7)] == [
+def test_numbers_have_four_significant_digits() -> None:
+    assert [format_number(x) for x in (8304.0, 0.12345, 12, 1e-7)] == [
         "8\u2009304", "0.1235", "12", "1e-07",
     ]  # fmt: skip
-    assert json.dumps(number(0)) == '"0"'
+    assert json.dumps(format_number(0)) == '"0"'

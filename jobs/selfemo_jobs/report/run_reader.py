@@ -1,4 +1,4 @@
-"""Reads what a run has written: its manifests, their times, and a few groups to show."""
+"""Reads the manifests of a run, the duration of its stages, and a few groups of self-play."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from selfemo_api.stages import STAGE_ORDER, Stage
 from selfemo_jobs.runtime.manifest import Manifest, read_manifest, read_part
 from selfemo_jobs.store import ObjectNotFound, Store, join
 
-_PLACE = re.compile(r"/generations/(\d{3})/([a-z]+)/manifest\.json$")
+#: The path of a manifest below the run's folder: generation and stage.
+_MANIFEST = re.compile(r"/generations/(\d{3})/([a-z]+)/manifest\.json$")
 _STAGES = {stage.slug: stage for stage in Stage}
 #: Groups shown for each role: the best, the middle one and the worst by mean reward.
-_SHOWN = 3
-#: Columns that nobody reads, and the most of the table.
-_TOKENS = {"prompt_ids", "completion_ids", "logprobs"}
+_SAMPLES = 3
+#: Columns that the report does not use. They are the largest part of the table.
+_TOKEN_COLUMNS = {"prompt_ids", "completion_ids", "logprobs"}
 
 
 @dataclass(frozen=True)
@@ -25,14 +26,16 @@ class StageRecord:
     """One finished stage."""
 
     uri: str
+    """The URI of the manifest."""
     manifest: Manifest
     sha256: str
+    """The SHA-256 of the manifest, in hexadecimal digits."""
     seconds: float | None = None
-    """Wall time of the attempt that finished it; None where that was not kept."""
+    """The wall time of the attempt that finished the stage; None if it was not stored."""
 
     @property
     def key(self) -> tuple[int, int]:
-        """Its place in the run's order."""
+        """The generation and the index of the stage, by which a run is ordered."""
         return self.manifest.generation, STAGE_ORDER.index(self.manifest.stage)
 
 
@@ -42,67 +45,81 @@ class Candidate:
 
     text: str
     labels: tuple[str, ...]
+    """The emotions that the completion names; empty for a responder."""
     reward: float
     advantage: float
     chosen: bool
+    """Whether self-play appended this response to the dialogue."""
     well_formed: bool
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One group of self-play, scored."""
+    """One scored group of self-play."""
 
     role: str
     generation: int
     dialogue: str
+    """The source and the id of the dialogue."""
     context: tuple[tuple[str, str], ...]
-    """Speaker and text, oldest first."""
+    """Speaker and text of each turn before, oldest first."""
     speaker: str
+    """Who speaks the target utterance, or the response."""
     target: str | None
+    """The utterance to recognize; None for a responder."""
     intended: tuple[str, ...]
+    """The emotions that the responder must express; empty for a recognizer."""
     consensus: tuple[str, ...]
+    """The emotions of the group's consensus; empty for a responder."""
     consistency: float
     candidates: tuple[Candidate, ...]
 
     @property
     def reward(self) -> float:
-        """Mean reward of the group."""
+        """The mean reward of the group."""
         return sum(c.reward for c in self.candidates) / len(self.candidates)
 
 
 def read_records(store: Store, run: str) -> list[StageRecord]:
-    """Return a run's finished stages in order.
+    """Return the finished stages of a run in order.
 
     Parameters
     ----------
     store
-        Where the run is.
+        The store that contains the run.
     run
-        URI of the run's folder, ``<storage>/<namespace>/<name>-<uid8>``.
+        The URI of the run's folder, ``<storage>/<namespace>/<name>-<uid8>``.
 
     Raises
     ------
     BadInput
-        If a manifest is not one of this version.
+        If a manifest was not written by this version.
     """
     records = []
     for info in store.list(join(run, "generations")):
-        place = _PLACE.search(info.uri.removeprefix(run.rstrip("/")))
-        if place and place.group(2) in _STAGES:
+        match = _MANIFEST.search(info.uri.removeprefix(run.rstrip("/")))
+        if match and match.group(2) in _STAGES:
             manifest, digest = read_manifest(store, info.uri)
             records.append(StageRecord(info.uri, manifest, digest, _seconds(store, info.uri)))
     return sorted(records, key=lambda record: record.key)
 
 
 def read_samples(store: Store, records: Iterable[StageRecord]) -> list[Sample]:
-    """Return a few groups of the last scored generation: the best, a middling and the worst.
+    """Return a few groups of the last scored generation: the best, one in the middle, the worst.
 
     Only the first part of the table is read, so that a large run takes no longer than a small one.
+
+    Parameters
+    ----------
+    store
+        The store that contains the run.
+    records
+        The finished stages of the run in order.
 
     Raises
     ------
     BadInput
-        If the part does not match its manifest, or is no table of candidates.
+        If the part does not match its manifest, or is not a table of candidates.
     """
     scored = [r for r in records if r.manifest.stage is Stage.SCORE]
     if not scored:
@@ -115,11 +132,9 @@ def read_samples(store: Store, records: Iterable[StageRecord]) -> list[Sample]:
     from selfemo_jobs.runtime.tables import decode_table
 
     table = decode_table(read_part(store, record.uri, part), record.uri, SCORED)
-    shown = [
-        name for name in SCORED.names if name not in {"prompt_ids", "completion_ids", "logprobs"}
-    ]
+    columns = [name for name in SCORED.names if name not in _TOKEN_COLUMNS]
     groups: dict[str, list[dict[str, Any]]] = {}
-    for row in table.select(shown).to_pylist():
+    for row in table.select(columns).to_pylist():
         groups.setdefault(row["group_id"], []).append(row)
     samples = [_sample(groups[name]) for name in sorted(groups)]
     roles = sorted({sample.role for sample in samples})
@@ -127,14 +142,15 @@ def read_samples(store: Store, records: Iterable[StageRecord]) -> list[Sample]:
 
 
 def _spread(samples: Sequence[Sample]) -> list[Sample]:
-    """Return a few samples spread from the highest mean reward to the lowest."""
+    """Return a few samples at even distances between the highest and the lowest mean reward."""
     ordered = sorted(samples, key=lambda s: -s.reward)
     last = len(ordered) - 1
-    count = min(_SHOWN, len(ordered))
+    count = min(_SAMPLES, len(ordered))
     return [ordered[round(i * last / max(count - 1, 1))] for i in range(count)]
 
 
 def _sample(rows: Sequence[dict[str, Any]]) -> Sample:
+    """Return the sample of one group, from the rows of its candidates."""
     rows = sorted(rows, key=lambda row: row["member"])
     first = rows[0]
     return Sample(
@@ -162,8 +178,9 @@ def _sample(rows: Sequence[dict[str, Any]]) -> Sample:
 
 
 def _seconds(store: Store, uri: str) -> float | None:
+    """Return the duration of a stage, which is stored beside its manifest; None without it."""
     try:
         value = json.loads(store.get(join(uri.rsplit("/", 1)[0], "run.json")))
         return float(value["seconds"])
     except (ObjectNotFound, ValueError, KeyError, TypeError):
-        return None  # nothing depends on it
+        return None  # the report is complete without it
