@@ -33,7 +33,7 @@ from selfemo_jobs.report.types import (
 #: The place of a trained model below the storage; the group is the generation.
 _TRAINED_MODEL = re.compile(r"/generations/(\d{3})/train/")
 #: The metrics of each stage: the key in the manifest's metrics, and the name on the page.
-STAGE_METRICS: Mapping[Stage, Sequence[tuple[StageMetric, str]]] = {
+SHOWN_METRICS: Mapping[Stage, Sequence[tuple[StageMetric, str]]] = {
     Stage.SELF_PLAY: (
         (SelfPlayMetric.CANDIDATES, "candidates"),
         (SelfPlayMetric.GROUPS, "groups"),
@@ -371,7 +371,7 @@ def _stage_metrics(
 ) -> tuple[MetricRow, ...]:
     """Return a row for each metric that at least one generation reports."""
     rows = []
-    for stage, names in STAGE_METRICS.items():
+    for stage, names in SHOWN_METRICS.items():
         for key, name in names:
             index = STAGE_ORDER.index(stage)
             values = tuple(_metric(by_key.get((n, index)), key) for n in numbers)
