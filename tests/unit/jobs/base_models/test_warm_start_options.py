@@ -1,0 +1,81 @@
+"""The options of a warm start are declared once: the command and the studies use the same type."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from selfemo_api.spec import View
+from selfemo_jobs.base_models.__main__ import parser
+from selfemo_jobs.base_models.warm_start_options import (
+    TrainingOptions,
+    WarmStartOptions,
+    arguments_of,
+    options_from,
+)
+from selfemo_study.study_config import WarmStart as StudyWarmStart
+
+TOOLS = Path(__file__).resolve().parents[4] / "tools"
+REQUIRED = shlex.split(
+    "warm-start --model m --output o --source s --format JSONL --labels joy --share 0.1"
+)
+ALL_SET = WarmStartOptions(
+    steps=7,
+    batch_size=3,
+    learning_rate=2e-5,
+    responder_share=0.5,
+    freeze_embeddings=True,
+    views=[View(past=1), View(past=2, future=3)],
+    train_layers=2,
+    prompts="chat-v1",
+    past=4,
+    max_prompt_tokens=64,
+    seed=9,
+)
+
+
+def parse(arguments: list[str]) -> WarmStartOptions:
+    return options_from(parser().parse_args([*REQUIRED, *arguments]))
+
+
+def test_the_command_has_the_defaults_of_the_type() -> None:
+    assert parse([]) == WarmStartOptions()
+
+
+def test_the_command_has_an_option_for_each_field() -> None:
+    defaults = WarmStartOptions()
+    for name in WarmStartOptions.model_fields:
+        assert getattr(ALL_SET, name) != getattr(defaults, name), f"{name} is not tested"
+    assert parse(arguments_of(ALL_SET)) == ALL_SET
+
+
+def test_the_help_gives_each_fields_description(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parser().parse_args(["warm-start", "--help"])
+    # argparse breaks lines, also after a hyphen
+    shown = "".join(capsys.readouterr().out.split())
+    for name, field in WarmStartOptions.model_fields.items():
+        assert field.description, name
+        assert "".join(field.description.split()) in shown, name
+
+
+def test_a_study_uses_the_type_as_it_is() -> None:
+    own = {"source", "share"}
+    assert StudyWarmStart.model_fields.keys() - own == TrainingOptions.model_fields.keys()
+    for name, field in TrainingOptions.model_fields.items():
+        assert StudyWarmStart.model_fields[name].default == field.default
+
+
+@pytest.mark.parametrize("script", ["demo", "meld"])
+def test_a_script_repeats_no_default(script: str) -> None:
+    text = (TOOLS / script).read_text().replace("\\\n", " ")
+    (command,) = re.findall(r"selfemo model (warm-start .*)", text)
+    arguments = parser().parse_args(shlex.split(command.replace(">&2", "")))
+    defaults = WarmStartOptions()
+    changed = {name for name, value in options_from(arguments) if value != getattr(defaults, name)}
+    given = {word.replace("--", "").replace("-", "_") for word in shlex.split(command)}
+    options = {"views" if name == "view" else name for name in given}
+    assert options & WarmStartOptions.model_fields.keys() == changed
