@@ -39,6 +39,7 @@ def _parameters() -> Iterator[inspect.Parameter]:
             help=" ".join(filter(None, (setting.help, setting.reason))),
             min=setting.minimum,
             max=setting.maximum,
+            envvar=setting.env or None,
         )
         several, required = isinstance(default, tuple), default is dataclasses.MISSING
         yield inspect.Parameter(

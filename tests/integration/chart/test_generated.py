@@ -6,6 +6,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+from dataclasses import MISSING
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
+from selfemo_operator.controller.objects.settings import (
+    DeclaredSetting,
+    Setting,
+    declared_settings,
+)
 from tests.integration.chart.helm import CHART, ROOT, Helm
 
 pytestmark = pytest.mark.chart
@@ -53,6 +59,56 @@ def test_types_follow_from_defaults_and_comments(tool: ModuleType) -> None:
     }
     assert found["b"]["additionalProperties"] is False
     assert found["d"] == {"description": "Free.", "type": "object"}
+
+
+def _declared(path: str, default: Any = MISSING, **setting: Any) -> DeclaredSetting:
+    return DeclaredSetting((path,), type(default), default, Setting("Help.", **setting))
+
+
+def test_every_setting_has_an_argument(tool: ModuleType) -> None:
+    template = tool.arguments_template(list(declared_settings()))
+    arguments = re.findall(r"^- (--[a-z-]+)", template, re.MULTILINE)
+    assert arguments == [d.setting.flag for d in declared_settings() if d.setting.flag]
+
+
+def test_an_option_that_the_chart_lacks_is_reported(tool: ModuleType) -> None:
+    settings = [*declared_settings(), _declared("speed", 3, flag="--speed")]
+    with pytest.raises(tool.ChartError, match="`--speed` is not in the chart"):
+        tool.arguments_template(settings)
+
+
+@pytest.mark.parametrize("flag", ["--lease-name", "--health-port"])
+def test_an_argument_that_the_operator_lacks_is_reported(tool: ModuleType, flag: str) -> None:
+    settings = [d for d in declared_settings() if d.setting.flag != flag]
+    with pytest.raises(tool.ChartError, match=f"no option `{flag}`"):
+        tool.arguments_template(settings)
+
+
+@pytest.mark.parametrize(
+    ("setting", "problem"),
+    [
+        (_declared("a", 3, flag="--a", value="operator.a", minimum=1, maximum=9), None),
+        (_declared("a", 4, flag="--a", value="operator.a"), "the default of `--a`: 4"),
+        (_declared("a", 3, flag="--a", value="operator.a", minimum=2), "the minimum of `--a`: 2"),
+        (_declared("a", 3, flag="--a", value="operator.a", maximum=8), "the maximum of `--a`: 8"),
+        (_declared("a", 3, flag="--a", value="operator.a", choices=("3",)), "the choices of `--a`"),
+        (_declared("b", 3, flag="--b", value="operator.b"), "lacks `operator.b`, which sets `--b`"),
+        (_declared("b", 3, flag="--b", value="operator.b"), "`operator.a` is not a setting"),
+    ],
+)
+def test_a_value_that_differs_from_its_setting_is_reported(
+    tool: ModuleType, setting: DeclaredSetting, problem: str | None
+) -> None:
+    text = 'operator:\n  # A.\n  # @schema {"minimum": 1, "maximum": 9}\n  a: 3\n'
+    problems = tool.setting_problems(tool.read_values(text), [setting])
+    assert any(problem in text for text in problems) if problem else problems == []
+
+
+def test_an_environment_variable_that_the_chart_lacks_is_reported(tool: ModuleType) -> None:
+    settings = [_declared("name", env="POD_NAME")]
+    assert tool.environment_problems("env:\n  - name: POD_NAME\n", settings) == []
+    (problem,) = tool.environment_problems("env: []\n", settings)
+    assert "POD_NAME" in problem
 
 
 def test_braces_in_the_crd_are_left_alone(tool: ModuleType, helm4: Helm, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from selfemo_api.dataset_labels import MELD
 from selfemo_api.results import decode_message, encode_message
 from selfemo_api.spec import RewardSpec
 from selfemo_api.stages import STAGE_ORDER, Stage
-from selfemo_jobs.stages.score.tally import RoleTally, Tally, metrics_of
+from selfemo_jobs.stages.score.score_summary import RoleSummary, ScoreSummary, score_metrics
 from selfemo_jobs.stages.selfplay.metrics import self_play_metrics
 from selfemo_operator.controller.cache import Cache, object_key
 from selfemo_operator.controller.metrics.exposition import MAX_SERIES, Exposition, render_evolution
@@ -207,8 +207,10 @@ def test_every_series_is_documented_and_of_a_known_kind() -> None:
 
 def test_made_up_figures_are_those_of_real_stages() -> None:
     """What the metrics read is what score and self-play say; Flywheel's own test says its."""
-    role = RoleTally(candidates=2, rows=2, groups=1, reward=2.0)
-    assert set(METRICS[Stage.SCORE]) <= set(metrics_of(Tally(recognizer=role), RewardSpec()))
+    role = RoleSummary(candidates=2, rows=2, groups=1, reward=2.0)
+    assert set(METRICS[Stage.SCORE]) <= set(
+        score_metrics(ScoreSummary(recognizer=role), RewardSpec())
+    )
     counts = "rows groups tokens promptTokens finished responder recognizer"
     part = dict.fromkeys(counts.split(), 1)
     part |= dict.fromkeys(("recognizerWellFormed", "responderWellFormed"), 1)
