@@ -27,7 +27,8 @@ WORDS = {
     r"afresh": "again, or from scratch",
     r"without a word": "without reporting an error, or with a message that says so",
     r"nobody": "no runner, no process, no user …",
-    r"(?<!there )(is|are|was|were) no (?!longer\b|more\b|less\b|other\b|such\b|need\b|different\b)[a-z]+": (
+    r"(?<!there )(is|are|was|were) no "
+    r"(?!longer\b|more\b|less\b|other\b|such\b|need\b|different\b)[a-z]+": (
         "is not a …, or there is no …"
     ),
     r"dear": "expensive",
