@@ -60,12 +60,14 @@ generate: ## Write the generated files
 	$(PY) -m selfemo_operator.controller.metrics.reference
 	$(PY) -m tools.dashboards
 	$(PY) tools/chart.py
+	$(PY) tools/cli_reference.py
 check-generated:
 	$(PY) -m selfemo_api.schema.crd --check
 	$(PY) -m selfemo_api.schema.reference --check
 	$(PY) -m selfemo_operator.controller.metrics.reference --check
 	$(PY) -m tools.dashboards --check
 	$(PY) tools/chart.py --check
+	$(PY) tools/cli_reference.py --check
 
 .PHONY: docs
 # Without --quiet: with it, MkDocs counts no warnings, and a strict build always passes.
