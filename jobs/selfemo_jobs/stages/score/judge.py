@@ -1,4 +1,4 @@
-"""The frozen judge reads: prompts out, label sets in."""
+"""The frozen judge reads targets and responses, and its answers become label sets."""
 
 from __future__ import annotations
 
@@ -14,26 +14,28 @@ from selfemo_jobs.errors import BadInput
 from selfemo_jobs.prompts.answers import parse_labels
 from selfemo_jobs.prompts.sets import load_prompt_set
 from selfemo_jobs.rewards.label_sets import Masks, encode_label_sets
-from selfemo_jobs.stages.score.candidates import Rows, groups_of
-from selfemo_jobs.stages.score.scoring import Readings
+from selfemo_jobs.stages.score.candidate_groups import Rows, find_groups
+from selfemo_jobs.stages.score.scoring import JudgeReadings
 
 if TYPE_CHECKING:
     from selfemo_jobs.engines.interface import TextEngine
 
+#: Token ids of a prompt.
 Prompt = tuple[int, ...]
-#: Prompt of a response that says nothing: it is not read, and expresses nothing.
-NOTHING: Prompt = ()
+#: Stands for the prompt of an empty response. The judge does not read it, and its label sets are
+#: empty: an empty response expresses nothing.
+EMPTY_PROMPT: Prompt = ()
 
 
 class JudgeReader:
-    """Reads targets and responses with one loaded model.
+    """Lets the judge read the targets and the responses of parts.
 
     Parameters
     ----------
     engine
-        The judge.
+        The engine with the judge loaded.
     spec
-        The evolution's spec: prompts, labels, sampling.
+        The evolution's spec, for prompts, labels and sampling.
     """
 
     def __init__(self, engine: TextEngine, spec: EvolutionSpec) -> None:
@@ -41,65 +43,76 @@ class JudgeReader:
         self._spec = spec
         self._prompts = load_prompt_set(spec.model.prompts)
 
-    def read(self, table: pa.Table, seed: int, where: str) -> Readings:
+    def read(self, table: pa.Table, seed: int, uri: str) -> JudgeReadings:
         """Return the judge's readings of one part.
 
-        A target is read in each view of the spec, or by the very prompt that the group was given; a
-        response as its speaker's turn after the same context. Equal prompts are read once: equal
-        responses then get equal rewards.
+        The judge reads a target in each view of the spec. Without views it reads the same prompt as
+        the group. It reads a response as its speaker's next turn after the same context. Equal
+        prompts are read once, so that equal responses get equal rewards.
 
         Parameters
         ----------
         table
-            Candidates.
+            The candidates of the part (:data:`selfemo_jobs.runtime.schemas.CANDIDATES`).
         seed
-            Of this part's draws.
-        where
-            The part's URI, for messages.
+            The seed of the judge's samples for this part.
+        uri
+            URI of the part, for error messages.
+
+        Returns
+        -------
+        JudgeReadings
+            The label sets of all readings.
+
+        Raises
+        ------
+        BadInput
+            If a group is incomplete, a prompt is too long, or a row lacks prompts for the views.
         """
         spec = self._spec
-        groups = groups_of(table, spec.self_play.group_size, where)
-        wanted: list[Prompt] = []
-        votes = spec.reward.judge.weight > 0.0
-        if votes:
-            wanted += self._target_prompts(table, groups.recognizer[:, 0], where)
-        targets = len(wanted)
-        wanted += self._response_prompts(table, groups.responder)
-        sets = self._sets(wanted, seed)
+        groups = find_groups(table, spec.self_play.group_size, uri)
+        prompts: list[Prompt] = []
+        judge_votes = spec.reward.judge.weight > 0.0
+        if judge_votes:
+            prompts += self._target_prompts(table, groups.recognizer[:, 0], uri)
+        targets = len(prompts)
+        prompts += self._response_prompts(table, groups.responder)
+        label_sets = self._read_label_sets(prompts, seed)
         size, samples = spec.self_play.group_size, spec.reward.judge.samples
         readings = max(1, len(spec.reward.judge.views)) * samples
-        return Readings(
-            targets=sets[:targets].reshape(-1, readings) if votes else None,
-            responses=sets[targets:].reshape(-1, size, samples),
+        return JudgeReadings(
+            targets=label_sets[:targets].reshape(-1, readings) if judge_votes else None,
+            responses=label_sets[targets:].reshape(-1, size, samples),
         )
 
-    def _target_prompts(self, table: pa.Table, rows: Rows, where: str) -> list[Prompt]:
-        """Return the prompts of each target, one group after the other."""
+    def _target_prompts(self, table: pa.Table, rows: Rows, uri: str) -> list[Prompt]:
+        """Return the prompts of each target: those of the first group, then the second, …"""
         views = len(self._spec.reward.judge.views)
         if not views:
             return [tuple(table["prompt_ids"][int(row)].as_py()) for row in rows]
         prompts: list[Prompt] = []
         for row in rows:
-            found = table["views"][int(row)].as_py()
-            if len(found) != views:
+            view_prompts = table["views"][int(row)].as_py()
+            if len(view_prompts) != views:
                 raise BadInput(
-                    f"{where}: row {int(row) + 1}: `views` has {len(found)} prompts where "
+                    f"{uri}: row {int(row) + 1}: `views` has {len(view_prompts)} prompts where "
                     f"`reward.judge.views` has {views}: run self-play again"
                 )
-            prompts += [tuple(prompt) for prompt in found]
+            prompts += [tuple(prompt) for prompt in view_prompts]
         return prompts
 
     def _response_prompts(self, table: pa.Table, rows: Rows) -> list[Prompt]:
+        """Return one prompt for each response, group after group."""
         past = self._spec.dataset.context.past
         prompts = []
         for group in rows:
             turns = table["context"][int(group[0])].as_py()
-            seen = turns[max(0, len(turns) - past) :]
-            context = [Utterance(t["speaker"], t["text"]) for t in seen]
+            shown = turns[max(0, len(turns) - past) :]
+            context = [Utterance(turn["speaker"], turn["text"]) for turn in shown]
             speaker = table["speaker"][int(group[0])].as_py()
             for row in group:
                 text = table["completion"][int(row)].as_py().strip()
-                prompts.append(self._prompt(context, speaker, text) if text else NOTHING)
+                prompts.append(self._prompt(context, speaker, text) if text else EMPTY_PROMPT)
         return prompts
 
     def _prompt(self, context: Sequence[Utterance], speaker: str, text: str) -> Prompt:
@@ -114,11 +127,11 @@ class JudgeReader:
             )
         )
 
-    def _sets(self, wanted: Sequence[Prompt], seed: int) -> Masks:
-        """Return the label sets read at each prompt; shape (prompts, samples)."""
+    def _read_label_sets(self, prompts: Sequence[Prompt], seed: int) -> Masks:
+        """Return the label sets that the judge names for each prompt; shape (prompts, samples)."""
         spec = self._spec
         samples = spec.reward.judge.samples
-        distinct = list(dict.fromkeys(prompt for prompt in wanted if prompt != NOTHING))
+        distinct = list(dict.fromkeys(prompt for prompt in prompts if prompt != EMPTY_PROMPT))
         sampling = Sampling(
             n=samples,
             temperature=spec.self_play.temperature,
@@ -127,10 +140,10 @@ class JudgeReader:
             stop=self._prompts.stop(Role.RECOGNIZER),
             seed=seed,
         )
-        completions = self._engine.generate(distinct, sampling) if distinct else []
+        groups = self._engine.generate(distinct, sampling) if distinct else []
         labels = spec.dataset.labels
-        read: dict[Prompt, list[tuple[str, ...]]] = {NOTHING: [()] * samples}
-        for prompt, found in zip(distinct, completions, strict=True):
-            read[prompt] = [parse_labels(c.text, labels).labels for c in found]
-        sets = [named for prompt in wanted for named in read[prompt]]
-        return encode_label_sets(sets, labels).reshape(-1, samples)
+        readings: dict[Prompt, list[tuple[str, ...]]] = {EMPTY_PROMPT: [()] * samples}
+        for prompt, completions in zip(distinct, groups, strict=True):
+            readings[prompt] = [parse_labels(c.text, labels).labels for c in completions]
+        label_sets = [names for prompt in prompts for names in readings[prompt]]
+        return encode_label_sets(label_sets, labels).reshape(-1, samples)

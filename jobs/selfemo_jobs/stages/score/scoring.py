@@ -1,4 +1,7 @@
-"""Candidates and the judge's readings in, scored candidates out: pure, no model needed."""
+"""Scoring: candidates and the judge's readings go in, candidates with rewards come out.
+
+The functions are pure and need no model.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,11 @@ from selfemo_jobs.rewards import (
 )
 from selfemo_jobs.rewards.label_sets import Bools, Floats, Masks, count_votes, mask_dtype
 from selfemo_jobs.runtime.schemas import SCORED
-from selfemo_jobs.stages.score.candidates import Rows, groups_of, label_masks
-from selfemo_jobs.stages.score.tally import RoleTally, Tally, reward_edges
+from selfemo_jobs.stages.score.candidate_groups import Rows, find_groups, label_masks
+from selfemo_jobs.stages.score.score_summary import RoleSummary, ScoreSummary, histogram_edges
 
-FIGURES = (
+#: The numeric columns that scoring adds, in the order of the schema.
+SCORE_COLUMNS = (
     "alignment",
     "agreement",
     "format",
@@ -41,175 +45,45 @@ FIGURES = (
 
 
 @dataclass(frozen=True)
-class Readings:
-    """What the frozen judge reads, as masks; groups in the order of :class:`Groups`."""
+class JudgeReadings:
+    """The label sets that the frozen judge reads, as bit masks.
+
+    The groups are in the order of :func:`selfemo_jobs.stages.score.candidate_groups.find_groups`.
+    """
 
     targets: Masks | None
-    """Shape (N, S): of each recognizer group's target. None: the judge has no vote."""
+    """Shape (N, S): S readings of the target of each recognizer group. None if the judge has no
+    vote."""
     responses: Masks
-    """Shape (M, G, S): of each response."""
+    """Shape (M, G, S): S readings of each response of each responder group."""
 
 
 @dataclass(frozen=True)
 class ScoredPart:
-    """One part's result."""
+    """Result of scoring one part."""
 
     table: pa.Table
-    """Candidates of the groups that are kept, in their order, with rewards
+    """The candidates of the groups that are kept, in their order, with rewards
     (:data:`selfemo_jobs.runtime.schemas.SCORED`)."""
-    tally: Tally
+    summary: ScoreSummary
+    """Counts and sums for the metrics."""
 
 
 @dataclass(frozen=True)
-class _Scored:
-    """One role's groups after scoring; shape (N, G) or (N,)."""
-
-    rows: Rows
-    kept: Bools
-    truth: Masks
-    confidence: Floats
-    format: Bools
-    penalty: Floats
-    rewards: GroupRewards
-
-
-def score_candidates(
-    table: pa.Table,
-    readings: Readings,
-    *,
-    labels: Sequence[str],
-    reward: RewardSpec,
-    group_size: int,
-    seed: int = 0,
-    where: str = "candidates",
-) -> ScoredPart:
-    """Score one part.
-
-    A recognizer's group without gold labels whose vote has no outcome (no emotion reaches the
-    threshold, or the vote is tied) is left out, and counted.
-
-    Parameters
-    ----------
-    table
-        Candidates (:data:`selfemo_jobs.runtime.schemas.CANDIDATES`), whole groups.
-    readings
-        The judge's, for the groups of ``groups_of(table, …)``.
-    labels
-        The label set.
-    reward
-        ``spec.reward``.
-    group_size
-        G.
-    seed
-        Of the rewards, where ``reward.signal`` is ``Random``; not used else.
-    where
-        The part's URI, for messages.
-
-    Raises
-    ------
-    BadInput
-        If a group is not whole, a label is unknown, or a response has no intended emotion.
-    """
-    part = _Part(table, labels, reward, where)
-    groups = groups_of(table, group_size, where)
-    recognizer, votes = _recognizer(part, groups.recognizer, readings.targets)
-    responder, faults = _responder(part, groups.responder, readings.responses)
-    if reward.signal is Signal.RANDOM:
-        draw = np.random.default_rng(seed)
-        for role in (recognizer, responder):
-            role.rewards.reward[:] = draw.random(role.rows.shape)
-    advantage = [_advantages(role, reward.group_weight) for role in (recognizer, responder)]
-    tally = Tally(
-        recognizer=_role_tally(recognizer, advantage[0][1], reward),
-        responder=_role_tally(responder, advantage[1][1], reward),
-        **votes,
-        **faults,
-    )
-    scored = [(recognizer, advantage[0][0]), (responder, advantage[1][0])]
-    return ScoredPart(_scored_table(part, scored), tally)
-
-
-def _recognizer(part: _Part, rows: Rows, targets: Masks | None) -> tuple[_Scored, dict[str, Any]]:
-    """Return the recognizer's groups and the tally of their votes."""
-    reward = part.reward
-    members = part.masks("labels", rows)
-    gold = part.masks("gold", rows[:, 0])
-    vote = consensus(
-        members,
-        targets,
-        num_labels=len(part.labels),
-        threshold=reward.consensus,
-        judge_weight=reward.judge.weight,
-    )
-    known = gold != 0
-    agreed = vote.verdicts == Verdict.AGREED
-    kept = agreed | known
-    truth = np.where(known, gold, vote.masks)
-    formats = part.formats(rows)
-    rewards = recognizer_rewards(members, formats, truth, RewardTerms.from_spec(reward))
-    votes = {
-        "empty": _count(~kept & (vote.verdicts == Verdict.EMPTY)),
-        "tied": _count(~kept & (vote.verdicts == Verdict.TIED)),
-        "consensus": count_votes(truth[kept], len(part.labels)).tolist(),
-        "gold": _count(known),
-        "gold_voted": _count(known & agreed),
-        "gold_right": _count(known & agreed & (vote.masks == gold)),
-    }
-    confidence = np.where(known, 1.0, vote.confidence)
-    penalty = np.zeros(rows.shape)
-    return _Scored(rows, kept, truth, confidence, formats, penalty, rewards), votes
-
-
-def _responder(part: _Part, rows: Rows, readings: Masks) -> tuple[_Scored, dict[str, int]]:
-    """Return the responder's groups and the tally of their faults."""
-    reward = part.reward
-    intended = part.masks("intended", rows[:, 0])
-    if not intended.all():
-        row = rows[np.flatnonzero(intended == 0)[0], 0]
-        raise BadInput(
-            f"{part.where}: row {row + 1}: `intended` is empty, which a responder's row may not be"
-        )
-    faults = [
-        part.faults(group, decode_label_set(int(mask), part.labels))
-        for group, mask in zip(rows, intended, strict=True)
-    ]
-    counts = [[fault.count for fault in group] for group in faults]
-    penalty = reward.penalty * np.array(counts, np.float64).reshape(rows.shape)
-    formats = part.formats(rows)
-    rewards = responder_rewards(
-        intended,
-        readings,
-        formats,
-        penalty,
-        RewardTerms.from_spec(reward),
-        num_labels=len(part.labels),
-    )
-    kept = np.ones(len(rows), np.bool_)
-    every = [fault for group in faults for fault in group]
-    found = {
-        "names_emotion": sum(f.names_emotion for f in every),
-        "repeats_context": sum(f.repeats_context for f in every),
-        "bad_length": sum(f.bad_length for f in every),
-    }
-    confidence = np.ones(len(rows))  # what it is to express is known
-    return _Scored(rows, kept, intended, confidence, formats, penalty, rewards), found
-
-
-@dataclass(frozen=True)
-class _Part:
-    """The table with what it takes to read it."""
+class _CandidateTable:
+    """The candidates of a part, and what is needed to read its columns."""
 
     table: pa.Table
     labels: Sequence[str]
     reward: RewardSpec
-    where: str
+    uri: str
 
     def masks(self, column: str, rows: Rows) -> Masks:
-        """Return the label sets at some rows."""
-        return label_masks(self.table, column, rows, self.labels, self.where)
+        """Return the label sets of a column at some rows."""
+        return label_masks(self.table, column, rows, self.labels, self.uri)
 
-    def formats(self, rows: Rows) -> Bools:
-        """Return whether completions are well formed, and whole: one cut off is not."""
+    def well_formed(self, rows: Rows) -> Bools:
+        """Return whether completions are well formed. One that was cut off never is."""
         well_formed, finished = (
             np.array(self.table[name].to_pylist(), np.bool_) for name in ("well_formed", "finished")
         )
@@ -217,7 +91,7 @@ class _Part:
         return both
 
     def faults(self, group: Rows, intended: Sequence[str]) -> list[Faults]:
-        """Return the faults of a group's responses."""
+        """Return the faults of each response of a group."""
         context = [turn["text"] for turn in self.table["context"][int(group[0])].as_py()]
         return [
             find_faults(
@@ -231,20 +105,176 @@ class _Part:
         ]
 
 
-def _advantages(scored: _Scored, weight: GroupWeight) -> tuple[Floats, Bools]:
+@dataclass(frozen=True)
+class _ScoredGroups:
+    """Rewards of the N groups of one role."""
+
+    rows: Rows
+    """Shape (N, G): row numbers of the candidates."""
+    kept: Bools
+    """Shape (N,): whether the group is written."""
+    truth: Masks
+    """Shape (N,): the consensus, the gold labels or the intended emotions."""
+    confidence: Floats
+    """Shape (N,): the confidence of the vote; 1 where no vote was needed."""
+    well_formed: Bools
+    """Shape (N, G)."""
+    penalty: Floats
+    """Shape (N, G)."""
+    rewards: GroupRewards
+
+
+def score_candidates(
+    table: pa.Table,
+    readings: JudgeReadings,
+    *,
+    labels: Sequence[str],
+    reward: RewardSpec,
+    group_size: int,
+    seed: int = 0,
+    uri: str = "candidates",
+) -> ScoredPart:
+    """Score one part.
+
+    A recognizer group without gold labels is dropped and counted if its vote has no result: no
+    emotion reaches the threshold, or the vote is tied.
+
+    Parameters
+    ----------
+    table
+        The candidates of the part (:data:`selfemo_jobs.runtime.schemas.CANDIDATES`), in complete
+        groups.
+    readings
+        The judge's readings of these groups.
+    labels
+        The label set.
+    reward
+        The field ``spec.reward``.
+    group_size
+        Number of members of each group, G.
+    seed
+        The seed of the rewards if ``reward.signal`` is ``Random``; otherwise it is not used.
+    uri
+        URI of the part, for error messages.
+
+    Returns
+    -------
+    ScoredPart
+        The scored candidates, and their summary.
+
+    Raises
+    ------
+    BadInput
+        If a group is incomplete, a label is unknown, or a response has no intended emotion.
+    """
+    candidates = _CandidateTable(table, labels, reward, uri)
+    groups = find_groups(table, group_size, uri)
+    recognizer, votes = _score_recognizer(candidates, groups.recognizer, readings.targets)
+    responder, faults = _score_responder(candidates, groups.responder, readings.responses)
+    if reward.signal is Signal.RANDOM:
+        generator = np.random.default_rng(seed)
+        for role in (recognizer, responder):
+            role.rewards.reward[:] = generator.random(role.rows.shape)
+    recognizer_advantages, recognizer_zero = _advantages(recognizer, reward.group_weight)
+    responder_advantages, responder_zero = _advantages(responder, reward.group_weight)
+    summary = ScoreSummary(
+        recognizer=_summarize_role(recognizer, recognizer_zero, reward),
+        responder=_summarize_role(responder, responder_zero, reward),
+        **votes,
+        **faults,
+    )
+    scored = [(recognizer, recognizer_advantages), (responder, responder_advantages)]
+    return ScoredPart(_scored_table(candidates, scored), summary)
+
+
+def _score_recognizer(
+    candidates: _CandidateTable, rows: Rows, targets: Masks | None
+) -> tuple[_ScoredGroups, dict[str, Any]]:
+    """Return the scored recognizer groups, and the counts of their votes for the summary."""
+    reward = candidates.reward
+    members = candidates.masks("labels", rows)
+    gold = candidates.masks("gold", rows[:, 0])
+    vote = consensus(
+        members,
+        targets,
+        num_labels=len(candidates.labels),
+        threshold=reward.consensus,
+        judge_weight=reward.judge.weight,
+    )
+    has_gold = gold != 0
+    agreed = vote.verdicts == Verdict.AGREED
+    kept = agreed | has_gold
+    truth = np.where(has_gold, gold, vote.masks)
+    well_formed = candidates.well_formed(rows)
+    rewards = recognizer_rewards(members, well_formed, truth, RewardTerms.from_spec(reward))
+    counts = {
+        "empty": _count(~kept & (vote.verdicts == Verdict.EMPTY)),
+        "tied": _count(~kept & (vote.verdicts == Verdict.TIED)),
+        "consensus": count_votes(truth[kept], len(candidates.labels)).tolist(),
+        "gold": _count(has_gold),
+        "gold_voted": _count(has_gold & agreed),
+        "gold_right": _count(has_gold & agreed & (vote.masks == gold)),
+    }
+    confidence = np.where(has_gold, 1.0, vote.confidence)
+    penalty = np.zeros(rows.shape)
+    groups = _ScoredGroups(rows, kept, truth, confidence, well_formed, penalty, rewards)
+    return groups, counts
+
+
+def _score_responder(
+    candidates: _CandidateTable, rows: Rows, readings: Masks
+) -> tuple[_ScoredGroups, dict[str, int]]:
+    """Return the scored responder groups, and the counts of their faults for the summary."""
+    reward, labels = candidates.reward, candidates.labels
+    intended = candidates.masks("intended", rows[:, 0])
+    if not intended.all():
+        row = rows[np.flatnonzero(intended == 0)[0], 0]
+        raise BadInput(
+            f"{candidates.uri}: row {row + 1}: `intended` is empty, but a responder row needs at "
+            "least one emotion: run self-play again"
+        )
+    faults = [
+        candidates.faults(group, decode_label_set(int(mask), labels))
+        for group, mask in zip(rows, intended, strict=True)
+    ]
+    fault_counts = [[fault.count for fault in group] for group in faults]
+    penalty = reward.penalty * np.array(fault_counts, np.float64).reshape(rows.shape)
+    well_formed = candidates.well_formed(rows)
+    rewards = responder_rewards(
+        intended,
+        readings,
+        well_formed,
+        penalty,
+        RewardTerms.from_spec(reward),
+        num_labels=len(labels),
+    )
+    kept = np.ones(len(rows), np.bool_)
+    all_faults = [fault for group in faults for fault in group]
+    counts = {
+        "names_emotion": sum(f.names_emotion for f in all_faults),
+        "repeats_context": sum(f.repeats_context for f in all_faults),
+        "bad_length": sum(f.bad_length for f in all_faults),
+    }
+    confidence = np.ones(len(rows))  # the intended emotions are known
+    groups = _ScoredGroups(rows, kept, intended, confidence, well_formed, penalty, rewards)
+    return groups, counts
+
+
+def _advantages(scored: _ScoredGroups, weight: GroupWeight) -> tuple[Floats, Bools]:
+    """Return the advantages of one role, and which groups have equal rewards only."""
     consistency = scored.rewards.consistency
     weights = consistency if weight is GroupWeight.CONSISTENCY else np.ones_like(consistency)
     return group_advantages(scored.rewards.reward, weights)
 
 
-def _role_tally(scored: _Scored, zero_variance: Bools, reward: RewardSpec) -> RoleTally:
+def _summarize_role(scored: _ScoredGroups, zero_variance: Bools, reward: RewardSpec) -> RoleSummary:
     kept = scored.kept
     rewards = scored.rewards.reward[kept]
-    edges = reward_edges(reward)
+    edges = histogram_edges(reward)
     histogram, _ = np.histogram(np.clip(rewards, edges[0], edges[-1]), edges)
-    return RoleTally(
+    return RoleSummary(
         candidates=scored.rows.size,
-        well_formed=_count(scored.format),
+        well_formed=_count(scored.well_formed),
         rows=rewards.size,
         groups=_count(kept),
         zero_variance=_count(zero_variance & kept),
@@ -257,34 +287,37 @@ def _role_tally(scored: _Scored, zero_variance: Bools, reward: RewardSpec) -> Ro
     )
 
 
-def _count(which: Bools) -> int:
-    return int(np.count_nonzero(which))
+def _count(flags: Bools) -> int:
+    return int(np.count_nonzero(flags))
 
 
-def _scored_table(part: _Part, groups: Sequence[tuple[_Scored, Floats]]) -> pa.Table:
-    size = part.table.num_rows
-    figures = {name: np.zeros(size) for name in FIGURES}
-    truth = np.zeros(size, mask_dtype(len(part.labels)))
+def _scored_table(
+    candidates: _CandidateTable, groups: Sequence[tuple[_ScoredGroups, Floats]]
+) -> pa.Table:
+    """Return the candidates of the kept groups of both roles, in their order, with all scores."""
+    size = candidates.table.num_rows
+    scores = {name: np.zeros(size) for name in SCORE_COLUMNS}
+    truth = np.zeros(size, mask_dtype(len(candidates.labels)))
     kept = np.zeros(size, np.bool_)
-    for scored, advantage in groups:
+    for scored, advantages in groups:
         values = {
             "alignment": scored.rewards.alignment,
             "agreement": scored.rewards.agreement,
-            "format": scored.format,
+            "format": scored.well_formed,
             "penalty": scored.penalty,
             "reward": scored.rewards.reward,
             "confidence": scored.confidence[:, np.newaxis],
             "consistency": scored.rewards.consistency[:, np.newaxis],
-            "advantage": advantage,
+            "advantage": advantages,
         }
         for name, value in values.items():
-            figures[name][scored.rows] = value
+            scores[name][scored.rows] = value
         truth[scored.rows] = scored.truth[:, np.newaxis]
         kept[scored.rows] = scored.kept[:, np.newaxis]
-    names = [decode_label_set(int(mask), part.labels) for mask in truth[kept]]
+    names = [decode_label_set(int(mask), candidates.labels) for mask in truth[kept]]
     columns = [
-        *part.table.filter(pa.array(kept)).columns,
+        *candidates.table.filter(pa.array(kept)).columns,
         pa.array(names, SCORED.field("consensus").type),
-        *(pa.array(figures[name][kept].astype(np.float32)) for name in FIGURES),
+        *(pa.array(scores[name][kept].astype(np.float32)) for name in SCORE_COLUMNS),
     ]
     return pa.Table.from_arrays(columns, schema=SCORED)

@@ -15,8 +15,13 @@ from selfemo_jobs.runtime.program import StageProgram
 from selfemo_jobs.runtime.schemas import CANDIDATES, SCORED
 from selfemo_jobs.runtime.tables import decode_table, load_table, put_table
 from selfemo_jobs.stages.score.judge import JudgeReader
+from selfemo_jobs.stages.score.score_summary import (
+    ScoreSummary,
+    merge_summaries,
+    score_metrics,
+    score_report,
+)
 from selfemo_jobs.stages.score.scoring import score_candidates
-from selfemo_jobs.stages.score.tally import Tally, combined, metrics_of, report_of
 from selfemo_jobs.store import join
 
 log = logging.getLogger(__name__)
@@ -35,24 +40,24 @@ def work(context: StageContext) -> StageOutput:
     uri, manifest = context.parent(Stage.SELF_PLAY)
     tables = [part for part in manifest.parts if part.path.endswith(TABLE)]
     parts: list[Part] = []
-    tallies: list[Tally] = []
+    summaries: list[ScoreSummary] = []
     with ExitStack() as stack:
         scorer = _Scorer(context, stack)
         for done, candidates in enumerate(tables):
             stored = _load_scored(context, candidates.path)
-            scored_parts, tally = stored or scorer.score(uri, candidates)
+            scored_parts, summary = stored or scorer.score(uri, candidates)
             parts += scored_parts
-            tallies.append(tally)
+            summaries.append(summary)
             context.progress(done + 1, len(tables))
-    total = combined(tallies)
+    total = merge_summaries(summaries)
     spec = context.config.spec
     if tables and not total.recognizer.groups + total.responder.groups:
         log.warning("no group is left: none of the recognizer's votes has an outcome")
     return StageOutput(
         parts=parts,
         rows=total.recognizer.rows + total.responder.rows,
-        metrics=metrics_of(total, spec.reward),
-        report=report_of(total, spec.dataset.labels, spec.reward),
+        metrics=score_metrics(total, spec.reward),
+        report=score_report(total, spec.dataset.labels, spec.reward),
     )
 
 
@@ -64,28 +69,31 @@ class _Scorer:
         self._stack = stack
         self._reader: JudgeReader | None = None
 
-    def score(self, manifest_uri: str, candidates: Part) -> tuple[list[Part], Tally]:
-        """Score one part, and write the result: the tally last, since it marks the part as done."""
+    def score(self, manifest_uri: str, candidates: Part) -> tuple[list[Part], ScoreSummary]:
+        """Score one part, and write its result.
+
+        The summary is written last, since it marks the part as done.
+        """
         context, spec = self._context, self._context.config.spec
-        where = join(manifest_uri.rsplit("/", 1)[0], candidates.path)
+        part_uri = join(manifest_uri.rsplit("/", 1)[0], candidates.path)
         data = read_part(context.store, manifest_uri, candidates)
-        table = decode_table(data, where, CANDIDATES)
+        table = decode_table(data, part_uri, CANDIDATES)
         self._reader = self._reader or self._open()
         seed = derive_seed(context.config.seed, candidates.path)
         scored = score_candidates(
             table,
-            self._reader.read(table, seed, where),
+            self._reader.read(table, seed, part_uri),
             labels=spec.dataset.labels,
             reward=spec.reward,
             group_size=spec.self_play.group_size,
             seed=seed,
-            where=where,
+            uri=part_uri,
         )
         parts = [
             put_table(context, candidates.path, scored.table),
-            context.put_part(tally_path(candidates.path), canonical(scored.tally.to_json())),
+            context.put_part(summary_path(candidates.path), canonical(scored.summary.to_json())),
         ]
-        return parts, scored.tally
+        return parts, scored.summary
 
     def _open(self) -> JudgeReader:
         config, spec = self._context.config, self._context.config.spec
@@ -100,12 +108,12 @@ class _Scorer:
         return JudgeReader(engine, spec)
 
 
-def tally_path(table_path: str) -> str:
-    """Return where a part's tally is."""
+def summary_path(table_path: str) -> str:
+    """Return where a part's summary is."""
     return table_path.removesuffix(TABLE) + ".tally.json"
 
 
-def _load_scored(context: StageContext, path: str) -> tuple[list[Part], Tally] | None:
+def _load_scored(context: StageContext, path: str) -> tuple[list[Part], ScoreSummary] | None:
     """Return what an earlier attempt made of a part of self-play, or None where it has to be made.
 
     Parameters
@@ -115,9 +123,9 @@ def _load_scored(context: StageContext, path: str) -> tuple[list[Part], Tally] |
     path
         The part's path, the same in self-play's folder and in this stage's.
     """
-    tally = context.load_part(tally_path(path), Tally.model_validate_json)
-    table = load_table(context, path, SCORED) if tally else None
-    return ([table[0], tally[0]], tally[1]) if table and tally else None
+    summary = context.load_part(summary_path(path), ScoreSummary.model_validate_json)
+    table = load_table(context, path, SCORED) if summary else None
+    return ([table[0], summary[0]], summary[1]) if table and summary else None
 
 
 PROGRAM = StageProgram(

@@ -1,4 +1,4 @@
-"""Small groups of candidates for the score stage's tests."""
+"""Builds small groups of candidates for the tests of the score stage."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Names = Sequence[str]
 CONTEXT = [{"speaker": "Ann", "text": "Where were you last night?"}]
 
 
-def _row(group: str, as_: str, member: int, /, **columns: Any) -> dict[str, Any]:
+def _row(group: str, row_role: str, member: int, /, **columns: Any) -> dict[str, Any]:
     return {
         "group_id": group,
-        "role": as_,
+        "role": row_role,
         "generation": 1,
         "source": "demo",
         "dialogue_id": "d1",
@@ -44,7 +44,7 @@ def _row(group: str, as_: str, member: int, /, **columns: Any) -> dict[str, Any]
 def recognizer(
     group: str, answers: Sequence[Names], *, gold: Names | None = None, **columns: Any
 ) -> list[dict[str, Any]]:
-    """A group of answers; an empty one is not well formed."""
+    """Return a recognizer group; an empty answer is not well formed."""
     return [
         _row(
             group,
@@ -66,7 +66,7 @@ def recognizer(
 def responder(
     group: str, intended: Names, responses: Sequence[str], **columns: Any
 ) -> list[dict[str, Any]]:
-    """A group of responses."""
+    """Return a responder group."""
     return [
         _row(
             group,
@@ -79,5 +79,5 @@ def responder(
 
 
 def table(*groups: Iterable[dict[str, Any]]) -> pa.Table:
-    """A part of these groups."""
+    """Return the table of a part with these groups."""
     return pa.Table.from_pylist([row for group in groups for row in group], CANDIDATES)

@@ -1,3 +1,5 @@
+"""What the judge is asked to read, and how its readings are arranged."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,12 +25,12 @@ PART = table(
 )
 
 
-class Watched:
-    """A real engine, and what it was asked."""
+class RecordingEngine:
+    """A real engine that records its requests."""
 
     def __init__(self, engine: TextEngine) -> None:
         self._engine = engine
-        self.asked: list[list[list[int]]] = []
+        self.prompts: list[list[list[int]]] = []
         self.sampling: list[Sampling] = []
 
     @property
@@ -38,7 +40,7 @@ class Watched:
     def generate(
         self, prompts: Sequence[Sequence[int]], sampling: Sampling
     ) -> list[list[Completion]]:
-        self.asked.append([list(p) for p in prompts])
+        self.prompts.append([list(p) for p in prompts])
         self.sampling.append(sampling)
         return self._engine.generate(prompts, sampling)
 
@@ -56,20 +58,20 @@ def spec(make_spec: Callable[..., EvolutionSpec]) -> EvolutionSpec:
 
 
 @pytest.fixture
-def engine(tiny_model: Path, spec: EvolutionSpec) -> Iterator[Watched]:
-    found = open_engine(
-        spec.self_play.engine, tiny_model, engine_args={}, max_model_len=512, seed=0
-    )
-    yield Watched(found)
-    found.close()
+def engine(tiny_model: Path, spec: EvolutionSpec) -> Iterator[RecordingEngine]:
+    real = open_engine(spec.self_play.engine, tiny_model, engine_args={}, max_model_len=512, seed=0)
+    yield RecordingEngine(real)
+    real.close()
 
 
-def test_what_the_judge_is_asked(engine: Watched, spec: EvolutionSpec) -> None:
+def test_the_judge_reads_targets_and_distinct_responses(
+    engine: RecordingEngine, spec: EvolutionSpec
+) -> None:
     readings = JudgeReader(engine, spec).read(PART, 11, "part")
-    (asked,) = engine.asked
-    assert asked[0] == [9, 8, 7, 6]  # the group's own prompt, never made anew
-    texts = [engine.tokenizer.decode(ids) for ids in asked[1:]]
-    assert len(texts) == 2  # one response comes twice, and one says nothing
+    (prompts,) = engine.prompts
+    assert prompts[0] == [9, 8, 7, 6]  # the group's own prompt, not one that is built again
+    texts = [engine.tokenizer.decode(ids) for ids in prompts[1:]]
+    assert len(texts) == 2  # one response occurs twice, and one is empty
     assert "Bob: What a day" in texts[0]
     assert "Bob: Off with you" in texts[1]
     assert "turn number 2." in texts[0]
@@ -85,7 +87,7 @@ def test_what_the_judge_is_asked(engine: Watched, spec: EvolutionSpec) -> None:
 
 
 def test_a_target_is_read_in_each_view(
-    engine: Watched, make_spec: Callable[..., EvolutionSpec]
+    engine: RecordingEngine, make_spec: Callable[..., EvolutionSpec]
 ) -> None:
     views = make_spec(reward={"judge": {"samples": 3, "views": [{"past": 0}, {"past": 1}]}})
     part = table(
@@ -93,7 +95,7 @@ def test_a_target_is_read_in_each_view(
         recognizer("u2", [JOY] * 4, views=[[4, 5], [9]]),
     )
     readings = JudgeReader(engine, views).read(part, 11, "part")
-    assert engine.asked == [[[4, 5], [6, 7, 8], [9]]]  # what is the same is read once
+    assert engine.prompts == [[[4, 5], [6, 7, 8], [9]]]  # equal prompts are read once
     assert readings.targets is not None
     assert readings.targets.shape == (2, 6)
     assert np.array_equal(readings.targets[0, :3], readings.targets[1, :3])
@@ -101,29 +103,29 @@ def test_a_target_is_read_in_each_view(
         JudgeReader(engine, views).read(PART, 11, "part")
 
 
-def test_a_reading_may_be_shorter_than_an_answer(
-    engine: Watched, make_spec: Callable[..., EvolutionSpec]
+def test_a_reading_may_have_a_lower_token_limit_than_an_answer(
+    engine: RecordingEngine, make_spec: Callable[..., EvolutionSpec]
 ) -> None:
-    play = {"maxTokens": {"recognizer": 8, "responder": 24}}
-    JudgeReader(engine, make_spec(selfPlay=play)).read(PART, 1, "part")
-    short = make_spec(selfPlay=play, reward={"judge": {"maxTokens": 1}})
+    self_play = {"maxTokens": {"recognizer": 8, "responder": 24}}
+    JudgeReader(engine, make_spec(selfPlay=self_play)).read(PART, 1, "part")
+    short = make_spec(selfPlay=self_play, reward={"judge": {"maxTokens": 1}})
     JudgeReader(engine, short).read(PART, 1, "part")
     assert [sampling.max_tokens for sampling in engine.sampling] == [8, 1]
 
 
-def test_no_context_at_all(
-    engine: Watched, spec: EvolutionSpec, make_spec: Callable[..., EvolutionSpec]
+def test_without_context_and_without_a_vote_only_responses_are_read(
+    engine: RecordingEngine, spec: EvolutionSpec, make_spec: Callable[..., EvolutionSpec]
 ) -> None:
     alone = make_spec(dataset={"context": {"past": 0}}, reward={"judge": {"weight": 0.0}})
     readings = JudgeReader(engine, alone).read(PART, 11, "part")
     assert readings.targets is None
-    assert len(engine.asked[0]) == 2  # responses only: the judge has no vote
-    assert "turn number" not in engine.tokenizer.decode(engine.asked[0][0])
+    assert len(engine.prompts[0]) == 2  # responses only: the judge has no vote
+    assert "turn number" not in engine.tokenizer.decode(engine.prompts[0][0])
 
 
-def test_nothing_to_read_asks_nothing(engine: Watched, spec: EvolutionSpec) -> None:
+def test_an_empty_part_makes_no_request(engine: RecordingEngine, spec: EvolutionSpec) -> None:
     readings = JudgeReader(engine, spec).read(table(), 11, "part")
-    assert engine.asked == []
+    assert engine.prompts == []
     assert readings.responses.shape == (0, 4, 3)
 
 

@@ -1,3 +1,5 @@
+"""Scores of parts: by hand, against the plain implementation, and bad input."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -15,7 +17,7 @@ from selfemo_api.spec import RewardSpec
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.rewards import RewardTerms, encode_label_sets, plain_implementation
 from selfemo_jobs.runtime.schemas import CANDIDATES, SCORED
-from selfemo_jobs.stages.score.scoring import Readings, ScoredPart, score_candidates
+from selfemo_jobs.stages.score.scoring import JudgeReadings, ScoredPart, score_candidates
 
 JOY, ANGER = ["joy"], ["anger"]
 ALONE = RewardSpec.model_validate({"judge": {"weight": 0.0}})
@@ -23,11 +25,12 @@ DEFAULT = RewardSpec()
 HALF, MISS = 1.1 / 2.1, 0.1 / 2.1
 
 
-def read(sets: list[Any], *shape: int) -> np.ndarray:
+def masks(sets: list[Any], *shape: int) -> np.ndarray:
+    """Return label sets as masks of some shape."""
     return encode_label_sets(sets, MELD).reshape(shape)
 
 
-NO_RESPONSES = read([], 0, 4, 2)
+NO_RESPONSES = masks([], 0, 4, 2)
 
 
 def score(
@@ -40,18 +43,18 @@ def score(
 ) -> ScoredPart:
     return score_candidates(
         part,
-        Readings(targets, responses),
+        JudgeReadings(targets, responses),
         labels=MELD,
         reward=reward,
         group_size=size,
-        where="file:///part-0.parquet",
+        uri="file:///part-0.parquet",
     )
 
 
 def test_random_rewards_follow_from_the_seed_alone() -> None:
     part = table(recognizer("g1", [JOY, JOY, JOY, ANGER]))
     spec = RewardSpec.model_validate({"signal": "Random", "judge": {"weight": 0.0}})
-    readings = Readings(None, NO_RESPONSES)
+    readings = JudgeReadings(None, NO_RESPONSES)
     first, again, other = (
         score_candidates(part, readings, labels=MELD, reward=spec, group_size=4, seed=seed).table
         for seed in (7, 7, 8)
@@ -59,21 +62,25 @@ def test_random_rewards_follow_from_the_seed_alone() -> None:
     assert first.equals(again)
     drawn = first["reward"].to_pylist()
     assert drawn != other["reward"].to_pylist()
-    assert len(set(drawn)) == 4  # those who agree are not rewarded alike
+    assert len(set(drawn)) == 4  # equal answers do not get equal rewards
     assert all(0.0 <= r < 1.0 for r in drawn)
-    assert first["consistency"].equals(score(part).table["consistency"])  # the filters still work
+    assert first["consistency"].equals(
+        score(part).table["consistency"]
+    )  # the consistency is still computed
 
 
-def test_groups_can_weigh_alike() -> None:
+def test_groups_can_have_equal_weights() -> None:
     part = table(recognizer("g1", [JOY, JOY, JOY, ANGER]))
     alike = RewardSpec.model_validate({"groupWeight": "None", "judge": {"weight": 0.0}})
-    weighed, plain = score(part).table, score(part, reward=alike).table
-    consistency = np.array(weighed["consistency"])
-    assert np.allclose(np.array(plain["advantage"]) * consistency, weighed["advantage"], atol=1e-6)
+    weighted, unweighted = score(part).table, score(part, reward=alike).table
+    consistency = np.array(weighted["consistency"])
+    assert np.allclose(
+        np.array(unweighted["advantage"]) * consistency, weighted["advantage"], atol=1e-6
+    )
     assert consistency[0] < 1.0
 
 
-def test_without_smoothing_a_miss_is_worth_nothing() -> None:
+def test_without_smoothing_a_wrong_answer_has_alignment_0() -> None:
     part = table(recognizer("g1", [JOY, JOY, JOY, ANGER]))
     plain = RewardSpec.model_validate({"smoothing": 0.0, "judge": {"weight": 0.0}})
     assert score(part, reward=plain).table["alignment"].to_pylist() == [1.0, 1.0, 1.0, 0.0]
@@ -103,9 +110,9 @@ def test_a_recognizer_group_by_hand() -> None:
     }
     for name, values in expected.items():
         np.testing.assert_allclose(out[name].to_numpy(), values, rtol=1e-6)
-    assert scored.tally.consensus == [0, 0, 0, 0, 1, 0, 0]
-    assert scored.tally.recognizer.reward == pytest.approx(sum(reward))
-    assert scored.tally.recognizer.zero_variance == 0
+    assert scored.summary.consensus == [0, 0, 0, 0, 1, 0, 0]
+    assert scored.summary.recognizer.reward == pytest.approx(sum(reward))
+    assert scored.summary.recognizer.zero_variance == 0
 
 
 def test_confidence_is_the_consensus_share_of_the_vote() -> None:
@@ -113,7 +120,7 @@ def test_confidence_is_the_consensus_share_of_the_vote() -> None:
         recognizer("g1", [JOY, JOY, JOY, ANGER]),
         recognizer("g2", [JOY, JOY, JOY, ANGER], gold=ANGER),
     )
-    readings = read([JOY, JOY, JOY, JOY, ANGER, JOY, JOY, JOY], 2, 4)
+    readings = masks([JOY, JOY, JOY, JOY, ANGER, JOY, JOY, JOY], 2, 4)
     spec = RewardSpec.model_validate({"judge": {"weight": 0.5}})
     out = score(part, targets=readings, reward=spec).table
     assert out["confidence"].to_pylist() == [0.875] * 4 + [1.0] * 4
@@ -122,11 +129,11 @@ def test_confidence_is_the_consensus_share_of_the_vote() -> None:
 def test_a_responder_group_by_hand() -> None:
     responses = [
         "That is the best news ever!",
-        "Oh joy, how very nice.",  # names it
-        "Where were you last night then?",  # repeats
+        "Oh joy, how very nice.",  # names the emotion
+        "Where were you last night then?",  # repeats the context
         "Yes.",  # too short
     ]
-    readings = read([JOY, JOY, JOY, ANGER, ANGER, ANGER, JOY, JOY], 1, 4, 2)
+    readings = masks([JOY, JOY, JOY, ANGER, ANGER, ANGER, JOY, JOY], 1, 4, 2)
     scored = score(table(responder("g1", JOY, responses)), responses=readings)
     out = scored.table
     # shares of the second: joy 1/2, anger 1/2; minima 1/2, maxima 3/2
@@ -145,13 +152,13 @@ def test_a_responder_group_by_hand() -> None:
     for name, values in expected.items():
         np.testing.assert_allclose(out[name].to_numpy(), values, rtol=1e-6)
     assert out["consensus"].to_pylist() == [JOY] * 4
-    tally = scored.tally
-    assert (tally.names_emotion, tally.repeats_context, tally.bad_length) == (1, 1, 1)
-    assert tally.consensus == [0] * 7  # intended emotions are no votes
-    assert tally.responder.penalty == pytest.approx(1.5)
+    summary = scored.summary
+    assert (summary.names_emotion, summary.repeats_context, summary.bad_length) == (1, 1, 1)
+    assert summary.consensus == [0] * 7  # intended emotions are not counted as votes
+    assert summary.responder.penalty == pytest.approx(1.5)
 
 
-def test_groups_without_an_outcome_are_left_out_and_counted() -> None:
+def test_groups_whose_vote_has_no_result_are_dropped_and_counted() -> None:
     part = table(
         recognizer("tied", [JOY, JOY, ANGER, ANGER]),
         recognizer("kept", [JOY] * 4),
@@ -159,23 +166,23 @@ def test_groups_without_an_outcome_are_left_out_and_counted() -> None:
     )
     scored = score(part)
     assert scored.table["group_id"].to_pylist() == ["kept"] * 4
-    tally = scored.tally
-    assert (tally.empty, tally.tied, tally.recognizer.groups) == (1, 1, 1)
-    assert (tally.recognizer.candidates, tally.recognizer.well_formed) == (12, 9)
-    assert tally.recognizer.rows == 4
-    assert tally.recognizer.zero_variance == 1
+    summary = scored.summary
+    assert (summary.empty, summary.tied, summary.recognizer.groups) == (1, 1, 1)
+    assert (summary.recognizer.candidates, summary.recognizer.well_formed) == (12, 9)
+    assert summary.recognizer.rows == 4
+    assert summary.recognizer.zero_variance == 1
     assert scored.table["advantage"].to_pylist() == [0.0] * 4
 
 
-def test_the_judge_has_a_say_only_with_a_weight() -> None:
+def test_the_judge_votes_only_with_a_weight_above_0() -> None:
     part = table(recognizer("g1", [JOY, JOY, ANGER, []]))
-    judge = read([ANGER, ANGER], 1, 2)
+    judge = masks([ANGER, ANGER], 1, 2)
     assert score(part).table["consensus"][0].as_py() == JOY
     against = score(part, targets=judge, reward=DEFAULT)
     assert against.table["consensus"][0].as_py() == ANGER  # 0.25 and 0.625
 
 
-def test_gold_replaces_the_vote_and_measures_it() -> None:
+def test_gold_labels_replace_the_vote_and_its_accuracy_is_counted() -> None:
     part = table(
         recognizer("right", [JOY] * 4, gold=JOY),
         recognizer("wrong", [JOY] * 4, gold=ANGER),
@@ -185,17 +192,17 @@ def test_gold_replaces_the_vote_and_measures_it() -> None:
     scored = score(part)
     assert scored.table["consensus"].to_pylist() == [JOY] * 4 + [ANGER] * 12
     np.testing.assert_allclose(scored.table["alignment"].to_numpy()[4:8], MISS, rtol=1e-6)
-    tally = scored.tally
-    assert (tally.gold, tally.gold_voted, tally.gold_right) == (3, 2, 1)
-    assert (tally.empty, tally.tied) == (0, 0)
+    summary = scored.summary
+    assert (summary.gold, summary.gold_voted, summary.gold_right) == (3, 2, 1)
+    assert (summary.empty, summary.tied) == (0, 0)
 
 
-def test_a_completion_cut_off_is_not_well_formed() -> None:
+def test_a_completion_that_was_cut_off_is_not_well_formed() -> None:
     part = table(recognizer("g1", [JOY] * 4, finished=False))
     assert score(part).table["format"].to_pylist() == [0.0] * 4
 
 
-def test_rows_keep_their_order_and_members_may_come_mixed() -> None:
+def test_rows_keep_their_order_and_may_be_in_any_order() -> None:
     groups = table(recognizer("a", [JOY, JOY, JOY, ANGER]), recognizer("b", [ANGER] * 4))
     order = [5, 3, 0, 4, 7, 1, 6, 2]
     plain = score(groups).table.take(order)
@@ -222,9 +229,9 @@ def test_a_part_without_groups_gives_an_empty_table() -> None:
         (responder("g1", [], ["a", "b", "c", "d"]), "row 1: `intended` is empty"),
     ],
 )
-def test_bad_candidates(rows: list[dict[str, Any]], message: str) -> None:
+def test_bad_candidates_are_refused(rows: list[dict[str, Any]], message: str) -> None:
     with pytest.raises(BadInput, match=message):
-        score(table(rows), responses=read([JOY] * 8, 1, 4, 2))
+        score(table(rows), responses=masks([JOY] * 8, 1, 4, 2))
 
 
 SIZE, SAMPLES = 3, 2
@@ -253,39 +260,39 @@ specs = st.builds(
     ),
     specs,
 )
-def test_a_part_is_what_the_reference_makes_of_it(
-    understood: list[Any], expressed: list[Any], reward: RewardSpec
+def test_scores_of_a_part_equal_the_plain_implementation(
+    recognizer_groups: list[Any], responder_groups: list[Any], reward: RewardSpec
 ) -> None:
     part = table(
         *(
             recognizer(
                 f"u{i}", [sorted(a) for a in members], gold=None if gold is None else sorted(gold)
             )
-            for i, (members, _, gold) in enumerate(understood)
+            for i, (members, _, gold) in enumerate(recognizer_groups)
         ),
         *(
             responder(f"x{i}", sorted(intended), ["You are kind"] * SIZE)
-            for i, (intended, _) in enumerate(expressed)
+            for i, (intended, _) in enumerate(responder_groups)
         ),
     )
     weight = reward.judge.weight
-    flat = [r for _, sets, _ in understood for r in sets]
-    targets = read(flat, len(understood), SAMPLES) if weight else None
-    flat = [r for _, group in expressed for sets in group for r in sets]
+    flat = [r for _, sets, _ in recognizer_groups for r in sets]
+    targets = masks(flat, len(recognizer_groups), SAMPLES) if weight else None
+    flat = [r for _, group in responder_groups for sets in group for r in sets]
     out = score(
         part,
         targets=targets,
-        responses=read(flat, len(expressed), SIZE, SAMPLES),
+        responses=masks(flat, len(responder_groups), SIZE, SAMPLES),
         reward=reward,
         size=SIZE,
     ).table.to_pylist()
     terms = RewardTerms.from_spec(reward)
     expected: list[tuple[str, frozenset[str], float, float, float]] = []
-    for i, (members, sets, gold) in enumerate(understood):
-        voted = plain_implementation.consensus(
+    for i, (members, sets, gold) in enumerate(recognizer_groups):
+        vote = plain_implementation.consensus(
             members, sets if weight else (), MELD, reward.consensus, weight
         )
-        truth = gold or voted
+        truth = gold or vote
         if truth is None:
             continue
         rewards, c = plain_implementation.recognizer_rewards(
@@ -293,7 +300,7 @@ def test_a_part_is_what_the_reference_makes_of_it(
         )
         advantages = plain_implementation.group_advantages(rewards, c)
         expected += [(f"u{i}", truth, r, c, a) for r, a in zip(rewards, advantages, strict=True)]
-    for i, (intended, group) in enumerate(expressed):
+    for i, (intended, group) in enumerate(responder_groups):
         pairs = [
             plain_implementation.responder_reward(intended, r, MELD, True, 0.0, terms)
             for r in group
@@ -306,9 +313,9 @@ def test_a_part_is_what_the_reference_makes_of_it(
     assert [(r["group_id"], frozenset(r["consensus"])) for r in out] == [
         (group, truth) for group, truth, *_ in expected
     ]
-    found = [(r["reward"], r["consistency"], r["advantage"]) for r in out]
+    actual = [(r["reward"], r["consistency"], r["advantage"]) for r in out]
     np.testing.assert_allclose(
-        np.array(found).reshape(-1, 3),
+        np.array(actual).reshape(-1, 3),
         np.array([e[2:] for e in expected]).reshape(-1, 3),
         atol=2e-6,
     )

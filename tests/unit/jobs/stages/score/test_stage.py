@@ -19,7 +19,7 @@ from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, read_manifest
 from selfemo_jobs.runtime.schemas import SCORED
 from selfemo_jobs.runtime.tables import encode_table, read_tables
 from selfemo_jobs.stages.score import stage as score_stage
-from selfemo_jobs.stages.score.stage import PROGRAM, tally_path
+from selfemo_jobs.stages.score.stage import PROGRAM, summary_path
 from selfemo_jobs.store import join, open_store
 from selfemo_jobs.store.hashing import sha256
 
@@ -135,12 +135,12 @@ def test_a_cut_off_stage_goes_on_and_ends_the_same(
 ) -> None:
     whole = run(config)
     folder = folder_of(config)
-    # as if killed after the second part's table was written and before its tally
+    # as if killed after the second part's table was written and before its summary
     (folder / MANIFEST).unlink()
-    for path in ("part-00002.parquet", tally_path("part-00002.parquet")):
+    for path in ("part-00002.parquet", summary_path("part-00002.parquet")):
         (folder / path).unlink()
         (folder / "parts" / f"{path}.json").unlink()
-    (folder / "parts" / (tally_path("part-00001.parquet") + ".json")).unlink()
+    (folder / "parts" / (summary_path("part-00001.parquet") + ".json")).unlink()
     scored = []
     plain = score_stage.score_candidates
 
@@ -176,7 +176,7 @@ def test_a_killed_attempt_keeps_its_finished_parts(
     assert resumed.manifest_sha256 == whole.manifest_sha256
 
 
-@pytest.mark.parametrize("path", ["part-00001.parquet", tally_path("part-00001.parquet")])
+@pytest.mark.parametrize("path", ["part-00001.parquet", summary_path("part-00001.parquet")])
 def test_a_damaged_part_is_scored_again(config: StageConfig, path: str) -> None:
     whole = run(config)
     (folder_of(config) / MANIFEST).unlink()

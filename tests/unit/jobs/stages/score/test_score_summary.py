@@ -1,3 +1,5 @@
+"""The summary of scoring: sums of parts, metrics and report."""
+
 from __future__ import annotations
 
 import pytest
@@ -6,44 +8,55 @@ from tests.unit.jobs.stages.score.candidates import recognizer, responder, table
 from selfemo_api.dataset_labels import MELD
 from selfemo_api.spec import RewardSpec
 from selfemo_jobs.rewards import encode_label_sets
-from selfemo_jobs.stages.score.scoring import Readings, score_candidates
-from selfemo_jobs.stages.score.tally import Tally, combined, metrics_of, report_of, reward_edges
+from selfemo_jobs.stages.score.score_summary import (
+    ScoreSummary,
+    histogram_edges,
+    merge_summaries,
+    score_metrics,
+    score_report,
+)
+from selfemo_jobs.stages.score.scoring import JudgeReadings, score_candidates
 
 REWARD = RewardSpec.model_validate({"judge": {"weight": 0.0, "samples": 2}})
 JOY, ANGER = ["joy"], ["anger"]
 
 
-def tally(*groups: list[dict[str, object]], read: list[list[str]] | None = None) -> Tally:
-    responses = encode_label_sets(read or [], MELD).reshape(-1, 2, 2)
+def summary_of(
+    *groups: list[dict[str, object]], readings: list[list[str]] | None = None
+) -> ScoreSummary:
+    """Return the summary of some groups of two members; each response has two readings."""
+    responses = encode_label_sets(readings or [], MELD).reshape(-1, 2, 2)
     return score_candidates(
-        table(*groups), Readings(None, responses), labels=MELD, reward=REWARD, group_size=2
-    ).tally
+        table(*groups), JudgeReadings(None, responses), labels=MELD, reward=REWARD, group_size=2
+    ).summary
 
 
 def test_parts_add_up_to_the_whole() -> None:
     first = recognizer("a", [JOY, JOY], gold=JOY)
     second = recognizer("b", [JOY, ANGER])
     third = responder("c", JOY, ["What a day it is", "Yes"])
-    read = [JOY, JOY, ANGER, ANGER]
-    parts = [tally(first), tally(second), tally(third, read=read)]
-    assert combined(parts) == tally(first, second, third, read=read)
-    assert combined([Tally.model_validate_json(p.model_dump_json()) for p in parts]) == combined(
-        parts
-    )
+    readings = [JOY, JOY, ANGER, ANGER]
+    parts = [summary_of(first), summary_of(second), summary_of(third, readings=readings)]
+    assert merge_summaries(parts) == summary_of(first, second, third, readings=readings)
+    assert merge_summaries(
+        [ScoreSummary.model_validate_json(p.model_dump_json()) for p in parts]
+    ) == merge_summaries(parts)
 
 
 def test_metrics_by_hand() -> None:
-    read = [JOY, JOY, ANGER, ANGER]
-    found = tally(
+    readings = [JOY, JOY, ANGER, ANGER]
+    summary = summary_of(
         recognizer("a", [JOY, JOY], gold=JOY),
         recognizer("b", [JOY, ANGER]),
         responder("c", JOY, ["What a day it is", "Yes"]),
-        read=read,
+        readings=readings,
     )
     low = 0.7 * 0.1 / 2.1 + 0.2 + 0.1
     rewards = [1, 1, 1, low - 0.5]
     mean = sum(rewards) / 4
-    metrics = metrics_of(combined([found, tally(recognizer("d", [[], []]))]), REWARD)
+    metrics = score_metrics(
+        merge_summaries([summary, summary_of(recognizer("d", [[], []]))]), REWARD
+    )
     assert metrics == pytest.approx(
         {
             "rewardMean": mean,
@@ -61,14 +74,14 @@ def test_metrics_by_hand() -> None:
             "groupsDropped": 2,
             "consensusEntropy": 0.0,
             "consensusAccuracy": 1.0,
-            # the one that is not 1 is -0.167
+            # three rewards are 1 and one is -0.167
             "rewardAtMost:-0.5": 0,
             **{f"rewardAtMost:{edge}": 1 for edge in ("0", "0.2", "0.4", "0.6", "0.8", "0.9")},
             "rewardAtMost:1": 4,
         },
         abs=1e-6,
     )
-    report = report_of(found, MELD, REWARD)
+    report = score_report(summary, MELD, REWARD)
     assert report["consensus"] == {**dict.fromkeys(MELD, 0), "joy": 1}
     assert report["dropped"] == {"empty": 0, "tied": 1}
     assert report["gold"] == {"groups": 1, "voted": 1, "right": 1, "accuracy": 1.0}
@@ -78,21 +91,21 @@ def test_metrics_by_hand() -> None:
     assert histogram["counts"][-1] == 3
 
 
-def test_nothing_left_is_nothing_to_learn_from() -> None:
-    metrics = metrics_of(tally(recognizer("a", [JOY, ANGER])), REWARD)
+def test_without_kept_groups_the_zero_variance_share_is_1() -> None:
+    metrics = score_metrics(summary_of(recognizer("a", [JOY, ANGER])), REWARD)
     assert metrics == {
         "formatMean": 1.0,
         "zeroVarianceShare": 1.0,
         "groups": 0.0,
         "groupsDropped": 1.0,
     }
-    assert metrics_of(combined([]), REWARD)["zeroVarianceShare"] == 1.0
-    assert report_of(combined([]), MELD, REWARD)["consensus"] == dict.fromkeys(MELD, 0)
-    assert "gold" not in report_of(combined([]), MELD, REWARD)
+    assert score_metrics(merge_summaries([]), REWARD)["zeroVarianceShare"] == 1.0
+    assert score_report(merge_summaries([]), MELD, REWARD)["consensus"] == dict.fromkeys(MELD, 0)
+    assert "gold" not in score_report(merge_summaries([]), MELD, REWARD)
 
 
-def test_the_edges_hold_every_reward() -> None:
-    assert reward_edges(REWARD)[0] == -1.5
-    assert reward_edges(REWARD)[-1] == 1.0
-    best = combined([tally(recognizer("a", [JOY, JOY]))])
+def test_the_histogram_covers_every_possible_reward() -> None:
+    assert histogram_edges(REWARD)[0] == -1.5
+    assert histogram_edges(REWARD)[-1] == 1.0
+    best = merge_summaries([summary_of(recognizer("a", [JOY, JOY]))])
     assert best.recognizer.histogram[-1] == 2
