@@ -1,8 +1,8 @@
-"""What every type of the API shares: camelCase names, no unknown fields, and the CEL rules.
+"""The base class of all types of the API, and their CEL rules.
 
-A rule is written once, as CEL. The generated CRD carries it to the API server, and
-:mod:`selfemo_api.schema.validation` runs the same expression on a local file, so both give the
-same message.
+A rule is written once, as a CEL expression. The generated CRD contains it for the API server, and
+:mod:`selfemo_api.schema.validation` runs the same expression on a local file. Both give the same
+message.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Rule:
     Parameters
     ----------
     expression
-        CEL over ``self`` (and ``oldSelf`` for a transition rule).
+        The CEL expression over ``self``, and over ``oldSelf`` for a transition rule.
     message
-        What a person reads when it does not hold. Field names stand in back-quotes.
+        The error message if the rule does not hold. Field names are in back-quotes.
     """
 
     expression: str
@@ -36,12 +36,12 @@ class Rule:
 
     @property
     def is_transition(self) -> bool:
-        """Whether the rule compares an edit with what was there before."""
+        """Whether the rule compares the object with its state before an edit."""
         return "oldSelf" in self.expression
 
 
 class ApiModel(BaseModel):
-    """Base of all API types: camelCase outside, snake_case inside, unknown fields refused."""
+    """The base of all API types: camelCase in JSON, snake_case in Python, no unknown fields."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -55,29 +55,35 @@ class ApiModel(BaseModel):
     rules: ClassVar[tuple[Rule, ...]] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON form: camelCase keys, unset optional fields left out."""
+        """Return the JSON object, with camelCase keys and without unset optional fields."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def first_problem(error: ValidationError) -> tuple[str, str]:
-    """Return the field (dotted; empty for the whole) and the words of an error's first problem."""
+    """Return the field and the message of the first problem of a validation error.
+
+    Parameters
+    ----------
+    error
+        The error. The field is its dotted path, empty for the object as a whole.
+    """
     first = error.errors()[0]
     return ".".join(str(part) for part in first["loc"]), first["msg"]
 
 
-#: A Kubernetes object that selfemo passes through without reading it (an affinity, a volume …).
+#: A Kubernetes object that selfemo passes on unread, for example an affinity or a volume.
 JsonObject = Annotated[
     dict[str, Any],
     WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True}),
 ]
 
-#: Text of at most one line's length, where nothing shorter is natural.
+#: Text of at most 253 characters, the limit of most names in Kubernetes.
 ShortText = Annotated[str, Field(min_length=1, max_length=253)]
 
-#: A part of a whole.
+#: A share, from 0 to 1.
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
-#: Names that become part of a Kubernetes name or of a metric label.
+#: A name that becomes part of a Kubernetes name or of a metric label.
 DnsLabel = Annotated[
     str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
 ]

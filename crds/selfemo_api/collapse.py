@@ -1,4 +1,4 @@
-"""The signs of a collapse: the planner acts on them, the report and the terminal show them."""
+"""The signs of collapse. The planner acts on them; the report and the terminal show them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from selfemo_api.stages import Stage
 
 @dataclass(frozen=True)
 class Sign:
-    """One figure, and the bound past which the run has collapsed."""
+    """One value, and the bound at which the run has collapsed."""
 
     name: str
+    """What the value measures, for messages and charts."""
     value: float
+    """The measured value."""
     bound: float
+    """The bound, from ``spec.evolution.collapse``."""
     falls: bool
-    """Whether a fall below the bound is the collapse, rather than a rise above it."""
+    """True: a value below the bound is a collapse. False: a value above it is."""
 
     @property
     def crossed(self) -> bool:
-        """Whether it says collapse."""
+        """Whether the value is a collapse."""
         return self.value < self.bound if self.falls else self.value > self.bound
 
     def __str__(self) -> str:
@@ -33,35 +36,58 @@ class Sign:
 
 
 def stage_signs(stage: Stage, metrics: Mapping[str, float], bounds: CollapseBounds) -> list[Sign]:
-    """Return what the metrics of SelfPlay or Score tell; other stages tell nothing here."""
+    """Return the signs of collapse in the metrics of SelfPlay or Score; none for other stages.
+
+    Parameters
+    ----------
+    stage
+        The stage that produced the metrics.
+    metrics
+        The metrics by name. Without the one that is compared, there is no sign.
+    bounds
+        The bounds, ``spec.evolution.collapse``.
+
+    Examples
+    --------
+    >>> metrics = {ScoreMetric.ZERO_VARIANCE_SHARE: 0.99}
+    >>> [str(sign) for sign in stage_signs(Stage.SCORE, metrics, CollapseBounds())]
+    ['the share of groups without variance is 0.990, above 0.98']
+    """
     if stage is Stage.SELF_PLAY and SelfPlayMetric.DIVERSITY in metrics:
-        return [
-            Sign(
-                "response diversity", metrics[SelfPlayMetric.DIVERSITY], bounds.min_diversity, True
-            )
-        ]
+        value = metrics[SelfPlayMetric.DIVERSITY]
+        return [Sign("response diversity", value, bounds.min_diversity, True)]
     if stage is Stage.SCORE and ScoreMetric.ZERO_VARIANCE_SHARE in metrics:
+        value = metrics[ScoreMetric.ZERO_VARIANCE_SHARE]
         name = "the share of groups without variance"
-        return [
-            Sign(name, metrics[ScoreMetric.ZERO_VARIANCE_SHARE], bounds.max_zero_variance, False)
-        ]
+        return [Sign(name, value, bounds.max_zero_variance, False)]
     return []
 
 
 def label_signs(score: SourceScore, baseline: SourceScore, bounds: CollapseBounds) -> list[Sign]:
-    """Return what an evaluation tells: both scores are of the selecting source.
+    """Return the signs of collapse in an evaluation.
 
-    A figure that cannot be had is left out: entropy where generation 0 has none, the divergence
-    where the shares are not there.
+    A sign whose value is not available is left out: the entropy if the baseline's is 0, and the
+    divergence if a score has no shares.
+
+    Parameters
+    ----------
+    score
+        The score of a generation on the selection dataset.
+    baseline
+        The baseline's score on the selection dataset.
+    bounds
+        The bounds, ``spec.evolution.collapse``.
     """
     signs = []
     if baseline.label_entropy > 0.0:
         ratio = score.label_entropy / baseline.label_entropy
-        signs.append(Sign("label entropy over generation 0's", ratio, bounds.min_entropy, True))
+        signs.append(
+            Sign("label entropy relative to the baseline's", ratio, bounds.min_entropy, True)
+        )
     if len(score.predicted_shares) == len(baseline.predicted_shares) > 0:
-        away = divergence(score.predicted_shares, baseline.predicted_shares)
-        name = "the divergence from generation 0's labels"
-        signs.append(Sign(name, away, bounds.max_divergence, False))
+        value = divergence(score.predicted_shares, baseline.predicted_shares)
+        name = "the divergence from the baseline's labels"
+        signs.append(Sign(name, value, bounds.max_divergence, False))
     return signs
 
 
@@ -88,16 +114,22 @@ def crossed_bound(
 
 
 def divergence(p: Sequence[float], q: Sequence[float]) -> float:
-    """Return the Jensen-Shannon divergence of two label distributions, base 2 (0 to 1).
+    """Return the Jensen-Shannon divergence of two distributions of labels, to base 2 (0 to 1).
 
     Parameters
     ----------
     p, q
-        Shares in the same label order; each sums to 1. Two empty sequences diverge by 0.
+        The shares of the labels, shape (K,), in the same order. Each sums to 1. The divergence of
+        two empty sequences is 0.
 
     References
     ----------
     Lin 1991, "Divergence measures based on the Shannon entropy", eq. 4.1 with equal weights.
+
+    Examples
+    --------
+    >>> divergence([1.0, 0.0], [0.0, 1.0])
+    1.0
     """
     total = 0.0
     for a, b in zip(p, q, strict=True):

@@ -1,8 +1,8 @@
-"""The contract between whoever starts a stage (operator, local runner) and the stage itself.
+"""The contract between a stage and the program that starts it: the operator or the local runner.
 
-A stage is started as ``python -m selfemo_jobs.stages.<stage> --config FILE``, where the file is
-the JSON of a :class:`StageConfig`. It writes its parts and then its manifest under ``output``,
-puts a :class:`~selfemo_api.results.StageResult` into its termination message, and exits with an
+A stage is started as ``python -m selfemo_jobs.stages.<stage> --config FILE``. The file has the JSON
+of a :class:`StageConfig`. The stage writes its parts and then its manifest below ``output``, and a
+:class:`~selfemo_api.results.StageResult` into its termination message. It exits with an
 :class:`ExitCode`.
 """
 
@@ -24,62 +24,65 @@ class ExitCode(IntEnum):
 
     OK = 0
     INTERNAL = 1
-    """A defect of ours, or of a library. Retried a few times."""
+    """A bug in selfemo or in a library. The stage is retried a few times."""
     BAD_INPUT = 2
-    """Something a person must mend. Never retried."""
+    """The input requires a user fix. The stage is not retried."""
     UNAVAILABLE = 75
-    """The outside was away (S3, the network); sysexits' EX_TEMPFAIL. Counted as a disruption."""
+    """S3 or the network was unavailable (EX_TEMPFAIL of sysexits). It counts as a disruption."""
     TERMINATED = 143
-    """SIGTERM: the work is saved as far as it was. Counted as a disruption."""
+    """SIGTERM ended the stage, and its work so far is saved. It counts as a disruption."""
 
 
-#: Environment variables of a stage.
+# Environment variables of a stage
 ENV_TERMINATION_LOG = "SELFEMO_TERMINATION_LOG"
-"""Where the result goes; unset: /dev/termination-log, as Kubernetes has it."""
+"""The file of the termination message. Unset: /dev/termination-log, as in Kubernetes."""
 ENV_SHARD = "JOB_COMPLETION_INDEX"
-"""The shard; Kubernetes sets it in an Indexed Job. Unset: 0."""
+"""The number of the shard, from 0. Kubernetes sets it in an Indexed Job. Unset: 0."""
 ENV_DATA = "SELFEMO_DATA"
-"""Data volumes: `name=/folder:name=/folder`. `data://name/path` is looked up here first."""
+"""The folders of data volumes: `name=/folder:name=/folder`. `data://name/path` is a file below."""
 ENV_DATA_ROOT = "SELFEMO_DATA_ROOT"
-"""Folder below which other data volumes are mounted, each by its name. Unset: /data."""
+"""The folder in which all other data volumes are mounted by name. Unset: /data."""
 ENV_WORK = "SELFEMO_WORK"
-"""Scratch folder that outlives an attempt where it can (checkpoints, downloads)."""
+"""The scratch folder for checkpoints and downloads. It should outlive an attempt."""
 ENV_RENDEZVOUS = "SELFEMO_RENDEZVOUS"
-"""`host:port` where the nodes of a training meet: the first node's. Only with several nodes."""
+"""The `host:port` of the first node, at which the nodes of a training meet. Unset: one node."""
 ENV_PARENT = "SELFEMO_PARENT"
-"""Process id of a local runner: the stage ends when that process does. Unset in a pod."""
+"""The process id of the local runner. The stage ends with that process. Unset in a pod."""
 
 ENV_METRICS_PORT = "SELFEMO_METRICS_PORT"
-"""Port on which the stage shows its progress to Prometheus while it runs. Unset: none."""
+"""The port on which a running stage serves its progress to Prometheus. Unset: none."""
 
 
 class StageConfig(ApiModel):
-    """All that a stage needs to know; everything it does follows from it."""
+    """The configuration of a stage. All that a stage does follows from it."""
 
     stage: Stage
+    """The stage."""
     run: Annotated[str, Field(min_length=3, max_length=256)]
-    """`<namespace>/<name>-<uid8>`: the run's folder in the storage."""
+    """The folder of the run in the storage: `<namespace>/<name>-<uid8>`."""
     generation: Annotated[int, Field(ge=0, le=999)]
+    """The number of the generation."""
     seed: Annotated[int, Field(ge=0)]
-    """The stage's own seed, see :func:`stage_seed`."""
+    """The seed of the stage, see :func:`selfemo_api.seeds.stage_seed`."""
     spec: EvolutionSpec
-    """The spec pinned for this generation."""
+    """The spec that is pinned for this generation."""
     policy_uri: str
-    """The model that plays, trains or is evaluated."""
+    """The URI of the policy: the model that plays, is trained, or is evaluated."""
     judge_uri: str
-    """The frozen model that scores."""
+    """The URI of the judge: the frozen model that scores."""
     output: str
-    """Folder of this stage's results: `<storage.uri>/<run>/generations/<NNN>/<stage>`."""
+    """The URI of the folder of the stage's results:
+    `<storage.uri>/<run>/generations/<NNN>/<stage>`."""
     parents: dict[str, str] = {}
-    """Manifest URI by stage slug: what this stage reads."""
+    """The manifest URIs of the stages that this stage reads, by stage slug."""
     replay: list[str] = []
-    """Flywheel manifest URIs of earlier generations, newest first."""
+    """The URIs of the flywheel manifests of earlier generations, newest first."""
     baseline: SourceScore | None = None
-    """Generation 0 on the selecting source."""
+    """The baseline's score on the selection dataset."""
 
 
 class PurgeConfig(ApiModel):
-    """What the removal of a deleted run's data is told.
+    """The configuration of the program that removes the data of a deleted run.
 
     It is started as ``python -m selfemo_jobs.stages.purge --config FILE``.
     """
@@ -88,9 +91,10 @@ class PurgeConfig(ApiModel):
         str,
         Field(pattern=r"^[a-z0-9][-a-z0-9]*/[a-z0-9][-a-z0-9.]*-[0-9a-f]{8}$", max_length=256),
     ]
-    """`<namespace>/<name>-<uid8>`: the folder that is removed."""
+    """The folder in the storage that is removed: `<namespace>/<name>-<uid8>`."""
     storage: StorageSpec
+    """The storage of the run."""
 
 
-#: The program that removes a deleted run's data.
+#: The program that removes the data of a deleted run.
 PURGE_MODULE = "selfemo_jobs.stages.purge"

@@ -1,4 +1,4 @@
-"""The resource as a whole."""
+"""The resource ``EmotionEvolution`` as a whole."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from selfemo_api.api_model import ApiModel
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.status import EvolutionStatus
 
-#: Longest name: a pod's host name `<name>-g999-selfplay-9999-1023` has at most 63 characters.
+#: The largest length of a name. The host name of a pod has a suffix of up to 24 characters,
+#: `-g999-selfplay-9999-1023`, and may have 63 in all.
 NAME_MAX = 36
 
 
 class Metadata(ApiModel):
-    """The part of ObjectMeta that selfemo reads."""
+    """The fields of ObjectMeta that selfemo reads."""
 
     model_config = ConfigDict(extra="ignore")
 
     name: str
-    """Bounded by rules of the object as a whole: the API server looks at no other schema of it."""
+    """The name of the evolution. Rules of the object as a whole limit it, because the API server
+    ignores any other schema of ``metadata``."""
     namespace: Annotated[str, Field(min_length=1, max_length=63)] = "default"
     uid: str = ""
     generation: int = 1
@@ -28,7 +30,7 @@ class Metadata(ApiModel):
 
 
 class EmotionEvolution(ApiModel):
-    """A language model that improves its own emotion recognition, generation by generation."""
+    """A language model that improves its own emotion recognition over several generations."""
 
     model_config = ConfigDict(title="EmotionEvolution")
 
@@ -40,5 +42,5 @@ class EmotionEvolution(ApiModel):
 
     @property
     def run(self) -> str:
-        """The run's folder in the storage: `<namespace>/<name>-<uid8>`."""
+        """The folder of the run in the storage: `<namespace>/<name>-<uid8>`."""
         return f"{self.metadata.namespace}/{self.metadata.name}-{self.metadata.uid[:8]}"

@@ -1,4 +1,4 @@
-"""What a stage says when it ends: the JSON in its termination message (at most 4 KiB)."""
+"""Results and errors of stages: the JSON of their termination messages (at most 4 KiB)."""
 
 from __future__ import annotations
 
@@ -9,101 +9,137 @@ from pydantic import Field
 from selfemo_api.api_model import ApiModel
 from selfemo_api.stages import Stage
 
-#: Kubernetes cuts a container's termination message here.
+#: The largest size of a termination message. Kubernetes cuts off the rest.
 TERMINATION_MESSAGE_BYTES = 4096
 
+#: The metrics of a stage by name, see :mod:`selfemo_api.metrics`.
 Metrics = Annotated[dict[str, float], Field(max_length=64)]
+#: One value for each label, in the order of `dataset.labels`.
 LabelValues = Annotated[list[float], Field(max_length=64)]
 
 
 class SourceScore(ApiModel):
-    """Figures of one evaluation source. Lists follow the order of `dataset.labels`."""
+    """The score on one evaluation source. Lists have the order of `dataset.labels`."""
 
     source: Annotated[str, Field(max_length=63)]
+    """The name of the source."""
     utterances: int
+    """The number of utterances of the source."""
     weighted_f1: float
-    """Unparsable answers mapped to the nearest label, as InstructERC does."""
+    """The mean F1 of the labels, weighted by their numbers of utterances, from 0 to 1. An answer
+    that is unparsable counts as the nearest label, as in InstructERC."""
     weighted_f1_low: float | None = None
+    """The lower end of the 95 % confidence interval of the weighted F1. Unset: no interval was
+    computed."""
     weighted_f1_high: float | None = None
+    """The upper end of the 95 % confidence interval of the weighted F1. Unset: no interval was
+    computed."""
     strict_weighted_f1: float
-    """Unparsable answers count as wrong."""
+    """The weighted F1, from 0 to 1, if unparsable answers count as wrong."""
     macro_f1: float
+    """The mean F1 of all labels that the source has, from 0 to 1."""
     accuracy: float
+    """The share of right answers, from 0 to 1."""
     unparsable: float
-    """Share of answers that name no label."""
+    """The share of answers that name no label, from 0 to 1."""
     label_entropy: float
-    """Entropy of the predicted labels over log(number of labels), 0 to 1."""
+    """The entropy of the predicted labels over log(number of labels), from 0 to 1."""
     f1_by_label: LabelValues = []
+    """The F1 of each label, from 0 to 1. Empty: it was left out, and the manifest has it."""
     predicted_shares: LabelValues = []
+    """The share of each label in the predictions. Empty: it was left out, and the manifest has
+    it."""
 
 
 class StageResult(ApiModel):
-    """Result of one stage of one generation."""
+    """The result of one stage of one generation."""
 
     stage: Stage
+    """The stage."""
     generation: int
+    """The number of the generation."""
     manifest: Annotated[str, Field(max_length=2048)]
-    """URI of the stage's manifest."""
+    """The URI of the stage's manifest."""
     manifest_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """The SHA-256 of the manifest, in hexadecimal."""
     rows: int = 0
+    """The number of rows in the stage's tables."""
     metrics: Metrics = {}
+    """The metrics of the stage, by name."""
     scores: Annotated[list[SourceScore], Field(max_length=16)] = []
+    """The scores on the evaluation sources, for Evaluate. The selection dataset is the first."""
     model_uri: Annotated[str, Field(max_length=2048)] | None = None
-    """Train only: the model made."""
+    """The URI of the trained model, for Train."""
     seconds: float = 0.0
-    """Wall time of the attempt that made it; 0 when it was found ready."""
+    """The wall time in seconds of the attempt that made the result. 0: it was there already."""
     reused: bool = False
-    """Whether the manifest was already there."""
+    """Whether the manifest was there already, from an earlier attempt."""
 
 
 class ShardResult(ApiModel):
-    """What a shard says that did not complete its stage: others are still at work."""
+    """The message of a shard that ended before the others: the stage is not complete."""
 
     stage: Stage
+    """The stage."""
     generation: int
+    """The number of the generation."""
     shard: int
+    """The number of the shard, from 0."""
     rows: int = 0
+    """The number of rows that the shard wrote."""
 
 
 class FailureMessage(ApiModel):
-    """What a failing stage says."""
+    """The message of a stage that failed."""
 
     error: Annotated[str, Field(max_length=2048)]
-    """One line: what was wrong, where, what to do."""
+    """What was wrong, where, and what to do, in one line."""
     kind: Annotated[str, Field(max_length=64)]
-    """`BadInput`, `Unavailable` or `Internal`."""
+    """The kind of error: `BadInput`, `Unavailable` or `Internal`."""
 
 
 def encode_message(message: StageResult | ShardResult | FailureMessage) -> str:
-    """Return the termination message, cut to what Kubernetes keeps.
+    """Return a message as the JSON text of a termination message, shortened to 4 KiB.
 
-    Where the whole would be too long, per-label lists are left out of all scores but the first, and
-    then the last scores: the manifest keeps them. The end of a long error is cut.
+    If a result is too long, the lists by label are left out of all scores but the first, and then
+    the last scores are left out: the manifest has them. If an error is too long, its end is left
+    out.
+
+    Parameters
+    ----------
+    message
+        The message of a stage or of a shard.
 
     Raises
     ------
     ValueError
-        If even the short form is over 4 KiB.
+        If the message is too long even without these lists and scores.
+
+    Examples
+    --------
+    >>> encode_message(FailureMessage(error="the disk is full", kind="BadInput"))
+    '{"error":"the disk is full","kind":"BadInput"}'
     """
     if isinstance(message, FailureMessage):
         return _failure_text(message)
     text = _dump(message)
     if _fits(text) or not isinstance(message, StageResult):
         return _checked(text)
-    short = [
-        s if i == 0 else s.model_copy(update={"f1_by_label": [], "predicted_shares": []})
-        for i, s in enumerate(message.scores)
+    without_lists = {"f1_by_label": [], "predicted_shares": []}
+    scores = [
+        score if index == 0 else score.model_copy(update=without_lists)
+        for index, score in enumerate(message.scores)
     ]
-    for kept in range(len(short), 0, -1):
-        text = _dump(message.model_copy(update={"scores": short[:kept]}))
+    for count in range(len(scores), 0, -1):
+        text = _dump(message.model_copy(update={"scores": scores[:count]}))
         if _fits(text):
             break
     return _checked(text)
 
 
 def _failure_text(message: FailureMessage) -> str:
-    """Return a failure's message: whatever the error holds, it must be said."""
-    error = message.error.encode("utf-8", "replace").decode()  # names of files may be no UTF-8
+    """Return the message of a failure. It is valid and short enough for every error."""
+    error = message.error.encode("utf-8", "replace").decode()  # file names may not be UTF-8
     while not _fits(text := _dump(message.model_copy(update={"error": error}))):
         error = error[: len(error) * 3 // 4]
     return text
@@ -124,10 +160,23 @@ def _checked(text: str) -> str:
 
 
 def decode_message(text: str) -> StageResult | ShardResult | FailureMessage | None:
-    """Return what a termination message says, or None where it is none of ours (cut, or empty)."""
-    for kind in (StageResult, ShardResult, FailureMessage):
+    """Return the message in the text of a termination message, or None if there is none.
+
+    Parameters
+    ----------
+    text
+        The text. It may be cut off, empty, or the text of another program.
+
+    Examples
+    --------
+    >>> decode_message('{"error":"the disk is full","kind":"BadInput"}').error
+    'the disk is full'
+    >>> decode_message("Killed") is None
+    True
+    """
+    for message_type in (StageResult, ShardResult, FailureMessage):
         try:
-            return kind.model_validate_json(text)
+            return message_type.model_validate_json(text)
         except ValueError:
             continue
     return None

@@ -1,7 +1,7 @@
 """Seeds: every random choice of a run follows from ``spec.seed``.
 
-A seed is derived from another seed and the names of what it is used for. These names are part of
-the result: a change of one changes every run of the same seed.
+A seed is derived from another seed and from names that say what it is used for. The names are part
+of the result: if one changes, every run with the same seed changes.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ import hashlib
 from selfemo_api.spec import Role
 from selfemo_api.stages import Stage
 
-#: The name of each role in seeds and in group ids. It is spelled as in the first release, so that
-#: the published studies can be repeated from their seeds.
+#: The name of each role in seeds and in group ids. The spelling is that of the first release, so
+#: that the published studies can be repeated from their seeds.
 ROLE_STREAMS = {Role.RECOGNIZER: "Recogniser", Role.RESPONDER: "Responder"}
 
 
 def derive_seed(seed: int, *names: object, bits: int = 31) -> int:
-    """Return the seed of one use of randomness, the same on every machine.
+    """Return a derived seed, the same on every machine.
 
     Parameters
     ----------
     seed
-        The seed that it is derived from.
+        The seed from which the result is derived.
     names
-        What it is used for. Seeds with different names are independent.
+        The names that say what the result is used for. Results for different names are independent.
     bits
-        Size of the result, at most 64.
+        The size of the result in bits, at most 64.
 
     Notes
     -----
-    Ours: the first bits of the SHA-256 of ``seed/name/name…``.
+    The result is the first bits of the SHA-256 of ``seed/name/name…``. This derivation is ours.
 
     Examples
     --------
@@ -45,15 +45,20 @@ def derive_seed(seed: int, *names: object, bits: int = 31) -> int:
 
 
 def stage_seed(seed: int, generation: int, stage: Stage) -> int:
-    """Return a stage's seed (31 bits).
+    """Return the seed of a stage (31 bits).
 
     Parameters
     ----------
     seed
-        ``spec.seed``.
+        The seed of the run, ``spec.seed``.
     generation
-        The generation's number.
+        The number of the generation.
     stage
         The stage.
+
+    Examples
+    --------
+    >>> stage_seed(7, 1, Stage.SCORE) == derive_seed(7, 1, "Score")
+    True
     """
     return derive_seed(seed, generation, stage.value)

@@ -1,4 +1,4 @@
-"""The stages of a generation, their order, and the names and places that follow from them."""
+"""The stages of a generation, their order, and the names that follow from them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Stage(StrEnum):
-    """One step of a generation; each runs as one Job (or one local process)."""
+    """One step of a generation. It runs as one Job, or as one local process."""
 
     SELF_PLAY = "SelfPlay"
     SCORE = "Score"
@@ -16,16 +16,16 @@ class Stage(StrEnum):
 
     @property
     def slug(self) -> str:
-        """The lower-case word used in names, paths and module names."""
+        """The lower-case name, for paths and for names of Jobs and modules."""
         return self.value.lower()
 
     @property
     def module(self) -> str:
-        """The module that runs the stage: ``python -m <module> --config …``."""
+        """The module of the stage, to be started as ``python -m <module> --config FILE``."""
         return f"selfemo_jobs.stages.{self.slug}"
 
 
-#: The order within a generation. Generation 0 is only the evaluation of the model as given.
+#: The order of the stages. Generation 0 is only the evaluation of the baseline.
 STAGE_ORDER: tuple[Stage, ...] = (
     Stage.SELF_PLAY,
     Stage.SCORE,
@@ -36,26 +36,79 @@ STAGE_ORDER: tuple[Stage, ...] = (
 
 
 def stages_of(generation: int) -> tuple[Stage, ...]:
-    """Return the stages of a generation in order."""
+    """Return the stages of a generation in their order.
+
+    Parameters
+    ----------
+    generation
+        The number of the generation.
+
+    Examples
+    --------
+    >>> stages_of(0)
+    (<Stage.EVALUATE: 'Evaluate'>,)
+    """
     return STAGE_ORDER if generation > 0 else (Stage.EVALUATE,)
 
 
 def next_stage(generation: int, stage: Stage) -> Stage | None:
-    """Return the stage after ``stage``, or None where the generation ends."""
+    """Return the next stage of a generation, or None at its end.
+
+    Parameters
+    ----------
+    generation
+        The number of the generation.
+    stage
+        The stage before.
+
+    Examples
+    --------
+    >>> next_stage(1, Stage.SELF_PLAY)
+    <Stage.SCORE: 'Score'>
+    """
     order = stages_of(generation)
     index = order.index(stage)
     return order[index + 1] if index + 1 < len(order) else None
 
 
 def job_name(evolution: str, generation: int, stage: Stage, attempt: int) -> str:
-    """Return the deterministic name of a stage's Job.
+    """Return the name of the Job of an attempt: ``<evolution>-g<NNN>-<stage>-<attempt>``.
 
-    ``<evolution>-g<NNN>-<stage>-<attempt>``; an evolution's name is at most 36 characters (a rule
-    of the CRD), so that with the suffix of an Indexed Job's pods it stays within 63.
+    A rule of the CRD limits the name of an evolution to 36 characters. With the suffix of an
+    Indexed Job's pods, the result then has at most 63.
+
+    Parameters
+    ----------
+    evolution
+        The name of the evolution.
+    generation
+        The number of the generation.
+    stage
+        The stage.
+    attempt
+        The number of the attempt, from 1.
+
+    Examples
+    --------
+    >>> job_name("demo", 2, Stage.TRAIN, 1)
+    'demo-g002-train-1'
     """
     return f"{evolution}-g{generation:03d}-{stage.slug}-{attempt}"
 
 
 def stage_prefix(generation: int, stage: Stage) -> str:
-    """Return a stage's folder below the run's: ``generations/<NNN>/<stage>``."""
+    """Return the folder of a stage, relative to the run's: ``generations/<NNN>/<stage>``.
+
+    Parameters
+    ----------
+    generation
+        The number of the generation.
+    stage
+        The stage.
+
+    Examples
+    --------
+    >>> stage_prefix(2, Stage.TRAIN)
+    'generations/002/train'
+    """
     return f"generations/{generation:03d}/{stage.slug}"

@@ -1,4 +1,4 @@
-"""``status`` of an EmotionEvolution: what has happened, bounded in size."""
+"""``status`` of an EmotionEvolution: what has happened so far, bounded in size."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from selfemo_api.api_model import ApiModel, JsonObject
 from selfemo_api.results import Metrics, SourceScore, StageResult
 from selfemo_api.stages import Stage
 
-#: Longest `lastFailure`: a stage's own error line fits.
+#: The largest length of `lastFailure` in characters. The error line of a stage fits.
 FAILURE_MAX = 1024
 
 
 class ConditionType(StrEnum):
-    """Conditions, after kstatus; `Succeeded` is the summary."""
+    """Types of conditions, after kstatus. `Succeeded` is the summary of the others."""
 
     SUCCEEDED = "Succeeded"
     RECONCILING = "Reconciling"
@@ -27,7 +27,7 @@ class ConditionType(StrEnum):
 
 
 class ConditionStatus(StrEnum):
-    """As Kubernetes spells it."""
+    """The status of a condition, as in Kubernetes."""
 
     TRUE = "True"
     FALSE = "False"
@@ -35,7 +35,7 @@ class ConditionStatus(StrEnum):
 
 
 class Phase(StrEnum):
-    """One word for people, derived from the conditions and never read back."""
+    """A summary of the conditions in one word, for people. No program reads it back."""
 
     PENDING = "Pending"
     QUEUED = "Queued"
@@ -47,7 +47,7 @@ class Phase(StrEnum):
 
 
 class Reason(StrEnum):
-    """Every reason that a condition can give."""
+    """All reasons of conditions."""
 
     PENDING = "Pending"
     RUNNING = "Running"
@@ -73,15 +73,21 @@ class Condition(ApiModel):
     """A Kubernetes condition."""
 
     type: ConditionType
+    """The type of the condition. `Succeeded` is the summary of the others."""
     status: ConditionStatus
+    """Whether the condition holds: `True`, `False` or `Unknown`."""
     observed_generation: Annotated[int, Field(ge=0)]
+    """The `metadata.generation` for which the condition was set."""
     last_transition_time: datetime
+    """The time at which the condition's status last changed."""
     reason: Annotated[str, Field(min_length=1, max_length=64)]
+    """The reason for the status, as one word for programs."""
     message: Annotated[str, Field(max_length=2048)]
+    """The reason for the status, as a sentence for people."""
 
 
 class Outcome(StrEnum):
-    """What became of a generation."""
+    """The outcome of a generation."""
 
     BASELINE = "Baseline"
     PROMOTED = "Promoted"
@@ -91,126 +97,172 @@ class Outcome(StrEnum):
 
 
 class Best(ApiModel):
-    """The best generation so far."""
+    """The generation with the highest F1 so far."""
 
     generation: int
+    """The number of the generation."""
     f1: float
+    """Its weighted F1 on the selection dataset, from 0 to 1."""
     model_uri: Annotated[str, Field(max_length=2048)]
+    """The URI of its model."""
 
 
 class GenerationRecord(ApiModel):
     """One finished generation."""
 
     generation: int
+    """The number of the generation."""
     outcome: Outcome
+    """The outcome of the generation."""
     f1: float | None = None
-    """Weighted F1 on the selecting source; unset where it collapsed before its evaluation."""
+    """The weighted F1 on the selection dataset, from 0 to 1. Unset: the generation collapsed before
+    its evaluation."""
     scores: Annotated[list[SourceScore], Field(max_length=16)]
+    """The scores on all evaluation sources. The selection dataset is the first."""
     reward: float | None = None
+    """The mean reward of the candidates. Unset: they were not scored."""
     consistency: float | None = None
+    """The mean consistency of the groups, from 0 to 1. Unset: they were not scored."""
     kept: int | None = None
-    """Candidates that the flywheel kept."""
+    """The number of candidates that the flywheel kept, replay included."""
     model_uri: Annotated[str, Field(max_length=2048)]
+    """The URI of the model that was evaluated."""
     stage_seconds: Annotated[dict[str, float], Field(max_length=8)] = {}
+    """The wall time in seconds of each stage's successful attempt."""
     gpu_seconds: float = 0.0
+    """The GPU-seconds of the stages' successful attempts."""
     message: Annotated[str, Field(max_length=1024)] = ""
+    """The reason for the outcome, as a sentence for people."""
 
 
 class StageFailure(StrEnum):
     """Why an attempt of a stage failed."""
 
     FAILED = "Failed"
-    """By its own fault."""
+    """The attempt failed by itself."""
     DISRUPTED = "Disrupted"
-    """It was lost to the outside."""
+    """The attempt was lost to a cause outside it."""
     BAD_INPUT = "BadInput"
+    """The input requires a user fix."""
     DEADLINE_EXCEEDED = "DeadlineExceeded"
+    """The attempt ran for too long."""
     PENDING_TOO_LONG = "PendingTooLong"
+    """The attempt waited for too long."""
 
 
 class StageTotals(ApiModel):
-    """What a stage has come to over the whole run, and its figures when it last ended well.
+    """Totals of a stage over the whole run, and the values of its last result.
 
-    Unlike the figures in `current` these outlast their generation.
+    Unlike the results in `current`, they outlast the generation.
     """
 
     stage: Stage
+    """The stage."""
     generation: int = 0
-    """Of the last result."""
+    """The generation of the last result."""
     seconds: float = 0.0
-    """Wall time of the last result."""
+    """The wall time of the last result in seconds."""
     metrics: Metrics = {}
-    """Figures of the last result."""
+    """The metrics of the last result."""
     runs: int = 0
-    """Attempts that ended well."""
+    """The number of attempts that succeeded."""
     failures: Annotated[dict[str, int], Field(max_length=8)] = {}
-    """Attempts that failed, by reason."""
+    """The number of attempts that failed, by reason."""
     total_seconds: float = 0.0
-    """Wall time of the attempts that ended well."""
+    """The wall time of all attempts that succeeded, in seconds."""
     gpu_seconds: float = 0.0
-    """The same, times their GPUs."""
+    """The GPU-seconds of all attempts that succeeded: the wall time times the number of GPUs."""
     tokens: float = 0.0
-    """Tokens generated (SelfPlay) or trained on (Train)."""
+    """The number of tokens that were generated (SelfPlay) or trained on (Train)."""
 
 
 class Current(ApiModel):
-    """The generation under way, with the spec it was started with."""
+    """The generation in progress, or the last one."""
 
     spec: JsonObject
-    """The spec pinned when the generation began: edits take effect at the next."""
+    """The spec of this generation. It is pinned when the generation begins: edits take effect at
+    the next one."""
     policy_uri: Annotated[str, Field(max_length=2048)]
+    """The URI of the policy: the model that plays and is trained."""
     judge_uri: Annotated[str, Field(max_length=2048)]
+    """The URI of the judge: the frozen model that scores."""
     results: Annotated[list[StageResult], Field(max_length=5)] = []
+    """The results of the generation's finished stages."""
 
 
 class EvolutionStatus(ApiModel):
     """What has happened so far."""
 
     observed_generation: int = 0
+    """The `metadata.generation` that the status takes into account."""
     conditions: Annotated[list[Condition], Field(max_length=8)] = []
+    """The conditions of the evolution. `Succeeded` is the summary of the others."""
     phase: Phase = Phase.PENDING
+    """A summary of the conditions in one word, for people. No program reads it back."""
     generation: int = 0
+    """The number of the generation in progress, or of the last one."""
     stage: Stage | None = None
+    """The stage in progress, or the last one."""
     attempt: int = 1
-    """Number of the stage's Job now; never reused within a stage."""
+    """The number of the stage's Job. It is never used again within a stage."""
     failures: int = 0
-    """Attempts of this stage that failed by its own fault."""
+    """The number of attempts of the stage that failed by themselves."""
     disruptions: int = 0
-    """Attempts of this stage lost to the outside."""
+    """The number of attempts of the stage that were lost to causes outside it."""
     last_failure: Annotated[str, Field(max_length=FAILURE_MAX)] | None = None
-    """Why the last attempt that failed did; kept while the stage is tried again."""
+    """The error of the last failed attempt. It remains while the stage is retried."""
     retry_after: datetime | None = None
+    """The time before which the stage is not retried."""
     start_time: datetime | None = None
+    """The time at which the evolution started."""
     last_progress_time: datetime | None = None
-    """When the stage last changed, or an attempt of it began."""
+    """The time at which the stage last changed, or an attempt of it began."""
     completion_time: datetime | None = None
+    """The time at which the evolution ended, by success or by failure."""
     suspended_time: datetime | None = None
-    """When the present suspension began."""
+    """The time at which the current suspension began."""
     suspended_seconds: float = 0.0
-    """Total of earlier suspensions; no deadline counts them."""
+    """The length of all earlier suspensions in seconds. Deadlines do not count it."""
     without_improvement: int = 0
+    """The number of generations since the best one."""
     current: Current | None = None
+    """The generation in progress, or the last one."""
     best: Best | None = None
+    """The generation with the highest F1 so far."""
     baseline: SourceScore | None = None
-    """Generation 0 on the selecting source: what collapse is measured against."""
+    """The baseline's score on the selection dataset. Collapse is measured against it."""
     reward: float | None = None
-    """Mean reward of the last scored generation."""
+    """The mean reward of the last generation that was scored."""
     f1: float | None = None
-    """Weighted F1 of the last evaluated generation, on the selecting source."""
+    """The weighted F1 on the selection dataset, from 0 to 1, of the last generation that was
+    evaluated."""
     history: Annotated[list[GenerationRecord], Field(max_length=10)] = []
+    """The last finished generations, oldest first. `spec.historyLimit` is their largest number."""
     stages: Annotated[list[StageTotals], Field(max_length=5)] = []
-    """Totals by stage; a stage is there once an attempt of it has ended."""
+    """Totals by stage. A stage has an entry once an attempt of it has ended."""
 
     def condition(self, kind: ConditionType) -> Condition | None:
-        """Return the condition of a type, if it is there."""
+        """Return the condition of a type, or None if there is none.
+
+        Parameters
+        ----------
+        kind
+            The type of the condition.
+        """
         return next((c for c in self.conditions if c.type == kind), None)
 
     @property
     def finished(self) -> bool:
-        """Whether the evolution has come to its end, good or bad."""
+        """Whether the evolution has ended, by success or by failure."""
         return self.completion_time is not None
 
     def result(self, stage: Stage) -> StageResult | None:
-        """Return the recorded result of a stage of the generation under way."""
+        """Return the result of a stage of the generation in progress, or None if there is none.
+
+        Parameters
+        ----------
+        stage
+            The stage.
+        """
         results = self.current.results if self.current else []
         return next((r for r in results if r.stage == stage), None)

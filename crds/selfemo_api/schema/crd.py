@@ -1,8 +1,8 @@
 """Generates the CustomResourceDefinition from the types: ``python -m selfemo_api.schema.crd``.
 
-Pydantic writes JSON Schema 2020; Kubernetes takes structural OpenAPI 3.0. The differences are
-mended here: references inlined, ``anyOf … null`` dropped, exclusive bounds spelled as booleans,
-rules added as ``x-kubernetes-validations``.
+Pydantic writes JSON Schema 2020-12, but Kubernetes reads structural OpenAPI 3.0. This module
+converts it: it inlines references, drops ``anyOf … null``, writes exclusive bounds as booleans and
+adds the rules as ``x-kubernetes-validations``.
 """
 
 from __future__ import annotations
@@ -19,24 +19,28 @@ from selfemo_api.evolution import NAME_MAX, EmotionEvolution
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.status import EvolutionStatus
 
+#: The plural name of the resource, as in its URL.
 PLURAL = "emotionevolutions"
-#: What Kubernetes' schemas do not know: people's titles, and bounds of keys.
+#: Keywords that schemas in Kubernetes do not have: titles, and bounds of property names.
 _DROPPED = ("title", "propertyNames")
+#: The file of the CRD.
 PATH = Path(__file__).resolve().parents[2] / f"{GROUP}_{PLURAL}.yaml"
 
 #: Rules of the object as a whole.
 ROOT_RULES = (
     Rule(
         f"size(self.metadata.name) <= {NAME_MAX}",
-        f"`metadata.name` must be at most {NAME_MAX} characters: Job names are built from it",
+        f"`metadata.name` must be at most {NAME_MAX} characters: names of Jobs and pods contain it",
     ),
     Rule(
         "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-        "`metadata.name` must be lower-case letters, digits and '-', and begin with a letter",
+        "`metadata.name` must have only lower-case letters, digits and '-', start with a letter "
+        "and not end with '-'",
     ),
 )
 
-#: Conditions are picked by type: the last in the list means nothing (kubeflow/trainer#3666).
+#: The columns of ``kubectl get``. A condition is selected by its type, because the order of the
+#: list has no meaning (kubeflow/trainer#3666).
 COLUMNS: tuple[dict[str, Any], ...] = (
     {"name": "Phase", "type": "string", "jsonPath": ".status.phase"},
     {"name": "Generation", "type": "integer", "jsonPath": ".status.generation"},
@@ -66,7 +70,8 @@ def build_crd() -> dict[str, Any]:
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
             "spec": structural(EvolutionSpec),
-            # one writer, which writes it whole: the API server need not keep who wrote which field
+            # one program writes the status, always as a whole: with "atomic" the API server does
+            # not track which writer owns which field
             "status": {**structural(EvolutionStatus), "x-kubernetes-map-type": "atomic"},
         },
         "x-kubernetes-validations": [_validation(rule) for rule in ROOT_RULES],
@@ -101,7 +106,13 @@ def build_crd() -> dict[str, Any]:
 
 
 def structural(model: type[ApiModel]) -> dict[str, Any]:
-    """Return a type's structural schema."""
+    """Return the structural schema of a type, with its rules.
+
+    Parameters
+    ----------
+    model
+        The type.
+    """
     schema = model.model_json_schema(by_alias=True, mode="validation")
     definitions = schema.pop("$defs", {})
     inlined = _convert(schema, definitions)
@@ -110,7 +121,15 @@ def structural(model: type[ApiModel]) -> dict[str, Any]:
 
 
 def _convert(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """Return one schema node in Kubernetes' dialect."""
+    """Return one node of a schema in the dialect of Kubernetes.
+
+    Parameters
+    ----------
+    schema
+        The node, in the dialect of Pydantic. It is not changed.
+    definitions
+        The definitions that references refer to, by name.
+    """
     schema = {key: value for key, value in schema.items() if key not in _DROPPED}
     if "$ref" in schema:
         name = schema.pop("$ref").rsplit("/", 1)[1]
@@ -121,7 +140,7 @@ def _convert(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, A
         (branch,) = [b for b in schema.pop("anyOf") if b.get("type") != "null"]
         schema = {**_convert(branch, definitions), **schema}
     else:
-        _respell(schema)
+        _to_openapi(schema)
         _convert_children(schema, definitions)
     if schema.get("default", 0) is None:
         del schema["default"]
@@ -131,13 +150,13 @@ def _convert(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, A
 
 
 def _defaults(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return an object's default in full: the API server runs the rules on it as it is written."""
+    """Return the full default of an object: the API server runs the rules on it as written."""
     properties = schema.get("properties", {})
     return {name: value["default"] for name, value in properties.items() if "default" in value}
 
 
-def _respell(schema: dict[str, Any]) -> None:
-    """Spell constants, exclusive bounds and integers as OpenAPI 3.0 does."""
+def _to_openapi(schema: dict[str, Any]) -> None:
+    """Change constants, exclusive bounds and integers to the form of OpenAPI 3.0, in place."""
     if "const" in schema:
         schema["enum"] = [schema.pop("const")]
     for bound, plain in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
@@ -163,7 +182,7 @@ def _convert_children(schema: dict[str, Any], definitions: dict[str, Any]) -> No
 
 
 def _add_list_type(schema: dict[str, Any]) -> None:
-    """Say how server-side apply merges a list: conditions by type, all others whole."""
+    """Set how server-side apply merges a list: conditions by type, all others as a whole."""
     properties = schema["items"].get("properties", {})
     if {"type", "lastTransitionTime"} <= properties.keys():
         schema["x-kubernetes-list-type"] = "map"
@@ -182,35 +201,35 @@ def _validation(rule: Rule) -> dict[str, str]:
 
 
 def _types(base: type[ApiModel]) -> dict[str, type[ApiModel]]:
-    """Return all types of the API by name, wherever they are written."""
-    found: dict[str, type[ApiModel]] = {}
-    for kind in base.__subclasses__():
-        found |= {kind.__name__: kind} | _types(kind)
-    return found
+    """Return all subclasses of a type by name."""
+    types: dict[str, type[ApiModel]] = {}
+    for subclass in base.__subclasses__():
+        types |= {subclass.__name__: subclass} | _types(subclass)
+    return types
 
 
-#: The imports above have defined them all.
+#: All types of the API, by name. The imports above have defined them.
 _MODELS = _types(ApiModel)
 
 
 class _Plain(yaml.SafeDumper):
-    """Writes everything out: not every reader of CRDs knows YAML's aliases."""
+    """Writes YAML without aliases, which not every reader of CRDs supports."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
-        """Return that nothing is an alias."""
+        """Return True: no value becomes an alias."""
         return True
 
 
 def render() -> str:
-    """Return the CRD as YAML with a heading."""
+    """Return the CRD as YAML, with a comment that it is generated."""
     body = yaml.dump(build_crd(), Dumper=_Plain, sort_keys=False, width=100, allow_unicode=True)
     return "# Generated by `make generate` from crds/selfemo_api: do not edit.\n" + body
 
 
 def main() -> int:
-    """Write the CRD, or with ``--check`` fail where the one on disk is stale."""
+    """Write the CRD. With ``--check``, return 1 if the file is stale, and write nothing."""
     parser = argparse.ArgumentParser(prog="python -m selfemo_api.schema.crd")
-    parser.add_argument("--check", action="store_true", help="fail where the file is stale")
+    parser.add_argument("--check", action="store_true", help="fail if the file is stale")
     text = render()
     if not parser.parse_args().check:
         PATH.write_text(text)

@@ -1,7 +1,7 @@
-"""Reads a YAML document as the API server would: JSON types, nothing unknown, nothing twice.
+"""Reads a YAML document as the API server does: JSON types, no unknown field, no duplicate key.
 
-Pydantic is lenient with types ("8" is 8 for it) and PyYAML follows YAML 1.1 (1e-6 is text, a date
-is no text); a file must not run here and be refused there.
+Pydantic is lenient with types: it converts "8" to 8. PyYAML follows YAML 1.1: it reads 1e-6 as text
+and a date as a date. A file that is valid here must not be refused by the API server.
 """
 
 from __future__ import annotations
@@ -13,27 +13,30 @@ from typing import Any
 
 import yaml
 
-#: Deeper than any Kubernetes object; a document that contains itself comes here.
+#: The largest depth of a document. No Kubernetes object is so deep, but a document may contain
+#: itself.
 MAX_DEPTH = 64
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong."""
+    """One error in a document."""
 
     field: str
-    """Dotted path, e.g. ``spec.selfPlay.groupSize``; empty for the file as a whole."""
+    """The dotted path, for example ``spec.selfPlay.groupSize``. Empty: the file as a whole."""
     message: str
+    """What is wrong, in the words of the API server."""
     line: int | None = None
+    """The line in the file, from 1. None: it is unknown."""
 
     def __str__(self) -> str:
-        """Return the one line a person reads."""
+        """Return the field, the message and the line as one line of text."""
         where = f"{self.field}: " if self.field else ""
         return f"{where}{self.message}" + (f" (line {self.line})" if self.line else "")
 
 
 class _Loader(yaml.SafeLoader):
-    """Scalars as kubectl resolves them, and no key twice."""
+    """Reads scalars as kubectl does."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -48,54 +51,72 @@ _Loader.add_implicit_resolver(
 
 
 def parse_yaml(text: str) -> tuple[Any, yaml.Node | None]:
-    """Return what a YAML text holds, and its node (which knows the lines).
+    """Return the value of a YAML document, and its node, which has the line numbers.
+
+    Parameters
+    ----------
+    text
+        The text of one document.
 
     Raises
     ------
     yaml.YAMLError
-        If it is not YAML, holds several documents, or a key twice.
+        If the text is not YAML, contains several documents, or has a duplicate key.
     ValueError
-        If a scalar is not what its tag says.
+        If a scalar does not match its tag.
     RecursionError
-        If it is nested too deep.
+        If the document is nested too deeply.
+
+    Examples
+    --------
+    >>> parse_yaml("learningRate: 1e-6")[0]
+    {'learningRate': 1e-06}
     """
     node = yaml.compose(text, Loader=_Loader)
-    _refuse_twice(node, 0)
+    _refuse_duplicate_keys(node, 0)
     return yaml.load(text, Loader=_Loader), node  # noqa: S506 - a SafeLoader
 
 
-def _refuse_twice(node: yaml.Node | None, depth: int) -> None:
+def _refuse_duplicate_keys(node: yaml.Node | None, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise RecursionError
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            _refuse_twice(item, depth + 1)
+            _refuse_duplicate_keys(item, depth + 1)
     if isinstance(node, yaml.MappingNode):
-        seen = set()
+        keys = set()
         for key, value in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value != "<<":
-                if key.value in seen:
+                if key.value in keys:
                     raise yaml.MarkedYAMLError(
-                        problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark
+                        problem=f"duplicate key {key.value!r}", problem_mark=key.start_mark
                     )
-                seen.add(key.value)
-            _refuse_twice(value, depth + 1)
+                keys.add(key.value)
+            _refuse_duplicate_keys(value, depth + 1)
 
 
 def conform(value: Any, schema: dict[str, Any], path: str = "") -> tuple[Any, list[Problem]]:
-    """Return a value with the nulls and unknown fields that the API server drops left out.
+    """Return a value without the nulls and unknown fields that the API server drops.
 
     Parameters
     ----------
+    value
+        The value of a YAML document. It is not changed.
     schema
-        Structural schema, as in the CRD.
+        The structural schema of the value, as in the CRD.
     path
-        Where the value stands, for the problems.
+        The dotted path of the value, for the problems.
 
     Returns
     -------
     value, problems
-        A copy with JSON types only, and each wrong type and unknown field. No bounds are checked.
+        A copy that has only JSON types, and a problem for each wrong type and unknown field. Bounds
+        are not checked.
+
+    Examples
+    --------
+    >>> conform({"seed": 3.0}, {"type": "object", "properties": {"seed": {"type": "integer"}}})
+    ({'seed': 3}, [])
     """
     problems: list[Problem] = []
     return _conform(value, schema, path, problems, 0), problems
@@ -104,15 +125,16 @@ def conform(value: Any, schema: dict[str, Any], path: str = "") -> tuple[Any, li
 def _conform(
     value: Any, schema: dict[str, Any], path: str, problems: list[Problem], depth: int
 ) -> Any:
-    wanted, found = schema.get("type"), _type_name(value)
-    if depth > MAX_DEPTH or found is None:
-        wrong = f"is no JSON value: {value!r:.60}" if found is None else "is nested too deep"
-        problems.append(Problem(path, wrong))
+    expected, actual = schema.get("type"), _type_name(value)
+    if actual is None or depth > MAX_DEPTH:
+        too_deep = actual is not None
+        message = "is nested too deeply" if too_deep else f"is not a JSON value: {value!r:.60}"
+        problems.append(Problem(path, message))
         return None
-    if wanted == "integer" and isinstance(value, float) and value.is_integer():
+    if expected == "integer" and isinstance(value, float) and value.is_integer():
         return int(value)
-    if wanted not in (None, found, "number" if found == "integer" else found):
-        problems.append(_wrong_type(path, wanted, found))
+    if expected not in (None, actual, "number" if actual == "integer" else actual):
+        problems.append(_wrong_type(path, expected, actual))
         return value
     if isinstance(value, dict):
         return _conform_object(value, schema, path, problems, depth + 1)
@@ -129,8 +151,8 @@ def _conform_object(
     value: dict[Any, Any], schema: dict[str, Any], path: str, problems: list[Problem], depth: int
 ) -> dict[str, Any]:
     properties, others = schema.get("properties", {}), schema.get("additionalProperties")
-    keeps = schema.get("x-kubernetes-preserve-unknown-fields", "type" not in schema)
-    out: dict[str, Any] = {}
+    keeps_unknown = schema.get("x-kubernetes-preserve-unknown-fields", "type" not in schema)
+    result: dict[str, Any] = {}
     for key, item in value.items():
         name = str(key).lower() if isinstance(key, bool) else str(key)
         below = f"{path}.{name}" if path else name
@@ -138,24 +160,24 @@ def _conform_object(
             inner = properties[name]
         elif isinstance(others, dict):
             inner = others
-        elif keeps:
+        elif keeps_unknown:
             inner = {}
         else:
             problems.append(Problem(below, "unknown field"))
             continue
         if item is None and inner:
-            continue  # a null is as if it were not there
-        out[name] = _conform(item, inner, below, problems, depth)
-    return out
+            continue  # a null has the same meaning as a missing field
+        result[name] = _conform(item, inner, below, problems, depth)
+    return result
 
 
-def _wrong_type(path: str, wanted: str, found: str) -> Problem:
-    """Return the API server's words for a value of a wrong type."""
-    return Problem(path, f'Invalid value: "{found}": must be of type {wanted}: "{found}"')
+def _wrong_type(path: str, expected: str, actual: str) -> Problem:
+    """Return the problem of a wrong type, in the words of the API server."""
+    return Problem(path, f'Invalid value: "{actual}": must be of type {expected}: "{actual}"')
 
 
 def _type_name(value: Any) -> str | None:
-    """Return JSON's name of a value's type; None where JSON cannot hold it."""
+    """Return the JSON name of the type of a value, or None if JSON has no such value."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     names = {
@@ -171,7 +193,20 @@ def _type_name(value: Any) -> str | None:
 
 
 def line_of(node: yaml.Node | None, field: str) -> int | None:
-    """Return the line of a field, or of the nearest parent that the file has."""
+    r"""Return the line of a field, or of its nearest parent in the file; None if there is neither.
+
+    Parameters
+    ----------
+    node
+        The node of the document.
+    field
+        The dotted path of the field, with indices as in ``labels[0]``.
+
+    Examples
+    --------
+    >>> line_of(parse_yaml("spec:\n  labels: [joy]")[1], "spec.labels[0]")
+    2
+    """
     line = None
     for part in field.replace("[", ".[").split("."):
         if isinstance(node, yaml.MappingNode):

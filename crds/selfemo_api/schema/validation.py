@@ -1,7 +1,7 @@
-"""Checks a YAML file as the API server would, with its words, before anything runs.
+"""Checks a YAML file as the API server does, with the same messages, before anything runs.
 
-The bounds come from the same types that the CRD is generated from; the rules are the CRD's CEL
-expressions, run by a CEL interpreter.
+The bounds are those of the types from which the CRD is generated. The rules are the CEL expressions
+of the CRD, run by a CEL interpreter.
 """
 
 from __future__ import annotations
@@ -27,7 +27,15 @@ __all__ = ["InvalidEvolution", "Problem", "check", "check_edit", "load_evolution
 
 
 class InvalidEvolution(Exception):
-    """A file that the API server would refuse."""
+    """A file that the API server would reject.
+
+    Parameters
+    ----------
+    path
+        The file.
+    problems
+        All problems of the file.
+    """
 
     def __init__(self, path: Path, problems: list[Problem]) -> None:
         self.path = path
@@ -36,19 +44,19 @@ class InvalidEvolution(Exception):
 
 
 def load_evolution(path: Path, changes: dict[str, Any] | None = None) -> EmotionEvolution:
-    """Return the evolution that a YAML file describes; a `status` in it is left out.
+    """Return the evolution that a YAML file describes, without its status.
 
     Parameters
     ----------
     path
         A file with one document.
     changes
-        Values by dotted path below ``spec`` that replace the file's (``--set``).
+        Values that replace those of the file, by dotted path below ``spec`` (``--set``).
 
     Raises
     ------
     InvalidEvolution
-        With every problem found, each naming its field and line.
+        If the file is not valid. The exception has all problems, each with its field and line.
     """
     document, node = _parse(path)
     changed = []
@@ -64,12 +72,27 @@ def load_evolution(path: Path, changes: dict[str, Any] | None = None) -> Emotion
 
 
 def check(document: dict[str, Any]) -> list[Problem]:
-    """Return what the API server would refuse in an object; empty where it would take it."""
+    """Return the problems for which the API server would reject an object.
+
+    Parameters
+    ----------
+    document
+        The object. It is not changed.
+
+    Examples
+    --------
+    >>> document = {"apiVersion": "selfemo.dev/v1alpha1", "kind": "EmotionEvolution", "spec": {}}
+    >>> for problem in check(document | {"metadata": {"name": "demo"}}):
+    ...     print(problem)
+    spec.model: Required value
+    spec.dataset: Required value
+    spec.storage: Required value
+    """
     return _examine(document)[1]
 
 
 def _examine(document: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
-    """Return the object as the API server would keep it, and what it would refuse."""
+    """Return the object as the API server would store it, and its problems."""
     document, problems = conform(document, _schema())
     document = {key: value for key, value in document.items() if key != "status"}
     mistyped = {problem.field for problem in problems}
@@ -79,17 +102,17 @@ def _examine(document: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     try:
         evolution = EmotionEvolution.model_validate(document)
     except ValidationError as error:
-        found = [Problem(_dotted(e["loc"]), _words(e)) for e in error.errors()]
-        return document, problems + [p for p in found if p.field not in mistyped]
-    named = {"metadata": {"name": evolution.metadata.name}}
-    problems += _broken(ROOT_RULES, named, None, "metadata.name")
+        bounds = [Problem(_dotted(e["loc"]), _message_of(e)) for e in error.errors()]
+        return document, problems + [p for p in bounds if p.field not in mistyped]
+    root = {"metadata": {"name": evolution.metadata.name}}
+    problems += _broken_rules(ROOT_RULES, root, None, "metadata.name")
     problems += _check_model(evolution.spec, None, "spec")
     return document, problems
 
 
 @lru_cache(maxsize=1)
 def _schema() -> dict[str, Any]:
-    """Return the CRD's schema with what any object's metadata has."""
+    """Return the schema of the CRD, with the metadata that all objects have."""
     root: dict[str, Any] = build_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     text = {"type": "string"}
     root["properties"]["metadata"] = {
@@ -97,23 +120,43 @@ def _schema() -> dict[str, Any]:
         "properties": {"name": text, "namespace": text, "uid": text},
         "x-kubernetes-preserve-unknown-fields": True,
     }
-    # What a person cannot set is not looked at.
+    # the status is not checked: users cannot set it
     root["properties"]["status"] = {"x-kubernetes-preserve-unknown-fields": True}
     return root
 
 
 def check_edit(old: EmotionEvolution, new: EmotionEvolution) -> list[Problem]:
-    """Return what the API server would refuse in an edit of an existing object."""
+    """Return the problems for which the API server would reject an edit of an object.
+
+    Parameters
+    ----------
+    old
+        The object before the edit.
+    new
+        The object after the edit.
+    """
     return _check_model(new.spec, old.spec, "spec", transitions=True)
 
 
 def _check_model(
     model: ApiModel, old: ApiModel | None, path: str, *, transitions: bool = False
 ) -> list[Problem]:
-    """Run a type's rules, and those of the types inside it."""
+    """Return the problems by the rules of a value and of the values inside it.
+
+    Parameters
+    ----------
+    model
+        The value.
+    old
+        The value before an edit. None: there was none.
+    path
+        The dotted path of the value.
+    transitions
+        True: only the rules that compare with ``old`` are run. False: only the others.
+    """
     rules = [r for r in model.rules if r.is_transition == transitions]
     old_json = old.to_json() if old is not None else None
-    problems = _broken(rules, model.to_json(), old_json, path)
+    problems = _broken_rules(rules, model.to_json(), old_json, path)
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)
         below = f"{path}.{field.alias or name}"
@@ -127,12 +170,13 @@ def _check_model(
     return problems
 
 
-def _broken(
+def _broken_rules(
     rules: tuple[Rule, ...] | list[Rule],
     value: dict[str, Any],
     old: dict[str, Any] | None,
     path: str,
 ) -> list[Problem]:
+    """Return a problem for each rule that does not hold for a value."""
     activation = {"self": celpy.json_to_cel(value)}
     if old is not None:
         activation["oldSelf"] = celpy.json_to_cel(old)
@@ -141,7 +185,7 @@ def _broken(
         try:
             holds = bool(_program(rule.expression).evaluate(activation))
         except CELEvalError as error:
-            raise AssertionError(f"the rule {rule.expression!r} does not run: {error}") from error
+            raise AssertionError(f"the rule {rule.expression!r} fails: {error}") from error
         if not holds:
             problems.append(Problem(path, rule.message))
     return problems
@@ -154,7 +198,7 @@ def _program(expression: str) -> celpy.Runner:
 
 
 def _parse(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
-    """Return the one object of a file, and its node."""
+    """Return the object of a file, and its node."""
     try:
         document, node = parse_yaml(_read(path))
     except yaml.YAMLError as error:
@@ -162,9 +206,9 @@ def _parse(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
     except (ValueError, OverflowError) as error:
         raise InvalidEvolution(path, [Problem("", f"is not YAML: {error}")]) from None
     except RecursionError:
-        raise InvalidEvolution(path, [Problem("", "is nested too deep")]) from None
+        raise InvalidEvolution(path, [Problem("", "is nested too deeply")]) from None
     if not isinstance(document, dict):
-        raise InvalidEvolution(path, [Problem("", "must hold one EmotionEvolution object")])
+        raise InvalidEvolution(path, [Problem("", "must contain one EmotionEvolution object")])
     return document, node
 
 
@@ -173,7 +217,7 @@ def _yaml_problem(error: yaml.YAMLError) -> Problem:
     mark = getattr(error, "problem_mark", None)
     line = mark.line + 1 if mark else None
     if isinstance(error, yaml.composer.ComposerError) and "another document" in problem:
-        return Problem("", "holds several documents; keep one in a file", line)
+        return Problem("", "contains several documents: put each into a file of its own", line)
     return Problem("", f"is not YAML: {problem}", line)
 
 
@@ -187,12 +231,38 @@ def _read(path: Path) -> str:
 
 
 def assign(document: dict[str, Any], dotted: str, value: Any) -> Problem | None:
-    """Set a value by its path; the objects on the way are made where they are absent."""
+    """Set a value in a document, in place, and create the missing objects on its path.
+
+    Parameters
+    ----------
+    document
+        The document.
+    dotted
+        The dotted path of the value.
+    value
+        The value.
+
+    Returns
+    -------
+    Problem or None
+        The problem if a part of the path is not an object.
+
+    Examples
+    --------
+    >>> document = {"spec": {"seed": 1}}
+    >>> assign(document, "spec.training.epochs", 2)
+    >>> document
+    {'spec': {'seed': 1, 'training': {'epochs': 2}}}
+    >>> print(assign(document, "spec.seed.x", 2))
+    spec.seed: is not an object: `x` cannot be set
+    """
     *parents, last = dotted.split(".")
     for index, name in enumerate(parents):
         below: Any = document.get(name)
         if below is not None and not isinstance(below, dict):
-            return Problem(".".join(parents[: index + 1]), f"is no object: `{last}` cannot be set")
+            return Problem(
+                ".".join(parents[: index + 1]), f"is not an object: `{last}` cannot be set"
+            )
         inner: dict[str, Any] = {} if below is None else below
         document[name] = inner
         document = inner
@@ -201,7 +271,7 @@ def assign(document: dict[str, Any], dotted: str, value: Any) -> Problem | None:
 
 
 def _with_line(problem: Problem, node: yaml.Node | None, changed: list[str]) -> Problem:
-    """Return a problem with its line, unless the value came from elsewhere."""
+    """Return a problem with its line, unless its value did not come from the file."""
     if any(f"{problem.field}.".startswith(f"{path}.") for path in changed):
         return problem
     return Problem(problem.field, problem.message, line_of(node, problem.field))
@@ -214,8 +284,8 @@ def _dotted(location: tuple[int | str, ...]) -> str:
     return text.lstrip(".")
 
 
-#: The API server's words for pydantic's error types.
-_WORDS = {
+#: The messages of the API server, by Pydantic's types of errors.
+_MESSAGES = {
     "missing": "Required value",
     "greater_than_equal": "Invalid value: {input}: should be greater than or equal to {ge}",
     "greater_than": "Invalid value: {input}: should be greater than {gt}",
@@ -232,24 +302,24 @@ _WORDS = {
 }
 
 
-def _words(error: ErrorDetails) -> str:
-    """Return the API server's words for one of pydantic's errors."""
-    template = _WORDS.get(error["type"])
-    shown = _shown(error["input"])
+def _message_of(error: ErrorDetails) -> str:
+    """Return the message of the API server for one of Pydantic's errors."""
+    template = _MESSAGES.get(error["type"])
+    value_text = _as_json(error["input"])
     if template is None:
-        return f"Invalid value: {shown}: {error['msg']}"
-    context = {key: _shown(value) for key, value in error.get("ctx", {}).items()}
+        return f"Invalid value: {value_text}: {error['msg']}"
+    context = {key: _as_json(value) for key, value in error.get("ctx", {}).items()}
     for key in ("pattern", "error"):
         context[key] = str(error.get("ctx", {}).get(key))
     expected = re.findall(r"'([^']*)'", str(error.get("ctx", {}).get("expected", "")))
     if error["type"] == "too_long":
-        context["actual_length"] = str(len(error["input"]))  # pydantic leaves it out for a mapping
+        context["actual_length"] = str(len(error["input"]))  # missing in the error of a mapping
     context["expected"] = ", ".join(f'"{value}"' for value in expected)
-    return template.format(**{**context, "input": shown})
+    return template.format(**{**context, "input": value_text})
 
 
-def _shown(value: Any) -> str:
-    """Return a value as JSON writes it, whole numbers without a point."""
+def _as_json(value: Any) -> str:
+    """Return a value as JSON text, with whole numbers as integers."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         value = int(value)
     return json.dumps(value, ensure_ascii=False, default=str)

@@ -1,7 +1,8 @@
-"""``spec`` of an EmotionEvolution: what a person asks for.
+"""``spec`` of an EmotionEvolution: the desired evolution.
 
-Hyperparameters are JSON numbers with bounds (a deliberate deviation from Kubernetes' "no floats":
-every consumer is Python). Each default has its reason beside it.
+Hyperparameters are JSON numbers with bounds. This deviates from the Kubernetes convention "no
+floats" on purpose: every program that reads them is written in Python. The docstring of a field is
+its description in the CRD. It ends with the reason for the default, where there is one.
 """
 
 from selfemo_api.spec.dataset import Context, DataFormat, DatasetSpec, Source
@@ -35,7 +36,6 @@ from selfemo_api.spec.training import (
 )
 
 __all__ = [
-    "Anchor",
     "Band",
     "Clip",
     "CollapseBounds",

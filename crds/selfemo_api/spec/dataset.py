@@ -1,4 +1,4 @@
-"""``spec.dataset``: where dialogues come from."""
+"""``spec.dataset``: the label set and the files of dialogues."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from selfemo_api.spec.fields import Emotion, Uri
 
 
 class DataFormat(StrEnum):
-    """How a source is laid out."""
+    """The format of a source's file."""
 
     MELD = "MELD"
     EMORYNLP = "EmoryNLP"
@@ -24,50 +24,59 @@ class Source(ApiModel):
     """One file of dialogues."""
 
     name: DnsLabel
-    """Names the source in metrics and reports."""
+    """The name of the source in metrics and reports."""
     uri: Uri
-    """The file. `data://volume/path` is looked up in the mounted data volumes."""
+    """The URI of the file. `data://volume/path` is a file in a mounted data volume."""
     format: DataFormat
+    """The format of the file. `MELD` and `EmoryNLP` are the published CSV files. `IEMOCAP` is the
+    JSON of BiosERC or of InstructERC. `JSONL` has one dialogue per line, as a JSON object."""
     use_labels: bool = False
-    """Let self-play read this source's labels as gold. Off: the evolution is label-free."""
+    """Whether self-play reads the labels of this source as gold labels. The default is false, so
+    that an evolution needs no labels. Evaluation always reads the labels."""
     first_dialogue: Annotated[int, Field(ge=0, le=10_000_000)] = 0
-    """Skip this many dialogues (in file order), e.g. those that the warm start has seen."""
+    """The number of dialogues to skip, in file order. Use it to leave out the dialogues that the
+    warm start was trained on."""
     max_dialogues: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-    """Take at most this many dialogues. Unset: all."""
+    """The largest number of dialogues to read. Unset: all."""
     draw: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-    """Self-play draws this many of them each generation, whatever `selfPlay.dialogues` says. Unset:
-    they share `selfPlay.dialogues` with the other sources."""
+    """The number of dialogues of this source that self-play draws in each generation, in addition
+    to `selfPlay.dialogues`. Unset: the source shares `selfPlay.dialogues` with the others."""
 
 
 class Context(ApiModel):
-    """How much of the dialogue the recognizer sees around the target utterance."""
+    """The number of turns around the target utterance that a prompt shows."""
 
     past: Annotated[int, Field(ge=0, le=64)] = 5
-    """Turns before the target; five is what BiosERC and PRC-Emo use."""
+    """The number of turns before the target. BiosERC and PRC-Emo use five."""
     future: Annotated[int, Field(ge=0, le=64)] = 0
-    """Turns after the target. 0: only the past is known, as in a live conversation."""
+    """The number of turns after the target. The default is 0, because a live conversation has no
+    later turns."""
 
 
 class DatasetSpec(ApiModel):
-    """Where dialogues come from."""
+    """The label set, and the files of dialogues for self-play and evaluation."""
 
     labels: Annotated[list[Emotion], Field(min_length=2, max_length=64)]
-    """The emotions, all lower case."""
+    """The emotions of the label set, in lower case. Lists by label in results have this order."""
     self_play: Annotated[list[Source], Field(min_length=1, max_length=16)]
-    """Unlabeled dialogues that self-play starts from."""
+    """The sources of the dialogues that self-play starts from. They need no labels."""
     evaluation: Annotated[list[Source], Field(min_length=1, max_length=16)]
-    """Labeled dialogues. The first (or `evaluation.selectionDataset`) chooses the best
-    generation."""
+    """The labeled sources on which each generation is evaluated. The selection dataset decides
+    promotion: it is the first source, or the one that `evaluation.selectionDataset` names."""
     context: Context = Context()
+    """The number of turns around the target utterance that a prompt shows."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        Rule("self.labels.all(l, self.labels.exists_one(m, m == l))", "`labels` must not repeat"),
+        Rule(
+            "self.labels.all(l, self.labels.exists_one(m, m == l))",
+            "`labels` must not contain a label twice",
+        ),
         Rule(
             "self.selfPlay.all(s, self.selfPlay.exists_one(t, t.name == s.name))",
-            "`selfPlay` must name each source once",
+            "the names of the sources in `selfPlay` must be unique",
         ),
         Rule(
             "self.evaluation.all(s, self.evaluation.exists_one(t, t.name == s.name))",
-            "`evaluation` must name each source once",
+            "the names of the sources in `evaluation` must be unique",
         ),
     )

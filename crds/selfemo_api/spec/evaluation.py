@@ -14,16 +14,20 @@ class EvaluationSpec(ApiModel):
     """How a generation is measured."""
 
     selection_dataset: DnsLabel | None = None
-    """The evaluation source that decides promotion. Unset: the first."""
+    """The name of the evaluation source that decides promotion. Unset: the first source of
+    `dataset.evaluation`."""
     label_prior: Annotated[dict[str, Share], Field(min_length=2, max_length=64)] | None = None
-    """The share of each emotion where the model is to be used. The selecting source's utterances
-    then weigh as much as it takes for its emotions to have these shares: F1 (weighted, strict,
-    macro, by label), accuracy and the interval are those of such a source. Other sources count as
-    they come. Unset: so does the selecting one. For a source whose emotions are spread otherwise,
-    which can promote a model that is worse in use (docs/studies); worth it only where the shares
-    are well known."""
+    """The share of each emotion where the model will be used, from 0 to 1. If set, the utterances
+    of the selection dataset are weighted so that its emotions have these shares. F1 (weighted,
+    strict, macro and by label), accuracy and the confidence interval then use these weights. Other
+    evaluation sources are not weighted. Set it if the emotions of the selection dataset are not as
+    frequent as in use: without it, a generation can be promoted that is worse in use (see
+    docs/studies). Set it only if the shares are well known. Unset: no source is weighted."""
     bootstrap: Annotated[int, Field(ge=0, le=100_000)] = 1000
-    """Resamples (of whole dialogues) for the 95 % interval; 1000 fix its second digit."""
+    """The number of bootstrap resamples, each of whole dialogues, for the 95 % confidence interval
+    of the weighted F1. 0: no interval. 1000 resamples determine its second digit."""
     engine: Engine | None = None
-    """Unset: the engine of self-play."""
+    """The engine that generates the answers. Unset: the engine of self-play."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
+    """The number of prompts that the engine `Transformers` answers together. `VLLM` forms batches
+    of its own."""

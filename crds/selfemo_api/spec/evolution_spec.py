@@ -1,8 +1,4 @@
-"""``spec`` of an EmotionEvolution: what a person asks for.
-
-Hyper-parameters are JSON numbers with bounds (a deliberate deviation from Kubernetes' "no floats":
-every consumer is Python). Each default has its reason beside it.
-"""
+"""``spec`` of an EmotionEvolution as a whole, with the rules across its parts."""
 
 from __future__ import annotations
 
@@ -23,27 +19,34 @@ from selfemo_api.spec.storage import StorageSpec
 from selfemo_api.spec.training import TrainingSpec
 
 
-def _names_each_label(field: str) -> Rule:
-    """Return the rule that an optional map has each label for a key, and no other."""
-    return Rule(
-        f"!has(self.{field}) || "
-        f"(size(self.{field}) == size(self.dataset.labels) && "
-        f"self.dataset.labels.all(l, l in self.{field}))",
-        f"`{field}` must name each of `dataset.labels`, and nothing else",
-    )
-
-
-def _immutable(field: str, part: str = "", why: str = "") -> Rule:
-    """Return the rule that an optional field, or a part of it, is neither set, removed nor edited.
+def _labels_as_keys(field: str) -> Rule:
+    """Return the rule that the keys of an optional map are exactly the labels.
 
     Parameters
     ----------
     field
-        Its path.
+        The dotted path of the map below ``spec``.
+    """
+    return Rule(
+        f"!has(self.{field}) || "
+        f"(size(self.{field}) == size(self.dataset.labels) && "
+        f"self.dataset.labels.all(l, l in self.{field}))",
+        f"the keys of `{field}` must be exactly the labels of `dataset.labels`",
+    )
+
+
+def _immutable(field: str, part: str = "", why: str = "") -> Rule:
+    """Return the rule that an optional field is never added, removed or edited.
+
+    Parameters
+    ----------
+    field
+        The dotted path of the field below ``spec``.
     part
-        What is compared of it, e.g. ``.uri``; empty: all.
+        The path of the part that is compared, below the field, for example ``.uri``. Empty: the
+        whole field is compared.
     why
-        Ends the message.
+        The end of the message, for example the reason.
     """
     return Rule(
         f"has(self.{field}) == has(oldSelf.{field}) && "
@@ -53,33 +56,55 @@ def _immutable(field: str, part: str = "", why: str = "") -> Rule:
 
 
 class EvolutionSpec(ApiModel):
-    """What a person asks for."""
+    """The desired evolution: model, data, and how it learns, is measured and runs.
+
+    An edit takes effect with the next generation. Edits of what places pods and of the stopping
+    rules take effect at once.
+    """
 
     seed: Annotated[int, Field(ge=0, le=2_147_483_647)] = 0
-    """All randomness follows from it."""
+    """The seed of the run. All random choices follow from it, so that runs can be repeated."""
     model: ModelSpec
+    """The model of the baseline (generation 0), and its prompts."""
     dataset: DatasetSpec
+    """The label set, and the files of dialogues for self-play and evaluation."""
     storage: StorageSpec
+    """Where results go: a folder, or a bucket of any S3 server."""
     self_play: SelfPlaySpec = SelfPlaySpec()
+    """How the policy plays both roles over dialogues and produces groups of candidates."""
     reward: RewardSpec = RewardSpec()
+    """How candidates are scored."""
     flywheel: FlywheelSpec = FlywheelSpec()
+    """Which groups of candidates the next training learns from."""
     training: TrainingSpec = TrainingSpec()
+    """How the policy is trained on the kept groups (SELF-GRPO)."""
     evaluation: EvaluationSpec = EvaluationSpec()
+    """How a generation is measured."""
     evolution: EvolutionPolicy = EvolutionPolicy()
+    """When the evolution stops, and which generations it builds on."""
     suspend: bool = False
-    """Stop at once without losing what is done; set back to false to go on."""
+    """Whether the evolution is suspended. If true, its pods stop at once, and completed work is
+    kept. Set it to false to resume."""
     managed_by: Annotated[str, Field(min_length=1, max_length=63)] | None = None
-    """Another controller's name: the operator then leaves this evolution alone."""
+    """The name of the controller that manages this evolution. With the name of another controller,
+    the operator ignores the evolution. Unset: the operator manages it."""
     queue: Queue | None = None
+    """The Kueue queue of the stage Jobs. Unset: they are not queued."""
     failure_policy: FailurePolicy = FailurePolicy()
+    """How often a stage is retried."""
     deadlines: Deadlines = Deadlines()
+    """Limits in seconds for stages and for the whole run."""
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=31_536_000)] | None = None
-    """Delete the evolution this long after its end. Unset: never (S3 data always stays)."""
+    """The time in seconds after which a finished evolution is deleted. Unset: it is not deleted.
+    Results in the storage remain, unless `storage.whenDeleted` is `Delete`."""
     history_limit: Annotated[int, Field(ge=1, le=10)] = 10
-    """Generations kept in `status.history`, and as far back as replay reaches; the manifests hold
-    all of them."""
+    """The number of generations in `status.history`, and the number of generations that replay
+    reaches back. The manifests of all generations remain in the storage."""
     resume_from: ResumeFrom | None = None
+    """A generation of another run, whose model becomes the baseline. Unset: `model.uri` is the
+    baseline."""
     pod_template: PodTemplates = PodTemplates()
+    """Templates of stage pods."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule("self.seed == oldSelf.seed", "`seed` is immutable"),
@@ -99,18 +124,18 @@ class EvolutionSpec(ApiModel):
         Rule(
             "!has(self.evaluation.selectionDataset) || "
             "self.dataset.evaluation.exists(s, s.name == self.evaluation.selectionDataset)",
-            "`evaluation.selectionDataset` must name a source of `dataset.evaluation`",
+            "`evaluation.selectionDataset` must be the name of a source in `dataset.evaluation`",
         ),
         Rule(
             "self.flywheel.runner != 'Ray' || has(self.flywheel.rayAddress)",
-            "`flywheel.rayAddress` must be given with `flywheel.runner: Ray`",
+            "`flywheel.runner: Ray` requires `flywheel.rayAddress`",
         ),
-        _names_each_label("flywheel.labelPrior"),
-        _names_each_label("evaluation.labelPrior"),
-        _immutable("evaluation.labelPrior", why=": generations are compared by them"),
+        _labels_as_keys("flywheel.labelPrior"),
+        _labels_as_keys("evaluation.labelPrior"),
+        _immutable("evaluation.labelPrior", why=": generations are compared with it"),
         Rule(
             "self.training.batchSize % self.selfPlay.groupSize == 0",
-            "`training.batchSize` must be a multiple of `selfPlay.groupSize`: groups stay whole",
+            "`training.batchSize` must be a multiple of `selfPlay.groupSize`: no group is split",
         ),
     )
 
@@ -121,15 +146,15 @@ class EvolutionSpec(ApiModel):
 
     @property
     def reading_tokens(self) -> int:
-        """Longest reading of the judge."""
+        """The largest number of tokens of a reading of the judge."""
         return self.reward.judge.max_tokens or self.self_play.max_tokens.recognizer
 
     @property
     def selection_dataset(self) -> str:
-        """Name of the evaluation source that decides promotion."""
+        """The name of the evaluation source that decides promotion."""
         return self.evaluation.selection_dataset or self.dataset.evaluation[0].name
 
     @property
     def evaluation_engine(self) -> Engine:
-        """The engine that evaluates."""
+        """The engine that generates the answers of the evaluation."""
         return self.evaluation.engine or self.self_play.engine

@@ -1,4 +1,4 @@
-"""``spec.flywheel``: which groups are kept and fed back."""
+"""``spec.flywheel``: which groups the next training learns from."""
 
 from __future__ import annotations
 
@@ -18,50 +18,65 @@ class FlywheelRunner(StrEnum):
 
 
 class Band(ApiModel):
-    """A closed range of consistency."""
+    """A closed range of consistency, from 0 to 1."""
 
     min: Share = 0.3
-    """Below, the group does not know (R-Zero and SeRL keep 0.2-0.3 and up)."""
+    """The lowest consistency of a kept group. Below it, the model does not know the answer. R-Zero
+    and SeRL keep groups from 0.2-0.3 upwards."""
     max: Share = 1.0
-    """R-Zero cuts at 0.8; measured here, unanimous groups are the most often right, and
-    zero-variance groups are dropped by the trainer anyway."""
+    """The highest consistency of a kept group. The default removes no group. R-Zero uses 0.8, but
+    in our measurements unanimous groups are right the most often. Groups whose rewards are all
+    equal are dropped in any case."""
 
     rules: ClassVar[tuple[Rule, ...]] = (Rule("self.min < self.max", "`min` must be below `max`"),)
 
 
 class Deduplicate(ApiModel):
-    """Removal of repeated rows."""
+    """Which repeated groups are dropped."""
 
     exact: bool = True
-    """Same role, same prompt, same completions."""
+    """Whether a group is dropped if another has the same role, prompt and completions. The default
+    is true, because a repeated group would count twice."""
     near: bool = True
-    """MinHash over word 3-grams of responses."""
+    """Whether a responder's group is dropped if another has nearly the same best response. MinHash
+    over word 3-grams estimates the similarity. The default is true, because a responder that
+    repeats one response is close to collapse."""
     threshold: Annotated[float, Field(gt=0.0, le=1.0)] = 0.8
-    """Estimated Jaccard from which two responses are one; the usual value of web-text pipelines."""
+    """The Jaccard similarity, from 0 to 1, at which two responses count as nearly the same. 0.8 is
+    the usual value for web text."""
 
 
 class FlywheelSpec(ApiModel):
-    """Which groups are kept and fed back."""
+    """Which groups of candidates the next training learns from."""
 
     min_reward: Annotated[float, Field(ge=-2.0, le=1.0)] = 0.3
-    """Mean reward of a group; below it even the best candidates are doubtful."""
+    """The lowest mean reward of a kept group. Below 0.3, even the best candidates are doubtful."""
     consistency: Band = Band()
+    """The range of consistency of a kept group."""
     keep: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    """Of each emotion's groups, the share that is kept: the most reliable (confidence times
-    consistency times reward) come first. Emotions are never weighed against each other, so rare
-    ones survive (class-balanced self-training, Zou et al. 2018)."""
+    """The share of groups to keep, from 0 to 1, within each role and emotion. The most reliable
+    groups are kept: those with the highest product of confidence, consistency and reward. Emotions
+    do not compete with each other, so that rare ones survive (class-balanced self-training, Zou et
+    al. 2018). The default keeps all groups."""
     label_prior: Annotated[dict[str, Share], Field(min_length=2, max_length=64)] | None = None
-    """The share of each emotion among the utterances, where it is known (of a labeled share, say).
-    Then `keep` counts against it: of the recognizer's groups, `keep` times that share stay."""
+    """The share of each emotion among the utterances, from 0 to 1. Set it if the shares are known,
+    for example from the labeled share. Then `keep` refers to it: of all recognizer groups, each
+    emotion keeps at most `keep` times its share. Unset: `keep` refers to the groups that have the
+    emotion."""
     max_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
-    """Largest share of one emotion among the kept groups of a role (the balance cap). Below the
-    share that an emotion has in truth it teaches wrong expectations: 0.3, where half are neutral,
-    took MELD's test F1 from 0.490 to 0.458 in a generation, promoted by a dev set with fewer of
-    them (docs/studies). Where the shares are known, `labelPrior` is better, and
-    `evaluation.labelPrior` kept such a generation from being promoted there."""
+    """The largest share of one emotion, from 0 to 1, among the kept groups of a role (the balance
+    cap). Do not set it below the true share of an emotion: the model then learns wrong shares. On
+    MELD, half of the utterances are neutral. There, 0.3 lowered the test F1 from 0.490 to 0.458 in
+    one generation, which was promoted because the dev set has fewer neutral utterances (see
+    docs/studies). If the shares are known, `labelPrior` is better, and `evaluation.labelPrior`
+    prevented the promotion of such a generation."""
     replay: Share = 0.2
-    """Rows of earlier generations added, as a share of the new ones; accumulating bounds drift."""
+    """The number of groups of earlier generations to add, as a share of the new groups.
+    Accumulating earlier data bounds the drift of self-training."""
     deduplicate: Deduplicate = Deduplicate()
+    """Which repeated groups are dropped."""
     runner: FlywheelRunner = FlywheelRunner.IN_PROCESS
-    """`Ray` runs the same program on a Ray cluster, for tables larger than one machine."""
+    """Where the flywheel's dataframe program runs. `InProcess` is the stage's own process. `Ray`
+    runs the same program on a Ray cluster, for tables that do not fit on one machine."""
     ray_address: Annotated[str, Field(max_length=253)] | None = None
+    """The address of the Ray cluster. It is required with `runner: Ray`."""

@@ -11,7 +11,7 @@ from selfemo_api.api_model import ApiModel, Rule, Share
 
 
 class JudgeModel(StrEnum):
-    """Which frozen model reads and scores."""
+    """The model that is the judge."""
 
     BASELINE = "Baseline"
     BEST = "Best"
@@ -19,7 +19,7 @@ class JudgeModel(StrEnum):
 
 
 class Signal(StrEnum):
-    """What the rewards say."""
+    """What the rewards are computed from."""
 
     OVERLAP = "Overlap"
     RANDOM = "Random"
@@ -33,70 +33,88 @@ class GroupWeight(StrEnum):
 
 
 class RewardWeights(ApiModel):
-    """Weights of the reward's terms."""
+    """The weights of the reward's terms."""
 
     alignment: Share = 0.7
-    """Agreement with the consensus or the intended emotions: the aim itself, so the most."""
+    """The weight of alignment: the overlap with the consensus, or with the intended emotions. It
+    has the largest weight, because it measures the aim itself."""
     consistency: Share = 0.2
-    """Agreement within the group."""
+    """The weight of the agreement within the group. It is below that of alignment: otherwise
+    agreeing would be worth more than being right."""
     format: Share = 0.1
-    """Well-formed answers; small, since a warm-started model rarely misses it."""
+    """The weight of being well formed. It is small, because a model after a warm start rarely
+    violates the format."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "self.alignment + self.consistency + self.format > 0.0",
-            "one of `alignment`, `consistency`, `format` must be above 0",
+            "at least one of `alignment`, `consistency` and `format` must be above 0",
         ),
     )
 
 
 class View(ApiModel):
-    """How much of the dialogue one reading of the judge sees around the target utterance."""
+    """How many turns around the target utterance the judge sees in one reading."""
 
     past: Annotated[int, Field(ge=0, le=64)] = 0
-    """Turns before the target."""
+    """The number of turns before the target."""
     future: Annotated[int, Field(ge=0, le=64)] = 0
-    """Turns after it: hindsight that the policy does not have. An appended turn has none."""
+    """The number of turns after the target. The policy does not see them. A turn that self-play
+    appended has no later turns."""
 
 
 class JudgeSpec(ApiModel):
-    """The frozen reader that scores."""
+    """The judge: the frozen model that reads candidates and scores them."""
 
     model: JudgeModel = JudgeModel.BEST
-    """`Best` follows the promoted generation; it is frozen within a generation, and gated by F1.
-    `Policy` is the model that played: with `weight: 0` the model grades itself, an ablation."""
+    """The model that is the judge. `Best` is the best generation so far; it is frozen within a
+    generation, and only promotion replaces it. `Baseline` is generation 0. `Policy` is the model
+    that plays: with `weight: 0` the model grades itself, which is an ablation."""
     samples: Annotated[int, Field(ge=1, le=64)] = 4
-    """Readings of each response; four give q in steps of a quarter."""
+    """The number of readings of each response, and of each target in each view. With four, the
+    share of readings that name an emotion has steps of a quarter."""
     max_tokens: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Longest reading. Unset: ``selfPlay.maxTokens.recognizer``. Where each label is one token and
-    an utterance has one label, 1 halves the work: what follows the label is not read."""
+    """The largest number of tokens of a reading. Unset: `selfPlay.maxTokens.recognizer`. If each
+    label is one token and each utterance has one label, 1 halves the work: the judge then does not
+    generate what would follow the label."""
     views: Annotated[list[View], Field(max_length=8)] = []
-    """What the judge sees around a target: it reads it `samples` times in each view, and its vote
-    is the mean. Empty: it reads the very prompt that the policy was given."""
+    """The views in which the judge reads each target. It reads the target `samples` times in each
+    view, and its vote is the mean over all readings. Views that differ make its errors less alike.
+    Empty: the judge reads the same prompt as the policy."""
     weight: Share = 0.5
-    """The judge's share in the consensus beside the group's own votes; 0 is self-grading."""
+    """The share of the judge's vote in the consensus, from 0 to 1; the group's own votes have the
+    rest. The default gives both the same share. 0 means that the model grades itself."""
 
 
 class RewardSpec(ApiModel):
     """How candidates are scored."""
 
     signal: Signal = Signal.OVERLAP
-    """`Random` draws each reward from 0 to 1 by the seed: the control that must not gain."""
+    """What the rewards are computed from. `Overlap` uses the overlap of label sets. `Random` draws
+    each reward from 0 to 1 by the seed; it is a control that must not gain."""
     smoothing: Annotated[float, Field(ge=0.0, le=10.0)] = 0.1
-    """s of the smoothed IoU: keeps a gradient between a near miss and a far one. 0 is the plain
-    IoU, an ablation."""
+    """The constant that is added to both counts of the IoU. It ranks answers that miss: the fewer
+    labels they name, the higher they score. With 0, the plain IoU, every miss scores 0; this is an
+    ablation."""
     consensus: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
-    """tau: the share of votes from which an emotion is in the consensus. A plain majority."""
+    """The share of votes from which an emotion belongs to the consensus. The default is a plain
+    majority."""
     weights: RewardWeights = RewardWeights()
+    """The weights of the reward's terms."""
     group_weight: GroupWeight = GroupWeight.CONSISTENCY
-    """A group that agrees more counts more; `None` weighs all alike, an ablation."""
+    """What a group's advantages are multiplied by. `Consistency` gives groups that agree more
+    weight. `None` gives all groups the same weight, which is an ablation."""
     judge: JudgeSpec = JudgeSpec()
+    """The judge: the frozen model that reads candidates and scores them."""
     min_words: Annotated[int, Field(ge=0, le=1000)] = 2
-    """Responses with fewer words are penalized."""
+    """The smallest number of words of a response without a penalty. The default penalizes single
+    words."""
     max_words: Annotated[int, Field(ge=1, le=4000)] = 40
-    """Responses with more words are penalized; MELD's 99th percentile is 31."""
+    """The largest number of words of a response without a penalty. The 99th percentile in MELD is
+    31 words."""
     penalty: Share = 0.5
-    """Taken off for each: naming the intended emotion, repeating the context, bad length."""
+    """The amount that each fault of a response takes off its reward. The faults are: naming the
+    intended emotion, repeating the context, and a bad length."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule("self.minWords < self.maxWords", "`minWords` must be below `maxWords`"),

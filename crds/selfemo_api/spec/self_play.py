@@ -1,4 +1,4 @@
-"""``spec.selfPlay``: both roles play, and groups of candidates come out."""
+"""``spec.selfPlay``: both roles play over dialogues and produce groups of candidates."""
 
 from __future__ import annotations
 
@@ -12,19 +12,25 @@ from selfemo_api.api_model import ApiModel, Rule
 
 def _refuse_remote_code(arguments: dict[str, Any]) -> dict[str, Any]:
     if arguments.get("trust_remote_code", False) is not False:
-        raise ValueError("`trust_remote_code` must be false: a model's own code is never run")
+        raise ValueError("`trust_remote_code` must be false: code of a model is never run")
     return arguments
 
 
-#: What an engine is given as it is. CEL cannot look into unknown fields, so the schema itself
-#: refuses the one that would run a model's code.
+#: Arguments that an engine receives unchanged. CEL cannot read unknown fields, so the schema itself
+#: refuses the argument that would run a model's code.
 EngineArgs = Annotated[
     dict[str, Any],
     AfterValidator(_refuse_remote_code),
     WithJsonSchema(
         {
             "type": "object",
-            "properties": {"trust_remote_code": {"type": "boolean", "enum": [False]}},
+            "properties": {
+                "trust_remote_code": {
+                    "type": "boolean",
+                    "enum": [False],
+                    "description": "Code of a model is never run.",
+                }
+            },
             "x-kubernetes-preserve-unknown-fields": True,
         }
     ),
@@ -32,58 +38,71 @@ EngineArgs = Annotated[
 
 
 class Engine(StrEnum):
-    """What generates text."""
+    """The library that generates text."""
 
     VLLM = "VLLM"
     TRANSFORMERS = "Transformers"
 
 
 class Role(StrEnum):
-    """The two roles of SELF-EMO."""
+    """The two roles of the policy."""
 
     RECOGNIZER = "Recognizer"
     RESPONDER = "Responder"
 
 
 class MaxTokens(ApiModel):
-    """Longest completions by role."""
+    """The largest number of tokens of a completion, by role."""
 
     recognizer: Annotated[int, Field(ge=1, le=4096)] = 16
-    """Label names only; 16 tokens hold three of them."""
+    """The largest number of tokens of a recognizer's answer. An answer has label names only, and
+    16 tokens hold three of them."""
     responder: Annotated[int, Field(ge=1, le=4096)] = 48
-    """One utterance: MELD's 99th percentile is 31 words."""
+    """The largest number of tokens of a response. A response is one utterance, and the 99th
+    percentile in MELD is 31 words."""
 
 
 class SelfPlaySpec(ApiModel):
-    """Both roles play; groups of candidates come out."""
+    """How the policy plays both roles over dialogues and produces groups of candidates."""
 
     shards: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Pods that play side by side. One fits a single machine."""
+    """The number of pods that share self-play. It does not change the result. The default suits a
+    single machine."""
     dialogues: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-    """Dialogues drawn each generation. Unset: all of the sources."""
+    """The number of dialogues to draw from the sources in each generation. Unset: all."""
     targets_per_dialogue: Annotated[int, Field(ge=1, le=256)] = 2
-    """Utterances of a dialogue that are played from; two keeps neighbors from crowding a batch."""
+    """The largest number of target utterances of a dialogue. With two, neighboring utterances do
+    not crowd a batch."""
     group_size: Annotated[int, Field(ge=2, le=256)] = 8
-    """Candidates for each prompt (G); TRL's and DeepSeek's usual eight."""
+    """The number of candidates for each prompt (G). Eight is usual in TRL and DeepSeek."""
     turns: Annotated[int, Field(ge=1, le=16)] = 1
-    """How often a chosen response is appended and the roles go on."""
+    """The number of turns of an episode. Above 1, one response is appended after each turn, and
+    both roles continue from there."""
     roles: Annotated[list[Role], Field(min_length=1, max_length=2)] = [
         Role.RECOGNIZER,
         Role.RESPONDER,
     ]
-    """Which roles play. Both, as in SELF-EMO; one alone is an ablation."""
+    """The roles that play. The default is both, as in SELF-EMO; one alone is an ablation."""
     temperature: Annotated[float, Field(gt=0.0, le=5.0)] = 1.0
-    """1.0 samples the model's own distribution, which the importance weights assume."""
+    """The sampling temperature. 1.0 samples from the model's own distribution, as the importance
+    weights assume."""
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    """1.0 for the same reason."""
+    """The probability mass of nucleus sampling. 1.0 samples from the model's own distribution, as
+    the importance weights assume."""
     max_tokens: MaxTokens = MaxTokens()
+    """The largest number of tokens of a completion, by role."""
     engine: Engine = Engine.VLLM
-    """`VLLM` is the product's engine; `Transformers` serves where no vLLM build fits."""
+    """The library that generates text. `VLLM` is the engine for real runs. `Transformers` is
+    for machines for which there is no build of vLLM."""
     engine_args: EngineArgs = Field(default_factory=dict)
-    """Passed to the engine as they are (e.g. `gpu_memory_utilization`)."""
+    """Arguments that the engine receives unchanged, for example `gpu_memory_utilization`."""
     batch_prompts: Annotated[int, Field(ge=1, le=1_000_000)] = 256
-    """Prompts in one part file: the unit of resuming."""
+    """The approximate number of prompts of one part. Parts are the unit of resuming: an interrupted
+    stage keeps those that are complete."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        Rule("self.roles.all(r, self.roles.exists_one(s, s == r))", "`roles` must not repeat"),
+        Rule(
+            "self.roles.all(r, self.roles.exists_one(s, s == r))",
+            "`roles` must not contain a role twice",
+        ),
     )

@@ -1,4 +1,4 @@
-"""``spec.evolution``: when an evolution stops, and what it keeps."""
+"""``spec.evolution``: when an evolution stops, and which generations it builds on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from selfemo_api.api_model import ApiModel, Share
 
 
 class OnRegression(StrEnum):
-    """What follows a generation that is worse than the best."""
+    """What happens after a generation that is not better than the best."""
 
     ROLL_BACK = "RollBack"
     CONTINUE = "Continue"
@@ -19,41 +19,53 @@ class OnRegression(StrEnum):
 
 
 class Goal(ApiModel):
-    """Stop when reached."""
+    """The score at which the evolution has succeeded and stops."""
 
     f1: Annotated[float, Field(gt=0.0, le=1.0)]
-    """Weighted F1 on the selecting source."""
+    """The weighted F1 on the selection dataset, from 0 to 1, at which the evolution stops."""
 
 
 class CollapseBounds(ApiModel):
-    """Past one of these the run is `Collapsed` and rolled back."""
+    """Bounds of the signs of collapse.
+
+    If one is crossed, the run ends with the phase `Collapsed`, and the best generation so far
+    remains the result.
+    """
 
     min_entropy: Share = 0.35
-    """Normalized entropy of the predicted labels, as a share of generation 0's. In the learning
-    studies every promoted generation had more than 1, random rewards 0.63 at least; in both runs
-    made to collapse it fell to 0.00 at once."""
+    """The lowest entropy of the predicted labels, as a share of the baseline's entropy. In the
+    studies, every promoted generation had more than 1, and random rewards left at least 0.63. In
+    both runs that were made to collapse, it fell to 0.00 at once."""
     max_divergence: Share = 0.3
-    """Jensen-Shannon divergence (base 2) of predicted labels from generation 0's. In the studies at
-    most 0.09, with random rewards 0.26; 0.76 and 1.00 in the collapses. An evolution may mend a
-    skewed generation 0: hence the room."""
+    """The highest Jensen-Shannon divergence (base 2, from 0 to 1) of the predicted labels from the
+    baseline's. It was at most 0.09 in the studies, 0.26 with random rewards, and 0.76 and 1.00 in
+    the collapses. An evolution may correct a skewed baseline, so the default leaves room."""
     max_zero_variance: Share = 0.98
-    """Share of groups whose rewards are all equal: they teach nothing. Above 0.98 a step of 28
-    groups, as the study's, has less than one that does."""
+    """The highest share of groups whose rewards are all equal. Such groups teach nothing. Above
+    0.98, a step of 28 groups, as in the studies, has on average less than one that teaches."""
     min_diversity: Share = 0.02
-    """Distinct bigrams over all bigrams of the responses. One response said n times has 1/n; the
-    demo's few hundred have 0.88, and more of them have less."""
+    """The lowest share of distinct bigrams among all bigrams of the responses. The same response
+    said n times has 1/n. The demo's few hundred responses have 0.88; more responses have less."""
 
 
 class EvolutionPolicy(ApiModel):
-    """How long it goes on, and what is kept."""
+    """When an evolution stops, and which generations it builds on."""
 
     max_generations: Annotated[int, Field(ge=1, le=999)] = 4
-    """Label-free runs gain in the first few rounds and degrade after (R-Zero: 3-4)."""
+    """The number of the last generation. Runs without labels gain in the first few generations and
+    degrade later (R-Zero: 3-4)."""
     goal: Goal | None = None
+    """The score at which the evolution has succeeded and stops. Unset: it has no goal."""
     patience: Annotated[int, Field(ge=1, le=999)] = 2
-    """Generations without a better F1 before the run is `Plateaued`."""
+    """The number of generations in a row that are not better than the best, after which the
+    evolution stops with the reason `Plateaued`. With two, a single bad generation does not end the
+    run."""
     min_delta: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
-    """F1 must rise by more than this to count as better."""
+    """The difference of F1 that a generation must exceed to be better than the best. By default,
+    any rise is enough."""
     on_regression: OnRegression = OnRegression.ROLL_BACK
-    """A worse generation is not built upon."""
+    """What happens after a generation that is not better than the best. `RollBack` starts the next
+    one from the best, so that nothing is built on a worse model. `Continue` starts it from the
+    worse one. `Stop` ends the evolution."""
     collapse: CollapseBounds = CollapseBounds()
+    """Bounds of the signs of collapse, at which the evolution ends."""

@@ -12,33 +12,42 @@ from selfemo_api.spec.fields import StorageUri
 
 
 class WhenDeleted(StrEnum):
-    """What becomes of a run's data when its EmotionEvolution is deleted."""
+    """What happens to a run's data when its EmotionEvolution is deleted."""
 
     RETAIN = "Retain"
     DELETE = "Delete"
 
 
 class SecretReference(ApiModel):
-    """A Secret in the evolution's namespace; the operator never reads it."""
+    """A reference to a Secret in the namespace of the evolution. The operator never reads it."""
 
     name: DnsLabel
+    """The name of the Secret."""
 
 
 class StorageSpec(ApiModel):
-    """Where results go: a folder or any S3."""
+    """Where results go: a folder, or a bucket of any S3 server."""
 
     uri: StorageUri
+    """The URI below which each run has its folder: `file:///folder` or `s3://bucket/prefix`."""
     endpoint: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=1024)] | None = None
-    """For an S3 that is not AWS."""
+    """The URL of an S3 server. Unset: AWS."""
     region: ShortText | None = None
+    """The region of the bucket. Unset: the region of the pod's environment. If that has none and
+    `endpoint` is set: us-east-1."""
     path_style: bool = False
-    """Address buckets by path, as many self-hosted S3 servers need."""
+    """Whether buckets are addressed by path in place of host name. Many self-hosted S3 servers need
+    it; AWS does not."""
     checksums: Annotated[str, Field(pattern=r"^(WhenSupported|WhenRequired)$")] = "WhenSupported"
-    """`WhenRequired` for S3 servers that refuse boto3's default checksums."""
+    """When requests have a checksum. `WhenSupported` is boto3's default. `WhenRequired` is for S3
+    servers that refuse such requests."""
     max_attempts: Annotated[int, Field(ge=1, le=50)] = 8
-    """Tries for each request; eight with back-off rides out about a minute without S3."""
+    """The largest number of tries of one request. Eight tries with back-off bridge about a minute
+    without S3."""
     credentials_secret_ref: SecretReference | None = None
-    """Keys `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`. Unset: the pod's own identity."""
+    """The Secret with the keys `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, and optionally
+    `AWS_SESSION_TOKEN`. Unset: the pod's own identity."""
     when_deleted: WhenDeleted = WhenDeleted.RETAIN
-    """Retained, since models are dear. `Delete`: on Kubernetes a Job removes the run's folder once
-    the EmotionEvolution is gone; on one machine nothing does."""
+    """What happens to the run's data when its EmotionEvolution is deleted. `Retain` keeps it,
+    because models are expensive. With `Delete`, a Job on Kubernetes then removes the run's folder;
+    on one machine, nothing removes it."""

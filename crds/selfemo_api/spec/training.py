@@ -11,7 +11,7 @@ from selfemo_api.api_model import ApiModel, Rule
 
 
 class Offload(StrEnum):
-    """What DeepSpeed keeps in main memory instead of on the accelerator."""
+    """What DeepSpeed keeps in main memory instead of on the GPU."""
 
     NONE = "None"
     OPTIMIZER = "Optimizer"
@@ -19,113 +19,141 @@ class Offload(StrEnum):
 
 
 class Precision(StrEnum):
-    """The arithmetic of training."""
+    """The number format of training."""
 
     FLOAT32 = "Float32"
     BFLOAT16 = "BFloat16"
 
 
 class Start(StrEnum):
-    """Which model's weights training starts from."""
+    """The generation whose weights training starts from."""
 
     BEST = "Best"
     BASELINE = "Baseline"
 
 
 class Schedule(StrEnum):
-    """How the learning rate goes on after its warm-up."""
+    """How the learning rate continues after its warm-up."""
 
     CONSTANT = "Constant"
     LINEAR = "Linear"
 
 
 class DeepSpeedSpec(ApiModel):
-    """DeepSpeed's partitioning."""
+    """How DeepSpeed divides a model among processes."""
 
     zero_stage: Annotated[int, Field(ge=0, le=3)] = 2
-    """2 splits optimizer state and gradients, without ZeRO-3's gathers at every layer."""
+    """The ZeRO stage. 2 divides optimizer state and gradients, without ZeRO-3's communication at
+    every layer."""
     offload: Offload = Offload.NONE
+    """What is kept in main memory instead of on the GPU: `None`, `Optimizer` (its state) or
+    `OptimizerAndParameters`. By default nothing is, because offloading is slow."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "self.offload != 'OptimizerAndParameters' || self.zeroStage == 3",
-            "`offload: OptimizerAndParameters` must come with `zeroStage: 3`",
+            "`offload: OptimizerAndParameters` requires `zeroStage: 3`",
         ),
         Rule(
             "self.offload == 'None' || self.zeroStage > 0",
-            "`offload` must come with a `zeroStage` of 1 or more",
+            "`offload` requires a `zeroStage` of 1 or more",
         ),
     )
 
 
 class Lora(ApiModel):
-    """Low-rank adapters (PEFT), merged into the model at the end."""
+    """Low-rank adapters (PEFT), which are merged into the model at the end."""
 
     rank: Annotated[int, Field(ge=1, le=1024)] = 32
-    """What BiosERC and PRC-Emo use."""
+    """The rank of the adapters. BiosERC and PRC-Emo use 32."""
     alpha: Annotated[float, Field(gt=0.0, le=4096.0)] = 64.0
+    """The scale of the adapters: their output is multiplied by `alpha / rank`. The default is twice
+    the default rank."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """0: dropout would change the log-probabilities that the ratio compares."""
+    """The dropout probability of the adapters. It is 0, because dropout would change the
+    log-probabilities that the loss compares."""
     target_modules: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=128)]],
         Field(min_length=1, max_length=64),
     ] = ["all-linear"]
+    """The names of the modules that get adapters. `all-linear` stands for all linear layers but the
+    output layer."""
 
 
 class Clip(ApiModel):
-    """Asymmetric clipping of the probability ratio (DAPO, arXiv 2503.14476)."""
+    """The clipping of the probability ratio, with two bounds (DAPO, arXiv 2503.14476)."""
 
     low: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    """The ratio is clipped at 1 minus this. The default is DAPO's."""
     high: Annotated[float, Field(gt=0.0, le=10.0)] = 0.28
+    """The ratio is clipped at 1 plus this. The default is DAPO's."""
 
 
 class TrainingSpec(ApiModel):
-    """SELF-GRPO."""
+    """How the policy is trained on the kept groups (SELF-GRPO)."""
 
     start: Start = Start.BEST
-    """The weights that training starts from. `Baseline` begins each generation anew with what
-    the best one has found (STaR, arXiv 2203.14465): errors do not add up over generations."""
+    """The generation whose weights training starts from. `Best` continues with the best one.
+    `Baseline` trains the baseline's weights again in each generation, on the groups of the best
+    one (STaR, arXiv 2203.14465): errors then do not add up over generations."""
     imitation: Annotated[float, Field(ge=0.0, le=100.0)] = 0.0
-    """Weight of the cross-entropy on what recognizer groups agree on, beside SELF-GRPO's loss: an
-    emotion that no candidate of a group names is learnt all the same. 0: SELF-GRPO alone, as
-    published; a small model gained on EmoryNLP with 10 and never with 0 (three seeds)."""
+    """The weight of an additional loss: the cross-entropy of the consensus of each recognizer
+    group. It also teaches an emotion that no candidate of the group named. The default 0 trains
+    with SELF-GRPO alone, as published. On EmoryNLP, a small model gained with 10 and never with 0
+    (three seeds)."""
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-6
-    """TRL's default for GRPO with full weights; small models want 1e-5."""
+    """The learning rate after the warm-up. 1e-6 is TRL's default for GRPO on all weights. For small
+    models, use 1e-5."""
     schedule: Schedule = Schedule.CONSTANT
-    """`Constant`: a generation is short and its order arbitrary, so no group counts less. `Linear`
-    falls to zero at the last step: at a high rate (with `imitation`, say) the weights else end
-    wherever the last batches have pulled them."""
+    """How the learning rate continues after its warm-up. `Constant` gives every group the same
+    effect, whatever its place in the random order of a short generation. `Linear` falls to zero at
+    the last step. Use it with a high learning rate, for example with `imitation`: without it, the
+    last few batches decide where the weights end."""
     clip: Clip = Clip()
+    """The clipping of the probability ratio, with two bounds."""
     kl_beta: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
-    """Weight of the KL to the reference. 0 needs no second model; the clip and the gate hold it."""
+    """The weight of the KL divergence from the reference. With 0, no second model is needed;
+    clipping and promotion limit how far the policy moves."""
     importance_cap: Annotated[float, Field(gt=0.0, le=100.0)] = 2.0
-    """Truncation of the sampling-to-training importance weight (SkyRL's token TIS value)."""
+    """The largest importance weight of a token; larger ones are truncated. It corrects for the
+    difference between sampling and training. SkyRL uses 2 for tokens."""
     epochs: Annotated[int, Field(ge=1, le=100)] = 1
-    """Passes over the kept groups; one keeps the rollouts nearly on-policy."""
+    """The number of passes over the kept groups. With one, training stays nearly on-policy."""
     max_steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """The largest number of optimizer steps. Unset: as many as `epochs` needs."""
     batch_size: Annotated[int, Field(ge=2, le=1_048_576)] = 64
-    """Completions in one optimizer step, over all processes; whole groups."""
+    """The number of completions in one optimizer step, over all processes. It must be a multiple of
+    the group size, because groups are never split."""
     micro_batch_size: Annotated[int, Field(ge=1, le=65_536)] = 8
-    """Completions in one forward pass of one process."""
+    """The number of completions in one forward pass of one process. Lower it if memory runs out."""
     warmup_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
+    """The share of the steps, from 0 to 1, over which the learning rate rises from zero."""
     max_grad_norm: Annotated[float, Field(gt=0.0, le=1000.0)] = 1.0
+    """The norm to which a larger gradient is scaled down. 1.0 is the default of Transformers."""
     precision: Precision = Precision.BFLOAT16
-    """`BFloat16` is what GPUs of the last years do. On a CPU it rounds the factors of products
-    alone: faster on processors that have it (AVX512-BF16, AMX), a third slower on others."""
+    """The number format of training. `BFloat16` is what recent GPUs are built for. On a CPU it only
+    rounds the factors of products: this is faster on processors with AVX512-BF16 or AMX, and takes
+    a third longer on others. `Float32` loses no precision."""
     gradient_checkpointing: bool = True
-    """A third more time for a fraction of the memory: large models need it."""
+    """Whether activations are computed again in the backward pass. It takes a third more time and
+    a fraction of the memory, which large models need."""
     nodes: Annotated[int, Field(ge=1, le=1024)] = 1
+    """The number of nodes that train together."""
     gpus_per_node: Annotated[int, Field(ge=0, le=64)] = 1
-    """0 trains on the CPU."""
+    """The number of GPUs on each node. 0: training runs on the CPU."""
     processes_per_node: Annotated[int, Field(ge=1, le=64)] | None = None
-    """Unset: one for each GPU, one on a CPU."""
+    """The number of processes on each node. Unset: one for each GPU, or one on a CPU."""
     deepspeed: DeepSpeedSpec = DeepSpeedSpec()
+    """How DeepSpeed divides the model among processes."""
     lora: Lora | None = None
+    """Low-rank adapters to train in place of the weights. Unset: the weights are trained."""
     train_layers: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """Train only the last so many layers. The others read each row once, and what they make of it
-    is kept in main memory (where it takes at most 2 GiB; not at ZeRO 3). Unset: all weights."""
+    """The number of last layers to train. The layers before them read each row once, and their
+    output is kept in main memory. With more than 2 GiB of output, or with ZeRO-3, nothing is kept.
+    Unset: all weights are trained."""
     checkpoint_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 50
-    """A preempted run loses at most this many steps."""
+    """The number of steps between two checkpoints. It is the largest number of steps that an
+    interrupted training loses."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -139,7 +167,7 @@ class TrainingSpec(ApiModel):
         ),
         Rule(
             "!has(self.trainLayers) || !has(self.lora)",
-            "`trainLayers` must go without `lora`, which has weights of its own",
+            "`trainLayers` must not be set with `lora`: adapters have weights of their own",
         ),
         Rule(
             "self.batchSize % (self.microBatchSize * self.nodes * (has(self.processesPerNode) ? "
@@ -155,15 +183,15 @@ class TrainingSpec(ApiModel):
 
     @property
     def bfloat16_products(self) -> bool:
-        """Whether float32 weights are rounded for the products of a forward pass (on a CPU)."""
+        """Whether a forward pass rounds float32 weights for its products, as on a CPU."""
         return self.precision is Precision.BFLOAT16 and self.gpus_per_node == 0
 
     @property
     def local_processes(self) -> int:
-        """Processes on each node."""
+        """The number of processes on each node."""
         return self.processes_per_node or max(self.gpus_per_node, 1)
 
     @property
     def processes(self) -> int:
-        """Processes over all nodes."""
+        """The number of processes on all nodes."""
         return self.nodes * self.local_processes

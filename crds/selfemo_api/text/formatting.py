@@ -1,10 +1,21 @@
-"""Values as a person says them."""
+"""Formats values for people."""
 
 from __future__ import annotations
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as a person says them: ``42 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    """Return a duration as text for people.
+
+    Parameters
+    ----------
+    seconds
+        The duration in seconds.
+
+    Examples
+    --------
+    >>> duration(4.25), duration(42), duration(200), duration(7500)
+    ('4.2 s', '42 s', '3 min 20 s', '2 h 05 min')
+    """
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
@@ -14,5 +25,16 @@ def duration(seconds: float) -> str:
 
 
 def share(part: float, whole: float) -> float:
-    """Return a part in per cent of the whole; 0 of nothing."""
+    """Return a part of a whole in per cent; 0 if the whole is 0.
+
+    Parameters
+    ----------
+    part, whole
+        The part and the whole, in the same unit.
+
+    Examples
+    --------
+    >>> share(1, 4)
+    25.0
+    """
     return 100.0 * part / whole if whole else 0.0

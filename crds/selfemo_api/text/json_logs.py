@@ -1,4 +1,4 @@
-"""One JSON object a line on standard error: what log collectors and ``selfemo run`` read."""
+"""Logs as JSON lines, which log collectors and ``selfemo run`` read."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 
 
 class JsonLines(logging.Formatter):
-    """Formats a record as one JSON line; ``extra={"fields": {...}}`` adds figures.
+    """Formats a log record as one line of JSON.
+
+    ``extra={"fields": {…}}`` in a logging call adds fields to its line.
 
     Parameters
     ----------
     constant
-        What every line says, e.g. ``stage="Train"``.
+        Fields that every line has, for example ``stage="Train"``.
     """
 
     def __init__(self, **constant: str) -> None:
@@ -21,7 +23,7 @@ class JsonLines(logging.Formatter):
         self._constant = constant
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
+        """Return the line of a log record, without a line break."""
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),

@@ -66,7 +66,7 @@ ALL = dict(nodes(SCHEMA))
 
 
 def test_the_status_is_whole_for_the_api_server() -> None:
-    """Who wrote which of its fields is a fifth of a status write's cost, and nobody else writes."""
+    """Tracking the owner of each field is a fifth of the cost of a status write."""
     atomic = {path for path, node in ALL.items() if node.get("x-kubernetes-map-type") == "atomic"}
     assert atomic == {".status"}
 
@@ -100,6 +100,17 @@ def test_every_list_text_and_map_of_the_spec_is_bounded(path: str) -> None:
         assert "maxProperties" in node
     if node["type"] in ("integer", "number"):
         assert {"minimum", "maximum"} <= node.keys()
+
+
+@pytest.mark.parametrize("path", [path for path in ALL if path.startswith((".spec", ".status"))])
+def test_every_field_is_described_in_sentences(path: str) -> None:
+    """`kubectl explain` shows the description alone."""
+    if path.endswith(("[]", ".*")):
+        return  # the field itself is described
+    description = ALL[path]["description"]
+    assert description[0].isupper()
+    assert description.endswith(".")
+    assert description.isascii()
 
 
 def models(model: type[BaseModel], path: str) -> Iterator[tuple[str, type[ApiModel]]]:

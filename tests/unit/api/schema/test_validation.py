@@ -42,33 +42,38 @@ def test_valid_document_is_taken() -> None:
 BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     (
         "metadata.name",
-        "`metadata.name` must be at most 36 characters: Job names are built from it",
+        "`metadata.name` must be at most 36 characters: names of Jobs and pods contain it",
         {"metadata__name": "n" * 37},
     ),
     (
         "metadata.name",
-        "`metadata.name` must be lower-case letters, digits and '-', and begin with a letter",
+        "`metadata.name` must have only lower-case letters, digits and '-', start with a letter "
+        "and not end with '-'",
         {"metadata__name": "Demo"},
     ),
-    ("spec.dataset", "`labels` must not repeat", {"spec__dataset__labels": ["joy", "joy"]}),
     (
         "spec.dataset",
-        "`selfPlay` must name each source once",
+        "`labels` must not contain a label twice",
+        {"spec__dataset__labels": ["joy", "joy"]},
+    ),
+    (
+        "spec.dataset",
+        "the names of the sources in `selfPlay` must be unique",
         {"spec__dataset__selfPlay": TWICE},
     ),
     (
         "spec.dataset",
-        "`evaluation` must name each source once",
+        "the names of the sources in `evaluation` must be unique",
         {"spec__dataset__evaluation": TWICE},
     ),
     (
         "spec.selfPlay",
-        "`roles` must not repeat",
+        "`roles` must not contain a role twice",
         {"spec__selfPlay": {"roles": ["Responder", "Responder"]}},
     ),
     (
         "spec.reward.weights",
-        "one of `alignment`, `consistency`, `format` must be above 0",
+        "at least one of `alignment`, `consistency` and `format` must be above 0",
         {"spec__reward": {"weights": {"alignment": 0, "consistency": 0, "format": 0}}},
     ),
     (
@@ -83,12 +88,12 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     ),
     (
         "spec.training.deepspeed",
-        "`offload: OptimizerAndParameters` must come with `zeroStage: 3`",
+        "`offload: OptimizerAndParameters` requires `zeroStage: 3`",
         {"spec__training": {"deepspeed": {"offload": "OptimizerAndParameters"}}},
     ),
     (
         "spec.training.deepspeed",
-        "`offload` must come with a `zeroStage` of 1 or more",
+        "`offload` requires a `zeroStage` of 1 or more",
         {"spec__training": {"deepspeed": {"offload": "Optimizer", "zeroStage": 0}}},
     ),
     (
@@ -103,7 +108,7 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     ),
     (
         "spec.training",
-        "`trainLayers` must go without `lora`, which has weights of its own",
+        "`trainLayers` must not be set with `lora`: adapters have weights of their own",
         {"spec__training": {"trainLayers": 2, "lora": {}}},
     ),
     (
@@ -113,27 +118,27 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     ),
     (
         "spec",
-        "`evaluation.selectionDataset` must name a source of `dataset.evaluation`",
+        "`evaluation.selectionDataset` must be the name of a source in `dataset.evaluation`",
         {"spec__evaluation": {"selectionDataset": "other"}},
     ),
     (
         "spec",
-        "`flywheel.rayAddress` must be given with `flywheel.runner: Ray`",
+        "`flywheel.runner: Ray` requires `flywheel.rayAddress`",
         {"spec__flywheel": {"runner": "Ray"}},
     ),
     (
         "spec",
-        "`flywheel.labelPrior` must name each of `dataset.labels`, and nothing else",
-        {"spec__flywheel": {"expected": {"joy": 0.5, "rage": 0.5}}},
+        "the keys of `flywheel.labelPrior` must be exactly the labels of `dataset.labels`",
+        {"spec__flywheel": {"labelPrior": {"joy": 0.5, "rage": 0.5}}},
     ),
     (
         "spec",
-        "`evaluation.labelPrior` must name each of `dataset.labels`, and nothing else",
+        "the keys of `evaluation.labelPrior` must be exactly the labels of `dataset.labels`",
         {"spec__evaluation": {"labelPrior": {"joy": 0.5, "rage": 0.5}}},
     ),
     (
         "spec",
-        "`training.batchSize` must be a multiple of `selfPlay.groupSize`: groups stay whole",
+        "`training.batchSize` must be a multiple of `selfPlay.groupSize`: no group is split",
         {"spec__selfPlay": {"groupSize": 7}},
     ),
 ]
@@ -176,12 +181,12 @@ FROZEN: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         {"spec__dataset__evaluation": [{**SOURCE, "name": "other"}]},
     ),
     (
-        "`evaluation.labelPrior` is immutable: generations are compared by them",
+        "`evaluation.labelPrior` is immutable: generations are compared with it",
         {},
         {"spec__evaluation": {"labelPrior": EVEN}},
     ),
     (
-        "`evaluation.labelPrior` is immutable: generations are compared by them",
+        "`evaluation.labelPrior` is immutable: generations are compared with it",
         {"spec__evaluation": {"labelPrior": EVEN}},
         {"spec__evaluation": {"labelPrior": {**EVEN, "joy": 0.9}}},
     ),
@@ -301,13 +306,13 @@ def test_every_rule_has_an_example() -> None:
         ),
         (
             {"spec__selfPlay": {"engineArgs": {"trust_remote_code": True}}},
-            "spec.selfPlay.engineArgs: `trust_remote_code` must be false: a model's own code is "
-            "never run",
+            "spec.selfPlay.engineArgs: `trust_remote_code` must be false: code of a model is never "
+            "run",
         ),
-        ({"spec__seed": float("nan")}, "spec.seed: is no JSON value: nan"),
+        ({"spec__seed": float("nan")}, "spec.seed: is not a JSON value: nan"),
         (
             {"spec__selfPlay": {"engineArgs": {"x": {1, 2}}}},
-            "spec.selfPlay.engineArgs.x: is no JSON value: {1, 2}",
+            "spec.selfPlay.engineArgs.x: is not a JSON value: {1, 2}",
         ),
     ],
 )
@@ -350,13 +355,16 @@ def _written(folder: Path, text: str) -> Path:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "must hold one EmotionEvolution object"),
-        ("[1, 2]", "must hold one EmotionEvolution object"),
+        ("", "must contain one EmotionEvolution object"),
+        ("[1, 2]", "must contain one EmotionEvolution object"),
         ("a: [1\nb: 2", "is not YAML: expected ',' or ']', but got ':' (line 2)"),
-        ("a: 1\n---\na: 2\n", "holds several documents; keep one in a file (line 2)"),
-        ("spec: {}\nspec: {}\n", "is not YAML: the key 'spec' stands twice (line 2)"),
-        ("a: &a [*a]", "is nested too deep"),
-        ("[" * 3000, "is nested too deep"),
+        (
+            "a: 1\n---\na: 2\n",
+            "contains several documents: put each into a file of its own (line 2)",
+        ),
+        ("spec: {}\nspec: {}\n", "is not YAML: duplicate key 'spec' (line 2)"),
+        ("a: &a [*a]", "is nested too deeply"),
+        ("[" * 3000, "is nested too deeply"),
         ("a: !!python/object:os.system {}", "is not YAML: could not determine a constructor"),
         ("a: !!int x", "is not YAML: invalid literal"),
         ("a: \x01", "is not YAML: "),
@@ -416,7 +424,7 @@ def test_set_values(tmp_path: Path) -> None:
     ("changes", "words"),
     [
         ({"seed": -1}, "spec.seed: Invalid value: -1: should be greater than or equal to 0"),
-        ({"seed.x": 1}, "spec.seed: is no object: `x` cannot be set"),
+        ({"seed.x": 1}, "spec.seed: is not an object: `x` cannot be set"),
         ({"nonsense": 1}, "spec.nonsense: unknown field"),
     ],
 )

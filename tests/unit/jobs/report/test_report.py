@@ -367,7 +367,7 @@ def test_signs_of_collapse_have_the_planners_bounds(
     }
     data = build_report(records, run=RUN, evolution=EmotionEvolution.model_validate(resource))
     signs = {sign.name: sign for sign in data.signs}
-    entropy = signs["label entropy over generation 0's"]
+    entropy = signs["label entropy relative to the baseline's"]
     assert entropy.bound == Bound(0.4, falls=True)
     assert [p.value for p in entropy.points] == pytest.approx([(0.74 - 0.03 * g) / 0.74
                                                                for g in range(4)])  # fmt: skip

@@ -241,7 +241,7 @@ def test_collapse_by_divergence() -> None:
     status = decide(world.evolution, world.observed, world.now).status
     stalled = status.condition(ConditionType.STALLED)
     assert stalled is not None
-    assert stalled.message == "the divergence from generation 0's labels is 0.689, above 0.3"
+    assert stalled.message == "the divergence from the baseline's labels is 0.689, above 0.3"
 
 
 # Failures ---------------------------------------------------------------------------------------
