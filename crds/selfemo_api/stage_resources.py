@@ -1,23 +1,42 @@
-"""How many pods and GPUs a stage takes. Pure."""
+"""The number of pods and GPUs of a stage."""
 
 from __future__ import annotations
 
 from selfemo_api.spec import Engine, EvolutionSpec
 from selfemo_api.stages import Stage
 
-#: Arguments by which vLLM spreads one engine over several GPUs.
+#: The arguments of vLLM that spread one engine over several GPUs.
 _PARALLEL_SIZES = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 
 
 def pods_of(spec: EvolutionSpec, stage: Stage) -> int:
-    """Return the number of pods of a stage: shards of self-play, nodes of a training, or one."""
+    """Return the number of pods of a stage: shards of self-play, nodes of a training, or one.
+
+    Parameters
+    ----------
+    spec
+        The spec of the evolution.
+    stage
+        The stage.
+    """
     if stage is Stage.SELF_PLAY:
         return spec.self_play.shards
     return spec.training.nodes if stage is Stage.TRAIN else 1
 
 
 def gpus_per_pod(spec: EvolutionSpec, stage: Stage) -> int:
-    """Return the number of GPUs of one pod of a stage; 0 if `training.gpusPerNode` is 0."""
+    """Return the number of GPUs of one pod of a stage.
+
+    It is 0 for all stages if ``training.gpusPerNode`` is 0. A pod of the engine ``VLLM`` has the
+    product of the parallel sizes in ``selfPlay.engineArgs``.
+
+    Parameters
+    ----------
+    spec
+        The spec of the evolution.
+    stage
+        The stage.
+    """
     if spec.training.gpus_per_node == 0 or stage is Stage.FLYWHEEL:
         return 0
     if stage is Stage.TRAIN:
@@ -33,5 +52,13 @@ def gpus_per_pod(spec: EvolutionSpec, stage: Stage) -> int:
 
 
 def gpus_of(spec: EvolutionSpec, stage: Stage) -> int:
-    """Return the number of GPUs of all pods of a stage together."""
+    """Return the number of GPUs of all pods of a stage.
+
+    Parameters
+    ----------
+    spec
+        The spec of the evolution.
+    stage
+        The stage.
+    """
     return pods_of(spec, stage) * gpus_per_pod(spec, stage)

@@ -58,8 +58,8 @@ def _immutable(field: str, part: str = "", why: str = "") -> Rule:
 class EvolutionSpec(ApiModel):
     """The desired evolution: model, data, and how it learns, is measured and runs.
 
-    An edit takes effect with the next generation. Edits of what places pods and of the stopping
-    rules take effect at once.
+    An edit takes effect with the next generation. Edits of `podTemplate`, `queue`, `deadlines`,
+    `failurePolicy` and the stopping rules of `evolution` take effect at once.
     """
 
     seed: Annotated[int, Field(ge=0, le=2_147_483_647)] = 0

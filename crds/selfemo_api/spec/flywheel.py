@@ -26,7 +26,7 @@ class Band(ApiModel):
     max: Share = 1.0
     """The highest consistency of a kept group. The default removes no group. R-Zero uses 0.8, but
     in our measurements unanimous groups are right the most often. Groups whose rewards are all
-    equal are dropped in any case."""
+    equal have a filter of their own."""
 
     rules: ClassVar[tuple[Rule, ...]] = (Rule("self.min < self.max", "`min` must be below `max`"),)
 

@@ -94,8 +94,8 @@ class TrainingSpec(ApiModel):
 
     start: Start = Start.BEST
     """The generation whose weights training starts from. `Best` continues with the best one.
-    `Baseline` trains the baseline's weights again in each generation, on the groups of the best
-    one (STaR, arXiv 2203.14465): errors then do not add up over generations."""
+    `Baseline` trains the baseline's weights again in each generation, on groups that the best one
+    produced (STaR, arXiv 2203.14465): errors then do not add up over generations."""
     imitation: Annotated[float, Field(ge=0.0, le=100.0)] = 0.0
     """The weight of an additional loss: the cross-entropy of the consensus of each recognizer
     group. It also teaches an emotion that no candidate of the group named. The default 0 trains
@@ -110,7 +110,7 @@ class TrainingSpec(ApiModel):
     the last step. Use it with a high learning rate, for example with `imitation`: without it, the
     last few batches decide where the weights end."""
     clip: Clip = Clip()
-    """The clipping of the probability ratio, with two bounds."""
+    """The clipping of the probability ratio, with two bounds (DAPO, arXiv 2503.14476)."""
     kl_beta: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
     """The weight of the KL divergence from the reference. With 0, no second model is needed;
     clipping and promotion limit how far the policy moves."""
@@ -146,7 +146,8 @@ class TrainingSpec(ApiModel):
     deepspeed: DeepSpeedSpec = DeepSpeedSpec()
     """How DeepSpeed divides the model among processes."""
     lora: Lora | None = None
-    """Low-rank adapters to train in place of the weights. Unset: the weights are trained."""
+    """Low-rank adapters (PEFT) to train in place of the weights. They are merged into the model at
+    the end. Unset: the weights are trained."""
     train_layers: Annotated[int, Field(ge=1, le=1024)] | None = None
     """The number of last layers to train. The layers before them read each row once, and their
     output is kept in main memory. With more than 2 GiB of output, or with ZeRO-3, nothing is kept.

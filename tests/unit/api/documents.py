@@ -1,4 +1,4 @@
-"""Documents to validate: a valid one, and any that the schema could hold."""
+"""Documents to validate: a valid one, variations of it, and random ones that fit the schema."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ VALID: dict[str, Any] = {
         "storage": {"uri": "s3://bucket/runs"},
     },
 }
-#: Takes a key out of a document.
+#: A value for :func:`changed` that removes a key.
 GONE = object()
 
 
 def changed(**values: Any) -> dict[str, Any]:
-    """Return the valid document with values set; `__` stands between the names of a path."""
+    """Return the valid document with some values set; `__` separates the names of a path."""
     document = copy.deepcopy(VALID)
     for path, value in values.items():
         *parents, last = path.split("__")
-        place = document
+        parent = document
         for name in parents:
-            place = place.setdefault(name, {})
+            parent = parent.setdefault(name, {})
         if value is GONE:
-            del place[last]
+            del parent[last]
         else:
-            place[last] = value
+            parent[last] = value
     return document
 
 
@@ -48,7 +48,7 @@ ANYTHING = st.recursive(
 
 
 def fitting(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
-    """Return values of a schema, mostly within its bounds."""
+    """Return a strategy for values of a schema, mostly within its bounds."""
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
     makers = {
@@ -81,8 +81,8 @@ def _numbers(schema: dict[str, Any]) -> st.SearchStrategy[float]:
 def _strings(schema: dict[str, Any]) -> st.SearchStrategy[str]:
     high = schema.get("maxLength", 8)
     if "pattern" in schema:
-        found = st.from_regex(schema["pattern"].removesuffix("$") + r"\Z")
-        return found.filter(lambda text: len(text) <= high)
+        texts = st.from_regex(schema["pattern"].removesuffix("$") + r"\Z")
+        return texts.filter(lambda text: len(text) <= high)
     return st.text(min_size=schema.get("minLength", 0), max_size=min(high, 12))
 
 
@@ -92,7 +92,7 @@ def _objects(schema: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
     optional = {n: fitting(s) for n, s in properties.items() if n not in required}
     known = st.fixed_dictionaries(required, optional={})
     if optional:
-        # A few at a time: all of them at once seldom hold together.
+        # a few at a time: all of them together rarely satisfy the rules
         names = st.sets(st.sampled_from(sorted(optional)), max_size=3)
         some = names.flatmap(lambda kept: st.fixed_dictionaries({n: optional[n] for n in kept}))
         known = st.builds(lambda a, b: {**a, **b}, known, some)
@@ -106,7 +106,7 @@ def _objects(schema: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
 
 @st.composite
 def documents(draw: st.DrawFn) -> dict[str, Any]:
-    """Draw a document whose spec fits the schema, but for a few values that may be anything."""
+    """Draw a document whose spec fits the schema, except for a few values that may be anything."""
     document = copy.deepcopy(VALID)
     spec = draw(fitting(structural(EvolutionSpec)))
     document["spec"] = {**document["spec"], **spec} if draw(st.booleans()) else spec
@@ -115,8 +115,9 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     return document
 
 
-def _replace(draw: st.DrawFn, place: Any) -> None:
-    """Walk down by chance, and put anything there."""
+def _replace(draw: st.DrawFn, document: Any) -> None:
+    """Replace one random value of a document, at any depth, by anything."""
+    place = document
     while isinstance(place, dict | list) and place:
         keys = sorted(place) if isinstance(place, dict) else range(len(place))
         key: Any = draw(st.sampled_from(list(keys)))

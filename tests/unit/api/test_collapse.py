@@ -1,4 +1,4 @@
-"""How far two label distributions are apart."""
+"""Signs of collapse, and the divergence of two distributions of labels."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_divergence_by_hand() -> None:
 
 
 @given(pairs)
-def test_divergence_is_bounded_symmetric_and_blind_to_order(
+def test_divergence_is_bounded_symmetric_and_independent_of_order(
     drawn: tuple[list[int], list[int], list[int]],
 ) -> None:
     p, q = ([count / sum(counts) for count in counts] for counts in drawn[:2])
@@ -43,7 +43,7 @@ def test_divergence_is_bounded_symmetric_and_blind_to_order(
 
 
 @pytest.mark.parametrize("stage", [Stage.SELF_PLAY, Stage.SCORE])
-def test_what_a_stage_has_written_is_compared_with_its_bound(stage: Stage) -> None:
+def test_the_metrics_of_a_stage_are_compared_with_their_bound(stage: Stage) -> None:
     manifests = sorted(recorded.STORAGE.glob(f"**/{stage.slug}/manifest.json"))
     assert len(manifests) == 5
     for path in manifests:

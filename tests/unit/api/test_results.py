@@ -1,19 +1,111 @@
+"""Termination messages have at most 4 KiB, and are decoded to what was encoded."""
+
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from selfemo_api.results import (
     TERMINATION_MESSAGE_BYTES,
+    FailureMessage,
+    ShardResult,
     SourceScore,
     StageResult,
     decode_message,
     encode_message,
 )
-from selfemo_api.stages import Stage
+from selfemo_api.stages import STAGE_ORDER, Stage
+
+SHARE = st.floats(0.0, 1.0)
+URI = st.text("abcdefghij/-", min_size=1, max_size=250).map(lambda path: f"s3://bucket/{path}")
 
 
-def result(sources: int, labels: int) -> StageResult:
-    figures = [0.123456] * labels
+@st.composite
+def results(draw: st.DrawFn, *, sources: int = 16, labels: int = 64) -> StageResult:
+    # few values are drawn and repeated up to the length: drawing thousands would only take time
+    lists = st.lists(SHARE, min_size=8, max_size=8).map(lambda values: (values * labels)[:labels])
+    scores = [
+        SourceScore(
+            source=f"source-{index}",
+            utterances=draw(st.integers(0, 10**6)),
+            f1_by_label=draw(lists),
+            predicted_shares=draw(lists),
+            weighted_f1_low=draw(st.none() | SHARE),
+            **{name: draw(SHARE) for name in SHARES},
+        )
+        for index in range(draw(st.integers(0, sources)))
+    ]
+    return StageResult(
+        stage=draw(st.sampled_from(STAGE_ORDER)),
+        generation=draw(st.integers(0, 999)),
+        manifest=draw(URI),
+        manifest_sha256="a" * 64,
+        metrics=draw(st.dictionaries(st.text("abcdefgh", min_size=1), SHARE, max_size=8)),
+        scores=scores,
+        model_uri=draw(st.none() | URI),
+        seconds=draw(SHARE),
+        reused=draw(st.booleans()),
+    )
+
+
+SHARES = (
+    "weighted_f1",
+    "strict_weighted_f1",
+    "macro_f1",
+    "accuracy",
+    "unparsable",
+    "label_entropy",
+)
+
+
+@given(results(sources=2, labels=7))
+def test_a_short_result_is_not_cut(result: StageResult) -> None:
+    assert decode_message(encode_message(result)) == result
+
+
+@given(results())
+def test_a_long_result_keeps_what_the_planner_reads(result: StageResult) -> None:
+    text = encode_message(result)
+    assert len(text.encode()) <= TERMINATION_MESSAGE_BYTES
+    decoded = decode_message(text)
+    assert isinstance(decoded, StageResult)
+    assert decoded.scores[:1] == result.scores[:1]
+    assert decoded.model_copy(update={"scores": []}) == result.model_copy(update={"scores": []})
+    for cut, score in zip(decoded.scores, result.scores, strict=False):
+        assert cut.weighted_f1 == score.weighted_f1
+
+
+@given(st.text(max_size=2048), st.sampled_from(["BadInput", "Unavailable", "Internal"]))
+def test_any_error_can_be_encoded(error: str, kind: str) -> None:
+    decoded = decode_message(encode_message(FailureMessage(error=error, kind=kind)))
+    assert isinstance(decoded, FailureMessage)
+    assert decoded.kind == kind
+    assert error.startswith(decoded.error)
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "😀", "\x00", '"', "\udc80"])
+def test_a_long_error_is_cut(letter: str) -> None:
+    text = encode_message(FailureMessage.model_construct(error=letter * 2048, kind="Internal"))
+    assert len(text.encode()) <= TERMINATION_MESSAGE_BYTES
+    decoded = decode_message(text)
+    assert isinstance(decoded, FailureMessage)
+    assert len(decoded.error) > 300
+
+
+@given(st.integers(0, 999), st.integers(0, 1023))
+def test_a_shard_result_is_not_decoded_as_a_stage_result(generation: int, shard: int) -> None:
+    message = ShardResult(stage=Stage.SELF_PLAY, generation=generation, shard=shard)
+    assert decode_message(encode_message(message)) == message
+
+
+@given(st.text(max_size=40) | results().map(encode_message).map(lambda text: text[:-1]))
+def test_another_text_is_not_decoded(text: str) -> None:
+    assert decode_message(text) is None
+
+
+def result_of(sources: int, labels: int) -> StageResult:
+    values = [0.123456] * labels
     scores = [
         SourceScore(
             source=f"source-number-{i}",
@@ -26,8 +118,8 @@ def result(sources: int, labels: int) -> StageResult:
             accuracy=0.712345,
             unparsable=0.001234,
             label_entropy=0.812345,
-            f1_by_label=figures,
-            predicted_shares=figures,
+            f1_by_label=values,
+            predicted_shares=values,
         )
         for i in range(sources)
     ]
@@ -41,23 +133,23 @@ def result(sources: int, labels: int) -> StageResult:
 
 
 @pytest.mark.parametrize(
-    ("sources", "labels", "kept", "lists"),
+    ("sources", "labels", "scores", "lists"),
     [(2, 7, 2, 2), (9, 20, 9, 1), (16, 28, 12, 1), (16, 64, 10, 1)],
 )
 def test_a_message_is_cut_to_what_kubernetes_keeps(
-    sources: int, labels: int, kept: int, lists: int
+    sources: int, labels: int, scores: int, lists: int
 ) -> None:
-    whole = result(sources, labels)
-    text = encode_message(whole)
+    result = result_of(sources, labels)
+    text = encode_message(result)
     assert len(text.encode()) <= TERMINATION_MESSAGE_BYTES
-    heard = decode_message(text)
-    assert isinstance(heard, StageResult)
-    assert heard.scores[0] == whole.scores[0]
-    assert len(heard.scores) == kept
-    assert sum(bool(s.f1_by_label) for s in heard.scores) == lists
+    decoded = decode_message(text)
+    assert isinstance(decoded, StageResult)
+    assert decoded.scores[0] == result.scores[0]
+    assert len(decoded.scores) == scores
+    assert sum(bool(s.f1_by_label) for s in decoded.scores) == lists
 
 
-def test_what_cannot_be_cut_is_refused() -> None:
-    long = result(0, 0).model_copy(update={"metrics": {f"{i:0100}": 0.5 for i in range(64)}})
+def test_a_result_that_cannot_be_cut_is_an_error() -> None:
+    result = result_of(0, 0).model_copy(update={"metrics": {f"{i:0100}": 0.5 for i in range(64)}})
     with pytest.raises(ValueError, match="over 4096 bytes"):
-        encode_message(long)
+        encode_message(result)

@@ -1,4 +1,4 @@
-"""The CRD: what an API server takes, and the same as the types."""
+"""The CRD: it is structural, and has the fields, rules and defaults of the types."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from selfemo_api.schema import crd
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.status import EvolutionStatus
 
-#: What Kubernetes' JSONSchemaProps knows (and of it, what a structural schema may use).
+#: The keywords of JSONSchemaProps that a structural schema may use.
 KNOWN = {
     "type",
     "format",
@@ -65,7 +65,7 @@ def nodes(schema: Node, path: str = "") -> Iterator[tuple[str, Node]]:
 ALL = dict(nodes(SCHEMA))
 
 
-def test_the_status_is_whole_for_the_api_server() -> None:
+def test_the_status_is_atomic() -> None:
     """Tracking the owner of each field is a fifth of the cost of a status write."""
     atomic = {path for path, node in ALL.items() if node.get("x-kubernetes-map-type") == "atomic"}
     assert atomic == {".status"}
@@ -90,7 +90,7 @@ def test_node_is_structural(path: str) -> None:
 
 @pytest.mark.parametrize("path", [path for path in ALL if path.startswith(".spec")])
 def test_every_list_text_and_map_of_the_spec_is_bounded(path: str) -> None:
-    """CEL rules are costed by these, and etcd bears them."""
+    """The API server limits the cost of CEL rules, which follows from these bounds."""
     node = ALL[path]
     if node["type"] == "array":
         assert "maxItems" in node
@@ -136,29 +136,29 @@ def _types(annotation: Any, path: str) -> Iterator[tuple[str, Any]]:
 MODELS = [*models(EvolutionSpec, ".spec"), *models(EvolutionStatus, ".status")]
 
 
-def _written(rules: tuple[Rule, ...]) -> list[dict[str, str]]:
+def _as_validations(rules: tuple[Rule, ...]) -> list[dict[str, str]]:
     return [{"rule": rule.expression, "message": rule.message} for rule in rules]
 
 
 @pytest.mark.parametrize(("path", "model"), MODELS, ids=[path for path, _ in MODELS])
 def test_type_is_in_the_schema_with_its_rules_and_fields(path: str, model: type[ApiModel]) -> None:
     node = ALL[path]
-    assert node.get("x-kubernetes-validations", []) == _written(model.rules)
+    assert node.get("x-kubernetes-validations", []) == _as_validations(model.rules)
     assert node["properties"].keys() == {f.alias for f in model.model_fields.values()}
     required = {f.alias for f in model.model_fields.values() if f.is_required()}
     assert set(node.get("required", [])) == required
 
 
 def test_no_rule_is_lost() -> None:
-    written = [r for n in ALL.values() for r in n.get("x-kubernetes-validations", [])]
-    held = [rule for _, model in MODELS for rule in model.rules]
-    assert len(held) > 20
-    assert len(written) == len(held) + len(crd.ROOT_RULES)
-    assert SCHEMA["x-kubernetes-validations"] == _written(crd.ROOT_RULES)
+    of_schema = [r for n in ALL.values() for r in n.get("x-kubernetes-validations", [])]
+    of_types = [rule for _, model in MODELS for rule in model.rules]
+    assert len(of_types) > 20
+    assert len(of_schema) == len(of_types) + len(crd.ROOT_RULES)
+    assert SCHEMA["x-kubernetes-validations"] == _as_validations(crd.ROOT_RULES)
 
 
 def defaulted(value: Any, schema: Node) -> Any:
-    """Return a value with defaults, as the API server sets them."""
+    """Return a value with the defaults that the API server sets."""
     if isinstance(value, dict) and "properties" in schema:
         value = dict(value)
         for name, below in schema["properties"].items():
@@ -171,18 +171,18 @@ def defaulted(value: Any, schema: Node) -> Any:
     return value
 
 
-def test_defaults_are_pydantics() -> None:
-    set_by_server = defaulted(VALID["spec"], ALL[".spec"])
-    pydantics = EvolutionSpec.model_validate(VALID["spec"]).to_json()
-    assert pydantics.pop("podTemplate") == set_by_server.pop("podTemplate", {})
-    play = pydantics["selfPlay"]
-    assert play.pop("engineArgs") == set_by_server["selfPlay"].pop("engineArgs", {})
-    assert set_by_server == pydantics
+def test_defaults_are_those_of_pydantic() -> None:
+    from_schema = defaulted(VALID["spec"], ALL[".spec"])
+    from_types = EvolutionSpec.model_validate(VALID["spec"]).to_json()
+    assert from_types.pop("podTemplate") == from_schema.pop("podTemplate", {})
+    arguments = from_types["selfPlay"].pop("engineArgs")
+    assert arguments == from_schema["selfPlay"].pop("engineArgs", {})
+    assert from_schema == from_types
 
 
 @pytest.mark.parametrize("path", [p for p, n in ALL.items() if isinstance(n.get("default"), dict)])
-def test_default_of_an_object_is_written_in_full(path: str) -> None:
-    """The API server runs the rules on a default as it stands, before it fills it in."""
+def test_default_of_an_object_is_complete(path: str) -> None:
+    """The API server runs the rules on a default as written, before it adds other defaults."""
     default = ALL[path]["default"]
     assert defaulted(default, ALL[path]) == default
 
@@ -197,8 +197,8 @@ def test_names_and_subresource() -> None:
 
 def test_printer_columns_point_at_fields() -> None:
     columns = {c["name"]: c for c in VERSION["additionalPrinterColumns"]}
-    shown = [name for name, column in columns.items() if not column.get("priority")]
-    assert shown == ["Phase", "Generation", "Stage", "Reward", "F1", "Best", "Age"]
+    by_default = [name for name, column in columns.items() if not column.get("priority")]
+    assert by_default == ["Phase", "Generation", "Stage", "Reward", "F1", "Best", "Age"]
     for column in columns.values():
         path = column["jsonPath"]
         if path.startswith(".metadata"):
@@ -213,20 +213,22 @@ def test_conditions_merge_by_type() -> None:
     assert conditions["x-kubernetes-list-map-keys"] == ["type"]
 
 
-def test_file_is_current_and_plain() -> None:
-    done = subprocess.run(
+def test_file_is_current_and_has_no_aliases() -> None:
+    process = subprocess.run(
         [sys.executable, "-m", "selfemo_api.schema.crd", "--check"],
         check=False,
         capture_output=True,
         text=True,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (process.returncode, process.stderr) == (0, "")
     text = crd.PATH.read_text()
     assert yaml.safe_load(text) == crd.build_crd()
     assert "&id" not in text
 
 
-def test_a_stale_file_is_told(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_a_stale_file_is_an_error(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
     path = tmp_path / "crd.yaml"
     path.write_text(crd.render().replace("EmotionEvolution", "Emotion", 1))
     monkeypatch.setattr(crd, "PATH", path)

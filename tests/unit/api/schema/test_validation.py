@@ -1,4 +1,4 @@
-"""A file is refused here with the words, the field and the line that a person needs."""
+"""A file is rejected with the message of the API server, the field and the line."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from selfemo_api.schema.validation import (
     load_evolution,
 )
 
-TWICE = [SOURCE, SOURCE]
-EVEN = {"joy": 0.5, "anger": 0.5}
+DUPLICATE_SOURCES = [SOURCE, SOURCE]
+EVEN_PRIOR = {"joy": 0.5, "anger": 0.5}
 
 
-def said(document: dict[str, Any]) -> list[str]:
+def messages_of(document: dict[str, Any]) -> list[str]:
     return [str(problem) for problem in check(document)]
 
 
-def test_valid_document_is_taken() -> None:
+def test_valid_document_is_accepted() -> None:
     assert check(VALID) == []
 
 
-# Rules: one violating example for each ------------------------------------------------------------
+# Rules: an example of a violation for each --------------------------------------------------------
 
-#: Field, message, and what breaks the rule.
+#: The field and the message of a problem, and values that violate the rule.
 BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     (
         "metadata.name",
@@ -59,12 +59,12 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     (
         "spec.dataset",
         "the names of the sources in `selfPlay` must be unique",
-        {"spec__dataset__selfPlay": TWICE},
+        {"spec__dataset__selfPlay": DUPLICATE_SOURCES},
     ),
     (
         "spec.dataset",
         "the names of the sources in `evaluation` must be unique",
-        {"spec__dataset__evaluation": TWICE},
+        {"spec__dataset__evaluation": DUPLICATE_SOURCES},
     ),
     (
         "spec.selfPlay",
@@ -152,14 +152,14 @@ def test_rule(field: str, message: str, values: dict[str, Any], tmp_path: Path) 
     path.write_text(yaml.safe_dump(document, sort_keys=False))
     with pytest.raises(InvalidEvolution) as caught:
         load_evolution(path)
-    found = next(p for p in caught.value.problems if p.message == message)
+    problem = next(p for p in caught.value.problems if p.message == message)
     key = field.rsplit(".", 1)[-1]
-    assert found.line is not None
-    assert path.read_text().splitlines()[found.line - 1].strip().startswith(f"{key}:")
-    assert f"{path}: {field}: {message} (line {found.line})" in str(caught.value)
+    assert problem.line is not None
+    assert path.read_text().splitlines()[problem.line - 1].strip().startswith(f"{key}:")
+    assert f"{path}: {field}: {message} (line {problem.line})" in str(caught.value)
 
 
-#: Message, and an edit that breaks the rule.
+#: The message of a problem, values before an edit, and values of the edit that violates the rule.
 FROZEN: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("`seed` is immutable", {}, {"spec__seed": 1}),
     ("`model.uri` is immutable", {}, {"spec__model__uri": "file:///other"}),
@@ -183,12 +183,12 @@ FROZEN: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     (
         "`evaluation.labelPrior` is immutable: generations are compared with it",
         {},
-        {"spec__evaluation": {"labelPrior": EVEN}},
+        {"spec__evaluation": {"labelPrior": EVEN_PRIOR}},
     ),
     (
         "`evaluation.labelPrior` is immutable: generations are compared with it",
-        {"spec__evaluation": {"labelPrior": EVEN}},
-        {"spec__evaluation": {"labelPrior": {**EVEN, "joy": 0.9}}},
+        {"spec__evaluation": {"labelPrior": EVEN_PRIOR}},
+        {"spec__evaluation": {"labelPrior": {**EVEN_PRIOR, "joy": 0.9}}},
     ),
 ]
 
@@ -204,7 +204,7 @@ def test_transition_rule(message: str, before: dict[str, Any], values: dict[str,
     assert check_edit(new, new) == []
 
 
-def test_other_edits_are_taken() -> None:
+def test_other_edits_are_accepted() -> None:
     old = EmotionEvolution.model_validate(VALID)
     values = {
         "spec__suspend": True,
@@ -217,16 +217,16 @@ def test_other_edits_are_taken() -> None:
 
 def test_every_rule_has_an_example() -> None:
     rules: set[Rule] = {*ROOT_RULES, *(rule for _, model in MODELS for rule in model.rules)}
-    shown = {message for _, message, _ in BROKEN} | {message for message, _, _ in FROZEN}
-    assert {rule.message for rule in rules} == shown
+    tested = {message for _, message, _ in BROKEN} | {message for message, _, _ in FROZEN}
+    assert {rule.message for rule in rules} == tested
     assert {r.message for r in rules if r.is_transition} == {message for message, _, _ in FROZEN}
 
 
-# Bounds and types: the API server's words ---------------------------------------------------------
+# Bounds and types: messages of the API server -----------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("values", "words"),
+    ("values", "message"),
     [
         ({"spec__seed": -1}, "spec.seed: Invalid value: -1: should be greater than or equal to 0"),
         (
@@ -316,8 +316,8 @@ def test_every_rule_has_an_example() -> None:
         ),
     ],
 )
-def test_words(values: dict[str, Any], words: str) -> None:
-    assert said(changed(**values)) == [words]
+def test_bounds_and_types(values: dict[str, Any], message: str) -> None:
+    assert messages_of(changed(**values)) == [message]
 
 
 def test_all_problems_at_once() -> None:
@@ -332,18 +332,18 @@ def test_all_problems_at_once() -> None:
     ]
 
 
-def test_nulls_and_whole_numbers_are_taken_as_the_api_server_does(tmp_path: Path) -> None:
+def test_nulls_and_whole_numbers_have_the_meaning_of_the_api_server(tmp_path: Path) -> None:
     text = yaml.safe_dump(VALID) + "".join(
         ["  seed: 3.0\n", "  reward:\n", "  evolution: {goal: null, patience: }\n"]
     )
-    # `spec` is the last key of the valid document.
-    evolution = load_evolution(_written(tmp_path, text))
+    # `spec` is the last key of the valid document
+    evolution = load_evolution(_write(tmp_path, text))
     assert evolution.spec.seed == 3
     assert evolution.spec.reward.smoothing == 0.1
     assert evolution.spec.evolution.goal is None
 
 
-def _written(folder: Path, text: str) -> Path:
+def _write(folder: Path, text: str) -> Path:
     path = folder / "evolution.yaml"
     path.write_text(text)
     return path
@@ -353,7 +353,7 @@ def _written(folder: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("", "must contain one EmotionEvolution object"),
         ("[1, 2]", "must contain one EmotionEvolution object"),
@@ -371,11 +371,11 @@ def _written(folder: Path, text: str) -> Path:
         ("{1: 2, [3]: 4}", "is not YAML: found unhashable key (line 1)"),
     ],
 )
-def test_file_that_is_no_object(text: str, words: str, tmp_path: Path) -> None:
-    path = _written(tmp_path, text)
+def test_file_without_one_object(text: str, message: str, tmp_path: Path) -> None:
+    path = _write(tmp_path, text)
     with pytest.raises(InvalidEvolution) as caught:
         load_evolution(path)
-    assert str(caught.value).startswith(f"{path}: {words}")
+    assert str(caught.value).startswith(f"{path}: {message}")
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -390,30 +390,30 @@ def test_file_that_cannot_be_read(tmp_path: Path) -> None:
         load_evolution(path)
 
 
-def test_a_problem_knows_its_line(tmp_path: Path) -> None:
+def test_a_problem_has_its_line(tmp_path: Path) -> None:
     text = yaml.safe_dump(changed(spec__dataset__selfPlay=[SOURCE, {**SOURCE, "format": "CSV"}]))
     with pytest.raises(InvalidEvolution) as caught:
-        load_evolution(_written(tmp_path, text))
+        load_evolution(_write(tmp_path, text))
     (problem,) = (p for p in caught.value.problems if "Unsupported" in p.message)
     assert problem.line is not None
     assert text.splitlines()[problem.line - 1].strip() in ("format: CSV", "- format: CSV")
 
 
-def test_numbers_as_kubectl_reads_them(tmp_path: Path) -> None:
+def test_numbers_are_read_as_by_kubectl(tmp_path: Path) -> None:
     text = yaml.safe_dump(VALID) + "  training: {learningRate: 1e-6}\n"
-    assert load_evolution(_written(tmp_path, text)).spec.training.learning_rate == 1e-6
+    assert load_evolution(_write(tmp_path, text)).spec.training.learning_rate == 1e-6
     quoted = text.replace("1e-6", "'1e-6'")
     with pytest.raises(InvalidEvolution, match='must be of type number: "string"'):
-        load_evolution(_written(tmp_path, quoted))
+        load_evolution(_write(tmp_path, quoted))
 
 
-def test_status_of_a_file_is_left_out(tmp_path: Path) -> None:
+def test_status_of_a_file_is_ignored(tmp_path: Path) -> None:
     text = yaml.safe_dump({**VALID, "status": {"generation": 7, "unknown": 1}})
-    assert load_evolution(_written(tmp_path, text)).status.generation == 0
+    assert load_evolution(_write(tmp_path, text)).status.generation == 0
 
 
 def test_set_values(tmp_path: Path) -> None:
-    path = _written(tmp_path, yaml.safe_dump(changed(spec__seed=1, spec__reward=None)))
+    path = _write(tmp_path, yaml.safe_dump(changed(spec__seed=1, spec__reward=None)))
     changes = {"seed": 2, "selfPlay.maxTokens.responder": 9, "reward.smoothing": 0.5}
     spec = load_evolution(path, changes).spec
     assert (spec.seed, spec.self_play.max_tokens.responder) == (2, 9)
@@ -421,43 +421,45 @@ def test_set_values(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"seed": -1}, "spec.seed: Invalid value: -1: should be greater than or equal to 0"),
         ({"seed.x": 1}, "spec.seed: is not an object: `x` cannot be set"),
         ({"nonsense": 1}, "spec.nonsense: unknown field"),
     ],
 )
-def test_set_bad_values(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
-    """The file's line says nothing about a value that came from elsewhere."""
-    path = _written(tmp_path, yaml.safe_dump(changed(spec__seed=1)))
+def test_set_bad_values(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    """The problem has no line, because the value is not in the file."""
+    path = _write(tmp_path, yaml.safe_dump(changed(spec__seed=1)))
     with pytest.raises(InvalidEvolution) as caught:
         load_evolution(path, changes)
-    assert str(caught.value) == f"{path}: {words}"
+    assert str(caught.value) == f"{path}: {message}"
 
 
-# Whatever a file holds ----------------------------------------------------------------------------
+# Any content of a file ----------------------------------------------------------------------------
 
 FUZZ = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
 
 
 @FUZZ
 @given(documents())
-def test_any_document_is_taken_or_refused_in_words(document: dict[str, Any]) -> None:
+def test_any_document_is_accepted_or_rejected_with_a_message(document: dict[str, Any]) -> None:
     before = copy.deepcopy(document)
     problems = check(document)
     assert repr(document) == repr(before)
     assert all(p.message and "\n" not in p.field for p in problems)
     if not problems:
         spec = EmotionEvolution.model_validate(document).spec
-        again = {**VALID, "metadata": document["metadata"], "spec": spec.to_json()}
-        assert check(again) == []
-        assert EmotionEvolution.model_validate(again).spec == spec
+        complete = {**VALID, "metadata": document["metadata"], "spec": spec.to_json()}
+        assert check(complete) == []
+        assert EmotionEvolution.model_validate(complete).spec == spec
 
 
 @FUZZ
 @given(documents().map(lambda d: yaml.safe_dump(d, allow_unicode=True)) | st.text(max_size=60))
-def test_any_file_is_taken_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+def test_any_file_is_accepted_or_rejected(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
     path = tmp_path_factory.getbasetemp() / "fuzz.yaml"
     path.write_text(text, encoding="utf-8")
     try:

@@ -16,7 +16,6 @@ from tests.unit.jobs.report.made_up import F1, HOSTILE, LABELS, RUN, confusion, 
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.spec import EvolutionSpec, StorageSpec
 from selfemo_api.stages import STAGE_ORDER, Stage, stages_of
-from selfemo_api.text.formatting import duration
 from selfemo_jobs.report.__main__ import main
 from selfemo_jobs.report.charts.bars import column_chart, dumbbell_chart, stacked_bars
 from selfemo_jobs.report.charts.heat import heatmap
@@ -375,15 +374,6 @@ def test_signs_of_collapse_have_the_planners_bounds(
     assert idle.bound == Bound(0.25, falls=False)
     assert [p.value for p in idle.points] == pytest.approx([0.1, 0.2, 0.3])
     assert {sign.bound for sign in build_report(records, run=RUN).signs} == {None}
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(1.23, "1.2 s"), (42.4, "42 s"), (59.7, "1 min 00 s"), (200, "3 min 20 s"),
-     (7500, "2 h 05 min")],
-)  # fmt: skip
-def test_durations_have_the_largest_useful_unit(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
 
 
 def test_numbers_have_four_significant_digits() -> None:
