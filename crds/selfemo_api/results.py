@@ -125,7 +125,7 @@ def encode_message(message: StageResult | ShardResult | FailureMessage) -> str:
     text = _dump(message)
     if _fits(text) or not isinstance(message, StageResult):
         return _checked(text)
-    without_lists = {"f1_by_label": [], "predicted_shares": []}
+    without_lists: dict[str, list[float]] = {"f1_by_label": [], "predicted_shares": []}
     scores = [
         score if index == 0 else score.model_copy(update=without_lists)
         for index, score in enumerate(message.scores)

@@ -23,8 +23,13 @@ from selfemo_api.stages import Stage
 from selfemo_jobs.report.report_builder import SHOWN_METRICS
 from selfemo_jobs.stages.evaluate import stage as evaluate
 from selfemo_jobs.stages.flywheel import stage as flywheel
-from selfemo_jobs.stages.score.tally import BINS, RoleTally, Tally, metrics_of
-from selfemo_jobs.stages.selfplay.metrics import figures_of
+from selfemo_jobs.stages.score.score_summary import (
+    BINS,
+    RoleSummary,
+    ScoreSummary,
+    score_metrics,
+)
+from selfemo_jobs.stages.selfplay.metrics import self_play_metrics
 
 LABELS = ["joy", "anger"]
 
@@ -44,17 +49,17 @@ def test_self_play() -> None:
         "distinct": 0.5,
         "labels": {"joy": 1},
     }
-    metrics = figures_of({"part-00000.parquet": part}, LABELS)
+    metrics = self_play_metrics({"part-00000.parquet": part}, LABELS)
     assert set(metrics) == set(SelfPlayMetric)
     assert metrics[SelfPlayMetric.DIVERSITY] == 0.5
 
 
 def test_score() -> None:
-    role = RoleTally(rows=4, candidates=4, groups=2, zero_variance=1, histogram=[1] * BINS)
-    tally = Tally(
+    role = RoleSummary(rows=4, candidates=4, groups=2, zero_variance=1, histogram=[1] * BINS)
+    summary = ScoreSummary(
         recognizer=role, responder=role, consensus=[1, 0], gold=1, gold_voted=1, gold_right=1
     )
-    metrics = metrics_of(tally, RewardSpec())
+    metrics = score_metrics(summary, RewardSpec())
     family = {name for name in metrics if name.startswith(REWARD_AT_MOST)}
     assert family
     assert set(metrics) - family == set(ScoreMetric)
