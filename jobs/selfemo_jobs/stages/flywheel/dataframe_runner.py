@@ -1,4 +1,4 @@
-"""Where the dataframe program runs: in this process, or on a Ray cluster."""
+"""Selects where the data frame operations run: in this process or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -15,46 +15,63 @@ from daft.exceptions import DaftCoreException
 from selfemo_api.spec import FlywheelRunner, FlywheelSpec
 from selfemo_jobs.errors import BadInput, Unavailable
 
-#: Rows in flight between operators. Candidates are wide (token lists, text): Daft's default of
-#: 131,072 would hold hundreds of megabytes at every step.
+#: Number of rows that operators exchange at once. Candidates are wide (lists of tokens, text). With
+#: Daft's default of 131,072 every operator would hold hundreds of megabytes.
 MORSEL_ROWS = 16_384
-#: Files read at once by one process, for the same reason.
-SCANS = 2
-#: How long a cluster's head may take to accept a connection; a cold network route needs a few.
-PROBE_SECONDS = 10.0
+#: Number of files that one process reads at once, for the same reason.
+PARALLEL_FILES = 2
+#: Seconds that a cluster's head may take to accept a connection. A new network route needs some.
+CONNECT_TIMEOUT_SECONDS = 10.0
 
 
 def start_runner(spec: FlywheelSpec) -> None:
-    """Choose Daft's runner. A process has one for its life: a second call must ask for the same.
+    """Set Daft's runner.
+
+    A process keeps its runner until it ends. A second call must select the same one.
+
+    Parameters
+    ----------
+    spec
+        The field ``spec.flywheel``.
 
     Raises
     ------
     BadInput
-        If Ray is asked for and not installed.
+        If the runner is Ray and Ray is not installed.
     Unavailable
         If the Ray cluster does not answer.
     """
-    wanted = "native" if spec.runner is FlywheelRunner.IN_PROCESS else "ray"
+    runner = "native" if spec.runner is FlywheelRunner.IN_PROCESS else "ray"
     try:
-        if wanted == "native":
+        if runner == "native":
             daft.set_runner_native()
         else:
             _start_ray(spec.ray_address)
-    except DaftCoreException:  # there is one already
-        if daft.get_or_create_runner().name != wanted:
+    except DaftCoreException:  # this process has a runner already
+        if daft.get_or_create_runner().name != runner:
             raise
     daft.set_execution_config(
         default_morsel_size=MORSEL_ROWS,
-        scantask_max_parallel=SCANS,
+        scantask_max_parallel=PARALLEL_FILES,
         shuffle_aggregation_default_partitions=_partitions(),
     )
 
 
 def materialize(frame: DataFrame) -> DataFrame:
-    """Return a light frame computed and held, in at most as many partitions as work side by side.
+    """Return a data frame of small rows, computed and held in memory.
 
-    On Ray a join or a window leaves several partitions for each it was given: without this, ten
-    steps later thousands of tasks would each move a few rows.
+    On Ray it gets at most one partition for each core. A join or a window makes several partitions
+    of each. Ten steps later, thousands of tasks would each move a few rows.
+
+    Parameters
+    ----------
+    frame
+        The data frame to compute.
+
+    Returns
+    -------
+    DataFrame
+        The same rows.
     """
     if daft.get_or_create_runner().name == "ray":
         frame = frame.into_partitions(_partitions())
@@ -62,7 +79,7 @@ def materialize(frame: DataFrame) -> DataFrame:
 
 
 def _partitions() -> int:
-    """Return one partition for each core of the cluster, or of this machine."""
+    """Return the number of cores of the cluster, or of this machine."""
     if daft.get_or_create_runner().name != "ray":
         return os.cpu_count() or 1
     ray = importlib.import_module("ray")  # an optional package
@@ -75,7 +92,7 @@ def _start_ray(address: str | None) -> None:
             "`flywheel.runner: Ray` needs the package `ray`: install selfemo[ray], "
             "or use `InProcess`"
         )
-    _probe(address)
+    _check_connection(address)
     handler = signal.getsignal(signal.SIGTERM)
     try:
         daft.set_runner_ray(address=address, noop_if_initialized=True)
@@ -85,12 +102,12 @@ def _start_ray(address: str | None) -> None:
         signal.signal(signal.SIGTERM, handler)  # Ray's own would end us with another exit code
 
 
-def _probe(address: str | None) -> None:
-    """Say at once that nobody listens: Ray itself tries for over five minutes."""
+def _check_connection(address: str | None) -> None:
+    """Fail at once if no process listens at the address: Ray itself tries for over 5 minutes."""
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if not port.isdecimal():
         return  # "auto", "local" or nothing: Ray finds its cluster itself
     try:
-        socket.create_connection((host, int(port)), timeout=PROBE_SECONDS).close()
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_SECONDS).close()
     except OSError as error:
         raise Unavailable(f"the Ray cluster at {address} does not answer: {error}") from error

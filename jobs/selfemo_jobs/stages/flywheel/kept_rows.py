@@ -1,8 +1,8 @@
-"""The flywheel's output: whole kept groups, sorted by role, group and member, in bounded parts.
+"""Writes the flywheel's result: the candidates of the kept groups, in parts of limited size.
 
-Daft filters the wide rows in a stream; they are dealt into one scratch file a part, and each part
-is sorted by itself. Memory holds one part, whatever the size of the table, and the bytes depend
-neither on the order in which rows arrive nor on the runner.
+Daft filters the wide rows in a stream. Each row is written to a scratch file of its part, and each
+part is then sorted by role, group and member. Memory holds one part, whatever the size of the
+table. The bytes depend neither on the order in which rows arrive nor on the runner.
 """
 
 from __future__ import annotations
@@ -23,55 +23,69 @@ from selfemo_jobs.runtime.manifest import Part
 from selfemo_jobs.runtime.schemas import SCORED
 from selfemo_jobs.runtime.tables import put_table
 
-#: Rows of one part; with token lists some tens of megabytes, which training reads one at a time.
+#: Number of rows of one part. With its token lists a part has some tens of megabytes, and training
+#: reads one part at a time.
 PART_ROWS = 65_536
-#: Scratch files open at once; beyond, parts grow instead (processes may open 1,024 files).
+#: Largest number of parts, since each has an open scratch file and a process may open 1,024. More
+#: rows make the parts larger.
 MAX_PARTS = 512
 _PART = "part"
 _ORDER = ("role", "group_id", "member")
 
 
 def assign_parts(groups: pa.Table, part_rows: int = PART_ROWS) -> pa.Table:
-    """Return the groups in the output's order, with the number of their part.
+    """Return the groups in the order of the result, with the number of their part.
 
     Parameters
     ----------
     groups
-        Columns ``role``, ``group_id``, ``rows`` and others; one row a kept group.
+        One row for each kept group, with the columns ``role``, ``group_id`` and ``rows``. Other
+        columns are kept.
     part_rows
-        A part is closed with the group that reaches this number of rows.
+        Number of rows at which a part is complete. The group that reaches it is still in the part.
+
+    Returns
+    -------
+    pyarrow.Table
+        The groups, sorted, with the additional column ``part`` (int32, from 0).
     """
     groups = groups.sort_by([("role", "ascending"), ("group_id", "ascending")])
     rows = groups["rows"].to_numpy().astype(np.int64)
-    before = np.cumsum(rows) - rows
+    rows_before = np.cumsum(rows) - rows
     limit = max(part_rows, -(-int(rows.sum()) // MAX_PARTS))
-    return groups.append_column(_PART, pa.array((before // limit).astype(np.int32)))
+    return groups.append_column(_PART, pa.array((rows_before // limit).astype(np.int32)))
 
 
 def write_parts(
     context: StageContext, sources: Iterable[tuple[daft.DataFrame, pa.Table]]
 ) -> list[Part]:
-    """Write the rows of the kept groups and return the parts; one empty part where none is kept.
+    """Write the candidates of the kept groups, and return the parts.
 
     Parameters
     ----------
     context
-        Of the stage.
+        The context of the stage.
     sources
-        Pairs of a frame of full rows and the ``group_id, part`` of the groups to take from it.
+        Pairs of a data frame of candidates and the groups to take from it. The groups have the
+        columns ``group_id`` and ``part``.
+
+    Returns
+    -------
+    list of Part
+        The parts. If no group is kept, this is one empty part.
 
     Raises
     ------
     BadInput
-        If a member of a group is there twice.
+        If a member of a group occurs twice.
     """
     scratch = context.work / "scratch"
-    shutil.rmtree(scratch, ignore_errors=True)  # what a killed attempt left
+    shutil.rmtree(scratch, ignore_errors=True)  # files of a killed attempt
     scratch.mkdir(parents=True)
-    numbers = _deal(scratch, sources)
+    numbers = _write_scratch_files(scratch, sources)
     parts = []
     for number in numbers:
-        table = _sorted(_read(scratch / str(number)))
+        table = _sort_rows(_read(scratch / str(number)))
         parts.append(put_table(context, f"part-{number:05d}.parquet", table))
         (scratch / str(number)).unlink()
         context.progress(number + 1, len(numbers))
@@ -79,13 +93,15 @@ def write_parts(
     return parts or [put_table(context, "part-00000.parquet", SCORED.empty_table())]
 
 
-def _deal(scratch: Path, sources: Iterable[tuple[daft.DataFrame, pa.Table]]) -> list[int]:
-    """Stream the kept rows into one Arrow file a part; return the parts' numbers."""
+def _write_scratch_files(
+    scratch: Path, sources: Iterable[tuple[daft.DataFrame, pa.Table]]
+) -> list[int]:
+    """Stream the kept rows into one Arrow file for each part; return the numbers of the parts."""
     writers: dict[int, pa.ipc.RecordBatchFileWriter] = {}
     with ExitStack() as files:
-        for rows, wanted in sources:
-            for batch in _kept(rows, wanted):
-                for number, piece in _split(batch):
+        for rows, groups in sources:
+            for batch in _rows_of_groups(rows, groups):
+                for number, piece in _split_by_part(batch):
                     if number not in writers:
                         path = str(scratch / str(number))
                         writers[number] = files.enter_context(pa.ipc.new_file(path, SCORED))
@@ -93,21 +109,22 @@ def _deal(scratch: Path, sources: Iterable[tuple[daft.DataFrame, pa.Table]]) -> 
     return sorted(writers)
 
 
-def _kept(rows: daft.DataFrame, wanted: pa.Table) -> Iterator[pa.Table]:
-    kept = rows.join(daft.from_arrow(wanted.select(["group_id", _PART])), on="group_id")
+def _rows_of_groups(rows: daft.DataFrame, groups: pa.Table) -> Iterator[pa.Table]:
+    """Yield the candidates of some groups, with the number of their part, in batches."""
+    kept = rows.join(daft.from_arrow(groups.select(["group_id", _PART])), on="group_id")
     for batch in kept.select(*SCORED.names, _PART).to_arrow_iter(results_buffer_size=1):
         if batch.num_rows:
             yield pa.Table.from_batches([batch])
 
 
-def _split(batch: pa.Table) -> Iterator[tuple[int, pa.Table]]:
-    """Yield each part's rows of a batch."""
+def _split_by_part(batch: pa.Table) -> Iterator[tuple[int, pa.Table]]:
+    """Yield the number and the rows of each part in a batch."""
     numbers = batch[_PART].to_numpy()
     order = np.argsort(numbers, kind="stable")
     rows = batch.select(SCORED.names).cast(SCORED).take(pa.array(order))
-    found, starts = np.unique(numbers[order], return_index=True)
+    parts, starts = np.unique(numbers[order], return_index=True)
     ends = [*starts[1:], len(order)]
-    for number, start, end in zip(found, starts, ends, strict=True):
+    for number, start, end in zip(parts, starts, ends, strict=True):
         yield int(number), rows.slice(start, end - start)
 
 
@@ -116,16 +133,16 @@ def _read(path: Path) -> pa.Table:
         return reader.read_all()
 
 
-def _sorted(table: pa.Table) -> pa.Table:
-    """Return a part in the output's order, in one piece, so that its bytes are always the same."""
+def _sort_rows(table: pa.Table) -> pa.Table:
+    """Return a part in the order of the result, in one chunk: its bytes are then always equal."""
     keys = table.select(_ORDER)
     order = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in _ORDER])
     table = table.take(order).combine_chunks()
     groups, members = table["group_id"], table["member"].to_numpy()
-    same = pc.equal(groups[1:], groups[:-1]).to_numpy(zero_copy_only=False)
-    twice = np.flatnonzero(same & (members[1:] == members[:-1]))
-    if len(twice):
-        index = int(twice[0])
+    same_group = pc.equal(groups[1:], groups[:-1]).to_numpy(zero_copy_only=False)
+    repeated = np.flatnonzero(same_group & (members[1:] == members[:-1]))
+    if len(repeated):
+        index = int(repeated[0])
         raise BadInput(
             f"group {groups[index]} has member {members[index]} twice: two parts of the Score "
             "stage hold the same rows; delete that stage's folder to run it again"

@@ -1,6 +1,6 @@
-"""The flywheel's input: parts checked against their manifest, then read by Daft.
+"""Reads the flywheel's input: scored candidates, checked against their manifest, then read by Daft.
 
-A part is hashed in a stream: no file is ever held in memory as a whole.
+The hash of a part is computed in a stream. No file is ever held in memory as a whole.
 """
 
 from __future__ import annotations
@@ -25,17 +25,25 @@ from selfemo_jobs.store.hashing import file_sha256
 
 
 @dataclass(frozen=True)
-class Input:
-    """The checked parts of one manifest."""
+class ScoredRows:
+    """The scored candidates of one manifest, whose parts were checked."""
 
     paths: list[str]
-    """What Daft reads: local paths, or URIs on S3 where a cluster reads for itself."""
+    """Files that Daft reads: local paths, or URIs on S3 if the machines of a cluster read them."""
     sha256: str
-    """Of the manifest."""
+    """SHA-256 of the manifest."""
     storage: StorageSpec
+    """The storage, with the settings of its S3 service."""
 
     def read(self) -> daft.DataFrame:
-        """Return the rows as a lazy frame."""
+        """Return the candidates as a lazy data frame.
+
+        Returns
+        -------
+        daft.DataFrame
+            The columns of :data:`selfemo_jobs.runtime.schemas.SCORED`. Columns that the files of an
+            earlier version lack have their default values.
+        """
         if not self.paths:
             return daft.from_arrow(SCORED.empty_table())
         remote = self.paths[0].startswith("s3://")
@@ -43,31 +51,36 @@ class Input:
             self.paths, io_config=_io_config(self.storage) if remote else None
         )
         for name in added_later(frame.column_names, SCORED, self.paths[0]):
-            kind = daft.DataType.from_arrow_type(SCORED.field(name).type)
-            frame = frame.with_column(name, daft.lit(ADDED[name]).cast(kind))
+            dtype = daft.DataType.from_arrow_type(SCORED.field(name).type)
+            frame = frame.with_column(name, daft.lit(ADDED[name]).cast(dtype))
         return frame.select(*SCORED.names)
 
 
-def open_input(context: StageContext, manifest_uri: str, name: str) -> Input:
-    """Check all parts of a manifest and return where Daft finds them.
+def open_scored_rows(context: StageContext, manifest_uri: str, name: str) -> ScoredRows:
+    """Check all parts of a manifest, and return where Daft reads them.
 
     Parameters
     ----------
     context
-        Of the stage.
+        The context of the stage.
     manifest_uri
-        Of the Score stage, or of an earlier flywheel.
+        URI of the manifest of the Score stage or of an earlier flywheel.
     name
-        Folder below the scratch folder for parts that must be copied.
+        Name of a folder below the scratch folder, for parts that must be copied to this machine.
+
+    Returns
+    -------
+    ScoredRows
+        The checked parts.
 
     Raises
     ------
     BadInput
-        If a part is missing, differs from the manifest, is no whole Parquet file, or lacks a
+        If a part is missing, differs from the manifest, is not a whole Parquet file, or lacks a
         column.
     """
     manifest, digest = read_manifest(context.store, manifest_uri)
-    keep = context.config.spec.flywheel.runner is FlywheelRunner.IN_PROCESS
+    in_process = context.config.spec.flywheel.runner is FlywheelRunner.IN_PROCESS
     paths = []
     for index, part in enumerate(manifest.parts):
         if not part.path.endswith(".parquet"):
@@ -76,20 +89,20 @@ def open_input(context: StageContext, manifest_uri: str, name: str) -> Input:
         local = uri.startswith("file://")
         path = file_path(uri) if local else context.work / name / f"{index:05d}.parquet"
         _check_part(context, manifest_uri, part, uri, path)
-        if not local and not keep:
-            path.unlink()  # the cluster's machines read it for themselves
+        if not local and not in_process:
+            path.unlink()  # the machines of the cluster read it from S3
         if part.rows != 0:
-            paths.append(str(path) if local or keep else uri)
-    return Input(paths, digest, context.config.spec.storage)
+            paths.append(str(path) if local or in_process else uri)
+    return ScoredRows(paths, digest, context.config.spec.storage)
 
 
 def _check_part(context: StageContext, manifest_uri: str, part: Part, uri: str, path: Path) -> None:
     try:
-        found = _hash(context, uri, path, part)
+        digest = _fetch_and_hash(context, uri, path, part)
     except (ObjectNotFound, FileNotFoundError):
         raise BadInput(f"{uri} is missing, though {manifest_uri} lists it: restore it") from None
-    if found != part.sha256:
-        path_note = f"sha256 is {found[:12]}…, the manifest says {part.sha256[:12]}…"
+    if digest != part.sha256:
+        path_note = f"sha256 is {digest[:12]}…, the manifest says {part.sha256[:12]}…"
         raise BadInput(
             f"{uri} does not match {manifest_uri}: {path_note}; restore the file, or delete the "
             "stage's folder to run it again"
@@ -97,7 +110,8 @@ def _check_part(context: StageContext, manifest_uri: str, part: Part, uri: str, 
     _check_schema(uri, path)
 
 
-def _hash(context: StageContext, uri: str, path: Path, part: Part) -> str:
+def _fetch_and_hash(context: StageContext, uri: str, path: Path, part: Part) -> str:
+    """Return the SHA-256 of a part, which is copied to this machine if it is remote."""
     if not uri.startswith("file://"):
         if path.is_file() and file_sha256(path) == part.sha256:
             return part.sha256  # an earlier attempt has fetched it
@@ -116,17 +130,17 @@ def _check_schema(uri: str, path: Path) -> None:
     for column in SCORED:
         if column.name in later:
             continue
-        found = schema.field(column.name).type
-        if found != column.type:
-            raise BadInput(f"{uri}: column `{column.name}` is {found}, not {column.type}")
+        dtype = schema.field(column.name).type
+        if dtype != column.type:
+            raise BadInput(f"{uri}: column `{column.name}` is {dtype}, not {column.type}")
 
 
 def _io_config(storage: StorageSpec) -> IOConfig:
-    """Return Daft's S3 settings, with the keys that boto3 would find here."""
+    """Return Daft's S3 settings, with the credentials that boto3 uses on this machine."""
     import boto3  # only where it is needed
 
-    found = boto3.Session().get_credentials()
-    keys = found.get_frozen_credentials() if found is not None else None
+    credentials = boto3.Session().get_credentials()
+    keys = credentials.get_frozen_credentials() if credentials is not None else None
     return IOConfig(
         s3=S3Config(
             region_name=storage.region,

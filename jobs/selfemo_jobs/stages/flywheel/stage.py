@@ -17,15 +17,11 @@ from selfemo_jobs.rewards.diversity import label_entropy
 from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.program import StageProgram
 from selfemo_jobs.stages.flywheel.dataframe_runner import materialize, start_runner
-from selfemo_jobs.stages.flywheel.filters import (
-    Selection,
-    choose_replay,
-    select_groups,
-    summarize,
-    tally,
-)
+from selfemo_jobs.stages.flywheel.filters import Selection, select_groups
+from selfemo_jobs.stages.flywheel.group_table import count_groups, summarize_groups
 from selfemo_jobs.stages.flywheel.kept_rows import assign_parts, write_parts
-from selfemo_jobs.stages.flywheel.scored_rows import open_input
+from selfemo_jobs.stages.flywheel.replay import choose_replay
+from selfemo_jobs.stages.flywheel.scored_rows import open_scored_rows
 
 #: Scratch folder of parts that were copied here.
 _INPUTS = "inputs"
@@ -57,18 +53,18 @@ def run_flywheel(context: StageContext) -> StageOutput:
     config = context.config
     _refuse_impossible_cap(config.spec)
     start_runner(config.spec.flywheel)
-    scored = open_input(context, config.parents[Stage.SCORE.slug], f"{_INPUTS}/score")
+    scored = open_scored_rows(context, config.parents[Stage.SCORE.slug], f"{_INPUTS}/score")
     rows = scored.read()
-    imitates = config.spec.training.imitation > 0.0
-    selection = select_groups(rows, config.spec.flywheel, config.seed, imitates=imitates)
+    imitation = config.spec.training.imitation > 0.0
+    selection = select_groups(rows, config.spec.flywheel, config.seed, imitation=imitation)
     new = _Source(rows, selection.groups, scored.sha256, selection.funnel[-1]["after"])
     sources = [new, *_replay(context, selection)]
     kept = _collect(sources)
-    wanted = assign_parts(kept)
+    with_parts = assign_parts(kept)
     parts = write_parts(
         context,
         [
-            (source.rows, wanted.filter(pc.equal(wanted["source"], index)))
+            (source.rows, with_parts.filter(pc.equal(with_parts["source"], index)))
             for index, source in enumerate(sources)
             if source.count
         ],
@@ -100,10 +96,10 @@ def _replay(context: StageContext, selection: Selection) -> list[_Source]:
     for index, uri in enumerate(config.replay):
         if quota <= 0:
             break
-        earlier = open_input(context, uri, f"{_INPUTS}/replay-{index}")
+        earlier = open_scored_rows(context, uri, f"{_INPUTS}/replay-{index}")
         rows = earlier.read()
-        groups = choose_replay(summarize(rows), present, quota, config.seed)
-        count, _ = tally(groups)
+        groups = choose_replay(summarize_groups(rows), present, quota, config.seed)
+        count, _ = count_groups(groups)
         sources.append(_Source(rows, groups, earlier.sha256, count))
         present = materialize(present.concat(groups.select("group_id", "content")))
         quota -= count

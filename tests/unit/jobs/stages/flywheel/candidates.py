@@ -1,4 +1,4 @@
-"""Small scored groups for the flywheel's tests."""
+"""Builds small scored groups for the tests of the flywheel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RECOGNIZER, RESPONDER = "Recognizer", "Responder"
 
 @dataclass(frozen=True)
 class Group:
-    """One group; what is not given makes it reliable and unlike any other."""
+    """One group. By default it is reliable and differs from every other group."""
 
     id: str
     role: str = RECOGNIZER
@@ -86,7 +86,7 @@ def table(groups: Iterable[Group]) -> pa.Table:
 def write_stage(
     folder: Path, tables: Sequence[pa.Table], stage: Stage = Stage.SCORE, generation: int = 1
 ) -> str:
-    """Write parts and a manifest as a stage would; return the manifest's URI."""
+    """Write parts and a manifest as a stage does, and return the URI of the manifest."""
     folder.mkdir(parents=True, exist_ok=True)
     parts = []
     for index, rows in enumerate(tables):

@@ -1,4 +1,4 @@
-"""Fixtures of the flywheel's tests."""
+"""Fixtures for the tests of the flywheel."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def make_flywheel(
 
 @pytest.fixture(scope="session")
 def groups() -> list[Group]:
-    """Three hundred groups of both roles; a part of them for each filter."""
+    """Return 300 groups of both roles; every filter drops some of them."""
     rng = random.Random(11)
     labels = ["neutral"] * 6 + ["joy", "joy", "anger", "fear"]
     words = [f"word{i}" for i in range(60)]
-    said = [" ".join(rng.choices(words, k=9)) for _ in range(40)]
+    sentences = [" ".join(rng.choices(words, k=9)) for _ in range(40)]
     made = []
     for index in range(300):
         role = RESPONDER if index % 2 else RECOGNIZER
@@ -65,7 +65,7 @@ def groups() -> list[Group]:
                 consistency=round(rng.uniform(0.1, 1.0), 3),
                 prompt=(7, 7) if copied else None,
                 completions=((1,), (2,), (3,), (4,)) if copied else None,
-                texts=tuple(rng.choice(said) for _ in range(4)),
+                texts=tuple(rng.choice(sentences) for _ in range(4)),
                 generation=3,
             )
         )

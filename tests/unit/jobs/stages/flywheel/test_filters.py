@@ -1,4 +1,4 @@
-"""The filters, one by one, and what must hold for any table."""
+"""Each filter by hand, and properties of the filters on any table."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tests.unit.jobs.stages.flywheel.candidates import RECOGNIZER, RESPONDER, Gr
 from selfemo_api.spec import FlywheelSpec
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.runtime.schemas import SCORED
-from selfemo_jobs.stages.flywheel.filters import Selection, choose_replay, select_groups, summarize
+from selfemo_jobs.stages.flywheel.filters import Selection, select_groups
 
-#: Filters that the test at hand is not about let everything through.
+#: Settings with which every filter lets all groups pass; a test changes those that it is about.
 OPEN: dict[str, Any] = {
     "minReward": -2.0,
     "consistency": {"min": 0.0, "max": 1.0},
@@ -30,17 +30,17 @@ OPEN: dict[str, Any] = {
 
 
 def select(
-    groups: Sequence[Group], seed: int = 1, *, imitates: bool = False, **changes: Any
+    groups: Sequence[Group], seed: int = 1, *, imitation: bool = False, **changes: Any
 ) -> Selection:
     spec = FlywheelSpec.model_validate({**OPEN, **changes})
-    return select_groups(daft.from_arrow(table(groups)), spec, seed, imitates=imitates)
+    return select_groups(daft.from_arrow(table(groups)), spec, seed, imitation=imitation)
 
 
 def kept(groups: Sequence[Group], seed: int = 1, **changes: Any) -> list[str]:
     return sorted(select(groups, seed, **changes).groups.to_pydict()["group_id"])
 
 
-def test_groups_without_variance_or_consensus_go() -> None:
+def test_zero_variance_filter_drops_groups_without_variance_or_consensus() -> None:
     groups = [
         Group("a"),
         Group("b", rewards=(0.5, 0.5)),
@@ -60,7 +60,7 @@ def test_groups_without_variance_or_consensus_go() -> None:
     }
 
 
-def test_what_is_imitated_needs_no_variance() -> None:
+def test_with_imitation_a_recognizer_group_needs_no_variance() -> None:
     flat = (0.5, 0.5)
     groups = [
         Group("a", rewards=flat),
@@ -68,17 +68,17 @@ def test_what_is_imitated_needs_no_variance() -> None:
         Group("c", rewards=flat, label=None),
     ]
     assert kept(groups) == []
-    assert kept(groups, imitates=True) == ["a"]
+    assert kept(groups, imitation=True) == ["a"]
 
 
-def test_gold_needs_no_agreement() -> None:
-    doubtful = {"rewards": (0.2, 0.1), "consistency": 0.1, "confidence": 0.2}
-    groups = [Group("a", **doubtful), Group("b", **doubtful, gold=("joy",))]
+def test_groups_with_gold_labels_pass_the_filters_of_reliability() -> None:
+    unreliable = {"rewards": (0.2, 0.1), "consistency": 0.1, "confidence": 0.2}
+    groups = [Group("a", **unreliable), Group("b", **unreliable, gold=("joy",))]
     assert kept(groups, minReward=0.3, consistency={"min": 0.3, "max": 1.0}) == ["b"]
     assert kept([*groups, Group("c")], keep=0.5) == ["b", "c"]
 
 
-def test_keep_takes_the_most_reliable_of_each_emotion() -> None:
+def test_keep_share_filter_keeps_the_most_reliable_groups_of_each_emotion() -> None:
     groups = [
         Group("a", confidence=0.9),
         Group("b", confidence=1.0),
@@ -92,22 +92,22 @@ def test_keep_takes_the_most_reliable_of_each_emotion() -> None:
     assert kept(groups, keep=0.5) == ["a", "b", "d", "e"]
 
 
-def test_keep_may_count_against_what_is_expected() -> None:
+def test_keep_share_may_refer_to_the_groups_expected_by_the_label_prior() -> None:
     groups = [Group(f"j{i}", confidence=1.0 - i / 20) for i in range(6)]
     groups += [Group(f"f{i}", label="fear", confidence=0.5 - i / 20) for i in range(4)]
     groups += [Group("r", RESPONDER), Group("s", RESPONDER, confidence=0.5)]
     groups += [Group("x", label="joy", gold=("joy",))]
-    shares = {"joy": 0.3, "fear": 0.7}
+    prior = {"joy": 0.3, "fear": 0.7}
     # of ten groups without gold: 0.5 * 3 rounded up, and 0.5 * 7 of which there are four
-    assert kept(groups, keep=0.5, labelPrior=shares) == [
+    assert kept(groups, keep=0.5, labelPrior=prior) == [
         *("f0", "f1", "f2", "f3", "j0", "j1", "r", "x")
     ]
-    assert kept(groups, keep=1.0, labelPrior=shares) == [
+    assert kept(groups, keep=1.0, labelPrior=prior) == [
         *("f0", "f1", "f2", "f3", "j0", "j1", "j2", "r", "s", "x")
     ]
 
 
-def test_funnel_names_every_filter_in_order() -> None:
+def test_the_funnel_has_an_entry_for_every_filter_in_order() -> None:
     funnel = select([Group("a")]).funnel
     assert [line["filter"] for line in funnel] == [
         "zeroVariance",
@@ -124,7 +124,7 @@ def test_funnel_names_every_filter_in_order() -> None:
 @pytest.mark.parametrize(
     ("consistency", "stays"), [(0.29, False), (0.3, True), (0.8, True), (0.81, False)]
 )
-def test_consistency_band_is_closed(consistency: float, stays: bool) -> None:
+def test_both_bounds_belong_to_the_consistency_band(consistency: float, stays: bool) -> None:
     group = Group("a", consistency=consistency)
     assert kept([group], consistency={"min": 0.3, "max": 0.8}) == ["a"] * stays
 
@@ -133,14 +133,16 @@ def test_consistency_band_is_closed(consistency: float, stays: bool) -> None:
     ("rewards", "stays"),
     [((0.2, 0.4), True), ((0.1, 0.2, 0.6), True), ((0.2, 0.39), False), ((-1.0, 1.0), False)],
 )
-def test_mean_reward_at_the_threshold_stays(rewards: tuple[float, ...], stays: bool) -> None:
+def test_a_mean_reward_equal_to_the_threshold_passes(
+    rewards: tuple[float, ...], stays: bool
+) -> None:
     assert kept([Group("a", rewards=rewards)], minReward=0.3) == ["a"] * stays
 
 
-def test_exact_duplicates_are_same_role_prompt_and_completions_in_any_order() -> None:
+def test_exact_duplicates_have_equal_role_prompt_and_completions_in_any_order() -> None:
     base = Group("b", prompt=(1, 2), completions=((3,), (4, 4)))
     groups = [
-        replace(base, id="c", completions=((4, 4), (3,))),  # same, members swapped
+        replace(base, id="c", completions=((4, 4), (3,))),  # equal, with the members swapped
         base,
         replace(base, id="d", role=RESPONDER),
         replace(base, id="e", prompt=(1, 2, 3)),
@@ -152,19 +154,19 @@ def test_exact_duplicates_are_same_role_prompt_and_completions_in_any_order() ->
     assert len(kept(groups)) == 6
 
 
-def test_near_duplicates_look_at_a_responders_best_response_only() -> None:
-    said = "I never thought that it would come to this between the two of us"
+def test_near_duplicate_filter_compares_only_the_best_responses() -> None:
+    response = "I never thought that it would come to this between the two of us"
     groups = [
-        Group("a", RESPONDER, texts=(said, "Something else entirely, friend.")),
-        Group("b", RESPONDER, texts=(said + "!", "What is this all about now?")),
-        Group("c", RESPONDER, rewards=(0.5, 0.9), texts=(said, "My own words, not yours.")),
-        Group("d", RESPONDER, rewards=(0.9, 0.9, 0.1), texts=("Mine.", said, said)),
-        Group("e", RECOGNIZER, texts=(said, said)),
+        Group("a", RESPONDER, texts=(response, "Something else entirely, friend.")),
+        Group("b", RESPONDER, texts=(response + "!", "What is this all about now?")),
+        Group("c", RESPONDER, rewards=(0.5, 0.9), texts=(response, "My own words, not yours.")),
+        Group("d", RESPONDER, rewards=(0.9, 0.9, 0.1), texts=("Mine.", response, response)),
+        Group("e", RECOGNIZER, texts=(response, response)),
     ]
     assert kept(groups, deduplicate={"exact": False, "near": True}) == ["a", "c", "d", "e"]
 
 
-def test_balance_keeps_the_most_consistent_and_best_of_each_emotion() -> None:
+def test_balance_filter_keeps_the_most_reliable_groups_of_each_emotion() -> None:
     groups = [
         Group("a", label="joy", consistency=0.5),
         Group("b", label="joy", consistency=0.9),
@@ -179,14 +181,14 @@ def test_balance_keeps_the_most_consistent_and_best_of_each_emotion() -> None:
     assert selection.caps == {RECOGNIZER: 2, RESPONDER: 1}
 
 
-def test_balance_breaks_ties_by_the_seed() -> None:
+def test_the_seed_orders_groups_of_equal_reliability() -> None:
     groups = [Group(f"j{i}") for i in range(8)] + [Group(f"f{i}", label="fear") for i in range(2)]
     chosen = {seed: kept(groups, seed, maxShare=0.5) for seed in range(6)}
     assert all(len(ids) == 4 for ids in chosen.values())
     assert len({tuple(ids) for ids in chosen.values()}) > 1
 
 
-def test_a_role_with_one_emotion_only_is_left_out() -> None:
+def test_a_role_with_a_single_emotion_is_dropped() -> None:
     groups = [Group("a"), Group("b"), Group("c", RESPONDER), Group("d", RESPONDER, label="fear")]
     selection = select(groups, maxShare=0.5)
     assert sorted(selection.groups.to_pydict()["group_id"]) == ["c", "d"]
@@ -194,46 +196,17 @@ def test_a_role_with_one_emotion_only_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_reward_that_is_no_number_is_named(value: float) -> None:
+def test_a_reward_that_is_not_finite_raises_with_the_group(value: float) -> None:
     broken = Group("b", rewards=(value, 0.1), advantages=(0.5, -0.5))
     with pytest.raises(BadInput, match="group b: a reward"):
         select([Group("a"), broken])
 
 
-def test_no_rows_at_all() -> None:
+def test_without_rows_nothing_is_selected() -> None:
     selection = select([])
     assert selection.groups.count_rows() == 0
     assert (selection.total_groups, selection.total_rows) == (0, 0)
     assert all(line["after"] == 0 for line in selection.funnel)
-
-
-def replay(earlier: list[Group], present: list[Group], quota: int, seed: int = 1) -> list[str]:
-    old = summarize(daft.from_arrow(table(earlier)))
-    new = summarize(daft.from_arrow(table(present))).select("group_id", "content")
-    return list(choose_replay(old, new, quota, seed).to_pydict()["group_id"])
-
-
-def test_replay_takes_the_newest_generation_first() -> None:
-    earlier = [Group(f"o{i}", generation=1) for i in range(3)]
-    earlier += [Group(f"n{i}", generation=2) for i in range(2)]
-    assert sorted(replay(earlier, [Group("x")], 2)) == ["n0", "n1"]
-    three = replay(earlier, [Group("x")], 3)
-    assert {"n0", "n1"} < set(three)
-    assert len(three) == 3
-
-
-def test_replay_leaves_out_what_is_already_present() -> None:
-    same = Group("b", prompt=(1,), completions=((2,), (3,)))
-    earlier = [Group("a"), same, Group("c")]
-    present = [Group("a"), replace(same, id="z")]
-    assert replay(earlier, present, 9) == ["c"]
-
-
-def test_replay_is_drawn_by_the_seed() -> None:
-    earlier = [Group(f"o{i}") for i in range(12)]
-    drawn = {tuple(sorted(replay(earlier, [Group("x")], 4, seed))) for seed in range(6)}
-    assert len(drawn) > 1
-    assert all(len(ids) == 4 for ids in drawn)
 
 
 WORDS = ("I am so glad", "that you came", "to see us here", "not today", "please", "never again")
@@ -256,8 +229,8 @@ GROUPS = st.lists(
 )
 
 
-def expected(groups: Sequence[Group], spec: FlywheelSpec) -> list[Group]:
-    """Return what filters 1 to 4 keep, said plainly."""
+def expected_groups(groups: Sequence[Group], spec: FlywheelSpec) -> list[Group]:
+    """Return what filters 1 to 4 keep, in plain Python."""
     left = []
     contents = set()
     for group in sorted(groups, key=lambda g: g.id):
@@ -281,7 +254,7 @@ def expected(groups: Sequence[Group], spec: FlywheelSpec) -> list[Group]:
 
 @settings(max_examples=25, deadline=None)
 @given(GROUPS, st.randoms(use_true_random=False))
-def test_first_four_filters_agree_with_a_plain_reference(
+def test_the_first_four_filters_equal_a_plain_implementation(
     groups: list[Group], order: random.Random
 ) -> None:
     changes = {
@@ -291,12 +264,14 @@ def test_first_four_filters_agree_with_a_plain_reference(
     }
     spec = FlywheelSpec.model_validate({**OPEN, **changes})
     shuffled = order.sample(groups, len(groups))
-    assert kept(shuffled, **changes) == [g.id for g in expected(groups, spec)]
+    assert kept(shuffled, **changes) == [g.id for g in expected_groups(groups, spec)]
 
 
 @settings(max_examples=25, deadline=None)
 @given(GROUPS, st.randoms(use_true_random=False), st.sampled_from([0.4, 0.5, 0.75]))
-def test_any_table(groups: list[Group], order: random.Random, share: float) -> None:
+def test_properties_of_all_filters_on_any_table(
+    groups: list[Group], order: random.Random, share: float
+) -> None:
     rows = [row for group in groups for row in group.rows()]
     order.shuffle(rows)
     spec = FlywheelSpec(max_share=share)

@@ -1,4 +1,4 @@
-"""The same program on a real Ray cluster, on this machine."""
+"""The same filters on a real Ray cluster on this machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from selfemo_jobs.stages.flywheel.stage import PROGRAM
 
 pytest.importorskip("ray")
 
-#: Holds a cluster of two workers while the stage's own command runs on it.
+#: Runs a cluster of two workers, and the stage's command on it.
 CLUSTER = """
 import subprocess
 import sys
@@ -37,7 +37,7 @@ for command in commands:
         sys.exit(code)
 """
 
-#: The runner must leave our SIGTERM handler in place: it saves the work and says so.
+#: The runner must leave our SIGTERM handler in place, which saves the work and reports it.
 KEEPS_HANDLER = """
 import signal
 import sys
@@ -61,7 +61,7 @@ def read_all(config: StageConfig) -> dict[str, bytes]:
     }
 
 
-def test_cluster_that_is_not_there_is_unavailable(
+def test_a_cluster_that_does_not_run_is_unavailable(
     make_flywheel: Callable[..., StageConfig], tmp_path: Path
 ) -> None:
     with socket.socket() as free:
@@ -74,7 +74,7 @@ def test_cluster_that_is_not_there_is_unavailable(
 
 
 @pytest.mark.slow
-def test_ray_gives_the_same_bytes(
+def test_ray_writes_the_same_bytes(
     make_flywheel: Callable[..., StageConfig], tmp_path: Path, groups: list[Group]
 ) -> None:
     rows = table(groups)

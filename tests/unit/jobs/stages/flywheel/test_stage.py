@@ -31,7 +31,7 @@ from selfemo_jobs.runtime.schemas import ADDED, SCORED
 from selfemo_jobs.runtime.tables import encode_table, read_tables
 from selfemo_jobs.stages.flywheel import kept_rows as flywheel_output
 from selfemo_jobs.stages.flywheel.kept_rows import assign_parts
-from selfemo_jobs.stages.flywheel.scored_rows import Input
+from selfemo_jobs.stages.flywheel.scored_rows import ScoredRows
 from selfemo_jobs.stages.flywheel.stage import PROGRAM
 from selfemo_jobs.store import open_store
 
@@ -299,5 +299,5 @@ def test_daft_reads_s3_by_itself_as_a_cluster_does(tmp_path: Path, s3: S3Server)
     rows = table([Group("a"), Group("b")])
     uri = f"{storage.uri}/score/part-00000.parquet"
     open_store(storage).put(uri, encode_table(rows))
-    read = Input([uri], "0" * 64, storage).read()
+    read = ScoredRows([uri], "0" * 64, storage).read()
     assert read.to_arrow().cast(SCORED).equals(rows)

@@ -1,4 +1,4 @@
-"""The balance cap's arithmetic, against a plain search."""
+"""The balance cap, compared with a search over all caps."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfemo_jobs.stages.flywheel.balance import balance_cap
+from selfemo_jobs.stages.flywheel.balance_cap import balance_cap
 
 COUNTS = st.dictionaries(st.sampled_from("abcdefg"), st.integers(1, 60), max_size=7)
 
 
 @given(COUNTS, st.integers(1, 100))
-def test_cap_is_the_largest_that_holds(counts: dict[str, int], percent: int) -> None:
-    def holds(cap: int) -> bool:
+def test_the_cap_is_the_largest_that_is_allowed(counts: dict[str, int], percent: int) -> None:
+    def is_allowed(cap: int) -> bool:
         return 100 * cap <= percent * sum(min(n, cap) for n in counts.values())
 
     largest = max(counts.values(), default=0)
-    expected = max(cap for cap in range(largest + 1) if holds(cap))
+    expected = max(cap for cap in range(largest + 1) if is_allowed(cap))
     assert balance_cap(counts, percent / 100) == expected
 
 

@@ -1,0 +1,190 @@
+"""The group table: one small row for each group, on which all filters decide.
+
+Rewards, confidences and consistencies are stored in millionths. Sums of integers are the same in
+any order, so neither the order of rows nor the number of machines changes a decision. A float32
+reward of 0.3 also equals a threshold of 0.3.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from daft import DataFrame, col, lit
+from daft import functions as F  # noqa: N812 (the name its own documentation uses)
+
+from selfemo_jobs.errors import BadInput
+from selfemo_jobs.stages.flywheel.dataframe_runner import materialize
+
+MILLION = 1_000_000
+
+#: The columns of the group table; :func:`summarize_groups` describes them.
+GROUP_COLUMNS = (
+    "group_id",
+    "role",
+    "label",
+    "generation",
+    "rows",
+    "content",
+    "reward",
+    "best_reward",
+    "confidence",
+    "consistency",
+    "has_variance",
+    "labeled",
+)
+
+
+def to_millionths(value: float) -> int:
+    """Return a threshold in the unit of the group table.
+
+    Parameters
+    ----------
+    value
+        A reward, confidence, consistency or share.
+
+    Returns
+    -------
+    int
+        The value in millionths, rounded.
+
+    Examples
+    --------
+    >>> to_millionths(0.3)
+    300000
+    """
+    return round(value * MILLION)
+
+
+def count_groups(groups: DataFrame) -> tuple[int, int]:
+    """Return the number of groups, and the number of their candidates.
+
+    Parameters
+    ----------
+    groups
+        A group table.
+
+    Returns
+    -------
+    groups : int
+        Number of rows of the table.
+    rows : int
+        Sum of the column ``rows``.
+    """
+    counts = groups.agg(
+        F.count(col("group_id")).alias("groups"), F.sum(col("rows")).alias("rows")
+    ).to_pydict()
+    return int(counts["groups"][0]), int(counts["rows"][0] or 0)
+
+
+def count_by_role_and_label(groups: DataFrame) -> dict[str, dict[str, int]]:
+    """Return the number of groups of each role and emotion.
+
+    Parameters
+    ----------
+    groups
+        A group table.
+
+    Returns
+    -------
+    dict of str to dict
+        For each role, the count of each emotion.
+    """
+    counts = groups.groupby("role", "label").agg(F.count(col("group_id")).alias("n")).to_pydict()
+    by_role: dict[str, dict[str, int]] = {}
+    for role, label, n in zip(counts["role"], counts["label"], counts["n"], strict=True):
+        by_role.setdefault(role, {})[label] = n
+    return by_role
+
+
+def summarize_groups(rows: DataFrame) -> DataFrame:
+    """Return the group table of some candidates.
+
+    Parameters
+    ----------
+    rows
+        Candidates with the columns of :data:`selfemo_jobs.runtime.schemas.SCORED`.
+
+    Returns
+    -------
+    DataFrame
+        One row for each group with these columns:
+
+        - ``group_id``, ``role`` and ``generation``
+        - ``label``: the first emotion of the consensus, or null if there is none
+        - ``rows``: the number of candidates
+        - ``content``: a 64-bit hash of the role, the prompt and the completions in any order
+        - ``reward``: the sum of the rewards, in millionths
+        - ``best_reward``: the largest reward
+        - ``confidence`` and ``consistency``, in millionths
+        - ``has_variance``: whether an advantage differs from 0
+        - ``labeled``: whether the group has gold labels
+
+    Raises
+    ------
+    BadInput
+        If a reward, advantage, confidence or consistency is not a finite number.
+    """
+    broken = _not_finite("reward") | _not_finite("advantage")
+    broken = broken | _not_finite("confidence") | _not_finite("consistency")
+    completion = F.hash(col("completion_ids"))
+    narrow = rows.select(
+        col("group_id"),
+        col("role"),
+        col("consensus").get(0).alias("label"),
+        col("generation"),
+        F.hash(col("prompt_ids")).alias("prompt"),
+        # the sum of hashes does not depend on the order of the completions, and needs no list
+        F.bitwise_and(completion, _uint64(0xFFFFFFFF)).alias("low"),
+        F.shift_right(completion, _uint64(32)).alias("high"),
+        _in_millionths("reward", broken).alias("reward_millionths"),
+        col("reward"),
+        _in_millionths("confidence", broken).alias("confidence"),
+        _in_millionths("consistency", broken).alias("consistency"),
+        col("gold").not_null().alias("labeled"),
+        (col("advantage") != 0.0).alias("has_variance"),
+        broken.alias("broken"),
+    )
+    groups = narrow.groupby("group_id").agg(
+        F.min(col("role")).alias("role"),
+        F.min(col("label")).alias("label"),
+        F.min(col("generation")).alias("generation"),
+        F.count(col("group_id")).cast("int64").alias("rows"),
+        F.min(col("prompt")).alias("prompt"),
+        F.sum(col("low")).alias("low"),
+        F.sum(col("high")).alias("high"),
+        F.sum(col("reward_millionths")).alias("reward_millionths"),
+        F.max(col("reward")).alias("best_reward"),
+        F.min(col("confidence")).alias("confidence"),
+        F.min(col("consistency")).alias("consistency"),
+        F.bool_or(col("has_variance")).alias("has_variance"),
+        F.bool_or(col("labeled")).alias("labeled"),
+        F.bool_or(col("broken")).alias("broken"),
+    )
+    content = F.hash(col("role"), col("prompt"), col("low"), col("high"), col("rows"))
+    groups = groups.with_columns({"content": content, "reward": col("reward_millionths")})
+    table = materialize(groups)
+    _refuse_broken(table)
+    return table.select(*GROUP_COLUMNS).collect()
+
+
+def _uint64(value: int) -> Any:
+    return lit(value).cast("uint64")
+
+
+def _not_finite(name: str) -> Any:
+    return F.is_nan(col(name)) | F.is_inf(col(name))
+
+
+def _in_millionths(name: str, broken: Any) -> Any:
+    """Return a column in millionths; 0 in rows that are refused later."""
+    scaled = (col(name).cast("float64") * MILLION).round().cast("int64")
+    return F.when(broken, lit(0).cast("int64")).otherwise(scaled)
+
+
+def _refuse_broken(groups: DataFrame) -> None:
+    broken = groups.where(col("broken")).agg(F.min(col("group_id")).alias("group_id")).to_pydict()
+    if broken["group_id"][0] is not None:
+        raise BadInput(
+            f"group {broken['group_id'][0]}: a reward, advantage, confidence or consistency is not "
+            "a finite number: run the Score stage again"
+        )
