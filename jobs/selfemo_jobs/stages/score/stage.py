@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 TABLE = ".parquet"
 
 
-def work(context: StageContext) -> StageOutput:
+def score(context: StageContext) -> StageOutput:
     """Score every part of self-play that an earlier attempt has not scored.
 
     Raises
@@ -128,21 +128,20 @@ def _load_scored(context: StageContext, path: str) -> tuple[list[Part], ScoreSum
     return ([table[0], summary[0]], summary[1]) if table and summary else None
 
 
-PROGRAM = StageProgram(
-    stage=Stage.SCORE,
-    work=work,
-    relevant=(
-        "dataset.labels",
-        "dataset.context",
-        "model.revision",
-        "model.prompts",
-        "model.maxPromptTokens",
-        "reward",
-        "selfPlay.groupSize",
-        "selfPlay.temperature",
-        "selfPlay.topP",
-        "selfPlay.maxTokens",
-        "selfPlay.engine",
-        "selfPlay.engineArgs",
-    ),
+#: The parts of the spec that the scores follow from.
+RELEVANT = (
+    "dataset.labels",
+    "dataset.context",
+    "model.revision",
+    "model.prompts",
+    "model.maxPromptTokens",
+    "reward",
+    "selfPlay.groupSize",
+    "selfPlay.temperature",
+    "selfPlay.topP",
+    "selfPlay.maxTokens",
+    "selfPlay.engine",
+    "selfPlay.engineArgs",
 )
+
+PROGRAM = StageProgram(stage=Stage.SCORE, work=score, relevant=RELEVANT)

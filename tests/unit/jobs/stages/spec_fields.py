@@ -1,0 +1,78 @@
+"""Every leaf field of the spec: its path, and another valid value of it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from typing import Any, get_args
+
+from pydantic import ValidationError
+
+from selfemo_api.api_model import ApiModel
+from selfemo_api.spec import EvolutionSpec
+
+#: Values to try for a field; the first that is valid and differs is used.
+CANDIDATES: tuple[Any, ...] = (
+    *(True, False, 1, 2, 64, 0.5, 0.25),
+    *("other", "other-v9", "file:///other", "https://other", "WhenRequired", "Always", "joy"),
+    *(
+        {"joy": 0.5, "fear": 0.5},
+        {"key": "value"},
+        ["joy", "fear"],
+        ["Recognizer"],
+        [{"name": "other"}],
+    ),
+)
+
+
+def leaf_fields(model: type[ApiModel] = EvolutionSpec, parent: str = "") -> Iterator[str]:
+    """Yield the dotted path of each leaf field; a list's items have the path of the list."""
+    for name, field in model.model_fields.items():
+        path = f"{parent}{field.alias or name}"
+        inner = _models_in(field.annotation)
+        if inner:
+            yield from leaf_fields(inner[0], f"{path}.")
+        else:
+            yield path
+
+
+def covering(path: str, paths: Sequence[str]) -> str | None:
+    """Return which of some paths is a field, or a part of the spec that the field is in."""
+    return next((p for p in paths if path == p or path.startswith(f"{p}.")), None)
+
+
+def with_another_value(spec: EvolutionSpec, path: str) -> EvolutionSpec:
+    """Return the spec with another value of one field. CEL rules are not looked at."""
+    *parents, name = path.split(".")
+    for value in (*_members(path), *CANDIDATES):
+        document = copy.deepcopy(spec.to_json())
+        place: Any = document
+        for parent in parents:
+            place = place[parent]
+            place = place[0] if isinstance(place, list) else place
+        place[name] = value
+        try:
+            changed = EvolutionSpec.model_validate(document)
+        except ValidationError:
+            continue
+        if changed != spec:
+            return changed
+    raise AssertionError(f"no other value of {path} is among the candidates")
+
+
+def _models_in(annotation: Any) -> list[type[ApiModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, ApiModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
+
+
+def _members(path: str) -> list[Any]:
+    """Return the values of an enumeration."""
+    model: type[ApiModel] = EvolutionSpec
+    for name in path.split("."):
+        field = next(f for n, f in model.model_fields.items() if (f.alias or n) == name)
+        inner = _models_in(field.annotation)
+        model = inner[0] if inner else model
+    kinds = [field.annotation, *get_args(field.annotation)]
+    return [m.value for k in kinds if isinstance(k, type) and issubclass(k, Enum) for m in k]

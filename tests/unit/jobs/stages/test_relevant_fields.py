@@ -1,0 +1,277 @@
+"""Which fields of the spec each stage's result follows from.
+
+A stored result is used again only where those fields are unchanged (`StageProgram.relevant`). A
+field that is missing there would let a stage use a result of other settings. So each leaf field of
+the spec has a place: it is relevant to a stage, or it is listed here with the reason why the
+stage's result does not follow from it. A new field fails the test until it has its place.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.jobs.stages.conftest import PROGRAMS
+from tests.unit.jobs.stages.spec_fields import covering, leaf_fields
+
+from selfemo_api import dataset_labels
+from selfemo_api.api_model import ApiModel
+from selfemo_api.contract import ENV_SHARD, ENV_WORK, StageConfig
+from selfemo_api.results import StageResult
+from selfemo_api.spec import EvolutionSpec
+from selfemo_api.stages import STAGE_ORDER, Stage
+from selfemo_jobs.runtime.program import StageProgram
+from selfemo_jobs.stages.train import stage as train_stage
+from selfemo_jobs.stages.train.worker_protocol import TrainJob, TrainResult, write_json
+
+DEMO = Path(__file__).resolve().parents[4] / "examples" / "demo"
+
+_SOURCE = "name uri format useLabels firstDialogue maxDialogues draw"
+_POD_TEMPLATE = (
+    "image imagePullPolicy imagePullSecrets labels annotations nodeSelector tolerations affinity "
+    "priorityClassName schedulerName runtimeClassName serviceAccountName volumes volumeMounts env "
+    "resources securityContext"
+)
+#: The leaf fields of each part of the spec, written out: a new field is in none of them.
+PARTS = {
+    "": "seed suspend managedBy ttlSecondsAfterFinished historyLimit",
+    "model": "uri revision prompts maxPromptTokens",
+    "resumeFrom": "uri",
+    "dataset": "labels",
+    "dataset.selfPlay": _SOURCE,
+    "dataset.evaluation": _SOURCE,
+    "dataset.context": "past future",
+    "storage": (
+        "uri endpoint region pathStyle checksums maxAttempts credentialsSecretRef.name whenDeleted"
+    ),
+    "selfPlay": (
+        "shards dialogues targetsPerDialogue groupSize turns roles temperature topP "
+        "maxTokens.recognizer maxTokens.responder engine engineArgs batchPrompts"
+    ),
+    "reward": (
+        "signal smoothing consensus weights.alignment weights.consistency weights.format "
+        "groupWeight minWords maxWords penalty"
+    ),
+    "reward.judge": "model samples maxTokens views.past views.future weight",
+    "flywheel": (
+        "minReward consistency.min consistency.max keep labelPrior maxShare replay "
+        "deduplicate.exact deduplicate.near deduplicate.threshold runner rayAddress"
+    ),
+    "training": (
+        "start imitation learningRate schedule clip.low clip.high klBeta importanceCap epochs "
+        "maxSteps batchSize microBatchSize warmupRatio maxGradNorm precision "
+        "gradientCheckpointing nodes gpusPerNode processesPerNode deepspeed.zeroStage "
+        "deepspeed.offload lora.rank lora.alpha lora.dropout lora.targetModules trainLayers "
+        "checkpointSteps"
+    ),
+    "evaluation": "selectionDataset labelPrior bootstrap engine batchSize",
+    "evolution": "maxGenerations goal.f1 patience minDelta onRegression",
+    "evolution.collapse": "minEntropy maxDivergence maxZeroVariance minDiversity",
+    "queue": "name priorityClass",
+    "failurePolicy": "maxAttempts maxDisruptions backoffSeconds",
+    "deadlines": "stageActiveSeconds stagePendingSeconds runActiveSeconds",
+    **{
+        f"podTemplate.{stage}": _POD_TEMPLATE
+        for stage in ("shared", "selfPlay", "score", "flywheel", "train", "evaluate")
+    },
+}
+
+
+def part(*names: str, without: str = "") -> set[str]:
+    """Return the paths of the leaf fields of some parts of the spec, except for some of them."""
+    paths = {f"{name}.{leaf}".strip(".") for name in names for leaf in PARTS[name].split()}
+    return paths - set(without.split())
+
+
+_PARENT = "The parent's manifest stands for it: its hash is part of what must be equal."
+_LATER = "A later stage reads it."
+
+#: Why a stage's result does not follow from a field, for all stages.
+NO_STAGE: dict[str, set[str]] = {
+    "The stage's own seed, which follows from it, is in the fingerprint.": {"seed"},
+    "The URIs of the policy and the judge, which follow from it, are in the fingerprint.": {
+        *("model.uri", "resumeFrom.uri"),
+    },
+    "Where data is stored changes no byte of it, and a run may be repeated elsewhere.": part(
+        "storage"
+    ),
+    "The operator alone reads it: it decides which stages run, when, and how often.": part(
+        "evolution",
+        "evolution.collapse",
+        "failurePolicy",
+        "deadlines",
+        "",
+        without="seed",
+    ),
+    "Where a pod runs changes no byte of the result.": part(
+        "queue", *(name for name in PARTS if name.startswith("podTemplate"))
+    ),
+}
+#: Why a stage's result does not follow from a field, by stage.
+NOT_RELEVANT: dict[Stage, dict[str, set[str]]] = {
+    Stage.SELF_PLAY: {
+        "It is immutable, so all results of a run have the same one.": {"model.revision"},
+        _LATER: (
+            part("dataset.evaluation", "reward", "flywheel", "training", "evaluation")
+            | {"reward.judge.model", "reward.judge.samples", "reward.judge.maxTokens"}
+        ),
+    },
+    Stage.SCORE: {
+        _PARENT: part("dataset.selfPlay")
+        | {
+            *("selfPlay.shards", "selfPlay.dialogues", "selfPlay.targetsPerDialogue"),
+            *("selfPlay.turns", "selfPlay.roles", "selfPlay.batchPrompts"),
+        },
+        _LATER: part("dataset.evaluation", "flywheel", "training", "evaluation"),
+    },
+    Stage.FLYWHEEL: {
+        _PARENT: part(
+            *("dataset.selfPlay", "dataset.context", "selfPlay", "reward", "reward.judge"),
+            "model",
+            without="model.uri",
+        ),
+        "Where the program runs changes no byte of the result.": {
+            *("flywheel.runner", "flywheel.rayAddress")
+        },
+        _LATER: part(
+            *("dataset.evaluation", "training", "evaluation"), without="training.imitation"
+        ),
+    },
+    Stage.TRAIN: {
+        _PARENT: part(
+            *("dataset", "dataset.selfPlay", "dataset.context", "selfPlay", "flywheel"),
+            *("reward", "reward.judge"),
+            without="selfPlay.temperature",
+        )
+        | {"model.maxPromptTokens"},
+        _LATER: part("dataset.evaluation", "evaluation"),
+    },
+    Stage.EVALUATE: {
+        "It shapes the model that is measured, whose URI is in the fingerprint.": part(
+            *("dataset.selfPlay", "selfPlay", "reward", "reward.judge", "flywheel", "training"),
+            without="selfPlay.engine selfPlay.engineArgs selfPlay.maxTokens.recognizer",
+        ),
+    },
+}
+#: Fields that a stage reads all the same: to reach data, or to divide the work.
+READ = {
+    *part("storage", without="storage.whenDeleted storage.credentialsSecretRef.name"),
+    *("model.uri", "model.revision"),  # the revision belongs to a model of this URI
+    *("flywheel.runner", "flywheel.rayAddress"),
+}
+
+
+def reasons(stage: Stage) -> dict[str, str]:
+    """Return the reason by field, for the fields that a stage's result does not follow from."""
+    groups = [*NO_STAGE.items(), *NOT_RELEVANT[stage].items()]
+    return {path: reason for reason, paths in groups for path in paths}
+
+
+def test_the_parts_have_the_fields_of_the_spec() -> None:
+    fields = list(leaf_fields())
+    written_out = part(*PARTS)
+    assert sorted(written_out - set(fields)) == [], "no longer fields of the spec"
+    assert sorted(set(fields) - written_out) == [], "new fields: give each its place"
+
+
+def test_each_field_is_relevant_or_has_a_reason_not_to_be(program: StageProgram) -> None:
+    listed = reasons(program.stage)
+    for path in leaf_fields():
+        relevant = covering(path, program.relevant)
+        assert relevant or path in listed, (
+            f"`{path}` has no place in the stage {program.stage.value}: add it to the stage's "
+            "`relevant` if the result follows from it, otherwise to NOT_RELEVANT with a reason"
+        )
+        assert not (relevant and path in listed), (
+            f"`{path}` is relevant, and is not: {listed[path]}"
+        )
+
+
+def test_each_relevant_path_is_a_part_of_the_spec(program: StageProgram) -> None:
+    for path in program.relevant:
+        assert any(covering(leaf, [path]) for leaf in leaf_fields()), path
+    assert len({*program.relevant}) == len(program.relevant)
+
+
+@contextmanager
+def recorded_reads(spec: EvolutionSpec) -> Iterator[set[str]]:
+    """Yield a set to which the path of each field that is read from a spec is added."""
+    paths: dict[int, dict[str, str]] = {}
+
+    def index(model: ApiModel, parent: str) -> None:
+        paths[id(model)] = fields = {}
+        for name, field in type(model).model_fields.items():
+            fields[name] = path = f"{parent}{field.alias or name}"
+            value = vars(model)[name]
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, ApiModel):
+                    index(item, f"{path}.")
+
+    def read(model: ApiModel, name: str) -> Any:
+        path = paths.get(id(model), {}).get(name)
+        if path is not None:
+            reads.add(path)
+        return object.__getattribute__(model, name)
+
+    reads: set[str] = set()
+    index(spec, "")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ApiModel, "__getattribute__", read)
+        yield reads
+
+
+def train_without_processes(job: TrainJob, _file: Path) -> None:
+    """Stand in for the processes that train: they are given the job, and no spec."""
+    shutil.copytree(job.policy, job.model)
+    write_json(job.result, TrainResult(metrics={}))
+
+
+def test_a_stage_reads_no_other_field(
+    make_spec: Callable[..., EvolutionSpec],
+    make_config: Callable[..., StageConfig],
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A generation is run with most features on, and what each stage reads is recorded."""
+    monkeypatch.setenv(ENV_WORK, str(tmp_path / "work"))
+    monkeypatch.delenv(ENV_SHARD, raising=False)
+    monkeypatch.setattr(train_stage, "launch", train_without_processes)
+    train = {"name": "train", "uri": f"file://{DEMO}/train.jsonl", "format": "JSONL"}
+    dev = {"name": "dev", "uri": f"file://{DEMO}/dev.jsonl", "format": "JSONL", "maxDialogues": 4}
+    shares = dict.fromkeys(dataset_labels.MELD, 1 / len(dataset_labels.MELD))
+    spec = make_spec(
+        model={"uri": tiny_model.as_uri()},
+        dataset={
+            "selfPlay": [
+                {**train, "maxDialogues": 4},
+                {**train, "name": "labeled", "useLabels": True, "maxDialogues": 2, "draw": 2},
+            ],
+            "evaluation": [dev],
+        },
+        reward={"judge": {"samples": 2, "views": [{"past": 0}]}, "minWords": 1},
+        flywheel={
+            "minReward": -2.0,
+            "consistency": {"min": 0, "max": 1},
+            "maxShare": 1.0,
+            "labelPrior": shares,
+        },
+        training={"klBeta": 0.1, "imitation": 0.5},
+        evaluation={"bootstrap": 5, "labelPrior": shares},
+    )
+    parents: dict[str, str] = {}
+    for stage in STAGE_ORDER:
+        (program,) = (p for p in PROGRAMS if p.stage is stage)
+        config = make_config(stage, spec=spec, parents=parents)
+        with recorded_reads(spec) as reads:
+            result = program.run(config)
+        assert isinstance(result, StageResult) and result.rows > 0
+        parents = {stage.slug: result.manifest}
+        leaves = reads & set(leaf_fields())
+        assert leaves & {leaf for leaf in leaf_fields() if covering(leaf, program.relevant)}
+        others = {leaf for leaf in leaves if not covering(leaf, program.relevant)} - READ
+        assert not others, f"{stage.value} reads {sorted(others)}, which are not relevant to it"
