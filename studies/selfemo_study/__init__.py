@@ -1,5 +1,5 @@
-"""The learning study: rows that each change one thing, run from seeds, measured the same way.
+"""The learning study: rows that each change one thing, run with several seeds, measured alike.
 
-``python -m selfemo_study run studies/meld.yaml`` runs what is missing, ``… results …`` writes the
+``python -m selfemo_study run studies/meld.yaml`` runs the missing rows, and ``results`` writes the
 page. See docs/studies/README.md.
 """

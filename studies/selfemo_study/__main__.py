@@ -1,9 +1,10 @@
-"""``python -m selfemo_study run|results|restore|validate STUDY``: see docs/studies/README.md."""
+"""``python -m selfemo_study run|results|restore|validate FILE``: see docs/studies/README.md."""
 
 from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -11,29 +12,35 @@ from typing import Annotated
 import typer
 
 from selfemo_api.contract import ExitCode
-from selfemo_study.paths import ROOT, Places
-from selfemo_study.programs import Data
+from selfemo_study.data_volumes import DataVolumes
 from selfemo_study.published_rows import publish, restore, rows_file
-from selfemo_study.study_config import Study, StudyError, load_study, problems
-from selfemo_study.study_runner import row_names, run, seeds_of
+from selfemo_study.row_evolution import validation_problems
+from selfemo_study.study_config import StudyError, load_study
+from selfemo_study.study_folders import ROOT, StudyFolders
+from selfemo_study.study_runner import run, select_rows, select_seeds
 
 app = typer.Typer(
     help="Run a learning study.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 
-#: Where pages and their pictures are written.
+#: The default folder of pages and their charts.
 PAGES = Path("docs/studies")
 
-File = Annotated[Path, typer.Argument(help="The study's file.", show_default=False)]
-Rows = Annotated[str | None, typer.Option("--rows", help="Only these, with commas.")]
-Seeds = Annotated[str | None, typer.Option("--seeds", help="Only these, with commas.")]
-DataOption = Annotated[
-    list[str] | None, typer.Option("--data", metavar="NAME=FOLDER", help="Where the files are.")
+File = Annotated[Path, typer.Argument(help="The study's YAML file.", show_default=False)]
+Rows = Annotated[
+    str | None, typer.Option("--rows", help="Only these rows, separated by commas. Default: all.")
 ]
-Root = Annotated[Path, typer.Option("--root", help="Where studies are kept.")]
+Seeds = Annotated[
+    str | None, typer.Option("--seeds", help="Only these seeds, separated by commas. Default: all.")
+]
+DataOption = Annotated[
+    list[str] | None,
+    typer.Option("--data", metavar="NAME=FOLDER", help="The folder of a data volume."),
+]
+Root = Annotated[Path, typer.Option("--root", help="The folder where studies run.")]
 Figures = Annotated[
     Path | None,
-    typer.Option("--figures", help="Folder of the figures. Default: the folder of FILE."),
+    typer.Option("--figures", help="The folder of the figures. Default: the folder of FILE."),
 ]
 
 
@@ -41,43 +48,45 @@ Figures = Annotated[
 def run_command(
     file: File, rows: Rows = None, seeds: Seeds = None, data: DataOption = None, root: Root = ROOT
 ) -> None:
-    """Run what is missing. The same command goes on after any interruption."""
+    """Run what is missing. After an interruption the same command continues."""
     study = load_study(file)
-    places = Places(root / study.name)
-    volumes = Data.of({**study.data, **_volumes(data or [])}, places)
-    failed = run(study, row_names(study, rows), seeds_of(study, seeds), places, volumes, _say)
+    folders = StudyFolders(root / study.name)
+    volumes = DataVolumes.of({**study.data, **_parse_volumes(data or [])}, folders)
+    names, numbers = select_rows(study, rows), select_seeds(study, seeds)
+    failed = run(study, names, numbers, folders, volumes, _print)
     if failed:
-        _say(f"{failed} failed: mend the cause and give the same command again")
+        _print(f"{failed} failed: fix the cause and run the same command again")
         raise typer.Exit(ExitCode.INTERNAL)
 
 
 @app.command("validate")
 def validate_command(file: File, rows: Rows = None) -> None:
-    """Say which rows the API server would refuse, and why."""
+    """Print the rows that the API server would refuse, and why."""
     study = load_study(file)
-    wrong = [p for name in row_names(study, rows) for p in problems(study, study.row(name))]
-    for problem in wrong:
-        _say(problem)
-    if wrong:
+    names = select_rows(study, rows)
+    problems = [p for name in names for p in validation_problems(study, study.row(name))]
+    for problem in problems:
+        _print(problem)
+    if problems:
         raise typer.Exit(ExitCode.BAD_INPUT)
-    _say(f"{file} is valid: {len(study.rows)} rows, seeds {study.seeds}")
+    _print(f"{file} is valid: {len(study.rows)} rows, seeds {study.seeds}")
 
 
 @app.command("results")
 def results_command(
     file: File,
     root: Root = ROOT,
-    to: Annotated[Path, typer.Option("--to", help="Folder of the page.")] = PAGES,
+    to: Annotated[Path, typer.Option("--to", help="The folder of the page.")] = PAGES,
     figures: Figures = None,
 ) -> None:
-    """Write the page, the summary and the tables from the rows that are finished."""
-    from selfemo_study.page import write_page
+    """Write the page, the summary and the tables from the finished rows."""
+    from selfemo_study.results_writer import write_results
 
-    study: Study = load_study(file)
-    places, folder = Places(root / study.name), figures or file.parent
-    page = write_page(study, places, to, folder)
-    publish(study, places, rows_file(study, folder))
-    _say(str(page))
+    study = load_study(file)
+    folders, figures = StudyFolders(root / study.name), figures or file.parent
+    page = write_results(study, folders, to, figures)
+    publish(study, folders, rows_file(study, figures))
+    _print(str(page))
 
 
 @app.command("restore")
@@ -85,32 +94,33 @@ def restore_command(file: File, root: Root = ROOT, figures: Figures = None) -> N
     """Restore the finished rows from the study's Parquet file, so that only the others run."""
     study = load_study(file)
     rows = rows_file(study, figures or file.parent)
-    names = restore(study, Places(root / study.name), rows)
-    _say(f"restored from {rows}: {', '.join(names) or 'none'}")
+    names = restore(study, StudyFolders(root / study.name), rows)
+    _print(f"restored from {rows}: {', '.join(names) or 'none'}")
 
 
-def _volumes(given: list[str]) -> dict[str, str]:
-    found = {}
-    for text in given:
-        name, sign, folder = text.partition("=")
+def _parse_volumes(options: Sequence[str]) -> dict[str, str]:
+    """Return the folder of each data volume. Raises StudyError."""
+    volumes = {}
+    for option in options:
+        name, sign, folder = option.partition("=")
         if not (name and sign and folder):
-            raise StudyError(f"--data {text}: must be NAME=FOLDER, e.g. --data meld=data/meld")
-        found[name] = folder
-    return found
+            raise StudyError(f"--data {option}: must be NAME=FOLDER, e.g. --data meld=data/meld")
+        volumes[name] = folder
+    return volumes
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
 def _stop(_signum: int, _frame: FrameType | None) -> None:
-    """End as by Ctrl-C: what has been started is ended too."""
+    """Handle SIGTERM like Ctrl-C, so that the programs that were started end too."""
     raise KeyboardInterrupt
 
 
 def main() -> None:
-    """Run the command; what a person can act on is one line."""
+    """Run the command; an error that the user can fix is printed as one line."""
     signal.signal(signal.SIGTERM, _stop)
     try:
         app()

@@ -12,39 +12,57 @@ from selfemo_api.spec import Source
 from selfemo_api.stages import Stage
 from selfemo_jobs.datasets.dialogue import Dialogue
 from selfemo_jobs.stages.evaluate.predictions import PREDICTIONS
-from selfemo_study.programs import dialogues_of
-from selfemo_study.row_record import CONTROL, DEV, TEST, Generation, Measured, RowResult
-from selfemo_study.row_work import Work
+from selfemo_study.data_volumes import load_dialogues
+from selfemo_study.measurements import Measurement, weighted_f1_of
+from selfemo_study.row_result import CONTROL, DEV, TEST, Generation, RowResult
+from selfemo_study.row_task import RowTask
 from selfemo_study.study_config import Kind, Labeled
-from selfemo_study.test_scores import f1_of
 
-#: Inverse strengths of the regularization, among which dev chooses.
+#: Inverse strengths of the regularization, of which dev selects one.
 STRENGTHS = (1.0, 3.0, 10.0, 30.0)
 
-Answer = Callable[[list[str]], Sequence[str]]
-"""Utterances in, labels out."""
+Predict = Callable[[list[str]], Sequence[str]]
+"""Returns one label for each utterance."""
 
 
-def run_words(work: Work) -> RowResult:
-    """Do one of the two."""
-    if work.row.kind is Kind.CONSTANT:
-        label = str(work.row.label)
-        return _finish(work, lambda texts: [label] * len(texts), 0.0, f"always {label}")
-    count = work.share if work.row.labeled is Labeled.SHARE else len(work.training)
-    texts, golds = _labelled(work.training[:count])
+def run_simple_baseline(task: RowTask) -> RowResult:
+    """Fit and measure a control without a language model.
+
+    Parameters
+    ----------
+    task
+        A row of kind `tfidf` or `constant`.
+
+    Raises
+    ------
+    StudyError
+        If self-play and the labeled share overlap.
+    """
+    if task.row.kind is Kind.CONSTANT:
+        label = str(task.row.label)
+        return _finish(task, lambda texts: [label] * len(texts), 0.0, f"always {label}")
+    uses_share = task.row.labeled is Labeled.SHARE
+    count = task.labeled_dialogues if uses_share else len(task.training_dialogues)
+    texts, labels = _labeled_texts(task.training_dialogues[:count])
     began = time.monotonic()
-    tried = []
+    fitted = []
     for strength in STRENGTHS:
-        model = tfidf(strength).fit(texts, golds)
-        tried.append((_read(work, work.dev_source, model.predict).f1, strength, model))
-    _, strength, model = max(tried, key=lambda t: t[0])
-    said = ", ".join(f"{s:g}: {f1:.4f}" for f1, s, _ in tried)
-    note = f"C {strength:g} by dev ({said}), {count} dialogues"
-    return _finish(work, model.predict, time.monotonic() - began, note)
+        model = tfidf_model(strength).fit(texts, labels)
+        fitted.append((_measure(task, task.dev_source, model.predict).f1, strength, model))
+    _, strength, model = max(fitted, key=lambda t: t[0])
+    dev_by_strength = ", ".join(f"{s:g}: {f1:.4f}" for f1, s, _ in fitted)
+    message = f"C {strength:g} by dev ({dev_by_strength}), {count} dialogues"
+    return _finish(task, model.predict, time.monotonic() - began, message)
 
 
-def tfidf(strength: float) -> Any:
-    """Return the model: words and characters of the utterance alone."""
+def tfidf_model(strength: float) -> Any:
+    """Return a classifier on the words and characters of an utterance, without its context.
+
+    Parameters
+    ----------
+    strength
+        The inverse strength of the regularization, above 0.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline, make_union
@@ -56,37 +74,46 @@ def tfidf(strength: float) -> Any:
     )
 
 
-def _labelled(dialogues: Sequence[Dialogue]) -> tuple[list[str], list[str]]:
+def _labeled_texts(dialogues: Sequence[Dialogue]) -> tuple[list[str], list[str]]:
     turns = [turn for dialogue in dialogues for turn in dialogue.turns if turn.labels]
     return [turn.text for turn in turns], [turn.labels[0] for turn in turns]
 
 
-def _finish(work: Work, answer: Answer, seconds: float, note: str) -> RowResult:
-    answers = {
-        (1, DEV): _read(work, work.dev_source, answer),
-        (1, TEST): _read(work, work.test_source, answer),
+def _finish(task: RowTask, predict: Predict, seconds: float, message: str) -> RowResult:
+    measurements = {
+        (1, DEV): _measure(task, task.dev_source, predict),
+        (1, TEST): _measure(task, task.test_source, predict),
     }
-    only = Generation(generation=1, outcome=CONTROL, seconds={Stage.TRAIN.value: round(seconds, 3)})
-    return work.finish([only], answers, best=1, message=note)
+    train_seconds = {Stage.TRAIN.value: round(seconds, 3)}
+    generation = Generation(generation=1, outcome=CONTROL, seconds=train_seconds)
+    return task.finish([generation], measurements, best=1, message=message)
 
 
-def _read(work: Work, source: Source, answer: Answer) -> Measured:
-    labels = work.base_spec.dataset.labels
-    dialogues = dialogues_of(source, labels, work.data, read_labels=True)
-    table = answered(dialogues, answer)
-    return Measured(table, f1_of(table, labels))
+def _measure(task: RowTask, source: Source, predict: Predict) -> Measurement:
+    labels = task.base_spec.dataset.labels
+    dialogues = load_dialogues(source, labels, task.volumes, read_labels=True)
+    table = answer_table(dialogues, predict)
+    return Measurement(table, weighted_f1_of(table, labels))
 
 
-def answered(dialogues: Sequence[Dialogue], answer: Answer) -> pa.Table:
-    """Return the answers for all labeled utterances, as the Evaluate stage writes them."""
-    places = [
+def answer_table(dialogues: Sequence[Dialogue], predict: Predict) -> pa.Table:
+    """Return the answers for all labeled utterances, as the Evaluate stage writes them.
+
+    Parameters
+    ----------
+    dialogues
+        The dialogues to measure on.
+    predict
+        A function that returns one label for each utterance.
+    """
+    utterances = [
         (dialogue.id, index, turn)
         for dialogue in dialogues
         for index, turn in enumerate(dialogue.turns)
         if turn.labels
     ]
-    found = answer([turn.text for _, _, turn in places])
-    rows = [
+    answers = predict([turn.text for _, _, turn in utterances])
+    lines = [
         {
             "dialogue_id": dialogue,
             "utterance": index,
@@ -96,6 +123,6 @@ def answered(dialogues: Sequence[Dialogue], answer: Answer) -> pa.Table:
             "predicted": str(label),
             "well_formed": True,
         }
-        for (dialogue, index, turn), label in zip(places, found, strict=True)
+        for (dialogue, index, turn), label in zip(utterances, answers, strict=True)
     ]
-    return pa.Table.from_pylist(rows, schema=PREDICTIONS)
+    return pa.Table.from_pylist(lines, schema=PREDICTIONS)

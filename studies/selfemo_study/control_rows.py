@@ -23,174 +23,209 @@ from selfemo_jobs.runtime.manifest import MANIFEST, read_manifest
 from selfemo_jobs.runtime.schemas import CANDIDATES
 from selfemo_jobs.runtime.tables import read_tables
 from selfemo_jobs.store import open_store
-from selfemo_study.programs import dialogues_of, run_stage
-from selfemo_study.row_record import BASELINE, CONTROL, DEV, TEST, Answers, Generation, RowResult
-from selfemo_study.row_work import Work
+from selfemo_study.data_volumes import load_dialogues
+from selfemo_study.measurements import Measurements
+from selfemo_study.row_result import BASELINE, CONTROL, DEV, TEST, Generation, RowResult
+from selfemo_study.row_task import RowTask
 from selfemo_study.study_config import Kind, StudyError
+from selfemo_study.subprocesses import run_stage
 
-#: An utterance: source, dialogue, index.
-Place = tuple[str, str, int]
+#: An utterance: its source, its dialogue and its index in the dialogue.
+UtteranceKey = tuple[str, str, int]
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What a control learns from."""
+class TrainingPlan:
+    """What a control trains on, and how long."""
 
     model: Path
-    """Where it starts."""
+    """The model to start from."""
     dialogues: int
+    """The number of dialogues, from the first."""
     steps: int
     batch_size: int
     responder_share: float
     source: Path | None = None
+    """A JSON Lines file of dialogues. None: the training dialogues."""
     seconds: Mapping[str, float] | None = None
-    """Of what came before the training."""
+    """Seconds by stage of the work before the training."""
     note: str = ""
+    """What the row's message says about the data."""
 
 
-def run_supervised(work: Work) -> RowResult:
-    """Do one of the three; each learning rate is trained, and dev chooses."""
-    lesson = {
-        Kind.SUPERVISED: _more,
-        Kind.CEILING: _everything,
-        Kind.MAJORITY: _votes,
-    }[work.row.kind](work)
+def run_training_control(task: RowTask) -> RowResult:
+    """Train a control with each of its learning rates; dev selects one.
+
+    Parameters
+    ----------
+    task
+        A row of kind `supervised`, `ceiling` or `majority`.
+
+    Raises
+    ------
+    StudyError
+        If a training fails, or the evolution row that the control requires is not finished.
+    """
+    plan = {
+        Kind.SUPERVISED: _plan_supervised,
+        Kind.CEILING: _plan_ceiling,
+        Kind.MAJORITY: _plan_majority,
+    }[task.row.kind](task)
     trained = []
-    for rate in work.row.learning_rates:
-        output = _rate_folder(work, rate)
-        seconds = work.supervised(
-            lesson.model,
+    for rate in task.row.learning_rates:
+        output = _model_folder(task, rate)
+        seconds = task.train_supervised(
+            plan.model,
             output,
-            lesson.dialogues,
-            lesson.steps,
+            plan.dialogues,
+            plan.steps,
             rate,
-            responder_share=lesson.responder_share,
-            batch_size=lesson.batch_size,
-            source=lesson.source,
+            responder_share=plan.responder_share,
+            batch_size=plan.batch_size,
+            source=plan.source,
         )
-        trained.append((work.dev(output), rate, output, seconds))
+        trained.append((task.measure_dev(output), rate, output, seconds))
     dev, rate, model, seconds = max(trained, key=lambda t: t[0].f1)
-    zero = work.generation_zero()
-    answers: Answers = {
-        (0, DEV): work.dev(zero),
+    baseline = task.baseline_model()
+    measurements: Measurements = {
+        (0, DEV): task.measure_dev(baseline),
         (1, DEV): dev,
-        (0, TEST): work.test(zero),
-        (1, TEST): work.test(model),
+        (0, TEST): task.measure_test(baseline),
+        (1, TEST): task.measure_test(model),
     }
-    tried = ", ".join(f"{r:g}: {d.f1:.4f}" for d, r, _, _ in trained)
+    dev_by_rate = ", ".join(f"{r:g}: {d.f1:.4f}" for d, r, _, _ in trained)
     spent = {
-        **(lesson.seconds or {}),
+        **(plan.seconds or {}),
         Stage.TRAIN.value: seconds,
         Stage.EVALUATE.value: dev.seconds,
     }
-    examples = lesson.steps * lesson.batch_size
-    result = work.finish(
+    examples = plan.steps * plan.batch_size
+    result = task.finish(
         [
             Generation(generation=0, outcome=BASELINE),
             Generation(
-                generation=1, outcome=CONTROL, seconds=spent, steps=lesson.steps, examples=examples
+                generation=1, outcome=CONTROL, seconds=spent, steps=plan.steps, examples=examples
             ),
         ],
-        answers,
+        measurements,
         best=1,
-        message=f"learning rate {rate:g} by dev ({tried}){lesson.note}",
+        message=f"learning rate {rate:g} by dev ({dev_by_rate}){plan.note}",
     )
-    if not work.study.keep_models:
+    if not task.study.keep_models:
         for _, _, other, _ in trained:
             if other != model:
                 shutil.rmtree(other)
     return result
 
 
-def chosen_model(work: Work) -> Path:
-    """Return the model that dev chose. Raises StudyError where the row is not finished here."""
-    trained = [_rate_folder(work, rate) for rate in work.row.learning_rates]
-    there = [model for model in trained if model.is_dir()]
-    if work.folder.read() is None or not there:
+def selected_model(task: RowTask) -> Path:
+    """Return the model that dev selected in a finished control.
+
+    Parameters
+    ----------
+    task
+        The control.
+
+    Raises
+    ------
+    StudyError
+        If the control was not finished here, so that its model does not exist.
+    """
+    trained = [_model_folder(task, rate) for rate in task.row.learning_rates]
+    existing = [model for model in trained if model.is_dir()]
+    if task.folder.read() is None or not existing:
         raise StudyError(
-            f"row {work.row.name}, seed {work.seed} has no model here: delete {work.folder.path} "
-            "and run it again"
+            f"row {task.row.name}, seed {task.seed} has no model here: delete {task.folder.path} "
+            "and run the row again"
         )
-    # all are there with `keepModels` alone; their answers on dev are kept too
-    return there[0] if len(there) == 1 else max(there, key=lambda model: work.dev(model).f1)
+    # only `keepModels` keeps all models; their evaluations on dev are kept too
+    if len(existing) == 1:
+        return existing[0]
+    return max(existing, key=lambda model: task.measure_dev(model).f1)
 
 
-def _rate_folder(work: Work, rate: float) -> Path:
-    return (work.folder.path / "models" / f"rate-{rate:g}").absolute()
+def _model_folder(task: RowTask, rate: float) -> Path:
+    return (task.folder.path / "models" / f"rate-{rate:g}").absolute()
 
 
-def _more(work: Work) -> Lesson:
-    start = work.study.warm_start
-    return Lesson(
-        model=work.generation_zero(),
-        dialogues=work.share,
-        steps=work.steps(),
-        batch_size=start.batch_size,
-        responder_share=start.responder_share,
+def _plan_supervised(task: RowTask) -> TrainingPlan:
+    warm_start = task.study.warm_start
+    return TrainingPlan(
+        model=task.baseline_model(),
+        dialogues=task.labeled_dialogues,
+        steps=task.steps(),
+        batch_size=warm_start.batch_size,
+        responder_share=warm_start.responder_share,
     )
 
 
-def _everything(work: Work) -> Lesson:
-    start = work.study.warm_start
-    return Lesson(
-        model=work.base_model(),
-        dialogues=len(work.training),
-        steps=work.steps(),
-        batch_size=start.batch_size,
-        responder_share=start.responder_share,
+def _plan_ceiling(task: RowTask) -> TrainingPlan:
+    warm_start = task.study.warm_start
+    return TrainingPlan(
+        model=task.base_model(),
+        dialogues=len(task.training_dialogues),
+        steps=task.steps(),
+        batch_size=warm_start.batch_size,
+        responder_share=warm_start.responder_share,
     )
 
 
-def _votes(work: Work) -> Lesson:
-    """Have generation 0 play all that the evolution played, and take its votes for labels."""
-    model = work.like()
+def _plan_majority(task: RowTask) -> TrainingPlan:
+    """Run generation 0's self-play on the evolution's dialogues; its votes are the labels."""
+    evolution = task.steps_row_result()
     tables, seconds = [], 0.0
-    for generation in range(1, len(model.generations)):
-        table, spent = _play(work, generation)
+    for generation in range(1, len(evolution.generations)):
+        table, spent = _candidates_of_baseline(task, generation)
         tables.append(table)
         seconds += spent
-    labels = work.like_spec.dataset.labels
-    named = majority(pa.concat_tables(tables), labels)
-    file = work.folder.path / "votes.jsonl"
-    count = _write_votes(work, named, file)
-    return Lesson(
-        model=work.generation_zero(),
+    spec = task.steps_row_spec
+    votes = majority_votes(pa.concat_tables(tables), spec.dataset.labels)
+    file = task.folder.path / "votes.jsonl"
+    count = _write_votes(task, votes, file)
+    return TrainingPlan(
+        model=task.baseline_model(),
         dialogues=count,
-        steps=work.steps(),
-        batch_size=utterances_of_step(work.like_spec),
+        steps=task.steps(),
+        batch_size=utterances_per_step(spec),
         responder_share=0.0,
         source=file.absolute(),
         seconds={Stage.SELF_PLAY.value: seconds},
-        note=f"; {len(named)} utterances with a vote",
+        note=f"; {len(votes)} utterances with a vote",
     )
 
 
-def utterances_of_step(spec: EvolutionSpec) -> int:
-    """Return how many groups, each of one utterance, the evolution trains on in a step; pure.
+def utterances_per_step(spec: EvolutionSpec) -> int:
+    """Return the number of groups in a training step of the evolution. Pure.
 
-    A group has its candidates, and the answer where that is imitated.
+    Each group belongs to one utterance. It contains its candidates, and the answer where answers
+    are imitated.
+
+    Parameters
+    ----------
+    spec
+        The evolution's spec.
     """
     group = spec.self_play.group_size + (1 if spec.training.imitation > 0.0 else 0)
     return max(1, spec.training.batch_size // group)
 
 
-def _play(work: Work, generation: int) -> tuple[pa.Table, float]:
-    """Return what generation 0 reads where the evolution's generation played, and the seconds.
+def _candidates_of_baseline(task: RowTask, generation: int) -> tuple[pa.Table, float]:
+    """Return generation 0's candidates on the evolution's targets, and the seconds they took.
 
-    The stage's seed is the evolution's, so dialogues and targets are the same.
+    The stage has the evolution's seed, so dialogues and targets are the same.
     """
-    folder = work.folder.path.absolute()
-    spec = work.like_spec
-    play = spec.self_play.model_copy(update={"roles": [Role.RECOGNIZER]})
+    folder = task.folder.path.absolute()
+    spec = task.steps_row_spec
+    self_play = spec.self_play.model_copy(update={"roles": [Role.RECOGNIZER]})
     storage = spec.storage.model_copy(update={"uri": (folder / "store").as_uri()})
-    spec = spec.model_copy(update={"self_play": play, "storage": storage})
-    stored = stored_play(work, generation)
+    spec = spec.model_copy(update={"self_play": self_play, "storage": storage})
+    stored = stored_self_play(task, generation)
     output = stored or folder / "store" / "votes" / stage_prefix(generation, Stage.SELF_PLAY)
     if not (output / MANIFEST).is_file():
-        model = work.generation_zero().as_uri()
+        model = task.baseline_model().as_uri()
         config = StageConfig(
             stage=Stage.SELF_PLAY,
-            run=f"study/{work.row.name}",
+            run=f"study/{task.row.name}",
             generation=generation,
             seed=stage_seed(spec.seed, generation, Stage.SELF_PLAY),
             spec=spec,
@@ -198,31 +233,49 @@ def _play(work: Work, generation: int) -> tuple[pa.Table, float]:
             judge_uri=model,
             output=output.as_uri(),
         )
-        run_stage(config, folder / "selfplay", work.data)
+        run_stage(config, folder / "selfplay", task.volumes)
     store = open_store(spec.storage)
     manifest, _ = read_manifest(store, (output / MANIFEST).as_uri())
     tables = read_tables(store, (output / MANIFEST).as_uri(), manifest, CANDIDATES)
-    spent = json.loads((output / "run.json").read_text())["seconds"]
-    return pa.concat_tables(tables), float(spent)
+    seconds = json.loads((output / "run.json").read_text())["seconds"]
+    return pa.concat_tables(tables), float(seconds)
 
 
-def stored_play(work: Work, generation: int) -> Path | None:
-    """Return where the evolution has stored the same play: its first is generation 0's own."""
-    if generation != 1 or work.like_spec.self_play.roles != [Role.RECOGNIZER]:
-        return None
-    row = work.study.row(work.study.model_of(work.row))
-    run = work.places.run(work.study, row, work.seed)
-    there = (run / stage_prefix(generation, Stage.SELF_PLAY)).absolute()
-    return there if (there / MANIFEST).is_file() else None
+def stored_self_play(task: RowTask, generation: int) -> Path | None:
+    """Return the evolution's own self-play where generation 0 played it, or None.
 
+    The evolution's first self-play is by generation 0. It serves where it contains only the
+    recognizer.
 
-def majority(table: pa.Table, labels: Sequence[str]) -> dict[Place, str]:
-    """Return the label that most candidates name first, for each utterance; pure.
-
-    Equals are settled by the order of the label set. An utterance for which no candidate names a
-    label has none.
+    Parameters
+    ----------
+    task
+        The control.
+    generation
+        The number of the evolution's generation.
     """
-    votes: defaultdict[Place, Counter[str]] = defaultdict(Counter)
+    if generation != 1 or task.steps_row_spec.self_play.roles != [Role.RECOGNIZER]:
+        return None
+    row = task.study.row(task.study.steps_row(task.row))
+    run = task.folders.run(task.study, row, task.seed)
+    folder = (run / stage_prefix(generation, Stage.SELF_PLAY)).absolute()
+    return folder if (folder / MANIFEST).is_file() else None
+
+
+def majority_votes(table: pa.Table, labels: Sequence[str]) -> dict[UtteranceKey, str]:
+    """Return the label that most candidates name first, for each utterance. Pure.
+
+    A tie goes to the label that comes first in the label set. An utterance for which no candidate
+    names a label has no vote.
+
+    Parameters
+    ----------
+    table
+        Candidates with the columns ``source``, ``dialogue_id``, ``utterance`` and ``completion``.
+    labels
+        The labels of the data set.
+    """
+    votes: defaultdict[UtteranceKey, Counter[str]] = defaultdict(Counter)
     columns = ("source", "dialogue_id", "utterance", "completion")
     for source, dialogue, utterance, text in zip(
         *(table[name].to_pylist() for name in columns), strict=True
@@ -230,29 +283,38 @@ def majority(table: pa.Table, labels: Sequence[str]) -> dict[Place, str]:
         first = parse_labels(text, labels).first
         if first is not None:
             votes[source, dialogue, utterance][first] += 1
-    return {place: max(labels, key=lambda e: count[e]) for place, count in votes.items()}
+    return {key: max(labels, key=lambda label: count[label]) for key, count in votes.items()}
 
 
-def _write_votes(work: Work, named: Mapping[Place, str], file: Path) -> int:
+def _write_votes(task: RowTask, votes: Mapping[UtteranceKey, str], file: Path) -> int:
     """Write the dialogues with the votes as their only labels; return how many there are.
 
     A source whose labels the evolution may read keeps them.
     """
     lines: list[str] = []
-    for source in work.like_spec.dataset.self_play:
-        dialogues = dialogues_of(
-            source, work.like_spec.dataset.labels, work.data, read_labels=source.use_labels
+    spec = task.steps_row_spec
+    for source in spec.dataset.self_play:
+        dialogues = load_dialogues(
+            source, spec.dataset.labels, task.volumes, read_labels=source.use_labels
         )
-        known = gold(source.name, dialogues) if source.use_labels else named
-        lines += voted_lines(source.name, dialogues, known)
+        labels = gold_labels(source.name, dialogues) if source.use_labels else votes
+        lines += labeled_lines(source.name, dialogues, labels)
     if not lines:
         raise StudyError("no utterance has a vote: generation 0 names no label")
     write_atomically(file, "".join(lines))
     return len(lines)
 
 
-def gold(source: str, dialogues: Iterable[Dialogue]) -> dict[Place, str]:
-    """Return the first label of each utterance that has one; pure."""
+def gold_labels(source: str, dialogues: Iterable[Dialogue]) -> dict[UtteranceKey, str]:
+    """Return the first label of each labeled utterance. Pure.
+
+    Parameters
+    ----------
+    source
+        The name of the source.
+    dialogues
+        Its dialogues.
+    """
     return {
         (source, dialogue.id, index): turn.labels[0]
         for dialogue in dialogues
@@ -261,17 +323,27 @@ def gold(source: str, dialogues: Iterable[Dialogue]) -> dict[Place, str]:
     }
 
 
-def voted_lines(
-    source: str, dialogues: Iterable[Dialogue], named: Mapping[Place, str]
+def labeled_lines(
+    source: str, dialogues: Iterable[Dialogue], labels: Mapping[UtteranceKey, str]
 ) -> list[str]:
-    """Return the dialogues that have a vote as JSON lines; pure."""
+    """Return the dialogues that have at least one label, as JSON lines. Pure.
+
+    Parameters
+    ----------
+    source
+        The name of the source.
+    dialogues
+        Its dialogues. Their own labels are not used.
+    labels
+        The labels to write, by utterance.
+    """
     lines = []
     for dialogue in dialogues:
         turns: list[dict[str, Any]] = []
         for index, turn in enumerate(dialogue.turns):
-            label = named.get((source, dialogue.id, index))
-            found = {"labels": [label]} if label else {}
-            turns.append({"speaker": turn.speaker, "text": turn.text, **found})
+            label = labels.get((source, dialogue.id, index))
+            label_field = {"labels": [label]} if label else {}
+            turns.append({"speaker": turn.speaker, "text": turn.text, **label_field})
         if any("labels" in turn for turn in turns):
             # ids are unique within a source only
             line = {"id": f"{source}/{dialogue.id}", "turns": turns}

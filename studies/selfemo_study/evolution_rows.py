@@ -1,11 +1,11 @@
-"""The row kind `evolution`: the product's own run, and test once it is at its end."""
+"""The row kind `evolution`: the product's own run, and test once it has ended."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,127 +15,151 @@ from selfemo_api.metrics import FlywheelMetric, TrainMetric
 from selfemo_api.stages import Stage, stage_prefix
 from selfemo_api.status import GenerationRecord, Outcome, Phase
 from selfemo_jobs.runtime.manifest import MANIFEST, Manifest
-from selfemo_study.control_rows import chosen_model
-from selfemo_study.paths import alone, model_folder
-from selfemo_study.programs import selfemo
-from selfemo_study.reuse import reuse, reused
-from selfemo_study.row_record import DEV, TEST, Answers, Generation, RowResult
-from selfemo_study.row_work import Work
-from selfemo_study.study_config import StudyError, document_of, start_of
-from selfemo_study.test_scores import stored
+from selfemo_study.control_rows import selected_model
+from selfemo_study.measurements import Measurements
+from selfemo_study.model_evaluation import read_evaluation
+from selfemo_study.row_evolution import evolution_document, start_model_name
+from selfemo_study.row_result import DEV, TEST, Generation, RowResult
+from selfemo_study.row_task import RowTask
+from selfemo_study.stage_reuse import copied_stages, copy_finished_stages
+from selfemo_study.study_config import StudyError
+from selfemo_study.study_folders import exclusive_lock, model_path
+from selfemo_study.subprocesses import run_selfemo
 
-#: Ends that are a result. Others are mended by a person, and the same command goes on.
-_ENDS = (Phase.SUCCEEDED, Phase.COLLAPSED)
+#: Phases that are a result. In any other, the user fixes the cause and runs the command again.
+_RESULT_PHASES = (Phase.SUCCEEDED, Phase.COLLAPSED)
 
 
-def run_evolution(work: Work) -> RowResult:
+def run_evolution(task: RowTask) -> RowResult:
     """Run the evolution to its end, and then read test.
+
+    Parameters
+    ----------
+    task
+        A row of kind `evolution`.
 
     Raises
     ------
     StudyError
         If the run fails, or is stopped.
     """
-    zero = start_model(work)
-    reuse(work)
-    summary = _run(work)
+    baseline = starting_model(task)
+    copy_finished_stages(task)
+    summary = _run(task)
     history = [GenerationRecord.model_validate(entry) for entry in summary["generations"]]
     best = int(summary["best"]["generation"])
-    run = run_folder(work)
-    answers: Answers = {}
+    run = _run_folder(task)
+    measurements: Measurements = {}
     for entry in history:
         manifest = run / stage_prefix(entry.generation, Stage.EVALUATE) / MANIFEST
         if manifest.is_file():
-            found = stored(manifest, work.dev_source.name, work.spec.dataset.labels)
-            answers[entry.generation, DEV] = found
+            measurements[entry.generation, DEV] = read_evaluation(
+                manifest, task.dev_source.name, task.spec.dataset.labels
+            )
     for entry in history:
         if entry.outcome in (Outcome.BASELINE, Outcome.PROMOTED) or entry.generation == best:
-            model = zero if entry.generation == 0 else model_folder(run, entry.generation)
-            answers[entry.generation, TEST] = work.test(model)
-    words, seconds = reused(work.folder.path, run)
-    result = work.finish(
+            model = baseline if entry.generation == 0 else model_path(run, entry.generation)
+            measurements[entry.generation, TEST] = task.measure_test(model)
+    note, seconds = copied_stages(task.folder.path, run)
+    result = task.finish(
         [_generation(run, entry, seconds) for entry in history],
-        answers,
+        measurements,
         best=best,
         phase=summary["phase"],
-        message=f"{summary['reason']}: {summary['message']}{words}",
+        message=f"{summary['reason']}: {summary['message']}{note}",
     )
-    if not work.study.keep_models:
-        prune(work, run, best)
+    if not task.study.keep_models:
+        _delete_unused_models(task, run, best)
     return result
 
 
-def start_model(work: Work) -> Path:
-    """Return the model that the row begins with, made where it is not there."""
-    if work.row.after is None:
-        return work.generation_zero()
-    output = (work.places.models / start_of(work.row, work.seed)).absolute()
-    with alone(output.with_name(f"{output.name}.lock")):
+def starting_model(task: RowTask) -> Path:
+    """Return the model that the row starts from, created where it does not exist.
+
+    Parameters
+    ----------
+    task
+        A row of kind `evolution`.
+
+    Raises
+    ------
+    StudyError
+        If the supervised row that trains the model is not finished here.
+    """
+    if task.row.after is None:
+        return task.baseline_model()
+    output = (task.folders.models / start_model_name(task.row, task.seed)).absolute()
+    with exclusive_lock(output.with_name(f"{output.name}.lock")):
         if not output.is_dir():
-            made = output.with_name(f"{output.name}.making")
-            shutil.rmtree(made, ignore_errors=True)
-            before = replace(work, row=work.study.row(work.row.after))
-            shutil.copytree(chosen_model(before), made)
-            made.rename(output)
+            incomplete = output.with_name(f"{output.name}.making")
+            shutil.rmtree(incomplete, ignore_errors=True)
+            supervised = dataclasses.replace(task, row=task.study.row(task.row.after))
+            shutil.copytree(selected_model(supervised), incomplete)
+            incomplete.rename(output)
     return output
 
 
-def _run(work: Work) -> dict[str, Any]:
-    """Run the command and return its summary."""
-    folder = work.folder
-    document = yaml.safe_dump(document_of(work.study, work.row, work.seed), sort_keys=False)
+def _run(task: RowTask) -> dict[str, Any]:
+    """Run the command and return its summary. Raises StudyError."""
+    folder = task.folder
+    document = evolution_document(task.study, task.row, task.seed)
     file = folder.path / "evolution.yaml"
-    file.write_text(document)
-    arguments = ["run", file.name, "--state", "state", "--output", "json", *work.data.options]
-    code, said = selfemo(arguments, log=folder.log, cwd=folder.path)
+    file.write_text(yaml.safe_dump(document, sort_keys=False))
+    arguments = ["run", file.name, "--state", "state", "--output", "json", *task.volumes.options]
+    code, output = run_selfemo(arguments, log=folder.log, directory=folder.path)
     try:
-        summary: dict[str, Any] = json.loads(said)
+        summary: dict[str, Any] = json.loads(output)
     except ValueError:
         raise StudyError(f"`selfemo run` ended with exit code {code}; see {folder.log}") from None
-    if summary["phase"] not in _ENDS:
+    if summary["phase"] not in _RESULT_PHASES:
         raise StudyError(
-            f"the evolution is {summary['phase']} ({summary['message']}); mend the cause and give "
+            f"the evolution is {summary['phase']} ({summary['message']}): fix the cause and run "
             f"the same command again; its log is {folder.log}"
         )
     return summary
 
 
-def run_folder(work: Work) -> Path:
-    """Return the run's folder in its storage. Raises StudyError."""
-    run = work.places.run(work.study, work.row, work.seed)
+def _run_folder(task: RowTask) -> Path:
+    """Return the storage folder of the run. Raises StudyError where it contains no run."""
+    run = task.folders.run(task.study, task.row, task.seed)
     if not (run / "generations").is_dir():
-        raise StudyError(f"{run} holds no run: delete {work.folder.path} to start afresh")
+        raise StudyError(
+            f"{run} does not contain a run: delete {task.folder.path} to run the row from scratch"
+        )
     return run
 
 
-def _generation(run: Path, entry: GenerationRecord, reused: Mapping[str, float]) -> Generation:
-    """Return a generation; a stage that was taken over counts with the seconds it had taken."""
-    trained = _metrics(run, entry.generation, Stage.TRAIN)
-    kept = _metrics(run, entry.generation, Stage.FLYWHEEL)
+def _generation(
+    run: Path, entry: GenerationRecord, copied_seconds: Mapping[str, float]
+) -> Generation:
+    """Return a generation of the row. A copied stage counts with the seconds that it had taken."""
+    train = _metrics(run, entry.generation, Stage.TRAIN)
+    flywheel = _metrics(run, entry.generation, Stage.FLYWHEEL)
     return Generation(
         generation=entry.generation,
         outcome=entry.outcome.value,
         seconds={
-            name: reused.get(stage_prefix(entry.generation, Stage(name)), seconds)
+            name: copied_seconds.get(stage_prefix(entry.generation, Stage(name)), seconds)
             for name, seconds in entry.stage_seconds.items()
         },
-        steps=int(trained.get(TrainMetric.STEPS, 0)),
-        kept_groups=int(kept[FlywheelMetric.KEPT_GROUPS]) if kept else None,
-        examples=int(trained.get(TrainMetric.ROWS, 0)) if trained else None,
+        steps=int(train.get(TrainMetric.STEPS, 0)),
+        kept_groups=int(flywheel[FlywheelMetric.KEPT_GROUPS]) if flywheel else None,
+        examples=int(train.get(TrainMetric.ROWS, 0)) if train else None,
     )
 
 
 def _metrics(run: Path, generation: int, stage: Stage) -> dict[str, float]:
+    """Return the metrics of a stage; empty where it did not run."""
     manifest = run / stage_prefix(generation, stage) / MANIFEST
     if not manifest.is_file():
-        return {}  # generation 0, or it collapsed before
+        return {}  # generation 0, or the generation collapsed before the stage
     return Manifest.model_validate_json(manifest.read_bytes()).metrics
 
 
-def prune(work: Work, run: Path, best: int) -> None:
-    """Delete the models that nothing reads any more; the manifests stay."""
+def _delete_unused_models(task: RowTask, run: Path, best: int) -> None:
+    """Delete the models that nothing reads any more. The manifests stay."""
     for model in run.glob(f"generations/*/{Stage.TRAIN.slug}/model"):
-        if model != model_folder(run, best):
+        if model != model_path(run, best):
             shutil.rmtree(model)
-    for scratch in work.folder.path.glob("state/*/*/work"):
+    for scratch in task.folder.path.glob("state/*/*/work"):
         shutil.rmtree(scratch)

@@ -1,10 +1,12 @@
-"""The row kind `on-policy`: TRL's own GRPOTrainer, against which the evolution's way is timed.
+"""The row kind `on-policy`: TRL's own GRPOTrainer, whose time is compared with the evolution's.
 
-Same generation 0, same prompts (the recognizer's, in the order in which the evolution draws them),
-same rewards and gold labels, same layers trained, same number of steps and of completions in each.
-What differs: TRL generates with Transformers while it trains, nothing is imitated, there is no
-flywheel, no responder and no gate, the judge stays generation 0, and an advantage is not weighed
-by its group's consistency.
+The same as in the evolution: generation 0, the recognizer's prompts in the order in which the
+evolution draws them, the rewards and gold labels, the trained layers, and the number of steps and
+of completions in each step.
+
+Different: TRL generates with Transformers while it trains. Nothing is imitated. There is no
+flywheel, no responder and no promotion. The judge stays generation 0. An advantage is not weighted
+by the consistency of its group.
 """
 
 from __future__ import annotations
@@ -18,103 +20,134 @@ from selfemo_api.contract import ENV_DATA
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage
 from selfemo_api.text.files import write_atomically
-from selfemo_study.programs import run_module
-from selfemo_study.row_record import (
+from selfemo_study.measurements import Measurements
+from selfemo_study.row_result import (
     BASELINE,
     CONTROL,
     DEV,
     TEST,
-    Answers,
     CurvePoint,
     Generation,
     RowResult,
 )
-from selfemo_study.row_work import Work
+from selfemo_study.row_task import RowTask
+from selfemo_study.subprocesses import run_module
 
-#: How often the model is kept on the way, and measured on dev afterwards.
-POINTS = 6
+#: The number of checkpoints during the training, which are measured on dev afterwards.
+CHECKPOINTS = 6
 
 
 class OnPolicyJob(ApiModel):
-    """What the training process is told."""
+    """The configuration of the training process."""
 
     spec: EvolutionSpec
     policy: Path
-    """Generation 0."""
+    """The folder of generation 0."""
     output: Path
-    """Folder of the models that are kept on the way."""
+    """The folder of the checkpoints."""
     steps: int
+    """Optimizer steps."""
     keep: list[int]
-    """After these steps."""
+    """The steps after which the model is stored."""
 
 
-class OnPolicyPoint(ApiModel):
-    """What the training process says of a model that it kept."""
+class OnPolicyCheckpoint(ApiModel):
+    """A model that the training process stored."""
 
     step: int
+    """Optimizer steps so far."""
     seconds: float
-    """Of work so far, without the writing."""
+    """Seconds of work so far, without the writing."""
 
 
-def run_on_policy(work: Work) -> RowResult:
-    """Train, measure the models on the way on dev, and the chosen one on test."""
-    folder = work.folder.path.absolute()
-    zero, steps = work.generation_zero(), work.steps()
-    points = _train(work, zero, steps)
-    measured = [(p, work.dev(folder / "models" / f"step-{p.step:06d}")) for p in points]
+def run_on_policy(task: RowTask) -> RowResult:
+    """Train, measure the checkpoints on dev, and measure the selected one on test.
+
+    Parameters
+    ----------
+    task
+        A row of kind `on-policy`.
+
+    Raises
+    ------
+    StudyError
+        If the training fails.
+    """
+    folder = task.folder.path.absolute()
+    baseline, steps = task.baseline_model(), task.steps()
+    checkpoints = _train(task, baseline, steps)
+    measured = [(c, task.measure_dev(_checkpoint_folder(folder, c.step))) for c in checkpoints]
     best, dev = max(measured, key=lambda pair: pair[1].f1)
-    answers: Answers = {
-        (0, DEV): work.dev(zero),
+    measurements: Measurements = {
+        (0, DEV): task.measure_dev(baseline),
         (1, DEV): dev,
-        (0, TEST): work.test(zero),
-        (1, TEST): work.test(folder / "models" / f"step-{best.step:06d}"),
+        (0, TEST): task.measure_test(baseline),
+        (1, TEST): task.measure_test(_checkpoint_folder(folder, best.step)),
     }
-    curve = [CurvePoint(seconds=0.0, steps=0, dev=answers[0, DEV].f1)]
-    curve += [CurvePoint(seconds=p.seconds, steps=p.step, dev=m.f1) for p, m in measured]
+    curve = [CurvePoint(seconds=0.0, steps=0, dev=measurements[0, DEV].f1)]
+    curve += [CurvePoint(seconds=c.seconds, steps=c.step, dev=m.f1) for c, m in measured]
     trained = Generation(
         generation=1,
         outcome=CONTROL,
-        seconds={Stage.TRAIN.value: points[-1].seconds, Stage.EVALUATE.value: dev.seconds},
+        seconds={Stage.TRAIN.value: checkpoints[-1].seconds, Stage.EVALUATE.value: dev.seconds},
         steps=steps,
-        examples=steps * work.spec.training.batch_size,
+        examples=steps * task.spec.training.batch_size,
     )
-    result = work.finish(
+    result = task.finish(
         [Generation(generation=0, outcome=BASELINE), trained],
-        answers,
+        measurements,
         best=1,
         message=f"step {best.step} of {steps} by dev",
         curve=curve,
     )
-    if not work.study.keep_models:
-        for point in points:
-            if point != best:
-                shutil.rmtree(folder / "models" / f"step-{point.step:06d}")
+    if not task.study.keep_models:
+        for checkpoint in checkpoints:
+            if checkpoint != best:
+                shutil.rmtree(_checkpoint_folder(folder, checkpoint.step))
     return result
 
 
-def kept_steps(steps: int, points: int = POINTS) -> list[int]:
-    """Return after which steps a model is kept: evenly, the last one always."""
-    return sorted({max(1, round(steps * (i + 1) / points)) for i in range(points)})
+def checkpoint_steps(steps: int, count: int = CHECKPOINTS) -> list[int]:
+    """Return the steps after which the model is stored: evenly spaced, always with the last.
+
+    Parameters
+    ----------
+    steps
+        The number of steps of the training.
+    count
+        The number of checkpoints. There are fewer where there are fewer steps.
+
+    Examples
+    --------
+    >>> checkpoint_steps(80, count=4)
+    [20, 40, 60, 80]
+    """
+    return sorted({max(1, round(steps * (i + 1) / count)) for i in range(count)})
 
 
-def _train(work: Work, zero: Path, steps: int) -> list[OnPolicyPoint]:
-    """Train, unless that is done; a training that was killed begins anew."""
-    folder = work.folder.path.absolute()
-    done = folder / "points.json"
-    if not done.is_file():
+def _checkpoint_folder(folder: Path, step: int) -> Path:
+    return folder / "models" / f"step-{step:06d}"
+
+
+def _train(task: RowTask, baseline: Path, steps: int) -> list[OnPolicyCheckpoint]:
+    """Train unless that is done. A training that was killed starts from scratch."""
+    folder = task.folder.path.absolute()
+    checkpoints_file = folder / "points.json"
+    if not checkpoints_file.is_file():
         shutil.rmtree(folder / "models", ignore_errors=True)
         job = OnPolicyJob(
-            spec=work.spec,
-            policy=zero,
+            spec=task.spec,
+            policy=baseline,
             output=folder,
             steps=steps,
-            keep=kept_steps(steps),
+            keep=checkpoint_steps(steps),
         )
         write_atomically(folder / "job.json", job.model_dump_json(by_alias=True, indent=1))
         run_module(
             "selfemo_study.on_policy_worker",
             folder / "job.json",
             log=folder / "log.txt",
-            environment={ENV_DATA: work.data.variable},
+            environment={ENV_DATA: task.volumes.variable},
         )
-    return [OnPolicyPoint.model_validate(p) for p in json.loads(done.read_text())]
+    checkpoints = json.loads(checkpoints_file.read_text())
+    return [OnPolicyCheckpoint.model_validate(checkpoint) for checkpoint in checkpoints]

@@ -33,7 +33,7 @@ from selfemo_jobs.stages.selfplay.episodes import plan_episodes
 from selfemo_jobs.stages.selfplay.self_player import PromptRequest, SelfPlayer, initial_state
 from selfemo_jobs.stages.selfplay.stage import read_sources
 from selfemo_jobs.store.volumes import local_path
-from selfemo_study.on_policy_rows import OnPolicyJob, OnPolicyPoint
+from selfemo_study.on_policy_rows import OnPolicyCheckpoint, OnPolicyJob
 
 if TYPE_CHECKING:
     from selfemo_jobs.engines.interface import TextEngine
@@ -48,15 +48,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m selfemo_study.on_policy_worker")
     parser.add_argument("--config", required=True, type=Path, help="JSON of an OnPolicyJob")
     job = OnPolicyJob.model_validate_json(parser.parse_args().config.read_bytes())
-    points = train(job)
-    write_atomically(
-        job.output / "points.json", json.dumps([p.to_json() for p in points], indent=1)
-    )
+    checkpoints = [checkpoint.to_json() for checkpoint in train(job)]
+    write_atomically(job.output / "points.json", json.dumps(checkpoints, indent=1))
     return 0
 
 
-def train(job: OnPolicyJob) -> list[OnPolicyPoint]:
-    """Train and return what was kept on the way."""
+def train(job: OnPolicyJob) -> list[OnPolicyCheckpoint]:
+    """Train the policy and return the checkpoints that were stored.
+
+    Parameters
+    ----------
+    job
+        The configuration of the training.
+    """
     import torch
     from datasets import Dataset
     from trl import GRPOTrainer
@@ -67,54 +71,60 @@ def train(job: OnPolicyJob) -> list[OnPolicyPoint]:
     from selfemo_jobs.models.trained_layers import train_last_layers
 
     spec = job.spec
-    clock = Clock()
-    rows = asked_prompts(job)
+    clock = WorkClock()
+    rows = training_prompts(job)
     tokenizer = load_tokenizer(job.policy)
     model = load_model(job.policy, torch.float32)
     if spec.training.train_layers is not None:
         train_last_layers(model, spec.training.train_layers)
-    model.generation_config.eos_token_id = ending_tokens(tokenizer, spec)
-    keeper = _keeper(job, clock)
+    model.generation_config.eos_token_id = end_tokens(tokenizer, spec)
+    recorder = _checkpoint_recorder(job, clock)
     trainer = GRPOTrainer(
         model=model,
         processing_class=tokenizer,
         args=arguments(job),
         train_dataset=Dataset.from_list(rows),
         reward_funcs=reward_function(spec, model.generation_config.eos_token_id),
-        callbacks=[keeper],
+        callbacks=[recorder],
     )
-    # as on a GPU, and as the evolution's own training: else prompts take nine tenths of the time
+    # As on a GPU and in the evolution's own training: only completion tokens are scored. Otherwise
+    # prompts would take nine tenths of the time.
     with scored_places_only(), bfloat16_products(spec.training.bfloat16_products):
         trainer.train()
-    points: list[OnPolicyPoint] = keeper.points
-    return points
+    checkpoints: list[OnPolicyCheckpoint] = recorder.checkpoints
+    return checkpoints
 
 
-class Clock:
-    """Seconds of work; it stands still while something is written."""
+class WorkClock:
+    """Measures the seconds of work, without those of writing."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
-        self._still = 0.0
+        self._excluded = 0.0
 
     @property
     def seconds(self) -> float:
-        """Seconds so far."""
-        return time.monotonic() - self._began - self._still
+        """Seconds of work so far."""
+        return time.monotonic() - self._began - self._excluded
 
-    def leave_out(self, seconds: float) -> None:
-        """Take off seconds that were no work."""
-        self._still += seconds
+    def exclude(self, seconds: float) -> None:
+        """Do not count these seconds as work."""
+        self._excluded += seconds
 
 
-def asked_prompts(job: OnPolicyJob) -> list[dict[str, Any]]:
-    """Return the recognizer's prompts with the judge's readings of each, as many as are needed.
+def training_prompts(job: OnPolicyJob) -> list[dict[str, Any]]:
+    """Return as many recognizer prompts as the training needs, each with the judge's readings.
 
-    They are drawn as the evolution draws them, generation by generation, and gold labels come with
-    them where the evolution may read those.
+    They are drawn as the evolution draws them, generation by generation. They include the gold
+    labels of the sources whose labels the evolution may read.
+
+    Parameters
+    ----------
+    job
+        The configuration of the training.
     """
     spec = job.spec
-    wanted = job.steps * (spec.training.batch_size // spec.self_play.group_size)
+    count = job.steps * (spec.training.batch_size // spec.self_play.group_size)
     longest = spec.model.max_prompt_tokens + max(
         spec.self_play.max_tokens.recognizer, spec.reading_tokens
     )
@@ -126,40 +136,46 @@ def asked_prompts(job: OnPolicyJob) -> list[dict[str, Any]]:
         seed=spec.seed,
     )
     try:
-        asks = _asks(engine, spec, wanted)
-        readings = _readings(engine, spec, asks)
+        requests = _draw_requests(engine, spec, count)
+        readings = _judge_readings(engine, spec, requests)
     finally:
         engine.close()
-    texts = [engine.tokenizer.decode(ask.prompt_ids) for ask in asks]
+    texts = [engine.tokenizer.decode(request.prompt_ids) for request in requests]
     rows = [
-        {"prompt": text, "readings": read, "gold": ask.gold_labels}
-        for text, ask, read in zip(texts, asks, readings, strict=True)
-        if tuple(engine.tokenizer(text)["input_ids"])
-        == ask.prompt_ids  # TRL reads text, not tokens
+        {"prompt": text, "readings": of_request, "gold": request.gold_labels}
+        for text, request, of_request in zip(texts, requests, readings, strict=True)
+        # TRL reads text, not tokens: the text must give the same tokens again
+        if tuple(engine.tokenizer(text)["input_ids"]) == request.prompt_ids
     ]
-    if len(rows) < len(asks):
-        log.warning("%d prompts are no text of their own: left out", len(asks) - len(rows))
+    if len(rows) < len(requests):
+        log.warning(
+            "left out %d prompts whose text does not give the same tokens again",
+            len(requests) - len(rows),
+        )
     return rows
 
 
-def _asks(engine: TextEngine, spec: EvolutionSpec, wanted: int) -> list[PromptRequest]:
+def _draw_requests(engine: TextEngine, spec: EvolutionSpec, count: int) -> list[PromptRequest]:
     labels = spec.dataset.labels
     sources = read_sources(spec, local_path)
-    found: list[PromptRequest] = []
+    requests: list[PromptRequest] = []
     generation = 0
-    while len(found) < wanted:
+    while len(requests) < count:
         generation += 1
         player = SelfPlayer(engine, spec, generation)
         seed = stage_seed(spec.seed, generation, Stage.SELF_PLAY)
         episodes = plan_episodes(sources, spec.self_play, labels, seed)
-        found += [player.recognizer_request(initial_state(episode), 0) for episode in episodes]
-    return found[:wanted]
+        requests += [player.recognizer_request(initial_state(episode), 0) for episode in episodes]
+    return requests[:count]
 
 
-def _readings(
-    engine: TextEngine, spec: EvolutionSpec, asks: Sequence[PromptRequest]
+def _judge_readings(
+    engine: TextEngine, spec: EvolutionSpec, requests: Sequence[PromptRequest]
 ) -> list[list[list[str]]]:
-    """Return what generation 0 reads of each target: `recognizer.samples` label sets a view."""
+    """Return the label sets that generation 0 reads for each request.
+
+    Each view of the target has `reward.judge.samples` of them.
+    """
     sampling = Sampling(
         n=spec.reward.judge.samples,
         temperature=spec.self_play.temperature,
@@ -169,40 +185,59 @@ def _readings(
         seed=spec.seed,
     )
     labels = spec.dataset.labels
-    views = [ask.judge_prompts or (ask.prompt_ids,) for ask in asks]
-    prompts = list(dict.fromkeys(prompt for its in views for prompt in its))
+    views = [request.judge_prompts or (request.prompt_ids,) for request in requests]
+    prompts = list(dict.fromkeys(prompt for of_request in views for prompt in of_request))
     completions = engine.generate(prompts, sampling)
-    read = {
+    by_prompt = {
         prompt: [list(parse_labels(c.text, labels).labels) for c in group]
         for prompt, group in zip(prompts, completions, strict=True)
     }
-    return [[labels for prompt in its for labels in read[prompt]] for its in views]
+    return [
+        [label_set for prompt in of_request for label_set in by_prompt[prompt]]
+        for of_request in views
+    ]
 
 
-def ending_tokens(tokenizer: Any, spec: EvolutionSpec) -> list[int]:
-    """Return the tokens at which an answer ends: the end token, and those with a stop in them."""
+def end_tokens(tokenizer: Any, spec: EvolutionSpec) -> list[int]:
+    """Return the tokens that end an answer: the end token, and those that contain a stop string.
+
+    Parameters
+    ----------
+    tokenizer
+        The policy's tokenizer.
+    spec
+        The evolution's spec, whose prompt set names the stop strings.
+    """
     stops = load_prompt_set(spec.model.prompts).stop(Role.RECOGNIZER)
     texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
-    found = {i for i, text in enumerate(texts) if any(stop in text for stop in stops)}
-    return sorted({tokenizer.eos_token_id, *found})
+    with_stop = {i for i, text in enumerate(texts) if any(stop in text for stop in stops)}
+    return sorted({tokenizer.eos_token_id, *with_stop})
 
 
 def reward_function(spec: EvolutionSpec, ends: Sequence[int]) -> Any:
-    """Return the product's own recognizer reward as TRL asks for it."""
-    ending = frozenset(ends)
+    """Return the product's own recognizer reward as a reward function of TRL.
 
-    def understanding_reward(
+    Parameters
+    ----------
+    spec
+        The evolution's spec.
+    ends
+        The tokens that end an answer.
+    """
+    end_set = frozenset(ends)
+
+    def recognizer_reward(
         completions: list[str],
         completion_ids: list[list[int]],
         readings: list[list[list[str]]],
         gold: list[list[str]],
         **_: Any,
     ) -> list[float]:
-        finished = [ids[-1] in ending for ids in completion_ids]
+        finished = [ids[-1] in end_set for ids in completion_ids]
         stops = load_prompt_set(spec.model.prompts).stop(Role.RECOGNIZER)
         return rewards(completions, finished, readings, gold, stops, spec)
 
-    return understanding_reward
+    return recognizer_reward
 
 
 def rewards(
@@ -213,14 +248,29 @@ def rewards(
     stops: Sequence[str],
     spec: EvolutionSpec,
 ) -> list[float]:
-    """Return the reward of each completion; groups stand together, each with its readings.
+    """Return the reward of each completion.
 
-    A group's truth is its gold labels, where it has any, or else its vote. One without either gets
-    0 throughout: it then has no advantage, as if dropped.
+    The truth of a group is its gold labels, where it has any, and otherwise its vote. All rewards
+    of a group without both are 0: it then has no advantage, as if it had been dropped.
+
+    Parameters
+    ----------
+    completions
+        The texts of the completions. Those of a group are adjacent.
+    finished
+        Whether each completion ended by itself.
+    readings
+        The label sets that the judge read, for each completion. They are equal within a group.
+    gold
+        The gold labels of each completion's target; empty where there are none.
+    stops
+        The stop strings of the prompt set.
+    spec
+        The evolution's spec.
     """
     reward: RewardSpec = spec.reward
     labels, group = spec.dataset.labels, spec.self_play.group_size
-    parsed = [parse_labels(_cut(text, stops), labels) for text in completions]
+    parsed = [parse_labels(_before_stop(text, stops), labels) for text in completions]
     members = encode_label_sets([p.labels for p in parsed], labels).reshape(-1, group)
     formed = [p.well_formed and end for p, end in zip(parsed, finished, strict=True)]
     samples = [encode_label_sets(read, labels) for read in readings[::group]]
@@ -234,33 +284,40 @@ def rewards(
     well_formed = np.array(formed).reshape(-1, group)
     known = encode_label_sets(gold[::group], labels)
     truth = np.where(known != 0, known, vote.masks)
-    found = recognizer_rewards(members, well_formed, truth, RewardTerms.from_spec(reward)).reward
-    found[(vote.verdicts != Verdict.AGREED) & (known == 0)] = 0.0
-    flat: list[float] = found.ravel().tolist()
+    values = recognizer_rewards(members, well_formed, truth, RewardTerms.from_spec(reward)).reward
+    values[(vote.verdicts != Verdict.AGREED) & (known == 0)] = 0.0
+    flat: list[float] = values.ravel().tolist()
     return flat
 
 
-def _cut(text: str, stops: Sequence[str]) -> str:
-    return text[: min((place for s in stops if (place := text.find(s)) >= 0), default=len(text))]
+def _before_stop(text: str, stops: Sequence[str]) -> str:
+    """Return the text before the first stop string."""
+    return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))]
 
 
 def arguments(job: OnPolicyJob) -> Any:
-    """Return TRL's arguments: the evolution's own settings wherever both have them."""
+    """Return TRL's arguments: the evolution's own settings wherever both have them.
+
+    Parameters
+    ----------
+    job
+        The configuration of the training.
+    """
     from trl import GRPOConfig
 
     from selfemo_jobs.stages.train.training_loop import SCHEDULES
 
-    training, play = job.spec.training, job.spec.self_play
+    training, self_play = job.spec.training, job.spec.self_play
     return GRPOConfig(
         output_dir=str(job.output / "trl"),
         use_cpu=training.gpus_per_node == 0,
         bf16=training.precision is Precision.BFLOAT16,
         per_device_train_batch_size=training.micro_batch_size,
         gradient_accumulation_steps=training.batch_size // training.micro_batch_size,
-        num_generations=play.group_size,
-        max_completion_length=play.max_tokens.recognizer,
-        temperature=play.temperature,
-        top_p=play.top_p,
+        num_generations=self_play.group_size,
+        max_completion_length=self_play.max_tokens.recognizer,
+        temperature=self_play.temperature,
+        top_p=self_play.top_p,
         max_steps=job.steps,
         learning_rate=training.learning_rate,
         lr_scheduler_type=SCHEDULES[training.schedule],
@@ -281,31 +338,31 @@ def arguments(job: OnPolicyJob) -> Any:
     )
 
 
-def _keeper(job: OnPolicyJob, clock: Clock) -> Any:
+def _checkpoint_recorder(job: OnPolicyJob, clock: WorkClock) -> Any:
     from transformers import TrainerCallback
 
     from selfemo_jobs.stages.train.model_export import write_model
 
-    class Keeper(TrainerCallback):  # type: ignore[misc]
-        """Keeps the model after some of the steps."""
+    class CheckpointRecorder(TrainerCallback):  # type: ignore[misc]
+        """Stores the model after some of the steps."""
 
         def __init__(self) -> None:
-            self.points: list[OnPolicyPoint] = []
+            self.checkpoints: list[OnPolicyCheckpoint] = []
 
-        def on_step_end(self, _args: Any, state: Any, _control: Any, **given: Any) -> None:
-            """Write the model, its time left out."""
+        def on_step_end(self, _args: Any, state: Any, _control: Any, **arguments: Any) -> None:
+            """Write the model; the time of writing is not counted."""
             step = int(state.global_step)
             if step not in job.keep:
                 return
-            self.points.append(OnPolicyPoint(step=step, seconds=round(clock.seconds, 3)))
+            self.checkpoints.append(OnPolicyCheckpoint(step=step, seconds=round(clock.seconds, 3)))
             began = time.monotonic()
-            model = given["model"]
+            model = arguments["model"]
             folder = job.output / "models" / f"step-{step:06d}"
             folder.parent.mkdir(exist_ok=True)
             write_model(model, model.state_dict(), job.policy, folder)
-            clock.leave_out(time.monotonic() - began)
+            clock.exclude(time.monotonic() - began)
 
-    return Keeper()
+    return CheckpointRecorder()
 
 
 if __name__ == "__main__":

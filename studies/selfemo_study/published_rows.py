@@ -18,10 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from selfemo_api.text.files import write_atomically
-from selfemo_study.paths import Places, alone, asked_for
-from selfemo_study.row_record import RowResult, read_counts, write_counts
+from selfemo_study.measurements import read_counts, write_counts
+from selfemo_study.row_evolution import row_settings
+from selfemo_study.row_result import RowResult
 from selfemo_study.statistics import Confusion
 from selfemo_study.study_config import Row, Study, StudyError
+from selfemo_study.study_folders import StudyFolders, exclusive_lock
 
 _GENERATION = pa.struct(
     [
@@ -79,7 +81,7 @@ def rows_file(study: Study, folder: Path) -> Path:
     return folder / f"{study.name}-rows.parquet"
 
 
-def publish(study: Study, places: Places, file: Path) -> list[str]:
+def publish(study: Study, folders: StudyFolders, file: Path) -> list[str]:
     """Write the finished rows to the Parquet file; return the names of those that ran here.
 
     A row that did not run here stays as it is in the file. Rows that were run with other settings
@@ -89,8 +91,8 @@ def publish(study: Study, places: Places, file: Path) -> list[str]:
     ----------
     study
         The study, as its YAML file has it now.
-    places
-        Where the rows ran.
+    folders
+        The folders where the rows ran.
     file
         The Parquet file to write or to replace.
 
@@ -102,9 +104,9 @@ def publish(study: Study, places: Places, file: Path) -> list[str]:
     published = _read_lines(file) if file.is_file() else {}
     lines, names = [], []
     for row, seed in _row_seeds(study):
-        folder = places.row(row, seed)
+        folder = folders.row(row, seed)
         result = folder.read()
-        if result is not None and result.asked == asked_for(study, row, seed):
+        if result is not None and result.settings == row_settings(study, row, seed):
             counts = read_counts(folder.counts, len(study.spec["dataset"]["labels"]))
             lines.append(line_of(result, counts))
             names.append(f"{row.name}-{seed}")
@@ -117,7 +119,7 @@ def publish(study: Study, places: Places, file: Path) -> list[str]:
     return names
 
 
-def restore(study: Study, places: Places, file: Path) -> list[str]:
+def restore(study: Study, folders: StudyFolders, file: Path) -> list[str]:
     """Write the rows of the Parquet file as finished rows; return the names of those written.
 
     A row that is already finished here stays as it is. A row of the file that was run with other
@@ -127,8 +129,8 @@ def restore(study: Study, places: Places, file: Path) -> list[str]:
     ----------
     study
         The study, as its YAML file has it now.
-    places
-        Where the rows are written.
+    folders
+        The folders where the rows are written.
     file
         The Parquet file. If it does not exist, nothing is restored.
 
@@ -143,13 +145,14 @@ def restore(study: Study, places: Places, file: Path) -> list[str]:
         line = published.get((row.name, seed))
         if line is None or not _fits(study, row, seed, line):
             continue
-        folder = places.row(row, seed)
-        with alone(folder.path / "lock"):
+        folder = folders.row(row, seed)
+        with exclusive_lock(folder.path / "lock"):
             if folder.result.is_file():
                 continue
-            folder.begin(asked_for(study, row, seed))
+            result = result_of(line)
+            folder.begin(result.settings)
             write_counts(folder.counts, counts_of(line))
-            folder.write(result_of(line))  # last: a row with a result is finished
+            folder.write(result)  # last: a row with a result is finished
         names.append(f"{row.name}-{seed}")
     return names
 
@@ -165,8 +168,8 @@ def line_of(result: RowResult, counts: Mapping[tuple[int, str], Confusion]) -> L
         Its confusion matrices by generation and split, each of shape (dialogues, labels, labels).
     """
     return {
-        **result.model_dump(exclude={"asked"}),
-        "settings": json.dumps(result.asked, ensure_ascii=False),
+        **result.model_dump(exclude={"settings"}),
+        "settings": json.dumps(result.settings, ensure_ascii=False),
         "counts": [
             {
                 "generation": generation,
@@ -181,7 +184,7 @@ def line_of(result: RowResult, counts: Mapping[tuple[int, str], Confusion]) -> L
 def result_of(line: Line) -> RowResult:
     """Return the result that :func:`line_of` turned into a line."""
     fields = {key: value for key, value in line.items() if key not in ("settings", "counts")}
-    return RowResult.model_validate({**fields, "asked": json.loads(line["settings"])})
+    return RowResult.model_validate({**fields, "settings": json.loads(line["settings"])})
 
 
 def counts_of(line: Line) -> dict[tuple[int, str], Confusion]:
@@ -214,4 +217,4 @@ def _row_seeds(study: Study) -> Iterator[tuple[Row, int]]:
 
 def _fits(study: Study, row: Row, seed: int, line: Line) -> bool:
     """Return whether a published line was run with the settings of the study's file."""
-    return bool(json.loads(line["settings"]) == asked_for(study, row, seed))
+    return bool(json.loads(line["settings"]) == row_settings(study, row, seed))

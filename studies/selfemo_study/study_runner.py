@@ -1,4 +1,4 @@
-"""Runs what is missing of a study, row by row and seed by seed; what is finished is kept."""
+"""Runs the missing rows of a study, row by row and seed by seed; finished rows stay."""
 
 from __future__ import annotations
 
@@ -6,94 +6,144 @@ import time
 from collections.abc import Callable, Sequence
 
 from selfemo_jobs.errors import StageError
-from selfemo_study.baselines import run_words
-from selfemo_study.control_rows import run_supervised
+from selfemo_study.baselines import run_simple_baseline
+from selfemo_study.control_rows import run_training_control
+from selfemo_study.data_volumes import DataVolumes
 from selfemo_study.evolution_rows import run_evolution
 from selfemo_study.on_policy_rows import run_on_policy
-from selfemo_study.paths import Places, alone, asked_for
-from selfemo_study.programs import Data
-from selfemo_study.row_record import RowResult
-from selfemo_study.row_work import Work
-from selfemo_study.study_config import Kind, Study, StudyError, needed, problems
+from selfemo_study.row_evolution import row_settings, validation_problems
+from selfemo_study.row_result import RowResult
+from selfemo_study.row_task import RowTask
+from selfemo_study.study_config import Kind, Study, StudyError, with_required_rows
+from selfemo_study.study_folders import StudyFolders, exclusive_lock
 
-#: How each kind of row is done.
-PROGRAMS: dict[Kind, Callable[[Work], RowResult]] = {
+#: The function that runs a row of each kind.
+RUNNERS: dict[Kind, Callable[[RowTask], RowResult]] = {
     Kind.EVOLUTION: run_evolution,
-    Kind.SUPERVISED: run_supervised,
-    Kind.CEILING: run_supervised,
-    Kind.MAJORITY: run_supervised,
+    Kind.SUPERVISED: run_training_control,
+    Kind.CEILING: run_training_control,
+    Kind.MAJORITY: run_training_control,
     Kind.ON_POLICY: run_on_policy,
-    Kind.TFIDF: run_words,
-    Kind.CONSTANT: run_words,
+    Kind.TFIDF: run_simple_baseline,
+    Kind.CONSTANT: run_simple_baseline,
 }
 
-Say = Callable[[str], None]
+Print = Callable[[str], None]
+"""Prints one line about the progress."""
 
 
 def run(
-    study: Study, rows: Sequence[str], seeds: Sequence[int], places: Places, data: Data, say: Say
+    study: Study,
+    names: Sequence[str],
+    seeds: Sequence[int],
+    folders: StudyFolders,
+    volumes: DataVolumes,
+    print_line: Print,
 ) -> int:
-    """Run what is missing and return how many rows failed; one that fails stops no other.
+    """Run what is missing and return how many rows failed; a failed row does not stop the others.
 
-    The rows of one seed come before the next seed's, so that there is something to compare early.
+    All rows of one seed run before those of the next seed, so that there are rows to compare early.
+
+    Parameters
+    ----------
+    study
+        The study.
+    names
+        The names of the rows to run. The rows that they require run too.
+    seeds
+        The seeds to run.
+    folders
+        The study's folders.
+    volumes
+        The data volumes.
+    print_line
+        Called with each line about the progress.
 
     Raises
     ------
     StudyError
-        Before anything is run: a row that the API server would refuse.
+        Before anything runs, if the API server would refuse a row.
     """
-    wanted = needed(study, list(rows))
-    wrong = [problem for row in wanted for problem in problems(study, row)]
-    if wrong:
-        raise StudyError("\n".join([*wrong, "mend these rows, or leave them out with --rows"]))
+    rows = with_required_rows(study, list(names))
+    problems = [problem for row in rows for problem in validation_problems(study, row)]
+    if problems:
+        raise StudyError("\n".join([*problems, "fix these rows, or leave them out with --rows"]))
     failed = 0
     for seed in seeds:
-        for row in (r for r in wanted if seed in study.seeds_of(r)):
-            failed += not _one(Work(study, row, seed, places, data), say)
+        for row in (r for r in rows if seed in study.seeds_of(r)):
+            failed += not _run_row(RowTask(study, row, seed, folders, volumes), print_line)
     return failed
 
 
-def _one(work: Work, say: Say) -> bool:
-    """Do one row and seed; return whether it is finished."""
-    name = f"{work.row.name}, seed {work.seed}"
+def _run_row(task: RowTask, print_line: Print) -> bool:
+    """Run one row and seed; return whether it is finished."""
+    name = f"{task.row.name}, seed {task.seed}"
     began = time.monotonic()
     try:
-        with alone(work.folder.path / "lock"):
-            work.folder.begin(asked_for(work.study, work.row, work.seed))
-            found = work.folder.read()
-            if found is None:
-                say(f"{name}: begins")
-                found = PROGRAMS[work.row.kind](work)
+        with exclusive_lock(task.folder.path / "lock"):
+            task.folder.begin(row_settings(task.study, task.row, task.seed))
+            result = task.folder.read()
+            if result is None:
+                print_line(f"{name}: begins")
+                result = RUNNERS[task.row.kind](task)
     except (StudyError, StageError) as error:
-        say(f"{name}: FAILED: {error}")
+        print_line(f"{name}: FAILED: {error}")
         return False
-    say(f"{name}: {_words(found)} ({time.monotonic() - began:.0f} s)")
+    print_line(f"{name}: {_scores(result)} ({time.monotonic() - began:.0f} s)")
     return True
 
 
-def _words(found: RowResult) -> str:
-    best = found.generation(found.best)
-    zero = next((g for g in found.generations if g.generation == 0), None)
-    before = f"{zero.test:.4f} -> " if zero and zero.test is not None else ""
-    return f"{found.phase}, test {before}{best.test:.4f} (dev {best.dev:.4f})"
+def _scores(result: RowResult) -> str:
+    """Return the end of a row and its F1 in a few words."""
+    best = result.generation(result.best)
+    baseline = next((g for g in result.generations if g.generation == 0), None)
+    before = f"{baseline.test:.4f} -> " if baseline and baseline.test is not None else ""
+    return f"{result.phase}, test {before}{best.test:.4f} (dev {best.dev:.4f})"
 
 
-def row_names(study: Study, asked: str | None) -> list[str]:
-    """Return the rows to run. Raises StudyError."""
-    if asked is None:
+def select_rows(study: Study, names: str | None) -> list[str]:
+    """Return the names of the rows to run.
+
+    Parameters
+    ----------
+    study
+        The study.
+    names
+        Names of rows, separated by commas. None: all rows.
+
+    Raises
+    ------
+    StudyError
+        If the study has no row of that name.
+    """
+    if names is None:
         return [row.name for row in study.rows]
-    return [study.row(name.strip()).name for name in asked.split(",")]
+    return [study.row(name.strip()).name for name in names.split(",")]
 
 
-def seeds_of(study: Study, asked: str | None) -> list[int]:
-    """Return the seeds to run. Raises StudyError."""
-    if asked is None:
+def select_seeds(study: Study, numbers: str | None) -> list[int]:
+    """Return the seeds to run.
+
+    Parameters
+    ----------
+    study
+        The study.
+    numbers
+        Seeds, separated by commas. None: all seeds.
+
+    Raises
+    ------
+    StudyError
+        If a seed is not a whole number, or the study does not have it.
+    """
+    if numbers is None:
         return list(study.seeds)
     try:
-        found = [int(text) for text in asked.split(",")]
+        seeds = [int(text) for text in numbers.split(",")]
     except ValueError:
-        raise StudyError(f"--seeds {asked}: must be whole numbers with commas") from None
-    unknown = sorted(set(found) - set(study.seeds))
-    if unknown:
-        raise StudyError(f"--seeds {asked}: the study has {study.seeds}; add others to its file")
-    return found
+        raise StudyError(f"--seeds {numbers}: must be whole numbers, separated by commas") from None
+    if set(seeds) - set(study.seeds):
+        raise StudyError(
+            f"--seeds {numbers}: the study's seeds are {study.seeds}; add others to its file"
+        )
+    return seeds

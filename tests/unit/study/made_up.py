@@ -1,4 +1,4 @@
-"""A small study and what its rows might have come to: no model is run."""
+"""A small study and made-up results of its rows: no model is run."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from typing import Any
 import pyarrow as pa
 
 from selfemo_jobs.stages.evaluate.predictions import PREDICTIONS
-from selfemo_study.paths import Places, asked_for
-from selfemo_study.row_record import (
-    Answers,
-    CurvePoint,
-    Generation,
-    Measured,
-    RowResult,
-    counted,
+from selfemo_study.measurements import (
+    Measurement,
+    Measurements,
+    count_answers,
+    weighted_f1_of,
     write_counts,
     write_predictions,
 )
+from selfemo_study.row_evolution import row_settings
+from selfemo_study.row_result import CurvePoint, Generation, RowResult
 from selfemo_study.study_config import Study
-from selfemo_study.test_scores import f1_of
+from selfemo_study.study_folders import StudyFolders
 
 LABELS = ["neutral", "joy", "anger"]
 SOURCE = {"name": "train", "uri": "data://made/train.jsonl", "format": "JSONL"}
@@ -50,7 +49,7 @@ DOCUMENT: dict[str, Any] = {
     ],
 }
 
-#: A control that trains, and an evolution that begins with what it has trained.
+#: A control that trains, and an evolution that starts from the model that it trained.
 MORE = {"name": "more", "kind": "supervised", "why": "steps", "learningRates": [1e-4]}
 AFTER = {"name": "after-more", "kind": "evolution", "why": "begins there", "after": "more"}
 
@@ -59,32 +58,32 @@ def study(**changes: Any) -> Study:
     return Study.model_validate({**DOCUMENT, **changes})
 
 
-def answers(right: int, dialogues: int = 20, turns: int = 3) -> Measured:
-    """Answers of which every dialogue has the first `right` turns right."""
+def answers(right: int, dialogues: int = 20, turns: int = 3) -> Measurement:
+    """Answers in which the first `right` turns of every dialogue are correct."""
     rows = []
     for dialogue in range(dialogues):
         for turn in range(turns):
             gold = LABELS[(dialogue + turn) % len(LABELS)]
             wrong = LABELS[(dialogue + turn + 1) % len(LABELS)]
-            said = gold if turn < right else wrong
+            answer = gold if turn < right else wrong
             rows.append(
                 {
                     "dialogue_id": f"d{dialogue}",
                     "utterance": turn,
                     "gold": gold,
-                    "answer": said,
-                    "named": said,
-                    "predicted": said,
+                    "answer": answer,
+                    "named": answer,
+                    "predicted": answer,
                     "well_formed": True,
                 }
             )
     table = pa.Table.from_pylist(rows, schema=PREDICTIONS)
-    return Measured(table, f1_of(table, LABELS))
+    return Measurement(table, weighted_f1_of(table, LABELS))
 
 
 def finish(
     made: Study,
-    places: Places,
+    folders: StudyFolders,
     row: str,
     seed: int,
     right: Mapping[tuple[int, str], int],
@@ -94,10 +93,10 @@ def finish(
     steps: int = 4,
     curve: Sequence[CurvePoint] = (),
 ) -> RowResult:
-    """Leave a finished row behind, as a run does. `right` is by generation and split."""
-    found: Answers = {key: answers(count) for key, count in right.items()}
-    folder = places.row(made.row(row), seed)
-    folder.begin(asked_for(made, made.row(row), seed))
+    """Write a finished row, as a run does. `right` is by generation and split."""
+    measurements: Measurements = {key: answers(count) for key, count in right.items()}
+    folder = folders.row(made.row(row), seed)
+    folder.begin(row_settings(made, made.row(row), seed))
     result = RowResult(
         study=made.name,
         row=row,
@@ -109,8 +108,8 @@ def finish(
             Generation(
                 generation=number,
                 outcome=outcome,
-                dev=found[number, "dev"].f1,
-                test=found[number, "test"].f1 if (number, "test") in found else None,
+                dev=measurements[number, "dev"].f1,
+                test=measurements[number, "test"].f1 if (number, "test") in measurements else None,
                 seconds={"Train": 10.0, "Evaluate": 5.0} if number else {"Evaluate": 5.0},
                 steps=steps if number else 0,
                 kept_groups=7 if number else None,
@@ -118,10 +117,10 @@ def finish(
             for number, outcome in enumerate(outcomes)
         ],
         curve=list(curve),
-        asked=asked_for(made, made.row(row), seed),
+        settings=row_settings(made, made.row(row), seed),
         versions={"selfemo": "0"},
     )
-    write_predictions(folder.predictions, found)
-    write_counts(folder.counts, counted(found, LABELS))
+    write_predictions(folder.predictions, measurements)
+    write_counts(folder.counts, count_answers(measurements, LABELS))
     folder.write(result)
     return result

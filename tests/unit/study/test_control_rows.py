@@ -8,19 +8,27 @@ import pyarrow as pa
 import pytest
 from tests.unit.study.made_up import AFTER, DOCUMENT, MORE, finish, study
 
-from selfemo_api.spec import EvolutionSpec
+from selfemo_api.spec import EvolutionSpec, View
 from selfemo_api.stages import Stage, stage_prefix
+from selfemo_jobs.base_models.warm_start_options import TrainingOptions
 from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
 from selfemo_jobs.runtime.manifest import MANIFEST
-from selfemo_study.baselines import answered, tfidf
-from selfemo_study.control_rows import gold, majority, stored_play, utterances_of_step, voted_lines
-from selfemo_study.evolution_rows import start_model
-from selfemo_study.on_policy_rows import kept_steps
+from selfemo_study.baselines import answer_table, tfidf_model
+from selfemo_study.control_rows import (
+    gold_labels,
+    labeled_lines,
+    majority_votes,
+    stored_self_play,
+    utterances_per_step,
+)
+from selfemo_study.data_volumes import DataVolumes
+from selfemo_study.evolution_rows import starting_model
+from selfemo_study.on_policy_rows import checkpoint_steps
 from selfemo_study.on_policy_worker import rewards
-from selfemo_study.paths import Places
-from selfemo_study.programs import Data, Supervised
-from selfemo_study.row_work import Work
+from selfemo_study.row_task import RowTask
 from selfemo_study.study_config import StudyError
+from selfemo_study.study_folders import StudyFolders
+from selfemo_study.supervised_training import SupervisedTraining
 
 LABELS = ["neutral", "joy", "anger"]
 
@@ -37,25 +45,25 @@ def candidates(*rows: tuple[int, str]) -> pa.Table:
 
 
 def test_the_most_votes_win() -> None:
-    said = [(0, " joy"), (0, " anger"), (0, " joy"), (1, " anger, joy"), (1, "mumble")]
-    found = majority(candidates(*said), LABELS)
+    completions = [(0, " joy"), (0, " anger"), (0, " joy"), (1, " anger, joy"), (1, "mumble")]
+    found = majority_votes(candidates(*completions), LABELS)
     assert found == {("s", "d", 0): "joy", ("s", "d", 1): "anger"}
 
 
 def test_equals_are_settled_by_the_order_of_the_labels() -> None:
     for order in ((" anger", " joy"), (" joy", " anger")):
-        found = majority(candidates(*((0, text) for text in order)), LABELS)
+        found = majority_votes(candidates(*((0, text) for text in order)), LABELS)
         assert found == {("s", "d", 0): "joy"}
 
 
-def test_an_utterance_that_nobody_can_name_has_no_vote() -> None:
-    assert majority(candidates((0, "mumble"), (0, "")), LABELS) == {}
+def test_an_utterance_that_no_candidate_names_has_no_vote() -> None:
+    assert majority_votes(candidates((0, "mumble"), (0, "")), LABELS) == {}
 
 
 def test_votes_are_the_only_labels() -> None:
     turns = (Utterance("Ann", "one", ("anger",)), Utterance("Bo", "two"), Utterance("Ann", "three"))
     dialogues = [Dialogue("d", turns), Dialogue("other", turns[:1])]
-    lines = [json.loads(x) for x in voted_lines("s", dialogues, {("s", "d", 1): "joy"})]
+    lines = [json.loads(x) for x in labeled_lines("s", dialogues, {("s", "d", 1): "joy"})]
     assert lines == [
         {
             "id": "s/d",
@@ -70,9 +78,9 @@ def test_votes_are_the_only_labels() -> None:
 
 def test_labels_that_may_be_read_stand_for_votes() -> None:
     turns = (Utterance("Ann", "one", ("anger", "joy")), Utterance("Bo", "two"))
-    known = gold("s", [Dialogue("d", turns)])
+    known = gold_labels("s", [Dialogue("d", turns)])
     assert known == {("s", "d", 0): "anger"}
-    (line,) = voted_lines("s", [Dialogue("d", turns)], known)
+    (line,) = labeled_lines("s", [Dialogue("d", turns)], known)
     assert json.loads(line)["turns"][0]["labels"] == ["anger"]
 
 
@@ -82,15 +90,15 @@ def test_a_control_reads_as_many_utterances_in_a_step(
 ) -> None:
     training = {"batchSize": 48, "microBatchSize": 48, "imitation": imitation}
     spec = make_spec(selfPlay={"groupSize": 3}, training=training)
-    assert utterances_of_step(spec) == utterances
+    assert utterances_per_step(spec) == utterances
 
 
 def test_words_are_learned_and_answers_are_as_the_stage_writes_them() -> None:
     texts = ["what a lovely day", "lovely lovely", "I hate this", "hate it so much"] * 3
-    model = tfidf(10.0).fit(texts, ["joy", "joy", "anger", "anger"] * 3)
+    model = tfidf_model(10.0).fit(texts, ["joy", "joy", "anger", "anger"] * 3)
     turns = (Utterance("Ann", "lovely", ("joy",)), Utterance("Bo", "unlabeled"))
     hated = Dialogue("b", (Utterance("Bo", "I hate it", ("anger",)),))
-    table = answered([Dialogue("a", turns), hated], model.predict)
+    table = answer_table([Dialogue("a", turns), hated], model.predict)
     assert table["predicted"].to_pylist() == ["joy", "anger"] == table["gold"].to_pylist()
     assert table["utterance"].to_pylist() == [0, 0]
 
@@ -100,53 +108,58 @@ def test_on_policy_rewards_are_the_products(make_spec: Callable[..., EvolutionSp
         dataset={"labels": LABELS}, selfPlay={"groupSize": 2}, reward={"judge": {"samples": 2}}
     )
     read = [["joy"], ["joy"]]
-    said = [" joy\nand more", " joy", " joy", " anger", "mumble", "mumble"]
+    completions = [" joy\nand more", " joy", " joy", " anger", "mumble", "mumble"]
     nothing = [[], []]
     readings = [read, read, read, read, nothing, nothing]
     none: list[list[str]] = [[]] * 6
-    found = rewards(said, [True] * 6, readings, none, ["\n"], spec)
+    found = rewards(completions, [True] * 6, readings, none, ["\n"], spec)
     weights = spec.reward.weights
     full = weights.alignment + weights.consistency + weights.format
     assert found[:2] == pytest.approx([full, full])  # what comes after the stop is not read
     assert found[2] > found[3] > 0
     assert found[4:] == [0.0, 0.0]  # no vote: no group has an advantage
-    cut_off = rewards(said[:2], [False, True], readings[:2], none[:2], ["\n"], spec)
+    cut_off = rewards(completions[:2], [False, True], readings[:2], none[:2], ["\n"], spec)
     assert cut_off[0] == pytest.approx(full - weights.format)
-    known = rewards(said[2:], [True] * 4, readings[2:], [["anger"]] * 4, ["\n"], spec)
+    known = rewards(completions[2:], [True] * 4, readings[2:], [["anger"]] * 4, ["\n"], spec)
     assert known[1] > known[0]  # gold labels count more than the vote
 
 
 def test_a_training_is_known_again_by_its_note() -> None:
     paths = {name: Path("/some/where") / name for name in ("model", "output", "source")}
-    wanted = Supervised(
-        **paths, format="JSONL", dialogues=1, steps=1, batch_size=1, learning_rate=1e-3,
-        responder_share=0.1, freeze_embeddings=True, train_layers=1, views=("1,0", "0,1"), seed=1,
+    options = TrainingOptions(
+        steps=1, batch_size=1, learning_rate=1e-3, responder_share=0.1, freeze_embeddings=True,
+        train_layers=1, views=[View(past=1), View(future=1)],
     )  # fmt: skip
-    assert json.loads(json.dumps(wanted.to_json())) == wanted.to_json()
-    assert wanted.to_json()["model"] == "model"
+    training = SupervisedTraining(**paths, format="JSONL", dialogues=1, options=options, seed=1)
+    assert json.loads(json.dumps(training.to_json())) == training.to_json() == {
+        "model": "model", "output": "output", "source": "source", "format": "JSONL",
+        "dialogues": 1, "steps": 1, "batch_size": 1, "learning_rate": 1e-3,
+        "responder_share": 0.1, "freeze_embeddings": True, "train_layers": 1,
+        "views": ["1,0", "0,1"], "seed": 1,
+    }  # fmt: skip
 
 
 def test_a_model_is_kept_at_the_last_step() -> None:
-    assert kept_steps(12) == [2, 4, 6, 8, 10, 12]
-    assert kept_steps(4) == [1, 2, 3, 4]
-    assert kept_steps(1) == [1]
+    assert checkpoint_steps(12) == [2, 4, 6, 8, 10, 12]
+    assert checkpoint_steps(4) == [1, 2, 3, 4]
+    assert checkpoint_steps(1) == [1]
 
 
 def test_an_evolution_after_a_control_begins_with_its_model(tmp_path: Path) -> None:
-    made, places = study(rows=[*DOCUMENT["rows"], AFTER, MORE]), Places(tmp_path)
+    made, folders = study(rows=[*DOCUMENT["rows"], AFTER, MORE]), StudyFolders(tmp_path)
     after, more = (
-        Work(made, made.row(name), 1, places, Data.of({}, places))
+        RowTask(made, made.row(name), 1, folders, DataVolumes.of({}, folders))
         for name in ("after-more", "more")
     )
     with pytest.raises(StudyError, match="row more, seed 1 has no model here"):
-        start_model(after)
+        starting_model(after)
     model = more.folder.path / "models" / "rate-0.0001"
     model.mkdir(parents=True)
     (model / "config.json").write_text("{}")
     answers = {(0, "dev"): 1, (0, "test"): 1, (1, "dev"): 2, (1, "test"): 2}
-    finish(made, places, "more", 1, answers, ["Baseline", "Control"], best=1)
-    assert start_model(after) == places.models / "more-seed-1"
-    assert (places.models / "more-seed-1" / "config.json").read_text() == "{}"
+    finish(made, folders, "more", 1, answers, ["Baseline", "Control"], best=1)
+    assert starting_model(after) == folders.models / "more-seed-1"
+    assert (folders.models / "more-seed-1" / "config.json").read_text() == "{}"
 
 
 @pytest.mark.parametrize(("roles", "taken"), [(["Recognizer"], True), (None, False)])
@@ -154,14 +167,14 @@ def test_the_evolutions_first_play_is_taken_for_the_votes(
     tmp_path: Path, roles: list[str] | None, *, taken: bool
 ) -> None:
     spec = DOCUMENT["spec"] if roles is None else {**DOCUMENT["spec"], "selfPlay": {"roles": roles}}
-    made, places = study(spec=spec), Places(tmp_path)
-    work = Work(made, made.row("majority"), 1, places, Data.of({}, places))
-    assert stored_play(work, 1) is None
+    made, folders = study(spec=spec), StudyFolders(tmp_path)
+    task = RowTask(made, made.row("majority"), 1, folders, DataVolumes.of({}, folders))
+    assert stored_self_play(task, 1) is None
     main = made.row("main")
-    run = places.run(made, main, 1)
+    run = folders.run(made, main, 1)
     for generation in (1, 2):
         folder = run / stage_prefix(generation, Stage.SELF_PLAY)
         folder.mkdir(parents=True)
         (folder / MANIFEST).write_text("{}")
-    assert stored_play(work, 1) == (run / stage_prefix(1, Stage.SELF_PLAY) if taken else None)
-    assert stored_play(work, 2) is None  # of generation 1's model
+    assert stored_self_play(task, 1) == (run / stage_prefix(1, Stage.SELF_PLAY) if taken else None)
+    assert stored_self_play(task, 2) is None  # of generation 1's model

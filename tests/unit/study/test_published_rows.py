@@ -14,11 +14,14 @@ import pytest
 from tests.unit.study.made_up import DOCUMENT, LABELS, finish, study
 
 from selfemo_jobs.stages.evaluate.predictions import PREDICTIONS
-from selfemo_study.comparison import TABLE, collect
-from selfemo_study.paths import Places, asked_for
+from selfemo_study.finished_rows import read_rows
+from selfemo_study.measurements import read_counts
 from selfemo_study.published_rows import SCHEMA, publish, restore
-from selfemo_study.row_record import CurvePoint, read_counts
+from selfemo_study.row_evolution import row_settings
+from selfemo_study.row_result import CurvePoint
 from selfemo_study.study_config import Study, StudyError, load_study
+from selfemo_study.study_folders import StudyFolders
+from selfemo_study.summary import TABLE
 
 RIGHT = {(0, "dev"): 1, (1, "dev"): 2, (0, "test"): 1, (1, "test"): 2}
 STUDIES = Path(__file__).parents[3] / "studies"
@@ -26,9 +29,9 @@ PUBLISHED = sorted(STUDIES.glob("*-rows.parquet"))
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
+def folders(tmp_path: Path) -> StudyFolders:
     """Both seeds of the main row, of which the second has a curve."""
-    folders = Places(tmp_path / "here")
+    folders = StudyFolders(tmp_path / "here")
     for seed in (1, 2):
         curve = [CurvePoint(seconds=0.1 * seed, steps=3, dev=1 / 3)] * (seed - 1)
         outcomes = ["Baseline", "Promoted"]
@@ -41,46 +44,50 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "published" / "made-up-rows.parquet"
 
 
-def files_of(places: Places, row: str, seed: int) -> dict[str, bytes]:
+def files_of(folders: StudyFolders, row: str, seed: int) -> dict[str, bytes]:
     """The files that another harness needs of a row; its predictions are not published."""
-    folder = places.row(study().row(row), seed)
-    return {path.name: path.read_bytes() for path in (folder.asked, folder.result, folder.counts)}
+    folder = folders.row(study().row(row), seed)
+    return {
+        path.name: path.read_bytes() for path in (folder.settings, folder.result, folder.counts)
+    }
 
 
 def test_a_published_row_is_finished_elsewhere_byte_for_byte(
-    places: Places, tmp_path: Path, file: Path
+    folders: StudyFolders, tmp_path: Path, file: Path
 ) -> None:
-    elsewhere = Places(tmp_path / "elsewhere")
-    assert publish(study(), places, file) == ["main-1", "main-2"]
+    elsewhere = StudyFolders(tmp_path / "elsewhere")
+    assert publish(study(), folders, file) == ["main-1", "main-2"]
     assert restore(study(), elsewhere, file) == ["main-1", "main-2"]
     for seed in (1, 2):
-        assert files_of(elsewhere, "main", seed) == files_of(places, "main", seed)
-    there, here = collect(study(), elsewhere), collect(study(), places)
+        assert files_of(elsewhere, "main", seed) == files_of(folders, "main", seed)
+    there, here = read_rows(study(), elsewhere), read_rows(study(), folders)
     assert there.missing == here.missing
     for seed in (1, 2):
-        one, two = (rows.done["main"][seed] for rows in (here, there))
+        one, two = (rows.finished["main"][seed] for rows in (here, there))
         assert one.result == two.result
         assert one.confusions.keys() == two.confusions.keys()
         assert all((two.confusions[key] == c).all() for key, c in one.confusions.items())
 
 
-def test_the_same_rows_give_the_same_bytes(places: Places, tmp_path: Path, file: Path) -> None:
-    publish(study(), places, file)
+def test_the_same_rows_give_the_same_bytes(
+    folders: StudyFolders, tmp_path: Path, file: Path
+) -> None:
+    publish(study(), folders, file)
     first = file.read_bytes()
-    publish(study(), places, file)
+    publish(study(), folders, file)
     assert file.read_bytes() == first
-    elsewhere = Places(tmp_path / "elsewhere")
+    elsewhere = StudyFolders(tmp_path / "elsewhere")
     restore(study(), elsewhere, file)
     publish(study(), elsewhere, tmp_path / "again.parquet")
     assert (tmp_path / "again.parquet").read_bytes() == first
 
 
 def test_rows_that_ran_on_another_machine_stay_published(
-    places: Places, tmp_path: Path, file: Path
+    folders: StudyFolders, tmp_path: Path, file: Path
 ) -> None:
-    publish(study(), places, file)
+    publish(study(), folders, file)
     before = pq.read_table(file).to_pylist()
-    elsewhere = Places(tmp_path / "elsewhere")
+    elsewhere = StudyFolders(tmp_path / "elsewhere")
     finish(study(), elsewhere, "main", 2, RIGHT, ["Baseline", "RolledBack"], best=0)
     assert publish(study(), elsewhere, file) == ["main-2"]
     after = pq.read_table(file).to_pylist()
@@ -89,32 +96,32 @@ def test_rows_that_ran_on_another_machine_stay_published(
     assert after[1]["best"] == 0
 
 
-def test_what_is_finished_stays(places: Places, file: Path) -> None:
-    publish(study(), places, file)
-    mark = places.row(study().row("main"), 1).counts
+def test_what_is_finished_stays(folders: StudyFolders, file: Path) -> None:
+    publish(study(), folders, file)
+    mark = folders.row(study().row("main"), 1).counts
     mark.write_bytes(b"as it was")
-    assert restore(study(), places, file) == []
+    assert restore(study(), folders, file) == []
     assert mark.read_bytes() == b"as it was"
 
 
 def test_other_settings_are_neither_restored_nor_published(
-    places: Places, tmp_path: Path, file: Path
+    folders: StudyFolders, tmp_path: Path, file: Path
 ) -> None:
-    publish(study(), places, file)
+    publish(study(), folders, file)
     changed = study(spec={**DOCUMENT["spec"], "selfPlay": {"groupSize": 4}})
-    assert restore(changed, Places(tmp_path / "elsewhere"), file) == []
-    assert publish(changed, places, file) == []
+    assert restore(changed, StudyFolders(tmp_path / "elsewhere"), file) == []
+    assert publish(changed, folders, file) == []
     assert pq.read_table(file).num_rows == 0
 
 
 def test_without_a_file_nothing_is_restored_and_a_damaged_one_is_named(
-    places: Places, file: Path
+    folders: StudyFolders, file: Path
 ) -> None:
-    assert restore(study(), places, file) == []
+    assert restore(study(), folders, file) == []
     file.parent.mkdir()
     file.write_bytes(b"PAR1 no more")
     with pytest.raises(StudyError, match=r"made-up-rows\.parquet cannot be read"):
-        restore(study(), places, file)
+        restore(study(), folders, file)
 
 
 def strings_in(value: Any) -> Iterator[str]:
@@ -166,7 +173,7 @@ def check_without_labels(file: Path, made: Study, utterances: set[int]) -> None:
     for line in table.to_pylist():
         # the settings name the emotions, and are exactly those of the study's file
         row = made.row(line["row"])
-        assert json.loads(line.pop("settings")) == asked_for(made, row, line["seed"])
+        assert json.loads(line.pop("settings")) == row_settings(made, row, line["seed"])
         check_strings(line, made)
         for entry in line["counts"]:
             # one matrix of integers for each dialogue; together they count each utterance once
@@ -176,10 +183,12 @@ def check_without_labels(file: Path, made: Study, utterances: set[int]) -> None:
             assert len(entry["dialogues"]) < min(utterances)
 
 
-def test_no_label_answer_or_text_of_an_utterance_is_published(places: Places, file: Path) -> None:
-    predictions = pq.read_table(places.row(study().row("main"), 1).predictions)
+def test_no_label_answer_or_text_of_an_utterance_is_published(
+    folders: StudyFolders, file: Path
+) -> None:
+    predictions = pq.read_table(folders.row(study().row("main"), 1).predictions)
     assert set(predictions["gold"].to_pylist()) == set(LABELS)  # the row's own files hold labels
-    publish(study(), places, file)
+    publish(study(), folders, file)
     check_without_labels(file, study(), {60})
     words = {w for s in strings_in(pq.read_table(file).to_pylist()) for w in re.findall(r"\w+", s)}
     assert not words & set(predictions["dialogue_id"].to_pylist())
@@ -194,9 +203,9 @@ def test_no_label_answer_or_text_of_an_utterance_is_published(places: Places, fi
         pytest.param({"message": "How are you? " * 40}, id="a-text"),
     ],
 )
-def test_a_leak_is_detected(places: Places, file: Path, leak: dict[str, Any]) -> None:
+def test_a_leak_is_detected(folders: StudyFolders, file: Path, leak: dict[str, Any]) -> None:
     """The check above can fail: each way to publish what belongs to the data set is noticed."""
-    publish(study(), places, file)
+    publish(study(), folders, file)
     lines = pq.read_table(file).to_pylist(maps_as_pydicts="strict")
     lines[0].update(leak)
     pq.write_table(pa.Table.from_pylist(lines, schema=SCHEMA), file)
@@ -205,8 +214,8 @@ def test_a_leak_is_detected(places: Places, file: Path, leak: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize("name", ["gold", "answers", "text"])
-def test_a_column_of_labels_is_detected(places: Places, file: Path, name: str) -> None:
-    publish(study(), places, file)
+def test_a_column_of_labels_is_detected(folders: StudyFolders, file: Path, name: str) -> None:
+    publish(study(), folders, file)
     table = pq.read_table(file)
     column = pa.array([["joy", "anger"]] * table.num_rows)
     pq.write_table(table.append_column(name, column), file)
@@ -248,7 +257,7 @@ def test_every_published_row_is_restored_and_published_again_unchanged(
     published: Path, tmp_path: Path
 ) -> None:
     made = load_study(STUDIES / published.name.replace("-rows.parquet", ".yaml"))
-    folders = Places(tmp_path / "restored")
+    folders = StudyFolders(tmp_path / "restored")
     names = restore(made, folders, published)
     assert len(names) == pq.read_metadata(published).num_rows
     first = folders.row(made.row(made.headline), 1)

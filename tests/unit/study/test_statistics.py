@@ -7,12 +7,12 @@ from sklearn.metrics import f1_score
 
 from selfemo_study.statistics import (
     Confusion,
+    bootstrap_draws,
+    compare_promotions,
     difference,
-    draw,
-    drawn_f1,
     f1,
+    f1_of_draws,
     mean_f1,
-    promotions,
     relative_gain,
 )
 
@@ -33,8 +33,8 @@ def made_up(share: float, seed: int) -> tuple[Confusion, NDArray[np.int64], NDAr
 
 def test_a_draw_has_the_f1_of_its_dialogues() -> None:
     counts, gold, said = made_up(0.6, 1)
-    draws = draw(DIALOGUES, 1, count=5)
-    for number, drawn in enumerate(drawn_f1(counts, draws)):
+    draws = bootstrap_draws(DIALOGUES, 1, count=5)
+    for number, drawn in enumerate(f1_of_draws(counts, draws)):
         rows = np.repeat(np.arange(DIALOGUES), draws.dialogues[number].astype(int))
         wanted = f1_score(gold[rows].ravel(), said[rows].ravel(), average="weighted")
         assert drawn == pytest.approx(wanted)
@@ -112,7 +112,7 @@ def test_nothing_is_said_relative_to_nothing() -> None:
 def test_a_promotion_is_worse_only_beyond_chance() -> None:
     kept = {0: made_up(0.5, 1)[0], 2: made_up(0.8, 2)[0], 3: made_up(0.79, 3)[0]}
     kept[5] = made_up(0.3, 4)[0]
-    steps = promotions(kept)
+    steps = compare_promotions(kept)
     assert [(s.before, s.after) for s in steps] == [(0, 2), (2, 3), (3, 5)]
     assert [s.worse for s in steps] == [False, False, True]
-    assert promotions({0: kept[0]}) == []
+    assert compare_promotions({0: kept[0]}) == []

@@ -7,18 +7,15 @@ import pytest
 from tests.unit.study.made_up import AFTER, DOCUMENT, MORE, SOURCE, study
 
 from selfemo_api.spec import EvolutionSpec, Source
-from selfemo_study.paths import Places, asked_for
-from selfemo_study.row_work import check_apart
-from selfemo_study.study_config import (
-    Kind,
-    Study,
-    StudyError,
-    document_of,
+from selfemo_study.row_evolution import (
+    evolution_document,
     evolution_of,
-    load_study,
-    needed,
-    problems,
+    row_settings,
+    validation_problems,
 )
+from selfemo_study.row_task import check_label_separation
+from selfemo_study.study_config import Kind, Study, StudyError, load_study, with_required_rows
+from selfemo_study.study_folders import StudyFolders
 
 STUDIES = sorted((Path(__file__).parents[3] / "studies").glob("*.yaml"))
 
@@ -30,14 +27,14 @@ def test_the_studies_are_valid(path: Path) -> None:
     assert found.row(found.headline).set == {}  # what the others are compared with
     kinds = {row.kind for row in found.rows}
     assert kinds == set(Kind)
-    assert [problem for row in found.rows for problem in problems(found, row)] == []
+    assert [problem for row in found.rows for problem in validation_problems(found, row)] == []
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
 def test_test_is_not_seen_before_the_end(path: Path) -> None:
     found = load_study(path)
     for row in (r for r in found.rows if r.kind is Kind.EVOLUTION):
-        spec = document_of(found, row, 1)["spec"]
+        spec = evolution_document(found, row, 1)["spec"]
         assert [s["name"] for s in spec["dataset"]["evaluation"]] == ["dev"]
         sources = spec["dataset"]["selfPlay"]
         labeled = [s for s in sources if s.get("useLabels")]
@@ -49,7 +46,7 @@ def test_test_is_not_seen_before_the_end(path: Path) -> None:
 
 def test_a_row_changes_what_it_says_and_nothing_else() -> None:
     made = study()
-    main, changed = (document_of(made, made.row(n), 2)["spec"] for n in ("main", "no-cap"))
+    main, changed = (evolution_document(made, made.row(n), 2)["spec"] for n in ("main", "no-cap"))
     assert changed.pop("flywheel") == {"maxShare": 1}
     assert main == changed
     assert "flywheel" not in made.spec  # the study itself stays as it was
@@ -61,13 +58,13 @@ def test_a_row_changes_what_it_says_and_nothing_else() -> None:
 def test_an_unknown_field_is_named_with_its_row() -> None:
     rows = [*DOCUMENT["rows"], {"name": "odd", "kind": "evolution", "why": "?", "set": {"x.y": 1}}]
     made = study(rows=rows)
-    assert problems(made, made.row("odd")) == ["row odd: spec.x: unknown field"]
-    assert problems(made, made.row("main")) == []
+    assert validation_problems(made, made.row("odd")) == ["row odd: spec.x: unknown field"]
+    assert validation_problems(made, made.row("main")) == []
 
 
 def test_more_generations_than_the_history_holds_are_refused() -> None:
     made = study(spec={**DOCUMENT["spec"], "evolution": {"maxGenerations": 12}})
-    assert "the most" in problems(made, made.row("main"))[0]
+    assert "must be at most 9" in validation_problems(made, made.row("main"))[0]
 
 
 @pytest.mark.parametrize(
@@ -76,13 +73,19 @@ def test_more_generations_than_the_history_holds_are_refused() -> None:
         ({"kind": "supervised"}, "learningRates"),
         ({"kind": "ceiling", "learningRates": [1e-4]}, "steps"),
         ({"kind": "constant"}, "label"),
-        ({"kind": "tfidf", "set": {"seed": 1}}, "evolutions only"),
-        ({"kind": "majority", "learningRates": [1e-4], "like": "constant"}, "no evolution row"),
-        ({"kind": "evolution", "name": "main"}, "names of their own"),
+        ({"kind": "tfidf", "set": {"seed": 1}}, "evolution and on-policy rows only"),
+        (
+            {"kind": "majority", "learningRates": [1e-4], "like": "constant"},
+            "`like` is `constant`, which is not the name of an evolution row",
+        ),
+        ({"kind": "evolution", "name": "main"}, "`rows`: names must not repeat: main"),
         ({"kind": "evolution", "name": "Not A Name"}, "pattern"),
         ({"kind": "evolution", "overrides": {}}, "Extra inputs"),
-        ({"kind": "evolution", "after": "constant"}, "is after `constant`, no supervised row"),
-        ({"kind": "tfidf", "after": "majority"}, "only an evolution"),
+        (
+            {"kind": "evolution", "after": "constant"},
+            "`after` is `constant`, which is not the name of a supervised row",
+        ),
+        ({"kind": "tfidf", "after": "majority"}, "`after` is for evolution rows only"),
         ({"kind": "evolution", "seeds": [1, 3]}, r"\[3\] are not among the study's"),
     ],
 )
@@ -104,31 +107,35 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 def test_a_control_comes_after_the_row_it_is_like() -> None:
     made = study()
-    assert [r.name for r in needed(made, ["majority"])] == ["main", "majority"]
-    assert [r.name for r in needed(made, ["constant"])] == ["constant"]
-    assert [r.name for r in needed(made, ["majority", "main"])] == ["main", "majority"]
+    assert [r.name for r in with_required_rows(made, ["majority"])] == ["main", "majority"]
+    assert [r.name for r in with_required_rows(made, ["constant"])] == ["constant"]
+    assert [r.name for r in with_required_rows(made, ["majority", "main"])] == ["main", "majority"]
     with pytest.raises(StudyError, match="no row `other`"):
-        needed(made, ["other"])
+        with_required_rows(made, ["other"])
 
 
 def test_an_evolution_comes_after_the_row_that_trains_its_start() -> None:
     made = study(rows=[*DOCUMENT["rows"], AFTER, MORE])
-    assert [r.name for r in needed(made, ["after-more"])] == ["main", "more", "after-more"]
+    assert [r.name for r in with_required_rows(made, ["after-more"])] == [
+        "main",
+        "more",
+        "after-more",
+    ]
     row = made.row("after-more")
     assert evolution_of(made, row, 2).spec.model.uri == "data://study-models/more-seed-2"
     other = study(rows=[*DOCUMENT["rows"], AFTER, {**MORE, "learningRates": [1e-3]}])
-    assert asked_for(made, row, 1) != asked_for(other, row, 1)
+    assert row_settings(made, row, 1) != row_settings(other, row, 1)
 
 
 def test_a_row_begun_otherwise_is_not_gone_on_with(tmp_path: Path) -> None:
-    made, places = study(), Places(tmp_path)
-    folder = places.row(made.row("main"), 1)
-    folder.begin(asked_for(made, made.row("main"), 1))
+    made, folders = study(), StudyFolders(tmp_path)
+    folder = folders.row(made.row("main"), 1)
+    folder.begin(row_settings(made, made.row("main"), 1))
     reworded = study(title="Other words", rows=[{**DOCUMENT["rows"][0], "why": "new words"}])
-    folder.begin(asked_for(reworded, reworded.row("main"), 1))
+    folder.begin(row_settings(reworded, reworded.row("main"), 1))
     changed = study(spec={**DOCUMENT["spec"], "selfPlay": {"groupSize": 4}})
-    with pytest.raises(StudyError, match=r"other settings \(spec\)"):
-        folder.begin(asked_for(changed, changed.row("main"), 1))
+    with pytest.raises(StudyError, match=r"begun with other settings \(spec\)"):
+        folder.begin(row_settings(changed, changed.row("main"), 1))
 
 
 def test_a_control_follows_from_the_row_it_is_like() -> None:
@@ -137,18 +144,18 @@ def test_a_control_follows_from_the_row_it_is_like() -> None:
         rows=[{**DOCUMENT["rows"][0], "set": {"flywheel.replay": 0}}, *DOCUMENT["rows"][1:]]
     )
     for name, equal in (("majority", False), ("no-cap", True)):
-        one, two = (asked_for(m, m.row(name), 1) for m in (made, other))
+        one, two = (row_settings(m, m.row(name), 1) for m in (made, other))
         assert (one == two) is equal
 
 
 def test_self_play_keeps_away_from_the_labels_that_were_read() -> None:
     spec = evolution_of(study(), study().row("main"), 1).spec
     labeled = Source.model_validate(SOURCE)
-    check_apart(spec, labeled, 5)
+    check_label_separation(spec, labeled, 5)
     with pytest.raises(StudyError, match="set its `firstDialogue` to 6"):
-        check_apart(spec, labeled, 6)
+        check_label_separation(spec, labeled, 6)
     elsewhere = labeled.model_copy(update={"uri": "data://made/other.jsonl"})
-    check_apart(spec, elsewhere, 6)
+    check_label_separation(spec, elsewhere, 6)
 
 
 def test_self_play_reads_the_labels_of_the_share_alone() -> None:
@@ -162,13 +169,15 @@ def test_self_play_reads_the_labels_of_the_share_alone() -> None:
         dataset = spec.dataset.model_copy(update={"self_play": sources})
         return spec.model_copy(update={"dataset": dataset})
 
-    check_apart(with_gold(), labeled, 5)
-    check_apart(with_gold(first_dialogue=2, max_dialogues=3), labeled, 5)
+    check_label_separation(with_gold(), labeled, 5)
+    check_label_separation(with_gold(first_dialogue=2, max_dialogues=3), labeled, 5)
     for changes in (
         {"max_dialogues": 6},
         {"max_dialogues": None},
         {"first_dialogue": 3, "max_dialogues": 3},
         {"uri": "data://made/other.jsonl"},
     ):
-        with pytest.raises(StudyError, match="`gold` reads labels that the warm start has not"):
-            check_apart(with_gold(**changes), labeled, 5)
+        with pytest.raises(
+            StudyError, match="`gold` reads labels that the warm start does not read"
+        ):
+            check_label_separation(with_gold(**changes), labeled, 5)

@@ -7,12 +7,13 @@ import pyarrow.parquet as pq
 import pytest
 from tests.unit.study.made_up import DOCUMENT, MORE, answers, finish, study
 
-from selfemo_study.comparison import Missing, collect
-from selfemo_study.page import write_page
-from selfemo_study.paths import Places
-from selfemo_study.row_record import CurvePoint, write_predictions
+from selfemo_study.equal_compute import best_so_far_curve, compare_at_equal_compute, time_curves
+from selfemo_study.finished_rows import MissingRow, read_rows
+from selfemo_study.measurements import write_predictions
+from selfemo_study.results_writer import write_results
+from selfemo_study.row_result import CurvePoint
 from selfemo_study.study_config import Study
-from selfemo_study.wall_time import curves_of, equal_compute, kept_curve
+from selfemo_study.study_folders import StudyFolders
 
 RIGHT = {(0, "dev"): 1, (1, "dev"): 2, (2, "dev"): 1, (0, "test"): 1, (1, "test"): 2}
 VOTES = {(0, "dev"): 1, (1, "dev"): 1, (0, "test"): 1, (1, "test"): 1}
@@ -20,9 +21,9 @@ OUTCOMES = ["Baseline", "Promoted", "RolledBack"]
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
+def folders(tmp_path: Path) -> StudyFolders:
     """Both seeds of the main row, one of `no-cap`, and one of the votes."""
-    found, made = Places(tmp_path / "studies"), study()
+    found, made = StudyFolders(tmp_path / "studies"), study()
     for seed in (1, 2):
         finish(made, found, "main", seed, RIGHT, OUTCOMES, best=1)
     worse = {**RIGHT, (1, "test"): 0}
@@ -31,13 +32,15 @@ def places(tmp_path: Path) -> Places:
     return found
 
 
-def written(places: Places, to: Path, made: Study | None = None) -> tuple[dict[str, object], str]:
-    page = write_page(made or study(), places, to, to)
+def written(
+    folders: StudyFolders, to: Path, made: Study | None = None
+) -> tuple[dict[str, object], str]:
+    page = write_results(made or study(), folders, to, to)
     return json.loads((to / "made-up.json").read_text()), page.read_text()
 
 
-def test_the_answer_is_there(places: Places, tmp_path: Path) -> None:
-    summary, page = written(places, tmp_path)
+def test_the_answer_is_there(folders: StudyFolders, tmp_path: Path) -> None:
+    summary, page = written(folders, tmp_path)
     before, after = answers(1).f1, answers(2).f1
     assert summary["relative_gain"] == pytest.approx(after / before - 1, abs=1e-6)
     low, high = summary["relative_gain_interval"]  # type: ignore[misc]
@@ -48,19 +51,19 @@ def test_the_answer_is_there(places: Places, tmp_path: Path) -> None:
     assert f"Relative gain on test: {100 * (after / before - 1):+.1f} %" in page
 
 
-def test_the_answer_names_what_the_labelled_share_alone_is_worth(
-    places: Places, tmp_path: Path
+def test_the_answer_names_what_the_labeled_share_alone_is_worth(
+    folders: StudyFolders, tmp_path: Path
 ) -> None:
     made = study(rows=[*DOCUMENT["rows"], MORE])
-    finish(made, places, "more", 1, RIGHT, ["Baseline", "Control"], best=1, steps=8)
-    summary, page = written(places, tmp_path, made)
+    finish(made, folders, "more", 1, RIGHT, ["Baseline", "Control"], best=1, steps=8)
+    summary, page = written(folders, tmp_path, made)
     assert summary["supervised_relative_gain"] == summary["relative_gain"]
     gain = f"{100 * summary['relative_gain']:+.1f} %"  # type: ignore[operator]
     assert f"As many steps on the labeled share alone: {gain} [" in page
 
 
-def test_what_did_not_run_is_missing(places: Places, tmp_path: Path) -> None:
-    summary, page = written(places, tmp_path)
+def test_what_did_not_run_is_missing(folders: StudyFolders, tmp_path: Path) -> None:
+    summary, page = written(folders, tmp_path)
     assert summary["complete"] is False
     assert summary["missing"] == [
         {"row": row, "seed": seed, "why": "not finished"}
@@ -75,32 +78,34 @@ def test_what_did_not_run_is_missing(places: Places, tmp_path: Path) -> None:
 
 
 def test_nothing_at_all_is_no_answer(tmp_path: Path) -> None:
-    summary, page = written(Places(tmp_path / "studies"), tmp_path)
+    summary, page = written(StudyFolders(tmp_path / "studies"), tmp_path)
     assert summary["relative_gain"] is None
     assert summary["complete"] is False
     assert "there is no answer yet" in page
     assert not list(tmp_path.glob("*.svg"))
 
 
-def test_a_promotion_that_is_worse_on_test_is_told(places: Places, tmp_path: Path) -> None:
-    summary, page = written(places, tmp_path)
+def test_a_promotion_that_is_worse_on_test_is_named(folders: StudyFolders, tmp_path: Path) -> None:
+    summary, page = written(folders, tmp_path)
     assert summary["promoted_and_worse"] == ["no-cap, seed 1: generation 1 after 0"]
     assert "no-cap, seed 1: generation 1 after 0" in page
 
 
-def test_how_near_a_collapse_each_evolution_came_is_told(places: Places, tmp_path: Path) -> None:
-    summary, page = written(places, tmp_path)
+def test_how_near_a_collapse_each_evolution_came_is_on_the_page(
+    folders: StudyFolders, tmp_path: Path
+) -> None:
+    summary, page = written(folders, tmp_path)
     rows = {row["name"]: row for row in summary["rows"]}  # type: ignore[attr-defined]
     signs = rows["main"]["signs"]
     assert [(s["seed"], s["generation"]) for s in signs] == [(1, 1), (1, 2), (2, 1), (2, 2)]
-    assert rows["majority"]["signs"] == []  # it has no gate that would stop it
+    assert rows["majority"]["signs"] == []  # a control cannot collapse
     least, away = min(s["entropy"] for s in signs), max(s["divergence"] for s in signs)
     assert f"| main | 4 | {least:.3f} | {away:.3f} |" in page
-    assert "`Collapsed` below 0.35, or above 0.3 (the defaults)" in page
+    assert "`Collapsed` if entropy is below 0.35 or divergence is above 0.3 (the defaults)" in page
 
 
-def test_the_table_has_every_generation_and_split(places: Places, tmp_path: Path) -> None:
-    written(places, tmp_path)
+def test_the_table_has_every_generation_and_split(folders: StudyFolders, tmp_path: Path) -> None:
+    written(folders, tmp_path)
     rows = pq.read_table(tmp_path / "made-up.parquet").to_pylist()
     assert len(rows) == 2 * (3 * 3 + 2)
     best = [r for r in rows if r["row"] == "main" and r["seed"] == 1 and r["best"]]
@@ -112,44 +117,48 @@ def test_the_table_has_every_generation_and_split(places: Places, tmp_path: Path
     assert (rolled["f1"], rolled["outcome"]) == (None, "RolledBack")
 
 
-def test_a_row_of_other_settings_does_not_count(places: Places) -> None:
+def test_a_row_of_other_settings_does_not_count(folders: StudyFolders) -> None:
     changed = study(spec={**DOCUMENT["spec"], "selfPlay": {"groupSize": 4}})
-    found = collect(changed, places)
-    assert found.done == {}
-    assert Missing("main", 1, "run with other settings than the file's") in found.missing
+    found = read_rows(changed, folders)
+    assert found.finished == {}
+    assert MissingRow("main", 1, "run with other settings than those of the file") in found.missing
 
 
-def test_a_control_of_an_earlier_run_does_not_count(places: Places) -> None:
+def test_a_control_of_an_earlier_run_does_not_count(folders: StudyFolders) -> None:
     made = study()
-    assert 1 in collect(made, places).of(made.row("majority"))
-    finish(made, places, "main", 1, RIGHT, OUTCOMES, best=1, steps=9)
-    found = collect(made, places)
-    assert found.of(made.row("majority")) == {}
-    assert Missing("majority", 1, "its model row was run anew since") in found.missing
+    assert 1 in read_rows(made, folders).finished_seeds(made.row("majority"))
+    finish(made, folders, "main", 1, RIGHT, OUTCOMES, best=1, steps=9)
+    found = read_rows(made, folders)
+    assert found.finished_seeds(made.row("majority")) == {}
+    assert MissingRow("majority", 1, "its evolution row was run again since") in found.missing
 
 
-def test_rows_are_compared_over_the_seeds_that_both_have(places: Places, tmp_path: Path) -> None:
-    summary, _ = written(places, tmp_path)
+def test_rows_are_compared_over_the_seeds_that_both_have(
+    folders: StudyFolders, tmp_path: Path
+) -> None:
+    summary, _ = written(folders, tmp_path)
     rows = {row["name"]: row for row in summary["rows"]}  # type: ignore[attr-defined]
     wanted = answers(0).f1 - answers(2).f1
     assert rows["no-cap"]["difference"]["value"] == pytest.approx(wanted, abs=1e-6)
     assert rows["main"]["difference"] is None
 
 
-def test_the_pictures_are_on_the_page_and_always_the_same(places: Places, tmp_path: Path) -> None:
-    _, page = written(places, tmp_path)
+def test_the_charts_are_on_the_page_and_always_the_same(
+    folders: StudyFolders, tmp_path: Path
+) -> None:
+    _, page = written(folders, tmp_path)
     first = {p.name: p.read_bytes() for p in tmp_path.glob("*.svg")}
     assert set(first) == {f"made-up-{n}.svg" for n in ("generations", "gains", "costs")}
     assert all(f"]({name})" in page for name in first)
-    written(places, tmp_path)
+    written(folders, tmp_path)
     assert first == {p.name: p.read_bytes() for p in tmp_path.glob("*.svg")}
 
 
 @pytest.mark.parametrize("last", [1, 3])  # worse, or better by less than `minDelta`
 def test_a_generation_that_is_rolled_back_costs_its_time(tmp_path: Path, last: int) -> None:
     right = {**RIGHT, (2, "dev"): last}
-    made = finish(study(), Places(tmp_path), "main", 1, right, OUTCOMES, best=1)
-    curve = kept_curve(made)
+    made = finish(study(), StudyFolders(tmp_path), "main", 1, right, OUTCOMES, best=1)
+    curve = best_so_far_curve(made)
     assert [(p.seconds, p.steps) for p in curve] == [(0.0, 0), (10.0, 4), (20.0, 8)]
     assert [p.dev for p in curve] == [answers(1).f1, answers(2).f1, answers(2).f1]
 
@@ -162,7 +171,7 @@ ON_POLICY = {"name": "on-policy", "kind": "on-policy", "why": "TRL", "steps": 4}
     [([0.1, 0.3], 2, 0.0), ([0.5, 0.4], 2, 10.0), ([0.5, 0.9], 2, None)],
 )
 def test_on_policy_training_is_compared_at_equal_seconds(
-    places: Places, tmp_path: Path, f1s: list[float], then: int, reached: float | None
+    folders: StudyFolders, tmp_path: Path, f1s: list[float], then: int, reached: float | None
 ) -> None:
     others = [{**ON_POLICY, "name": name} for name in ("slow", "slower")]
     made = study(rows=[*DOCUMENT["rows"], ON_POLICY, *others])
@@ -170,19 +179,19 @@ def test_on_policy_training_is_compared_at_equal_seconds(
         CurvePoint(seconds=8.0 * i, steps=2 * i, dev=f1)
         for i, f1 in enumerate([answers(1).f1, *f1s])
     ]
-    finish(made, places, "on-policy", 1, VOTES, ["Baseline", "Control"], best=1, curve=curve)
-    curves = curves_of(collect(made, places))
-    (found,) = equal_compute(curves, made.headline)  # the others were not run
+    finish(made, folders, "on-policy", 1, VOTES, ["Baseline", "Control"], best=1, curve=curve)
+    curves = time_curves(read_rows(made, folders))
+    (found,) = compare_at_equal_compute(curves, made.headline)  # the others were not run
     assert (found.row, found.seed, found.seconds) == ("on-policy", 1, 16.0)
     assert (found.on_policy, found.headline) == (max(f1s), answers(then).f1)
     assert found.headline_seconds == reached
-    summary, page = written(places, tmp_path, made)
+    summary, page = written(folders, tmp_path, made)
     assert summary["equalCompute"][0]["onPolicy"] == max(f1s)  # type: ignore[index]
     assert "## At equal compute" in page
-    assert ("it never has as much" in page) == (reached is None)
+    assert ("`main` never reaches the best of on-policy training" in page) == (reached is None)
     for row in ("slow", "slower"):
-        finish(made, places, row, 1, VOTES, ["Baseline", "Control"], best=1, curve=curve)
-    written(places, tmp_path, made)
+        finish(made, folders, row, 1, VOTES, ["Baseline", "Control"], best=1, curve=curve)
+    written(folders, tmp_path, made)
     drawn = (tmp_path / "made-up-time.svg").read_text()
     assert all(f">{name}<" in drawn for name in ("main", "on-policy", "slow", "slower"))
 

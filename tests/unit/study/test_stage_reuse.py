@@ -7,11 +7,12 @@ import pytest
 from tests.unit.study.made_up import AFTER, DOCUMENT, MORE, finish, study
 
 from selfemo_api.stages import STAGE_ORDER, Stage, stage_prefix
-from selfemo_study.paths import Places
-from selfemo_study.programs import Data
-from selfemo_study.reuse import equal_stages, reuse, reused
-from selfemo_study.row_work import Work
-from selfemo_study.study_config import Study, evolution_of
+from selfemo_study.data_volumes import DataVolumes
+from selfemo_study.row_evolution import evolution_of
+from selfemo_study.row_task import RowTask
+from selfemo_study.stage_reuse import copied_stages, copy_finished_stages, equal_first_stages
+from selfemo_study.study_config import Study
+from selfemo_study.study_folders import StudyFolders
 
 FIRST = ["0Evaluate", "1SelfPlay", "1Score", "1Flywheel", "1Train", "1Evaluate"]
 
@@ -21,8 +22,8 @@ def changed(**changes: object) -> Study:
     return study(rows=[*DOCUMENT["rows"], row])
 
 
-def work(made: Study, row: str, root: Path, seed: int = 1) -> Work:
-    return Work(made, made.row(row), seed, Places(root), Data({}))
+def task_of(made: Study, row: str, root: Path, seed: int = 1) -> RowTask:
+    return RowTask(made, made.row(row), seed, StudyFolders(root), DataVolumes({}))
 
 
 @pytest.mark.parametrize(
@@ -41,21 +42,23 @@ def test_stages_are_equal_up_to_the_first_that_differs(
 ) -> None:
     made = changed(**changes)
     one, two = (evolution_of(made, made.row(name), 1).spec for name in ("main", "other"))
-    found = [f"{generation}{stage.value}" for generation, stage in equal_stages(one, two)]
+    found = [f"{generation}{stage.value}" for generation, stage in equal_first_stages(one, two)]
     assert found == FIRST[:count]
 
 
 def test_another_seed_shares_nothing() -> None:
     made = study()
     one, two = (evolution_of(made, made.row("main"), seed).spec for seed in (1, 2))
-    assert equal_stages(one, two) == []
+    assert equal_first_stages(one, two) == []
 
 
 def leave(root: Path, made: Study) -> Path:
-    """A finished main row with its first stages, of which one is not there."""
-    finish(made, Places(root), "main", 1, {(0, "dev"): 1, (0, "test"): 1}, ["Baseline"], best=0)
-    one = work(made, "main", root)
-    run = one.places.run(one.study, one.row, one.seed)
+    """Write a finished main row with its first stages, of which one is missing."""
+    finish(
+        made, StudyFolders(root), "main", 1, {(0, "dev"): 1, (0, "test"): 1}, ["Baseline"], best=0
+    )
+    one = task_of(made, "main", root)
+    run = one.folders.run(one.study, one.row, one.seed)
     for generation, stage in [
         (0, Stage.EVALUATE),
         *((1, s) for s in STAGE_ORDER if s is not Stage.SCORE),
@@ -70,41 +73,43 @@ def leave(root: Path, made: Study) -> Path:
 def test_what_is_equal_and_there_is_taken_over(tmp_path: Path) -> None:
     made = changed(**{"evolution.maxGenerations": 1})
     leave(tmp_path, made)
-    other = work(made, "other", tmp_path)
+    other = task_of(made, "other", tmp_path)
     other.folder.path.mkdir(parents=True)
-    reuse(other)
-    run = other.places.run(other.study, other.row, other.seed)
+    copy_finished_stages(other)
+    run = other.folders.run(other.study, other.row, other.seed)
     found = sorted(p.parent.relative_to(run).as_posix() for p in run.rglob("manifest.json"))
     assert found == [stage_prefix(0, Stage.EVALUATE), stage_prefix(1, Stage.SELF_PLAY)]
-    words, seconds = reused(other.folder.path, run)
-    assert words == f"; from main: {', '.join(found)}"
+    note, seconds = copied_stages(other.folder.path, run)
+    assert note == f"; from main: {', '.join(found)}"
     assert seconds == dict.fromkeys(found, 7.0)
 
 
 def test_a_run_that_is_there_is_left_alone(tmp_path: Path) -> None:
     made = changed(**{"evolution.maxGenerations": 1})
     leave(tmp_path, made)
-    other = work(made, "other", tmp_path)
-    run = other.places.run(other.study, other.row, other.seed)
+    other = task_of(made, "other", tmp_path)
+    run = other.folders.run(other.study, other.row, other.seed)
     run.mkdir(parents=True)
-    reuse(other)
+    copy_finished_stages(other)
     assert list(run.iterdir()) == []
-    assert reused(other.folder.path, run) == ("", {})
+    assert copied_stages(other.folder.path, run) == ("", {})
 
 
 def test_a_row_that_is_not_finished_gives_nothing(tmp_path: Path) -> None:
     made = changed(**{"evolution.maxGenerations": 1})
     leave(tmp_path, made)
-    work(made, "main", tmp_path).folder.result.unlink()
-    other = work(made, "other", tmp_path)
-    reuse(other)
-    assert not (other.places.run(other.study, other.row, other.seed)).exists()
+    task_of(made, "main", tmp_path).folder.result.unlink()
+    other = task_of(made, "other", tmp_path)
+    copy_finished_stages(other)
+    assert not (other.folders.run(other.study, other.row, other.seed)).exists()
 
 
 def test_a_row_that_begins_with_another_model_takes_nothing_over(tmp_path: Path) -> None:
     made = study(rows=[*DOCUMENT["rows"], AFTER, MORE])
     leave(tmp_path, made)
-    after = work(made, "after-more", tmp_path)
-    assert equal_stages(after.spec, work(made, "main", tmp_path).spec), "by its settings it could"
-    reuse(after)
-    assert not after.places.run(after.study, after.row, after.seed).exists()
+    after = task_of(made, "after-more", tmp_path)
+    assert equal_first_stages(after.spec, task_of(made, "main", tmp_path).spec), (
+        "by its settings it could"
+    )
+    copy_finished_stages(after)
+    assert not after.folders.run(after.study, after.row, after.seed).exists()

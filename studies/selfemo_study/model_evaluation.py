@@ -1,0 +1,114 @@
+"""Evaluates a model with the product's own Evaluate stage, and keeps every answer.
+
+An evaluation is stored under the hash of what it follows from: the model's files, the source and
+the settings. Rows that share a model therefore evaluate it once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from selfemo_api.contract import StageConfig
+from selfemo_api.spec import EvolutionSpec, Source, StorageSpec
+from selfemo_api.stages import Stage
+from selfemo_jobs.models.model_folder import model_hashes
+from selfemo_jobs.runtime.fingerprint import value_at
+from selfemo_jobs.runtime.manifest import MANIFEST, canonical, read_manifest
+from selfemo_jobs.runtime.tables import read_tables
+from selfemo_jobs.stages.evaluate.predictions import PREDICTIONS
+from selfemo_jobs.stages.evaluate.stage import RELEVANT
+from selfemo_jobs.store import open_store
+from selfemo_jobs.store.hashing import sha256
+from selfemo_study.data_volumes import DataVolumes
+from selfemo_study.measurements import Measurement, weighted_f1_of
+from selfemo_study.study_folders import StudyFolders, exclusive_lock
+from selfemo_study.subprocesses import run_stage
+
+
+def evaluate_model(
+    model: Path, spec: EvolutionSpec, source: Source, folders: StudyFolders, volumes: DataVolumes
+) -> Measurement:
+    """Return a model's answers on a source; an earlier evaluation of the same is used.
+
+    Parameters
+    ----------
+    model
+        The model's folder.
+    spec
+        The spec with the prompts, the context and the engine.
+    source
+        The source of labeled dialogues.
+    folders
+        The study's folders.
+    volumes
+        The data volumes.
+
+    Raises
+    ------
+    StudyError
+        If the stage fails.
+    """
+    spec = _evaluation_spec(spec, source, folders)
+    digest = sha256(canonical(_fingerprint(model, spec)))[:16]
+    folder = (folders.evaluations / digest).absolute()
+    with exclusive_lock(folders.evaluations / f"{digest}.lock"):
+        manifest = folder / "result" / MANIFEST
+        if not manifest.is_file():
+            config = StageConfig(
+                stage=Stage.EVALUATE,
+                run=f"study/measure-{digest[:8]}",
+                generation=0,
+                seed=0,
+                spec=spec,
+                policy_uri=model.absolute().as_uri(),
+                judge_uri=model.absolute().as_uri(),
+                output=(folder / "result").as_uri(),
+            )
+            run_stage(config, folder, volumes)
+    return read_evaluation(manifest, source.name, spec.dataset.labels)
+
+
+def read_evaluation(manifest: Path, source: str, labels: Sequence[str]) -> Measurement:
+    """Return the answers that an Evaluate stage stored, checked against its manifest.
+
+    Parameters
+    ----------
+    manifest
+        The manifest of the stage.
+    source
+        The name of the source.
+    labels
+        The labels of the data set.
+    """
+    uri = manifest.absolute().as_uri()
+    store = open_store(StorageSpec(uri=uri))
+    whole, _ = read_manifest(store, uri)
+    parts = [part for part in whole.parts if part.path.startswith(f"predictions/{source}/")]
+    of_source = whole.model_copy(update={"parts": parts})
+    table = pa.concat_tables(read_tables(store, uri, of_source, PREDICTIONS))
+    run = json.loads((manifest.parent / "run.json").read_text())
+    return Measurement(table, weighted_f1_of(table, labels), float(run["seconds"]))
+
+
+def _evaluation_spec(spec: EvolutionSpec, source: Source, folders: StudyFolders) -> EvolutionSpec:
+    """Return the spec with one evaluation source, and the storage of the study's evaluations."""
+    changes: dict[str, Any] = {
+        "dataset": spec.dataset.model_copy(update={"evaluation": [source]}),
+        "evaluation": spec.evaluation.model_copy(
+            update={"selection_dataset": None, "label_prior": None, "bootstrap": 0}
+        ),
+        "storage": spec.storage.model_copy(update={"uri": folders.evaluations.absolute().as_uri()}),
+    }
+    return spec.model_copy(update=changes)
+
+
+def _fingerprint(model: Path, spec: EvolutionSpec) -> dict[str, Any]:
+    """Return all that an evaluation follows from."""
+    document = spec.to_json()
+    settings = {path: value_at(document, path) for path in RELEVANT}
+    return {"model": model_hashes(model), "settings": settings}
