@@ -150,7 +150,7 @@ def test_it_is_installed_and_tested(
 ) -> None:
     said = install({})("test", "--logs", "--timeout", "180s")
     assert "ready replicas: 2" in said
-    assert "a bad evolution: refused" in said
+    assert "an invalid evolution: rejected" in said
     assert "no evolution was run" in said
     assert denied(node_cluster, namespace) == []
 

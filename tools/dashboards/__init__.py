@@ -1,1 +1,1 @@
-"""Grafana dashboards as code: ``python -m tools.dashboards`` writes the chart's files."""
+"""Grafana dashboards as code: ``python -m tools.dashboards`` writes their files in the chart."""

@@ -1,4 +1,4 @@
-"""What a dashboard of ours is: rows of panels, and their queries. Data only; `build` makes JSON."""
+"""The types of a dashboard: rows of panels with their queries. ``build`` converts them to JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GREEN, YELLOW, ORANGE, RED, BLUE, GRAY, PURPLE = (
 
 
 class Kind(StrEnum):
-    """The visualizations that are used."""
+    """The kinds of visualization."""
 
     STAT = "stat"
     LINES = "timeseries"
@@ -36,12 +36,12 @@ class Query:
     expr: str
     legend: str = ""
     instant: bool = False
-    """Only the value now."""
+    """Whether only the current value is queried."""
 
 
 @dataclass(frozen=True)
 class Link:
-    """Where to look next. With dashboard variables the link keeps what is chosen."""
+    """A link to another dashboard. Dashboard variables in the URL keep the user's choices."""
 
     title: str
     url: str
@@ -49,7 +49,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel. Each has a unit, a description and a link: no figure stands alone."""
+    """One panel. Each must have a unit, a description and a link."""
 
     kind: Kind
     title: str
@@ -61,41 +61,41 @@ class Panel:
     height: int = 8
     decimals: int | None = None
     states: Mapping[int, tuple[str, str]] = field(default_factory=dict)
-    """Words and colors of values that stand for states."""
+    """The text and the color of each value that stands for a state."""
     thresholds: Sequence[tuple[float, str]] = ()
-    """Colors from a value on; below the first it is green."""
+    """The color from each value on. Below the first value the color is green."""
     bounds: tuple[float | None, float | None] = (None, None)
     right_axis: Sequence[str] = ()
-    """Series with an axis of their own."""
+    """The legends of series that use the right axis."""
     dashed: Sequence[str] = ()
-    """Series that are lines to compare with."""
+    """The legends of series that are drawn as dashed lines, for comparison."""
     columns: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """Of a table: the title and unit of each field that is shown, in order."""
+    """For a table: the title and the unit of each field, in their order."""
     row_link: str = ""
-    """Of a table: where the name leads."""
+    """For a table: the URL that the name links to."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """Panels under a head."""
+    """Panels below a heading."""
 
     title: str
     panels: Sequence[Panel]
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A variable that a person picks from a label's values."""
+class Variable:
+    """A variable that the user chooses from the values of a label."""
 
     name: str
     label: str
     query: str
-    several: bool = False
+    multi: bool = False
 
 
 @dataclass(frozen=True)
-class Note:
-    """Marks on the time axis, where the expression is above 0."""
+class Annotation:
+    """Annotations on the time axis, at the times when an expression is above 0."""
 
     name: str
     expr: str
@@ -110,19 +110,30 @@ class Board:
     uid: str
     title: str
     description: str
-    choices: Sequence[Choice]
+    variables: Sequence[Variable]
     rows: Sequence[Row]
-    notes: Sequence[Note] = ()
+    annotations: Sequence[Annotation] = ()
     since: str = "now-24h"
 
 
-def state_code(metric: str, labels: str, label: str, words: Sequence[str]) -> str:
-    """Return the expression of a state set as one number: the place of the word that is 1.
+def state_code(metric: str, labels: str, label: str, states: Sequence[str]) -> str:
+    """Return the expression that converts a state set to one number: the index of the active state.
 
-    Whichever operator leads shows it: `instance` and `pod` are summed away.
+    The labels `instance` and `pod` are aggregated away, because any operator may be the leader.
+
+    Parameters
+    ----------
+    metric
+        The name of the metric. It has one series for each state, with the value 1 or 0.
+    labels
+        The label matchers that select the evolutions.
+    label
+        The label that contains the state.
+    states
+        The states, in the order of their indexes.
     """
     parts = [
-        f'{metric}{{{labels}, {label}="{word}"}} * {place}' for place, word in enumerate(words)
+        f'{metric}{{{labels}, {label}="{state}"}} * {index}' for index, state in enumerate(states)
     ]
     body = "\n    or ".join(parts)
     return (

@@ -1,4 +1,4 @@
-"""Makes Grafana's JSON (schema v1: what every Grafana from 10 on takes) with its own SDK."""
+"""Builds Grafana's JSON with the Grafana Foundation SDK (schema v1, for Grafana 10 and later)."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from grafana_foundation_sdk.models import common as shapes
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import heatmap as heat
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
-from tools.dashboards.board_types import GREEN, Board, Choice, Kind, Note, Panel, Query
+from tools.dashboards.board_types import GREEN, Annotation, Board, Kind, Panel, Query, Variable
 
 SOURCE = shapes.DataSourceRef(type_val="prometheus", uid="${datasource}")
-#: By these all dashboards find each other.
+#: The tag by which the dashboards link to each other.
 TAG = "selfemo"
-#: Figures change with stages: a closer look shows nothing more.
+#: The shortest interval between two points. Values change with stages, so that a shorter interval
+#: shows nothing more.
 SHORTEST_STEP = "1m"
 
 _BUILDERS: dict[Kind, type[Any]] = {
@@ -41,8 +42,8 @@ _BUILDERS: dict[Kind, type[Any]] = {
 
 
 def to_json(board: Board) -> str:
-    """Return a dashboard's file."""
-    made = (
+    """Return the content of a dashboard's file."""
+    builder = (
         dashboard.Dashboard(board.title)
         .uid(board.uid)
         .description(board.description)
@@ -64,49 +65,49 @@ def to_json(board: Board) -> str:
             dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
         )
     )
-    for choice in board.choices:
-        made = made.with_variable(_variable(choice))
-    for note in board.notes:
-        made = made.annotation(_annotation(note))
+    for variable in board.variables:
+        builder = builder.with_variable(_variable(variable))
+    for annotation in board.annotations:
+        builder = builder.annotation(_annotation(annotation))
     for row in board.rows:
-        made = made.with_row(dashboard.Row(row.title))
+        builder = builder.with_row(dashboard.Row(row.title))
         for panel in row.panels:
-            made = made.with_panel(_panel(panel))
-    whole = json.loads(JSONEncoder(sort_keys=True).encode(made.build()))
-    return json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+            builder = builder.with_panel(_panel(panel))
+    document = json.loads(JSONEncoder(sort_keys=True).encode(builder.build()))
+    return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def _variable(choice: Choice) -> dashboard.QueryVariable:
-    made = (
-        dashboard.QueryVariable(choice.name)
-        .label(choice.label)
+def _variable(variable: Variable) -> dashboard.QueryVariable:
+    builder = (
+        dashboard.QueryVariable(variable.name)
+        .label(variable.label)
         .datasource(SOURCE)
-        .query(choice.query)
+        .query(variable.query)
         .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(models.VariableSort.ALPHABETICAL_ASC)
     )
-    if choice.several:
-        made = made.multi(True).include_all(True).all_value(".*")
+    if variable.multi:
+        builder = builder.multi(True).include_all(True).all_value(".*")
         every = models.VariableOption(selected=True, text=["All"], value=["$__all"])
-        made = made.current(every)
-    return made
+        builder = builder.current(every)
+    return builder
 
 
-def _annotation(note: Note) -> dashboard.AnnotationQuery:
+def _annotation(annotation: Annotation) -> dashboard.AnnotationQuery:
     return (
         dashboard.AnnotationQuery()
-        .name(note.name)
+        .name(annotation.name)
         .datasource(SOURCE)
         .enable(True)
-        .icon_color(note.color)
-        .expr(note.expr)
+        .icon_color(annotation.color)
+        .expr(annotation.expr)
         .step(SHORTEST_STEP)
-        .title_format(note.title)
+        .title_format(annotation.title)
     )
 
 
-def _panel(panel: Panel) -> Any:  # the builders share their methods, and no type
-    made = (
+def _panel(panel: Panel) -> Any:  # the builders have common methods, but no common type
+    builder = (
         _BUILDERS[panel.kind]()
         .title(panel.title)
         .description(panel.description)
@@ -118,27 +119,27 @@ def _panel(panel: Panel) -> Any:  # the builders share their methods, and no typ
         .links([dashboard.DashboardLink(panel.link.title).url(panel.link.url)])
     )
     if panel.decimals is not None:
-        made = made.decimals(panel.decimals)
+        builder = builder.decimals(panel.decimals)
     low, high = panel.bounds
-    made = made.min(low) if low is not None else made
-    made = made.max(high) if high is not None else made
+    builder = builder.min(low) if low is not None else builder
+    builder = builder.max(high) if high is not None else builder
     if panel.states:
-        made = made.mappings([_mapping(panel)])
-    made = made.thresholds(_thresholds(panel))
+        builder = builder.mappings([_mapping(panel)])
+    builder = builder.thresholds(_thresholds(panel))
     for number, query in enumerate(panel.queries):
-        made = made.with_target(_target(panel, query, chr(ord("A") + number)))
-    return _STYLES[panel.kind](made, panel)
+        builder = builder.with_target(_target(panel, query, chr(ord("A") + number)))
+    return _STYLES[panel.kind](builder, panel)
 
 
 def _target(panel: Panel, query: Query, ref: str) -> prometheus.Dataquery:
-    made = prometheus.Dataquery().expr(query.expr).ref_id(ref).datasource(SOURCE)
+    builder = prometheus.Dataquery().expr(query.expr).ref_id(ref).datasource(SOURCE)
     if query.legend:
-        made = made.legend_format(query.legend)
+        builder = builder.legend_format(query.legend)
     if panel.kind is Kind.TABLE:
-        made = made.format(PromQueryFormat.TABLE)
+        builder = builder.format(PromQueryFormat.TABLE)
     elif panel.kind is Kind.HEATMAP:
-        made = made.format(PromQueryFormat.HEATMAP)
-    return made.instant() if query.instant else made.range()
+        builder = builder.format(PromQueryFormat.HEATMAP)
+    return builder.instant() if query.instant else builder.range()
 
 
 def _mapping(panel: Panel) -> models.ValueMap:
@@ -155,12 +156,12 @@ def _thresholds(panel: Panel) -> dashboard.ThresholdsConfig:
     return dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps)
 
 
-def _stat(made: Any, _: Panel) -> Any:
+def _stat(builder: Any, _: Panel) -> Any:
     last = common.ReduceDataOptions().calcs(["lastNotNull"])
-    return made.reduce_options(last).graph_mode(shapes.BigValueGraphMode.NONE)
+    return builder.reduce_options(last).graph_mode(shapes.BigValueGraphMode.NONE)
 
 
-def _lines(made: Any, panel: Panel) -> Any:
+def _lines(builder: Any, panel: Panel) -> Any:
     legend = (
         common.VizLegendOptions()
         .show_legend(True)
@@ -169,12 +170,12 @@ def _lines(made: Any, panel: Panel) -> Any:
         .calcs(["lastNotNull"])
     )
     tooltip = common.VizTooltipOptions().mode(shapes.TooltipDisplayMode.MULTI)
-    made = made.legend(legend).tooltip(tooltip)
+    builder = builder.legend(legend).tooltip(tooltip)
     if panel.kind is Kind.BARS:
         stacked = common.StackingConfig().mode(shapes.StackingMode.NORMAL)
-        made = made.draw_style(shapes.GraphDrawStyle.BARS).fill_opacity(60).stacking(stacked)
+        builder = builder.draw_style(shapes.GraphDrawStyle.BARS).fill_opacity(60).stacking(stacked)
     else:
-        made = made.line_interpolation(shapes.LineInterpolation.STEP_AFTER).fill_opacity(0)
+        builder = builder.line_interpolation(shapes.LineInterpolation.STEP_AFTER).fill_opacity(0)
     for name in panel.right_axis:
         own = [
             models.DynamicConfigValue("custom.axisPlacement", "right"),
@@ -182,50 +183,52 @@ def _lines(made: Any, panel: Panel) -> Any:
             models.DynamicConfigValue("min", 0),
             models.DynamicConfigValue("max", None),
         ]
-        made = made.override_by_name(name, own)
+        builder = builder.override_by_name(name, own)
     for name in panel.dashed:
         style = {"fill": "dash", "dash": [8, 8]}
-        made = made.override_by_name(name, [models.DynamicConfigValue("custom.lineStyle", style)])
-    return made
+        builder = builder.override_by_name(
+            name, [models.DynamicConfigValue("custom.lineStyle", style)]
+        )
+    return builder
 
 
-def _gauges(made: Any, _: Panel) -> Any:
+def _gauges(builder: Any, _: Panel) -> Any:
     last = common.ReduceDataOptions().calcs(["lastNotNull"])
-    made = made.reduce_options(last).orientation(shapes.VizOrientation.HORIZONTAL)
-    return made.display_mode(shapes.BarGaugeDisplayMode.BASIC)
+    builder = builder.reduce_options(last).orientation(shapes.VizOrientation.HORIZONTAL)
+    return builder.display_mode(shapes.BarGaugeDisplayMode.BASIC)
 
 
-def _heatmap(made: Any, panel: Panel) -> Any:
+def _heatmap(builder: Any, panel: Panel) -> Any:
     color = heatmap.HeatmapColorOptions().mode(heat.HeatmapColorMode.SCHEME).scheme("Blues")
     color = color.steps(64).exponent(0.5)
-    return made.calculate(False).color(color).y_axis(heatmap.YAxisConfig().unit(panel.unit))
+    return builder.calculate(False).color(color).y_axis(heatmap.YAxisConfig().unit(panel.unit))
 
 
-def _states(made: Any, _: Panel) -> Any:
-    return made.show_value(shapes.VisibilityMode.AUTO).merge_values(True).row_height(0.8)
+def _states(builder: Any, _: Panel) -> Any:
+    return builder.show_value(shapes.VisibilityMode.AUTO).merge_values(True).row_height(0.8)
 
 
-def _table(made: Any, panel: Panel) -> Any:
-    """Join the queries into one line for each evolution."""
+def _table(builder: Any, panel: Panel) -> Any:
+    """Join the queries into one row for each evolution."""
     fields = list(panel.columns)
     organize = {
         "indexByName": {name: index for index, name in enumerate(fields)},
         "renameByName": {name: title for name, (title, _) in panel.columns.items()},
     }
     keep = {"include": {"names": fields}}
-    made = (
-        made.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
+    builder = (
+        builder.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
         .with_transformation(
             models.DataTransformerConfig(id_val="filterFieldsByName", options=keep)
         )
         .with_transformation(models.DataTransformerConfig(id_val="organize", options=organize))
     )
     for title, unit in panel.columns.values():
-        made = made.override_by_name(title, [models.DynamicConfigValue("unit", unit)])
+        builder = builder.override_by_name(title, [models.DynamicConfigValue("unit", unit)])
     if panel.row_link:
         links = [{"title": "Evolution", "url": panel.row_link}]
-        made = made.override_by_name("Name", [models.DynamicConfigValue("links", links)])
-    return made
+        builder = builder.override_by_name("Name", [models.DynamicConfigValue("links", links)])
+    return builder
 
 
 _STYLES = {

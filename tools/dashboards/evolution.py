@@ -1,4 +1,4 @@
-"""The Evolution dashboard: one evolution in depth."""
+"""The Evolution dashboard: one evolution in detail."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from tools.dashboards.board_types import (
     ORANGE,
     RED,
     YELLOW,
+    Annotation,
     Board,
-    Choice,
     Kind,
     Link,
-    Note,
     Panel,
     Query,
     Row,
+    Variable,
 )
 from tools.dashboards.fleet import PHASES, STAGES, phase_code, stage_code
 
@@ -29,7 +29,7 @@ _TO_OPERATOR = Link("Operator", "/d/selfemo-operator?${__url_time_range}")
 
 
 def _by(labels: str, metric: str) -> str:
-    """Return a figure by some labels, whichever operator shows it."""
+    """Return the expression of a metric by some labels, from any operator."""
     return f"max by ({labels}) ({PREFIX}{metric}{{{_OF}}})"
 
 
@@ -51,37 +51,37 @@ def _stat(title: str, text: str, unit: str, expr: str, **more: Any) -> Panel:
 _NOW = Row(
     "Now",
     [
-        _stat("Phase", "What it is doing.", "none", phase_code(_OF), states=PHASES),
+        _stat("Phase", "The current phase.", "none", phase_code(_OF), states=PHASES),
         _stat(
             "Generation",
-            "Generation under way; 0 is the model as given.",
+            "The current generation. 0 is the evaluation of the baseline.",
             "none",
             _one("generation"),
         ),
         _stat(
             "Best F1",
-            "Weighted F1 of the best generation.",
+            "Weighted F1 of the best generation on the selection dataset.",
             "percentunit",
             _one("best_f1_ratio"),
             decimals=2,
         ),
         _stat(
             "F1 gained",
-            "Best F1 less generation 0's.",
+            "Weighted F1 of the best generation minus that of the baseline.",
             "percentunit",
             f"namespace_name:selfemo_evolution_f1_gain:ratio{{{_OF}}}",
             decimals=2,
         ),
         _stat(
-            "Not better since",
-            "Generations since the best one; spec.evolution.patience ends it.",
+            "Without improvement",
+            "Generations since the best one. spec.evolution.patience limits them.",
             "none",
             _one("generations_without_improvement"),
             thresholds=[(1.0, YELLOW), (2.0, ORANGE)],
         ),
         _stat(
             "Without progress",
-            "How long its stage has stood where it is. Empty while it need not move.",
+            "Time since the stage or attempt last changed. Empty while no progress is expected.",
             "s",
             f"namespace_name:selfemo_evolution_since_progress:seconds{{{_OF}}}",
             thresholds=[(21600.0, ORANGE)],
@@ -94,8 +94,8 @@ _F1 = Row(
         _panel(
             Kind.LINES,
             "F1 by dataset",
-            "Weighted F1 of the last evaluated generation on each dataset, the best so far, the "
-            "goal, and the generation under way (right).",
+            "Weighted F1 of the last evaluated generation on each dataset, the best F1 so far, the "
+            "goal, and the current generation (right axis).",
             "percentunit",
             [
                 Query(_by("dataset", "weighted_f1_ratio"), "{{dataset}}"),
@@ -120,7 +120,7 @@ _F1 = Row(
         _panel(
             Kind.LINES,
             "95 % interval",
-            "Where the weighted F1 lies with 95 % certainty: dialogues are drawn again and again.",
+            "The 95 % confidence interval of the weighted F1, by a bootstrap over dialogues.",
             "percentunit",
             [
                 Query(_by("dataset", "weighted_f1_low_ratio"), "{{dataset}} low"),
@@ -130,14 +130,14 @@ _F1 = Row(
         _panel(
             Kind.LINES,
             "Macro F1",
-            "Mean F1 over the emotions, rare ones counted as much.",
+            "Mean F1 over the emotions. Rare emotions count as much as frequent ones.",
             "percentunit",
             [Query(_by("dataset", "macro_f1_ratio"), "{{dataset}}")],
         ),
         _panel(
             Kind.LINES,
             "Unparsable answers",
-            "Share of answers that name no label.",
+            "Share of answers that contain no label.",
             "percentunit",
             [Query(_by("dataset", "unparsable_ratio"), "{{dataset}}")],
             bounds=(0.0, None),
@@ -150,8 +150,8 @@ _LEARNING = Row(
         _panel(
             Kind.HEATMAP,
             "Rewards",
-            "How many candidates of the last scored generation got at most that reward and more "
-            "than the one below.",
+            "Number of candidates of the last scored generation in each range of rewards. A range "
+            "reaches from the label below it to its own label.",
             "short",
             [Query(_by("le", "reward_bucket"), "{{le}}")],
             width=12,
@@ -173,8 +173,8 @@ _LEARNING = Row(
         _panel(
             Kind.LINES,
             "Labels",
-            "Entropy of the predicted labels (1: all alike often) and their divergence from "
-            "generation 0's. A fall of the first or a rise of the second is a collapse.",
+            "Entropy of the predicted labels (1: all are equally frequent), and their divergence "
+            "from the baseline's. A falling entropy or a rising divergence indicates a collapse.",
             "percentunit",
             [
                 Query(_by("dataset", "label_entropy_ratio"), "{{dataset}} entropy"),
@@ -185,19 +185,19 @@ _LEARNING = Row(
         _panel(
             Kind.LINES,
             "Groups",
-            "Agreement within groups, and the share of groups whose rewards are all equal: nothing "
-            "is learnt from those.",
+            "Mean consistency of the groups, and the share of groups whose rewards are all equal. "
+            "Training cannot learn from those groups.",
             "percentunit",
             [
                 Query(_one("consistency_ratio"), "consistency"),
-                Query(_one("zero_variance_ratio"), "without variance"),
+                Query(_one("zero_variance_ratio"), "zero variance"),
             ],
             bounds=(0.0, 1.0),
         ),
         _panel(
             Kind.LINES,
             "Diversity of responses",
-            "Distinct bigrams over all: a fall means that responses become alike.",
+            "Share of distinct bigrams in the responses. If it falls, responses become similar.",
             "percentunit",
             [Query(_one("response_diversity_ratio"), "distinct bigrams")],
             bounds=(0.0, None),
@@ -210,8 +210,8 @@ _FUNNEL = Row(
         _panel(
             Kind.GAUGES,
             "Funnel",
-            "From the last self-play to the last training: candidates played, scored, dropped by "
-            "each filter, replayed and kept.",
+            "Candidates from the last self-play to the last training: played, scored, dropped by "
+            "each filter, replayed, and kept.",
             "short",
             [
                 Query(_one("played_candidates"), "played", instant=True),
@@ -227,7 +227,7 @@ _FUNNEL = Row(
         _panel(
             Kind.LINES,
             "Kept and dropped",
-            "The same over time.",
+            "Dropped and kept candidates over time.",
             "short",
             [
                 Query(_by("filter", "dropped_candidates"), "dropped: {{filter}}"),
@@ -245,7 +245,7 @@ _STAGES = Row(
         _panel(
             Kind.STATES,
             "Stage",
-            "The stage under way.",
+            "The current stage.",
             "none",
             [Query(stage_code(_OF), "stage")],
             width=24,
@@ -255,7 +255,7 @@ _STAGES = Row(
         _panel(
             Kind.LINES,
             "Durations",
-            "Wall time of each stage when it last ended well.",
+            "Wall time of each stage when it last succeeded.",
             "s",
             [Query(_by("stage", "stage_duration_seconds"), "{{stage}}")],
             bounds=(0.0, None),
@@ -263,7 +263,7 @@ _STAGES = Row(
         _panel(
             Kind.BARS,
             "Failed attempts",
-            "Attempts that failed, by stage and reason. `Disrupted` is the platform's doing.",
+            "Failed attempts by stage and reason. `Disrupted`: the platform caused the failure.",
             "short",
             [
                 Query(
@@ -278,7 +278,7 @@ _STAGES = Row(
         _panel(
             Kind.GAUGES,
             "Attempts",
-            "Attempts of each stage that have ended, over the whole run.",
+            "Ended attempts of each stage in the whole run.",
             "short",
             [Query(_by("stage", "stage_attempts_total"), "{{stage}}", instant=True)],
             bounds=(0.0, None),
@@ -291,22 +291,22 @@ _COST = Row(
         _panel(
             Kind.GAUGES,
             "GPU time",
-            "GPU time by stage, of the attempts that ended well, over the whole run.",
+            "GPU time of successful attempts by stage, in the whole run.",
             "s",
             [Query(_by("stage", "gpu_seconds_total"), "{{stage}}", instant=True)],
             bounds=(0.0, None),
         ),
         _panel(
             Kind.LINES,
-            "F1 gained for a GPU-hour",
-            "Best F1 less generation 0's, over its GPU time.",
+            "F1 gained per GPU-hour",
+            "F1 gained over the baseline, divided by the GPU time of the run.",
             "percentunit",
             [Query(f"namespace_name:selfemo_evolution_f1_gain:per_gpu_hour{{{_OF}}}", "gain")],
         ),
         _panel(
             Kind.LINES,
             "Tokens",
-            "Tokens that self-play generated and that training read, over the whole run.",
+            "Tokens that self-play generated, and tokens that training read, in the whole run.",
             "short",
             [
                 Query(_one("generated_tokens_total"), "generated"),
@@ -319,32 +319,32 @@ _COST = Row(
 EVOLUTION_BOARD = Board(
     "selfemo-evolution",
     "selfemo / Evolution",
-    "One evolution: does it get better, does it stay healthy, what does it cost?",
+    "One evolution: its scores, the signs of a collapse, its stages and its cost.",
     [
-        Choice("namespace", "Namespace", "label_values(selfemo_evolution_info, namespace)"),
-        Choice(
+        Variable("namespace", "Namespace", "label_values(selfemo_evolution_info, namespace)"),
+        Variable(
             "name", "Name", 'label_values(selfemo_evolution_info{namespace="$namespace"}, name)'
         ),
     ],
     [_NOW, _F1, _LEARNING, _FUNNEL, _STAGES, _COST],
     [
-        Note(
+        Annotation(
             "Promoted",
             f"max(changes({PREFIX}best_generation{{{_OF}}}[$__rate_interval])) > 0",
             GREEN,
             "A generation was promoted",
         ),
-        Note(
-            "Not better",
+        Annotation(
+            "Not promoted",
             f"max(delta({PREFIX}generations_without_improvement{{{_OF}}}[$__rate_interval])) > 0",
             RED,
             "A generation was rolled back, or not promoted",
         ),
-        Note(
+        Annotation(
             "Generation",
             f"max(changes({PREFIX}generation{{{_OF}}}[$__rate_interval])) > 0",
             BLUE,
-            "A generation began",
+            "A generation started",
         ),
     ],
 )

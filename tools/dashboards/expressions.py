@@ -1,4 +1,4 @@
-"""Every PromQL expression that is shipped, in panels, marks, variables, rules and alerts. Pure."""
+"""Lists all PromQL expressions of the chart: in dashboards, rules and alerts."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from tools.dashboards.boards import BOARDS
 RULES = Path(__file__).resolve().parents[2] / "helm" / "selfemo" / "files" / "rules"
 _LABEL_VALUES = re.compile(r"label_values\((?P<selector>.+), (?P<label>\w+)\)")
 _VARIABLE = re.compile(r"\$\{?(\w+)\}?")
-#: What Grafana puts for these at a scrape interval of 30 s or less.
+#: The values of Grafana's built-in variables at a scrape interval of 30 s or less.
 _BUILT_IN = {"__rate_interval": "4m", "__interval": "1m"}
 
 
 @dataclass(frozen=True)
 class Expression:
-    """One expression, and where it stands."""
+    """One expression, and its place."""
 
     place: str
     """``dashboard Fleet / panel …``, ``alert …`` or ``record …``."""
     expr: str
-    """As it is shipped; :func:`resolved` fills in a dashboard's variables."""
+    """The expression as in the chart. :func:`resolved` replaces a dashboard's variables."""
     optional: bool = False
-    """Whether it may well have no result: what it asks for comes from elsewhere (DCGM), or is rare
-    (a queue, a failure, a mark)."""
+    """Whether it may have no result, because its series come from elsewhere (DCGM) or are rare (a
+    queue, a failure, an annotation)."""
 
 
 def expressions(rules: Path = RULES) -> tuple[Expression, ...]:
@@ -38,43 +38,43 @@ def expressions(rules: Path = RULES) -> tuple[Expression, ...]:
     Parameters
     ----------
     rules
-        The folder with the rules' files.
+        The folder with the files of the rules.
     """
-    found = [expression for board in BOARDS for expression in _of_board(board)]
+    listed = [expression for board in BOARDS for expression in _of_board(board)]
     for path in sorted(rules.glob("*.yaml")):
-        found += _of_rules(yaml.safe_load(path.read_text()))
-    return tuple(found)
+        listed += _of_rules(yaml.safe_load(path.read_text()))
+    return tuple(listed)
 
 
-def resolved(expr: str, choices: Mapping[str, str]) -> str:
-    """Return an expression with the variables that Grafana would fill in.
+def resolved(expr: str, variables: Mapping[str, str]) -> str:
+    """Return an expression with the variables replaced, as Grafana does.
 
     Parameters
     ----------
     expr
-        As it is shipped.
-    choices
-        Values of the dashboard's own variables (``namespace``, ``name``).
+        The expression as in the chart.
+    variables
+        The values of the dashboard's own variables (``namespace``, ``name``).
 
     Raises
     ------
     KeyError
         If a variable has no value.
     """
-    values = {**_BUILT_IN, **choices}
+    values = {**_BUILT_IN, **variables}
     return _VARIABLE.sub(lambda match: values[match[1]], expr)
 
 
 def _of_board(board: Board) -> Iterator[Expression]:
     place = f"dashboard {board.title}"
-    for choice in board.choices:
-        match = _LABEL_VALUES.fullmatch(choice.query)
+    for variable in board.variables:
+        match = _LABEL_VALUES.fullmatch(variable.query)
         if match is None:
-            raise ValueError(f"{place}: a variable's query is no label_values: {choice.query}")
+            raise ValueError(f"{place}: a variable's query is not a label_values: {variable.query}")
         expr = f"group by ({match['label']}) ({match['selector']})"
-        yield Expression(f"{place} / variable {choice.name}", expr)
-    for note in board.notes:
-        yield Expression(f"{place} / mark {note.name}", note.expr, optional=True)
+        yield Expression(f"{place} / variable {variable.name}", expr)
+    for annotation in board.annotations:
+        yield Expression(f"{place} / annotation {annotation.name}", annotation.expr, optional=True)
     for row in board.rows:
         for panel in row.panels:
             rare = panel.kind is Kind.STATES and panel.title == "Alerts"

@@ -1,4 +1,4 @@
-"""The Fleet dashboard: all evolutions of some namespaces at once."""
+"""The Fleet dashboard: all evolutions of the chosen namespaces."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tools.dashboards.board_types import (
     RED,
     YELLOW,
     Board,
-    Choice,
     Kind,
     Link,
     Panel,
     Query,
     Row,
+    Variable,
     state_code,
 )
 
@@ -45,12 +45,12 @@ STAGES = {
 
 
 def phase_code(labels: str) -> str:
-    """Return the phase as a number, see :data:`PHASES`."""
+    """Return the expression of the phase as a number (see :data:`PHASES`)."""
     return state_code("selfemo_evolution_phase", labels, "phase", [p.value for p in Phase])
 
 
 def stage_code(labels: str) -> str:
-    """Return the stage under way as a number, see :data:`STAGES`."""
+    """Return the expression of the current stage as a number (see :data:`STAGES`)."""
     return state_code("selfemo_evolution_stage", labels, "stage", [s.value for s in STAGE_ORDER])
 
 
@@ -69,7 +69,10 @@ def _count(title: str, phases: str, text: str, color: str) -> Panel:
 
 
 def _dcgm(title: str, text: str, unit: str, metric: str) -> Panel:
-    """DCGM's own labels may be renamed by the scrape: either way is taken."""
+    """Return a panel of a DCGM metric.
+
+    A scrape may rename DCGM's own labels, so there is a query for either name.
+    """
     renamed = _PODS.replace("pod", "exported_pod")
     queries = [
         Query(f"avg by (namespace, pod) ({metric}{{{_IN}, {_PODS}}})", "{{namespace}}/{{pod}}"),
@@ -78,7 +81,7 @@ def _dcgm(title: str, text: str, unit: str, metric: str) -> Panel:
             "{{exported_namespace}}/{{exported_pod}}",
         ),
     ]
-    text += " From DCGM; empty where it is not installed."
+    text += " The metric comes from DCGM; the panel is empty if DCGM is not installed."
     return Panel(Kind.LINES, title, text, unit, queries, TO_EVOLUTION, bounds=(0.0, None))
 
 
@@ -90,14 +93,14 @@ _COLUMNS = {
     "Value #C": ("F1", "percentunit"),
     "Value #D": ("Best F1", "percentunit"),
     "Value #E": ("Goal", "percentunit"),
-    "Value #F": ("Not better since", "none"),
+    "Value #F": ("Without improvement", "none"),
     "Value #G": ("Reward", "none"),
     "Value #H": ("Failed attempts", "none"),
 }
 _TABLE = Panel(
     Kind.TABLE,
     "Evolutions",
-    "Where each stands. The name leads to its own dashboard.",
+    "The state of each evolution. The name links to its dashboard.",
     "none",
     [
         Query(_one(f"selfemo_evolution_{name}"), instant=True)
@@ -123,25 +126,30 @@ _TABLE = Panel(
 FLEET = Board(
     "selfemo-fleet",
     "selfemo / Fleet",
-    "All evolutions: where they stand, what they gain, what they cost.",
+    "All evolutions: their states, gains and costs.",
     [
-        Choice(
+        Variable(
             "namespace",
             "Namespace",
             "label_values(selfemo_evolution_info, namespace)",
-            several=True,
+            multi=True,
         )
     ],
     [
         Row(
             "Now",
             [
-                _count("Running", "Running|Pending", "Evolutions at work, or about to be.", BLUE),
-                _count("Queued", "Queued", "Evolutions that wait in a queue (Kueue).", YELLOW),
-                _count("Suspended", "Suspended", "Evolutions that a person holds.", PURPLE),
-                _count("Succeeded", "Succeeded", "Evolutions that came to their end.", GREEN),
-                _count("Collapsed", "Collapsed", "Evolutions past a collapse bound.", ORANGE),
-                _count("Failed", "Failed", "Evolutions that ended badly.", RED),
+                _count(
+                    "Running",
+                    "Running|Pending",
+                    "Evolutions that are running or about to start.",
+                    BLUE,
+                ),
+                _count("Queued", "Queued", "Evolutions that wait in a Kueue queue.", YELLOW),
+                _count("Suspended", "Suspended", "Evolutions that a user has suspended.", PURPLE),
+                _count("Succeeded", "Succeeded", "Evolutions that have succeeded.", GREEN),
+                _count("Collapsed", "Collapsed", "Evolutions beyond a collapse bound.", ORANGE),
+                _count("Failed", "Failed", "Evolutions that have failed.", RED),
                 _TABLE,
             ],
         ),
@@ -151,7 +159,7 @@ FLEET = Board(
                 Panel(
                     Kind.STATES,
                     "Phase",
-                    "What each evolution was doing.",
+                    "The phase of each evolution.",
                     "none",
                     [Query(phase_code(_IN), "{{namespace}}/{{name}}")],
                     TO_EVOLUTION,
@@ -162,7 +170,7 @@ FLEET = Board(
                 Panel(
                     Kind.STATES,
                     "Stage",
-                    "The stage under way.",
+                    "The current stage of each evolution.",
                     "none",
                     [Query(stage_code(_IN), "{{namespace}}/{{name}}")],
                     TO_EVOLUTION,
@@ -178,15 +186,15 @@ FLEET = Board(
                 Panel(
                     Kind.LINES,
                     "Best F1",
-                    "Weighted F1 of the best generation, on the source that selects it.",
+                    "Weighted F1 of the best generation on the selection dataset.",
                     "percentunit",
                     [Query(_one("selfemo_evolution_best_f1_ratio"), "{{namespace}}/{{name}}")],
                     TO_EVOLUTION,
                 ),
                 Panel(
                     Kind.LINES,
-                    "F1 gained for a GPU-hour",
-                    "Best F1 less generation 0's, over the GPU time of stages that ended well.",
+                    "F1 gained per GPU-hour",
+                    "F1 gained over the baseline, divided by the GPU time of successful stages.",
                     "percentunit",
                     [
                         Query(
@@ -199,7 +207,7 @@ FLEET = Board(
                 Panel(
                     Kind.LINES,
                     "GPU time",
-                    "GPU time of stages that ended well, over the whole run.",
+                    "GPU time of successful stages in the whole run.",
                     "s",
                     [
                         Query(
@@ -216,19 +224,19 @@ FLEET = Board(
             [
                 _dcgm(
                     "GPU use",
-                    "Time that a stage pod's GPUs were busy.",
+                    "Share of time in which the GPUs of a stage pod were busy.",
                     "percent",
                     "DCGM_FI_DEV_GPU_UTIL",
                 ),
                 _dcgm(
                     "GPU memory",
-                    "Memory that a stage pod's GPUs hold.",
+                    "Used memory of the GPUs of a stage pod.",
                     "mbytes",
                     "DCGM_FI_DEV_FB_USED",
                 ),
                 _dcgm(
                     "GPU power",
-                    "Power that a stage pod's GPUs draw.",
+                    "Power draw of the GPUs of a stage pod.",
                     "watt",
                     "DCGM_FI_DEV_POWER_USAGE",
                 ),
@@ -240,7 +248,7 @@ FLEET = Board(
                 Panel(
                     Kind.STATES,
                     "Alerts",
-                    "selfemo's alerts that fired. Each has a page in docs/runbooks.",
+                    "Alerts of selfemo that are firing. Each has a page in docs/runbooks.",
                     "none",
                     [
                         Query(

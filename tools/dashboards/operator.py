@@ -1,4 +1,4 @@
-"""The Operator dashboard: does it work, is it quick, what does it ask of the API server?"""
+"""The Operator dashboard: leader election, reconciles, and requests to the API server."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from tools.dashboards.board_types import (
     ORANGE,
     RED,
     Board,
-    Choice,
     Kind,
     Link,
     Panel,
     Query,
     Row,
+    Variable,
 )
 
 _IN = 'namespace="$namespace"'
 _TO_FLEET = Link("Fleet", "/d/selfemo-fleet?${__url_time_range}")
-#: The process's own figures have no name of ours: whatever shows our build is an operator.
+#: Metrics of the process have no name of selfemo's. A target with the build metric is an operator.
 _OURS = f"and on (job, instance) selfemo_operator_build_info{{{_IN}}}"
 _BUCKETS = f"selfemo_operator_reconcile_duration_seconds_bucket{{{_IN}}}"
 _DURATIONS = f"rate({_BUCKETS}[$__rate_interval])"
@@ -49,49 +49,49 @@ def _rate(name: str) -> str:
 OPERATOR = Board(
     "selfemo-operator",
     "selfemo / Operator",
-    "The operator: election, passes, errors, requests, its process.",
-    [Choice("namespace", "Namespace", "label_values(selfemo_operator_build_info, namespace)")],
+    "The operator: leader election, reconciles, errors, requests, and its process.",
+    [Variable("namespace", "Namespace", "label_values(selfemo_operator_build_info, namespace)")],
     [
         Row(
             "Now",
             [
                 _stat(
                     "Leaders",
-                    "Operators that hold the Lease: one, or nothing goes on.",
+                    "Operators that hold the Lease. Without a leader, evolutions make no progress.",
                     "none",
                     f"sum({_own('leader')})",
                     states={0: ("none", RED), 1: ("one", GREEN)},
                 ),
                 _stat(
                     "Replicas",
-                    "Operators that answer.",
+                    "Operators that respond to scrapes.",
                     "none",
                     f"count({_own('build_info')})",
                 ),
                 _stat(
                     "Version",
-                    "Versions that run.",
+                    "Versions of the running operators.",
                     "none",
                     f"count by (version) ({_own('build_info')})",
                     legend="{{version}}",
                 ),
                 _stat(
                     "Resync age",
-                    "Since the leader last listed everything.",
+                    "Time since the leader's last resync.",
                     "s",
                     f"max({_own('resync_age_seconds')} and {_own('leader')} == 1)",
                     thresholds=[(180.0, ORANGE), (300.0, RED)],
                 ),
                 _stat(
                     "Queue",
-                    "Evolutions that wait for a pass or are in one.",
+                    "Evolutions that are queued or being reconciled.",
                     "none",
                     f"sum({_own('queue_length')})",
                     thresholds=[(100.0, ORANGE)],
                 ),
                 _stat(
                     "Unreadable",
-                    "Evolutions without metrics, since their resource is odd.",
+                    "Evolutions without metrics, because their resource cannot be read.",
                     "none",
                     f"max({_own('unreadable_evolutions')})",
                     thresholds=[(1.0, ORANGE)],
@@ -99,20 +99,20 @@ OPERATOR = Board(
             ],
         ),
         Row(
-            "Passes",
+            "Reconciles",
             [
                 _panel(
                     Kind.LINES,
                     "Reconciles by result",
-                    "Passes each second. `conflict` is no fault: somebody else wrote first.",
+                    "Reconciles per second. A `conflict` (another client wrote first) is harmless.",
                     "ops",
                     [Query(f"sum by (result) ({_rate('reconciles_total')})", "{{result}}")],
                     bounds=(0.0, None),
                 ),
                 _panel(
                     Kind.LINES,
-                    "Duration of a pass",
-                    "Half of the passes, and all but one in a hundred, take at most this.",
+                    "Duration of a reconcile",
+                    "Median and 99th percentile of the duration of a reconcile.",
                     "s",
                     [
                         Query(f"histogram_quantile({q}, sum by (le) ({_DURATIONS}))", name)
@@ -122,8 +122,8 @@ OPERATOR = Board(
                 ),
                 _panel(
                     Kind.LINES,
-                    "Failed passes",
-                    "In a quarter of an hour; the alert fires above five.",
+                    "Failed reconciles",
+                    "Failed reconciles within 15 minutes. The alert fires above five.",
                     "short",
                     [
                         Query(
@@ -136,7 +136,7 @@ OPERATOR = Board(
                 _panel(
                     Kind.HEATMAP,
                     "Durations",
-                    "How many passes took how long.",
+                    "Number of reconciles by their duration.",
                     "s",
                     [Query(f"sum by (le) (increase({_BUCKETS}[$__rate_interval]))", "{{le}}")],
                     width=12,
@@ -148,7 +148,7 @@ OPERATOR = Board(
                     "none",
                     [Query(f"max by (pod, instance) ({_own('leader')})", "{{pod}} {{instance}}")],
                     width=12,
-                    states={0: ("stands by", BLUE), 1: ("leads", GREEN)},
+                    states={0: ("standby", BLUE), 1: ("leader", GREEN)},
                 ),
             ],
         ),
@@ -158,7 +158,7 @@ OPERATOR = Board(
                 _panel(
                     Kind.LINES,
                     "API requests",
-                    "Requests each second by verb and status, but kopf's own; code 0: no answer.",
+                    "Requests per second (without kopf's) by verb and status. Code 0: no response.",
                     "reqps",
                     [
                         Query(
@@ -179,7 +179,7 @@ OPERATOR = Board(
                 _panel(
                     Kind.LINES,
                     "CPU",
-                    "Processor time of each operator; 1 is a whole core.",
+                    "CPU usage of each operator. 1 is a whole core.",
                     "short",
                     [
                         Query(

@@ -2,7 +2,7 @@
 {{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{/* Name of all objects; at most 48 characters, so that a suffix fits. */}}
+{{/* The name of all objects. It has at most 48 characters, so that a suffix fits. */}}
 {{- define "selfemo.fullname" -}}
 {{- if .Values.fullnameOverride }}
 {{- .Values.fullnameOverride | trunc 48 | trimSuffix "-" }}
@@ -28,13 +28,13 @@ app.kubernetes.io/name: {{ include "selfemo.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
-{{/* Stage pods carry the same name; the component tells the operator's pods from them. */}}
+{{/* Stage pods have the same name label; the component selects the operator's pods. */}}
 {{- define "selfemo.selectorLabels" -}}
 {{ include "selfemo.instanceLabels" . }}
 app.kubernetes.io/component: operator
 {{- end }}
 
-{{/* An image's reference out of (list root image). */}}
+{{/* The reference of an image. Its argument is (list root image). */}}
 {{- define "selfemo.image" -}}
 {{- $root := first . }}
 {{- $image := last . }}
@@ -47,16 +47,16 @@ app.kubernetes.io/component: operator
 {{- if .Values.serviceAccount.create }}
 {{- .Values.serviceAccount.name | default (include "selfemo.fullname" .) }}
 {{- else }}
-{{- required "serviceAccount.name must be given with serviceAccount.create=false" .Values.serviceAccount.name }}
+{{- required "serviceAccount.name is required if serviceAccount.create is false" .Values.serviceAccount.name }}
 {{- end }}
 {{- end }}
 
-{{/* Namespaces in which the stage pods' account is made, as a JSON list. */}}
+{{/* The namespaces in which the service account of stage pods is created, as a JSON list. */}}
 {{- define "selfemo.jobsNamespaces" -}}
 {{- ternary (.Values.watchNamespaces | default .Values.jobs.serviceAccount.namespaces) list .Values.jobs.serviceAccount.create | toJson }}
 {{- end }}
 
-{{/* Account of stage pods; empty: their namespace's default. */}}
+{{/* The service account of stage pods. Empty: the default account of their namespace. */}}
 {{- define "selfemo.jobsServiceAccountName" -}}
 {{- if .Values.jobs.serviceAccount.name }}
 {{- .Values.jobs.serviceAccount.name }}
@@ -75,27 +75,27 @@ app.kubernetes.io/component: operator
 {{- end }}
 {{- end }}
 
-{{/* What the operator does in each namespace that it serves, and nothing more: no Secrets, no exec,
+{{/* The rights of the operator in each namespace that it serves. They include no Secrets, no exec and
 no logs. */}}
 {{- define "selfemo.rules" -}}
 - apiGroups: [selfemo.dev]
   resources: [emotionevolutions]
-  verbs: [get, list, watch, delete] # delete: ttlSecondsAfterFinished
+  verbs: [get, list, watch, delete] # delete: for ttlSecondsAfterFinished
 - apiGroups: [selfemo.dev]
   resources: [emotionevolutions/status]
   verbs: [get, update]
 - apiGroups: [selfemo.dev]
   resources: [emotionevolutions/finalizers]
-  verbs: [update] # blockOwnerDeletion in the Jobs' owner references
+  verbs: [update] # for blockOwnerDeletion in the owner references of Jobs
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch] # why a pod waits, and what its container said when it ended
+  verbs: [get, list, watch] # the reason why a pod waits, and its termination message
 - apiGroups: [""]
   resources: [services]
-  verbs: [get, create] # names of training nodes
+  verbs: [get, create] # the DNS names of training nodes
 - apiGroups: [""]
   resources: [events]
   verbs: [create, patch]

@@ -160,7 +160,7 @@ def test_all_checks_pass_and_nothing_is_left(
     run_checks()
     said = capsys.readouterr().out
     assert "operator: ready replicas: 1" in said
-    assert "a bad evolution: refused" in said
+    assert "an invalid evolution: rejected" in said
     assert "a tiny evolution: MaxGenerationsReached" in said
     assert cluster.stored is None
 

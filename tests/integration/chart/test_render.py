@@ -262,9 +262,10 @@ def test_a_parent_chart_may_say_more(helm4: Helm) -> None:
 def test_notes_say_what_to_do_next(helm4: Helm) -> None:
     install = ["install", "selfemo", str(CHART), "--namespace", "emo", "--dry-run=client"]
     plain = helm4.run(*install)
+    assert "no registry is set" in plain
     assert "helm test selfemo -n emo --logs" in plain
     assert "localhost/selfemo-jobs:" in plain
     mirror = ["--set", "global.imageRegistry=mirror.example.org", "--set", "crds.install=false"]
     notes = helm4.run(*install, *mirror).rpartition("NOTES:")[2]
-    assert "no registry is named" not in notes
+    assert "no registry is set" not in notes
     assert "crds.install is off" in notes

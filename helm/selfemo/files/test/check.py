@@ -1,6 +1,7 @@
-"""What `helm test` checks: a ready operator, a served CRD, admission, and (with storage) a run.
+"""The checks of `helm test`: a ready operator, a served CRD, admission, and (with storage) a run.
 
-Runs in the operator's image. Prints one line for each check; the first that fails ends it.
+The script runs in the operator's image. It prints one line for each check, and ends at the first
+check that fails.
 """
 
 import copy
@@ -20,7 +21,7 @@ GROUP, VERSION, KIND, PLURAL = (
     "EmotionEvolution",
     "emotionevolutions",
 )
-#: Seconds for a Deployment that was just installed to get ready; a pull of the image included.
+#: Seconds in which a new Deployment must become ready, including the pull of the image.
 READY_SECONDS = 300
 INVALID = 422
 NOT_FOUND = 404
@@ -42,7 +43,7 @@ def operator_is_ready() -> str:
 
 
 def crd_is_served() -> str:
-    """Look the resource up in the API server's discovery."""
+    """Find the resource in the API server's discovery."""
     try:
         served = client.CustomObjectsApi().get_api_resources(GROUP, VERSION).resources
     except client.ApiException as error:
@@ -54,28 +55,28 @@ def crd_is_served() -> str:
     return f"{GROUP}/{VERSION} serves {KIND}"
 
 
-def good_is_admitted(evolution: dict[str, Any]) -> str:
-    """Have the API server check the evolution without storing it."""
+def valid_is_admitted(evolution: dict[str, Any]) -> str:
+    """Let the API server validate the evolution without storing it."""
     create(evolution, dry_run="All")
     return "admitted (dry run)"
 
 
-def bad_is_refused(evolution: dict[str, Any]) -> str:
-    """Break a rule of the CRD; the answer must name it."""
-    bad = copy.deepcopy(evolution)
-    bad["spec"]["training"]["batchSize"] = bad["spec"]["selfPlay"]["groupSize"] + 1
+def invalid_is_rejected(evolution: dict[str, Any]) -> str:
+    """Violate a rule of the CRD; the error must name the field."""
+    invalid = copy.deepcopy(evolution)
+    invalid["spec"]["training"]["batchSize"] = invalid["spec"]["selfPlay"]["groupSize"] + 1
     try:
-        create(bad, dry_run="All")
+        create(invalid, dry_run="All")
     except client.ApiException as error:
         if error.status == INVALID and "batchSize" in (error.body or ""):
-            return "refused, with the field's name"
+            return "rejected, with the field's name"
         raise
-    sys.exit("FAILED: a batchSize that breaks groups was admitted: is the CRD this chart's?")
+    sys.exit("FAILED: a batchSize that splits groups was admitted: is the CRD that of this chart?")
 
 
 def evolution_runs(evolution: dict[str, Any]) -> str:
-    """Run the evolution to its end, and delete it where that was good."""
-    delete(evolution)  # what a failed test left
+    """Run the evolution to its end, and delete it if it succeeds."""
+    delete(evolution)  # a failed test leaves one behind
     create(evolution)
     last = ""
     deadline = time.monotonic() + float(os.environ["TEST_TIMEOUT"])
@@ -91,9 +92,10 @@ def evolution_runs(evolution: dict[str, Any]) -> str:
             delete(evolution)
             return f"{end['reason']}: {end.get('message', '')}"
         if end.get("status") == "False":
-            sys.exit(f"FAILED: {end['reason']}: {end.get('message', '')}\n{where(evolution)}")
+            sys.exit(f"FAILED: {end['reason']}: {end.get('message', '')}\n{next_step(evolution)}")
         time.sleep(2)
-    sys.exit(f"FAILED: no end after {os.environ['TEST_TIMEOUT']} s, at {last}\n{where(evolution)}")
+    seconds = os.environ["TEST_TIMEOUT"]
+    sys.exit(f"FAILED: not finished after {seconds} s, at {last}\n{next_step(evolution)}")
 
 
 def create(evolution: dict[str, Any], dry_run: str | None = None) -> None:
@@ -108,12 +110,12 @@ def read(evolution: dict[str, Any]) -> dict[str, Any]:
     """Return the evolution as it is now."""
     name, namespace = evolution["metadata"]["name"], evolution["metadata"]["namespace"]
     api = client.CustomObjectsApi()
-    found: Any = api.get_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, name)
-    return dict(found)
+    current: Any = api.get_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, name)
+    return dict(current)
 
 
 def delete(evolution: dict[str, Any]) -> None:
-    """Delete the evolution and wait until it is gone; its Jobs are garbage-collected."""
+    """Delete the evolution and wait until it is gone. Its Jobs are garbage-collected."""
     name, namespace = evolution["metadata"]["name"], evolution["metadata"]["namespace"]
     api = client.CustomObjectsApi()
     try:
@@ -126,10 +128,10 @@ def delete(evolution: dict[str, Any]) -> None:
             raise
 
 
-def where(evolution: dict[str, Any]) -> str:
-    """Return the command that shows more; a failed evolution stays."""
+def next_step(evolution: dict[str, Any]) -> str:
+    """Return the command that shows the failed evolution, which is not deleted."""
     name, namespace = evolution["metadata"]["name"], evolution["metadata"]["namespace"]
-    return f"it stays: kubectl -n {namespace} describe emotionevolution {name}"
+    return f"see: kubectl -n {namespace} describe emotionevolution {name}"
 
 
 def main() -> None:
@@ -139,15 +141,15 @@ def main() -> None:
     checks: list[tuple[str, Callable[[], str]]] = [
         ("operator", operator_is_ready),
         ("CRD", crd_is_served),
-        ("a good evolution", lambda: good_is_admitted(evolution)),
-        ("a bad evolution", lambda: bad_is_refused(evolution)),
+        ("a valid evolution", lambda: valid_is_admitted(evolution)),
+        ("an invalid evolution", lambda: invalid_is_rejected(evolution)),
     ]
     if os.environ["TEST_RUN"] == "yes":
         checks.append(("a tiny evolution", lambda: evolution_runs(evolution)))
     for name, check in checks:
         print(f"{name}: {check()}", flush=True)
     if os.environ["TEST_RUN"] != "yes":
-        print("no evolution was run: give test.storage for that")
+        print("no evolution was run: set test.storage to run one")
 
 
 if __name__ == "__main__":

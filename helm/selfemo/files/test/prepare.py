@@ -1,7 +1,7 @@
-"""Makes what the chart's test plays with, and puts it into the storage: a model and dialogues.
+"""Creates the input of the chart's test in the storage: a model and dialogues.
 
-Runs in the jobs image. The model is the project's one-million-parameter test model: it knows
-nothing, but it loads, plays and trains as a large one does.
+The script runs in the jobs image. The model is the project's test model with one million
+parameters. It is untrained, but it is loaded, used and trained like a large model.
 """
 
 import json
@@ -15,7 +15,7 @@ from selfemo_api.spec import StorageSpec
 from selfemo_jobs.base_models.tiny import make_tiny
 from selfemo_jobs.store import join, open_store
 
-#: What is said, by the emotion it is said with.
+#: Utterances by their emotion.
 LINES = {
     "joy": ("We won the cup!", "She said yes!", "I got the job!", "The baby is here!"),
     "anger": ("You lied to me.", "Who broke it?", "Give it back.", "Not again!"),
@@ -25,7 +25,7 @@ LINES = {
 
 
 def dialogues() -> str:
-    """Return sixteen dialogues of four turns as JSON lines."""
+    """Return sixteen dialogues of four turns each, as JSON lines."""
     emotions = list(LINES)
     rows = []
     for number in range(16):
@@ -39,7 +39,7 @@ def dialogues() -> str:
 
 
 def warm_start(model: Path, source: Path, output: Path) -> None:
-    """Teach the model to answer with label names: one that cannot leaves nothing to train on."""
+    """Train the model to answer with label names. Otherwise no candidate could be trained on."""
     command = [sys.executable, "-m", "selfemo_jobs.base_models", "warm-start"]
     options = {
         "--model": model,
@@ -57,7 +57,7 @@ def warm_start(model: Path, source: Path, output: Path) -> None:
 
 
 def main() -> None:
-    """Make and upload."""
+    """Create the model and the dialogues, and upload them."""
     folder = os.environ["TEST_FOLDER"]
     store = open_store(StorageSpec.model_validate_json(os.environ["TEST_STORAGE"]))
     with tempfile.TemporaryDirectory() as work:
@@ -68,7 +68,7 @@ def main() -> None:
         store.put(join(folder, source.name), source.read_bytes())
         for file in sorted(path for path in model.rglob("*") if path.is_file()):
             store.upload(file, join(folder, "model", str(file.relative_to(model))))
-    print(f"the test's model and dialogues are at {folder}")
+    print(f"the model and the dialogues of the test are in {folder}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-{{/* The tiny evolution of `helm test`. Without storage it is only shown to the API server. */}}
+{{/* The tiny evolution of `helm test`. Without storage it is only validated by the API server. */}}
 {{- define "selfemo.testEvolution" -}}
 {{- $storage := .Values.test.storage | default (dict "uri" "s3://selfemo-test/nowhere") }}
 {{- $folder := include "selfemo.testFolder" . }}
@@ -6,7 +6,7 @@
 apiVersion: selfemo.dev/v1alpha1
 kind: EmotionEvolution
 metadata:
-  # 36 characters at most, and a letter first: rules of the API
+  # the API allows at most 36 characters, and the first must be a letter
   name: {{ printf "test-%s" (include "selfemo.fullname" . | trunc 31 | trimSuffix "-") }}
   namespace: {{ include "selfemo.testNamespace" . }}
 spec:
@@ -21,11 +21,11 @@ spec:
     evaluation: [{{ toJson $source }}]
   storage: {{ toJson $storage }}
   selfPlay:
-    engine: Transformers # runs with and without a GPU
+    engine: Transformers # works with and without a GPU
     dialogues: 8
     groupSize: 4
     maxTokens: {recognizer: 6, responder: 12}
-  # Whatever so small a model says is kept, and no bound ends the run.
+  # All answers of such a small model are kept, and no collapse bound ends the run.
   flywheel:
     minReward: -2.0
     consistency: {min: 0, max: 1}
@@ -47,16 +47,16 @@ spec:
   {{- end }}
 {{- end }}
 
-{{/* Where the test's model and dialogues lie. */}}
+{{/* The folder of the test's model and dialogues in the storage. */}}
 {{- define "selfemo.testFolder" -}}
 {{- $uri := "s3://selfemo-test/nowhere" }}
 {{- with .Values.test.storage }}
-{{- $uri = required "test.storage.uri must be given with test.storage" .uri }}
+{{- $uri = required "test.storage.uri is required if test.storage is set" .uri }}
 {{- end }}
 {{- printf "%s/helm-test/%s" (trimSuffix "/" $uri) .Release.Name }}
 {{- end }}
 
-{{/* Everything the test needs comes with it and goes with it; a failed test's pod stays. */}}
+{{/* The test's objects are created before it and deleted after it. The pod of a failed test stays. */}}
 {{- define "selfemo.testHook" -}}
 helm.sh/hook: test
 helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
