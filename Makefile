@@ -49,11 +49,12 @@ cluster-up: setup-dev ## A real cluster on this machine, kept between test runs
 	$(PY) -m tests.support.cluster up
 cluster-down:
 	$(PY) -m tests.support.cluster down
-lint: check-generated ## Style, types, layers
+lint: check-generated ## Style, types, layers, words
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	$(PY) tools/wording.py
 generate: ## Write the generated files
 	$(PY) -m selfemo_api.schema.crd
 	$(PY) -m selfemo_api.schema.reference

@@ -64,6 +64,7 @@ SKIPPED = (
     "uv.lock",
     "tools/wording.py",
     "docs/glossary.md",
+    "tests/unit/test_wording.py",
     "examples/demo/",
     "tests/support/recorded/st",
     "tests/support/cluster/go/",
