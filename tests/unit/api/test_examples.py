@@ -1,4 +1,4 @@
-"""The examples are what people copy: each is a resource that this version takes."""
+"""Users copy the examples: each is valid in this version."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ import pytest
 import yaml
 
 from selfemo_api.schema.validation import load_evolution
-from selfemo_study.study_config import document_of, load_study
+from selfemo_study.row_evolution import evolution_document
+from selfemo_study.study_config import load_study
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
-#: What a person would change without asking for another way of learning.
-OWN = ("seed", "model", "storage", "dataset", "evolution")
+#: The fields of the spec that do not change how the model learns.
+OTHER = ("seed", "model", "storage", "dataset", "evolution")
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_is_valid(path: Path) -> None:
-    load_evolution(path)  # raises with what is wrong
+    load_evolution(path)  # raises an error if it is not
 
 
-def test_meld_on_a_cpu_learns_as_the_study_found() -> None:
+def test_meld_cpu_has_the_settings_of_the_study() -> None:
     study = load_study(ROOT / "studies" / "meld.yaml")
-    found = document_of(study, study.row("main"), 1)["spec"]
-    shown = yaml.safe_load((ROOT / "examples" / "meld-cpu.yaml").read_text())["spec"]
-    for spec in (found, shown):
-        # the machine's affair: how much at once, and in what arithmetic
+    of_study = evolution_document(study, study.row("main"), 1)["spec"]
+    of_example = yaml.safe_load((ROOT / "examples" / "meld-cpu.yaml").read_text())["spec"]
+    for spec in (of_study, of_example):
+        # these depend on the machine: batch size and number format
         spec["selfPlay"].pop("engineArgs")
         spec["training"].pop("precision")
-    assert {k: v for k, v in shown.items() if k not in OWN} == {
-        k: v for k, v in found.items() if k not in OWN
+    assert {k: v for k, v in of_example.items() if k not in OTHER} == {
+        k: v for k, v in of_study.items() if k not in OTHER
     }
