@@ -1,9 +1,9 @@
 """Flywheel rows a second and peak memory at 0.1, 1 and 10 million candidates.
 
-``python benchmarks/flywheel.py [--sizes 100000 1000000 10000000]`` makes scored candidates in a
-temporary folder, runs the real stage on each in a process of its own, and prints one JSON line a
-figure: rows a second (at ten times the size at least half as many: linear), and peak memory (at
-most 4 GiB).
+``python benchmarks/flywheel.py [--sizes 100000 1000000 10000000]`` writes scored candidates to a
+temporary folder and runs the real stage on each size in a process of its own. It prints one JSON
+line for each figure: rows a second (at least half as many at ten times the size) and peak memory
+(at most 4 GiB).
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ PART_GROUPS = 8_192
 #: Prompts of two or three turns with a short instruction.
 PROMPT_TOKENS = (48, 96)
 MEMORY_GIB = 4.0
-#: Ten times the rows may run at half the speed before "linear" no longer holds.
+#: The least ratio of rows a second at ten times the size.
 LINEAR = 0.5
-#: What a model repeats itself in.
+#: The number of sentences that a model repeats with another last word.
 TEMPLATES = 3_000
-#: MELD's label distribution with neutral over the default cap, as sharpened votes have it.
+#: MELD's label distribution after votes: neutral is more frequent, and above the default cap.
 SHARES = (0.62, 0.08, 0.02, 0.05, 0.12, 0.02, 0.09)
 
 
 def lists(rng: np.random.Generator, counts: np.ndarray, values: pa.Array) -> pa.ListArray:
     """Return lists of random values, of the given lengths."""
     offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
-    taken = values.take(pa.array(rng.integers(0, len(values), offsets[-1])))
-    return pa.ListArray.from_arrays(pa.array(offsets), taken)
+    drawn = values.take(pa.array(rng.integers(0, len(values), offsets[-1])))
+    return pa.ListArray.from_arrays(pa.array(offsets), drawn)
 
 
 def sentences(rng: np.random.Generator, n: int, words: pa.Array) -> pa.Array:
-    """Return random sentences; a third are one of a few thousand but for the last word."""
+    """Return random sentences; a third repeat one of a few thousand with another last word."""
     fresh = pc.binary_join(lists(rng, rng.integers(6, 15, n), words), " ")
     fixed = np.random.default_rng(0)  # the same templates in all parts
     templates = pc.binary_join(lists(fixed, fixed.integers(8, 15, TEMPLATES), words), " ")
@@ -232,7 +232,7 @@ def measure(candidates: int, scratch: str | None) -> tuple[float, float]:
     return rows / seconds, memory
 
 
-def say(name: str, value: float, unit: str, goal: float | None, holds: bool) -> None:
+def print_figure(name: str, value: float, unit: str, goal: float | None, holds: bool) -> None:
     line = {"name": name, "value": round(value, 3), "unit": unit, "goal": goal, "holds": holds}
     print(json.dumps(line), flush=True)
 
@@ -246,8 +246,12 @@ def main() -> None:
     for size in arguments.sizes:
         speed, memory = measure(size, arguments.scratch)
         goal = LINEAR * before if before else None
-        say(f"flywheel-rows-per-second-{size}", speed, "rows/s", goal, not goal or speed >= goal)
-        say(f"flywheel-peak-memory-{size}", memory, "GiB", MEMORY_GIB, memory <= MEMORY_GIB)
+        print_figure(
+            f"flywheel-rows-per-second-{size}", speed, "rows/s", goal, not goal or speed >= goal
+        )
+        print_figure(
+            f"flywheel-peak-memory-{size}", memory, "GiB", MEMORY_GIB, memory <= MEMORY_GIB
+        )
         before = speed
 
 

@@ -1,11 +1,11 @@
 """Times the operator against a bare client that chains the same Jobs, on a real API server.
 
-Pods are ended by kwok's fake nodes at once, so what is measured is orchestration alone: the API
-server, the Job controller and the garbage collector work for both. The bare client creates a Job,
-waits for it, creates the next: the least that any orchestrator must do. It does so before the
-operator and after it: a machine's speed changes within minutes. With `--statuses` it does so once
-more with an evolution for each chain, whose status it writes before each Job: the least for whoever
-keeps one, with no decision made. One line for each figure.
+The fake nodes of kwok end pods at once, so only orchestration is measured. The API server, the Job
+controller and the garbage collector work for both sides. The bare client creates a Job, waits for
+it, and creates the next: the least that any orchestrator must do. It runs before and after the
+operator, because the speed of a machine changes within minutes. With `--statuses` it runs once more
+and writes the status of an evolution before each Job: the least that any controller with a status
+must do. Prints one JSON line for each figure.
 """
 
 from __future__ import annotations
@@ -20,8 +20,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bare import CLIENT_THREADS, bare, captured
-from benchmarks.chains import GENERATIONS, STAGES, Load, Seen, evolution, latencies, spread
+from benchmarks.bare_client import CLIENT_THREADS, capture_jobs, run_bare_client
+from benchmarks.job_chains import (
+    GENERATIONS,
+    STAGES,
+    JobTimes,
+    Load,
+    evolution,
+    latencies,
+    percentiles,
+)
 from tests.integration.operator.api import create_namespace, delete_namespace, namespaces, serve_crd
 from tests.integration.operator.process import OperatorProcess
 from tests.support.cluster import Cluster, borrowed
@@ -31,13 +39,13 @@ from selfemo_operator.controller.kube.client import KubeClient
 from selfemo_operator.controller.objects import names
 
 P99_GOAL, WRITES_GOAL, MEMORY_GOAL, WALL_GOAL = 1.0, 12.0, 200.0, 1.2
-AGENT = "selfemo-operator"
-#: How the names of namespaces made here begin.
-MADE = ("bench-", "bare-")
+USER_AGENT = "selfemo-operator"
+#: Prefixes of the namespaces that this benchmark creates.
+NAMESPACE_PREFIXES = ("bench-", "bare-")
 Json = dict[str, Any]
 
 
-def with_operator(cluster: Cluster, kube: KubeClient, load: Load, scratch: Path) -> Json:
+def run_operator(cluster: Cluster, kube: KubeClient, load: Load, scratch: Path) -> Json:
     """Run evolutions under the operator and return its figures."""
     count = load.count
     namespace = create_namespace(kube, f"bench-{count}-{int(time.time())}")
@@ -46,36 +54,36 @@ def with_operator(cluster: Cluster, kube: KubeClient, load: Load, scratch: Path)
     )
     operator.start()
     operator.wait_ready()
-    seen, stop = Seen(), threading.Event()
-    threading.Thread(target=seen.watch, args=(kube, namespace, stop), daemon=True).start()
+    times, stop = JobTimes(), threading.Event()
+    threading.Thread(target=times.watch, args=(kube, namespace, stop), daemon=True).start()
     time.sleep(2)
     cpu_before = cpu_seconds(operator)
-    begun: dict[str, float] = {}
+    begin_times: dict[str, float] = {}
     start = time.monotonic()
 
     def create(name: str) -> None:
-        begun[name] = time.monotonic()
+        begin_times[name] = time.monotonic()
         kube.create(names.evolutions_path(namespace), evolution(name))
 
     with ThreadPoolExecutor(8) as pool:
         load.begin(create, pool)
-    asked = time.monotonic() - start
-    seen.wait(count * STAGES, 1200)
-    wait_ended(kube, namespace, count)
+    created_in = time.monotonic() - start
+    times.wait(count * STAGES, 1200)
+    wait_until_ended(kube, namespace, count)
     wall = time.monotonic() - start
     memory, cpu = peak_mebibytes(operator), cpu_seconds(operator) - cpu_before
-    time.sleep(3)  # the last audit lines
+    time.sleep(3)  # for the last lines of the audit log
     writes = writes_by_generation(cluster, namespace)
-    told = operator.metrics()
-    requests = sum(told["selfemo_operator_api_requests_total"].values()) / count / GENERATIONS
-    passes = sum(told["selfemo_operator_reconciles_total"].values()) / count / GENERATIONS
+    metrics = operator.metrics()
+    requests = sum(metrics["selfemo_operator_api_requests_total"].values()) / count / GENERATIONS
+    passes = sum(metrics["selfemo_operator_reconciles_total"].values()) / count / GENERATIONS
     operator.stop()
     stop.set()
     return {
         "namespace": namespace,
         "wall": wall,
-        "asked": asked,
-        **spread(latencies(seen, begun)),
+        "created_in": created_in,
+        **percentiles(latencies(times, begin_times)),
         "writes": writes,
         "requests": requests,
         "passes": passes,
@@ -84,7 +92,7 @@ def with_operator(cluster: Cluster, kube: KubeClient, load: Load, scratch: Path)
     }
 
 
-def wait_ended(kube: KubeClient, namespace: str, count: int) -> None:
+def wait_until_ended(kube: KubeClient, namespace: str, count: int) -> None:
     for _ in range(600):
         items: list[Json] = []
         list_objects(items.append, kube, names.evolutions_path(namespace), {})
@@ -95,23 +103,22 @@ def wait_ended(kube: KubeClient, namespace: str, count: int) -> None:
 
 
 def writes_by_generation(cluster: Cluster, namespace: str) -> float:
-    """Return the operator's writes for a generation, by the API server's own audit log.
+    """Return the operator's write requests for a generation, from the API server's audit log.
 
-    Counted for each evolution from the creation of generation 1's first Job to the end: what
-    generation 0 takes is left out.
+    Requests count from the creation of generation 1's first Job to the end of the evolution. Those
+    of generation 0 are left out.
     """
     assert cluster.audit_log is not None
     counts: dict[str, int] = {}
     with cluster.audit_log.open() as log:
         for line in log:
-            if AGENT not in line or namespace not in line:
+            if USER_AGENT not in line or namespace not in line:
                 continue
             entry = json.loads(line)
-            where = entry.get("objectRef", {})
-            ours = entry.get("userAgent") == AGENT and entry["stage"] == "ResponseComplete"
-            if not ours or entry["verb"] not in ("create", "update", "patch", "delete"):
+            is_own = entry.get("userAgent") == USER_AGENT and entry["stage"] == "ResponseComplete"
+            if not is_own or entry["verb"] not in ("create", "update", "patch", "delete"):
                 continue
-            name = where.get("name", "")
+            name = entry.get("objectRef", {}).get("name", "")
             owner = name[:4]
             if owner in counts or name.endswith("-g001-selfplay-1"):
                 counts[owner] = counts.get(owner, 0) + 1
@@ -131,18 +138,21 @@ def cpu_seconds(operator: OperatorProcess) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def line(name: str, value: float, unit: str, goal: float, **more: float) -> Json:
-    """Return one line to print; the goal is the highest value that holds."""
-    said = {"name": f"operator: {name}", "value": round(value, 3), "unit": unit, "goal": goal}
-    return {**said, "holds": value <= goal, **{k: round(v, 3) for k, v in more.items()}}
+def figure(name: str, value: float, unit: str, goal: float, **more: float) -> Json:
+    """Return one line to print. The figure holds if its value is at most the goal."""
+    line = {"name": f"operator: {name}", "value": round(value, 3), "unit": unit, "goal": goal}
+    return {**line, "holds": value <= goal, **{k: round(v, 3) for k, v in more.items()}}
 
 
-def lines(load: Load, ours: Json, before: Json, after: Json) -> list[Json]:
-    """Return the lines to print for one load, and the bare client's before and after it."""
+def figures(load: Load, ours: Json, before: Json, after: Json) -> list[Json]:
+    """Return the lines to print for one load.
+
+    `before` and `after` are the figures of the bare client before and after the operator.
+    """
     of = str(load)
     wall, cpu = ours["wall"], ours["cpu"]
     return [
-        line(
+        figure(
             f"event to Job created, p99, {of}",
             ours["p99"],
             "s",
@@ -151,7 +161,7 @@ def lines(load: Load, ours: Json, before: Json, after: Json) -> list[Json]:
             bareP99=max(before["p99"], after["p99"]),
             bareP50=max(before["p50"], after["p50"]),
         ),
-        line(
+        figure(
             f"write requests a generation, {of}",
             ours["writes"],
             "requests",
@@ -159,8 +169,8 @@ def lines(load: Load, ours: Json, before: Json, after: Json) -> list[Json]:
             allRequests=ours["requests"],
             passes=ours["passes"],
         ),
-        line(f"peak memory, {of}", ours["memory"], "MiB", MEMORY_GOAL, cpuSeconds=cpu),
-        line(
+        figure(f"peak memory, {of}", ours["memory"], "MiB", MEMORY_GOAL, cpuSeconds=cpu),
+        figure(
             f"wall time over a bare chain of the same Jobs, {of}",
             wall / mean_wall(before, after),
             "x",
@@ -168,64 +178,77 @@ def lines(load: Load, ours: Json, before: Json, after: Json) -> list[Json]:
             seconds=wall,
             bareBefore=before["wall"],
             bareAfter=after["wall"],
-            askedIn=ours["asked"],
+            askedIn=ours["created_in"],
         ),
     ]
 
 
 def mean_wall(before: Json, after: Json) -> float:
-    """Return the bare client's seconds."""
+    """Return the mean seconds of the bare client's two runs."""
     wall: float = (before["wall"] + after["wall"]) / 2
     return wall
 
 
-def with_statuses(load: Load, kept: Json, before: Json, after: Json) -> Json:
-    """Return what statuses alone cost the bare client."""
-    wall = kept["wall"] / mean_wall(before, after)
+def status_cost(load: Load, with_status: Json, before: Json, after: Json) -> Json:
+    """Return the line to print about the cost of the statuses alone."""
+    wall = with_status["wall"] / mean_wall(before, after)
     name = f"wall time of a bare chain that writes statuses over one that does not, {load}"
-    return line(name, wall, "x", WALL_GOAL, seconds=kept["wall"], p99=kept["p99"], p50=kept["p50"])
+    return figure(
+        name,
+        wall,
+        "x",
+        WALL_GOAL,
+        seconds=with_status["wall"],
+        p99=with_status["p99"],
+        p50=with_status["p50"],
+    )
 
 
-def clear(kube: KubeClient) -> None:
-    """Delete what earlier runs left, and wait until it is gone: thousands of Jobs slow the next."""
-    for name in made(kube):
+def delete_namespaces(kube: KubeClient) -> None:
+    """Delete the namespaces of earlier runs and wait: thousands of Jobs slow the next run."""
+    for name in own_namespaces(kube):
         delete_namespace(kube, name)
-    while made(kube):
+    while own_namespaces(kube):
         time.sleep(2)
 
 
-def made(kube: KubeClient) -> list[str]:
-    """Return the namespaces that runs have left."""
-    return [name for name in namespaces(kube) if name.startswith(MADE)]
+def own_namespaces(kube: KubeClient) -> list[str]:
+    """Return the namespaces that this benchmark created."""
+    return [name for name in namespaces(kube) if name.startswith(NAMESPACE_PREFIXES)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", default="1,100,500", help="numbers of evolutions")
-    parser.add_argument("--over", type=float, default=0.0, help="seconds over which they begin")
-    parser.add_argument("--statuses", action="store_true", help="the bare client writes them too")
+    parser.add_argument(
+        "--over", type=float, default=0.0, help="seconds over which the evolutions begin"
+    )
+    parser.add_argument(
+        "--statuses", action="store_true", help="also run the bare client with statuses"
+    )
     arguments = parser.parse_args()
     with borrowed(control_plane_only=True) as cluster, tempfile.TemporaryDirectory() as scratch:
         kube = KubeClient(connections=2 * CLIENT_THREADS, kubeconfig=str(cluster.kubeconfig))
         serve_crd(kube)
         cluster.start_fake_nodes(4, STAGES_FILE)
-        first = with_operator(cluster, kube, Load(1), Path(scratch))["namespace"]
-        template = captured(kube, first)
+        first = run_operator(cluster, kube, Load(1), Path(scratch))["namespace"]
+        templates = capture_jobs(kube, first)
         status = kube.get(names.evolution_path((first, "e000")))["status"]
         for size in map(int, arguments.sizes.split(",")):
             load = Load(size, arguments.over)
-            clear(kube)
-            before = bare(kube, load, template)
-            clear(kube)
-            ours = with_operator(cluster, kube, load, Path(scratch))
-            clear(kube)
-            after = bare(kube, load, template)
-            for said in lines(load, ours, before, after):
-                print(json.dumps(said), flush=True)
+            delete_namespaces(kube)
+            before = run_bare_client(kube, load, templates)
+            delete_namespaces(kube)
+            ours = run_operator(cluster, kube, load, Path(scratch))
+            delete_namespaces(kube)
+            after = run_bare_client(kube, load, templates)
+            for line in figures(load, ours, before, after):
+                print(json.dumps(line), flush=True)
             if arguments.statuses:
-                clear(kube)
-                kept = bare(kube, load, template, status)
-                print(json.dumps(with_statuses(load, kept, before, after)), flush=True)
+                delete_namespaces(kube)
+                with_status = run_bare_client(kube, load, templates, status)
+                line = status_cost(load, with_status, before, after)
+                print(json.dumps(line), flush=True)
 
 
 STAGES_FILE = Path(__file__).resolve().parent / "kwok-stages.yaml"

@@ -1,7 +1,8 @@
 """Times the recognizer's rewards and advantages against the plain-Python reference.
 
-A million groups of eight over seven labels. The reference runs on the first 20,000 groups, and its
-time is scaled up linearly (each group is worked out by itself). Both must agree on those.
+There are a million groups of eight over seven labels. The reference runs on the first 20,000
+groups. Its time is scaled up linearly, since each group is computed by itself. On these groups the
+results of both must agree.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from selfemo_jobs.rewards import (
 from selfemo_jobs.rewards.label_sets import Bools, Floats, Masks
 
 GROUPS, MEMBERS, SUBSET = 1_000_000, 8, 20_000
-REPEATS = 7  # of both, best of each: a shared machine's noise only ever adds
-BLOCK = 20_000  # groups in memory at once, beside the inputs and the results
+REPEATS = 7  # of both; the best counts, since other work on the machine only adds time
+BLOCK = 20_000  # groups that are computed at once
 GOAL = 50.0
 SPEC = RewardSpec()
 
 
 def sample() -> tuple[Masks, Bools]:
-    """Return groups as a recognizer gives them: one emotion mostly, now and then two or none."""
+    """Return groups like those of a recognizer: mostly one emotion, sometimes two or none."""
     rng = np.random.default_rng(0)
     shape = (GROUPS, MEMBERS)
     favorite = rng.integers(0, len(MELD), (GROUPS, 1), dtype=np.uint8)
@@ -48,11 +49,11 @@ def sample() -> tuple[Masks, Bools]:
 
 
 def vectorized(masks: Masks, well_formed: Bools) -> tuple[Floats, Floats]:
-    """Return rewards and advantages, a block of groups after the other, as a stage does its parts.
+    """Return rewards and advantages, one block of groups at a time, as a stage computes its parts.
 
-    NaN where a group has no consensus.
+    Both are NaN where a group has no consensus.
     """
-    rewards, found = np.empty(masks.shape), np.empty(masks.shape)
+    rewards, advantages = np.empty(masks.shape), np.empty(masks.shape)
     for start in range(0, len(masks), BLOCK):
         block = slice(start, start + BLOCK)
         members = masks[block]
@@ -65,26 +66,26 @@ def vectorized(masks: Masks, well_formed: Bools) -> tuple[Floats, Floats]:
         advantage, _ = group_advantages(scored.reward, scored.consistency)
         agreed = (vote.verdicts == Verdict.AGREED)[:, np.newaxis]
         rewards[block] = np.where(agreed, scored.reward, np.nan)
-        found[block] = np.where(agreed, advantage, np.nan)
-    return rewards, found
+        advantages[block] = np.where(agreed, advantage, np.nan)
+    return rewards, advantages
 
 
 def plain(
     groups: list[list[frozenset[str]]], well_formed: list[list[bool]]
 ) -> tuple[list[list[float]], list[list[float]]]:
-    """Return the same by the reference."""
+    """Return the same, computed by the reference."""
     terms, missing = RewardTerms.from_spec(SPEC), [float("nan")] * MEMBERS
-    rewards, found = [], []
+    rewards, advantages = [], []
     for members, formed in zip(groups, well_formed, strict=True):
         truth = plain_implementation.consensus(members, (), MELD, SPEC.consensus, 0.0)
         if truth is None:
             rewards.append(missing)
-            found.append(missing)
+            advantages.append(missing)
             continue
         r, c = plain_implementation.recognizer_rewards(members, formed, truth, terms)
         rewards.append(r)
-        found.append(plain_implementation.group_advantages(r, c))
-    return rewards, found
+        advantages.append(plain_implementation.group_advantages(r, c))
+    return rewards, advantages
 
 
 def main() -> None:
@@ -96,13 +97,13 @@ def main() -> None:
     for _ in range(REPEATS):
         gc.collect()
         start = time.perf_counter()
-        rewards, found = vectorized(masks, well_formed)
+        rewards, advantages = vectorized(masks, well_formed)
         fast.append(time.perf_counter() - start)
         start = time.perf_counter()
         expected = plain(groups, formed)
         slow.append((time.perf_counter() - start) * GROUPS / SUBSET)
     np.testing.assert_allclose(rewards[:SUBSET], expected[0], rtol=0, atol=1e-12)
-    np.testing.assert_allclose(found[:SUBSET], expected[1], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(advantages[:SUBSET], expected[1], rtol=0, atol=1e-9)
     value = min(slow) / min(fast)
     line = {
         "name": "rewards: 1 M groups of 8 over plain Python (20,000 groups, scaled)",

@@ -1,7 +1,7 @@
 """Times a scrape of the operator's metrics over HTTP: 500 evolutions, three datasets each.
 
-`seconds` is the usual case, in which passes have kept the lines up to date; `coldSeconds` is a
-scrape that finds every evolution changed. One JSON line.
+`seconds` is the usual case, in which the reconcile passes have updated the lines. `coldSeconds` is
+a scrape after every evolution has changed. Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def main() -> None:
     server.start()
     url = f"http://127.0.0.1:{server.port}/metrics"
     cold, _ = timed(url)
-    found = [timed(url) for _ in range(arguments.repeats)]
+    scrapes = [timed(url) for _ in range(arguments.repeats)]
     server.stop()
-    seconds = [seconds for seconds, _ in found]
-    body = found[0][1]
+    seconds = [seconds for seconds, _ in scrapes]
+    body = scrapes[0][1]
     lines = [line for line in body.decode().splitlines() if line.startswith("selfemo_evolution_")]
     print(
         json.dumps(

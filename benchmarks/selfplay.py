@@ -1,9 +1,9 @@
 """Times the SelfPlay stage's loop on vLLM against bare `LLM.generate` on the same prompts.
 
-Both use one loaded engine, part by part in turns, and begin in turns. The stage's side episodes the
-part as the stage does: prompts built and encoded, completions drawn, answers read, the table
-encoded and stored. The bare side is given the part's prompts already encoded, in one call, with the
-same sampling. Loading is left out of both.
+Both use one loaded engine. They take turns part by part, and in who is first. The stage's side
+plays a part as the stage does: it builds and encodes prompts, draws completions, parses answers,
+and encodes and stores the table. The bare side completes the part's prompts, which are already encoded,
+in one call with the same sampling. Loading is not timed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # standard output is for the line
+os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # standard output: JSON only
 
 from selfemo_api.contract import StageConfig
 from selfemo_api.dataset_labels import MELD
@@ -55,21 +55,21 @@ def spec_of(folder: Path, model: Path, arguments: argparse.Namespace) -> Evoluti
 
 
 def stage_side(context: StageContext, engine: VllmEngine, part: list[Episode], number: int) -> int:
-    """Episode a part as the stage does; return its tokens."""
+    """Play a part as the stage does; return the number of tokens."""
     counts: dict[str, dict[str, int]] = {}
     play_parts(context, engine, {number: part}, [number], counts)
     return sum(count["tokens"] for count in counts.values())
 
 
 def bare_side(engine: VllmEngine, prompts: list, parameters: list) -> int:
-    """Have the library complete the same; return its tokens."""
-    engine.llm.reset_prefix_cache()  # else it would reread what the other side has left there
+    """Complete the same prompts with the library; return the number of tokens."""
+    engine.llm.reset_prefix_cache()  # otherwise it would use what the other side stored
     outputs = engine.llm.generate(prompts, parameters, use_tqdm=False)
     return sum(len(o.token_ids) for output in outputs for o in output.outputs)
 
 
 def bare_input(engine: VllmEngine, spec: EvolutionSpec, part: list[Episode]) -> tuple[list, list]:
-    """Return a part's prompts and sampling as the library takes them."""
+    """Return a part's prompts and sampling parameters in the library's form."""
     player = SelfPlayer(engine, spec, 1)
     states = [initial_state(episode) for episode in part]
     requests = [player.responder_request(state, 0) for state in states]
@@ -81,7 +81,7 @@ def bare_input(engine: VllmEngine, spec: EvolutionSpec, part: list[Episode]) -> 
 
 @dataclass
 class Side:
-    """What one side has done."""
+    """The figures of one side."""
 
     tokens: int = 0
     cpu_seconds: float = 0.0
@@ -104,23 +104,23 @@ def compare(context: StageContext, engine: VllmEngine, repeats: int) -> tuple[Si
     """Return both sides' figures and the number of prompts."""
     spec = context.config.spec
     parts = split_into_parts(plan(context), spec.self_play)
-    given = [bare_input(engine, spec, part) for part in parts]
-    bare_side(engine, *(side[:8] for side in given[0]))  # the first batch compiles
+    inputs = [bare_input(engine, spec, part) for part in parts]
+    bare_side(engine, *(side[:8] for side in inputs[0]))  # the first batch compiles
     ours, bare = Side(), Side()
     for repeat in range(repeats):
         for number, part in enumerate(parts):
             sides = [
                 lambda p=part, n=number: ours.time(n, lambda: stage_side(context, engine, p, n)),
-                lambda n=number: bare.time(n, lambda: bare_side(engine, *given[n])),
+                lambda n=number: bare.time(n, lambda: bare_side(engine, *inputs[n])),
             ]
             for side in sides[:: 1 if (repeat + number) % 2 == 0 else -1]:
                 side()
-    return ours, bare, sum(len(prompts) for prompts, _ in given)
+    return ours, bare, sum(len(prompts) for prompts, _ in inputs)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, help="folder of a model; unset: the tiny one")
+    parser.add_argument("--model", type=Path, help="folder of a model (default: the tiny model)")
     parser.add_argument("--dialogues", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=6)
     arguments = parser.parse_args()
@@ -144,19 +144,19 @@ def main() -> None:
         engine = VllmEngine(model, engine_args={}, max_model_len=512, seed=0)
         ours, bare, prompts = compare(context, engine, arguments.repeats)
         engine.close()
-    # the best of each part: what else the machine does only ever slows a side down
+    # the best of each part counts, since other work on the machine only adds time
     value = statistics.mean(ours.best[part] / bare.best[part] for part in ours.best)
     pairs = [a / b for a, b in zip(ours.rates, bare.rates, strict=True)]
-    given = f"{model.name}, {prompts} prompts"
+    load = f"{model.name}, {prompts} prompts"
     line = {
-        "name": f"self-play: stage over bare vLLM, tokens a second ({given})",
+        "name": f"self-play: stage over bare vLLM, tokens a second ({load})",
         "value": round(value, 3),
         "unit": "x",
         "goal": GOAL,
         "holds": value >= GOAL,
         "tokensPerSecond": round(statistics.mean(ours.best.values()), 1),
         "bareTokensPerSecond": round(statistics.mean(bare.best.values()), 1),
-        # the same by processor time, which other work on the machine disturbs less
+        # the same by processor time, on which other work has less influence
         "byCpuTime": round((ours.tokens / ours.cpu_seconds) / (bare.tokens / bare.cpu_seconds), 3),
         "pairs": [round(pair, 3) for pair in pairs],
     }

@@ -1,14 +1,14 @@
 """Times the train stage's update against plain TRL ``GRPOTrainer``'s, on the same batch.
 
-Both have the same weights, the same recorded tensors (generation, rewards and the pass that
-recomputes old log-probabilities are left out of both), the same DeepSpeed settings, and do the same
-arithmetic: forward, loss, backward, AdamW. They are timed in turn within one process, and their
-weights must agree at the end. The model has SmolLM2-135M's shape with four layers; prompts have
-about 120 tokens, half of the groups answer with labels (4 tokens), half with a sentence (20).
+Both have the same weights, the same recorded tensors and the same DeepSpeed settings, and do the
+same arithmetic: forward, loss, backward, AdamW. Generation, rewards and the pass that recomputes
+old log-probabilities are not timed. Both are timed in turn within one process, and their weights
+must agree at the end. The model has the shape of SmolLM2-135M with four layers. Prompts have about 120
+tokens. Half of the groups answer with labels (4 tokens), half with a sentence (20 tokens).
 
-What makes the difference: a group's prompt is read once and not once a member; only completion
-tokens are projected onto the vocabulary (on a CPU TRL projects prompts too); passes hold prompts of
-like length, where TRL shuffles and pads a whole step to its longest.
+Three things make the difference. The prompt of a group is read once, not once for each member. Only
+completion tokens are projected onto the vocabulary; on a CPU, TRL projects prompts too. A pass
+contains prompts of similar length; TRL shuffles, and pads a whole step to its longest.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ from selfemo_jobs.stages.train.worker_protocol import TrainJob
 GROUPS, MEMBERS = 4, 8
 STEPS = 1
 GOAL = 1.0
-#: Weights may differ by rounding only; one Adam step moves each by the learning rate.
+#: Weights may differ only by rounding; one Adam step moves each by the learning rate.
 RATE, TOLERANCE = 1e-5, 2e-6
 
 
 def recorded_groups() -> Recorded:
-    """Return groups as the flywheel keeps them."""
+    """Return groups in the form in which the flywheel stores them."""
     chance = random.Random(0)
     prompts, completions, groups = [], [], []
     for group in range(GROUPS):
@@ -90,7 +90,7 @@ def model() -> Any:
 
 
 def trainers(job: TrainJob, rows: Recorded, steps: list[Step]) -> tuple[Any, Any]:
-    """Return our trainer and TRL's, each with its engine."""
+    """Return our trainer and TRL's, each with its DeepSpeed engine."""
     from accelerate.state import AcceleratorState
     from datasets import Dataset
     from torch.utils.data import SequentialSampler
@@ -103,7 +103,7 @@ def trainers(job: TrainJob, rows: Recorded, steps: list[Step]) -> tuple[Any, Any
     from selfemo_jobs.stages.train.training_loop import training_arguments
 
     class Plain(GRPOTrainer):  # type: ignore[misc]
-        """TRL's trainer; what it would have generated is given."""
+        """TRL's trainer with recorded completions in place of generated ones."""
 
         def _get_train_sampler(self, dataset: Any = None) -> Any:
             return SequentialSampler(dataset)
@@ -126,7 +126,7 @@ def trainers(job: TrainJob, rows: Recorded, steps: list[Step]) -> tuple[Any, Any
             return out
 
     class Halt(TrainerCallback):  # type: ignore[misc]
-        """Lets `train` make the engine, and no more."""
+        """Stops `train` after it has created the engine."""
 
         def on_train_begin(self, _args: Any, _state: Any, control: Any, **_: Any) -> None:
             control.should_training_stop = control.should_epoch_stop = True
@@ -142,7 +142,7 @@ def trainers(job: TrainJob, rows: Recorded, steps: list[Step]) -> tuple[Any, Any
         model=model(), args=arguments, rows=rows, steps=steps, kl_beta=0.0, **common
     )
     _make_engine(ours, PrinterCallback)
-    AcceleratorState._reset_state()  # Accelerate foresees one trainer in a process
+    AcceleratorState._reset_state()  # Accelerate expects one trainer in a process
     arguments = training_arguments(job, steps)
     plain = Plain(model=model(), args=arguments, reward_funcs=lambda **_: [0.0], **common)
     _make_engine(plain, PrinterCallback)
@@ -150,11 +150,11 @@ def trainers(job: TrainJob, rows: Recorded, steps: list[Step]) -> tuple[Any, Any
 
 
 class _Ready(Exception):
-    """The engine is there."""
+    """The engine exists."""
 
 
-def _make_engine(trainer: Any, unwanted: Any) -> None:
-    trainer.remove_callback(unwanted)
+def _make_engine(trainer: Any, printer: Any) -> None:
+    trainer.remove_callback(printer)
     try:
         trainer.train()
     except _Ready:
@@ -162,7 +162,7 @@ def _make_engine(trainer: Any, unwanted: Any) -> None:
 
 
 def update(trainer: Any, batches: list[list[dict[str, int]]]) -> float:
-    """Do the steps, and return the seconds."""
+    """Run the steps and return the seconds."""
     passes = trainer.args.gradient_accumulation_steps
     start = time.perf_counter()
     for number, batch in enumerate(batches):
@@ -206,25 +206,25 @@ def main() -> None:
 
 
 def compare(job: TrainJob, repeats: int) -> dict[str, Any]:
-    """Return the line to print."""
+    """Return the JSON line to print."""
     from selfemo_jobs.stages.train.training_loop import planned
 
     rows = recorded_groups()
     steps = planned(rows, job.training, seed=0)
     ours, plain = trainers(job, rows, steps)
     old = ours.measure_logprobs(ours.model_wrapped)
-    ours._rows.logprobs.values[:] = old  # nothing to correct: TRL would not, without vLLM
+    ours._rows.logprobs.values[:] = old  # TRL makes no correction without vLLM
     ours.use_logprobs(old, None, job.training.importance_cap)
     batches = [[{"row": r} for rows_ in s.passes[0] for r in rows_] for s in steps]
     seconds: dict[str, list[float]] = {"ours": [], "plain": []}
     for repeat in range(repeats + 1):
         for name, trainer in (("ours", ours), ("plain", plain)):
-            taken = update(trainer, batches)
-            print(name, round(taken, 2), file=sys.stderr, flush=True)
-            if repeat:  # the first is to warm up
-                seconds[name].append(taken)
+            elapsed = update(trainer, batches)
+            print(name, round(elapsed, 2), file=sys.stderr, flush=True)
+            if repeat:  # the first repeat is a warm-up
+                seconds[name].append(elapsed)
     pairs = zip(ours.model.parameters(), plain.model.parameters(), strict=True)
-    apart = statistics.fmean((a - b).abs().mean().item() for a, b in pairs)
+    difference = statistics.fmean((a - b).abs().mean().item() for a, b in pairs)
     tokens = int(rows.completions.lengths.sum())
     value = statistics.median(p / o for o, p in zip(seconds["ours"], seconds["plain"], strict=True))
     return {
@@ -232,10 +232,10 @@ def compare(job: TrainJob, repeats: int) -> dict[str, Any]:
         "value": round(value, 2),
         "unit": "x",
         "goal": GOAL,
-        "holds": value >= GOAL and apart < TOLERANCE,
+        "holds": value >= GOAL and difference < TOLERANCE,
         "tokensPerSecond": round(tokens / statistics.median(seconds["ours"]), 1),
         "plainTokensPerSecond": round(tokens / statistics.median(seconds["plain"]), 1),
-        "weightsApart": apart,
+        "weightsApart": difference,
         "zeroStage": job.training.deepspeed.zero_stage,
         "repeats": repeats,
     }

@@ -1,4 +1,4 @@
-"""What the operator and the bare client have in common: the load, the Jobs, what was seen."""
+"""What the benchmarks of the operator and of the bare client share: the load, Jobs, and times."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ Json = dict[str, Any]
 
 
 def evolution(name: str) -> Json:
-    """Return an evolution whose stages end at once."""
-    placed = {
+    """Return an evolution whose pods run on fake nodes, where they end at once."""
+    placement = {
         "nodeSelector": {"type": "kwok"},
         "tolerations": [{"key": "kwok.x-k8s.io/node", "operator": "Exists"}],
     }
     return document(
         name,
         evolution={"maxGenerations": GENERATIONS, "patience": GENERATIONS + 1},
-        podTemplate={"shared": placed},
+        podTemplate={"shared": placement},
     )
 
 
 @dataclass
-class Seen:
-    """When each Job was first seen, and when it was first seen complete."""
+class JobTimes:
+    """When a watch first reported each Job, and first reported it complete."""
 
     created: dict[str, float] = field(default_factory=dict)
     complete: dict[str, float] = field(default_factory=dict)
@@ -52,26 +52,26 @@ class Seen:
             try:
                 for event in kube.watch(path, query, 90):
                     version = event["object"]["metadata"]["resourceVersion"]
-                    self._take(event["object"])
+                    self._record(event["object"])
                     if stop.is_set():
                         return
             except ApiError as error:
                 print(error, file=sys.stderr)
 
-    def _take(self, job: Json) -> None:
+    def _record(self, job: Json) -> None:
         name, now = job["metadata"]["name"], time.monotonic()
-        done = any(
+        is_complete = any(
             c["type"] == "Complete" and c["status"] == "True"
             for c in job.get("status", {}).get("conditions", [])
         )
         with self.changed:
             self.created.setdefault(name, now)
-            if done:
+            if is_complete:
                 self.complete.setdefault(name, now)
             self.changed.notify_all()
 
     def wait(self, count: int, seconds: float) -> None:
-        """Wait until so many Jobs are complete."""
+        """Wait until this many Jobs are complete. Raises TimeoutError."""
         deadline = time.monotonic() + seconds
         with self.changed:
             while len(self.complete) < count:
@@ -81,25 +81,25 @@ class Seen:
                 self.changed.wait(min(left, 5.0))
 
 
-def chain(name: str) -> list[str]:
+def job_names(name: str) -> list[str]:
     """Return the names of an evolution's Jobs in order."""
-    found = [job_name(name, 0, Stage.EVALUATE, 1)]
+    jobs = [job_name(name, 0, Stage.EVALUATE, 1)]
     for generation in range(1, GENERATIONS + 1):
-        found += [job_name(name, generation, stage, 1) for stage in STAGE_ORDER]
-    return found
+        jobs += [job_name(name, generation, stage, 1) for stage in STAGE_ORDER]
+    return jobs
 
 
-def latencies(seen: Seen, begun: dict[str, float]) -> list[float]:
-    """Return the seconds from each event to the Job that follows from it."""
-    found = []
-    for name, start in begun.items():
-        jobs = chain(name)
-        found.append(seen.created[jobs[0]] - start)
-        found += [seen.created[b] - seen.complete[a] for a, b in pairwise(jobs)]
-    return [max(0.0, seconds) for seconds in found]
+def latencies(times: JobTimes, begin_times: dict[str, float]) -> list[float]:
+    """Return the seconds from each event to the creation of the Job that it causes."""
+    waits = []
+    for name, start in begin_times.items():
+        jobs = job_names(name)
+        waits.append(times.created[jobs[0]] - start)
+        waits += [times.created[b] - times.complete[a] for a, b in pairwise(jobs)]
+    return [max(0.0, seconds) for seconds in waits]
 
 
-def spread(waits: list[float]) -> Json:
+def percentiles(waits: list[float]) -> Json:
     """Return the median and the 99th percentile of waits."""
     ordered = sorted(waits)
     p99 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
@@ -108,20 +108,20 @@ def spread(waits: list[float]) -> Json:
 
 @dataclass(frozen=True)
 class Load:
-    """How many evolutions begin, and over how long."""
+    """The number of evolutions, and the time over which they begin."""
 
     count: int
     over: float = 0.0
-    """Seconds; 0: all at the same moment."""
+    """Seconds. 0: all evolutions begin at the same time."""
 
     def begin(self, create: Callable[[str], None], pool: ThreadPoolExecutor) -> None:
-        """Have each created in its time; return once all are there."""
-        start, created = time.monotonic(), []
+        """Create each evolution at its time; return when all exist."""
+        start, futures = time.monotonic(), []
         for number in range(self.count):
             time.sleep(max(0.0, start + self.over * number / self.count - time.monotonic()))
-            created.append(pool.submit(create, f"e{number:03d}"))
-        for one in created:
-            one.result()
+            futures.append(pool.submit(create, f"e{number:03d}"))
+        for future in futures:
+            future.result()
 
     def __str__(self) -> str:
         begun = f" begun over {self.over:g} s" if self.over else ""
