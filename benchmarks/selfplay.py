@@ -2,8 +2,8 @@
 
 Both use one loaded engine. They take turns part by part, and in who is first. The stage's side
 plays a part as the stage does: it builds and encodes prompts, draws completions, parses answers,
-and encodes and stores the table. The bare side completes the part's prompts, which are already encoded,
-in one call with the same sampling. Loading is not timed.
+and encodes and stores the table. The bare side completes the same prompts, already encoded, in one
+call with the same sampling. Loading is not timed.
 """
 
 from __future__ import annotations

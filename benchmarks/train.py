@@ -3,8 +3,8 @@
 Both have the same weights, the same recorded tensors and the same DeepSpeed settings, and do the
 same arithmetic: forward, loss, backward, AdamW. Generation, rewards and the pass that recomputes
 old log-probabilities are not timed. Both are timed in turn within one process, and their weights
-must agree at the end. The model has the shape of SmolLM2-135M with four layers. Prompts have about 120
-tokens. Half of the groups answer with labels (4 tokens), half with a sentence (20 tokens).
+must agree at the end. The model has the shape of SmolLM2-135M with four layers. Prompts have about
+120 tokens. Half of the groups answer with labels (4 tokens), half with a sentence (20 tokens).
 
 Three things make the difference. The prompt of a group is read once, not once for each member. Only
 completion tokens are projected onto the vocabulary; on a CPU, TRL projects prompts too. A pass
