@@ -1,4 +1,4 @@
-"""bfloat16 on processors that do not multiply it: few without AVX512-BF16 or AMX do."""
+"""bfloat16 on CPUs without fast instructions for it: most lack AVX512-BF16 and AMX."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from torch.overrides import TorchFunctionMode
 
 log = logging.getLogger(__name__)
 
-#: Where bfloat16 takes so many times float32's time, a detour over float32 pays.
+#: From this ratio of bfloat16's time to float32's on, computing in float32 and rounding pays.
 SLOW = 1.5
-#: About the products of a small model's layer; both arithmetics take milliseconds.
+#: Shape of the products that are timed, as in a layer of a small model: some milliseconds each.
 _ROWS, _WIDTH = 64, 512
+#: How often each product is timed. The first call also compiles the kernel.
+_REPEATS = 5
 
 
-class RoundedProducts(TorchFunctionMode):
-    """Works out products of bfloat16 in float32, while it is entered.
+class EmulatedBFloat16(TorchFunctionMode):
+    """Computes products of bfloat16 in float32 while the context is entered.
 
-    Factors and results are bfloat16's numbers all the same, and sums are float32's, as in
-    processors that multiply bfloat16 themselves: only the order of a sum may differ.
+    Factors and results are bfloat16 numbers, and sums are float32, as on processors with
+    instructions for bfloat16. Only the order of the sums may differ.
     """
 
     def __torch_function__(
@@ -35,34 +37,36 @@ class RoundedProducts(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Call a function of PyTorch's, by the detour where it multiplies bfloat16."""
+        """Call a function of PyTorch; products of bfloat16 are computed in float32."""
         options = dict(kwargs or {})
         if func not in _PRODUCTS or not (_autocast() or args[0].dtype is torch.bfloat16):
             return func(*args, **options)
         out = options.pop("out", None)
         with torch.autocast("cpu", enabled=False):
             factors = {name: _factor(value) for name, value in options.items()}
-            found: torch.Tensor = func(*map(_factor, args), **factors)
-        return found.to(torch.bfloat16) if out is None else out.copy_(found)
+            product: torch.Tensor = func(*map(_factor, args), **factors)
+        return product.to(torch.bfloat16) if out is None else out.copy_(product)
 
 
-#: What a decoder and TRL's head spend their time on. The first argument of each is a factor.
+#: The functions in which a decoder and TRL's head spend their time. The first argument of each is a
+#: factor.
 _PRODUCTS = frozenset({functional.linear, functional.scaled_dot_product_attention, torch.mm})
 
 
-def bfloat16_products(wanted: bool) -> AbstractContextManager[Any]:
-    """Return the context in which a CPU is to work; with bfloat16, the quicker one here.
+def bfloat16_context() -> AbstractContextManager[Any]:
+    """Return the context in which this CPU computes products of bfloat16 fastest.
 
-    It says so once in the log where float32 would be quicker still.
+    The first call measures the processor. If bfloat16 is slow here, a warning in the log names the
+    settings that save the rounding.
     """
-    return RoundedProducts() if wanted and _slow() else nullcontext()
+    return EmulatedBFloat16() if _slow() else nullcontext()
 
 
 def bfloat16_slowness() -> float:
-    """Return how many times longer this processor takes for a product of bfloat16 than of float32.
+    """Return the time of a product of bfloat16, divided by that of the same product of float32.
 
-    It is measured, in some tens of milliseconds: what a processor says of itself does not tell what
-    PyTorch's kernels make of it.
+    It is measured, in some tens of milliseconds: a processor's flags do not say how fast PyTorch's
+    kernels are on it.
     """
     return _seconds(torch.bfloat16) / _seconds(torch.float32)
 
@@ -93,7 +97,7 @@ def _factor(value: Any) -> Any:
 def _seconds(dtype: torch.dtype) -> float:
     factors = torch.ones(_ROWS, _WIDTH, dtype=dtype), torch.ones(_WIDTH, _WIDTH, dtype=dtype)
     best = float("inf")
-    for _ in range(5):  # the first makes the kernel
+    for _ in range(_REPEATS):
         began = time.perf_counter()
         functional.linear(*factors)
         best = min(best, time.perf_counter() - began)

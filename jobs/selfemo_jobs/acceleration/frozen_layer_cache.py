@@ -1,8 +1,9 @@
-"""What the layers below the trained ones make of each group: worked out once, then remembered.
+"""A cache of what the layers that are not trained make of each group.
 
-``training.trainLayers`` leaves all but the last layers as they are, so a group leaves them the same
-at its every reading: as training starts, in every epoch. They stand aside where all groups of a
-batch are known, and the trained ones begin from what is remembered.
+With ``training.trainLayers``, all layers but the last ones stay as they are. They give the same
+hidden states each time they read a group: before the first step, and in every epoch. If the states
+of all groups of a batch are cached, those layers are skipped, and the trained ones start from the
+cached states.
 """
 
 from __future__ import annotations
@@ -15,87 +16,104 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from selfemo_jobs.acceleration.prefix_packing import Group, Packed
+from selfemo_jobs.acceleration.prefix_packing import PackedBatch, PackedGroup
 
-#: Most bytes that a process remembers, in main memory: a tenth of a small machine's. Ten thousand
+#: The most bytes that a process caches, in main memory: a tenth of a small machine's. Ten thousand
 #: groups of forty tokens take 1.9 GB with a hidden size of 1,152 in float32.
 MOST_BYTES = 2 * 1024**3
 
 
-def fits(tokens: int, hidden_size: int, itemsize: int, most: int = MOST_BYTES) -> bool:
-    """Return whether so many tokens can be remembered.
+def fits_cache(tokens: int, hidden_size: int, itemsize: int, most: int = MOST_BYTES) -> bool:
+    """Return whether the hidden states of so many tokens may be cached.
 
     Parameters
     ----------
     tokens
-        Of all groups.
+        The number of tokens of all groups together.
     hidden_size
-        Numbers of each.
+        The number of values in a token's hidden state.
     itemsize
-        Bytes of each number.
+        The size of a value in bytes.
+    most
+        The limit in bytes.
+
+    Examples
+    --------
+    >>> fits_cache(tokens=400_000, hidden_size=576, itemsize=4)
+    True
+    >>> fits_cache(tokens=1_000_000, hidden_size=4096, itemsize=2)
+    False
     """
     return tokens * hidden_size * itemsize <= most
 
 
-class FrozenLayers:
-    """The layers of a model that are not trained, with a memory.
+class FrozenLayerCache:
+    """Skips the layers that are not trained where their output is cached.
+
+    The forward methods of these layers are replaced for good.
 
     Parameters
     ----------
     model
-        A decoder whose layers return their hidden states alone (those that can be packed do).
+        A decoder whose layers return only their hidden states. All that can be packed do.
     trained
-        How many of its last layers are trained; at least one fewer than it has.
+        The number of last layers that are trained. It must be less than the number of layers.
     """
 
     def __init__(self, model: PreTrainedModel, trained: int) -> None:
-        self._known: dict[Group, Tensor] = {}
-        self._batch: Packed | None = None
-        self._knows = False  # all of the batch's groups
+        self._states: dict[PackedGroup, Tensor] = {}
+        self._batch: PackedBatch | None = None
+        self._cached = False  # whether the states of all groups of the batch are there
         *below, last = model.base_model.layers[:-trained]
         for layer in below:
-            layer.forward = self._standing_aside(layer.forward)
-        last.forward = self._remembering(last.forward)
+            layer.forward = self._skip_if_cached(layer.forward)
+        last.forward = self._read_or_store(last.forward)
 
     @contextmanager
-    def reading(self, packed: Packed) -> Iterator[None]:
-        """Say what the model is about to read."""
-        self._batch = packed
-        self._knows = all(group in self._known for group in packed.groups)
+    def reading(self, batch: PackedBatch) -> Iterator[None]:
+        """Return a context in which the model reads a batch, and nothing else."""
+        self._batch = batch
+        self._cached = all(group in self._states for group in batch.groups)
         try:
             yield
         finally:
-            self._batch, self._knows = None, False
+            self._batch, self._cached = None, False
 
-    def _standing_aside(self, forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def read(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            return hidden_states if self._knows else forward(hidden_states, *args, **kwargs)
+    def _skip_if_cached(self, forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def skip_or_forward(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            return hidden_states if self._cached else forward(hidden_states, *args, **kwargs)
 
-        return read
+        return skip_or_forward
 
-    def _remembering(self, forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def read(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            if self._knows:
-                return self._remembered(hidden_states)
-            found = forward(hidden_states, *args, **kwargs)
-            states = found.detach()
-            for group, place in self._standing():
+    def _read_or_store(self, forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def read_or_forward(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            if self._cached:
+                return self._cached_states(hidden_states)
+            output = forward(hidden_states, *args, **kwargs)
+            states = output.detach()
+            for group, place in self._places():
                 # a copy: a view would keep the whole batch
-                self._known.setdefault(group, states[place].to("cpu", copy=True))
-            return found
+                self._states.setdefault(group, states[place].to("cpu", copy=True))
+            return output
 
-        return read
+        return read_or_forward
 
-    def _remembered(self, like: Tensor) -> Tensor:
-        """Return the rows' states, shape (rows, length, hidden); filling, which is unread, is 0."""
-        first = next(iter(self._known.values()))
+    def _cached_states(self, like: Tensor) -> Tensor:
+        """Return the batch's states, shape (rows, length, hidden); padding, which is unused, is 0.
+
+        Parameters
+        ----------
+        like
+            A tensor with the shape and on the device of the result.
+        """
+        first = next(iter(self._states.values()))
         states = torch.zeros(like.shape, dtype=first.dtype)
-        for group, place in self._standing():
-            states[place] = self._known[group]
+        for group, place in self._places():
+            states[place] = self._states[group]
         return states.to(like.device)
 
-    def _standing(self) -> Iterator[tuple[Group, tuple[int, slice]]]:
-        """Yield each group of the batch, and its place: row and columns."""
+    def _places(self) -> Iterator[tuple[PackedGroup, tuple[int, slice]]]:
+        """Yield each group of the batch with its place: row and columns."""
         if self._batch is not None:
             for group, (row, start) in zip(self._batch.groups, self._batch.starts, strict=True):
                 yield group, (row, slice(start, start + len(group)))

@@ -1,4 +1,4 @@
-"""Less work in a decoder's last layer and head, where only some tokens are read."""
+"""Less work in a decoder's last layer and head, where only some tokens' results are used."""
 
 from __future__ import annotations
 
@@ -9,63 +9,67 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-#: Architectures of the plain build: rotary positions, attention that takes a mask and positions as
-#: they are given, and in each layer an `mlp` that takes each place by itself.
+#: Model types (`config.model_type`) of the plain build: rotary positions, attention that uses the
+#: mask and the positions that it is given, and in each layer an `mlp` that handles each token by
+#: itself.
 PLAIN = frozenset({"llama", "qwen2", "qwen3"})
 
 
 def contiguous_head(model: PreTrainedModel) -> None:
-    """Have the model's head read hidden states that lie one after the other, from now on.
+    """Make the model's head copy its input into contiguous memory before it multiplies.
 
-    `logits_to_keep` cuts the last tokens out of each row, and what is cut out lies apart. With a
-    head that is not trained PyTorch multiplies that by the vocabulary row by row on a CPU: three
-    tokens of each of 8 rows take 0.31 s and, back, 0.72 s; 0.04 s and 0.03 s once copied (SmolLM2's
-    head, float32, one core, PyTorch 2.13).
+    `logits_to_keep` selects the last tokens of each row, which are not contiguous. With a head that
+    is not trained, PyTorch then multiplies by the vocabulary row by row on a CPU: three tokens of
+    each of 8 rows take 0.31 s forward and 0.72 s backward, and 0.04 s and 0.03 s once copied
+    (SmolLM2's head, float32, one core, PyTorch 2.13).
 
     Parameters
     ----------
     model
-        One without a head is left as it is.
+        The model, which is changed in place. A model without a head is left as it is.
     """
     head = model.get_output_embeddings()
     if head is not None:
         head.register_forward_pre_hook(_contiguous)
 
 
-def _contiguous(_head: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(x.contiguous() if isinstance(x, Tensor) else x for x in given)
+def _contiguous(_head: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(x.contiguous() if isinstance(x, Tensor) else x for x in inputs)
 
 
 @contextmanager
 def last_mlp_at(model: PreTrainedModel, places: Tensor) -> Iterator[None]:
-    """Return a context in which the last layer's feed-forward part works where it is read, alone.
+    """Return a context in which the last layer's MLP computes only the tokens that are used.
 
-    What it makes of a place is seen by no other place, since no attention comes after it; and of a
-    prompt only the end is read. It is three quarters of a layer's work: of six layers' reading an
-    eighth, of training the last one alone more than half. What is read is the same up to rounding.
+    No attention comes after that MLP, so no other token depends on its result. It is three quarters
+    of a layer's work. Of a prompt only the last token is used: this saves an eighth of the work of
+    six layers. It saves more than half where only the last layer is trained. Results are the same
+    up to rounding.
 
-    Left as it is where the model's build is not known, and where gradient checkpointing would run
-    it once more after the context has ended.
+    The model is left as it is if its type is not in :data:`PLAIN`, or if gradient checkpointing is
+    on: that would run the MLP again after the context has ended.
 
     Parameters
     ----------
+    model
+        The model, which is changed for the time of the context.
     places
-        Bool, shape (rows, length) of the tokens that are about to be read: where the model's output
-        is used. It is of no use elsewhere.
+        Bool, shape (rows, length): whether a token's output is used. The outputs of the other
+        tokens must not be used.
     """
     if model.config.model_type not in PLAIN or model.is_gradient_checkpointing:
         yield
         return
-    mlp = model.get_decoder().layers[-1].mlp  # of a model with adapters (PEFT) too
+    mlp = model.get_decoder().layers[-1].mlp  # also of a model with adapters (PEFT)
     forward = mlp.forward
 
-    def at_places(hidden_states: Tensor) -> Tensor:
-        found = forward(hidden_states[places])
-        whole: Tensor = found.new_zeros(hidden_states.shape)
-        whole[places] = found
-        return whole
+    def forward_at_places(hidden_states: Tensor) -> Tensor:
+        used = forward(hidden_states[places])
+        output: Tensor = used.new_zeros(hidden_states.shape)
+        output[places] = used
+        return output
 
-    mlp.forward = at_places
+    mlp.forward = forward_at_places
     try:
         yield
     finally:

@@ -1,21 +1,21 @@
-"""Log-probabilities of completions with what they have in common read once, and little filling.
+"""Log-probabilities of completions, with each shared prompt read once and little padding.
 
-The members of a group share their prompt, and those that agree their completion too. Padded one
-beside the other, the prompt would be computed once a member. Here a group is one prompt followed by
-the members' different completions; groups follow one another in a row as long as it has room, which
-the longest one decides; and the attention mask keeps apart what does not belong together. Each
-token has the position and sees exactly the tokens that it would in a row of its own, so the result
-is the same up to rounding, and so are the gradients.
+The members of a group share their prompt, and those that agree also share their completion. In a
+padded batch, the prompt would be computed once for each member. Here a group is its prompt followed
+by the members' distinct completions. Groups stand one after another in a row, which is as long as
+the longest group. The attention mask keeps apart what does not belong together. Each token has the
+position, and attends to exactly the tokens, that it would have in a row of its own. So the results
+are the same up to rounding, and so are the gradients.
 
-Layout of a group, for a prompt ``p1 … pn`` and completions ``a``, ``b``:
+Layout of a group, for a prompt ``p1 … pn`` and completions ``a`` and ``b``:
 
-====== ======== ===== ======== =====
-input  p1…pn-1  pn a1 a2 …     pn b1 …
-scores          a1 a2 a3 …     b1 b2 …
-====== ======== ===== ======== =====
+======= ======== ===== ======== =====
+input   p1…pn-1  pn a1 a2 …     pn b1 …
+scored           a1 a2 a3 …     b1 b2 …
+======= ======== ===== ======== =====
 
-The prompt's last token stands at the head of each completion, because that is where the
-completion's first token is predicted.
+The prompt's last token is repeated before each completion, because the completion's first token is
+predicted from it.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from trl.trainer import utils as trl_utils
 
 from selfemo_jobs.acceleration.last_layer import PLAIN, last_mlp_at
 
-#: The label that stands for "not scored" in TRL and Transformers.
+#: The label of a token that is not scored, in TRL and Transformers.
 IGNORED = -100
 
 
 def can_pack(config: Any) -> bool:
-    """Return whether a model (by its Transformers configuration) takes packed rows."""
+    """Return whether a model, given by its Transformers configuration, can read packed rows."""
     layers = getattr(config, "layer_types", None) or ["full_attention"]
     return (
         config.model_type in PLAIN
@@ -46,67 +46,73 @@ def can_pack(config: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class Group:
-    """A prompt and what was said to it."""
+class PackedGroup:
+    """A prompt with its distinct completions."""
 
     prompt: tuple[int, ...]
+    """Token ids of the prompt."""
     completions: tuple[tuple[int, ...], ...]
-    """Those that differ, in the group's order."""
+    """Token ids of each completion, in the group's order. Equal ones are there once."""
 
     def __len__(self) -> int:
-        """Return its tokens as they are laid out."""
+        """Return the number of columns that the group takes."""
         return len(self.prompt) - 1 + sum(map(len, self.completions))
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedBatch:
     """A batch of completions, packed."""
 
-    groups: tuple[Group, ...]
+    groups: tuple[PackedGroup, ...]
+    """The groups, in the order of their first completion."""
     starts: tuple[tuple[int, int], ...]
-    """In which row each group stands, and from which column on."""
+    """The row of each group, and its first column."""
     input_ids: Tensor
-    """Shape (rows, length)."""
+    """Token ids, shape (rows, length)."""
     position_ids: Tensor
-    """Shape (rows, length)."""
+    """The position of each token in its own text, shape (rows, length)."""
     mask: Tensor
-    """Bool, shape (rows, 1, length, length): which token (third) sees which (fourth)."""
+    """Bool, shape (rows, 1, length, length): whether a token (third axis) attends to another
+    (fourth axis)."""
     labels: Tensor
-    """Shape (rows, length): the token that is predicted at each place, or ``IGNORED``."""
+    """The token that each token predicts, or ``IGNORED``, shape (rows, length)."""
     places: Tensor
-    """Shape (completions, longest): where in the flattened rows each completion token is scored."""
+    """Where each completion token is scored, as an index into the flattened rows. Shape
+    (completions, longest)."""
     scored: Tensor
-    """Bool, shape (completions, longest): False where a completion has ended."""
+    """Bool, shape (completions, longest): False after the end of a completion."""
 
-    def to(self, device: torch.device) -> Packed:
-        """Return it on a device."""
-        tensors = ((n, v) for n, v in vars(self).items() if isinstance(v, Tensor))
-        moved: dict[str, Any] = {name: value.to(device) for name, value in tensors}
+    def to(self, device: torch.device) -> PackedBatch:
+        """Return the batch on a device."""
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        moved: dict[str, Any] = {name: value.to(device) for name, value in tensors.items()}
         return replace(self, **moved)
 
 
 def pack(
     prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], longest: int, pad: int
-) -> Packed:
-    """Lay completions out.
+) -> PackedBatch:
+    """Return a batch of completions, packed.
 
     Parameters
     ----------
-    prompts, completions
-        Token ids by completion; equal prompts make a group wherever they stand, and equal
-        completions of one share their place in it. A prompt has at least one token, a completion
-        may have none.
+    prompts
+        The token ids of each completion's prompt, at least one. Equal prompts form a group.
+    completions
+        The token ids of each completion, possibly none. Equal completions of a group share their
+        place in it.
     longest
-        Columns of the result; at least the longest completion.
+        The number of columns of ``places`` and ``scored``; at least the length of the longest
+        completion.
     pad
-        A token id that fills rows up.
+        The token id that fills rows up.
     """
     members: dict[tuple[int, ...], dict[tuple[int, ...], list[int]]] = {}
     for index, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
         members.setdefault(tuple(prompt), {}).setdefault(tuple(completion), []).append(index)
-    groups = tuple(Group(prompt, tuple(said)) for prompt, said in members.items())
+    groups = tuple(PackedGroup(prompt, tuple(distinct)) for prompt, distinct in members.items())
     width = max(1, *map(len, groups))
-    starts = _room([len(group) for group in groups], width)
+    starts = _place_groups([len(group) for group in groups], width)
     shape = (1 + max(row for row, _ in starts), width)
     ids, labels = torch.full(shape, pad), torch.full(shape, IGNORED)
     positions = torch.zeros(shape, dtype=torch.long)
@@ -128,84 +134,101 @@ def pack(
             places[indices, :size] = torch.arange(size) + row * width + at
             scored[indices, :size] = True
             at += size
-    mask = _mask(owners, segments)
-    return Packed(groups, starts, ids, positions, mask, labels, places, scored)
+    mask = _attention_mask(owners, segments)
+    return PackedBatch(groups, starts, ids, positions, mask, labels, places, scored)
 
 
-def _room(lengths: Sequence[int], width: int) -> tuple[tuple[int, int], ...]:
-    """Return a row and a column for each group: the longest first, each where it first fits."""
+def _place_groups(lengths: Sequence[int], width: int) -> tuple[tuple[int, int], ...]:
+    """Return a row and a column for each group: the longest first, each where it first fits.
+
+    Parameters
+    ----------
+    lengths
+        The number of columns of each group.
+    width
+        The number of columns of a row.
+    """
     filled: list[int] = []
-    found = dict.fromkeys(range(len(lengths)), (0, 0))
-    for index in sorted(found, key=lambda i: -lengths[i]):
+    places = dict.fromkeys(range(len(lengths)), (0, 0))
+    for index in sorted(places, key=lambda i: -lengths[i]):
         size = lengths[index]
         row = next((r for r, used in enumerate(filled) if used + size <= width), len(filled))
         if row == len(filled):
             filled.append(0)
-        found[index] = (row, filled[row])
+        places[index] = (row, filled[row])
         filled[row] += size
-    return tuple(found.values())
+    return tuple(places.values())
 
 
-def _mask(owners: Tensor, segments: Tensor) -> Tensor:
-    """Return who sees whom: what came before in the same group, of its prompt or the same segment.
+def _attention_mask(owners: Tensor, segments: Tensor) -> Tensor:
+    """Return which token attends to which.
 
-    Filling sees filling, so that no row of attention is empty (its softmax would be NaN).
+    A token attends to earlier tokens of its group: those of the prompt, and those of its own
+    completion. Padding attends to padding, since an empty row of attention has a softmax of NaN.
 
     Parameters
     ----------
     owners
-        Shape (rows, length): the group of each token; filling has -1.
+        The group of each token, and -1 for padding; shape (rows, length).
     segments
-        Shape (rows, length): 0 is the prompt, each completion has its own.
+        0 for a prompt's tokens, and a number of its own for each completion; shape (rows, length).
+
+    Returns
+    -------
+    Tensor
+        Bool, shape (rows, 1, length, length).
     """
-    group = owners.unsqueeze(1) == owners.unsqueeze(2)
-    seen, sees = segments.unsqueeze(1), segments.unsqueeze(2)
-    return (group & ((seen == 0) | (seen == sees))).tril().unsqueeze(1)
+    same_group = owners.unsqueeze(1) == owners.unsqueeze(2)
+    other, own = segments.unsqueeze(1), segments.unsqueeze(2)
+    return (same_group & ((other == 0) | (other == own))).tril().unsqueeze(1)
 
 
-def packed_logprobs(model: Callable[..., Any], packed: Packed) -> tuple[Tensor, Tensor]:
+def packed_logprobs(model: Callable[..., Any], batch: PackedBatch) -> tuple[Tensor, Tensor]:
     """Return log-probabilities and entropies of all completion tokens.
 
     Parameters
     ----------
     model
-        With TRL's fused head (``add_fused_lm_head``), which applies the temperature.
-    packed
-        On the model's device.
+        A model with TRL's fused head (``add_fused_lm_head``), which applies the temperature.
+    batch
+        The batch, on the model's device.
 
     Returns
     -------
-    tuple
-        Both of shape (completions, longest), 0 where a completion has ended. Entropies in nats.
+    tuple of Tensor
+        Log-probabilities and entropies, in nats. Both have the shape (completions, longest), and 0
+        after the end of a completion.
     """
     inner = getattr(model, "module", model)  # DeepSpeed's engine holds the model
-    with scored_places_only(), last_mlp_at(inner, packed.labels != IGNORED):
+    with scored_places_only(), last_mlp_at(inner, batch.labels != IGNORED):
         out = model(
-            input_ids=packed.input_ids,
-            attention_mask=packed.mask,
-            position_ids=packed.position_ids,
-            shift_labels=packed.labels,
+            input_ids=batch.input_ids,
+            attention_mask=batch.mask,
+            position_ids=batch.position_ids,
+            shift_labels=batch.labels,
             fused_lm_head=True,
         )
-    return _unpack(out.log_probs, packed), _unpack(out.entropy, packed)
+    return _unpack(out.log_probs, batch), _unpack(out.entropy, batch)
 
 
-def _unpack(values: Tensor, packed: Packed) -> Tensor:
-    found = values.reshape(-1).gather(0, packed.places.reshape(-1)).view_as(packed.places)
-    return found.masked_fill(~packed.scored, 0.0)
+def _unpack(values: Tensor, batch: PackedBatch) -> Tensor:
+    """Return the values of packed tokens by completion, shape (completions, longest)."""
+    unpacked = values.reshape(-1).gather(0, batch.places.reshape(-1)).view_as(batch.places)
+    return unpacked.masked_fill(~batch.scored, 0.0)
 
 
 @contextmanager
 def scored_places_only() -> Iterator[None]:
-    """Return a context in which TRL's fused head scores labeled places only, on every device.
+    """Return a context in which TRL's fused head scores labeled tokens only, on every device.
 
-    TRL asks ``_use_triton`` whether to; elsewhere it projects every prompt token onto the
-    vocabulary, only to throw that away (its reason, recompilation for each shape, is Neuron's).
-    The kernel is chosen by another module's name and stays as it is. Pinned by a test.
+    TRL decides this by ``_use_triton``. Without it, the head projects every prompt token onto the
+    vocabulary and discards the result. (TRL's reason is recompilation for each shape on Neuron
+    devices.) The kernel is chosen by a name in another module, and stays the same. A test holds
+    this.
     """
-    kept = trl_utils._use_triton
+    original = trl_utils._use_triton
     trl_utils._use_triton = lambda _device: True
     try:
         yield
     finally:
-        trl_utils._use_triton = kept
+        trl_utils._use_triton = original

@@ -1,12 +1,13 @@
-"""Engine over a plain Transformers model, for machines where no vLLM build fits.
+"""The engine `Transformers`: a plain Transformers model, for machines without a build of vLLM.
 
-Each prompt is read once, however many completions it gets, and so is every beginning that several
-of its completions share.
+Each prompt is read once for all its completions. So is each beginning that several completions of a
+prompt share.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -14,8 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from selfemo_jobs.acceleration.bf16_emulation import bfloat16_products
-from selfemo_jobs.acceleration.prefill import next_logits, read
+from selfemo_jobs.acceleration.prefill import Prefill, next_logits, prefill
 from selfemo_jobs.engines.completion_end import end_tokens, sampling_of_each
 from selfemo_jobs.engines.interface import Completion, Sampling
 from selfemo_jobs.engines.sampling import draw, processed_logprobs, uniforms
@@ -25,37 +25,46 @@ from selfemo_jobs.models.fetch import load_model, load_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    PrefillFunction = Callable[[PreTrainedModel, Sequence[Sequence[int]], int], Prefill]
+
 
 @dataclass(frozen=True)
 class TransformersArgs:
-    """What ``engineArgs`` may hold for this engine."""
+    """The arguments that ``engineArgs`` may have for this engine."""
 
     batch_size: int = 64
-    """Completions drawn together. On two cores larger batches gain nothing, but where a prompt has
-    many short ones: they share their beginnings, and 256 are a fifth faster."""
+    """The number of completions that are drawn together. On two cores, larger batches gain nothing,
+    except where each prompt has many short completions: these share their beginnings, and 256 are a
+    fifth faster."""
     device: str = "auto"
-    """`auto`: the first GPU, else the CPU."""
+    """The device, as PyTorch names it. `auto` is the first GPU, or the CPU where there is none."""
     dtype: str = "auto"
-    """`auto`: float32 on a CPU (few have fast bfloat16), the model's own on a GPU."""
+    """`float32`, `bfloat16` or `float16`. `auto` is float32 on a CPU, because few CPUs have fast
+    bfloat16, and the model's own type on a GPU."""
 
     @classmethod
     def parse(cls, arguments: Mapping[str, Any]) -> Self:
-        """Return the arguments, checked. Raises BadInput."""
+        """Return the arguments of a spec, checked.
+
+        Raises
+        ------
+        BadInput
+            If an argument is unknown, or its value is not valid.
+        """
         known: dict[str, type] = {f.name: type(getattr(cls, f.name)) for f in fields(cls)}
         for name, value in arguments.items():
             if name == "trust_remote_code" and value is False:
-                continue  # the schema lets it be said
+                continue  # the schema allows it
             if name not in known:
                 raise BadInput(
-                    f"`engineArgs.{name}` is not known to the engine Transformers: "
+                    f"`engineArgs.{name}` is not an argument of the engine Transformers: "
                     f"it takes {', '.join(sorted(known))}"
                 )
-            # a JSON number may come as 64.0
+            # JSON may write a whole number as 64.0
             whole = isinstance(value, float) and value.is_integer() and known[name] is int
             if isinstance(value, bool) or not (isinstance(value, known[name]) or whole):
                 raise BadInput(f"`engineArgs.{name}` must be of type {known[name].__name__}")
-        taken = {k: known[k](v) for k, v in arguments.items() if k in known}
-        result = cls(**taken)
+        result = cls(**{k: known[k](v) for k, v in arguments.items() if k in known})
         if result.batch_size < 1:
             raise BadInput("`engineArgs.batch_size` must be 1 or more")
         if result.dtype not in ("auto", "float32", "bfloat16", "float16"):
@@ -64,7 +73,22 @@ class TransformersArgs:
 
 
 class TransformersEngine:
-    """See :class:`~selfemo_jobs.engines.interface.TextEngine`."""
+    """A :class:`~selfemo_jobs.engines.interface.TextEngine` over a Transformers model.
+
+    Parameters
+    ----------
+    folder
+        The model's folder.
+    arguments
+        The engine's arguments.
+    max_model_len
+        The most tokens of a prompt and its completion together.
+
+    Raises
+    ------
+    BadInput
+        If the device is unknown, or the model cannot be loaded.
+    """
 
     def __init__(
         self, folder: Path, arguments: TransformersArgs = TransformersArgs(), *, max_model_len: int
@@ -72,8 +96,15 @@ class TransformersEngine:
         self._tokenizer = load_tokenizer(folder)
         self._device = _device(arguments.device)
         dtype = _dtype(arguments.dtype, self._device, folder)
-        rounds = dtype is torch.bfloat16 and self._device.type == "cpu"
-        self._arithmetic = bfloat16_products(rounds)
+        self._prefill: PrefillFunction = prefill
+        self._precision: AbstractContextManager[Any] = nullcontext()
+        if self._device.type == "cpu":
+            from selfemo_jobs.acceleration.bf16_emulation import bfloat16_context
+            from selfemo_jobs.acceleration.cpu_prefill import prefill_in_parts
+
+            self._prefill = prefill_in_parts
+            if dtype is torch.bfloat16:
+                self._precision = bfloat16_context()
         model = load_model(folder, dtype)
         self._model: PreTrainedModel | None = model.to(self._device)
         self._ends = end_tokens(folder, self._tokenizer)
@@ -89,26 +120,34 @@ class TransformersEngine:
     def generate(
         self, prompts: Sequence[Sequence[int]], sampling: Sampling | Sequence[Sampling]
     ) -> list[list[Completion]]:
-        """Return ``sampling.n`` completions for each prompt, in order.
+        """Return the completions of each prompt, in order.
+
+        Parameters
+        ----------
+        prompts
+            The token ids of each prompt.
+        sampling
+            One for all prompts, or one for each.
 
         Raises
         ------
         ValueError
-            If a prompt is empty, or with its completion longer than ``max_model_len``.
+            If a prompt is empty, or it is longer than ``max_model_len`` with its completion.
         """
-        kinds: dict[Sampling, list[int]] = {}
-        for index, its in enumerate(sampling_of_each(prompts, sampling, self._max_model_len)):
-            kinds.setdefault(its, []).append(index)
-        found: dict[int, list[Completion]] = {}
-        for its, indices in kinds.items():
-            # neighbors in length share a batch: little padding
+        by_sampling: dict[Sampling, list[int]] = {}
+        for index, one in enumerate(sampling_of_each(prompts, sampling, self._max_model_len)):
+            by_sampling.setdefault(one, []).append(index)
+        completions: dict[int, list[Completion]] = {}
+        for one, indices in by_sampling.items():
+            # prompts of similar length share a batch: little padding
             order = sorted(indices, key=lambda i: (len(prompts[i]), i))
-            size = max(1, self._batch // its.n)
+            size = max(1, self._batch // one.n)
             for start in range(0, len(order), size):
                 chosen = order[start : start + size]
-                with self._arithmetic:
-                    found.update(zip(chosen, self._complete(prompts, chosen, its), strict=True))
-        return [found[i] for i in range(len(prompts))]
+                with self._precision:
+                    drawn = self._complete(prompts, chosen, one)
+                completions.update(zip(chosen, drawn, strict=True))
+        return [completions[i] for i in range(len(prompts))]
 
     def close(self) -> None:
         """Free the model."""
@@ -119,7 +158,7 @@ class TransformersEngine:
     def _complete(
         self, prompts: Sequence[Sequence[int]], chosen: Sequence[int], sampling: Sampling
     ) -> list[list[Completion]]:
-        """Return the completions of one batch, by the prompts' indices."""
+        """Return the completions of the prompts at some indices, drawn as one batch."""
         batch = _Batch(self, [prompts[i] for i in chosen], sampling)
         noise = None
         if sampling.temperature > 0:
@@ -138,15 +177,20 @@ class TransformersEngine:
 
     @property
     def ends(self) -> frozenset[int]:
-        """Tokens that end a completion."""
+        """The tokens that end a completion."""
         return self._ends
+
+    def prefill(self, prompts: Sequence[Sequence[int]]) -> Prefill:
+        """Read prompts, in the way that suits the device."""
+        return self._prefill(self.model, prompts, self._tokenizer.pad_token_id)
 
 
 class _Batch:
-    """Completions under way: rows are (prompt, member), prompt first.
+    """Completions that are being drawn. There is a row for each member of each prompt's group.
 
-    Members of one prompt that begin alike have the same next-token distribution. So the model
-    reads each distinct beginning once: the rows form a tree, and a node is what several share.
+    Members of a prompt that begin alike have the same distribution of the next token. So the model
+    reads each distinct beginning once. The beginnings form a tree; a node is a beginning, with the
+    rows that share it.
     """
 
     def __init__(
@@ -162,26 +206,29 @@ class _Batch:
         self._finished = [False] * rows
         self._cut: dict[int, str] = {}
         self._texts: dict[tuple[int, ...], str] = {}
-        #: The rows that go on, of each node.
+        #: The unfinished rows of each node.
         self._nodes = [list(range(i * n, i * n + n)) for i in range(len(prompts))]
-        reading = read(engine.model, prompts, engine.tokenizer.pad_token_id)
-        self._logits, self._cache = reading.logits, reading.cache
-        self._mask, self._position = reading.mask, reading.position
+        state = engine.prefill(prompts)
+        self._logits, self._cache = state.logits, state.cache
+        self._mask, self._position = state.mask, state.position
 
     def run(self, noise: torch.Tensor | None) -> None:
-        """Draw until every row has ended or is at its limit.
+        """Draw tokens until every row has ended or has reached its limit.
 
-        ``noise``: float64 of shape (rows, max_tokens); None for greedy.
+        Parameters
+        ----------
+        noise
+            float64 in [0, 1), shape (rows, max_tokens). None draws greedily.
         """
         for step in range(self._sampling.max_tokens):
-            self._take(noise[:, step] if noise is not None else None)
+            self._draw(noise[:, step] if noise is not None else None)
             children = self._children()
             if not children or step + 1 == self._sampling.max_tokens:
                 return
             self._descend(children)
 
     def completions(self) -> list[Completion]:
-        """Return what was drawn, row by row."""
+        """Return the completion of each row, in order."""
         return [
             Completion(
                 token_ids=tuple(tokens),
@@ -194,8 +241,8 @@ class _Batch:
             )
         ]
 
-    def _take(self, noise: torch.Tensor | None) -> None:
-        """Take a token for each row that goes on, and note which have ended."""
+    def _draw(self, noise: torch.Tensor | None) -> None:
+        """Draw a token for each unfinished row, and record which rows have ended."""
         if noise is None:
             for rows, token in zip(self._nodes, self._logits.argmax(dim=-1).tolist(), strict=True):
                 for row in rows:
@@ -204,12 +251,12 @@ class _Batch:
         logprobs = processed_logprobs(
             self._logits, self._sampling.temperature, self._sampling.top_p
         )
-        # a node with fewer rows than another draws for its first row again, unread
+        # a node with fewer rows than the widest draws for its first row again; that is not used
         widest = max(len(rows) for rows in self._nodes)
         padded = [rows + rows[:1] * (widest - len(rows)) for rows in self._nodes]
         tokens = draw(logprobs, noise[torch.tensor(padded, device=self._device)])
-        taken = logprobs.gather(-1, tokens).tolist()
-        for rows, drawn, values in zip(self._nodes, tokens.tolist(), taken, strict=True):
+        token_logprobs = logprobs.gather(-1, tokens).tolist()
+        for rows, drawn, values in zip(self._nodes, tokens.tolist(), token_logprobs, strict=True):
             for row, token, value in zip(rows, drawn, values, strict=False):
                 self._append(row, token)
                 self._logprobs[row].append(value)
@@ -228,7 +275,7 @@ class _Batch:
         return bool(places)
 
     def _text(self, tokens: list[int]) -> str:
-        """Return a beginning's text; short answers of a batch are mostly the same few."""
+        """Return the text of tokens. It is cached: a batch has few distinct short answers."""
         key = tuple(tokens)
         text = self._texts.get(key)
         if text is None:
@@ -236,7 +283,7 @@ class _Batch:
         return text
 
     def _children(self) -> dict[tuple[int, int], list[int]]:
-        """Return the rows that go on, by their node and the token they took."""
+        """Return the unfinished rows, by their node and the token that they drew."""
         children: dict[tuple[int, int], list[int]] = {}
         for node, rows in enumerate(self._nodes):
             for row in rows:
@@ -245,7 +292,7 @@ class _Batch:
         return children
 
     def _descend(self, children: dict[tuple[int, int], list[int]]) -> None:
-        """Go from the nodes to their children, and read the children's tokens."""
+        """Replace the nodes by their children, and read the children's tokens."""
         parents = [node for node, _ in children]
         if parents != list(range(len(self._nodes))):
             chosen = torch.tensor(parents, device=self._device)

@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM
 
 from selfemo_jobs.acceleration import bf16_emulation
 from selfemo_jobs.acceleration.bf16_emulation import (
-    RoundedProducts,
-    bfloat16_products,
+    EmulatedBFloat16,
+    bfloat16_context,
     bfloat16_slowness,
 )
 
@@ -32,12 +32,11 @@ def test_a_slow_processor_takes_the_detour_and_says_so_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, slowness: float, detour: bool
 ) -> None:
     monkeypatch.setattr(bf16_emulation, "bfloat16_slowness", lambda: slowness)
-    found = [bfloat16_products(True) for _ in range(2)]
-    assert all(isinstance(f, RoundedProducts if detour else nullcontext) for f in found)
+    found = [bfloat16_context() for _ in range(2)]
+    assert all(isinstance(f, EmulatedBFloat16 if detour else nullcontext) for f in found)
     said = [m for m in caplog.messages if "6.0 times as long for products of bfloat16" in m]
     assert len(said) == (1 if detour else 0)
     assert all("`training.precision: Float32`" in m for m in said)
-    assert isinstance(bfloat16_products(False), nullcontext)
 
 
 def test_it_is_measured() -> None:
@@ -48,7 +47,7 @@ def test_a_product_is_the_exact_one_rounded() -> None:
     torch.manual_seed(0)
     x, w = torch.randn(5, 64).bfloat16(), torch.randn(7, 64).bfloat16()
     exact = (x.double() @ w.double().T).bfloat16()
-    with RoundedProducts():
+    with EmulatedBFloat16():
         tile = torch.empty(5, 7, dtype=torch.bfloat16)
         torch.mm(x, w.t(), out=tile)
         for found in (functional.linear(x, w), torch.mm(x, w.t()), tile):
@@ -72,7 +71,7 @@ def test_training_agrees_with_the_processors_own(tiny_model: Path) -> None:
     ids = torch.tensor([[5, 6, 7, 8, 9, 10]])
     own = passes(model, ids)
     own = {name: value.clone() for name, value in own.items()}
-    with RoundedProducts():
+    with EmulatedBFloat16():
         found = passes(model, ids)
     for name, value in own.items():
         away = (found[name] - value).norm() / value.norm()

@@ -9,8 +9,8 @@ import torch
 from tests.unit.jobs.acceleration.test_prefix_packing import llama
 from trl.trainer.utils import add_fused_lm_head
 
-from selfemo_jobs.acceleration.frozen_layer_cache import FrozenLayers, fits
-from selfemo_jobs.acceleration.prefix_packing import Packed, pack, packed_logprobs
+from selfemo_jobs.acceleration.frozen_layer_cache import FrozenLayerCache, fits_cache
+from selfemo_jobs.acceleration.prefix_packing import PackedBatch, pack, packed_logprobs
 from selfemo_jobs.models.trained_layers import train_last_layers
 
 
@@ -30,12 +30,14 @@ def groups(count: int) -> list[tuple[list[int], list[list[int]]]]:
     return [(some(20), [some(4) for _ in range(3)]) for _ in range(count)]
 
 
-def packed(chosen: list[tuple[list[int], list[list[int]]]]) -> Packed:
+def packed(chosen: list[tuple[list[int], list[list[int]]]]) -> PackedBatch:
     prompts = [prompt for prompt, said in chosen for _ in said]
     return pack(prompts, [c for _, said in chosen for c in said], 4, 0)
 
 
-def gradients(net: Any, frozen: FrozenLayers | None, batch: Packed) -> dict[str, torch.Tensor]:
+def gradients(
+    net: Any, frozen: FrozenLayerCache | None, batch: PackedBatch
+) -> dict[str, torch.Tensor]:
     net.zero_grad()
     if frozen is None:
         logprobs, _ = packed_logprobs(net, batch)
@@ -49,7 +51,7 @@ def gradients(net: Any, frozen: FrozenLayers | None, batch: Packed) -> dict[str,
 
 def test_a_group_is_read_once_and_counts_the_same_in_any_batch() -> None:
     plain, remembering = model(), model()
-    frozen = FrozenLayers(remembering, 2)
+    frozen = FrozenLayerCache(remembering, 2)
     reads = [0] * 4
     for index, layer in enumerate(remembering.model.layers):
 
@@ -71,7 +73,7 @@ def test_a_group_is_read_once_and_counts_the_same_in_any_batch() -> None:
 
 def test_a_batch_with_a_group_that_is_not_known_is_read() -> None:
     plain, remembering = model(), model()
-    frozen = FrozenLayers(remembering, 2)
+    frozen = FrozenLayerCache(remembering, 2)
     played = groups(3)
     for batch in (played[:2], played[1:]):
         expected = gradients(plain, None, packed(batch))
@@ -82,12 +84,12 @@ def test_a_batch_with_a_group_that_is_not_known_is_read() -> None:
 
 def test_a_batch_that_was_not_announced_is_read_and_forgotten() -> None:
     plain, remembering = model(), model()
-    FrozenLayers(remembering, 2)
+    FrozenLayerCache(remembering, 2)
     ids = torch.tensor([[5, 6, 7]])
     expected, found = plain(ids).logits, remembering(ids).logits
     torch.testing.assert_close(found, expected)
 
 
 def test_what_is_too_large_does_not_fit() -> None:
-    assert fits(400_000, 576, 4)
-    assert not fits(1_000_000, 4096, 2)
+    assert fits_cache(400_000, 576, 4)
+    assert not fits_cache(1_000_000, 4096, 2)

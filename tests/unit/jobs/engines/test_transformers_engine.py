@@ -53,7 +53,7 @@ def test_bfloat16_reads_alike_with_and_without_the_detour(
         monkeypatch.setattr(bf16_emulation, "_slow", lambda slow=slow: slow)
         arguments = TransformersArgs(dtype="bfloat16")
         engine = TransformersEngine(tiny_model, arguments, max_model_len=256)
-        assert isinstance(engine._arithmetic, bf16_emulation.RoundedProducts) is slow
+        assert isinstance(engine._precision, bf16_emulation.EmulatedBFloat16) is slow
         answers = engine.generate(prompts, Sampling(n=1, temperature=0.0, max_tokens=1, seed=0))
         said.append([group[0].token_ids for group in answers])
         engine.close()

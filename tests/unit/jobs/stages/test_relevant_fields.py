@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.jobs.stages.conftest import PROGRAMS
 from tests.unit.jobs.stages.spec_fields import covering, leaf_fields
+from tests.unit.jobs.stages.stage_programs import PROGRAMS, each_program
 
 from selfemo_api import dataset_labels
 from selfemo_api.api_model import ApiModel
@@ -178,6 +178,7 @@ def test_the_parts_have_the_fields_of_the_spec() -> None:
     assert sorted(set(fields) - written_out) == [], "new fields: give each its place"
 
 
+@each_program
 def test_each_field_is_relevant_or_has_a_reason_not_to_be(program: StageProgram) -> None:
     listed = reasons(program.stage)
     for path in leaf_fields():
@@ -191,6 +192,7 @@ def test_each_field_is_relevant_or_has_a_reason_not_to_be(program: StageProgram)
         )
 
 
+@each_program
 def test_each_relevant_path_is_a_part_of_the_spec(program: StageProgram) -> None:
     for path in program.relevant:
         assert any(covering(leaf, [path]) for leaf in leaf_fields()), path
@@ -226,8 +228,8 @@ def recorded_reads(spec: EvolutionSpec) -> Iterator[set[str]]:
 
 def train_without_processes(job: TrainJob, _file: Path) -> None:
     """Stand in for the processes that train: they are given the job, and no spec."""
-    shutil.copytree(job.policy, job.model)
-    write_json(job.result, TrainResult(metrics={}))
+    shutil.copytree(job.policy, job.model_folder)
+    write_json(job.result_file, TrainResult(metrics={}))
 
 
 def test_a_stage_reads_no_other_field(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.unit.jobs.stages.spec_fields import covering, leaf_fields, with_another_value
+from tests.unit.jobs.stages.stage_programs import each_program
 
 from selfemo_api.contract import ENV_SHARD, ENV_WORK, StageConfig
 from selfemo_api.results import StageResult
@@ -18,6 +19,23 @@ from selfemo_jobs.runtime.manifest import MANIFEST
 from selfemo_jobs.runtime.program import StageProgram
 
 MODEL = "file:///models/first"
+
+pytestmark = each_program
+
+
+@pytest.fixture
+def full_spec(make_spec: Callable[..., EvolutionSpec]) -> EvolutionSpec:
+    """A spec in which every optional part is set, so that it has every leaf field."""
+    stages = ("shared", "selfPlay", "score", "flywheel", "train", "evaluate")
+    return make_spec(
+        reward={"judge": {"views": [{"past": 1}]}},
+        training={"lora": {}},
+        evolution={"goal": {"f1": 0.9}},
+        storage={"credentialsSecretRef": {"name": "keys"}},
+        queue={"name": "queue"},
+        resumeFrom={"uri": "file:///first/manifest.json"},
+        podTemplate={stage: {"image": "first"} for stage in stages},
+    )
 
 
 @pytest.fixture

@@ -1,0 +1,60 @@
+"""A run on a GPU never imports the parts of `acceleration` that are for a CPU alone.
+
+No GPU is needed: PyTorch's device `meta` computes shapes alone, and is not a CPU.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CPU_PARTS = ("bf16_emulation", "cpu_prefill")
+
+ENGINE = """
+from selfemo_jobs.engines.interface import Sampling
+from selfemo_jobs.engines.transformers_engine import TransformersArgs, TransformersEngine
+
+arguments = TransformersArgs(device={device!r}, dtype="bfloat16")
+engine = TransformersEngine(Path({model!r}), arguments, max_model_len=64)
+try:
+    engine.prefill([[5, 6, 7], [8]])
+except RuntimeError as error:
+    assert "meta tensors" in str(error)  # the model was reached: it asked for a value of the mask
+"""
+TRAINING = """
+from selfemo_api.spec import TrainingSpec
+from selfemo_jobs.stages.train import trainer, training_loop, worker
+
+training = TrainingSpec(gpus_per_node={gpus}, precision="BFloat16")
+with training_loop.precision_context(training):
+    pass
+"""
+
+
+def cpu_parts_of(code: str) -> set[str]:
+    """Run code in a new process; return the CPU parts that it has imported."""
+    program = (
+        f"import sys\nfrom pathlib import Path\n{code}\n"
+        "names = {n.rpartition('.')[2] for n in sys.modules if '.acceleration.' in n}\n"
+        f"print(*sorted(names & {set(CPU_PARTS)!r}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return set(done.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(("device", "parts"), [("meta", set()), ("cpu", set(CPU_PARTS))])
+def test_the_engine_imports_them_on_a_cpu_alone(
+    tiny_model: Path, device: str, parts: set[str]
+) -> None:
+    assert cpu_parts_of(ENGINE.format(device=device, model=str(tiny_model))) == parts
+
+
+@pytest.mark.parametrize(("gpus", "parts"), [(1, set()), (0, {"bf16_emulation"})])
+def test_training_imports_them_on_a_cpu_alone(gpus: int, parts: set[str]) -> None:
+    assert cpu_parts_of(TRAINING.format(gpus=gpus)) == parts

@@ -1,0 +1,15 @@
+"""The programs of all stages, for tests that hold for each of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from selfemo_jobs.stages.evaluate.stage import PROGRAM as EVALUATE
+from selfemo_jobs.stages.flywheel.stage import PROGRAM as FLYWHEEL
+from selfemo_jobs.stages.score.stage import PROGRAM as SCORE
+from selfemo_jobs.stages.selfplay.stage import PROGRAM as SELF_PLAY
+from selfemo_jobs.stages.train.stage import PROGRAM as TRAIN
+
+PROGRAMS = (SELF_PLAY, SCORE, FLYWHEEL, TRAIN, EVALUATE)
+
+each_program = pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.stage.slug)
