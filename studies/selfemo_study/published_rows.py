@@ -1,8 +1,8 @@
 """The finished rows of a study in one Parquet file, which is kept beside the study's YAML file.
 
 With this file the page can be written again without any training, and a study continues on another
-machine. The file holds the results, and for each dialogue how often each label was answered as
-which. It holds no text, no dialogue id, and no list of labels or answers by utterance.
+machine. The file holds the results, and for each dialogue how often each label was answered with
+each label. It holds no text, no id, and no list of labels or answers by utterance.
 """
 
 from __future__ import annotations
