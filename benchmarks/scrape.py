@@ -16,7 +16,7 @@ from urllib.request import urlopen
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.unit.operator.controller.evolved import evolved
+from tests.unit.operator.controller.evolved import evolution_after
 
 from selfemo_operator.controller.cache import Cache
 from selfemo_operator.controller.metrics.exposition import MAX_SERIES
@@ -35,7 +35,8 @@ def main() -> None:
     cache = Cache()
     metrics = OperatorMetrics(cache, lambda: 1.0, lambda: 0)
     for number in range(arguments.evolutions):
-        cache.store_evolution(evolved(f"e{number:03d}", sources=SOURCES, version=number + 1))
+        name, version = f"e{number:03d}", number + 1
+        cache.store_evolution(evolution_after(name, sources=SOURCES, version=version))
     server = HttpServer(0, {"/metrics": metrics_handler(metrics.text)})
     server.start()
     url = f"http://127.0.0.1:{server.port}/metrics"

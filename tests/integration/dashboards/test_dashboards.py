@@ -21,7 +21,7 @@ from selfemo_operator.controller.metrics.operator_metrics import OperatorMetrics
 from selfemo_operator.controller.metrics.reference import page
 from tests.integration.dashboards.linter import EXCLUDED, RULES, panels, problems
 from tests.support.cluster.fixtures import program_or_skip
-from tests.unit.operator.controller.evolved import evolved
+from tests.unit.operator.controller.evolved import evolution_after
 
 Json = dict[str, Any]
 FILES = sorted(FOLDER.glob("*.json"))
@@ -116,7 +116,7 @@ def test_the_list_of_expressions_is_whole() -> None:
 
 def test_every_metric_that_is_asked_for_is_exported_and_documented() -> None:
     view = Cache()
-    view.store_evolution(evolved())
+    view.store_evolution(evolution_after())
     metrics = OperatorMetrics(view, lambda: 1.0, lambda: 0)
     metrics.on_response("GET", 200)
     metrics.on_reconciled(("team", "demo"), "done", 0.1)

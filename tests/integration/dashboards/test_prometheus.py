@@ -14,7 +14,7 @@ from selfemo_operator.controller.metrics.operator_metrics import OperatorMetrics
 from tests.integration.operator.api import wait_for
 from tests.support.cluster.fixtures import program_or_skip
 from tests.support.prometheus import Prometheus, prometheus
-from tests.unit.operator.controller.evolved import evolved
+from tests.unit.operator.controller.evolved import evolution_after
 
 Json = dict[str, Any]
 pytestmark = pytest.mark.slow  # where Prometheus must be built first
@@ -28,7 +28,7 @@ def operator() -> Iterator[HttpServer]:
     """An operator's metrics, with passes and requests that go on."""
     view = Cache()
     spec: Json = {"evolution": {"goal": {"f1": 0.7}}, "training": {"gpusPerNode": 1}}
-    view.store_evolution(evolved(sources=("dev", "test"), **spec))
+    view.store_evolution(evolution_after(sources=("dev", "test"), **spec))
     shown = OperatorMetrics(view, lambda: 3.0, lambda: 1)
     shown.leader.set(1)
 

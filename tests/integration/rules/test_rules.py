@@ -16,7 +16,7 @@ from selfemo_operator.controller.cache import Cache
 from selfemo_operator.controller.metrics.operator_metrics import OperatorMetrics
 from tests.integration.rules.cases import CASES, RECORDED, Case, Series
 from tests.support.cluster.fixtures import program_or_skip
-from tests.unit.operator.controller.evolved import evolved
+from tests.unit.operator.controller.evolved import evolution_after
 
 Json = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[3]
@@ -130,7 +130,7 @@ def test_every_alert_is_tested_and_has_its_page() -> None:
 
 def test_the_operators_text_passes_promtools_linter(promtool: Path) -> None:
     view = Cache()
-    view.store_evolution(evolved(sources=("dev", "test")))
+    view.store_evolution(evolution_after(sources=("dev", "test")))
     metrics = OperatorMetrics(view, lambda: 1.0, lambda: 0)
     metrics.on_response("GET", 200)
     metrics.on_reconciled(("team", "demo"), "done", 0.1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.operator.controller.fake_api import KEY, Client, Server
+from tests.unit.operator.controller.fake_api import KEY, FakeApiServer, FakeClient
 
 from selfemo_operator.cli import kubectl
 from selfemo_operator.controller.kube.client import ApiError
@@ -13,9 +13,9 @@ REFUSED = ApiError(0, "Unreachable", "the connection is refused")
 
 
 def test_an_outage_has_one_note_whatever_its_errors(monkeypatch: pytest.MonkeyPatch) -> None:
-    server = Server()
+    server = FakeApiServer()
     server.add_evolution()
-    monkeypatch.setattr(kubectl, "KubeClient", lambda connections: Client(server))
+    monkeypatch.setattr(kubectl, "KubeClient", lambda connections: FakeClient(server))
     source = kubectl.ClusterSource(*KEY)
     errors = [None, RESET, REFUSED, None, REFUSED]
 

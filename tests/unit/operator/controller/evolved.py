@@ -1,4 +1,4 @@
-"""An evolution in mid-run with every figure that stages report: for metrics and their benchmark."""
+"""An evolution during a run, with all metrics that stages report, for tests of the metrics."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def result(generation: int, stage: Stage, f1: float, sources: list[str]) -> Stag
     return result_of(generation, stage, **more)
 
 
-def evolved(
+def evolution_after(
     name: str = "demo",
     *,
     sources: tuple[str, ...] = ("dev",),
@@ -73,7 +73,21 @@ def evolved(
     version: int = 7,
     **spec: Any,
 ) -> Json:
-    """Return an evolution (JSON) whose stages have ended up to the one given, that one included."""
+    """Return an evolution as JSON, after a given stage.
+
+    Parameters
+    ----------
+    name
+        The name of the evolution.
+    sources
+        The names of the evaluation datasets.
+    until
+        The generation and the stage that ended last.
+    version
+        The resource version.
+    spec
+        Changes of the spec.
+    """
     path = "data://demo/dev.jsonl"
     evaluation = [{"name": s, "uri": path, "format": "JSONL"} for s in sources]
     evolution = EmotionEvolution(
@@ -107,8 +121,8 @@ def evolved(
 
 
 def _recorded(
-    evolution: EmotionEvolution, status: EvolutionStatus, found: StageResult
+    evolution: EmotionEvolution, status: EvolutionStatus, stage_result: StageResult
 ) -> EvolutionStatus:
-    """Return the status after a result, as one pass of the planner makes it."""
-    progress = record_result(evolution, status, evolution.spec, found)
+    """Return the status after a result, as the planner writes it."""
+    progress = record_result(evolution, status, evolution.spec, stage_result)
     return with_attempts_counted(progress.status, progress.outcome, progress.end)

@@ -1,8 +1,7 @@
-"""An API server in memory, with the rules that the operator leans on, and a Job controller.
+"""An API server in memory, with the rules that the operator relies on, and a Job controller.
 
-It enforces resource versions, uids and names. `Client` is the operator's own `KubeClient` above
-it, so the client's handling of replies is tested as well. The real API server is in
-`tests/integration/operator`.
+It enforces resource versions, uids and names. `FakeClient` is the operator's own `KubeClient`
+on top of it. Tests with a real API server are in `tests/integration/operator`.
 """
 
 from __future__ import annotations
@@ -25,31 +24,31 @@ NAMESPACE = "team"
 KEY = (NAMESPACE, "demo")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
-#: What an attempt of a stage comes to: an exit code, or a word.
+#: How an attempt of a stage ends: with an exit code, or by an event (`evicted`, `gone`, `silent`).
 Ending = int | str
 Check = Callable[[Json | None, Json], None]
 
 
-def text_of(time: datetime) -> str:
+def format_time(time: datetime) -> str:
     return time.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 @dataclass
-class Server:
-    """All objects by path, and everything that a watch would show."""
+class FakeApiServer:
+    """All objects by path, and the events that a watch would deliver."""
 
     now: datetime = START
     objects: dict[str, Json] = field(default_factory=dict)
     log: list[tuple[str, Json]] = field(default_factory=list)
     version: int = 100
     forbidden: dict[tuple[str, str], str] = field(default_factory=dict)
-    """By method and last word of the path."""
-    lags: bool = False
-    """The cache that lists may be answered from (version 0) knows of no pod yet."""
+    """The message of a 403, by method and last part of the path."""
+    stale_cache: bool = False
+    """Whether lists from the cache (version 0) contain no pods."""
     invalid: str = ""
-    """Why Jobs are refused."""
+    """The message with which Jobs are rejected. Empty: they are accepted."""
     created: list[str] = field(default_factory=list)
-    """Names of all Jobs made, in order."""
+    """The names of all created Jobs, in order."""
     manifests: dict[tuple[str, int, str], StageResult] = field(default_factory=dict)
     on_status: Check = lambda _before, _after: None
 
@@ -76,18 +75,18 @@ class Server:
         if path in self.objects:
             return self.objects[path]
         if path.rsplit("/", 1)[-1] in ("emotionevolutions", "jobs", "pods", "events"):
-            found = [o for p, o in self.objects.items() if p.rsplit("/", 1)[0] == path]
-            if self.lags and query.get("resourceVersion") == "0":
-                found = []
+            items = [o for p, o in self.objects.items() if p.rsplit("/", 1)[0] == path]
+            if self.stale_cache and query.get("resourceVersion") == "0":
+                items = []
             return {
-                "items": [o for o in found if _selected(o, query)],
+                "items": [o for o in items if _is_selected(o, query)],
                 "metadata": {"resourceVersion": str(self.version)},
             }
         raise ApiError(404, "NotFound", path)
 
     def _there(self, path: str) -> Json:
         if path not in self.objects:
-            raise ApiError(404, "NotFound", f"{path} is not there")
+            raise ApiError(404, "NotFound", f"{path} does not exist")
         return self.objects[path]
 
     def _create(self, path: str, body: Json) -> Json:
@@ -97,25 +96,25 @@ class Server:
         if path.endswith("/jobs"):
             if self.invalid:
                 raise ApiError(422, "Invalid", self.invalid)
-            self._check_alone(body)
+            self._check_no_active_job(body)
             self.created.append(name)
         self.version += 1
         body["metadata"] |= {
             "uid": f"{self.version:08x}-0000",
             "generation": 1,
-            "creationTimestamp": text_of(self.now),
+            "creationTimestamp": format_time(self.now),
         }
         return self._store(f"{path}/{name}", body, "ADDED")
 
     def _replace(self, path: str, body: Json) -> Json:
         target = path.removesuffix("/status")
         before = self._there(target)
-        said = body["metadata"]
-        if not said.get("resourceVersion"):
+        metadata = body["metadata"]
+        if not metadata.get("resourceVersion"):
             raise ApiError(422, "Invalid", "metadata.resourceVersion must be specified")
-        if said.get("uid", before["metadata"]["uid"]) != before["metadata"]["uid"]:
+        if metadata.get("uid", before["metadata"]["uid"]) != before["metadata"]["uid"]:
             raise ApiError(409, "Conflict", "Precondition failed: UID")
-        if said["resourceVersion"] != before["metadata"]["resourceVersion"]:
+        if metadata["resourceVersion"] != before["metadata"]["resourceVersion"]:
             raise ApiError(409, "Conflict", "the object has been modified")
         if target == path:
             return self._store(path, body)
@@ -145,27 +144,27 @@ class Server:
         return item
 
     def remove(self, path: str) -> None:
-        """Delete an object and, as the garbage collector does, all that it owns."""
+        """Delete an object and, as the garbage collector does, all objects that it owns."""
         item = self.objects.pop(path)
         self.version += 1
         item["metadata"]["resourceVersion"] = str(self.version)
         self.log.append(("DELETED", item))
-        for other, found in list(self.objects.items()):
-            owners = found["metadata"].get("ownerReferences", [])
+        for other, owned in list(self.objects.items()):
+            owners = owned["metadata"].get("ownerReferences", [])
             if other in self.objects and item["metadata"]["uid"] in [o["uid"] for o in owners]:
                 self.remove(other)
 
-    def _check_alone(self, body: Json) -> None:
-        """No two Jobs of one evolution are at work at once."""
+    def _check_no_active_job(self, body: Json) -> None:
+        """Check that no other Job of the evolution is active."""
         uid = body["metadata"]["labels"].get(names.LABEL_UID)
-        at_work = [
+        active = [
             job["metadata"]["name"]
             for job in self.jobs()
             if job["metadata"]["labels"].get(names.LABEL_UID) == uid and not _final(job)
         ]
-        assert not at_work, f"{body['metadata']['name']} beside {at_work}"
+        assert not active, f"{body['metadata']['name']} while {active} are active"
 
-    # People --------------------------------------------------------------------------------------
+    # Users ---------------------------------------------------------------------------------------
 
     def add_evolution(self, name: str = "demo", **spec: Any) -> Json:
         base = {"failurePolicy": {"backoffSeconds": 0}, "training": {"gpusPerNode": 0}}
@@ -190,8 +189,8 @@ class Server:
 
     @property
     def status(self) -> Json:
-        found: Json = self.evolution.get("status", {})
-        return found
+        status: Json = self.evolution.get("status", {})
+        return status
 
     def condition(self, kind: str) -> Json:
         return next(c for c in self.status["conditions"] if c["type"] == kind)
@@ -207,35 +206,37 @@ class Server:
 
     # The Job controller and the kubelet ----------------------------------------------------------
 
-    def set_job(self, job: Json, **status: Any) -> Json:
+    def set_job_status(self, job: Json, **status: Any) -> Json:
         path = names.job_path((NAMESPACE, job["metadata"]["name"]))
         item = copy.deepcopy(self.objects[path])
         item["status"] = {**item.get("status", {}), **status}
         return self._store(path, item)
 
-    def carry_on(self, ending: Callable[[str], Ending] = lambda _: 0) -> bool:
-        """Take each Job one step further; return whether any moved."""
-        moved = [self._step(job, ending) for job in self.jobs()]
-        return any(moved)
+    def advance_jobs(self, ending: Callable[[str], Ending] = lambda _: 0) -> bool:
+        """Advance each Job by one step; return whether any has changed."""
+        changed = [self._advance_job(job, ending) for job in self.jobs()]
+        return any(changed)
 
-    def _step(self, job: Json, ending: Callable[[str], Ending]) -> bool:
+    def _advance_job(self, job: Json, ending: Callable[[str], Ending]) -> bool:
         status = job.get("status", {})
         if _final(job):
             return False
         if job["spec"].get("suspend"):
-            said = [{"type": "Suspended", "status": "True"}]
-            if status.get("conditions") == said:
+            suspended = [{"type": "Suspended", "status": "True"}]
+            if status.get("conditions") == suspended:
                 return False
-            self._drop_pods(job)
-            self.set_job(job, conditions=said, active=0, ready=0)
+            self.delete_pods(job)
+            self.set_job_status(job, conditions=suspended, active=0, ready=0)
         elif not status.get("active"):
             self.add_pod(job)
-            self.set_job(job, conditions=[], active=1, ready=0, startTime=text_of(self.now))
+            self.set_job_status(
+                job, conditions=[], active=1, ready=0, startTime=format_time(self.now)
+            )
         elif not status.get("ready"):
             self._set_pod(job, "Running", {"running": {}})
-            self.set_job(job, ready=1)
+            self.set_job_status(job, ready=1)
         else:
-            self._end(job, ending(job["metadata"]["name"]))
+            self._finish_job(job, ending(job["metadata"]["name"]))
         return True
 
     def add_pod(self, job: Json, **status: Any) -> Json:
@@ -263,46 +264,46 @@ class Server:
             path = f"{names.core_path(NAMESPACE, 'pods')}/{pod['metadata']['name']}"
             self._store(path, {**pod, "status": {"phase": phase, "containerStatuses": containers}})
 
-    def _drop_pods(self, job: Json) -> None:
+    def delete_pods(self, job: Json) -> None:
         for pod in self.pods_of(job):
             self.remove(f"{names.core_path(NAMESPACE, 'pods')}/{pod['metadata']['name']}")
 
-    def _end(self, job: Json, ending: Ending) -> None:
+    def _finish_job(self, job: Json, ending: Ending) -> None:
         code = ending if isinstance(ending, int) else 0
         if ending in ("evicted", "gone"):
             if ending == "evicted":
                 self._set_pod(job, "Failed", {})
             else:
-                self._drop_pods(job)
+                self.delete_pods(job)
             self._fail(job, "BackoffLimitExceeded")
             return
         message = encode_message(FailureMessage(error="it broke", kind="Internal"))
         if code == 0:
-            message = encode_message(self._work(job))
-        ended = {"exitCode": code, "message": "" if ending == "silent" else message}
-        self._set_pod(job, "Failed" if code else "Succeeded", {"terminated": ended})
+            message = encode_message(self._run_stage(job))
+        terminated = {"exitCode": code, "message": "" if ending == "silent" else message}
+        self._set_pod(job, "Failed" if code else "Succeeded", {"terminated": terminated})
         if code:
             self._fail(job, "PodFailurePolicy" if code == 2 else "BackoffLimitExceeded")
         else:
-            done = [{"type": "Complete", "status": "True"}]
-            self.set_job(job, conditions=done, active=0, ready=0, succeeded=1)
+            complete = [{"type": "Complete", "status": "True"}]
+            self.set_job_status(job, conditions=complete, active=0, ready=0, succeeded=1)
 
     def _fail(self, job: Json, reason: str) -> None:
-        said = [{"type": "Failed", "status": "True", "reason": reason}]
-        self.set_job(job, conditions=said, active=0, ready=0, failed=1)
+        failed = [{"type": "Failed", "status": "True", "reason": reason}]
+        self.set_job_status(job, conditions=failed, active=0, ready=0, failed=1)
 
-    def _work(self, job: Json) -> StageResult:
-        """Answer from the manifest, or make it."""
+    def _run_stage(self, job: Json) -> StageResult:
+        """Return the result of the stage: that of its manifest if there is one."""
         annotations = job["spec"]["template"]["metadata"]["annotations"]
         config = StageConfig.model_validate_json(annotations[names.ANNOTATION_CONFIG])
         key = (config.run, config.generation, config.stage.value)
         if key not in self.manifests:
             f1 = 0.3 + 0.05 * config.generation
-            made = result_of(config.generation, config.stage, f1, folder=config.output)
-            if made.scores:
-                made = made.model_copy(update={"scores": [score_of(f1)]})
-            self.manifests[key] = made
-            return made
+            result = result_of(config.generation, config.stage, f1, folder=config.output)
+            if result.scores:
+                result = result.model_copy(update={"scores": [score_of(f1)]})
+            self.manifests[key] = result
+            return result
         return self.manifests[key].model_copy(update={"reused": True, "seconds": 0.0})
 
 
@@ -311,18 +312,18 @@ def _final(job: Json) -> bool:
     return any(c["type"] in ("Complete", "Failed") and c["status"] == "True" for c in conditions)
 
 
-def _selected(item: Json, query: Json) -> bool:
+def _is_selected(item: Json, query: Json) -> bool:
     labels = item["metadata"].get("labels", {})
-    wanted = [part.split("=") for part in query.get("labelSelector", "").split(",") if part]
+    requirements = [part.split("=") for part in query.get("labelSelector", "").split(",") if part]
     phase = query.get("fieldSelector", "").partition("status.phase=")[2]
-    fits = not phase or item.get("status", {}).get("phase") == phase
-    return fits and all(labels.get(name) == value for name, value in wanted)
+    matches = not phase or item.get("status", {}).get("phase") == phase
+    return matches and all(labels.get(name) == value for name, value in requirements)
 
 
-class Client(KubeClient):
-    """The operator's connection; `fault` is called before and after each request."""
+class FakeClient(KubeClient):
+    """The operator's client. `fault` is called before and after each request."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: FakeApiServer) -> None:
         self.server = server
         self.requests: list[tuple[str, str]] = []
         self.fault: Callable[[str, int], None] = lambda _moment, _number: None
@@ -342,10 +343,10 @@ class Client(KubeClient):
         number = len(self.requests)
         self.requests.append((method, path))
         self.fault("before", number)
-        answer = self.server.handle(method, path, query, body)
+        response = self.server.handle(method, path, query, body)
         self.fault("after", number)
-        return answer
+        return response
 
 
-def later(server: Server, seconds: float) -> None:
+def advance_clock(server: FakeApiServer, seconds: float) -> None:
     server.now += timedelta(seconds=seconds)

@@ -1,4 +1,4 @@
-"""An operator over the fake API server: its picture may lag, it may die, and is started again."""
+"""An operator with the fake API server; its cache may be stale, and it may be killed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from unittest.mock import patch
 from tests.unit.operator.controller.fake_api import (
     KEY,
     NAMESPACE,
-    Client,
     Ending,
-    Server,
-    text_of,
+    FakeApiServer,
+    FakeClient,
+    format_time,
 )
 
 from selfemo_operator.controller import reconciler
@@ -29,24 +29,29 @@ Json = dict[str, Any]
 SETTINGS = Settings(jobs=JobSettings(image="selfemo/jobs:test"), identity="operator-0")
 
 
-class Died(BaseException):
-    """The process is gone at once."""
+class ProcessKilled(BaseException):
+    """The process was killed."""
 
 
 class FakeOperator:
-    """One life of an operator.
+    """One operator process.
 
     Parameters
     ----------
+    server
+        The fake API server.
     fault
-        Called before and after each request.
+        A function that is called before and after each request.
+    settings
+        The settings of the operator.
     watches_pods
-        Whether it hears of pods that ended; whether it does makes no difference to the end.
+        Whether the operator receives the events of succeeded pods. The end state must not depend on
+        it.
     """
 
     def __init__(
         self,
-        server: Server,
+        server: FakeApiServer,
         fault: Callable[[str, int], None] | None = None,
         settings: Settings = SETTINGS,
         *,
@@ -54,33 +59,33 @@ class FakeOperator:
     ) -> None:
         self.server = server
         self.watches_pods = watches_pods
-        self.kube = Client(server)
+        self.kube = FakeClient(server)
         if fault is not None:
             self.kube.fault = fault
         self.cache = Cache()
         self.reconciler = Reconciler(self.kube, self.cache, settings)
         self.requeue: datetime | None = None
-        self._heard = 0
+        self._received = 0
         self.resync()
 
     def resync(self) -> None:
-        """List everything, as the real one does when it starts and each minute."""
-        quiet = Client(self.server)
+        """List all objects, as the controller does at its start and once a minute."""
+        client = FakeClient(self.server)
         path = names.evolutions_path(NAMESPACE)
-        there, version = list_objects(self.cache.store_evolution, quiet, path, {})
-        self.cache.prune_evolutions(there, int(version), NAMESPACE)
+        keys, version = list_objects(self.cache.store_evolution, client, path, {})
+        self.cache.prune_evolutions(keys, int(version), NAMESPACE)
         query = {"labelSelector": names.JOB_SELECTOR}
-        there, version = list_objects(
-            self.cache.store_job, quiet, names.jobs_path(NAMESPACE), query
+        keys, version = list_objects(
+            self.cache.store_job, client, names.jobs_path(NAMESPACE), query
         )
-        self.cache.prune_jobs(there, int(version), NAMESPACE)
-        self._heard = len(self.server.log)
+        self.cache.prune_jobs(keys, int(version), NAMESPACE)
+        self._received = len(self.server.log)
 
-    def hear(self, number: int | None = None) -> None:
-        """Take in events of the watches; all of them unless told how many."""
-        end = len(self.server.log) if number is None else self._heard + number
-        for kind, seen in self.server.log[self._heard : end]:
-            item = copy.deepcopy(seen)
+    def receive_events(self, number: int | None = None) -> None:
+        """Process the pending watch events; all of them, or a number of them."""
+        end = len(self.server.log) if number is None else self._received + number
+        for kind, logged in self.server.log[self._received : end]:
+            item = copy.deepcopy(logged)
             if item.get("kind") == "EmotionEvolution":
                 if kind == "DELETED":
                     self.cache.remove_evolution(object_key(item), object_version(item))
@@ -90,27 +95,27 @@ class FakeOperator:
                 (self.cache.remove_job if kind == "DELETED" else self.cache.store_job)(item)
             elif self.watches_pods and item.get("status", {}).get("phase") == "Succeeded":
                 (self.cache.remove_pod if kind == "DELETED" else self.cache.store_pod)(item)
-        self._heard = min(end, len(self.server.log))
+        self._received = min(end, len(self.server.log))
 
-    def look(self) -> None:
-        """Do one pass; what goes wrong is tried again with the next, as the work queue does."""
-        with at_time(self.server):
+    def reconcile(self) -> None:
+        """Reconcile once. After an error the evolution is requeued, as the work queue does."""
+        with server_time(self.server):
             try:
                 self.requeue = self.reconciler.reconcile(KEY)
             except (Conflict, ApiError):
                 self.requeue = self.server.now
 
 
-def go_on(operator: FakeOperator, steps: int) -> None:
-    """Do some passes, and after each let the cluster work and the operator hear of it."""
+def reconcile_times(operator: FakeOperator, steps: int) -> None:
+    """Reconcile several times; after each, advance the Jobs and process the events."""
     for _ in range(steps):
-        operator.look()
-        operator.server.carry_on()
-        operator.hear()
+        operator.reconcile()
+        operator.server.advance_jobs()
+        operator.receive_events()
 
 
-def at_time(server: Server) -> Any:
-    """Let the reconciler see the server's clock."""
+def server_time(server: FakeApiServer) -> Any:
+    """Let the reconciler use the server's clock."""
 
     class Clock(datetime):
         @classmethod
@@ -120,45 +125,53 @@ def at_time(server: Server) -> Any:
     return patch.object(reconciler, "datetime", Clock)
 
 
-def settle(
-    server: Server,
+def run_until_idle(
+    server: FakeApiServer,
     start: Callable[[], FakeOperator] | None = None,
     ending: Callable[[str], Ending] = lambda _: 0,
     limit: int = 400,
 ) -> FakeOperator:
-    """Go on, with a new operator for each that dies, until all is at rest; return the last."""
-    begin = start or (lambda: FakeOperator(server))
-    operator = begin()
+    """Reconcile until nothing changes, with a new operator for each killed one; return the last."""
+    start_operator = start or (lambda: FakeOperator(server))
+    operator = start_operator()
     for _ in range(limit):
         before = server.version
         try:
-            operator.look()
-        except Died:
-            operator = begin()
+            operator.reconcile()
+        except ProcessKilled:
+            operator = start_operator()
             continue
-        operator.hear()
-        moved = server.carry_on(ending)
-        operator.hear()
-        if moved or server.version != before:
+        operator.receive_events()
+        advanced = server.advance_jobs(ending)
+        operator.receive_events()
+        if advanced or server.version != before:
             continue
         if operator.requeue is None:
             return operator
         server.now = max(server.now, operator.requeue)
-    raise AssertionError(f"not at rest: {server.status}")
+    raise AssertionError(f"not idle after {limit} reconciles: {server.status}")
 
 
-def picture(server: Server) -> Json:
-    """Return the end state without times and ids."""
+def end_state(server: FakeApiServer) -> Json:
+    """Return the final state of the evolution, without times and ids."""
     status = server.status
     return {
         "phase": status["phase"],
         "best": status["best"]["generation"],
-        "at": (status["generation"], status["stage"]),
+        "position": (status["generation"], status["stage"]),
         "history": [(g["generation"], g["outcome"], g["f1"]) for g in status["history"]],
         "conditions": [(c["type"], c["status"], c["reason"]) for c in status["conditions"]],
         "jobs": sorted(job["metadata"]["name"] for job in server.jobs()),
-        "made": sorted((g, s) for _, g, s in server.manifests),
+        "manifests": sorted((g, s) for _, g, s in server.manifests),
     }
 
 
-__all__ = ["Died", "FakeOperator", "at_time", "go_on", "picture", "settle", "text_of"]
+__all__ = [
+    "FakeOperator",
+    "ProcessKilled",
+    "end_state",
+    "format_time",
+    "reconcile_times",
+    "run_until_idle",
+    "server_time",
+]

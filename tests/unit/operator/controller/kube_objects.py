@@ -1,4 +1,4 @@
-"""Evolutions, Jobs and pods to try the pure parts with."""
+"""Evolutions, Jobs and pods for tests of the pure functions."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ SETTINGS = JobSettings(image="selfemo/jobs:test")
 
 
 def evolution_of(stage: Stage = Stage.EVALUATE, **spec: Any) -> EmotionEvolution:
-    """Return an evolution in the stage given; generation 0, whatever the stage."""
+    """Return an evolution in generation 0, in a given stage."""
     metadata = Metadata(
         name="demo", namespace="team", uid="0123456789ab", generation=3, resource_version="77"
     )
-    found = EmotionEvolution(metadata=metadata, spec=spec_of(**spec))
-    status = begin(found, NOW).model_copy(update={"stage": stage})
-    return found.model_copy(update={"status": status})
+    evolution = EmotionEvolution(metadata=metadata, spec=spec_of(**spec))
+    status = begin(evolution, NOW).model_copy(update={"stage": stage})
+    return evolution.model_copy(update={"status": status})
 
 
 def action_of(evolution: EmotionEvolution, attempt: int = 1) -> CreateJob:
@@ -69,5 +69,5 @@ def pod_of(phase: str = "Pending", state: Json | None = None, **more: Any) -> Js
     return {"metadata": {"name": "pod-0", "creationTimestamp": created}, "status": status}
 
 
-def ended(code: int, message: str = "", **more: Any) -> Json:
+def terminated(code: int, message: str = "", **more: Any) -> Json:
     return {"terminated": {"exitCode": code, "message": message, **more}}

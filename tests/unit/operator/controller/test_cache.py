@@ -1,4 +1,4 @@
-"""The picture: the newest of each object, whatever order news comes in."""
+"""The cache: it holds the newest version of each object, in any order of events."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def job(version: int, attempt: int = 1, namespace: str = "team", uid: str = "") 
 KEY, UID = ("team", "demo"), "0123456789ab"
 
 
-def test_older_news_is_no_news() -> None:
+def test_an_older_version_is_ignored() -> None:
     cache = Cache()
     assert cache.store_evolution(evolution(5))
     assert not cache.store_evolution(evolution(5))
     assert not cache.store_evolution(evolution(4))
-    found = cache.evolution(KEY)
-    assert found is not None
-    assert found["spec"]["at"] == 5
+    cached = cache.evolution(KEY)
+    assert cached is not None
+    assert cached["spec"]["at"] == 5
 
 
 def test_versions_are_compared_as_numbers() -> None:
@@ -57,66 +57,66 @@ def test_versions_are_compared_as_numbers() -> None:
     assert cache.store_evolution(evolution(100))
 
 
-def test_what_the_operator_wrote_is_no_news() -> None:
+def test_the_event_of_an_expected_write_is_no_change() -> None:
     cache = Cache()
     cache.store_evolution(evolution(5))
-    mine = {**evolution(5), "status": {"phase": "Running"}}
-    with cache.expect_write(mine):
-        heard = {**evolution(6), "spec": mine["spec"], "status": mine["status"]}
-        assert not cache.store_evolution(heard)
+    written = {**evolution(5), "status": {"phase": "Running"}}
+    with cache.expect_write(written):
+        event = {**evolution(6), "spec": written["spec"], "status": written["status"]}
+        assert not cache.store_evolution(event)
         assert cache.evolution_version(KEY) == 6
-        anothers = {**evolution(7), "spec": mine["spec"], "status": {"phase": "Failed"}}
-        assert cache.store_evolution(anothers)
+        other = {**evolution(7), "spec": written["spec"], "status": {"phase": "Failed"}}
+        assert cache.store_evolution(other)
     assert cache.store_evolution(
-        {**heard, "metadata": evolution(8)["metadata"]}
-    )  # put back by hand
+        {**event, "metadata": evolution(8)["metadata"]}
+    )  # reverted by a user
 
 
-def test_an_edit_that_comes_with_the_written_status_is_news() -> None:
+def test_an_edit_together_with_the_expected_status_is_a_change() -> None:
     cache = Cache()
     cache.store_evolution(evolution(5))
     with cache.expect_write({**evolution(5), "status": {"phase": "Running"}}):
         assert cache.store_evolution({**evolution(6), "status": {"phase": "Running"}})
 
 
-def test_a_job_that_is_being_created_is_no_news() -> None:
+def test_the_event_of_an_expected_job_is_no_change() -> None:
     cache = Cache()
     with cache.expect_job("team", job(5)["metadata"]["name"]):
         assert cache.store_job(job(5)) is None
-        assert cache.store_job(job(5, attempt=2)) == KEY  # somebody else's
+        assert cache.store_job(job(5, attempt=2)) == KEY  # not the expected one
     assert len(cache.stage_jobs(KEY, UID)) == 2
     running = {**job(6), "status": {"ready": 1}}
     assert cache.store_job(running) == KEY
 
 
-def test_a_job_whose_end_is_decided_is_read_when_it_is_over() -> None:
+def test_a_finishing_job_is_reconciled_once_it_is_finished() -> None:
     cache = Cache()
     cache.store_job(job(5))
     decided = {"type": "SuccessCriteriaMet", "status": "True"}
     assert cache.store_job({**job(6), "status": {"conditions": [decided]}}) is None
-    over = {"type": "Complete", "status": "True"}
-    assert cache.store_job({**job(7), "status": {"conditions": [decided, over]}}) == KEY
+    complete = {"type": "Complete", "status": "True"}
+    assert cache.store_job({**job(7), "status": {"conditions": [decided, complete]}}) == KEY
 
 
-def test_only_what_may_change_a_decision_asks_for_a_pass() -> None:
+def test_only_relevant_changes_of_a_job_require_a_reconcile() -> None:
     cache = Cache()
-    ends = {"conditions": [{"type": "Complete", "status": "True"}]}
-    story: list[tuple[Json, bool]] = [
+    complete = {"conditions": [{"type": "Complete", "status": "True"}]}
+    statuses: list[tuple[Json, bool]] = [
         ({}, True),
         ({"startTime": "2026-01-01T11:00:00Z", "active": 1}, False),
         ({"active": 1, "ready": 1}, True),
-        ({"active": 1, "ready": 0}, True),  # of several pods one is waiting
+        ({"active": 1, "ready": 0}, True),  # one of several pods is waiting
         ({"active": 1, "ready": 1, "terminating": 0}, True),
         ({"active": 0, "uncountedTerminatedPods": {"succeeded": ["a"]}}, False),
-        ({"succeeded": 1, **ends}, True),
-        ({"succeeded": 1, **ends, "completionTime": "2026-01-01T12:00:00Z"}, False),
+        ({"succeeded": 1, **complete}, True),
+        ({"succeeded": 1, **complete, "completionTime": "2026-01-01T12:00:00Z"}, False),
     ]
-    for version, (status, asks) in enumerate(story, start=1):
-        assert (cache.store_job({**job(version), "status": status}) is not None) == asks, status
+    for version, (status, relevant) in enumerate(statuses, start=1):
+        assert (cache.store_job({**job(version), "status": status}) is not None) == relevant, status
         assert cache.stage_jobs(KEY, UID)[0]["metadata"]["resourceVersion"] == str(version)
 
 
-def test_a_late_deletion_does_not_take_its_successor() -> None:
+def test_a_late_deletion_does_not_remove_a_newer_object() -> None:
     cache = Cache()
     cache.store_evolution(evolution(9))
     cache.remove_evolution(KEY, 7)
@@ -130,7 +130,7 @@ def test_a_late_deletion_does_not_take_its_successor() -> None:
     assert cache.stage_jobs(KEY, UID) == []
 
 
-def test_a_list_takes_away_what_it_lacks_but_not_what_is_younger() -> None:
+def test_a_list_removes_the_evolutions_that_it_lacks_unless_newer() -> None:
     cache = Cache()
     cache.store_evolution(evolution(5, "old"))
     cache.store_evolution(evolution(50, "young"))
@@ -142,7 +142,7 @@ def test_a_list_takes_away_what_it_lacks_but_not_what_is_younger() -> None:
     assert cache.evolution_keys() == [("team", "young")]
 
 
-def test_a_list_of_jobs_says_whose_have_gone() -> None:
+def test_a_list_of_jobs_returns_the_evolutions_of_removed_jobs() -> None:
     cache = Cache()
     for item in (job(5), job(5, 2), job(50, 3), job(5, namespace="elsewhere")):
         cache.store_job(item)
@@ -151,25 +151,25 @@ def test_a_list_of_jobs_says_whose_have_gone() -> None:
     assert len(cache.stage_jobs(("elsewhere", "demo"), UID)) == 1
 
 
-def test_jobs_of_an_earlier_evolution_of_the_name_are_not_shown() -> None:
+def test_jobs_of_an_earlier_evolution_of_the_name_are_not_returned() -> None:
     cache = Cache()
     cache.store_job(job(5, uid="before"))
     assert cache.stage_jobs(KEY, UID) == []
     assert len(cache.stage_jobs(KEY, "before")) == 1
 
 
-def test_what_nobody_reads_is_left_out() -> None:
+def test_unused_fields_are_removed() -> None:
     cache = Cache()
     cache.store_evolution(evolution(5))
     cache.store_job(job(5))
     assert "managedFields" not in cache.evolution(KEY)["metadata"]  # type: ignore[index]
-    (found,) = cache.stage_jobs(KEY, UID)
-    assert "template" not in found["spec"]
-    assert "managedFields" not in found["metadata"]
-    assert found["metadata"][STATUS_CHANGE_TIME] == "2026-01-01T11:00:00Z"
+    (stored,) = cache.stage_jobs(KEY, UID)
+    assert "template" not in stored["spec"]
+    assert "managedFields" not in stored["metadata"]
+    assert stored["metadata"][STATUS_CHANGE_TIME] == "2026-01-01T11:00:00Z"
 
 
-def test_foreign_jobs_are_not_taken_in() -> None:
+def test_other_jobs_are_not_stored() -> None:
     cache = Cache()
     copy = job(5)
     copy["metadata"]["name"] = "debug"
@@ -178,7 +178,7 @@ def test_foreign_jobs_are_not_taken_in() -> None:
     assert cache.stage_jobs(KEY, UID) == []
 
 
-def test_what_is_given_out_is_a_copy() -> None:
+def test_a_copy_is_returned() -> None:
     cache = Cache()
     cache.store_evolution(evolution(5))
     cache.evolution(KEY)["spec"]["at"] = 0  # type: ignore[index]
@@ -186,18 +186,20 @@ def test_what_is_given_out_is_a_copy() -> None:
 
 
 @given(st.permutations([("put", v) for v in range(1, 6)]), st.booleans())
-def test_any_order_of_news_ends_with_the_newest(news: list[tuple[str, int]], gone: bool) -> None:
+def test_any_order_of_events_ends_with_the_newest_version(
+    events: list[tuple[str, int]], deleted: bool
+) -> None:
     cache = Cache()
-    for _, version in news:
+    for _, version in events:
         cache.store_evolution(evolution(version))
-    if gone:
+    if deleted:
         cache.remove_evolution(KEY, 6)
-    found = cache.evolution(KEY)
-    assert (found is None) == gone
-    assert found is None or found["spec"]["at"] == 5
+    cached = cache.evolution(KEY)
+    assert (cached is None) == deleted
+    assert cached is None or cached["spec"]["at"] == 5
 
 
-def test_many_threads() -> None:
+def test_several_threads_can_use_the_cache() -> None:
     cache = Cache()
 
     def put(start: int) -> None:

@@ -1,10 +1,10 @@
-"""The resync: what it has looked at, and when."""
+"""The controller's resync: which evolutions it enqueues, and when."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.unit.operator.controller.fake_api import KEY, NAMESPACE, Client, Server
+from tests.unit.operator.controller.fake_api import KEY, NAMESPACE, FakeApiServer, FakeClient
 from tests.unit.operator.controller.fake_operator import SETTINGS
 
 from selfemo_operator.controller.cache import Cache
@@ -12,72 +12,72 @@ from selfemo_operator.controller.controller import Controller
 from selfemo_operator.controller.objects.names import Key
 
 
-def made(server: Server) -> Controller:
-    return Controller(Client(server), Cache(), replace(SETTINGS, namespaces=(NAMESPACE,)))
+def new_controller(server: FakeApiServer) -> Controller:
+    return Controller(FakeClient(server), Cache(), replace(SETTINGS, namespaces=(NAMESPACE,)))
 
 
-def taken(controller: Controller) -> list[Key]:
-    """Take out all that is ready, with a pass for each."""
-    found = []
+def process_ready(controller: Controller) -> list[Key]:
+    """Reconcile all evolutions in the queue; return their keys in order."""
+    keys = []
     while len(controller.queue):
         key = controller.queue.get()
         assert key is not None
-        found.append(key)
+        keys.append(key)
         controller._process(key)
         controller.queue.done(key)
-    return found
+    return keys
 
 
-def test_what_the_list_brings_is_looked_at() -> None:
-    server = Server()
+def test_new_evolutions_in_the_list_are_reconciled() -> None:
+    server = FakeApiServer()
     server.add_evolution()
-    controller = made(server)
+    controller = new_controller(server)
     controller.resync()
-    assert taken(controller) == [KEY]
+    assert process_ready(controller) == [KEY]
 
 
-def test_a_pass_since_the_last_resync_is_enough_but_only_once() -> None:
-    server = Server()
+def test_an_evolution_is_reconciled_once_between_two_resyncs() -> None:
+    server = FakeApiServer()
     server.add_evolution()
-    controller = made(server)
+    controller = new_controller(server)
     controller.resync()
-    taken(controller)
+    process_ready(controller)
     controller.resync()
-    assert taken(controller) == [], "it had one since the last resync began"
+    assert process_ready(controller) == [], "it was reconciled after the last resync started"
     controller.resync()
-    assert taken(controller) == [KEY]
+    assert process_ready(controller) == [KEY]
 
 
-def test_an_edit_that_no_watch_told_is_looked_at_at_once() -> None:
-    server = Server()
+def test_an_edit_that_no_watch_delivered_is_reconciled_at_once() -> None:
+    server = FakeApiServer()
     server.add_evolution()
-    controller = made(server)
+    controller = new_controller(server)
     controller.resync()
-    taken(controller)
+    process_ready(controller)
     server.edit(suspend=True)
     controller.resync()
-    assert taken(controller) == [KEY]
+    assert process_ready(controller) == [KEY]
     assert server.evolution["status"]["phase"] == "Suspended"
 
 
-def test_what_failed_is_looked_at_again() -> None:
-    server = Server()
+def test_a_failed_reconcile_is_repeated_at_the_next_resync() -> None:
+    server = FakeApiServer()
     server.add_evolution()
-    controller = made(server)
+    controller = new_controller(server)
     server.forbidden["PUT", "status"] = "not now"
     controller.resync()
-    assert taken(controller) == [KEY]
+    assert process_ready(controller) == [KEY]
     controller.resync()
-    assert taken(controller) == [KEY], "the pass came to nothing"
+    assert process_ready(controller) == [KEY], "the last reconcile failed"
 
 
-def test_others_come_before_what_can_wait() -> None:
-    server = Server()
+def test_changed_evolutions_come_before_those_of_the_resync() -> None:
+    server = FakeApiServer()
     for name in ("a", "b", "c"):
         server.add_evolution(name)
-    controller = made(server)
+    controller = new_controller(server)
     controller.resync()
-    taken(controller)
+    process_ready(controller)
     controller.resync()
     controller.resync()
     controller.queue.add((NAMESPACE, "c"))

@@ -1,4 +1,4 @@
-"""Does the CRD that is served fit the operator?"""
+"""The comparison of the served CRD with the operator's schema."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def document(schema: Json) -> Json:
 
 
 class Api:
-    def __init__(self, answer: Json | ApiError) -> None:
-        self.answer = answer
+    def __init__(self, response: Json | ApiError) -> None:
+        self.response = response
 
     def get(self, path: str) -> Json:
         assert path == "/openapi/v3/apis/selfemo.dev/v1alpha1"
-        if isinstance(self.answer, ApiError):
-            raise self.answer
-        return self.answer
+        if isinstance(self.response, ApiError):
+            raise self.response
+        return self.response
 
 
-def check(answer: Json | ApiError) -> None:
-    check_crd(Api(answer))  # type: ignore[arg-type]
+def check(response: Json | ApiError) -> None:
+    check_crd(Api(response))  # type: ignore[arg-type]
 
 
 def without(*path: str) -> Json:
@@ -56,11 +56,11 @@ def without(*path: str) -> Json:
     return schema
 
 
-def test_the_crd_of_this_version_fits() -> None:
+def test_the_crd_of_this_version_matches() -> None:
     check(document(SCHEMA))
 
 
-def test_a_newer_crd_fits() -> None:
+def test_a_newer_crd_matches() -> None:
     schema = copy.deepcopy(SCHEMA)
     schema["properties"]["spec"]["properties"]["newer"] = {"type": "string"}
     check(document(schema))
@@ -74,20 +74,20 @@ def test_a_newer_crd_fits() -> None:
         (("status", "history", "gpuSeconds"), "status.history[].gpuSeconds"),
     ],
 )
-def test_an_older_crd_is_told_by_its_fields(path: tuple[str, ...], named: str) -> None:
-    with pytest.raises(CrdMismatch, match="older than this operator") as caught:
+def test_the_missing_fields_of_an_older_crd_are_named(path: tuple[str, ...], named: str) -> None:
+    with pytest.raises(CrdMismatch, match="older than this operator") as error:
         check(document(without(*path)))
-    assert f"`{named}`" in str(caught.value)
+    assert f"`{named}`" in str(error.value)
 
 
-def test_no_crd_at_all() -> None:
+def test_a_missing_crd_is_reported() -> None:
     with pytest.raises(CrdMismatch, match="apply the chart's CRD"):
         check(ApiError(404, "NotFound", ""))
     with pytest.raises(CrdMismatch, match="does not serve EmotionEvolution"):
         served_schema({"components": {"schemas": {}}})
 
 
-def test_an_api_server_that_is_away_is_not_a_mismatch() -> None:
+def test_an_unreachable_api_server_is_not_a_mismatch() -> None:
     with pytest.raises(ApiError):
         check(ApiError(503, "ServiceUnavailable", "later"))
 
@@ -104,10 +104,10 @@ schemas = st.recursive(
 
 
 @given(schemas)
-def test_a_schema_lacks_nothing_of_itself(schema: Json) -> None:
+def test_a_schema_lacks_no_field_of_itself(schema: Json) -> None:
     assert missing_fields(schema, schema) == []
 
 
 @given(schemas)
-def test_an_empty_schema_lacks_all_fields_at_the_top(schema: Json) -> None:
+def test_an_empty_schema_lacks_all_top_level_fields(schema: Json) -> None:
     assert missing_fields(schema, {}) == list(schema.get("properties", {}))

@@ -1,4 +1,4 @@
-"""The watch of Jobs goes on after whatever ends a stream."""
+"""The watch of Jobs resumes after any end of a stream."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Json = dict[str, Any]
 
 
 class Streams:
-    """Answers lists with one page, and each watch with the next of the streams given."""
+    """A client whose lists have one page, and whose watches return given streams in order."""
 
     def __init__(self, *streams: list[Any]) -> None:
         self.streams = list(streams)
@@ -47,62 +47,62 @@ def event(kind: str, item: Json) -> Json:
 
 
 @pytest.fixture
-def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ListWatch, "_back_off", lambda self: None)
 
 
-def followed(*streams: list[Any]) -> tuple[Streams, Cache, list[Any]]:
-    kube, cache, changed = Streams(*streams), Cache(), []
-    watch = JobWatch(kube, cache, "team", changed.append)  # type: ignore[arg-type]
+def watch_streams(*streams: list[Any]) -> tuple[Streams, Cache, list[Any]]:
+    kube, cache, enqueued = Streams(*streams), Cache(), []
+    watch = JobWatch(kube, cache, "team", enqueued.append)  # type: ignore[arg-type]
     kube.watch_of = watch
     watch.run()
     assert watch.synced.is_set()
-    return kube, cache, changed
+    return kube, cache, enqueued
 
 
-def test_a_stream_goes_on_where_the_last_ended() -> None:
+def test_a_stream_resumes_where_the_last_one_ended() -> None:
     bookmark = event("BOOKMARK", {"metadata": {"resourceVersion": "150"}})
     ready = {**job(120), "status": {"active": 1, "ready": 1}}
-    kube, cache, changed = followed([event("MODIFIED", ready), bookmark])
+    kube, cache, enqueued = watch_streams([event("MODIFIED", ready), bookmark])
     assert (kube.lists, kube.versions) == (1, ["100", "150"])
     assert cache.stage_jobs(KEY, UID)[0]["metadata"]["resourceVersion"] == "120"
-    assert changed == [KEY, KEY]
+    assert enqueued == [KEY, KEY]
 
 
-@pytest.mark.usefixtures("no_waits")
-def test_a_stream_that_breaks_goes_on_after_its_last_event() -> None:
+@pytest.mark.usefixtures("no_backoff")
+def test_a_broken_stream_resumes_after_its_last_event() -> None:
     broken = ApiError(0, "Stream", "reset")
-    kube, _, _ = followed([event("MODIFIED", job(120)), broken])
+    kube, _, _ = watch_streams([event("MODIFIED", job(120)), broken])
     assert (kube.lists, kube.versions) == (1, ["100", "120"])
 
 
-@pytest.mark.usefixtures("no_waits")
+@pytest.mark.usefixtures("no_backoff")
 @pytest.mark.parametrize(
     "gone", [ApiError(410, "Gone", ""), event("ERROR", {"code": 410, "reason": "Expired"})]
 )
-def test_versions_that_expired_are_listed_again(gone: Any) -> None:
-    kube, _, _ = followed([gone])
+def test_an_expired_version_causes_a_relist(gone: Any) -> None:
+    kube, _, _ = watch_streams([gone])
     assert (kube.lists, kube.versions) == (2, ["100", "200"])
 
 
-@pytest.mark.usefixtures("no_waits")
-def test_what_nobody_thought_of_does_not_end_the_watch() -> None:
-    kube, _, _ = followed([{"type": "MODIFIED", "object": {}}])
+@pytest.mark.usefixtures("no_backoff")
+def test_an_unexpected_error_does_not_end_the_watch() -> None:
+    kube, _, _ = watch_streams([{"type": "MODIFIED", "object": {}}])
     assert kube.lists == 2
 
 
-def test_deletions_are_told() -> None:
-    _, cache, changed = followed([event("DELETED", job(120))])
+def test_a_deletion_enqueues_the_evolution() -> None:
+    _, cache, enqueued = watch_streams([event("DELETED", job(120))])
     assert cache.stage_jobs(KEY, UID) == []
-    assert changed[-1] == KEY
+    assert enqueued[-1] == KEY
 
 
-def test_news_that_is_none_wakes_nobody() -> None:
-    _, _, changed = followed([event("MODIFIED", job(100)), event("MODIFIED", job(90))])
-    assert changed == [KEY]
+def test_an_unchanged_job_enqueues_nothing() -> None:
+    _, _, enqueued = watch_streams([event("MODIFIED", job(100)), event("MODIFIED", job(90))])
+    assert enqueued == [KEY]
 
 
-def test_all_pages_are_read_and_the_first_ones_version_counts() -> None:
+def test_all_pages_are_read_and_the_first_version_is_returned() -> None:
     class Pages:
         def get(self, path: str, query: Json) -> Json:
             if "continue" in query:
@@ -110,7 +110,7 @@ def test_all_pages_are_read_and_the_first_ones_version_counts() -> None:
             return {"items": [first], "metadata": {"resourceVersion": "7", "continue": "x"}}
 
     first, second = ({"metadata": {"namespace": "team", "name": name}} for name in ("1", "2"))
-    found: list[Json] = []
-    there, version = list_objects(found.append, Pages(), "/x", {})  # type: ignore[arg-type]
-    assert (found, version) == ([first, second], "7")
-    assert there == {("team", "1"), ("team", "2")}
+    items: list[Json] = []
+    keys, version = list_objects(items.append, Pages(), "/x", {})  # type: ignore[arg-type]
+    assert (items, version) == ([first, second], "7")
+    assert keys == {("team", "1"), ("team", "2")}

@@ -1,4 +1,4 @@
-"""What pods said at their end, as their watch tells it."""
+"""The watch of pods: it caches the termination messages of succeeded pods."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ GONE = ApiError(410, "Gone", "")
 
 
 def pod(name: str, version: int, job: str | None = "job-1", namespace: str = "team") -> Json:
-    ended = {"name": names.CONTAINER, "state": {"terminated": {"message": f"said by {name}"}}}
+    container = {
+        "name": names.CONTAINER,
+        "state": {"terminated": {"message": f"message of {name}"}},
+    }
     return {
         "metadata": {
             "namespace": namespace,
@@ -27,11 +30,11 @@ def pod(name: str, version: int, job: str | None = "job-1", namespace: str = "te
             "labels": {names.LABEL_JOB_UID: job} if job else {},
         },
         "spec": {"large": True},
-        "status": {"phase": "Succeeded", "containerStatuses": [ended]},
+        "status": {"phase": "Succeeded", "containerStatuses": [container]},
     }
 
 
-def followed(*streams: list[Any], cache: Cache | None = None) -> tuple[Streams, Cache]:
+def watch_streams(*streams: list[Any], cache: Cache | None = None) -> tuple[Streams, Cache]:
     kube, cache = Streams(*streams), cache or Cache()
     watch = PodWatch(kube, cache, "team")  # type: ignore[arg-type]
     kube.watch_of = watch
@@ -39,21 +42,21 @@ def followed(*streams: list[Any], cache: Cache | None = None) -> tuple[Streams, 
     return kube, cache
 
 
-def said(cache: Cache, job: str = "job-1", namespace: str = "team") -> list[str]:
-    found = cache.pods(namespace, job)
-    assert all("spec" not in pod for pod in found)
+def messages(cache: Cache, job: str = "job-1", namespace: str = "team") -> list[str]:
+    pods = cache.pods(namespace, job)
+    assert all("spec" not in pod for pod in pods)
     return sorted(
-        pod["status"]["containerStatuses"][0]["state"]["terminated"]["message"] for pod in found
+        pod["status"]["containerStatuses"][0]["state"]["terminated"]["message"] for pod in pods
     )
 
 
 @pytest.fixture(autouse=True)
-def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ListWatch, "_back_off", lambda self: None)
 
 
-def test_pods_are_kept_by_job_until_they_are_deleted() -> None:
-    kube, cache = followed(
+def test_pods_are_cached_by_job_until_they_are_deleted() -> None:
+    kube, cache = watch_streams(
         [
             event("ADDED", pod("a", 5)),
             event("ADDED", pod("b", 6)),
@@ -65,32 +68,34 @@ def test_pods_are_kept_by_job_until_they_are_deleted() -> None:
     )
     assert kube.lists == 0
     assert kube.versions == ["0", "9", "10"]
-    assert said(cache) == ["said by a"]
-    assert said(cache, "job-2") == ["said by c"]
-    assert said(cache, namespace="another") == []
+    assert messages(cache) == ["message of a"]
+    assert messages(cache, "job-2") == ["message of c"]
+    assert messages(cache, namespace="another") == []
 
 
-def test_a_pod_of_no_job_is_not_kept() -> None:
+def test_a_pod_without_a_job_is_not_cached() -> None:
     added, deleted = event("ADDED", pod("a", 5, job=None)), event("DELETED", pod("b", 6, None))
-    _, cache = followed([added, deleted])
+    _, cache = watch_streams([added, deleted])
     assert cache._pods == {}
 
 
-def test_after_versions_that_expired_all_comes_anew() -> None:
+def test_an_expired_version_reloads_all_pods() -> None:
     cache = Cache()
     cache.store_pod(pod("other", 3, namespace="another"))
-    kube, _ = followed(
+    kube, _ = watch_streams(
         [event("ADDED", pod("a", 5)), event("ADDED", pod("b", 6))],
         [GONE],
         [event("ADDED", pod("b", 6))],
         cache=cache,
     )
     assert kube.versions == ["0", "6", "0", "6"]
-    assert said(cache) == ["said by b"], "a was deleted meanwhile"
-    assert said(cache, namespace="another") == ["said by other"], "that is another watch's"
+    assert messages(cache) == ["message of b"], "pod a was deleted between the watches"
+    assert messages(cache, namespace="another") == ["message of other"], (
+        "the pod belongs to another watch"
+    )
 
 
-def test_a_watch_that_is_forbidden_is_tried_again() -> None:
-    kube, cache = followed([ApiError(403, "Forbidden", "")], [event("ADDED", pod("a", 5))])
-    assert said(cache) == ["said by a"]
+def test_a_forbidden_watch_is_retried() -> None:
+    kube, cache = watch_streams([ApiError(403, "Forbidden", "")], [event("ADDED", pod("a", 5))])
+    assert messages(cache) == ["message of a"]
     assert kube.versions == ["0", "0", "5"]

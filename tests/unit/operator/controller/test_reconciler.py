@@ -1,4 +1,4 @@
-"""Whole runs of the reconciler over an API server in memory, with everything going wrong."""
+"""Whole runs of the reconciler on an API server in memory, with all kinds of faults."""
 
 from __future__ import annotations
 
@@ -16,60 +16,60 @@ from tests.unit.operator.controller.fake_api import (
     KEY,
     NAMESPACE,
     WRITES,
-    Client,
     Ending,
-    Server,
-    later,
-    text_of,
+    FakeApiServer,
+    FakeClient,
+    advance_clock,
+    format_time,
 )
 from tests.unit.operator.controller.fake_operator import (
     SETTINGS,
-    Died,
     FakeOperator,
-    at_time,
-    go_on,
-    picture,
-    settle,
+    ProcessKilled,
+    end_state,
+    reconcile_times,
+    run_until_idle,
+    server_time,
 )
 
 from selfemo_operator.controller.kube.client import ApiError
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.reconciler import Conflict
 
-#: Per generation: five stages; generation 0 has one.
+#: The number of stages of each generation.
 STAGES = {0: 1, 1: 5, 2: 5}
-LOST = ApiError(0, "Unreachable", "the answer was lost")
+LOST = ApiError(0, "Unreachable", "the response was lost")
 
 
-def never_back(before: dict[str, Any] | None, after: dict[str, Any]) -> None:
-    """Each status write goes on by one generation at the most, and never back."""
-    was = (before or {}).get("status", {})
-    now = after["status"]
-    step = now.get("generation", 0) - was.get("generation", 0)
-    assert step in (0, 1), f"from generation {was.get('generation')} to {now.get('generation')}"
-    kept = [g["generation"] for g in now.get("history", [])]
-    assert kept == list(range(len(kept))), f"a generation was skipped: {kept}"
+def check_progress(before: dict[str, Any] | None, after: dict[str, Any]) -> None:
+    """Check that a status write advances by at most one generation and skips none."""
+    old = (before or {}).get("status", {})
+    new = after["status"]
+    step = new.get("generation", 0) - old.get("generation", 0)
+    assert step in (0, 1), f"from generation {old.get('generation')} to {new.get('generation')}"
+    history = [g["generation"] for g in new.get("history", [])]
+    assert history == list(range(len(history))), f"a generation was skipped: {history}"
 
 
-def served(generations: int = 1, **spec: Any) -> Server:
-    server = Server(on_status=never_back)
+def server_with_evolution(generations: int = 1, **spec: Any) -> FakeApiServer:
+    server = FakeApiServer(on_status=check_progress)
     server.add_evolution(evolution={"maxGenerations": generations, "patience": 99}, **spec)
     return server
 
 
-def reference(generations: int = 1) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    server = served(generations)
-    operator = settle(server)
-    return picture(server), operator.kube.requests
+def undisturbed_run(generations: int = 1) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    server = server_with_evolution(generations)
+    operator = run_until_idle(server)
+    return end_state(server), operator.kube.requests
 
 
-def strike(at: int, moment: str, error: BaseException) -> Callable[[str, int], None]:
-    """Fail once, at the n-th request of the whole run."""
-    seen = Counter[str]()
+def fail_once(at: int, moment: str, error: BaseException) -> Callable[[str, int], None]:
+    """Return a fault that raises an error once, at the n-th request of the whole run."""
+    calls = Counter[str]()
 
     def fault(now: str, _number: int) -> None:
-        seen[now] += 1
-        if now == moment and seen[now] == at + 1:
+        calls[now] += 1
+        if now == moment and calls[now] == at + 1:
             raise error
 
     return fault
@@ -79,93 +79,95 @@ def strike(at: int, moment: str, error: BaseException) -> Callable[[str, int], N
 
 
 @pytest.mark.parametrize("code", [0, 1])
-def test_a_cache_or_watch_that_lags_changes_nothing(code: int) -> None:
-    """What pods said is read from the newest state where nothing has told it."""
+def test_a_stale_cache_or_watch_does_not_change_the_result(code: int) -> None:
+    """Termination messages are read from a consistent list if no watch has delivered them."""
     ends = []
-    for lags in (False, True):
-        server = served(failurePolicy={"maxAttempts": 2, "backoffSeconds": 0})
-        server.lags = lags
-        settle(
+    for stale in (False, True):
+        server = server_with_evolution(failurePolicy={"maxAttempts": 2, "backoffSeconds": 0})
+        server.stale_cache = stale
+        run_until_idle(
             server,
-            partial(FakeOperator, server, watches_pods=not lags),
+            partial(FakeOperator, server, watches_pods=not stale),
             ending=lambda _: code,
         )
         status = server.status
-        told = [server.condition("Succeeded")[name] for name in ("status", "reason", "message")]
-        ends.append((told, server.created, status["failures"], status["history"]))
+        summary = [server.condition("Succeeded")[name] for name in ("status", "reason", "message")]
+        ends.append((summary, server.created, status["failures"], status["history"]))
     assert ends[0] == ends[1]
 
 
-def test_what_a_pod_said_is_not_asked_for_twice() -> None:
+def test_with_a_pod_watch_no_pods_are_listed_for_results() -> None:
     lists = []
     for watches in (True, False):
-        server = served()
-        operator = settle(server, partial(FakeOperator, server, watches_pods=watches))
+        server = server_with_evolution()
+        operator = run_until_idle(server, partial(FakeOperator, server, watches_pods=watches))
         lists.append(sum(path.endswith("/pods") for _, path in operator.kube.requests))
     assert lists[1] - lists[0] == sum(STAGES[g] for g in (0, 1))
 
 
-def test_an_undisturbed_run_makes_each_job_once_and_few_writes() -> None:
-    server = served(generations=2)
-    operator = settle(server)
+def test_an_undisturbed_run_creates_each_job_once_with_few_writes() -> None:
+    server = server_with_evolution(generations=2)
+    operator = run_until_idle(server)
     assert [g["generation"] for g in server.status["history"]] == [0, 1, 2]
     assert len(server.created) == len(set(server.created)) == sum(STAGES.values())
     assert len(operator.kube.writes) <= 4 + 12 * 2
     assert server.status["phase"] == "Succeeded"
 
 
-def test_at_rest_nothing_is_written() -> None:
-    server = served()
-    operator = settle(server)
-    made = len(operator.kube.writes)
+def test_an_idle_operator_writes_nothing() -> None:
+    server = server_with_evolution()
+    operator = run_until_idle(server)
+    writes = len(operator.kube.writes)
     for _ in range(3):
-        later(server, 60)
+        advance_clock(server, 60)
         operator.resync()
-        operator.look()
+        operator.reconcile()
     fresh = FakeOperator(server)
-    fresh.look()
-    assert (len(operator.kube.writes), fresh.kube.writes) == (made, [])
+    fresh.reconcile()
+    assert (len(operator.kube.writes), fresh.kube.writes) == (writes, [])
 
 
-def test_while_a_stage_runs_nothing_is_written() -> None:
-    server = served()
+def test_nothing_is_written_while_a_stage_runs() -> None:
+    server = server_with_evolution()
     operator = FakeOperator(server)
     for _ in range(3):
-        operator.look()
-        server.carry_on()
-        operator.hear()
+        operator.reconcile()
+        server.advance_jobs()
+        operator.receive_events()
         if server.jobs()[0].get("status", {}).get("ready"):
             break
-    operator.look()
-    made, version = len(operator.kube.writes), server.version
+    operator.reconcile()
+    writes, version = len(operator.kube.writes), server.version
     for _ in range(5):
-        later(server, 60)
+        advance_clock(server, 60)
         operator.resync()
-        operator.look()
-    assert (len(operator.kube.writes), server.version) == (made, version)
+        operator.reconcile()
+    assert (len(operator.kube.writes), server.version) == (writes, version)
 
 
-# Crashes -----------------------------------------------------------------------------------------
+# Faults ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize("error", [Died(), LOST], ids=["the operator dies", "the answer is lost"])
-def test_a_fault_at_any_request_changes_nothing(moment: str, error: BaseException) -> None:
-    expected, requests = reference()
+@pytest.mark.parametrize(
+    "error", [ProcessKilled(), LOST], ids=["the operator is killed", "the response is lost"]
+)
+def test_a_fault_at_any_request_changes_no_result(moment: str, error: BaseException) -> None:
+    expected, requests = undisturbed_run()
     for number, (method, path) in enumerate(requests):
-        server, fault = served(), strike(number, moment, error)
+        server, fault = server_with_evolution(), fail_once(number, moment, error)
 
-        def start(server: Server = server, fault: Any = fault) -> FakeOperator:
+        def start(server: FakeApiServer = server, fault: Any = fault) -> FakeOperator:
             return FakeOperator(server, fault)
 
-        settle(server, start)
-        assert picture(server) == expected, f"{moment} {method} {path}"
+        run_until_idle(server, start)
+        assert end_state(server) == expected, f"{moment} {method} {path}"
         assert len(server.created) == len(set(server.created)), f"{moment} {method} {path}"
 
 
-def test_an_answer_that_is_lost_at_each_request_changes_nothing() -> None:
-    """Every write is applied and never heard of, but for one try in two."""
-    expected, _ = reference()
+def test_lost_responses_do_not_change_the_result() -> None:
+    """The response to every second request is lost, after the request was applied."""
+    expected, _ = undisturbed_run()
     count = 0
 
     def fault(moment: str, _number: int) -> None:
@@ -174,47 +176,60 @@ def test_an_answer_that_is_lost_at_each_request_changes_nothing() -> None:
         if moment == "after" and count % 2:
             raise LOST
 
-    server = served()
-    settle(server, lambda: FakeOperator(server, fault))
-    assert picture(server) == expected
+    server = server_with_evolution()
+    run_until_idle(server, lambda: FakeOperator(server, fault))
+    assert end_state(server) == expected
 
 
-words = st.sampled_from(["look", "hear", "hear one", "carry on", "die", "lose", "other", "wait"])
+steps_of_two = st.sampled_from(
+    [
+        "reconcile",
+        "receive",
+        "receive some",
+        "advance jobs",
+        "restart",
+        "lose a response",
+        "reconcile the second",
+        "wait",
+    ]
+)
 
 
 @settings(max_examples=60)
-@given(st.lists(words, max_size=60), st.integers(0, 3))
-def test_two_operators_with_old_pictures_end_as_one(steps: list[str], lag: int) -> None:
-    """Neither election nor a fresh watch is needed for the same end; they only save requests."""
-    expected, _ = reference()
-    server = served()
+@given(st.lists(steps_of_two, max_size=60), st.integers(0, 3))
+def test_two_operators_with_stale_caches_agree(steps: list[str], count: int) -> None:
+    """Leader election and current caches are not needed for the result; they save requests."""
+    expected, _ = undisturbed_run()
+    server = server_with_evolution()
     operators = [FakeOperator(server), FakeOperator(server)]
     for step in steps:
-        _play(server, operators, step, lag)
-    settle(server)
-    assert picture(server) == expected
+        _apply_step(server, operators, step, count)
+    run_until_idle(server)
+    assert end_state(server) == expected
     assert len(server.created) == len(set(server.created))
 
 
-def _play(server: Server, operators: list[FakeOperator], step: str, lag: int) -> None:
+def _apply_step(
+    server: FakeApiServer, operators: list[FakeOperator], step: str, count: int
+) -> None:
     first, second = operators
-    if step == "look":
-        first.look()
-    elif step == "hear":
-        first.hear()
-    elif step == "hear one":
-        second.hear(lag)
-    elif step == "carry on":
-        server.carry_on()
-    elif step == "die":
+    if step == "reconcile":
+        first.reconcile()
+    elif step == "receive":
+        first.receive_events()
+    elif step == "receive some":
+        second.receive_events(count)
+    elif step == "advance jobs":
+        server.advance_jobs()
+    elif step == "restart":
         operators[0] = FakeOperator(server)
-    elif step == "other":
-        second.look()
+    elif step == "reconcile the second":
+        second.reconcile()
     elif step == "wait":
-        later(server, 30)
+        advance_clock(server, 30)
     else:
-        first.kube.fault = strike(0, "after", LOST)
-        first.look()
+        first.kube.fault = fail_once(0, "after", LOST)
+        first.reconcile()
         first.kube.fault = lambda _moment, _number: None
 
 
@@ -223,16 +238,18 @@ endings = st.sampled_from([0, 0, 1, 75, 143, "evicted", "gone", "silent"])
 
 @settings(max_examples=40)
 @given(st.lists(endings, max_size=12), st.integers(0, 200), st.sampled_from(["before", "after"]))
-def test_failures_of_stages_and_of_the_operator_together(
+def test_failures_of_stages_and_of_the_operator(
     ends: list[Ending], number: int, moment: str
 ) -> None:
     policy = {"maxAttempts": 100, "maxDisruptions": 1000, "backoffSeconds": 10}
-    server, left = served(failurePolicy=policy), list(ends)
-    fault = strike(number, moment, Died())
-    settle(server, lambda: FakeOperator(server, fault), lambda _: left.pop() if left else 0)
-    made = picture(server)
-    expected, _ = reference()
-    assert {k: v for k, v in made.items() if k != "jobs"} == {
+    server, remaining = server_with_evolution(failurePolicy=policy), list(ends)
+    fault = fail_once(number, moment, ProcessKilled())
+    run_until_idle(
+        server, lambda: FakeOperator(server, fault), lambda _: remaining.pop() if remaining else 0
+    )
+    state = end_state(server)
+    expected, _ = undisturbed_run()
+    assert {k: v for k, v in state.items() if k != "jobs"} == {
         k: v for k, v in expected.items() if k != "jobs"
     }
     assert len(server.created) == len(set(server.created))
@@ -242,102 +259,102 @@ def test_failures_of_stages_and_of_the_operator_together(
 
 @settings(max_examples=25)
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=12))
-def test_jobs_deleted_by_hand_are_made_again(when: list[int]) -> None:
-    expected, _ = reference()
-    server = served()
+def test_jobs_deleted_by_hand_are_created_again(when: list[int]) -> None:
+    expected, _ = undisturbed_run()
+    server = server_with_evolution()
     operator = FakeOperator(server)
     for steps in when:
-        go_on(operator, steps)
+        reconcile_times(operator, steps)
         for job in server.jobs()[-1:]:
             server.remove(names.job_path((NAMESPACE, job["metadata"]["name"])))
-        operator.hear()
-    settle(server)
-    made = picture(server)
-    assert (made["history"], made["made"]) == (expected["history"], expected["made"])
+        operator.receive_events()
+    run_until_idle(server)
+    state = end_state(server)
+    assert (state["history"], state["manifests"]) == (expected["history"], expected["manifests"])
 
 
-# Old pictures ------------------------------------------------------------------------------------
+# Stale caches ------------------------------------------------------------------------------------
 
 
-def test_a_lost_race_for_the_status_is_looked_at_again() -> None:
-    server = served()
+def test_a_conflict_at_the_status_write_is_reconciled_again() -> None:
+    server = server_with_evolution()
     operator = FakeOperator(server)
     server.edit(ttlSecondsAfterFinished=100)
-    with at_time(server), pytest.raises(Conflict):
+    with server_time(server), pytest.raises(Conflict):
         operator.reconciler.reconcile(KEY)
     assert not server.jobs()
-    operator.look()
+    operator.reconcile()
     assert len(server.jobs()) == 1
 
 
-def test_an_old_picture_makes_no_job_of_a_suspended_evolution() -> None:
-    server = served()
+def test_a_stale_cache_creates_no_job_for_a_suspended_evolution() -> None:
+    server = server_with_evolution()
     operator = FakeOperator(server)
-    operator.look()
+    operator.reconcile()
     (job,) = server.jobs()
     server.remove(names.job_path((NAMESPACE, job["metadata"]["name"])))
-    operator.hear()
+    operator.receive_events()
     server.edit(suspend=True)
-    with at_time(server), pytest.raises(Conflict):
+    with server_time(server), pytest.raises(Conflict):
         operator.reconciler.reconcile(KEY)
     assert not server.jobs()
 
 
-def test_an_edit_that_lets_it_go_on_comes_before_its_deletion() -> None:
-    server = served(ttlSecondsAfterFinished=100)
+def test_an_edit_that_extends_the_ttl_prevents_the_deletion() -> None:
+    server = server_with_evolution(ttlSecondsAfterFinished=100)
     operator = FakeOperator(server)
-    go_on(operator, 40)
+    reconcile_times(operator, 40)
     assert server.status["phase"] == "Succeeded"
-    later(server, 200)
+    advance_clock(server, 200)
     server.edit(ttlSecondsAfterFinished=1000)
-    operator.look()
+    operator.reconcile()
     assert server.evolution
 
 
-def test_its_time_to_live_ends_it_and_its_jobs() -> None:
-    server = served(ttlSecondsAfterFinished=100)
+def test_the_ttl_deletes_the_evolution_and_its_jobs() -> None:
+    server = server_with_evolution(ttlSecondsAfterFinished=100)
     operator = FakeOperator(server)
-    go_on(operator, 40)
+    reconcile_times(operator, 40)
     assert operator.requeue is not None
     server.now = operator.requeue
-    operator.look()
+    operator.reconcile()
     assert not server.of("emotionevolutions")
     assert not server.jobs()
-    operator.hear()
-    operator.look()
+    operator.receive_events()
+    operator.reconcile()
 
 
-def test_an_evolution_made_again_has_nothing_of_the_old() -> None:
-    server = served()
+def test_a_recreated_evolution_starts_from_scratch() -> None:
+    server = server_with_evolution()
     operator = FakeOperator(server)
-    go_on(operator, 10)
+    reconcile_times(operator, 10)
     server.remove(names.evolution_path(KEY))
     server.add_evolution(evolution={"maxGenerations": 1})
-    operator.look()  # the old picture still
-    settle(server, lambda: operator)
+    operator.reconcile()  # with the old evolution in the cache
+    run_until_idle(server, lambda: operator)
     assert [g["generation"] for g in server.status["history"]] == [0, 1]
     uid = server.evolution["metadata"]["uid"]
     assert {j["metadata"]["labels"][names.LABEL_UID] for j in server.jobs()} == {uid}
 
 
-def test_one_that_is_being_deleted_is_left_alone() -> None:
-    server = served()
-    server.evolution["metadata"]["deletionTimestamp"] = text_of(server.now)
+def test_an_evolution_that_is_being_deleted_is_ignored() -> None:
+    server = server_with_evolution()
+    server.evolution["metadata"]["deletionTimestamp"] = format_time(server.now)
     operator = FakeOperator(server)
-    operator.look()
+    operator.reconcile()
     assert operator.kube.requests == []
 
 
-# What the API server refuses ---------------------------------------------------------------------
+# Rejected requests -------------------------------------------------------------------------------
 
 
-def test_a_job_that_is_refused_ends_it_with_the_servers_words_and_an_edit_mends_it() -> None:
-    server = served()
+def test_a_rejected_job_ends_the_evolution_until_an_edit() -> None:
+    server = server_with_evolution()
     server.invalid = "spec.template.spec.containers[0].env: Invalid value"
     operator = FakeOperator(server)
     for _ in range(5):
-        operator.look()
-        operator.hear()
+        operator.reconcile()
+        operator.receive_events()
     stalled = server.condition("Stalled")
     assert (stalled["status"], stalled["reason"]) == ("True", "BadInput")
     assert "containers[0].env" in stalled["message"]
@@ -345,267 +362,267 @@ def test_a_job_that_is_refused_ends_it_with_the_servers_words_and_an_edit_mends_
     assert tries == 1
     server.invalid = ""
     server.edit(ttlSecondsAfterFinished=1000)
-    operator.hear()
-    operator.look()
+    operator.receive_events()
+    operator.reconcile()
     assert len(server.jobs()) == 1
     assert server.condition("Stalled")["status"] == "False"
 
 
-def test_a_quota_is_told_and_waited_for() -> None:
-    server = served()
+def test_an_exceeded_quota_is_reported_and_retried() -> None:
+    server = server_with_evolution()
     server.forbidden["POST", "jobs"] = "exceeded quota: gpus"
     operator = FakeOperator(server)
     for _ in range(4):
-        operator.look()
-        operator.hear()
-    said = server.condition("Progressing")
-    assert (said["status"], said["reason"]) == ("False", "Waiting")
-    assert "exceeded quota: gpus" in said["message"]
+        operator.reconcile()
+        operator.receive_events()
+    progressing = server.condition("Progressing")
+    assert (progressing["status"], progressing["reason"]) == ("False", "Waiting")
+    assert "exceeded quota: gpus" in progressing["message"]
     server.forbidden.clear()
-    operator.look()
-    operator.look()
+    operator.reconcile()
+    operator.reconcile()
     assert server.condition("Progressing")["status"] == "True"
 
 
 @pytest.mark.parametrize("plural", ["jobs", "services"])
-def test_what_belongs_to_somebody_else_is_told_and_left(plural: str) -> None:
-    server = served(training={"nodes": 2})
+def test_an_object_of_another_owner_is_reported_and_not_changed(plural: str) -> None:
+    server = server_with_evolution(training={"nodes": 2})
     name = {"jobs": "demo-g000-evaluate-1", "services": "demo-nodes"}[plural]
     path = names.jobs_path(NAMESPACE) if plural == "jobs" else names.core_path(NAMESPACE, plural)
-    theirs = {"kind": "Thing", "metadata": {"name": name, "labels": {}}, "spec": {}}
-    server._create(path, theirs)
+    other = {"kind": "Thing", "metadata": {"name": name, "labels": {}}, "spec": {}}
+    server._create(path, other)
     operator = FakeOperator(server)
     for _ in range(40):
-        operator.look()
-        operator.hear()
-        server.carry_on() if plural == "services" else None
-        operator.hear()
-    said = server.condition("Progressing")
-    assert said["reason"] == "Waiting"
-    assert f"{name} exists and belongs to another owner" in said["message"]
+        operator.reconcile()
+        operator.receive_events()
+        server.advance_jobs() if plural == "services" else None
+        operator.receive_events()
+    progressing = server.condition("Progressing")
+    assert progressing["reason"] == "Waiting"
+    assert f"{name} exists and belongs to another owner" in progressing["message"]
     assert f"{path}/{name}" in server.objects
     server.remove(f"{path}/{name}")
-    settle(server)
+    run_until_idle(server)
     assert server.status["phase"] == "Succeeded"
 
 
-def test_events_that_cannot_be_written_hold_nothing_up() -> None:
-    server = served()
+def test_events_that_cannot_be_created_block_nothing() -> None:
+    server = server_with_evolution()
     server.forbidden["POST", "events"] = "no"
     operator = FakeOperator(server)
-    with at_time(server):
+    with server_time(server):
         operator.reconciler.reconcile(KEY)
-    assert len(server.jobs()) == 1, "the action follows in the same pass"
-    settle(server)
+    assert len(server.jobs()) == 1, "the action follows in the same reconcile"
+    run_until_idle(server)
     assert server.status["phase"] == "Succeeded"
     assert not server.of("events")
 
 
-def test_host_access_is_refused_before_anything_is_made() -> None:
+def test_host_access_is_rejected_before_anything_is_created() -> None:
     volumes = {"train": {"volumes": [{"name": "root", "hostPath": {"path": "/"}}]}}
-    server = served(podTemplate=volumes)
-    FakeOperator(server).look()
+    server = server_with_evolution(podTemplate=volumes)
+    FakeOperator(server).reconcile()
     assert server.condition("Stalled")["reason"] == "BadInput"
     assert "podTemplate.train.volumes[root].hostPath" in server.condition("Stalled")["message"]
     assert not server.jobs()
     allowed = replace(SETTINGS, jobs=replace(SETTINGS.jobs, host_access=True))
-    other = served(podTemplate=volumes)
-    FakeOperator(other, settings=allowed).look()
+    other = server_with_evolution(podTemplate=volumes)
+    FakeOperator(other, settings=allowed).reconcile()
     assert len(other.jobs()) == 1
 
 
-# Resources that cannot be read -------------------------------------------------------------------
+# Unreadable resources ----------------------------------------------------------------------------
 
 
-def test_one_that_cannot_be_read_is_told_so_once() -> None:
-    server = served()
+def test_an_unreadable_spec_is_reported_once() -> None:
+    server = server_with_evolution()
     server.edit(newField=1)
     operator = FakeOperator(server)
     for _ in range(3):
-        operator.look()
-        operator.hear()
-        later(server, 60)
+        operator.reconcile()
+        operator.receive_events()
+        advance_clock(server, 60)
     assert server.condition("Stalled")["reason"] == "BadInput"
     assert "newField" in server.condition("Stalled")["message"]
     assert len(operator.kube.writes) == 1
 
 
-def test_a_pinned_spec_of_another_version_is_told() -> None:
-    server = served()
+def test_an_unreadable_pinned_spec_is_reported() -> None:
+    server = server_with_evolution()
     operator = FakeOperator(server)
-    operator.look()
+    operator.reconcile()
     path = names.evolution_path(KEY)
     item = server.objects[path]
     item["status"]["current"]["spec"]["gone"] = True
     server._store(path, item)
-    operator.hear()
-    operator.look()
+    operator.receive_events()
+    operator.reconcile()
     assert "gone" in server.condition("Stalled")["message"]
     assert server.status["current"]["spec"]["gone"] is True
 
 
-def test_another_controllers_evolution_is_not_touched_even_if_it_cannot_be_read() -> None:
+def test_another_controllers_evolution_is_ignored_even_if_it_cannot_be_read() -> None:
     for extra in ({}, {"newField": 1}):
-        server = served()
+        server = server_with_evolution()
         server.edit(managedBy="example.com/other", **extra)
         operator = FakeOperator(server)
-        operator.look()
+        operator.reconcile()
         assert operator.kube.requests == []
 
 
 # Suspension --------------------------------------------------------------------------------------
 
 
-def _run_until_ready(server: Server, operator: FakeOperator) -> dict[str, Any]:
+def _run_until_ready(server: FakeApiServer, operator: FakeOperator) -> dict[str, Any]:
     for _ in range(10):
-        operator.look()
-        operator.hear()
+        operator.reconcile()
+        operator.receive_events()
         if server.jobs() and server.jobs()[-1].get("status", {}).get("ready"):
             return server.jobs()[-1]
-        server.carry_on()
-        operator.hear()
-    raise AssertionError("no stage came to run")
+        server.advance_jobs()
+        operator.receive_events()
+    raise AssertionError("no stage has started")
 
 
 def test_suspend_stops_the_pods_and_keeps_the_job() -> None:
-    server = served()
+    server = server_with_evolution()
     operator = FakeOperator(server)
     job = _run_until_ready(server, operator)
     server.edit(suspend=True)
     for _ in range(4):
-        operator.hear()
-        operator.look()
-        server.carry_on()
+        operator.receive_events()
+        operator.reconcile()
+        server.advance_jobs()
     assert server.job(job["metadata"]["name"])["spec"]["suspend"] is True
     assert not server.pods_of(job)
-    quiet = len(operator.kube.writes)
+    writes = len(operator.kube.writes)
     operator.resync()
-    operator.look()
-    assert len(operator.kube.writes) == quiet
-    later(server, 100_000)  # no deadline runs meanwhile
+    operator.reconcile()
+    assert len(operator.kube.writes) == writes
+    advance_clock(server, 100_000)  # no deadline runs during a suspension
     server.edit(suspend=False)
-    settle(server)
-    assert picture(server) == reference()[0]
+    run_until_idle(server)
+    assert end_state(server) == undisturbed_run()[0]
 
 
-def test_a_queue_given_in_mid_stage_is_the_jobs_own_matter() -> None:
-    """The Job's label decides, not the spec: a queue starts again what it finds suspended."""
-    server = served()
+def test_a_queue_added_during_a_stage_applies_to_the_next_job() -> None:
+    """The label of the Job decides, not the spec: a queue resumes the suspended Jobs it manages."""
+    server = server_with_evolution()
     operator = FakeOperator(server)
     _run_until_ready(server, operator)
     server.edit(queue={"name": "gpus"})
-    operator.hear()
-    operator.look()
-    server.carry_on()
+    operator.receive_events()
+    operator.reconcile()
+    server.advance_jobs()
     _advance_to(server, operator, "demo-g001-selfplay-1")
     job = server.job("demo-g001-selfplay-1")
     assert job["metadata"]["labels"][names.LABEL_QUEUE] == "gpus"
     server.edit(suspend=True)
-    operator.hear()
-    operator.look()
+    operator.receive_events()
+    operator.reconcile()
     assert "demo-g001-selfplay-1" not in [j["metadata"]["name"] for j in server.jobs()]
 
 
-def _advance_to(server: Server, operator: FakeOperator, name: str) -> None:
+def _advance_to(server: FakeApiServer, operator: FakeOperator, name: str) -> None:
     for _ in range(20):
         if name in server.created:
             return
-        operator.hear()
-        operator.look()
-        operator.hear()
-        server.carry_on()
-    raise AssertionError(f"{name} was never made: {server.created}")
+        operator.receive_events()
+        operator.reconcile()
+        operator.receive_events()
+        server.advance_jobs()
+    raise AssertionError(f"{name} was not created: {server.created}")
 
 
 # Deadlines ---------------------------------------------------------------------------------------
 
 
-def test_a_pod_that_was_preempted_after_hours_has_its_own_pending_deadline() -> None:
-    """The Job's clock began with its first pod: by it the deadline would have passed long ago."""
-    server = served(deadlines={"stagePendingSeconds": 1800})
+def test_a_preempted_pod_has_its_own_pending_deadline() -> None:
+    """The Job's start time is that of its first pod: with it, the deadline would have passed."""
+    server = server_with_evolution(deadlines={"stagePendingSeconds": 1800})
     operator = FakeOperator(server)
     job = _run_until_ready(server, operator)
-    later(server, 7200)
-    server._drop_pods(job)
+    advance_clock(server, 7200)
+    server.delete_pods(job)
     server.add_pod(job)
-    server.set_job(job, active=1, ready=0)
-    operator.hear()
-    operator.look()
+    server.set_job_status(job, active=1, ready=0)
+    operator.receive_events()
+    operator.reconcile()
     assert "completionTime" not in server.status
     assert operator.requeue is not None
-    later(server, 1799)
-    operator.look()
+    advance_clock(server, 1799)
+    operator.reconcile()
     assert "completionTime" not in server.status
-    later(server, 2)
-    operator.look()
+    advance_clock(server, 2)
+    operator.reconcile()
     assert server.condition("Stalled")["reason"] == "PendingTooLong"
 
 
 def test_a_job_between_two_pods_is_not_pending_since_its_start() -> None:
-    """The Job controller backs off before it makes the next pod: there is none for a while."""
-    server = served(deadlines={"stagePendingSeconds": 1800})
+    """The Job controller backs off before it creates the next pod: there is none for a while."""
+    server = server_with_evolution(deadlines={"stagePendingSeconds": 1800})
     operator = FakeOperator(server)
     job = _run_until_ready(server, operator)
-    later(server, 7200)
-    server._drop_pods(job)
-    changed = [{"subresource": "status", "time": text_of(server.now)}]
-    job = server.set_job(job, active=0, ready=0)
+    advance_clock(server, 7200)
+    server.delete_pods(job)
+    changed = [{"subresource": "status", "time": format_time(server.now)}]
+    job = server.set_job_status(job, active=0, ready=0)
     job["metadata"]["managedFields"] = changed
     server._store(names.job_path((NAMESPACE, job["metadata"]["name"])), job)
-    operator.hear()
-    operator.look()
+    operator.receive_events()
+    operator.reconcile()
     assert "completionTime" not in server.status
 
 
-def test_one_shard_that_never_starts_does_not_hang_for_ever() -> None:
-    server = served(deadlines={"stagePendingSeconds": 600})
+def test_a_shard_that_never_starts_passes_the_pending_deadline() -> None:
+    server = server_with_evolution(deadlines={"stagePendingSeconds": 600})
     operator = FakeOperator(server)
     job = _run_until_ready(server, operator)
     stuck = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no"}
     server.add_pod(job, conditions=[stuck])
-    server.set_job(job, active=2, ready=1)
-    later(server, 10)
-    operator.hear()
-    operator.look()
+    server.set_job_status(job, active=2, ready=1)
+    advance_clock(server, 10)
+    operator.receive_events()
+    operator.reconcile()
     assert "Unschedulable: no" in server.condition("Progressing")["message"]
-    later(server, 600)
-    operator.look()
+    advance_clock(server, 600)
+    operator.reconcile()
     assert server.condition("Stalled")["reason"] == "PendingTooLong"
 
 
-def test_a_job_without_pods_is_told() -> None:
-    server = served()
+def test_a_job_without_pods_is_reported() -> None:
+    server = server_with_evolution()
     operator = FakeOperator(server)
-    operator.look()
+    operator.reconcile()
     (job,) = server.jobs()
-    began = server.now
-    server.set_job(job, startTime=text_of(began))
-    later(server, 16)
-    operator.hear()
+    start = server.now
+    server.set_job_status(job, startTime=format_time(start))
+    advance_clock(server, 16)
+    operator.receive_events()
     before = len(operator.kube.requests)
-    operator.look()
-    assert operator.kube.requests[before:] == [], "the Job controller has counted none so far"
-    assert operator.requeue == began + timedelta(seconds=31)
+    operator.reconcile()
+    assert operator.kube.requests[before:] == [], "the Job controller has not counted a pod"
+    assert operator.requeue == start + timedelta(seconds=31)
     server.now = operator.requeue
-    operator.look()
+    operator.reconcile()
     assert "no pod has been created" in server.condition("Progressing")["message"]
 
 
-def test_pods_of_a_running_stage_are_listed_only_while_some_are_yet_to_start() -> None:
-    server = served()
+def test_pods_of_a_running_stage_are_listed_only_while_some_have_not_started() -> None:
+    server = server_with_evolution()
     operator = FakeOperator(server)
     _run_until_ready(server, operator)
     before = len(operator.kube.requests)
-    operator.look()
+    operator.reconcile()
     assert operator.kube.requests[before:] == []
 
 
 # The fake itself ---------------------------------------------------------------------------------
 
 
-def test_the_fake_refuses_what_the_real_one_refuses() -> None:
-    server = served()
-    client = Client(server)
+def test_the_fake_rejects_what_the_real_api_server_rejects() -> None:
+    server = server_with_evolution()
+    client = FakeClient(server)
     path = names.evolution_path(KEY)
     old = client.get(path)
     server.edit(suspend=True)
@@ -618,7 +635,7 @@ def test_the_fake_refuses_what_the_real_one_refuses() -> None:
         client.get(names.job_path((NAMESPACE, "none")))
     client.delete(path, "another uid")
     client.delete(path, old["metadata"]["uid"], old["metadata"]["resourceVersion"])
-    assert server.evolution, "neither uid nor version fits"
+    assert server.evolution, "neither the uid nor the version matched"
     client.delete(path, old["metadata"]["uid"])
     assert not server.of("emotionevolutions")
     assert {method for method, _ in client.writes} <= set(WRITES)

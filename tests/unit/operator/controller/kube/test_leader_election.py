@@ -1,4 +1,4 @@
-"""Leader election: never two at once by their own clocks, and never none for ever."""
+"""Leader election: never two leaders at the same time, and always one in the end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PATH = names.lease_path(NAMESPACE, NAME)
 
 @dataclass
 class Leases:
-    """Holds one Lease, with resource versions."""
+    """A client with one Lease, with resource versions."""
 
     lease: Json | None = None
     version: int = 0
@@ -86,7 +86,7 @@ class Clock:
 
 
 class Stop:
-    """A stop flag whose waits move a clock, and call what happens meanwhile."""
+    """A stop event that advances a clock when it is waited for."""
 
     def __init__(self, clock: Clock, after: float = 1000.0) -> None:
         self.clock, self.after = clock, after
@@ -99,13 +99,13 @@ class Stop:
         return self.is_set()
 
 
-def elector(leases: Leases, identity: str, clock: Clock) -> LeaderElector:
+def new_elector(leases: Leases, identity: str, clock: Clock) -> LeaderElector:
     return LeaderElector(leases, NAMESPACE, NAME, identity, clock)  # type: ignore[arg-type]
 
 
-def test_the_first_takes_it_and_renews() -> None:
+def test_the_first_acquires_and_renews_the_lease() -> None:
     leases, clock = Leases(), Clock()
-    one = elector(leases, "one", clock)
+    one = new_elector(leases, "one", clock)
     assert one.try_acquire_or_renew()
     assert one.try_acquire_or_renew()
     assert leases.holder == "one"
@@ -114,13 +114,13 @@ def test_the_first_takes_it_and_renews() -> None:
     assert leases.lease["spec"]["leaseTransitions"] == 0
 
 
-def test_the_second_waits_until_it_has_stood_still_for_its_duration() -> None:
+def test_the_second_waits_for_the_lease_duration() -> None:
     leases, clock = Leases(), Clock()
-    one, two = elector(leases, "one", clock), elector(leases, "two", clock)
+    one, two = new_elector(leases, "one", clock), new_elector(leases, "two", clock)
     one.try_acquire_or_renew()
     assert not two.try_acquire_or_renew()
     clock.now += LEASE_DURATION - 1
-    one.try_acquire_or_renew()  # renewed: the count starts again
+    one.try_acquire_or_renew()  # renewed: the duration starts again
     assert not two.try_acquire_or_renew()
     clock.now += LEASE_DURATION
     assert not two.try_acquire_or_renew()
@@ -135,71 +135,69 @@ def test_the_second_waits_until_it_has_stood_still_for_its_duration() -> None:
 def test_clocks_of_two_machines_are_never_compared() -> None:
     leases = Leases()
     here, there = Clock(0.0), Clock(1_000_000.0)
-    assert elector(leases, "one", here).try_acquire_or_renew()
-    two = elector(leases, "two", there)
+    assert new_elector(leases, "one", here).try_acquire_or_renew()
+    two = new_elector(leases, "two", there)
     assert not two.try_acquire_or_renew()
 
 
-def test_one_that_was_given_back_is_taken_at_once() -> None:
+def test_a_released_lease_is_acquired_at_once() -> None:
     leases, clock = Leases(), Clock()
-    one = elector(leases, "one", clock)
+    one = new_elector(leases, "one", clock)
     one.try_acquire_or_renew()
     one.release()
     assert leases.holder == ""
-    assert elector(leases, "two", clock).try_acquire_or_renew()
+    assert new_elector(leases, "two", clock).try_acquire_or_renew()
     one.release()
-    assert leases.holder == "two", "another's is not given back"
+    assert leases.holder == "two", "the Lease of another is not released"
 
 
-def test_a_lease_made_by_hand_without_a_spec_is_taken() -> None:
+def test_a_lease_without_a_spec_is_acquired() -> None:
     leases = Leases(lease={"metadata": {"resourceVersion": "1"}})
-    assert elector(leases, "one", Clock()).try_acquire_or_renew()
+    assert new_elector(leases, "one", Clock()).try_acquire_or_renew()
     assert leases.holder == "one"
 
 
-def test_who_loses_the_race_does_not_lead() -> None:
+def test_a_conflict_does_not_acquire_the_lease() -> None:
     leases, clock = Leases(), Clock()
-    two = elector(leases, "two", clock)
+    two = new_elector(leases, "two", clock)
 
     def get(path: str) -> Json:
-        found = Leases.get(leases, path)
-        elector(copy.copy(leases), "x", clock)
+        lease = Leases.get(leases, path)
+        new_elector(copy.copy(leases), "x", clock)
         leases.version += 1
         assert leases.lease is not None
         leases.lease["metadata"]["resourceVersion"] = str(leases.version)
-        return found
+        return lease
 
-    elector(leases, "one", clock).try_acquire_or_renew()
+    new_elector(leases, "one", clock).try_acquire_or_renew()
     leases.lease["spec"]["holderIdentity"] = ""  # type: ignore[index]
     leases.get = get  # type: ignore[method-assign]
     assert not two.try_acquire_or_renew()
 
 
-def test_keeping_ends_well_when_told_to_stop() -> None:
+def test_renewing_ends_with_the_stop() -> None:
     leases, clock = Leases(), Clock()
-    one = elector(leases, "one", clock)
+    one = new_elector(leases, "one", clock)
     one.try_acquire_or_renew()
     assert one.renew(Stop(clock, after=60.0))  # type: ignore[arg-type]
     assert leases.writes > 10
 
 
-def test_a_leader_that_is_cut_off_stops_before_another_may_start() -> None:
+def test_an_isolated_leader_stops_before_another_may_start() -> None:
     leases, clock = Leases(), Clock()
-    one = elector(leases, "one", clock)
+    one = new_elector(leases, "one", clock)
     one.try_acquire_or_renew()
     leases.down = True
     assert not one.renew(Stop(clock))  # type: ignore[arg-type]
     assert RENEW_DEADLINE < clock.now <= RENEW_DEADLINE + RETRY_PERIOD
-    # the worst case: the last try takes two requests of their longest
+    # the worst case: the last attempt takes two requests of the longest duration
     assert RENEW_DEADLINE + RETRY_PERIOD + 2 * REQUEST_TIMEOUT < LEASE_DURATION
-    assert leases.limits == [REQUEST_TIMEOUT], (
-        "a request that hangs must not hold a leader for a minute"
-    )
+    assert leases.limits == [REQUEST_TIMEOUT], "a hanging request must not block a leader"
 
 
-def test_a_leader_that_was_replaced_stops_at_once() -> None:
+def test_a_replaced_leader_stops_at_once() -> None:
     leases, clock = Leases(), Clock()
-    one = elector(leases, "one", clock)
+    one = new_elector(leases, "one", clock)
     one.try_acquire_or_renew()
     assert leases.lease is not None
     leases.lease["spec"]["holderIdentity"] = "two"
@@ -207,9 +205,9 @@ def test_a_leader_that_was_replaced_stops_at_once() -> None:
     assert clock.now <= 3.0
 
 
-def test_a_short_outage_costs_nothing() -> None:
+def test_a_short_outage_does_not_lose_the_lease() -> None:
     leases, clock = Leases(), Clock()
-    one = elector(leases, "one", clock)
+    one = new_elector(leases, "one", clock)
     one.try_acquire_or_renew()
 
     class Flaky(Stop):
@@ -221,15 +219,15 @@ def test_a_short_outage_costs_nothing() -> None:
     assert one.renew(Flaky(clock, after=200.0))  # type: ignore[arg-type]
 
 
-def test_waiting_ends_with_the_stop() -> None:
+def test_acquiring_ends_with_the_stop() -> None:
     leases, clock = Leases(), Clock()
-    elector(leases, "one", clock).try_acquire_or_renew()
+    new_elector(leases, "one", clock).try_acquire_or_renew()
     stop = threading.Event()
     stop.set()
-    assert not elector(leases, "two", clock).acquire(stop)
+    assert not new_elector(leases, "two", clock).acquire(stop)
 
 
-def test_an_identity_is_never_empty_and_no_two_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_identities_are_unique_and_not_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POD_NAME", "")
     jobs = JobSettings(image="i")
     one, two = Settings(jobs=jobs).identity, Settings(jobs=jobs).identity
@@ -240,16 +238,16 @@ def test_an_identity_is_never_empty_and_no_two_share_it(monkeypatch: pytest.Monk
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.floats(0.0, 8.0)), max_size=60))
-def test_there_are_never_two_leaders(tries: list[tuple[str, float]]) -> None:
-    """Each believes that it leads for LEASE_DURATION after a success, and no two do at once."""
+def test_there_are_never_two_leaders(attempts: list[tuple[str, float]]) -> None:
+    """After a success an elector leads until its deadline; no two lead at the same time."""
     leases, clock = Leases(), Clock()
-    electors = {name: elector(leases, name, clock) for name in "ab"}
+    electors = {name: new_elector(leases, name, clock) for name in "ab"}
     until = dict.fromkeys("ab", -1.0)
-    for name, seconds in tries:
+    for name, seconds in attempts:
         clock.now += seconds
         if electors[name].try_acquire_or_renew():
             other = "b" if name == "a" else "a"
-            assert until[other] <= clock.now, "two lead"
+            assert until[other] <= clock.now, "two leaders"
             until[name] = clock.now + RENEW_DEADLINE + RETRY_PERIOD + 2 * REQUEST_TIMEOUT
         else:
             until[name] = -1.0

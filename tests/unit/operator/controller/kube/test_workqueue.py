@@ -1,4 +1,4 @@
-"""The queue of keys."""
+"""The work queue."""
 
 from __future__ import annotations
 
@@ -24,46 +24,46 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    found = Clock()
-    monkeypatch.setattr(workqueue, "time", found)
-    return found
+    clock = Clock()
+    monkeypatch.setattr(workqueue, "time", clock)
+    return clock
 
 
-def drained(queue: WorkQueue[str]) -> list[str]:
-    """Take out all that is ready now, and all that is due."""
-    found = []
-    for _ in range(2):  # what is due becomes ready with the first
+def take_all(queue: WorkQueue[str]) -> list[str]:
+    """Take out all keys that are ready or due; return them in order."""
+    keys = []
+    for _ in range(2):  # keys that are due become ready with the first
         queue.add("end")
         while (key := queue.get()) != "end":
             assert key is not None
-            found.append(key)
+            keys.append(key)
             queue.done(key)
         queue.done("end")
-    return found
+    return keys
 
 
-def test_a_key_waits_once() -> None:
+def test_a_key_is_queued_once() -> None:
     queue: WorkQueue[str] = WorkQueue()
     for key in "abab":
         queue.add(key)
     assert len(queue) == 2
-    assert drained(queue) == ["a", "b"]
+    assert take_all(queue) == ["a", "b"]
 
 
-def test_a_key_added_while_it_is_worked_on_comes_again_afterwards() -> None:
+def test_a_key_added_while_it_is_processed_is_returned_again() -> None:
     queue: WorkQueue[str] = WorkQueue()
     queue.add("a")
     assert queue.get() == "a"
     queue.add("a")
     queue.add("a")
     queue.add("b")
-    assert queue.get() == "b", "never twice at a time"
+    assert queue.get() == "b", "never processed twice at the same time"
     queue.done("b")
     queue.done("a")
-    assert drained(queue) == ["a"]
+    assert take_all(queue) == ["a"]
 
 
-def test_what_can_wait_comes_last_and_once() -> None:
+def test_low_priority_keys_come_last_and_once() -> None:
     queue: WorkQueue[str] = WorkQueue()
     for key in "abc":
         queue.add_low_priority(key)
@@ -74,69 +74,69 @@ def test_what_can_wait_comes_last_and_once() -> None:
     assert [queue.get() for _ in range(4)] == ["d", "b", "a", "c"]
 
 
-def test_what_can_wait_does_not_wait_for_ever() -> None:
+def test_low_priority_keys_are_not_starved() -> None:
     queue: WorkQueue[str] = WorkQueue()
     queue.add_low_priority("z")
     for number in range(100):
         queue.add(str(number))
-    given = [queue.get() for _ in range(workqueue.LOW_PRIORITY_EVERY)]
-    assert given[-1] == "z"
+    keys = [queue.get() for _ in range(workqueue.LOW_PRIORITY_EVERY)]
+    assert keys[-1] == "z"
 
 
-def test_what_can_wait_is_not_added_while_it_is_worked_on() -> None:
+def test_a_low_priority_key_is_not_added_while_it_is_processed() -> None:
     queue: WorkQueue[str] = WorkQueue()
     queue.add("a")
     assert queue.get() == "a"
     queue.add_low_priority("a")
     queue.done("a")
-    assert drained(queue) == []
+    assert take_all(queue) == []
 
 
-def test_later_is_not_now(clock: Clock) -> None:
+def test_a_delayed_key_is_returned_after_its_delay(clock: Clock) -> None:
     queue: WorkQueue[str] = WorkQueue()
     queue.add_after("a", 10)
     queue.add_after("b", 5)
-    assert drained(queue) == []
+    assert take_all(queue) == []
     clock.now += 5
-    assert drained(queue) == ["b"]
+    assert take_all(queue) == ["b"]
     clock.now += 5
-    assert drained(queue) == ["a"]
+    assert take_all(queue) == ["a"]
 
 
-def test_of_several_times_the_earliest_holds(clock: Clock) -> None:
+def test_the_earliest_of_several_delays_counts(clock: Clock) -> None:
     queue: WorkQueue[str] = WorkQueue()
     for seconds in (10, 5, 20):
         queue.add_after("a", seconds)
     clock.now += 5
-    assert drained(queue) == ["a"]
+    assert take_all(queue) == ["a"]
     clock.now += 100
-    assert drained(queue) == [], "the others are void"
+    assert take_all(queue) == [], "the other delays are dropped"
 
 
-def test_a_time_in_the_past_is_now(clock: Clock) -> None:
+def test_a_negative_delay_is_no_delay(clock: Clock) -> None:
     queue: WorkQueue[str] = WorkQueue()
     queue.add_after("a", -5)
-    assert drained(queue) == ["a"]
+    assert take_all(queue) == ["a"]
 
 
-def test_asking_again_and_again_a_little_earlier_costs_no_memory(clock: Clock) -> None:
+def test_replaced_delays_use_no_memory(clock: Clock) -> None:
     queue: WorkQueue[str] = WorkQueue()
     for number in range(5000):
         queue.add_after("a", 600_000 - number * 0.001)
     assert len(queue._delayed) < 200
     clock.now += 600_000
-    assert drained(queue) == ["a"]
+    assert take_all(queue) == ["a"]
 
 
-def test_what_comes_due_at_once_wakes_as_many_workers(clock: Clock) -> None:
-    """Each of two workers must get one key though only one of them was woken by the clock."""
+def test_keys_due_at_the_same_time_wake_several_workers(clock: Clock) -> None:
+    """Each of two workers must receive a key although the clock has woken only one of them."""
     queue: WorkQueue[str] = WorkQueue()
-    got: list[str | None] = []
+    received: list[str | None] = []
     both = threading.Barrier(3, timeout=60)
 
     def work() -> None:
-        got.append(queue.get())
-        both.wait()  # holds the key until the other has one as well
+        received.append(queue.get())
+        both.wait()  # keeps the key until the other worker has one as well
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(2)]
     for thread in threads:
@@ -152,19 +152,19 @@ def test_what_comes_due_at_once_wakes_as_many_workers(clock: Clock) -> None:
                 break
         pause.wait(0.01)
     both.wait()
-    assert sorted(map(str, got)) == ["a", "b"]
+    assert sorted(map(str, received)) == ["a", "b"]
 
 
-def test_closing_lets_all_workers_go() -> None:
+def test_closing_ends_all_workers() -> None:
     queue: WorkQueue[str] = WorkQueue()
-    got: list[Any] = []
-    threads = [threading.Thread(target=lambda: got.append(queue.get())) for _ in range(3)]
+    received: list[Any] = []
+    threads = [threading.Thread(target=lambda: received.append(queue.get())) for _ in range(3)]
     for thread in threads:
         thread.start()
     queue.close()
     for thread in threads:
         thread.join(60)
-    assert got == [None] * 3
+    assert received == [None] * 3
 
 
 steps = st.lists(
@@ -174,48 +174,48 @@ steps = st.lists(
 
 
 @given(steps)
-def test_nothing_is_lost_and_nothing_is_done_twice_at_a_time(said: list[tuple[str, str]]) -> None:
+def test_no_key_is_lost_or_processed_twice_at_the_same_time(calls: list[tuple[str, str]]) -> None:
     clock, queue = Clock(), WorkQueue[str]()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workqueue, "time", clock)
-        owed: set[str] = set()
+        pending: set[str] = set()
         working: set[str] = set()
-        for step, key in said:
+        for step, key in calls:
             if step == "add":
                 queue.add(key)
-                owed.add(key)
+                pending.add(key)
             elif step == "later":
                 queue.add_after(key, 3)
-                owed.add(key)
+                pending.add(key)
             elif step == "wait":
                 clock.now += 2
             elif step == "done" and key in working:
                 working.discard(key)
                 queue.done(key)
             elif step == "get" and len(queue) > len(working):
-                found = queue.get()
-                assert found is not None
-                assert found not in working
-                working.add(found)
-                owed.discard(found)
+                taken = queue.get()
+                assert taken is not None
+                assert taken not in working
+                working.add(taken)
+                pending.discard(taken)
         for key in sorted(working):
             queue.done(key)
         clock.now += 10
-        assert owed <= set(drained(queue))
+        assert pending <= set(take_all(queue))
 
 
-def test_many_workers_do_each_key_alone() -> None:
+def test_each_key_is_processed_by_one_worker_at_a_time() -> None:
     queue: WorkQueue[int] = WorkQueue()
     active: Counter[int] = Counter()
     done: Counter[int] = Counter()
-    lock, wrong = threading.Lock(), []
+    lock, overlapping = threading.Lock(), []
 
     def work() -> None:
         while (key := queue.get()) is not None:
             with lock:
                 active[key] += 1
                 if active[key] > 1:
-                    wrong.append(key)
+                    overlapping.append(key)
             with lock:
                 active[key] -= 1
                 done[key] += 1
@@ -232,5 +232,5 @@ def test_many_workers_do_each_key_alone() -> None:
     queue.close()
     for thread in threads:
         thread.join(60)
-    assert not wrong
+    assert not overlapping
     assert set(done) == set(range(7))

@@ -1,4 +1,4 @@
-"""What Prometheus is told: right figures, few series, and none that takes the others with it."""
+"""The metrics: values, the number of series, and resources that cannot be read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
-from tests.unit.operator.controller.evolved import METRICS, SEVEN, evolved
+from tests.unit.operator.controller.evolved import METRICS, SEVEN, evolution_after
 from tests.unit.operator.planner.simulated_world import result_of
 
 from selfemo_api.dataset_labels import MELD
@@ -31,7 +31,7 @@ Json = dict[str, Any]
 Samples = dict[str, dict[tuple[str, ...], float]]
 
 
-def text_of(*items: Json) -> str:
+def metrics_text(*items: Json) -> str:
     cache = Cache()
     for item in items:
         cache.store_evolution(copy.deepcopy(item))
@@ -39,71 +39,73 @@ def text_of(*items: Json) -> str:
 
 
 def samples(text: str) -> Samples:
-    """Return series by name, by the values of their labels but namespace and name."""
-    found: Samples = {}
+    """Return the value of each series by its name and the values of its own labels."""
+    values: Samples = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             labels = {k: v for k, v in sample.labels.items() if k not in ("namespace", "name")}
-            found.setdefault(sample.name, {})[tuple(labels.values())] = sample.value
-    return found
+            values.setdefault(sample.name, {})[tuple(labels.values())] = sample.value
+    return values
 
 
-def of(found: Samples, name: str) -> dict[tuple[str, ...], float]:
-    return found[f"selfemo_evolution_{name}"]
+def series_of(values: Samples, name: str) -> dict[tuple[str, ...], float]:
+    return values[f"selfemo_evolution_{name}"]
 
 
-def test_figures_are_the_status() -> None:
-    found = samples(text_of(evolved()))
-    assert of(found, "generation") == {(): 2.0}
-    assert of(found, "f1_ratio") == {(): 0.4}
-    assert of(found, "baseline_f1_ratio") == {(): 0.3}
-    assert of(found, "stage") == {(s.value,): float(s is Stage.TRAIN) for s in STAGE_ORDER}
-    assert of(found, "phase")[("Running",)] == sum(of(found, "phase").values()) == 1.0
-    assert of(found, "condition")[("Progressing", "Running")] == 1.0
-    assert of(found, "emotion_f1_ratio") == {("dev", e): 0.4 for e in SEVEN}
-    assert of(found, "stage_duration_seconds")[("Train",)] == 12.5
-    assert of(found, "stage_attempts_total")[("Score",)] == 4.0
-    assert of(found, "stage_failures_total")[("Score", "Failed")] == 2.0
-    assert of(found, "generated_tokens_total") == {(): 500_000.0}
-    assert of(found, "dropped_candidates")[("balance",)] == 750
-    assert of(found, "info") == {("file:///model", "dev", "0123456789ab"): 1.0}
+def test_values_are_those_of_the_status() -> None:
+    values = samples(metrics_text(evolution_after()))
+    assert series_of(values, "generation") == {(): 2.0}
+    assert series_of(values, "f1_ratio") == {(): 0.4}
+    assert series_of(values, "baseline_f1_ratio") == {(): 0.3}
+    assert series_of(values, "stage") == {(s.value,): float(s is Stage.TRAIN) for s in STAGE_ORDER}
+    assert (
+        series_of(values, "phase")[("Running",)] == sum(series_of(values, "phase").values()) == 1.0
+    )
+    assert series_of(values, "condition")[("Progressing", "Running")] == 1.0
+    assert series_of(values, "emotion_f1_ratio") == {("dev", e): 0.4 for e in SEVEN}
+    assert series_of(values, "stage_duration_seconds")[("Train",)] == 12.5
+    assert series_of(values, "stage_attempts_total")[("Score",)] == 4.0
+    assert series_of(values, "stage_failures_total")[("Score", "Failed")] == 2.0
+    assert series_of(values, "generated_tokens_total") == {(): 500_000.0}
+    assert series_of(values, "dropped_candidates")[("balance",)] == 750
+    assert series_of(values, "info") == {("file:///model", "dev", "0123456789ab"): 1.0}
 
 
 def test_rewards_are_a_histogram() -> None:
-    found = samples(text_of(evolved()))
-    buckets = of(found, "reward_bucket")
+    values = samples(metrics_text(evolution_after()))
+    buckets = series_of(values, "reward_bucket")
     edges = ["-0.5", "0.0", "0.2", "0.4", "0.6", "0.8", "0.9", "+Inf"]
     assert [edge for (edge,) in buckets] == edges
     assert list(buckets.values()) == sorted(buckets.values())
-    assert buckets[("+Inf",)] == of(found, "reward_count")[()] == 7200.0
-    assert of(found, "reward_sum")[()] == pytest.approx(7200 * 0.55)
+    assert buckets[("+Inf",)] == series_of(values, "reward_count")[()] == 7200.0
+    assert series_of(values, "reward_sum")[()] == pytest.approx(7200 * 0.55)
 
 
-def test_figures_do_not_vanish_when_a_generation_begins() -> None:
-    before = samples(text_of(evolved(until=(1, Stage.TRAIN))))
-    after = samples(text_of(evolved(until=(1, Stage.EVALUATE))))
-    assert of(after, "generation") == {(): 2.0}
+def test_values_stay_when_a_generation_starts() -> None:
+    before = samples(metrics_text(evolution_after(until=(1, Stage.TRAIN))))
+    after = samples(metrics_text(evolution_after(until=(1, Stage.EVALUATE))))
+    assert series_of(after, "generation") == {(): 2.0}
     assert {n: set(s) for n, s in before.items()} == {n: set(s) for n, s in after.items()}
 
 
 def test_gpu_seconds_are_by_stage() -> None:
-    found = samples(text_of(evolved(training={"gpusPerNode": 4, "nodes": 2})))
-    seconds = of(found, "gpu_seconds_total")
+    values = samples(metrics_text(evolution_after(training={"gpusPerNode": 4, "nodes": 2})))
+    seconds = series_of(values, "gpu_seconds_total")
     assert (seconds[("Train",)], seconds[("Flywheel",)]) == (8 * 12.5, 0.0)
 
 
-def test_a_new_evolution_has_a_phase_and_no_figures() -> None:
-    item = evolved()
+def test_a_new_evolution_has_a_phase_and_no_scores() -> None:
+    item = evolution_after()
     del item["status"]
-    found = samples(text_of(item))
-    assert of(found, "phase")[("Pending",)] == 1.0
-    assert not found.get("selfemo_evolution_f1_ratio")
-    assert of(found, "stage_failures_total")[("Train", "Failed")] == 0.0
+    values = samples(metrics_text(item))
+    assert series_of(values, "phase")[("Pending",)] == 1.0
+    assert not values.get("selfemo_evolution_f1_ratio")
+    assert series_of(values, "stage_failures_total")[("Train", "Failed")] == 0.0
 
 
 @pytest.mark.parametrize("count", [1, 3, 16])
-def test_series_are_few(count: int) -> None:
-    item = evolved(sources=tuple(f"set-{n}" for n in range(count)))
+def test_the_number_of_series_is_limited(count: int) -> None:
+    item = evolution_after(sources=tuple(f"set-{n}" for n in range(count)))
     chunks = render_evolution(object_key(item), item)
     series = sum(chunk.count("\n") for chunk in chunks)
     left_out = float(chunks[-1].rsplit(maxsplit=1)[1])
@@ -111,10 +113,10 @@ def test_series_are_few(count: int) -> None:
     assert (left_out > 0) == (count > 3)
 
 
-def test_series_go_with_their_evolution() -> None:
+def test_series_are_removed_with_their_evolution() -> None:
     cache = Cache()
     exposition = Exposition(cache)
-    item = evolved()
+    item = evolution_after()
     cache.store_evolution(item)
     exposition.refresh(("team", "demo"))
     assert 'name="demo"' in exposition.text()
@@ -123,49 +125,53 @@ def test_series_go_with_their_evolution() -> None:
     assert 'name="demo"' not in exposition.text()
 
 
-def test_a_change_is_seen_with_and_without_a_pass() -> None:
+def test_a_change_is_rendered_with_and_without_a_reconcile() -> None:
     cache = Cache()
     exposition = Exposition(cache)
     for version, refresh in ((1, True), (2, False), (3, True)):
-        item = evolved(version=version)
+        item = evolution_after(version=version)
         item["status"]["generation"] = version
         cache.store_evolution(item)
         if refresh:
             exposition.refresh(("team", "demo"))
-        assert of(samples(exposition.text()), "generation") == {(): float(version)}
+        assert series_of(samples(exposition.text()), "generation") == {(): float(version)}
 
 
-ODD: dict[str, Json] = {
+UNREADABLE: dict[str, Json] = {
     "no spec": {"spec": None},
-    "a word for a number": {"status": {"generation": "many"}},
-    "a list for a map": {"status": []},
+    "a text instead of a number": {"status": {"generation": "many"}},
+    "a list instead of a map": {"status": []},
     "conditions without types": {"status": {"conditions": [{}]}},
-    "a time that is none": {"status": {"startTime": "yesterday"}},
-    "totals of words": {"status": {"stages": ["Score"]}},
+    "an invalid time": {"status": {"startTime": "yesterday"}},
+    "totals of texts": {"status": {"stages": ["Score"]}},
 }
 
 
-@pytest.mark.parametrize("change", ODD.values(), ids=ODD)
-def test_one_odd_resource_hides_only_itself(change: Json, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("change", UNREADABLE.values(), ids=UNREADABLE)
+def test_an_unreadable_resource_hides_only_itself(
+    change: Json, caplog: pytest.LogCaptureFixture
+) -> None:
     cache = Cache()
     metrics = OperatorMetrics(cache, lambda: 1.0, lambda: 0)
-    odd = {**evolved("odd"), **change}
-    if not isinstance(odd["status"], dict):
-        odd["status"] = [1]
-    cache.store_evolution(odd)
-    cache.store_evolution(evolved("good"))
+    unreadable = {**evolution_after("unreadable"), **change}
+    if not isinstance(unreadable["status"], dict):
+        unreadable["status"] = [1]
+    cache.store_evolution(unreadable)
+    cache.store_evolution(evolution_after("good"))
     with caplog.at_level(logging.WARNING):
-        found = [metrics.text().decode() for _ in range(3)][-1]
-        cache.store_evolution({**odd, "metadata": {**odd["metadata"], "resourceVersion": "8"}})
+        text = [metrics.text().decode() for _ in range(3)][-1]
+        cache.store_evolution(
+            {**unreadable, "metadata": {**unreadable["metadata"], "resourceVersion": "8"}}
+        )
         metrics.text()
-    assert 'name="good"' in found
-    assert 'name="odd"' not in found
-    assert samples(found)["selfemo_operator_unreadable_evolutions"] == {(): 1.0}
-    assert len([r for r in caplog.records if "team/odd" in r.message]) == 1
-    cache.store_evolution(evolved("odd", version=9))
-    mended = metrics.text().decode()
-    assert 'name="odd"' in mended
-    assert samples(mended)["selfemo_operator_unreadable_evolutions"] == {(): 0.0}
+    assert 'name="good"' in text
+    assert 'name="unreadable"' not in text
+    assert samples(text)["selfemo_operator_unreadable_evolutions"] == {(): 1.0}
+    assert len([r for r in caplog.records if "team/unreadable" in r.message]) == 1
+    cache.store_evolution(evolution_after("unreadable", version=9))
+    fixed = metrics.text().decode()
+    assert 'name="unreadable"' in fixed
+    assert samples(fixed)["selfemo_operator_unreadable_evolutions"] == {(): 0.0}
 
 
 ANYTHING = st.recursive(
@@ -177,36 +183,36 @@ ANYTHING = st.recursive(
 
 @given(where=st.sampled_from(["spec", "status"]), what=ANYTHING, data=st.data())
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
-def test_whatever_a_resource_holds_the_text_can_be_read(
+def test_with_any_resource_the_text_can_be_parsed(
     where: str, what: Any, data: st.DataObject
 ) -> None:
-    item = evolved("odd")
+    item = evolution_after("unreadable")
     field = data.draw(st.sampled_from(sorted(item[where])))
     item[where][field] = what
-    found = samples(text_of(item, evolved("good")))
-    assert of(found, "generation")
+    values = samples(metrics_text(item, evolution_after("good")))
+    assert series_of(values, "generation")
 
 
 def test_labels_are_escaped() -> None:
-    item = evolved()
-    odd = 'a"b\\c\nd'
-    item["spec"]["model"]["uri"] = odd
-    ((model, *_),) = of(samples(text_of(item)), "info")
-    assert model == odd
+    item = evolution_after()
+    uri = 'a"b\\c\nd'
+    item["spec"]["model"]["uri"] = uri
+    ((model, *_),) = series_of(samples(metrics_text(item)), "info")
+    assert model == uri
 
 
-def test_every_series_is_documented_and_of_a_known_kind() -> None:
-    text = text_of(evolved())
+def test_every_series_is_documented_and_has_a_known_type() -> None:
+    text = metrics_text(evolution_after())
     names = set(re.findall(r"^(selfemo_\w+?)(?:_sum|_count|_bucket)?[{ ]", text, re.MULTILINE))
-    told = page()
-    assert not {n for n in names if not re.search(f"`{n}(_bucket)?`", told)}
+    reference = page()
+    assert not {n for n in names if not re.search(f"`{n}(_bucket)?`", reference)}
     families = re.findall(r"^# TYPE (selfemo_evolution_\w+) (\w+)$", text, re.MULTILINE)
     assert len(families) == len({name for name, _ in families})
     assert {kind for _, kind in families} == {"gauge", "counter", "histogram"}
 
 
-def test_made_up_figures_are_those_of_real_stages() -> None:
-    """What the metrics read is what score and self-play say; Flywheel's own test says its."""
+def test_the_metrics_of_the_tests_are_those_of_real_stages() -> None:
+    """The metrics read names that the stages report; the flywheel's own test checks its names."""
     role = RoleSummary(candidates=2, rows=2, groups=1, reward=2.0)
     assert set(METRICS[Stage.SCORE]) <= set(
         score_metrics(ScoreSummary(recognizer=role), RewardSpec())
@@ -220,13 +226,13 @@ def test_made_up_figures_are_those_of_real_stages() -> None:
     assert set(METRICS[Stage.SELF_PLAY]) <= set(played)
 
 
-def test_the_server_answers_on_its_page_alone() -> None:
+def test_the_server_responds_on_its_path_only() -> None:
     server = HttpServer(0, {"/metrics": metrics_handler(lambda: b"up 1\n")})
     server.start()
     try:
-        with urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=5) as answer:
-            assert answer.read() == b"up 1\n"
-            assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        with urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=5) as response:
+            assert response.read() == b"up 1\n"
+            assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
         with pytest.raises(OSError, match="404"):
             urlopen(f"http://127.0.0.1:{server.port}/", timeout=5)
     finally:
@@ -234,10 +240,10 @@ def test_the_server_answers_on_its_page_alone() -> None:
 
 
 @pytest.mark.parametrize("stage", [Stage.SCORE, Stage.FLYWHEEL])
-def test_figures_fit_into_a_termination_message(stage: Stage) -> None:
-    """The longest storage URI there may be, and twice the figures that a stage reports."""
-    figures = dict.fromkeys(METRICS[stage], -1234567.123456)
-    figures |= {f"another{n}{name}"[:32]: 0.123456 for n, name in enumerate(figures)}
+def test_metrics_fit_into_a_termination_message(stage: Stage) -> None:
+    """With the longest storage URI, and twice the metrics that a stage reports."""
+    metrics = dict.fromkeys(METRICS[stage], -1234567.123456)
+    metrics |= {f"another{n}{name}"[:32]: 0.123456 for n, name in enumerate(metrics)}
     long = "s3://" + "b" * 1300
-    found = result_of(999, stage, folder=long, metrics=figures)
-    assert decode_message(encode_message(found)) == found
+    result = result_of(999, stage, folder=long, metrics=metrics)
+    assert decode_message(encode_message(result)) == result

@@ -1,4 +1,4 @@
-"""Events: each thing that happened once, in words that people search for."""
+"""Kubernetes Events: one for each change, with stable reasons."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.unit.operator.controller.fake_api import NAMESPACE, Ending, Server
-from tests.unit.operator.controller.fake_operator import FakeOperator, settle
+from tests.unit.operator.controller.fake_api import NAMESPACE, Ending, FakeApiServer
+from tests.unit.operator.controller.fake_operator import FakeOperator, run_until_idle
 from tests.unit.operator.controller.kube_objects import NOW, evolution_of
 
 from selfemo_api.stages import Stage
@@ -27,15 +27,15 @@ def status(**fields: Any) -> EvolutionStatus:
 
 
 def reasons(before: EvolutionStatus, after: EvolutionStatus) -> list[str]:
-    return [n.reason for n in events_between(before, after)]
+    return [e.reason for e in events_between(before, after)]
 
 
-def test_nothing_new_says_nothing() -> None:
+def test_an_unchanged_status_has_no_event() -> None:
     one = status(failures=1, last_failure="x", suspended_time=NOW)
     assert events_between(one, one) == []
 
 
-def test_the_start() -> None:
+def test_the_start_is_an_event() -> None:
     assert reasons(EvolutionStatus(), status()) == ["Started"]
 
 
@@ -49,35 +49,35 @@ def test_the_start() -> None:
         ((1, 1), (1, 1), []),
     ],
 )
-def test_failures_and_disruptions(
+def test_failures_and_disruptions_are_events(
     before: tuple[int, int], after: tuple[int, int], expected: list[str]
 ) -> None:
     def at(counts: tuple[int, int]) -> EvolutionStatus:
         return status(failures=counts[0], disruptions=counts[1], last_failure="out of disk")
 
-    found = events_between(at(before), at(after))
-    assert [n.reason for n in found] == expected
-    for notice in found:
-        assert notice.warning
-        assert notice.message == "generation 1, Score, attempt 2: out of disk"
+    events = events_between(at(before), at(after))
+    assert [e.reason for e in events] == expected
+    for event in events:
+        assert event.warning
+        assert event.message == "generation 1, Score, attempt 2: out of disk"
 
 
-def test_suspension_and_its_end() -> None:
+def test_a_suspension_and_its_end_are_events() -> None:
     assert reasons(status(), status(suspended_time=NOW)) == ["Suspended"]
     assert reasons(status(suspended_time=NOW), status()) == ["Resumed"]
 
 
-def told(server: Server) -> list[str]:
+def recorded_reasons(server: FakeApiServer) -> list[str]:
     events = [e for e in server.of("events") if e["involvedObject"]["kind"] == "EmotionEvolution"]
     return [e["reason"] for e in events]
 
 
-def test_a_whole_run_is_told_in_order() -> None:
-    server = Server()
+def test_a_run_records_its_events_in_order() -> None:
+    server = FakeApiServer()
     server.add_evolution(evolution={"maxGenerations": 1})
     ends: list[Ending] = ["gone", 1]
-    settle(server, ending=lambda name: ends.pop() if ends else 0)
-    assert told(server) == [
+    run_until_idle(server, ending=lambda name: ends.pop() if ends else 0)
+    assert recorded_reasons(server) == [
         "Started",
         "StageFailed",
         "StageDisrupted",
@@ -90,19 +90,19 @@ def test_a_whole_run_is_told_in_order() -> None:
     assert kinds["MaxGenerationsReached"] == "Normal"
 
 
-def test_a_bad_end_is_a_warning_and_an_edit_reopens() -> None:
-    server = Server()
+def test_a_failure_is_a_warning_and_an_edit_reopens() -> None:
+    server = FakeApiServer()
     server.add_evolution(failurePolicy={"maxAttempts": 1})
-    operator = settle(server, ending=lambda _: 2)
-    assert told(server) == ["Started", "BadInput"]
+    operator = run_until_idle(server, ending=lambda _: 2)
+    assert recorded_reasons(server) == ["Started", "BadInput"]
     assert server.of("events")[-1]["type"] == "Warning"
     server.edit(ttlSecondsAfterFinished=1000)
-    operator.hear()
-    FakeOperator(server).look()
-    assert told(server) == ["Started", "BadInput", "Reopened"]
+    operator.receive_events()
+    FakeOperator(server).reconcile()
+    assert recorded_reasons(server) == ["Started", "BadInput", "Reopened"]
 
 
-def test_the_events_object() -> None:
+def test_the_event_object() -> None:
     evolution = evolution_of()
     event = event_manifest(evolution, Event("Started", "x" * 5000), NOW, "pod-" * 100)
     assert event["involvedObject"]["namespace"] == event["metadata"]["namespace"] == "team"
@@ -113,14 +113,13 @@ def test_the_events_object() -> None:
     assert NAMESPACE == "team"
 
 
-def test_an_events_name_follows_from_what_happened() -> None:
-    def name(notice: Event, seconds: int = 0, version: str = "77") -> str:
+def test_an_events_name_follows_from_its_content() -> None:
+    def name(event: Event, seconds: int = 0, version: str = "77") -> str:
         evolution = evolution_of()
         metadata = evolution.metadata.model_copy(update={"resource_version": version})
         evolution = evolution.model_copy(update={"metadata": metadata})
-        event = event_manifest(evolution, notice, NOW + timedelta(seconds=seconds), "pod")
-        found: str = event["metadata"]["name"]
-        return found
+        manifest = event_manifest(evolution, event, NOW + timedelta(seconds=seconds), "pod")
+        return str(manifest["metadata"]["name"])
 
     one = name(Event("A", "x"))
     assert one == name(Event("A", "x"), seconds=9)

@@ -1,4 +1,4 @@
-"""What a Job and its pods say, and what the planner hears."""
+"""The conversion of a Job and its pods for the planner."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from tests.unit.operator.controller.kube_objects import (
     NOW,
     condition,
-    ended,
     job_of,
     pod_of,
+    terminated,
 )
 from tests.unit.operator.planner.simulated_world import result_of
 
@@ -33,12 +33,12 @@ from selfemo_operator.planner.types import JobState
 
 Json = dict[str, Any]
 RESULT = result_of(0, Stage.EVALUATE)
-SAID = encode_message(RESULT)
+MESSAGE = encode_message(RESULT)
 STARTED = {"startTime": "2026-01-01T10:00:05Z"}
 
 
-def failed(*pods: Json, **said: Any) -> Any:
-    job = job_of({"conditions": [condition("Failed", **said)]})
+def failed(*pods: Json, **fields: Any) -> Any:
+    job = job_of({"conditions": [condition("Failed", **fields)]})
     return stage_job(job, pods, NOW).failure
 
 
@@ -73,21 +73,25 @@ def test_suspended_by_a_queue_or_by_the_evolution() -> None:
     assert not stage_job(job_of()).queued
 
 
-def test_an_end_counts_more_than_a_suspension() -> None:
+def test_a_finished_job_is_finished_even_if_suspended() -> None:
     status = {"conditions": [condition("Complete")]}
     assert job_state(job_of(status, suspend=True)) is JobState.SUCCEEDED
 
 
-def test_a_pod_that_ended_before_its_job_counted_it_has_run() -> None:
+def test_a_pod_that_ended_before_the_job_counted_it_was_running() -> None:
     job = job_of({**STARTED, "active": 1, "ready": 0})
-    seen = stage_job(job, [pod_of("Succeeded", ended(0, SAID))], NOW)
-    assert (seen.state, seen.pending_since, seen.result) == (JobState.RUNNING, None, None)
+    converted = stage_job(job, [pod_of("Succeeded", terminated(0, MESSAGE))], NOW)
+    assert (converted.state, converted.pending_since, converted.result) == (
+        JobState.RUNNING,
+        None,
+        None,
+    )
 
 
-def test_the_job_is_named_by_its_labels() -> None:
-    seen = stage_job(job_of())
-    assert seen.key == (0, Stage.EVALUATE, 1)
-    assert seen.create_time is not None
+def test_generation_stage_and_attempt_come_from_the_labels() -> None:
+    converted = stage_job(job_of())
+    assert converted.key == (0, Stage.EVALUATE, 1)
+    assert converted.create_time is not None
 
 
 @pytest.mark.parametrize(
@@ -100,14 +104,14 @@ def test_the_job_is_named_by_its_labels() -> None:
         {names.LABEL_EVOLUTION: "other"},
     ],
 )
-def test_labels_that_do_not_fit_the_name(change: dict[str, str]) -> None:
+def test_labels_that_do_not_match_the_name(change: dict[str, str]) -> None:
     job = job_of()
     assert is_stage_job(job)
     job["metadata"]["labels"] |= change
     assert not is_stage_job(job)
 
 
-def test_a_persons_copy_is_not_the_operators() -> None:
+def test_a_users_copy_is_not_a_stage_job() -> None:
     assert not is_stage_job(job_of(name="demo-g000-evaluate-1-debug"))
     assert not is_stage_job({"metadata": {"name": "x"}, "spec": {}})
 
@@ -115,27 +119,27 @@ def test_a_persons_copy_is_not_the_operators() -> None:
 # Results -----------------------------------------------------------------------------------------
 
 
-def test_the_result_is_that_of_the_shard_that_completed_the_stage() -> None:
+def test_the_result_is_the_message_of_the_last_shard() -> None:
     shard = encode_message(ShardResult(stage=Stage.EVALUATE, generation=0, shard=1))
     job = job_of({"conditions": [condition("Complete")]})
     pods = [
-        pod_of("Failed", ended(137)),
-        pod_of("Succeeded", ended(0, shard)),
-        pod_of("Succeeded", ended(0, SAID)),
+        pod_of("Failed", terminated(137)),
+        pod_of("Succeeded", terminated(0, shard)),
+        pod_of("Succeeded", terminated(0, MESSAGE)),
     ]
     assert stage_job(job, pods, NOW).result == RESULT
 
 
-@pytest.mark.parametrize("text", ["", "{", SAID[:100], "null"])
-def test_a_message_that_is_lost_or_cut_is_no_result(text: str) -> None:
+@pytest.mark.parametrize("text", ["", "{", MESSAGE[:100], "null"])
+def test_a_missing_or_truncated_message_is_not_a_result(text: str) -> None:
     job = job_of({"conditions": [condition("Complete")]})
-    assert stage_job(job, [pod_of("Succeeded", ended(0, text))], NOW).result is None
+    assert stage_job(job, [pod_of("Succeeded", terminated(0, text))], NOW).result is None
     assert stage_job(job, [], NOW).result is None
 
 
-def test_only_the_stages_container_is_heard() -> None:
+def test_only_the_message_of_the_stages_container_is_read() -> None:
     job = job_of({"conditions": [condition("Complete")]})
-    pod = pod_of("Succeeded", ended(0, SAID))
+    pod = pod_of("Succeeded", terminated(0, MESSAGE))
     pod["status"]["containerStatuses"][0]["name"] = "istio-proxy"
     assert stage_job(job, [pod], NOW).result is None
 
@@ -143,52 +147,54 @@ def test_only_the_stages_container_is_heard() -> None:
 # Failures ----------------------------------------------------------------------------------------
 
 
-def test_the_stages_own_words_and_exit_code() -> None:
+def test_a_failure_has_the_stages_message_and_exit_code() -> None:
     text = encode_message(FailureMessage(error="no such column", kind="BadInput"))
-    found = failed(pod_of("Failed", ended(2, text)))
-    assert (found.message, found.exit_code, found.disrupted) == ("no such column", 2, False)
+    failure = failed(pod_of("Failed", terminated(2, text)))
+    assert (failure.message, failure.exit_code, failure.disrupted) == ("no such column", 2, False)
 
 
-def test_bad_input_says_more_than_the_shards_that_were_ended_for_it() -> None:
-    words = encode_message(FailureMessage(error="ended by SIGTERM", kind="Terminated"))
+def test_bad_input_comes_before_the_shards_that_were_ended() -> None:
+    message = encode_message(FailureMessage(error="ended by SIGTERM", kind="Terminated"))
     bad = encode_message(FailureMessage(error="bad", kind="BadInput"))
     pods = [
-        pod_of("Failed", ended(143, words)),
+        pod_of("Failed", terminated(143, message)),
         pod_of("Failed", conditions=[condition("DisruptionTarget")]),
-        pod_of("Failed", ended(2, bad)),
+        pod_of("Failed", terminated(2, bad)),
     ]
     for order in (pods, pods[::-1]):
         assert failed(*order).exit_code == 2
 
 
-def test_memory_is_named() -> None:
-    found = failed(pod_of("Failed", ended(137, reason="OOMKilled")))
-    assert "ran out of memory" in found.message
-    assert not found.disrupted
+def test_out_of_memory_is_named() -> None:
+    failure = failed(pod_of("Failed", terminated(137, reason="OOMKilled")))
+    assert "ran out of memory" in failure.message
+    assert not failure.disrupted
 
 
 @pytest.mark.parametrize(
     "pod",
     [
         pod_of(
-            "Failed", ended(137), conditions=[condition("DisruptionTarget", message="preempted")]
+            "Failed",
+            terminated(137),
+            conditions=[condition("DisruptionTarget", message="preempted")],
         ),
-        pod_of("Failed", ended(137), reason="Evicted", message="disk"),
+        pod_of("Failed", terminated(137), reason="Evicted", message="disk"),
         pod_of("Failed", reason="OutOfcpu"),
         pod_of("Failed"),
     ],
 )
-def test_what_the_platform_took_away_is_a_disruption(pod: Json) -> None:
+def test_a_pod_removed_by_the_platform_is_a_disruption(pod: Json) -> None:
     assert failed(pod).disrupted
 
 
-def test_without_pods_nothing_says_that_the_stage_was_at_fault() -> None:
+def test_a_failure_without_pods_is_a_disruption() -> None:
     assert failed(reason="BackoffLimitExceeded").disrupted
 
 
-def test_a_deadline_is_told_as_one() -> None:
-    found = failed(pod_of("Failed", ended(143)), reason="DeadlineExceeded")
-    assert found.deadline
+def test_a_passed_deadline_is_reported_as_one() -> None:
+    failure = failed(pod_of("Failed", terminated(143)), reason="DeadlineExceeded")
+    assert failure.deadline
 
 
 # Waiting -----------------------------------------------------------------------------------------
@@ -200,7 +206,7 @@ def waiting(*pods: Json, **status: Any) -> Any:
     return stage_job(job_of({**STARTED, "active": 1, **status}), pods, NOW)
 
 
-def test_why_a_pod_waits() -> None:
+def test_the_reason_why_a_pod_waits() -> None:
     assert waiting(pod_of(conditions=[UNSCHEDULABLE])).waiting == "Unschedulable: 0/3 nodes"
     secret = {"waiting": {"reason": "CreateContainerConfigError", "message": "no secret"}}
     assert waiting(pod_of(state=secret)).waiting == "CreateContainerConfigError: no secret"
@@ -208,28 +214,28 @@ def test_why_a_pod_waits() -> None:
         assert waiting(pod_of(state={"waiting": {"reason": reason}})).waiting == ""
 
 
-def test_errors_that_take_turns_are_one_word() -> None:
-    said = {
+def test_alternating_errors_have_one_reason() -> None:
+    reasons = {
         waiting(pod_of(state={"waiting": {"reason": reason, "message": f"{number}"}})).waiting
         for number, reason in enumerate(("ErrImagePull", "ImagePullBackOff", "ErrImagePull"))
     }
-    assert len(said) == 1
+    assert len(reasons) == 1
 
 
-def test_a_young_pod_is_given_a_moment() -> None:
+def test_the_reason_of_a_young_pod_is_not_reported() -> None:
     pod = pod_of(conditions=[UNSCHEDULABLE])
     pod["metadata"]["creationTimestamp"] = "2026-01-01T11:59:57Z"
     assert waiting(pod).waiting == ""
 
 
-def test_pending_counts_from_the_pod_that_waits_longest() -> None:
+def test_pending_since_is_that_of_the_oldest_pod() -> None:
     young, old = pod_of(), pod_of()
     young["metadata"]["creationTimestamp"] = "2026-01-01T11:30:00Z"
     assert waiting(young, old).pending_since == NOW - timedelta(hours=1)
     assert waiting(young).pending_since == NOW - timedelta(minutes=30)
 
 
-def test_a_pod_that_is_being_deleted_is_not_waited_for() -> None:
+def test_a_pod_that_is_being_deleted_does_not_count() -> None:
     pod = pod_of()
     pod["metadata"]["deletionTimestamp"] = "2026-01-01T11:59:00Z"
     assert waiting(pod, ready=1).pending_since is None
@@ -237,12 +243,12 @@ def test_a_pod_that_is_being_deleted_is_not_waited_for() -> None:
 
 def test_a_shard_that_waits_while_others_run() -> None:
     pods = [pod_of("Running", {"running": {}}), pod_of(conditions=[UNSCHEDULABLE])]
-    seen = waiting(*pods, active=2, ready=1)
-    assert (seen.state, seen.waiting) == (JobState.RUNNING, "Unschedulable: 0/3 nodes")
-    assert seen.pending_since == NOW - timedelta(hours=1)
+    converted = waiting(*pods, active=2, ready=1)
+    assert (converted.state, converted.waiting) == (JobState.RUNNING, "Unschedulable: 0/3 nodes")
+    assert converted.pending_since == NOW - timedelta(hours=1)
 
 
-def test_without_a_pod_it_is_the_last_change_of_the_jobs_status() -> None:
+def test_without_a_pod_pending_since_is_the_last_status_change() -> None:
     entries = [
         {"subresource": "status", "time": "2026-01-01T11:00:00Z"},
         {"subresource": "status", "time": "2026-01-01T11:50:00Z"},
@@ -256,19 +262,19 @@ def test_without_a_pod_it_is_the_last_change_of_the_jobs_status() -> None:
     assert last_status_change(job_of()) is None
 
 
-def test_no_clock_runs_before_the_job_controller_has_seen_a_resumption() -> None:
-    seen = stage_job(job_of({**STARTED, "conditions": [condition("Suspended")]}), [], NOW)
-    assert (seen.start_time, seen.pending_since) == (None, None)
+def test_a_resuming_job_has_no_start_time() -> None:
+    converted = stage_job(job_of({**STARTED, "conditions": [condition("Suspended")]}), [], NOW)
+    assert (converted.start_time, converted.pending_since) == (None, None)
 
 
 @pytest.mark.parametrize("kind", ["Complete", "Failed"])
-def test_an_ended_job_waits_for_nothing(kind: str) -> None:
+def test_a_finished_job_waits_for_nothing(kind: str) -> None:
     job = job_of({**STARTED, "conditions": [condition(kind)]})
-    seen = stage_job(job, [pod_of(conditions=[UNSCHEDULABLE])], NOW)
-    assert (seen.pending_since, seen.waiting) == (None, "")
+    converted = stage_job(job, [pod_of(conditions=[UNSCHEDULABLE])], NOW)
+    assert (converted.pending_since, converted.waiting) == (None, "")
 
 
-# Which pods are asked for ------------------------------------------------------------------------
+# Which pods are listed ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -286,7 +292,7 @@ def test_an_ended_job_waits_for_nothing(kind: str) -> None:
         (job_of(suspend=True, queue="gpus"), None),
     ],
 )
-def test_pods_are_asked_for_only_where_they_tell_more(job: Json, expected: Json | None) -> None:
+def test_pods_are_listed_only_if_needed(job: Json, expected: Json | None) -> None:
     assert pod_query(job, NOW) == expected
 
 
@@ -305,10 +311,10 @@ states = st.sampled_from(
         {"running": {}},
         {"waiting": {}},
         {"waiting": {"reason": "ErrImagePull"}},
-        ended(0, SAID),
-        ended(1),
-        ended(2, "{}"),
-        ended(143, SAID),
+        terminated(0, MESSAGE),
+        terminated(1),
+        terminated(2, "{}"),
+        terminated(143, MESSAGE),
     ]
 )
 pods = st.lists(
@@ -323,14 +329,19 @@ pods = st.lists(
 
 
 @given(counts, conditions, pods, st.booleans(), st.booleans(), st.booleans())
-def test_anything_the_api_server_may_say_is_read(
-    numbers: Json, said: list[Json], there: list[Json], suspend: bool, queue: bool, started: bool
+def test_any_job_and_pods_can_be_read(
+    numbers: Json,
+    conditions: list[Json],
+    pods: list[Json],
+    suspend: bool,
+    queue: bool,
+    started: bool,
 ) -> None:
-    status = {**numbers, "conditions": said, **(STARTED if started else {})}
+    status = {**numbers, "conditions": conditions, **(STARTED if started else {})}
     job = job_of(status, suspend=suspend, queue="q" if queue else "")
-    seen = stage_job(job, there, NOW)
-    assert (seen.failure is not None) == (seen.state is JobState.FAILED)
-    assert seen.result is None or seen.state is JobState.SUCCEEDED
-    waits = seen.state in (JobState.PENDING, JobState.RUNNING)
-    assert waits or (seen.pending_since is None and not seen.waiting)
-    assert seen.queued == queue
+    converted = stage_job(job, pods, NOW)
+    assert (converted.failure is not None) == (converted.state is JobState.FAILED)
+    assert converted.result is None or converted.state is JobState.SUCCEEDED
+    waits = converted.state in (JobState.PENDING, JobState.RUNNING)
+    assert waits or (converted.pending_since is None and not converted.waiting)
+    assert converted.queued == queue

@@ -1,4 +1,4 @@
-"""The Jobs and the Service that the operator makes."""
+"""The Jobs and the Service that the operator creates."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Json = dict[str, Any]
 
 
 def later_stage(stage: Stage, **spec: Any) -> EmotionEvolution:
-    """Return an evolution in generation 1, in the stage given."""
+    """Return an evolution in generation 1, in a given stage."""
     evolution = evolution_of(stage, **spec)
     current = evolution.status.current
     assert current is not None
@@ -43,13 +43,13 @@ def manifest(evolution: EmotionEvolution, settings: JobSettings = SETTINGS) -> J
 
 
 def pod_spec(job: Json) -> Json:
-    found: Json = job["spec"]["template"]["spec"]
-    return found
+    spec: Json = job["spec"]["template"]["spec"]
+    return spec
 
 
 def container(job: Json) -> Json:
-    found: Json = pod_spec(job)["containers"][0]
-    return found
+    first: Json = pod_spec(job)["containers"][0]
+    return first
 
 
 def env(job: Json) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def env(job: Json) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("stage", STAGE_ORDER)
-def test_every_stages_job_is_one_that_the_operator_knows_again(stage: Stage) -> None:
+def test_the_job_of_each_stage_is_recognized_as_a_stage_job(stage: Stage) -> None:
     job = manifest(later_stage(stage))
     assert is_stage_job(job)
     labels = job["metadata"]["labels"]
@@ -124,12 +124,12 @@ def test_training_nodes_find_each_other() -> None:
     assert service["spec"]["publishNotReadyAddresses"] is True
     labels = job["spec"]["template"]["metadata"]["labels"]
     assert service["spec"]["selector"].items() <= labels.items()
-    alone = manifest(later_stage(Stage.TRAIN))
-    assert "subdomain" not in pod_spec(alone)
-    assert "SELFEMO_RENDEZVOUS" not in env(alone)
+    single = manifest(later_stage(Stage.TRAIN))
+    assert "subdomain" not in pod_spec(single)
+    assert "SELFEMO_RENDEZVOUS" not in env(single)
 
 
-def test_keys_are_references() -> None:
+def test_credentials_are_references_to_a_secret() -> None:
     job = manifest(evolution_of(storage={"credentialsSecretRef": {"name": "s3"}}))
     key = env(job)["AWS_SECRET_ACCESS_KEY"]["secretKeyRef"]
     assert (key["name"], key["optional"]) == ("s3", False)
@@ -137,7 +137,7 @@ def test_keys_are_references() -> None:
     assert "AWS_ACCESS_KEY_ID" not in env(manifest(evolution_of()))
 
 
-def test_the_queues_labels_are_on_the_job() -> None:
+def test_the_job_has_the_labels_of_the_queue() -> None:
     queue = {"name": "gpus", "priorityClass": "high"}
     labels = manifest(evolution_of(queue=queue))["metadata"]["labels"]
     assert labels[names.LABEL_QUEUE] == "gpus"
@@ -145,19 +145,19 @@ def test_the_queues_labels_are_on_the_job() -> None:
     assert names.LABEL_QUEUE not in manifest(evolution_of())["metadata"]["labels"]
 
 
-def test_the_jobs_own_deadline_comes_after_the_planners() -> None:
+def test_the_jobs_deadline_is_later_than_the_planners() -> None:
     job = manifest(evolution_of(deadlines={"stageActiveSeconds": 600}))
     assert job["spec"]["activeDeadlineSeconds"] == 600 + DEADLINE_SLACK
     assert "activeDeadlineSeconds" not in manifest(evolution_of())["spec"]
 
 
-def test_gpus_are_limits_and_none_where_there_are_none() -> None:
+def test_gpus_are_limits_only_if_the_stage_uses_gpus() -> None:
     assert container(manifest(evolution_of()))["resources"] == {"limits": {"nvidia.com/gpu": "1"}}
     assert container(manifest(evolution_of(training={"gpusPerNode": 0})))["resources"] == {}
     assert container(manifest(later_stage(Stage.FLYWHEEL)))["resources"] == {}
 
 
-def test_what_places_the_pod_comes_from_the_spec_as_it_is_now() -> None:
+def test_the_placement_of_a_pod_follows_the_current_spec() -> None:
     evolution = evolution_of()
     assert evolution.status.current is not None
     edited = evolution_of(podTemplate={"shared": {"image": "new"}}, seed=9)
@@ -168,25 +168,25 @@ def test_what_places_the_pod_comes_from_the_spec_as_it_is_now() -> None:
     assert StageConfig.model_validate_json(text).spec == evolution.spec
 
 
-def test_the_template_hash_tells_an_edit_of_this_stage_from_another() -> None:
+def test_the_template_hash_changes_with_edits_for_this_stage_only() -> None:
     def of(**spec: Any) -> str:
         return template_hash(evolution_of(**spec), Stage.EVALUATE)
 
     plain = of()
     assert plain == of(seed=5)
     assert plain == of(podTemplate={"train": {"image": "x"}})
-    changed = [
+    others = [
         of(podTemplate={"shared": {"image": "x"}}),
         of(podTemplate={"evaluate": {"image": "y"}}),
         of(queue={"name": "q"}),
     ]
-    assert len({plain, *changed}) == 4
+    assert len({plain, *others}) == 4
     job = manifest(evolution_of())
     assert job["metadata"]["annotations"][names.ANNOTATION_TEMPLATE] == plain
 
 
 @given(st.integers(0, 999), st.sampled_from(STAGE_ORDER), st.integers(1, 9999))
-def test_names_fit_into_what_kubernetes_allows(generation: int, stage: Stage, attempt: int) -> None:
+def test_names_are_not_too_long_for_kubernetes(generation: int, stage: Stage, attempt: int) -> None:
     evolution = evolution_of()
     name = "a" * 36
     metadata = evolution.metadata.model_copy(update={"name": name})
@@ -199,9 +199,11 @@ def test_names_fit_into_what_kubernetes_allows(generation: int, stage: Stage, at
 
 
 @pytest.mark.parametrize("port", [0, 9464])
-def test_live_metrics_have_a_named_port_only_where_asked(port: int) -> None:
+def test_progress_metrics_have_a_named_port_if_enabled(port: int) -> None:
     job = manifest(evolution_of(), JobSettings(image="x", metrics_port=port))
     ports = [{"name": "metrics", "containerPort": port}] if port else None
     assert container(job).get("ports") == ports
     assert env(job).get(ENV_METRICS_PORT) == (str(port) if port else None)
-    assert job["metadata"] == manifest(evolution_of())["metadata"], "no Job is made anew for it"
+    assert job["metadata"] == manifest(evolution_of())["metadata"], (
+        "a change of the port replaces no Job"
+    )

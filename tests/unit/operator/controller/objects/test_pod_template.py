@@ -1,4 +1,4 @@
-"""What `spec.podTemplate` changes in a pod, and what it may not."""
+"""The effect of `spec.podTemplate` on a pod, and its forbidden settings."""
 
 from __future__ import annotations
 
@@ -43,21 +43,21 @@ def of(shared: Json | None = None, **stages: Json) -> PodTemplates:
 
 def merge(shared: Json | None = None, stage: Stage = Stage.TRAIN, **stages: Json) -> Json:
     before = copy.deepcopy(POD)
-    found = apply_templates(POD, of(shared, **stages), stage)
+    pod = apply_templates(POD, of(shared, **stages), stage)
     assert before == POD, "the input was changed"
-    return found
+    return pod
 
 
 def container(pod: Json) -> Json:
-    found: Json = pod["spec"]["containers"][0]
-    return found
+    first: Json = pod["spec"]["containers"][0]
+    return first
 
 
-def test_without_templates_the_pod_stays_as_it_is() -> None:
+def test_without_templates_the_pod_is_unchanged() -> None:
     assert apply_templates(POD, PodTemplates(), Stage.TRAIN) == POD
 
 
-def test_the_stages_own_comes_after_the_shared() -> None:
+def test_the_stages_template_is_applied_after_the_shared_one() -> None:
     pod = merge({"image": "a", "priorityClassName": "low"}, train={"image": "b"})
     assert container(pod)["image"] == "b"
     assert pod["spec"]["priorityClassName"] == "low"
@@ -77,12 +77,12 @@ def test_lists_are_merged_by_name() -> None:
     env = [{"name": "B", "value": "9"}, {"name": "C", "value": "3"}]
     volumes = [{"name": "work", "persistentVolumeClaim": {"claimName": "w"}}]
     pod = merge({"env": env, "volumes": volumes})
-    found = [(e["name"], e["value"]) for e in container(pod)["env"]]
-    assert found == [("A", "1"), ("B", "9"), ("C", "3")]
+    variables = [(e["name"], e["value"]) for e in container(pod)["env"]]
+    assert variables == [("A", "1"), ("B", "9"), ("C", "3")]
     assert pod["spec"]["volumes"] == [*volumes, {"name": "tmp", "emptyDir": {}}]
 
 
-def test_mounts_are_merged_by_their_place() -> None:
+def test_mounts_are_merged_by_their_path() -> None:
     mounts = [{"name": "big", "mountPath": "/work"}, {"name": "big", "mountPath": "/data"}]
     assert container(merge({"volumeMounts": mounts}))["volumeMounts"] == mounts
 
@@ -99,15 +99,15 @@ def test_tolerations_are_added_and_resources_merged() -> None:
     }
 
 
-def test_security_goes_where_it_belongs() -> None:
-    said = {"fsGroup": 5, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": False}
-    pod = merge({"securityContext": said})
+def test_security_settings_are_split_between_pod_and_container() -> None:
+    context = {"fsGroup": 5, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": False}
+    pod = merge({"securityContext": context})
     assert pod["spec"]["securityContext"] == {**POD["spec"]["securityContext"], "fsGroup": 5}
     inner = {"capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": False}
     assert container(pod)["securityContext"] == inner
 
 
-def test_what_the_operator_finds_its_pods_by_stays() -> None:
+def test_the_operators_labels_and_annotations_stay() -> None:
     pod = merge({"labels": {"ours": "9", "mine": "1"}, "annotations": {"config": "{}x"}})
     assert pod["metadata"]["labels"] == {"ours": "1", "mine": "1"}
     assert pod["metadata"]["annotations"] == {"config": "{}"}
@@ -117,14 +117,14 @@ pairs = st.lists(st.tuples(st.sampled_from("ABCD"), st.sampled_from("123")), max
 
 
 @given(pairs, pairs)
-def test_the_last_word_on_each_name_holds(shared: Any, own: Any) -> None:
-    def env(said: list[tuple[str, str]]) -> list[Json]:
-        return [{"name": name, "value": value} for name, value in said]
+def test_the_last_value_of_each_variable_is_used(shared: Any, own: Any) -> None:
+    def env(variables: list[tuple[str, str]]) -> list[Json]:
+        return [{"name": name, "value": value} for name, value in variables]
 
-    found = container(merge({"env": env(shared)}, train={"env": env(own)}))["env"]
+    merged = container(merge({"env": env(shared)}, train={"env": env(own)}))["env"]
     expected = {"A": "1", "B": "2"} | dict(shared) | dict(own)
-    assert {e["name"]: e["value"] for e in found} == expected
-    assert len(found) == len(expected)
+    assert {e["name"]: e["value"] for e in merged} == expected
+    assert len(merged) == len(expected)
 
 
 # Host access -------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ def test_the_last_word_on_each_name_holds(shared: Any, own: Any) -> None:
         ),
     ],
 )
-def test_what_reaches_the_node_is_refused_by_name(template: Json, field: str) -> None:
+def test_access_to_the_node_is_rejected_with_the_field(template: Json, field: str) -> None:
     for name in ("shared", "selfPlay", "evaluate"):
         text = host_access_error(PodTemplates.model_validate({name: template}), STAGE_ORDER)
         assert text is not None
@@ -176,7 +176,7 @@ def test_what_reaches_the_node_is_refused_by_name(template: Json, field: str) ->
         {"annotations": {"example.com/a": "b"}},
     ],
 )
-def test_what_stays_in_the_pod_is_not_refused(template: Json) -> None:
+def test_settings_of_the_pod_are_allowed(template: Json) -> None:
     assert host_access_error(of(template), STAGE_ORDER) is None
 
 
@@ -186,5 +186,5 @@ def test_what_stays_in_the_pod_is_not_refused(template: Json) -> None:
         st.none() | st.text(max_size=3) | st.lists(st.integers(), max_size=2) | st.integers(),
     )
 )
-def test_nonsense_is_left_to_the_api_server(security: Json) -> None:
+def test_invalid_types_are_left_to_the_api_server(security: Json) -> None:
     host_access_error(of({"securityContext": security}), STAGE_ORDER)
