@@ -21,7 +21,7 @@ demo: setup ## Run a small whole evolution on this machine
 	@tools/demo --output $(OUTPUT)
 
 .PHONY: test programs screenshot unit test-slow e2e observe cluster-up cluster-down lint generate check-generated
-test: setup-dev lint programs unit ## Everything CI runs
+test: setup-dev lint docs programs unit ## Everything CI runs
 # Built before the tests, whose time is bounded. Without Go their tests are skipped with a word.
 programs:
 	@$(PY) -m tests.support.cluster build etcd kube-apiserver kube-controller-manager kube-scheduler \
