@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 from rich.console import Console
 
@@ -45,13 +46,16 @@ def run(request: RunRequest, *, as_json: bool, dry_run: bool) -> int:
         evolution = _run_to_end(request, state, console)
     finally:
         state.close()
-    page = write_report(request, None) if evolution.status.history else None
+    page = _report_page(request, evolution, console)
     if as_json:
         sys.stdout.write(json.dumps({**summary(evolution), "report": str(page or "")}) + "\n")
     else:
         out = output_format.console()
         out.print(generation_table(evolution))
-        out.print(f"Report: {page}" if page else "No generation has finished: there is no report.")
+        if page is not None:
+            out.print(f"Report: {page}")
+        elif not evolution.status.history:
+            out.print("No generation has finished: there is no report.")
     return _print_outcome(evolution, console)
 
 
@@ -69,6 +73,21 @@ def _run_to_end(request: RunRequest, state: LocalState, console: Console) -> Emo
             ) from None
         finally:
             runner.close()
+
+
+def _report_page(request: RunRequest, evolution: EmotionEvolution, console: Console) -> Path | None:
+    """Write the report and return the path of its page; None if there is no report.
+
+    An error is only printed: the report needs the storage, and an outage of the storage must not
+    hide the result of the run.
+    """
+    if not evolution.status.history:
+        return None
+    try:
+        return write_report(request, None)
+    except RunnerError as error:
+        console.print(f"No report: {error}", highlight=False, markup=False, soft_wrap=True)
+        return None
 
 
 def _print_outcome(evolution: EmotionEvolution, console: Console) -> int:

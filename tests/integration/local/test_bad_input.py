@@ -1,8 +1,9 @@
-"""Bad input ends a run with exit code 2 and one line that names the place; nothing is lost."""
+"""Bad input ends a run with exit code 2 and one line that names the place. No result is lost."""
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from selfemo_api import dataset_labels
-from tests.integration.local.conftest import LocalRun
+from tests.integration.local.conftest import DEMO, LocalRun
 from tests.support.s3_server import S3Server
 
 MELD_HEAD = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID\n"
@@ -24,61 +25,93 @@ def _meld(*rows: str, head: str = MELD_HEAD) -> bytes:
 
 GOOD_ROW = "1,Hello there,Ann,neutral,neutral,0,0"
 
-#: What the evaluation file holds, and the words the error must have.
-FILES: dict[str, tuple[str, bytes, list[str]]] = {
+#: Format and content of the evaluation file, and the message after the file's URI: a regular
+#: expression for all of it.
+FILES: dict[str, tuple[str, bytes, str]] = {
     "missing column": (
         "MELD",
         _meld("1,Hello,Ann,0,0", head="Sr No.,Utterance,Speaker,Dialogue_ID,Utterance_ID\n"),
-        ["Emotion"],
+        r": column `Emotion` is missing "
+        r"\(the file has: Sr No\., Utterance, Speaker, Dialogue_ID, Utterance_ID\)",
     ),
-    "unknown emotion": ("MELD", _meld(GOOD_ROW, "2,Hm,Bo,bored,neutral,0,1"), ["bored", "3"]),
-    "broken encoding": ("MELD", _meld(GOOD_ROW) + b"2,\x81\x8d\x9d,Bo,joy,x,0,1\n", ["3"]),
-    "empty dialogue": ("JSONL", b'{"id": "d1", "turns": []}\n', ["line 1", "turns"]),
-    "not the format": ("JSONL", b"Utterance,Speaker\nHello,Ann\n", ["1"]),
+    "unknown emotion": (
+        "MELD",
+        _meld(GOOD_ROW, "2,Hm,Bo,bored,neutral,0,1"),
+        r" line 3: `Emotion` is `bored`, an unknown emotion: `dataset\.labels` has neutral, "
+        r"surprise, fear, sadness, joy, disgust, anger\. "
+        r"1 of 2 labels do not fit \(bored: 1\): \w+ the file or `dataset\.labels`",
+    ),
+    "broken encoding": (
+        "MELD",
+        _meld(GOOD_ROW) + b"2,\x81\x8d\x9d,Bo,joy,x,0,1\n",
+        r" line 3: byte 0x81 is not UTF-8: save the file as UTF-8",
+    ),
+    "empty dialogue": (
+        "JSONL",
+        b'{"id": "d1", "turns": []}\n',
+        r" line 1: `turns` is empty: [\w ]+",
+    ),
+    "not the format": (
+        "JSONL",
+        b"Utterance,Speaker\nHello,Ann\n",
+        r" line 1: not JSON: Expecting value",
+    ),
 }
 
 
 @pytest.mark.parametrize("case", FILES)
 def test_data_file(make_run: Any, case: str) -> None:
-    kind, data, words = FILES[case]
+    kind, data, message = FILES[case]
     run = make_run("file")
     path = run.folder / "dialogues.data"
     path.write_bytes(data)
     run.spec["dataset"]["evaluation"] = [{"name": "dev", "uri": f"file://{path}", "format": kind}]
     run.write()
-    _refused(run, "dialogues.data", *words)
+    _assert_refused(run, re.escape(f"file://{path}") + message)
 
 
 def test_labels_that_do_not_fit(make_run: Any) -> None:
     run = make_run("labels", dataset__labels=[x for x in dataset_labels.MELD if x != "joy"])
-    _refused(run, "dev.jsonl", "joy")
+    _assert_refused(
+        run,
+        re.escape(f"file://{DEMO}/dev.jsonl")
+        + r" line 1: `labels` is `joy`, an unknown emotion: `dataset\.labels` has neutral, "
+        r"surprise, fear, sadness, disgust, anger\. "
+        r"49 of 319 labels do not fit \(joy: 49\): \w+ the file or `dataset\.labels`",
+    )
 
 
 def test_wrong_model_path(make_run: Any) -> None:
     run = make_run("model", model__uri="file:///nowhere/model")
-    _refused(run, "/nowhere/model")
+    _assert_refused(run, "file:///nowhere/model does not exist")
 
 
 def test_yaml_names_field_and_line(make_run: Any) -> None:
     run = make_run("yaml", selfPlay__groupSize=1)
+    lines = run.file.read_text().splitlines()
+    (number,) = (n for n, line in enumerate(lines, 1) if line.strip() == "groupSize: 1")
     code, _, err = run.finish()
     assert code == 2
-    assert "spec.selfPlay.groupSize" in err
-    assert "line" in err
+    assert err == (
+        f"selfemo: {run.file}: spec.selfPlay.groupSize: Invalid value: 1: should be greater than "
+        f"or equal to 2 (line {number})\n"
+    )
 
 
-def _refused(run: LocalRun, *words: str) -> None:
+def _assert_refused(run: LocalRun, pattern: str) -> None:
+    """Run to the end: the first evaluation fails, and the pattern matches its whole message."""
     code, result, err = run.finish()
     assert code == 2, err[-3000:]
     assert result["reason"] == "BadInput"
-    for word in words:
-        assert word in result["message"], result["message"]
+    message = result["message"]
+    assert re.fullmatch("generation 0, Evaluate: " + pattern, message), message
+    assert err.endswith(f"BadInput: {message}\n")
     assert "Traceback" not in err
 
 
 @pytest.mark.slow
 def test_damaged_results(make_run: Any) -> None:
-    """A cut Parquet file and a part that was changed are named, and mending them goes on."""
+    """A truncated part is named in the error; the run continues once the part is restored."""
     run = make_run("damaged", evolution__maxGenerations=1)
     code, _, err = run.finish()
     assert code == 0, err[-3000:]
@@ -93,7 +126,12 @@ def test_damaged_results(make_run: Any) -> None:
     part.write_bytes(whole[: len(whole) // 2])
     code, result, err = run.finish()
     assert code == 2, err[-3000:]
-    assert part.name in result["message"]
+    manifest = part.with_name("manifest.json")
+    assert re.fullmatch(
+        rf"generation 1, Score: {re.escape(f'file://{part} does not match file://{manifest}')}: "
+        r"sha256 is [0-9a-f]{12}…, the manifest \w+ [0-9a-f]{12}….*",
+        result["message"],
+    ), result["message"]
     part.write_bytes(whole)
     code, result, err = run.finish()
     assert code == 0, err[-3000:]
@@ -115,7 +153,7 @@ def on_s3(make_run: Any, s3: S3Server) -> Iterator[LocalRun]:
 
 @pytest.mark.slow
 def test_s3_gone_in_mid_run(on_s3: LocalRun, s3: S3Server) -> None:
-    """Away for some seconds: ridden out. Away for longer: exit, and the same command goes on."""
+    """The retries of the S3 client bridge an outage of some seconds."""
     runner = on_s3.start()
     _wait_for_stage(on_s3, "selfplay", runner)
     s3.stop()
@@ -127,11 +165,52 @@ def test_s3_gone_in_mid_run(on_s3: LocalRun, s3: S3Server) -> None:
 
 
 @pytest.mark.slow
+def test_s3_away_for_longer_than_all_retries(on_s3: LocalRun, s3: S3Server) -> None:
+    """The run fails after `maxDisruptions`; once S3 is back, the same command continues it."""
+    on_s3.spec["storage"]["maxAttempts"] = 1
+    on_s3.spec["failurePolicy"] = {"backoffSeconds": 0, "maxDisruptions": 1}
+    on_s3.write()
+    runner = on_s3.start()
+    _wait_for_stage(on_s3, "selfplay", runner)
+    s3.stop()
+    out, err = runner.communicate(timeout=200)
+    assert runner.returncode == 1, err[-3000:]
+    result = json.loads(out)
+    assert result["reason"] == "StageFailed"
+    assert [g["generation"] for g in result["generations"]] == [0]
+    assert result["report"] == ""  # it needs the storage, too
+    assert "No report: the report could not be written: s3://" in err
+    assert re.fullmatch(
+        rf"generation 1, SelfPlay: {re.escape(on_s3.spec['storage']['uri'])}/\S+ at "
+        rf"{re.escape(s3.endpoint)}: S3 could not be reached in 1 tries \(.+\); "
+        r"run the same command again when it is back",
+        result["message"],
+    ), result["message"]
+    assert _exit_codes(on_s3, "g001-selfplay") == [75, 75]
+    s3.start()
+    code, result, err = on_s3.finish()
+    assert code == 0, err[-3000:]
+    assert result["phase"] == "Succeeded"
+    assert _exit_codes(on_s3, "g001-selfplay") == [75, 75, 0]
+    assert _exit_codes(on_s3, "g000-evaluate") == [0]  # not repeated
+
+
+def _exit_codes(run: LocalRun, stage: str) -> list[int]:
+    """Return the exit code of each attempt of a stage, e.g. of ``g001-selfplay``."""
+    records = sorted(run.jobs.glob(f"tiny-{stage}-*/job.json"))
+    return [json.loads(path.read_text())["exitCode"] for path in records]
+
+
+@pytest.mark.slow
 def test_s3_denied(on_s3: LocalRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret")
     code, result, err = on_s3.finish()
     assert code == 2, err[-3000:]
-    assert "s3://" in result["message"]
+    assert re.fullmatch(
+        rf"generation 0, Evaluate: {re.escape(on_s3.spec['storage']['uri'])}/\S+ at \S+: "
+        r"AccessDenied: Forbidden: grant s3:GetObject, s3:PutObject and s3:ListBucket there .+",
+        result["message"],
+    ), result["message"]
     assert "wrong-secret" not in err + result["message"]
 
 
@@ -141,11 +220,11 @@ def _wait_for_stage(run: LocalRun, stage: str, runner: subprocess.Popen[str]) ->
         if run.jobs.is_dir() and any(stage in folder.name for folder in run.jobs.iterdir()):
             return
         time.sleep(0.1)
-    raise AssertionError(f"{stage} never began")
+    raise AssertionError(f"{stage} did not start")
 
 
 def test_full_disk(make_run: Any, tmp_path: Path) -> None:
-    """A file system of one MiB: the error says that the disk is full and where."""
+    """On a file system of 64 KiB, the error contains that the disk is full, and where."""
     small = tmp_path / "small"
     small.mkdir()
     mounted = subprocess.run(
@@ -160,6 +239,6 @@ def test_full_disk(make_run: Any, tmp_path: Path) -> None:
         run.spec["storage"] = {"uri": f"file://{small}/store"}
         run.write()
         (small / "filler").write_bytes(b"x" * (64 * 1024 - 4096 * 3))
-        _refused(run, str(small), "full")
+        _assert_refused(run, re.escape(f"{small}/store/") + r"\S+: disk full: free space .+")
     finally:
         subprocess.run(["umount", str(small)], check=True)
