@@ -90,10 +90,11 @@ meld-vllm: setup-dev ## The same with the vLLM engine
 .PHONY: study study-meld study-emorynlp
 STUDY := $(PY) -m selfemo_study
 EMORYNLP ?= ../shared/data/emorynlp
-study: setup-dev ## The learning study's harness at work on a tiny model: minutes, and no result
+study: setup-dev ## Run the study harness on a tiny model: minutes, and no result
 	@$(STUDY) run studies/small.yaml
-	@$(STUDY) results studies/small.yaml --to build/studies/small/page --figures build/studies/small/page
-study-meld: setup-dev ## The learning study on MELD (MELD=folder): many hours; goes on where it was
+	@$(STUDY) results studies/small.yaml --to build/studies/small/page \
+	  --figures build/studies/small/page
+study-meld: setup-dev ## Run the learning study on MELD (MELD=folder): many hours; the same command continues
 	@$(STUDY) run studies/meld.yaml --data meld=$(MELD) || code=$$?; \
 	  $(STUDY) results studies/meld.yaml; exit $${code:-0}
 study-emorynlp: setup-dev ## The same on EmoryNLP (EMORYNLP=folder)
