@@ -1,6 +1,6 @@
-"""The system's Chromium, in which pages are opened.
+"""The system's Chromium, in which the tests open pages.
 
-``python -m tests.support.browser`` installs it.
+``python -m tests.support.browser`` installs it if there is no browser.
 """
 
 from __future__ import annotations
@@ -16,23 +16,29 @@ from playwright.sync_api import Browser, sync_playwright
 from tests.support.cluster.commands import install_packages
 from tests.support.cluster.errors import ClusterError
 
-#: Names a browser to use instead.
+#: The environment variable with the path of another browser.
 VARIABLE = "SELFEMO_CHROMIUM"
-#: Debian's, others', and Google's own.
+#: The names of the program: Debian's, those of other distributions, and Google's.
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
-#: A font for the words: without one they have no size.
+#: Debian's packages. Without a font, texts have no size.
 _PACKAGES = ("chromium", "fonts-dejavu-core")
 
 
 def find() -> str | None:
-    """Return the browser's path, if there is one."""
-    named = os.environ.get(VARIABLE)
-    return named or next((path for name in _NAMES if (path := shutil.which(name))), None)
+    """Return the path of a browser; None if there is none."""
+    path = os.environ.get(VARIABLE)
+    return path or next((path for name in _NAMES if (path := shutil.which(name))), None)
 
 
 @contextmanager
 def chromium(path: str) -> Iterator[Browser]:
-    """Run the browser without a screen."""
+    """Run a browser without a screen, as a context manager.
+
+    Parameters
+    ----------
+    path
+        The path of the browser's program.
+    """
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path)
         try:
@@ -42,7 +48,7 @@ def chromium(path: str) -> Iterator[Browser]:
 
 
 def main() -> int:
-    """Install Chromium where there is none; say in one line why that failed."""
+    """Install Chromium if there is no browser. A failure is printed as one line."""
     if find():
         return 0
     try:

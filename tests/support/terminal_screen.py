@@ -1,4 +1,4 @@
-"""A command in a real pseudo-terminal, and what a person would see there."""
+"""Runs a command in a pseudo-terminal, and reads what the screen shows."""
 
 from __future__ import annotations
 
@@ -17,12 +17,23 @@ import pyte
 
 
 class Screen:
-    """A command with a terminal of its own, as a context manager; it is ended with it.
+    """A context manager that runs a command in its own terminal, and kills it at the end.
+
+    Parameters
+    ----------
+    command
+        The program and its arguments.
+    environment
+        Variables that are added to the environment of this process.
+    rows, columns
+        The size of the terminal, in characters.
 
     Attributes
     ----------
     raw
-        Everything that was written so far.
+        The bytes that the command has written so far.
+    process
+        The command's process.
     """
 
     def __init__(
@@ -35,18 +46,18 @@ class Screen:
         self.raw = b""
         self._screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self._screen)
-        self._mine, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self._controller, terminal = pty.openpty()
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.process = subprocess.Popen(
             list(command),
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
             env={**os.environ, "TERM": "xterm-256color", **(environment or {})},
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(theirs, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - Ctrl-C
+            preexec_fn=lambda: fcntl.ioctl(terminal, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - Ctrl-C
         )
-        os.close(theirs)
+        os.close(terminal)
 
     def __enter__(self) -> Screen:
         return self
@@ -60,50 +71,61 @@ class Screen:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        os.close(self._mine)
+        os.close(self._controller)
 
     @property
     def lines(self) -> list[str]:
-        """What is on the screen."""
+        """The lines on the screen that are not blank."""
         return [line.rstrip() for line in self._screen.display if line.strip()]
 
     @property
     def text(self) -> str:
-        """The same in one."""
+        """The lines on the screen as one text."""
         return "\n".join(self.lines)
 
     @property
     def cursor_hidden(self) -> bool:
-        """Whether the cursor is not to be seen."""
+        """Whether the cursor is hidden."""
         return bool(self._screen.cursor.hidden)
 
     def type(self, keys: bytes) -> None:
-        """Press keys."""
-        os.write(self._mine, keys)
+        """Send keys to the command."""
+        os.write(self._controller, keys)
 
-    def wait(self, shown: str | Callable[[str], bool], seconds: float = 60) -> None:
-        """Wait until something is on the screen."""
+    def wait(self, expected: str | Callable[[str], bool], seconds: float = 60) -> None:
+        """Wait until the screen shows a text.
+
+        Parameters
+        ----------
+        expected
+            A part of the text, or a function that returns whether the text is there.
+        seconds
+            The longest time to wait, in seconds.
+        """
         deadline = time.monotonic() + seconds
-        check = shown if callable(shown) else lambda text: shown in text
+        check = expected if callable(expected) else lambda text: expected in text
         while not check(self.text):
-            assert time.monotonic() < deadline, f"waited for {shown!r}; there is:\n{self.text}"
+            assert time.monotonic() < deadline, (
+                f"waited for {expected!r}; the screen shows:\n{self.text}"
+            )
             if not self._read(0.1) and self.process.poll() is not None:
-                assert check(self.text), f"ended without {shown!r}:\n{self.text}"
+                assert check(self.text), f"ended without {expected!r}:\n{self.text}"
 
     def end(self, seconds: float = 60) -> int:
-        """Wait for the end, and return the exit code."""
+        """Wait until the command ends, and return its exit code."""
         deadline = time.monotonic() + seconds
         while self.process.poll() is None or self._read(0):
-            assert time.monotonic() < deadline, f"it goes on:\n{self.text}"
+            assert time.monotonic() < deadline, f"the command still runs:\n{self.text}"
             self._read(0.1)
         return self.process.returncode
 
     def _read(self, seconds: float) -> bool:
-        ready, _, _ = select.select([self._mine], [], [], seconds)
+        """Read new output for at most some seconds, and return whether there was any."""
+        ready, _, _ = select.select([self._controller], [], [], seconds)
         if not ready:
             return False
         try:
-            data = os.read(self._mine, 65536)
+            data = os.read(self._controller, 65536)
         except OSError:  # the other end is closed
             return False
         self.raw += data

@@ -1,4 +1,4 @@
-"""Whole evolutions on this machine: a small base model, real stages as processes."""
+"""Whole evolutions on this machine, with a tiny base model and real stages as processes."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ DEMO = ROOT / "examples" / "demo"
 
 @pytest.fixture(scope="session")
 def base_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with the tiny model after a few supervised steps: it answers with label names.
+    """Return the folder of the tiny model after a warm start: its answers are label names.
 
-    It is made once a test run, whatever the number of workers (pytest-xdist) that want it.
+    It is made once for each test run, whatever the number of workers (pytest-xdist).
     """
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -55,14 +55,14 @@ def _warm_start(model: Path, folder: Path) -> None:
         "--seed": 1,
     }
     arguments = [str(x) for pair in options.items() for x in pair]
-    # torch's threads spin while they wait: beside another process that slows both tenfold
+    # Waiting threads of torch otherwise spin, which makes two processes ten times slower.
     quiet = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
     subprocess.run([*command, *arguments], check=True, timeout=600, env=quiet)
 
 
 @dataclass
 class LocalRun:
-    """One evolution, and the command that runs it."""
+    """One evolution with the command that runs it."""
 
     folder: Path
     spec: dict[str, Any]
@@ -95,14 +95,14 @@ class LocalRun:
         )
 
     def finish(self, *options: str, timeout: int = 500) -> tuple[int, dict[str, Any], str]:
-        """Run to the end; return the exit code, the JSON and standard error."""
+        """Run to the end, and return the exit code, the JSON and standard error."""
         done = subprocess.run(
             self.command(*options), text=True, capture_output=True, timeout=timeout, check=False
         )
         return done.returncode, json.loads(done.stdout or "{}"), done.stderr
 
     def manifests(self) -> dict[str, str]:
-        """Return each manifest's text by its place below the storage."""
+        """Return the text of each manifest, by its path below the storage."""
         store = self.folder / "store"
         return {
             str(path.relative_to(store)): path.read_text()
@@ -112,7 +112,10 @@ class LocalRun:
 
 @pytest.fixture
 def make_run(base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Build a run of one generation over a few of the demo's dialogues, in a folder of its own."""
+    """Return a function that makes a run of one generation over a few dialogues of the demo.
+
+    Each run has its own folder. Changes of the spec are keywords such as ``model__uri``.
+    """
 
     def build(name: str, **changes: Any) -> LocalRun:
         folder = tmp_path_factory.mktemp(name)
@@ -154,7 +157,7 @@ def make_run(base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
             "evaluation": {"bootstrap": 100},
             "evolution": {
                 "maxGenerations": 1,
-                # a model this small answers almost at random: no bound is to end the run
+                # The answers of so small a model are almost random: no bound may end the run.
                 "collapse": {"minEntropy": 0, "maxDivergence": 1, "minDiversity": 0},
             },
             "failurePolicy": {"backoffSeconds": 0, "maxAttempts": 10},

@@ -12,7 +12,7 @@ from tests.support.terminal_screen import Screen
 
 
 @pytest.mark.slow
-def test_a_real_run_is_watched_to_its_end(make_run: Any) -> None:
+def test_watch_follows_a_real_run_to_its_end(make_run: Any) -> None:
     run = make_run("watched")
     program = str(Path(sys.executable).parent / "selfemo")
     state = ["--state", str(run.folder / "state")]
@@ -20,8 +20,8 @@ def test_a_real_run_is_watched_to_its_end(make_run: Any) -> None:
         while not (run.jobs.parent / "evolution.json").is_file():
             assert runner.poll() is None
         with Screen([program, "watch", str(run.file), *state]) as screen:
-            for place in ("generation 0 Evaluate", "generation 1 SelfPlay", "generation 1 Train"):
-                screen.wait(place, 240)
+            for stage in ("generation 0 Evaluate", "generation 1 SelfPlay", "generation 1 Train"):
+                screen.wait(stage, 240)
             screen.wait("Succeeded", 240)
             assert screen.end() == 0
         assert runner.wait(60) == 0
