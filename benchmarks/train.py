@@ -35,9 +35,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from selfemo_api.spec import TrainingSpec
 from selfemo_jobs.base_models.tiny import make_tiny
-from selfemo_jobs.stages.train.batches import Step
-from selfemo_jobs.stages.train.rollout_data import Ragged, Recorded
-from selfemo_jobs.stages.train.worker import _join_group, leave_generation_out
+from selfemo_jobs.stages.train.batches import TrainingStep
+from selfemo_jobs.stages.train.rollout_data import RaggedArray, RolloutData
+from selfemo_jobs.stages.train.worker import join_process_group, skip_generation_imports
 from selfemo_jobs.stages.train.worker_protocol import TrainJob
 
 GROUPS, MEMBERS = 4, 8
@@ -47,7 +47,7 @@ GOAL = 1.0
 RATE, TOLERANCE = 1e-5, 2e-6
 
 
-def recorded_groups() -> Recorded:
+def recorded_groups() -> RolloutData:
     """Return groups in the form in which the flywheel stores them."""
     chance = random.Random(0)
     prompts, completions, groups = [], [], []
@@ -60,18 +60,18 @@ def recorded_groups() -> Recorded:
             completions.append([chance.randrange(10, 900) for _ in range(length)])
     tokens = sum(map(len, completions))
     advantages = np.array([chance.gauss(0, 1) for _ in prompts], np.float32)
-    logprobs = Ragged(np.zeros(tokens, np.float32), _offsets(completions))
+    logprobs = RaggedArray(np.zeros(tokens, np.float32), _offsets(completions))
     imitated = np.zeros(len(advantages), np.bool_)
     texts = _ragged(prompts), _ragged(completions)
-    return Recorded(*texts, logprobs, advantages, groups, imitated)
+    return RolloutData(*texts, logprobs, advantages, groups, imitated)
 
 
 def _offsets(texts: list[list[int]]) -> Any:
     return np.concatenate([[0], np.cumsum([len(t) for t in texts])]).astype(np.int64)
 
 
-def _ragged(texts: list[list[int]]) -> Ragged:
-    return Ragged(np.array([x for text in texts for x in text], np.int32), _offsets(texts))
+def _ragged(texts: list[list[int]]) -> RaggedArray:
+    return RaggedArray(np.array([x for text in texts for x in text], np.int32), _offsets(texts))
 
 
 def model() -> Any:
@@ -89,7 +89,7 @@ def model() -> Any:
     return LlamaForCausalLM(config)
 
 
-def trainers(job: TrainJob, rows: Recorded, steps: list[Step]) -> tuple[Any, Any]:
+def trainers(job: TrainJob, rows: RolloutData, steps: list[TrainingStep]) -> tuple[Any, Any]:
     """Return our trainer and TRL's, each with its DeepSpeed engine."""
     from accelerate.state import AcceleratorState
     from datasets import Dataset
@@ -100,7 +100,7 @@ def trainers(job: TrainJob, rows: Recorded, steps: list[Step]) -> tuple[Any, Any
 
     from selfemo_jobs.models.fetch import load_tokenizer
     from selfemo_jobs.stages.train.trainer import SelfGRPOTrainer
-    from selfemo_jobs.stages.train.training_loop import training_arguments
+    from selfemo_jobs.stages.train.training_arguments import training_arguments
 
     class Plain(GRPOTrainer):  # type: ignore[misc]
         """TRL's trainer with recorded completions in place of generated ones."""
@@ -120,7 +120,7 @@ def trainers(job: TrainJob, rows: Recorded, steps: list[Step]) -> tuple[Any, Any
                 mask = [torch.ones_like(x) for x in ids]
                 out[f"{name}_mask"] = pad(mask, padding_side=side)
             width = out["completion_ids"].size(1)
-            out["old_per_token_logps"] = ours._gather(ours._old, chosen, width)
+            out["old_per_token_logps"] = ours._read_rows(ours._old, chosen, width)
             out["advantages"] = torch.tensor(rows.advantages[chosen])
             out["num_items_in_batch"] = out["completion_mask"].sum()
             return out
@@ -139,7 +139,7 @@ def trainers(job: TrainJob, rows: Recorded, steps: list[Step]) -> tuple[Any, Any
     }
     arguments = training_arguments(job, steps)
     ours = SelfGRPOTrainer(
-        model=model(), args=arguments, rows=rows, steps=steps, kl_beta=0.0, **common
+        model=model(), args=arguments, rollouts=rows, steps=steps, kl_beta=0.0, **common
     )
     _make_engine(ours, PrinterCallback)
     AcceleratorState._reset_state()  # Accelerate expects one trainer in a process
@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--zero-stage", type=int, default=2)
     arguments = parser.parse_args()
-    leave_generation_out()
+    skip_generation_imports()
     with tempfile.TemporaryDirectory() as folder:
         make_tiny(Path(folder) / "tiny")  # for its tokenizer
         training = TrainingSpec.model_validate(
@@ -201,21 +201,21 @@ def main() -> None:
             folder=Path(folder),
             policy=Path(folder) / "tiny",
         )
-        _join_group(job)
+        join_process_group(job)
         print(json.dumps(compare(job, arguments.repeats)))
 
 
 def compare(job: TrainJob, repeats: int) -> dict[str, Any]:
     """Return the JSON line to print."""
-    from selfemo_jobs.stages.train.training_loop import planned
+    from selfemo_jobs.stages.train.training_loop import plan_training
 
     rows = recorded_groups()
-    steps = planned(rows, job.training, seed=0)
+    steps = plan_training(rows, job.training, seed=0)
     ours, plain = trainers(job, rows, steps)
-    old = ours.measure_logprobs(ours.model_wrapped)
-    ours._rows.logprobs.values[:] = old  # TRL makes no correction without vLLM
-    ours.use_logprobs(old, None, job.training.importance_cap)
-    batches = [[{"row": r} for rows_ in s.passes[0] for r in rows_] for s in steps]
+    old = ours.compute_logprobs(ours.model_wrapped)
+    ours._rollouts.logprobs.values[:] = old  # TRL makes no correction without vLLM
+    ours.set_logprobs(old, None, job.training.importance_cap)
+    batches = [[{"row": r} for rows_ in s.micro_batches[0] for r in rows_] for s in steps]
     seconds: dict[str, list[float]] = {"ours": [], "plain": []}
     for repeat in range(repeats + 1):
         for name, trainer in (("ours", ours), ("plain", plain)):

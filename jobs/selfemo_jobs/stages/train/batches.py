@@ -1,8 +1,9 @@
-"""The fixed order in which recorded groups are trained on. Pure.
+"""The fixed order in which groups are trained on. Pure.
 
-The loss of a step is a sum over its tokens divided by their number, so how a step's completions are
-dealt to processes and forward passes changes nothing but the speed: completions of one prompt stay
-together (their prompt is read once) and prompts of like length share a pass (little padding).
+The loss of a step is a sum over its tokens, divided by their number. How the completions of a step
+are distributed over processes and micro-batches therefore changes nothing but the speed.
+Completions of one prompt stay together, so that the prompt is read once. Prompts of similar length
+share a micro-batch, which needs little padding.
 """
 
 from __future__ import annotations
@@ -13,77 +14,99 @@ from dataclasses import dataclass
 
 from selfemo_jobs.errors import BadInput
 
-#: Fills a pass that has no completion left: it has no token and so no part in the loss.
+#: Stands for a row without tokens in a micro-batch that is not full. It has no part in the loss.
 PADDING = -1
+
+#: The rows of a step: for each process, its micro-batches; for each micro-batch, its rows.
+MicroBatches = tuple[tuple[tuple[int, ...], ...], ...]
 
 
 @dataclass(frozen=True)
-class Shape:
-    """How a step is dealt out."""
+class BatchShape:
+    """The sizes of a step."""
 
     batch_size: int
-    """Completions in a step, over all processes."""
+    """Number of completions in a step, over all processes."""
     micro_batch_size: int
-    """Completions in one forward pass of one process."""
+    """Number of completions in one micro-batch: one forward pass of one process."""
     processes: int
+    """Number of processes."""
 
     @property
-    def passes(self) -> int:
-        """Forward passes of each process in a step (gradient accumulation)."""
+    def gradient_accumulation_steps(self) -> int:
+        """Number of micro-batches of each process in a step."""
         return self.batch_size // (self.micro_batch_size * self.processes)
 
 
 @dataclass(frozen=True)
-class Step:
+class TrainingStep:
     """One optimizer step."""
 
     epoch: int
-    passes: tuple[tuple[tuple[int, ...], ...], ...]
-    """Rows by process, then by pass; each pass has ``micro_batch_size`` rows or padding."""
-    tokens: int
-    """Sampled completion tokens over all processes: what SELF-GRPO's loss is divided by."""
-    answers: int = 0
-    """Tokens of imitated answers over all processes: what the imitation's loss is divided by."""
+    """Number of the epoch, from 0."""
+    micro_batches: MicroBatches
+    """Row numbers by process and micro-batch. Each micro-batch has ``micro_batch_size`` entries,
+    some of which may be :data:`PADDING`."""
+    sampled_tokens: int
+    """Number of tokens of the sampled completions over all processes, by which the loss of
+    SELF-GRPO is divided."""
+    imitated_tokens: int = 0
+    """Number of tokens of the imitated answers over all processes, by which the imitation loss is
+    divided."""
 
 
 def plan_steps(
     groups: Sequence[Sequence[int]],
     prompt_lengths: Sequence[int],
     completion_lengths: Sequence[int],
-    shape: Shape,
+    shape: BatchShape,
     *,
     epochs: int,
     seed: int,
     max_steps: int | None = None,
     imitated: Container[int] = (),
-) -> list[Step]:
-    """Return the steps of a training, the same for the same arguments.
+) -> list[TrainingStep]:
+    """Return the steps of a training. Equal arguments give equal steps.
 
-    Each epoch goes through all groups in an order of its own. A step takes whole groups as long as
-    they fit. The last step of an epoch may have fewer completions: nothing that was kept is
-    dropped, and the loss is over the tokens that are there.
+    Each epoch visits all groups in a random order. A step takes whole groups as long as they fit.
+    The last step of an epoch may have fewer completions: every kept group is used, and the loss is
+    over the tokens that are present.
 
     Parameters
     ----------
     groups
-        Rows of each group.
+        Row numbers of each group.
     prompt_lengths, completion_lengths
-        Tokens of each row.
+        Numbers of tokens of the prompt and of the completion of each row.
     shape
-        How steps are dealt out.
+        The sizes of a step.
     epochs
-        Passes over all groups.
+        How often each group is visited.
     seed
-        Of the order.
+        The seed of the order.
     max_steps
-        Stop after so many steps.
+        Largest number of steps; None for all.
     imitated
-        Rows that are answers to imitate: their tokens are counted apart.
+        Rows that are answers to imitate. Their tokens are counted separately.
+
+    Returns
+    -------
+    list of TrainingStep
+        The steps in order.
 
     Raises
     ------
     BadInput
         If a group is larger than a step.
+
+    Examples
+    --------
+    >>> shape = BatchShape(batch_size=4, micro_batch_size=2, processes=1)
+    >>> (step,) = plan_steps([[0, 1]], [9, 9], [3, 5], shape, epochs=1, seed=0)
+    >>> step.micro_batches  # of the only process
+    (((0, 1), (-1, -1)),)
+    >>> step.sampled_tokens
+    8
     """
     largest = max(map(len, groups), default=0)
     if largest > shape.batch_size:
@@ -91,40 +114,43 @@ def plan_steps(
             f"a group has {largest} completions: `training.batchSize` ({shape.batch_size}) must "
             "hold a whole group"
         )
-    steps: list[Step] = []
+    steps: list[TrainingStep] = []
     for epoch in range(epochs):
         order = list(groups)
         random.Random(f"{seed}/{epoch}").shuffle(order)
-        for taken in _whole_groups(order, shape.batch_size):
+        for groups_of_step in _fill_steps(order, shape.batch_size):
             if max_steps is not None and len(steps) == max_steps:
                 return steps
-            by_length = sorted(taken, key=lambda g: (-prompt_lengths[g[0]], g[0]))
+            by_length = sorted(groups_of_step, key=lambda g: (-prompt_lengths[g[0]], g[0]))
             rows = [row for group in by_length for row in group]
-            tokens = sum(completion_lengths[row] for row in rows if row not in imitated)
-            answers = sum(completion_lengths[row] for row in rows if row in imitated)
-            steps.append(Step(epoch, _deal(rows, shape), int(tokens), int(answers)))
+            sampled = sum(completion_lengths[row] for row in rows if row not in imitated)
+            imitation = sum(completion_lengths[row] for row in rows if row in imitated)
+            micro_batches = _distribute(rows, shape)
+            steps.append(TrainingStep(epoch, micro_batches, int(sampled), int(imitation)))
     return steps
 
 
-def _whole_groups(
-    groups: Sequence[Sequence[int]], batch_size: int
-) -> Iterator[list[Sequence[int]]]:
-    taken: list[Sequence[int]] = []
+def _fill_steps(groups: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[Sequence[int]]]:
+    """Yield the groups of each step: whole groups as long as they fit."""
+    step: list[Sequence[int]] = []
     for group in groups:
-        if sum(map(len, taken)) + len(group) > batch_size:
-            yield taken
-            taken = []
-        taken.append(group)
-    if taken:
-        yield taken
+        if sum(map(len, step)) + len(group) > batch_size:
+            yield step
+            step = []
+        step.append(group)
+    if step:
+        yield step
 
 
-def _deal(rows: Sequence[int], shape: Shape) -> tuple[tuple[tuple[int, ...], ...], ...]:
-    """Cut the rows into passes and deal those to the processes in turn.
+def _distribute(rows: Sequence[int], shape: BatchShape) -> MicroBatches:
+    """Cut the rows into micro-batches and give these to the processes in turn.
 
-    Neighboring passes have prompts of like length, so processes wait little for each other.
+    Neighboring micro-batches have prompts of similar length, so processes wait little for each
+    other.
     """
     size = shape.micro_batch_size
-    filled = [*rows, *[PADDING] * (shape.batch_size - len(rows))]
-    cut = [tuple(filled[start : start + size]) for start in range(0, len(filled), size)]
-    return tuple(tuple(cut[process :: shape.processes]) for process in range(shape.processes))
+    padded = [*rows, *[PADDING] * (shape.batch_size - len(rows))]
+    micro_batches = [tuple(padded[start : start + size]) for start in range(0, len(padded), size)]
+    return tuple(
+        tuple(micro_batches[process :: shape.processes]) for process in range(shape.processes)
+    )

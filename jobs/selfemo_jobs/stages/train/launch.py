@@ -1,9 +1,8 @@
-"""Starts the processes of a training, and sees to their end.
+"""Starts the training processes and waits for their end.
 
-``python -m selfemo_jobs.stages.train.launch …`` is torchrun (same arguments) that dies with the
-stage.
-torchrun puts each worker into a session of its own, so a signal to a process group misses them:
-each process asks the kernel to die with its parent.
+``python -m selfemo_jobs.stages.train.launch …`` is torchrun, with the same arguments, that ends
+when the stage ends. torchrun starts each worker in a session of its own, so that a signal to the
+process group does not reach it. Each process therefore asks the kernel to end it with its parent.
 """
 
 from __future__ import annotations
@@ -18,36 +17,42 @@ from selfemo_api.contract import ENV_PARENT, ENV_RENDEZVOUS, ENV_SHARD
 from selfemo_api.spec import TrainingSpec
 from selfemo_jobs.errors import BadInput, StageError, Terminated, Unavailable
 from selfemo_jobs.runtime.parent_death import die_with_parent
-from selfemo_jobs.stages.train.worker_protocol import TrainJob, failures
+from selfemo_jobs.stages.train.worker_protocol import TrainJob, read_failures
 
 log = logging.getLogger(__name__)
 
 WORKER = "selfemo_jobs.stages.train.worker"
-#: After SIGTERM: a step, and a checkpoint of a small model. torchrun itself kills after 30 s.
+#: Seconds between SIGTERM and SIGKILL, enough for a step and a checkpoint of a small model.
+#: torchrun itself kills its workers after 30 seconds.
 GRACE_SECONDS = 28.0
 
 
-def command(training: TrainingSpec, job: Path) -> list[str]:
-    """Return the command that trains on this node.
+def worker_command(training: TrainingSpec, job_file: Path) -> list[str]:
+    """Return the command that starts the processes of this node.
 
     Parameters
     ----------
     training
-        ``spec.training``.
-    job
-        File of the TrainJob.
+        The field ``spec.training``.
+    job_file
+        JSON file of the TrainJob.
+
+    Returns
+    -------
+    list of str
+        The program and its arguments: one worker, or torchrun for several.
 
     Raises
     ------
     BadInput
-        If there are several nodes and it is not said where they meet.
+        If there are several nodes and the environment has no address of the first one.
     """
-    worker = ["-m", WORKER, "--job", str(job)]
+    worker = ["-m", WORKER, "--job", str(job_file)]
     if training.processes == 1:
         return [sys.executable, *worker]
     torchrun = [sys.executable, "-m", "selfemo_jobs.stages.train.launch"]
     if training.nodes == 1:
-        where = ["--standalone"]
+        rendezvous = ["--standalone"]
     else:
         endpoint = os.environ.get(ENV_RENDEZVOUS)
         if not endpoint:
@@ -55,50 +60,68 @@ def command(training: TrainingSpec, job: Path) -> list[str]:
                 f"`training.nodes` is {training.nodes}: set {ENV_RENDEZVOUS} to host:port of the "
                 "first node"
             )
-        where = [
+        rendezvous = [
             f"--nnodes={training.nodes}",
             f"--node-rank={os.environ.get(ENV_SHARD, '0')}",
-            # c10d would number the nodes by host and process id; ours is the Job's own index
+            # c10d would number the nodes by host and process id; we use the index of the Job
             "--rdzv-backend=static",
             f"--rdzv-endpoint={endpoint}",
         ]
-    return [*torchrun, *where, f"--nproc-per-node={training.local_processes}", *worker]
+    return [*torchrun, *rendezvous, f"--nproc-per-node={training.local_processes}", *worker]
 
 
-def environment(training: TrainingSpec) -> dict[str, str]:
-    """Return the environment of the processes."""
-    found = {
+def worker_environment(training: TrainingSpec) -> dict[str, str]:
+    """Return the environment variables of the processes.
+
+    Parameters
+    ----------
+    training
+        The field ``spec.training``.
+
+    Returns
+    -------
+    dict of str to str
+        This process's environment with changes.
+    """
+    environment = {
         **os.environ,
         ENV_PARENT: str(os.getpid()),
-        # Everything is on this machine by now, and TRL would report each start to its makers.
+        # All files are on this machine by now, and TRL would report each start to its developers.
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
-    if training.processes == 1:  # what torchrun would say; nobody else is to be met
-        found |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
-        found |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    if training.processes == 1:  # what torchrun sets for a single process
+        environment |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
+        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
     if training.gpus_per_node == 0:
-        found |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+        environment |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
         threads = max(1, len(os.sched_getaffinity(0)) // training.local_processes)
-        found.setdefault("OMP_NUM_THREADS", str(threads))
-    return found
+        environment.setdefault("OMP_NUM_THREADS", str(threads))
+    return environment
 
 
-def launch(job: TrainJob, file: Path) -> None:
-    """Run the processes of a training to their end.
+def launch(job: TrainJob, job_file: Path) -> None:
+    """Start the processes of a training, and wait until they end.
+
+    Parameters
+    ----------
+    job
+        The training.
+    job_file
+        JSON file of the same TrainJob.
 
     Raises
     ------
     Terminated
-        If SIGTERM came; the processes have saved a checkpoint.
+        If SIGTERM arrived. The processes have written a checkpoint.
     StageError
-        If a process failed: with its own words.
+        If a process failed, with its message.
     """
-    for old in job.folder.glob("failure-*.json"):
-        old.unlink()
+    for stale in job.folder.glob("failure-*.json"):
+        stale.unlink()
     process = subprocess.Popen(
-        command(job.training, file),
-        env=environment(job.training),
+        worker_command(job.training, job_file),
+        env=worker_environment(job.training),
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr,  # standard output is for the result
     )
@@ -113,17 +136,18 @@ def launch(job: TrainJob, file: Path) -> None:
             process.wait()
         raise
     if code:
-        raise _failure(job, code)
+        raise _stage_error(job, code)
 
 
-def _failure(job: TrainJob, code: int) -> StageError:
-    said = failures(job.folder)
-    if not said:
+def _stage_error(job: TrainJob, code: int) -> StageError:
+    """Return the error of the stage after its processes ended with an exit code."""
+    failures = read_failures(job.folder)
+    if not failures:
         return StageError(
-            f"a training process ended with code {code} and said nothing; if the machine ran out "
-            "of memory, lower `training.microBatchSize` or set `training.deepspeed.offload`"
+            f"a training process ended with code {code} without reporting an error; if the machine "
+            "ran out of memory, lower `training.microBatchSize` or set `training.deepspeed.offload`"
         )
-    first = said[0]
+    first = failures[0]
     if first.kind == BadInput.kind:
         return BadInput(first.error)
     if first.kind == Unavailable.kind:
@@ -137,7 +161,7 @@ def _failure(job: TrainJob, code: int) -> StageError:
 
 
 def main() -> None:
-    """Be torchrun, with this process as the parent that workers die with."""
+    """Run torchrun in this process, which is the parent that the workers end with."""
     die_with_parent()
     os.environ[ENV_PARENT] = str(os.getpid())
     from torch.distributed.run import main as torchrun

@@ -1,4 +1,4 @@
-"""Writes the trained model: whole weights as safetensors, in the policy's own type."""
+"""Writes the trained model: complete weights as safetensors, in the data type of the policy."""
 
 from __future__ import annotations
 
@@ -15,13 +15,24 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-#: Transformers' own default: files of a size that storage and people handle well.
+#: Largest weights file. It is Transformers' default, a size that storage services handle well.
 SHARD_SIZE = "5GB"
 _INDEX = "model.safetensors.index.json"
 
 
-def other_files(folder: Path) -> list[Path]:
-    """Return a model's files besides its weights: configuration and tokenizer."""
+def config_and_tokenizer_files(folder: Path) -> list[Path]:
+    """Return the files of a model except its weights.
+
+    Parameters
+    ----------
+    folder
+        The folder of the model.
+
+    Returns
+    -------
+    list of Path
+        The files of the configuration and the tokenizer.
+    """
     return [
         path
         for path in model_files(folder)
@@ -29,13 +40,23 @@ def other_files(folder: Path) -> list[Path]:
     ]
 
 
-def stored_dtype(folder: Path) -> torch.dtype:
-    """Return the type that a model's weights are stored in (of its first tensor with fractions).
+def weights_dtype(folder: Path) -> torch.dtype:
+    """Return the data type in which a model's weights are stored.
+
+    Parameters
+    ----------
+    folder
+        The folder of the model.
+
+    Returns
+    -------
+    torch.dtype
+        The type of the first floating-point tensor.
 
     Raises
     ------
     BadInput
-        If there is none.
+        If no tensor is float32, bfloat16 or float16.
     """
     import torch
     from safetensors import safe_open
@@ -52,47 +73,55 @@ def stored_dtype(folder: Path) -> torch.dtype:
 def write_model(
     model: PreTrainedModel, weights: dict[str, torch.Tensor], policy: Path, folder: Path
 ) -> None:
-    """Write a model's folder, whole or not at all.
+    """Write the folder of a model, as a whole or not at all.
 
-    Configuration and tokenizer are the policy's own files, byte for byte: training changes neither.
+    The files of the configuration and the tokenizer are copies of the policy's: training changes
+    neither.
 
     Parameters
     ----------
     model
-        Knows how its weights are named in files; its own tensors are not read.
+        The model, which determines the names of the weights in files. Its own tensors are not read.
     weights
-        By name, as in ``model.state_dict()``.
+        The weights by name, as in ``model.state_dict()``.
     policy
         Folder of the model that was trained.
     folder
-        To write.
+        Folder to write.
     """
-    dtype = stored_dtype(policy)
-    # Tied weights have one name here and two in the state: the second would be stored as well.
+    dtype = weights_dtype(policy)
+    # Tied weights have one name here and two in the state dict, where the second is a copy.
     names = {n for n, _ in (*model.named_parameters(), *model.named_buffers())}
-    whole = {name: _cast(value, dtype) for name, value in weights.items() if name in names}
+    state = {name: _cast(value, dtype) for name, value in weights.items() if name in names}
     with replacing_folder(folder) as new:
-        model.save_pretrained(new, state_dict=whole, max_shard_size=SHARD_SIZE)
+        model.save_pretrained(new, state_dict=state, max_shard_size=SHARD_SIZE)
         for path in new.iterdir():
             if path.suffix != ".safetensors" and path.name != _INDEX:
                 path.unlink()
-        for path in other_files(policy):
+        for path in config_and_tokenizer_files(policy):
             shutil.copyfile(path, new / path.name)
 
 
 def merge_adapter(
     weights: dict[str, torch.Tensor], adapter: Any, policy: Path
 ) -> tuple[PreTrainedModel, dict[str, torch.Tensor]]:
-    """Return a policy with an adapter merged into it, in float32, and its weights by name.
+    """Return a policy with a trained adapter merged into it, in float32.
 
     Parameters
     ----------
     weights
-        Of the adapter, with PEFT's full names; others are ignored.
+        The weights of the adapter by PEFT's full names. Other weights are ignored.
     adapter
-        Its ``LoraConfig``.
+        The ``LoraConfig`` of the adapter.
     policy
-        Folder of the model it was trained on.
+        Folder of the model that the adapter was trained on.
+
+    Returns
+    -------
+    model : PreTrainedModel
+        The merged model.
+    weights : dict of str to torch.Tensor
+        Its weights by name.
     """
     import torch
     from peft import get_peft_model, set_peft_model_state_dict
@@ -101,7 +130,7 @@ def merge_adapter(
     peft = get_peft_model(base, adapter)
     own = {k.replace(".default.", "."): v.float() for k, v in weights.items() if "lora_" in k}
     if not own:
-        raise RuntimeError("the trained state holds no adapter")
+        raise RuntimeError("the trained state has no weights of an adapter")
     set_peft_model_state_dict(peft, own)
     merged: PreTrainedModel = peft.merge_and_unload(safe_merge=True)
     return merged, merged.state_dict()

@@ -1,4 +1,4 @@
-"""The kept candidates as training reads them: token ids, log-probabilities and advantages."""
+"""The rollouts that training reads: token ids, log-probabilities and advantages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from selfemo_api.spec import Role
 from selfemo_jobs.errors import BadInput
 
-#: What training reads of a scored table, in the order of
+#: The columns of a scored table that training reads, in the order of
 #: :data:`selfemo_jobs.runtime.schemas.SCORED`.
 COLUMNS = (
     "group_id",
@@ -27,15 +27,24 @@ COLUMNS = (
     "consensus",
     "advantage",
 )
-_LISTS = ("prompt_ids", "completion_ids", "logprobs")
+_LIST_COLUMNS = ("prompt_ids", "completion_ids", "logprobs")
 
 
 @dataclass(frozen=True)
-class Ragged:
-    """Rows of different lengths in one array."""
+class RaggedArray:
+    """Rows of different lengths in one flat array.
+
+    Examples
+    --------
+    >>> array = RaggedArray(np.array([7, 8, 9]), np.array([0, 1, 3]))
+    >>> array[1].tolist()
+    [8, 9]
+    >>> array.lengths.tolist()
+    [1, 2]
+    """
 
     values: npt.NDArray[Any]
-    """Shape (total,)."""
+    """Shape (total,): the values of all rows."""
     offsets: npt.NDArray[np.int64]
     """Shape (rows + 1,): row i is ``values[offsets[i]:offsets[i + 1]]``."""
 
@@ -45,163 +54,199 @@ class Ragged:
 
     @cached_property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """Length of each row, shape (rows,)."""
+        """Length of each row; shape (rows,)."""
         return np.diff(self.offsets)
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """Completions with what was recorded when they were sampled, one row each."""
+class RolloutData:
+    """Completions with the data that self-play and scoring recorded, one row for each."""
 
-    prompts: Ragged
-    completions: Ragged
-    logprobs: Ragged
-    """Natural logarithms, of the distribution that was sampled from; ragged like completions."""
+    prompts: RaggedArray
+    """Token ids of the prompts."""
+    completions: RaggedArray
+    """Token ids of the completions."""
+    logprobs: RaggedArray
+    """Natural logarithm of each completion token's probability under the distribution that it was
+    sampled from. The rows have the lengths of ``completions``."""
     advantages: npt.NDArray[np.float32]
-    """Shape (rows,); group-relative, already times the group's weight."""
+    """Shape (rows,): the group-relative advantage, times the weight of the group."""
     groups: Sequence[Sequence[int]]
-    """Rows of each group, by group id; a group is one prompt's completions, of one role."""
+    """Row numbers of each group, in the order of group ids. The completions of a group have the
+    same prompt and role."""
     imitated: npt.NDArray[np.bool_]
-    """Shape (rows,): answers to learn as they are; they were not sampled and have no advantage."""
+    """Shape (rows,): whether the completion is an answer to imitate. Such an answer was not sampled
+    and has no advantage."""
 
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.advantages)
 
+    @classmethod
+    def from_table(cls, table: pa.Table, vocabulary: int | None = None) -> RolloutData:
+        """Return the rollouts of a table, checked.
 
-def kept_columns(tables: Iterable[pa.Table]) -> pa.Table:
-    """Return what training reads of scored tables, sorted by group and member."""
-    schema = [table.select(COLUMNS) for table in tables]
-    if not schema:
+        Parameters
+        ----------
+        table
+            A table of :func:`training_columns`.
+        vocabulary
+            Number of tokens of the model's vocabulary. With None the token ids are not compared
+            with it.
+
+        Returns
+        -------
+        RolloutData
+            One row for each row of the table.
+
+        Raises
+        ------
+        BadInput
+            If a group mixes roles or prompts, a prompt is empty, lengths differ, a number is not
+            finite, or a token is not in the vocabulary. The message names group and member.
+        """
+        lists = {name: _to_ragged(table[name]) for name in _LIST_COLUMNS}
+        advantages = table["advantage"].to_numpy().astype(np.float32)
+        rollouts = cls(
+            lists["prompt_ids"],
+            lists["completion_ids"],
+            lists["logprobs"],
+            advantages,
+            _rows_by_group(table["group_id"].to_pylist()),
+            np.zeros(len(advantages), np.bool_),
+        )
+        _check_rows(table, rollouts, vocabulary)
+        _check_groups(table, rollouts)
+        return rollouts
+
+
+def training_columns(tables: Iterable[pa.Table]) -> pa.Table:
+    """Return the columns of scored tables that training reads, sorted by group and member.
+
+    Parameters
+    ----------
+    tables
+        Tables with the columns of :data:`selfemo_jobs.runtime.schemas.SCORED`. There may be none.
+
+    Returns
+    -------
+    pyarrow.Table
+        The columns :data:`COLUMNS` of all tables.
+    """
+    parts = [table.select(COLUMNS) for table in tables]
+    if not parts:
         return pa.table({name: [] for name in COLUMNS})
-    joined = pa.concat_tables(schema)
+    joined = pa.concat_tables(parts)
     return joined.sort_by([("group_id", "ascending"), ("member", "ascending")]).combine_chunks()
 
 
-def recorded(table: pa.Table, vocabulary: int | None = None) -> Recorded:
-    """Return the rows of :func:`kept_columns`, checked.
+def add_imitation_rows(
+    rollouts: RolloutData,
+    table: pa.Table,
+    encode_answer: Callable[[Sequence[str]], Sequence[int]],
+) -> RolloutData:
+    """Return the rollouts with one more row for each recognizer group: its consensus as an answer.
 
     Parameters
     ----------
+    rollouts
+        The rollouts of the table.
     table
-        Sorted by group and member.
-    vocabulary
-        Number of tokens that the model knows; None: not checked.
+        The table that the rollouts were made from.
+    encode_answer
+        A function that returns the token ids of an answer that names some emotions.
 
-    Raises
-    ------
-    BadInput
-        If a group mixes roles or prompts, a prompt is empty, lengths differ, a number is not
-        finite, or a token is beyond the vocabulary. The row is named by group and member.
-    """
-    lists = {name: _ragged(table[name]) for name in _LISTS}
-    advantages = table["advantage"].to_numpy().astype(np.float32)
-    rows = Recorded(
-        lists["prompt_ids"],
-        lists["completion_ids"],
-        lists["logprobs"],
-        advantages,
-        _groups(table["group_id"].to_pylist()),
-        np.zeros(len(advantages), np.bool_),
-    )
-    _check_rows(table, rows, vocabulary)
-    _check_groups(table, rows)
-    return rows
-
-
-def with_answers(
-    rows: Recorded, table: pa.Table, answer: Callable[[Sequence[str]], Sequence[int]]
-) -> Recorded:
-    """Return the rows with what each recognizer group agrees on as one more row of its group.
-
-    Parameters
-    ----------
-    rows, table
-        :func:`recorded` and what it was made of.
-    answer
-        The token ids of an answer that names some emotions.
+    Returns
+    -------
+    RolloutData
+        The same rows, followed by the answers. Each answer is in the group that it belongs to.
     """
     roles, consensus = table["role"], table["consensus"]
-    groups = [list(group) for group in rows.groups]
-    told = [g for g in groups if roles[g[0]].as_py() == Role.RECOGNIZER.value]
-    count = len(rows)
-    first = [group[0] for group in told]
-    answers = [np.asarray(answer(consensus[row].as_py()), np.int64) for row in first]
-    for number, group in enumerate(told):
+    groups = [list(group) for group in rollouts.groups]
+    recognizer = [g for g in groups if roles[g[0]].as_py() == Role.RECOGNIZER.value]
+    count = len(rollouts)
+    first_rows = [group[0] for group in recognizer]
+    answers = [np.asarray(encode_answer(consensus[row].as_py()), np.int64) for row in first_rows]
+    for number, group in enumerate(recognizer):
         group.append(count + number)
-    added = len(told)
-    return Recorded(
-        _longer(rows.prompts, [rows.prompts[row] for row in first]),
-        _longer(rows.completions, answers),
-        _longer(rows.logprobs, [np.zeros(len(ids), np.float32) for ids in answers]),
-        np.concatenate([rows.advantages, np.zeros(added, np.float32)]),
+    added = len(recognizer)
+    return RolloutData(
+        _append_rows(rollouts.prompts, [rollouts.prompts[row] for row in first_rows]),
+        _append_rows(rollouts.completions, answers),
+        _append_rows(rollouts.logprobs, [np.zeros(len(ids), np.float32) for ids in answers]),
+        np.concatenate([rollouts.advantages, np.zeros(added, np.float32)]),
         groups,
-        np.concatenate([rows.imitated, np.ones(added, np.bool_)]),
+        np.concatenate([rollouts.imitated, np.ones(added, np.bool_)]),
     )
 
 
-def _longer(ragged: Ragged, more: Sequence[npt.NDArray[Any]]) -> Ragged:
-    """Return the rows with some more, of the same type."""
-    values = np.concatenate([ragged.values, *more]).astype(ragged.values.dtype)
-    ends = ragged.offsets[-1] + np.cumsum([len(row) for row in more], dtype=np.int64)
-    return Ragged(values, np.concatenate([ragged.offsets, ends]))
+def _append_rows(array: RaggedArray, rows: Sequence[npt.NDArray[Any]]) -> RaggedArray:
+    """Return the array with some more rows, of the same type."""
+    values = np.concatenate([array.values, *rows]).astype(array.values.dtype)
+    ends = array.offsets[-1] + np.cumsum([len(row) for row in rows], dtype=np.int64)
+    return RaggedArray(values, np.concatenate([array.offsets, ends]))
 
 
-def _ragged(column: pa.ChunkedArray) -> Ragged:
+def _to_ragged(column: pa.ChunkedArray) -> RaggedArray:
     array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):  # no rows: no chunk to be had
+    if isinstance(array, pa.ChunkedArray):  # a column without rows may have no chunk
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
     lengths = pc.list_value_length(array).to_numpy(zero_copy_only=False)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return Ragged(array.flatten().to_numpy(zero_copy_only=False), offsets)
+    return RaggedArray(array.flatten().to_numpy(zero_copy_only=False), offsets)
 
 
-def _groups(names: Sequence[str]) -> list[list[int]]:
+def _rows_by_group(ids: Sequence[str]) -> list[list[int]]:
     groups: dict[str, list[int]] = {}
-    for row, name in enumerate(names):
-        groups.setdefault(name, []).append(row)
+    for row, group_id in enumerate(ids):
+        groups.setdefault(group_id, []).append(row)
     return list(groups.values())
 
 
-def _check_rows(table: pa.Table, rows: Recorded, vocabulary: int | None) -> None:
-    def refuse(wrong: npt.NDArray[np.bool_], why: str) -> None:
+def _check_rows(table: pa.Table, rollouts: RolloutData, vocabulary: int | None) -> None:
+    def refuse(wrong: npt.NDArray[np.bool_], reason: str) -> None:
         if wrong.any():
-            raise BadInput(f"{_name(table, int(wrong.argmax()))}: {why}; run self-play again")
+            raise BadInput(
+                f"{_row_name(table, int(wrong.argmax()))}: {reason}; run self-play again"
+            )
 
-    refuse(rows.prompts.lengths == 0, "`prompt_ids` is empty")
+    completions, logprobs = rollouts.completions, rollouts.logprobs
+    refuse(rollouts.prompts.lengths == 0, "`prompt_ids` is empty")
     refuse(
-        rows.completions.lengths != rows.logprobs.lengths,
+        completions.lengths != logprobs.lengths,
         "`logprobs` and `completion_ids` have different lengths",
     )
-    refuse(~np.isfinite(rows.advantages), "`advantage` is not finite")
-    refuse(_any(rows.logprobs, ~np.isfinite(rows.logprobs.values)), "`logprobs` is not finite")
-    for name, ids in (("prompt_ids", rows.prompts), ("completion_ids", rows.completions)):
-        beyond = ids.values < 0
+    refuse(~np.isfinite(rollouts.advantages), "`advantage` is not finite")
+    refuse(_any_in_row(logprobs, ~np.isfinite(logprobs.values)), "`logprobs` is not finite")
+    for name, ids in (("prompt_ids", rollouts.prompts), ("completion_ids", completions)):
+        unknown = ids.values < 0
         if vocabulary is not None:
-            beyond = beyond | (ids.values >= vocabulary)
+            unknown = unknown | (ids.values >= vocabulary)
         refuse(
-            _any(ids, beyond),
-            f"`{name}` has a token that the model does not know (it knows {vocabulary}): the "
-            "model is not the one that played",
+            _any_in_row(ids, unknown),
+            f"`{name}` has a token that is not in the model's vocabulary of {vocabulary} tokens: "
+            "the model is not the one that generated the candidates",
         )
 
 
-def _check_groups(table: pa.Table, rows: Recorded) -> None:
+def _check_groups(table: pa.Table, rollouts: RolloutData) -> None:
     roles = table["role"].to_pylist()
-    for group in rows.groups:
+    for group in rollouts.groups:
         first = group[0]
         for row in group[1:]:
             if roles[row] != roles[first]:
-                raise BadInput(f"{_name(table, row)}: the group mixes roles; score it again")
-            if not np.array_equal(rows.prompts[row], rows.prompts[first]):
-                raise BadInput(f"{_name(table, row)}: the group mixes prompts; run self-play again")
+                raise BadInput(f"{_row_name(table, row)}: the group mixes roles; score it again")
+            if not np.array_equal(rollouts.prompts[row], rollouts.prompts[first]):
+                raise BadInput(
+                    f"{_row_name(table, row)}: the group mixes prompts; run self-play again"
+                )
 
 
-def _any(ragged: Ragged, flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def _any_in_row(array: RaggedArray, flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Return, for each row, whether one of its values is flagged."""
     before = np.concatenate([[0], np.cumsum(flags)])
-    return np.asarray(before[ragged.offsets[1:]] > before[ragged.offsets[:-1]])
+    return np.asarray(before[array.offsets[1:]] > before[array.offsets[:-1]])
 
 
-def _name(table: pa.Table, row: int) -> str:
+def _row_name(table: pa.Table, row: int) -> str:
     return f"group {table['group_id'][row].as_py()} member {table['member'][row].as_py()}"

@@ -1,4 +1,4 @@
-"""SIGTERM as a flag that training reads between two steps."""
+"""SIGTERM as a flag that training reads after each step."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from types import FrameType
 
 
 class SigtermFlag:
-    """Whether SIGTERM has arrived. Installs the signal handler."""
+    """Whether SIGTERM has arrived. The constructor installs the signal handler."""
 
     def __init__(self) -> None:
         self.received = False
-        signal.signal(signal.SIGTERM, self._receive)
+        signal.signal(signal.SIGTERM, self._on_sigterm)
 
-    def _receive(self, _signum: int, _frame: FrameType | None) -> None:
+    def _on_sigterm(self, _signum: int, _frame: FrameType | None) -> None:
         self.received = True

@@ -19,16 +19,16 @@ from selfemo_jobs.models.model_folder import model_files, model_sha256, read_con
 from selfemo_jobs.models.stage_models import fetch_judge, fetch_policy
 from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.fingerprint import config_fingerprint
-from selfemo_jobs.runtime.manifest import Part, canonical, read_manifest
+from selfemo_jobs.runtime.manifest import Part, canonical_json, read_manifest
 from selfemo_jobs.runtime.program import StageProgram
 from selfemo_jobs.runtime.schemas import SCORED
 from selfemo_jobs.runtime.tables import read_tables
 from selfemo_jobs.stages.train.launch import launch
-from selfemo_jobs.stages.train.rollout_data import kept_columns, recorded
+from selfemo_jobs.stages.train.rollout_data import RolloutData, training_columns
 from selfemo_jobs.stages.train.worker_protocol import TrainJob, TrainResult, write_json
 from selfemo_jobs.store import join
 from selfemo_jobs.store.hashing import file_sha256, sha256
-from selfemo_jobs.store.local_files import explained
+from selfemo_jobs.store.local_files import translated_errors
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def train(context: StageContext) -> StageOutput:
     """
     config = context.config
     uri, manifest = context.parent(Stage.FLYWHEEL)
-    table = kept_columns(read_tables(context.store, uri, manifest, SCORED))
+    table = training_columns(read_tables(context.store, uri, manifest, SCORED))
     policy = fetch_policy(context)
     if table.num_rows == 0:
         log.info("no group was kept: the policy is handed on unchanged")
@@ -55,7 +55,7 @@ def train(context: StageContext) -> StageOutput:
         return StageOutput(
             parts, metrics={TrainMetric.STEPS: 0.0}, model_uri=join(config.output, MODEL)
         )
-    recorded(table, _vocabulary(policy))  # refused here, before anything is started
+    RolloutData.from_table(table, _vocabulary(policy))  # refused here, before anything is started
     job = _job(context, policy)
     alone = context.shards == 1
     model_uri = join(config.output, MODEL)
@@ -63,14 +63,14 @@ def train(context: StageContext) -> StageOutput:
     if published is not None:
         return published if context.shard == 0 else StageOutput()
     # Nodes train together or not at all: only a lone one may know by itself that it has trained.
-    if not (alone and job.result.is_file()):
-        job.result.unlink(missing_ok=True)
+    if not (alone and job.result_file.is_file()):
+        job.result_file.unlink(missing_ok=True)
         launch(job, _write_job(job, table))
     if context.shard != 0:
         return StageOutput()  # the first node has it all
-    result = TrainResult.model_validate_json(job.result.read_bytes())
+    result = TrainResult.model_validate_json(job.result_file.read_bytes())
     return StageOutput(
-        parts=_upload(context, job.model),
+        parts=_upload(context, job.model_folder),
         rows=table.num_rows,
         metrics=result.metrics,
         model_uri=model_uri,
@@ -92,7 +92,7 @@ def _job(context: StageContext, policy: Path) -> TrainJob:
         "kept": read_manifest(context.store, config.parents[Stage.FLYWHEEL.slug])[1],
         "models": [model_sha256(folder) for folder in (policy, reference) if folder is not None],
     }
-    digest = sha256(canonical(follows_from))[:16]
+    digest = sha256(canonical_json(follows_from))[:16]
     for other in context.work.glob(f"job-*-{context.shard}"):
         if other.name != f"job-{digest}-{context.shard}":
             shutil.rmtree(other)
@@ -108,9 +108,9 @@ def _job(context: StageContext, policy: Path) -> TrainJob:
 
 
 def _write_job(job: TrainJob, table: pa.Table) -> Path:
-    with explained(job.folder):
+    with translated_errors(job.folder):
         job.folder.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, job.rows)
+        pq.write_table(table, job.rows_file)
     file = job.folder / "job.json"
     write_json(file, job)
     return file

@@ -366,9 +366,7 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         """
         filler = [self._tokenizer.pad_token_id]
         prompts = [filler if r == PADDING else self._rollouts.prompts[r].tolist() for r in rows]
-        completions = [
-            [] if r == PADDING else self._rollouts.completions[r].tolist() for r in rows
-        ]
+        completions = [[] if r == PADDING else self._rollouts.completions[r].tolist() for r in rows]
         device = self.accelerator.device
         batch = {}
         for name, side, texts in (

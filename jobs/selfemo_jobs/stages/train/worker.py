@@ -1,6 +1,7 @@
-"""One process of a training: ``python -m selfemo_jobs.stages.train.worker --job FILE``.
+"""One training process: ``python -m selfemo_jobs.stages.train.worker --job FILE``.
 
-torchrun starts it (a training of one process has no torchrun); the stage started that.
+torchrun starts it, and the stage starts torchrun. The stage starts the process of a training that
+needs only one itself.
 """
 
 from __future__ import annotations
@@ -41,22 +42,22 @@ def main() -> int:
     job = TrainJob.model_validate_json(parser.parse_args().job.read_bytes())
     sigterm = SigtermFlag()
     try:
-        _work(job, sigterm)
+        _train(job, sigterm)
     except Terminated:
         return ExitCode.TERMINATED
     except StageError as error:
-        _say(job, error.kind, str(error))
+        _report_failure(job, error.kind, str(error))
         return error.exit_code
-    except Exception as error:  # the last resort: the stage must learn why
+    except Exception as error:  # the last resort: the stage must report the reason
         log.exception("the process failed")
-        _say(job, "Internal", f"{type(error).__name__}: {error}")
+        _report_failure(job, "Internal", f"{type(error).__name__}: {error}")
         return ExitCode.INTERNAL
     return ExitCode.OK
 
 
-def _work(job: TrainJob, sigterm: SigtermFlag) -> None:
-    leave_generation_out()
-    _join_group(job)
+def _train(job: TrainJob, sigterm: SigtermFlag) -> None:
+    skip_generation_imports()
+    join_process_group(job)
     import torch.distributed as dist
 
     from selfemo_jobs.stages.train.training_loop import run_training
@@ -65,10 +66,11 @@ def _work(job: TrainJob, sigterm: SigtermFlag) -> None:
     dist.destroy_process_group()
 
 
-def leave_generation_out() -> None:
-    """Have the libraries take vLLM and scikit-learn for absent, before they look for them.
+def skip_generation_imports() -> None:
+    """Make Transformers and TRL believe that vLLM and scikit-learn are not installed.
 
-    They import them for generation, which never happens here, and that is half of a start.
+    They import both for generation, which never happens here, and these imports take half of the
+    time of a start. Call it before any of them is imported.
     """
     from transformers import utils
     from trl import import_utils
@@ -77,13 +79,21 @@ def leave_generation_out() -> None:
     import_utils.is_vllm_available = lambda *_args, **_kwargs: False
 
 
-def _join_group(job: TrainJob) -> None:
-    """Join the process group before anyone else makes one with a backend of its own choice."""
+def join_process_group(job: TrainJob) -> None:
+    """Join the process group of a training.
+
+    It must happen first. Otherwise a library creates a group with a backend that it selects itself.
+
+    Parameters
+    ----------
+    job
+        The training.
+    """
     import deepspeed
     import torch
 
-    # Its all-reduce for inference on a CPU would be compiled now (minutes); training has no use
-    # for it, and an image has no compiler.
+    # DeepSpeed would compile its CPU all-reduce for inference now, which takes minutes. Training
+    # does not use it, and an image has no compiler.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
     on_gpu = job.training.gpus_per_node > 0
@@ -93,19 +103,19 @@ def _join_group(job: TrainJob) -> None:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         deepspeed.init_distributed(dist_backend=backend)
     else:
-        meeting = job.folder / "group"
-        meeting.unlink(missing_ok=True)  # of an attempt that was killed
+        file = job.folder / "group"
+        file.unlink(missing_ok=True)  # of an attempt that was killed
         deepspeed.init_distributed(
-            dist_backend=backend, init_method=f"file://{meeting}", rank=0, world_size=1
+            dist_backend=backend, init_method=f"file://{file}", rank=0, world_size=1
         )
-    _tell_accelerate(backend)
+    _configure_accelerate(backend)
 
 
-def _tell_accelerate(backend: str) -> None:
-    """Make Accelerate's state, which the training arguments then find (`use_configured_state`).
+def _configure_accelerate(backend: str) -> None:
+    """Create Accelerate's state, which the training arguments then use (`use_configured_state`).
 
-    Left to itself it takes a machine without a GPU for one without other processes, unless told
-    to use the CPU, and then it trains without DeepSpeed.
+    Without it Accelerate assumes that a machine without a GPU has no other processes. If it is
+    told to use the CPU, it trains without DeepSpeed.
     """
     from accelerate import PartialState
 
@@ -114,9 +124,11 @@ def _tell_accelerate(backend: str) -> None:
     del os.environ["ACCELERATE_USE_DEEPSPEED"]
 
 
-def _say(job: TrainJob, kind: str, error: str) -> None:
+def _report_failure(job: TrainJob, kind: str, error: str) -> None:
+    """Write the reason of a failure to a file, where the stage reads it."""
     line = " ".join(error.split())[:1500]
-    write_json(job.failure(rank()), TrainFailure(kind=kind, error=line, when=time.time_ns()))
+    failure = TrainFailure(kind=kind, error=line, when=time.time_ns())
+    write_json(job.failure_file(rank()), failure)
 
 
 if __name__ == "__main__":

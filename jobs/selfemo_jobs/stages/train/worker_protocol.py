@@ -1,4 +1,8 @@
-"""What the stage hands to the processes that train, and what comes back; both as JSON files."""
+"""The JSON files between the stage and its training processes.
+
+The stage writes a :class:`TrainJob`. The processes write a :class:`TrainResult`, or a
+:class:`TrainFailure` each.
+"""
 
 from __future__ import annotations
 
@@ -14,77 +18,115 @@ from selfemo_jobs.store.local_files import write_file
 
 
 class TrainJob(ApiModel):
-    """One training, as its processes see it."""
+    """The input of the training processes."""
 
     training: TrainingSpec
+    """The field ``spec.training``."""
     seed: int
+    """The seed of the stage."""
     prompts: str
-    """Name of the prompt set: how an answer is written."""
+    """Name of the prompt set, which defines how an answer to imitate is written."""
     temperature: float
-    """That completions were sampled with: the policy is the tempered distribution."""
+    """The temperature at which the completions were sampled. The policy is the distribution at this
+    temperature."""
     folder: Path
     """Scratch folder of this training, on each node."""
     policy: Path
     """Folder of the model to train."""
     reference: Path | None = None
-    """Folder of the model that the KL is taken to; None: the policy as it starts."""
+    """Folder of the reference of the KL term. With None it is the policy as training starts."""
 
     @property
-    def rows(self) -> Path:
-        """Parquet of the recorded rows."""
+    def rows_file(self) -> Path:
+        """Parquet file with the rows to train on."""
         return self.folder / "rows.parquet"
 
     @property
-    def checkpoints(self) -> Path:
-        """Where checkpoints lie."""
+    def checkpoints_folder(self) -> Path:
+        """Folder of the checkpoints."""
         return self.folder / "checkpoints"
 
     @property
-    def model(self) -> Path:
-        """Folder of the finished model."""
+    def model_folder(self) -> Path:
+        """Folder of the trained model."""
         return self.folder / "model"
 
     @property
-    def result(self) -> Path:
-        """Written last: with it the training is over."""
+    def result_file(self) -> Path:
+        """File of the result. It is written last: if it exists, the training is complete."""
         return self.folder / "result.json"
 
-    def failure(self, rank: int) -> Path:
-        """Return where a process says why it failed."""
+    def failure_file(self, rank: int) -> Path:
+        """Return the file in which a process reports its failure.
+
+        Parameters
+        ----------
+        rank
+            Number of the process among all.
+
+        Returns
+        -------
+        Path
+            The file.
+        """
         return self.folder / f"failure-{rank}.json"
 
 
 class TrainResult(ApiModel):
-    """What training found."""
+    """The result of a training."""
 
     metrics: dict[str, float]
+    """The metrics by name."""
 
 
 class TrainFailure(ApiModel):
-    """Why a process ended."""
+    """The reason why a process failed."""
 
     kind: Annotated[str, Field(max_length=64)]
+    """Kind of the error, as :mod:`selfemo_jobs.errors` names it."""
     error: str
+    """The message, in one line."""
     when: int
-    """Nanoseconds of the wall clock: the first failure is the cause, others follow from it."""
+    """Time of the failure, in nanoseconds of the wall clock. The first failure is the cause; the
+    other processes fail because of it."""
 
 
 def write_json(path: Path, value: ApiModel) -> None:
-    """Write a model as JSON, whole or not at all."""
+    """Write an object as JSON. The file is replaced as a whole.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    value
+        The object.
+    """
     write_file(path, value.model_dump_json(by_alias=True, indent=1).encode())
 
 
-def failures(folder: Path) -> list[TrainFailure]:
-    """Return what failing processes said, the first one first."""
-    said = [TrainFailure.model_validate_json(p.read_bytes()) for p in folder.glob("failure-*.json")]
-    return sorted(said, key=lambda f: f.when)
+def read_failures(folder: Path) -> list[TrainFailure]:
+    """Return the failures that processes reported, the first one first.
+
+    Parameters
+    ----------
+    folder
+        Scratch folder of the training.
+
+    Returns
+    -------
+    list of TrainFailure
+        The failures, ordered by time.
+    """
+    files = folder.glob("failure-*.json")
+    failures = [TrainFailure.model_validate_json(file.read_bytes()) for file in files]
+    return sorted(failures, key=lambda failure: failure.when)
 
 
 def rank() -> int:
-    """Return this process's number among all (torchrun's `RANK`)."""
+    """Return the number of this process among all (torchrun's `RANK`)."""
     return int(os.environ["RANK"])
 
 
 def local_rank() -> int:
-    """Return this process's number on its node."""
+    """Return the number of this process on its node (torchrun's `LOCAL_RANK`)."""
     return int(os.environ["LOCAL_RANK"])

@@ -10,7 +10,7 @@ import huggingface_hub
 import pytest
 from tests.unit.jobs.stages.score.candidates import recognizer
 from tests.unit.jobs.stages.score.candidates import table as candidates_table
-from tests.unit.jobs.stages.train.kept import kept_table
+from tests.unit.jobs.stages.train.kept_tables import kept_table
 
 from selfemo_api.contract import StageConfig
 from selfemo_api.spec import EvolutionSpec, StorageSpec

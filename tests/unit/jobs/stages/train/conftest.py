@@ -1,4 +1,4 @@
-"""Runs the stage as a process, as a pod or the local runner would."""
+"""Runs the stage as a process, as a pod or the local runner does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from selfemo_jobs.store import open_store
 
 @dataclass(frozen=True)
 class Run:
-    """One start of the stage's process."""
+    """One process of the stage."""
 
     process: subprocess.Popen[bytes]
     folder: Path
@@ -43,7 +43,7 @@ class Run:
 
 
 def start(folder: Path, config: StageConfig, **environment: str) -> Run:
-    """Start the train stage; its scratch folder and log are below `folder`."""
+    """Start the train stage with its scratch folder and log below `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "config.json"
     file.write_text(config.model_dump_json(by_alias=True))

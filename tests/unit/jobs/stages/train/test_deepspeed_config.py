@@ -1,4 +1,4 @@
-"""DeepSpeed's settings follow from the spec."""
+"""The configuration of DeepSpeed follows from the spec."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def spec(**fields: object) -> TrainingSpec:
     return TrainingSpec.model_validate(fields)
 
 
-def test_batches_multiply_to_the_step() -> None:
+def test_micro_batches_add_up_to_the_batch() -> None:
     config = deepspeed_config(
         spec(batchSize=96, microBatchSize=4, gpusPerNode=3, nodes=2, processesPerNode=3)
     )
@@ -22,7 +22,7 @@ def test_batches_multiply_to_the_step() -> None:
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
-def test_stage(stage: int) -> None:
+def test_the_zero_stage(stage: int) -> None:
     zero = deepspeed_config(spec(deepspeed={"zeroStage": stage}))["zero_optimization"]
     assert zero["stage"] == stage
     assert zero.get("stage3_gather_16bit_weights_on_model_save", False) is (stage == 3)
@@ -40,7 +40,7 @@ def test_offload() -> None:
     assert "offload_param" not in zero
 
 
-def test_nothing_is_compiled_and_nothing_left_open() -> None:
+def test_nothing_is_compiled_and_no_value_is_auto() -> None:
     config = deepspeed_config(spec(precision="Float32", maxGradNorm=0.5, learningRate=1e-5))
     assert config["optimizer"]["params"]["torch_adam"] is True
     assert config["optimizer"]["params"]["lr"] == 1e-5

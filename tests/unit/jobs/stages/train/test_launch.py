@@ -1,4 +1,4 @@
-"""The processes' commands, and what their end means."""
+"""The command and environment of the processes, and the error after they end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ import pytest
 from selfemo_api.contract import ENV_PARENT, ENV_SHARD
 from selfemo_api.spec import TrainingSpec
 from selfemo_jobs.errors import BadInput, StageError
-from selfemo_jobs.stages.train.launch import ENV_RENDEZVOUS, _failure, command, environment
+from selfemo_jobs.stages.train.launch import (
+    ENV_RENDEZVOUS,
+    _stage_error,
+    worker_command,
+    worker_environment,
+)
 from selfemo_jobs.stages.train.worker_protocol import TrainFailure, TrainJob, write_json
 
 FILE = Path("/somewhere/job.json")
@@ -24,45 +29,47 @@ def spec(**fields: Any) -> TrainingSpec:
 
 def test_one_process_needs_no_torchrun() -> None:
     worker = ["-m", "selfemo_jobs.stages.train.worker", "--job", str(FILE)]
-    assert command(spec(), FILE) == [sys.executable, *worker]
-    assert environment(spec())["WORLD_SIZE"] == "1"
+    assert worker_command(spec(), FILE) == [sys.executable, *worker]
+    assert worker_environment(spec())["WORLD_SIZE"] == "1"
 
 
-def test_several_processes() -> None:
-    found = command(spec(processesPerNode=2), FILE)
-    assert found[1:5] == [
+def test_several_processes_are_started_by_torchrun() -> None:
+    arguments = worker_command(spec(processesPerNode=2), FILE)
+    assert arguments[1:5] == [
         "-m",
         "selfemo_jobs.stages.train.launch",
         "--standalone",
         "--nproc-per-node=2",
     ]
-    assert "WORLD_SIZE" not in environment(spec(processesPerNode=2))
+    assert "WORLD_SIZE" not in worker_environment(spec(processesPerNode=2))
 
 
-def test_several_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_nodes_need_the_address_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ENV_SHARD, "1")
     monkeypatch.delenv(ENV_RENDEZVOUS, raising=False)
     several = spec(nodes=2, gpusPerNode=4, batchSize=64)
     with pytest.raises(BadInput, match=ENV_RENDEZVOUS):
-        command(several, FILE)
+        worker_command(several, FILE)
     monkeypatch.setenv(ENV_RENDEZVOUS, "train-0.svc:29400")
-    found = command(several, FILE)
+    arguments = worker_command(several, FILE)
     for argument in (
         "--nnodes=2",
         "--node-rank=1",
         "--rdzv-endpoint=train-0.svc:29400",
         "--nproc-per-node=4",
     ):
-        assert argument in found
+        assert argument in arguments
 
 
-def test_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_of_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    on_cpu = environment(spec(processesPerNode=2))
+    on_cpu = worker_environment(spec(processesPerNode=2))
     assert (on_cpu["DS_ACCELERATOR"], on_cpu["CUDA_VISIBLE_DEVICES"]) == ("cpu", "")
     assert on_cpu["OMP_NUM_THREADS"] == str(max(1, len(os.sched_getaffinity(0)) // 2))
     assert on_cpu[ENV_PARENT] == str(os.getpid())
-    assert "DS_ACCELERATOR" not in environment(spec(gpusPerNode=1)).keys() - os.environ.keys()
+    assert (
+        "DS_ACCELERATOR" not in worker_environment(spec(gpusPerNode=1)).keys() - os.environ.keys()
+    )
     assert on_cpu["HF_HUB_DISABLE_TELEMETRY"] == "1"
 
 
@@ -77,24 +84,26 @@ def job(folder: Path) -> TrainJob:
     )
 
 
-def say(folder: Path, rank: int, kind: str, error: str, when: int) -> None:
-    write_json(job(folder).failure(rank), TrainFailure(kind=kind, error=error, when=when))
+def report_failure(folder: Path, rank: int, kind: str, error: str, when: int) -> None:
+    write_json(job(folder).failure_file(rank), TrainFailure(kind=kind, error=error, when=when))
 
 
 def test_the_first_failure_is_the_cause(tmp_path: Path) -> None:
-    say(tmp_path, 0, "Internal", "RuntimeError: connection closed by peer", 2)
-    say(tmp_path, 1, "BadInput", "training diverged", 1)
-    found = _failure(job(tmp_path), 1)
-    assert isinstance(found, BadInput)
-    assert str(found) == "training diverged"
+    report_failure(tmp_path, 0, "Internal", "RuntimeError: connection closed by peer", 2)
+    report_failure(tmp_path, 1, "BadInput", "training diverged", 1)
+    error = _stage_error(job(tmp_path), 1)
+    assert isinstance(error, BadInput)
+    assert str(error) == "training diverged"
 
 
-def test_out_of_memory_says_what_to_do(tmp_path: Path) -> None:
-    say(tmp_path, 0, "Internal", "OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", 1)
-    found = _failure(job(tmp_path), 1)
-    assert type(found) is StageError
-    assert "microBatchSize" in str(found)
+def test_out_of_memory_names_the_settings_to_change(tmp_path: Path) -> None:
+    report_failure(
+        tmp_path, 0, "Internal", "OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", 1
+    )
+    error = _stage_error(job(tmp_path), 1)
+    assert type(error) is StageError
+    assert "microBatchSize" in str(error)
 
 
-def test_a_process_that_was_killed_said_nothing(tmp_path: Path) -> None:
-    assert "code -9 and said nothing" in str(_failure(job(tmp_path), -9))
+def test_a_killed_process_reports_no_error(tmp_path: Path) -> None:
+    assert "code -9 without reporting an error" in str(_stage_error(job(tmp_path), -9))

@@ -1,4 +1,4 @@
-"""What was recorded is checked before anything is started."""
+"""The rollouts of a table, and the messages about bad rows."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from tests.unit.jobs.stages.train.kept import kept_table
+from tests.unit.jobs.stages.train.kept_tables import kept_table
 
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.stages.train.rollout_data import kept_columns, recorded, with_answers
+from selfemo_jobs.stages.train.rollout_data import (
+    RolloutData,
+    add_imitation_rows,
+    training_columns,
+)
 
 
 @pytest.fixture(scope="module")
 def table(tiny_model: Path) -> Any:
-    return kept_columns([kept_table(tiny_model, 5, 3)])
+    return training_columns([kept_table(tiny_model, 5, 3)])
 
 
 def changed(table: Any, row: int, **values: Any) -> Any:
@@ -24,10 +28,10 @@ def changed(table: Any, row: int, **values: Any) -> Any:
     return pa.Table.from_pylist(rows, schema=table.schema)
 
 
-def test_rows_come_sorted_whatever_their_order(table: Any) -> None:
+def test_rows_are_sorted_whatever_their_order(table: Any) -> None:
     shuffled = table.take(list(reversed(range(len(table)))))
-    assert kept_columns([shuffled.slice(0, 7), shuffled.slice(7)]).equals(table)
-    rows = recorded(table, 1024)
+    assert training_columns([shuffled.slice(0, 7), shuffled.slice(7)]).equals(table)
+    rows = RolloutData.from_table(table, 1024)
     assert len(rows) == 15
     assert rows.groups == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11], [12, 13, 14]]
     assert rows.prompts[4].tolist() == table["prompt_ids"][4].as_py()
@@ -35,9 +39,9 @@ def test_rows_come_sorted_whatever_their_order(table: Any) -> None:
     assert rows.logprobs[7].tolist() == pytest.approx(table["logprobs"][7].as_py())
 
 
-def test_answers_join_the_recognizers_groups(table: Any) -> None:
-    rows = recorded(table)
-    longer = with_answers(rows, table, lambda labels: [len(labels), 5, 6])
+def test_each_recognizer_group_gets_an_answer_to_imitate(table: Any) -> None:
+    rows = RolloutData.from_table(table)
+    longer = add_imitation_rows(rows, table, lambda labels: [len(labels), 5, 6])
     assert longer.groups == [[0, 1, 2, 15], [3, 4, 5], [6, 7, 8, 16], [9, 10, 11], [12, 13, 14, 17]]
     assert longer.imitated.tolist() == [False] * 15 + [True] * 3
     assert longer.prompts[16].tolist() == rows.prompts[6].tolist()
@@ -47,8 +51,8 @@ def test_answers_join_the_recognizers_groups(table: Any) -> None:
     assert longer.completions[4].tolist() == rows.completions[4].tolist()
 
 
-def test_no_rows() -> None:
-    assert kept_columns([]).num_rows == 0
+def test_without_tables_there_are_no_rows() -> None:
+    assert training_columns([]).num_rows == 0
 
 
 @pytest.mark.parametrize(
@@ -58,17 +62,19 @@ def test_no_rows() -> None:
         ({"advantage": float("nan")}, "`advantage` is not finite"),
         ({"prompt_ids": []}, "`prompt_ids` is empty"),
         ({"prompt_ids": [7]}, "mixes prompts"),
-        ({"role": "Nobody"}, "mixes roles"),
+        ({"role": "Critic"}, "mixes roles"),
         ({"completion_ids": [5000], "logprobs": [-1.0]}, "`completion_ids` has a token"),
         ({"completion_ids": [-5], "logprobs": [-1.0]}, "`completion_ids` has a token"),
         ({"completion_ids": [5], "logprobs": [float("-inf")]}, "`logprobs` is not finite"),
     ],
 )
-def test_a_bad_row_is_named(table: Any, values: dict[str, Any], message: str) -> None:
+def test_the_error_about_a_bad_row_names_it(
+    table: Any, values: dict[str, Any], message: str
+) -> None:
     with pytest.raises(BadInput, match=rf"group g0001 member 1: .*{message}"):
-        recorded(changed(table, 4, **values), 1024)
+        RolloutData.from_table(changed(table, 4, **values), 1024)
 
 
 def test_a_completion_may_be_empty(table: Any) -> None:
-    rows = recorded(changed(table, 4, completion_ids=[], logprobs=[]), 1024)
+    rows = RolloutData.from_table(changed(table, 4, completion_ids=[], logprobs=[]), 1024)
     assert rows.completions.lengths[4] == 0

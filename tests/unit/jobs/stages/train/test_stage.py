@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 from tests.integration.operator.process import free_port
 from tests.unit.jobs.stages.train.conftest import Run, start
-from tests.unit.jobs.stages.train.kept import kept_table, put_kept
+from tests.unit.jobs.stages.train.kept_tables import kept_table, put_kept
 from transformers import AutoModelForCausalLM
 
 from selfemo_api.contract import ENV_METRICS_PORT, ExitCode, StageConfig

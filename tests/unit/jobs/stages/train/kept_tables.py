@@ -1,4 +1,4 @@
-"""Makes tables as the flywheel keeps them, out of what the tiny model really says."""
+"""Builds tables of kept candidates whose log-probabilities come from the tiny model."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ TEMPERATURE = 1.0
 
 
 def kept_table(model: Path, groups: int, size: int, *, seed: int = 0, drift: float = 0.1) -> Any:
-    """Return scored rows: prompts and completions of random tokens, the model's own logprobs.
+    """Return scored rows with random tokens and the log-probabilities of a model.
 
-    `drift` is the spread of a difference between recorded and true log-probabilities, as between
-    two engines.
+    `drift` is the standard deviation of the difference between recorded and true
+    log-probabilities. Two engines differ in this way.
     """
     return _kept_table(str(model), groups, size, seed, drift)
 
@@ -36,13 +36,13 @@ def _kept_table(model: str, groups: int, size: int, seed: int, drift: float) -> 
     for group in range(groups):
         prompt = [chance.randrange(3, 300) for _ in range(chance.randrange(5, 30))]
         recognizer = group % 2 == 0
-        said = [
+        completions = [
             [chance.randrange(3, 300) for _ in range(chance.randrange(1, 9))] for _ in range(size)
         ]
         rewards = [chance.random() for _ in range(size)]
         mean = sum(rewards) / size
         spread = (sum((r - mean) ** 2 for r in rewards) / size) ** 0.5
-        for member, completion in enumerate(said):
+        for member, completion in enumerate(completions):
             rows.append(
                 _row(f"g{group:04d}", recognizer, member, prompt, completion)
                 | {"reward": rewards[member], "advantage": (rewards[member] - mean) / spread}
@@ -57,16 +57,16 @@ def _logprobs(model: str, rows: list[dict[str, Any]]) -> list[list[float]]:
     from transformers import AutoModelForCausalLM
 
     policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-    found = []
+    logprobs = []
     with torch.no_grad():
         for row in rows:
-            prompt, said = row["prompt_ids"], row["completion_ids"]
-            logits = policy(torch.tensor([prompt + said])).logits[0, len(prompt) - 1 : -1]
+            prompt, completion = row["prompt_ids"], row["completion_ids"]
+            logits = policy(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1]
             chosen = torch.log_softmax(logits / TEMPERATURE, -1).gather(
-                1, torch.tensor(said).unsqueeze(1)
+                1, torch.tensor(completion).unsqueeze(1)
             )
-            found.append(chosen.squeeze(1).tolist())
-    return found
+            logprobs.append(chosen.squeeze(1).tolist())
+    return logprobs
 
 
 def _row(
@@ -108,7 +108,7 @@ def _row(
 
 
 def put_kept(config: StageConfig, table: pa.Table) -> StageConfig:
-    """Write a flywheel's manifest with the rows, and return the configuration that reads it."""
+    """Write the rows as the result of a flywheel, and return the configuration that reads it."""
     store = open_store(config.spec.storage)
     folder = config.output.rsplit("/", 1)[0] + "/flywheel"
     data = encode_table(table)

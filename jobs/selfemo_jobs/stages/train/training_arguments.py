@@ -1,0 +1,90 @@
+"""The arguments of TRL and PEFT for a training. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from peft import LoraConfig
+from trl import GRPOConfig
+
+from selfemo_api.spec import Schedule, TrainingSpec
+from selfemo_jobs.stages.train.batches import TrainingStep
+from selfemo_jobs.stages.train.deepspeed_config import deepspeed_config
+from selfemo_jobs.stages.train.loss import loss_arguments
+from selfemo_jobs.stages.train.worker_protocol import TrainJob
+
+#: Transformers' names of the learning-rate schedules.
+SCHEDULES = {Schedule.CONSTANT: "constant_with_warmup", Schedule.LINEAR: "linear"}
+
+
+def lora_config(training: TrainingSpec) -> LoraConfig | None:
+    """Return PEFT's configuration of an adapter.
+
+    Parameters
+    ----------
+    training
+        The field ``spec.training``.
+
+    Returns
+    -------
+    peft.LoraConfig or None
+        None if all weights are trained.
+    """
+    lora = training.lora
+    if lora is None:
+        return None
+    modules = lora.target_modules
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        # a keyword of PEFT, not the name of a module
+        target_modules="all-linear" if modules == ["all-linear"] else modules,
+        task_type="CAUSAL_LM",
+    )
+
+
+def training_arguments(job: TrainJob, steps: Sequence[TrainingStep]) -> GRPOConfig:
+    """Return TRL's arguments for a training.
+
+    Parameters
+    ----------
+    job
+        The training.
+    steps
+        The steps of the training; their number is used.
+
+    Returns
+    -------
+    trl.GRPOConfig
+        The arguments.
+    """
+    training = job.training
+    config = deepspeed_config(training)
+    return GRPOConfig(
+        output_dir=str(job.checkpoints_folder),
+        deepspeed=config,
+        accelerator_config={"use_configured_state": True},  # the worker created it
+        per_device_train_batch_size=training.micro_batch_size,
+        gradient_accumulation_steps=config["gradient_accumulation_steps"],
+        num_generations=training.batch_size,  # TRL only checks that it divides the batch
+        max_steps=len(steps),
+        learning_rate=training.learning_rate,
+        lr_scheduler_type=SCHEDULES[training.schedule],
+        warmup_steps=math.ceil(training.warmup_ratio * len(steps)),
+        max_grad_norm=training.max_grad_norm,
+        **loss_arguments(training, job.temperature),
+        bf16=training.bfloat16_weights,
+        gradient_checkpointing=training.gradient_checkpointing,
+        seed=job.seed % 2**32,
+        logging_steps=1,
+        logging_nan_inf_filter=False,  # the callback stops at a loss that is not finite
+        save_steps=training.checkpoint_steps,
+        save_total_limit=2,  # one of them may be incomplete
+        save_on_each_node=training.nodes > 1,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        disable_tqdm=True,
+        report_to="none",
+    )
