@@ -47,9 +47,8 @@ def _f1(data: ReportData) -> ChartSection | None:
     return ChartSection(
         "Weighted F1",
         "By generation and evaluation dataset, with bootstrap 95 % intervals. "
-        f"{data.selection_dataset} is the selection dataset: it decides which generation is best."
-        f"{weighting} A hollow mark is a generation that was rolled back or not better. A cross is "
-        f"a collapsed generation.{goal}",
+        f"{data.selection_dataset} is the selection dataset, which decides the best generation."
+        f"{weighting} Hollow marks are rolled back or not better; crosses are collapsed.{goal}",
         (
             line_chart(
                 data.f1,
@@ -103,8 +102,8 @@ def _rewards(data: ReportData) -> ChartSection | None:
     )
     return ChartSection(
         "Rewards",
-        "The distribution of the candidates' rewards; the line is the mean. A single narrow band "
-        "means that the groups no longer differ, so that there is nothing to learn from them.",
+        "The distribution of the candidates' rewards; the line is the mean. One narrow band means "
+        "that the groups no longer differ: there is nothing to learn.",
         (heatmap(data.histograms, means, title="Rewards by generation", unit="candidates"),),
         ("", "candidates", "10 %", "25 %", "median", "75 %", "90 %"),
         rows,

@@ -10,11 +10,11 @@ from selfemo_operator.cli.watch import INTERRUPTED
 _BAD_FILE = "the file or an option is not valid"
 _NO_EVOLUTION = "there is no such evolution, or the API server refuses the request"
 _NO_API_SERVER = "the API server does not respond"
-_FOLLOWED = {
+_FOLLOWED: Mapping[int, str] = {
     ExitCode.OK: "the evolution succeeded (with --once, also if it has not finished)",
     ExitCode.INTERNAL: "the evolution failed or collapsed",
 }
-_BASE_MODEL = {
+_BASE_MODEL: Mapping[int, str] = {
     ExitCode.OK: "the model is written",
     ExitCode.INTERNAL: "an unexpected error",
     ExitCode.BAD_INPUT: "an option or an input file is not valid",
