@@ -1,7 +1,7 @@
-"""Errors that a person, or the operator, acts on.
+"""Errors on which a user or the operator acts.
 
-Each carries one line that says what was wrong, where, and what to do. Anything else that escapes a
-stage is a defect of ours and exits with ``ExitCode.INTERNAL``.
+Each has a message of one line: what was wrong, where, and what to do. Any other exception that a
+stage raises is a bug in selfemo and ends the process with ``ExitCode.INTERNAL``.
 """
 
 from __future__ import annotations
@@ -12,28 +12,31 @@ from selfemo_api.contract import ExitCode
 
 
 class StageError(Exception):
-    """Base of the errors a stage may end with."""
+    """The base class of the errors with which a stage may end."""
 
     exit_code: ClassVar[ExitCode] = ExitCode.INTERNAL
     kind: ClassVar[str] = "Internal"
 
 
 class BadInput(StageError):
-    """Something a person must mend: a file, a row, a field, a right. Never retried."""
+    """The input requires a user fix: a file, a row, a field, a permission. Never retried."""
 
     exit_code = ExitCode.BAD_INPUT
     kind = "BadInput"
 
 
 class Unavailable(StageError):
-    """The outside was away for longer than the retries last. The same command goes on from here."""
+    """A service (storage, hub, network) stayed unavailable through all retries.
+
+    The same command continues from what is saved.
+    """
 
     exit_code = ExitCode.UNAVAILABLE
     kind = "Unavailable"
 
 
 class Terminated(StageError):
-    """SIGTERM came: the work so far is saved."""
+    """The process received SIGTERM. The work that was done is saved."""
 
     exit_code = ExitCode.TERMINATED
     kind = "Unavailable"

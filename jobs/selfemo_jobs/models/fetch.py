@@ -17,7 +17,7 @@ from selfemo_jobs.models.resume import is_manifest, model_of
 from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, Part, read_manifest
 from selfemo_jobs.store import ObjectNotFound, Store, join, store_for
 from selfemo_jobs.store.hashing import file_sha256, sha256
-from selfemo_jobs.store.local_files import explained
+from selfemo_jobs.store.local_files import translated_errors
 from selfemo_jobs.store.volumes import local_path
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _from_hub(uri: str, revision: str | None) -> Path:
     name = uri.removeprefix("hf://")
     said = f"{uri} at revision {revision}" if revision else uri
     try:
-        with explained(Path("the hub's cache (HF_HOME)")):
+        with translated_errors(Path("the hub's cache (HF_HOME)")):
             return Path(
                 snapshot_download(
                     name,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.runtime.manifest import canonical
+from selfemo_jobs.runtime.manifest import canonical_json
 from selfemo_jobs.store.hashing import file_sha256, sha256
 from selfemo_jobs.store.local_files import replacing_folder
 
@@ -41,7 +41,7 @@ def model_hashes(folder: Path) -> dict[str, str]:
 
 def model_sha256(folder: Path) -> str:
     """Return one SHA-256 of a model: of the names and the content of all its files."""
-    return sha256(canonical(model_hashes(folder)))
+    return sha256(canonical_json(model_hashes(folder)))
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

@@ -1,20 +1,25 @@
-"""What a stage's result follows from, as a document that is hashed."""
+"""The fingerprint: the settings that a stage's result follows from, as a document to hash."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from selfemo_api.contract import (
-    StageConfig,
-)
+from selfemo_api.contract import StageConfig
 
 
 def config_fingerprint(config: StageConfig, relevant: Sequence[str]) -> dict[str, Any]:
-    """Return what a stage's result follows from: the seed, the models, the settings.
+    """Return the settings that a stage's result follows from: the seed, the models, the spec.
 
-    Places below the run's own storage are given relative to it, so that a run that is moved, or
-    repeated elsewhere, has the same hashes.
+    URIs below the run's own storage are given relative to it. So a run that is moved, or repeated
+    with another storage, has the same hashes.
+
+    Parameters
+    ----------
+    config
+        The stage's configuration.
+    relevant
+        Dotted paths of the parts of the spec that the result follows from.
     """
     spec = config.spec.to_json()
     root = config.spec.storage.uri.rstrip("/")
@@ -32,14 +37,26 @@ def config_fingerprint(config: StageConfig, relevant: Sequence[str]) -> dict[str
     }
 
 
-def value_at(value: Any, path: str) -> Any:
-    """Return what stands at a dotted path of a JSON document, or None."""
+def value_at(document: Any, path: str) -> Any:
+    """Return the value at a dotted path of a JSON document, or None where there is none.
+
+    Examples
+    --------
+    >>> value_at({"reward": {"penalty": 0.5}}, "reward.penalty")
+    0.5
+    """
     for name in path.split("."):
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
+        document = document.get(name) if isinstance(document, dict) else None
+    return document
 
 
-def differing_settings(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
-    """Return the names of the settings in which two fingerprints differ."""
-    names = [k for k in sorted({*stored, *asked}) if stored.get(k) != asked.get(k)]
-    return names or ["unknown"]
+def differing_settings(stored: dict[str, Any], requested: dict[str, Any]) -> list[str]:
+    """Return the names of the settings in which two fingerprints differ.
+
+    Examples
+    --------
+    >>> differing_settings({"seed": 1, "generation": 2}, {"seed": 1, "generation": 3})
+    ['generation']
+    """
+    names = sorted({*stored, *requested})
+    return [n for n in names if stored.get(n) != requested.get(n)] or ["unknown"]

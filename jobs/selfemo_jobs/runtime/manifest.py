@@ -1,8 +1,8 @@
-"""The manifest: what makes a stage at most once effective, and the run's provenance.
+"""The manifest: it makes a stage effective at most once, and holds the provenance of its result.
 
-A stage writes its parts, then ``manifest.json`` with a conditional put. The manifest holds nothing
-that differs between two runs of the same seed on the same machine (no time, host or attempt): those
-go to ``run.json`` beside it, which nobody reads to decide anything.
+A stage writes its parts, and then ``manifest.json`` with a conditional put. The manifest has
+nothing that differs between two runs of the same seed on the same machine: no time, host or
+attempt. These are in ``run.json`` beside it, which is never read to decide anything.
 """
 
 from __future__ import annotations
@@ -23,61 +23,80 @@ MANIFEST = "manifest.json"
 
 
 class Part(ApiModel):
-    """One file of a stage's result."""
+    """A file of a stage's result."""
 
     path: str
-    """Below the stage's folder."""
+    """The path below the stage's folder."""
     sha256: str
+    """The hash of the file's bytes."""
     size: int
+    """The size in bytes."""
     rows: int | None = None
-    """Rows of a table; None for other files."""
+    """The number of rows of a table. None for other files."""
 
 
 class Manifest(ApiModel):
-    """What a stage made, from what."""
+    """The result of a stage, and all that it follows from."""
 
     api_version: str = API_VERSION
     kind: str = "StageManifest"
     run: str
+    """The run's folder in the storage: ``<namespace>/<name>-<uid8>``."""
     stage: Stage
     generation: int
     seed: int
+    """The stage's own seed."""
     config_sha256: str
-    """Hash of the part of the configuration that the result follows from."""
+    """The hash of ``config``."""
     config: JsonObject
+    """The fingerprint: the settings that the result follows from."""
     parents: dict[str, str] = {}
-    """SHA-256 of each parent's manifest by stage slug: the chain."""
+    """The SHA-256 of each parent's manifest, by the stage's slug. They chain the stages."""
     parts: list[Part] = []
     rows: int = 0
     metrics: dict[str, float] = {}
     scores: list[SourceScore] = []
     model: str | None = None
-    """Train only: the model's folder below the stage's."""
+    """Train only: the path of the model's folder below the stage's folder."""
     report: JsonObject = {}
-    """Figures too large for the termination message (a confusion matrix, the filters' funnel …)."""
+    """What is too large for the termination message: a confusion matrix, the filters' funnel …"""
     versions: dict[str, str] = {}
+    """The version of each library that can change the result."""
 
     def encode(self) -> bytes:
-        """Return the canonical bytes: sorted keys, so equal content has equal hashes."""
-        return canonical(self.to_json())
+        """Return the bytes of the file. Equal manifests have equal bytes."""
+        return canonical_json(self.to_json())
 
     def part(self, path: str) -> Part:
         """Return a part by its path. Raises KeyError."""
         return next(p for p in self.parts if p.path == path)
 
 
-def canonical(value: dict[str, Any]) -> bytes:
-    """Return JSON bytes that are equal for equal values."""
+def canonical_json(value: dict[str, Any]) -> bytes:
+    """Return an object as JSON. Equal objects have equal bytes.
+
+    Examples
+    --------
+    >>> canonical_json({"b": 1, "a": 2}) == canonical_json({"a": 2, "b": 1})
+    True
+    """
     return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def read_manifest(store: Store, uri: str) -> tuple[Manifest, str]:
     """Return a manifest and the SHA-256 of its bytes.
 
+    Parameters
+    ----------
+    store
+        A store that reaches the URI.
+    uri
+        The URI of the ``manifest.json``.
+
     Raises
     ------
     BadInput
-        If there is none, or it is not a manifest of this version.
+        If there is no manifest, or it is not a manifest of this version.
     """
     try:
         data = store.get(uri)
@@ -95,6 +114,15 @@ def read_manifest(store: Store, uri: str) -> tuple[Manifest, str]:
 def read_part(store: Store, manifest_uri: str, part: Part) -> bytes:
     """Return a part's bytes, checked against the manifest.
 
+    Parameters
+    ----------
+    store
+        A store that reaches the manifest.
+    manifest_uri
+        The URI of the manifest that lists the part.
+    part
+        The part.
+
     Raises
     ------
     BadInput
@@ -105,10 +133,10 @@ def read_part(store: Store, manifest_uri: str, part: Part) -> bytes:
         data = store.get(uri)
     except ObjectNotFound:
         raise BadInput(f"{uri} is missing, though {manifest_uri} lists it: restore it") from None
-    found = sha256(data)
-    if found != part.sha256:
+    digest = sha256(data)
+    if digest != part.sha256:
         raise BadInput(
-            f"{uri} does not match {manifest_uri}: sha256 is {found[:12]}…, the manifest says "
+            f"{uri} does not match {manifest_uri}: sha256 is {digest[:12]}…, the manifest has "
             f"{part.sha256[:12]}…; restore the file, or delete the stage's folder to run it again"
         )
     return data

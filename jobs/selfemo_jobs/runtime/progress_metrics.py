@@ -1,7 +1,8 @@
-"""A stage's progress for Prometheus while it runs: what its log says, as gauges on ``/metrics``.
+"""A stage's progress for Prometheus while it runs: the fields of its progress lines, as gauges.
 
-The results come through the operator when the stage has ended; this shows a loss that rises or a
-rate that falls hours before. Whatever else is in the process's default registry is served too.
+The operator has the metrics of a stage only when the stage has ended. These gauges show a rising
+loss or a falling rate hours before. All other metrics of the process's default registry are served
+too.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ log = logging.getLogger(__name__)
 
 
 class ProgressGauges(logging.Handler):
-    """Takes the figures of each progress line of the log.
+    """A log handler that sets a gauge for each numeric field of a progress line.
 
     Parameters
     ----------
     stage
-        The stage that runs: the gauges' label.
+        The stage that runs. It is the value of the gauges' label ``stage``.
     registry
-        Where the gauges are.
+        The registry of the gauges.
     """
 
     def __init__(self, stage: Stage, registry: CollectorRegistry = REGISTRY) -> None:
@@ -38,7 +39,7 @@ class ProgressGauges(logging.Handler):
         self._gauges: dict[str, Gauge] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Set the gauges; a line that is no progress, or no number, is nothing to it."""
+        """Set the gauges from a progress line. All but the numbers in its fields is ignored."""
         if record.msg != PROGRESS_MESSAGE:
             return
         fields = {**getattr(record, "fields", {}), "progressTimestampSeconds": time.time()}
@@ -47,18 +48,18 @@ class ProgressGauges(logging.Handler):
                 self._gauge(name).set(value)
 
     def _gauge(self, name: str) -> Gauge:
-        found = self._gauges.get(name)
-        if found is None:
+        gauge = self._gauges.get(name)
+        if gauge is None:
             snake = re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
             help_text = f"`{name}` of the stage's last progress line"
-            found = Gauge(f"selfemo_stage_{snake}", help_text, ["stage"], registry=self._registry)
-            self._gauges[name] = found
-        labeled: Gauge = found.labels(self._stage.value)
+            gauge = Gauge(f"selfemo_stage_{snake}", help_text, ["stage"], registry=self._registry)
+            self._gauges[name] = gauge
+        labeled: Gauge = gauge.labels(self._stage.value)
         return labeled
 
 
 def serve_progress(stage: Stage) -> None:
-    """Serve the progress, where a port is given. A port that is taken ends no stage."""
+    """Serve the progress if a port is set. A port that is in use does not end the stage."""
     port = os.environ.get(ENV_METRICS_PORT, "")
     if not port:
         return

@@ -1,4 +1,4 @@
-"""The tables between stages: Parquet, one row a candidate (a completion)."""
+"""The tables between stages: Parquet files in which each row is a candidate (a completion)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Iterable
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from selfemo_api.stages import Stage
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.runtime.context import StageContext
 from selfemo_jobs.runtime.manifest import Manifest, Part, read_part
@@ -17,14 +16,14 @@ from selfemo_jobs.store import Store, join
 
 
 def encode_table(table: pa.Table) -> bytes:
-    """Return Parquet bytes, the same for the same table."""
+    """Return a table as Parquet. Equal tables have equal bytes."""
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
 
 
 def put_table(context: StageContext, path: str, table: pa.Table) -> Part:
-    """Write a table as a part."""
+    """Write a table as a part of the stage's result."""
     return context.put_part(path, encode_table(table), rows=table.num_rows)
 
 
@@ -49,20 +48,29 @@ def load_table(context: StageContext, path: str, schema: pa.Schema) -> tuple[Par
 
 
 def decode_table(data: bytes, uri: str, schema: pa.Schema) -> pa.Table:
-    """Return the table, checked against a schema; columns that came later are filled in.
+    """Return a table, checked against a schema. Columns of a later version are filled in.
+
+    Parameters
+    ----------
+    data
+        The bytes of a Parquet file.
+    uri
+        The file's URI, for messages.
+    schema
+        The columns that the table must have. Other columns are left out.
 
     Raises
     ------
     BadInput
-        If the bytes are no whole Parquet file, or a column is missing or of another type.
+        If the bytes are not a whole Parquet file, or a column is missing or has another type.
     """
     try:
         table = pq.read_table(io.BytesIO(data))
     except (pa.ArrowInvalid, OSError) as error:
         raise BadInput(
-            f"{uri} is not a whole Parquet file ({error}): restore or remake it"
+            f"{uri} is not a whole Parquet file ({error}): restore it, or make it again"
         ) from None
-    for name in added_later(table.column_names, schema, uri):
+    for name in columns_to_fill(table.column_names, schema, uri):
         values = [ADDED[name]] * table.num_rows
         table = table.append_column(name, pa.array(values, schema.field(name).type))
     try:
@@ -71,16 +79,25 @@ def decode_table(data: bytes, uri: str, schema: pa.Schema) -> pa.Table:
         raise BadInput(f"{uri}: a column has another type: {error}") from None
 
 
-def added_later(names: Iterable[str], schema: pa.Schema, uri: str) -> list[str]:
-    """Return the columns of a schema that a table lacks and :data:`ADDED` stands in for.
+def columns_to_fill(names: Iterable[str], schema: pa.Schema, uri: str) -> list[str]:
+    """Return the columns that a table of an earlier version lacks; :data:`ADDED` has their values.
+
+    Parameters
+    ----------
+    names
+        The names of the table's columns.
+    schema
+        The columns that it must have.
+    uri
+        The table's URI, for messages.
 
     Raises
     ------
     BadInput
-        If it lacks another one.
+        If it lacks a column that every version has.
     """
-    found = set(names)
-    missing = [name for name in schema.names if name not in found]
+    present = set(names)
+    missing = [name for name in schema.names if name not in present]
     for name in missing:
         if name not in ADDED:
             raise BadInput(f"{uri}: column `{name}` is missing")
@@ -90,16 +107,26 @@ def added_later(names: Iterable[str], schema: pa.Schema, uri: str) -> list[str]:
 def read_tables(
     store: Store, manifest_uri: str, manifest: Manifest, schema: pa.Schema
 ) -> Iterable[pa.Table]:
-    """Yield the tables that a manifest lists, each checked against its hash and the schema."""
+    """Yield the tables that a manifest lists, each checked against its hash and the schema.
+
+    Parameters
+    ----------
+    store
+        A store that reaches the manifest.
+    manifest_uri
+        The manifest's URI.
+    manifest
+        The manifest. Parts that are not Parquet files are skipped.
+    schema
+        The columns that each table must have.
+
+    Raises
+    ------
+    BadInput
+        If a part is missing or damaged, or does not fit the schema.
+    """
     folder = manifest_uri.rsplit("/", 1)[0]
     for part in manifest.parts:
         if part.path.endswith(".parquet"):
             data = read_part(store, manifest_uri, part)
             yield decode_table(data, join(folder, part.path), schema)
-
-
-def parent_table(context: StageContext, stage: Stage, schema: pa.Schema) -> pa.Table:
-    """Return all rows of a parent stage as one table."""
-    uri, manifest = context.parent(stage)
-    tables = list(read_tables(context.store, uri, manifest, schema))
-    return pa.concat_tables(tables) if tables else schema.empty_table()

@@ -1,13 +1,11 @@
-"""The termination message: how a stage tells its result to whoever started it."""
+"""The termination message: how a stage reports its result to the operator or the local runner."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from selfemo_api.contract import (
-    ENV_TERMINATION_LOG,
-)
+from selfemo_api.contract import ENV_TERMINATION_LOG
 from selfemo_api.results import (
     FailureMessage,
     ShardResult,
@@ -17,7 +15,7 @@ from selfemo_api.results import (
 
 
 def write_termination_message(result: StageResult | ShardResult | FailureMessage) -> None:
-    """Write the termination message, and the same to standard output."""
+    """Write the termination message to its file, if there is a folder for it, and to stdout."""
     text = encode_message(result)
     path = Path(os.environ.get(ENV_TERMINATION_LOG, "/dev/termination-log"))
     if path.parent.is_dir():

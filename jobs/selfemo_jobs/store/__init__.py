@@ -1,4 +1,4 @@
-"""Storage: a folder or any S3, behind one small interface."""
+"""Storage: a folder or any S3 service, behind one small interface."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ __all__ = ["ObjectInfo", "ObjectNotFound", "Store", "join", "open_store", "store
 
 
 def open_store(storage: StorageSpec) -> Store:
-    """Return the store that a spec names. Nothing is contacted yet."""
+    """Return the store of a spec. No connection is made yet."""
     if storage.uri.startswith("s3://"):
-        from selfemo_jobs.store.s3 import S3Store  # boto3 only where it is needed
+        from selfemo_jobs.store.s3 import S3Store  # boto3 is needed for S3 only
 
         return S3Store(storage)
     from selfemo_jobs.store.folder import FileStore
@@ -20,9 +20,16 @@ def open_store(storage: StorageSpec) -> Store:
 
 
 def store_for(uri: str, store: Store) -> Store:
-    """Return a store that reaches a URI: the one given, or one of the other kind with its options.
+    """Return a store that reaches a URI: the given store, or one of the other kind.
 
-    A run whose results go to a folder may still read its model or data from S3.
+    A run that stores its results in a folder can so read its model or data from S3.
+
+    Parameters
+    ----------
+    uri
+        A ``file://`` or ``s3://`` URI.
+    store
+        The run's store. A store of the other kind gets its endpoint and options.
     """
     if uri.partition("://")[0] == store.storage.uri.partition("://")[0]:
         return store

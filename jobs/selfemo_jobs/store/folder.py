@@ -1,4 +1,4 @@
-"""A folder as storage: one machine, or a shared file system."""
+"""A folder as a storage, on one machine or on a shared file system."""
 
 from __future__ import annotations
 
@@ -16,27 +16,32 @@ from selfemo_api.spec import StorageSpec
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.store.interface import ObjectInfo, ObjectNotFound, join
 from selfemo_jobs.store.local_files import (
-    explained,
     fsync_file,
+    fsync_folder,
     is_temporary,
     replacing,
-    sync_folder,
-    temporary,
+    temporary_file,
+    translated_errors,
 )
 
-#: Copy buffer: large enough that system calls cost nothing beside the disk.
+#: The size of the copy buffer in bytes: with it, system calls cost little beside the disk.
 _BUFFER = 4 << 20
-#: What `link` says on a file system without hard links.
+#: The errors of `link` on a file system without hard links.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
 
 def file_path(uri: str) -> Path:
-    """Return the path of a ``file:///path`` URI (percent-decoded).
+    """Return the path of a ``file:///path`` URI, percent-decoded.
 
     Raises
     ------
     BadInput
-        If it is another kind of URI or its path is not absolute.
+        If it is another kind of URI, or its path is not absolute.
+
+    Examples
+    --------
+    >>> str(file_path("file:///data/my%20run"))
+    '/data/my run'
     """
     scheme, _, rest = uri.partition("://")
     if scheme != "file":
@@ -48,33 +53,33 @@ def file_path(uri: str) -> Path:
 
 
 class FileStore:
-    """:class:`~selfemo_jobs.store.interface.Store` over ``file://`` URIs.
+    """A :class:`~selfemo_jobs.store.interface.Store` for ``file://`` URIs.
 
     Parameters
     ----------
     storage
-        The spec; only ``uri`` matters here.
+        The spec of the storage. Only ``uri`` is used.
     """
 
     def __init__(self, storage: StorageSpec) -> None:
-        file_path(storage.uri)  # refuse a wrong one now, not after the work
+        file_path(storage.uri)  # a wrong URI is refused now, not after the work
         self._storage = storage
 
     @property
     def storage(self) -> StorageSpec:
-        """The spec that it was opened with."""
+        """The spec of the store."""
         return self._storage
 
     def put_if_absent(self, uri: str, data: bytes) -> bool:
-        """Write and return True, or return False where another writer's bytes are already there."""
+        """Write a file and return True, or return False if another writer's file is there."""
         path = file_path(uri)
-        with explained(path), temporary(path) as (file, name):
+        with translated_errors(path), temporary_file(path) as (file, name):
             file.write(data)
             fsync_file(file)
             try:
-                os.link(name, path)  # unlike a rename, it fails where the name is taken
+                os.link(name, path)  # unlike a rename, it fails if the name exists
             except FileExistsError:
-                # on a network file system a repeated call may find its own first success
+                # on a network file system, a repeated call may find the file of the first one
                 return path.read_bytes() == data
             except OSError as error:
                 if error.errno not in _NO_LINKS:
@@ -83,74 +88,79 @@ class FileStore:
                     f"{path}: this file system has no hard links, without which two writers "
                     "cannot be told apart: choose another `storage.uri`"
                 ) from error
-            sync_folder(path.parent)
+            fsync_folder(path.parent)
         return True
 
     def put(self, uri: str, data: bytes) -> None:
-        """Write, replacing what is there."""
+        """Write a file, replacing an existing one."""
         path = file_path(uri)
         with replacing(path) as file:
             file.write(data)
 
     def get(self, uri: str) -> bytes:
-        """Return the bytes. Raises ObjectNotFound."""
+        """Return the bytes of a file. Raises ObjectNotFound."""
         path = _existing(uri)
-        with _found(uri, path):
+        with _missing_as_not_found(uri, path):
             return path.read_bytes()
 
     def exists(self, uri: str) -> bool:
         """Return whether there is a file at the URI."""
         path = file_path(uri)
-        with explained(path):
+        with translated_errors(path):
             return path.is_file()
 
     def list(self, prefix: str) -> list[ObjectInfo]:
-        """Return the files below a folder, sorted by URI; those being written are not there yet."""
+        """Return the files below a folder, sorted by URI, without those that are being written."""
         folder = file_path(prefix)
-        found = []
-        with explained(folder):
+        objects = []
+        with translated_errors(folder):
             for path in _files(folder):
                 try:
                     size = path.stat().st_size
                 except FileNotFoundError:
                     continue  # deleted since it was listed
                 below = quote(path.relative_to(folder).as_posix(), safe="/=+,:@")
-                found.append(ObjectInfo(join(prefix, below), size))
-        return sorted(found, key=lambda info: info.uri)
+                objects.append(ObjectInfo(join(prefix, below), size))
+        return sorted(objects, key=lambda info: info.uri)
 
     def remove(self, prefix: str) -> int:
-        """Remove a folder with all files in it; return how many there were."""
+        """Remove a folder with all its files; return how many there were."""
         folder = file_path(prefix)
         count = len(self.list(prefix))
-        with explained(folder), contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(folder)  # follows no link
+        with translated_errors(folder), contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(folder)  # it does not follow links
         return count
 
     def upload(self, path: Path, uri: str) -> None:
-        """Copy a local file there."""
+        """Copy a local file to a URI."""
         target = file_path(uri)
         with _open(path) as source, replacing(target) as file:
             shutil.copyfileobj(source, file, _BUFFER)
 
     def download(self, uri: str, path: Path) -> None:
-        """Copy to a local file. Raises ObjectNotFound."""
+        """Copy a file to a local path. Raises ObjectNotFound."""
         source = _existing(uri)
-        with _found(uri, source), source.open("rb") as stored, replacing(path) as file:
+        with (
+            _missing_as_not_found(uri, source),
+            source.open("rb") as stored,
+            replacing(path) as file,
+        ):
             shutil.copyfileobj(stored, file, _BUFFER)
 
 
 def _existing(uri: str) -> Path:
     path = file_path(uri)
-    with explained(path):
-        if not path.is_file():  # a folder is no object, as on S3
+    with translated_errors(path):
+        if not path.is_file():  # as on S3, a folder is not an object
             raise ObjectNotFound(uri)
     return path
 
 
 @contextmanager
-def _found(uri: str, path: Path) -> Iterator[None]:
+def _missing_as_not_found(uri: str, path: Path) -> Iterator[None]:
+    """Return a context that raises ObjectNotFound where a file is missing."""
     try:
-        with explained(path):
+        with translated_errors(path):
             yield
     except FileNotFoundError:
         raise ObjectNotFound(uri) from None
@@ -158,13 +168,14 @@ def _found(uri: str, path: Path) -> Iterator[None]:
 
 def _open(path: Path) -> BinaryIO:
     try:
-        with explained(path):
+        with translated_errors(path):
             return path.open("rb")
     except FileNotFoundError:
         raise BadInput(f"{path} does not exist") from None
 
 
 def _raise(error: OSError) -> None:
+    """Raise an error of ``os.walk``, except for a missing folder."""
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error
 

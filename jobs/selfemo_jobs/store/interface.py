@@ -1,4 +1,4 @@
-"""The one interface through which stages reach storage. Everything is addressed by full URI."""
+"""The interface of a storage. Every object is addressed by its full URI."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from selfemo_api.spec import StorageSpec
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """One stored object."""
+    """A stored object."""
 
     uri: str
     size: int
+    """The size in bytes."""
 
 
 class ObjectNotFound(Exception):
-    """There is no object at the URI."""
+    """There is no object at a URI."""
 
     def __init__(self, uri: str) -> None:
         super().__init__(f"{uri} does not exist")
@@ -28,30 +29,31 @@ class ObjectNotFound(Exception):
 class Store(Protocol):
     """A folder (`file://`) or an S3 bucket (`s3://`).
 
-    Every method raises :class:`~selfemo_jobs.errors.BadInput` where a person must act (access
-    denied, no such bucket, disk full, read-only folder) and
-    :class:`~selfemo_jobs.errors.Unavailable` where the storage stayed away through all retries.
-    A write is atomic: a reader sees the whole object or none.
+    Every method raises :class:`~selfemo_jobs.errors.BadInput` if a user must act (access denied, no
+    such bucket, disk full, read-only folder), and :class:`~selfemo_jobs.errors.Unavailable` if the
+    storage stays unavailable through all retries. A write is atomic: readers see the whole object
+    or none.
     """
 
     @property
     def storage(self) -> StorageSpec:
-        """The spec that it was opened with: endpoint and options also serve other `s3://` URIs."""
+        """The spec of the store. Its endpoint and options are used for other `s3://` URIs too."""
         ...
 
     def put_if_absent(self, uri: str, data: bytes) -> bool:
-        """Write and return True, or return False where another writer's object is already there.
+        """Write an object and return True, or return False if another writer's object is there.
 
-        A retry after a lost reply that finds its own bytes there has won.
+        If a reply was lost, the retry may see the object of the first try. Equal bytes therefore
+        count as this writer's own.
         """
         ...
 
     def put(self, uri: str, data: bytes) -> None:
-        """Write, replacing what is there."""
+        """Write an object, replacing an existing one."""
         ...
 
     def get(self, uri: str) -> bytes:
-        """Return the bytes. Raises ObjectNotFound."""
+        """Return the bytes of an object. Raises ObjectNotFound."""
         ...
 
     def exists(self, uri: str) -> bool:
@@ -59,22 +61,31 @@ class Store(Protocol):
         ...
 
     def list(self, prefix: str) -> list[ObjectInfo]:
-        """Return the objects below a folder URI, sorted by URI; an absent folder is empty."""
+        """Return the objects below a folder's URI, sorted by URI. An absent folder is empty."""
         ...
 
     def remove(self, prefix: str) -> int:
-        """Remove all objects below a folder URI; return how many there were."""
+        """Remove all objects below a folder's URI; return how many there were."""
         ...
 
     def upload(self, path: Path, uri: str) -> None:
-        """Copy a local file of any size there (multipart on S3)."""
+        """Copy a local file of any size to a URI."""
         ...
 
     def download(self, uri: str, path: Path) -> None:
-        """Copy to a local file (whole or not at all), making its folder. Raises ObjectNotFound."""
+        """Copy an object to a local file, whole or not at all; its folder is made.
+
+        Raises ObjectNotFound.
+        """
         ...
 
 
 def join(uri: str, *parts: str) -> str:
-    """Return a URI below another."""
+    """Return a URI below another.
+
+    Examples
+    --------
+    >>> join("s3://bucket/run/", "train", "model")
+    's3://bucket/run/train/model'
+    """
     return "/".join([uri.rstrip("/"), *(part.strip("/") for part in parts)])

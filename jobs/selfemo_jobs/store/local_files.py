@@ -1,4 +1,4 @@
-"""Whole-or-nothing writes of local files, and what the operating system's refusals mean."""
+"""Local files and folders that are written whole or not at all, and clear file system errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import BinaryIO
 from selfemo_jobs.errors import BadInput, Unavailable
 
 _TEMPORARY = (".selfemo-", ".tmp")
-#: Age from which a temporary file is the leaving of a killed process: no write pauses for a day.
+#: Temporary files of this age were left by a killed process, since no write takes a day.
 _STALE_SECONDS = 86_400.0
 
 _FULL = {
@@ -26,40 +26,52 @@ _FULL = {
 }
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _WRONG_PLACE = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
-#: What a network file system says while its server is away.
-_AWAY = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENOLINK, errno.ENOTCONN}
+#: The errors of a network file system while its server is unavailable.
+_UNAVAILABLE = {
+    errno.EIO,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EHOSTDOWN,
+    errno.ENOLINK,
+    errno.ENOTCONN,
+}
 
 
 def is_temporary(name: str) -> bool:
-    """Return whether a file's name is that of a write under way (or cut off)."""
+    """Return whether a file is a temporary one: a write is going on, or was interrupted."""
     return name.startswith(_TEMPORARY[0]) and name.endswith(_TEMPORARY[1])
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn the operating system's errors about a path into ones that a person can act on.
+def translated_errors(path: Path) -> Iterator[None]:
+    """Return a context that turns the operating system's errors into ones with advice.
 
     A missing file stays :class:`FileNotFoundError`.
+
+    Parameters
+    ----------
+    path
+        The path that the messages name.
 
     Raises
     ------
     BadInput
-        Disk full, not permitted, read-only, or not a place for a file.
+        If the disk is full, access is denied, or no file can be written there.
     Unavailable
-        A network file system whose server is away.
+        If the server of a network file system is unavailable.
     """
     try:
         yield
     except FileNotFoundError:
         raise
     except OSError as error:
-        found = _explain(path, error)
-        if found is None:
+        translated = _translate(path, error)
+        if translated is None:
             raise
-        raise found from error
+        raise translated from error
 
 
-def _explain(path: Path, error: OSError) -> BadInput | Unavailable | None:
+def _translate(path: Path, error: OSError) -> BadInput | Unavailable | None:
     reason = error.strerror or str(error)
     if error.errno in _FULL:
         return BadInput(
@@ -72,25 +84,27 @@ def _explain(path: Path, error: OSError) -> BadInput | Unavailable | None:
         )
     if error.errno in _WRONG_PLACE:
         return BadInput(f"{path}: {reason}: choose another place")
-    if error.errno in _AWAY:
-        return Unavailable(f"{path}: {reason}: the file system is away; run the same command again")
+    if error.errno in _UNAVAILABLE:
+        return Unavailable(
+            f"{path}: {reason}: the file system is unavailable; run the same command again"
+        )
     return None
 
 
 @contextmanager
-def temporary(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    """Open a new file beside ``path``, making its folder; sync it at the end, and never leave it.
+def temporary_file(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
+    """Return a context with a new file beside ``path``, and its name. The folder is made.
 
-    The caller moves or links the file to ``path`` within the block, after ``settle``; whatever is
-    still there at the end is removed.
+    Within the context, the caller calls :func:`fsync_file` and then moves or links the file to
+    ``path``. A temporary file that is still there at the end is removed.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except FileNotFoundError as error:  # below /proc and the like
         raise BadInput(f"{path.parent} cannot be made: choose another place") from error
-    _sweep(path.parent)
+    _remove_stale_files(path.parent)
     name = path.parent / secrets.token_hex(8).join(_TEMPORARY)
-    # not tempfile: its files are for this user alone (0600), and stages may run as several
+    # not tempfile: its files are for this user alone (0600), and stages may run as several users
     try:
         with name.open("xb") as file:
             yield file, name
@@ -99,13 +113,17 @@ def temporary(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
 
 
 def fsync_file(file: BinaryIO) -> None:
-    """Bring what was written to the disk: after a power cut a name must not lead to a torn file."""
+    """Write a file's content to the disk.
+
+    Call it before the file gets its final name. Otherwise a power failure may leave that name with
+    a part of the content.
+    """
     file.flush()
     os.fsync(file.fileno())
 
 
-def sync_folder(folder: Path) -> None:
-    """Bring a folder's new names to the disk."""
+def fsync_folder(folder: Path) -> None:
+    """Write the names of a folder's files to the disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -115,12 +133,12 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of ``path`` at the end of the block, whole or not at all."""
-    with explained(path), temporary(path) as (file, name):
+    """Return a context with a new file that replaces ``path`` at the end, whole or not at all."""
+    with translated_errors(path), temporary_file(path) as (file, name):
         yield file
         fsync_file(file)
         name.replace(path)
-        sync_folder(path.parent)
+        fsync_folder(path.parent)
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -154,13 +172,13 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         raise
 
 
-@cache  # once in a process is enough
-def _sweep(folder: Path) -> None:
-    """Remove temporary files of processes that were killed long ago."""
+@cache  # once for each folder of a process
+def _remove_stale_files(folder: Path) -> None:
+    """Remove the temporary files of processes that were killed long ago."""
     oldest = time.time() - _STALE_SECONDS
     for path in folder.glob(f"{_TEMPORARY[0]}*{_TEMPORARY[1]}"):
         try:
             if path.stat().st_mtime < oldest:
                 path.unlink()
         except FileNotFoundError:
-            continue  # another process was quicker
+            continue  # another process was faster

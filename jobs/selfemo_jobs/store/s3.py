@@ -1,8 +1,8 @@
-"""Any S3 as storage, over boto3.
+"""An S3 service as a storage, with boto3.
 
-boto3 itself repeats a request (standard mode: exponential back-off with jitter). This module adds
-what it does not do: a body cut off in mid-read, a 409 of a conditional put, and the false 412 that
-a lost reply leaves behind.
+boto3 retries requests itself (standard mode: exponential backoff with jitter). This module adds
+three cases that boto3 does not handle: a body that is cut off while it is read, the status 409 of a
+conditional put, and a status 412 that is caused by a lost reply.
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ from selfemo_api.spec import StorageSpec
 from selfemo_jobs.errors import BadInput, Unavailable
 from selfemo_jobs.store.interface import ObjectInfo, ObjectNotFound
 from selfemo_jobs.store.local_files import replacing
-from selfemo_jobs.store.s3_errors import code_of, explain, is_passing
+from selfemo_jobs.store.s3_errors import code_of, is_passing, translate
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-_CONNECT_SECONDS = 10.0  # a healthy endpoint answers in one; several are tried
-_READ_SECONDS = 60.0  # boto3's own: a large conditional put may take that long to be answered
-_PART_BYTES = 16 << 20  # few requests for weights of gigabytes, and little memory
-_CONCURRENCY = 4  # parts in flight, so 64 MiB of buffers: beside a model that is nothing
-_PAUSE_SECONDS = 0.2  # first pause of our own retries; doubles up to _PAUSE_MOST
+_CONNECT_SECONDS = 10.0  # a healthy endpoint accepts a connection within a second
+_READ_SECONDS = 60.0  # boto3's default; the reply to a large conditional put may take as long
+_PART_BYTES = 16 << 20  # few requests for gigabytes of weights, and little memory
+_CONCURRENCY = 4  # parts at a time: 64 MiB of buffers, which is little beside a model
+_PAUSE_SECONDS = 0.2  # first pause of this module's retries; doubles up to _PAUSE_MOST
 _PAUSE_MOST = 10.0
-#: The region that is signed for where none is given: what S3 servers other than AWS expect.
+#: The region in signatures where none is set: S3 servers other than AWS expect it.
 _REGION = "us-east-1"
 
 
 class S3Store:
-    """:class:`~selfemo_jobs.store.interface.Store` over ``s3://bucket/key`` URIs.
+    """A :class:`~selfemo_jobs.store.interface.Store` for ``s3://bucket/key`` URIs.
 
     Parameters
     ----------
     storage
-        Endpoint, region, addressing, checksums and retries. Credentials come from where boto3
-        looks for them (environment, profile, the pod's identity).
+        The spec of the storage: endpoint, region, addressing, checksums and retries. boto3 finds
+        the credentials itself (environment, profile, the pod's identity).
     """
 
     def __init__(self, storage: StorageSpec) -> None:
         self._storage = storage
         self._attempts = storage.max_attempts
-        with self._explained(storage.uri):
+        with self._translated(storage.uri):
             self._client = make_client(storage)
         self._transfer = TransferConfig(
             multipart_threshold=_PART_BYTES,
@@ -60,20 +60,20 @@ class S3Store:
             max_concurrency=_CONCURRENCY,
             num_download_attempts=self._attempts,
         )
-        self._known: set[str] = set()
+        self._checked_buckets: set[str] = set()
 
     @property
     def storage(self) -> StorageSpec:
-        """The spec that it was opened with."""
+        """The spec of the store."""
         return self._storage
 
     def put_if_absent(self, uri: str, data: bytes) -> bool:
-        """Write and return True, or return False where another writer's object is already there.
+        """Write an object and return True, or return False if another writer's object is there.
 
-        A 412 may be the echo of our own first try whose reply was lost: so what is there is read
-        back, and our own bytes mean that we won.
+        The status 412 may be caused by this writer's own first try, whose reply was lost. So the
+        object is read: equal bytes count as this writer's own.
         """
-        bucket, key = split(uri)
+        bucket, key = split_uri(uri)
         for attempt in range(self._attempts):
             try:
                 self._client.put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
@@ -83,36 +83,35 @@ class S3Store:
                     try:
                         return self.get(uri) == data
                     except ObjectNotFound:
-                        pass  # deleted since: try again
+                        pass  # it was deleted since then: try again
                 elif code != "ConditionalRequestConflict":
-                    raise explain(error, uri, self._storage) from error
+                    raise translate(error, uri, self._storage) from error
             except BotoCoreError as error:
-                raise explain(error, uri, self._storage) from error
+                raise translate(error, uri, self._storage) from error
             else:
                 return True
             _pause(attempt)
         raise Unavailable(
-            f"{uri}: other writers were in the way {self._attempts} times; run the same command "
-            "again"
+            f"{uri}: other writers interfered {self._attempts} times; run the same command again"
         )
 
     def put(self, uri: str, data: bytes) -> None:
-        """Write, replacing what is there."""
-        bucket, key = split(uri)
-        with self._explained(uri):
+        """Write an object, replacing an existing one."""
+        bucket, key = split_uri(uri)
+        with self._translated(uri):
             self._client.put_object(Bucket=bucket, Key=key, Body=data)
 
     def get(self, uri: str) -> bytes:
-        """Return the bytes. Raises ObjectNotFound."""
-        bucket, key = split(uri)
-        with self._explained(uri):
-            return self._again(bucket, key)
+        """Return the bytes of an object. Raises ObjectNotFound."""
+        bucket, key = split_uri(uri)
+        with self._translated(uri):
+            return self._get_with_retries(bucket, key)
 
     def exists(self, uri: str) -> bool:
         """Return whether there is an object at the URI."""
-        bucket, key = split(uri)
+        bucket, key = split_uri(uri)
         try:
-            with self._explained(uri):
+            with self._translated(uri):
                 self._client.head_object(Bucket=bucket, Key=key)
         except ObjectNotFound:
             return False
@@ -120,84 +119,84 @@ class S3Store:
 
     def list(self, prefix: str) -> list[ObjectInfo]:
         """Return the objects below a prefix, sorted by URI."""
-        bucket, key = split(prefix, empty=True)
+        bucket, key = split_uri(prefix, empty=True)
         below = f"{key.rstrip('/')}/" if key else ""
-        found: list[ObjectInfo] = []
-        with self._explained(prefix):
+        objects: list[ObjectInfo] = []
+        with self._translated(prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=bucket, Prefix=below
             )
             for page in pages:
-                found.extend(
+                objects.extend(
                     ObjectInfo(f"s3://{bucket}/{o['Key']}", o["Size"])
                     for o in page.get("Contents", [])
-                    if not o["Key"].endswith("/")  # a "folder" that a console made
+                    if not o["Key"].endswith("/")  # a console makes such "folders"
                 )
-        return sorted(found, key=lambda info: info.uri)
+        return sorted(objects, key=lambda info: info.uri)
 
     def remove(self, prefix: str) -> int:
-        """Remove all objects below a prefix, and uploads that were cut off there."""
-        bucket, key = split(prefix)
+        """Remove all objects and all interrupted uploads below a prefix; count the objects."""
+        bucket, key = split_uri(prefix)
         below = f"{key.rstrip('/')}/"
         count = 0
-        with self._explained(prefix):
+        with self._translated(prefix):
             pages = self._client.get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=bucket, Prefix=below):
-                # one by one: a batch needs a checksum that some S3 servers do not know
-                for found in page.get("Contents", []):
-                    self._client.delete_object(Bucket=bucket, Key=found["Key"])
+                # one by one: a batch needs a checksum that some S3 servers do not support
+                for item in page.get("Contents", []):
+                    self._client.delete_object(Bucket=bucket, Key=item["Key"])
                     count += 1
             uploads = self._client.get_paginator("list_multipart_uploads")
             for parts in uploads.paginate(Bucket=bucket, Prefix=below):
-                for cut in parts.get("Uploads", []):
+                for upload in parts.get("Uploads", []):
                     self._client.abort_multipart_upload(
-                        Bucket=bucket, Key=cut["Key"], UploadId=cut["UploadId"]
+                        Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                     )
         return count
 
     def upload(self, path: Path, uri: str) -> None:
-        """Copy a local file there, in parts where it is large."""
-        bucket, key = split(uri)
+        """Copy a local file to a URI, in parts if it is large."""
+        bucket, key = split_uri(uri)
         if not path.is_file():
             raise BadInput(f"{path} does not exist")
         with (
-            self._explained(uri),
+            self._translated(uri),
             create_transfer_manager(self._client, self._transfer) as manager,
         ):
             manager.upload(os.fspath(path), bucket, key).result()
 
     def download(self, uri: str, path: Path) -> None:
-        """Copy to a local file, in parts where it is large. Raises ObjectNotFound."""
-        bucket, key = split(uri)
+        """Copy an object to a local file, in parts if it is large. Raises ObjectNotFound."""
+        bucket, key = split_uri(uri)
         with (
-            self._explained(uri),
+            self._translated(uri),
             replacing(path) as file,
             create_transfer_manager(self._client, self._transfer) as manager,
         ):
             manager.download(bucket, key, file).result()
 
     def _check_bucket(self, bucket: str, uri: str) -> None:
-        """Raise BadInput where the bucket is missing: a HEAD's reply does not tell that apart."""
-        if bucket in self._known:
+        """Raise BadInput if the bucket is missing: the reply to a HEAD does not say so."""
+        if bucket in self._checked_buckets:
             return
         try:
             self._client.head_bucket(Bucket=bucket)
         except ClientError as error:
             if code_of(error) in {"404", "NoSuchBucket", "NotFound"}:
                 raise BadInput(
-                    f"{uri}: there is no bucket {bucket} for this access key: make it, or mend "
-                    "the URI or the key"
+                    f"{uri}: there is no bucket {bucket} for this access key: make it, or fix the "
+                    "URI or the key"
                 ) from None
-            # not allowed to ask: then the bucket is there
+            # access is denied: then the bucket exists
         except BotoCoreError as error:
-            raise explain(error, uri, self._storage) from error
-        self._known.add(bucket)
+            raise translate(error, uri, self._storage) from error
+        self._checked_buckets.add(bucket)
 
-    def _again(self, bucket: str, key: str) -> bytes:
-        """Read, and read again where the connection broke in the middle of the body."""
+    def _get_with_retries(self, bucket: str, key: str) -> bytes:
+        """Return the bytes of an object; try again if the connection breaks within the body."""
         attempt = 0
         while True:
-            reply = self._client.get_object(Bucket=bucket, Key=key)  # boto3 repeats this itself
+            reply = self._client.get_object(Bucket=bucket, Key=key)  # boto3 retries this itself
             try:
                 return reply["Body"].read()
             except BotoCoreError as error:
@@ -207,18 +206,18 @@ class S3Store:
             _pause(attempt)
 
     @contextmanager
-    def _explained(self, uri: str) -> Iterator[None]:
+    def _translated(self, uri: str) -> Iterator[None]:
         try:
             yield
         except (BotoCoreError, ClientError, RetriesExceededError) as error:
-            found = explain(error, uri, self._storage)
-            if isinstance(found, ObjectNotFound):
-                self._check_bucket(split(uri, empty=True)[0], uri)
-            raise found from error
+            translated = translate(error, uri, self._storage)
+            if isinstance(translated, ObjectNotFound):
+                self._check_bucket(split_uri(uri, empty=True)[0], uri)
+            raise translated from error
 
 
 def make_client(storage: StorageSpec) -> S3Client:
-    """Return a boto3 client with the spec's options."""
+    """Return a boto3 client with the options of a storage spec."""
     session = boto3.session.Session()
     region = storage.region or session.region_name or (_REGION if storage.endpoint else None)
     checksums: Literal["when_supported", "when_required"] = (
@@ -240,13 +239,25 @@ def make_client(storage: StorageSpec) -> S3Client:
     )
 
 
-def split(uri: str, *, empty: bool = False) -> tuple[str, str]:
+def split_uri(uri: str, *, empty: bool = False) -> tuple[str, str]:
     """Return the bucket and the key of an ``s3://bucket/key`` URI.
+
+    Parameters
+    ----------
+    uri
+        The URI.
+    empty
+        Whether the key may be empty.
 
     Raises
     ------
     BadInput
-        If it is another kind of URI, or has no bucket, or (unless ``empty``) no key.
+        If it is another kind of URI, or the bucket or the key is missing.
+
+    Examples
+    --------
+    >>> split_uri("s3://bucket/run/manifest.json")
+    ('bucket', 'run/manifest.json')
     """
     scheme, _, rest = uri.partition("://")
     bucket, _, key = rest.partition("/")

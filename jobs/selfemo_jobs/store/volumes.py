@@ -1,4 +1,4 @@
-"""Where the mounted data volumes are: ``data://volume/path`` to a path on this machine."""
+"""Data volumes: the local path of a ``data://volume/path`` URI."""
 
 from __future__ import annotations
 
@@ -10,17 +10,27 @@ from selfemo_api.contract import ENV_DATA, ENV_DATA_ROOT
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.store.folder import file_path
 
-#: Where pods mount data volumes unless told otherwise.
+#: The folder in which pods mount data volumes by default.
 DEFAULT_ROOT = "/data"
 
 
 def data_volumes(text: str) -> dict[str, Path]:
-    """Return the folders by volume name out of ``name=/folder:name=/folder``.
+    """Return the folder of each data volume.
+
+    Parameters
+    ----------
+    text
+        The value of ``SELFEMO_DATA``: ``name=/folder:name=/folder``.
 
     Raises
     ------
     BadInput
         If an entry is not ``name=/folder`` with an absolute folder.
+
+    Examples
+    --------
+    >>> data_volumes("meld=/data/meld:models=/models")["models"]
+    PosixPath('/models')
     """
     volumes = {}
     for entry in filter(None, (part.strip() for part in text.split(":"))):
@@ -32,22 +42,27 @@ def data_volumes(text: str) -> dict[str, Path]:
 
 
 def resolve_data_uri(uri: str, environment: Mapping[str, str] | None = None) -> Path:
-    """Return the path that a ``data://volume/path`` URI stands for.
+    """Return the local path of a ``data://volume/path`` URI. The path need not exist.
 
-    ``SELFEMO_DATA`` is looked up first, then the folder of the volume's name below
-    ``SELFEMO_DATA_ROOT``. The path need not exist.
+    The volume is looked up in ``SELFEMO_DATA``. If it is not there, it is the folder of that name
+    below ``SELFEMO_DATA_ROOT``.
 
     Parameters
     ----------
     uri
         ``data://volume`` or ``data://volume/path``.
     environment
-        Where the two variables are read; the process's own when None.
+        The environment variables. None: those of the process.
 
     Raises
     ------
     BadInput
-        If the URI names no volume, or leads out of it.
+        If the URI does not name a volume, or the path leads out of it.
+
+    Examples
+    --------
+    >>> resolve_data_uri("data://meld/dev.csv", {"SELFEMO_DATA": "meld=/corpora/meld"})
+    PosixPath('/corpora/meld/dev.csv')
     """
     env = os.environ if environment is None else environment
     scheme, _, rest = uri.partition("://")
@@ -63,12 +78,12 @@ def resolve_data_uri(uri: str, environment: Mapping[str, str] | None = None) -> 
 
 
 def local_path(uri: str) -> Path:
-    """Return the path of a ``file://`` or ``data://`` URI.
+    """Return the local path of a ``file://`` or ``data://`` URI.
 
     Raises
     ------
     BadInput
-        If the URI is of another kind, or a ``file://`` URI holds no absolute path.
+        If it is another kind of URI, or the path is not valid.
     """
     if uri.startswith("data://"):
         return resolve_data_uri(uri)

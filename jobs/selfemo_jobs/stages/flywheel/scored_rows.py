@@ -18,7 +18,7 @@ from selfemo_jobs.errors import BadInput
 from selfemo_jobs.runtime.context import StageContext
 from selfemo_jobs.runtime.manifest import Part, read_manifest
 from selfemo_jobs.runtime.schemas import ADDED, SCORED
-from selfemo_jobs.runtime.tables import added_later
+from selfemo_jobs.runtime.tables import columns_to_fill
 from selfemo_jobs.store import ObjectNotFound, join
 from selfemo_jobs.store.folder import file_path
 from selfemo_jobs.store.hashing import file_sha256
@@ -50,7 +50,7 @@ class ScoredRows:
         frame = daft.read_parquet(
             self.paths, io_config=_io_config(self.storage) if remote else None
         )
-        for name in added_later(frame.column_names, SCORED, self.paths[0]):
+        for name in columns_to_fill(frame.column_names, SCORED, self.paths[0]):
             dtype = daft.DataType.from_arrow_type(SCORED.field(name).type)
             frame = frame.with_column(name, daft.lit(ADDED[name]).cast(dtype))
         return frame.select(*SCORED.names)
@@ -102,7 +102,7 @@ def _check_part(context: StageContext, manifest_uri: str, part: Part, uri: str, 
     except (ObjectNotFound, FileNotFoundError):
         raise BadInput(f"{uri} is missing, though {manifest_uri} lists it: restore it") from None
     if digest != part.sha256:
-        path_note = f"sha256 is {digest[:12]}…, the manifest says {part.sha256[:12]}…"
+        path_note = f"sha256 is {digest[:12]}…, the manifest has {part.sha256[:12]}…"
         raise BadInput(
             f"{uri} does not match {manifest_uri}: {path_note}; restore the file, or delete the "
             "stage's folder to run it again"
@@ -124,9 +124,9 @@ def _check_schema(uri: str, path: Path) -> None:
         schema = pq.read_schema(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise BadInput(
-            f"{uri} is not a whole Parquet file ({error}): restore or remake it"
+            f"{uri} is not a whole Parquet file ({error}): restore it, or make it again"
         ) from None
-    later = added_later(schema.names, SCORED, uri)
+    later = columns_to_fill(schema.names, SCORED, uri)
     for column in SCORED:
         if column.name in later:
             continue

@@ -10,7 +10,7 @@ from selfemo_api.stages import Stage
 from selfemo_jobs.engines import open_engine
 from selfemo_jobs.models.stage_models import fetch_judge
 from selfemo_jobs.runtime.context import StageContext, StageOutput
-from selfemo_jobs.runtime.manifest import Part, canonical, read_part
+from selfemo_jobs.runtime.manifest import Part, canonical_json, read_part
 from selfemo_jobs.runtime.program import StageProgram
 from selfemo_jobs.runtime.schemas import CANDIDATES, SCORED
 from selfemo_jobs.runtime.tables import decode_table, load_table, put_table
@@ -91,7 +91,7 @@ class _Scorer:
         )
         parts = [
             put_table(context, candidates.path, scored.table),
-            context.put_part(summary_path(candidates.path), canonical(scored.summary.to_json())),
+            context.put_part(summary_path(candidates.path), canonical_json(scored.summary.to_json())),
         ]
         return parts, scored.summary
 

@@ -16,7 +16,7 @@ from tests.support.s3_server import S3Server
 from selfemo_api.spec import StorageSpec
 from selfemo_jobs.errors import BadInput, Unavailable
 from selfemo_jobs.store import ObjectNotFound, Store, join, open_store
-from selfemo_jobs.store.s3 import S3Store, split
+from selfemo_jobs.store.s3 import S3Store, split_uri
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_conflict_without_end_is_unavailable(s3: S3Server, spec: StorageSpec) ->
     spec = spec.model_copy(update={"max_attempts": 2})
     with (
         FaultyProxy(s3.port, lambda *_: CONFLICT) as proxy,
-        pytest.raises(Unavailable, match="other writers"),
+        pytest.raises(Unavailable, match="other writers interfered"),
     ):
         through(proxy, spec).put_if_absent(join(spec.uri, "x"), b"x")
 
@@ -213,7 +213,7 @@ def test_impossible_bucket_name_is_refused(s3: S3Server, bucket: str) -> None:
 @pytest.mark.parametrize("uri", ["s3://", "s3://bucket", "s3://bucket/", "file:///x"])
 def test_uri_without_bucket_or_key_is_refused(uri: str) -> None:
     with pytest.raises(BadInput, match="must be s3://bucket/key"):
-        split(uri)
+        split_uri(uri)
 
 
 def test_server_gone_is_unavailable_after_the_retries(s3: S3Server, spec: StorageSpec) -> None:
