@@ -1,4 +1,4 @@
-"""Fixtures of the chart's tests."""
+"""Fixtures for the tests of the chart."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def helm4() -> Helm:
 
 @pytest.fixture(scope="session", params=[find_helm4, find_helm3], ids=["helm4", "helm3"])
 def helm(request: pytest.FixtureRequest) -> Helm:
-    """Helm 4, and Helm 3 where it is at hand: it gets no more fixes, but many still have it."""
+    """Helm 4, and Helm 3 if it is installed: it gets no more fixes, but is still in use."""
     return Helm(request.param())

@@ -1,4 +1,4 @@
-"""Helm itself, built once by Go where it is not at hand, and what the tests ask of it."""
+"""Runs Helm, which is built once with Go if it is not installed."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from tests.support.cluster.fixtures import program_or_skip
 ROOT = Path(__file__).resolve().parents[3]
 CHART = ROOT / "helm" / "selfemo"
 VALUES = Path(__file__).parent / "values"
-#: Built by hand where it is wanted: `GOBIN=… go install helm.sh/helm/v3/cmd/helm@v3.22.0`.
+#: To test with Helm 3 as well, build it: `GOBIN=… go install helm.sh/helm/v3/cmd/helm@v3.22.0`.
 HELM3 = "v3.22.0"
-#: Rendered for this Kubernetes: a Helm that Go builds does not know which it was made for.
+#: The version of Kubernetes to render for: a Helm that was built with Go has no default version.
 KUBERNETES = "1.34.0"
 
 
 def find_helm4() -> Path:
-    """Return Helm 4; `SELFEMO_HELM` names one that is already there."""
+    """Return the path of Helm 4; `SELFEMO_HELM` names an installed one."""
     return program_or_skip("helm", "SELFEMO_HELM")
 
 
 def find_helm3() -> Path:
-    """Return Helm 3 from `SELFEMO_HELM3` or the cache; the test is skipped where neither has it."""
+    """Return the path of Helm 3 from `SELFEMO_HELM3` or the cache; without it, skip the test."""
     cached = binaries.cache_folder() / "helm" / HELM3 / "bin" / "helm"
     program = Path(os.environ.get("SELFEMO_HELM3") or cached)
     if not program.is_file():
@@ -38,28 +38,28 @@ def find_helm3() -> Path:
     return program
 
 
-class Refused(Exception):
-    """Helm ended with an error; the message is what it said."""
+class HelmError(Exception):
+    """Helm ended with an error. The message is its output."""
 
 
 @dataclass(frozen=True)
 class Helm:
-    """One Helm program, away from this machine's own settings and clusters."""
+    """A Helm program, isolated from the settings and clusters of this machine."""
 
     program: Path
 
     def run(
         self, *arguments: str, kubeconfig: Path = Path(os.devnull), timeout: float = 120
     ) -> str:
-        """Return standard output, or raise Refused."""
+        """Return the standard output. Raises HelmError."""
         with tempfile.TemporaryDirectory() as home:
             own = {f"HELM_{kind}_HOME": home for kind in ("CACHE", "CONFIG", "DATA")}
-            done = subprocess.run(
+            result = subprocess.run(
                 [str(self.program), *arguments],
                 env={
                     "PATH": os.environ["PATH"],
                     "KUBECONFIG": str(kubeconfig),
-                    "KUBECACHEDIR": f"{home}/kube",  # else below the folder where it runs
+                    "KUBECACHEDIR": f"{home}/kube",  # otherwise below the current folder
                     **own,
                 },
                 capture_output=True,
@@ -67,20 +67,20 @@ class Helm:
                 check=False,
                 timeout=timeout,
             )
-        if done.returncode:
-            raise Refused(done.stderr + done.stdout)
-        return done.stdout
+        if result.returncode:
+            raise HelmError(result.stderr + result.stdout)
+        return result.stdout
 
     def template(
         self, values: Path | dict[str, Any] | None = None, chart: Path = CHART
     ) -> list[dict[str, Any]]:
-        """Return all objects of a release `selfemo` in the namespace `selfemo-system`."""
+        """Return all objects of the release `selfemo` in the namespace `selfemo-system`."""
         arguments = ["--namespace", "selfemo-system", "--kube-version", KUBERNETES]
-        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as given:
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
             if isinstance(values, dict):
-                yaml.safe_dump(values, given)
-                given.flush()
-                values = Path(given.name)
+                yaml.safe_dump(values, file)
+                file.flush()
+                values = Path(file.name)
             if values is not None:
                 arguments += ["--values", str(values)]
             text = self.run("template", "selfemo", str(chart), *arguments)
@@ -88,6 +88,6 @@ class Helm:
 
 
 def find(objects: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
-    """Return the one object of a kind and name."""
-    (found,) = (o for o in objects if o["kind"] == kind and o["metadata"]["name"] == name)
-    return found
+    """Return the object of a kind and name."""
+    (match,) = (o for o in objects if o["kind"] == kind and o["metadata"]["name"] == name)
+    return match

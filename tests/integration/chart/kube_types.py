@@ -1,7 +1,7 @@
-"""Checks an object against Kubernetes' own types: those of the official client, which are strict.
+"""Checks an object against the strict Kubernetes types of the official client.
 
-It finds a misspelt or misplaced field, a missing one and a wrong type, without a cluster and
-without schemas from elsewhere. Rules across fields stay the API server's.
+The check finds misspelled, misplaced and missing fields, and wrong types. It needs no cluster and
+no schemas. Rules across fields are left to the API server.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 
 def problems(document: dict[str, Any]) -> list[str]:
-    """Return what is wrong with an object, each with its path."""
+    """Return the problems of an object, each with the path of its field."""
     kind, version = document["kind"], document["apiVersion"].rpartition("/")[2]
     model = getattr(models, version[0].upper() + version[1:] + kind)
     try:

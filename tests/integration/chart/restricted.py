@@ -1,6 +1,7 @@
-"""The restricted Pod Security standard, as far as a pod's own words go.
+"""Checks the spec of a pod against the restricted Pod Security standard.
 
-After https://kubernetes.io/docs/concepts/security/pod-security-standards/ (Kubernetes 1.34).
+The rules are those of Kubernetes 1.34:
+https://kubernetes.io/docs/concepts/security/pod-security-standards/
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _PROFILES = ("RuntimeDefault", "Localhost")
 
 
 def violations(spec: Json) -> Iterator[str]:
-    """Yield what a pod's spec does against the standard."""
+    """Yield the violations of a pod's spec."""
     for field in ("hostNetwork", "hostPID", "hostIPC"):
         if spec.get(field):
             yield f"{field} is on"
@@ -76,11 +77,11 @@ def _container(container: Json, pod: Json) -> Iterator[str]:
 
 
 def _either(name: str, context: Json) -> Iterator[str]:
-    """Yield what neither a pod's nor a container's security context may say."""
+    """Yield the violations that are the same in the context of a pod and of a container."""
     if context.get("runAsUser") == 0:
         yield f"{name} runs as root"
     if context.get("runAsNonRoot") is False:
-        yield f"{name} says runAsNonRoot: false"
+        yield f"{name} sets runAsNonRoot to false"
     if context.get("seccompProfile", {}).get("type", "RuntimeDefault") not in _PROFILES:
         yield f"{name} is seccomp-unconfined"
     if context.get("windowsOptions", {}).get("hostProcess"):

@@ -1,9 +1,10 @@
-"""What the chart renders, as text that a person can read in a review.
+"""Snapshots of the rendered chart, as text that can be read in a review.
 
-The default values are kept whole, the others as what differs from them. Long texts (scripts,
-dashboards, the CRD) are only measured: they are checked in elsewhere.
+The snapshot of the default values is complete. The others contain the differences from it. Of long
+texts (scripts, dashboards, the CRD) only the number of lines is kept, because they are files in the
+repository.
 
-`SELFEMO_UPDATE_SNAPSHOTS=1` writes them.
+`SELFEMO_UPDATE_SNAPSHOTS=1` writes the snapshots.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ Json = dict[str, Any]
 
 FOLDER = Path(__file__).parent / "snapshots"
 _LONG = 200
-#: Objects whose spec comes from a file.
+#: Kinds whose spec comes from a file.
 _ELSEWHERE = ("CustomResourceDefinition", "PrometheusRule")
 #: Labels that change with each release.
 _VERSIONS = ("app.kubernetes.io/version", "helm.sh/chart")
 
 
 def by_name(objects: list[Json]) -> dict[str, str]:
-    """Return each object's text by kind and name, with the namespace where these are not enough."""
+    """Return the text of each object by its kind and name, with its namespace if necessary."""
     texts: dict[str, str] = {}
     often = Counter((o["kind"], o["metadata"]["name"]) for o in objects)
     for document in objects:
@@ -41,12 +42,12 @@ def by_name(objects: list[Json]) -> dict[str, str]:
 
 
 def whole(texts: dict[str, str]) -> str:
-    """Return all objects."""
+    """Return the text of all objects."""
     return "".join(f"# {name}\n{text}---\n" for name, text in texts.items())
 
 
 def difference(before: dict[str, str], after: dict[str, str]) -> str:
-    """Return the objects that went, came or changed."""
+    """Return the objects that were removed, added or changed."""
     lines = []
     for name in sorted(before.keys() | after.keys()):
         old, new = before.get(name), after.get(name)
@@ -57,18 +58,18 @@ def difference(before: dict[str, str], after: dict[str, str]) -> str:
         elif old != new:
             lines.append(f"# {name}: changed\n")
             changes = list(difflib.unified_diff(old.splitlines(), new.splitlines(), n=1))[2:]
-            # a hunk's line numbers would change with every line above it
+            # the line numbers of a hunk would change with every line above it
             lines += ["@@\n" if line.startswith("@@") else f"{line}\n" for line in changes]
     return "".join(lines)
 
 
 def check(name: str, text: str) -> None:
-    """Compare with the file, or write it."""
+    """Compare a text with its snapshot, or write it."""
     path = FOLDER / name
     if os.environ.get("SELFEMO_UPDATE_SNAPSHOTS"):
         path.write_text(text)
-    assert path.is_file(), f"{path.name} is not there: run with SELFEMO_UPDATE_SNAPSHOTS=1"
-    assert text == path.read_text(), f"{path.name}: SELFEMO_UPDATE_SNAPSHOTS=1 writes it anew"
+    assert path.is_file(), f"{path.name} does not exist: SELFEMO_UPDATE_SNAPSHOTS=1 writes it"
+    assert text == path.read_text(), f"{path.name} is stale: SELFEMO_UPDATE_SNAPSHOTS=1 writes it"
 
 
 def _shortened(value: Any) -> Any:

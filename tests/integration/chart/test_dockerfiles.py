@@ -1,4 +1,4 @@
-"""The Dockerfiles keep the rules of hadolint that matter here; hadolint itself is Haskell."""
+"""The Dockerfiles follow the relevant rules of hadolint, which is not installed for the tests."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.parent
 
 @dataclass(frozen=True)
 class Step:
-    """One instruction, on one line."""
+    """One instruction."""
 
     word: str
     rest: str
 
 
 def steps(text: str) -> list[Step]:
-    """Return the instructions; comments are left out and continued lines joined."""
+    """Return the instructions, without comments and with continued lines joined."""
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     joined = "\n".join(lines).replace("\\\n", " ")
-    found = [line.split(maxsplit=1) for line in joined.splitlines() if line.strip()]
-    return [Step(word.upper(), " ".join(rest.split())) for word, rest in found]
+    instructions = [line.split(maxsplit=1) for line in joined.splitlines() if line.strip()]
+    return [Step(word.upper(), " ".join(rest.split())) for word, rest in instructions]
 
 
-def complaints(text: str) -> Iterator[str]:
-    """Yield what a Dockerfile does against the rules; hadolint's numbers where it has one."""
-    found = steps(text)
-    yield from _bases(found)
-    yield from _last_stage(found)
-    for step in found:
+def violations(text: str) -> Iterator[str]:
+    """Yield the violations of the rules, with hadolint's number if there is one."""
+    instructions = steps(text)
+    yield from _bases(instructions)
+    yield from _last_stage(instructions)
+    for step in instructions:
         if step.word == "ADD":
             yield "DL3020 COPY, not ADD"
         if step.word == "MAINTAINER":
@@ -50,15 +50,15 @@ def complaints(text: str) -> Iterator[str]:
             yield from _run(step.rest)
 
 
-def _bases(found: list[Step]) -> Iterator[str]:
+def _bases(instructions: list[Step]) -> Iterator[str]:
     defaults = {
         name: value
-        for step in found
+        for step in instructions
         if step.word == "ARG"
         for name, _, value in [step.rest.partition("=")]
     }
     stages: set[str] = set()
-    for step in found:
+    for step in instructions:
         if step.word != "FROM":
             continue
         image, *alias = re.split(r"\s+[Aa][Ss]\s+", step.rest)
@@ -72,32 +72,32 @@ def _bases(found: list[Step]) -> Iterator[str]:
         stages.update(alias)
 
 
-def _last_stage(found: list[Step]) -> Iterator[str]:
-    first = max((n for n, step in enumerate(found) if step.word == "FROM"), default=0)
-    users = [step.rest for step in found[first:] if step.word == "USER"]
+def _last_stage(instructions: list[Step]) -> Iterator[str]:
+    first = max((n for n, step in enumerate(instructions) if step.word == "FROM"), default=0)
+    users = [step.rest for step in instructions[first:] if step.word == "USER"]
     if not users or not re.fullmatch(r"[1-9]\d*(:\d+)?", users[-1]):
         yield "DL3002 the last USER must be a number that is not root's"
-    labels = " ".join(step.rest for step in found[first:] if step.word == "LABEL")
+    labels = " ".join(step.rest for step in instructions[first:] if step.word == "LABEL")
     for label in LABELS:
         if f"org.opencontainers.image.{label}=" not in labels:
             yield f"DL3048 no label {label}"
 
 
-#: Of one command of a RUN: what it must not be, and the complaint.
+#: Patterns that no command of a RUN may match, with the violation.
 _NEVER = (
-    (r"^(sudo|ssh|vim|shutdown|service|ps|free|top|kill)\b", "DL3001 no place in an image"),
+    (r"^(sudo|ssh|vim|shutdown|service|ps|free|top|kill)\b", "DL3001 useless in a container"),
     (r"^cd\b", "DL3003 WORKDIR, not cd"),
     (r"\bapt-get (dist-)?upgrade\b", "DL3005 no upgrade: take a newer base"),
     (r"^apt\s", "DL3027 apt-get, not apt"),
     (r"(?<!uv )\bpip3? install\b(?!.* --no-cache-dir\b)", "DL3042 pip without --no-cache-dir"),
-    (r"(?<!uv )\bpip3? install\b(?!.*==)", "DL3013 pip installs any version"),
+    (r"(?<!uv )\bpip3? install\b(?!.*==)", "DL3013 pip without a version"),
     (r"\buv sync\b(?!.* --locked\b)", "uv sync without --locked"),
 )
-#: Of a RUN with `apt-get install`: what it must hold, or the complaint.
+#: Patterns that a RUN with `apt-get install` must match, with the violation.
 _APT = (
     (r"apt-get install [^&]*(-y|--yes)\b", "DL3014 apt-get install without -y"),
     (r"--no-install-recommends\b", "DL3015 apt-get install with recommended packages"),
-    (r"rm -rf /var/lib/apt/lists/\*", "DL3009 apt's lists are left behind"),
+    (r"rm -rf /var/lib/apt/lists/\*", "DL3009 the lists of apt are not removed"),
     (r"apt-get update\b", "apt-get install without update in the same RUN"),
 )
 
@@ -106,16 +106,16 @@ def _run(command: str) -> Iterator[str]:
     if re.search(r"[^|]\|[^|]", command) and "pipefail" not in command:
         yield "DL4006 a pipe without pipefail"
     for part in re.split(r"&&|;|\|\|", command):
-        yield from (said for pattern, said in _NEVER if re.search(pattern, part.strip()))
+        yield from (rule for pattern, rule in _NEVER if re.search(pattern, part.strip()))
     if "apt-get install" in command:
-        yield from (said for pattern, said in _APT if not re.search(pattern, command))
+        yield from (rule for pattern, rule in _APT if not re.search(pattern, command))
     elif "apt-get update" in command:
-        yield "apt-get update on its own is kept for ever by the cache"
+        yield "apt-get update on its own is cached forever"
 
 
 @every_file
-def test_keeps_the_rules(path: Path) -> None:
-    assert list(complaints(path.read_text())) == []
+def test_follows_the_rules(path: Path) -> None:
+    assert list(violations(path.read_text())) == []
 
 
 _GOOD = (ROOT / "images" / "operator" / "Dockerfile").read_text()
@@ -127,7 +127,7 @@ _GOOD = (ROOT / "images" / "operator" / "Dockerfile").read_text()
         (":3.12-slim-bookworm", "", "DL3006"),
         (":3.12-slim-bookworm", ":latest", "DL3007"),
         ("USER 65532:65532", "", "DL3002"),
-        ("USER 65532:65532", "USER nobody", "DL3002"),
+        ("USER 65532:65532", "USER selfemo", "DL3002"),
         ("USER 65532:65532", "USER 0", "DL3002"),
         ("COPY crds crds", "ADD crds crds", "DL3020"),
         ("WORKDIR /src", "WORKDIR src", "DL3000"),
@@ -142,21 +142,21 @@ _GOOD = (ROOT / "images" / "operator" / "Dockerfile").read_text()
         ("image.licenses", "image.license", "DL3048 no label licenses"),
     ],
 )
-def test_finds_what_is_against_them(old: str, new: str, rule: str) -> None:
+def test_a_violation_is_found(old: str, new: str, rule: str) -> None:
     assert _GOOD.count(old) >= 1
-    assert any(rule in complaint for complaint in complaints(_GOOD.replace(old, new)))
+    assert any(rule in violation for violation in violations(_GOOD.replace(old, new)))
 
 
-def test_the_operator_has_no_torch() -> None:
+def test_the_image_of_the_operator_has_no_torch() -> None:
     extras = re.findall(r"--extra (\S+)", (ROOT / "images" / "operator" / "Dockerfile").read_text())
     assert extras == ["operator"]
 
 
 @every_file
-def test_what_is_copied_is_let_in(path: Path) -> None:
+def test_copied_files_are_in_the_build_context(path: Path) -> None:
     ignored = (path.parent / "Dockerfile.dockerignore").read_text().split("\n")
     rules = [line for line in ignored if line and not line.startswith("#")]
-    assert rules[0] == "*"  # nothing enters that is not named
+    assert rules[0] == "*"  # only named files are in the build context
     allowed = {rule.removeprefix("!") for rule in rules if rule.startswith("!")}
     copied: set[str] = set()
     for step in steps(path.read_text()):
@@ -166,6 +166,6 @@ def test_what_is_copied_is_let_in(path: Path) -> None:
     assert all((ROOT / name).exists() for name in copied)
 
 
-def test_all_images_are_built_by_one_uv() -> None:
+def test_all_images_use_the_same_version_of_uv() -> None:
     versions = {m for file in FILES for m in re.findall(r"UV_VERSION=(\S+)", file.read_text())}
     assert len(versions) == 1

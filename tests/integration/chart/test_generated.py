@@ -1,4 +1,4 @@
-"""The generated parts of the chart, and what its README says of its values."""
+"""The generated parts of the chart, and the values that its README and notes mention."""
 
 from __future__ import annotations
 
@@ -37,28 +37,28 @@ def tool() -> ModuleType:
 
 
 def test_generated_files_are_current() -> None:
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, str(TOOL), "--check"], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
 
 
-def test_a_value_without_a_comment_is_refused(tool: ModuleType) -> None:
+def test_a_value_without_a_comment_is_rejected(tool: ModuleType) -> None:
     with pytest.raises(tool.ChartError, match=r"`a\.c` has no comment"):
-        tool.read_values("a:\n  # said\n  b: 1\n  c: 2\n")
+        tool.read_values("a:\n  # Text.\n  b: 1\n  c: 2\n")
 
 
 def test_types_follow_from_defaults_and_comments(tool: ModuleType) -> None:
     text = '# Many.\n# @schema {"enum": ["x", "y"]}\na: x\nb:\n  # Words.\n  c: 3\n# Free.\nd: {}\n'
-    found = tool.schema(tool.read_values(text))["properties"]
-    assert found["a"] == {"description": "Many.", "type": "string", "enum": ["x", "y"]}
-    assert found["b"]["properties"]["c"] == {
+    properties = tool.schema(tool.read_values(text))["properties"]
+    assert properties["a"] == {"description": "Many.", "type": "string", "enum": ["x", "y"]}
+    assert properties["b"]["properties"]["c"] == {
         "description": "Words.",
         "type": "integer",
         "minimum": 0,
     }
-    assert found["b"]["additionalProperties"] is False
-    assert found["d"] == {"description": "Free.", "type": "object"}
+    assert properties["b"]["additionalProperties"] is False
+    assert properties["d"] == {"description": "Free.", "type": "object"}
 
 
 def _declared(path: str, default: Any = MISSING, **setting: Any) -> DeclaredSetting:
@@ -111,7 +111,7 @@ def test_an_environment_variable_that_the_chart_lacks_is_reported(tool: ModuleTy
     assert "POD_NAME" in problem
 
 
-def test_braces_in_the_crd_are_left_alone(tool: ModuleType, helm4: Helm, tmp_path: Path) -> None:
+def test_braces_in_the_crd_are_escaped(tool: ModuleType, helm4: Helm, tmp_path: Path) -> None:
     text = (
         "# note\nkind: CustomResourceDefinition\nmetadata:\n  name: n\nspec:\n"
         "  text: '`a` {{ .Values.x }} {{- end }} }}'\n"
@@ -121,12 +121,12 @@ def test_braces_in_the_crd_are_left_alone(tool: ModuleType, helm4: Helm, tmp_pat
     (tmp_path / "values.yaml").write_text("crds: {install: true, keep: true, annotations: {}}\n")
     (tmp_path / "templates" / "_h.tpl").write_text('{{ define "selfemo.labels" }}a: b{{ end }}')
     (tmp_path / "templates" / "crd.yaml").write_text(tool.crd_template(text))
-    (made,) = helm4.template(None, tmp_path)
-    assert made["spec"] == {"text": "`a` {{ .Values.x }} {{- end }} }}"}
+    (rendered,) = helm4.template(None, tmp_path)
+    assert rendered["spec"] == {"text": "`a` {{ .Values.x }} {{- end }} }}"}
 
 
 @pytest.mark.parametrize("name", ["README.md", "templates/NOTES.txt"])
-def test_values_that_are_written_about_exist(name: str) -> None:
+def test_documented_values_exist(name: str) -> None:
     values: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
     text = (CHART / name).read_text()
     named = re.findall(r"--set '?([\w.]+)=", text) + re.findall(r"\.Values\.([\w.]+)", text)
@@ -135,7 +135,7 @@ def test_values_that_are_written_about_exist(name: str) -> None:
         node: Any = values
         for key in path.split("."):
             assert isinstance(node, dict)
-            if node == {}:  # free below here
+            if node == {}:  # any keys are allowed below
                 break
             assert key in node, f"{name}: no value {path}"
             node = node[key]

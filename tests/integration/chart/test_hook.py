@@ -1,4 +1,4 @@
-"""`helm test`: what it shows the API server, how its checks end, and a whole run of its chain."""
+"""`helm test`: its evolution, its checks with a fake API server, and a run of its containers."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ RESOURCES = "/apis/selfemo.dev/v1alpha1"
 COLLECTION = f"{RESOURCES}/namespaces/research/emotionevolutions"
 
 
-def rendered(helm: Helm, values: Path | Json | None = None) -> Json:
-    """Return the test's evolution."""
+def rendered_evolution(helm: Helm, values: Path | Json | None = None) -> Json:
+    """Return the rendered evolution of the test."""
     (text,) = (
         o["data"]["evolution.yaml"]
         for o in helm.template(values)
@@ -41,22 +41,22 @@ def rendered(helm: Helm, values: Path | Json | None = None) -> Json:
 
 
 @pytest.mark.parametrize("name", ["default", "evolution", "extras", "scoped"])
-def test_its_evolution_is_valid(helm4: Helm, name: str) -> None:
-    assert check(rendered(helm4, VALUES / f"{name}.yaml")) == []
+def test_the_tests_evolution_is_valid(helm4: Helm, name: str) -> None:
+    assert check(rendered_evolution(helm4, VALUES / f"{name}.yaml")) == []
 
 
 def test_a_long_release_name_fits(helm4: Helm) -> None:
-    assert check(rendered(helm4, {"fullnameOverride": "n" * 60})) == []
+    assert check(rendered_evolution(helm4, {"fullnameOverride": "n" * 60})) == []
 
 
 class Cluster:
-    """As much of an API server as the checks ask for; it judges evolutions as the CRD does."""
+    """A fake API server for the checks. It validates evolutions as the CRD does."""
 
     def __init__(self) -> None:
         self.stored: Json | None = None
         self.ready = 1
         self.served = True
-        self.judges = True
+        self.validates = True
         self.end = ("True", "MaxGenerationsReached")
 
     def get(self, path: str) -> tuple[int, Json]:
@@ -77,24 +77,24 @@ class Cluster:
     def post(self, path: str, body: Json) -> tuple[int, Json]:
         bare, _, query = path.partition("?")
         assert bare == COLLECTION
-        if self.judges and (found := check(body)):
-            return 422, {"message": str(found[0])}
+        if self.validates and (problems := check(body)):
+            return 422, {"message": str(problems[0])}
         if "dryRun=All" not in query:
             self.stored = body
         return 201, body
 
     def delete(self, path: str) -> tuple[int, Json]:
-        gone, self.stored = self.stored, None
-        return (200, gone) if gone else (404, {})
+        deleted, self.stored = self.stored, None
+        return (200, deleted) if deleted else (404, {})
 
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    """The cluster, served; the Kubernetes client knows where it is."""
+    """The fake API server; the Kubernetes client is configured for it."""
     state = Cluster()
 
     class Handler(BaseHTTPRequestHandler):
-        def answer(self, call: Callable[..., tuple[int, Json]], *arguments: Any) -> None:
+        def respond(self, call: Callable[..., tuple[int, Json]], *arguments: Any) -> None:
             code, body = call(self.path, *arguments)
             text = json.dumps(body).encode()
             self.send_response(code)
@@ -104,14 +104,14 @@ def cluster() -> Iterator[Cluster]:
             self.wfile.write(text)
 
         def do_GET(self) -> None:
-            self.answer(state.get)
+            self.respond(state.get)
 
         def do_DELETE(self) -> None:
-            self.answer(state.delete)
+            self.respond(state.delete)
 
         def do_POST(self) -> None:
             size = int(self.headers["Content-Length"])
-            self.answer(state.post, json.loads(self.rfile.read(size)))
+            self.respond(state.post, json.loads(self.rfile.read(size)))
 
         def log_message(self, *arguments: Any) -> None:
             pass
@@ -131,7 +131,7 @@ def cluster() -> Iterator[Cluster]:
 def run_checks(
     helm4: Helm, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], None]:
-    """The checks as the pod runs them, with its files and environment."""
+    """A function that runs the checks as the pod does, with its files and environment."""
     objects = helm4.template(VALUES / "evolution.yaml")
     for name, text in find(objects, "ConfigMap", "selfemo-test")["data"].items():
         (tmp_path / name).write_text(text)
@@ -153,15 +153,15 @@ def load(path: Path) -> ModuleType:
     return module
 
 
-def test_all_checks_pass_and_nothing_is_left(
+def test_all_checks_pass_and_the_evolution_is_deleted(
     run_checks: Callable[[], None], cluster: Cluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cluster.stored = {"left": "by a failed test"}
     run_checks()
-    said = capsys.readouterr().out
-    assert "operator: ready replicas: 1" in said
-    assert "an invalid evolution: rejected" in said
-    assert "a tiny evolution: MaxGenerationsReached" in said
+    output = capsys.readouterr().out
+    assert "operator: ready replicas: 1" in output
+    assert "an invalid evolution: rejected" in output
+    assert "a tiny evolution: MaxGenerationsReached" in output
     assert cluster.stored is None
 
 
@@ -170,11 +170,11 @@ def test_all_checks_pass_and_nothing_is_left(
     [
         ({"ready": 0}, "no ready replica"),
         ({"served": False}, "is the CRD installed"),
-        ({"judges": False}, "was admitted"),
+        ({"validates": False}, "was admitted"),
         ({"end": ("False", "BadInput")}, "FAILED: BadInput"),
     ],
 )
-def test_what_is_wrong_is_said(
+def test_a_failed_check_is_reported(
     run_checks: Callable[[], None], cluster: Cluster, change: Json, message: str
 ) -> None:
     for name, value in change.items():
@@ -184,23 +184,25 @@ def test_what_is_wrong_is_said(
 
 
 @pytest.mark.slow
-def test_the_tiny_evolution_runs(helm4: Helm, s3: S3Server, tmp_path: Path) -> None:
-    """The pod's first container and the evolution, on this machine in place of the cluster."""
+def test_the_tests_evolution_runs(helm4: Helm, s3: S3Server, tmp_path: Path) -> None:
+    """Run the init container and the evolution on this machine instead of a cluster."""
     storage = s3.storage("chart").to_json()
     objects = helm4.template({"test": {"storage": storage}})
-    (first,) = find(objects, "Pod", "selfemo-test")["spec"]["initContainers"]
-    told = {v["name"]: v["value"] for v in first["env"]}
+    (container,) = find(objects, "Pod", "selfemo-test")["spec"]["initContainers"]
+    variables = {v["name"]: v["value"] for v in container["env"]}
     script = CHART / "files" / "test" / "prepare.py"
-    environment = {**os.environ, **told}
+    environment = {**os.environ, **variables}
     subprocess.run([sys.executable, str(script)], env=environment, check=True, timeout=300)
     file = tmp_path / "evolution.yaml"
     file.write_text(find(objects, "ConfigMap", "selfemo-test")["data"]["evolution.yaml"])
     program = str(Path(sys.executable).parent / "selfemo")
     command = [program, "run", str(file), "--state", str(tmp_path / "state"), "--output", "json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    result = json.loads(done.stdout)
+    process = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    assert process.returncode == 0, process.stderr[-3000:]
+    result = json.loads(process.stdout)
     assert result["phase"] == "Succeeded"
-    assert "Train" in done.stderr
-    trained = [line for line in done.stderr.splitlines() if "Train " in line and "rows in" in line]
+    assert "Train" in process.stderr
+    trained = [
+        line for line in process.stderr.splitlines() if "Train " in line and "rows in" in line
+    ]
     assert trained and " 0 rows" not in trained[0]

@@ -1,6 +1,6 @@
-"""The chart in a real API server: is it taken, what do the rights come to, what is kept.
+"""The chart on a real API server: installation, rights, and the objects that are kept.
 
-The CRD may be there already, and is never deleted: other tests, or people, may use it.
+The CRD may be installed already, and it is never deleted, because other tests or users may use it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from tests.support.cluster import Cluster
 pytestmark = [pytest.mark.chart, pytest.mark.cluster]
 
 api: Any = client  # their types want objects where JSON does
-#: What the operator's account may do in a namespace that it serves, and the most of it.
-MAY = (
+#: Verb, API group and resource of rights that the operator has in a namespace that it serves.
+ALLOWED = (
     ("list", "selfemo.dev", "emotionevolutions"),
     ("delete", "selfemo.dev", "emotionevolutions"),
     ("update", "selfemo.dev", "emotionevolutions/status"),
@@ -33,7 +33,7 @@ MAY = (
     ("create", "", "services"),
     ("create", "", "events"),
 )
-MAY_NOT = (
+FORBIDDEN = (
     ("create", "selfemo.dev", "emotionevolutions"),
     ("update", "selfemo.dev", "emotionevolutions"),
     ("get", "", "secrets"),
@@ -48,7 +48,7 @@ MAY_NOT = (
 
 @dataclass
 class Release:
-    """The chart's release in a cluster."""
+    """A release of the chart in a cluster."""
 
     helm: Helm
     cluster: Cluster
@@ -61,8 +61,10 @@ class Release:
             command, self.name, *arguments, *place, kubeconfig=self.cluster.kubeconfig
         )
 
-    def may(self, account: str, verb: str, group: str, resource: str, namespace: str) -> bool:
-        """Return whether the API server would let a ServiceAccount do that."""
+    def is_allowed(
+        self, account: str, verb: str, group: str, resource: str, namespace: str
+    ) -> bool:
+        """Return whether a service account has a right."""
         resource, _, below = resource.partition("/")
         attributes = {"verb": verb, "group": group, "resource": resource, "namespace": namespace}
         if below:
@@ -84,20 +86,22 @@ class Release:
 def release(
     helm: Helm, control_plane: Cluster, make_namespace: Callable[..., str]
 ) -> Iterator[Release]:
-    """A release that is not installed yet; it is uninstalled after the test."""
-    made = Release(helm, control_plane, make_namespace(control_plane), f"r{secrets.token_hex(3)}")
-    yield made
-    made.run("uninstall", "--ignore-not-found")
+    """A release that is not installed; it is uninstalled after the test."""
+    release = Release(
+        helm, control_plane, make_namespace(control_plane), f"r{secrets.token_hex(3)}"
+    )
+    yield release
+    release.run("uninstall", "--ignore-not-found")
 
 
 @pytest.mark.parametrize("name", [p.stem for p in sorted(VALUES.glob("*.yaml"))])
-def test_the_api_server_takes_it(release: Release, name: str) -> None:
+def test_the_api_server_admits_the_objects(release: Release, name: str) -> None:
     options = ["--values", str(VALUES / f"{name}.yaml")]
-    if name == "monitoring":  # of the Prometheus operator's types, which are not there
+    if name == "monitoring":  # the types of the Prometheus operator are not installed
         options += ["--set", "metrics.serviceMonitor.enabled=false"]
         options += ["--set", "metrics.podMonitor.enabled=false"]
         options += ["--set", "metrics.rules.enabled=false"]
-    if name in ("scoped", "evolution"):  # its namespaces are not there
+    if name in ("scoped", "evolution"):  # its namespaces do not exist
         options += ["--set", f"watchNamespaces={{{release.namespace}}}"]
     if name == "extras":
         options += ["--set", f"jobs.serviceAccount.namespaces={{{release.namespace}}}"]
@@ -105,27 +109,27 @@ def test_the_api_server_takes_it(release: Release, name: str) -> None:
     release.install(*options)
 
 
-def test_its_pods_are_admitted_under_the_restricted_standard(release: Release) -> None:
+def test_the_pods_are_admitted_under_the_restricted_standard(release: Release) -> None:
     release.install()
-    mine = f"app.kubernetes.io/instance={release.name}"
+    selector = f"app.kubernetes.io/instance={release.name}"
     with release.cluster.client() as connection:
         core = api.CoreV1Api(connection)
-        for _ in range(100):  # the controller manager makes them
-            pods = core.list_namespaced_pod(release.namespace, label_selector=mine).items
+        for _ in range(100):  # the controller manager creates them
+            pods = core.list_namespaced_pod(release.namespace, label_selector=selector).items
             if len(pods) == 2:
                 break
             time.sleep(0.1)
     assert len(pods) == 2
 
 
-def test_rights_cluster_wide(release: Release, make_namespace: Callable[..., str]) -> None:
+def test_rights_in_all_namespaces(release: Release, make_namespace: Callable[..., str]) -> None:
     elsewhere = make_namespace(release.cluster)
     release.install()
-    assert [x for x in MAY if not release.may(release.account, *x, elsewhere)] == []
-    assert [x for x in MAY_NOT if release.may(release.account, *x, elsewhere)] == []
+    assert [x for x in ALLOWED if not release.is_allowed(release.account, *x, elsewhere)] == []
+    assert [x for x in FORBIDDEN if release.is_allowed(release.account, *x, elsewhere)] == []
     lease = ("update", "coordination.k8s.io", "leases")
-    assert not release.may(release.account, *lease, release.namespace)  # any but its own
-    assert not release.may(release.account, *lease, elsewhere)
+    assert not release.is_allowed(release.account, *lease, release.namespace)  # only its own Lease
+    assert not release.is_allowed(release.account, *lease, elsewhere)
 
 
 def test_rights_in_named_namespaces_only(
@@ -133,22 +137,22 @@ def test_rights_in_named_namespaces_only(
 ) -> None:
     served, elsewhere = make_namespace(release.cluster), make_namespace(release.cluster)
     release.install("--set", f"watchNamespaces={{{served}}}")
-    assert [x for x in MAY if not release.may(release.account, *x, served)] == []
-    assert [x for x in MAY_NOT if release.may(release.account, *x, served)] == []
-    assert [x for x in MAY if release.may(release.account, *x, elsewhere)] == []
+    assert [x for x in ALLOWED if not release.is_allowed(release.account, *x, served)] == []
+    assert [x for x in FORBIDDEN if release.is_allowed(release.account, *x, served)] == []
+    assert [x for x in ALLOWED if release.is_allowed(release.account, *x, elsewhere)] == []
     jobs = f"system:serviceaccount:{served}:{release.name}-selfemo-jobs"
-    assert [x for x in MAY + MAY_NOT if release.may(jobs, *x, served)] == []
+    assert [x for x in ALLOWED + FORBIDDEN if release.is_allowed(jobs, *x, served)] == []
 
 
 @pytest.mark.parametrize(
     ("role", "reads", "creates"),
     [("view", True, False), ("edit", True, True), ("admin", True, True)],
 )
-def test_the_clusters_own_roles_take_evolutions_in(
+def test_the_clusters_roles_include_evolutions(
     release: Release, role: str, reads: bool, creates: bool
 ) -> None:
     release.install()
-    who = f"system:serviceaccount:{release.namespace}:someone"
+    account = f"system:serviceaccount:{release.namespace}:someone"
     binding = {
         "metadata": {"name": "someone"},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
@@ -157,15 +161,17 @@ def test_the_clusters_own_roles_take_evolutions_in(
     with release.cluster.client() as connection:
         rbac = api.RbacAuthorizationV1Api(connection)
         rbac.create_namespaced_role_binding(release.namespace, binding)
-        for _ in range(100):  # the controller manager puts them together
+        for _ in range(100):  # the controller manager aggregates the roles
             rules = rbac.read_cluster_role(role).rules
             if any("selfemo.dev" in (rule.api_groups or []) for rule in rules):
                 break
             time.sleep(0.1)
     what = ("selfemo.dev", "emotionevolutions", release.namespace)
-    assert release.may(who, "list", *what) is reads
-    assert release.may(who, "create", *what) is creates
-    assert not release.may(who, "update", "selfemo.dev", "emotionevolutions/status", what[2])
+    assert release.is_allowed(account, "list", *what) is reads
+    assert release.is_allowed(account, "create", *what) is creates
+    assert not release.is_allowed(
+        account, "update", "selfemo.dev", "emotionevolutions/status", what[2]
+    )
 
 
 def test_evolutions_outlive_the_release(release: Release) -> None:
@@ -178,5 +184,5 @@ def test_evolutions_outlive_the_release(release: Release) -> None:
         release.run("upgrade", str(CHART), "--set", "replicas=1")
         release.run("uninstall")
         assert custom.get_namespaced_custom_object(*place, "demo")["spec"]["seed"] == 1
-        release.run("install", str(CHART))  # the kept CRD is this release's
+        release.run("install", str(CHART))  # the kept CRD belongs to this release
         custom.delete_namespaced_custom_object(*place, "demo")

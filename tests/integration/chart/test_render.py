@@ -1,4 +1,4 @@
-"""What the chart renders: linted, of Kubernetes' types, restricted, with few rights, as before."""
+"""The rendered chart: lint, types, Pod Security, rights, snapshots and values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import yaml
 from selfemo_api.schema.crd import build_crd
 from selfemo_operator.__main__ import main as operator
 from tests.integration.chart import snapshots
-from tests.integration.chart.helm import CHART, VALUES, Helm, Refused, find
+from tests.integration.chart.helm import CHART, VALUES, Helm, HelmError, find
 from tests.integration.chart.kube_types import problems
 from tests.integration.chart.restricted import violations
 
@@ -44,12 +44,12 @@ def rules(objects: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 @every_file
-def test_lints(helm: Helm, values: Path) -> None:
+def test_helm_lint_finds_no_problem(helm: Helm, values: Path) -> None:
     helm.run("lint", "--strict", "--values", str(values), str(CHART))
 
 
 @every_file
-def test_renders_as_before(helm: Helm, values: Path) -> None:
+def test_the_rendered_objects_match_the_snapshot(helm: Helm, values: Path) -> None:
     default = snapshots.by_name(helm.template())
     if values.stem == "default":
         snapshots.check("default.yaml", snapshots.whole(default))
@@ -59,7 +59,7 @@ def test_renders_as_before(helm: Helm, values: Path) -> None:
 
 
 @every_file
-def test_objects_are_of_kubernetes_types(helm4: Helm, values: Path) -> None:
+def test_objects_have_kubernetes_types(helm4: Helm, values: Path) -> None:
     checked = [o for o in helm4.template(values) if MONITORING not in o["apiVersion"]]
     assert [p for document in checked for p in problems(document)] == []
 
@@ -70,8 +70,8 @@ def test_the_type_check_finds_mistakes(helm4: Helm) -> None:
     container["imagePullpolicy"] = "Always"
     container["ports"][0]["containerPort"] = "8080"
     del deployment["spec"]["selector"]
-    found = sorted(problem.partition(":")[0].rpartition(".")[2] for problem in problems(deployment))
-    assert found == ["containerPort", "imagePullpolicy", "selector"]
+    fields = sorted(p.partition(":")[0].rpartition(".")[2] for p in problems(deployment))
+    assert fields == ["containerPort", "imagePullpolicy", "selector"]
 
 
 @every_file
@@ -104,7 +104,7 @@ def test_the_restricted_check_finds_violations(helm4: Helm, change: dict[str, An
 
 
 @every_file
-def test_rights_are_few(helm4: Helm, values: Path) -> None:
+def test_rights_are_limited(helm4: Helm, values: Path) -> None:
     never = {"secrets", "pods/exec", "pods/log", "pods/attach", "pods/portforward", "nodes", "*"}
     for rule in rules(helm4.template(values)):
         assert not never & set(rule["resources"])
@@ -112,7 +112,7 @@ def test_rights_are_few(helm4: Helm, values: Path) -> None:
         assert "*" not in rule["apiGroups"]
 
 
-def test_scoped_has_nothing_cluster_wide(helm4: Helm) -> None:
+def test_a_scoped_release_has_no_cluster_wide_objects(helm4: Helm) -> None:
     objects = helm4.template(VALUES / "scoped.yaml")
     assert not [o["kind"] for o in objects if o["kind"] in CLUSTER_WIDE]
     places = {
@@ -128,7 +128,7 @@ def test_scoped_has_nothing_cluster_wide(helm4: Helm) -> None:
 
 
 @every_file
-def test_the_operator_takes_its_arguments(helm4: Helm, values: Path) -> None:
+def test_the_operator_parses_its_arguments(helm4: Helm, values: Path) -> None:
     (deployment,) = (o for o in helm4.template(values) if o["kind"] == "Deployment")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     program = typer.Typer()
@@ -141,14 +141,14 @@ def test_the_operator_takes_its_arguments(helm4: Helm, values: Path) -> None:
         "health": parsed.params["health_port"],
     }
     monitored = yaml.safe_load(values.read_text()) or {}
-    wanted = monitored.get("metrics", {}).get("podMonitor", {}).get("enabled", False)
-    assert (parsed.params["jobs_metrics_port"] > 0) == wanted, "the PodMonitor finds its port"
+    expected_port = monitored.get("metrics", {}).get("podMonitor", {}).get("enabled", False)
+    assert (parsed.params["jobs_metrics_port"] > 0) == expected_port, "the PodMonitor needs a port"
 
 
 @every_file
-def test_roles_are_bound_to_accounts_that_are_made(helm4: Helm, values: Path) -> None:
+def test_roles_are_bound_to_rendered_accounts(helm4: Helm, values: Path) -> None:
     objects = helm4.template(values)
-    made = {
+    rendered = {
         (o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"])
         for o in objects
         if o["kind"] in ("Role", "ClusterRole", "ServiceAccount")
@@ -157,11 +157,11 @@ def test_roles_are_bound_to_accounts_that_are_made(helm4: Helm, values: Path) ->
         if binding["kind"] in ("RoleBinding", "ClusterRoleBinding"):
             role, (account,) = binding["roleRef"], binding["subjects"]
             place = binding["metadata"].get("namespace")
-            assert (role["kind"], place, role["name"]) in made
-            assert ("ServiceAccount", account["namespace"], account["name"]) in made
+            assert (role["kind"], place, role["name"]) in rendered
+            assert ("ServiceAccount", account["namespace"], account["name"]) in rendered
 
 
-def test_the_crd_is_the_generated_one(helm4: Helm) -> None:
+def test_the_crd_is_the_generated_crd(helm4: Helm) -> None:
     name = build_crd()["metadata"]["name"]
     crd = find(helm4.template(), "CustomResourceDefinition", name)
     assert crd["spec"] == build_crd()["spec"]
@@ -172,7 +172,7 @@ def test_the_crd_is_the_generated_one(helm4: Helm) -> None:
     assert "CustomResourceDefinition" not in {o["kind"] for o in objects}
 
 
-def test_rules_and_dashboards_come_from_files(helm4: Helm, tmp_path: Path) -> None:
+def test_rules_and_dashboards_are_rendered_from_files(helm4: Helm, tmp_path: Path) -> None:
     chart = tmp_path / "selfemo"
     shutil.copytree(CHART, chart)
     groups = (
@@ -187,27 +187,27 @@ def test_rules_and_dashboards_come_from_files(helm4: Helm, tmp_path: Path) -> No
     values = VALUES / "monitoring.yaml"
     objects = helm4.template(values, chart)
     assert find(objects, "PrometheusRule", "selfemo-one")["spec"] == yaml.safe_load(groups)
-    made = find(objects, "ConfigMap", "selfemo-two")
-    assert made["data"] == {"two.json": board.rstrip("\n")}
-    assert made["metadata"]["labels"]["grafana_dashboard"] == "1"
-    assert made["metadata"]["annotations"] == {"grafana_folder": "selfemo"}
+    rendered = find(objects, "ConfigMap", "selfemo-two")
+    assert rendered["data"] == {"two.json": board.rstrip("\n")}
+    assert rendered["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert rendered["metadata"]["annotations"] == {"grafana_folder": "selfemo"}
     kinds = [o["kind"] for o in helm4.template(None, chart)]
     assert "PrometheusRule" not in kinds
 
 
-def test_alerts_link_to_where_things_are(helm4: Helm) -> None:
+def test_alerts_link_to_the_configured_urls(helm4: Helm) -> None:
     places = {
         "runbookUrl": "https://docs.example.org/rb/",
         "grafanaUrl": "https://grafana.example.org",
     }
-    said = {
+    expected_prefixes = {
         False: ("docs/runbooks/", "/d/"),
         True: (places["runbookUrl"], f"{places['grafanaUrl']}/d/"),
     }
-    for given, (runbooks, boards) in said.items():
+    for given, (runbooks, boards) in expected_prefixes.items():
         rules = {"enabled": True, **(places if given else {})}
         objects = helm4.template({"metrics": {"rules": rules}})
-        found = [
+        annotations = [
             rule["annotations"]
             for o in objects
             if o["kind"] == "PrometheusRule"
@@ -215,9 +215,9 @@ def test_alerts_link_to_where_things_are(helm4: Helm) -> None:
             for rule in group["rules"]
             if "alert" in rule
         ]
-        assert found
-        assert all(a["runbook_url"].startswith(f"{runbooks}Selfemo") for a in found)
-        assert all(a["dashboard_url"].startswith(f"{boards}selfemo-") for a in found)
+        assert annotations
+        assert all(a["runbook_url"].startswith(f"{runbooks}Selfemo") for a in annotations)
+        assert all(a["dashboard_url"].startswith(f"{boards}selfemo-") for a in annotations)
 
 
 @pytest.mark.parametrize(
@@ -240,14 +240,14 @@ def test_alerts_link_to_where_things_are(helm4: Helm) -> None:
     ],
     ids=str,
 )
-def test_bad_values_are_refused(helm: Helm, values: dict[str, Any]) -> None:
-    with pytest.raises(Refused) as refused:
+def test_invalid_values_are_rejected(helm: Helm, values: dict[str, Any]) -> None:
+    with pytest.raises(HelmError) as error:
         helm.template(values)
     *_, last = (key for key in re.findall(r"'(\w+)':", str(values)))
-    assert last in str(refused.value) or "test.storage.uri" in str(refused.value)
+    assert last in str(error.value) or "test.storage.uri" in str(error.value)
 
 
-def test_names_can_be_chosen(helm4: Helm) -> None:
+def test_the_name_of_objects_can_be_set(helm4: Helm) -> None:
     names = {o["metadata"]["name"] for o in helm4.template({"fullnameOverride": "emo"})}
     assert [n for n in names if "selfemo" in n] == ["emotionevolutions.selfemo.dev"]
     assert {"emo", "emo-metrics", "emo-lease", "emo-view", "emo-test"} < names
@@ -255,11 +255,11 @@ def test_names_can_be_chosen(helm4: Helm) -> None:
     assert all(len(o["metadata"]["name"]) <= 63 for o in longest)
 
 
-def test_a_parent_chart_may_say_more(helm4: Helm) -> None:
+def test_a_parent_chart_may_set_more_values(helm4: Helm) -> None:
     helm4.template({"enabled": True, "global": {"theirs": 1}})
 
 
-def test_notes_say_what_to_do_next(helm4: Helm) -> None:
+def test_the_notes_contain_the_next_steps(helm4: Helm) -> None:
     install = ["install", "selfemo", str(CHART), "--namespace", "emo", "--dry-run=client"]
     plain = helm4.run(*install)
     assert "no registry is set" in plain

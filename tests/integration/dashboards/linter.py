@@ -1,7 +1,7 @@
-"""The rules of grafana/dashboard-linter (its docs/index.md), over a dashboard's JSON.
+"""The rules of grafana/dashboard-linter (its docs/index.md) for the JSON of a dashboard.
 
-That program cannot be installed as a library or by `go install`; the rules are few. Those that need
-a parser of PromQL are left to promtool, see test_dashboards.
+That program cannot be installed as a library or with `go install`, and it has few rules. Promtool
+checks the rules that need a PromQL parser; see test_dashboards.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ Json = dict[str, Any]
 Rule = Callable[[Json], Iterator[str]]
 
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
-#: Ids of Grafana's units that we use; an unknown one shows as a suffix.
+#: The ids of the used Grafana units. Grafana shows an unknown id as a suffix.
 UNITS = (
     "none short string percent percentunit s bytes mbytes watt ops reqps".split()  # noqa: SIM905
 )
-#: Rules that do not hold here, and why.
+#: The rules that are not applied, and why.
 EXCLUDED = {
-    "template-job": "an evolution is shown by whichever operator leads: job and instance are "
-    "summed away, and namespace and name choose",
+    "template-job": "any operator may be the leader: job and instance are aggregated away, and "
+    "namespace and name select the evolution",
     "template-instance": "as above",
     "target-job": "as above",
     "target-instance": "as above",
-    "target-counter-agg": "totals of a run are shown as they are: they come from its status and "
-    "outlive any process; rewards are a histogram of one generation",
+    "target-counter-agg": "totals of a run are shown without rate(): they come from its status and "
+    "do not restart with a process; rewards are a histogram of one generation",
 }
 _COUNTER_FUNCTIONS = ("rate", "increase", "irate", "delta", "idelta", "changes")
 
@@ -42,7 +42,7 @@ def template_datasource(board: Json) -> Iterator[str]:
 def template_on_time_change_reload(board: Json) -> Iterator[str]:
     for variable in board["templating"]["list"]:
         if variable["type"] == "query" and variable["refresh"] != 2:
-            yield f"{variable['name']} is not asked again when the time range changes"
+            yield f"{variable['name']} is not queried again when the time range changes"
         if variable["type"] == "query" and variable["datasource"] != SOURCE:
             yield f"{variable['name']} does not use the chosen data source"
 
@@ -56,7 +56,7 @@ def panel_datasource(board: Json) -> Iterator[str]:
 def panel_title_description(board: Json) -> Iterator[str]:
     for panel in panels(board):
         if not panel.get("title") or not panel.get("description", "").endswith("."):
-            yield f"{panel.get('title')!r} lacks its title or a sentence"
+            yield f"{panel.get('title')!r} has no title or no sentence as description"
 
 
 def panel_units(board: Json) -> Iterator[str]:
@@ -67,7 +67,7 @@ def panel_units(board: Json) -> Iterator[str]:
 
 
 def panel_no_targets(board: Json) -> Iterator[str]:
-    yield from (f"{p['title']} asks for nothing" for p in panels(board) if not targets(p))
+    yield from (f"{p['title']} has no query" for p in panels(board) if not targets(p))
 
 
 def target_rate_interval(board: Json) -> Iterator[str]:
@@ -75,7 +75,7 @@ def target_rate_interval(board: Json) -> Iterator[str]:
         for target in targets(panel):
             for used in re.findall(r"\[([^\]]+)\]", target["expr"].replace("[0-9]", "")):
                 if used != "$__rate_interval":
-                    yield f"{panel['title']} takes a range of {used}"
+                    yield f"{panel['title']} uses the range {used}"
 
 
 def target_counter_agg(board: Json) -> Iterator[str]:
@@ -89,20 +89,20 @@ def target_counter_agg(board: Json) -> Iterator[str]:
 
 def uneditable_dashboard(board: Json) -> Iterator[str]:
     if board["editable"] is not False:
-        yield "it can be edited: what is edited is lost at the next upgrade"
+        yield "it can be edited, but the next upgrade would undo the edit"
 
 
-# Ours ---------------------------------------------------------------------------------------------
+# Additional rules --------------------------------------------------------------------------------
 
 
 def panel_links(board: Json) -> Iterator[str]:
     for panel in panels(board):
         if not any(link["title"] and link["url"] for link in panel.get("links", [])):
-            yield f"{panel['title']} leads nowhere"
+            yield f"{panel['title']} has no link"
 
 
 def target_chosen(board: Json) -> Iterator[str]:
-    """In place of target-job: nothing is shown of namespaces that were not chosen."""
+    """Instead of target-job: every metric must have the chosen namespaces as matcher."""
     for panel in panels(board):
         for target in targets(panel):
             for match in re.finditer(r"\b(?:selfemo|namespace)_\w+(:[\w:]+)?", target["expr"]):
@@ -110,14 +110,14 @@ def target_chosen(board: Json) -> Iterator[str]:
                 if match[0].startswith(("selfemo", "namespace_")) and not after.startswith(
                     "{names"
                 ):
-                    yield f"{panel['title']}: {match[0]} of any namespace"
+                    yield f"{panel['title']}: {match[0]} has no matcher for the namespace"
 
 
 def legends(board: Json) -> Iterator[str]:
     for panel in panels(board):
         for target in targets(panel):
             if panel["type"] != "table" and not target.get("legendFormat"):
-                yield f"{panel['title']}: a series without a name"
+                yield f"{panel['title']}: a series has no legend"
 
 
 RULES: dict[str, Rule] = {
@@ -140,16 +140,16 @@ RULES: dict[str, Rule] = {
 
 
 def panels(board: Json) -> list[Json]:
-    """Return all panels but the heads of rows."""
+    """Return all panels, without the headings of rows."""
     return [panel for panel in board["panels"] if panel["type"] != "row"]
 
 
 def targets(panel: Json) -> list[Json]:
-    found: list[Json] = panel.get("targets", [])
-    return found
+    queries: list[Json] = panel.get("targets", [])
+    return queries
 
 
 def problems(board: Json, *, excluded: bool = True) -> list[str]:
-    """Return what is wrong with a dashboard, by rule."""
+    """Return the problems of a dashboard, each with the name of its rule."""
     skipped = EXCLUDED if excluded else {}
     return [f"{n}: {text}" for n, rule in RULES.items() if n not in skipped for text in rule(board)]

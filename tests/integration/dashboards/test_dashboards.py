@@ -1,4 +1,4 @@
-"""The dashboards, by the published rules, by promtool, and against what the operator shows."""
+"""The dashboards: Grafana's linter rules, promtool, and the metrics of the operator."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.unit.operator.controller.evolved import evolution_after
 
 Json = dict[str, Any]
 FILES = sorted(FOLDER.glob("*.json"))
-CHOICES = {"namespace": "team", "name": "demo"}
+VARIABLES = {"namespace": "team", "name": "demo"}
 every_board = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 
 
@@ -34,13 +34,13 @@ def read(path: Path) -> Json:
     return board
 
 
-def test_there_are_three() -> None:
+def test_there_are_three_dashboards() -> None:
     assert [path.stem for path in FILES] == ["evolution", "fleet", "operator"]
     assert len({read(path)["uid"] for path in FILES}) == 3
 
 
 @every_board
-def test_the_published_rules_hold(path: Path) -> None:
+def test_the_linter_finds_no_problem(path: Path) -> None:
     assert problems(read(path)) == []
 
 
@@ -70,33 +70,33 @@ BROKEN: dict[str, Callable[[Json], None]] = {
 
 
 @pytest.mark.parametrize("rule", sorted(RULES.keys() - EXCLUDED.keys()))
-def test_each_rule_finds_its_fault(rule: str) -> None:
+def test_each_rule_finds_a_violation(rule: str) -> None:
     board = copy.deepcopy(read(FOLDER / "evolution.json"))
     BROKEN[rule](board)
-    assert {found.partition(":")[0] for found in problems(board)} == {rule}
+    assert {problem.partition(":")[0] for problem in problems(board)} == {rule}
 
 
-def test_what_is_excluded_would_be_found() -> None:
-    found = problems(read(FOLDER / "evolution.json"), excluded=False)
-    assert {text.partition(":")[0] for text in found} == {"target-counter-agg"}
+def test_excluded_rules_would_find_violations() -> None:
+    all_problems = problems(read(FOLDER / "evolution.json"), excluded=False)
+    assert {problem.partition(":")[0] for problem in all_problems} == {"target-counter-agg"}
 
 
-def test_every_expression_is_promql(tmp_path: Path) -> None:
+def test_every_expression_is_valid_promql(tmp_path: Path) -> None:
     promtool = program_or_skip("promtool", "SELFEMO_PROMTOOL")
     rules = [
-        {"record": f"n{number}", "expr": resolved(found.expr, CHOICES)}
-        for number, found in enumerate(expressions())
+        {"record": f"n{number}", "expr": resolved(expression.expr, VARIABLES)}
+        for number, expression in enumerate(expressions())
     ]
     file = tmp_path / "all.yaml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "all", "rules": rules}]}))
     command = [str(promtool), "check", "rules", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{len(rules)} rules found" in done.stdout
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"{len(rules)} rules found" in result.stdout
 
 
-def test_the_list_of_expressions_is_whole() -> None:
-    """It is made from the code; the files that are shipped say the same."""
+def test_the_list_of_expressions_is_complete() -> None:
+    """The list is made from the code; the files of the chart must contain the same expressions."""
     shipped = [
         target["expr"]
         for path in FILES
@@ -104,44 +104,44 @@ def test_the_list_of_expressions_is_whole() -> None:
         for target in panel["targets"]
     ]
     shipped += [
-        note["expr"] for path in FILES for note in read(path)["annotations"].get("list", [])
+        mark["expr"] for path in FILES for mark in read(path)["annotations"].get("list", [])
     ]
     for path in RULE_FILES.glob("*.yaml"):
         for group in yaml.safe_load(path.read_text())["groups"]:
             shipped += [rule["expr"] for rule in group["rules"]]
-    listed = [found.expr for found in expressions() if "/ variable " not in found.place]
+    listed = [e.expr for e in expressions() if "/ variable " not in e.place]
     assert sorted(listed) == sorted(shipped)
-    assert sum("/ variable " in found.place for found in expressions()) == 4
+    assert sum("/ variable " in e.place for e in expressions()) == 4
 
 
-def test_every_metric_that_is_asked_for_is_exported_and_documented() -> None:
-    view = Cache()
-    view.store_evolution(evolution_after())
-    metrics = OperatorMetrics(view, lambda: 1.0, lambda: 0)
+def test_every_used_metric_is_exported_and_documented() -> None:
+    cache = Cache()
+    cache.store_evolution(evolution_after())
+    metrics = OperatorMetrics(cache, lambda: 1.0, lambda: 0)
     metrics.on_response("GET", 200)
     metrics.on_reconciled(("team", "demo"), "done", 0.1)
     text = metrics.text().decode()
     exported = set(re.findall(r"^((?:selfemo|process)_\w+)", text, re.MULTILINE))
     exported |= set(re.findall(r"^# TYPE (selfemo_\w+) ", text, re.MULTILINE))
     recorded = {e.place.removeprefix("record ") for e in expressions() if "record " in e.place}
-    asked: set[str] = set()
-    for found in expressions():
-        plain = re.sub(r'"[^"]*"', '""', found.expr)
-        asked |= set(re.findall(r"\b(?:selfemo|process)_\w+", re.sub(r"\b\w+:\w+:\w+", "", plain)))
-        assert set(re.findall(r"\b\w+:\w+:\w+", plain)) <= recorded, found.place
-    assert len(asked) > 40
-    assert asked <= exported, asked - exported
-    told = page()
+    used: set[str] = set()
+    for expression in expressions():
+        plain = re.sub(r'"[^"]*"', '""', expression.expr)
+        used |= set(re.findall(r"\b(?:selfemo|process)_\w+", re.sub(r"\b\w+:\w+:\w+", "", plain)))
+        assert set(re.findall(r"\b\w+:\w+:\w+", plain)) <= recorded, expression.place
+    assert len(used) > 40
+    assert used <= exported, used - exported
+    reference = page()
     ours = {n for n in exported if n.startswith("selfemo")}
     assert (
-        not {n for n in ours if f"`{re.sub('_(sum|count)$', '_bucket', n)}`" not in told}
-        - {n for n in ours if f"`{re.sub('_(bucket|sum|count)$', '', n)}`" in told}
+        not {n for n in ours if f"`{re.sub('_(sum|count)$', '_bucket', n)}`" not in reference}
+        - {n for n in ours if f"`{re.sub('_(bucket|sum|count)$', '', n)}`" in reference}
         - {"selfemo_evolution_reward"}
     )
 
 
-def test_links_lead_to_dashboards_that_are_there() -> None:
-    there = {read(path)["uid"] for path in FILES}
+def test_links_lead_to_existing_dashboards() -> None:
+    uids = {read(path)["uid"] for path in FILES}
     text = "".join(path.read_text() for path in (*FILES, *RULE_FILES.glob("*.yaml")))
     named = set(re.findall(r"/d/([\w-]+)", text))
-    assert named == there
+    assert named == uids

@@ -1,4 +1,4 @@
-"""Each expression against a real Prometheus that scrapes the operator's own server."""
+"""Each expression on a real Prometheus that scrapes the operator's HTTP server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.prometheus import Prometheus, prometheus
 from tests.unit.operator.controller.evolved import evolution_after
 
 Json = dict[str, Any]
-pytestmark = pytest.mark.slow  # where Prometheus must be built first
+pytestmark = pytest.mark.slow  # Prometheus may have to be built first
 
 NAMESPACE = "selfemo-system"
 LAST = "namespace_job:selfemo_operator_reconcile_duration_seconds:p99_10m"
@@ -25,17 +25,17 @@ LAST = "namespace_job:selfemo_operator_reconcile_duration_seconds:p99_10m"
 
 @pytest.fixture(scope="module")
 def operator() -> Iterator[HttpServer]:
-    """An operator's metrics, with passes and requests that go on."""
-    view = Cache()
+    """The metrics of an operator, with reconciles and requests at each scrape."""
+    cache = Cache()
     spec: Json = {"evolution": {"goal": {"f1": 0.7}}, "training": {"gpusPerNode": 1}}
-    view.store_evolution(evolution_after(sources=("dev", "test"), **spec))
-    shown = OperatorMetrics(view, lambda: 3.0, lambda: 1)
-    shown.leader.set(1)
+    cache.store_evolution(evolution_after(sources=("dev", "test"), **spec))
+    metrics = OperatorMetrics(cache, lambda: 3.0, lambda: 1)
+    metrics.leader.set(1)
 
     def text() -> bytes:
-        shown.on_reconciled(("team", "demo"), "done", 0.02)
-        shown.on_response("GET", 200)
-        return shown.text()
+        metrics.on_reconciled(("team", "demo"), "done", 0.02)
+        metrics.on_response("GET", 200)
+        return metrics.text()
 
     server = HttpServer(0, {"/metrics": metrics_handler(text)})
     server.start()
@@ -45,29 +45,29 @@ def operator() -> Iterator[HttpServer]:
 
 @pytest.fixture(scope="module")
 def server(operator: HttpServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """A Prometheus with the shipped rules, which has recorded what it records last."""
+    """A Prometheus with the chart's rules, after the evaluation of all of them."""
     program = program_or_skip("prometheus", "SELFEMO_PROMETHEUS")
     folder, target = tmp_path_factory.mktemp("prometheus"), f"127.0.0.1:{operator.port}"
-    with prometheus(program, folder, [target], NAMESPACE) as found:
-        wait_for(lambda: found.query(LAST), "rules that follow from others", seconds=60)
-        yield found
+    with prometheus(program, folder, [target], NAMESPACE) as running:
+        wait_for(lambda: running.query(LAST), "the rules that use other rules", seconds=60)
+        yield running
 
 
-def _resolved(found: Expression) -> str:
-    own = found.place.startswith("dashboard selfemo / Operator")
-    return resolved(found.expr, {"namespace": NAMESPACE if own else "team", "name": "demo"})
+def _resolved(expression: Expression) -> str:
+    own = expression.place.startswith("dashboard selfemo / Operator")
+    return resolved(expression.expr, {"namespace": NAMESPACE if own else "team", "name": "demo"})
 
 
-def test_every_expression_has_an_answer(server: Prometheus) -> None:
+def test_every_expression_has_a_result(server: Prometheus) -> None:
     empty = [
-        found.place
-        for found in expressions()
-        if not server.query(_resolved(found)) and not found.optional
+        expression.place
+        for expression in expressions()
+        if not server.query(_resolved(expression)) and not expression.optional
     ]
     assert empty == []
 
 
-def test_states_are_told_right(server: Prometheus) -> None:
+def test_states_have_the_right_codes(server: Prometheus) -> None:
     phase, stage = (
         next(e for e in expressions() if e.place == f"dashboard selfemo / Fleet / panel {name}")
         for name in ("Phase", "Stage")
@@ -77,8 +77,7 @@ def test_states_are_told_right(server: Prometheus) -> None:
     assert (running["value"][1], training["value"][1]) == ("2", "3")
 
 
-def test_no_alert_fires_but_what_should(server: Prometheus) -> None:
-    """The made-up evolution has stood still since long ago, and nothing else is wrong with it."""
-    found = server.query("ALERTS")
-    names = {series["metric"]["alertname"] for series in found}
+def test_only_the_expected_alert_fires(server: Prometheus) -> None:
+    """The test's evolution has made no progress for years, and has no other problem."""
+    names = {series["metric"]["alertname"] for series in server.query("ALERTS")}
     assert names == {"SelfemoEvolutionStalled"}

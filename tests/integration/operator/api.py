@@ -1,4 +1,4 @@
-"""What tests and benchmarks of the operator need of an API server."""
+"""Requests to an API server that tests and benchmarks of the operator use."""
 
 from __future__ import annotations
 
@@ -20,18 +20,30 @@ Json = dict[str, Any]
 
 
 def wait_for(check: Callable[[], Any], what: str, seconds: float = 60.0, every: float = 0.1) -> Any:
-    """Return what a check returns once it is true."""
+    """Return the result of a check once it is true.
+
+    Parameters
+    ----------
+    check
+        The function that is called repeatedly.
+    what
+        What is waited for, for the error message.
+    seconds
+        The longest time to wait.
+    every
+        The seconds between two calls.
+    """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        found = check()
-        if found:
-            return found
+        result = check()
+        if result:
+            return result
         time.sleep(every)
     raise AssertionError(f"waited {seconds:g} s for {what}")
 
 
 def serve_crd(kube: KubeClient) -> None:
-    """Apply the checkout's CRD, and wait until it is served."""
+    """Apply the CRD of the checkout, and wait until it is served."""
     crd = yaml.safe_load((ROOT / "crds" / "selfemo.dev_emotionevolutions.yaml").read_text())
     name = crd["metadata"]["name"]
     try:
@@ -54,15 +66,15 @@ def _served(kube: KubeClient) -> bool:
 
 
 def create_namespace(kube: KubeClient, name: str) -> str:
-    """Make a namespace in which pods can be made."""
+    """Create a namespace, and wait until pods can be created in it."""
     kube.create(_NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     account = f"{_NAMESPACES}/{name}/serviceaccounts/default"
-    wait_for(lambda: _there(kube, account), "the default service account")
+    wait_for(lambda: _exists(kube, account), "the default service account")
     return name
 
 
 def delete_namespace(kube: KubeClient, name: str) -> None:
-    """Delete a namespace with all that is in it, in the background."""
+    """Delete a namespace and its objects in the background."""
     path = f"{_NAMESPACES}/{name}"
     kube.delete(path, kube.get(path)["metadata"]["uid"])
 
@@ -72,7 +84,7 @@ def namespaces(kube: KubeClient) -> list[str]:
     return [item["metadata"]["name"] for item in kube.get(_NAMESPACES)["items"]]
 
 
-def _there(kube: KubeClient, path: str) -> bool:
+def _exists(kube: KubeClient, path: str) -> bool:
     try:
         kube.get(path)
     except ApiError as error:
@@ -83,7 +95,7 @@ def _there(kube: KubeClient, path: str) -> bool:
 
 
 def document(name: str, **spec: Any) -> Json:
-    """Return an evolution with the least spec that is valid without a GPU."""
+    """Return an evolution with a minimal spec that is valid without a GPU."""
     source = {"name": "demo", "uri": "file:///demo.jsonl", "format": "JSONL"}
     base: Json = {
         "model": {"uri": "file:///model"},

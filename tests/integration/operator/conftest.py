@@ -1,4 +1,4 @@
-"""A real API server, controller-manager and garbage collector; pods end without running."""
+"""Fixtures: a real API server and controller manager, with a fake kubelet."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.integration.operator.api import (
     serve_crd,
     wait_for,
 )
-from tests.integration.operator.pods import Pods
+from tests.integration.operator.fake_kubelet import FakeKubelet
 from tests.integration.operator.process import OperatorProcess
 from tests.support.cluster import Cluster
 from tests.support.cluster.fixtures import control_plane
@@ -41,23 +41,23 @@ def kube(cluster: Cluster) -> KubeClient:
 
 
 def administrator(cluster: Cluster) -> KubeClient:
-    """Return an administrator's connection, with the CRD applied."""
-    found = KubeClient(connections=16, kubeconfig=str(cluster.kubeconfig))
-    serve_crd(found)
-    return found
+    """Return a client with an administrator's rights, after applying the CRD."""
+    client = KubeClient(connections=16, kubeconfig=str(cluster.kubeconfig))
+    serve_crd(client)
+    return client
 
 
 @pytest.fixture
 def namespace(kube: KubeClient, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A namespace of the test's own; its evolutions are deleted afterwards."""
+    """A namespace for the test; its evolutions are deleted afterwards."""
     name = "t-" + request.node.name.lower().replace("_", "-").partition("[")[0][:40].strip("-")
-    with own_namespace(kube, f"{name}-{int(time.time() * 1000) % 1_000_000}") as made:
-        yield made
+    with own_namespace(kube, f"{name}-{int(time.time() * 1000) % 1_000_000}") as created:
+        yield created
 
 
 @contextlib.contextmanager
 def own_namespace(kube: KubeClient, name: str) -> Iterator[str]:
-    """Make a namespace; delete its evolutions and it afterwards."""
+    """Create a namespace; delete its evolutions and the namespace afterwards."""
     yield create_namespace(kube, name)
     for item in kube.get(names.evolutions_path(name))["items"]:
         kube.delete(names.evolution_path((name, item["metadata"]["name"])), item["metadata"]["uid"])
@@ -66,13 +66,13 @@ def own_namespace(kube: KubeClient, name: str) -> Iterator[str]:
 
 @dataclass
 class Evolutions:
-    """Evolutions in one namespace, as a person handles them."""
+    """The evolutions of one namespace, as a user handles them."""
 
     kube: KubeClient
     namespace: str
 
     def create(self, name: str = "demo", **spec: Any) -> Json:
-        # no scheduler: `Pods` takes the place of the node
+        # no scheduler: `FakeKubelet` takes the place of a node
         templates = dict(spec.pop("podTemplate", {}))
         templates["shared"] = {"schedulerName": "none", **templates.get("shared", {})}
         base: Json = {
@@ -96,12 +96,12 @@ class Evolutions:
     def wait(
         self, check: Callable[[Json], Any], what: str, name: str = "demo", **more: Any
     ) -> Json:
-        def there() -> Json | None:
-            found = self.get(name)
-            return found if check(found.get("status", {})) else None
+        def checked() -> Json | None:
+            current = self.get(name)
+            return current if check(current.get("status", {})) else None
 
-        found: Json = wait_for(there, what, **more)
-        return found
+        evolution: Json = wait_for(checked, what, **more)
+        return evolution
 
     def wait_end(self, name: str = "demo", seconds: float = 180.0) -> Json:
         return self.wait(lambda s: s.get("completionTime"), "the end", name, seconds=seconds)
@@ -122,18 +122,18 @@ def evolutions(kube: KubeClient, namespace: str) -> Evolutions:
 
 
 @pytest.fixture
-def pods(kube: KubeClient, namespace: str) -> Iterator[Pods]:
-    found = Pods(kube, namespace)
-    found.start()
-    yield found
-    found.stop()
+def kubelet(kube: KubeClient, namespace: str) -> Iterator[FakeKubelet]:
+    fake = FakeKubelet(kube, namespace)
+    fake.start()
+    yield fake
+    fake.stop()
 
 
 @pytest.fixture
 def make_operator(
     cluster: Cluster, namespace: str, tmp_path: Path
 ) -> Iterator[Callable[..., OperatorProcess]]:
-    """Start operators of the test's namespace; they are ended afterwards."""
+    """A function that starts operators for the test's namespace; they are killed afterwards."""
     with operators(cluster.kubeconfig, namespace, tmp_path) as build:
         yield build
 
@@ -142,29 +142,29 @@ def make_operator(
 def operators(
     kubeconfig: Path, namespace: str, folder: Path
 ) -> Iterator[Callable[..., OperatorProcess]]:
-    """Start operators of one namespace; end them afterwards, and see that none broke."""
-    made: list[OperatorProcess] = []
+    """Yield a function that starts operators; kill them afterwards, and check their logs."""
+    processes: list[OperatorProcess] = []
 
     def build(*options: str, kubeconfig: Path = kubeconfig, **more: Any) -> OperatorProcess:
-        found = OperatorProcess(
+        process = OperatorProcess(
             kubeconfig=kubeconfig,
-            log=folder / f"operator-{len(made)}.log",
+            log=folder / f"operator-{len(processes)}.log",
             options=("--namespace", namespace, "--resync-seconds", "5", *options),
             **more,
         )
-        made.append(found)
-        found.start()
-        found.wait_ready()
-        return found
+        processes.append(process)
+        process.start()
+        process.wait_ready()
+        return process
 
     try:
         yield build
     finally:
-        for found in made:
-            if found.process is not None and found.process.poll() is None:
-                found.kill()
-    for found in made:
-        assert "Traceback" not in found.text(), found.text()[-4000:]
+        for process in processes:
+            if process.process is not None and process.process.poll() is None:
+                process.kill()
+    for process in processes:
+        assert "Traceback" not in process.text(), process.text()[-4000:]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The operator as its own process, as in a pod."""
+"""The operator as a process of its own, as in a pod."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class OperatorProcess:
             )
 
     def kill(self) -> None:
-        """SIGKILL: no word, no last write."""
+        """Kill the process with SIGKILL."""
         if self.process is not None:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()
 
     def stop(self) -> int:
-        """SIGTERM, as a kubelet does; return the exit code."""
+        """End the process with SIGTERM, as a kubelet does; return the exit code."""
         if self.process is None:
             return 0
         self.process.terminate()
@@ -66,25 +66,25 @@ class OperatorProcess:
             raise
 
     def get(self, path: str) -> int:
-        """Return the HTTP status of a probe; 0 where nobody answers."""
+        """Return the HTTP status of a probe; 0 without a response."""
         try:
-            with urlopen(f"http://127.0.0.1:{self.health_port}{path}", timeout=5) as answer:
-                return int(answer.status)
+            with urlopen(f"http://127.0.0.1:{self.health_port}{path}", timeout=5) as response:
+                return int(response.status)
         except HTTPError as error:
             return error.code
         except (URLError, OSError):
             return 0
 
     def metrics(self) -> dict[str, dict[tuple[str, ...], float]]:
-        """Return the evolutions' series: by name, by the values of the labels after the name."""
-        with urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as answer:
-            text = answer.read().decode()
-        found: dict[str, dict[tuple[str, ...], float]] = {}
+        """Return the value of each series by its name and the values of its own labels."""
+        with urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as response:
+            text = response.read().decode()
+        values: dict[str, dict[tuple[str, ...], float]] = {}
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 labels = {k: v for k, v in sample.labels.items() if k not in ("namespace", "name")}
-                found.setdefault(sample.name, {})[tuple(labels.values())] = sample.value
-        return found
+                values.setdefault(sample.name, {})[tuple(labels.values())] = sample.value
+        return values
 
     def wait_ready(self, seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds

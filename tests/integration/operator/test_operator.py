@@ -1,4 +1,4 @@
-"""The operator on a real API server."""
+"""The operator's process on a real API server: runs, failures, edits, deletion and election."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 from tests.integration.operator.api import ROOT, wait_for
 from tests.integration.operator.conftest import Evolutions
-from tests.integration.operator.pods import Pods, failing, succeeding
+from tests.integration.operator.counting_proxy import CountingProxy
+from tests.integration.operator.fake_kubelet import FakeKubelet, failing, succeeding
 from tests.integration.operator.process import OperatorProcess
-from tests.integration.operator.proxy import Proxy
 
 pytestmark = pytest.mark.cluster
 
-#: Generation 0's evaluation, and the five stages of two generations.
+#: The stages of a run: the evaluation of generation 0, and five stages of two generations.
 STAGES = 11
 IMAGE_WAIT = {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}
 
 
 def test_three_generations_to_the_end(
-    operator: OperatorProcess, evolutions: Evolutions, pods: Pods
+    operator: OperatorProcess, evolutions: Evolutions, kubelet: FakeKubelet
 ) -> None:
     evolutions.create()
     status = evolutions.wait_end()["status"]
@@ -43,45 +43,47 @@ def test_three_generations_to_the_end(
     promoted = ["GenerationPromoted"] * 2
     assert reasons == ["GenerationBaseline", *promoted, "MaxGenerationsReached", "Started"]
     assert operator.get("/livez") == 200
-    _metrics_equal(operator, status)
+    _check_metrics(operator, status)
     assert operator.stop() == 0
 
 
-def _metrics_equal(operator: OperatorProcess, status: dict[str, Any]) -> None:
-    """The figures are the status's, and no metric is undocumented."""
-    found = operator.metrics()
+def _check_metrics(operator: OperatorProcess, status: dict[str, Any]) -> None:
+    """Check that the metrics have the values of the status, and that all are documented."""
+    metrics = operator.metrics()
     score = status["history"][-1]["scores"][0]
-    assert found["selfemo_evolution_generation"] == {(): 2.0}
-    assert found["selfemo_evolution_weighted_f1_ratio"] == {("demo",): score["weightedF1"]}
-    assert found["selfemo_evolution_best_f1_ratio"] == {(): status["best"]["f1"]}
-    emotions = found["selfemo_evolution_emotion_f1_ratio"]
+    assert metrics["selfemo_evolution_generation"] == {(): 2.0}
+    assert metrics["selfemo_evolution_weighted_f1_ratio"] == {("demo",): score["weightedF1"]}
+    assert metrics["selfemo_evolution_best_f1_ratio"] == {(): status["best"]["f1"]}
+    emotions = metrics["selfemo_evolution_emotion_f1_ratio"]
     assert list(emotions.values()) == score["f1ByLabel"]
-    assert found["selfemo_evolution_reward_mean"] == {(): status["reward"]}
-    assert found["selfemo_evolution_stage_attempts_total"][("Evaluate",)] == 3.0
-    assert found["selfemo_evolution_phase"][("Succeeded",)] == 1.0
-    assert sum(found["selfemo_evolution_phase"].values()) == 1.0
-    assert found["selfemo_evolution_condition"][("Succeeded", "MaxGenerationsReached")] == 1.0
-    assert set(found["selfemo_evolution_stage_duration_seconds"]) == {(s.value,) for s in Stage}
-    assert found["selfemo_operator_reconciles_total"][("done",)] > STAGES
-    assert found["selfemo_operator_api_requests_total"][("201", "POST")] >= STAGES
-    told = (ROOT / "docs" / "reference" / "metrics.md").read_text()
-    plain = {n.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count") for n in found}
+    assert metrics["selfemo_evolution_reward_mean"] == {(): status["reward"]}
+    assert metrics["selfemo_evolution_stage_attempts_total"][("Evaluate",)] == 3.0
+    assert metrics["selfemo_evolution_phase"][("Succeeded",)] == 1.0
+    assert sum(metrics["selfemo_evolution_phase"].values()) == 1.0
+    assert metrics["selfemo_evolution_condition"][("Succeeded", "MaxGenerationsReached")] == 1.0
+    assert set(metrics["selfemo_evolution_stage_duration_seconds"]) == {(s.value,) for s in Stage}
+    assert metrics["selfemo_operator_reconciles_total"][("done",)] > STAGES
+    assert metrics["selfemo_operator_api_requests_total"][("201", "POST")] >= STAGES
+    reference = (ROOT / "docs" / "reference" / "metrics.md").read_text()
+    families = {re.sub("_(bucket|sum|count)$", "", name) for name in metrics}
     missing = {
-        n for n in plain if n.startswith("selfemo") and not re.search(f"`{n}(_bucket)?`", told)
+        name
+        for name in families
+        if name.startswith("selfemo") and not re.search(f"`{name}(_bucket)?`", reference)
     }
     assert not missing
-    ours = [n for n in found if n.startswith("selfemo_evolution")]
-    assert sum(len(found[n]) for n in ours) <= 120
+    series = [n for n in metrics if n.startswith("selfemo_evolution")]
+    assert sum(len(metrics[n]) for n in series) <= 120
 
 
-def test_deletion_leaves_nothing(
+def test_a_deletion_removes_all_objects(
     operator: OperatorProcess,
     evolutions: Evolutions,
-    pods: Pods,
+    kubelet: FakeKubelet,
     kube: KubeClient,
     namespace: str,
 ) -> None:
-    pods.hold.set()
+    kubelet.hold.set()
     evolutions.create(training={"gpusPerNode": 0, "precision": "Float32", "nodes": 2})
     wait_for(evolutions.jobs, "a Job")
     item = evolutions.get()
@@ -93,35 +95,28 @@ def test_deletion_leaves_nothing(
     assert not operator.metrics().get("selfemo_evolution_generation")
 
 
-def test_an_unpullable_image_is_told_and_mended(
-    operator: OperatorProcess, evolutions: Evolutions, pods: Pods
+def test_an_image_that_cannot_be_pulled_is_reported_until_an_edit(
+    operator: OperatorProcess, evolutions: Evolutions, kubelet: FakeKubelet
 ) -> None:
-    pods.waiting = IMAGE_WAIT
+    kubelet.waiting = IMAGE_WAIT
     evolutions.create(podTemplate={"shared": {"image": "nowhere/none:0"}})
     evolutions.wait(
         lambda s: any("ImagePullBackOff" in c["message"] for c in s.get("conditions", [])),
         "the reason in a condition",
     )
     assert evolutions.condition("Progressing")["status"] == "False"
-    pods.waiting = None
-    pods.hold.set()
-    evolutions.edit(podTemplate={"shared": {"image": "selfemo/jobs:mended"}})
-
-    def mended() -> bool:
-        images = [
-            j["spec"]["template"]["spec"]["containers"][0]["image"] for j in evolutions.jobs()
-        ]
-        return images == ["selfemo/jobs:mended"]
-
-    # the first pod may have been started by then: only a Job that has not is made again
-    pods.hold.clear()
-    evolutions.wait_end()
+    kubelet.waiting = None
+    kubelet.hold.set()
+    evolutions.edit(podTemplate={"shared": {"image": "selfemo/jobs:fixed"}})
+    # the first pod may have started by then: only a Job that has not started is created again
+    kubelet.hold.clear()
+    assert evolutions.wait_end()["status"]["phase"] == "Succeeded"
 
 
-def test_pending_too_long_ends_it(
-    operator: OperatorProcess, evolutions: Evolutions, pods: Pods
+def test_the_pending_deadline_ends_the_evolution(
+    operator: OperatorProcess, evolutions: Evolutions, kubelet: FakeKubelet
 ) -> None:
-    pods.waiting = IMAGE_WAIT
+    kubelet.waiting = IMAGE_WAIT
     evolutions.create(deadlines={"stagePendingSeconds": 10})
     status = evolutions.wait_end()["status"]
     assert status["phase"] == "Failed"
@@ -130,31 +125,31 @@ def test_pending_too_long_ends_it(
     wait_for(lambda: not evolutions.jobs(), "the Job to be gone")
 
 
-def test_suspend_and_resume_in_mid_stage(
+def test_suspend_and_resume_during_a_stage(
     operator: OperatorProcess,
     evolutions: Evolutions,
-    pods: Pods,
+    kubelet: FakeKubelet,
     kube: KubeClient,
     namespace: str,
 ) -> None:
-    pods.hold.set()
+    kubelet.hold.set()
     evolutions.create(deadlines={"stageActiveSeconds": 3600, "stagePendingSeconds": 5})
     wait_for(lambda: evolutions.jobs() and evolutions.jobs()[0]["status"].get("ready"), "a pod")
     evolutions.edit(suspend=True)
     wait_for(lambda: not kube.get(names.core_path(namespace, "pods"))["items"], "no pod")
     evolutions.wait(lambda s: s.get("phase") == "Suspended", "Suspended")
-    time.sleep(6)  # longer than the pending deadline: no clock runs
+    time.sleep(6)  # longer than the pending deadline, which does not apply during a suspension
     assert evolutions.get()["status"]["phase"] == "Suspended"
-    pods.hold.clear()
+    kubelet.hold.clear()
     evolutions.edit(suspend=False)
     assert evolutions.wait_end()["status"]["phase"] == "Succeeded", evolutions.condition("Stalled")
-    assert len(evolutions.jobs()) == STAGES, "no stage was begun under another name"
+    assert len(evolutions.jobs()) == STAGES, "no stage was started under another name"
 
 
-def test_own_failures_are_counted_and_bad_input_is_not_retried(
-    operator: OperatorProcess, evolutions: Evolutions, pods: Pods
+def test_failures_are_counted_and_bad_input_is_not_retried(
+    operator: OperatorProcess, evolutions: Evolutions, kubelet: FakeKubelet
 ) -> None:
-    pods.ending = failing(1, "it broke: try less")
+    kubelet.ending = failing(1, "it broke: try less")
     evolutions.create(failurePolicy={"maxAttempts": 2, "backoffSeconds": 0})
     status = evolutions.wait_end()["status"]
     assert status["phase"] == "Failed"
@@ -162,23 +157,23 @@ def test_own_failures_are_counted_and_bad_input_is_not_retried(
     assert "it broke" in evolutions.condition("Stalled")["message"]
     assert len(evolutions.jobs()) == 2
     assert any("it broke" in e["message"] for e in evolutions.events())
-    pods.ending = failing(2, "row 7 has no text")
-    evolutions.edit(failurePolicy={"maxAttempts": 5})  # an edit means: mended, try again
+    kubelet.ending = failing(2, "row 7 has no text")
+    evolutions.edit(failurePolicy={"maxAttempts": 5})  # an edit retries the stage
     evolutions.wait(lambda s: s.get("attempt") == 3 and s.get("completionTime"), "the end")
     assert evolutions.condition("Stalled")["reason"] == "BadInput"
-    pods.ending = succeeding
+    kubelet.ending = succeeding
     evolutions.edit(failurePolicy={"maxAttempts": 6})
-    evolutions.wait(lambda s: s.get("phase") == "Succeeded", "success after mending")
+    evolutions.wait(lambda s: s.get("phase") == "Succeeded", "success after the fix")
 
 
-def test_a_deleted_job_is_made_again(
+def test_a_deleted_job_is_created_again(
     operator: OperatorProcess,
     evolutions: Evolutions,
-    pods: Pods,
+    kubelet: FakeKubelet,
     kube: KubeClient,
     namespace: str,
 ) -> None:
-    pods.hold.set()
+    kubelet.hold.set()
     evolutions.create()
     (job,) = wait_for(evolutions.jobs, "a Job")
     kube.delete(names.job_path((namespace, job["metadata"]["name"])), job["metadata"]["uid"])
@@ -186,12 +181,12 @@ def test_a_deleted_job_is_made_again(
         lambda: [j for j in evolutions.jobs() if j["metadata"]["uid"] != job["metadata"]["uid"]],
         "the Job again",
     )
-    pods.hold.clear()
+    kubelet.hold.clear()
     assert evolutions.wait_end()["status"]["phase"] == "Succeeded"
 
 
-def test_host_access_is_refused_and_reported(
-    operator: OperatorProcess, evolutions: Evolutions, pods: Pods
+def test_host_access_is_rejected_and_reported(
+    operator: OperatorProcess, evolutions: Evolutions, kubelet: FakeKubelet
 ) -> None:
     volume = {"name": "root", "hostPath": {"path": "/"}}
     evolutions.create(podTemplate={"train": {"volumes": [volume]}})
@@ -203,8 +198,8 @@ def test_host_access_is_refused_and_reported(
     evolutions.wait(lambda s: s.get("phase") == "Succeeded", "success after the edit")
 
 
-def test_what_the_api_server_refuses_is_reported(
-    operator: OperatorProcess, evolutions: Evolutions, pods: Pods
+def test_a_rejected_job_is_reported(
+    operator: OperatorProcess, evolutions: Evolutions, kubelet: FakeKubelet
 ) -> None:
     evolutions.create(podTemplate={"shared": {"env": [{"name": "not a name=", "value": "x"}]}})
     evolutions.wait_end()
@@ -212,14 +207,14 @@ def test_what_the_api_server_refuses_is_reported(
     assert evolutions.condition("Stalled")["reason"] == "BadInput"
 
 
-def test_a_bad_spec_is_refused_with_the_fields_name(evolutions: Evolutions) -> None:
+def test_an_invalid_spec_is_rejected_with_the_name_of_the_field(evolutions: Evolutions) -> None:
     with pytest.raises(ApiError, match=r"spec\.selfPlay\.groupSize"):
         evolutions.create(selfPlay={"groupSize": 1})
     with pytest.raises(ApiError, match="batchSize"):
         evolutions.create(training={"batchSize": 10, "microBatchSize": 4})
 
 
-def test_edits_of_what_generations_are_compared_by_are_refused(evolutions: Evolutions) -> None:
+def test_edits_of_the_evaluation_label_prior_are_rejected(evolutions: Evolutions) -> None:
     labels = evolutions.create("plain")["spec"]["dataset"]["labels"]
     shares = dict.fromkeys(labels, 1 / len(labels))
     evolutions.create(evaluation={"labelPrior": shares})
@@ -231,8 +226,8 @@ def test_edits_of_what_generations_are_compared_by_are_refused(evolutions: Evolu
         evolutions.create("other", evaluation={"labelPrior": {"joy": 0.5, "rage": 0.5}})
 
 
-def test_other_controllers_evolutions_are_left_alone(
-    operator: OperatorProcess, evolutions: Evolutions, pods: Pods
+def test_evolutions_of_other_controllers_are_ignored(
+    operator: OperatorProcess, evolutions: Evolutions, kubelet: FakeKubelet
 ) -> None:
     evolutions.create("theirs", managedBy="example.com/other")
     evolutions.create()
@@ -240,49 +235,49 @@ def test_other_controllers_evolutions_are_left_alone(
     assert "status" not in evolutions.get("theirs")
 
 
-def test_at_most_twelve_writes_a_generation_few_lists_and_none_at_rest(
+def test_at_most_twelve_writes_per_generation_and_none_when_idle(
     make_operator: Callable[..., OperatorProcess],
     evolutions: Evolutions,
-    pods: Pods,
+    kubelet: FakeKubelet,
     kube: KubeClient,
     tmp_path: Path,
 ) -> None:
-    proxy = Proxy(kube)
+    proxy = CountingProxy(kube)
     try:
         make_operator(kubeconfig=proxy.kubeconfig(tmp_path / "kubeconfig"))
         evolutions.create()
         evolutions.wait_end()
         time.sleep(2)
-        made = len(proxy.writes)
-        told = "\n".join(f"{method} {path}" for method, path in proxy.writes)
-        assert made <= 4 + 2 * 12, told
-        # what pods said came with their watch; a Job that is heard of sooner costs a list
+        count = len(proxy.writes)
+        writes = "\n".join(f"{method} {path}" for method, path in proxy.writes)
+        assert count <= 4 + 2 * 12, writes
+        # the watch delivers most termination messages; a Job whose end arrives first costs a list
         lists = [p for p in proxy.reads if "/pods?" in p and "watch=" not in p]
         assert len([p for p in lists if "resourceVersion=0" not in p]) < STAGES / 2, lists
         time.sleep(12)  # two resyncs
-        assert len(proxy.writes) == made, proxy.writes[made:]
+        assert len(proxy.writes) == count, proxy.writes[count:]
     finally:
         proxy.stop()
 
 
-def test_two_operators_at_once_do_each_stage_once(
-    make_operator: Callable[..., OperatorProcess], evolutions: Evolutions, pods: Pods
+def test_two_operators_at_the_same_time_run_each_stage_once(
+    make_operator: Callable[..., OperatorProcess], evolutions: Evolutions, kubelet: FakeKubelet
 ) -> None:
     make_operator(identity="one")
-    make_operator(identity="two")  # no election: the worst case
+    make_operator(identity="two")  # without election, the worst case
     evolutions.create()
     status = evolutions.wait_end()["status"]
     assert status["phase"] == "Succeeded"
     assert [g["generation"] for g in status["history"]] == [0, 1, 2]
-    done = [key for *key, code in pods.ended if code == 0]
-    assert len(done) == STAGES
+    succeeded = [key for *key, code in kubelet.ended if code == 0]
+    assert len(succeeded) == STAGES
     assert len(evolutions.jobs()) == STAGES
 
 
-def test_the_lease_elects_one_and_the_other_takes_over(
+def test_the_lease_elects_a_leader_and_the_other_takes_over(
     make_operator: Callable[..., OperatorProcess],
     evolutions: Evolutions,
-    pods: Pods,
+    kubelet: FakeKubelet,
     kube: KubeClient,
     namespace: str,
 ) -> None:
@@ -299,7 +294,7 @@ def test_the_lease_elects_one_and_the_other_takes_over(
     evolutions.create("second")
     assert evolutions.wait_end("second")["status"]["phase"] == "Succeeded"
     assert second.stop() == 0
-    assert _holder(kube, path) == "", "a leader that ends in order gives the Lease back"
+    assert _holder(kube, path) == "", "a leader that is stopped releases the Lease"
 
 
 def _holder(kube: KubeClient, path: str) -> str | None:

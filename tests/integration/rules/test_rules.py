@@ -1,4 +1,4 @@
-"""The rules, by Prometheus' own promtool."""
+"""The rules and alerts, tested with Prometheus' promtool."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ def _rules() -> Iterator[Json]:
 
 
 def run(promtool: Path, *arguments: str, text: str | None = None) -> str:
-    done = subprocess.run(
+    result = subprocess.run(
         [str(promtool), *arguments], input=text, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
 
 
-def passes(promtool: Path, folder: Path, tests: list[Json]) -> None:
+def run_tests(promtool: Path, folder: Path, tests: list[Json]) -> None:
     file = folder / "test.yaml"
-    whole = {"rule_files": [str(f) for f in FILES], "evaluation_interval": "1m", "tests": tests}
-    file.write_text(yaml.safe_dump(whole))
+    suite = {"rule_files": [str(f) for f in FILES], "evaluation_interval": "1m", "tests": tests}
+    file.write_text(yaml.safe_dump(suite))
     run(promtool, "test", "rules", str(file))
 
 
@@ -61,7 +61,7 @@ def _input(series: Series) -> list[Json]:
 def _test(case: Case, series: Series, at: str, *, fires: bool) -> Json:
     rule = alerts()[case.alert]
     labels = case.labeled(rule["labels"]["severity"])
-    texts = {name: _said(text, case) for name, text in rule["annotations"].items()}
+    texts = {name: _expected_text(text, case) for name, text in rule["annotations"].items()}
     expected = [{"exp_labels": labels, "exp_annotations": texts}] if fires else []
     return {
         "interval": "1m",
@@ -70,8 +70,8 @@ def _test(case: Case, series: Series, at: str, *, fires: bool) -> Json:
     }
 
 
-def _said(text: str, case: Case) -> str:
-    """Fill in a text as Prometheus must: a label that is not there would leave a hole."""
+def _expected_text(text: str, case: Case) -> str:
+    """Return an annotation as Prometheus renders it; each label must exist."""
     text = re.sub(r"\{\{ \$labels\.(\w+) \}\}", lambda m: case.labels[m[1]], text)
     return re.sub(r"\{\{ \$value[^}]*\}\}", case.value or "NO VALUE", text)
 
@@ -85,38 +85,42 @@ def test_alert_fires_when_it_should(promtool: Path, tmp_path: Path, case: Case) 
     tests = [_test(case, case.fires, case.at, fires=True)]
     if case.before:
         tests.append(_test(case, case.fires, case.before, fires=False))
-    passes(promtool, tmp_path, tests)
+    run_tests(promtool, tmp_path, tests)
 
 
 @pytest.mark.parametrize(
     ("case", "series"),
     [pytest.param(c, q, id=f"{c.alert}-{why}") for c in CASES for why, q in c.quiet.items()],
 )
-def test_alert_keeps_quiet(promtool: Path, tmp_path: Path, case: Case, series: Series) -> None:
-    passes(promtool, tmp_path, [_test(case, series, case.at, fires=False)])
+def test_alert_does_not_fire(promtool: Path, tmp_path: Path, case: Case, series: Series) -> None:
+    run_tests(promtool, tmp_path, [_test(case, series, case.at, fires=False)])
 
 
 @pytest.mark.parametrize(("series", "expression", "value"), RECORDED)
-def test_recorded_figures(
+def test_recording_rules(
     promtool: Path, tmp_path: Path, series: Series, expression: str, value: float
 ) -> None:
-    wanted = {"expr": f"sum({expression})", "eval_time": "5m", "exp_samples": [{"value": value}]}
-    test = {"interval": "1m", "input_series": _input(series), "promql_expr_test": [wanted]}
-    passes(promtool, tmp_path, [test])
+    expectation = {
+        "expr": f"sum({expression})",
+        "eval_time": "5m",
+        "exp_samples": [{"value": value}],
+    }
+    test = {"interval": "1m", "input_series": _input(series), "promql_expr_test": [expectation]}
+    run_tests(promtool, tmp_path, [test])
 
 
 def test_the_tests_can_fail(promtool: Path, tmp_path: Path) -> None:
-    """Promtool passes what it does not understand as a test of nothing: this one must not."""
+    """Promtool ignores tests that it does not understand, so check that a wrong test fails."""
     wrong = copy.deepcopy(_test(CASES[1], CASES[1].fires, CASES[1].at, fires=False))
     with pytest.raises(AssertionError, match="BadInput"):
-        passes(promtool, tmp_path, [wrong])
+        run_tests(promtool, tmp_path, [wrong])
 
 
-def test_every_alert_is_tested_and_has_its_page() -> None:
-    found = alerts()
-    assert {case.alert for case in CASES} == set(found)
+def test_every_alert_has_a_case_and_a_runbook() -> None:
+    rules = alerts()
+    assert {case.alert for case in CASES} == set(rules)
     assert all(case.quiet for case in CASES)
-    for name, rule in found.items():
+    for name, rule in rules.items():
         assert rule["labels"]["severity"] in ("critical", "warning", "info")
         texts = rule["annotations"]
         assert set(texts) == {"summary", "description", "dashboard_url", "runbook_url"}
@@ -125,13 +129,13 @@ def test_every_alert_is_tested_and_has_its_page() -> None:
         assert page.startswith(f"# {name}\n")
         assert "\n## What to look at\n" in page
         assert "\n## What to do\n" in page
-    assert {page.stem for page in RUNBOOKS.glob("*.md")} == set(found)
+    assert {page.stem for page in RUNBOOKS.glob("*.md")} == set(rules)
 
 
-def test_the_operators_text_passes_promtools_linter(promtool: Path) -> None:
-    view = Cache()
-    view.store_evolution(evolution_after(sources=("dev", "test")))
-    metrics = OperatorMetrics(view, lambda: 1.0, lambda: 0)
+def test_the_operators_metrics_pass_promtools_linter(promtool: Path) -> None:
+    cache = Cache()
+    cache.store_evolution(evolution_after(sources=("dev", "test")))
+    metrics = OperatorMetrics(cache, lambda: 1.0, lambda: 0)
     metrics.on_response("GET", 200)
     metrics.on_reconciled(("team", "demo"), "done", 0.1)
     run(promtool, "check", "metrics", text=metrics.text().decode())

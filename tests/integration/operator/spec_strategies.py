@@ -1,4 +1,4 @@
-"""Specs drawn from the served schema: most are wrong somewhere, some only look so."""
+"""Hypothesis strategies for specs from the CRD's schema. Most of the specs are invalid."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Json = dict[str, Any]
 Place = tuple[str | int, ...]
 
 CRD = Path(__file__).resolve().parents[3] / "crds" / "selfemo.dev_emotionevolutions.yaml"
-#: What JSON has, and what people have typed into YAML by mistake.
+#: Values of every JSON type, and typical mistakes in YAML.
 ODD = st.one_of(
     st.none(),
     st.booleans(),
@@ -24,7 +24,7 @@ ODD = st.one_of(
     st.lists(st.integers(0, 2), max_size=2),
     st.dictionaries(st.sampled_from(["name", "x", "hostPath"]), st.text(max_size=4), max_size=2),
 )
-#: For what the schema leaves open: parts of pods, some of which the API server refuses.
+#: Values for fields without a schema: parts of pods, some of which the API server rejects.
 OPEN = st.one_of(
     ODD,
     st.fixed_dictionaries({"name": st.text(max_size=8), "value": ODD}),
@@ -37,15 +37,15 @@ OPEN = st.one_of(
 
 
 def spec_schema() -> Json:
-    """Return the schema of `spec` in the checkout's CRD."""
+    """Return the schema of `spec` in the CRD of the checkout."""
     crd = yaml.safe_load(CRD.read_text())
     version = crd["spec"]["versions"][0]
-    found: Json = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    return found
+    schema: Json = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    return schema
 
 
 def places(schema: Json, place: Place = ()) -> Iterator[tuple[Place, Json]]:
-    """Yield each place of a schema: the first item stands for all of a list."""
+    """Yield the path and the schema of each field; a list has only its first item."""
     if place:
         yield place, schema
     for name, below in schema.get("properties", {}).items():
@@ -55,7 +55,7 @@ def places(schema: Json, place: Place = ()) -> Iterator[tuple[Place, Json]]:
 
 
 def values(schema: Json) -> st.SearchStrategy[Any]:
-    """Return values for a place: of its type, at its bounds, one past them, or of another kind."""
+    """Return a strategy for a field: valid values, values at and beyond its bounds, other types."""
     if schema.get("x-kubernetes-preserve-unknown-fields"):
         return OPEN
     near: list[Any] = list(schema.get("enum", []))
@@ -79,19 +79,21 @@ def values(schema: Json) -> st.SearchStrategy[Any]:
 
 
 def edits() -> st.SearchStrategy[list[tuple[Place, Any]]]:
-    """Return lists of one or two changes to a spec."""
-    known = sorted(places(spec_schema()), key=lambda found: str(found[0]))
-    # podTemplate has as many places as all the rest, and its six parts are alike
+    """Return a strategy for lists of one or two changes of a spec."""
+    known = sorted(places(spec_schema()), key=lambda item: str(item[0]))
+    # podTemplate has as many fields as the rest of the spec, and its six parts are equal
     weighted = [p for p in known if p[0][0] != "podTemplate" or p[0][1:2] in [("shared",), ()]]
-    weighted += [p for p in weighted if p[0][0] == "podTemplate"] * 2  # most is left open there
+    weighted += [
+        p for p in weighted if p[0][0] == "podTemplate"
+    ] * 2  # most of its fields have no schema
     one = st.sampled_from(weighted).flatmap(
-        lambda found: st.tuples(st.just(found[0]), values(found[1]))
+        lambda item: st.tuples(st.just(item[0]), values(item[1]))
     )
     return st.lists(one, min_size=1, max_size=2)
 
 
 def changed(spec: Json, place: Place, value: Any) -> Json:
-    """Return a spec with one place set; what is missing on the way is made."""
+    """Return a spec with one field set; missing parents are added."""
     here, *below = place
     inside: Any = value
     if below:

@@ -1,4 +1,4 @@
-"""Any spec is refused with the field's name, or told in a condition, or run; never a hot loop."""
+"""Any spec is rejected with the name of the field, reported in a condition, or run; no hot loop."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 from tests.integration.operator.api import document
 from tests.integration.operator.conftest import Evolutions
+from tests.integration.operator.counting_proxy import CountingProxy
 from tests.integration.operator.process import OperatorProcess
-from tests.integration.operator.proxy import Proxy
-from tests.integration.operator.specs import Place, changed, edits
+from tests.integration.operator.spec_strategies import Place, changed, edits
 
 pytestmark = [
     pytest.mark.cluster,
@@ -29,86 +29,89 @@ pytestmark = [
 ]
 
 EXAMPLES = 500
-KEPT = 20
-"""How many of the accepted stay to the end, to see that nothing goes on about them."""
+REMAINING = 20
+"""The number of accepted evolutions that stay to the end, to check that they cause no writes."""
 
 
-def _named(place: Place, message: str) -> bool:
-    """Whether a refusal leads to a place: its own name, or that of what holds it."""
+def _names_field(place: Place, message: str) -> bool:
+    """Return whether an error message names a field or one of its parents."""
     words = [str(part) for part in place if not isinstance(part, int)]
     return any(word in message for word in words)
 
 
-def test_any_spec_is_refused_or_reported_or_run(
+def test_any_spec_is_rejected_or_reported_or_run(
     make_operator: Callable[..., OperatorProcess],
     evolutions: Evolutions,
     kube: KubeClient,
     namespace: str,
     tmp_path: Path,
 ) -> None:
-    proxy = Proxy(kube)
+    proxy = CountingProxy(kube)
     operator = make_operator(kubeconfig=proxy.kubeconfig(tmp_path / "kubeconfig"))
     ends: Counter[str] = Counter()
     numbers = count()
-    kept: list[str] = []
-    base = document("x")["spec"]  # its pods wait for ever: there is no node
+    remaining: list[str] = []
+    base = document("x")["spec"]  # its pods never start: there is no node
 
     @given(edits())
     @settings(
         max_examples=EXAMPLES,
         deadline=None,
-        derandomize=True,  # the same specs for everyone
+        derandomize=True,  # the same specs in every run
         suppress_health_check=list(HealthCheck),
     )
-    def check(made: list[tuple[Place, Any]]) -> None:
+    def check(changes: list[tuple[Place, Any]]) -> None:
         spec = base
-        for place, value in made:
+        for place, value in changes:
             spec = changed(spec, place, value)
         name = f"f{next(numbers):04d}"
         body = {**document(name), "spec": spec}
         try:
             kube.create(names.evolutions_path(namespace), body)
         except ApiError as error:
-            assert error.status in (400, 422), (error, made)
-            assert any(_named(place, error.message) for place, _ in made), (error.message, made)
-            ends["refused"] += 1
+            assert error.status in (400, 422), (error, changes)
+            assert any(_names_field(place, error.message) for place, _ in changes), (
+                error.message,
+                changes,
+            )
+            ends["rejected"] += 1
             return
-        ends[_told(evolutions, operator, name)] += 1
-        if len(kept) < KEPT:
-            kept.append(name)
+        ends[_outcome(evolutions, operator, name)] += 1
+        if len(remaining) < REMAINING:
+            remaining.append(name)
             return
         item = evolutions.get(name)
         kube.delete(names.evolution_path((namespace, name)), item["metadata"]["uid"])
 
     try:
         check()
-        assert min(ends[kind] for kind in ("refused", "reported", "run")) >= 8, ends
-        time.sleep(12)  # what was waiting, and two resyncs
+        assert min(ends[kind] for kind in ("rejected", "reported", "run")) >= 8, ends
+        time.sleep(12)  # pending requeues, and two resyncs
         writes, reads = len(proxy.writes), len(proxy.reads)
         time.sleep(12)
         assert proxy.writes[writes:] == []
         # three resyncs at most: lists, watches, and the pods of each Job that has not started
-        assert len(proxy.reads) - reads <= 3 * (4 + len(kept)), Counter(proxy.reads[reads:])
+        assert len(proxy.reads) - reads <= 3 * (4 + len(remaining)), Counter(proxy.reads[reads:])
     finally:
         print(json.dumps(ends))
         proxy.stop()
 
 
-def _told(evolutions: Evolutions, operator: OperatorProcess, name: str) -> str:
-    """Wait until the operator has said what becomes of an evolution; return it in a word."""
+def _outcome(evolutions: Evolutions, operator: OperatorProcess, name: str) -> str:
+    """Wait until the operator has handled an evolution; return the outcome."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         item = evolutions.get(name)
         if item["spec"].get("managedBy") not in (None, "selfemo.dev/operator"):
             return "another controller's"
         status = item.get("status", {})
-        said = {c["type"]: c for c in status.get("conditions", [])}
-        if said.get("Stalled", {}).get("status") == "True":
-            assert said["Stalled"]["message"], item
+        conditions = {c["type"]: c for c in status.get("conditions", [])}
+        if conditions.get("Stalled", {}).get("status") == "True":
+            assert conditions["Stalled"]["message"], item
             return "reported"
         if any(j["metadata"]["name"].startswith(f"{name}-g000") for j in evolutions.jobs()):
             return "run"
         if item["spec"].get("suspend") and status.get("phase") == "Suspended":
             return "suspended"
         time.sleep(0.05)
-    raise AssertionError(f"nothing was told of {json.dumps(item)}: {operator.text()[-2000:]}")
+    raise AssertionError(f"no outcome of {json.dumps(item)}: {operator.text()[-2000:]}")

@@ -1,7 +1,7 @@
-"""Ends stage pods as a kubelet would, without running them: for tests of the operator alone.
+"""A fake kubelet: it starts and ends stage pods without running them.
 
-A real kubelet runs the real stages in `tests/e2e`. Here a stage's result follows from its
-configuration (the annotation on the pod), so a test knows what must come out.
+In `tests/e2e`, a real kubelet runs the real stages. Here the result of a stage follows from its
+configuration (the annotation of the pod), so a test knows the expected result.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from tests.unit.operator.planner.simulated_world import result_of, score_of
 
 Json = dict[str, Any]
 Ending = Callable[[StageConfig, Json], tuple[int, str]]
-"""From a stage's configuration and its pod to an exit code and a termination message."""
+"""Returns the exit code and the termination message for a stage's configuration and its pod."""
 
 
 def succeeding(config: StageConfig, _: Json) -> tuple[int, str]:
-    """End well; F1 rises by generation."""
+    """Return a success. The F1 rises with each generation."""
     f1 = 0.30 + 0.05 * config.generation
     result = result_of(config.generation, config.stage, f1, folder=config.output)
     if result.scores:
@@ -36,17 +36,21 @@ def succeeding(config: StageConfig, _: Json) -> tuple[int, str]:
 
 
 def failing(code: int, error: str) -> Ending:
-    """End with an exit code and the stage's own words."""
+    """Return a failure with an exit code and an error message."""
     return lambda _config, _pod: (code, encode_message(FailureMessage(error=error, kind="Test")))
 
 
-class Pods:
-    """A thread that takes each stage pod from Pending to its end.
+class FakeKubelet:
+    """A thread that takes each stage pod from `Pending` to its end.
 
     Parameters
     ----------
+    kube
+        The client of the API server.
+    namespace
+        The namespace of the pods.
     seconds
-        How long a pod runs.
+        The time that a pod runs.
     """
 
     def __init__(self, kube: KubeClient, namespace: str, seconds: float = 0.0) -> None:
@@ -55,14 +59,14 @@ class Pods:
         self.seconds = seconds
         self.ending: Ending = succeeding
         self.hold = threading.Event()
-        """While set, no pod comes to an end."""
+        """While it is set, no pod ends."""
         self.waiting: Json | None = None
-        """While set, pods wait for this reason instead of starting."""
+        """The waiting state of pods. While it is set, pods do not start."""
         self.ended: list[tuple[int, str, int]] = []
-        """Generation, stage and exit code of each pod that ended."""
+        """The generation, stage and exit code of each ended pod."""
         self.purged: list[str] = []
-        """Runs whose data pods removed."""
-        self._began: dict[str, float] = {}
+        """The runs whose data was removed."""
+        self._started: dict[str, float] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -80,25 +84,25 @@ class Pods:
                 pods: list[Json] = []
                 list_objects(pods.append, self._kube, path, {"labelSelector": names.JOB_SELECTOR})
                 for pod in pods:
-                    self._carry_on(pod)
+                    self._advance(pod)
             except ApiError as error:
                 if error.status not in (0, 404, 409, 429) and error.status < 500:
                     raise
 
-    def _carry_on(self, pod: Json) -> None:
+    def _advance(self, pod: Json) -> None:
         phase, uid = pod.get("status", {}).get("phase"), pod["metadata"]["uid"]
         if pod["metadata"].get("deletionTimestamp"):
             self._delete(pod)
         elif phase == "Pending" and self.waiting is not None:
-            self._say(pod, "Pending", {"waiting": self.waiting})
+            self._set_status(pod, "Pending", {"waiting": self.waiting})
         elif phase == "Pending":
-            self._began[uid] = time.monotonic()
-            self._say(pod, "Running", {"running": {"startedAt": _now()}})
-        elif phase == "Running" and not self.hold.is_set() and self._is_over(uid):
+            self._started[uid] = time.monotonic()
+            self._set_status(pod, "Running", {"running": {"startedAt": _now()}})
+        elif phase == "Running" and not self.hold.is_set() and self._is_finished(uid):
             self._end(pod)
 
-    def _is_over(self, uid: str) -> bool:
-        return time.monotonic() - self._began.setdefault(uid, 0.0) >= self.seconds
+    def _is_finished(self, uid: str) -> bool:
+        return time.monotonic() - self._started.setdefault(uid, 0.0) >= self.seconds
 
     def _end(self, pod: Json) -> None:
         text = pod["metadata"]["annotations"][names.ANNOTATION_CONFIG]
@@ -109,11 +113,14 @@ class Pods:
             config = StageConfig.model_validate_json(text)
             code, message = self.ending(config, pod)
             self.ended.append((config.generation, config.stage.value, code))
-        ended = {"exitCode": code, "message": message, "reason": "Error" if code else "Completed"}
+        reason = "Error" if code else "Completed"
+        terminated = {"exitCode": code, "message": message, "reason": reason}
         times = {"startedAt": _now(), "finishedAt": _now()}
-        self._say(pod, "Failed" if code else "Succeeded", {"terminated": {**ended, **times}})
+        self._set_status(
+            pod, "Failed" if code else "Succeeded", {"terminated": {**terminated, **times}}
+        )
 
-    def _say(self, pod: Json, phase: str, state: Json) -> None:
+    def _set_status(self, pod: Json, phase: str, state: Json) -> None:
         container = {
             "name": names.CONTAINER,
             "image": "none",
@@ -135,13 +142,13 @@ class Pods:
         self._kube.patch(path, {"status": status})
 
     def _delete(self, pod: Json) -> None:
-        """Let a deleted pod go, as a kubelet does once its containers have ended."""
+        """Remove a deleted pod, as a kubelet does once its containers have ended."""
         path = f"{names.core_path(self._namespace, 'pods')}/{pod['metadata']['name']}"
         if pod.get("status", {}).get("phase") in ("Pending", "Running"):
             text = json.dumps({"error": "ended by SIGTERM", "kind": "Terminated"})
             times = {"startedAt": _now(), "finishedAt": _now()}
-            ended = {"exitCode": 143, "message": text, "reason": "Error", **times}
-            self._say(pod, "Failed", {"terminated": ended})
+            terminated = {"exitCode": 143, "message": text, "reason": "Error", **times}
+            self._set_status(pod, "Failed", {"terminated": terminated})
         self._kube._request("DELETE", path, None, {"gracePeriodSeconds": 0})
 
 

@@ -1,5 +1,7 @@
-"""A plain-HTTP proxy before the API server that counts the operator's writes, and can cut it off
-at any of them: before the write reaches the server, or after it did and before the answer is seen.
+"""An HTTP proxy in front of the API server that counts the operator's requests.
+
+It can interrupt any write: before it reaches the server, or after the server has processed it and
+before the operator receives the response.
 """
 
 from __future__ import annotations
@@ -17,24 +19,29 @@ from selfemo_operator.controller.kube.client import KubeClient
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
 
 
-class Proxy:
-    """Forwards requests with the rights of a kubeconfig.
+class CountingProxy:
+    """Forwards requests with the rights of a client.
+
+    Parameters
+    ----------
+    kube
+        The client whose connections are used.
 
     Attributes
     ----------
     writes
-        Method and path of each write, in order.
+        The method and the path of each write, in order.
     reads
-        Paths of the other requests.
+        The paths of the other requests.
     """
 
     def __init__(self, kube: KubeClient) -> None:
         self.writes: list[tuple[str, str]] = []
         self.reads: list[str] = []
         self.before: Callable[[int], None] = lambda _: None
-        """Called with a write's number (from 0) before it is forwarded."""
+        """Called with the number of a write (from 0) before it is forwarded."""
         self.after: Callable[[int], None] = lambda _: None
-        """Called after the server has done it, before the operator hears."""
+        """Called after the server has processed a write, before the response is sent."""
         self._lock = threading.Lock()
         client = kube._client
         pool, host = client.rest_client.pool_manager, client.configuration.host
@@ -54,8 +61,8 @@ class Proxy:
                 body = self.rfile.read(length) if length else None
                 if number is not None:
                     outer.before(number)
-                kept = ("content-type", "accept", "user-agent")
-                headers = {k: v for k, v in self.headers.items() if k.lower() in kept}
+                names = ("content-type", "accept", "user-agent")
+                headers = {k: v for k, v in self.headers.items() if k.lower() in names}
                 response = pool.request(
                     self.command,
                     host + self.path,
@@ -65,28 +72,28 @@ class Proxy:
                     timeout=urllib3.Timeout(connect=5, read=400),
                     retries=False,
                 )
-                done = None
+                body_read = None
                 if number is not None:
-                    done = response.data
+                    body_read = response.data
                     outer.after(number)
-                self._answer(response, done)
+                self._respond(response, body_read)
 
-            def _answer(self, response: urllib3.BaseHTTPResponse, done: bytes | None) -> None:
+            def _respond(self, response: urllib3.BaseHTTPResponse, body: bytes | None) -> None:
                 try:
                     self.send_response(response.status)
                     for name in ("Content-Type", "Retry-After"):
                         if name in response.headers:
                             self.send_header(name, response.headers[name])
                     self.send_header("Connection", "close")
-                    # without it a reader waits for a full buffer, and events come with the next
+                    # otherwise a reader waits for a full buffer, and events are delayed
                     self.send_header("Transfer-Encoding", "chunked")
                     self.end_headers()
-                    for chunk in [done] if done is not None else response.stream(None):
-                        if chunk:  # an empty one would be the end
+                    for chunk in [body] if body is not None else response.stream(None):
+                        if chunk:  # an empty chunk would end the response
                             self._write(chunk)
                     self._write(b"")
                 except (OSError, urllib3.exceptions.HTTPError):
-                    pass  # the operator is gone
+                    pass  # the operator has been killed
                 finally:
                     response.close()
                     self.close_connection = True
@@ -104,7 +111,7 @@ class Proxy:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def kubeconfig(self, to: Path) -> Path:
-        """Write a kubeconfig that leads here."""
+        """Write a kubeconfig for this proxy; return its path."""
         config = {
             "apiVersion": "v1",
             "kind": "Config",

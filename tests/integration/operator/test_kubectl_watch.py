@@ -1,4 +1,4 @@
-"""`kubectl selfemo watch`, beside a real operator on a real API server."""
+"""`kubectl selfemo watch` with a real operator on a real API server."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 from selfemo_operator.controller.kube.client import KubeClient
 from selfemo_operator.controller.objects import names
 from tests.integration.operator.conftest import Evolutions
-from tests.integration.operator.pods import Pods, failing
+from tests.integration.operator.counting_proxy import CountingProxy
+from tests.integration.operator.fake_kubelet import FakeKubelet, failing
 from tests.integration.operator.process import OperatorProcess
-from tests.integration.operator.proxy import Proxy
 from tests.support.cluster import Cluster
 from tests.support.terminal_screen import Screen
 
@@ -33,8 +33,8 @@ def start(evolutions: Evolutions, kubeconfig: Path, *options: str) -> subprocess
     )
 
 
-def test_watches_to_a_good_end_on_a_terminal(
-    operator: OperatorProcess, evolutions: Evolutions, pods: Pods, cluster: Cluster
+def test_watches_a_run_to_its_success_on_a_terminal(
+    operator: OperatorProcess, evolutions: Evolutions, kubelet: FakeKubelet, cluster: Cluster
 ) -> None:
     evolutions.create()
     command = [PROGRAM, "watch", "demo", "--namespace", evolutions.namespace]
@@ -50,10 +50,10 @@ def test_watches_to_a_good_end_on_a_terminal(
     assert "F1 by emotion, generation 2" in out
 
 
-def test_a_bad_end_is_the_exit_code(
-    operator: OperatorProcess, evolutions: Evolutions, pods: Pods, cluster: Cluster
+def test_a_failure_is_the_exit_code(
+    operator: OperatorProcess, evolutions: Evolutions, kubelet: FakeKubelet, cluster: Cluster
 ) -> None:
-    pods.ending = failing(2, "demo.jsonl is not there")
+    kubelet.ending = failing(2, "demo.jsonl is not there")
     evolutions.create()
     watching = start(evolutions, cluster.kubeconfig)
     out, error = watching.communicate(timeout=120)
@@ -62,21 +62,23 @@ def test_a_bad_end_is_the_exit_code(
     assert "demo.jsonl is not there" in out
 
 
-def test_what_is_not_there_or_goes_away_is_said(
+def test_a_missing_evolution_and_an_outage_are_reported(
     evolutions: Evolutions, kube: KubeClient, tmp_path: Path
 ) -> None:
-    proxy = Proxy(kube)
+    proxy = CountingProxy(kube)
     kubeconfig = proxy.kubeconfig(tmp_path / "kubeconfig")
     try:
-        absent = start(evolutions, kubeconfig)
-        _, error = absent.communicate(timeout=150)
-        assert absent.returncode == 2
+        missing = start(evolutions, kubeconfig)
+        _, error = missing.communicate(timeout=150)
+        assert missing.returncode == 2
         assert f"there is no evolution demo in namespace {evolutions.namespace}" in error
-        made = evolutions.create()
+        created = evolutions.create()
         watching = start(evolutions, kubeconfig)
         assert watching.stdout is not None
         assert "Pending: not started" in watching.stdout.readline()
-        kube.delete(names.evolution_path((evolutions.namespace, "demo")), made["metadata"]["uid"])
+        kube.delete(
+            names.evolution_path((evolutions.namespace, "demo")), created["metadata"]["uid"]
+        )
         _, error = watching.communicate(timeout=150)
         assert watching.returncode == 2
         assert "there is no evolution demo" in error
