@@ -1,4 +1,4 @@
-"""Brings a model to this machine, wherever it is, checks it, and loads it."""
+"""Fetches a model to this machine, checks it, and loads it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from selfemo_jobs.models.model_folder import (
     MODEL_FILES,
     check_model_folder,
     is_model_file,
-    read_config,
+    read_model_config,
 )
-from selfemo_jobs.models.resume import is_manifest, model_of
+from selfemo_jobs.models.resume import is_manifest, model_uri_of
 from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, Part, read_manifest
 from selfemo_jobs.store import ObjectNotFound, Store, join, store_for
 from selfemo_jobs.store.hashing import file_sha256, sha256
@@ -26,33 +26,36 @@ if TYPE_CHECKING:
 
 
 def fetch_model(uri: str, revision: str | None, store: Store, work: Path) -> Path:
-    """Return a local folder that holds a model, checked to be whole.
+    """Return a local folder with a model, checked to be whole.
 
-    A model that a train stage made is compared with that stage's manifest (size and SHA-256 of
-    every file), wherever it is.
+    A model that a train stage made is compared with that stage's manifest: the size and the SHA-256
+    of every file.
 
     Parameters
     ----------
     uri
-        ``file:///folder`` or ``data://volume/folder`` (used in place), ``s3://bucket/prefix``
-        (copied below ``work``; files that are there are kept) or ``hf://owner/name`` (kept in the
-        hub's own cache, ``HF_HOME``); or the ``manifest.json`` of another run's generation.
+        One of these:
+
+        - ``file:///folder`` or ``data://volume/folder``: the folder is used in place.
+        - ``s3://bucket/prefix``: the model is copied below ``work``. Files that are there are kept.
+        - ``hf://owner/name``: the model is kept in the hub's own cache (``HF_HOME``).
+        - the ``manifest.json`` of another run's generation: the model that it is about.
     revision
-        A hub revision (branch, tag or commit); only ``hf://`` takes one.
+        A hub revision: branch, tag or commit. It is used for ``hf://`` alone.
     store
-        The run's store: its endpoint and options serve ``s3://`` URIs.
+        The run's store. Its endpoint and options are used for ``s3://`` URIs.
     work
-        Scratch folder; with one that outlives an attempt a cut-off copy goes on.
+        The scratch folder. If it outlives an attempt, an interrupted copy continues.
 
     Raises
     ------
     BadInput
         If there is no such model, it may not be read, or it is not whole.
     Unavailable
-        If the storage or the hub stayed away.
+        If the storage or the hub cannot be reached.
     """
     if is_manifest(uri):
-        uri = model_of(uri, store)
+        uri = model_uri_of(uri, store)
     if uri.startswith("hf://"):
         folder = _from_hub(uri, revision)
     elif uri.startswith("s3://"):
@@ -60,18 +63,23 @@ def fetch_model(uri: str, revision: str | None, store: Store, work: Path) -> Pat
     else:
         folder = local_path(uri)
         if folder.is_dir() and uri.startswith("file://"):
-            _check_parts(folder, _expected(uri, store_for(uri, store)), uri)
+            _check_parts(folder, _manifest_parts(uri, store_for(uri, store)), uri)
     check_model_folder(folder, uri)
     return folder
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """Return a model's tokenizer; one without a padding token pads with its end token.
+    """Return a model's tokenizer. Without a padding token, it pads with its end token.
+
+    Parameters
+    ----------
+    folder
+        The model's folder.
 
     Raises
     ------
     BadInput
-        If the folder holds no tokenizer that can be read.
+        If the folder has no tokenizer, or it cannot be read.
     """
     from transformers import AutoTokenizer
 
@@ -81,7 +89,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=False, local_files_only=True
         )
-    # whatever the libraries below raise on a broken file (Rust's errors are bare Exceptions)
+    # a broken file can raise any error (those of the Rust library are bare Exceptions)
     except Exception as error:
         raise BadInput(f"{folder}: the tokenizer cannot be read: {_one_line(error)}") from error
     if tokenizer.eos_token_id is None:
@@ -94,23 +102,32 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     """Return a causal language model on the CPU, in evaluation mode.
 
-    Only safetensors is read and no code of the model's own is run.
+    Only safetensors files are read, and no code of the model's own is run.
+
+    Parameters
+    ----------
+    folder
+        The model's folder.
+    dtype
+        The type of the weights.
 
     Raises
     ------
     BadInput
-        If ``config.json`` is broken or of an unknown kind, or the weights do not fit it.
+        If ``config.json`` is broken or of an unknown type, or the weights do not fit it.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from selfemo_jobs.acceleration.last_layer import contiguous_head
 
-    kind = read_config(folder)["model_type"]
+    model_type = read_model_config(folder)["model_type"]
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    # validation errors of every library version, none with a common base
+    # the validation errors of library versions have no common base class
     except Exception as error:
-        raise BadInput(f"{folder}/config.json: `model_type` {kind}: {_one_line(error)}") from error
+        raise BadInput(
+            f"{folder}/config.json: `model_type` {model_type}: {_one_line(error)}"
+        ) from error
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -126,10 +143,10 @@ def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
             f"{folder}: the weights do not fit config.json: {_one_line(error)}"
         ) from error
     missing = sorted(info["missing_keys"])
-    if missing:  # they would be made up at random
+    if missing:  # they would be initialized at random
         raise BadInput(
-            f"{folder}: the weights lack {missing[0]} ({len(missing)} in all) that "
-            "config.json asks for"
+            f"{folder}: the weights lack {missing[0]} ({len(missing)} in all), which "
+            "config.json requires"
         )
     loaded: PreTrainedModel = model.eval()
     contiguous_head(loaded)
@@ -142,7 +159,7 @@ def _from_hub(uri: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     name = uri.removeprefix("hf://")
-    said = f"{uri} at revision {revision}" if revision else uri
+    model = f"{uri} at revision {revision}" if revision else uri
     try:
         with translated_errors(Path("the hub's cache (HF_HOME)")):
             return Path(
@@ -150,64 +167,66 @@ def _from_hub(uri: str, revision: str | None) -> Path:
                     name,
                     revision=revision,
                     allow_patterns=list(MODEL_FILES),
-                    ignore_patterns=["*/*"],  # other formats and examples lie in folders
+                    ignore_patterns=["*/*"],  # folders have other formats and examples
                 )
             )
     except hub.HFValidationError:
         raise BadInput(f"{uri} must be hf://owner/name") from None
     except hub.RevisionNotFoundError:
-        raise BadInput(f"{said}: the hub has no such revision") from None
+        raise BadInput(f"{model}: the hub has no such revision") from None
     except hub.GatedRepoError:
-        raise BadInput(f"{said}: ask the owner for access, and set HF_TOKEN") from None
+        raise BadInput(f"{model}: ask the owner for access, and set HF_TOKEN") from None
     except hub.RepositoryNotFoundError:
-        raise BadInput(f"{said}: the hub has no such model, or HF_TOKEN may not read it") from None
+        raise BadInput(f"{model}: the hub has no such model, or HF_TOKEN may not read it") from None
     except hub.HfHubHTTPError as error:
         status = error.response.status_code
         if status >= 500 or status in {408, 429}:
-            raise Unavailable(f"{said}: the hub answers {status}; run the same again") from error
+            raise Unavailable(
+                f"{model}: the hub answers {status}; run the same command again"
+            ) from error
         raise BadInput(
-            f"{said}: the hub refuses ({status}): check the name and HF_TOKEN"
+            f"{model}: the hub refuses ({status}): check the name and HF_TOKEN"
         ) from error
     except (hub.LocalEntryNotFoundError, hub.XetDownloadError, OSError, httpx.HTTPError) as error:
         raise Unavailable(
-            f"{said}: the hub could not be reached; run the same again with a network, or use a "
-            "model in a folder or on S3"
+            f"{model}: the hub could not be reached; run the same command again with a network, or "
+            "use a model in a folder or on S3"
         ) from error
 
 
 def _from_store(uri: str, store: Store, work: Path) -> Path:
-    listed = {info.uri.removeprefix(uri.rstrip("/") + "/"): info for info in store.list(uri)}
-    found = {name: info for name, info in listed.items() if is_model_file(name)}
-    if not found:
-        raise BadInput(f"{uri} does not exist: no file of a model is below it")
+    objects = {info.uri.removeprefix(uri.rstrip("/") + "/"): info for info in store.list(uri)}
+    files = {name: info for name, info in objects.items() if is_model_file(name)}
+    if not files:
+        raise BadInput(f"{uri} does not exist: there are no files of a model below it")
     folder = work / "models" / sha256(uri.encode())[:16]
-    expected = _expected(uri, store)
-    for name, info in sorted(found.items()):
+    expected = _manifest_parts(uri, store)
+    for name, info in sorted(files.items()):
         path, part = folder / name, expected.get(name)
         if path.is_file() and path.stat().st_size == info.size and _matches(path, part):
-            continue  # an earlier attempt has copied it; a copy is whole or not there
+            continue  # an earlier attempt copied it: a copy is whole or not there
         try:
             store.download(info.uri, path)
         except ObjectNotFound:
             raise BadInput(f"{info.uri} was deleted while the model was copied") from None
     for path in folder.iterdir():
-        if path.name not in found:
-            path.unlink()  # of an earlier model at this URI
+        if path.name not in files:
+            path.unlink()  # it belongs to an earlier model at this URI
     _check_parts(folder, expected, uri)
     return folder
 
 
-def _expected(uri: str, store: Store) -> dict[str, Part]:
-    """Return the model's files as the train stage's manifest lists them; nothing without one."""
+def _manifest_parts(uri: str, store: Store) -> dict[str, Part]:
+    """Return a model's files as the train stage's manifest lists them; empty without a manifest."""
     parent, _, folder = uri.rstrip("/").rpartition("/")
     if parent.count("/") < 3:
-        return {}  # at the root of a bucket or of the file system: no stage writes there
+        return {}  # no stage writes to the root of a bucket or of the file system
     manifest_uri = join(parent, MANIFEST)
     try:
         if json.loads(store.get(manifest_uri)).get("kind") != Manifest.model_fields["kind"].default:
             return {}
     except (ObjectNotFound, ValueError, AttributeError):
-        return {}  # no manifest, or a file of another kind that has its name
+        return {}  # there is no manifest, or another file with its name
     manifest, _ = read_manifest(store, manifest_uri)
     start = folder + "/"
     parts = {p.path.removeprefix(start): p for p in manifest.parts if p.path.startswith(start)}
@@ -215,6 +234,7 @@ def _expected(uri: str, store: Store) -> dict[str, Part]:
 
 
 def _check_parts(folder: Path, expected: dict[str, Part], uri: str) -> None:
+    """Check that a model's files are those of a manifest. Raises BadInput."""
     for name, part in sorted(expected.items()):
         path = folder / name
         if not path.is_file():
@@ -227,6 +247,7 @@ def _check_parts(folder: Path, expected: dict[str, Part], uri: str) -> None:
 
 
 def _matches(path: Path, part: Part | None) -> bool:
+    """Return whether a file is the one of a manifest; any file is, if none is listed."""
     if part is None:
         return True
     return path.stat().st_size == part.size and file_sha256(path) == part.sha256

@@ -15,22 +15,33 @@ from selfemo_jobs.store.local_files import replacing_folder
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-#: The files of a model: weights as safetensors only, its configuration and its tokenizer. Nothing
+#: The files of a model: weights as safetensors, the configuration and the tokenizer. There is no file
 #: that would have to be unpickled or run.
 MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model", "tokenizer*")
 _UNFINISHED = ("*.incomplete", "*.part", "*.crdownload", "*.aria2", "*.tmp")
 _PICKLED = ("pytorch_model*.bin", "*.pth", "*.pt")
-#: Longest safetensors header: the format's own limit.
+#: The size of the longest safetensors header in bytes, as the format defines it.
 _HEADER_MOST = 100 << 20
 
 
 def is_model_file(name: str) -> bool:
-    """Return whether a path below a model's folder is one of those that a model consists of."""
+    """Return whether a file of a folder belongs to its model.
+
+    Parameters
+    ----------
+    name
+        The file's path below the folder.
+
+    Examples
+    --------
+    >>> is_model_file("model.safetensors"), is_model_file("pytorch_model.bin")
+    (True, False)
+    """
     return "/" not in name and any(fnmatch.fnmatchcase(name, pattern) for pattern in MODEL_FILES)
 
 
 def model_files(folder: Path) -> list[Path]:
-    """Return the files that a model consists of, sorted by name."""
+    """Return the files of a folder that belong to its model, sorted by name."""
     return sorted(path for path in folder.iterdir() if is_model_file(path.name))
 
 
@@ -63,16 +74,16 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
 
 
 def check_model_folder(folder: Path, uri: str) -> None:
-    """Check that a folder holds a model: configuration and whole safetensors weights.
+    """Check that a folder has a model: a configuration, and whole weights as safetensors.
 
-    Only the weights' headers are read, so this takes no time with a model of any size.
+    Only the headers of the weights are read, so this is fast for a model of any size.
 
     Parameters
     ----------
     folder
         The folder.
     uri
-        What the person wrote, for the message.
+        The URI in the spec, for the message.
 
     Raises
     ------
@@ -83,13 +94,13 @@ def check_model_folder(folder: Path, uri: str) -> None:
     if not folder.exists():
         raise BadInput(f"{where} does not exist")
     if not folder.is_dir():
-        raise BadInput(f"{where} is a file: name the folder that holds config.json")
+        raise BadInput(f"{where} is a file: give the folder that has config.json")
     unfinished = _first(folder, _UNFINISHED)
     if unfinished:
         raise BadInput(f"{where} is an unfinished download ({unfinished} is there): finish it")
     if not (folder / "config.json").is_file():
         adapter = (folder / "adapter_config.json").is_file()
-        why = "it is an adapter: merge it into its model first" if adapter else "it is no model"
+        why = "it is an adapter: merge it into its model first" if adapter else "it is not a model"
         raise BadInput(f"{where} has no config.json: {why}")
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
@@ -101,8 +112,14 @@ def check_model_folder(folder: Path, uri: str) -> None:
         _check_weights(path, where)
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Return the content of ``config.json``. Raises BadInput where it is none."""
+def read_model_config(folder: Path) -> dict[str, Any]:
+    """Return the content of a model's ``config.json``.
+
+    Raises
+    ------
+    BadInput
+        If it cannot be read, or it is not a model's configuration.
+    """
     path = folder / "config.json"
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -116,6 +133,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def _check_index(folder: Path, where: str) -> None:
+    """Check that all shards of an index file are there. Raises BadInput."""
     path = folder / "model.safetensors.index.json"
     if not path.is_file():
         return
@@ -132,7 +150,7 @@ def _check_index(folder: Path, where: str) -> None:
 
 
 def _check_weights(path: Path, where: str) -> None:
-    """Check that a safetensors file is as long as its header says."""
+    """Check that a safetensors file has the size that its header gives. Raises BadInput."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
@@ -140,7 +158,7 @@ def _check_weights(path: Path, where: str) -> None:
             raise BadInput(f"{where}: {path.name} is a Git LFS pointer: run `git lfs pull`")
         length = int.from_bytes(start, "little")
         if len(start) < 8 or not 2 <= length <= min(_HEADER_MOST, size - 8):
-            raise BadInput(f"{where}: {path.name} is cut off or no safetensors: download it again")
+            raise BadInput(f"{where}: {path.name} is cut off or not safetensors: download it again")
         try:
             header = json.loads(file.read(length))
             ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
@@ -154,5 +172,6 @@ def _check_weights(path: Path, where: str) -> None:
 
 
 def _first(folder: Path, patterns: tuple[str, ...]) -> str | None:
-    found = sorted(path.name for pattern in patterns for path in folder.glob(pattern))
-    return found[0] if found else None
+    """Return the first name in a folder that matches a pattern, or None."""
+    names = sorted(path.name for pattern in patterns for path in folder.glob(pattern))
+    return names[0] if names else None

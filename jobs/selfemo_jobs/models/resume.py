@@ -1,4 +1,4 @@
-"""Finds the model that another run's stage made or measured (`spec.resumeFrom`)."""
+"""The model that another run's stage trained or measured (`spec.resumeFrom`)."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from selfemo_jobs.store import Store, join, store_for
 
 
 def is_manifest(uri: str) -> bool:
-    """Return whether a model is given by a manifest."""
+    """Return whether the URI of a model is that of a manifest."""
     return uri.endswith("/" + MANIFEST)
 
 
-def model_of(uri: str, store: Store) -> str:
+def model_uri_of(uri: str, store: Store) -> str:
     """Return the URI of the model that a manifest is about.
 
-    A train manifest names the model it made; an evaluate manifest the one it measured, which lies
-    in the same storage, or was generation 0's model as given.
+    A train manifest names the model that the stage trained. An evaluate manifest names the model
+    that it measured: one in the same storage, or the `model.uri` of that run.
 
     Parameters
     ----------
     uri
-        The manifest; in the run's own storage, or another place with the same access.
+        The URI of the manifest. The run's credentials must give access to it.
     store
         The run's store.
 
     Raises
     ------
     BadInput
-        If there is no such manifest, or it is of a stage without a model.
+        If there is no such manifest, or its stage has no model.
     """
     manifest, _ = read_manifest(store_for(uri, store), uri)
     if manifest.stage is Stage.TRAIN and manifest.model:
@@ -42,11 +42,11 @@ def model_of(uri: str, store: Store) -> str:
         )
     if policy.startswith("storage:"):
         policy = _storage_of(uri, manifest) + policy.removeprefix("storage:")
-    return model_of(policy, store) if is_manifest(policy) else policy
+    return model_uri_of(policy, store) if is_manifest(policy) else policy
 
 
 def _storage_of(uri: str, manifest: Manifest) -> str:
-    """Return the `storage.uri` that a manifest was written below."""
+    """Return the `storage.uri` below which a manifest was written. Raises BadInput."""
     below = f"/{manifest.run}/{stage_prefix(manifest.generation, manifest.stage)}/{MANIFEST}"
     if not uri.endswith(below):
         raise BadInput(f"{uri} was moved: it must lie at <storage.uri>{below}")

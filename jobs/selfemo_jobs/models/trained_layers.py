@@ -1,4 +1,4 @@
-"""Training only a decoder's last layers."""
+"""Training of a decoder's last layers alone."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from selfemo_jobs.errors import BadInput
 def train_last_layers(
     model: PreTrainedModel, layers: int, setting: str = "training.trainLayers"
 ) -> None:
-    """Leave gradients to the last layers and the final norm; the embeddings stay as they are.
+    """Freeze all weights of a model except for the last layers and the final norm.
 
-    No gradient is worked out below the first layer that is trained.
+    The embeddings are frozen, too. No gradient is computed below the first layer that is trained.
 
     Parameters
     ----------
     model
-        A decoder of the usual build: `layers` and a final `norm`.
+        A decoder of the usual build, with `layers` and a final `norm`. It is changed in place.
     layers
-        How many; as many as there are, or more, is an error: leave the setting out.
+        The number of last layers to train. It must be less than the number of layers.
     setting
-        What the person who reads the error calls it.
+        The setting that the error message names.
 
     Raises
     ------
     BadInput
-        If the model has no more layers than that, or is built otherwise.
+        If the model does not have more layers than that, or has another build.
     """
     body = model.base_model
-    found = getattr(body, "layers", None)
-    if found is None or getattr(body, "norm", None) is None:
+    all_layers = getattr(body, "layers", None)
+    if all_layers is None or getattr(body, "norm", None) is None:
         raise BadInput(
             f"`{setting}`: {type(model).__name__} has no `layers` and `norm` to choose "
             "from: leave it out"
         )
-    if layers >= len(found):
+    if layers >= len(all_layers):
         raise BadInput(
-            f"`{setting}` is {layers}, but the model has {len(found)} layers: leave it "
+            f"`{setting}` is {layers}, but the model has {len(all_layers)} layers: leave it "
             "out to train all"
         )
     model.requires_grad_(False)
-    found[-layers:].requires_grad_(True)
+    all_layers[-layers:].requires_grad_(True)
     body.norm.requires_grad_(True)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from selfemo_api.metrics import TrainMetric
 from selfemo_api.stages import Stage
-from selfemo_jobs.models.model_folder import model_files, model_sha256, read_config
+from selfemo_jobs.models.model_folder import model_files, model_sha256, read_model_config
 from selfemo_jobs.models.stage_models import fetch_judge, fetch_policy
 from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.fingerprint import config_fingerprint
@@ -127,7 +127,7 @@ def _upload(context: StageContext, folder: Path) -> list[Part]:
 
 
 def _vocabulary(policy: Path) -> int | None:
-    config = read_config(policy)
+    config = read_model_config(policy)
     found = config.get("vocab_size", config.get("text_config", {}).get("vocab_size"))
     return int(found) if found is not None else None
 

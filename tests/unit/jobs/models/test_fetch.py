@@ -100,7 +100,7 @@ def _adapter(folder: Path) -> None:
     ("change", "said"),
     [
         (shutil.rmtree, "does not exist"),
-        (_remove("config.json"), r"has no config\.json: it is no model"),
+        (_remove("config.json"), r"has no config\.json: it is not a model"),
         (_adapter, "it is an adapter"),
         (_remove("model.safetensors"), r"has no \*\.safetensors$"),
         (_rename_to_pickle, r"pytorch_model\.bin is there, but only safetensors is read"),
