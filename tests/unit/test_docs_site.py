@@ -17,6 +17,13 @@ PAGES = sorted(
     for path in ROOT.glob(pattern)
 )
 
+#: All modules, tests and tools, as paths that begin with a slash.
+MODULES = {
+    f"/{path.relative_to(ROOT)}"
+    for folder in ("crds", "operator", "jobs", "studies", "tests", "tools", "benchmarks")
+    for path in (ROOT / folder).rglob("*.py")
+}
+
 
 def test_all_pages_are_read() -> None:
     assert {Path("README.md"), Path("docs/index.md"), Path("docs/glossary.md")} <= set(PAGES)
@@ -27,6 +34,13 @@ def test_links_lead_to_files(page: Path) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     paths = {target: resolve(str(page), target) for target in targets_of(text)}
     assert [t for t, path in paths.items() if path and not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_modules_that_a_page_names_exist(page: Path) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    names = set(re.findall(r"`((?:\w+/)*\w+\.py)`", text))
+    assert {name for name in names if not any(f.endswith(f"/{name}") for f in MODULES)} == set()
 
 
 def test_links_of_code_are_left_alone() -> None:
