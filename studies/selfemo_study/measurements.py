@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from selfemo_jobs.stages.evaluate.metrics import confusions
-from selfemo_jobs.stages.evaluate.predictions import PREDICTIONS, answers_of
+from selfemo_jobs.stages.evaluate.metrics import confusion_matrices
+from selfemo_jobs.stages.evaluate.predictions import PREDICTIONS, read_predictions
 from selfemo_study.statistics import Confusion, f1
 
 #: One line for each dialogue; ``counts`` is its confusion matrix, flattened row by row.
@@ -57,7 +57,7 @@ def weighted_f1_of(table: pa.Table, labels: Sequence[str]) -> float:
     labels
         The labels of the data set.
     """
-    return round(f1(confusions(answers_of(table, labels), len(labels))), 6)
+    return round(f1(confusion_matrices(read_predictions(table, labels), len(labels))), 6)
 
 
 def count_answers(
@@ -75,7 +75,7 @@ def count_answers(
         The labels of the data set, which give the order of rows and columns.
     """
     return {
-        key: confusions(answers_of(measurement.table, labels), len(labels))
+        key: confusion_matrices(read_predictions(measurement.table, labels), len(labels))
         for key, measurement in measurements.items()
     }
 

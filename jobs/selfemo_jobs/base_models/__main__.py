@@ -127,9 +127,9 @@ def _dev_scores(
     model: Path, dialogues: Sequence[Dialogue], labels: Sequence[str], options: WarmStartOptions
 ) -> dict[str, object]:
     """Return the weighted F1 of a model on labeled dialogues, with its 95 % interval."""
-    from selfemo_jobs.stages.evaluate.measure import measure
+    from selfemo_jobs.stages.evaluate.evaluate_model import evaluate_model
 
-    score = measure(
+    score = evaluate_model(
         model,
         "dev",
         dialogues,

@@ -1,8 +1,8 @@
-"""The figures of one evaluation source: pure, from gold and predicted labels.
+"""Scores of one evaluation source, from gold and predicted labels. Pure.
 
 Weighted F1 is scikit-learn's ``f1_score(average="weighted")``, as in InstructERC and BiosERC. The
-interval is the percentile bootstrap (Efron and Tibshirani 1993, ch. 13) over whole dialogues, since
-utterances of a dialogue are not independent; that is ours.
+interval is the percentile bootstrap (Efron and Tibshirani 1993, chapter 13). It resamples whole
+dialogues, since the utterances of a dialogue are not independent; that is ours.
 """
 
 from __future__ import annotations
@@ -18,187 +18,248 @@ from sklearn.metrics import accuracy_score, f1_score
 from selfemo_api.results import SourceScore
 from selfemo_jobs.rewards.diversity import label_entropy
 
-#: Stands for an answer that names no label.
+#: Label index of an answer that names no label.
 UNPARSABLE = -1
-#: In place of a sum that is 0, under a numerator that is 0 too.
+#: Replaces a sum that is 0 in a denominator; the numerator is 0 as well.
 _TINY = np.finfo(np.float64).tiny
-#: Percentiles of the interval.
+#: Quantiles of the interval.
 _LOW, _HIGH = 0.025, 0.975
-#: Resampled dialogue counts held at once: 128 MiB.
+#: Largest number of dialogue counts that are held at once while resampling (128 MiB).
 _CHUNK = 1 << 24
-#: Figures are given to six digits: far below any interval, and short in a termination message.
+#: Decimal places of a score: far below any interval, and short in a termination message.
 _DIGITS = 6
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What a source's utterances are and what was predicted; arrays of one length, N >= 1."""
+class Predictions:
+    """Gold and predicted labels of the N utterances of a source, N >= 1.
+
+    All arrays have the shape (N,).
+    """
 
     dialogue: NDArray[np.int64]
-    """Index of the dialogue, 0 … D-1, each at least once."""
+    """Index of the utterance's dialogue, from 0 to D - 1. Each index occurs at least once."""
     gold: NDArray[np.int64]
     """Index of the gold label."""
     named: NDArray[np.int64]
-    """Index of the label that the answer names first, or ``UNPARSABLE``."""
-    mapped: NDArray[np.int64]
-    """The same, with the nearest label where none is named."""
+    """Index of the label that the answer names first, or :data:`UNPARSABLE`."""
+    predicted: NDArray[np.int64]
+    """Index of the label that the answer names first, or of the nearest label if it names none."""
 
 
-def score(
+def score_source(
     source: str,
     labels: Sequence[str],
-    answers: Answers,
+    predictions: Predictions,
     *,
-    shares: Mapping[str, float] | None = None,
+    label_prior: Mapping[str, float] | None = None,
     resamples: int,
     seed: int,
 ) -> SourceScore:
-    """Return a source's figures.
+    """Return the scores of a source.
 
     Parameters
     ----------
     source
-        Its name.
+        Name of the source.
     labels
-        The label set; indices in ``answers`` are into it.
-    answers
-        Gold and predictions.
-    shares
-        What share each gold label shall have, of any sum: each utterance weighs accordingly. What
-        is said of the predictions alone (unparsable, entropy, predicted shares) stays as it is.
-        None: each weighs the same.
+        The label set, which the indices in ``predictions`` refer to.
+    predictions
+        Gold and predicted labels.
+    label_prior
+        Share of each label where the model is used; the shares need not sum to 1. Utterances are
+        weighted such that the gold labels have these shares. The scores that describe the
+        predictions alone (unparsable answers, entropy, predicted shares) are not weighted. With
+        None all utterances have the same weight.
     resamples
-        Bootstrap resamples; 0 leaves the interval out.
+        Number of bootstrap resamples; 0 leaves the interval out.
     seed
-        Of the resampling.
+        The seed of the resamples.
+
+    Returns
+    -------
+    SourceScore
+        The scores.
 
     Raises
     ------
     ValueError
-        If no label that has a share is in the source.
+        If the source has no label whose share is above 0.
+
+    Examples
+    --------
+    >>> predictions = Predictions(
+    ...     dialogue=np.array([0, 0, 1]),
+    ...     gold=np.array([0, 1, 1]),
+    ...     named=np.array([0, 1, UNPARSABLE]),
+    ...     predicted=np.array([0, 1, 0]),
+    ... )
+    >>> score = score_source("dev", ["joy", "anger"], predictions, resamples=0, seed=0)
+    >>> score.accuracy, score.f1_by_label, score.unparsable
+    (0.666667, [0.666667, 0.666667], 0.333333)
     """
-    gold, mapped = answers.gold, answers.mapped
+    gold, predicted = predictions.gold, predictions.predicted
     support = np.bincount(gold, minlength=len(labels))
-    by_label = label_weights(support, labels, shares)
-    weigh = {"sample_weight": by_label[gold]}
-    f1: dict[str, Any] = {"labels": range(len(labels)), "zero_division": 0.0, **weigh}
-    predicted = np.bincount(mapped, minlength=len(labels)) / len(mapped)
+    by_label = label_weights(support, labels, label_prior)
+    weights = {"sample_weight": by_label[gold]}
+    f1: dict[str, Any] = {"labels": range(len(labels)), "zero_division": 0.0, **weights}
+    predicted_shares = np.bincount(predicted, minlength=len(labels)) / len(predicted)
     low, high = None, None
     if resamples:
-        weighed = confusions(answers, len(labels)) * by_label[:, np.newaxis]
-        low, high = interval(weighed, resamples, seed)
-    # labels that the source never shows, or that weigh nothing in it, would pull the macro mean
-    # down, whatever is predicted
-    shown = np.flatnonzero(support * by_label)
+        weighted = confusion_matrices(predictions, len(labels)) * by_label[:, np.newaxis]
+        low, high = bootstrap_interval(weighted, resamples, seed)
+    # labels that the source does not have, or that have weight 0, would lower the macro mean
+    # whatever is predicted
+    present = np.flatnonzero(support * by_label)
     return SourceScore(
         source=source,
         utterances=len(gold),
-        weighted_f1=_short(f1_score(gold, mapped, average="weighted", **f1)),
+        weighted_f1=_rounded(f1_score(gold, predicted, average="weighted", **f1)),
         weighted_f1_low=low,
         weighted_f1_high=high,
-        strict_weighted_f1=_short(f1_score(gold, answers.named, average="weighted", **f1)),
-        macro_f1=_short(f1_score(gold, mapped, average="macro", **f1 | {"labels": shown})),
-        accuracy=_short(accuracy_score(gold, mapped, **weigh)),
-        unparsable=_short(np.mean(answers.named == UNPARSABLE)),
-        label_entropy=_short(label_entropy(predicted)),
-        f1_by_label=[_short(x) for x in f1_score(gold, mapped, average=None, **f1)],
-        predicted_shares=[_short(x) for x in predicted],
+        strict_weighted_f1=_rounded(f1_score(gold, predictions.named, average="weighted", **f1)),
+        macro_f1=_rounded(f1_score(gold, predicted, average="macro", **f1 | {"labels": present})),
+        accuracy=_rounded(accuracy_score(gold, predicted, **weights)),
+        unparsable=_rounded(np.mean(predictions.named == UNPARSABLE)),
+        label_entropy=_rounded(label_entropy(predicted_shares)),
+        f1_by_label=[_rounded(x) for x in f1_score(gold, predicted, average=None, **f1)],
+        predicted_shares=[_rounded(x) for x in predicted_shares],
     )
 
 
 def label_weights(
-    support: NDArray[np.int64], labels: Sequence[str], shares: Mapping[str, float] | None
+    support: NDArray[np.int64], labels: Sequence[str], label_prior: Mapping[str, float] | None
 ) -> NDArray[np.float64]:
-    """Return what an utterance of each label weighs for the labels to have given shares.
+    """Return the weight of an utterance of each label that gives the labels some shares.
 
-    The ratio of the new share to the source's own, by which Saerens et al. 2002 correct a
-    classifier's outputs; to measure with it is ours. Labels that the source never shows are left
-    out of the shares. The mean weight of an utterance is 1.
+    ``w_e = (prior_e / sum of the priors of present labels) / (support_e / N)``
+
+    The mean weight of an utterance is 1. Labels that the source does not have are left out of the
+    shares.
 
     Parameters
     ----------
     support
-        How many utterances of each label there are, shape (K,).
-    labels, shares
-        As for ``score``.
+        Number of utterances of each label; shape (K,).
+    labels
+        The K labels.
+    label_prior
+        Share of each label, or None for equal weights.
 
     Returns
     -------
-    array of shape (K,)
-        All 1 where there are no shares, 0 for labels that are not shown.
+    numpy.ndarray
+        Weights of shape (K,). All are 1 without a prior. Labels that are not present have 0.
 
     Raises
     ------
     ValueError
-        If no label that has a share is in the source.
+        If no label that is present has a share above 0.
+
+    Notes
+    -----
+    The ratio of the new share to the source's own share is what Saerens et al. 2002 use to correct
+    the outputs of a classifier. To use it for a score is ours.
+
+    Examples
+    --------
+    >>> label_weights(np.array([3, 1]), ["neutral", "joy"], {"neutral": 0.5, "joy": 0.5}).round(3)
+    array([0.667, 2.   ])
     """
-    if shares is None:
+    if label_prior is None:
         return np.ones(len(labels))
-    wanted = np.array([shares[label] for label in labels]) * (support > 0)
-    if not wanted.any():
+    shares = np.array([label_prior[label] for label in labels]) * (support > 0)
+    if not shares.any():
         raise ValueError("none of the labels that have a share is in it")
-    weights: NDArray[np.float64] = wanted / wanted.sum() * support.sum() / np.maximum(support, 1)
+    weights: NDArray[np.float64] = shares / shares.sum() * support.sum() / np.maximum(support, 1)
     return weights
 
 
-def confusions(answers: Answers, labels: int) -> NDArray[np.int64]:
-    """Return a confusion matrix for each dialogue, of the mapped predictions.
+def confusion_matrices(predictions: Predictions, num_labels: int) -> NDArray[np.int64]:
+    """Return a confusion matrix for each dialogue.
+
+    Parameters
+    ----------
+    predictions
+        Gold and predicted labels.
+    num_labels
+        Number of labels, K.
 
     Returns
     -------
-    array of shape (D, labels, labels)
-        Counts; rows are gold, columns predicted.
+    numpy.ndarray
+        Counts of shape (D, K, K). Rows are gold labels, columns are predicted labels.
+
+    Examples
+    --------
+    >>> labels = np.array([0, 1, 1])
+    >>> predictions = Predictions(np.array([0, 0, 0]), labels, labels, np.array([0, 1, 0]))
+    >>> confusion_matrices(predictions, 2).tolist()
+    [[[1, 0], [1, 1]]]
     """
-    dialogues = int(answers.dialogue.max()) + 1
-    cells = (answers.dialogue * labels + answers.gold) * labels + answers.mapped
-    counts = np.bincount(cells, minlength=dialogues * labels * labels)
-    return counts.reshape(dialogues, labels, labels)
+    dialogues = int(predictions.dialogue.max()) + 1
+    cells = predictions.dialogue * num_labels + predictions.gold
+    cells = cells * num_labels + predictions.predicted
+    counts = np.bincount(cells, minlength=dialogues * num_labels * num_labels)
+    return counts.reshape(dialogues, num_labels, num_labels)
 
 
 def weighted_f1(confusion: NDArray[Any]) -> NDArray[np.float64]:
     """Return the weighted F1 of confusion matrices.
 
+    It is the mean of ``2 TP / (gold + predicted)`` over the labels, weighted by the gold counts.
+
     Parameters
     ----------
     confusion
-        Counts, or sums of weights, shape (…, K, K); rows are gold.
+        Counts, or sums of weights; shape (…, K, K). Rows are gold labels.
 
     Returns
     -------
-    array of shape (…)
-        The mean of ``2 TP / (gold + predicted)`` weighted by gold; 0 for an empty matrix.
+    numpy.ndarray
+        Values from 0 to 1, of shape (…). The F1 of an empty matrix is 0.
+
+    Examples
+    --------
+    >>> float(weighted_f1(np.array([[1, 0], [1, 1]])).round(3))
+    0.667
     """
     gold, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
-    right = np.diagonal(confusion, axis1=-2, axis2=-1)
-    f1 = 2 * right / np.maximum(gold + predicted, _TINY)
+    correct = np.diagonal(confusion, axis1=-2, axis2=-1)
+    f1 = 2 * correct / np.maximum(gold + predicted, _TINY)
     total: NDArray[np.float64] = (f1 * gold).sum(axis=-1) / np.maximum(gold.sum(axis=-1), _TINY)
     return total
 
 
-def interval(by_dialogue: NDArray[Any], resamples: int, seed: int) -> tuple[float, float]:
-    """Return the bootstrap's 95 % interval of the weighted F1.
+def bootstrap_interval(by_dialogue: NDArray[Any], resamples: int, seed: int) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of the weighted F1.
 
     Parameters
     ----------
     by_dialogue
-        Confusion matrices, weighed or not, shape (D, K, K). Each resample draws D of them with
+        Confusion matrices, weighted or not; shape (D, K, K). Each resample draws D of them with
         replacement.
     resamples
-        How many, 1 or more.
+        Number of resamples, 1 or more.
     seed
-        Of the draws.
+        The seed of the draws.
+
+    Returns
+    -------
+    low, high : float
+        The bounds of the interval, from 0 to 1.
     """
     dialogues, labels, _ = by_dialogue.shape
     flat = by_dialogue.reshape(dialogues, -1).astype(np.float64)  # counts stay exact below 2**53
-    random = np.random.default_rng(seed)
-    found = []
+    generator = np.random.default_rng(seed)
+    scores = []
     for start in range(0, resamples, max(1, _CHUNK // dialogues)):
         size = min(resamples - start, max(1, _CHUNK // dialogues))
-        drawn = random.multinomial(dialogues, np.full(dialogues, 1 / dialogues), size=size)
-        found.append(weighted_f1((drawn @ flat).reshape(size, labels, labels)))
-    low, high = np.quantile(np.concatenate(found), [_LOW, _HIGH])
-    return _short(low), _short(high)
+        drawn = generator.multinomial(dialogues, np.full(dialogues, 1 / dialogues), size=size)
+        scores.append(weighted_f1((drawn @ flat).reshape(size, labels, labels)))
+    low, high = np.quantile(np.concatenate(scores), [_LOW, _HIGH])
+    return _rounded(low), _rounded(high)
 
 
-def _short(value: Any) -> float:
+def _rounded(value: Any) -> float:
     return round(float(value), _DIGITS)

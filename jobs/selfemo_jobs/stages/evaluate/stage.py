@@ -27,14 +27,14 @@ from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.manifest import Part
 from selfemo_jobs.runtime.program import StageProgram
 from selfemo_jobs.runtime.tables import load_table, put_table
-from selfemo_jobs.stages.evaluate.metrics import confusions, score
+from selfemo_jobs.stages.evaluate.metrics import confusion_matrices, score_source
 from selfemo_jobs.stages.evaluate.predictions import (
     PREDICTIONS,
-    Question,
-    answer_table,
-    answers_of,
-    greedy,
-    questions,
+    LabeledPrompt,
+    greedy_sampling,
+    labeled_prompts,
+    prediction_table,
+    read_predictions,
 )
 from selfemo_jobs.store.hashing import file_sha256, sha256
 
@@ -66,9 +66,9 @@ class _Source:
     source: Source
     sha256: str
     """Of the file."""
-    asked: list[Question]
+    asked: list[LabeledPrompt]
 
-    def blocks(self) -> Iterator[tuple[int, list[Question]]]:
+    def blocks(self) -> Iterator[tuple[int, list[LabeledPrompt]]]:
         """Yield the number and the questions of each part."""
         for start in range(0, len(self.asked), BLOCK):
             yield start // BLOCK, self.asked[start : start + BLOCK]
@@ -94,9 +94,9 @@ class _Model:
     def sampling(self) -> Sampling:
         """Greedy."""
         spec = self._spec
-        return greedy(spec.model.prompts, spec.self_play.max_tokens.recognizer)
+        return greedy_sampling(spec.model.prompts, spec.self_play.max_tokens.recognizer)
 
-    def answer(self, asked: list[Question], labels: list[str]) -> pa.Table:
+    def answer(self, asked: list[LabeledPrompt], labels: list[str]) -> pa.Table:
         """Return the answers to questions as a table."""
         if self._engine is None:
             self._engine = open_engine(
@@ -107,7 +107,7 @@ class _Model:
                 seed=self._seed,
             )
         completions = self._engine.generate([q.prompt_ids for q in asked], self.sampling)
-        return answer_table(asked, [group[0] for group in completions], labels)
+        return prediction_table(asked, [group[0] for group in completions], labels)
 
     def close(self) -> None:
         """Free what was loaded."""
@@ -143,7 +143,7 @@ def evaluate(context: StageContext) -> StageOutput:
     sources = []
     for source, digest, loaded in dialogues:
         try:
-            asked = questions(
+            asked = labeled_prompts(
                 loaded, spec.dataset.labels, spec.dataset.context, spec.model, model.tokenizer
             )
         except BadInput as error:
@@ -202,7 +202,7 @@ def _read_all(context: StageContext, model: _Model, sources: list[_Source]) -> S
 
 
 def _block(
-    context: StageContext, model: _Model, source: str, number: int, asked: list[Question]
+    context: StageContext, model: _Model, source: str, number: int, asked: list[LabeledPrompt]
 ) -> tuple[Part, pa.Table]:
     """Return a part with its table: an earlier attempt's, or made now.
 
@@ -228,11 +228,11 @@ def _block(
 
 def _score(context: StageContext, name: str, table: pa.Table) -> SourceScore:
     spec = context.config.spec
-    return score(
+    return score_source(
         name,
         spec.dataset.labels,
-        answers_of(table, spec.dataset.labels),
-        shares=_shares(spec, name),
+        read_predictions(table, spec.dataset.labels),
+        label_prior=_shares(spec, name),
         resamples=spec.evaluation.bootstrap,
         seed=context.config.seed,
     )
@@ -246,7 +246,7 @@ def _shares(spec: EvolutionSpec, source: str) -> dict[str, float] | None:
 def _report(table: pa.Table, spec: EvolutionSpec, source: str) -> dict[str, Any]:
     """Return counts, and the shares that the figures are weighed to, where they are."""
     labels = spec.dataset.labels
-    confusion = confusions(answers_of(table, labels), len(labels)).sum(axis=0)
+    confusion = confusion_matrices(read_predictions(table, labels), len(labels)).sum(axis=0)
     shares = _shares(spec, source)
     return {
         "labels": list(labels),

@@ -1,3 +1,5 @@
+"""The prompts of a source, and the table of answers."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -14,10 +16,10 @@ from selfemo_jobs.models.fetch import load_tokenizer
 from selfemo_jobs.stages.evaluate.metrics import UNPARSABLE
 from selfemo_jobs.stages.evaluate.predictions import (
     PREDICTIONS,
-    Question,
-    answer_table,
-    answers_of,
-    questions,
+    LabeledPrompt,
+    labeled_prompts,
+    prediction_table,
+    read_predictions,
 )
 
 DIALOGUE = Dialogue(
@@ -36,60 +38,62 @@ def tokenizer(tiny_model: Path) -> Any:
     return load_tokenizer(tiny_model)
 
 
-def ask(tokenizer: Any, past: int, future: int, most: int = 1024) -> list[Question]:
-    model = ModelSpec(uri="file:///m", prompts="compact-v1", max_prompt_tokens=most)
+def prompts_of(
+    tokenizer: Any, past: int, future: int, max_tokens: int = 1024
+) -> list[LabeledPrompt]:
+    model = ModelSpec(uri="file:///m", prompts="compact-v1", max_prompt_tokens=max_tokens)
     context = Context(past=past, future=future)
-    return questions([DIALOGUE], MELD, context, model, tokenizer)
+    return labeled_prompts([DIALOGUE], MELD, context, model, tokenizer)
 
 
-def test_labelled_utterances_with_their_context(tokenizer: Any) -> None:
-    asked = ask(tokenizer, past=1, future=0)
-    assert [(q.dialogue_id, q.utterance, q.gold) for q in asked] == [
+def test_each_labeled_utterance_has_a_prompt_with_its_context(tokenizer: Any) -> None:
+    prompts = prompts_of(tokenizer, past=1, future=0)
+    assert [(p.dialogue_id, p.utterance, p.gold) for p in prompts] == [
         ("d", 0, "joy"),
         ("d", 2, "fear"),
         ("d", 3, "anger"),
     ]
-    assert [tokenizer.decode(q.prompt_ids) for q in asked] == [
+    assert [tokenizer.decode(p.prompt_ids) for p in prompts] == [
         "Ann: one\nEmotion:",
         "Bob: two\nAnn: three\nEmotion:",
         "Ann: three\nBob: four\nEmotion:",
     ]
 
 
-def test_the_future_is_shown_only_if_asked_for(tokenizer: Any) -> None:
-    for question in ask(tokenizer, past=64, future=0):
-        text = tokenizer.decode(question.prompt_ids)
-        later = [t.text for t in DIALOGUE.turns[question.utterance + 1 :]]
+def test_later_turns_are_shown_only_if_the_context_has_a_future(tokenizer: Any) -> None:
+    for prompt in prompts_of(tokenizer, past=64, future=0):
+        text = tokenizer.decode(prompt.prompt_ids)
+        later = [t.text for t in DIALOGUE.turns[prompt.utterance + 1 :]]
         assert not any(word in text for word in later)
-    first, *_ = ask(tokenizer, past=0, future=2)
+    first, *_ = prompts_of(tokenizer, past=0, future=2)
     assert tokenizer.decode(first.prompt_ids) == (
         "Later Bob: two\nLater Ann: three\nAnn: one\nEmotion:"
     )
 
 
-def test_too_long_names_the_utterance(tokenizer: Any) -> None:
+def test_the_error_about_a_long_prompt_names_the_utterance(tokenizer: Any) -> None:
     long = Dialogue("d", (Utterance("Ann", "word " * 60, ("joy",)),))
     model = ModelSpec(uri="file:///m", prompts="compact-v1", max_prompt_tokens=32)
     with pytest.raises(BadInput, match=r"^dialogue d utterance 0: `model.maxPromptTokens` is 32"):
-        questions([long], MELD, Context(), model, tokenizer)
+        labeled_prompts([long], MELD, Context(), model, tokenizer)
 
 
-def test_answers() -> None:
-    asked = [
-        Question("a", 0, "joy", (1,)),
-        Question("a", 1, "fear", (1,)),
-        Question("b", 0, "joy", (1,)),
+def test_answers_become_a_table_and_arrays() -> None:
+    prompts = [
+        LabeledPrompt("a", 0, "joy", (1,)),
+        LabeledPrompt("a", 1, "fear", (1,)),
+        LabeledPrompt("b", 0, "joy", (1,)),
     ]
-    said = [
+    completions = [
         Completion((1,), (), text, finished=True) for text in (" joy", " surprise, fear", "joyfull")
     ]
-    table = answer_table(asked, said, MELD)
+    table = prediction_table(prompts, completions, MELD)
     assert table.schema == PREDICTIONS
     assert table["named"].to_pylist() == ["joy", "surprise", None]
     assert table["predicted"].to_pylist() == ["joy", "surprise", "joy"]
     assert table["well_formed"].to_pylist() == [True, True, False]
-    answers = answers_of(table, MELD)
-    assert answers.dialogue.tolist() == [0, 0, 1]
-    assert answers.named.tolist() == [4, 1, UNPARSABLE]
-    assert answers.mapped.tolist() == [4, 1, 4]
-    assert answers.gold.tolist() == [4, 2, 4]
+    predictions = read_predictions(table, MELD)
+    assert predictions.dialogue.tolist() == [0, 0, 1]
+    assert predictions.named.tolist() == [4, 1, UNPARSABLE]
+    assert predictions.predicted.tolist() == [4, 1, 4]
+    assert predictions.gold.tolist() == [4, 2, 4]

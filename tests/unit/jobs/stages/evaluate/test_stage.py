@@ -20,7 +20,7 @@ from selfemo_jobs.errors import BadInput
 from selfemo_jobs.runtime.manifest import read_manifest
 from selfemo_jobs.runtime.tables import read_tables
 from selfemo_jobs.stages.evaluate import stage
-from selfemo_jobs.stages.evaluate.measure import measure
+from selfemo_jobs.stages.evaluate.evaluate_model import evaluate_model
 from selfemo_jobs.stages.evaluate.predictions import PREDICTIONS
 from selfemo_jobs.stages.evaluate.stage import PROGRAM, engine_args
 from selfemo_jobs.store import open_store
@@ -121,7 +121,7 @@ def test_a_folder_is_measured_as_the_stage_does(make: Make, dev: Path, tiny_mode
     play = spec.self_play.model_copy(update={"max_tokens": MaxTokens()})
     spec = spec.model_copy(update={"self_play": play})
     there = run(config.model_copy(update={"spec": spec})).scores[0]
-    here = measure(
+    here = evaluate_model(
         tiny_model,
         "dev",
         load_source(spec.dataset.evaluation[0], spec.dataset.labels, dev, read_labels=True),

@@ -1,0 +1,83 @@
+"""F1 of a model on given dialogues, without a stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from selfemo_api.results import SourceScore
+from selfemo_api.spec import Context, Engine, EvaluationSpec, MaxTokens, ModelSpec
+from selfemo_jobs.datasets.dialogue import Dialogue
+from selfemo_jobs.engines import open_engine
+from selfemo_jobs.models.fetch import load_tokenizer
+from selfemo_jobs.stages.evaluate.metrics import score_source
+from selfemo_jobs.stages.evaluate.predictions import (
+    greedy_sampling,
+    labeled_prompts,
+    prediction_table,
+    read_predictions,
+)
+
+
+def evaluate_model(
+    folder: Path,
+    name: str,
+    dialogues: Sequence[Dialogue],
+    labels: Sequence[str],
+    *,
+    context: Context,
+    prompts: str,
+    max_prompt_tokens: int,
+) -> SourceScore:
+    """Return the scores of a model on the labeled utterances of some dialogues.
+
+    The engine Transformers answers every utterance greedily. The scores equal those of the baseline
+    of an evolution that has the same labels, context and prompts.
+
+    Parameters
+    ----------
+    folder
+        The folder of the model.
+    name
+        Name of the source in the result, at most 63 characters.
+    dialogues
+        The dialogues, with at least one labeled utterance.
+    labels
+        The label set.
+    context
+        The turns that the recognizer's prompt shows around an utterance.
+    prompts
+        Name of the prompt set.
+    max_prompt_tokens
+        Largest number of tokens in a prompt.
+
+    Returns
+    -------
+    SourceScore
+        The scores.
+
+    Raises
+    ------
+    BadInput
+        If a prompt is too long even without context.
+    """
+    model = ModelSpec(
+        uri=folder.absolute().as_uri(), prompts=prompts, max_prompt_tokens=max_prompt_tokens
+    )
+    requests = labeled_prompts(dialogues, labels, context, model, load_tokenizer(folder))
+    sampling = greedy_sampling(prompts, MaxTokens().recognizer)
+    engine = open_engine(
+        Engine.TRANSFORMERS,
+        folder,
+        engine_args={},
+        max_model_len=max_prompt_tokens + sampling.max_tokens,
+        seed=0,  # greedy decoding does not use it
+    )
+    try:
+        groups = engine.generate([request.prompt_ids for request in requests], sampling)
+    finally:
+        engine.close()
+    table = prediction_table(requests, [group[0] for group in groups], labels)
+    predictions = read_predictions(table, labels)
+    resamples = EvaluationSpec().bootstrap
+    return score_source(name, labels, predictions, resamples=resamples, seed=0)
