@@ -1,4 +1,4 @@
-"""A real node: real pods run the real stages over a real S3 server, under the chart's operator."""
+"""Fixtures for a real node: the chart's operator, real stages in pods, and a real S3 server."""
 
 from __future__ import annotations
 
@@ -52,15 +52,15 @@ Json = dict[str, Any]
 
 @pytest.fixture(scope="session")
 def python_environment(node_cluster: Cluster) -> Path:
-    """The jobs' environment as the checkout is now. An image of it would be six gigabytes."""
+    """The Python environment of the jobs, from the checkout. An image of it would have six GB."""
     return node_cluster.make_environment()
 
 
 @pytest.fixture(scope="session")
 def stored(node_cluster: Cluster, base_model: Path) -> str:
-    """The prefix in the cluster's S3 with a warm-started tiny model and the demo's dialogues."""
+    """A prefix in the cluster's S3 with a warm-started tiny model and the demo's dialogues."""
     if node_cluster.s3 is None:
-        pytest.skip("this cluster brings no S3 server")
+        pytest.skip("this cluster has no S3 server")
     prefix = f"s3://{node_cluster.s3.bucket}/e2e-{secrets.token_hex(4)}"
     store(node_cluster.s3, prefix, base_model)
     return prefix
@@ -68,15 +68,15 @@ def stored(node_cluster: Cluster, base_model: Path) -> str:
 
 @pytest.fixture
 def other_s3(node_cluster: Cluster, stored: str, base_model: Path) -> Iterator[S3]:
-    """A second S3 server with what the first has at `stored`; a test may stop it."""
-    found = node_cluster.start_other_s3()
-    store(found, stored, base_model)
-    yield found
+    """A second S3 server with the objects of `stored`, which a test may stop."""
+    server = node_cluster.start_other_s3()
+    store(server, stored, base_model)
+    yield server
     node_cluster.stop_other_s3()
 
 
 def store(s3: S3, prefix: str, model: Path) -> None:
-    """Put a model and the demo's dialogues under a prefix."""
+    """Upload a model and the demo's dialogues to a prefix."""
     storage = s3_client(s3)
     key = prefix.removeprefix(f"s3://{s3.bucket}/")
     for path in sorted(model.iterdir()):
@@ -86,7 +86,7 @@ def store(s3: S3, prefix: str, model: Path) -> None:
 
 
 def s3_client(s3: S3) -> Any:
-    """Return a client of the cluster's S3, as administrator."""
+    """Return a client of the cluster's S3 with an administrator's rights."""
     return boto3.client(
         "s3",
         endpoint_url=s3.endpoint,
@@ -98,28 +98,28 @@ def s3_client(s3: S3) -> Any:
 
 @dataclass
 class Kubectl:
-    """kubectl in one namespace, as a person types it."""
+    """kubectl in one namespace, as a user runs it."""
 
     kubeconfig: Path
     namespace: str
 
     def __call__(self, *words: str, stdin: str | None = None) -> str:
-        done = self._run(*words, stdin=stdin)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        result = self._run(*words, stdin=stdin)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
 
     def get(self, what: str) -> Json:
-        found: Json = json.loads(self("get", what, "--output", "json"))
-        return found
+        document: Json = json.loads(self("get", what, "--output", "json"))
+        return document
 
     def apply(self, document: Json) -> None:
         self("apply", "--filename", "-", stdin=json.dumps(document))
 
     def can(self, account: str, *words: str) -> bool:
-        """Whether an account has a right; a later `--namespace` takes the place of ours."""
-        done = self._run("auth", "can-i", *words, "--as", account)
-        assert done.stdout.strip() in ("yes", "no"), done.stderr
-        return done.stdout.strip() == "yes"
+        """Return whether an account has a right; a `--namespace` in the arguments takes effect."""
+        result = self._run("auth", "can-i", *words, "--as", account)
+        assert result.stdout.strip() in ("yes", "no"), result.stderr
+        return result.stdout.strip() == "yes"
 
     def _run(self, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -150,7 +150,7 @@ def admin(node_cluster: Cluster) -> KubeClient:
 def evolution(
     node_cluster: Cluster, python_environment: Path, stored: str, namespace: str
 ) -> Iterator[Callable[..., Json]]:
-    """Build an evolution out of the example; its namespace has the Secret and the environment."""
+    """A function that builds an evolution from the example; the namespace has all it needs."""
     s3 = node_cluster.s3
     assert s3 is not None
     keys = {"AWS_ACCESS_KEY_ID": s3.access_key, "AWS_SECRET_ACCESS_KEY": s3.secret_key}
@@ -171,7 +171,7 @@ def evolution(
             spec["dataset"]["evaluation"][0]["maxDialogues"] = 8
             spec["selfPlay"] |= {"dialogues": 10, "maxTokens": {"recognizer": 6, "responder": 12}}
             spec["flywheel"] = {"minReward": -1.0}
-            # a model this small answers almost at random: no bound is to end the run
+            # such a small model answers almost at random: no collapse bound must end the run
             bounds = {"minEntropy": 0, "maxDivergence": 1, "minDiversity": 0}
             spec["evolution"] |= {"collapse": bounds}
             path = f"{environment.MOUNT}/bin:/usr/bin:/bin"
@@ -192,24 +192,24 @@ def evolution(
 def wait_status(
     kubectl: Kubectl, check: Callable[[Json], Any], what: str, seconds: int = 300
 ) -> Json:
-    """Wait as a person would until the status of the example says something; return the status."""
+    """Wait until the status of the example fulfills a check; return the status."""
 
-    def there() -> Json | None:
+    def checked() -> Json | None:
         status: Json = kubectl.get("emo/small").get("status", {})
         return status if check(status) else None
 
     try:
-        found: Json = wait_for(there, what, seconds, every=1)
+        result: Json = wait_for(checked, what, seconds, every=1)
     except AssertionError as error:
-        told = kubectl("describe", "emo", "small") + kubectl("get", "pods", "--output", "wide")
-        raise AssertionError(f"{error}: {told}") from error
-    return found
+        details = kubectl("describe", "emo", "small") + kubectl("get", "pods", "--output", "wide")
+        raise AssertionError(f"{error}: {details}") from error
+    return result
 
 
 def owned(kube: KubeClient, namespace: str) -> list[str]:
-    """Return what there is of an evolution in a namespace."""
+    """Return the objects of evolutions in a namespace."""
     query = {"labelSelector": f"{names.LABEL_MANAGED_BY}=selfemo"}
     paths = [names.jobs_path(namespace)]
     paths += [names.core_path(namespace, plural) for plural in ("pods", "services")]
-    found = [(path, kube.get(path, query)["items"]) for path in paths]
-    return [f"{path}: {item['metadata']['name']}" for path, items in found for item in items]
+    lists = [(path, kube.get(path, query)["items"]) for path in paths]
+    return [f"{path}: {item['metadata']['name']}" for path, items in lists for item in items]

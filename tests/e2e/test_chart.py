@@ -1,5 +1,6 @@
-"""The whole way: image built by buildah, chart installed on a node, `helm test` with and without a
-tiny evolution.
+"""The chart on a node: the image is built with buildah, the chart is installed, and tested.
+
+`helm test` runs with and without a tiny evolution.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pytest
 import yaml
 from kubernetes import client
 
-from tests.integration.chart.helm import CHART, ROOT, Helm, Refused
+from tests.integration.chart.helm import CHART, ROOT, Helm, HelmError
 from tests.support.cluster import Cluster, ClusterError, binaries, commands, environment
 from tests.support.cluster.fixtures import node_cluster
 from tests.support.cluster.locks import locked, replace_text, this_run
@@ -29,27 +30,27 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.slow,
     pytest.mark.timeout(1800),
-    pytest.mark.xdist_group("away"),  # that worker is free first
+    pytest.mark.xdist_group("away"),  # the worker of this group is free first
 ]
 
 api: Any = client  # their types want objects where JSON does
 Json = dict[str, Any]
 ACCOUNTS = "system:serviceaccount:"
 BASE = "localhost/python-base:bookworm"
-MADE_OF = "selfemo.test/made-of"
+CONTENT_LABEL = "selfemo.test/made-of"
 
 
 def _buildah(*command: str, **variables: str) -> str:
-    """Run buildah, or one of our scripts that does; return an empty text or what went wrong."""
+    """Run buildah, or a script that runs it; return the error, or an empty text."""
     own = {"STORAGE_DRIVER": "vfs", "BUILDAH_ISOLATION": "chroot", **variables}
     environment = {**os.environ, **own}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    return done.stderr[-3000:] or "failed" if done.returncode else ""
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return result.stderr[-3000:] or "failed" if result.returncode else ""
 
 
 @pytest.fixture(scope="session")
 def operator_image() -> str:
-    """The operator's image as the checkout is now, in buildah's store; built if it is another."""
+    """The operator's image of the checkout in buildah's store; it is built if it is not current."""
     if os.geteuid() != 0:
         pytest.skip("no image: debootstrap needs root")
     try:
@@ -60,28 +61,28 @@ def operator_image() -> str:
     image = f"localhost/selfemo-operator:{version}"
     with locked(binaries.cache_folder() / ".operator-image.lock"):
         if not _inspect(BASE):
-            assert not (wrong := _buildah(f"{ROOT}/images/base/build", BASE)), wrong
-        label = f"{MADE_OF}={_made_of()}"
+            assert not (error := _buildah(f"{ROOT}/images/base/build", BASE)), error
+        label = f"{CONTENT_LABEL}={_content_digest()}"
         if label not in _inspect(image):
             options = {"TOOL": "buildah", "BASE": BASE, "HOST_CERTIFICATES": "1"}
             command = (f"{ROOT}/images/build", "operator", "--label", label)
-            assert not (wrong := _buildah(*command, **options)), wrong
+            assert not (error := _buildah(*command, **options)), error
     return image
 
 
 def _inspect(image: str) -> list[str]:
-    """Return the labels of an image in buildah's store, with that it is there; or nothing."""
+    """Return the name and the labels of an image in buildah's store; empty if it does not exist."""
     command = ["buildah", "inspect", "--type", "image", image]
     environment = {**os.environ, "STORAGE_DRIVER": "vfs"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if result.returncode:
         return []
-    labels = json.loads(done.stdout)["OCIv1"].get("config", {}).get("Labels") or {}
+    labels = json.loads(result.stdout)["OCIv1"].get("config", {}).get("Labels") or {}
     return [image, *(f"{key}={value}" for key, value in labels.items())]
 
 
-def _made_of() -> str:
-    """Return a digest of all that goes into the image but its base."""
+def _content_digest() -> str:
+    """Return a digest of all files of the image, without those of its base."""
     digest = hashlib.sha256()
     places = [ROOT / name for name in ("pyproject.toml", "uv.lock", "README.md", "LICENSE")]
     for folder in ("crds", "operator", "jobs", "images"):
@@ -95,14 +96,14 @@ def _made_of() -> str:
 
 @pytest.fixture(scope="session")
 def node_image(operator_image: str, node_cluster: Cluster) -> str:
-    """The operator's image on the node; put there once a test run."""
-    put_there_by = node_cluster.folder / "images" / ".operator-put-there-by"
-    # a cluster that was taken down and brought up again has a new kubeconfig
-    now = f"{this_run()} {node_cluster.kubeconfig.stat().st_mtime_ns}"
+    """The operator's image on the node; it is imported once in a test run."""
+    imported_by = node_cluster.folder / "images" / ".operator-imported-by"
+    # a cluster that was taken down and started again has a new kubeconfig
+    this_cluster = f"{this_run()} {node_cluster.kubeconfig.stat().st_mtime_ns}"
     with locked(node_cluster.folder / "images" / ".lock"):
-        if not put_there_by.is_file() or put_there_by.read_text() != now:
+        if not imported_by.is_file() or imported_by.read_text() != this_cluster:
             node_cluster.import_image(operator_image)
-            replace_text(put_there_by, now)
+            replace_text(imported_by, this_cluster)
     return operator_image
 
 
@@ -116,51 +117,51 @@ def namespace(node_cluster: Cluster, make_namespace: Callable[..., str]) -> str:
 def install(
     node_image: str, helm4: Helm, node_cluster: Cluster, namespace: str, tmp_path: Path
 ) -> Iterator[Callable[[Json], Callable[..., str]]]:
-    """Install the chart for the namespace alone; returns Helm for the release."""
+    """A function that installs the chart for the namespace; it returns Helm for the release."""
 
     def run(command: str, *options: str) -> str:
         place = ["selfemo", *options, "--namespace", namespace]
         return helm4.run(command, *place, kubeconfig=node_cluster.kubeconfig, timeout=900)
 
-    def up(values: Json) -> Callable[..., str]:
+    def install_chart(values: Json) -> Callable[..., str]:
         file = tmp_path / "values.yaml"
         file.write_text(yaml.safe_dump({"watchNamespaces": [namespace], **values}))
         options = ["--values", str(file), "--take-ownership", "--wait", "--timeout", "300s"]
-        # the CRD is every release's: the first installation makes it, the next one takes it over
+        # all releases use the CRD: the first installation creates it, the next ones take it over
         with locked(node_cluster.folder / ".install.lock"):
             run("install", str(CHART), *options)
         return run
 
-    yield up
+    yield install_chart
     run("uninstall", "--ignore-not-found", "--wait")
 
 
 def denied(cluster: Cluster, namespace: str) -> list[str]:
-    """Return what accounts of a namespace asked the API server for without a right to it."""
+    """Return the requests of a namespace's accounts that the API server has denied."""
     if cluster.audit_log is None:
         return []
     lines = [json.loads(line) for line in cluster.audit_log.read_text().splitlines()]
-    mine = [x for x in lines if x["user"]["username"].startswith(f"{ACCOUNTS}{namespace}:")]
-    assert mine, "the audit log must hold the operator's requests"
-    return [f"{x['verb']} {x['requestURI']}" for x in mine if x["responseStatus"]["code"] == 403]
+    own = [x for x in lines if x["user"]["username"].startswith(f"{ACCOUNTS}{namespace}:")]
+    assert own, "the audit log must contain the operator's requests"
+    return [f"{x['verb']} {x['requestURI']}" for x in own if x["responseStatus"]["code"] == 403]
 
 
-def test_it_is_installed_and_tested(
+def test_helm_test_passes_after_the_installation(
     install: Callable[[Json], Callable[..., str]], node_cluster: Cluster, namespace: str
 ) -> None:
-    said = install({})("test", "--logs", "--timeout", "180s")
-    assert "ready replicas: 2" in said
-    assert "an invalid evolution: rejected" in said
-    assert "no evolution was run" in said
+    output = install({})("test", "--logs", "--timeout", "180s")
+    assert "ready replicas: 2" in output
+    assert "an invalid evolution: rejected" in output
+    assert "no evolution was run" in output
     assert denied(node_cluster, namespace) == []
 
 
-def test_a_tiny_evolution_runs(
+def test_helm_test_runs_a_tiny_evolution(
     install: Callable[[Json], Callable[..., str]], node_cluster: Cluster, namespace: str
 ) -> None:
     s3 = node_cluster.s3
     if s3 is None:
-        pytest.skip("this cluster brings no S3 server")
+        pytest.skip("this cluster has no S3 server")
     folder = node_cluster.make_environment()
     keys = {"AWS_ACCESS_KEY_ID": s3.access_key, "AWS_SECRET_ACCESS_KEY": s3.secret_key}
     with node_cluster.client() as connection:
@@ -182,15 +183,15 @@ def test_a_tiny_evolution_runs(
         pod = {**environment.claimed_pod(), "env": [{"name": "PATH", "value": path}]}
         run = install({"test": {"storage": storage, "podTemplate": pod, "timeoutSeconds": 600}})
         try:
-            said = run("test", "--logs", "--timeout", "800s")
-        except Refused as error:
+            output = run("test", "--logs", "--timeout", "800s")
+        except HelmError as error:
             custom = api.CustomObjectsApi(connection)
             place = ("selfemo.dev", "v1alpha1", namespace, "emotionevolutions")
-            found = custom.list_namespaced_custom_object(*place)["items"]
-            pytest.fail(f"{error}\n{json.dumps([e.get('status') for e in found], indent=1)}")
+            items = custom.list_namespaced_custom_object(*place)["items"]
+            pytest.fail(f"{error}\n{json.dumps([e.get('status') for e in items], indent=1)}")
         finally:
             for claim in claims:
                 if claim["kind"] == "PersistentVolume":
                     core.delete_persistent_volume(claim["metadata"]["name"])
-    assert "a tiny evolution: MaxGenerationsReached" in said
+    assert "a tiny evolution: MaxGenerationsReached" in output
     assert denied(node_cluster, namespace) == []

@@ -1,4 +1,4 @@
-"""The test cluster itself: is it a real one."""
+"""The test cluster itself: it must behave like a real one."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _EXAMPLE = _CRD.parents[1] / "examples" / "demo.yaml"
 
 def _until(check: Callable[[], Any], seconds: float) -> Any:
     deadline = time.monotonic() + seconds
-    while not (found := check()):
-        assert time.monotonic() < deadline, "it took too long"
+    while not (result := check()):
+        assert time.monotonic() < deadline, "the wait took too long"
         time.sleep(0.1)
-    return found
+    return result
 
 
 def _apply_crd(client: Any) -> None:
@@ -46,7 +46,7 @@ def _apply_crd(client: Any) -> None:
 
 
 @pytest.mark.cluster
-def test_the_crd_is_established_and_refuses_a_wrong_field_by_its_name(
+def test_the_crd_is_established_and_rejects_an_invalid_field_by_its_name(
     control_plane: Cluster, make_namespace: Callable[..., str]
 ) -> None:
     namespace = make_namespace(control_plane)
@@ -57,9 +57,9 @@ def test_the_crd_is_established_and_refuses_a_wrong_field_by_its_name(
         )
         evolution = yaml.safe_load(_EXAMPLE.read_text())
         evolution["spec"]["selfPlay"]["groupSize"] = 1
-        with pytest.raises(UnprocessibleEntityError) as refused:
+        with pytest.raises(UnprocessibleEntityError) as error:
             evolutions.create(body=evolution, namespace=namespace)
-    causes = json.loads(refused.value.body or "{}")["details"]["causes"]
+    causes = json.loads(error.value.body or "{}")["details"]["causes"]
     assert "spec.selfPlay.groupSize" in {cause["field"] for cause in causes}
 
 
@@ -83,7 +83,7 @@ def test_the_audit_log_has_each_write_once_with_its_user(
 def test_the_apiserver_can_be_paused_and_killed(fragile_control_plane: Cluster) -> None:
     cluster = fragile_control_plane
     if cluster.kind != "local":
-        pytest.skip("only a local cluster's API server can be")
+        pytest.skip("only the API server of a local cluster can be stopped")
     with cluster.client() as client:
         core = api.CoreV1Api(client)
         core.list_namespace(_request_timeout=5)
@@ -100,7 +100,7 @@ def test_the_apiserver_can_be_paused_and_killed(fragile_control_plane: Cluster) 
 
 
 def _restricted(container: dict[str, Any]) -> dict[str, Any]:
-    """Return a pod's spec that the restricted standard takes."""
+    """Return a pod's spec that the restricted standard admits."""
     rights = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     container["securityContext"] = {**rights, "readOnlyRootFilesystem": True}
     return {
@@ -117,7 +117,7 @@ def _restricted(container: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run_job(client: Any, namespace: str, spec: dict[str, Any], completions: int) -> list[str]:
-    """Run an Indexed Job of the name `pair`; return its pods' termination messages by index."""
+    """Run an Indexed Job with the name `pair`; return its termination messages by index."""
     job = {
         "completionMode": "Indexed",
         "completions": completions,
@@ -158,7 +158,7 @@ def _container(namespace: str, *command: str) -> dict[str, Any]:
 @pytest.mark.e2e
 @pytest.mark.timeout(1800)
 @pytest.mark.xdist_group("pods-2")
-def test_a_restricted_job_of_two_pods_meets_by_name(
+def test_two_pods_of_a_restricted_job_find_each_other_by_name(
     node_cluster: Cluster, make_namespace: Callable[..., str]
 ) -> None:
     namespace = make_namespace(node_cluster)
@@ -192,12 +192,12 @@ def test_a_restricted_job_of_two_pods_meets_by_name(
 @pytest.mark.e2e
 @pytest.mark.timeout(1800)
 @pytest.mark.xdist_group("pods-2")
-def test_a_restricted_pod_runs_the_checkout_on_the_mounted_python(
+def test_a_restricted_pod_runs_the_checkout_with_the_mounted_python(
     node_cluster: Cluster, make_namespace: Callable[..., str]
 ) -> None:
-    """It imports the project, reaches the API by its Service's name and the S3 server."""
+    """The pod imports the project, and reaches the API server and the S3 server."""
     if node_cluster.s3 is None:
-        pytest.skip("this cluster's node is not this machine")
+        pytest.skip("the node of this cluster is not this machine")
     folder = node_cluster.make_environment()
     namespace = make_namespace(node_cluster)
     script = """
@@ -212,12 +212,12 @@ open("/dev/termination-log", "w").write(f"{selfemo_api.__file__} {api} {s3}")
     container = _container(namespace, *command)
     container["volumeMounts"] = python["volumeMounts"]
     pod = {**_restricted(container), "volumes": python["volumes"]}
-    with node_cluster.client() as client, contextlib.ExitStack() as made:
+    with node_cluster.client() as client, contextlib.ExitStack() as cleanup:
         core = api.CoreV1Api(client)
         for manifest in environment.claims(folder, namespace):
             if manifest["kind"] == "PersistentVolume":
                 core.create_persistent_volume(manifest)
-                made.callback(core.delete_persistent_volume, manifest["metadata"]["name"])
+                cleanup.callback(core.delete_persistent_volume, manifest["metadata"]["name"])
             else:
                 core.create_namespaced_persistent_volume_claim(namespace, manifest)
         messages = _run_job(client, namespace, pod, 1)

@@ -1,4 +1,4 @@
-"""`helm install`, `kubectl apply`, and the evolution runs: real pods, real stages, real S3."""
+"""`helm install` and `kubectl apply`: whole runs with real pods, real stages and a real S3."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _wait(kubectl: Kubectl, seconds: int) -> Json:
     return wait_status(kubectl, lambda status: status.get("completionTime"), "the end", seconds)
 
 
-def _story(kubectl: Kubectl) -> str:
+def _describe(kubectl: Kubectl) -> str:
     return kubectl("describe", "emo", "small")
 
 
@@ -33,7 +33,7 @@ def _log(kubectl: Kubectl, job: str) -> str:
 
 
 @pytest.mark.smoke
-def test_three_generations_and_nothing_left_behind(
+def test_three_generations_and_a_deletion_without_remains(
     install: Callable[..., Any],
     kubectl: Kubectl,
     evolution: Callable[..., Json],
@@ -43,7 +43,7 @@ def test_three_generations_and_nothing_left_behind(
     install({})
     kubectl.apply(evolution())
     status = _wait(kubectl, 1500)
-    assert status["phase"] == "Succeeded", _story(kubectl)
+    assert status["phase"] == "Succeeded", _describe(kubectl)
     assert [g["generation"] for g in status["history"]] == [0, 1, 2]
     assert all(0.0 <= g["f1"] <= 1.0 for g in status["history"])
     assert status["history"][1]["kept"] > 0
@@ -60,23 +60,23 @@ def test_three_generations_and_nothing_left_behind(
         "AGE",
     ]
     assert columns[1].split()[:4] == ["small", "Succeeded", "2", "Evaluate"]
-    assert "GenerationBaseline" in _story(kubectl)
+    assert "GenerationBaseline" in _describe(kubectl)
     kubectl("delete", "emo", "small")
-    wait_for(lambda: owned(admin, namespace) == [], "nothing to be left")
+    wait_for(lambda: owned(admin, namespace) == [], "all objects to be deleted")
 
 
-def test_vllm_over_two_shards_and_training_over_two_pods(
+def test_vllm_with_two_shards_and_training_with_two_pods(
     install: Callable[..., Any], kubectl: Kubectl, evolution: Callable[..., Json]
 ) -> None:
     install({})
-    made = evolution(
+    document = evolution(
         selfPlay={"engine": "VLLM", "shards": 2, "batchPrompts": 8},
         evaluation={"engine": "Transformers"},
         training={"nodes": 2, "batchSize": 16, "microBatchSize": 8},
         evolution={"maxGenerations": 1},
     )
-    kubectl.apply(made)
-    assert _wait(kubectl, 1800)["phase"] == "Succeeded", _story(kubectl)
+    kubectl.apply(document)
+    assert _wait(kubectl, 1800)["phase"] == "Succeeded", _describe(kubectl)
     jobs = {j["metadata"]["name"]: j for j in kubectl.get("jobs")["items"]}
     assert jobs["small-g001-selfplay-1"]["status"]["succeeded"] == 2
     assert jobs["small-g001-train-1"]["status"]["succeeded"] == 2

@@ -1,4 +1,4 @@
-"""A real Prometheus watches a real run: what the manifests say, and every expression shipped."""
+"""A real Prometheus during a real run: the values of the manifests, and every expression."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ pytestmark = [
 
 GENERATIONS = 2
 NO_GPU = "per_gpu_hour"
-"""What a gain cost in GPU-hours: the run has none."""
+"""The end of the names of rules with GPU-hours, which the run does not have."""
 
 
-def test_prometheus_sees_what_the_manifests_say(
+def test_prometheus_records_the_values_of_the_manifests(
     install: Callable[..., Any],
     kubectl: Kubectl,
     evolution: Callable[..., Json],
@@ -46,21 +46,21 @@ def test_prometheus_sees_what_the_manifests_say(
     assert len(addresses) == 2
     with prometheus(program, tmp_path, addresses, namespace) as server:
         wait_for(lambda: server.healthy() == 2, "both operators to be scraped")
-        began = time.time()
-        made = evolution(evolution={"maxGenerations": GENERATIONS, "goal": {"f1": 0.99}})
-        kubectl.apply(made)
+        start = time.time()
+        document = evolution(evolution={"maxGenerations": GENERATIONS, "goal": {"f1": 0.99}})
+        kubectl.apply(document)
         status = wait_status(kubectl, lambda s: s.get("completionTime"), "the end", 1500)
         assert status["phase"] == "Succeeded", status
         time.sleep(5)  # the last scrapes, and two evaluations of the rules
-        _figures_equal(server, node_cluster, status, began)
-        _every_expression_answers(server, namespace, began)
+        _check_values(server, node_cluster, status, start)
+        _check_expressions(server, namespace, start)
         assert [r["lastError"] for r in server.rules() if r["health"] != "ok"] == []
         kubectl("delete", "emo", "small")
         wait_for(lambda: not server.query('{__name__=~"selfemo_evolution_.+"}'), "no series")
 
 
-def _figures_equal(server: Prometheus, cluster: Cluster, status: Json, began: float) -> None:
-    """Each generation's F1, reward and kept candidates were seen as its manifests have them."""
+def _check_values(server: Prometheus, cluster: Cluster, status: Json, start: float) -> None:
+    """Check that the F1, reward and kept candidates of each generation were recorded."""
     f1: set[float] = set()
     rewards: set[float] = set()
     kept: set[float] = set()
@@ -74,16 +74,16 @@ def _figures_equal(server: Prometheus, cluster: Cluster, status: Json, began: fl
                 kept.add(manifest["rows"])
     now = time.time()
 
-    def seen(metric: str) -> set[float]:
-        found = server.values(f"max by (namespace, name) (selfemo_evolution_{metric})", began, now)
-        assert len(found) == 1, found
-        return next(iter(found.values()))
+    def recorded(metric: str) -> set[float]:
+        series = server.values(f"max by (namespace, name) (selfemo_evolution_{metric})", start, now)
+        assert len(series) == 1, series
+        return next(iter(series.values()))
 
-    assert seen("weighted_f1_ratio") == f1
-    assert seen("reward_mean") == rewards
-    assert seen("kept_candidates") == kept
-    assert seen("generation") == set(range(GENERATIONS + 1))
-    assert max(seen("best_f1_ratio")) == status["best"]["f1"]
+    assert recorded("weighted_f1_ratio") == f1
+    assert recorded("reward_mean") == rewards
+    assert recorded("kept_candidates") == kept
+    assert recorded("generation") == set(range(GENERATIONS + 1))
+    assert max(recorded("best_f1_ratio")) == status["best"]["f1"]
 
 
 def _manifests(cluster: Cluster, status: Json) -> list[Json]:
@@ -100,18 +100,18 @@ def _manifests(cluster: Cluster, status: Json) -> list[Json]:
     return [json.loads(client.get_object(Bucket=bucket, Key=k)["Body"].read()) for k in keys]
 
 
-def _every_expression_answers(server: Prometheus, namespace: str, began: float) -> None:
-    """None errs, and each that must have data has had it during the run."""
-    wrong = []
+def _check_expressions(server: Prometheus, namespace: str, start: float) -> None:
+    """Check that no expression fails, and that each has had data during the run if required."""
+    problems = []
     now = time.time()
     for expression in expressions():
         expr = resolved(expression.expr, {"namespace": namespace, "name": "small"})
         try:
-            found = server.values(expr, began, now)
+            series = server.values(expr, start, now)
         except QueryError as error:
-            wrong.append(f"{expression.place}: {error}")
+            problems.append(f"{expression.place}: {error}")
             continue
         absent = expression.optional or NO_GPU in expression.place + expr
-        if not found and not absent:
-            wrong.append(f"{expression.place}: no data: {expr}")
-    assert not wrong, "\n".join(wrong)
+        if not series and not absent:
+            problems.append(f"{expression.place}: no data: {expr}")
+    assert not problems, "\n".join(problems)

@@ -1,4 +1,4 @@
-"""What goes wrong on a real node: no image, a pod evicted, S3 away; and what the rights allow."""
+"""Problems on a real node: a missing image, an evicted pod, an outage of S3; and the rights."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def _running_pod(kubectl: Kubectl, job: str, other_than: str = "", seconds: int 
         pods = [p for p in json.loads(listed)["items"] if p["status"]["phase"] == "Running"]
         return next((n for p in pods if (n := p["metadata"]["name"]) != other_than), None)
 
-    found: str = wait_for(running, f"a pod of {job} to run", seconds)
-    return found
+    name: str = wait_for(running, f"a pod of {job} to run", seconds)
+    return name
 
 
-def test_an_image_that_does_not_exist_is_told_and_mended(short: Json, kubectl: Kubectl) -> None:
+def test_a_missing_image_is_reported_until_an_edit(short: Json, kubectl: Kubectl) -> None:
     place = short["spec"]["podTemplate"]["shared"]
     image, place["image"] = place["image"], "localhost/none:0"
     kubectl.apply(short)
@@ -58,11 +58,11 @@ def test_an_image_that_does_not_exist_is_told_and_mended(short: Json, kubectl: K
     assert "ErrImage" in _messages(status) or "ImagePull" in _messages(status)
     place["image"] = image
     kubectl.apply(short)
-    status = wait_status(kubectl, lambda s: s.get("history"), "generation 0 once it was mended")
+    status = wait_status(kubectl, lambda s: s.get("history"), "generation 0 after the fix")
     assert status["failures"] == 0
 
 
-def test_the_data_goes_where_the_spec_says_so(
+def test_the_data_is_removed_if_the_spec_requires_it(
     short: Json, kubectl: Kubectl, node_cluster: Cluster, admin: KubeClient, namespace: str
 ) -> None:
     short["spec"]["storage"]["whenDeleted"] = "Delete"
@@ -74,18 +74,18 @@ def test_the_data_goes_where_the_spec_says_so(
     uid = kubectl.get("emo/small")["metadata"]["uid"]
     run = {"Bucket": bucket, "Prefix": f"{folder}/{namespace}/small-{uid[:8]}/"}
     assert s3_client(s3).list_objects_v2(**run)["KeyCount"] > 0
-    kubectl("delete", "emo", "small")  # generation 1 has begun: its pod has two minutes to end
-    wait_for(lambda: owned(admin, namespace) == [], "nothing to be left", seconds=180)
+    kubectl("delete", "emo", "small")  # generation 1 has started: its pod has two minutes to end
+    wait_for(lambda: owned(admin, namespace) == [], "all objects to be deleted", seconds=180)
     assert s3_client(s3).list_objects_v2(**run)["KeyCount"] == 0
 
 
-def test_an_evicted_pod_is_made_again_and_is_no_failure(
+def test_an_evicted_pod_is_created_again_and_does_not_count_as_failure(
     short: Json, kubectl: Kubectl, node_cluster: Cluster, namespace: str
 ) -> None:
     kubectl.apply(short)
     pod = _running_pod(kubectl, FIRST)
-    # before its first word a stage does not hear SIGTERM, and may come to its end in the grace time
-    wait_for(lambda: kubectl("logs", pod), "its first word")
+    # before its first log line a stage does not handle SIGTERM, and may finish in the grace period
+    wait_for(lambda: kubectl("logs", pod), "its first log line")
     with node_cluster.client() as connection:  # as `kubectl drain` does
         eviction = {"metadata": {"name": pod, "namespace": namespace}}
         api.CoreV1Api(connection).create_namespaced_pod_eviction(pod, namespace, eviction)
@@ -94,10 +94,10 @@ def test_an_evicted_pod_is_made_again_and_is_no_failure(
     assert status["history"][0]["outcome"] == "Baseline"
     assert status["failures"] == 0
     jobs = [j["metadata"]["name"] for j in kubectl.get("jobs")["items"]]
-    assert f"{FIRST[:-1]}2" not in jobs, "the Job itself makes the pod again"
+    assert f"{FIRST[:-1]}2" not in jobs, "the Job controller creates the pod again"
 
 
-def test_s3_is_away_for_a_minute(
+def test_an_outage_of_s3_of_a_minute(
     short: Json, kubectl: Kubectl, node_cluster: Cluster, other_s3: S3
 ) -> None:
     short["spec"]["storage"]["endpoint"] = other_s3.endpoint
@@ -113,7 +113,7 @@ def test_s3_is_away_for_a_minute(
     assert [g["generation"] for g in status["history"]] == [0, 1]
 
 
-def test_the_operator_has_the_rights_it_needs_and_no_more(
+def test_the_operator_has_only_the_rights_that_it_needs(
     install: Callable[..., Any], kubectl: Kubectl, namespace: str
 ) -> None:
     install({})
@@ -131,4 +131,4 @@ def test_the_operator_has_the_rights_it_needs_and_no_more(
         for verb in ("get", "create"):
             assert not kubectl.can(account, verb, "pods", f"--subresource={part}"), part
     assert not kubectl.can(account, "get", "pods", "--subresource=log")
-    assert not kubectl.can(account, "update", "emotionevolutions.selfemo.dev"), "the user's"
+    assert not kubectl.can(account, "update", "emotionevolutions.selfemo.dev"), "only users may"
