@@ -82,7 +82,12 @@ def targets_of(markdown: str) -> list[str]:
     ['b.png', 'd.md#e']
     """
     targets: list[str] = []
-    replace_targets(markdown, lambda target: targets.append(target) or target)  # type: ignore[func-returns-value]
+
+    def collect(target: str) -> str:
+        targets.append(target)
+        return target
+
+    replace_targets(markdown, collect)
     return targets
 
 
