@@ -1,4 +1,4 @@
-"""Dialogues, whatever file they came from."""
+"""Dialogues, independent of the format of their file."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Utterance:
-    """One turn."""
+    """A turn of a dialogue."""
 
     speaker: str
     text: str
+    """The words, on one line."""
     labels: tuple[str, ...] = ()
-    """Emotions from the label set; empty where the file gives none or they may not be read."""
+    """Emotions of the label set. Empty if the file has none, or if they may not be read."""
 
 
 @dataclass(frozen=True)
 class Dialogue:
-    """Turns in order."""
+    """A dialogue."""
 
     id: str
+    """The dialogue's name, unique in its file."""
     turns: tuple[Utterance, ...]
+    """The turns in order."""

@@ -1,4 +1,4 @@
-"""Rows of a table into dialogues."""
+"""Groups the rows of a table into dialogues."""
 
 from __future__ import annotations
 
@@ -10,41 +10,43 @@ from selfemo_jobs.datasets.text_files import Place
 
 
 @dataclass(frozen=True)
-class Line:
-    """One utterance of a table, with its place in its dialogue."""
+class TableRow:
+    """An utterance in a row of a table, with its place in its dialogue."""
 
     place: Place
+    """The row's place in the file."""
     dialogue: str
+    """The dialogue's id."""
     number: int
-    """The utterance's id: its order within the dialogue."""
+    """The utterance's id. It orders the utterances of a dialogue."""
     turn: Utterance
 
 
-def dialogues_of(lines: Iterable[Line], field: str) -> list[Dialogue]:
-    """Return the dialogues in file order, each with its turns in order of their ids.
+def group_dialogues(rows: Iterable[TableRow], field: str) -> list[Dialogue]:
+    """Return the dialogues in file order, each with its turns in the order of their ids.
 
     Parameters
     ----------
-    lines
-        The table.
+    rows
+        The rows of the table.
     field
         The column of the utterance's id, for messages.
 
     Raises
     ------
     BadInput
-        If a dialogue has an utterance id twice.
+        If an utterance id is twice in a dialogue.
     """
-    found: dict[str, dict[int, Line]] = {}
-    for line in lines:
-        turns = found.setdefault(line.dialogue, {})
-        first = turns.setdefault(line.number, line)
-        if first is not line:
-            raise line.place.bad(
-                f"`{field}` {line.number} is in dialogue {line.dialogue} twice "
+    dialogues: dict[str, dict[int, TableRow]] = {}
+    for row in rows:
+        turns = dialogues.setdefault(row.dialogue, {})
+        first = turns.setdefault(row.number, row)
+        if first is not row:
+            raise row.place.error(
+                f"`{field}` {row.number} is in dialogue {row.dialogue} twice "
                 f"(first in line {first.place.line})"
             )
     return [
         Dialogue(name, tuple(turns[number].turn for number in sorted(turns)))
-        for name, turns in found.items()
+        for name, turns in dialogues.items()
     ]

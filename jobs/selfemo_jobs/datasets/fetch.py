@@ -1,4 +1,4 @@
-"""Brings a source file to this machine, wherever it is."""
+"""Fetches the file of a source to this machine."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ from selfemo_jobs.store.volumes import local_path
 
 
 def fetch_source(uri: str, store: Store | None, work: Path) -> Path:
-    """Return a local path of a source file.
+    """Return the local path of a source's file.
 
     Parameters
     ----------
     uri
-        ``file://``, ``data://`` (both read in place) or ``s3://`` (copied into ``work``).
+        The URI. ``file://`` and ``data://`` files are read in place; ``s3://`` files are copied
+        below ``work``.
     store
-        The run's store: its endpoint and options serve ``s3://`` URIs. None refuses those.
+        The run's store. Its endpoint and options are used for ``s3://`` URIs. None refuses those.
     work
-        Scratch folder. The copy is made anew each time: a source may have changed.
+        The scratch folder. The file is copied each time, because it may have changed.
 
     Raises
     ------
     BadInput
-        If there is no such file, or it cannot be reached with what is given.
+        If there is no such file, or it may not be read.
     Unavailable
-        If the storage stayed away.
+        If the storage cannot be reached.
     """
     if not uri.startswith("s3://"):
         path = local_path(uri)
         if path.is_dir():
-            raise BadInput(f"{uri}: {path} is a folder: name the file in it")
+            raise BadInput(f"{uri}: {path} is a folder: give a file in it")
         if not path.is_file():
             raise BadInput(f"{uri}: {path} does not exist")
         return path
     if store is None:
-        raise BadInput(f"{uri}: no storage options were given to read S3 with")
+        raise BadInput(f"{uri}: there are no storage options with which to read S3")
     name = uri.rstrip("/").rsplit("/", 1)[-1]
     path = work / "sources" / sha256(uri.encode())[:16] / name
     try:

@@ -1,15 +1,15 @@
-"""IEMOCAP's text in the layouts published with BiosERC and InstructERC. None of it is shipped.
+"""IEMOCAP's text, in the layouts that BiosERC and InstructERC publish. No data is included here.
 
-BiosERC (``iemocap.{train,valid,test}.json``): one object, dialogues by their id, each with parallel
-lists ``sentences``, ``genders`` (F or M) and ``labels`` (0 … 5)::
+BiosERC (``iemocap.{train,valid,test}.json``) is an object. It has dialogues by their id, each with
+the parallel lists ``sentences``, ``genders`` (F or M) and ``labels`` (0 to 5)::
 
     {"Ses01F_impro01": {"sentences": ["…"], "genders": ["F"], "labels": [2]}, …}
 
-or a list of such objects, each with its id as ``s_id``.
+It may also be a list of such dialogues, each with its id as ``s_id``.
 
-InstructERC (``{train,valid,test}.json`` that its own scripts write): JSON lines with ``input`` and
-``target``, one utterance each with the turns up to it. Its pickles are not read: unpickling runs
-code.
+InstructERC (``{train,valid,test}.json``, which its own scripts write) is JSON Lines with ``input``
+and ``target``. Each line has an utterance with the turns before it. InstructERC's pickles are not
+read, because unpickling runs code.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from selfemo_jobs.datasets.gold import GoldLabels
 from selfemo_jobs.datasets.text_files import Place, one_line, read_text, shorten
 from selfemo_jobs.errors import BadInput
 
-#: The given names that BiosERC puts in place of F and M, by session; there in capitals.
+#: The first names that BiosERC gives to F and M in each session. BiosERC writes them in capitals.
 NAMES = {
     "Ses01": {"F": "Mary", "M": "James"},
     "Ses02": {"F": "Patricia", "M": "John"},
@@ -41,12 +41,12 @@ def read_iemocap(
     path: Path, file: str, labels: Sequence[str], *, read_labels: bool
 ) -> list[Dialogue]:
     """Return the dialogues of an IEMOCAP file; see :func:`datasets.load.load_source`."""
-    with path.open("rb") as opened:
-        if _PICKLE.match(opened.read(2)):
+    with path.open("rb") as stream:
+        if _PICKLE.match(stream.read(2)):
             raise BadInput(
                 f"{file} is a pickle, and unpickling runs code: convert it to BiosERC's JSON"
             )
-    text = read_text(path, file, mend=False)
+    text = read_text(path, file, fix_typography=False)
     if text.lstrip().startswith('{"input"'):
         return _instructerc(text, file, labels, read_labels)
     return _bioserc(parse(text, Place(file, 0)), labels, read_labels)
@@ -58,12 +58,12 @@ def _bioserc(root: Node, labels: Sequence[str], read_labels: bool) -> list[Dialo
     else:
         named = root.entries()
     gold = GoldLabels(labels, "labels") if read_labels else None
-    found: set[str] = set()
+    names: set[str] = set()
     dialogues = []
     for name, node in named:
-        if name in found:
-            raise node.bad(f"is the dialogue {name} for the second time")
-        found.add(name)
+        if name in names:
+            raise node.error(f"is the dialogue {name} for the second time")
+        names.add(name)
         dialogues.append(Dialogue(name, _turns(name, node, gold)))
     if gold:
         gold.check()
@@ -73,7 +73,7 @@ def _bioserc(root: Node, labels: Sequence[str], read_labels: bool) -> list[Dialo
 def _turns(name: str, node: Node, gold: GoldLabels | None) -> tuple[Utterance, ...]:
     sentences = node.get("sentences").items()
     if not sentences:
-        raise node.get("sentences").bad("is empty: a dialogue has one utterance at least")
+        raise node.get("sentences").error("is empty: a dialogue has at least one utterance")
     speakers = _parallel(node, "genders", len(sentences))
     emotions = _parallel(node, "labels", len(sentences)) if gold else [None] * len(sentences)
     return tuple(
@@ -87,45 +87,46 @@ def _turns(name: str, node: Node, gold: GoldLabels | None) -> tuple[Utterance, .
 
 
 def _parallel(node: Node, key: str, length: int) -> list[Node]:
+    """Return the items of a list that has the length of ``sentences``. Raises BadInput."""
     items = node.get(key).items()
     if len(items) != length:
-        raise node.get(key).bad(f"has {len(items)} items, `sentences` has {length}")
+        raise node.get(key).error(f"has {len(items)} items, `sentences` has {length}")
     return items
 
 
 def _speaker(name: str, node: Node) -> str:
     session = NAMES.get(name[:5])
     if session is None:
-        raise node.bad(f"is in dialogue {name}: IEMOCAP's begin with Ses01 to Ses05")
+        raise node.error(f"is in dialogue {name}: IEMOCAP's begin with Ses01 to Ses05")
     if node.value not in ("F", "M"):
-        raise node.bad("must be F or M")
+        raise node.error("must be F or M")
     return session[node.value]
 
 
 def _emotion(node: Node) -> str:
-    """Return a label's name; the files hold its number."""
+    """Return the name of a label. The files have its number."""
     if isinstance(node.value, str):
         return node.text()
     if type(node.value) is not int or not 0 <= node.value < len(IEMOCAP):
-        raise node.bad(f"must be 0 to {len(IEMOCAP) - 1} ({', '.join(IEMOCAP)}) or a name")
+        raise node.error(f"must be 0 to {len(IEMOCAP) - 1} ({', '.join(IEMOCAP)}) or a name")
     return IEMOCAP[node.value]
 
 
 def _instructerc(text: str, file: str, labels: Sequence[str], read_labels: bool) -> list[Dialogue]:
-    """Put the dialogues together again: a row with one turn only begins a new one."""
+    """Return the dialogues of InstructERC's lines. A line with one turn begins a dialogue."""
     gold = GoldLabels(labels, "target") if read_labels else None
     dialogues: list[list[Utterance]] = []
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         node = parse(line, Place(file, number))
-        turns = _seen(node.get("input"))
+        turns = _input_turns(node.get("input"))
         if len(turns) == 1:
             dialogues.append([])
         past = len(turns) - 1
         known = [(turn.speaker, turn.text) for turn in dialogues[-1]] if dialogues else []
         if past and known[-past:] != turns[:-1]:
-            raise node.get("input").bad("does not go on from the line before")
+            raise node.get("input").error("does not continue the line before")
         emotions = (gold.read(node.get("target").text(), node.place),) if gold else ()
         dialogues[-1].append(Utterance(*turns[-1], emotions))
     if gold:
@@ -133,19 +134,19 @@ def _instructerc(text: str, file: str, labels: Sequence[str], read_labels: bool)
     return [Dialogue(str(i), tuple(turns)) for i, turns in enumerate(dialogues)]
 
 
-def _seen(node: Node) -> list[tuple[str, str]]:
-    """Return speaker and text of the turns that an InstructERC input shows, the target last."""
+def _input_turns(node: Node) -> list[tuple[str, str]]:
+    """Return the speaker and the text of each turn in an InstructERC input, the target last."""
     value = node.value if isinstance(node.value, str) else ""
-    body, asked, _ = value.partition(" ### Please select the emotional label of ")
-    _, opened, shown = body.partition("involves several speakers. ### ")
-    if not asked or not opened:
-        raise node.bad("is not InstructERC's prompt for one utterance's emotion")
+    body, question, _ = value.partition(" ### Please select the emotional label of ")
+    _, preface, dialogue = body.partition("involves several speakers. ### ")
+    if not question or not preface:
+        raise node.error("is not InstructERC's prompt for one utterance's emotion")
     turns = []
-    for piece in shown.split("\t")[1:]:
+    for piece in dialogue.split("\t")[1:]:
         match = _TURN.fullmatch(piece)
         if match is None or not match[2].strip():
-            raise node.bad(f"has an empty or broken turn: {shorten(piece.strip())}")
+            raise node.error(f"has an empty or broken turn: {shorten(piece.strip())}")
         turns.append((f"Speaker_{match[1]}", one_line(match[2])))
     if not turns:
-        raise node.bad("shows no turn")
+        raise node.error("has no turn")
     return turns

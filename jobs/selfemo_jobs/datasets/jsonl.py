@@ -1,11 +1,12 @@
-"""Dialogues as JSON lines: this project's own format, one dialogue a line.
+"""Dialogues as JSON Lines: this project's own format, a dialogue in each line.
 
 ::
 
     {"id": "d1", "turns": [{"speaker": "Ann", "text": "We won!", "labels": ["joy"]}, …]}
 
-``id`` is unique in the file, ``turns`` has one at least, ``labels`` is optional and holds one
-emotion or more (the first counts in the weighted F1). Other keys are ignored. UTF-8.
+``id`` is unique in the file. ``turns`` has at least one turn. ``labels`` is optional and has at
+least one emotion; the first one counts in the weighted F1. Other keys are ignored. The file is
+UTF-8.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ LABEL = "labels"
 def read_jsonl(
     path: Path, file: str, labels: Sequence[str], *, read_labels: bool
 ) -> list[Dialogue]:
-    """Return the dialogues of a JSON-lines file; see :func:`datasets.load.load_source`."""
+    """Return the dialogues of a JSON Lines file; see :func:`datasets.load.load_source`."""
     gold = GoldLabels(labels, LABEL) if read_labels else None
-    found: dict[str, int] = {}
+    line_of: dict[str, int] = {}
     dialogues = []
-    for number, line in enumerate(read_text(path, file, mend=False).split("\n"), start=1):
+    for number, line in enumerate(read_text(path, file, fix_typography=False).split("\n"), start=1):
         if not line.strip():
             continue
         dialogue = _dialogue(parse(line, Place(file, number)), gold)
-        first = found.setdefault(dialogue.id, number)
+        first = line_of.setdefault(dialogue.id, number)
         if first != number:
-            raise Place(file, number).bad(
+            raise Place(file, number).error(
                 f"`id` {dialogue.id} is there twice (first: line {first})"
             )
         dialogues.append(dialogue)
@@ -47,7 +48,7 @@ def _dialogue(node: Node, gold: GoldLabels | None) -> Dialogue:
     turns = node.get("turns")
     items = turns.items()
     if not items:
-        raise turns.bad("is empty: a dialogue has one turn at least")
+        raise turns.error("is empty: a dialogue has at least one turn")
     return Dialogue(node.get("id").text(), tuple(_turn(item, gold) for item in items))
 
 
@@ -57,10 +58,10 @@ def _turn(node: Node, gold: GoldLabels | None) -> Utterance:
 
 
 def _labels(node: Node, gold: GoldLabels) -> tuple[str, ...]:
-    found = node.find(LABEL)
-    if found is None:
+    labels = node.find(LABEL)
+    if labels is None:
         return ()
-    emotions = tuple(gold.read(item.text(), item.place) for item in found.items())
+    emotions = tuple(gold.read(item.text(), item.place) for item in labels.items())
     if len(set(emotions)) != len(emotions):
-        raise found.bad("names an emotion twice")
+        raise labels.error("has an emotion twice")
     return emotions

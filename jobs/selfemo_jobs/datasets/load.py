@@ -1,4 +1,4 @@
-"""Loads a source of any format."""
+"""Loads the dialogues of a source in any format."""
 
 from __future__ import annotations
 
@@ -37,35 +37,35 @@ def load_source(
     Parameters
     ----------
     source
-        Its format, and which of its dialogues to take (``firstDialogue``, ``maxDialogues``).
+        The source: its format, and which of its dialogues are used (``firstDialogue``,
+        ``maxDialogues``).
     labels
-        ``dataset.labels``: labels that are read must be of these.
+        The label set, ``dataset.labels``. Labels that are read must be in it.
     path
-        The file on this machine, see :func:`datasets.fetch.fetch_source`.
+        The file on this machine; see :func:`datasets.fetch.fetch_source`.
     read_labels
-        False: the field that holds labels is not looked at, and may be missing, empty or wrong;
-        utterances come without labels.
+        Whether utterances have their labels. If not, the field of the labels is not read: it may be
+        missing, empty or wrong.
 
     Returns
     -------
     list of Dialogue
-        At least one; turns in order, text and names on one line each.
+        At least one dialogue. Turns are in order; names and texts are on one line each.
 
     Raises
     ------
     BadInput
-        One line that names the file, the line and the field: not the format, a missing column, an
-        empty utterance or dialogue, an id there twice, broken encoding, an unknown emotion, or no
-        dialogue left to take.
+        If the file does not have the format, has no dialogue to use, or has an empty utterance, an
+        id twice, a wrong encoding or an unknown emotion. The message names file, line and field.
     """
     dialogues = _READERS[source.format](path, source.uri, labels, read_labels=read_labels)
     if not dialogues:
         raise BadInput(f"{source.uri} has no dialogue")
     stop = None if source.max_dialogues is None else source.first_dialogue + source.max_dialogues
-    taken = dialogues[source.first_dialogue : stop]
-    if not taken:
+    selected = dialogues[source.first_dialogue : stop]
+    if not selected:
         raise BadInput(
             f"{source.uri} has {len(dialogues)} dialogues: `firstDialogue` of source "
             f"`{source.name}` is {source.first_dialogue}, past the last"
         )
-    return taken
+    return selected

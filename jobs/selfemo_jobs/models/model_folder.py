@@ -15,8 +15,8 @@ from selfemo_jobs.store.local_files import replacing_folder
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-#: The files of a model: weights as safetensors, the configuration and the tokenizer. There is no file
-#: that would have to be unpickled or run.
+#: The files of a model: weights as safetensors, the configuration and the tokenizer. None of them
+#: has to be unpickled or run.
 MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model", "tokenizer*")
 _UNFINISHED = ("*.incomplete", "*.part", "*.crdownload", "*.aria2", "*.tmp")
 _PICKLED = ("pytorch_model*.bin", "*.pth", "*.pt")

@@ -47,5 +47,5 @@ def test_run_in_a_folder_reads_s3_with_the_storage_options(s3: S3Server, tmp_pat
         uri=f"file://{tmp_path}/store", endpoint=spec.endpoint, path_style=spec.path_style
     )
     assert fetch_source(uri, open_store(local), tmp_path).read_bytes() == b"x"
-    with pytest.raises(BadInput, match="no storage options"):
+    with pytest.raises(BadInput, match="there are no storage options with which to read S3"):
         fetch_source(uri, None, tmp_path)

@@ -213,7 +213,7 @@ class TestMeld:
         message = refused(meld_file, DataFormat.MELD, ("happy", "sad", "neutral"))
         assert message == (
             " line 2: `Emotion` is `joy`, an unknown emotion: `dataset.labels` has happy, sad, "
-            "neutral. 2 of 3 labels do not fit (joy: 1, surprise: 1): mend the file or "
+            "neutral. 2 of 3 labels do not fit (joy: 1, surprise: 1): fix the file or "
             "`dataset.labels`"
         )
 
@@ -322,7 +322,7 @@ class TestJsonl:
             ),
             (
                 {"id": "x", "turns": [{"speaker": "A", "text": "b", "labels": ["joy", "Joy"]}]},
-                " line 2: `turns[0].labels` names an emotion twice",
+                " line 2: `turns[0].labels` has an emotion twice",
             ),
             (
                 {"id": "x", "turns": [{"speaker": "A", "text": "b", "labels": ["fury"]}]},
@@ -430,7 +430,7 @@ class TestIemocap:
         ]
         path.write_text("\n".join(json.dumps(row) for row in rows[1:]))
         message = refused(path, DataFormat.IEMOCAP, sets.IEMOCAP)
-        assert message.startswith(" line 1: `input` does not go on")
+        assert message.startswith(" line 1: `input` does not continue the line before")
         path.write_text(json.dumps({"input": "What?", "target": "sad"}))
         message = refused(path, DataFormat.IEMOCAP, sets.IEMOCAP)
         assert message.startswith(" line 1: `input` is not InstructERC's")
