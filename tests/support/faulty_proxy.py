@@ -1,4 +1,4 @@
-"""A proxy before a real S3 server that breaks chosen requests, as networks and gateways do."""
+"""A proxy in front of a real S3 server that makes chosen requests fail."""
 
 from __future__ import annotations
 
@@ -7,14 +7,25 @@ import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-#: What may go wrong with one request.
+#: The faults of a request.
 PASS, LOSE_REPLY, CONFLICT, BUSY, CUT_BODY = "pass", "lose reply", "409", "503", "cut body"
 
 
 class FaultyProxy:
-    """Forwards to a server on the loopback interface; ``plan(method, path, count)`` names a fault.
+    """Forwards requests to a server on the loopback interface.
 
-    ``count`` is how many requests of that method came before.
+    Parameters
+    ----------
+    port
+        The port of the server.
+    plan
+        A function that returns the fault of a request. Its arguments are the method, the path, and
+        the number of earlier requests with that method.
+
+    Attributes
+    ----------
+    seen
+        The method and the fault of each request.
     """
 
     def __init__(self, port: int, plan: Callable[[str, str, int], str]) -> None:

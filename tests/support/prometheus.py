@@ -1,4 +1,4 @@
-"""A real Prometheus on this machine, with the chart's rules, for the length of a test."""
+"""A real Prometheus with the chart's rules, for the duration of a test."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ class QueryError(Exception):
 
 @dataclass(frozen=True)
 class Prometheus:
-    """A server that answers."""
+    """A running server."""
 
     url: str
 
     def query(self, expr: str, at: float | None = None) -> list[Json]:
-        """Return the result vector of an expression now, or at a time."""
+        """Return the result vector of an expression, now or at a time."""
         more = {} if at is None else {"time": f"{at:.3f}"}
-        found: list[Json] = self._get("query", query=expr, **more)["result"]
-        return found
+        vector: list[Json] = self._get("query", query=expr, **more)["result"]
+        return vector
 
     def values(self, expr: str, start: float, end: float) -> dict[tuple[str, ...], set[float]]:
-        """Return every value that an expression has had: by the values of its labels."""
+        """Return all values of an expression in a time range, by the values of its labels."""
         points = self._get("query_range", query=expr, start=start, end=end, step=1)["result"]
         return {
             tuple(v for k, v in sorted(p["metric"].items()) if k != "__name__"): {
@@ -49,27 +49,27 @@ class Prometheus:
         }
 
     def rules(self) -> list[Json]:
-        """Return all rules with what became of their last evaluation."""
+        """Return all rules, with the state of their last evaluation."""
         return [rule for group in self._get("rules")["groups"] for rule in group["rules"]]
 
     def healthy(self) -> int:
-        """Return how many targets were scraped well the last time."""
+        """Return the number of targets whose last scrape succeeded."""
         return sum(t["health"] == "up" for t in self._get("targets")["activeTargets"])
 
     def ready(self) -> bool:
         try:
-            with urlopen(f"{self.url}/-/ready", timeout=5) as answer:
-                return bool(answer.status == 200)
+            with urlopen(f"{self.url}/-/ready", timeout=5) as response:
+                return bool(response.status == 200)
         except (URLError, OSError):
             return False
 
     def _get(self, what: str, **query: object) -> Json:
         try:
-            with urlopen(f"{self.url}/api/v1/{what}?{urlencode(query)}", timeout=30) as answer:
-                found: Json = json.loads(answer.read())["data"]
+            with urlopen(f"{self.url}/api/v1/{what}?{urlencode(query)}", timeout=30) as response:
+                data: Json = json.loads(response.read())["data"]
         except HTTPError as error:
             raise QueryError(f"{query}: {json.loads(error.read())['error']}") from error
-        return found
+        return data
 
 
 def _ready(server: Prometheus, process: subprocess.Popen[bytes], folder: Path) -> bool:
@@ -85,13 +85,17 @@ def prometheus(
 
     Parameters
     ----------
+    program
+        The path of Prometheus.
+    folder
+        The folder for its configuration and data.
     targets
-        ``host:port`` of each operator.
+        The ``host:port`` of each operator.
     namespace
-        The operators' own; their labels are as the chart's ServiceMonitor would have them.
+        The namespace of the operators. Targets have the labels of the chart's ServiceMonitor.
     """
     config = {
-        # ten times as often as people do: a tiny stage lasts seconds
+        # a short interval, because a tiny stage takes only seconds
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": [str(path) for path in sorted(RULES.glob("*.yaml"))],
         "scrape_configs": [
@@ -119,9 +123,9 @@ def prometheus(
     with (folder / "prometheus.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     try:
-        found = Prometheus(f"http://127.0.0.1:{port}")
-        wait_for(lambda: _ready(found, process, folder), "Prometheus to become ready")
-        yield found
+        server = Prometheus(f"http://127.0.0.1:{port}")
+        wait_for(lambda: _ready(server, process, folder), "Prometheus to become ready")
+        yield server
     finally:
         process.terminate()
         process.wait(30)

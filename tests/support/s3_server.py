@@ -1,4 +1,4 @@
-"""A real S3 server for tests: versitygw over a temporary folder, on the loopback interface."""
+"""A real S3 server for tests: versitygw with a temporary folder, on the loopback interface."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BUCKET = settings.BUCKET
 
 
 class S3Server:
-    """One server with one bucket; it can be stopped, started again and paused."""
+    """A server with one bucket, which can be stopped, started again and paused."""
 
     bucket = BUCKET
     access_key = "selfemo-test"
@@ -42,7 +42,7 @@ class S3Server:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What boto3 needs to reach it, and nothing of this machine's own."""
+        """The environment for boto3, without the settings of this machine."""
         return {
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
@@ -58,7 +58,7 @@ class S3Server:
         return StorageSpec.model_validate(fields)
 
     def start(self) -> None:
-        """Start (again) and wait until it answers."""
+        """Start the server (again), and wait until it responds."""
         command = s3.arguments(self._folder, f"127.0.0.1:{self.port}")
         keys = s3.environment(self.access_key, self.secret_key)
         with (self._folder / "server.log").open("ab") as log:
@@ -79,18 +79,18 @@ class S3Server:
         raise RuntimeError((self._folder / "server.log").read_text())
 
     def stop(self) -> None:
-        """Kill it; what is stored stays."""
+        """Kill the server; its objects stay."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def pause(self) -> None:
-        """Let it hang: connections are taken and never answered."""
+        """Let the server hang: it accepts connections and never responds."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Go on after `pause`."""
+        """Resume the server after `pause`."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)

@@ -222,7 +222,7 @@ def test_edits_of_the_evaluation_label_prior_are_rejected(evolutions: Evolutions
     for name, edited in (("plain", shares), ("demo", {labels[0]: 0.5}), ("demo", None)):
         with pytest.raises(ApiError, match=r"`evaluation\.labelPrior` is immutable"):
             evolutions.edit(name, evaluation={"labelPrior": edited})
-    with pytest.raises(ApiError, match=r"`evaluation\.labelPrior` must name each"):
+    with pytest.raises(ApiError, match=r"the keys of `evaluation\.labelPrior` must be exactly"):
         evolutions.create("other", evaluation={"labelPrior": {"joy": 0.5, "rage": 0.5}})
 
 

@@ -1,8 +1,8 @@
-"""A Kubernetes cluster for tests: a given one, kind, or the real thing on this machine.
+"""A Kubernetes cluster for tests: an existing one, kind, or real components on this machine.
 
-``python -m tests.support.cluster up`` keeps one up between test runs; :func:`ensure` takes it,
-or brings one up. What decides which, in this order: ``SELFEMO_TEST_KUBECONFIG``;
-``SELFEMO_TEST_CLUSTER`` (``kind`` or ``local``); kind where it and Docker work; the real thing.
+``python -m tests.support.cluster up`` keeps a cluster running between test runs. :func:`ensure`
+returns a running cluster, or starts one. The choice is, in this order: ``SELFEMO_TEST_KUBECONFIG``;
+``SELFEMO_TEST_CLUSTER`` (``kind`` or ``local``); kind if it and Docker work; a local cluster.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ Kind = Literal["given", "kind", "local"]
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster that is up.
+    """A running cluster.
 
     Attributes
     ----------
     kind
-        Where it comes from.
+        The kind of the cluster.
     folder
-        Its state folder.
+        The folder of the cluster's state.
     kubeconfig
-        The administrator's.
+        The kubeconfig of the administrator.
     nodes
-        Whether pods run on it.
+        Whether pods run on the cluster.
     s3
-        An S3 server that its pods reach; a local cluster with a node has one.
+        An S3 server that pods can reach. Only a local cluster with a node has one.
     audit_log
-        One JSON line for each request that the API server answered; a local cluster has one.
+        A file with one JSON line for each request to the API server. Only a local cluster has one.
     started
-        Whether this call of :func:`ensure` brought it up.
+        Whether this call of :func:`ensure` started the cluster.
     """
 
     kind: Kind
@@ -67,18 +67,18 @@ class Cluster:
     started: bool = False
 
     def client(self) -> Any:
-        """Return an ``ApiClient`` of the ``kubernetes`` package, as administrator."""
+        """Return an ``ApiClient`` of the ``kubernetes`` package with an administrator's rights."""
         from kubernetes import config
 
         make: Any = config.new_client_from_config
         return make(str(self.kubeconfig))
 
     def pause_apiserver(self) -> None:
-        """Let the API server hang: connections are taken and never answered."""
+        """Let the API server hang: it accepts connections and never responds."""
         local.signal_apiserver(self._local(), signal.SIGSTOP)
 
     def resume_apiserver(self) -> None:
-        """Go on after `pause_apiserver`."""
+        """Resume the API server after `pause_apiserver`."""
         local.signal_apiserver(self._local(), signal.SIGCONT)
 
     def stop_apiserver(self) -> None:
@@ -90,9 +90,9 @@ class Cluster:
         local.start_apiserver(self._local())
 
     def start_other_s3(self) -> S3:
-        """Start a second S3 server, or start it again with what it held.
+        """Start a second S3 server, or start it again with its objects.
 
-        It has the bucket and the keys of the first, which is never stopped: other tests use it.
+        It has the bucket and the keys of the first server, which other tests use.
         """
         return local.start_other_s3(self._local())
 
@@ -101,32 +101,32 @@ class Cluster:
         local.kill_other_s3(self._local())
 
     def start_fake_nodes(self, count: int, stages: Path | None = None) -> None:
-        """Add nodes on which kwok pretends to run pods.
+        """Add fake nodes, on which kwok simulates pods.
 
         Parameters
         ----------
         count
-            How many there are then; they are named ``kwok-0`` and so on, and beside a real node
-            they are tainted ``kwok.x-k8s.io/node=fake:NoSchedule``.
+            The number of fake nodes. They are named ``kwok-0`` and so on. If there is a real node,
+            they have the taint ``kwok.x-k8s.io/node=fake:NoSchedule``.
         stages
-            A file of kwok's Stages; without one, pods run at once and those of Jobs succeed.
+            A file with kwok's Stages. None: pods run at once, and those of Jobs succeed.
         """
         kwok.start(self._local(), count, stages)
 
     def import_image(self, image: str | Path) -> None:
-        """Put an image on the node: an archive, or the name of an image in buildah's store."""
+        """Import an image into the node: an archive, or the name of an image in buildah's store."""
         if self.kind == "kind":
             kind.import_image(Path(image))
         else:
             images.import_image(self._local(), image)
 
     def make_environment(self) -> Path:
-        """Install the checkout, once a test run, for pods to mount; see `environment`."""
+        """Install the checkout once in a test run, for pods to mount; see `environment`."""
         self._local()
         return environment.make_environment(self.folder / "python")
 
     def down(self) -> None:
-        """Take it down, unless it was given."""
+        """Take the cluster down, unless it existed before."""
         if self.kind == "kind":
             kind.down(self.folder)
         elif self.kind == "local":
@@ -135,24 +135,27 @@ class Cluster:
     def _local(self) -> State:
         state = load(self.folder) if self.kind == "local" else None
         if state is None:
-            raise Unavailable(f"only a local cluster can do that; this one is {self.kind}")
+            raise Unavailable(
+                f"this requires a local cluster, and the cluster is of kind {self.kind}"
+            )
         return state
 
 
 def state_folder(control_plane_only: bool = False) -> Path:
-    """Return the state folder where none is named (`SELFEMO_TEST_CLUSTER_STATE`).
+    """Return the default state folder; `SELFEMO_TEST_CLUSTER_STATE` names another.
 
-    A cluster with a node has one and a control plane alone another: a test run that wants the one
-    must not change the other under a run that uses it.
+    A cluster with a node and a control plane without nodes have different folders, so that a test
+    run that needs one does not change the other while another run uses it.
     """
     full, fast, _ = state_folders()
     return fast if control_plane_only else full
 
 
 def state_folders() -> tuple[Path, Path, Path]:
-    """Return the folders of a cluster with a node, of a control plane alone, and of a fragile one.
+    """Return the folders of a cluster with a node, of a control plane, and of a fragile one.
 
-    A fragile one is a control plane whose API server tests stop: nobody else may use it meanwhile.
+    The fragile one is a control plane whose API server tests stop. Only one test run may use it at
+    a time.
     """
     if named := os.environ.get("SELFEMO_TEST_CLUSTER_STATE"):
         folder = Path(named).resolve()
@@ -162,7 +165,7 @@ def state_folders() -> tuple[Path, Path, Path]:
 
 
 def given() -> Path | None:
-    """Return the kubeconfig of a cluster that is to be used as it is."""
+    """Return the kubeconfig of an existing cluster to use, or None."""
     path = os.environ.get("SELFEMO_TEST_KUBECONFIG")
     return Path(path).resolve() if path else None
 
@@ -175,32 +178,32 @@ def ensure(
     *,
     keep: bool = True,
 ) -> Cluster:
-    """Return a cluster that is up; bring one up where there is none.
+    """Return a running cluster; start one if there is none.
 
     Parameters
     ----------
     control_plane_only
-        No pods will run. A cluster with a node serves as well.
+        Whether a control plane without nodes is enough.
     folder
-        Its state folder.
+        The folder of the cluster's state. None: the default folder.
     kubeconfig
-        A cluster that is to be used as it is.
+        The kubeconfig of an existing cluster to use.
     report
-        Called with a line for each thing that takes time.
+        A function that is called with a line of text for each step that takes time.
     keep
-        It stays up when the last :func:`borrowed` ends.
+        Whether the cluster keeps running when the last :func:`borrowed` ends.
 
     Raises
     ------
     Unavailable
-        If this machine lacks what it needs.
+        If this machine does not meet the requirements.
     ClusterError
-        If something went wrong.
+        If the cluster cannot be started.
     """
     folder = (folder or state_folder(control_plane_only)).resolve()
     if kubeconfig := kubeconfig or given():
         if not kubeconfig.is_file():
-            raise ClusterError(f"there is no kubeconfig at {kubeconfig}")
+            raise ClusterError(f"the kubeconfig {kubeconfig} does not exist")
         return Cluster("given", folder, kubeconfig)
     before = load(folder)
     if before is None and _use_kind():
@@ -220,21 +223,21 @@ def ensure(
 
 @contextlib.contextmanager
 def borrowed(control_plane_only: bool, folder: Path | None = None) -> Iterator[Cluster]:
-    """Use a cluster together with other test runs; the last takes it down, unless it is kept.
+    """Use a cluster together with other test runs; the last one takes it down, unless it is kept.
 
     Parameters
     ----------
     control_plane_only
-        No pods will run.
+        Whether a control plane without nodes is enough.
     folder
-        Its state folder, where it is not the usual one.
+        The folder of the cluster's state. None: the default folder.
 
     Raises
     ------
     Unavailable
-        If this machine lacks what it needs.
+        If this machine does not meet the requirements.
     ClusterError
-        If something went wrong.
+        If the cluster cannot be started.
     """
     folder = folder or state_folder(control_plane_only)
     users = State(folder).users
@@ -253,7 +256,7 @@ def borrowed(control_plane_only: bool, folder: Path | None = None) -> Iterator[C
 
 
 def _use_kind() -> bool:
-    asked = os.environ.get("SELFEMO_TEST_CLUSTER", "")
-    if asked not in {"", "kind", "local"}:
-        raise ClusterError(f"SELFEMO_TEST_CLUSTER is {asked!r}; it may be kind or local")
-    return asked == "kind" or (not asked and kind.works())
+    choice = os.environ.get("SELFEMO_TEST_CLUSTER", "")
+    if choice not in {"", "kind", "local"}:
+        raise ClusterError(f"SELFEMO_TEST_CLUSTER is {choice!r}; it must be kind or local")
+    return choice == "kind" or (not choice and kind.works())

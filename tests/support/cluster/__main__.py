@@ -14,7 +14,7 @@ from tests.support.cluster.state import load
 
 
 def main() -> int:
-    """Do one command; say what went wrong in one line."""
+    """Run one command; report an error in one line."""
     options = _parser().parse_args()
     commands: dict[str, Callable[[argparse.Namespace], None]] = {
         "up": _up,
@@ -37,44 +37,48 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument(
         "--state",
         type=Path,
-        help="its folder (default build/cluster; for a control plane alone, build/control-plane)",
+        help="state folder (default: build/cluster; without nodes: build/control-plane)",
     )
-    up = commands.add_parser("up", parents=[common], help="bring one up, or heal it")
+    up = commands.add_parser(
+        "up", parents=[common], help="start a cluster, or the parts that have ended"
+    )
     up.add_argument(
-        "--control-plane-only", action="store_true", help="the API server and no node: seconds"
+        "--control-plane-only", action="store_true", help="a control plane without nodes"
     )
-    up.add_argument("--kubeconfig", type=Path, default=given(), help="use this cluster as it is")
-    down = commands.add_parser("down", parents=[common], help="take it down, with its data")
-    down.add_argument("--force", action="store_true", help="even where a test run uses it")
-    commands.add_parser("status", parents=[common], help="say what runs")
+    up.add_argument("--kubeconfig", type=Path, default=given(), help="use this existing cluster")
+    down = commands.add_parser(
+        "down", parents=[common], help="take the cluster down, and remove its data"
+    )
+    down.add_argument("--force", action="store_true", help="even if a test run uses it")
+    commands.add_parser("status", parents=[common], help="print the state of the processes")
     build = commands.add_parser("build", help="build programs into the cache")
-    build.add_argument("programs", nargs="*", help="their names (default all)")
+    build.add_argument("programs", nargs="*", help="names of programs (default: all)")
     return parser
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
 def _up(options: argparse.Namespace) -> None:
-    began = time.monotonic()
-    cluster = ensure(options.control_plane_only, options.state, options.kubeconfig, _say)
+    start = time.monotonic()
+    cluster = ensure(options.control_plane_only, options.state, options.kubeconfig, _print)
     what = "with a node" if cluster.nodes else "control plane only"
-    seconds = time.monotonic() - began
-    _say(f"{cluster.kind} cluster, {what}: up after {seconds:.1f} s")
+    seconds = time.monotonic() - start
+    _print(f"{cluster.kind} cluster, {what}: up after {seconds:.1f} s")
     if cluster.s3:
-        _say(f"S3: {cluster.s3.endpoint} bucket {cluster.s3.bucket} (keys in cluster.json)")
-    _say(f"export KUBECONFIG={cluster.kubeconfig}")
+        _print(f"S3: {cluster.s3.endpoint} bucket {cluster.s3.bucket} (keys in cluster.json)")
+    _print(f"export KUBECONFIG={cluster.kubeconfig}")
 
 
 def _down(options: argparse.Namespace) -> None:
-    began = time.monotonic()
-    there = [folder for folder in _folders(options) if _down_local(folder, options.force)]
-    if not there and kind.works() and kind.down(_folders(options)[0]):
-        there = _folders(options)
-    seconds = time.monotonic() - began
-    _say(f"down after {seconds:.1f} s" if there else "nothing was up")
+    start = time.monotonic()
+    stopped = [folder for folder in _folders(options) if _down_local(folder, options.force)]
+    if not stopped and kind.works() and kind.down(_folders(options)[0]):
+        stopped = _folders(options)
+    seconds = time.monotonic() - start
+    _print(f"down after {seconds:.1f} s" if stopped else "no cluster was running")
 
 
 def _down_local(folder: Path, force: bool) -> bool:
@@ -83,30 +87,30 @@ def _down_local(folder: Path, force: bool) -> bool:
         return False
     with locked_alone(state.users) as alone:
         if not alone and not force:
-            raise ClusterError(f"a test run uses {folder}: --force takes it down all the same")
+            raise ClusterError(f"a test run uses {folder}: --force takes it down anyway")
         return local.down(folder)
 
 
 def _status(options: argparse.Namespace) -> None:
     for folder in _folders(options):
-        _say(f"{folder}:")
+        _print(f"{folder}:")
         for line in local.status(folder):
-            _say(f"  {line}")
+            _print(f"  {line}")
     if kind.works() and kind.exists():
-        _say(f"kind: {kind.NAME}")
+        _print(f"kind: {kind.NAME}")
 
 
 def _folders(options: argparse.Namespace) -> list[Path]:
-    """Return the folder that is named, or those there may be a cluster in."""
+    """Return the named folder, or all default folders."""
     named = [options.state] if options.state else state_folders()
     return list(dict.fromkeys(folder.resolve() for folder in named))
 
 
 def _build(options: argparse.Namespace) -> None:
     if options.programs:
-        binaries.programs(options.programs, _say)
+        binaries.programs(options.programs, _print)
     else:
-        binaries.build_all(_say)
+        binaries.build_all(_print)
 
 
 if __name__ == "__main__":

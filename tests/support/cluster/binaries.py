@@ -1,7 +1,7 @@
-"""The programs of the test cluster: built once a machine, in a cache folder keyed by version.
+"""The programs of the test cluster, built once on a machine, in a cache folder for each version.
 
-``${XDG_CACHE_HOME:-~/.cache}/selfemo/<tool>/<version>/bin/<program>``. A program is built into a
-temporary folder and renamed; a lock lets any number of builds run side by side.
+The folder is ``${XDG_CACHE_HOME:-~/.cache}/selfemo/<tool>/<version>/bin``. A program is built in a
+temporary folder and renamed. A lock allows several builds at the same time.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from tests.support.cluster.errors import ClusterError, Unavailable
 from tests.support.cluster.locks import locked
 
 _MODULES = Path(__file__).resolve().parent / "go"
-KUBERNETES = "v1.34.4"  # the last minor release that takes cgroup v1 as it is
+KUBERNETES = "v1.34.4"  # the last minor release that supports cgroup v1
 
 
 @dataclass(frozen=True)
 class Tool:
-    """One set of programs of one version.
+    """A set of programs of one version.
 
-    `module` is a folder with a go.mod below `go/`; a tool without one is taken as its authors
-    publish it (`go install package@version`), with the versions in its own go.mod.
+    `module` is a folder with a go.mod below `go/`. A tool without a module is built with
+    `go install package@version`, with the versions of its own go.mod.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Tool:
 
 
 def _stamp() -> str:
-    """Say which release this is: unstamped it reports v0.0.0-master, which charts refuse."""
+    """Return linker flags with the version: otherwise it is v0.0.0-master, which charts reject."""
     major, minor, _ = KUBERNETES.removeprefix("v").split(".")
     values = {
         "gitVersion": KUBERNETES,
@@ -74,10 +74,10 @@ TOOLS = (
     Tool("etcd", "v3.6.13", {"etcd": "."}, module="etcd"),
     Tool("pause", "v1", {"pause": "."}, module="pause"),
     Tool("coredns", "v1.15.0", {"coredns": "github.com/coredns/coredns"}),
-    # its conditional puts are atomic
+    # conditional puts are atomic in this version
     Tool("versitygw", "v1.8.0", {"versitygw": "github.com/versity/versitygw/cmd/versitygw"}),
     Tool("kwok", "v0.8.0", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}),
-    # files and HTTP tell it all the targets it needs: clouds' own clients are most of its build
+    # targets come from files and HTTP only: the build is much smaller without the clouds' clients
     Tool(
         "prometheus",
         "v3.11.3",
@@ -94,30 +94,30 @@ _TOOL_OF = {program: tool for tool in TOOLS for program in tool.packages}
 
 
 def cache_folder() -> Path:
-    """Return the folder of everything selfemo's tests keep between checkouts."""
+    """Return the cache folder of selfemo's tests, which all checkouts share."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "selfemo"
 
 
 def path_of(program: str) -> Path:
-    """Return where a program is, or will be once it is built."""
+    """Return the path of a program, whether or not it is built."""
     tool = _TOOL_OF[program]
     return cache_folder() / tool.name / tool.version / "bin" / program
 
 
 def program(name: str, report: Callable[[str], None] = lambda _: None) -> Path:
-    """Return a program's path; build it if it is not there.
+    """Return the path of a program; build it if it does not exist.
 
     Parameters
     ----------
     name
-        One of the programs of `TOOLS`.
+        The name of a program in `TOOLS`.
     report
-        Called with a line when a build starts and when it has ended.
+        A function that is called with a line of text when a build starts and ends.
 
     Raises
     ------
     Unavailable
-        If there is no Go.
+        If Go is not installed.
     ClusterError
         If the build fails.
     """
@@ -127,53 +127,53 @@ def program(name: str, report: Callable[[str], None] = lambda _: None) -> Path:
     tool = _TOOL_OF[name]
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.parent / f".{name}.lock"):
-        if not path.is_file():  # else another process built it while this one waited
-            began = time.monotonic()
+        if not path.is_file():  # otherwise another process has built it
+            start = time.monotonic()
             report(f"{name} {tool.version}: building")
             _build(tool, name, path)
-            report(f"{name} {tool.version}: built in {time.monotonic() - began:.0f} s")
+            report(f"{name} {tool.version}: built in {time.monotonic() - start:.0f} s")
     return path
 
 
 def programs(names: Iterable[str], report: Callable[[str], None] = lambda _: None) -> None:
-    """Build those of the programs that are not there, one after another."""
+    """Build the programs that do not exist, one after another."""
     for name in names:
         program(name, report)
 
 
 def build_all(report: Callable[[str], None]) -> None:
-    """Build every program and say of each where it is."""
-    began = time.monotonic()
+    """Build every program and report its path."""
+    start = time.monotonic()
     for name, tool in _TOOL_OF.items():
         report(f"{name} {tool.version}: {program(name, report)}")
-    report(f"all programs are there after {time.monotonic() - began:.0f} s")
+    report(f"all programs are available after {time.monotonic() - start:.0f} s")
 
 
 def _build(tool: Tool, name: str, path: Path) -> None:
     go = shutil.which("go")
     if go is None:
         raise Unavailable(
-            f"{name} {tool.version} is not at {path} and there is no Go to build it:"
+            f"{name} {tool.version} is not at {path}, and Go is not installed to build it:"
             " install Go 1.25 or later from https://go.dev/dl"
         )
     flags = ["-trimpath", f"-ldflags={tool.ldflags}", f"-tags={tool.tags}"]
-    for left in path.parent.glob(f".{name}-*"):  # of a build that was killed
+    for left in path.parent.glob(f".{name}-*"):  # from a killed build
         shutil.rmtree(left)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{name}-") as made:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{name}-") as folder:
         package = tool.packages[name]
         if tool.module:
-            command = [go, "build", *flags, "-o", f"{made}/{name}", package]
+            command = [go, "build", *flags, "-o", f"{folder}/{name}", package]
         else:
             command = [go, "install", *flags, f"{package}@{tool.version}"]
-        # GOFLAGS of the machine may say -mod=mod, which would let go.sum drift
+        # the machine's GOFLAGS may contain -mod=mod, which would change go.sum
         environment = {
             **os.environ,
-            "GOBIN": made,
+            "GOBIN": folder,
             "GOFLAGS": "-buildvcs=false",
             "GOWORK": "off",
             "CGO_ENABLED": "0",
         }
-        done = subprocess.run(
+        result = subprocess.run(
             command,
             cwd=_MODULES / tool.module,
             env=environment,
@@ -181,8 +181,8 @@ def _build(tool: Tool, name: str, path: Path) -> None:
             text=True,
             check=False,
         )
-        if done.returncode:
+        if result.returncode:
             raise ClusterError(
-                f"{name} {tool.version}: {' '.join(command)}:\n{done.stderr[-2000:]}"
+                f"{name} {tool.version}: {' '.join(command)}:\n{result.stderr[-2000:]}"
             )
-        (Path(made) / name).replace(path)
+        (Path(folder) / name).replace(path)

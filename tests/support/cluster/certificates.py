@@ -1,6 +1,6 @@
-"""The cluster's own certificate authority, and kubeconfigs with a client certificate of it.
+"""The cluster's certificate authority, and kubeconfigs with client certificates.
 
-By the ``openssl`` command: ``cryptography`` comes with some extras of this project only.
+It uses the ``openssl`` command, because only some extras of this project install ``cryptography``.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 
 
 class Authority:
-    """Makes what is not there yet in one folder; what is there stays as it is."""
+    """Creates certificates and keys in a folder; existing files stay unchanged."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     @property
     def certificate(self) -> Path:
-        """The authority's own certificate."""
+        """The certificate of the authority."""
         return self._folder / "ca.crt"
 
     @property
     def key(self) -> Path:
-        """The authority's private key."""
+        """The private key of the authority."""
         return self._folder / "ca.key"
 
     @property
     def account_key(self) -> Path:
-        """The private key that signs service accounts' tokens."""
+        """The private key that signs the tokens of service accounts."""
         return self._folder / "service-accounts.key"
 
     def make(self) -> None:
-        """Make the authority and the key of the service accounts."""
+        """Create the authority and the key of the service accounts."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._folder.chmod(0o700)
         if not self.certificate.exists():
@@ -53,17 +53,17 @@ class Authority:
             part.replace(self.account_key)
 
     def serving(self, name: str, addresses: Iterable[str]) -> tuple[Path, Path]:
-        """Return certificate and key of a server; `addresses` are ``IP:…`` and ``DNS:…``."""
+        """Return the certificate and key of a server; `addresses` are ``IP:…`` and ``DNS:…``."""
         usage = "extendedKeyUsage=serverAuth"
         return self._issue(name, f"/CN={name}", [usage, f"subjectAltName={','.join(addresses)}"])
 
     def client(self, name: str, user: str, group: str = "") -> tuple[Path, Path]:
-        """Return certificate and key of a user of the API."""
+        """Return the certificate and the key of a user of the API."""
         subject = (f"/O={group}" if group else "") + f"/CN={user}"
         return self._issue(name, subject, ["extendedKeyUsage=clientAuth"])
 
     def kubeconfig(self, path: Path, server: str, user: str, group: str = "") -> Path:
-        """Write a kubeconfig with everything in it, for one user of the API."""
+        """Write a self-contained kubeconfig for a user of the API; return its path."""
         certificate, key = self.client(path.stem, user, group)
         cluster = {"server": server, "certificate-authority-data": _encoded(self.certificate)}
         identity = {
@@ -99,12 +99,12 @@ class Authority:
         part = certificate.with_suffix(".part")
         added = [word for extension in extensions for word in ("-addext", extension)]
         files = ["-keyout", str(key), "-out", str(part)]
-        # the machine's own configuration would add extensions of its own
+        # the configuration of the machine would add other extensions
         config = self._folder / "openssl.cnf"
         config.write_text("[req]\ndistinguished_name = dn\n[dn]\n")
         arguments = ["-config", str(config), "-subj", subject, "-days", _DAYS, *added]
         _openssl("req", "-x509", *_KEY, *arguments, *signed, *files)
-        part.replace(certificate)  # last: where it is, the key is
+        part.replace(certificate)  # last: if the certificate exists, so does the key
 
 
 def _encoded(path: Path) -> str:
@@ -114,7 +114,9 @@ def _encoded(path: Path) -> str:
 def _openssl(*arguments: str) -> None:
     program = shutil.which("openssl")
     if program is None:
-        raise ClusterError("the openssl command (3.0 or later) is needed: apt-get install openssl")
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ClusterError(f"openssl {' '.join(arguments)}: {done.stderr.strip()}")
+        raise ClusterError(
+            "the openssl command (3.0 or later) is required: apt-get install openssl"
+        )
+    result = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise ClusterError(f"openssl {' '.join(arguments)}: {result.stderr.strip()}")

@@ -1,4 +1,4 @@
-"""The cgroups that hold all the node's processes, so that none is left when it goes."""
+"""The cgroups of the node's processes, so that all of them can be killed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _ROOT = Path("/sys/fs/cgroup")
 
 
 def make() -> None:
-    """Make the cluster's cgroup in every hierarchy; the kubelet wants it in those it uses."""
+    """Create the cluster's cgroup in every hierarchy, as the kubelet requires."""
     for hierarchy in _hierarchies():
         group = hierarchy / settings.CGROUP
         group.mkdir(exist_ok=True)
         for name in ("cpuset.cpus", "cpuset.mems"):
-            # in cgroup v1 a new group has no CPUs, and nothing may be put into it
+            # in cgroup v1 a new group has no CPUs, and accepts no processes
             if (group / name).exists() and hierarchy.name == "cpuset":
                 (group / name).write_text((hierarchy / name).read_text())
     for group in _runtime_groups():
@@ -28,7 +28,7 @@ def make() -> None:
 
 
 def enter_runtime(pid: int) -> None:
-    """Put the container runtime into its group: what it starts for its pods stays there."""
+    """Move the container runtime into its group; the processes that it starts stay in it."""
     for group in _runtime_groups():
         (group / "cgroup.procs").write_text(str(pid))
 
@@ -52,7 +52,7 @@ def remove() -> None:
     def gone() -> bool:
         left = [group for top in _hierarchies() for group in _groups(top / settings.CGROUP)]
         for group in sorted(left, key=lambda path: len(path.parts), reverse=True):
-            with contextlib.suppress(OSError):  # a process that was killed may still be in it
+            with contextlib.suppress(OSError):  # a killed process may still be in it
                 group.rmdir()
         return not any(group.exists() for group in left)
 
@@ -60,7 +60,7 @@ def remove() -> None:
 
 
 def _hierarchies() -> Iterator[Path]:
-    """Yield the mounted hierarchies: one of version 2, or those of version 1."""
+    """Yield the mounted hierarchies: one in version 2, several in version 1."""
     if (_ROOT / "cgroup.controllers").exists():
         yield _ROOT
         return
@@ -70,7 +70,7 @@ def _hierarchies() -> Iterator[Path]:
 
 
 def _runtime_groups() -> list[Path]:
-    """Return the group of the runtime: in version 1, the hierarchy of process counts has it."""
+    """Return the group of the runtime; in version 1 it is in the hierarchy `pids`."""
     version2 = (_ROOT / "cgroup.controllers").exists()
     return [(_ROOT if version2 else _ROOT / "pids") / settings.CGROUP / "runtime"]
 

@@ -1,4 +1,4 @@
-"""System programs: run with a message that says what failed, and installed where absent."""
+"""Runs system programs, with clear error messages, and installs missing ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.support.cluster.errors import ClusterError, Unavailable
 
-#: A program that is needed, and Debian's package of it.
+#: The required programs, and the Debian package of each.
 PACKAGES = {
     "ip": "iproute2",
     "nft": "nftables",
@@ -32,14 +32,14 @@ def run(
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
 ) -> str:
-    """Run a program and return what it prints.
+    """Run a program and return its output.
 
     Raises
     ------
     ClusterError
-        If it fails and `check` is set; with the last of what it said.
+        If the program fails and `check` is set. The message has the end of its output.
     """
-    done = subprocess.run(
+    result = subprocess.run(
         command,
         capture_output=True,
         text=True,
@@ -47,29 +47,29 @@ def run(
         cwd=folder,
         env=None if environment is None else {**os.environ, **environment},
     )
-    if check and done.returncode:
-        words = (done.stderr or done.stdout).strip()[-1000:]
-        raise ClusterError(f"{' '.join(command)}: exit {done.returncode}: {words}")
-    return done.stdout
+    if check and result.returncode:
+        output = (result.stderr or result.stdout).strip()[-1000:]
+        raise ClusterError(f"{' '.join(command)}: exit code {result.returncode}: {output}")
+    return result.stdout
 
 
 def find(name: str) -> str | None:
-    """Return a system program's path; a CNI plugin's name works too."""
+    """Return the path of a system program or of a CNI plugin, or None."""
     if name == "bridge":
         return next((str(at / name) for at in _CNI if (at / name).is_file()), None)
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:{_SYSTEM_PATH}")
 
 
 def require(name: str) -> str:
-    """Return a system program's path, or say which package has it."""
+    """Return the path of a system program. Raises ClusterError with its package."""
     path = find(name)
     if path is None:
-        raise ClusterError(f"{name} is not there: apt-get install {PACKAGES.get(name, name)}")
+        raise ClusterError(f"{name} is not installed: apt-get install {PACKAGES.get(name, name)}")
     return path
 
 
 def install(report: Callable[[str], None]) -> None:
-    """Install Debian's packages of what a node and its images need and this machine lacks."""
+    """Install the missing Debian packages that a node and its images require."""
     missing = sorted({package for name, package in PACKAGES.items() if find(name) is None})
     if missing:
         install_packages(missing, report)
@@ -81,20 +81,20 @@ def install_packages(packages: Sequence[str], report: Callable[[str], None]) -> 
     Raises
     ------
     Unavailable
-        If this is no Debian.
+        If this machine does not run Debian.
     ClusterError
         If apt-get fails.
     """
     apt = shutil.which("apt-get")
     if apt is None:
-        raise Unavailable(f"{', '.join(packages)}: needed, and there is no apt-get")
+        raise Unavailable(f"{', '.join(packages)}: required, and apt-get is not available")
     report(f"installing {', '.join(packages)}")
-    # another worker may be installing something
+    # another worker may be installing packages
     wait = ("-o", "DPkg::Lock::Timeout=300")
     command = (apt, "install", "-y", "-q", *wait, "--no-install-recommends", *packages)
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     try:
         run(*command, environment=quiet)
-    except ClusterError:  # its lists may be old or never fetched
+    except ClusterError:  # the package lists may be old or missing
         run(apt, "update", "-q")
         run(*command, environment=quiet)

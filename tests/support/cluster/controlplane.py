@@ -1,4 +1,4 @@
-"""etcd, API server, controller manager and scheduler: what each is started with."""
+"""The command lines of etcd, the API server, the controller manager and the scheduler."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _ISSUER = f"https://kubernetes.default.svc.{settings.DOMAIN}"
 
 
 def components(state: State) -> list[Component]:
-    """Return the control plane in the order in which it starts."""
+    """Return the components of the control plane in the order of their start."""
     state.authority.make()
     state.authority.kubeconfig(state.kubeconfig, state.server, "admin", "system:masters")
     return [etcd(state), apiserver(state), _controller_manager(state), _scheduler(state)]
 
 
 def etcd(state: State) -> Component:
-    """Return the store."""
+    """Return etcd."""
     client = f"http://{settings.LOOPBACK}:{state.ports['etcd']}"
     peer = f"http://{settings.LOOPBACK}:{state.ports['etcd-peer']}"
     return Component(
@@ -37,7 +37,7 @@ def etcd(state: State) -> Component:
             f"--listen-peer-urls={peer}",
             f"--initial-advertise-peer-urls={peer}",
             f"--initial-cluster=selfemo={peer}",
-            "--unsafe-no-fsync",  # it outlives a killed process; a lost machine loses it anyway
+            "--unsafe-no-fsync",  # the data survives a killed process, which is enough for tests
             "--log-level=warn",
         ),
         ready=lambda: answers(f"{client}/readyz"),
@@ -45,14 +45,14 @@ def etcd(state: State) -> Component:
 
 
 def apiserver(state: State) -> Component:
-    """Return the API server, with the admission and authorization of a real cluster."""
+    """Return the API server, with admission and authorization as in a real cluster."""
     names = ["DNS:localhost", "DNS:kubernetes", "DNS:kubernetes.default"]
     names += ["DNS:kubernetes.default.svc", f"DNS:kubernetes.default.svc.{settings.DOMAIN}"]
     addresses = (settings.LOOPBACK, settings.HOST, settings.API_SERVICE)
     authority = state.authority
     certificate, key = authority.serving("apiserver", [*names, *(f"IP:{ip}" for ip in addresses)])
     kubelet_user = authority.client("apiserver-kubelet", "apiserver-kubelet", "system:masters")
-    # Without a node nobody needs the API's own Service, and loopback cannot be its endpoint.
+    # Without a node, the Service of the API is not used, and loopback cannot be its endpoint.
     reconciler = "lease" if state.nodes else "none"
     api = Api(state.server, authority)
     policy = _audit_policy(state)
@@ -82,7 +82,7 @@ def apiserver(state: State) -> Component:
             f"--audit-policy-file={policy}",
             f"--audit-log-path={state.audit_log}",
             "--audit-log-format=json",
-            "--audit-log-maxsize=4096",  # tests count its lines: it must not be rotated
+            "--audit-log-maxsize=4096",  # tests count its lines, so it must not be rotated
             "--profiling=false",
         ),
         ready=api.ready,
@@ -91,7 +91,7 @@ def apiserver(state: State) -> Component:
 
 
 def _audit_policy(state: State) -> Path:
-    """Write what is logged: who did what to which object, once, when it is answered."""
+    """Write the audit policy: one entry without bodies for each request; return its path."""
     probes = {"level": "None", "nonResourceURLs": ["/readyz*", "/livez*", "/healthz*"]}
     policy = {
         "apiVersion": "audit.k8s.io/v1",
@@ -113,7 +113,7 @@ def _controller_manager(state: State) -> Component:
         f"--cluster-signing-cert-file={authority.certificate}",
         f"--cluster-signing-key-file={authority.key}",
         f"--service-account-private-key-file={authority.account_key}",
-        # it makes this folder
+        # the controller manager creates this folder
         f"--flex-volume-plugin-dir={state.data / 'volume-plugins'}",
         "--use-service-account-credentials=true",
     )
@@ -124,7 +124,7 @@ def _scheduler(state: State) -> Component:
 
 
 def _controller(state: State, short: str, *flags: str) -> Component:
-    """Return a control loop of Kubernetes' own, with what all of them take."""
+    """Return a component with controllers, with the common flags."""
     name, port = f"kube-{short}", state.ports[short]
     kubeconfig = state.authority.kubeconfig(
         state.data / f"{short}.kubeconfig", state.server, f"system:{name}"
@@ -138,7 +138,7 @@ def _controller(state: State, short: str, *flags: str) -> Component:
             f"--secure-port={port}",
             f"--cert-dir={state.data / short}",
             *flags,
-            # their defaults (20 and 50 requests a second) would be what a benchmark measures
+            # the defaults (20 and 50 requests per second) would limit a benchmark
             "--kube-api-qps=300",
             "--kube-api-burst=600",
             "--leader-elect=false",

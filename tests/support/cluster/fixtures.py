@@ -1,4 +1,4 @@
-"""Fixtures for tests that need a cluster. The last test run that uses one takes it down again."""
+"""Fixtures for tests that need a cluster. The last test run that uses a cluster takes it down."""
 
 from __future__ import annotations
 
@@ -22,9 +22,14 @@ from tests.support.cluster import (
 
 
 def program_or_skip(name: str, variable: str) -> Path:
-    """Return a program, built once; the test is skipped where that cannot be.
+    """Return the path of a program, which is built once; skip the test if it cannot be built.
 
-    The environment's `variable` names one that is already there.
+    Parameters
+    ----------
+    name
+        The name of the program.
+    variable
+        The environment variable that names an installed program.
     """
     if given := os.environ.get(variable):
         return Path(given)
@@ -36,13 +41,13 @@ def program_or_skip(name: str, variable: str) -> Path:
 
 @pytest.fixture(scope="session")
 def control_plane() -> Iterator[Cluster]:
-    """An API server with its controllers and scheduler; pods may not run."""
+    """An API server with controllers and a scheduler, without nodes."""
     yield from _cluster(control_plane_only=True)
 
 
 @pytest.fixture(scope="session")
 def fragile_control_plane() -> Iterator[Cluster]:
-    """A control plane whose API server a test may stop: no other test uses it at the time."""
+    """A control plane whose API server a test may stop. Only one test uses it at a time."""
     yield from _cluster(control_plane_only=True, folder=state_folders()[2])
 
 
@@ -54,9 +59,9 @@ def node_cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def make_namespace() -> Iterator[Callable[..., str]]:
-    """Make a namespace of a cluster, under the restricted standard unless it is told otherwise.
+    """A function that creates a namespace, by default with the restricted Pod Security standard.
 
-    It is deleted after the test.
+    The namespace is deleted after the test.
     """
     from kubernetes.client import CoreV1Api
 

@@ -1,4 +1,4 @@
-"""Images for the tests, built by buildah without a daemon and imported into the node's runtime."""
+"""Images for the tests. Buildah builds them, and they are imported into the node's runtime."""
 
 from __future__ import annotations
 
@@ -14,45 +14,45 @@ from tests.support.cluster.locks import replace_text
 from tests.support.cluster.state import State
 
 _USER = 65532
-#: Where the node's own programs are mounted, and the links that let programs find them there.
+#: Links to the folders below `/usr`, which is mounted from the node.
 _LINKS = {"lib": "usr/lib", "lib64": "usr/lib64", "sbin": "usr/sbin"}
 
 
 def ensure_images(state: State) -> None:
-    """Build and import the pause image and the base image of the jobs, unless they are there."""
-    wanted = {settings.PAUSE_IMAGE: _pause, settings.BASE_IMAGE: _base}
+    """Build and import the pause image and the base image of the jobs, unless they are current."""
+    builders = {settings.PAUSE_IMAGE: _pause, settings.BASE_IMAGE: _base}
     stamp = state.data / "images.json"
-    made_of = [Path(__file__), Path(settings.__file__), binaries.program("pause")]
-    version = hashlib.sha256(b"".join(path.read_bytes() for path in made_of)).hexdigest()
+    sources = [Path(__file__), Path(settings.__file__), binaries.program("pause")]
+    version = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     if stamp.exists() and json.loads(stamp.read_text()) == version:
         return
-    for reference, fill in wanted.items():
+    for reference, fill in builders.items():
         archive = state.folder / "images" / f"{reference.rpartition('/')[2].replace(':', '-')}.tar"
-        marked = archive.with_suffix(".version")
-        if not marked.exists() or marked.read_text() != version:
+        built = archive.with_suffix(".version")
+        if not built.exists() or built.read_text() != version:
             with tempfile.TemporaryDirectory(dir=state.folder) as root:
                 arguments = fill(Path(root))
                 build(state, Path(root), reference, archive, arguments)
-            replace_text(marked, version)
+            replace_text(built, version)
         import_image(state, archive)
     replace_text(stamp, json.dumps(version))
 
 
 def build(state: State, root: Path, reference: str, archive: Path, config: list[str]) -> Path:
-    """Make an image of a folder.
+    """Build an image from a folder.
 
     Parameters
     ----------
     state
-        The cluster in whose folder buildah keeps its store.
+        The cluster whose folder contains buildah's store.
     root
-        What becomes the image's file system; all of it will be root's.
+        The folder with the image's file system. Root will own all of its files.
     reference
-        Its name and tag.
+        The name and the tag of the image.
     archive
-        Where it is written, as ``docker load`` takes it.
+        The path of the archive to write, in the format of ``docker load``.
     config
-        Options of ``buildah config``.
+        The options of ``buildah config``.
     """
     archive.parent.mkdir(parents=True, exist_ok=True)
     part = archive.with_suffix(".part")
@@ -70,20 +70,20 @@ def build(state: State, root: Path, reference: str, archive: Path, config: list[
 
 
 def import_image(state: State, image: str | Path) -> list[str]:
-    """Put an image where the node finds it; pods name it with ``imagePullPolicy: Never``.
+    """Import an image into the node; pods use it with ``imagePullPolicy: Never``.
 
     Parameters
     ----------
     state
         A cluster with a node.
     image
-        An archive (docker's or OCI's), or the name of an image in buildah's own store, or in that
-        of this cluster's folder.
+        An archive (of Docker or OCI), or the name of an image in buildah's store or in that of the
+        cluster's folder.
 
     Returns
     -------
     list of str
-        What `ctr` says of each image.
+        The output of `ctr` for each image.
     """
     if Path(image).is_file():
         return runtime.import_archive(state, Path(image))
@@ -100,7 +100,7 @@ def import_image(state: State, image: str | Path) -> list[str]:
 
 def _buildah(state: State, *arguments: str, check: bool = True) -> str:
     store = state.folder / "buildah"
-    # vfs: overlayfs may be refused, and what is built here is small
+    # vfs: overlayfs may not be allowed, and the images are small
     driver = ("--storage-driver=vfs", f"--root={store}/root", f"--runroot={store}/run")
     return run(require("buildah"), *driver, *arguments, check=check)
 
@@ -111,7 +111,7 @@ def _pause(root: Path) -> list[str]:
 
 
 def _base(root: Path) -> list[str]:
-    """Fill a file system with busybox, and the places where the node's Python is mounted."""
+    """Create a file system with busybox and the mount points for the node's Python."""
     for folder in ("bin", "etc", "home/selfemo", "opt/selfemo", "proc", "sys", "usr", "work"):
         (root / folder).mkdir(parents=True)
     (root / "tmp").mkdir()

@@ -1,4 +1,4 @@
-"""Settings of the machine's kernel that a node changes: noted before, and set back after."""
+"""Saves the kernel settings that a node changes, and restores them afterwards."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.support.cluster.state import State
 
 _FORWARD = "net/ipv4/ip_forward"
-#: The kubelet sets these when it starts.
+#: The settings that the kubelet changes when it starts.
 _KUBELET = (
     "kernel/keys/root_maxbytes",
     "kernel/keys/root_maxkeys",
@@ -19,18 +19,18 @@ _KUBELET = (
 
 
 def prepare(state: State) -> None:
-    """Note the settings, unless that was done, and let packets be forwarded."""
+    """Save the settings, unless they are saved already, and enable the forwarding of packets."""
     if not state.undo:
         names = [name for name in (_FORWARD, *_KUBELET) if _file(name).exists()]
         state.undo = {name: _file(name).read_text().strip() for name in names}
         state.save()
     if _file(_FORWARD).read_text().strip() != "1":
-        # a Service's packets come back into the bridge that they came from
+        # packets to a Service return to the bridge that they came from
         _file(_FORWARD).write_text("1")
 
 
 def restore(state: State) -> None:
-    """Set back what has changed."""
+    """Restore the settings that have changed."""
     for name, value in state.undo.items():
         if _file(name).read_text().strip() != value:
             _file(name).write_text(value)

@@ -1,4 +1,4 @@
-"""kind: a cluster in one command, where Docker is; without S3, audit log, faults or fake nodes."""
+"""A cluster by kind, which requires Docker. It has no S3, audit log, faults or fake nodes."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ NAME = "selfemo-test"
 
 
 def works() -> bool:
-    """Whether kind is there and Docker answers."""
+    """Return whether kind is installed and Docker works."""
     docker = shutil.which("docker")
     if docker is None or shutil.which("kind") is None:
         return False
-    done = subprocess.run([docker, "info"], capture_output=True, check=False, timeout=30)
-    return done.returncode == 0
+    result = subprocess.run([docker, "info"], capture_output=True, check=False, timeout=30)
+    return result.returncode == 0
 
 
 def exists() -> bool:
-    """Whether the cluster is there."""
+    """Return whether the cluster exists."""
     return NAME in run(_program(), "get", "clusters").split()
 
 
 def up(folder: Path, report: Callable[[str], None]) -> bool:
-    """Create the cluster, unless it is there; return whether it was created."""
+    """Create the cluster unless it exists; return whether it was created."""
     kubeconfig = folder / "kubeconfig"
     with locked(folder / ".lock"):
-        if there := exists():
+        if existed := exists():
             run(_program(), "export", "kubeconfig", *_options(kubeconfig))
         else:
             report("creating a cluster with kind")
             run(_program(), "create", "cluster", *_options(kubeconfig), "--wait=180s")
-    return not there
+    return not existed
 
 
 def down(folder: Path) -> bool:
@@ -51,7 +51,7 @@ def down(folder: Path) -> bool:
 
 
 def import_image(archive: Path) -> None:
-    """Put the images of an archive on the node."""
+    """Import the images of an archive into the node."""
     run(_program(), "load", "image-archive", str(archive), f"--name={NAME}")
 
 
@@ -62,5 +62,5 @@ def _options(kubeconfig: Path) -> list[str]:
 def _program() -> str:
     program = shutil.which("kind")
     if program is None:
-        raise Unavailable("kind is not there: https://kind.sigs.k8s.io")
+        raise Unavailable("kind is not installed: https://kind.sigs.k8s.io")
     return program

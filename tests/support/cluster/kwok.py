@@ -1,4 +1,4 @@
-"""Fake nodes: kwok answers for them, so that thousands of pods can be had of one machine."""
+"""Fake nodes with kwok, which simulates thousands of pods on one machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ROOM = {"cpu": "64", "memory": "512Gi", "nvidia.com/gpu": "8", "pods": "1000"}
 
 
 def start(state: State, count: int, stages: Path | None = None) -> None:
-    """Make the nodes and start kwok."""
+    """Create the nodes, and start kwok."""
     api = Api(state.server, state.authority)
     for number in range(count):
         name = f"kwok-{number}"
@@ -55,7 +55,7 @@ def _node(name: str, tainted: bool) -> dict[str, object]:
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": metadata,
-        # where there is a real node, pods that do not tolerate a fake one stay there
+        # if there is a real node, pods without the toleration stay on it
         "spec": {"taints": [taint] if tainted else []},
         "status": {"allocatable": _ROOM, "capacity": _ROOM},
     }

@@ -1,4 +1,4 @@
-"""The real thing on this machine: brought up, healed, and taken down without a trace."""
+"""A local cluster on this machine: start, repair, and complete removal."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ from tests.support.cluster.state import S3, State, load
 
 _CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 _NODE = ("kubelet", "kube-proxy", "coredns", "versitygw", "pause")
-_LONGEST_FOLDER = 60  # the kubelet's and the runtime's sockets are below it: 107 at most
+_LONGEST_FOLDER = 60  # it contains sockets of the kubelet and the runtime: at most 107 characters
 
 
 def up(folder: Path, nodes: bool, kept: bool, report: Callable[[str], None]) -> State:
-    """Bring a cluster up, or what of it is not.
+    """Start a cluster, or the parts of it that do not run.
 
     Parameters
     ----------
     folder
-        Its state folder.
+        The folder of the cluster's state.
     nodes
-        With a node; a cluster that has one keeps it.
+        Whether the cluster has a node. A cluster with a node keeps it.
     kept
-        It stays up when the last test run that uses it ends.
+        Whether the cluster keeps running when the last test run that uses it ends.
     report
-        Called with a line for each thing that takes time.
+        A function that is called with a line of text for each step that takes time.
     """
     folder = folder.resolve()
     with locked(folder / ".lock"):
@@ -61,7 +61,7 @@ def up(folder: Path, nodes: bool, kept: bool, report: Callable[[str], None]) -> 
         state.choose_ports()
         if nodes:
             state.s3 = s3.describe(state)
-        state.save()  # first: whatever happens now, `down` finds it
+        state.save()  # first, so that `down` works after any error
         if nodes:
             network.make(state)
             kernel.prepare(state)
@@ -72,19 +72,19 @@ def up(folder: Path, nodes: bool, kept: bool, report: Callable[[str], None]) -> 
 
 
 def down(folder: Path) -> bool:
-    """Take a cluster down and remove its data; logs, images and the Python stay.
+    """Take a cluster down and remove its data; logs, images and the Python environment stay.
 
     Returns
     -------
     bool
-        Whether there was one.
+        Whether there was a cluster.
     """
     folder = folder.resolve()
     with locked(folder / ".lock"):
         state = load(folder)
         if state is None:
             return False
-        # Killed, not asked: nothing of theirs is kept, and their cgroups and mounts are known.
+        # Killing is enough: no data is kept, and the cgroups and mounts are known.
         state.processes.kill(state.processes.names())
         if state.nodes:
             cgroups.kill()
@@ -99,7 +99,7 @@ def down(folder: Path) -> bool:
 
 
 def status(folder: Path) -> list[str]:
-    """Return a line for the cluster and one for each of its processes."""
+    """Return a line for the cluster, and a line for each of its processes."""
     state = load(folder.resolve())
     if state is None:
         return ["down"]
@@ -130,7 +130,7 @@ def start_apiserver(state: State) -> None:
 
 
 def kill_other_s3(state: State) -> None:
-    """Kill the second S3 server; what it holds stays."""
+    """Kill the second S3 server; its objects stay."""
     state.processes.kill([s3.OTHER])
 
 
@@ -151,16 +151,16 @@ def _new(folder: Path) -> State:
 def _check_node(state: State) -> None:
     if os.geteuid() != 0:
         raise Unavailable(
-            "a node needs root; without it: --control-plane-only, --kubeconfig, or kind"
+            "a node requires root; without root use --control-plane-only, --kubeconfig, or kind"
         )
     if len(str(state.folder)) > _LONGEST_FOLDER:
-        raise ClusterError(f"{state.folder} is too long for the sockets below it: use --state")
+        raise ClusterError(f"the path {state.folder} is too long for sockets: use --state")
     network.check_free(state.folder)
     runtime.check_free(state)
 
 
 def _start(state: State, *components: Component) -> None:
-    """Start one after another; the last two of the control plane need not wait for each other."""
+    """Start components in order; those that later ones depend on are waited for."""
     for component in components:
         state.processes.start(component)
         if component.name in {"etcd", controlplane.APISERVER, "containerd"}:

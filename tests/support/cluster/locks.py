@@ -1,4 +1,4 @@
-"""A lock between processes that ends with its holder, and files that are whole or not there."""
+"""A lock between processes that ends with its holder, and atomic writes of files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _OWN_RUN = secrets.token_hex(8)
 
 @contextlib.contextmanager
 def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold the lock of a file, alone or together with others; wait for whoever excludes it."""
+    """Hold the lock of a file, exclusive or shared; wait until it is available."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
@@ -22,13 +22,13 @@ def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
 
 
 def this_run() -> str:
-    """Return a name of this test run: workers that share its tests (pytest-xdist) have the same."""
+    """Return the name of this test run, which is the same for its workers (pytest-xdist)."""
     return os.environ.get("PYTEST_XDIST_TESTRUNUID") or _OWN_RUN
 
 
 @contextlib.contextmanager
 def locked_alone(path: Path) -> Iterator[bool]:
-    """Yield whether nobody else holds the lock; nobody gets it meanwhile."""
+    """Try to get the exclusive lock; yield whether this process holds it."""
     with path.open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -39,7 +39,7 @@ def locked_alone(path: Path) -> Iterator[bool]:
 
 
 def replace_text(path: Path, text: str, mode: int = 0o644) -> None:
-    """Write a file at once: a reader sees the old or the new."""
+    """Write a file atomically: a reader gets the old or the new content."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.write_text(text)

@@ -1,4 +1,4 @@
-"""Mounts below a folder: a tree is removed only when none of the machine's own is mounted in it."""
+"""Mounts below a folder. A tree is removed only if nothing is mounted in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.cluster.processes import wait_until
 
 
 def below(folder: Path) -> list[Path]:
-    """Return the mount points below a folder in the order in which they were mounted."""
+    """Return the mount points below a folder, in the order of mounting."""
     points = []
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         # blanks in a path are written as \\040
@@ -23,7 +23,7 @@ def below(folder: Path) -> list[Path]:
 
 
 def unmount(folder: Path) -> None:
-    """Unmount everything below a folder; wait for what is still being let go."""
+    """Unmount everything below a folder; wait for mounts that are still in use."""
     program = require("umount")
 
     def gone() -> bool:
@@ -31,25 +31,25 @@ def unmount(folder: Path) -> None:
             run(program, str(point), check=False)
         return not below(folder)
 
-    wait_until(gone, f"unmounting what is below {folder}", 30)
+    wait_until(gone, f"unmounting everything below {folder}", 30)
 
 
 def remove_empty(*folders: Path) -> None:
-    """Remove folders of the machine's that were made on the way, unless something is in them."""
+    """Remove folders of the machine that were created, unless they contain something."""
     for folder in folders:
         with contextlib.suppress(OSError):
             folder.rmdir()
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder and all in it.
+    """Remove a folder and its content.
 
     Raises
     ------
     ClusterError
-        If anything is mounted below it: a pod's volume may be the machine's own files.
+        If something is mounted below it: the volume of a pod may contain files of the machine.
     """
     if left := below(folder):
-        raise ClusterError(f"{folder} is not removed: {left[0]} is mounted")
+        raise ClusterError(f"{folder} cannot be removed: {left[0]} is mounted")
     if folder.exists():
         shutil.rmtree(folder)

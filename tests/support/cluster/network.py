@@ -1,4 +1,4 @@
-"""The bridge that the node, its pods and the cluster's servers meet on."""
+"""The bridge that connects the node, its pods and the cluster's servers."""
 
 from __future__ import annotations
 
@@ -11,30 +11,32 @@ from tests.support.cluster.errors import ClusterError
 from tests.support.cluster.locks import replace_text
 from tests.support.cluster.state import State, load
 
-_RESULTS = Path("/var/lib/cni/results")  # the CNI library's, wherever the runtime's root is
+_RESULTS = Path(
+    "/var/lib/cni/results"
+)  # the folder of the CNI library, with any root of the runtime
 
 
 def check_free(folder: Path) -> None:
-    """Refuse a machine with another checkout's cluster.
+    """Check that no cluster of another checkout uses the bridge.
 
     Raises
     ------
     ClusterError
-        If the bridge is that one's.
+        If another cluster uses the bridge.
     """
     owner = _owner()
     if owner not in {None, folder} and load(owner) is not None:
         raise ClusterError(
-            "another test cluster has this machine's bridge: python -m tests.support.cluster down"
+            "another test cluster uses the bridge: python -m tests.support.cluster down"
             f" --state {owner}"
         )
 
 
 def make(state: State) -> None:
-    """Make the bridge; what is there already stays."""
+    """Create the bridge, unless it exists."""
     ip = require("ip")
     if _owner() != state.folder:
-        _delete_bridge()  # what another left behind, if anything
+        _delete_bridge()  # another cluster may have left it behind
         run(ip, "link", "add", settings.BRIDGE, "type", "bridge")
         run(ip, "link", "set", settings.BRIDGE, "alias", str(state.folder))
     prefix = settings.PODS.rpartition("/")[2]
@@ -44,7 +46,7 @@ def make(state: State) -> None:
 
 
 def remove(state: State) -> None:
-    """Take down what `make` made and what kube-proxy and the CNI plugins left."""
+    """Remove the bridge, and the remains of kube-proxy and the CNI plugins."""
     if _owner() == state.folder:
         _delete_bridge()
         nft = require("nft")
@@ -87,7 +89,7 @@ def _configure_pods(state: State) -> None:
 
 
 def _owner() -> Path | None:
-    """Return the state folder that the bridge was made for; None where there is no bridge."""
+    """Return the state folder of the bridge's cluster, or None without a bridge."""
     if not Path("/sys/class/net", settings.BRIDGE).exists():
         return None
     return Path(Path("/sys/class/net", settings.BRIDGE, "ifalias").read_text().strip() or "/")

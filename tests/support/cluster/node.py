@@ -1,4 +1,4 @@
-"""The node: kubelet, kube-proxy, and the cluster's DNS and S3 servers, all on the bridge."""
+"""The node: kubelet, kube-proxy, and the DNS and S3 servers of the cluster, all on the bridge."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _HOST = settings.HOST
 
 
 def components(state: State) -> list[Component]:
-    """Return what runs beside containerd on the node."""
+    """Return the components of the node, without containerd."""
     return [_kubelet(state), _proxy(state), _dns(state), s3.component(state)]
 
 
 def ready(state: State) -> bool:
-    """Whether the node takes pods."""
+    """Return whether the node accepts pods."""
     node = Api(state.server, state.authority).get(f"/api/v1/nodes/{settings.NODE}")
-    found = node["status"].get("conditions", []) if node else []
+    conditions = node["status"].get("conditions", []) if node else []
     tainted = node is not None and node["spec"].get("taints")
-    return not tainted and any(c["type"] == "Ready" and c["status"] == "True" for c in found)
+    return not tainted and any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
 def manifests() -> dict[str, dict[str, Any]]:
-    """Return by their API paths the objects that make the DNS server the cluster's."""
+    """Return the objects with the rights of the DNS server, by their API paths."""
     rules = [
         {
             "apiGroups": [""],
@@ -63,11 +63,11 @@ def manifests() -> dict[str, dict[str, Any]]:
 
 
 def dns_service(state: State) -> dict[str, dict[str, Any]]:
-    """Return by their API paths the Service that pods ask, and the address behind it."""
+    """Return the Service of the DNS server and its endpoint, by their API paths."""
     metadata = {"name": "kube-dns", "namespace": "kube-system"}
     protocols = {"dns": "UDP", "dns-tcp": "TCP"}
     ports = [{"name": name, "port": 53, "protocol": kind} for name, kind in protocols.items()]
-    behind = [
+    endpoint_ports = [
         {"name": name, "port": state.ports["dns"], "protocol": kind}
         for name, kind in protocols.items()
     ]
@@ -83,7 +83,7 @@ def dns_service(state: State) -> dict[str, dict[str, Any]]:
         "metadata": {**metadata, "labels": {"kubernetes.io/service-name": "kube-dns"}},
         "addressType": "IPv4",
         "endpoints": [{"addresses": [_HOST]}],
-        "ports": behind,
+        "ports": endpoint_ports,
     }
     system = "namespaces/kube-system"
     return {
@@ -118,7 +118,7 @@ def _kubelet(state: State) -> Component:
 
 
 def _kubelet_configuration(state: State, folder: Path) -> dict[str, Any]:
-    resolver = state.data / "resolv.conf"  # not the machine's: its search domains are its own
+    resolver = state.data / "resolv.conf"  # without the search domains of the machine
     replace_text(resolver, f"nameserver {settings.DNS_SERVICE}\n")
     certificate, key = state.authority.serving(
         "kubelet-serving", [f"IP:{_HOST}", f"DNS:{settings.NODE}"]
@@ -147,14 +147,14 @@ def _kubelet_configuration(state: State, folder: Path) -> dict[str, Any]:
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": f"/{settings.CGROUP}",
         "failSwapOn": False,
-        # asks for the quota and usage of file systems, which small machines do not tell
+        # it requires quotas and the usage of file systems, which small machines do not report
         "localStorageCapacityIsolation": False,
         "evictionHard": {
             "memory.available": "100Mi",
             "nodefs.available": "1%",
             "imagefs.available": "1%",
         },
-        "imageGCHighThresholdPercent": 100,  # an image that goes away cannot be pulled again
+        "imageGCHighThresholdPercent": 100,  # a removed image could not be pulled again
         "makeIPTablesUtilChains": False,
         "oomScoreAdj": 0,
     }
@@ -175,9 +175,9 @@ def _proxy(state: State) -> Component:
         "healthzBindAddress": health,
         "metricsBindAddress": f"{settings.LOOPBACK}:{state.ports['proxy-metrics']}",
         "nodePortAddresses": [settings.PODS],
-        # All pods are on one bridge: an answer would take the short way, past the translation.
+        # All pods are on one bridge: a response would bypass the address translation.
         "nftables": {"masqueradeAll": True},
-        # the machine's limits and timeouts stay as they are
+        # do not change the limits and timeouts of the machine
         "conntrack": {
             "maxPerCore": 0,
             "min": 0,
@@ -202,7 +202,7 @@ def _dns(state: State) -> Component:
     )
     path = state.data / "Corefile"
     port, health = state.ports["dns"], f"{settings.LOOPBACK}:{state.ports['dns-health']}"
-    # The cache is as kubeadm sets it. Names outside the cluster do not exist: tests stay here.
+    # The cache is the same as with kubeadm. Names outside the cluster are not resolved.
     replace_text(
         path,
         f"""{settings.DOMAIN}:{port} in-addr.arpa:{port} ip6.arpa:{port} {{

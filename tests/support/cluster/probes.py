@@ -1,4 +1,4 @@
-"""Questions to the cluster's servers, without a client library: `up` must be quick."""
+"""Requests to the cluster's servers, without a client library, so that `up` is fast."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.cluster.errors import ClusterError
 
 
 def answers(url: str) -> bool:
-    """Whether a GET is answered with 200, whoever signed the server's certificate."""
+    """Return whether a GET returns 200, with any certificate of the server."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -26,7 +26,7 @@ def answers(url: str) -> bool:
 
 
 def listens(path: Path) -> bool:
-    """Whether something takes connections on a Unix socket."""
+    """Return whether a process accepts connections on a Unix socket."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(str(path))
@@ -36,7 +36,7 @@ def listens(path: Path) -> bool:
 
 
 class Api:
-    """The API server, asked as its administrator."""
+    """A client of the API server with an administrator's rights."""
 
     def __init__(self, server: str, authority: Authority) -> None:
         self._server = server
@@ -45,28 +45,28 @@ class Api:
         self._context.load_cert_chain(certificate, key)
 
     def ready(self) -> bool:
-        """Whether it says that it is."""
+        """Return whether the API server reports that it is ready."""
         try:
             return self._send("GET", "/readyz")[0] == 200
         except OSError:
             return False
 
     def get(self, path: str) -> dict[str, Any] | None:
-        """Return an object, or None where it is not there (yet)."""
+        """Return an object, or None if it does not exist (yet)."""
         try:
             status, body = self._send("GET", path)
         except OSError:
             return None
-        found: dict[str, Any] = json.loads(body) if status == 200 else {}
-        return found or None
+        item: dict[str, Any] = json.loads(body) if status == 200 else {}
+        return item or None
 
     def apply(self, path: str, manifest: dict[str, Any]) -> None:
-        """Apply an object on the server's side.
+        """Apply an object (server-side apply).
 
         Raises
         ------
         ClusterError
-            If the server refuses it.
+            If the API server rejects the object.
         """
         query = "?fieldManager=selfemo-test&force=true"
         headers = {"Content-Type": "application/apply-patch+yaml"}
@@ -99,8 +99,8 @@ def _send(
     try:
         target = f"{parts.path}?{parts.query}" if parts.query else parts.path
         connection.request(method, target, body or None, headers or {})
-        answer = connection.getresponse()
-        return answer.status, answer.read()
+        response = connection.getresponse()
+        return response.status, response.read()
     except http.client.HTTPException as error:
         raise OSError(f"{url}: {error}") from error
     finally:

@@ -1,4 +1,4 @@
-"""Processes that outlive the one that starts them, known by their recorded pids."""
+"""Processes that outlive their parent. Their pids are recorded in files."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Component:
     Attributes
     ----------
     ready
-        Asked until it returns True.
+        A function that returns whether the program is ready.
     files
-        What it reads once, when it starts.
+        The files that the program reads at its start.
     started
-        Called with its pid at once.
+        A function that is called with the pid directly after the start.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Component:
 
 
 def wait_until(check: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    """Ask until it is so; raise `ClusterError` when that takes too long."""
+    """Wait until a check is true; raise `ClusterError` after a time."""
     deadline = time.monotonic() + seconds
     while not check():
         if time.monotonic() > deadline:
@@ -56,28 +56,28 @@ class Processes:
         self._logs = folder / "logs"
 
     def log(self, name: str) -> Path:
-        """Return the file with a process's output."""
+        """Return the path of a process's output."""
         return self._logs / f"{name}.log"
 
     def names(self) -> list[str]:
-        """Return the names of all that were started and not stopped."""
+        """Return the names of all processes that were started and not stopped."""
         return sorted(path.stem for path in self._pids.glob("*.json"))
 
     def pid(self, name: str) -> int | None:
-        """Return the pid where the recorded process still lives."""
+        """Return the pid of a process if it is still running, otherwise None."""
         try:
             recorded = self._recorded(name)
         except FileNotFoundError:
             return None
         pid = int(recorded["pid"])
-        # a pid may be another process's by now: the time of its start tells
+        # the pid may belong to another process now, which has another start time
         return pid if _birth(pid) == recorded["birth"] else None
 
     def start(self, component: Component) -> None:
-        """Start it unless it runs; one that runs with another command or files starts anew."""
-        made_of = _digest(component)
+        """Start a component unless it runs; restart it if its command or its files have changed."""
+        digest = _digest(component)
         if self.pid(component.name) is not None:
-            if self._recorded(component.name)["digest"] == made_of:
+            if self._recorded(component.name)["digest"] == digest:
                 self.signal(component.name, signal.SIGCONT)  # a test may have left it paused
                 return
             self.stop([component.name])
@@ -95,12 +95,12 @@ class Processes:
             ],
             setsid=True,  # it must not end with the terminal or the test run
         )
-        record = {"pid": pid, "birth": _birth(pid), "digest": made_of}
+        record = {"pid": pid, "birth": _birth(pid), "digest": digest}
         replace_text(self._pids / f"{component.name}.json", json.dumps(record))
         component.started(pid)
 
     def wait(self, component: Component, seconds: float = 60) -> None:
-        """Wait until it is ready; say what it wrote last where it ends or never is."""
+        """Wait until a component is ready; an error contains the end of its output."""
 
         def check() -> bool:
             if self.pid(component.name) is None:
@@ -115,20 +115,20 @@ class Processes:
             raise ClusterError(f"{error}:\n{self.tail(component.name)}") from error
 
     def tail(self, name: str) -> str:
-        """Return the last of a process's output."""
+        """Return the end of a process's output."""
         with contextlib.suppress(FileNotFoundError):
             return self.log(name).read_text(errors="replace")[-2000:]
         return ""
 
     def signal(self, name: str, number: signal.Signals) -> None:
-        """Send a signal, if it still lives."""
+        """Send a signal to a process, if it is running."""
         pid = self.pid(name)
         if pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
     def stop(self, names: Iterable[str], *, patience: float = 5) -> None:
-        """End them: ask all, wait, kill what is left; then forget them."""
+        """End processes with SIGTERM, kill those that do not end, and remove their records."""
         names = list(names)
         for name in names:
             self.signal(name, signal.SIGTERM)
@@ -139,7 +139,7 @@ class Processes:
         self.kill(names)
 
     def kill(self, names: Iterable[str]) -> None:
-        """Kill them at once, as a crash would, and forget them."""
+        """Kill processes at once, and remove their records."""
         for name in names:
             self.signal(name, signal.SIGKILL)
             wait_until(lambda name=name: self.pid(name) is None, f"{name} to end")  # type: ignore[misc]
@@ -151,16 +151,16 @@ class Processes:
 
 
 def _digest(component: Component) -> str:
-    """Return what changes when the command, the environment or a file changes."""
+    """Return a digest of the command, the environment and the files."""
     parts: list[bytes] = [repr((component.command, dict(component.environment))).encode()]
     parts += [path.read_bytes() for path in component.files]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
 def _birth(pid: int) -> str | None:
-    """Return the time of a process's start in ticks since boot; None where it is dead."""
+    """Return the start time of a process in ticks since boot, or None if it has ended."""
     with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)  # one of our own that died is a zombie until it is asked for
+        os.waitpid(pid, os.WNOHANG)  # a child that has ended is a zombie until it is waited for
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""containerd with everything of its own: root, state, socket, image store, network namespaces."""
+"""containerd with separate folders: root, state, socket, image store and network namespaces."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.cluster.probes import listens
 from tests.support.cluster.processes import Component
 from tests.support.cluster.state import State
 
-# the kubelet's and the shims', wherever their own folders are
+# fixed paths of the kubelet and the shims
 _LOG_LINKS = Path("/var/log/containers")
 _SHIMS = Path("/run/containerd/s")
 _DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins/kubelet.sock")
@@ -24,16 +24,16 @@ def socket(state: State) -> Path:
 
 
 def check_free(state: State) -> None:
-    """Refuse a machine with a kubelet of its own: two would take each other's sockets.
+    """Check that no other kubelet runs on the machine: two would use the same sockets.
 
     Raises
     ------
     Unavailable
-        If this machine is a node already.
+        If this machine is a node of another cluster.
     """
     if state.processes.pid("kubelet") is None and listens(_DEVICE_PLUGINS):
         raise Unavailable(
-            "this machine is a cluster's node already: give that cluster's kubeconfig instead"
+            "this machine is a node of a cluster already: use the kubeconfig of that cluster"
             " (--kubeconfig, SELFEMO_TEST_KUBECONFIG)"
         )
 
@@ -53,14 +53,14 @@ def component(state: State) -> Component:
 
 
 def import_archive(state: State, archive: Path) -> list[str]:
-    """Put the images of an archive (docker or OCI) where the kubelet finds them.
+    """Import the images of an archive (Docker or OCI) into the runtime.
 
     Returns
     -------
     list of str
-        What `ctr` says of each image.
+        The output of `ctr` for each image.
     """
-    said = run(
+    output = run(
         require("ctr"),
         f"--address={socket(state)}",
         "--namespace=k8s.io",
@@ -68,16 +68,16 @@ def import_archive(state: State, archive: Path) -> list[str]:
         "import",
         str(archive),
     )
-    return said.splitlines()
+    return output.splitlines()
 
 
 def remove(state: State) -> None:
-    """Unmount what the runtime and the kubelet mounted, and remove what they left elsewhere.
+    """Unmount the mounts of the runtime and the kubelet, and remove their other remains.
 
-    Their processes must be gone.
+    Their processes must have ended.
     """
     for shim in _SHIMS.glob("*"):
-        if not listens(shim):  # killed, as all of ours are
+        if not listens(shim):  # of a killed process
             shim.unlink(missing_ok=True)
     mounts.unmount(state.folder)
     logs = state.data / "pod-logs"
@@ -103,7 +103,7 @@ path = "{folder}/opt"
 
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "{settings.PAUSE_IMAGE}"
-# without CAP_SYS_RESOURCE no sandbox could lower its score, and none would start
+# without CAP_SYS_RESOURCE a sandbox cannot lower its score, and would not start
 restrict_oom_score_adj = true
 disable_apparmor = true
 netns_mounts_under_state_dir = true

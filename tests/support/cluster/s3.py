@@ -1,4 +1,4 @@
-"""The cluster's S3 servers: versitygw on the bridge, so that pods and this machine reach them."""
+"""The S3 servers of the cluster: versitygw on the bridge, for pods and for this machine."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tests.support.cluster.state import S3, State
 
 MAIN = "s3"
 OTHER = "s3-other"
-"""A second one, which a test may stop; it is started by the tests that do."""
+"""The second server, which tests start and may stop."""
 
 
 def describe(state: State) -> S3:
-    """Return the server's address, and keys that are its own."""
+    """Return the address and the keys of the server."""
     if state.s3 is not None:
         return state.s3
     return S3(endpoint(state), settings.BUCKET, "selfemo-test", secrets.token_hex(16))
@@ -28,16 +28,16 @@ def endpoint(state: State, name: str = MAIN) -> str:
 
 
 def arguments(folder: Path, address: str) -> list[str]:
-    """Return versitygw's arguments for one bucket over a folder, which is made."""
+    """Return the arguments of versitygw for a bucket in a folder, which is created."""
     (folder / "root" / settings.BUCKET).mkdir(parents=True, exist_ok=True)
     (folder / "meta").mkdir(exist_ok=True)
     options = ["--port", address, "--quiet", "--health", "/healthz"]
-    # metadata in a folder beside it: a temporary folder may lack extended attributes
+    # the metadata is in a separate folder: a temporary folder may not support extended attributes
     return [*options, "posix", "--sidecar", str(folder / "meta"), str(folder / "root")]
 
 
 def environment(access_key: str, secret_key: str) -> dict[str, str]:
-    """Return what versitygw takes its administrator's keys from."""
+    """Return the environment with the keys of versitygw's administrator."""
     return {"ROOT_ACCESS_KEY": access_key, "ROOT_SECRET_KEY": secret_key}
 
 

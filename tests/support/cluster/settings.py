@@ -1,11 +1,11 @@
-"""Names and addresses of the local cluster. One with a node is one a machine: they are fixed."""
+"""The fixed names and addresses of the local cluster. A machine has at most one with a node."""
 
 from __future__ import annotations
 
 NODE = "selfemo-node"
 BRIDGE = "selfemo0"
 CGROUP = "selfemo-test"
-HOST = "10.77.0.1"  # the bridge's address: the node, the API server, DNS and S3 are on it
+HOST = "10.77.0.1"  # the address of the bridge: the node, the API server, DNS and S3 listen on it
 PODS = "10.77.0.0/16"
 POD_FIRST = "10.77.0.10"
 SERVICES = "10.96.0.0/16"

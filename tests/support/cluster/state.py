@@ -1,4 +1,4 @@
-"""What is kept about a local cluster: its folder, and `cluster.json` in it."""
+"""The state of a local cluster: its folder, and `cluster.json` in it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.cluster.certificates import Authority
 from tests.support.cluster.locks import replace_text
 from tests.support.cluster.processes import Processes
 
-_PORTS = range(20000, 30000)  # below those the kernel gives to outgoing connections
+_PORTS = range(20000, 30000)  # below the ports of outgoing connections
 _USES = (
     "etcd",
     "etcd-peer",
@@ -35,7 +35,7 @@ _USES = (
 
 @dataclass(frozen=True)
 class S3:
-    """The cluster's S3 server, as its pods and this machine reach it."""
+    """The S3 server of the cluster, for pods and for this machine."""
 
     endpoint: str
     bucket: str
@@ -45,20 +45,22 @@ class S3:
 
 @dataclass
 class State:
-    """A cluster's folder and what is recorded there.
+    """The folder of a cluster, with its recorded state.
 
     Attributes
     ----------
+    folder
+        The folder of the cluster's state.
     nodes
-        Whether it has a node, or the control plane only.
+        Whether the cluster has a node.
+    kept
+        Whether the cluster keeps running when the last test run that uses it ends.
     ports
         The port of each use, chosen once.
     s3
-        Its S3 server; only with a node.
-    kept
-        Whether it stays up when the last test run that uses it ends.
+        The S3 server. Only a cluster with a node has one.
     undo
-        The kernel's settings as they were.
+        The previous kernel settings.
     """
 
     folder: Path
@@ -70,32 +72,32 @@ class State:
 
     @property
     def lock(self) -> Path:
-        """Held while the cluster is changed."""
+        """The lock that is held while the cluster is changed."""
         return self.folder / ".lock"
 
     @property
     def users(self) -> Path:
-        """Held, together with others, by each test run that uses the cluster."""
+        """The shared lock that each test run holds while it uses the cluster."""
         return self.folder / ".users"
 
     @property
     def record(self) -> Path:
-        """The file that says what is there; other programs may read it."""
+        """The file with the recorded state, which other programs may read."""
         return self.folder / "cluster.json"
 
     @property
     def kubeconfig(self) -> Path:
-        """The administrator's."""
+        """The kubeconfig of the administrator."""
         return self.folder / "kubeconfig"
 
     @property
     def audit_log(self) -> Path:
-        """One JSON line for each answered request."""
+        """The audit log, with one JSON line for each request."""
         return self.folder / "logs" / "audit.jsonl"
 
     @property
     def data(self) -> Path:
-        """What ends with the cluster."""
+        """The folder that is removed with the cluster."""
         return self.folder / "data"
 
     @property
@@ -119,7 +121,7 @@ class State:
         return f"https://{self.host}:{self.ports['apiserver']}"
 
     def choose_ports(self) -> None:
-        """Choose what is free now; a cluster that has its ports keeps them."""
+        """Choose free ports; a cluster keeps the ports that it has."""
         missing = [use for use in _USES if use not in self.ports]
         candidates = random.sample(_PORTS, 500)
         for use in missing:
@@ -128,7 +130,7 @@ class State:
             self.ports[use] = port
 
     def save(self) -> None:
-        """Write the record."""
+        """Write the recorded state."""
         s3 = self.s3 and {
             "endpoint": self.s3.endpoint,
             "bucket": self.s3.bucket,
@@ -150,15 +152,15 @@ class State:
 
 
 def load(folder: Path) -> State | None:
-    """Return what is recorded in a folder, or None where there is no cluster."""
+    """Return the recorded state of a folder, or None without a cluster."""
     state = State(folder.resolve())
     try:
-        found: dict[str, Any] = json.loads(state.record.read_text())
+        record: dict[str, Any] = json.loads(state.record.read_text())
     except FileNotFoundError:
         return None
-    state.nodes, state.ports, state.undo = found["nodes"], found["ports"], found["undo"]
-    state.kept = found.get("kept", True)
-    if s3 := found["s3"]:
+    state.nodes, state.ports, state.undo = record["nodes"], record["ports"], record["undo"]
+    state.kept = record.get("kept", True)
+    if s3 := record["s3"]:
         state.s3 = S3(s3["endpoint"], s3["bucket"], s3["accessKey"], s3["secretKey"])
     return state
 
