@@ -1,6 +1,6 @@
-"""A one-million-parameter Qwen3 with a tokenizer of its own: for tests, where no hub is at hand.
+"""A Qwen3 of a million parameters with a tokenizer of its own, for tests without a model hub.
 
-It knows nothing; it loads, samples and trains as a large one does.
+Its weights are random. It is loaded, sampled and trained like a large one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 from selfemo_api.dataset_labels import EMORYNLP, IEMOCAP, MELD
 
 VOCABULARY = 1024
-#: Qwen's own special tokens, so that the architecture's conventions hold.
+#: The special tokens of Qwen's own models.
 END_OF_TEXT, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
@@ -24,7 +24,7 @@ CHAT_TEMPLATE = (
 
 
 def make_tiny(folder: Path, seed: int = 0) -> None:
-    """Write the model and its tokenizer into a folder, the same for the same seed."""
+    """Write the model and its tokenizer into a folder. The same seed gives the same files."""
     tokenizer = _tokenizer()
     torch.manual_seed(seed)
     config = Qwen3Config(
@@ -34,7 +34,7 @@ def make_tiny(folder: Path, seed: int = 0) -> None:
         num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=2,
-        head_dim=32,  # the smallest that vLLM's CPU attention takes
+        head_dim=32,  # the smallest size that vLLM's CPU attention supports
         max_position_embeddings=2048,
         tie_word_embeddings=True,
         bos_token_id=None,
@@ -68,7 +68,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
 
 
 def _corpus() -> Iterator[str]:
-    """Yield text that gives each emotion a token of its own, and common words a few."""
+    """Yield text from which each emotion gets a token of its own, and common words a few tokens."""
     for label in (*MELD, *EMORYNLP, *IEMOCAP):
         yield from (f" {label}", label, f"Emotion: {label}", f"user\n{label}\nassistant\n") * 8
     words = (

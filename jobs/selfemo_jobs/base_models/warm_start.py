@@ -1,7 +1,7 @@
-"""Supervised training on a labeled share: the cold start that generation 0 needs.
+"""The warm start: supervised training on a labeled share, which makes the model of generation 0.
 
-Both roles are taught: the recognizer to answer with the labels, the responder to say what the
-speaker said next, given the label of it. The loss counts completion tokens only.
+Both roles are trained. The recognizer learns to answer with the labels. The responder learns to say
+what the speaker said next, given the label of it. The loss counts the tokens of completions only.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from selfemo_jobs.prompts.sets import PromptSet
 
 log = logging.getLogger(__name__)
 
-#: Labels that the loss leaves out, as PyTorch's cross-entropy names them.
+#: The target of tokens that have no loss, as PyTorch's cross-entropy has it.
 IGNORED = -100
-#: Examples that are read at once: few enough to be alike in length, enough for quick products.
+#: Examples that are read at once. Few have similar lengths; more make products faster.
 _AT_ONCE = 8
 #: The share of the steps in which the learning rate rises from 0.
 WARMUP = 0.1
@@ -37,10 +37,12 @@ MAX_GRADIENT_NORM = 1.0
 
 @dataclass(frozen=True)
 class Example:
-    """One prompt with the completion to learn."""
+    """A prompt with the completion to learn."""
 
     prompt: tuple[int, ...]
+    """Token ids of the prompt."""
     completion: tuple[int, ...]
+    """Token ids of the completion."""
 
 
 def examples_of(
@@ -50,7 +52,26 @@ def examples_of(
     tokenizer: PreTrainedTokenizerBase,
     options: WarmStartOptions,
 ) -> tuple[list[Example], list[Example]]:
-    """Return the recognizer's and the responder's examples, in the dialogues' order."""
+    """Return the recognizer's and the responder's examples, in the order of the dialogues.
+
+    Parameters
+    ----------
+    dialogues
+        The labeled dialogues. Utterances without labels give no examples.
+    labels
+        The label set.
+    prompts
+        The prompt set.
+    tokenizer
+        The model's tokenizer.
+    options
+        The views, the context and the length of prompts.
+
+    Raises
+    ------
+    BadInput
+        If a prompt is too long without any other turn.
+    """
     recognizer, responder = [], []
     most = options.max_prompt_tokens
     views = options.views or (View(past=options.past),)
@@ -58,9 +79,9 @@ def examples_of(
         for index, turn in enumerate(dialogue.turns):
             if not turn.labels:
                 continue
-            answer = prompts.encode_completion(tokenizer, prompts.answer_text(turn.labels))
+            answer = prompts.encode_completion(tokenizer, prompts.recognizer_text(turn.labels))
             for view in views:
-                asked = prompts.recognise_ids(
+                prompt = prompts.recognizer_ids(
                     tokenizer,
                     dialogue.turns[max(0, index - view.past) : index],
                     turn.speaker,
@@ -69,15 +90,15 @@ def examples_of(
                     dialogue.turns[index + 1 : index + 1 + view.future],
                     max_tokens=most,
                 )
-                recognizer.append(Example(tuple(asked), tuple(answer)))
+                recognizer.append(Example(tuple(prompt), tuple(answer)))
             context = dialogue.turns[max(0, index - options.past) : index]
             if not context:
                 continue
-            asked = prompts.respond_ids(
+            prompt = prompts.responder_ids(
                 tokenizer, context, turn.speaker, turn.labels, labels, max_tokens=most
             )
-            said = prompts.encode_completion(tokenizer, prompts.reply_text(turn.text))
-            responder.append(Example(tuple(asked), tuple(said)))
+            reply = prompts.encode_completion(tokenizer, prompts.responder_text(turn.text))
+            responder.append(Example(tuple(prompt), tuple(reply)))
     return recognizer, responder
 
 
@@ -88,17 +109,30 @@ def warm_start(
     responder: Sequence[Example],
     options: WarmStartOptions,
 ) -> float:
-    """Train the model in place and return the mean loss of the last tenth of the steps.
+    """Train a model in place; return the mean loss of the last tenth of the steps.
 
-    The same model, examples and settings give the same weights on the same machine.
+    The same model, examples and options give the same weights on the same machine.
+
+    Parameters
+    ----------
+    model
+        The model, in float32 on the CPU.
+    tokenizer
+        Its tokenizer.
+    recognizer
+        The recognizer's examples, at least one.
+    responder
+        The responder's examples. Without any, all examples of a batch are the recognizer's.
+    options
+        How the weights are trained.
 
     Raises
     ------
     BadInput
-        If there is nothing to learn from.
+        If there are no examples, or the model cannot be trained as the options say.
     """
     if not recognizer:
-        raise BadInput("no labeled utterance is in the source: nothing can be learned from it")
+        raise BadInput("the source has no labeled utterance: nothing can be learned from it")
     torch.manual_seed(options.seed)
     if options.freeze_embeddings:
         model.get_input_embeddings().requires_grad_(False)
@@ -131,10 +165,19 @@ def warm_start(
 
 
 def _backward(model: PreTrainedModel, batch: Sequence[Sequence[Example]], pad: int) -> float:
-    """Add a batch's gradients and return its loss: the mean over examples of their mean losses.
+    """Add the gradients of a batch; return its loss, the mean over examples of their mean losses.
 
-    A mean of means: else a reply of thirty words would drown ten answers of one. The roles are read
-    one after the other, and each by length: long texts would pad the short ones.
+    Each example counts the same. Otherwise a reply of thirty words would outweigh ten answers of
+    one word. The model reads the roles one after the other, sorted by length, to save padding.
+
+    Parameters
+    ----------
+    model
+        The model.
+    batch
+        The examples of each role.
+    pad
+        The token id of padding.
     """
     examples = sum(len(role) for role in batch)
     total = 0.0
@@ -148,7 +191,7 @@ def _backward(model: PreTrainedModel, batch: Sequence[Sequence[Example]], pad: i
 
 
 def _rate(step: int, options: WarmStartOptions) -> float:
-    """Linear warm-up, then linear decay to zero."""
+    """Return the factor of the learning rate at a step: it rises linearly, then falls to zero."""
     rise = max(1, int(options.steps * WARMUP))
     return min((step + 1) / rise, max(0.0, (options.steps - step) / (options.steps - rise + 1)))
 
@@ -156,19 +199,20 @@ def _rate(step: int, options: WarmStartOptions) -> float:
 def _batches(
     recognizer: Sequence[Example], responder: Sequence[Example], options: WarmStartOptions
 ) -> Iterator[tuple[list[Example], list[Example]]]:
-    """Yield the steps' batches by role: passes over its examples, each in a new order."""
+    """Yield the batch of each step, by role. Each pass over the examples has a new order."""
     chance = random.Random(options.seed)
-    asks = _endless(recognizer, chance)
-    says = _endless(responder, chance) if responder else asks
+    recognizer_examples = _endless(recognizer, chance)
+    responder_examples = _endless(responder, chance) if responder else recognizer_examples
     replies = round(options.batch_size * options.responder_share)
     for _ in range(options.steps):
         yield (
-            [next(asks) for _ in range(options.batch_size - replies)],
-            [next(says) for _ in range(replies)],
+            [next(recognizer_examples) for _ in range(options.batch_size - replies)],
+            [next(responder_examples) for _ in range(replies)],
         )
 
 
 def _endless(examples: Sequence[Example], chance: random.Random) -> Iterator[Example]:
+    """Yield examples without end, each pass in a new order."""
     order = list(range(len(examples)))
     while True:
         chance.shuffle(order)
@@ -176,10 +220,10 @@ def _endless(examples: Sequence[Example], chance: random.Random) -> Iterator[Exa
 
 
 def _losses(model: PreTrainedModel, batch: Sequence[Example], pad: int) -> torch.Tensor:
-    """Return the mean loss of each example's completion tokens; shape (examples,).
+    """Return the mean loss of each example's completion tokens, shape (examples,).
 
-    Padded on the left, all completions end at the last position: only the last logits are made,
-    which with a large vocabulary is half of the work.
+    Examples are padded on the left, so all completions end at the last position. Only the last
+    logits are computed: with a large vocabulary this saves half of the work.
     """
     longest = max(len(e.prompt) + len(e.completion) for e in batch)
     ids = torch.full((len(batch), longest), pad)
@@ -191,7 +235,9 @@ def _losses(model: PreTrainedModel, batch: Sequence[Example], pad: int) -> torch
         mask[row, -len(text) :] = 1
         targets[row, -len(example.completion) :] = text[len(example.prompt) :]
     kept = max(len(e.completion) for e in batch) + 1
-    with last_mlp_at(model, (targets != IGNORED).roll(-1, dims=1)):  # a token is told one before
+    with last_mlp_at(
+        model, (targets != IGNORED).roll(-1, dims=1)
+    ):  # each place predicts the next token
         logits = model(
             input_ids=ids,
             attention_mask=mask,
@@ -199,13 +245,26 @@ def _losses(model: PreTrainedModel, batch: Sequence[Example], pad: int) -> torch
             use_cache=False,
             logits_to_keep=kept,
         ).logits[:, :-1]
-    wanted = targets[:, -kept + 1 :]
+    completion_targets = targets[:, -kept + 1 :]
     losses = torch.nn.functional.cross_entropy(
-        logits.transpose(1, 2), wanted, ignore_index=IGNORED, reduction="none"
+        logits.transpose(1, 2), completion_targets, ignore_index=IGNORED, reduction="none"
     )
-    return losses.sum(1) / (wanted != IGNORED).sum(1)
+    return losses.sum(1) / (completion_targets != IGNORED).sum(1)
 
 
 def share_of(dialogues: int, share: float) -> int:
-    """Return how many of the first dialogues make a share, at least one."""
+    """Return the number of dialogues in a share, at least one.
+
+    Parameters
+    ----------
+    dialogues
+        The number of all dialogues.
+    share
+        The share, in (0, 1].
+
+    Examples
+    --------
+    >>> share_of(1038, 0.1)
+    104
+    """
     return max(1, round(dialogues * share))

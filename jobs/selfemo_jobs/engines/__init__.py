@@ -1,4 +1,4 @@
-"""Engines: what turns prompts into completions with their log-probabilities."""
+"""Engines: they generate completions of prompts, with log-probabilities."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ def open_engine(
     max_model_len: int,
     seed: int,
 ) -> TextEngine:
-    """Return a loaded engine. There is no fallback: what is asked for is what runs.
+    """Return an engine with a model loaded. There is no fallback to another engine.
 
     Parameters
     ----------
     engine
-        Which engine.
+        The engine.
     model_folder
-        Folder with the model (safetensors) and its tokenizer.
+        The folder of the model (safetensors) with its tokenizer.
     engine_args
-        Passed to the engine as they are: vLLM's own arguments, or those of
+        Arguments of the engine: those of vLLM, or those of
         :class:`~selfemo_jobs.engines.transformers_engine.TransformersArgs`.
     max_model_len
-        Longest prompt and completion together, in tokens.
+        The most tokens of a prompt and its completion together.
     seed
-        For what an engine draws outside of the seed of
+        The seed of random numbers that do not follow from the seed of
         :class:`~selfemo_jobs.engines.interface.Sampling`.
 
     Raises
     ------
     BadInput
-        If the engine is not installed, does not know an argument, or cannot load the model.
+        If the engine is not installed, does not have an argument, or cannot load the model.
     """
     if engine is Engine.VLLM:
         from selfemo_jobs.engines.vllm_engine import VllmEngine

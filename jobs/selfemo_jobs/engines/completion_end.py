@@ -1,4 +1,4 @@
-"""Where completions end, and how long prompts may be: the same for every engine."""
+"""Where completions end, and how long prompts may be. It is the same for all engines."""
 
 from __future__ import annotations
 
@@ -13,29 +13,46 @@ from selfemo_jobs.engines.interface import Sampling
 def sampling_of_each(
     prompts: Sequence[Sequence[int]], sampling: Sampling | Sequence[Sampling], max_model_len: int
 ) -> list[Sampling]:
-    """Return each prompt's sampling.
+    """Return the sampling of each prompt.
+
+    Parameters
+    ----------
+    prompts
+        The token ids of each prompt.
+    sampling
+        One for all prompts, or one for each.
+    max_model_len
+        The most tokens of a prompt and its completion together.
 
     Raises
     ------
     ValueError
-        If there are more or fewer of them than prompts, or the engine cannot read a prompt.
+        If their number differs from that of the prompts, or a prompt is empty or too long.
     """
     each = [sampling] * len(prompts) if isinstance(sampling, Sampling) else list(sampling)
-    for index, (prompt, its) in enumerate(zip(prompts, each, strict=True)):
+    for index, (prompt, one) in enumerate(zip(prompts, each, strict=True)):
         if not prompt:
             raise ValueError(f"prompt {index} is empty")
-        if len(prompt) + its.max_tokens > max_model_len:
+        if len(prompt) + one.max_tokens > max_model_len:
             raise ValueError(
-                f"prompt {index} has {len(prompt)} tokens: with {its.max_tokens} more it is over "
+                f"prompt {index} has {len(prompt)} tokens: with {one.max_tokens} more, it exceeds "
                 f"max_model_len {max_model_len}"
             )
     return each
 
 
 def end_tokens(folder: Path, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Return the tokens that end a completion: the tokenizer's, and the generation config's."""
+    """Return the tokens that end a completion.
+
+    Parameters
+    ----------
+    folder
+        The model's folder. The end tokens of its ``generation_config.json`` are used too.
+    tokenizer
+        The model's tokenizer.
+    """
     ends = {tokenizer.eos_token_id}
     if (folder / "generation_config.json").is_file():
-        named = GenerationConfig.from_pretrained(folder, local_files_only=True).eos_token_id
-        ends.update([named] if isinstance(named, int) else named or [])
+        configured = GenerationConfig.from_pretrained(folder, local_files_only=True).eos_token_id
+        ends.update([configured] if isinstance(configured, int) else configured or [])
     return frozenset(ends)

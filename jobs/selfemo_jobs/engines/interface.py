@@ -1,4 +1,4 @@
-"""What generates text. Prompts go in and completions come out as token ids, never re-tokenized."""
+"""The interface of an engine. Prompts and completions are token ids; text is never re-tokenized."""
 
 from __future__ import annotations
 
@@ -14,29 +14,32 @@ class Sampling:
     """How completions are drawn."""
 
     n: int = 1
-    """Completions for each prompt."""
+    """The number of completions of each prompt."""
     temperature: float = 1.0
-    """0 is greedy."""
+    """The temperature of the softmax. 0 is greedy."""
     top_p: float = 1.0
+    """The probability of the smallest set of tokens that is sampled from."""
     max_tokens: int = 16
+    """The most tokens of a completion."""
     stop: tuple[str, ...] = ()
-    """Text at which a completion ends (left out of it)."""
+    """Strings at which a completion ends. They are not part of its text."""
     seed: int = 0
+    """The seed of the draws."""
 
 
 @dataclass(frozen=True)
 class Completion:
-    """One completion."""
+    """A completion of a prompt."""
 
     token_ids: tuple[int, ...]
-    """With the end token where one was drawn."""
+    """The tokens, with the end token if one was drawn."""
     logprobs: tuple[float, ...]
-    """Natural logarithm of each token's probability under the distribution sampled from (after
-    temperature and top-p); empty for greedy."""
+    """The natural logarithm of each token's probability in the distribution that it was sampled
+    from, after temperature and top-p. Empty for greedy sampling."""
     text: str
-    """Decoded, special tokens left out."""
+    """The text, without special tokens and stop strings."""
     finished: bool
-    """Ended by itself, not by the length limit."""
+    """Whether it ended before the limit of its length."""
 
 
 class TextEngine(Protocol):
@@ -50,11 +53,17 @@ class TextEngine(Protocol):
     def generate(
         self, prompts: Sequence[Sequence[int]], sampling: Sampling | Sequence[Sampling]
     ) -> list[list[Completion]]:
-        """Return ``sampling.n`` completions for each prompt, in order.
+        """Return ``sampling.n`` completions of each prompt, in order.
 
-        ``sampling`` is one for all prompts, or one for each: prompts of different kinds then share
-        batches. The same prompts, sampling and seed give the same completions on the same machine,
-        whatever was generated before.
+        The same prompts, sampling and seed give the same completions on the same machine, whatever
+        was generated before.
+
+        Parameters
+        ----------
+        prompts
+            The token ids of each prompt.
+        sampling
+            One for all prompts, or one for each. Prompts with different ones may share batches.
         """
         ...
 

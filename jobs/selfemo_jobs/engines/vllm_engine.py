@@ -1,4 +1,4 @@
-"""Engine over vLLM: the product's engine."""
+"""The engine `VLLM`, which is the default."""
 
 from __future__ import annotations
 
@@ -19,38 +19,54 @@ from selfemo_jobs.models.fetch import load_tokenizer
 if TYPE_CHECKING:
     from vllm import LLM, RequestOutput, SamplingParams
 
-#: Set where nobody else has.
+#: Environment variables of vLLM. A value that is already set is kept.
 ENVIRONMENT = {
-    # one process: requests are scheduled in the same order each time, so results can be repeated
+    # one process schedules requests in the same order each time, so results can be repeated
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    "VLLM_NO_USAGE_STATS": "1",  # a stage talks to its storage only
-    "VLLM_LOGGING_LEVEL": "WARNING",  # a stage's own log says what matters
+    "VLLM_NO_USAGE_STATS": "1",  # a stage connects to its storage only
+    "VLLM_LOGGING_LEVEL": "WARNING",  # a stage has a log of its own
 }
+#: The same for a CPU.
 CPU_ENVIRONMENT = {
-    "VLLM_CPU_KVCACHE_SPACE": "2",  # GiB; vLLM's own default takes half of the machine
+    "VLLM_CPU_KVCACHE_SPACE": "2",  # GiB; vLLM's default is half of the machine's memory
 }
-#: Given to vLLM on a CPU unless `engineArgs` says otherwise.
+#: Arguments of vLLM on a CPU. `engineArgs` may change them.
 CPU_ARGUMENTS: dict[str, Any] = {
     "dtype": "float32",  # few CPUs have fast bfloat16
-    "enforce_eager": True,  # compiling costs minutes and gains nothing at this size
-    # vLLM 0.31 cannot cut a seeded prompt in two on a CPU ("CPU Generator does not use offset")
+    "enforce_eager": True,  # compilation takes minutes and gains nothing for small models
+    # vLLM 0.31 cannot split a seeded prompt on a CPU ("CPU Generator does not use offset")
     "enable_chunked_prefill": False,
 }
-#: What `engineArgs` may not change: results would no longer be what the stages take them for.
+#: Arguments that `engineArgs` may not change: the stages rely on them.
 FIXED: dict[str, Any] = {
     "trust_remote_code": False,
-    "logprobs_mode": "processed_logprobs",  # of the distribution that is sampled from
-    "generation_config": "vllm",  # the model's own sampling defaults are not used
+    "logprobs_mode": "processed_logprobs",  # those of the distribution that is sampled from
+    "generation_config": "vllm",  # the sampling defaults of the model are not used
     "load_format": "safetensors",  # nothing is unpickled
 }
-
-
-#: vLLM's own bound (`SamplingParams`).
+#: The highest temperature that vLLM accepts (`SamplingParams`).
 MAX_TEMPERATURE = 2.0
 
 
 class VllmEngine:
-    """See :class:`~selfemo_jobs.engines.interface.TextEngine`."""
+    """A :class:`~selfemo_jobs.engines.interface.TextEngine` over vLLM.
+
+    Parameters
+    ----------
+    folder
+        The model's folder.
+    engine_args
+        Arguments of vLLM.
+    max_model_len
+        The most tokens of a prompt and its completion together.
+    seed
+        vLLM's own seed.
+
+    Raises
+    ------
+    BadInput
+        If vLLM is not installed, refuses an argument, or cannot load the model.
+    """
 
     def __init__(
         self, folder: Path, *, engine_args: Mapping[str, Any], max_model_len: int, seed: int
@@ -79,35 +95,55 @@ class VllmEngine:
     def generate(
         self, prompts: Sequence[Sequence[int]], sampling: Sampling | Sequence[Sampling]
     ) -> list[list[Completion]]:
-        """Return ``sampling.n`` completions for each prompt, in order.
+        """Return the completions of each prompt, in order.
+
+        Parameters
+        ----------
+        prompts
+            The token ids of each prompt.
+        sampling
+            One for all prompts, or one for each.
 
         Raises
         ------
         ValueError
-            If a prompt is empty, or with its completion longer than ``max_model_len``.
+            If a prompt is empty, or it is longer than ``max_model_len`` with its completion.
         """
         each = sampling_of_each(prompts, sampling, self._max_model_len)
         if not prompts:
             return []
-        # what was read before would change how a prompt is cut into steps, and so its last digits
+        # cached prefixes would change how a prompt is split into steps, and so the last digits
         self.llm.reset_prefix_cache()
         outputs = self.llm.generate(
             [{"prompt_token_ids": list(prompt)} for prompt in prompts],
-            [self.parameters(its, index) for index, its in enumerate(each)],
+            [self.parameters(one, index) for index, one in enumerate(each)],
             use_tqdm=False,
         )
         return [
-            _completions(output, greedy=its.temperature == 0)
-            for output, its in zip(outputs, each, strict=True)
+            _completions(output, greedy=one.temperature == 0)
+            for output, one in zip(outputs, each, strict=True)
         ]
 
     def parameters(self, sampling: Sampling, index: int) -> SamplingParams:
-        """Return vLLM's parameters for the prompt at ``index`` of a call."""
+        """Return vLLM's sampling parameters for a prompt.
+
+        Parameters
+        ----------
+        sampling
+            The prompt's sampling.
+        index
+            The index of the prompt in the call.
+
+        Raises
+        ------
+        BadInput
+            If the temperature is higher than vLLM accepts.
+        """
         from vllm import SamplingParams
 
         if sampling.temperature > MAX_TEMPERATURE:
             raise BadInput(
-                f"`selfPlay.temperature` {sampling.temperature} is over what vLLM takes: "
+                f"`selfPlay.temperature` {sampling.temperature} is too high for vLLM: the most is "
                 f"{MAX_TEMPERATURE}"
             )
         greedy = sampling.temperature == 0
@@ -120,7 +156,7 @@ class VllmEngine:
             stop_token_ids=self._ends,
             # vLLM adds the member's index to it
             seed=None if greedy else prompt_seed(sampling.seed, index),
-            logprobs=None if greedy else 0,  # 0: of the drawn token only
+            logprobs=None if greedy else 0,  # 0: the drawn token only
         )
 
     def close(self) -> None:
@@ -132,6 +168,7 @@ class VllmEngine:
 
 
 def _require_vllm() -> None:
+    """Raise BadInput if vLLM is not installed."""
     if importlib.util.find_spec("vllm") is None:
         raise BadInput(
             "`engine: VLLM` needs vLLM, which is not installed: install selfemo[vllm] (GPUs) or "
@@ -153,15 +190,16 @@ def _load(folder: Path, engine_args: Mapping[str, Any], max_model_len: int, seed
     arguments = {**defaults, **engine_args, **FIXED}
     try:
         return LLM(model=str(folder), **arguments)
-    # whatever vLLM raises on a bad argument or model: it has no common base
+    # vLLM's errors about an argument or a model have no common base class
     except (TypeError, ValueError, RuntimeError, OSError, AssertionError, KeyError) as error:
-        said = " ".join(str(error).split())[:500]
+        message = " ".join(str(error).split())[:500]
         raise BadInput(
-            f"vLLM cannot load {folder} with `engineArgs` {dict(engine_args)}: {said}"
+            f"vLLM cannot load {folder} with `engineArgs` {dict(engine_args)}: {message}"
         ) from error
 
 
 def _completions(output: RequestOutput, *, greedy: bool) -> list[Completion]:
+    """Return the completions in vLLM's output for a prompt, in order."""
     completions = []
     for member in sorted(output.outputs, key=lambda o: o.index):
         ids = tuple(member.token_ids)

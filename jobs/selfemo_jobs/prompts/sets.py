@@ -1,4 +1,4 @@
-"""Prompt sets: versioned data files that say how the two roles are asked."""
+"""Prompt sets: versioned data files with the templates of both roles."""
 
 from __future__ import annotations
 
@@ -18,59 +18,63 @@ from selfemo_jobs.errors import BadInput
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-#: A prompt before it is tokens: plain text, or the messages of a chat.
-Rendered = str | list[dict[str, str]]
+#: A prompt before it is tokenized: plain text, or the messages of a chat.
+RenderedPrompt = str | list[dict[str, str]]
 
 
 class Turn(Protocol):
-    """What a prompt needs of an utterance (``datasets.base.Utterance`` has it)."""
+    """The parts of an utterance that a prompt shows, as of ``datasets.dialogue.Utterance``."""
 
     @property
     def speaker(self) -> str:
-        """Who says it."""
+        """The speaker's name."""
         ...
 
     @property
     def text(self) -> str:
-        """What is said."""
+        """The words, on one line."""
         ...
 
 
 @dataclass(frozen=True)
 class PromptSet:
-    """One way of asking: the templates of both roles and how a completion looks."""
+    """The templates of both roles, and the form of their completions."""
 
     name: str
+    """The name in ``model.prompts``."""
     chat: bool
-    """Prompts are chat messages, rendered by the model's own chat template."""
+    """Whether prompts are chat messages, which the model's own chat template renders."""
     recognizer: Template
     responder: Template
-    before: str
-    """What a completion begins with, beside its content."""
-    after: str
-    """What a completion ends with; a chat's ends with the end token instead."""
+    prefix: str
+    """The text with which a completion begins, before its content."""
+    suffix: str
+    """The text with which a completion ends. In a chat it ends with the end token instead."""
     stops: dict[Role, tuple[str, ...]]
+    """The strings at which a completion of each role ends."""
 
-    def recognize(
+    def recognizer_prompt(
         self,
         context: Sequence[Turn],
         speaker: str,
         text: str,
         labels: Sequence[str],
         future: Sequence[Turn] = (),
-    ) -> Rendered:
-        """Return the recognizer's prompt.
+    ) -> RenderedPrompt:
+        """Return the prompt that asks the recognizer for the emotions of an utterance.
 
         Parameters
         ----------
         context
-            Turns before the target, oldest first.
-        speaker, text
-            The target utterance.
+            The turns before the target, oldest first.
+        speaker
+            The speaker of the target.
+        text
+            The words of the target.
         labels
             The label set.
         future
-            Turns after the target, next first.
+            The turns after the target, in order.
         """
         return self._message(
             self.recognizer.render(
@@ -78,33 +82,52 @@ class PromptSet:
             )
         )
 
-    def respond(
+    def responder_prompt(
         self, context: Sequence[Turn], speaker: str, intended: Sequence[str], labels: Sequence[str]
-    ) -> Rendered:
-        """Return the responder's prompt: what ``speaker`` says next, feeling ``intended``."""
+    ) -> RenderedPrompt:
+        """Return the prompt that asks the responder for an utterance with some emotions.
+
+        Parameters
+        ----------
+        context
+            The turns before the response, oldest first.
+        speaker
+            The speaker of the response.
+        intended
+            The emotions that the response is to express.
+        labels
+            The label set.
+        """
         return self._message(
             self.responder.render(
                 context=context, speaker=speaker, intended=intended, labels=labels
             )
         )
 
-    def answer_text(self, labels: Sequence[str]) -> str:
-        """Return the recognizer's completion that names these labels, as training shows it."""
-        return f"{self.before}{', '.join(labels)}{self.after}"
+    def recognizer_text(self, labels: Sequence[str]) -> str:
+        """Return the recognizer's completion with some labels, as training uses it."""
+        return f"{self.prefix}{', '.join(labels)}{self.suffix}"
 
-    def reply_text(self, text: str) -> str:
-        """Return the responder's completion that says this, as training shows it."""
-        return f"{self.before}{text}{self.after}"
+    def responder_text(self, text: str) -> str:
+        """Return the responder's completion with some words, as training uses it."""
+        return f"{self.prefix}{text}{self.suffix}"
 
     def stop(self, role: Role) -> tuple[str, ...]:
-        """Return the strings at which a role's completion ends."""
+        """Return the strings at which a completion of a role ends."""
         return self.stops[role]
 
-    def encode(self, tokenizer: PreTrainedTokenizerBase, rendered: Rendered) -> list[int]:
-        """Return a prompt's token ids.
+    def encode(self, tokenizer: PreTrainedTokenizerBase, rendered: RenderedPrompt) -> list[int]:
+        """Return the token ids of a prompt.
 
-        Special tokens that the dialogue itself spells out ("<|im_end|>") are ordinary text in
-        them: what a speaker says cannot end the message.
+        A special token that is spelled out in the dialogue ("<|im_end|>") is encoded as ordinary
+        text: the words of a speaker cannot end the message.
+
+        Parameters
+        ----------
+        tokenizer
+            The model's tokenizer.
+        rendered
+            The prompt.
 
         Raises
         ------
@@ -120,22 +143,22 @@ class PromptSet:
                 "use `compact-v1`"
             )
         text = tokenizer.apply_chat_template(
-            [{**m, "content": _disarm(m["content"], tokenizer)} for m in rendered],
+            [{**m, "content": _without_special_tokens(m["content"], tokenizer)} for m in rendered],
             add_generation_prompt=True,
             tokenize=False,
-            enable_thinking=False,  # templates without the switch ignore it
+            enable_thinking=False,  # templates without this option ignore it
         )
         encoded: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
         return encoded
 
     def encode_completion(self, tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-        """Return the token ids of a completion to train on; a chat's ends with the end token."""
+        """Return the token ids of a completion for training; in a chat, with the end token."""
         ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True)[
             "input_ids"
         ]
         return [*ids, tokenizer.eos_token_id] if self.chat else ids
 
-    def recognise_ids(
+    def recognizer_ids(
         self,
         tokenizer: PreTrainedTokenizerBase,
         context: Sequence[Turn],
@@ -146,26 +169,37 @@ class PromptSet:
         *,
         max_tokens: int,
     ) -> list[int]:
-        """Return the token ids of :meth:`recognize`, at most ``max_tokens`` of them.
+        """Return the token ids of :meth:`recognizer_prompt`, at most ``max_tokens`` of them.
 
-        A prompt that is too long loses its oldest turns, then the latest of the future; never the
-        target.
+        A prompt that is too long first loses its oldest turns, and then the latest of the future
+        ones. It never loses the target.
+
+        Parameters
+        ----------
+        tokenizer
+            The model's tokenizer.
+        context, speaker, text, labels, future
+            See :meth:`recognizer_prompt`.
+        max_tokens
+            The most tokens of the prompt.
 
         Raises
         ------
         BadInput
-            If it is too long even without any other turn.
+            If the prompt is too long without any other turn.
         """
 
         def build(kept: int) -> list[int]:
             drop = len(context) + len(future) - kept
             past = context[min(drop, len(context)) :]
             later = future[: len(future) - max(0, drop - len(context))]
-            return self.encode(tokenizer, self.recognize(past, speaker, text, labels, later))
+            return self.encode(
+                tokenizer, self.recognizer_prompt(past, speaker, text, labels, later)
+            )
 
         return _fit(build, len(context) + len(future), max_tokens)
 
-    def respond_ids(
+    def responder_ids(
         self,
         tokenizer: PreTrainedTokenizerBase,
         context: Sequence[Turn],
@@ -175,28 +209,52 @@ class PromptSet:
         *,
         max_tokens: int,
     ) -> list[int]:
-        """Return the token ids of :meth:`respond`, at most ``max_tokens``: the oldest turns go.
+        """Return the token ids of :meth:`responder_prompt`, at most ``max_tokens`` of them.
+
+        A prompt that is too long loses its oldest turns.
+
+        Parameters
+        ----------
+        tokenizer
+            The model's tokenizer.
+        context, speaker, intended, labels
+            See :meth:`responder_prompt`.
+        max_tokens
+            The most tokens of the prompt.
 
         Raises
         ------
         BadInput
-            If it is too long even without any turn.
+            If the prompt is too long without any turn.
         """
 
         def build(kept: int) -> list[int]:
             past = context[len(context) - kept :]
-            return self.encode(tokenizer, self.respond(past, speaker, intended, labels))
+            return self.encode(tokenizer, self.responder_prompt(past, speaker, intended, labels))
 
         return _fit(build, len(context), max_tokens)
 
-    def _message(self, text: str) -> Rendered:
+    def _message(self, text: str) -> RenderedPrompt:
         return [{"role": "user", "content": text}] if self.chat else text
 
 
 def _fit(build: Callable[[int], list[int]], turns: int, max_tokens: int) -> list[int]:
-    """Return ``build(n)`` for the largest ``n <= turns`` that is not too long.
+    """Return the longest prompt that is not too long.
 
-    Lengths grow with the number of turns, so a bisection finds it.
+    Parameters
+    ----------
+    build
+        Returns the token ids of the prompt with so many turns. More turns give more tokens, so a
+        bisection finds the number.
+    turns
+        The number of turns that there are.
+    max_tokens
+        The most tokens of the prompt.
+
+    Raises
+    ------
+    BadInput
+        If the prompt is too long without any turn.
     """
     ids = build(turns)
     if len(ids) <= max_tokens:
@@ -218,8 +276,8 @@ def _fit(build: Callable[[int], list[int]], turns: int, max_tokens: int) -> list
     return best
 
 
-def _disarm(content: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return text in which the tokenizer finds none of its special tokens."""
+def _without_special_tokens(content: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return a text in which the tokenizer finds no special token: each gets a space inside."""
     for token in tokenizer.all_special_tokens:
         if token and token in content:
             content = content.replace(token, f"{token[0]} {token[1:]}")
@@ -227,14 +285,19 @@ def _disarm(content: str, tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def prompt_set_names() -> list[str]:
-    """Return the names of the sets there are."""
+    """Return the names of all prompt sets."""
     files = resources.files(__package__).iterdir()
     return sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
 
 
 @cache
 def load_prompt_set(name: str) -> PromptSet:
-    """Return a prompt set by its name (``model.prompts``).
+    """Return a prompt set.
+
+    Parameters
+    ----------
+    name
+        The set's name, as in ``model.prompts``.
 
     Raises
     ------
@@ -248,7 +311,7 @@ def load_prompt_set(name: str) -> PromptSet:
         )
     text = (resources.files(__package__) / f"{name}.yaml").read_text(encoding="utf-8")
     data = yaml.safe_load(text)
-    # plain text for a model, not HTML: nothing is to be escaped
+    # prompts are plain text, not HTML: nothing has to be escaped
     environment = ImmutableSandboxedEnvironment(
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -260,7 +323,7 @@ def load_prompt_set(name: str) -> PromptSet:
         chat=data["chat"],
         recognizer=environment.from_string(data["recognize"]),
         responder=environment.from_string(data["respond"]),
-        before=data["before"],
-        after=data["after"],
+        prefix=data["before"],
+        suffix=data["after"],
         stops={role: tuple(data["stop"][role.value]) for role in Role},
     )

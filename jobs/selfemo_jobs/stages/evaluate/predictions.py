@@ -116,7 +116,7 @@ def labeled_prompts(
             if not turn.labels:
                 continue
             try:
-                ids = prompt_set.recognise_ids(
+                ids = prompt_set.recognizer_ids(
                     tokenizer,
                     turns[max(0, i - context.past) : i],
                     turn.speaker,

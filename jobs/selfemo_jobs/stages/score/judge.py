@@ -117,7 +117,7 @@ class JudgeReader:
 
     def _prompt(self, context: Sequence[Utterance], speaker: str, text: str) -> Prompt:
         return tuple(
-            self._prompts.recognise_ids(
+            self._prompts.recognizer_ids(
                 self._engine.tokenizer,
                 context,
                 speaker,

@@ -220,7 +220,7 @@ class SelfPlayer:
         """
         context = responder_context(state.turns, self._spec.dataset.context)
         with _add_place_to_errors(state.episode):
-            prompt = self._prompts.respond_ids(
+            prompt = self._prompts.responder_ids(
                 self._engine.tokenizer,
                 context,
                 state.next_speaker,
@@ -240,7 +240,7 @@ class SelfPlayer:
             first = state.episode.utterance + 1
             following = state.episode.dialogue.turns[first : first + future]
         with _add_place_to_errors(state.episode):
-            prompt = self._prompts.recognise_ids(
+            prompt = self._prompts.recognizer_ids(
                 self._engine.tokenizer,
                 last_turns(before, past),
                 target.speaker,

@@ -166,7 +166,7 @@ def _load_rollouts(job: TrainJob, tokenizer: PreTrainedTokenizerBase) -> Rollout
     prompts = load_prompt_set(job.prompts)
 
     def encode_answer(labels: Sequence[str]) -> Sequence[int]:
-        return prompts.encode_completion(tokenizer, prompts.answer_text(labels))
+        return prompts.encode_completion(tokenizer, prompts.recognizer_text(labels))
 
     return add_imitation_rows(rollouts, table, encode_answer)
 
