@@ -21,8 +21,8 @@ from selfemo_operator.controller.metrics.series import (
     PREFIX,
     Series,
     Values,
-    snapshot_of,
 )
+from selfemo_operator.controller.metrics.snapshot import snapshot_of
 from selfemo_operator.controller.objects.names import Key
 
 Json = dict[str, Any]

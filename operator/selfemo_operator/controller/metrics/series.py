@@ -9,7 +9,7 @@ out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
@@ -25,39 +25,13 @@ from selfemo_api.metrics import (
 )
 from selfemo_api.stages import STAGE_ORDER, Stage
 from selfemo_api.status import ConditionType, Phase, Reason, StageFailure
+from selfemo_operator.controller.metrics.snapshot import Snapshot
 
 Json = dict[str, Any]
 Values = Iterable[tuple[tuple[str, ...], float | None]]
 PREFIX = "selfemo_evolution_"
 #: The labels of every series, before its own.
 OBJECT_LABELS = ("namespace", "name")
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """An evolution as the readers use it."""
-
-    item: Json
-    spec: Json
-    status: Json
-    totals: dict[str, Json] = field(default_factory=dict)
-    """The entries of `status.stages` by stage."""
-    evaluated: Json = field(default_factory=dict)
-    """The entry of the last evaluated generation in `status.history`."""
-
-    @property
-    def scores(self) -> list[Json]:
-        """The scores of the last evaluated generation, the selection dataset first."""
-        scores: list[Json] = self.evaluated.get("scores", [])
-        return scores
-
-
-def snapshot_of(item: Json) -> Snapshot:
-    """Return an evolution as the readers use it."""
-    status = item.get("status") or {}
-    scored = (e for e in reversed(status.get("history", [])) if e.get("scores"))
-    totals = {t["stage"]: t for t in status.get("stages", [])}
-    return Snapshot(item, item["spec"], status, totals, next(scored, {}))
 
 
 @dataclass(frozen=True)
