@@ -20,7 +20,7 @@ from selfemo_operator.controller.objects.settings import (
 )
 
 OPTIONS = [declared for declared in declared_settings() if declared.setting.flag]
-#: A value of each type that is no setting's default, and the arguments that give it.
+#: A value of each type that differs from all defaults, and the arguments that set it.
 VALUES: dict[Any, tuple[Any, list[str]]] = {
     str: ("debug", ["debug"]),
     int: (61, ["61"]),
