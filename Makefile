@@ -22,16 +22,16 @@ demo: setup ## Run a small whole evolution on this machine
 
 .PHONY: test programs screenshot unit test-slow e2e observe cluster-up cluster-down lint generate check-generated
 test: setup-dev lint docs programs unit ## Everything CI runs
-# Built before the tests, whose time is bounded. Without Go their tests are skipped with a word.
+# Built before the tests, whose time is bounded. Without Go their tests are skipped with a message.
 programs:
 	@$(PY) -m tests.support.cluster build etcd kube-apiserver kube-controller-manager kube-scheduler \
 	  kubelet kube-proxy kubectl coredns pause versitygw helm promtool || \
 	  echo "some programs are missing: their tests will be skipped" >&2
 	@$(PY) -m tests.support.browser || echo "no Chromium: its tests will be skipped" >&2
-screenshot: ## Draw docs/images/report.png anew, from a recorded run
+screenshot: ## Draw docs/images/report.png from a recorded run
 	SELFEMO_SCREENSHOT=docs/images/report.png $(PY) -m pytest -q tests/unit/jobs/report/test_browser.py -k screenshot
 # Two workers, a file each; torch's threads would spin beside the other worker's.
-unit: ## The tests, but for those over a minute; one of those that run pods
+unit: ## The tests up to a minute, and one test that runs pods
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest tests \
 	  -m "(not slow and not e2e) or smoke" -n 2 --dist loadfile --durations=15
 test-slow: setup-dev ## The tests over a minute: killed runs, damaged results, S3 away, Ray, Prometheus
@@ -42,7 +42,7 @@ e2e: setup-dev ## Real pods under the installed chart; the operator killed at ev
 	@$(PY) -m tests.support.cluster build || echo "some programs are missing: see above" >&2
 	$(PY) -m pytest tests/integration/operator tests/integration/chart tests/e2e -m "e2e or (cluster and slow)" \
 	  -n 4 --dist loadgroup -v --durations=15
-observe: setup-dev ## A real Prometheus beside a real run: every panel, rule and alert is asked
+observe: setup-dev ## A real Prometheus beside a real run: every panel, rule and alert is queried
 	@$(PY) -m tests.support.cluster build prometheus
 	$(PY) -m pytest tests -m observe
 cluster-up: setup-dev ## A real cluster on this machine, kept between test runs
