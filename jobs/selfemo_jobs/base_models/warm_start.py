@@ -235,9 +235,8 @@ def _losses(model: PreTrainedModel, batch: Sequence[Example], pad: int) -> torch
         mask[row, -len(text) :] = 1
         targets[row, -len(example.completion) :] = text[len(example.prompt) :]
     kept = max(len(e.completion) for e in batch) + 1
-    with last_mlp_at(
-        model, (targets != IGNORED).roll(-1, dims=1)
-    ):  # each place predicts the next token
+    predicting = (targets != IGNORED).roll(-1, dims=1)  # each token predicts the next one
+    with last_mlp_at(model, predicting):
         logits = model(
             input_ids=ids,
             attention_mask=mask,

@@ -1,4 +1,4 @@
-"""The evaluate stage: reads every labeled utterance greedily and says how well."""
+"""The evaluate stage: the policy labels each labeled utterance greedily, and is scored."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from selfemo_api.metrics import EvaluateMetric, ProgressField
 from selfemo_api.results import SourceScore
 from selfemo_api.spec import Engine, EvolutionSpec, Source
 from selfemo_api.stages import Stage
+from selfemo_jobs.datasets.dialogue import Dialogue
 from selfemo_jobs.datasets.fetch import fetch_source
 from selfemo_jobs.datasets.load import load_source
 from selfemo_jobs.engines import open_engine
@@ -41,7 +42,7 @@ from selfemo_jobs.store.hashing import file_sha256, sha256
 if TYPE_CHECKING:
     from selfemo_jobs.engines.interface import TextEngine
 
-#: What the figures follow from.
+#: The parts of the spec that the scores follow from.
 RELEVANT = (
     "dataset.labels",
     "dataset.evaluation",
@@ -54,28 +55,28 @@ RELEVANT = (
     "selfPlay.engineArgs",
     "evaluation",
 )
-#: Utterances in one part file: what a killed attempt loses at most. Prompts are put into batches
-#: by length within a block, so a smaller one would pad more.
-BLOCK = 1024
+#: The number of utterances in a part: the most that a killed attempt loses. The engine sorts the
+#: prompts of a part by length, so smaller parts would need more padding.
+PART_PROMPTS = 1024
 
 
 @dataclass(frozen=True)
 class _Source:
-    """An evaluation source, ready to be asked."""
+    """An evaluation source with the prompts of its labeled utterances."""
 
     source: Source
     sha256: str
-    """Of the file."""
-    asked: list[LabeledPrompt]
+    """The hash of the source's file."""
+    prompts: list[LabeledPrompt]
 
-    def blocks(self) -> Iterator[tuple[int, list[LabeledPrompt]]]:
-        """Yield the number and the questions of each part."""
-        for start in range(0, len(self.asked), BLOCK):
-            yield start // BLOCK, self.asked[start : start + BLOCK]
+    def parts(self) -> Iterator[tuple[int, list[LabeledPrompt]]]:
+        """Yield the number and the prompts of each part."""
+        for start in range(0, len(self.prompts), PART_PROMPTS):
+            yield start // PART_PROMPTS, self.prompts[start : start + PART_PROMPTS]
 
 
 class _Model:
-    """The policy; its weights are loaded only if there is something left to ask."""
+    """The policy. Its weights are loaded when the first prompt has to be answered."""
 
     def __init__(self, context: StageContext) -> None:
         config = context.config
@@ -87,17 +88,25 @@ class _Model:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of all files of the model."""
+        """The hash of all files of the model."""
         return model_sha256(self.folder)
 
     @property
     def sampling(self) -> Sampling:
-        """Greedy."""
+        """The parameters of greedy sampling."""
         spec = self._spec
         return greedy_sampling(spec.model.prompts, spec.self_play.max_tokens.recognizer)
 
-    def answer(self, asked: list[LabeledPrompt], labels: list[str]) -> pa.Table:
-        """Return the answers to questions as a table."""
+    def answer(self, prompts: list[LabeledPrompt], labels: list[str]) -> pa.Table:
+        """Return the predictions for prompts as a table.
+
+        Parameters
+        ----------
+        prompts
+            The prompts.
+        labels
+            The label set.
+        """
         if self._engine is None:
             self._engine = open_engine(
                 self._spec.evaluation_engine,
@@ -106,20 +115,20 @@ class _Model:
                 max_model_len=self._spec.model.max_prompt_tokens + self.sampling.max_tokens,
                 seed=self._seed,
             )
-        completions = self._engine.generate([q.prompt_ids for q in asked], self.sampling)
-        return prediction_table(asked, [group[0] for group in completions], labels)
+        completions = self._engine.generate([p.prompt_ids for p in prompts], self.sampling)
+        return prediction_table(prompts, [group[0] for group in completions], labels)
 
     def close(self) -> None:
-        """Free what was loaded."""
+        """Free the model, if it was loaded."""
         if self._engine is not None:
             self._engine.close()
 
 
 def engine_args(spec: EvolutionSpec) -> dict[str, Any]:
-    """Return what the evaluation's engine is given.
+    """Return the arguments of the evaluation's engine.
 
-    ``selfPlay.engineArgs`` are for self-play's engine: another one does not know them. vLLM makes
-    its own batches; the Transformers engine takes ``evaluation.batchSize``.
+    ``selfPlay.engineArgs`` are arguments of self-play's engine, and are not used for another one.
+    ``evaluation.batchSize`` is for the Transformers engine: vLLM decides itself about its batches.
     """
     same = spec.evaluation_engine == spec.self_play.engine
     arguments = dict(spec.self_play.engine_args) if same else {}
@@ -128,40 +137,53 @@ def engine_args(spec: EvolutionSpec) -> dict[str, Any]:
     return arguments
 
 
-def evaluate(context: StageContext) -> StageOutput:
-    """Do the stage.
+def run_evaluate(context: StageContext) -> StageOutput:
+    """Label the utterances of all evaluation sources, and score the answers.
+
+    Parameters
+    ----------
+    context
+        The context of the stage.
+
+    Returns
+    -------
+    StageOutput
+        The predictions, and the scores of each source. The selection dataset is first.
 
     Raises
     ------
     BadInput
-        If a source or the model cannot be read, a source has no labels, or the selecting one none
-        with a share.
+        If a source or the model cannot be read, a source has no labels, or no emotion of the
+        selection dataset has a share above 0 in the label prior.
+    Unavailable
+        If the storage or the hub cannot be reached.
     """
     spec = context.config.spec
-    dialogues = [(source, *_load(context, source)) for source in spec.dataset.evaluation]
+    loaded = [(source, *_load(context, source)) for source in spec.dataset.evaluation]
     model = _Model(context)
     sources = []
-    for source, digest, loaded in dialogues:
+    for source, digest, dialogues in loaded:
         try:
-            asked = labeled_prompts(
-                loaded, spec.dataset.labels, spec.dataset.context, spec.model, model.tokenizer
+            prompts = labeled_prompts(
+                dialogues, spec.dataset.labels, spec.dataset.context, spec.model, model.tokenizer
             )
         except BadInput as error:
             raise BadInput(f"{source.uri}: {error}") from None
-        shares = _shares(spec, source.name)
-        if shares and not any(shares[question.gold] for question in asked):
+        prior = _label_prior(spec, source.name)
+        if prior and not any(prior[prompt.gold] for prompt in prompts):
             raise BadInput(
                 f"{source.uri}: no utterance's emotion has a share above 0 in "
                 "`evaluation.labelPrior`"
             )
-        sources.append(_Source(source, digest, asked))
+        sources.append(_Source(source, digest, prompts))
     try:
-        return _read_all(context, model, sources)
+        return _evaluate_sources(context, model, sources)
     finally:
         model.close()
 
 
-def _load(context: StageContext, source: Source) -> tuple[str, list[Any]]:
+def _load(context: StageContext, source: Source) -> tuple[str, list[Dialogue]]:
+    """Return the hash of a source's file, and its dialogues. Raises BadInput."""
     path = fetch_source(source.uri, context.store, context.work)
     labels = context.config.spec.dataset.labels
     dialogues = load_source(source, labels, path, read_labels=True)
@@ -170,28 +192,29 @@ def _load(context: StageContext, source: Source) -> tuple[str, list[Any]]:
     return file_sha256(path), dialogues
 
 
-def _read_all(context: StageContext, model: _Model, sources: list[_Source]) -> StageOutput:
+def _evaluate_sources(context: StageContext, model: _Model, sources: list[_Source]) -> StageOutput:
+    """Return the output of the stage."""
     spec = context.config.spec
-    total, done = sum(len(s.asked) for s in sources), 0
+    total, done = sum(len(s.prompts) for s in sources), 0
     parts: list[Part] = []
     scores: list[SourceScore] = []
     reports: dict[str, Any] = {}
     malformed: dict[str, float] = {}
     for source in sources:
         name, tables = source.source.name, []
-        for number, asked in source.blocks():
-            part, table = _block(context, model, name, number, asked)
+        for number, prompts in source.parts():
+            part, table = _predictions(context, model, name, number, prompts)
             parts.append(part)
             tables.append(table)
-            done += len(asked)
+            done += len(prompts)
             context.progress(done, total)
         table = pa.concat_tables(tables)
-        found = _score(context, name, table)
-        scores.append(found)
+        score = _score(context, name, table)
+        scores.append(score)
         malformed[name] = 1.0 - float(pc.mean(table["well_formed"]).as_py())
         reports[name] = _report(table, spec, name) | {"sha256": source.sha256}
-        context.progress(done, total, {ProgressField.WEIGHTED_F1: found.weighted_f1})
-    scores.sort(key=lambda s: s.source != spec.selection_dataset)  # the selecting source first
+        context.progress(done, total, {ProgressField.WEIGHTED_F1: score.weighted_f1})
+    scores.sort(key=lambda s: s.source != spec.selection_dataset)  # the selection dataset is first
     return StageOutput(
         parts=parts,
         rows=total,
@@ -201,13 +224,26 @@ def _read_all(context: StageContext, model: _Model, sources: list[_Source]) -> S
     )
 
 
-def _block(
-    context: StageContext, model: _Model, source: str, number: int, asked: list[LabeledPrompt]
+def _predictions(
+    context: StageContext, model: _Model, source: str, number: int, prompts: list[LabeledPrompt]
 ) -> tuple[Part, pa.Table]:
-    """Return a part with its table: an earlier attempt's, or made now.
+    """Return a part with its table. A part that an earlier attempt wrote is loaded.
 
-    The path holds a hash of all that the answers follow from: a file or a model that was mended
-    between two attempts is never answered with what the old one said.
+    The part's path has a hash of all that the predictions follow from. So a part is not loaded if a
+    source or the model was changed since then.
+
+    Parameters
+    ----------
+    context
+        The context of the stage.
+    model
+        The policy.
+    source
+        The name of the source.
+    number
+        The number of the part.
+    prompts
+        The prompts of the part.
     """
     spec = context.config.spec
     follows_from = {
@@ -215,57 +251,67 @@ def _block(
         "sampling": vars(model.sampling),
         "engine": [spec.evaluation_engine.value, engine_args(spec)],
         "labels": spec.dataset.labels,
-        "asked": [vars(q) for q in asked],
+        "asked": [vars(prompt) for prompt in prompts],  # the key is part of the hash
     }
     digest = sha256(json.dumps(follows_from, sort_keys=True).encode())
     path = f"predictions/{source}/part-{number:05d}-{digest[:12]}.parquet"
     stored = load_table(context, path, PREDICTIONS)
     if stored is not None:
         return stored
-    table = model.answer(asked, spec.dataset.labels)
+    table = model.answer(prompts, spec.dataset.labels)
     return put_table(context, path, table), table
 
 
 def _score(context: StageContext, name: str, table: pa.Table) -> SourceScore:
+    """Return the score of a source from the table of its predictions."""
     spec = context.config.spec
     return score_source(
         name,
         spec.dataset.labels,
         read_predictions(table, spec.dataset.labels),
-        label_prior=_shares(spec, name),
+        label_prior=_label_prior(spec, name),
         resamples=spec.evaluation.bootstrap,
         seed=context.config.seed,
     )
 
 
-def _shares(spec: EvolutionSpec, source: str) -> dict[str, float] | None:
-    """Return the shares that a source's emotions are weighed to, None for all but the selecting."""
+def _label_prior(spec: EvolutionSpec, source: str) -> dict[str, float] | None:
+    """Return the label prior of a source. Only the selection dataset has one."""
     return spec.evaluation.label_prior if source == spec.selection_dataset else None
 
 
 def _report(table: pa.Table, spec: EvolutionSpec, source: str) -> dict[str, Any]:
-    """Return counts, and the shares that the figures are weighed to, where they are."""
+    """Return the counts of a source's predictions, and the label prior if there is one."""
     labels = spec.dataset.labels
     confusion = confusion_matrices(read_predictions(table, labels), len(labels)).sum(axis=0)
-    shares = _shares(spec, source)
+    prior = _label_prior(spec, source)
     return {
         "labels": list(labels),
         "confusion": confusion.tolist(),
         "support": confusion.sum(axis=1).tolist(),
-        **({"shares": shares} if shares else {}),
+        **({"shares": prior} if prior else {}),
     }
 
 
-def _metrics(selecting: SourceScore, malformed: float) -> dict[str, float]:
+def _metrics(score: SourceScore, malformed: float) -> dict[str, float]:
+    """Return the metrics of the selection dataset.
+
+    Parameters
+    ----------
+    score
+        Its score.
+    malformed
+        The share of its answers that are not well formed.
+    """
     return {
-        EvaluateMetric.WEIGHTED_F1: selecting.weighted_f1,
-        EvaluateMetric.STRICT_WEIGHTED_F1: selecting.strict_weighted_f1,
-        EvaluateMetric.MACRO_F1: selecting.macro_f1,
-        EvaluateMetric.ACCURACY: selecting.accuracy,
-        EvaluateMetric.UNPARSABLE: selecting.unparsable,
+        EvaluateMetric.WEIGHTED_F1: score.weighted_f1,
+        EvaluateMetric.STRICT_WEIGHTED_F1: score.strict_weighted_f1,
+        EvaluateMetric.MACRO_F1: score.macro_f1,
+        EvaluateMetric.ACCURACY: score.accuracy,
+        EvaluateMetric.UNPARSABLE: score.unparsable,
         EvaluateMetric.MALFORMED: round(malformed, 6),
-        EvaluateMetric.LABEL_ENTROPY: selecting.label_entropy,
+        EvaluateMetric.LABEL_ENTROPY: score.label_entropy,
     }
 
 
-PROGRAM = StageProgram(stage=Stage.EVALUATE, work=evaluate, relevant=RELEVANT)
+PROGRAM = StageProgram(stage=Stage.EVALUATE, work=run_evaluate, relevant=RELEVANT)

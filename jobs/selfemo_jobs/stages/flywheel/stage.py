@@ -1,4 +1,4 @@
-"""The Flywheel stage: reads the scored candidates, keeps the reliable groups, adds replay."""
+"""The flywheel stage: it keeps the reliable groups of scored candidates, and adds replay."""
 
 from __future__ import annotations
 
@@ -23,32 +23,41 @@ from selfemo_jobs.stages.flywheel.kept_rows import assign_parts, write_parts
 from selfemo_jobs.stages.flywheel.replay import choose_replay
 from selfemo_jobs.stages.flywheel.scored_rows import open_scored_rows
 
-#: Scratch folder of parts that were copied here.
+#: The folder below the scratch folder for copies of parts.
 _INPUTS = "inputs"
 
 
 @dataclass(frozen=True)
 class _Source:
-    """Groups to take from one manifest's rows."""
+    """The groups that are kept of a manifest."""
 
     rows: daft.DataFrame
+    """All rows of the manifest."""
     groups: daft.DataFrame
+    """The groups that are kept."""
     sha256: str
+    """The hash of the manifest."""
     count: int
+    """The number of groups that are kept."""
 
 
 def run_flywheel(context: StageContext) -> StageOutput:
-    """Do the stage.
+    """Select the groups to train on, and write their rows.
 
-    Where nothing is reliable the result has no rows and the metric ``kept`` is 0: that is an
-    answer, not an error, and Train then hands the policy on as it is.
+    If no group is reliable, the result has no rows, and the metric ``kept`` is 0. This is not an
+    error: the train stage then returns the policy unchanged.
+
+    Parameters
+    ----------
+    context
+        The context of the stage.
 
     Raises
     ------
     BadInput
-        If an input is missing or broken, or no choice could ever hold the balance cap.
+        If an input is missing or broken, or no selection can satisfy the balance cap.
     Unavailable
-        If the Ray cluster, or the storage, does not answer.
+        If the Ray cluster or the storage does not answer.
     """
     config = context.config
     _refuse_impossible_cap(config.spec)
@@ -79,6 +88,7 @@ def run_flywheel(context: StageContext) -> StageOutput:
 
 
 def _refuse_impossible_cap(spec: EvolutionSpec) -> None:
+    """Raise BadInput if the balance cap is too low for the number of labels."""
     share, labels = spec.flywheel.max_share, len(spec.dataset.labels)
     if share * labels < 1.0 - 1e-6:
         raise BadInput(
@@ -88,7 +98,7 @@ def _refuse_impossible_cap(spec: EvolutionSpec) -> None:
 
 
 def _replay(context: StageContext, selection: Selection) -> list[_Source]:
-    """Return what earlier flywheels give, newest first, until the quota is met."""
+    """Return the groups of earlier flywheels that are added, newest first, up to the quota."""
     config = context.config
     quota = int(config.spec.flywheel.replay * selection.funnel[-1]["after"] + 1e-9)
     present = selection.groups.select("group_id", "content")
@@ -107,7 +117,7 @@ def _replay(context: StageContext, selection: Selection) -> list[_Source]:
 
 
 def _collect(sources: list[_Source]) -> pa.Table:
-    """Return the light rows of all kept groups, with the number of their source."""
+    """Return a row for each kept group, with the number of its source."""
     tables = []
     for index, source in enumerate(sources):
         table = source.groups.select("group_id", "role", "label", "rows").to_arrow()
@@ -149,11 +159,13 @@ def _report(kept: pa.Table, selection: Selection, sources: list[_Source]) -> dic
 
 
 def _counts(column: pa.ChunkedArray) -> dict[str, int]:
+    """Return how often each value of a column occurs."""
     pairs = ((entry["values"], entry["counts"]) for entry in pc.value_counts(column).to_pylist())
     return dict(sorted(pairs))
 
 
-#: All of `flywheel` but `runner` and `rayAddress`: where it runs changes no byte of the result.
+#: The parts of the spec that the selection follows from. `flywheel.runner` and its address are not
+#: among them: where the program runs changes no byte of the result.
 RELEVANT = (
     "flywheel.minReward",
     "flywheel.consistency",

@@ -1,4 +1,4 @@
-"""The score stage: the frozen judge reads the candidates, and every candidate gets its reward."""
+"""The score stage: the frozen judge reads the candidates, and each candidate gets its reward."""
 
 from __future__ import annotations
 
@@ -26,16 +26,24 @@ from selfemo_jobs.store import join
 
 log = logging.getLogger(__name__)
 
+#: The suffix of tables among the parts.
 TABLE = ".parquet"
 
 
-def score(context: StageContext) -> StageOutput:
-    """Score every part of self-play that an earlier attempt has not scored.
+def run_score(context: StageContext) -> StageOutput:
+    """Score the parts of self-play. Parts that an earlier attempt scored are kept.
+
+    Parameters
+    ----------
+    context
+        The context of the stage.
 
     Raises
     ------
     BadInput
-        If self-play's result is not there, was changed, or does not fit the spec.
+        If self-play's result is missing or was changed, or does not fit the spec.
+    Unavailable
+        If the storage or the hub cannot be reached.
     """
     uri, manifest = context.parent(Stage.SELF_PLAY)
     tables = [part for part in manifest.parts if part.path.endswith(TABLE)]
@@ -62,7 +70,7 @@ def score(context: StageContext) -> StageOutput:
 
 
 class _Scorer:
-    """Scores parts; the judge is loaded for the first of them, and only then."""
+    """Scores parts. The judge is loaded when the first part is scored."""
 
     def __init__(self, context: StageContext, stack: ExitStack) -> None:
         self._context = context
@@ -70,15 +78,25 @@ class _Scorer:
         self._reader: JudgeReader | None = None
 
     def score(self, manifest_uri: str, candidates: Part) -> tuple[list[Part], ScoreSummary]:
-        """Score one part, and write its result.
+        """Score a part and write its result. The summary is last: it marks the part as scored.
 
-        The summary is written last, since it marks the part as done.
+        Parameters
+        ----------
+        manifest_uri
+            The URI of self-play's manifest.
+        candidates
+            The part of self-play.
+
+        Returns
+        -------
+        tuple
+            The parts that were written, and the summary of the scores.
         """
         context, spec = self._context, self._context.config.spec
         part_uri = join(manifest_uri.rsplit("/", 1)[0], candidates.path)
         data = read_part(context.store, manifest_uri, candidates)
         table = decode_table(data, part_uri, CANDIDATES)
-        self._reader = self._reader or self._open()
+        self._reader = self._reader or self._open_judge()
         seed = derive_seed(context.config.seed, candidates.path)
         scored = score_candidates(
             table,
@@ -91,11 +109,13 @@ class _Scorer:
         )
         parts = [
             put_table(context, candidates.path, scored.table),
-            context.put_part(summary_path(candidates.path), canonical_json(scored.summary.to_json())),
+            context.put_part(
+                summary_path(candidates.path), canonical_json(scored.summary.to_json())
+            ),
         ]
         return parts, scored.summary
 
-    def _open(self) -> JudgeReader:
+    def _open_judge(self) -> JudgeReader:
         config, spec = self._context.config, self._context.config.spec
         engine = open_engine(
             spec.self_play.engine,
@@ -109,12 +129,12 @@ class _Scorer:
 
 
 def summary_path(table_path: str) -> str:
-    """Return where a part's summary is."""
+    """Return the path of a part's summary below the stage's folder."""
     return table_path.removesuffix(TABLE) + ".tally.json"
 
 
 def _load_scored(context: StageContext, path: str) -> tuple[list[Part], ScoreSummary] | None:
-    """Return what an earlier attempt made of a part of self-play, or None where it has to be made.
+    """Return the scores of a part that an earlier attempt wrote, or None.
 
     Parameters
     ----------
@@ -144,4 +164,4 @@ RELEVANT = (
     "selfPlay.engineArgs",
 )
 
-PROGRAM = StageProgram(stage=Stage.SCORE, work=score, relevant=RELEVANT)
+PROGRAM = StageProgram(stage=Stage.SCORE, work=run_score, relevant=RELEVANT)

@@ -1,4 +1,4 @@
-"""The SelfPlay stage: the policy episodes both roles; groups of candidates come out."""
+"""The self-play stage: the policy plays both roles, which gives groups of candidates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from selfemo_api.contract import StageConfig
 from selfemo_api.metrics import ProgressField
 from selfemo_api.seeds import derive_seed
 from selfemo_api.spec import EvolutionSpec
@@ -39,46 +38,82 @@ log = logging.getLogger(__name__)
 
 
 def run_self_play(context: StageContext) -> StageOutput:
-    """Do the stage, or this shard's share of it. Parts that are there are kept.
+    """Generate the candidates of this shard. Parts that an earlier attempt wrote are kept.
+
+    Parameters
+    ----------
+    context
+        The context of the stage.
+
+    Returns
+    -------
+    StageOutput
+        The parts of this shard, with their metrics.
 
     Raises
     ------
     BadInput
-        If a source, the model or the engine's arguments are at fault.
+        If a source, the model or an argument of the engine is wrong.
     Unavailable
-        If the storage stayed away.
+        If the storage or the hub cannot be reached.
     """
-    parts = split_into_parts(plan(context), context.config.spec.self_play)
-    mine = parts_of_shard(len(parts), context.shard, context.shards)
-    done: list[Part] = []
+    parts = split_into_parts(plan_generation(context), context.config.spec.self_play)
+    numbers = parts_of_shard(len(parts), context.shard, context.shards)
+    finished: list[Part] = []
     counts: dict[str, Counts] = {}
     missing = []
-    for number in mine:
+    for number in numbers:
         stored = load_table(context, part_path(number), CANDIDATES)
         if stored is None:
             missing.append(number)
         else:
             part, table = stored
-            done.append(part)
+            finished.append(part)
             counts[part.path] = count_part(table)
     if missing:
-        engine = _open(context)
+        engine = _open_engine(context)
         try:
-            done += play_parts(context, engine, dict(enumerate(parts)), missing, counts)
+            finished += play_parts(context, engine, dict(enumerate(parts)), missing, counts)
         finally:
             engine.close()
-    return _output(done, counts, context.config)
+    return _output(finished, counts, context.config.spec.dataset.labels)
 
 
-def plan(context: StageContext) -> list[Episode]:
-    """Return the generation's episodes, over all shards."""
+def plan_generation(context: StageContext) -> list[Episode]:
+    """Return the episodes of the generation, for all shards together.
+
+    Parameters
+    ----------
+    context
+        The context of the stage.
+
+    Raises
+    ------
+    BadInput
+        If a source cannot be read.
+    Unavailable
+        If the storage cannot be reached.
+    """
     spec = context.config.spec
     sources = read_sources(spec, lambda uri: fetch_source(uri, context.store, context.work))
     return plan_episodes(sources, spec.self_play, spec.dataset.labels, context.config.seed)
 
 
 def read_sources(spec: EvolutionSpec, locate: Callable[[str], Path]) -> list[SourceDialogues]:
-    """Return what self-play is drawn from, read from where each URI's file is."""
+    """Return the dialogues of all self-play sources.
+
+    Parameters
+    ----------
+    spec
+        The spec of the evolution.
+    locate
+        Returns the local path of the file at a URI.
+
+    Raises
+    ------
+    BadInput
+        If a source cannot be read.
+    """
     labels = spec.dataset.labels
     return [
         SourceDialogues(
@@ -92,17 +127,23 @@ def read_sources(spec: EvolutionSpec, locate: Callable[[str], Path]) -> list[Sou
 
 
 def part_path(number: int) -> str:
-    """Return a part's path below the stage's folder; the same whichever shard episodes it."""
+    """Return the path of a part below the stage's folder. It does not depend on the shard.
+
+    Examples
+    --------
+    >>> part_path(3)
+    'part-00003.parquet'
+    """
     return f"part-{number:05d}.parquet"
 
 
-def join_shards(outputs: Sequence[StageOutput]) -> StageOutput:
-    """Return all shards' outputs as one: what a single shard would have made."""
-    parts = sorted((p for output in outputs for p in output.parts), key=lambda p: p.path)
+def merge_shards(outputs: Sequence[StageOutput]) -> StageOutput:
+    """Return the outputs of all shards as one, equal to the output of a single shard."""
+    parts = [part for output in outputs for part in output.parts]
     counts: dict[str, Counts] = {}
     for output in outputs:
         counts.update(output.report["parts"])
-    return _joined(parts, counts, list(outputs[0].report["labels"]))
+    return _output(parts, counts, list(outputs[0].report["labels"]))
 
 
 def play_parts(
@@ -112,25 +153,39 @@ def play_parts(
     missing: Sequence[int],
     counts: dict[str, Counts],
 ) -> list[Part]:
-    """Episode the missing parts and return them; their counts are added to ``counts`` by path."""
+    """Play the episodes of some parts; write and return the parts.
+
+    Parameters
+    ----------
+    context
+        The context of the stage.
+    engine
+        The engine, with the policy.
+    parts
+        The episodes of each part, by the part's number.
+    missing
+        The numbers of the parts to play.
+    counts
+        The counts of each part are added to it, by the part's path.
+    """
     config = context.config
     player = SelfPlayer(engine, config.spec, config.generation)
-    made = []
+    written = []
     done, total, tokens = 0, sum(len(parts[n]) for n in missing), 0
     began = time.monotonic()
     for number in missing:
         rows = player.generate_candidates(parts[number], derive_seed(config.seed, "part", number))
         part = put_table(context, part_path(number), rows)
         counts[part.path] = count_part(rows)
-        made.append(part)
+        written.append(part)
         done += len(parts[number])
         tokens += counts[part.path]["tokens"]
         rate = tokens / max(time.monotonic() - began, 1e-9)
         context.progress(done, total, {ProgressField.TOKENS_PER_SECOND: round(rate, 1)})
-    return made
+    return written
 
 
-def _open(context: StageContext) -> TextEngine:
+def _open_engine(context: StageContext) -> TextEngine:
     spec = context.config.spec
     longest = spec.self_play.max_tokens
     return open_engine(
@@ -142,13 +197,20 @@ def _open(context: StageContext) -> TextEngine:
     )
 
 
-def _output(parts: Sequence[Part], counts: dict[str, Counts], config: StageConfig) -> StageOutput:
-    return _joined(sorted(parts, key=lambda p: p.path), counts, config.spec.dataset.labels)
+def _output(parts: Sequence[Part], counts: dict[str, Counts], labels: Sequence[str]) -> StageOutput:
+    """Return the output with some parts.
 
-
-def _joined(parts: Sequence[Part], counts: dict[str, Counts], labels: Sequence[str]) -> StageOutput:
+    Parameters
+    ----------
+    parts
+        The parts, in any order.
+    counts
+        The counts of each part, by its path.
+    labels
+        The label set.
+    """
     return StageOutput(
-        parts=list(parts),
+        parts=sorted(parts, key=lambda part: part.path),
         rows=sum(part.rows or 0 for part in parts),
         metrics=self_play_metrics(counts, labels),
         report={
@@ -158,7 +220,8 @@ def _joined(parts: Sequence[Part], counts: dict[str, Counts], labels: Sequence[s
     )
 
 
-#: The number of shards changes no byte of the parts, but the engine and its arguments may.
+#: The parts of the spec that the candidates follow from. The engine and its arguments may change
+#: them.
 RELEVANT = (
     "dataset.labels",
     "dataset.selfPlay",
@@ -174,5 +237,5 @@ PROGRAM = StageProgram(
     stage=Stage.SELF_PLAY,
     work=run_self_play,
     relevant=RELEVANT,
-    merge=join_shards,
+    merge=merge_shards,
 )

@@ -1,7 +1,7 @@
 """The train stage: SELF-GRPO on the groups that the flywheel kept.
 
-This process reads the rows and the models, starts the processes that train, and publishes what
-they made. It never imports torch itself.
+This process reads the rows and the models, starts the processes that train, and publishes the
+trained model. It never imports torch itself.
 """
 
 from __future__ import annotations
@@ -32,18 +32,31 @@ from selfemo_jobs.store.local_files import translated_errors
 
 log = logging.getLogger(__name__)
 
-#: What the model follows from.
+#: The parts of the spec that the trained model follows from.
 RELEVANT = ("training", "selfPlay.temperature", "model.revision", "model.prompts")
+#: The folder of the trained model below the stage's folder.
 MODEL = "model"
 
 
-def train(context: StageContext) -> StageOutput:
-    """Do the stage, or this node's part of it.
+def run_train(context: StageContext) -> StageOutput:
+    """Train the policy, or do this node's part of it.
+
+    Parameters
+    ----------
+    context
+        The context of the stage. Each node of a training is a shard.
+
+    Returns
+    -------
+    StageOutput
+        The trained model, for the first node. The output of the other nodes is empty.
 
     Raises
     ------
     BadInput
         If a row or a model cannot be used, or the loss is not finite.
+    Unavailable
+        If the storage or the hub cannot be reached.
     """
     config = context.config
     uri, manifest = context.parent(Stage.FLYWHEEL)
@@ -55,19 +68,20 @@ def train(context: StageContext) -> StageOutput:
         return StageOutput(
             parts, metrics={TrainMetric.STEPS: 0.0}, model_uri=join(config.output, MODEL)
         )
-    RolloutData.from_table(table, _vocabulary(policy))  # refused here, before anything is started
+    # rows that cannot be used are refused before any process is started
+    RolloutData.from_table(table, _vocabulary(policy))
     job = _job(context, policy)
-    alone = context.shards == 1
+    single_node = context.shards == 1
     model_uri = join(config.output, MODEL)
-    published = None if alone else context.find_output(0)
+    published = None if single_node else context.find_output(0)
     if published is not None:
         return published if context.shard == 0 else StageOutput()
-    # Nodes train together or not at all: only a lone one may know by itself that it has trained.
-    if not (alone and job.result_file.is_file()):
+    # Nodes train together or not at all. Only a single node may use its own result of before.
+    if not (single_node and job.result_file.is_file()):
         job.result_file.unlink(missing_ok=True)
         launch(job, _write_job(job, table))
     if context.shard != 0:
-        return StageOutput()  # the first node has it all
+        return StageOutput()  # the first node publishes the model
     result = TrainResult.model_validate_json(job.result_file.read_bytes())
     return StageOutput(
         parts=_upload(context, job.model_folder),
@@ -78,10 +92,18 @@ def train(context: StageContext) -> StageOutput:
 
 
 def _job(context: StageContext, policy: Path) -> TrainJob:
-    """Return the job, in a folder that is named by the hash of all that it follows from.
+    """Return the job of the training processes.
 
-    A checkpoint is gone on with only by the very training that wrote it. Folders of others (the
-    spec was edited, an earlier stage ran again) are deleted.
+    The name of its folder has the hash of all that the training follows from. So a training only
+    continues from its own checkpoints. The folders of other trainings are deleted: the spec was
+    edited, or an earlier stage ran again.
+
+    Parameters
+    ----------
+    context
+        The context of the stage.
+    policy
+        The folder of the model to train.
     """
     config, training = context.config, context.config.spec.training
     reference = None
@@ -108,6 +130,7 @@ def _job(context: StageContext, policy: Path) -> TrainJob:
 
 
 def _write_job(job: TrainJob, table: pa.Table) -> Path:
+    """Write a job and its rows to the job's folder; return the path of the job's file."""
     with translated_errors(job.folder):
         job.folder.mkdir(parents=True, exist_ok=True)
         pq.write_table(table, job.rows_file)
@@ -117,7 +140,7 @@ def _write_job(job: TrainJob, table: pa.Table) -> Path:
 
 
 def _upload(context: StageContext, folder: Path) -> list[Part]:
-    """Copy a model's files into the storage."""
+    """Upload the files of a model; return them as parts."""
     parts = []
     for path in model_files(folder):
         name = f"{MODEL}/{path.name}"
@@ -127,9 +150,10 @@ def _upload(context: StageContext, folder: Path) -> list[Part]:
 
 
 def _vocabulary(policy: Path) -> int | None:
+    """Return the size of a model's vocabulary, or None if its configuration does not have it."""
     config = read_model_config(policy)
-    found = config.get("vocab_size", config.get("text_config", {}).get("vocab_size"))
-    return int(found) if found is not None else None
+    size = config.get("vocab_size", config.get("text_config", {}).get("vocab_size"))
+    return int(size) if size is not None else None
 
 
-PROGRAM = StageProgram(stage=Stage.TRAIN, work=train, relevant=RELEVANT)
+PROGRAM = StageProgram(stage=Stage.TRAIN, work=run_train, relevant=RELEVANT)

@@ -143,7 +143,7 @@ def test_two_runs_are_equal(make: Make, monkeypatch: pytest.MonkeyPatch) -> None
     store = open_store(second.spec.storage)
     for part in manifest.parts:
         assert store.get(f"{second.output}/{part.path}")
-    monkeypatch.setattr(stage, "BLOCK", 5)
+    monkeypatch.setattr(stage, "PART_PROMPTS", 5)
     run(third)
     cut, _ = read_manifest(open_store(third.spec.storage), f"{third.output}/manifest.json")
     assert len(cut.parts) == 5 + 1
@@ -178,7 +178,7 @@ def test_the_selecting_source_is_weighed_to_shares(make: Make, dev: Path) -> Non
 
 
 def test_goes_on_where_it_was_killed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "BLOCK", 5)
+    monkeypatch.setattr(stage, "PART_PROMPTS", 5)
     undisturbed = make("whole")
     run(undisturbed)
     answer = stage._Model.answer
