@@ -18,7 +18,7 @@ from selfemo_api.spec import EvolutionSpec, Source, StorageSpec
 from selfemo_api.stages import Stage
 from selfemo_jobs.models.model_folder import model_hashes
 from selfemo_jobs.runtime.fingerprint import value_at
-from selfemo_jobs.runtime.manifest import MANIFEST, canonical, read_manifest
+from selfemo_jobs.runtime.manifest import MANIFEST, canonical_json, read_manifest
 from selfemo_jobs.runtime.tables import read_tables
 from selfemo_jobs.stages.evaluate.predictions import PREDICTIONS
 from selfemo_jobs.stages.evaluate.stage import RELEVANT
@@ -54,7 +54,7 @@ def evaluate_model(
         If the stage fails.
     """
     spec = _evaluation_spec(spec, source, folders)
-    digest = sha256(canonical(_fingerprint(model, spec)))[:16]
+    digest = sha256(canonical_json(_fingerprint(model, spec)))[:16]
     folder = (folders.evaluations / digest).absolute()
     with exclusive_lock(folders.evaluations / f"{digest}.lock"):
         manifest = folder / "result" / MANIFEST

@@ -65,10 +65,10 @@ def train(job: OnPolicyJob) -> list[OnPolicyCheckpoint]:
     from datasets import Dataset
     from trl import GRPOTrainer
 
-    from selfemo_jobs.acceleration.bf16_emulation import bfloat16_products
     from selfemo_jobs.acceleration.prefix_packing import scored_places_only
     from selfemo_jobs.models.fetch import load_model, load_tokenizer
     from selfemo_jobs.models.trained_layers import train_last_layers
+    from selfemo_jobs.stages.train.training_loop import precision_context
 
     spec = job.spec
     clock = WorkClock()
@@ -89,7 +89,7 @@ def train(job: OnPolicyJob) -> list[OnPolicyCheckpoint]:
     )
     # As on a GPU and in the evolution's own training: only completion tokens are scored. Otherwise
     # prompts would take nine tenths of the time.
-    with scored_places_only(), bfloat16_products(spec.training.bfloat16_products):
+    with scored_places_only(), precision_context(spec.training):
         trainer.train()
     checkpoints: list[OnPolicyCheckpoint] = recorder.checkpoints
     return checkpoints
@@ -305,7 +305,7 @@ def arguments(job: OnPolicyJob) -> Any:
     """
     from trl import GRPOConfig
 
-    from selfemo_jobs.stages.train.training_loop import SCHEDULES
+    from selfemo_jobs.stages.train.training_arguments import SCHEDULES
 
     training, self_play = job.spec.training, job.spec.self_play
     return GRPOConfig(

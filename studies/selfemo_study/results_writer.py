@@ -15,10 +15,10 @@ from selfemo_jobs.runtime.program import versions
 from selfemo_study import study_charts
 from selfemo_study.equal_compute import Curves, compare_at_equal_compute, time_curves
 from selfemo_study.finished_rows import StudyRows, dev_f1_by_generation, read_rows
-from selfemo_study.page import page_text
 from selfemo_study.statistics import Interval
 from selfemo_study.study_config import Kind, Study
 from selfemo_study.study_folders import StudyFolders
+from selfemo_study.study_page import page_text
 from selfemo_study.summary import generations_table, summarize
 
 
