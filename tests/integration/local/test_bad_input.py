@@ -183,7 +183,7 @@ def test_s3_away_for_longer_than_all_retries(on_s3: LocalRun, s3: S3Server) -> N
     assert re.fullmatch(
         rf"generation 1, SelfPlay: {re.escape(on_s3.spec['storage']['uri'])}/\S+ at "
         rf"{re.escape(s3.endpoint)}: S3 could not be reached in 1 tries \(.+\); "
-        r"run the same command again when it is back",
+        r"run the same command again when it is available",
         result["message"],
     ), result["message"]
     assert _exit_codes(on_s3, "g001-selfplay") == [75, 75]
