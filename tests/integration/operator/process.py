@@ -35,6 +35,10 @@ class OperatorProcess:
     health_port: int = field(default_factory=free_port)
     metrics_port: int = field(default_factory=free_port)
 
+    def __post_init__(self) -> None:
+        while self.metrics_port == self.health_port:  # the system may return a port twice
+            self.metrics_port = free_port()
+
     def start(self) -> None:
         command = [sys.executable, "-m", "selfemo_operator", "--jobs-image", "selfemo/jobs:test"]
         ports = ["--health-port", str(self.health_port), "--metrics-port", str(self.metrics_port)]
