@@ -54,7 +54,7 @@ def test_a_product_is_the_exact_one_rounded() -> None:
             assert found.dtype is torch.bfloat16
             torch.testing.assert_close(found, exact, rtol=2**-8, atol=2**-8)
         plain = torch.nn.functional.linear(x.float(), w.float())
-    assert plain.dtype is torch.float32  # nobody asked for bfloat16
+    assert plain.dtype is torch.float32  # float32 factors stay as they are
 
 
 def passes(model: Any, ids: torch.Tensor) -> dict[str, torch.Tensor]:
