@@ -13,7 +13,7 @@ from selfemo_jobs.models.model_folder import (
     is_model_file,
     read_model_config,
 )
-from selfemo_jobs.models.resume import is_manifest, model_uri_of
+from selfemo_jobs.models.resume import is_manifest, resumed_model
 from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, Part, read_manifest
 from selfemo_jobs.store import ObjectNotFound, Store, join, store_for
 from selfemo_jobs.store.hashing import file_sha256, sha256
@@ -41,7 +41,8 @@ def fetch_model(uri: str, revision: str | None, store: Store, work: Path) -> Pat
         - ``hf://owner/name``: the model is kept in the hub's own cache (``HF_HOME``).
         - the ``manifest.json`` of another run's generation: the model that it is about.
     revision
-        A hub revision: branch, tag or commit. It is used for ``hf://`` alone.
+        A hub revision: branch, tag or commit. It is used for ``hf://`` alone; a manifest has the
+        revision of its own model.
     store
         The run's store. Its endpoint and options are used for ``s3://`` URIs.
     work
@@ -55,7 +56,7 @@ def fetch_model(uri: str, revision: str | None, store: Store, work: Path) -> Pat
         If the storage or the hub cannot be reached.
     """
     if is_manifest(uri):
-        uri = model_uri_of(uri, store)
+        uri, revision = resumed_model(uri, store)
     if uri.startswith("hf://"):
         folder = _from_hub(uri, revision)
     elif uri.startswith("s3://"):

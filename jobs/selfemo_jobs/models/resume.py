@@ -13,11 +13,12 @@ def is_manifest(uri: str) -> bool:
     return uri.endswith("/" + MANIFEST)
 
 
-def model_uri_of(uri: str, store: Store) -> str:
-    """Return the URI of the model that a manifest is about.
+def resumed_model(uri: str, store: Store) -> tuple[str, str | None]:
+    """Return the URI of the model that a manifest is about, and its hub revision.
 
     A train manifest names the model that the stage trained. An evaluate manifest names the model
-    that it measured: one in the same storage, or the `model.uri` of that run.
+    that it measured: one in the same storage, or the `model.uri` of that run. In the last case the
+    revision is the one that the manifest recorded; a trained model has none.
 
     Parameters
     ----------
@@ -33,7 +34,7 @@ def model_uri_of(uri: str, store: Store) -> str:
     """
     manifest, _ = read_manifest(store_for(uri, store), uri)
     if manifest.stage is Stage.TRAIN and manifest.model:
-        return join(uri.rsplit("/", 1)[0], manifest.model)
+        return join(uri.rsplit("/", 1)[0], manifest.model), None
     policy = str(manifest.config.get("policyUri", ""))
     if manifest.stage is not Stage.EVALUATE or not policy:
         raise BadInput(
@@ -42,7 +43,9 @@ def model_uri_of(uri: str, store: Store) -> str:
         )
     if policy.startswith("storage:"):
         policy = _storage_of(uri, manifest) + policy.removeprefix("storage:")
-    return model_uri_of(policy, store) if is_manifest(policy) else policy
+    if is_manifest(policy):
+        return resumed_model(policy, store)
+    return policy, manifest.config.get("model.revision")
 
 
 def _storage_of(uri: str, manifest: Manifest) -> str:

@@ -2,7 +2,8 @@
 
 This is the one place that decides which hub revision belongs to a model. ``model.revision`` applies
 to ``model.uri`` alone. A model that a run has trained is in that run's storage and has no hub
-revision. A model that ``resumeFrom`` names was chosen by another run, with that run's own settings.
+revision. A model that ``resumeFrom`` names was chosen by another run: its revision is the
+one that the other run's manifest recorded.
 """
 
 from __future__ import annotations

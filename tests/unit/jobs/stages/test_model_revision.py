@@ -125,18 +125,21 @@ def test_the_revision_of_the_given_model(
 
 @pytest.mark.parametrize("case", LOADS)
 @pytest.mark.parametrize("resumed", [OTHER, BASE])
+@pytest.mark.parametrize("recorded", [None, "feedbac"])
 def test_the_revision_under_resume_from(
     case: str,
     resumed: str,
+    recorded: str | None,
     load: Callable[..., None],
     downloads: list[tuple[str, str | None]],
     tmp_path: Path,
 ) -> None:
-    """The model that another run measured does not take this run's revision, whatever its name."""
+    """The model that another run measured has the revision that the other run recorded."""
     program, role = LOADS[case]
     run = "default/first-00000001"
     folder = f"file://{tmp_path}/store/{run}/{stage_prefix(0, Stage.EVALUATE)}"
     store = open_store(StorageSpec(uri=f"file://{tmp_path}/store"))
-    manifest = put_manifest(store, folder, run, Stage.EVALUATE, 0, config={"policyUri": resumed})
+    config = {"policyUri": resumed, "model.revision": recorded}
+    manifest = put_manifest(store, folder, run, Stage.EVALUATE, 0, config=config)
     load(program, role, manifest, resumeFrom={"uri": manifest})
-    assert downloads == [(resumed.removeprefix("hf://"), None)]
+    assert downloads == [(resumed.removeprefix("hf://"), recorded)]
