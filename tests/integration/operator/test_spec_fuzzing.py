@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
@@ -29,6 +29,8 @@ pytestmark = [
 ]
 
 EXAMPLES = 500
+SEED = 1
+"""The same specs in every run. `derandomize` would take the seed from the source of the test."""
 REMAINING = 20
 """The number of accepted evolutions that stay to the end, to check that they cause no writes."""
 
@@ -53,11 +55,12 @@ def test_any_spec_is_rejected_or_reported_or_run(
     remaining: list[str] = []
     base = document("x")["spec"]  # its pods never start: there is no node
 
+    @seed(SEED)
     @given(edits())
     @settings(
         max_examples=EXAMPLES,
         deadline=None,
-        derandomize=True,  # the same specs in every run
+        database=None,
         suppress_health_check=list(HealthCheck),
     )
     def check(changes: list[tuple[Place, Any]]) -> None:
