@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 from selfemo_api.contract import ExitCode
 from selfemo_api.stages import Stage
@@ -131,5 +132,18 @@ def _report_failure(job: TrainJob, kind: str, error: str) -> None:
     write_json(job.failure_file(rank()), failure)
 
 
+def _leave(code: int) -> NoReturn:
+    """End the process without the interpreter's teardown. All results are written by now.
+
+    DeepSpeed keeps references to process groups after they are destroyed. On a busy machine the
+    threads of Gloo then abort the process during teardown, although the training succeeded
+    (pytorch/pytorch#190489).
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _leave(main())
