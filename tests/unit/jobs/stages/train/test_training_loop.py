@@ -4,8 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import nullcontext
+
+import pytest
+
+from selfemo_api.spec import TrainingSpec
 
 
 def test_the_stage_itself_does_not_import_torch() -> None:
     code = "import sys, selfemo_jobs.stages.train.stage as s; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(("precision", "gpus"), [("Float32", 0), ("BFloat16", 1)])
+def test_bfloat16_needs_a_context_on_a_cpu_alone(precision: str, gpus: int) -> None:
+    from selfemo_jobs.stages.train.training_loop import precision_context
+
+    training = TrainingSpec.model_validate({"precision": precision, "gpusPerNode": gpus})
+    assert isinstance(precision_context(training), nullcontext)
