@@ -23,7 +23,7 @@ from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.schema.crd import ROOT_RULES, build_crd
 from selfemo_api.schema.strict_yaml import Problem, conform, line_of, parse_yaml
 
-__all__ = ["InvalidEvolution", "Problem", "check", "check_edit", "load_evolution"]
+__all__ = ["InvalidEvolution", "Problem", "check", "check_edit", "examine", "load_evolution"]
 
 
 class InvalidEvolution(Exception):
@@ -65,7 +65,7 @@ def load_evolution(path: Path, changes: dict[str, Any] | None = None) -> Emotion
         problem = assign(document, changed[-1], value)
         if problem is not None:
             raise InvalidEvolution(path, [problem])
-    document, problems = _examine(document)
+    document, problems = examine(document)
     if problems:
         raise InvalidEvolution(path, [_with_line(p, node, changed) for p in problems])
     return EmotionEvolution.model_validate(document)
@@ -88,11 +88,17 @@ def check(document: dict[str, Any]) -> list[Problem]:
     spec.dataset: Required value
     spec.storage: Required value
     """
-    return _examine(document)[1]
+    return examine(document)[1]
 
 
-def _examine(document: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
-    """Return the object as the API server would store it, and its problems."""
+def examine(document: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """Return an object as the API server would store it, and its problems.
+
+    Parameters
+    ----------
+    document
+        The object. It is not changed.
+    """
     document, problems = conform(document, _schema())
     document = {key: value for key, value in document.items() if key != "status"}
     mistyped = {problem.field for problem in problems}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.unit.api.documents import GONE, SOURCE, VALID, changed, documents
 from tests.unit.api.schema.test_crd import MODELS
@@ -21,6 +21,7 @@ from selfemo_api.schema.validation import (
     Problem,
     check,
     check_edit,
+    examine,
     load_evolution,
 )
 
@@ -443,13 +444,15 @@ FUZZ = settings(deadline=None, max_examples=60, suppress_health_check=list(Healt
 
 @FUZZ
 @given(documents())
+@example({**VALID, "spec": {**VALID["spec"], "deadlines": None}})  # stored without the null
 def test_any_document_is_accepted_or_rejected_with_a_message(document: dict[str, Any]) -> None:
     before = copy.deepcopy(document)
-    problems = check(document)
+    stored, problems = examine(document)
+    assert check(document) == problems
     assert repr(document) == repr(before)
     assert all(p.message and "\n" not in p.field for p in problems)
     if not problems:
-        spec = EmotionEvolution.model_validate(document).spec
+        spec = EmotionEvolution.model_validate(stored).spec
         complete = {**VALID, "metadata": document["metadata"], "spec": spec.to_json()}
         assert check(complete) == []
         assert EmotionEvolution.model_validate(complete).spec == spec
