@@ -109,6 +109,8 @@ class Screen:
                 f"waited for {expected!r}; the screen shows:\n{self.text}"
             )
             if not self._read(0.1) and self.process.poll() is not None:
+                while self._read(0):  # it wrote and ended after the read above
+                    pass
                 assert check(self.text), f"ended without {expected!r}:\n{self.text}"
 
     def end(self, seconds: float = 60) -> int:

@@ -121,11 +121,14 @@ class Processes:
         return ""
 
     def signal(self, name: str, number: signal.Signals) -> None:
-        """Send a signal to a process, if it is running."""
+        """Send a signal to a process, if it is running. A stopped one has stopped on return."""
         pid = self.pid(name)
-        if pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+        if pid is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+        if number is signal.SIGSTOP:  # threads that run on other processors stop a little later
+            wait_until(lambda: _has_stopped(pid), f"{name} to stop")
 
     def stop(self, names: Iterable[str], *, patience: float = 5) -> None:
         """End processes with SIGTERM, kill those that do not end, and remove their records."""
@@ -155,6 +158,15 @@ def _digest(component: Component) -> str:
     parts: list[bytes] = [repr((component.command, dict(component.environment))).encode()]
     parts += [path.read_bytes() for path in component.files]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def _has_stopped(pid: int) -> bool:
+    """Return whether all threads of a process are stopped, or it has ended."""
+    try:
+        stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except (FileNotFoundError, ProcessLookupError):
+        return False  # a thread has just ended
+    return all(stat.rpartition(")")[2].split()[0] in {"T", "Z", "X"} for stat in stats)
 
 
 def _birth(pid: int) -> str | None:
