@@ -16,7 +16,7 @@ from selfemo_api.metrics import ScoreMetric
 from selfemo_api.results import StageResult
 from selfemo_api.spec import EvolutionSpec, JudgeModel, OnRegression
 from selfemo_api.stage_resources import gpus_of
-from selfemo_api.stages import Stage, next_stage, stages_of
+from selfemo_api.stages import STAGE_ORDER, Stage, next_stage
 from selfemo_api.status import (
     Best,
     ConditionType,
@@ -352,7 +352,7 @@ def _next_generation(spec: EvolutionSpec, status: EvolutionStatus) -> EvolutionS
     generation = status.generation + 1
     changes: StatusChanges = {
         "generation": generation,
-        "stage": stages_of(generation)[0],
+        "stage": STAGE_ORDER[0],
         "attempt": 1,
         "current": Current(
             spec=spec.to_json(), policy_uri=policy, judge_uri=judges[spec.reward.judge.model]
