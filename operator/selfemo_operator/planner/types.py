@@ -95,10 +95,6 @@ class Observed:
     trouble: str = ""
     """Why the next Job could not be created for now (a quota, a missing right)."""
 
-    def find(self, generation: int, stage: Stage, attempt: int) -> StageJob | None:
-        """Return the Job of a generation, stage and attempt, or None."""
-        return next((j for j in self.jobs if j.key == (generation, stage, attempt)), None)
-
 
 @dataclass(frozen=True)
 class End:
