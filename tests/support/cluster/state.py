@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import random
 import socket
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from tests.support.cluster.locks import replace_text
 from tests.support.cluster.processes import Processes
 
 _PORTS = range(20000, 30000)  # below the ports of outgoing connections
+_RESERVED: list[int] = []  # files that stay open: their locks end with the process
 _USES = (
     "etcd",
     "etcd-peer",
@@ -125,7 +129,7 @@ class State:
         missing = [use for use in _USES if use not in self.ports]
         candidates = random.sample(_PORTS, 500)
         for use in missing:
-            while not _free(port := candidates.pop()):
+            while not (_free(port := candidates.pop()) and reserve(port)):
                 pass
             self.ports[use] = port
 
@@ -163,6 +167,23 @@ def load(folder: Path) -> State | None:
     if s3 := record["s3"]:
         state.s3 = S3(s3["endpoint"], s3["bucket"], s3["accessKey"], s3["secretKey"])
     return state
+
+
+def reserve(port: int) -> bool:
+    """Keep other test processes on this machine from choosing a port, until this process ends.
+
+    Clusters that start at the same time choose their ports before their programs listen on them.
+    """
+    folder = Path(tempfile.gettempdir()) / "selfemo-test-ports"
+    folder.mkdir(exist_ok=True)
+    file = os.open(folder / str(port), os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return False
+    _RESERVED.append(file)
+    return True
 
 
 def _free(port: int) -> bool:
