@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.runtime.manifest import canonical_json
 from selfemo_jobs.store.hashing import file_sha256, sha256
-from selfemo_jobs.store.local_files import replacing_folder
+from selfemo_jobs.store.local_files import is_temporary, replacing_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -172,6 +172,9 @@ def _check_weights(path: Path, where: str) -> None:
 
 
 def _first(folder: Path, patterns: tuple[str, ...]) -> str | None:
-    """Return the first name in a folder that matches a pattern, or None."""
-    names = sorted(path.name for pattern in patterns for path in folder.glob(pattern))
-    return names[0] if names else None
+    """Return the first name in a folder that matches a pattern, or None.
+
+    The store's own temporary files do not count. A killed attempt leaves one beside whole files.
+    """
+    paths = (path for pattern in patterns for path in folder.glob(pattern))
+    return min((path.name for path in paths if not is_temporary(path.name)), default=None)

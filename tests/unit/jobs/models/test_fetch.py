@@ -120,6 +120,14 @@ def test_folder_without_a_whole_model_is_refused(
     assert str(model) in str(caught.value)
 
 
+def test_temporary_file_of_a_killed_attempt_is_ignored(
+    model: Path, local: Store, tmp_path: Path
+) -> None:
+    put_manifest(local, f"file://{model.parent}", model)
+    (model / ".selfemo-3e51a366764e713e.tmp").write_bytes(b"half")
+    assert fetch_model(f"file://{model}", None, local, tmp_path / "work") == model
+
+
 def test_file_in_place_of_a_folder_is_refused(model: Path, local: Store, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="is a file"):
         fetch_model(f"file://{model}/config.json", None, local, tmp_path)
