@@ -26,8 +26,9 @@ app = typer.Typer(
 )
 app.add_typer(model.app, name="model")
 
-#: Seconds between two reads of a state folder. A stage logs progress about once a second.
-WATCH_SECONDS = 0.5
+#: Seconds between two reads of a state folder: as often as the runner looks at its stages, so that
+#: the last step of a short training is shown too.
+WATCH_SECONDS = 0.2
 
 
 class Output(StrEnum):

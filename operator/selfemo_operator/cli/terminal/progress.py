@@ -12,11 +12,25 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as ProgressBars
 
 from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.metrics import (
+    PROGRESS_MESSAGE,
+    EvaluateMetric,
+    FlywheelMetric,
+    ProgressField,
+    ScoreMetric,
+    TrainMetric,
+)
 from selfemo_operator.local.state import LocalState
 from selfemo_operator.planner.types import JobState, Observed, StageJob
 
 #: The metrics that fit into one line, by their names in log lines and manifests.
-_SHOWN_METRICS = ("loss", "reward", "rewardMean", "keptShare", "weightedF1", "tokensPerSecond")
+_SHOWN_METRICS = (
+    TrainMetric.LOSS,
+    ScoreMetric.REWARD_MEAN,
+    FlywheelMetric.KEPT_SHARE,
+    EvaluateMetric.WEIGHTED_F1,
+    ProgressField.TOKENS_PER_SECOND,
+)
 
 
 class LogTail:
@@ -44,7 +58,7 @@ class LogTail:
         self._offset += whole
         newest = None
         for line in data[:whole].splitlines():
-            if b'"progress"' in line:
+            if f'"{PROGRESS_MESSAGE}"'.encode() in line:
                 newest = _parse_progress(line) or newest
         return newest
 
@@ -114,8 +128,8 @@ class Progress:
         if line is not None:
             self._bars.update(
                 task,
-                completed=line.get("done", 0),
-                total=max(line.get("total", 1), 1),
+                completed=line.get(ProgressField.DONE, 0),
+                total=max(line.get(ProgressField.TOTAL, 1), 1),
                 metrics=format_metrics(line),
             )
 
@@ -152,8 +166,8 @@ def format_metrics(values: dict[str, Any]) -> str:
 
     Examples
     --------
-    >>> format_metrics({"message": "progress", "done": 3, "loss": -0.036123, "reward": 0.5})
-    'loss -0.03612 reward 0.5'
+    >>> format_metrics({"message": "progress", "done": 3, "loss": -0.036123, "rewardMean": 0.5})
+    'loss -0.03612 rewardMean 0.5'
     """
     return " ".join(
         f"{name} {values[name]:.4g}"
@@ -168,4 +182,5 @@ def _parse_progress(line: bytes) -> dict[str, Any] | None:
         fields = json.loads(line)
     except ValueError:
         return None
-    return fields if isinstance(fields, dict) and fields.get("message") == "progress" else None
+    is_progress = isinstance(fields, dict) and fields.get("message") == PROGRESS_MESSAGE
+    return fields if is_progress else None
