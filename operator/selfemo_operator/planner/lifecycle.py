@@ -66,8 +66,8 @@ def advance(evolution: EmotionEvolution, observed: Observed, now: datetime) -> P
     status = _started(evolution, now)
     if status.finished or status.current is None:
         return Progress(status, evolution.spec)
+    spec = EvolutionSpec.model_validate(status.current.spec)
     status = _with_suspension(status, evolution.spec.suspend, now)
-    spec = EvolutionSpec.model_validate(status.current.spec) if status.current else evolution.spec
     job = _current_job(status, observed)
     if evolution.spec.suspend:
         return Progress(status, spec, job)
