@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import unquote
 
 from selfemo_api.contract import ENV_DATA, ENV_DATA_ROOT
 from selfemo_jobs.errors import BadInput
@@ -50,7 +51,8 @@ def resolve_data_uri(uri: str, environment: Mapping[str, str] | None = None) -> 
     Parameters
     ----------
     uri
-        ``data://volume`` or ``data://volume/path``.
+        ``data://volume`` or ``data://volume/path``. The path is percent-decoded, as that of a
+        ``file://`` URI.
     environment
         The environment variables. None: those of the process.
 
@@ -63,10 +65,13 @@ def resolve_data_uri(uri: str, environment: Mapping[str, str] | None = None) -> 
     --------
     >>> resolve_data_uri("data://meld/dev.csv", {"SELFEMO_DATA": "meld=/corpora/meld"})
     PosixPath('/corpora/meld/dev.csv')
+    >>> resolve_data_uri("data://meld/my%20dev.csv", {"SELFEMO_DATA": "meld=/corpora/meld"})
+    PosixPath('/corpora/meld/my dev.csv')
     """
     env = os.environ if environment is None else environment
     scheme, _, rest = uri.partition("://")
-    volume, _, below = rest.partition("/")
+    volume, _, encoded = rest.partition("/")
+    below = unquote(encoded)
     if scheme != "data" or not volume:
         raise BadInput(f"{uri} must be data://volume/path")
     if ".." in below.split("/") or volume in {".", ".."}:
