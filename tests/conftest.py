@@ -77,14 +77,16 @@ def make_spec(tmp_path: Path) -> Callable[..., EvolutionSpec]:
     """Build a small valid spec; keyword arguments are camelCase parts to change (merged deeply)."""
 
     def build(**changes: Any) -> EvolutionSpec:
-        source = {"name": "demo", "uri": f"file://{tmp_path}/demo.jsonl", "format": "JSONL"}
+        source = {"uri": f"file://{tmp_path}/demo.jsonl", "format": "JSONL"}
         base: dict[str, Any] = {
             "seed": 7,
             "model": {"uri": f"file://{tmp_path}/model", "prompts": "compact-v1"},
             "dataset": {
                 "labels": list(dataset_labels.MELD),
-                "selfPlay": [source],
-                "evaluation": [source],
+                "sources": [
+                    {"name": "demo", "use": "SelfPlay", **source},
+                    {"name": "dev", "use": "Evaluation", **source},
+                ],
             },
             "storage": {"uri": f"file://{tmp_path}/store"},
             "selfPlay": {
@@ -95,11 +97,11 @@ def make_spec(tmp_path: Path) -> Callable[..., EvolutionSpec]:
             "training": {
                 "batchSize": 8,
                 "microBatchSize": 4,
-                "gpusPerNode": 0,
                 "precision": "Float32",
                 "gradientCheckpointing": False,
                 "deepspeed": {"zeroStage": 0},
             },
+            "resources": {"gpusPerNode": 0},
         }
         return EvolutionSpec.model_validate(_merge(base, changes))
 

@@ -29,10 +29,14 @@ class Rule:
         The CEL expression over ``self``, and over ``oldSelf`` for a transition rule.
     message
         The error message if the rule does not hold. Field names are in back-quotes.
+    resolved
+        Whether the rule needs values that only a recipe may give. The API server then cannot check
+        it: the CRD does not have it, and it is checked when the recipe is applied.
     """
 
     expression: str
     message: str
+    resolved: bool = False
 
     @property
     def is_transition(self) -> bool:

@@ -21,7 +21,7 @@ class Sign:
     value: float
     """The measured value."""
     bound: float
-    """The bound, from ``spec.evolution.collapse``."""
+    """The bound, from ``spec.stopping.collapse``."""
     falls: bool
     """True: a value below the bound is a collapse. False: a value above it is."""
 
@@ -45,7 +45,7 @@ def stage_signs(stage: Stage, metrics: Mapping[str, float], bounds: CollapseBoun
     metrics
         The metrics by name. Without the one that is compared, there is no sign.
     bounds
-        The bounds, ``spec.evolution.collapse``.
+        The bounds, ``spec.stopping.collapse``.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def label_signs(score: SourceScore, baseline: SourceScore, bounds: CollapseBound
     baseline
         The baseline's score on the selection dataset.
     bounds
-        The bounds, ``spec.evolution.collapse``.
+        The bounds, ``spec.stopping.collapse``.
     """
     signs = []
     if baseline.label_entropy > 0.0:
@@ -105,7 +105,7 @@ def crossed_bound(
     baseline
         The baseline's score on the selection dataset. None: an evaluation crosses no bound.
     bounds
-        The bounds, ``spec.evolution.collapse``.
+        The bounds, ``spec.stopping.collapse``.
     """
     signs = stage_signs(result.stage, result.metrics, bounds)
     if result.stage is Stage.EVALUATE and result.scores and baseline is not None:

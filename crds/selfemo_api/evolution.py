@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
-from selfemo_api.api_model import ApiModel
+from selfemo_api.api_model import ApiModel, JsonObject
+from selfemo_api.recipes import resolve
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.status import EvolutionStatus
 
@@ -38,7 +39,21 @@ class EmotionEvolution(ApiModel):
     kind: Literal["EmotionEvolution"] = "EmotionEvolution"
     metadata: Metadata
     spec: EvolutionSpec
+    """The resolved spec: recipe and preset are applied."""
+    written: JsonObject = {}
+    """The spec as a person wrote it. The resource of Kubernetes has it as ``spec``."""
     status: EvolutionStatus = EvolutionStatus()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve(cls, document: Any) -> Any:
+        """Resolve the spec of a resource. A dump of this type has ``written``, and is resolved."""
+        if not isinstance(document, dict) or "written" in document:
+            return document
+        spec = document.get("spec")
+        if not isinstance(spec, dict):
+            return document
+        return {**document, "spec": resolve(spec), "written": spec}
 
     @property
     def run(self) -> str:

@@ -69,7 +69,10 @@ class StageResult(ApiModel):
     scores: Annotated[list[SourceScore], Field(max_length=16)] = []
     """The scores on the evaluation sources, for Evaluate. The selection dataset is the first."""
     model_uri: Annotated[str, Field(max_length=2048)] | None = None
-    """The URI of the trained model, for Train."""
+    """The URI of the trained model, for WarmStart and Train."""
+    label_prior: dict[str, float] | None = None
+    """The share of each emotion in the labeled sources, from 0 to 1, for Check. Unset: there are
+    none."""
     seconds: float = 0.0
     """The wall time in seconds of the attempt that made the result. 0: it was there already."""
     reused: bool = False

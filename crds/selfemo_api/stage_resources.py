@@ -8,6 +8,9 @@ from selfemo_api.stages import Stage
 #: The arguments of vLLM that spread one engine over several GPUs.
 _PARALLEL_SIZES = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 
+#: The stages that compute nothing on a GPU.
+_WITHOUT_GPU = (Stage.CHECK, Stage.FLYWHEEL)
+
 
 def pods_of(spec: EvolutionSpec, stage: Stage) -> int:
     """Return the number of pods of a stage: shards of self-play, nodes of a training, or one.
@@ -21,13 +24,13 @@ def pods_of(spec: EvolutionSpec, stage: Stage) -> int:
     """
     if stage is Stage.SELF_PLAY:
         return spec.self_play.shards
-    return spec.training.nodes if stage is Stage.TRAIN else 1
+    return spec.resources.nodes if stage is Stage.TRAIN else 1
 
 
 def gpus_per_pod(spec: EvolutionSpec, stage: Stage) -> int:
     """Return the number of GPUs of one pod of a stage.
 
-    It is 0 for all stages if ``training.gpusPerNode`` is 0. A pod of the engine ``VLLM`` has the
+    It is 0 for all stages if ``resources.gpusPerNode`` is 0. A pod of the engine ``VLLM`` has the
     product of the parallel sizes in ``selfPlay.engineArgs``.
 
     Parameters
@@ -37,10 +40,12 @@ def gpus_per_pod(spec: EvolutionSpec, stage: Stage) -> int:
     stage
         The stage.
     """
-    if spec.training.gpus_per_node == 0 or stage is Stage.FLYWHEEL:
+    if spec.resources.gpus_per_node == 0 or stage in _WITHOUT_GPU:
         return 0
     if stage is Stage.TRAIN:
-        return spec.training.gpus_per_node
+        return spec.resources.gpus_per_node
+    if stage is Stage.WARM_START:
+        return 1
     engine = spec.evaluation_engine if stage is Stage.EVALUATE else spec.self_play.engine
     if engine is not Engine.VLLM:
         return 1

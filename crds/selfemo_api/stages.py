@@ -8,6 +8,8 @@ from enum import StrEnum
 class Stage(StrEnum):
     """One step of a generation. It runs as one Job, or as one local process."""
 
+    CHECK = "Check"
+    WARM_START = "WarmStart"
     SELF_PLAY = "SelfPlay"
     SCORE = "Score"
     FLYWHEEL = "Flywheel"
@@ -25,33 +27,35 @@ class Stage(StrEnum):
         return f"selfemo_jobs.stages.{self.slug}"
 
 
-#: The order of the stages. Generation 0 is only the evaluation of the baseline.
-STAGE_ORDER: tuple[Stage, ...] = (
-    Stage.SELF_PLAY,
-    Stage.SCORE,
-    Stage.FLYWHEEL,
-    Stage.TRAIN,
-    Stage.EVALUATE,
-)
+#: The stages of generation 0, which ends with the evaluation of the baseline.
+_BASELINE_STAGES = (Stage.CHECK, Stage.WARM_START, Stage.EVALUATE)
+#: The stages of each later generation.
+_LATER_STAGES = (Stage.SELF_PLAY, Stage.SCORE, Stage.FLYWHEEL, Stage.TRAIN, Stage.EVALUATE)
+#: All stages, in an order that holds within each generation.
+STAGE_ORDER: tuple[Stage, ...] = (Stage.CHECK, Stage.WARM_START, *_LATER_STAGES)
 
 
-def stages_of(generation: int) -> tuple[Stage, ...]:
+def stages_of(generation: int, *, warm_start: bool = False) -> tuple[Stage, ...]:
     """Return the stages of a generation in their order.
 
     Parameters
     ----------
     generation
         The number of the generation.
+    warm_start
+        Whether generation 0 has a warm start. Later generations have none.
 
     Examples
     --------
     >>> stages_of(0)
-    (<Stage.EVALUATE: 'Evaluate'>,)
+    (<Stage.CHECK: 'Check'>, <Stage.EVALUATE: 'Evaluate'>)
     """
-    return STAGE_ORDER if generation > 0 else (Stage.EVALUATE,)
+    if generation > 0:
+        return _LATER_STAGES
+    return tuple(s for s in _BASELINE_STAGES if warm_start or s is not Stage.WARM_START)
 
 
-def next_stage(generation: int, stage: Stage) -> Stage | None:
+def next_stage(generation: int, stage: Stage, *, warm_start: bool = False) -> Stage | None:
     """Return the next stage of a generation, or None at its end.
 
     Parameters
@@ -60,13 +64,15 @@ def next_stage(generation: int, stage: Stage) -> Stage | None:
         The number of the generation.
     stage
         The stage before.
+    warm_start
+        Whether generation 0 has a warm start.
 
     Examples
     --------
     >>> next_stage(1, Stage.SELF_PLAY)
     <Stage.SCORE: 'Score'>
     """
-    order = stages_of(generation)
+    order = stages_of(generation, warm_start=warm_start)
     index = order.index(stage)
     return order[index + 1] if index + 1 < len(order) else None
 

@@ -12,6 +12,8 @@ from selfemo_api.api_model import ApiModel, JsonObject
 from selfemo_api.results import Metrics, SourceScore, StageResult
 from selfemo_api.stages import Stage
 
+#: The largest number of generations in the history, and that replay reaches back.
+HISTORY_LIMIT = 10
 #: The largest length of `lastFailure` in characters. The error line of a stage fits.
 FAILURE_MAX = 1024
 
@@ -180,12 +182,14 @@ class Current(ApiModel):
     """The generation in progress, or the last one."""
 
     spec: JsonObject
-    """The spec of this generation. It is pinned when the generation begins: edits take effect at
-    the next one."""
+    """The spec of this generation, with the values of its recipe. It is pinned when the generation
+    begins: edits take effect at the next one."""
     policy_uri: Annotated[str, Field(max_length=2048)]
     """The URI of the policy: the model that plays and is trained."""
     judge_uri: Annotated[str, Field(max_length=2048)]
     """The URI of the judge: the frozen model that scores."""
+    changes: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=64)] = []
+    """The settings in which the spec differs from its recipe, as `path=value`."""
     results: Annotated[list[StageResult], Field(max_length=5)] = []
     """The results of the generation's finished stages."""
 
@@ -231,14 +235,18 @@ class EvolutionStatus(ApiModel):
     """The generation with the highest F1 so far."""
     baseline: SourceScore | None = None
     """The baseline's score on the selection dataset. Collapse is measured against it."""
+    baseline_uri: Annotated[str, Field(max_length=2048)] | None = None
+    """The URI of the baseline's model: the one that the warm start made, or the one of the spec."""
+    label_prior: dict[str, float] | None = None
+    """The share of each emotion in the labeled sources, from 0 to 1. Unset: there are none."""
     reward: float | None = None
     """The mean reward of the last generation that was scored."""
     f1: float | None = None
     """The weighted F1 on the selection dataset, from 0 to 1, of the last generation that was
     evaluated."""
     history: Annotated[list[GenerationRecord], Field(max_length=10)] = []
-    """The last finished generations, oldest first. `spec.historyLimit` is their largest number."""
-    stages: Annotated[list[StageTotals], Field(max_length=5)] = []
+    """The last finished generations, oldest first, at most ten."""
+    stages: Annotated[list[StageTotals], Field(max_length=7)] = []
     """Totals by stage. A stage has an entry once an attempt of it has ended."""
 
     def condition(self, kind: ConditionType) -> Condition | None:

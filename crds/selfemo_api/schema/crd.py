@@ -16,6 +16,7 @@ import yaml
 
 from selfemo_api.api_model import GROUP, KIND, VERSION, ApiModel, Rule
 from selfemo_api.evolution import NAME_MAX, EmotionEvolution
+from selfemo_api.recipes.recipe import in_recipe
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.status import EvolutionStatus
 
@@ -23,6 +24,8 @@ from selfemo_api.status import EvolutionStatus
 PLURAL = "emotionevolutions"
 #: Keywords that schemas in Kubernetes do not have: titles, and bounds of property names.
 _DROPPED = ("title", "propertyNames")
+#: Marks of settings in the types, see :mod:`selfemo_api.spec.fields`.
+_EXPERT, _OPTIONAL = "x-selfemo-expert", "x-selfemo-optional"
 #: The file of the CRD.
 PATH = Path(__file__).resolve().parents[2] / f"{GROUP}_{PLURAL}.yaml"
 
@@ -69,7 +72,7 @@ def build_crd() -> dict[str, Any]:
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
-            "spec": structural(EvolutionSpec),
+            "spec": _without_recipe_values(structural(EvolutionSpec)),
             # one program writes the status, always as a whole: with "atomic" the API server does
             # not track which writer owns which field
             "status": {**structural(EvolutionStatus), "x-kubernetes-map-type": "atomic"},
@@ -118,6 +121,49 @@ def structural(model: type[ApiModel]) -> dict[str, Any]:
     inlined = _convert(schema, definitions)
     _add_rules(inlined, model)
     return inlined
+
+
+def _without_recipe_values(schema: dict[str, Any], path: str = "") -> dict[str, Any]:
+    """Return the schema of the spec as a person writes it.
+
+    Settings without a field are left out. What a recipe or a preset gives has no default and is
+    not required, so that a stored object has what the person wrote.
+
+    Parameters
+    ----------
+    schema
+        The schema of a part of the resolved spec. It is not changed.
+    path
+        The dotted path of the part below ``spec``.
+    """
+    result = dict(schema)
+    optional = set()
+    properties: dict[str, Any] = {}
+    for name, value in schema.get("properties", {}).items():
+        if value.get(_EXPERT):
+            continue
+        below = f"{path}.{name}".lstrip(".")
+        inner = _without_recipe_values(value, below)
+        if inner.pop(_OPTIONAL, False):
+            optional.add(name)
+        if in_recipe(below) and "default" in inner:
+            del inner["default"]
+            if "Unset: " not in inner["description"]:
+                inner["description"] += " Unset: the value of the recipe."
+        elif isinstance(inner.get("default"), dict):
+            inner["default"] = _defaults(inner)
+            if not inner["default"]:
+                del inner["default"]
+        properties[name] = inner
+    if properties:
+        result["properties"] = properties
+    if "items" in schema:
+        result["items"] = _without_recipe_values(schema["items"], path)
+    if "required" in schema:
+        result["required"] = [name for name in schema["required"] if name not in optional]
+        if not result["required"]:
+            del result["required"]
+    return result
 
 
 def _convert(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
@@ -192,8 +238,9 @@ def _add_list_type(schema: dict[str, Any]) -> None:
 
 
 def _add_rules(schema: dict[str, Any], model: type[ApiModel] | None) -> None:
-    if model is not None and model.rules:
-        schema["x-kubernetes-validations"] = [_validation(rule) for rule in model.rules]
+    rules = [rule for rule in model.rules if not rule.resolved] if model is not None else []
+    if rules:
+        schema["x-kubernetes-validations"] = [_validation(rule) for rule in rules]
 
 
 def _validation(rule: Rule) -> dict[str, str]:

@@ -20,6 +20,7 @@ from pydantic_core import ErrorDetails
 
 from selfemo_api.api_model import ApiModel, Rule
 from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.recipes import resolve, written_path
 from selfemo_api.schema.crd import ROOT_RULES, build_crd
 from selfemo_api.schema.strict_yaml import Problem, conform, line_of, parse_yaml
 
@@ -106,9 +107,13 @@ def examine(document: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
         if name not in document:
             problems.append(Problem(name, "Required value"))
     try:
+        resolve(document["spec"] if isinstance(document.get("spec"), dict) else {})
+    except ValueError as error:
+        return document, [*problems, Problem("spec", str(error))]
+    try:
         evolution = EmotionEvolution.model_validate(document)
     except ValidationError as error:
-        bounds = [Problem(_dotted(e["loc"]), _message_of(e)) for e in error.errors()]
+        bounds = [Problem(_written(_dotted(e["loc"])), _message_of(e)) for e in error.errors()]
         return document, problems + [p for p in bounds if p.field not in mistyped]
     root = {"metadata": {"name": evolution.metadata.name}}
     problems += _broken_rules(ROOT_RULES, root, None, "metadata.name")
@@ -281,6 +286,12 @@ def _with_line(problem: Problem, node: yaml.Node | None, changed: list[str]) -> 
     if any(f"{problem.field}.".startswith(f"{path}.") for path in changed):
         return problem
     return Problem(problem.field, problem.message, line_of(node, problem.field))
+
+
+def _written(field: str) -> str:
+    """Return the field in which a person writes a value of the resolved spec."""
+    inner = field.removeprefix("spec.")
+    return field if inner == field else f"spec.{written_path(inner)}"
 
 
 def _dotted(location: tuple[int | str, ...]) -> str:

@@ -5,13 +5,22 @@ floats" on purpose: every program that reads them is written in Python. The docs
 its description in the CRD. It ends with the reason for the default, where there is one.
 """
 
-from selfemo_api.spec.dataset import Context, DataFormat, DatasetSpec, Source
+from selfemo_api.spec.dataset import (
+    Column,
+    Context,
+    DataFormat,
+    DatasetSpec,
+    Preset,
+    Source,
+    Use,
+)
 from selfemo_api.spec.evaluation import EvaluationSpec
-from selfemo_api.spec.evolution_spec import EvolutionSpec
+from selfemo_api.spec.evolution_spec import DEFAULT_RECIPE, Ablation, EvolutionSpec
 from selfemo_api.spec.fields import Emotion, StorageUri, Uri
 from selfemo_api.spec.flywheel import Band, Deduplicate, FlywheelRunner, FlywheelSpec
 from selfemo_api.spec.kubernetes import Deadlines, FailurePolicy, PodTemplate, PodTemplates, Queue
-from selfemo_api.spec.model import ModelSpec, ResumeFrom
+from selfemo_api.spec.model import ModelSpec
+from selfemo_api.spec.resources import ResourcesSpec
 from selfemo_api.spec.reward import (
     GroupWeight,
     JudgeModel,
@@ -22,23 +31,28 @@ from selfemo_api.spec.reward import (
     View,
 )
 from selfemo_api.spec.self_play import Engine, EngineArgs, MaxTokens, Role, SelfPlaySpec
-from selfemo_api.spec.stopping import CollapseBounds, EvolutionPolicy, Goal, OnRegression
+from selfemo_api.spec.stopping import CollapseBounds, OnRegression, PromotionSpec, StoppingSpec
 from selfemo_api.spec.storage import SecretReference, StorageSpec, WhenDeleted
 from selfemo_api.spec.training import (
     Clip,
     DeepSpeedSpec,
     Lora,
     Offload,
+    OptimizerSpec,
     Precision,
     Schedule,
     Start,
     TrainingSpec,
 )
+from selfemo_api.spec.warm_start import WarmStartSpec
 
 __all__ = [
+    "DEFAULT_RECIPE",
+    "Ablation",
     "Band",
     "Clip",
     "CollapseBounds",
+    "Column",
     "Context",
     "DataFormat",
     "DatasetSpec",
@@ -49,12 +63,10 @@ __all__ = [
     "Engine",
     "EngineArgs",
     "EvaluationSpec",
-    "EvolutionPolicy",
     "EvolutionSpec",
     "FailurePolicy",
     "FlywheelRunner",
     "FlywheelSpec",
-    "Goal",
     "GroupWeight",
     "JudgeModel",
     "JudgeSpec",
@@ -63,11 +75,14 @@ __all__ = [
     "ModelSpec",
     "Offload",
     "OnRegression",
+    "OptimizerSpec",
     "PodTemplate",
     "PodTemplates",
     "Precision",
+    "Preset",
+    "PromotionSpec",
     "Queue",
-    "ResumeFrom",
+    "ResourcesSpec",
     "RewardSpec",
     "RewardWeights",
     "Role",
@@ -77,10 +92,13 @@ __all__ = [
     "Signal",
     "Source",
     "Start",
+    "StoppingSpec",
     "StorageSpec",
     "StorageUri",
     "TrainingSpec",
     "Uri",
+    "Use",
     "View",
+    "WarmStartSpec",
     "WhenDeleted",
 ]

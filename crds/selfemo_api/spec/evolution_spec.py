@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from selfemo_api.api_model import ApiModel, Rule
+from selfemo_api.api_model import ApiModel, JsonObject, Rule
 from selfemo_api.spec.dataset import DatasetSpec
 from selfemo_api.spec.evaluation import EvaluationSpec
 from selfemo_api.spec.flywheel import FlywheelSpec
 from selfemo_api.spec.kubernetes import Deadlines, FailurePolicy, PodTemplates, Queue
-from selfemo_api.spec.model import ModelSpec, ResumeFrom
+from selfemo_api.spec.model import ModelSpec
+from selfemo_api.spec.resources import ResourcesSpec
 from selfemo_api.spec.reward import RewardSpec
 from selfemo_api.spec.self_play import Engine, SelfPlaySpec
-from selfemo_api.spec.stopping import EvolutionPolicy
+from selfemo_api.spec.stopping import PromotionSpec, StoppingSpec
 from selfemo_api.spec.storage import StorageSpec
 from selfemo_api.spec.training import TrainingSpec
-
-
-def _labels_as_keys(field: str) -> Rule:
-    """Return the rule that the keys of an optional map are exactly the labels.
-
-    Parameters
-    ----------
-    field
-        The dotted path of the map below ``spec``.
-    """
-    return Rule(
-        f"!has(self.{field}) || "
-        f"(size(self.{field}) == size(self.dataset.labels) && "
-        f"self.dataset.labels.all(l, l in self.{field}))",
-        f"the keys of `{field}` must be exactly the labels of `dataset.labels`",
-    )
+from selfemo_api.spec.warm_start import WarmStartSpec
 
 
 def _immutable(field: str, part: str = "", why: str = "") -> Rule:
@@ -55,21 +42,52 @@ def _immutable(field: str, part: str = "", why: str = "") -> Rule:
     )
 
 
+#: The name and the version of the recipe of an evolution that names none.
+DEFAULT_RECIPE = "small-v1"
+#: The name of the selection dataset, as CEL finds it.
+_SELECTION = "{0}.dataset.sources.filter(s, s.use == 'Evaluation')[0].name"
+
+
+class Ablation(StrEnum):
+    """A part of the method that is left out, to measure what it contributes."""
+
+    NONE = "None"
+    RANDOM_REWARDS = "RandomRewards"
+    PLAIN_IOU = "PlainIoU"
+    UNWEIGHTED_GROUPS = "UnweightedGroups"
+    SELF_GRADED = "SelfGraded"
+
+
 class EvolutionSpec(ApiModel):
     """The desired evolution: model, data, and how it learns, is measured and runs.
 
     An edit takes effect with the next generation. Edits of `podTemplate`, `queue`, `deadlines`,
-    `failurePolicy` and the stopping rules of `evolution` take effect at once.
+    `failurePolicy` and `stopping` take effect at once.
     """
 
+    recipe: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*-v[0-9]+$", max_length=63)] = (
+        DEFAULT_RECIPE
+    )
+    """The name of a built-in recipe. It gives each setting that is unset here a value when a
+    generation begins. A recipe never changes: an improved one has a new version. The default is
+    the one with which small models gained in the studies."""
+    overrides: JsonObject = {}
+    """Values of the recipe to replace that have no field of their own, in the form of a recipe
+    file, for example `{training: {epochs: 4}}`. A value of null stands for the base value."""
+    ablation: Ablation = Ablation.NONE
+    """A part of the method to leave out. `RandomRewards` draws each reward at random, `PlainIoU`
+    removes the smoothing of the reward, `UnweightedGroups` gives all groups the same weight, and
+    with `SelfGraded` the policy is its own judge. `None` leaves nothing out."""
     seed: Annotated[int, Field(ge=0, le=2_147_483_647)] = 0
     """The seed of the run. All random choices follow from it, so that runs can be repeated."""
     model: ModelSpec
-    """The model of the baseline (generation 0), and its prompts."""
+    """The model that an evolution starts from, and its prompts."""
     dataset: DatasetSpec
-    """The label set, and the files of dialogues for self-play and evaluation."""
+    """The label set, and the sources of dialogues for self-play and evaluation."""
     storage: StorageSpec
     """Where results go: a folder, or a bucket of any S3 server."""
+    warm_start: WarmStartSpec = WarmStartSpec()
+    """Supervised training on the labeled sources, which makes the model of generation 0."""
     self_play: SelfPlaySpec = SelfPlaySpec()
     """How the policy plays both roles over dialogues and produces groups of candidates."""
     reward: RewardSpec = RewardSpec()
@@ -78,10 +96,14 @@ class EvolutionSpec(ApiModel):
     """Which groups of candidates the next training learns from."""
     training: TrainingSpec = TrainingSpec()
     """How the policy is trained on the kept groups (SELF-GRPO)."""
+    resources: ResourcesSpec = ResourcesSpec()
+    """The nodes and accelerators of stages."""
     evaluation: EvaluationSpec = EvaluationSpec()
     """How a generation is measured."""
-    evolution: EvolutionPolicy = EvolutionPolicy()
-    """When the evolution stops, and which generations it builds on."""
+    stopping: StoppingSpec = StoppingSpec()
+    """When an evolution stops. Edits take effect at once."""
+    promotion: PromotionSpec = PromotionSpec()
+    """When a generation replaces the best one."""
     suspend: bool = False
     """Whether the evolution is suspended. If true, its pods stop at once, and completed work is
     kept. Set it to false to resume."""
@@ -97,12 +119,6 @@ class EvolutionSpec(ApiModel):
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=31_536_000)] | None = None
     """The time in seconds after which a finished evolution is deleted. Unset: it is not deleted.
     Results in the storage remain, unless `storage.whenDeleted` is `Delete`."""
-    history_limit: Annotated[int, Field(ge=1, le=10)] = 10
-    """The number of generations in `status.history`, and the number of generations that replay
-    reaches back. The manifests of all generations remain in the storage."""
-    resume_from: ResumeFrom | None = None
-    """A generation of another run, whose model becomes the baseline. Unset: `model.uri` is the
-    baseline."""
     pod_template: PodTemplates = PodTemplates()
     """Templates of stage pods."""
 
@@ -110,39 +126,89 @@ class EvolutionSpec(ApiModel):
         Rule("self.seed == oldSelf.seed", "`seed` is immutable"),
         Rule("self.model.uri == oldSelf.model.uri", "`model.uri` is immutable"),
         _immutable("model.revision"),
-        _immutable("resumeFrom", ".uri"),
+        _immutable("model.resumeFrom"),
         Rule("self.storage.uri == oldSelf.storage.uri", "`storage.uri` is immutable"),
-        Rule("self.dataset.labels == oldSelf.dataset.labels", "`dataset.labels` is immutable"),
+        _immutable("dataset.labels"),
+        _immutable("dataset.preset"),
         _immutable("managedBy"),
         Rule(
-            "(has(self.evaluation.selectionDataset) ? self.evaluation.selectionDataset : "
-            "self.dataset.evaluation[0].name) == (has(oldSelf.evaluation.selectionDataset) ? "
-            "oldSelf.evaluation.selectionDataset : oldSelf.dataset.evaluation[0].name)",
-            "`evaluation.selectionDataset` (unset: the first of `dataset.evaluation`) is "
-            "immutable: generations are compared on it",
+            "has(self.dataset.sources) == has(oldSelf.dataset.sources) && "
+            f"(!has(self.dataset.sources) || {_SELECTION.format('self')} == "
+            f"{_SELECTION.format('oldSelf')})",
+            "the selection dataset (the first source with `use: Evaluation`) is immutable: "
+            "generations are compared on it",
         ),
         Rule(
-            "!has(self.evaluation.selectionDataset) || "
-            "self.dataset.evaluation.exists(s, s.name == self.evaluation.selectionDataset)",
-            "`evaluation.selectionDataset` must be the name of a source in `dataset.evaluation`",
+            "!has(self.dataset.labelPrior) || !has(self.dataset.labels) || "
+            "(size(self.dataset.labelPrior) == size(self.dataset.labels) && "
+            "self.dataset.labels.all(l, l in self.dataset.labelPrior))",
+            "the keys of `dataset.labelPrior` must be exactly the labels of `dataset.labels`",
+        ),
+        Rule(
+            "(has(self.evaluation) && has(self.evaluation.useLabelPrior)) == "
+            "(has(oldSelf.evaluation) && has(oldSelf.evaluation.useLabelPrior)) && "
+            "(!has(self.evaluation) || !has(self.evaluation.useLabelPrior) || "
+            "(self.evaluation.useLabelPrior == oldSelf.evaluation.useLabelPrior))",
+            "`evaluation.useLabelPrior` is immutable: generations are compared with it",
+        ),
+        Rule(
+            "!has(self.evaluation.selectionDataset) || self.dataset.sources.exists(s, "
+            "s.use == 'Evaluation' && s.name == self.evaluation.selectionDataset)",
+            "`evaluation.selectionDataset` must be the name of a source with `use: Evaluation`",
+            resolved=True,
         ),
         Rule(
             "self.flywheel.runner != 'Ray' || has(self.flywheel.rayAddress)",
             "`flywheel.runner: Ray` requires `flywheel.rayAddress`",
+            resolved=True,
         ),
-        _labels_as_keys("flywheel.labelPrior"),
-        _labels_as_keys("evaluation.labelPrior"),
-        _immutable("evaluation.labelPrior", why=": generations are compared with it"),
         Rule(
             "self.training.batchSize % self.selfPlay.groupSize == 0",
             "`training.batchSize` must be a multiple of `selfPlay.groupSize`: no group is split",
+            resolved=True,
+        ),
+        Rule(
+            "self.training.batchSize % (self.training.microBatchSize * self.resources.nodes * "
+            "(has(self.resources.processesPerNode) ? self.resources.processesPerNode : "
+            "(self.resources.gpusPerNode > 0 ? self.resources.gpusPerNode : 1))) == 0",
+            "`training.batchSize` must be a multiple of `training.microBatchSize` times the number "
+            "of processes",
+            resolved=True,
+        ),
+        Rule(
+            "self.warmStart.steps == 0 || self.dataset.sources.exists(s, s.use == 'Labeled')",
+            "`warmStart.steps` requires a source with `use: Labeled`: set "
+            "`dataset.labeledDialogues`, or `warmStart.steps: 0`",
+            resolved=True,
+        ),
+        Rule(
+            "!(self.flywheel.useLabelPrior || self.evaluation.useLabelPrior) || "
+            "has(self.dataset.labelPrior) || "
+            "self.dataset.sources.exists(s, s.use == 'Labeled')",
+            "`useLabelPrior` requires `dataset.labelPrior` or a source with `use: Labeled`",
+            resolved=True,
         ),
     )
 
     @property
     def baseline_uri(self) -> str:
-        """URI of the baseline: generation 0's model."""
-        return self.resume_from.uri if self.resume_from else self.model.uri
+        """URI of the model that the evolution starts from, before a warm start."""
+        return self.model.resume_from or self.model.uri
+
+    @property
+    def has_warm_start(self) -> bool:
+        """Whether generation 0 has a warm start."""
+        return self.warm_start.steps > 0
+
+    @property
+    def flywheel_label_prior(self) -> dict[str, float] | None:
+        """The label prior that the flywheel uses, or None."""
+        return self.dataset.label_prior if self.flywheel.use_label_prior else None
+
+    @property
+    def evaluation_label_prior(self) -> dict[str, float] | None:
+        """The label prior that the evaluation of the selection dataset uses, or None."""
+        return self.dataset.label_prior if self.evaluation.use_label_prior else None
 
     @property
     def reading_tokens(self) -> int:

@@ -6,9 +6,29 @@ from typing import Annotated
 
 from pydantic import Field
 
-#: An emotion: a lower-case word, or several joined by hyphens.
-Emotion = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[a-z][a-z-]*$")]
+#: Marks a setting that has no field in the CRD: a recipe sets it, and `spec.overrides` replaces it.
+EXPERT = Field(json_schema_extra={"x-selfemo-expert": True})
+#: Marks a required value that the CRD does not require, because a preset may give it.
+FROM_PRESET = Field(json_schema_extra={"x-selfemo-optional": True})
+
+#: An emotion, in any script. Commas, semicolons, colons and double quotes would be ambiguous in
+#: answers and in lists on a command line.
+Emotion = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=64,
+        pattern=r'^[^\s,;:"\p{Cc}]([^,;:"\p{Cc}]*[^\s,;:"\p{Cc}])?$',
+    ),
+]
 #: A place that stages read from.
-Uri = Annotated[str, Field(min_length=6, max_length=1024, pattern=r"^(hf|s3|file|data)://[^\s]+$")]
+Uri = Annotated[str, Field(min_length=6, max_length=1024, pattern=r"^(hf|s3|file|data)://.+$")]
+#: A place that a model is read from.
+ModelUri = Annotated[
+    str, Field(min_length=6, max_length=1024, pattern=r"^(hf|s3|file|data|package)://.+$")
+]
 #: A place that stages read from and write to.
-StorageUri = Annotated[str, Field(min_length=6, max_length=1024, pattern=r"^(s3|file)://[^\s]+$")]
+StorageUri = Annotated[str, Field(min_length=6, max_length=1024, pattern=r"^(s3|file)://.+$")]
+#: The CEL expression of a rule: a URI has no blank.
+NO_BLANK = "!self.uri.contains(' ')"
+NO_BLANK_MESSAGE = "`uri` must not contain a blank: write it as %20"

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from selfemo_api.api_model import ApiModel, Rule, Share
+from selfemo_api.spec.fields import EXPERT
 
 
 class FlywheelRunner(StrEnum):
@@ -49,34 +50,33 @@ class Deduplicate(ApiModel):
 class FlywheelSpec(ApiModel):
     """Which groups of candidates the next training learns from."""
 
-    min_reward: Annotated[float, Field(ge=-2.0, le=1.0)] = 0.3
+    min_reward: Annotated[float, Field(ge=-2.0, le=1.0), EXPERT] = 0.3
     """The lowest mean reward of a kept group. Below 0.3, even the best candidates are doubtful."""
-    consistency: Band = Band()
+    consistency: Annotated[Band, EXPERT] = Band()
     """The range of consistency of a kept group."""
     keep: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """The share of groups to keep, from 0 to 1, within each role and emotion. The most reliable
     groups are kept: those with the highest product of confidence, consistency and reward. Emotions
     do not compete with each other, so that rare ones survive (class-balanced self-training, Zou et
     al. 2018). The default keeps all groups."""
-    label_prior: Annotated[dict[str, Share], Field(min_length=2, max_length=64)] | None = None
-    """The share of each emotion among the utterances, from 0 to 1. Set it if the shares are known,
-    for example from the labeled share. Then `keep` refers to it: of all recognizer groups, each
-    emotion keeps at most `keep` times its share. Unset: `keep` refers to the groups that have the
-    emotion."""
-    max_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    use_label_prior: bool = False
+    """Whether `keep` refers to `dataset.labelPrior`: of all recognizer groups, each emotion then
+    keeps at most `keep` times its share. If false, `keep` refers to the groups that have the
+    emotion. `paper-v1` has false, because it needs no labels."""
+    max_share: Annotated[float, Field(gt=0.0, le=1.0), EXPERT] = 0.5
     """The largest share of one emotion, from 0 to 1, among the kept groups of a role (the balance
     cap). Do not set it below the true share of an emotion: the model then learns wrong shares. On
     MELD, half of the utterances are neutral. There, 0.3 lowered the test F1 from 0.490 to 0.458 in
     one generation, which was promoted because the dev set has fewer neutral utterances (see
-    docs/studies). If the shares are known, `labelPrior` is better, and `evaluation.labelPrior`
-    prevented the promotion of such a generation."""
-    replay: Share = 0.2
+    docs/studies). If the shares are known, `useLabelPrior` is better, and
+    `evaluation.useLabelPrior` prevented the promotion of such a generation."""
+    replay: Annotated[Share, EXPERT] = 0.2
     """The number of groups of earlier generations to add, as a share of the new groups.
     Accumulating earlier data bounds the drift of self-training."""
-    deduplicate: Deduplicate = Deduplicate()
+    deduplicate: Annotated[Deduplicate, EXPERT] = Deduplicate()
     """Which repeated groups are dropped."""
-    runner: FlywheelRunner = FlywheelRunner.IN_PROCESS
+    runner: Annotated[FlywheelRunner, EXPERT] = FlywheelRunner.IN_PROCESS
     """Where the flywheel's dataframe program runs. `InProcess` is the stage's own process. `Ray`
     runs the same program on a Ray cluster, for tables that do not fit on one machine."""
-    ray_address: Annotated[str, Field(max_length=253)] | None = None
+    ray_address: Annotated[Annotated[str, Field(max_length=253)] | None, EXPERT] = None
     """The address of the Ray cluster. It is required with `runner: Ray`."""

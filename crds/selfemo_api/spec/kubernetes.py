@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from selfemo_api.api_model import ApiModel, JsonObject, ShortText
+from selfemo_api.spec.fields import EXPERT
 
 Text = Annotated[str, Field(max_length=1024)]
 StringMap = Annotated[dict[str, Text], Field(max_length=64)]
@@ -85,10 +86,10 @@ class FailurePolicy(ApiModel):
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
     """The largest number of attempts of one stage. Attempts that are lost to causes outside the
     stage do not count. A stage that fails because of bad input is never retried."""
-    max_disruptions: Annotated[int, Field(ge=0, le=1000)] = 20
+    max_disruptions: Annotated[int, Field(ge=0, le=1000), EXPERT] = 20
     """The number of attempts of one stage that may be lost to causes outside it: preemption, a
     lost node, or unavailable storage. They are counted apart from `maxAttempts`."""
-    backoff_seconds: Annotated[int, Field(ge=0, le=86_400)] = 10
+    backoff_seconds: Annotated[int, Field(ge=0, le=86_400), EXPERT] = 10
     """The wait in seconds before the second attempt. It doubles with each further attempt, up to
     ten minutes."""
 

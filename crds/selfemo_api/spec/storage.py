@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from selfemo_api.api_model import ApiModel, DnsLabel, ShortText
-from selfemo_api.spec.fields import StorageUri
+from selfemo_api.api_model import ApiModel, DnsLabel, Rule, ShortText
+from selfemo_api.spec.fields import EXPERT, NO_BLANK, NO_BLANK_MESSAGE, StorageUri
 
 
 class WhenDeleted(StrEnum):
@@ -41,7 +41,7 @@ class StorageSpec(ApiModel):
     checksums: Annotated[str, Field(pattern=r"^(WhenSupported|WhenRequired)$")] = "WhenSupported"
     """When requests have a checksum. `WhenSupported` is boto3's default. `WhenRequired` is for S3
     servers that refuse such requests."""
-    max_attempts: Annotated[int, Field(ge=1, le=50)] = 8
+    max_attempts: Annotated[int, Field(ge=1, le=50), EXPERT] = 8
     """The largest number of tries of one request. Eight tries with back-off bridge about a minute
     without S3."""
     credentials_secret_ref: SecretReference | None = None
@@ -51,3 +51,5 @@ class StorageSpec(ApiModel):
     """What happens to the run's data when its EmotionEvolution is deleted. `Retain` keeps it,
     because models are expensive. With `Delete`, a Job on Kubernetes then removes the run's folder;
     on one machine, nothing removes it."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (Rule(NO_BLANK, NO_BLANK_MESSAGE),)

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from selfemo_api.api_model import ApiModel, Rule
+from selfemo_api.spec.fields import EXPERT
 
 
 class Offload(StrEnum):
@@ -64,17 +65,19 @@ class DeepSpeedSpec(ApiModel):
 class Lora(ApiModel):
     """Low-rank adapters (PEFT), which are merged into the model at the end."""
 
-    rank: Annotated[int, Field(ge=1, le=1024)] = 32
-    """The rank of the adapters. BiosERC and PRC-Emo use 32."""
-    alpha: Annotated[float, Field(gt=0.0, le=4096.0)] = 64.0
+    rank: Annotated[int, Field(ge=0, le=1024)] = 32
+    """The rank of the adapters. BiosERC and PRC-Emo use 32. 0: no adapters, as if `lora` was
+    unset."""
+    alpha: Annotated[float, Field(gt=0.0, le=4096.0), EXPERT] = 64.0
     """The scale of the adapters: their output is multiplied by `alpha / rank`. The default is twice
     the default rank."""
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0), EXPERT] = 0.0
     """The dropout probability of the adapters. It is 0, because dropout would change the
     log-probabilities that the loss compares."""
     target_modules: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=128)]],
         Field(min_length=1, max_length=64),
+        EXPERT,
     ] = ["all-linear"]
     """The names of the modules that get adapters. `all-linear` stands for all linear layers but the
     output layer."""
@@ -89,10 +92,27 @@ class Clip(ApiModel):
     """The ratio is clipped at 1 plus this. The default is DAPO's."""
 
 
+class OptimizerSpec(ApiModel):
+    """AdamW, and how its learning rate changes."""
+
+    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-6
+    """The learning rate after the warm-up. 1e-6 is TRL's default for GRPO on all weights. For small
+    models, use 1e-5."""
+    schedule: Annotated[Schedule, EXPERT] = Schedule.CONSTANT
+    """How the learning rate continues after its warm-up. `Constant` gives every group the same
+    effect, whatever its place in the random order of a short generation. `Linear` falls to zero at
+    the last step. Use it with a high learning rate, for example with `imitation`: without it, the
+    last few batches decide where the weights end."""
+    warmup_ratio: Annotated[float, Field(ge=0.0, le=1.0), EXPERT] = 0.05
+    """The share of the steps, from 0 to 1, over which the learning rate rises from zero."""
+    max_grad_norm: Annotated[float, Field(gt=0.0, le=1000.0), EXPERT] = 1.0
+    """The norm to which a larger gradient is scaled down. 1.0 is the default of Transformers."""
+
+
 class TrainingSpec(ApiModel):
     """How the policy is trained on the kept groups (SELF-GRPO)."""
 
-    start: Start = Start.BEST
+    start: Annotated[Start, EXPERT] = Start.BEST
     """The generation whose weights training starts from. `Best` continues with the best one.
     `Baseline` trains the baseline's weights again in each generation, on groups that the best one
     produced (STaR, arXiv 2203.14465): errors then do not add up over generations."""
@@ -101,98 +121,54 @@ class TrainingSpec(ApiModel):
     group. It also teaches an emotion that no candidate of the group named. The default 0 trains
     with SELF-GRPO alone, as published. On EmoryNLP, a small model gained with 10 and never with 0
     (three seeds)."""
-    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-6
-    """The learning rate after the warm-up. 1e-6 is TRL's default for GRPO on all weights. For small
-    models, use 1e-5."""
-    schedule: Schedule = Schedule.CONSTANT
-    """How the learning rate continues after its warm-up. `Constant` gives every group the same
-    effect, whatever its place in the random order of a short generation. `Linear` falls to zero at
-    the last step. Use it with a high learning rate, for example with `imitation`: without it, the
-    last few batches decide where the weights end."""
-    clip: Clip = Clip()
+    optimizer: OptimizerSpec = OptimizerSpec()
+    """AdamW, and how its learning rate changes."""
+    clip: Annotated[Clip, EXPERT] = Clip()
     """The clipping of the probability ratio, with two bounds (DAPO, arXiv 2503.14476)."""
-    kl_beta: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
+    kl_beta: Annotated[float, Field(ge=0.0, le=10.0), EXPERT] = 0.0
     """The weight of the KL divergence from the reference. With 0, no second model is needed;
     clipping and promotion limit how far the policy moves."""
-    importance_cap: Annotated[float, Field(gt=0.0, le=100.0)] = 2.0
+    importance_cap: Annotated[float, Field(gt=0.0, le=100.0), EXPERT] = 2.0
     """The largest importance weight of a token; larger ones are truncated. It corrects for the
     difference between sampling and training. SkyRL uses 2 for tokens."""
-    epochs: Annotated[int, Field(ge=1, le=100)] = 1
+    epochs: Annotated[int, Field(ge=1, le=100), EXPERT] = 1
     """The number of passes over the kept groups. With one, training stays nearly on-policy."""
-    max_steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    max_steps: Annotated[Annotated[int, Field(ge=1, le=10_000_000)] | None, EXPERT] = None
     """The largest number of optimizer steps. Unset: as many as `epochs` needs."""
     batch_size: Annotated[int, Field(ge=2, le=1_048_576)] = 64
     """The number of completions in one optimizer step, over all processes. It must be a multiple of
     the group size, because groups are never split."""
     micro_batch_size: Annotated[int, Field(ge=1, le=65_536)] = 8
     """The number of completions in one forward pass of one process. Lower it if memory runs out."""
-    warmup_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
-    """The share of the steps, from 0 to 1, over which the learning rate rises from zero."""
-    max_grad_norm: Annotated[float, Field(gt=0.0, le=1000.0)] = 1.0
-    """The norm to which a larger gradient is scaled down. 1.0 is the default of Transformers."""
-    precision: Precision = Precision.BFLOAT16
+    precision: Annotated[Precision, EXPERT] = Precision.BFLOAT16
     """The number format of training. `BFloat16` is what recent GPUs are built for. On a CPU it only
     rounds the factors of products: this is faster on processors with AVX512-BF16 or AMX, and takes
     a third longer on others. `Float32` loses no precision."""
-    gradient_checkpointing: bool = True
+    gradient_checkpointing: Annotated[bool, EXPERT] = True
     """Whether activations are computed again in the backward pass. It takes a third more time and
     a fraction of the memory, which large models need."""
-    nodes: Annotated[int, Field(ge=1, le=1024)] = 1
-    """The number of nodes that train together."""
-    gpus_per_node: Annotated[int, Field(ge=0, le=64)] = 1
-    """The number of GPUs on each node. 0: training runs on the CPU."""
-    processes_per_node: Annotated[int, Field(ge=1, le=64)] | None = None
-    """The number of processes on each node. Unset: one for each GPU, or one on a CPU."""
-    deepspeed: DeepSpeedSpec = DeepSpeedSpec()
+    deepspeed: Annotated[DeepSpeedSpec, EXPERT] = DeepSpeedSpec()
     """How DeepSpeed divides the model among processes."""
     lora: Lora | None = None
     """Low-rank adapters (PEFT) to train in place of the weights. They are merged into the model at
     the end. Unset: the weights are trained."""
-    train_layers: Annotated[int, Field(ge=1, le=1024)] | None = None
+    train_layers: Annotated[int, Field(ge=0, le=1024)] = 0
     """The number of last layers to train. The layers before them read each row once, and their
     output is kept in main memory. With more than 2 GiB of output, or with ZeRO-3, nothing is kept.
-    Unset: all weights are trained."""
-    checkpoint_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 50
+    With 0, all weights are trained, as in the paper."""
+    checkpoint_steps: Annotated[int, Field(ge=1, le=1_000_000), EXPERT] = 50
     """The number of steps between two checkpoints. It is the largest number of steps that an
     interrupted training loses."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
+            "!has(self.batchSize) || !has(self.microBatchSize) || "
             "self.batchSize % self.microBatchSize == 0",
             "`batchSize` must be a multiple of `microBatchSize`",
         ),
         Rule(
-            "self.gpusPerNode == 0 || !has(self.processesPerNode) || "
-            "self.processesPerNode <= self.gpusPerNode",
-            "`processesPerNode` must not exceed `gpusPerNode`",
-        ),
-        Rule(
-            "!has(self.trainLayers) || !has(self.lora)",
-            "`trainLayers` must not be set with `lora`: adapters have weights of their own",
-        ),
-        Rule(
-            "self.batchSize % (self.microBatchSize * self.nodes * (has(self.processesPerNode) ? "
-            "self.processesPerNode : (self.gpusPerNode > 0 ? self.gpusPerNode : 1))) == 0",
-            "`batchSize` must be a multiple of `microBatchSize` times the number of processes",
+            "!has(self.trainLayers) || self.trainLayers == 0 || !has(self.lora) || "
+            "(has(self.lora.rank) && self.lora.rank == 0)",
+            "`trainLayers` must be 0 with `lora`: adapters have weights of their own",
         ),
     )
-
-    @property
-    def bfloat16_weights(self) -> bool:
-        """Whether the weights that a forward pass reads are bfloat16."""
-        return self.precision is Precision.BFLOAT16 and self.gpus_per_node > 0
-
-    @property
-    def bfloat16_products(self) -> bool:
-        """Whether a forward pass rounds float32 weights for its products, as on a CPU."""
-        return self.precision is Precision.BFLOAT16 and self.gpus_per_node == 0
-
-    @property
-    def local_processes(self) -> int:
-        """The number of processes on each node."""
-        return self.processes_per_node or max(self.gpus_per_node, 1)
-
-    @property
-    def processes(self) -> int:
-        """The number of processes on all nodes."""
-        return self.nodes * self.local_processes

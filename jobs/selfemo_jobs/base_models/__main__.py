@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selfemo_api.contract import ExitCode
-from selfemo_api.spec import Context, DataFormat, Source
+from selfemo_api.spec import Context, DataFormat, Source, Use
 from selfemo_jobs.base_models.warm_start_options import (
     WarmStartOptions,
     add_options,
@@ -121,7 +121,7 @@ def _warm_start(arguments: argparse.Namespace) -> None:
         dialogues=count,
         utterances=len(recognizer) // max(1, len(options.views)),
         **(_dev_scores(arguments.output, dev, labels, options) if dev else {}),
-        hint=f"set `firstDialogue: {count}` for self-play: the model has seen these labels",
+        hint=f"set `offset: {count}` for the self-play source: the model has seen these labels",
     )
 
 
@@ -155,7 +155,7 @@ def _dialogues(arguments: argparse.Namespace, option: str, labels: list[str]) ->
         name="labeled",
         uri=file.absolute().as_uri(),
         format=DataFormat(arguments.format),
-        use_labels=True,
+        use=Use.LABELED,
     )
     dialogues = load_source(source, labels, file, read_labels=True)
     if not any(turn.labels for dialogue in dialogues for turn in dialogue.turns):

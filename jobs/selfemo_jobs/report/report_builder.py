@@ -98,12 +98,12 @@ def build_report(
     if not labels and evolution:
         labels = tuple(evolution.spec.dataset.labels)
     numbers = sorted({r.manifest.generation for r in records})
-    goal = evolution.spec.evolution.goal if evolution else None
+    goal = evolution.spec.stopping.goal if evolution else None
     return ReportData(
         run=run,
         labels=labels,
         selection_dataset=dataset,
-        goal=goal.f1 if goal else None,
+        goal=goal,
         generations=_generations(by_key, numbers, scores, evolution),
         best=best,
         pending=_pending(records),
@@ -129,7 +129,7 @@ def build_report(
         },
         histograms=_histograms(records),
         signs=collapse_signs(
-            records, scores, evolution.spec.evolution.collapse if evolution else None
+            records, scores, evolution.spec.stopping.collapse if evolution else None
         ),
         generated_tokens=_points(records, Stage.SELF_PLAY, SelfPlayMetric.TOKENS),
         trained_tokens=_points(records, Stage.TRAIN, TrainMetric.TOKENS),

@@ -19,9 +19,15 @@ def config_fingerprint(config: StageConfig, relevant: Sequence[str]) -> dict[str
     config
         The stage's configuration.
     relevant
-        Dotted paths of the parts of the spec that the result follows from.
+        Dotted paths of the parts of the spec that the result follows from. The sources of dialogues
+        are ``dataset.sources.selfPlay`` and ``dataset.sources.evaluation``.
     """
     spec = config.spec.to_json()
+    dataset = config.spec.dataset
+    spec["dataset"]["sources"] = {
+        "selfPlay": [source.to_json() for source in dataset.self_play],
+        "evaluation": [source.to_json() for source in dataset.evaluation],
+    }
     root = config.spec.storage.uri.rstrip("/")
 
     def relative(uri: str) -> str:

@@ -7,17 +7,20 @@ current Job allows. Failed attempts are in :mod:`selfemo_operator.planner.attemp
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from selfemo_api.collapse import crossed_bound
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.metrics import ScoreMetric
+from selfemo_api.recipes import changed_settings
 from selfemo_api.results import StageResult
 from selfemo_api.spec import EvolutionSpec, JudgeModel, OnRegression
 from selfemo_api.stage_resources import gpus_of
-from selfemo_api.stages import STAGE_ORDER, Stage, next_stage
+from selfemo_api.stages import Stage, next_stage, stages_of
 from selfemo_api.status import (
+    HISTORY_LIMIT,
     Best,
     ConditionType,
     Current,
@@ -81,16 +84,40 @@ def advance(evolution: EmotionEvolution, observed: Observed, now: datetime) -> P
 
 
 def begin(evolution: EmotionEvolution, now: datetime) -> EvolutionStatus:
-    """Return the status with which an evolution starts: the evaluation of generation 0."""
+    """Return the status with which an evolution starts: the check of its input."""
     model = evolution.spec.baseline_uri
     changes: StatusChanges = {
         "generation": 0,
-        "stage": Stage.EVALUATE,
+        "stage": stages_of(0)[0],
         "attempt": 1,
         "start_time": now,
-        "current": Current(spec=evolution.spec.to_json(), policy_uri=model, judge_uri=model),
+        "current": _pinned(evolution.spec, policy=model, judge=model),
     }
     return evolution.status.model_copy(update=changes)
+
+
+def _pinned(spec: EvolutionSpec, *, policy: str, judge: str) -> Current:
+    """Return the start of a generation: its spec, with the values of its recipe, and its models.
+
+    Parameters
+    ----------
+    spec
+        The spec as it is now.
+    policy, judge
+        The URIs of the generation's models.
+    """
+    changes = [
+        f"{path}={json.dumps(value)}"[:256] for path, value in changed_settings(spec).items()
+    ]
+    return Current(spec=spec.to_json(), policy_uri=policy, judge_uri=judge, changes=changes[:64])
+
+
+def _with_label_prior(spec: EvolutionSpec, status: EvolutionStatus) -> EvolutionSpec:
+    """Return a spec with the shares of the labeled sources, if it has no label prior of its own."""
+    if spec.dataset.label_prior is not None or status.label_prior is None:
+        return spec
+    dataset = spec.dataset.model_copy(update={"label_prior": status.label_prior})
+    return spec.model_copy(update={"dataset": dataset})
 
 
 def _started(evolution: EmotionEvolution, now: datetime) -> EvolutionStatus:
@@ -122,8 +149,11 @@ def _reopened(evolution: EmotionEvolution, now: datetime) -> EvolutionStatus | N
         "suspended_seconds": status.suspended_seconds + max(0.0, rested),
     }
     if Reason(summary.reason) in _FIXABLE and status.current is not None:
-        current = status.current.model_copy(update={"spec": evolution.spec.to_json()})
-        changes |= {"current": current, "attempt": status.attempt + 1}
+        spec = _with_label_prior(evolution.spec, status)
+        pinned = _pinned(
+            spec, policy=status.current.policy_uri, judge=status.current.judge_uri
+        ).model_copy(update={"results": status.current.results})
+        changes |= {"current": pinned, "attempt": status.attempt + 1}
         return status.model_copy(update=changes)
     if status.best is None or _end_of(evolution.spec, status) is not None:
         return None
@@ -193,16 +223,19 @@ def record_result(
     }
     if result.stage is Stage.SCORE:
         changes["reward"] = result.metrics.get(ScoreMetric.REWARD_MEAN)
+    if result.stage is Stage.CHECK and result.label_prior is not None:
+        changes["label_prior"] = result.label_prior
     status = status.model_copy(update=changes)
-    collapse = crossed_bound(result, status.baseline, spec.evolution.collapse)
+    status, spec = _after_check(status, spec) if result.stage is Stage.CHECK else (status, spec)
+    collapse = crossed_bound(result, status.baseline, spec.stopping.collapse)
     if collapse and status.generation > 0:
-        status = _collapsed(evolution.spec, status, spec, result, collapse, gpu_seconds)
+        status = _collapsed(status, spec, result, collapse, gpu_seconds)
         return Progress(status, spec, end=End(Reason.COLLAPSED, collapse), outcome=outcome)
-    following = next_stage(status.generation, result.stage)
+    following = next_stage(status.generation, result.stage, warm_start=spec.has_warm_start)
     if following is not None:
         to_stage: StatusChanges = {"stage": following, "attempt": 1}
         return Progress(status.model_copy(update=to_stage), spec, outcome=outcome)
-    status = _close_generation(evolution.spec, status, spec, result, gpu_seconds)
+    status = _close_generation(status, spec, result, gpu_seconds)
     end = _end_of(evolution.spec, status)
     if end is not None:
         return Progress(status, spec, end=end, outcome=outcome)
@@ -210,8 +243,19 @@ def record_result(
     return Progress(status, evolution.spec, outcome=outcome)
 
 
+def _after_check(
+    status: EvolutionStatus, spec: EvolutionSpec
+) -> tuple[EvolutionStatus, EvolutionSpec]:
+    """Return the status and the pinned spec with the label prior that the check counted."""
+    spec = _with_label_prior(spec, status)
+    if status.current is None:
+        raise ValueError("no generation is in progress")
+    current = status.current.model_copy(update={"spec": spec.to_json()})
+    changes: StatusChanges = {"current": current}
+    return status.model_copy(update=changes), spec
+
+
 def _close_generation(
-    edited: EvolutionSpec,
     status: EvolutionStatus,
     spec: EvolutionSpec,
     result: StageResult,
@@ -221,8 +265,6 @@ def _close_generation(
 
     Parameters
     ----------
-    edited
-        The spec as it is now, for the length of the history.
     status
         The status, with all results of the generation.
     spec
@@ -237,11 +279,11 @@ def _close_generation(
     best = status.best
     if best is None:
         outcome, message = Outcome.BASELINE, "the baseline model"
-    elif f1 > best.f1 + spec.evolution.min_delta:
+    elif f1 > best.f1 + spec.promotion.min_delta:
         outcome = Outcome.PROMOTED
         message = f"F1 {f1:.4f} is above generation {best.generation}'s {best.f1:.4f}"
     else:
-        rolled_back = spec.evolution.on_regression is not OnRegression.CONTINUE
+        rolled_back = spec.promotion.on_regression is not OnRegression.CONTINUE
         outcome = Outcome.ROLLED_BACK if rolled_back else Outcome.CONTINUED
         message = f"F1 {f1:.4f} is not above generation {best.generation}'s {best.f1:.4f}"
     is_better = outcome in (Outcome.BASELINE, Outcome.PROMOTED)
@@ -252,14 +294,14 @@ def _close_generation(
         "best": best,
         "f1": f1,
         "baseline": status.baseline or score,
+        "baseline_uri": status.baseline_uri or _model_of(status),
         "without_improvement": 0 if is_better else status.without_improvement + 1,
-        "history": [*status.history, record][-edited.history_limit :],
+        "history": [*status.history, record][-HISTORY_LIMIT:],
     }
     return status.model_copy(update=changes)
 
 
 def _collapsed(
-    edited: EvolutionSpec,
     status: EvolutionStatus,
     spec: EvolutionSpec,
     result: StageResult,
@@ -270,7 +312,7 @@ def _collapsed(
     scores = {s.source: s.weighted_f1 for s in result.scores}
     f1 = scores.get(spec.selection_dataset)
     record = _generation_record(status, Outcome.COLLAPSED, message, f1, gpu_seconds)
-    changes: StatusChanges = {"history": [*status.history, record][-edited.history_limit :]}
+    changes: StatusChanges = {"history": [*status.history, record][-HISTORY_LIMIT:]}
     if f1 is not None:
         changes["f1"] = f1
     return status.model_copy(update=changes)
@@ -305,7 +347,7 @@ def _model_of(status: EvolutionStatus) -> str:
     """Return the URI of the model that the current generation is about."""
     if status.current is None:
         return ""
-    trained = next((r for r in status.current.results if r.stage is Stage.TRAIN), None)
+    trained = next((r for r in status.current.results if r.model_uri), None)
     return (trained and trained.model_uri) or status.current.policy_uri
 
 
@@ -319,18 +361,18 @@ def _end_of(spec: EvolutionSpec, status: EvolutionStatus) -> End | None:
     status
         The status, with a generation that is closed.
     """
-    policy, best = spec.evolution, status.best
+    stopping, best = spec.stopping, status.best
     if best is None:
         raise ValueError("a closed generation has a best one")
-    if policy.goal is not None and best.f1 >= policy.goal.f1:
-        return End(Reason.GOAL_REACHED, f"F1 {best.f1:.4f} reached the goal {policy.goal.f1:g}")
-    if status.generation >= policy.max_generations:
+    if stopping.goal is not None and best.f1 >= stopping.goal:
+        return End(Reason.GOAL_REACHED, f"F1 {best.f1:.4f} reached the goal {stopping.goal:g}")
+    if status.generation >= stopping.max_generations:
         message = f"generation {status.generation} was the last; best is {best.generation}"
         return End(Reason.MAX_GENERATIONS_REACHED, f"{message} with F1 {best.f1:.4f}")
-    if status.without_improvement >= policy.patience:
+    if status.without_improvement >= stopping.patience:
         message = f"{status.without_improvement} generations without a better F1 than"
         return End(Reason.PLATEAUED, f"{message} {best.f1:.4f}")
-    if status.without_improvement > 0 and policy.on_regression is OnRegression.STOP:
+    if status.without_improvement > 0 and spec.promotion.on_regression is OnRegression.STOP:
         message = f"generation {status.generation} is not better than the best"
         return End(Reason.REGRESSED, message)
     return None
@@ -342,20 +384,19 @@ def _next_generation(spec: EvolutionSpec, status: EvolutionStatus) -> EvolutionS
     if best is None or current is None:
         raise ValueError("a closed generation has a best one")
     collapsed = bool(status.history) and status.history[-1].outcome is Outcome.COLLAPSED
-    continues = spec.evolution.on_regression is OnRegression.CONTINUE and not collapsed
+    continues = spec.promotion.on_regression is OnRegression.CONTINUE and not collapsed
     policy = _model_of(status) if continues else best.model_uri
     judges = {
-        JudgeModel.BASELINE: spec.baseline_uri,
+        JudgeModel.BASELINE: status.baseline_uri or spec.baseline_uri,
         JudgeModel.BEST: best.model_uri,
         JudgeModel.POLICY: policy,
     }
     generation = status.generation + 1
+    spec = _with_label_prior(spec, status)
     changes: StatusChanges = {
         "generation": generation,
-        "stage": STAGE_ORDER[0],
+        "stage": stages_of(generation)[0],
         "attempt": 1,
-        "current": Current(
-            spec=spec.to_json(), policy_uri=policy, judge_uri=judges[spec.reward.judge.model]
-        ),
+        "current": _pinned(spec, policy=policy, judge=judges[spec.reward.judge.model]),
     }
     return status.model_copy(update=changes)

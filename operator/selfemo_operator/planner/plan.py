@@ -105,7 +105,7 @@ def _is_stale(status: EvolutionStatus, observed: Observed, now: datetime) -> boo
 def _position(status: EvolutionStatus) -> tuple[int, int, int]:
     """Return generation, index of the stage, and attempt: positions compare in time."""
     if status.current is None or status.stage is None:
-        return 0, STAGE_ORDER.index(Stage.EVALUATE), 1
+        return 0, STAGE_ORDER.index(Stage.CHECK), 1
     return status.generation, STAGE_ORDER.index(status.stage), status.attempt
 
 

@@ -57,16 +57,18 @@ def stage_config(
         raise ValueError("no generation is in progress")
     policy = current.policy_uri
     parents = {}
+    results = {result.stage: result for result in current.results}
     parent = _PARENT.get(stage) if generation > 0 else None
+    if generation == 0 and stage is Stage.EVALUATE and Stage.WARM_START in results:
+        parent = Stage.WARM_START
     if parent is not None:
-        results = {result.stage: result for result in current.results}
         if parent not in results:
             raise ValueError(f"{stage.value} needs the result of {parent.value}")
         parents[parent.slug] = results[parent].manifest
         if stage is Stage.EVALUATE:
             policy = results[parent].model_uri or policy
     if stage is Stage.TRAIN and spec.training.start is Start.BASELINE:
-        policy = spec.baseline_uri
+        policy = status.baseline_uri or spec.baseline_uri
     return StageConfig(
         stage=stage,
         run=evolution.run,

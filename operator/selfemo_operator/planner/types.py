@@ -155,6 +155,8 @@ class StatusChanges(TypedDict, total=False):
     current: Current | None
     best: Best | None
     baseline: SourceScore | None
+    baseline_uri: str | None
+    label_prior: dict[str, float] | None
     reward: float | None
     f1: float | None
     history: list[GenerationRecord]

@@ -45,10 +45,14 @@ if TYPE_CHECKING:
 #: The parts of the spec that the scores follow from.
 RELEVANT = (
     "dataset.labels",
-    "dataset.evaluation",
+    "dataset.labelPrior",
+    "dataset.sources.evaluation",
+    "dataset.columns",
+    "dataset.labelMap",
     "dataset.context",
     "model.revision",
     "model.prompts",
+    "model.promptTemplates",
     "model.maxPromptTokens",
     "selfPlay.maxTokens.recognizer",
     "selfPlay.engine",
@@ -277,7 +281,7 @@ def _score(context: StageContext, name: str, table: pa.Table) -> SourceScore:
 
 def _label_prior(spec: EvolutionSpec, source: str) -> dict[str, float] | None:
     """Return the label prior of a source. Only the selection dataset has one."""
-    return spec.evaluation.label_prior if source == spec.selection_dataset else None
+    return spec.evaluation_label_prior if source == spec.selection_dataset else None
 
 
 def _report(table: pa.Table, spec: EvolutionSpec, source: str) -> dict[str, Any]:

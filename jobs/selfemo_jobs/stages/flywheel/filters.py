@@ -84,7 +84,12 @@ class _Funnel:
 
 
 def select_groups(
-    rows: DataFrame, spec: FlywheelSpec, seed: int, *, imitation: bool = False
+    rows: DataFrame,
+    spec: FlywheelSpec,
+    seed: int,
+    *,
+    label_prior: Mapping[str, float] | None = None,
+    imitation: bool = False,
 ) -> Selection:
     """Return the groups that pass all filters. The cheapest filters come first.
 
@@ -97,6 +102,9 @@ def select_groups(
         The field ``spec.flywheel``.
     seed
         The seed that orders groups of equal reliability.
+    label_prior
+        The share of each emotion that ``keep`` refers to. None: it refers to the groups that have
+        the emotion.
     imitation
         Whether training imitates the consensus of recognizer groups (``training.imitation`` above
         0). Such a group is useful even if all its candidates have the same reward.
@@ -126,7 +134,7 @@ def select_groups(
     if spec.deduplicate.near:
         groups = near_duplicate_filter(groups, rows, spec.deduplicate.threshold)
     funnel.record("nearDuplicates", groups)
-    expected = _expected_groups(all_groups, spec)
+    expected = _expected_groups(all_groups, label_prior)
     groups = keep_share_filter(groups, spec.keep, seed, expected=expected)
     funnel.record("keep", groups)
     groups, caps = balance_filter(groups, spec.max_share, seed)
@@ -352,17 +360,19 @@ def tie_breaker(seed: int) -> Any:
     return F.hash(F.concat(lit(f"{seed}/"), col("group_id")))
 
 
-def _expected_groups(groups: DataFrame, spec: FlywheelSpec) -> dict[str, int] | None:
+def _expected_groups(
+    groups: DataFrame, label_prior: Mapping[str, float] | None
+) -> dict[str, int] | None:
     """Return the number of recognizer groups of each emotion by the label prior, in millionths.
 
     The shares of the prior refer to all unlabeled recognizer groups of self-play, also to those
     that a filter removed. None without a prior.
     """
-    if spec.label_prior is None:
+    if label_prior is None:
         return None
     recognizer = groups.where((col("role") == Role.RECOGNIZER.value) & ~col("labeled"))
     count = recognizer.count_rows()
-    return {label: to_millionths(share) * count for label, share in spec.label_prior.items()}
+    return {label: to_millionths(share) * count for label, share in label_prior.items()}
 
 
 def _rank(groups: DataFrame, seed: int) -> DataFrame:

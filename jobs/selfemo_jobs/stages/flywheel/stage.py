@@ -65,7 +65,13 @@ def run_flywheel(context: StageContext) -> StageOutput:
     scored = open_scored_rows(context, config.parents[Stage.SCORE.slug], f"{_INPUTS}/score")
     rows = scored.read()
     imitation = config.spec.training.imitation > 0.0
-    selection = select_groups(rows, config.spec.flywheel, config.seed, imitation=imitation)
+    selection = select_groups(
+        rows,
+        config.spec.flywheel,
+        config.seed,
+        label_prior=config.spec.flywheel_label_prior,
+        imitation=imitation,
+    )
     new = _Source(rows, selection.groups, scored.sha256, selection.funnel[-1]["after"])
     sources = [new, *_replay(context, selection)]
     kept = _collect(sources)
@@ -170,11 +176,12 @@ RELEVANT = (
     "flywheel.minReward",
     "flywheel.consistency",
     "flywheel.keep",
-    "flywheel.labelPrior",
+    "flywheel.useLabelPrior",
     "flywheel.maxShare",
     "flywheel.replay",
     "flywheel.deduplicate",
     "dataset.labels",
+    "dataset.labelPrior",
     "training.imitation",
 )
 

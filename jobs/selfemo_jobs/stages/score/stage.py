@@ -154,6 +154,7 @@ RELEVANT = (
     "dataset.context",
     "model.revision",
     "model.prompts",
+    "model.promptTemplates",
     "model.maxPromptTokens",
     "reward",
     "selfPlay.groupSize",

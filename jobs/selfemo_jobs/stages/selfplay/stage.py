@@ -120,7 +120,7 @@ def read_sources(spec: EvolutionSpec, locate: Callable[[str], Path]) -> list[Sou
             source.name,
             load_source(source, labels, locate(source.uri), read_labels=source.use_labels),
             source.use_labels,
-            source.draw,
+            source.sample,
         )
         for source in spec.dataset.self_play
     ]
@@ -224,12 +224,15 @@ def _output(parts: Sequence[Part], counts: dict[str, Counts], labels: Sequence[s
 #: them.
 RELEVANT = (
     "dataset.labels",
-    "dataset.selfPlay",
+    "dataset.sources.selfPlay",
+    "dataset.columns",
+    "dataset.labelMap",
     "dataset.context",
     "selfPlay",
     "reward.judge.views",
     "reward.judge.weight",
     "model.prompts",
+    "model.promptTemplates",
     "model.maxPromptTokens",
 )
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from selfemo_api.spec import Offload, TrainingSpec
+from selfemo_api.spec import Offload, Precision, ResourcesSpec, TrainingSpec
 
 
-def deepspeed_config(training: TrainingSpec) -> dict[str, Any]:
+def deepspeed_config(training: TrainingSpec, resources: ResourcesSpec) -> dict[str, Any]:
     """Return the configuration for ``deepspeed.initialize``.
 
     Parameters
     ----------
     training
         The field ``spec.training``.
+    resources
+        The field ``spec.resources``.
 
     Returns
     -------
@@ -22,21 +24,22 @@ def deepspeed_config(training: TrainingSpec) -> dict[str, Any]:
 
     Examples
     --------
-    >>> config = deepspeed_config(TrainingSpec(batch_size=32, micro_batch_size=8))
+    >>> config = deepspeed_config(TrainingSpec(batch_size=32, micro_batch_size=8), ResourcesSpec())
     >>> config["gradient_accumulation_steps"], config["optimizer"]["type"]
     (4, 'AdamW')
     """
-    accumulation = training.batch_size // (training.micro_batch_size * training.processes)
+    on_gpu = resources.gpus_per_node > 0
+    accumulation = training.batch_size // (training.micro_batch_size * resources.processes)
     return {
         "train_batch_size": training.batch_size,
         "train_micro_batch_size_per_gpu": training.micro_batch_size,
         "gradient_accumulation_steps": accumulation,
-        "gradient_clipping": training.max_grad_norm,
-        "bf16": {"enabled": training.bfloat16_weights},
+        "gradient_clipping": training.optimizer.max_grad_norm,
+        "bf16": {"enabled": on_gpu and training.precision is Precision.BFLOAT16},
         "optimizer": _optimizer(training),
-        "zero_optimization": _zero(training),
+        "zero_optimization": _zero(training, on_gpu=on_gpu),
         # Checkpoints are on the disk of each node; several nodes never share a folder.
-        "checkpoint": {"use_node_local_storage": training.nodes > 1},
+        "checkpoint": {"use_node_local_storage": resources.nodes > 1},
     }
 
 
@@ -44,7 +47,7 @@ def _optimizer(training: TrainingSpec) -> dict[str, Any]:
     return {
         "type": "AdamW",
         "params": {
-            "lr": training.learning_rate,
+            "lr": training.optimizer.learning_rate,
             "betas": [0.9, 0.999],  # the defaults of PyTorch and TRL
             "eps": 1e-8,
             "weight_decay": 0.0,  # TRL's default: a generation is too short for weights to grow
@@ -55,10 +58,9 @@ def _optimizer(training: TrainingSpec) -> dict[str, Any]:
     }
 
 
-def _zero(training: TrainingSpec) -> dict[str, Any]:
+def _zero(training: TrainingSpec, *, on_gpu: bool) -> dict[str, Any]:
     """Return the settings of ZeRO: its stage, bucket sizes and offload."""
     settings = training.deepspeed
-    on_gpu = training.gpus_per_node > 0
     zero: dict[str, Any] = {
         "stage": settings.zero_stage,
         # Numbers that are reduced or gathered at once. DeepSpeed's default of 500 million takes

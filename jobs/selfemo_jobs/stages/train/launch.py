@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from selfemo_api.contract import ENV_PARENT, ENV_RENDEZVOUS, ENV_SHARD
-from selfemo_api.spec import TrainingSpec
+from selfemo_api.spec import ResourcesSpec
 from selfemo_jobs.errors import BadInput, StageError, Terminated, Unavailable
 from selfemo_jobs.runtime.parent_death import die_with_parent
 from selfemo_jobs.stages.train.worker_protocol import TrainJob, read_failures
@@ -27,13 +27,13 @@ WORKER = "selfemo_jobs.stages.train.worker"
 GRACE_SECONDS = 28.0
 
 
-def worker_command(training: TrainingSpec, job_file: Path) -> list[str]:
+def worker_command(resources: ResourcesSpec, job_file: Path) -> list[str]:
     """Return the command that starts the processes of this node.
 
     Parameters
     ----------
-    training
-        The field ``spec.training``.
+    resources
+        The field ``spec.resources``.
     job_file
         JSON file of the TrainJob.
 
@@ -48,35 +48,35 @@ def worker_command(training: TrainingSpec, job_file: Path) -> list[str]:
         If there are several nodes and the environment has no address of the first one.
     """
     worker = ["-m", WORKER, "--job", str(job_file)]
-    if training.processes == 1:
+    if resources.processes == 1:
         return [sys.executable, *worker]
     torchrun = [sys.executable, "-m", "selfemo_jobs.stages.train.launch"]
-    if training.nodes == 1:
+    if resources.nodes == 1:
         rendezvous = ["--standalone"]
     else:
         endpoint = os.environ.get(ENV_RENDEZVOUS)
         if not endpoint:
             raise BadInput(
-                f"`training.nodes` is {training.nodes}: set {ENV_RENDEZVOUS} to host:port of the "
+                f"`resources.nodes` is {resources.nodes}: set {ENV_RENDEZVOUS} to host:port of the "
                 "first node"
             )
         rendezvous = [
-            f"--nnodes={training.nodes}",
+            f"--nnodes={resources.nodes}",
             f"--node-rank={os.environ.get(ENV_SHARD, '0')}",
             # c10d would number the nodes by host and process id; we use the index of the Job
             "--rdzv-backend=static",
             f"--rdzv-endpoint={endpoint}",
         ]
-    return [*torchrun, *rendezvous, f"--nproc-per-node={training.local_processes}", *worker]
+    return [*torchrun, *rendezvous, f"--nproc-per-node={resources.local_processes}", *worker]
 
 
-def worker_environment(training: TrainingSpec) -> dict[str, str]:
+def worker_environment(resources: ResourcesSpec) -> dict[str, str]:
     """Return the environment variables of the processes.
 
     Parameters
     ----------
-    training
-        The field ``spec.training``.
+    resources
+        The field ``spec.resources``.
 
     Returns
     -------
@@ -90,12 +90,12 @@ def worker_environment(training: TrainingSpec) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
-    if training.processes == 1:  # what torchrun sets for a single process
+    if resources.processes == 1:  # what torchrun sets for a single process
         environment |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
         environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
-    if training.gpus_per_node == 0:
+    if resources.gpus_per_node == 0:
         environment |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-        threads = max(1, len(os.sched_getaffinity(0)) // training.local_processes)
+        threads = max(1, len(os.sched_getaffinity(0)) // resources.local_processes)
         environment.setdefault("OMP_NUM_THREADS", str(threads))
     return environment
 
@@ -120,8 +120,8 @@ def launch(job: TrainJob, job_file: Path) -> None:
     for stale in job.folder.glob("failure-*.json"):
         stale.unlink()
     process = subprocess.Popen(
-        worker_command(job.training, job_file),
-        env=worker_environment(job.training),
+        worker_command(job.resources, job_file),
+        env=worker_environment(job.resources),
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr,  # standard output is for the result
     )

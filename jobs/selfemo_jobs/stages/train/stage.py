@@ -33,7 +33,16 @@ from selfemo_jobs.store.local_files import translated_errors
 log = logging.getLogger(__name__)
 
 #: The parts of the spec that the trained model follows from.
-RELEVANT = ("training", "selfPlay.temperature", "model.revision", "model.prompts")
+RELEVANT = (
+    "training",
+    "resources.nodes",
+    "resources.gpusPerNode",
+    "resources.processesPerNode",
+    "selfPlay.temperature",
+    "model.revision",
+    "model.prompts",
+    "model.promptTemplates",
+)
 #: The folder of the trained model below the stage's folder.
 MODEL = "model"
 
@@ -120,6 +129,7 @@ def _job(context: StageContext, policy: Path) -> TrainJob:
             shutil.rmtree(other)
     return TrainJob(
         training=training,
+        resources=config.spec.resources,
         seed=config.seed,
         prompts=config.spec.model.prompts,
         temperature=config.spec.self_play.temperature,

@@ -32,7 +32,7 @@ def lora_config(training: TrainingSpec) -> LoraConfig | None:
         None if all weights are trained.
     """
     lora = training.lora
-    if lora is None:
+    if lora is None or lora.rank == 0:
         return None
     modules = lora.target_modules
     return LoraConfig(
@@ -61,7 +61,7 @@ def training_arguments(job: TrainJob, steps: Sequence[TrainingStep]) -> GRPOConf
         The arguments.
     """
     training = job.training
-    config = deepspeed_config(training)
+    config = deepspeed_config(training, job.resources)
     return GRPOConfig(
         output_dir=str(job.checkpoints_folder),
         deepspeed=config,
@@ -70,19 +70,19 @@ def training_arguments(job: TrainJob, steps: Sequence[TrainingStep]) -> GRPOConf
         gradient_accumulation_steps=config["gradient_accumulation_steps"],
         num_generations=training.batch_size,  # TRL only checks that it divides the batch
         max_steps=len(steps),
-        learning_rate=training.learning_rate,
-        lr_scheduler_type=SCHEDULES[training.schedule],
-        warmup_steps=math.ceil(training.warmup_ratio * len(steps)),
-        max_grad_norm=training.max_grad_norm,
+        learning_rate=training.optimizer.learning_rate,
+        lr_scheduler_type=SCHEDULES[training.optimizer.schedule],
+        warmup_steps=math.ceil(training.optimizer.warmup_ratio * len(steps)),
+        max_grad_norm=training.optimizer.max_grad_norm,
         **loss_arguments(training, job.temperature),
-        bf16=training.bfloat16_weights,
+        bf16=job.bfloat16_weights,
         gradient_checkpointing=training.gradient_checkpointing,
         seed=job.seed % 2**32,
         logging_steps=1,
         logging_nan_inf_filter=False,  # the callback stops at a loss that is not finite
         save_steps=training.checkpoint_steps,
         save_total_limit=2,  # one of them may be incomplete
-        save_on_each_node=training.nodes > 1,
+        save_on_each_node=job.resources.nodes > 1,
         remove_unused_columns=False,
         dataloader_pin_memory=False,
         disable_tqdm=True,

@@ -81,9 +81,10 @@ class TrainingCallback(TrainerCallback):  # type: ignore[misc]
             return  # the summary at the end
         for name in ("loss", "grad_norm"):
             if not math.isfinite(logs[name]):
+                rate = self._job.training.optimizer.learning_rate
                 raise BadInput(
                     f"training diverged: {name} is {logs[name]} at step {state.global_step}; lower "
-                    f"`training.learningRate` ({self._job.training.learning_rate})"
+                    f"`training.optimizer.learningRate` ({rate})"
                 )
         if state.is_world_process_zero:
             fields = {

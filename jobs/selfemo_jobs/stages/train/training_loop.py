@@ -75,9 +75,9 @@ def run_training(job: TrainJob, sigterm: SigtermFlag) -> None:
     training = job.training
     tokenizer = load_tokenizer(job.policy)
     rollouts = _load_rollouts(job, tokenizer)
-    steps = plan_training(rollouts, training, job.seed)
+    steps = plan_training(rollouts, training, job.resources.processes, job.seed)
     arguments = training_arguments(job, steps)
-    dtype = torch.bfloat16 if training.bfloat16_weights else torch.float32
+    dtype = torch.bfloat16 if job.bfloat16_weights else torch.float32
     model = _load_policy(job, dtype)
     adapter = lora_config(training)
     trainer = SelfGRPOTrainer(
@@ -90,13 +90,15 @@ def run_training(job: TrainJob, sigterm: SigtermFlag) -> None:
         steps=steps,
         kl_beta=training.kl_beta,
         imitation=training.imitation,
-        bfloat16_products=training.bfloat16_products,
+        bfloat16_products=job.bfloat16_products,
         # ZeRO-3 gathers weights in the order in which all layers use them
-        trained_layers=training.train_layers if training.deepspeed.zero_stage < 3 else None,
+        trained_layers=(
+            training.train_layers or None if training.deepspeed.zero_stage < 3 else None
+        ),
     )
     for callback in (PrinterCallback, ProgressCallback):  # they write to standard output
         trainer.remove_callback(callback)
-    with precision_context(training):
+    with precision_context(job):
         reference = _reference_logprobs(job, trainer, dtype)
         trainer.add_callback(TrainingCallback(trainer, job, sigterm, reference))
         checkpoint = _common_checkpoint(job)
@@ -106,7 +108,9 @@ def run_training(job: TrainJob, sigterm: SigtermFlag) -> None:
     _write_result(job, trainer, adapter, rollouts, steps)
 
 
-def plan_training(rollouts: RolloutData, training: TrainingSpec, seed: int) -> list[TrainingStep]:
+def plan_training(
+    rollouts: RolloutData, training: TrainingSpec, processes: int, seed: int
+) -> list[TrainingStep]:
     """Return the steps of a training.
 
     Parameters
@@ -115,6 +119,8 @@ def plan_training(rollouts: RolloutData, training: TrainingSpec, seed: int) -> l
         The rows to train on.
     training
         The field ``spec.training``.
+    processes
+        The number of processes on all nodes.
     seed
         The seed of the order.
 
@@ -127,7 +133,7 @@ def plan_training(rollouts: RolloutData, training: TrainingSpec, seed: int) -> l
         rollouts.groups,
         rollouts.prompts.lengths.tolist(),
         rollouts.completions.lengths.tolist(),
-        BatchShape(training.batch_size, training.micro_batch_size, training.processes),
+        BatchShape(training.batch_size, training.micro_batch_size, processes),
         epochs=training.epochs,
         seed=seed,
         max_steps=training.max_steps,
@@ -135,22 +141,22 @@ def plan_training(rollouts: RolloutData, training: TrainingSpec, seed: int) -> l
     )
 
 
-def precision_context(training: TrainingSpec) -> AbstractContextManager[Any]:
+def precision_context(job: TrainJob) -> AbstractContextManager[Any]:
     """Return the context in which a training computes products of bfloat16.
 
     Only a CPU needs one, where the processor has no fast instructions for them.
 
     Parameters
     ----------
-    training
-        The field ``spec.training``.
+    job
+        The training.
 
     Returns
     -------
     context manager
         The context of all forward and backward passes.
     """
-    if not training.bfloat16_products:
+    if not job.bfloat16_products:
         return nullcontext()
     from selfemo_jobs.acceleration.bf16_emulation import bfloat16_context  # for a CPU alone
 
@@ -174,7 +180,7 @@ def _load_rollouts(job: TrainJob, tokenizer: PreTrainedTokenizerBase) -> Rollout
 def _load_policy(job: TrainJob, dtype: torch.dtype) -> PreTrainedModel:
     """Return the model to train. Weights that are not trained have no gradient."""
     model = load_model(job.policy, dtype)
-    if job.training.train_layers is not None:
+    if job.training.train_layers > 0:
         train_last_layers(model, job.training.train_layers)
     return model
 

@@ -97,7 +97,7 @@ def join_process_group(job: TrainJob) -> None:
     # does not use it, and an image has no compiler.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
-    on_gpu = job.training.gpus_per_node > 0
+    on_gpu = job.resources.gpus_per_node > 0
     backend = "nccl" if on_gpu else "gloo"
     if on_gpu:
         torch.cuda.set_device(local_rank())

@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import Field
 
 from selfemo_api.api_model import ApiModel
-from selfemo_api.spec import TrainingSpec
+from selfemo_api.spec import Precision, ResourcesSpec, TrainingSpec
 from selfemo_jobs.store.local_files import write_file
 
 
@@ -22,6 +22,8 @@ class TrainJob(ApiModel):
 
     training: TrainingSpec
     """The field ``spec.training``."""
+    resources: ResourcesSpec
+    """The field ``spec.resources``."""
     seed: int
     """The seed of the stage."""
     prompts: str
@@ -35,6 +37,20 @@ class TrainJob(ApiModel):
     """Folder of the model to train."""
     reference: Path | None = None
     """Folder of the reference of the KL term. With None it is the policy as training starts."""
+
+    @property
+    def bfloat16_weights(self) -> bool:
+        """Whether the weights that a forward pass reads are bfloat16."""
+        return self._in_bfloat16 and self.resources.gpus_per_node > 0
+
+    @property
+    def bfloat16_products(self) -> bool:
+        """Whether a forward pass rounds float32 weights for its products, as on a CPU."""
+        return self._in_bfloat16 and self.resources.gpus_per_node == 0
+
+    @property
+    def _in_bfloat16(self) -> bool:
+        return self.training.precision is Precision.BFLOAT16
 
     @property
     def rows_file(self) -> Path:

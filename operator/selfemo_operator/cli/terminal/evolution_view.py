@@ -156,7 +156,7 @@ def _status_line(evolution: EmotionEvolution, now: datetime) -> Text:
         line.append(f"  {_stage_text(status)}")
         if status.last_progress_time is not None and status.phase is Phase.RUNNING:
             line.append(f" for {_elapsed(status.last_progress_time, now)}")
-        line.append(f"  at most {evolution.spec.evolution.max_generations} generations", "dim")
+        line.append(f"  at most {evolution.spec.stopping.max_generations} generations", "dim")
     if status.start_time is not None:
         total = _elapsed(status.start_time, status.completion_time or now)
         line.append(f"  {total} in total", "dim")
@@ -193,12 +193,12 @@ def _message_lines(status: EvolutionStatus, progress: StageProgress) -> list[Ren
 
 def _plots(evolution: EmotionEvolution) -> RenderableType:
     """Return the plots, side by side where the terminal is wide enough."""
-    status, goal = evolution.status, evolution.spec.evolution.goal
+    status, goal = evolution.status, evolution.spec.stopping.goal
     plots: list[RenderableType] = []
     points = tuple(record for record in status.history if record.f1 is not None)
     if points:
         best = status.best.generation if status.best else None
-        plots.append(F1Plot(points, best, goal.f1 if goal else None))
+        plots.append(F1Plot(points, best, goal))
     evaluated = next((r for r in reversed(status.history) if r.scores), None)
     if evaluated and evaluated.scores[0].f1_by_label:
         score = evaluated.scores[0]
@@ -210,7 +210,7 @@ def _plots(evolution: EmotionEvolution) -> RenderableType:
 
 def _collapse_signs(evolution: EmotionEvolution) -> list[RenderableType]:
     """Return the newest value of each sign of collapse, in red where it is past its bound."""
-    status, bounds = evolution.status, evolution.spec.evolution.collapse
+    status, bounds = evolution.status, evolution.spec.stopping.collapse
     signs: list[Sign] = []
     evaluated = next((r for r in reversed(status.history) if r.scores), None)
     if evaluated is not None and status.baseline is not None:

@@ -40,36 +40,27 @@ def plan_table(evolution: EmotionEvolution, state: Path) -> Table:
 
 def _plan_rows(spec: EvolutionSpec, state: Path) -> list[tuple[str, str]]:
     """Return name and value of each row of the plan."""
-    self_play, training, limits = spec.self_play, spec.training, spec.evolution
-    goal = f", stop at F1 {limits.goal.f1:g}" if limits.goal else ""
-    adapters = f"LoRA rank {training.lora.rank}" if training.lora else "full weights"
+    self_play, training, stopping = spec.self_play, spec.training, spec.stopping
+    goal = f", stop at F1 {stopping.goal:g}" if stopping.goal else ""
+    has_adapters = training.lora is not None and training.lora.rank > 0
+    adapters = f"LoRA rank {training.lora.rank}" if training.lora and has_adapters else "weights"
     return [
         ("model", f"{spec.model.uri} (prompts {spec.model.prompts})"),
-        (
-            "self-play datasets",
-            ", ".join(f"{s.name} ({s.format.value})" for s in spec.dataset.self_play),
-        ),
-        (
-            "uses their labels",
-            "no"
-            if not any(s.use_labels for s in spec.dataset.self_play)
-            else "yes, where `useLabels` is set",
-        ),
-        (
-            "evaluation datasets",
-            ", ".join(f"{s.name} ({s.format.value})" for s in spec.dataset.evaluation),
-        ),
+        ("recipe", spec.recipe),
+        ("self-play datasets", ", ".join(s.name for s in spec.dataset.self_play)),
+        ("labeled datasets", ", ".join(s.name for s in spec.dataset.labeled) or "none"),
+        ("evaluation datasets", ", ".join(s.name for s in spec.dataset.evaluation)),
         ("selection dataset", spec.selection_dataset),
         (
             "each generation",
             f"self-play ({self_play.engine.value}, groups of {self_play.group_size}) > score > "
-            f"flywheel > train ({training.processes} process(es), DeepSpeed ZeRO "
+            f"flywheel > train ({spec.resources.processes} process(es), DeepSpeed ZeRO "
             f"{training.deepspeed.zero_stage}, {adapters}) > evaluate",
         ),
         (
             "generations",
-            f"0 to {limits.max_generations}, patience {limits.patience}{goal}, "
-            f"on regression {limits.on_regression.value}",
+            f"0 to {stopping.max_generations}, patience {stopping.patience}{goal}, "
+            f"on regression {spec.promotion.on_regression.value}",
         ),
         ("results", spec.storage.uri),
         ("state and logs", str(state)),

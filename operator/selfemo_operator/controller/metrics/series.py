@@ -23,6 +23,7 @@ from selfemo_api.metrics import (
     StageMetric,
     TrainMetric,
 )
+from selfemo_api.spec import Use
 from selfemo_api.stages import STAGE_ORDER, Stage
 from selfemo_api.status import ConditionType, Phase, Reason, StageFailure
 from selfemo_operator.controller.metrics.snapshot import Snapshot
@@ -65,12 +66,12 @@ def _status(*path: str) -> Callable[[Snapshot], Values]:
     return read
 
 
-def _limit(field_name: str, *below: str) -> Callable[[Snapshot], Values]:
-    """Return a reader of a limit in `spec.evolution`."""
+def _limit(*path: str) -> Callable[[Snapshot], Values]:
+    """Return a reader of a limit in the resolved spec, by its path."""
 
     def read(snapshot: Snapshot) -> Values:
-        value: Any = (snapshot.spec.get("evolution") or {}).get(field_name)
-        for name in below:
+        value: Any = snapshot.spec
+        for name in path:
             value = (value or {}).get(name)
         yield (), value
 
@@ -79,10 +80,10 @@ def _limit(field_name: str, *below: str) -> Callable[[Snapshot], Values]:
 
 def _info(snapshot: Snapshot) -> Values:
     model, uid = snapshot.spec["model"]["uri"], snapshot.item["metadata"].get("uid", "")
-    evaluation = snapshot.spec.get("evaluation") or {}
-    selection_dataset = (
-        evaluation.get("selectionDataset") or snapshot.spec["dataset"]["evaluation"][0]["name"]
-    )
+    selected = snapshot.spec["evaluation"].get("selectionDataset")
+    sources = snapshot.spec["dataset"]["sources"]
+    evaluated = (source["name"] for source in sources if source["use"] == Use.EVALUATION.value)
+    selection_dataset = selected or next(evaluated)
     yield (model, selection_dataset, uid), 1.0
 
 
@@ -247,7 +248,11 @@ EVOLUTION: tuple[Series, ...] = (
     ),
     Series("stage", "1 for the current stage, 0 for the others", _stages, _STAGE),
     Series("generation", "Current generation", _status("generation")),
-    Series("max_generations", "Highest generation that the spec allows", _limit("maxGenerations")),
+    Series(
+        "max_generations",
+        "Highest generation that the spec allows",
+        _limit("stopping", "maxGenerations"),
+    ),
     Series("attempt", "Current attempt of the current stage", _status("attempt")),
     Series(
         "failed_attempts",
@@ -266,7 +271,7 @@ EVOLUTION: tuple[Series, ...] = (
         "Weighted F1 of the baseline (generation 0) on the selection dataset",
         _status("baseline", "weightedF1"),
     ),
-    Series("goal_f1_ratio", "Weighted F1 at which the evolution stops", _limit("goal", "f1")),
+    Series("goal_f1_ratio", "Weighted F1 at which the evolution stops", _limit("stopping", "goal")),
     Series(
         "generations_without_improvement",
         "Generations since the best one",

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from selfemo_api.recipes import resolve
+from selfemo_api.recipes.recipe import base_values, merged
+
 Json = dict[str, Any]
 
 
@@ -13,7 +16,9 @@ class Snapshot:
     """An evolution, with the parts that several readers of series use."""
 
     item: Json
+    """The evolution as the API server returns it."""
     spec: Json
+    """Its resolved spec: the recipe is applied."""
     status: Json
     totals: dict[str, Json] = field(default_factory=dict)
     """The entries of `status.stages` by stage."""
@@ -38,4 +43,5 @@ def snapshot_of(item: Json) -> Snapshot:
     status = item.get("status") or {}
     scored = (e for e in reversed(status.get("history", [])) if e.get("scores"))
     totals = {t["stage"]: t for t in status.get("stages", [])}
-    return Snapshot(item, item["spec"], status, totals, next(scored, {}))
+    spec = merged(base_values(), resolve(item["spec"]))
+    return Snapshot(item, spec, status, totals, next(scored, {}))

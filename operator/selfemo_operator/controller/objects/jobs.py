@@ -53,7 +53,7 @@ DEADLINE_SLACK = 60
 
 def needs_service(config: StageConfig) -> bool:
     """Return whether a stage's pods must find each other by name."""
-    return config.stage is Stage.TRAIN and config.spec.training.nodes > 1
+    return config.stage is Stage.TRAIN and config.spec.resources.nodes > 1
 
 
 def job_manifest(evolution: EmotionEvolution, action: CreateJob, settings: JobSettings) -> Json:

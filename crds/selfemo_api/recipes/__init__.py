@@ -1,0 +1,19 @@
+"""Recipes: built-in, versioned values for the settings that a resource leaves out."""
+
+from selfemo_api.recipes.recipe import (
+    RECIPES,
+    changed_settings,
+    expert_paths,
+    recipe_values,
+    written_path,
+)
+from selfemo_api.recipes.resolve import resolve
+
+__all__ = [
+    "RECIPES",
+    "changed_settings",
+    "expert_paths",
+    "recipe_values",
+    "resolve",
+    "written_path",
+]

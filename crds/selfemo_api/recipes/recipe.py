@@ -1,0 +1,177 @@
+"""The built-in recipes, and the settings that they may give. Pure, but for reading their files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any, get_args
+
+import yaml
+
+from selfemo_api.api_model import ApiModel
+from selfemo_api.spec import EvolutionSpec
+
+#: The parts of the spec that a recipe may give values for. The CRD has no defaults for them.
+RECIPE_PARTS = (
+    *("model.prompts", "model.maxPromptTokens", "dataset.context", "warmStart", "selfPlay"),
+    *("reward", "flywheel", "training", "resources.nodes", "resources.gpusPerNode"),
+    *("resources.processesPerNode", "evaluation", "stopping", "promotion"),
+)
+#: The names of the built-in recipes: the default is the first.
+RECIPES = ("small-v1", "qwen3-lora-v1", "paper-v1", "tests-v1")
+
+
+@lru_cache(maxsize=len(RECIPES))
+def _recipe_text(name: str) -> str:
+    return (files(__package__) / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def recipe_values(name: str) -> dict[str, Any]:
+    """Return the values of a recipe, in the form of a spec.
+
+    Values that it does not have are the base values of the types, which are those of ``paper-v1``.
+
+    Parameters
+    ----------
+    name
+        The name and version of the recipe.
+
+    Raises
+    ------
+    ValueError
+        If there is no such recipe.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"there is no recipe `{name}`; there are {', '.join(RECIPES)}")
+    return yaml.safe_load(_recipe_text(name)) or {}
+
+
+@lru_cache(maxsize=1)
+def expert_paths() -> frozenset[str]:
+    """Return the dotted paths of all settings, and groups of them, without a field in the CRD."""
+    return frozenset(_expert_paths(EvolutionSpec, ""))
+
+
+def _expert_paths(model: type[ApiModel], parent: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        path = f"{parent}{field.alias or name}"
+        extra = field.json_schema_extra
+        if isinstance(extra, dict) and extra.get("x-selfemo-expert"):
+            yield path
+            continue
+        for inner in _models_in(field.annotation):
+            yield from _expert_paths(inner, f"{path}.")
+
+
+def _models_in(annotation: Any) -> list[type[ApiModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, ApiModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
+
+
+def is_expert(path: str) -> bool:
+    """Return whether a dotted path is a setting without a field in the CRD, or is inside one.
+
+    Examples
+    --------
+    >>> is_expert("training.clip.low"), is_expert("training.imitation")
+    (True, False)
+    """
+    parts = path.split(".")
+    return any(".".join(parts[: end + 1]) in expert_paths() for end in range(len(parts)))
+
+
+def written_path(path: str) -> str:
+    """Return where a person writes a setting, as a dotted path below ``spec``.
+
+    Examples
+    --------
+    >>> written_path("training.epochs"), written_path("training.imitation")
+    ('overrides.training.epochs', 'training.imitation')
+    """
+    return f"overrides.{path}" if is_expert(path) else path
+
+
+def in_recipe(path: str) -> bool:
+    """Return whether a recipe may give a value for a dotted path."""
+    return any(path == part or path.startswith(f"{part}.") for part in RECIPE_PARTS)
+
+
+def leaves(values: dict[str, Any], parent: str = "") -> dict[str, Any]:
+    """Return the values of a nested document by dotted path. Lists and empty objects are values.
+
+    Examples
+    --------
+    >>> leaves({"training": {"epochs": 2, "clip": {"low": 0.1}}})
+    {'training.epochs': 2, 'training.clip.low': 0.1}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        path = f"{parent}{name}"
+        if isinstance(value, dict) and value:
+            flat |= leaves(value, f"{path}.")
+        else:
+            flat[path] = value
+    return flat
+
+
+def changed_settings(spec: EvolutionSpec) -> dict[str, Any]:
+    """Return the settings in which a resolved spec differs from its recipe, by dotted path.
+
+    Parameters
+    ----------
+    spec
+        The resolved spec.
+    """
+    actual = spec.to_json()
+    names = ("dataset", "storage", "recipe")
+    unchanged = {name: actual[name] for name in names} | recipe_values(spec.recipe)
+    unchanged["model"] = {"uri": spec.model.uri} | recipe_values(spec.recipe).get("model", {})
+    dataset = {name: value for name, value in actual["dataset"].items() if name != "context"}
+    unchanged["dataset"] = dataset | recipe_values(spec.recipe).get("dataset", {})
+    of_recipe = leaves(EvolutionSpec.model_validate(unchanged).to_json())
+    of_spec = leaves(actual)
+    paths = sorted(path for path in {*of_recipe, *of_spec} if in_recipe(path))
+    return {p: of_spec.get(p) for p in paths if of_spec.get(p) != of_recipe.get(p)}
+
+
+@lru_cache(maxsize=1)
+def base_values() -> dict[str, Any]:
+    """Return the parts of the spec that may be left out, with their base values. Do not change it.
+
+    The parts that a person must write (``model``, ``dataset``, ``storage``) are not in it.
+    """
+    defaults = {f.alias or n: f.default for n, f in EvolutionSpec.model_fields.items()}
+    return {n: value.to_json() for n, value in defaults.items() if isinstance(value, ApiModel)}
+
+
+def merged(
+    base: dict[str, Any], changes: dict[str, Any], *, null_removes: bool = False
+) -> dict[str, Any]:
+    """Return a document with the values of another one in place of its own. Lists are replaced.
+
+    Parameters
+    ----------
+    base
+        The document. It is not changed.
+    changes
+        The values that replace those of ``base``.
+    null_removes
+        Whether a null removes the value of ``base``. If false, a null changes nothing.
+
+    Examples
+    --------
+    >>> merged({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}})
+    {'a': {'b': 3, 'c': 2}}
+    """
+    result = dict(base)
+    for name, value in changes.items():
+        if value is None:
+            if null_removes:
+                result.pop(name, None)
+        elif isinstance(value, dict) and isinstance(result.get(name), dict):
+            result[name] = merged(result[name], value, null_removes=null_removes)
+        else:
+            result[name] = value
+    return result

@@ -1,0 +1,53 @@
+"""Resolves the spec that a person wrote: its recipe, preset, overrides and ablation. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from selfemo_api.recipes.presets import with_labeled_dialogues, with_preset
+from selfemo_api.recipes.recipe import is_expert, leaves, merged, recipe_values
+from selfemo_api.spec import DEFAULT_RECIPE, Ablation
+
+#: The settings that an ablation stands for.
+_ABLATIONS: dict[str, dict[str, Any]] = {
+    Ablation.RANDOM_REWARDS: {"reward": {"signal": "Random"}},
+    Ablation.PLAIN_IOU: {"reward": {"smoothing": 0.0}},
+    Ablation.UNWEIGHTED_GROUPS: {"reward": {"groupWeight": "None"}},
+    Ablation.SELF_GRADED: {"reward": {"judge": {"model": "Policy", "weight": 0.0}}},
+}
+
+
+def resolve(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return a spec in which every setting has its value, as far as a recipe or a preset gives it.
+
+    The order, from weak to strong: the values of the recipe, the fields of the spec, its
+    ``overrides``, its ``ablation``. What remains unset has the base value of its type.
+
+    Parameters
+    ----------
+    spec
+        The JSON of ``spec`` as it was written. It is not changed.
+
+    Raises
+    ------
+    ValueError
+        If there is no such recipe, or ``overrides`` has a setting that it must not have.
+
+    Examples
+    --------
+    >>> spec = resolve({"recipe": "paper-v1", "overrides": {"training": {"epochs": 3}}})
+    >>> spec["training"]["epochs"]
+    3
+    """
+    overrides = spec.get("overrides") or {}
+    for path in leaves(overrides):
+        if not is_expert(path):
+            raise ValueError(f"`overrides.{path}` is not a setting without a field: set `{path}`")
+    name = spec.get("recipe", DEFAULT_RECIPE)
+    values = merged(recipe_values(name) if isinstance(name, str) else {}, spec)
+    values = merged(values, overrides, null_removes=True)
+    values = merged(values, _ABLATIONS.get(spec.get("ablation", ""), {}))
+    dataset = values.get("dataset")
+    if isinstance(dataset, dict):
+        values["dataset"] = with_labeled_dialogues(with_preset(dataset))
+    return values
