@@ -174,4 +174,6 @@ def spaced_text(text: str) -> str:
     >>> spaced_text("Don't go, OK?")
     "Don't go, OK?"
     """
-    return " ".join(split_words(text)) if _NOT_LATIN.search(text) else text
+    if not _NOT_PLAIN.search(text) or not _NOT_LATIN.search(text):
+        return text
+    return " ".join(split_words(text))

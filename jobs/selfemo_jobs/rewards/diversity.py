@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from selfemo_jobs.rewards.penalties import split_words
+from selfemo_jobs.word_units import split_words
 
 Floats = npt.NDArray[np.float64]
 
@@ -53,7 +53,8 @@ def distinct_bigrams(texts: Iterable[str]) -> float:
     Parameters
     ----------
     texts
-        The texts. A pair consists of two neighboring words of one text.
+        The texts, in any script. A pair consists of two neighboring words of one text, as
+        :func:`~selfemo_jobs.word_units.split_words` returns them. In Chinese these are characters.
 
     Returns
     -------
@@ -69,6 +70,8 @@ def distinct_bigrams(texts: Iterable[str]) -> float:
     --------
     >>> distinct_bigrams(["what a day", "what a mess"])
     0.75
+    >>> distinct_bigrams(["真开心", "真难过"])
+    1.0
     """
     pairs = [pair for text in texts for pair in pairwise(split_words(text))]
     return len(set(pairs)) / len(pairs) if pairs else 0.0

@@ -6,37 +6,22 @@ only states the emotion and does not express it. These checks close the shortest
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 
-#: A word: letters and digits, with apostrophes inside ("don't").
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+from selfemo_jobs.rewards.emotion_words import has_label_sign, names_any_label, word_forms
+from selfemo_jobs.word_units import split_words
 
-#: Word forms of the labels of the published datasets, one word family in each line. A label of
-#: another dataset gets its regular inflections. Synonyms ("furious") are not word forms: a response
-#: that uses one expresses the emotion.
-_WORD_FAMILIES = tuple(
-    frozenset(line.split())
-    for line in (
-        "anger angers angered angering angry angrier angriest angrily",
-        "mad madder maddest madly madness maddening",
-        "joy joys joyful joyfully joyfulness joyous joyously joyousness",
-        "happy happier happiest happily happiness",
-        "sad sadder saddest sadly sadness sadden saddens saddened saddening",
-        "fear fears feared fearing fearful fearfully fearfulness",
-        "scared scare scares scaring scary scarier scariest",
-        "surprise surprises surprised surprising surprisingly",
-        "disgust disgusts disgusted disgustedly disgusting disgustingly",
-        "neutral neutrally neutrality",
-        "peaceful peacefully peacefulness peace",
-        "powerful powerfully powerfulness",
-        "excited excitedly excite excites exciting excitingly excitement excitedness",
-        "frustrated frustrate frustrates frustrating frustratingly frustration frustrations",
-    )
-)
-_SUFFIXES = ("", "s", "es", "d", "ed", "ing", "ly", "ful", "fully", "ness", "ment", "ion", "y")
+__all__ = [
+    "MAX_REPEATED_SHARE",
+    "NGRAM_WORDS",
+    "Faults",
+    "find_faults",
+    "names_any_label",
+    "repeated_share",
+    "split_words",
+    "word_forms",
+]
 
 #: Words in an n-gram that counts as copied from the context. The near-duplicate filter of the
 #: flywheel uses the same number.
@@ -63,99 +48,13 @@ class Faults:
         return self.names_emotion + self.repeats_context + self.bad_length
 
 
-def split_words(text: str) -> list[str]:
-    """Return the words of a text in lower case, without punctuation.
-
-    Parameters
-    ----------
-    text
-        Any text. Apostrophes within a word are part of the word.
-
-    Returns
-    -------
-    list of str
-        The words, in order.
-
-    Examples
-    --------
-    >>> split_words("Oh no, don't!")
-    ['oh', 'no', "don't"]
-    """
-    return _WORD.findall(text.lower())
-
-
-@cache
-def word_forms(label: str) -> frozenset[str]:
-    """Return the words that name an emotion outright: the label and its word forms.
-
-    Parameters
-    ----------
-    label
-        The label, one word in lower case.
-
-    Returns
-    -------
-    frozenset of str
-        The word family of the label. A label that is not in the published datasets gets regular
-        English endings.
-
-    Examples
-    --------
-    >>> sorted(word_forms("peaceful"))
-    ['peace', 'peaceful', 'peacefully', 'peacefulness']
-    >>> "loved" in word_forms("love"), "lovely" in word_forms("love")
-    (True, True)
-    """
-    for family in _WORD_FAMILIES:
-        if label in family:
-            return family
-    stems = {label}
-    if label.endswith("e"):
-        stems.add(label[:-1])
-    if label.endswith("y"):
-        stems.add(label[:-1] + "i")
-    return frozenset(stem + suffix for stem in stems for suffix in _SUFFIXES) - (stems - {label})
-
-
-def names_any_label(words: Collection[str], labels: Iterable[str]) -> bool:
-    """Return whether the words contain a word form of one of the labels.
-
-    Parameters
-    ----------
-    words
-        Words in lower case, as :func:`split_words` returns them.
-    labels
-        The labels to look for. A compound label such as ``self-conscious`` is named if all its
-        parts are among the words, in any order.
-
-    Returns
-    -------
-    bool
-        True if at least one label is named.
-
-    Examples
-    --------
-    >>> names_any_label(["i", "am", "angry"], ["joy", "anger"])
-    True
-    >>> names_any_label(["i", "could", "scream"], ["anger"])
-    False
-    """
-    distinct = set(words)
-    for label in labels:
-        first, *rest = label.split("-")
-        forms = word_forms(first) if not rest else frozenset({first})
-        if distinct & forms and all(part in distinct for part in rest):
-            return True
-    return False
-
-
 def repeated_share(words: Sequence[str], turns: Iterable[Sequence[str]]) -> float:
     """Return the share of a response's n-grams (three words each) that occur in the context.
 
     Parameters
     ----------
     words
-        Words of the response, as :func:`split_words` returns them.
+        Words of the response, as :func:`~selfemo_jobs.word_units.split_words` returns them.
     turns
         Words of each turn of the context.
 
@@ -192,7 +91,7 @@ def find_faults(
     Parameters
     ----------
     response
-        The text of the response.
+        The text of the response, in any script. :mod:`selfemo_jobs.word_units` defines its words.
     context
         The texts of the turns before it.
     intended
@@ -211,9 +110,10 @@ def find_faults(
     Faults(names_emotion=True, repeats_context=False, bad_length=False)
     """
     words = split_words(response)
+    emotions = list(intended)
     turns = (split_words(turn) for turn in context)
     return Faults(
-        names_emotion=names_any_label(words, intended),
+        names_emotion=names_any_label(words, emotions) or has_label_sign(response, emotions),
         repeats_context=repeated_share(words, turns) > MAX_REPEATED_SHARE,
         bad_length=not min_words <= len(words) <= max_words,
     )

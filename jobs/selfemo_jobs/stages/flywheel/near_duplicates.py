@@ -16,11 +16,13 @@ from daft import DataFrame, Window, col
 from daft import functions as F  # noqa: N812 (the name its own documentation uses)
 
 from selfemo_jobs.stages.flywheel.dataframe_runner import materialize
+from selfemo_jobs.word_units import spaced_text
 
 #: Number of hashes in a signature. The standard error of the estimate at a Jaccard similarity of
 #: 0.8 is then 0.035.
 HASHES = 128
 #: Words in an n-gram. Two texts that share runs of three words share phrases, and not only a topic.
+#: In a script without blanks between words, each character is a word (``word_units``).
 NGRAM_WORDS = 3
 #: Smallest chance that a pair exactly at the threshold falls into a common bucket. For pairs above
 #: the threshold the chance is higher.
@@ -88,7 +90,11 @@ def near_duplicates(texts: DataFrame, threshold: float) -> DataFrame:
         One column, ``group_id``. Each id occurs at most once.
     """
     normalized = F.normalize(
-        col("text"), remove_punct=True, lowercase=True, nfd_unicode=True, white_space=True
+        _add_blanks(col("text")),
+        remove_punct=True,
+        lowercase=True,
+        nfd_unicode=True,
+        white_space=True,
     )
     texts = materialize(texts.select(col("group_id"), normalized.alias("text")))
     distinct = materialize(texts.groupby("text").agg(F.min(col("group_id")).alias("group_id")))
@@ -154,6 +160,14 @@ def _count_equal(left: Any, right: Any) -> Any:
 
 #: Runs in a thread: NumPy releases the interpreter, and another process would take time to start.
 _equal_hashes = daft.func.batch(return_dtype=daft.DataType.int64(), use_process=False)(_count_equal)
+
+
+def _spaced_texts(texts: Any) -> Any:
+    """Return texts with blanks between their words; minhash splits at blanks alone."""
+    return daft.Series.from_pylist([spaced_text(text or "") for text in texts.to_pylist()])
+
+
+_add_blanks = daft.func.batch(return_dtype=daft.DataType.string(), use_process=False)(_spaced_texts)
 
 
 def _matrix(series: Any) -> np.ndarray[Any, np.dtype[np.uint32]]:

@@ -45,6 +45,16 @@ def test_distinct_bigrams_by_hand() -> None:
     assert distinct_bigrams(["one", ""]) == 0.0
 
 
+def test_distinct_bigrams_of_other_scripts() -> None:
+    assert distinct_bigrams(["我很开心", "我很难过！"]) == pytest.approx(
+        5 / 6
+    )  # "我很" occurs twice
+    assert distinct_bigrams(["好好好好"]) == pytest.approx(1 / 3)
+    assert distinct_bigrams(["ดีใจ", "ดีใจ"]) == pytest.approx(2 / 4)
+    assert distinct_bigrams(["أنا سعيد؟", "أنا سعيد!"]) == pytest.approx(1 / 2)
+    assert distinct_bigrams(["好", "？？？"]) == 0.0
+
+
 def test_zero_variance_share() -> None:
     assert zero_variance_share(np.array([True, False, False, True])) == 0.5
     assert zero_variance_share(np.array([], bool)) == 1.0

@@ -101,3 +101,45 @@ def test_repeated_share_is_between_0_and_1(words: list[str], turn: list[str]) ->
     assert repeated_share(words, [words]) == float(bool(words))
     assert repeated_share(words, []) == 0.0
     assert repeated_share(words, [turn, words]) >= repeated_share(words, [turn])
+
+
+CHINESE = ("你昨天晚上到底去哪里了？", "好吧", "我和小红在咖啡馆里坐着。")
+
+
+@pytest.mark.parametrize(
+    ("response", "repeats"),
+    [
+        ("我和小红在咖啡馆里坐着", True),
+        ("嗯，我和小红在咖啡馆里坐着呢！", True),
+        ("你怎么现在才回来啊", False),
+        ("咖啡馆里的人多不多", False),
+        ("好吧！", True),  # the whole of one turn
+        ("好的", False),
+        ("咖啡", False),  # two characters of a turn are not a repetition
+        ("？！", False),
+    ],
+)
+def test_repeated_runs_of_characters_are_a_fault(response: str, repeats: bool) -> None:
+    faults = find_faults(response, CHINESE, ("生气",), min_words=2, max_words=8)
+    assert faults.repeats_context is repeats
+
+
+@pytest.mark.parametrize(
+    ("response", "bad"),
+    [
+        ("？！。", True),
+        ("好", True),
+        ("好的", False),
+        ("好，走！", False),
+        ("今天天气真不错", False),
+        ("我们明天再说这件事吧", True),
+        ("OK 好 3", False),
+        ("ดี", True),
+        ("ดีใจ", False),
+        ("نعم", True),
+        ("نعم، شكرًا", False),
+        ("はい、どうぞ", False),
+    ],
+)
+def test_length_is_measured_in_the_words_of_the_script(response: str, bad: bool) -> None:
+    assert find_faults(response, (), ("joy",), min_words=2, max_words=8).bad_length is bad

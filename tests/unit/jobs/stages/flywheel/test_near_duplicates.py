@@ -45,6 +45,29 @@ def test_case_spaces_and_punctuation_do_not_make_texts_different() -> None:
     assert duplicates_in({"a": "Oh, no!", "b": "oh  NO", "c": "oh yes"}) == {"b"}
 
 
+CHINESE = "我真的没有想到你会跑这么远的路就为了今天来看我一眼"
+
+
+def test_near_texts_without_blanks_are_duplicates() -> None:
+    texts = {
+        "a": CHINESE,
+        "b": CHINESE + "呢！",
+        "c": "我从来没有说过这样的话，你听错了。",
+        "d": "哎呀！",
+        "e": "哎呀？",
+        "f": "ＯＫ，走吧",
+        "g": "OK 走吧！",
+    }
+    assert duplicates_in(texts) == {"b", "e", "g"}
+
+
+def test_near_texts_of_other_scripts_are_duplicates() -> None:
+    thai = "ฉันไม่เคยคิดเลยว่าคุณจะมาไกลขนาดนี้เพื่อพบฉันวันนี้"
+    arabic = "لم أكن أتوقع أبدا أن تأتي كل هذه المسافة لرؤيتي اليوم"
+    texts = {"a": thai, "b": thai + "นะ", "c": arabic, "d": arabic + "؟", "e": "مرحبا بكم"}
+    assert duplicates_in(texts) == {"b", "d"}
+
+
 def test_short_and_empty_texts_are_compared_as_a_whole() -> None:
     assert duplicates_in({"a": "yes", "b": "no", "c": "no", "d": "", "e": ""}) == {"c", "e"}
 
