@@ -38,7 +38,7 @@ def _f1(data: ReportData) -> ChartSection | None:
         return None
     marks = {r.generation: _MARKS[r.outcome] for r in data.generations if r.outcome in _MARKS}
     weighting = (
-        " Its scores are weighted to the label prior in `evaluation.labelPrior`; its confusion "
+        " Its scores are weighted to the label prior in `dataset.labelPrior`; its confusion "
         "matrix has unweighted counts."
         if data.weighted_to_prior
         else ""

@@ -224,7 +224,7 @@ class ReportData:
     support: tuple[int, ...] = ()
     """The number of utterances of each label in the selection dataset."""
     weighted_to_prior: bool = False
-    """Whether the selection dataset's scores are weighted to `evaluation.labelPrior`."""
+    """Whether the selection dataset's scores are weighted to `dataset.labelPrior`."""
     evaluated: tuple[int, ...] = ()
     """The numbers of the generations that were evaluated."""
     confusions: tuple[Confusion, ...] = ()

@@ -177,7 +177,7 @@ def run_evaluate(context: StageContext) -> StageOutput:
         if prior and not any(prior[prompt.gold] for prompt in prompts):
             raise BadInput(
                 f"{source.uri}: no utterance's emotion has a share above 0 in "
-                "`evaluation.labelPrior`"
+                "`dataset.labelPrior`"
             )
         sources.append(_Source(source, digest, prompts))
     try:

@@ -98,7 +98,7 @@ def run_training(job: TrainJob, sigterm: SigtermFlag) -> None:
     )
     for callback in (PrinterCallback, ProgressCallback):  # they write to standard output
         trainer.remove_callback(callback)
-    with precision_context(job):
+    with precision_context(bfloat16_products=job.bfloat16_products):
         reference = _reference_logprobs(job, trainer, dtype)
         trainer.add_callback(TrainingCallback(trainer, job, sigterm, reference))
         checkpoint = _common_checkpoint(job)
@@ -141,22 +141,22 @@ def plan_training(
     )
 
 
-def precision_context(job: TrainJob) -> AbstractContextManager[Any]:
+def precision_context(*, bfloat16_products: bool) -> AbstractContextManager[Any]:
     """Return the context in which a training computes products of bfloat16.
 
     Only a CPU needs one, where the processor has no fast instructions for them.
 
     Parameters
     ----------
-    job
-        The training.
+    bfloat16_products
+        Whether float32 weights are rounded for products, see :class:`TrainJob`.
 
     Returns
     -------
     context manager
         The context of all forward and backward passes.
     """
-    if not job.bfloat16_products:
+    if not bfloat16_products:
         return nullcontext()
     from selfemo_jobs.acceleration.bf16_emulation import bfloat16_context  # for a CPU alone
 

@@ -25,11 +25,9 @@ except RuntimeError as error:
     assert "meta tensors" in str(error)  # the model was reached: it asked for a value of the mask
 """
 TRAINING = """
-from selfemo_api.spec import TrainingSpec
 from selfemo_jobs.stages.train import trainer, training_loop, worker
 
-training = TrainingSpec(gpus_per_node={gpus}, precision="BFloat16")
-with training_loop.precision_context(training):
+with training_loop.precision_context(bfloat16_products={gpus} == 0):
     pass
 """
 

@@ -152,7 +152,7 @@ def test_the_command_writes_a_model_and_says_what_was_seen(
         assert main(command) == ExitCode.OK
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert said["dialogues"] == 3 and said["utterances"] == 12
-    assert "firstDialogue: 3" in said["hint"]
+    assert "offset: 3" in said["hint"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["train.jsonl", "warm"]
     new, old = (load_file(f / "model.safetensors") for f in (tmp_path / "warm", tiny_model))
     assert new.keys() == old.keys() and any(not torch.equal(new[k], old[k]) for k in new)

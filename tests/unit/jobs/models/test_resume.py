@@ -1,4 +1,4 @@
-"""`spec.resumeFrom`: the model that another run's manifest is about."""
+"""`spec.model.resumeFrom`: the model that another run's manifest is about."""
 
 from __future__ import annotations
 

@@ -158,12 +158,12 @@ def test_manifests_without_metrics_give_a_page_without_charts(store: Store) -> N
 
 def test_page_mentions_the_label_prior_only_where_scores_are_weighted(store: Store) -> None:
     records = read_records(store, write_run(store))
-    assert "evaluation.labelPrior" not in Page(render(build_report(records, run=RUN))).text
+    assert "dataset.labelPrior" not in Page(render(build_report(records, run=RUN))).text
     for record in records:
         for source in record.manifest.report.get("sources", {}).values():
             source["shares"] = {"neutral": 1.0}
     assert (
-        "Its scores are weighted to the label prior in `evaluation.labelPrior`"
+        "Its scores are weighted to the label prior in `dataset.labelPrior`"
         in Page(render(build_report(records, run=RUN))).text
     )
 
@@ -193,7 +193,7 @@ def test_every_chart_is_named_and_described(store: Store) -> None:
 
 
 def evolution(make_spec: Callable[..., EvolutionSpec], store: Store, **status: object) -> str:
-    spec = make_spec(storage={"uri": store.storage.uri}, evolution={"goal": {"f1": 0.52}})
+    spec = make_spec(storage={"uri": store.storage.uri}, stopping={"goal": 0.52})
     resource = {
         "metadata": {"name": "demo", "uid": "00000000"},
         "spec": spec.to_json(),

@@ -15,13 +15,23 @@ from selfemo_api.spec import EvolutionSpec
 #: Values to try for a field; the first that is valid and differs is used.
 CANDIDATES: tuple[Any, ...] = (
     *(True, False, 1, 2, 64, 0.5, 0.25),
-    *("other", "other-v9", "file:///other", "https://other", "WhenRequired", "Always", "joy"),
+    *(
+        "other",
+        "other-v9",
+        "file:///other",
+        "amd.com/gpu",
+        "https://other",
+        "WhenRequired",
+        "Always",
+        "joy",
+    ),
     *(
         {"joy": 0.5, "fear": 0.5},
         {"key": "value"},
         ["joy", "fear"],
         ["Recognizer"],
         [{"name": "other"}],
+        [{"template": {"image": "other"}}],
     ),
 )
 
@@ -38,18 +48,43 @@ def leaf_fields(model: type[ApiModel] = EvolutionSpec, parent: str = "") -> Iter
 
 
 def covering(path: str, paths: Sequence[str]) -> str | None:
-    """Return which of some paths is a field, or a part of the spec that the field is in."""
-    return next((p for p in paths if path == p or path.startswith(f"{p}.")), None)
+    """Return which of some paths is a field, or a part of the spec that the field is in.
+
+    A stage's sources are those with some uses: ``dataset.sources.selfPlay`` covers the fields of
+    ``dataset.sources``.
+    """
+    for own in paths:
+        whole = "dataset.sources" if own.startswith("dataset.sources.") else own
+        if path == whole or path.startswith(f"{whole}."):
+            return own
+    return None
 
 
-def with_another_value(spec: EvolutionSpec, path: str) -> EvolutionSpec:
-    """Return the spec with another value of one field. CEL rules are not looked at."""
+def with_another_value(
+    spec: EvolutionSpec, path: str, covered_by: str | None = None
+) -> EvolutionSpec:
+    """Return the spec with another value of one field. CEL rules are not looked at.
+
+    Parameters
+    ----------
+    spec
+        The spec.
+    path
+        The dotted path of the field. In a list, the field of the first item is changed; of the
+        sources, the first one that the stage reads.
+    covered_by
+        The path that covers the field for a stage, see :func:`covering`.
+    """
+    reads_evaluation = covered_by == "dataset.sources.evaluation"
     *parents, name = path.split(".")
     for value in (*_members(path), *CANDIDATES):
         document = copy.deepcopy(spec.to_json())
         place: Any = document
         for parent in parents:
             place = place[parent]
+            if parent == "sources":
+                uses = [(source["use"] == "Evaluation") is reads_evaluation for source in place]
+                place = place[uses.index(True)]
             place = place[0] if isinstance(place, list) else place
         place[name] = value
         try:

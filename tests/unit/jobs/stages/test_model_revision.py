@@ -69,9 +69,11 @@ def load(
     )
     demo.write_text(f'{{"id": "d1", "turns": {turns}}}\n')
 
-    def run(program: StageProgram, role: str, uri: str, **changes: Any) -> None:
+    def run(
+        program: StageProgram, role: str, uri: str, model: dict[str, Any] | None = None
+    ) -> None:
         spec = make_spec(
-            model={"uri": BASE, "revision": REVISION}, training={"klBeta": 0.1}, **changes
+            model={"uri": BASE, "revision": REVISION, **(model or {})}, training={"klBeta": 0.1}
         )
         uris = {"policy": tiny_model.as_uri(), "judge": tiny_model.as_uri(), role: uri}
         config = make_config(program.stage, spec=spec, **uris)
@@ -141,5 +143,5 @@ def test_the_revision_under_resume_from(
     store = open_store(StorageSpec(uri=f"file://{tmp_path}/store"))
     config = {"policyUri": resumed, "model.revision": recorded}
     manifest = put_manifest(store, folder, run, Stage.EVALUATE, 0, config=config)
-    load(program, role, manifest, resumeFrom={"uri": manifest})
+    load(program, role, manifest, model={"resumeFrom": manifest})
     assert downloads == [(resumed.removeprefix("hf://"), recorded)]

@@ -23,28 +23,27 @@ from selfemo_api.api_model import ApiModel
 from selfemo_api.contract import ENV_SHARD, ENV_WORK, StageConfig
 from selfemo_api.results import StageResult
 from selfemo_api.spec import EvolutionSpec
-from selfemo_api.stages import STAGE_ORDER, Stage
+from selfemo_api.stages import Stage, stages_of
 from selfemo_jobs.runtime.program import StageProgram
 from selfemo_jobs.stages.train import stage as train_stage
 from selfemo_jobs.stages.train.worker_protocol import TrainJob, TrainResult, write_json
 
 DEMO = Path(__file__).resolve().parents[4] / "examples" / "demo"
 
-_SOURCE = "name uri format useLabels firstDialogue maxDialogues draw"
 _POD_TEMPLATE = (
     "image imagePullPolicy imagePullSecrets labels annotations nodeSelector tolerations affinity "
     "priorityClassName schedulerName runtimeClassName serviceAccountName volumes volumeMounts env "
-    "resources securityContext"
+    "resources securityContext envFrom initContainers resourceClaims topologySpreadConstraints "
+    "dnsConfig hostAliases terminationGracePeriodSeconds"
 )
 #: The leaf fields of each part of the spec, written out: a new field is in none of them.
 PARTS = {
-    "": "seed suspend managedBy ttlSecondsAfterFinished historyLimit",
-    "model": "uri revision prompts maxPromptTokens",
-    "resumeFrom": "uri",
-    "dataset": "labels",
-    "dataset.selfPlay": _SOURCE,
-    "dataset.evaluation": _SOURCE,
+    "": "recipe overrides ablation seed suspend managedBy ttlSecondsAfterFinished",
+    "model": "uri revision resumeFrom prompts promptTemplates maxPromptTokens",
+    "dataset": "preset uri labeledDialogues labels labelPrior columns labelMap",
+    "dataset.sources": "name uri use format offset limit sample",
     "dataset.context": "past future",
+    "warmStart": "steps patience evaluationSteps learningRate batchSize responderShare",
     "storage": (
         "uri endpoint region pathStyle checksums maxAttempts credentialsSecretRef.name whenDeleted"
     ),
@@ -58,26 +57,25 @@ PARTS = {
     ),
     "reward.judge": "model samples maxTokens views.past views.future weight",
     "flywheel": (
-        "minReward consistency.min consistency.max keep labelPrior maxShare replay "
+        "minReward consistency.min consistency.max keep useLabelPrior maxShare replay "
         "deduplicate.exact deduplicate.near deduplicate.threshold runner rayAddress"
     ),
     "training": (
-        "start imitation learningRate schedule clip.low clip.high klBeta importanceCap epochs "
-        "maxSteps batchSize microBatchSize warmupRatio maxGradNorm precision "
-        "gradientCheckpointing nodes gpusPerNode processesPerNode deepspeed.zeroStage "
-        "deepspeed.offload lora.rank lora.alpha lora.dropout lora.targetModules trainLayers "
-        "checkpointSteps"
+        "start imitation optimizer.learningRate optimizer.schedule optimizer.warmupRatio "
+        "optimizer.maxGradNorm clip.low clip.high klBeta importanceCap epochs maxSteps batchSize "
+        "microBatchSize precision gradientCheckpointing deepspeed.zeroStage deepspeed.offload "
+        "lora.rank lora.alpha lora.dropout lora.targetModules trainLayers checkpointSteps"
     ),
-    "evaluation": "selectionDataset labelPrior bootstrap engine batchSize",
-    "evolution": "maxGenerations goal.f1 patience minDelta onRegression",
-    "evolution.collapse": "minEntropy maxDivergence maxZeroVariance minDiversity",
+    "resources": "accelerator nodes gpusPerNode processesPerNode",
+    "evaluation": "selectionDataset useLabelPrior bootstrap engine batchSize multiLabel",
+    "stopping": "maxGenerations goal patience",
+    "stopping.collapse": "minEntropy maxDivergence maxZeroVariance minDiversity",
+    "promotion": "minDelta onRegression",
     "queue": "name priorityClass",
     "failurePolicy": "maxAttempts maxDisruptions backoffSeconds",
     "deadlines": "stageActiveSeconds stagePendingSeconds runActiveSeconds",
-    **{
-        f"podTemplate.{stage}": _POD_TEMPLATE
-        for stage in ("shared", "selfPlay", "score", "flywheel", "train", "evaluate")
-    },
+    "podTemplate": "stages",
+    "podTemplate.template": _POD_TEMPLATE,
 }
 
 
@@ -94,67 +92,79 @@ _LATER = "A later stage reads it."
 NO_STAGE: dict[str, set[str]] = {
     "The stage's own seed, which follows from it, is in the fingerprint.": {"seed"},
     "The URIs of the policy and the judge, which follow from it, are in the fingerprint.": {
-        *("model.uri", "resumeFrom.uri"),
+        *("model.uri", "model.resumeFrom"),
+    },
+    "The spec is resolved: the settings that follow from it have their own values.": {
+        *("recipe", "overrides", "ablation"),
+        *("dataset.preset", "dataset.uri", "dataset.labeledDialogues"),
     },
     "Where data is stored changes no byte of it, and a run may be repeated elsewhere.": part(
         "storage"
     ),
     "The operator alone reads it: it decides which stages run, when, and how often.": part(
-        "evolution",
-        "evolution.collapse",
+        "stopping",
+        "stopping.collapse",
+        "promotion",
         "failurePolicy",
         "deadlines",
         "",
-        without="seed",
+        without="seed recipe overrides ablation",
     ),
     "Where a pod runs changes no byte of the result.": part(
-        "queue", *(name for name in PARTS if name.startswith("podTemplate"))
-    ),
+        "queue", "podTemplate", "podTemplate.template"
+    )
+    | {"resources.accelerator"},
 }
+_READING = part("dataset.sources") | {"dataset.columns", "dataset.labelMap"}
+_PROCESSES = part("resources", without="resources.accelerator")
 #: Why a stage's result does not follow from a field, by stage.
 NOT_RELEVANT: dict[Stage, dict[str, set[str]]] = {
     Stage.SELF_PLAY: {
         "It is immutable, so all results of a run have the same one.": {"model.revision"},
+        "An earlier stage reads it, and the policy's URI stands for it.": part("warmStart"),
         _LATER: (
-            part("dataset.evaluation", "reward", "flywheel", "training", "evaluation")
+            part("reward", "flywheel", "training", "evaluation")
             | {"reward.judge.model", "reward.judge.samples", "reward.judge.maxTokens"}
+            | {"dataset.labelPrior"}
+            | _PROCESSES
         ),
     },
     Stage.SCORE: {
-        _PARENT: part("dataset.selfPlay")
+        _PARENT: _READING
         | {
             *("selfPlay.shards", "selfPlay.dialogues", "selfPlay.targetsPerDialogue"),
             *("selfPlay.turns", "selfPlay.roles", "selfPlay.batchPrompts"),
         },
-        _LATER: part("dataset.evaluation", "flywheel", "training", "evaluation"),
+        "An earlier stage reads it, and the policy's URI stands for it.": part("warmStart"),
+        _LATER: part("flywheel", "training", "evaluation") | {"dataset.labelPrior"} | _PROCESSES,
     },
     Stage.FLYWHEEL: {
         _PARENT: part(
-            *("dataset.selfPlay", "dataset.context", "selfPlay", "reward", "reward.judge"),
+            *("dataset.context", "selfPlay", "reward", "reward.judge", "warmStart"),
             "model",
-            without="model.uri",
-        ),
+            without="model.uri model.resumeFrom",
+        )
+        | _READING,
         "Where the program runs changes no byte of the result.": {
             *("flywheel.runner", "flywheel.rayAddress")
         },
-        _LATER: part(
-            *("dataset.evaluation", "training", "evaluation"), without="training.imitation"
-        ),
+        _LATER: part("training", "evaluation", without="training.imitation") | _PROCESSES,
     },
     Stage.TRAIN: {
         _PARENT: part(
-            *("dataset", "dataset.selfPlay", "dataset.context", "selfPlay", "flywheel"),
-            *("reward", "reward.judge"),
+            *("dataset.context", "selfPlay", "flywheel", "reward", "reward.judge", "warmStart"),
             without="selfPlay.temperature",
         )
-        | {"model.maxPromptTokens"},
-        _LATER: part("dataset.evaluation", "evaluation"),
+        | _READING
+        | {"dataset.labels", "dataset.labelPrior", "model.maxPromptTokens"},
+        _LATER: part("evaluation"),
     },
     Stage.EVALUATE: {
         "It shapes the model that is measured, whose URI is in the fingerprint.": part(
-            *("dataset.selfPlay", "selfPlay", "reward", "reward.judge", "flywheel", "training"),
+            *("selfPlay", "reward", "reward.judge", "flywheel", "training", "warmStart"),
             without="selfPlay.engine selfPlay.engineArgs selfPlay.maxTokens.recognizer",
-        ),
+        )
+        | _PROCESSES,
     },
 }
 #: Fields that a stage reads all the same: to reach data, or to divide the work.
@@ -243,30 +253,31 @@ def test_a_stage_reads_no_other_field(
     monkeypatch.setenv(ENV_WORK, str(tmp_path / "work"))
     monkeypatch.delenv(ENV_SHARD, raising=False)
     monkeypatch.setattr(train_stage, "launch", train_without_processes)
-    train = {"name": "train", "uri": f"file://{DEMO}/train.jsonl", "format": "JSONL"}
-    dev = {"name": "dev", "uri": f"file://{DEMO}/dev.jsonl", "format": "JSONL", "maxDialogues": 4}
+    train = {"name": "train", "use": "SelfPlay", "uri": f"file://{DEMO}/train.jsonl"}
+    dev = {"name": "dev", "use": "Evaluation", "uri": f"file://{DEMO}/dev.jsonl", "limit": 4}
     shares = dict.fromkeys(dataset_labels.MELD, 1 / len(dataset_labels.MELD))
     spec = make_spec(
         model={"uri": tiny_model.as_uri()},
         dataset={
-            "selfPlay": [
-                {**train, "maxDialogues": 4},
-                {**train, "name": "labeled", "useLabels": True, "maxDialogues": 2, "draw": 2},
+            "sources": [
+                {**train, "limit": 4},
+                {**train, "name": "labeled", "use": "Labeled", "limit": 2, "sample": 2},
+                dev,
             ],
-            "evaluation": [dev],
+            "labelPrior": shares,
         },
         reward={"judge": {"samples": 2, "views": [{"past": 0}]}, "minWords": 1},
         flywheel={
             "minReward": -2.0,
             "consistency": {"min": 0, "max": 1},
             "maxShare": 1.0,
-            "labelPrior": shares,
+            "useLabelPrior": True,
         },
         training={"klBeta": 0.1, "imitation": 0.5},
-        evaluation={"bootstrap": 5, "labelPrior": shares},
+        evaluation={"bootstrap": 5, "useLabelPrior": True},
     )
     parents: dict[str, str] = {}
-    for stage in STAGE_ORDER:
+    for stage in stages_of(1):
         (program,) = (p for p in PROGRAMS if p.stage is stage)
         config = make_config(stage, spec=spec, parents=parents)
         with recorded_reads(spec) as reads:

@@ -26,15 +26,14 @@ pytestmark = each_program
 @pytest.fixture
 def full_spec(make_spec: Callable[..., EvolutionSpec]) -> EvolutionSpec:
     """A spec in which every optional part is set, so that it has every leaf field."""
-    stages = ("shared", "selfPlay", "score", "flywheel", "train", "evaluate")
     return make_spec(
         reward={"judge": {"views": [{"past": 1}]}},
         training={"lora": {}},
-        evolution={"goal": {"f1": 0.9}},
+        stopping={"goal": 0.9},
         storage={"credentialsSecretRef": {"name": "keys"}},
         queue={"name": "queue"},
-        resumeFrom={"uri": "file:///first/manifest.json"},
-        podTemplate={stage: {"image": "first"} for stage in stages},
+        model={"resumeFrom": "file:///first/manifest.json"},
+        podTemplate=[{"stages": ["Train"], "template": {"image": "first"}}],
     )
 
 
@@ -66,8 +65,8 @@ def test_a_changed_setting_refuses_the_stored_result_and_is_named(
     stored = dataclasses.replace(program, work=refuse_to_work)
     refused = set()
     for path in leaf_fields():
-        spec = with_another_value(config.spec, path)
         relevant = covering(path, program.relevant)
+        spec = with_another_value(config.spec, path, relevant)
         if relevant is None:
             assert stored.run(config.model_copy(update={"spec": spec})).reused, path
             continue
@@ -101,7 +100,8 @@ def test_another_model_or_seed_refuses_the_stored_result(
 def test_all_changed_settings_are_named(program: StageProgram, config: StageConfig) -> None:
     spec = config.spec
     for path in leaf_fields():
-        spec = with_another_value(spec, path) if covering(path, program.relevant) else spec
+        relevant = covering(path, program.relevant)
+        spec = with_another_value(spec, path, relevant) if relevant else spec
     with pytest.raises(BadInput) as caught:
         program.run(config.model_copy(update={"spec": spec}))
     named = ", ".join(f"`{path}`" for path in sorted(program.relevant))

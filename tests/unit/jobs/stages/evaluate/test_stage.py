@@ -61,17 +61,26 @@ def make(
     test = tmp_path / "test.jsonl"
     write_source(test, ["sadness", "joy", "neutral"])
 
-    def build(store: str = "store", **evaluation: Any) -> StageConfig:
+    def build(
+        store: str = "store", prior: dict[str, float] | None = None, **evaluation: Any
+    ) -> StageConfig:
         spec = make_spec(
             model={"uri": f"file://{tiny_model}"},
             storage={"uri": f"file://{tmp_path}/{store}"},
             dataset={
-                "evaluation": [
-                    {"name": "dev", "uri": f"file://{dev}", "format": "JSONL"},
-                    {"name": "test", "uri": f"file://{test}", "format": "JSONL"},
-                ]
+                "sources": [
+                    {"name": "train", "uri": f"file://{dev}", "use": "SelfPlay"},
+                    {"name": "dev", "uri": f"file://{dev}", "use": "Evaluation"},
+                    {"name": "test", "uri": f"file://{test}", "use": "Evaluation"},
+                ],
+                **({"labelPrior": prior} if prior else {}),
             },
-            evaluation={"bootstrap": 50, "batchSize": 4, **evaluation},
+            evaluation={
+                "bootstrap": 50,
+                "batchSize": 4,
+                "useLabelPrior": prior is not None,
+                **evaluation,
+            },
         )
         return make_config(Stage.EVALUATE, generation=0, spec=spec)
 
@@ -161,9 +170,9 @@ def test_the_selecting_source_is_weighed_to_shares(make: Make, dev: Path) -> Non
     labels = make().spec.dataset.labels
     support = [9, 0, 3, 0, 6, 0, 3]
     own = dict(zip(labels, [n / 21 for n in support], strict=True))
-    same = run(make("same", labelPrior=own))
+    same = run(make("same", own))
     assert same.scores == plain.scores
-    rare = run(make("rare", labelPrior={**own, labels[2]: 0.9}))
+    rare = run(make("rare", {**own, labels[2]: 0.9}))
     assert rare.scores[0].weighted_f1 != plain.scores[0].weighted_f1
     assert rare.metrics["weightedF1"] == rare.scores[0].weighted_f1
     assert rare.scores[0].predicted_shares == plain.scores[0].predicted_shares
@@ -171,9 +180,9 @@ def test_the_selecting_source_is_weighed_to_shares(make: Make, dev: Path) -> Non
     manifest, _ = read_manifest(open_store(make("rare").spec.storage), rare.manifest)
     assert {n for n, r in manifest.report["sources"].items() if "shares" in r} == {"dev"}
     with pytest.raises(BadInput) as caught:
-        run(make("none", labelPrior={**dict.fromkeys(labels, 0.0), labels[1]: 1.0}))
+        run(make("none", {**dict.fromkeys(labels, 0.0), labels[1]: 1.0}))
     assert str(caught.value) == (
-        f"file://{dev}: no utterance's emotion has a share above 0 in `evaluation.labelPrior`"
+        f"file://{dev}: no utterance's emotion has a share above 0 in `dataset.labelPrior`"
     )
 
 

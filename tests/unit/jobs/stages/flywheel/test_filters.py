@@ -30,10 +30,16 @@ OPEN: dict[str, Any] = {
 
 
 def select(
-    groups: Sequence[Group], seed: int = 1, *, imitation: bool = False, **changes: Any
+    groups: Sequence[Group],
+    seed: int = 1,
+    *,
+    label_prior: dict[str, float] | None = None,
+    imitation: bool = False,
+    **changes: Any,
 ) -> Selection:
     spec = FlywheelSpec.model_validate({**OPEN, **changes})
-    return select_groups(daft.from_arrow(table(groups)), spec, seed, imitation=imitation)
+    rows = daft.from_arrow(table(groups))
+    return select_groups(rows, spec, seed, label_prior=label_prior, imitation=imitation)
 
 
 def kept(groups: Sequence[Group], seed: int = 1, **changes: Any) -> list[str]:
@@ -99,10 +105,10 @@ def test_keep_share_may_refer_to_the_groups_expected_by_the_label_prior() -> Non
     groups += [Group("x", label="joy", gold=("joy",))]
     prior = {"joy": 0.3, "fear": 0.7}
     # of ten groups without gold: 0.5 * 3 rounded up, and 0.5 * 7 of which there are four
-    assert kept(groups, keep=0.5, labelPrior=prior) == [
+    assert kept(groups, keep=0.5, label_prior=prior) == [
         *("f0", "f1", "f2", "f3", "j0", "j1", "r", "x")
     ]
-    assert kept(groups, keep=1.0, labelPrior=prior) == [
+    assert kept(groups, keep=1.0, label_prior=prior) == [
         *("f0", "f1", "f2", "f3", "j0", "j1", "j2", "r", "s", "x")
     ]
 

@@ -68,11 +68,13 @@ def config_for(
     def build(
         store: str = "store", source: dict[str, Any] | None = None, **play: Any
     ) -> StageConfig:
-        entry = {"name": "meld", "uri": f"file://{meld_file}", "format": "MELD", **(source or {})}
+        file = {"uri": f"file://{meld_file}", "format": "MELD"}
+        entry = {"name": "meld", "use": "SelfPlay", **file, **(source or {})}
+        dev = {"name": "dev", "use": "Evaluation", **file}
         spec = make_spec(
             model={"uri": f"file://{tiny_model}", "maxPromptTokens": 200},
             storage={"uri": f"file://{tmp_path}/{store}"},
-            dataset={"selfPlay": [entry]},
+            dataset={"sources": [entry, dev]},
             selfPlay={"batchPrompts": 8, **play},
         )
         return make_config(Stage.SELF_PLAY, spec=spec)
@@ -222,7 +224,7 @@ def test_labels_of_a_source_are_not_read(
 
 
 def test_labels_are_gold_where_the_spec_allows_it(config_for: Callable[..., StageConfig]) -> None:
-    config = config_for(source={"useLabels": True}, turns=2, groupSize=2)
+    config = config_for(source={"use": "Labeled"}, turns=2, groupSize=2)
     run(config)
     for row in table_of(config).to_pylist():
         if row["role"] == Role.RECOGNIZER and row["turn"] == 0:

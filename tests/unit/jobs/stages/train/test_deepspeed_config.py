@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from selfemo_api.spec import TrainingSpec
+from selfemo_api.spec import ResourcesSpec, TrainingSpec
 from selfemo_jobs.stages.train.deepspeed_config import deepspeed_config
 
 
-def spec(**fields: object) -> TrainingSpec:
-    return TrainingSpec.model_validate(fields)
+def config_of(resources: dict[str, object] | None = None, **training: object) -> dict[str, Any]:
+    return deepspeed_config(
+        TrainingSpec.model_validate(training), ResourcesSpec.model_validate(resources or {})
+    )
 
 
 def test_micro_batches_add_up_to_the_batch() -> None:
-    config = deepspeed_config(
-        spec(batchSize=96, microBatchSize=4, gpusPerNode=3, nodes=2, processesPerNode=3)
-    )
+    resources = {"gpusPerNode": 3, "nodes": 2, "processesPerNode": 3}
+    config = config_of(resources, batchSize=96, microBatchSize=4)
     assert config["train_batch_size"] == 96
     assert config["gradient_accumulation_steps"] == 4
     assert config["checkpoint"]["use_node_local_storage"]
@@ -23,7 +26,7 @@ def test_micro_batches_add_up_to_the_batch() -> None:
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_the_zero_stage(stage: int) -> None:
-    zero = deepspeed_config(spec(deepspeed={"zeroStage": stage}))["zero_optimization"]
+    zero = config_of(deepspeed={"zeroStage": stage})["zero_optimization"]
     assert zero["stage"] == stage
     assert zero.get("stage3_gather_16bit_weights_on_model_save", False) is (stage == 3)
     assert "offload_optimizer" not in zero
@@ -31,17 +34,17 @@ def test_the_zero_stage(stage: int) -> None:
 
 def test_offload() -> None:
     both = {"zeroStage": 3, "offload": "OptimizerAndParameters"}
-    zero = deepspeed_config(spec(deepspeed=both, gpusPerNode=0))["zero_optimization"]
+    zero = config_of({"gpusPerNode": 0}, deepspeed=both)["zero_optimization"]
     assert zero["offload_optimizer"] == {"device": "cpu", "pin_memory": False}
     assert zero["offload_param"] == {"device": "cpu", "pin_memory": False}
     one = {"zeroStage": 2, "offload": "Optimizer"}
-    zero = deepspeed_config(spec(deepspeed=one))["zero_optimization"]
+    zero = config_of(deepspeed=one)["zero_optimization"]
     assert zero["offload_optimizer"]["pin_memory"]
     assert "offload_param" not in zero
 
 
 def test_nothing_is_compiled_and_no_value_is_auto() -> None:
-    config = deepspeed_config(spec(precision="Float32", maxGradNorm=0.5, learningRate=1e-5))
+    config = config_of(precision="Float32", optimizer={"maxGradNorm": 0.5, "learningRate": 1e-5})
     assert config["optimizer"]["params"]["torch_adam"] is True
     assert config["optimizer"]["params"]["lr"] == 1e-5
     assert config["gradient_clipping"] == 0.5

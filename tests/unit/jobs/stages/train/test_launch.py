@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from selfemo_api.contract import ENV_PARENT, ENV_SHARD
-from selfemo_api.spec import TrainingSpec
+from selfemo_api.spec import ResourcesSpec, TrainingSpec
 from selfemo_jobs.errors import BadInput, StageError
 from selfemo_jobs.stages.train.launch import (
     ENV_RENDEZVOUS,
@@ -23,31 +23,31 @@ from selfemo_jobs.stages.train.worker_protocol import TrainFailure, TrainJob, wr
 FILE = Path("/somewhere/job.json")
 
 
-def spec(**fields: Any) -> TrainingSpec:
-    return TrainingSpec.model_validate({"gpusPerNode": 0} | fields)
+def resources(**fields: Any) -> ResourcesSpec:
+    return ResourcesSpec.model_validate({"gpusPerNode": 0} | fields)
 
 
 def test_one_process_needs_no_torchrun() -> None:
     worker = ["-m", "selfemo_jobs.stages.train.worker", "--job", str(FILE)]
-    assert worker_command(spec(), FILE) == [sys.executable, *worker]
-    assert worker_environment(spec())["WORLD_SIZE"] == "1"
+    assert worker_command(resources(), FILE) == [sys.executable, *worker]
+    assert worker_environment(resources())["WORLD_SIZE"] == "1"
 
 
 def test_several_processes_are_started_by_torchrun() -> None:
-    arguments = worker_command(spec(processesPerNode=2), FILE)
+    arguments = worker_command(resources(processesPerNode=2), FILE)
     assert arguments[1:5] == [
         "-m",
         "selfemo_jobs.stages.train.launch",
         "--standalone",
         "--nproc-per-node=2",
     ]
-    assert "WORLD_SIZE" not in worker_environment(spec(processesPerNode=2))
+    assert "WORLD_SIZE" not in worker_environment(resources(processesPerNode=2))
 
 
 def test_several_nodes_need_the_address_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ENV_SHARD, "1")
     monkeypatch.delenv(ENV_RENDEZVOUS, raising=False)
-    several = spec(nodes=2, gpusPerNode=4, batchSize=64)
+    several = resources(nodes=2, gpusPerNode=4)
     with pytest.raises(BadInput, match=ENV_RENDEZVOUS):
         worker_command(several, FILE)
     monkeypatch.setenv(ENV_RENDEZVOUS, "train-0.svc:29400")
@@ -63,19 +63,21 @@ def test_several_nodes_need_the_address_of_the_first(monkeypatch: pytest.MonkeyP
 
 def test_the_environment_of_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    on_cpu = worker_environment(spec(processesPerNode=2))
+    on_cpu = worker_environment(resources(processesPerNode=2))
     assert (on_cpu["DS_ACCELERATOR"], on_cpu["CUDA_VISIBLE_DEVICES"]) == ("cpu", "")
     assert on_cpu["OMP_NUM_THREADS"] == str(max(1, len(os.sched_getaffinity(0)) // 2))
     assert on_cpu[ENV_PARENT] == str(os.getpid())
     assert (
-        "DS_ACCELERATOR" not in worker_environment(spec(gpusPerNode=1)).keys() - os.environ.keys()
+        "DS_ACCELERATOR"
+        not in worker_environment(resources(gpusPerNode=1)).keys() - os.environ.keys()
     )
     assert on_cpu["HF_HUB_DISABLE_TELEMETRY"] == "1"
 
 
 def job(folder: Path) -> TrainJob:
     return TrainJob(
-        training=spec(),
+        training=TrainingSpec(),
+        resources=resources(),
         seed=0,
         prompts="compact-v1",
         temperature=1.0,

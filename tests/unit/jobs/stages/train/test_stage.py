@@ -34,9 +34,8 @@ from selfemo_jobs.store.hashing import file_sha256
 TRAINING: dict[str, Any] = {
     "batchSize": 8,
     "microBatchSize": 4,
-    "learningRate": 1e-3,
+    "optimizer": {"learningRate": 1e-3},
     "epochs": 4,
-    "gpusPerNode": 0,
     "precision": "Float32",
     "gradientCheckpointing": False,
     "checkpointSteps": 4,
@@ -58,21 +57,28 @@ def configure(
     """Return a folder of a new run and its configuration; arguments are of `training`."""
 
     def build(
-        groups: int = 10, reference: Path | None = None, **training: Any
+        groups: int = 10,
+        reference: Path | None = None,
+        nodes: int = 1,
+        processes: int = 1,
+        **training: Any,
     ) -> tuple[Path, StageConfig]:
         folder = tmp_path_factory.mktemp("run")
-        source = {"name": "demo", "uri": "file:///demo.jsonl", "format": "JSONL"}
+        source = {"uri": "file:///demo.jsonl", "format": "JSONL"}
         spec = EvolutionSpec.model_validate(
             {
                 "model": {"uri": policy.as_uri()},
                 "dataset": {
                     "labels": list(MELD),
-                    "selfPlay": [source],
-                    "evaluation": [source],
+                    "sources": [
+                        {"name": "demo", "use": "SelfPlay", **source},
+                        {"name": "dev", "use": "Evaluation", **source},
+                    ],
                 },
                 "storage": {"uri": f"file://{folder}/store"},
                 "selfPlay": {"groupSize": 4},
                 "training": TRAINING | training,
+                "resources": {"gpusPerNode": 0, "nodes": nodes, "processesPerNode": processes},
             }
         )
         config = StageConfig(
@@ -112,7 +118,7 @@ def one(finish: Callable[..., Run]) -> Run:
 @pytest.fixture(scope="session")
 def two(finish: Callable[..., Run]) -> Run:
     """Two processes, ZeRO 2, undisturbed."""
-    return finish(processesPerNode=2, deepspeed={"zeroStage": 2})
+    return finish(processes=2, deepspeed={"zeroStage": 2})
 
 
 def lines(run: Run, message: str) -> list[dict[str, Any]]:
@@ -190,7 +196,7 @@ def assert_same_training(run: Run, other: Run) -> None:
 def test_two_processes_agree_with_one(
     stage: int, one: Run, two: Run, finish: Callable[..., Run]
 ) -> None:
-    both = two if stage == 2 else finish(processesPerNode=2, deepspeed={"zeroStage": 3})
+    both = two if stage == 2 else finish(processes=2, deepspeed={"zeroStage": 3})
     (ready,) = lines(both, "the engine is ready")
     assert (ready["engine"], ready["zeroStage"], ready["worldSize"]) == (
         "DeepSpeedEngine",
@@ -225,7 +231,7 @@ def test_killed_after_a_checkpoint_it_ends_with_the_same_bytes(
 def test_sigterm_saves_two_processes_and_they_go_on(
     two: Run, configure: Callable[..., tuple[Path, StageConfig]]
 ) -> None:
-    folder, config = configure(processesPerNode=2, deepspeed={"zeroStage": 2})
+    folder, config = configure(processes=2, deepspeed={"zeroStage": 2})
     run = start(folder, config)
     wait_for(lambda: bool(lines(run, "progress")))
     children = descendants(run)
@@ -252,7 +258,7 @@ def test_lora_is_merged_and_the_kl_is_to_the_reference(
         epochs=1,
         klBeta=0.05,
         lora={"rank": 4, "alpha": 8.0},
-        processesPerNode=2,
+        processes=2,
         deepspeed={"zeroStage": 3},
     )
     before, after = load_file(policy / "model.safetensors"), weights(run)
@@ -271,7 +277,7 @@ def test_lora_is_merged_and_the_kl_is_to_the_reference(
 def test_agreed_answers_are_learnt_by_the_last_layers(
     finish: Callable[..., Run], one: Run, policy: Path
 ) -> None:
-    run = finish(imitation=1.0, trainLayers=1, processesPerNode=2, deepspeed={"zeroStage": 2})
+    run = finish(imitation=1.0, trainLayers=1, processes=2, deepspeed={"zeroStage": 2})
     metrics = run.manifest.metrics
     assert metrics["rows"] == 45  # one answer more for each of the five recognizer groups
     assert metrics["tokens"] == one.manifest.metrics["tokens"]
@@ -291,7 +297,7 @@ def rates(run: Run) -> list[float]:
 
 def test_the_rate_stays_or_falls_to_zero(finish: Callable[..., Run], one: Run) -> None:
     assert len(set(rates(one)[1:])) == 1
-    falling = rates(finish(schedule="Linear"))
+    falling = rates(finish(optimizer={"learningRate": 1e-3, "schedule": "Linear"}))
     assert len(falling) == len(rates(one)) > 2
     assert falling[1:] == sorted(falling[1:], reverse=True)
     assert falling[-1] < rates(one)[-1] / 2

@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 
-from selfemo_api.spec import TrainingSpec
+from selfemo_api.spec import ResourcesSpec, TrainingSpec
+from selfemo_jobs.stages.train.worker_protocol import TrainJob
 
 
 def test_the_stage_itself_does_not_import_torch() -> None:
@@ -20,5 +22,15 @@ def test_the_stage_itself_does_not_import_torch() -> None:
 def test_bfloat16_needs_a_context_on_a_cpu_alone(precision: str, gpus: int) -> None:
     from selfemo_jobs.stages.train.training_loop import precision_context
 
-    training = TrainingSpec.model_validate({"precision": precision, "gpusPerNode": gpus})
-    assert isinstance(precision_context(training), nullcontext)
+    job = TrainJob(
+        training=TrainingSpec.model_validate({"precision": precision}),
+        resources=ResourcesSpec(gpus_per_node=gpus),
+        seed=0,
+        prompts="compact-v1",
+        temperature=1.0,
+        folder=Path("f"),
+        policy=Path("p"),
+    )
+    context = precision_context(bfloat16_products=job.bfloat16_products)
+    assert isinstance(context, nullcontext)
+    assert job.bfloat16_weights is (precision == "BFloat16")
