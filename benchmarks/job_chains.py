@@ -32,7 +32,7 @@ def evolution(name: str) -> Json:
     return document(
         name,
         evolution={"maxGenerations": GENERATIONS, "patience": GENERATIONS + 1},
-        podTemplate={"shared": placement},
+        podTemplate=[{"template": placement}],
     )
 
 

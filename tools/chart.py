@@ -54,6 +54,7 @@ class ChartError(Exception):
 _EXPRESSIONS = {
     "--jobs-image": 'include "selfemo.image" (list . .Values.jobs.image)',
     "--jobs-service-account": 'include "selfemo.jobsServiceAccountName" .',
+    "--jobs-run-as-user": 'include "selfemo.jobsUser" .',
     "--jobs-metrics-port": 'ternary "9464" "" .Values.metrics.podMonitor.enabled',
     "--lease-namespace": ".Release.Namespace",
     "--lease-name": 'include "selfemo.fullname" .',

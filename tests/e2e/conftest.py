@@ -176,7 +176,7 @@ def evolution(
             spec["evolution"] |= {"collapse": bounds}
             path = f"{environment.MOUNT}/bin:/usr/bin:/bin"
             env = [{"name": "PATH", "value": path}, {"name": "OMP_WAIT_POLICY", "value": "PASSIVE"}]
-            spec["podTemplate"] = {"shared": {**environment.claimed_pod(), "env": env}}
+            spec["podTemplate"] = [{"template": {**environment.claimed_pod(), "env": env}}]
             for section, values in changes.items():
                 spec[section] = {**spec.get(section, {}), **values}
             return document

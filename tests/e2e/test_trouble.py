@@ -51,7 +51,7 @@ def _running_pod(kubectl: Kubectl, job: str, other_than: str = "", seconds: int 
 
 
 def test_a_missing_image_is_reported_until_an_edit(short: Json, kubectl: Kubectl) -> None:
-    place = short["spec"]["podTemplate"]["shared"]
+    place = short["spec"]["podTemplate"][0]["template"]
     image, place["image"] = place["image"], "localhost/none:0"
     kubectl.apply(short)
     status = wait_status(kubectl, lambda s: "none:0" in _messages(s), "the image in a condition")

@@ -18,7 +18,13 @@ from selfemo_api.spec.evaluation import EvaluationSpec
 from selfemo_api.spec.evolution_spec import DEFAULT_RECIPE, Ablation, EvolutionSpec
 from selfemo_api.spec.fields import Emotion, StorageUri, Uri
 from selfemo_api.spec.flywheel import Band, Deduplicate, FlywheelRunner, FlywheelSpec
-from selfemo_api.spec.kubernetes import Deadlines, FailurePolicy, PodTemplate, PodTemplates, Queue
+from selfemo_api.spec.kubernetes import (
+    Deadlines,
+    FailurePolicy,
+    PodTemplate,
+    PodTemplateEntry,
+    Queue,
+)
 from selfemo_api.spec.model import ModelSpec
 from selfemo_api.spec.resources import ResourcesSpec
 from selfemo_api.spec.reward import (
@@ -77,7 +83,7 @@ __all__ = [
     "OnRegression",
     "OptimizerSpec",
     "PodTemplate",
-    "PodTemplates",
+    "PodTemplateEntry",
     "Precision",
     "Preset",
     "PromotionSpec",

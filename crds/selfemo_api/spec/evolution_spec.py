@@ -11,7 +11,7 @@ from selfemo_api.api_model import ApiModel, JsonObject, Rule
 from selfemo_api.spec.dataset import DatasetSpec
 from selfemo_api.spec.evaluation import EvaluationSpec
 from selfemo_api.spec.flywheel import FlywheelSpec
-from selfemo_api.spec.kubernetes import Deadlines, FailurePolicy, PodTemplates, Queue
+from selfemo_api.spec.kubernetes import Deadlines, FailurePolicy, PodTemplateEntry, Queue
 from selfemo_api.spec.model import ModelSpec
 from selfemo_api.spec.resources import ResourcesSpec
 from selfemo_api.spec.reward import RewardSpec
@@ -119,8 +119,8 @@ class EvolutionSpec(ApiModel):
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=31_536_000)] | None = None
     """The time in seconds after which a finished evolution is deleted. Unset: it is not deleted.
     Results in the storage remain, unless `storage.whenDeleted` is `Delete`."""
-    pod_template: PodTemplates = PodTemplates()
-    """Templates of stage pods."""
+    pod_template: Annotated[list[PodTemplateEntry], Field(max_length=16)] = []
+    """Templates of stage pods, which are applied in order."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule("self.seed == oldSelf.seed", "`seed` is immutable"),

@@ -6,12 +6,15 @@ from typing import Annotated
 
 from pydantic import Field
 
-from selfemo_api.api_model import ApiModel, JsonObject, ShortText
+from selfemo_api.api_model import ApiModel, DnsSubdomain, JsonObject, ShortText
 from selfemo_api.spec.fields import EXPERT
+from selfemo_api.stages import Stage
 
 Text = Annotated[str, Field(max_length=1024)]
 StringMap = Annotated[dict[str, Text], Field(max_length=64)]
 ObjectList = Annotated[list[JsonObject], Field(max_length=64)]
+#: The name of an object that becomes the value of a label, which has at most 63 characters.
+LabelName = Annotated[DnsSubdomain, Field(max_length=63)]
 
 
 class PodTemplate(ApiModel):
@@ -33,50 +36,63 @@ class PodTemplate(ApiModel):
     """Tolerations to add to the pod."""
     affinity: JsonObject | None = None
     """The pod's affinity."""
-    priority_class_name: ShortText | None = None
+    topology_spread_constraints: ObjectList | None = None
+    """Topology spread constraints to add to the pod."""
+    priority_class_name: DnsSubdomain | None = None
     """The name of the pod's PriorityClass."""
     scheduler_name: ShortText | None = None
     """The name of the scheduler that places the pod."""
-    runtime_class_name: ShortText | None = None
+    runtime_class_name: DnsSubdomain | None = None
     """The name of the pod's RuntimeClass."""
-    service_account_name: ShortText | None = None
+    service_account_name: DnsSubdomain | None = None
     """The name of the pod's ServiceAccount."""
+    host_aliases: ObjectList | None = None
+    """Entries to add to the pod's `/etc/hosts`. Entries are merged by IP address."""
+    dns_config: JsonObject | None = None
+    """The pod's DNS settings: name servers, search domains and resolver options."""
+    termination_grace_period_seconds: Annotated[int, Field(ge=1, le=86_400)] | None = None
+    """The time in seconds that a pod has to end. Unset: 120, enough for a training step and a
+    checkpoint of a large model."""
+    resource_claims: ObjectList | None = None
+    """Claims of dynamic resource allocation (DRA). The container uses those that it names in
+    `resources.claims`. Entries are merged by name."""
+    init_containers: ObjectList | None = None
+    """Containers that run before the stage, or beside it with `restartPolicy: Always`. They have
+    the restricted security settings of the stage's container. Entries are merged by name."""
     volumes: ObjectList | None = None
     """Volumes to add to the pod. Entries are merged by name."""
     volume_mounts: ObjectList | None = None
     """Volume mounts to add to the container. Entries are merged by mount path."""
     env: ObjectList | None = None
     """Environment variables to add to the container. Entries are merged by name."""
+    env_from: ObjectList | None = None
+    """ConfigMaps and Secrets whose keys become environment variables of the container. Variables
+    of `env`, and those that the operator sets, replace variables of the same name."""
     resources: JsonObject | None = None
-    """Resource requests and limits of the container, merged with those that the operator sets."""
+    """Resource requests and limits of the container, merged with those that the operator sets. A
+    null removes a resource."""
     security_context: JsonObject | None = None
     """Security settings, merged with those that the operator sets. Fields that only a container
-    has apply to the container, all others to the pod."""
+    has apply to the container, all others to the pod. With null for `runAsUser`, `runAsGroup` or
+    `fsGroup`, the platform chooses the ID. Other nulls change nothing."""
 
 
-class PodTemplates(ApiModel):
-    """Templates of stage pods. `shared` is applied first, then the template of the stage."""
+class PodTemplateEntry(ApiModel):
+    """A template, and the stages whose pods it changes."""
 
-    shared: PodTemplate | None = None
-    """The template that is applied to the pods of all stages."""
-    self_play: PodTemplate | None = None
-    """The template of SelfPlay pods."""
-    score: PodTemplate | None = None
-    """The template of Score pods."""
-    flywheel: PodTemplate | None = None
-    """The template of Flywheel pods."""
-    train: PodTemplate | None = None
-    """The template of Train pods."""
-    evaluate: PodTemplate | None = None
-    """The template of Evaluate pods."""
+    stages: Annotated[list[Stage], Field(min_length=1, max_length=16)] | None = None
+    """The stages that the template applies to. Unset: all stages, and the Job that removes the
+    data of a deleted evolution."""
+    template: PodTemplate
+    """The fields that are added to, or replaced in, the pods of these stages."""
 
 
 class Queue(ApiModel):
     """The Kueue queue of the stage Jobs."""
 
-    name: ShortText
+    name: LabelName
     """The name of the LocalQueue."""
-    priority_class: ShortText | None = None
+    priority_class: LabelName | None = None
     """The name of the WorkloadPriorityClass. Unset: none."""
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from selfemo_api.api_model import ApiModel, DnsLabel, Rule, ShortText
+from selfemo_api.api_model import ApiModel, DnsSubdomain, Rule, ShortText
 from selfemo_api.spec.fields import EXPERT, NO_BLANK, NO_BLANK_MESSAGE, StorageUri
 
 
@@ -21,7 +21,7 @@ class WhenDeleted(StrEnum):
 class SecretReference(ApiModel):
     """A reference to a Secret in the namespace of the evolution. The operator never reads it."""
 
-    name: DnsLabel
+    name: DnsSubdomain
     """The name of the Secret."""
 
 

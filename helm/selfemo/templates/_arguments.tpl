@@ -12,6 +12,7 @@
 {{- with ternary "9464" "" .Values.metrics.podMonitor.enabled }}
 - --jobs-metrics-port={{ . }}
 {{- end }}
+- --jobs-run-as-user={{ include "selfemo.jobsUser" . | int64 }}
 {{- if .Values.jobs.allowHostAccess }}
 - --allow-host-access
 {{- end }}

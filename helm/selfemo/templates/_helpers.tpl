@@ -65,6 +65,17 @@ app.kubernetes.io/component: operator
 {{- end }}
 {{- end }}
 
+{{/* The user ID of stage pods. 0: the platform assigns it. */}}
+{{- define "selfemo.jobsUser" -}}
+{{- $user := .Values.jobs.podSecurity.runAsUser }}
+{{- if kindIs "string" $user }}
+{{- $platform := or (eq $user "Platform") (.Capabilities.APIVersions.Has "security.openshift.io/v1") }}
+{{- ternary 0 65532 $platform }}
+{{- else }}
+{{- int64 $user }}
+{{- end }}
+{{- end }}
+
 {{- define "selfemo.testNamespace" -}}
 {{- if .Values.test.namespace }}
 {{- .Values.test.namespace }}

@@ -16,6 +16,7 @@ from selfemo_api.spec import WhenDeleted
 from selfemo_operator.controller.cache import Cache
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
+from selfemo_operator.controller.objects.host_access import host_access_error
 from selfemo_operator.controller.objects.job_status import job_state
 from selfemo_operator.controller.objects.jobs import purge_manifest
 from selfemo_operator.controller.objects.names import Key
@@ -51,6 +52,9 @@ class Purger:
     def sync_job(self, key: Key, evolution: EmotionEvolution) -> None:
         """Create, replace or delete the purge Job of an evolution, as its spec requires.
 
+        An evolution whose `podTemplate` is refused has no purge Job: its pod would have what was
+        refused.
+
         Parameters
         ----------
         key
@@ -66,7 +70,8 @@ class Purger:
         name = names.purge_job_name(evolution.metadata.name, evolution.metadata.uid)
         existing = [j for j in self._cache.purge_jobs(key) if j["metadata"]["name"] == name]
         required = None
-        if evolution.spec.storage.when_deleted is WhenDeleted.DELETE:
+        refused = not self._settings.host_access and host_access_error(evolution.spec.pod_template)
+        if evolution.spec.storage.when_deleted is WhenDeleted.DELETE and not refused:
             required = purge_manifest(evolution, self._settings)
         for job in existing:
             if required is None or _template_hash(job) != _template_hash(required):

@@ -18,12 +18,12 @@ from pydantic import ValidationError
 from selfemo_api.api_model import first_problem
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.spec import EvolutionSpec
-from selfemo_api.stages import STAGE_ORDER
 from selfemo_api.status import EvolutionStatus
 from selfemo_operator.controller.cache import Cache
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.events import Event, event_manifest, events_between
+from selfemo_operator.controller.objects.host_access import host_access_error
 from selfemo_operator.controller.objects.job_status import (
     MISSING_POD_AGE,
     job_state,
@@ -37,7 +37,6 @@ from selfemo_operator.controller.objects.jobs import (
     template_hash,
 )
 from selfemo_operator.controller.objects.names import Key
-from selfemo_operator.controller.objects.pod_template import host_access_error
 from selfemo_operator.controller.objects.settings import Settings
 from selfemo_operator.controller.purge import Purger
 from selfemo_operator.planner.conditions import with_unreadable_spec
@@ -151,7 +150,7 @@ class Reconciler:
         metadata, status = evolution.metadata, evolution.status
         host_access = None
         if not self._settings.jobs.host_access:
-            host_access = host_access_error(evolution.spec.pod_template, STAGE_ORDER)
+            host_access = host_access_error(evolution.spec.pod_template)
         jobs = []
         for manifest in self._cache.stage_jobs(key, metadata.uid):
             job = stage_job(manifest)

@@ -18,6 +18,7 @@ _VOLUMES = {
     "downwardAPI",
     "emptyDir",
     "ephemeral",
+    "image",
     "persistentVolumeClaim",
     "projected",
     "secret",
@@ -29,6 +30,7 @@ _SYSCTLS = {
     "net.ipv4.tcp_syncookies",
     "net.ipv4.ping_group_range",
 }
+_SELINUX = ("container_t", "container_init_t", "container_kvm_t", "container_engine_t", "")
 _PROFILES = ("RuntimeDefault", "Localhost")
 
 
@@ -86,7 +88,8 @@ def _either(name: str, context: Json) -> Iterator[str]:
         yield f"{name} is seccomp-unconfined"
     if context.get("windowsOptions", {}).get("hostProcess"):
         yield f"{name} is a host process"
-    if "level" in (linux := context.get("seLinuxOptions", {})) and len(linux) > 1:
+    linux = context.get("seLinuxOptions", {})
+    if linux.get("user") or linux.get("role") or linux.get("type", _SELINUX[0]) not in _SELINUX:
         yield f"{name} sets an SELinux user, role or type"
     if context.get("appArmorProfile", {}).get("type", "RuntimeDefault") not in _PROFILES:
         yield f"{name} is AppArmor-unconfined"

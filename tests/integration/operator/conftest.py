@@ -73,8 +73,7 @@ class Evolutions:
 
     def create(self, name: str = "demo", **spec: Any) -> Json:
         # no scheduler: `FakeKubelet` takes the place of a node
-        templates = dict(spec.pop("podTemplate", {}))
-        templates["shared"] = {"schedulerName": "none", **templates.get("shared", {})}
+        templates = [{"template": {"schedulerName": "none"}}, *spec.pop("podTemplate", [])]
         base: Json = {
             "evolution": {"maxGenerations": 2},
             "failurePolicy": {"backoffSeconds": 0},

@@ -99,7 +99,7 @@ def test_an_image_that_cannot_be_pulled_is_reported_until_an_edit(
     operator: OperatorProcess, evolutions: Evolutions, kubelet: FakeKubelet
 ) -> None:
     kubelet.waiting = IMAGE_WAIT
-    evolutions.create(podTemplate={"shared": {"image": "nowhere/none:0"}})
+    evolutions.create(podTemplate=[{"template": {"image": "nowhere/none:0"}}])
     evolutions.wait(
         lambda s: any("ImagePullBackOff" in c["message"] for c in s.get("conditions", [])),
         "the reason in a condition",
@@ -107,7 +107,7 @@ def test_an_image_that_cannot_be_pulled_is_reported_until_an_edit(
     assert evolutions.condition("Progressing")["status"] == "False"
     kubelet.waiting = None
     kubelet.hold.set()
-    evolutions.edit(podTemplate={"shared": {"image": "selfemo/jobs:fixed"}})
+    evolutions.edit(podTemplate=[{"template": {"schedulerName": "none", "image": "selfemo/jobs:fixed"}}])
     # the first pod may have started by then: only a Job that has not started is created again
     kubelet.hold.clear()
     assert evolutions.wait_end()["status"]["phase"] == "Succeeded"
@@ -189,19 +189,19 @@ def test_host_access_is_rejected_and_reported(
     operator: OperatorProcess, evolutions: Evolutions, kubelet: FakeKubelet
 ) -> None:
     volume = {"name": "root", "hostPath": {"path": "/"}}
-    evolutions.create(podTemplate={"train": {"volumes": [volume]}})
+    evolutions.create(podTemplate=[{"stages": ["Train"], "template": {"volumes": [volume]}}])
     evolutions.wait_end()
     message = evolutions.condition("Stalled")["message"]
-    assert "podTemplate.train.volumes[root].hostPath" in message
+    assert "podTemplate[1].template.volumes[root].hostPath" in message
     assert not evolutions.jobs()
-    evolutions.edit(podTemplate={"train": None})
+    evolutions.edit(podTemplate=[{"template": {"schedulerName": "none"}}])
     evolutions.wait(lambda s: s.get("phase") == "Succeeded", "success after the edit")
 
 
 def test_a_rejected_job_is_reported(
     operator: OperatorProcess, evolutions: Evolutions, kubelet: FakeKubelet
 ) -> None:
-    evolutions.create(podTemplate={"shared": {"env": [{"name": "not a name=", "value": "x"}]}})
+    evolutions.create(podTemplate=[{"template": {"env": [{"name": "not a name=", "value": "x"}]}}])
     evolutions.wait_end()
     assert "spec.template.spec.containers[0].env" in evolutions.condition("Stalled")["message"]
     assert evolutions.condition("Stalled")["reason"] == "BadInput"

@@ -43,7 +43,7 @@ spec:
     collapse: {minEntropy: 0, maxDivergence: 1, maxZeroVariance: 1, minDiversity: 0}
   {{- with .Values.test.podTemplate }}
   podTemplate:
-    shared: {{ toJson . }}
+    - template: {{ toJson . }}
   {{- end }}
 {{- end }}
 

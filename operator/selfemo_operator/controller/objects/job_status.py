@@ -189,7 +189,7 @@ def _pending_since(job: Json, state: JobState, waiting: Sequence[Json]) -> datet
     """
     if _is_resuming(job):
         return None
-    times = [at for pod in waiting if (at := _parse_time(pod["metadata"].get("creationTimestamp")))]
+    times = [at for pod in waiting if (at := _waiting_since(pod)) is not None]
     if times:
         return min(times)
     started = _parse_time(job.get("status", {}).get("startTime"))
@@ -249,7 +249,10 @@ def _pod_failure(pod: Json) -> Failure:
     status, name = pod.get("status", {}), pod["metadata"]["name"]
     terminated = _terminated_state(pod)
     target = _true_condition(status, "DisruptionTarget")
-    if terminated is None or target or status.get("reason") in _DISRUPTION_REASONS:
+    disrupted = bool(target) or status.get("reason") in _DISRUPTION_REASONS
+    if terminated is None and not disrupted and (text := _init_failure(pod)):
+        return Failure(f"{name}: {text}")
+    if terminated is None or disrupted:
         text = (target or {}).get("message") or status.get("message") or "the pod was removed"
         return Failure(f"{name}: {text}", disrupted=True)
     code = int(terminated.get("exitCode", 1))
@@ -267,10 +270,44 @@ def _pod_failure(pod: Json) -> Failure:
     return Failure(text, exit_code=code)
 
 
+def _init_failure(pod: Json) -> str:
+    """Return which init container of a pod failed and how, or an empty text if none did."""
+    for container in pod.get("status", {}).get("initContainerStatuses", []):
+        terminated = container.get("state", {}).get("terminated") or {}
+        if terminated.get("exitCode", 0) != 0:
+            code, reason = terminated["exitCode"], terminated.get("reason", "Error")
+            text = f"the init container {container['name']} ended with exit code {code} ({reason})"
+            return f"{text}: {terminated.get('message', '').strip()}"[:500].rstrip(": ")
+    return ""
+
+
 def _has_started(pod: Json) -> bool:
-    """Return whether a container of a pod has ever run."""
-    containers = pod.get("status", {}).get("containerStatuses", [])
-    return any(c.get("state", {}).keys() & {"running", "terminated"} for c in containers)
+    """Return whether the containers of a pod have run, or its init containers are running.
+
+    A sidecar does not count: it runs on while the stage's image is pulled.
+    """
+    status = pod.get("status", {})
+    if any(_state_of(c) & {"running", "terminated"} for c in status.get("containerStatuses", [])):
+        return True
+    sidecars = {
+        container["name"]
+        for container in pod.get("spec", {}).get("initContainers", [])
+        if container.get("restartPolicy") == "Always"
+    }
+    before = status.get("initContainerStatuses", [])
+    return any("running" in _state_of(c) for c in before if c["name"] not in sidecars)
+
+
+def _state_of(container: Json) -> set[str]:
+    return set(container.get("state", {}))
+
+
+def _waiting_since(pod: Json) -> datetime | None:
+    """Return since when a waiting pod has waited: its creation, or the end of an init container."""
+    containers = pod.get("status", {}).get("initContainerStatuses", [])
+    ends = [c.get("state", {}).get("terminated", {}).get("finishedAt") for c in containers]
+    times = [_parse_time(text) for text in (pod["metadata"].get("creationTimestamp"), *ends)]
+    return max((at for at in times if at is not None), default=None)
 
 
 def _is_waiting(pod: Json) -> bool:
@@ -311,7 +348,8 @@ def _waiting_reason(pods: Iterable[Json]) -> str:
         for condition in status.get("conditions", []):
             if condition["type"] == "PodScheduled" and condition["status"] == "False":
                 return _format_reason(condition)
-        for container in status.get("containerStatuses", []):
+        kinds = ("initContainerStatuses", "containerStatuses")
+        for container in (c for kind in kinds for c in status.get(kind, [])):
             waiting = container.get("state", {}).get("waiting") or {}
             if waiting.get("reason", "") not in _NORMAL_WAITING_REASONS:
                 return _format_reason(waiting, container.get("image", ""))

@@ -17,11 +17,16 @@ from selfemo_api.contract import (
     StageConfig,
 )
 from selfemo_api.evolution import EmotionEvolution
-from selfemo_api.spec import EvolutionSpec, PodTemplates, StorageSpec
+from selfemo_api.spec import EvolutionSpec, StorageSpec
 from selfemo_api.stage_resources import gpus_per_pod, pods_of
 from selfemo_api.stages import Stage
 from selfemo_operator.controller.objects import names
-from selfemo_operator.controller.objects.pod_template import apply_templates, templates_of
+from selfemo_operator.controller.objects.pod_template import (
+    ASSIGNED_IDS,
+    RESTRICTED_CONTAINER,
+    apply_templates,
+    templates_of,
+)
 from selfemo_operator.controller.objects.settings import JobSettings
 from selfemo_operator.planner.types import CreateJob
 
@@ -30,8 +35,6 @@ Json = dict[str, Any]
 CONFIG_FOLDER = "/etc/selfemo"
 #: The port of the rendezvous of the training nodes, torch's default.
 RENDEZVOUS_PORT = 29400
-#: The user ID of stage pods, the same as in the images.
-USER = 65532
 #: Time to end a pod: enough for a training step and a checkpoint of a large model.
 GRACE_SECONDS = 120
 #: Environment of every pod: the writable folders for the libraries that write, and quiet logs.
@@ -60,8 +63,8 @@ def job_manifest(evolution: EmotionEvolution, action: CreateJob, settings: JobSe
     """Return the Job of a stage.
 
     What the stage does is taken from the spec that is pinned for the generation
-    (``action.config``). Where it runs (`podTemplate`, `queue`, `deadlines`) is taken from the
-    current spec.
+    (``action.config``). Where it runs (`podTemplate`, `resources.accelerator`, `queue`,
+    `deadlines`) is taken from the current spec.
 
     Parameters
     ----------
@@ -120,9 +123,10 @@ def pod_template(
         The settings of stage Jobs.
     """
     config = action.config
-    module, gpus = config.stage.module, gpus_per_pod(config.spec, config.stage)
+    module, environment = config.stage.module, _environment(evolution, action, settings)
+    limits = _device_limits(evolution.spec, gpus_per_pod(config.spec, config.stage))
     container = {
-        **_container(module, _environment(evolution, action, settings), gpus, settings),
+        **_container(module, environment, limits, settings),
         **_ports(settings),
     }
     pod = _pod(config, labels, container, settings)
@@ -134,17 +138,15 @@ def pod_template(
 def purge_manifest(evolution: EmotionEvolution, settings: JobSettings) -> Json:
     """Return the purge Job, which removes an evolution's data once the evolution is deleted.
 
-    The Job is suspended, and it has no owner because it must outlive the evolution. Its pod uses
-    `podTemplate.shared`.
+    The Job is suspended, and it has no owner because it must outlive the evolution. The entries of
+    `podTemplate` for all stages apply to its pod.
     """
     metadata, spec = evolution.metadata, evolution.spec
     config = PurgeConfig(run=evolution.run, storage=spec.storage)
     labels = names.purge_labels(evolution)
-    container = _container(
-        PURGE_MODULE, _variables(_ENVIRONMENT) + _credentials(spec.storage), 0, settings
-    )
-    shared = PodTemplates(shared=spec.pod_template.shared)
-    pod = apply_templates(_pod(config, labels, container, settings), shared, Stage.EVALUATE)
+    environment = _variables(_ENVIRONMENT) + _credentials(spec.storage)
+    container = _container(PURGE_MODULE, environment, {}, settings)
+    pod = apply_templates(_pod(config, labels, container, settings), spec.pod_template, None)
     job: Json = {
         "suspend": True,
         "podFailurePolicy": {"rules": _failure_rules()},
@@ -174,9 +176,7 @@ def _pod(config: ApiModel, labels: dict[str, str], container: Json, settings: Jo
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "securityContext": {
             "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
+            **dict.fromkeys(ASSIGNED_IDS if settings.run_as_user else (), settings.run_as_user),
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [container],
@@ -238,6 +238,7 @@ def template_hash(evolution: EmotionEvolution, stage: Stage) -> str:
     content = {
         "podTemplate": [t.to_json() for _, t in templates_of(evolution.spec.pod_template, stage)],
         "queue": evolution.spec.queue.to_json() if evolution.spec.queue else None,
+        "accelerator": evolution.spec.resources.accelerator,
         "stage": stage.value,
     }
     return _hash(content)
@@ -247,19 +248,25 @@ def _hash(content: Json) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _container(module: str, env: list[Json], gpus: int, settings: JobSettings) -> Json:
+def _device_limits(spec: EvolutionSpec, gpus: int) -> dict[str, str]:
+    """Return the limits for the GPUs of a pod.
+
+    There are none if `resources.accelerator` is empty: then the pod gets its GPUs by other means,
+    such as the resource claims of `podTemplate`.
+    """
+    accelerator = spec.resources.accelerator
+    return {accelerator: str(gpus)} if accelerator and gpus else {}
+
+
+def _container(module: str, env: list[Json], limits: dict[str, str], settings: JobSettings) -> Json:
     return {
         "name": names.CONTAINER,
         "image": settings.image,
         "imagePullPolicy": settings.pull_policy,
         "command": ["python", "-m", module, "--config", f"{CONFIG_FOLDER}/config.json"],
         "env": env,
-        "resources": {"limits": {"nvidia.com/gpu": str(gpus)}} if gpus else {},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "resources": {"limits": limits} if limits else {},
+        "securityContext": dict(RESTRICTED_CONTAINER),
         "volumeMounts": [
             {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True},
             {"name": "work", "mountPath": "/work"},

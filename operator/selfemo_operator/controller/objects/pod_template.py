@@ -1,19 +1,31 @@
-"""Applies `spec.podTemplate` to the pod that selfemo builds, and finds forbidden settings. Pure.
+"""Applies `spec.podTemplate` to the pod that selfemo builds. Pure.
 
-Lists whose entries have names (`env`, `volumes`, `volumeMounts`, `imagePullSecrets`) are merged by
-name, as a strategic merge patch does: an entry of the same name replaces the operator's entry.
-`tolerations` are added. Maps are merged. All other fields are replaced.
+Lists whose entries have a key (`env`, `volumes`, `volumeMounts`, …) are merged by that key, as a
+strategic merge patch does: an entry of the same key replaces the earlier one. Other lists are
+added. Maps are merged. All other fields are replaced.
+
+`null` never undoes a security setting. Maps of a template are passed on unread, so the API server
+keeps a null in them. It removes an entry of `resources`, and one of the three IDs in
+`securityContext`, which the platform then assigns. Everywhere else it has no effect.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
-from selfemo_api.spec import PodTemplate, PodTemplates
+from selfemo_api.spec import PodTemplate, PodTemplateEntry
 from selfemo_api.stages import Stage
 
 Json = dict[str, Any]
+
+#: The security settings of each container: the restricted Pod Security standard, and a read-only
+#: root file system.
+RESTRICTED_CONTAINER: Json = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
 
 #: The fields of `securityContext` that apply to the container. The others apply to the pod.
 _CONTAINER_SECURITY = (
@@ -23,158 +35,189 @@ _CONTAINER_SECURITY = (
     "procMount",
     "readOnlyRootFilesystem",
 )
-_FIELD = {
-    Stage.SELF_PLAY: "self_play",
-    Stage.SCORE: "score",
-    Stage.FLYWHEEL: "flywheel",
-    Stage.TRAIN: "train",
-    Stage.EVALUATE: "evaluate",
-}
-#: The annotation that sets AppArmor profiles in versions of Kubernetes without the field.
-_APPARMOR = "container.apparmor.security.beta.kubernetes.io"
-#: Fields of the template that are copied into the pod's spec.
-_COPIED = (
+#: The IDs that a platform such as OpenShift assigns if the pod has none. Without them the pod still
+#: does not run as root, because of `runAsNonRoot`.
+ASSIGNED_IDS = ("runAsUser", "runAsGroup", "fsGroup")
+#: Fields that replace those of the pod.
+_REPLACED = (
     "affinity",
-    "priority_class_name",
-    "scheduler_name",
-    "runtime_class_name",
-    "service_account_name",
+    "dnsConfig",
+    "priorityClassName",
+    "runtimeClassName",
+    "schedulerName",
+    "serviceAccountName",
+    "terminationGracePeriodSeconds",
 )
+#: Lists of the pod and of its container, with the key by which they are merged. Without a key, the
+#: entries are added.
+_POD_LISTS = {
+    "hostAliases": "ip",
+    "imagePullSecrets": "name",
+    "initContainers": "name",
+    "resourceClaims": "name",
+    "tolerations": "",
+    "topologySpreadConstraints": "",
+    "volumes": "name",
+}
+_CONTAINER_LISTS = {"env": "name", "envFrom": "", "volumeMounts": "mountPath"}
 
 
-def templates_of(templates: PodTemplates, stage: Stage) -> list[tuple[str, PodTemplate]]:
-    """Return the templates of a stage with the names of their fields, the shared template first."""
-    own: PodTemplate | None = getattr(templates, _FIELD[stage])
-    named = (("shared", templates.shared), (PodTemplates.model_fields[_FIELD[stage]].alias, own))
-    return [(str(name), template) for name, template in named if template is not None]
+def templates_of(
+    entries: Sequence[PodTemplateEntry], stage: Stage | None
+) -> list[tuple[str, PodTemplate]]:
+    """Return the templates that apply to the pods of a stage, with their places in the spec.
+
+    Parameters
+    ----------
+    entries
+        The value of `spec.podTemplate`.
+    stage
+        The stage. None: the purge Job, which only the entries for all stages apply to.
+
+    Examples
+    --------
+    >>> train = PodTemplateEntry(stages=[Stage.TRAIN], template=PodTemplate(image="cuda"))
+    >>> every = PodTemplateEntry(template=PodTemplate(image="cpu"))
+    >>> [place for place, _ in templates_of([train, every], Stage.TRAIN)]
+    ['podTemplate[0].template', 'podTemplate[1].template']
+    >>> [place for place, _ in templates_of([train, every], None)]
+    ['podTemplate[1].template']
+    """
+    return [
+        (f"podTemplate[{index}].template", entry.template)
+        for index, entry in enumerate(entries)
+        if entry.stages is None or stage in entry.stages
+    ]
 
 
-def apply_templates(pod: Json, templates: PodTemplates, stage: Stage) -> Json:
-    """Return a copy of a pod template with the templates of a stage applied.
+def apply_templates(pod: Json, entries: Sequence[PodTemplateEntry], stage: Stage | None) -> Json:
+    """Return a copy of a pod template with the templates of a stage applied in order.
 
     Parameters
     ----------
     pod
         The pod template that selfemo builds: `metadata`, and a `spec` with one container. It is
         not changed.
-    templates
+    entries
         The value of `spec.podTemplate`.
     stage
-        The stage of the pod.
+        The stage of the pod. None: the pod is that of the purge Job.
     """
-    for _, template in templates_of(templates, stage):
+    for _, template in templates_of(entries, stage):
         pod = _merge(pod, template)
     return pod
 
 
+def without_nulls(value: Any) -> Any:
+    """Return a JSON value without the nulls in its maps and lists, at any depth.
+
+    Examples
+    --------
+    >>> without_nulls({"a": None, "b": [{"c": None}, None]})
+    {'b': [{}]}
+    """
+    if isinstance(value, dict):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [without_nulls(item) for item in value if item is not None]
+    return value
+
+
+def as_map(value: Any) -> Json:
+    """Return a value if it is a map, otherwise an empty map: the API server rejects other types."""
+    return value if isinstance(value, dict) else {}
+
+
 def _merge(pod: Json, template: PodTemplate) -> Json:
-    fields = template.model_dump(mode="json", by_alias=False, exclude_none=True)
+    fields: Json = without_nulls(template.to_json())
     metadata, spec = dict(pod["metadata"]), dict(pod["spec"])
     container = dict(spec["containers"][0])
     for name in ("labels", "annotations"):
         # the operator's own entries win: it finds its pods and their configuration by them
         metadata[name] = {**fields.get(name, {}), **metadata.get(name, {})}
-    for name in _COPIED:
-        if name in fields:
-            spec[_camel_case(name)] = fields[name]
-    if "node_selector" in fields:
-        spec["nodeSelector"] = {**spec.get("nodeSelector", {}), **fields["node_selector"]}
-    spec["tolerations"] = [*spec.get("tolerations", []), *fields.get("tolerations", [])]
-    spec["volumes"] = _merge_by_name(spec.get("volumes", []), fields.get("volumes", []))
-    spec["imagePullSecrets"] = _merge_by_name(
-        spec.get("imagePullSecrets", []), fields.get("image_pull_secrets", [])
+    spec |= {name: fields[name] for name in _REPLACED if name in fields}
+    if "nodeSelector" in fields:
+        spec["nodeSelector"] = {**spec.get("nodeSelector", {}), **fields["nodeSelector"]}
+    _merge_lists(spec, fields, _POD_LISTS)
+    _merge_lists(container, fields, _CONTAINER_LISTS)
+    container |= {name: fields[name] for name in ("image", "imagePullPolicy") if name in fields}
+    container["resources"] = _merge_resources(
+        container.get("resources", {}), template.resources or {}
     )
-    container["env"] = _merge_by_name(container.get("env", []), fields.get("env", []))
-    container["volumeMounts"] = _merge_by_name(
-        container.get("volumeMounts", []), fields.get("volume_mounts", []), key="mountPath"
-    )
-    if "image" in fields:
-        container["image"] = fields["image"]
-    if "image_pull_policy" in fields:
-        container["imagePullPolicy"] = fields["image_pull_policy"]
-    container["resources"] = _merge_maps(
-        container.get("resources", {}), fields.get("resources", {})
-    )
-    _merge_security(spec, container, fields.get("security_context", {}))
+    if "initContainers" in spec:
+        spec["initContainers"] = [_restricted(inner) for inner in spec["initContainers"]]
+    context = template.security_context or {}
+    inner = {name: value for name, value in context.items() if name in _CONTAINER_SECURITY}
+    outer = {name: value for name, value in context.items() if name not in _CONTAINER_SECURITY}
+    spec["securityContext"] = _merge_security(spec.get("securityContext", {}), outer)
+    container["securityContext"] = _merge_security(container.get("securityContext", {}), inner)
     return {"metadata": metadata, "spec": {**spec, "containers": [container]}}
 
 
-def _merge_security(spec: Json, container: Json, context: Json) -> None:
-    inner = {k: v for k, v in context.items() if k in _CONTAINER_SECURITY}
-    outer = {k: v for k, v in context.items() if k not in _CONTAINER_SECURITY}
-    spec["securityContext"] = {**spec.get("securityContext", {}), **outer}
-    container["securityContext"] = {**container.get("securityContext", {}), **inner}
+def _restricted(container: Json) -> Json:
+    """Return an init container that is restricted wherever it has no setting of its own."""
+    context = _merge_security(RESTRICTED_CONTAINER, as_map(container.get("securityContext")))
+    return {**container, "securityContext": context}
 
 
-def _merge_by_name(base: list[Json], entries: list[Json], key: str = "name") -> list[Json]:
-    remaining = {item.get(key): item for item in entries}
-    merged = [remaining.pop(item.get(key), item) for item in base]
-    return [*merged, *remaining.values()]
-
-
-def _merge_maps(base: Json, changes: Json) -> Json:
-    """Return two maps merged, down to their second level."""
-    merged = {**base, **changes}
-    for name in base.keys() & changes.keys():
-        if isinstance(base[name], dict) and isinstance(changes[name], dict):
-            merged[name] = {**base[name], **changes[name]}
+def _merge_security(base: Json, changes: Json) -> Json:
+    """Return a security context with changes. A null or an empty map undoes no setting."""
+    merged = dict(base)
+    for name, value in without_nulls(changes).items():
+        if name == "capabilities" and isinstance(value, dict):
+            merged[name] = _merge_capabilities(as_map(base.get(name)), value)
+        elif value != {}:
+            merged[name] = value
+    for name in ASSIGNED_IDS:
+        if name in changes and changes[name] is None:
+            merged.pop(name, None)
     return merged
 
 
-def _camel_case(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(word.title() for word in rest)
+def _merge_capabilities(base: Json, changes: Json) -> Json:
+    """Return capabilities with changes. What was dropped before stays dropped."""
+    merged, dropped = {**base, **changes}, changes.get("drop")
+    if isinstance(dropped, list):
+        before = base.get("drop", [])
+        merged["drop"] = [*before, *(name for name in dropped if name not in before)]
+    return merged
 
 
-def host_access_error(templates: PodTemplates, stages: tuple[Stage, ...]) -> str | None:
-    """Return an error message if a template needs access to the node, or None.
-
-    Every user who may create an EmotionEvolution may run pods in its namespace. Access to the node
-    stays forbidden unless the installation allows it, even in a namespace where Pod Security does
-    not forbid it.
-
-    Parameters
-    ----------
-    templates
-        The value of `spec.podTemplate`.
-    stages
-        The stages whose templates are checked.
-    """
-    for stage in stages:
-        for name, template in templates_of(templates, stage):
-            for field in _host_access(template):
-                return (
-                    f"`podTemplate.{name}.{field}` needs access to the node: remove it, or have "
-                    "the operator installed with `jobs.allowHostAccess`"
-                )
-    return None
+def _merge_resources(base: Json, changes: Json) -> Json:
+    """Return resources with changes: claims by name, other maps to their second level."""
+    merged = dict(base)
+    for name, value in changes.items():
+        before = base.get(name, {})
+        if isinstance(value, dict) and isinstance(before, dict):
+            merged[name] = without_nulls({**before, **value})
+        elif name == "claims" and _is_list_of_maps(value) and _is_list_of_maps(before or []):
+            merged[name] = _merge_by_key(before or [], without_nulls(value), "name")
+        else:
+            merged[name] = value
+    cleaned: Json = without_nulls(merged)
+    return cleaned
 
 
-def _host_access(template: PodTemplate) -> Iterator[str]:
-    """Yield the fields of a template that need access to the node."""
-    for volume in template.volumes or []:
-        if "hostPath" in volume:
-            yield f"volumes[{volume.get('name', '')}].hostPath"
-    security = template.security_context or {}
-    if any(name.startswith(_APPARMOR) for name in template.annotations or {}):
-        yield f"annotations[{_APPARMOR}]"
-    if security.get("privileged") or security.get("allowPrivilegeEscalation"):
-        yield "securityContext"
-    if _as_map(security.get("capabilities")).get("add"):
-        yield "securityContext.capabilities.add"
-    if security.get("runAsUser") == 0 or security.get("runAsNonRoot") is False:
-        yield "securityContext.runAsUser"
-    if security.get("procMount", "Default") != "Default":
-        yield "securityContext.procMount"
-    for profile in ("seccompProfile", "appArmorProfile"):
-        if _as_map(security.get(profile)).get("type") == "Unconfined":
-            yield f"securityContext.{profile}"
-    if _as_map(security.get("seLinuxOptions")).keys() & {"type", "user", "role"}:
-        yield "securityContext.seLinuxOptions"
-    if security.get("sysctls") or security.get("windowsOptions"):
-        yield "securityContext"
+def _merge_lists(target: Json, fields: Json, keys: dict[str, str]) -> None:
+    for name, key in keys.items():
+        if fields.get(name):
+            target[name] = _merge_by_key(target.get(name, []), fields[name], key)
 
 
-def _as_map(value: Any) -> Json:
-    """Return a value if it is a map, otherwise an empty map: the API server rejects other types."""
-    return value if isinstance(value, dict) else {}
+def _merge_by_key(base: list[Json], entries: list[Json], key: str) -> list[Json]:
+    """Return two lists merged. Entries without the key are added: the API server reports them."""
+    merged = list(base)
+    places = {entry[key]: i for i, entry in enumerate(base) if isinstance(entry.get(key), str)}
+    for entry in entries:
+        value = entry.get(key)
+        if isinstance(value, str) and value in places:
+            merged[places[value]] = entry
+            continue
+        if isinstance(value, str):
+            places[value] = len(merged)
+        merged.append(entry)
+    return merged
+
+
+def _is_list_of_maps(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)

@@ -91,10 +91,22 @@ class JobSettings:
             maximum=65535,
         ),
     ] = 0
+    run_as_user: Annotated[
+        int,
+        Setting(
+            "The user ID, group ID and fsGroup of stage pods, which are never root. 0: pods have "
+            "none, and the platform assigns them, as OpenShift does.",
+            "The user of the images.",
+            flag="--jobs-run-as-user",
+            minimum=0,
+            maximum=2_147_483_647,
+        ),
+    ] = 65532
     host_access: Annotated[
         bool,
         Setting(
-            "Whether `spec.podTemplate` may access the node: hostPath volumes and privileges.",
+            "Whether `spec.podTemplate` may go beyond the restricted Pod Security standard: "
+            "hostPath and network volumes, and privileges.",
             "Otherwise every user who may create an EmotionEvolution could take over a node.",
             flag="--allow-host-access",
             value="jobs.allowHostAccess",

@@ -264,8 +264,8 @@ def test_every_rule_has_an_example() -> None:
             "spec.dataset.labels: Too many: 65: must have at most 64 items",
         ),
         (
-            {"spec__podTemplate": {"shared": {"labels": {str(i): "" for i in range(65)}}}},
-            "spec.podTemplate.shared.labels: Too many: 65: must have at most 64 items",
+            {"spec__podTemplate": [{"template": {"labels": {str(i): "" for i in range(65)}}}]},
+            "spec.podTemplate[0].template.labels: Too many: 65: must have at most 64 items",
         ),
         (
             {"spec__dataset__selfPlay": [{**SOURCE, "format": "CSV"}]},

@@ -30,6 +30,7 @@ CANDIDATES: tuple[Any, ...] = (
         {"key": "value"},
         ["joy", "fear"],
         ["Recognizer"],
+        ["Score"],
         [{"name": "other"}],
         [{"template": {"image": "other"}}],
     ),

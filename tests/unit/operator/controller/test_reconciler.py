@@ -419,11 +419,13 @@ def test_events_that_cannot_be_created_block_nothing() -> None:
 
 
 def test_host_access_is_rejected_before_anything_is_created() -> None:
-    volumes = {"train": {"volumes": [{"name": "root", "hostPath": {"path": "/"}}]}}
+    root = {"volumes": [{"name": "root", "hostPath": {"path": "/"}}]}
+    volumes = [{"stages": ["Train"], "template": root}]
     server = server_with_evolution(podTemplate=volumes)
     FakeOperator(server).reconcile()
     assert server.condition("Stalled")["reason"] == "BadInput"
-    assert "podTemplate.train.volumes[root].hostPath" in server.condition("Stalled")["message"]
+    message = server.condition("Stalled")["message"]
+    assert "podTemplate[0].template.volumes[root].hostPath" in message
     assert not server.jobs()
     allowed = replace(SETTINGS, jobs=replace(SETTINGS.jobs, host_access=True))
     other = server_with_evolution(podTemplate=volumes)

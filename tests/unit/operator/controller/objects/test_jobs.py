@@ -160,7 +160,7 @@ def test_gpus_are_limits_only_if_the_stage_uses_gpus() -> None:
 def test_the_placement_of_a_pod_follows_the_current_spec() -> None:
     evolution = evolution_of()
     assert evolution.status.current is not None
-    edited = evolution_of(podTemplate={"shared": {"image": "new"}}, seed=9)
+    edited = evolution_of(podTemplate=[{"template": {"image": "new"}}], seed=9)
     edited = edited.model_copy(update={"status": evolution.status})
     job = manifest(edited)
     assert container(job)["image"] == "new"
@@ -174,10 +174,10 @@ def test_the_template_hash_changes_with_edits_for_this_stage_only() -> None:
 
     plain = of()
     assert plain == of(seed=5)
-    assert plain == of(podTemplate={"train": {"image": "x"}})
+    assert plain == of(podTemplate=[{"stages": ["Train"], "template": {"image": "x"}}])
     others = [
-        of(podTemplate={"shared": {"image": "x"}}),
-        of(podTemplate={"evaluate": {"image": "y"}}),
+        of(podTemplate=[{"template": {"image": "x"}}]),
+        of(podTemplate=[{"stages": ["Evaluate"], "template": {"image": "y"}}]),
         of(queue={"name": "q"}),
     ]
     assert len({plain, *others}) == 4
