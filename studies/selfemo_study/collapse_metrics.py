@@ -16,7 +16,7 @@ from selfemo_study.statistics import Confusion
 
 @dataclass(frozen=True)
 class CollapseMetrics:
-    """The figures of one generation on dev; ``spec.evolution.collapse`` bounds both."""
+    """The figures of one generation on dev; ``spec.stopping.collapse`` bounds both."""
 
     entropy: float
     """Normalized entropy of the predicted labels, divided by generation 0's."""

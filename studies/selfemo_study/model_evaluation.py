@@ -17,7 +17,7 @@ from selfemo_api.contract import StageConfig
 from selfemo_api.spec import EvolutionSpec, Source, StorageSpec
 from selfemo_api.stages import Stage
 from selfemo_jobs.models.model_folder import model_hashes
-from selfemo_jobs.runtime.fingerprint import value_at
+from selfemo_jobs.runtime.fingerprint import relevant_settings
 from selfemo_jobs.runtime.manifest import MANIFEST, canonical_json, read_manifest
 from selfemo_jobs.runtime.tables import read_tables
 from selfemo_jobs.stages.evaluate.predictions import PREDICTIONS
@@ -98,9 +98,9 @@ def read_evaluation(manifest: Path, source: str, labels: Sequence[str]) -> Measu
 def _evaluation_spec(spec: EvolutionSpec, source: Source, folders: StudyFolders) -> EvolutionSpec:
     """Return the spec with one evaluation source, and the storage of the study's evaluations."""
     changes: dict[str, Any] = {
-        "dataset": spec.dataset.model_copy(update={"evaluation": [source]}),
+        "dataset": spec.dataset.model_copy(update={"sources": [*spec.dataset.self_play, source]}),
         "evaluation": spec.evaluation.model_copy(
-            update={"selection_dataset": None, "label_prior": None, "bootstrap": 0}
+            update={"selection_dataset": None, "use_label_prior": False, "bootstrap": 0}
         ),
         "storage": spec.storage.model_copy(update={"uri": folders.evaluations.absolute().as_uri()}),
     }
@@ -109,6 +109,4 @@ def _evaluation_spec(spec: EvolutionSpec, source: Source, folders: StudyFolders)
 
 def _fingerprint(model: Path, spec: EvolutionSpec) -> dict[str, Any]:
     """Return all that an evaluation follows from."""
-    document = spec.to_json()
-    settings = {path: value_at(document, path) for path in RELEVANT}
-    return {"model": model_hashes(model), "settings": settings}
+    return {"model": model_hashes(model), "settings": relevant_settings(spec, RELEVANT)}

@@ -89,10 +89,16 @@ def train(job: OnPolicyJob) -> list[OnPolicyCheckpoint]:
     )
     # As on a GPU and in the evolution's own training: only completion tokens are scored. Otherwise
     # prompts would take nine tenths of the time.
-    with scored_places_only(), precision_context(spec.training):
+    with scored_places_only(), precision_context(bfloat16_products=_rounds(spec)):
         trainer.train()
     checkpoints: list[OnPolicyCheckpoint] = recorder.checkpoints
     return checkpoints
+
+
+def _rounds(spec: EvolutionSpec) -> bool:
+    """Return whether a forward pass rounds float32 weights for its products, as on a CPU."""
+    on_cpu = spec.resources.gpus_per_node == 0
+    return on_cpu and spec.training.precision is Precision.BFLOAT16
 
 
 class WorkClock:
@@ -310,7 +316,7 @@ def arguments(job: OnPolicyJob) -> Any:
     training, self_play = job.spec.training, job.spec.self_play
     return GRPOConfig(
         output_dir=str(job.output / "trl"),
-        use_cpu=training.gpus_per_node == 0,
+        use_cpu=job.spec.resources.gpus_per_node == 0,
         bf16=training.precision is Precision.BFLOAT16,
         per_device_train_batch_size=training.micro_batch_size,
         gradient_accumulation_steps=training.batch_size // training.micro_batch_size,
@@ -319,10 +325,10 @@ def arguments(job: OnPolicyJob) -> Any:
         temperature=self_play.temperature,
         top_p=self_play.top_p,
         max_steps=job.steps,
-        learning_rate=training.learning_rate,
-        lr_scheduler_type=SCHEDULES[training.schedule],
-        warmup_steps=math.ceil(training.warmup_ratio * job.steps),
-        max_grad_norm=training.max_grad_norm,
+        learning_rate=training.optimizer.learning_rate,
+        lr_scheduler_type=SCHEDULES[training.optimizer.schedule],
+        warmup_steps=math.ceil(training.optimizer.warmup_ratio * job.steps),
+        max_grad_norm=training.optimizer.max_grad_norm,
         loss_type="dapo",
         epsilon=training.clip.low,
         epsilon_high=training.clip.high,
@@ -341,7 +347,7 @@ def arguments(job: OnPolicyJob) -> Any:
 def _checkpoint_recorder(job: OnPolicyJob, clock: WorkClock) -> Any:
     from transformers import TrainerCallback
 
-    from selfemo_jobs.stages.train.model_export import write_model
+    from selfemo_jobs.models.model_export import write_model
 
     class CheckpointRecorder(TrainerCallback):  # type: ignore[misc]
         """Stores the model after some of the steps."""

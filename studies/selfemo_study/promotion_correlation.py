@@ -24,7 +24,7 @@ class PromotionCorrelation:
     plain: float
     """The correlation with dev as it is."""
     weighted: float | None
-    """The correlation with dev weighted to ``flywheel.labelPrior``. None where the study has no
+    """The correlation with dev weighted to ``dataset.labelPrior``. None where the study has no
     label prior."""
 
     def to_json(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.recipes import with_overrides
 from selfemo_api.schema.validation import assign, check
 from selfemo_study.study_config import Row, Study, StudyError
 
@@ -46,7 +47,7 @@ def evolution_document(study: Study, row: Row, seed: int) -> dict[str, Any]:
         # one name for all rows: equal stages then have the same path below each row's folder
         "metadata": {"name": f"{study.name}-{study.headline}"},
         "spec": {
-            **spec,
+            **with_overrides(spec),
             "seed": seed,
             "model": {**spec.get("model", {}), "uri": uri},
             "storage": {"uri": STORAGE_URI},
@@ -86,9 +87,9 @@ def validation_problems(study: Study, row: Row) -> list[str]:
     problems = [str(problem) for problem in check(evolution_document(study, row, study.seeds[0]))]
     if not problems:
         spec = evolution_of(study, row, study.seeds[0]).spec
-        if spec.evolution.max_generations > MAX_GENERATIONS:
+        if spec.stopping.max_generations > MAX_GENERATIONS:
             problems = [
-                f"spec.evolution.maxGenerations: must be at most {MAX_GENERATIONS}: "
+                f"spec.stopping.maxGenerations: must be at most {MAX_GENERATIONS}: "
                 "the status does not keep older generations"
             ]
     return [f"row {row.name}: {problem}" for problem in problems]

@@ -157,12 +157,13 @@ class RowTask:
             If the training fails, or the existing model was trained with other settings.
         """
         warm_start = self.study.warm_start
+        format = warm_start.source.format
         output.parent.mkdir(parents=True, exist_ok=True)
         training = SupervisedTraining(
             model=model,
             output=output,
             source=source or self.volumes.path(warm_start.source.uri),
-            format="JSONL" if source else warm_start.source.format.value,
+            format="JSONL" if source or format is None else format.value,
             dialogues=dialogues,
             options=TrainingOptions(
                 steps=steps,
@@ -282,7 +283,7 @@ def prepare_base_model(base: BaseModelConfig, folders: StudyFolders) -> Path:
 def check_label_separation(spec: EvolutionSpec, labeled: Source, count: int) -> None:
     """Check that self-play reads the labels of the labeled share, and no others.
 
-    A source with `useLabels` must lie within the labeled share. Every other source must not
+    A source with `use: Labeled` must lie within the labeled share. Every other source must not
     contain a dialogue of it.
 
     Parameters
@@ -299,23 +300,23 @@ def check_label_separation(spec: EvolutionSpec, labeled: Source, count: int) -> 
     StudyError
         If a self-play source breaks one of the two rules.
     """
-    first = labeled.first_dialogue
+    first = labeled.offset
     end = first + count
     for source in spec.dataset.self_play:
-        source_end = source.first_dialogue + (source.max_dialogues or 10**9)
+        source_end = source.offset + (source.limit or 10**9)
         same_file = source.uri == labeled.uri
         if source.use_labels:
-            if not same_file or source.first_dialogue < first or source_end > end:
+            if not same_file or source.offset < first or source_end > end:
                 raise StudyError(
                     f"self-play source `{source.name}` reads labels that the warm start does not "
                     f"read: it must begin at dialogue {first} or later and end within the first "
                     f"{end} dialogues of {labeled.uri}"
                 )
-        elif same_file and source.first_dialogue < end and source_end > first:
+        elif same_file and source.offset < end and source_end > first:
             raise StudyError(
-                f"self-play source `{source.name}` begins at dialogue {source.first_dialogue}, but "
-                f"the warm start reads the labels of the first {end}: set its `firstDialogue` to "
-                f"{end}, or set `useLabels`"
+                f"self-play source `{source.name}` begins at dialogue {source.offset}, but "
+                f"the warm start reads the labels of the first {end}: set its `offset` to "
+                f"{end}, or set `use: Labeled`"
             )
 
 

@@ -16,18 +16,18 @@ from itertools import takewhile
 from pathlib import Path
 
 from selfemo_api.spec import EvolutionSpec
-from selfemo_api.stages import STAGE_ORDER, Stage, stage_prefix
+from selfemo_api.stages import Stage, stage_prefix, stages_of
 from selfemo_api.text.files import write_atomically
-from selfemo_jobs.runtime.fingerprint import value_at
+from selfemo_jobs.runtime.fingerprint import relevant_settings
 from selfemo_jobs.runtime.manifest import MANIFEST
 from selfemo_jobs.runtime.program import StageProgram
 from selfemo_study.row_task import RowTask
 from selfemo_study.study_config import Kind
 from selfemo_study.study_folders import model_path
 
-#: The stages that can be reused. Generation 0 is only evaluated; generation 1 starts from the same
-#: model in all rows.
-FIRST_STAGES = ((0, Stage.EVALUATE), *((1, stage) for stage in STAGE_ORDER))
+#: The stages that can be reused. The check of generation 0 takes seconds; generation 1 starts from
+#: the same model in all rows.
+FIRST_STAGES = ((0, Stage.EVALUATE), *((1, stage) for stage in stages_of(1)))
 NOTE = "reused.json"
 
 
@@ -46,9 +46,8 @@ def equal_first_stages(one: EvolutionSpec, other: EvolutionSpec) -> list[tuple[i
     if one.seed != other.seed:
         return []
     equal = []
-    documents = one.to_json(), other.to_json()
     for generation, stage in FIRST_STAGES:
-        first, second = ([value_at(d, path) for path in _relevant(stage)] for d in documents)
+        first, second = (relevant_settings(spec, _relevant(stage)) for spec in (one, other))
         if first != second:
             break
         equal.append((generation, stage))

@@ -68,7 +68,7 @@ class WarmStart(TrainingOptions):
     """
 
     source: Source
-    """The training dialogues. Set `maxDialogues` where the end of the file is used for something
+    """The training dialogues. Set `limit` where the end of the file is used for something
     else."""
     share: Annotated[float, Field(gt=0.0, le=1.0)]
     """The share of its dialogues that is labeled, from the first."""

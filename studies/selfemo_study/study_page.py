@@ -104,7 +104,7 @@ def _promotion_correlation(correlation: Mapping[str, Any] | None) -> str:
     if correlation["correlationWeighed"] is None:
         return f"{text}."
     return (
-        f"{text}. With dev weighted to `flywheel.labelPrior`, as `evaluation.labelPrior` does, "
+        f"{text}. With dev weighted to `dataset.labelPrior`, as `evaluation.useLabelPrior` does, "
         f"r = {correlation['correlationWeighed']:.2f}."
     )
 

@@ -192,7 +192,7 @@ def _difference_from_headline(rows: StudyRows, row: Row) -> dict[str, float] | N
 def _promotions(study: Study, finished: Mapping[int, FinishedRow]) -> list[dict[str, Any]]:
     """Return each promotion with its change of F1 on dev and on test."""
     labels = study.spec["dataset"]["labels"]
-    label_prior = study.spec.get("flywheel", {}).get("labelPrior")
+    label_prior = study.spec["dataset"].get("labelPrior")
     summaries = []
     for seed, row in sorted(finished.items()):
         promoted = {

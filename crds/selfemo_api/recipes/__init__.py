@@ -5,6 +5,7 @@ from selfemo_api.recipes.recipe import (
     changed_settings,
     expert_paths,
     recipe_values,
+    with_overrides,
     written_path,
 )
 from selfemo_api.recipes.resolve import resolve
@@ -15,5 +16,6 @@ __all__ = [
     "expert_paths",
     "recipe_values",
     "resolve",
+    "with_overrides",
     "written_path",
 ]

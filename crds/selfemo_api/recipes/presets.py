@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from selfemo_api import dataset_labels
 from selfemo_api.spec import DataFormat, Preset, Use
@@ -72,11 +72,10 @@ def with_preset(dataset: dict[str, Any]) -> dict[str, Any]:
     >>> [(source["name"], source["use"]) for source in dataset["sources"]]
     [('train', 'SelfPlay'), ('dev', 'Evaluation'), ('test', 'Evaluation')]
     """
-    preset = dataset.get("preset")
-    published = PUBLISHED[Preset(str(preset))] if preset in {*Preset} else None
-    uri = dataset.get("uri")
-    if published is None or not isinstance(uri, str):
+    preset, uri = dataset.get("preset"), dataset.get("uri")
+    if not isinstance(preset, str) or preset not in {*Preset} or not isinstance(uri, str):
         return dataset
+    published = PUBLISHED[Preset(preset)]
     sources = [
         {
             "name": part,
@@ -98,7 +97,8 @@ def with_labeled_dialogues(dataset: dict[str, Any]) -> dict[str, Any]:
     """Return ``spec.dataset`` with its labeled dialogues as a source of their own.
 
     The first source with ``use: SelfPlay`` is divided: its first ``labeledDialogues`` dialogues
-    become a source with ``use: Labeled``, and all of them are drawn in each generation.
+    become a source with ``use: Labeled`` at the end of the list, and all of them are drawn in each
+    generation.
 
     Parameters
     ----------
@@ -113,25 +113,32 @@ def with_labeled_dialogues(dataset: dict[str, Any]) -> dict[str, Any]:
     [('SelfPlay', 60), ('Labeled', 0)]
     """
     count, sources = dataset.get("labeledDialogues"), dataset.get("sources")
-    if not isinstance(count, int) or count < 1 or not isinstance(sources, list):
+    if not _is_integer(count) or count < 1 or not isinstance(sources, list):
         return dataset
-    divided: list[Any] = []
-    for index, source in enumerate(sources):
-        if not isinstance(source, dict) or source.get("use") != Use.SELF_PLAY.value:
-            divided.append(source)
-            continue
-        offset = source.get("offset") or 0
-        labeled = {
-            **source,
-            "name": f"{source.get('name', '')[:55]}-labeled",
-            "use": Use.LABELED.value,
-            "offset": offset,
-            "limit": count,
-            "sample": count,
-        }
-        rest = {**source, "offset": offset + count}
-        if "limit" in source:
-            rest["limit"] = source["limit"] - count
-        divided += [rest, labeled, *sources[index + 1 :]]
-        break
+    index = next((i for i, source in enumerate(sources) if _is_for_self_play(source)), None)
+    if index is None:
+        return dataset
+    source = sources[index]
+    name, limit = source.get("name"), source.get("limit")
+    offset = source["offset"] if _is_integer(source.get("offset")) else 0
+    labeled = {
+        **source,
+        "name": f"{name[:55]}-labeled" if isinstance(name, str) else name,
+        "use": Use.LABELED.value,
+        "offset": offset,
+        "limit": count,
+        "sample": count,
+    }
+    rest = {**source, "offset": offset + count}
+    if _is_integer(limit):
+        rest["limit"] = limit - count
+    divided = [*sources[:index], rest, *sources[index + 1 :], labeled]
     return {**dataset, "sources": divided, "labeledDialogues": 0}
+
+
+def _is_for_self_play(source: Any) -> bool:
+    return isinstance(source, dict) and source.get("use") == Use.SELF_PLAY.value
+
+
+def _is_integer(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)

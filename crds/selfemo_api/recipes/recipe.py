@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib.resources import files
@@ -22,9 +23,14 @@ RECIPE_PARTS = (
 RECIPES = ("small-v1", "qwen3-lora-v1", "paper-v1", "tests-v1")
 
 
-@lru_cache(maxsize=len(RECIPES))
-def _recipe_text(name: str) -> str:
+def recipe_text(name: str) -> str:
+    """Return the file of a built-in recipe: YAML with the reason for each value as a comment."""
     return (files(__package__) / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+@lru_cache(maxsize=len(RECIPES))
+def _parsed_recipe(name: str) -> dict[str, Any]:
+    return yaml.safe_load(recipe_text(name)) or {}
 
 
 def recipe_values(name: str) -> dict[str, Any]:
@@ -44,24 +50,31 @@ def recipe_values(name: str) -> dict[str, Any]:
     """
     if name not in RECIPES:
         raise ValueError(f"there is no recipe `{name}`; there are {', '.join(RECIPES)}")
-    return yaml.safe_load(_recipe_text(name)) or {}
+    return copy.deepcopy(_parsed_recipe(name))
 
 
 @lru_cache(maxsize=1)
 def expert_paths() -> frozenset[str]:
     """Return the dotted paths of all settings, and groups of them, without a field in the CRD."""
-    return frozenset(_expert_paths(EvolutionSpec, ""))
+    return frozenset(path for path, expert in _paths(EvolutionSpec, "") if expert)
 
 
-def _expert_paths(model: type[ApiModel], parent: str) -> Iterator[str]:
+@lru_cache(maxsize=1)
+def _own_paths() -> frozenset[str]:
+    """Return the dotted paths of all fields of the CRD, and of the groups that they are in."""
+    return frozenset(path for path, expert in _paths(EvolutionSpec, "") if not expert)
+
+
+def _paths(model: type[ApiModel], parent: str) -> Iterator[tuple[str, bool]]:
+    """Yield the path of each setting and group, and whether it has no field in the CRD."""
     for name, field in model.model_fields.items():
         path = f"{parent}{field.alias or name}"
         extra = field.json_schema_extra
-        if isinstance(extra, dict) and extra.get("x-selfemo-expert"):
-            yield path
-            continue
-        for inner in _models_in(field.annotation):
-            yield from _expert_paths(inner, f"{path}.")
+        expert = isinstance(extra, dict) and bool(extra.get("x-selfemo-expert"))
+        yield path, expert
+        if not expert:
+            for inner in _models_in(field.annotation):
+                yield from _paths(inner, f"{path}.")
 
 
 def _models_in(annotation: Any) -> list[type[ApiModel]]:
@@ -91,6 +104,75 @@ def written_path(path: str) -> str:
     ('overrides.training.epochs', 'training.imitation')
     """
     return f"overrides.{path}" if is_expert(path) else path
+
+
+def with_overrides(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return a spec as a person writes it: settings without a field are below ``overrides``.
+
+    Parameters
+    ----------
+    spec
+        The JSON of a spec in which such settings may be beside the others. It is not changed.
+
+    Examples
+    --------
+    >>> with_overrides({"training": {"epochs": 2, "imitation": 10.0}})
+    {'training': {'imitation': 10.0}, 'overrides': {'training': {'epochs': 2}}}
+    """
+    fields, experts = _divided(spec, "")
+    overrides = merged(spec.get("overrides") or {}, experts)
+    return {**fields, "overrides": overrides} if overrides else fields
+
+
+def _divided(values: dict[str, Any], parent: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the values that have a field of their own, and those that have none."""
+    fields: dict[str, Any] = {}
+    experts: dict[str, Any] = {}
+    for name, value in values.items():
+        path = f"{parent}{name}"
+        if path in expert_paths():
+            experts[name] = value
+        elif isinstance(value, dict) and any(p.startswith(f"{path}.") for p in expert_paths()):
+            inner, inner_experts = _divided(value, f"{path}.")
+            if inner or not inner_experts:
+                fields[name] = inner
+            if inner_experts:
+                experts[name] = inner_experts
+        else:
+            fields[name] = value
+    return fields, experts
+
+
+def misplaced_overrides(overrides: dict[str, Any]) -> dict[str, str]:
+    """Return what is wrong with each value that ``spec.overrides`` must not have, by its path.
+
+    Parameters
+    ----------
+    overrides
+        The JSON of ``spec.overrides``.
+
+    Examples
+    --------
+    >>> misplaced_overrides({"training": {"epochs": 2, "imitation": 0.5}})
+    {'training.imitation': 'has a field of its own: set `training.imitation` outside `overrides`'}
+    """
+    problems = {}
+    for path, value in leaves(overrides).items():
+        if is_expert(path) or (value == {} and _is_group(path)):
+            continue
+        parts = path.split(".")
+        parents = [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
+        own = next((parent for parent in parents if parent in _own_paths()), None)
+        if own is not None and (own == path or not _is_group(own)):
+            problems[path] = f"has a field of its own: set `{path}` outside `overrides`"
+        else:
+            problems[path] = "unknown field"
+    return problems
+
+
+def _is_group(path: str) -> bool:
+    """Return whether settings without a field are below a dotted path."""
+    return any(expert.startswith(f"{path}.") for expert in expert_paths())
 
 
 def in_recipe(path: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from selfemo_api.recipes.presets import with_labeled_dialogues, with_preset
-from selfemo_api.recipes.recipe import is_expert, leaves, merged, recipe_values
+from selfemo_api.recipes.recipe import merged, misplaced_overrides, recipe_values
 from selfemo_api.spec import DEFAULT_RECIPE, Ablation
 
 #: The settings that an ablation stands for.
@@ -26,7 +26,8 @@ def resolve(spec: dict[str, Any]) -> dict[str, Any]:
     Parameters
     ----------
     spec
-        The JSON of ``spec`` as it was written. It is not changed.
+        The JSON of ``spec`` as it was written. It is not changed. Values of a wrong type remain as
+        they are: the types refuse them.
 
     Raises
     ------
@@ -39,14 +40,17 @@ def resolve(spec: dict[str, Any]) -> dict[str, Any]:
     >>> spec["training"]["epochs"]
     3
     """
-    overrides = spec.get("overrides") or {}
-    for path in leaves(overrides):
-        if not is_expert(path):
-            raise ValueError(f"`overrides.{path}` is not a setting without a field: set `{path}`")
-    name = spec.get("recipe", DEFAULT_RECIPE)
+    overrides = spec.get("overrides")
+    if not isinstance(overrides, dict):
+        overrides = {}
+    for path, problem in misplaced_overrides(overrides).items():
+        raise ValueError(f"`overrides.{path}`: {problem}")
+    name, ablation = spec.get("recipe"), spec.get("ablation")
+    name = DEFAULT_RECIPE if name is None else name
     values = merged(recipe_values(name) if isinstance(name, str) else {}, spec)
     values = merged(values, overrides, null_removes=True)
-    values = merged(values, _ABLATIONS.get(spec.get("ablation", ""), {}))
+    if isinstance(ablation, str):
+        values = merged(values, _ABLATIONS.get(ablation, {}))
     dataset = values.get("dataset")
     if isinstance(dataset, dict):
         values["dataset"] = with_labeled_dialogues(with_preset(dataset))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from selfemo_api.contract import StageConfig
+from selfemo_api.spec import EvolutionSpec
 
 
 def config_fingerprint(config: StageConfig, relevant: Sequence[str]) -> dict[str, Any]:
@@ -19,15 +20,9 @@ def config_fingerprint(config: StageConfig, relevant: Sequence[str]) -> dict[str
     config
         The stage's configuration.
     relevant
-        Dotted paths of the parts of the spec that the result follows from. The sources of dialogues
-        are ``dataset.sources.selfPlay`` and ``dataset.sources.evaluation``.
+        Dotted paths of the parts of the spec that the result follows from, see
+        :func:`relevant_settings`.
     """
-    spec = config.spec.to_json()
-    dataset = config.spec.dataset
-    spec["dataset"]["sources"] = {
-        "selfPlay": [source.to_json() for source in dataset.self_play],
-        "evaluation": [source.to_json() for source in dataset.evaluation],
-    }
     root = config.spec.storage.uri.rstrip("/")
 
     def relative(uri: str) -> str:
@@ -39,8 +34,29 @@ def config_fingerprint(config: StageConfig, relevant: Sequence[str]) -> dict[str
         "policyUri": relative(config.policy_uri),
         "judgeUri": relative(config.judge_uri),
         "replay": [relative(uri) for uri in config.replay],
-        **{path: value_at(spec, path) for path in relevant},
+        **relevant_settings(config.spec, relevant),
     }
+
+
+def relevant_settings(spec: EvolutionSpec, relevant: Sequence[str]) -> dict[str, Any]:
+    """Return the parts of a spec that a result follows from, by path.
+
+    Parameters
+    ----------
+    spec
+        The spec.
+    relevant
+        Dotted paths of the parts. The sources of dialogues are ``dataset.sources.selfPlay`` (with
+        the labeled ones), ``dataset.sources.labeled`` and ``dataset.sources.evaluation``.
+    """
+    document = spec.to_json()
+    dataset = spec.dataset
+    document["dataset"]["sources"] = {
+        "selfPlay": [source.to_json() for source in dataset.self_play],
+        "labeled": [source.to_json() for source in dataset.labeled],
+        "evaluation": [source.to_json() for source in dataset.evaluation],
+    }
+    return {path: value_at(document, path) for path in relevant}
 
 
 def value_at(document: Any, path: str) -> Any:

@@ -22,7 +22,14 @@ from selfemo_study.study_config import Study
 from selfemo_study.study_folders import StudyFolders
 
 LABELS = ["neutral", "joy", "anger"]
-SOURCE = {"name": "train", "uri": "data://made/train.jsonl", "format": "JSONL"}
+SOURCE = {
+    "name": "train",
+    "use": "SelfPlay",
+    "uri": "data://made/train.jsonl",
+    "format": "JSONL",
+}
+#: An evaluation source.
+TEST = {**SOURCE, "name": "test", "use": "Evaluation", "uri": "data://made/test.jsonl"}
 
 DOCUMENT: dict[str, Any] = {
     "name": "made-up",
@@ -31,14 +38,17 @@ DOCUMENT: dict[str, Any] = {
     "seeds": [1, 2],
     "headline": "main",
     "base": {"model": "tiny"},
-    "warmStart": {"source": SOURCE, "share": 0.5},
-    "test": [{"name": "test", "uri": "data://made/test.jsonl", "format": "JSONL"}],
+    "warmStart": {"source": {**SOURCE, "use": "Labeled"}, "share": 0.5},
+    "test": [TEST],
     "spec": {
+        "recipe": "paper-v1",
         "model": {"prompts": "compact-v1"},
         "dataset": {
             "labels": LABELS,
-            "selfPlay": [{**SOURCE, "firstDialogue": 5}],
-            "evaluation": [{"name": "dev", "uri": "data://made/dev.jsonl", "format": "JSONL"}],
+            "sources": [
+                {**SOURCE, "offset": 5},
+                {**TEST, "name": "dev", "uri": "data://made/dev.jsonl"},
+            ],
         },
     },
     "rows": [

@@ -53,8 +53,8 @@ def test_too_little_data_has_no_correlation() -> None:
 
 @pytest.mark.parametrize("prior", [None, {"neutral": 0.6, "joy": 0.3, "anger": 0.1}])
 def test_the_correlation_is_on_the_page(tmp_path: Path, prior: dict[str, float] | None) -> None:
-    flywheel = {"flywheel": {"labelPrior": prior}} if prior else {}
-    made = study(spec={**DOCUMENT["spec"], **flywheel}, seeds=[1, 2, 3])
+    dataset = {**DOCUMENT["spec"]["dataset"], **({"labelPrior": prior} if prior else {})}
+    made = study(spec={**DOCUMENT["spec"], "dataset": dataset}, seeds=[1, 2, 3])
     folders = StudyFolders(tmp_path / "studies")
     for seed, (dev, test) in enumerate([(1, 1), (2, 2), (2, 3)], start=1):
         right = {(0, "dev"): 0, (1, "dev"): dev, (0, "test"): 0, (1, "test"): test}
@@ -66,5 +66,5 @@ def test_the_correlation_is_on_the_page(tmp_path: Path, prior: dict[str, float] 
     assert (
         "Over 3 promotions of all rows, the changes on dev and on test correlate with r = " in page
     )
-    assert ("as `evaluation.labelPrior` does" in page) is (prior is not None)
+    assert ("as `evaluation.useLabelPrior` does" in page) is (prior is not None)
     assert (gate["correlationWeighed"] is not None) is (prior is not None)

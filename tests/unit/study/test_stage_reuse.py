@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tests.unit.study.made_up import AFTER, DOCUMENT, MORE, finish, study
 
-from selfemo_api.stages import STAGE_ORDER, Stage, stage_prefix
+from selfemo_api.stages import Stage, stage_prefix, stages_of
 from selfemo_study.data_volumes import DataVolumes
 from selfemo_study.row_evolution import evolution_of
 from selfemo_study.row_task import RowTask
@@ -29,8 +29,8 @@ def task_of(made: Study, row: str, root: Path, seed: int = 1) -> RowTask:
 @pytest.mark.parametrize(
     ("changes", "count"),
     [
-        ({"evolution.maxGenerations": 1}, 6),
-        ({"training.learningRate": 1e-4}, 4),
+        ({"stopping.maxGenerations": 1}, 6),
+        ({"training.optimizer.learningRate": 1e-4}, 4),
         ({"flywheel.replay": 0}, 3),
         ({"reward.smoothing": 0}, 2),
         ({"selfPlay.groupSize": 4}, 1),
@@ -61,7 +61,7 @@ def leave(root: Path, made: Study) -> Path:
     run = one.folders.run(one.study, one.row, one.seed)
     for generation, stage in [
         (0, Stage.EVALUATE),
-        *((1, s) for s in STAGE_ORDER if s is not Stage.SCORE),
+        *((1, s) for s in stages_of(1) if s is not Stage.SCORE),
     ]:
         folder = run / stage_prefix(generation, stage)
         folder.mkdir(parents=True)
@@ -71,7 +71,7 @@ def leave(root: Path, made: Study) -> Path:
 
 
 def test_what_is_equal_and_there_is_taken_over(tmp_path: Path) -> None:
-    made = changed(**{"evolution.maxGenerations": 1})
+    made = changed(**{"stopping.maxGenerations": 1})
     leave(tmp_path, made)
     other = task_of(made, "other", tmp_path)
     other.folder.path.mkdir(parents=True)
@@ -85,7 +85,7 @@ def test_what_is_equal_and_there_is_taken_over(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_there_is_left_alone(tmp_path: Path) -> None:
-    made = changed(**{"evolution.maxGenerations": 1})
+    made = changed(**{"stopping.maxGenerations": 1})
     leave(tmp_path, made)
     other = task_of(made, "other", tmp_path)
     run = other.folders.run(other.study, other.row, other.seed)
@@ -96,7 +96,7 @@ def test_a_run_that_is_there_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_row_that_is_not_finished_gives_nothing(tmp_path: Path) -> None:
-    made = changed(**{"evolution.maxGenerations": 1})
+    made = changed(**{"stopping.maxGenerations": 1})
     leave(tmp_path, made)
     task_of(made, "main", tmp_path).folder.result.unlink()
     other = task_of(made, "other", tmp_path)

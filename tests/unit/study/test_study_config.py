@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.unit.study.made_up import AFTER, DOCUMENT, MORE, SOURCE, study
 
-from selfemo_api.spec import EvolutionSpec, Source
+from selfemo_api.spec import EvolutionSpec, Source, Use
 from selfemo_study.row_evolution import (
     evolution_document,
     evolution_of,
@@ -35,19 +35,19 @@ def test_test_is_not_seen_before_the_end(path: Path) -> None:
     found = load_study(path)
     for row in (r for r in found.rows if r.kind is Kind.EVOLUTION):
         spec = evolution_document(found, row, 1)["spec"]
-        assert [s["name"] for s in spec["dataset"]["evaluation"]] == ["dev"]
-        sources = spec["dataset"]["selfPlay"]
-        labeled = [s for s in sources if s.get("useLabels")]
-        (pool,) = (s for s in sources if not s.get("useLabels"))
+        sources = spec["dataset"]["sources"]
+        assert [s["name"] for s in sources if s["use"] == "Evaluation"] == ["dev"]
+        labeled = [s for s in sources if s["use"] == "Labeled"]
+        (pool,) = (s for s in sources if s["use"] == "SelfPlay")
         for source in labeled:  # the warm start's share, and nothing of the pool
             assert source["uri"] == found.warm_start.source.uri == pool["uri"]
-            assert source.get("firstDialogue", 0) + source["maxDialogues"] <= pool["firstDialogue"]
+            assert source.get("offset", 0) + source["limit"] <= pool["offset"]
 
 
 def test_a_row_changes_what_it_says_and_nothing_else() -> None:
     made = study()
     main, changed = (evolution_document(made, made.row(n), 2)["spec"] for n in ("main", "no-cap"))
-    assert changed.pop("flywheel") == {"maxShare": 1}
+    assert changed.pop("overrides") == {"flywheel": {"maxShare": 1}}
     assert main == changed
     assert "flywheel" not in made.spec  # the study itself stays as it was
     assert main["seed"] == 2
@@ -152,7 +152,7 @@ def test_self_play_keeps_away_from_the_labels_that_were_read() -> None:
     spec = evolution_of(study(), study().row("main"), 1).spec
     labeled = Source.model_validate(SOURCE)
     check_label_separation(spec, labeled, 5)
-    with pytest.raises(StudyError, match="set its `firstDialogue` to 6"):
+    with pytest.raises(StudyError, match="set its `offset` to 6"):
         check_label_separation(spec, labeled, 6)
     elsewhere = labeled.model_copy(update={"uri": "data://made/other.jsonl"})
     check_label_separation(spec, elsewhere, 6)
@@ -161,20 +161,20 @@ def test_self_play_keeps_away_from_the_labels_that_were_read() -> None:
 def test_self_play_reads_the_labels_of_the_share_alone() -> None:
     spec = evolution_of(study(), study().row("main"), 1).spec
     labeled = Source.model_validate(SOURCE)
-    gold = labeled.model_copy(update={"name": "gold", "use_labels": True, "max_dialogues": 5})
+    gold = labeled.model_copy(update={"name": "gold", "use": Use.LABELED, "limit": 5})
     (pool,) = spec.dataset.self_play
 
     def with_gold(**changes: object) -> EvolutionSpec:
-        sources = [gold.model_copy(update=changes), pool]
-        dataset = spec.dataset.model_copy(update={"self_play": sources})
+        sources = [gold.model_copy(update=changes), pool, *spec.dataset.evaluation]
+        dataset = spec.dataset.model_copy(update={"sources": sources})
         return spec.model_copy(update={"dataset": dataset})
 
     check_label_separation(with_gold(), labeled, 5)
-    check_label_separation(with_gold(first_dialogue=2, max_dialogues=3), labeled, 5)
+    check_label_separation(with_gold(offset=2, limit=3), labeled, 5)
     for changes in (
-        {"max_dialogues": 6},
-        {"max_dialogues": None},
-        {"first_dialogue": 3, "max_dialogues": 3},
+        {"limit": 6},
+        {"limit": None},
+        {"offset": 3, "limit": 3},
         {"uri": "data://made/other.jsonl"},
     ):
         with pytest.raises(
