@@ -97,8 +97,7 @@ def with_labeled_dialogues(dataset: dict[str, Any]) -> dict[str, Any]:
     """Return ``spec.dataset`` with its labeled dialogues as a source of their own.
 
     The first source with ``use: SelfPlay`` is divided: its first ``labeledDialogues`` dialogues
-    become a source with ``use: Labeled`` at the end of the list, and all of them are drawn in each
-    generation.
+    become a source with ``use: Labeled``, and all of them are drawn in each generation.
 
     Parameters
     ----------
@@ -132,7 +131,7 @@ def with_labeled_dialogues(dataset: dict[str, Any]) -> dict[str, Any]:
     rest = {**source, "offset": offset + count}
     if _is_integer(limit):
         rest["limit"] = limit - count
-    divided = [*sources[:index], rest, *sources[index + 1 :], labeled]
+    divided = [*sources[:index], rest, labeled, *sources[index + 1 :]]
     return {**dataset, "sources": divided, "labeledDialogues": 0}
 
 

@@ -40,6 +40,29 @@ def resolve(spec: dict[str, Any]) -> dict[str, Any]:
     >>> spec["training"]["epochs"]
     3
     """
+    values = with_recipe(spec)
+    dataset = values.get("dataset")
+    if isinstance(dataset, dict):
+        values["dataset"] = with_labeled_dialogues(dataset)
+    return values
+
+
+def with_recipe(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return a spec as :func:`resolve` does, with its sources as they were written.
+
+    Its ``labeledDialogues`` are not yet a source of their own, so that the index of a source is
+    that in the file of the person.
+
+    Parameters
+    ----------
+    spec
+        The JSON of ``spec`` as it was written. It is not changed.
+
+    Raises
+    ------
+    ValueError
+        If there is no such recipe, or ``overrides`` has a setting that it must not have.
+    """
     overrides = spec.get("overrides")
     if not isinstance(overrides, dict):
         overrides = {}
@@ -53,5 +76,5 @@ def resolve(spec: dict[str, Any]) -> dict[str, Any]:
         values = merged(values, _ABLATIONS.get(ablation, {}))
     dataset = values.get("dataset")
     if isinstance(dataset, dict):
-        values["dataset"] = with_labeled_dialogues(with_preset(dataset))
+        values["dataset"] = with_preset(dataset)
     return values
