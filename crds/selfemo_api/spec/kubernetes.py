@@ -118,7 +118,8 @@ class Deadlines(ApiModel):
     Unset: no limit."""
     stage_pending_seconds: Annotated[int, Field(ge=1, le=31_536_000)] = 1800
     """The longest wait in seconds for a pod to start, for scheduling and pulling its image. Waiting
-    in a queue does not count. Half an hour allows for a slow pull of a large image."""
+    in a queue and running init containers do not count. Half an hour allows for a slow pull of a
+    large image."""
     run_active_seconds: Annotated[int, Field(ge=1, le=315_360_000)] | None = None
     """The longest run of the whole evolution in seconds. Suspended time does not count. Unset: no
     limit."""

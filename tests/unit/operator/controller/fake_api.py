@@ -18,6 +18,7 @@ from selfemo_api.contract import StageConfig
 from selfemo_api.results import FailureMessage, StageResult, encode_message
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
+from selfemo_operator.controller.objects.job_status import is_purge_job
 
 Json = dict[str, Any]
 NAMESPACE = "team"
@@ -155,19 +156,21 @@ class FakeApiServer:
                 self.remove(other)
 
     def _check_no_active_job(self, body: Json) -> None:
-        """Check that no other Job of the evolution is active."""
+        """Check that no other Job of the evolution is active; its purge Job is suspended."""
         uid = body["metadata"]["labels"].get(names.LABEL_UID)
         active = [
             job["metadata"]["name"]
             for job in self.jobs()
-            if job["metadata"]["labels"].get(names.LABEL_UID) == uid and not _final(job)
+            if job["metadata"]["labels"].get(names.LABEL_UID) == uid
+            and not _final(job)
+            and not is_purge_job(job)
         ]
         assert not active, f"{body['metadata']['name']} while {active} are active"
 
     # Users ---------------------------------------------------------------------------------------
 
     def add_evolution(self, name: str = "demo", **spec: Any) -> Json:
-        base = {"failurePolicy": {"backoffSeconds": 0}, "training": {"gpusPerNode": 0}}
+        base = {"failurePolicy": {"backoffSeconds": 0}, "resources": {"gpusPerNode": 0}}
         body = {
             "apiVersion": "selfemo.dev/v1alpha1",
             "kind": "EmotionEvolution",

@@ -53,7 +53,7 @@ def check_progress(before: dict[str, Any] | None, after: dict[str, Any]) -> None
 
 def server_with_evolution(generations: int = 1, **spec: Any) -> FakeApiServer:
     server = FakeApiServer(on_status=check_progress)
-    server.add_evolution(evolution={"maxGenerations": generations, "patience": 99}, **spec)
+    server.add_evolution(stopping={"maxGenerations": generations, "patience": 99}, **spec)
     return server
 
 

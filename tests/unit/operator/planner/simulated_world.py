@@ -56,8 +56,7 @@ def spec_of(**changes: Any) -> EvolutionSpec:
         "model": {"uri": "file:///model"},
         "dataset": {
             "labels": list(dataset_labels.MELD),
-            "selfPlay": [source],
-            "evaluation": [source],
+            "sources": [{**source, "use": "SelfPlay"}, {**source, "use": "Evaluation"}],
         },
         "storage": {"uri": "s3://bucket/runs"},
     }

@@ -323,6 +323,9 @@ pods = st.lists(
         st.sampled_from(["Pending", "Running", "Succeeded", "Failed", "Unknown"]),
         states,
         conditions=st.lists(st.just(UNSCHEDULABLE) | st.just(condition("DisruptionTarget"))),
+        initContainerStatuses=st.lists(
+            st.builds(lambda state: {"name": "init", "state": state or {}}, states), max_size=2
+        ),
     ),
     max_size=3,
 )

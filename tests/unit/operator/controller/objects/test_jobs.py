@@ -12,13 +12,15 @@ from tests.unit.operator.planner.simulated_world import result_of
 
 from selfemo_api.contract import ENV_METRICS_PORT, ExitCode, StageConfig
 from selfemo_api.evolution import EmotionEvolution
-from selfemo_api.stage_resources import pods_of
+from selfemo_api.stage_resources import gpus_per_pod, pods_of
 from selfemo_api.stages import STAGE_ORDER, Stage
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.job_status import is_stage_job
 from selfemo_operator.controller.objects.jobs import (
     DEADLINE_SLACK,
+    GRACE_SECONDS,
     job_manifest,
+    purge_manifest,
     service_manifest,
     template_hash,
 )
@@ -107,14 +109,14 @@ def test_the_pod_has_no_rights_and_no_root() -> None:
     ("stage", "pods"), [(Stage.SELF_PLAY, 4), (Stage.SCORE, 1), (Stage.TRAIN, 2)]
 )
 def test_shards_and_nodes_are_indexes_of_one_job(stage: Stage, pods: int) -> None:
-    evolution = later_stage(stage, selfPlay={"shards": 4}, training={"nodes": 2})
+    evolution = later_stage(stage, selfPlay={"shards": 4}, resources={"nodes": 2})
     spec = manifest(evolution)["spec"]
     assert (spec["completionMode"], spec["completions"]) == ("Indexed", pods)
     assert spec["parallelism"] == pods == pods_of(evolution.spec, stage)
 
 
 def test_training_nodes_find_each_other() -> None:
-    evolution = later_stage(Stage.TRAIN, training={"nodes": 2})
+    evolution = later_stage(Stage.TRAIN, resources={"nodes": 2})
     job, service = manifest(evolution), service_manifest(evolution)
     name = service["metadata"]["name"]
     assert pod_spec(job)["subdomain"] == name
@@ -153,8 +155,89 @@ def test_the_jobs_deadline_is_later_than_the_planners() -> None:
 
 def test_gpus_are_limits_only_if_the_stage_uses_gpus() -> None:
     assert container(manifest(evolution_of()))["resources"] == {"limits": {"nvidia.com/gpu": "1"}}
-    assert container(manifest(evolution_of(training={"gpusPerNode": 0})))["resources"] == {}
-    assert container(manifest(later_stage(Stage.FLYWHEEL)))["resources"] == {}
+    assert container(manifest(evolution_of(resources={"gpusPerNode": 0})))["resources"] == {}
+    for stage in (Stage.FLYWHEEL, Stage.CHECK):
+        assert container(manifest(later_stage(stage)))["resources"] == {}
+
+
+@pytest.mark.parametrize("stage", STAGE_ORDER)
+@pytest.mark.parametrize("name", ["amd.com/gpu", "nvidia.com/mig-1g.10gb", "nvidia.com/gpu.shared"])
+def test_gpus_have_the_name_of_the_accelerator(stage: Stage, name: str) -> None:
+    """No other resource is requested beside it: such a pod would never be scheduled."""
+    resources = {"accelerator": name, "gpusPerNode": 4}
+    evolution = later_stage(stage, resources=resources)
+    gpus = gpus_per_pod(evolution.spec, stage)
+    expected = {"limits": {name: str(gpus)}} if gpus else {}
+    assert container(manifest(evolution))["resources"] == expected
+
+
+def test_without_a_name_of_the_accelerator_the_claims_of_the_template_are_used() -> None:
+    claims = {
+        "resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "one-gpu"}],
+        "resources": {"claims": [{"name": "gpu"}]},
+    }
+    evolution = evolution_of(resources={"accelerator": ""}, podTemplate=[{"template": claims}])
+    job = manifest(evolution)
+    assert container(job)["resources"] == claims["resources"]
+    assert pod_spec(job)["resourceClaims"] == claims["resourceClaims"]
+
+
+def test_one_stage_may_use_another_accelerator() -> None:
+    limits = {"nvidia.com/gpu": None, "nvidia.com/mig-1g.10gb": "1"}
+    entry = {"stages": ["Evaluate"], "template": {"resources": {"limits": limits}}}
+    resources = {
+        stage: container(manifest(later_stage(stage, podTemplate=[entry])))["resources"]
+        for stage in (Stage.SCORE, Stage.EVALUATE)
+    }
+    assert resources[Stage.SCORE] == {"limits": {"nvidia.com/gpu": "1"}}
+    assert resources[Stage.EVALUATE] == {"limits": {"nvidia.com/mig-1g.10gb": "1"}}
+
+
+IDS = ("runAsUser", "runAsGroup", "fsGroup")
+
+
+@pytest.mark.parametrize("user", [0, 65532, 1_000_670_000])
+def test_the_installation_sets_the_ids_or_leaves_them_to_the_platform(user: int) -> None:
+    settings = JobSettings(image="i", run_as_user=user)
+    evolution = later_stage(Stage.TRAIN)
+    for job in (manifest(evolution, settings), purge_manifest(evolution, settings)):
+        context = pod_spec(job)["securityContext"]
+        assert {name: context[name] for name in IDS if name in context} == (
+            dict.fromkeys(IDS, user) if user else {}
+        )
+        assert context["runAsNonRoot"] is True, "an image that runs as root does not start"
+
+
+def test_an_evolution_may_leave_the_ids_to_the_platform() -> None:
+    nulls = {"securityContext": dict.fromkeys(IDS)}
+    evolution = evolution_of(podTemplate=[{"template": nulls}])
+    for job in (manifest(evolution), purge_manifest(evolution, SETTINGS)):
+        context = pod_spec(job)["securityContext"]
+        assert context == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+
+
+def test_the_purge_job_has_the_templates_for_all_stages_only() -> None:
+    setup = {"name": "setup", "image": "s"}
+    entries = [
+        {"template": {"image": "every", "initContainers": [setup]}},
+        {"stages": list(Stage), "template": {"image": "stages", "nodeSelector": {"gpu": "h100"}}},
+    ]
+    evolution = evolution_of(podTemplate=entries)
+    purge = purge_manifest(evolution, SETTINGS)
+    assert container(purge)["image"] == "every"
+    assert container(purge)["resources"] == {}
+    assert "nodeSelector" not in pod_spec(purge)
+    (init,) = pod_spec(purge)["initContainers"]
+    assert init["securityContext"] == container(purge)["securityContext"]
+    stage = manifest(evolution)
+    assert container(stage)["image"] == "stages"
+    assert pod_spec(stage)["nodeSelector"] == {"gpu": "h100"}
+
+
+def test_the_template_replaces_the_time_to_end() -> None:
+    assert pod_spec(manifest(evolution_of()))["terminationGracePeriodSeconds"] == GRACE_SECONDS
+    longer = evolution_of(podTemplate=[{"template": {"terminationGracePeriodSeconds": 900}}])
+    assert pod_spec(manifest(longer))["terminationGracePeriodSeconds"] == 900
 
 
 def test_the_placement_of_a_pod_follows_the_current_spec() -> None:
@@ -179,8 +262,9 @@ def test_the_template_hash_changes_with_edits_for_this_stage_only() -> None:
         of(podTemplate=[{"template": {"image": "x"}}]),
         of(podTemplate=[{"stages": ["Evaluate"], "template": {"image": "y"}}]),
         of(queue={"name": "q"}),
+        of(resources={"accelerator": "amd.com/gpu"}),
     ]
-    assert len({plain, *others}) == 4
+    assert len({plain, *others}) == 5
     job = manifest(evolution_of())
     assert job["metadata"]["annotations"][names.ANNOTATION_TEMPLATE] == plain
 
