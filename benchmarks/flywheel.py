@@ -166,14 +166,16 @@ def make_score(folder: Path, candidates: int) -> None:
 
 def make_config(folder: Path) -> StageConfig:
     """Return the Flywheel's configuration over a folder as storage."""
-    source = {"name": "synthetic", "uri": f"file://{folder}/none.jsonl", "format": "JSONL"}
+    source = {"uri": f"file://{folder}/none.jsonl", "format": "JSONL"}
     spec = EvolutionSpec.model_validate(
         {
             "model": {"uri": f"file://{folder}/model"},
             "dataset": {
                 "labels": list(dataset_labels.MELD),
-                "selfPlay": [source],
-                "evaluation": [source],
+                "sources": [
+                    {"name": "synthetic", "use": "SelfPlay", **source},
+                    {"name": "dev", "use": "Evaluation", **source},
+                ],
             },
             "storage": {"uri": f"file://{folder}"},
         }

@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.integration.operator.api import document
 
-from selfemo_api.stages import STAGE_ORDER, Stage, job_name
+from selfemo_api.stages import job_name, stages_of
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 
@@ -83,10 +83,11 @@ class JobTimes:
 
 def job_names(name: str) -> list[str]:
     """Return the names of an evolution's Jobs in order."""
-    jobs = [job_name(name, 0, Stage.EVALUATE, 1)]
-    for generation in range(1, GENERATIONS + 1):
-        jobs += [job_name(name, generation, stage, 1) for stage in STAGE_ORDER]
-    return jobs
+    return [
+        job_name(name, generation, stage, 1)
+        for generation in range(GENERATIONS + 1)
+        for stage in stages_of(generation)
+    ]
 
 
 def latencies(times: JobTimes, begin_times: dict[str, float]) -> list[float]:

@@ -39,11 +39,14 @@ DIALOGUES = Path(__file__).resolve().parent.parent / "examples" / "demo" / "trai
 
 
 def spec_of(folder: Path, model: Path, arguments: argparse.Namespace) -> EvolutionSpec:
-    source = {"name": "demo", "uri": DIALOGUES.as_uri(), "format": "JSONL"}
+    sources = [
+        {"name": use.lower(), "use": use, "uri": DIALOGUES.as_uri(), "format": "JSONL"}
+        for use in ("SelfPlay", "Evaluation")
+    ]
     return EvolutionSpec.model_validate(
         {
             "model": {"uri": model.as_uri(), "prompts": "compact-v1", "maxPromptTokens": 256},
-            "dataset": {"labels": list(MELD), "selfPlay": [source], "evaluation": [source]},
+            "dataset": {"labels": list(MELD), "sources": sources},
             "storage": {"uri": (folder / "store").as_uri()},
             "selfPlay": {
                 "batchPrompts": 64,

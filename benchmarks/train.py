@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from selfemo_api.spec import TrainingSpec
+from selfemo_api.spec import ResourcesSpec, TrainingSpec
 from selfemo_jobs.base_models.tiny import make_tiny
 from selfemo_jobs.stages.train.batches import TrainingStep
 from selfemo_jobs.stages.train.rollout_data import RaggedArray, RolloutData
@@ -185,16 +185,15 @@ def main() -> None:
             {
                 "batchSize": GROUPS * MEMBERS // STEPS,
                 "microBatchSize": MEMBERS,
-                "gpusPerNode": 0,
                 "precision": "Float32",
                 "gradientCheckpointing": False,
-                "learningRate": RATE,
-                "warmupRatio": 0.0,
+                "optimizer": {"learningRate": RATE, "warmupRatio": 0.0},
                 "deepspeed": {"zeroStage": arguments.zero_stage},
             }
         )
         job = TrainJob(
             training=training,
+            resources=ResourcesSpec(gpus_per_node=0),
             seed=0,
             prompts="compact-v1",
             temperature=1.0,
@@ -210,7 +209,7 @@ def compare(job: TrainJob, repeats: int) -> dict[str, Any]:
     from selfemo_jobs.stages.train.training_loop import plan_training
 
     rows = recorded_groups()
-    steps = plan_training(rows, job.training, seed=0)
+    steps = plan_training(rows, job.training, job.resources.processes, seed=0)
     ours, plain = trainers(job, rows, steps)
     old = ours.compute_logprobs(ours.model_wrapped)
     ours._rollouts.logprobs.values[:] = old  # TRL makes no correction without vLLM

@@ -2,7 +2,7 @@
 {{- define "selfemo.testEvolution" -}}
 {{- $storage := .Values.test.storage | default (dict "uri" "s3://selfemo-test/nowhere") }}
 {{- $folder := include "selfemo.testFolder" . }}
-{{- $source := dict "name" "talk" "uri" (printf "%s/dialogues.jsonl" $folder) "format" "JSONL" -}}
+{{- $source := dict "uri" (printf "%s/dialogues.jsonl" $folder) "format" "JSONL" -}}
 apiVersion: selfemo.dev/v1alpha1
 kind: EmotionEvolution
 metadata:
@@ -10,37 +10,14 @@ metadata:
   name: {{ printf "test-%s" (include "selfemo.fullname" . | trunc 31 | trimSuffix "-") }}
   namespace: {{ include "selfemo.testNamespace" . }}
 spec:
-  model:
-    uri: {{ $folder }}/model
-    prompts: compact-v1
-    maxPromptTokens: 256
+  recipe: tests-v1
+  model: {uri: {{ printf "%s/model" $folder | quote }}}
   dataset:
     labels: [joy, anger, sadness, neutral]
-    context: {past: 1}
-    selfPlay: [{{ toJson $source }}]
-    evaluation: [{{ toJson $source }}]
+    sources:
+      - {{ toJson (merge (dict "name" "talk" "use" "SelfPlay") $source) }}
+      - {{ toJson (merge (dict "name" "dev" "use" "Evaluation") $source) }}
   storage: {{ toJson $storage }}
-  selfPlay:
-    engine: Transformers # works with and without a GPU
-    dialogues: 8
-    groupSize: 4
-    maxTokens: {recognizer: 6, responder: 12}
-  # All answers of such a small model are kept, and no collapse bound ends the run.
-  flywheel:
-    minReward: -2.0
-    consistency: {min: 0, max: 1}
-    maxShare: 1.0
-  training:
-    batchSize: 8
-    microBatchSize: 8
-    gpusPerNode: 0
-    precision: Float32
-    gradientCheckpointing: false
-    deepspeed: {zeroStage: 0}
-  evaluation: {bootstrap: 0}
-  evolution:
-    maxGenerations: 1
-    collapse: {minEntropy: 0, maxDivergence: 1, maxZeroVariance: 1, minDiversity: 0}
   {{- with .Values.test.podTemplate }}
   podTemplate:
     - template: {{ toJson . }}
