@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfemo_jobs.errors import BadInput, Unavailable
+from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.model_folder import (
     MODEL_FILES,
     check_model_folder,
@@ -17,7 +17,7 @@ from selfemo_jobs.models.resume import is_manifest, resumed_model
 from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, Part, read_manifest
 from selfemo_jobs.store import ObjectNotFound, Store, join, store_for
 from selfemo_jobs.store.hashing import file_sha256, sha256
-from selfemo_jobs.store.local_files import translated_errors
+from selfemo_jobs.store.hub import translated_hub_errors
 from selfemo_jobs.store.volumes import local_path
 
 if TYPE_CHECKING:
@@ -155,44 +155,17 @@ def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
 
 
 def _from_hub(uri: str, revision: str | None) -> Path:
-    import httpx
-    from huggingface_hub import errors as hub
     from huggingface_hub import snapshot_download
 
-    name = uri.removeprefix("hf://")
-    model = f"{uri} at revision {revision}" if revision else uri
-    try:
-        with translated_errors(Path("the hub's cache (HF_HOME)")):
-            return Path(
-                snapshot_download(
-                    name,
-                    revision=revision,
-                    allow_patterns=list(MODEL_FILES),
-                    ignore_patterns=["*/*"],  # folders have other formats and examples
-                )
+    with translated_hub_errors(uri, revision, "model"):
+        return Path(
+            snapshot_download(
+                uri.removeprefix("hf://"),
+                revision=revision,
+                allow_patterns=list(MODEL_FILES),
+                ignore_patterns=["*/*"],  # folders have other formats and examples
             )
-    except hub.HFValidationError:
-        raise BadInput(f"{uri} must be hf://owner/name") from None
-    except hub.RevisionNotFoundError:
-        raise BadInput(f"{model}: the hub has no such revision") from None
-    except hub.GatedRepoError:
-        raise BadInput(f"{model}: ask the owner for access, and set HF_TOKEN") from None
-    except hub.RepositoryNotFoundError:
-        raise BadInput(f"{model}: the hub has no such model, or HF_TOKEN may not read it") from None
-    except hub.HfHubHTTPError as error:
-        status = error.response.status_code
-        if status >= 500 or status in {408, 429}:
-            raise Unavailable(
-                f"{model}: the hub answers {status}; run the same command again"
-            ) from error
-        raise BadInput(
-            f"{model}: the hub refuses ({status}): check the name and HF_TOKEN"
-        ) from error
-    except (hub.LocalEntryNotFoundError, hub.XetDownloadError, OSError, httpx.HTTPError) as error:
-        raise Unavailable(
-            f"{model}: the hub could not be reached; run the same command again with a network, or "
-            "use a model in a folder or on S3"
-        ) from error
+        )
 
 
 def _from_store(uri: str, store: Store, work: Path) -> Path:

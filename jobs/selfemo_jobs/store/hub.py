@@ -1,0 +1,64 @@
+"""The Hugging Face Hub: its errors as errors on which a user can act."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from selfemo_jobs.errors import BadInput, Unavailable
+from selfemo_jobs.store.local_files import translated_errors
+
+
+@contextmanager
+def translated_hub_errors(
+    uri: str, revision: str | None, kind: Literal["model", "dataset"]
+) -> Iterator[None]:
+    """Translate the errors of ``huggingface_hub`` that the block raises.
+
+    Parameters
+    ----------
+    uri
+        The URI of the repository, for messages.
+    revision
+        The revision that is read; None: the default branch.
+    kind
+        What the repository has.
+
+    Raises
+    ------
+    BadInput
+        If there is no such repository or revision, or it may not be read.
+    Unavailable
+        If the hub cannot be reached.
+    """
+    import httpx
+    from huggingface_hub import errors as hub
+
+    name = f"{uri} at revision {revision}" if revision else uri
+    try:
+        with translated_errors(Path("the hub's cache (HF_HOME)")):
+            yield
+    except hub.HFValidationError:
+        raise BadInput(f"{uri} must be hf://owner/name") from None
+    except hub.RevisionNotFoundError:
+        raise BadInput(f"{name}: the hub has no such revision") from None
+    except hub.GatedRepoError:
+        raise BadInput(f"{name}: ask the owner for access, and set HF_TOKEN") from None
+    except hub.RepositoryNotFoundError:
+        raise BadInput(f"{name}: the hub has no such {kind}, or HF_TOKEN may not read it") from None
+    except hub.HfHubHTTPError as error:
+        status = error.response.status_code
+        if status >= 500 or status in {408, 429}:
+            raise Unavailable(
+                f"{name}: the hub answers {status}; run the same command again"
+            ) from error
+        raise BadInput(
+            f"{name}: the hub refuses ({status}): check the name and HF_TOKEN"
+        ) from error
+    except (hub.LocalEntryNotFoundError, hub.XetDownloadError, OSError, httpx.HTTPError) as error:
+        raise Unavailable(
+            f"{name}: the hub could not be reached; run the same command again with a network, or "
+            f"use a {kind} in a folder or on S3"
+        ) from error
