@@ -1,4 +1,4 @@
-"""The two models of a stage, each as a local folder: the policy and the judge.
+"""The models of a stage: the policy and the judge as local folders, and the one that it trained.
 
 This is the one place that decides which hub revision belongs to a model. ``model.revision`` applies
 to ``model.uri`` alone. A model that a run has trained is in that run's storage and has no hub
@@ -11,7 +11,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from selfemo_jobs.models.fetch import fetch_model
+from selfemo_jobs.models.model_folder import model_files
 from selfemo_jobs.runtime.context import StageContext
+from selfemo_jobs.runtime.manifest import Part
+from selfemo_jobs.store import join
+from selfemo_jobs.store.hashing import file_sha256
+
+#: The folder of the trained model below the stage's folder.
+MODEL = "model"
 
 
 def fetch_policy(context: StageContext) -> Path:
@@ -39,6 +46,24 @@ def fetch_judge(context: StageContext) -> Path:
     Parameters and errors are those of :func:`fetch_policy`.
     """
     return _fetch(context, context.config.judge_uri)
+
+
+def upload_model(context: StageContext, folder: Path) -> list[Part]:
+    """Upload the files of the model that a stage trained; return them as parts.
+
+    Parameters
+    ----------
+    context
+        The stage's context. The files are stored in :data:`MODEL` below its output.
+    folder
+        The local folder of the model.
+    """
+    parts = []
+    for path in model_files(folder):
+        name = f"{MODEL}/{path.name}"
+        context.store.upload(path, join(context.config.output, name))
+        parts.append(Part(path=name, sha256=file_sha256(path), size=path.stat().st_size))
+    return parts
 
 
 def _fetch(context: StageContext, uri: str) -> Path:

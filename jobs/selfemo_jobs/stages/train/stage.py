@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 
 from selfemo_api.metrics import TrainMetric
 from selfemo_api.stages import Stage
-from selfemo_jobs.models.model_folder import model_files, model_sha256, read_model_config
-from selfemo_jobs.models.stage_models import fetch_judge, fetch_policy
+from selfemo_jobs.models.model_folder import model_sha256, read_model_config
+from selfemo_jobs.models.stage_models import MODEL, fetch_judge, fetch_policy, upload_model
 from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.fingerprint import config_fingerprint
-from selfemo_jobs.runtime.manifest import Part, canonical_json, read_manifest
+from selfemo_jobs.runtime.manifest import canonical_json, read_manifest
 from selfemo_jobs.runtime.program import StageProgram
 from selfemo_jobs.runtime.schemas import SCORED
 from selfemo_jobs.runtime.tables import read_tables
@@ -27,7 +27,7 @@ from selfemo_jobs.stages.train.launch import launch
 from selfemo_jobs.stages.train.rollout_data import RolloutData, training_columns
 from selfemo_jobs.stages.train.worker_protocol import TrainJob, TrainResult, write_json
 from selfemo_jobs.store import join
-from selfemo_jobs.store.hashing import file_sha256, sha256
+from selfemo_jobs.store.hashing import sha256
 from selfemo_jobs.store.local_files import translated_errors
 
 log = logging.getLogger(__name__)
@@ -43,8 +43,6 @@ RELEVANT = (
     "model.prompts",
     "model.promptTemplates",
 )
-#: The folder of the trained model below the stage's folder.
-MODEL = "model"
 
 
 def run_train(context: StageContext) -> StageOutput:
@@ -73,7 +71,7 @@ def run_train(context: StageContext) -> StageOutput:
     policy = fetch_policy(context)
     if table.num_rows == 0:
         log.info("no group was kept: the policy is handed on unchanged")
-        parts = _upload(context, policy) if context.shard == 0 else []
+        parts = upload_model(context, policy) if context.shard == 0 else []
         return StageOutput(
             parts, metrics={TrainMetric.STEPS: 0.0}, model_uri=join(config.output, MODEL)
         )
@@ -93,7 +91,7 @@ def run_train(context: StageContext) -> StageOutput:
         return StageOutput()  # the first node publishes the model
     result = TrainResult.model_validate_json(job.result_file.read_bytes())
     return StageOutput(
-        parts=_upload(context, job.model_folder),
+        parts=upload_model(context, job.model_folder),
         rows=table.num_rows,
         metrics=result.metrics,
         model_uri=model_uri,
@@ -147,16 +145,6 @@ def _write_job(job: TrainJob, table: pa.Table) -> Path:
     file = job.folder / "job.json"
     write_json(file, job)
     return file
-
-
-def _upload(context: StageContext, folder: Path) -> list[Part]:
-    """Upload the files of a model; return them as parts."""
-    parts = []
-    for path in model_files(folder):
-        name = f"{MODEL}/{path.name}"
-        context.store.upload(path, join(context.config.output, name))
-        parts.append(Part(path=name, sha256=file_sha256(path), size=path.stat().st_size))
-    return parts
 
 
 def _vocabulary(policy: Path) -> int | None:

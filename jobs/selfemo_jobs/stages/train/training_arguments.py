@@ -1,14 +1,13 @@
-"""The arguments of TRL and PEFT for a training. Pure."""
+"""The arguments of TRL for a training. Pure."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from peft import LoraConfig
 from trl import GRPOConfig
 
-from selfemo_api.spec import Schedule, TrainingSpec
+from selfemo_api.spec import Schedule
 from selfemo_jobs.stages.train.batches import TrainingStep
 from selfemo_jobs.stages.train.deepspeed_config import deepspeed_config
 from selfemo_jobs.stages.train.loss import loss_arguments
@@ -16,33 +15,6 @@ from selfemo_jobs.stages.train.worker_protocol import TrainJob
 
 #: Transformers' names of the learning-rate schedules.
 SCHEDULES = {Schedule.CONSTANT: "constant_with_warmup", Schedule.LINEAR: "linear"}
-
-
-def lora_config(training: TrainingSpec) -> LoraConfig | None:
-    """Return PEFT's configuration of an adapter.
-
-    Parameters
-    ----------
-    training
-        The field ``spec.training``.
-
-    Returns
-    -------
-    peft.LoraConfig or None
-        None if all weights are trained.
-    """
-    lora = training.lora
-    if lora is None or lora.rank == 0:
-        return None
-    modules = lora.target_modules
-    return LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        # a keyword of PEFT, not the name of a module
-        target_modules="all-linear" if modules == ["all-linear"] else modules,
-        task_type="CAUSAL_LM",
-    )
 
 
 def training_arguments(job: TrainJob, steps: Sequence[TrainingStep]) -> GRPOConfig:

@@ -15,8 +15,8 @@ from transformers import TrainerCallback
 
 from selfemo_api.metrics import PROGRESS_MESSAGE, ProgressField
 from selfemo_jobs.errors import BadInput
+from selfemo_jobs.runtime.sigterm import SigtermFlag
 from selfemo_jobs.stages.train.checkpoints import checkpoint_folder, mark_complete
-from selfemo_jobs.stages.train.sigterm import SigtermFlag
 from selfemo_jobs.stages.train.trainer import SelfGRPOTrainer
 from selfemo_jobs.stages.train.worker_protocol import TrainJob, local_rank
 from selfemo_jobs.store.local_files import write_file

@@ -28,20 +28,21 @@ from trl.trainer.utils import add_fused_lm_head
 from selfemo_api.metrics import TrainMetric
 from selfemo_api.spec import TrainingSpec
 from selfemo_jobs.errors import Terminated
+from selfemo_jobs.models.adapters import lora_config
 from selfemo_jobs.models.fetch import load_model, load_tokenizer
+from selfemo_jobs.models.model_export import merge_adapter, write_model
 from selfemo_jobs.models.trained_layers import train_last_layers
 from selfemo_jobs.prompts.sets import load_prompt_set
+from selfemo_jobs.runtime.sigterm import SigtermFlag
 from selfemo_jobs.stages.train.batches import PADDING, BatchShape, TrainingStep, plan_steps
 from selfemo_jobs.stages.train.checkpoints import (
     checkpoint_folder,
     complete_steps,
     delete_other_checkpoints,
 )
-from selfemo_jobs.stages.train.model_export import merge_adapter, write_model
 from selfemo_jobs.stages.train.rollout_data import RolloutData, add_imitation_rows
-from selfemo_jobs.stages.train.sigterm import SigtermFlag
 from selfemo_jobs.stages.train.trainer import SelfGRPOTrainer
-from selfemo_jobs.stages.train.training_arguments import lora_config, training_arguments
+from selfemo_jobs.stages.train.training_arguments import training_arguments
 from selfemo_jobs.stages.train.training_callback import OLD_LOGPROBS, TrainingCallback
 from selfemo_jobs.stages.train.worker_protocol import (
     TrainJob,

@@ -20,7 +20,7 @@ from selfemo_jobs.errors import StageError, Terminated
 from selfemo_jobs.runtime.logging_setup import configure_logging
 from selfemo_jobs.runtime.parent_death import die_with_parent
 from selfemo_jobs.runtime.progress_metrics import serve_progress
-from selfemo_jobs.stages.train.sigterm import SigtermFlag
+from selfemo_jobs.runtime.sigterm import SigtermFlag
 from selfemo_jobs.stages.train.worker_protocol import (
     TrainFailure,
     TrainJob,

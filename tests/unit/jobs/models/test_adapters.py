@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from selfemo_api.spec import TrainingSpec
-from selfemo_jobs.stages.train.training_arguments import lora_config
+from selfemo_jobs.models.adapters import lora_config
 
 
 def test_all_linear_is_a_keyword_and_not_a_module() -> None:
