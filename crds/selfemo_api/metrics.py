@@ -23,6 +23,23 @@ DROPPED = "dropped:"
 """Flywheel. The rest of the name is a filter; the value counts the candidates that it removed."""
 
 
+class CheckMetric(StrEnum):
+    """Metrics of Check: what it found in an input without a problem."""
+
+    DIALOGUES = "dialogues"
+    """Number of dialogues of all sources."""
+    UTTERANCES = "utterances"
+    """Number of their utterances."""
+    LABELED_UTTERANCES = "labeledUtterances"
+    """Number of utterances of the sources with `use: Labeled` that have a label."""
+    PARAMETERS = "parameters"
+    """Number of parameters of the model; absent if it is not known before a download."""
+    PROBLEMS = "problems"
+    """Number of problems. It is 0: with a problem, the stage fails."""
+    WARNINGS = "warnings"
+    """Number of warnings, which the manifest lists."""
+
+
 class SelfPlayMetric(StrEnum):
     """Metrics of SelfPlay. Shares are from 0 to 1."""
 
@@ -153,11 +170,14 @@ class EvaluateMetric(StrEnum):
 
 
 #: Any of them.
-StageMetric = SelfPlayMetric | ScoreMetric | FlywheelMetric | TrainMetric | EvaluateMetric
+StageMetric = (
+    CheckMetric | SelfPlayMetric | ScoreMetric | FlywheelMetric | TrainMetric | EvaluateMetric
+)
 
 #: The metrics of each stage.
 STAGE_METRICS: Mapping[Stage, type[StageMetric]] = MappingProxyType(
     {
+        Stage.CHECK: CheckMetric,
         Stage.SELF_PLAY: SelfPlayMetric,
         Stage.SCORE: ScoreMetric,
         Stage.FLYWHEEL: FlywheelMetric,
