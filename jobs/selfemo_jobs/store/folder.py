@@ -103,6 +103,12 @@ class FileStore:
         with _missing_as_not_found(uri, path):
             return path.read_bytes()
 
+    def get_start(self, uri: str, length: int) -> bytes:
+        """Return at most so many bytes from the start of a file. Raises ObjectNotFound."""
+        path = _existing(uri)
+        with _missing_as_not_found(uri, path), path.open("rb") as file:
+            return file.read(length)
+
     def exists(self, uri: str) -> bool:
         """Return whether there is a file at the URI."""
         path = file_path(uri)

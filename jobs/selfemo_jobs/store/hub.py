@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from selfemo_jobs.errors import BadInput, Unavailable
+from selfemo_jobs.store.certificates import is_untrusted, missing_file
 from selfemo_jobs.store.local_files import translated_errors
 
 
@@ -29,7 +30,8 @@ def translated_hub_errors(
     Raises
     ------
     BadInput
-        If there is no such repository or revision, or it may not be read.
+        If there is no such repository or revision, it may not be read, or the certificate of the
+        hub is not trusted.
     Unavailable
         If the hub cannot be reached.
     """
@@ -58,6 +60,14 @@ def translated_hub_errors(
             f"{name}: the hub refuses ({status}): check the name and HF_TOKEN"
         ) from error
     except (hub.LocalEntryNotFoundError, hub.XetDownloadError, OSError, httpx.HTTPError) as error:
+        if is_untrusted(error):
+            raise BadInput(
+                f"{name}: the certificate of the hub is not trusted: set SSL_CERT_FILE to a file "
+                "with the certificate of its authority"
+            ) from error
+        missing = missing_file("SSL_CERT_FILE")
+        if missing:
+            raise BadInput(f"{name}: {missing}") from error
         raise Unavailable(
             f"{name}: the hub could not be reached; run the same command again with a network, or "
             f"use a {kind} in a folder or on S3"

@@ -56,6 +56,10 @@ class Store(Protocol):
         """Return the bytes of an object. Raises ObjectNotFound."""
         ...
 
+    def get_start(self, uri: str, length: int) -> bytes:
+        """Return at most so many bytes from the start of an object. Raises ObjectNotFound."""
+        ...
+
     def exists(self, uri: str) -> bool:
         """Return whether there is an object at the URI."""
         ...

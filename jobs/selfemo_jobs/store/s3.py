@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -22,6 +22,7 @@ from s3transfer.exceptions import RetriesExceededError
 
 from selfemo_api.spec import StorageSpec
 from selfemo_jobs.errors import BadInput, Unavailable
+from selfemo_jobs.store.certificates import missing_file
 from selfemo_jobs.store.interface import ObjectInfo, ObjectNotFound
 from selfemo_jobs.store.local_files import replacing
 from selfemo_jobs.store.s3_errors import code_of, is_passing, translate
@@ -47,11 +48,19 @@ class S3Store:
     storage
         The spec of the storage: endpoint, region, addressing, checksums and retries. boto3 finds
         the credentials itself (environment, profile, the pod's identity).
+
+    Raises
+    ------
+    BadInput
+        If the environment names a file of certificates or of a token that does not exist.
     """
 
     def __init__(self, storage: StorageSpec) -> None:
         self._storage = storage
         self._attempts = storage.max_attempts
+        missing = missing_file("AWS_CA_BUNDLE", "AWS_WEB_IDENTITY_TOKEN_FILE")
+        if missing:
+            raise BadInput(f"{storage.uri}: {missing}")
         with self._translated(storage.uri):
             self._client = make_client(storage)
         self._transfer = TransferConfig(
@@ -106,6 +115,21 @@ class S3Store:
         bucket, key = split_uri(uri)
         with self._translated(uri):
             return self._get_with_retries(bucket, key)
+
+    def get_start(self, uri: str, length: int) -> bytes:
+        """Return at most so many bytes from the start of an object. Raises ObjectNotFound."""
+        bucket, key = split_uri(uri)
+        part = f"bytes=0-{length - 1}"
+        with self._translated(uri):
+            try:
+                reply = self._client.get_object(Bucket=bucket, Key=key, Range=part)
+            except ClientError as error:
+                if code_of(error) == "InvalidRange":
+                    return b""  # the object is empty
+                raise
+            # some servers ignore the range: the rest of the body is then not read
+            with closing(reply["Body"]) as body:
+                return body.read(length)
 
     def exists(self, uri: str) -> bool:
         """Return whether there is an object at the URI."""

@@ -7,6 +7,7 @@ from s3transfer.exceptions import RetriesExceededError
 
 from selfemo_api.spec import StorageSpec
 from selfemo_jobs.errors import BadInput, Unavailable
+from selfemo_jobs.store.certificates import is_untrusted
 from selfemo_jobs.store.interface import ObjectNotFound
 
 _KEYS = (
@@ -39,6 +40,8 @@ _ADVICE = {
     "EntityTooLarge": "the server does not accept an object of that size",
     "InvalidRequest": "if the server refuses checksums, set `storage.checksums: WhenRequired`",
 }
+#: The operation that exchanges a pod's token for the credentials of a role.
+_ASSUME_ROLE = "AssumeRoleWithWebIdentity"
 #: The code that belongs to the status of a HEAD reply, which has no body and so no code.
 _BY_STATUS = {
     401: "AccessDenied",
@@ -78,7 +81,7 @@ def code_of(error: bc.ClientError) -> str:
 
 def is_passing(error: Exception) -> bool:
     """Return whether the same request may succeed later, without a user fix."""
-    return isinstance(error, _UNREACHABLE) and "CERTIFICATE_VERIFY_FAILED" not in str(error)
+    return isinstance(error, _UNREACHABLE) and not is_untrusted(error)
 
 
 def translate(error: Exception, uri: str, storage: StorageSpec) -> Exception:
@@ -117,6 +120,11 @@ def translate(error: Exception, uri: str, storage: StorageSpec) -> Exception:
 def _translate_reply(error: bc.ClientError, uri: str, where: str) -> Exception:
     code = code_of(error)
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if error.operation_name == _ASSUME_ROLE and status < 500:
+        message = _one_line(error.response.get("Error", {}).get("Message") or code)
+        return BadInput(
+            f"{where}: {code}: {message}: let the role of AWS_ROLE_ARN trust this service account"
+        )
     if code in _MISSING:
         return ObjectNotFound(uri)
     if code not in _ADVICE:

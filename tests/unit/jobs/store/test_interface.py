@@ -51,6 +51,17 @@ def test_object_reads_back_and_is_replaced(place: Place) -> None:
     assert place.reopen().get(uri) == b""
 
 
+def test_the_start_of_an_object(place: Place) -> None:
+    uri = place.at("weights")
+    place.store.put(uri, b"0123456789")
+    assert place.store.get_start(uri, 4) == b"0123"
+    assert place.store.get_start(uri, 100) == b"0123456789"
+    place.store.put(uri, b"")
+    assert place.store.get_start(uri, 4) == b""
+    with pytest.raises(ObjectNotFound, match="none"):
+        place.store.get_start(place.at("none"), 4)
+
+
 def test_missing_object_is_said_to_be_missing(place: Place, tmp_path: Path) -> None:
     uri = place.at("none")
     with pytest.raises(ObjectNotFound, match="none"):

@@ -1,0 +1,63 @@
+"""Certificates: servers that nothing trusts, and variables that name no file."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from selfemo_api.spec import StorageSpec
+from selfemo_jobs.errors import BadInput
+from selfemo_jobs.store import open_store
+from selfemo_jobs.store.hub import translated_hub_errors
+
+
+@pytest.fixture(scope="module")
+def https_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A server on the loopback interface with a certificate that it signed itself."""
+    folder = tmp_path_factory.mktemp("certificate")
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*command, *names, *files], check=True, capture_output=True)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_hub_with_an_untrusted_certificate_is_bad_input(https_port: int, tmp_path: Path) -> None:
+    """Not an outage: another try would not help."""
+    from huggingface_hub import snapshot_download
+
+    with (
+        pytest.raises(BadInput) as caught,
+        translated_hub_errors("hf://owner/name", None, "model"),
+    ):
+        endpoint = f"https://localhost:{https_port}"
+        snapshot_download("owner/name", endpoint=endpoint, cache_dir=tmp_path)
+    assert str(caught.value) == (
+        "hf://owner/name: the certificate of the hub is not trusted: set SSL_CERT_FILE to a file "
+        "with the certificate of its authority"
+    )
+
+
+@pytest.mark.parametrize("name", ["AWS_CA_BUNDLE", "AWS_WEB_IDENTITY_TOKEN_FILE"])
+def test_a_missing_file_of_s3_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "/nowhere/file")
+    with pytest.raises(BadInput) as caught:
+        open_store(StorageSpec(uri="s3://bucket/run"))
+    assert str(caught.value) == (
+        f"s3://bucket/run: {name} is /nowhere/file, which does not exist: fix the variable, or "
+        "unset it"
+    )
