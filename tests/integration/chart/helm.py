@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,10 +73,17 @@ class Helm:
         return result.stdout
 
     def template(
-        self, values: Path | dict[str, Any] | None = None, chart: Path = CHART
+        self,
+        values: Path | dict[str, Any] | None = None,
+        chart: Path = CHART,
+        apis: Sequence[str] = (),
     ) -> list[dict[str, Any]]:
-        """Return all objects of the release `selfemo` in the namespace `selfemo-system`."""
+        """Return all objects of the release `selfemo` in the namespace `selfemo-system`.
+
+        `apis` are the API versions that the cluster serves beside those of Kubernetes.
+        """
         arguments = ["--namespace", "selfemo-system", "--kube-version", KUBERNETES]
+        arguments += [f"--api-versions={api}" for api in apis]
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
             if isinstance(values, dict):
                 yaml.safe_dump(values, file)

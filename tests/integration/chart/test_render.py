@@ -14,6 +14,7 @@ import typer.main
 import yaml
 
 from selfemo_api.schema.crd import build_crd
+from selfemo_api.spec import PodTemplateEntry
 from selfemo_operator.__main__ import main as operator
 from tests.integration.chart import snapshots
 from tests.integration.chart.helm import CHART, VALUES, Helm, HelmError, find
@@ -220,6 +221,53 @@ def test_alerts_link_to_the_configured_urls(helm4: Helm) -> None:
         assert all(a["dashboard_url"].startswith(f"{boards}selfemo-") for a in annotations)
 
 
+def test_the_template_of_the_test_applies_to_all_pods_of_its_evolution(helm4: Helm) -> None:
+    template = yaml.safe_load((VALUES / "evolution.yaml").read_text())["test"]["podTemplate"]
+    objects = helm4.template(VALUES / "evolution.yaml")
+    text = find(objects, "ConfigMap", "selfemo-test")["data"]["evolution.yaml"]
+    entries = yaml.safe_load(text)["spec"]["podTemplate"]
+    assert entries == [{"template": template}]
+    assert PodTemplateEntry.model_validate(entries[0]).stages is None
+    plain = find(helm4.template(), "ConfigMap", "selfemo-test")["data"]["evolution.yaml"]
+    assert "podTemplate" not in yaml.safe_load(plain)["spec"]
+
+
+OPENSHIFT = ("security.openshift.io/v1",)
+
+
+@pytest.mark.parametrize(
+    ("setting", "apis", "user"),
+    [
+        (None, (), 65532),
+        (None, OPENSHIFT, 0),
+        ("Auto", OPENSHIFT, 0),
+        ("Platform", (), 0),
+        (1_000_670_000, (), 1_000_670_000),
+        (65532, OPENSHIFT, 65532),
+    ],
+)
+def test_the_ids_of_stage_pods(helm4: Helm, setting: Any, apis: tuple[str, ...], user: int) -> None:
+    """OpenShift refuses pods with an ID that is not one of the namespace's."""
+    values = yaml.safe_load((VALUES / "evolution.yaml").read_text())
+    if setting is not None:
+        values["jobs"] = {"podSecurity": {"runAsUser": setting}}
+    objects = helm4.template(values, apis=apis)
+    (operator,) = find(objects, "Deployment", "selfemo")["spec"]["template"]["spec"]["containers"]
+    assert f"--jobs-run-as-user={user}" in operator["args"]
+    specs = list(pod_specs(objects))
+    assert [v for spec in specs for v in violations(spec)] == []
+    contexts = [
+        context
+        for spec in specs
+        for context in (
+            spec["securityContext"],
+            *(c["securityContext"] for c in [*spec["containers"], *spec.get("initContainers", [])]),
+        )
+    ]
+    # the pod that makes the model of the test's evolution runs as stage pods do
+    assert [c["runAsUser"] for c in contexts if "runAsUser" in c] == ([user] if user else [])
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -232,6 +280,8 @@ def test_alerts_link_to_the_configured_urls(helm4: Helm) -> None:
         {"watchNamespaces": ["Team"]},
         {"operator": {"logLevel": "loud"}},
         {"operator": {"concurrency": 0}},
+        {"jobs": {"podSecurity": {"runAsUser": 0}}},
+        {"jobs": {"podSecurity": {"runAsUser": "65532"}}},
         {"networkPolicy": {"apiServerPorts": []}},
         {"metrics": {"serviceMonitor": {"enable": True}}},
         {"commonLabels": {"a": 1}},
