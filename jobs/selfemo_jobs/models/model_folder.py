@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfemo_jobs.errors import BadInput
+from selfemo_jobs.models.model_weights import FolderFiles, check_weights
 from selfemo_jobs.runtime.manifest import canonical_json
 from selfemo_jobs.store.hashing import file_sha256, sha256
-from selfemo_jobs.store.local_files import is_temporary, replacing_folder
+from selfemo_jobs.store.local_files import replacing_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
 #: The files of a model: weights as safetensors, the configuration and the tokenizer. None of them
 #: has to be unpickled or run.
 MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model", "tokenizer*")
-_UNFINISHED = ("*.incomplete", "*.part", "*.crdownload", "*.aria2", "*.tmp")
-_PICKLED = ("pytorch_model*.bin", "*.pth", "*.pt")
-#: The size of the longest safetensors header in bytes, as the format defines it.
-_HEADER_MOST = 100 << 20
 
 
 def is_model_file(name: str) -> bool:
@@ -76,7 +73,7 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
 def check_model_folder(folder: Path, uri: str) -> None:
     """Check that a folder has a model: a configuration, and whole weights as safetensors.
 
-    Only the headers of the weights are read, so this is fast for a model of any size.
+    Only the headers of the weights are read.
 
     Parameters
     ----------
@@ -95,21 +92,7 @@ def check_model_folder(folder: Path, uri: str) -> None:
         raise BadInput(f"{where} does not exist")
     if not folder.is_dir():
         raise BadInput(f"{where} is a file: give the folder that has config.json")
-    unfinished = _first(folder, _UNFINISHED)
-    if unfinished:
-        raise BadInput(f"{where} is an unfinished download ({unfinished} is there): finish it")
-    if not (folder / "config.json").is_file():
-        adapter = (folder / "adapter_config.json").is_file()
-        why = "it is an adapter: merge it into its model first" if adapter else "it is not a model"
-        raise BadInput(f"{where} has no config.json: {why}")
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        pickled = _first(folder, _PICKLED)
-        hint = f"; {pickled} is there, but only safetensors is read: convert it" if pickled else ""
-        raise BadInput(f"{where} has no *.safetensors{hint}")
-    _check_index(folder, where)
-    for path in weights:
-        _check_weights(path, where)
+    check_weights(FolderFiles(folder), where)
 
 
 def read_model_config(folder: Path) -> dict[str, Any]:
@@ -130,51 +113,3 @@ def read_model_config(folder: Path) -> dict[str, Any]:
     if not isinstance(value, dict) or not isinstance(value.get("model_type"), str):
         raise BadInput(f"{path} has no `model_type`: it is not a model's configuration")
     return value
-
-
-def _check_index(folder: Path, where: str) -> None:
-    """Check that all shards of an index file are there. Raises BadInput."""
-    path = folder / "model.safetensors.index.json"
-    if not path.is_file():
-        return
-    try:
-        shards = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise BadInput(f"{where}: {path.name} is broken: download it again") from None
-    missing = [name for name in shards if not (folder / name).is_file()]
-    if missing:
-        raise BadInput(
-            f"{where} is an unfinished download: {missing[0]} is missing "
-            f"({len(missing)} of {len(shards)} shards)"
-        )
-
-
-def _check_weights(path: Path, where: str) -> None:
-    """Check that a safetensors file has the size that its header gives. Raises BadInput."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(8)
-        if start == b"version ":
-            raise BadInput(f"{where}: {path.name} is a Git LFS pointer: run `git lfs pull`")
-        length = int.from_bytes(start, "little")
-        if len(start) < 8 or not 2 <= length <= min(_HEADER_MOST, size - 8):
-            raise BadInput(f"{where}: {path.name} is cut off or not safetensors: download it again")
-        try:
-            header = json.loads(file.read(length))
-            ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
-            raise BadInput(f"{where}: {path.name} has a broken header: download it again") from None
-    expected = 8 + length + max(ends, default=0)
-    if size != expected:
-        raise BadInput(
-            f"{where}: {path.name} is an unfinished download: {size} of {expected} bytes"
-        )
-
-
-def _first(folder: Path, patterns: tuple[str, ...]) -> str | None:
-    """Return the first name in a folder that matches a pattern, or None.
-
-    The store's own temporary files do not count. A killed attempt leaves one beside whole files.
-    """
-    paths = (path for pattern in patterns for path in folder.glob(pattern))
-    return min((path.name for path in paths if not is_temporary(path.name)), default=None)
