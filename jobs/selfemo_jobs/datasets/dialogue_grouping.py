@@ -17,8 +17,8 @@ class TableRow:
     """The row's place in the file."""
     dialogue: str
     """The dialogue's id."""
-    number: int
-    """The utterance's id. It orders the utterances of a dialogue."""
+    number: int | None
+    """The utterance's id. It orders the utterances of a dialogue. None: they are in file order."""
     turn: Utterance
 
 
@@ -40,11 +40,12 @@ def group_dialogues(rows: Iterable[TableRow], field: str) -> list[Dialogue]:
     dialogues: dict[str, dict[int, TableRow]] = {}
     for row in rows:
         turns = dialogues.setdefault(row.dialogue, {})
-        first = turns.setdefault(row.number, row)
+        number = len(turns) if row.number is None else row.number
+        first = turns.setdefault(number, row)
         if first is not row:
             raise row.place.error(
-                f"`{field}` {row.number} is in dialogue {row.dialogue} twice "
-                f"(first in line {first.place.line})"
+                f"`{field}` {number} is in dialogue {row.dialogue} twice "
+                f"(first in {first.place.within})"
             )
     return [
         Dialogue(name, tuple(turns[number].turn for number in sorted(turns)))

@@ -1,4 +1,4 @@
-"""Strict JSON, with errors that name the line and the field."""
+"""Values of JSON documents and of tables, with errors that name the place and the field."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from selfemo_jobs.datasets.text_files import Place, one_line
+from selfemo_jobs.datasets.reading import Notes
+from selfemo_jobs.datasets.text_files import Place, one_line, shorten
 from selfemo_jobs.errors import BadInput
 
 _NAMES: dict[type, str] = {dict: "an object", list: "a list", str: "text"}
@@ -14,13 +15,15 @@ _NAMES: dict[type, str] = {dict: "an object", list: "a list", str: "text"}
 
 @dataclass(frozen=True)
 class Node:
-    """A value of a JSON document."""
+    """A value of a JSON document or of a row."""
 
     place: Place
-    """The place of the document."""
+    """The place of the document or of the row."""
     path: str
     """The path to the value, as ``turns[2].text``. Empty for the document itself."""
     value: Any
+    key: str = ""
+    """The last key of the path. The items of a list have the key of the list."""
 
     def error(self, message: str) -> BadInput:
         """Return an error that names the place and the path of the value."""
@@ -29,8 +32,12 @@ class Node:
     def get(self, key: str) -> Node:
         """Return the value of a key of an object. Raises BadInput if it is missing."""
         if key not in self._as(dict):
-            raise self._below(key, None).error("is missing")
+            raise self.missing(key)
         return self._below(key, self.value[key])
+
+    def missing(self, key: str, advice: str = "") -> BadInput:
+        """Return an error for a key that an object lacks."""
+        return self._below(key, None).error(f"is missing{advice and ': '}{advice}")
 
     def find(self, key: str) -> Node | None:
         """Return the value of a key of an object, or None if it is missing or null."""
@@ -40,13 +47,40 @@ class Node:
     def items(self) -> list[Node]:
         """Return the items of a list. Raises BadInput if the value is not a list."""
         values = self._as(list)
-        return [Node(self.place, f"{self.path}[{i}]", v) for i, v in enumerate(values)]
+        return [
+            Node(self.place, f"{self.path}[{i}]", item, self.key) for i, item in enumerate(values)
+        ]
 
-    def text(self) -> str:
-        """Return a text as one line. Raises BadInput if it is empty or not a text."""
-        value = one_line(self._as(str))
-        if not value:
+    def text(self, notes: Notes | None = None) -> str:
+        """Return a text as one line. Raises BadInput if it is empty or not a text.
+
+        Parameters
+        ----------
+        notes
+            Counts what is odd in the text, and fixes its typography. None: neither is done.
+        """
+        value = "" if self.value is None else self._as(str)
+        line = one_line(value) if notes is None else notes.clean(value, self.place)
+        if not line:
             raise self.error("is empty")
+        return line
+
+    def name(self, notes: Notes | None = None) -> str:
+        """Return a name: a text as one line, or a whole number. Raises BadInput."""
+        if type(self.value) is float and self.value.is_integer():
+            return str(int(self.value))
+        return str(self.value) if type(self.value) is int else self.text(notes)
+
+    def number(self) -> int:
+        """Return a whole number, 0 or more, also if it is written as text. Raises BadInput."""
+        value = self.value
+        if isinstance(value, str):
+            digits = value.strip().removesuffix(".0")
+            value = int(digits) if digits.isascii() and digits.isdigit() else None
+        elif type(value) is float and value.is_integer():
+            value = int(value)
+        if type(value) is not int or value < 0:
+            raise self.error(f"is `{shorten(str(self.value))}`: it must be a whole number")
         return value
 
     def entries(self) -> list[tuple[str, Node]]:
@@ -59,7 +93,7 @@ class Node:
         return self.value
 
     def _below(self, key: str, value: Any) -> Node:
-        return Node(self.place, f"{self.path}.{key}" if self.path else key, value)
+        return Node(self.place, f"{self.path}.{key}" if self.path else key, value, key)
 
 
 def parse(text: str, place: Place) -> Node:
@@ -95,6 +129,48 @@ def parse(text: str, place: Place) -> Node:
     except (ValueError, RecursionError) as error:
         raise place.error(f"not JSON: {error}") from None
     return Node(place, "", value)
+
+
+def read_documents(text: str, file: str) -> list[Node]:
+    """Return the objects of a JSON Lines text; of a JSON list, its items.
+
+    Parameters
+    ----------
+    text
+        The text: an object in each line, one object over several lines, or a list of objects.
+    file
+        The file's URI, for messages.
+
+    Raises
+    ------
+    BadInput
+        If a line, or the whole text, is not JSON.
+    """
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    if _is_document([line for _, line in lines]):
+        root = parse(text, Place(file, 0))
+    elif len(lines) == 1:
+        root = parse(lines[0][1], Place(file, lines[0][0]))
+    else:
+        return [parse(line, Place(file, number)) for number, line in lines]
+    return root.items() if isinstance(root.value, list) else [root]
+
+
+def _is_document(lines: list[str]) -> bool:
+    """Return whether lines are one JSON document over several lines, not JSON Lines."""
+    if len(lines) < 2 or _decodes(lines[0]):
+        return False
+    first = lines[0].strip()
+    return first in {"{", "["} or (first[:1] in {"{", "["} and not _decodes(lines[1]))
+
+
+def _decodes(line: str) -> bool:
+    """Return whether a line is JSON alone."""
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,48 +1,165 @@
-"""Fetches the file of a source to this machine."""
+"""Fetches the files of a source to this machine."""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
+from selfemo_jobs.datasets.source_files import (
+    SourceFiles,
+    SourceUri,
+    check_one_split,
+    data_files,
+    is_data_file,
+    matches_pattern,
+    matching_files,
+    parse_source_uri,
+    source_files,
+    split_pattern,
+)
+from selfemo_jobs.datasets.text_files import SourceFile
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.store import ObjectNotFound, Store, store_for
 from selfemo_jobs.store.hashing import sha256
 from selfemo_jobs.store.volumes import local_path
 
 
-def fetch_source(uri: str, store: Store | None, work: Path) -> Path:
-    """Return the local path of a source's file.
+def fetch_source(uri: str, store: Store | None, work: Path) -> SourceFiles:
+    """Return the files of a source on this machine.
 
     Parameters
     ----------
     uri
-        The URI. ``file://`` and ``data://`` files are read in place; ``s3://`` files are copied
-        below ``work``.
+        The URI of a file, of a folder, or of several files by a pattern. ``file://`` and
+        ``data://`` files are read in place; ``s3://`` files are copied below ``work``. Those of
+        ``hf://`` are kept in the hub's own cache (``HF_HOME``).
     store
         The run's store. Its endpoint and options are used for ``s3://`` URIs. None refuses those.
     work
-        The scratch folder. The file is copied each time, because it may have changed.
+        The scratch folder. Files are copied each time, because they may have changed.
 
     Raises
     ------
     BadInput
-        If there is no such file, or it may not be read.
+        If there is no such file, it may not be read, or a folder has several splits.
     Unavailable
-        If the storage cannot be reached.
+        If the storage or the hub cannot be reached.
     """
+    parsed = parse_source_uri(uri)
+    if uri.startswith("hf://"):
+        from selfemo_jobs.datasets.hub import hub_files  # its libraries are needed for it only
+
+        return hub_files(uri, parsed, work)
     if not uri.startswith("s3://"):
-        path = local_path(uri)
-        if path.is_dir():
-            raise BadInput(f"{uri}: {path} is a folder: give a file in it")
-        if not path.is_file():
-            raise BadInput(f"{uri}: {path} does not exist")
-        return path
+        return _local_files(uri, parsed)
     if store is None:
         raise BadInput(f"{uri}: there are no storage options with which to read S3")
-    name = uri.rstrip("/").rsplit("/", 1)[-1]
-    path = work / "sources" / sha256(uri.encode())[:16] / name
+    return _files_in_store(uri, parsed, store_for(uri, store), work)
+
+
+def _local_files(uri: str, parsed: SourceUri) -> SourceFiles:
+    """Return the files of a `file://` or `data://` source."""
+    path = local_path(parsed.base)
+    if path.is_file():
+        return SourceFiles(uri, (SourceFile(path, uri),))
+    if path.is_dir():
+        return _folder_files(uri, parsed, path)
+    above, pattern = split_pattern(parsed.base)
+    if not pattern:
+        raise BadInput(f"{uri}: {path} does not exist")
+    folder = local_path(above)
+    return source_files(uri, folder, matching_files(folder, pattern, uri))
+
+
+def _folder_files(uri: str, parsed: SourceUri, folder: Path) -> SourceFiles:
+    """Return the files of a folder: of a saved dataset, of a split, or all of one kind."""
+    splits = folder / "dataset_dict.json"
+    if splits.is_file():
+        folder = _saved_split(uri, parsed, splits)
+    if (folder / "state.json").is_file():
+        return source_files(uri, folder, _saved_files(uri, folder / "state.json"))
+    if parsed.split or parsed.config:
+        from selfemo_jobs.datasets.hub import split_folder
+
+        return split_folder(uri, parsed, folder)
+    names = data_files(folder, uri)
+    check_one_split(names, uri)
+    return source_files(uri, folder, names)
+
+
+def _saved_split(uri: str, parsed: SourceUri, file: Path) -> Path:
+    """Return the folder of the split of a dataset that `datasets` saved with several splits."""
+    splits = _json_list(uri, file, "splits")
+    split = parsed.split or (splits[0] if len(splits) == 1 else None)
+    if split not in splits:
+        raise BadInput(
+            f"{uri} has the splits {', '.join(splits)}: name one, as "
+            f"{parsed.base}?split={splits[0]}"
+        )
+    return file.parent / split
+
+
+def _saved_files(uri: str, file: Path) -> list[str]:
+    """Return the names of the files of a dataset that `datasets` saved, in their order."""
+    return _json_list(uri, file, "_data_files", "filename")
+
+
+def _json_list(uri: str, file: Path, key: str, inner: str | None = None) -> list[str]:
+    """Return a list of names in a JSON file of a saved dataset. Raises BadInput."""
     try:
-        store_for(uri, store).download(uri, path)
-    except ObjectNotFound:
-        raise BadInput(f"{uri} does not exist") from None
-    return path
+        values = json.loads(file.read_bytes())[key]
+        names = [value[inner] if inner else value for value in values]
+    except (OSError, ValueError, KeyError, TypeError):
+        names = []
+    if not names or not all(isinstance(n, str) and re.fullmatch(r"[\w.-]+", n) for n in names):
+        raise BadInput(f"{uri}: {file.name} is not that of a saved dataset")
+    return names
+
+
+def _files_in_store(uri: str, parsed: SourceUri, store: Store, work: Path) -> SourceFiles:
+    """Return the files of an `s3://` source, copied to this machine."""
+    folder = work / "sources" / sha256(uri.encode())[:16]
+    above, pattern = split_pattern(parsed.base)
+    base = above.rstrip("/")
+    if not pattern and not parsed.base.endswith("/"):
+        path = folder / base.rpartition("/")[2]
+        try:
+            store.download(base, path)
+        except ObjectNotFound:
+            pass  # it may be a folder
+        else:
+            return SourceFiles(uri, (SourceFile(path, uri),))
+    names = [info.uri.removeprefix(f"{base}/") for info in store.list(base)]
+    if pattern:
+        names = [name for name in names if matches_pattern(name, pattern)]
+        if not names:
+            raise BadInput(f"{uri}: no object matches the pattern")
+    elif not names:
+        raise BadInput(f"{uri} does not exist")
+    else:
+        names = [name for name in names if is_data_file(name) or _describes(name)]
+    _copy_files(store, base, names, folder)
+    if not pattern:
+        return _folder_files(uri, parsed, folder)
+    return SourceFiles(uri, tuple(SourceFile(folder / n, f"{base}/{n}") for n in names))
+
+
+def _copy_files(store: Store, base: str, names: Sequence[str], folder: Path) -> None:
+    """Copy objects to a folder, and remove what an earlier copy left there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.rglob("*"):
+        if path.is_file() and path.relative_to(folder).as_posix() not in names:
+            path.unlink()
+    for name in names:
+        try:
+            store.download(f"{base}/{name}", folder / name)
+        except ObjectNotFound:
+            raise BadInput(f"{base}/{name} was deleted while it was copied") from None
+
+
+def _describes(name: str) -> bool:
+    """Return whether a file describes a dataset: its splits, or the files of a saved one."""
+    last = name.rpartition("/")[2]
+    return last in {"README.md", "state.json", "dataset_dict.json", "dataset_infos.json"}

@@ -1,25 +1,38 @@
-"""Source files as text: encodings, CSV rows, and errors that name the file and the line."""
+"""Source files as text: encodings, compression, and errors that name the file and the line."""
 
 from __future__ import annotations
 
-import csv
-import io
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+import gzip
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from selfemo_jobs.errors import BadInput
 
-log = logging.getLogger(__name__)
-
+#: The Windows-1252 sign of each byte from 0x80 to 0x9F that has one.
+WINDOWS_1252 = {
+    byte: sign for byte in range(0x80, 0xA0) if (sign := bytes([byte]).decode("cp1252", "ignore"))
+}
 #: Some copies of MELD have Windows-1252 bytes for curly quotes, dashes and dots in lines that are
 #: otherwise UTF-8. Only these typographic characters are converted: the encoding of a letter is not
-#: guessed.
+#: guessed. The keys are what Python decodes such bytes to.
 _TYPOGRAPHY = {
-    0xDC00 + byte: bytes([byte]).decode("cp1252")
+    0xDC00 + byte: WINDOWS_1252[byte]
     for byte in (0x82, 0x84, 0x85, 0x91, 0x92, 0x93, 0x94, 0x96, 0x97)
 }
+#: The first bytes of files that are not read, and what to do with them.
+_NOT_READ = (
+    *(
+        (bytes([0x80, version]), "is a pickle, and unpickling runs code: convert it to JSON Lines")
+        for version in range(2, 6)
+    ),
+    (b"PK\x03\x04", "is a ZIP archive or an Excel file: unpack it, or save the sheet as CSV"),
+    (b"\xd0\xcf\x11\xe0", "is an Excel file: save the sheet as CSV"),
+    (b"BZh", "is compressed with bzip2: unpack it, or use gzip"),
+    (b"\xfd7zXZ", "is compressed with xz: unpack it, or use gzip"),
+    (b"\x28\xb5\x2f\xfd", "is compressed with Zstandard: unpack it, or use gzip"),
+    (b"version https://git-lfs", "is a pointer of Git LFS: fetch the file with `git lfs pull`"),
+)
 
 
 @dataclass(frozen=True)
@@ -27,62 +40,93 @@ class Place:
     """A place in a source file."""
 
     file: str
-    """The source's URI, as in the spec."""
+    """The file's URI."""
     line: int
     """The line's number, from 1. 0 for a JSON document of many lines."""
+    unit: str = "line"
+    """What the number counts: ``line``, or ``row`` in a file that is not text."""
+
+    @property
+    def within(self) -> str:
+        """The place within its file, as ``line 3``; empty for the whole file."""
+        return f"{self.unit} {self.line}" if self.line else ""
+
+    def __str__(self) -> str:
+        return f"{self.file} {self.within}".rstrip()
 
     def error(self, message: str) -> BadInput:
         """Return an error that names this place."""
-        where = f"{self.file} line {self.line}" if self.line else self.file
-        return BadInput(f"{where}: {message}")
+        return BadInput(f"{self}: {message}")
 
 
 @dataclass(frozen=True)
-class Row:
-    """A record of a CSV file."""
+class SourceFile:
+    """One file of a source, on this machine."""
 
-    place: Place
-    """The place where the record begins."""
-    fields: Mapping[str, str]
-    """The value of each column."""
+    path: Path
+    """The file on this machine."""
+    uri: str
+    """The file's URI, for messages."""
 
-    def text(self, column: str) -> str:
-        """Return the text of a column on one line. Raises BadInput if it is empty."""
-        value = one_line(self.fields[column])
-        if not value:
-            raise self.place.error(f"`{column}` is empty")
-        return value
+    @property
+    def ending(self) -> str:
+        """The ending of the name in lower case, without ``.gz``; empty if there is none."""
+        name = self.path.name.lower().removesuffix(".gz")
+        return Path(name).suffix
 
-    def number(self, column: str) -> int:
-        """Return the whole number in a column, 0 or more. Raises BadInput if it is not one."""
-        value = self.fields[column].strip()
-        if not (value.isascii() and value.isdigit()):
-            raise self.place.error(f"`{column}` is `{shorten(value)}`: it must be a whole number")
-        return int(value)
+    def read_bytes(self) -> bytes:
+        """Return the bytes of the file; a gzip file is unpacked.
+
+        Raises
+        ------
+        BadInput
+            If the file cannot be read or unpacked, or needs another program to be read.
+        """
+        try:
+            data = self.path.read_bytes()
+        except OSError as error:
+            raise BadInput(f"{self.uri}: {error.strerror}") from None
+        if data.startswith(b"\x1f\x8b"):
+            try:
+                data = gzip.decompress(data)
+            except (OSError, EOFError, zlib.error) as error:
+                raise BadInput(f"{self.uri} is a damaged gzip file: {error}") from None
+        for first, advice in _NOT_READ:
+            if data.startswith(first):
+                raise BadInput(f"{self.uri} {advice}")
+        return data
 
 
-def read_text(path: Path, file: str, *, fix_typography: bool) -> str:
-    """Return the text of a file. It must be UTF-8, with or without a byte-order mark.
+@dataclass(frozen=True)
+class DecodedText:
+    """The text of a file."""
+
+    text: str
+    """The text."""
+    converted: int = 0
+    """The number of single Windows-1252 bytes that were converted."""
+    first_line: int = 0
+    """The line of the first of them, from 1."""
+
+
+def decode_text(data: bytes, file: str, *, fix_typography: bool) -> DecodedText:
+    """Return bytes as text. They must be UTF-8, with or without a byte-order mark.
 
     Parameters
     ----------
-    path
-        The file on this machine.
+    data
+        The bytes of a whole file.
     file
-        The source's URI, for messages.
+        The file's URI, for messages.
     fix_typography
         Whether single Windows-1252 bytes of typographic characters (see ``_TYPOGRAPHY``) are
-        converted. The number of them is logged.
+        converted.
 
     Raises
     ------
     BadInput
-        If the file is empty, cannot be read, or has a byte that is not UTF-8.
+        If the file is empty, or has a byte that is not UTF-8.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"{file}: {error.strerror}") from None
     data = data.removeprefix(b"\xef\xbb\xbf")
     if not data.strip():
         raise BadInput(f"{file} is empty")
@@ -94,7 +138,7 @@ def read_text(path: Path, file: str, *, fix_typography: bool) -> str:
         )
     text = data.decode("utf-8", "surrogateescape")
     if text.isascii():
-        return text
+        return DecodedText(text)
     fixed = text.translate(_TYPOGRAPHY) if fix_typography else text
     for number, line_text in enumerate(fixed.split("\n"), start=1):
         for character in line_text:
@@ -103,64 +147,10 @@ def read_text(path: Path, file: str, *, fix_typography: bool) -> str:
                 raise Place(file, number).error(
                     f"byte 0x{byte:02x} is not UTF-8: save the file as UTF-8"
                 )
-    if fixed != text:
-        count = sum(a != b for a, b in zip(text, fixed, strict=True))
-        log.warning("%s: %d Windows-1252 signs read as typography", file, count)
-    return fixed
-
-
-def read_rows(path: Path, file: str, columns: Sequence[str]) -> list[Row]:
-    """Return the rows of a CSV file (RFC 4180).
-
-    Parameters
-    ----------
-    path
-        The file on this machine.
-    file
-        The source's URI, for messages.
-    columns
-        The columns that the file must have.
-
-    Raises
-    ------
-    BadInput
-        If a column is missing, a row has too few or too many fields, or a quote is not closed.
-    """
-    text = read_text(path, file, fix_typography=True)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    records = _records(reader, file)
-    _, head = next(records)
-    names = [name.strip() for name in head]
-    for column in columns:
-        if names.count(column) != 1:
-            what = "is missing" if column not in names else "is there twice"
-            raise BadInput(
-                f"{file}: column `{column}` {what} (the file has: {shorten(', '.join(names), 200)})"
-            )
-    rows = []
-    for place, values in records:
-        if len(values) != len(names):
-            raise place.error(f"{len(values)} fields, the heading has {len(names)}")
-        rows.append(Row(place, dict(zip(names, values, strict=True))))
-    if not rows:
-        raise BadInput(f"{file} has a heading and no rows")
-    return rows
-
-
-def _records(reader: Iterator[list[str]], file: str) -> Iterator[tuple[Place, list[str]]]:
-    """Yield each record that is not blank, with the place where it begins."""
-    line = 1
-    while True:
-        place = Place(file, line)
-        try:
-            values = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise place.error(f"not CSV: {error}") from None
-        line = reader.line_num + 1  # type: ignore[attr-defined]  # csv.reader's own
-        if values:
-            yield place, values
+    if fixed == text:
+        return DecodedText(text)
+    positions = [i for i, (a, b) in enumerate(zip(text, fixed, strict=True)) if a != b]
+    return DecodedText(fixed, len(positions), text.count("\n", 0, positions[0]) + 1)
 
 
 def one_line(text: str) -> str:

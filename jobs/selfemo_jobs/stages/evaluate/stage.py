@@ -17,7 +17,7 @@ from selfemo_api.spec import Engine, EvolutionSpec, Source
 from selfemo_api.stages import Stage
 from selfemo_jobs.datasets.dialogue import Dialogue
 from selfemo_jobs.datasets.fetch import fetch_source
-from selfemo_jobs.datasets.load import load_source
+from selfemo_jobs.datasets.load import load_dialogues, require_labels
 from selfemo_jobs.engines import open_engine
 from selfemo_jobs.engines.interface import Sampling
 from selfemo_jobs.errors import BadInput
@@ -37,7 +37,7 @@ from selfemo_jobs.stages.evaluate.predictions import (
     prediction_table,
     read_predictions,
 )
-from selfemo_jobs.store.hashing import file_sha256, sha256
+from selfemo_jobs.store.hashing import sha256
 
 if TYPE_CHECKING:
     from selfemo_jobs.engines.interface import TextEngine
@@ -176,8 +176,7 @@ def run_evaluate(context: StageContext) -> StageOutput:
         prior = _label_prior(spec, source.name)
         if prior and not any(prior[prompt.gold] for prompt in prompts):
             raise BadInput(
-                f"{source.uri}: no utterance's emotion has a share above 0 in "
-                "`dataset.labelPrior`"
+                f"{source.uri}: no utterance's emotion has a share above 0 in `dataset.labelPrior`"
             )
         sources.append(_Source(source, digest, prompts))
     try:
@@ -188,12 +187,10 @@ def run_evaluate(context: StageContext) -> StageOutput:
 
 def _load(context: StageContext, source: Source) -> tuple[str, list[Dialogue]]:
     """Return the hash of a source's file, and its dialogues. Raises BadInput."""
-    path = fetch_source(source.uri, context.store, context.work)
-    labels = context.config.spec.dataset.labels
-    dialogues = load_source(source, labels, path, read_labels=True)
-    if not any(turn.labels for dialogue in dialogues for turn in dialogue.turns):
-        raise BadInput(f"{source.uri} has no labels: an evaluation source needs them")
-    return file_sha256(path), dialogues
+    files = fetch_source(source.uri, context.store, context.work)
+    dialogues = load_dialogues(context.config.spec.dataset, source, files, read_labels=True)
+    require_labels(dialogues, source.uri)
+    return files.sha256, dialogues
 
 
 def _evaluate_sources(context: StageContext, model: _Model, sources: list[_Source]) -> StageOutput:

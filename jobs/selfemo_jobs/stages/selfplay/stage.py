@@ -13,7 +13,8 @@ from selfemo_api.seeds import derive_seed
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage
 from selfemo_jobs.datasets.fetch import fetch_source
-from selfemo_jobs.datasets.load import load_source
+from selfemo_jobs.datasets.load import load_dialogues
+from selfemo_jobs.datasets.source_files import SourceFiles
 from selfemo_jobs.engines import open_engine
 from selfemo_jobs.models.stage_models import fetch_policy
 from selfemo_jobs.runtime.context import StageContext, StageOutput
@@ -99,7 +100,9 @@ def plan_generation(context: StageContext) -> list[Episode]:
     return plan_episodes(sources, spec.self_play, spec.dataset.labels, context.config.seed)
 
 
-def read_sources(spec: EvolutionSpec, locate: Callable[[str], Path]) -> list[SourceDialogues]:
+def read_sources(
+    spec: EvolutionSpec, locate: Callable[[str], SourceFiles | Path]
+) -> list[SourceDialogues]:
     """Return the dialogues of all self-play sources.
 
     Parameters
@@ -107,18 +110,17 @@ def read_sources(spec: EvolutionSpec, locate: Callable[[str], Path]) -> list[Sou
     spec
         The spec of the evolution.
     locate
-        Returns the local path of the file at a URI.
+        Returns the files at a URI on this machine.
 
     Raises
     ------
     BadInput
         If a source cannot be read.
     """
-    labels = spec.dataset.labels
     return [
         SourceDialogues(
             source.name,
-            load_source(source, labels, locate(source.uri), read_labels=source.use_labels),
+            load_dialogues(spec.dataset, source, locate(source.uri), read_labels=source.use_labels),
             source.use_labels,
             source.sample,
         )

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfemo_api import dataset_labels as sets
-from selfemo_api.spec import DataFormat, Source
+from selfemo_api.spec import DataFormat, Source, Use
 from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
 from selfemo_jobs.datasets.load import load_source
 from selfemo_jobs.errors import BadInput
@@ -23,7 +23,7 @@ MELD_HEAD = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID
 
 
 def source(path: Path, kind: DataFormat, **fields: Any) -> Source:
-    return Source(name="src", uri=f"file://{path}", format=kind, **fields)
+    return Source(name="src", uri=f"file://{path}", use=Use.EVALUATION, format=kind, **fields)
 
 
 def load(
@@ -92,9 +92,9 @@ class TestPublishedFiles:
     def test_first_and_most_dialogues(self, shared_data: Path) -> None:
         path = shared_data / "meld/dev_sent_emo.csv"
         everything = load(path, DataFormat.MELD, sets.MELD)
-        part = load(path, DataFormat.MELD, sets.MELD, first_dialogue=10, max_dialogues=5)
+        part = load(path, DataFormat.MELD, sets.MELD, offset=10, limit=5)
         assert part == everything[10:15]
-        assert everything[110:] == load(path, DataFormat.MELD, sets.MELD, first_dialogue=110)
+        assert everything[110:] == load(path, DataFormat.MELD, sets.MELD, offset=110)
 
     @pytest.mark.parametrize(
         ("file", "kind"),
@@ -185,7 +185,6 @@ class TestMeld:
         [
             ("2, ,Ann,joy,x,0,1,1,1", " line 3: `Utterance` is empty"),
             ("2,Hi,,joy,x,0,1,1,1", " line 3: `Speaker` is empty"),
-            ("2,Hi,Ann,,x,0,1,1,1", " line 3: `Emotion` is empty"),
             ("2,Hi,Ann,joy,x,zero,1,1,1", " line 3: `Dialogue_ID` is `zero`"),
             ("2,Hi,Ann,joy,x,0,-1,1,1", " line 3: `Utterance_ID` is `-1`"),
             ("2,Hi,Ann,joy,x,0", " line 3: 6 fields, the heading has 9"),
@@ -201,6 +200,11 @@ class TestMeld:
         path = meld(tmp_path / "m.csv", ["1,Hi,Ann,joy,x,0,0,1,1", row])
         assert refused(path, DataFormat.MELD).startswith(message)
 
+    def test_empty_label_is_context(self, tmp_path: Path) -> None:
+        path = meld(tmp_path / "m.csv", ["1,Hi,Ann,joy,x,0,0,1,1", "2,Well,Bo, ,x,0,1,1,1"])
+        (dialogue,) = load(path, DataFormat.MELD, sets.MELD)
+        assert [turn.labels for turn in dialogue.turns] == [("joy",), ()]
+
     def test_lines_are_counted_over_quoted_breaks(self, tmp_path: Path) -> None:
         rows = ['1,"Hi\r\nthere",Ann,joy,x,0,0,1,1', "2,,Ann,joy,x,0,1,1,1"]
         assert refused(meld(tmp_path / "m.csv", rows), DataFormat.MELD).startswith(" line 4: ")
@@ -214,11 +218,11 @@ class TestMeld:
         assert message == (
             " line 2: `Emotion` is `joy`, an unknown emotion: `dataset.labels` has happy, sad, "
             "neutral. 2 of 3 labels do not fit (joy: 1, surprise: 1): fix the file or "
-            "`dataset.labels`"
+            "`dataset.labels`, or map them in `dataset.labelMap`"
         )
 
     def test_past_the_last_dialogue(self, meld_file: Path) -> None:
-        assert "has 2 dialogues" in refused(meld_file, DataFormat.MELD, first_dialogue=2)
+        assert "has 2 dialogues" in refused(meld_file, DataFormat.MELD, offset=2)
 
     @pytest.mark.parametrize("text", ["", "\n \n", "\ufeff"])
     def test_empty_file(self, tmp_path: Path, text: str) -> None:

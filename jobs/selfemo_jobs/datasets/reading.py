@@ -1,0 +1,146 @@
+"""What a reader of a format gets, and what it notices in a file."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from selfemo_jobs.datasets.text_files import WINDOWS_1252, DecodedText, Place, one_line
+
+
+class Oddity(StrEnum):
+    """Something in a file that is not an error, and that its owner should know."""
+
+    WINDOWS_1252 = "Windows1252"
+    GARBLED = "GarbledText"
+    LOST_LETTER = "LostLetters"
+    LOST_APOSTROPHE = "LostApostrophes"
+    CONTROL = "ControlCharacters"
+    UNLABELED = "Unlabeled"
+    NO_SPEAKER = "NoSpeaker"
+    NO_DIALOGUE = "NoDialogue"
+    SKIPPED_MESSAGE = "SkippedMessages"
+
+
+#: The warning of each oddity. ``{n}`` is its count.
+_MESSAGES = {
+    Oddity.WINDOWS_1252: "{n} Windows-1252 signs read as typography",
+    Oddity.GARBLED: "{n} garbled signs, as `â€™` for `’`: UTF-8 was read as Windows-1252 "
+    "when the file was written",
+    Oddity.LOST_LETTER: "{n} replacement characters (U+FFFD): letters were lost",
+    Oddity.LOST_APOSTROPHE: "{n} question marks within words, as `I?m`: apostrophes were lost",
+    Oddity.CONTROL: "{n} control characters or invisible signs remain in the text",
+    Oddity.UNLABELED: "{n} turns without a label are context only",
+    Oddity.NO_SPEAKER: "{n} dialogues have no speakers: their turns are given to A and B in turn",
+    Oddity.NO_DIALOGUE: "no column has the dialogue (`dataset.columns.dialogue`): each of {n} rows "
+    "is a dialogue of its own",
+    Oddity.SKIPPED_MESSAGE: "{n} messages of the system or of tools are left out",
+}
+
+_CONTINUATION = "".join(WINDOWS_1252.values()) + "".join(chr(code) for code in range(0x80, 0xC0))
+#: Signs that may follow a capital `Ã` or `Â` in correct text, as in "AMANHÃ…".
+_PUNCTUATION = "…“”‘’–—\u00a0»"
+_BYTES = "".join(sign for sign in _CONTINUATION if sign not in _PUNCTUATION)
+#: UTF-8 that was decoded as Windows-1252. It covers Latin letters (`Ã©`), typography (`â€™`), emoji
+#: (`ðŸ˜€`), the replacement character (`ï¿½`), and two or more signs of three bytes (`ä½ å¥½`).
+_GARBLED = re.compile(
+    f"[ÃÂ][{_BYTES}]|(?<![A-ZÀ-Þ])[ÃÂ][{_PUNCTUATION}]|â€[{_CONTINUATION}]?|ðŸ[{_CONTINUATION}]{{2}}"
+    f"|ï¿½|(?:[à-ï][{_CONTINUATION}]{{2}}){{2,}}"
+)
+_LOST_APOSTROPHE = re.compile(
+    r"(?<=[^\W\d_])\?(?=(?:m|s|t|re|ve|ll|d)\b)|\b(?:[cdjlmnst]|qu)\?(?=[^\W\d_])", re.IGNORECASE
+)
+#: Control characters other than white space, and invisible signs. The joiners and direction marks
+#: of scripts, and the variation selectors of emoji, are not among them.
+_CONTROL = re.compile(
+    "[\x00-\x08\x0e-\x1b\x7f-\x9f\u00ad\u200b\u2060-\u2064\ufeff\ufff9-\ufffb\ue000-\uf8ff]"
+)
+#: Text that no rule above concerns: ASCII without question marks and control characters.
+_PLAIN = re.compile(r"[\t\n\r -> @-~]*")
+
+
+@dataclass(frozen=True)
+class SourceWarning:
+    """An oddity of a source, with the number of times it occurs."""
+
+    kind: Oddity
+    count: int
+    place: Place | None
+    """The first place, if it has one."""
+
+    @property
+    def message(self) -> str:
+        """The warning, without the name of the file."""
+        where = self.place.within if self.place else ""
+        return _MESSAGES[self.kind].format(n=self.count) + (f" (first: {where})" if where else "")
+
+
+class Notes:
+    """Counts the oddities of a source while it is read."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[Oddity] = Counter()
+        self._first: dict[Oddity, Place | None] = {}
+
+    def add(self, kind: Oddity, place: Place | None, count: int = 1) -> None:
+        """Count an oddity at a place."""
+        if count:
+            self._counts[kind] += count
+            self._first.setdefault(kind, place)
+
+    def add_decoded(self, decoded: DecodedText, file: str) -> None:
+        """Count the single Windows-1252 bytes that were converted in a file."""
+        self.add(Oddity.WINDOWS_1252, Place(file, decoded.first_line), decoded.converted)
+
+    def clean(self, text: str, place: Place) -> str:
+        r"""Return a text on one line, and count what is odd in it.
+
+        Control characters of Unicode's block C1 are the bytes of Windows-1252 signs that a program
+        took for Latin-1. They are read as those signs.
+
+        Examples
+        --------
+        >>> Notes().clean("It\x92s  over\x85", Place("train.csv", 2))
+        'It’s over…'
+        """
+        if _PLAIN.fullmatch(text):
+            return one_line(text)
+        fixed = text.translate(WINDOWS_1252)
+        if fixed != text:
+            converted = sum(a != b for a, b in zip(text, fixed, strict=True))
+            self.add(Oddity.WINDOWS_1252, place, converted)
+        for kind, pattern in (
+            (Oddity.GARBLED, _GARBLED),
+            (Oddity.LOST_APOSTROPHE, _LOST_APOSTROPHE),
+            (Oddity.CONTROL, _CONTROL),
+        ):
+            self.add(kind, place, sum(1 for _ in pattern.finditer(fixed)))
+        self.add(Oddity.LOST_LETTER, place, fixed.count("\ufffd"))
+        return one_line(fixed)
+
+    def warnings(self) -> tuple[SourceWarning, ...]:
+        """Return the warnings, in the order of :class:`Oddity`."""
+        return tuple(
+            SourceWarning(kind, self._counts[kind], self._first[kind])
+            for kind in Oddity
+            if self._counts[kind]
+        )
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What a reader is to read."""
+
+    labels: Sequence[str] | None
+    """The label set, ``dataset.labels``. None: any label is taken as it is."""
+    read_labels: bool = True
+    """Whether the turns have their labels."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """The column of each part of a turn, ``dataset.columns``."""
+    label_map: Mapping[str, str] = field(default_factory=dict)
+    """The label of the set for labels in the file, ``dataset.labelMap``; empty: no label."""
+    label_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The names of the numbers in a column, as the card of a Hugging Face dataset has them."""

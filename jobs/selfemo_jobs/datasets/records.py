@@ -1,0 +1,263 @@
+"""Dialogues of records: the objects of a JSON file, or the rows of a table.
+
+Records have one of three layouts, which follows from the first one:
+
+- A record is a dialogue with a list of turns: ``turns``, ``messages``, ``conversations`` …
+- A record is a dialogue with parallel lists: the texts, and perhaps the speakers and the labels.
+- A record is a turn. A column has the dialogue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from selfemo_jobs.datasets.columns import (
+    DIALOGUE,
+    LABEL,
+    SPEAKER,
+    TEXT,
+    TURN,
+    choose_columns,
+    choose_key,
+)
+from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
+from selfemo_jobs.datasets.dialogue_grouping import TableRow, group_dialogues
+from selfemo_jobs.datasets.documents import Node
+from selfemo_jobs.datasets.gold import GoldLabels
+from selfemo_jobs.datasets.reading import Notes, Oddity, ReadOptions
+from selfemo_jobs.datasets.text_files import shorten
+from selfemo_jobs.datasets.turn_labels import OWN_KEY, label_node, label_values
+
+#: The key of the turns in this project's own format.
+TURNS = "turns"
+#: Common keys of a dialogue's turns.
+_TURN_KEYS = (
+    TURNS,
+    *("messages", "conversation", "conversations", "dialogue", "dialog", "utterances"),
+)
+#: The names that stand for the speaker in an object, the best first.
+_SPEAKER_KEYS = ("speaker", "name", "role", "from", "author")
+#: The roles of messages that are not a speaker's.
+_NOT_SPEAKERS = frozenset({"system", "developer", "tool", "function"})
+
+
+def read_records(
+    records: Sequence[Node], file: str, options: ReadOptions, notes: Notes
+) -> list[Dialogue]:
+    """Return the dialogues of records in file order.
+
+    Parameters
+    ----------
+    records
+        The records, each an object.
+    file
+        The file's URI, for messages.
+    options
+        What to read.
+    notes
+        Counts what is odd in the records.
+
+    Raises
+    ------
+    BadInput
+        If a part of a turn is missing, empty or of another kind, or a label is unknown.
+    """
+    if not records:
+        return []
+    reader = _RecordReader(file, options, notes)
+    first = records[0]
+    key = _turns_key(first)
+    texts = _texts_key(first, options)
+    if key is None and texts is not None and isinstance(first.value.get(texts), list):
+        dialogues = [reader.parallel(node, texts, number) for number, node in _numbered(records)]
+    elif key is None and texts is not None:
+        dialogues = reader.rows(records)
+    else:
+        dialogues = [reader.dialogue(node, key or TURNS, n) for n, node in _numbered(records)]
+    reader.check()
+    return dialogues
+
+
+def _numbered(records: Sequence[Node]) -> list[tuple[int, Node]]:
+    return list(enumerate(records, start=1))
+
+
+def _turns_key(record: Node) -> str | None:
+    """Return the key of a record's list of turns; None if it has none."""
+    entries = dict(record.entries())
+    if TURNS in entries and not _has_texts(entries[TURNS]):
+        return TURNS
+    for key in _TURN_KEYS:
+        value = entries[key].value if key in entries else None
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            return key
+    return None
+
+
+def _texts_key(record: Node, options: ReadOptions) -> str | None:
+    """Return the key of a record's text, or of its list of texts."""
+    key = choose_key(TEXT, record.value, options.columns)
+    if key is not None or TEXT in options.columns:
+        return key or options.columns[TEXT]
+    lists = (key for key in _TURN_KEYS if key in record.value)
+    return next((key for key in lists if _has_texts(record.get(key))), None)
+
+
+def _has_texts(node: Node) -> bool:
+    return isinstance(node.value, list) and bool(node.value) and isinstance(node.value[0], str)
+
+
+class _RecordReader:
+    """Reads the records of a file, one by one or all together."""
+
+    def __init__(self, file: str, options: ReadOptions, notes: Notes) -> None:
+        self._file = file
+        self._options = options
+        self._columns = options.columns
+        self._notes = notes
+        self._gold = GoldLabels(options, OWN_KEY, notes) if options.read_labels else None
+        self._record_of: dict[str, Node] = {}
+
+    def check(self) -> None:
+        """Raise BadInput if a label is not in the label set."""
+        if self._gold:
+            self._gold.check()
+
+    def dialogue(self, record: Node, key: str, number: int) -> Dialogue:
+        """Return the dialogue of a record with a list of turns."""
+        if record.find(key) is None:
+            raise record.missing(key, "a dialogue has `turns`, `messages` or another list of them")
+        turns = record.get(key)
+        items = turns.items()
+        if not items:
+            raise turns.error("is empty: a dialogue has at least one turn")
+        name = self._id(record, key, number)
+        read = (self._turn(item, chat=key != TURNS) for item in items)
+        kept = tuple(turn for turn in read if turn is not None)
+        if not kept:
+            raise turns.error("has no message of a speaker")
+        return Dialogue(name, kept)
+
+    def parallel(self, record: Node, key: str, number: int) -> Dialogue:
+        """Return the dialogue of a record with parallel lists."""
+        texts = record.get(key).items()
+        if not texts:
+            raise record.get(key).error("is empty: a dialogue has at least one turn")
+        speakers = self._list_beside(record, SPEAKER, key, len(texts))
+        labels = self._list_beside(record, LABEL, key, len(texts)) if self._gold else None
+        turns = tuple(
+            Utterance(
+                speakers[i].name(self._notes) if speakers else "",
+                text.text(self._notes),
+                self._labels(labels[i] if labels else None, record),
+            )
+            for i, text in enumerate(texts)
+        )
+        return self._with_speakers(Dialogue(self._id(record, key, number), turns))
+
+    def rows(self, records: Sequence[Node]) -> list[Dialogue]:
+        """Return the dialogues of records of which each is a turn."""
+        names = list(dict.fromkeys(key for record in records for key, _ in record.entries()))
+        columns = choose_columns(names, self._columns, self._file)
+        if TEXT not in columns:
+            raise records[0].error(
+                "no column has the text: name it in `dataset.columns.text` "
+                f"(the file has: {shorten(', '.join(names), 200)})"
+            )
+        if TURN in columns and DIALOGUE not in columns:
+            raise records[0].error(
+                f"`{columns[TURN]}` numbers the turns, and no column has the dialogue: name it in "
+                "`dataset.columns.dialogue`"
+            )
+        if DIALOGUE not in columns:
+            self._notes.add(Oddity.NO_DIALOGUE, None, len(records))
+        rows = [self._row(node, columns, number) for number, node in _numbered(records)]
+        dialogues = group_dialogues(rows, columns.get(TURN, TURN))
+        return [self._with_speakers(dialogue) for dialogue in dialogues]
+
+    def _row(self, record: Node, columns: dict[str, str], number: int) -> TableRow:
+        label = record.find(columns[LABEL]) if LABEL in columns else None
+        speaker = record.get(columns[SPEAKER]).name(self._notes) if SPEAKER in columns else ""
+        turn = Utterance(
+            speaker, record.get(columns[TEXT]).text(self._notes), self._labels(label, record)
+        )
+        name = record.get(columns[DIALOGUE]).name() if DIALOGUE in columns else str(number)
+        order = record.get(columns[TURN]).number() if TURN in columns else None
+        return TableRow(record.place, name, order, turn)
+
+    def _turn(self, node: Node, *, chat: bool) -> Utterance | None:
+        """Return a turn object; None for a message that is not a speaker's."""
+        keys = node.value if isinstance(node.value, dict) else {}
+        text_key = choose_key(TEXT, keys, self._columns) or self._columns.get(TEXT, TEXT)
+        if chat and self._is_skipped(node, text_key):
+            self._notes.add(Oddity.SKIPPED_MESSAGE, node.place)
+            return None
+        speaker_key = self._columns.get(SPEAKER) or next(
+            (key for key in _SPEAKER_KEYS if keys.get(key) is not None), SPEAKER
+        )
+        speaker = node.get(speaker_key).name(self._notes)
+        text = _message_text(node.get(text_key)).text(self._notes)
+        if self._gold is None:
+            return Utterance(speaker, text)
+        labels = label_node(node, self._columns)
+        if not chat and labels and labels.key == OWN_KEY:
+            labels.items()  # raises an error if it is not a list
+        return Utterance(speaker, text, self._labels(labels, node))
+
+    def _is_skipped(self, node: Node, text_key: str) -> bool:
+        role = node.find("role") or node.find("from")
+        return (role is not None and role.value in _NOT_SPEAKERS) or node.find(text_key) is None
+
+    def _labels(self, node: Node | None, owner: Node) -> tuple[str, ...]:
+        if self._gold is None:
+            return ()
+        if node is None:
+            return self._gold.turn((), owner.place)
+        values = label_values(node, self._gold, self._options.label_names)
+        return self._gold.turn(values, node.place, node.key)
+
+    def _list_beside(
+        self, record: Node, part: str, texts: str, length: int
+    ) -> Sequence[Node] | None:
+        """Return the list of a part of the turns, as long as the list of texts; None without."""
+        keys = {key: value for key, value in record.value.items() if key != texts}
+        key = choose_key(part, keys, self._columns)
+        if key is None:
+            return None
+        items = record.get(key).items()
+        if len(items) != length:
+            raise record.get(key).error(f"has {len(items)} items, `{texts}` has {length}")
+        return items
+
+    def _id(self, record: Node, turns: str, number: int) -> str:
+        """Return a dialogue's id. Raises BadInput if it is missing, or an earlier one has it."""
+        keys = {key: value for key, value in record.value.items() if key != turns}
+        key = self._columns.get(DIALOGUE)
+        key = key or ("id" if "id" in keys else choose_key(DIALOGUE, keys, {}))
+        if key is None and turns != TURNS:
+            return str(number)
+        name = record.get(key or "id").name()
+        first = self._record_of.setdefault(name, record)
+        if first is not record:
+            where = first.place.within or first.path
+            raise record.place.error(f"`{key}` {name} is there twice (first: {where})")
+        return name
+
+    def _with_speakers(self, dialogue: Dialogue) -> Dialogue:
+        """Return a dialogue with names for its speakers, if the file has none."""
+        if dialogue.turns[0].speaker:
+            return dialogue
+        self._notes.add(Oddity.NO_SPEAKER, None, len(dialogue.turns) > 1)
+        turns = enumerate(dialogue.turns)
+        named = tuple(replace(turn, speaker="AB"[i % 2]) for i, turn in turns)
+        return replace(dialogue, turns=named)
+
+
+def _message_text(node: Node) -> Node:
+    """Return a message's text; the parts of a message that has several are joined."""
+    if not isinstance(node.value, list):
+        return node
+    parts = [part.value for part in node.items() if isinstance(part.value, dict)]
+    texts = [part["text"] for part in parts if isinstance(part.get("text"), str)]
+    return replace(node, value=" ".join(texts))

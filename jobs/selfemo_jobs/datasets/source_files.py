@@ -1,0 +1,265 @@
+"""The files of a source on this machine: one file, a folder, or several files by a pattern."""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import parse_qsl, quote, unquote
+
+from selfemo_jobs.datasets.text_files import SourceFile
+from selfemo_jobs.errors import BadInput
+from selfemo_jobs.store.hashing import file_sha256, sha256
+
+#: The endings of data files. Other files of a folder are left out.
+DATA_ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".tab", ".parquet", ".arrow")
+#: Files with such an ending that hold no data.
+_NOT_DATA = frozenset(
+    {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json"}
+)
+_OPTIONS = re.compile(r"\?(?=(?:split|config|revision)=)")
+_SPLIT_WORDS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+
+
+@dataclass(frozen=True)
+class SourceFiles:
+    """The files of a source."""
+
+    uri: str
+    """The source's URI, as in the spec."""
+    files: tuple[SourceFile, ...]
+    """The files, at least one, in the order of their names."""
+    label_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The names of the numbers in a column, as the card of a Hugging Face dataset has them."""
+
+    @cached_property
+    def sha256(self) -> str:
+        """The SHA-256 of the file; of several files, that of their names and hashes."""
+        if len(self.files) == 1:
+            return file_sha256(self.files[0].path)
+        lines = [f"{file_sha256(file.path)} {file.uri}\n" for file in self.files]
+        return sha256("".join(lines).encode())
+
+
+@dataclass(frozen=True)
+class SourceUri:
+    """The parts of a source's URI."""
+
+    base: str
+    """The URI without options."""
+    split: str | None = None
+    """The split of a Hugging Face dataset, e.g. ``train``."""
+    config: str | None = None
+    """The configuration (subset) of a Hugging Face dataset."""
+    revision: str | None = None
+    """The revision on the hub: a branch, a tag or a commit."""
+
+    @property
+    def options(self) -> str:
+        """The options as they are in a URI; empty if there are none."""
+        pairs = [(k, getattr(self, k)) for k in ("config", "split", "revision") if getattr(self, k)]
+        return "?" + "&".join(f"{key}={value}" for key, value in pairs) if pairs else ""
+
+
+def parse_source_uri(uri: str) -> SourceUri:
+    """Return the parts of a source's URI.
+
+    Raises
+    ------
+    BadInput
+        If an option is unknown or is there twice.
+
+    Examples
+    --------
+    >>> parse_source_uri("hf://owner/name?split=train")
+    SourceUri(base='hf://owner/name', split='train', config=None, revision=None)
+    """
+    base, *rest = _OPTIONS.split(uri, maxsplit=1)
+    if not rest:
+        return SourceUri(uri)
+    pairs = parse_qsl(rest[0], keep_blank_values=True)
+    options = dict(pairs)
+    unknown = sorted(options.keys() - {"split", "config", "revision"})
+    if unknown or len(options) != len(pairs) or not all(options.values()):
+        raise BadInput(f"{uri}: after `?` there may be `split`, `config` and `revision`, each once")
+    return SourceUri(base, **options)
+
+
+def is_pattern(name: str) -> bool:
+    """Return whether a part of a URI's path stands for several names.
+
+    Examples
+    --------
+    >>> is_pattern("train-*.jsonl"), is_pattern("train%2A.jsonl")
+    (True, False)
+    """
+    return re.search(r"[*?\[]", name) is not None
+
+
+def split_pattern(uri: str) -> tuple[str, str]:
+    """Return the URI of the folder above a pattern, and the pattern; the pattern may be empty.
+
+    Examples
+    --------
+    >>> split_pattern("data://mine/talk/part-*.csv")
+    ('data://mine/talk', 'part-*.csv')
+    """
+    scheme, _, path = uri.partition("://")
+    parts = path.split("/")
+    first = next((i for i, part in enumerate(parts) if i and is_pattern(part)), len(parts))
+    return f"{scheme}://{'/'.join(parts[:first])}", "/".join(parts[first:])
+
+
+def matching_files(folder: Path, pattern: str, uri: str) -> list[str]:
+    """Return the names of the files below a folder that match a pattern, sorted.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    pattern
+        The pattern: ``*``, ``?``, ``[…]``, and ``**`` for any folders. It is percent-decoded; an
+        encoded sign stands for itself.
+    uri
+        The source's URI, for messages.
+
+    Raises
+    ------
+    BadInput
+        If no file matches, or the pattern leads out of the folder.
+    """
+    decoded = decode_pattern(pattern)
+    if ".." in decoded.split("/"):
+        raise BadInput(f"{uri} must not lead out of its folder (`..`)")
+    names = glob.glob(decoded, root_dir=folder, recursive=True)  # noqa: PTH207  (root_dir)
+    files = sorted({Path(name).as_posix() for name in names if (folder / name).is_file()})
+    if not files:
+        raise BadInput(f"{uri}: no file matches the pattern in {folder}")
+    return files
+
+
+def matches_pattern(name: str, pattern: str) -> bool:
+    """Return whether the path of an object matches a pattern, as :mod:`glob` reads it.
+
+    Parameters
+    ----------
+    name
+        The path, with slashes.
+    pattern
+        The pattern, percent-encoded.
+
+    Examples
+    --------
+    >>> matches_pattern("train/a.csv", "train/*.csv"), matches_pattern("train/b/a.csv", "*.csv")
+    (True, False)
+    """
+    return _match_parts(name.split("/"), decode_pattern(pattern).split("/"))
+
+
+def _match_parts(names: Sequence[str], patterns: Sequence[str]) -> bool:
+    if not patterns:
+        return not names
+    if patterns[0] == "**":
+        return any(_match_parts(names[i:], patterns[1:]) for i in range(len(names) + 1))
+    if not names or (names[0].startswith(".") and not patterns[0].startswith(".")):
+        return False
+    return fnmatch.fnmatchcase(names[0], patterns[0]) and _match_parts(names[1:], patterns[1:])
+
+
+def decode_pattern(pattern: str) -> str:
+    """Return a pattern of a URI as :mod:`glob` reads it.
+
+    Examples
+    --------
+    >>> decode_pattern("my%20talk%5B1%5D-*.csv")
+    'my talk[[]1]-*.csv'
+    """
+    for code, literal in (("2A", "[*]"), ("3F", "[?]"), ("5B", "[[]")):
+        pattern = re.sub(f"%{code}", literal, pattern, flags=re.IGNORECASE)
+    return unquote(pattern)
+
+
+def data_files(folder: Path, uri: str) -> list[str]:
+    """Return the names of the data files below a folder, sorted.
+
+    Raises
+    ------
+    BadInput
+        If there are none.
+    """
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    names = sorted(path.as_posix() for path in paths if is_data_file(path.as_posix()))
+    if not names:
+        raise BadInput(
+            f"{uri}: {folder} has no data file (with one of the endings {', '.join(DATA_ENDINGS)}, "
+            "or one of them and .gz)"
+        )
+    return names
+
+
+def is_data_file(name: str) -> bool:
+    """Return whether a file of a folder is one with data, by its name.
+
+    Examples
+    --------
+    >>> is_data_file("data/train.csv.gz"), is_data_file("README.md"), is_data_file(".old/a.csv")
+    (True, False, False)
+    """
+    parts = name.split("/")
+    hidden = any(part.startswith((".", "_")) for part in parts)
+    last = parts[-1].lower().removesuffix(".gz")
+    return not hidden and last not in _NOT_DATA and last.endswith(DATA_ENDINGS)
+
+
+def check_one_split(names: Iterable[str], uri: str) -> None:
+    """Check that files are not of several splits: a test set must not be mixed with training data.
+
+    Parameters
+    ----------
+    names
+        The paths of the files below the source's folder.
+    uri
+        The source's URI, for messages.
+
+    Raises
+    ------
+    BadInput
+        If the names are of several splits.
+    """
+    example: dict[str, str] = {}
+    for name in names:
+        words = set(re.split(r"[^a-z]+", name.lower()))
+        for split, keywords in _SPLIT_WORDS.items():
+            if words.intersection(keywords):
+                example.setdefault(split, name)
+    if len(example) > 1:
+        examples = ", ".join(f"{split}: {name}" for split, name in example.items())
+        raise BadInput(
+            f"{uri} has the files of several splits ({examples}): name one with `?split=`, or name "
+            "its files with a pattern"
+        )
+
+
+def source_files(uri: str, folder: Path, names: Sequence[str]) -> SourceFiles:
+    """Return the files of a source.
+
+    Parameters
+    ----------
+    uri
+        The source's URI.
+    folder
+        The folder of the files on this machine.
+    names
+        The paths of the files below the folder, in order.
+    """
+    base = split_pattern(parse_source_uri(uri).base)[0].rstrip("/")
+    files = tuple(SourceFile(folder / name, f"{base}/{quote(name)}") for name in names)
+    return SourceFiles(uri, files)
