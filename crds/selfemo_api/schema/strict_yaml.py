@@ -16,6 +16,8 @@ import yaml
 #: The largest depth of a document. No Kubernetes object is so deep, but a document may contain
 #: itself.
 MAX_DEPTH = 64
+#: The message of a field that the schema does not have.
+UNKNOWN_FIELD = "unknown field"
 
 
 @dataclass(frozen=True)
@@ -163,12 +165,39 @@ def _conform_object(
         elif keeps_unknown:
             inner = {}
         else:
-            problems.append(Problem(below, "unknown field"))
+            problems.append(Problem(below, UNKNOWN_FIELD))
             continue
         if item is None and inner:
             continue  # a null has the same meaning as a missing field
         result[name] = _conform(item, inner, below, problems, depth)
     return result
+
+
+def with_defaults(value: Any, schema: dict[str, Any]) -> Any:
+    """Return a value with the defaults that the API server sets, and numbers as CEL reads them.
+
+    Parameters
+    ----------
+    value
+        The value, which fits the schema. It is not changed.
+    schema
+        The structural schema of the value, as in the CRD. A ``number`` becomes a float.
+
+    Examples
+    --------
+    >>> with_defaults({}, {"properties": {"seed": {"type": "integer", "default": 0}}})
+    {'seed': 0}
+    """
+    if isinstance(value, dict) and "properties" in schema:
+        value = dict(value)
+        for name, below in schema["properties"].items():
+            if name not in value and "default" in below:
+                value[name] = below["default"]
+            if name in value:
+                value[name] = with_defaults(value[name], below)
+    if isinstance(value, list) and "items" in schema:
+        return [with_defaults(item, schema["items"]) for item in value]
+    return float(value) if schema.get("type") == "number" else value
 
 
 def _wrong_type(path: str, expected: str, actual: str) -> Problem:

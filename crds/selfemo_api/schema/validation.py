@@ -1,30 +1,42 @@
 """Checks a YAML file as the API server does, with the same messages, before anything runs.
 
 The bounds are those of the types from which the CRD is generated. The rules are the CEL expressions
-of the CRD, run by a CEL interpreter.
+of the CRD, run by a CEL interpreter on the object as it was written. All rules then also hold for
+the resolved spec, with the values of the recipe. The API server cannot check that.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import celpy
 import yaml
-from celpy.evaluation import CELEvalError
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from selfemo_api.api_model import ApiModel, Rule
 from selfemo_api.evolution import EmotionEvolution
-from selfemo_api.recipes import resolve, written_path
-from selfemo_api.schema.crd import ROOT_RULES, build_crd
-from selfemo_api.schema.strict_yaml import Problem, conform, line_of, parse_yaml
+from selfemo_api.recipes import with_overrides, written_path
+from selfemo_api.recipes.recipe import RECIPES, is_expert, leaves, misplaced_overrides
+from selfemo_api.recipes.resolve import with_recipe
+from selfemo_api.schema.crd import ROOT_RULES
+from selfemo_api.schema.error_messages import dotted_path, message_of
+from selfemo_api.schema.rules import (
+    broken_rules,
+    check_edit,
+    check_resolved,
+    check_written,
+    crd_schema,
+    resolved_schema,
+    written_field,
+)
+from selfemo_api.schema.strict_yaml import UNKNOWN_FIELD, Problem, conform, line_of, parse_yaml
 
 __all__ = ["InvalidEvolution", "Problem", "check", "check_edit", "examine", "load_evolution"]
+
+#: The parts of an object that the rules read.
+_PARTS = ("spec", "metadata")
+#: The required values that a preset can give.
+_FROM_PRESET = (("spec", "dataset", "labels"), ("spec", "dataset", "sources"))
 
 
 class InvalidEvolution(Exception):
@@ -52,7 +64,8 @@ def load_evolution(path: Path, changes: dict[str, Any] | None = None) -> Emotion
     path
         A file with one document.
     changes
-        Values that replace those of the file, by dotted path below ``spec`` (``--set``).
+        Values that replace those of the file, by dotted path below ``spec`` (``--set``). A setting
+        without a field is put below ``overrides``.
 
     Raises
     ------
@@ -60,16 +73,46 @@ def load_evolution(path: Path, changes: dict[str, Any] | None = None) -> Emotion
         If the file is not valid. The exception has all problems, each with its field and line.
     """
     document, node = _parse(path)
-    changed = []
     for dotted, value in (changes or {}).items():
-        changed.append(f"spec.{dotted}")
-        problem = assign(document, changed[-1], value)
+        problem = _set(document, dotted, value)
         if problem is not None:
             raise InvalidEvolution(path, [problem])
     document, problems = examine(document)
     if problems:
+        changed = list(changes or {})
         raise InvalidEvolution(path, [_with_line(p, node, changed) for p in problems])
     return EmotionEvolution.model_validate(document)
+
+
+def _set(document: dict[str, Any], dotted: str, value: Any) -> Problem | None:
+    """Set a value of the spec in place, and return the problem if that is impossible.
+
+    Parameters
+    ----------
+    document
+        The document.
+    dotted
+        The dotted path below ``spec``. It may be that of a setting without a field.
+    value
+        The value. Of an object, the settings without a field are put below ``overrides``.
+    """
+    path = written_path(dotted)
+    if path != dotted or not isinstance(value, dict):
+        return assign(document, f"spec.{path}", value)
+    inner: dict[str, Any] = {}
+    assign(inner, path, value)
+    divided = with_overrides(inner)
+    problem = assign(document, f"spec.{path}", _value_at(divided, path))
+    for below, setting in leaves(divided.get("overrides", {})).items():
+        problem = problem or assign(document, f"spec.overrides.{below}", setting)
+    return problem
+
+
+def _value_at(document: Any, dotted: str) -> Any:
+    """Return the value at a dotted path, or an empty object if there is none."""
+    for name in dotted.split("."):
+        document = document.get(name, {}) if isinstance(document, dict) else {}
+    return document
 
 
 def check(document: dict[str, Any]) -> list[Problem]:
@@ -100,112 +143,91 @@ def examine(document: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     document
         The object. It is not changed.
     """
-    document, problems = conform(document, _schema())
+    document, problems = conform(document, crd_schema())
     document = {key: value for key, value in document.items() if key != "status"}
-    mistyped = {problem.field for problem in problems}
     for name in ("apiVersion", "kind"):
         if name not in document:
             problems.append(Problem(name, "Required value"))
-    try:
-        resolve(document["spec"] if isinstance(document.get("spec"), dict) else {})
-    except ValueError as error:
-        return document, [*problems, Problem("spec", str(error))]
-    try:
-        evolution = EmotionEvolution.model_validate(document)
-    except ValidationError as error:
-        bounds = [Problem(_written(_dotted(e["loc"])), _message_of(e)) for e in error.errors()]
-        return document, problems + [p for p in bounds if p.field not in mistyped]
-    root = {"metadata": {"name": evolution.metadata.name}}
-    problems += _broken_rules(ROOT_RULES, root, None, "metadata.name")
-    problems += _check_model(evolution.spec, None, "spec")
+    blocking = [p for p in problems if p.message != UNKNOWN_FIELD and p.field.startswith(_PARTS)]
+    problems = [_with_hint(problem) for problem in problems]
+    spec = document["spec"] if isinstance(document.get("spec"), dict) else {}
+    blocking += _unresolved(spec)
+    problems += _unresolved(spec)
+    mistyped = {problem.field for problem in problems}
+    bounds = _bounds_problems(document)
+    problems += [problem for problem in bounds if problem.field not in mistyped]
+    if not blocking and not bounds:
+        problems += _rule_problems(document)
     return document, problems
 
 
-@lru_cache(maxsize=1)
-def _schema() -> dict[str, Any]:
-    """Return the schema of the CRD, with the metadata that all objects have."""
-    root: dict[str, Any] = build_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    text = {"type": "string"}
-    root["properties"]["metadata"] = {
-        "type": "object",
-        "properties": {"name": text, "namespace": text, "uid": text},
-        "x-kubernetes-preserve-unknown-fields": True,
-    }
-    # the status is not checked: users cannot set it
-    root["properties"]["status"] = {"x-kubernetes-preserve-unknown-fields": True}
-    return root
+def _with_hint(problem: Problem) -> Problem:
+    """Return the problem of an unknown field, or where its setting is written if there is one."""
+    inner = problem.field.removeprefix("spec.")
+    if problem.message != UNKNOWN_FIELD or inner == problem.field or not is_expert(inner):
+        return problem
+    message = f"has no field of its own: set `{written_path(inner)}`"
+    return Problem(problem.field, message, problem.line)
 
 
-def check_edit(old: EmotionEvolution, new: EmotionEvolution) -> list[Problem]:
-    """Return the problems for which the API server would reject an edit of an object.
+def _unresolved(spec: dict[str, Any]) -> list[Problem]:
+    """Return the problems of the recipe and of the overrides of a spec."""
+    problems: list[Problem] = []
+    if _names_unknown_recipe(spec):
+        message = f"there is no recipe `{spec['recipe']}`; there are {', '.join(RECIPES)}"
+        problems.append(Problem("spec.recipe", message))
+    overrides = spec.get("overrides")
+    if not isinstance(overrides, dict):
+        return problems
+    for path, message in misplaced_overrides(overrides).items():
+        problems.append(Problem(f"spec.overrides.{path}", message))
+    misplaced = {problem.field for problem in problems}
+    _, mistyped = conform(overrides, resolved_schema(), "spec.overrides")
+    return problems + [problem for problem in mistyped if problem.field not in misplaced]
 
-    Parameters
-    ----------
-    old
-        The object before the edit.
-    new
-        The object after the edit.
+
+def _names_unknown_recipe(spec: dict[str, Any]) -> bool:
+    return isinstance(spec.get("recipe"), str) and spec["recipe"] not in RECIPES
+
+
+def _bounds_problems(document: dict[str, Any]) -> list[Problem]:
+    """Return the values that the types refuse, by the fields in which a person writes them.
+
+    A recipe and overrides that cannot be read are left out: they have a problem of their own.
     """
-    return _check_model(new.spec, old.spec, "spec", transitions=True)
+    spec = document.get("spec")
+    if isinstance(spec, dict):
+        left_out = ["recipe"] if _names_unknown_recipe(spec) else []
+        overrides = spec.get("overrides")
+        if isinstance(overrides, dict) and misplaced_overrides(overrides):
+            left_out.append("overrides")
+        spec = with_recipe({name: spec[name] for name in spec if name not in left_out})
+    try:
+        EmotionEvolution.model_validate({**document, "spec": spec, "written": {}})
+    except ValidationError as error:
+        return [_bounds_problem(e) for e in error.errors() if not _is_from_preset(e)]
+    return []
 
 
-def _check_model(
-    model: ApiModel, old: ApiModel | None, path: str, *, transitions: bool = False
-) -> list[Problem]:
-    """Return the problems by the rules of a value and of the values inside it.
-
-    Parameters
-    ----------
-    model
-        The value.
-    old
-        The value before an edit. None: there was none.
-    path
-        The dotted path of the value.
-    transitions
-        True: only the rules that compare with ``old`` are run. False: only the others.
-    """
-    rules = [r for r in model.rules if r.is_transition == transitions]
-    old_json = old.to_json() if old is not None else None
-    problems = _broken_rules(rules, model.to_json(), old_json, path)
-    for name, field in type(model).model_fields.items():
-        value = getattr(model, name)
-        below = f"{path}.{field.alias or name}"
-        if isinstance(value, ApiModel):
-            earlier = getattr(old, name) if old is not None else None
-            problems += _check_model(value, earlier, below, transitions=transitions)
-        elif isinstance(value, list) and not transitions:
-            for index, item in enumerate(value):
-                if isinstance(item, ApiModel):
-                    problems += _check_model(item, None, f"{below}[{index}]")
-    return problems
+def _is_from_preset(details: ErrorDetails) -> bool:
+    """Return whether a value is missing that a preset can give: a rule of the CRD reports it."""
+    return details["type"] == "missing" and details["loc"] in _FROM_PRESET
 
 
-def _broken_rules(
-    rules: tuple[Rule, ...] | list[Rule],
-    value: dict[str, Any],
-    old: dict[str, Any] | None,
-    path: str,
-) -> list[Problem]:
-    """Return a problem for each rule that does not hold for a value."""
-    activation = {"self": celpy.json_to_cel(value)}
-    if old is not None:
-        activation["oldSelf"] = celpy.json_to_cel(old)
-    problems = []
-    for rule in rules:
-        try:
-            holds = bool(_program(rule.expression).evaluate(activation))
-        except CELEvalError as error:
-            raise AssertionError(f"the rule {rule.expression!r} fails: {error}") from error
-        if not holds:
-            problems.append(Problem(path, rule.message))
-    return problems
+def _bounds_problem(details: ErrorDetails) -> Problem:
+    return Problem(written_field(dotted_path(details["loc"])), message_of(details))
 
 
-@lru_cache(maxsize=256)
-def _program(expression: str) -> celpy.Runner:
-    environment = celpy.Environment()
-    return environment.program(environment.compile(expression))
+def _rule_problems(document: dict[str, Any]) -> list[Problem]:
+    """Return the problems of a readable object by the rules of the CRD and of the types."""
+    name = document["metadata"]["name"]
+    problems = broken_rules(ROOT_RULES, {"metadata": {"name": name}}, None, "metadata.name")
+    problems += check_written(document["spec"])
+    try:
+        evolution = EmotionEvolution.model_validate(document)
+    except ValidationError as error:
+        return problems or [_bounds_problem(details) for details in error.errors()]
+    return problems + [p for p in check_resolved(evolution.spec) if p not in problems]
 
 
 def _parse(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
@@ -282,61 +304,22 @@ def assign(document: dict[str, Any], dotted: str, value: Any) -> Problem | None:
 
 
 def _with_line(problem: Problem, node: yaml.Node | None, changed: list[str]) -> Problem:
-    """Return a problem with its line, unless its value did not come from the file."""
-    if any(f"{problem.field}.".startswith(f"{path}.") for path in changed):
-        return problem
+    """Return a problem with its line, or with the path of the change that it came from.
+
+    Parameters
+    ----------
+    problem
+        The problem.
+    node
+        The node of the document.
+    changed
+        The dotted paths below ``spec`` of the values that did not come from the file.
+    """
+    for path in changed:
+        written = f"spec.{written_path(path)}"
+        if f"{problem.field}.".startswith((f"{written}.", f"spec.overrides.{path}.")):
+            field = problem.field.replace("spec.overrides.", "spec.", 1)
+            return Problem(
+                problem.field if path.startswith("overrides.") else field, problem.message
+            )
     return Problem(problem.field, problem.message, line_of(node, problem.field))
-
-
-def _written(field: str) -> str:
-    """Return the field in which a person writes a value of the resolved spec."""
-    inner = field.removeprefix("spec.")
-    return field if inner == field else f"spec.{written_path(inner)}"
-
-
-def _dotted(location: tuple[int | str, ...]) -> str:
-    text = ""
-    for part in location:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return text.lstrip(".")
-
-
-#: The messages of the API server, by Pydantic's types of errors.
-_MESSAGES = {
-    "missing": "Required value",
-    "greater_than_equal": "Invalid value: {input}: should be greater than or equal to {ge}",
-    "greater_than": "Invalid value: {input}: should be greater than {gt}",
-    "less_than_equal": "Invalid value: {input}: should be less than or equal to {le}",
-    "less_than": "Invalid value: {input}: should be less than {lt}",
-    "string_pattern_mismatch": "Invalid value: {input}: should match '{pattern}'",
-    "string_too_short": "Invalid value: {input}: should be at least {min_length} chars long",
-    "string_too_long": "Too long: may not be more than {max_length} bytes",
-    "too_short": "Invalid value: {actual_length}: should have at least {min_length} items",
-    "too_long": "Too many: {actual_length}: must have at most {max_length} items",
-    "enum": "Unsupported value: {input}: supported values: {expected}",
-    "literal_error": "Unsupported value: {input}: supported values: {expected}",
-    "value_error": "{error}",
-}
-
-
-def _message_of(error: ErrorDetails) -> str:
-    """Return the message of the API server for one of Pydantic's errors."""
-    template = _MESSAGES.get(error["type"])
-    value_text = _as_json(error["input"])
-    if template is None:
-        return f"Invalid value: {value_text}: {error['msg']}"
-    context = {key: _as_json(value) for key, value in error.get("ctx", {}).items()}
-    for key in ("pattern", "error"):
-        context[key] = str(error.get("ctx", {}).get(key))
-    expected = re.findall(r"'([^']*)'", str(error.get("ctx", {}).get("expected", "")))
-    if error["type"] == "too_long":
-        context["actual_length"] = str(len(error["input"]))  # missing in the error of a mapping
-    context["expected"] = ", ".join(f'"{value}"' for value in expected)
-    return template.format(**{**context, "input": value_text})
-
-
-def _as_json(value: Any) -> str:
-    """Return a value as JSON text, with whole numbers as integers."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        value = int(value)
-    return json.dumps(value, ensure_ascii=False, default=str)

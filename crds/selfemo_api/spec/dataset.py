@@ -129,6 +129,19 @@ class DatasetSpec(ApiModel):
             "(has(self.labels) && has(self.sources)) || (has(self.preset) && has(self.uri))",
             "`labels` and `sources` are required without `preset` and `uri`",
         ),
+        Rule("!has(self.uri) || has(self.preset)", "`uri` requires `preset`"),
+        Rule(
+            "!has(self.labeledDialogues) || self.labeledDialogues == 0 || !has(self.sources) || "
+            "self.sources.exists(s, s.use == 'SelfPlay')",
+            "`labeledDialogues` requires a source with `use: SelfPlay`",
+        ),
+        Rule(
+            "!has(self.labeledDialogues) || !has(self.sources) || "
+            "!self.sources.exists(s, s.use == 'SelfPlay') || "
+            "!has(self.sources.filter(s, s.use == 'SelfPlay')[0].limit) || "
+            "self.labeledDialogues < self.sources.filter(s, s.use == 'SelfPlay')[0].limit",
+            "`labeledDialogues` must be below the `limit` of the first source with `use: SelfPlay`",
+        ),
         Rule(
             "!has(self.labels) || self.labels.all(l, self.labels.exists_one(m, m == l))",
             "`labels` must not contain a label twice",

@@ -44,8 +44,13 @@ def _immutable(field: str, part: str = "", why: str = "") -> Rule:
 
 #: The name and the version of the recipe of an evolution that names none.
 DEFAULT_RECIPE = "small-v1"
-#: The name of the selection dataset, as CEL finds it.
-_SELECTION = "{0}.dataset.sources.filter(s, s.use == 'Evaluation')[0].name"
+#: The name of the first evaluation source, as CEL finds it.
+_FIRST_EVALUATION = "{0}.dataset.sources.filter(s, s.use == 'Evaluation')[0].name"
+#: The name of the selection dataset of a resolved spec, as CEL finds it.
+_SELECTION = (
+    "(has({0}.evaluation.selectionDataset) ? {0}.evaluation.selectionDataset : "
+    f"{_FIRST_EVALUATION})"
+)
 
 
 class Ablation(StrEnum):
@@ -133,10 +138,15 @@ class EvolutionSpec(ApiModel):
         _immutable("managedBy"),
         Rule(
             "has(self.dataset.sources) == has(oldSelf.dataset.sources) && "
-            f"(!has(self.dataset.sources) || {_SELECTION.format('self')} == "
-            f"{_SELECTION.format('oldSelf')})",
+            f"(!has(self.dataset.sources) || {_FIRST_EVALUATION.format('self')} == "
+            f"{_FIRST_EVALUATION.format('oldSelf')})",
             "the selection dataset (the first source with `use: Evaluation`) is immutable: "
             "generations are compared on it",
+        ),
+        Rule(
+            f"{_SELECTION.format('self')} == {_SELECTION.format('oldSelf')}",
+            "`evaluation.selectionDataset` is immutable: generations are compared on it",
+            resolved=True,
         ),
         Rule(
             "!has(self.dataset.labelPrior) || !has(self.dataset.labels) || "
@@ -150,6 +160,15 @@ class EvolutionSpec(ApiModel):
             "(!has(self.evaluation) || !has(self.evaluation.useLabelPrior) || "
             "(self.evaluation.useLabelPrior == oldSelf.evaluation.useLabelPrior))",
             "`evaluation.useLabelPrior` is immutable: generations are compared with it",
+        ),
+        Rule(
+            "!has(self.evaluation) || !has(self.evaluation.useLabelPrior) || "
+            "!self.evaluation.useLabelPrior || "
+            "(has(self.dataset.labelPrior) == has(oldSelf.dataset.labelPrior) && "
+            "(!has(self.dataset.labelPrior) || "
+            "self.dataset.labelPrior == oldSelf.dataset.labelPrior))",
+            "`dataset.labelPrior` is immutable with `evaluation.useLabelPrior`: generations are "
+            "compared with it",
         ),
         Rule(
             "!has(self.evaluation.selectionDataset) || self.dataset.sources.exists(s, "

@@ -86,7 +86,7 @@ def validate_result(
     """
     if (result.generation, result.stage) != (status.generation, status.stage):
         return f"it answered for generation {result.generation}, {result.stage.value}"
-    if result.stage is Stage.TRAIN and not result.model_uri:
+    if result.stage in (Stage.WARM_START, Stage.TRAIN) and not result.model_uri:
         return "its result names no model"
     selection = spec.selection_dataset
     if result.stage is Stage.EVALUATE and selection not in {s.source for s in result.scores}:

@@ -7,29 +7,25 @@ current Job allows. Failed attempts are in :mod:`selfemo_operator.planner.attemp
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from selfemo_api.collapse import crossed_bound
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.metrics import ScoreMetric
-from selfemo_api.recipes import changed_settings
 from selfemo_api.results import StageResult
 from selfemo_api.spec import EvolutionSpec, JudgeModel, OnRegression
 from selfemo_api.stage_resources import gpus_of
 from selfemo_api.stages import Stage, next_stage, stages_of
 from selfemo_api.status import (
-    HISTORY_LIMIT,
-    Best,
     ConditionType,
-    Current,
     EvolutionStatus,
-    GenerationRecord,
     Outcome,
     Reason,
 )
 from selfemo_operator.planner.attempts import MAX_BACKOFF_SECONDS, after_attempt
+from selfemo_operator.planner.pinning import pinned, pinned_spec, refusal, with_label_prior
+from selfemo_operator.planner.promotion import close_collapsed, close_generation, model_of
 from selfemo_operator.planner.types import (
     AttemptOutcome,
     End,
@@ -66,10 +62,10 @@ def advance(evolution: EmotionEvolution, observed: Observed, now: datetime) -> P
         The status is finished if the evolution has ended in an earlier pass and no edit of the
         spec lets it continue. An end in this pass is in ``end``; the status does not show it yet.
     """
-    status = _started(evolution, now)
-    if status.finished or status.current is None:
-        return Progress(status, evolution.spec)
-    spec = EvolutionSpec.model_validate(status.current.spec)
+    started = _started(evolution, now)
+    status, spec = started.status, started.spec
+    if status.finished or started.end is not None:
+        return started
     status = _with_suspension(status, evolution.spec.suspend, now)
     job = _current_job(status, observed)
     if evolution.spec.suspend:
@@ -83,6 +79,35 @@ def advance(evolution: EmotionEvolution, observed: Observed, now: datetime) -> P
     return replace(progress, job=_current_job(progress.status, observed))
 
 
+def _started(evolution: EmotionEvolution, now: datetime) -> Progress:
+    """Return an evolution that has started, and that an edit of its spec may have reopened.
+
+    A spec that breaks a rule is never pinned: the evolution then ends, and the next edit opens it
+    again.
+    """
+    status = evolution.status
+    if status.finished and not _is_reopened(evolution):
+        return Progress(status, evolution.spec)
+    if status.finished:
+        status = _reopened(status, now)
+    elif status.current is not None:
+        return Progress(status, pinned_spec(status))
+    is_closed = bool(status.history) and status.history[-1].generation == status.generation
+    end = _end_of(evolution.spec, status) if is_closed else None
+    spec = with_label_prior(evolution.spec, status)
+    end = end or refusal(spec, status)
+    if end is not None:
+        changes: StatusChanges = {"start_time": status.start_time or now}
+        return Progress(status.model_copy(update=changes), evolution.spec, end=end)
+    if status.current is None:
+        status = begin(evolution.model_copy(update={"status": status}), now)
+    elif is_closed:
+        status = _next_generation(evolution.spec, status)
+    else:
+        status = _retried(spec, status)
+    return Progress(status, pinned_spec(status))
+
+
 def begin(evolution: EmotionEvolution, now: datetime) -> EvolutionStatus:
     """Return the status with which an evolution starts: the check of its input."""
     model = evolution.spec.baseline_uri
@@ -90,55 +115,33 @@ def begin(evolution: EmotionEvolution, now: datetime) -> EvolutionStatus:
         "generation": 0,
         "stage": stages_of(0)[0],
         "attempt": 1,
-        "start_time": now,
-        "current": _pinned(evolution.spec, policy=model, judge=model),
+        "start_time": evolution.status.start_time or now,
+        "current": pinned(evolution.spec, policy=model, judge=model),
     }
     return evolution.status.model_copy(update=changes)
 
 
-def _pinned(spec: EvolutionSpec, *, policy: str, judge: str) -> Current:
-    """Return the start of a generation: its spec, with the values of its recipe, and its models.
+def _is_reopened(evolution: EmotionEvolution) -> bool:
+    """Return whether an edit of the spec lets a finished evolution continue.
 
-    Parameters
-    ----------
-    spec
-        The spec as it is now.
-    policy, judge
-        The URIs of the generation's models.
-    """
-    changes = [
-        f"{path}={json.dumps(value)}"[:256] for path, value in changed_settings(spec).items()
-    ]
-    return Current(spec=spec.to_json(), policy_uri=policy, judge_uri=judge, changes=changes[:64])
-
-
-def _with_label_prior(spec: EvolutionSpec, status: EvolutionStatus) -> EvolutionSpec:
-    """Return a spec with the shares of the labeled sources, if it has no label prior of its own."""
-    if spec.dataset.label_prior is not None or status.label_prior is None:
-        return spec
-    dataset = spec.dataset.model_copy(update={"label_prior": status.label_prior})
-    return spec.model_copy(update={"dataset": dataset})
-
-
-def _started(evolution: EmotionEvolution, now: datetime) -> EvolutionStatus:
-    """Return the status of an evolution that has started, and that an edit may have reopened."""
-    if evolution.status.finished:
-        return _reopened(evolution, now) or evolution.status
-    return evolution.status if evolution.status.current else begin(evolution, now)
-
-
-def _reopened(evolution: EmotionEvolution, now: datetime) -> EvolutionStatus | None:
-    """Return the status with which a finished evolution continues after an edit, or None.
-
-    An edit of a failed evolution means that the cause was fixed: the current stage is attempted
-    again with the spec as it is now. An edit of one that came to its end continues if the new spec
-    allows it (more generations, a higher goal, more patience). A collapsed one continues from its
-    best generation. The time since the end does not count for deadlines, as if it was suspended.
+    An edit of a failed evolution means that the cause was fixed. An edit of one that came to its
+    end continues if the new spec allows it: more generations, a higher goal, more patience. A
+    collapsed one continues from its best generation.
     """
     status = evolution.status
-    summary = next((c for c in status.conditions if c.type is ConditionType.SUCCEEDED), None)
+    summary = status.condition(ConditionType.SUCCEEDED)
     if summary is None or evolution.metadata.generation <= status.observed_generation:
-        return None
+        return False
+    if Reason(summary.reason) in _FIXABLE:
+        return True
+    return status.best is not None and _end_of(evolution.spec, status) is None
+
+
+def _reopened(status: EvolutionStatus, now: datetime) -> EvolutionStatus:
+    """Return the status of a finished evolution that continues.
+
+    The time since the end does not count for deadlines, as if it was suspended.
+    """
     rested = (now - status.completion_time).total_seconds() if status.completion_time else 0.0
     changes: StatusChanges = {
         "completion_time": None,
@@ -148,16 +151,33 @@ def _reopened(evolution: EmotionEvolution, now: datetime) -> EvolutionStatus | N
         "last_failure": None,
         "suspended_seconds": status.suspended_seconds + max(0.0, rested),
     }
-    if Reason(summary.reason) in _FIXABLE and status.current is not None:
-        spec = _with_label_prior(evolution.spec, status)
-        pinned = _pinned(
-            spec, policy=status.current.policy_uri, judge=status.current.judge_uri
-        ).model_copy(update={"results": status.current.results})
-        changes |= {"current": pinned, "attempt": status.attempt + 1}
-        return status.model_copy(update=changes)
-    if status.best is None or _end_of(evolution.spec, status) is not None:
-        return None
-    return _next_generation(evolution.spec, status.model_copy(update=changes))
+    return status.model_copy(update=changes)
+
+
+def _retried(spec: EvolutionSpec, status: EvolutionStatus) -> EvolutionStatus:
+    """Return the status with another attempt of the generation, with the spec as it is now.
+
+    The edit may have added or removed the warm start. The stage is then another one.
+    """
+    current = status.current
+    if current is None:
+        raise ValueError("no generation is in progress")
+    stages = stages_of(status.generation, warm_start=spec.has_warm_start)
+    results = [result for result in current.results if result.stage in stages]
+    stage = next(stage for stage in stages if status.result(stage) is None)
+    renewed = pinned(spec, policy=current.policy_uri, judge=current.judge_uri)
+    changes: StatusChanges = {
+        "stage": stage,
+        "attempt": (status.attempt if stage is status.stage else _attempts(status, stage)) + 1,
+        "current": renewed.model_copy(update={"results": results}),
+    }
+    return status.model_copy(update=changes)
+
+
+def _attempts(status: EvolutionStatus, stage: Stage) -> int:
+    """Return the number of attempts of a stage over the whole run."""
+    totals = next((totals for totals in status.stages if totals.stage is stage), None)
+    return totals.runs + sum(totals.failures.values()) if totals else 0
 
 
 def _with_suspension(status: EvolutionStatus, suspend: bool, now: datetime) -> EvolutionStatus:
@@ -226,129 +246,33 @@ def record_result(
     if result.stage is Stage.CHECK and result.label_prior is not None:
         changes["label_prior"] = result.label_prior
     status = status.model_copy(update=changes)
-    status, spec = _after_check(status, spec) if result.stage is Stage.CHECK else (status, spec)
+    if result.stage is Stage.CHECK:
+        status = _with_pinned_label_prior(status, spec)
+        spec = pinned_spec(status)
     collapse = crossed_bound(result, status.baseline, spec.stopping.collapse)
     if collapse and status.generation > 0:
-        status = _collapsed(status, spec, result, collapse, gpu_seconds)
+        status = close_collapsed(status, spec, result, collapse, gpu_seconds)
         return Progress(status, spec, end=End(Reason.COLLAPSED, collapse), outcome=outcome)
     following = next_stage(status.generation, result.stage, warm_start=spec.has_warm_start)
     if following is not None:
         to_stage: StatusChanges = {"stage": following, "attempt": 1}
         return Progress(status.model_copy(update=to_stage), spec, outcome=outcome)
-    status = _close_generation(status, spec, result, gpu_seconds)
+    status = close_generation(status, spec, result, gpu_seconds)
     end = _end_of(evolution.spec, status)
+    end = end or refusal(with_label_prior(evolution.spec, status), status)
     if end is not None:
         return Progress(status, spec, end=end, outcome=outcome)
     status = _next_generation(evolution.spec, status)
-    return Progress(status, evolution.spec, outcome=outcome)
+    return Progress(status, pinned_spec(status), outcome=outcome)
 
 
-def _after_check(
-    status: EvolutionStatus, spec: EvolutionSpec
-) -> tuple[EvolutionStatus, EvolutionSpec]:
-    """Return the status and the pinned spec with the label prior that the check counted."""
-    spec = _with_label_prior(spec, status)
+def _with_pinned_label_prior(status: EvolutionStatus, spec: EvolutionSpec) -> EvolutionStatus:
+    """Return the status with the label prior that the check counted in the pinned spec."""
     if status.current is None:
         raise ValueError("no generation is in progress")
-    current = status.current.model_copy(update={"spec": spec.to_json()})
-    changes: StatusChanges = {"current": current}
-    return status.model_copy(update=changes), spec
-
-
-def _close_generation(
-    status: EvolutionStatus,
-    spec: EvolutionSpec,
-    result: StageResult,
-    gpu_seconds: dict[Stage, float],
-) -> EvolutionStatus:
-    """Promote the generation or roll it back, and write it into the history.
-
-    Parameters
-    ----------
-    status
-        The status, with all results of the generation.
-    spec
-        The spec pinned for the generation.
-    result
-        The result of its evaluation.
-    gpu_seconds
-        GPU seconds of each stage of the generation.
-    """
-    score = next(s for s in result.scores if s.source == spec.selection_dataset)
-    f1 = score.weighted_f1
-    best = status.best
-    if best is None:
-        outcome, message = Outcome.BASELINE, "the baseline model"
-    elif f1 > best.f1 + spec.promotion.min_delta:
-        outcome = Outcome.PROMOTED
-        message = f"F1 {f1:.4f} is above generation {best.generation}'s {best.f1:.4f}"
-    else:
-        rolled_back = spec.promotion.on_regression is not OnRegression.CONTINUE
-        outcome = Outcome.ROLLED_BACK if rolled_back else Outcome.CONTINUED
-        message = f"F1 {f1:.4f} is not above generation {best.generation}'s {best.f1:.4f}"
-    is_better = outcome in (Outcome.BASELINE, Outcome.PROMOTED)
-    if is_better:
-        best = Best(generation=status.generation, f1=f1, model_uri=_model_of(status))
-    record = _generation_record(status, outcome, message, f1, gpu_seconds)
-    changes: StatusChanges = {
-        "best": best,
-        "f1": f1,
-        "baseline": status.baseline or score,
-        "baseline_uri": status.baseline_uri or _model_of(status),
-        "without_improvement": 0 if is_better else status.without_improvement + 1,
-        "history": [*status.history, record][-HISTORY_LIMIT:],
-    }
+    update = {"spec": with_label_prior(spec, status).to_json()}
+    changes: StatusChanges = {"current": status.current.model_copy(update=update)}
     return status.model_copy(update=changes)
-
-
-def _collapsed(
-    status: EvolutionStatus,
-    spec: EvolutionSpec,
-    result: StageResult,
-    message: str,
-    gpu_seconds: dict[Stage, float],
-) -> EvolutionStatus:
-    """Write a collapsed generation into the history; the best generation stays what it was."""
-    scores = {s.source: s.weighted_f1 for s in result.scores}
-    f1 = scores.get(spec.selection_dataset)
-    record = _generation_record(status, Outcome.COLLAPSED, message, f1, gpu_seconds)
-    changes: StatusChanges = {"history": [*status.history, record][-HISTORY_LIMIT:]}
-    if f1 is not None:
-        changes["f1"] = f1
-    return status.model_copy(update=changes)
-
-
-def _generation_record(
-    status: EvolutionStatus,
-    outcome: Outcome,
-    message: str,
-    f1: float | None,
-    gpu_seconds: dict[Stage, float],
-) -> GenerationRecord:
-    results = {r.stage: r for r in status.current.results} if status.current else {}
-    scored, kept = results.get(Stage.SCORE), results.get(Stage.FLYWHEEL)
-    evaluated = results.get(Stage.EVALUATE)
-    return GenerationRecord(
-        generation=status.generation,
-        outcome=outcome,
-        message=message,
-        f1=f1,
-        scores=evaluated.scores if evaluated else [],
-        reward=scored.metrics.get(ScoreMetric.REWARD_MEAN) if scored else None,
-        consistency=scored.metrics.get(ScoreMetric.CONSISTENCY_MEAN) if scored else None,
-        kept=kept.rows if kept else None,
-        model_uri=_model_of(status),
-        stage_seconds={stage.value: r.seconds for stage, r in results.items()},
-        gpu_seconds=sum(gpu_seconds.values()),
-    )
-
-
-def _model_of(status: EvolutionStatus) -> str:
-    """Return the URI of the model that the current generation is about."""
-    if status.current is None:
-        return ""
-    trained = next((r for r in status.current.results if r.model_uri), None)
-    return (trained and trained.model_uri) or status.current.policy_uri
 
 
 def _end_of(spec: EvolutionSpec, status: EvolutionStatus) -> End | None:
@@ -385,18 +309,18 @@ def _next_generation(spec: EvolutionSpec, status: EvolutionStatus) -> EvolutionS
         raise ValueError("a closed generation has a best one")
     collapsed = bool(status.history) and status.history[-1].outcome is Outcome.COLLAPSED
     continues = spec.promotion.on_regression is OnRegression.CONTINUE and not collapsed
-    policy = _model_of(status) if continues else best.model_uri
+    policy = model_of(status) if continues else best.model_uri
     judges = {
         JudgeModel.BASELINE: status.baseline_uri or spec.baseline_uri,
         JudgeModel.BEST: best.model_uri,
         JudgeModel.POLICY: policy,
     }
     generation = status.generation + 1
-    spec = _with_label_prior(spec, status)
+    spec = with_label_prior(spec, status)
     changes: StatusChanges = {
         "generation": generation,
         "stage": stages_of(generation)[0],
         "attempt": 1,
-        "current": _pinned(spec, policy=policy, judge=judges[spec.reward.judge.model]),
+        "current": pinned(spec, policy=policy, judge=judges[spec.reward.judge.model]),
     }
     return status.model_copy(update=changes)

@@ -1,0 +1,57 @@
+"""Errors of Pydantic in the words of the API server."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from pydantic_core import ErrorDetails
+
+#: The messages of the API server, by Pydantic's types of errors.
+_MESSAGES = {
+    "missing": "Required value",
+    "greater_than_equal": "Invalid value: {input}: should be greater than or equal to {ge}",
+    "greater_than": "Invalid value: {input}: should be greater than {gt}",
+    "less_than_equal": "Invalid value: {input}: should be less than or equal to {le}",
+    "less_than": "Invalid value: {input}: should be less than {lt}",
+    "string_pattern_mismatch": "Invalid value: {input}: should match '{pattern}'",
+    "string_too_short": "Invalid value: {input}: should be at least {min_length} chars long",
+    "string_too_long": "Too long: may not be more than {max_length} bytes",
+    "too_short": "Invalid value: {actual_length}: should have at least {min_length} items",
+    "too_long": "Too many: {actual_length}: must have at most {max_length} items",
+    "enum": "Unsupported value: {input}: supported values: {expected}",
+    "literal_error": "Unsupported value: {input}: supported values: {expected}",
+    "value_error": "{error}",
+}
+
+
+def message_of(error: ErrorDetails) -> str:
+    """Return the message of the API server for one of Pydantic's errors."""
+    template = _MESSAGES.get(error["type"])
+    value_text = _as_json(error["input"])
+    if template is None:
+        return f"Invalid value: {value_text}: {error['msg']}"
+    context = {key: _as_json(value) for key, value in error.get("ctx", {}).items()}
+    for key in ("pattern", "error"):
+        context[key] = str(error.get("ctx", {}).get(key))
+    expected = re.findall(r"'([^']*)'", str(error.get("ctx", {}).get("expected", "")))
+    if error["type"] == "too_long":
+        context["actual_length"] = str(len(error["input"]))  # missing in the error of a mapping
+    context["expected"] = ", ".join(f'"{value}"' for value in expected)
+    return template.format(**{**context, "input": value_text})
+
+
+def _as_json(value: Any) -> str:
+    """Return a value as JSON text, with whole numbers as integers."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def dotted_path(location: tuple[int | str, ...]) -> str:
+    """Return the location of an error of Pydantic as a dotted path, such as ``labels[0]``."""
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.lstrip(".")

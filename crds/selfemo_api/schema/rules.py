@@ -1,0 +1,194 @@
+"""Runs the CEL rules of the CRD and of the types.
+
+A rule runs twice. First it runs on the object as a person wrote it, as the API server does. Then it
+runs on the resolved spec, in which the values of the recipe are there, too.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import celpy
+from celpy.evaluation import CELEvalError
+
+from selfemo_api.api_model import ApiModel, Rule
+from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.recipes import written_path
+from selfemo_api.schema.crd import build_crd, structural
+from selfemo_api.schema.strict_yaml import Problem, conform, with_defaults
+from selfemo_api.spec import EvolutionSpec
+
+
+@lru_cache(maxsize=1)
+def crd_schema() -> dict[str, Any]:
+    """Return the schema of the CRD, with the metadata that all objects have."""
+    root: dict[str, Any] = build_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    text = {"type": "string"}
+    root["properties"]["metadata"] = {
+        "type": "object",
+        "properties": {"name": text, "namespace": text, "uid": text},
+        "x-kubernetes-preserve-unknown-fields": True,
+    }
+    # the status is not checked: users cannot set it
+    root["properties"]["status"] = {"x-kubernetes-preserve-unknown-fields": True}
+    return root
+
+
+@lru_cache(maxsize=1)
+def resolved_schema() -> dict[str, Any]:
+    """Return the schema of the resolved spec, in which settings without a field are fields."""
+    return structural(EvolutionSpec)
+
+
+def check_written(spec: dict[str, Any]) -> list[Problem]:
+    """Return the problems of a spec by the rules of the CRD.
+
+    Parameters
+    ----------
+    spec
+        The JSON of ``spec`` as it was written. It fits the schema of the CRD.
+    """
+    schema = crd_schema()["properties"]["spec"]
+    return _broken_by_schema(schema, with_defaults(spec, schema), None, "spec")
+
+
+def check_resolved(spec: EvolutionSpec) -> list[Problem]:
+    """Return the problems of a resolved spec. The API server cannot find all of them.
+
+    Parameters
+    ----------
+    spec
+        The resolved spec.
+    """
+    _, problems = conform(spec.overrides, resolved_schema(), "spec.overrides")
+    return problems + _check_model(spec, None, "spec")
+
+
+def check_edit(old: EmotionEvolution, new: EmotionEvolution) -> list[Problem]:
+    """Return the problems for which the API server would reject an edit of an object.
+
+    Parameters
+    ----------
+    old
+        The object before the edit.
+    new
+        The object after the edit.
+    """
+    problems = check_resolved_edit(old.spec, new.spec)
+    if not old.written or not new.written:
+        return problems
+    schema = crd_schema()["properties"]["spec"]
+    before, after = (with_defaults(e.written, schema) for e in (old, new))
+    of_fields = _broken_by_schema(schema, after, before, "spec")
+    return of_fields + [problem for problem in problems if problem not in of_fields]
+
+
+def check_resolved_edit(old: EvolutionSpec, new: EvolutionSpec) -> list[Problem]:
+    """Return the problems of a resolved spec in view of an earlier one.
+
+    The API server does not find those that an edit of ``recipe`` or ``overrides`` causes.
+
+    Parameters
+    ----------
+    old
+        The resolved spec before the edit.
+    new
+        The resolved spec after the edit.
+    """
+    return _check_model(new, old, "spec", transitions=True)
+
+
+def _broken_by_schema(schema: dict[str, Any], value: Any, old: Any, path: str) -> list[Problem]:
+    """Return the problems of a value by the rules in its schema, as the API server runs them.
+
+    Parameters
+    ----------
+    schema
+        The structural schema of the value, as in the CRD.
+    value
+        The value, with its defaults.
+    old
+        The value before an edit, with its defaults. None: only the rules that do not compare with
+        it are run. Otherwise only those that do.
+    path
+        The dotted path of the value.
+    """
+    transitions = old is not None
+    rules = [Rule(r["rule"], r["message"]) for r in schema.get("x-kubernetes-validations", [])]
+    rules = [rule for rule in rules if rule.is_transition == transitions]
+    problems = broken_rules(rules, value, old, path) if rules else []
+    if isinstance(value, dict):
+        for name, below in schema.get("properties", {}).items():
+            earlier = old.get(name) if transitions else None
+            if name in value and (earlier is not None or not transitions):
+                problems += _broken_by_schema(below, value[name], earlier, f"{path}.{name}")
+    if isinstance(value, list) and not transitions:  # a list is atomic: no item has an earlier one
+        for index, item in enumerate(value):
+            problems += _broken_by_schema(schema["items"], item, None, f"{path}[{index}]")
+    return problems
+
+
+def _check_model(
+    model: ApiModel, old: ApiModel | None, path: str, *, transitions: bool = False
+) -> list[Problem]:
+    """Return the problems by the rules of a value and of the values inside it.
+
+    Parameters
+    ----------
+    model
+        The value.
+    old
+        The value before an edit. None: there was none.
+    path
+        The dotted path of the value in the resolved spec.
+    transitions
+        True: only the rules that compare with ``old`` are run. False: only the others.
+    """
+    rules = [r for r in model.rules if r.is_transition == transitions]
+    old_json = old.to_json() if old is not None else None
+    problems = broken_rules(rules, model.to_json(), old_json, written_field(path)) if rules else []
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        below = f"{path}.{field.alias or name}"
+        if isinstance(value, ApiModel):
+            earlier = getattr(old, name) if old is not None else None
+            problems += _check_model(value, earlier, below, transitions=transitions)
+        elif isinstance(value, list) and not transitions:
+            for index, item in enumerate(value):
+                if isinstance(item, ApiModel):
+                    problems += _check_model(item, None, f"{below}[{index}]")
+    return problems
+
+
+def broken_rules(
+    rules: tuple[Rule, ...] | list[Rule],
+    value: dict[str, Any],
+    old: dict[str, Any] | None,
+    path: str,
+) -> list[Problem]:
+    """Return a problem for each rule that does not hold for a value."""
+    activation = {"self": celpy.json_to_cel(value)}
+    if old is not None:
+        activation["oldSelf"] = celpy.json_to_cel(old)
+    problems = []
+    for rule in rules:
+        try:
+            holds = bool(_program(rule.expression).evaluate(activation))
+        except CELEvalError as error:
+            raise AssertionError(f"the rule {rule.expression!r} fails: {error}") from error
+        if not holds:
+            problems.append(Problem(path, rule.message))
+    return problems
+
+
+@lru_cache(maxsize=256)
+def _program(expression: str) -> celpy.Runner:
+    environment = celpy.Environment()
+    return environment.program(environment.compile(expression))
+
+
+def written_field(field: str) -> str:
+    """Return the field in which a person writes a value of the resolved spec."""
+    inner = field.removeprefix("spec.")
+    return field if inner == field else f"spec.{written_path(inner)}"

@@ -1,0 +1,86 @@
+"""Pins the spec of a generation: it is complete, and its rules hold. Pure."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import Any
+
+from selfemo_api.recipes import changed_settings
+from selfemo_api.schema.rules import check_resolved, check_resolved_edit
+from selfemo_api.spec import EvolutionSpec
+from selfemo_api.status import Current, EvolutionStatus, Reason
+from selfemo_operator.planner.types import End
+
+#: Bounds of ``status.current.changes``: its entries, and the characters of each.
+_CHANGES_MAX, _CHANGE_LENGTH_MAX = 64, 256
+
+
+def pinned(spec: EvolutionSpec, *, policy: str, judge: str) -> Current:
+    """Return the start of a generation: its spec, with the values of its recipe, and its models.
+
+    Parameters
+    ----------
+    spec
+        The spec as it is now, with its label prior.
+    policy, judge
+        The URIs of the generation's models.
+    """
+    settings = changed_settings(spec).items()
+    changes = [f"{path}={json.dumps(value)}"[:_CHANGE_LENGTH_MAX] for path, value in settings]
+    return Current(
+        spec=spec.to_json(), policy_uri=policy, judge_uri=judge, changes=changes[:_CHANGES_MAX]
+    )
+
+
+def pinned_spec(status: EvolutionStatus) -> EvolutionSpec:
+    """Return the spec that is pinned for the generation in progress.
+
+    Raises
+    ------
+    ValueError
+        If no generation is in progress.
+    """
+    if status.current is None:
+        raise ValueError("no generation is in progress")
+    return EvolutionSpec.model_validate(status.current.spec)
+
+
+def with_label_prior(spec: EvolutionSpec, status: EvolutionStatus) -> EvolutionSpec:
+    """Return a spec with the shares of the labeled sources, if it has no label prior of its own."""
+    if spec.dataset.label_prior is not None or status.label_prior is None:
+        return spec
+    dataset = spec.dataset.model_copy(update={"label_prior": status.label_prior})
+    return spec.model_copy(update={"dataset": dataset})
+
+
+def refusal(spec: EvolutionSpec, status: EvolutionStatus) -> End | None:
+    """Return the end that a spec brings which must not be pinned, or None.
+
+    The API server checks the fields that a person wrote. With the values of the recipe, other
+    rules may be broken, for example that a batch has whole groups.
+
+    Parameters
+    ----------
+    spec
+        The spec as it is now, with its label prior.
+    status
+        The status, with the spec that was pinned before, if there was one.
+    """
+    before = status.current.spec if status.current is not None else None
+    problems = _problems(_text(spec.to_json()), _text(before) if before is not None else "")
+    return End(Reason.BAD_INPUT, problems) if problems else None
+
+
+def _text(spec: dict[str, Any]) -> str:
+    return json.dumps(spec, sort_keys=True)
+
+
+@lru_cache(maxsize=64)
+def _problems(spec_text: str, before_text: str) -> str:
+    """Return the problems of a spec in one line. A pass that is repeated checks it only once."""
+    spec = EvolutionSpec.model_validate_json(spec_text)
+    problems = check_resolved(spec)
+    if before_text:
+        problems += check_resolved_edit(EvolutionSpec.model_validate_json(before_text), spec)
+    return "; ".join(str(problem) for problem in problems)
