@@ -7,10 +7,9 @@ from functools import cached_property
 from pathlib import Path
 
 from selfemo_api.spec import EvolutionSpec, Source
-from selfemo_jobs.base_models.warm_start import share_of
-from selfemo_jobs.base_models.warm_start_options import TrainingOptions
 from selfemo_jobs.datasets.dialogue import Dialogue
 from selfemo_jobs.runtime.program import versions
+from selfemo_jobs.stages.warmstart.options import TrainingOptions, share_of
 from selfemo_study.data_volumes import DataVolumes, load_dialogues
 from selfemo_study.measurements import (
     Measurement,

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from selfemo_api.api_model import ApiModel, DnsLabel, first_problem
 from selfemo_api.schema.strict_yaml import parse_yaml
 from selfemo_api.spec import Source
-from selfemo_jobs.base_models.warm_start_options import TrainingOptions
+from selfemo_jobs.stages.warmstart.options import TrainingOptions
 
 
 class StudyError(Exception):

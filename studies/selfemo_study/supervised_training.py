@@ -10,11 +10,8 @@ from typing import Any
 
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.text.files import write_atomically
-from selfemo_jobs.base_models.warm_start_options import (
-    TrainingOptions,
-    WarmStartOptions,
-    arguments_of,
-)
+from selfemo_jobs.base_models.warm_start_options import arguments_of
+from selfemo_jobs.stages.warmstart.options import TrainingOptions, WarmStartOptions
 from selfemo_study.study_config import StudyError
 from selfemo_study.subprocesses import run_selfemo
 

@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selfemo_api.contract import ExitCode
-from selfemo_api.spec import Context, DataFormat, Source, Use
-from selfemo_jobs.base_models.warm_start_options import (
-    WarmStartOptions,
-    add_options,
-    options_from,
-)
+from selfemo_api.spec import Context, DataFormat, Source, Use, View
+from selfemo_jobs.base_models.warm_start_options import add_options, options_from
 from selfemo_jobs.errors import BadInput, StageError
 from selfemo_jobs.runtime.logging_setup import configure_logging
+from selfemo_jobs.stages.warmstart.options import WarmStartOptions, share_of
 
 if TYPE_CHECKING:
     from selfemo_jobs.datasets.dialogue import Dialogue
@@ -95,10 +92,11 @@ def _prepare(arguments: argparse.Namespace) -> None:
 def _warm_start(arguments: argparse.Namespace) -> None:
     import torch
 
-    from selfemo_jobs.base_models.warm_start import examples_of, share_of, warm_start
     from selfemo_jobs.models.fetch import load_model, load_tokenizer
     from selfemo_jobs.models.model_folder import check_model_folder, save_model
     from selfemo_jobs.prompts.sets import load_prompt_set
+    from selfemo_jobs.stages.warmstart.examples import examples_of
+    from selfemo_jobs.stages.warmstart.supervised_trainer import train_steps
 
     options = options_from(arguments)
     labels = [label.strip() for label in arguments.labels.split(",")]
@@ -112,8 +110,16 @@ def _warm_start(arguments: argparse.Namespace) -> None:
     count = arguments.dialogues or share_of(len(dialogues), arguments.share)
     model, tokenizer = load_model(arguments.model, torch.float32), load_tokenizer(arguments.model)
     prompts = load_prompt_set(options.prompts)
-    recognizer, responder = examples_of(dialogues[:count], labels, prompts, tokenizer, options)
-    loss = warm_start(model, tokenizer, recognizer, responder, options)
+    recognizer, responder = examples_of(
+        dialogues[:count],
+        labels,
+        prompts,
+        tokenizer,
+        views=options.views or [View(past=options.past)],
+        past=options.past,
+        max_prompt_tokens=options.max_prompt_tokens,
+    )
+    loss = train_steps(model, tokenizer, recognizer, responder, options)
     save_model(model, tokenizer, arguments.output)
     _print_json(
         output=str(arguments.output),

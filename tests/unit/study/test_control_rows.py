@@ -10,7 +10,7 @@ from tests.unit.study.made_up import AFTER, DOCUMENT, MORE, finish, study
 
 from selfemo_api.spec import EvolutionSpec, View
 from selfemo_api.stages import Stage, stage_prefix
-from selfemo_jobs.base_models.warm_start_options import TrainingOptions
+from selfemo_jobs.stages.warmstart.options import TrainingOptions
 from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
 from selfemo_jobs.runtime.manifest import MANIFEST
 from selfemo_study.baselines import answer_table, tfidf_model

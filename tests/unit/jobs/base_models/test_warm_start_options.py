@@ -10,12 +10,8 @@ import pytest
 
 from selfemo_api.spec import View
 from selfemo_jobs.base_models.__main__ import parser
-from selfemo_jobs.base_models.warm_start_options import (
-    TrainingOptions,
-    WarmStartOptions,
-    arguments_of,
-    options_from,
-)
+from selfemo_jobs.base_models.warm_start_options import arguments_of, options_from
+from selfemo_jobs.stages.warmstart.options import TrainingOptions, WarmStartOptions
 from selfemo_study.study_config import WarmStart as StudyWarmStart
 
 TOOLS = Path(__file__).resolve().parents[4] / "tools"
