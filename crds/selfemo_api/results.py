@@ -19,7 +19,11 @@ LabelValues = Annotated[list[float], Field(max_length=64)]
 
 
 class SourceScore(ApiModel):
-    """The score on one evaluation source. Lists have the order of `dataset.labels`."""
+    """The score on one evaluation source. Lists have the order of `dataset.labels`.
+
+    A source is compared by one label per utterance, or by sets of labels
+    (`evaluation.multiLabel`). The figures of sets are unset otherwise.
+    """
 
     source: Annotated[str, Field(max_length=63)]
     """The name of the source."""
@@ -39,7 +43,19 @@ class SourceScore(ApiModel):
     macro_f1: float
     """The mean F1 of all labels that the source has, from 0 to 1."""
     accuracy: float
-    """The share of right answers, from 0 to 1."""
+    """The share of right answers, from 0 to 1. Of sets, an answer is right if it names exactly the
+    labels of the utterance (subset accuracy)."""
+    micro_f1: float | None = None
+    """The F1 over all labels of all utterances together, from 0 to 1. Unset: the source is not
+    compared by sets."""
+    samples_f1: float | None = None
+    """The mean F1 of the utterances' sets, from 0 to 1. Unset: the source is not compared by
+    sets."""
+    jaccard: float | None = None
+    """The mean intersection over union of the utterances' sets, from 0 to 1. Unset: the source is
+    not compared by sets."""
+    labels_per_answer: float | None = None
+    """The mean number of labels in a predicted set. Unset: the source is not compared by sets."""
     unparsable: float
     """The share of answers that name no label, from 0 to 1."""
     label_entropy: float
@@ -47,8 +63,8 @@ class SourceScore(ApiModel):
     f1_by_label: LabelValues = []
     """The F1 of each label, from 0 to 1. Empty: it was left out, and the manifest has it."""
     predicted_shares: LabelValues = []
-    """The share of each label in the predictions. Empty: it was left out, and the manifest has
-    it."""
+    """The share of each label among all predicted labels. Empty: it was left out, and the manifest
+    has it."""
 
 
 class StageResult(ApiModel):

@@ -117,10 +117,10 @@ def answer_table(dialogues: Sequence[Dialogue], predict: Predict) -> pa.Table:
         {
             "dialogue_id": dialogue,
             "utterance": index,
-            "gold": turn.labels[0],
+            "gold": turn.labels,
             "answer": str(label),
-            "named": str(label),
-            "predicted": str(label),
+            "named": [str(label)],
+            "predicted": [str(label)],
             "well_formed": True,
         }
         for (dialogue, index, turn), label in zip(utterances, answers, strict=True)

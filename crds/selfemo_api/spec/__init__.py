@@ -14,7 +14,7 @@ from selfemo_api.spec.dataset import (
     Source,
     Use,
 )
-from selfemo_api.spec.evaluation import EvaluationSpec
+from selfemo_api.spec.evaluation import EvaluationSpec, MultiLabel
 from selfemo_api.spec.evolution_spec import DEFAULT_RECIPE, Ablation, EvolutionSpec
 from selfemo_api.spec.fields import Emotion, StorageUri, Uri
 from selfemo_api.spec.flywheel import Band, Deduplicate, FlywheelRunner, FlywheelSpec
@@ -79,6 +79,7 @@ __all__ = [
     "Lora",
     "MaxTokens",
     "ModelSpec",
+    "MultiLabel",
     "Offload",
     "OnRegression",
     "OptimizerSpec",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
@@ -9,6 +10,14 @@ from pydantic import Field
 from selfemo_api.api_model import ApiModel, DnsLabel
 from selfemo_api.spec.fields import EXPERT
 from selfemo_api.spec.self_play import Engine
+
+
+class MultiLabel(StrEnum):
+    """When the labels of an utterance are compared as a set."""
+
+    AUTO = "Auto"
+    ALWAYS = "Always"
+    NEVER = "Never"
 
 
 class EvaluationSpec(ApiModel):
@@ -23,6 +32,12 @@ class EvaluationSpec(ApiModel):
     confidence interval then use these weights. Other evaluation sources are not weighted. Set it if
     the emotions of the selection dataset are not as frequent as in use: without it, a generation
     can be promoted that is worse in use (see docs/studies). It is immutable."""
+    multi_label: MultiLabel = MultiLabel.AUTO
+    """Whether all labels of an utterance are compared as a set. `Auto`: for each source that has an
+    utterance with several labels. `Always`: for every source. `Never`: only the first label of the
+    utterance and of the answer counts. Promotion then uses the weighted F1 over the labels of the
+    sets. The default is `Auto`: no label is ignored, and a source with one label per utterance has
+    the figures of published work."""
     bootstrap: Annotated[int, Field(ge=0, le=100_000), EXPERT] = 1000
     """The number of bootstrap resamples, each of whole dialogues, for the 95 % confidence interval
     of the weighted F1. 0: no interval. 1000 resamples determine its second digit."""

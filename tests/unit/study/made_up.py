@@ -80,10 +80,10 @@ def answers(right: int, dialogues: int = 20, turns: int = 3) -> Measurement:
                 {
                     "dialogue_id": f"d{dialogue}",
                     "utterance": turn,
-                    "gold": gold,
+                    "gold": [gold],
                     "answer": answer,
-                    "named": answer,
-                    "predicted": answer,
+                    "named": [answer],
+                    "predicted": [answer],
                     "well_formed": True,
                 }
             )

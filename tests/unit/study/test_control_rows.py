@@ -99,7 +99,7 @@ def test_words_are_learned_and_answers_are_as_the_stage_writes_them() -> None:
     turns = (Utterance("Ann", "lovely", ("joy",)), Utterance("Bo", "unlabeled"))
     hated = Dialogue("b", (Utterance("Bo", "I hate it", ("anger",)),))
     table = answer_table([Dialogue("a", turns), hated], model.predict)
-    assert table["predicted"].to_pylist() == ["joy", "anger"] == table["gold"].to_pylist()
+    assert table["predicted"].to_pylist() == [["joy"], ["anger"]] == table["gold"].to_pylist()
     assert table["utterance"].to_pylist() == [0, 0]
 
 

@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from selfemo_api.results import SourceScore
-from selfemo_api.spec import Context, Engine, EvaluationSpec, MaxTokens, ModelSpec
+from selfemo_api.spec import Context, Engine, EvaluationSpec, MaxTokens, ModelSpec, MultiLabel
 from selfemo_jobs.datasets.dialogue import Dialogue
 from selfemo_jobs.engines import open_engine
 from selfemo_jobs.models.fetch import load_tokenizer
-from selfemo_jobs.stages.evaluate.metrics import score_source
 from selfemo_jobs.stages.evaluate.predictions import (
     greedy_sampling,
     labeled_prompts,
     prediction_table,
-    read_predictions,
 )
+from selfemo_jobs.stages.evaluate.scoring import compares_sets, score_predictions
 
 
 def evaluate_model(
@@ -28,6 +27,7 @@ def evaluate_model(
     context: Context,
     prompts: str,
     max_prompt_tokens: int,
+    multi_label: MultiLabel = MultiLabel.AUTO,
 ) -> SourceScore:
     """Return the scores of a model on the labeled utterances of some dialogues.
 
@@ -50,6 +50,8 @@ def evaluate_model(
         Name of the prompt set.
     max_prompt_tokens
         Largest number of tokens in a prompt.
+    multi_label
+        Whether the labels of an utterance are compared as a set.
 
     Returns
     -------
@@ -78,6 +80,6 @@ def evaluate_model(
     finally:
         engine.close()
     table = prediction_table(requests, [group[0] for group in groups], labels)
-    predictions = read_predictions(table, labels)
+    sets = compares_sets(multi_label, [request.gold for request in requests])
     resamples = EvaluationSpec().bootstrap
-    return score_source(name, labels, predictions, resamples=resamples, seed=0)
+    return score_predictions(name, labels, table, sets=sets, resamples=resamples, seed=0)

@@ -1,4 +1,7 @@
-"""Scores of one evaluation source, from gold and predicted labels. Pure.
+"""Scores of a source that is compared by one label for each utterance. Pure.
+
+Sources that are compared by sets of labels are scored in
+:mod:`selfemo_jobs.stages.evaluate.set_metrics`.
 
 Weighted F1 is scikit-learn's ``f1_score(average="weighted")``, as in InstructERC and BiosERC. The
 interval is the percentile bootstrap (Efron and Tibshirani 1993, chapter 13). It resamples whole
@@ -7,7 +10,7 @@ dialogues, since the utterances of a dialogue are not independent; that is ours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +24,7 @@ from selfemo_jobs.rewards.diversity import label_entropy
 #: Label index of an answer that names no label.
 UNPARSABLE = -1
 #: Replaces a sum that is 0 in a denominator; the numerator is 0 as well.
-_TINY = np.finfo(np.float64).tiny
+TINY = np.finfo(np.float64).tiny
 #: Quantiles of the interval.
 _LOW, _HIGH = 0.025, 0.975
 #: Largest number of dialogue counts that are held at once while resampling (128 MiB).
@@ -114,16 +117,16 @@ def score_source(
     return SourceScore(
         source=source,
         utterances=len(gold),
-        weighted_f1=_rounded(f1_score(gold, predicted, average="weighted", **f1)),
+        weighted_f1=rounded(f1_score(gold, predicted, average="weighted", **f1)),
         weighted_f1_low=low,
         weighted_f1_high=high,
-        strict_weighted_f1=_rounded(f1_score(gold, predictions.named, average="weighted", **f1)),
-        macro_f1=_rounded(f1_score(gold, predicted, average="macro", **f1 | {"labels": present})),
-        accuracy=_rounded(accuracy_score(gold, predicted, **weights)),
-        unparsable=_rounded(np.mean(predictions.named == UNPARSABLE)),
-        label_entropy=_rounded(label_entropy(predicted_shares)),
-        f1_by_label=[_rounded(x) for x in f1_score(gold, predicted, average=None, **f1)],
-        predicted_shares=[_rounded(x) for x in predicted_shares],
+        strict_weighted_f1=rounded(f1_score(gold, predictions.named, average="weighted", **f1)),
+        macro_f1=rounded(f1_score(gold, predicted, average="macro", **f1 | {"labels": present})),
+        accuracy=rounded(accuracy_score(gold, predicted, **weights)),
+        unparsable=rounded(np.mean(predictions.named == UNPARSABLE)),
+        label_entropy=rounded(label_entropy(predicted_shares)),
+        f1_by_label=[rounded(x) for x in f1_score(gold, predicted, average=None, **f1)],
+        predicted_shares=[rounded(x) for x in predicted_shares],
     )
 
 
@@ -226,40 +229,61 @@ def weighted_f1(confusion: NDArray[Any]) -> NDArray[np.float64]:
     """
     gold, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
     correct = np.diagonal(confusion, axis1=-2, axis2=-1)
-    f1 = 2 * correct / np.maximum(gold + predicted, _TINY)
-    total: NDArray[np.float64] = (f1 * gold).sum(axis=-1) / np.maximum(gold.sum(axis=-1), _TINY)
+    f1 = 2 * correct / np.maximum(gold + predicted, TINY)
+    total: NDArray[np.float64] = (f1 * gold).sum(axis=-1) / np.maximum(gold.sum(axis=-1), TINY)
     return total
 
 
-def bootstrap_interval(by_dialogue: NDArray[Any], resamples: int, seed: int) -> tuple[float, float]:
+def bootstrap_interval(
+    by_dialogue: NDArray[Any],
+    resamples: int,
+    seed: int,
+    *,
+    f1: Callable[[NDArray[Any]], NDArray[np.float64]] = weighted_f1,
+) -> tuple[float, float]:
     """Return the 95 % bootstrap interval of the weighted F1.
 
     Parameters
     ----------
     by_dialogue
-        Confusion matrices, weighted or not; shape (D, K, K). Each resample draws D of them with
+        Counts of each dialogue, weighted or not; shape (D, …). Each resample draws D of them with
         replacement.
     resamples
         Number of resamples, 1 or more.
     seed
         The seed of the draws.
+    f1
+        A function that returns the weighted F1 of counts of shape (resamples, …). By default the
+        counts are confusion matrices.
 
     Returns
     -------
     low, high : float
         The bounds of the interval, from 0 to 1.
     """
-    dialogues, labels, _ = by_dialogue.shape
+    dialogues = len(by_dialogue)
     flat = by_dialogue.reshape(dialogues, -1).astype(np.float64)  # counts stay exact below 2**53
     generator = np.random.default_rng(seed)
     scores = []
     for start in range(0, resamples, max(1, _CHUNK // dialogues)):
         size = min(resamples - start, max(1, _CHUNK // dialogues))
         drawn = generator.multinomial(dialogues, np.full(dialogues, 1 / dialogues), size=size)
-        scores.append(weighted_f1((drawn @ flat).reshape(size, labels, labels)))
+        scores.append(f1((drawn @ flat).reshape(size, *by_dialogue.shape[1:])))
     low, high = np.quantile(np.concatenate(scores), [_LOW, _HIGH])
-    return _rounded(low), _rounded(high)
+    return rounded(low), rounded(high)
 
 
-def _rounded(value: Any) -> float:
+def rounded(value: Any) -> float:
+    """Return a score with the decimal places of all scores.
+
+    Parameters
+    ----------
+    value
+        A number, of any numeric type.
+
+    Examples
+    --------
+    >>> rounded(2 / 3)
+    0.666667
+    """
     return round(float(value), _DIGITS)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from selfemo_api.spec import Context, ModelSpec, Role
 from selfemo_jobs.datasets.dialogue import Dialogue
@@ -15,6 +16,7 @@ from selfemo_jobs.engines.interface import Completion, Sampling
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.prompts import load_prompt_set, nearest_label, parse_labels
 from selfemo_jobs.stages.evaluate.metrics import UNPARSABLE, Predictions
+from selfemo_jobs.stages.evaluate.set_metrics import SetPredictions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -25,13 +27,13 @@ PREDICTIONS = pa.schema(
         pa.field("dialogue_id", pa.string(), nullable=False),
         # index of the utterance within its dialogue
         pa.field("utterance", pa.int32(), nullable=False),
-        # the utterance's first label
-        pa.field("gold", pa.string(), nullable=False),
+        # the utterance's labels in the order of the file, at least one
+        pa.field("gold", pa.list_(pa.string()), nullable=False),
         pa.field("answer", pa.string(), nullable=False),
-        # the label that the answer names first; null if it names none
-        pa.field("named", pa.string()),
-        # the same, or the nearest label if the answer names none
-        pa.field("predicted", pa.string(), nullable=False),
+        # the labels that the answer names, in its order; empty if it names none
+        pa.field("named", pa.list_(pa.string()), nullable=False),
+        # the same, or the nearest label alone if the answer names none
+        pa.field("predicted", pa.list_(pa.string()), nullable=False),
         pa.field("well_formed", pa.bool_(), nullable=False),
     ]
 )
@@ -48,8 +50,8 @@ class LabeledPrompt:
     """Id of the dialogue."""
     utterance: int
     """Index of the utterance within its dialogue."""
-    gold: str
-    """The utterance's first label."""
+    gold: tuple[str, ...]
+    """The utterance's labels in the order of the file, at least one."""
     prompt_ids: tuple[int, ...]
     """Token ids of the prompt."""
 
@@ -81,9 +83,6 @@ def labeled_prompts(
     tokenizer: PreTrainedTokenizerBase,
 ) -> list[LabeledPrompt]:
     """Return a prompt for each labeled utterance.
-
-    Of several labels of an utterance the first one counts, since weighted F1 is defined for one
-    label for each utterance.
 
     Parameters
     ----------
@@ -127,7 +126,7 @@ def labeled_prompts(
                 )
             except BadInput as error:
                 raise BadInput(f"dialogue {dialogue.id} utterance {i}: {error}") from None
-            prompts.append(LabeledPrompt(dialogue.id, i, turn.labels[0], tuple(ids)))
+            prompts.append(LabeledPrompt(dialogue.id, i, turn.labels, tuple(ids)))
     return prompts
 
 
@@ -159,8 +158,8 @@ def prediction_table(
                 "utterance": prompt.utterance,
                 "gold": prompt.gold,
                 "answer": completion.text,
-                "named": parsed.first,
-                "predicted": parsed.first or nearest_label(completion.text, labels),
+                "named": parsed.named,
+                "predicted": parsed.named or [nearest_label(completion.text, labels)],
                 "well_formed": parsed.well_formed,
             }
         )
@@ -168,7 +167,7 @@ def prediction_table(
 
 
 def read_predictions(table: pa.Table, labels: Sequence[str]) -> Predictions:
-    """Return the labels of a table as arrays of indices.
+    """Return the first label of each gold and predicted set, as arrays of indices.
 
     Parameters
     ----------
@@ -184,14 +183,51 @@ def read_predictions(table: pa.Table, labels: Sequence[str]) -> Predictions:
     """
     index = {label: i for i, label in enumerate(labels)}
 
-    def indices(column: str) -> list[int]:
-        return [index.get(value, UNPARSABLE) for value in table[column].to_pylist()]
+    def first(column: str) -> NDArray[np.int64]:
+        sets = table[column].to_pylist()
+        return np.array([index[names[0]] if names else UNPARSABLE for names in sets], np.int64)
 
-    dialogues: dict[str, int] = {}
-    numbers = [dialogues.setdefault(d, len(dialogues)) for d in table["dialogue_id"].to_pylist()]
     return Predictions(
-        dialogue=np.array(numbers, dtype=np.int64),
-        gold=np.array(indices("gold"), dtype=np.int64),
-        named=np.array(indices("named"), dtype=np.int64),
-        predicted=np.array(indices("predicted"), dtype=np.int64),
+        dialogue=_dialogue_numbers(table),
+        gold=first("gold"),
+        named=first("named"),
+        predicted=first("predicted"),
     )
+
+
+def read_set_predictions(table: pa.Table, labels: Sequence[str]) -> SetPredictions:
+    """Return the gold and predicted sets of a table as boolean arrays.
+
+    Parameters
+    ----------
+    table
+        A table with the columns of :data:`PREDICTIONS`, with at least one row.
+    labels
+        The label set.
+
+    Returns
+    -------
+    SetPredictions
+        Gold and predicted sets, in the order of the table.
+    """
+    index = {label: i for i, label in enumerate(labels)}
+
+    def membership(column: str) -> NDArray[np.bool_]:
+        sets = np.zeros((table.num_rows, len(labels)), np.bool_)
+        for row, names in enumerate(table[column].to_pylist()):
+            sets[row, [index[name] for name in names]] = True
+        return sets
+
+    return SetPredictions(
+        dialogue=_dialogue_numbers(table),
+        gold=membership("gold"),
+        named=membership("named"),
+        predicted=membership("predicted"),
+    )
+
+
+def _dialogue_numbers(table: pa.Table) -> NDArray[np.int64]:
+    """Return the number of each row's dialogue, in the order of their first rows."""
+    numbers: dict[str, int] = {}
+    ids = table["dialogue_id"].to_pylist()
+    return np.array([numbers.setdefault(name, len(numbers)) for name in ids], np.int64)

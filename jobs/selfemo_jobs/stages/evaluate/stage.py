@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -28,14 +28,18 @@ from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.manifest import Part
 from selfemo_jobs.runtime.program import StageProgram
 from selfemo_jobs.runtime.tables import load_table, put_table
-from selfemo_jobs.stages.evaluate.metrics import confusion_matrices, score_source
 from selfemo_jobs.stages.evaluate.predictions import (
     PREDICTIONS,
     LabeledPrompt,
     greedy_sampling,
     labeled_prompts,
     prediction_table,
-    read_predictions,
+)
+from selfemo_jobs.stages.evaluate.scoring import (
+    compared_labels,
+    compares_sets,
+    prediction_counts,
+    score_predictions,
 )
 from selfemo_jobs.store.hashing import sha256
 
@@ -72,6 +76,8 @@ class _Source:
     sha256: str
     """The hash of the source's file."""
     prompts: list[LabeledPrompt]
+    sets: bool
+    """Whether the labels of its utterances are compared as sets."""
 
     def parts(self) -> Iterator[tuple[int, list[LabeledPrompt]]]:
         """Yield the number and the prompts of each part."""
@@ -173,12 +179,14 @@ def run_evaluate(context: StageContext) -> StageOutput:
             )
         except BadInput as error:
             raise BadInput(f"{source.uri}: {error}") from None
+        gold = [prompt.gold for prompt in prompts]
+        sets = compares_sets(spec.evaluation.multi_label, gold)
         prior = _label_prior(spec, source.name)
-        if prior and not any(prior[prompt.gold] for prompt in prompts):
+        if prior and not _any_has_weight([compared_labels(g, sets=sets) for g in gold], prior):
             raise BadInput(
                 f"{source.uri}: no utterance's emotion has a share above 0 in `dataset.labelPrior`"
             )
-        sources.append(_Source(source, digest, prompts))
+        sources.append(_Source(source, digest, prompts, sets))
     try:
         return _evaluate_sources(context, model, sources)
     finally:
@@ -210,10 +218,10 @@ def _evaluate_sources(context: StageContext, model: _Model, sources: list[_Sourc
             done += len(prompts)
             context.progress(done, total)
         table = pa.concat_tables(tables)
-        score = _score(context, name, table)
+        score = _score(context, source, table)
         scores.append(score)
         malformed[name] = 1.0 - float(pc.mean(table["well_formed"]).as_py())
-        reports[name] = _report(table, spec, name) | {"sha256": source.sha256}
+        reports[name] = _report(table, spec, source) | {"sha256": source.sha256}
         context.progress(done, total, {ProgressField.WEIGHTED_F1: score.weighted_f1})
     scores.sort(key=lambda s: s.source != spec.selection_dataset)  # the selection dataset is first
     return StageOutput(
@@ -263,13 +271,14 @@ def _predictions(
     return put_table(context, path, table), table
 
 
-def _score(context: StageContext, name: str, table: pa.Table) -> SourceScore:
+def _score(context: StageContext, source: _Source, table: pa.Table) -> SourceScore:
     """Return the score of a source from the table of its predictions."""
-    spec = context.config.spec
-    return score_source(
+    spec, name = context.config.spec, source.source.name
+    return score_predictions(
         name,
         spec.dataset.labels,
-        read_predictions(table, spec.dataset.labels),
+        table,
+        sets=source.sets,
         label_prior=_label_prior(spec, name),
         resamples=spec.evaluation.bootstrap,
         seed=context.config.seed,
@@ -281,15 +290,17 @@ def _label_prior(spec: EvolutionSpec, source: str) -> dict[str, float] | None:
     return spec.evaluation_label_prior if source == spec.selection_dataset else None
 
 
-def _report(table: pa.Table, spec: EvolutionSpec, source: str) -> dict[str, Any]:
+def _any_has_weight(gold: Sequence[Sequence[str]], prior: Mapping[str, float]) -> bool:
+    """Return whether an utterance has only labels whose share in the label prior is above 0."""
+    return any(all(prior[label] > 0.0 for label in labels) for labels in gold)
+
+
+def _report(table: pa.Table, spec: EvolutionSpec, source: _Source) -> dict[str, Any]:
     """Return the counts of a source's predictions, and the label prior if there is one."""
-    labels = spec.dataset.labels
-    confusion = confusion_matrices(read_predictions(table, labels), len(labels)).sum(axis=0)
-    prior = _label_prior(spec, source)
+    labels, prior = spec.dataset.labels, _label_prior(spec, source.source.name)
     return {
         "labels": list(labels),
-        "confusion": confusion.tolist(),
-        "support": confusion.sum(axis=1).tolist(),
+        **prediction_counts(labels, table, sets=source.sets, label_prior=prior),
         **({"shares": prior} if prior else {}),
     }
 

@@ -9,6 +9,22 @@ from fractions import Fraction
 _DENOMINATOR = 1_000_000
 
 
+def exact_share(share: float) -> Fraction:
+    """Return a share as the decimal that a user wrote.
+
+    Parameters
+    ----------
+    share
+        The share, from 0 to 1.
+
+    Examples
+    --------
+    >>> exact_share(0.3)
+    Fraction(3, 10)
+    """
+    return Fraction(round(share * _DENOMINATOR), _DENOMINATOR)
+
+
 def balance_cap(counts: Mapping[str, int], max_share: float) -> int:
     """Return the largest number of groups that each emotion may keep.
 
@@ -20,7 +36,7 @@ def balance_cap(counts: Mapping[str, int], max_share: float) -> int:
     Parameters
     ----------
     counts
-        Number of groups of each emotion before the cap.
+        Number of groups that have each emotion, before the cap.
     max_share
         Largest share of one emotion, above 0 and at most 1.
 
@@ -42,7 +58,7 @@ def balance_cap(counts: Mapping[str, int], max_share: float) -> int:
     >>> balance_cap({"neutral": 10}, max_share=0.5)
     0
     """
-    share = Fraction(round(max_share * _DENOMINATOR), _DENOMINATOR)
+    share = exact_share(max_share)
 
     def is_allowed(cap: int) -> bool:
         return cap <= share * sum(min(count, cap) for count in counts.values())

@@ -8,11 +8,12 @@ Name in the funnel      Function                             Field of ``spec.fly
 ``minReward``           :func:`min_reward_filter`            ``minReward``
 ``exactDuplicates``     :func:`exact_duplicate_filter`       ``deduplicate.exact``
 ``nearDuplicates``      :func:`near_duplicate_filter`        ``deduplicate.near``
-``keep``                :func:`keep_share_filter`            ``keep``, ``labelPrior``
+``keep``                :func:`keep_share_filter`            ``keep``, ``useLabelPrior``
 ``balance``             :func:`balance_filter`               ``maxShare``
 ======================  ===================================  ==========================
 
-Replay (``flywheel.replay``) is in :mod:`selfemo_jobs.stages.flywheel.replay`.
+``keep`` and ``balance`` are in :mod:`selfemo_jobs.stages.flywheel.emotion_filters`, and replay
+(``flywheel.replay``) in :mod:`selfemo_jobs.stages.flywheel.replay`.
 
 Each filter takes a group table (:mod:`selfemo_jobs.stages.flywheel.group_table`) and returns the
 rows that stay. The same filters run in this process or on a Ray cluster
@@ -22,22 +23,21 @@ they pass the filters ``consistency``, ``minReward`` and ``keep``.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import daft
-from daft import DataFrame, Window, col, lit
+from daft import DataFrame, col, lit
 from daft import functions as F  # noqa: N812 (the name its own documentation uses)
 
 from selfemo_api.spec import Band, FlywheelSpec, Role
-from selfemo_jobs.stages.flywheel.balance_cap import balance_cap
 from selfemo_jobs.stages.flywheel.dataframe_runner import materialize
+from selfemo_jobs.stages.flywheel.emotion_filters import (
+    balance_filter,
+    expected_groups,
+    keep_share_filter,
+)
 from selfemo_jobs.stages.flywheel.group_table import (
-    GROUP_COLUMNS,
-    MILLION,
-    count_by_role_and_label,
     count_groups,
     summarize_groups,
     to_millionths,
@@ -134,7 +134,7 @@ def select_groups(
     if spec.deduplicate.near:
         groups = near_duplicate_filter(groups, rows, spec.deduplicate.threshold)
     funnel.record("nearDuplicates", groups)
-    expected = _expected_groups(all_groups, label_prior)
+    expected = expected_groups(all_groups, label_prior)
     groups = keep_share_filter(groups, spec.keep, seed, expected=expected)
     funnel.record("keep", groups)
     groups, caps = balance_filter(groups, spec.max_share, seed)
@@ -163,7 +163,7 @@ def zero_variance_filter(groups: DataFrame, *, imitation: bool) -> DataFrame:
     useful = col("has_variance")
     if imitation:
         useful = useful | (col("role") == Role.RECOGNIZER.value)
-    return groups.where(useful & col("label").not_null()).collect()
+    return groups.where(useful & col("emotions").not_null()).collect()
 
 
 def consistency_filter(groups: DataFrame, band: Band) -> DataFrame:
@@ -269,119 +269,3 @@ def best_responses(rows: DataFrame, groups: DataFrame) -> DataFrame:
     marked = F.concat(F.lpad(col("member").cast("string"), 10, "0"), col("completion"))
     first = best.groupby("group_id").agg(F.min(marked).alias("marked"))
     return first.select(col("group_id"), F.substr(col("marked"), 10).alias("text"))
-
-
-def keep_share_filter(
-    groups: DataFrame, share: float, seed: int, *, expected: Mapping[str, int] | None = None
-) -> DataFrame:
-    """Return the most reliable share of the groups of each role and emotion.
-
-    Groups with gold labels all stay and are not counted.
-
-    Parameters
-    ----------
-    groups
-        A group table.
-    share
-        The share of an emotion's groups that stays, from 0 to 1. The number is rounded up.
-    seed
-        The seed that orders groups of equal reliability.
-    expected
-        For each emotion, the number of recognizer groups (in millionths) that the share refers to.
-        With None the share refers to the groups that are present.
-
-    Returns
-    -------
-    DataFrame
-        The groups that stay.
-    """
-    if share == 1.0 and expected is None:
-        return groups
-    unlabeled = groups.where(~col("labeled"))
-    limits: dict[str, list[Any]] = {"role": [], "label": [], "limit": []}
-    for role, counts in count_by_role_and_label(unlabeled).items():
-        of_role = (expected or {}) if role == Role.RECOGNIZER.value else {}
-        for label, n in counts.items():
-            size = of_role.get(label, n * MILLION)
-            limits["role"].append(role)
-            limits["label"].append(label)
-            limits["limit"].append(math.ceil(share * size / MILLION - 1e-9))
-    if not limits["role"]:
-        return groups
-    ranked = _rank(unlabeled, seed).join(daft.from_pydict(limits), on=["role", "label"])
-    best = ranked.where(col("rank") <= col("limit")).select(*GROUP_COLUMNS)
-    return materialize(best.concat(groups.where(col("labeled"))))
-
-
-def balance_filter(
-    groups: DataFrame, max_share: float, seed: int
-) -> tuple[DataFrame, dict[str, int]]:
-    """Return the groups under the balance cap of their role, and the caps.
-
-    Of each emotion the most reliable groups stay.
-
-    Parameters
-    ----------
-    groups
-        A group table.
-    max_share
-        The largest share that one emotion may have of the kept groups of a role.
-    seed
-        The seed that orders groups of equal reliability.
-
-    Returns
-    -------
-    groups : DataFrame
-        The groups that stay.
-    caps : dict of str to int
-        For each role, the number of groups of one emotion that may stay.
-    """
-    counts = count_by_role_and_label(groups)
-    caps = {role: balance_cap(counts[role], max_share) for role in sorted(counts)}
-    under_cap = lit(False)
-    for role, cap in caps.items():
-        under_cap = under_cap | ((col("role") == role) & (col("rank") <= cap))
-    return materialize(_rank(groups, seed).where(under_cap).select(*GROUP_COLUMNS)), caps
-
-
-def tie_breaker(seed: int) -> Any:
-    """Return the expression that orders groups which are equal otherwise.
-
-    Parameters
-    ----------
-    seed
-        The seed of the stage.
-
-    Returns
-    -------
-    daft.Expression
-        A hash of the seed and the group's id.
-    """
-    return F.hash(F.concat(lit(f"{seed}/"), col("group_id")))
-
-
-def _expected_groups(
-    groups: DataFrame, label_prior: Mapping[str, float] | None
-) -> dict[str, int] | None:
-    """Return the number of recognizer groups of each emotion by the label prior, in millionths.
-
-    The shares of the prior refer to all unlabeled recognizer groups of self-play, also to those
-    that a filter removed. None without a prior.
-    """
-    if label_prior is None:
-        return None
-    recognizer = groups.where((col("role") == Role.RECOGNIZER.value) & ~col("labeled"))
-    count = recognizer.count_rows()
-    return {label: to_millionths(share) * count for label, share in label_prior.items()}
-
-
-def _rank(groups: DataFrame, seed: int) -> DataFrame:
-    """Return the groups with their ``rank`` among those of their role and emotion, from 1.
-
-    The order is by reliability: confidence times consistency times mean reward.
-    """
-    score = col("confidence") * col("consistency") / MILLION * col("reward") / col("rows")
-    scored = groups.with_columns({"score": score, "tie": tie_breaker(seed)})
-    order = Window().partition_by("role", "label")
-    order = order.order_by("score", "tie", "group_id", desc=[True, False, False])
-    return scored.with_column("rank", F.row_number().over(order))

@@ -14,14 +14,17 @@ from daft import functions as F  # noqa: N812 (the name its own documentation us
 
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.stages.flywheel.dataframe_runner import materialize
+from selfemo_jobs.stages.flywheel.emotion_limits import EmotionSet
 
 MILLION = 1_000_000
+#: Separates the emotions of a group in the column ``emotions``. No label has a comma.
+_SEPARATOR = ","
 
 #: The columns of the group table; :func:`summarize_groups` describes them.
 GROUP_COLUMNS = (
     "group_id",
     "role",
-    "label",
+    "emotions",
     "generation",
     "rows",
     "content",
@@ -76,8 +79,40 @@ def count_groups(groups: DataFrame) -> tuple[int, int]:
     return int(counts["groups"][0]), int(counts["rows"][0] or 0)
 
 
-def count_by_role_and_label(groups: DataFrame) -> dict[str, dict[str, int]]:
-    """Return the number of groups of each role and emotion.
+def join_emotions(emotions: EmotionSet) -> str:
+    """Return the value of the column ``emotions`` for a set.
+
+    Parameters
+    ----------
+    emotions
+        The emotions, at least one.
+
+    Examples
+    --------
+    >>> join_emotions(("joy", "surprise"))
+    'joy,surprise'
+    """
+    return _SEPARATOR.join(emotions)
+
+
+def split_emotions(emotions: str | None) -> EmotionSet:
+    """Return the set of emotions in a value of the column ``emotions``.
+
+    Parameters
+    ----------
+    emotions
+        The value, or None for a group without a consensus.
+
+    Examples
+    --------
+    >>> split_emotions("joy,surprise")
+    ('joy', 'surprise')
+    """
+    return tuple(emotions.split(_SEPARATOR)) if emotions else ()
+
+
+def count_by_role_and_set(groups: DataFrame) -> dict[str, dict[EmotionSet, int]]:
+    """Return the number of groups of each role and set of emotions.
 
     Parameters
     ----------
@@ -87,12 +122,13 @@ def count_by_role_and_label(groups: DataFrame) -> dict[str, dict[str, int]]:
     Returns
     -------
     dict of str to dict
-        For each role, the count of each emotion.
+        For each role, the number of groups of each set. The set of groups without a consensus is
+        empty.
     """
-    counts = groups.groupby("role", "label").agg(F.count(col("group_id")).alias("n")).to_pydict()
-    by_role: dict[str, dict[str, int]] = {}
-    for role, label, n in zip(counts["role"], counts["label"], counts["n"], strict=True):
-        by_role.setdefault(role, {})[label] = n
+    counts = groups.groupby("role", "emotions").agg(F.count(col("group_id")).alias("n")).to_pydict()
+    by_role: dict[str, dict[EmotionSet, int]] = {}
+    for role, emotions, n in zip(counts["role"], counts["emotions"], counts["n"], strict=True):
+        by_role.setdefault(role, {})[split_emotions(emotions)] = n
     return by_role
 
 
@@ -110,7 +146,8 @@ def summarize_groups(rows: DataFrame) -> DataFrame:
         One row for each group with these columns:
 
         - ``group_id``, ``role`` and ``generation``
-        - ``label``: the first emotion of the consensus, or null if there is none
+        - ``emotions``: the emotions of the consensus, separated by commas, or null if there is
+          none; see :func:`split_emotions`
         - ``rows``: the number of candidates
         - ``content``: a 64-bit hash of the role, the prompt and the completions in any order
         - ``reward``: the sum of the rewards, in millionths
@@ -130,7 +167,9 @@ def summarize_groups(rows: DataFrame) -> DataFrame:
     narrow = rows.select(
         col("group_id"),
         col("role"),
-        col("consensus").get(0).alias("label"),
+        F.when(F.list_count(col("consensus")) > 0, F.list_join(col("consensus"), _SEPARATOR))
+        .otherwise(lit(None).cast("string"))
+        .alias("emotions"),
         col("generation"),
         F.hash(col("prompt_ids")).alias("prompt"),
         # the sum of hashes does not depend on the order of the completions, and needs no list
@@ -146,7 +185,7 @@ def summarize_groups(rows: DataFrame) -> DataFrame:
     )
     groups = narrow.groupby("group_id").agg(
         F.min(col("role")).alias("role"),
-        F.min(col("label")).alias("label"),
+        F.min(col("emotions")).alias("emotions"),
         F.min(col("generation")).alias("generation"),
         F.count(col("group_id")).cast("int64").alias("rows"),
         F.min(col("prompt")).alias("prompt"),

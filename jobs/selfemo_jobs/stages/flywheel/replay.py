@@ -5,7 +5,8 @@ from __future__ import annotations
 from daft import DataFrame
 
 from selfemo_jobs.stages.flywheel.dataframe_runner import materialize
-from selfemo_jobs.stages.flywheel.filters import exact_duplicate_filter, tie_breaker
+from selfemo_jobs.stages.flywheel.emotion_filters import tie_breaker
+from selfemo_jobs.stages.flywheel.filters import exact_duplicate_filter
 from selfemo_jobs.stages.flywheel.group_table import GROUP_COLUMNS
 
 

@@ -17,8 +17,13 @@ from selfemo_jobs.rewards.diversity import label_entropy
 from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.program import StageProgram
 from selfemo_jobs.stages.flywheel.dataframe_runner import materialize, start_runner
+from selfemo_jobs.stages.flywheel.emotion_limits import count_emotions
 from selfemo_jobs.stages.flywheel.filters import Selection, select_groups
-from selfemo_jobs.stages.flywheel.group_table import count_groups, summarize_groups
+from selfemo_jobs.stages.flywheel.group_table import (
+    count_groups,
+    split_emotions,
+    summarize_groups,
+)
 from selfemo_jobs.stages.flywheel.kept_rows import assign_parts, write_parts
 from selfemo_jobs.stages.flywheel.replay import choose_replay
 from selfemo_jobs.stages.flywheel.scored_rows import open_scored_rows
@@ -126,14 +131,14 @@ def _collect(sources: list[_Source]) -> pa.Table:
     """Return a row for each kept group, with the number of its source."""
     tables = []
     for index, source in enumerate(sources):
-        table = source.groups.select("group_id", "role", "label", "rows").to_arrow()
+        table = source.groups.select("group_id", "role", "emotions", "rows").to_arrow()
         numbers = pa.array([index] * table.num_rows, pa.int32())
         tables.append(table.append_column("source", numbers))
     return pa.concat_tables(tables)
 
 
 def _metrics(kept: pa.Table, selection: Selection, spec: EvolutionSpec) -> dict[str, float]:
-    roles, labels = _counts(kept["role"]), _counts(kept["label"])
+    roles, labels = _counts(kept["role"]), _label_counts(kept)
     new, new_rows = selection.funnel[-1]["after"], selection.funnel[-1]["rowsAfter"]
     rows = pc.sum(kept["rows"]).as_py() or 0
     return {
@@ -158,10 +163,16 @@ def _metrics(kept: pa.Table, selection: Selection, spec: EvolutionSpec) -> dict[
 def _report(kept: pa.Table, selection: Selection, sources: list[_Source]) -> dict[str, object]:
     return {
         "funnel": selection.funnel,
-        "labels": _counts(kept["label"]),
+        "labels": _label_counts(kept),
         "balanceCap": selection.caps,
         "replay": [{"manifest": s.sha256, "groups": s.count} for s in sources[1:]],
     }
+
+
+def _label_counts(kept: pa.Table) -> dict[str, int]:
+    """Return the number of kept groups that have each emotion."""
+    sets = {split_emotions(emotions): n for emotions, n in _counts(kept["emotions"]).items()}
+    return dict(sorted(count_emotions(sets).items()))
 
 
 def _counts(column: pa.ChunkedArray) -> dict[str, int]:

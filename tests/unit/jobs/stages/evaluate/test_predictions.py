@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from selfemo_api.dataset_labels import MELD
@@ -20,6 +21,7 @@ from selfemo_jobs.stages.evaluate.predictions import (
     labeled_prompts,
     prediction_table,
     read_predictions,
+    read_set_predictions,
 )
 
 DIALOGUE = Dialogue(
@@ -49,9 +51,9 @@ def prompts_of(
 def test_each_labeled_utterance_has_a_prompt_with_its_context(tokenizer: Any) -> None:
     prompts = prompts_of(tokenizer, past=1, future=0)
     assert [(p.dialogue_id, p.utterance, p.gold) for p in prompts] == [
-        ("d", 0, "joy"),
-        ("d", 2, "fear"),
-        ("d", 3, "anger"),
+        ("d", 0, ("joy",)),
+        ("d", 2, ("fear", "joy")),
+        ("d", 3, ("anger",)),
     ]
     assert [tokenizer.decode(p.prompt_ids) for p in prompts] == [
         "Ann: one\nEmotion:",
@@ -78,22 +80,36 @@ def test_the_error_about_a_long_prompt_names_the_utterance(tokenizer: Any) -> No
         labeled_prompts([long], MELD, Context(), model, tokenizer)
 
 
-def test_answers_become_a_table_and_arrays() -> None:
+def answers_table() -> pa.Table:
     prompts = [
-        LabeledPrompt("a", 0, "joy", (1,)),
-        LabeledPrompt("a", 1, "fear", (1,)),
-        LabeledPrompt("b", 0, "joy", (1,)),
+        LabeledPrompt("a", 0, ("joy",), (1,)),
+        LabeledPrompt("a", 1, ("fear", "surprise"), (1,)),
+        LabeledPrompt("b", 0, ("joy",), (1,)),
     ]
     completions = [
         Completion((1,), (), text, finished=True) for text in (" joy", " surprise, fear", "joyfull")
     ]
-    table = prediction_table(prompts, completions, MELD)
+    return prediction_table(prompts, completions, MELD)
+
+
+def test_answers_become_a_table_and_arrays_of_first_labels() -> None:
+    table = answers_table()
     assert table.schema == PREDICTIONS
-    assert table["named"].to_pylist() == ["joy", "surprise", None]
-    assert table["predicted"].to_pylist() == ["joy", "surprise", "joy"]
+    assert table["gold"].to_pylist() == [["joy"], ["fear", "surprise"], ["joy"]]
+    assert table["named"].to_pylist() == [["joy"], ["surprise", "fear"], []]
+    assert table["predicted"].to_pylist() == [["joy"], ["surprise", "fear"], ["joy"]]
     assert table["well_formed"].to_pylist() == [True, True, False]
     predictions = read_predictions(table, MELD)
     assert predictions.dialogue.tolist() == [0, 0, 1]
     assert predictions.named.tolist() == [4, 1, UNPARSABLE]
     assert predictions.predicted.tolist() == [4, 1, 4]
     assert predictions.gold.tolist() == [4, 2, 4]
+
+
+def test_answers_become_sets() -> None:
+    predictions = read_set_predictions(answers_table(), MELD)
+    assert predictions.dialogue.tolist() == [0, 0, 1]
+    joy, both, none = [0, 0, 0, 0, 1, 0, 0], [0, 1, 1, 0, 0, 0, 0], [0] * 7
+    assert predictions.gold.astype(int).tolist() == [joy, both, joy]
+    assert predictions.named.astype(int).tolist() == [joy, both, none]
+    assert predictions.predicted.astype(int).tolist() == [joy, both, joy]

@@ -24,7 +24,7 @@ class Group:
 
     id: str
     role: str = RECOGNIZER
-    label: str | None = "joy"
+    label: str | tuple[str, ...] | None = "joy"
     rewards: tuple[float, ...] = (0.9, 0.5)
     confidence: float = 1.0
     consistency: float = 0.8
@@ -34,6 +34,10 @@ class Group:
     texts: tuple[str, ...] | None = None
     generation: int = 1
     gold: tuple[str, ...] | None = None
+
+    @property
+    def emotions(self) -> tuple[str, ...]:
+        return (self.label,) if isinstance(self.label, str) else self.label or ()
 
     def rows(self) -> list[dict[str, Any]]:
         size = len(self.rewards)
@@ -64,7 +68,7 @@ class Group:
                 "well_formed": True,
                 "finished": True,
                 "chosen": member == 0,
-                "consensus": [] if self.label is None else [self.label],
+                "consensus": self.emotions,
                 "alignment": 0.5,
                 "agreement": 0.5,
                 "format": 1.0,

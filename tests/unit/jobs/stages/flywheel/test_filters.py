@@ -113,6 +113,37 @@ def test_keep_share_may_refer_to_the_groups_expected_by_the_label_prior() -> Non
     ]
 
 
+def test_groups_with_several_emotions_are_ranked_among_those_of_their_set() -> None:
+    both = ("joy", "surprise")
+    groups = [Group(f"j{i}", confidence=1.0 - i / 20) for i in range(4)]
+    groups += [Group(f"b{i}", label=both, confidence=0.5 - i / 20) for i in range(2)]
+    # half of each set, although each group of two emotions is less reliable than all others
+    assert kept(groups, keep=0.5) == ["b0", "j0", "j1"]
+
+
+def test_a_group_with_several_emotions_counts_for_each_of_their_quotas() -> None:
+    both = ("joy", "surprise")
+    groups = [Group(f"b{i}", label=both, confidence=0.9 - i / 20) for i in range(3)]
+    groups += [Group(f"j{i}", confidence=0.8 - i / 20) for i in range(2)]
+    groups += [Group(f"f{i}", label="fear", confidence=0.7 - i / 20) for i in range(2)]
+    groups += [Group("x", label=both, gold=both), Group("r", RESPONDER, label=both)]
+    # 7 groups without gold have 10 labels: joy keeps at most 3, surprise 2, fear 5
+    prior = {"joy": 0.3, "surprise": 0.2, "fear": 0.5}
+    assert kept(groups, label_prior=prior) == ["b0", "b1", "f0", "f1", "j0", "r", "x"]
+    # half of that: joy 2, surprise 1, fear 3; the responder's quota is of the groups present
+    assert kept(groups, keep=0.5, label_prior=prior) == ["b0", "f0", "f1", "j0", "r", "x"]
+
+
+def test_the_balance_cap_counts_every_emotion_of_a_group() -> None:
+    groups = [Group(f"n{i}", label="neutral", confidence=1.0 - i / 20) for i in range(6)]
+    groups += [Group("a", label=("neutral", "fear")), Group("b", label=("neutral", "joy"))]
+    groups += [Group("c", label=("joy", "fear"))]
+    selection = select(groups, maxShare=0.5)
+    # neutral 4, joy 2, fear 2
+    assert sorted(selection.groups.to_pydict()["group_id"]) == ["a", "b", "c", "n0", "n1"]
+    assert selection.caps == {RECOGNIZER: 4}
+
+
 def test_the_funnel_has_an_entry_for_every_filter_in_order() -> None:
     funnel = select([Group("a")]).funnel
     assert [line["filter"] for line in funnel] == [
@@ -221,7 +252,9 @@ GROUPS = st.lists(
         Group,
         id=st.text("abcdef0123456789", min_size=1, max_size=6),
         role=st.sampled_from([RECOGNIZER, RESPONDER]),
-        label=st.sampled_from(["joy", "joy", "joy", "fear", "anger", None]),
+        label=st.sampled_from(
+            ["joy", "joy", "joy", "fear", "anger", None, ("joy", "fear"), ("joy", "anger")]
+        ),
         rewards=st.lists(st.sampled_from([-0.5, 0.2, 0.3, 0.9]), min_size=2, max_size=3).map(tuple),
         consistency=st.sampled_from([0.1, 0.3, 0.5, 0.9]),
         prompt=st.one_of(st.none(), st.just((1, 2))),
@@ -290,7 +323,7 @@ def test_properties_of_all_filters_on_any_table(
     by_id = {group.id: group for group in groups}
     left = [by_id[i] for i in ids]
     for role in (RECOGNIZER, RESPONDER):
-        counts = Counter(str(g.label) for g in left if g.role == role)
+        counts = Counter(name for g in left if g.role == role for name in g.emotions)
         assert all(n <= share * counts.total() + 1e-9 for n in counts.values())
     again = select_groups(daft.from_arrow(table(left)), spec, 3)
     assert sorted(again.groups.to_pydict()["group_id"]) == ids

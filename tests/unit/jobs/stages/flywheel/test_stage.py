@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -113,6 +114,43 @@ def test_order_of_rows_and_number_of_parts_change_no_byte(
         seen.append({n: data for n, data in stored(config).items() if n != "manifest.json"})
     assert len(seen[0]) > 2
     assert seen[0] == seen[1]
+
+
+def test_several_emotions_are_counted_one_by_one(
+    make_flywheel: Configure, tmp_path: Path, groups: list[Group]
+) -> None:
+    several = [
+        replace(group, label=(group.label, "sadness"))
+        for group in groups[::3]
+        if isinstance(group.label, str)
+    ]
+    rest = [group for group in groups if group.id not in {g.id for g in several}]
+    prior = {"neutral": 0.4, "surprise": 0.0, "fear": 0.1, "sadness": 0.2, "joy": 0.2}
+    prior |= {"disgust": 0.0, "anger": 0.1}
+    outputs = []
+    for seed, parts in ((1, 1), (2, 5)):
+        rows = split(table([*rest, *several]), seed, parts)
+        config = make_flywheel(
+            write_stage(tmp_path / f"score{seed}", rows),
+            output=f"file://{tmp_path}/out{seed}",
+            keep=0.9,
+            useLabelPrior=True,
+            maxShare=0.3,
+        )
+        dataset = config.spec.dataset.model_copy(update={"label_prior": prior})
+        spec = config.spec.model_copy(update={"dataset": dataset})
+        manifest, kept = run(config.model_copy(update={"spec": spec}))
+        outputs.append((kept, manifest.metrics, manifest.report))
+    assert outputs[0] == outputs[1]
+    kept, metrics, report = outputs[0]
+    firsts = [row for row in kept.to_pylist() if row["member"] == 0]
+    assert any(len(row["consensus"]) == 2 for row in firsts)
+    assert report["labels"] == Counter(e for row in firsts for e in row["consensus"])
+    assert sum(report["labels"].values()) > metrics["keptGroups"]
+    for role in (RECOGNIZER, RESPONDER):
+        of_role = Counter(e for r in firsts if r["role"] == role for e in r["consensus"])
+        assert max(of_role.values()) <= 0.3 * of_role.total()
+        assert max(of_role.values()) <= report["balanceCap"][role]
 
 
 def test_same_input_gives_the_same_manifest(
