@@ -1,0 +1,135 @@
+"""A model's tokenizer without Transformers, whose tokenizers import torch and take seconds.
+
+It reads ``tokenizer.json`` with the library ``tokenizers``, which Transformers uses for such a file
+as well. A model without that file is read with Transformers.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from selfemo_jobs.errors import BadInput
+from selfemo_jobs.models.fetch import load_tokenizer
+
+_SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token")
+
+
+class LightTokenizer:
+    """The part of a tokenizer of Transformers that prompts need.
+
+    Parameters
+    ----------
+    tokenizer
+        The tokenizer of the file.
+    config
+        The content of ``tokenizer_config.json``, and of ``special_tokens_map.json``.
+    chat_template
+        The chat template, or None.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, config: dict[str, Any], chat_template: str | None
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._named = {n: text for n in _SPECIAL if (text := _token_text(config.get(n)))}
+        self.chat_template = chat_template
+        self.eos_token_id: int | None = tokenizer.token_to_id(self._named.get("eos_token", ""))
+
+    def __len__(self) -> int:
+        """Return the number of tokens."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+
+    @property
+    def all_special_tokens(self) -> list[str]:
+        """The special tokens that have a name."""
+        return list(dict.fromkeys(self._named.values()))
+
+    def __call__(
+        self, text: str, *, add_special_tokens: bool = True, split_special_tokens: bool = False
+    ) -> dict[str, list[int]]:
+        """Return the token ids of a text, under the key ``input_ids``."""
+        self._tokenizer.encode_special_tokens = split_special_tokens
+        encoding = self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        return {"input_ids": list(encoding.ids)}
+
+    def apply_chat_template(
+        self, messages: list[dict[str, str]], *, add_generation_prompt: bool, **options: Any
+    ) -> str:
+        """Return a chat as text, as Transformers renders it."""
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        options.pop("tokenize", None)
+        rendered, _ = render_jinja_template(
+            [messages],
+            chat_template=self.chat_template,
+            add_generation_prompt=add_generation_prompt,
+            **self._named,
+            **options,
+        )
+        return str(rendered[0])
+
+
+def read_tokenizer(folder: Path) -> Any:
+    """Return the tokenizer of a model; that of Transformers where its files need it.
+
+    Parameters
+    ----------
+    folder
+        The folder with the tokenizer's files.
+
+    Raises
+    ------
+    BadInput
+        If the folder has no tokenizer, it cannot be read, or it has no end token.
+    """
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        return load_tokenizer(folder)
+    config = {
+        **_read(folder / "special_tokens_map.json"),
+        **_read(folder / "tokenizer_config.json"),
+    }
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+    except Exception as error:  # the Rust library raises bare exceptions
+        text = " ".join(str(error).split())[:300]
+        raise BadInput(f"{folder}: the tokenizer cannot be read: {text}") from error
+    light = LightTokenizer(tokenizer, config, _chat_template(folder, config))
+    # an end token that no file names is that of the tokenizer's class
+    return light if light.eos_token_id is not None else load_tokenizer(folder)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return the content of a JSON file; nothing if it is missing. Raises BadInput."""
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadInput(f"{path} is not JSON: {error}") from None
+    return value if isinstance(value, dict) else {}
+
+
+def _chat_template(folder: Path, config: dict[str, Any]) -> str | None:
+    """Return the chat template: the one of its own file, or the default one of the settings."""
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    template = config.get("chat_template") or _read(folder / "chat_template.json").get(
+        "chat_template"
+    )
+    if isinstance(template, list):  # several templates by name
+        named = {entry.get("name"): entry.get("template") for entry in template}
+        template = named.get("default")
+    return template if isinstance(template, str) else None
+
+
+def _token_text(value: Any) -> str:
+    """Return the text of a special token, which the files have as text or as an object."""
+    return str(value.get("content", "") if isinstance(value, dict) else value or "")
