@@ -35,11 +35,15 @@ class Row:
         return value
 
     def number(self, column: str) -> int:
-        """Return the whole number in a column, 0 or more. Raises BadInput if it is not one."""
+        """Return the whole number in a column, 0 or more. Raises BadInput if it is not one.
+
+        A number such as 3.0 is whole: pandas writes it so in a column that has empty cells.
+        """
         value = self.fields[column].strip()
-        if not (value.isascii() and value.isdigit()):
+        digits = value.removesuffix(".0")
+        if not (digits.isascii() and digits.isdigit()):
             raise self.place.error(f"`{column}` is `{shorten(value)}`: it must be a whole number")
-        return int(value)
+        return int(digits)
 
 
 def heading_of(text: str, file: str) -> list[str]:

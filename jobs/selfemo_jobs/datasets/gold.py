@@ -6,22 +6,9 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from selfemo_api.dataset_labels import label_key
 from selfemo_jobs.datasets.reading import Notes, Oddity, ReadOptions
 from selfemo_jobs.datasets.text_files import Place, shorten
-
-
-def label_key(label: str) -> str:
-    r"""Return the form in which labels are compared: composed, without case and outer blanks.
-
-    Examples
-    --------
-    >>> label_key(" Neutral ") == label_key("neutral")
-    True
-    >>> label_key("Cole\u0300re") == label_key("colère")
-    True
-    """
-    composed = unicodedata.normalize("NFC", label)
-    return unicodedata.normalize("NFC", composed.casefold()).strip()
 
 
 class GoldLabels:

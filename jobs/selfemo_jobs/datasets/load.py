@@ -75,14 +75,21 @@ def load_dialogues(
     BadInput
         As of :func:`load_source`.
     """
-    return load_source(
-        source,
-        dataset.labels,
-        files,
-        read_labels=read_labels,
-        columns={part.value: column for part, column in dataset.columns.items()},
-        label_map=dataset.label_map,
-    )
+    return _load(source, files, spec_options(dataset, read_labels=read_labels))
+
+
+def spec_options(dataset: DatasetSpec, *, read_labels: bool) -> ReadOptions:
+    """Return what a reader is to read, as ``spec.dataset`` describes it.
+
+    Parameters
+    ----------
+    dataset
+        The label set, the columns and the map of labels.
+    read_labels
+        Whether the turns have their labels.
+    """
+    columns = {part.value: column for part, column in dataset.columns.items()}
+    return ReadOptions(dataset.labels, read_labels, columns, dataset.label_map)
 
 
 def load_source(
@@ -123,9 +130,13 @@ def load_source(
         If a file does not have the format, has no dialogue to use, or has an empty utterance, an
         id twice, a wrong encoding or an unknown emotion. The message names file, line and field.
     """
+    return _load(source, files, ReadOptions(labels, read_labels, columns or {}, label_map or {}))
+
+
+def _load(source: Source, files: SourceFiles | Path, options: ReadOptions) -> list[Dialogue]:
+    """Return the dialogues of a source, and log what is odd in its files. Raises BadInput."""
     if isinstance(files, Path):
         files = SourceFiles(source.uri, (SourceFile(files, source.uri),))
-    options = ReadOptions(labels, read_labels, columns or {}, label_map or {})
     content = read_source(files, source.format, options)
     for warning in content.warnings:
         level = logging.INFO if warning.kind is Oddity.UNLABELED else logging.WARNING

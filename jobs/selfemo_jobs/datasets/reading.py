@@ -25,19 +25,45 @@ class Oddity(StrEnum):
     SKIPPED_MESSAGE = "SkippedMessages"
 
 
-#: The warning of each oddity. ``{n}`` is its count.
+#: The warning of each oddity, for one and for several. ``{n}`` is the count.
 _MESSAGES = {
-    Oddity.WINDOWS_1252: "{n} Windows-1252 signs read as typography",
-    Oddity.GARBLED: "{n} garbled signs, as `â€™` for `’`: UTF-8 was read as Windows-1252 "
-    "when the file was written",
-    Oddity.LOST_LETTER: "{n} replacement characters (U+FFFD): letters were lost",
-    Oddity.LOST_APOSTROPHE: "{n} question marks within words, as `I?m`: apostrophes were lost",
-    Oddity.CONTROL: "{n} control characters or invisible signs remain in the text",
-    Oddity.UNLABELED: "{n} turns without a label are context only",
-    Oddity.NO_SPEAKER: "{n} dialogues have no speakers: their turns are given to A and B in turn",
-    Oddity.NO_DIALOGUE: "no column has the dialogue (`dataset.columns.dialogue`): each of {n} rows "
-    "is a dialogue of its own",
-    Oddity.SKIPPED_MESSAGE: "{n} messages of the system or of tools are left out",
+    Oddity.WINDOWS_1252: (
+        "{n} Windows-1252 signs read as typography",
+        "{n} Windows-1252 signs read as typography",
+    ),
+    Oddity.GARBLED: (
+        "1 garbled sign, as `â€™` for `’`: a program took UTF-8 for Windows-1252",
+        "{n} garbled signs, as `â€™` for `’`: a program took UTF-8 for Windows-1252",
+    ),
+    Oddity.LOST_LETTER: (
+        "1 replacement character (U+FFFD): a letter was lost",
+        "{n} replacement characters (U+FFFD): letters were lost",
+    ),
+    Oddity.LOST_APOSTROPHE: (
+        "1 question mark within a word, as `I?m`: an apostrophe was lost",
+        "{n} question marks within words, as `I?m`: apostrophes were lost",
+    ),
+    Oddity.CONTROL: (
+        "1 control character or invisible sign remains in the text",
+        "{n} control characters or invisible signs remain in the text",
+    ),
+    Oddity.UNLABELED: (
+        "1 turn without a label is context only",
+        "{n} turns without a label are context only",
+    ),
+    Oddity.NO_SPEAKER: (
+        "1 dialogue has no speakers: its turns alternate between A and B",
+        "{n} dialogues have no speakers: their turns alternate between A and B",
+    ),
+    Oddity.NO_DIALOGUE: (
+        "no column has the dialogue (`dataset.columns.dialogue`): the row is a dialogue of its own",
+        "no column has the dialogue (`dataset.columns.dialogue`): each of {n} rows is a dialogue "
+        "of its own",
+    ),
+    Oddity.SKIPPED_MESSAGE: (
+        "1 message of the system or of a tool is left out",
+        "{n} messages of the system or of tools are left out",
+    ),
 }
 
 _CONTINUATION = "".join(WINDOWS_1252.values()) + "".join(chr(code) for code in range(0x80, 0xC0))
@@ -58,6 +84,8 @@ _LOST_APOSTROPHE = re.compile(
 _CONTROL = re.compile(
     "[\x00-\x08\x0e-\x1b\x7f-\x9f\u00ad\u200b\u2060-\u2064\ufeff\ufff9-\ufffb\ue000-\uf8ff]"
 )
+#: The characters of texts that readers of a report are told of.
+ODD_CHARACTERS = re.compile(_CONTROL.pattern.replace("[", "[\ufffd", 1))
 #: Text that no rule above concerns: ASCII without question marks and control characters.
 _PLAIN = re.compile(r"[\t\n\r -> @-~]*")
 
@@ -75,7 +103,8 @@ class SourceWarning:
     def message(self) -> str:
         """The warning, without the name of the file."""
         where = self.place.within if self.place else ""
-        return _MESSAGES[self.kind].format(n=self.count) + (f" (first: {where})" if where else "")
+        message = _MESSAGES[self.kind][self.count > 1].format(n=self.count)
+        return f"{message} (first: {where})" if where else message
 
 
 class Notes:
