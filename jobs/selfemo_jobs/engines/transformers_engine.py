@@ -83,6 +83,9 @@ class TransformersEngine:
         The engine's arguments.
     max_model_len
         The most tokens of a prompt and its completion together.
+    model
+        The model, if it is loaded already, for example because it is trained. Its device and the
+        type of its weights are then used. None: it is loaded from the folder.
 
     Raises
     ------
@@ -91,11 +94,19 @@ class TransformersEngine:
     """
 
     def __init__(
-        self, folder: Path, arguments: TransformersArgs = TransformersArgs(), *, max_model_len: int
+        self,
+        folder: Path,
+        arguments: TransformersArgs = TransformersArgs(),
+        *,
+        max_model_len: int,
+        model: PreTrainedModel | None = None,
     ) -> None:
         self._tokenizer = load_tokenizer(folder)
-        self._device = _device(arguments.device)
-        dtype = _dtype(arguments.dtype, self._device, folder)
+        if model is None:
+            self._device = _device(arguments.device)
+            dtype = _dtype(arguments.dtype, self._device, folder)
+        else:
+            self._device, dtype = model.device, model.dtype
         self._prefill: PrefillFunction = prefill
         self._precision: AbstractContextManager[Any] = nullcontext()
         if self._device.type == "cpu":
@@ -105,7 +116,7 @@ class TransformersEngine:
             self._prefill = prefill_in_parts
             if dtype is torch.bfloat16:
                 self._precision = bfloat16_context()
-        model = load_model(folder, dtype)
+        model = model if model is not None else load_model(folder, dtype)
         self._model: PreTrainedModel | None = model.to(self._device)
         self._ends = end_tokens(folder, self._tokenizer)
         self._batch = arguments.batch_size

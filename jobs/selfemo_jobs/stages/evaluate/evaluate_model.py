@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from selfemo_api.results import SourceScore
 from selfemo_api.spec import Context, Engine, EvaluationSpec, MaxTokens, ModelSpec, MultiLabel
@@ -11,11 +12,15 @@ from selfemo_jobs.datasets.dialogue import Dialogue
 from selfemo_jobs.engines import open_engine
 from selfemo_jobs.models.fetch import load_tokenizer
 from selfemo_jobs.stages.evaluate.predictions import (
+    LabeledPrompt,
     greedy_sampling,
     labeled_prompts,
     prediction_table,
 )
 from selfemo_jobs.stages.evaluate.scoring import compares_sets, score_predictions
+
+if TYPE_CHECKING:
+    from selfemo_jobs.engines.interface import Sampling, TextEngine
 
 
 def evaluate_model(
@@ -76,10 +81,69 @@ def evaluate_model(
         seed=0,  # greedy decoding does not use it
     )
     try:
-        groups = engine.generate([request.prompt_ids for request in requests], sampling)
+        return evaluate_engine(
+            engine,
+            name,
+            requests,
+            labels,
+            sampling,
+            multi_label=multi_label,
+            resamples=EvaluationSpec().bootstrap,
+        )
     finally:
         engine.close()
+
+
+def evaluate_engine(
+    engine: TextEngine,
+    name: str,
+    requests: Sequence[LabeledPrompt],
+    labels: Sequence[str],
+    sampling: Sampling,
+    *,
+    multi_label: MultiLabel,
+    label_prior: Mapping[str, float] | None = None,
+    resamples: int,
+) -> SourceScore:
+    """Return the scores of a loaded model on some labeled utterances.
+
+    Parameters
+    ----------
+    engine
+        The engine with the model.
+    name
+        Name of the source in the result, at most 63 characters.
+    requests
+        The prompts of the labeled utterances, at least one.
+    labels
+        The label set.
+    sampling
+        The parameters of greedy sampling.
+    multi_label
+        Whether the labels of an utterance are compared as a set.
+    label_prior
+        Share of each label where the model is used, or None.
+    resamples
+        Number of bootstrap resamples; 0 leaves the interval out.
+
+    Returns
+    -------
+    SourceScore
+        The scores.
+
+    Raises
+    ------
+    ValueError
+        If the label prior gives no utterance a weight above 0.
+    """
+    groups = engine.generate([request.prompt_ids for request in requests], sampling)
     table = prediction_table(requests, [group[0] for group in groups], labels)
-    sets = compares_sets(multi_label, [request.gold for request in requests])
-    resamples = EvaluationSpec().bootstrap
-    return score_predictions(name, labels, table, sets=sets, resamples=resamples, seed=0)
+    return score_predictions(
+        name,
+        labels,
+        table,
+        sets=compares_sets(multi_label, [request.gold for request in requests]),
+        label_prior=label_prior,
+        resamples=resamples,
+        seed=0,
+    )
