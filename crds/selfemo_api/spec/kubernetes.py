@@ -54,8 +54,8 @@ class PodTemplate(ApiModel):
     """The time in seconds that a pod has to end. Unset: 120, enough for a training step and a
     checkpoint of a large model."""
     resource_claims: ObjectList | None = None
-    """Claims of dynamic resource allocation (DRA). The container uses those that it names in
-    `resources.claims`. Entries are merged by name."""
+    """Claims of dynamic resource allocation (DRA). The container uses those that the `claims` of
+    `resources` name. Entries are merged by name."""
     init_containers: ObjectList | None = None
     """Containers that run before the stage, or beside it with `restartPolicy: Always`. They have
     the restricted security settings of the stage's container. Entries are merged by name."""

@@ -182,15 +182,17 @@ def test_without_a_name_of_the_accelerator_the_claims_of_the_template_are_used()
     assert pod_spec(job)["resourceClaims"] == claims["resourceClaims"]
 
 
-def test_one_stage_may_use_another_accelerator() -> None:
-    limits = {"nvidia.com/gpu": None, "nvidia.com/mig-1g.10gb": "1"}
+@pytest.mark.parametrize("none", ["0", None])
+def test_one_stage_may_use_another_accelerator(none: str | None) -> None:
+    limits = {"nvidia.com/gpu": none, "nvidia.com/mig-1g.10gb": "1"}
     entry = {"stages": ["Evaluate"], "template": {"resources": {"limits": limits}}}
     resources = {
         stage: container(manifest(later_stage(stage, podTemplate=[entry])))["resources"]
         for stage in (Stage.SCORE, Stage.EVALUATE)
     }
     assert resources[Stage.SCORE] == {"limits": {"nvidia.com/gpu": "1"}}
-    assert resources[Stage.EVALUATE] == {"limits": {"nvidia.com/mig-1g.10gb": "1"}}
+    left = {name: number for name, number in limits.items() if number is not None}
+    assert resources[Stage.EVALUATE] == {"limits": left}
 
 
 IDS = ("runAsUser", "runAsGroup", "fsGroup")
