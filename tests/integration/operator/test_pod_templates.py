@@ -172,7 +172,10 @@ def evolution(secret: str, entries: list[Json]) -> Json:
 
 def test_the_crd_keeps_every_field(kube: KubeClient, namespace: str) -> None:
     """Maps of a template are passed on unread, with their nulls."""
-    entries = [{"template": EVERY_FIELD}, {"stages": list(Stage), "template": {"image": "i"}}]
+    entries: list[Json] = [
+        {"template": EVERY_FIELD},
+        {"stages": list(Stage), "template": {"image": "i"}},
+    ]
     path = names.evolutions_path(namespace) + DRY_RUN
     kept = kube.create(path, evolution("minio.creds", entries))
     assert kept["spec"]["podTemplate"] == entries

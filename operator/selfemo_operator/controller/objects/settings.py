@@ -99,7 +99,6 @@ class JobSettings:
             "The user of the images.",
             flag="--jobs-run-as-user",
             minimum=0,
-            maximum=2_147_483_647,
         ),
     ] = 65532
     host_access: Annotated[

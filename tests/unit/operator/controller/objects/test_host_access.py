@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.integration.chart.restricted import violations
 from tests.unit.operator.controller.kube_objects import SETTINGS, action_of, evolution_of
 
-from selfemo_api.spec import PodTemplateEntry
+from selfemo_api.spec import PodTemplate, PodTemplateEntry
 from selfemo_api.stages import Stage
 from selfemo_operator.controller.objects.host_access import host_access_error
 from selfemo_operator.controller.objects.jobs import job_manifest, purge_manifest
@@ -39,7 +39,7 @@ SOURCES = ("hostPath", "nfs", "iscsi", "flexVolume", "gitRepo", "cephfs", "rbd",
 
 def of(template: Json, *stages: Stage) -> list[PodTemplateEntry]:
     return [
-        PodTemplateEntry(template={}),  # type: ignore[arg-type]
+        PodTemplateEntry(template=PodTemplate()),
         PodTemplateEntry.model_validate({"stages": [*stages] or None, "template": template}),
     ]
 
@@ -145,7 +145,9 @@ def security_contexts(draw: Any) -> Json:
         {"capabilities": {"drop": ["NET_RAW"]}},
         {"seccompProfile": {"type": "Localhost", "localhostProfile": "p"}},
     ]
-    unset = [{name: value} for loose, _ in LOOSE for name in loose for value in (None, {})]
+    unset: list[Json] = [
+        {name: value} for loose, _ in LOOSE for name in loose for value in (None, {})
+    ]
     ids = [{"runAsUser": None}, {"runAsGroup": None, "fsGroup": None}]
     below = [{"capabilities": {"drop": None}}, {"seccompProfile": {"type": None}}]
     parts = st.sampled_from([*allowed, *unset, *ids, *below, *(loose for loose, _ in LOOSE)])

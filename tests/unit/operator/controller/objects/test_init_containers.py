@@ -20,7 +20,7 @@ from selfemo_operator.planner.types import JobState, StageJob
 Json = dict[str, Any]
 #: The stage's container while init containers run.
 INITIALIZING = {"waiting": {"reason": "PodInitializing"}}
-RUNNING = {"running": {}}
+RUNNING: Json = {"running": {}}
 
 
 def pod(
