@@ -19,6 +19,7 @@ from selfemo_api.stages import STAGE_ORDER, Stage
 from selfemo_api.status import ConditionType
 from selfemo_jobs.report.collapse_signs import collapse_signs
 from selfemo_jobs.report.run_reader import Sample, StageRecord
+from selfemo_jobs.report.set_scores import set_scores
 from selfemo_jobs.report.types import (
     Confusion,
     FunnelStep,
@@ -109,6 +110,7 @@ def build_report(
         pending=_pending(records),
         state=_phase_and_message(evolution),
         f1=_f1_series(records, dataset),
+        set_scores=set_scores(records, dataset),
         rewards=_metric_series(
             records,
             Stage.SCORE,

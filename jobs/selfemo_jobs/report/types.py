@@ -185,6 +185,17 @@ class Confusion:
 
 
 @dataclass(frozen=True)
+class SetScores:
+    """The scores on an evaluation dataset that is compared by sets of labels."""
+
+    dataset: str
+    scores: Mapping[int, SourceScore]
+    """The score of each evaluated generation."""
+    labels_per_utterance: float | None
+    """The mean number of gold labels of an utterance; None if the manifests do not have it."""
+
+
+@dataclass(frozen=True)
 class MetricRow:
     """One metric of a stage over the generations."""
 
@@ -215,6 +226,8 @@ class ReportData:
     """Phase and message of the evolution, if it is available."""
     f1: tuple[Series, ...] = ()
     """The weighted F1 of each evaluation dataset, the selection dataset first."""
+    set_scores: tuple[SetScores, ...] = ()
+    """The evaluation datasets that are compared by sets of labels, the selection dataset first."""
     rewards: tuple[Series, ...] = ()
     """The mean reward and the mean consistency."""
     entropy: tuple[Series, ...] = ()

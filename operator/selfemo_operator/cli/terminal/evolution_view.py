@@ -22,7 +22,12 @@ from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.status import ConditionType, EvolutionStatus, GenerationRecord, Phase
 from selfemo_api.text.formatting import duration
 from selfemo_operator.cli.terminal.plots import EmotionPlot, F1Plot
-from selfemo_operator.cli.terminal.score_table import OUTCOMES, format_f1, generation_table
+from selfemo_operator.cli.terminal.score_table import (
+    OUTCOMES,
+    format_f1,
+    format_set_figures,
+    generation_table,
+)
 
 _PHASE_STYLES = {
     Phase.RUNNING: "bold cyan",
@@ -136,6 +141,8 @@ def _condition_text(status: EvolutionStatus) -> str:
 def _generation_line(record: GenerationRecord) -> str:
     """Return outcome, scores and duration of a finished generation."""
     parts = [f"F1 {format_f1(record.scores[0])}" if record.scores else "not evaluated"]
+    if record.scores and (figures := format_set_figures(record.scores[0])):
+        parts.append(figures)
     if record.reward is not None:
         parts.append(f"reward {record.reward:.3f}")
     if record.kept is not None:

@@ -82,8 +82,12 @@ def generation_table(evolution: EmotionEvolution, *, intervals: bool = True) -> 
     table.add_column("Generation" if intervals else "Gen", justify="right")
     table.add_column("Outcome", no_wrap=True)
     sources = [s.name for s in evolution.spec.dataset.evaluation]
+    by_sets = {s.source for r in status.history for s in r.scores if s.jaccard is not None}
     for source in sources:
         table.add_column(f"F1 {source}", justify="right", no_wrap=True)
+        if source in by_sets:
+            table.add_column(f"Micro F1 {source}", justify="right")
+            table.add_column(f"Jaccard {source}", justify="right")
     for name in ("Reward", "Kept", "Seconds"):
         table.add_column(name, justify="right", no_wrap=True)
     best = status.best.generation if status.best else None
@@ -92,7 +96,7 @@ def generation_table(evolution: EmotionEvolution, *, intervals: bool = True) -> 
         table.add_row(
             f"{record.generation}{star}",
             OUTCOMES[record.outcome],
-            *(_score_cell(record, source, intervals) for source in sources),
+            *(c for s in sources for c in _score_cells(record, s, s in by_sets, intervals)),
             "" if record.reward is None else f"{record.reward:.3f}",
             "" if record.kept is None else str(record.kept),
             f"{sum(record.stage_seconds.values()):.0f}",
@@ -102,12 +106,30 @@ def generation_table(evolution: EmotionEvolution, *, intervals: bool = True) -> 
     return table
 
 
-def _score_cell(record: GenerationRecord, source: str, intervals: bool) -> str:
-    """Return the F1 of a generation on an evaluation dataset, or a dash."""
+def _score_cells(
+    record: GenerationRecord, source: str, by_sets: bool, intervals: bool
+) -> list[str]:
+    """Return the scores of a generation on an evaluation dataset, or dashes.
+
+    Parameters
+    ----------
+    record
+        The generation.
+    source
+        The name of the dataset.
+    by_sets
+        Whether the table has the figures of label sets for this dataset.
+    intervals
+        Show the 95 % interval of the F1.
+    """
     score = next((s for s in record.scores if s.source == source), None)
     if score is None:
-        return "-"
-    return format_f1(score) if intervals else f"{score.weighted_f1:.4f}"
+        return ["-"] * (3 if by_sets else 1)
+    cells = [format_f1(score) if intervals else f"{score.weighted_f1:.4f}"]
+    if by_sets:
+        figures = (score.micro_f1, score.jaccard)
+        cells += ["-" if figure is None else f"{figure:.4f}" for figure in figures]
+    return cells
 
 
 def format_f1(score: SourceScore) -> str:
@@ -122,6 +144,19 @@ def format_f1(score: SourceScore) -> str:
         return f"{score.weighted_f1:.4f}"
     low, high = score.weighted_f1_low, score.weighted_f1_high
     return f"{score.weighted_f1:.4f} [{low:.3f}, {high:.3f}]"
+
+
+def format_set_figures(score: SourceScore) -> str:
+    """Return the figures of label sets, or an empty text if the score has none.
+
+    Parameters
+    ----------
+    score
+        The score of one evaluation dataset.
+    """
+    if score.micro_f1 is None or score.jaccard is None:
+        return ""
+    return f"micro F1 {score.micro_f1:.4f}, Jaccard {score.jaccard:.4f}"
 
 
 def summary(evolution: EmotionEvolution) -> dict[str, Any]:

@@ -421,6 +421,32 @@ EVOLUTION: tuple[Series, ...] = (
         "macro_f1_ratio", "Macro F1 of the last evaluated generation", _score("macroF1"), _DATASET
     ),
     Series(
+        "micro_f1_ratio",
+        "Micro F1 of the last evaluated generation, for datasets that are compared by label sets",
+        _score("microF1"),
+        _DATASET,
+    ),
+    Series(
+        "samples_f1_ratio",
+        "Mean F1 of the utterances' label sets in the last evaluated generation",
+        _score("samplesF1"),
+        _DATASET,
+    ),
+    Series(
+        "jaccard_ratio",
+        "Mean intersection over union of the utterances' label sets in the last evaluated "
+        "generation",
+        _score("jaccard"),
+        _DATASET,
+    ),
+    Series(
+        "labels_per_answer",
+        "Mean number of labels in an answer of the last evaluated generation, for datasets that "
+        "are compared by label sets",
+        _score("labelsPerAnswer"),
+        _DATASET,
+    ),
+    Series(
         "unparsable_ratio", "Share of answers that contain no label", _score("unparsable"), _DATASET
     ),
     Series(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +24,7 @@ from selfemo_jobs.report.charts.lines import line_chart
 from selfemo_jobs.report.charts.svg import format_number, ticks
 from selfemo_jobs.report.page import render
 from selfemo_jobs.report.report_builder import build_report
-from selfemo_jobs.report.run_reader import read_records, read_samples
+from selfemo_jobs.report.run_reader import StageRecord, read_records, read_samples
 from selfemo_jobs.report.types import (
     Bound,
     Change,
@@ -166,6 +167,50 @@ def test_page_mentions_the_label_prior_only_where_scores_are_weighted(store: Sto
         "Its scores are weighted to the label prior in `dataset.labelPrior`"
         in Page(render(build_report(records, run=RUN))).text
     )
+
+
+def with_sets(records: list[StageRecord], dataset: str) -> list[StageRecord]:
+    """Return the records of a run in which a dataset is compared by sets of labels."""
+    changed = []
+    for record in records:
+        manifest = record.manifest
+        if manifest.stage is Stage.EVALUATE:
+            g = manifest.generation
+            figures = {
+                "micro_f1": 0.41 + g / 100,
+                "samples_f1": 0.42 + g / 100,
+                "jaccard": 0.33 + g / 100,
+                "labels_per_answer": 1.25,
+            }
+            scores = [
+                score.model_copy(update=figures) if score.source == dataset else score
+                for score in manifest.scores
+            ]
+            report = json.loads(json.dumps(manifest.report))
+            counts = report["sources"][dataset]
+            del counts["confusion"]
+            counts["labelsPerUtterance"] = 1.5
+            manifest = manifest.model_copy(update={"scores": scores, "report": report})
+        changed.append(replace(record, manifest=manifest))
+    return changed
+
+
+@pytest.mark.parametrize("dataset", ["dev", "test"])
+def test_label_sets_have_a_section(store: Store, dataset: str) -> None:
+    records = read_records(store, write_run(store))
+    assert "Label sets" not in Page(render(build_report(records, run=RUN))).headings
+    data = build_report(with_sets(records, dataset), run=RUN)
+    (sets,) = data.set_scores
+    assert (sets.dataset, sets.labels_per_utterance) == (dataset, 1.5)
+    assert [round(s.jaccard or 0, 2) for s in sets.scores.values()] == [0.33, 0.34, 0.35, 0.36]
+    page = Page(render(data))
+    assert "Label sets" in page.headings
+    # a confusion matrix needs one label for each utterance
+    assert ("Confusion matrix" in page.headings) == (dataset == "test")
+    accuracy = sets.scores[3].accuracy
+    row = [f"{dataset}, 3", f"{sets.scores[3].weighted_f1:.4f}", "0.4400", "0.4500", "0.3600"]
+    assert "".join([*row, f"{accuracy:.4f}", "1.25"]) in "".join(page.text.split("\n"))
+    assert f"gold labels of an utterance is 1.50 in {dataset}" in page.text
 
 
 def test_page_loads_nothing_and_escapes_everything(store: Store) -> None:

@@ -71,6 +71,19 @@ def test_values_are_those_of_the_status() -> None:
     assert series_of(values, "info") == {("file:///model", "dev", "0123456789ab"): 1.0}
 
 
+def test_figures_of_label_sets_are_there_for_the_datasets_that_have_them() -> None:
+    item = evolution_after(sources=("dev", "sets"))
+    names = ("micro_f1_ratio", "samples_f1_ratio", "jaccard_ratio", "labels_per_answer")
+    before = samples(metrics_text(item))
+    assert not any(f"selfemo_evolution_{name}" in before for name in names)
+    figures = {"microF1": 0.61, "samplesF1": 0.62, "jaccard": 0.53, "labelsPerAnswer": 1.4}
+    for record in item["status"]["history"]:
+        record["scores"][1] |= figures
+    values = samples(metrics_text(item))
+    for name, value in zip(names, figures.values(), strict=True):
+        assert series_of(values, name) == {("sets",): value}
+
+
 def test_rewards_are_a_histogram() -> None:
     values = samples(metrics_text(evolution_after()))
     buckets = series_of(values, "reward_bucket")

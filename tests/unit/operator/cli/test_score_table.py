@@ -1,0 +1,75 @@
+"""The table of generations: which figures it has."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+from tests.unit.operator.planner.simulated_world import score_of, spec_of
+
+from selfemo_api.evolution import EmotionEvolution, Metadata
+from selfemo_api.results import SourceScore
+from selfemo_api.status import GenerationRecord, Outcome
+from selfemo_operator.cli.terminal.evolution_view import status_changes
+from selfemo_operator.cli.terminal.score_table import generation_table
+
+NAMES = ("dev", "test")
+
+
+def evolution(by_sets: str = "") -> EmotionEvolution:
+    """Return an evolution whose dataset `by_sets` is compared by sets of labels."""
+    source = {"name": "demo", "uri": "file:///demo.jsonl", "format": "JSONL", "use": "SelfPlay"}
+    spec = spec_of(
+        dataset={
+            "sources": [source, *({**source, "name": n, "use": "Evaluation"} for n in NAMES)],
+        }
+    )
+    history = [
+        GenerationRecord(
+            generation=generation,
+            outcome=Outcome.PROMOTED if generation else Outcome.BASELINE,
+            f1=0.4,
+            scores=[score(name, generation, name == by_sets) for name in NAMES],
+            model_uri="file:///model",
+        )
+        for generation in range(3)
+    ]
+    plain = EmotionEvolution(metadata=Metadata(name="demo"), spec=spec)
+    status = plain.status.model_copy(update={"history": history})
+    return plain.model_copy(update={"status": status})
+
+
+def score(name: str, generation: int, by_sets: bool) -> SourceScore:
+    figures = {"micro_f1": 0.61 + generation / 100, "jaccard": 0.52, "samples_f1": 0.63}
+    return score_of(0.4, source=name, **(figures if by_sets else {}))
+
+
+def drawn(evolution: EmotionEvolution, *, intervals: bool = True) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(generation_table(evolution, intervals=intervals))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_one_label_needs_no_further_columns() -> None:
+    table = drawn(evolution())
+    assert "F1 dev" in table
+    assert "Jaccard" not in table
+    assert "Jaccard" not in "".join(status_changes(None, evolution()))
+
+
+def test_label_sets_have_their_figures() -> None:
+    for intervals in (True, False):
+        table = drawn(evolution("test"), intervals=intervals)
+        assert "Micro F1 test" in table
+        assert "Jaccard test" in table
+        assert "Jaccard dev" not in table
+        row = next(line for line in table.splitlines() if "0.6200" in line)
+        assert row.split("│")[1].split()[0] == "1"
+        assert row.index("0.6200") < row.index("0.5200")
+
+
+def test_lines_of_watch_have_the_figures_of_the_selection_dataset() -> None:
+    lines = list(status_changes(None, evolution("dev")))
+    assert any("micro F1 0.6200, Jaccard 0.5200" in line for line in lines)
+    assert "Jaccard" not in "".join(status_changes(None, evolution("test")))
