@@ -107,7 +107,8 @@ def test_an_image_that_cannot_be_pulled_is_reported_until_an_edit(
     assert evolutions.condition("Progressing")["status"] == "False"
     kubelet.waiting = None
     kubelet.hold.set()
-    evolutions.edit(podTemplate=[{"template": {"schedulerName": "none", "image": "selfemo/jobs:fixed"}}])
+    template = {"schedulerName": "none", "image": "selfemo/jobs:fixed"}
+    evolutions.edit(podTemplate=[{"template": template}])
     # the first pod may have started by then: only a Job that has not started is created again
     kubelet.hold.clear()
     assert evolutions.wait_end()["status"]["phase"] == "Succeeded"
