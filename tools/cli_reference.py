@@ -1,7 +1,7 @@
 """Generates the reference of the commands: ``python tools/cli_reference.py [--check]``.
 
-The page contains what ``--help`` prints. Its sources are the typer applications, the parser of
-``selfemo model``, and the table of exit codes.
+The page contains what ``--help`` prints. Its sources are the typer applications, the parsers of
+``selfemo data`` and ``selfemo model``, and the table of exit codes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import typer
 
 from selfemo_jobs.base_models.__main__ import parser as model_parser
+from selfemo_jobs.data_commands.__main__ import parser as data_parser
 from selfemo_operator.__main__ import main as operator_main
 from selfemo_operator.cli import kubectl, main
 from selfemo_operator.cli.exit_codes import EXIT_CODES
@@ -31,6 +32,10 @@ cluster. `python -m selfemo_operator` is the operator, which the Helm chart star
 `--help` of a command prints the same. `--install-completion` of `selfemo` and of `kubectl-selfemo`
 installs the completion for a shell.
 """
+
+
+#: The groups of commands whose options a program of the jobs parses, with its parser.
+_JOB_PROGRAMS = {"selfemo data": data_parser, "selfemo model": model_parser}
 
 
 class Parameter(NamedTuple):
@@ -71,8 +76,8 @@ def commands() -> list[Command]:
 
 def _typer_commands(name: str, command: Any) -> Iterator[Command]:
     """Yield a command, or each command of a group."""
-    if name == "selfemo model":
-        yield from _model_commands(command)
+    if name in _JOB_PROGRAMS:
+        yield from _program_commands(name, command)
     elif hasattr(command, "commands"):
         for part, inner in command.commands.items():
             yield from _typer_commands(f"{name} {part}", inner)
@@ -116,29 +121,33 @@ def _default(value: object) -> str:
     return "" if value is None or value is False or value in ("", (), []) else f"`{value}`"
 
 
-def _model_commands(group: Any) -> Iterator[Command]:
-    """Yield the commands of ``selfemo model``, whose options are parsed by argparse."""
-    actions = model_parser()._actions
+def _program_commands(group_name: str, group: Any) -> Iterator[Command]:
+    """Yield the commands of a group, whose options are parsed by argparse."""
+    actions = _JOB_PROGRAMS[group_name]()._actions
     parsers = next(a for a in actions if isinstance(a, argparse._SubParsersAction)).choices
     for name, command in group.commands.items():
         options = [o for o in parsers[name]._actions if not isinstance(o, argparse._HelpAction)]
-        arguments = [o.dest.upper() for o in options if not o.option_strings]
+        arguments = [
+            o.dest.upper() + ("..." if o.nargs == "+" else "")
+            for o in options
+            if not o.option_strings
+        ]
         yield Command(
-            f"selfemo model {name}",
+            f"{group_name} {name}",
             " ".join(["[OPTIONS]", *arguments]),
             command.help,
-            tuple(_model_parameter(option) for option in options),
+            tuple(_program_parameter(option) for option in options),
         )
 
 
-def _model_parameter(option: argparse.Action) -> Parameter:
-    """Return a parameter of ``selfemo model``."""
+def _program_parameter(option: argparse.Action) -> Parameter:
+    """Return a parameter that argparse parses."""
     name = ", ".join(f"`{o}`" for o in option.option_strings) or f"`{option.dest.upper()}`"
     if option.nargs == 0:
         kind = ""
     elif option.choices:
         kind = "|".join(str(choice) for choice in option.choices)
-    elif isinstance(option.metavar, str):
+    elif isinstance(option.metavar, str) and option.option_strings:
         kind = option.metavar
     else:
         kind = getattr(option.type, "__name__", "str").lower()

@@ -92,7 +92,7 @@ class GoldLabels:
             return ""
         self._read += 1
         if self._any:
-            return unicodedata.normalize("NFC", value).strip()
+            return self._labels.setdefault(key, unicodedata.normalize("NFC", value).strip())
         if key not in self._labels:
             self._unknown[key] += 1
             self._first = self._first or (place, field, key)

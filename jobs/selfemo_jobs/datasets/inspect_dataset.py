@@ -15,9 +15,10 @@ from selfemo_jobs.datasets.inspection import (
     InspectedSource,
     Severity,
     inspect_dialogues,
+    sort_findings,
 )
 from selfemo_jobs.datasets.load import read_source, select_dialogues, spec_options
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import BadInput, Unavailable
 from selfemo_jobs.store import Store
 
 
@@ -30,6 +31,8 @@ def inspect_dataset(
 ) -> DataReport:
     """Return what the sources of a spec are like. A source that cannot be read is a finding.
 
+    It never raises an error of a source, so that all problems are reported at once.
+
     Parameters
     ----------
     dataset
@@ -40,11 +43,6 @@ def inspect_dataset(
         The scratch folder.
     length
         Returns the number of tokens of a text. None: lengths are in words.
-
-    Raises
-    ------
-    Unavailable
-        If the storage or the hub cannot be reached.
     """
     sources = []
     problems = list(_label_map_findings(dataset))
@@ -54,8 +52,10 @@ def inspect_dataset(
             sources.append(_inspected(dataset, source, field, store, work))
         except BadInput as error:
             problems.append(Finding(Severity.ERROR, field, str(error)))
+        except Unavailable as error:
+            problems.append(Finding(Severity.UNAVAILABLE, field, str(error)))
     report = inspect_dialogues(sources, dataset.labels, length=length)
-    return replace(report, findings=(*problems, *report.findings))
+    return replace(report, findings=sort_findings([*problems, *report.findings]))
 
 
 def _inspected(

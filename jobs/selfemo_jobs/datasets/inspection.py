@@ -6,7 +6,7 @@ import re
 import statistics
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from itertools import combinations
@@ -27,6 +27,7 @@ class Severity(StrEnum):
     """How bad a finding is."""
 
     ERROR = "Error"
+    UNAVAILABLE = "Unavailable"
     WARNING = "Warning"
 
 
@@ -35,7 +36,8 @@ class Finding:
     """Something that is wrong with the data, or that its owner should know."""
 
     severity: Severity
-    """An error ends a run. A warning does not."""
+    """An error ends a run. A warning does not. What is unavailable could not be looked at, because
+    a service did not answer."""
     field: str
     """The field of the spec that it is about, as ``dataset.sources[0]``."""
     message: str
@@ -113,14 +115,14 @@ class DataReport:
     findings: tuple[Finding, ...]
     """The findings, errors first."""
 
-    @property
-    def errors(self) -> tuple[Finding, ...]:
-        """The findings that end a run."""
-        return tuple(f for f in self.findings if f.severity is Severity.ERROR)
+    def of(self, severity: Severity) -> tuple[Finding, ...]:
+        """Return the findings of a severity."""
+        return tuple(finding for finding in self.findings if finding.severity is severity)
 
     def to_json(self) -> dict[str, Any]:
         """Return the report for JSON, with keys in camel case."""
-        return _camel_keys(asdict(self))
+        report: dict[str, Any] = _camel_keys(asdict(self))
+        return report
 
 
 def inspect_dialogues(
@@ -145,8 +147,8 @@ def inspect_dialogues(
     >>> from selfemo_jobs.datasets.dialogue import Utterance
     >>> dialogue = Dialogue("d1", (Utterance("Ann", "Hi!"),))
     >>> dev = InspectedSource("dataset.sources[1]", "dev", [dialogue], Use.EVALUATION)
-    >>> print(inspect_dialogues([dev]).errors[0])
-    dataset.sources[1]: no turn of source `dev` has a label, and an evaluation source needs them
+    >>> print(inspect_dialogues([dev]).of(Severity.ERROR)[0])
+    dataset.sources[1]: no turn has a label, and an evaluation source needs them
     """
     indexes = [DialogueIndex(source.dialogues) for source in sources]
     figures = [
@@ -159,8 +161,13 @@ def inspect_dialogues(
         *_repeats(sources, indexes),
         *_overlaps(sources, indexes),
     ]
-    findings.sort(key=lambda finding: finding.severity is not Severity.ERROR)
-    return DataReport("tokens" if length else "words", tuple(figures), tuple(findings))
+    return DataReport("tokens" if length else "words", tuple(figures), sort_findings(findings))
+
+
+def sort_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Return findings by severity, errors first, in their order otherwise."""
+    order = list(Severity)
+    return tuple(sorted(findings, key=lambda finding: order.index(finding.severity)))
 
 
 def count_words(text: str) -> int:
@@ -236,7 +243,7 @@ def _findings(
         yield Finding(
             Severity.ERROR,
             source.field,
-            f"no turn of source `{source.name}` has a label, and {needs[source.use]} needs them",
+            f"no turn has a label, and {needs[source.use]} needs them",
         )
     for warning in source.warnings:
         if warning.kind is not Oddity.UNLABELED:
@@ -247,13 +254,13 @@ def _findings(
         yield Finding(
             Severity.WARNING,
             source.field,
-            f"no turn of source `{source.name}` has the label {names}",
+            f"no turn has the label {names}",
         )
     if figures.turns_per_dialogue.most == 1 and source.use is not None:
         yield Finding(
             Severity.WARNING,
             source.field,
-            f"each dialogue of source `{source.name}` has one turn: prompts show no context",
+            "each dialogue has one turn: prompts show no context",
         )
 
 
@@ -267,8 +274,8 @@ def _repeats(
             yield Finding(
                 Severity.WARNING,
                 source.field,
-                f"source `{source.name}` has {_dialogues(len(index.repeated))} that repeat an earlier "
-                f"one (the first: {name}, the same as {first})",
+                f"{_dialogues(len(index.repeated), 'repeats', 'repeat')} an earlier one (the "
+                f"first: {name}, the same as {first})",
             )
 
 
@@ -287,14 +294,14 @@ def _overlaps(
         yield Finding(
             Severity.WARNING,
             sources[first].field,
-            f"source `{sources[first].name}` has {_dialogues(overlap.count)} that source "
-            f"`{sources[second].name}` has too, in whole or three turns in a row (the first: "
-            f"{overlap.example}, like {overlap.twin}){spoiled}",
+            f"{_dialogues(overlap.count, 'is', 'are')} also in source `{sources[second].name}`, "
+            f"in whole or with three turns in a row (the first: {overlap.example}, like "
+            f"{overlap.twin} there){spoiled}",
         )
 
 
-def _dialogues(count: int) -> str:
-    return "1 dialogue" if count == 1 else f"{count} dialogues"
+def _dialogues(count: int, one: str, many: str) -> str:
+    return f"1 dialogue {one}" if count == 1 else f"{count} dialogues {many}"
 
 
 def _camel_keys(value: Any) -> Any:

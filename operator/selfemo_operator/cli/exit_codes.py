@@ -40,6 +40,18 @@ EXIT_CODES: Mapping[str, Mapping[int, str]] = {
         ExitCode.OK: "the report is written",
         ExitCode.BAD_INPUT: f"{_BAD_FILE}, or the report could not be written",
     },
+    "selfemo data check": {
+        ExitCode.OK: "no error was found (there may be warnings)",
+        ExitCode.INTERNAL: "an unexpected error",
+        ExitCode.BAD_INPUT: "the data has an error, or an option is not valid",
+        ExitCode.UNAVAILABLE: "the storage or the hub cannot be reached",
+    },
+    "selfemo data convert": {
+        ExitCode.OK: "the file is written",
+        ExitCode.INTERNAL: "an unexpected error",
+        ExitCode.BAD_INPUT: "the data has an error, or an option is not valid",
+        ExitCode.UNAVAILABLE: "the storage or the hub cannot be reached",
+    },
     "selfemo model tiny": _BASE_MODEL,
     "selfemo model prepare": {
         **_BASE_MODEL,

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from selfemo_api.contract import ExitCode
 from selfemo_api.schema.validation import InvalidEvolution
+from selfemo_operator.cli import data as data_cli
 from selfemo_operator.cli import model, output_format, run, watch
 from selfemo_operator.cli.exit_codes import exit_codes_help
 from selfemo_operator.cli.report import write_report
@@ -24,6 +25,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(data_cli.app, name="data")
 app.add_typer(model.app, name="model")
 
 #: Seconds between two reads of a state folder: as often as the runner looks at its stages, so that

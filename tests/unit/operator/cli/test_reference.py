@@ -53,7 +53,7 @@ def test_a_stale_page_is_reported(
 
 
 def test_page_contains_each_command_once() -> None:
-    assert len(NAMES) == 13
+    assert len(NAMES) == 15
     text = cli_reference.PATH.read_text(encoding="utf-8")
     assert re.findall(r"^## `(.+)`$", text, re.MULTILINE) == NAMES
     assert list(EXIT_CODES) == NAMES
@@ -75,11 +75,17 @@ def test_section_contains_help_and_exit_codes(name: str) -> None:
         ("selfemo run", "| `--dry-run` |  |  | Print the plan and exit. |"),
         ("selfemo watch", "| `--state` | `path` | `.selfemo` | The folder in which the runner "),
         ("selfemo watch", "Environment variable: `SELFEMO_STATE`. |"),
+        (
+            "selfemo data check",
+            "| `SOURCE` | `str` | required | A file, a folder, a pattern, a URI",
+        ),
+        ("selfemo data convert", "| `--columns` | `PART=COLUMN,…` |  | The columns of the "),
         ("selfemo model tiny", "| `--seed` | `int` | `0` |"),
         ("selfemo model prepare", "| `NAME` | `smollm2` | required |"),
         (
             "selfemo model warm-start",
-            "| `--format` | `MELD\\|EmoryNLP\\|IEMOCAP\\|JSONL` | required",
+            "| `--format` | `MELD\\|EmoryNLP\\|IEMOCAP\\|JSONL\\|CSV\\|Parquet\\|HuggingFace` "
+            "| required",
         ),
         ("kubectl selfemo logs", "| `--follow`, `-f` |  |  |"),
         ("python -m selfemo_operator", "| `--jobs-image` | `str` | required |"),

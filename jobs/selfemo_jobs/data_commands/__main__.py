@@ -1,0 +1,103 @@
+"""``python -m selfemo_jobs.data_commands check|convert``: what ``selfemo data`` runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from selfemo_api.contract import ExitCode
+from selfemo_api.schema.validation import InvalidEvolution
+from selfemo_api.spec import DataFormat
+from selfemo_jobs.errors import StageError
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    top = argparse.ArgumentParser(prog="selfemo data", description="Check or convert dialogues.")
+    commands = top.add_subparsers(dest="command", required=True)
+    check = commands.add_parser("check", help="figures of dialogues, and what is wrong with them")
+    check.add_argument(
+        "source",
+        nargs="+",
+        metavar="SOURCE",
+        help="a file, a folder, a pattern, a URI, or the YAML file of an EmotionEvolution",
+    )
+    _add_source_options(check)
+    check.add_argument(
+        "--model",
+        metavar="URI",
+        help="the folder or the URI of a model, whose tokenizer counts lengths. Default: words",
+    )
+    check.add_argument(
+        "--output",
+        "-o",
+        choices=["table", "json"],
+        default="table",
+        help="the format of the result",
+    )
+    convert = commands.add_parser("convert", help="dialogues of any readable format as JSON Lines")
+    convert.add_argument("source", metavar="SOURCE", help="a file, a folder, a pattern or a URI")
+    convert.add_argument(
+        "--output",
+        "-o",
+        type=Path,
+        metavar="FILE",
+        required=True,
+        help="the JSON Lines file to write. An ending of .gz compresses it",
+    )
+    _add_source_options(convert)
+    convert.add_argument("--no-labels", action="store_true", help="leave the labels out")
+    return top
+
+
+def _add_source_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--format",
+        choices=[kind.value for kind in DataFormat],
+        help="the format of the files. Default: it follows from their names and content",
+    )
+    command.add_argument(
+        "--labels",
+        metavar="LABEL,…",
+        help="the label set; a label that is not in it is an error. Default: any label",
+    )
+    command.add_argument(
+        "--columns",
+        action="append",
+        metavar="PART=COLUMN,…",
+        help="the columns of the dialogue, turn, speaker, text and label. Can be repeated",
+    )
+    command.add_argument(
+        "--label-map",
+        action="append",
+        metavar="LABEL=NEW,…",
+        help="the new name of labels; an empty one removes a label. Can be repeated",
+    )
+    command.add_argument(
+        "--data",
+        action="append",
+        metavar="NAME=FOLDER",
+        help="the folder of data://NAME/…. Can be repeated",
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    arguments = parser().parse_args(argv)
+    try:
+        if arguments.command == "check":
+            from selfemo_jobs.data_commands.check import check
+
+            return check(arguments)
+        from selfemo_jobs.data_commands.convert import convert
+
+        return convert(arguments)
+    except (StageError, InvalidEvolution) as error:
+        sys.stderr.write(f"selfemo data {arguments.command}: {error}\n")
+        return error.exit_code if isinstance(error, StageError) else ExitCode.BAD_INPUT
+
+
+if __name__ == "__main__":
+    sys.exit(main())
