@@ -112,7 +112,8 @@ class FailureMessage(ApiModel):
     """The message of a stage that failed."""
 
     error: Annotated[str, Field(max_length=2048)]
-    """What was wrong, where, and what to do, in one line."""
+    """What was wrong, where, and what to do, in one line; of a check, in a line for each
+    problem."""
     kind: Annotated[str, Field(max_length=64)]
     """The kind of error: `BadInput`, `Unavailable` or `Internal`."""
 

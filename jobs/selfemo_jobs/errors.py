@@ -1,7 +1,8 @@
 """Errors on which a user or the operator acts.
 
-Each has a message of one line: what was wrong, where, and what to do. Any other exception that a
-stage raises is a bug in selfemo and ends the process with ``ExitCode.INTERNAL``.
+Each has a message of one line: what was wrong, where, and what to do. The check of the input has a
+line for each problem. Any other exception that a stage raises is a bug in selfemo and ends the
+process with ``ExitCode.INTERNAL``.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ class BadInput(StageError):
 
     exit_code = ExitCode.BAD_INPUT
     kind = "BadInput"
+
+
+class InputProblems(BadInput):
+    """All problems of an input. The message has a line for each."""
 
 
 class Unavailable(StageError):

@@ -36,6 +36,8 @@ class StageOutput:
     """Evaluate only: a score of each source."""
     model_uri: str | None = None
     """Train only: the folder of the trained model."""
+    label_prior: dict[str, float] | None = None
+    """Check only: the share of each emotion in the labeled sources, from 0 to 1."""
     report: dict[str, Any] = field(default_factory=dict)
     """What is too large for the termination message. It is stored in the manifest."""
 

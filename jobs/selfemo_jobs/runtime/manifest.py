@@ -58,6 +58,8 @@ class Manifest(ApiModel):
     scores: list[SourceScore] = []
     model: str | None = None
     """Train only: the path of the model's folder below the stage's folder."""
+    label_prior: dict[str, float] | None = None
+    """Check only: the share of each emotion in the labeled sources, from 0 to 1."""
     report: JsonObject = {}
     """What is too large for the termination message: a confusion matrix, the filters' funnel …"""
     versions: dict[str, str] = {}

@@ -26,7 +26,7 @@ from selfemo_api.contract import ENV_SHARD, ExitCode, StageConfig
 from selfemo_api.results import FailureMessage, ShardResult, StageResult
 from selfemo_api.stage_resources import pods_of
 from selfemo_api.stages import Stage
-from selfemo_jobs.errors import BadInput, StageError, Terminated
+from selfemo_jobs.errors import BadInput, InputProblems, StageError, Terminated
 from selfemo_jobs.runtime.context import StageContext, StageOutput, relative_path, work_folder
 from selfemo_jobs.runtime.fingerprint import config_fingerprint, differing_settings
 from selfemo_jobs.runtime.logging_setup import configure_logging
@@ -34,7 +34,7 @@ from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, canonical_json, re
 from selfemo_jobs.runtime.parent_death import die_with_parent
 from selfemo_jobs.runtime.progress_metrics import serve_progress
 from selfemo_jobs.runtime.termination import write_termination_message
-from selfemo_jobs.store import Store, join, open_store
+from selfemo_jobs.store import Store, UnopenedStore, join, open_store
 from selfemo_jobs.store.hashing import sha256
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,9 @@ class StageProgram:
     result is used again only where they are unchanged."""
     merge: Merge = lambda outputs: outputs[0]
     """Joins the outputs of all shards, in the order of their numbers."""
+    always_runs: bool = False
+    """Whether the stage runs even if its result is stored, and replaces that. It also runs if the
+    storage cannot be opened: the first use of the storage then raises the reason."""
 
     def main(self, argv: Sequence[str] | None = None) -> int:
         """Run the program with command-line arguments; return its exit code."""
@@ -89,10 +92,10 @@ class StageProgram:
         Unavailable
             If a service stays unavailable.
         """
-        store = open_store(config.spec.storage)
+        store = self._open_store(config)
         uri = join(config.output, MANIFEST)
         fingerprint = config_fingerprint(config, self.relevant)
-        if store.exists(uri):
+        if not self.always_runs and store.exists(uri):
             return self._stored(store, uri, fingerprint)
         shards = pods_of(config.spec, self.stage)
         shard = int(os.environ.get(ENV_SHARD, "0"))
@@ -110,6 +113,14 @@ class StageProgram:
                 )
             output = self.merge(outputs)
         return self._publish(context, output, fingerprint, parents, seconds)
+
+    def _open_store(self, config: StageConfig) -> Store:
+        try:
+            return open_store(config.spec.storage)
+        except BadInput as error:
+            if not self.always_runs:
+                raise
+            return UnopenedStore(config.spec.storage, error)
 
     def _publish(
         self,
@@ -132,6 +143,7 @@ class StageProgram:
             metrics=output.metrics,
             scores=output.scores,
             model=relative_path(context.config.output, output.model_uri),
+            label_prior=output.label_prior,
             report=output.report,
             versions=versions(),
         )
@@ -139,7 +151,9 @@ class StageProgram:
         run = {"seconds": round(seconds, 3), "finishedTime": time.time()}
         context.store.put(join(context.config.output, "run.json"), canonical_json(run))
         if not context.store.put_if_absent(uri, manifest.encode()):
-            return self._stored(context.store, uri, config)  # another attempt was faster
+            if not self.always_runs:
+                return self._stored(context.store, uri, config)  # another attempt was faster
+            context.store.put(uri, manifest.encode())
         return result_from(uri, manifest, sha256(manifest.encode()), seconds=seconds)
 
     def _stored(self, store: Store, uri: str, config: dict[str, Any]) -> StageResult:
@@ -184,11 +198,13 @@ def run_program(
     signal.signal(signal.SIGTERM, _terminate)
     try:
         work(arguments.config)
-    except StageError as error:
+    except InputProblems as error:
         return _fail(error.kind, str(error), error.exit_code)
+    except StageError as error:
+        return _fail(error.kind, _one_line(error), error.exit_code)
     except Exception as error:  # a bug must be reported, too
         log.exception("%s failed", name)
-        return _fail("Internal", f"{type(error).__name__}: {error}", ExitCode.INTERNAL)
+        return _fail("Internal", f"{type(error).__name__}: {_one_line(error)}", ExitCode.INTERNAL)
     return ExitCode.OK
 
 
@@ -219,6 +235,7 @@ def result_from(
         metrics=manifest.metrics,
         scores=manifest.scores,
         model_uri=join(uri.rsplit("/", 1)[0], manifest.model) if manifest.model else None,
+        label_prior=manifest.label_prior,
         seconds=round(seconds, 3),
         reused=reused,
     )
@@ -280,10 +297,14 @@ def _all_outputs(context: StageContext, output: StageOutput) -> list[StageOutput
 
 def _fail(kind: str, error: str, code: ExitCode) -> int:
     """Report an error in the log and in the termination message; return the exit code."""
-    line = " ".join(error.split())[:2000]
-    log.error(line)
-    write_termination_message(FailureMessage(error=line, kind=kind))
+    text = error[:2000]
+    log.error(text)
+    write_termination_message(FailureMessage(error=text, kind=kind))
     return code
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _terminate(_signum: int, _frame: FrameType | None) -> None:

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from selfemo_api.spec import StorageSpec
 from selfemo_jobs.store.interface import ObjectInfo, ObjectNotFound, Store, join
+from selfemo_jobs.store.unopened import UnopenedStore
 
-__all__ = ["ObjectInfo", "ObjectNotFound", "Store", "join", "open_store", "store_for"]
+__all__ = [
+    "ObjectInfo",
+    "ObjectNotFound",
+    "Store",
+    "UnopenedStore",
+    "join",
+    "open_store",
+    "store_for",
+]
 
 
 def open_store(storage: StorageSpec) -> Store:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from selfemo_api.recipes import written_path
-from selfemo_jobs.errors import BadInput, Unavailable
+from selfemo_jobs.errors import BadInput, InputProblems, Unavailable
 
 #: The largest length of the joined problems. The message of a condition has 2048 characters, and
 #: begins with the stage; a termination message has 4096 bytes.
@@ -87,7 +87,7 @@ class Findings:
             If there is none, but something could not be looked at.
         """
         if self.problems:
-            raise BadInput(joined(self.problems, self.unavailable))
+            raise InputProblems(joined(self.problems, self.unavailable))
         if self.unavailable:
             raise Unavailable("; ".join(str(finding) for finding in self.unavailable))
 

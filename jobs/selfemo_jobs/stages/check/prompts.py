@@ -1,0 +1,299 @@
+"""Whether prompts can be made, and answers be read, for the labels and the dialogues of a spec."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import TemplateError
+
+from selfemo_api.spec import EvolutionSpec, Role
+from selfemo_jobs.datasets.dialogue import Utterance
+from selfemo_jobs.errors import BadInput
+from selfemo_jobs.prompts import PromptSet, RenderedPrompt, parse_labels
+from selfemo_jobs.stages.check.findings import Findings
+from selfemo_jobs.stages.check.sources import ReadSource
+
+#: The texts of an example, which must be in the prompts that are made from them.
+_CONTEXT = Utterance("Ann", "The train leaves at nine.")
+_TARGET = Utterance("Ben", "Hurry up then!")
+#: A tag that opens or closes a block of reasoning, as `<think>` or `[/THINK]`.
+_REASONING = re.compile(
+    r"[<\[](?P<close>/?)(?:\|?\w+[:_])?"
+    r"(?:think|thinking|thought|thoughts|reason|reasoning|reflection|scratchpad|analysis)\|?[>\]]"
+    r"|(?P<begin><\|(?:begin|start)_of_(?:thought|think|thinking|reasoning)\|>)"
+    r"|(?P<end><\|end_of_(?:thought|think|thinking|reasoning)\|>)",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class PromptContext:
+    """What prompts are made of."""
+
+    spec: EvolutionSpec
+    prompts: PromptSet
+    tokenizer: Any
+    """The model's tokenizer, of Transformers or as light as it."""
+
+    def recognizer(self, turn: Utterance, context: Sequence[Utterance] = ()) -> RenderedPrompt:
+        """Return the recognizer's prompt for a turn."""
+        labels = self.spec.dataset.labels
+        return self.prompts.recognizer_prompt(context, turn.speaker, turn.text, labels)
+
+    def responder(self, speaker: str, label: str) -> RenderedPrompt:
+        """Return the responder's prompt for an emotion, without any context."""
+        return self.prompts.responder_prompt((), speaker, (label,), self.spec.dataset.labels)
+
+    def tokens(self, prompt: RenderedPrompt) -> int:
+        """Return the number of tokens of a prompt."""
+        return len(self.prompts.encode(self.tokenizer, prompt))
+
+
+def check_templates(spec: EvolutionSpec, prompts: PromptSet, findings: Findings) -> bool:
+    """Return whether the templates of a prompt set can be rendered, and show what they are given.
+
+    Parameters
+    ----------
+    spec
+        The resolved spec.
+    prompts
+        The prompt set.
+    findings
+        The problems are added to it.
+    """
+    labels = spec.dataset.labels
+    before = len(findings.problems)
+    examples = {
+        "recognize": lambda: prompts.recognizer_prompt(
+            [_CONTEXT], _TARGET.speaker, _TARGET.text, labels, [_CONTEXT]
+        ),
+        "respond": lambda: prompts.responder_prompt(
+            [_CONTEXT], _TARGET.speaker, labels[:1], labels
+        ),
+    }
+    shown = {"recognize": (_CONTEXT.text, _TARGET.text), "respond": (_CONTEXT.text, labels[0])}
+    for name, render in examples.items():
+        try:
+            rendered = render()
+        except (TemplateError, TypeError, ValueError, ZeroDivisionError) as error:
+            findings.problem(
+                "model.prompts", f"the template `{name}` cannot be rendered: {_text_of(error)}"
+            )
+            continue
+        text = rendered if isinstance(rendered, str) else rendered[-1]["content"]
+        missing = [part for part in shown[name] if part not in text]
+        if missing:
+            findings.problem(
+                "model.prompts",
+                f"the template `{name}` does not show what it is given (`{missing[0]}`): use its "
+                "variables",
+            )
+    return len(findings.problems) == before
+
+
+def check_chat_template(made: PromptContext, findings: Findings) -> bool:
+    """Return whether the model's chat template fits the prompt set.
+
+    Parameters
+    ----------
+    made
+        What prompts are made of.
+    findings
+        The problems are added to it.
+    """
+    if not made.prompts.chat:
+        return True
+    if not made.tokenizer.chat_template:
+        findings.problem(
+            "model.prompts",
+            f"{made.prompts.name} is for chats, but the model's tokenizer has no chat template: "
+            "use `compact-v1`",
+        )
+        return False
+    message = [{"role": "user", "content": _TARGET.text}]
+    try:
+        start, whole = (
+            made.tokenizer.apply_chat_template(
+                message, add_generation_prompt=answer, tokenize=False, enable_thinking=False
+            )
+            for answer in (False, True)
+        )
+    except (TemplateError, TypeError, ValueError) as error:
+        findings.problem(
+            "model.prompts",
+            f"the model's chat template refuses a message of the user: {_text_of(error)}",
+        )
+        return False
+    if _TARGET.text not in whole:
+        findings.problem(
+            "model.prompts", "the model's chat template leaves out the message of the user"
+        )
+        return False
+    tag = open_reasoning(whole.removeprefix(start))
+    if tag:
+        findings.problem(
+            "model.uri",
+            f"the model's chat template opens a block of reasoning (`{tag}`) before each answer, "
+            "and does not close it with `enable_thinking=False`: use a model that answers at once, "
+            "or a copy with another chat template",
+        )
+    return not tag
+
+
+def open_reasoning(text: str) -> str:
+    r"""Return the tag of a block of reasoning that a text opens and does not close; or nothing.
+
+    Parameters
+    ----------
+    text
+        What a chat template adds before an answer.
+
+    Examples
+    --------
+    >>> open_reasoning("<|im_start|>assistant\n<think>\n")
+    '<think>'
+    >>> open_reasoning("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+    ''
+    """
+    tags: list[str] = []
+    for match in _REASONING.finditer(text):
+        if match["close"] or match["end"]:
+            del tags[-1:]
+        else:
+            tags.append(match[0])
+    return tags[0] if tags else ""
+
+
+def check_labels(spec: EvolutionSpec, prompts: PromptSet, findings: Findings) -> None:
+    """Find labels that cannot be told apart in answers.
+
+    Parameters
+    ----------
+    spec
+        The resolved spec.
+    prompts
+        The prompt set, which gives an answer its form.
+    findings
+        The problems are added to it.
+    """
+    labels = spec.dataset.labels
+    stops = prompts.stop(Role.RECOGNIZER)
+    for label in labels:
+        answer = prompts.recognizer_text([label])
+        cut = min((at for stop in stops if (at := answer.find(stop)) >= 0), default=len(answer))
+        parsed = parse_labels(answer[:cut], labels)
+        if parsed.labels != (label,) or not parsed.well_formed:
+            read = ", ".join(f"`{name}`" for name in parsed.labels) or "no label"
+            findings.problem(
+                "dataset.labels",
+                f"the answer `{label}` is read as {read}: rename the label, and map it in "
+                "`dataset.labelMap`",
+            )
+            return
+    for first in labels:
+        for second in labels:
+            pair = parse_labels(prompts.recognizer_text([first, second]), labels)
+            if first != second and set(pair.labels) != {first, second}:
+                findings.problem(
+                    "dataset.labels",
+                    f"an answer with `{first}` and `{second}` is read as "
+                    f"{', '.join(pair.labels) or 'no label'}: rename one of them",
+                )
+                return
+
+
+def check_answer_lengths(made: PromptContext, findings: Findings) -> None:
+    """Find labels that are longer than an answer may be.
+
+    Parameters
+    ----------
+    made
+        What prompts are made of.
+    findings
+        The problems are added to it.
+    """
+    spec, prompts = made.spec, made.prompts
+    texts = {label: f"{prompts.prefix}{label}" for label in spec.dataset.labels}
+    lengths = {
+        label: len(
+            made.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        )
+        for label, text in texts.items()
+    }
+    longest = max(lengths, key=lambda label: lengths[label])
+    limits = {"selfPlay.maxTokens.recognizer": spec.self_play.max_tokens.recognizer}
+    judge = spec.reward.judge
+    judge_reads = judge.weight > 0.0 or Role.RESPONDER in spec.self_play.roles
+    if judge.max_tokens is not None and judge_reads:
+        limits["reward.judge.maxTokens"] = judge.max_tokens
+    for field, limit in limits.items():
+        if lengths[longest] > limit:
+            findings.problem(
+                field,
+                f"is {limit}, but the label `{longest}` has {lengths[longest]} tokens of this "
+                f"model: set {lengths[longest]} or more",
+            )
+
+
+def check_prompt_lengths(
+    made: PromptContext, sources: Sequence[ReadSource], findings: Findings
+) -> None:
+    """Find utterances whose prompt is too long even without any context.
+
+    A prompt has at most as many tokens as bytes, and those that its template adds. Only the prompts
+    that could be too long are tokenized.
+
+    Parameters
+    ----------
+    made
+        What prompts are made of.
+    sources
+        The sources with their dialogues.
+    findings
+        The problems are added to it.
+    """
+    limit, longest, place, count, total = made.spec.model.max_prompt_tokens, 0, "", 0, 0
+    added = made.tokens(made.recognizer(_TARGET))
+    for source in sources:
+        for dialogue in source.dialogues:
+            for turn in dialogue.turns:
+                total += 1
+                prompt = made.recognizer(turn)
+                text = prompt if isinstance(prompt, str) else prompt[-1]["content"]
+                if len(text.encode()) + added <= limit:
+                    continue
+                tokens = made.tokens(prompt)
+                count += tokens > limit
+                if tokens > longest:
+                    longest = tokens
+                    place = f"dialogue {dialogue.id} of source `{source.source.name}`"
+    if longest > limit:
+        findings.problem(
+            "model.maxPromptTokens",
+            f"is {limit}, but {count} of {total} prompts are longer without any context (the "
+            f"longest: {place}, {longest} tokens): set {longest} or more, or divide the utterances",
+        )
+    if Role.RESPONDER in made.spec.self_play.roles:
+        _check_responder(made, findings)
+
+
+def _check_responder(made: PromptContext, findings: Findings) -> None:
+    limit = made.spec.model.max_prompt_tokens
+    prompts = (made.responder(_TARGET.speaker, label) for label in made.spec.dataset.labels)
+    try:
+        longest = max(made.tokens(prompt) for prompt in prompts)
+    except BadInput:
+        return  # the chat template, which has a problem of its own
+    if longest > limit:
+        findings.problem(
+            "model.maxPromptTokens",
+            f"is {limit}, but the responder's prompt has {longest} tokens without any context: set "
+            f"{longest} or more",
+        )
+
+
+def _text_of(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

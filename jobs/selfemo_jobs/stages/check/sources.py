@@ -1,0 +1,162 @@
+"""The sources of dialogues: whether they can be read, and what is in them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from selfemo_api.spec import EvolutionSpec, Source, Use
+from selfemo_jobs.datasets.dialogue import Dialogue
+from selfemo_jobs.datasets.fetch import fetch_source
+from selfemo_jobs.datasets.inspection import InspectedSource, Severity, inspect_dialogues
+from selfemo_jobs.datasets.load import read_source, select_dialogues
+from selfemo_jobs.datasets.reading import ReadOptions, SourceWarning
+from selfemo_jobs.stages.check.findings import Findings
+from selfemo_jobs.store import Store
+
+
+@dataclass(frozen=True)
+class ReadSource:
+    """A source that could be read."""
+
+    source: Source
+    field: str
+    """The field in which a person names the source."""
+    dialogues: Sequence[Dialogue]
+    """The dialogues that ``offset`` and ``limit`` select."""
+    warnings: Sequence[SourceWarning]
+    """What is odd in the files."""
+
+
+def read_sources(
+    spec: EvolutionSpec, store: Store | None, work: Path, findings: Findings
+) -> list[ReadSource]:
+    """Return the sources that can be read.
+
+    Parameters
+    ----------
+    spec
+        The resolved spec.
+    store
+        The run's store, for sources on S3. None: it could not be opened, which is a problem of its
+        own, and those sources are not read.
+    work
+        The scratch folder, for copies.
+    findings
+        The problems and warnings are added to it.
+    """
+    read = []
+    sources = spec.dataset.sources
+    for position, (source, field) in enumerate(zip(sources, source_fields(spec), strict=True)):
+        if store is None and source.uri.startswith("s3://"):
+            continue
+        options = ReadOptions(
+            spec.dataset.labels,
+            source.use is not Use.SELF_PLAY,
+            {column.value: name for column, name in spec.dataset.columns.items()},
+            spec.dataset.label_map,
+        )
+        with findings.collecting(f"{field}.uri" if field.startswith("dataset.sources") else field):
+            files = fetch_source(source.uri, store, work)
+            content = read_source(files, source.format, options)
+            dialogues = _select(sources, position, field, content.dialogues, findings)
+            if dialogues:
+                read.append(ReadSource(source, field, dialogues, content.warnings))
+    report = inspect_dialogues(
+        [
+            InspectedSource(s.field, s.source.name, s.dialogues, s.source.use, s.warnings)
+            for s in read
+        ],
+        spec.dataset.labels,
+    )
+    for finding in report.findings:
+        add = findings.problem if finding.severity is Severity.ERROR else findings.warning
+        add(finding.field, finding.message)
+    return read
+
+
+def source_fields(spec: EvolutionSpec) -> list[str]:
+    """Return the field in which a person names each source.
+
+    A preset and ``labeledDialogues`` make sources that no one has written.
+
+    Parameters
+    ----------
+    spec
+        The resolved spec.
+    """
+    fields: list[str] = []
+    index = 0
+    sources = spec.dataset.sources
+    for position, source in enumerate(sources):
+        before = sources[position - 1] if position else None
+        if before is not None and is_divided(source, before):
+            fields.append("dataset.labeledDialogues")
+            continue
+        root = (spec.dataset.uri or "").rstrip("/")
+        of_preset = spec.dataset.preset is not None and source.uri.startswith(f"{root}/")
+        fields.append("dataset.uri" if of_preset else f"dataset.sources[{index}]")
+        index += 1
+    return fields
+
+
+def is_divided(labeled: Source, rest: Source) -> bool:
+    """Return whether a source is the labeled part of the one before, by ``labeledDialogues``."""
+    return (
+        labeled.use is Use.LABELED
+        and rest.use is Use.SELF_PLAY
+        and labeled.uri == rest.uri
+        and labeled.limit is not None
+        and labeled.offset + labeled.limit == rest.offset
+        and labeled.name == f"{rest.name[:55]}-labeled"
+    )
+
+
+def label_prior(labels: Sequence[str], sources: Sequence[ReadSource]) -> dict[str, float] | None:
+    """Return the share of each label in the labeled sources; None if they have no label.
+
+    With several labels of an utterance, each counts: the shares are those of the label mentions.
+
+    Parameters
+    ----------
+    labels
+        The label set.
+    sources
+        The sources that could be read.
+    """
+    counts: Counter[str] = Counter()
+    for read in sources:
+        if read.source.use is Use.LABELED:
+            counts.update(
+                label
+                for dialogue in read.dialogues
+                for turn in dialogue.turns
+                for label in turn.labels
+            )
+    total = sum(counts[label] for label in labels)
+    return {label: counts[label] / total for label in labels} if total else None
+
+
+def _select(
+    sources: Sequence[Source],
+    position: int,
+    field: str,
+    dialogues: list[Dialogue],
+    findings: Findings,
+) -> Sequence[Dialogue]:
+    """Return the dialogues that a source selects; none, and a problem, if none is left."""
+    source = sources[position]
+    if source.offset < len(dialogues):
+        return select_dialogues(source, dialogues)
+    number = f"{source.uri} has {len(dialogues)} dialogues"
+    after = sources[position + 1 : position + 2]
+    if after and is_divided(after[0], source):
+        findings.problem(
+            "dataset.labeledDialogues",
+            f"is {after[0].limit}, but {number}: none is left without labels; set less",
+        )
+    else:
+        findings.problem(f"{field}.offset", f"is {source.offset}, but {number}: none is left")
+    return ()

@@ -1,0 +1,151 @@
+"""Whether the storage is writable, and keeps what two writers of one run rely on."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from selfemo_jobs.errors import BadInput, Unavailable
+from selfemo_jobs.stages.check.findings import Findings
+from selfemo_jobs.store import ObjectNotFound, Store, join, open_store
+from selfemo_jobs.store.folder import file_path
+
+log = logging.getLogger(__name__)
+
+_FIELD = "storage.uri"
+_CHECKSUMS = "storage.checksums"
+_SUPPORTED, _REQUIRED = "WhenSupported", "WhenRequired"
+_FIRST, _SECOND = b"first", b"second"
+
+
+def check_storage(store: Store, folder: str, findings: Findings) -> Store | None:
+    """Find why a run could not write its results, with a small object that is removed again.
+
+    A run needs three things of a storage: an object can be written and read again, a second writer
+    of the same object is refused (``If-None-Match``), and requests may have checksums. Where the
+    last one fails, the same is tried without checksums.
+
+    Parameters
+    ----------
+    store
+        The run's store.
+    folder
+        The URI of a folder for the object.
+    findings
+        The problems and warnings are added to it.
+
+    Returns
+    -------
+    Store or None
+        A store that works; None if there is none.
+    """
+    place = join(folder, f"probe-{secrets.token_hex(8)}")
+    with _without_new_folders(folder), findings.collecting(_FIELD):
+        working = _writable_store(store, join(place, "plain"), findings)
+        try:
+            _check_conditional_put(working, join(place, "conditional"), findings)
+        finally:
+            _remove(working, place, findings)
+        return working
+    return None
+
+
+def _writable_store(store: Store, uri: str, findings: Findings) -> Store:
+    """Return a store with which an object was written and read again.
+
+    It is the given store, or one that sends no checksums, which is a problem then.
+
+    Raises
+    ------
+    BadInput
+        If neither can write.
+    """
+    storage = store.storage
+    try:
+        _write_and_read(store, uri)
+    except BadInput as error:
+        if not storage.uri.startswith("s3://") or storage.checksums == _REQUIRED:
+            raise
+        plain = open_store(storage.model_copy(update={"checksums": _REQUIRED}))
+        try:
+            _write_and_read(plain, uri)
+        except (BadInput, Unavailable):
+            raise error from None  # checksums are not the cause
+        findings.problem(
+            _CHECKSUMS,
+            f"is {_SUPPORTED}, but {storage.endpoint or storage.uri} refuses requests with "
+            f"checksums ({_reason(error)}): set {_REQUIRED}",
+        )
+        return plain
+    return store
+
+
+def _write_and_read(store: Store, uri: str) -> None:
+    store.put(uri, _FIRST)
+    try:
+        content = store.get(uri)
+    except ObjectNotFound:
+        content = b""
+    if content != _FIRST:
+        raise BadInput(
+            f"{uri} was written, but reads back as something else: use a storage that is consistent"
+        )
+
+
+def _check_conditional_put(store: Store, uri: str, findings: Findings) -> None:
+    """Find whether a second writer of an object is refused."""
+    where = store.storage.endpoint or store.storage.uri
+    try:
+        second_wins = store.put_if_absent(uri, _FIRST) and store.put_if_absent(uri, _SECOND)
+    except BadInput as error:
+        if not store.storage.uri.startswith("s3://"):
+            raise
+        findings.problem(
+            _FIELD,
+            f"{where} refuses conditional puts (If-None-Match), by which two attempts of a stage "
+            f"are told apart ({_reason(error)}): use a server that has them",
+        )
+        return
+    if second_wins:
+        findings.problem(
+            _FIELD,
+            f"{where} ignores the condition of a put (If-None-Match), by which two attempts of a "
+            "stage are told apart: use a server that keeps it",
+        )
+
+
+def _remove(store: Store, place: str, findings: Findings) -> None:
+    """Remove the object. Where that is not allowed, the run can go on."""
+    try:
+        store.remove(place)
+    except BadInput as error:
+        findings.warning(
+            _FIELD, f"the object of this check could not be removed from {place}: {_reason(error)}"
+        )
+    except Unavailable as error:
+        log.info("%s was not removed: %s", place, error)
+
+
+@contextmanager
+def _without_new_folders(folder: str) -> Iterator[None]:
+    """Return a context at whose end the folders that it made are removed, if they are empty."""
+    missing: list[Path] = []
+    if folder.startswith("file://"):
+        path = file_path(folder)
+        missing = [part for part in (path, *path.parents) if not part.exists()]
+    try:
+        yield
+    finally:
+        for part in missing:
+            with contextlib.suppress(OSError):
+                part.rmdir()
+
+
+def _reason(error: BadInput) -> str:
+    """Return the reason that a server gives, without the advice that follows it."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 200 else f"{text[:199]}…"
