@@ -44,8 +44,13 @@ def _immutable(field: str, part: str = "", why: str = "") -> Rule:
 
 #: The name and the version of the recipe of an evolution that names none.
 DEFAULT_RECIPE = "small-v1"
-#: The name of the first evaluation source, as CEL finds it.
-_FIRST_EVALUATION = "{0}.dataset.sources.filter(s, s.use == 'Evaluation')[0].name"
+#: The name of the first evaluation source, as CEL finds it. It filters indexes, as many as there
+#: may be sources: the API server has no bound for the name of a filtered source, and refuses the
+#: CRD because the comparison could cost too much.
+_FIRST_EVALUATION = (
+    f"{{0}}.dataset.sources[{list(range(32))}.filter(i, i < size({{0}}.dataset.sources) && "
+    "{0}.dataset.sources[i].use == 'Evaluation')[0]].name"
+)
 #: The name of the selection dataset of a resolved spec, as CEL finds it.
 _SELECTION = (
     "(has({0}.evaluation.selectionDataset) ? {0}.evaluation.selectionDataset : "
