@@ -101,11 +101,14 @@ def document(name: str, **spec: Any) -> Json:
         "model": {"uri": "file:///model"},
         "dataset": {
             "labels": list(dataset_labels.MELD),
-            "selfPlay": [source],
-            "evaluation": [source],
+            "sources": [
+                {**source, "name": "train", "use": "SelfPlay"},
+                {**source, "use": "Evaluation"},
+            ],
         },
         "storage": {"uri": "s3://bucket/runs"},
-        "training": {"gpusPerNode": 0, "precision": "Float32"},
+        "recipe": "tests-v1",
+        "resources": {"gpusPerNode": 0},
     }
     return {
         "apiVersion": "selfemo.dev/v1alpha1",

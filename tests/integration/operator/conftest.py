@@ -75,8 +75,8 @@ class Evolutions:
         # no scheduler: `FakeKubelet` takes the place of a node
         templates = [{"template": {"schedulerName": "none"}}, *spec.pop("podTemplate", [])]
         base: Json = {
-            "evolution": {"maxGenerations": 2},
-            "failurePolicy": {"backoffSeconds": 0},
+            "stopping": {"maxGenerations": 2},
+            "overrides": {"failurePolicy": {"backoffSeconds": 0}},
             "podTemplate": templates,
         }
         body = document(name, **{**base, **spec})

@@ -53,13 +53,13 @@ def test_data_is_removed_after_a_deletion_without_an_operator(
     kube: KubeClient,
 ) -> None:
     first = make_operator()
-    evolutions.create(storage=DELETE, evolution={"maxGenerations": 1})
+    evolutions.create(storage=DELETE, stopping={"maxGenerations": 1})
     evolutions.wait_end()
     first.kill()
     folder = _delete(kube, evolutions)
     wait_for(lambda: len(evolutions.jobs()) == 1, "the stage Jobs to be collected")
     evolutions.create(
-        evolution={"maxGenerations": 1}
+        stopping={"maxGenerations": 1}
     )  # an evolution of the same name, whose data stays
     make_operator()
     wait_for(lambda: kubelet.purged == [folder], "the removal")
@@ -71,7 +71,7 @@ def test_data_is_removed_after_a_deletion_without_an_operator(
 def test_an_edit_replaces_or_deletes_the_purge_job(
     operator: OperatorProcess, evolutions: Evolutions, kubelet: FakeKubelet, kube: KubeClient
 ) -> None:
-    evolutions.create(storage=DELETE, evolution={"maxGenerations": 1})
+    evolutions.create(storage=DELETE, stopping={"maxGenerations": 1})
     evolutions.wait_end()
     assert _purge_jobs(evolutions)
     evolutions.edit(storage={"whenDeleted": "Retain"})
