@@ -63,7 +63,7 @@ def test_an_unknown_field_is_named_with_its_row() -> None:
 
 
 def test_more_generations_than_the_history_holds_are_refused() -> None:
-    made = study(spec={**DOCUMENT["spec"], "evolution": {"maxGenerations": 12}})
+    made = study(spec={**DOCUMENT["spec"], "stopping": {"maxGenerations": 12}})
     assert "must be at most 9" in validation_problems(made, made.row("main"))[0]
 
 

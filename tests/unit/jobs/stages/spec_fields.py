@@ -27,6 +27,7 @@ CANDIDATES: tuple[Any, ...] = (
     ),
     *(
         {"joy": 0.5, "fear": 0.5},
+        {"text": "utterance"},
         {"key": "value"},
         ["joy", "fear"],
         ["Recognizer"],

@@ -172,6 +172,7 @@ READ = {
     *part("storage", without="storage.whenDeleted storage.credentialsSecretRef.name"),
     *("model.uri", "model.revision"),  # the revision belongs to a model of this URI
     *("flywheel.runner", "flywheel.rayAddress"),
+    "dataset.sources.use",  # each stage finds its own sources by it
 }
 
 

@@ -26,7 +26,10 @@ pytestmark = each_program
 @pytest.fixture
 def full_spec(make_spec: Callable[..., EvolutionSpec]) -> EvolutionSpec:
     """A spec in which every optional part is set, so that it has every leaf field."""
+    file = {"uri": "file:///dialogues.jsonl", "format": "JSONL"}
+    uses = {"train": "SelfPlay", "more": "SelfPlay", "dev": "Evaluation", "test": "Evaluation"}
     return make_spec(
+        dataset={"sources": [{"name": name, "use": use, **file} for name, use in uses.items()]},
         reward={"judge": {"views": [{"past": 1}]}},
         training={"lora": {}},
         stopping={"goal": 0.9},
