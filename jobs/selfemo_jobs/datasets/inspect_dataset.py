@@ -45,7 +45,7 @@ def inspect_dataset(
         Returns the number of tokens of a text. None: lengths are in words.
     """
     sources = []
-    problems = list(_label_map_findings(dataset))
+    problems = list(label_map_findings(dataset))
     for number, source in enumerate(dataset.sources):
         field = f"dataset.sources[{number}]"
         try:
@@ -69,8 +69,8 @@ def _inspected(
     return InspectedSource(field, source.name, dialogues, source.use, content.warnings)
 
 
-def _label_map_findings(dataset: DatasetSpec) -> list[Finding]:
-    """Return the labels of the map that are not in the label set."""
+def label_map_findings(dataset: DatasetSpec) -> list[Finding]:
+    """Return a finding for each label of the map that is not in the label set."""
     known = {label_key(label) for label in dataset.labels} | {""}
     return [
         Finding(

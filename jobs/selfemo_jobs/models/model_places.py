@@ -118,7 +118,8 @@ class HubFiles:
     def start(self, name: str, length: int) -> bytes:
         """Return at most so many bytes from the start of a file."""
         from huggingface_hub import hf_hub_url
-        from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+        from huggingface_hub.utils._headers import build_hf_headers
+        from huggingface_hub.utils._http import get_session, hf_raise_for_status
 
         url = hf_hub_url(self.repository, name, revision=self.revision)
         part = {"Range": f"bytes=0-{length - 1}", "Accept-Encoding": "identity"}

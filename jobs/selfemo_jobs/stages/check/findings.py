@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
 
 from selfemo_api.recipes import written_path
 from selfemo_jobs.errors import BadInput, InputProblems, Unavailable
@@ -58,8 +58,7 @@ class Findings:
         """Add a warning, unless it is there. Parameters are those of :meth:`problem`."""
         _add(self.warnings, path, message)
 
-    @contextmanager
-    def collecting(self, path: str) -> Iterator[None]:
+    def collecting(self, path: str) -> Collecting:
         """Return a context that adds the errors of its block and ends the block.
 
         BadInput becomes a problem of a field. Unavailable is added to :attr:`unavailable`.
@@ -69,12 +68,7 @@ class Findings:
         path
             The dotted path of the field in the resolved spec.
         """
-        try:
-            yield
-        except BadInput as error:
-            self.problem(path, str(error))
-        except Unavailable as error:
-            _add(self.unavailable, path, str(error))
+        return Collecting(self, path)
 
     def raise_if_any(self) -> None:
         """Raise the error of a check that has found something.
@@ -90,6 +84,30 @@ class Findings:
             raise InputProblems(joined(self.problems, self.unavailable))
         if self.unavailable:
             raise Unavailable("; ".join(str(finding) for finding in self.unavailable))
+
+
+@dataclass(frozen=True)
+class Collecting:
+    """The context of :meth:`Findings.collecting`."""
+
+    findings: Findings
+    path: str
+
+    def __enter__(self) -> None:
+        """Begin the block."""
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> bool:
+        """Add the error of the block; return whether there is nothing to raise."""
+        if isinstance(error, BadInput):
+            self.findings.problem(self.path, str(error))
+        elif isinstance(error, Unavailable):
+            _add(self.findings.unavailable, self.path, str(error))
+        return isinstance(error, BadInput | Unavailable)
 
 
 def joined(problems: Sequence[Finding], unavailable: Sequence[Finding] = ()) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +66,7 @@ def check_templates(spec: EvolutionSpec, prompts: PromptSet, findings: Findings)
     """
     labels = spec.dataset.labels
     before = len(findings.problems)
-    examples = {
+    examples: dict[str, Callable[[], RenderedPrompt]] = {
         "recognize": lambda: prompts.recognizer_prompt(
             [_CONTEXT], _TARGET.speaker, _TARGET.text, labels, [_CONTEXT]
         ),

@@ -10,9 +10,10 @@ from pathlib import Path
 from selfemo_api.spec import EvolutionSpec, Source, Use
 from selfemo_jobs.datasets.dialogue import Dialogue
 from selfemo_jobs.datasets.fetch import fetch_source
+from selfemo_jobs.datasets.inspect_dataset import label_map_findings
 from selfemo_jobs.datasets.inspection import InspectedSource, Severity, inspect_dialogues
-from selfemo_jobs.datasets.load import read_source, select_dialogues
-from selfemo_jobs.datasets.reading import ReadOptions, SourceWarning
+from selfemo_jobs.datasets.load import read_source, select_dialogues, spec_options
+from selfemo_jobs.datasets.reading import SourceWarning
 from selfemo_jobs.stages.check.findings import Findings
 from selfemo_jobs.store import Store
 
@@ -52,12 +53,7 @@ def read_sources(
     for position, (source, field) in enumerate(zip(sources, source_fields(spec), strict=True)):
         if store is None and source.uri.startswith("s3://"):
             continue
-        options = ReadOptions(
-            spec.dataset.labels,
-            source.use is not Use.SELF_PLAY,
-            {column.value: name for column, name in spec.dataset.columns.items()},
-            spec.dataset.label_map,
-        )
+        options = spec_options(spec.dataset, read_labels=source.use is not Use.SELF_PLAY)
         with findings.collecting(f"{field}.uri" if field.startswith("dataset.sources") else field):
             files = fetch_source(source.uri, store, work)
             content = read_source(files, source.format, options)
@@ -71,7 +67,7 @@ def read_sources(
         ],
         spec.dataset.labels,
     )
-    for finding in report.findings:
+    for finding in (*label_map_findings(spec.dataset), *report.findings):
         add = findings.problem if finding.severity is Severity.ERROR else findings.warning
         add(finding.field, finding.message)
     return read

@@ -1,0 +1,89 @@
+"""The model of generation 0: whether it can be reached, is whole, and fits the spec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from selfemo_api.spec import EvolutionSpec
+from selfemo_jobs.errors import BadInput
+from selfemo_jobs.models.model_folder import read_model_config
+from selfemo_jobs.models.model_places import find_model
+from selfemo_jobs.models.model_weights import Tensor, check_weights, read_tensors
+from selfemo_jobs.stages.check.architecture import check_architecture
+from selfemo_jobs.stages.check.findings import Findings
+from selfemo_jobs.stages.check.light_tokenizer import read_tokenizer
+from selfemo_jobs.store import Store
+
+#: Ends of the names of the matrix with a row for each token.
+_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
+
+
+@dataclass
+class CheckedModel:
+    """What could be read of a model."""
+
+    config: dict[str, Any] = field(default_factory=dict)
+    """The content of ``config.json``; of a model with several parts, that of the decoder."""
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    """The tensors of the weights, by name."""
+    tokenizer: Any = None
+    """The tokenizer, or None."""
+
+    @property
+    def parameters(self) -> int:
+        """The number of parameters."""
+        return sum(tensor.size for tensor in self.tensors.values())
+
+
+def check_model(spec: EvolutionSpec, store: Store, work: Path, findings: Findings) -> CheckedModel:
+    """Return what could be read of the model, and find what is wrong with it.
+
+    Parameters
+    ----------
+    spec
+        The resolved spec.
+    store
+        The run's store.
+    work
+        The scratch folder, for the small files of a model on S3 or the hub.
+    findings
+        The problems are added to it.
+    """
+    uri, name = spec.baseline_uri, "model.resumeFrom" if spec.model.resume_from else "model.uri"
+    model = CheckedModel()
+    place = None
+    with findings.collecting(name):
+        revision = spec.model.revision if uri == spec.model.uri else None
+        place = find_model(uri, revision, store, work)
+    if place is None:
+        return model
+    with findings.collecting(name):
+        check_weights(place.files, place.where)
+        model.tensors = read_tensors(place.files, place.where)
+    if not (place.folder / "config.json").is_file():
+        return model  # this is a problem already
+    config: dict[str, Any] = {}
+    with findings.collecting(name):
+        config = read_model_config(place.folder)
+    if config:
+        check_architecture(spec, config, model.tensors, findings, field=name)
+        decoder = config.get("text_config")
+        model.config = decoder if isinstance(decoder, dict) else config
+    with findings.collecting(name):
+        model.tokenizer = read_tokenizer(place.folder)
+        _check_vocabulary(model)
+    return model
+
+
+def _check_vocabulary(model: CheckedModel) -> None:
+    """Raise BadInput if the tokenizer has more tokens than the model."""
+    matrices = [tensor for name, tensor in model.tensors.items() if name.endswith(_EMBEDDINGS)]
+    rows = max((tensor.shape[0] for tensor in matrices if len(tensor.shape) == 2), default=None)
+    if rows is not None and len(model.tokenizer) > rows:
+        raise BadInput(
+            f"the tokenizer has {len(model.tokenizer)} tokens, and the model has {rows}: use the "
+            "tokenizer that belongs to the model"
+        )
