@@ -31,7 +31,7 @@ from selfemo_jobs.engines.vllm_engine import VllmEngine
 from selfemo_jobs.runtime.context import StageContext
 from selfemo_jobs.stages.selfplay.episodes import Episode, split_into_parts
 from selfemo_jobs.stages.selfplay.self_player import SelfPlayer, initial_state
-from selfemo_jobs.stages.selfplay.stage import plan_generation, play_parts
+from selfemo_jobs.stages.selfplay.stage import fetch_sources, plan_generation, play_parts
 from selfemo_jobs.store import open_store
 
 GOAL = 0.95
@@ -106,7 +106,7 @@ class Side:
 def compare(context: StageContext, engine: VllmEngine, repeats: int) -> tuple[Side, Side, int]:
     """Return both sides' figures and the number of prompts."""
     spec = context.config.spec
-    parts = split_into_parts(plan_generation(context), spec.self_play)
+    parts = split_into_parts(plan_generation(context, fetch_sources(context)), spec.self_play)
     inputs = [bare_input(engine, spec, part) for part in parts]
     bare_side(engine, *(side[:8] for side in inputs[0]))  # the first batch compiles
     ours, bare = Side(), Side()

@@ -12,7 +12,7 @@ from selfemo_api.spec import MultiLabel
 from selfemo_jobs.stages.evaluate.metrics import confusion_matrices, score_source
 from selfemo_jobs.stages.evaluate.predictions import read_predictions, read_set_predictions
 from selfemo_jobs.stages.evaluate.set_metrics import (
-    label_counts,
+    counts_by_dialogue,
     score_source_by_sets,
     utterance_weights,
 )
@@ -160,7 +160,7 @@ def prediction_counts(
         "labelsPerUtterance": round(float(gold.sum(axis=1).mean()), 6),
     }
     if label_prior:
-        weighted = label_counts(predictions, utterance_weights(gold, labels, label_prior))
+        weighted = counts_by_dialogue(predictions, utterance_weights(gold, labels, label_prior))
         shares = weighted.sum(axis=0)[1]
         counts["weightedShares"] = [round(float(s), 6) for s in shares / shares.sum()]
     return counts

@@ -97,7 +97,7 @@ def score_source_by_sets(
     named_by_label = predictions.predicted.sum(axis=0)
     low, high = None, None
     if resamples:
-        counts = label_counts(predictions, weights)
+        counts = counts_by_dialogue(predictions, weights)
         low, high = bootstrap_interval(counts, resamples, seed, f1=weighted_f1_of_counts)
 
     def f1(average: str | None, answers: NDArray[Any] = predicted, **options: Any) -> Any:
@@ -194,7 +194,9 @@ def utterance_weights(
     return weights * (len(gold) / weights.sum())
 
 
-def label_counts(predictions: SetPredictions, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+def counts_by_dialogue(
+    predictions: SetPredictions, weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Return how often each label is right, gold and predicted in each dialogue.
 
     Parameters
@@ -216,7 +218,7 @@ def label_counts(predictions: SetPredictions, weights: NDArray[np.float64]) -> N
     >>> gold = np.array([[True, True], [False, True]])
     >>> predicted = np.array([[True, False], [False, True]])
     >>> predictions = SetPredictions(np.array([0, 0]), gold, predicted, predicted)
-    >>> label_counts(predictions, np.ones(2)).tolist()
+    >>> counts_by_dialogue(predictions, np.ones(2)).tolist()
     [[[1.0, 1.0], [1.0, 2.0], [1.0, 1.0]]]
     """
     gold, predicted = predictions.gold, predictions.predicted
@@ -234,7 +236,7 @@ def weighted_f1_of_counts(counts: NDArray[Any]) -> NDArray[np.float64]:
     Parameters
     ----------
     counts
-        Counts of shape (…, 3, K), as :func:`label_counts` returns them.
+        Counts of shape (…, 3, K), as :func:`counts_by_dialogue` returns them.
 
     Returns
     -------

@@ -27,6 +27,24 @@ Prompt = tuple[int, ...]
 EMPTY_PROMPT: Prompt = ()
 
 
+def reading_tokens(spec: EvolutionSpec, *, label_sets: bool) -> int:
+    """Return the largest number of tokens of a reading of the judge.
+
+    ``reward.judge.maxTokens`` may end a reading after its first label. If utterances have several
+    labels, that would hide the others from the consensus. The limit of the recognizer's answers is
+    then the least.
+
+    Parameters
+    ----------
+    spec
+        The evolution's spec.
+    label_sets
+        Whether a labeled turn of a source has several labels.
+    """
+    limit = spec.reading_tokens
+    return max(limit, spec.self_play.max_tokens.recognizer) if label_sets else limit
+
+
 class JudgeReader:
     """Lets the judge read the targets and the responses of parts.
 
@@ -36,11 +54,16 @@ class JudgeReader:
         The engine with the judge loaded.
     spec
         The evolution's spec, for prompts, labels and sampling.
+    max_tokens
+        Largest number of tokens of a reading; see :func:`reading_tokens`. None: that of the spec.
     """
 
-    def __init__(self, engine: TextEngine, spec: EvolutionSpec) -> None:
+    def __init__(
+        self, engine: TextEngine, spec: EvolutionSpec, max_tokens: int | None = None
+    ) -> None:
         self._engine = engine
         self._spec = spec
+        self._max_tokens = max_tokens or spec.reading_tokens
         self._prompts = load_prompt_set(spec.model.prompts)
 
     def read(self, table: pa.Table, seed: int, uri: str) -> JudgeReadings:
@@ -136,7 +159,7 @@ class JudgeReader:
             n=samples,
             temperature=spec.self_play.temperature,
             top_p=spec.self_play.top_p,
-            max_tokens=spec.reading_tokens,
+            max_tokens=self._max_tokens,
             stop=self._prompts.stop(Role.RECOGNIZER),
             seed=seed,
         )

@@ -12,9 +12,9 @@ from selfemo_jobs.models.stage_models import fetch_judge
 from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.manifest import Part, canonical_json, read_part
 from selfemo_jobs.runtime.program import StageProgram
-from selfemo_jobs.runtime.schemas import CANDIDATES, SCORED
+from selfemo_jobs.runtime.schemas import CANDIDATES, LABEL_SETS, SCORED
 from selfemo_jobs.runtime.tables import decode_table, load_table, put_table
-from selfemo_jobs.stages.score.judge import JudgeReader
+from selfemo_jobs.stages.score.judge import JudgeReader, reading_tokens
 from selfemo_jobs.stages.score.score_summary import (
     ScoreSummary,
     merge_summaries,
@@ -50,7 +50,7 @@ def run_score(context: StageContext) -> StageOutput:
     parts: list[Part] = []
     summaries: list[ScoreSummary] = []
     with ExitStack() as stack:
-        scorer = _Scorer(context, stack)
+        scorer = _Scorer(context, stack, label_sets=LABEL_SETS in manifest.report)
         for done, candidates in enumerate(tables):
             stored = _load_scored(context, candidates.path)
             scored_parts, summary = stored or scorer.score(uri, candidates)
@@ -72,8 +72,9 @@ def run_score(context: StageContext) -> StageOutput:
 class _Scorer:
     """Scores parts. The judge is loaded when the first part is scored."""
 
-    def __init__(self, context: StageContext, stack: ExitStack) -> None:
+    def __init__(self, context: StageContext, stack: ExitStack, *, label_sets: bool) -> None:
         self._context = context
+        self._max_tokens = reading_tokens(context.config.spec, label_sets=label_sets)
         self._stack = stack
         self._reader: JudgeReader | None = None
 
@@ -121,11 +122,11 @@ class _Scorer:
             spec.self_play.engine,
             fetch_judge(self._context),
             engine_args=spec.self_play.engine_args,
-            max_model_len=spec.model.max_prompt_tokens + spec.reading_tokens,
+            max_model_len=spec.model.max_prompt_tokens + self._max_tokens,
             seed=config.seed,
         )
         self._stack.callback(engine.close)
-        return JudgeReader(engine, spec)
+        return JudgeReader(engine, spec, self._max_tokens)
 
 
 def summary_path(table_path: str) -> str:

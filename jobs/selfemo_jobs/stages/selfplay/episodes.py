@@ -59,6 +59,12 @@ class SourceDialogues:
     """Number of dialogues to draw from this source in each generation. With None the source shares
     ``selfPlay.dialogues`` with the other sources."""
 
+    @property
+    def has_label_sets(self) -> bool:
+        """Whether a turn has several labels that may be read."""
+        turns = (turn for dialogue in self.dialogues for turn in dialogue.turns)
+        return self.use_labels and any(len(turn.labels) > 1 for turn in turns)
+
 
 def plan_episodes(
     sources: Sequence[SourceDialogues], settings: SelfPlaySpec, labels: Sequence[str], seed: int

@@ -20,7 +20,7 @@ from selfemo_jobs.models.stage_models import fetch_policy
 from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.manifest import Part
 from selfemo_jobs.runtime.program import StageProgram
-from selfemo_jobs.runtime.schemas import CANDIDATES
+from selfemo_jobs.runtime.schemas import CANDIDATES, LABEL_SETS
 from selfemo_jobs.runtime.tables import load_table, put_table
 from selfemo_jobs.stages.selfplay.episodes import (
     Episode,
@@ -58,7 +58,9 @@ def run_self_play(context: StageContext) -> StageOutput:
     Unavailable
         If the storage or the hub cannot be reached.
     """
-    parts = split_into_parts(plan_generation(context), context.config.spec.self_play)
+    spec = context.config.spec
+    sources = fetch_sources(context)
+    parts = split_into_parts(plan_generation(context, sources), spec.self_play)
     numbers = parts_of_shard(len(parts), context.shard, context.shards)
     finished: list[Part] = []
     counts: dict[str, Counts] = {}
@@ -77,11 +79,12 @@ def run_self_play(context: StageContext) -> StageOutput:
             finished += play_parts(context, engine, dict(enumerate(parts)), missing, counts)
         finally:
             engine.close()
-    return _output(finished, counts, context.config.spec.dataset.labels)
+    label_sets = any(source.has_label_sets for source in sources)
+    return _output(finished, counts, spec.dataset.labels, label_sets=label_sets)
 
 
-def plan_generation(context: StageContext) -> list[Episode]:
-    """Return the episodes of the generation, for all shards together.
+def fetch_sources(context: StageContext) -> list[SourceDialogues]:
+    """Return the dialogues of all self-play sources, fetched to this machine.
 
     Parameters
     ----------
@@ -95,8 +98,22 @@ def plan_generation(context: StageContext) -> list[Episode]:
     Unavailable
         If the storage cannot be reached.
     """
+    return read_sources(
+        context.config.spec, lambda uri: fetch_source(uri, context.store, context.work)
+    )
+
+
+def plan_generation(context: StageContext, sources: Sequence[SourceDialogues]) -> list[Episode]:
+    """Return the episodes of the generation, for all shards together.
+
+    Parameters
+    ----------
+    context
+        The context of the stage.
+    sources
+        The dialogues of all self-play sources.
+    """
     spec = context.config.spec
-    sources = read_sources(spec, lambda uri: fetch_source(uri, context.store, context.work))
     return plan_episodes(sources, spec.self_play, spec.dataset.labels, context.config.seed)
 
 
@@ -145,7 +162,8 @@ def merge_shards(outputs: Sequence[StageOutput]) -> StageOutput:
     counts: dict[str, Counts] = {}
     for output in outputs:
         counts.update(output.report["parts"])
-    return _output(parts, counts, list(outputs[0].report["labels"]))
+    report = outputs[0].report
+    return _output(parts, counts, list(report["labels"]), label_sets=LABEL_SETS in report)
 
 
 def play_parts(
@@ -199,7 +217,9 @@ def _open_engine(context: StageContext) -> TextEngine:
     )
 
 
-def _output(parts: Sequence[Part], counts: dict[str, Counts], labels: Sequence[str]) -> StageOutput:
+def _output(
+    parts: Sequence[Part], counts: dict[str, Counts], labels: Sequence[str], *, label_sets: bool
+) -> StageOutput:
     """Return the output with some parts.
 
     Parameters
@@ -210,6 +230,8 @@ def _output(parts: Sequence[Part], counts: dict[str, Counts], labels: Sequence[s
         The counts of each part, by its path.
     labels
         The label set.
+    label_sets
+        Whether a labeled turn of a source has several labels.
     """
     return StageOutput(
         parts=sorted(parts, key=lambda part: part.path),
@@ -218,6 +240,7 @@ def _output(parts: Sequence[Part], counts: dict[str, Counts], labels: Sequence[s
         report={
             "labels": label_counts(counts, labels),
             "parts": {path: counts[path] for path in sorted(counts)},
+            **({LABEL_SETS: True} if label_sets else {}),
         },
     )
 

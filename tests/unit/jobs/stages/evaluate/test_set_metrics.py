@@ -20,7 +20,7 @@ from selfemo_jobs.stages.evaluate.metrics import (
 )
 from selfemo_jobs.stages.evaluate.set_metrics import (
     SetPredictions,
-    label_counts,
+    counts_by_dialogue,
     score_source_by_sets,
     utterance_weights,
     weighted_f1_of_counts,
@@ -99,7 +99,7 @@ def test_scores_are_those_of_scikit_learn(
     assert score.jaccard == pytest.approx(jaccard, abs=1e-6)
     subset = accuracy_score(gold, predicted, sample_weight=weights)
     assert score.accuracy == pytest.approx(subset, abs=1e-6)
-    counts = label_counts(predictions, weights)
+    counts = counts_by_dialogue(predictions, weights)
     assert weighted_f1_of_counts(counts.sum(axis=0)) == pytest.approx(f1("weighted"))
     assert score.weighted_f1_low <= score.weighted_f1_high
     assert sum(score.predicted_shares) == pytest.approx(1.0, abs=1e-5)
@@ -133,7 +133,7 @@ def test_sets_of_one_label_have_the_scores_of_one_label(
 def test_the_interval_is_the_bootstrap_over_dialogues() -> None:
     predictions = random_sets(30, 4)
     weights = utterance_weights(predictions.gold, LABELS, dict(zip(LABELS, range(1, 5), strict=1)))
-    counts = label_counts(predictions, weights)
+    counts = counts_by_dialogue(predictions, weights)
     fast = bootstrap_interval(counts, 4000, seed=3, f1=weighted_f1_of_counts)
     generator = np.random.default_rng(4)
     rows = [np.flatnonzero(predictions.dialogue == d) for d in range(30)]

@@ -15,7 +15,7 @@ from selfemo_api.spec import EvolutionSpec
 from selfemo_jobs.engines import open_engine
 from selfemo_jobs.engines.interface import Completion, Sampling, TextEngine
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.stages.score.judge import JudgeReader
+from selfemo_jobs.stages.score.judge import JudgeReader, reading_tokens
 
 JOY, ANGER = ["joy"], ["anger"]
 TURNS = [{"speaker": f"S{i}", "text": f"turn number {i}."} for i in range(4)]
@@ -111,6 +111,22 @@ def test_a_reading_may_have_a_lower_token_limit_than_an_answer(
     short = make_spec(selfPlay=self_play, reward={"judge": {"maxTokens": 1}})
     JudgeReader(engine, short).read(PART, 1, "part")
     assert [sampling.max_tokens for sampling in engine.sampling] == [8, 1]
+
+
+def test_a_reading_is_not_cut_after_one_label_where_utterances_have_several(
+    engine: RecordingEngine, make_spec: Callable[..., EvolutionSpec]
+) -> None:
+    tokens = {"maxTokens": {"recognizer": 8, "responder": 24}}
+    short = make_spec(selfPlay=tokens, reward={"judge": {"maxTokens": 1}})
+    long = make_spec(selfPlay=tokens, reward={"judge": {"maxTokens": 12}})
+    limits = [
+        reading_tokens(spec, label_sets=several)
+        for spec in (short, long)
+        for several in (False, True)
+    ]
+    assert limits == [1, 8, 12, 12]
+    JudgeReader(engine, short, reading_tokens(short, label_sets=True)).read(PART, 1, "part")
+    assert engine.sampling[0].max_tokens == 8
 
 
 def test_without_context_and_without_a_vote_only_responses_are_read(

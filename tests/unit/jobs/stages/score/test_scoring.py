@@ -115,6 +115,36 @@ def test_a_recognizer_group_by_hand() -> None:
     assert scored.summary.recognizer.zero_variance == 0
 
 
+def test_a_group_that_names_sets_by_hand() -> None:
+    both = ["surprise", "joy"]
+    part = table(recognizer("g1", [both, both, both, JOY]))
+    readings = masks([both, both, JOY, ANGER], 1, 4)
+    spec = RewardSpec.model_validate({"consensus": 0.5, "judge": {"weight": 0.4}})
+    scored = score(part, targets=readings, reward=spec)
+    out = scored.table
+    # joy: 0.6 * 4/4 + 0.4 * 3/4; surprise: 0.6 * 3/4 + 0.4 * 2/4, which is also the share of both
+    assert out["consensus"].to_pylist() == [both] * 4
+    np.testing.assert_allclose(out["confidence"].to_numpy(), 0.65, rtol=1e-6)
+    np.testing.assert_allclose(out["alignment"].to_numpy(), [1, 1, 1, HALF], rtol=1e-6)
+    agreement = [(2 + HALF) / 3] * 3 + [HALF]
+    np.testing.assert_allclose(out["agreement"].to_numpy(), agreement, rtol=1e-6)
+    reward = [0.7 + 0.2 * agreement[0] + 0.1] * 3 + [0.7 * HALF + 0.2 * HALF + 0.1]
+    np.testing.assert_allclose(out["reward"].to_numpy(), reward, rtol=1e-6)
+    assert scored.summary.consensus == [0, 1, 0, 0, 1, 0, 0]
+
+
+def test_gold_sets_are_compared_as_a_whole() -> None:
+    both = ["surprise", "joy"]
+    part = table(
+        recognizer("right", [both] * 4, gold=["joy", "surprise"]),
+        recognizer("part", [JOY] * 4, gold=both),
+    )
+    scored = score(part)
+    assert scored.table["consensus"].to_pylist() == [both] * 8
+    np.testing.assert_allclose(scored.table["alignment"].to_numpy()[4:], HALF, rtol=1e-6)
+    assert (scored.summary.gold_voted, scored.summary.gold_right) == (2, 1)
+
+
 def test_confidence_is_the_consensus_share_of_the_vote() -> None:
     part = table(
         recognizer("g1", [JOY, JOY, JOY, ANGER]),

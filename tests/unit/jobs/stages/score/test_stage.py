@@ -16,9 +16,10 @@ from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage
 from selfemo_jobs.errors import BadInput, Terminated
 from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, read_manifest
-from selfemo_jobs.runtime.schemas import SCORED
+from selfemo_jobs.runtime.schemas import LABEL_SETS, SCORED
 from selfemo_jobs.runtime.tables import encode_table, read_tables
 from selfemo_jobs.stages.score import stage as score_stage
+from selfemo_jobs.stages.score.judge import JudgeReader
 from selfemo_jobs.stages.score.stage import PROGRAM, summary_path
 from selfemo_jobs.store import join, open_store
 from selfemo_jobs.store.hashing import sha256
@@ -56,7 +57,11 @@ def config(
     return config.model_copy(update={"parents": {"selfplay": uri}})
 
 
-def publish(config: StageConfig, tables: Mapping[str, pa.Table | bytes]) -> str:
+def publish(
+    config: StageConfig,
+    tables: Mapping[str, pa.Table | bytes],
+    report: dict[str, Any] | None = None,
+) -> str:
     """Write self-play's result and return its manifest's URI."""
     store = open_store(config.spec.storage)
     folder = config.output.rsplit("/", 1)[0] + "/selfplay"
@@ -73,6 +78,7 @@ def publish(config: StageConfig, tables: Mapping[str, pa.Table | bytes]) -> str:
         config_sha256="0" * 64,
         config={},
         parts=parts,
+        report=report or {},
     )
     store.put(join(folder, MANIFEST), manifest.encode())
     return join(folder, MANIFEST)
@@ -120,6 +126,32 @@ def test_every_candidate_gets_its_reward_from_the_judge(config: StageConfig) -> 
     report = read_manifest(open_store(config.spec.storage), result.manifest)[0].report
     assert sum(report["rewardHistogram"]["counts"]) == 16
     assert report["gold"]["groups"] == 1
+
+
+@pytest.mark.parametrize(("report", "tokens"), [({}, 1), ({LABEL_SETS: True}, 6)])
+def test_the_judge_reads_whole_sets_where_self_play_has_them(
+    config: StageConfig,
+    report: dict[str, Any],
+    tokens: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    judge = config.spec.reward.judge.model_copy(update={"max_tokens": 1})
+    reward = config.spec.reward.model_copy(update={"judge": judge})
+    spec = config.spec.model_copy(update={"reward": reward})
+    limits = []
+
+    class Reader(JudgeReader):
+        def __init__(self, engine: Any, spec: EvolutionSpec, max_tokens: int) -> None:
+            limits.append(max_tokens)
+            super().__init__(engine, spec, max_tokens)
+
+    monkeypatch.setattr(score_stage, "JudgeReader", Reader)
+    run(
+        config.model_copy(
+            update={"spec": spec, "parents": {"selfplay": publish(config, PARTS, report)}}
+        )
+    )
+    assert limits == [tokens]
 
 
 def test_the_same_seed_gives_the_same_manifest_and_another_does_not(config: StageConfig) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import random
 import signal
@@ -25,7 +26,7 @@ from selfemo_jobs.errors import BadInput
 from selfemo_jobs.prompts import load_prompt_set, parse_labels
 from selfemo_jobs.runtime.context import StageContext
 from selfemo_jobs.runtime.manifest import MANIFEST, read_manifest
-from selfemo_jobs.runtime.schemas import CANDIDATES
+from selfemo_jobs.runtime.schemas import CANDIDATES, LABEL_SETS
 from selfemo_jobs.runtime.tables import read_tables
 from selfemo_jobs.stages.selfplay.stage import PROGRAM
 from selfemo_jobs.store import open_store
@@ -232,6 +233,30 @@ def test_labels_are_gold_where_the_spec_allows_it(config_for: Callable[..., Stag
             assert row["gold"] == [EMOTIONS[number % 7]]
         else:
             assert row["gold"] is None
+
+
+@pytest.mark.parametrize("use", ["Labeled", "SelfPlay"])
+def test_gold_sets_are_kept_and_reported(
+    config_for: Callable[..., StageConfig], tmp_path: Path, use: str, monkeypatch: Any
+) -> None:
+    sets = [["joy"], ["surprise", "joy"]]
+    turns = [{"speaker": "AB"[i], "text": f"line {i}", "labels": sets[i]} for i in range(2)]
+    file = tmp_path / "sets.jsonl"
+    file.write_text("".join(json.dumps({"id": f"d{d}", "turns": turns}) + "\n" for d in range(4)))
+    source = {"uri": f"file://{file}", "format": "JSONL", "use": use}
+    config = config_for(source=source, shards=2, roles=["Recognizer"])
+    for shard in (0, 1):
+        monkeypatch.setenv(ENV_SHARD, str(shard))
+        PROGRAM.run(config)
+    golds = {(r["utterance"], tuple(r["gold"] or ())) for r in table_of(config).to_pylist()}
+    uri = f"{config.output}/{MANIFEST}"
+    report = read_manifest(open_store(config.spec.storage), uri)[0].report
+    if use == "Labeled":
+        assert golds == {(0, ("joy",)), (1, ("surprise", "joy"))}
+        assert report[LABEL_SETS] is True
+    else:  # whether there are labels must not show
+        assert golds == {(0, ()), (1, ())}
+        assert LABEL_SETS not in report
 
 
 def test_one_role_alone(config_for: Callable[..., StageConfig]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,18 @@ def test_each_recognizer_group_gets_an_answer_to_imitate(table: Any) -> None:
     assert longer.logprobs[15].tolist() == [0.0] * 3
     assert longer.advantages.tolist() == [*rows.advantages.tolist(), 0.0, 0.0, 0.0]
     assert longer.completions[4].tolist() == rows.completions[4].tolist()
+
+
+def test_the_answer_to_imitate_names_all_labels_of_the_consensus(table: Any) -> None:
+    several = changed(table, 0, consensus=["joy", "surprise"])
+    answers: list[list[str]] = []
+
+    def encode(labels: Sequence[str]) -> list[int]:
+        answers.append(list(labels))
+        return [7]
+
+    add_imitation_rows(RolloutData.from_table(several), several, encode)
+    assert answers == [["joy", "surprise"], ["joy"], ["joy"]]
 
 
 def test_without_tables_there_are_no_rows() -> None:
