@@ -61,7 +61,8 @@ def read_record_files(
     records = [record for part in parts for record in part.records]
     names = {key: value for part in parts for key, value in part.label_names.items()}
     named = replace(options, label_names={**options.label_names, **names})
-    return read_records(records, files[0].uri, named, notes)
+    is_table = kind is not DataFormat.JSONL
+    return read_records(records, files[0].uri, named, notes, is_table=is_table)
 
 
 def _read_file(

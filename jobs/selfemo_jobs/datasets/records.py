@@ -28,6 +28,7 @@ from selfemo_jobs.datasets.gold import GoldLabels
 from selfemo_jobs.datasets.reading import Notes, Oddity, ReadOptions
 from selfemo_jobs.datasets.text_files import shorten
 from selfemo_jobs.datasets.turn_labels import OWN_KEY, label_node, label_values
+from selfemo_jobs.errors import BadInput
 
 #: The key of the turns in this project's own format.
 TURNS = "turns"
@@ -43,7 +44,7 @@ _NOT_SPEAKERS = frozenset({"system", "developer", "tool", "function"})
 
 
 def read_records(
-    records: Sequence[Node], file: str, options: ReadOptions, notes: Notes
+    records: Sequence[Node], file: str, options: ReadOptions, notes: Notes, *, is_table: bool
 ) -> list[Dialogue]:
     """Return the dialogues of records in file order.
 
@@ -57,6 +58,8 @@ def read_records(
         What to read.
     notes
         Counts what is odd in the records.
+    is_table
+        Whether the records are rows of a table. Then each is a turn, unless it has a list.
 
     Raises
     ------
@@ -71,7 +74,7 @@ def read_records(
     texts = _texts_key(first, options)
     if key is None and texts is not None and isinstance(first.value.get(texts), list):
         dialogues = [reader.parallel(node, texts, number) for number, node in _numbered(records)]
-    elif key is None and texts is not None:
+    elif key is None and (texts is not None or is_table):
         dialogues = reader.rows(records)
     else:
         dialogues = [reader.dialogue(node, key or TURNS, n) for n, node in _numbered(records)]
@@ -161,14 +164,14 @@ class _RecordReader:
         names = list(dict.fromkeys(key for record in records for key, _ in record.entries()))
         columns = choose_columns(names, self._columns, self._file)
         if TEXT not in columns:
-            raise records[0].error(
-                "no column has the text: name it in `dataset.columns.text` "
+            raise BadInput(
+                f"{self._file}: no column has the text: name it in `dataset.columns.text` "
                 f"(the file has: {shorten(', '.join(names), 200)})"
             )
         if TURN in columns and DIALOGUE not in columns:
-            raise records[0].error(
-                f"`{columns[TURN]}` numbers the turns, and no column has the dialogue: name it in "
-                "`dataset.columns.dialogue`"
+            raise BadInput(
+                f"{self._file}: `{columns[TURN]}` numbers the turns, and no column has the "
+                "dialogue: name it in `dataset.columns.dialogue`"
             )
         if DIALOGUE not in columns:
             self._notes.add(Oddity.NO_DIALOGUE, None, len(records))
