@@ -15,8 +15,9 @@ import pytest
 import typer
 import yaml
 
-from selfemo_api.schema.crd import build_crd
+from selfemo_api.schema.crd import build_crd, structural
 from selfemo_api.schema.validation import load_evolution
+from selfemo_api.spec import EvolutionSpec
 from selfemo_jobs.base_models.__main__ import parser as model_parser
 from selfemo_operator.cli import kubectl, main
 
@@ -248,8 +249,8 @@ def resource_schema() -> dict[str, Any]:
 
 
 def spec_schema() -> dict[str, Any]:
-    schema: dict[str, Any] = resource_schema()["properties"]["spec"]
-    return schema
+    """Return the schema of the resolved spec: with the settings that `overrides` replaces."""
+    return structural(EvolutionSpec)
 
 
 def has_field(schema: dict[str, Any], path: str) -> bool:
@@ -294,7 +295,9 @@ def test_fields_that_are_named_exist(page: Path) -> None:
         root = path.split(".")[0].partition("[")[0]
         if root in spec["properties"]:
             exists = has_field(spec, path)
-        elif root in {"spec", "status"}:
+        elif root == "spec":
+            exists = has_field(spec, path.partition(".")[2])
+        elif root == "status":
             exists = has_field(resource, path)
         elif root in values:
             exists = has_value(values, path)

@@ -74,7 +74,7 @@ _NOW = Row(
         ),
         _stat(
             "Without improvement",
-            "Generations since the best one. spec.evolution.patience limits them.",
+            "Generations since the best one. spec.stopping.patience limits them.",
             "none",
             _one("generations_without_improvement"),
             thresholds=[(1.0, YELLOW), (2.0, ORANGE)],
