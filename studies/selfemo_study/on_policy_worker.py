@@ -20,7 +20,7 @@ from selfemo_api.stages import Stage
 from selfemo_api.text.files import write_atomically
 from selfemo_jobs.engines import open_engine
 from selfemo_jobs.engines.interface import Sampling
-from selfemo_jobs.prompts import load_prompt_set, parse_labels
+from selfemo_jobs.prompts import parse_labels, prompt_set_of
 from selfemo_jobs.rewards import (
     RewardTerms,
     Verdict,
@@ -187,7 +187,7 @@ def _judge_readings(
         temperature=spec.self_play.temperature,
         top_p=spec.self_play.top_p,
         max_tokens=spec.reading_tokens,
-        stop=load_prompt_set(spec.model.prompts).stop(Role.RECOGNIZER),
+        stop=prompt_set_of(spec.model).stop(Role.RECOGNIZER),
         seed=spec.seed,
     )
     labels = spec.dataset.labels
@@ -214,7 +214,7 @@ def end_tokens(tokenizer: Any, spec: EvolutionSpec) -> list[int]:
     spec
         The evolution's spec, whose prompt set names the stop strings.
     """
-    stops = load_prompt_set(spec.model.prompts).stop(Role.RECOGNIZER)
+    stops = prompt_set_of(spec.model).stop(Role.RECOGNIZER)
     texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
     with_stop = {i for i, text in enumerate(texts) if any(stop in text for stop in stops)}
     return sorted({tokenizer.eos_token_id, *with_stop})
@@ -240,7 +240,7 @@ def reward_function(spec: EvolutionSpec, ends: Sequence[int]) -> Any:
         **_: Any,
     ) -> list[float]:
         finished = [ids[-1] in end_set for ids in completion_ids]
-        stops = load_prompt_set(spec.model.prompts).stop(Role.RECOGNIZER)
+        stops = prompt_set_of(spec.model).stop(Role.RECOGNIZER)
         return rewards(completions, finished, readings, gold, stops, spec)
 
     return recognizer_reward

@@ -94,7 +94,7 @@ def _warm_start(arguments: argparse.Namespace) -> None:
 
     from selfemo_jobs.models.fetch import load_model, load_tokenizer
     from selfemo_jobs.models.model_folder import check_model_folder, save_model
-    from selfemo_jobs.prompts.sets import load_prompt_set
+    from selfemo_jobs.prompts import load_prompt_set
     from selfemo_jobs.stages.warmstart.examples import examples_of
     from selfemo_jobs.stages.warmstart.supervised_trainer import train_steps
 

@@ -17,7 +17,7 @@ from selfemo_api.spec import Use
 from selfemo_jobs.datasets.dialogue import Dialogue
 from selfemo_jobs.datasets.overlap import DialogueIndex
 from selfemo_jobs.datasets.reading import ODD_CHARACTERS, Oddity, SourceWarning
-from selfemo_jobs.word_units import split_words
+from selfemo_jobs.rewards.word_units import split_words
 
 #: The field of the label set.
 _LABELS_FIELD = "dataset.labels"

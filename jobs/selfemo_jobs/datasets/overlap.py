@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from selfemo_jobs.datasets.dialogue import Dialogue
-from selfemo_jobs.word_units import split_words
+from selfemo_jobs.rewards.word_units import split_words
 
 #: Turns in a row that make two dialogues the same in part. Two turns may be alike by chance.
 _WINDOW = 3

@@ -1,15 +1,26 @@
-"""Parses the recognizer's answers."""
+"""Parses the recognizer's answers, with labels of any script."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-#: Separates two labels: a comma, a line break, or "and".
-_SEPARATOR = re.compile(r"[,\n]|(?<![\w-])and(?![\w-])")
-#: Characters that may stand around a label.
-_PUNCTUATION = " \t\r\v\f.;:!?\"'`*()[]"
+import regex
+
+from selfemo_jobs.rewards.word_units import SPACED, normalize_text
+
+#: Words that stand between two labels, as a comma does: those of the languages that a built-in
+#: prompt set has, and of Japanese, which has no blanks around it either.
+_AND = ("and", "以及", "和", "与", "と")
+#: Commas of the scripts that have their own. Fullwidth commas are normalized to the usual one.
+_COMMAS = r",、\ufe51\u060c\u055d\u1363\u104a"
+#: A set: the signs that may stand around a label. Of ASCII's punctuation these are a few, so that a
+#: label in a formula or in code is not well formed. Of other scripts' it is all but the commas.
+_AROUND = rf"""[ \t\r\v\f.;:!?"'`*()\[\][[\p{{P}}\p{{Z}}\p{{Cf}}]--[\p{{ASCII}}{_COMMAS}]]]"""
+#: A set: what continues a word of a script with blanks between words.
+_IN_WORD = rf"[{SPACED}\p{{M}}_\-]"
+_BLANKS = regex.compile(r"[^\S\n]+")
 
 
 @dataclass(frozen=True)
@@ -33,15 +44,16 @@ def parse_labels(text: str, labels: Sequence[str]) -> ParsedLabels:
     """Return the labels that an answer names.
 
     An answer is well formed if it has one or more label names, in any case, and nothing else.
-    Commas, line breaks or "and" separate them, and punctuation may stand around them. Other answers
-    are not well formed, but the labels in them count if they are whole words.
+    Commas of any script, line breaks, "and" or "和" separate them, and punctuation may stand around
+    them. Other answers are not well formed, but the labels in them count. In a script with blanks
+    between words they must be whole words.
 
     Parameters
     ----------
     text
         The completion.
     labels
-        The label set, in lower case.
+        The label set, in any script.
 
     Examples
     --------
@@ -49,32 +61,59 @@ def parse_labels(text: str, labels: Sequence[str]) -> ParsedLabels:
     ('joy', 'surprise')
     >>> parse_labels("It sounds like joy", ["joy", "fear"])
     ParsedLabels(labels=('joy',), well_formed=False, named=('joy',))
+    >>> parse_labels("惊讶、开心。", ["开心", "惊讶"])
+    ParsedLabels(labels=('开心', '惊讶'), well_formed=True, named=('惊讶', '开心'))
     """
-    known = frozenset(labels)
-    answer = text.lower().strip()
-    pieces = [piece.strip(_PUNCTUATION) for piece in _SEPARATOR.split(answer)]
-    named = [piece for piece in pieces if piece in known]
-    well_formed = bool(named) and named == _without_blanks(pieces, answer)
-    if not well_formed:
-        named = _labels_in(answer, labels)
-    unique = tuple(dict.fromkeys(named))
+    forms = _label_forms(tuple(labels))
+    answer = _normalized(text)
+    whole = forms.answer.fullmatch(answer)
+    names = whole.captures("label") if whole else forms.label.findall(answer)
+    unique = tuple(dict.fromkeys(forms.spelling[name] for name in names))
     return ParsedLabels(
         labels=tuple(label for label in labels if label in unique),
-        well_formed=well_formed and len(unique) == len(named),
+        well_formed=whole is not None and len(unique) == len(names),
         named=unique,
     )
 
 
-def _without_blanks(pieces: list[str], answer: str) -> list[str]:
-    """Return the pieces without empty ones, which ", and" and a trailing comma leave."""
-    return [piece for piece in pieces if piece] if answer else []
+@dataclass(frozen=True)
+class _LabelForms:
+    """How the labels of a set are found in an answer."""
+
+    spelling: dict[str, str]
+    """The label by its normalized text."""
+    label: regex.Pattern[str]
+    """Matches one label."""
+    answer: regex.Pattern[str]
+    """Matches a well-formed answer as a whole."""
 
 
-def _labels_in(answer: str, labels: Sequence[str]) -> list[str]:
-    """Return the labels that are whole words of an answer, in its order."""
-    longest_first = sorted(labels, key=len, reverse=True)
-    either = "|".join(re.escape(label) for label in longest_first)
-    return re.findall(rf"(?<![\w-])(?:{either})(?![\w-])", answer)
+@lru_cache(maxsize=64)
+def _label_forms(labels: tuple[str, ...]) -> _LabelForms:
+    spelling: dict[str, str] = {}
+    for label in labels:
+        spelling.setdefault(_normalized(label), label)
+    longest_first = sorted(spelling, key=len, reverse=True)
+    label = "(?P<label>" + "|".join(_whole_word(name) for name in longest_first) + ")"
+    between = "|".join((rf"[{_COMMAS}\n]", *(_whole_word(word) for word in _AND)))
+    # lazy: a label may begin with such signs or words itself
+    rest = f"(?:{_AROUND}|{between})*?"
+    answer = f"{rest}{label}(?:{_AROUND}*?(?:{between}){rest}{label})*{rest}"
+    return _LabelForms(spelling, regex.compile(label, regex.V1), regex.compile(answer, regex.V1))
+
+
+def _whole_word(text: str) -> str:
+    """Return the pattern of a text that does not continue a word, and that no word continues."""
+    before = rf"(?<!{_IN_WORD})" if regex.match(_IN_WORD, text[:1], regex.V1) else ""
+    after = rf"(?!{_IN_WORD})" if regex.match(_IN_WORD, text[-1:], regex.V1) else ""
+    if len(text) > 1 and regex.search(r"\p{Hangul}$", text):
+        after = ""  # Korean particles follow without a blank
+    return before + str(regex.escape(text, special_only=True)) + after
+
+
+def _normalized(text: str) -> str:
+    """Return a text in lower case and usual widths, with single blanks and none at its ends."""
+    return str(_BLANKS.sub(" ", normalize_text(text))).strip()
 
 
 def nearest_label(text: str, labels: Sequence[str]) -> str:
@@ -87,8 +126,8 @@ def nearest_label(text: str, labels: Sequence[str]) -> str:
     >>> nearest_label("Angry", ["joy", "sadness", "anger"])
     'anger'
     """
-    answer = text.strip().lower()
-    return min(labels, key=lambda label: edit_distance(answer, label))
+    answer = _normalized(text)
+    return min(labels, key=lambda label: edit_distance(answer, _normalized(label)))
 
 
 def edit_distance(a: str, b: str) -> int:

@@ -1,19 +1,16 @@
-"""Prompt sets: versioned data files with the templates of both roles."""
+"""Prompt sets: the compiled templates of both roles, and the form of their completions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from typing import TYPE_CHECKING, Protocol
 
-import yaml
-from jinja2 import StrictUndefined, Template
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import Template
 
 from selfemo_api.spec import Role
 from selfemo_jobs.errors import BadInput
+from selfemo_jobs.prompts.template_checks import ShownTurn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -41,13 +38,15 @@ class PromptSet:
     """The templates of both roles, and the form of their completions."""
 
     name: str
-    """The name in ``model.prompts``."""
+    """The value of ``model.prompts``: a name, or the URI of a file."""
     chat: bool
     """Whether prompts are chat messages, which the model's own chat template renders."""
     recognizer: Template
     responder: Template
     prefix: str
     """The text with which a completion begins, before its content."""
+    separator: str
+    """The text between two labels of an answer."""
     suffix: str
     """The text with which a completion ends. In a chat it ends with the end token instead."""
     stops: dict[Role, tuple[str, ...]]
@@ -78,7 +77,11 @@ class PromptSet:
         """
         return self._message(
             self.recognizer.render(
-                context=context, speaker=speaker, text=text, labels=labels, future=future
+                context=_shown(context),
+                speaker=speaker,
+                text=text,
+                labels=labels,
+                future=_shown(future),
             )
         )
 
@@ -100,13 +103,13 @@ class PromptSet:
         """
         return self._message(
             self.responder.render(
-                context=context, speaker=speaker, intended=intended, labels=labels
+                context=_shown(context), speaker=speaker, intended=intended, labels=labels
             )
         )
 
     def recognizer_text(self, labels: Sequence[str]) -> str:
         """Return the recognizer's completion with some labels, as training uses it."""
-        return f"{self.prefix}{', '.join(labels)}{self.suffix}"
+        return f"{self.prefix}{self.separator.join(labels)}{self.suffix}"
 
     def responder_text(self, text: str) -> str:
         """Return the responder's completion with some words, as training uses it."""
@@ -284,46 +287,5 @@ def _without_special_tokens(content: str, tokenizer: PreTrainedTokenizerBase) ->
     return content
 
 
-def prompt_set_names() -> list[str]:
-    """Return the names of all prompt sets."""
-    files = resources.files(__package__).iterdir()
-    return sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
-
-
-@cache
-def load_prompt_set(name: str) -> PromptSet:
-    """Return a prompt set.
-
-    Parameters
-    ----------
-    name
-        The set's name, as in ``model.prompts``.
-
-    Raises
-    ------
-    BadInput
-        If there is no such set.
-    """
-    if name not in prompt_set_names():
-        raise BadInput(
-            f"`model.prompts` is {name}: there is no such set (there are: "
-            f"{', '.join(prompt_set_names())})"
-        )
-    text = (resources.files(__package__) / f"{name}.yaml").read_text(encoding="utf-8")
-    data = yaml.safe_load(text)
-    # prompts are plain text, not HTML: nothing has to be escaped
-    environment = ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,
-    )
-    return PromptSet(
-        name=data["name"],
-        chat=data["chat"],
-        recognizer=environment.from_string(data["recognize"]),
-        responder=environment.from_string(data["respond"]),
-        prefix=data["before"],
-        suffix=data["after"],
-        stops={role: tuple(data["stop"][role.value]) for role in Role},
-    )
+def _shown(turns: Sequence[Turn]) -> list[ShownTurn]:
+    return [ShownTurn(turn.speaker, turn.text) for turn in turns]

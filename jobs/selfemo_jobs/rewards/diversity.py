@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from selfemo_jobs.word_units import split_words
+from selfemo_jobs.rewards.word_units import split_words
 
 Floats = npt.NDArray[np.float64]
 
@@ -53,8 +53,8 @@ def distinct_bigrams(texts: Iterable[str]) -> float:
     Parameters
     ----------
     texts
-        The texts, in any script. A pair consists of two neighboring words of one text, as
-        :func:`~selfemo_jobs.word_units.split_words` returns them. In Chinese these are characters.
+        The texts, in any script. A pair consists of two neighboring words of one text
+        (:mod:`selfemo_jobs.rewards.word_units`). In Chinese each character is a word.
 
     Returns
     -------

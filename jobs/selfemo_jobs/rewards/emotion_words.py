@@ -16,7 +16,7 @@ from itertools import groupby
 
 import regex
 
-from selfemo_jobs.word_units import contains_run, is_unspaced, normalize_text, split_words
+from selfemo_jobs.rewards.word_units import contains_run, is_unspaced, normalize_text, split_words
 
 #: Word forms of the labels of the published datasets, one word family in each line. Another label
 #: in Latin script gets regular English endings. Synonyms ("furious") are not word forms: a response
@@ -99,7 +99,7 @@ def names_any_label(words: Sequence[str], labels: Iterable[str]) -> bool:
     Parameters
     ----------
     words
-        Words in lower case, as :func:`~selfemo_jobs.word_units.split_words` returns them.
+        Words in lower case, as :func:`~selfemo_jobs.rewards.word_units.split_words` returns them.
     labels
         The labels to look for, in any script. A label of several words, such as ``self-conscious``
         or ``very_happy``, is named if all its parts are among the words, in any order.

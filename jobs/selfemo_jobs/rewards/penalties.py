@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from selfemo_jobs.rewards.emotion_words import has_label_sign, names_any_label, word_forms
-from selfemo_jobs.word_units import split_words
+from selfemo_jobs.rewards.word_units import split_words
 
 __all__ = [
     "MAX_REPEATED_SHARE",
@@ -54,7 +54,7 @@ def repeated_share(words: Sequence[str], turns: Iterable[Sequence[str]]) -> floa
     Parameters
     ----------
     words
-        Words of the response, as :func:`~selfemo_jobs.word_units.split_words` returns them.
+        Words of the response, as :func:`~selfemo_jobs.rewards.word_units.split_words` returns them.
     turns
         Words of each turn of the context.
 
@@ -91,7 +91,7 @@ def find_faults(
     Parameters
     ----------
     response
-        The text of the response, in any script. :mod:`selfemo_jobs.word_units` defines its words.
+        The text of the response, in any script (:mod:`selfemo_jobs.rewards.word_units`).
     context
         The texts of the turns before it.
     intended

@@ -27,12 +27,14 @@ from selfemo_api.results import FailureMessage, ShardResult, StageResult
 from selfemo_api.stage_resources import pods_of
 from selfemo_api.stages import Stage
 from selfemo_jobs.errors import BadInput, InputProblems, StageError, Terminated
+from selfemo_jobs.prompts import prompt_set_of
 from selfemo_jobs.runtime.context import StageContext, StageOutput, relative_path, work_folder
 from selfemo_jobs.runtime.fingerprint import config_fingerprint, differing_settings
 from selfemo_jobs.runtime.logging_setup import configure_logging
 from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, canonical_json, read_manifest
 from selfemo_jobs.runtime.parent_death import die_with_parent
 from selfemo_jobs.runtime.progress_metrics import serve_progress
+from selfemo_jobs.runtime.stage_prompts import PROMPTS_FIELD, fetch_prompts
 from selfemo_jobs.runtime.termination import write_termination_message
 from selfemo_jobs.store import Store, UnopenedStore, join, open_store
 from selfemo_jobs.store.hashing import sha256
@@ -95,8 +97,16 @@ class StageProgram:
         store = self._open_store(config)
         uri = join(config.output, MANIFEST)
         fingerprint = config_fingerprint(config, self.relevant)
+        reads_prompts = PROMPTS_FIELD in self.relevant and not self.always_runs
+        if reads_prompts:
+            prompts = fetch_prompts(config, store)
+            config = prompts.config
+            if prompts.sha256 is not None:  # the file's content counts, not its place
+                fingerprint[PROMPTS_FIELD] = f"sha256:{prompts.sha256}"
         if not self.always_runs and store.exists(uri):
             return self._stored(store, uri, fingerprint)
+        if reads_prompts:
+            prompt_set_of(config.spec.model)  # a wrong template is refused before any work
         shards = pods_of(config.spec, self.stage)
         shard = int(os.environ.get(ENV_SHARD, "0"))
         parents = {slug: read_manifest(store, u)[1] for slug, u in sorted(config.parents.items())}

@@ -72,7 +72,7 @@ def evaluate_model(
         uri=folder.absolute().as_uri(), prompts=prompts, max_prompt_tokens=max_prompt_tokens
     )
     requests = labeled_prompts(dialogues, labels, context, model, load_tokenizer(folder))
-    sampling = greedy_sampling(prompts, MaxTokens().recognizer)
+    sampling = greedy_sampling(model, MaxTokens().recognizer)
     engine = open_engine(
         Engine.TRANSFORMERS,
         folder,

@@ -14,7 +14,7 @@ from selfemo_api.spec import Context, ModelSpec, Role
 from selfemo_jobs.datasets.dialogue import Dialogue
 from selfemo_jobs.engines.interface import Completion, Sampling
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.prompts import load_prompt_set, nearest_label, parse_labels
+from selfemo_jobs.prompts import nearest_label, parse_labels, prompt_set_of
 from selfemo_jobs.stages.evaluate.metrics import UNPARSABLE, Predictions
 from selfemo_jobs.stages.evaluate.set_metrics import SetPredictions
 
@@ -56,13 +56,13 @@ class LabeledPrompt:
     """Token ids of the prompt."""
 
 
-def greedy_sampling(prompts: str, max_tokens: int) -> Sampling:
+def greedy_sampling(model: ModelSpec, max_tokens: int) -> Sampling:
     """Return the sampling parameters with which the recognizer answers greedily.
 
     Parameters
     ----------
-    prompts
-        Name of the prompt set, which has the texts at which an answer ends.
+    model
+        The field ``spec.model``, whose prompt set has the text at which an answer ends.
     max_tokens
         Largest number of tokens of an answer.
 
@@ -71,7 +71,7 @@ def greedy_sampling(prompts: str, max_tokens: int) -> Sampling:
     Sampling
         The parameters, with temperature 0.
     """
-    stop = load_prompt_set(prompts).stop(Role.RECOGNIZER)
+    stop = prompt_set_of(model).stop(Role.RECOGNIZER)
     return Sampling(temperature=0.0, max_tokens=max_tokens, stop=stop)
 
 
@@ -107,7 +107,7 @@ def labeled_prompts(
     BadInput
         If a prompt is too long even without context (``model.maxPromptTokens``).
     """
-    prompt_set = load_prompt_set(model.prompts)
+    prompt_set = prompt_set_of(model)
     prompts = []
     for dialogue in dialogues:
         turns = dialogue.turns

@@ -105,7 +105,7 @@ class _Model:
     def sampling(self) -> Sampling:
         """The parameters of greedy sampling."""
         spec = self._spec
-        return greedy_sampling(spec.model.prompts, spec.self_play.max_tokens.recognizer)
+        return greedy_sampling(spec.model, spec.self_play.max_tokens.recognizer)
 
     def answer(self, prompts: list[LabeledPrompt], labels: list[str]) -> pa.Table:
         """Return the predictions for prompts as a table.

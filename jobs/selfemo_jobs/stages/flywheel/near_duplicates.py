@@ -15,8 +15,8 @@ import numpy as np
 from daft import DataFrame, Window, col
 from daft import functions as F  # noqa: N812 (the name its own documentation uses)
 
+from selfemo_jobs.rewards.word_units import spaced_text
 from selfemo_jobs.stages.flywheel.dataframe_runner import materialize
-from selfemo_jobs.word_units import spaced_text
 
 #: Number of hashes in a signature. The standard error of the estimate at a Jaccard similarity of
 #: 0.8 is then 0.035.

@@ -11,8 +11,7 @@ from selfemo_api.spec import EvolutionSpec, Role
 from selfemo_jobs.datasets.dialogue import Utterance
 from selfemo_jobs.engines.interface import Sampling
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.prompts.answers import parse_labels
-from selfemo_jobs.prompts.sets import load_prompt_set
+from selfemo_jobs.prompts import parse_labels, prompt_set_of
 from selfemo_jobs.rewards.label_sets import Masks, encode_label_sets
 from selfemo_jobs.stages.score.candidate_groups import Rows, find_groups
 from selfemo_jobs.stages.score.scoring import JudgeReadings
@@ -64,7 +63,7 @@ class JudgeReader:
         self._engine = engine
         self._spec = spec
         self._max_tokens = max_tokens or spec.reading_tokens
-        self._prompts = load_prompt_set(spec.model.prompts)
+        self._prompts = prompt_set_of(spec.model)
 
     def read(self, table: pa.Table, seed: int, uri: str) -> JudgeReadings:
         """Return the judge's readings of one part.

@@ -15,7 +15,7 @@ from selfemo_api.spec import EvolutionSpec, Role
 from selfemo_jobs.datasets.dialogue import Utterance
 from selfemo_jobs.engines.interface import Completion, Sampling
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.prompts import load_prompt_set, parse_labels
+from selfemo_jobs.prompts import parse_labels, prompt_set_of
 from selfemo_jobs.runtime.schemas import CANDIDATES
 from selfemo_jobs.stages.selfplay.episodes import (
     Episode,
@@ -106,7 +106,7 @@ class SelfPlayer:
         self._engine = engine
         self._spec = spec
         self._generation = generation
-        self._prompts = load_prompt_set(spec.model.prompts)
+        self._prompts = prompt_set_of(spec.model)
 
     def generate_candidates(self, episodes: Sequence[Episode], seed: int) -> pa.Table:
         """Generate the candidates of all turns of some episodes.

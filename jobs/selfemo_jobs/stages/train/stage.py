@@ -130,6 +130,7 @@ def _job(context: StageContext, policy: Path) -> TrainJob:
         resources=config.spec.resources,
         seed=config.seed,
         prompts=config.spec.model.prompts,
+        prompt_templates=config.spec.model.prompt_templates,
         temperature=config.spec.self_play.temperature,
         folder=context.work / f"job-{digest}-{context.shard}",
         policy=policy,

@@ -32,7 +32,7 @@ from selfemo_jobs.models.adapters import lora_config
 from selfemo_jobs.models.fetch import load_model, load_tokenizer
 from selfemo_jobs.models.model_export import merge_adapter, write_model
 from selfemo_jobs.models.trained_layers import train_last_layers
-from selfemo_jobs.prompts.sets import load_prompt_set
+from selfemo_jobs.prompts import load_prompt_set
 from selfemo_jobs.runtime.sigterm import SigtermFlag
 from selfemo_jobs.stages.train.batches import PADDING, BatchShape, TrainingStep, plan_steps
 from selfemo_jobs.stages.train.checkpoints import (
@@ -170,7 +170,7 @@ def _load_rollouts(job: TrainJob, tokenizer: PreTrainedTokenizerBase) -> Rollout
     rollouts = RolloutData.from_table(table)
     if job.training.imitation == 0.0:
         return rollouts
-    prompts = load_prompt_set(job.prompts)
+    prompts = load_prompt_set(job.prompts, job.prompt_templates)
 
     def encode_answer(labels: Sequence[str]) -> Sequence[int]:
         return prompts.encode_completion(tokenizer, prompts.recognizer_text(labels))

@@ -28,6 +28,8 @@ class TrainJob(ApiModel):
     """The seed of the stage."""
     prompts: str
     """Name of the prompt set, which defines how an answer to imitate is written."""
+    prompt_templates: dict[str, str] = {}
+    """Texts that replace those of the prompt set."""
     temperature: float
     """The temperature at which the completions were sampled. The policy is the distribution at this
     temperature."""

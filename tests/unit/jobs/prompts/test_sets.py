@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,11 @@ def tokenizer(tiny_model: Path) -> Any:
 
 
 def test_the_sets_that_the_api_names() -> None:
-    assert prompt_set_names() == ["chat-v1", "compact-v1"]
+    assert prompt_set_names() == ["chat-v1", "chat-zh-v1", "compact-v1", "compact-zh-v1"]
 
 
 def test_unknown_set() -> None:
-    with pytest.raises(BadInput, match=r"`model.prompts` is chat-v9: .*chat-v1, compact-v1"):
+    with pytest.raises(BadInput, match=r"`model.prompts` is chat-v9: .*chat-v1, .*compact-v1"):
         load_prompt_set("chat-v9")
 
 
@@ -65,6 +66,95 @@ def test_chat() -> None:
     assert "Conversation:" not in message["content"]
     assert "What does Ann say next, feeling joy and fear?" in message["content"]
     assert prompts.recognizer_text(["joy", "fear"]) == "joy, fear"
+
+
+#: The hash of the prompts and completions below, as the first release wrote them. A set never
+#: changes under its name.
+RELEASED = {
+    "chat-v1": "dc92f4b87554253be3e33eddcbaeb327aad9b82c718a2bc366f00cddc36f0469",
+    "compact-v1": "78559b1c66c50f4456e698570af842f8e79e6ead2066c7f10d36b8f27caf67fa",
+}
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_a_released_set_does_not_change(name: str) -> None:
+    prompts = load_prompt_set(name)
+    past = (Utterance("Ann", "Hi {{ 7 * 7 }}"), Utterance("Bob", "We <won>! “Really” — 你好。"))
+    texts: list[Any] = []
+    for context in ((), past):
+        texts += [
+            prompts.recognizer_prompt(context, "Ann", 'Great & "good".', MELD, future)
+            for future in ((), LATER)
+        ]
+        texts += [
+            prompts.responder_prompt(context, "Bob", intended, MELD)
+            for intended in (["joy"], ["joy", "surprise"])
+        ]
+    texts += [prompts.recognizer_text(["joy"]), prompts.recognizer_text(["joy", "fear"])]
+    texts += [prompts.responder_text("Yes!"), *(list(prompts.stop(role)) for role in Role)]
+    assert hashlib.sha256(repr(texts).encode()).hexdigest() == RELEASED[name]
+
+
+CHINESE = ("开心", "难过", "惊讶")
+CHINESE_CONTEXT = (Utterance("小明", "你听说了吗？"), Utterance("小红", "听说什么？"))
+
+
+def test_compact_in_chinese() -> None:
+    prompts = load_prompt_set("compact-zh-v1")
+    assert (
+        prompts.recognizer_prompt(CHINESE_CONTEXT, "小明", "我们赢了！", CHINESE)
+        == "小明：你听说了吗？\n小红：听说什么？\n小明：我们赢了！\n情绪："
+    )
+    assert (
+        prompts.recognizer_prompt((), "小明", "我们赢了！", CHINESE, CHINESE_CONTEXT[1:])
+        == "（之后）小红：听说什么？\n小明：我们赢了！\n情绪："
+    )
+    assert (
+        prompts.responder_prompt(CHINESE_CONTEXT[:1], "小红", ["开心", "惊讶"], CHINESE)
+        == "小明：你听说了吗？\n（开心、惊讶）小红："
+    )
+    assert prompts.recognizer_text(["开心"]) == "开心\n"
+    assert prompts.responder_text("真的吗？") == "真的吗？\n"
+    assert prompts.stop(Role.RECOGNIZER) == prompts.stop(Role.RESPONDER) == ("\n",)
+
+
+def test_chat_in_chinese() -> None:
+    prompts = load_prompt_set("chat-zh-v1")
+    (message,) = prompts.recognizer_prompt(CHINESE_CONTEXT, "小明", "我们赢了！", CHINESE)
+    assert isinstance(message, dict)
+    content = message["content"]
+    assert "可选的情绪有：开心、难过、惊讶。" in content
+    assert "\n小明：你听说了吗？\n小红：听说什么？\n小明：我们赢了！\n\n" in content
+    assert "小明说“我们赢了！”这句话时" in content
+    (message,) = prompts.responder_prompt((), "小红", ["开心", "惊讶"], CHINESE)
+    assert isinstance(message, dict)
+    assert "对话：\n" not in message["content"]
+    assert "小红此刻的情绪是：开心、惊讶。小红接下来会说什么？" in message["content"]
+    assert prompts.recognizer_text(["开心", "惊讶"]) == "开心、惊讶"
+    assert prompts.stop(Role.RESPONDER) == ("\n",)
+
+
+@pytest.mark.parametrize("name", prompt_set_names())
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ("fear", "joy"),
+        CHINESE,
+        ("feliz", "muy_triste", "so-so", "very happy"),
+        ("خوف", "فرح"),
+        ("ดีใจ", "เศร้า"),
+        ("喜び", "悲しみ"),
+        ("खुशी", "दुख"),
+        ("기쁨", "슬픔"),
+        ("😀", "😢"),
+    ],
+)
+def test_labels_of_any_script_read_back(name: str, labels: tuple[str, ...]) -> None:
+    prompts = load_prompt_set(name)
+    for some in (labels, labels[::-1], labels[:1]):
+        parsed = parse_labels(prompts.recognizer_text(some), labels)
+        assert parsed.well_formed
+        assert parsed.named == some
 
 
 @pytest.mark.parametrize("name", ["chat-v1", "compact-v1"])

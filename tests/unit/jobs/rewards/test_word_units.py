@@ -10,8 +10,8 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfemo_jobs import word_units
-from selfemo_jobs.word_units import (
+from selfemo_jobs.rewards import word_units
+from selfemo_jobs.rewards.word_units import (
     contains_run,
     is_unspaced,
     normalize_text,
