@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 
-from selfemo_api.dataset_labels import IEMOCAP
+from selfemo_api.dataset_labels import IEMOCAP, label_key
 from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
 from selfemo_jobs.datasets.documents import Node, parse
 from selfemo_jobs.datasets.gold import GoldLabels
@@ -34,7 +34,7 @@ NAMES = {
 }
 _TURN = re.compile(r' ?Speaker_(\d+):"(.*)" ?', re.DOTALL)
 #: What stands for an utterance without an agreed label.
-_NO_LABEL = frozenset({None, "", "xxx", "-1", -1})
+_NO_LABEL = frozenset({"", "xxx", "-1"})
 
 
 def read_iemocap(file: SourceFile, options: ReadOptions, notes: Notes) -> list[Dialogue]:
@@ -112,8 +112,8 @@ class _IemocapReader:
 
     def _emotion(self, node: Node, gold: GoldLabels) -> str:
         """Return the name of a label; empty for no label. The files have its number."""
-        value = node.value.strip() if isinstance(node.value, str) else node.value
-        if isinstance(value, str | int | None) and value in _NO_LABEL:
+        value = node.value
+        if value is None or (isinstance(value, str | int) and label_key(str(value)) in _NO_LABEL):
             return ""
         if isinstance(value, str):
             return value
