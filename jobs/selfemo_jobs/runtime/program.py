@@ -36,7 +36,7 @@ from selfemo_jobs.runtime.parent_death import die_with_parent
 from selfemo_jobs.runtime.progress_metrics import serve_progress
 from selfemo_jobs.runtime.stage_prompts import PROMPTS_FIELD, fetch_prompts
 from selfemo_jobs.runtime.termination import write_termination_message
-from selfemo_jobs.store import Store, UnopenedStore, join, open_store
+from selfemo_jobs.store import Store, join, open_store, open_store_later
 from selfemo_jobs.store.hashing import sha256
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,8 @@ class StageProgram:
         Unavailable
             If a service stays unavailable.
         """
-        store = self._open_store(config)
+        opened = open_store_later if self.always_runs else open_store
+        store = opened(config.spec.storage)
         uri = join(config.output, MANIFEST)
         fingerprint = config_fingerprint(config, self.relevant)
         reads_prompts = PROMPTS_FIELD in self.relevant and not self.always_runs
@@ -123,14 +124,6 @@ class StageProgram:
                 )
             output = self.merge(outputs)
         return self._publish(context, output, fingerprint, parents, seconds)
-
-    def _open_store(self, config: StageConfig) -> Store:
-        try:
-            return open_store(config.spec.storage)
-        except BadInput as error:
-            if not self.always_runs:
-                raise
-            return UnopenedStore(config.spec.storage, error)
 
     def _publish(
         self,

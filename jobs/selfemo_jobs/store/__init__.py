@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from selfemo_api.spec import StorageSpec
+from selfemo_jobs.errors import BadInput
 from selfemo_jobs.store.interface import ObjectInfo, ObjectNotFound, Store, join
 from selfemo_jobs.store.unopened import UnopenedStore
 
@@ -13,6 +14,7 @@ __all__ = [
     "UnopenedStore",
     "join",
     "open_store",
+    "open_store_later",
     "store_for",
 ]
 
@@ -26,6 +28,20 @@ def open_store(storage: StorageSpec) -> Store:
     from selfemo_jobs.store.folder import FileStore
 
     return FileStore(storage)
+
+
+def open_store_later(storage: StorageSpec) -> Store:
+    """Return the store of a spec. If it cannot be opened, its first use raises the reason.
+
+    Parameters
+    ----------
+    storage
+        The spec of the storage.
+    """
+    try:
+        return open_store(storage)
+    except BadInput as error:
+        return UnopenedStore(storage, error)
 
 
 def store_for(uri: str, store: Store) -> Store:

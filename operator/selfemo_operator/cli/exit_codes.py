@@ -23,11 +23,16 @@ _BASE_MODEL: Mapping[int, str] = {
 #: The meaning of each exit code, by command.
 EXIT_CODES: Mapping[str, Mapping[int, str]] = {
     "selfemo run": {
-        ExitCode.OK: "the evolution succeeded or is suspended, or --dry-run printed the plan",
+        ExitCode.OK: "the evolution succeeded or is suspended, or --dry-run found no problem",
         ExitCode.INTERNAL: "the evolution failed or collapsed",
         ExitCode.BAD_INPUT: f"{_BAD_FILE}, or the evolution failed because of bad input",
         ExitCode.UNAVAILABLE: "another runner uses the same state folder",
         ExitCode.TERMINATED: "Ctrl-C stopped the run (the same command continues it)",
+    },
+    "selfemo check": {
+        ExitCode.OK: "no problem was found",
+        ExitCode.BAD_INPUT: f"the input has problems, or {_BAD_FILE}",
+        ExitCode.UNAVAILABLE: "the storage or the hub does not respond",
     },
     "selfemo watch": {
         **_FOLLOWED,

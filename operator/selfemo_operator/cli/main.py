@@ -12,10 +12,11 @@ from rich.console import Console
 
 from selfemo_api.contract import ExitCode
 from selfemo_api.schema.validation import InvalidEvolution
+from selfemo_operator.cli import check, model, output_format, run, watch
 from selfemo_operator.cli import data as data_cli
-from selfemo_operator.cli import model, output_format, run, watch
 from selfemo_operator.cli.exit_codes import exit_codes_help
 from selfemo_operator.cli.report import write_report
+from selfemo_operator.cli.resolved import print_resolved
 from selfemo_operator.cli.run_options import read_request
 from selfemo_operator.local.state import RunnerError
 
@@ -75,7 +76,9 @@ def run_command(
     changes: Set = None,
     state: State = Path(".selfemo"),
     output: OutputOption = Output.TABLE,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and exit.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the input, print the plan and exit.")
+    ] = False,
 ) -> None:
     """Run a whole evolution on this machine.
 
@@ -84,6 +87,18 @@ def run_command(
     request = read_request(file, changes or [], data or [], state)
     code = run.run(request, as_json=output is Output.JSON, dry_run=dry_run)
     raise typer.Exit(code)
+
+
+@app.command("check", epilog=exit_codes_help("selfemo check"))
+def check_command(
+    file: File, data: Data = None, changes: Set = None, output: OutputOption = Output.TABLE
+) -> None:
+    """Find all problems of a run's input at once: its data, model, storage and machine.
+
+    No run is started and no weights are downloaded. `selfemo run` does the same as its first step.
+    """
+    request = read_request(file, changes or [], data or [], Path(".selfemo"))
+    raise typer.Exit(check.check(request, as_json=output is Output.JSON))
 
 
 @app.command("watch", epilog=exit_codes_help("selfemo watch"))
@@ -103,10 +118,22 @@ def watch_command(
 
 
 @app.command("validate", epilog=exit_codes_help("selfemo validate"))
-def validate_command(file: File, changes: Set = None, output: OutputOption = Output.TABLE) -> None:
+def validate_command(
+    file: File,
+    changes: Set = None,
+    output: OutputOption = Output.TABLE,
+    resolve: Annotated[
+        bool,
+        typer.Option(
+            "--resolve", help="Print the spec with its recipe, and what differs from the recipe."
+        ),
+    ] = False,
+) -> None:
     """Check a file with the same rules as the API server."""
     request = read_request(file, changes or [], [], Path(".selfemo"))
-    if output is Output.JSON:
+    if resolve:
+        print_resolved(request.evolution.spec, as_json=output is Output.JSON)
+    elif output is Output.JSON:
         sys.stdout.write(request.evolution.model_dump_json(by_alias=True, exclude_none=True) + "\n")
     else:
         Console().print(f"{file} is valid")

@@ -12,6 +12,7 @@ from selfemo_api.contract import ExitCode
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.status import ConditionType
 from selfemo_operator.cli import output_format
+from selfemo_operator.cli.check import check_input, print_findings
 from selfemo_operator.cli.report import write_report
 from selfemo_operator.cli.run_options import RunRequest
 from selfemo_operator.cli.terminal.progress import Progress
@@ -30,7 +31,7 @@ def run(request: RunRequest, *, as_json: bool, dry_run: bool) -> int:
     as_json
         Print the result as one JSON object. Otherwise it is a table.
     dry_run
-        Only print the plan.
+        Only check the input and print the plan.
 
     Raises
     ------
@@ -38,6 +39,11 @@ def run(request: RunRequest, *, as_json: bool, dry_run: bool) -> int:
         If the run cannot start, or if Ctrl-C stopped it.
     """
     console = output_format.console(stderr=True)
+    if dry_run:
+        report = check_input(request)
+        print_findings(report, console)
+        if report.exit_code is not ExitCode.OK:
+            return report.exit_code
     console.print(plan_table(request.evolution, request.state))
     if dry_run:
         return ExitCode.OK
@@ -96,5 +102,6 @@ def _print_outcome(evolution: EmotionEvolution, console: Console) -> int:
     if condition is None or not evolution.status.finished:
         console.print("Suspended: to continue, set `suspend: false` and run the same command.")
         return ExitCode.OK
-    console.print(f"{condition.reason}: {condition.message}", highlight=False, soft_wrap=True)
+    text = f"{condition.reason}: {condition.message}"
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
     return output_format.exit_code(evolution)

@@ -1,9 +1,29 @@
-"""``python -m selfemo_jobs.stages.check --config FILE``."""
+"""``python -m selfemo_jobs.stages.check --config FILE``.
+
+It is the first program of a run, so it reports where the libraries of the stages are missing.
+"""
 
 from __future__ import annotations
 
-from selfemo_jobs.runtime.program import exit_with
-from selfemo_jobs.stages.check.stage import PROGRAM
+import sys
+
+from selfemo_api.contract import ExitCode
+from selfemo_api.results import FailureMessage
+from selfemo_jobs.errors import BadInput
+from selfemo_jobs.runtime.termination import write_termination_message
+
+
+def main() -> int:
+    """Run the stage and return its exit code."""
+    try:
+        from selfemo_jobs.stages.check.stage import PROGRAM
+    except ModuleNotFoundError as error:
+        text = f"the stages need {error.name}, which is not installed: install selfemo[jobs]"
+        sys.stderr.write(f"{text}\n")
+        write_termination_message(FailureMessage(error=text, kind=BadInput.kind))
+        return ExitCode.BAD_INPUT
+    return PROGRAM.main()
+
 
 if __name__ == "__main__":
-    exit_with(PROGRAM)
+    sys.exit(main())
