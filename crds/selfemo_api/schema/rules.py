@@ -9,12 +9,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-import celpy
-from celpy.evaluation import CELEvalError
-
 from selfemo_api.api_model import ApiModel, Rule
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.recipes import written_path
+from selfemo_api.schema.cel import evaluate
 from selfemo_api.schema.crd import build_crd, structural
 from selfemo_api.schema.strict_yaml import Problem, conform, with_defaults
 from selfemo_api.spec import EvolutionSpec
@@ -168,24 +166,13 @@ def broken_rules(
     path: str,
 ) -> list[Problem]:
     """Return a problem for each rule that does not hold for a value."""
-    activation = {"self": celpy.json_to_cel(value)}
+    values: dict[str, Any] = {"self": value}
     if old is not None:
-        activation["oldSelf"] = celpy.json_to_cel(old)
-    problems = []
-    for rule in rules:
-        try:
-            holds = bool(_program(rule.expression).evaluate(activation))
-        except CELEvalError as error:
-            raise AssertionError(f"the rule {rule.expression!r} fails: {error}") from error
-        if not holds:
-            problems.append(Problem(path, rule.message))
-    return problems
-
-
-@lru_cache(maxsize=256)
-def _program(expression: str) -> celpy.Runner:
-    environment = celpy.Environment()
-    return environment.program(environment.compile(expression))
+        values["oldSelf"] = old
+    results = evaluate([rule.expression for rule in rules], values)
+    return [
+        Problem(path, rule.message) for rule, holds in zip(rules, results, strict=True) if not holds
+    ]
 
 
 def written_field(field: str) -> str:

@@ -15,10 +15,12 @@ from typing import Any
 from selfemo_api import dataset_labels
 from selfemo_api.api_model import ApiModel
 from selfemo_api.evolution import EmotionEvolution, Metadata
+from selfemo_api.recipes import changed_settings
 from selfemo_api.results import SourceScore, StageResult, decode_message, encode_message
 from selfemo_api.spec import EvolutionSpec, OnRegression
-from selfemo_api.stages import STAGE_ORDER, Stage, stages_of
+from selfemo_api.stages import Stage, stages_of
 from selfemo_api.status import (
+    HISTORY_LIMIT,
     ConditionStatus,
     ConditionType,
     EvolutionStatus,
@@ -28,6 +30,7 @@ from selfemo_api.status import (
 )
 from selfemo_operator.planner.conditions import GOOD_ENDS
 from selfemo_operator.planner.lifecycle import begin
+from selfemo_operator.planner.pinning import pinned_spec, with_label_prior
 from selfemo_operator.planner.plan import plan
 from selfemo_operator.planner.types import (
     CreateJob,
@@ -47,20 +50,32 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 MAX_LAG = timedelta(seconds=30)
 SHA = "0" * 64
 ACTIVE = (JobState.QUEUED, JobState.PENDING, JobState.RUNNING)
+FILE = {"uri": "file:///demo.jsonl", "format": "JSONL"}
+SOURCES = (
+    {"name": "train", "use": "SelfPlay", **FILE},
+    {"name": "labeled", "use": "Labeled", **FILE},
+    {"name": "demo", "use": "Evaluation", **FILE},
+)
+#: A setting that breaks a rule of the resolved spec, and its value without the recipe.
+BROKEN, WHOLE = {"training": {"batchSize": 68}}, {"training": {"batchSize": 64}}
+#: The share of each label in the labeled source.
+LABEL_PRIOR = {label: (2 if label == "neutral" else 1) / 8 for label in dataset_labels.MELD}
 
 
 def spec_of(**changes: Any) -> EvolutionSpec:
-    """Return a small valid spec; keyword arguments are camelCase parts, merged deeply."""
-    source = {"name": "demo", "uri": "file:///demo.jsonl", "format": "JSONL"}
+    """Return a small valid resolved spec; keyword arguments are camelCase parts, merged deeply."""
     base = {
+        "recipe": "paper-v1",
         "model": {"uri": "file:///model"},
-        "dataset": {
-            "labels": list(dataset_labels.MELD),
-            "sources": [{**source, "use": "SelfPlay"}, {**source, "use": "Evaluation"}],
-        },
+        "dataset": {"labels": list(dataset_labels.MELD), "sources": list(SOURCES)},
         "storage": {"uri": "s3://bucket/runs"},
     }
     return EvolutionSpec.model_validate(merged(base, changes))
+
+
+def is_broken(spec: EvolutionSpec) -> bool:
+    """Return whether a spec has the setting that breaks a rule."""
+    return spec.training.batch_size == BROKEN["training"]["batchSize"]
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -117,7 +132,7 @@ def result_of(
         "rows": 100,
         "metrics": metrics.get(stage, {}),
         "scores": [score_of(f1)] if stage is Stage.EVALUATE else [],
-        "model_uri": f"{place}/model" if stage is Stage.TRAIN else None,
+        "model_uri": f"{place}/model" if stage in (Stage.WARM_START, Stage.TRAIN) else None,
         "seconds": 12.5,
     }
     return StageResult(**{**fields, **more})
@@ -145,6 +160,8 @@ class World:
     """Weighted F1 by generation."""
     collapses: frozenset[tuple[int, Stage]] = frozenset()
     """Where a stage's figures are past the bounds."""
+    label_prior: dict[str, float] | None = None
+    """The shares that the check counts in the labeled sources."""
     n_labels: int = 7
     size_limit: int = 40 * 1024
     """Bytes of the largest status."""
@@ -257,6 +274,8 @@ class World:
     def _make(self, job: StageJob) -> StageResult:
         f1 = self.f1s[min(job.generation, len(self.f1s) - 1)]
         result = result_of(job.generation, job.stage, f1)
+        if job.stage is Stage.CHECK:
+            return result.model_copy(update={"label_prior": self.label_prior})
         if result.scores:
             names = [source.name for source in self.spec.dataset.evaluation]
             scores = [score_of(f1, source=name, n_labels=self.n_labels) for name in names]
@@ -347,7 +366,8 @@ class World:
             assert self.status.retry_after is None, "it was to wait"
             assert key == (self.status.generation, self.status.stage)
             assert self.status.result(config.stage) is None, f"{key} is recorded"
-        assert config.parents.keys() == _parents(*key)
+        assert config.parents.keys() == _parents(*key, warm_start=config.spec.has_warm_start)
+        assert self.status.current is None or config.spec == pinned_spec(self.status)
         assert len(f"{action.name}-1023") <= 63
         self.started.append(key)
         self.jobs[action.name] = StageJob(
@@ -395,9 +415,11 @@ class World:
         raise AssertionError(f"not at rest after {limit} passes: {self.status.to_json()}")
 
 
-def _parents(generation: int, stage: Stage) -> set[str]:
-    index = STAGE_ORDER.index(stage)
-    return {STAGE_ORDER[index - 1].slug} if generation > 0 and index > 0 else set()
+def _parents(generation: int, stage: Stage, *, warm_start: bool) -> set[str]:
+    if generation == 0:
+        return {"warmstart"} if warm_start and stage is Stage.EVALUATE else set()
+    order = stages_of(generation)
+    return {order[order.index(stage) - 1].slug} if stage is not order[0] else set()
 
 
 def decide(evolution: EmotionEvolution, observed: Observed, now: datetime) -> Decision:
@@ -421,15 +443,19 @@ def _text(model: ApiModel) -> str:
 
 def check_transition(world: World, seen: EmotionEvolution, new: EvolutionStatus) -> None:
     """Check a status write against the one before."""
-    if seen.status.current is None:
+    if seen.status.current is None and new.current is not None:
         # Beginning and taking in a Job that is there already may be one step.
         seen = seen.model_copy(update={"status": begin(seen, world.now)})
     old = seen.status
-    _check_progress(world, old, new)
-    _check_best(world, seen, new)
+    if old.current is None:
+        assert is_broken(seen.spec), "nothing is pinned"
+        assert new.finished
+    else:
+        _check_progress(world, old, new)
+        _check_best(world, seen, new)
     check_conditions(seen, new, world.now)
     if seen.spec.suspend and not old.finished:
-        assert not new.finished, "a deadline fired while suspended"
+        assert not new.finished or is_broken(seen.spec), "a deadline fired while suspended"
     assert new.suspended_seconds >= old.suspended_seconds
     assert new.observed_generation == seen.metadata.generation
     if old.start_time is not None:
@@ -444,28 +470,41 @@ def _check_progress(world: World, old: EvolutionStatus, new: EvolutionStatus) ->
     assert new.stage is not None
     assert new.current is not None
     assert old.current is not None
+    assert not is_broken(pinned_spec(new)), "a spec is pinned that breaks a rule"
     if new.generation != old.generation:
         assert new.generation == old.generation + 1, "a generation was skipped"
         closed = {entry.generation: entry.outcome for entry in new.history}
         assert old.generation in closed, "a generation was not closed"
         if closed[old.generation] is not Outcome.COLLAPSED:
-            assert all((old.generation, s) in world.manifests for s in stages_of(old.generation))
+            stages = stages_of(old.generation, warm_start=pinned_spec(old).has_warm_start)
+            assert all((old.generation, s) in world.manifests for s in stages)
         # Beginning and taking in a Job that is there already (after a restore) may be one step.
         fresh = new.current.model_copy(update={"results": []})
         first = {"generation": new.generation, "stage": Stage.SELF_PLAY, "attempt": 1}
         old = old.model_copy(update={**first, "current": fresh})
+    _check_stage(world, old, new)
+
+
+def _check_stage(world: World, old: EvolutionStatus, new: EvolutionStatus) -> None:
+    """Check the stage and the results of a generation against those before."""
     assert old.stage is not None
+    assert new.stage is not None
+    assert new.current is not None
     assert old.current is not None
-    order = stages_of(new.generation)
+    order = stages_of(new.generation, warm_start=pinned_spec(new).has_warm_start)
     done = [r.stage for r in new.current.results]
     assert done == list(order[: len(done)]), "stages out of order"
-    assert new.current.results[: len(old.current.results)] == old.current.results
+    before = [r for r in old.current.results if r.stage in order]
+    assert new.current.results[: len(before)] == before
     for result in new.current.results:
         made = world.manifests[(result.generation, result.stage)]
         assert result.manifest == made.manifest
         assert result.generation == new.generation
     if new.stage == old.stage:
         assert 0 <= new.attempt - old.attempt <= 1
+    elif pinned_spec(old).has_warm_start != pinned_spec(new).has_warm_start:
+        assert old.finished, "an edit takes effect once the evolution has failed"
+        assert new.stage is order[len(done)]
     else:
         assert order.index(new.stage) == order.index(old.stage) + 1
         assert new.attempt == 1
@@ -476,9 +515,7 @@ def _check_progress(world: World, old: EvolutionStatus, new: EvolutionStatus) ->
 
 def _check_best(world: World, seen: EmotionEvolution, new: EvolutionStatus) -> None:
     old = seen.status
-    assert len(new.history) <= 10
-    if len(new.history) > len(old.history):
-        assert len(new.history) <= seen.spec.history_limit
+    assert len(new.history) <= HISTORY_LIMIT == 10
     generations = [entry.generation for entry in new.history]
     assert generations == sorted(set(generations))
     fresh = [e for e in new.history if e.generation not in {o.generation for o in old.history}]
@@ -488,7 +525,7 @@ def _check_best(world: World, seen: EmotionEvolution, new: EvolutionStatus) -> N
         if entry.outcome is not Outcome.COLLAPSED and old.current is not None:
             pinned = EvolutionSpec.model_validate(old.current.spec)
             assert entry.f1 == world.f1s[min(entry.generation, len(world.f1s) - 1)]
-            world.evaluated[entry.generation] = (entry.f1, pinned.evolution.min_delta)
+            world.evaluated[entry.generation] = (entry.f1, pinned.promotion.min_delta)
     _check_models(world, seen, new)
 
 
@@ -503,11 +540,31 @@ def _check_models(world: World, seen: EmotionEvolution, new: EvolutionStatus) ->
         assert max(e.f1 for e in promoted) <= new.best.f1
     began = new.generation > 0 and new.generation != seen.status.generation
     if began and new.current is not None and new.best is not None:
-        assert new.current.spec == seen.spec.to_json(), "the spec is pinned as it is now"
-        continues = seen.spec.evolution.on_regression is OnRegression.CONTINUE
+        spec = with_label_prior(seen.spec, new)
+        assert new.current.spec == spec.to_json(), "the spec is pinned as it is now"
+        changed = changed_settings(spec)
+        assert new.current.changes == [f"{p}={json.dumps(v)}" for p, v in changed.items()]
+        continues = seen.spec.promotion.on_regression is OnRegression.CONTINUE
         if not continues or new.history[-1].outcome is Outcome.COLLAPSED:
             assert new.current.policy_uri == new.best.model_uri
     assert new.best is None or new.without_improvement <= new.generation
+    _check_baseline(world, new)
+
+
+def _check_baseline(world: World, new: EvolutionStatus) -> None:
+    """Check what follows from the stages of generation 0: the label prior and the baseline."""
+    checked = world.manifests.get((0, Stage.CHECK))
+    if checked is None or (new.generation == 0 and new.result(Stage.CHECK) is None):
+        assert new.label_prior is None
+    else:
+        assert new.label_prior == checked.label_prior
+        assert pinned_spec(new).dataset.label_prior == new.label_prior
+    assert (new.baseline_uri is None) == (new.best is None)
+    if new.baseline_uri is not None:
+        warm_start = world.manifests.get((0, Stage.WARM_START))
+        models = {world.spec.baseline_uri, warm_start.model_uri if warm_start else None}
+        assert new.baseline_uri in models
+        assert new.history[0].generation > 0 or new.history[0].model_uri == new.baseline_uri
 
 
 def check_conditions(seen: EmotionEvolution, new: EvolutionStatus, now: datetime) -> None:

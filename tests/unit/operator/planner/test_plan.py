@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 from tests.unit.operator.planner.simulated_world import (
+    BROKEN,
+    LABEL_PRIOR,
+    SOURCES,
+    WHOLE,
     World,
     decide,
     merged,
@@ -18,11 +22,14 @@ from tests.unit.operator.planner.simulated_world import (
 
 from selfemo_api.evolution import NAME_MAX
 from selfemo_api.spec import EvolutionSpec
-from selfemo_api.stages import STAGE_ORDER, Stage, job_name
+from selfemo_api.stages import Stage, job_name
 from selfemo_api.status import ConditionStatus, ConditionType, Outcome, Phase
 from selfemo_operator.planner.plan import MANAGER
 from selfemo_operator.planner.stage_config import stage_config
 from selfemo_operator.planner.types import CreateJob, DeleteEvolution, DeleteJob, JobState
+
+
+LATER_STAGES = (Stage.SELF_PLAY, Stage.SCORE, Stage.FLYWHEEL, Stage.TRAIN, Stage.EVALUATE)
 
 
 def world_of(f1s: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6, 0.7), **changes: Any) -> World:
@@ -52,9 +59,10 @@ def outcomes(world: World) -> list[Outcome]:
 
 
 def test_runs_each_stage_once_in_order() -> None:
-    world = world_of(evolution={"maxGenerations": 2})
+    world = world_of(stopping={"maxGenerations": 2})
     world.settle()
-    expected = [(0, Stage.EVALUATE), *((g, s) for g in (1, 2) for s in STAGE_ORDER)]
+    expected = [(0, Stage.CHECK), (0, Stage.EVALUATE)]
+    expected += [(g, s) for g in (1, 2) for s in LATER_STAGES]
     assert world.started == expected
     assert world.summary == "MaxGenerationsReached"
     assert world.status.phase is Phase.SUCCEEDED
@@ -109,7 +117,7 @@ def test_worse_generation_is_rolled_back() -> None:
 
 
 def test_worse_generation_is_built_upon_where_asked() -> None:
-    world = world_of((0.3, 0.5, 0.4, 0.6), evolution={"onRegression": "Continue"})
+    world = world_of((0.3, 0.5, 0.4, 0.6), promotion={"onRegression": "Continue"})
     to_stage(world, 3, Stage.SELF_PLAY)
     assert outcomes(world)[-1] is Outcome.CONTINUED
     current = world.status.current
@@ -120,7 +128,7 @@ def test_worse_generation_is_built_upon_where_asked() -> None:
 
 @pytest.mark.parametrize(("delta", "best"), [(0.0, 1), (0.05, 0)])
 def test_min_delta(delta: float, best: int) -> None:
-    world = world_of((0.3, 0.35), evolution={"maxGenerations": 1, "minDelta": delta})
+    world = world_of((0.3, 0.35), stopping={"maxGenerations": 1}, promotion={"minDelta": delta})
     world.settle()
     assert world.status.best is not None
     assert world.status.best.generation == best
@@ -152,7 +160,7 @@ def test_a_policy_that_grades_itself() -> None:
     world = world_of(
         (0.3, 0.5, 0.4, 0.6),
         reward={"judge": {"model": "Policy"}},
-        evolution={"onRegression": "Continue"},
+        promotion={"onRegression": "Continue"},
     )
     to_stage(world, 3, Stage.SELF_PLAY)
     current = world.status.current
@@ -163,9 +171,12 @@ def test_a_policy_that_grades_itself() -> None:
 
 def test_selecting_source_decides() -> None:
     sources = [
-        {"name": n, "uri": f"file:///{n}.csv", "format": "MELD"} for n in ("first", "second")
+        {"name": n, "uri": f"file:///{n}.csv", "format": "MELD", "use": "Evaluation"}
+        for n in ("first", "second")
     ]
-    world = world_of(dataset={"evaluation": sources}, evaluation={"selectionDataset": "second"})
+    world = world_of(
+        dataset={"sources": [SOURCES[0], *sources]}, evaluation={"selectionDataset": "second"}
+    )
     name = to_stage(world, 0, Stage.EVALUATE)
     scores = [score_of(0.9, source="first"), score_of(0.2, source="second")]
     result = result_of(0, Stage.EVALUATE, scores=scores)
@@ -177,7 +188,7 @@ def test_selecting_source_decides() -> None:
 
 def test_starts_from_another_run() -> None:
     manifest = "s3://bucket/other/generations/003/evaluate/manifest.json"
-    world = world_of(resumeFrom={"uri": manifest}, reward={"judge": {"model": "Baseline"}})
+    world = world_of(model={"resumeFrom": manifest}, reward={"judge": {"model": "Baseline"}})
     to_stage(world, 2, Stage.SELF_PLAY)
     current = world.status.current
     assert current is not None
@@ -191,20 +202,28 @@ def test_starts_from_another_run() -> None:
 @pytest.mark.parametrize(
     ("f1s", "policy", "reason", "generation"),
     [
-        ((0.3, 0.4, 0.5), {"goal": {"f1": 0.4}}, "GoalReached", 1),
-        ((0.3,), {"goal": {"f1": 0.3}}, "GoalReached", 0),
+        ((0.3, 0.4, 0.5), {"goal": 0.4}, "GoalReached", 1),
+        ((0.3,), {"goal": 0.3}, "GoalReached", 0),
         ((0.3, 0.4, 0.5), {"maxGenerations": 2}, "MaxGenerationsReached", 2),
         ((0.3, 0.4, 0.4, 0.4), {"patience": 2}, "Plateaued", 3),
         ((0.3, 0.2, 0.4, 0.1, 0.2), {"patience": 2}, "Plateaued", 4),
-        ((0.3, 0.4, 0.2), {"onRegression": "Stop"}, "Regressed", 2),
     ],
 )
 def test_good_ends(
     f1s: tuple[float, ...], policy: dict[str, Any], reason: str, generation: int
 ) -> None:
-    world = world_of(f1s, evolution={"maxGenerations": 9, **policy})
+    world = world_of(f1s, stopping={"maxGenerations": 9, **policy})
     world.settle()
     assert (world.summary, world.status.generation) == (reason, generation)
+    assert world.status.phase is Phase.SUCCEEDED
+
+
+def test_a_regression_can_be_the_end() -> None:
+    world = world_of(
+        (0.3, 0.4, 0.2), stopping={"maxGenerations": 9}, promotion={"onRegression": "Stop"}
+    )
+    world.settle()
+    assert (world.summary, world.status.generation) == ("Regressed", 2)
     assert world.status.phase is Phase.SUCCEEDED
 
 
@@ -227,7 +246,7 @@ def test_collapse_ends_with_the_best_kept(stage: Stage) -> None:
 
 
 def test_generation_0_cannot_collapse() -> None:
-    world = world_of(evolution={"maxGenerations": 1})
+    world = world_of(stopping={"maxGenerations": 1})
     world.collapses = frozenset({(0, Stage.EVALUATE)})
     world.settle()
     assert world.summary == "MaxGenerationsReached"
@@ -251,7 +270,10 @@ def test_bad_input_is_not_tried_again() -> None:
     world = world_of()
     world.fail(to_stage(world, 0, Stage.EVALUATE), 2)
     world.settle()
-    assert (world.summary, len(world.started)) == ("BadInput", 1)
+    assert (world.summary, world.started) == (
+        "BadInput",
+        [(0, Stage.CHECK), (0, Stage.EVALUATE)],
+    )
     condition = world.status.condition(ConditionType.SUCCEEDED)
     assert condition is not None
     assert condition.message == "generation 0, Evaluate: it broke"
@@ -470,7 +492,7 @@ def test_a_queued_evolution_gives_its_place_up(state: JobState) -> None:
 def test_spec_is_pinned_until_the_next_generation() -> None:
     world = world_of()
     to_stage(world, 1, Stage.SELF_PLAY)
-    world.edit(training={"learningRate": 0.5})
+    world.edit(training={"optimizer": {"learningRate": 0.5}})
     to_stage(world, 1, Stage.TRAIN)
     assert _rate(world) == 1e-6
     to_stage(world, 2, Stage.SELF_PLAY)
@@ -479,7 +501,7 @@ def test_spec_is_pinned_until_the_next_generation() -> None:
 
 def _rate(world: World) -> float:
     assert world.status.current is not None
-    return EvolutionSpec.model_validate(world.status.current.spec).training.learning_rate
+    return EvolutionSpec.model_validate(world.status.current.spec).training.optimizer.learning_rate
 
 
 def test_mended_input_goes_on_with_the_same_stage() -> None:
@@ -488,7 +510,7 @@ def test_mended_input_goes_on_with_the_same_stage() -> None:
     world.settle()
     assert world.summary == "BadInput"
     started = len(world.started)
-    world.edit(training={"learningRate": 0.5})
+    world.edit(training={"optimizer": {"learningRate": 0.5}})
     world.reconcile()
     assert world.status.attempt == 2
     assert not world.status.finished
@@ -499,10 +521,10 @@ def test_mended_input_goes_on_with_the_same_stage() -> None:
 
 
 def test_more_generations_go_on_from_the_best() -> None:
-    world = world_of((0.3, 0.5, 0.4, 0.6), evolution={"maxGenerations": 2})
+    world = world_of((0.3, 0.5, 0.4, 0.6), stopping={"maxGenerations": 2})
     world.settle()
     world.wait(1_000_000)
-    world.edit(evolution={"maxGenerations": 3})
+    world.edit(stopping={"maxGenerations": 3})
     to_stage(world, 3, Stage.SELF_PLAY)
     current, best = world.status.current, world.status.best
     assert current is not None
@@ -514,10 +536,10 @@ def test_more_generations_go_on_from_the_best() -> None:
 
 
 def test_time_at_rest_counts_for_no_deadline() -> None:
-    world = world_of(evolution={"maxGenerations": 1}, deadlines={"runActiveSeconds": 100})
+    world = world_of(stopping={"maxGenerations": 1}, deadlines={"runActiveSeconds": 100})
     world.settle()
     world.wait(1_000_000)
-    world.edit(evolution={"maxGenerations": 2})
+    world.edit(stopping={"maxGenerations": 2})
     world.settle()
     assert (world.summary, world.status.generation) == ("MaxGenerationsReached", 2)
 
@@ -526,7 +548,7 @@ def test_a_collapsed_run_goes_on_from_its_best_without_the_bad_groups() -> None:
     world = world_of()
     world.collapses = frozenset({(2, Stage.EVALUATE)})
     world.settle()
-    world.edit(training={"learningRate": 1e-7})
+    world.edit(training={"optimizer": {"learningRate": 1e-7}})
     to_stage(world, 3, Stage.SELF_PLAY)
     current, best = world.status.current, world.status.best
     assert current is not None
@@ -556,9 +578,9 @@ def test_replay_is_newest_first(replay: float) -> None:
 
 
 def test_an_edit_that_leaves_no_room_changes_nothing() -> None:
-    world = world_of(evolution={"maxGenerations": 1})
+    world = world_of(stopping={"maxGenerations": 1})
     world.settle()
-    world.edit(training={"learningRate": 0.5})
+    world.edit(training={"optimizer": {"learningRate": 0.5}})
     decision = world.reconcile()
     assert decision.action is None
     assert world.status.finished
@@ -567,10 +589,9 @@ def test_an_edit_that_leaves_no_room_changes_nothing() -> None:
 
 
 def test_history_is_bounded() -> None:
-    policy = {"maxGenerations": 5, "patience": 9}
-    world = world_of((0.3,), evolution=policy, historyLimit=2)
+    world = world_of((0.3,), stopping={"maxGenerations": 12, "patience": 20})
     world.settle()
-    assert [entry.generation for entry in world.status.history] == [4, 5]
+    assert [entry.generation for entry in world.status.history] == list(range(3, 13))
     assert world.status.best is not None
     assert world.status.best.generation == 0
 
@@ -592,7 +613,7 @@ def test_own_name_as_manager() -> None:
 
 
 def test_time_to_live() -> None:
-    world = world_of(evolution={"maxGenerations": 1}, ttlSecondsAfterFinished=60)
+    world = world_of(stopping={"maxGenerations": 1}, ttlSecondsAfterFinished=60)
     world.settle()
     decision = world.reconcile()
     assert decision.action is None
@@ -619,7 +640,7 @@ def test_a_stale_read_of_a_finished_status_deletes_nothing() -> None:
     world.fail(to_stage(world, 0, Stage.EVALUATE), 2)
     world.settle()
     before = world.evolution
-    world.edit(training={"learningRate": 0.5})
+    world.edit(training={"optimizer": {"learningRate": 0.5}})
     name = to_stage(world, 0, Stage.EVALUATE)
     assert decide(before, world.observed, world.now).action is None
     world.wait(61)
@@ -645,14 +666,19 @@ def test_a_restored_status_goes_on_and_repeats_no_work() -> None:
 def test_status_stays_small_at_its_largest() -> None:
     """Results come through a message of 4 KiB, so even the widest status is bounded."""
     names = [f"source-{i:02d}" for i in range(16)]
+    labels = [f"emotion-{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(64)]
+    evaluation = [{"name": n, "uri": f"file:///{n}.csv", "use": "Evaluation"} for n in names]
     wide = spec_of(
-        dataset={
-            "labels": [f"emotion-{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(64)],
-            "evaluation": [{"name": n, "uri": f"file:///{n}.csv", "format": "MELD"} for n in names],
-        },
-        evolution={"maxGenerations": 12, "patience": 20},
+        dataset={"labels": labels, "sources": [*SOURCES[:2], *evaluation]},
+        stopping={"maxGenerations": 12, "patience": 20},
     )
-    world = World(spec=wide, f1s=(0.123456789012345,), n_labels=64, size_limit=64 * 1024)
+    world = World(
+        spec=wide,
+        f1s=(0.123456789012345,),
+        label_prior={label: 0.015625 for label in labels},
+        n_labels=64,
+        size_limit=64 * 1024,
+    )
     world.settle()
     assert len(world.status.history) == 10
     assert {len(entry.scores) > 1 for entry in world.status.history} == {True}
@@ -669,7 +695,7 @@ def test_figures_of_a_stage_outlast_their_generation() -> None:
     world = world_of((0.3, 0.5, 0.4, 0.6))
     to_stage(world, 2, Stage.SELF_PLAY)
     totals = {t.stage: t for t in world.status.stages}
-    assert list(totals) == list(STAGE_ORDER)
+    assert list(totals) == [Stage.CHECK, *LATER_STAGES]
     score = totals[Stage.SCORE]
     assert (score.generation, score.runs, score.metrics["rewardMean"]) == (1, 1, 0.4)
     evaluated = totals[Stage.EVALUATE]
