@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from selfemo_api.contract import StageConfig
+from selfemo_api.spec import ModelSpec
 from selfemo_jobs.errors import BadInput
+from selfemo_jobs.prompts import PromptSet, parse_prompt_set, prompt_set_of
 from selfemo_jobs.prompts.loader import compile_prompt_set
 from selfemo_jobs.prompts.prompt_texts import MAX_FILE, PromptTexts, is_uri, parse_prompt_file
 from selfemo_jobs.store import ObjectNotFound, Store, store_for
@@ -57,6 +59,29 @@ def fetch_prompts(config: StageConfig, store: Store) -> StagePrompts:
     changes = {"prompts": _base_of(texts), "prompt_templates": dict(texts.texts)}
     spec = config.spec.model_copy(update={"model": model.model_copy(update=changes)})
     return StagePrompts(config.model_copy(update={"spec": spec}), sha256(data))
+
+
+def load_prompts(model: ModelSpec, store: Store) -> PromptSet:
+    """Return the prompt set of a spec, wherever it is.
+
+    Parameters
+    ----------
+    model
+        The field ``spec.model``.
+    store
+        The run's store, with whose options an ``s3://`` file is read.
+
+    Raises
+    ------
+    BadInput
+        If there is no such set or file, or one of its texts cannot be used.
+    Unavailable
+        If the storage cannot be reached.
+    """
+    if not is_uri(model.prompts):
+        return prompt_set_of(model)
+    data = read_prompt_file(model.prompts, store)
+    return parse_prompt_set(data, model.prompts, model.prompt_templates)
 
 
 def read_prompt_file(uri: str, store: Store | None) -> bytes:

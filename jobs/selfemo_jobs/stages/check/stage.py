@@ -16,9 +16,9 @@ from selfemo_api.schema.rules import check_resolved
 from selfemo_api.spec import EvolutionSpec, Use
 from selfemo_api.stages import Stage
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.prompts import load_prompt_set
 from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.program import StageProgram
+from selfemo_jobs.runtime.stage_prompts import load_prompts
 from selfemo_jobs.stages.check.findings import Findings
 from selfemo_jobs.stages.check.machine import (
     check_gpus,
@@ -133,7 +133,7 @@ def find_problems(
     progress(3, steps)
     model = check_model(spec, readable, work, findings)
     progress(4, steps)
-    _check_prompts(spec, model, sources, findings)
+    _check_prompts(spec, readable, model, sources, findings)
     if model.tensors:
         check_memory(
             spec,
@@ -147,12 +147,16 @@ def find_problems(
 
 
 def _check_prompts(
-    spec: EvolutionSpec, model: CheckedModel, sources: list[ReadSource], findings: Findings
+    spec: EvolutionSpec,
+    store: Store,
+    model: CheckedModel,
+    sources: list[ReadSource],
+    findings: Findings,
 ) -> None:
     """Check the prompt set; with the model's tokenizer, also the lengths of prompts and labels."""
     prompts = None
     with findings.collecting("model.prompts"):
-        prompts = load_prompt_set(spec.model.prompts)
+        prompts = load_prompts(spec.model, store)
     if prompts is None:
         return
     check_labels(spec, prompts, findings)

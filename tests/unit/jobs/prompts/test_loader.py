@@ -22,7 +22,7 @@ from selfemo_jobs.prompts.prompt_texts import MAX_FILE, MAX_TEXT
 from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.manifest import read_manifest
 from selfemo_jobs.runtime.program import StageProgram
-from selfemo_jobs.runtime.stage_prompts import fetch_prompts, read_prompt_file
+from selfemo_jobs.runtime.stage_prompts import fetch_prompts, load_prompts, read_prompt_file
 from selfemo_jobs.store import open_store
 from selfemo_jobs.store.hashing import sha256
 
@@ -203,6 +203,7 @@ def test_a_stage_gets_the_texts_of_the_file(config: StageConfig, file: Path) -> 
     assert compiled.recognizer_prompt((), "Ben", "Na gut.", ["Wut"]).endswith("Gefühl (Wut):")
     assert compiled.responder_prompt((), "Ben", ["Wut"], ["Wut"]) == "Ben (Wut):"
     assert compiled.recognizer_text(["Wut"]) == " Wut\n"
+    assert load_prompts(prompts.config.spec.model, store) == compiled
     # what the stage passes on is JSON
     again = StageConfig.model_validate_json(prompts.config.model_dump_json(by_alias=True))
     assert again == prompts.config
@@ -225,6 +226,7 @@ def test_a_file_in_s3(
     store.put(uri, FILE.encode())
     prompts = fetch_prompts(config, store)
     assert prompts.sha256 == sha256(FILE.encode())
+    assert load_prompts(config.spec.model, store).name == uri
     assert not prompt_set_of(prompts.config.spec.model).chat
     store.put(uri, b"recognize: 3\n")
     with pytest.raises(BadInput, match=rf"`model.prompts` is {uri}: `recognize` must be a text"):
