@@ -234,12 +234,12 @@ def check_one_split(names: Iterable[str], uri: str) -> None:
     BadInput
         If the names are of several splits.
     """
-    example: dict[str, str] = {}
-    for name in names:
-        words = set(re.split(r"[^a-z]+", name.lower()))
-        for split, keywords in _SPLIT_WORDS.items():
-            if words.intersection(keywords):
-                example.setdefault(split, name)
+    words = {name: set(re.split(r"[^a-z]+", name.lower())) for name in names}
+    example = {
+        split: next(name for name in words if words[name].intersection(keywords))
+        for split, keywords in _SPLIT_WORDS.items()
+        if any(parts.intersection(keywords) for parts in words.values())
+    }
     if len(example) > 1:
         examples = ", ".join(f"{split}: {name}" for split, name in example.items())
         raise BadInput(
