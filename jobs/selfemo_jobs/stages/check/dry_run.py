@@ -35,13 +35,8 @@ def dry_run(config: StageConfig) -> tuple[StageOutput, Findings]:
     """
     findings = Findings()
     with tempfile.TemporaryDirectory() as work:
-        output = find_problems(
-            config.spec,
-            open_store_later(config.spec.storage),
-            config.output,
-            Path(work),
-            findings,
-        )
+        store = open_store_later(config.spec.storage)
+        output = find_problems(config, store, Path(work), findings)
     return output, findings
 
 

@@ -149,6 +149,8 @@ def _fits(text: str) -> bool:
 
 
 def _add(findings: list[Finding], path: str, message: str) -> None:
-    finding = Finding(written_path(path), " ".join(message.split()))
+    # messages of stages begin with the field, which the finding has
+    text = " ".join(message.split()).removeprefix(f"`{path}` ")
+    finding = Finding(written_path(path), text)
     if finding not in findings:
         findings.append(finding)

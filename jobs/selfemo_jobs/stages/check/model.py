@@ -15,7 +15,7 @@ from selfemo_jobs.models.model_weights import Tensor, check_weights, read_tensor
 from selfemo_jobs.stages.check.architecture import check_architecture
 from selfemo_jobs.stages.check.findings import Findings
 from selfemo_jobs.stages.check.light_tokenizer import read_tokenizer
-from selfemo_jobs.store import Store
+from selfemo_jobs.stages.check.storage import Reader
 
 #: Ends of the names of the matrix with a row for each token.
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
@@ -38,15 +38,17 @@ class CheckedModel:
         return sum(tensor.size for tensor in self.tensors.values())
 
 
-def check_model(spec: EvolutionSpec, store: Store, work: Path, findings: Findings) -> CheckedModel:
+def check_model(
+    spec: EvolutionSpec, reader: Reader, work: Path, findings: Findings
+) -> CheckedModel:
     """Return what could be read of the model, and find what is wrong with it.
 
     Parameters
     ----------
     spec
         The resolved spec.
-    store
-        The run's store.
+    reader
+        What a model on S3 is read with.
     work
         The scratch folder, for the small files of a model on S3 or the hub.
     findings
@@ -55,9 +57,11 @@ def check_model(spec: EvolutionSpec, store: Store, work: Path, findings: Finding
     uri, name = spec.baseline_uri, "model.resumeFrom" if spec.model.resume_from else "model.uri"
     model = CheckedModel()
     place = None
+    if reader.skips(uri):
+        return model
     with findings.collecting(name):
         revision = spec.model.revision if uri == spec.model.uri else None
-        place = find_model(uri, revision, store, work)
+        place = find_model(uri, revision, reader.store, work)
     if place is None:
         return model
     with findings.collecting(name):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,18 @@ from jinja2 import TemplateError
 from selfemo_api.spec import EvolutionSpec, Role
 from selfemo_jobs.datasets.dialogue import Utterance
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.prompts import PromptSet, RenderedPrompt, parse_labels
+from selfemo_jobs.prompts import (
+    PromptSet,
+    RenderedPrompt,
+    parse_labels,
+    prompt_set_names,
+)
+from selfemo_jobs.runtime.stage_prompts import load_prompts
 from selfemo_jobs.stages.check.findings import Findings
 from selfemo_jobs.stages.check.sources import ReadSource
+from selfemo_jobs.stages.check.storage import Reader
 
-#: The texts of an example, which must be in the prompts that are made from them.
-_CONTEXT = Utterance("Ann", "The train leaves at nine.")
+#: An example, which must be in the prompt that is made of it.
 _TARGET = Utterance("Ben", "Hurry up then!")
 #: A tag that opens or closes a block of reasoning, as `<think>` or `[/THINK]`.
 _REASONING = re.compile(
@@ -52,46 +58,26 @@ class PromptContext:
         return len(self.prompts.encode(self.tokenizer, prompt))
 
 
-def check_templates(spec: EvolutionSpec, prompts: PromptSet, findings: Findings) -> bool:
-    """Return whether the templates of a prompt set can be rendered, and show what they are given.
+def read_prompts(spec: EvolutionSpec, reader: Reader, findings: Findings) -> PromptSet | None:
+    """Return the prompt set of a run; None, and a problem, if it cannot be used.
 
     Parameters
     ----------
     spec
         The resolved spec.
-    prompts
-        The prompt set.
+    reader
+        What a file on S3 is read with.
     findings
         The problems are added to it.
     """
-    labels = spec.dataset.labels
-    before = len(findings.problems)
-    examples: dict[str, Callable[[], RenderedPrompt]] = {
-        "recognize": lambda: prompts.recognizer_prompt(
-            [_CONTEXT], _TARGET.speaker, _TARGET.text, labels, [_CONTEXT]
-        ),
-        "respond": lambda: prompts.responder_prompt(
-            [_CONTEXT], _TARGET.speaker, labels[:1], labels
-        ),
-    }
-    shown = {"recognize": (_CONTEXT.text, _TARGET.text), "respond": (_CONTEXT.text, labels[0])}
-    for name, render in examples.items():
-        try:
-            rendered = render()
-        except (TemplateError, TypeError, ValueError, ZeroDivisionError) as error:
-            findings.problem(
-                "model.prompts", f"the template `{name}` cannot be rendered: {_text_of(error)}"
-            )
-            continue
-        text = rendered if isinstance(rendered, str) else rendered[-1]["content"]
-        missing = [part for part in shown[name] if part not in text]
-        if missing:
-            findings.problem(
-                "model.prompts",
-                f"the template `{name}` does not show what it is given (`{missing[0]}`): use its "
-                "variables",
-            )
-    return len(findings.problems) == before
+    model = spec.model
+    if reader.skips(model.prompts):
+        return None
+    # texts of the spec alone can be the cause where the set itself is a built-in one
+    own_texts = bool(model.prompt_templates) and model.prompts in prompt_set_names()
+    with findings.collecting("model.promptTemplates" if own_texts else "model.prompts"):
+        return load_prompts(model, reader.store)
+    return None
 
 
 def check_chat_template(made: PromptContext, findings: Findings) -> bool:

@@ -15,7 +15,7 @@ from selfemo_jobs.datasets.inspection import InspectedSource, Severity, inspect_
 from selfemo_jobs.datasets.load import read_source, select_dialogues, spec_options
 from selfemo_jobs.datasets.reading import SourceWarning
 from selfemo_jobs.stages.check.findings import Findings
-from selfemo_jobs.store import Store
+from selfemo_jobs.stages.check.storage import Reader
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class ReadSource:
 
 
 def read_sources(
-    spec: EvolutionSpec, store: Store | None, work: Path, findings: Findings
+    spec: EvolutionSpec, reader: Reader, work: Path, findings: Findings
 ) -> list[ReadSource]:
     """Return the sources that can be read.
 
@@ -40,9 +40,8 @@ def read_sources(
     ----------
     spec
         The resolved spec.
-    store
-        The run's store, for sources on S3. None: it could not be opened, which is a problem of its
-        own, and those sources are not read.
+    reader
+        What sources on S3 are read with.
     work
         The scratch folder, for copies.
     findings
@@ -51,11 +50,11 @@ def read_sources(
     read = []
     sources = spec.dataset.sources
     for position, (source, field) in enumerate(zip(sources, source_fields(spec), strict=True)):
-        if store is None and source.uri.startswith("s3://"):
+        if reader.skips(source.uri):
             continue
         options = spec_options(spec.dataset, read_labels=source.use is not Use.SELF_PLAY)
         with findings.collecting(f"{field}.uri" if field.startswith("dataset.sources") else field):
-            files = fetch_source(source.uri, store, work)
+            files = fetch_source(source.uri, reader.store, work)
             content = read_source(files, source.format, options)
             dialogues = _select(sources, position, field, content.dialogues, findings)
             if dialogues:

@@ -11,14 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from selfemo_api.contract import StageConfig
 from selfemo_api.metrics import CheckMetric
 from selfemo_api.schema.rules import check_resolved
 from selfemo_api.spec import EvolutionSpec, Use
 from selfemo_api.stages import Stage
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.prompts import PromptSet
 from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.program import StageProgram
-from selfemo_jobs.runtime.stage_prompts import load_prompts
 from selfemo_jobs.stages.check.findings import Findings
 from selfemo_jobs.stages.check.machine import (
     check_gpus,
@@ -34,29 +34,26 @@ from selfemo_jobs.stages.check.prompts import (
     check_chat_template,
     check_labels,
     check_prompt_lengths,
-    check_templates,
+    read_prompts,
 )
 from selfemo_jobs.stages.check.sources import ReadSource, label_prior, read_sources
 from selfemo_jobs.stages.check.storage import check_storage
-from selfemo_jobs.store import Store, UnopenedStore
+from selfemo_jobs.store import Store
 
 log = logging.getLogger(__name__)
 
 #: Is called with the number of steps that are done, and of all steps.
 Progress = Callable[[int, int], None]
 
-#: The parts of the spec that the result follows from. A problem may be in any part, but then there
-#: is no result.
+#: The parts of the spec that the result follows from: numbers, and the shares of the labels. With a
+#: problem in any part, there is no result.
 RELEVANT = (
-    "dataset",
-    "model",
-    "selfPlay",
-    "reward.judge",
-    "flywheel.runner",
-    "training",
-    "resources",
-    "evaluation",
-    "storage.checksums",
+    "dataset.labels",
+    "dataset.columns",
+    "dataset.labelMap",
+    "dataset.sources.selfPlay",
+    "dataset.sources.evaluation",
+    "model.revision",
 )
 
 
@@ -80,11 +77,8 @@ def run_check(context: StageContext) -> StageOutput:
     Unavailable
         If there are none, but a service did not answer.
     """
-    config = context.config
     findings = Findings()
-    output = find_problems(
-        config.spec, context.store, config.output, context.work, findings, context.progress
-    )
+    output = find_problems(context.config, context.store, context.work, findings, context.progress)
     for finding in findings.problems:
         log.error("%s", finding)
     for finding in findings.unavailable:
@@ -96,9 +90,8 @@ def run_check(context: StageContext) -> StageOutput:
 
 
 def find_problems(
-    spec: EvolutionSpec,
+    config: StageConfig,
     store: Store,
-    folder: str,
     work: Path,
     findings: Findings,
     progress: Progress = lambda _done, _total: None,
@@ -107,12 +100,10 @@ def find_problems(
 
     Parameters
     ----------
-    spec
-        The resolved spec.
+    config
+        The configuration of the check.
     store
         The run's store. It may be unopened.
-    folder
-        The URI of a folder in the storage, for an object that is written and removed again.
     work
         The scratch folder.
     findings
@@ -120,20 +111,21 @@ def find_problems(
     progress
         Is called after each step.
     """
-    steps = 5
+    spec, steps = config.spec, 5
     for problem in check_resolved(spec):
         findings.problem(problem.field.removeprefix("spec.") or "spec", problem.message)
     check_installed(spec, findings)
     gpus = check_gpus(spec, findings)
     progress(1, steps)
-    working = check_storage(store, folder, findings)
-    readable = working or UnopenedStore(store.storage, BadInput("the storage has a problem"))
+    reader = check_storage(store, config.output, findings)
     progress(2, steps)
-    sources = read_sources(spec, working, work, findings)
+    sources = read_sources(spec, reader, work, findings)
     progress(3, steps)
-    model = check_model(spec, readable, work, findings)
+    model = check_model(spec, reader, work, findings)
     progress(4, steps)
-    _check_prompts(spec, readable, model, sources, findings)
+    prompts = read_prompts(spec, reader, findings)
+    if prompts is not None:
+        _check_prompts(spec, prompts, model, sources, findings)
     if model.tensors:
         check_memory(
             spec,
@@ -148,24 +140,18 @@ def find_problems(
 
 def _check_prompts(
     spec: EvolutionSpec,
-    store: Store,
+    prompts: PromptSet,
     model: CheckedModel,
     sources: list[ReadSource],
     findings: Findings,
 ) -> None:
-    """Check the prompt set; with the model's tokenizer, also the lengths of prompts and labels."""
-    prompts = None
-    with findings.collecting("model.prompts"):
-        prompts = load_prompts(spec.model, store)
-    if prompts is None:
-        return
+    """Check the labels; with the model's tokenizer, also the lengths of prompts and labels."""
     check_labels(spec, prompts, findings)
-    rendered = check_templates(spec, prompts, findings)
     if model.tokenizer is None:
         return
     made = PromptContext(spec, prompts, model.tokenizer)
     check_answer_lengths(made, findings)
-    if check_chat_template(made, findings) and rendered:
+    if check_chat_template(made, findings):
         check_prompt_lengths(made, sources, findings)
 
 

@@ -7,6 +7,7 @@ import logging
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from selfemo_jobs.errors import BadInput, Unavailable
@@ -22,7 +23,21 @@ _SUPPORTED, _REQUIRED = "WhenSupported", "WhenRequired"
 _FIRST, _SECOND = b"first", b"second"
 
 
-def check_storage(store: Store, folder: str, findings: Findings) -> Store | None:
+@dataclass(frozen=True)
+class Reader:
+    """What the input is read with."""
+
+    store: Store
+    """The run's store, or one that works where that one does not."""
+    reads_s3: bool = True
+    """Whether objects on S3 can be read. If not, the storage has a problem already."""
+
+    def skips(self, uri: str) -> bool:
+        """Return whether a URI cannot be read for the problem that the storage has."""
+        return uri.startswith("s3://") and not self.reads_s3
+
+
+def check_storage(store: Store, folder: str, findings: Findings) -> Reader:
     """Find why a run could not write its results, with a small object that is removed again.
 
     A run needs three things of a storage: an object can be written and read again, a second writer
@@ -40,8 +55,8 @@ def check_storage(store: Store, folder: str, findings: Findings) -> Store | None
 
     Returns
     -------
-    Store or None
-        A store that works; None if there is none.
+    Reader
+        What the input can be read with.
     """
     place = join(folder, f"probe-{secrets.token_hex(8)}")
     with _without_new_folders(folder), findings.collecting(_FIELD):
@@ -50,8 +65,17 @@ def check_storage(store: Store, folder: str, findings: Findings) -> Store | None
             _check_conditional_put(working, join(place, "conditional"), findings)
         finally:
             _remove(working, place, findings)
-        return working
-    return None
+        return Reader(working)
+    return Reader(store, reads_s3=not folder.startswith("s3://") or _is_readable(store, folder))
+
+
+def _is_readable(store: Store, folder: str) -> bool:
+    """Return whether a storage that cannot be written to can be read."""
+    try:
+        store.exists(join(folder, "none"))
+    except (BadInput, Unavailable):
+        return False
+    return True
 
 
 def _writable_store(store: Store, uri: str, findings: Findings) -> Store:
