@@ -40,6 +40,25 @@ class CheckMetric(StrEnum):
     """Number of warnings, which the manifest lists."""
 
 
+class WarmStartMetric(StrEnum):
+    """Metrics of WarmStart. F1 is weighted F1 on the selection dataset, from 0 to 1."""
+
+    STEPS = "steps"
+    """Number of optimizer steps, until F1 stopped rising."""
+    BEST_STEP = "bestStep"
+    """Number of optimizer steps after which the weights were best. 0: training did not help."""
+    UTTERANCES = "utterances"
+    """Number of labeled utterances that were trained on."""
+    EXAMPLES = "examples"
+    """Number of different examples of both roles that they give."""
+    LOSS = "loss"
+    """Mean loss of the steps since the last evaluation but one, in nats; absent without a step."""
+    WEIGHTED_F1_BEFORE = "weightedF1Before"
+    """F1 of the model before the warm start."""
+    WEIGHTED_F1 = "weightedF1"
+    """F1 of the best weights, which the stage keeps."""
+
+
 class SelfPlayMetric(StrEnum):
     """Metrics of SelfPlay. Shares are from 0 to 1."""
 
@@ -171,13 +190,20 @@ class EvaluateMetric(StrEnum):
 
 #: Any of them.
 StageMetric = (
-    CheckMetric | SelfPlayMetric | ScoreMetric | FlywheelMetric | TrainMetric | EvaluateMetric
+    CheckMetric
+    | WarmStartMetric
+    | SelfPlayMetric
+    | ScoreMetric
+    | FlywheelMetric
+    | TrainMetric
+    | EvaluateMetric
 )
 
 #: The metrics of each stage.
 STAGE_METRICS: Mapping[Stage, type[StageMetric]] = MappingProxyType(
     {
         Stage.CHECK: CheckMetric,
+        Stage.WARM_START: WarmStartMetric,
         Stage.SELF_PLAY: SelfPlayMetric,
         Stage.SCORE: ScoreMetric,
         Stage.FLYWHEEL: FlywheelMetric,
@@ -204,6 +230,7 @@ class ProgressField(StrEnum):
     GRAD_NORM = "gradNorm"
     """Train: norm of the last step's gradient before clipping."""
     LEARNING_RATE = "learningRate"
-    """Train: learning rate of the last step."""
+    """Train and warm start: learning rate of the last step."""
     WEIGHTED_F1 = "weightedF1"
-    """Evaluate: weighted F1 of the source that was completed last."""
+    """Evaluate: weighted F1 of the source that was completed last. WarmStart: of the selection
+    dataset at the last evaluation."""

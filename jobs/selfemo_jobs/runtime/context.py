@@ -35,7 +35,7 @@ class StageOutput:
     scores: list[SourceScore] = field(default_factory=list)
     """Evaluate only: a score of each source."""
     model_uri: str | None = None
-    """Train only: the folder of the trained model."""
+    """WarmStart and Train only: the folder of the trained model."""
     label_prior: dict[str, float] | None = None
     """Check only: the share of each emotion in the labeled sources, from 0 to 1."""
     report: dict[str, Any] = field(default_factory=dict)

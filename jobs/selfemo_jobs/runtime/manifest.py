@@ -57,7 +57,7 @@ class Manifest(ApiModel):
     metrics: dict[str, float] = {}
     scores: list[SourceScore] = []
     model: str | None = None
-    """Train only: the path of the model's folder below the stage's folder."""
+    """WarmStart and Train only: the path of the model's folder below the stage's folder."""
     label_prior: dict[str, float] | None = None
     """Check only: the share of each emotion in the labeled sources, from 0 to 1."""
     report: JsonObject = {}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 
@@ -15,3 +17,13 @@ class SigtermFlag:
 
     def _on_sigterm(self, _signum: int, _frame: FrameType | None) -> None:
         self.received = True
+
+
+@contextmanager
+def deferred_sigterm() -> Iterator[SigtermFlag]:
+    """Return a context in which SIGTERM only sets a flag. The handler before is then restored."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield SigtermFlag()
+    finally:
+        signal.signal(signal.SIGTERM, before)
