@@ -38,6 +38,13 @@ CANDIDATES: tuple[Any, ...] = (
 )
 
 
+#: The uses of a stage's sources, by their path.
+USES = {
+    "dataset.sources.labeled": {"Labeled"},
+    "dataset.sources.evaluation": {"Evaluation"},
+}
+
+
 def leaf_fields(model: type[ApiModel] = EvolutionSpec, parent: str = "") -> Iterator[str]:
     """Yield the dotted path of each leaf field; a list's items have the path of the list."""
     for name, field in model.model_fields.items():
@@ -49,17 +56,23 @@ def leaf_fields(model: type[ApiModel] = EvolutionSpec, parent: str = "") -> Iter
             yield path
 
 
-def covering(path: str, paths: Sequence[str]) -> str | None:
-    """Return which of some paths is a field, or a part of the spec that the field is in.
+def all_covering(path: str, paths: Sequence[str]) -> list[str]:
+    """Return those of some paths that are a field, or a part of the spec that the field is in.
 
     A stage's sources are those with some uses: ``dataset.sources.selfPlay`` covers the fields of
-    ``dataset.sources``.
+    ``dataset.sources``. A stage may read several kinds of sources.
     """
+    covering_paths = []
     for own in paths:
         whole = "dataset.sources" if own.startswith("dataset.sources.") else own
         if path == whole or path.startswith(f"{whole}."):
-            return own
-    return None
+            covering_paths.append(own)
+    return covering_paths
+
+
+def covering(path: str, paths: Sequence[str]) -> str | None:
+    """Return the first path of :func:`all_covering`, or None."""
+    return next(iter(all_covering(path, paths)), None)
 
 
 def with_another_value(
@@ -77,7 +90,7 @@ def with_another_value(
     covered_by
         The path that covers the field for a stage, see :func:`covering`.
     """
-    reads_evaluation = covered_by == "dataset.sources.evaluation"
+    uses = USES.get(covered_by or "", {"SelfPlay", "Labeled"})
     *parents, name = path.split(".")
     for value in (*_members(path), *CANDIDATES):
         document = copy.deepcopy(spec.to_json())
@@ -85,8 +98,7 @@ def with_another_value(
         for parent in parents:
             place = place[parent]
             if parent == "sources":
-                uses = [(source["use"] == "Evaluation") is reads_evaluation for source in place]
-                place = place[uses.index(True)]
+                place = next(source for source in place if source["use"] in uses)
             place = place[0] if isinstance(place, list) else place
         place[name] = value
         try:

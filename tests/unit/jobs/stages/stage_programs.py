@@ -9,7 +9,8 @@ from selfemo_jobs.stages.flywheel.stage import PROGRAM as FLYWHEEL
 from selfemo_jobs.stages.score.stage import PROGRAM as SCORE
 from selfemo_jobs.stages.selfplay.stage import PROGRAM as SELF_PLAY
 from selfemo_jobs.stages.train.stage import PROGRAM as TRAIN
+from selfemo_jobs.stages.warmstart.stage import PROGRAM as WARM_START
 
-PROGRAMS = (SELF_PLAY, SCORE, FLYWHEEL, TRAIN, EVALUATE)
+PROGRAMS = (WARM_START, SELF_PLAY, SCORE, FLYWHEEL, TRAIN, EVALUATE)
 
 each_program = pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.stage.slug)

@@ -119,6 +119,24 @@ _READING = part("dataset.sources") | {"dataset.columns", "dataset.labelMap"}
 _PROCESSES = part("resources", without="resources.accelerator")
 #: Why a stage's result does not follow from a field, by stage.
 NOT_RELEVANT: dict[Stage, dict[str, set[str]]] = {
+    Stage.WARM_START: {
+        "It divides the work: a result does not depend on it.": {"training.checkpointSteps"},
+        "A pod of a warm start has one GPU or none.": {
+            *("resources.nodes", "resources.processesPerNode"),
+        },
+        "The engine is always the same, over the model in memory.": {"evaluation.engine"},
+        "It measures F1 alone, without an interval.": {"evaluation.bootstrap"},
+        _LATER: part(
+            *("selfPlay", "reward", "reward.judge", "flywheel", "training"),
+            without=(
+                "selfPlay.engine selfPlay.engineArgs selfPlay.maxTokens.recognizer "
+                "reward.judge.views.past reward.judge.views.future training.precision "
+                "training.gradientCheckpointing training.microBatchSize training.trainLayers "
+                "training.lora.rank training.lora.alpha training.lora.dropout "
+                "training.lora.targetModules training.checkpointSteps"
+            ),
+        ),
+    },
     Stage.SELF_PLAY: {
         "It is immutable, so all results of a run have the same one.": {"model.revision"},
         "An earlier stage reads it, and the policy's URI stands for it.": part("warmStart"),
@@ -171,6 +189,7 @@ NOT_RELEVANT: dict[Stage, dict[str, set[str]]] = {
 READ = {
     *part("storage", without="storage.whenDeleted storage.credentialsSecretRef.name"),
     *("model.uri", "model.revision"),  # the revision belongs to a model of this URI
+    "training.checkpointSteps",
     *("flywheel.runner", "flywheel.rayAddress"),
     "dataset.sources.use",  # each stage finds its own sources by it
 }
@@ -276,15 +295,17 @@ def test_a_stage_reads_no_other_field(
         },
         training={"klBeta": 0.1, "imitation": 0.5},
         evaluation={"bootstrap": 5, "useLabelPrior": True},
+        warmStart={"steps": 2, "evaluationSteps": 1, "batchSize": 4},
     )
     parents: dict[str, str] = {}
-    for stage in stages_of(1):
+    for stage in (Stage.WARM_START, *stages_of(1)):
         (program,) = (p for p in PROGRAMS if p.stage is stage)
-        config = make_config(stage, spec=spec, parents=parents)
+        generation = 0 if stage is Stage.WARM_START else 1
+        config = make_config(stage, generation=generation, spec=spec, parents=parents)
         with recorded_reads(spec) as reads:
             result = program.run(config)
         assert isinstance(result, StageResult) and result.rows > 0
-        parents = {stage.slug: result.manifest}
+        parents = {stage.slug: result.manifest} if generation else {}
         leaves = reads & set(leaf_fields())
         assert leaves & {leaf for leaf in leaf_fields() if covering(leaf, program.relevant)}
         others = {leaf for leaf in leaves if not covering(leaf, program.relevant)} - READ

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.unit.jobs.stages.spec_fields import covering, leaf_fields, with_another_value
+from tests.unit.jobs.stages.spec_fields import all_covering, leaf_fields, with_another_value
 from tests.unit.jobs.stages.stage_programs import each_program
 
 from selfemo_api.contract import ENV_SHARD, ENV_WORK, StageConfig
@@ -27,7 +27,10 @@ pytestmark = each_program
 def full_spec(make_spec: Callable[..., EvolutionSpec]) -> EvolutionSpec:
     """A spec in which every optional part is set, so that it has every leaf field."""
     file = {"uri": "file:///dialogues.jsonl", "format": "JSONL"}
-    uses = {"train": "SelfPlay", "more": "SelfPlay", "dev": "Evaluation", "test": "Evaluation"}
+    uses = {
+        **{"train": "SelfPlay", "more": "SelfPlay", "dev": "Evaluation", "test": "Evaluation"},
+        **{"gold": "Labeled", "more-gold": "Labeled"},
+    }
     return make_spec(
         dataset={"sources": [{"name": name, "use": use, **file} for name, use in uses.items()]},
         reward={"judge": {"views": [{"past": 1}]}},
@@ -67,8 +70,12 @@ def test_a_changed_setting_refuses_the_stored_result_and_is_named(
     """Each field of the spec is changed alone."""
     stored = dataclasses.replace(program, work=refuse_to_work)
     refused = set()
-    for path in leaf_fields():
-        relevant = covering(path, program.relevant)
+    changes = [
+        (path, relevant)
+        for path in leaf_fields()
+        for relevant in all_covering(path, program.relevant) or [None]
+    ]
+    for path, relevant in changes:
         spec = with_another_value(config.spec, path, relevant)
         if relevant is None:
             assert stored.run(config.model_copy(update={"spec": spec})).reused, path
@@ -103,8 +110,8 @@ def test_another_model_or_seed_refuses_the_stored_result(
 def test_all_changed_settings_are_named(program: StageProgram, config: StageConfig) -> None:
     spec = config.spec
     for path in leaf_fields():
-        relevant = covering(path, program.relevant)
-        spec = with_another_value(spec, path, relevant) if relevant else spec
+        for relevant in all_covering(path, program.relevant):
+            spec = with_another_value(spec, path, relevant)
     with pytest.raises(BadInput) as caught:
         program.run(config.model_copy(update={"spec": spec}))
     named = ", ".join(f"`{path}`" for path in sorted(program.relevant))
