@@ -33,7 +33,9 @@ _COMMON_NAMES: Mapping[str, frozenset[str]] = {
 }
 
 
-def choose_columns(names: Sequence[str], columns: Mapping[str, str], file: str) -> dict[str, str]:
+def choose_columns(
+    names: Sequence[str], columns: Mapping[str, str], file: str, parts: Sequence[str] = PARTS
+) -> dict[str, str]:
     """Return the column of each part of a turn that a table has.
 
     Parameters
@@ -44,6 +46,8 @@ def choose_columns(names: Sequence[str], columns: Mapping[str, str], file: str) 
         The columns that ``dataset.columns`` names, by part.
     file
         The file's URI, for messages.
+    parts
+        The parts that are read.
 
     Raises
     ------
@@ -56,7 +60,7 @@ def choose_columns(names: Sequence[str], columns: Mapping[str, str], file: str) 
     {'dialogue': 'conv_id', 'speaker': 'who', 'text': 'Utterance'}
     """
     chosen = {}
-    for part in PARTS:
+    for part in parts:
         column = _named_column(part, names, columns, file)
         if column is None:
             column = _common_column(part, [n for n in names if n not in columns.values()], file)
@@ -68,6 +72,9 @@ def choose_columns(names: Sequence[str], columns: Mapping[str, str], file: str) 
 def choose_key(part: str, keys: Collection[str], columns: Mapping[str, str]) -> str | None:
     """Return the key of an object that has a part of a turn; None if no key has it.
 
+    The named column of a table may be of another source. An object without it is read by the
+    common names.
+
     Parameters
     ----------
     part
@@ -77,10 +84,9 @@ def choose_key(part: str, keys: Collection[str], columns: Mapping[str, str]) -> 
     columns
         The keys that ``dataset.columns`` names, by part.
     """
-    if part in columns:
-        return columns[part] if columns[part] in keys else None
-    if part in keys:
-        return part
+    for key in (columns.get(part), part):
+        if key in keys:
+            return key
     return next((key for key in keys if is_common_name(part, key)), None)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def hub_files(uri: str, parsed: SourceUri, work: Path) -> SourceFiles:
     _write_layout(layout, files, cards, uri)
     label_names: Mapping[str, Sequence[str]] = {}
     if pattern:
-        names = matching_files(layout, pattern, uri)
+        names = matching_files(layout, pattern, uri, "the dataset")
     else:
         names, label_names = split_files(layout, parsed, uri)
     base = f"hf://{name}"
@@ -124,9 +125,9 @@ def split_files(
             "are not run: try the option `revision=refs/convert/parquet`"
         )
     try:
-        builder: Any = load_dataset_builder(
-            str(folder), name=parsed.config, cache_dir=str(folder / ".cache")
-        )
+        # the builder locks a cache, and the folder may be read-only
+        with tempfile.TemporaryDirectory() as cache:
+            builder: Any = load_dataset_builder(str(folder), name=parsed.config, cache_dir=cache)
     # the library's errors have no common base class
     except Exception as error:
         reason = " ".join(str(error).replace(str(folder), "the dataset").split())[:300]

@@ -15,6 +15,7 @@ from dataclasses import replace
 from selfemo_jobs.datasets.columns import (
     DIALOGUE,
     LABEL,
+    PARTS,
     SPEAKER,
     TEXT,
     TURN,
@@ -101,8 +102,8 @@ def _turns_key(record: Node) -> str | None:
 def _texts_key(record: Node, options: ReadOptions) -> str | None:
     """Return the key of a record's text, or of its list of texts."""
     key = choose_key(TEXT, record.value, options.columns)
-    if key is not None or TEXT in options.columns:
-        return key or options.columns[TEXT]
+    if key is not None:
+        return key
     lists = (key for key in _TURN_KEYS if key in record.value)
     return next((key for key in lists if _has_texts(record.get(key))), None)
 
@@ -162,7 +163,8 @@ class _RecordReader:
     def rows(self, records: Sequence[Node]) -> list[Dialogue]:
         """Return the dialogues of records of which each is a turn."""
         names = list(dict.fromkeys(key for record in records for key, _ in record.entries()))
-        columns = choose_columns(names, self._columns, self._file)
+        parts = PARTS if self._gold else tuple(part for part in PARTS if part != LABEL)
+        columns = choose_columns(names, self._columns, self._file, parts)
         if TEXT not in columns:
             raise BadInput(
                 f"{self._file}: no column has the text: name it in `dataset.columns.text` "
@@ -192,13 +194,12 @@ class _RecordReader:
     def _turn(self, node: Node, *, chat: bool) -> Utterance | None:
         """Return a turn object; None for a message that is not a speaker's."""
         keys = node.value if isinstance(node.value, dict) else {}
-        text_key = choose_key(TEXT, keys, self._columns) or self._columns.get(TEXT, TEXT)
+        text_key = choose_key(TEXT, keys, self._columns) or TEXT
         if chat and self._is_skipped(node, text_key):
             self._notes.add(Oddity.SKIPPED_MESSAGE, node.place)
             return None
-        speaker_key = self._columns.get(SPEAKER) or next(
-            (key for key in _SPEAKER_KEYS if keys.get(key) is not None), SPEAKER
-        )
+        speaker_keys = (self._columns.get(SPEAKER, SPEAKER), *_SPEAKER_KEYS)
+        speaker_key = next((key for key in speaker_keys if keys.get(key) is not None), SPEAKER)
         speaker = node.get(speaker_key).name(self._notes)
         text = _message_text(node.get(text_key)).text(self._notes)
         if self._gold is None:
@@ -236,8 +237,8 @@ class _RecordReader:
     def _id(self, record: Node, turns: str, number: int) -> str:
         """Return a dialogue's id. Raises BadInput if it is missing, or an earlier one has it."""
         keys = {key: value for key, value in record.value.items() if key != turns}
-        key = self._columns.get(DIALOGUE)
-        key = key or ("id" if "id" in keys else choose_key(DIALOGUE, keys, {}))
+        named = self._columns.get(DIALOGUE)
+        key = next((k for k in (named, "id") if k in keys), choose_key(DIALOGUE, keys, {}))
         if key is None and turns != TURNS:
             return str(number)
         name = record.get(key or "id").name()

@@ -118,7 +118,7 @@ def split_pattern(uri: str) -> tuple[str, str]:
     return f"{scheme}://{'/'.join(parts[:first])}", "/".join(parts[first:])
 
 
-def matching_files(folder: Path, pattern: str, uri: str) -> list[str]:
+def matching_files(folder: Path, pattern: str, uri: str, where: str | None = None) -> list[str]:
     """Return the names of the files below a folder that match a pattern, sorted.
 
     Parameters
@@ -130,6 +130,8 @@ def matching_files(folder: Path, pattern: str, uri: str) -> list[str]:
         encoded sign stands for itself.
     uri
         The source's URI, for messages.
+    where
+        The name of the folder, for messages. None: its path.
 
     Raises
     ------
@@ -142,7 +144,7 @@ def matching_files(folder: Path, pattern: str, uri: str) -> list[str]:
     names = glob.glob(decoded, root_dir=folder, recursive=True)  # noqa: PTH207  (root_dir)
     files = sorted({Path(name).as_posix() for name in names if (folder / name).is_file()})
     if not files:
-        raise BadInput(f"{uri}: no file matches the pattern in {folder}")
+        raise BadInput(f"{uri}: no file matches the pattern in {where or folder}")
     return files
 
 

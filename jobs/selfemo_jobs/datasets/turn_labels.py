@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Mapping, Sequence
 
-from selfemo_jobs.datasets.columns import LABEL, choose_key, is_common_name
+from selfemo_jobs.datasets.columns import LABEL, is_common_name
 from selfemo_jobs.datasets.documents import Node
 from selfemo_jobs.datasets.gold import GoldLabels, repeats_label
 
@@ -25,11 +25,9 @@ def label_node(turn: Node, columns: Mapping[str, str]) -> Node | None:
     BadInput
         If several other keys have a value.
     """
-    if LABEL not in columns and OWN_KEY in turn.value:
-        return turn.find(OWN_KEY)
-    if LABEL in columns:
-        key = choose_key(LABEL, turn.value, columns)
-        return turn.find(key) if key else None
+    for own in (columns.get(LABEL), OWN_KEY):
+        if own in turn.value:
+            return turn.find(own)
     keys = [key for key in turn.value if is_common_name(LABEL, key)]
     nodes = [node for key in keys if (node := turn.find(key))]
     if len(nodes) > 1:

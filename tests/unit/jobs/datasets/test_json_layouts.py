@@ -178,6 +178,12 @@ class TestLabelKeys:
         assert content.dialogues == [Dialogue("a", (Utterance("A", "Hi", ("calm", "cross")),))]
 
 
+def test_columns_of_a_table_leave_json_alone(tmp_path: Path) -> None:
+    columns = {"dialogue": "talk", "speaker": "who", "text": "said", "label": "mood"}
+    path = write_lines(tmp_path / "d.jsonl", [own("a", labels=["glad"])])
+    assert read(path, LABELS, columns=columns).dialogues == [dialogue("a", ("A", "Hi", "glad"))]
+
+
 class TestRowsOfJson:
     def test_lines_of_which_each_is_a_turn(self, tmp_path: Path) -> None:
         lines = [

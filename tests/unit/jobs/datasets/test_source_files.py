@@ -91,6 +91,7 @@ class TestFolders:
         put(tmp_path / "train.jsonl", "1")
         put(tmp_path / "dev.jsonl", "2")
         assert ids(f"{tmp_path.as_uri()}?split=validation") == ["2"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["dev.jsonl", "train.jsonl"]
         with pytest.raises(BadInput, match="has no split test; it has train, validation: name one"):
             ids(f"{tmp_path.as_uri()}?split=test")
 

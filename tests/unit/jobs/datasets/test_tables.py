@@ -86,6 +86,16 @@ class TestColumns:
         assert content.kind is DataFormat.CSV
         assert content.dialogues == [dialogue("0", ("A", "Hi", "glad"))]
 
+    def test_label_column_is_needed_only_if_labels_are_read(self, tmp_path: Path) -> None:
+        path = write_table(tmp_path / "t.csv", [{"text": "Hi", "speaker": "A", "dialogue": "d"}])
+        columns = {"label": "mood"}
+        assert read(path, LABELS, read_labels=False, columns=columns).dialogues == [
+            dialogue("d", ("A", "Hi"))
+        ]
+        assert refused(path, columns=columns).startswith(
+            ": column `mood` of `dataset.columns.label` is missing"
+        )
+
     def test_columns_of_other_sources_leave_published_files_alone(self, tmp_path: Path) -> None:
         rows = [{"Utterance": "Hi", "Speaker": "A", "Dialogue_ID": "0", "Utterance_ID": "0"}]
         path = write_table(tmp_path / "m.csv", rows)

@@ -1,0 +1,90 @@
+"""A server with the part of the Hugging Face Hub's interface that datasets are read through."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urlsplit
+
+
+class DatasetHub:
+    """A hub with datasets, each with one commit. It is a context manager.
+
+    Parameters
+    ----------
+    datasets
+        The files of each dataset, by its name ``owner/name``.
+    """
+
+    def __init__(self, datasets: Mapping[str, Mapping[str, bytes]]) -> None:
+        hub = self
+        self.datasets = datasets
+        self.requests: list[str] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                hub._answer(self, with_body=True)
+
+            def do_HEAD(self) -> None:
+                hub._answer(self, with_body=False)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Print nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+    def __enter__(self) -> DatasetHub:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def endpoint(self) -> str:
+        """The URL of the hub."""
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def commit(self, name: str) -> str:
+        """Return the commit of a dataset."""
+        return hashlib.sha1(repr(sorted(self.datasets[name].items())).encode()).hexdigest()
+
+    def _answer(self, handler: BaseHTTPRequestHandler, *, with_body: bool) -> None:
+        path = unquote(urlsplit(handler.path).path)
+        self.requests.append(path)
+        status, headers, body = self._reply(path)
+        handler.send_response(status)
+        for key, value in {"Content-Length": str(len(body)), **headers}.items():
+            handler.send_header(key, value)
+        handler.end_headers()
+        if with_body:
+            handler.wfile.write(body)
+
+    def _reply(self, path: str) -> tuple[int, dict[str, str], bytes]:
+        parts = path.strip("/").split("/")
+        if parts[:2] == ["api", "datasets"]:
+            return self._info("/".join(parts[2:4]), parts[5] if "revision" in parts else "main")
+        if parts[0] == "datasets" and "resolve" in parts:
+            return self._file("/".join(parts[1:3]), parts[4], "/".join(parts[5:]))
+        return 404, {}, b""
+
+    def _info(self, name: str, revision: str) -> tuple[int, dict[str, str], bytes]:
+        files = self.datasets.get(name)
+        if files is None:
+            return 404, {"X-Error-Code": "RepoNotFound"}, b""
+        if revision not in {"main", self.commit(name)}:
+            return 404, {"X-Error-Code": "RevisionNotFound"}, b""
+        siblings = [{"rfilename": file} for file in files]
+        info = {"id": name, "sha": self.commit(name), "siblings": siblings}
+        return 200, {"Content-Type": "application/json"}, json.dumps(info).encode()
+
+    def _file(self, name: str, revision: str, file: str) -> tuple[int, dict[str, str], bytes]:
+        data = self.datasets.get(name, {}).get(file)
+        if data is None:
+            return 404, {"X-Error-Code": "EntryNotFound"}, b""
+        etag = hashlib.sha1(data).hexdigest()
+        return 200, {"X-Repo-Commit": revision, "ETag": f'"{etag}"'}, data
