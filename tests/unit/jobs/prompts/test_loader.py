@@ -18,7 +18,7 @@ from selfemo_api.stages import Stage
 from selfemo_jobs.datasets.dialogue import Utterance
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.prompts import PromptSet, load_prompt_set, parse_prompt_set, prompt_set_of
-from selfemo_jobs.prompts.prompt_texts import MAX_FILE, MAX_TEXT
+from selfemo_jobs.prompts.prompt_texts import MAX_FILE, MAX_TEXT, TEXT_NAMES
 from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.manifest import read_manifest
 from selfemo_jobs.runtime.program import StageProgram
@@ -289,3 +289,15 @@ def test_a_wrong_template_is_refused_before_the_work(
         BadInput, match=r"`model.promptTemplates`: template `recognize` line 1: `txt`"
     ):
         program.run(config.model_copy(update={"spec": spec}))
+
+
+def test_the_file_of_the_guide_is_a_prompt_set() -> None:
+    page = (Path(__file__).resolve().parents[4] / "docs/guides/languages.md").read_text()
+    blocks = [b for b in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "\nrespond: " in b]
+    assert len(blocks) == 1
+    prompts = parse_prompt_set(blocks[0].encode(), "the guide")
+    assert (
+        prompts.responder_prompt(CONTEXT, "Ben", ["Wut"], ["Wut"])
+        == "Ann: Hallo.\nBen fühlt Wut und sagt:"
+    )
+    assert all(f"`{name}`" in page for name in (*TEXT_NAMES, "chat", "name"))
