@@ -67,7 +67,8 @@ def check(arguments: argparse.Namespace) -> int:
             store = environment_store(work)
             report = _check_sources(arguments, store, work, _token_counter(arguments, store, work))
         else:
-            store = open_store(evolution.spec.storage)
+            storage = evolution.spec.storage
+            store = open_store(storage.model_copy(update={"uri": source_uri(storage.uri)}))
             length = _token_counter(arguments, store, work)
             dataset = _with_absolute_uris(evolution.spec.dataset)
             report = inspect_dataset(dataset, store, work, length=length)
