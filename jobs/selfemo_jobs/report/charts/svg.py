@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
+from itertools import accumulate
 
 from markupsafe import Markup, escape
 
@@ -144,11 +146,17 @@ def truncate(name: str, length: int = 16) -> str:
     name
         The name.
     length
-        The most characters of the result.
+        The most characters of the result. Wide ones, as of Chinese, count twice.
 
     Examples
     --------
     >>> truncate("a long name", 6)
     'a lon…'
+    >>> truncate("非常开心", 6)
+    '非常…'
     """
-    return name if len(name) <= length else name[: length - 1] + "…"
+    widths = [1 + (unicodedata.east_asian_width(character) in "WF") for character in name]
+    if sum(widths) <= length:
+        return name
+    ends = list(accumulate(widths))
+    return name[: sum(end <= length - 1 for end in ends)] + "…"

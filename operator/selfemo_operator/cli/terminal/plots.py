@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
 from rich.text import Text
@@ -88,20 +89,20 @@ class EmotionPlot:
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         """Return the least and the greatest width of the plot, in columns."""
-        longest = max((len(label) for label in self.labels), default=0)
+        longest = max(map(cell_len, self.labels), default=0)
         return Measurement(20, min(longest + self.width + 17, max(options.max_width, 20)))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield a line for each emotion."""
         bar = (_ASCII_MARKS if options.ascii_only else _MARKS)[5]
-        name_columns = max((len(label) for label in self.labels), default=0)
+        name_columns = max(map(cell_len, self.labels), default=0)
         bar_columns = max(min(self.width, options.max_width - name_columns - 17), 4)
         before = self.baseline.f1_by_label if self.baseline else []
         yield Text(self.title, "bold", no_wrap=True)
         for index, (label, value) in enumerate(
             zip(self.labels, self.score.f1_by_label, strict=False)
         ):
-            line = Text(f"{label:<{name_columns}} ", no_wrap=True)
+            line = Text(f"{set_cell_size(label, name_columns)} ", no_wrap=True)
             line.append(f"{bar * round(value * bar_columns):<{bar_columns}}", "cyan")
             line.append(f" {value:.3f}")
             if index < len(before):
