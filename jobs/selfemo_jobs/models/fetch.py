@@ -13,7 +13,9 @@ from selfemo_jobs.models.model_folder import (
     is_model_file,
     read_model_config,
 )
+from selfemo_jobs.models.package_model import SCHEME, fetch_package_model
 from selfemo_jobs.models.resume import is_manifest, resumed_model
+from selfemo_jobs.runtime.context import scratch_folder
 from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, Part, read_manifest
 from selfemo_jobs.store import ObjectNotFound, Store, join, store_for
 from selfemo_jobs.store.hashing import file_sha256, sha256
@@ -39,6 +41,8 @@ def fetch_model(uri: str, revision: str | None, store: Store, work: Path) -> Pat
         - ``file:///folder`` or ``data://volume/folder``: the folder is used in place.
         - ``s3://bucket/prefix``: the model is copied below ``work``. Files that are there are kept.
         - ``hf://owner/name``: the model is kept in the hub's own cache (``HF_HOME``).
+        - ``package://smollm2?layers=N``: the model is made once, below the scratch folder of all
+          stages.
         - the ``manifest.json`` of another run's generation: the model that it is about.
     revision
         A hub revision: branch, tag or commit. It is used for ``hf://`` alone; a manifest has the
@@ -61,6 +65,8 @@ def fetch_model(uri: str, revision: str | None, store: Store, work: Path) -> Pat
         folder = _from_hub(uri, revision)
     elif uri.startswith("s3://"):
         folder = _from_store(uri, store_for(uri, store), work)
+    elif uri.startswith(SCHEME):
+        folder = fetch_package_model(uri, scratch_folder() / "models")
     else:
         folder = local_path(uri)
         if folder.is_dir() and uri.startswith("file://"):
@@ -82,10 +88,10 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     BadInput
         If the folder has no tokenizer, or it cannot be read.
     """
-    from transformers import AutoTokenizer
-
     if not any(folder.glob("tokenizer*")) and not any(folder.glob("vocab*")):
         raise BadInput(f"{folder} has no tokenizer (tokenizer.json, tokenizer.model or vocab.json)")
+    from transformers import AutoTokenizer
+
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=False, local_files_only=True

@@ -150,7 +150,7 @@ def _fits(text: str) -> bool:
 
 def _add(findings: list[Finding], path: str, message: str) -> None:
     # messages of stages begin with the field, which the finding has
-    text = " ".join(message.split()).removeprefix(f"`{path}` ")
+    text = " ".join(message.split()).removeprefix(f"`{path}`").lstrip(": ")
     finding = Finding(written_path(path), text)
     if finding not in findings:
         findings.append(finding)

@@ -40,8 +40,8 @@ class LightTokenizer:
         self.eos_token_id: int | None = tokenizer.token_to_id(self._named.get("eos_token", ""))
 
     def __len__(self) -> int:
-        """Return the number of tokens."""
-        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+        """Return the number of token ids: one more than the highest."""
+        return 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
 
     @property
     def all_special_tokens(self) -> list[str]:

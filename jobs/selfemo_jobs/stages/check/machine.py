@@ -117,8 +117,8 @@ def check_gpus(
     if len(memory) < resources.gpus_per_node:
         findings.problem(
             "resources.gpusPerNode",
-            f"is {resources.gpus_per_node}, but this machine has {len(memory)} GPUs: set "
-            f"{len(memory)}",
+            f"is {resources.gpus_per_node}, but this machine has {len(memory) or 'no'} "
+            f"GPU{'' if len(memory) < 2 else 's'}: set {len(memory)}",
         )
     return memory[: resources.gpus_per_node]
 

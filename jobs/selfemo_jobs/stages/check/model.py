@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from selfemo_api.spec import EvolutionSpec
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.model_folder import read_model_config
-from selfemo_jobs.models.model_places import find_model
+from selfemo_jobs.models.model_places import ModelPlace, find_model
 from selfemo_jobs.models.model_weights import Tensor, check_weights, read_tensors
 from selfemo_jobs.stages.check.architecture import check_architecture
 from selfemo_jobs.stages.check.findings import Findings
@@ -70,16 +71,25 @@ def check_model(
     if not (place.folder / "config.json").is_file():
         return model  # this is a problem already
     config: dict[str, Any] = {}
-    with findings.collecting(name):
+    with findings.collecting(name), _named(place):
         config = read_model_config(place.folder)
     if config:
         check_architecture(spec, config, model.tensors, findings, field=name)
         decoder = config.get("text_config")
         model.config = decoder if isinstance(decoder, dict) else config
-    with findings.collecting(name):
+    with findings.collecting(name), _named(place):
         model.tokenizer = read_tokenizer(place.folder)
         _check_vocabulary(model)
     return model
+
+
+@contextmanager
+def _named(place: ModelPlace) -> Iterator[None]:
+    """Return a context whose errors name the model's place, and not the folder of its copy."""
+    try:
+        yield
+    except BadInput as error:
+        raise BadInput(str(error).replace(str(place.folder), place.where)) from error
 
 
 def _check_vocabulary(model: CheckedModel) -> None:

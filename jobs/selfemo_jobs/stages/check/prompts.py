@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any
 
 from jinja2 import TemplateError
 
+from selfemo_api.dataset_labels import label_key
 from selfemo_api.spec import EvolutionSpec, Role
 from selfemo_jobs.datasets.dialogue import Utterance
 from selfemo_jobs.errors import BadInput
@@ -166,7 +168,9 @@ def check_labels(spec: EvolutionSpec, prompts: PromptSet, findings: Findings) ->
         The problems are added to it.
     """
     labels = spec.dataset.labels
-    stops = prompts.stop(Role.RECOGNIZER)
+    if len({label_key(label) for label in labels}) < len(labels):
+        return  # this is a problem already
+    stops, before = prompts.stop(Role.RECOGNIZER), len(findings.problems)
     for label in labels:
         answer = prompts.recognizer_text([label])
         cut = min((at for stop in stops if (at := answer.find(stop)) >= 0), default=len(answer))
@@ -178,17 +182,21 @@ def check_labels(spec: EvolutionSpec, prompts: PromptSet, findings: Findings) ->
                 f"the answer `{label}` is read as {read}: rename the label, and map it in "
                 "`dataset.labelMap`",
             )
-            return
-    for first in labels:
-        for second in labels:
-            pair = parse_labels(prompts.recognizer_text([first, second]), labels)
-            if first != second and set(pair.labels) != {first, second}:
-                findings.problem(
-                    "dataset.labels",
-                    f"an answer with `{first}` and `{second}` is read as "
-                    f"{', '.join(pair.labels) or 'no label'}: rename one of them",
-                )
-                return
+    if len(findings.problems) > before:
+        return
+    confused = [
+        f"`{first}` and `{second}`"
+        for first, second in permutations(labels, 2)
+        if set(parse_labels(prompts.recognizer_text([first, second]), labels).labels)
+        != {first, second}
+    ]
+    if confused:
+        more = f" (and {len(confused) - 3} more)" if len(confused) > 3 else ""
+        findings.problem(
+            "dataset.labels",
+            f"an answer with {', or with '.join(confused[:3])}{more} is not read as both: rename "
+            "one of them",
+        )
 
 
 def check_answer_lengths(made: PromptContext, findings: Findings) -> None:

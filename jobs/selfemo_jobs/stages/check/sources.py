@@ -17,6 +17,9 @@ from selfemo_jobs.datasets.reading import SourceWarning
 from selfemo_jobs.stages.check.findings import Findings
 from selfemo_jobs.stages.check.storage import Reader
 
+#: The field with the folder of a preset's files.
+_PRESET = "dataset.uri"
+
 
 @dataclass(frozen=True)
 class ReadSource:
@@ -53,7 +56,7 @@ def read_sources(
         if reader.skips(source.uri):
             continue
         options = spec_options(spec.dataset, read_labels=source.use is not Use.SELF_PLAY)
-        with findings.collecting(f"{field}.uri" if field.startswith("dataset.sources") else field):
+        with findings.collecting(field if field == _PRESET else f"{field}.uri"):
             files = fetch_source(source.uri, reader.store, work)
             content = read_source(files, source.format, options)
             dialogues = _select(sources, position, field, content.dialogues, findings)
@@ -75,7 +78,7 @@ def read_sources(
 def source_fields(spec: EvolutionSpec) -> list[str]:
     """Return the field in which a person names each source.
 
-    A preset and ``labeledDialogues`` make sources that no one has written.
+    A preset makes sources that no one has written, and ``labeledDialogues`` makes two of one.
 
     Parameters
     ----------
@@ -88,11 +91,11 @@ def source_fields(spec: EvolutionSpec) -> list[str]:
     for position, source in enumerate(sources):
         before = sources[position - 1] if position else None
         if before is not None and is_divided(source, before):
-            fields.append("dataset.labeledDialogues")
+            fields.append(fields[-1])
             continue
         root = (spec.dataset.uri or "").rstrip("/")
         of_preset = spec.dataset.preset is not None and source.uri.startswith(f"{root}/")
-        fields.append("dataset.uri" if of_preset else f"dataset.sources[{index}]")
+        fields.append(_PRESET if of_preset else f"dataset.sources[{index}]")
         index += 1
     return fields
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,7 +60,7 @@ def check_storage(store: Store, folder: str, findings: Findings) -> Reader:
         What the input can be read with.
     """
     place = join(folder, f"probe-{secrets.token_hex(8)}")
-    with _without_new_folders(folder), findings.collecting(_FIELD):
+    with _without_new_folders(folder), findings.collecting(_FIELD), _named(folder, place):
         working = _writable_store(store, join(place, "plain"), findings)
         try:
             _check_conditional_put(working, join(place, "conditional"), findings)
@@ -155,6 +156,16 @@ def _remove(store: Store, place: str, findings: Findings) -> None:
 
 
 @contextmanager
+def _named(folder: str, place: str) -> Iterator[None]:
+    """Return a context whose errors name the folder, and not the object of this check in it."""
+    inner = re.compile(re.escape(place.removeprefix(folder)) + r"(?:/plain|/conditional)?")
+    try:
+        yield
+    except (BadInput, Unavailable) as error:
+        raise type(error)(inner.sub("", str(error))) from error
+
+
+@contextmanager
 def _without_new_folders(folder: str) -> Iterator[None]:
     """Return a context at whose end the folders that it made are removed, if they are empty."""
     missing: list[Path] = []
@@ -170,6 +181,9 @@ def _without_new_folders(folder: str) -> Iterator[None]:
 
 
 def _reason(error: BadInput) -> str:
-    """Return the reason that a server gives, without the advice that follows it."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= 200 else f"{text[:199]}…"
+    """Return the reason that a server gives: its code, and what it says."""
+    cause = error.__cause__
+    response = getattr(cause, "response", {})
+    details = response.get("Error", {}) if isinstance(response, dict) else {}
+    text = f"{details.get('Code')}: {details.get('Message')}" if details else str(error)
+    return " ".join(text.split())[:200].rstrip(".")
