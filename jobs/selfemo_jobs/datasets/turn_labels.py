@@ -25,7 +25,7 @@ def label_node(turn: Node, columns: Mapping[str, str]) -> Node | None:
     BadInput
         If several other keys have a value.
     """
-    for own in (columns.get(LABEL), OWN_KEY):
+    for own in (columns.get(LABEL, OWN_KEY), OWN_KEY):
         if own in turn.value:
             return turn.find(own)
     keys = [key for key in turn.value if is_common_name(LABEL, key)]

@@ -155,7 +155,8 @@ spec:
   dataset:
     labels: [calm, cross, glad, sad]
     sources:
-      - {name: train, uri: "data://d/d.jsonl", use: SelfPlay}
+      - {name: some, uri: "data://d/d.jsonl", use: Labeled, limit: 1}
+      - {name: train, uri: "data://d/d.jsonl", use: SelfPlay, offset: 1}
       - {name: dev, uri: "file://./my%20data/d.csv", use: Evaluation}
   storage: {uri: "file://./results"}
 """
@@ -169,17 +170,18 @@ spec:
         code, out, _ = run("check", evolution, "--data", f"d={tmp_path}/my data", "-o", "json")
         report = json.loads(out)
         assert code == 0
-        assert [(s["name"], s["use"]) for s in report["sources"]] == [
-            ("train", "SelfPlay"),
-            ("dev", "Evaluation"),
+        assert [(s["name"], s["use"], s["dialogues"]) for s in report["sources"]] == [
+            ("some", "Labeled", 1),
+            ("train", "SelfPlay", 1),
+            ("dev", "Evaluation", 2),
         ]
+        copy = "in whole or with three turns in a row (the first: {0}, like {0} there)"
+        spoiled = "1 dialogue is also in source `{1}`, " + copy + ": its scores are too good"
         assert [(f["field"], f["message"]) for f in report["findings"]] == [
-            ("dataset.sources[1]", "no turn has the label `sad`"),
-            (
-                "dataset.sources[1]",
-                "2 dialogues are also in source `train`, in whole or with three turns in a row "
-                "(the first: a, like a there): its scores are too good",
-            ),
+            ("dataset.sources[0]", "no turn has the label `glad`, `sad`"),
+            ("dataset.sources[2]", "no turn has the label `sad`"),
+            ("dataset.sources[2]", spoiled.format("a", "some")),
+            ("dataset.sources[2]", spoiled.format("b", "train")),
         ]
 
     def test_missing_file_and_other_labels(
@@ -196,7 +198,7 @@ spec:
         evolution.write_text(evolution.read_text().replace("use: SelfPlay", "use: Play"))
         code, _, err = run("check", evolution)
         assert code == 2
-        assert "spec.dataset.sources[0].use" in err
+        assert "spec.dataset.sources[1].use" in err
 
     def test_options_that_the_evolution_has(self, run: Run, evolution: Path) -> None:
         code, _, err = run("check", evolution, "--labels", "a,b")
