@@ -179,11 +179,11 @@ def layer_count(tensors: Mapping[str, Tensor]) -> int:
 @cache
 def decoder_classes() -> dict[str, tuple[str, ...]]:
     """Return the classes of decoders that Transformers has, by the type of the model."""
-    found = find_spec("transformers")
-    if found is None or found.origin is None:
+    library = find_spec("transformers")
+    if library is None or library.origin is None:
         return {}
     path, list_name = _DECODERS
-    tree = ast.parse((Path(found.origin).parent / path).read_text(encoding="utf-8"))
+    tree = ast.parse((Path(library.origin).parent / path).read_text(encoding="utf-8"))
     for node in tree.body:
         names = [t.id for t in getattr(node, "targets", []) if isinstance(t, ast.Name)]
         if list_name in names and isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
