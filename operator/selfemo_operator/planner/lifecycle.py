@@ -255,7 +255,9 @@ def record_result(
         return Progress(status, spec, end=End(Reason.COLLAPSED, collapse), outcome=outcome)
     following = next_stage(status.generation, result.stage, warm_start=spec.has_warm_start)
     if following is not None:
-        to_stage: StatusChanges = {"stage": following, "attempt": 1}
+        # In generation 0, an edit of the warm start may have led back to an earlier stage.
+        earlier = _attempts(status, following) if status.generation == 0 else 0
+        to_stage: StatusChanges = {"stage": following, "attempt": earlier + 1}
         return Progress(status.model_copy(update=to_stage), spec, outcome=outcome)
     status = close_generation(status, spec, result, gpu_seconds)
     end = _end_of(evolution.spec, status)

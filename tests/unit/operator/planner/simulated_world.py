@@ -507,7 +507,8 @@ def _check_stage(world: World, old: EvolutionStatus, new: EvolutionStatus) -> No
         assert new.stage is order[len(done)]
     else:
         assert order.index(new.stage) == order.index(old.stage) + 1
-        assert new.attempt == 1
+        failed = next((t.failures for t in new.stages if t.stage is new.stage), {})
+        assert new.attempt == 1 + (sum(failed.values()) if new.generation == 0 else 0)
         assert new.result(old.stage) is not None, "a stage was skipped"
     if not new.finished:
         assert new.result(new.stage) is None, "a stage is under way whose result is known"
@@ -558,7 +559,8 @@ def _check_baseline(world: World, new: EvolutionStatus) -> None:
         assert new.label_prior is None
     else:
         assert new.label_prior == checked.label_prior
-        assert pinned_spec(new).dataset.label_prior == new.label_prior
+        own = world.spec.dataset.label_prior
+        assert pinned_spec(new).dataset.label_prior == (own or new.label_prior)
     assert (new.baseline_uri is None) == (new.best is None)
     if new.baseline_uri is not None:
         warm_start = world.manifests.get((0, Stage.WARM_START))

@@ -28,7 +28,6 @@ from selfemo_operator.planner.plan import MANAGER
 from selfemo_operator.planner.stage_config import stage_config
 from selfemo_operator.planner.types import CreateJob, DeleteEvolution, DeleteJob, JobState
 
-
 LATER_STAGES = (Stage.SELF_PLAY, Stage.SCORE, Stage.FLYWHEEL, Stage.TRAIN, Stage.EVALUATE)
 
 
@@ -66,6 +65,101 @@ def test_runs_each_stage_once_in_order() -> None:
     assert world.started == expected
     assert world.summary == "MaxGenerationsReached"
     assert world.status.phase is Phase.SUCCEEDED
+
+
+def test_a_warm_start_makes_the_model_of_generation_0() -> None:
+    world = world_of(warmStart={"steps": 100}, stopping={"maxGenerations": 2})
+    to_stage(world, 0, Stage.EVALUATE)
+    assert world.started == [(0, Stage.CHECK), (0, Stage.WARM_START), (0, Stage.EVALUATE)]
+    warm_start = world.manifests[(0, Stage.WARM_START)]
+    config = stage_config(world.evolution, world.status, world.spec, Stage.EVALUATE)
+    assert config.parents == {"warmstart": warm_start.manifest}
+    assert config.policy_uri == warm_start.model_uri
+    to_stage(world, 1, Stage.SELF_PLAY)
+    status, current = world.status, world.status.current
+    assert status.best is not None
+    assert current is not None
+    assert status.baseline_uri == status.best.model_uri == warm_start.model_uri
+    assert status.history[0].model_uri == warm_start.model_uri
+    assert list(status.history[0].stage_seconds) == ["Check", "WarmStart", "Evaluate"]
+    assert current.policy_uri == current.judge_uri == warm_start.model_uri
+    world.settle()
+    assert world.started[3:] == [(g, s) for g in (1, 2) for s in LATER_STAGES]
+
+
+def test_the_model_of_the_spec_is_the_baseline_without_a_warm_start() -> None:
+    world = world_of()
+    to_stage(world, 1, Stage.SELF_PLAY)
+    assert world.status.baseline_uri == "file:///model"
+
+
+def test_the_warm_start_is_the_baseline_of_later_generations() -> None:
+    """The frozen judge, and the weights that each training starts from."""
+    world = world_of(
+        (0.3, 0.5, 0.6),
+        warmStart={"steps": 100},
+        reward={"judge": {"model": "Baseline"}},
+        training={"start": "Baseline"},
+    )
+    to_stage(world, 2, Stage.TRAIN)
+    made = world.manifests[(0, Stage.WARM_START)].model_uri
+    config = stage_config(world.evolution, world.status, world.spec, Stage.TRAIN)
+    assert config.policy_uri == config.judge_uri == made
+
+
+def test_an_edit_can_take_the_warm_start_out_and_put_it_back() -> None:
+    world = world_of(warmStart={"steps": 100})
+    world.fail(to_stage(world, 0, Stage.WARM_START), 2)
+    world.settle()
+    world.edit(warmStart={"steps": 0})
+    world.fail(to_stage(world, 0, Stage.EVALUATE), 2)
+    world.settle()
+    world.edit(warmStart={"steps": 50})
+    assert to_stage(world, 0, Stage.WARM_START) == "demo-g000-warmstart-2"
+    world.settle()
+    assert world.summary == "MaxGenerationsReached"
+    assert world.status.baseline_uri == world.manifests[(0, Stage.WARM_START)].model_uri
+
+
+def test_the_label_prior_of_the_check_is_pinned() -> None:
+    world = world_of(flywheel={"useLabelPrior": True})
+    world.label_prior = LABEL_PRIOR
+    world.reconcile()
+    assert _pinned(world).dataset.label_prior is None
+    to_stage(world, 0, Stage.EVALUATE)
+    assert world.status.label_prior == LABEL_PRIOR
+    assert _pinned(world).dataset.label_prior == LABEL_PRIOR
+    to_stage(world, 2, Stage.SCORE)
+    world.succeed(world.current.name)  # type: ignore[union-attr]
+    action = decide(world.evolution, world.observed, world.now).action
+    assert isinstance(action, CreateJob)
+    assert action.config.spec.flywheel_label_prior == LABEL_PRIOR
+    assert _pinned(world).evaluation_label_prior is None
+
+
+def test_a_label_prior_of_the_spec_counts_more_than_that_of_the_check() -> None:
+    own = dict.fromkeys(LABEL_PRIOR, 1 / 7)
+    world = world_of(dataset={"labelPrior": own}, flywheel={"useLabelPrior": True})
+    world.label_prior = LABEL_PRIOR
+    to_stage(world, 1, Stage.FLYWHEEL)
+    assert world.status.label_prior == LABEL_PRIOR
+    assert _pinned(world).flywheel_label_prior == own
+
+
+def test_the_status_names_what_differs_from_the_recipe() -> None:
+    world = world_of(training={"epochs": 3}, stopping={"maxGenerations": 2})
+    world.reconcile()
+    current = world.status.current
+    assert current is not None
+    assert current.changes == ["stopping.maxGenerations=2", "training.epochs=3"]
+    world.edit(training={"epochs": 1}, reward={"judge": {"views": [{"past": 1}]}})
+    to_stage(world, 1, Stage.SELF_PLAY)
+    current = world.status.current
+    assert current is not None
+    assert current.changes == [
+        'reward.judge.views=[{"past": 1, "future": 0}]',
+        "stopping.maxGenerations=2",
+    ]
 
 
 def test_stage_reads_its_parents_manifest_and_evaluates_the_model_made() -> None:
@@ -356,19 +450,30 @@ def test_a_vanished_job_is_made_again() -> None:
     assert action.name == name
 
 
-@pytest.mark.parametrize(
-    ("stage", "changes", "message"),
-    [
-        (Stage.SCORE, {"stage": Stage.FLYWHEEL}, "it answered for generation 1, Flywheel"),
-        (Stage.SCORE, {"generation": 3}, "it answered for generation 3, Score"),
-        (Stage.TRAIN, {"model_uri": None}, "its result names no model"),
-        (
-            Stage.EVALUATE,
-            {"scores": [score_of(0.5, source="x")]},
-            "its result has no score of demo",
-        ),
-    ],
-)
+RESULTS_OF_OTHERS = [
+    (Stage.SCORE, {"stage": Stage.FLYWHEEL}, "it answered for generation 1, Flywheel"),
+    (Stage.SCORE, {"generation": 3}, "it answered for generation 3, Score"),
+    (Stage.TRAIN, {"model_uri": None}, "its result names no model"),
+    (
+        Stage.EVALUATE,
+        {"scores": [score_of(0.5, source="x")]},
+        "its result has no score of demo",
+    ),
+]
+
+
+def test_a_warm_start_without_a_model_is_a_failure() -> None:
+    world = world_of(failurePolicy={"maxAttempts": 1}, warmStart={"steps": 100})
+    name = to_stage(world, 0, Stage.WARM_START)
+    world.set_job(name, JobState.SUCCEEDED, result=result_of(0, Stage.WARM_START, model_uri=None))
+    world.settle()
+    assert world.summary == "StageFailed"
+    condition = world.status.condition(ConditionType.SUCCEEDED)
+    assert condition is not None
+    assert condition.message == "generation 0, WarmStart: its result names no model"
+
+
+@pytest.mark.parametrize(("stage", "changes", "message"), RESULTS_OF_OTHERS)
 def test_a_result_that_is_no_answer_is_a_failure(
     stage: Stage, changes: dict[str, Any], message: str
 ) -> None:
@@ -500,8 +605,12 @@ def test_spec_is_pinned_until_the_next_generation() -> None:
 
 
 def _rate(world: World) -> float:
+    return _pinned(world).training.optimizer.learning_rate
+
+
+def _pinned(world: World) -> EvolutionSpec:
     assert world.status.current is not None
-    return EvolutionSpec.model_validate(world.status.current.spec).training.optimizer.learning_rate
+    return EvolutionSpec.model_validate(world.status.current.spec)
 
 
 def test_mended_input_goes_on_with_the_same_stage() -> None:
@@ -517,6 +626,102 @@ def test_mended_input_goes_on_with_the_same_stage() -> None:
     assert _rate(world) == 0.5
     world.settle()
     assert world.started[started] == (1, Stage.TRAIN)
+    assert world.summary == "MaxGenerationsReached"
+
+
+BROKEN_RULE = (
+    "spec: `training.batchSize` must be a multiple of `selfPlay.groupSize`: no group is split"
+)
+
+
+def _stalled(world: World) -> tuple[str, str]:
+    condition = world.status.condition(ConditionType.STALLED)
+    assert condition is not None
+    return condition.reason, condition.message
+
+
+def test_a_spec_that_breaks_a_rule_is_never_pinned() -> None:
+    """The API server cannot check the values of a recipe."""
+    world = world_of(**BROKEN)
+    world.settle()
+    assert (world.started, world.status.current) == ([], None)
+    assert world.status.phase is Phase.FAILED
+    reason, message = _stalled(world)
+    assert reason == "BadInput"
+    assert BROKEN_RULE in message
+    world.edit(seed=3)
+    world.settle()
+    assert (world.started, world.status.current) == ([], None)
+    world.wait(100)
+    world.edit(**WHOLE)
+    world.settle()
+    assert world.summary == "MaxGenerationsReached"
+    assert world.started[0] == (0, Stage.CHECK)
+
+
+def test_a_bad_edit_ends_the_evolution_before_the_next_generation() -> None:
+    world = world_of((0.3, 0.5, 0.6))
+    to_stage(world, 1, Stage.TRAIN)
+    world.edit(**BROKEN)
+    world.settle()
+    assert (world.status.generation, world.status.stage) == (1, Stage.EVALUATE)
+    assert outcomes(world) == [Outcome.BASELINE, Outcome.PROMOTED]
+    assert BROKEN_RULE in _stalled(world)[1]
+    started = list(world.started)
+    world.edit(**WHOLE)
+    world.settle()
+    assert world.started[len(started)] == (2, Stage.SELF_PLAY)
+    assert len(set(world.started)) == len(world.started)
+    assert world.summary == "MaxGenerationsReached"
+
+
+def test_a_bad_edit_that_ends_the_evolution_at_its_goal() -> None:
+    world = world_of((0.3, 0.5, 0.6))
+    to_stage(world, 1, Stage.TRAIN)
+    world.edit(**BROKEN)
+    world.settle()
+    world.edit(stopping={"maxGenerations": 1})
+    world.settle()
+    assert (world.summary, world.status.generation) == ("MaxGenerationsReached", 1)
+
+
+def test_a_failed_stage_is_not_tried_again_with_a_bad_edit() -> None:
+    world = world_of()
+    world.fail(to_stage(world, 1, Stage.TRAIN), 2)
+    world.settle()
+    pinned, started = _pinned(world), list(world.started)
+    world.edit(**BROKEN)
+    world.settle()
+    assert BROKEN_RULE in _stalled(world)[1]
+    assert (_pinned(world), world.started) == (pinned, started)
+    world.edit(**WHOLE)
+    assert to_stage(world, 1, Stage.TRAIN) == "demo-g001-train-2"
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (
+            {"evaluation": {"selectionDataset": "demo-2"}},
+            "spec: `evaluation.selectionDataset` is immutable: generations are compared on it",
+        ),
+        (
+            {"evaluation": {"useLabelPrior": True}},
+            "spec: `evaluation.useLabelPrior` is immutable: generations are compared with it",
+        ),
+    ],
+)
+def test_generations_stay_comparable(edit: dict[str, Any], message: str) -> None:
+    """An edit of `recipe` or `overrides` is checked when it is pinned."""
+    world = world_of(dataset={"sources": [*SOURCES, {**SOURCES[2], "name": "demo-2"}]})
+    to_stage(world, 1, Stage.SELF_PLAY)
+    before = world.spec.to_json()
+    world.edit(**edit)
+    world.settle()
+    assert world.status.generation == 1
+    assert _stalled(world) == ("BadInput", message)
+    world.spec, world.generation = EvolutionSpec.model_validate(before), world.generation + 1
+    world.settle()
     assert world.summary == "MaxGenerationsReached"
 
 
@@ -675,7 +880,7 @@ def test_status_stays_small_at_its_largest() -> None:
     world = World(
         spec=wide,
         f1s=(0.123456789012345,),
-        label_prior={label: 0.015625 for label in labels},
+        label_prior=dict.fromkeys(labels, 0.015625),
         n_labels=64,
         size_limit=64 * 1024,
     )

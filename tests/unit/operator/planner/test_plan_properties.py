@@ -13,7 +13,15 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
-from tests.unit.operator.planner.simulated_world import Backup, Fault, World, spec_of
+from tests.unit.operator.planner.simulated_world import (
+    BROKEN,
+    LABEL_PRIOR,
+    WHOLE,
+    Backup,
+    Fault,
+    World,
+    spec_of,
+)
 
 from selfemo_api.stages import Stage, stages_of
 from selfemo_operator.planner.types import JobState
@@ -21,13 +29,23 @@ from selfemo_operator.planner.types import JobState
 F1 = st.integers(min_value=0, max_value=20).map(lambda n: n / 20)
 POLICIES = st.fixed_dictionaries(
     {
-        "maxGenerations": st.integers(1, 4),
-        "patience": st.integers(1, 3),
-        "onRegression": st.sampled_from(["RollBack", "Continue", "Stop"]),
-        "minDelta": st.sampled_from([0.0, 0.07]),
-        "goal": st.none() | F1.filter(bool).map(lambda f1: {"f1": f1}),
+        "stopping": st.fixed_dictionaries(
+            {
+                "maxGenerations": st.integers(1, 4),
+                "patience": st.integers(1, 3),
+                "goal": st.none() | F1.filter(bool),
+            }
+        ),
+        "promotion": st.fixed_dictionaries(
+            {
+                "onRegression": st.sampled_from(["RollBack", "Continue", "Stop"]),
+                "minDelta": st.sampled_from([0.0, 0.07]),
+            }
+        ),
     }
 )
+#: The largest number of steps of the warm start. 0: there is none.
+WARM_START_STEPS = st.sampled_from([0, 100])
 EXITS = st.sampled_from([1, 2, 75, 137, 143, None])
 
 
@@ -62,7 +80,8 @@ class Planner(RuleBasedStateMachine):
         ),
         queued=st.booleans(),
         bounded=st.booleans(),
-        limit=st.sampled_from([1, 3, 10]),
+        steps=WARM_START_STEPS,
+        label_prior=st.sampled_from([None, LABEL_PRIOR]),
     )
     def begin(
         self,
@@ -71,17 +90,18 @@ class Planner(RuleBasedStateMachine):
         collapses: frozenset[tuple[int, Stage]],
         queued: bool,
         bounded: bool,
-        limit: int,
+        steps: int,
+        label_prior: dict[str, float] | None,
     ) -> None:
         deadlines = {"stageActiveSeconds": 4000, "runActiveSeconds": 40_000} if bounded else {}
         spec = spec_of(
-            evolution={k: v for k, v in policy.items() if v is not None},
+            **policy,
+            warmStart={"steps": steps},
             queue={"name": "gpus"} if queued else None,
             deadlines=deadlines,
-            historyLimit=limit,
             failurePolicy={"maxAttempts": 3, "maxDisruptions": 4},
         )
-        self.world = World(spec=spec, f1s=tuple(f1s), collapses=collapses)
+        self.world = World(spec=spec, f1s=tuple(f1s), collapses=collapses, label_prior=label_prior)
         self.backups: list[Backup] = []
 
     # The operator
@@ -154,7 +174,15 @@ class Planner(RuleBasedStateMachine):
 
     @rule(policy=POLICIES, rate=st.sampled_from([1e-6, 1e-5]))
     def edit(self, policy: dict[str, Any], rate: float) -> None:
-        self.world.edit(evolution=policy, training={"learningRate": rate})
+        self.world.edit(**policy, training={"optimizer": {"learningRate": rate}})
+
+    @rule(steps=WARM_START_STEPS)
+    def edit_the_warm_start(self, steps: int) -> None:
+        self.world.edit(warmStart={"steps": steps})
+
+    @rule(broken=st.booleans())
+    def edit_into_a_spec_that_breaks_a_rule_or_back(self, broken: bool) -> None:
+        self.world.edit(**(BROKEN if broken else WHOLE))
 
     @rule()
     def back_up(self) -> None:
@@ -177,7 +205,7 @@ class Planner(RuleBasedStateMachine):
         if not hasattr(self, "world"):
             return
         world = self.world
-        world.edit(suspend=True)
+        world.edit(suspend=True, **WHOLE)
         come_to_rest(world)
         assert world.reconcile().action is None
         world.edit(suspend=False)
@@ -199,7 +227,7 @@ def _is_at_rest(world: World) -> None:
     for generation in range(world.status.generation):
         if (generation, Stage.EVALUATE) in world.collapses:
             continue
-        for stage in stages_of(generation):
+        for stage in stages_of(generation):  # a warm start may have been taken out again
             if (generation, stage) in world.collapses:
                 break
             assert (generation, stage) in world.manifests
