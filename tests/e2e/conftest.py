@@ -16,6 +16,7 @@ import pytest
 import yaml
 from kubernetes import client
 
+from selfemo_api.recipes.recipe import merged, with_overrides
 from selfemo_operator.controller.kube.client import KubeClient
 from selfemo_operator.controller.objects import names
 from tests.e2e.test_chart import install, namespace, node_image, operator_image
@@ -147,12 +148,11 @@ def admin(node_cluster: Cluster) -> KubeClient:
 
 
 @pytest.fixture
-def evolution(
-    node_cluster: Cluster, python_environment: Path, stored: str, namespace: str
-) -> Iterator[Callable[..., Json]]:
-    """A function that builds an evolution from the example; the namespace has all it needs."""
+def prepared(node_cluster: Cluster, python_environment: Path, namespace: str) -> Iterator[S3]:
+    """The S3 server; the namespace has its keys, and claims on the environment of the jobs."""
     s3 = node_cluster.s3
-    assert s3 is not None
+    if s3 is None:
+        pytest.skip("this cluster has no S3 server")
     keys = {"AWS_ACCESS_KEY_ID": s3.access_key, "AWS_SECRET_ACCESS_KEY": s3.secret_key}
     claims = environment.claims(python_environment, namespace)
     with node_cluster.client() as connection:
@@ -163,45 +163,70 @@ def evolution(
                 core.create_persistent_volume(claim)
             else:
                 core.create_namespaced_persistent_volume_claim(namespace, claim)
-
-        def build(**changes: Json) -> Json:
-            document: Json = yaml.safe_load(EXAMPLE.read_text().replace("s3://selfemo", stored))
-            spec = document["spec"]
-            spec["storage"] |= {"uri": f"{stored}/{namespace}", "endpoint": s3.endpoint}
-            spec["dataset"]["evaluation"][0]["maxDialogues"] = 8
-            spec["selfPlay"] |= {"dialogues": 10, "maxTokens": {"recognizer": 6, "responder": 12}}
-            spec["flywheel"] = {"minReward": -1.0}
-            # such a small model answers almost at random: no collapse bound must end the run
-            bounds = {"minEntropy": 0, "maxDivergence": 1, "minDiversity": 0}
-            spec["evolution"] |= {"collapse": bounds}
-            path = f"{environment.MOUNT}/bin:/usr/bin:/bin"
-            env = [{"name": "PATH", "value": path}, {"name": "OMP_WAIT_POLICY", "value": "PASSIVE"}]
-            spec["podTemplate"] = [{"template": {**environment.claimed_pod(), "env": env}}]
-            for section, values in changes.items():
-                spec[section] = {**spec.get(section, {}), **values}
-            return document
-
         try:
-            yield build
+            yield s3
         finally:
             for claim in claims:
                 if claim["kind"] == "PersistentVolume":
                     core.delete_persistent_volume(claim["metadata"]["name"])
 
 
+@pytest.fixture
+def evolution(prepared: S3, stored: str, namespace: str) -> Callable[..., Json]:
+    """A function that builds an evolution from the example, with changes of its settings."""
+
+    def build(**changes: Json) -> Json:
+        document: Json = yaml.safe_load(EXAMPLE.read_text().replace("s3://selfemo", stored))
+        spec = document["spec"] | {"recipe": "tests-v1", "model": {"uri": f"{stored}/model"}}
+        train, dev = spec["dataset"].pop("sources")
+        spec["dataset"] = {
+            "labels": spec["dataset"]["labels"],
+            "sources": [{**train, "offset": 60}, {**dev, "limit": 8}],
+        }
+        spec["storage"] |= {"uri": f"{stored}/{namespace}", "endpoint": prepared.endpoint}
+        settings: Json = {
+            "selfPlay": {"dialogues": 10},
+            "flywheel": {"minReward": -1.0},
+            "training": {
+                "optimizer": {"learningRate": 1e-5},
+                "batchSize": 32,
+                "microBatchSize": 16,
+                "deepspeed": {"zeroStage": 2},
+            },
+            "evaluation": {"bootstrap": 1000},
+            "stopping": {"maxGenerations": 2},
+            "podTemplate": [{"template": pod_template()}],
+        }
+        document["spec"] = with_overrides(merged({**spec, **settings}, changes))
+        return document
+
+    return build
+
+
+def pod_template() -> Json:
+    """Return the part of a pod template that runs the stages with the mounted environment."""
+    path = f"{environment.MOUNT}/bin:/usr/bin:/bin"
+    env = [{"name": "PATH", "value": path}, {"name": "OMP_WAIT_POLICY", "value": "PASSIVE"}]
+    return {**environment.claimed_pod(), "env": env}
+
+
 def wait_status(
-    kubectl: Kubectl, check: Callable[[Json], Any], what: str, seconds: int = 300
+    kubectl: Kubectl,
+    check: Callable[[Json], Any],
+    what: str,
+    seconds: int = 300,
+    name: str = "small",
 ) -> Json:
-    """Wait until the status of the example fulfills a check; return the status."""
+    """Wait until the status of an evolution fulfills a check; return the status."""
 
     def checked() -> Json | None:
-        status: Json = kubectl.get("emo/small").get("status", {})
+        status: Json = kubectl.get(f"emo/{name}").get("status", {})
         return status if check(status) else None
 
     try:
         result: Json = wait_for(checked, what, seconds, every=1)
     except AssertionError as error:
-        details = kubectl("describe", "emo", "small") + kubectl("get", "pods", "--output", "wide")
+        details = kubectl("describe", "emo", name) + kubectl("get", "pods", "--output", "wide")
         raise AssertionError(f"{error}: {details}") from error
     return result
 

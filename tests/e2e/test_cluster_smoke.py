@@ -56,7 +56,7 @@ def test_the_crd_is_established_and_rejects_an_invalid_field_by_its_name(
             api_version="selfemo.dev/v1alpha1", kind="EmotionEvolution"
         )
         evolution = yaml.safe_load(_EXAMPLE.read_text())
-        evolution["spec"]["selfPlay"]["groupSize"] = 1
+        evolution["spec"].setdefault("selfPlay", {})["groupSize"] = 1
         with pytest.raises(UnprocessibleEntityError) as error:
             evolutions.create(body=evolution, namespace=namespace)
     causes = json.loads(error.value.body or "{}")["details"]["causes"]

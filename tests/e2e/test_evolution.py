@@ -72,8 +72,9 @@ def test_vllm_with_two_shards_and_training_with_two_pods(
     document = evolution(
         selfPlay={"engine": "VLLM", "shards": 2, "batchPrompts": 8},
         evaluation={"engine": "Transformers"},
-        training={"nodes": 2, "batchSize": 16, "microBatchSize": 8},
-        evolution={"maxGenerations": 1},
+        training={"batchSize": 16, "microBatchSize": 8},
+        resources={"nodes": 2},
+        stopping={"maxGenerations": 1},
     )
     kubectl.apply(document)
     assert _wait(kubectl, 1800)["phase"] == "Succeeded", _describe(kubectl)

@@ -47,7 +47,7 @@ def test_prometheus_records_the_values_of_the_manifests(
     with prometheus(program, tmp_path, addresses, namespace) as server:
         wait_for(lambda: server.healthy() == 2, "both operators to be scraped")
         start = time.time()
-        document = evolution(evolution={"maxGenerations": GENERATIONS, "goal": {"f1": 0.99}})
+        document = evolution(stopping={"maxGenerations": GENERATIONS, "goal": 0.99})
         kubectl.apply(document)
         status = wait_status(kubectl, lambda s: s.get("completionTime"), "the end", 1500)
         assert status["phase"] == "Succeeded", status
@@ -96,7 +96,7 @@ def _manifests(cluster: Cluster, status: Json) -> list[Json]:
     folder = key.partition("/generations/")[0] + "/generations/"
     listed = client.list_objects_v2(Bucket=bucket, Prefix=folder)["Contents"]
     keys = [o["Key"] for o in listed if o["Key"].endswith("/manifest.json")]
-    assert len(keys) == 1 + 5 * GENERATIONS, keys
+    assert len(keys) == 2 + 5 * GENERATIONS, keys
     return [json.loads(client.get_object(Bucket=bucket, Key=k)["Body"].read()) for k in keys]
 
 

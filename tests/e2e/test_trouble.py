@@ -30,14 +30,14 @@ api: Any = client
 def short(install: Callable[..., Any], evolution: Callable[..., Json]) -> Json:
     """One generation of the example, under the installed chart."""
     install({})
-    return evolution(evolution={"maxGenerations": 1}, failurePolicy={"backoffSeconds": 2})
+    return evolution(stopping={"maxGenerations": 1}, failurePolicy={"backoffSeconds": 2})
 
 
 def _messages(status: Json) -> str:
     return " ".join(c["message"] for c in status.get("conditions", []))
 
 
-def _running_pod(kubectl: Kubectl, job: str, other_than: str = "", seconds: int = 120) -> str:
+def _running_pod(kubectl: Kubectl, job: str, other_than: str = "", seconds: int = 300) -> str:
     """Wait until a pod of a Job runs; return its name."""
     selector = f"batch.kubernetes.io/job-name={job}"
 

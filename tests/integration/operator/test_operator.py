@@ -41,7 +41,8 @@ def test_three_generations_to_the_end(
     assert len({j["metadata"]["name"] for j in jobs}) == STAGES
     reasons = sorted(e["reason"] for e in evolutions.events())
     promoted = ["GenerationPromoted"] * 2
-    assert reasons == ["GenerationBaseline", *promoted, "MaxGenerationsReached", "Started"]
+    ends = ["InputChecked", "MaxGenerationsReached", "Started"]
+    assert reasons == ["GenerationBaseline", *promoted, *ends]
     assert operator.get("/livez") == 200
     _check_metrics(operator, status)
     assert operator.stop() == 0

@@ -64,14 +64,14 @@ def valid_is_admitted(evolution: dict[str, Any]) -> str:
 def invalid_is_rejected(evolution: dict[str, Any]) -> str:
     """Violate a rule of the CRD; the error must name the field."""
     invalid = copy.deepcopy(evolution)
-    invalid["spec"]["training"]["batchSize"] = invalid["spec"]["selfPlay"]["groupSize"] + 1
+    invalid["spec"]["dataset"]["labels"].append(invalid["spec"]["dataset"]["labels"][0])
     try:
         create(invalid, dry_run="All")
     except client.ApiException as error:
-        if error.status == INVALID and "batchSize" in (error.body or ""):
+        if error.status == INVALID and "spec.dataset" in (error.body or ""):
             return "rejected, with the field's name"
         raise
-    sys.exit("FAILED: a batchSize that splits groups was admitted: is the CRD that of this chart?")
+    sys.exit("FAILED: a label set with a label twice was admitted: is the CRD that of this chart?")
 
 
 def evolution_runs(evolution: dict[str, Any]) -> str:

@@ -12,6 +12,8 @@ from typing import Any
 
 from selfemo_api.api_model import API_VERSION, KIND
 from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.metrics import CheckMetric, WarmStartMetric
+from selfemo_api.stages import Stage
 from selfemo_api.status import ConditionStatus, ConditionType, EvolutionStatus, Outcome
 
 #: The longest message of an Event, a limit of the API.
@@ -42,8 +44,9 @@ def events_between(before: EvolutionStatus, after: EvolutionStatus) -> list[Even
     """
     events = []
     if before.start_time is None and after.start_time is not None:
-        events.append(Event("Started", "generation 0: the baseline model is being evaluated"))
+        events.append(Event("Started", "generation 0: the input is being checked"))
     events += _failure_events(before, after)
+    events += _preparation_events(before, after)
     events += _generation_events(before, after)
     events += _lifecycle_events(before, after)
     return events
@@ -57,6 +60,29 @@ def _failure_events(before: EvolutionStatus, after: EvolutionStatus) -> list[Eve
     stage = before.stage.value if before.stage else ""
     where = f"generation {before.generation}, {stage}, attempt {before.attempt}"
     return [Event(reason, f"{where}: {after.last_failure}", warning=True)]
+
+
+def _preparation_events(before: EvolutionStatus, after: EvolutionStatus) -> list[Event]:
+    """Return the Events for the stages of generation 0 before its evaluation."""
+    events = []
+    checked = after.result(Stage.CHECK)
+    if checked is not None and before.result(Stage.CHECK) is None:
+        dialogues, utterances, warnings = (
+            int(checked.metrics.get(metric, 0))
+            for metric in (CheckMetric.DIALOGUES, CheckMetric.UTTERANCES, CheckMetric.WARNINGS)
+        )
+        text = f"{dialogues} dialogues, {utterances} utterances; warnings: {warnings}"
+        events.append(Event("InputChecked", f"generation 0, Check: no problems in {text}"))
+    trained = after.result(Stage.WARM_START)
+    if trained is not None and before.result(Stage.WARM_START) is None:
+        values = trained.metrics
+        text = (
+            f"weighted F1 {values.get(WarmStartMetric.WEIGHTED_F1_BEFORE, 0.0):.4f} -> "
+            f"{values.get(WarmStartMetric.WEIGHTED_F1, 0.0):.4f} "
+            f"after {values.get(WarmStartMetric.BEST_STEP, 0):.0f} steps"
+        )
+        events.append(Event("WarmStarted", f"generation 0, WarmStart: {text}"))
+    return events
 
 
 def _generation_events(before: EvolutionStatus, after: EvolutionStatus) -> list[Event]:

@@ -10,8 +10,9 @@ from tests.unit.operator.controller.fake_api import NAMESPACE, Ending, FakeApiSe
 from tests.unit.operator.controller.fake_operator import FakeOperator, run_until_idle
 from tests.unit.operator.controller.kube_objects import NOW, evolution_of
 
+from selfemo_api.results import StageResult
 from selfemo_api.stages import Stage
-from selfemo_api.status import EvolutionStatus
+from selfemo_api.status import Current, EvolutionStatus
 from selfemo_operator.controller.objects.events import (
     MESSAGE_MAX,
     Event,
@@ -67,6 +68,41 @@ def test_a_suspension_and_its_end_are_events() -> None:
     assert reasons(status(suspended_time=NOW), status()) == ["Resumed"]
 
 
+def test_the_check_and_the_warm_start_are_events_with_their_figures() -> None:
+    def done(*results: StageResult) -> EvolutionStatus:
+        current = Current(spec={}, policy_uri="s3://b/m", judge_uri="s3://b/m")
+        return EvolutionStatus(
+            generation=0,
+            start_time=NOW,
+            current=current.model_copy(update={"results": list(results)}),
+        )
+
+    def result(stage: Stage, **metrics: float) -> StageResult:
+        return StageResult(
+            stage=stage,
+            generation=0,
+            manifest="s3://b/manifest.json",
+            manifest_sha256="0" * 64,
+            metrics=metrics,
+        )
+
+    check = result(Stage.CHECK, dialogues=90, utterances=700, warnings=1)
+    start = result(Stage.WARM_START, weightedF1Before=0.05, weightedF1=0.4, bestStep=80)
+    assert events_between(done(), done(check)) == [
+        Event(
+            "InputChecked",
+            "generation 0, Check: no problems in 90 dialogues, 700 utterances; warnings: 1",
+        )
+    ]
+    assert events_between(done(check), done(check, start)) == [
+        Event(
+            "WarmStarted",
+            "generation 0, WarmStart: weighted F1 0.0500 -> 0.4000 after 80 steps",
+        )
+    ]
+    assert events_between(done(check, start), done(check, start)) == []
+
+
 def recorded_reasons(server: FakeApiServer) -> list[str]:
     events = [e for e in server.of("events") if e["involvedObject"]["kind"] == "EmotionEvolution"]
     return [e["reason"] for e in events]
@@ -81,6 +117,7 @@ def test_a_run_records_its_events_in_order() -> None:
         "Started",
         "StageFailed",
         "StageDisrupted",
+        "InputChecked",
         "GenerationBaseline",
         "GenerationPromoted",
         "MaxGenerationsReached",
