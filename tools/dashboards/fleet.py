@@ -24,7 +24,7 @@ from selfemo_api.stages import STAGE_ORDER
 from selfemo_api.status import Phase
 
 _IN = 'namespace=~"$namespace"'
-_PODS = 'pod=~".+-g[0-9]{3}-(selfplay|score|flywheel|train|evaluate)-[0-9]+-.+"'
+_PODS = 'pod=~".+-g[0-9]{3}-(check|warmstart|selfplay|score|flywheel|train|evaluate)-[0-9]+-.+"'
 TO_EVOLUTION = Link("Evolution", "/d/selfemo-evolution?${__url_time_range}")
 TO_OPERATOR = Link("Operator", "/d/selfemo-operator?${__url_time_range}")
 _PHASE_COLORS = {
@@ -37,7 +37,7 @@ _PHASE_COLORS = {
     Phase.FAILED: RED,
 }
 PHASES = {n: (phase.value, _PHASE_COLORS[phase]) for n, phase in enumerate(Phase)}
-_STAGE_COLORS = (BLUE, YELLOW, ORANGE, PURPLE, GREEN)
+_STAGE_COLORS = (GRAY, RED, BLUE, YELLOW, ORANGE, PURPLE, GREEN)
 STAGES = {
     n: (stage.value, color)
     for n, (stage, color) in enumerate(zip(STAGE_ORDER, _STAGE_COLORS, strict=True))

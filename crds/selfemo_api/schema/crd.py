@@ -152,8 +152,8 @@ def _without_recipe_values(schema: dict[str, Any], path: str = "") -> dict[str, 
                 inner["description"] += " Unset: the value of the recipe."
         elif isinstance(inner.get("default"), dict):
             inner["default"] = _defaults(inner)
-            if not inner["default"]:
-                del inner["default"]
+        if inner.get("default", 0) in ([], {}):
+            del inner["default"]  # nothing would be shown as a value
         properties[name] = inner
     if properties:
         result["properties"] = properties

@@ -110,7 +110,7 @@ class DatasetSpec(ApiModel):
     label_prior: Annotated[dict[str, Share], Field(min_length=2, max_length=64)] | None = None
     """The share of each emotion where the model will be used, from 0 to 1. The flywheel and the
     evaluation use it if their `useLabelPrior` is true. Unset: the shares in the labeled sources."""
-    columns: dict[Column, ShortText] = {}
+    columns: Annotated[dict[Column, ShortText], Field(max_length=8)] = {}
     """The names of the columns of a table, by the part of a turn that they have. A part that is
     left out has the column of its own name."""
     label_map: Annotated[

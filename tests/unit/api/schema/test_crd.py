@@ -13,6 +13,8 @@ from pydantic import BaseModel
 from tests.unit.api.documents import VALID
 
 from selfemo_api.api_model import ApiModel, Rule
+from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.recipes.recipe import in_recipe, is_expert, leaves
 from selfemo_api.schema import crd
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.status import EvolutionStatus
@@ -134,24 +136,55 @@ def _types(annotation: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 MODELS = [*models(EvolutionSpec, ".spec"), *models(EvolutionStatus, ".status")]
+#: The types that have a node in the CRD: settings without a field have none.
+IN_CRD = [(path, model) for path, model in MODELS if path in ALL]
 
 
 def _as_validations(rules: tuple[Rule, ...]) -> list[dict[str, str]]:
     return [{"rule": rule.expression, "message": rule.message} for rule in rules]
 
 
-@pytest.mark.parametrize(("path", "model"), MODELS, ids=[path for path, _ in MODELS])
+def marked(field: Any, mark: str) -> bool:
+    return isinstance(field.json_schema_extra, dict) and mark in field.json_schema_extra
+
+
+@pytest.mark.parametrize(("path", "model"), IN_CRD, ids=[path for path, _ in IN_CRD])
 def test_type_is_in_the_schema_with_its_rules_and_fields(path: str, model: type[ApiModel]) -> None:
     node = ALL[path]
-    assert node.get("x-kubernetes-validations", []) == _as_validations(model.rules)
-    assert node["properties"].keys() == {f.alias for f in model.model_fields.values()}
-    required = {f.alias for f in model.model_fields.values() if f.is_required()}
+    rules = tuple(rule for rule in model.rules if not rule.resolved)
+    assert node.get("x-kubernetes-validations", []) == _as_validations(rules)
+    fields = model.model_fields.values()
+    own = {f.alias for f in fields if not marked(f, "x-selfemo-expert")}
+    assert node["properties"].keys() == own
+    required = {f.alias for f in fields if f.is_required() and not marked(f, "x-selfemo-optional")}
     assert set(node.get("required", [])) == required
+
+
+def test_only_settings_without_a_field_are_left_out() -> None:
+    left_out = {path.removeprefix(".spec.") for path, _ in MODELS if path not in ALL}
+    assert left_out
+    assert all(is_expert(path.replace("[]", "")) for path in left_out)
+
+
+def own_fields(schema: Node) -> int:
+    """Return the number of fields of a node, at any depth."""
+    below = [*schema.get("properties", {}).values()]
+    inner = [schema.get("items"), schema.get("additionalProperties")]
+    nodes_below = [*below, *(node for node in inner if isinstance(node, dict))]
+    return len(below) + sum(own_fields(node) for node in nodes_below)
+
+
+def test_the_spec_has_at_most_90_fields_of_its_own() -> None:
+    """The fields of a pod in `podTemplate` are Kubernetes' own."""
+    spec = {**ALL[".spec"], "properties": {**ALL[".spec"]["properties"]}}
+    spec["properties"]["podTemplate"] = {"type": "array"}
+    assert own_fields(spec) <= 90
+    assert own_fields({"properties": {"a": {"items": {"properties": {"b": {}}}}, "c": {}}}) == 3
 
 
 def test_no_rule_is_lost() -> None:
     of_schema = [r for n in ALL.values() for r in n.get("x-kubernetes-validations", [])]
-    of_types = [rule for _, model in MODELS for rule in model.rules]
+    of_types = [rule for _, model in IN_CRD for rule in model.rules if not rule.resolved]
     assert len(of_types) > 20
     assert len(of_schema) == len(of_types) + len(crd.ROOT_RULES)
     assert SCHEMA["x-kubernetes-validations"] == _as_validations(crd.ROOT_RULES)
@@ -172,12 +205,22 @@ def defaulted(value: Any, schema: Node) -> Any:
 
 
 def test_defaults_are_those_of_pydantic() -> None:
-    from_schema = defaulted(VALID["spec"], ALL[".spec"])
-    from_types = EvolutionSpec.model_validate(VALID["spec"]).to_json()
-    assert from_types.pop("podTemplate") == from_schema.pop("podTemplate", {})
-    arguments = from_types["selfPlay"].pop("engineArgs")
-    assert arguments == from_schema["selfPlay"].pop("engineArgs", {})
-    assert from_schema == from_types
+    """What the API server stores has the same meaning as what was written."""
+    written = EmotionEvolution.model_validate(VALID)
+    stored = {**VALID, "spec": defaulted(VALID["spec"], ALL[".spec"])}
+    assert EmotionEvolution.model_validate(stored).spec == written.spec
+    paths = leaves(stored["spec"]).keys() - leaves(VALID["spec"]).keys()
+    spec = leaves(written.spec.to_json())
+    for path in paths - {"dataset.sources"}:
+        assert leaves(stored["spec"])[path] == spec[path]
+
+
+def test_what_a_recipe_gives_has_no_default() -> None:
+    stored = defaulted(VALID["spec"], ALL[".spec"])
+    assert [path for path in leaves(stored) if in_recipe(path)] == []
+    with_defaults = {p.removeprefix(".spec.") for p, n in ALL.items() if "default" in n}
+    assert [path for path in with_defaults if in_recipe(path)] == []
+    assert "seed" in with_defaults
 
 
 @pytest.mark.parametrize("path", [p for p, n in ALL.items() if isinstance(n.get("default"), dict)])

@@ -10,11 +10,12 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from tests.unit.api.documents import GONE, SOURCE, VALID, changed, documents
+from tests.unit.api.documents import DEV, GONE, SOURCE, VALID, changed, documents
 from tests.unit.api.schema.test_crd import MODELS
 
 from selfemo_api.api_model import Rule
 from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.recipes import with_overrides
 from selfemo_api.schema.crd import ROOT_RULES
 from selfemo_api.schema.validation import (
     InvalidEvolution,
@@ -25,8 +26,10 @@ from selfemo_api.schema.validation import (
     load_evolution,
 )
 
-DUPLICATE_SOURCES = [SOURCE, SOURCE]
+DUPLICATE_SOURCES = [SOURCE, SOURCE, DEV]
 EVEN_PRIOR = {"joy": 0.5, "anger": 0.5}
+#: Two evaluation sources: the first is the selection dataset.
+TWO = [SOURCE, DEV, {**DEV, "name": "other"}]
 
 
 def messages_of(document: dict[str, Any]) -> list[str]:
@@ -59,13 +62,42 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     ),
     (
         "spec.dataset",
-        "the names of the sources in `selfPlay` must be unique",
-        {"spec__dataset__selfPlay": DUPLICATE_SOURCES},
+        "the names of the sources must be unique",
+        {"spec__dataset__sources": DUPLICATE_SOURCES},
     ),
     (
         "spec.dataset",
-        "the names of the sources in `evaluation` must be unique",
-        {"spec__dataset__evaluation": DUPLICATE_SOURCES},
+        "`labels` and `sources` are required without `preset` and `uri`",
+        {"spec__dataset__labels": GONE},
+    ),
+    ("spec.dataset", "`uri` requires `preset`", {"spec__dataset__uri": "data://mine"}),
+    (
+        "spec.dataset",
+        "`labeledDialogues` requires a source with `use: SelfPlay`",
+        {"spec__dataset__sources": [DEV], "spec__dataset__labeledDialogues": 5},
+    ),
+    (
+        "spec.dataset",
+        "`labeledDialogues` must be below the `limit` of the first source with `use: SelfPlay`",
+        {
+            "spec__dataset__sources": [{**SOURCE, "limit": 5}, DEV],
+            "spec__dataset__labeledDialogues": 5,
+        },
+    ),
+    (
+        "spec.dataset",
+        "`sources` must have a source with `use: Evaluation`",
+        {"spec__dataset__sources": [SOURCE]},
+    ),
+    (
+        "spec.dataset",
+        "`sources` must have a source with `use: SelfPlay` or `use: Labeled`",
+        {"spec__dataset__sources": [DEV]},
+    ),
+    (
+        "spec.dataset.sources[0]",
+        "`uri` must not contain a blank: write it as %20",
+        {"spec__dataset__sources": [{**SOURCE, "uri": "data://my drive/a.csv"}, DEV]},
     ),
     (
         "spec.selfPlay",
@@ -73,74 +105,88 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
         {"spec__selfPlay": {"roles": ["Responder", "Responder"]}},
     ),
     (
-        "spec.reward.weights",
+        "spec.overrides.reward.weights",
         "at least one of `alignment`, `consistency` and `format` must be above 0",
-        {"spec__reward": {"weights": {"alignment": 0, "consistency": 0, "format": 0}}},
+        {
+            "spec__overrides": {
+                "reward": {"weights": {"alignment": 0, "consistency": 0, "format": 0}}
+            }
+        },
     ),
     (
         "spec.reward",
         "`minWords` must be below `maxWords`",
-        {"spec__reward": {"minWords": 40}},
+        {"spec__overrides": {"reward": {"minWords": 40}}},
     ),
     (
-        "spec.flywheel.consistency",
+        "spec.overrides.flywheel.consistency",
         "`min` must be below `max`",
-        {"spec__flywheel": {"consistency": {"min": 0.5, "max": 0.5}}},
+        {"spec__overrides": {"flywheel": {"consistency": {"min": 0.5, "max": 0.5}}}},
     ),
     (
-        "spec.training.deepspeed",
+        "spec.overrides.training.deepspeed",
         "`offload: OptimizerAndParameters` requires `zeroStage: 3`",
-        {"spec__training": {"deepspeed": {"offload": "OptimizerAndParameters"}}},
+        {"spec__overrides": {"training": {"deepspeed": {"offload": "OptimizerAndParameters"}}}},
     ),
     (
-        "spec.training.deepspeed",
+        "spec.overrides.training.deepspeed",
         "`offload` requires a `zeroStage` of 1 or more",
-        {"spec__training": {"deepspeed": {"offload": "Optimizer", "zeroStage": 0}}},
+        {"spec__overrides": {"training": {"deepspeed": {"offload": "Optimizer", "zeroStage": 0}}}},
     ),
     (
         "spec.training",
         "`batchSize` must be a multiple of `microBatchSize`",
-        {"spec__training": {"batchSize": 64, "microBatchSize": 24, "nodes": 1}},
+        {"spec__training": {"batchSize": 64, "microBatchSize": 24}},
     ),
     (
-        "spec.training",
+        "spec.resources",
         "`processesPerNode` must not exceed `gpusPerNode`",
-        {"spec__training": {"processesPerNode": 2, "gpusPerNode": 1}},
+        {
+            "spec__overrides": {"resources": {"processesPerNode": 2}},
+            "spec__resources": {"gpusPerNode": 1},
+        },
     ),
     (
         "spec.training",
-        "`trainLayers` must not be set with `lora`: adapters have weights of their own",
+        "`trainLayers` must be 0 with `lora`: adapters have weights of their own",
         {"spec__training": {"trainLayers": 2, "lora": {}}},
     ),
     (
-        "spec.training",
-        "`batchSize` must be a multiple of `microBatchSize` times the number of processes",
-        {"spec__training": {"batchSize": 64, "nodes": 3}},
+        "spec",
+        "`training.batchSize` must be a multiple of `training.microBatchSize` times the number of "
+        "processes",
+        {"spec__training": {"batchSize": 64}, "spec__resources": {"nodes": 3}},
     ),
     (
         "spec",
-        "`evaluation.selectionDataset` must be the name of a source in `dataset.evaluation`",
-        {"spec__evaluation": {"selectionDataset": "other"}},
+        "`evaluation.selectionDataset` must be the name of a source with `use: Evaluation`",
+        {"spec__overrides": {"evaluation": {"selectionDataset": "other"}}},
     ),
     (
         "spec",
         "`flywheel.runner: Ray` requires `flywheel.rayAddress`",
-        {"spec__flywheel": {"runner": "Ray"}},
+        {"spec__overrides": {"flywheel": {"runner": "Ray"}}},
     ),
     (
         "spec",
-        "the keys of `flywheel.labelPrior` must be exactly the labels of `dataset.labels`",
-        {"spec__flywheel": {"labelPrior": {"joy": 0.5, "rage": 0.5}}},
-    ),
-    (
-        "spec",
-        "the keys of `evaluation.labelPrior` must be exactly the labels of `dataset.labels`",
-        {"spec__evaluation": {"labelPrior": {"joy": 0.5, "rage": 0.5}}},
+        "the keys of `dataset.labelPrior` must be exactly the labels of `dataset.labels`",
+        {"spec__dataset__labelPrior": {"joy": 0.5, "rage": 0.5}},
     ),
     (
         "spec",
         "`training.batchSize` must be a multiple of `selfPlay.groupSize`: no group is split",
         {"spec__selfPlay": {"groupSize": 7}},
+    ),
+    (
+        "spec",
+        "`warmStart.steps` requires a source with `use: Labeled`: set "
+        "`dataset.labeledDialogues`, or `warmStart.steps: 0`",
+        {"spec__warmStart": {"steps": 10}},
+    ),
+    (
+        "spec",
+        "`useLabelPrior` requires `dataset.labelPrior` or a source with `use: Labeled`",
+        {"spec__flywheel": {"useLabelPrior": True}},
     ),
 ]
 
@@ -154,10 +200,24 @@ def test_rule(field: str, message: str, values: dict[str, Any], tmp_path: Path) 
     with pytest.raises(InvalidEvolution) as caught:
         load_evolution(path)
     problem = next(p for p in caught.value.problems if p.message == message)
-    key = field.rsplit(".", 1)[-1]
     assert problem.line is not None
-    assert path.read_text().splitlines()[problem.line - 1].strip().startswith(f"{key}:")
+    assert (
+        path.read_text().splitlines()[problem.line - 1].strip().startswith(key_in(document, field))
+    )
     assert f"{path}: {field}: {message} (line {problem.line})" in str(caught.value)
+
+
+def key_in(document: Any, field: str) -> str:
+    """Return how the line begins that has a field, or the deepest part of its path in the file."""
+    start = ""
+    for name in field.replace("[", ".[").split("."):
+        if name.startswith("["):
+            document, start = document[int(name[1:-1])], "- "
+        elif name in document:
+            document, start = document[name], f"{name}:"
+        else:
+            break
+    return start
 
 
 #: The message of a problem, values before an edit, and values of the edit that violates the rule.
@@ -170,28 +230,47 @@ FROZEN: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         {"spec__model__revision": "v1"},
         {"spec__model__revision": "v2"},
     ),
-    ("`resumeFrom` is immutable", {}, {"spec__resumeFrom": {"uri": "s3://b/manifest.json"}}),
+    ("`model.resumeFrom` is immutable", {}, {"spec__model__resumeFrom": "s3://b/manifest.json"}),
     ("`storage.uri` is immutable", {}, {"spec__storage__uri": "s3://bucket/other"}),
     ("`dataset.labels` is immutable", {}, {"spec__dataset__labels": ["anger", "joy"]}),
     ("`managedBy` is immutable", {}, {"spec__managedBy": "another"}),
     ("`managedBy` is immutable", {"spec__managedBy": "another"}, {"spec__managedBy": GONE}),
     (
-        "`evaluation.selectionDataset` (unset: the first of `dataset.evaluation`) is immutable: "
+        "`dataset.preset` is immutable",
+        {},
+        {"spec__dataset__preset": "MELD"},
+    ),
+    (
+        "the selection dataset (the first source with `use: Evaluation`) is immutable: "
         "generations are compared on it",
         {},
-        {"spec__dataset__evaluation": [{**SOURCE, "name": "other"}]},
+        {"spec__dataset__sources": [SOURCE, {**DEV, "name": "other"}, DEV]},
     ),
     (
-        "`evaluation.labelPrior` is immutable: generations are compared with it",
-        {},
-        {"spec__evaluation": {"labelPrior": EVEN_PRIOR}},
+        "`evaluation.selectionDataset` is immutable: generations are compared on it",
+        {"spec__dataset__sources": TWO},
+        {"spec__overrides": {"evaluation": {"selectionDataset": "other"}}},
     ),
     (
-        "`evaluation.labelPrior` is immutable: generations are compared with it",
-        {"spec__evaluation": {"labelPrior": EVEN_PRIOR}},
-        {"spec__evaluation": {"labelPrior": {**EVEN_PRIOR, "joy": 0.9}}},
+        "`evaluation.useLabelPrior` is immutable: generations are compared with it",
+        {"spec__dataset__labelPrior": EVEN_PRIOR},
+        {"spec__evaluation": {"useLabelPrior": True}},
+    ),
+    (
+        "`dataset.labelPrior` is immutable with `evaluation.useLabelPrior`: generations are "
+        "compared with it",
+        {"spec__dataset__labelPrior": EVEN_PRIOR, "spec__evaluation": {"useLabelPrior": True}},
+        {"spec__dataset__labelPrior": {**EVEN_PRIOR, "joy": 0.9}},
     ),
 ]
+
+
+#: A rule of the CRD and a rule of the resolved spec that say the same of one edit.
+ALSO = {
+    "the selection dataset (the first source with `use: Evaluation`) is immutable: "
+    "generations are compared on it": "`evaluation.selectionDataset` is immutable: generations "
+    "are compared on it"
+}
 
 
 @pytest.mark.parametrize(("message", "before", "values"), FROZEN)
@@ -200,7 +279,9 @@ def test_transition_rule(message: str, before: dict[str, Any], values: dict[str,
     new = EmotionEvolution.model_validate(
         changed(**{**before, **values}) if GONE not in values.values() else changed()
     )
-    assert check_edit(old, new) == [Problem("spec", message)]
+    problems = check_edit(old, new)
+    assert Problem("spec", message) in problems
+    assert {p.message for p in problems} <= {message, ALSO.get(message)}
     assert check_edit(old, old) == []
     assert check_edit(new, new) == []
 
@@ -209,9 +290,10 @@ def test_other_edits_are_accepted() -> None:
     old = EmotionEvolution.model_validate(VALID)
     values = {
         "spec__suspend": True,
-        "spec__training": {"learningRate": 1e-5},
-        "spec__evaluation": {"selectionDataset": "demo"},
-        "spec__dataset__evaluation": [SOURCE, {**SOURCE, "name": "other"}],
+        "spec__training": {"optimizer": {"learningRate": 1e-5}},
+        "spec__overrides": {"evaluation": {"selectionDataset": "dev"}},
+        "spec__dataset__sources": TWO,
+        "spec__recipe": "tests-v1",
     }
     assert check_edit(old, EmotionEvolution.model_validate(changed(**values))) == []
 
@@ -231,29 +313,29 @@ def test_every_rule_has_an_example() -> None:
     [
         ({"spec__seed": -1}, "spec.seed: Invalid value: -1: should be greater than or equal to 0"),
         (
-            {"spec__selfPlay": {"topP": 0}},
-            "spec.selfPlay.topP: Invalid value: 0: should be greater than 0",
+            {"spec__overrides": {"selfPlay": {"topP": 0}}},
+            "spec.overrides.selfPlay.topP: Invalid value: 0: should be greater than 0",
         ),
         (
-            {"spec__selfPlay": {"topP": 1.5}},
-            "spec.selfPlay.topP: Invalid value: 1.5: should be less than or equal to 1",
+            {"spec__overrides": {"selfPlay": {"topP": 1.5}}},
+            "spec.overrides.selfPlay.topP: Invalid value: 1.5: should be less than or equal to 1",
         ),
         (
-            {"spec__training": {"clip": {"low": 1.0}}},
-            "spec.training.clip.low: Invalid value: 1: should be less than 1",
+            {"spec__overrides": {"training": {"clip": {"low": 1.0}}}},
+            "spec.overrides.training.clip.low: Invalid value: 1: should be less than 1",
         ),
         (
             {"spec__model__uri": "ftp://x/y"},
             r"""spec.model.uri: Invalid value: "ftp://x/y": should match """
-            r"""'^(hf|s3|file|data)://[^\s]+$'""",
+            r"""'^(hf|s3|file|data|package)://.+$'""",
         ),
         (
             {"spec__model__uri": "x"},
             'spec.model.uri: Invalid value: "x": should be at least 6 chars long',
         ),
         (
-            {"spec__model__prompts": "x" * 40},
-            "spec.model.prompts: Too long: may not be more than 32 bytes",
+            {"spec__managedBy": "x" * 64},
+            "spec.managedBy: Too long: may not be more than 63 bytes",
         ),
         (
             {"spec__dataset__labels": ["joy"]},
@@ -268,14 +350,31 @@ def test_every_rule_has_an_example() -> None:
             "spec.podTemplate[0].template.labels: Too many: 65: must have at most 64 items",
         ),
         (
-            {"spec__dataset__selfPlay": [{**SOURCE, "format": "CSV"}]},
-            'spec.dataset.selfPlay[0].format: Unsupported value: "CSV": supported values: '
-            '"MELD", "EmoryNLP", "IEMOCAP", "JSONL"',
+            {"spec__dataset__sources": [{**SOURCE, "format": "XML"}, DEV]},
+            'spec.dataset.sources[0].format: Unsupported value: "XML": supported values: '
+            '"MELD", "EmoryNLP", "IEMOCAP", "JSONL", "CSV", "Parquet", "HuggingFace"',
         ),
         ({"spec__storage": GONE}, "spec.storage: Required value"),
         ({"spec__storage": None}, "spec.storage: Required value"),
         ({"kind": GONE}, "kind: Required value"),
         ({"spec__nonsense": 1}, "spec.nonsense: unknown field"),
+        (
+            {"spec__recipe": "other-v1"},
+            "spec.recipe: there is no recipe `other-v1`; there are small-v1, qwen3-lora-v1, "
+            "paper-v1, tests-v1",
+        ),
+        (
+            {"spec__training": {"epochs": 4}},
+            "spec.training.epochs: has no field of its own: set `overrides.training.epochs`",
+        ),
+        (
+            {"spec__overrides": {"training": {"epoch": 4}}},
+            "spec.overrides.training.epoch: unknown field",
+        ),
+        (
+            {"spec__overrides": {"seed": 4}},
+            "spec.overrides.seed: has a field of its own: set `seed` outside `overrides`",
+        ),
         ({"spec__self_play": {}}, "spec.self_play: unknown field"),
         (
             {"spec__seed": "7"},
@@ -323,25 +422,28 @@ def test_bounds_and_types(values: dict[str, Any], message: str) -> None:
 
 def test_all_problems_at_once() -> None:
     document = changed(
-        spec__seed="x", spec__selfPlay={"topP": 2}, spec__extra=1, spec__storage=GONE
+        spec__seed="x",
+        spec__overrides={"selfPlay": {"topP": 2}},
+        spec__extra=1,
+        spec__storage=GONE,
     )
     assert [p.field for p in check(document)] == [
         "spec.seed",
         "spec.extra",
         "spec.storage",
-        "spec.selfPlay.topP",
+        "spec.overrides.selfPlay.topP",
     ]
 
 
 def test_nulls_and_whole_numbers_have_the_meaning_of_the_api_server(tmp_path: Path) -> None:
     text = yaml.safe_dump(VALID) + "".join(
-        ["  seed: 3.0\n", "  reward:\n", "  evolution: {goal: null, patience: }\n"]
+        ["  seed: 3.0\n", "  reward:\n", "  stopping: {goal: null, patience: }\n"]
     )
     # `spec` is the last key of the valid document
     evolution = load_evolution(_write(tmp_path, text))
     assert evolution.spec.seed == 3
     assert evolution.spec.reward.smoothing == 0.1
-    assert evolution.spec.evolution.goal is None
+    assert evolution.spec.stopping.goal is None
 
 
 def _write(folder: Path, text: str) -> Path:
@@ -392,17 +494,18 @@ def test_file_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_a_problem_has_its_line(tmp_path: Path) -> None:
-    text = yaml.safe_dump(changed(spec__dataset__selfPlay=[SOURCE, {**SOURCE, "format": "CSV"}]))
+    sources = [SOURCE, {**DEV, "format": "XML"}]
+    text = yaml.safe_dump(changed(spec__dataset__sources=sources))
     with pytest.raises(InvalidEvolution) as caught:
         load_evolution(_write(tmp_path, text))
     (problem,) = (p for p in caught.value.problems if "Unsupported" in p.message)
     assert problem.line is not None
-    assert text.splitlines()[problem.line - 1].strip() in ("format: CSV", "- format: CSV")
+    assert text.splitlines()[problem.line - 1].strip() in ("format: XML", "- format: XML")
 
 
 def test_numbers_are_read_as_by_kubectl(tmp_path: Path) -> None:
-    text = yaml.safe_dump(VALID) + "  training: {learningRate: 1e-6}\n"
-    assert load_evolution(_write(tmp_path, text)).spec.training.learning_rate == 1e-6
+    text = yaml.safe_dump(VALID) + "  training: {optimizer: {learningRate: 1e-6}}\n"
+    assert load_evolution(_write(tmp_path, text)).spec.training.optimizer.learning_rate == 1e-6
     quoted = text.replace("1e-6", "'1e-6'")
     with pytest.raises(InvalidEvolution, match='must be of type number: "string"'):
         load_evolution(_write(tmp_path, quoted))
@@ -453,9 +556,13 @@ def test_any_document_is_accepted_or_rejected_with_a_message(document: dict[str,
     assert all(p.message and "\n" not in p.field for p in problems)
     if not problems:
         spec = EmotionEvolution.model_validate(stored).spec
-        complete = {**VALID, "metadata": document["metadata"], "spec": spec.to_json()}
+        # every value written out, over a recipe without values of its own
+        spec = spec.model_copy(update={"recipe": "paper-v1", "overrides": {}})
+        written = with_overrides(spec.to_json())
+        complete = {**VALID, "metadata": document["metadata"], "spec": written}
         assert check(complete) == []
-        assert EmotionEvolution.model_validate(complete).spec == spec
+        again = EmotionEvolution.model_validate(complete).spec
+        assert again.model_copy(update={"overrides": {}}) == spec
 
 
 @FUZZ
