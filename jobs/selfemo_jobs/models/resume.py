@@ -1,4 +1,4 @@
-"""The model that another run's stage trained or measured (`spec.resumeFrom`)."""
+"""The model that another run's stage trained or measured (`spec.model.resumeFrom`)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ def is_manifest(uri: str) -> bool:
 def resumed_model(uri: str, store: Store) -> tuple[str, str | None]:
     """Return the URI of the model that a manifest is about, and its hub revision.
 
-    A train manifest names the model that the stage trained. An evaluate manifest names the model
-    that it measured: one in the same storage, or the `model.uri` of that run. In the last case the
-    revision is the one that the manifest recorded; a trained model has none.
+    The manifest of a training or of a warm start names the model that the stage trained. An
+    evaluate manifest names the model that it measured: one in the same storage, or the `model.uri`
+    of that run. In the last case the revision is the one that the manifest recorded; a trained
+    model has none.
 
     Parameters
     ----------
@@ -33,13 +34,14 @@ def resumed_model(uri: str, store: Store) -> tuple[str, str | None]:
         If there is no such manifest, or its stage has no model.
     """
     manifest, _ = read_manifest(store_for(uri, store), uri)
-    if manifest.stage is Stage.TRAIN and manifest.model:
+    if manifest.stage in (Stage.TRAIN, Stage.WARM_START) and manifest.model:
         return join(uri.rsplit("/", 1)[0], manifest.model), None
     policy = str(manifest.config.get("policyUri", ""))
     if manifest.stage is not Stage.EVALUATE or not policy:
         raise BadInput(
-            f"{uri} is of the stage {manifest.stage.value}: `resumeFrom.uri` must be the "
-            "`evaluate/manifest.json` or `train/manifest.json` of a generation"
+            f"{uri} is of the stage {manifest.stage.value}: `model.resumeFrom` must be the "
+            "`evaluate/manifest.json` or `train/manifest.json` of a generation, or the "
+            "`warmstart/manifest.json` of generation 0"
         )
     if policy.startswith("storage:"):
         policy = _storage_of(uri, manifest) + policy.removeprefix("storage:")

@@ -189,10 +189,14 @@ class StageContext:
         return uri, read_manifest(self.store, uri)[0]
 
 
+def scratch_folder() -> Path:
+    """Return the scratch folder of all stages, which need not exist."""
+    return Path(os.environ.get(ENV_WORK) or Path.cwd() / ".selfemo-work")
+
+
 def work_folder(config: StageConfig) -> Path:
     """Return the stage's scratch folder, which is made where it does not exist."""
-    base = Path(os.environ.get(ENV_WORK) or Path.cwd() / ".selfemo-work")
-    folder = base / f"{config.generation:03d}-{config.stage.slug}"
+    folder = scratch_folder() / f"{config.generation:03d}-{config.stage.slug}"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

