@@ -147,9 +147,9 @@ def _remove(store: Store, place: str, findings: Findings) -> None:
     """Remove the object. Where that is not allowed, the run can go on."""
     try:
         store.remove(place)
-    except BadInput as error:
+    except (BadInput, ObjectNotFound) as error:
         findings.warning(
-            _FIELD, f"the object of this check could not be removed from {place}: {_reason(error)}"
+            _FIELD, f"the objects of this check could not be removed from {place}: {_reason(error)}"
         )
     except Unavailable as error:
         log.info("%s was not removed: %s", place, error)
@@ -180,7 +180,7 @@ def _without_new_folders(folder: str) -> Iterator[None]:
                 part.rmdir()
 
 
-def _reason(error: BadInput) -> str:
+def _reason(error: Exception) -> str:
     """Return the reason that a server gives: its code, and what it says."""
     cause = error.__cause__
     response = getattr(cause, "response", {})
