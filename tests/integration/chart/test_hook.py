@@ -18,6 +18,7 @@ import pytest
 import yaml
 from kubernetes import client
 
+from selfemo_api.recipes import with_overrides
 from selfemo_api.schema.validation import check
 from tests.integration.chart.helm import CHART, VALUES, Helm, find
 from tests.support.s3_server import S3Server
@@ -186,7 +187,7 @@ def test_a_failed_check_is_reported(
 @pytest.mark.slow
 def test_the_tests_evolution_runs(helm4: Helm, s3: S3Server, tmp_path: Path) -> None:
     """Run the init container and the evolution on this machine instead of a cluster."""
-    storage = s3.storage("chart").to_json()
+    storage = with_overrides({"storage": s3.storage("chart").to_json()})["storage"]
     objects = helm4.template({"test": {"storage": storage}})
     (container,) = find(objects, "Pod", "selfemo-test")["spec"]["initContainers"]
     variables = {v["name"]: v["value"] for v in container["env"]}
