@@ -153,9 +153,9 @@ def check_memory(
         if limit is not None and need > limit:
             findings.problem(
                 "model.uri",
-                f"training of {size.trained / 1e6:.0f} of {size.parameters / 1e6:.0f} million "
-                f"parameters needs {_gib(need)} of {what} by DeepSpeed's estimate, and there are "
-                f"{_gib(limit)}: {_advice(spec, size)}",
+                f"training of {_millions(size.trained)} parameters (of "
+                f"{_millions(size.parameters)} in the model) needs {_gib(need)} of {what} by "
+                f"DeepSpeed's estimate, and there are {_gib(limit)}: {_advice(spec, size)}",
             )
 
 
@@ -190,7 +190,7 @@ def _check_engine(
             findings.problem(
                 "model.uri",
                 f"the engine {spec.self_play.engine.value} needs {_gib(weights + reserved)} of "
-                f"main memory for {size.parameters / 1e6:.0f} million parameters, and there are "
+                f"main memory for {_millions(size.parameters)} parameters, and there are "
                 f"{_gib(main_memory)}: use a smaller model",
             )
         return
@@ -257,5 +257,9 @@ def _product(arguments: Mapping[str, Any], *names: str) -> int:
     return product
 
 
+def _millions(count: int) -> str:
+    return f"{count / 1e6:,.1f} million"
+
+
 def _gib(size: int) -> str:
-    return f"{size / _GIB:.1f} GiB"
+    return f"{size / _GIB:.1f} GiB" if size >= _GIB else f"{size / (1 << 20):.0f} MiB"

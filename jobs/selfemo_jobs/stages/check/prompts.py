@@ -29,10 +29,10 @@ from selfemo_jobs.stages.check.storage import Reader
 _TARGET = Utterance("Ben", "Hurry up then!")
 #: A tag that opens or closes a block of reasoning, as `<think>` or `[/THINK]`.
 _REASONING = re.compile(
-    r"[<\[](?P<close>/?)(?:\|?\w+[:_])?"
-    r"(?:think|thinking|thought|thoughts|reason|reasoning|reflection|scratchpad|analysis)\|?[>\]]"
-    r"|(?P<begin><\|(?:begin|start)_of_(?:thought|think|thinking|reasoning)\|>)"
-    r"|(?P<end><\|end_of_(?:thought|think|thinking|reasoning)\|>)",
+    r"(?P<begin><\|(?:begin|start)_of_(?:thought|think|thinking|reasoning)\|>)"
+    r"|(?P<end><\|end_of_(?:thought|think|thinking|reasoning)\|>)"
+    r"|[<\[](?P<close>/?)(?:\|?\w+[:_])?"
+    r"(?:think|thinking|thought|thoughts|reason|reasoning|reflection|scratchpad|analysis)\|?[>\]]",
     re.IGNORECASE,
 )
 

@@ -1,0 +1,215 @@
+"""Which models can play and be trained: by their configuration, and the names of their tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.unit.jobs.stages.check.world import World
+
+from selfemo_jobs.acceleration.last_layer import PLAIN
+from selfemo_jobs.models.model_weights import Tensor
+from selfemo_jobs.stages.check.architecture import (
+    check_architecture,
+    decoder_classes,
+    layer_count,
+    position_limit,
+    quantization_of,
+    trained_tensors,
+)
+from selfemo_jobs.stages.check.findings import Findings
+
+MATRIX = Tensor("BF16", (8, 8))
+LLAMA = {
+    "model.embed_tokens.weight": MATRIX,
+    "model.layers.0.self_attn.q_proj.weight": MATRIX,
+    "model.layers.1.self_attn.q_proj.weight": MATRIX,
+    "model.norm.weight": Tensor("BF16", (8,)),
+}
+GPT2 = {"transformer.wpe.weight": MATRIX, "transformer.h.0.attn.c_attn.weight": MATRIX}
+
+
+def lines(world: World, config: dict[str, Any], tensors: dict[str, Tensor] = LLAMA) -> list[str]:
+    findings = Findings()
+    check_architecture(world.config().spec, config, tensors, findings)
+    return [str(finding) for finding in findings.problems]
+
+
+def test_the_decoders_are_those_of_the_library() -> None:
+    """They are read from its source, since importing it would take as long as the check."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    expected = {
+        kind: (names,) if isinstance(names, str) else tuple(names)
+        for kind, names in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items()
+    }
+    assert decoder_classes() == expected
+    assert set(decoder_classes()) >= PLAIN
+
+
+@pytest.mark.parametrize(
+    ("details", "text"),
+    [
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "bitsandbytes, 8 bits"),
+        ({"quant_method": "awq", "bits": 4, "version": "gemm"}, "awq, 4 bits"),
+        ({"quant_method": "fp8", "activation_scheme": "dynamic"}, "fp8"),
+        ({"quant_method": "compressed-tensors", "format": "int-quantized"}, "compressed-tensors"),
+        ({"quant_method": "mxfp4"}, "mxfp4"),
+        ({"format": "float-quantized"}, "float-quantized"),
+        ({}, ""),
+        (None, ""),
+    ],
+)
+def test_quantization_by_the_configuration(details: dict[str, Any] | None, text: str) -> None:
+    assert quantization_of({"quantization_config": details}, LLAMA) == text
+    assert quantization_of({"text_config": {"quantization_config": details}}, LLAMA) == text
+
+
+@pytest.mark.parametrize(
+    "name", ["w.qweight", "w.weight_scale", "w.weight_scale_inv", "w.weight.absmax"]
+)
+def test_quantization_by_the_tensors(name: str) -> None:
+    assert quantization_of({}, {**LLAMA, name: Tensor("I32", (8,))}) == "I32"
+    assert quantization_of({}, {**LLAMA, "w.weight": Tensor("F8_E5M2", (8,))}) == "F8_E5M2"
+
+
+@pytest.mark.parametrize(
+    ("config", "limit"),
+    [
+        ({"max_position_embeddings": 2048}, 2048),
+        ({"n_positions": 1024, "n_ctx": 1024}, 1024),
+        ({}, None),
+        ({"max_position_embeddings": 4096, "rope_scaling": {"type": "linear", "factor": 2}}, 8192),
+        (
+            {
+                "max_position_embeddings": 131072,
+                "rope_scaling": {
+                    "rope_type": "llama3",
+                    "factor": 32.0,
+                    "original_max_position_embeddings": 8192,
+                },
+            },
+            131072,
+        ),
+        ({"max_position_embeddings": 4096, "rope_parameters": {"rope_type": "default"}}, 4096),
+    ],
+)
+def test_the_limit_of_positions(config: dict[str, Any], limit: int | None) -> None:
+    assert position_limit(config) == limit
+
+
+@pytest.mark.parametrize(
+    ("kind", "tensors", "refused"),
+    [
+        ("gpt2", GPT2, True),
+        ("gpt_neo", GPT2, True),
+        ("openai-gpt", {"positions_embed.weight": MATRIX}, True),
+        ("xglm", {"model.embed_tokens.weight": MATRIX}, True),
+        ("opt", {"model.decoder.embed_positions.weight": MATRIX}, False),
+        ("bloom", {"transformer.word_embeddings.weight": MATRIX}, False),
+        ("gpt_neox", {"gpt_neox.embed_in.weight": MATRIX}, False),
+        ("mistral", LLAMA, False),
+        ("phi3", LLAMA, False),
+        ("gemma3_text", LLAMA, False),
+        ("qwen3_moe", LLAMA, False),
+    ],
+)
+def test_absolute_positions(
+    world: World, kind: str, tensors: dict[str, Tensor], refused: bool
+) -> None:
+    """Training reads left-padded prompts: a learned position would be another than in self-play."""
+    problems = lines(world, {"model_type": kind}, tensors)
+    assert problems == (
+        [
+            f"model.uri: the model (`model_type` {kind}) has absolute positions: training would "
+            "read padded prompts at other positions than self-play; use a model with rotary "
+            "positions"
+        ]
+        if refused
+        else []
+    )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"resid_pdrop": 0.1},
+        {"attn_pdrop": 0.1},
+        {"hidden_dropout": 0.2},
+        {"dropout": 0.1},
+        {"attention_dropout": 0.1, "resid_pdrop": 0.1},
+    ],
+)
+def test_dropout_is_refused(world: World, settings: dict[str, float]) -> None:
+    names = ", ".join(f"`{name}: {value:g}`" for name, value in settings.items())
+    assert lines(world, {"model_type": "llama", **settings}) == [
+        f"model.uri: the model's config.json has {names}: dropout would change the "
+        "log-probabilities that training compares; set it to 0 in a copy of the model"
+    ]
+
+
+def test_dropout_that_does_not_act_is_fine(world: World) -> None:
+    unused = {"classifier_dropout": 0.1, "summary_first_dropout": 0.1, "attention_dropout": 0.0}
+    assert lines(world, {"model_type": "llama", **unused}) == []
+
+
+def test_models_of_other_kinds(world: World) -> None:
+    assert lines(world, {"model_type": "bart", "is_encoder_decoder": True}) == [
+        "model.uri: the model (`model_type` bart) is an encoder and a decoder: use a decoder"
+    ]
+    rewarding = {"model_type": "llama", "architectures": ["LlamaForSequenceClassification"]}
+    assert lines(world, rewarding) == [
+        "model.uri: the model is a LlamaForSequenceClassification: use one that generates text "
+        "(LlamaForCausalLM)"
+    ]
+    assert (
+        lines(world, {"model_type": "gemma3", "text_config": {"model_type": "gemma3_text"}}) == []
+    )
+
+
+def test_known_models_with_code_of_their_own_are_fine(world: World) -> None:
+    """Their code is not run: Transformers has the same model."""
+    assert lines(world, {"model_type": "phi3", "auto_map": {"AutoConfig": "x.Y"}}) == []
+
+
+@pytest.mark.parametrize("kind", ["mamba", "recurrent_gemma", "zamba2"])
+def test_models_without_attention(world: World, kind: str) -> None:
+    assert lines(world, {"model_type": kind}) == [
+        "selfPlay.engine: is Transformers, which cannot share the prompts of a model with layers "
+        f"without attention (`model_type` {kind}): use VLLM, or another model"
+    ]
+    world.spec["selfPlay"] = {"engine": "VLLM"}
+    world.override(evaluation={"engine": "VLLM"})
+    assert lines(world, {"model_type": kind}) == []
+
+
+def test_sliding_windows_are_attention(world: World) -> None:
+    types = ["sliding_attention", "full_attention"]
+    assert lines(world, {"model_type": "gemma3_text", "layer_types": types}) == []
+
+
+def test_the_number_of_layers() -> None:
+    assert layer_count(LLAMA) == 2
+    assert layer_count(GPT2) == 0
+    without_norm = {name: tensor for name, tensor in LLAMA.items() if "norm" not in name}
+    assert layer_count(without_norm) == 0
+    opt = {"model.decoder.layers.0.fc1.weight": MATRIX, "model.norm.weight": MATRIX}
+    assert layer_count(opt) == 0
+
+
+def test_train_layers_need_the_usual_build(world: World) -> None:
+    world.spec["training"] = {"trainLayers": 1}
+    assert lines(world, {"model_type": "llama"}) == []
+    assert lines(world, {"model_type": "gpt_neox"}, {"gpt_neox.layers.0.w.weight": MATRIX}) == [
+        "training.trainLayers: is 1, but the model (`model_type` gpt_neox) does not have the usual "
+        "`layers` and `norm`: set 0"
+    ]
+
+
+def test_the_tensors_that_are_trained(world: World) -> None:
+    assert trained_tensors(world.config().spec, LLAMA) == LLAMA
+    world.spec["training"] = {"trainLayers": 1}
+    assert list(trained_tensors(world.config().spec, LLAMA)) == [
+        "model.layers.1.self_attn.q_proj.weight",
+        "model.norm.weight",
+    ]
