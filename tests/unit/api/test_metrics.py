@@ -29,6 +29,8 @@ NOT_RECORDED = {
     Stage.FLYWHEEL: {FlywheelMetric.REPLAYED_CANDIDATES},
     Stage.TRAIN: {TrainMetric.IMITATION},
 }
+#: The recorded run has no warm start. Its stage's own test compares the names.
+RECORDED = tuple(stage for stage in STAGE_ORDER if stage is not Stage.WARM_START)
 
 
 def recorded_metrics(stage: Stage) -> Iterator[dict[str, float]]:
@@ -37,7 +39,7 @@ def recorded_metrics(stage: Stage) -> Iterator[dict[str, float]]:
         yield json.loads((path / "manifest.json").read_bytes())["metrics"]
 
 
-@pytest.mark.parametrize("stage", STAGE_ORDER)
+@pytest.mark.parametrize("stage", RECORDED)
 def test_a_stage_has_written_its_metrics_by_these_names(stage: Stage) -> None:
     manifests = list(recorded_metrics(stage))
     assert manifests

@@ -53,7 +53,7 @@ def test_a_stale_page_is_reported(
 
 
 def test_page_contains_each_command_once() -> None:
-    assert len(NAMES) == 15
+    assert len(NAMES) == 16
     text = cli_reference.PATH.read_text(encoding="utf-8")
     assert re.findall(r"^## `(.+)`$", text, re.MULTILINE) == NAMES
     assert list(EXIT_CODES) == NAMES
@@ -72,7 +72,7 @@ def test_section_contains_help_and_exit_codes(name: str) -> None:
     [
         ("selfemo run", "| `FILE` | `path` | required | The YAML file of an EmotionEvolution. |"),
         ("selfemo run", "| `--output`, `-o` | `table\\|json` | `table` | The format of the result"),
-        ("selfemo run", "| `--dry-run` |  |  | Print the plan and exit. |"),
+        ("selfemo run", "| `--dry-run` |  |  | Check the input, print the plan and exit. |"),
         ("selfemo watch", "| `--state` | `path` | `.selfemo` | The folder in which the runner "),
         ("selfemo watch", "Environment variable: `SELFEMO_STATE`. |"),
         (

@@ -165,7 +165,7 @@ class Run:
     def __init__(self, folder: Path) -> None:
         self.file = folder / "evolution.yaml"
         document = {"apiVersion": END.api_version, "kind": END.kind, "metadata": {"name": "demo"}}
-        self.file.write_text(yaml.safe_dump({**document, "spec": END.spec.to_json()}))
+        self.file.write_text(yaml.safe_dump({**document, "spec": END.written}))
         self.root = folder / "state"
         self.state = LocalState(self.root / "default" / "demo")
 
