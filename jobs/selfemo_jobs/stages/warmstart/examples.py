@@ -28,6 +28,11 @@ class Example:
     completion: tuple[int, ...]
     """Token ids of the completion."""
 
+    @property
+    def text(self) -> tuple[int, ...]:
+        """Token ids of the prompt and the completion."""
+        return (*self.prompt, *self.completion)
+
 
 def examples_of(
     dialogues: Sequence[Dialogue],

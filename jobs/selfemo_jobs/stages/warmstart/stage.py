@@ -216,7 +216,11 @@ def _train(context: StageContext, policy: Path, data: _Data, folder: Path) -> Wa
     """Train the model until F1 stops rising; return the training with its best weights."""
     from selfemo_jobs.stages.warmstart.early_stopping import WarmStartTraining, constant_rate
     from selfemo_jobs.stages.warmstart.supervised_trainer import AT_ONCE, SupervisedTrainer
-    from selfemo_jobs.stages.warmstart.weights import load_for_training, precision_of
+    from selfemo_jobs.stages.warmstart.weights import (
+        load_for_training,
+        precision_of,
+        trained_layers,
+    )
 
     config, spec = context.config, context.config.spec
     settings = spec.warm_start
@@ -236,6 +240,7 @@ def _train(context: StageContext, policy: Path, data: _Data, folder: Path) -> Wa
         rate=lambda step: constant_rate(step, settings.steps),
         at_once=min(AT_ONCE, spec.training.micro_batch_size),
         precision=precision_of(spec),
+        trained_layers=trained_layers(spec.training),
     )
 
     def report(step: int, fields: dict[ProgressField, float]) -> None:

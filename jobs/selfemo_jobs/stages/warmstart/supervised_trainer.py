@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from selfemo_api.metrics import PROGRESS_MESSAGE, ProgressField
+from selfemo_jobs.acceleration.frozen_states import FrozenStates, can_keep_states
 from selfemo_jobs.acceleration.last_layer import last_mlp_at
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.trained_layers import train_last_layers
@@ -64,6 +65,9 @@ class SupervisedTrainer:
         The number of examples that are read at once.
     precision
         Returns the context of the forward passes.
+    trained_layers
+        The number of last layers that are trained, if no others are. The output of the layers below
+        is then kept where it fits. None: every layer reads every batch.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class SupervisedTrainer:
         rate: Callable[[int], float],
         at_once: int = AT_ONCE,
         precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        trained_layers: int | None = None,
     ) -> None:
         torch.manual_seed(seed)
         self._model = model
@@ -95,6 +100,10 @@ class SupervisedTrainer:
         self._optimizer = torch.optim.AdamW(
             self._weights.values(), lr=options.learning_rate, weight_decay=WEIGHT_DECAY
         )
+        self._states: FrozenStates | None = None
+        texts = [example.text for example in (*recognizer, *responder)]
+        if trained_layers is not None and can_keep_states(model, texts):
+            self._states = FrozenStates(model, trained_layers, texts, precision)
         self.step = 0
         """The number of steps that were made."""
 
@@ -187,11 +196,12 @@ class SupervisedTrainer:
         examples = sum(len(role) for role in batch)
         total = 0.0
         for role in batch:
-            by_length = sorted(role, key=lambda e: len(e.prompt) + len(e.completion))
+            by_length = sorted(role, key=lambda e: len(e.text))
             for start in range(0, len(role), self._at_once):
                 part = by_length[start : start + self._at_once]
                 with self._precision():
-                    loss = example_losses(self._model, part, self._pad).sum() / examples
+                    losses = example_losses(self._model, part, self._pad, self._states)
+                    loss = losses.sum() / examples
                 torch.autograd.backward(loss)
                 total += loss.item()
         return total
@@ -308,7 +318,12 @@ def _endless(examples: Sequence[Example], chance: random.Random) -> Iterator[Exa
         yield from (examples[i] for i in order)
 
 
-def example_losses(model: PreTrainedModel, batch: Sequence[Example], pad: int) -> Tensor:
+def example_losses(
+    model: PreTrainedModel,
+    batch: Sequence[Example],
+    pad: int,
+    states: FrozenStates | None = None,
+) -> Tensor:
     """Return the mean loss of each example's completion tokens, shape (examples,).
 
     Examples are padded on the left, so all completions end at the last position. Only the last
@@ -322,22 +337,29 @@ def example_losses(model: PreTrainedModel, batch: Sequence[Example], pad: int) -
         The examples, at least one.
     pad
         The token id of padding.
+    states
+        The output of the layers that are not trained, for each example. None: all layers read the
+        examples.
     """
-    longest = max(len(e.prompt) + len(e.completion) for e in batch)
+    longest = max(len(e.text) for e in batch)
     ids = torch.full((len(batch), longest), pad)
     mask = torch.zeros_like(ids)
     targets = torch.full_like(ids, IGNORED)
     for row, example in enumerate(batch):
-        text = torch.tensor([*example.prompt, *example.completion])
+        text = torch.tensor(example.text)
         ids[row, -len(text) :] = text
         mask[row, -len(text) :] = 1
         targets[row, -len(example.completion) :] = text[len(example.prompt) :]
     kept = max(len(e.completion) for e in batch) + 1
     ids, mask, targets = (x.to(model.device) for x in (ids, mask, targets))
     predicting = (targets != IGNORED).roll(-1, dims=1)  # each token predicts the next one
-    with last_mlp_at(model, predicting):
+    inputs, layers = {"input_ids": ids}, nullcontext()
+    if states is not None:
+        inputs = {"inputs_embeds": states.padded([example.text for example in batch])}
+        layers = states.trained_layers_only()
+    with layers, last_mlp_at(model, predicting):
         logits = model(
-            input_ids=ids,
+            **inputs,
             attention_mask=mask,
             position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
             use_cache=False,

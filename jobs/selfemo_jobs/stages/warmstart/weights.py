@@ -67,6 +67,17 @@ def load_for_training(folder: Path, spec: EvolutionSpec, seed: int) -> PreTraine
     return loaded
 
 
+def trained_layers(training: TrainingSpec) -> int | None:
+    """Return the number of last layers that are trained, or None if weights of all layers are.
+
+    Parameters
+    ----------
+    training
+        The field ``spec.training``.
+    """
+    return training.train_layers or None if lora_config(training) is None else None
+
+
 def precision_of(spec: EvolutionSpec) -> Callable[[], AbstractContextManager[Any]]:
     """Return a function that makes the context of the training's forward passes.
 

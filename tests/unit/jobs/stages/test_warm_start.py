@@ -208,8 +208,13 @@ class Killed(Exception):
     """Stands in for SIGKILL: nothing is saved after it."""
 
 
-@pytest.mark.parametrize("options", [{}, {"lora": {"rank": 4, "dropout": 0.2}}])
-@pytest.mark.parametrize("steps_before", [3, 9, 24])
+@pytest.mark.parametrize(
+    ("options", "steps_before"),
+    [
+        *(({}, 3), ({}, 9), ({}, 14)),
+        *(({"lora": {"rank": 4, "dropout": 0.2}}, 9), ({"trainLayers": 1}, 12)),
+    ],
+)
 def test_a_killed_warm_start_continues_to_the_same_bytes(
     make: Make, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], steps_before: int
 ) -> None:

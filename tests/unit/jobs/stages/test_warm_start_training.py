@@ -10,8 +10,10 @@ from tests.unit.jobs.stages.warm_start_dialogues import LABELS, dialogues
 from transformers import PreTrainedTokenizerBase
 
 from selfemo_api.spec import View
+from selfemo_jobs.acceleration.frozen_states import FrozenStates
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.fetch import load_model, load_tokenizer
+from selfemo_jobs.models.trained_layers import train_last_layers
 from selfemo_jobs.prompts import load_prompt_set
 from selfemo_jobs.stages.warmstart.examples import Example, examples_of
 from selfemo_jobs.stages.warmstart.options import WarmStartOptions
@@ -71,6 +73,34 @@ def test_the_loss_is_that_of_a_plain_forward_pass(tiny_model: Path) -> None:
         assert loss.item() == pytest.approx(
             model(input_ids=ids, labels=wanted).loss.item(), abs=1e-4
         )
+
+
+@pytest.mark.parametrize("trained", [1, 3])
+def test_kept_states_of_frozen_layers_change_nothing(tiny_model: Path, trained: int) -> None:
+    model = load_model(tiny_model, torch.float32)
+    train_last_layers(model, trained)
+    batch = [Example((5, 6, 7, 8), (9, 10)), Example((11,), (12, 13, 14)), Example((5,) * 9, (3,))]
+    states = FrozenStates(model, trained, [example.text for example in batch])
+    gradients = []
+    for kept in (None, states):
+        losses = example_losses(model, batch, 0, kept)
+        losses.sum().backward()
+        weights = [p for p in model.parameters() if p.requires_grad]
+        gradients.append([losses.detach(), *[p.grad.clone() for p in weights]])
+        model.zero_grad()
+    for plain, fast in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, fast, rtol=1e-4, atol=1e-5)
+    assert len(model.get_decoder().layers) == 4, "the model is whole again"
+
+
+def test_only_the_trained_layers_run(tiny_model: Path) -> None:
+    model = load_model(tiny_model, torch.float32)
+    train_last_layers(model, 1)
+    batch = [Example((5, 6), (9,)), Example((11,), (12,))]
+    states = FrozenStates(model, 1, [example.text for example in batch])
+    for layer in model.get_decoder().layers[:-1]:
+        layer.forward = None  # a call would fail
+    assert example_losses(model, batch, 0, states).isfinite().all()
 
 
 def test_it_learns_and_repeats(tiny_model: Path) -> None:
