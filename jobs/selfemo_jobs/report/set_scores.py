@@ -68,9 +68,9 @@ def label_sets_section(data: ReportData) -> ChartSection | None:
         if s.labels_per_utterance is not None
     )
     gold = f" The mean number of gold labels of an utterance is {means}." if means else ""
-    title = "Figures of label sets by generation"
+    title = "Figures of sets of labels by generation"
     return ChartSection(
-        "Label sets",
+        "Sets of labels",
         "Datasets whose utterances have several labels are compared by sets. Micro F1 counts all "
         "labels together; samples F1 and Jaccard are means over the utterances. Subset accuracy is "
         f"the share of answers that name exactly the gold labels.{gold}",

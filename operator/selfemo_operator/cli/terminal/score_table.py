@@ -118,7 +118,7 @@ def _score_cells(
     source
         The name of the dataset.
     by_sets
-        Whether the table has the figures of label sets for this dataset.
+        Whether the table has the figures of sets of labels for this dataset.
     intervals
         Show the 95 % interval of the F1.
     """
@@ -147,7 +147,7 @@ def format_f1(score: SourceScore) -> str:
 
 
 def format_set_figures(score: SourceScore) -> str:
-    """Return the figures of label sets, or an empty text if the score has none.
+    """Return the figures of sets of labels, or an empty text if the score has none.
 
     Parameters
     ----------

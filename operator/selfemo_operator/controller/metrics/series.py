@@ -422,19 +422,20 @@ EVOLUTION: tuple[Series, ...] = (
     ),
     Series(
         "micro_f1_ratio",
-        "Micro F1 of the last evaluated generation, for datasets that are compared by label sets",
+        "Micro F1 of the last evaluated generation, for datasets that are compared by sets of "
+        "labels",
         _score("microF1"),
         _DATASET,
     ),
     Series(
         "samples_f1_ratio",
-        "Mean F1 of the utterances' label sets in the last evaluated generation",
+        "Mean F1 of the utterances' sets of labels in the last evaluated generation",
         _score("samplesF1"),
         _DATASET,
     ),
     Series(
         "jaccard_ratio",
-        "Mean intersection over union of the utterances' label sets in the last evaluated "
+        "Mean intersection over union of the utterances' sets of labels in the last evaluated "
         "generation",
         _score("jaccard"),
         _DATASET,
@@ -442,7 +443,7 @@ EVOLUTION: tuple[Series, ...] = (
     Series(
         "labels_per_answer",
         "Mean number of labels in an answer of the last evaluated generation, for datasets that "
-        "are compared by label sets",
+        "are compared by sets of labels",
         _score("labelsPerAnswer"),
         _DATASET,
     ),

@@ -196,15 +196,15 @@ def with_sets(records: list[StageRecord], dataset: str) -> list[StageRecord]:
 
 
 @pytest.mark.parametrize("dataset", ["dev", "test"])
-def test_label_sets_have_a_section(store: Store, dataset: str) -> None:
+def test_sets_of_labels_have_a_section(store: Store, dataset: str) -> None:
     records = read_records(store, write_run(store))
-    assert "Label sets" not in Page(render(build_report(records, run=RUN))).headings
+    assert "Sets of labels" not in Page(render(build_report(records, run=RUN))).headings
     data = build_report(with_sets(records, dataset), run=RUN)
     (sets,) = data.set_scores
     assert (sets.dataset, sets.labels_per_utterance) == (dataset, 1.5)
     assert [round(s.jaccard or 0, 2) for s in sets.scores.values()] == [0.33, 0.34, 0.35, 0.36]
     page = Page(render(data))
-    assert "Label sets" in page.headings
+    assert "Sets of labels" in page.headings
     # a confusion matrix needs one label for each utterance
     assert ("Confusion matrix" in page.headings) == (dataset == "test")
     accuracy = sets.scores[3].accuracy

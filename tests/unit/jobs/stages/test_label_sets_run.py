@@ -286,7 +286,7 @@ def test_sets_reach_training(generation: Generation) -> None:
 
 def test_the_report_shows_the_figures_of_sets(generation: Generation) -> None:
     page = generation.page()
-    assert "Label sets" in page
+    assert "Sets of labels" in page
     score = generation.results[Stage.EVALUATE].scores[0]
     for figure in (score.micro_f1, score.samples_f1, score.jaccard, score.accuracy):
         assert f"{figure:.4f}" in page
