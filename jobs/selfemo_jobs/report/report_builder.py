@@ -15,11 +15,12 @@ from selfemo_api.metrics import (
     TrainMetric,
 )
 from selfemo_api.results import SourceScore
-from selfemo_api.stages import STAGE_ORDER, Stage
+from selfemo_api.stages import STAGE_ORDER, Stage, next_stage
 from selfemo_api.status import ConditionType
 from selfemo_jobs.report.collapse_signs import collapse_signs
 from selfemo_jobs.report.run_reader import Sample, StageRecord
 from selfemo_jobs.report.set_scores import set_scores
+from selfemo_jobs.report.shown_metrics import SHOWN_METRICS
 from selfemo_jobs.report.types import (
     Confusion,
     FunnelStep,
@@ -30,42 +31,10 @@ from selfemo_jobs.report.types import (
     ReportData,
     Series,
 )
+from selfemo_jobs.report.warm_start import warm_start_of
 
 #: The place of a trained model below the storage; the group is the generation.
 _TRAINED_MODEL = re.compile(r"/generations/(\d{3})/train/")
-#: The metrics of each stage: the key in the manifest's metrics, and the name on the page.
-SHOWN_METRICS: Mapping[Stage, Sequence[tuple[StageMetric, str]]] = {
-    Stage.SELF_PLAY: (
-        (SelfPlayMetric.CANDIDATES, "candidates"),
-        (SelfPlayMetric.GROUPS, "groups"),
-        (SelfPlayMetric.TOKENS, "tokens"),
-        (SelfPlayMetric.DIVERSITY, "distinct bigrams"),
-        (SelfPlayMetric.WELL_FORMED, "well formed"),
-    ),
-    Stage.SCORE: (
-        (ScoreMetric.REWARD_MEAN, "reward"),
-        (ScoreMetric.REWARD_STD, "reward, standard deviation"),
-        (ScoreMetric.ALIGNMENT_MEAN, "alignment"),
-        (ScoreMetric.CONSISTENCY_MEAN, "consistency"),
-        (ScoreMetric.PENALTY_MEAN, "penalty"),
-        (ScoreMetric.ZERO_VARIANCE_SHARE, "groups without variance"),
-    ),
-    Stage.FLYWHEEL: (
-        (FlywheelMetric.KEPT_GROUPS, "groups kept"),
-        (FlywheelMetric.KEPT, "rows kept"),
-        (FlywheelMetric.REPLAYED, "groups replayed"),
-        (FlywheelMetric.LABEL_ENTROPY, "entropy of kept labels"),
-    ),
-    Stage.TRAIN: (
-        (TrainMetric.STEPS, "steps"),
-        (TrainMetric.TOKENS, "tokens"),
-        (TrainMetric.LOSS, "loss"),
-        (TrainMetric.KL, "KL to the reference"),
-        (TrainMetric.CLIP_LOW, "clipped low"),
-        (TrainMetric.CLIP_HIGH, "clipped high"),
-        (TrainMetric.GRAD_NORM, "gradient norm"),
-    ),
-}
 
 
 def build_report(
@@ -107,8 +76,9 @@ def build_report(
         goal=goal,
         generations=_generations(by_key, numbers, scores, evolution),
         best=best,
-        pending=_pending(records),
+        pending=_pending(records, evolution),
         state=_phase_and_message(evolution),
+        warm_start=warm_start_of(records),
         f1=_f1_series(records, dataset),
         set_scores=set_scores(records, dataset),
         rewards=_metric_series(
@@ -194,14 +164,19 @@ def _dataset_values(
     return next((tuple(values) for report in reports if (values := report.get(key))), ())
 
 
-def _pending(records: Sequence[StageRecord]) -> str:
+def _pending(records: Sequence[StageRecord], evolution: EmotionEvolution | None) -> str:
     """Return a sentence about the next stage of a generation that is not finished."""
     if not records:
         return "No stage has finished yet."
     last = records[-1].manifest
     if last.stage is Stage.EVALUATE:
         return ""
-    following = STAGE_ORDER[STAGE_ORDER.index(last.stage) + 1]
+    if evolution is None and last.stage is Stage.CHECK:
+        return "Generation 0 is not finished."  # whether a warm start follows is in the resource
+    warm_start = evolution is None or evolution.spec.has_warm_start
+    following = next_stage(last.generation, last.stage, warm_start=warm_start)
+    if following is None:
+        return ""
     return f"Generation {last.generation} is not finished: the next stage is {following.value}."
 
 

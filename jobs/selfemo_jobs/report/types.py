@@ -17,6 +17,7 @@ class Point:
     """One value of a series."""
 
     generation: int
+    """The generation, or the step of the warm start."""
     value: float
     low: float | None = None
     """The lower end of the 95 % interval; None without an interval."""
@@ -196,6 +197,20 @@ class SetScores:
 
 
 @dataclass(frozen=True)
+class WarmStart:
+    """The evaluations during the warm start."""
+
+    dataset: str
+    """The name of the selection dataset."""
+    best_step: int
+    """The number of steps after which F1 was highest."""
+    f1: tuple[Point, ...]
+    """The weighted F1 by step."""
+    loss: Mapping[int, float]
+    """The mean loss by step. The first evaluation has none."""
+
+
+@dataclass(frozen=True)
 class MetricRow:
     """One metric of a stage over the generations."""
 
@@ -224,6 +239,8 @@ class ReportData:
     """A sentence about the generation that is not finished."""
     state: str = ""
     """Phase and message of the evolution, if it is available."""
+    warm_start: WarmStart | None = None
+    """The evaluations during the warm start; None without one."""
     f1: tuple[Series, ...] = ()
     """The weighted F1 of each evaluation dataset, the selection dataset first."""
     set_scores: tuple[SetScores, ...] = ()

@@ -1,4 +1,4 @@
-"""Line charts over the generations, with intervals, a goal, and a bound past which is collapse."""
+"""Line charts over generations or steps, with intervals, a goal, and a bound of collapse."""
 
 from __future__ import annotations
 
@@ -71,8 +71,9 @@ def line_chart(
     best: int | None = None,
     within: tuple[float, float] | None = None,
     height: float = 300,
+    axis: str = "generation",
 ) -> Markup:
-    """Return a line chart over the generations, with 95 % intervals where the points have them.
+    """Return a line chart over generations or steps, with the 95 % intervals of the points.
 
     Parameters
     ----------
@@ -93,6 +94,8 @@ def line_chart(
         The values that the axis must include. None: those of the data only.
     height
         The height of the chart, in units of the drawing. The width is 600.
+    axis
+        The name of the horizontal axis: what the numbers of the points count.
     """
     points = [p for s in series for p in s.points]
     values = [v for p in points for v in (p.value, p.low, p.high) if v is not None]
@@ -105,14 +108,14 @@ def line_chart(
     generations = [p.generation for p in points]
     frame = Frame(min(generations), max(generations), levels[0], levels[-1], height)
     body = [_collapse_area(frame, bound)] if bound else []
-    body.append(_axes(frame, levels))
+    body.append(_axes(frame, levels, generations, axis))
     if goal is not None:
         body.append(_goal_line(frame, goal))
     for index in reversed(range(len(series))):  # the first line is drawn last, on top of the others
         offset = (index - (len(series) - 1) / 2) * _DODGE if _has_intervals(series) else 0.0
-        body.append(_line(frame, series[index], index, offset, marks or {}))
+        body.append(_line(frame, series[index], index, offset, marks or {}, axis))
     body += [_best_ring(frame, series, best), _names(frame, series, goal)]
-    return svg(title, _description(series, goal, bound, best), body, height)
+    return svg(title, _description(series, goal, bound, best, axis), body, height)
 
 
 def _has_intervals(series: Sequence[Series]) -> bool:
@@ -120,16 +123,17 @@ def _has_intervals(series: Sequence[Series]) -> bool:
     return len(series) > 1 and any(p.low is not None for s in series for p in s.points)
 
 
-def _axes(frame: Frame, levels: Sequence[float]) -> str:
-    """Return the grid lines with their values, and the numbers of the generations."""
+def _axes(frame: Frame, levels: Sequence[float], numbers: Sequence[int], axis: str) -> str:
+    """Return the grid lines with their values, and the numbers of the generations or steps."""
     lines = [grid_line(_LEFT, WIDTH - _RIGHT, frame.y(v), format_number(v)) for v in levels]
-    every = max(1, math.ceil((frame.last - frame.first + 1) / 12))
+    shown = range(frame.first, frame.last + 1) if axis == "generation" else sorted({*numbers})
+    every = max(1, math.ceil(len(shown) / 12))
     lines += [
         text(frame.x(g), frame.height - _BOTTOM + 20, str(g), "tick", "middle")
-        for g in range(frame.first, frame.last + 1, every)
+        for g in shown[::every]
     ]
     middle = (_LEFT + WIDTH - _RIGHT) / 2
-    return "".join([*lines, text(middle, frame.height - 3, "generation", "axis", "middle")])
+    return "".join([*lines, text(middle, frame.height - 3, axis, "axis", "middle")])
 
 
 def _goal_line(frame: Frame, goal: float) -> str:
@@ -153,7 +157,14 @@ def _collapse_area(frame: Frame, bound: Bound) -> str:
     )
 
 
-def _line(frame: Frame, series: Series, index: int, offset: float, marks: Mapping[int, str]) -> str:
+def _line(
+    frame: Frame,
+    series: Series,
+    index: int,
+    offset: float,
+    marks: Mapping[int, str],
+    axis: str,
+) -> str:
     """Return one line with its intervals, marks and values."""
     positions = [(frame.x(p.generation) + offset, frame.y(p.value), p) for p in series.points]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in positions)
@@ -164,7 +175,7 @@ def _line(frame: Frame, series: Series, index: int, offset: float, marks: Mappin
                 f'<path class="interval" d="M{x:.1f} {frame.y(p.low):.1f}V{frame.y(p.high):.1f}'
                 f'M{x - 4:.1f} {frame.y(p.low):.1f}h8M{x - 4:.1f} {frame.y(p.high):.1f}h8"/>'
             )
-        elements.append(_mark(x, y, marks.get(p.generation, ""), _tooltip(series.name, p)))
+        elements.append(_mark(x, y, marks.get(p.generation, ""), _tooltip(series.name, p, axis)))
         if index == 0 and len(positions) <= _MAX_VALUES:
             elements.append(text(x, y - 13, f"{p.value:.3f}", "value", "middle"))
     return "".join([*elements, "</g>"])
@@ -211,23 +222,23 @@ def _names(frame: Frame, series: Sequence[Series], goal: float | None) -> str:
     )
 
 
-def _tooltip(name: str, p: Point) -> str:
-    """Return series, generation, value and interval of a point."""
+def _tooltip(name: str, p: Point, axis: str) -> str:
+    """Return series, generation or step, value and interval of a point."""
     known = p.low is not None and p.high is not None
     interval = f" (95 % interval {p.low:.3f} to {p.high:.3f})" if known else ""
-    return f"{name}{', ' if name else ''}generation {p.generation}: {p.value:.4f}{interval}"
+    return f"{name}{', ' if name else ''}{axis} {p.generation}: {p.value:.4f}{interval}"
 
 
 def _description(
-    series: Sequence[Series], goal: float | None, bound: Bound | None, best: int | None
+    series: Sequence[Series], goal: float | None, bound: Bound | None, best: int | None, axis: str
 ) -> str:
     """Return the values of the chart in words, for screen readers."""
     lines = [
-        f"{s.name}: " + ", ".join(f"{p.value:.3f} at generation {p.generation}" for p in s.points)
+        f"{s.name}: " + ", ".join(f"{p.value:.3f} at {axis} {p.generation}" for p in s.points)
         for s in series
     ]
     if best is not None:
-        lines.append(f"Best: generation {best}")
+        lines.append(f"Best: {axis} {best}")
     if goal is not None:
         lines.append(f"Goal {goal}")
     if bound is not None:

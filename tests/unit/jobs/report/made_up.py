@@ -96,9 +96,36 @@ def rows(generation: int) -> list[dict[str, Any]]:
     return table
 
 
+#: The fields of the manifests of the stages before the first evaluation.
+PREPARATION: dict[Stage, dict[str, Any]] = {
+    Stage.CHECK: {"metrics": {"dialogues": 1309, "utterances": 13118, "warnings": 0}},
+    Stage.WARM_START: {
+        "model": "model",
+        "metrics": {
+            "steps": 120,
+            "bestStep": 80,
+            "utterances": 1006,
+            "examples": 3871,
+            "loss": 0.9,
+            "weightedF1Before": 0.1812,
+            "weightedF1": 0.4667,
+        },
+        "report": {
+            "selectionDataset": "dev",
+            "evaluations": [
+                {"step": 40 * i, "weightedF1": f1, "loss": 2.5 / i if i else None}
+                for i, f1 in enumerate([0.1812, 0.4011, 0.4667, 0.4530])
+            ],
+        },
+    },
+}
+
+
 def content(stage: Stage, generation: int) -> dict[str, Any]:
     """Return the fields of the manifest that only this stage has."""
     g = generation
+    if stage in PREPARATION:
+        return PREPARATION[stage]
     if stage is Stage.SELF_PLAY:
         metrics = {"candidates": 8304, "groups": 1038, "tokens": 91344 + g}
         return {"metrics": {**metrics, "diversity": 0.41 - 0.02 * g, "wellFormed": 0.97}}
@@ -156,13 +183,15 @@ def content(stage: Stage, generation: int) -> dict[str, Any]:
     }
 
 
-def write_run(store: Store, until: tuple[int, Stage] | None = None) -> str:
+def write_run(
+    store: Store, until: tuple[int, Stage] | None = None, *, warm_start: bool = False
+) -> str:
     """Write generations 0 to 3, or those up to a stage, and return the run's URI."""
     run = join(store.storage.uri, RUN)
     policy, best = "file:///models/start", 0
     for generation in range(len(F1)):
         parents: dict[str, str] = {}
-        for stage in stages_of(generation):
+        for stage in stages_of(generation, warm_start=warm_start):
             folder = join(run, stage_prefix(generation, stage))
             parts = []
             if stage is Stage.SCORE:

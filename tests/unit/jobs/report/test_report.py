@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from tests.support.s3_server import S3Server
 from tests.unit.jobs.report.made_up import F1, HOSTILE, LABELS, RUN, confusion, write_run
 
-from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.evolution import EmotionEvolution, Metadata
 from selfemo_api.spec import EvolutionSpec, StorageSpec
-from selfemo_api.stages import STAGE_ORDER, Stage, stages_of
+from selfemo_api.stages import STAGE_ORDER, Stage, next_stage, stages_of
 from selfemo_jobs.report.__main__ import main
 from selfemo_jobs.report.charts.bars import column_chart, dumbbell_chart, stacked_bars
 from selfemo_jobs.report.charts.heat import heatmap
@@ -103,7 +103,7 @@ def test_content_follows_from_the_manifests(store: Store) -> None:
     assert data.confusions[0].title == "Generation 3 (best)"
     assert data.confusions[0].counts == tuple(tuple(row) for row in confusion(3))
     assert [(s.before, s.after) for s in data.funnels[3]][-1] == (690, 512)
-    assert data.seconds[2]["Train"] == 20.0 + 90.0 * 3
+    assert data.seconds[2]["Train"] == 20.0 + 90.0 * STAGE_ORDER.index(Stage.TRAIN)
     assert data.versions == {"torch": "2.13.0", "transformers": "5.17.0"}
 
 
@@ -136,10 +136,47 @@ def test_unfinished_run_shows_its_finished_stages(store: Store, until: tuple[int
     ):
         assert (heading in page.headings) == (stage in stages), heading
     assert "Provenance" in page.headings
-    following = STAGE_ORDER[(STAGE_ORDER.index(until[1]) + 1) % len(STAGE_ORDER)]
-    pending = f"Generation {until[0]} is not finished: the next stage is {following.value}."
+    pending = f"Generation {until[0]} is not finished"
+    if until[1] is Stage.CHECK:  # the resource is not there, which may have a warm start
+        pending += "."
+    elif until[1] is not Stage.EVALUATE:
+        following = next_stage(*until)
+        assert following is not None
+        pending += f": the next stage is {following.value}."
     assert (pending in page.text) == (until[1] is not Stage.EVALUATE)
     assert ("is not finished" in page.text) == (until[1] is not Stage.EVALUATE)
+
+
+@pytest.mark.parametrize("steps", [0, 100])
+def test_the_stage_after_the_check_follows_from_the_resource(
+    make_spec: Callable[..., EvolutionSpec], store: Store, steps: int
+) -> None:
+    records = read_records(store, write_run(store, (0, Stage.CHECK)))
+    resource = EmotionEvolution(
+        metadata=Metadata(name="demo", uid="00000000"), spec=make_spec(warmStart={"steps": steps})
+    )
+    page = Page(render(build_report(records, run=RUN, evolution=resource)))
+    following = "WarmStart" if steps else "Evaluate"
+    assert f"Generation 0 is not finished: the next stage is {following}." in page.text
+
+
+def test_a_warm_start_has_a_section(store: Store) -> None:
+    assert "Warm start" not in Page(render(report(store))).headings
+    data = build_report(read_records(store, write_run(store, warm_start=True)), run=RUN)
+    assert data.warm_start is not None
+    assert (data.warm_start.dataset, data.warm_start.best_step) == ("dev", 80)
+    assert [(p.generation, p.value) for p in data.warm_start.f1] == [
+        (0, 0.1812), (40, 0.4011), (80, 0.4667), (120, 0.4530),
+    ]  # fmt: skip
+    assert data.seconds[0].keys() == {"Check", "WarmStart", "Evaluate"}
+    html = render(data)
+    page = Page(html)
+    assert "Warm start" in page.headings
+    assert "0.467 at step 80" in html and "Best: step 80" in html
+    assert "".join(["80", "0.4667", "1.2500"]) in "".join(page.text.split("\n"))
+    metrics = {(row.stage, row.name): row.values for row in data.stage_metrics}
+    assert metrics["WarmStart", "F1 before"] == (0.1812, None, None, None)
+    assert data.generations[1].built_on == 0
 
 
 def test_manifests_without_metrics_give_a_page_without_charts(store: Store) -> None:
@@ -311,7 +348,7 @@ def test_other_files_below_the_run_are_left_alone(store: Store) -> None:
     for path in ("generations/000/other/manifest.json", "generations/x/manifest.json",
                  "generations/000/evaluate/deep/manifest.json"):  # fmt: skip
         store.put(f"{run}/{path}", b"{}")
-    assert len(read_records(store, run)) == 1
+    assert [r.manifest.stage for r in read_records(store, run)] == list(stages_of(0))
 
 
 @given(st.floats(-1e6, 1e6), st.floats(0, 1e6))
@@ -407,7 +444,7 @@ def test_signs_of_collapse_have_the_planners_bounds(
     bounds = {"collapse": {"minEntropy": 0.4, "maxZeroVariance": 0.25}}
     resource = {
         "metadata": {"name": "demo", "uid": "00000000"},
-        "spec": make_spec(evolution=bounds).to_json(),
+        "spec": make_spec(stopping=bounds).to_json(),
     }
     data = build_report(records, run=RUN, evolution=EmotionEvolution.model_validate(resource))
     signs = {sign.name: sign for sign in data.signs}
