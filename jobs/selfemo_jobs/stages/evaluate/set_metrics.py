@@ -189,9 +189,10 @@ def utterance_weights(
             break
         mass = mass * np.exp(features @ np.log(target / shares))
         mass /= mass.sum()
-    weights = np.zeros(len(gold))
+    weights: NDArray[np.float64] = np.zeros(len(gold))
     weights[usable] = (mass / (number * sizes))[index.ravel()]
-    return weights * (len(gold) / weights.sum())
+    weights *= len(gold) / weights.sum()
+    return weights
 
 
 def counts_by_dialogue(
