@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.slow,
     pytest.mark.timeout(2400),
-    pytest.mark.xdist_group("pods-3"),
+    pytest.mark.xdist_group("pods-1"),
 ]
 
 #: `podTemplate` stands in for an image of the jobs, which has six gigabytes: it mounts the
@@ -164,7 +164,7 @@ def _check_status(status: Json, stored: str) -> None:
     history = status["history"]
     assert [record["generation"] for record in history] == [0, 1, 2]
     assert history[0]["outcome"] == "Baseline"
-    assert list(history[0]["stageSeconds"]) == ["Check", "WarmStart", "Evaluate"]
+    assert sorted(history[0]["stageSeconds"]) == ["Check", "Evaluate", "WarmStart"]
     assert all(sorted(record["stageSeconds"]) == sorted(STAGES) for record in history[1:])
     assert all(record["kept"] > 0 for record in history[1:])
     # the model of generation 0 is the one that the warm start made
