@@ -32,6 +32,8 @@ def results(draw: st.DrawFn, *, sources: int = 16, labels: int = 64) -> StageRes
             f1_by_label=draw(lists),
             predicted_shares=draw(lists),
             weighted_f1_low=draw(st.none() | SHARE),
+            jaccard=draw(st.none() | SHARE),
+            labels_per_answer=draw(st.none() | st.floats(0.0, 64.0)),
             **{name: draw(SHARE) for name in SHARES},
         )
         for index in range(draw(st.integers(0, sources)))
@@ -147,6 +149,19 @@ def test_a_message_is_cut_to_what_kubernetes_keeps(
     assert decoded.scores[0] == result.scores[0]
     assert len(decoded.scores) == scores
     assert sum(bool(s.f1_by_label) for s in decoded.scores) == lists
+
+
+def test_figures_of_sets_leave_room_for_the_selection_dataset() -> None:
+    plain = result_of(16, 28)
+    figures = {"micro_f1": 0.512345, "samples_f1": 0.512345, "jaccard": 0.412345}
+    figures["labels_per_answer"] = 1.234567
+    by_sets = [score.model_copy(update=figures) for score in plain.scores]
+    text = encode_message(plain.model_copy(update={"scores": by_sets}))
+    assert len(text.encode()) <= TERMINATION_MESSAGE_BYTES
+    decoded = decode_message(text)
+    assert isinstance(decoded, StageResult)
+    assert decoded.scores[0] == by_sets[0]
+    assert len(decoded.scores) == 9
 
 
 def test_a_result_that_cannot_be_cut_is_an_error() -> None:
