@@ -136,7 +136,7 @@ class WarmStartTraining:
         if self.trainer.step > 0 and self.best.step == self.trainer.step:
             self.best_weights = self.trainer.weights()
         self._save()
-        self.on_progress(self.trainer.step, {ProgressField.WEIGHTED_F1: f1})
+        self._report({})
 
     def _train_until_evaluation(self) -> None:
         with deferred_sigterm() as sigterm:
@@ -149,12 +149,17 @@ class WarmStartTraining:
                     ProgressField.LOSS: round(loss, 6),
                     ProgressField.LEARNING_RATE: rate,
                 }
-                self.on_progress(self.trainer.step, fields)
+                self._report(fields)
                 if sigterm.received:
                     self._save()
                     raise Terminated("ended by SIGTERM; the same command continues from here")
                 if self.trainer.step % self.checkpoint_steps == 0:
                     self._save()
+
+    def _report(self, fields: dict[ProgressField, float]) -> None:
+        """Write a progress line, which always has the F1 of the last evaluation."""
+        f1 = self.evaluations[-1].weighted_f1
+        self.on_progress(self.trainer.step, {**fields, ProgressField.WEIGHTED_F1: f1})
 
     def _check_loss(self, loss: float) -> None:
         if not math.isfinite(loss):

@@ -379,15 +379,21 @@ def test_the_judge_learns_to_read_its_views(make: Make) -> None:
 
 
 def test_progress_has_loss_rate_and_f1(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    config = make(warmStart={"steps": 11})
     with caplog.at_level("INFO"):
-        run(make(warmStart={"steps": 11}))
+        run(config)
     lines = [r.__dict__["fields"] for r in caplog.records if r.msg == "progress"]
     steps = [line for line in lines if "loss" in line]
-    measured = [line for line in lines if "weightedF1" in line]
+    measured = [line for line in lines if "loss" not in line]
     assert [line["done"] for line in steps] == list(range(1, 12))
     assert {line["total"] for line in lines} == {11}
     assert all(line["learningRate"] > 0 for line in steps)
-    assert [line["done"] for line in measured] == [0, 10, 11]
+    points = evaluations_of(config)
+    assert [line["done"] for line in measured] == [p["step"] for p in points] == [0, 10, 11]
+    assert [line["weightedF1"] for line in measured] == [p["weightedF1"] for p in points]
+    assert [line["weightedF1"] for line in steps] == [points[0]["weightedF1"]] * 10 + [
+        points[1]["weightedF1"]
+    ]
 
 
 @pytest.mark.parametrize(
