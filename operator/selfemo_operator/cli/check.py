@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from selfemo_api.contract import DRY_RUN_MODULE, ENV_DATA, ENV_PARENT, ExitCode
+from selfemo_api.contract import DRY_RUN_MODULE, ENV_DATA, ENV_PARENT, ENV_WORK, ExitCode
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.metrics import CheckMetric
 from selfemo_api.stages import Stage
@@ -129,6 +129,8 @@ def check_input(request: RunRequest) -> CheckReport:
         **os.environ,
         ENV_PARENT: str(os.getpid()),
         ENV_DATA: ":".join(f"{name}={folder}" for name, folder in sorted(request.data.items())),
+        # a model of a Python package is made once, where the run will look for it
+        ENV_WORK: str(request.state / "work"),
         "TQDM_DISABLE": "1",
     }
     with tempfile.TemporaryDirectory() as folder:

@@ -91,13 +91,17 @@ def run_command(
 
 @app.command("check", epilog=exit_codes_help("selfemo check"))
 def check_command(
-    file: File, data: Data = None, changes: Set = None, output: OutputOption = Output.TABLE
+    file: File,
+    data: Data = None,
+    changes: Set = None,
+    state: State = Path(".selfemo"),
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Find all problems of a run's input at once: its data, model, storage and machine.
 
     No run is started and no weights are downloaded. `selfemo run` does the same as its first step.
     """
-    request = read_request(file, changes or [], data or [], Path(".selfemo"))
+    request = read_request(file, changes or [], data or [], state)
     raise typer.Exit(check.check(request, as_json=output is Output.JSON))
 
 

@@ -78,8 +78,8 @@ def test_the_estimates_are_those_of_deepspeed(world: World) -> None:
 def test_a_model_that_training_cannot_hold(world: World) -> None:
     assert problems(on_gpus(world, 1), LARGE, gpus=(80 * GIB,)) == [
         "model.uri: training of 8,190.7 million parameters (of 8,190.7 million in the model) needs "
-        "152.6 GiB of memory of each GPU by DeepSpeed's estimate, and there are 80.0 GiB: set `training.lora` or "
-        "`training.trainLayers`, or use a smaller model"
+        "152.6 GiB of memory of each GPU by DeepSpeed's estimate, and there are 80.0 GiB: set "
+        "`training.lora` or `training.trainLayers`, or use a smaller model"
     ]
     adapters = ModelSize(LARGE.parameters, 87_000_000, LARGE.largest_layer, LARGE.cache_per_token)
     world.spec["training"]["lora"] = {"rank": 32}
@@ -133,8 +133,8 @@ def test_the_check_compares_with_this_machine(
     monkeypatch.setattr(stage, "main_memory", lambda: 10 << 20)
     assert world.problems() == [
         "model.uri: training of 0.9 million parameters (of 0.9 million in the model) needs "
-        "16 MiB of main memory by DeepSpeed's estimate, and there are 10 MiB: set `training.lora` or "
-        "`training.trainLayers`, or use a smaller model"
+        "16 MiB of main memory by DeepSpeed's estimate, and there are 10 MiB: set `training.lora` "
+        "or `training.trainLayers`, or use a smaller model"
     ]
     monkeypatch.setattr(stage, "main_memory", lambda: GIB)
     assert world.problems() == []
