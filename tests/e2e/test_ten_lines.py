@@ -170,7 +170,9 @@ def _check_status(status: Json, stored: str) -> None:
     # the model of generation 0 is the one that the warm start made
     assert "/generations/000/warmstart/" in status["baselineUri"]
     assert history[0]["modelUri"] == status["baselineUri"]
-    assert status["current"]["judgeUri"] == status["baselineUri"]
+    best = history[1] if history[1]["outcome"] == "Promoted" else history[0]
+    assert status["current"]["judgeUri"] == best["modelUri"]
+    assert status["current"]["policyUri"] == best["modelUri"]
     labeled = meld_file("train", 30)
     emotions = [row["Emotion"] for row in csv.DictReader(io.StringIO(labeled))]
     shares = {label: emotions.count(label) / len(emotions) for label in status["labelPrior"]}
