@@ -169,8 +169,9 @@ def matches_pattern(name: str, pattern: str) -> bool:
 def _match_parts(names: Sequence[str], patterns: Sequence[str]) -> bool:
     if not patterns:
         return not names
-    if patterns[0] == "**":
-        return any(_match_parts(names[i:], patterns[1:]) for i in range(len(names) + 1))
+    if patterns[0] == "**":  # any folders that are not hidden
+        depth = next((i for i, n in enumerate(names) if n.startswith(".")), len(names))
+        return any(_match_parts(names[i:], patterns[1:]) for i in range(depth + 1))
     if not names or (names[0].startswith(".") and not patterns[0].startswith(".")):
         return False
     return fnmatch.fnmatchcase(names[0], patterns[0]) and _match_parts(names[1:], patterns[1:])

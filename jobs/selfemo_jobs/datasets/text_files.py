@@ -128,7 +128,8 @@ def decode_text(data: bytes, file: str, *, fix_typography: bool) -> DecodedText:
         If the file is empty, or has a byte that is not UTF-8.
     """
     data = data.removeprefix(b"\xef\xbb\xbf")
-    if not data.strip():
+    text = data.decode("utf-8", "surrogateescape")
+    if not text.strip():
         raise BadInput(f"{file} is empty")
     zero = data.find(b"\0")
     if zero >= 0:
@@ -136,7 +137,6 @@ def decode_text(data: bytes, file: str, *, fix_typography: bool) -> DecodedText:
         raise Place(file, line).error(
             "a zero byte: the file is damaged, or UTF-16; save it as UTF-8"
         )
-    text = data.decode("utf-8", "surrogateescape")
     if text.isascii():
         return DecodedText(text)
     fixed = text.translate(_TYPOGRAPHY) if fix_typography else text

@@ -88,7 +88,7 @@ def split_labels(text: str) -> list[str]:
 def _label(node: Node, names: Sequence[str]) -> str:
     """Return a label as a text; empty for no label."""
     value = node.value
-    if value is None or (isinstance(value, float) and value != value):  # noqa: PLR0124  (NaN)
+    if value is None:
         return ""
     if isinstance(value, str):
         text = value.strip()

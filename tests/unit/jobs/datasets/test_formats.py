@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.support.dialogue_files import WRITERS, compressed, dialogue, read
 
@@ -106,6 +106,7 @@ def test_any_dialogues_come_back(
     assert read(path, LABELS) == read(path, LABELS)
 
 
+@example(data=b"\x1c", ending="")
 @given(data=st.binary(max_size=300), ending=st.sampled_from(["", ".csv", ".json", ".gz", ".tsv"]))
 def test_any_bytes_are_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, ending: str
