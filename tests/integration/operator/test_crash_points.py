@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.xdist_group("operator"),
 ]
 
-STAGES = 6
+STAGES = 7
 POLICY = {"maxGenerations": 1}
 PARALLEL_CASES = 4
 """Cases that run at the same time: a case mostly waits for the Job controller."""
@@ -50,7 +50,7 @@ class Case:
                 died.set()
 
         setattr(self.proxy, moment, kill)
-        self.evolutions.create("demo", evolution=POLICY)
+        self.evolutions.create("demo", stopping=POLICY)
         if number is not None:
             assert died.wait(90), f"{moment} {number}: the operator made no such write"
             self.start()

@@ -21,8 +21,8 @@ from tests.integration.operator.process import OperatorProcess
 
 pytestmark = pytest.mark.cluster
 
-#: The stages of a run: the evaluation of generation 0, and five stages of two generations.
-STAGES = 11
+#: The stages of a run: two of generation 0 (Check, Evaluate), and five of each later generation.
+STAGES = 12
 IMAGE_WAIT = {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}
 
 

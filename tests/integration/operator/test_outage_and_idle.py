@@ -29,7 +29,7 @@ pytestmark = [
 ]
 
 MINUTE = 60.0
-QUEUED = "queued-g000-evaluate-1"
+QUEUED = "queued-g000-check-1"
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +84,7 @@ def test_nothing_is_written_in_an_idle_minute(
     proxy = CountingProxy(kube)
     try:
         make_operator(kubeconfig=proxy.kubeconfig(tmp_path / "kubeconfig"))
-        evolutions.create("succeeded", evolution={"maxGenerations": 1})
+        evolutions.create("succeeded", stopping={"maxGenerations": 1})
         evolutions.wait_end("succeeded")
         kubelet.ending = failing(2, "no such file")
         evolutions.create("failed")
