@@ -117,8 +117,8 @@ def _check_sources(
         except Unavailable as error:
             problems.append(Finding(Severity.UNAVAILABLE, text, str(error)))
         else:
-            source = InspectedSource(text, text, content.dialogues, None, content.warnings)
-            sources.append(source)
+            dialogues, warnings = content.dialogues, content.warnings
+            sources.append(InspectedSource(text, text, dialogues, None, warnings, content.kind))
     report = inspect_dialogues(sources, options.labels, length=length)
     return replace(report, findings=sort_findings([*problems, *report.findings]))
 
@@ -155,7 +155,8 @@ def _lines(report: DataReport) -> Iterator[str]:
 
 def _source_lines(figures: SourceFigures, unit: str) -> Iterator[str]:
     """Yield the lines of a source."""
-    yield f"{figures.name}  ({figures.use})" if figures.use else figures.name
+    facts = ", ".join(filter(None, (figures.use, figures.format)))
+    yield f"{figures.name} ({facts})" if facts else figures.name
     yield _line("dialogues", f"{figures.dialogues}" + _repeated(figures.repeated_dialogues))
     yield _line("turns", f"{figures.turns}; in a dialogue {_spread(figures.turns_per_dialogue)}")
     yield _line("speakers", f"{figures.speakers}")

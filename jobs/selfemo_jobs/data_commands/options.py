@@ -15,7 +15,7 @@ from selfemo_jobs.datasets.reading import ReadOptions
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.store import Store, open_store
 
-_SCHEME = re.compile(r"(?:file|data|s3|hf)://")
+_SCHEME = re.compile(r"(?:file|data|s3|hf|package)://")
 
 
 def source_uri(text: str) -> str:

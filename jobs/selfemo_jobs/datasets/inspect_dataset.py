@@ -66,7 +66,9 @@ def _inspected(
     options = spec_options(dataset, read_labels=source.use is not Use.SELF_PLAY)
     content = read_source(files, source.format, options)
     dialogues = select_dialogues(source, content.dialogues)
-    return InspectedSource(field, source.name, dialogues, source.use, content.warnings)
+    return InspectedSource(
+        field, source.name, dialogues, source.use, content.warnings, content.kind
+    )
 
 
 def label_map_findings(dataset: DatasetSpec) -> list[Finding]:

@@ -13,7 +13,7 @@ from itertools import combinations
 from typing import Any
 
 from selfemo_api.dataset_labels import label_key
-from selfemo_api.spec import Use
+from selfemo_api.spec import DataFormat, Use
 from selfemo_jobs.datasets.dialogue import Dialogue
 from selfemo_jobs.datasets.overlap import DialogueIndex
 from selfemo_jobs.datasets.reading import ODD_CHARACTERS, Oddity, SourceWarning
@@ -61,6 +61,8 @@ class InspectedSource:
     """What the source is used for. None: it is not known, and labels may be missing."""
     warnings: Sequence[SourceWarning] = ()
     """What was odd in the files when they were read."""
+    kind: DataFormat | None = None
+    """The format of the files. None: it is not reported."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class SourceFigures:
     field: str
     name: str
     use: str | None
+    format: str | None
     dialogues: int
     turns: int
     speakers: int
@@ -208,6 +211,7 @@ def _figures(
         field=source.field,
         name=source.name,
         use=source.use and source.use.value,
+        format=source.kind and source.kind.value,
         dialogues=len(source.dialogues),
         turns=len(turns),
         speakers=len({turn.speaker for turn in turns}),

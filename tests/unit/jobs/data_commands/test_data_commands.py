@@ -49,7 +49,7 @@ class TestCheck:
         code, out, _ = run("check", "d.csv")
         assert code == 0
         assert out == (
-            "d.csv\n"
+            "d.csv (CSV)\n"
             "  dialogues  2\n"
             "  turns      4; in a dialogue 2 to 2, mean 2, median 2\n"
             "  speakers   2\n"
@@ -170,10 +170,11 @@ spec:
         code, out, _ = run("check", evolution, "--data", f"d={tmp_path}/my data", "-o", "json")
         report = json.loads(out)
         assert code == 0
-        assert [(s["name"], s["use"], s["dialogues"]) for s in report["sources"]] == [
-            ("some", "Labeled", 1),
-            ("train", "SelfPlay", 1),
-            ("dev", "Evaluation", 2),
+        keys = ("name", "use", "format", "dialogues")
+        assert [tuple(source[key] for key in keys) for source in report["sources"]] == [
+            ("some", "Labeled", "JSONL", 1),
+            ("train", "SelfPlay", "JSONL", 1),
+            ("dev", "Evaluation", "CSV", 2),
         ]
         copy = "in whole or with three turns in a row (the first: {0}, like {0} there)"
         spoiled = "1 dialogue is also in source `{1}`, " + copy + ": its scores are too good"
