@@ -6,7 +6,11 @@ import json
 import re
 from typing import Any
 
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+
+from selfemo_api.recipes import written_path
+from selfemo_api.schema.strict_yaml import UNKNOWN_FIELD, Problem
 
 #: The messages of the API server, by Pydantic's types of errors.
 _MESSAGES = {
@@ -23,10 +27,35 @@ _MESSAGES = {
     "enum": "Unsupported value: {input}: supported values: {expected}",
     "literal_error": "Unsupported value: {input}: supported values: {expected}",
     "value_error": "{error}",
+    "extra_forbidden": UNKNOWN_FIELD,
 }
 
 
-def message_of(error: ErrorDetails) -> str:
+def problems_of(error: ValidationError) -> list[Problem]:
+    """Return the problems of an object that the types refuse.
+
+    Parameters
+    ----------
+    error
+        The error of Pydantic. A setting without a field is named as a person writes it, below
+        ``spec.overrides``.
+    """
+    return [problem_of(details) for details in error.errors()]
+
+
+def problem_of(details: ErrorDetails) -> Problem:
+    """Return the problem of one of Pydantic's errors."""
+    field = written_field(_dotted_path(details["loc"]))
+    return Problem(field or "spec", _message_of(details))
+
+
+def written_field(field: str) -> str:
+    """Return the field in which a person writes a value of the resolved spec."""
+    inner = field.removeprefix("spec.")
+    return field if inner == field else f"spec.{written_path(inner)}"
+
+
+def _message_of(error: ErrorDetails) -> str:
     """Return the message of the API server for one of Pydantic's errors."""
     template = _MESSAGES.get(error["type"])
     value_text = _as_json(error["input"])
@@ -49,7 +78,7 @@ def _as_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def dotted_path(location: tuple[int | str, ...]) -> str:
+def _dotted_path(location: tuple[int | str, ...]) -> str:
     """Return the location of an error of Pydantic as a dotted path, such as ``labels[0]``."""
     text = ""
     for part in location:

@@ -11,9 +11,9 @@ from typing import Any
 
 from selfemo_api.api_model import ApiModel, Rule
 from selfemo_api.evolution import EmotionEvolution
-from selfemo_api.recipes import written_path
 from selfemo_api.schema.cel import evaluate
 from selfemo_api.schema.crd import build_crd, structural
+from selfemo_api.schema.error_messages import written_field
 from selfemo_api.schema.strict_yaml import Problem, conform, with_defaults
 from selfemo_api.spec import EvolutionSpec
 
@@ -173,9 +173,3 @@ def broken_rules(
     return [
         Problem(path, rule.message) for rule, holds in zip(rules, results, strict=True) if not holds
     ]
-
-
-def written_field(field: str) -> str:
-    """Return the field in which a person writes a value of the resolved spec."""
-    inner = field.removeprefix("spec.")
-    return field if inner == field else f"spec.{written_path(inner)}"

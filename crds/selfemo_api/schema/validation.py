@@ -19,7 +19,7 @@ from selfemo_api.recipes import with_overrides, written_path
 from selfemo_api.recipes.recipe import RECIPES, is_expert, leaves, misplaced_overrides
 from selfemo_api.recipes.resolve import with_recipe
 from selfemo_api.schema.crd import ROOT_RULES
-from selfemo_api.schema.error_messages import dotted_path, message_of
+from selfemo_api.schema.error_messages import problem_of, problems_of
 from selfemo_api.schema.rules import (
     broken_rules,
     check_edit,
@@ -27,7 +27,6 @@ from selfemo_api.schema.rules import (
     check_written,
     crd_schema,
     resolved_schema,
-    written_field,
 )
 from selfemo_api.schema.strict_yaml import UNKNOWN_FIELD, Problem, conform, line_of, parse_yaml
 
@@ -205,17 +204,13 @@ def _bounds_problems(document: dict[str, Any]) -> list[Problem]:
     try:
         EmotionEvolution.model_validate({**document, "spec": spec, "written": {}})
     except ValidationError as error:
-        return [_bounds_problem(e) for e in error.errors() if not _is_from_preset(e)]
+        return [problem_of(e) for e in error.errors() if not _is_from_preset(e)]
     return []
 
 
 def _is_from_preset(details: ErrorDetails) -> bool:
     """Return whether a value is missing that a preset can give: a rule of the CRD reports it."""
     return details["type"] == "missing" and details["loc"] in _FROM_PRESET
-
-
-def _bounds_problem(details: ErrorDetails) -> Problem:
-    return Problem(written_field(dotted_path(details["loc"])), message_of(details))
 
 
 def _rule_problems(document: dict[str, Any]) -> list[Problem]:
@@ -226,7 +221,7 @@ def _rule_problems(document: dict[str, Any]) -> list[Problem]:
     try:
         evolution = EmotionEvolution.model_validate(document)
     except ValidationError as error:
-        return problems or [_bounds_problem(details) for details in error.errors()]
+        return problems or problems_of(error)
     return problems + [p for p in check_resolved(evolution.spec) if p not in problems]
 
 

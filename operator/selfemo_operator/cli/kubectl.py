@@ -16,9 +16,9 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from selfemo_api.api_model import first_problem
 from selfemo_api.contract import ExitCode
 from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.schema.error_messages import problems_of
 from selfemo_api.stages import Stage
 from selfemo_operator.cli import output_format, watch
 from selfemo_operator.cli.exit_codes import exit_codes_help
@@ -167,10 +167,10 @@ def _get_evolution(kube: KubeClient, namespace: str, name: str) -> EmotionEvolut
             raise RunnerError(f"there is no evolution {name} in namespace {namespace}") from None
         raise
     except ValidationError as error:
-        field, message = first_problem(error)
+        problems = "; ".join(str(problem) for problem in problems_of(error))
         raise RunnerError(
-            f"{namespace}/{name} was written for another version of this command: "
-            f"{field}: {message}"
+            f"{namespace}/{name} cannot be read, or was written for another version of this "
+            f"command: {problems}"
         ) from None
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from selfemo_api.api_model import first_problem
 from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.schema.error_messages import problems_of
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.status import EvolutionStatus
 from selfemo_operator.controller.cache import Cache
@@ -252,11 +252,11 @@ class Reconciler:
             self._cache.remove_evolution(key)
 
     def _report_unreadable(self, key: Key, raw: Json, error: ValidationError) -> None:
-        """Report a spec that an older or newer CRD has admitted."""
-        field, message = first_problem(error)
-        status = with_unreadable_spec(raw, f"`{field}`: {message}", datetime.now(UTC))
+        """Report a spec that cannot be resolved, or that an older or newer CRD has admitted."""
+        message = "; ".join(str(problem) for problem in problems_of(error))
+        status = with_unreadable_spec(raw, message, datetime.now(UTC))
         if status != raw.get("status"):
-            log.warning("%s/%s cannot be read: %s: %s", *key, field, message)
+            log.warning("%s/%s cannot be read: %s", *key, message)
             self._replace_status(key, {**raw, "status": status})
 
     def _execute(self, key: Key, evolution: EmotionEvolution, action: Action) -> None:

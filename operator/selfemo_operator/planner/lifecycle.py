@@ -97,8 +97,7 @@ def _started(evolution: EmotionEvolution, now: datetime) -> Progress:
     spec = with_label_prior(evolution.spec, status)
     end = end or refusal(spec, status)
     if end is not None:
-        changes: StatusChanges = {"start_time": status.start_time or now}
-        return Progress(status.model_copy(update=changes), evolution.spec, end=end)
+        return Progress(status, evolution.spec, end=end)
     if status.current is None:
         status = begin(evolution.model_copy(update={"status": status}), now)
     elif is_closed:
@@ -115,7 +114,7 @@ def begin(evolution: EmotionEvolution, now: datetime) -> EvolutionStatus:
         "generation": 0,
         "stage": stages_of(0)[0],
         "attempt": 1,
-        "start_time": evolution.status.start_time or now,
+        "start_time": now,
         "current": pinned(evolution.spec, policy=model, judge=model),
     }
     return evolution.status.model_copy(update=changes)
@@ -142,7 +141,9 @@ def _reopened(status: EvolutionStatus, now: datetime) -> EvolutionStatus:
 
     The time since the end does not count for deadlines, as if it was suspended.
     """
-    rested = (now - status.completion_time).total_seconds() if status.completion_time else 0.0
+    rested = 0.0
+    if status.start_time is not None and status.completion_time is not None:
+        rested = (now - status.completion_time).total_seconds()
     changes: StatusChanges = {
         "completion_time": None,
         "retry_after": None,

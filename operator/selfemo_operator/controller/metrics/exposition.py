@@ -28,8 +28,8 @@ from selfemo_operator.controller.objects.names import Key
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
 
-#: The most series of one evolution. Seven emotions on three datasets fit. With 64 labels on 16
-#: datasets the last series are left out; the report contains them.
+#: The most series of one evolution. Seven emotions on two datasets fit. With more, the last
+#: series are left out; the report contains them.
 MAX_SERIES = 119
 LEFT_OUT = Series(
     "series_left_out",

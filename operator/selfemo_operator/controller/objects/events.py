@@ -99,7 +99,7 @@ def _lifecycle_events(before: EvolutionStatus, after: EvolutionStatus) -> list[E
     """Return the Events for the end of the evolution, a suspension, and a continuation."""
     events = []
     summary = after.condition(ConditionType.SUCCEEDED)
-    if after.finished and not before.finished and summary is not None:
+    if after.finished and summary is not None and not _has_ended(before, summary.message):
         failed = summary.status is ConditionStatus.FALSE
         events.append(Event(summary.reason, summary.message or summary.reason, failed))
     if before.finished and not after.finished:
@@ -109,6 +109,12 @@ def _lifecycle_events(before: EvolutionStatus, after: EvolutionStatus) -> list[E
     if before.suspended_time and not after.suspended_time:
         events.append(Event("Resumed", "the evolution continues where it was suspended"))
     return events
+
+
+def _has_ended(status: EvolutionStatus, message: str) -> bool:
+    """Return whether a status has the end with a message. A bad edit may follow another one."""
+    summary = status.condition(ConditionType.SUCCEEDED)
+    return status.finished and summary is not None and summary.message == message
 
 
 def event_manifest(

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.unit.operator.planner.simulated_world import START, result_of, score_of, spec_of
+from tests.unit.operator.planner.simulated_world import (
+    SOURCES,
+    START,
+    result_of,
+    score_of,
+    spec_of,
+)
 
 from selfemo_api.evolution import EmotionEvolution, Metadata
+from selfemo_api.recipes import with_overrides
 from selfemo_api.results import StageResult
-from selfemo_api.stages import STAGE_ORDER, Stage
+from selfemo_api.stages import STAGE_ORDER, Stage, stages_of
 from selfemo_api.status import ConditionType, EvolutionStatus, StageFailure
 from selfemo_operator.planner.accounting import with_attempts_counted
 from selfemo_operator.planner.conditions import with_conditions
@@ -29,6 +36,8 @@ FILTERS = (
 REWARDS = ("-0.5", "0", "0.2", "0.4", "0.6", "0.8", "0.9", "1")
 
 METRICS: dict[Stage, dict[str, float]] = {
+    Stage.CHECK: {"dialogues": 1153, "utterances": 11_098, "problems": 0, "warnings": 2},
+    Stage.WARM_START: {"steps": 240, "loss": 0.6, "weightedF1": 0.3, "weightedF1Before": 0.1},
     Stage.SELF_PLAY: {
         "candidates": 8000,
         "groups": 1000,
@@ -88,18 +97,23 @@ def evolution_after(
     spec
         Changes of the spec.
     """
-    path = "data://demo/dev.jsonl"
-    evaluation = [{"name": s, "uri": path, "format": "JSONL"} for s in sources]
+    file = {"uri": "data://demo/dev.jsonl", "use": "Evaluation", "format": "JSONL"}
+    evaluation = [{"name": source, **file} for source in sources]
     evolution = EmotionEvolution(
         metadata=Metadata(
             name=name, namespace="team", uid="0123456789ab", resource_version=str(version)
         ),
-        spec=spec_of(dataset={"labels": SEVEN, "evaluation": evaluation}, **spec),
+        spec=spec_of(
+            dataset={"labels": SEVEN, "sources": [*SOURCES[:2], *evaluation]},
+            warmStart={"steps": 100},
+            **spec,
+        ),
     )
     status = begin(evolution, START)
-    status = _recorded(evolution, status, result(0, Stage.EVALUATE, 0.3, list(sources)))
+    for stage in stages_of(0, warm_start=True):
+        status = _recorded(evolution, status, result(0, stage, 0.3, list(sources)))
     for generation in range(1, until[0] + 1):
-        for stage in STAGE_ORDER:
+        for stage in stages_of(generation):
             if (generation, STAGE_ORDER.index(stage)) > (until[0], STAGE_ORDER.index(until[1])):
                 break
             f1 = 0.3 + 0.1 * generation
@@ -116,6 +130,8 @@ def evolution_after(
     )
     assert status.condition(ConditionType.PROGRESSING)
     item = evolution.model_copy(update={"status": status}).to_json()
+    del item["written"]
+    item["spec"] = with_overrides(item["spec"])
     item["metadata"]["resourceVersion"] = str(version)
     return item
 

@@ -15,6 +15,7 @@ from typing import Any
 from tests.unit.operator.planner.simulated_world import result_of, score_of, spec_of
 
 from selfemo_api.contract import StageConfig
+from selfemo_api.recipes import with_overrides
 from selfemo_api.results import FailureMessage, StageResult, encode_message
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
@@ -175,7 +176,7 @@ class FakeApiServer:
             "apiVersion": "selfemo.dev/v1alpha1",
             "kind": "EmotionEvolution",
             "metadata": {"name": name, "namespace": NAMESPACE},
-            "spec": spec_of(**{**base, **spec}).to_json(),
+            "spec": with_overrides(spec_of(**{**base, **spec}).to_json()),
         }
         return self._create(names.evolutions_path(NAMESPACE), body)
 

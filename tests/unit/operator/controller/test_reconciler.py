@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -35,9 +36,10 @@ from tests.unit.operator.controller.fake_operator import (
 from selfemo_operator.controller.kube.client import ApiError
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.reconciler import Conflict
+from selfemo_operator.planner import pinning
 
 #: The number of stages of each generation.
-STAGES = {0: 1, 1: 5, 2: 5}
+STAGES = {0: 2, 1: 5, 2: 5}
 LOST = ApiError(0, "Unreachable", "the response was lost")
 
 
@@ -110,7 +112,8 @@ def test_an_undisturbed_run_creates_each_job_once_with_few_writes() -> None:
     operator = run_until_idle(server)
     assert [g["generation"] for g in server.status["history"]] == [0, 1, 2]
     assert len(server.created) == len(set(server.created)) == sum(STAGES.values())
-    assert len(operator.kube.writes) <= 4 + 12 * 2
+    # generation 0: the status, the Job and its event of the check, then of the evaluation
+    assert len(operator.kube.writes) <= 3 + 4 + 12 * 2
     assert server.status["phase"] == "Succeeded"
 
 
@@ -329,7 +332,7 @@ def test_a_recreated_evolution_starts_from_scratch() -> None:
     operator = FakeOperator(server)
     reconcile_times(operator, 10)
     server.remove(names.evolution_path(KEY))
-    server.add_evolution(evolution={"maxGenerations": 1})
+    server.add_evolution(stopping={"maxGenerations": 1})
     operator.reconcile()  # with the old evolution in the cache
     run_until_idle(server, lambda: operator)
     assert [g["generation"] for g in server.status["history"]] == [0, 1]
@@ -386,8 +389,8 @@ def test_an_exceeded_quota_is_reported_and_retried() -> None:
 
 @pytest.mark.parametrize("plural", ["jobs", "services"])
 def test_an_object_of_another_owner_is_reported_and_not_changed(plural: str) -> None:
-    server = server_with_evolution(training={"nodes": 2})
-    name = {"jobs": "demo-g000-evaluate-1", "services": "demo-nodes"}[plural]
+    server = server_with_evolution(resources={"nodes": 2, "gpusPerNode": 0})
+    name = {"jobs": "demo-g000-check-1", "services": "demo-nodes"}[plural]
     path = names.jobs_path(NAMESPACE) if plural == "jobs" else names.core_path(NAMESPACE, plural)
     other = {"kind": "Thing", "metadata": {"name": name, "labels": {}}, "spec": {}}
     server._create(path, other)
@@ -447,6 +450,77 @@ def test_an_unreadable_spec_is_reported_once() -> None:
     assert server.condition("Stalled")["reason"] == "BadInput"
     assert "newField" in server.condition("Stalled")["message"]
     assert len(operator.kube.writes) == 1
+
+
+UNRESOLVED = {
+    "an unknown recipe": (
+        {"recipe": "small-v99"},
+        "spec: there is no recipe `small-v99`; there are small-v1, ",
+    ),
+    "a field of its own in overrides": (
+        {"overrides": {"training": {"imitation": 1.0}}},
+        "spec: `overrides.training.imitation`: has a field of its own: set `training.imitation` "
+        "outside `overrides`",
+    ),
+    "an unknown setting in overrides": (
+        {"overrides": {"training": {"gears": 4}}},
+        "spec: `overrides.training.gears`: unknown field",
+    ),
+    "values out of bounds in overrides": (
+        {"overrides": {"training": {"epochs": 0}, "reward": {"penalty": 2}}},
+        "spec.overrides.reward.penalty: Invalid value: 2: should be less than or equal to 1; "
+        "spec.overrides.training.epochs: Invalid value: 0: should be greater than or equal to 1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("edit", "message"), UNRESOLVED.values(), ids=UNRESOLVED)
+def test_a_spec_that_cannot_be_resolved_is_reported_until_it_is_fixed(
+    edit: dict[str, Any], message: str
+) -> None:
+    """The API server does not know the recipes, nor what is in `overrides`."""
+    server = server_with_evolution()
+    before = server.evolution["spec"]
+    server.edit(**edit)
+    operator = FakeOperator(server)
+    for _ in range(3):
+        operator.reconcile()
+        operator.receive_events()
+    stalled = server.condition("Stalled")
+    assert (stalled["status"], stalled["reason"]) == ("True", "BadInput")
+    assert stalled["message"].startswith(message)
+    assert server.condition("Succeeded")["message"] == stalled["message"]
+    assert (server.jobs(), len(operator.kube.writes)) == ([], 1)
+    server.edit(**{name: before.get(name, {}) for name in edit})
+    run_until_idle(server)
+    assert server.status["phase"] == "Succeeded"
+
+
+def test_a_rule_that_the_values_of_the_recipe_break_is_reported_before_any_job() -> None:
+    server = server_with_evolution(selfPlay={"groupSize": 7})
+    operator = FakeOperator(server)
+    for _ in range(3):
+        operator.reconcile()
+        operator.receive_events()
+    message = "`training.batchSize` must be a multiple of `selfPlay.groupSize`: no group is split"
+    assert server.condition("Stalled")["message"] == f"spec: {message}"
+    assert server.jobs() == []
+    (event,) = server.of("events")
+    assert (event["type"], event["reason"]) == ("Warning", "BadInput")
+    server.edit(selfPlay={"groupSize": 8})
+    run_until_idle(server)
+    assert server.status["phase"] == "Succeeded"
+
+
+def test_rules_are_run_when_a_spec_is_pinned_and_not_at_each_reconcile() -> None:
+    with patch.object(pinning, "_problems", wraps=pinning._problems) as checks:
+        server = server_with_evolution(generations=2)
+        operator = run_until_idle(server)
+        assert [c.args[1] != "" for c in checks.mock_calls] == [False, True, True]
+        for _ in range(3):
+            advance_clock(server, 60)
+            operator.reconcile()
+    assert checks.call_count == 3
 
 
 def test_an_unreadable_pinned_spec_is_reported() -> None:

@@ -110,7 +110,7 @@ def recorded_reasons(server: FakeApiServer) -> list[str]:
 
 def test_a_run_records_its_events_in_order() -> None:
     server = FakeApiServer()
-    server.add_evolution(evolution={"maxGenerations": 1})
+    server.add_evolution(stopping={"maxGenerations": 1})
     ends: list[Ending] = ["gone", 1]
     run_until_idle(server, ending=lambda name: ends.pop() if ends else 0)
     assert recorded_reasons(server) == [
