@@ -119,6 +119,15 @@ _READING = part("dataset.sources") | {"dataset.columns", "dataset.labelMap"}
 _PROCESSES = part("resources", without="resources.accelerator")
 #: Why a stage's result does not follow from a field, by stage.
 NOT_RELEVANT: dict[Stage, dict[str, set[str]]] = {
+    Stage.CHECK: {
+        "A problem in it fails the stage, which then has no result.": part(
+            *("model", "dataset.context", "warmStart", "selfPlay", "reward", "reward.judge"),
+            *("flywheel", "training", "evaluation"),
+            without="model.uri model.resumeFrom model.revision",
+        )
+        | {"dataset.labelPrior"}
+        | _PROCESSES,
+    },
     Stage.WARM_START: {
         "It divides the work: a result does not depend on it.": {"training.checkpointSteps"},
         "A pod of a warm start has one GPU or none.": {

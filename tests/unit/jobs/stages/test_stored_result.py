@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.unit.jobs.stages.spec_fields import all_covering, leaf_fields, with_another_value
-from tests.unit.jobs.stages.stage_programs import each_program
+from tests.unit.jobs.stages.stage_programs import each_answering_program
 
 from selfemo_api.contract import ENV_SHARD, ENV_WORK, StageConfig
 from selfemo_api.results import StageResult
@@ -20,7 +20,7 @@ from selfemo_jobs.runtime.program import StageProgram
 
 MODEL = "file:///models/first"
 
-pytestmark = each_program
+pytestmark = each_answering_program
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -10,11 +11,14 @@ from pathlib import Path
 
 import pytest
 from tests.unit.jobs.stages.check.world import World
+from tests.unit.jobs.stages.spec_fields import covering, leaf_fields, with_another_value
 
 from selfemo_api.contract import ENV_PARENT, ENV_TERMINATION_LOG, ENV_WORK, ExitCode
 from selfemo_api.metrics import CheckMetric
 from selfemo_api.results import FailureMessage, StageResult, decode_message
+from selfemo_api.spec import EvolutionSpec
 from selfemo_jobs.errors import InputProblems
+from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.manifest import read_manifest
 from selfemo_jobs.stages.check.stage import PROGRAM
 from selfemo_jobs.store import open_store
@@ -81,6 +85,32 @@ def test_it_runs_again_though_its_result_is_stored(world: World) -> None:
     (world.folder / "dev.jsonl").unlink()
     with pytest.raises(InputProblems, match=r"^dataset\.sources\[1\]\.uri: "):
         run(world)
+
+
+def test_each_changed_setting_makes_it_run_again(world: World) -> None:
+    """Field by field: a stored result never answers."""
+    config = world.config()
+    document = {**config.spec.to_json(), "queue": {"name": "queue"}, "podTemplate": []}
+    document["model"]["resumeFrom"] = "file:///first/manifest.json"
+    document["training"]["lora"] = {"rank": 4}
+    document["storage"]["credentialsSecretRef"] = {"name": "keys"}
+    document["reward"]["judge"]["views"] = [{"past": 1}]
+    document["podTemplate"] = [{"stages": ["Train"], "template": {"image": "first"}}]
+    spec = EvolutionSpec.model_validate(document)
+    runs: list[int] = []
+
+    def work(_context: StageContext) -> StageOutput:
+        runs.append(1)
+        return StageOutput()
+
+    program = dataclasses.replace(PROGRAM, work=work)
+    paths = [path for path in leaf_fields() if not path.startswith("storage.")]
+    for count, path in enumerate(paths, start=1):
+        relevant = covering(path, program.relevant)
+        changed = with_another_value(spec, path, relevant)
+        result = program.run(config.model_copy(update={"spec": changed}))
+        assert isinstance(result, StageResult) and not result.reused, path
+        assert len(runs) == count, path
 
 
 def test_a_check_that_fails_stores_nothing(world: World) -> None:
