@@ -6,10 +6,12 @@ not fit. Where the evaluate stage uses the same engine and number format, its fi
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from selfemo_api.spec import Engine, EvolutionSpec, Source
@@ -106,13 +108,25 @@ def selection_dataset(
 
 
 def _engine_args(spec: EvolutionSpec) -> dict[str, Any]:
-    """Return the arguments of the engine: those of self-play's, if it is `Transformers` too.
-
-    The device and the number format are those of the model in memory.
-    """
-    arguments: dict[str, Any] = {}
-    if spec.self_play.engine is Engine.TRANSFORMERS:
-        arguments = dict(spec.self_play.engine_args)
-    arguments.pop("device", None)
-    arguments.pop("dtype", None)
+    """Return the arguments of the engine: those of self-play's, if it is `Transformers` too."""
+    same = spec.evaluation_engine is spec.self_play.engine is Engine.TRANSFORMERS
+    arguments = dict(spec.self_play.engine_args) if same else {}
     return {**arguments, "batch_size": spec.evaluation.batch_size}
+
+
+def _in_format_of(dtype: str, model: PreTrainedModel) -> PreTrainedModel:
+    """Return the model as the evaluate stage would load it: on a CPU, a copy in the same format.
+
+    A model on a GPU is trained in its own format and used as it is. A copy might not fit.
+
+    Parameters
+    ----------
+    dtype
+        The number format that the engine's arguments name, or `auto`.
+    model
+        The model in training.
+    """
+    if model.device.type != "cpu" or dtype in ("auto", "float32"):
+        return model
+    copied: PreTrainedModel = deepcopy(model).to(getattr(torch, dtype))
+    return copied

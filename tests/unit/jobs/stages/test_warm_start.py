@@ -130,9 +130,15 @@ def test_it_learns_and_publishes_a_model(make: Make, tiny_model: Path, tmp_path:
         fetch_model(result.model_uri, None, open_store(config.spec.storage), tmp_path / "w")
 
 
-def test_the_evaluate_stage_measures_the_same_f1(make: Make) -> None:
-    result = run(make())
-    evaluated = EVALUATE.run(make(stage=Stage.EVALUATE, policy=result.model_uri))
+@pytest.mark.parametrize("engine_args", [{}, {"dtype": "bfloat16", "batch_size": 3}])
+def test_the_evaluate_stage_measures_the_same_f1(make: Make, engine_args: dict[str, Any]) -> None:
+    changes: dict[str, Any] = {
+        "selfPlay": {"engineArgs": engine_args},
+        "warmStart": {"steps": 3, "evaluationSteps": 3, "learningRate": 5e-4},
+    }
+    result = run(make(**changes))
+    assert 0 < result.metrics[WarmStartMetric.WEIGHTED_F1] < 1
+    evaluated = EVALUATE.run(make(stage=Stage.EVALUATE, policy=result.model_uri, **changes))
     assert isinstance(evaluated, StageResult)
     assert evaluated.scores[0].weighted_f1 == result.metrics[WarmStartMetric.WEIGHTED_F1]
 
