@@ -74,10 +74,11 @@ class JudgeSpec(ApiModel):
     samples: Annotated[int, Field(ge=1, le=64), EXPERT] = 4
     """The number of readings of each response, and of each target in each view. With four, the
     share of readings that name an emotion has steps of a quarter."""
-    max_tokens: Annotated[Annotated[int, Field(ge=1, le=4096)] | None, EXPERT] = None
-    """The largest number of tokens of a reading. Unset: `selfPlay.maxTokens.recognizer`. If each
-    label is one token and each utterance has one label, 1 halves the work: the judge then does not
-    generate what would follow the label."""
+    max_tokens: Annotated[Annotated[int, Field(ge=0, le=4096)] | None, EXPERT] = None
+    """The largest number of tokens of a reading. Unset: `selfPlay.maxTokens.recognizer`. 0: as many
+    as the longest label has. If each utterance has one label, this halves the work: the judge does
+    not generate what would follow the label. If utterances have several labels, a reading has at
+    least the tokens of an answer."""
     views: Annotated[list[View], Field(max_length=8), EXPERT] = []
     """The views in which the judge reads each target. It reads the target `samples` times in each
     view, and its vote is the mean over all readings. Views that differ make its errors less alike.

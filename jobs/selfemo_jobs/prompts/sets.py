@@ -111,6 +111,24 @@ class PromptSet:
         """Return the recognizer's completion with some labels, as training uses it."""
         return f"{self.prefix}{self.separator.join(labels)}{self.suffix}"
 
+    def label_tokens(
+        self, tokenizer: PreTrainedTokenizerBase, labels: Sequence[str]
+    ) -> dict[str, int]:
+        """Return the number of tokens of each label at the start of an answer.
+
+        Parameters
+        ----------
+        tokenizer
+            The model's tokenizer.
+        labels
+            The label set.
+        """
+        options = {"add_special_tokens": False, "split_special_tokens": True}
+        return {
+            label: len(tokenizer(f"{self.prefix}{label}", **options)["input_ids"])
+            for label in labels
+        }
+
     def responder_text(self, text: str) -> str:
         """Return the responder's completion with some words, as training uses it."""
         return f"{self.prefix}{text}{self.suffix}"

@@ -210,18 +210,12 @@ def check_answer_lengths(made: PromptContext, findings: Findings) -> None:
         The problems are added to it.
     """
     spec, prompts = made.spec, made.prompts
-    texts = {label: f"{prompts.prefix}{label}" for label in spec.dataset.labels}
-    lengths = {
-        label: len(
-            made.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        )
-        for label, text in texts.items()
-    }
+    lengths = prompts.label_tokens(made.tokenizer, spec.dataset.labels)
     longest = max(lengths, key=lambda label: lengths[label])
     limits = {"selfPlay.maxTokens.recognizer": spec.self_play.max_tokens.recognizer}
     judge = spec.reward.judge
     judge_reads = judge.weight > 0.0 or Role.RESPONDER in spec.self_play.roles
-    if judge.max_tokens is not None and judge_reads:
+    if judge.max_tokens and judge_reads:  # 0: as many as the longest label has
         limits["reward.judge.maxTokens"] = judge.max_tokens
     for field, limit in limits.items():
         if lengths[longest] > limit:

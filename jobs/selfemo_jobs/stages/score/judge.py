@@ -17,6 +17,8 @@ from selfemo_jobs.stages.score.candidate_groups import Rows, find_groups
 from selfemo_jobs.stages.score.scoring import JudgeReadings
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from selfemo_jobs.engines.interface import TextEngine
 
 #: Token ids of a prompt.
@@ -26,22 +28,30 @@ Prompt = tuple[int, ...]
 EMPTY_PROMPT: Prompt = ()
 
 
-def reading_tokens(spec: EvolutionSpec, *, label_sets: bool) -> int:
+def reading_tokens(
+    spec: EvolutionSpec, tokenizer: PreTrainedTokenizerBase, *, label_sets: bool
+) -> int:
     """Return the largest number of tokens of a reading of the judge.
 
-    ``reward.judge.maxTokens`` may end a reading after its first label. If utterances have several
-    labels, that would hide the others from the consensus. The limit of the recognizer's answers is
-    then the least.
+    ``reward.judge.maxTokens`` may end a reading after its first label; 0 stands for the tokens of
+    the longest label. If utterances have several labels, that would hide the others from the
+    consensus. The limit of the recognizer's answers is then the least.
 
     Parameters
     ----------
     spec
         The evolution's spec.
+    tokenizer
+        The judge's tokenizer.
     label_sets
         Whether a labeled turn of a source has several labels.
     """
+    answer = spec.self_play.max_tokens.recognizer
     limit = spec.reading_tokens
-    return max(limit, spec.self_play.max_tokens.recognizer) if label_sets else limit
+    if spec.reward.judge.max_tokens == 0:
+        lengths = prompt_set_of(spec.model).label_tokens(tokenizer, spec.dataset.labels)
+        limit = min(answer, max(lengths.values()))
+    return max(limit, answer) if label_sets else limit
 
 
 class JudgeReader:
@@ -53,16 +63,16 @@ class JudgeReader:
         The engine with the judge loaded.
     spec
         The evolution's spec, for prompts, labels and sampling.
-    max_tokens
-        Largest number of tokens of a reading; see :func:`reading_tokens`. None: that of the spec.
+    label_sets
+        Whether a labeled turn of a source has several labels, see :func:`reading_tokens`.
     """
 
     def __init__(
-        self, engine: TextEngine, spec: EvolutionSpec, max_tokens: int | None = None
+        self, engine: TextEngine, spec: EvolutionSpec, *, label_sets: bool = False
     ) -> None:
         self._engine = engine
         self._spec = spec
-        self._max_tokens = max_tokens or spec.reading_tokens
+        self._max_tokens = reading_tokens(spec, engine.tokenizer, label_sets=label_sets)
         self._prompts = prompt_set_of(spec.model)
 
     def read(self, table: pa.Table, seed: int, uri: str) -> JudgeReadings:

@@ -14,7 +14,7 @@ from selfemo_jobs.runtime.manifest import Part, canonical_json, read_part
 from selfemo_jobs.runtime.program import StageProgram
 from selfemo_jobs.runtime.schemas import CANDIDATES, LABEL_SETS, SCORED
 from selfemo_jobs.runtime.tables import decode_table, load_table, put_table
-from selfemo_jobs.stages.score.judge import JudgeReader, reading_tokens
+from selfemo_jobs.stages.score.judge import JudgeReader
 from selfemo_jobs.stages.score.score_summary import (
     ScoreSummary,
     merge_summaries,
@@ -74,7 +74,7 @@ class _Scorer:
 
     def __init__(self, context: StageContext, stack: ExitStack, *, label_sets: bool) -> None:
         self._context = context
-        self._max_tokens = reading_tokens(context.config.spec, label_sets=label_sets)
+        self._label_sets = label_sets
         self._stack = stack
         self._reader: JudgeReader | None = None
 
@@ -122,11 +122,12 @@ class _Scorer:
             spec.self_play.engine,
             fetch_judge(self._context),
             engine_args=spec.self_play.engine_args,
-            max_model_len=spec.model.max_prompt_tokens + self._max_tokens,
+            max_model_len=spec.model.max_prompt_tokens
+            + max(spec.reading_tokens, spec.self_play.max_tokens.recognizer),
             seed=config.seed,
         )
         self._stack.callback(engine.close)
-        return JudgeReader(engine, spec, self._max_tokens)
+        return JudgeReader(engine, spec, label_sets=self._label_sets)
 
 
 def summary_path(table_path: str) -> str:

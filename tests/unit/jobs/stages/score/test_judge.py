@@ -110,7 +110,12 @@ def test_a_reading_may_have_a_lower_token_limit_than_an_answer(
     JudgeReader(engine, make_spec(selfPlay=self_play)).read(PART, 1, "part")
     short = make_spec(selfPlay=self_play, reward={"judge": {"maxTokens": 1}})
     JudgeReader(engine, short).read(PART, 1, "part")
-    assert [sampling.max_tokens for sampling in engine.sampling] == [8, 1]
+    by_label = make_spec(selfPlay=self_play, reward={"judge": {"maxTokens": 0}})
+    JudgeReader(engine, by_label).read(PART, 1, "part")
+    longest = max(
+        len(engine.tokenizer(f" {label}")["input_ids"]) for label in by_label.dataset.labels
+    )
+    assert [sampling.max_tokens for sampling in engine.sampling] == [8, 1, min(8, longest)]
 
 
 def test_a_reading_is_not_cut_after_one_label_where_utterances_have_several(
@@ -120,12 +125,12 @@ def test_a_reading_is_not_cut_after_one_label_where_utterances_have_several(
     short = make_spec(selfPlay=tokens, reward={"judge": {"maxTokens": 1}})
     long = make_spec(selfPlay=tokens, reward={"judge": {"maxTokens": 12}})
     limits = [
-        reading_tokens(spec, label_sets=several)
+        reading_tokens(spec, engine.tokenizer, label_sets=several)
         for spec in (short, long)
         for several in (False, True)
     ]
     assert limits == [1, 8, 12, 12]
-    JudgeReader(engine, short, reading_tokens(short, label_sets=True)).read(PART, 1, "part")
+    JudgeReader(engine, short, label_sets=True).read(PART, 1, "part")
     assert engine.sampling[0].max_tokens == 8
 
 

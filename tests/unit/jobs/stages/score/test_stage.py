@@ -19,7 +19,7 @@ from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, read_manifest
 from selfemo_jobs.runtime.schemas import LABEL_SETS, SCORED
 from selfemo_jobs.runtime.tables import encode_table, read_tables
 from selfemo_jobs.stages.score import stage as score_stage
-from selfemo_jobs.stages.score.judge import JudgeReader
+from selfemo_jobs.stages.score.judge import JudgeReader, reading_tokens
 from selfemo_jobs.stages.score.stage import PROGRAM, summary_path
 from selfemo_jobs.store import join, open_store
 from selfemo_jobs.store.hashing import sha256
@@ -141,9 +141,9 @@ def test_the_judge_reads_whole_sets_where_self_play_has_them(
     limits = []
 
     class Reader(JudgeReader):
-        def __init__(self, engine: Any, spec: EvolutionSpec, max_tokens: int) -> None:
-            limits.append(max_tokens)
-            super().__init__(engine, spec, max_tokens)
+        def __init__(self, engine: Any, spec: EvolutionSpec, *, label_sets: bool) -> None:
+            limits.append(reading_tokens(spec, engine.tokenizer, label_sets=label_sets))
+            super().__init__(engine, spec, label_sets=label_sets)
 
     monkeypatch.setattr(score_stage, "JudgeReader", Reader)
     run(
