@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +12,6 @@ from selfemo_jobs.base_models.warm_start_options import arguments_of, options_fr
 from selfemo_jobs.stages.warmstart.options import TrainingOptions, WarmStartOptions
 from selfemo_study.study_config import WarmStart as StudyWarmStart
 
-TOOLS = Path(__file__).resolve().parents[4] / "tools"
 REQUIRED = shlex.split(
     "warm-start --model m --output o --source s --format JSONL --labels joy --share 0.1"
 )
@@ -63,15 +60,3 @@ def test_a_study_uses_the_type_as_it_is() -> None:
     assert StudyWarmStart.model_fields.keys() - own == TrainingOptions.model_fields.keys()
     for name, field in TrainingOptions.model_fields.items():
         assert StudyWarmStart.model_fields[name].default == field.default
-
-
-@pytest.mark.parametrize("script", ["demo", "meld"])
-def test_a_script_repeats_no_default(script: str) -> None:
-    text = (TOOLS / script).read_text().replace("\\\n", " ")
-    (command,) = re.findall(r"selfemo model (warm-start .*)", text)
-    arguments = parser().parse_args(shlex.split(command.replace(">&2", "")))
-    defaults = WarmStartOptions()
-    changed = {name for name, value in options_from(arguments) if value != getattr(defaults, name)}
-    given = {word.replace("--", "").replace("-", "_") for word in shlex.split(command)}
-    options = {"views" if name == "view" else name for name in given}
-    assert options & WarmStartOptions.model_fields.keys() == changed
