@@ -117,6 +117,32 @@ def _has_ended(status: EvolutionStatus, message: str) -> bool:
     return status.finished and summary is not None and summary.message == message
 
 
+def shortened(message: str) -> str:
+    r"""Return a message that an Event can have.
+
+    Of a message of several lines, such as the problems of an input, whole lines are left out.
+
+    Parameters
+    ----------
+    message
+        The message of the Event.
+
+    Examples
+    --------
+    >>> shortened("\n".join(["3 problems", "a" * 600, "b" * 600, "c"]))[-50:]
+    'aa\nand 2 more lines: the condition has all of them'
+    """
+    if len(message) <= MESSAGE_MAX:
+        return message
+    lines = message.splitlines()
+    for count in range(len(lines) - 1, 1, -1):
+        rest = f"and {len(lines) - count} more lines: the condition has all of them"
+        text = "\n".join([*lines[:count], rest])
+        if len(text) <= MESSAGE_MAX:
+            return text
+    return message[:MESSAGE_MAX]
+
+
 def event_manifest(
     evolution: EmotionEvolution, event: Event, now: datetime, reporter: str
 ) -> dict[str, Any]:
@@ -151,7 +177,7 @@ def event_manifest(
         },
         "type": "Warning" if event.warning else "Normal",
         "reason": event.reason,
-        "message": event.message[:MESSAGE_MAX],
+        "message": shortened(event.message),
         "eventTime": time,
         "action": "Reconcile",
         "reportingComponent": "selfemo-operator",

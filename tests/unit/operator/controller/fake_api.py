@@ -49,6 +49,8 @@ class FakeApiServer:
     """Whether lists from the cache (version 0) contain no pods."""
     invalid: str = ""
     """The message with which Jobs are rejected. Empty: they are accepted."""
+    error: str = "it broke"
+    """The error of stages that fail."""
     created: list[str] = field(default_factory=list)
     """The names of all created Jobs, in order."""
     manifests: dict[tuple[str, int, str], StageResult] = field(default_factory=dict)
@@ -281,7 +283,7 @@ class FakeApiServer:
                 self.delete_pods(job)
             self._fail(job, "BackoffLimitExceeded")
             return
-        message = encode_message(FailureMessage(error="it broke", kind="Internal"))
+        message = encode_message(FailureMessage(error=self.error, kind="Internal"))
         if code == 0:
             message = encode_message(self._run_stage(job))
         terminated = {"exitCode": code, "message": "" if ending == "silent" else message}
