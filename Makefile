@@ -58,6 +58,7 @@ lint: check-generated ## Style, types, layers, words
 generate: ## Write the generated files
 	$(PY) -m selfemo_api.schema.crd
 	$(PY) -m selfemo_api.schema.reference
+	$(PY) -m selfemo_api.schema.recipe_reference
 	$(PY) -m selfemo_operator.controller.metrics.reference
 	$(PY) -m tools.dashboards
 	$(PY) tools/chart.py
@@ -65,6 +66,7 @@ generate: ## Write the generated files
 check-generated:
 	$(PY) -m selfemo_api.schema.crd --check
 	$(PY) -m selfemo_api.schema.reference --check
+	$(PY) -m selfemo_api.schema.recipe_reference --check
 	$(PY) -m selfemo_operator.controller.metrics.reference --check
 	$(PY) -m tools.dashboards --check
 	$(PY) tools/chart.py --check

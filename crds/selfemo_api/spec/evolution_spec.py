@@ -236,7 +236,7 @@ class EvolutionSpec(ApiModel):
 
     @property
     def reading_tokens(self) -> int:
-        """The largest number of tokens of a reading of the judge, or more if it follows from labels."""
+        """An upper bound of the number of tokens of a reading of the judge."""
         return self.reward.judge.max_tokens or self.self_play.max_tokens.recognizer
 
     @property
