@@ -70,7 +70,8 @@ def with_recipe(spec: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"`overrides.{path}`: {problem}")
     name, ablation = spec.get("recipe"), spec.get("ablation")
     name = DEFAULT_RECIPE if name is None else name
-    values = merged(recipe_values(name) if isinstance(name, str) else {}, spec)
+    recipe = recipe_values(name) if isinstance(name, str) else {}
+    values = merged(_for_engine(recipe, spec), spec)
     values = merged(values, overrides, null_removes=True)
     if isinstance(ablation, str):
         values = merged(values, _ABLATIONS.get(ablation, {}))
@@ -78,3 +79,13 @@ def with_recipe(spec: dict[str, Any]) -> dict[str, Any]:
     if isinstance(dataset, dict):
         values["dataset"] = with_preset(dataset)
     return values
+
+
+def _for_engine(recipe: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a recipe without the arguments of an engine that the spec replaces."""
+    engine, self_play = recipe.get("selfPlay", {}).get("engine"), spec.get("selfPlay")
+    requested = self_play.get("engine") if isinstance(self_play, dict) else None
+    if requested in (None, engine):
+        return recipe
+    others = {n: v for n, v in recipe.get("selfPlay", {}).items() if n != "engineArgs"}
+    return {**recipe, "selfPlay": others}
