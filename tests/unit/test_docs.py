@@ -19,6 +19,7 @@ from selfemo_api.schema.crd import build_crd, structural
 from selfemo_api.schema.validation import load_evolution
 from selfemo_api.spec import EvolutionSpec
 from selfemo_jobs.base_models.__main__ import parser as model_parser
+from selfemo_jobs.data_commands.__main__ import parser as data_parser
 from selfemo_operator.cli import kubectl, main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -156,20 +157,25 @@ def check_command(app: typer.Typer, words: Sequence[str]) -> None:
     for name in words[0].split("|"):
         command = group.commands.get(name)
         assert command is not None, f"there is no command {name}"
-        if name == "model":
-            return check_model_command(words[1:])
+        if name in PROGRAMS:
+            return check_program(name, words[1:])
         known = {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
         check_options(words[1:], known, name)
     return None
 
 
-def check_model_command(words: Sequence[str]) -> None:
+#: The parsers of the commands that are programs of the jobs.
+PROGRAMS = {"data": data_parser, "model": model_parser}
+
+
+def check_program(program: str, words: Sequence[str]) -> None:
     for name in words[0].split("|") if words else []:
         text = io.StringIO()
         with contextlib.redirect_stdout(text), pytest.raises(SystemExit) as end:
-            model_parser().parse_args([name, "--help"])
-        assert end.value.code == 0, f"there is no command model {name}"
-        check_options(words[1:], set(re.findall(r"--[a-z-]+", text.getvalue())), f"model {name}")
+            PROGRAMS[program]().parse_args([name, "--help"])
+        assert end.value.code == 0, f"there is no command {program} {name}"
+        known = set(re.findall(r"--[a-z-]+", text.getvalue()))
+        check_options(words[1:], known, f"{program} {name}")
 
 
 def test_there_are_commands_to_check() -> None:
@@ -195,6 +201,8 @@ def test_a_kubectl_selfemo_command_exists(command: Command) -> None:
         ["run", "mine.yaml", "--volume", "mine=."],
         ["model", "warmstart"],
         ["model", "warm-start", "--epochs", "3"],
+        ["data", "clean", "x.csv"],
+        ["data", "check", "x.csv", "--fix"],
     ],
     ids=" ".join,
 )

@@ -124,7 +124,7 @@ class TestFindings:
         ]
 
     def test_dialogues_in_training_and_evaluation(self) -> None:
-        longer = [("Ed", "Hello.", "glad"), *LONG[:3], ("Ed", "Oh dear me.", "glad")]
+        longer = [("Ed", "Hello.", "glad"), *LONG[:3], ("Ed", "Oh my, oh my.", "glad")]
         train = source(0, "train", Use.SELF_PLAY, dialogue("t", *LONG))
         dev = source(1, "dev", Use.EVALUATION, dialogue("d", *longer))
         expected = (
