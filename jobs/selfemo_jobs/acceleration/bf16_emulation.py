@@ -19,8 +19,9 @@ log = logging.getLogger(__name__)
 SLOW = 1.5
 #: Shape of the products that are timed, as in a layer of a small model: some milliseconds each.
 _ROWS, _WIDTH = 64, 512
-#: How often each product is timed. The first call also compiles the kernel.
-_REPEATS = 5
+#: How often each product is timed, in turn. The first call also compiles the kernel. On a busy
+#: machine, a few in a row may all be interrupted.
+_REPEATS = 30
 
 
 class EmulatedBFloat16(TorchFunctionMode):
@@ -56,8 +57,8 @@ _PRODUCTS = frozenset({functional.linear, functional.scaled_dot_product_attentio
 def bfloat16_context() -> AbstractContextManager[Any]:
     """Return the context in which this CPU computes products of bfloat16 fastest.
 
-    The first call measures the processor. If bfloat16 is slow here, a warning in the log names the
-    settings that save the rounding.
+    A processor without instructions for bfloat16 is measured at the first call. If bfloat16 is slow
+    on it, a warning in the log names the settings that save the rounding.
     """
     return EmulatedBFloat16() if _slow() else nullcontext()
 
@@ -65,14 +66,25 @@ def bfloat16_context() -> AbstractContextManager[Any]:
 def bfloat16_slowness() -> float:
     """Return the time of a product of bfloat16, divided by that of the same product of float32.
 
-    It is measured, in some tens of milliseconds: a processor's flags do not say how fast PyTorch's
-    kernels are on it.
+    It is measured, in some tens of milliseconds: without instructions for bfloat16, a processor's
+    flags do not say how fast PyTorch's kernels are on it.
     """
-    return _seconds(torch.bfloat16) / _seconds(torch.float32)
+    best = {torch.bfloat16: float("inf"), torch.float32: float("inf")}
+    for _ in range(_REPEATS):
+        best = {dtype: min(seconds, _seconds(dtype)) for dtype, seconds in best.items()}
+    return best[torch.bfloat16] / best[torch.float32]
+
+
+def multiplies_bfloat16() -> bool:
+    """Return whether the processor has instructions for products of bfloat16 (AVX512-BF16, AMX)."""
+    flags = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, flag, bool)() for flag in flags)
 
 
 @cache
 def _slow() -> bool:
+    if multiplies_bfloat16():
+        return False
     slowness = bfloat16_slowness()
     if slowness > SLOW:
         log.warning(
@@ -95,10 +107,8 @@ def _factor(value: Any) -> Any:
 
 
 def _seconds(dtype: torch.dtype) -> float:
+    """Return the time of one product."""
     factors = torch.ones(_ROWS, _WIDTH, dtype=dtype), torch.ones(_WIDTH, _WIDTH, dtype=dtype)
-    best = float("inf")
-    for _ in range(_REPEATS):
-        began = time.perf_counter()
-        functional.linear(*factors)
-        best = min(best, time.perf_counter() - began)
-    return best
+    began = time.perf_counter()
+    functional.linear(*factors)
+    return time.perf_counter() - began

@@ -31,6 +31,7 @@ def _measured_anew() -> Iterator[None]:
 def test_a_slow_processor_takes_the_detour_and_says_so_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, slowness: float, detour: bool
 ) -> None:
+    monkeypatch.setattr(bf16_emulation, "multiplies_bfloat16", lambda: False)
     monkeypatch.setattr(bf16_emulation, "bfloat16_slowness", lambda: slowness)
     found = [bfloat16_context() for _ in range(2)]
     assert all(isinstance(f, EmulatedBFloat16 if detour else nullcontext) for f in found)
@@ -76,3 +77,10 @@ def test_training_agrees_with_the_processors_own(tiny_model: Path) -> None:
     for name, value in own.items():
         away = (found[name] - value).norm() / value.norm()
         assert away < 0.1, name
+
+
+def test_a_processor_with_the_instructions_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other work on the machine must not decide how products are computed."""
+    monkeypatch.setattr(bf16_emulation, "multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(bf16_emulation, "bfloat16_slowness", lambda: 99.0)
+    assert isinstance(bfloat16_context(), nullcontext)
