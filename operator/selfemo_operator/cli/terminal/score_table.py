@@ -82,12 +82,15 @@ def generation_table(evolution: EmotionEvolution, *, intervals: bool = True) -> 
     table.add_column("Generation" if intervals else "Gen", justify="right")
     table.add_column("Outcome", no_wrap=True)
     sources = [s.name for s in evolution.spec.dataset.evaluation]
-    by_sets = {s.source for r in status.history for s in r.scores if s.jaccard is not None}
+    # one dataset alone, so that the table fits into a terminal: the report has the others
+    selection = evolution.spec.selection_dataset
+    scores = [s for record in status.history for s in record.scores]
+    by_sets = {s.source for s in scores if s.source == selection and s.jaccard is not None}
     for source in sources:
         table.add_column(f"F1 {source}", justify="right", no_wrap=True)
         if source in by_sets:
-            table.add_column(f"Micro F1 {source}", justify="right")
-            table.add_column(f"Jaccard {source}", justify="right")
+            table.add_column("Micro F1", justify="right")
+            table.add_column("Jaccard", justify="right")
     for name in ("Reward", "Kept", "Seconds"):
         table.add_column(name, justify="right", no_wrap=True)
     best = status.best.generation if status.best else None
