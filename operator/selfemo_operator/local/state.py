@@ -156,11 +156,12 @@ class LocalState:
                 generation=generation + (edited or failed),
             ),
             spec=requested.spec,
+            written=requested.written,
             status=stored.status,
         )
 
     def save(self, evolution: EmotionEvolution) -> None:
-        """Store the spec and the status of an evolution."""
+        """Store the spec, as it was written and resolved, and the status of an evolution."""
         text = evolution.model_dump_json(by_alias=True, indent=1)
         write_atomically(self.folder / "evolution.json", text)
 

@@ -114,53 +114,36 @@ class LocalRun:
 def make_run(base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Return a function that makes a run of one generation over a few dialogues of the demo.
 
-    Each run has its own folder. Changes of the spec are keywords such as ``model__uri``.
+    Each run has its own folder. Changes of the spec are keywords such as ``model__uri``. The recipe
+    `tests-v1` has the settings of a tiny model on one processor.
     """
 
     def build(name: str, **changes: Any) -> LocalRun:
         folder = tmp_path_factory.mktemp(name)
         source = {"uri": f"file://{DEMO}/train.jsonl", "format": "JSONL"}
+        dev = {"uri": f"file://{DEMO}/dev.jsonl", "format": "JSONL", "limit": 8}
         spec: dict[str, Any] = {
+            "recipe": "tests-v1",
             "seed": 3,
-            "model": {
-                "uri": f"file://{base_model}",
-                "prompts": "compact-v1",
-                "maxPromptTokens": 256,
-            },
+            "model": {"uri": f"file://{base_model}"},
             "dataset": {
                 "labels": list(dataset_labels.MELD),
-                "context": {"past": 1},
-                "selfPlay": [{**source, "name": "train", "firstDialogue": 40}],
-                "evaluation": [
-                    {**source, "name": "dev", "uri": f"file://{DEMO}/dev.jsonl", "maxDialogues": 8}
+                "sources": [
+                    {**source, "name": "train", "use": "SelfPlay", "offset": 40},
+                    {**dev, "name": "dev", "use": "Evaluation"},
                 ],
             },
             "storage": {"uri": f"file://{folder}/store"},
-            "selfPlay": {
-                "engine": "Transformers",
-                "dialogues": 10,
-                "groupSize": 4,
-                "batchPrompts": 16,
-                "maxTokens": {"recognizer": 6, "responder": 12},
+            "selfPlay": {"dialogues": 10},
+            "stopping": {"maxGenerations": 1},
+            "failurePolicy": {"maxAttempts": 10},
+            "overrides": {
+                "selfPlay": {"batchPrompts": 16},
+                "flywheel": {"minReward": -1.0, "consistency": {"min": 0.3}, "maxShare": 0.5},
+                "training": {"checkpointSteps": 2, "deepspeed": {"zeroStage": 1}},
+                "evaluation": {"bootstrap": 100},
+                "failurePolicy": {"backoffSeconds": 0},
             },
-            "flywheel": {"minReward": -1.0},
-            "training": {
-                "learningRate": 1e-4,
-                "batchSize": 8,
-                "microBatchSize": 8,
-                "gpusPerNode": 0,
-                "precision": "Float32",
-                "gradientCheckpointing": False,
-                "checkpointSteps": 2,
-                "deepspeed": {"zeroStage": 1},
-            },
-            "evaluation": {"bootstrap": 100},
-            "evolution": {
-                "maxGenerations": 1,
-                # The answers of so small a model are almost random: no bound may end the run.
-                "collapse": {"minEntropy": 0, "maxDivergence": 1, "minDiversity": 0},
-            },
-            "failurePolicy": {"backoffSeconds": 0, "maxAttempts": 10},
         }
         for path, value in changes.items():
             node = spec

@@ -39,7 +39,8 @@ FILES: dict[str, tuple[str, bytes, str]] = {
         _meld(GOOD_ROW, "2,Hm,Bo,bored,neutral,0,1"),
         r" line 3: `Emotion` is `bored`, an unknown emotion: `dataset\.labels` has neutral, "
         r"surprise, fear, sadness, joy, disgust, anger\. "
-        r"1 of 2 labels do not fit \(bored: 1\): \w+ the file or `dataset\.labels`",
+        r"1 of 2 labels do not fit \(bored: 1\): \w+ the file or `dataset\.labels`, "
+        r"or map them in `dataset\.labelMap`",
     ),
     "broken encoding": (
         "MELD",
@@ -65,25 +66,30 @@ def test_data_file(make_run: Any, case: str) -> None:
     run = make_run("file")
     path = run.folder / "dialogues.data"
     path.write_bytes(data)
-    run.spec["dataset"]["evaluation"] = [{"name": "dev", "uri": f"file://{path}", "format": kind}]
+    source = {"name": "dev", "use": "Evaluation", "uri": f"file://{path}", "format": kind}
+    run.spec["dataset"]["sources"][1] = source
     run.write()
-    _assert_refused(run, re.escape(f"file://{path}") + message)
+    _assert_refused(run, re.escape(f"dataset.sources[1].uri: file://{path}") + message)
 
 
 def test_labels_that_do_not_fit(make_run: Any) -> None:
     run = make_run("labels", dataset__labels=[x for x in dataset_labels.MELD if x != "joy"])
+    lines = (DEMO / "dev.jsonl").read_text().splitlines()
+    labels = [label for line in lines for t in json.loads(line)["turns"] for label in t["labels"]]
+    joy = labels.count("joy")
     _assert_refused(
         run,
-        re.escape(f"file://{DEMO}/dev.jsonl")
+        re.escape(f"dataset.sources[1].uri: file://{DEMO}/dev.jsonl")
         + r" line 1: `labels` is `joy`, an unknown emotion: `dataset\.labels` has neutral, "
         r"surprise, fear, sadness, disgust, anger\. "
-        r"49 of 319 labels do not fit \(joy: 49\): \w+ the file or `dataset\.labels`",
+        rf"{joy} of {len(labels)} labels do not fit \(joy: {joy}\): "
+        r"\w+ the file or `dataset\.labels`, or map them in `dataset\.labelMap`",
     )
 
 
 def test_wrong_model_path(make_run: Any) -> None:
     run = make_run("model", model__uri="file:///nowhere/model")
-    _assert_refused(run, "file:///nowhere/model does not exist")
+    _assert_refused(run, "model.uri: file:///nowhere/model does not exist")
 
 
 def test_yaml_names_field_and_line(make_run: Any) -> None:
@@ -98,13 +104,13 @@ def test_yaml_names_field_and_line(make_run: Any) -> None:
     )
 
 
-def _assert_refused(run: LocalRun, pattern: str) -> None:
-    """Run to the end: the first evaluation fails, and the pattern matches its whole message."""
+def _assert_refused(run: LocalRun, pattern: str, stage: str = "Check") -> None:
+    """Run to the end: a stage of generation 0 fails, and the pattern matches its whole message."""
     code, result, err = run.finish()
     assert code == 2, err[-3000:]
     assert result["reason"] == "BadInput"
     message = result["message"]
-    assert re.fullmatch("generation 0, Evaluate: " + pattern, message), message
+    assert re.fullmatch(f"generation 0, {stage}: {pattern}", message), message
     assert err.endswith(f"BadInput: {message}\n")
     assert "Traceback" not in err
 
@@ -112,7 +118,7 @@ def _assert_refused(run: LocalRun, pattern: str) -> None:
 @pytest.mark.slow
 def test_damaged_results(make_run: Any) -> None:
     """A truncated part is named in the error; the run continues once the part is restored."""
-    run = make_run("damaged", evolution__maxGenerations=1)
+    run = make_run("damaged", stopping__maxGenerations=1)
     code, _, err = run.finish()
     assert code == 0, err[-3000:]
     expected = run.manifests()
@@ -167,8 +173,8 @@ def test_s3_gone_in_mid_run(on_s3: LocalRun, s3: S3Server) -> None:
 @pytest.mark.slow
 def test_s3_away_for_longer_than_all_retries(on_s3: LocalRun, s3: S3Server) -> None:
     """The run fails after `maxDisruptions`; once S3 is back, the same command continues it."""
-    on_s3.spec["storage"]["maxAttempts"] = 1
-    on_s3.spec["failurePolicy"] = {"backoffSeconds": 0, "maxDisruptions": 1}
+    on_s3.spec["overrides"]["storage"] = {"maxAttempts": 1}
+    on_s3.spec["overrides"]["failurePolicy"]["maxDisruptions"] = 1
     on_s3.write()
     runner = on_s3.start()
     _wait_for_stage(on_s3, "selfplay", runner)
@@ -192,7 +198,8 @@ def test_s3_away_for_longer_than_all_retries(on_s3: LocalRun, s3: S3Server) -> N
     assert code == 0, err[-3000:]
     assert result["phase"] == "Succeeded"
     assert _exit_codes(on_s3, "g001-selfplay") == [75, 75, 0]
-    assert _exit_codes(on_s3, "g000-evaluate") == [0]  # not repeated
+    assert _exit_codes(on_s3, "g000-check") == [0]  # not repeated
+    assert _exit_codes(on_s3, "g000-evaluate") == [0]
 
 
 def _exit_codes(run: LocalRun, stage: str) -> list[int]:
@@ -207,7 +214,7 @@ def test_s3_denied(on_s3: LocalRun, monkeypatch: pytest.MonkeyPatch) -> None:
     code, result, err = on_s3.finish()
     assert code == 2, err[-3000:]
     assert re.fullmatch(
-        rf"generation 0, Evaluate: {re.escape(on_s3.spec['storage']['uri'])}/\S+ at \S+: "
+        rf"generation 0, Check: storage.uri: {re.escape(on_s3.spec['storage']['uri'])}/\S+ at \S+: "
         r"AccessDenied: Forbidden: grant s3:GetObject, s3:PutObject and s3:ListBucket there .+",
         result["message"],
     ), result["message"]
@@ -239,6 +246,7 @@ def test_full_disk(make_run: Any, tmp_path: Path) -> None:
         run.spec["storage"] = {"uri": f"file://{small}/store"}
         run.write()
         (small / "filler").write_bytes(b"x" * (64 * 1024 - 4096 * 3))
-        _assert_refused(run, re.escape(f"{small}/store/") + r"\S+: disk full: free space .+")
+        pattern = re.escape(f"{small}/store/") + r"\S+: disk full: free space .+"
+        _assert_refused(run, pattern, stage="Evaluate")  # the objects of the check were small
     finally:
         subprocess.run(["umount", str(small)], check=True)

@@ -86,10 +86,10 @@ def test_killed_runs_have_the_result_of_an_undisturbed_run(make_run: Any) -> Non
     assert [g["generation"] for g in result["generations"]] == [0, 1]
     assert result["generations"][1]["kept"] > 0, "the flywheel kept nothing: the test proves little"
     expected = undisturbed.manifests()
-    assert len(expected) == 6
-    # The evaluation of generation 0 and the five stages of generation 1. A stage may be too fast
-    # for the late moment.
-    for victim, moment, least in (("stage", "early", 6), ("runner", "late", 4)):
+    assert len(expected) == 7
+    # The check and the evaluation of generation 0, and the five stages of generation 1. A stage may
+    # be too fast for the late moment.
+    for victim, moment, least in (("stage", "early", 7), ("runner", "late", 4)):
         run = make_run(victim)
         killed = _kill_in_each_stage(run, victim, moment)
         assert len(killed) >= least, f"only {killed} were killed"

@@ -20,7 +20,12 @@ def test_watch_follows_a_real_run_to_its_end(make_run: Any) -> None:
         while not (run.jobs.parent / "evolution.json").is_file():
             assert runner.poll() is None
         with Screen([program, "watch", str(run.file), *state]) as screen:
-            for stage in ("generation 0 Evaluate", "generation 1 SelfPlay", "generation 1 Train"):
+            for stage in (
+                "generation 0 Check",
+                "generation 0 Evaluate",
+                "generation 1 SelfPlay",
+                "generation 1 Train",
+            ):
                 screen.wait(stage, 240)
             screen.wait("Succeeded", 240)
             assert screen.end() == 0
