@@ -19,6 +19,8 @@ from selfemo_jobs.stages.check.storage import Reader
 
 #: The field with the folder of a preset's files.
 _PRESET = "dataset.uri"
+#: Separates a field from the name of a source while sources are inspected.
+_NAME = " | "
 
 
 @dataclass(frozen=True)
@@ -62,17 +64,28 @@ def read_sources(
             dialogues = _select(sources, position, field, content.dialogues, findings)
             if dialogues:
                 read.append(ReadSource(source, field, dialogues, content.warnings))
-    report = inspect_dialogues(
-        [
-            InspectedSource(s.field, s.source.name, s.dialogues, s.source.use, s.warnings)
-            for s in read
-        ],
-        spec.dataset.labels,
-    )
+    _inspect(spec, read, findings)
+    return read
+
+
+def _inspect(spec: EvolutionSpec, sources: Sequence[ReadSource], findings: Findings) -> None:
+    """Find what is wrong within sources, and between them.
+
+    Sources that share a field are named: those of a preset, and the parts of a divided one.
+    """
+    shared = Counter(source.field for source in sources)
+    names = [
+        f"{s.field}{_NAME}{s.source.name}" if shared[s.field] > 1 else s.field for s in sources
+    ]
+    inspected = [
+        InspectedSource(name, s.source.name, s.dialogues, s.source.use, s.warnings)
+        for name, s in zip(names, sources, strict=True)
+    ]
+    report = inspect_dialogues(inspected, spec.dataset.labels)
     for finding in (*label_map_findings(spec.dataset), *report.findings):
         add = findings.problem if finding.severity is Severity.ERROR else findings.warning
-        add(finding.field, finding.message)
-    return read
+        field, _, name = finding.field.partition(_NAME)
+        add(field, f"source `{name}`: {finding.message}" if name else finding.message)
 
 
 def source_fields(spec: EvolutionSpec) -> list[str]:

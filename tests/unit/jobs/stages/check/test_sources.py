@@ -100,6 +100,16 @@ def test_dialogues_of_an_evaluation_source_in_self_play_give_a_warning(world: Wo
     assert output.report["warnings"] == [warning]
 
 
+def test_sources_that_share_a_field_are_named(world: World) -> None:
+    """The first two dialogues are the labeled part of the first source."""
+    world.spec["dataset"]["labels"].append("surprise")
+    assert [str(finding) for finding in world.check()[1].warnings] == [
+        "dataset.sources[0]: source `train-labeled`: no turn has the label `surprise`",
+        "dataset.sources[1]: no turn has the label `surprise`",
+        "dataset.sources[2]: no turn has the label `surprise`",
+    ]
+
+
 def test_unlabeled_self_play_needs_no_labels(world: World) -> None:
     def unlabel(turn: dict[str, object]) -> None:
         turn["labels"] = ["of no set"]
