@@ -25,7 +25,7 @@ class Band(ApiModel):
     """The lowest consistency of a kept group. Below it, the model does not know the answer. R-Zero
     and SeRL keep groups from 0.2-0.3 upwards."""
     max: Share = 1.0
-    """The highest consistency of a kept group. The default removes no group. R-Zero uses 0.8, but
+    """The highest consistency of a kept group. 1 removes no group. R-Zero uses 0.8, but
     in our measurements unanimous groups are right the most often. Groups whose rewards are all
     equal have a filter of their own."""
 
@@ -36,11 +36,11 @@ class Deduplicate(ApiModel):
     """Which repeated groups are dropped."""
 
     exact: bool = True
-    """Whether a group is dropped if another has the same role, prompt and completions. The default
-    is true, because a repeated group would count twice."""
+    """Whether a group is dropped if another has the same role, prompt and completions. The base
+    value is true, because a repeated group would count twice."""
     near: bool = True
     """Whether a responder's group is dropped if another has nearly the same best response. MinHash
-    over word 3-grams estimates the similarity. The default is true, because a responder that
+    over word 3-grams estimates the similarity. The base value is true, because a responder that
     repeats one response is close to collapse."""
     threshold: Annotated[float, Field(gt=0.0, le=1.0)] = 0.8
     """The Jaccard similarity, from 0 to 1, at which two responses count as nearly the same. 0.8 is
@@ -55,10 +55,10 @@ class FlywheelSpec(ApiModel):
     consistency: Annotated[Band, EXPERT] = Band()
     """The range of consistency of a kept group."""
     keep: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    """The share of groups to keep, from 0 to 1, within each role and emotion. The most reliable
-    groups are kept: those with the highest product of confidence, consistency and reward. Emotions
-    do not compete with each other, so that rare ones survive (class-balanced self-training, Zou et
-    al. 2018). The default keeps all groups."""
+    """The share of groups to keep, from 0 to 1, within each role and set of emotions. The most
+    reliable groups are kept: those with the highest product of confidence, consistency and reward.
+    Emotions do not compete with each other, so that rare ones survive (class-balanced self-training, Zou et
+    al. 2018). 1 keeps all groups."""
     use_label_prior: bool = False
     """Whether `keep` refers to `dataset.labelPrior`: of all recognizer groups, each emotion then
     keeps at most `keep` times its share. If false, `keep` refers to the groups that have the

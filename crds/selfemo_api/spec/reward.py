@@ -85,7 +85,7 @@ class JudgeSpec(ApiModel):
     Empty: the judge reads the same prompt as the policy."""
     weight: Share = 0.5
     """The share of the judge's vote in the consensus, from 0 to 1; the group's own votes have the
-    rest. The default gives both the same share. 0 means that the model grades itself."""
+    rest. 0.5 gives both the same share. 0 means that the model grades itself."""
 
 
 class RewardSpec(ApiModel):
@@ -99,7 +99,7 @@ class RewardSpec(ApiModel):
     labels they name, the higher they score. With 0, the plain IoU, every miss scores 0; this is an
     ablation."""
     consensus: Annotated[float, Field(gt=0.0, le=1.0), EXPERT] = 0.5
-    """The share of votes from which an emotion belongs to the consensus. The default is a plain
+    """The share of votes from which an emotion belongs to the consensus. 0.5 is a plain
     majority."""
     weights: Annotated[RewardWeights, EXPERT] = RewardWeights()
     """The weights of the reward's terms."""
@@ -109,7 +109,7 @@ class RewardSpec(ApiModel):
     judge: JudgeSpec = JudgeSpec()
     """The judge: the frozen model that reads candidates and scores them."""
     min_words: Annotated[int, Field(ge=0, le=1000), EXPERT] = 2
-    """The smallest number of words of a response without a penalty. The default penalizes single
+    """The smallest number of words of a response without a penalty. 2 penalizes single
     words."""
     max_words: Annotated[int, Field(ge=1, le=4000), EXPERT] = 40
     """The largest number of words of a response without a penalty. The 99th percentile in MELD is

@@ -67,7 +67,7 @@ class SelfPlaySpec(ApiModel):
     """How the policy plays both roles over dialogues and produces groups of candidates."""
 
     shards: Annotated[int, Field(ge=1, le=1024)] = 1
-    """The number of pods that share self-play. It does not change the result. The default suits a
+    """The number of pods that share self-play. It does not change the result. 1 suits a
     single machine."""
     dialogues: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     """The number of dialogues to draw from the sources in each generation. Unset: all."""
@@ -83,7 +83,7 @@ class SelfPlaySpec(ApiModel):
         Role.RECOGNIZER,
         Role.RESPONDER,
     ]
-    """The roles that play. The default is both, as in SELF-EMO; one alone is an ablation."""
+    """The roles that play. SELF-EMO has both. One alone needs a tenth of the tokens or less."""
     temperature: Annotated[float, Field(gt=0.0, le=5.0), EXPERT] = 1.0
     """The sampling temperature. 1.0 samples from the model's own distribution, as the importance
     weights assume."""

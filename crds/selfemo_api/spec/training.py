@@ -48,7 +48,7 @@ class DeepSpeedSpec(ApiModel):
     every layer."""
     offload: Offload = Offload.NONE
     """What is kept in main memory instead of on the GPU: `None`, `Optimizer` (its state) or
-    `OptimizerAndParameters`. By default nothing is, because offloading is slow."""
+    `OptimizerAndParameters`. The base value is `None`, because offloading is slow."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -69,8 +69,8 @@ class Lora(ApiModel):
     """The rank of the adapters. BiosERC and PRC-Emo use 32. 0: no adapters, as if `lora` was
     unset."""
     alpha: Annotated[float, Field(gt=0.0, le=4096.0), EXPERT] = 64.0
-    """The scale of the adapters: their output is multiplied by `alpha / rank`. The default is twice
-    the default rank."""
+    """The scale of the adapters: their output is multiplied by `alpha / rank`. 64 is twice
+    a rank of 32."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0), EXPERT] = 0.0
     """The dropout probability of the adapters. It is 0, because dropout would change the
     log-probabilities that the loss compares."""
@@ -87,9 +87,9 @@ class Clip(ApiModel):
     """The clipping of the probability ratio, with two bounds (DAPO, arXiv 2503.14476)."""
 
     low: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
-    """The ratio is clipped at 1 minus this. The default is DAPO's."""
+    """The ratio is clipped at 1 minus this. 0.2 is DAPO's value."""
     high: Annotated[float, Field(gt=0.0, le=10.0)] = 0.28
-    """The ratio is clipped at 1 plus this. The default is DAPO's."""
+    """The ratio is clipped at 1 plus this. 0.28 is DAPO's value."""
 
 
 class OptimizerSpec(ApiModel):
@@ -118,7 +118,7 @@ class TrainingSpec(ApiModel):
     produced (STaR, arXiv 2203.14465): errors then do not add up over generations."""
     imitation: Annotated[float, Field(ge=0.0, le=100.0)] = 0.0
     """The weight of an additional loss: the cross-entropy of the consensus of each recognizer
-    group. It also teaches an emotion that no candidate of the group named. The default 0 trains
+    group. It also teaches an emotion that no candidate of the group named. 0 trains
     with SELF-GRPO alone, as published. On EmoryNLP, a small model gained with 10 and never with 0
     (three seeds)."""
     optimizer: OptimizerSpec = OptimizerSpec()
