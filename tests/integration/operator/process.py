@@ -90,7 +90,7 @@ class OperatorProcess:
                 values.setdefault(sample.name, {})[tuple(labels.values())] = sample.value
         return values
 
-    def wait_ready(self, seconds: float = 60.0) -> None:
+    def wait_ready(self, seconds: float = 180.0) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self.get("/readyz") == 200:
