@@ -150,7 +150,7 @@ def _load_data(context: StageContext, tokenizer: PreTrainedTokenizerBase) -> _Da
     for source in spec.dataset.labeled:
         hashes[source.name], dialogues = _load(context, source, "the warm start")
         try:
-            asked, replied = examples_of(
+            recognized, replied = examples_of(
                 dialogues,
                 spec.dataset.labels,
                 prompts,
@@ -161,7 +161,7 @@ def _load_data(context: StageContext, tokenizer: PreTrainedTokenizerBase) -> _Da
             )
         except BadInput as error:
             raise BadInput(f"{source.uri}: {error}") from None
-        recognizer += asked
+        recognizer += recognized
         responder += replied
         utterances += sum(1 for d in dialogues for turn in d.turns if turn.labels)
     if not recognizer:
