@@ -99,7 +99,8 @@ def changed(spec: Json, place: Place, value: Any) -> Json:
         if below[0] == 0:
             first = before[0] if isinstance(before, list) and before else {}
             rest = before[1:] if isinstance(before, list) else []
-            inner = changed(first, tuple(below[1:]), value) if below[1:] else value
+            parent = first if isinstance(first, dict) else {}
+            inner = changed(parent, tuple(below[1:]), value) if below[1:] else value
             inside = [inner, *rest]
         else:
             inside = changed(before if isinstance(before, dict) else {}, tuple(below), value)
