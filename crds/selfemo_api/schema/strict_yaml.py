@@ -31,6 +31,14 @@ class Problem:
     line: int | None = None
     """The line in the file, from 1. None: it is unknown."""
 
+    def __post_init__(self) -> None:
+        """Replace line breaks and other control characters of the field: a key may have any."""
+        if not self.field.isprintable():
+            field = "".join(
+                c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in self.field
+            )
+            object.__setattr__(self, "field", field)
+
     def __str__(self) -> str:
         """Return the field, the message and the line as one line of text."""
         where = f"{self.field}: " if self.field else ""

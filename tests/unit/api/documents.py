@@ -7,7 +7,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from selfemo_api.schema.crd import build_crd
+from selfemo_api.recipes import RECIPES
+from selfemo_api.schema.crd import build_crd, structural
+from selfemo_api.spec import EvolutionSpec
 
 SOURCE = {"name": "demo", "use": "SelfPlay", "uri": "file:///demo.jsonl", "format": "JSONL"}
 DEV = {**SOURCE, "name": "dev", "use": "Evaluation"}
@@ -117,11 +119,27 @@ def spec_schema() -> dict[str, Any]:
     return schema
 
 
+def overrides_schema() -> dict[str, Any]:
+    """Return the schema of `overrides`: the settings without a field, in their groups."""
+    return _expert_part(structural(EvolutionSpec)) or {}
+
+
+def _expert_part(schema: dict[str, Any]) -> dict[str, Any] | None:
+    if schema.get("x-selfemo-expert"):
+        return schema
+    inner = {name: _expert_part(below) for name, below in schema.get("properties", {}).items()}
+    properties = {name: below for name, below in inner.items() if below is not None}
+    return {"type": "object", "properties": properties} if properties else None
+
+
 @st.composite
 def documents(draw: st.DrawFn) -> dict[str, Any]:
     """Draw a document whose spec fits the schema, except for a few values that may be anything."""
     document = copy.deepcopy(VALID)
     spec = draw(fitting(spec_schema()))
+    if draw(st.integers(0, 3)):  # few random names are those of a recipe, or of a setting
+        spec["recipe"] = draw(st.sampled_from(RECIPES))
+        spec["overrides"] = draw(fitting(overrides_schema()))
     document["spec"] = {**document["spec"], **spec} if draw(st.booleans()) else spec
     for _ in range(draw(st.integers(0, 2))):
         _replace(draw, document)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.unit.api.documents import DEV, SOURCE
+from tests.unit.api.documents import DEV, SOURCE, documents
 
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.recipes import (
@@ -26,7 +26,7 @@ from selfemo_api.recipes import (
 from selfemo_api.recipes.presets import PUBLISHED
 from selfemo_api.recipes.recipe import expert_paths, in_recipe, is_expert, leaves, recipe_text
 from selfemo_api.schema import recipe_reference
-from selfemo_api.schema.validation import check
+from selfemo_api.schema.validation import check, examine
 from selfemo_api.spec import DEFAULT_RECIPE, Ablation, EvolutionSpec, Preset, Use
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -180,6 +180,16 @@ def test_a_dump_is_resolved_once(name: str) -> None:
     again = EmotionEvolution.model_validate_json(made.model_dump_json(by_alias=True))
     assert again == made
     assert made.written["dataset"] == dataset
+
+
+@given(documents())
+@settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
+def test_a_resolved_spec_resolves_to_itself(document: dict[str, Any]) -> None:
+    stored, problems = examine(document)
+    if problems:
+        return
+    spec = EmotionEvolution.model_validate(stored).spec
+    assert EvolutionSpec.model_validate(resolve(spec.to_json())) == spec
 
 
 def test_a_setting_is_written_where_it_has_a_field() -> None:

@@ -17,6 +17,7 @@ from selfemo_api.api_model import Rule
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.recipes import with_overrides
 from selfemo_api.schema.crd import ROOT_RULES
+from selfemo_api.schema.rules import check_written
 from selfemo_api.schema.validation import (
     InvalidEvolution,
     Problem,
@@ -524,12 +525,61 @@ def test_set_values(tmp_path: Path) -> None:
     assert spec.reward.smoothing == 0.5
 
 
+def test_set_puts_a_setting_without_a_field_below_overrides(tmp_path: Path) -> None:
+    path = _write(tmp_path, yaml.safe_dump(changed(spec__overrides={"training": {"epochs": 2}})))
+    changes = {
+        "training.clip.low": 0.1,
+        "training.imitation": 3.0,
+        "training.epochs": None,
+        "overrides.reward.penalty": 0.1,
+        "flywheel": {"keep": 0.5, "replay": 0.0, "consistency": {"min": 0.1}},
+    }
+    evolution = load_evolution(path, changes)
+    assert evolution.written["training"] == {"imitation": 3.0}
+    assert evolution.written["flywheel"] == {"keep": 0.5}
+    assert evolution.written["overrides"] == {
+        "training": {"epochs": None, "clip": {"low": 0.1}},
+        "reward": {"penalty": 0.1},
+        "flywheel": {"replay": 0.0, "consistency": {"min": 0.1}},
+    }
+    spec = evolution.spec
+    assert (spec.training.epochs, spec.training.clip.low, spec.training.clip.high) == (1, 0.1, 0.28)
+    assert (spec.flywheel.keep, spec.flywheel.replay, spec.reward.penalty) == (0.5, 0.0, 0.1)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"seed": -1}, "spec.seed: Invalid value: -1: should be greater than or equal to 0"),
         ({"seed.x": 1}, "spec.seed: is not an object: `x` cannot be set"),
         ({"nonsense": 1}, "spec.nonsense: unknown field"),
+        (
+            {"training.epochs": 0},
+            "spec.training.epochs: Invalid value: 0: should be greater than or equal to 1",
+        ),
+        (
+            {"training.epochs": "many"},
+            'spec.training.epochs: Invalid value: "string": must be of type integer: "string"',
+        ),
+        (
+            {"training.clip": {"low": 1.0}},
+            "spec.training.clip.low: Invalid value: 1: should be less than 1",
+        ),
+        (
+            {"overrides.training.epochs": 0},
+            "spec.overrides.training.epochs: Invalid value: 0: should be greater than or equal "
+            "to 1",
+        ),
+        (
+            {"overrides.training.imitation": 1.0},
+            "spec.overrides.training.imitation: has a field of its own: set `training.imitation` "
+            "outside `overrides`",
+        ),
+        (
+            {"recipe": "small-v99"},
+            "spec.recipe: there is no recipe `small-v99`; there are small-v1, qwen3-lora-v1, "
+            "paper-v1, tests-v1",
+        ),
     ],
 )
 def test_set_bad_values(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -538,6 +588,20 @@ def test_set_bad_values(changes: dict[str, Any], message: str, tmp_path: Path) -
     with pytest.raises(InvalidEvolution) as caught:
         load_evolution(path, changes)
     assert str(caught.value) == f"{path}: {message}"
+
+
+def test_a_rule_that_the_values_of_the_recipe_break_is_a_problem() -> None:
+    """The API server accepts it, because it does not have these values."""
+    document = changed(spec__recipe="tests-v1", spec__selfPlay={"groupSize": 3})
+    message = "`training.batchSize` must be a multiple of `selfPlay.groupSize`: no group is split"
+    assert check(document) == [Problem("spec", message)]
+    assert check_written(document["spec"]) == []
+
+
+def test_a_rule_is_run_on_a_long_list() -> None:
+    """With celpy's own evaluation of `||`, this would take all memory."""
+    labels = [chr(97 + i // 26) + chr(97 + i % 26) for i in range(64)]
+    assert check(changed(spec__dataset__labels=labels)) == []
 
 
 # Any content of a file ----------------------------------------------------------------------------
