@@ -19,7 +19,7 @@ from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 
 GENERATIONS = 2
-STAGES = 1 + 5 * GENERATIONS
+STAGES = 2 + 5 * GENERATIONS
 Json = dict[str, Any]
 
 
@@ -31,7 +31,7 @@ def evolution(name: str) -> Json:
     }
     return document(
         name,
-        evolution={"maxGenerations": GENERATIONS, "patience": GENERATIONS + 1},
+        stopping={"maxGenerations": GENERATIONS, "patience": GENERATIONS + 1},
         podTemplate=[{"template": placement}],
     )
 

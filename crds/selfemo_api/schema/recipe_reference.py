@@ -65,7 +65,7 @@ def _parts(name: str) -> tuple[str, str]:
 
 
 def _table() -> Iterator[str]:
-    """Yield the lines of the table of all settings that a recipe may give."""
+    """Yield the lines of the table of all settings that a recipe or `overrides` may give."""
     others = [name for name in RECIPES if recipe_values(name)]
     values = {name: leaves(recipe_values(name)) for name in others}
     yield (
@@ -82,12 +82,12 @@ def _table() -> Iterator[str]:
 
 
 def _settings(schema: dict[str, Any], parent: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the path and the schema of each setting that a recipe may give."""
+    """Yield the path and the schema of each setting that a recipe or `overrides` may give."""
     for name, field in schema.get("properties", {}).items():
         path = f"{parent}{name}"
         if "properties" in field and "x-kubernetes-preserve-unknown-fields" not in field:
             yield from _settings(field, f"{path}.")
-        elif in_recipe(path):
+        elif in_recipe(path) or is_expert(path):
             yield path, field
 
 

@@ -27,7 +27,7 @@ LAST = "namespace_job:selfemo_operator_reconcile_duration_seconds:p99_10m"
 def operator() -> Iterator[HttpServer]:
     """The metrics of an operator, with reconciles and requests at each scrape."""
     cache = Cache()
-    spec: Json = {"evolution": {"goal": {"f1": 0.7}}, "training": {"gpusPerNode": 1}}
+    spec: Json = {"stopping": {"goal": 0.7}, "resources": {"gpusPerNode": 1}}
     cache.store_evolution(evolution_after(sources=("dev", "test"), **spec))
     metrics = OperatorMetrics(cache, lambda: 3.0, lambda: 1)
     metrics.leader.set(1)
@@ -74,7 +74,7 @@ def test_states_have_the_right_codes(server: Prometheus) -> None:
     )
     (running,) = server.query(_resolved(phase))
     (training,) = server.query(_resolved(stage))
-    assert (running["value"][1], training["value"][1]) == ("2", "3")
+    assert (running["value"][1], training["value"][1]) == ("2", "5")
 
 
 def test_only_the_expected_alert_fires(server: Prometheus) -> None:

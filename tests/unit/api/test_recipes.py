@@ -78,6 +78,13 @@ def test_each_value_of_a_recipe_has_its_reason(name: str) -> None:
     assert name in recipe_reference.render()
 
 
+def test_every_setting_without_a_field_is_in_the_reference() -> None:
+    page = recipe_reference.render()
+    settings = [path for path in leaves(resolved().to_json()) if is_expert(path)]
+    assert "storage.maxAttempts" in settings
+    assert [path for path in settings if f"| `{path}` ◦ |" not in page] == []
+
+
 def test_the_order_of_values() -> None:
     assert DEFAULT_RECIPE == RECIPES[0] == "small-v1"
     recipe = recipe_values("small-v1")
