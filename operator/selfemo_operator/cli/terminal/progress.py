@@ -14,6 +14,7 @@ from rich.progress import Progress as ProgressBars
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.metrics import (
     PROGRESS_MESSAGE,
+    CheckMetric,
     EvaluateMetric,
     FlywheelMetric,
     ProgressField,
@@ -25,6 +26,7 @@ from selfemo_operator.planner.types import JobState, Observed, StageJob
 
 #: The metrics that fit into one line, by their names in log lines and manifests.
 _SHOWN_METRICS = (
+    CheckMetric.WARNINGS,
     TrainMetric.LOSS,
     ScoreMetric.REWARD_MEAN,
     FlywheelMetric.KEPT_SHARE,
@@ -142,7 +144,8 @@ class Progress:
             self._bars.update(task, completed=total, metrics=metrics)
             text = f"{_title(job)}: {job.result.rows} rows in {job.result.seconds:.0f} s {metrics}"
         else:
-            reason = job.failure.message if job.failure else "ended"
+            # the end of the run prints all lines of a message
+            reason = job.failure.message.partition("\n")[0] if job.failure else "ended"
             self._bars.update(task, metrics=f"[red]{reason}")
             text = f"{_title(job)}: {reason}"
         self._bars.stop_task(task)
