@@ -121,7 +121,7 @@ def install(
 
     def run(command: str, *options: str) -> str:
         place = ["selfemo", *options, "--namespace", namespace]
-        return helm4.run(command, *place, kubeconfig=node_cluster.kubeconfig, timeout=900)
+        return helm4.run(command, *place, kubeconfig=node_cluster.kubeconfig, timeout=1500)
 
     def install_chart(values: Json) -> Callable[..., str]:
         file = tmp_path / "values.yaml"
@@ -181,9 +181,9 @@ def test_helm_test_runs_a_tiny_evolution(
         }
         path = f"{environment.MOUNT}/bin:/usr/bin:/bin"
         pod = {**environment.claimed_pod(), "env": [{"name": "PATH", "value": path}]}
-        run = install({"test": {"storage": storage, "podTemplate": pod, "timeoutSeconds": 600}})
+        run = install({"test": {"storage": storage, "podTemplate": pod, "timeoutSeconds": 1300}})
         try:
-            output = run("test", "--logs", "--timeout", "800s")
+            output = run("test", "--logs", "--timeout", "1400s")
         except HelmError as error:
             custom = api.CustomObjectsApi(connection)
             place = ("selfemo.dev", "v1alpha1", namespace, "emotionevolutions")
