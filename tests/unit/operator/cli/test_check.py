@@ -79,7 +79,7 @@ def test_problems_are_lines_on_standard_error(file: Path) -> None:
     assert second == "model.uri: file:///nowhere/[x] does not exist"
 
 
-def test_warnings_are_no_obstacle(file: Path) -> None:
+def test_warnings_do_not_end_it(file: Path) -> None:
     result = run("check", str(file), "--set", "dataset.sources=" + json.dumps(_same_sources()))
     assert result.exit_code == 0
     assert result.stderr.startswith("warning: dataset.sources[1]: ")

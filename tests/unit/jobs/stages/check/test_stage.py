@@ -73,7 +73,7 @@ def test_equal_inputs_have_equal_manifests(world: World) -> None:
 
 
 def test_it_runs_again_though_its_result_is_stored(world: World) -> None:
-    """A file that has changed since then is read again, and another setting is no obstacle."""
+    """A file that has changed since then is read again, and another setting does not prevent it."""
     first = run(world)
     world.write_dialogues("train", 0, 8, lambda turn: turn.update(labels=["joy"]))
     world.spec["dataset"]["labeledDialogues"] = 4
