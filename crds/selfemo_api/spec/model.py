@@ -36,7 +36,8 @@ class ModelSpec(ApiModel):
     """The prompt set: the name of a built-in one, or the URI of a YAML file with templates.
     `chat-v1` is for instruction-tuned models, `compact-v1` is for small models."""
     prompt_templates: Annotated[dict[str, Template], Field(max_length=16)] = {}
-    """Templates that replace those of the prompt set, by name."""
+    """Texts that replace those of the prompt set, by name: `recognize`, `respond`, `before`,
+    `between`, `after`, `stopRecognizer` and `stopResponder`."""
     max_prompt_tokens: Annotated[int, Field(ge=32, le=32768)] = 1024
     """The largest number of tokens of a prompt. Longer prompts lose their oldest turns. MELD's
     longest dialogues fit into 1024 tokens with room to spare."""

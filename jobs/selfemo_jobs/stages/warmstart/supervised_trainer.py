@@ -353,7 +353,8 @@ def example_losses(
     kept = max(len(e.completion) for e in batch) + 1
     ids, mask, targets = (x.to(model.device) for x in (ids, mask, targets))
     predicting = (targets != IGNORED).roll(-1, dims=1)  # each token predicts the next one
-    inputs, layers = {"input_ids": ids}, nullcontext()
+    inputs = {"input_ids": ids}
+    layers: AbstractContextManager[None] = nullcontext()
     if states is not None:
         inputs = {"inputs_embeds": states.padded([example.text for example in batch])}
         layers = states.trained_layers_only()

@@ -17,8 +17,8 @@ from selfemo_jobs.errors import BadInput, Unavailable
 from selfemo_jobs.models import package_files, smollm2
 from selfemo_jobs.models.fetch import fetch_model
 from selfemo_jobs.models.model_places import find_model
-from selfemo_jobs.models.package_files import PackageFile, find_package_file
-from selfemo_jobs.models.package_model import SMOLLM2_FILE, parse_package_uri
+from selfemo_jobs.models.package_files import SMOLLM2_FILE, PackageFile, find_package_file
+from selfemo_jobs.models.package_model import parse_package_uri
 from selfemo_jobs.store import Store, open_store
 
 CONTENT = b"weights"
