@@ -13,7 +13,7 @@ import pytest
 from selfemo_api.stages import Stage
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
-from tests.integration.operator.api import ROOT, wait_for
+from tests.integration.operator.api import ROOT, document, wait_for
 from tests.integration.operator.conftest import Evolutions
 from tests.integration.operator.counting_proxy import CountingProxy
 from tests.integration.operator.fake_kubelet import FakeKubelet, failing, succeeding
@@ -220,13 +220,19 @@ def test_an_invalid_spec_is_rejected_with_the_name_of_the_field(evolutions: Evol
 def test_edits_of_the_evaluation_label_prior_are_rejected(evolutions: Evolutions) -> None:
     labels = evolutions.create("plain")["spec"]["dataset"]["labels"]
     shares = dict.fromkeys(labels, 1 / len(labels))
-    evolutions.create(evaluation={"labelPrior": shares})
-    evolutions.edit(evaluation={"labelPrior": shares}, suspend=True)
-    for name, edited in (("plain", shares), ("demo", {labels[0]: 0.5}), ("demo", None)):
-        with pytest.raises(ApiError, match=r"`evaluation\.labelPrior` is immutable"):
-            evolutions.edit(name, evaluation={"labelPrior": edited})
-    with pytest.raises(ApiError, match=r"the keys of `evaluation\.labelPrior` must be exactly"):
-        evolutions.create("other", evaluation={"labelPrior": {"joy": 0.5, "rage": 0.5}})
+    evolutions.edit("plain", dataset={"labelPrior": shares})
+    evolutions.edit("plain", dataset={"labelPrior": {labels[0]: 0.5}})
+    with pytest.raises(ApiError, match=r"`evaluation\.useLabelPrior` is immutable"):
+        evolutions.edit("plain", evaluation={"useLabelPrior": True})
+    dataset = {**document("demo")["spec"]["dataset"], "labelPrior": shares}
+    evolutions.create(dataset=dataset, evaluation={"useLabelPrior": True})
+    evolutions.edit(dataset={"labelPrior": shares}, suspend=True)
+    for edited in ({labels[0]: 0.5}, None):
+        with pytest.raises(ApiError, match=r"`dataset\.labelPrior` is immutable with"):
+            evolutions.edit(dataset={"labelPrior": edited})
+    prior = {**dataset, "labelPrior": {"joy": 0.5, "rage": 0.5}}
+    with pytest.raises(ApiError, match=r"the keys of `dataset\.labelPrior` must be exactly"):
+        evolutions.create("other", dataset=prior)
 
 
 def test_evolutions_of_other_controllers_are_ignored(
