@@ -15,6 +15,7 @@ import pytest
 import typer
 import yaml
 
+from selfemo_api.recipes import with_overrides
 from selfemo_api.schema.crd import build_crd, structural
 from selfemo_api.schema.validation import load_evolution
 from selfemo_api.spec import EvolutionSpec
@@ -25,6 +26,8 @@ from selfemo_operator.cli import kubectl, main
 ROOT = Path(__file__).resolve().parents[2]
 #: Pages of finished studies quote the settings of their time.
 RECORDED = {ROOT / "docs/studies/meld.md", ROOT / "docs/studies/emorynlp.md"}
+#: The page with the files of the recipes.
+RECIPES = ROOT / "docs/reference/recipes.md"
 PAGES = sorted(
     path
     for pattern in ("README.md", "CONTRIBUTING.md", "docs/**/*.md", "helm/**/*.md", "images/*.md")
@@ -69,7 +72,9 @@ def documents_of(block: Block) -> list[Any]:
     return [d for d in yaml.safe_load_all(block.text) if isinstance(d, dict)]
 
 
-YAML_BLOCKS = [block for block in BLOCKS if block.language in {"yaml", "yml"}]
+#: Recipes are not parts of a resource: they have settings without a field. Other tests check them.
+RECIPES = ROOT / "docs/reference/recipes.md"
+YAML_BLOCKS = [b for b in BLOCKS if b.language in {"yaml", "yml"} and b.page != RECIPES]
 EVOLUTIONS = [block for block in BLOCKS if re.search(r"^kind: EmotionEvolution$", block.text, re.M)]
 
 
@@ -93,6 +98,8 @@ def test_a_part_of_a_spec_is_valid_in_the_demo(block: Block, tmp_path: Path) -> 
         part = document.get("spec", document) if document.keys() <= {"spec"} else document
         if "kind" in document or not part.keys() <= spec_schema()["properties"].keys():
             continue  # a whole resource, or Helm's values
+        if block.page == RECIPES and "overrides" not in part:  # the file of a recipe
+            part = {"recipe": "paper-v1", **with_overrides(part)}
         file = tmp_path / "evolution.yaml"
         file.write_text(yaml.safe_dump({**demo, "spec": overlaid(demo["spec"], part)}))
         load_evolution(file)
