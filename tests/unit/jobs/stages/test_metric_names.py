@@ -67,7 +67,7 @@ def test_score() -> None:
 
 
 def test_flywheel() -> None:
-    kept = pa.table({"role": ["Recognizer"], "emotions": [["joy"]], "rows": [4]})
+    kept = pa.table({"role": ["Recognizer"], "emotions": ["joy"], "rows": [4]})
     step = {"filter": "reward", "after": 1, "rowsBefore": 8, "rowsAfter": 4}
     selection = SimpleNamespace(total_rows=8, total_groups=2, funnel=[step])
     spec = SimpleNamespace(dataset=SimpleNamespace(labels=LABELS))
