@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.recipes import changed_settings
 from selfemo_api.results import SourceScore
-from selfemo_api.spec import EvolutionSpec
+from selfemo_api.spec import EvolutionSpec, TrainingSpec
 from selfemo_api.status import ConditionType, GenerationRecord, Outcome
 
 #: The text for each outcome of a generation.
@@ -42,20 +44,22 @@ def _plan_rows(spec: EvolutionSpec, state: Path) -> list[tuple[str, str]]:
     """Return name and value of each row of the plan."""
     self_play, training, stopping = spec.self_play, spec.training, spec.stopping
     goal = f", stop at F1 {stopping.goal:g}" if stopping.goal else ""
-    has_adapters = training.lora is not None and training.lora.rank > 0
-    adapters = f"LoRA rank {training.lora.rank}" if training.lora and has_adapters else "weights"
+    warm_start = f"warm start (at most {spec.warm_start.steps} steps) > "
+    changes = [f"{path}={json.dumps(value)}" for path, value in changed_settings(spec).items()]
     return [
         ("model", f"{spec.model.uri} (prompts {spec.model.prompts})"),
         ("recipe", spec.recipe),
+        ("differs from the recipe", ", ".join(changes) or "nothing"),
         ("self-play datasets", ", ".join(s.name for s in spec.dataset.self_play)),
         ("labeled datasets", ", ".join(s.name for s in spec.dataset.labeled) or "none"),
         ("evaluation datasets", ", ".join(s.name for s in spec.dataset.evaluation)),
         ("selection dataset", spec.selection_dataset),
+        ("generation 0", f"check > {warm_start if spec.has_warm_start else ''}evaluate"),
         (
             "each generation",
             f"self-play ({self_play.engine.value}, groups of {self_play.group_size}) > score > "
             f"flywheel > train ({spec.resources.processes} process(es), DeepSpeed ZeRO "
-            f"{training.deepspeed.zero_stage}, {adapters}) > evaluate",
+            f"{training.deepspeed.zero_stage}, {_trained_weights(training)}) > evaluate",
         ),
         (
             "generations",
@@ -65,6 +69,13 @@ def _plan_rows(spec: EvolutionSpec, state: Path) -> list[tuple[str, str]]:
         ("results", spec.storage.uri),
         ("state and logs", str(state)),
     ]
+
+
+def _trained_weights(training: TrainingSpec) -> str:
+    """Return which weights are trained."""
+    if training.lora is not None and training.lora.rank > 0:
+        return f"LoRA rank {training.lora.rank}"
+    return f"last layers: {training.train_layers}" if training.train_layers else "all weights"
 
 
 def generation_table(evolution: EmotionEvolution, *, intervals: bool = True) -> Table:

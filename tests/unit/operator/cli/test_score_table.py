@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from tests.unit.operator.planner.simulated_world import score_of, spec_of
@@ -11,7 +14,7 @@ from selfemo_api.evolution import EmotionEvolution, Metadata
 from selfemo_api.results import SourceScore
 from selfemo_api.status import GenerationRecord, Outcome
 from selfemo_operator.cli.terminal.evolution_view import status_changes
-from selfemo_operator.cli.terminal.score_table import generation_table
+from selfemo_operator.cli.terminal.score_table import generation_table, plan_table
 
 NAMES = ("dev", "test")
 
@@ -73,3 +76,23 @@ def test_lines_of_watch_have_the_figures_of_the_selection_dataset() -> None:
     lines = list(status_changes(None, evolution("dev")))
     assert any("micro F1 0.6200, Jaccard 0.5200" in line for line in lines)
     assert "Jaccard" not in "".join(status_changes(None, evolution("test")))
+
+
+def plan_of(**spec: Any) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    plain = EmotionEvolution(metadata=Metadata(name="demo"), spec=spec_of(**spec))
+    console.print(plan_table(plain, Path("/state")))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_the_plan_has_the_stages_of_generation_0_and_what_differs_from_the_recipe() -> None:
+    plan = plan_of()
+    assert re.search(r"generation 0 +│ check > evaluate +│", plan)
+    assert re.search(r"differs from the recipe +│ nothing +│", plan)
+    assert "all weights" in plan
+    plan = plan_of(warmStart={"steps": 90}, training={"trainLayers": 2})
+    assert re.search(r"check > warm start \(at most 90 steps\) > evaluate", plan)
+    assert "training.trainLayers=2, warmStart.steps=90" in plan
+    assert "last layers: 2" in plan
+    assert "LoRA rank 8" in plan_of(training={"lora": {"rank": 8}})
