@@ -72,9 +72,7 @@ def documents_of(block: Block) -> list[Any]:
     return [d for d in yaml.safe_load_all(block.text) if isinstance(d, dict)]
 
 
-#: Recipes are not parts of a resource: they have settings without a field. Other tests check them.
-RECIPES = ROOT / "docs/reference/recipes.md"
-YAML_BLOCKS = [b for b in BLOCKS if b.language in {"yaml", "yml"} and b.page != RECIPES]
+YAML_BLOCKS = [block for block in BLOCKS if block.language in {"yaml", "yml"}]
 EVOLUTIONS = [block for block in BLOCKS if re.search(r"^kind: EmotionEvolution$", block.text, re.M)]
 
 
