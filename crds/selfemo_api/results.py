@@ -86,9 +86,9 @@ class StageResult(ApiModel):
     """The scores on the evaluation sources, for Evaluate. The selection dataset is the first."""
     model_uri: Annotated[str, Field(max_length=2048)] | None = None
     """The URI of the trained model, for WarmStart and Train."""
-    label_prior: dict[str, float] | None = None
-    """The share of each emotion in the labeled sources, from 0 to 1, for Check. Unset: there are
-    none."""
+    label_shares: LabelValues = []
+    """The share of each emotion in the labeled sources, from 0 to 1, in the order of
+    `dataset.labels`, for Check. Empty: there are no labeled sources."""
     seconds: float = 0.0
     """The wall time in seconds of the attempt that made the result. 0: it was there already."""
     reused: bool = False

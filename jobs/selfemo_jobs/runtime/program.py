@@ -238,10 +238,16 @@ def result_from(
         metrics=manifest.metrics,
         scores=manifest.scores,
         model_uri=join(uri.rsplit("/", 1)[0], manifest.model) if manifest.model else None,
-        label_prior=manifest.label_prior,
+        label_shares=_label_shares(manifest),
         seconds=round(seconds, 3),
         reused=reused,
     )
+
+
+def _label_shares(manifest: Manifest) -> list[float]:
+    """Return the shares of the labels in their order: the names need not be in the message."""
+    prior = manifest.label_prior
+    return [prior[label] for label in manifest.config["dataset.labels"]] if prior else []
 
 
 def read_config(path: Path, stage: Stage) -> StageConfig:

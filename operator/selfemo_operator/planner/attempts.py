@@ -88,6 +88,9 @@ def validate_result(
         return f"it answered for generation {result.generation}, {result.stage.value}"
     if result.stage in (Stage.WARM_START, Stage.TRAIN) and not result.model_uri:
         return "its result names no model"
+    labels, shares = len(spec.dataset.labels), len(result.label_shares)
+    if shares not in (0, labels):
+        return f"its result has {shares} shares of {labels} labels"
     selection = spec.selection_dataset
     if result.stage is Stage.EVALUATE and selection not in {s.source for s in result.scores}:
         return f"its result has no score of {selection}"

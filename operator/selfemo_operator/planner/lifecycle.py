@@ -244,8 +244,9 @@ def record_result(
     }
     if result.stage is Stage.SCORE:
         changes["reward"] = result.metrics.get(ScoreMetric.REWARD_MEAN)
-    if result.stage is Stage.CHECK and result.label_prior is not None:
-        changes["label_prior"] = result.label_prior
+    if result.stage is Stage.CHECK and result.label_shares:
+        labels = spec.dataset.labels
+        changes["label_prior"] = dict(zip(labels, result.label_shares, strict=True))
     status = status.model_copy(update=changes)
     if result.stage is Stage.CHECK:
         status = _with_pinned_label_prior(status, spec)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from selfemo_api.metrics import CheckMetric
 from selfemo_api.results import (
     TERMINATION_MESSAGE_BYTES,
     FailureMessage,
@@ -168,3 +169,19 @@ def test_a_result_that_cannot_be_cut_is_an_error() -> None:
     result = result_of(0, 0).model_copy(update={"metrics": {f"{i:0100}": 0.5 for i in range(64)}})
     with pytest.raises(ValueError, match="over 4096 bytes"):
         encode_message(result)
+
+
+def test_the_shares_of_the_largest_label_set_fit() -> None:
+    """They have no names: 64 names of 64 wide characters alone would take 12 KiB."""
+    shares = [1 / 3 + n * 1e-9 for n in range(64)]
+    metrics = {str(metric): 123456.0 for metric in CheckMetric}
+    check = StageResult(
+        stage=Stage.CHECK,
+        generation=0,
+        manifest="s3://" + "b" * 1300,
+        manifest_sha256="0" * 64,
+        metrics=metrics,
+        label_shares=shares,
+    )
+    decoded = decode_message(encode_message(check))
+    assert decoded == check

@@ -275,7 +275,8 @@ class World:
         f1 = self.f1s[min(job.generation, len(self.f1s) - 1)]
         result = result_of(job.generation, job.stage, f1)
         if job.stage is Stage.CHECK:
-            return result.model_copy(update={"label_prior": self.label_prior})
+            shares = list((self.label_prior or {}).values())
+            return result.model_copy(update={"label_shares": shares})
         if result.scores:
             names = [source.name for source in self.spec.dataset.evaluation]
             scores = [score_of(f1, source=name, n_labels=self.n_labels) for name in names]
@@ -558,7 +559,7 @@ def _check_baseline(world: World, new: EvolutionStatus) -> None:
     if checked is None or (new.generation == 0 and new.result(Stage.CHECK) is None):
         assert new.label_prior is None
     else:
-        assert new.label_prior == checked.label_prior
+        assert list((new.label_prior or {}).values()) == checked.label_shares
         own = world.spec.dataset.label_prior
         assert pinned_spec(new).dataset.label_prior == (own or new.label_prior)
     assert (new.baseline_uri is None) == (new.best is None)

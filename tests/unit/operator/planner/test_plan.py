@@ -454,6 +454,7 @@ RESULTS_OF_OTHERS = [
     (Stage.SCORE, {"stage": Stage.FLYWHEEL}, "it answered for generation 1, Flywheel"),
     (Stage.SCORE, {"generation": 3}, "it answered for generation 3, Score"),
     (Stage.TRAIN, {"model_uri": None}, "its result names no model"),
+    (Stage.SCORE, {"label_shares": [0.5, 0.5]}, "its result has 2 shares of 7 labels"),
     (
         Stage.EVALUATE,
         {"scores": [score_of(0.5, source="x")]},
