@@ -125,7 +125,7 @@ def test_texts_of_the_spec_replace_those_of_the_set() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"recognise": "x"}, r"`recognise` is not a part of a prompt set \(name, chat, recognize"),
+        ({"recogn": "x"}, r"`recogn` is not a part of a prompt set \(name, chat, recognize"),
         ({"respond": None}, "`respond` must be a text"),
         ({"chat": "yes"}, "`chat` must be true or false"),
         ({"before": 3}, "`before` must be a text"),
@@ -176,9 +176,9 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_an_unknown_text_of_the_spec_is_refused() -> None:
-    message = r"`model.promptTemplates` has `recogniser`: the names are recognize, respond, before"
+    message = r"`model.promptTemplates` has `recognizer`: the names are recognize, respond, before"
     with pytest.raises(BadInput, match=message):
-        load_prompt_set("chat-v1", {"recogniser": "{{ text }}"})
+        load_prompt_set("chat-v1", {"recognizer": "{{ text }}"})
     with pytest.raises(BadInput, match=r"^`model.promptTemplates`: template `respond` line 1: `x`"):
         load_prompt_set("chat-v1", {"respond": "{{ x }}"})
 
