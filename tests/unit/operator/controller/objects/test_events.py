@@ -12,13 +12,15 @@ from tests.unit.operator.controller.kube_objects import NOW, evolution_of
 
 from selfemo_api.results import StageResult
 from selfemo_api.stages import Stage
-from selfemo_api.status import Current, EvolutionStatus
+from selfemo_api.status import Current, EvolutionStatus, Reason
 from selfemo_operator.controller.objects.events import (
     MESSAGE_MAX,
     Event,
     event_manifest,
     events_between,
 )
+from selfemo_operator.planner.conditions import with_conditions
+from selfemo_operator.planner.types import End
 
 AT: dict[str, Any] = {"generation": 1, "stage": Stage.SCORE, "attempt": 2, "start_time": NOW}
 
@@ -66,6 +68,24 @@ def test_failures_and_disruptions_are_events(
 def test_a_suspension_and_its_end_are_events() -> None:
     assert reasons(status(), status(suspended_time=NOW)) == ["Suspended"]
     assert reasons(status(suspended_time=NOW), status()) == ["Resumed"]
+
+
+def test_an_edit_that_is_refused_again_for_another_reason_is_an_event() -> None:
+    def refused(message: str) -> EvolutionStatus:
+        return with_conditions(
+            EvolutionStatus(completion_time=NOW),
+            now=NOW,
+            observed_generation=1,
+            suspended=False,
+            job=None,
+            end=End(Reason.BAD_INPUT, message),
+        )
+
+    first, second = refused("spec: one rule"), refused("spec: another rule")
+    assert reasons(EvolutionStatus(), first) == ["BadInput"]
+    (event,) = events_between(first, second)
+    assert (event.reason, event.message, event.warning) == ("BadInput", "spec: another rule", True)
+    assert reasons(second, second) == []
 
 
 def test_the_check_and_the_warm_start_are_events_with_their_figures() -> None:
