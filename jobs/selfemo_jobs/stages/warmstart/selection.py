@@ -114,7 +114,7 @@ def _engine_args(spec: EvolutionSpec) -> dict[str, Any]:
     return {**arguments, "batch_size": spec.evaluation.batch_size}
 
 
-def _in_format_of(dtype: str, model: PreTrainedModel) -> PreTrainedModel:
+def in_format_of(dtype: str, model: PreTrainedModel) -> PreTrainedModel:
     """Return the model as the evaluate stage would load it: on a CPU, a copy in the same format.
 
     A model on a GPU is trained in its own format and used as it is. A copy might not fit.
@@ -128,5 +128,7 @@ def _in_format_of(dtype: str, model: PreTrainedModel) -> PreTrainedModel:
     """
     if model.device.type != "cpu" or dtype in ("auto", "float32"):
         return model
-    copied: PreTrainedModel = deepcopy(model).to(getattr(torch, dtype))
+    copied = deepcopy(model)
+    for weight in copied.parameters():  # not the buffers: positions need float32
+        weight.data = weight.data.to(getattr(torch, dtype))
     return copied

@@ -20,12 +20,12 @@ from selfemo_api.results import StageResult
 from selfemo_api.spec import EvolutionSpec, View
 from selfemo_api.stages import Stage, stage_prefix
 from selfemo_jobs.errors import BadInput, Terminated
-from selfemo_jobs.models.fetch import fetch_model
+from selfemo_jobs.models.fetch import fetch_model, load_model
 from selfemo_jobs.models.model_folder import check_model_folder, model_files
 from selfemo_jobs.runtime.manifest import read_manifest
 from selfemo_jobs.stages.evaluate.stage import PROGRAM as EVALUATE
 from selfemo_jobs.stages.warmstart import early_stopping
-from selfemo_jobs.stages.warmstart.selection import SelectionDataset
+from selfemo_jobs.stages.warmstart.selection import SelectionDataset, in_format_of
 from selfemo_jobs.stages.warmstart.stage import PROGRAM, training_views
 from selfemo_jobs.stages.warmstart.supervised_trainer import SupervisedTrainer
 from selfemo_jobs.store import open_store
@@ -435,3 +435,18 @@ def test_a_loss_that_is_not_finite_is_bad_input(
     monkeypatch.setattr(SupervisedTrainer, "make_step", lambda _trainer: float("nan"))
     with pytest.raises(BadInput, match=r"diverged: .*lower `overrides\.warmStart\.learningRate`"):
         run(make())
+
+
+def test_the_measured_copy_is_the_model_that_the_evaluation_loads(tiny_model: Path) -> None:
+    """Weights are rounded to bfloat16; the frequencies of rotary positions stay float32."""
+    copied = in_format_of("bfloat16", load_model(tiny_model, torch.float32))
+    loaded = load_model(tiny_model, torch.bfloat16)
+    tensors = [
+        {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        for model in (copied, loaded)
+    ]
+    assert tensors[0].keys() == tensors[1].keys()
+    assert {tensor.dtype for tensor in tensors[0].values()} == {torch.bfloat16, torch.float32}
+    for name, tensor in tensors[0].items():
+        assert tensor.dtype is tensors[1][name].dtype
+        assert torch.equal(tensor, tensors[1][name]), name

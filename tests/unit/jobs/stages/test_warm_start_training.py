@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.unit.jobs.stages.warm_start_dialogues import LABELS, dialogues
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from selfemo_api.spec import View
 from selfemo_jobs.acceleration.frozen_states import FrozenStates
@@ -19,6 +19,7 @@ from selfemo_jobs.stages.warmstart.examples import Example, examples_of
 from selfemo_jobs.stages.warmstart.options import WarmStartOptions
 from selfemo_jobs.stages.warmstart.supervised_trainer import (
     IGNORED,
+    SupervisedTrainer,
     example_losses,
     train_steps,
 )
@@ -149,3 +150,49 @@ def test_nothing_labelled_is_named(tiny_model: Path) -> None:
             [],
             WarmStartOptions(),
         )
+
+
+def trainer_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> SupervisedTrainer:
+    recognizer, responder = read_examples(tokenizer, 3)
+    options = WarmStartOptions(batch_size=4, learning_rate=1e-5)
+    pad = tokenizer.pad_token_id
+    return SupervisedTrainer(
+        model, recognizer, responder, options, pad=pad, seed=1, rate=lambda _step: 1.0
+    )
+
+
+def test_small_changes_of_bfloat16_weights_add_up(tiny_model: Path) -> None:
+    """As on a GPU: the optimizer updates copies in float32, and the model reads them rounded."""
+    tokenizer = load_tokenizer(tiny_model)
+    model = load_model(tiny_model, torch.bfloat16)
+    start = {name: p.detach().clone() for name, p in model.named_parameters()}
+    trainer = trainer_of(model, tokenizer)
+    for _ in range(4):
+        assert trainer.make_step() > 0
+    weights = trainer.weights()
+    assert all(weight.dtype is torch.float32 for weight in weights.values())
+    for name, parameter in model.named_parameters():
+        assert parameter.dtype is torch.bfloat16
+        assert torch.equal(parameter, weights[name].to(torch.bfloat16))
+    moved = torch.cat([(weights[name] != start[name].float()).flatten() for name in weights])
+    rounded = torch.cat([(p != start[name]).flatten() for name, p in model.named_parameters()])
+    assert moved.float().mean() > 0.5 > rounded.float().mean(), "most changes are below bfloat16"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_trainer_continues_from_its_state(tiny_model: Path, dtype: torch.dtype) -> None:
+    tokenizer = load_tokenizer(tiny_model)
+    first = trainer_of(load_model(tiny_model, dtype), tokenizer)
+    for _ in range(2):
+        first.make_step()
+    state = first.state()
+    losses = [first.make_step() for _ in range(2)]
+    second = trainer_of(load_model(tiny_model, dtype), tokenizer)
+    torch.manual_seed(99)
+    second.load_state(state)
+    assert second.step == 2
+    assert [second.make_step() for _ in range(2)] == losses
+    for name, weight in first.weights().items():
+        assert torch.equal(weight, second.weights()[name])
+    with pytest.raises(RuntimeError, match="only a new trainer"):
+        second.load_state(state)
