@@ -59,6 +59,7 @@ RELEVANT = (
     "training.microBatchSize",
     "resources.gpusPerNode",
     "evaluation.selectionDataset",
+    "evaluation.engine",
     "evaluation.useLabelPrior",
     "evaluation.multiLabel",
     "evaluation.batchSize",

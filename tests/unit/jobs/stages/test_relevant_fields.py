@@ -133,7 +133,6 @@ NOT_RELEVANT: dict[Stage, dict[str, set[str]]] = {
         "A pod of a warm start has one GPU or none.": {
             *("resources.nodes", "resources.processesPerNode"),
         },
-        "The engine is always the same, over the model in memory.": {"evaluation.engine"},
         "It measures F1 alone, without an interval.": {"evaluation.bootstrap"},
         _LATER: part(
             *("selfPlay", "reward", "reward.judge", "flywheel", "training"),
