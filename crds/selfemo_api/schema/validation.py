@@ -194,8 +194,11 @@ def _bounds_problems(document: dict[str, Any]) -> list[Problem]:
 
     A recipe and overrides that cannot be read are left out: they have a problem of their own.
     """
-    spec = document.get("spec")
+    spec, missing = document.get("spec"), []
     if isinstance(spec, dict):
+        # a recipe may have values in a part that the person must write
+        required = crd_schema()["properties"]["spec"]["required"]
+        missing = [f"spec.{name}" for name in required if name not in spec]
         left_out = ["recipe"] if _names_unknown_recipe(spec) else []
         overrides = spec.get("overrides")
         if isinstance(overrides, dict) and misplaced_overrides(overrides):
@@ -204,8 +207,15 @@ def _bounds_problems(document: dict[str, Any]) -> list[Problem]:
     try:
         EmotionEvolution.model_validate({**document, "spec": spec, "written": {}})
     except ValidationError as error:
-        return [problem_of(e) for e in error.errors() if not _is_from_preset(e)]
-    return []
+        problems = [problem_of(e) for e in error.errors() if not _is_from_preset(e)]
+    else:
+        problems = []
+    absent = [Problem(field, "Required value") for field in missing]
+    return absent + [p for p in problems if not _is_in(p.field, missing)]
+
+
+def _is_in(field: str, parts: list[str]) -> bool:
+    return any(f"{field}.".startswith(f"{part}.") for part in parts)
 
 
 def _is_from_preset(details: ErrorDetails) -> bool:

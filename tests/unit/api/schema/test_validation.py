@@ -357,6 +357,10 @@ def test_every_rule_has_an_example() -> None:
         ),
         ({"spec__storage": GONE}, "spec.storage: Required value"),
         ({"spec__storage": None}, "spec.storage: Required value"),
+        ({"spec__model": GONE}, "spec.model: Required value"),
+        ({"spec__recipe": "tests-v1", "spec__model": GONE}, "spec.model: Required value"),
+        ({"spec__recipe": "tests-v1", "spec__dataset": GONE}, "spec.dataset: Required value"),
+        ({"spec__recipe": "tests-v1", "spec__model": {}}, "spec.model.uri: Required value"),
         ({"kind": GONE}, "kind: Required value"),
         ({"spec__nonsense": 1}, "spec.nonsense: unknown field"),
         (
