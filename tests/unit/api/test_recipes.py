@@ -132,6 +132,26 @@ def test_an_ablation_wins(ablation: Ablation, path: str, value: object) -> None:
     assert path in changed_settings(spec)
 
 
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("ablation", Ablation)
+def test_an_ablation_of_any_recipe_changes_its_own_settings_alone(
+    name: str, ablation: Ablation
+) -> None:
+    assert check(document(recipe=name, ablation=ablation.value)) == []
+    plain = leaves(resolved(recipe=name).to_json())
+    without = leaves(resolved(recipe=name, ablation=ablation.value).to_json())
+    changed = {path for path in {*plain, *without} if plain.get(path) != without.get(path)}
+    own = {
+        Ablation.NONE: set(),
+        Ablation.RANDOM_REWARDS: {"reward.signal"},
+        Ablation.PLAIN_IOU: {"reward.smoothing"},
+        Ablation.UNWEIGHTED_GROUPS: {"reward.groupWeight"},
+        Ablation.SELF_GRADED: {"reward.judge.model", "reward.judge.weight"},
+    }
+    assert changed - {"ablation"} <= own[ablation]
+    assert (changed == set()) == (ablation is Ablation.NONE)
+
+
 def test_what_overrides_must_not_have() -> None:
     for overrides, message in (
         ({"training": {"imitation": 1.0}}, "has a field of its own"),
