@@ -48,11 +48,12 @@ class SelectionDataset:
         """
         spec = self.spec
         sampling = greedy_sampling(spec.model, spec.self_play.max_tokens.recognizer)
+        arguments = TransformersArgs.parse(_engine_args(spec))
         engine = TransformersEngine(
             folder,
-            TransformersArgs.parse(_engine_args(spec)),
+            arguments,
             max_model_len=spec.model.max_prompt_tokens + sampling.max_tokens,
-            model=model,
+            model=in_format_of(arguments.dtype, model),
         )
         score = evaluate_engine(
             engine,

@@ -19,6 +19,7 @@ from selfemo_api.metrics import WarmStartMetric
 from selfemo_api.results import StageResult
 from selfemo_api.spec import EvolutionSpec, View
 from selfemo_api.stages import Stage, stage_prefix
+from selfemo_jobs.engines.transformers_engine import TransformersEngine
 from selfemo_jobs.errors import BadInput, Terminated
 from selfemo_jobs.models.fetch import fetch_model, load_model
 from selfemo_jobs.models.model_folder import check_model_folder, model_files
@@ -131,7 +132,17 @@ def test_it_learns_and_publishes_a_model(make: Make, tiny_model: Path, tmp_path:
 
 
 @pytest.mark.parametrize("engine_args", [{}, {"dtype": "bfloat16", "batch_size": 3}])
-def test_the_evaluate_stage_measures_the_same_f1(make: Make, engine_args: dict[str, Any]) -> None:
+def test_the_evaluate_stage_measures_the_same_f1(
+    make: Make, engine_args: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    formats = set()
+    generate = TransformersEngine.generate
+
+    def recorded(engine: TransformersEngine, *arguments: Any) -> Any:
+        formats.add(engine.model.dtype)
+        return generate(engine, *arguments)
+
+    monkeypatch.setattr(TransformersEngine, "generate", recorded)
     changes: dict[str, Any] = {
         "selfPlay": {"engineArgs": engine_args},
         "warmStart": {"steps": 3, "evaluationSteps": 3, "learningRate": 5e-4},
@@ -141,6 +152,7 @@ def test_the_evaluate_stage_measures_the_same_f1(make: Make, engine_args: dict[s
     evaluated = EVALUATE.run(make(stage=Stage.EVALUATE, policy=result.model_uri, **changes))
     assert isinstance(evaluated, StageResult)
     assert evaluated.scores[0].weighted_f1 == result.metrics[WarmStartMetric.WEIGHTED_F1]
+    assert formats == {getattr(torch, engine_args.get("dtype", "float32"))}
 
 
 def test_it_ends_when_f1_stops_rising_and_keeps_the_best(make: Make) -> None:
