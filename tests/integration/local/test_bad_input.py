@@ -214,8 +214,10 @@ def test_s3_denied(on_s3: LocalRun, monkeypatch: pytest.MonkeyPatch) -> None:
     code, result, err = on_s3.finish()
     assert code == 2, err[-3000:]
     assert re.fullmatch(
-        rf"generation 0, Check: storage.uri: {re.escape(on_s3.spec['storage']['uri'])}/\S+ at \S+: "
-        r"AccessDenied: Forbidden: grant s3:GetObject, s3:PutObject and s3:ListBucket there .+",
+        r"generation 0, Check: storage\.uri: "
+        rf"{re.escape(on_s3.spec['storage']['uri'])}/\S+ at \S+: "
+        r"SignatureDoesNotMatch: .+: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+        r"`storage\.credentialsSecretRef`, or give the pod's service account an identity",
         result["message"],
     ), result["message"]
     assert "wrong-secret" not in err + result["message"]
