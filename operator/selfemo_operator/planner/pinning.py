@@ -68,7 +68,10 @@ def refusal(spec: EvolutionSpec, status: EvolutionStatus) -> End | None:
         The status, with the spec that was pinned before, if there was one.
     """
     before = status.current.spec if status.current is not None else None
-    problems = _problems(_text(spec.to_json()), _text(before) if before is not None else "")
+    content = spec.to_json()
+    if content == before:
+        return None  # it was checked when it was pinned
+    problems = _problems(_text(content), _text(before) if before is not None else "")
     return End(Reason.BAD_INPUT, problems) if problems else None
 
 

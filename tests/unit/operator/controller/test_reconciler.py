@@ -515,12 +515,18 @@ def test_a_rule_that_the_values_of_the_recipe_break_is_reported_before_any_job()
 def test_rules_are_run_when_a_spec_is_pinned_and_not_at_each_reconcile() -> None:
     with patch.object(pinning, "_problems", wraps=pinning._problems) as checks:
         server = server_with_evolution(generations=2)
-        operator = run_until_idle(server)
-        assert [c.args[1] != "" for c in checks.mock_calls] == [False, True, True]
+        operator = FakeOperator(server)
+        _advance_to(server, operator, "demo-g001-selfplay-1")
+        assert [c.args[1] for c in checks.mock_calls] == [""], "an unchanged spec is not checked"
+        server.edit(stopping={"maxGenerations": 2, "patience": 98})
+        operator.receive_events()
+        run_until_idle(server, lambda: operator)
+        assert [c.args[1] != "" for c in checks.mock_calls] == [False, True]
         for _ in range(3):
             advance_clock(server, 60)
             operator.reconcile()
-    assert checks.call_count == 3
+    assert checks.call_count == 2
+    assert server.status["phase"] == "Succeeded"
 
 
 def test_an_unreadable_pinned_spec_is_reported() -> None:
