@@ -18,6 +18,7 @@ from selfemo_operator.cli.exit_codes import exit_codes_help
 from selfemo_operator.cli.report import write_report
 from selfemo_operator.cli.resolved import print_resolved
 from selfemo_operator.cli.run_options import read_request
+from selfemo_operator.cli.use import add_use_commands
 from selfemo_operator.local.state import RunnerError
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 app.add_typer(data_cli.app, name="data")
 app.add_typer(model.app, name="model")
+add_use_commands(app)
 
 #: Seconds between two reads of a state folder: as often as the runner looks at its stages, so that
 #: the last step of a short training is shown too.

@@ -1,0 +1,1 @@
+"""The commands that use a model: `selfemo predict`, `selfemo respond` and others."""

@@ -1,0 +1,72 @@
+"""``python -m selfemo_jobs.use_commands COMMAND``: what ``selfemo predict`` and others run.
+
+Each command is a module with three names: ``HELP``, one line; ``add_arguments(parser)``; and
+``run(arguments)``, which returns an exit code. A module imports heavy libraries in ``run`` only, so
+that ``--help`` is fast.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Protocol, cast
+
+from selfemo_api.contract import ExitCode
+from selfemo_api.schema.validation import InvalidEvolution
+from selfemo_jobs.errors import StageError
+
+
+class CommandModule(Protocol):
+    """A module that is one command."""
+
+    HELP: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the command's arguments to its parser."""
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Run the command and return its exit code."""
+
+
+#: The module of each command, by the command's name.
+COMMANDS: Mapping[str, str] = {}
+
+
+def parser(names: Sequence[str] | None = None) -> argparse.ArgumentParser:
+    """Return the parser of some commands.
+
+    Parameters
+    ----------
+    names
+        The names of the commands. None: all of them.
+    """
+    top = argparse.ArgumentParser(prog="selfemo", description="Use a model.")
+    commands = top.add_subparsers(dest="command", required=True)
+    for name in names if names is not None else COMMANDS:
+        module = command_module(name)
+        command = commands.add_parser(name, help=module.HELP, description=module.HELP)
+        module.add_arguments(command)
+    return top
+
+
+def command_module(name: str) -> CommandModule:
+    """Return the module of a command. Raises KeyError if there is no such command."""
+    return cast(CommandModule, import_module(COMMANDS[name]))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code. An error that the user can act on is one line."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    names = [words[0]] if words and words[0] in COMMANDS else None
+    arguments = parser(names).parse_args(words)
+    try:
+        return command_module(arguments.command).run(arguments)
+    except (StageError, InvalidEvolution) as error:
+        sys.stderr.write(f"selfemo {arguments.command}: {error}\n")
+        return error.exit_code if isinstance(error, StageError) else ExitCode.BAD_INPUT
+
+
+if __name__ == "__main__":
+    sys.exit(main())
