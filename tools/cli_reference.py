@@ -1,14 +1,15 @@
 """Generates the reference of the commands: ``python tools/cli_reference.py [--check]``.
 
-The page contains what ``--help`` prints. Its sources are the typer applications, the parsers of
-``selfemo data`` and ``selfemo model``, and the table of exit codes.
+The page contains what ``--help`` prints. Its sources are the typer applications, the parsers of the
+programs of the jobs (``selfemo data``, ``selfemo model``, ``selfemo predict`` and others), and the
+table of exit codes.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,9 +18,11 @@ import typer
 
 from selfemo_jobs.base_models.__main__ import parser as model_parser
 from selfemo_jobs.data_commands.__main__ import parser as data_parser
+from selfemo_jobs.use_commands.__main__ import parser as use_parser
 from selfemo_operator.__main__ import main as operator_main
 from selfemo_operator.cli import kubectl, main
 from selfemo_operator.cli.exit_codes import EXIT_CODES
+from selfemo_operator.cli.use import USE_COMMANDS
 
 PATH = Path(__file__).resolve().parent.parent / "docs" / "reference" / "cli.md"
 
@@ -36,6 +39,8 @@ installs the completion for a shell.
 
 #: The groups of commands whose options a program of the jobs parses, with its parser.
 _JOB_PROGRAMS = {"selfemo data": data_parser, "selfemo model": model_parser}
+#: The other commands whose options a program of the jobs parses.
+_USE_COMMANDS = frozenset(f"selfemo {name}" for name in USE_COMMANDS)
 
 
 class Parameter(NamedTuple):
@@ -77,7 +82,12 @@ def commands() -> list[Command]:
 def _typer_commands(name: str, command: Any) -> Iterator[Command]:
     """Yield a command, or each command of a group."""
     if name in _JOB_PROGRAMS:
-        yield from _program_commands(name, command)
+        parsers = _parsers(_JOB_PROGRAMS[name]())
+        for part, inner in command.commands.items():
+            yield _program_command(f"{name} {part}", inner.help, parsers[part])
+    elif name in _USE_COMMANDS:
+        part = name.removeprefix("selfemo ")
+        yield _program_command(name, command.help, _parsers(use_parser([part]))[part])
     elif hasattr(command, "commands"):
         for part, inner in command.commands.items():
             yield from _typer_commands(f"{name} {part}", inner)
@@ -121,23 +131,25 @@ def _default(value: object) -> str:
     return "" if value is None or value is False or value in ("", (), []) else f"`{value}`"
 
 
-def _program_commands(group_name: str, group: Any) -> Iterator[Command]:
-    """Yield the commands of a group, whose options are parsed by argparse."""
-    actions = _JOB_PROGRAMS[group_name]()._actions
-    parsers = next(a for a in actions if isinstance(a, argparse._SubParsersAction)).choices
-    for name, command in group.commands.items():
-        options = [o for o in parsers[name]._actions if not isinstance(o, argparse._HelpAction)]
-        arguments = [
-            o.dest.upper() + ("..." if o.nargs == "+" else "")
-            for o in options
-            if not o.option_strings
-        ]
-        yield Command(
-            f"{group_name} {name}",
-            " ".join(["[OPTIONS]", *arguments]),
-            command.help,
-            tuple(_program_parameter(option) for option in options),
-        )
+def _parsers(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
+    """Return the parser of each command of a program, by the command's name."""
+    subparsers = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    return next(subparsers).choices
+
+
+def _program_command(name: str, help_text: str, parser: argparse.ArgumentParser) -> Command:
+    """Return a command whose options are parsed by argparse."""
+    options = [o for o in parser._actions if not isinstance(o, argparse._HelpAction)]
+    arguments = [_argument(o) for o in options if not o.option_strings]
+    parameters = tuple(_program_parameter(option) for option in options)
+    return Command(name, " ".join(["[OPTIONS]", *arguments]), help_text, parameters)
+
+
+def _argument(option: argparse.Action) -> str:
+    """Return an argument as the usage line shows it."""
+    name = option.dest.upper()
+    shown = f"{name}..." if option.nargs in ("+", "*") else name
+    return f"[{shown}]" if option.nargs in ("?", "*") else shown
 
 
 def _program_parameter(option: argparse.Action) -> Parameter:
@@ -151,7 +163,8 @@ def _program_parameter(option: argparse.Action) -> Parameter:
         kind = option.metavar
     else:
         kind = getattr(option.type, "__name__", "str").lower()
-    default = "required" if option.required else _default(option.default)
+    needed = option.required and option.nargs not in ("?", "*")
+    default = "required" if needed else _default(option.default)
     help_text = (option.help or "").removesuffix(f" Default: {option.default}.")
     return Parameter(name, kind, default, _sentence(help_text))
 

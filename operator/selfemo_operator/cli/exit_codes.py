@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from selfemo_api.contract import ExitCode
+from selfemo_operator.cli.use import USE_COMMANDS
 from selfemo_operator.cli.watch import INTERRUPTED
 
 _BAD_FILE = "the file or an option is not valid"
@@ -18,6 +19,12 @@ _BASE_MODEL: Mapping[int, str] = {
     ExitCode.OK: "the model is written",
     ExitCode.INTERNAL: "an unexpected error",
     ExitCode.BAD_INPUT: "an option or an input file is not valid",
+}
+_USE: Mapping[int, str] = {
+    ExitCode.OK: "the command has done its work",
+    ExitCode.INTERNAL: "an unexpected error",
+    ExitCode.BAD_INPUT: "an option, an input file or a model is not valid",
+    ExitCode.UNAVAILABLE: "the storage or the hub cannot be reached",
 }
 
 #: The meaning of each exit code, by command.
@@ -45,6 +52,7 @@ EXIT_CODES: Mapping[str, Mapping[int, str]] = {
         ExitCode.OK: "the report is written",
         ExitCode.BAD_INPUT: f"{_BAD_FILE}, or the report could not be written",
     },
+    **{f"selfemo {name}": _USE for name in USE_COMMANDS},
     "selfemo data check": {
         ExitCode.OK: "no error was found (there may be warnings)",
         ExitCode.INTERNAL: "an unexpected error",

@@ -29,7 +29,6 @@ app = typer.Typer(
 )
 app.add_typer(data_cli.app, name="data")
 app.add_typer(model.app, name="model")
-add_use_commands(app)
 
 #: Seconds between two reads of a state folder: as often as the runner looks at its stages, so that
 #: the last step of a short training is shown too.
@@ -158,6 +157,9 @@ def report_command(
     """Write the report of a run: one HTML page with all its results."""
     request = read_request(file, changes or [], [], state)
     Console().print(str(write_report(request, to)))
+
+
+add_use_commands(app)
 
 
 def main() -> None:
