@@ -17,6 +17,7 @@ from selfemo_api.api_model import ApiModel
 from selfemo_api.results import SourceScore
 from selfemo_api.spec import EvolutionSpec, StorageSpec
 from selfemo_api.stages import Stage
+from selfemo_api.status import Best, Outcome
 
 
 class ExitCode(IntEnum):
@@ -29,6 +30,8 @@ class ExitCode(IntEnum):
     """The input requires a user fix. The stage is not retried."""
     UNAVAILABLE = 75
     """S3 or the network was unavailable (EX_TEMPFAIL of sysexits). It counts as a disruption."""
+    INTERRUPTED = 130
+    """Ctrl-C ended a command, as in shells. A stage never exits with it."""
     TERMINATED = 143
     """SIGTERM ended the stage, and its work so far is saved. It counts as a disruption."""
 
@@ -54,6 +57,38 @@ ENV_PARENT = "SELFEMO_PARENT"
 
 ENV_METRICS_PORT = "SELFEMO_METRICS_PORT"
 """The port on which a running stage serves its progress to Prometheus. Unset: none."""
+
+
+class GenerationOutcome(ApiModel):
+    """The outcome of one finished generation, for Publish."""
+
+    generation: int
+    """The number of the generation."""
+    outcome: Outcome
+    """The outcome of the generation."""
+    f1: float | None = None
+    """The weighted F1 on the selection dataset, from 0 to 1. Unset: the generation collapsed before
+    its evaluation."""
+    model_uri: str
+    """The URI of its model."""
+    message: str = ""
+    """The reason for the outcome, as a sentence for people."""
+
+
+class RunOutcomes(ApiModel):
+    """What has happened in a run so far, for Publish."""
+
+    best: Best
+    """The best generation."""
+    generations: list[GenerationOutcome]
+    """The last finished generations, oldest first. The last one is the generation that is
+    published."""
+    baseline_uri: str
+    """The URI of the baseline's model."""
+    next_policy_uri: str
+    """The URI of the model from which the next generation starts."""
+    changes: list[str] = []
+    """The settings in which the spec differs from its recipe, as `path=value`."""
 
 
 class StageConfig(ApiModel):
@@ -82,6 +117,8 @@ class StageConfig(ApiModel):
     """The URIs of the flywheel manifests of earlier generations, newest first."""
     baseline: SourceScore | None = None
     """The baseline's score on the selection dataset."""
+    outcomes: RunOutcomes | None = None
+    """What has happened so far. Only Publish has it."""
 
 
 class PurgeConfig(ApiModel):

@@ -188,6 +188,17 @@ class EvaluateMetric(StrEnum):
     LABEL_ENTROPY = "labelEntropy"
 
 
+class PublishMetric(StrEnum):
+    """Metrics of Publish."""
+
+    COPIED_FILES = "copiedFiles"
+    """Number of files of the best model that were copied to `publish`; absent without it."""
+    REMOVED_MODELS = "removedModels"
+    """Number of models that `storage.keep` removed; absent with `All`."""
+    TRACKER_FAILURES = "trackerFailures"
+    """Number of trackers that did not take the figures; absent without trackers."""
+
+
 #: Any of them.
 StageMetric = (
     CheckMetric
@@ -197,6 +208,7 @@ StageMetric = (
     | FlywheelMetric
     | TrainMetric
     | EvaluateMetric
+    | PublishMetric
 )
 
 #: The metrics of each stage.
@@ -209,6 +221,7 @@ STAGE_METRICS: Mapping[Stage, type[StageMetric]] = MappingProxyType(
         Stage.FLYWHEEL: FlywheelMetric,
         Stage.TRAIN: TrainMetric,
         Stage.EVALUATE: EvaluateMetric,
+        Stage.PUBLISH: PublishMetric,
     }
 )
 

@@ -8,7 +8,16 @@ from pydantic import Field
 
 from selfemo_api.api_model import API_VERSION, ApiModel
 from selfemo_api.results import SourceScore
-from selfemo_api.spec import Context, DatasetSpec, MaxTokens, ModelSpec, MultiLabel
+from selfemo_api.spec import (
+    Context,
+    DatasetSpec,
+    Engine,
+    EngineArgs,
+    EvaluationSpec,
+    MaxTokens,
+    ModelSpec,
+    MultiLabel,
+)
 from selfemo_api.spec.model import Template
 
 #: The name of the file in a model's folder.
@@ -18,10 +27,11 @@ CARD_FILE = "README.md"
 
 
 class PromptSetting(ApiModel):
-    """The prompts that the model was trained with. The texts are complete: no other file is read."""
+    """The prompts that the model was trained with, with all their texts."""
 
     name: Annotated[str, Field(max_length=1024)]
-    """The value of `model.prompts`: the name of a built-in set, or the URI of a file."""
+    """The name of the built-in prompt set whose texts `texts` replaces, as in `model.prompts`. If
+    the prompts were a file, it is the built-in set of the same kind."""
     chat: bool
     """Whether prompts are chat messages, which the model's own chat template renders."""
     texts: Annotated[dict[str, Template], Field(max_length=16)]
@@ -43,6 +53,16 @@ class Decoding(ApiModel):
     """The probability mass of nucleus sampling for the responder."""
     multi_label: MultiLabel = MultiLabel.AUTO
     """Whether all labels of an answer count, as in `evaluation.multiLabel`."""
+    engine: Engine = Engine.TRANSFORMERS
+    """The engine with which the model was evaluated. Any engine can be used. Only this one, with
+    the same arguments, gives the same answers to the last digit."""
+    engine_args: EngineArgs = Field(default_factory=dict)
+    """The arguments of that engine, as in `selfPlay.engineArgs`."""
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = EvaluationSpec.model_fields[
+        "batch_size"
+    ].default
+    """The number of prompts that the engine `Transformers` answers together, as in
+    `evaluation.batchSize`."""
 
 
 class Origin(ApiModel):
@@ -83,6 +103,9 @@ class ModelDescription(ApiModel):
     """The prompts of both roles."""
     decoding: Decoding = Decoding()
     """How answers are decoded."""
+    license: Annotated[str, Field(max_length=63)] = ""
+    """The license of the base model as an identifier of the hub, for example `apache-2.0`. Empty:
+    it is not known."""
     dataset: DatasetSpec | None = None
     """The data of the run: label set, sources and their use. The files are not part of it."""
     origin: Origin | None = None

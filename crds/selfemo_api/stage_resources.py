@@ -9,7 +9,7 @@ from selfemo_api.stages import Stage
 _PARALLEL_SIZES = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 
 #: The stages that compute nothing on a GPU.
-_WITHOUT_GPU = (Stage.CHECK, Stage.FLYWHEEL)
+STAGES_WITHOUT_GPU = (Stage.CHECK, Stage.FLYWHEEL, Stage.PUBLISH)
 
 
 def pods_of(spec: EvolutionSpec, stage: Stage) -> int:
@@ -40,7 +40,7 @@ def gpus_per_pod(spec: EvolutionSpec, stage: Stage) -> int:
     stage
         The stage.
     """
-    if spec.resources.gpus_per_node == 0 or stage in _WITHOUT_GPU:
+    if spec.resources.gpus_per_node == 0 or stage in STAGES_WITHOUT_GPU:
         return 0
     if stage is Stage.TRAIN:
         return spec.resources.gpus_per_node

@@ -15,6 +15,7 @@ class Stage(StrEnum):
     FLYWHEEL = "Flywheel"
     TRAIN = "Train"
     EVALUATE = "Evaluate"
+    PUBLISH = "Publish"
 
     @property
     def slug(self) -> str:
@@ -27,10 +28,17 @@ class Stage(StrEnum):
         return f"selfemo_jobs.stages.{self.slug}"
 
 
-#: The stages of generation 0, which ends with the evaluation of the baseline.
-_BASELINE_STAGES = (Stage.CHECK, Stage.WARM_START, Stage.EVALUATE)
+#: The stages of generation 0, which evaluates the baseline.
+_BASELINE_STAGES = (Stage.CHECK, Stage.WARM_START, Stage.EVALUATE, Stage.PUBLISH)
 #: The stages of each later generation.
-_LATER_STAGES = (Stage.SELF_PLAY, Stage.SCORE, Stage.FLYWHEEL, Stage.TRAIN, Stage.EVALUATE)
+_LATER_STAGES = (
+    Stage.SELF_PLAY,
+    Stage.SCORE,
+    Stage.FLYWHEEL,
+    Stage.TRAIN,
+    Stage.EVALUATE,
+    Stage.PUBLISH,
+)
 #: All stages, in an order that holds within each generation.
 STAGE_ORDER: tuple[Stage, ...] = (Stage.CHECK, Stage.WARM_START, *_LATER_STAGES)
 
@@ -48,7 +56,7 @@ def stages_of(generation: int, *, warm_start: bool = False) -> tuple[Stage, ...]
     Examples
     --------
     >>> stages_of(0)
-    (<Stage.CHECK: 'Check'>, <Stage.EVALUATE: 'Evaluate'>)
+    (<Stage.CHECK: 'Check'>, <Stage.EVALUATE: 'Evaluate'>, <Stage.PUBLISH: 'Publish'>)
     """
     if generation > 0:
         return _LATER_STAGES

@@ -190,7 +190,7 @@ class Current(ApiModel):
     """The URI of the judge: the frozen model that scores."""
     changes: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=64)] = []
     """The settings in which the spec differs from its recipe, as `path=value`."""
-    results: Annotated[list[StageResult], Field(max_length=5)] = []
+    results: Annotated[list[StageResult], Field(max_length=6)] = []
     """The results of the generation's finished stages."""
 
 
@@ -203,6 +203,9 @@ class EvolutionStatus(ApiModel):
     """The conditions of the evolution. `Succeeded` is the summary of the others."""
     phase: Phase = Phase.PENDING
     """A summary of the conditions in one word, for people. No program reads it back."""
+    uri: Annotated[str, Field(max_length=2048)] | None = None
+    """The URI of the run's folder in the storage. `best/manifest.json` in it names the best model,
+    and `report.html` is the report."""
     generation: int = 0
     """The number of the generation in progress, or of the last one."""
     stage: Stage | None = None
@@ -246,7 +249,7 @@ class EvolutionStatus(ApiModel):
     evaluated."""
     history: Annotated[list[GenerationRecord], Field(max_length=10)] = []
     """The last finished generations, oldest first, at most ten."""
-    stages: Annotated[list[StageTotals], Field(max_length=7)] = []
+    stages: Annotated[list[StageTotals], Field(max_length=8)] = []
     """Totals by stage. A stage has an entry once an attempt of it has ended."""
 
     def condition(self, kind: ConditionType) -> Condition | None:

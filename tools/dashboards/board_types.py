@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-GREEN, YELLOW, ORANGE, RED, BLUE, GRAY, PURPLE = (
+GREEN, YELLOW, ORANGE, RED, BLUE, GRAY, PURPLE, LIGHT_GREEN = (
     "green",
     "yellow",
     "orange",
@@ -14,6 +14,7 @@ GREEN, YELLOW, ORANGE, RED, BLUE, GRAY, PURPLE = (
     "blue",
     "#808080",
     "purple",
+    "light-green",
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tools.dashboards.board_types import (
     BLUE,
     GRAY,
+    LIGHT_GREEN,
     GREEN,
     ORANGE,
     PURPLE,
@@ -24,7 +25,7 @@ from selfemo_api.stages import STAGE_ORDER
 from selfemo_api.status import Phase
 
 _IN = 'namespace=~"$namespace"'
-_PODS = 'pod=~".+-g[0-9]{3}-(check|warmstart|selfplay|score|flywheel|train|evaluate)-[0-9]+-.+"'
+_PODS = 'pod=~".+-g[0-9]{3}-(check|warmstart|selfplay|score|flywheel|train|evaluate|publish)-[0-9]+-.+"'
 TO_EVOLUTION = Link("Evolution", "/d/selfemo-evolution?${__url_time_range}")
 TO_OPERATOR = Link("Operator", "/d/selfemo-operator?${__url_time_range}")
 _PHASE_COLORS = {
@@ -37,7 +38,7 @@ _PHASE_COLORS = {
     Phase.FAILED: RED,
 }
 PHASES = {n: (phase.value, _PHASE_COLORS[phase]) for n, phase in enumerate(Phase)}
-_STAGE_COLORS = (GRAY, RED, BLUE, YELLOW, ORANGE, PURPLE, GREEN)
+_STAGE_COLORS = (GRAY, RED, BLUE, YELLOW, ORANGE, PURPLE, GREEN, LIGHT_GREEN)
 STAGES = {
     n: (stage.value, color)
     for n, (stage, color) in enumerate(zip(STAGE_ORDER, _STAGE_COLORS, strict=True))

@@ -27,6 +27,7 @@ from selfemo_api.spec.kubernetes import (
     Queue,
 )
 from selfemo_api.spec.model import ModelSpec
+from selfemo_api.spec.publishing import PublishUri, Tracker
 from selfemo_api.spec.resources import ResourcesSpec
 from selfemo_api.spec.reward import (
     GroupWeight,
@@ -39,7 +40,7 @@ from selfemo_api.spec.reward import (
 )
 from selfemo_api.spec.self_play import Engine, EngineArgs, MaxTokens, Role, SelfPlaySpec
 from selfemo_api.spec.stopping import CollapseBounds, OnRegression, PromotionSpec, StoppingSpec
-from selfemo_api.spec.storage import SecretReference, StorageSpec, WhenDeleted
+from selfemo_api.spec.storage import Keep, SecretReference, StorageSpec, WhenDeleted
 from selfemo_api.spec.training import (
     Clip,
     DeepSpeedSpec,
@@ -77,6 +78,7 @@ __all__ = [
     "GroupWeight",
     "JudgeModel",
     "JudgeSpec",
+    "Keep",
     "Lora",
     "MaxTokens",
     "ModelSpec",
@@ -89,6 +91,7 @@ __all__ = [
     "Precision",
     "Preset",
     "PromotionSpec",
+    "PublishUri",
     "Queue",
     "ResourcesSpec",
     "RewardSpec",
@@ -103,6 +106,7 @@ __all__ = [
     "StoppingSpec",
     "StorageSpec",
     "StorageUri",
+    "Tracker",
     "TrainingSpec",
     "Uri",
     "Use",

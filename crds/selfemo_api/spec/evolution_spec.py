@@ -10,9 +10,11 @@ from pydantic import Field
 from selfemo_api.api_model import ApiModel, JsonObject, Rule
 from selfemo_api.spec.dataset import DatasetSpec
 from selfemo_api.spec.evaluation import EvaluationSpec
+from selfemo_api.spec.fields import EXPERT
 from selfemo_api.spec.flywheel import FlywheelSpec
 from selfemo_api.spec.kubernetes import Deadlines, FailurePolicy, PodTemplateEntry, Queue
 from selfemo_api.spec.model import ModelSpec
+from selfemo_api.spec.publishing import PublishUri, Tracker
 from selfemo_api.spec.resources import ResourcesSpec
 from selfemo_api.spec.reward import RewardSpec
 from selfemo_api.spec.self_play import Engine, SelfPlaySpec
@@ -100,7 +102,7 @@ class EvolutionSpec(ApiModel):
     """Supervised training on the labeled sources, which makes the model of generation 0."""
     self_play: SelfPlaySpec = SelfPlaySpec()
     """How the policy plays both roles over dialogues and produces groups of candidates."""
-    reward: RewardSpec = RewardSpec()
+    reward: Annotated[RewardSpec, EXPERT] = RewardSpec()
     """How candidates are scored."""
     flywheel: FlywheelSpec = FlywheelSpec()
     """Which groups of candidates the next training learns from."""
@@ -114,6 +116,14 @@ class EvolutionSpec(ApiModel):
     """When an evolution stops. Edits take effect at once."""
     promotion: PromotionSpec = PromotionSpec()
     """When a generation replaces the best one."""
+    publish: PublishUri | None = None
+    """The URI to which the best model is copied after each promotion: `hf://owner/name`,
+    `s3://bucket/prefix` or `file:///folder`. The hub's token is the variable `HF_TOKEN` of the
+    stage `Publish`. Unset: models are only in the storage of the run."""
+    trackers: Annotated[list[Tracker], Field(max_length=4)] = []
+    """The experiment trackers that get the figures of each generation. Each is configured by its
+    own environment variables in the stage `Publish`, for example `MLFLOW_TRACKING_URI`. Empty: no
+    tracker, so that no figures leave the cluster unasked."""
     suspend: bool = False
     """Whether the evolution is suspended. If true, its pods stop at once, and completed work is
     kept. Set it to false to resume."""

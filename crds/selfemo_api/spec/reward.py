@@ -8,7 +8,6 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from selfemo_api.api_model import ApiModel, Rule, Share
-from selfemo_api.spec.fields import EXPERT
 
 
 class JudgeModel(StrEnum):
@@ -67,19 +66,19 @@ class View(ApiModel):
 class JudgeSpec(ApiModel):
     """The judge: the frozen model that reads candidates and scores them."""
 
-    model: Annotated[JudgeModel, EXPERT] = JudgeModel.BEST
+    model: JudgeModel = JudgeModel.BEST
     """The model that is the judge. `Best` is the best generation so far; it is frozen within a
     generation, and only promotion replaces it. `Baseline` is generation 0. `Policy` is the model
     that plays: with `weight: 0` the model grades itself, which is an ablation."""
-    samples: Annotated[int, Field(ge=1, le=64), EXPERT] = 4
+    samples: Annotated[int, Field(ge=1, le=64)] = 4
     """The number of readings of each response, and of each target in each view. With four, the
     share of readings that name an emotion has steps of a quarter."""
-    max_tokens: Annotated[Annotated[int, Field(ge=0, le=4096)] | None, EXPERT] = None
+    max_tokens: Annotated[int, Field(ge=0, le=4096)] | None = None
     """The largest number of tokens of a reading. Unset: `selfPlay.maxTokens.recognizer`. 0: as many
     as the longest label has. If each utterance has one label, this halves the work: the judge does
     not generate what would follow the label. If utterances have several labels, a reading has at
     least the tokens of an answer."""
-    views: Annotated[list[View], Field(max_length=8), EXPERT] = []
+    views: Annotated[list[View], Field(max_length=8)] = []
     """The views in which the judge reads each target. It reads the target `samples` times in each
     view, and its vote is the mean over all readings. Views that differ make its errors less alike.
     Empty: the judge reads the same prompt as the policy."""
@@ -91,30 +90,30 @@ class JudgeSpec(ApiModel):
 class RewardSpec(ApiModel):
     """How candidates are scored."""
 
-    signal: Annotated[Signal, EXPERT] = Signal.OVERLAP
+    signal: Signal = Signal.OVERLAP
     """What the rewards are computed from. `Overlap` uses the overlap of label sets. `Random` draws
     each reward from 0 to 1 by the seed; it is a control that must not gain."""
-    smoothing: Annotated[float, Field(ge=0.0, le=10.0), EXPERT] = 0.1
+    smoothing: Annotated[float, Field(ge=0.0, le=10.0)] = 0.1
     """The constant that is added to both counts of the IoU. It ranks answers that miss: the fewer
     labels they name, the higher they score. With 0, the plain IoU, every miss scores 0; this is an
     ablation."""
-    consensus: Annotated[float, Field(gt=0.0, le=1.0), EXPERT] = 0.5
+    consensus: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
     """The share of votes from which an emotion belongs to the consensus. 0.5 is a plain
     majority."""
-    weights: Annotated[RewardWeights, EXPERT] = RewardWeights()
+    weights: RewardWeights = RewardWeights()
     """The weights of the reward's terms."""
-    group_weight: Annotated[GroupWeight, EXPERT] = GroupWeight.CONSISTENCY
+    group_weight: GroupWeight = GroupWeight.CONSISTENCY
     """What a group's advantages are multiplied by. `Consistency` gives groups that agree more
     weight. `None` gives all groups the same weight, which is an ablation."""
     judge: JudgeSpec = JudgeSpec()
     """The judge: the frozen model that reads candidates and scores them."""
-    min_words: Annotated[int, Field(ge=0, le=1000), EXPERT] = 2
+    min_words: Annotated[int, Field(ge=0, le=1000)] = 2
     """The smallest number of words of a response without a penalty. 2 penalizes single
     words. In scripts without blanks, a character counts as a word."""
-    max_words: Annotated[int, Field(ge=1, le=4000), EXPERT] = 40
+    max_words: Annotated[int, Field(ge=1, le=4000)] = 40
     """The largest number of words of a response without a penalty. The 99th percentile in MELD is
     31 words."""
-    penalty: Annotated[Share, EXPERT] = 0.5
+    penalty: Share = 0.5
     """The amount that each fault of a response takes off its reward. The faults are: naming the
     intended emotion, repeating the context, and a bad length."""
 

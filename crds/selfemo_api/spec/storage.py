@@ -18,6 +18,14 @@ class WhenDeleted(StrEnum):
     DELETE = "Delete"
 
 
+class Keep(StrEnum):
+    """Which trained models of a run remain in the storage."""
+
+    ALL = "All"
+    LAST = "Last"
+    BEST = "Best"
+
+
 class SecretReference(ApiModel):
     """A reference to a Secret in the namespace of the evolution. The operator never reads it."""
 
@@ -51,5 +59,11 @@ class StorageSpec(ApiModel):
     """What happens to the run's data when its EmotionEvolution is deleted. `Retain` keeps it,
     because models are expensive. With `Delete`, a Job on Kubernetes then removes the run's folder;
     on one machine, nothing removes it."""
+
+    keep: Keep = Keep.ALL
+    """Which trained models remain in the storage when a generation ends. `Best` removes all but the
+    best one, the baseline's, and the one that the next generation starts from. `Last` also keeps
+    the model of the last generation. Manifests and tables always remain. The default is `All`,
+    because a removed model cannot be restored."""
 
     rules: ClassVar[tuple[Rule, ...]] = (Rule(NO_BLANK, NO_BLANK_MESSAGE),)

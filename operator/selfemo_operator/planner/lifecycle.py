@@ -25,7 +25,7 @@ from selfemo_api.status import (
 )
 from selfemo_operator.planner.attempts import MAX_BACKOFF_SECONDS, after_attempt
 from selfemo_operator.planner.pinning import pinned, pinned_spec, refusal, with_label_prior
-from selfemo_operator.planner.promotion import close_collapsed, close_generation, model_of
+from selfemo_operator.planner.promotion import close_collapsed, close_generation, next_policy
 from selfemo_operator.planner.types import (
     AttemptOutcome,
     End,
@@ -92,15 +92,15 @@ def _started(evolution: EmotionEvolution, now: datetime) -> Progress:
         status = _reopened(status, now)
     elif status.current is not None:
         return Progress(status, pinned_spec(status))
-    is_closed = bool(status.history) and status.history[-1].generation == status.generation
-    end = _end_of(evolution.spec, status) if is_closed else None
+    is_complete = status.result(Stage.PUBLISH) is not None
+    end = _end_of(evolution.spec, status) if is_complete else None
     spec = with_label_prior(evolution.spec, status)
     end = end or refusal(spec, status)
     if end is not None:
         return Progress(status, evolution.spec, end=end)
     if status.current is None:
         status = begin(evolution.model_copy(update={"status": status}), now)
-    elif is_closed:
+    elif is_complete:
         status = _next_generation(evolution.spec, status)
     else:
         status = _retried(spec, status)
@@ -112,6 +112,7 @@ def begin(evolution: EmotionEvolution, now: datetime) -> EvolutionStatus:
     model = evolution.spec.baseline_uri
     changes: StatusChanges = {
         "generation": 0,
+        "uri": f"{evolution.spec.storage.uri.rstrip('/')}/{evolution.run}",
         "stage": stages_of(0)[0],
         "attempt": 1,
         "start_time": now,
@@ -166,6 +167,8 @@ def _retried(spec: EvolutionSpec, status: EvolutionStatus) -> EvolutionStatus:
     stages = stages_of(status.generation, warm_start=spec.has_warm_start)
     results = [result for result in current.results if result.stage in stages]
     stage = next(stage for stage in stages if status.result(stage) is None)
+    if _is_closed(status):
+        stage = Stage.PUBLISH
     renewed = pinned(spec, policy=current.policy_uri, judge=current.judge_uri)
     changes: StatusChanges = {
         "stage": stage,
@@ -173,6 +176,11 @@ def _retried(spec: EvolutionSpec, status: EvolutionStatus) -> EvolutionStatus:
         "current": renewed.model_copy(update={"results": results}),
     }
     return status.model_copy(update=changes)
+
+
+def _is_closed(status: EvolutionStatus) -> bool:
+    """Return whether the outcome of the generation in progress is recorded."""
+    return bool(status.history) and status.history[-1].generation == status.generation
 
 
 def _attempts(status: EvolutionStatus, stage: Stage) -> int:
@@ -252,22 +260,31 @@ def record_result(
         status = _with_pinned_label_prior(status, spec)
         spec = pinned_spec(status)
     collapse = crossed_bound(result, status.baseline, spec.stopping.collapse)
+    following = next_stage(status.generation, result.stage, warm_start=spec.has_warm_start)
     if collapse and status.generation > 0:
         status = close_collapsed(status, spec, result, collapse, gpu_seconds)
-        return Progress(status, spec, end=End(Reason.COLLAPSED, collapse), outcome=outcome)
-    following = next_stage(status.generation, result.stage, warm_start=spec.has_warm_start)
+        following = Stage.PUBLISH
+    elif result.stage is Stage.EVALUATE:
+        status = close_generation(status, spec, result, gpu_seconds)
     if following is not None:
         # In generation 0, an edit of the warm start may have led back to an earlier stage.
         earlier = _attempts(status, following) if status.generation == 0 else 0
         to_stage: StatusChanges = {"stage": following, "attempt": earlier + 1}
         return Progress(status.model_copy(update=to_stage), spec, outcome=outcome)
-    status = close_generation(status, spec, result, gpu_seconds)
-    end = _end_of(evolution.spec, status)
+    end = _collapse_of(status) or _end_of(evolution.spec, status)
     end = end or refusal(with_label_prior(evolution.spec, status), status)
     if end is not None:
         return Progress(status, spec, end=end, outcome=outcome)
     status = _next_generation(evolution.spec, status)
     return Progress(status, pinned_spec(status), outcome=outcome)
+
+
+def _collapse_of(status: EvolutionStatus) -> End | None:
+    """Return the end that the collapse of the generation in progress brings, or None."""
+    record = status.history[-1]
+    if record.generation != status.generation or record.outcome is not Outcome.COLLAPSED:
+        return None
+    return End(Reason.COLLAPSED, record.message)
 
 
 def _with_pinned_label_prior(status: EvolutionStatus, spec: EvolutionSpec) -> EvolutionStatus:
@@ -308,12 +325,10 @@ def _end_of(spec: EvolutionSpec, status: EvolutionStatus) -> End | None:
 
 def _next_generation(spec: EvolutionSpec, status: EvolutionStatus) -> EvolutionStatus:
     """Start the next generation: pin the spec as it is now, and choose its models."""
-    best, current = status.best, status.current
-    if best is None or current is None:
+    best = status.best
+    if best is None:
         raise ValueError("a closed generation has a best one")
-    collapsed = bool(status.history) and status.history[-1].outcome is Outcome.COLLAPSED
-    continues = spec.promotion.on_regression is OnRegression.CONTINUE and not collapsed
-    policy = model_of(status) if continues else best.model_uri
+    policy = next_policy(spec, status)
     judges = {
         JudgeModel.BASELINE: status.baseline_uri or spec.baseline_uri,
         JudgeModel.BEST: best.model_uri,

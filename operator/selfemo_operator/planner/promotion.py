@@ -107,6 +107,28 @@ def _generation_record(
     )
 
 
+def next_policy(spec: EvolutionSpec, status: EvolutionStatus) -> str:
+    """Return the URI of the model from which the generation after a closed one starts.
+
+    Parameters
+    ----------
+    spec
+        The spec of the next generation.
+    status
+        The status, with a generation that is closed.
+
+    Raises
+    ------
+    ValueError
+        If no generation is closed.
+    """
+    if status.best is None:
+        raise ValueError("a closed generation has a best one")
+    collapsed = bool(status.history) and status.history[-1].outcome is Outcome.COLLAPSED
+    continues = spec.promotion.on_regression is OnRegression.CONTINUE and not collapsed
+    return model_of(status) if continues else status.best.model_uri
+
+
 def model_of(status: EvolutionStatus) -> str:
     """Return the URI of the model that the current generation is about."""
     if status.current is None:

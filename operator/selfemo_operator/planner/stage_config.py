@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from selfemo_api.contract import StageConfig
+from selfemo_api.contract import GenerationOutcome, RunOutcomes, StageConfig
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.seeds import stage_seed
 from selfemo_api.spec import EvolutionSpec, Start
 from selfemo_api.stages import Stage, job_name, stage_prefix
 from selfemo_api.status import EvolutionStatus, Outcome
+from selfemo_operator.planner.promotion import model_of, next_policy
 from selfemo_operator.planner.types import CreateJob
 
 #: The stage whose result a stage reads.
@@ -17,6 +18,8 @@ _PARENT = {
     Stage.TRAIN: Stage.FLYWHEEL,
     Stage.EVALUATE: Stage.TRAIN,
 }
+#: The stages whose results Publish reads.
+_PUBLISHED = (Stage.WARM_START, Stage.TRAIN, Stage.EVALUATE)
 
 
 def create_job(
@@ -67,6 +70,9 @@ def stage_config(
         parents[parent.slug] = results[parent].manifest
         if stage is Stage.EVALUATE:
             policy = results[parent].model_uri or policy
+    if stage is Stage.PUBLISH:
+        parents = {r.stage.slug: r.manifest for r in current.results if r.stage in _PUBLISHED}
+        policy = model_of(status)
     if stage is Stage.TRAIN and spec.training.start is Start.BASELINE:
         policy = status.baseline_uri or spec.baseline_uri
     return StageConfig(
@@ -81,6 +87,29 @@ def stage_config(
         parents=parents,
         replay=_replay(spec, evolution.run, status) if stage is Stage.FLYWHEEL else [],
         baseline=status.baseline,
+        outcomes=_outcomes(spec, status) if stage is Stage.PUBLISH else None,
+    )
+
+
+def _outcomes(spec: EvolutionSpec, status: EvolutionStatus) -> RunOutcomes:
+    """Return what has happened so far, with the closed generation as the last one."""
+    if status.best is None or status.current is None:
+        raise ValueError("Publish needs a closed generation")
+    return RunOutcomes(
+        best=status.best,
+        generations=[
+            GenerationOutcome(
+                generation=record.generation,
+                outcome=record.outcome,
+                f1=record.f1,
+                model_uri=record.model_uri,
+                message=record.message,
+            )
+            for record in status.history
+        ],
+        baseline_uri=status.baseline_uri or spec.baseline_uri,
+        next_policy_uri=next_policy(spec, status),
+        changes=status.current.changes,
     )
 
 

@@ -139,6 +139,7 @@ class StatusChanges(TypedDict, total=False):
     observed_generation: int
     conditions: list[Condition]
     phase: Phase
+    uri: str | None
     generation: int
     stage: Stage | None
     attempt: int

@@ -102,7 +102,7 @@ def test_an_edit_is_refused_by_the_api_server(
     ("spec", "field"),
     [
         ({"training": {"epochs": 2}}, "spec.training.epochs"),
-        ({"reward": {"judge": {"views": []}}}, "spec.reward.judge.views"),
+        ({"reward": {"judge": {"views": []}}}, "spec.reward"),
         ({"evolution": {"maxGenerations": 2}}, "spec.evolution"),
     ],
 )

@@ -29,8 +29,9 @@ NOT_RECORDED = {
     Stage.FLYWHEEL: {FlywheelMetric.REPLAYED_CANDIDATES},
     Stage.TRAIN: {TrainMetric.IMITATION},
 }
-#: The recorded run has no warm start. Its stage's own test compares the names.
-RECORDED = tuple(stage for stage in STAGE_ORDER if stage is not Stage.WARM_START)
+#: The recorded run has neither stage. The tests of the stages compare the names.
+NOT_IN_THE_RUN = (Stage.WARM_START, Stage.PUBLISH)
+RECORDED = tuple(stage for stage in STAGE_ORDER if stage not in NOT_IN_THE_RUN)
 
 
 def recorded_metrics(stage: Stage) -> Iterator[dict[str, float]]:

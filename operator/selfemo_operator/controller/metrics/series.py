@@ -24,6 +24,7 @@ from selfemo_api.metrics import (
     TrainMetric,
 )
 from selfemo_api.spec import Use
+from selfemo_api.stage_resources import STAGES_WITHOUT_GPU
 from selfemo_api.stages import STAGE_ORDER, Stage
 from selfemo_api.status import ConditionType, Phase, Reason, StageFailure
 from selfemo_operator.controller.metrics.snapshot import Snapshot
@@ -155,14 +156,11 @@ def _reward_sum(snapshot: Snapshot) -> Values:
         yield from (((), mean * count) for _, count in _cumulative_rewards(snapshot)[-1:])
 
 
-def _total(field_name: str) -> Callable[[Snapshot], Values]:
-    """Return a reader of a total of each stage; 0 before its first attempt has ended."""
-
-    def read(snapshot: Snapshot) -> Values:
-        for stage in STAGE_ORDER:
-            yield (stage.value,), snapshot.totals.get(stage.value, {}).get(field_name, 0.0)
-
-    return read
+def _gpu_seconds(snapshot: Snapshot) -> Values:
+    """Only stages that may have GPUs; 0 before the first attempt of a stage has ended."""
+    for stage in STAGE_ORDER:
+        if stage not in STAGES_WITHOUT_GPU:
+            yield (stage.value,), snapshot.totals.get(stage.value, {}).get("gpuSeconds", 0.0)
 
 
 def _tokens(stage: Stage) -> Callable[[Snapshot], Values]:
@@ -311,7 +309,7 @@ EVOLUTION: tuple[Series, ...] = (
     Series(
         "gpu_seconds_total",
         "GPU-seconds of successful attempts",
-        _total("gpuSeconds"),
+        _gpu_seconds,
         _STAGE,
         "counter",
     ),

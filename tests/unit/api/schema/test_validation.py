@@ -115,7 +115,7 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
         },
     ),
     (
-        "spec.reward",
+        "spec.overrides.reward",
         "`minWords` must be below `maxWords`",
         {"spec__overrides": {"reward": {"minWords": 40}}},
     ),
@@ -398,8 +398,8 @@ def test_every_rule_has_an_example() -> None:
             'spec.suspend: Invalid value: "string": must be of type boolean: "string"',
         ),
         (
-            {"spec__reward": 3},
-            'spec.reward: Invalid value: "integer": must be of type object: "integer"',
+            {"spec__training": 3},
+            'spec.training: Invalid value: "integer": must be of type object: "integer"',
         ),
         (
             {"spec__dataset__labels": "joy"},
@@ -442,12 +442,12 @@ def test_all_problems_at_once() -> None:
 
 def test_nulls_and_whole_numbers_have_the_meaning_of_the_api_server(tmp_path: Path) -> None:
     text = yaml.safe_dump(VALID) + "".join(
-        ["  seed: 3.0\n", "  reward:\n", "  stopping: {goal: null, patience: }\n"]
+        ["  seed: 3.0\n", "  training:\n", "  stopping: {goal: null, patience: }\n"]
     )
     # `spec` is the last key of the valid document
     evolution = load_evolution(_write(tmp_path, text))
     assert evolution.spec.seed == 3
-    assert evolution.spec.reward.smoothing == 0.1
+    assert evolution.spec.training == EmotionEvolution.model_validate(VALID).spec.training
     assert evolution.spec.stopping.goal is None
 
 
@@ -522,11 +522,11 @@ def test_status_of_a_file_is_ignored(tmp_path: Path) -> None:
 
 
 def test_set_values(tmp_path: Path) -> None:
-    path = _write(tmp_path, yaml.safe_dump(changed(spec__seed=1, spec__reward=None)))
-    changes = {"seed": 2, "selfPlay.maxTokens.responder": 9, "reward.smoothing": 0.5}
+    path = _write(tmp_path, yaml.safe_dump(changed(spec__seed=1, spec__training=None)))
+    changes = {"seed": 2, "selfPlay.maxTokens.responder": 9, "training.imitation": 0.5}
     spec = load_evolution(path, changes).spec
     assert (spec.seed, spec.self_play.max_tokens.responder) == (2, 9)
-    assert spec.reward.smoothing == 0.5
+    assert spec.training.imitation == 0.5
 
 
 def test_set_puts_a_setting_without_a_field_below_overrides(tmp_path: Path) -> None:

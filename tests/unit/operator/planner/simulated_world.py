@@ -14,6 +14,7 @@ from typing import Any
 
 from selfemo_api import dataset_labels
 from selfemo_api.api_model import ApiModel
+from selfemo_api.contract import StageConfig
 from selfemo_api.evolution import EmotionEvolution, Metadata
 from selfemo_api.recipes import changed_settings
 from selfemo_api.results import SourceScore, StageResult, decode_message, encode_message
@@ -367,7 +368,11 @@ class World:
             assert self.status.retry_after is None, "it was to wait"
             assert key == (self.status.generation, self.status.stage)
             assert self.status.result(config.stage) is None, f"{key} is recorded"
-        assert config.parents.keys() == _parents(*key, warm_start=config.spec.has_warm_start)
+        if fresh and config.stage is Stage.PUBLISH:
+            self._check_outcomes(config)
+        if not fresh and config.stage is Stage.PUBLISH:
+            return  # the status that it follows from may be old
+        assert config.parents.keys() == _parents(self, *key, warm_start=config.spec.has_warm_start)
         assert self.status.current is None or config.spec == pinned_spec(self.status)
         assert len(f"{action.name}-1023") <= 63
         self.started.append(key)
@@ -382,6 +387,19 @@ class World:
             pending_since=self.now,
             queued=self.spec.queue is not None,
         )
+
+    def _check_outcomes(self, config: StageConfig) -> None:
+        """Check the configuration of Publish: the outcome is recorded before it starts."""
+        outcomes = config.outcomes
+        assert outcomes is not None
+        assert outcomes.best == self.status.best
+        last = self.status.history[-1]
+        assert last.generation == config.generation
+        assert [o.generation for o in outcomes.generations] == [
+            record.generation for record in self.status.history
+        ]
+        assert outcomes.generations[-1].outcome is last.outcome
+        assert config.policy_uri == last.model_uri
 
     # Going on to the end --------------------------------------------------------------------------
 
@@ -416,9 +434,19 @@ class World:
         raise AssertionError(f"not at rest after {limit} passes: {self.status.to_json()}")
 
 
-def _parents(generation: int, stage: Stage, *, warm_start: bool) -> set[str]:
+def _parents(world: World, generation: int, stage: Stage, *, warm_start: bool) -> set[str]:
+    if generation and stage is Stage.PUBLISH:
+        assert world.status.current is not None
+        done = {result.stage for result in world.status.current.results}
+        collapsed = world.status.history[-1].outcome is Outcome.COLLAPSED
+        assert collapsed or done >= {Stage.TRAIN, Stage.EVALUATE}
+        return {s.slug for s in done & {Stage.TRAIN, Stage.EVALUATE}}
     if generation == 0:
-        return {"warmstart"} if warm_start and stage is Stage.EVALUATE else set()
+        trained = {"warmstart"} if warm_start else set()
+        return {
+            Stage.EVALUATE: trained,
+            Stage.PUBLISH: {*trained, "evaluate"},
+        }.get(stage, set())
     order = stages_of(generation)
     return {order[order.index(stage) - 1].slug} if stage is not order[0] else set()
 

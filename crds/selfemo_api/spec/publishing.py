@@ -1,0 +1,22 @@
+"""``spec.publish`` and ``spec.trackers``: where models and figures go besides the storage."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+#: The URI to which promoted models are copied.
+PublishUri = Annotated[
+    str, Field(min_length=6, max_length=1024, pattern=r"^(hf|s3|file)://[^\s]+$")
+]
+
+
+class Tracker(StrEnum):
+    """An experiment tracker. Its own environment variables configure it."""
+
+    MLFLOW = "MLflow"
+    WANDB = "WandB"
+    TRACKIO = "Trackio"
+    TENSORBOARD = "TensorBoard"

@@ -1,0 +1,1 @@
+"""The publish stage: what a finished generation leaves for people and other programs."""
