@@ -22,6 +22,7 @@ from selfemo_jobs.runtime.fingerprint import config_fingerprint
 from selfemo_jobs.runtime.manifest import canonical_json, read_manifest
 from selfemo_jobs.runtime.program import StageProgram
 from selfemo_jobs.runtime.schemas import SCORED
+from selfemo_jobs.runtime.step_curve import STEP_CURVE
 from selfemo_jobs.runtime.tables import read_tables
 from selfemo_jobs.stages.train.launch import launch
 from selfemo_jobs.stages.train.rollout_data import RolloutData, training_columns
@@ -95,6 +96,7 @@ def run_train(context: StageContext) -> StageOutput:
         rows=table.num_rows,
         metrics=result.metrics,
         model_uri=model_uri,
+        report={STEP_CURVE: result.steps},
     )
 
 

@@ -25,7 +25,7 @@ from transformers import (
 from transformers.integrations import deepspeed as hf_deepspeed
 from trl.trainer.utils import add_fused_lm_head
 
-from selfemo_api.metrics import TrainMetric
+from selfemo_api.metrics import ProgressField, TrainMetric
 from selfemo_api.spec import TrainingSpec
 from selfemo_jobs.errors import Terminated
 from selfemo_jobs.models.adapters import lora_config
@@ -34,6 +34,7 @@ from selfemo_jobs.models.model_export import merge_adapter, write_model
 from selfemo_jobs.models.trained_layers import train_last_layers
 from selfemo_jobs.prompts import load_prompt_set
 from selfemo_jobs.runtime.sigterm import SigtermFlag
+from selfemo_jobs.runtime.step_curve import thin_curve
 from selfemo_jobs.stages.train.batches import PADDING, BatchShape, TrainingStep, plan_steps
 from selfemo_jobs.stages.train.checkpoints import (
     checkpoint_folder,
@@ -52,6 +53,16 @@ from selfemo_jobs.stages.train.worker_protocol import (
 )
 
 log = logging.getLogger(__name__)
+
+#: The columns of the stored curve, and their names in the trainer's log.
+_CURVE = {
+    ProgressField.LOSS: "loss",
+    ProgressField.GRAD_NORM: "grad_norm",
+    ProgressField.LEARNING_RATE: "learning_rate",
+    TrainMetric.ENTROPY: "entropy",
+    TrainMetric.KL: "kl",
+    TrainMetric.IMITATION: "imitation",
+}
 
 
 def run_training(job: TrainJob, sigterm: SigtermFlag) -> None:
@@ -250,7 +261,8 @@ def _write_result(
             if adapter is not None:
                 model, weights = merge_adapter(weights, adapter, job.policy)
             write_model(model, weights, job.policy, job.model_folder)
-        write_json(job.result_file, TrainResult(metrics=_metrics(trainer, rollouts, steps)))
+        metrics = _metrics(trainer, rollouts, steps)
+        write_json(job.result_file, TrainResult(metrics=metrics, steps=_step_curve(trainer)))
     dist.barrier()
 
 
@@ -258,7 +270,7 @@ def _metrics(
     trainer: SelfGRPOTrainer, rollouts: RolloutData, steps: list[TrainingStep]
 ) -> dict[str, float]:
     """Return the metrics of the manifest: means over the steps, and no times."""
-    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    history = _history(trainer)
 
     def mean(name: str) -> float:
         return math.fsum(entry[name] for entry in history) / len(history)
@@ -282,3 +294,16 @@ def _metrics(
         **({TrainMetric.IMITATION: mean("imitation")} if rollouts.imitated.any() else {}),
         TrainMetric.IMPORTANCE_MEAN: float(weights.mean(dtype=np.float64)),
     }
+
+
+def _step_curve(trainer: SelfGRPOTrainer) -> dict[str, list[float]]:
+    """Return the values of the optimizer steps that the manifest stores."""
+    history = _history(trainer)
+    logged = set.intersection(*(set(entry) for entry in history))
+    columns = {n: [entry[k] for entry in history] for n, k in _CURVE.items() if k in logged}
+    return thin_curve(columns)
+
+
+def _history(trainer: SelfGRPOTrainer) -> list[dict[str, float]]:
+    """Return the logged values of each step, those before a checkpoint included."""
+    return [entry for entry in trainer.state.log_history if "loss" in entry]

@@ -95,6 +95,8 @@ class TrainResult(ApiModel):
 
     metrics: dict[str, float]
     """The metrics by name."""
+    steps: dict[str, list[float]] = {}
+    """The values of the optimizer steps, see :mod:`selfemo_jobs.runtime.step_curve`."""
 
 
 class TrainFailure(ApiModel):

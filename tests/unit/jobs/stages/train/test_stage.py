@@ -28,6 +28,7 @@ from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage
 from selfemo_jobs.base_models.tiny import make_tiny
 from selfemo_jobs.runtime.schemas import SCORED
+from selfemo_jobs.runtime.step_curve import read_curve
 from selfemo_jobs.store.hashing import file_sha256
 
 #: Ten groups of four in steps of eight: five steps an epoch. A rate that moves the weights well.
@@ -169,6 +170,16 @@ def test_the_manifest_lists_a_model_that_loads(one: Run, policy: Path) -> None:
     assert before.keys() == after.keys()
     assert all(after[n].dtype == before[n].dtype for n in before)
     assert max((after[n] - before[n]).abs().max().item() for n in before) > 1e-3
+
+
+@pytest.mark.distributed
+def test_the_manifest_stores_the_steps_that_the_log_showed(one: Run) -> None:
+    curve = read_curve(one.manifest.report)
+    progress = lines(one, "progress")
+    assert curve["step"] == [line["done"] for line in progress] == list(range(1, 21))
+    for name in ("loss", "gradNorm", "learningRate"):
+        assert curve[name] == pytest.approx([line[name] for line in progress], abs=1e-6, rel=1e-5)
+    assert set(curve) == {"step", "loss", "gradNorm", "learningRate", "entropy"}
 
 
 @pytest.mark.distributed
