@@ -11,7 +11,9 @@ import pyarrow as pa
 from selfemo_api.spec import Source
 from selfemo_api.stages import Stage
 from selfemo_jobs.datasets.dialogue import Dialogue
-from selfemo_jobs.stages.evaluate.predictions import PREDICTIONS
+from selfemo_jobs.evaluation.prediction_table import (
+    PREDICTIONS,
+)
 from selfemo_study.data_volumes import load_dialogues
 from selfemo_study.measurements import Measurement, weighted_f1_of
 from selfemo_study.row_result import CONTROL, DEV, TEST, Generation, RowResult

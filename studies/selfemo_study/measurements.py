@@ -15,8 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from selfemo_jobs.stages.evaluate.metrics import confusion_matrices
-from selfemo_jobs.stages.evaluate.predictions import PREDICTIONS, read_predictions
+from selfemo_jobs.evaluation.metrics import confusion_matrices
+from selfemo_jobs.evaluation.prediction_table import (
+    PREDICTIONS,
+    read_predictions,
+)
 from selfemo_study.statistics import Confusion, f1
 
 #: One line for each dialogue; ``counts`` is its confusion matrix, flattened row by row.
@@ -36,7 +39,7 @@ class Measurement:
 
     table: pa.Table
     """One line for each labeled utterance, with the schema
-    :data:`selfemo_jobs.stages.evaluate.predictions.PREDICTIONS`."""
+    :data:`selfemo_jobs.evaluation.prediction_table.PREDICTIONS`."""
     f1: float
     """Weighted F1."""
     seconds: float = 0.0

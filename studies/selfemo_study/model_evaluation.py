@@ -16,11 +16,13 @@ import pyarrow as pa
 from selfemo_api.contract import StageConfig
 from selfemo_api.spec import EvolutionSpec, Source, StorageSpec
 from selfemo_api.stages import Stage
+from selfemo_jobs.evaluation.prediction_table import (
+    PREDICTIONS,
+)
 from selfemo_jobs.models.model_folder import model_hashes
 from selfemo_jobs.runtime.fingerprint import relevant_settings
 from selfemo_jobs.runtime.manifest import MANIFEST, canonical_json, read_manifest
 from selfemo_jobs.runtime.tables import read_tables
-from selfemo_jobs.stages.evaluate.predictions import PREDICTIONS
 from selfemo_jobs.stages.evaluate.stage import RELEVANT
 from selfemo_jobs.store import open_store
 from selfemo_jobs.store.hashing import sha256

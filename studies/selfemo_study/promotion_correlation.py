@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from selfemo_jobs.stages.evaluate.metrics import label_weights, weighted_f1
+from selfemo_jobs.evaluation.metrics import label_weights, weighted_f1
 from selfemo_study.statistics import Confusion
 
 #: With fewer promotions a correlation has no meaning.

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfemo_jobs.stages.evaluate.metrics import weighted_f1
+from selfemo_jobs.evaluation.metrics import weighted_f1
 
 DRAWS = 2000
 #: Quantiles of a 95 % interval.

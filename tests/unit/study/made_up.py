@@ -7,7 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from selfemo_jobs.stages.evaluate.predictions import PREDICTIONS
+from selfemo_jobs.evaluation.prediction_table import (
+    PREDICTIONS,
+)
 from selfemo_study.measurements import (
     Measurement,
     Measurements,

@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from tests.unit.study.made_up import DOCUMENT, LABELS, finish, study
 
-from selfemo_jobs.stages.evaluate.predictions import PREDICTIONS
+from selfemo_jobs.evaluation.prediction_table import (
+    PREDICTIONS,
+)
 from selfemo_study.finished_rows import read_rows
 from selfemo_study.measurements import read_counts
 from selfemo_study.published_rows import SCHEMA, publish, restore

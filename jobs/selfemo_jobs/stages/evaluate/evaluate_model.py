@@ -10,6 +10,7 @@ from selfemo_api.results import SourceScore
 from selfemo_api.spec import Context, Engine, EvaluationSpec, MaxTokens, ModelSpec, MultiLabel
 from selfemo_jobs.datasets.dialogue import Dialogue
 from selfemo_jobs.engines import open_engine
+from selfemo_jobs.evaluation.scoring import compares_sets, score_predictions
 from selfemo_jobs.models.fetch import load_tokenizer
 from selfemo_jobs.stages.evaluate.predictions import (
     LabeledPrompt,
@@ -17,7 +18,6 @@ from selfemo_jobs.stages.evaluate.predictions import (
     labeled_prompts,
     prediction_table,
 )
-from selfemo_jobs.stages.evaluate.scoring import compares_sets, score_predictions
 
 if TYPE_CHECKING:
     from selfemo_jobs.engines.interface import Sampling, TextEngine

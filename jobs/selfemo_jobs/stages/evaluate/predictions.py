@@ -6,37 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from selfemo_api.spec import Context, ModelSpec, Role
 from selfemo_jobs.datasets.dialogue import Dialogue
 from selfemo_jobs.engines.interface import Completion, Sampling
 from selfemo_jobs.errors import BadInput
+from selfemo_jobs.evaluation.prediction_table import PREDICTIONS
 from selfemo_jobs.prompts import nearest_label, parse_labels, prompt_set_of
-from selfemo_jobs.stages.evaluate.metrics import UNPARSABLE, Predictions
-from selfemo_jobs.stages.evaluate.set_metrics import SetPredictions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-#: Result of Evaluate: one row for each labeled utterance, in the order of the source.
-PREDICTIONS = pa.schema(
-    [
-        pa.field("dialogue_id", pa.string(), nullable=False),
-        # index of the utterance within its dialogue
-        pa.field("utterance", pa.int32(), nullable=False),
-        # the utterance's labels in the order of the file, at least one
-        pa.field("gold", pa.list_(pa.string()), nullable=False),
-        pa.field("answer", pa.string(), nullable=False),
-        # the labels that the answer names, in its order; empty if it names none
-        pa.field("named", pa.list_(pa.string()), nullable=False),
-        # the same, or the nearest label alone if the answer names none
-        pa.field("predicted", pa.list_(pa.string()), nullable=False),
-        pa.field("well_formed", pa.bool_(), nullable=False),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -147,7 +127,8 @@ def prediction_table(
     Returns
     -------
     pyarrow.Table
-        One row for each prompt, with the columns of :data:`PREDICTIONS`.
+        One row for each prompt, with the columns of
+        :data:`selfemo_jobs.evaluation.prediction_table.PREDICTIONS`.
     """
     rows = []
     for prompt, completion in zip(prompts, completions, strict=True):
@@ -164,70 +145,3 @@ def prediction_table(
             }
         )
     return pa.Table.from_pylist(rows, schema=PREDICTIONS)
-
-
-def read_predictions(table: pa.Table, labels: Sequence[str]) -> Predictions:
-    """Return the first label of each gold and predicted set, as arrays of indices.
-
-    Parameters
-    ----------
-    table
-        A table with the columns of :data:`PREDICTIONS`, with at least one row.
-    labels
-        The label set.
-
-    Returns
-    -------
-    Predictions
-        Gold and predicted labels, in the order of the table.
-    """
-    index = {label: i for i, label in enumerate(labels)}
-
-    def first(column: str) -> NDArray[np.int64]:
-        sets = table[column].to_pylist()
-        return np.array([index[names[0]] if names else UNPARSABLE for names in sets], np.int64)
-
-    return Predictions(
-        dialogue=_dialogue_numbers(table),
-        gold=first("gold"),
-        named=first("named"),
-        predicted=first("predicted"),
-    )
-
-
-def read_set_predictions(table: pa.Table, labels: Sequence[str]) -> SetPredictions:
-    """Return the gold and predicted sets of a table as boolean arrays.
-
-    Parameters
-    ----------
-    table
-        A table with the columns of :data:`PREDICTIONS`, with at least one row.
-    labels
-        The label set.
-
-    Returns
-    -------
-    SetPredictions
-        Gold and predicted sets, in the order of the table.
-    """
-    index = {label: i for i, label in enumerate(labels)}
-
-    def membership(column: str) -> NDArray[np.bool_]:
-        sets = np.zeros((table.num_rows, len(labels)), np.bool_)
-        for row, names in enumerate(table[column].to_pylist()):
-            sets[row, [index[name] for name in names]] = True
-        return sets
-
-    return SetPredictions(
-        dialogue=_dialogue_numbers(table),
-        gold=membership("gold"),
-        named=membership("named"),
-        predicted=membership("predicted"),
-    )
-
-
-def _dialogue_numbers(table: pa.Table) -> NDArray[np.int64]:
-    """Return the number of each row's dialogue, in the order of their first rows."""
-    numbers: dict[str, int] = {}
-    ids = table["dialogue_id"].to_pylist()
-    return np.array([numbers.setdefault(name, len(numbers)) for name in ids], np.int64)

@@ -21,6 +21,15 @@ from selfemo_jobs.datasets.load import load_dialogues, require_labels
 from selfemo_jobs.engines import open_engine
 from selfemo_jobs.engines.interface import Sampling
 from selfemo_jobs.errors import BadInput
+from selfemo_jobs.evaluation.prediction_table import (
+    PREDICTIONS,
+)
+from selfemo_jobs.evaluation.scoring import (
+    compared_labels,
+    compares_sets,
+    prediction_counts,
+    score_predictions,
+)
 from selfemo_jobs.models.fetch import load_tokenizer
 from selfemo_jobs.models.model_folder import model_sha256
 from selfemo_jobs.models.stage_models import fetch_policy
@@ -29,17 +38,10 @@ from selfemo_jobs.runtime.manifest import Part
 from selfemo_jobs.runtime.program import StageProgram
 from selfemo_jobs.runtime.tables import load_table, put_table
 from selfemo_jobs.stages.evaluate.predictions import (
-    PREDICTIONS,
     LabeledPrompt,
     greedy_sampling,
     labeled_prompts,
     prediction_table,
-)
-from selfemo_jobs.stages.evaluate.scoring import (
-    compared_labels,
-    compares_sets,
-    prediction_counts,
-    score_predictions,
 )
 from selfemo_jobs.store.hashing import sha256
 

@@ -29,6 +29,9 @@ from selfemo_api.results import SourceScore, StageResult
 from selfemo_api.spec import EvolutionSpec, View
 from selfemo_api.stages import Stage, stages_of
 from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
+from selfemo_jobs.evaluation.prediction_table import (
+    PREDICTIONS,
+)
 from selfemo_jobs.models.fetch import load_tokenizer
 from selfemo_jobs.prompts import load_prompt_set
 from selfemo_jobs.report.page import render
@@ -37,7 +40,6 @@ from selfemo_jobs.report.run_reader import read_records
 from selfemo_jobs.runtime.manifest import Manifest, read_manifest
 from selfemo_jobs.runtime.schemas import CANDIDATES, SCORED
 from selfemo_jobs.runtime.tables import read_tables
-from selfemo_jobs.stages.evaluate.predictions import PREDICTIONS
 from selfemo_jobs.stages.warmstart.examples import examples_of
 from selfemo_jobs.stages.warmstart.options import WarmStartOptions
 from selfemo_jobs.stages.warmstart.supervised_trainer import train_steps

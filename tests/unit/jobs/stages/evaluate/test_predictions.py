@@ -13,15 +13,17 @@ from selfemo_api.spec import Context, ModelSpec
 from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
 from selfemo_jobs.engines.interface import Completion
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.models.fetch import load_tokenizer
-from selfemo_jobs.stages.evaluate.metrics import UNPARSABLE
-from selfemo_jobs.stages.evaluate.predictions import (
+from selfemo_jobs.evaluation.metrics import UNPARSABLE
+from selfemo_jobs.evaluation.prediction_table import (
     PREDICTIONS,
+    read_predictions,
+    read_set_predictions,
+)
+from selfemo_jobs.models.fetch import load_tokenizer
+from selfemo_jobs.stages.evaluate.predictions import (
     LabeledPrompt,
     labeled_prompts,
     prediction_table,
-    read_predictions,
-    read_set_predictions,
 )
 
 DIALOGUE = Dialogue(

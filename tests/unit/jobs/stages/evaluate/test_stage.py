@@ -17,11 +17,13 @@ from selfemo_api.stages import Stage
 from selfemo_jobs.base_models.tiny import make_tiny
 from selfemo_jobs.datasets.load import load_source
 from selfemo_jobs.errors import BadInput
+from selfemo_jobs.evaluation.prediction_table import (
+    PREDICTIONS,
+)
 from selfemo_jobs.runtime.manifest import read_manifest
 from selfemo_jobs.runtime.tables import read_tables
 from selfemo_jobs.stages.evaluate import stage
 from selfemo_jobs.stages.evaluate.evaluate_model import evaluate_model
-from selfemo_jobs.stages.evaluate.predictions import PREDICTIONS
 from selfemo_jobs.stages.evaluate.stage import PROGRAM, engine_args
 from selfemo_jobs.store import open_store
 

@@ -14,21 +14,23 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.jobs.stages.evaluate.one_label_reference import reference_score
+from tests.unit.jobs.evaluation.one_label_reference import reference_score
 
 from selfemo_api.results import SourceScore
 from selfemo_api.spec import MultiLabel
 from selfemo_jobs.engines.interface import Completion
-from selfemo_jobs.stages.evaluate.predictions import (
+from selfemo_jobs.evaluation.prediction_table import (
     PREDICTIONS,
-    LabeledPrompt,
-    prediction_table,
 )
-from selfemo_jobs.stages.evaluate.scoring import (
+from selfemo_jobs.evaluation.scoring import (
     compared_labels,
     compares_sets,
     prediction_counts,
     score_predictions,
+)
+from selfemo_jobs.stages.evaluate.predictions import (
+    LabeledPrompt,
+    prediction_table,
 )
 
 LABELS = ("neutral", "joy", "fear", "anger")

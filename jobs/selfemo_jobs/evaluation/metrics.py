@@ -1,7 +1,7 @@
 """Scores of a source that is compared by one label for each utterance. Pure.
 
 Sources that are compared by sets of labels are scored in
-:mod:`selfemo_jobs.stages.evaluate.set_metrics`.
+:mod:`selfemo_jobs.evaluation.set_metrics`.
 
 Weighted F1 is scikit-learn's ``f1_score(average="weighted")``, as in InstructERC and BiosERC. The
 interval is the percentile bootstrap (Efron and Tibshirani 1993, chapter 13). It resamples whole
@@ -261,6 +261,37 @@ def bootstrap_interval(
     low, high : float
         The bounds of the interval, from 0 to 1.
     """
+    scores = resampled_f1(by_dialogue, resamples, seed, f1=f1)
+    low, high = np.quantile(scores, [_LOW, _HIGH])
+    return rounded(low), rounded(high)
+
+
+def resampled_f1(
+    by_dialogue: NDArray[Any],
+    resamples: int,
+    seed: int,
+    *,
+    f1: Callable[[NDArray[Any]], NDArray[np.float64]] = weighted_f1,
+) -> NDArray[np.float64]:
+    """Return the weighted F1 of bootstrap resamples of whole dialogues.
+
+    Parameters
+    ----------
+    by_dialogue
+        Counts of each dialogue, weighted or not; shape (D, …). Each resample draws D of them with
+        replacement.
+    resamples
+        Number of resamples, 1 or more.
+    seed
+        The seed of the draws. For the same number of dialogues, equal seeds draw the same ones.
+    f1
+        A function that returns the weighted F1 of counts of shape (resamples, …).
+
+    Returns
+    -------
+    numpy.ndarray
+        Values from 0 to 1, of shape (resamples,).
+    """
     dialogues = len(by_dialogue)
     flat = by_dialogue.reshape(dialogues, -1).astype(np.float64)  # counts stay exact below 2**53
     generator = np.random.default_rng(seed)
@@ -269,8 +300,7 @@ def bootstrap_interval(
         size = min(resamples - start, max(1, _CHUNK // dialogues))
         drawn = generator.multinomial(dialogues, np.full(dialogues, 1 / dialogues), size=size)
         scores.append(f1((drawn @ flat).reshape(size, *by_dialogue.shape[1:])))
-    low, high = np.quantile(np.concatenate(scores), [_LOW, _HIGH])
-    return rounded(low), rounded(high)
+    return np.concatenate(scores)
 
 
 def rounded(value: Any) -> float:

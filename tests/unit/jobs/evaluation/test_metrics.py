@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
-from selfemo_jobs.stages.evaluate.metrics import (
+from selfemo_jobs.evaluation.metrics import (
     UNPARSABLE,
     Predictions,
     bootstrap_interval,
@@ -217,6 +217,6 @@ def test_the_interval_is_the_bootstrap_over_dialogues() -> None:
 def test_the_size_of_chunks_does_not_change_the_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     matrices = confusion_matrices(random_predictions(30, 4), 4)
     whole = bootstrap_interval(matrices, 500, seed=3)
-    monkeypatch.setattr("selfemo_jobs.stages.evaluate.metrics._CHUNK", 30 * 7)
+    monkeypatch.setattr("selfemo_jobs.evaluation.metrics._CHUNK", 30 * 7)
     assert bootstrap_interval(matrices, 500, seed=3) == whole
     assert bootstrap_interval(matrices, 500, seed=4) != whole

@@ -9,9 +9,12 @@ import pyarrow as pa
 
 from selfemo_api.results import SourceScore
 from selfemo_api.spec import MultiLabel
-from selfemo_jobs.stages.evaluate.metrics import confusion_matrices, score_source
-from selfemo_jobs.stages.evaluate.predictions import read_predictions, read_set_predictions
-from selfemo_jobs.stages.evaluate.set_metrics import (
+from selfemo_jobs.evaluation.metrics import confusion_matrices, score_source
+from selfemo_jobs.evaluation.prediction_table import (
+    read_predictions,
+    read_set_predictions,
+)
+from selfemo_jobs.evaluation.set_metrics import (
     counts_by_dialogue,
     score_source_by_sets,
     utterance_weights,
@@ -87,14 +90,14 @@ def score_predictions(
     labels
         The label set.
     table
-        A table with the columns of :data:`selfemo_jobs.stages.evaluate.predictions.PREDICTIONS`,
+        A table with the columns of :data:`selfemo_jobs.evaluation.prediction_table.PREDICTIONS`,
         with at least one row.
     sets
         Whether the source is compared by sets.
     label_prior
         Share of each label where the model is used, or None; see
-        :func:`selfemo_jobs.stages.evaluate.metrics.score_source` and
-        :func:`selfemo_jobs.stages.evaluate.set_metrics.score_source_by_sets`.
+        :func:`selfemo_jobs.evaluation.metrics.score_source` and
+        :func:`selfemo_jobs.evaluation.set_metrics.score_source_by_sets`.
     resamples
         Number of bootstrap resamples; 0 leaves the interval out.
     seed
@@ -131,7 +134,7 @@ def prediction_counts(
     labels
         The label set.
     table
-        A table with the columns of :data:`selfemo_jobs.stages.evaluate.predictions.PREDICTIONS`,
+        A table with the columns of :data:`selfemo_jobs.evaluation.prediction_table.PREDICTIONS`,
         with at least one row.
     sets
         Whether the source is compared by sets.

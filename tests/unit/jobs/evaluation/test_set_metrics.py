@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score, jaccard_score
 
-from selfemo_jobs.stages.evaluate.metrics import (
+from selfemo_jobs.evaluation.metrics import (
     UNPARSABLE,
     Predictions,
     bootstrap_interval,
     label_weights,
     score_source,
 )
-from selfemo_jobs.stages.evaluate.set_metrics import (
+from selfemo_jobs.evaluation.set_metrics import (
     SetPredictions,
     counts_by_dialogue,
     score_source_by_sets,

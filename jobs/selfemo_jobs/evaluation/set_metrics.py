@@ -2,7 +2,7 @@
 
 The labels of an utterance are a set, and so are the labels of an answer. The F1 of a label counts
 the utterances whose sets contain it. The interval is the bootstrap over dialogues of
-:mod:`selfemo_jobs.stages.evaluate.metrics`.
+:mod:`selfemo_jobs.evaluation.metrics`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score, jaccard_score
 
 from selfemo_api.results import SourceScore
+from selfemo_jobs.evaluation.metrics import TINY, bootstrap_interval, rounded
 from selfemo_jobs.rewards.diversity import label_entropy
-from selfemo_jobs.stages.evaluate.metrics import TINY, bootstrap_interval, rounded
 
 #: Largest difference between a label's share and its prior at which the weights are good enough.
 _CLOSE = 1e-9
@@ -151,7 +151,7 @@ def utterance_weights(
     numpy.ndarray
         Weights of shape (N,), with a mean of 1. An utterance that has a label whose share is 0 has
         the weight 0. With one label for each utterance, the weights are those of
-        :func:`selfemo_jobs.stages.evaluate.metrics.label_weights`.
+        :func:`selfemo_jobs.evaluation.metrics.label_weights`.
 
     Raises
     ------
