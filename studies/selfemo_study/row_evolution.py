@@ -7,7 +7,8 @@ from typing import Any
 
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.recipes import with_overrides
-from selfemo_api.schema.validation import assign, check
+from selfemo_api.schema.assignment import assign
+from selfemo_api.schema.validation import check
 from selfemo_study.study_config import Row, Study, StudyError
 
 #: The data volume with the models that rows share, such as generation 0 of each seed.

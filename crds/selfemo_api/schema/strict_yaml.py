@@ -87,6 +87,40 @@ def parse_yaml(text: str) -> tuple[Any, yaml.Node | None]:
     return yaml.load(text, Loader=_Loader), node  # noqa: S506 - a SafeLoader
 
 
+def parse_documents(text: str) -> list[tuple[Any, yaml.Node]]:
+    r"""Return the value and the node of each document of a text. Empty documents are left out.
+
+    Parameters
+    ----------
+    text
+        The text, in which `---` divides documents. Line numbers count from its beginning.
+
+    Raises
+    ------
+    yaml.YAMLError
+        If the text is not YAML, or has a duplicate key.
+    ValueError
+        If a scalar does not match its tag.
+    RecursionError
+        If a document is nested too deeply.
+
+    Examples
+    --------
+    >>> [value for value, _ in parse_documents("a: 1\n---\n---\nb: 2")]
+    [{'a': 1}, {'b': 2}]
+    """
+    loader = _Loader(text)
+    documents = []
+    try:
+        while loader.check_node():
+            node = loader.get_node()
+            _refuse_duplicate_keys(node, 0)
+            documents.append((loader.construct_document(node), node))
+    finally:
+        loader.dispose()
+    return [(value, node) for value, node in documents if value is not None]
+
+
 def _refuse_duplicate_keys(node: yaml.Node | None, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise RecursionError

@@ -15,9 +15,10 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from selfemo_api.evolution import EmotionEvolution
-from selfemo_api.recipes import with_overrides, written_path
-from selfemo_api.recipes.recipe import RECIPES, is_expert, leaves, misplaced_overrides
+from selfemo_api.recipes import written_path
+from selfemo_api.recipes.recipe import RECIPES, is_expert, misplaced_overrides
 from selfemo_api.recipes.resolve import with_recipe
+from selfemo_api.schema.assignment import set_in_spec
 from selfemo_api.schema.crd import ROOT_RULES
 from selfemo_api.schema.error_messages import problem_of, problems_of
 from selfemo_api.schema.rules import (
@@ -28,10 +29,28 @@ from selfemo_api.schema.rules import (
     crd_schema,
     resolved_schema,
 )
-from selfemo_api.schema.strict_yaml import UNKNOWN_FIELD, Problem, conform, line_of, parse_yaml
+from selfemo_api.schema.strict_yaml import (
+    UNKNOWN_FIELD,
+    Problem,
+    conform,
+    line_of,
+    parse_documents,
+    parse_yaml,
+)
+from selfemo_api.schema.suggestions import with_suggestion
 
-__all__ = ["InvalidEvolution", "Problem", "check", "check_edit", "examine", "load_evolution"]
+__all__ = [
+    "InvalidEvolution",
+    "Problem",
+    "check",
+    "check_edit",
+    "examine",
+    "load_evolution",
+    "load_evolutions",
+]
 
+#: The message of a text that is not an object.
+_NO_OBJECT = "must contain one EmotionEvolution object"
 #: The parts of an object that the rules read.
 _PARTS = ("spec", "metadata")
 #: The required values that a preset can give.
@@ -44,12 +63,12 @@ class InvalidEvolution(Exception):
     Parameters
     ----------
     path
-        The file.
+        The file, or the name of one of its documents.
     problems
         All problems of the file.
     """
 
-    def __init__(self, path: Path, problems: list[Problem]) -> None:
+    def __init__(self, path: Path | str, problems: list[Problem]) -> None:
         self.path = path
         self.problems = problems
         super().__init__("\n".join(f"{path}: {problem}" for problem in problems))
@@ -72,46 +91,77 @@ def load_evolution(path: Path, changes: dict[str, Any] | None = None) -> Emotion
         If the file is not valid. The exception has all problems, each with its field and line.
     """
     document, node = _parse(path)
-    for dotted, value in (changes or {}).items():
-        problem = _set(document, dotted, value)
+    return evolution_of(path, document, node, changes or {})
+
+
+def load_evolutions(
+    name: Path | str, text: str, changes: dict[str, Any] | None = None
+) -> list[EmotionEvolution | InvalidEvolution]:
+    """Return the evolution of each document of a text, or what is wrong with the document.
+
+    Parameters
+    ----------
+    name
+        The name of the text in messages, for example the path of its file.
+    text
+        YAML, in which `---` divides documents.
+    changes
+        Values that replace those of each document, see :func:`load_evolution`.
+
+    Raises
+    ------
+    InvalidEvolution
+        If the text is not YAML, or has no document.
+    """
+    try:
+        documents = parse_documents(text)
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+        raise InvalidEvolution(name, [_parse_problem(error)]) from None
+    if not documents:
+        raise InvalidEvolution(name, [Problem("", _NO_OBJECT)])
+    evolutions: list[EmotionEvolution | InvalidEvolution] = []
+    for index, (document, node) in enumerate(documents, start=1):
+        of_document = name if len(documents) == 1 else f"{name} (document {index})"
+        try:
+            evolutions.append(evolution_of(of_document, document, node, changes or {}))
+        except InvalidEvolution as error:
+            evolutions.append(error)
+    return evolutions
+
+
+def evolution_of(
+    path: Path | str, document: Any, node: yaml.Node | None, changes: dict[str, Any]
+) -> EmotionEvolution:
+    """Return the evolution that a document describes.
+
+    Parameters
+    ----------
+    path
+        The name of the document in messages.
+    document
+        The value of the document. The changes are made in place.
+    node
+        The node of the document, which has the line numbers.
+    changes
+        Values that replace those of the document, see :func:`load_evolution`.
+
+    Raises
+    ------
+    InvalidEvolution
+        If the document is not valid.
+    """
+    if not isinstance(document, dict):
+        raise InvalidEvolution(path, [Problem("", _NO_OBJECT)])
+    for dotted, value in changes.items():
+        problem = set_in_spec(document, dotted, value)
         if problem is not None:
             raise InvalidEvolution(path, [problem])
     document, problems = examine(document)
     if problems:
-        changed = list(changes or {})
-        raise InvalidEvolution(path, [_with_line(p, node, changed) for p in problems])
+        changed = list(changes)
+        problems = [with_suggestion(_with_line(p, node, changed)) for p in problems]
+        raise InvalidEvolution(path, problems)
     return EmotionEvolution.model_validate(document)
-
-
-def _set(document: dict[str, Any], dotted: str, value: Any) -> Problem | None:
-    """Set a value of the spec in place, and return the problem if that is impossible.
-
-    Parameters
-    ----------
-    document
-        The document.
-    dotted
-        The dotted path below ``spec``. It may be that of a setting without a field.
-    value
-        The value. Of an object, the settings without a field are put below ``overrides``.
-    """
-    path = written_path(dotted)
-    if path != dotted or not isinstance(value, dict):
-        return assign(document, f"spec.{path}", value)
-    inner: dict[str, Any] = {}
-    assign(inner, path, value)
-    divided = with_overrides(inner)
-    problem = assign(document, f"spec.{path}", _value_at(divided, path))
-    for below, setting in leaves(divided.get("overrides", {})).items():
-        problem = problem or assign(document, f"spec.overrides.{below}", setting)
-    return problem
-
-
-def _value_at(document: Any, dotted: str) -> Any:
-    """Return the value at a dotted path, or an empty object if there is none."""
-    for name in dotted.split("."):
-        document = document.get(name, {}) if isinstance(document, dict) else {}
-    return document
 
 
 def check(document: dict[str, Any]) -> list[Problem]:
@@ -238,19 +288,20 @@ def _rule_problems(document: dict[str, Any]) -> list[Problem]:
 def _parse(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
     """Return the object of a file, and its node."""
     try:
-        document, node = parse_yaml(_read(path))
-    except yaml.YAMLError as error:
-        raise InvalidEvolution(path, [_yaml_problem(error)]) from None
-    except (ValueError, OverflowError) as error:
-        raise InvalidEvolution(path, [Problem("", f"is not YAML: {error}")]) from None
-    except RecursionError:
-        raise InvalidEvolution(path, [Problem("", "is nested too deeply")]) from None
+        document, node = parse_yaml(read_text(path))
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+        raise InvalidEvolution(path, [_parse_problem(error)]) from None
     if not isinstance(document, dict):
-        raise InvalidEvolution(path, [Problem("", "must contain one EmotionEvolution object")])
+        raise InvalidEvolution(path, [Problem("", _NO_OBJECT)])
     return document, node
 
 
-def _yaml_problem(error: yaml.YAMLError) -> Problem:
+def _parse_problem(error: Exception) -> Problem:
+    """Return the problem of a text that could not be parsed."""
+    if isinstance(error, RecursionError):
+        return Problem("", "is nested too deeply")
+    if not isinstance(error, yaml.YAMLError):
+        return Problem("", f"is not YAML: {error}")
     problem = getattr(error, "problem", None) or str(error).splitlines()[0]
     mark = getattr(error, "problem_mark", None)
     line = mark.line + 1 if mark else None
@@ -259,53 +310,14 @@ def _yaml_problem(error: yaml.YAMLError) -> Problem:
     return Problem("", f"is not YAML: {problem}", line)
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return the text of a file. Raises InvalidEvolution if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise InvalidEvolution(path, [Problem("", f"cannot be read: {error.strerror}")]) from None
     except UnicodeDecodeError as error:
         raise InvalidEvolution(path, [Problem("", f"is not UTF-8 (byte {error.start})")]) from None
-
-
-def assign(document: dict[str, Any], dotted: str, value: Any) -> Problem | None:
-    """Set a value in a document, in place, and create the missing objects on its path.
-
-    Parameters
-    ----------
-    document
-        The document.
-    dotted
-        The dotted path of the value.
-    value
-        The value.
-
-    Returns
-    -------
-    Problem or None
-        The problem if a part of the path is not an object.
-
-    Examples
-    --------
-    >>> document = {"spec": {"seed": 1}}
-    >>> assign(document, "spec.training.epochs", 2)
-    >>> document
-    {'spec': {'seed': 1, 'training': {'epochs': 2}}}
-    >>> print(assign(document, "spec.seed.x", 2))
-    spec.seed: is not an object: `x` cannot be set
-    """
-    *parents, last = dotted.split(".")
-    for index, name in enumerate(parents):
-        below: Any = document.get(name)
-        if below is not None and not isinstance(below, dict):
-            return Problem(
-                ".".join(parents[: index + 1]), f"is not an object: `{last}` cannot be set"
-            )
-        inner: dict[str, Any] = {} if below is None else below
-        document[name] = inner
-        document = inner
-    document[last] = value
-    return None
 
 
 def _with_line(problem: Problem, node: yaml.Node | None, changed: list[str]) -> Problem:
@@ -320,9 +332,11 @@ def _with_line(problem: Problem, node: yaml.Node | None, changed: list[str]) -> 
     changed
         The dotted paths below ``spec`` of the values that did not come from the file.
     """
+    place = problem.field.replace("[", ".[") + "."
     for path in changed:
         written = f"spec.{written_path(path)}"
-        if f"{problem.field}.".startswith((f"{written}.", f"spec.overrides.{path}.")):
+        created = f"{written}.".startswith(place) and problem.message == UNKNOWN_FIELD
+        if created or place.startswith((f"{written}.", f"spec.overrides.{path}.")):
             field = problem.field.replace("spec.overrides.", "spec.", 1)
             return Problem(
                 problem.field if path.startswith("overrides.") else field, problem.message

@@ -25,6 +25,7 @@ from selfemo_api.schema.validation import (
     check_edit,
     examine,
     load_evolution,
+    load_evolutions,
 )
 
 DUPLICATE_SOURCES = [SOURCE, SOURCE, DEV]
@@ -582,7 +583,44 @@ def test_set_puts_a_setting_without_a_field_below_overrides(tmp_path: Path) -> N
         (
             {"recipe": "small-v99"},
             "spec.recipe: there is no recipe `small-v99`; there are small-v1, qwen3-lora-v1, "
+            "paper-v1, tests-v1; did you mean `small-v1`?",
+        ),
+        (
+            {"recipe": "other"},
+            "spec.recipe: there is no recipe `other`; there are small-v1, qwen3-lora-v1, "
             "paper-v1, tests-v1",
+        ),
+        ({"seflPlay.engine": "VLLM"}, "spec.seflPlay: unknown field: did you mean `selfPlay`?"),
+        (
+            {"selfPlay.engien": "VLLM"},
+            "spec.selfPlay.engien: unknown field: did you mean `engine`?",
+        ),
+        (
+            {"selfPlay.engine": "vlm"},
+            'spec.selfPlay.engine: Unsupported value: "vlm": supported values: "VLLM", '
+            '"Transformers"; did you mean `VLLM`?',
+        ),
+        (
+            {"training.learningRate": 1e-5},
+            "spec.training.learningRate: unknown field: did you mean "
+            "`spec.training.optimizer.learningRate`?",
+        ),
+        (
+            {"patience": 2},
+            "spec.patience: unknown field: did you mean `spec.stopping.patience` or "
+            "`spec.overrides.warmStart.patience`?",
+        ),
+        (
+            {"imitationn": 2},
+            "spec.imitationn: unknown field",
+        ),
+        (
+            {"overrides.training.epoch": 2},
+            "spec.overrides.training.epoch: unknown field: did you mean `epochs`?",
+        ),
+        (
+            {"dataset.sources": [{"nmae": "a"}]},
+            "spec.dataset.sources[0].nmae: unknown field: did you mean `name`?",
         ),
     ],
 )
@@ -591,7 +629,44 @@ def test_set_bad_values(changes: dict[str, Any], message: str, tmp_path: Path) -
     path = _write(tmp_path, yaml.safe_dump(changed(spec__seed=1)))
     with pytest.raises(InvalidEvolution) as caught:
         load_evolution(path, changes)
-    assert str(caught.value) == f"{path}: {message}"
+    assert str(caught.value).splitlines()[0] == f"{path}: {message}"
+    only = "sources" not in message
+    assert len(caught.value.problems) == 1 or not only
+
+
+def test_several_documents() -> None:
+    valid, other = yaml.safe_dump(VALID), yaml.safe_dump({**VALID, "metadata": {"name": "other"}})
+    wrong = other.replace("storage:", "storrage:")
+    text = f"# nothing\n---\n{valid}---\n---\n{wrong}---\n- 1\n---\n{other}"
+    first, second, third, fourth = load_evolutions("all.yaml", text, {"seed": 3})
+    assert isinstance(first, EmotionEvolution)
+    assert isinstance(fourth, EmotionEvolution)
+    assert (first.spec.seed, fourth.spec.seed, fourth.metadata.name) == (3, 3, "other")
+    line = text.splitlines().index("  storrage:") + 1
+    assert f"spec.storrage: unknown field: did you mean `storage`? (line {line})" in str(second)
+    assert all(t.startswith("all.yaml (document 2): ") for t in str(second).splitlines())
+    assert str(third) == "all.yaml (document 3): must contain one EmotionEvolution object"
+
+
+def test_one_document_is_named_by_its_file() -> None:
+    (error,) = load_evolutions("all.yaml", "---\nspec: 1\n---\n")
+    assert str(error).startswith("all.yaml: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "must contain one EmotionEvolution object"),
+        ("---\n---\n", "must contain one EmotionEvolution object"),
+        ("a: 1\n---\nb: 1\nb: 2\n", "is not YAML: duplicate key 'b' (line 4)"),
+        ("a: 1\n---\nb: {\n", "is not YAML: "),
+        ("[" * 3000, "is nested too deeply"),
+    ],
+)
+def test_a_text_without_documents(text: str, message: str) -> None:
+    with pytest.raises(InvalidEvolution) as caught:
+        load_evolutions("all.yaml", text)
+    assert str(caught.value).startswith(f"all.yaml: {message}")
 
 
 def test_a_rule_that_the_values_of_the_recipe_break_is_a_problem() -> None:

@@ -1,0 +1,120 @@
+"""The errors of all commands: one line for a person, or one JSON object for a program."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from selfemo_api.contract import ExitCode
+
+#: The kind of an error, by its exit code, where the error has none of its own.
+_KINDS = {
+    ExitCode.INTERNAL: "Internal",
+    ExitCode.BAD_INPUT: "BadInput",
+    ExitCode.UNAVAILABLE: "Unavailable",
+    ExitCode.INTERRUPTED: "Interrupted",
+    ExitCode.TERMINATED: "Terminated",
+}
+#: The kind of an error in the words of the command itself: an option or an argument.
+USAGE = "Usage"
+#: The kind of an error of a command that needs an extra that is not installed.
+MISSING_EXTRA = "MissingExtra"
+
+
+def error_object(message: str, code: int, *, kind: str = "", **more: Any) -> dict[str, Any]:
+    """Return an error as an object for JSON.
+
+    Parameters
+    ----------
+    message
+        What was wrong, where, and what to do.
+    code
+        The exit code of the command.
+    kind
+        The kind of the error. Empty: it follows from the exit code.
+    more
+        Further fields.
+
+    Examples
+    --------
+    >>> error_object("there is no run `demo`", 2)
+    {'error': 'there is no run `demo`', 'kind': 'BadInput', 'exitCode': 2}
+    """
+    default = _KINDS.get(ExitCode(code), "Internal") if code in {*ExitCode} else "Internal"
+    return {"error": message, "kind": kind or default, "exitCode": int(code), **more}
+
+
+def report_error(
+    program: str, message: str, code: int, *, as_json: bool = False, kind: str = "", **more: Any
+) -> int:
+    """Print an error, and return the exit code.
+
+    As JSON, the error is one object on standard output, so that standard output always has the
+    result or the error. Otherwise each line of the message is a line on standard error.
+
+    Parameters
+    ----------
+    program
+        The command, e.g. ``selfemo run``. It begins the line on standard error.
+    message
+        What was wrong, where, and what to do.
+    code
+        The exit code of the command.
+    as_json
+        Print a JSON object.
+    kind
+        The kind of the error. Empty: it follows from the exit code.
+    more
+        Further fields of the object.
+    """
+    if as_json:
+        content = error_object(message, code, kind=kind, **more)
+        sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+    else:
+        sys.stderr.write("".join(f"{program}: {printable(line)}\n" for line in message.split("\n")))
+        sys.stderr.flush()
+    return code
+
+
+def printable(text: str) -> str:
+    r"""Return a line of text without control characters, which could change the terminal.
+
+    Parameters
+    ----------
+    text
+        The text.
+
+    Examples
+    --------
+    >>> printable("a\x1b[31mb\tc")
+    'a\ufffd[31mb\tc'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def wants_json(arguments: Sequence[str]) -> bool:
+    """Return whether the arguments of a command ask for JSON, even if they are not valid.
+
+    Parameters
+    ----------
+    arguments
+        The arguments of the command.
+
+    Examples
+    --------
+    >>> wants_json(["run", "a.yaml", "-o", "json"]), wants_json(["list", "--output=json"])
+    (True, True)
+    >>> wants_json(["convert", "-o", "out.json"])
+    False
+    """
+    forms = {"-ojson", "-o=json", "--output=json"}
+    pairs = pairwise(arguments)
+    return any(a in forms for a in arguments) or any(
+        name in ("-o", "--output") and value == "json" for name, value in pairs
+    )
