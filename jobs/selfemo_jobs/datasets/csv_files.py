@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from selfemo_jobs.datasets.reading import Notes
 from selfemo_jobs.datasets.text_files import Place, SourceFile, decode_text, shorten
@@ -90,30 +91,56 @@ def read_rows(
     """
     decoded = decode_text(file.read_bytes(), file.uri, fix_typography=True)
     notes.add_decoded(decoded, file.uri)
-    reader = csv.reader(
-        io.StringIO(decoded.text, newline=""), strict=True, delimiter=separator_of(decoded.text)
-    )
-    records = list(_records(reader, file.uri))
-    names = [name.strip() for name in records[0][1]]
+    lines = io.StringIO(decoded.text, newline="")
+    return list(rows_of_lines(lines, separator_of(decoded.text), file.uri, columns, notes, chosen))
+
+
+def rows_of_lines(
+    lines: Iterable[str],
+    separator: str,
+    file: str,
+    columns: Sequence[str],
+    notes: Notes,
+    chosen: Collection[str] = (),
+) -> Iterator[Row]:
+    """Yield the rows of the lines of a CSV file.
+
+    Parameters
+    ----------
+    lines
+        All lines of the file with their ends, of any kind.
+    separator
+        The separator of the fields.
+    file
+        The file's URI, for messages.
+    columns, notes, chosen
+        As for :func:`read_rows`.
+
+    Raises
+    ------
+    BadInput
+        As of :func:`read_rows`.
+    """
+    records = _records(csv.reader(lines, strict=True, delimiter=separator), file)
+    first = next(records)
+    names = [name.strip() for name in first[1]]
     if chosen and all(name.isdigit() for name in chosen) and not set(chosen) & set(names):
         names = [str(number) for number in range(1, len(names) + 1)]
-    else:
-        del records[0]
+        records = chain((first,), records)
     for column in columns:
         if names.count(column) != 1:
             what = "is missing" if column not in names else "is there twice"
             raise BadInput(
-                f"{file.uri}: column `{column}` {what} "
-                f"(the file has: {shorten(', '.join(names), 200)})"
+                f"{file}: column `{column}` {what} (the file has: {shorten(', '.join(names), 200)})"
             )
-    rows = []
+    is_empty = True
     for place, values in records:
+        is_empty = False
         if len(values) != len(names):
             raise place.error(f"{len(values)} fields, the heading has {len(names)}")
-        rows.append(Row(place, dict(zip(names, values, strict=True)), notes))
-    if not rows:
-        raise BadInput(f"{file.uri} has a heading and no rows")
-    return rows
+        yield Row(place, dict(zip(names, values, strict=True)), notes)
+    if is_empty:
+        raise BadInput(f"{file} has a heading and no rows")
 
 
 def _records(reader: Iterator[list[str]], file: str) -> Iterator[tuple[Place, list[str]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,7 +148,7 @@ def read_documents(text: str, file: str) -> list[Node]:
         If a line, or the whole text, is not JSON.
     """
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    if _is_document([line for _, line in lines]):
+    if is_document([line for _, line in lines]):
         root = parse(text, Place(file, 0))
     elif len(lines) == 1:
         root = parse(lines[0][1], Place(file, lines[0][0]))
@@ -156,8 +157,14 @@ def read_documents(text: str, file: str) -> list[Node]:
     return root.items() if isinstance(root.value, list) else [root]
 
 
-def _is_document(lines: list[str]) -> bool:
-    """Return whether lines are one JSON document over several lines, not JSON Lines."""
+def is_document(lines: Sequence[str]) -> bool:
+    """Return whether lines are one JSON document over several lines, not JSON Lines.
+
+    Parameters
+    ----------
+    lines
+        The lines that are not blank, at least the first two of them.
+    """
     if len(lines) < 2 or _decodes(lines[0]):
         return False
     first = lines[0].strip()

@@ -28,7 +28,7 @@ from selfemo_jobs.errors import BadInput
 log = logging.getLogger(__name__)
 
 #: The end of the name of a part of a table that ``datasets`` and others write in several files.
-_SHARD = re.compile(r"-\d{5}-of-\d{5}(?=\.)")
+SHARD = re.compile(r"-\d{5}-of-\d{5}(?=\.)")
 
 
 class _Reader(Protocol):
@@ -242,7 +242,7 @@ def _read_files(
         for file in files:
             yield file, _READERS[kind](file, options, notes)
         return
-    for _, group in groupby(files, key=lambda file: _SHARD.sub("", file.uri)):
+    for _, group in groupby(files, key=lambda file: SHARD.sub("", file.uri)):
         shards = list(group)
         yield shards[0], read_record_files(shards, kind, options, notes)
 

@@ -9,8 +9,8 @@ Records have one of three layouts, which follows from the first one:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from selfemo_jobs.datasets.columns import (
     DIALOGUE,
@@ -69,22 +69,45 @@ def read_records(
     """
     if not records:
         return []
-    reader = _RecordReader(file, options, notes)
-    first = records[0]
-    key = _turns_key(first)
-    texts = _texts_key(first, options)
-    if key is None and texts is not None and isinstance(first.value.get(texts), list):
-        dialogues = [reader.parallel(node, texts, number) for number, node in _numbered(records)]
-    elif key is None and (texts is not None or is_table):
+    reader = RecordReader(file, options, notes)
+    layout = layout_of(records[0], options, is_table=is_table)
+    if layout is None:
         dialogues = reader.rows(records)
     else:
-        dialogues = [reader.dialogue(node, key or TURNS, n) for n, node in _numbered(records)]
+        dialogues = [reader.dialogue(node, layout, n) for n, node in enumerate(records, start=1)]
     reader.check()
     return dialogues
 
 
-def _numbered(records: Sequence[Node]) -> list[tuple[int, Node]]:
-    return list(enumerate(records, start=1))
+@dataclass(frozen=True)
+class DialogueLayout:
+    """How the turns of a dialogue are in its record."""
+
+    key: str
+    """The key of the list of turns, or of the list of texts."""
+    parallel: bool
+    """Whether the record has parallel lists: the texts, and perhaps the speakers and the labels."""
+
+
+def layout_of(first: Node, options: ReadOptions, *, is_table: bool) -> DialogueLayout | None:
+    """Return the layout of records that are dialogues; None if each record is a turn.
+
+    Parameters
+    ----------
+    first
+        The first record.
+    options
+        What to read.
+    is_table
+        Whether the records are rows of a table.
+    """
+    key = _turns_key(first)
+    texts = _texts_key(first, options)
+    if key is None and texts is not None and isinstance(first.value.get(texts), list):
+        return DialogueLayout(texts, parallel=True)
+    if key is None and (texts is not None or is_table):
+        return None
+    return DialogueLayout(key or TURNS, parallel=False)
 
 
 def _turns_key(record: Node) -> str | None:
@@ -112,11 +135,26 @@ def _has_texts(node: Node) -> bool:
     return isinstance(node.value, list) and bool(node.value) and isinstance(node.value[0], str)
 
 
-class _RecordReader:
-    """Reads the records of a file, one by one or all together."""
+class RecordReader:
+    """Reads the records of a file, one by one or all together.
 
-    def __init__(self, file: str, options: ReadOptions, notes: Notes) -> None:
+    Parameters
+    ----------
+    file
+        The file's URI, for messages.
+    options
+        What to read.
+    notes
+        Counts what is odd in the records.
+    unique_ids
+        Whether to check that no two dialogues have the same id. The ids take memory.
+    """
+
+    def __init__(
+        self, file: str, options: ReadOptions, notes: Notes, *, unique_ids: bool = True
+    ) -> None:
         self._file = file
+        self._unique_ids = unique_ids
         self._options = options
         self._columns = options.columns
         self._notes = notes
@@ -128,7 +166,22 @@ class _RecordReader:
         if self._gold:
             self._gold.check()
 
-    def dialogue(self, record: Node, key: str, number: int) -> Dialogue:
+    def dialogue(self, record: Node, layout: DialogueLayout, number: int) -> Dialogue:
+        """Return the dialogue of a record.
+
+        Parameters
+        ----------
+        record
+            The record.
+        layout
+            How the turns are in it.
+        number
+            The number of the record in the file, from 1. It is the id of a dialogue without one.
+        """
+        read = self._parallel if layout.parallel else self._nested
+        return read(record, layout.key, number)
+
+    def _nested(self, record: Node, key: str, number: int) -> Dialogue:
         """Return the dialogue of a record with a list of turns."""
         if record.find(key) is None:
             raise record.missing(key, "a dialogue has `turns`, `messages` or another list of them")
@@ -143,7 +196,7 @@ class _RecordReader:
             raise turns.error("has no message of a speaker")
         return Dialogue(name, kept)
 
-    def parallel(self, record: Node, key: str, number: int) -> Dialogue:
+    def _parallel(self, record: Node, key: str, number: int) -> Dialogue:
         """Return the dialogue of a record with parallel lists."""
         texts = record.get(key).items()
         if not texts:
@@ -158,11 +211,31 @@ class _RecordReader:
             )
             for i, text in enumerate(texts)
         )
-        return self._with_speakers(Dialogue(self._id(record, key, number), turns))
+        return self.with_speakers(Dialogue(self._id(record, key, number), turns))
 
     def rows(self, records: Sequence[Node]) -> list[Dialogue]:
         """Return the dialogues of records of which each is a turn."""
-        names = list(dict.fromkeys(key for record in records for key, _ in record.entries()))
+        columns = self.columns(dict.fromkeys(k for record in records for k, _ in record.entries()))
+        if DIALOGUE not in columns:
+            self._notes.add(Oddity.NO_DIALOGUE, None, len(records))
+        rows = [self.row(node, columns, number) for number, node in enumerate(records, start=1)]
+        dialogues = group_dialogues(rows, columns.get(TURN, TURN))
+        return [self.with_speakers(dialogue) for dialogue in dialogues]
+
+    def columns(self, keys: Iterable[str]) -> dict[str, str]:
+        """Return the column of each part of a turn.
+
+        Parameters
+        ----------
+        keys
+            The names of all columns.
+
+        Raises
+        ------
+        BadInput
+            If no column has the text, or the columns do not say which dialogue a turn is of.
+        """
+        names = list(keys)
         parts = PARTS if self._gold else tuple(part for part in PARTS if part != LABEL)
         columns = choose_columns(names, self._columns, self._file, parts)
         if TEXT not in columns:
@@ -175,13 +248,20 @@ class _RecordReader:
                 f"{self._file}: `{columns[TURN]}` numbers the turns, and no column has the "
                 "dialogue: name it in `dataset.columns.dialogue`"
             )
-        if DIALOGUE not in columns:
-            self._notes.add(Oddity.NO_DIALOGUE, None, len(records))
-        rows = [self._row(node, columns, number) for number, node in _numbered(records)]
-        dialogues = group_dialogues(rows, columns.get(TURN, TURN))
-        return [self._with_speakers(dialogue) for dialogue in dialogues]
+        return columns
 
-    def _row(self, record: Node, columns: dict[str, str], number: int) -> TableRow:
+    def row(self, record: Node, columns: dict[str, str], number: int) -> TableRow:
+        """Return the turn of a record.
+
+        Parameters
+        ----------
+        record
+            The record.
+        columns
+            The column of each part of a turn.
+        number
+            The number of the record in the file, from 1.
+        """
         label = record.find(columns[LABEL]) if LABEL in columns else None
         speaker = record.get(columns[SPEAKER]).name(self._notes) if SPEAKER in columns else ""
         turn = Utterance(
@@ -242,13 +322,15 @@ class _RecordReader:
         if key is None and turns != TURNS:
             return str(number)
         name = record.get(key or "id").name()
+        if not self._unique_ids:
+            return name
         first = self._record_of.setdefault(name, record)
         if first is not record:
             where = first.place.within or first.path
             raise record.place.error(f"`{key}` {name} is there twice (first: {where})")
         return name
 
-    def _with_speakers(self, dialogue: Dialogue) -> Dialogue:
+    def with_speakers(self, dialogue: Dialogue) -> Dialogue:
         """Return a dialogue with names for its speakers, if the file has none."""
         if dialogue.turns[0].speaker:
             return dialogue

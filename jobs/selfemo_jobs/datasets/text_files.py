@@ -91,10 +91,28 @@ class SourceFile:
                 data = gzip.decompress(data)
             except (OSError, EOFError, zlib.error) as error:
                 raise BadInput(f"{self.uri} is a damaged gzip file: {error}") from None
-        for first, advice in _NOT_READ:
-            if data.startswith(first):
-                raise BadInput(f"{self.uri} {advice}")
+        check_readable(data, self.uri)
         return data
+
+
+def check_readable(data: bytes, file: str) -> None:
+    """Check that a file is not one that needs another program to be read.
+
+    Parameters
+    ----------
+    data
+        The first bytes of the file.
+    file
+        The file's URI, for the message.
+
+    Raises
+    ------
+    BadInput
+        If it is such a file. The message says what to do with it.
+    """
+    for first, advice in _NOT_READ:
+        if data.startswith(first):
+            raise BadInput(f"{file} {advice}")
 
 
 @dataclass(frozen=True)
@@ -127,20 +145,42 @@ def decode_text(data: bytes, file: str, *, fix_typography: bool) -> DecodedText:
     BadInput
         If the file is empty, or has a byte that is not UTF-8.
     """
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    text = data.decode("utf-8", "surrogateescape")
+    text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
     if not text.strip():
         raise BadInput(f"{file} is empty")
-    zero = data.find(b"\0")
+    return check_encoding(text, file, fix_typography=fix_typography)
+
+
+def check_encoding(
+    text: str, file: str, *, fix_typography: bool, first_line: int = 1
+) -> DecodedText:
+    """Check a text that was decoded with Python's ``surrogateescape``, and fix its typography.
+
+    Parameters
+    ----------
+    text
+        The text: a whole file, or some of its lines.
+    file
+        The file's URI, for messages.
+    fix_typography
+        As for :func:`decode_text`.
+    first_line
+        The number of the text's first line in the file, for messages.
+
+    Raises
+    ------
+    BadInput
+        If the text has a zero byte, or a byte that is not UTF-8.
+    """
+    zero = text.find("\0")
     if zero >= 0:
-        line = data.count(b"\n", 0, zero) + 1
-        raise Place(file, line).error(
+        raise Place(file, first_line + text.count("\n", 0, zero)).error(
             "a zero byte: the file is damaged, or UTF-16; save it as UTF-8"
         )
     if text.isascii():
         return DecodedText(text)
     fixed = text.translate(_TYPOGRAPHY) if fix_typography else text
-    for number, line_text in enumerate(fixed.split("\n"), start=1):
+    for number, line_text in enumerate(fixed.split("\n"), start=first_line):
         for character in line_text:
             if "\ud800" <= character <= "\udfff":
                 byte = ord(character) - 0xDC00
@@ -150,7 +190,7 @@ def decode_text(data: bytes, file: str, *, fix_typography: bool) -> DecodedText:
     if fixed == text:
         return DecodedText(text)
     positions = [i for i, (a, b) in enumerate(zip(text, fixed, strict=True)) if a != b]
-    return DecodedText(fixed, len(positions), text.count("\n", 0, positions[0]) + 1)
+    return DecodedText(fixed, len(positions), first_line + text.count("\n", 0, positions[0]))
 
 
 def one_line(text: str) -> str:
