@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import json
 import sys
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from selfemo_api.contract import ExitCode
 from selfemo_api.text.files import write_atomically
@@ -20,8 +17,8 @@ from selfemo_jobs.data_commands.options import (
     set_data_volumes,
     source_uri,
 )
-from selfemo_jobs.datasets.dialogue import Dialogue
 from selfemo_jobs.datasets.fetch import fetch_source
+from selfemo_jobs.datasets.json_lines import to_json_lines
 from selfemo_jobs.datasets.load import read_source
 from selfemo_jobs.errors import BadInput
 
@@ -62,32 +59,3 @@ def convert(arguments: argparse.Namespace) -> int:
     turns = sum(len(dialogue.turns) for dialogue in content.dialogues)
     sys.stdout.write(f"{output}: {len(content.dialogues)} dialogues, {turns} turns\n")
     return ExitCode.OK
-
-
-def to_json_lines(dialogues: Iterable[Dialogue]) -> bytes:
-    """Return dialogues in this project's own format, in UTF-8.
-
-    Parameters
-    ----------
-    dialogues
-        The dialogues. A turn without labels has no key for them.
-
-    Examples
-    --------
-    >>> from selfemo_jobs.datasets.dialogue import Utterance
-    >>> print(to_json_lines([Dialogue("d1", (Utterance("Ann", "Hi"),))]).decode().strip())
-    {"id": "d1", "turns": [{"speaker": "Ann", "text": "Hi"}]}
-    """
-    return "".join(
-        json.dumps(_record(dialogue), ensure_ascii=False) + "\n" for dialogue in dialogues
-    ).encode()
-
-
-def _record(dialogue: Dialogue) -> dict[str, Any]:
-    """Return a dialogue as a JSON object."""
-    turns = [
-        {"speaker": turn.speaker, "text": turn.text}
-        | ({"labels": list(turn.labels)} if turn.labels else {})
-        for turn in dialogue.turns
-    ]
-    return {"id": dialogue.id, "turns": turns}

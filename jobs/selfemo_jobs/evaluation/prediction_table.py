@@ -29,6 +29,38 @@ PREDICTIONS = pa.schema(
 )
 
 
+def predictions_prefix(source: str) -> str:
+    """Return what the paths of a source's prediction tables begin with, below the stage's folder.
+
+    Parameters
+    ----------
+    source
+        The name of the source.
+
+    Examples
+    --------
+    >>> predictions_prefix("dev")
+    'predictions/dev/'
+    """
+    return f"predictions/{source}/"
+
+
+def dialogues_path(source: str) -> str:
+    """Return the path of the dialogues of a source below the stage's folder.
+
+    Parameters
+    ----------
+    source
+        The name of the source.
+
+    Examples
+    --------
+    >>> dialogues_path("dev")
+    'dialogues/dev.jsonl.gz'
+    """
+    return f"dialogues/{source}.jsonl.gz"
+
+
 def read_predictions(table: pa.Table, labels: Sequence[str]) -> Predictions:
     """Return the first label of each gold and predicted set, as arrays of indices.
 

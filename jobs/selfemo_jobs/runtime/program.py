@@ -34,6 +34,7 @@ from selfemo_jobs.runtime.logging_setup import configure_logging
 from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, canonical_json, read_manifest
 from selfemo_jobs.runtime.parent_death import die_with_parent
 from selfemo_jobs.runtime.progress_metrics import serve_progress
+from selfemo_jobs.runtime.run_record import RUN_RECORD, run_record
 from selfemo_jobs.runtime.stage_prompts import PROMPTS_FIELD, fetch_prompts
 from selfemo_jobs.runtime.termination import write_termination_message
 from selfemo_jobs.store import Store, join, open_store, open_store_later
@@ -151,8 +152,8 @@ class StageProgram:
             versions=versions(),
         )
         uri = join(context.config.output, MANIFEST)
-        run = {"seconds": round(seconds, 3), "finishedTime": time.time()}
-        context.store.put(join(context.config.output, "run.json"), canonical_json(run))
+        run = run_record(context.config, seconds)
+        context.store.put(join(context.config.output, RUN_RECORD), canonical_json(run))
         if not context.store.put_if_absent(uri, manifest.encode()):
             if not self.always_runs:
                 return self._stored(context.store, uri, config)  # another attempt was faster

@@ -150,6 +150,32 @@ def label_prior(labels: Sequence[str], sources: Sequence[ReadSource]) -> dict[st
     return {label: counts[label] / total for label in labels} if total else None
 
 
+def source_counts(sources: Sequence[ReadSource]) -> dict[str, dict[str, int]]:
+    """Return the numbers of dialogues and utterances by source.
+
+    Parameters
+    ----------
+    sources
+        The sources that could be read.
+
+    Returns
+    -------
+    dict
+        For each source: ``dialogues``, ``utterances``, and ``labeled``, the number of utterances
+        with a label. Of a source for self-play alone, no label is read.
+    """
+    return {
+        read.source.name: {
+            "dialogues": len(read.dialogues),
+            "utterances": sum(len(dialogue.turns) for dialogue in read.dialogues),
+            "labeled": sum(
+                bool(turn.labels) for dialogue in read.dialogues for turn in dialogue.turns
+            ),
+        }
+        for read in sources
+    }
+
+
 def _select(
     sources: Sequence[Source],
     position: int,

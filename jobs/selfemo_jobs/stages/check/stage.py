@@ -36,7 +36,12 @@ from selfemo_jobs.stages.check.prompts import (
     check_prompt_lengths,
     read_prompts,
 )
-from selfemo_jobs.stages.check.sources import ReadSource, label_prior, read_sources
+from selfemo_jobs.stages.check.sources import (
+    ReadSource,
+    label_prior,
+    read_sources,
+    source_counts,
+)
 from selfemo_jobs.stages.check.storage import check_storage
 from selfemo_jobs.store import Store
 
@@ -54,6 +59,12 @@ RELEVANT = (
     "dataset.sources.selfPlay",
     "dataset.sources.evaluation",
     "model.revision",
+)
+#: What the report has about the model: the name, and the key in the model's `config.json`.
+_MODEL = (
+    ("type", "model_type"),
+    ("layers", "num_hidden_layers"),
+    ("hiddenSize", "hidden_size"),
 )
 
 
@@ -176,7 +187,11 @@ def _output(
     }
     if model.tensors:
         metrics[CheckMetric.PARAMETERS] = model.parameters
-    report: dict[str, Any] = {"warnings": [str(finding) for finding in findings.warnings]}
+    report: dict[str, Any] = {
+        "warnings": [str(finding) for finding in findings.warnings],
+        "sources": source_counts(sources),
+        "model": {name: model.config[key] for name, key in _MODEL if key in model.config},
+    }
     return StageOutput(
         metrics=metrics, label_prior=label_prior(spec.dataset.labels, sources), report=report
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +18,15 @@ from selfemo_api.spec import Engine, EvolutionSpec, Source
 from selfemo_api.stages import Stage
 from selfemo_jobs.datasets.dialogue import Dialogue
 from selfemo_jobs.datasets.fetch import fetch_source
+from selfemo_jobs.datasets.json_lines import to_json_lines
 from selfemo_jobs.datasets.load import load_dialogues, require_labels
 from selfemo_jobs.engines import open_engine
 from selfemo_jobs.engines.interface import Sampling
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.evaluation.prediction_table import (
     PREDICTIONS,
+    dialogues_path,
+    predictions_prefix,
 )
 from selfemo_jobs.evaluation.scoring import (
     compared_labels,
@@ -77,6 +81,7 @@ class _Source:
     source: Source
     sha256: str
     """The hash of the source's file."""
+    dialogues: list[Dialogue]
     prompts: list[LabeledPrompt]
     sets: bool
     """Whether the labels of its utterances are compared as sets."""
@@ -188,7 +193,7 @@ def run_evaluate(context: StageContext) -> StageOutput:
             raise BadInput(
                 f"{source.uri}: no utterance's emotion has a share above 0 in `dataset.labelPrior`"
             )
-        sources.append(_Source(source, digest, prompts, sets))
+        sources.append(_Source(source, digest, dialogues, prompts, sets))
     try:
         return _evaluate_sources(context, model, sources)
     finally:
@@ -213,6 +218,7 @@ def _evaluate_sources(context: StageContext, model: _Model, sources: list[_Sourc
     malformed: dict[str, float] = {}
     for source in sources:
         name, tables = source.source.name, []
+        parts.append(_put_dialogues(context, source))
         for number, prompts in source.parts():
             part, table = _predictions(context, model, name, number, prompts)
             parts.append(part)
@@ -233,6 +239,12 @@ def _evaluate_sources(context: StageContext, model: _Model, sources: list[_Sourc
         scores=scores,
         report={"sources": reports, "modelSha256": model.sha256},
     )
+
+
+def _put_dialogues(context: StageContext, source: _Source) -> Part:
+    """Write the dialogues that were evaluated, with which the predictions can be read later."""
+    data = gzip.compress(to_json_lines(source.dialogues), mtime=0)
+    return context.put_part(dialogues_path(source.source.name), data)
 
 
 def _predictions(
@@ -265,7 +277,7 @@ def _predictions(
         "asked": [vars(prompt) for prompt in prompts],  # the key is part of the hash
     }
     digest = sha256(json.dumps(follows_from, sort_keys=True).encode())
-    path = f"predictions/{source}/part-{number:05d}-{digest[:12]}.parquet"
+    path = f"{predictions_prefix(source)}part-{number:05d}-{digest[:12]}.parquet"
     stored = load_table(context, path, PREDICTIONS)
     if stored is not None:
         return stored

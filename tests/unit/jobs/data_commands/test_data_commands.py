@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from tests.support.dialogue_files import WRITERS, dialogue, read, write_lines, write_table
 
 from selfemo_jobs.data_commands.__main__ import main
-from selfemo_jobs.data_commands.convert import to_json_lines
 from selfemo_jobs.data_commands.options import source_uri
 from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
+from selfemo_jobs.datasets.json_lines import to_json_lines
 
 Run = Callable[..., tuple[int, str, str]]
 

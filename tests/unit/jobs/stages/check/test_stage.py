@@ -61,6 +61,10 @@ def test_the_result_has_the_label_prior_and_the_manifest_the_warnings(world: Wor
     manifest, _ = read_manifest(open_store(world.config().spec.storage), result.manifest)
     (warning,) = manifest.report["warnings"]
     assert warning.startswith("dataset.sources[1]: ")
+    assert manifest.report["sources"]["dev"] == {"dialogues": 3, "utterances": 12, "labeled": 12}
+    unlabeled = manifest.report["sources"]["train"]
+    assert (unlabeled["labeled"], unlabeled["dialogues"] > 0) == (0, True)
+    assert manifest.report["model"].keys() == {"type", "layers", "hiddenSize"}
     assert manifest.label_prior == {"neutral": 0.25, "joy": 0.25, "sadness": 0.25, "anger": 0.25}
 
 

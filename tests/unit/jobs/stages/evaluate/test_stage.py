@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from collections.abc import Callable
@@ -15,12 +16,11 @@ from selfemo_api.results import StageResult, decode_message
 from selfemo_api.spec import Engine, EvolutionSpec, MaxTokens
 from selfemo_api.stages import Stage
 from selfemo_jobs.base_models.tiny import make_tiny
+from selfemo_jobs.datasets.json_lines import to_json_lines
 from selfemo_jobs.datasets.load import load_source
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.evaluation.prediction_table import (
-    PREDICTIONS,
-)
-from selfemo_jobs.runtime.manifest import read_manifest
+from selfemo_jobs.evaluation.prediction_table import PREDICTIONS, dialogues_path
+from selfemo_jobs.runtime.manifest import read_manifest, read_part
 from selfemo_jobs.runtime.tables import read_tables
 from selfemo_jobs.stages.evaluate import stage
 from selfemo_jobs.stages.evaluate.evaluate_model import evaluate_model
@@ -126,6 +126,18 @@ def test_whole(make: Make) -> None:
     assert run(config).reused
 
 
+def test_the_evaluated_dialogues_are_stored_with_the_predictions(make: Make, dev: Path) -> None:
+    config = make()
+    result = run(config)
+    store = open_store(config.spec.storage)
+    manifest, _ = read_manifest(store, result.manifest)
+    data = read_part(store, result.manifest, manifest.part(dialogues_path("dev")))
+    assert gzip.decompress(data) == to_json_lines(
+        load_source(config.spec.dataset.evaluation[0], config.spec.dataset.labels, dev,
+                    read_labels=True)
+    )  # fmt: skip
+
+
 def test_a_folder_is_measured_as_the_stage_does(make: Make, dev: Path, tiny_model: Path) -> None:
     config = make()
     spec = config.spec
@@ -157,7 +169,7 @@ def test_two_runs_are_equal(make: Make, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(stage, "PART_PROMPTS", 5)
     run(third)
     cut, _ = read_manifest(open_store(third.spec.storage), f"{third.output}/manifest.json")
-    assert len(cut.parts) == 5 + 1
+    assert len(cut.parts) == 5 + 1 + 2  # predictions of both sources, and their dialogues
     assert cut.scores == manifest.scores
 
 
