@@ -370,9 +370,9 @@ class World:
             assert self.status.result(config.stage) is None, f"{key} is recorded"
         if fresh and config.stage is Stage.PUBLISH:
             self._check_outcomes(config)
-        if not fresh and config.stage is Stage.PUBLISH:
-            return  # the status that it follows from may be old
-        assert config.parents.keys() == _parents(self, *key, warm_start=config.spec.has_warm_start)
+        if fresh or config.stage is not Stage.PUBLISH:  # an old status may lack later results
+            parents = _parents(self, *key, warm_start=config.spec.has_warm_start)
+            assert config.parents.keys() == parents
         assert self.status.current is None or config.spec == pinned_spec(self.status)
         assert len(f"{action.name}-1023") <= 63
         self.started.append(key)
@@ -504,9 +504,10 @@ def _check_progress(world: World, old: EvolutionStatus, new: EvolutionStatus) ->
         assert new.generation == old.generation + 1, "a generation was skipped"
         closed = {entry.generation: entry.outcome for entry in new.history}
         assert old.generation in closed, "a generation was not closed"
-        if closed[old.generation] is not Outcome.COLLAPSED:
-            stages = stages_of(old.generation, warm_start=pinned_spec(old).has_warm_start)
-            assert all((old.generation, s) in world.manifests for s in stages)
+        stages = stages_of(old.generation, warm_start=pinned_spec(old).has_warm_start)
+        if closed[old.generation] is Outcome.COLLAPSED:
+            stages = (Stage.PUBLISH,)
+        assert all((old.generation, s) in world.manifests for s in stages)
         # Beginning and taking in a Job that is there already (after a restore) may be one step.
         fresh = new.current.model_copy(update={"results": []})
         first = {"generation": new.generation, "stage": Stage.SELF_PLAY, "attempt": 1}
@@ -520,7 +521,7 @@ def _check_stage(world: World, old: EvolutionStatus, new: EvolutionStatus) -> No
     assert new.stage is not None
     assert new.current is not None
     assert old.current is not None
-    order = stages_of(new.generation, warm_start=pinned_spec(new).has_warm_start)
+    order = _order(old, new)
     done = [r.stage for r in new.current.results]
     assert done == list(order[: len(done)]), "stages out of order"
     before = [r for r in old.current.results if r.stage in order]
@@ -536,11 +537,23 @@ def _check_stage(world: World, old: EvolutionStatus, new: EvolutionStatus) -> No
         assert new.stage is order[len(done)]
     else:
         assert order.index(new.stage) == order.index(old.stage) + 1
-        failed = next((t.failures for t in new.stages if t.stage is new.stage), {})
+        failed = next((t.failures for t in old.stages if t.stage is new.stage), {})
         assert new.attempt == 1 + (sum(failed.values()) if new.generation == 0 else 0)
         assert new.result(old.stage) is not None, "a stage was skipped"
     if not new.finished:
         assert new.result(new.stage) is None, "a stage is under way whose result is known"
+
+
+def _order(old: EvolutionStatus, new: EvolutionStatus) -> tuple[Stage, ...]:
+    """Return the stages of a generation: after a stage that collapsed, only Publish is left."""
+    order = stages_of(new.generation, warm_start=pinned_spec(new).has_warm_start)
+    last = new.history[-1] if new.history else None
+    if last is None or last.generation != new.generation or last.outcome is not Outcome.COLLAPSED:
+        return order
+    done = [Stage(name) for name in last.stage_seconds]
+    assert done == list(order[: len(done)])
+    assert new.stage is Stage.PUBLISH or new.finished
+    return (*done, Stage.PUBLISH)
 
 
 def _check_best(world: World, seen: EmotionEvolution, new: EvolutionStatus) -> None:

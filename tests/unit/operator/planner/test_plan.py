@@ -28,7 +28,10 @@ from selfemo_operator.planner.plan import MANAGER
 from selfemo_operator.planner.stage_config import stage_config
 from selfemo_operator.planner.types import CreateJob, DeleteEvolution, DeleteJob, JobState
 
-LATER_STAGES = (Stage.SELF_PLAY, Stage.SCORE, Stage.FLYWHEEL, Stage.TRAIN, Stage.EVALUATE)
+LATER_STAGES = (
+    *(Stage.SELF_PLAY, Stage.SCORE, Stage.FLYWHEEL, Stage.TRAIN),
+    *(Stage.EVALUATE, Stage.PUBLISH),
+)
 
 
 def world_of(f1s: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6, 0.7), **changes: Any) -> World:
@@ -60,7 +63,7 @@ def outcomes(world: World) -> list[Outcome]:
 def test_runs_each_stage_once_in_order() -> None:
     world = world_of(stopping={"maxGenerations": 2})
     world.settle()
-    expected = [(0, Stage.CHECK), (0, Stage.EVALUATE)]
+    expected = [(0, Stage.CHECK), (0, Stage.EVALUATE), (0, Stage.PUBLISH)]
     expected += [(g, s) for g in (1, 2) for s in LATER_STAGES]
     assert world.started == expected
     assert world.summary == "MaxGenerationsReached"
@@ -84,7 +87,8 @@ def test_a_warm_start_makes_the_model_of_generation_0() -> None:
     assert list(status.history[0].stage_seconds) == ["Check", "WarmStart", "Evaluate"]
     assert current.policy_uri == current.judge_uri == warm_start.model_uri
     world.settle()
-    assert world.started[3:] == [(g, s) for g in (1, 2) for s in LATER_STAGES]
+    assert world.started[3] == (0, Stage.PUBLISH)
+    assert world.started[4:] == [(g, s) for g in (1, 2) for s in LATER_STAGES]
 
 
 def test_the_model_of_the_spec_is_the_baseline_without_a_warm_start() -> None:
@@ -352,9 +356,53 @@ def test_collapse_by_divergence() -> None:
     moved = score_of(0.4, predicted_shares=[1.0, 0, 0, 0, 0, 0, 0])
     world.set_job(name, JobState.SUCCEEDED, result=result_of(1, Stage.EVALUATE, scores=[moved]))
     status = decide(world.evolution, world.observed, world.now).status
-    stalled = status.condition(ConditionType.STALLED)
-    assert stalled is not None
-    assert stalled.message == "the divergence from the baseline's labels is 0.689, above 0.3"
+    assert (status.stage, status.history[-1].outcome) == (Stage.PUBLISH, Outcome.COLLAPSED)
+    assert (
+        status.history[-1].message
+        == "the divergence from the baseline's labels is 0.689, above 0.3"
+    )
+
+
+# Publish ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("collapses", [frozenset(), frozenset({(2, Stage.SCORE)})])
+def test_a_publish_that_fails_loses_nothing_and_is_repeated_after_an_edit(
+    collapses: frozenset[tuple[int, Stage]],
+) -> None:
+    world = world_of((0.3, 0.5, 0.6), stopping={"maxGenerations": 2})
+    world.collapses = collapses
+    world.fail(to_stage(world, 2, Stage.PUBLISH), 2)
+    world.settle()
+    assert (world.summary, world.status.phase) == ("BadInput", Phase.FAILED)
+    before = world.status
+    assert before.best is not None
+    assert before.history[-1].generation == 2
+    started = list(world.started)
+    world.wait(60)
+    world.edit(publish="file:///elsewhere")
+    world.settle()
+    assert world.started[len(started) :] == [(2, Stage.PUBLISH)]
+    assert world.status.history == before.history
+    assert world.status.best == before.best
+    assert world.summary == ("Collapsed" if collapses else "MaxGenerationsReached")
+
+
+def test_publish_learns_the_outcomes_and_what_the_next_generation_starts_from() -> None:
+    world = world_of((0.3, 0.5, 0.4), promotion={"onRegression": "Continue"})
+    to_stage(world, 2, Stage.PUBLISH)
+    config = stage_config(world.evolution, world.status, world.spec, Stage.PUBLISH)
+    known = config.outcomes
+    assert known is not None
+    assert [(o.generation, o.outcome.value) for o in known.generations] == [
+        (0, "Baseline"),
+        (1, "Promoted"),
+        (2, "Continued"),
+    ]
+    assert known.best.generation == 1
+    assert known.next_policy_uri == known.generations[-1].model_uri == config.policy_uri
+    assert known.baseline_uri == world.spec.baseline_uri
+    assert set(config.parents) == {"train", "evaluate"}
 
 
 # Failures ---------------------------------------------------------------------------------------
@@ -665,7 +713,7 @@ def test_a_bad_edit_ends_the_evolution_before_the_next_generation() -> None:
     to_stage(world, 1, Stage.TRAIN)
     world.edit(**BROKEN)
     world.settle()
-    assert (world.status.generation, world.status.stage) == (1, Stage.EVALUATE)
+    assert (world.status.generation, world.status.stage) == (1, Stage.PUBLISH)
     assert outcomes(world) == [Outcome.BASELINE, Outcome.PROMOTED]
     assert BROKEN_RULE in _stalled(world)[1]
     started = list(world.started)
