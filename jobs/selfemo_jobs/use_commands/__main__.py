@@ -2,7 +2,8 @@
 
 Each command is a module with three names: ``HELP``, one line; ``add_arguments(parser)``; and
 ``run(arguments)``, which returns an exit code. A module imports heavy libraries in ``run`` only, so
-that ``--help`` is fast.
+that ``--help`` is fast. A module may have ``TAKES_REST = True``: then the arguments after ``--``
+are not parsed, and ``arguments.rest`` has them.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ class CommandModule(Protocol):
 
 
 #: The module of each command, by the command's name.
-COMMANDS: Mapping[str, str] = {}
+COMMANDS: Mapping[str, str] = {
+    "serve": "selfemo_jobs.use_commands.serve",
+}
 
 
 def parser(names: Sequence[str] | None = None) -> argparse.ArgumentParser:
@@ -60,7 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code. An error that the user can act on is one line."""
     words = list(sys.argv[1:] if argv is None else argv)
     names = [words[0]] if words and words[0] in COMMANDS else None
-    arguments = parser(names).parse_args(words)
+    takes_rest = names is not None and getattr(command_module(names[0]), "TAKES_REST", False)
+    end = words.index("--") if takes_rest and "--" in words else len(words)
+    arguments = parser(names).parse_args(words[:end])
+    arguments.rest = words[end + 1 :]
     try:
         return command_module(arguments.command).run(arguments)
     except (StageError, InvalidEvolution) as error:

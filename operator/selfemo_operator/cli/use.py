@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import typer
 
-from selfemo_operator.cli.job_program import PASS_THROUGH, run_program
+from selfemo_operator.cli.job_program import (
+    PASS_THROUGH,
+    PassThroughCommand,
+    replace_by_program,
+    run_program,
+)
 
 _PROGRAM = "selfemo_jobs.use_commands"
 
 #: What each command does, by its name. Its options are those of the program.
-USE_COMMANDS: Mapping[str, str] = {}
+USE_COMMANDS: Mapping[str, str] = {
+    "serve": "Serve a model by vLLM, for clients of the OpenAI API.",
+}
+
+#: The commands that run until they are stopped.
+_SERVERS = frozenset({"serve"})
 
 
 def add_use_commands(app: typer.Typer) -> None:
@@ -23,11 +33,15 @@ def add_use_commands(app: typer.Typer) -> None:
         The application.
     """
     for name, text in USE_COMMANDS.items():
-        app.command(name, help=text, context_settings=PASS_THROUGH)(_command(name))
+        app.command(name, help=text, cls=PassThroughCommand, context_settings=PASS_THROUGH)(
+            _command(name)
+        )
 
 
-def _command(name: str) -> object:
+def _command(name: str) -> Callable[..., None]:
+    start = replace_by_program if name in _SERVERS else run_program
+
     def command(context: typer.Context) -> None:
-        run_program(_PROGRAM, [name, *context.args])
+        start(_PROGRAM, [name, *context.args])
 
     return command

