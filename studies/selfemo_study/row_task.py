@@ -267,7 +267,7 @@ def prepare_base_model(base: BaseModelConfig, folders: StudyFolders) -> Path:
         if (output / "config.json").is_file():
             return output
         incomplete = output.with_name(output.name + ".making")
-        options = ["--output", str(incomplete)]
+        options = ["--to", str(incomplete)]
         if base.model == "tiny":
             arguments = ["model", "tiny", *options]
         else:

@@ -85,7 +85,7 @@ def _options(training: SupervisedTraining, spec: EvolutionSpec) -> list[str]:
     """Return the command line of a training, after the name of the command."""
     data: dict[str, Any] = {
         "--model": training.model,
-        "--output": training.output,
+        "--to": training.output,
         "--source": training.source,
         "--format": training.format,
         "--dialogues": training.dialogues,

@@ -9,27 +9,32 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from selfemo_api.contract import ExitCode
 from selfemo_api.spec import Context, DataFormat, Source, Use, View
 from selfemo_jobs.base_models.warm_start_options import add_options, options_from
-from selfemo_jobs.errors import BadInput, StageError
-from selfemo_jobs.runtime.logging_setup import configure_logging
+from selfemo_jobs.errors import BadInput
+from selfemo_jobs.runtime.command_line import CommandParser, add_output_option, run_command_line
 from selfemo_jobs.stages.warmstart.options import WarmStartOptions, share_of
 
 if TYPE_CHECKING:
     from selfemo_jobs.datasets.dialogue import Dialogue
 
 
-def parser() -> argparse.ArgumentParser:
+_HELP = {
+    "tiny": "a model of a million parameters, for tests",
+    "prepare": "a small language model, without a model hub",
+    "warm-start": "supervised training on a labeled share",
+}
+
+
+def parser() -> CommandParser:
     """Return the command's parser."""
-    top = argparse.ArgumentParser(prog="selfemo model", description="Make a base model.")
+    top = CommandParser(prog="selfemo model", description="Make a base model.")
     commands = top.add_subparsers(dest="command", required=True)
-    tiny = commands.add_parser("tiny", help="a model of a million parameters, for tests")
-    tiny.add_argument("--output", type=Path, required=True, help="the folder to write")
+    tiny, prepare, warm = (commands.add_parser(n, help=h, description=h) for n, h in _HELP.items())
     tiny.add_argument("--seed", type=int, default=0, help="the seed of the random weights")
-    prepare = commands.add_parser("prepare", help="a small language model, without a model hub")
+    _add_outputs(tiny)
     prepare.add_argument("name", choices=["smollm2"], help="SmolLM2-135M-Instruct")
-    prepare.add_argument("--output", type=Path, required=True, help="the folder to write")
+    _add_outputs(prepare)
     prepare.add_argument(
         "--layers", type=int, default=30, help="keep only this many of the first layers"
     )
@@ -41,9 +46,8 @@ def parser() -> argparse.ArgumentParser:
             "the package is installed, or it is downloaded"
         ),
     )
-    warm = commands.add_parser("warm-start", help="supervised training on a labeled share")
     warm.add_argument("--model", type=Path, required=True, help="the folder of the base model")
-    warm.add_argument("--output", type=Path, required=True, help="the folder to write")
+    _add_outputs(warm)
     warm.add_argument("--source", type=Path, required=True, help="the file of labeled dialogues")
     warm.add_argument(
         "--format", choices=[f.value for f in DataFormat], required=True, help="how it is laid out"
@@ -66,30 +70,34 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _add_outputs(command: CommandParser) -> None:
+    command.add_argument(
+        "--to", type=Path, metavar="FOLDER", required=True, help="the folder to write"
+    )
+    add_output_option(command)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    arguments = parser().parse_args(argv)
-    configure_logging("Model")
-    try:
-        _COMMANDS[arguments.command](arguments)
-    except StageError as error:
-        sys.stderr.write(f"selfemo model {arguments.command}: {error}\n")
-        return error.exit_code
-    return ExitCode.OK
+    return run_command_line(parser(), _run, argv)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    _COMMANDS[arguments.command](arguments)
 
 
 def _tiny(arguments: argparse.Namespace) -> None:
     from selfemo_jobs.base_models.tiny import make_tiny
 
-    make_tiny(arguments.output, arguments.seed)
-    _print_json(output=str(arguments.output))
+    make_tiny(arguments.to, arguments.seed)
+    _print_result(arguments, to=str(arguments.to))
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
     from selfemo_jobs.models.smollm2 import prepare_smollm2
 
-    prepare_smollm2(arguments.output, arguments.layers, arguments.gguf)
-    _print_json(output=str(arguments.output), layers=arguments.layers)
+    prepare_smollm2(arguments.to, arguments.layers, arguments.gguf)
+    _print_result(arguments, to=str(arguments.to), layers=arguments.layers)
 
 
 def _warm_start(arguments: argparse.Namespace) -> None:
@@ -123,13 +131,14 @@ def _warm_start(arguments: argparse.Namespace) -> None:
         max_prompt_tokens=options.max_prompt_tokens,
     )
     loss = train_steps(model, tokenizer, recognizer, responder, options)
-    save_model(model, tokenizer, arguments.output)
-    _print_json(
-        output=str(arguments.output),
+    save_model(model, tokenizer, arguments.to)
+    _print_result(
+        arguments,
+        to=str(arguments.to),
         loss=round(loss, 4),
         dialogues=count,
         utterances=len(recognizer) // max(1, len(options.views)),
-        **(_dev_scores(arguments.output, dev, labels, options) if dev else {}),
+        **(_dev_scores(arguments.to, dev, labels, options) if dev else {}),
         hint=f"set `offset: {count}` for the self-play source: the model has seen these labels",
     )
 
@@ -172,8 +181,15 @@ def _dialogues(arguments: argparse.Namespace, option: str, labels: list[str]) ->
     return dialogues
 
 
-def _print_json(**values: object) -> None:
-    sys.stdout.write(json.dumps(values) + "\n")
+def _print_result(arguments: argparse.Namespace, **values: object) -> None:
+    """Print the result as one JSON object, or as a line for each value."""
+    if arguments.output == "json":
+        sys.stdout.write(json.dumps(values, ensure_ascii=False) + "\n")
+        return
+    width = max(map(len, values))
+    for name, value in values.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        sys.stdout.write(f"{name:<{width}}  {text}\n")
 
 
 _COMMANDS = {"tiny": _tiny, "prepare": _prepare, "warm-start": _warm_start}

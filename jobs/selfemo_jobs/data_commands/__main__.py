@@ -7,17 +7,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from selfemo_api.contract import ExitCode
-from selfemo_api.schema.validation import InvalidEvolution
 from selfemo_api.spec import DataFormat
-from selfemo_jobs.errors import StageError
+from selfemo_jobs.runtime.command_line import CommandParser, add_output_option, run_command_line
+
+_HELP = {
+    "check": "figures of dialogues, and what is wrong with them",
+    "convert": "dialogues of any readable format as JSON Lines",
+}
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandParser:
     """Return the command's parser."""
-    top = argparse.ArgumentParser(prog="selfemo data", description="Check or convert dialogues.")
+    top = CommandParser(prog="selfemo data", description="Check or convert dialogues.")
     commands = top.add_subparsers(dest="command", required=True)
-    check = commands.add_parser("check", help="figures of dialogues, and what is wrong with them")
+    check = commands.add_parser("check", help=_HELP["check"], description=_HELP["check"])
     check.add_argument(
         "source",
         nargs="+",
@@ -30,23 +33,17 @@ def parser() -> argparse.ArgumentParser:
         metavar="URI",
         help="the folder or the URI of a model, whose tokenizer counts lengths. Default: words",
     )
-    check.add_argument(
-        "--output",
-        "-o",
-        choices=["table", "json"],
-        default="table",
-        help="the format of the result",
-    )
-    convert = commands.add_parser("convert", help="dialogues of any readable format as JSON Lines")
+    add_output_option(check)
+    convert = commands.add_parser("convert", help=_HELP["convert"], description=_HELP["convert"])
     convert.add_argument("source", metavar="SOURCE", help="a file, a folder, a pattern or a URI")
     convert.add_argument(
-        "--output",
-        "-o",
+        "--to",
         type=Path,
         metavar="FILE",
         required=True,
         help="the JSON Lines file to write. An ending of .gz compresses it",
     )
+    add_output_option(convert)
     _add_source_options(convert)
     convert.add_argument("--no-labels", action="store_true", help="leave the labels out")
     return top
@@ -85,18 +82,17 @@ def _add_source_options(command: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    arguments = parser().parse_args(argv)
-    try:
-        if arguments.command == "check":
-            from selfemo_jobs.data_commands.check import check
+    return run_command_line(parser(), _run, argv)
 
-            return check(arguments)
-        from selfemo_jobs.data_commands.convert import convert
 
-        return convert(arguments)
-    except (StageError, InvalidEvolution) as error:
-        sys.stderr.write(f"selfemo data {arguments.command}: {error}\n")
-        return error.exit_code if isinstance(error, StageError) else ExitCode.BAD_INPUT
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.command == "check":
+        from selfemo_jobs.data_commands.check import check
+
+        return check(arguments)
+    from selfemo_jobs.data_commands.convert import convert
+
+    return convert(arguments)
 
 
 if __name__ == "__main__":

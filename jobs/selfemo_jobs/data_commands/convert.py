@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -40,12 +41,12 @@ def convert(arguments: argparse.Namespace) -> int:
     """
     set_data_volumes(arguments.data)
     options = read_options(arguments, read_labels=not arguments.no_labels)
-    output: Path = arguments.output
+    output: Path = arguments.to
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         files = fetch_source(source_uri(arguments.source), environment_store(work), work)
         if output.exists() and any(file.path.samefile(output) for file in files.files):
-            raise BadInput(f"{output} is a file of the source: choose another --output")
+            raise BadInput(f"{output} is a file of the source: choose another --to")
         content = read_source(files, data_format(arguments), options)
     data = to_json_lines(content.dialogues)
     if output.suffix == ".gz":
@@ -57,5 +58,9 @@ def convert(arguments: argparse.Namespace) -> int:
     for warning in content.warnings:
         sys.stderr.write(f"warning: {arguments.source}: {warning.message}\n")
     turns = sum(len(dialogue.turns) for dialogue in content.dialogues)
-    sys.stdout.write(f"{output}: {len(content.dialogues)} dialogues, {turns} turns\n")
+    if arguments.output == "json":
+        result = {"to": str(output), "dialogues": len(content.dialogues), "turns": turns}
+        sys.stdout.write(json.dumps(result, ensure_ascii=False) + "\n")
+    else:
+        sys.stdout.write(f"{output}: {len(content.dialogues)} dialogues, {turns} turns\n")
     return ExitCode.OK

@@ -65,11 +65,28 @@ def read_options(arguments: argparse.Namespace, *, read_labels: bool = True) -> 
         labels = [label.strip() for label in arguments.labels.split(",") if label.strip()]
         if not labels:
             raise BadInput("--labels has no label")
-    columns = _pairs("--columns", arguments.columns)
+    columns = source_columns(arguments.columns)
+    return ReadOptions(labels, read_labels, columns, _pairs("--label-map", arguments.label_map))
+
+
+def source_columns(values: Sequence[str] | None) -> Mapping[str, str]:
+    """Return the columns of the parts of a turn.
+
+    Parameters
+    ----------
+    values
+        The values of ``--columns``, each as ``PART=COLUMN,…``.
+
+    Raises
+    ------
+    BadInput
+        If a value is malformed, or a part is unknown.
+    """
+    columns = _pairs("--columns", values)
     unknown = sorted(columns.keys() - set(PARTS))
     if unknown:
         raise BadInput(f"--columns {unknown[0]}=…: the parts are {', '.join(PARTS)}")
-    return ReadOptions(labels, read_labels, columns, _pairs("--label-map", arguments.label_map))
+    return columns
 
 
 def data_format(arguments: argparse.Namespace) -> DataFormat | None:

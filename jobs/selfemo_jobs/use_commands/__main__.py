@@ -14,9 +14,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Protocol, cast
 
-from selfemo_api.contract import ExitCode
-from selfemo_api.schema.validation import InvalidEvolution
-from selfemo_jobs.errors import StageError
+from selfemo_jobs.runtime.command_line import CommandParser, run_command_line
 
 
 class CommandModule(Protocol):
@@ -37,7 +35,7 @@ COMMANDS: Mapping[str, str] = {
 }
 
 
-def parser(names: Sequence[str] | None = None) -> argparse.ArgumentParser:
+def parser(names: Sequence[str] | None = None) -> CommandParser:
     """Return the parser of some commands.
 
     Parameters
@@ -45,7 +43,7 @@ def parser(names: Sequence[str] | None = None) -> argparse.ArgumentParser:
     names
         The names of the commands. None: all of them.
     """
-    top = argparse.ArgumentParser(prog="selfemo", description="Use a model.")
+    top = CommandParser(prog="selfemo", description="Use a model.")
     commands = top.add_subparsers(dest="command", required=True)
     for name in names if names is not None else COMMANDS:
         module = command_module(name)
@@ -65,13 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = [words[0]] if words and words[0] in COMMANDS else None
     takes_rest = names is not None and getattr(command_module(names[0]), "TAKES_REST", False)
     end = words.index("--") if takes_rest and "--" in words else len(words)
-    arguments = parser(names).parse_args(words[:end])
-    arguments.rest = words[end + 1 :]
-    try:
+
+    def run(arguments: argparse.Namespace) -> int:
+        arguments.rest = words[end + 1 :]
         return command_module(arguments.command).run(arguments)
-    except (StageError, InvalidEvolution) as error:
-        sys.stderr.write(f"selfemo {arguments.command}: {error}\n")
-        return error.exit_code if isinstance(error, StageError) else ExitCode.BAD_INPUT
+
+    return run_command_line(parser(names), run, words[:end])
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def _warm_start(model: Path, folder: Path) -> None:
     command = [sys.executable, "-m", "selfemo_jobs.base_models", "warm-start"]
     options = {
         "--model": model,
-        "--output": folder,
+        "--to": folder,
         "--source": DEMO / "train.jsonl",
         "--format": "JSONL",
         "--dialogues": 40,

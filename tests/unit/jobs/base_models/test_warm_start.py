@@ -19,7 +19,8 @@ def test_the_command_writes_a_model_and_says_what_was_seen(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = jsonl(tmp_path / "train.jsonl", 10)
-    command = ["warm-start", "--model", str(tiny_model), "--output", str(tmp_path / "warm")]
+    command = ["warm-start", "--model", str(tiny_model), "--to", str(tmp_path / "warm")]
+    command += ["-o", "json"]
     command += ["--source", str(source), "--format", "JSONL", "--labels", "joy,anger"]
     command += ["--share", "0.3", "--steps", "2", "--batch-size", "4"]
     for _ in range(2):  # again: the folder is replaced
@@ -38,10 +39,21 @@ def test_the_command_says_f1_on_dev(
 ) -> None:
     train, dev = jsonl(tmp_path / "train.jsonl", 6), jsonl(tmp_path / "dev.jsonl", 9)
     command = ["warm-start", "--source", str(train), "--format", "JSONL", "--labels", "joy,anger"]
-    command += ["--dev", str(dev), "--share", "1", "--batch-size", "12", "--learning-rate", "3e-3"]
+    command += [
+        "-o",
+        "json",
+        "--dev",
+        str(dev),
+        "--share",
+        "1",
+        "--batch-size",
+        "12",
+        "--learning-rate",
+        "3e-3",
+    ]
     f1s = []
     for start, name, steps in ((tiny_model, "some", "1"), (tmp_path / "some", "more", "60")):
-        there = ["--model", str(start), "--output", str(tmp_path / name), "--steps", steps]
+        there = ["--model", str(start), "--to", str(tmp_path / name), "--steps", steps]
         assert main([*command, *there]) == ExitCode.OK
         said = json.loads(capsys.readouterr().out.splitlines()[-1])
         low, high = said["devInterval"]
@@ -76,7 +88,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
 ) -> None:
     options = {
         "--model": str(tiny_model),
-        "--output": str(tmp_path / "warm"),
+        "--to": str(tmp_path / "warm"),
         "--source": str(jsonl(tmp_path / "train.jsonl", 2)),
         "--format": "JSONL",
         "--labels": "joy,anger",

@@ -13,7 +13,7 @@ from selfemo_jobs.stages.warmstart.options import TrainingOptions, WarmStartOpti
 from selfemo_study.study_config import WarmStart as StudyWarmStart
 
 REQUIRED = shlex.split(
-    "warm-start --model m --output o --source s --format JSONL --labels joy --share 0.1"
+    "warm-start --model m --to o --source s --format JSONL --labels joy --share 0.1"
 )
 ALL_SET = WarmStartOptions(
     steps=7,

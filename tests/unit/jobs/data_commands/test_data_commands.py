@@ -212,7 +212,7 @@ class TestConvert:
     def test_any_format(self, run: Run, tmp_path: Path, writer: str) -> None:
         path = WRITERS[writer](tmp_path, TALKS)
         output = tmp_path / "new.jsonl"
-        code, out, err = run("convert", path, "--output", output)
+        code, out, err = run("convert", path, "--to", output)
         assert (code, out) == (0, f"{output}: 2 dialogues, 4 turns\n")
         assert "warning" in err or not err
         assert output.read_bytes() == to_json_lines(TALKS)
@@ -224,7 +224,9 @@ class TestConvert:
         options = ("--columns", "dialogue=talk,speaker=who", "--columns", "label=feel")
         outputs = [tmp_path / name for name in ("x.jsonl", "y.jsonl.gz", "z.jsonl.gz")]
         for output in outputs:
-            assert run("convert", path, "-o", output, *options, "--label-map", "0=glad,1=")[0] == 0
+            assert (
+                run("convert", path, "--to", output, *options, "--label-map", "0=glad,1=")[0] == 0
+            )
         first, second, third = (output.read_bytes() for output in outputs)
         assert gzip.decompress(second) == first == gzip.decompress(third)
         assert second == third
@@ -240,12 +242,12 @@ class TestConvert:
     def test_without_labels(self, run: Run, tmp_path: Path) -> None:
         path = WRITERS["jsonl"](tmp_path, TALKS)
         output = tmp_path / "new.jsonl"
-        assert run("convert", path, "-o", output, "--no-labels")[0] == 0
+        assert run("convert", path, "--to", output, "--no-labels")[0] == 0
         assert b"labels" not in output.read_bytes()
 
     def test_warnings(self, run: Run, tmp_path: Path) -> None:
         path = write_table(tmp_path / "t.csv", [{"text": "it\x92s"}])
-        _, _, err = run("convert", path, "-o", tmp_path / "new.jsonl")
+        _, _, err = run("convert", path, "--to", tmp_path / "new.jsonl")
         assert err.splitlines()[0] == (
             f"warning: {path}: 1 Windows-1252 signs read as typography (first: line 2)"
         )
@@ -254,20 +256,20 @@ class TestConvert:
         path = WRITERS["jsonl"](tmp_path, TALKS)
         before = path.read_bytes()
         for source in (path, tmp_path):
-            code, _, err = run("convert", source, "-o", path)
+            code, _, err = run("convert", source, "--to", path)
             assert code == 2
             assert err == (
-                f"selfemo data convert: {path} is a file of the source: choose another --output\n"
+                f"selfemo data convert: {path} is a file of the source: choose another --to\n"
             )
         assert path.read_bytes() == before
 
     def test_nothing_is_written_after_an_error(self, run: Run, tmp_path: Path) -> None:
         path = tmp_path / "bad.jsonl"
         path.write_text('{"id": 1}\n')
-        assert run("convert", path, "-o", tmp_path / "new.jsonl")[0] == 2
+        assert run("convert", path, "--to", tmp_path / "new.jsonl")[0] == 2
         assert not (tmp_path / "new.jsonl").exists()
         good = WRITERS["csv"](tmp_path, TALKS)
-        code, _, err = run("convert", good, "-o", tmp_path / "none" / "new.jsonl")
+        code, _, err = run("convert", good, "--to", tmp_path / "none" / "new.jsonl")
         assert code == 2
         assert "new.jsonl cannot be written: No such file or directory" in err
 
@@ -327,5 +329,5 @@ def test_command_starts_the_program(tmp_path: Path) -> None:
         )
 
     assert call("check", path).stdout.endswith("1 source read, 0 errors, 0 warnings\n")
-    assert call("convert", path / "none", "-o", tmp_path / "x").returncode == 2
+    assert call("convert", path / "none", "--to", tmp_path / "x").returncode == 2
     assert "--label-map LABEL=NEW,…" in call("convert", "--help").stdout

@@ -1,0 +1,194 @@
+"""The command line of the programs that a person starts: help, errors and exit codes.
+
+They look and behave as the other commands of ``selfemo``, which typer parses: the same form of
+help, one line for an error, a suggestion for a mistyped name, JSON errors with ``-o json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from selfemo_api.command_errors import MISSING_EXTRA, USAGE, report_error, wants_json
+from selfemo_api.contract import ExitCode
+from selfemo_api.schema.validation import InvalidEvolution
+from selfemo_api.text.extras import extra_of, missing_extra_message
+from selfemo_api.text.suggestions import closest
+from selfemo_jobs.errors import StageError
+from selfemo_jobs.runtime.command_help import help_text
+from selfemo_jobs.runtime.logging_setup import configure_command_logging
+
+_CHOICE = re.compile(r"invalid choice: '?([^']*?)'? \(choose from (.*)\)")
+
+
+class UsageError(Exception):
+    """The words of a command are not valid: an option, an argument or a choice.
+
+    Parameters
+    ----------
+    parser
+        The parser of the command.
+    message
+        What is wrong.
+    """
+
+    def __init__(self, parser: CommandParser, message: str) -> None:
+        super().__init__(message)
+        self.parser = parser
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser whose help has the form of the other commands, and whose errors are exceptions.
+
+    Parameters
+    ----------
+    options
+        The options of :class:`argparse.ArgumentParser`.
+    """
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**{"allow_abbrev": False, "add_help": False, **options})  # type: ignore[arg-type]
+        self.add_argument("-h", "--help", action="help", help="show this message and exit")
+
+    def format_help(self) -> str:
+        """Return the help of the command."""
+        return help_text(self)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the error of a wrong call."""
+        raise UsageError(self, message)
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def,override]
+        """Parse arguments. An unknown option of a command is an error of that command."""
+        if self._subparsers is None:
+            self._add_common_options()
+        arguments, rest = super().parse_known_args(args, namespace)
+        if rest and self._subparsers is None:
+            self.error(self._unknown(rest))
+        return arguments, rest
+
+    @property
+    def offers_json(self) -> bool:
+        """Whether the command can print its result as JSON."""
+        return any(
+            action.dest == "output" and "json" in (action.choices or ()) for action in self._actions
+        )
+
+    def _add_common_options(self) -> None:
+        """Add the options that every command has, but for those that it defines itself."""
+        common = (
+            ("-q", "--quiet", "print only results and errors"),
+            ("-v", "--verbose", "print more, and where an unexpected error comes from"),
+        )
+        for short, long, text in common:
+            if long not in self._option_string_actions:
+                names = [n for n in (short, long) if n not in self._option_string_actions]
+                self.add_argument(*names, action="store_true", help=text)
+
+    def _unknown(self, words: Sequence[str]) -> str:
+        """Return the message of words that the command does not take."""
+        word = words[0].partition("=")[0]
+        if not word.startswith("-"):
+            return f"unexpected argument: {' '.join(words)}"
+        match = closest(word, self._option_string_actions)
+        return f"no such option: {word}" + (f": did you mean {match}?" if match else "")
+
+
+def add_output_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option for the format of the result, which is the same for all commands.
+
+    Parameters
+    ----------
+    parser
+        The parser of the command.
+    """
+    parser.add_argument(
+        "--output",
+        "-o",
+        choices=["table", "json"],
+        default="table",
+        help="the format of the result",
+    )
+
+
+def run_command_line(
+    parser: argparse.ArgumentParser,
+    run: Callable[[argparse.Namespace], int | None],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Parse the words of a command, run it, and return its exit code. An error is one line.
+
+    Parameters
+    ----------
+    parser
+        The parser of the program, with a parser for each command.
+    run
+        Runs the command, and returns its exit code; None counts as success.
+    argv
+        The arguments. None: those of the process.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        arguments = parser.parse_args(words)
+    except UsageError as error:
+        return _report_usage(error, words)
+    command = getattr(arguments, "command", None)
+    program = f"{parser.prog} {command}" if command else parser.prog
+    as_json = getattr(arguments, "output", None) == "json"
+    verbose = bool(getattr(arguments, "verbose", False))
+    configure_command_logging(quiet=bool(getattr(arguments, "quiet", False)), verbose=verbose)
+    try:
+        return run(arguments) or ExitCode.OK
+    except (StageError, InvalidEvolution) as error:
+        code = getattr(error, "exit_code", ExitCode.BAD_INPUT)
+        return report_error(program, str(error), code, as_json=as_json)
+    except BrokenPipeError:
+        return _end_of_pipe()
+    except KeyboardInterrupt:
+        return report_error(program, "interrupted", ExitCode.INTERRUPTED, as_json=as_json)
+    except Exception as error:  # noqa: BLE001 - a bug is reported in one line, too
+        return _report_bug(program, error, as_json=as_json, verbose=verbose)
+
+
+def _report_usage(error: UsageError, words: Sequence[str]) -> int:
+    """Report a wrong call, and return the exit code."""
+    program = error.parser.prog
+    as_json = error.parser.offers_json and wants_json(words)
+    message = f"{_with_suggestion(str(error))} (`{program} -h` prints the help)"
+    return report_error(program, message, ExitCode.BAD_INPUT, as_json=as_json, kind=USAGE)
+
+
+def _with_suggestion(message: str) -> str:
+    """Return a message of argparse, with the choice that was probably meant."""
+    match = _CHOICE.search(message)
+    if match is None:
+        return message
+    choices = [choice.strip(" '") for choice in match[2].split(",")]
+    meant = closest(match[1], choices)
+    return f"{message}: did you mean {meant}?" if meant else message
+
+
+def _report_bug(program: str, error: Exception, *, as_json: bool, verbose: bool) -> int:
+    """Report an unexpected error, and return the exit code."""
+    extra = extra_of(error.name or "") if isinstance(error, ModuleNotFoundError) else None
+    if extra is not None:
+        message = missing_extra_message(extra)
+        code = ExitCode.BAD_INPUT
+        return report_error(program, message, code, as_json=as_json, kind=MISSING_EXTRA)
+    if verbose:
+        traceback.print_exception(error)
+    lines = str(error).strip().splitlines() or [""]
+    hint = "" if verbose else " (--verbose prints where)"
+    message = f"unexpected error: {type(error).__name__}: {lines[0]}{hint}"
+    return report_error(program, message, ExitCode.INTERNAL, as_json=as_json)
+
+
+def _end_of_pipe() -> int:
+    """Return the exit code where the reader of standard output has gone, e.g. `head`."""
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - Python flushes it at the exit
+    return ExitCode.INTERNAL
