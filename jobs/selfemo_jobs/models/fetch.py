@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfemo_jobs.errors import BadInput
+from selfemo_jobs.models.model_description import described_hashes
 from selfemo_jobs.models.model_folder import (
+    DESCRIPTION_FILES,
     MODEL_FILES,
     check_model_folder,
+    is_copied_file,
     is_model_file,
     read_model_config,
 )
@@ -43,7 +46,8 @@ def fetch_model(uri: str, revision: str | None, store: Store, work: Path) -> Pat
         - ``hf://owner/name``: the model is kept in the hub's own cache (``HF_HOME``).
         - ``package://smollm2?layers=N``: the model is made once, below the scratch folder of all
           stages.
-        - the ``manifest.json`` of another run's generation: the model that it is about.
+        - the ``manifest.json`` of another run's generation, or that run's
+          ``best/manifest.json``: the model that it is about.
     revision
         A hub revision: branch, tag or commit. It is used for ``hf://`` alone; a manifest has the
         revision of its own model.
@@ -168,7 +172,7 @@ def _from_hub(uri: str, revision: str | None) -> Path:
             snapshot_download(
                 uri.removeprefix("hf://"),
                 revision=revision,
-                allow_patterns=list(MODEL_FILES),
+                allow_patterns=[*MODEL_FILES, *sorted(DESCRIPTION_FILES)],
                 ignore_patterns=["*/*"],  # folders have other formats and examples
             )
         )
@@ -176,15 +180,16 @@ def _from_hub(uri: str, revision: str | None) -> Path:
 
 def _from_store(uri: str, store: Store, work: Path) -> Path:
     objects = {info.uri.removeprefix(uri.rstrip("/") + "/"): info for info in store.list(uri)}
-    files = {name: info for name, info in objects.items() if is_model_file(name)}
-    if not files:
+    files = {name: info for name, info in objects.items() if is_copied_file(name)}
+    if not any(is_model_file(name) for name in files):
         raise BadInput(f"{uri} does not exist: there are no files of a model below it")
     folder = work / "models" / sha256(uri.encode())[:16]
     expected = _manifest_parts(uri, store)
-    for name, info in sorted(files.items()):
-        path, part = folder / name, expected.get(name)
-        if path.is_file() and path.stat().st_size == info.size and _matches(path, part):
-            continue  # an earlier attempt copied it: a copy is whole or not there
+    # the description comes first: its hashes show which files an earlier attempt copied
+    for name, info in sorted(files.items(), key=lambda item: (is_model_file(item[0]), item[0])):
+        path = folder / name
+        if is_model_file(name) and _is_copied(path, info.size, expected):
+            continue
         try:
             store.download(info.uri, path)
         except ObjectNotFound:
@@ -194,6 +199,27 @@ def _from_store(uri: str, store: Store, work: Path) -> Path:
             path.unlink()  # it belongs to an earlier model at this URI
     _check_parts(folder, expected, uri)
     return folder
+
+
+def _is_copied(path: Path, size: int, expected: dict[str, Part]) -> bool:
+    """Return whether an earlier attempt copied a file: a copy is whole or not there.
+
+    Parameters
+    ----------
+    path
+        The local path.
+    size
+        The size of the stored file in bytes.
+    expected
+        The model's files by name, as a manifest lists them. Empty: there is none, and the files are
+        compared with the model's description, if there is one.
+    """
+    if not path.is_file() or path.stat().st_size != size:
+        return False
+    if path.name in expected:
+        return _matches(path, expected[path.name])
+    digest = described_hashes(path.parent).get(path.name)
+    return digest is None or digest == file_sha256(path)
 
 
 def _manifest_parts(uri: str, store: Store) -> dict[str, Part]:
@@ -226,10 +252,8 @@ def _check_parts(folder: Path, expected: dict[str, Part], uri: str) -> None:
             )
 
 
-def _matches(path: Path, part: Part | None) -> bool:
-    """Return whether a file is the one of a manifest; any file is, if none is listed."""
-    if part is None:
-        return True
+def _matches(path: Path, part: Part) -> bool:
+    """Return whether a file is the one of a manifest."""
     return path.stat().st_size == part.size and file_sha256(path) == part.sha256
 
 

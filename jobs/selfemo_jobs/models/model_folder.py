@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from selfemo_api.model_description import CARD_FILE, DESCRIPTION_FILE
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.model_weights import FolderFiles, check_weights
 from selfemo_jobs.runtime.manifest import canonical_json
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 #: The files of a model: weights as safetensors, the configuration and the tokenizer. None of them
 #: has to be unpickled or run.
 MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model", "tokenizer*")
+#: The files that describe a model: they are copied with it, but no result follows from them. They
+#: change when a model is evaluated, and so they are not part of any hash.
+DESCRIPTION_FILES = frozenset({DESCRIPTION_FILE, CARD_FILE})
 
 
 def is_model_file(name: str) -> bool:
@@ -33,8 +37,30 @@ def is_model_file(name: str) -> bool:
     --------
     >>> is_model_file("model.safetensors"), is_model_file("pytorch_model.bin")
     (True, False)
+    >>> is_model_file("selfemo.json")
+    False
     """
-    return "/" not in name and any(fnmatch.fnmatchcase(name, pattern) for pattern in MODEL_FILES)
+    return (
+        "/" not in name
+        and name not in DESCRIPTION_FILES
+        and any(fnmatch.fnmatchcase(name, pattern) for pattern in MODEL_FILES)
+    )
+
+
+def is_copied_file(name: str) -> bool:
+    """Return whether a file is copied with a model: it belongs to it, or describes it.
+
+    Parameters
+    ----------
+    name
+        The file's path below the folder.
+
+    Examples
+    --------
+    >>> is_copied_file("selfemo.json"), is_copied_file("optimizer.bin")
+    (True, False)
+    """
+    return name in DESCRIPTION_FILES or is_model_file(name)
 
 
 def model_files(folder: Path) -> list[Path]:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import json
+
 from selfemo_api.stages import Stage, stage_prefix
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, read_manifest
-from selfemo_jobs.store import Store, join, store_for
+from selfemo_jobs.models.best_manifest import (
+    BEST_PATH,
+    best_model_uri,
+    is_best_manifest,
+    parse_best_manifest,
+)
+from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, canonical_json, parse_manifest
+from selfemo_jobs.store import ObjectNotFound, Store, join, store_for
+
+#: The record of the model that a best manifest named when a run first read it, in the run's folder.
+PINNED = "resumed.json"
+_STORAGE = "storage:"
 
 
 def is_manifest(uri: str) -> bool:
@@ -19,7 +31,7 @@ def resumed_model(uri: str, store: Store) -> tuple[str, str | None]:
     The manifest of a training or of a warm start names the model that the stage trained. An
     evaluate manifest names the model that it measured: one in the same storage, or the `model.uri`
     of that run. In the last case the revision is the one that the manifest recorded; a trained
-    model has none.
+    model has none. A best manifest names the best model of its run.
 
     Parameters
     ----------
@@ -33,21 +45,96 @@ def resumed_model(uri: str, store: Store) -> tuple[str, str | None]:
     BadInput
         If there is no such manifest, or its stage has no model.
     """
-    manifest, _ = read_manifest(store_for(uri, store), uri)
+    reached = store_for(uri, store)
+    try:
+        data = reached.get(uri)
+    except ObjectNotFound:
+        raise BadInput(_missing(uri)) from None
+    if is_best_manifest(data):
+        best = parse_best_manifest(data, uri)
+        model = best_model_uri(uri, best)
+        return resumed_model(model, store) if is_manifest(model) else (model, best.revision)
+    manifest = parse_manifest(data, uri)
     if manifest.stage in (Stage.TRAIN, Stage.WARM_START) and manifest.model:
         return join(uri.rsplit("/", 1)[0], manifest.model), None
     policy = str(manifest.config.get("policyUri", ""))
     if manifest.stage is not Stage.EVALUATE or not policy:
         raise BadInput(
             f"{uri} is of the stage {manifest.stage.value}: `model.resumeFrom` must be the "
-            "`evaluate/manifest.json` or `train/manifest.json` of a generation, or the "
-            "`warmstart/manifest.json` of generation 0"
+            "`evaluate/manifest.json` or `train/manifest.json` of a generation, the "
+            f"`warmstart/manifest.json` of generation 0, or the `{BEST_PATH}` of a run"
         )
-    if policy.startswith("storage:"):
-        policy = _storage_of(uri, manifest) + policy.removeprefix("storage:")
+    if policy.startswith(_STORAGE):
+        policy = _storage_of(uri, manifest) + policy.removeprefix(_STORAGE)
     if is_manifest(policy):
-        return resumed_model(policy, store)
+        storage = _storage_of(uri, manifest)
+        return _read_pin(reached, storage, manifest.run, policy) or resumed_model(policy, store)
     return policy, manifest.config.get("model.revision")
+
+
+def pinned_model(uri: str, store: Store, storage: str, run: str) -> tuple[str, str | None]:
+    """Return the model that a manifest is about, the same one for all stages of a run.
+
+    A best manifest changes when its run promotes another model. The first stage that reads it
+    records the model, and all later stages of this run use that record.
+
+    Parameters
+    ----------
+    uri
+        The URI of the manifest.
+    store
+        The run's store.
+    storage
+        The URI below which this run has its folder (`storage.uri`).
+    run
+        The folder of this run below it.
+
+    Returns
+    -------
+    uri : str
+        The URI of the model.
+    revision : str or None
+        Its revision on the hub.
+
+    Raises
+    ------
+    BadInput
+        As :func:`resumed_model` does.
+    """
+    pin = _read_pin(store, storage, run, uri)
+    if pin is not None:
+        return pin
+    model, revision = resumed_model(uri, store)
+    if not uri.endswith("/" + BEST_PATH):
+        return model, revision  # what it names never changes
+    root = storage.rstrip("/") + "/"
+    place = f"{_STORAGE}/{model.removeprefix(root)}" if model.startswith(root) else model
+    record = {"resumeFrom": uri, "model": place, "revision": revision}
+    store.put_if_absent(join(storage, run, PINNED), canonical_json(record))
+    return _read_pin(store, storage, run, uri) or (model, revision)
+
+
+def _read_pin(store: Store, storage: str, run: str, uri: str) -> tuple[str, str | None] | None:
+    """Return the model that a run has recorded for a manifest, or None."""
+    place = join(storage, run, PINNED)
+    try:
+        record = json.loads(store.get(place))
+        resumed, model, revision = record["resumeFrom"], record["model"], record["revision"]
+    except ObjectNotFound:
+        return None
+    except (ValueError, KeyError, TypeError):
+        raise BadInput(f"{place} is damaged: remove it to read `model.resumeFrom` again") from None
+    if resumed != uri:
+        return None
+    if model.startswith(_STORAGE):
+        model = storage.rstrip("/") + model.removeprefix(_STORAGE)
+    return model, revision
+
+
+def _missing(uri: str) -> str:
+    if uri.endswith("/" + BEST_PATH):
+        return f"{uri} does not exist: that run has no best model yet"
+    return f"{uri} does not exist: the stage that writes it has not finished"
 
 
 def _storage_of(uri: str, manifest: Manifest) -> str:

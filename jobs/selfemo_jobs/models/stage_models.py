@@ -10,11 +10,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from selfemo_api.model_description import CARD_FILE, DESCRIPTION_FILE, ModelDescription
 from selfemo_jobs.models.fetch import fetch_model
+from selfemo_jobs.models.model_card import card_text
+from selfemo_jobs.models.model_description import describe, encode_description
 from selfemo_jobs.models.model_folder import model_files
+from selfemo_jobs.models.model_license import license_of
+from selfemo_jobs.models.resume import is_manifest, pinned_model
 from selfemo_jobs.runtime.context import StageContext
-from selfemo_jobs.runtime.manifest import Part
-from selfemo_jobs.store import join
+from selfemo_jobs.runtime.manifest import MANIFEST, Part, read_manifest
+from selfemo_jobs.runtime.program import versions
+from selfemo_jobs.store import Store, join
 from selfemo_jobs.store.hashing import file_sha256
 
 #: The folder of the trained model below the stage's folder.
@@ -48,25 +54,69 @@ def fetch_judge(context: StageContext) -> Path:
     return _fetch(context, context.config.judge_uri)
 
 
-def upload_model(context: StageContext, folder: Path) -> list[Part]:
-    """Upload the files of the model that a stage trained; return them as parts.
+def upload_model(context: StageContext, folder: Path, policy: Path) -> list[Part]:
+    """Upload the model that a stage trained and its description; return the model's parts.
+
+    The description and the card are no parts: they are written again when the model is evaluated.
 
     Parameters
     ----------
     context
         The stage's context. The files are stored in :data:`MODEL` below its output.
     folder
-        The local folder of the model.
+        The local folder of the model. It may be that of the policy.
+    policy
+        The folder of the model that was trained, whose license the new one has.
+
+    Returns
+    -------
+    list of Part
+        The files of the model.
     """
     parts = []
     for path in model_files(folder):
         name = f"{MODEL}/{path.name}"
         context.store.upload(path, join(context.config.output, name))
         parts.append(Part(path=name, sha256=file_sha256(path), size=path.stat().st_size))
+    config = context.config
+    # A stage that has a manifest has ended, and its model may have scores by now. This is then an
+    # attempt that was believed to be dead.
+    if not context.store.exists(join(config.output, MANIFEST)):
+        description = describe(
+            config,
+            weights={part.path.removeprefix(f"{MODEL}/"): part.sha256 for part in parts},
+            parents={
+                slug: read_manifest(context.store, uri)[1] for slug, uri in config.parents.items()
+            },
+            versions=versions(),
+            license=license_of(policy, config.spec.model.uri),
+        )
+        put_description(context.store, join(config.output, MODEL), description)
     return parts
 
 
+def put_description(store: Store, model_uri: str, description: ModelDescription) -> None:
+    """Write the description and the card of a stored model, replacing earlier ones.
+
+    Parameters
+    ----------
+    store
+        A store that reaches the model.
+    model_uri
+        The URI of the model's folder, which belongs to a run.
+    description
+        The description.
+    """
+    store.put(join(model_uri, CARD_FILE), card_text(description).encode())
+    store.put(join(model_uri, DESCRIPTION_FILE), encode_description(description))
+
+
 def _fetch(context: StageContext, uri: str) -> Path:
-    model = context.config.spec.model
+    config = context.config
+    model = config.spec.model
+    if is_manifest(uri):
+        storage = config.spec.storage.uri
+        uri, revision = pinned_model(uri, context.store, storage, config.run)
+        return fetch_model(uri, revision, context.store, context.work)
     revision = model.revision if uri == model.uri else None
     return fetch_model(uri, revision, context.store, context.work)

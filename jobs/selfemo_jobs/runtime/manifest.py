@@ -104,8 +104,26 @@ def read_manifest(store: Store, uri: str) -> tuple[Manifest, str]:
         data = store.get(uri)
     except ObjectNotFound:
         raise BadInput(f"{uri} does not exist: the stage that writes it has not finished") from None
+    return parse_manifest(data, uri), sha256(data)
+
+
+def parse_manifest(data: bytes, uri: str) -> Manifest:
+    """Return the manifest in some bytes.
+
+    Parameters
+    ----------
+    data
+        The bytes of the file.
+    uri
+        The URI of the file, for the message.
+
+    Raises
+    ------
+    BadInput
+        If it is not a manifest of this version.
+    """
     try:
-        return Manifest.model_validate_json(data), sha256(data)
+        return Manifest.model_validate_json(data)
     except ValidationError as error:
         field, message = first_problem(error)
         raise BadInput(

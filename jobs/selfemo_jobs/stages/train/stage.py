@@ -72,7 +72,7 @@ def run_train(context: StageContext) -> StageOutput:
     policy = fetch_policy(context)
     if table.num_rows == 0:
         log.info("no group was kept: the policy is handed on unchanged")
-        parts = upload_model(context, policy) if context.shard == 0 else []
+        parts = upload_model(context, policy, policy) if context.shard == 0 else []
         return StageOutput(
             parts, metrics={TrainMetric.STEPS: 0.0}, model_uri=join(config.output, MODEL)
         )
@@ -92,7 +92,7 @@ def run_train(context: StageContext) -> StageOutput:
         return StageOutput()  # the first node publishes the model
     result = TrainResult.model_validate_json(job.result_file.read_bytes())
     return StageOutput(
-        parts=upload_model(context, job.model_folder),
+        parts=upload_model(context, job.model_folder, policy),
         rows=table.num_rows,
         metrics=result.metrics,
         model_uri=model_uri,

@@ -124,7 +124,7 @@ def run_warm_start(context: StageContext) -> StageOutput:
 
         write_trained(policy, context.config.spec.training, training.best_weights, trained)
     return StageOutput(
-        parts=upload_model(context, trained),
+        parts=upload_model(context, trained, policy),
         rows=data.utterances,
         metrics=_metrics(training, data),
         model_uri=join(context.config.output, MODEL),

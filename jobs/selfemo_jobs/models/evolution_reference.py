@@ -1,0 +1,169 @@
+"""The best model of an evolution that a YAML file describes, or the model of a generation."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.model_description import ModelDescription
+from selfemo_api.schema.validation import load_evolution
+from selfemo_api.spec import EvolutionSpec
+from selfemo_api.stages import Stage, stage_prefix
+from selfemo_jobs.errors import BadInput
+from selfemo_jobs.models.best_manifest import BEST_PATH, best_uri, read_best_manifest
+from selfemo_jobs.models.model_description import describe_spec
+from selfemo_jobs.models.model_location import ModelLocation
+from selfemo_jobs.models.resume import is_manifest, resumed_model
+from selfemo_jobs.prompts.prompt_texts import is_uri, parse_prompt_file
+from selfemo_jobs.runtime.manifest import MANIFEST, read_manifest
+from selfemo_jobs.runtime.stage_prompts import read_prompt_file
+from selfemo_jobs.store import Store, join, open_store
+
+#: A URI relative to the current folder, as `selfemo run` reads it.
+_RELATIVE = re.compile(r"^file://\./")
+
+
+def locate_evolution_model(file: Path, state: Path, generation: int | None) -> ModelLocation:
+    """Return the place of the best model of an evolution, or of the model of a generation.
+
+    The state of a run on this machine is read first, and then the storage.
+
+    Parameters
+    ----------
+    file
+        The YAML file of the evolution.
+    state
+        The folder in which `selfemo run` stores the state of evolutions.
+    generation
+        The number of the generation. None: the best one.
+
+    Raises
+    ------
+    BadInput
+        If the run is not found, or it has no such model.
+    InvalidEvolution
+        If the file is not valid.
+    Unavailable
+        If the storage cannot be reached.
+    """
+    requested = load_evolution(file)
+    stored = _stored(requested, state)
+    evolution = stored or requested
+    spec = _absolute(evolution.spec)
+    store = open_store(spec.storage)
+    best = stored.status.best if stored else None
+    if stored is not None and best is not None and generation is None:
+        uri, revision = best.model_uri, None
+        if is_manifest(uri):
+            uri, revision = resumed_model(uri, store)
+        elif uri == spec.model.uri:
+            revision = spec.model.revision
+        history = stored.status.history
+        scores = next((r.scores for r in history if r.generation == best.generation), [])
+        return ModelLocation(uri, revision, store, _description(spec, store), tuple(scores))
+    run_uri = join(spec.storage.uri, _run(file, evolution, store))
+    if generation is None:
+        manifest_uri = best_uri(run_uri)
+        if not store.exists(manifest_uri):
+            raise BadInput(_no_best(file, run_uri))
+        content, _ = read_best_manifest(store, manifest_uri)
+        uri, revision = resumed_model(manifest_uri, store)
+        return ModelLocation(uri, revision, store, content.description or _description(spec, store))
+    manifest_uri = join(run_uri, stage_prefix(generation, Stage.EVALUATE), MANIFEST)
+    if not store.exists(manifest_uri):
+        raise BadInput(
+            f"{file}: generation {generation} has no evaluation: {manifest_uri} does not exist"
+        )
+    uri, revision = resumed_model(manifest_uri, store)
+    scores = read_manifest(store, manifest_uri)[0].scores
+    return ModelLocation(uri, revision, store, _description(spec, store), tuple(scores))
+
+
+def local_uid(namespace: str, name: str) -> str:
+    """Return the uid of a run on one machine: the same name gives the same uid everywhere.
+
+    Parameters
+    ----------
+    namespace, name
+        The namespace and the name of the evolution.
+
+    Examples
+    --------
+    >>> local_uid("default", "demo")
+    '02c8c86b'
+    """
+    return hashlib.sha256(f"{namespace}/{name}".encode()).hexdigest()[:8]
+
+
+def _stored(requested: EmotionEvolution, state: Path) -> EmotionEvolution | None:
+    """Return the evolution in a state folder, with its status, or None. Raises BadInput."""
+    metadata = requested.metadata
+    path = state / metadata.namespace / metadata.name / "evolution.json"
+    try:
+        return EmotionEvolution.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(f"{path} cannot be read: {reason}") from None
+
+
+def _run(file: Path, evolution: EmotionEvolution, store: Store) -> str:
+    """Return the folder of an evolution's run in the storage. Raises BadInput.
+
+    A run on a cluster has a uid that the file does not contain. It is then found by its name.
+    """
+    metadata = evolution.metadata
+    uid = metadata.uid[:8] or local_uid(metadata.namespace, metadata.name)
+    known = f"{metadata.namespace}/{metadata.name}-{uid}"
+    root = store.storage.uri
+    if metadata.uid or store.exists(best_uri(join(root, known))):
+        return known
+    folder = join(root, metadata.namespace)
+    pattern = re.compile(
+        re.escape(folder) + f"/({re.escape(metadata.name)}-[0-9a-f]{{8}})/generations/.*"
+    )
+    matches = (pattern.fullmatch(info.uri) for info in store.list(folder))
+    names = sorted({match[1] for match in matches if match})
+    if not names:
+        raise BadInput(_no_best(file, join(root, known)))
+    if len(names) > 1:
+        raise BadInput(
+            f"{file}: {folder} has several runs of this name ({', '.join(names)}): give the folder "
+            "of one of them"
+        )
+    return f"{metadata.namespace}/{names[0]}"
+
+
+def _no_best(file: Path, run_uri: str) -> str:
+    return (
+        f"{file}: its run has no best model yet: there is no state of a run on this machine, and "
+        f"{run_uri}/{BEST_PATH} does not exist. Start `selfemo run {file}`, or name the state "
+        "folder of the run"
+    )
+
+
+def _description(spec: EvolutionSpec, store: Store) -> ModelDescription:
+    """Return what a spec defines about the use of its models. Raises BadInput."""
+    prompts = spec.model.prompts
+    if not is_uri(prompts):
+        return describe_spec(spec)
+    texts = parse_prompt_file(read_prompt_file(prompts, store), prompts)
+    return describe_spec(spec, texts.with_texts(spec.model.prompt_templates))
+
+
+def _absolute(spec: EvolutionSpec) -> EvolutionSpec:
+    """Return a spec in which URIs relative to the current folder are absolute."""
+    current = Path.cwd().as_uri() + "/"
+
+    def make_absolute(value: Any) -> Any:
+        if isinstance(value, str):
+            return _RELATIVE.sub(lambda _: current, value)
+        if isinstance(value, dict):
+            return {key: make_absolute(item) for key, item in value.items()}
+        return [make_absolute(item) for item in value] if isinstance(value, list) else value
+
+    return EvolutionSpec.model_validate(make_absolute(spec.to_json()))
