@@ -97,13 +97,14 @@ def served_tokenizer(tokenizer: PreTrainedTokenizerBase, *, chat: bool) -> Serve
     chat
         Whether the prompts are chat messages.
     """
-    special_tokens = tuple(tokenizer.all_special_tokens)
     if chat:
         template = tokenizer.get_chat_template() if tokenizer.chat_template else None
-        return ServedTokenizer(template, special_tokens)
+        return ServedTokenizer(template, tuple(tokenizer.all_special_tokens))
     prefix = _prefix(tokenizer)
     if prefix:
-        return ServedTokenizer(None, special_tokens, prefix)
+        added = tokenizer.added_tokens_decoder.values()
+        special_tokens = sorted({token.content for token in added if token.special}, key=len)
+        return ServedTokenizer(None, tuple(reversed(special_tokens)), prefix)
     return ServedTokenizer(splits_special_tokens=True)
 
 

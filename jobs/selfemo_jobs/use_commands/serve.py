@@ -20,7 +20,10 @@ from pathlib import Path
 from selfemo_api.model_description import DESCRIPTION_FILE, ModelDescription
 from selfemo_jobs.errors import BadInput
 
-HELP = "Serve a model by vLLM, for clients of the OpenAI API."
+HELP = (
+    "Serve a model by vLLM, for clients of the OpenAI API. Arguments after `--` are those of "
+    "`vllm serve`."
+)
 
 #: The arguments after `--` are not parsed: they are those of vLLM, in `arguments.rest`.
 TAKES_REST = True

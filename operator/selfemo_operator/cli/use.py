@@ -17,7 +17,8 @@ _PROGRAM = "selfemo_jobs.use_commands"
 
 #: What each command does, by its name. Its options are those of the program.
 USE_COMMANDS: Mapping[str, str] = {
-    "serve": "Serve a model by vLLM, for clients of the OpenAI API.",
+    "serve": "Serve a model by vLLM, for clients of the OpenAI API. Arguments after `--` are those of "
+    "`vllm serve`.",
 }
 
 #: The commands that run until they are stopped.

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import itertools
+import os
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selfemo_api.contract import ExitCode
+from selfemo_api.dataset_labels import MELD
+from selfemo_api.model_description import DESCRIPTION_FILE, ModelDescription, PromptSetting
+from selfemo_api.spec import Context
+from selfemo_jobs.errors import BadInput
+from selfemo_jobs.models.model_description import encode_description
+from selfemo_jobs.prompts.prompt_texts import built_in_texts
+from selfemo_jobs.use_commands.__main__ import main
+from selfemo_jobs.use_commands.serve import check_vllm_arguments
+
+
+@pytest.fixture
+def model(tiny_model: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    texts = built_in_texts("compact-v1")
+    setting = PromptSetting(name="compact-v1", chat=False, texts=dict(texts.texts))
+    context = Context(past=2, future=0)
+    description = ModelDescription(labels=list(MELD), context=context, prompts=setting)
+    (folder / DESCRIPTION_FILE).write_bytes(encode_description(description))
+    return folder
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return the calls that would have replaced this process."""
+    calls: list[Any] = []
+    monkeypatch.setattr(os, "execve", lambda *arguments: calls.append(arguments))
+    return calls
+
+
+def test_starts_vllm(
+    model: Path, started: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "7")
+    monkeypatch.delenv("VLLM_NO_USAGE_STATS", raising=False)
+    monkeypatch.setattr("tempfile.mkdtemp", lambda prefix: str(tmp_path / prefix))
+    monkeypatch.setattr("selfemo_jobs.use_commands.serve._is_cpu", lambda: True)
+    words = ["serve", str(model), "--port", "9", "--name", "mine", "--", "--dtype", "bfloat16"]
+    main(words)
+    ((_, command, environment),) = started
+    folder = str(tmp_path / "selfemo-serve-")
+    assert command[1:5] == ["-m", "vllm.entrypoints.cli.main", "serve", folder]
+    options = dict(itertools.pairwise(command))
+    assert options["--served-model-name"] == "mine"
+    assert (options["--host"], options["--port"]) == ("127.0.0.1", "9")
+    assert options["--chat-template"] == f"{folder}/chat_template.jinja"
+    assert options["--override-generation-config"] == '{"temperature": 0}'
+    assert command[-2:] == ["--dtype", "bfloat16"]
+    assert command[command.index("--dtype") + 1] == "float32"  # vLLM takes the last one
+    assert not any("trust" in word for word in command)
+    assert environment["VLLM_CPU_KVCACHE_SPACE"] == "7"
+    assert environment["VLLM_NO_USAGE_STATS"] == "1"
+    assert environment["PATH"] == os.environ["PATH"]
+
+
+def test_prints_the_command_and_the_template(
+    model: Path,
+    started: list[Any],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("selfemo_jobs.use_commands.serve._is_cpu", lambda: False)
+    assert main(["serve", str(model), "--print-command", "--", "--seed=1"]) == 0
+    line = capsys.readouterr().out
+    words = shlex.split(line)
+    assert words[0] == "VLLM_NO_USAGE_STATS=1"
+    assert words[-1] == "--seed=1"
+    assert "--enforce-eager" not in words
+    assert '{"temperature": 0}' in words
+    template = Path(words[words.index("--chat-template") + 1]).read_text(encoding="utf-8")
+    assert main(["serve", str(model), "--print-template"]) == 0
+    assert capsys.readouterr().out == f"{template}\n"
+    assert not started
+
+
+def test_a_model_without_a_description(
+    tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", str(tiny_model)]) == ExitCode.BAD_INPUT
+    error = capsys.readouterr().err
+    assert error.startswith(f"selfemo serve: {tiny_model} has no selfemo.json: ")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("--trust-remote-code", "runs code of the model, which selfemo never does"),
+        ("--trust_remote_code", "runs code of the model"),
+        ("--trust-rem=true", "runs code of the model"),
+        ("--trust-request-chat-template", "selfemo sets `--trust-request-chat-template` of vLLM"),
+        ("--chat_template=x", "selfemo sets `--chat-template` of vLLM itself"),
+        ("--conf", "selfemo sets `--config`"),
+        ("--override-generation-config.temperature", "sets `--override-generation-config`"),
+    ],
+)
+def test_arguments_of_vllm_that_are_refused(word: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        check_vllm_arguments(["--dtype", "float32", word, "x"])
+
+
+def test_arguments_of_vllm_that_are_passed_on() -> None:
+    check_vllm_arguments(["--tokenizer-pool-size", "--config-format", "--api-key", "-O", "--", "x"])
+
+
+def test_vllm_is_not_installed(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["serve", str(model)]) == ExitCode.BAD_INPUT
+    assert "vLLM is not installed: install selfemo[vllm]" in capsys.readouterr().err
