@@ -15,9 +15,8 @@ from selfemo_api.contract import ExitCode
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.spec import StorageSpec
 from selfemo_jobs.errors import BadInput, StageError
-from selfemo_jobs.report.page import render
-from selfemo_jobs.report.report_builder import build_report
-from selfemo_jobs.report.run_reader import read_records, read_samples
+from selfemo_jobs.report.run_info import RunInfo, info_of_evolution
+from selfemo_jobs.report.write import report_page
 from selfemo_jobs.store import join, open_store
 from selfemo_jobs.store.local_files import replacing
 
@@ -71,18 +70,11 @@ def write_report(arguments: argparse.Namespace) -> None:
     """
     evolution = _read(arguments.evolution, EmotionEvolution) if arguments.evolution else None
     storage = evolution.spec.storage if evolution else _storage(arguments)
-    store = open_store(storage)
-    run = join(storage.uri, arguments.run)
-    records = read_records(store, run)
-    if not records:
-        raise BadInput(
-            f"{run} contains no finished stage: check --run, or wait for the first stage"
-        )
-    data = build_report(
-        records, run=arguments.run, evolution=evolution, samples=read_samples(store, records)
-    )
+    name = arguments.run
+    info = info_of_evolution(evolution, name) if evolution else RunInfo(name)
+    page = report_page(open_store(storage), join(storage.uri, name), info)
     with replacing(arguments.output.absolute()) as file:
-        file.write(render(data).encode())
+        file.write(page)
 
 
 def _storage(arguments: argparse.Namespace) -> StorageSpec:

@@ -62,14 +62,15 @@ def _f1(data: ReportData) -> ChartSection | None:
             ),
         ),
         *_series_table(data.f1),
+        line_names=data.datasets,
     )
 
 
 def _emotions(data: ReportData) -> ChartSection | None:
-    """Return F1 of each emotion in the first and the best generation, frequent emotions first."""
-    if not data.label_f1 or data.best is None:
+    """Return F1 of each emotion in generation 0 and the compared one, frequent emotions first."""
+    if not data.label_f1 or data.compared is None:
         return None
-    column = data.evaluated.index(data.best)
+    column = data.evaluated.index(data.compared)
     support = data.support or (0,) * len(data.labels)
     known = [
         (count, Change(label, values[0], after))
@@ -79,15 +80,17 @@ def _emotions(data: ReportData) -> ChartSection | None:
     rows = [change for _, change in sorted(known, key=lambda pair: -pair[0])]
     if not rows:
         return None
-    first, best = f"generation {data.evaluated[0]}", f"generation {data.best} (best)"
+    role = "best" if data.compared == data.best else "not promoted"
+    first, last = "generation 0", f"generation {data.compared} ({role})"
     return ChartSection(
         "F1 change by emotion",
         f"F1 of each emotion on {data.selection_dataset}, the most frequent emotion first. It "
         "shows which emotions the run improved, and which became worse.",
-        (dumbbell_chart(rows, title="F1 by emotion, first and best", first=first, last=best),),
-        ("emotion", first, best),
+        (dumbbell_chart(rows, title="F1 by emotion, before and after",
+                        first=first, last=last),),
+        ("emotion", first, last),
         tuple((r.name, f"{r.before:.4f}", f"{r.after:.4f}") for r in rows),
-    )
+    )  # fmt: skip
 
 
 def _rewards(data: ReportData) -> ChartSection | None:
@@ -123,6 +126,7 @@ def _means(data: ReportData) -> ChartSection | None:
         "Consistency is the agreement within a group.",
         (line_chart(data.rewards, title="Mean reward and consistency by generation"),),
         *_series_table(data.rewards),
+        line_names=tuple(s.name for s in data.rewards),
     )
 
 
@@ -137,6 +141,7 @@ def _entropy(data: ReportData) -> ChartSection | None:
         "1 means that all labels are equally frequent, 0 that there is only one label.",
         (line_chart(data.entropy, title=title, within=(0.0, 1.0)),),
         *_series_table(data.entropy),
+        line_names=tuple(s.name for s in data.entropy),
     )
 
 

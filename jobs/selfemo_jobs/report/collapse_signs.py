@@ -18,6 +18,8 @@ def collapse_signs(
 ) -> tuple[SignSeries, ...]:
     """Return each sign of collapse for which the run has values.
 
+    Signs of the labels are measured against generation 0, so that it has none itself.
+
     Parameters
     ----------
     records
@@ -30,7 +32,7 @@ def collapse_signs(
     signs: dict[str, list[tuple[int, Sign]]] = {}
     known_bounds = bounds or CollapseBounds()
     for generation in sorted(scores):
-        if 0 in scores:
+        if 0 in scores and generation > 0:
             for sign in label_signs(scores[generation], scores[0], known_bounds):
                 signs.setdefault(sign.name, []).append((generation, sign))
     for record in records:

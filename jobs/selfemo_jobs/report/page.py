@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from selfemo_api.results import SourceScore
 from selfemo_api.text.formatting import duration, share
 from selfemo_jobs.report.chart_sections import chart_sections
 from selfemo_jobs.report.charts.svg import format_number
-from selfemo_jobs.report.types import ReportData
+from selfemo_jobs.report.gains import ShownGain
+from selfemo_jobs.report.types import ChartSection, GenerationRow, ReportData
 
 #: Outcomes of generations on which later generations are built.
 _ACCEPTED = {"better", "promoted", "continued"}
+#: A card at the top of the page: name, value and remark.
+Card = tuple[str, str, str]
+
+
+def environment() -> Environment:
+    """Return the templates of the report, with their filters. All text is escaped."""
+    templates = Environment(
+        loader=PackageLoader("selfemo_jobs.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters["number"] = format_number
+    templates.filters["share"] = share
+    templates.filters["duration"] = duration
+    return templates
 
 
 def render(data: ReportData) -> str:
@@ -24,50 +41,79 @@ def render(data: ReportData) -> str:
     data
         The content of the page.
     """
-    environment = Environment(
-        loader=PackageLoader("selfemo_jobs.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = format_number
-    environment.filters["share"] = share
-    return environment.get_template("report.html.j2").render(
-        data=data,
-        cards=_cards(data),
-        chart_sections=chart_sections(data),
-        last_funnel=max(data.funnels, default=None),
-        last_kept=max(data.kept_labels, default=None),
+    charts = chart_sections(data)
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            data=data,
+            cards=list(_cards(data)),
+            contents=list(_contents(data, charts)),
+            chart_sections=charts,
+            last_funnel=max(data.funnels, default=None),
+            last_kept=max(data.kept_labels, default=None),
+        )
     )
 
 
-def _cards(data: ReportData) -> Sequence[tuple[str, str, str]]:
-    """Return name, value and remark of each card at the top of the page."""
+def _contents(data: ReportData, charts: Sequence[ChartSection]) -> Iterator[tuple[str, str]]:
+    """Yield the id and the title of each section of the page, in the order of the page."""
+    changes = data.changes
+    sections = (
+        ("What was run", data.facts.facts),
+        ("Scores", data.datasets),
+        *((chart.title, True) for chart in charts),
+        ("Fixed and broken answers", changes),
+        ("Repeated mistakes", changes and changes.mistakes),
+        ("Replies", data.replies),
+        ("Generations", data.generations),
+        ("F1 by emotion", data.label_f1),
+        ("Confusion matrix", data.confusions),
+        ("Flywheel, step by step", data.funnels),
+        ("Sample dialogues", data.samples),
+        ("Stage metrics", data.stage_metrics),
+        ("Provenance", True),
+    )
+    for title, is_shown in sections:
+        if is_shown:
+            yield title.lower().replace(",", "").replace(" ", "-"), title
+
+
+def _cards(data: ReportData) -> Iterator[Card]:
+    """Yield the cards at the top of the page."""
     evaluated = [row for row in data.generations if row.score]
-    cards = []
-    best = next((row for row in evaluated if row.generation == data.best), None)
-    if best and best.score:
-        low, high = best.score.weighted_f1_low, best.score.weighted_f1_high
-        interval = (
-            f"95 % interval {low:.3f} to {high:.3f}" if low is not None and high is not None else ""
-        )
-        cards.append(
-            (f"best F1, generation {best.generation}", f"{best.score.weighted_f1:.4f}", interval)
-        )
-    if best and best.score and len(evaluated) > 1:
-        cards.append(_gain_card(best.score.weighted_f1, evaluated[0].score))
+    best, compared = data.row(data.best), data.row(data.compared)
+    for name in data.datasets if best else ():
+        score = best.scores.get(name) if best else None
+        if score:
+            low, high = score.weighted_f1_low, score.weighted_f1_high
+            interval = (
+                "" if low is None or high is None else f"95 % interval {low:.3f} to {high:.3f}"
+            )
+            yield f"F1 on {name}, generation {data.best}", f"{score.weighted_f1:.4f}", interval
+    if compared:
+        yield from _gain_cards(data, compared)
     if evaluated:
         count = len(evaluated) - (1 if evaluated[0].generation == 0 else 0)
         accepted = sum(row.outcome in _ACCEPTED for row in evaluated)
-        cards.append(("generations", str(count), f"{accepted} accepted"))
-    total = sum(sum(stages.values()) for stages in data.seconds.values())
-    if total:
-        cards.append(("run time", duration(total), "all stages, without waiting"))
-    return cards
+        yield "generations", str(count), f"{accepted} accepted"
+    if data.facts.seconds:
+        hours = data.facts.gpu_hours
+        remark = f"{hours:.2f} GPU-hours; " if hours else ""
+        yield "run time", duration(data.facts.seconds), f"{remark}all stages, without waiting"
 
 
-def _gain_card(best: float, first: SourceScore | None) -> tuple[str, str, str]:
-    """Return the card with the gain of the best F1 over the first."""
-    start = first.weighted_f1 if first else best
-    return "gain over the baseline", f"{100 * (best - start):+.2f}", f"points, from {start:.4f}"
+def _gain_cards(data: ReportData, row: GenerationRow) -> Iterator[Card]:
+    """Yield the gain of the compared generation over the baseline on each dataset."""
+    role = "" if row.generation == data.best else f" of generation {row.generation}, not promoted"
+    for name in data.datasets:
+        gain = row.gains.get(name)
+        if gain:
+            yield f"gain on {name}{role}", f"{gain.value:+.4f}", _interval(gain)
+
+
+def _interval(gain: ShownGain) -> str:
+    """Return the interval of a gain as the remark of a card."""
+    if gain.low is None or gain.high is None:
+        return "over generation 0"
+    return f"over generation 0, 95 % interval {gain.low:+.3f} to {gain.high:+.3f}"

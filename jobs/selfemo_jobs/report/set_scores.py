@@ -77,7 +77,9 @@ def label_sets_section(data: ReportData) -> ChartSection | None:
         tuple(line_chart(_series(s), title=title) for s in data.set_scores),
         ("dataset, generation", "weighted F1", *(name for name, _ in _FIGURES), "labels an answer"),
         tuple(row for s in data.set_scores for row in _rows(s)),
+        line_names=tuple(name for name, _ in _FIGURES),
         captions=tuple(s.dataset for s in data.set_scores),
+        wide=len(data.set_scores) > 1,
     )
 
 

@@ -9,7 +9,11 @@ from itertools import pairwise
 from markupsafe import Markup
 
 from selfemo_api.results import SourceScore
-from selfemo_jobs.report.run_reader import Sample, StageRecord
+from selfemo_jobs.report.examples import AnswerChanges
+from selfemo_jobs.report.facts import RunFacts
+from selfemo_jobs.report.gains import ShownGain
+from selfemo_jobs.report.run_reader import StageRecord
+from selfemo_jobs.report.sample_reader import ReplyPair, Sample
 
 
 @dataclass(frozen=True)
@@ -138,10 +142,18 @@ class ChartSection:
     """The rows of the table, each as wide as the head."""
     legend: tuple[str, ...] = ()
     """The names of the colors, in the order of the colors."""
+    line_names: tuple[str, ...] = ()
+    """The names of the lines, in the order of their colors. They stand beside the lines, too, but a
+    phone shows only a part of the chart at a time."""
     captions: tuple[str, ...] = ()
     """The caption of each chart, if there are several charts."""
     wide: bool = False
     """Whether the section is as wide as the page."""
+
+    @property
+    def anchor(self) -> str:
+        """The id of the section on the page."""
+        return self.title.lower().replace(" ", "-")
 
 
 @dataclass(frozen=True)
@@ -154,6 +166,10 @@ class GenerationRow:
     """The generation whose model the generation started from; None for generation 0."""
     score: SourceScore | None
     """The score on the selection dataset; None before the evaluation."""
+    scores: Mapping[str, SourceScore]
+    """The score on each evaluation dataset."""
+    gains: Mapping[str, ShownGain]
+    """The gain over generation 0 on each evaluation dataset. Generation 0 itself has none."""
     reward: float | None
     """The mean reward; None before the Score stage."""
     consistency: float | None
@@ -232,9 +248,14 @@ class ReportData:
     """The evaluation dataset that decides which generation is best."""
     goal: float | None = None
     """The F1 at which the evolution stops; None without a goal."""
+    facts: RunFacts = field(default_factory=RunFacts)
+    """What was run."""
     generations: tuple[GenerationRow, ...] = ()
     best: int | None = None
     """The number of the best generation."""
+    compared: int | None = None
+    """The generation that is compared with generation 0: the best one, or the one with the highest
+    F1 of the others if generation 0 is the best. None without another generation."""
     pending: str = ""
     """A sentence about the generation that is not finished."""
     state: str = ""
@@ -273,8 +294,24 @@ class ReportData:
     stage_metrics: tuple[MetricRow, ...] = ()
     seconds: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     """The wall time in seconds, by generation and stage."""
+    changes: AnswerChanges | None = None
+    """What the compared generation answers differently; None if answers are not stored."""
     samples: tuple[Sample, ...] = ()
-    versions: Mapping[str, str] = field(default_factory=dict)
-    """The version of each library."""
+    replies: tuple[ReplyPair, ...] = ()
     records: tuple[StageRecord, ...] = ()
     """The finished stages in order."""
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The names of the evaluation datasets, the selection dataset first."""
+        return tuple(series.name for series in self.f1)
+
+    def row(self, generation: int | None) -> GenerationRow | None:
+        """Return the row of a generation, or None if there is none.
+
+        Parameters
+        ----------
+        generation
+            The number of the generation, or None.
+        """
+        return next((r for r in self.generations if r.generation == generation), None)

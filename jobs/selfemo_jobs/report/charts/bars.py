@@ -22,6 +22,8 @@ from selfemo_jobs.report.types import Change, Point, Stack
 
 #: Units of the drawing: the names to the left, the totals to the right, the height of a row.
 _NAME, _TOTAL, _ROW = 104, 92, 34
+#: The width of a character of a legend.
+_CHARACTER = 7
 
 
 def stacked_bars(
@@ -157,10 +159,11 @@ def dumbbell_chart(rows: Sequence[Change], *, title: str, first: str, last: str)
 
 
 def _legend(first: str, last: str) -> str:
-    """Return the legend of the hollow and the filled mark."""
+    """Return the legend of the hollow and the filled mark, as close as the first name allows."""
+    second = _NAME + 16 + _CHARACTER * len(first) + 24
     return (
         f'<circle class="mark hollow s0" cx="{_NAME + 5}" cy="9" r="4.5"/>'
         + text(_NAME + 16, 13, first, "tick")
-        + f'<circle class="mark s0" cx="{_NAME + 205}" cy="9" r="4.5"/>'
-        + text(_NAME + 216, 13, last, "tick")
+        + f'<circle class="mark s0" cx="{second}" cy="9" r="4.5"/>'
+        + text(second + 11, 13, last, "tick")
     )

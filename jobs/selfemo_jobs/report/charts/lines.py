@@ -21,13 +21,15 @@ from selfemo_jobs.report.charts.svg import (
 from selfemo_jobs.report.types import Bound, Point, Series
 
 #: Units of the drawing: the margins.
-_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 118, 26, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 132, 26, 40
 #: Units between the axis and the first point, which leave space for the point's value.
 _INSET = 26
 #: The least units between the names at the ends of two lines.
 _LABEL_GAP = 15.0
 #: Units between the intervals of two series at one generation.
 _DODGE = 7.0
+#: The most characters of a name at the end of a line, for which there is space.
+_NAME_LENGTH = 15
 #: The values are written beside the points of a line that has at most this many.
 _MAX_VALUES = 10
 
@@ -206,7 +208,7 @@ def _best_ring(frame: Frame, series: Sequence[Series], best: int | None) -> str:
 def _names(frame: Frame, series: Sequence[Series], goal: float | None) -> str:
     """Return the name at the end of each line. Names that would overlap are moved apart."""
     ends = [
-        (frame.y(s.points[-1].value), truncate(s.name), f"name s{i % COLORS}")
+        (frame.y(s.points[-1].value), truncate(s.name, _NAME_LENGTH), f"name s{i % COLORS}")
         for i, s in enumerate(series)
         if s.points and s.name
     ]

@@ -6,6 +6,8 @@ import hashlib
 import json
 from typing import Any
 
+from tests.unit.jobs.report.made_up_answers import put_answers
+
 from selfemo_api import dataset_labels
 from selfemo_api.results import SourceScore
 from selfemo_api.stages import STAGE_ORDER, Stage, stage_prefix, stages_of
@@ -17,6 +19,7 @@ from selfemo_jobs.store.hashing import sha256
 
 RUN = "default/demo-00000000"
 LABELS = dataset_labels.MELD
+SOURCES = ("dev", "test")
 F1 = (0.4667, 0.4813, 0.4762, 0.4990)
 HOSTILE = '<script>alert("x")</script> & "quoted"'
 
@@ -96,9 +99,27 @@ def rows(generation: int) -> list[dict[str, Any]]:
     return table
 
 
-#: The fields of the manifests of the stages before the first evaluation.
-PREPARATION: dict[Stage, dict[str, Any]] = {
-    Stage.CHECK: {"metrics": {"dialogues": 1309, "utterances": 13118, "warnings": 0}},
+#: The fields of the manifests that are the same in each generation.
+CONSTANT: dict[Stage, dict[str, Any]] = {
+    Stage.PUBLISH: {},
+    Stage.CHECK: {
+        "metrics": {
+            "dialogues": 1309,
+            "utterances": 13118,
+            "warnings": 0,
+            "parameters": 49_552_704,
+        },
+        "report": {
+            "warnings": [],
+            "sources": {
+                "train": {"dialogues": 1000, "utterances": 9989, "labeled": 0},
+                "train-labeled": {"dialogues": 38, "utterances": 362, "labeled": 353},
+                "dev": {"dialogues": 114, "utterances": 1109, "labeled": 1109},
+                "test": {"dialogues": 157, "utterances": 1658, "labeled": 1109},
+            },
+            "model": {"type": "llama", "layers": 6, "hiddenSize": 576},
+        },
+    },
     Stage.WARM_START: {
         "model": "model",
         "metrics": {
@@ -124,8 +145,8 @@ PREPARATION: dict[Stage, dict[str, Any]] = {
 def content(stage: Stage, generation: int) -> dict[str, Any]:
     """Return the fields of the manifest that only this stage has."""
     g = generation
-    if stage in PREPARATION:
-        return PREPARATION[stage]
+    if stage in CONSTANT:
+        return CONSTANT[stage]
     if stage is Stage.SELF_PLAY:
         metrics = {"candidates": 8304, "groups": 1038, "tokens": 91344 + g}
         return {"metrics": {**metrics, "diversity": 0.41 - 0.02 * g, "wellFormed": 0.97}}
@@ -179,15 +200,62 @@ def content(stage: Stage, generation: int) -> dict[str, Any]:
     }
     return {
         "scores": [score("dev", g), score("test", g, 0.02)],
-        "report": {"sources": {"dev": report, "test": report}},
+        "report": {
+            "sources": {name: {**report, "sha256": sha256(name.encode())} for name in SOURCES}
+        },
     }
 
 
+def run_record(generation: int, stage: Stage) -> dict[str, Any]:
+    """Return the record of times and machine. A training has two GPUs."""
+    gpus = 2 if stage is Stage.TRAIN else 0
+    index = STAGE_ORDER.index(stage)
+    return {
+        "seconds": 20.0 + 90.0 * index,
+        "finishedTime": 1_795_880_000.0 + 10_000 * generation + 1000 * index,
+        "gpus": gpus,
+        "machine": {"processor": "Some CPU", "cores": 16, "gpus": ["NVIDIA H100"] * gpus},
+    }
+
+
+def configuration(stage: Stage, policy: str) -> dict[str, Any]:
+    """Return the settings of a stage that the report reads."""
+    sources = [
+        {"name": name, "uri": f"data://meld/{name}.csv", "use": use}
+        for name, use in {"train": "SelfPlay", "train-labeled": "Labeled"}.items()
+    ]
+    evaluation = [
+        {"name": name, "uri": f"data://meld/{name}.csv", "use": "Evaluation"} for name in SOURCES
+    ]
+    common = {"policyUri": policy, "dataset.labels": list(LABELS)}
+    if stage is Stage.CHECK:
+        return {
+            **common,
+            "dataset.sources.selfPlay": sources,
+            "dataset.sources.evaluation": evaluation,
+        }
+    if stage is Stage.EVALUATE:
+        return {
+            **common,
+            "evaluation": {"bootstrap": 200, "batchSize": 64},
+            "selfPlay.engine": "Transformers",
+        }
+    return common
+
+
 def write_run(
-    store: Store, until: tuple[int, Stage] | None = None, *, warm_start: bool = False
+    store: Store,
+    until: tuple[int, Stage] | None = None,
+    *,
+    warm_start: bool = False,
+    answers: bool = False,
+    run_name: str = RUN,
 ) -> str:
-    """Write generations 0 to 3, or those up to a stage, and return the run's URI."""
-    run = join(store.storage.uri, RUN)
+    """Write generations 0 to 3, or those up to a stage, and return the run's URI.
+
+    With ``answers``, the predictions and the dialogues are written, too.
+    """
+    run = join(store.storage.uri, run_name)
     policy, best = "file:///models/start", 0
     for generation in range(len(F1)):
         parents: dict[str, str] = {}
@@ -202,13 +270,16 @@ def write_run(
                 parts = [
                     Part(path="part-00000.parquet", sha256=sha256(data), size=len(data), rows=24)
                 ]
+            if stage is Stage.EVALUATE and answers:
+                for source in SOURCES:
+                    parts += put_answers(store, folder, source, LABELS, generation, HOSTILE)
             manifest = Manifest(
-                run=RUN,
+                run=run_name,
                 stage=stage,
                 generation=generation,
                 seed=1000 + generation,
                 config_sha256=hashlib.sha256(folder.encode()).hexdigest(),
-                config={"policyUri": policy},
+                config=configuration(stage, policy),
                 parents=dict(parents),
                 parts=parts,
                 rows=8304,
@@ -216,12 +287,11 @@ def write_run(
                 **content(stage, generation),
             )
             store.put(join(folder, "manifest.json"), manifest.encode())
-            seconds = {"seconds": 20.0 + 90.0 * STAGE_ORDER.index(stage)}
-            store.put(join(folder, "run.json"), json.dumps(seconds).encode())
+            store.put(join(folder, "run.json"), json.dumps(run_record(generation, stage)).encode())
             parents[stage.slug] = sha256(manifest.encode())
             if until == (generation, stage):
                 return run
         if F1[generation] > F1[best]:
             best = generation
-            policy = f"storage:/{RUN}/{stage_prefix(generation, Stage.TRAIN)}/model"
+            policy = f"storage:/{run_name}/{stage_prefix(generation, Stage.TRAIN)}/model"
     return run

@@ -25,7 +25,7 @@ PHONE = {"width": 390, "height": 844}
 #: The charts of a finished run, and the element that each has for every value.
 CHARTS = {
     "Weighted F1 by generation": "circle.mark",
-    "F1 by emotion, first and best": "circle.mark",
+    "F1 by emotion, before and after": "circle.mark",
     "Rewards by generation": "rect.cell-heat",
     "Mean reward and consistency by generation": "circle.mark",
     "Label entropy relative to the baseline's": "circle.mark",

@@ -24,7 +24,8 @@ from selfemo_jobs.report.charts.lines import line_chart
 from selfemo_jobs.report.charts.svg import format_number, ticks
 from selfemo_jobs.report.page import render
 from selfemo_jobs.report.report_builder import build_report
-from selfemo_jobs.report.run_reader import StageRecord, read_records, read_samples
+from selfemo_jobs.report.run_info import RunInfo, info_of_evolution
+from selfemo_jobs.report.run_reader import StageRecord, read_records
 from selfemo_jobs.report.types import (
     Bound,
     Change,
@@ -34,8 +35,11 @@ from selfemo_jobs.report.types import (
     Series,
     Stack,
 )
+from selfemo_jobs.report.write import report_data
 from selfemo_jobs.store import Store, open_store
 
+#: After these stages, a generation has all of its results.
+EVALUATED = (Stage.EVALUATE, Stage.PUBLISH)
 ENDS = [(g, s) for g in range(3) for s in stages_of(g)]
 
 
@@ -46,8 +50,7 @@ def store(tmp_path: Path) -> Store:
 
 def report(store: Store, until: tuple[int, Stage] | None = None) -> ReportData:
     run = write_run(store, until)
-    records = read_records(store, run)
-    return build_report(records, run=RUN, samples=read_samples(store, records))
+    return report_data(store, read_records(store, run), RunInfo(RUN))
 
 
 class Page(HTMLParser):
@@ -104,7 +107,8 @@ def test_content_follows_from_the_manifests(store: Store) -> None:
     assert data.confusions[0].counts == tuple(tuple(row) for row in confusion(3))
     assert [(s.before, s.after) for s in data.funnels[3]][-1] == (690, 512)
     assert data.seconds[2]["Train"] == 20.0 + 90.0 * STAGE_ORDER.index(Stage.TRAIN)
-    assert data.versions == {"torch": "2.13.0", "transformers": "5.17.0"}
+    versions = next(fact.items for fact in data.facts.facts if fact.name == "versions")
+    assert versions == ("torch 2.13.0", "transformers 5.17.0")
 
 
 def test_samples_are_of_both_roles_from_the_best_to_the_worst(store: Store) -> None:
@@ -139,12 +143,12 @@ def test_unfinished_run_shows_its_finished_stages(store: Store, until: tuple[int
     pending = f"Generation {until[0]} is not finished"
     if until[1] is Stage.CHECK:  # the resource is not there, which may have a warm start
         pending += "."
-    elif until[1] is not Stage.EVALUATE:
+    elif until[1] not in EVALUATED:
         following = next_stage(*until)
         assert following is not None
         pending += f": the next stage is {following.value}."
-    assert (pending in page.text) == (until[1] is not Stage.EVALUATE)
-    assert ("is not finished" in page.text) == (until[1] is not Stage.EVALUATE)
+    assert (pending in page.text) == (until[1] not in EVALUATED)
+    assert ("is not finished" in page.text) == (until[1] not in EVALUATED)
 
 
 @pytest.mark.parametrize("steps", [0, 100])
@@ -155,20 +159,20 @@ def test_the_stage_after_the_check_follows_from_the_resource(
     resource = EmotionEvolution(
         metadata=Metadata(name="demo", uid="00000000"), spec=make_spec(warmStart={"steps": steps})
     )
-    page = Page(render(build_report(records, run=RUN, evolution=resource)))
+    page = Page(render(build_report(records, info_of_evolution(resource, RUN))))
     following = "WarmStart" if steps else "Evaluate"
     assert f"Generation 0 is not finished: the next stage is {following}." in page.text
 
 
 def test_a_warm_start_has_a_section(store: Store) -> None:
     assert "Warm start" not in Page(render(report(store))).headings
-    data = build_report(read_records(store, write_run(store, warm_start=True)), run=RUN)
+    data = build_report(read_records(store, write_run(store, warm_start=True)), RunInfo(RUN))
     assert data.warm_start is not None
     assert (data.warm_start.dataset, data.warm_start.best_step) == ("dev", 80)
     assert [(p.generation, p.value) for p in data.warm_start.f1] == [
         (0, 0.1812), (40, 0.4011), (80, 0.4667), (120, 0.4530),
     ]  # fmt: skip
-    assert data.seconds[0].keys() == {"Check", "WarmStart", "Evaluate"}
+    assert data.seconds[0].keys() == {"Check", "WarmStart", "Evaluate", "Publish"}
     html = render(data)
     page = Page(html)
     assert "Warm start" in page.headings
@@ -190,19 +194,19 @@ def test_manifests_without_metrics_give_a_page_without_charts(store: Store) -> N
         )
         for r in records
     ]
-    data = build_report(bare, run=RUN)
-    assert Page(render(data)).headings == ["Generations", "Provenance"]
+    data = build_report(bare, RunInfo(RUN))
+    assert Page(render(data)).headings == ["What was run", "Generations", "Provenance"]
 
 
 def test_page_mentions_the_label_prior_only_where_scores_are_weighted(store: Store) -> None:
     records = read_records(store, write_run(store))
-    assert "dataset.labelPrior" not in Page(render(build_report(records, run=RUN))).text
+    assert "dataset.labelPrior" not in Page(render(build_report(records, RunInfo(RUN)))).text
     for record in records:
         for source in record.manifest.report.get("sources", {}).values():
             source["shares"] = {"neutral": 1.0}
     assert (
         "Its scores are weighted to the label prior in `dataset.labelPrior`"
-        in Page(render(build_report(records, run=RUN))).text
+        in Page(render(build_report(records, RunInfo(RUN)))).text
     )
 
 
@@ -235,8 +239,8 @@ def with_sets(records: list[StageRecord], dataset: str) -> list[StageRecord]:
 @pytest.mark.parametrize("dataset", ["dev", "test"])
 def test_sets_of_labels_have_a_section(store: Store, dataset: str) -> None:
     records = read_records(store, write_run(store))
-    assert "Sets of labels" not in Page(render(build_report(records, run=RUN))).headings
-    data = build_report(with_sets(records, dataset), run=RUN)
+    assert "Sets of labels" not in Page(render(build_report(records, RunInfo(RUN)))).headings
+    data = build_report(with_sets(records, dataset), RunInfo(RUN))
     (sets,) = data.set_scores
     assert (sets.dataset, sets.labels_per_utterance) == (dataset, 1.5)
     assert [round(s.jaccard or 0, 2) for s in sets.scores.values()] == [0.33, 0.34, 0.35, 0.36]
@@ -255,7 +259,11 @@ def test_page_loads_nothing_and_escapes_everything(store: Store) -> None:
     page = Page(html)
     assert "script" not in page.tags
     assert HOSTILE in page.text
-    assert not {"src", "href", "xlink:href", "srcset"} & {name for name, _ in page.attributes}
+    assert not {"src", "xlink:href", "srcset"} & {name for name, _ in page.attributes}
+    links = [value for name, value in page.attributes if name == "href"]
+    anchors = {f"#{value}" for name, value in page.attributes if name == "id"}
+    assert len(links) > 10
+    assert set(links) <= anchors  # within the page, and none leads nowhere
     assert not any(name.startswith("on") for name, _ in page.attributes)
     for word in ("http:", "https:", "url(", "@import"):
         assert word not in html
@@ -344,7 +352,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
 
 
 def test_other_files_below_the_run_are_left_alone(store: Store) -> None:
-    run = write_run(store, (0, Stage.EVALUATE))
+    run = write_run(store, (0, Stage.PUBLISH))
     for path in ("generations/000/other/manifest.json", "generations/x/manifest.json",
                  "generations/000/evaluate/deep/manifest.json"):  # fmt: skip
         store.put(f"{run}/{path}", b"{}")
@@ -446,16 +454,17 @@ def test_signs_of_collapse_have_the_planners_bounds(
         "metadata": {"name": "demo", "uid": "00000000"},
         "spec": make_spec(stopping=bounds).to_json(),
     }
-    data = build_report(records, run=RUN, evolution=EmotionEvolution.model_validate(resource))
+    data = build_report(records, info_of_evolution(EmotionEvolution.model_validate(resource), RUN))
     signs = {sign.name: sign for sign in data.signs}
     entropy = signs["label entropy relative to the baseline's"]
     assert entropy.bound == Bound(0.4, falls=True)
+    assert [p.generation for p in entropy.points] == [1, 2, 3]  # 0 is what it is relative to
     assert [p.value for p in entropy.points] == pytest.approx([(0.74 - 0.03 * g) / 0.74
-                                                               for g in range(4)])  # fmt: skip
+                                                               for g in (1, 2, 3)])  # fmt: skip
     idle = signs["the share of groups without variance"]
     assert idle.bound == Bound(0.25, falls=False)
     assert [p.value for p in idle.points] == pytest.approx([0.1, 0.2, 0.3])
-    assert {sign.bound for sign in build_report(records, run=RUN).signs} == {None}
+    assert {sign.bound for sign in build_report(records, RunInfo(RUN)).signs} == {None}
 
 
 def test_numbers_have_four_significant_digits() -> None:

@@ -1,0 +1,97 @@
+"""The report of a run that is in a storage, as the bytes of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from selfemo_jobs.errors import BadInput
+from selfemo_jobs.report.answer_reader import read_answers
+from selfemo_jobs.report.page import render
+from selfemo_jobs.report.report_builder import StoredTables, build_report
+from selfemo_jobs.report.run_info import RunInfo
+from selfemo_jobs.report.run_reader import StageRecord, read_records
+from selfemo_jobs.report.sample_reader import read_replies, read_samples
+from selfemo_jobs.report.types import ReportData
+from selfemo_jobs.store import Store
+
+#: The name of the page in the folder of the run.
+REPORT_FILE = "report.html"
+
+
+def report_page(store: Store, run_uri: str, info: RunInfo) -> bytes:
+    """Return the report of a run as one HTML document that loads no other file.
+
+    Equal manifests, tables and run records give equal bytes.
+
+    Parameters
+    ----------
+    store
+        The store that contains the run.
+    run_uri
+        The URI of the run's folder, ``<storage>/<namespace>/<name>-<uid8>``.
+    info
+        What is known besides the manifests: of a resource
+        (:func:`~selfemo_jobs.report.run_info.info_of_evolution`), or of the configuration of
+        Publish (:func:`~selfemo_jobs.report.run_info.info_of_config`).
+
+    Returns
+    -------
+    bytes
+        The page in UTF-8.
+
+    Raises
+    ------
+    BadInput
+        If the folder has no finished stage, or one of its files is damaged.
+    Unavailable
+        If the storage does not respond.
+    """
+    return render(report_data(store, read_run(store, run_uri), info)).encode()
+
+
+def read_run(store: Store, run_uri: str) -> list[StageRecord]:
+    """Return the finished stages of a run in order.
+
+    Parameters
+    ----------
+    store
+        The store that contains the run.
+    run_uri
+        The URI of the run's folder.
+
+    Raises
+    ------
+    BadInput
+        If the folder has no finished stage, or a manifest cannot be read.
+    """
+    records = read_records(store, run_uri)
+    if not records:
+        raise BadInput(
+            f"{run_uri} contains no finished stage: check --run, or wait for the first stage"
+        )
+    return records
+
+
+def report_data(store: Store, records: Sequence[StageRecord], info: RunInfo) -> ReportData:
+    """Return the content of the report, with all that is read from the run's tables.
+
+    Parameters
+    ----------
+    store
+        The store that contains the run.
+    records
+        The finished stages of the run in order.
+    info
+        What is known besides the manifests.
+
+    Raises
+    ------
+    BadInput
+        If a table does not match its manifest.
+    """
+    tables = StoredTables(
+        samples=read_samples(store, records),
+        replies=read_replies(store, records),
+        answers=read_answers(store, records),
+    )
+    return build_report(records, info, tables)
