@@ -18,6 +18,7 @@ from pathlib import Path
 from selfemo_api.contract import ENV_PARENT, ENV_RENDEZVOUS
 from selfemo_api.spec import Engine, EvolutionSpec, FlywheelRunner
 from selfemo_jobs.stages.check.findings import Findings
+from selfemo_jobs.trackers import missing_libraries
 
 #: The libraries of `selfemo[jobs]`, without which no stage runs.
 _JOBS = (
@@ -76,6 +77,8 @@ def check_installed(
             "flywheel.runner",
             "is Ray, which is not installed: install selfemo[ray], or set InProcess",
         )
+    for message in missing_libraries(spec.trackers, has).values():
+        findings.problem("trackers", message)
 
 
 def is_installed(module: str) -> bool:

@@ -55,6 +55,14 @@ def test_the_engine_must_be_installed(world: World, monkeypatch: pytest.MonkeyPa
     ]
 
 
+def test_the_libraries_of_trackers_must_be_installed(world: World) -> None:
+    world.spec["trackers"] = ["MLflow", "WandB"]
+    assert missing(world, "trackio") == []
+    (line,) = missing(world, "wandb")
+    assert line.startswith("trackers: the library of WandB is not installed: ")
+    assert "--extra wandb" in line
+
+
 def test_another_engine_of_the_evaluation_must_be_installed(world: World) -> None:
     world.override(evaluation={"engine": "VLLM"})
     (line,) = missing(world, "vllm")
