@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from selfemo_api.evolution import EmotionEvolution
-from selfemo_api.model_description import ModelDescription
+from selfemo_api.model_description import ModelDescription, Origin
 from selfemo_api.schema.validation import load_evolution
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage, stage_prefix
@@ -63,15 +63,18 @@ def locate_evolution_model(file: Path, state: Path, generation: int | None) -> M
             revision = spec.model.revision
         history = stored.status.history
         scores = next((r.scores for r in history if r.generation == best.generation), [])
-        return ModelLocation(uri, revision, store, _description(spec, store), tuple(scores))
-    run_uri = join(spec.storage.uri, _run(file, evolution, store))
+        described = _description(spec, store, stored.run, best.generation, uri)
+        return ModelLocation(uri, revision, store, described, tuple(scores))
+    run = _run(file, evolution, store)
+    run_uri = join(spec.storage.uri, run)
     if generation is None:
         manifest_uri = best_uri(run_uri)
         if not store.exists(manifest_uri):
             raise BadInput(_no_best(file, run_uri))
         content, _ = read_best_manifest(store, manifest_uri)
         uri, revision = resumed_model(manifest_uri, store)
-        return ModelLocation(uri, revision, store, content.description or _description(spec, store))
+        described = content.description or _description(spec, store, run, content.generation, uri)
+        return ModelLocation(uri, revision, store, described)
     manifest_uri = join(run_uri, stage_prefix(generation, Stage.EVALUATE), MANIFEST)
     if not store.exists(manifest_uri):
         raise BadInput(
@@ -79,7 +82,8 @@ def locate_evolution_model(file: Path, state: Path, generation: int | None) -> M
         )
     uri, revision = resumed_model(manifest_uri, store)
     scores = read_manifest(store, manifest_uri)[0].scores
-    return ModelLocation(uri, revision, store, _description(spec, store), tuple(scores))
+    described = _description(spec, store, run, generation, uri)
+    return ModelLocation(uri, revision, store, described, tuple(scores))
 
 
 def local_uid(namespace: str, name: str) -> str:
@@ -146,13 +150,44 @@ def _no_best(file: Path, run_uri: str) -> str:
     )
 
 
-def _description(spec: EvolutionSpec, store: Store) -> ModelDescription:
-    """Return what a spec defines about the use of its models. Raises BadInput."""
+def _description(
+    spec: EvolutionSpec, store: Store, run: str, generation: int, uri: str
+) -> ModelDescription:
+    """Return what is known about a model whose folder has no description. Raises BadInput.
+
+    Parameters
+    ----------
+    spec
+        The spec of the evolution.
+    store
+        The store of the run, from which prompts are read if they are a file on S3.
+    run
+        The folder of the run in the storage.
+    generation
+        The generation of the model.
+    uri
+        The URI of the model. It has no origin if the run did not make it.
+    """
     prompts = spec.model.prompts
-    if not is_uri(prompts):
-        return describe_spec(spec)
-    texts = parse_prompt_file(read_prompt_file(prompts, store), prompts)
-    return describe_spec(spec, texts.with_texts(spec.model.prompt_templates))
+    texts = None
+    if is_uri(prompts):
+        texts = parse_prompt_file(read_prompt_file(prompts, store), prompts)
+        texts = texts.with_texts(spec.model.prompt_templates)
+    described = describe_spec(spec, texts)
+    folder = re.search(rf"/{re.escape(run)}/generations/[0-9]+/(warmstart|train)/model$", uri)
+    if folder is None:
+        return described
+    origin = Origin(
+        run=run,
+        storage=spec.storage.uri,
+        generation=generation,
+        stage=(Stage.WARM_START if folder[1] == Stage.WARM_START.slug else Stage.TRAIN).value,
+        base=spec.model.uri,
+        revision=spec.model.revision,
+        recipe=spec.recipe,
+        seed=spec.seed,
+    )
+    return described.model_copy(update={"origin": origin})
 
 
 def _absolute(spec: EvolutionSpec) -> EvolutionSpec:

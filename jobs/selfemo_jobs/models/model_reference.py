@@ -34,6 +34,7 @@ from selfemo_jobs.models.model_description import (
     with_scores,
 )
 from selfemo_jobs.models.model_folder import check_model_folder
+from selfemo_jobs.models.model_license import license_of
 from selfemo_jobs.models.model_location import ModelLocation
 from selfemo_jobs.models.package_model import SCHEME, fetch_package_model
 from selfemo_jobs.models.resume import is_manifest, resumed_model
@@ -148,6 +149,9 @@ def fetch_located(location: ModelLocation, options: ReferenceOptions) -> Resolve
     if described is not None:
         check_weights_match(folder, described)
     description = described or location.description or _foreign(folder, location.uri, options)
+    if described is None and not description.license:
+        base = description.origin.base if description.origin else location.uri
+        description = description.model_copy(update={"license": license_of(folder, base)})
     if location.scores and not description.scores:
         description = with_scores(description, location.scores)
     if options.labels and list(options.labels) != description.labels:
