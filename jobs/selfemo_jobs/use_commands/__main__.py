@@ -31,6 +31,7 @@ class CommandModule(Protocol):
 
 #: The module of each command, by the command's name.
 COMMANDS: Mapping[str, str] = {
+    "export": "selfemo_jobs.use_commands.export",
     "serve": "selfemo_jobs.use_commands.serve",
 }
 

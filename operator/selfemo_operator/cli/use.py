@@ -17,6 +17,7 @@ _PROGRAM = "selfemo_jobs.use_commands"
 
 #: What each command does, by its name. Its options are those of the program.
 USE_COMMANDS: Mapping[str, str] = {
+    "export": "Copy a model with its card to a folder, to S3 or to the hub, or convert it to GGUF.",
     "serve": "Serve a model by vLLM, for clients of the OpenAI API. Arguments after `--` are those of "
     "`vllm serve`.",
 }
