@@ -25,6 +25,9 @@ from selfemo_jobs.runtime.logging_setup import configure_command_logging
 
 _CHOICE = re.compile(r"invalid choice: '?([^']*?)'? \(choose from (.*)\)")
 
+#: The number of values of an argument that is a list.
+_MANY = (argparse.ZERO_OR_MORE, argparse.ONE_OR_MORE)
+
 
 class UsageError(Exception):
     """The words of a command are not valid: an option, an argument or a choice.
@@ -69,8 +72,16 @@ class CommandParser(argparse.ArgumentParser):
             self._add_common_options()
         arguments, rest = super().parse_known_args(args, namespace)
         if rest and self._subparsers is None:
-            self.error(self._unknown(rest))
+            self._add_to_list(arguments, rest)
+            rest = []
         return arguments, rest
+
+    def _add_to_list(self, arguments: argparse.Namespace, words: Sequence[str]) -> None:
+        """Add words to the argument that is a list: argparse takes only those before an option."""
+        lists = [action.dest for action in self._get_positional_actions() if action.nargs in _MANY]
+        if not lists or any(word.startswith("-") and word != "-" for word in words):
+            self.error(self._unknown(words))
+        setattr(arguments, lists[-1], [*getattr(arguments, lists[-1]), *words])
 
     @property
     def offers_json(self) -> bool:

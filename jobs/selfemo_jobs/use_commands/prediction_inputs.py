@@ -1,0 +1,275 @@
+"""What ``selfemo predict`` and ``selfemo respond`` read: files, standard input, or texts."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from posixpath import commonpath
+from typing import Protocol
+
+from selfemo_api.spec import DataFormat
+from selfemo_jobs.data_commands.options import (
+    environment_store,
+    set_data_volumes,
+    source_columns,
+    source_uri,
+)
+from selfemo_jobs.datasets.arrow_files import ARROW, PARQUET
+from selfemo_jobs.datasets.dialogue import Utterance
+from selfemo_jobs.datasets.dialogue_stream import DialogueStream, table_groups
+from selfemo_jobs.datasets.fetch import fetch_source
+from selfemo_jobs.datasets.large_files import read_head, text_lines
+from selfemo_jobs.datasets.plain_text import read_plain_text
+from selfemo_jobs.datasets.reading import Notes, ReadOptions, SourceWarning
+from selfemo_jobs.datasets.source_files import DATA_ENDINGS, SourceFiles
+from selfemo_jobs.datasets.text_files import Place, SourceFile
+from selfemo_jobs.errors import BadInput
+from selfemo_jobs.store.hashing import sha256
+from selfemo_jobs.use_commands.use_options import PLAIN_TEXT
+
+#: The name of standard input, in messages and before the ids of its dialogues.
+_STDIN = "stdin"
+#: The size of the beginning of a file by which plain text is told from data.
+_HEAD_BYTES = 4096
+#: How JSON begins: with an object or a list, and what may follow in it.
+_JSON = re.compile(r'\s*(?:\{\s*["}]|\[\s*[\[{"\]])')
+
+
+@dataclass(frozen=True)
+class InputDialogue:
+    """A dialogue of the input."""
+
+    id: str
+    """The id of the dialogue. If there are several files, it begins with the name of the file."""
+    turns: Iterable[Utterance]
+    """The turns in order. They may be read from the file while they are iterated over, once."""
+
+
+class _Source(Protocol):
+    """One file, the parts of one table, or texts."""
+
+    @property
+    def uri(self) -> str: ...
+
+    @property
+    def paths(self) -> Sequence[Path]: ...
+
+    @property
+    def digest(self) -> str: ...
+
+    def dialogues(self) -> Iterator[InputDialogue]: ...
+
+    def warnings(self) -> Sequence[SourceWarning]: ...
+
+
+class DialogueInput:
+    """The dialogues of all inputs of a command, in order.
+
+    Parameters
+    ----------
+    sources
+        The sources of the dialogues.
+    """
+
+    def __init__(self, sources: Sequence[_Source]) -> None:
+        self._sources = sources
+        self._prefixes = _prefixes([source.uri for source in sources])
+
+    @property
+    def digest(self) -> str:
+        """A SHA-256 of the dialogues and their ids."""
+        pairs = zip(self._prefixes, self._sources, strict=True)
+        return sha256("\n".join(f"{prefix} {source.digest}" for prefix, source in pairs).encode())
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files that are read."""
+        return [path for source in self._sources for path in source.paths]
+
+    def dialogues(self) -> Iterator[InputDialogue]:
+        """Yield the dialogues. The turns of one must be taken before the next one.
+
+        Raises
+        ------
+        BadInput
+            If a source cannot be read, or has no turn. The message names the file and the row.
+        """
+        for prefix, source in zip(self._prefixes, self._sources, strict=True):
+            for dialogue in source.dialogues():
+                yield InputDialogue(prefix + dialogue.id, dialogue.turns)
+
+    def warnings(self) -> list[str]:
+        """Return what is odd in the files. It is complete after the last dialogue."""
+        return [f"{source.uri}: {w.message}" for source in self._sources for w in source.warnings()]
+
+
+def open_input(arguments: argparse.Namespace, work: Path) -> DialogueInput:
+    """Return the dialogues that the arguments name. Standard input is read to its end.
+
+    Parameters
+    ----------
+    arguments
+        The parsed arguments.
+    work
+        The scratch folder.
+
+    Raises
+    ------
+    BadInput
+        If an input does not exist, there are texts and files, or an option is malformed.
+    Unavailable
+        If the storage or the hub cannot be reached.
+    """
+    if arguments.text and arguments.input:
+        raise BadInput("--text and INPUT are both there: give one of them")
+    if arguments.text:
+        return DialogueInput([_Texts(arguments.text)])
+    set_data_volumes(arguments.data)
+    options = ReadOptions(None, False, source_columns(arguments.columns))
+    inputs = list(dict.fromkeys(arguments.input or ["-"]))
+    groups = [group for text in inputs for group in table_groups(_fetch(text, work))]
+    return DialogueInput([_source(group, arguments.format, options) for group in groups])
+
+
+def _fetch(text: str, work: Path) -> SourceFiles:
+    """Return the files of an argument."""
+    if text == "-":
+        path = _spooled_stdin(work)
+        return SourceFiles(_STDIN, (SourceFile(path, _STDIN),))
+    path = Path(text).expanduser()
+    if path.is_file():
+        return SourceFiles(text, (SourceFile(path, text),))
+    return fetch_source(source_uri(text), environment_store(work), work)
+
+
+def _spooled_stdin(work: Path) -> Path:
+    """Return a file with the content of standard input: it may be larger than the memory."""
+    if sys.stdin.isatty():
+        sys.stderr.write("Type a turn in each line, as `Speaker: text` or as text. Ctrl-D ends.\n")
+    path = work / _STDIN
+    with path.open("wb") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+    return path
+
+
+def _source(files: SourceFiles, kind: str | None, options: ReadOptions) -> _Source:
+    is_text = kind == PLAIN_TEXT or (kind is None and _is_plain_text(files.files[0]))
+    if is_text:
+        return _TextFile(files.files[0])
+    return _DataFiles(files, DataFormat(kind) if kind else None, options)
+
+
+def _is_plain_text(file: SourceFile) -> bool:
+    """Return whether a file is plain text: its name and its beginning are not those of data."""
+    if file.ending in DATA_ENDINGS:
+        return False
+    head = read_head(file, _HEAD_BYTES).data
+    if head.startswith((PARQUET, *ARROW)):
+        return False
+    return _JSON.match(head.decode("utf-8", "replace").removeprefix("\ufeff")) is None
+
+
+class _TextFile:
+    """A file of plain text: a dialogue, or several with blank lines between them."""
+
+    def __init__(self, file: SourceFile) -> None:
+        self.uri = file.uri
+        self.paths = [file.path]
+        self._file = file
+        self._notes = Notes()
+
+    @property
+    def digest(self) -> str:
+        return f"{PLAIN_TEXT} {SourceFiles(self.uri, (self._file,)).sha256}"
+
+    def dialogues(self) -> Iterator[InputDialogue]:
+        lines = text_lines(self._file, self._notes, fix_typography=True, newline="")
+        places = ((Place(self.uri, number), line) for number, line in enumerate(lines, start=1))
+        number = 0
+        for number, turns in enumerate(read_plain_text(places, self._notes), start=1):
+            yield InputDialogue(str(number), turns)
+        if not number:
+            raise BadInput(f"{self.uri} is empty: write a turn in each line")
+
+    def warnings(self) -> Sequence[SourceWarning]:
+        return self._notes.warnings()
+
+
+class _Texts:
+    """The texts of the command line: one dialogue."""
+
+    uri = "--text"
+    paths: Sequence[Path] = ()
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = texts
+        self._notes = Notes()
+
+    @property
+    def digest(self) -> str:
+        return sha256("\n".join(map(ascii, self._texts)).encode())
+
+    def dialogues(self) -> Iterator[InputDialogue]:
+        for number, text in enumerate(self._texts, start=1):
+            if not text.strip():
+                raise Place(self.uri, number, "number").error("is empty")
+            text.encode()  # raises for bytes that are not text
+        places = ((Place(self.uri, n, "number"), text) for n, text in enumerate(self._texts, 1))
+        for turns in read_plain_text(places, self._notes):
+            yield InputDialogue("1", turns)
+
+    def warnings(self) -> Sequence[SourceWarning]:
+        return self._notes.warnings()
+
+
+class _DataFiles:
+    """A file of dialogues, or the parts of one table."""
+
+    def __init__(self, files: SourceFiles, kind: DataFormat | None, options: ReadOptions) -> None:
+        self.uri = files.uri
+        self.paths = [file.path for file in files.files]
+        self._files = files
+        self._kind = kind
+        self._options = options
+        self._stream = DialogueStream(files, kind, options)
+
+    @property
+    def digest(self) -> str:
+        columns = sorted(self._options.columns.items())
+        return f"{self._kind} {columns} {self._files.sha256}"
+
+    def dialogues(self) -> Iterator[InputDialogue]:
+        return (InputDialogue(dialogue.id, dialogue.turns) for dialogue in self._stream)
+
+    def warnings(self) -> Sequence[SourceWarning]:
+        return self._stream.warnings
+
+
+def _prefixes(uris: Sequence[str]) -> list[str]:
+    """Return what stands before the ids of each source: nothing, or the name of the file.
+
+    Examples
+    --------
+    >>> _prefixes(["talks/a.csv"]), _prefixes(["talks/a.csv", "talks/old/b.csv"])
+    ([''], ['a.csv:', 'old/b.csv:'])
+    """
+    if len(uris) == 1:
+        return [""]
+    absolute = [
+        uri if "://" in uri or uri == _STDIN else Path(uri).absolute().as_uri() for uri in uris
+    ]
+    paths = [PurePosixPath("/", uri.partition("://")[2] or uri) for uri in absolute]
+    folder = commonpath([path.parent for path in paths])
+    return [f"{path.relative_to(folder)}:" for path in paths]
+
+
+def _absolute_path(uri: str) -> PurePosixPath:
+    if uri == _STDIN:
+        return PurePosixPath("/", uri)
+    path = uri.partition("://")[2] if "://" in uri else str(Path(uri).expanduser().absolute())
+    return PurePosixPath("/", path)

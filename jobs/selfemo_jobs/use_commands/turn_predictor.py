@@ -1,0 +1,72 @@
+"""Predicts turns with the recognizer of a model, which is loaded when it is needed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from selfemo_jobs.models.model_reference import ResolvedModel
+from selfemo_jobs.use_commands.prediction_rows import PredictedTurn
+from selfemo_jobs.use_commands.prediction_run import TargetTurn
+from selfemo_jobs.use_commands.use_options import EngineSettings
+
+if TYPE_CHECKING:
+    from selfemo_jobs.inference import Recognizer
+
+
+class TurnPredictor:
+    """A function that predicts turns. It is a context manager, which frees the model at its end.
+
+    Parameters
+    ----------
+    model
+        The folder and the description of the model.
+    engine
+        The engine and its arguments.
+    probabilities
+        Whether the probability of each label is computed.
+    """
+
+    def __init__(
+        self,
+        model: ResolvedModel,
+        engine: EngineSettings,
+        *,
+        probabilities: bool,
+    ) -> None:
+        self._model = model
+        self._engine = engine
+        self._probabilities = probabilities
+        self._recognizer: Recognizer | None = None
+        #: The time that the model took to load, in seconds.
+        self.load_seconds = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._recognizer is not None:
+            self._recognizer.close()
+
+    def load(self) -> None:
+        """Load the model, if it is not loaded."""
+        if self._recognizer is not None:
+            return
+        from selfemo_jobs.inference import Recognizer
+
+        start = time.monotonic()
+        self._recognizer = Recognizer(
+            *self._model, engine=self._engine.engine, engine_args=self._engine.arguments
+        )
+        self.load_seconds = time.monotonic() - start
+
+    def __call__(self, targets: Sequence[TargetTurn]) -> list[PredictedTurn]:
+        """Return the predicted turn of each target, in order."""
+        raise NotImplementedError

@@ -1,0 +1,204 @@
+"""The options that several commands have: the model, its engine, and the dialogues."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from selfemo_api.spec import DataFormat, Engine
+from selfemo_jobs.errors import BadInput
+
+if TYPE_CHECKING:
+    from selfemo_api.model_description import Decoding
+    from selfemo_jobs.models.model_reference import ReferenceOptions, ResolvedModel
+
+#: The name of the format of plain text, beside those of `DataFormat`.
+PLAIN_TEXT = "Text"
+#: The largest value of `dataset.context.past`.
+_MOST_CONTEXT = 64
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the model and how it is run.
+
+    Parameters
+    ----------
+    parser
+        The parser of the command.
+    """
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="the folder or the URI of a model or of a run, a manifest.json, or the YAML file of "
+        "an evolution: its best model",
+    )
+    parser.add_argument(
+        "--generation",
+        type=int,
+        metavar="N",
+        help="the model of this generation of an evolution. Default: the best one",
+    )
+    parser.add_argument(
+        "--state",
+        type=Path,
+        default=Path(".selfemo"),
+        metavar="FOLDER",
+        help="the folder in which `selfemo run` stores the state of evolutions",
+    )
+    parser.add_argument(
+        "--labels",
+        metavar="LABEL,…",
+        help="the label set of a model that selfemo did not make",
+    )
+    parser.add_argument("--revision", help="the revision of a model on the hub")
+    parser.add_argument(
+        "--engine",
+        choices=[engine.value for engine in Engine],
+        help="the engine that runs the model. Default: the one with which it was evaluated",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="the number of turns that the engine Transformers reads together. Default: as the "
+        "evaluation of a run",
+    )
+    parser.add_argument(
+        "--device",
+        help="the device of the engine Transformers, for example cuda:1. Default: the first GPU, "
+        "or the CPU",
+    )
+    parser.add_argument(
+        "--context",
+        type=int,
+        metavar="PAST",
+        help="the number of turns before the target that a prompt shows. Default: as in training",
+    )
+
+
+def add_input_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the dialogues that a command reads.
+
+    Parameters
+    ----------
+    parser
+        The parser of the command.
+    """
+    parser.add_argument(
+        "input",
+        nargs="*",
+        metavar="INPUT",
+        help="a file, a folder, a pattern or a URI of dialogues in any format of `selfemo data`, "
+        "or a text file with a turn in each line. Default: standard input, as for `-`",
+    )
+    parser.add_argument(
+        "--text",
+        action="append",
+        metavar="TEXT",
+        help="a turn, with or without `Speaker: ` before it. Can be repeated: the turns are one "
+        "dialogue",
+    )
+    parser.add_argument(
+        "--format",
+        choices=[PLAIN_TEXT, *(kind.value for kind in DataFormat)],
+        help="the format of the files. Default: it follows from their names and content",
+    )
+    parser.add_argument(
+        "--columns",
+        action="append",
+        metavar="PART=COLUMN,…",
+        help="the columns of the dialogue, turn, speaker and text. Can be repeated",
+    )
+    parser.add_argument(
+        "--data",
+        action="append",
+        metavar="NAME=FOLDER",
+        help="the folder of data://NAME/…. Can be repeated",
+    )
+
+
+def reference_options(arguments: argparse.Namespace) -> ReferenceOptions:
+    """Return the options with which the model is resolved.
+
+    Parameters
+    ----------
+    arguments
+        The parsed arguments.
+    """
+    from selfemo_jobs.models.model_reference import ReferenceOptions
+
+    labels = [label.strip() for label in (arguments.labels or "").split(",")]
+    return ReferenceOptions(
+        labels=[label for label in labels if label],
+        revision=arguments.revision,
+        generation=arguments.generation,
+        state=arguments.state,
+    )
+
+
+def open_model(arguments: argparse.Namespace, reference: str | None = None) -> ResolvedModel:
+    """Return the folder and the description of a model, with the context of the options.
+
+    Parameters
+    ----------
+    arguments
+        The parsed arguments.
+    reference
+        The reference of another model than ``arguments.model``, for example of the judge.
+
+    Raises
+    ------
+    BadInput
+        If there is no such model, or the context is not valid.
+    Unavailable
+        If the storage or the hub cannot be reached.
+    """
+    from selfemo_jobs.models.model_reference import ResolvedModel, resolve_model
+
+    model = resolve_model(reference or arguments.model, reference_options(arguments))
+    past = arguments.context
+    if past is None:
+        return model
+    if not 0 <= past <= _MOST_CONTEXT:
+        raise BadInput(f"--context {past}: must be from 0 to {_MOST_CONTEXT}")
+    context = model.description.context.model_copy(update={"past": past})
+    return ResolvedModel(model.folder, model.description.model_copy(update={"context": context}))
+
+
+class EngineSettings(NamedTuple):
+    """The engine that runs a model, with its arguments."""
+
+    engine: Engine
+    """The engine."""
+    arguments: dict[str, Any]
+    """Its arguments."""
+
+
+def engine_settings(arguments: argparse.Namespace, decoding: Decoding) -> EngineSettings:
+    """Return the engine of the options; otherwise that with which the model was evaluated.
+
+    Parameters
+    ----------
+    arguments
+        The parsed arguments.
+    decoding
+        The decoding of the model's description.
+
+    Raises
+    ------
+    BadInput
+        If the engine has no such argument, or its value is not valid.
+    """
+    engine = Engine(arguments.engine) if arguments.engine else decoding.engine
+    values = dict(decoding.engine_args) if engine is decoding.engine else {}
+    options = {"batch_size": arguments.batch_size, "device": arguments.device}
+    given = {name: value for name, value in options.items() if value is not None}
+    if engine is not Engine.TRANSFORMERS:
+        for name in given:
+            option = name.replace("_", "-")
+            raise BadInput(f"--{option} is an option of the engine Transformers, not of {engine}")
+        return EngineSettings(engine, values)
+    if given.get("batch_size", 1) < 1:
+        raise BadInput(f"--batch-size {arguments.batch_size}: must be 1 or more")
+    return EngineSettings(engine, {"batch_size": decoding.batch_size, **values, **given})
