@@ -16,9 +16,13 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from selfemo_api.model_description import DESCRIPTION_FILE, ModelDescription
 from selfemo_jobs.errors import BadInput
+from selfemo_jobs.use_commands.s3_options import add_s3_arguments, s3_storage
+
+if TYPE_CHECKING:
+    from selfemo_jobs.models.model_reference import ResolvedModel
 
 HELP = (
     "Serve a model by vLLM, for clients of the OpenAI API. Arguments after `--` are those of "
@@ -46,20 +50,51 @@ _CPU_ARGUMENTS = ("--dtype", "float32", "--enforce-eager", "--no-enable-chunked-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to its parser."""
     parser.usage = "%(prog)s [options] MODEL [-- ARGUMENTS_OF_VLLM_SERVE]"
-    parser.add_argument("model", metavar="MODEL", help="The model: a folder with selfemo.json.")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="the folder or the URI of a model or of a run, a manifest.json, or the YAML file of "
+        "an evolution: its best model",
+    )
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="The address to listen on. The default can be reached from this machine only.",
+        help="the address to listen on. The default can be reached from this machine only",
     )
-    parser.add_argument("--port", type=int, default=8000, help="The port to listen on.")
-    parser.add_argument("--name", default="selfemo", help="The model's name in requests.")
+    parser.add_argument("--port", type=int, default=8000, help="the port to listen on")
+    parser.add_argument("--name", default="selfemo", help="the model's name in requests")
     parser.add_argument(
-        "--print-template", action="store_true", help="Print the chat template and exit."
+        "--print-template", action="store_true", help="print the chat template and exit"
     )
     parser.add_argument(
-        "--print-command", action="store_true", help="Print the command of vLLM and exit."
+        "--print-command", action="store_true", help="print the command of vLLM and exit"
     )
+    parser.add_argument(
+        "--generation",
+        type=int,
+        metavar="N",
+        help="the model of this generation of an evolution. Default: the best one",
+    )
+    parser.add_argument(
+        "--state",
+        type=Path,
+        default=Path(os.environ.get("SELFEMO_STATE", ".selfemo")),
+        metavar="FOLDER",
+        help="the folder in which `selfemo run` stores the state of evolutions",
+    )
+    parser.add_argument(
+        "--labels",
+        metavar="LABEL,…",
+        help="the label set of a model that selfemo did not make",
+    )
+    parser.add_argument("--revision", help="the revision of a model on the hub")
+    parser.add_argument(
+        "--data",
+        action="append",
+        metavar="NAME=FOLDER",
+        help="the folder of data://NAME/…. Can be repeated",
+    )
+    add_s3_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -67,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
     from selfemo_jobs.inference.served_folder import write_served_folder
 
     check_vllm_arguments(arguments.rest)
-    folder, description = _model(arguments.model)
+    folder, description = _model(arguments)
     if arguments.print_template:
         with tempfile.TemporaryDirectory() as temporary:
             served = write_served_folder(folder, description, Path(temporary))
@@ -135,17 +170,21 @@ of vLLM itself
             raise BadInput(f"`{word}`: selfemo sets `{own}` of vLLM itself")
 
 
-def _model(reference: str) -> tuple[Path, ModelDescription]:
-    """Return the folder and the description of a model. Raises BadInput if it has none."""
-    from selfemo_jobs.models.model_description import read_description
+def _model(arguments: argparse.Namespace) -> ResolvedModel:
+    """Return the folder and the description of the model. Raises BadInput or Unavailable."""
+    from selfemo_jobs.data_commands.options import set_data_volumes
+    from selfemo_jobs.models.model_reference import ReferenceOptions, resolve_model
 
-    folder = Path(reference)
-    description = read_description(folder)
-    if description is None:
-        raise BadInput(
-            f"{folder} has no {DESCRIPTION_FILE}: name a model that a run has made, which has one"
-        )
-    return folder, description
+    set_data_volumes(arguments.data)
+    labels = [label.strip() for label in (arguments.labels or "").split(",")]
+    options = ReferenceOptions(
+        labels=[label for label in labels if label],
+        revision=arguments.revision,
+        generation=arguments.generation,
+        storage=s3_storage(arguments),
+        state=arguments.state,
+    )
+    return resolve_model(arguments.model, options)
 
 
 def _is_cpu() -> bool:

@@ -70,7 +70,7 @@ CUSTOM = {
         "recognize": "{% for t in future | reverse %}{{ loop.index }}. {{ t.text }}\n{% endfor %}"
         "{{ text if context else speaker ~ text }}\r\n",
         "respond": '{{ labels[0] }}|{{ intended | join(", ") | title }}{# not shown #}{% for t in '
-        "context %}\n  {{ t.speaker }}{% else %}\n nobody\n{% endfor %}",
+        "context %}\n  {{ t.speaker }}{% else %}\n empty\n{% endfor %}",
     },
 }
 

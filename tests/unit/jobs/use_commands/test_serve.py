@@ -92,7 +92,7 @@ def test_a_model_without_a_description(
 ) -> None:
     assert main(["serve", str(tiny_model)]) == ExitCode.BAD_INPUT
     error = capsys.readouterr().err
-    assert error.startswith(f"selfemo serve: {tiny_model} has no selfemo.json: ")
+    assert error.startswith(f"selfemo serve: {tiny_model.as_uri()} has no selfemo.json")
     assert error.count("\n") == 1
 
 
