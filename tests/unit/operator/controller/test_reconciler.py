@@ -39,7 +39,7 @@ from selfemo_operator.controller.reconciler import Conflict
 from selfemo_operator.planner import pinning
 
 #: The number of stages of each generation.
-STAGES = {0: 2, 1: 5, 2: 5}
+STAGES = {0: 3, 1: 6, 2: 6}
 LOST = ApiError(0, "Unreachable", "the response was lost")
 
 
@@ -112,8 +112,9 @@ def test_an_undisturbed_run_creates_each_job_once_with_few_writes() -> None:
     operator = run_until_idle(server)
     assert [g["generation"] for g in server.status["history"]] == [0, 1, 2]
     assert len(server.created) == len(set(server.created)) == sum(STAGES.values())
-    # generation 0: the status, the Job and its event of the check, then of the evaluation
-    assert len(operator.kube.writes) <= 3 + 4 + 12 * 2
+    # generation 0: the status, the Job and its event of the check, then of the evaluation and of
+    # the publication
+    assert len(operator.kube.writes) <= 3 + 4 + 2 + 14 * 2
     assert server.status["phase"] == "Succeeded"
 
 

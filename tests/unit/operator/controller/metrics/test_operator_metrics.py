@@ -96,7 +96,7 @@ def test_rewards_are_a_histogram() -> None:
 
 def test_values_stay_when_a_generation_starts() -> None:
     before = samples(metrics_text(evolution_after(until=(1, Stage.TRAIN))))
-    after = samples(metrics_text(evolution_after(until=(1, Stage.EVALUATE))))
+    after = samples(metrics_text(evolution_after(until=(1, Stage.PUBLISH))))
     assert series_of(after, "generation") == {(): 2.0}
     assert {n: set(s) for n, s in before.items()} == {n: set(s) for n, s in after.items()}
 
@@ -104,7 +104,8 @@ def test_values_stay_when_a_generation_starts() -> None:
 def test_gpu_seconds_are_by_stage() -> None:
     values = samples(metrics_text(evolution_after(resources={"gpusPerNode": 4, "nodes": 2})))
     seconds = series_of(values, "gpu_seconds_total")
-    assert (seconds[("Train",)], seconds[("Flywheel",)]) == (8 * 12.5, 0.0)
+    assert (seconds[("Train",)], seconds[("WarmStart",)]) == (8 * 12.5, 12.5)
+    assert ("Flywheel",) not in seconds, "it has no GPUs"
 
 
 def test_a_new_evolution_has_a_phase_and_no_scores() -> None:
@@ -125,7 +126,7 @@ def test_the_number_of_series_is_limited(count: int) -> None:
     assert series <= MAX_SERIES < 120
     assert (left_out > 0) == (count > 2)
     if count == 3:
-        assert left_out == 9, "those of the stages Check and WarmStart took their place"
+        assert left_out == 11, "those of Check, WarmStart and Publish took their place"
 
 
 def test_series_are_removed_with_their_evolution() -> None:

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.operator.controller.kube_objects import SETTINGS, action_of, evolution_of
-from tests.unit.operator.planner.simulated_world import result_of
+from tests.unit.operator.planner.simulated_world import result_of, score_of
 
 from selfemo_api.contract import ENV_METRICS_PORT, ExitCode, StageConfig
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.stage_resources import gpus_per_pod, pods_of
 from selfemo_api.stages import STAGE_ORDER, Stage
+from selfemo_api.status import Best, GenerationRecord, Outcome
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.job_status import is_stage_job
 from selfemo_operator.controller.objects.jobs import (
@@ -36,7 +37,13 @@ def later_stage(stage: Stage, **spec: Any) -> EmotionEvolution:
     assert current is not None
     results = [result_of(1, s) for s in STAGE_ORDER[: STAGE_ORDER.index(stage)]]
     current = current.model_copy(update={"results": results})
-    status = evolution.status.model_copy(update={"generation": 1, "current": current})
+    score = score_of(0.4)
+    record = GenerationRecord(
+        generation=1, outcome=Outcome.PROMOTED, scores=[score], model_uri="file:///model"
+    )
+    best = Best(generation=1, f1=0.4, model_uri="file:///model")
+    changes = {"generation": 1, "current": current, "best": best, "history": [record]}
+    status = evolution.status.model_copy(update=changes)
     return evolution.model_copy(update={"status": status})
 
 
