@@ -28,8 +28,8 @@ programs:
 	  kubelet kube-proxy kubectl coredns pause versitygw helm promtool || \
 	  echo "some programs are missing: their tests will be skipped" >&2
 	@$(PY) -m tests.support.browser || echo "no Chromium: its tests will be skipped" >&2
-screenshot: ## Draw docs/images/report.png from a recorded run
-	SELFEMO_SCREENSHOT=docs/images/report.png $(PY) -m pytest -q tests/unit/jobs/report/test_browser.py -k screenshot
+screenshot: ## Draw docs/images/report*.png from a recorded run
+	SELFEMO_SCREENSHOT=docs/images $(PY) -m pytest -q tests/unit/jobs/report/test_browser.py -k screenshot
 # Two workers, a file each; torch's threads would spin beside the other worker's.
 unit: ## The tests up to a minute, and one test that runs pods
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest tests \

@@ -59,24 +59,25 @@ def render(data: ReportData) -> str:
 def _contents(data: ReportData, charts: Sequence[ChartSection]) -> Iterator[tuple[str, str]]:
     """Yield the id and the title of each section of the page, in the order of the page."""
     changes = data.changes
-    sections = (
-        ("What was run", data.facts.facts),
-        ("Scores", data.datasets),
-        *((chart.title, True) for chart in charts),
-        ("Fixed and broken answers", changes),
-        ("Repeated mistakes", changes and changes.mistakes),
-        ("Replies", data.replies),
-        ("Generations", data.generations),
-        ("F1 by emotion", data.label_f1),
-        ("Confusion matrix", data.confusions),
-        ("Flywheel, step by step", data.funnels),
-        ("Sample dialogues", data.samples),
-        ("Stage metrics", data.stage_metrics),
-        ("Provenance", True),
+    yield from (
+        (anchor, title)
+        for anchor, title, is_shown in (
+            ("what-was-run", "What was run", data.facts.facts),
+            ("scores", "Scores", data.datasets),
+            *((chart.anchor, chart.title, True) for chart in charts),
+            ("fixed-and-broken", "Fixed and broken answers", changes),
+            ("repeated-mistakes", "Repeated mistakes", changes and changes.mistakes),
+            ("replies", "Replies side by side", data.replies),
+            ("generations", "Generations", data.generations),
+            ("f1-by-emotion", "F1 by emotion", data.label_f1),
+            ("confusion-matrix", "Confusion matrix", data.confusions),
+            ("flywheel-step-by-step", "Flywheel, step by step", data.funnels),
+            ("sample-dialogues", "Sample dialogues", data.samples),
+            ("stage-metrics", "Stage metrics", data.stage_metrics),
+            ("provenance", "Provenance", True),
+        )
+        if is_shown
     )
-    for title, is_shown in sections:
-        if is_shown:
-            yield title.lower().replace(",", "").replace(" ", "-"), title
 
 
 def _cards(data: ReportData) -> Iterator[Card]:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page
-from tests.support import recorded
+from tests.support import recorded, recorded_demo
 from tests.support.browser import VARIABLE, chromium, find
 from tests.unit.jobs.report import made_up
 
+from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.spec import StorageSpec
 from selfemo_api.stages import Stage
 from selfemo_jobs.report.__main__ import main
@@ -21,7 +22,10 @@ from selfemo_jobs.store import open_store
 
 ROOT = Path(__file__).resolve().parents[4]
 WIDE = {"width": 1240, "height": 1180}
+#: The pictures of the documentation show more of the page than a screen.
+PICTURE = {"width": 1240, "height": 1560}
 PHONE = {"width": 390, "height": 844}
+SMALL_PHONE = {"width": 360, "height": 740}
 #: The charts of a finished run, and the element that each has for every value.
 CHARTS = {
     "Weighted F1 by generation": "circle.mark",
@@ -57,16 +61,25 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
+def write_report(folder: Path, evolution: EmotionEvolution, run: str) -> Path:
+    resource = folder / "evolution.json"
+    resource.write_text(evolution.model_dump_json(by_alias=True))
+    output = folder / "report.html"
+    assert main(["--evolution", str(resource), "--run", run, "--output", str(output)]) == 0
+    return output
+
+
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of the recorded run."""
-    folder = tmp_path_factory.mktemp("report")
-    evolution = folder / "evolution.json"
-    evolution.write_text(recorded.evolution().model_dump_json(by_alias=True))
-    output = folder / "report.html"
-    arguments = ["--evolution", str(evolution), "--run", recorded.RUN, "--output", str(output)]
-    assert main(arguments) == 0
-    return output
+    return write_report(tmp_path_factory.mktemp("report"), recorded.evolution(), recorded.RUN)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a run with stored answers, several labels a turn and a warm start."""
+    folder = tmp_path_factory.mktemp("demo")
+    return write_report(folder, recorded_demo.evolution(), recorded_demo.RUN)
 
 
 @dataclass
@@ -184,12 +197,73 @@ def test_a_phone_shows_the_page_without_sideways_scrolling(browser: Browser, rea
     opened.page.context.close()
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [WIDE, PHONE, SMALL_PHONE], ids=["desk", "phone", "small"])
+def test_a_run_with_examples_fits_every_screen(
+    browser: Browser, demo: Path, viewport: dict[str, int], scheme: str
+) -> None:
+    opened = open_file(browser, demo, viewport, scheme)
+    page = opened.page
+    assert opened.messages == []
+    assert opened.requests == [demo.as_uri()]
+    assert page.evaluate("document.documentElement.scrollWidth") == viewport["width"]
+    assert page.evaluate(CUT_OFF) == []
+    assert page.locator("#fixed-and-broken .example").count() == 12
+    assert page.locator("#repeated-mistakes .example").count() == 6
+    for name in ("section", ".example", ".facts div", ".cards div"):
+        for box in (e.bounding_box() for e in page.locator(name).all()):
+            assert box is not None, name
+            assert box["x"] >= 0, name
+            assert box["x"] + box["width"] <= viewport["width"], name
+    # a phone shows a part of a chart at a time: the names of its lines are above it
+    names = page.locator("#weighted-f1 .line-names")
+    assert names.is_visible() == (viewport is not WIDE)
+    assert names.locator("span").all_text_contents() == ["dev", "test"]
+    page.context.close()
+
+
+def test_the_name_of_a_row_stays_in_view(browser: Browser, demo: Path) -> None:
+    page = open_file(browser, demo, SMALL_PHONE, "light").page
+    table = page.locator("#scores .scroll")
+    before = table.locator("tbody tr").nth(1).locator("th").bounding_box()
+    assert table.evaluate("e => { e.scrollLeft = 9999; return e.scrollLeft }") > 100
+    assert table.locator("tbody tr").nth(1).locator("th").bounding_box() == before
+    page.context.close()
+
+
+def test_the_contents_lead_to_each_section(browser: Browser, demo: Path) -> None:
+    page = open_file(browser, demo, WIDE, "light").page
+    links = page.get_by_role("navigation", name="Contents").get_by_role("link").all()
+    anchors = [link.get_attribute("href") or "" for link in links]
+    sections = page.locator("section").evaluate_all("all => all.map(e => '#' + e.id)")
+    assert anchors == sections
+    assert len({*anchors}) == len(anchors) > 15
+    links[anchors.index("#fixed-and-broken")].click()
+    box = page.locator("#fixed-and-broken").bounding_box()
+    assert box is not None
+    assert 0 <= box["y"] < 20
+    page.context.close()
+
+
+def test_gains_have_paired_intervals_on_both_datasets(browser: Browser, demo: Path) -> None:
+    page = open_file(browser, demo, WIDE, "light").page
+    rows = page.locator("#scores tbody tr").all()
+    assert [row.locator("td").nth(1).text_content() for row in rows] == [
+        "", "+0.0057 [-0.019, +0.031]", "+0.0090 [-0.020, +0.040]",
+    ]  # fmt: skip
+    assert [row.locator("td").nth(3).text_content() for row in rows] == [
+        "", "+0.0057 [-0.017, +0.029]", "-0.0047 [-0.033, +0.024]",
+    ]  # fmt: skip
+    assert page.get_by_text("60 dialogues of train-labeled (353 labeled utterances)").is_visible()
+    page.context.close()
+
+
 @pytest.mark.parametrize("until", [None, (0, Stage.EVALUATE), (1, Stage.SCORE)])
 def test_hostile_text_stays_text_at_each_point_of_a_run(
     browser: Browser, tmp_path: Path, until: tuple[int, Stage] | None
 ) -> None:
     storage = StorageSpec(uri=f"file://{tmp_path}/store")
-    made_up.write_run(open_store(storage), until)
+    made_up.write_run(open_store(storage), until, answers=True)
     output = tmp_path / "report.html"
     arguments = ["--storage-uri", storage.uri, "--run", made_up.RUN, "--output", str(output)]
     assert main(arguments) == 0
@@ -203,17 +277,30 @@ def test_hostile_text_stays_text_at_each_point_of_a_run(
     opened.page.context.close()
 
 
-def test_screenshot_for_the_documentation(browser: Browser, real: Path, tmp_path: Path) -> None:
+#: The pictures of the documentation: the screen, the scheme and the section at the top.
+PICTURES = {
+    "report.png": (PICTURE, "light", None),
+    "report-examples.png": ({"width": 1240, "height": 900}, "dark", "#fixed-and-broken"),
+    "report-phone.png": (SMALL_PHONE, "light", "#scores"),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_screenshot_for_the_documentation(
+    browser: Browser, demo: Path, tmp_path: Path, name: str
+) -> None:
     """`make screenshot` stores it in the documentation."""
+    viewport, scheme, anchor = PICTURES[name]
     target = os.environ.get("SELFEMO_SCREENSHOT")
-    picture = ROOT / target if target else tmp_path / "report.png"
-    opened = open_file(browser, real, WIDE, "light")
-    picture.parent.mkdir(parents=True, exist_ok=True)
+    picture = ROOT / target / name if target else tmp_path / name
+    opened = open_file(browser, demo, viewport, scheme)
+    if anchor:
+        opened.page.evaluate("id => { location.hash = id }", anchor)
     opened.page.screenshot(path=picture)
     opened.page.context.close()
-    image, stored = picture.read_bytes(), (ROOT / "docs" / "images" / "report.png").read_bytes()
-    assert 40_000 < len(image) < 300_000  # an empty page has a few thousand bytes
-    assert size(image) == size(stored) == (WIDE["width"], WIDE["height"])
+    image, stored = picture.read_bytes(), (ROOT / "docs" / "images" / name).read_bytes()
+    assert 15_000 < len(image) < 300_000  # an empty page has a few thousand bytes
+    assert size(image) == size(stored) == (viewport["width"], viewport["height"])
     assert len(stored) < 300_000
 
 
