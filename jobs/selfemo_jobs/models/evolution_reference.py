@@ -50,9 +50,9 @@ def locate_evolution_model(file: Path, state: Path, generation: int | None) -> M
         If the storage cannot be reached.
     """
     requested = load_evolution(file)
-    stored = _stored(requested, state)
+    stored = stored_evolution(requested, state)
     evolution = stored or requested
-    spec = _absolute(evolution.spec)
+    spec = absolute_spec(evolution.spec)
     store = open_store(spec.storage)
     best = stored.status.best if stored else None
     if stored is not None and best is not None and generation is None:
@@ -65,7 +65,7 @@ def locate_evolution_model(file: Path, state: Path, generation: int | None) -> M
         scores = next((r.scores for r in history if r.generation == best.generation), [])
         described = _description(spec, store, stored.run, best.generation, uri)
         return ModelLocation(uri, revision, store, described, tuple(scores))
-    run = _run(file, evolution, store)
+    run = run_folder(file, evolution, store)
     run_uri = join(spec.storage.uri, run)
     if generation is None:
         manifest_uri = best_uri(run_uri)
@@ -102,8 +102,26 @@ def local_uid(namespace: str, name: str) -> str:
     return hashlib.sha256(f"{namespace}/{name}".encode()).hexdigest()[:8]
 
 
-def _stored(requested: EmotionEvolution, state: Path) -> EmotionEvolution | None:
-    """Return the evolution in a state folder, with its status, or None. Raises BadInput."""
+def stored_evolution(requested: EmotionEvolution, state: Path) -> EmotionEvolution | None:
+    """Return the evolution of a file with its status, from the state of a run on this machine.
+
+    Parameters
+    ----------
+    requested
+        The evolution of the file.
+    state
+        The folder in which `selfemo run` stores the state of evolutions.
+
+    Returns
+    -------
+    EmotionEvolution or None
+        None if there is no such run on this machine.
+
+    Raises
+    ------
+    BadInput
+        If the state cannot be read.
+    """
     metadata = requested.metadata
     path = state / metadata.namespace / metadata.name / "evolution.json"
     try:
@@ -115,10 +133,24 @@ def _stored(requested: EmotionEvolution, state: Path) -> EmotionEvolution | None
         raise BadInput(f"{path} cannot be read: {reason}") from None
 
 
-def _run(file: Path, evolution: EmotionEvolution, store: Store) -> str:
-    """Return the folder of an evolution's run in the storage. Raises BadInput.
+def run_folder(file: Path, evolution: EmotionEvolution, store: Store) -> str:
+    """Return the folder of an evolution's run in the storage.
 
     A run on a cluster has a uid that the file does not contain. It is then found by its name.
+
+    Parameters
+    ----------
+    file
+        The YAML file of the evolution, for messages.
+    evolution
+        The evolution.
+    store
+        The store of the run.
+
+    Raises
+    ------
+    BadInput
+        If there is no run of this name, or there are several.
     """
     metadata = evolution.metadata
     uid = metadata.uid[:8] or local_uid(metadata.namespace, metadata.name)
@@ -190,8 +222,14 @@ def _description(
     return described.model_copy(update={"origin": origin})
 
 
-def _absolute(spec: EvolutionSpec) -> EvolutionSpec:
-    """Return a spec in which URIs relative to the current folder are absolute."""
+def absolute_spec(spec: EvolutionSpec) -> EvolutionSpec:
+    """Return a spec in which URIs relative to the current folder are absolute.
+
+    Parameters
+    ----------
+    spec
+        The resolved spec.
+    """
     current = Path.cwd().as_uri() + "/"
 
     def make_absolute(value: Any) -> Any:
