@@ -61,7 +61,7 @@ def _f1(data: ReportData) -> ChartSection | None:
                 best=data.best,
             ),
         ),
-        *_series_table(data.f1),
+        *series_table(data.f1),
         line_names=data.datasets,
     )
 
@@ -125,7 +125,7 @@ def _means(data: ReportData) -> ChartSection | None:
         "Means over the groups of each generation's self-play, as the frozen judge scored them. "
         "Consistency is the agreement within a group.",
         (line_chart(data.rewards, title="Mean reward and consistency by generation"),),
-        *_series_table(data.rewards),
+        *series_table(data.rewards),
         line_names=tuple(s.name for s in data.rewards),
     )
 
@@ -140,7 +140,7 @@ def _entropy(data: ReportData) -> ChartSection | None:
         "The normalized entropy of the predicted labels, and of the labels that the flywheel kept. "
         "1 means that all labels are equally frequent, 0 that there is only one label.",
         (line_chart(data.entropy, title=title, within=(0.0, 1.0)),),
-        *_series_table(data.entropy),
+        *series_table(data.entropy),
         line_names=tuple(s.name for s in data.entropy),
     )
 
@@ -168,7 +168,7 @@ def _signs(data: ReportData) -> ChartSection | None:
         "distribution far from generation 0's, the same response each time, and groups without "
         f"variance.{tinted}",
         charts,
-        *_series_table([Series(sign.name, sign.points) for sign in data.signs]),
+        *series_table([Series(sign.name, sign.points) for sign in data.signs]),
         captions=tuple(_capitalized(sign.name) for sign in data.signs),
         wide=True,
     )
@@ -243,15 +243,23 @@ def _tokens(data: ReportData) -> ChartSection | None:
         "Tokens",
         "The tokens that a generation generates, and those of them that training uses.",
         tuple(column_chart(s.points, title=f"Tokens {s.name}, by generation") for s in series),
-        *_series_table(series, format_number),
+        *series_table(series, format_number),
         captions=tuple(_capitalized(s.name) for s in series),
     )
 
 
-def _series_table(
+def series_table(
     series: Sequence[Series], format_value: Callable[[float], str] = "{:.4f}".format
 ) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """Return head and rows of a table: the generations are rows, the series are columns."""
+    """Return head and rows of a table: the generations are rows, the series are columns.
+
+    Parameters
+    ----------
+    series
+        The series.
+    format_value
+        Returns a value as text. An interval has three decimals.
+    """
     generations = sorted({p.generation for s in series for p in s.points})
     columns = [{p.generation: p for p in s.points} for s in series]
 

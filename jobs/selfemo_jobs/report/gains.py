@@ -59,6 +59,11 @@ class EvaluatedModel:
         """The hash of the source's file; None if the manifest does not have it."""
         return _report(self.manifest, self.score.source).get("sha256")
 
+    @property
+    def labels(self) -> Sequence[str]:
+        """The label set of the evaluation; empty if the manifest does not have it."""
+        return _report(self.manifest, self.score.source).get("labels") or ()
+
 
 def evaluated_models(
     records: Sequence[StageRecord], answers: Answers
@@ -104,9 +109,9 @@ def gains_over_baseline(
 def gain_of(first: EvaluatedModel, second: EvaluatedModel) -> ShownGain:
     """Return the gain of one model over another on the same source.
 
-    The interval is computed as that of the scores: with the number of resamples and the label prior
-    of the first evaluation, and with its seed. There is none if answers are not stored, or are not
-    about the same utterances.
+    Gain and interval are computed from the answers, with the number of resamples, the label prior
+    and the seed of the first evaluation. There is no interval if answers are not stored, or are not
+    about the same utterances: the gain is then the difference of the scores.
 
     Parameters
     ----------
@@ -120,8 +125,6 @@ def gain_of(first: EvaluatedModel, second: EvaluatedModel) -> ShownGain:
     resamples = evaluation.get("bootstrap", 0) if isinstance(evaluation, dict) else 0
     if first.table is None or second.table is None or not labels or not resamples:
         return difference
-    if report.get("shares") != _report(second.manifest, second.score.source).get("shares"):
-        return difference  # the figures are weighted to different label priors
     try:
         gain = gain_between(
             first.table,

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.report.answer_reader import read_answers
+from selfemo_jobs.report.comparison import LoadedRun
+from selfemo_jobs.report.gains import evaluated_models
 from selfemo_jobs.report.page import render
 from selfemo_jobs.report.report_builder import StoredTables, build_report
 from selfemo_jobs.report.run_info import RunInfo
@@ -95,3 +97,32 @@ def report_data(store: Store, records: Sequence[StageRecord], info: RunInfo) -> 
         answers=read_answers(store, records),
     )
     return build_report(records, info, tables)
+
+
+def load_run(store: Store, run_uri: str, info: RunInfo) -> LoadedRun:
+    """Return what a comparison needs of a run.
+
+    Parameters
+    ----------
+    store
+        The store that contains the run.
+    run_uri
+        The URI of the run's folder.
+    info
+        What is known besides the manifests.
+
+    Raises
+    ------
+    BadInput
+        If the folder has no finished stage, or one of its files is damaged.
+    Unavailable
+        If the storage does not respond.
+    """
+    records = read_run(store, run_uri)
+    answers = read_answers(store, records)
+    return LoadedRun(
+        info=info,
+        records=records,
+        data=build_report(records, info, StoredTables(answers=answers)),
+        results=evaluated_models(records, answers),
+    )
