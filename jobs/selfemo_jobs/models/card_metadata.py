@@ -76,7 +76,8 @@ def base_model(description: ModelDescription) -> str | None:
     uri = description.origin.base if description.origin else ""
     if uri.startswith(SCHEME):
         return _SMOLLM2
-    return _hub_name(uri)
+    match = _HUB.fullmatch(uri)
+    return match[1] if match else None
 
 
 def language(description: ModelDescription) -> str | None:
@@ -102,7 +103,7 @@ def _datasets(description: ModelDescription) -> list[str]:
 
 
 def _hub_name(uri: str) -> str | None:
-    """Return the name of a model or a dataset on the hub, or None if the URI is another one."""
+    """Return the name of a dataset on the hub, or None if the URI is another one."""
     match = _HUB.match(uri)
     return match[1] if match else None
 

@@ -140,10 +140,11 @@ def _commit(
     uri: str,
 ) -> None:
     """Make a commit. Raises BadInput and Unavailable."""
-    with translated_hub_errors(uri, None, "model"):
-        api.create_commit(
-            repository,
-            operations,
-            commit_message="Model of selfemo",
-            repo_type="model",
-        )
+    try:
+        with translated_hub_errors(uri, None, "model"):
+            api.create_commit(
+                repository, operations, commit_message="Model of selfemo", repo_type="model"
+            )
+    except ValueError as error:  # it refuses the front matter of the card
+        reason = " ".join(str(error).split())[:300]
+        raise BadInput(f"{uri}: the hub refuses the model: {reason}") from None
