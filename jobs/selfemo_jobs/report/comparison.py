@@ -144,7 +144,12 @@ def compare_runs(runs: Sequence[LoadedRun]) -> Comparison:
         At least two runs. The first one is the one that the others are compared with.
     """
     compared = tuple(
-        ComparedRun(chr(ord("A") + index), run.data, run.info.spec.recipe if run.info.spec else "")
+        ComparedRun(
+            key=chr(ord("A") + index),
+            name=run.info.name,
+            data=run.data,
+            recipe=run.info.spec.recipe if run.info.spec else "",
+        )
         for index, run in enumerate(runs)
     )
     datasets = tuple(dict.fromkeys(name for run in runs for name in run.data.datasets))

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.schema.validation import load_evolution
 from selfemo_api.spec import StorageSpec
@@ -105,10 +107,13 @@ def _of_folder(uri: str, storage: StorageSpec | None) -> RunPlace:
     for end in _RUN_FILES:
         uri = uri.removesuffix(end)
     root, *names = uri.rsplit("/", 2)
-    if len(names) < 2 or root.endswith(":/"):
+    try:
+        spec = StorageSpec(uri=root) if "://" in root else None
+    except ValidationError:
+        spec = None
+    if spec is None or len(names) < 2:
         raise BadInput(f"{uri} is not the folder of a run: it ends with <namespace>/<name>-<uid8>")
-    spec = (storage or StorageSpec(uri=root)).model_copy(update={"uri": root})
-    store = open_store(spec)
+    store = open_store(storage.model_copy(update={"uri": root}) if storage else spec)
     best = None
     if store.exists(best_uri(uri)):
         best = read_best_manifest(store, best_uri(uri))[0].generation
