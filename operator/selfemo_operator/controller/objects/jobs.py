@@ -10,23 +10,25 @@ from selfemo_api.api_model import API_VERSION, KIND, ApiModel
 from selfemo_api.contract import (
     ENV_METRICS_PORT,
     ENV_RENDEZVOUS,
-    ENV_WORK,
     PURGE_MODULE,
     ExitCode,
     PurgeConfig,
     StageConfig,
 )
 from selfemo_api.evolution import EmotionEvolution
-from selfemo_api.spec import EvolutionSpec, StorageSpec
+from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stage_resources import gpus_per_pod, pods_of
 from selfemo_api.stages import Stage
 from selfemo_operator.controller.objects import names
-from selfemo_operator.controller.objects.pod_template import (
-    ASSIGNED_IDS,
-    RESTRICTED_CONTAINER,
-    apply_templates,
-    templates_of,
+from selfemo_operator.controller.objects.base_pod import (
+    ENVIRONMENT,
+    credentials,
+    device_limits,
+    restricted_container,
+    restricted_pod,
+    variables,
 )
+from selfemo_operator.controller.objects.pod_template import apply_templates, templates_of
 from selfemo_operator.controller.objects.settings import JobSettings
 from selfemo_operator.planner.types import CreateJob
 
@@ -35,20 +37,6 @@ Json = dict[str, Any]
 CONFIG_FOLDER = "/etc/selfemo"
 #: The port of the rendezvous of the training nodes, torch's default.
 RENDEZVOUS_PORT = 29400
-#: Time to end a pod: enough for a training step and a checkpoint of a large model.
-GRACE_SECONDS = 120
-#: Environment of every pod: the writable folders for the libraries that write, and quiet logs.
-_ENVIRONMENT = {
-    ENV_WORK: "/work",
-    "HOME": "/cache/home",
-    "XDG_CACHE_HOME": "/cache",
-    "HF_HOME": "/cache/huggingface",
-    "VLLM_CACHE_ROOT": "/cache/vllm",
-    "TRITON_CACHE_DIR": "/cache/triton",
-    "TORCHINDUCTOR_CACHE_DIR": "/cache/inductor",
-    "VLLM_NO_USAGE_STATS": "1",
-    "TQDM_DISABLE": "1",  # the log is JSON lines
-}
 #: Seconds by which a Job's own deadline is later than the planner's. The Job's deadline applies
 #: while no operator runs.
 DEADLINE_SLACK = 60
@@ -124,7 +112,7 @@ def pod_template(
     """
     config = action.config
     module, environment = config.stage.module, _environment(evolution, action, settings)
-    limits = _device_limits(evolution.spec, gpus_per_pod(config.spec, config.stage))
+    limits = device_limits(evolution.spec, gpus_per_pod(config.spec, config.stage))
     container = {
         **_container(module, environment, limits, settings),
         **_ports(settings),
@@ -144,7 +132,7 @@ def purge_manifest(evolution: EmotionEvolution, settings: JobSettings) -> Json:
     metadata, spec = evolution.metadata, evolution.spec
     config = PurgeConfig(run=evolution.run, storage=spec.storage)
     labels = names.purge_labels(evolution)
-    environment = _variables(_ENVIRONMENT) + _credentials(spec.storage)
+    environment = variables(ENVIRONMENT) + credentials(spec.storage)
     container = _container(PURGE_MODULE, environment, {}, settings)
     pod = apply_templates(_pod(config, labels, container, settings), spec.pod_template, None)
     job: Json = {
@@ -169,21 +157,8 @@ def purge_manifest(evolution: EmotionEvolution, settings: JobSettings) -> Json:
 def _pod(config: ApiModel, labels: dict[str, str], container: Json, settings: JobSettings) -> Json:
     """Return a pod of the restricted Pod Security standard; an annotation configures it."""
     text = json.dumps(config.to_json(), separators=(",", ":"), ensure_ascii=False)
-    spec: Json = {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
-        "securityContext": {
-            "runAsNonRoot": True,
-            **dict.fromkeys(ASSIGNED_IDS if settings.run_as_user else (), settings.run_as_user),
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [container],
-        "volumes": _volumes(),
-    }
-    if settings.service_account:
-        spec["serviceAccountName"] = settings.service_account
+    spec = {"restartPolicy": "Never", **restricted_pod(container, settings)}
+    spec["volumes"] = [_config_volume(), *spec["volumes"]]
     return {
         "metadata": {"labels": labels, "annotations": {names.ANNOTATION_CONFIG: text}},
         "spec": spec,
@@ -248,32 +223,15 @@ def _hash(content: Json) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _device_limits(spec: EvolutionSpec, gpus: int) -> dict[str, str]:
-    """Return the limits for the GPUs of a pod.
-
-    There are none if `resources.accelerator` is empty: then the pod gets its GPUs by other means,
-    such as the resource claims of `podTemplate`.
-    """
-    accelerator = spec.resources.accelerator
-    return {accelerator: str(gpus)} if accelerator and gpus else {}
-
-
 def _container(module: str, env: list[Json], limits: dict[str, str], settings: JobSettings) -> Json:
+    container = restricted_container(names.CONTAINER, settings)
+    config = {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True}
     return {
-        "name": names.CONTAINER,
-        "image": settings.image,
-        "imagePullPolicy": settings.pull_policy,
+        **container,
         "command": ["python", "-m", module, "--config", f"{CONFIG_FOLDER}/config.json"],
         "env": env,
         "resources": {"limits": limits} if limits else {},
-        "securityContext": dict(RESTRICTED_CONTAINER),
-        "volumeMounts": [
-            {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True},
-            {"name": "work", "mountPath": "/work"},
-            {"name": "cache", "mountPath": "/cache"},
-            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own
-            {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
-        ],
+        "volumeMounts": [config, *container["volumeMounts"]],
     }
 
 
@@ -284,53 +242,27 @@ def _ports(settings: JobSettings) -> Json:
     return {"ports": [{"name": "metrics", "containerPort": settings.metrics_port}]}
 
 
-def _volumes() -> list[Json]:
-    """Return the pod's volumes. A template may replace `work` and `cache`, e.g. with a claim."""
+def _config_volume() -> Json:
+    """Return the volume with the stage's configuration: the pod's annotation as a file."""
     field = {"fieldPath": f"metadata.annotations['{names.ANNOTATION_CONFIG}']"}
-    return [
-        {
-            "name": "config",
-            "downwardAPI": {"items": [{"path": "config.json", "fieldRef": field}]},
-        },
-        {"name": "work", "emptyDir": {}},
-        {"name": "cache", "emptyDir": {}},
-        {"name": "tmp", "emptyDir": {}},
-        # NCCL and vLLM's workers share memory; the default of 64 MiB is too small
-        {"name": "shm", "emptyDir": {"medium": "Memory"}},
-    ]
+    return {
+        "name": "config",
+        "downwardAPI": {"items": [{"path": "config.json", "fieldRef": field}]},
+    }
 
 
 def _environment(
     evolution: EmotionEvolution, action: CreateJob, settings: JobSettings
 ) -> list[Json]:
     config = action.config
-    variables = dict(_ENVIRONMENT)
+    values = dict(ENVIRONMENT)
     if settings.metrics_port:
-        variables[ENV_METRICS_PORT] = str(settings.metrics_port)
+        values[ENV_METRICS_PORT] = str(settings.metrics_port)
     if needs_service(config):
         service = names.nodes_service_name(evolution.metadata.name)
         first = f"{action.name}-0.{service}.{evolution.metadata.namespace}"
-        variables[ENV_RENDEZVOUS] = f"{first}.svc:{RENDEZVOUS_PORT}"
-    return _variables(variables) + _credentials(config.spec.storage)
-
-
-def _variables(values: dict[str, str]) -> list[Json]:
-    return [{"name": name, "value": value} for name, value in values.items()]
-
-
-def _credentials(storage: StorageSpec) -> list[Json]:
-    """Return references to the Secret's keys: the kubelet reads it, the operator does not."""
-    if storage.credentials_secret_ref is None:
-        return []
-    secret = storage.credentials_secret_ref.name
-    keys = {"AWS_ACCESS_KEY_ID": False, "AWS_SECRET_ACCESS_KEY": False, "AWS_SESSION_TOKEN": True}
-    return [
-        {
-            "name": key,
-            "valueFrom": {"secretKeyRef": {"name": secret, "key": key, "optional": optional}},
-        }
-        for key, optional in keys.items()
-    ]
+        values[ENV_RENDEZVOUS] = f"{first}.svc:{RENDEZVOUS_PORT}"
+    return variables(values) + credentials(config.spec.storage)
 
 
 def _queue_labels(spec: EvolutionSpec) -> dict[str, str]:

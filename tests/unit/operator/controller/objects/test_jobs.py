@@ -16,10 +16,10 @@ from selfemo_api.stage_resources import gpus_per_pod, pods_of
 from selfemo_api.stages import STAGE_ORDER, Stage
 from selfemo_api.status import Best, GenerationRecord, Outcome
 from selfemo_operator.controller.objects import names
+from selfemo_operator.controller.objects.base_pod import GRACE_SECONDS
 from selfemo_operator.controller.objects.job_status import is_stage_job
 from selfemo_operator.controller.objects.jobs import (
     DEADLINE_SLACK,
-    GRACE_SECONDS,
     job_manifest,
     purge_manifest,
     service_manifest,
