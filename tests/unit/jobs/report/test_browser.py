@@ -19,6 +19,7 @@ from selfemo_api.spec import StorageSpec
 from selfemo_api.stages import Stage
 from selfemo_jobs.report.__main__ import main
 from selfemo_jobs.store import open_store
+from selfemo_jobs.use_commands.__main__ import main as use_commands
 
 ROOT = Path(__file__).resolve().parents[4]
 WIDE = {"width": 1240, "height": 1180}
@@ -255,6 +256,35 @@ def test_gains_have_paired_intervals_on_both_datasets(browser: Browser, demo: Pa
         "", "+0.0057 [-0.017, +0.029]", "-0.0047 [-0.033, +0.024]",
     ]  # fmt: skip
     assert page.get_by_text("60 dialogues of train-labeled (353 labeled utterances)").is_visible()
+    page.context.close()
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page that compares both recorded runs."""
+    page = tmp_path_factory.mktemp("comparison") / "comparison.html"
+    runs = [str(module.STORAGE / module.RUN) for module in (recorded_demo, recorded)]
+    assert use_commands(["compare", *runs, "--to", str(page)]) == 0
+    return page
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [WIDE, SMALL_PHONE], ids=["desk", "small"])
+def test_a_comparison_fits_every_screen(
+    browser: Browser, comparison: Path, viewport: dict[str, int], scheme: str
+) -> None:
+    opened = open_file(browser, comparison, viewport, scheme)
+    page = opened.page
+    assert opened.messages == []
+    assert opened.requests == [comparison.as_uri()]
+    assert page.evaluate("document.documentElement.scrollWidth") == viewport["width"]
+    assert page.evaluate(CUT_OFF) == []
+    links = page.get_by_role("navigation", name="Contents").get_by_role("link").all()
+    anchors = [link.get_attribute("href") for link in links]
+    assert anchors == page.locator("section").evaluate_all("all => all.map(e => '#' + e.id)")
+    background = color(page, "section", "backgroundColor")
+    for selector in ("nav a", "section > p", "td", "th"):
+        assert contrast(color(page, selector, "color"), background) >= 4.5, selector
     page.context.close()
 
 
