@@ -29,7 +29,7 @@ def render_comparison(comparison: Comparison) -> str:
         ("runs", "Runs"),
         ("scores", "Scores of the best models"),
         ("gains", "Gains between runs"),
-        *((chart.anchor, chart.title) for chart in charts),
+        *((chart.section_id, chart.title) for chart in charts),
         ("settings", "Settings that differ"),
         ("cost", "Cost"),
     ]

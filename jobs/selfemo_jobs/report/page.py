@@ -60,11 +60,11 @@ def _contents(data: ReportData, charts: Sequence[ChartSection]) -> Iterator[tupl
     """Yield the id and the title of each section of the page, in the order of the page."""
     changes = data.changes
     yield from (
-        (anchor, title)
-        for anchor, title, is_shown in (
+        (section_id, title)
+        for section_id, title, is_shown in (
             ("what-was-run", "What was run", data.facts.facts),
             ("scores", "Scores", data.datasets),
-            *((chart.anchor, chart.title, True) for chart in charts),
+            *((chart.section_id, chart.title, True) for chart in charts),
             ("fixed-and-broken", "Fixed and broken answers", changes),
             ("repeated-mistakes", "Repeated mistakes", changes and changes.mistakes),
             ("replies", "Replies side by side", data.replies),

@@ -151,7 +151,7 @@ class ChartSection:
     """Whether the section is as wide as the page."""
 
     @property
-    def anchor(self) -> str:
+    def section_id(self) -> str:
         """The id of the section on the page."""
         return self.title.lower().replace(" ", "-")
 
