@@ -21,7 +21,9 @@ from selfemo_api.schema.validation import load_evolution
 from selfemo_api.spec import EvolutionSpec
 from selfemo_jobs.base_models.__main__ import parser as model_parser
 from selfemo_jobs.data_commands.__main__ import parser as data_parser
+from selfemo_jobs.use_commands.__main__ import parser as use_parser
 from selfemo_operator.cli import kubectl, main
+from selfemo_operator.cli.use import USE_COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Pages of finished studies quote the settings of their time.
@@ -164,6 +166,8 @@ def check_command(app: typer.Typer, words: Sequence[str]) -> None:
         assert command is not None, f"there is no command {name}"
         if name in PROGRAMS:
             return check_program(name, words[1:])
+        if name in USE_COMMANDS:
+            return check_options(words[1:], use_options(name), name)
         known = {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
         check_options(words[1:], known, name)
     return None
@@ -181,6 +185,14 @@ def check_program(program: str, words: Sequence[str]) -> None:
         assert end.value.code == 0, f"there is no command {program} {name}"
         known = set(re.findall(r"--[a-z-]+", text.getvalue()))
         check_options(words[1:], known, f"{program} {name}")
+
+
+def use_options(name: str) -> set[str]:
+    """Return the options of a command that uses a model."""
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), pytest.raises(SystemExit):
+        use_parser([name]).parse_args([name, "--help"])
+    return set(re.findall(r"(?<![-a-z])--?[a-z][a-z-]*", text.getvalue()))
 
 
 def test_there_are_commands_to_check() -> None:

@@ -66,7 +66,7 @@ def _suggested_field(problem: Problem) -> str | None:
     sibling = closest(name, _properties_at(root, inner))
     if sibling is not None or not problem.field.startswith("spec."):
         return _quoted(sibling)
-    paths = [path for path in _setting_paths() if path.rpartition(".")[2].lower() == name.lower()]
+    paths = [path for path in setting_paths() if path.rpartition(".")[2].lower() == name.lower()]
     below = parent.removeprefix("spec").lstrip(".")
     nearest = [path for path in paths if below and path.startswith(f"{below}.")] or paths
     return " or ".join(f"`spec.{written_path(path)}`" for path in nearest[:_SHOWN]) or None
@@ -82,7 +82,7 @@ def _properties_at(schema: dict[str, Any], path: str) -> list[str]:
 
 
 @lru_cache(maxsize=1)
-def _setting_paths() -> tuple[str, ...]:
+def setting_paths() -> tuple[str, ...]:
     """Return the dotted path of each setting below ``spec``, outside lists."""
     spec = crd_schema()["properties"]["spec"]
     experts = (path for path in _leaf_paths(resolved_schema(), "") if is_expert(path))

@@ -7,6 +7,7 @@ the resolved spec, with the values of the recipe. The API server cannot check th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,23 @@ class InvalidEvolution(Exception):
     def __init__(self, path: Path | str, problems: list[Problem]) -> None:
         self.path = path
         self.problems = problems
+        self.parts = [(path, problem) for problem in problems]
+        """Each problem with its document."""
         super().__init__("\n".join(f"{path}: {problem}" for problem in problems))
+
+    @classmethod
+    def of(cls, errors: Sequence[InvalidEvolution]) -> InvalidEvolution:
+        """Return one error with the problems of several documents.
+
+        Parameters
+        ----------
+        errors
+            The errors of the documents, at least one.
+        """
+        error = cls(errors[0].path, [p for e in errors for p in e.problems])
+        error.args = ("\n".join(map(str, errors)),)
+        error.parts = [part for e in errors for part in e.parts]
+        return error
 
 
 def load_evolution(path: Path, changes: dict[str, Any] | None = None) -> EmotionEvolution:

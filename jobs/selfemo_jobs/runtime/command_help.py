@@ -26,7 +26,7 @@ def help_text(parser: argparse.ArgumentParser) -> str:
     subcommands = [a for a in actions if isinstance(a, argparse._SubParsersAction)]
     arguments = [a for a in actions if not a.option_strings and a not in subcommands]
     options = [a for a in actions if a.option_strings]
-    common = ("help", "quiet", "verbose")
+    common = ("quiet", "verbose", "help")
     options.sort(key=lambda a: common.index(a.dest) if a.dest in common else -1)
     words = ["[OPTIONS]", *map(argument_name, arguments)]
     words += ["COMMAND [ARGS]..."] if subcommands else []

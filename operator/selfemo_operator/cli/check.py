@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from selfemo_api.command_errors import MISSING_EXTRA, printable
 from selfemo_api.contract import DRY_RUN_MODULE, ENV_DATA, ENV_PARENT, ENV_WORK, ExitCode
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.metrics import CheckMetric
 from selfemo_api.stages import Stage
-from selfemo_operator.cli import output_format
+from selfemo_api.text.extras import extra_of, missing_extra_message
+from selfemo_operator.cli.job_program import require_extras
+from selfemo_operator.cli.output_format import print_line
 from selfemo_operator.cli.run_options import RunRequest
 from selfemo_operator.local.state import RunnerError
 from selfemo_operator.planner.lifecycle import begin
 from selfemo_operator.planner.stage_config import stage_config
+
+_MISSING_MODULE = re.compile(r"ModuleNotFoundError: .*'([\w.]+)'")
 
 
 @dataclass(frozen=True)
@@ -85,27 +89,49 @@ def check(request: RunRequest, *, as_json: bool) -> int:
     if as_json:
         sys.stdout.write(json.dumps(report.content, ensure_ascii=False) + "\n")
         return report.exit_code
-    print_findings(report, output_format.console(stderr=True))
+    print_findings(report)
     if report.exit_code is ExitCode.OK:
-        output_format.console().print(report.summary, highlight=False, soft_wrap=True)
+        print_line(report.summary)
     return report.exit_code
 
 
-def print_findings(report: CheckReport, console: Console) -> None:
+def check_all(requests: Sequence[RunRequest], *, as_json: bool) -> int:
+    """Check the input of runs one after another; return the exit code of the first with a problem.
+
+    Parameters
+    ----------
+    requests
+        The evolutions to check.
+    as_json
+        Print the result of each as one JSON object in a line.
+
+    Raises
+    ------
+    RunnerError
+        If a check cannot run.
+    """
+    failed: int = ExitCode.OK
+    for request in requests:
+        if len(requests) > 1 and not as_json:
+            print_line(f"{request.source}:")
+        code = check(request, as_json=as_json)
+        failed = failed or code
+    return failed
+
+
+def print_findings(report: CheckReport) -> None:
     """Print the problems, what could not be checked, and the warnings, a line for each.
 
     Parameters
     ----------
     report
         What was found.
-    console
-        The console of standard error.
     """
     texts = report.lines("problems")
     texts += [f"not checked: {line}" for line in report.lines("unavailable")]
     texts += [f"warning: {line}" for line in report.lines("warnings")]
     for text in texts:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        sys.stderr.write(f"{printable(text)}\n")
 
 
 def check_input(request: RunRequest) -> CheckReport:
@@ -121,6 +147,7 @@ def check_input(request: RunRequest) -> CheckReport:
     RunnerError
         If the check ends without a result.
     """
+    require_extras("jobs")
     metadata = request.evolution.metadata.model_copy(update={"uid": request.uid})
     evolution = EmotionEvolution(metadata=metadata, spec=request.evolution.spec)
     status = begin(evolution, datetime.now(UTC))
@@ -153,6 +180,8 @@ def check_input(request: RunRequest) -> CheckReport:
 def _no_result(done: subprocess.CompletedProcess[str]) -> RunnerError:
     """Return the error of a check that ended without a result."""
     last = (done.stderr.strip().splitlines() or [f"it exited with code {done.returncode}"])[-1]
-    if last.startswith("ModuleNotFoundError"):
-        return RunnerError(f"the stages are not installed ({last}): install selfemo[jobs]")
+    missing = _MISSING_MODULE.match(last)
+    if missing is not None:
+        extra = extra_of(missing[1]) or "jobs"
+        return RunnerError(missing_extra_message(extra), kind=MISSING_EXTRA)
     return RunnerError(f"the check ended without a result: {last}", ExitCode.INTERNAL)

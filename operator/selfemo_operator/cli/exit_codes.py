@@ -6,10 +6,9 @@ from collections.abc import Mapping
 
 from selfemo_api.contract import ExitCode
 from selfemo_operator.cli.use import USE_COMMANDS
-from selfemo_operator.cli.watch import INTERRUPTED
 
 _BAD_FILE = "the file or an option is not valid"
-_NO_EVOLUTION = "there is no such evolution, or the API server refuses the request"
+_NO_EVOLUTION = "there is no such evolution, no kubeconfig, or the API server refuses the request"
 _NO_API_SERVER = "the API server does not respond"
 _FOLLOWED: Mapping[int, str] = {
     ExitCode.OK: "the evolution succeeded (with --once, also if it has not finished)",
@@ -26,77 +25,127 @@ _USE: Mapping[int, str] = {
     ExitCode.BAD_INPUT: "an option, an input file or a model is not valid",
     ExitCode.UNAVAILABLE: "the storage or the hub cannot be reached",
 }
+#: Where a command that uses a model has its own meaning of a code.
+_OF_USE: Mapping[str, Mapping[int, str]] = {
+    "predict": {
+        ExitCode.OK: "all turns are predicted",
+        ExitCode.UNAVAILABLE: "the storage or the hub cannot be reached, or another process writes "
+        "the same file",
+        ExitCode.INTERRUPTED: "Ctrl-C (with --to, the same command continues)",
+    },
+    "respond": {ExitCode.OK: "the replies are written"},
+    "chat": {ExitCode.OK: "the chat has ended"},
+}
 
-#: The meaning of each exit code, by command.
-EXIT_CODES: Mapping[str, Mapping[int, str]] = {
-    "selfemo run": {
+_REPORT: Mapping[int, str] = {
+    ExitCode.OK: "the report is written",
+    ExitCode.BAD_INPUT: f"{_BAD_FILE}, there is no such run, or the report could not be written",
+}
+_RUN: Mapping[int, str] = {
+    ExitCode.OK: "the state is printed",
+    ExitCode.BAD_INPUT: "there is no such run, or an option is not valid",
+}
+_CLUSTER: Mapping[int, str] = {
+    ExitCode.BAD_INPUT: _NO_EVOLUTION,
+    ExitCode.UNAVAILABLE: _NO_API_SERVER,
+}
+_CTRL_C = "Ctrl-C"
+
+_SELFEMO: Mapping[str, Mapping[int, str]] = {
+    "run": {
         ExitCode.OK: "the evolution succeeded or is suspended, or --dry-run found no problem",
         ExitCode.INTERNAL: "the evolution failed or collapsed",
         ExitCode.BAD_INPUT: f"{_BAD_FILE}, or the evolution failed because of bad input",
         ExitCode.UNAVAILABLE: "another runner uses the same state folder",
-        ExitCode.TERMINATED: "Ctrl-C stopped the run (the same command continues it)",
+        ExitCode.INTERRUPTED: "Ctrl-C stopped the run (the same command continues it)",
+        ExitCode.TERMINATED: "SIGTERM or `selfemo stop` stopped the run (the same command "
+        "continues it)",
     },
-    "selfemo check": {
+    "check": {
         ExitCode.OK: "no problem was found",
         ExitCode.BAD_INPUT: f"the input has problems, or {_BAD_FILE}",
         ExitCode.UNAVAILABLE: "the storage or the hub does not respond",
     },
-    "selfemo watch": {
+    "validate": {ExitCode.OK: "all documents are valid", ExitCode.BAD_INPUT: _BAD_FILE},
+    "list": {ExitCode.OK: "the list is printed", ExitCode.BAD_INPUT: "an option is not valid"},
+    "status": _RUN,
+    "watch": {
         **_FOLLOWED,
         ExitCode.BAD_INPUT: f"the evolution failed because of bad input, there is no such run, or "
         f"{_BAD_FILE}",
-        INTERRUPTED: "Ctrl-C (the evolution continues)",
+        ExitCode.INTERRUPTED: "Ctrl-C (the evolution continues)",
     },
-    "selfemo validate": {ExitCode.OK: "the file is valid", ExitCode.BAD_INPUT: _BAD_FILE},
-    "selfemo report": {
-        ExitCode.OK: "the report is written",
-        ExitCode.BAD_INPUT: f"{_BAD_FILE}, or the report could not be written",
+    "logs": {**_RUN, ExitCode.OK: "the logs are printed"},
+    "stop": {
+        **_RUN,
+        ExitCode.OK: "the run has stopped, or did not run",
+        ExitCode.BAD_INPUT: "there is no such run, or its process cannot be stopped from here",
+        ExitCode.UNAVAILABLE: "the run has not stopped yet",
     },
-    **{f"selfemo {name}": _USE for name in USE_COMMANDS},
-    "selfemo data check": {
+    "report": _REPORT,
+    **{name: {**_USE, **_OF_USE.get(name, {})} for name in USE_COMMANDS},
+    "init": {
+        ExitCode.OK: "the file is written",
+        ExitCode.BAD_INPUT: "the file exists, or an option is not valid",
+    },
+    "schema": {ExitCode.OK: "the schema is printed"},
+    "doctor": {
+        ExitCode.OK: "no problem was found (there may be notes)",
+        ExitCode.BAD_INPUT: "something that a run on this machine needs is missing",
+    },
+    "data check": {
         ExitCode.OK: "no error was found (there may be warnings)",
         ExitCode.INTERNAL: "an unexpected error",
         ExitCode.BAD_INPUT: "the data has an error, or an option is not valid",
         ExitCode.UNAVAILABLE: "the storage or the hub cannot be reached",
     },
-    "selfemo data convert": {
+    "data convert": {
         ExitCode.OK: "the file is written",
         ExitCode.INTERNAL: "an unexpected error",
         ExitCode.BAD_INPUT: "the data has an error, or an option is not valid",
         ExitCode.UNAVAILABLE: "the storage or the hub cannot be reached",
     },
-    "selfemo model tiny": _BASE_MODEL,
-    "selfemo model prepare": {
+    "model tiny": _BASE_MODEL,
+    "model prepare": {
         **_BASE_MODEL,
         ExitCode.UNAVAILABLE: "the package cannot be downloaded",
     },
-    "selfemo model warm-start": _BASE_MODEL,
-    "kubectl selfemo watch": {
+    "model warm-start": _BASE_MODEL,
+}
+
+_KUBECTL: Mapping[str, Mapping[int, str]] = {
+    "list": {**_CLUSTER, ExitCode.OK: "the list is printed"},
+    "status": {**_CLUSTER, ExitCode.OK: "the state is printed"},
+    "watch": {
         **_FOLLOWED,
         ExitCode.BAD_INPUT: f"the evolution failed because of bad input, {_NO_EVOLUTION}",
         ExitCode.UNAVAILABLE: f"{_NO_API_SERVER} at the start",
-        INTERRUPTED: "Ctrl-C (the evolution continues)",
+        ExitCode.INTERRUPTED: "Ctrl-C (the evolution continues)",
     },
-    "kubectl selfemo logs": {
+    "logs": {
         ExitCode.OK: "kubectl printed the logs (any other exit code of kubectl is passed on)",
         ExitCode.BAD_INPUT: f"{_NO_EVOLUTION}, or kubectl is not installed",
         ExitCode.UNAVAILABLE: _NO_API_SERVER,
     },
-    "kubectl selfemo suspend": {
-        ExitCode.OK: "spec.suspend is set",
-        ExitCode.BAD_INPUT: _NO_EVOLUTION,
-        ExitCode.UNAVAILABLE: _NO_API_SERVER,
-    },
-    "kubectl selfemo resume": {
-        ExitCode.OK: "spec.suspend is cleared",
-        ExitCode.BAD_INPUT: _NO_EVOLUTION,
-        ExitCode.UNAVAILABLE: _NO_API_SERVER,
-    },
-    "kubectl selfemo report": {
+    "suspend": {**_CLUSTER, ExitCode.OK: "spec.suspend is set"},
+    "resume": {**_CLUSTER, ExitCode.OK: "spec.suspend is cleared"},
+    "report": {
         ExitCode.OK: "the report is written",
         ExitCode.BAD_INPUT: f"{_NO_EVOLUTION}, or the report could not be written",
         ExitCode.UNAVAILABLE: _NO_API_SERVER,
     },
+}
+
+
+def _sorted(codes: Mapping[int, str]) -> dict[int, str]:
+    """Return the exit codes of a command in order, with that of Ctrl-C, which all have."""
+    return dict(sorted({ExitCode.INTERRUPTED: _CTRL_C, **codes}.items()))
+
+
+#: The meaning of each exit code, by command.
+EXIT_CODES: Mapping[str, Mapping[int, str]] = {
+    **{f"selfemo {name}": _sorted(codes) for name, codes in _SELFEMO.items()},
+    **{f"kubectl selfemo {name}": _sorted(codes) for name, codes in _KUBECTL.items()},
     "python -m selfemo_operator": {
         ExitCode.OK: "SIGTERM or SIGINT stopped the operator",
         ExitCode.BAD_INPUT: "an option is not valid, or the cluster's CRD is not the operator's",
@@ -116,7 +165,7 @@ def exit_codes_help(command: str) -> str:
     Examples
     --------
     >>> exit_codes_help("selfemo validate")
-    'Exit codes: 0 = the file is valid; 2 = the file or an option is not valid.'
+    'Exit codes: 0 = all documents are valid; 2 = the file or an option is not valid; 130 = Ctrl-C.'
     """
     codes = "; ".join(f"{int(code)} = {meaning}" for code, meaning in EXIT_CODES[command].items())
     return f"Exit codes: {codes}."

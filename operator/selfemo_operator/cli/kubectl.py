@@ -1,70 +1,196 @@
 """``kubectl selfemo``: watches and controls an evolution on a cluster.
 
-It reads the same kubeconfig as kubectl. The user needs the rights to edit EmotionEvolutions.
+It reads the same kubeconfig as kubectl, and takes the same options for the cluster and the
+namespace. The user needs the rights to edit EmotionEvolutions.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
+import json
 import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 
-from selfemo_api.contract import ExitCode
+from selfemo_api.command_errors import printable
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.schema.error_messages import problems_of
 from selfemo_api.stages import Stage
-from selfemo_operator.cli import output_format, watch
-from selfemo_operator.cli.exit_codes import exit_codes_help
+from selfemo_operator.cli import output_format, version, watch
+from selfemo_operator.cli.command import Quiet, Verbose, application, begin_command, command
+from selfemo_operator.cli.entry_point import run_application
+from selfemo_operator.cli.kube_access import Access
+from selfemo_operator.cli.output_format import columns, print_line
+from selfemo_operator.cli.parameters import Output, OutputOption
 from selfemo_operator.cli.report import write_report
 from selfemo_operator.cli.run_options import RunRequest
+from selfemo_operator.cli.runs.run_list import run_table
+from selfemo_operator.cli.runs.summary import run_summary, status_rows
 from selfemo_operator.cli.terminal.evolution_view import StageProgress
-from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 from selfemo_operator.local.state import RunnerError
 
-app = typer.Typer(
-    name="kubectl selfemo",
-    help="Watch and control EmotionEvolutions on a cluster.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+if TYPE_CHECKING:
+    from selfemo_operator.controller.kube.client import KubeClient
+
+app = application("kubectl selfemo", "Watch and control EmotionEvolutions on a cluster.")
 
 #: Seconds between two reads of an evolution. A stage takes minutes: more would only be load.
 POLL_SECONDS = 2.0
-#: Seconds to wait for an answer, which takes milliseconds. After them, the API server counts as
-#: unavailable.
-POLL_TIMEOUT = 10.0
+#: Evolutions in one page of a list.
+_PAGE = 250
+_PROGRAM = "kubectl selfemo"
 
-Name = Annotated[str, typer.Argument(help="The evolution's name.", show_default=False)]
-Namespace = Annotated[str, typer.Option("--namespace", "-n", help="The evolution's namespace.")]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="The evolution's name.", show_default=False)
+]
+Namespace = Annotated[
+    str | None,
+    typer.Option("--namespace", "-n", help="The namespace. Default: that of the context."),
+]
+Context = Annotated[
+    str | None,
+    typer.Option("--context", help="The context of the kubeconfig. Default: the current one."),
+]
+Kubeconfig = Annotated[
+    str | None,
+    typer.Option(
+        "--kubeconfig", metavar="FILE", help="The kubeconfig. Default: KUBECONFIG, ~/.kube/config."
+    ),
+]
+_ACCESS = {"namespace": Namespace, "context": Context, "kubeconfig": Kubeconfig}
 
 
-@app.command("watch", epilog=exit_codes_help("kubectl selfemo watch"))
+def kubectl_command(name: str) -> Callable[[Callable[..., None]], None]:
+    """Return a decorator that adds a command with the options for the cluster and the namespace.
+
+    Parameters
+    ----------
+    name
+        The name of the command.
+    """
+
+    def add(function: Callable[..., None]) -> None:
+        signature = inspect.signature(function, eval_str=True)
+
+        @functools.wraps(function)
+        def run(
+            *, namespace: str | None, context: str | None, kubeconfig: str | None, **values: Any
+        ) -> None:
+            function(access=Access(namespace, context, kubeconfig), **values)
+
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        own = [p.replace(kind=keyword) for n, p in signature.parameters.items() if n != "access"]
+        shared = [
+            inspect.Parameter(n, keyword, default=None, annotation=annotation)
+            for n, annotation in _ACCESS.items()
+        ]
+        run.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[*own, *shared]
+        )
+        command(app, name, "Commands", program=_PROGRAM)(run)
+
+    return add
+
+
+@app.callback()
+def kubectl_selfemo(
+    version_flag: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=version.print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Remember the options of the program, which hold for each of its commands."""
+    del version_flag
+    begin_command(_PROGRAM, quiet=quiet, verbose=verbose)
+
+
+@kubectl_command("list")
+def list_command(
+    access: Access,
+    all_namespaces: Annotated[
+        bool, typer.Option("--all-namespaces", "-A", help="List those of all namespaces.")
+    ] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """List the evolutions of a namespace."""
+    kube = access.connect()
+    namespace = None if all_namespaces else access.namespace
+    with access.errors(kube):
+        objects = list(_objects(kube, namespace))
+    summaries = []
+    for content in objects:
+        try:
+            summaries.append(run_summary(EmotionEvolution.model_validate(content)))
+        except ValidationError:
+            metadata = content["metadata"]
+            note = f"{metadata['namespace']}/{metadata['name']} cannot be read by this version"
+            print_line(f"warning: {note}", stderr=True)
+    if output is Output.JSON:
+        sys.stdout.write(json.dumps(summaries, ensure_ascii=False) + "\n")
+    elif not summaries:
+        place = f"in namespace {namespace}" if namespace else "in any namespace"
+        print_line(f"no evolutions {place}", stderr=True)
+    else:
+        for line in run_table(summaries):
+            print_line(printable(line))
+
+
+def _objects(kube: KubeClient, namespace: str | None) -> list[dict[str, Any]]:
+    """Return the evolutions of a namespace as objects. Raises ApiError."""
+    objects: list[dict[str, Any]] = []
+    query = {"limit": str(_PAGE)}
+    while True:
+        page = kube.get(names.evolutions_path(namespace), query)
+        objects += page.get("items", [])
+        token = page.get("metadata", {}).get("continue")
+        if not token:
+            return objects
+        query = {"limit": str(_PAGE), "continue": token}
+
+
+@kubectl_command("status")
+def status_command(access: Access, name: Name, output: OutputOption = Output.TABLE) -> None:
+    """Print the state of one evolution."""
+    summary = run_summary(get_evolution(access.connect(), access, name))
+    if output is Output.JSON:
+        sys.stdout.write(json.dumps(summary, ensure_ascii=False) + "\n")
+        return
+    for line in columns(status_rows(summary)):
+        print_line(printable(line))
+
+
+@kubectl_command("watch")
 def watch_command(
+    access: Access,
     name: Name,
-    namespace: Namespace = "default",
     once: Annotated[bool, typer.Option("--once", help="Print the present state and exit.")] = False,
 ) -> None:
     """Follow an evolution until it ends.
 
     Where the output is not a terminal, each change is printed as one line.
     """
-    source = ClusterSource(namespace, name)
+    source = ClusterSource(access, name)
     console = output_format.console()
     raise typer.Exit(watch.follow(source, console, once=once, poll_seconds=POLL_SECONDS))
 
 
-@app.command(epilog=exit_codes_help("kubectl selfemo logs"))
+@kubectl_command("logs")
 def logs(
+    access: Access,
     name: Name,
-    namespace: Namespace = "default",
     stage: Annotated[
         Stage | None, typer.Option(help="The stage. Default: the current stage.")
     ] = None,
@@ -79,45 +205,50 @@ def logs(
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         raise RunnerError("kubectl is not on the PATH: install it, since it reads the logs")
-    status = _get_evolution(KubeClient(connections=1), namespace, name).status
+    status = get_evolution(access.connect(), access, name).status
     selected_stage = stage or status.stage or Stage.EVALUATE
     number = status.generation if generation is None else generation
     selector = (
         f"{names.LABEL_EVOLUTION}={name},{names.LABEL_COMPONENT}={selected_stage.slug},"
         f"{names.LABEL_GENERATION}={number:03d}"
     )
-    command = [kubectl, "logs", "--namespace", namespace, "--selector", selector]
-    command += ["--prefix", "--tail=-1", "--max-log-requests=64"]
-    command += ["--follow"] if follow else []
-    os.execv(kubectl, command)  # noqa: S606 - no shell
+    arguments = [kubectl, "logs", *access.options, "--selector", selector]
+    arguments += ["--prefix", "--tail=-1", "--max-log-requests=64"]
+    arguments += ["--follow"] if follow else []
+    os.execv(kubectl, arguments)  # noqa: S606 - no shell
 
 
-@app.command(epilog=exit_codes_help("kubectl selfemo suspend"))
-def suspend(name: Name, namespace: Namespace = "default") -> None:
+@kubectl_command("suspend")
+def suspend(access: Access, name: Name, output: OutputOption = Output.TABLE) -> None:
     """Suspend an evolution at once. Finished work is kept."""
-    _set_suspend(name, namespace, suspend=True)
+    _set_suspend(access, name, suspend=True, as_json=output is Output.JSON)
 
 
-@app.command(epilog=exit_codes_help("kubectl selfemo resume"))
-def resume(name: Name, namespace: Namespace = "default") -> None:
+@kubectl_command("resume")
+def resume(access: Access, name: Name, output: OutputOption = Output.TABLE) -> None:
     """Resume a suspended evolution."""
-    _set_suspend(name, namespace, suspend=False)
+    _set_suspend(access, name, suspend=False, as_json=output is Output.JSON)
 
 
-@app.command("report", epilog=exit_codes_help("kubectl selfemo report"))
+@kubectl_command("report")
 def report_command(
+    access: Access,
     name: Name,
-    namespace: Namespace = "default",
     to: Annotated[Path, typer.Option("--to", help="The HTML file to write.")] = Path("report.html"),
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Write the report of a run: one HTML page with all its results.
 
     The page is made on this machine, which reads the storage with your own credentials.
     """
-    evolution = _get_evolution(KubeClient(connections=1), namespace, name)
+    evolution = get_evolution(access.connect(), access, name)
     with tempfile.TemporaryDirectory() as folder:
         request = RunRequest(evolution, {}, Path(folder), evolution.metadata.uid[:8])
-        Console().print(str(write_report(request, to)))
+        page = str(write_report(request, to))
+    if output is Output.JSON:
+        sys.stdout.write(json.dumps({"report": page}, ensure_ascii=False) + "\n")
+    else:
+        print_line(page)
 
 
 class ClusterSource:
@@ -125,13 +256,15 @@ class ClusterSource:
 
     Parameters
     ----------
-    namespace, name
-        The namespace and the name of the evolution.
+    access
+        The cluster and the namespace.
+    name
+        The name of the evolution.
     """
 
-    def __init__(self, namespace: str, name: str) -> None:
-        self._kube = KubeClient(connections=1).with_timeout(POLL_TIMEOUT)
-        self._namespace, self._name = namespace, name
+    def __init__(self, access: Access, name: str) -> None:
+        self._kube = access.connect()
+        self._access, self._namespace, self._name = access, access.namespace, name
         self._evolution: EmotionEvolution | None = None
         #: The note of the present outage. The error differs between tries (reset, refused, timed
         #: out). Only the first is kept: otherwise each would count as a change.
@@ -142,30 +275,45 @@ class ClusterSource:
 
         Raises
         ------
-        ApiError
-            If the first read fails, or the API server refuses the request.
         RunnerError
-            If there is no such evolution.
+            If the first read fails, the API server refuses the request, or there is no such
+            evolution.
         """
-        try:
-            self._evolution = _get_evolution(self._kube, self._namespace, self._name)
-        except ApiError as error:
-            if self._evolution is None or (400 <= error.status < 500 and error.status != 429):
-                raise
-            self._note = self._note or f"The API server does not respond; retrying. ({error})"
-            return self._evolution, StageProgress(note=self._note)
+        from selfemo_operator.controller.kube.client import ApiError
+
+        with self._access.errors(self._kube, self._name):
+            try:
+                self._evolution = _read(self._kube, self._namespace, self._name)
+            except ApiError as error:
+                if self._evolution is None or (400 <= error.status < 500 and error.status != 429):
+                    raise
+                self._note = self._note or f"The API server does not respond; retrying. ({error})"
+                return self._evolution, StageProgress(note=self._note)
         self._note = ""
         return self._evolution, StageProgress()
 
 
-def _get_evolution(kube: KubeClient, namespace: str, name: str) -> EmotionEvolution:
-    """Return an evolution. Raises RunnerError if it does not exist or cannot be parsed."""
+def get_evolution(kube: KubeClient, access: Access, name: str) -> EmotionEvolution:
+    """Return an evolution. Raises RunnerError if it does not exist or cannot be read.
+
+    Parameters
+    ----------
+    kube
+        The client.
+    access
+        The cluster and the namespace.
+    name
+        The name of the evolution.
+    """
+    with access.errors(kube, name):
+        return _read(kube, access.namespace, name)
+
+
+def _read(kube: KubeClient, namespace: str, name: str) -> EmotionEvolution:
+    """Return an evolution. Raises ApiError, or RunnerError if it cannot be parsed."""
+    content = kube.get(names.evolution_path((namespace, name)))
     try:
-        return EmotionEvolution.model_validate(kube.get(names.evolution_path((namespace, name))))
-    except ApiError as error:
-        if error.status == 404:
-            raise RunnerError(f"there is no evolution {name} in namespace {namespace}") from None
-        raise
+        return EmotionEvolution.model_validate(content)
     except ValidationError as error:
         problems = "; ".join(str(problem) for problem in problems_of(error))
         raise RunnerError(
@@ -174,20 +322,19 @@ def _get_evolution(kube: KubeClient, namespace: str, name: str) -> EmotionEvolut
         ) from None
 
 
-def _set_suspend(name: str, namespace: str, *, suspend: bool) -> None:
+def _set_suspend(access: Access, name: str, *, suspend: bool, as_json: bool) -> None:
     """Set ``spec.suspend`` of an evolution, and print that."""
     body: dict[str, Any] = {"spec": {"suspend": suspend}}
-    KubeClient(connections=1).patch(names.evolution_path((namespace, name)), body)
-    Console().print(f"{namespace}/{name} is {'suspended' if suspend else 'resumed'}")
+    kube, namespace = access.connect(), access.namespace
+    with access.errors(kube, name):
+        kube.patch(names.evolution_path((namespace, name)), body)
+    if as_json:
+        content = {"name": name, "namespace": namespace, "suspend": suspend}
+        sys.stdout.write(json.dumps(content) + "\n")
+    else:
+        print_line(f"{namespace}/{name} is {'suspended' if suspend else 'resumed'}")
 
 
 def main() -> None:
     """Run the command. An error is one line, with an exit code."""
-    try:
-        app()
-    except ApiError as error:
-        sys.stderr.write(f"kubectl selfemo: {error}\n")
-        sys.exit(ExitCode.BAD_INPUT if 400 <= error.status < 500 else ExitCode.UNAVAILABLE)
-    except RunnerError as error:
-        sys.stderr.write(f"kubectl selfemo: {error}\n")
-        sys.exit(error.exit_code)
+    sys.exit(run_application(app, _PROGRAM))

@@ -3,128 +3,104 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from selfemo_api.contract import ExitCode
-from selfemo_api.schema.validation import InvalidEvolution
-from selfemo_operator.cli import check, model, output_format, run, watch
+from selfemo_api.stages import Stage
+from selfemo_operator.cli import check, model, output_format, run, version, watch
 from selfemo_operator.cli import data as data_cli
-from selfemo_operator.cli.exit_codes import exit_codes_help
-from selfemo_operator.cli.report import write_report
-from selfemo_operator.cli.resolved import print_resolved
-from selfemo_operator.cli.run_options import read_request
-from selfemo_operator.cli.use import add_use_commands
-from selfemo_operator.local.state import RunnerError
-
-app = typer.Typer(
-    name="selfemo",
-    help="Improve a language model that recognizes emotion in conversation, on this machine.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
+from selfemo_operator.cli.command import Quiet, Verbose, application, begin_command, command
+from selfemo_operator.cli.entry_point import run_application
+from selfemo_operator.cli.job_program import add_use_commands
+from selfemo_operator.cli.parameters import (
+    DEFAULT_STATE,
+    Data,
+    Files,
+    Output,
+    OutputOption,
+    Set,
+    State,
+    Target,
 )
-app.add_typer(data_cli.app, name="data")
-app.add_typer(model.app, name="model")
+from selfemo_operator.cli.report import report_of
+from selfemo_operator.cli.run_options import read_requests
+from selfemo_operator.cli.runs.logs import Selection, print_logs
+from selfemo_operator.cli.runs.run_list import list_runs, print_status
+from selfemo_operator.cli.runs.stop import stop_run
+from selfemo_operator.cli.runs.target import find_run
+from selfemo_operator.cli.setup.commands import add_setup_commands
+from selfemo_operator.cli.validate import validate
+
+app = application(
+    "selfemo",
+    "Improve a language model that recognizes emotion in conversation, on this machine.",
+)
 
 #: Seconds between two reads of a state folder: as often as the runner looks at its stages, so that
 #: the last step of a short training is shown too.
 WATCH_SECONDS = 0.2
+#: The sections of the help.
+_EVOLUTION, _RUNS, _MODELS = "Evolutions", "Runs on this machine", "Models"
 
 
-class Output(StrEnum):
-    """The format of results."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
-File = Annotated[
-    Path, typer.Argument(help="The YAML file of an EmotionEvolution.", show_default=False)
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="PATH=VALUE",
-        help="Replace a field below spec with a YAML value. Can be repeated.",
-    ),
-]
-Data = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--data", metavar="NAME=FOLDER", help="The folder of data://NAME/…. Can be repeated."
-    ),
-]
-State = Annotated[
-    Path,
-    typer.Option(
-        "--state",
-        envvar="SELFEMO_STATE",
-        help="The folder in which the runner stores its state.",
-    ),
-]
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="The format of the result.")]
+@app.callback()
+def selfemo(
+    version_flag: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=version.print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Remember the options of the program, which hold for each of its commands."""
+    del version_flag
+    begin_command("selfemo", quiet=quiet, verbose=verbose)
 
 
-@app.command("run", epilog=exit_codes_help("selfemo run"))
+@command(app, "run", _EVOLUTION)
 def run_command(
-    file: File,
+    files: Files,
     data: Data = None,
     changes: Set = None,
-    state: State = Path(".selfemo"),
+    state: State = DEFAULT_STATE,
     output: OutputOption = Output.TABLE,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the input, print the plan and exit.")
     ] = False,
 ) -> None:
-    """Run a whole evolution on this machine.
+    """Run whole evolutions on this machine, one after another.
 
     After any interruption, the same command continues the run.
     """
-    request = read_request(file, changes or [], data or [], state)
-    code = run.run(request, as_json=output is Output.JSON, dry_run=dry_run)
+    requests = read_requests(files, changes or [], data or [], state)
+    code = run.run_all(requests, as_json=output is Output.JSON, dry_run=dry_run)
     raise typer.Exit(code)
 
 
-@app.command("check", epilog=exit_codes_help("selfemo check"))
+@command(app, "check", _EVOLUTION)
 def check_command(
-    file: File,
+    files: Files,
     data: Data = None,
     changes: Set = None,
-    state: State = Path(".selfemo"),
+    state: State = DEFAULT_STATE,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Find all problems of a run's input at once: its data, model, storage and machine.
+    """Find all problems of a run's input before it starts.
 
-    No run is started and no weights are downloaded. `selfemo run` does the same as its first step.
+    It reads the data, the model's files, the storage and the machine. No run is started and no
+    weights are downloaded. `selfemo run` does the same as its first step.
     """
-    request = read_request(file, changes or [], data or [], state)
-    raise typer.Exit(check.check(request, as_json=output is Output.JSON))
+    requests = read_requests(files, changes or [], data or [], state)
+    raise typer.Exit(check.check_all(requests, as_json=output is Output.JSON))
 
 
-@app.command("watch", epilog=exit_codes_help("selfemo watch"))
-def watch_command(
-    file: File,
-    state: State = Path(".selfemo"),
-    once: Annotated[bool, typer.Option("--once", help="Print the present state and exit.")] = False,
-) -> None:
-    """Follow an evolution that `selfemo run` runs on this machine, until it ends.
-
-    Where the output is not a terminal, each change is printed as one line.
-    """
-    request = read_request(file, [], [], state)
-    source = watch.LocalSource(request.state, file)
-    console = output_format.console()
-    raise typer.Exit(watch.follow(source, console, once=once, poll_seconds=WATCH_SECONDS))
-
-
-@app.command("validate", epilog=exit_codes_help("selfemo validate"))
+@command(app, "validate", _EVOLUTION)
 def validate_command(
-    file: File,
+    files: Files,
     changes: Set = None,
     output: OutputOption = Output.TABLE,
     resolve: Annotated[
@@ -134,45 +110,102 @@ def validate_command(
         ),
     ] = False,
 ) -> None:
-    """Check a file with the same rules as the API server."""
-    request = read_request(file, changes or [], [], Path(".selfemo"))
-    if resolve:
-        print_resolved(request.evolution.spec, as_json=output is Output.JSON)
-    elif output is Output.JSON:
-        sys.stdout.write(request.evolution.model_dump_json(by_alias=True, exclude_none=True) + "\n")
-    else:
-        Console().print(f"{file} is valid")
+    """Check files with the same rules as the API server."""
+    as_json = output is Output.JSON
+    raise typer.Exit(validate(files, changes or [], as_json=as_json, resolve=resolve))
 
 
-@app.command("report", epilog=exit_codes_help("selfemo report"))
+@command(app, "list", _RUNS)
+def list_command(state: State = DEFAULT_STATE, output: OutputOption = Output.TABLE) -> None:
+    """List the runs below the state folder."""
+    list_runs(state, as_json=output is Output.JSON)
+
+
+@command(app, "status", _RUNS)
+def status_command(
+    target: Target, state: State = DEFAULT_STATE, output: OutputOption = Output.TABLE
+) -> None:
+    """Print the state of one run."""
+    print_status(target, state, as_json=output is Output.JSON)
+
+
+@command(app, "watch", _RUNS)
+def watch_command(
+    target: Target,
+    state: State = DEFAULT_STATE,
+    once: Annotated[bool, typer.Option("--once", help="Print the present state and exit.")] = False,
+) -> None:
+    """Follow a run until it ends.
+
+    Where the output is not a terminal, each change is printed as one line.
+    """
+    source = watch.LocalSource(find_run(target, state))
+    console = output_format.console()
+    raise typer.Exit(watch.follow(source, console, once=once, poll_seconds=WATCH_SECONDS))
+
+
+@command(app, "logs", _RUNS)
+def logs_command(
+    target: Target,
+    state: State = DEFAULT_STATE,
+    stage: Annotated[
+        Stage | None, typer.Option(help="Only this stage. Default: the newest stage.")
+    ] = None,
+    generation: Annotated[
+        int | None, typer.Option(min=0, help="Only this generation. Default: the newest stage.")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Print new lines until no runner is active.")
+    ] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Print the logs of a run's stages.
+
+    Each line has the time (UTC), the generation and the stage. With `-o json`, the lines are those
+    of the log, as JSON.
+    """
+    selection = Selection(stage, generation)
+    print_logs(target, state, selection, follow=follow, as_json=output is Output.JSON)
+
+
+@command(app, "stop", _RUNS)
+def stop_command(
+    target: Target,
+    state: State = DEFAULT_STATE,
+    timeout: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for the stage, which saves its work.")
+    ] = 60.0,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Stop a run as Ctrl-C does, from another terminal.
+
+    The stage saves its work, and `selfemo run` continues later. Only the process that the run
+    itself has recorded is ended.
+    """
+    stop_run(target, state, timeout=timeout, as_json=output is Output.JSON)
+
+
+@command(app, "report", _RUNS)
 def report_command(
-    file: File,
+    target: Target,
     changes: Set = None,
-    state: State = Path(".selfemo"),
+    state: State = DEFAULT_STATE,
     to: Annotated[
         Path | None,
         typer.Option("--to", help="The HTML file to write. Default: in the state folder."),
     ] = None,
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Write the report of a run: one HTML page with all its results."""
-    request = read_request(file, changes or [], [], state)
-    Console().print(str(write_report(request, to)))
+    report_of(target, changes or [], state, to, as_json=output is Output.JSON)
 
 
 add_use_commands(app)
+app.add_typer(data_cli.app, name="data", rich_help_panel=_MODELS)
+app.add_typer(model.app, name="model", rich_help_panel=_MODELS)
+add_setup_commands(app)
 
 
 def main() -> None:
     """Run the command. An error that the user can act on is one line, with an exit code."""
-    try:
-        app()
-    except InvalidEvolution as error:
-        _exit(str(error), ExitCode.BAD_INPUT)
-    except RunnerError as error:
-        _exit(str(error), error.exit_code)
-
-
-def _exit(message: str, code: int) -> None:
-    """Print an error and exit with a code."""
-    sys.stderr.write(f"selfemo: {message}\n")
-    sys.exit(code)
+    sys.exit(run_application(app, "selfemo"))

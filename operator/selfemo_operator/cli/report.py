@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from selfemo_api.text.files import write_atomically
-from selfemo_operator.cli.run_options import RunRequest
+from selfemo_operator.cli.job_program import require_extras
+from selfemo_operator.cli.output_format import print_line
+from selfemo_operator.cli.run_options import RunRequest, local_uid
+from selfemo_operator.cli.runs.target import find_run
 from selfemo_operator.local.state import RunnerError
 
 
@@ -27,6 +32,7 @@ def write_report(request: RunRequest, to: Path | None) -> Path:
     RunnerError
         If the report program fails. The message is the last line that it printed.
     """
+    require_extras("jobs")
     metadata = request.evolution.metadata
     page = to.absolute() if to else request.state / "report.html"
     # The stored evolution has a status, which contains the outcome of each generation.
@@ -52,3 +58,35 @@ def write_report(request: RunRequest, to: Path | None) -> Path:
         reason = lines[-1] if lines else "the program failed without reporting an error"
         raise RunnerError(f"the report could not be written: {reason}")
     return page
+
+
+def report_of(
+    target: str, changes: Sequence[str], state: Path, to: Path | None, *, as_json: bool
+) -> None:
+    """Write the report of a run that a person names, and print the path of the page.
+
+    Parameters
+    ----------
+    target
+        The YAML file of the evolution, or the name of the run.
+    changes
+        The values of ``--set``, which may name another storage.
+    state
+        The folder with the states of all evolutions.
+    to
+        The HTML file to write. None: ``report.html`` in the state folder.
+    as_json
+        Print a JSON object.
+
+    Raises
+    ------
+    RunnerError
+        If there is no such run, or the report program fails.
+    """
+    run = find_run(target, state, changes)
+    evolution = run.file_evolution or run.read()
+    page = write_report(RunRequest(evolution, {}, run.folder, local_uid(evolution)), to)
+    if as_json:
+        sys.stdout.write(json.dumps({"report": str(page)}, ensure_ascii=False) + "\n")
+    else:
+        print_line(str(page))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,13 @@ import yaml
 
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.schema.strict_yaml import parse_yaml
-from selfemo_api.schema.validation import load_evolution
+from selfemo_api.schema.validation import (
+    InvalidEvolution,
+    Problem,
+    load_evolution,
+    load_evolutions,
+    read_text,
+)
 from selfemo_operator.local.state import RunnerError
 
 #: A URI relative to the current folder. It exists only here: a cluster has no current folder.
@@ -32,6 +39,96 @@ class RunRequest:
     """The evolution's state folder, ``<state>/<namespace>/<name>``."""
     uid: str
     """The uid of the run."""
+    source: str = ""
+    """The file of the evolution, with the number of its document if there are several."""
+
+
+def read_requests(
+    files: Sequence[str], changes: Sequence[str], data: Sequence[str], state: Path
+) -> list[RunRequest]:
+    """Return a request for each document of some files, after all of them are validated.
+
+    Parameters
+    ----------
+    files
+        The YAML files. ``-``: standard input.
+    changes
+        The values of ``--set``, each as ``PATH=VALUE``. They hold for each document.
+    data
+        The values of ``--data``, each as ``NAME=FOLDER``.
+    state
+        The folder with the states of all evolutions.
+
+    Raises
+    ------
+    InvalidEvolution
+        If a document, with the changes, is not valid. It has the problems of all documents.
+    RunnerError
+        If the value of an option is malformed, or two documents are one evolution.
+    """
+    requests, errors = [], []
+    for content in read_documents(files, changes, data, state):
+        if isinstance(content, InvalidEvolution):
+            errors.append(content)
+        else:
+            requests.append(content)
+    if errors:
+        raise InvalidEvolution.of(errors)
+    names: dict[Path, str] = {}
+    for request in requests:
+        other = names.setdefault(request.state, request.source)
+        if other is not request.source:
+            raise RunnerError(
+                f"{request.source}: metadata.name: {other} has the evolution "
+                f"`{request.evolution.metadata.name}` too: give it another name"
+            )
+    return requests
+
+
+def read_documents(
+    files: Sequence[str], changes: Sequence[str], data: Sequence[str], state: Path
+) -> Iterator[RunRequest | InvalidEvolution]:
+    """Yield a request for each document of some files, or what is wrong with the document.
+
+    Parameters
+    ----------
+    files, changes, data, state
+        The same as in :func:`read_requests`.
+
+    Raises
+    ------
+    RunnerError
+        If the value of an option is malformed.
+    """
+    values = dict(_parse_change(text) for text in changes)
+    volumes = dict(_parse_volume(text) for text in data)
+    if files.count("-") > 1:
+        raise RunnerError("`-` is given twice: standard input can be read only once")
+    for file in files:
+        try:
+            name, text = _text_of(file)
+            documents = load_evolutions(name, text, values)
+        except InvalidEvolution as error:
+            yield error
+            continue
+        for index, evolution in enumerate(documents, start=1):
+            if isinstance(evolution, InvalidEvolution):
+                yield evolution
+            else:
+                source = name if len(documents) == 1 else f"{name} (document {index})"
+                yield _request(evolution, volumes, state, source)
+
+
+def _text_of(file: str) -> tuple[str, str]:
+    """Return the name and the text of a file, or of standard input. Raises InvalidEvolution."""
+    if file != "-":
+        return file, read_text(Path(file))
+    name = "standard input"
+    try:
+        return name, sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        problem = Problem("", f"is not UTF-8 (byte {error.start})")
+        raise InvalidEvolution(name, [problem]) from None
 
 
 def read_request(
@@ -58,11 +155,17 @@ def read_request(
         If the value of an option is malformed.
     """
     evolution = load_evolution(file, dict(_parse_change(text) for text in changes))
+    volumes = dict(_parse_volume(text) for text in data)
+    return _request(evolution, volumes, state, str(file))
+
+
+def _request(
+    evolution: EmotionEvolution, volumes: Mapping[str, str], state: Path, source: str
+) -> RunRequest:
     evolution = _with_absolute_uris(evolution)
     metadata = evolution.metadata
     folder = state.absolute() / metadata.namespace / metadata.name
-    volumes = dict(_parse_volume(text) for text in data)
-    return RunRequest(evolution, volumes, folder, local_uid(evolution))
+    return RunRequest(evolution, volumes, folder, local_uid(evolution), source)
 
 
 def local_uid(evolution: EmotionEvolution) -> str:

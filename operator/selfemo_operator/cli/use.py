@@ -1,49 +1,23 @@
-"""The commands that use a model. Each starts a program of the jobs' package."""
+"""The commands that use a model, and what each needs. Each is a program of the jobs' package."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
-import typer
-
-from selfemo_operator.cli.job_program import (
-    PASS_THROUGH,
-    PassThroughCommand,
-    replace_by_program,
-    run_program,
-)
-
-_PROGRAM = "selfemo_jobs.use_commands"
+from collections.abc import Mapping
 
 #: What each command does, by its name. Its options are those of the program.
 USE_COMMANDS: Mapping[str, str] = {
+    "predict": "Predict the emotions of each turn of dialogues, with a probability for each label.",
+    "respond": "Write replies with an emotion, each with the emotions that a judge reads in it.",
+    "chat": "Chat with a model: it reads the emotion of each of your turns, and replies with one.",
     "export": "Copy a model with its card to a folder, to S3 or to the hub, or convert it to GGUF.",
-    "serve": "Serve a model by vLLM, for clients of the OpenAI API. Arguments after `--` are those of "
-    "`vllm serve`.",
+    "compare": "Show several runs side by side: scores, gains with paired intervals, settings, cost.",
+    "serve": "Serve a model by vLLM, for clients of the OpenAI API. Arguments after `--` are those "
+    "of `vllm serve`.",
 }
 
-#: The commands that run until they are stopped.
-_SERVERS = frozenset({"serve"})
+#: The commands that run long, or until they are stopped: the program replaces this process, so that
+#: each signal reaches it.
+SERVERS = frozenset({"predict", "chat", "serve"})
 
-
-def add_use_commands(app: typer.Typer) -> None:
-    """Add the commands to an application.
-
-    Parameters
-    ----------
-    app
-        The application.
-    """
-    for name, text in USE_COMMANDS.items():
-        app.command(name, help=text, cls=PassThroughCommand, context_settings=PASS_THROUGH)(
-            _command(name)
-        )
-
-
-def _command(name: str) -> Callable[..., None]:
-    start = replace_by_program if name in _SERVERS else run_program
-
-    def command(context: typer.Context) -> None:
-        start(_PROGRAM, [name, *context.args])
-
-    return command
+#: The extras that a command needs, if it needs more than the libraries of the jobs.
+EXTRAS: Mapping[str, tuple[str, ...]] = {"playground": ("jobs", "playground")}

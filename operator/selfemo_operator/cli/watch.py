@@ -5,28 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Protocol
 
-from pydantic import ValidationError
 from rich.console import Console
 from rich.live import Live
 
-from selfemo_api.api_model import first_problem
+from selfemo_api.contract import ExitCode
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.metrics import ProgressField
 from selfemo_api.stages import job_name
 from selfemo_operator.cli.output_format import exit_code
+from selfemo_operator.cli.runs.target import Target
 from selfemo_operator.cli.terminal.evolution_view import (
     StageProgress,
     evolution_view,
     status_changes,
 )
 from selfemo_operator.cli.terminal.progress import LogTail, format_metrics
-from selfemo_operator.local.state import RunnerError, is_active
-
-#: The shell's exit code after Ctrl-C. It differs from all exit codes of an evolution.
-INTERRUPTED = 130
+from selfemo_operator.local.state import is_active
 
 
 class Source(Protocol):
@@ -47,35 +43,19 @@ class LocalSource:
 
     Parameters
     ----------
-    folder
-        The evolution's state folder, ``<state>/<namespace>/<name>``.
-    file
-        The YAML file of the evolution, which messages mention.
+    run
+        The run.
     """
 
-    def __init__(self, folder: Path, file: Path) -> None:
-        self._folder = folder
-        self._file = file
+    def __init__(self, run: Target) -> None:
+        self._run = run
         self._job = ""
-        self._tail = LogTail(folder)
+        self._tail = LogTail(run.folder)
         self._progress = StageProgress()
 
     def read(self) -> tuple[EmotionEvolution, StageProgress]:
         """Return the stored evolution, with the newest progress line of its stage."""
-        path = self._folder / "evolution.json"
-        try:
-            evolution = EmotionEvolution.model_validate_json(path.read_bytes())
-        except FileNotFoundError:
-            raise RunnerError(
-                f"there is no run in {self._folder}: start it with `selfemo run {self._file}`, or "
-                "name its state folder with --state"
-            ) from None
-        except ValidationError as error:
-            field, message = first_problem(error)
-            raise RunnerError(
-                f"{path} was written by another version of this command, or is damaged: "
-                f"{field}: {message}"
-            ) from None
+        evolution = self._run.read()
         return evolution, self._read_progress(evolution)
 
     def _read_progress(self, evolution: EmotionEvolution) -> StageProgress:
@@ -86,16 +66,16 @@ class LocalSource:
         name = job_name(evolution.metadata.name, status.generation, status.stage, status.attempt)
         if name != self._job:
             self._job, self._progress = name, StageProgress()
-            self._tail = LogTail(self._folder / "jobs" / name / "log.jsonl")
+            self._tail = LogTail(self._run.folder / "jobs" / name / "log.jsonl")
         line = self._tail.last_progress()
         if line is not None:
             total = max(float(line.get(ProgressField.TOTAL, 1)), 1.0)
             self._progress = StageProgress(
                 float(line.get(ProgressField.DONE, 0)), total, format_metrics(line)
             )
-        if is_active(self._folder):
+        if is_active(self._run.folder):
             return self._progress
-        note = f"No runner is active: run `selfemo run {self._file}` to continue."
+        note = f"No runner is active: run {self._run.start_command} to continue."
         return StageProgress(
             self._progress.done, self._progress.total, self._progress.metrics, note
         )
@@ -159,7 +139,7 @@ def follow(source: Source, console: Console, *, once: bool, poll_seconds: float)
             return _until_end(source, draw, poll_seconds)
     except KeyboardInterrupt:
         console.print("Stopped watching; the evolution continues.")
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
 
 
 def _until_end(

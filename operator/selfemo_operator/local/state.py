@@ -22,6 +22,7 @@ from selfemo_api.schema.validation import check_edit
 from selfemo_api.stages import Stage
 from selfemo_api.status import Phase
 from selfemo_api.text.files import write_atomically
+from selfemo_operator.local.owner import this_process, write_owner
 from selfemo_operator.planner.types import Failure, JobState, StageJob
 
 
@@ -34,11 +35,16 @@ class RunnerError(Exception):
         One line for the user: what is wrong, where, and what to do.
     exit_code
         The exit code of the command.
+    kind
+        The kind of the error in JSON. Empty: it follows from the exit code.
     """
 
-    def __init__(self, message: str, exit_code: ExitCode = ExitCode.BAD_INPUT) -> None:
+    def __init__(
+        self, message: str, exit_code: ExitCode = ExitCode.BAD_INPUT, kind: str = ""
+    ) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+        self.kind = kind
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,9 @@ class LocalState:
     ----------
     folder
         The folder ``<state>/<namespace>/<name>``. It is created if it does not exist.
+    program
+        The program of this process, which the lock file records. `selfemo stop` ends only
+        ``selfemo run``.
 
     Raises
     ------
@@ -83,7 +92,7 @@ class LocalState:
         If another runner, or a stage that such a runner left behind, holds the lock.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, program: str = "python") -> None:
         self.folder = folder
         self.jobs = folder / "jobs"
         self.work = folder / "work"
@@ -96,9 +105,10 @@ class LocalState:
             os.close(self.lock)
             raise RunnerError(
                 f"{folder} is in use: another `selfemo run` of this evolution is active (or its "
-                "last stage is about to end); wait for it, or stop it",
+                "last stage is about to end); wait for it, or end it with `selfemo stop`",
                 ExitCode.UNAVAILABLE,
             ) from None
+        write_owner(self.lock, this_process(program))
 
     def close(self) -> None:
         """Release the folder's lock."""
@@ -215,6 +225,17 @@ class LocalState:
             for path in sorted(self.jobs.iterdir())
             if (path / "job.json").is_file()
         )
+
+
+def run_folders(state: Path) -> list[Path]:
+    """Return the state folders of all runs, sorted by namespace and name.
+
+    Parameters
+    ----------
+    state
+        The folder with the states of all evolutions. It may not exist.
+    """
+    return sorted(path.parent for path in state.glob("*/*/evolution.json"))
 
 
 def is_active(folder: Path) -> bool:

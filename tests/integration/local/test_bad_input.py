@@ -99,8 +99,8 @@ def test_yaml_names_field_and_line(make_run: Any) -> None:
     code, _, err = run.finish()
     assert code == 2
     assert err == (
-        f"selfemo: {run.file}: spec.selfPlay.groupSize: Invalid value: 1: should be greater than "
-        f"or equal to 2 (line {number})\n"
+        f"selfemo run: {run.file}: spec.selfPlay.groupSize: Invalid value: 1: should be greater "
+        f"than or equal to 2 (line {number})\n"
     )
 
 

@@ -24,8 +24,22 @@ OUTCOMES = {
 }
 
 
-def plan_table(evolution: EmotionEvolution, state: Path) -> Table:
+def plan_table(evolution: EmotionEvolution) -> Table:
     """Return the table of what the run is going to do.
+
+    Parameters
+    ----------
+    evolution
+        The evolution to run.
+    """
+    table = Table(title=f"Evolution {evolution.metadata.name}", show_header=False, min_width=60)
+    for name, value in _plan_rows(evolution.spec):
+        table.add_row(name, value, style=None)
+    return table
+
+
+def plan_places(evolution: EmotionEvolution, state: Path) -> dict[str, str]:
+    """Return where the files of a run are, by what they are.
 
     Parameters
     ----------
@@ -34,20 +48,18 @@ def plan_table(evolution: EmotionEvolution, state: Path) -> Table:
     state
         The evolution's state folder.
     """
-    table = Table(title=f"Evolution {evolution.metadata.name}", show_header=False, min_width=60)
-    for name, value in _plan_rows(evolution.spec, state):
-        table.add_row(name, value, style=None)
-    return table
+    spec = evolution.spec
+    return {"Model": spec.model.uri, "Results": spec.storage.uri, "State and logs": str(state)}
 
 
-def _plan_rows(spec: EvolutionSpec, state: Path) -> list[tuple[str, str]]:
+def _plan_rows(spec: EvolutionSpec) -> list[tuple[str, str]]:
     """Return name and value of each row of the plan."""
     self_play, training, stopping = spec.self_play, spec.training, spec.stopping
     goal = f", stop at F1 {stopping.goal:g}" if stopping.goal else ""
     warm_start = f"warm start (at most {spec.warm_start.steps} steps) > "
     changes = [f"{path}={json.dumps(value)}" for path, value in changed_settings(spec).items()]
     return [
-        ("model", f"{spec.model.uri} (prompts {spec.model.prompts})"),
+        ("prompts", spec.model.prompts),
         ("recipe", spec.recipe),
         ("differs from the recipe", ", ".join(changes) or "nothing"),
         ("self-play datasets", ", ".join(s.name for s in spec.dataset.self_play)),
@@ -66,8 +78,6 @@ def _plan_rows(spec: EvolutionSpec, state: Path) -> list[tuple[str, str]]:
             f"0 to {stopping.max_generations}, patience {stopping.patience}{goal}, "
             f"on regression {spec.promotion.on_regression.value}",
         ),
-        ("results", spec.storage.uri),
-        ("state and logs", str(state)),
     ]
 
 

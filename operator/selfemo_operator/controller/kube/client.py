@@ -58,16 +58,25 @@ class KubeClient:
     kubeconfig
         The path of a kubeconfig file. None uses the pod's service account, or the default
         kubeconfig outside a cluster.
+    context
+        The context of the kubeconfig file. None: its current context.
     """
 
-    def __init__(self, connections: int, kubeconfig: str | None = None) -> None:
-        configuration = _configuration(kubeconfig)
+    def __init__(
+        self, connections: int, kubeconfig: str | None = None, context: str | None = None
+    ) -> None:
+        configuration = _configuration(kubeconfig, context)
         configuration.connection_pool_maxsize = connections
         configuration.retries = False  # callers decide: the work queue backs off
         self._client = ApiClient(configuration)
         self._timeout = urllib3.Timeout(connect=TIMEOUT[0], read=TIMEOUT[1])
         self.on_response: Callable[[str, int], None] = lambda _verb, _status: None
         """Called with the verb and status of each request; the status is 0 without a response."""
+
+    @property
+    def host(self) -> str:
+        """The URL of the API server."""
+        return str(self._client.configuration.host)
 
     def with_timeout(self, seconds: float) -> KubeClient:
         """Return a client that shares the connections and has a shorter timeout.
@@ -197,11 +206,11 @@ class KubeClient:
         return response
 
 
-def _configuration(kubeconfig: str | None) -> Configuration:
+def _configuration(kubeconfig: str | None, context: str | None = None) -> Configuration:
     configuration = Configuration()
     config: Any = kubernetes.config  # its functions have no types
     if kubeconfig is not None:
-        config.load_kube_config(kubeconfig, client_configuration=configuration)
+        config.load_kube_config(kubeconfig, context, client_configuration=configuration)
         return configuration
     try:
         config.load_incluster_config(client_configuration=configuration)

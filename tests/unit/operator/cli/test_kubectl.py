@@ -6,6 +6,7 @@ import pytest
 from tests.unit.operator.controller.fake_api import KEY, FakeApiServer, FakeClient
 
 from selfemo_operator.cli import kubectl
+from selfemo_operator.cli.kube_access import Access
 from selfemo_operator.controller.kube.client import ApiError
 
 RESET = ApiError(0, "Answer", "no whole answer: the connection was reset")
@@ -15,8 +16,8 @@ REFUSED = ApiError(0, "Unreachable", "the connection is refused")
 def test_an_outage_has_one_note_whatever_its_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     server = FakeApiServer()
     server.add_evolution()
-    monkeypatch.setattr(kubectl, "KubeClient", lambda connections: FakeClient(server))
-    source = kubectl.ClusterSource(*KEY)
+    monkeypatch.setattr(Access, "connect", lambda self: FakeClient(server))
+    source = kubectl.ClusterSource(Access(KEY[0]), KEY[1])
     errors = [None, RESET, REFUSED, None, REFUSED]
 
     def fault(moment: str, number: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -81,7 +80,7 @@ def test_lines_of_watch_have_the_figures_of_the_selection_dataset() -> None:
 def plan_of(**spec: Any) -> str:
     console = Console(file=io.StringIO(), width=200)
     plain = EmotionEvolution(metadata=Metadata(name="demo"), spec=spec_of(**spec))
-    console.print(plan_table(plain, Path("/state")))
+    console.print(plan_table(plain))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from tests.support import recorded
 from tests.support.terminal_screen import Screen
 
+from selfemo_api.contract import ExitCode
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.stages import Stage
 from selfemo_api.status import ConditionType, Phase, Reason
@@ -326,6 +327,6 @@ def test_a_line_that_ctrl_c_interrupts_is_written_once() -> None:
     pipe = Interrupted()
     code = watch.follow(Unchanging(), Console(file=pipe, width=120), once=False, poll_seconds=0)
     lines = pipe.getvalue().splitlines()
-    assert code == watch.INTERRUPTED
+    assert code == ExitCode.INTERRUPTED
     assert len(lines) == len(set(lines)) >= 2
     assert lines[-1] == "Stopped watching; the evolution continues."

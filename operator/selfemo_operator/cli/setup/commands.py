@@ -1,0 +1,91 @@
+"""The commands around an evolution: a first file, the schema, and whether all is installed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from selfemo_api.schema.editor_schema import editor_schema
+from selfemo_operator.cli.command import command
+from selfemo_operator.cli.completion import complete_presets, complete_recipes
+from selfemo_operator.cli.parameters import DEFAULT_STATE, Output, OutputOption, State
+from selfemo_operator.cli.setup.doctor import doctor
+from selfemo_operator.cli.setup.init import DEFAULT_FILE, InitOptions, init, preset_of
+
+_SETUP = "Setup"
+
+
+def add_setup_commands(app: typer.Typer) -> None:
+    """Add the commands to an application.
+
+    Parameters
+    ----------
+    app
+        The application.
+    """
+    command(app, "init", _SETUP)(init_command)
+    command(app, "schema", _SETUP)(schema_command)
+    command(app, "doctor", _SETUP)(doctor_command)
+
+
+def init_command(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="The file to write. `-`: standard output.")
+    ] = DEFAULT_FILE,
+    model: Annotated[
+        str | None, typer.Option(metavar="URI", help="The model. Default: a small one.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER|URI", help="Where the dialogues are."),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A published dataset: MELD, EmoryNLP or IEMOCAP.",
+            autocompletion=complete_presets,
+        ),
+    ] = None,
+    labels: Annotated[str | None, typer.Option(metavar="LABEL,…", help="The label set.")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The values of all other settings.",
+            autocompletion=complete_recipes,
+        ),
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Write the YAML file of a first evolution, with comments.
+
+    Without options and in a terminal, the command asks. It never replaces a file. It also writes
+    the schema for editors into the folder `.selfemo` beside the file.
+    """
+    published = preset_of(preset) if preset else None
+    options = InitOptions(model, data, published, labels, recipe)
+    init(file, options, as_json=output is Output.JSON)
+
+
+def schema_command() -> None:
+    """Print the JSON Schema of the YAML file, for editors."""
+    sys.stdout.write(json.dumps(editor_schema(), ensure_ascii=False, indent=1) + "\n")
+
+
+def doctor_command(
+    state: State = DEFAULT_STATE,
+    network: Annotated[
+        bool,
+        typer.Option("--network", help="Also ask the model hub and S3 whether they respond."),
+    ] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Check this machine: extras, GPU, memory, disk, network, cluster.
+
+    It starts nothing, and imports no library of the jobs.
+    """
+    raise typer.Exit(doctor(state, network=network, as_json=output is Output.JSON))
