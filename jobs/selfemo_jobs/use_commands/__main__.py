@@ -31,7 +31,12 @@ class CommandModule(Protocol):
 
 #: The module of each command, by the command's name.
 COMMANDS: Mapping[str, str] = {
+    "playground": "selfemo_jobs.use_commands.playground",
+    "predict": "selfemo_jobs.use_commands.predict",
+    "respond": "selfemo_jobs.use_commands.respond",
+    "chat": "selfemo_jobs.use_commands.chat",
     "export": "selfemo_jobs.use_commands.export",
+    "compare": "selfemo_jobs.use_commands.compare",
     "serve": "selfemo_jobs.use_commands.serve",
 }
 

@@ -11,13 +11,14 @@ USE_COMMANDS: Mapping[str, str] = {
     "chat": "Chat with a model: it reads the emotion of each of your turns, and replies with one.",
     "export": "Copy a model with its card to a folder, to S3 or to the hub, or convert it to GGUF.",
     "compare": "Show several runs side by side: scores, gains with paired intervals, settings, cost.",
+    "playground": "Open a page on this machine on which a model reads dialogues and replies.",
     "serve": "Serve a model by vLLM, for clients of the OpenAI API. Arguments after `--` are those "
     "of `vllm serve`.",
 }
 
 #: The commands that run long, or until they are stopped: the program replaces this process, so that
 #: each signal reaches it.
-SERVERS = frozenset({"predict", "chat", "serve"})
+SERVERS = frozenset({"predict", "chat", "playground", "serve"})
 
 #: The extras that a command needs, if it needs more than the libraries of the jobs.
 EXTRAS: Mapping[str, tuple[str, ...]] = {"playground": ("jobs", "playground")}

@@ -1,0 +1,159 @@
+"""``selfemo playground``: a page on this machine on which a model is tried."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from selfemo_api.contract import ExitCode
+from selfemo_jobs.errors import BadInput, StageError
+from selfemo_jobs.use_commands.use_options import (
+    add_model_arguments,
+    engine_settings,
+    open_model,
+    reference_options,
+)
+
+if TYPE_CHECKING:
+    from selfemo_api.model_description import ModelDescription
+    from selfemo_jobs.playground.models import PlaygroundModel
+
+HELP = "Open a page on this machine on which a model reads dialogues and replies."
+#: The path of the report on the page's server.
+REPORT_PATH = "/report"
+#: The largest number of a port.
+_MOST_PORT = 65535
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to its parser."""
+    add_model_arguments(parser)
+    parser.add_argument(
+        "--compare",
+        metavar="MODEL",
+        help="the model beside it. Default: generation 0 of its run; `none`: no other model",
+    )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="the report of the run. Default: the one in its storage",
+    )
+    parser.add_argument(
+        "--port", type=int, default=7860, help="the port on 127.0.0.1; 0: any free port"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve the page until Ctrl-C, and return the exit code."""
+    # read when the library is imported: nothing is sent anywhere
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    from selfemo_jobs.playground.page import build_page, launch_options
+
+    if not 0 <= arguments.port <= _MOST_PORT:
+        raise BadInput(f"--port {arguments.port}: must be from 0 to {_MOST_PORT}")
+    models = _models(arguments)
+    report = _report(arguments, models[0].description)
+    page = build_page(models, report_path=REPORT_PATH if report is not None else None)
+    try:
+        app, url, _ = page.launch(
+            server_name="127.0.0.1",
+            server_port=arguments.port or _free_port(),
+            prevent_thread_lock=True,
+            share=False,
+            **launch_options(),
+        )
+    except OSError as error:
+        raise BadInput(f"--port {arguments.port}: {error}") from None
+    if report is not None:
+        _serve_report(app, report)
+    sys.stdout.write(f"{url}\n")
+    sys.stdout.flush()
+    try:
+        threading.Event().wait()  # until Ctrl-C
+    finally:
+        page.close(verbose=False)
+        for model in models:
+            model.close()
+    return ExitCode.OK
+
+
+def _models(arguments: argparse.Namespace) -> list[PlaygroundModel]:
+    """Return the model, and the one beside it if there is one. Raises BadInput, Unavailable."""
+    from selfemo_jobs.models.model_reference import resolve_model
+    from selfemo_jobs.playground.models import PlaygroundModel, baseline_reference
+
+    folder, description = open_model(arguments)
+    engine, values = engine_settings(arguments, description.decoding)
+    models = [PlaygroundModel(_name(description), folder, description, engine, values)]
+    reference = arguments.compare or baseline_reference(description)
+    if reference is None or arguments.compare == "none":
+        return models
+    options = reference_options(arguments)
+    try:
+        other = resolve_model(reference, options)
+    except StageError as error:
+        if arguments.compare:
+            raise
+        sys.stderr.write(f"selfemo playground: without generation 0: {error}\n")
+        return models
+    name = "Generation 0" if not arguments.compare else _name(other.description)
+    models.append(PlaygroundModel(name, other.folder, other.description, engine, values))
+    return models
+
+
+def _name(description: ModelDescription) -> str:
+    """Return the name of a model on the page."""
+    origin = description.origin
+    return f"Generation {origin.generation}" if origin is not None else "Model"
+
+
+def _report(arguments: argparse.Namespace, description: ModelDescription) -> bytes | None:
+    """Return the report of the run, or None if there is none. Raises BadInput."""
+    from selfemo_api.spec import StorageSpec
+    from selfemo_jobs.playground.models import report_uri
+    from selfemo_jobs.store import ObjectNotFound, open_store
+
+    if arguments.report is not None:
+        try:
+            content: bytes = arguments.report.read_bytes()
+        except OSError as error:
+            raise BadInput(f"--report {arguments.report}: {error.strerror}") from None
+        return content
+    uri = report_uri(description)
+    if uri is None:
+        return None
+    try:
+        return open_store(StorageSpec(uri=uri)).get(uri)
+    except (ObjectNotFound, StageError):
+        return None  # a copied model is used without its run
+
+
+def _serve_report(app: object, report: bytes) -> None:
+    """Add the report to the page's server."""
+    from fastapi import FastAPI, Response
+
+    if not isinstance(app, FastAPI):
+        raise TypeError("the server of the page is not a FastAPI application")
+
+    def respond() -> Response:
+        return Response(report, media_type="text/html")
+
+    app.add_api_route(REPORT_PATH, respond, methods=["GET"])
+    app.router.routes.insert(
+        0, app.router.routes.pop()
+    )  # before the page's own, which take any path
+
+
+def _free_port() -> int:
+    """Return a free port on 127.0.0.1."""
+    import socket
+
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port: int = server.getsockname()[1]
+    return port

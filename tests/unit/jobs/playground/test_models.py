@@ -1,0 +1,75 @@
+"""What a person pastes, and the models of the page."""
+
+from __future__ import annotations
+
+import pytest
+
+from selfemo_api.model_description import ModelDescription, Origin, PromptSetting
+from selfemo_api.spec import Context
+from selfemo_jobs.errors import BadInput
+from selfemo_jobs.playground.examples import EXAMPLES
+from selfemo_jobs.playground.models import (
+    MOST_TURNS,
+    baseline_reference,
+    parse_turns,
+    reply_speaker,
+    report_uri,
+)
+from selfemo_jobs.prompts.prompt_texts import built_in_texts
+
+RUN = "file:///storage/default/demo-01234567"
+
+
+def described(generation: int | None) -> ModelDescription:
+    texts = built_in_texts("compact-v1")
+    origin = None
+    if generation is not None:
+        origin = Origin(
+            run="default/demo-01234567",
+            storage="file:///storage",
+            generation=generation,
+            stage="Train",
+            base="package://smollm2?layers=6",
+        )
+    return ModelDescription(
+        labels=["joy", "anger"],
+        context=Context(past=1),
+        prompts=PromptSetting(name="compact-v1", chat=False, texts=dict(texts.texts)),
+        origin=origin,
+    )
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_examples_are_dialogues(name: str) -> None:
+    turns = parse_turns(EXAMPLES[name])
+    assert len(turns) >= 4
+    assert len({turn.speaker for turn in turns}) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "there is no turn"),
+        (" \n\n", "there is no turn"),
+        ("Ann: Hi.\n\nBo: Hi.", "a blank line ends a dialogue"),
+        ("Ann: Hi.\n" * (MOST_TURNS + 1), "use `selfemo predict`"),
+        ("Ann: Hi.\nno speaker here", "speaker"),
+    ],
+)
+def test_a_text_that_is_not_a_dialogue_is_refused(text: str, message: str) -> None:
+    with pytest.raises((ValueError, BadInput), match=message):
+        parse_turns(text)
+
+
+def test_the_reply_is_that_of_the_other_speaker() -> None:
+    assert reply_speaker(parse_turns("Ann: Hi.\nBo: Hello.\nAnn: How are you?")) == "Bo"
+    assert reply_speaker(parse_turns("Ann: Hi.\nAnn: Is anyone there?")) == "B"
+
+
+def test_a_trained_model_is_compared_with_generation_0_of_its_run() -> None:
+    manifest = f"{RUN}/generations/000/evaluate/manifest.json"
+    assert baseline_reference(described(2)) == manifest
+    assert baseline_reference(described(0)) is None
+    assert baseline_reference(described(None)) is None
+    assert report_uri(described(0)) == f"{RUN}/report.html"
+    assert report_uri(described(None)) is None

@@ -1,0 +1,149 @@
+"""The page of the real command, with a real model, in a browser that reaches nothing else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from tests.support.browser import VARIABLE, chromium, find
+
+from selfemo_jobs.playground.examples import EXAMPLES
+
+pytest.importorskip("gradio", reason="the extra `playground` is not installed")
+
+WIDE = {"width": 1240, "height": 900}
+PHONE = {"width": 360, "height": 740}
+#: Where a picture of the page is written; unset: nowhere.
+PICTURE = os.environ.get("SELFEMO_PLAYGROUND_PICTURE")
+#: The model of the picture, as a reference; unset: the tiny model.
+MODEL = os.environ.get("SELFEMO_PLAYGROUND_MODEL")
+#: Milliseconds until a model that was just loaded has answered, on a busy machine.
+LOAD = 180_000
+
+
+@dataclass
+class Server:
+    """The command as it runs."""
+
+    process: subprocess.Popen[str]
+    url: str
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = find()
+    if path is None:
+        pytest.skip(f"no Chromium: apt-get install chromium, or name a browser in {VARIABLE}")
+    with chromium(path) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    report = tmp_path_factory.mktemp("report") / "report.html"
+    report.write_text("<!doctype html><title>The report</title><h1>The report</h1>")
+    model = str(tiny_model)
+    words = [model, "--labels", "neutral,joy,anger,sadness", "--compare", model]
+    words += ["--report", str(report), "--port", "0"]
+    if MODEL:
+        words = [MODEL, "--port", "0"]
+    command = [sys.executable, "-m", "selfemo_jobs.use_commands", "playground", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield Server(process, process.stdout.readline().strip())
+        finally:
+            process.kill()
+
+
+@dataclass
+class Opened:
+    """A page, with the events while it was opened."""
+
+    page: Page
+    messages: list[str] = field(default_factory=list)
+    """Console messages and errors."""
+    hosts: set[str | None] = field(default_factory=set)
+    """The hosts that the page requested something of."""
+
+
+def open_page(browser: Browser, url: str, viewport: dict[str, int], scheme: str) -> Opened:
+    context = browser.new_context(
+        viewport=viewport,  # type: ignore[arg-type]
+        color_scheme=scheme,  # type: ignore[arg-type]
+    )
+    opened = Opened(context.new_page())
+    opened.page.on("console", lambda message: opened.messages.append(message.text))
+    opened.page.on("pageerror", lambda error: opened.messages.append(str(error)))
+    opened.page.on("request", lambda request: opened.hosts.add(urlsplit(request.url).hostname))
+    opened.page.goto(url)
+    return opened
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["desk", "phone"])
+def test_a_dialogue_is_read_and_answered_by_both_models(
+    browser: Browser, server: Server, viewport: dict[str, int], scheme: str
+) -> None:
+    opened = open_page(browser, server.url, viewport, scheme)
+    page = opened.page
+    turns = len(next(iter(EXAMPLES.values())).splitlines())
+    page.get_by_role("button", name="Recognize emotions").click()
+    expect(page.locator(".turn")).to_have_count(2 * turns, timeout=LOAD)
+    page.get_by_role("button", name="Write replies").click()
+    expect(page.get_by_text("of 4 replies of Mia are read as").first).to_be_visible(timeout=LOAD)
+    expect(page.locator(".turn")).to_have_count(2 * turns + 8)
+    assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+    colors = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    dark = sum(int(part) for part in colors.split("(")[1].split(")")[0].split(",")[:3]) < 200
+    assert dark is (scheme == "dark"), colors
+    assert opened.messages == []
+    assert opened.hosts == {"127.0.0.1"}
+    if PICTURE and viewport is WIDE and scheme == "light":
+        page.screenshot(path=PICTURE, full_page=True)
+    page.context.close()
+
+
+def test_another_dialogue_can_be_picked_or_pasted(browser: Browser, server: Server) -> None:
+    opened = open_page(browser, server.url, WIDE, "light")
+    page = opened.page
+    box = page.get_by_label("Or paste one: a turn in each line")
+    page.get_by_label("Pick a dialogue").click()
+    page.get_by_role("option", name="Good news").click()
+    expect(box).to_have_value(EXAMPLES["Good news"])
+    box.fill("Ann: <b>Hi</b>\nBo: & you?")
+    page.get_by_role("button", name="Recognize emotions").click()
+    expect(page.locator(".turn")).to_have_count(4, timeout=LOAD)
+    assert page.locator(".turn").first.inner_text().startswith("Ann: <b>Hi</b>")
+    box.fill("")
+    page.get_by_role("button", name="Recognize emotions").click()
+    expect(page.get_by_text("there is no turn").first).to_be_visible(timeout=LOAD)
+    page.context.close()
+
+
+def test_the_report_is_linked(browser: Browser, server: Server) -> None:
+    if MODEL:
+        pytest.skip("the report is that of the model's own run")
+    opened = open_page(browser, server.url, WIDE, "light")
+    link = opened.page.get_by_role("link", name="Report of the run")
+    opened.page.goto(server.url.rstrip("/") + str(link.get_attribute("href")))
+    expect(opened.page.get_by_role("heading", name="The report")).to_be_visible()
+    opened.page.context.close()
+
+
+def test_only_this_machine_reaches_the_page(server: Server) -> None:
+    """The address is that of the loopback interface, whatever the environment says."""
+    assert server.url.startswith("http://127.0.0.1:")
+
+
+def test_ctrl_c_ends_the_command(server: Server) -> None:
+    server.process.send_signal(signal.SIGINT)
+    assert server.process.wait(60) == 130
