@@ -19,6 +19,7 @@ from selfemo_jobs.store.local_files import (
     fsync_file,
     fsync_folder,
     is_temporary,
+    locked_folder,
     replacing,
     temporary_file,
     translated_errors,
@@ -97,6 +98,21 @@ class FileStore:
         with replacing(path) as file:
             file.write(data)
 
+    def replace(self, uri: str, data: bytes, expected: bytes | None) -> bool:
+        """Write a file if it still has the expected bytes, under a lock of its folder."""
+        if expected is None:
+            return self.put_if_absent(uri, data)
+        path = file_path(uri)
+        with locked_folder(path.parent):
+            try:
+                content = self.get(uri)
+            except ObjectNotFound:
+                return False
+            if content != expected:
+                return content == data
+            self.put(uri, data)
+        return True
+
     def get(self, uri: str) -> bytes:
         """Return the bytes of a file. Raises ObjectNotFound."""
         path = _existing(uri)
@@ -134,7 +150,10 @@ class FileStore:
         folder = file_path(prefix)
         count = len(self.list(prefix))
         with translated_errors(folder), contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(folder)  # it does not follow links
+            if folder.is_symlink():
+                folder.unlink()
+            else:
+                shutil.rmtree(folder)  # it does not follow links
         return count
 
     def upload(self, path: Path, uri: str) -> None:

@@ -52,6 +52,23 @@ class Store(Protocol):
         """Write an object, replacing an existing one."""
         ...
 
+    def replace(self, uri: str, data: bytes, expected: bytes | None) -> bool:
+        """Write an object if it still has the expected bytes; return whether it has the new ones.
+
+        All writers of such an object use this method. As in :meth:`put_if_absent`, equal bytes
+        count as this writer's own.
+
+        Parameters
+        ----------
+        uri
+            The URI of a small object.
+        data
+            The new bytes.
+        expected
+            The bytes that the writer has read. None: there was no object.
+        """
+        ...
+
     def get(self, uri: str) -> bytes:
         """Return the bytes of an object. Raises ObjectNotFound."""
         ...

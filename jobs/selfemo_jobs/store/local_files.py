@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
 import shutil
@@ -16,6 +17,10 @@ from typing import BinaryIO
 from selfemo_jobs.errors import BadInput, Unavailable
 
 _TEMPORARY = (".selfemo-", ".tmp")
+#: The lock of a folder, see :func:`locked_folder`.
+_LOCK = ".selfemo-lock"
+#: Seconds to wait for a lock, which is held while a small file is written, and between two tries.
+_LOCK_SECONDS, _LOCK_PAUSE = 60.0, 0.02
 #: Temporary files of this age were left by a killed process, since no write takes a day.
 _STALE_SECONDS = 86_400.0
 
@@ -35,11 +40,13 @@ _UNAVAILABLE = {
     errno.ENOLINK,
     errno.ENOTCONN,
 }
+#: The errors of `flock` on a file system without locks.
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EBADF}
 
 
 def is_temporary(name: str) -> bool:
-    """Return whether a file is a temporary one: a write is going on, or was interrupted."""
-    return name.startswith(_TEMPORARY[0]) and name.endswith(_TEMPORARY[1])
+    """Return whether a file only serves writes: a temporary file, or the lock of a folder."""
+    return name == _LOCK or (name.startswith(_TEMPORARY[0]) and name.endswith(_TEMPORARY[1]))
 
 
 @contextmanager
@@ -145,6 +152,70 @@ def write_file(path: Path, data: bytes) -> None:
     """Write a file whole or not at all, replacing what is there. Its folder is made."""
     with replacing(path) as file:
         file.write(data)
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Return a context that one process at a time may enter for a folder.
+
+    The operating system ends the lock of a process that is killed. The lock's file stays, since
+    other processes may have it open.
+
+    Parameters
+    ----------
+    folder
+        The folder. If it does not exist, there is nothing to protect.
+
+    Raises
+    ------
+    BadInput
+        If the file system has no locks, or the folder may not be written.
+    Unavailable
+        If another process holds the lock for a minute.
+    """
+    path = folder / _LOCK
+    try:
+        with translated_errors(path):
+            descriptor = _open_lock(path)
+    except FileNotFoundError:
+        yield
+        return
+    try:
+        with translated_errors(path):
+            _lock(descriptor, path)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _open_lock(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except PermissionError:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # another user made it
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    """Wait until this process alone holds a lock. Raises BadInput and Unavailable."""
+    end = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise Unavailable(
+                    f"{path} was locked for {_LOCK_SECONDS:.0f} seconds; run the same command again"
+                ) from None
+            time.sleep(_LOCK_PAUSE)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            raise BadInput(
+                f"{path}: this file system has no locks (flock), without which two writers cannot "
+                "be told apart: choose another `storage.uri`"
+            ) from error
+        else:
+            return
 
 
 @contextmanager

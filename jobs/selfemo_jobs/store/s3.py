@@ -38,6 +38,8 @@ _PAUSE_SECONDS = 0.2  # first pause of this module's retries; doubles up to _PAU
 _PAUSE_MOST = 10.0
 #: The region in signatures where none is set: S3 servers other than AWS expect it.
 _REGION = "us-east-1"
+#: The codes of a put whose object is no longer the one that was read.
+_CHANGED = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey"}
 
 
 class S3Store:
@@ -110,11 +112,42 @@ class S3Store:
         with self._translated(uri):
             self._client.put_object(Bucket=bucket, Key=key, Body=data)
 
+    def replace(self, uri: str, data: bytes, expected: bytes | None) -> bool:
+        """Write an object if it still has the expected bytes (``If-Match`` with its ETag).
+
+        After each status 412, 409 or 404 the object is read again, which shows whether another
+        writer was faster, or this writer's own first try, whose reply was lost.
+        """
+        if expected is None:
+            return self.put_if_absent(uri, data)
+        bucket, key = split_uri(uri)
+        for attempt in range(self._attempts):
+            try:
+                with self._translated(uri):
+                    content, tag = self._get_with_retries(bucket, key)
+            except ObjectNotFound:
+                return False
+            if content != expected:
+                return content == data
+            try:
+                self._client.put_object(Bucket=bucket, Key=key, Body=data, IfMatch=tag)
+            except ClientError as error:
+                if code_of(error) not in _CHANGED:
+                    raise translate(error, uri, self._storage) from error
+            except BotoCoreError as error:
+                raise translate(error, uri, self._storage) from error
+            else:
+                return True
+            _pause(attempt)
+        raise Unavailable(
+            f"{uri}: other writers interfered {self._attempts} times; run the same command again"
+        )
+
     def get(self, uri: str) -> bytes:
         """Return the bytes of an object. Raises ObjectNotFound."""
         bucket, key = split_uri(uri)
         with self._translated(uri):
-            return self._get_with_retries(bucket, key)
+            return self._get_with_retries(bucket, key)[0]
 
     def get_start(self, uri: str, length: int) -> bytes:
         """Return at most so many bytes from the start of an object. Raises ObjectNotFound."""
@@ -216,13 +249,13 @@ class S3Store:
             raise translate(error, uri, self._storage) from error
         self._checked_buckets.add(bucket)
 
-    def _get_with_retries(self, bucket: str, key: str) -> bytes:
-        """Return the bytes of an object; try again if the connection breaks within the body."""
+    def _get_with_retries(self, bucket: str, key: str) -> tuple[bytes, str]:
+        """Return an object and its ETag; try again if the connection breaks within the body."""
         attempt = 0
         while True:
             reply = self._client.get_object(Bucket=bucket, Key=key)  # boto3 retries this itself
             try:
-                return reply["Body"].read()
+                return reply["Body"].read(), reply.get("ETag", "")
             except BotoCoreError as error:
                 attempt += 1
                 if attempt >= self._attempts or not is_passing(error):

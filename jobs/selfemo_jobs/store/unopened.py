@@ -35,6 +35,10 @@ class UnopenedStore:
 
     put = put_if_absent
 
+    def replace(self, uri: str, data: bytes, expected: bytes | None) -> NoReturn:  # noqa: ARG002
+        """Raise the reason."""
+        raise self._error
+
     def get(self, uri: str) -> NoReturn:  # noqa: ARG002
         """Raise the reason."""
         raise self._error

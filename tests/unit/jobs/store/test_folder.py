@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from selfemo_api.spec import StorageSpec
-from selfemo_jobs.errors import BadInput
-from selfemo_jobs.store import Store, open_store
+from selfemo_jobs.errors import BadInput, Unavailable
+from selfemo_jobs.store import ObjectInfo, Store, local_files, open_store
 from selfemo_jobs.store.folder import FileStore, file_path
 from selfemo_jobs.store.local_files import is_temporary
 
@@ -160,6 +160,65 @@ def test_killed_writer_leaves_nothing_to_see(tmp_path: Path) -> None:
         == 0
     )
     assert names(tmp_path) == ["other", "part"]
+
+
+LOCKED = (
+    "import os, signal, sys, time; from pathlib import Path\n"
+    "from selfemo_jobs.store.local_files import locked_folder\n"
+    "with locked_folder(Path(sys.argv[1])):\n"
+    "    print('locked', flush=True)\n"
+    "    time.sleep(60)\n"
+)
+
+
+def test_the_lock_of_a_killed_writer_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, uri = open_store(StorageSpec(uri=tmp_path.as_uri())), f"{tmp_path.as_uri()}/best"
+    store.put(uri, b"one")
+    monkeypatch.setattr(local_files, "_LOCK_SECONDS", 0.2)
+    writer = subprocess.Popen(
+        [sys.executable, "-c", LOCKED, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    with writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "locked\n"
+        try:
+            with pytest.raises(Unavailable, match="was locked for 0 seconds; run the same command"):
+                store.replace(uri, b"two", b"one")
+            assert store.get(uri) == b"one"
+        finally:
+            writer.kill()
+    assert store.replace(uri, b"two", b"one")
+    assert store.list(tmp_path.as_uri()) == [ObjectInfo(uri, 3)]
+
+
+def test_a_writer_killed_while_it_replaces_leaves_the_old_or_the_new(tmp_path: Path) -> None:
+    uri = f"{tmp_path.as_uri()}/best"
+    store = open_store(StorageSpec(uri=tmp_path.as_uri()))
+    for call in ("fsync", "replace"):
+        store.put(uri, b"old")
+        code = (
+            "import os, pathlib, signal; from selfemo_api.spec import StorageSpec\n"
+            "from selfemo_jobs.store import open_store\n"
+            "def kill(*_): os.kill(os.getpid(), signal.SIGKILL)\n"
+            f"store = open_store(StorageSpec(uri={tmp_path.as_uri()!r}))\n"
+            f"{'os.fsync' if call == 'fsync' else 'pathlib.Path.replace'} = kill\n"
+            f"store.replace({uri!r}, b'new', b'old')\n"
+        )
+        assert run(code).returncode == -signal.SIGKILL
+        assert store.get(uri) == b"old"
+        assert store.replace(uri, b"new", b"old")
+        assert store.get(uri) == b"new"
+
+
+def test_a_link_in_place_of_a_folder_is_removed_and_its_target_stays(tmp_path: Path) -> None:
+    store = open_store(StorageSpec(uri=tmp_path.as_uri()))
+    store.put(f"{tmp_path.as_uri()}/other/weights", b"x")
+    (tmp_path / "model").symlink_to(tmp_path / "other")
+    store.remove(f"{tmp_path.as_uri()}/model")
+    assert names(tmp_path) == ["other"]
+    assert names(tmp_path / "other") == ["weights"]
 
 
 def test_path_through_a_file_is_explained(tmp_path: Path) -> None:

@@ -118,6 +118,67 @@ def test_race_of_conditional_puts_has_one_winner(place: Place) -> None:
         assert place.store.get(uri) == b"%d" % won.index(True) * 10_000
 
 
+def test_replace_writes_only_over_what_was_read(place: Place) -> None:
+    uri = place.at("best", "manifest.json")
+    assert not place.store.replace(uri, b"two", b"one"), "there is no object"
+    assert not place.store.exists(uri)
+    assert place.store.replace(uri, b"one", None)
+    assert not place.store.replace(uri, b"other", None), "there is one"
+    assert place.store.replace(uri, b"two", b"one")
+    assert not place.store.replace(uri, b"three", b"one"), "it was replaced since"
+    assert place.store.get(uri) == b"two"
+    assert place.store.list(place.at("best")) == [ObjectInfo(uri, 3)]
+    assert place.store.remove(place.at("best")) == 1
+    assert place.store.list(place.uri) == []
+
+
+def test_replace_that_finds_its_own_bytes_has_won(place: Place) -> None:
+    uri = place.at("manifest.json")
+    place.store.put(uri, b"one")
+    assert place.store.replace(uri, b"two", b"one")
+    assert place.reopen().replace(uri, b"two", b"one")
+    assert place.reopen().replace(uri, b"two", None)
+
+
+def test_race_of_replacements_has_one_winner(place: Place) -> None:
+    stores = [place.reopen() for _ in range(8)]
+    uri, current = place.at("race"), b"start"
+    place.store.put(uri, current)
+    for turn in range(5):
+        gate = threading.Barrier(len(stores))
+
+        def replace(
+            index: int,
+            gate: threading.Barrier = gate,
+            turn: int = turn,
+            expected: bytes = current,
+        ) -> bool:
+            gate.wait()
+            return stores[index].replace(uri, b"%d-%d" % (turn, index) * 5_000, expected)
+
+        with ThreadPoolExecutor(len(stores)) as pool:
+            won = list(pool.map(replace, range(len(stores))))
+        assert won.count(True) == 1
+        current = place.store.get(uri)
+        assert current == b"%d-%d" % (turn, won.index(True)) * 5_000
+
+
+def test_counting_by_replacement_loses_no_step(place: Place) -> None:
+    uri = place.at("count")
+    place.store.put(uri, b"0")
+
+    def count(store: Store) -> None:
+        done = 0
+        while done < 5:
+            number = store.get(uri)
+            done += store.replace(uri, b"%d" % (int(number) + 1), number)
+
+    stores = [place.reopen() for _ in range(4)]
+    with ThreadPoolExecutor(len(stores)) as pool:
+        list(pool.map(count, stores))
+    assert place.store.get(uri) == b"20"
+
+
 def test_list_is_recursive_sorted_and_sized(place: Place) -> None:
     for name in ("b/2", "b/10", "a", "b-c/1", "c"):
         place.store.put(place.at("x", name), name.encode())

@@ -65,6 +65,60 @@ def test_conflict_without_end_is_unavailable(s3: S3Server, spec: StorageSpec) ->
         through(proxy, spec).put_if_absent(join(spec.uri, "x"), b"x")
 
 
+def test_replacement_with_a_lost_reply_then_a_false_412_has_won(
+    s3: S3Server, spec: StorageSpec
+) -> None:
+    def plan(method: str, path: str, count: int) -> str:
+        return LOSE_REPLY if method == "PUT" and count == 0 else PASS
+
+    uri = join(spec.uri, "best")
+    open_store(spec).put(uri, b"theirs")
+    with FaultyProxy(s3.port, plan) as proxy:
+        assert through(proxy, spec).replace(uri, b"ours", b"theirs")
+        assert [method for method, _ in proxy.seen] == ["GET", "PUT", "PUT", "GET"]
+        assert ("PUT", LOSE_REPLY) in proxy.seen
+    assert open_store(spec).get(uri) == b"ours"
+
+
+def test_replacement_after_a_conflict_is_tried_again(s3: S3Server, spec: StorageSpec) -> None:
+    def plan(method: str, path: str, count: int) -> str:
+        return CONFLICT if method == "PUT" and count < 2 else PASS
+
+    uri = join(spec.uri, "best")
+    open_store(spec).put(uri, b"theirs")
+    with FaultyProxy(s3.port, plan) as proxy:
+        assert through(proxy, spec).replace(uri, b"ours", b"theirs")
+        assert [fault for method, fault in proxy.seen if method == "PUT"] == [
+            CONFLICT,
+            CONFLICT,
+            PASS,
+        ]
+    assert open_store(spec).get(uri) == b"ours"
+    spec = spec.model_copy(update={"max_attempts": 2})
+    with (
+        FaultyProxy(s3.port, lambda m, *_: CONFLICT if m == "PUT" else PASS) as proxy,
+        pytest.raises(Unavailable, match="other writers interfered 2 times"),
+    ):
+        through(proxy, spec).replace(uri, b"more", b"ours")
+
+
+def test_an_object_removed_before_its_replacement_is_not_made_again(
+    s3: S3Server, spec: StorageSpec
+) -> None:
+    uri, removed = join(spec.uri, "best"), []
+
+    def plan(method: str, path: str, count: int) -> str:
+        if method == "PUT" and not removed:
+            removed.append(open_store(spec).remove(spec.uri))
+        return PASS
+
+    open_store(spec).put(uri, b"theirs")
+    with FaultyProxy(s3.port, plan) as proxy:
+        assert not through(proxy, spec).replace(uri, b"ours", b"theirs")
+    assert removed == [1]
+    assert not open_store(spec).exists(uri)
+
+
 def test_busy_server_is_tried_again_then_unavailable(s3: S3Server, spec: StorageSpec) -> None:
     uri = join(spec.uri, "x")
 
