@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from selfemo_jobs.acceleration.cpu_prefill import CPU_TOKENS, split_prompts
 from selfemo_jobs.acceleration.frozen_layer_cache import fits_cache
-from selfemo_jobs.acceleration.prefix_packing import can_pack
+from selfemo_jobs.acceleration.last_layer import can_pack
 
 #: The number of tokens that a GPU reads at once.
 _GPU_TOKENS = 1 << 14

@@ -15,6 +15,22 @@ from transformers import PreTrainedModel
 PLAIN = frozenset({"llama", "qwen2", "qwen3"})
 
 
+def can_pack(config: Any) -> bool:
+    """Return whether a model can read rows in which a mask keeps several texts apart.
+
+    Parameters
+    ----------
+    config
+        The model's Transformers configuration.
+    """
+    layers = getattr(config, "layer_types", None) or ["full_attention"]
+    return (
+        config.model_type in PLAIN
+        and config._attn_implementation == "sdpa"
+        and set(layers) == {"full_attention"}
+    )
+
+
 def contiguous_head(model: PreTrainedModel) -> None:
     """Make the model's head copy its input into contiguous memory before it multiplies.
 

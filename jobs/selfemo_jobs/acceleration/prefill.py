@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from selfemo_jobs.acceleration.last_layer import last_mlp_at
 
@@ -27,6 +29,24 @@ class Prefill:
     """1 where there is a token and 0 where there is padding, shape (prompts, width)."""
     position: torch.Tensor
     """Position of each prompt's last token, shape (prompts, 1)."""
+
+    def select(self, rows: Iterable[int]) -> Prefill:
+        """Return a copy of the state of some prompts. Tokens can be read into it alone.
+
+        Parameters
+        ----------
+        rows
+            The indices of the prompts, in the order of the copy.
+        """
+        index = torch.tensor(list(rows), device=self.mask.device)
+        cache = copy(self.cache)
+        # keys and values of a plain layer are replaced, never changed
+        cache.layers = [
+            copy(layer) if type(layer) is DynamicLayer else deepcopy(layer)
+            for layer in self.cache.layers
+        ]
+        cache.batch_select_indices(index)
+        return Prefill(self.logits[index], cache, self.mask[index], self.position[index])
 
 
 def prefill(model: PreTrainedModel, prompts: Sequence[Sequence[int]], pad: int) -> Prefill:

@@ -29,20 +29,10 @@ import torch
 from torch import Tensor
 from trl.trainer import utils as trl_utils
 
-from selfemo_jobs.acceleration.last_layer import PLAIN, last_mlp_at
+from selfemo_jobs.acceleration.last_layer import last_mlp_at
 
 #: The label of a token that is not scored, in TRL and Transformers.
 IGNORED = -100
-
-
-def can_pack(config: Any) -> bool:
-    """Return whether a model, given by its Transformers configuration, can read packed rows."""
-    layers = getattr(config, "layer_types", None) or ["full_attention"]
-    return (
-        config.model_type in PLAIN
-        and config._attn_implementation == "sdpa"
-        and set(layers) == {"full_attention"}
-    )
 
 
 @dataclass(frozen=True)

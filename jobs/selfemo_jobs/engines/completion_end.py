@@ -41,6 +41,42 @@ def sampling_of_each(
     return each
 
 
+def check_continuations(
+    prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]], max_model_len: int
+) -> None:
+    """Check that continuations can be scored after prompts.
+
+    Parameters
+    ----------
+    prompts
+        The token ids of each prompt.
+    continuations
+        The token ids of each continuation.
+    max_model_len
+        The most tokens of a prompt and a continuation together.
+
+    Raises
+    ------
+    ValueError
+        If there is no continuation, one is empty, or one is too long after a prompt.
+    """
+    if not continuations or not all(continuations):
+        raise ValueError("there must be continuations of at least one token")
+    longest = max(map(len, continuations))
+    for index, prompt in enumerate(prompts):
+        if len(prompt) + longest > max_model_len:
+            raise ValueError(
+                f"prompt {index} has {len(prompt)} tokens: with a continuation of {longest}, it "
+                f"exceeds max_model_len {max_model_len}"
+            )
+
+
+def check_greedy(sampling: Sampling) -> None:
+    """Raise ValueError if a sampling is not greedy with one completion of each prompt."""
+    if sampling.temperature != 0 or sampling.n != 1:
+        raise ValueError("completions with scores are greedy: the temperature is 0, and n is 1")
+
+
 def end_tokens(folder: Path, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Return the tokens that end a completion.
 

@@ -27,6 +27,10 @@ class Sampling:
     """The seed of the draws."""
 
 
+#: The natural logarithm of the probability of each continuation after one prompt.
+Logprobs = tuple[float, ...]
+
+
 @dataclass(frozen=True)
 class Completion:
     """A completion of a prompt."""
@@ -64,6 +68,55 @@ class TextEngine(Protocol):
             The token ids of each prompt.
         sampling
             One for all prompts, or one for each. Prompts with different ones may share batches.
+        """
+        ...
+
+    def score(
+        self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]
+    ) -> list[Logprobs]:
+        """Return the log-probability of each continuation after each prompt.
+
+        It is the natural logarithm of the probability that the model, at temperature 1, completes
+        the prompt with exactly these tokens.
+
+        Parameters
+        ----------
+        prompts
+            The token ids of each prompt.
+        continuations
+            The token ids of each continuation, with its end. They are the same for all prompts.
+
+        Raises
+        ------
+        ValueError
+            If a prompt or a continuation is empty, or they are too long together.
+        """
+        ...
+
+    def generate_and_score(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        continuations: Sequence[Sequence[int]],
+    ) -> list[tuple[Completion, Logprobs]]:
+        """Return a greedy completion of each prompt, and the scores of some continuations.
+
+        The completions are those of :meth:`generate`, and the scores are those of :meth:`score`.
+        Each prompt is read once for both.
+
+        Parameters
+        ----------
+        prompts
+            The token ids of each prompt.
+        sampling
+            The parameters of greedy sampling, with one completion of each prompt.
+        continuations
+            The token ids of each continuation, with its end.
+
+        Raises
+        ------
+        ValueError
+            If the sampling is not greedy, or as :meth:`score` does.
         """
         ...
 

@@ -6,7 +6,7 @@ prompt share.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,10 +15,18 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from selfemo_jobs.acceleration.prefill import Prefill, next_logits, prefill
-from selfemo_jobs.engines.completion_end import end_tokens, sampling_of_each
-from selfemo_jobs.engines.interface import Completion, Sampling
-from selfemo_jobs.engines.sampling import draw, processed_logprobs, uniforms
+from selfemo_jobs.acceleration.prefill import Prefill, prefill
+from selfemo_jobs.acceleration.token_trie import TokenTrie
+from selfemo_jobs.acceleration.trie_scores import TrieScores, score_trie
+from selfemo_jobs.engines.completion_batch import CompletionBatch
+from selfemo_jobs.engines.completion_end import (
+    check_continuations,
+    check_greedy,
+    end_tokens,
+    sampling_of_each,
+)
+from selfemo_jobs.engines.interface import Completion, Logprobs, Sampling
+from selfemo_jobs.engines.sampling import uniforms
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.fetch import load_model, load_tokenizer
 
@@ -26,6 +34,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     PrefillFunction = Callable[[PreTrainedModel, Sequence[Sequence[int]], int], Prefill]
+
+
+#: How much larger a logit must be than the next one, so that no batch of another size can change
+#: their order, by the type of the weights. A float32 logit then differs by less than 1e-4. In the
+#: other types the difference may be as large as the usual distance, so there all completions are
+#: drawn in the same batches.
+CERTAIN: dict[torch.dtype, float] = {torch.float32: 1e-3}
 
 
 @dataclass(frozen=True)
@@ -150,15 +165,78 @@ class TransformersEngine:
             by_sampling.setdefault(one, []).append(index)
         completions: dict[int, list[Completion]] = {}
         for one, indices in by_sampling.items():
-            # prompts of similar length share a batch: little padding
-            order = sorted(indices, key=lambda i: (len(prompts[i]), i))
-            size = max(1, self._batch // one.n)
-            for start in range(0, len(order), size):
-                chosen = order[start : start + size]
+            for chosen in self._batches(prompts, indices, max(1, self._batch // one.n)):
                 with self._precision:
                     drawn = self._complete(prompts, chosen, one)
                 completions.update(zip(chosen, drawn, strict=True))
         return [completions[i] for i in range(len(prompts))]
+
+    @torch.inference_mode()
+    def score(
+        self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]
+    ) -> list[Logprobs]:
+        """Return the log-probability of each continuation after each prompt.
+
+        Parameters
+        ----------
+        prompts
+            The token ids of each prompt.
+        continuations
+            The token ids of each continuation, with its end.
+
+        Raises
+        ------
+        ValueError
+            If a prompt or a continuation is empty, or they are too long together.
+        """
+        sampling_of_each(prompts, Sampling(max_tokens=0), self._max_model_len)
+        check_continuations(prompts, continuations, self._max_model_len)
+        trie = TokenTrie.of(continuations)
+        logprobs: dict[int, Logprobs] = {}
+        for chosen in self._batches(prompts, range(len(prompts)), self._batch):
+            with self._precision:
+                state = self.prefill([prompts[i] for i in chosen])
+                scores = score_trie(self.model, state, trie)
+            logprobs.update(zip(chosen, map(tuple, scores.logprobs.tolist()), strict=True))
+        return [logprobs[i] for i in range(len(prompts))]
+
+    @torch.inference_mode()
+    def generate_and_score(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        continuations: Sequence[Sequence[int]],
+    ) -> list[tuple[Completion, Logprobs]]:
+        """Return a greedy completion of each prompt, and the scores of some continuations.
+
+        Parameters
+        ----------
+        prompts
+            The token ids of each prompt.
+        sampling
+            The parameters of greedy sampling, with one completion of each prompt.
+        continuations
+            The token ids of each continuation, with its end.
+
+        Raises
+        ------
+        ValueError
+            If the sampling is not greedy, a prompt or a continuation is empty, or they are too
+            long together.
+        """
+        check_greedy(sampling)
+        sampling_of_each(prompts, sampling, self._max_model_len)
+        check_continuations(prompts, continuations, self._max_model_len)
+        trie = TokenTrie.of(continuations)
+        results: dict[int, tuple[Completion, Logprobs]] = {}
+        for chosen in self._batches(prompts, range(len(prompts)), self._batch):
+            with self._precision:
+                state = self.prefill([prompts[i] for i in chosen])
+                scores = score_trie(self.model, state, trie)
+                completions = self._greedy(state, scores, trie, sampling)
+            pairs = zip(completions, map(tuple, scores.logprobs.tolist()), strict=True)
+            results.update(zip(chosen, pairs, strict=True))
+        return [results[i] for i in range(len(prompts))]
 
     def close(self) -> None:
         """Free the model."""
@@ -166,11 +244,30 @@ class TransformersEngine:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
+    @staticmethod
+    def _batches(
+        prompts: Sequence[Sequence[int]], indices: Iterable[int], size: int
+    ) -> Iterator[list[int]]:
+        """Yield the indices of the prompts that share a batch: those of similar length.
+
+        Parameters
+        ----------
+        prompts
+            The token ids of each prompt.
+        indices
+            The prompts that are read.
+        size
+            The number of prompts of a batch.
+        """
+        order = sorted(indices, key=lambda i: (len(prompts[i]), i))  # little padding
+        for start in range(0, len(order), size):
+            yield order[start : start + size]
+
     def _complete(
         self, prompts: Sequence[Sequence[int]], chosen: Sequence[int], sampling: Sampling
     ) -> list[list[Completion]]:
         """Return the completions of the prompts at some indices, drawn as one batch."""
-        batch = _Batch(self, [prompts[i] for i in chosen], sampling)
+        batch = CompletionBatch(self, self.prefill([prompts[i] for i in chosen]), sampling)
         noise = None
         if sampling.temperature > 0:
             drawn = [uniforms(sampling.seed, i, sampling.n, sampling.max_tokens) for i in chosen]
@@ -178,6 +275,42 @@ class TransformersEngine:
         batch.run(noise)
         completions = batch.completions()
         return [completions[i : i + sampling.n] for i in range(0, len(completions), sampling.n)]
+
+    def _greedy(
+        self, state: Prefill, scores: TrieScores, trie: TokenTrie, sampling: Sampling
+    ) -> list[Completion]:
+        """Return the greedy completion of each prompt of a batch: the one of :meth:`generate`.
+
+        Most completions are sequences of the trie. Their tokens are known from its scores, and only
+        the other prompts' completions are drawn.
+
+        Parameters
+        ----------
+        state
+            The model's state after the prompts.
+        scores
+            The scores of the trie after the prompts.
+        trie
+            The trie.
+        sampling
+            The parameters of greedy sampling.
+        """
+        batch = CompletionBatch(self, state, sampling)
+        distance = CERTAIN.get(self.model.dtype)
+        if distance is None:
+            batch.run(None)
+            return batch.completions()
+        unfinished = batch.follow(scores.greedy(trie, distance))
+        completions = batch.completions()
+        if unfinished:
+            rest = CompletionBatch(self, state.select(unfinished), sampling)
+            if not rest.run_if_certain(distance):
+                batch = CompletionBatch(self, state, sampling)
+                batch.run(None)
+                return batch.completions()
+            for row, completion in zip(unfinished, rest.completions(), strict=True):
+                completions[row] = completion
+        return completions
 
     @property
     def model(self) -> PreTrainedModel:
@@ -194,128 +327,6 @@ class TransformersEngine:
     def prefill(self, prompts: Sequence[Sequence[int]]) -> Prefill:
         """Read prompts, in the way that suits the device."""
         return self._prefill(self.model, prompts, self._tokenizer.pad_token_id)
-
-
-class _Batch:
-    """Completions that are being drawn. There is a row for each member of each prompt's group.
-
-    Members of a prompt that begin alike have the same distribution of the next token. So the model
-    reads each distinct beginning once. The beginnings form a tree; a node is a beginning, with the
-    rows that share it.
-    """
-
-    def __init__(
-        self, engine: TransformersEngine, prompts: list[Sequence[int]], sampling: Sampling
-    ) -> None:
-        self._engine = engine
-        self._sampling = sampling
-        self._device = engine.model.device
-        n = sampling.n
-        rows = len(prompts) * n
-        self._tokens: list[list[int]] = [[] for _ in range(rows)]
-        self._logprobs: list[list[float]] = [[] for _ in range(rows)]
-        self._finished = [False] * rows
-        self._cut: dict[int, str] = {}
-        self._texts: dict[tuple[int, ...], str] = {}
-        #: The unfinished rows of each node.
-        self._nodes = [list(range(i * n, i * n + n)) for i in range(len(prompts))]
-        state = engine.prefill(prompts)
-        self._logits, self._cache = state.logits, state.cache
-        self._mask, self._position = state.mask, state.position
-
-    def run(self, noise: torch.Tensor | None) -> None:
-        """Draw tokens until every row has ended or has reached its limit.
-
-        Parameters
-        ----------
-        noise
-            float64 in [0, 1), shape (rows, max_tokens). None draws greedily.
-        """
-        for step in range(self._sampling.max_tokens):
-            self._draw(noise[:, step] if noise is not None else None)
-            children = self._children()
-            if not children or step + 1 == self._sampling.max_tokens:
-                return
-            self._descend(children)
-
-    def completions(self) -> list[Completion]:
-        """Return the completion of each row, in order."""
-        return [
-            Completion(
-                token_ids=tuple(tokens),
-                logprobs=tuple(logprobs),
-                text=self._cut[row] if row in self._cut else self._text(tokens),
-                finished=finished,
-            )
-            for row, (tokens, logprobs, finished) in enumerate(
-                zip(self._tokens, self._logprobs, self._finished, strict=True)
-            )
-        ]
-
-    def _draw(self, noise: torch.Tensor | None) -> None:
-        """Draw a token for each unfinished row, and record which rows have ended."""
-        if noise is None:
-            for rows, token in zip(self._nodes, self._logits.argmax(dim=-1).tolist(), strict=True):
-                for row in rows:
-                    self._append(row, token)
-            return
-        logprobs = processed_logprobs(
-            self._logits, self._sampling.temperature, self._sampling.top_p
-        )
-        # a node with fewer rows than the widest draws for its first row again; that is not used
-        widest = max(len(rows) for rows in self._nodes)
-        padded = [rows + rows[:1] * (widest - len(rows)) for rows in self._nodes]
-        tokens = draw(logprobs, noise[torch.tensor(padded, device=self._device)])
-        token_logprobs = logprobs.gather(-1, tokens).tolist()
-        for rows, drawn, values in zip(self._nodes, tokens.tolist(), token_logprobs, strict=True):
-            for row, token, value in zip(rows, drawn, values, strict=False):
-                self._append(row, token)
-                self._logprobs[row].append(value)
-
-    def _append(self, row: int, token: int) -> None:
-        self._tokens[row].append(token)
-        self._finished[row] = token in self._engine.ends or self._stops(row)
-
-    def _stops(self, row: int) -> bool:
-        if not self._sampling.stop:
-            return False
-        text = self._text(self._tokens[row])
-        places = [place for stop in self._sampling.stop if (place := text.find(stop)) >= 0]
-        if places:
-            self._cut[row] = text[: min(places)]
-        return bool(places)
-
-    def _text(self, tokens: list[int]) -> str:
-        """Return the text of tokens. It is cached: a batch has few distinct short answers."""
-        key = tuple(tokens)
-        text = self._texts.get(key)
-        if text is None:
-            text = self._texts[key] = self._engine.tokenizer.decode(key, skip_special_tokens=True)
-        return text
-
-    def _children(self) -> dict[tuple[int, int], list[int]]:
-        """Return the unfinished rows, by their node and the token that they drew."""
-        children: dict[tuple[int, int], list[int]] = {}
-        for node, rows in enumerate(self._nodes):
-            for row in rows:
-                if not self._finished[row]:
-                    children.setdefault((node, self._tokens[row][-1]), []).append(row)
-        return children
-
-    def _descend(self, children: dict[tuple[int, int], list[int]]) -> None:
-        """Replace the nodes by their children, and read the children's tokens."""
-        parents = [node for node, _ in children]
-        if parents != list(range(len(self._nodes))):
-            chosen = torch.tensor(parents, device=self._device)
-            self._cache.batch_select_indices(chosen)
-            self._mask, self._position = self._mask[chosen], self._position[chosen]
-        self._nodes = list(children.values())
-        tokens = torch.tensor([[token] for _, token in children], device=self._device)
-        self._position = self._position + 1
-        self._mask = torch.cat([self._mask, torch.ones_like(self._mask[:, :1])], dim=1)
-        self._logits = next_logits(
-            self._engine.model, tokens, self._mask, self._position, self._cache
-        )
 
 
 def _device(name: str) -> torch.device:

@@ -10,8 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedTokenizerBase
 
-from selfemo_jobs.engines.completion_end import end_tokens, sampling_of_each
-from selfemo_jobs.engines.interface import Completion, Sampling
+from selfemo_jobs.acceleration.token_trie import TokenTrie
+from selfemo_jobs.engines.completion_end import (
+    check_continuations,
+    check_greedy,
+    end_tokens,
+    sampling_of_each,
+)
+from selfemo_jobs.engines.interface import Completion, Logprobs, Sampling
 from selfemo_jobs.engines.sampling import prompt_seed
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.fetch import load_tokenizer
@@ -110,19 +116,126 @@ class VllmEngine:
             If a prompt is empty, or it is longer than ``max_model_len`` with its completion.
         """
         each = sampling_of_each(prompts, sampling, self._max_model_len)
-        if not prompts:
-            return []
-        # cached prefixes would change how a prompt is split into steps, and so the last digits
-        self.llm.reset_prefix_cache()
-        outputs = self.llm.generate(
-            [{"prompt_token_ids": list(prompt)} for prompt in prompts],
-            [self.parameters(one, index) for index, one in enumerate(each)],
-            use_tqdm=False,
-        )
+        parameters = [self.parameters(one, index) for index, one in enumerate(each)]
         return [
             _completions(output, greedy=one.temperature == 0)
-            for output, one in zip(outputs, each, strict=True)
+            for output, one in zip(self._run(prompts, parameters), each, strict=True)
         ]
+
+    def score(
+        self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]
+    ) -> list[Logprobs]:
+        """Return the log-probability of each continuation after each prompt.
+
+        Parameters
+        ----------
+        prompts
+            The token ids of each prompt.
+        continuations
+            The token ids of each continuation, with its end.
+
+        Raises
+        ------
+        ValueError
+            If a prompt or a continuation is empty, or they are too long together.
+        """
+        sampling_of_each(prompts, Sampling(max_tokens=1), self._max_model_len)
+        check_continuations(prompts, continuations, self._max_model_len)
+        trie = TokenTrie.of(continuations)
+        outputs = self._run(prompts, [_next_token(trie, 0)] * len(prompts))
+        return self._trie_scores(prompts, outputs, trie)
+
+    def generate_and_score(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        continuations: Sequence[Sequence[int]],
+    ) -> list[tuple[Completion, Logprobs]]:
+        """Return a greedy completion of each prompt, and the scores of some continuations.
+
+        Parameters
+        ----------
+        prompts
+            The token ids of each prompt.
+        sampling
+            The parameters of greedy sampling, with one completion of each prompt.
+        continuations
+            The token ids of each continuation, with its end.
+
+        Raises
+        ------
+        ValueError
+            If the sampling is not greedy, a prompt or a continuation is empty, or they are too
+            long together.
+        """
+        check_greedy(sampling)
+        sampling_of_each(prompts, sampling, self._max_model_len)
+        check_continuations(prompts, continuations, self._max_model_len)
+        trie = TokenTrie.of(continuations)
+        parameters = self.parameters(sampling, 0)
+        parameters.logprob_token_ids = list(trie.next_tokens(0))
+        outputs = self._run(prompts, [parameters] * len(prompts))
+        scores = self._trie_scores(prompts, outputs, trie)
+        completions = [_completions(output, greedy=True)[0] for output in outputs]
+        return list(zip(completions, scores, strict=True))
+
+    def _run(
+        self,
+        prompts: Sequence[Sequence[int]],
+        parameters: Sequence[SamplingParams],
+        *,
+        keep_cache: bool = False,
+    ) -> list[RequestOutput]:
+        """Return vLLM's output for each prompt.
+
+        Parameters
+        ----------
+        prompts
+            The token ids of each prompt.
+        parameters
+            The sampling parameters of each prompt.
+        keep_cache
+            Whether prompts that were read before are not read again. This changes how a prompt is
+            split into steps, and so the last digits of its results.
+        """
+        if not prompts:
+            return []
+        if not keep_cache:
+            self.llm.reset_prefix_cache()
+        return self.llm.generate(
+            [{"prompt_token_ids": list(prompt)} for prompt in prompts],
+            list(parameters),
+            use_tqdm=False,
+        )
+
+    def _trie_scores(
+        self, prompts: Sequence[Sequence[int]], outputs: Sequence[RequestOutput], trie: TokenTrie
+    ) -> list[Logprobs]:
+        """Return the log-probability of each sequence of a trie after each prompt.
+
+        Each node of the trie is a request for one token after the prompt and the node's tokens.
+        vLLM keeps the prompt's whole blocks (16 tokens on a GPU, 128 on a CPU) from the request
+        before, and reads only the rest.
+
+        Parameters
+        ----------
+        prompts
+            The token ids of each prompt.
+        outputs
+            vLLM's output for each prompt, with the log-probabilities of node 0 at its first token.
+        trie
+            The trie.
+        """
+        nodes = range(1, len(trie))
+        requests = [[*prompt, *trie.beginning(node)] for prompt in prompts for node in nodes]
+        parameters = [_next_token(trie, node) for node in nodes] * len(prompts)
+        rest = iter(self._run(requests, parameters, keep_cache=True))
+        scores = []
+        for output in outputs:
+            steps = [output.outputs[0].logprobs, *(next(rest).outputs[0].logprobs for _ in nodes)]
+            edges = [steps[node][0][token].logprob for node, token in trie.edges]
+            scores.append(tuple(sum(edges[edge] for edge in path) for path in trie.paths))
+        return scores
 
     def parameters(self, sampling: Sampling, index: int) -> SamplingParams:
         """Return vLLM's sampling parameters for a prompt.
@@ -196,6 +309,18 @@ def _load(folder: Path, engine_args: Mapping[str, Any], max_model_len: int, seed
         raise BadInput(
             f"vLLM cannot load {folder} with `engineArgs` {dict(engine_args)}: {message}"
         ) from error
+
+
+def _next_token(trie: TokenTrie, node: int) -> SamplingParams:
+    """Return the parameters of a request for the log-probabilities of the tokens after a node."""
+    from vllm import SamplingParams
+
+    return SamplingParams(
+        temperature=0.0,  # the distribution at temperature 1: vLLM's processors do not change it
+        max_tokens=1,
+        logprob_token_ids=list(trie.next_tokens(node)),
+        detokenize=False,
+    )
 
 
 def _completions(output: RequestOutput, *, greedy: bool) -> list[Completion]:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from selfemo_api.spec import Context, ModelSpec, Role
+from selfemo_api.spec import Context, ModelSpec
 from selfemo_jobs.datasets.dialogue import Dialogue
 from selfemo_jobs.engines.interface import Completion, Sampling
-from selfemo_jobs.errors import BadInput
 from selfemo_jobs.evaluation.prediction_table import PREDICTIONS
-from selfemo_jobs.prompts import nearest_label, parse_labels, prompt_set_of
+from selfemo_jobs.inference.answers import answer_sampling, read_answer
+from selfemo_jobs.inference.targets import dialogue_targets, target_prompt
+from selfemo_jobs.prompts import prompt_set_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -51,8 +52,7 @@ def greedy_sampling(model: ModelSpec, max_tokens: int) -> Sampling:
     Sampling
         The parameters, with temperature 0.
     """
-    stop = prompt_set_of(model).stop(Role.RECOGNIZER)
-    return Sampling(temperature=0.0, max_tokens=max_tokens, stop=stop)
+    return answer_sampling(prompt_set_of(model), max_tokens)
 
 
 def labeled_prompts(
@@ -90,23 +90,10 @@ def labeled_prompts(
     prompt_set = prompt_set_of(model)
     prompts = []
     for dialogue in dialogues:
-        turns = dialogue.turns
-        for i, turn in enumerate(turns):
-            if not turn.labels:
-                continue
-            try:
-                ids = prompt_set.recognizer_ids(
-                    tokenizer,
-                    turns[max(0, i - context.past) : i],
-                    turn.speaker,
-                    turn.text,
-                    labels,
-                    turns[i + 1 : i + 1 + context.future],
-                    max_tokens=model.max_prompt_tokens,
-                )
-            except BadInput as error:
-                raise BadInput(f"dialogue {dialogue.id} utterance {i}: {error}") from None
-            prompts.append(LabeledPrompt(dialogue.id, i, turn.labels, tuple(ids)))
+        for target, turn in zip(dialogue_targets(dialogue, context), dialogue.turns, strict=True):
+            if turn.labels:
+                ids = target_prompt(target, labels, prompt_set, tokenizer, model.max_prompt_tokens)
+                prompts.append(LabeledPrompt(dialogue.id, target.utterance, turn.labels, ids))
     return prompts
 
 
@@ -132,16 +119,16 @@ def prediction_table(
     """
     rows = []
     for prompt, completion in zip(prompts, completions, strict=True):
-        parsed = parse_labels(completion.text, labels)
+        answer = read_answer(completion.text, labels)
         rows.append(
             {
                 "dialogue_id": prompt.dialogue_id,
                 "utterance": prompt.utterance,
                 "gold": prompt.gold,
                 "answer": completion.text,
-                "named": parsed.named,
-                "predicted": parsed.named or [nearest_label(completion.text, labels)],
-                "well_formed": parsed.well_formed,
+                "named": answer.named,
+                "predicted": answer.predicted,
+                "well_formed": answer.well_formed,
             }
         )
     return pa.Table.from_pylist(rows, schema=PREDICTIONS)

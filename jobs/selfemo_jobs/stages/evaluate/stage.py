@@ -34,6 +34,7 @@ from selfemo_jobs.evaluation.scoring import (
     prediction_counts,
     score_predictions,
 )
+from selfemo_jobs.inference.targets import PART_PROMPTS
 from selfemo_jobs.models.fetch import load_tokenizer
 from selfemo_jobs.models.model_folder import model_sha256
 from selfemo_jobs.models.stage_models import fetch_policy
@@ -69,9 +70,6 @@ RELEVANT = (
     "selfPlay.engineArgs",
     "evaluation",
 )
-#: The number of utterances in a part: the most that a killed attempt loses. The engine sorts the
-#: prompts of a part by length, so smaller parts would need more padding.
-PART_PROMPTS = 1024
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ class _Source:
     """Whether the labels of its utterances are compared as sets."""
 
     def parts(self) -> Iterator[tuple[int, list[LabeledPrompt]]]:
-        """Yield the number and the prompts of each part."""
+        """Yield the number and the prompts of each part: the most that a killed attempt loses."""
         for start in range(0, len(self.prompts), PART_PROMPTS):
             yield start // PART_PROMPTS, self.prompts[start : start + PART_PROMPTS]
 

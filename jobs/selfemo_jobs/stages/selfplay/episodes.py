@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from selfemo_api.seeds import ROLE_STREAMS, derive_seed
-from selfemo_api.spec import Context, Role, SelfPlaySpec
+from selfemo_api.spec import Role, SelfPlaySpec
 from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
 
 #: Name of the speaker who responds in a monologue.
@@ -207,42 +207,6 @@ def responding_speaker(dialogue: Dialogue, utterance: int) -> str:
     speaker = dialogue.turns[utterance].speaker
     around = [*reversed(dialogue.turns[:utterance]), *dialogue.turns[utterance + 1 :]]
     return next((turn.speaker for turn in around if turn.speaker != speaker), LISTENER)
-
-
-def last_turns(turns: Sequence[Utterance], count: int) -> tuple[Utterance, ...]:
-    """Return the last turns of a dialogue.
-
-    Parameters
-    ----------
-    turns
-        The turns, oldest first.
-    count
-        Largest number of turns to return, 0 or more.
-
-    Returns
-    -------
-    tuple of Utterance
-        The turns, oldest first.
-    """
-    return tuple(turns[max(0, len(turns) - count) :])
-
-
-def responder_context(turns: Sequence[Utterance], context: Context) -> tuple[Utterance, ...]:
-    """Return the turns that the responder's prompt shows: at least the one that it answers.
-
-    Parameters
-    ----------
-    turns
-        All turns so far, oldest first. The last one is answered.
-    context
-        The field ``spec.dataset.context``, of which ``past`` is used.
-
-    Returns
-    -------
-    tuple of Utterance
-        The turns, oldest first.
-    """
-    return last_turns(turns, max(1, context.past))
 
 
 def group_id(episode: Episode, generation: int, turn: int, role: Role) -> str:

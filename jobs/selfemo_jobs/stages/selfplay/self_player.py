@@ -15,15 +15,14 @@ from selfemo_api.spec import EvolutionSpec, Role
 from selfemo_jobs.datasets.dialogue import Utterance
 from selfemo_jobs.engines.interface import Completion, Sampling
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.prompts import parse_labels, prompt_set_of
-from selfemo_jobs.runtime.schemas import CANDIDATES
-from selfemo_jobs.stages.selfplay.episodes import (
-    Episode,
-    group_id,
+from selfemo_jobs.inference.responses import (
+    is_valid_response,
     last_turns,
     responder_context,
-    responding_speaker,
 )
+from selfemo_jobs.prompts import parse_labels, prompt_set_of
+from selfemo_jobs.runtime.schemas import CANDIDATES
+from selfemo_jobs.stages.selfplay.episodes import Episode, group_id, responding_speaker
 
 if TYPE_CHECKING:
     from selfemo_jobs.engines.interface import TextEngine
@@ -356,23 +355,6 @@ def initial_state(episode: Episode) -> DialogueState:
     turns = episode.dialogue.turns[: episode.utterance + 1]
     next_speaker = responding_speaker(episode.dialogue, episode.utterance)
     return DialogueState(episode, turns, next_speaker)
-
-
-def is_valid_response(completion: Completion) -> bool:
-    """Return whether a response is one complete line of text that contains a word.
-
-    Parameters
-    ----------
-    completion
-        The responder's completion.
-
-    Returns
-    -------
-    bool
-        False if it was cut off at the token limit, has several lines, or has no letter or digit.
-    """
-    text = completion.text.strip()
-    return completion.finished and "\n" not in text and any(c.isalnum() for c in text)
 
 
 def draw_member(eligible: Sequence[bool], seed: int) -> int | None:

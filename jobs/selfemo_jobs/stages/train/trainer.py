@@ -28,7 +28,8 @@ from trl import GRPOTrainer
 from trl.trainer.utils import pad
 
 from selfemo_jobs.acceleration.frozen_layer_cache import FrozenLayerCache, fits_cache
-from selfemo_jobs.acceleration.prefix_packing import PackedBatch, can_pack, pack, packed_logprobs
+from selfemo_jobs.acceleration.last_layer import can_pack
+from selfemo_jobs.acceleration.prefix_packing import PackedBatch, pack, packed_logprobs
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.stages.train import loss
 from selfemo_jobs.stages.train.batches import PADDING, TrainingStep

@@ -18,7 +18,8 @@ from transformers import (
 from trl.trainer import utils as trl_utils
 from trl.trainer.utils import add_fused_lm_head
 
-from selfemo_jobs.acceleration.prefix_packing import IGNORED, can_pack, pack, packed_logprobs
+from selfemo_jobs.acceleration.last_layer import can_pack
+from selfemo_jobs.acceleration.prefix_packing import IGNORED, pack, packed_logprobs
 
 TEMPERATURE = 0.7
 

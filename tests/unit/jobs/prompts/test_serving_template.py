@@ -15,6 +15,7 @@ from selfemo_api.model_description import ModelDescription, PromptSetting
 from selfemo_api.spec import Context
 from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
 from selfemo_jobs.errors import BadInput
+from selfemo_jobs.inference.responses import responder_context
 from selfemo_jobs.models.fetch import load_tokenizer
 from selfemo_jobs.models.model_description import prompt_set_of_description
 from selfemo_jobs.prompts.prompt_texts import PromptTexts, built_in_texts, prompt_set_names
@@ -185,7 +186,7 @@ def test_prompts_are_those_of_the_stages(
             assert server.prompt(messages) == expected
 
         intended = tuple(draw.sample(list(labels), draw.randint(1, 2)))
-        shown = episodes.responder_context(tuple(turns[: index + 1]), context)
+        shown = responder_context(tuple(turns[: index + 1]), context)
         for speaker in ("", "Ann {{ x }} B"):
             name_of_reply = speaker or episodes.responding_speaker(
                 Dialogue("d", tuple(turns)), index

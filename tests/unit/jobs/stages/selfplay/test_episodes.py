@@ -9,14 +9,13 @@ from hypothesis import strategies as st
 
 from selfemo_api.spec import Context, SelfPlaySpec
 from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
+from selfemo_jobs.inference.responses import last_turns, responder_context
 from selfemo_jobs.stages.selfplay.episodes import (
     LISTENER,
     SourceDialogues,
     intended_emotions,
-    last_turns,
     parts_of_shard,
     plan_episodes,
-    responder_context,
     responding_speaker,
     split_into_parts,
 )

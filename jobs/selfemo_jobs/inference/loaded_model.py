@@ -1,0 +1,131 @@
+"""A model that is loaded by an engine, with its prompts: what both roles share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from threading import RLock
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from selfemo_api.model_description import Decoding, ModelDescription
+from selfemo_api.spec import Engine
+from selfemo_jobs.engines import open_engine
+from selfemo_jobs.models.fetch import load_tokenizer
+from selfemo_jobs.models.model_description import prompt_set_of_description
+
+if TYPE_CHECKING:
+    from selfemo_jobs.engines.interface import TextEngine
+
+
+class LoadedModel:
+    """A model with its prompts and an engine. It is a context manager, which frees the model.
+
+    Several threads may use it: :attr:`lock` lets one of them in at a time.
+
+    Parameters
+    ----------
+    folder
+        The model's folder.
+    description
+        The labels, the prompts and the decoding of the model.
+    engine
+        The engine. None: the one with which the model was evaluated.
+    engine_args
+        The arguments of the engine. None: those of the evaluation, if it had the same engine.
+    responds
+        Whether prompts of the responder have to fit too.
+
+    Raises
+    ------
+    BadInput
+        If a prompt text cannot be used, the engine is not installed or does not have an argument,
+        or the model cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        description: ModelDescription,
+        *,
+        engine: Engine | None = None,
+        engine_args: Mapping[str, Any] | None = None,
+        responds: bool = False,
+    ) -> None:
+        self.description = description
+        #: The compiled prompts of both roles.
+        self.prompts = prompt_set_of_description(description)
+        #: The token ids of the answer with each label alone, as training writes it.
+        self.label_answers = self._label_answers(folder)
+        limits = description.decoding.max_tokens
+        longest = max(limits.recognizer, *map(len, self.label_answers))
+        if responds:
+            longest = max(longest, limits.responder)
+        kind = engine or description.decoding.engine
+        #: The engine. Use it within :attr:`lock`.
+        self.engine: TextEngine = open_engine(
+            kind,
+            folder,
+            engine_args=engine_arguments(description.decoding, kind, engine_args),
+            max_model_len=description.prompts.max_prompt_tokens + longest,
+            seed=0,  # every draw has a seed of its own
+        )
+        #: Held by the thread that uses the engine.
+        self.lock = RLock()
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """The label set."""
+        return self.description.labels
+
+    def close(self) -> None:
+        """Free the model."""
+        with self.lock:
+            self.engine.close()
+
+    def __enter__(self) -> Self:
+        """Return the model itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Free the model."""
+        self.close()
+
+    def _label_answers(self, folder: Path) -> list[list[int]]:
+        tokenizer = load_tokenizer(folder)
+        texts = [self.prompts.recognizer_text([label]) for label in self.description.labels]
+        return [self.prompts.encode_completion(tokenizer, text) for text in texts]
+
+
+def engine_arguments(
+    decoding: Decoding, engine: Engine, arguments: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return the arguments of an engine.
+
+    Parameters
+    ----------
+    decoding
+        How the model was evaluated.
+    engine
+        The engine.
+    arguments
+        The arguments that are set. None: those of the evaluation, if it had the same engine.
+
+    Examples
+    --------
+    >>> decoding = Decoding(engine_args={"dtype": "bfloat16"}, batch_size=64)
+    >>> engine_arguments(decoding, Engine.TRANSFORMERS, None)
+    {'batch_size': 64, 'dtype': 'bfloat16'}
+    >>> engine_arguments(decoding, Engine.VLLM, None)
+    {}
+    """
+    if arguments is None:
+        arguments = decoding.engine_args if engine is decoding.engine else {}
+    if engine is Engine.TRANSFORMERS:
+        return {"batch_size": decoding.batch_size, **arguments}
+    return dict(arguments)

@@ -1,0 +1,119 @@
+"""Utterances whose emotions are recognized, and the recognizer's prompts about them.
+
+The evaluate stage and :class:`~selfemo_jobs.inference.recognizer.Recognizer` build their prompts
+here, so that both get the same answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from selfemo_api.spec import Context
+from selfemo_jobs.errors import BadInput
+from selfemo_jobs.prompts import PromptSet
+from selfemo_jobs.prompts.sets import Turn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+#: The number of prompts that an engine gets together. It sorts them by length, so fewer would need
+#: more padding. Where the batches are equal, the answers are equal to the last digit.
+PART_PROMPTS = 1024
+
+
+class DialogueLike(Protocol):
+    """A dialogue, as of :class:`selfemo_jobs.datasets.dialogue.Dialogue`."""
+
+    @property
+    def id(self) -> str:
+        """The dialogue's name."""
+        ...
+
+    @property
+    def turns(self) -> Sequence[Turn]:
+        """The turns in order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Target:
+    """An utterance, with the turns around it that its prompt may show."""
+
+    dialogue_id: str
+    """The id of the dialogue."""
+    utterance: int
+    """The index of the utterance in its dialogue, from 0."""
+    turn: Turn
+    """The utterance."""
+    past: Sequence[Turn] = ()
+    """The turns before it, oldest first."""
+    future: Sequence[Turn] = ()
+    """The turns after it, in order."""
+
+
+def dialogue_targets(dialogue: DialogueLike, context: Context) -> Iterator[Target]:
+    """Yield each turn of a dialogue as a target.
+
+    Parameters
+    ----------
+    dialogue
+        The dialogue.
+    context
+        The number of turns around a target.
+
+    Examples
+    --------
+    >>> from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
+    >>> dialogue = Dialogue("d1", (Utterance("Ann", "Hi."), Utterance("Ben", "Hello.")))
+    >>> [[turn.text for turn in target.past] for target in dialogue_targets(dialogue, Context())]
+    [[], ['Hi.']]
+    """
+    turns = dialogue.turns
+    for i, turn in enumerate(turns):
+        past = turns[max(0, i - context.past) : i]
+        yield Target(dialogue.id, i, turn, past, turns[i + 1 : i + 1 + context.future])
+
+
+def target_prompt(
+    target: Target,
+    labels: Sequence[str],
+    prompts: PromptSet,
+    tokenizer: PreTrainedTokenizerBase,
+    max_tokens: int,
+) -> tuple[int, ...]:
+    """Return the token ids of the recognizer's prompt about a target.
+
+    Parameters
+    ----------
+    target
+        The target.
+    labels
+        The label set.
+    prompts
+        The prompt set.
+    tokenizer
+        The tokenizer of the model.
+    max_tokens
+        The largest number of tokens of the prompt.
+
+    Raises
+    ------
+    BadInput
+        If the prompt is too long even without context. The message names the utterance.
+    """
+    try:
+        ids = prompts.recognizer_ids(
+            tokenizer,
+            target.past,
+            target.turn.speaker,
+            target.turn.text,
+            labels,
+            target.future,
+            max_tokens=max_tokens,
+        )
+    except BadInput as error:
+        place = f"dialogue {target.dialogue_id} utterance {target.utterance}"
+        raise BadInput(f"{place}: {error}") from None
+    return tuple(ids)
