@@ -110,6 +110,10 @@ def _generation_record(
 def next_policy(spec: EvolutionSpec, status: EvolutionStatus) -> str:
     """Return the URI of the model from which the generation after a closed one starts.
 
+    It is the best model, unless the closed generation was continued and the spec still says so. A
+    generation that was rolled back stays so: an edit to `onRegression: Continue` after its end does
+    not bring back its model, which Publish may have removed (`storage.keep`).
+
     Parameters
     ----------
     spec
@@ -124,8 +128,8 @@ def next_policy(spec: EvolutionSpec, status: EvolutionStatus) -> str:
     """
     if status.best is None:
         raise ValueError("a closed generation has a best one")
-    collapsed = bool(status.history) and status.history[-1].outcome is Outcome.COLLAPSED
-    continues = spec.promotion.on_regression is OnRegression.CONTINUE and not collapsed
+    was_continued = bool(status.history) and status.history[-1].outcome is Outcome.CONTINUED
+    continues = was_continued and spec.promotion.on_regression is OnRegression.CONTINUE
     return model_of(status) if continues else status.best.model_uri
 
 

@@ -224,6 +224,30 @@ def test_worse_generation_is_built_upon_where_asked() -> None:
     assert current.judge_uri == world.manifests[(1, Stage.TRAIN)].model_uri
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "generation"),
+    [
+        ("RollBack", "Continue", 1),
+        ("Stop", "Continue", 1),
+        ("Continue", "RollBack", 1),
+        ("Continue", "Continue", 2),
+    ],
+)
+def test_what_was_rolled_back_stays_rolled_back(before: str, after: str, generation: int) -> None:
+    """Publish may have removed its model (`storage.keep`)."""
+    world = world_of((0.3, 0.5, 0.4, 0.6), promotion={"onRegression": before})
+    if before == "Stop":
+        world.settle()
+        assert world.summary == "Regressed"
+    else:
+        to_stage(world, 2, Stage.PUBLISH)
+    world.edit(promotion={"onRegression": after})
+    to_stage(world, 3, Stage.SELF_PLAY)
+    current = world.status.current
+    assert current is not None
+    assert current.policy_uri == world.manifests[(generation, Stage.TRAIN)].model_uri
+
+
 @pytest.mark.parametrize(("delta", "best"), [(0.0, 1), (0.05, 0)])
 def test_min_delta(delta: float, best: int) -> None:
     world = world_of((0.3, 0.35), stopping={"maxGenerations": 1}, promotion={"minDelta": delta})
