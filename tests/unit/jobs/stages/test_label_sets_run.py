@@ -36,6 +36,7 @@ from selfemo_jobs.models.fetch import load_tokenizer
 from selfemo_jobs.prompts import load_prompt_set
 from selfemo_jobs.report.page import render
 from selfemo_jobs.report.report_builder import build_report
+from selfemo_jobs.report.run_info import RunInfo
 from selfemo_jobs.report.run_reader import read_records
 from selfemo_jobs.runtime.manifest import Manifest, read_manifest
 from selfemo_jobs.runtime.schemas import CANDIDATES, SCORED
@@ -129,7 +130,7 @@ class Generation:
     def page(self) -> str:
         run = "default/demo-00000000"
         records = read_records(self._store, join(self.spec.storage.uri, run))
-        return render(build_report(records, run=run))
+        return render(build_report(records, RunInfo(run)))
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from selfemo_api.metrics import (
 from selfemo_api.results import SourceScore
 from selfemo_api.spec import RewardSpec
 from selfemo_api.stages import Stage
-from selfemo_jobs.report.report_builder import SHOWN_METRICS
+from selfemo_jobs.report.shown_metrics import SHOWN_METRICS
 from selfemo_jobs.stages.evaluate import stage as evaluate
 from selfemo_jobs.stages.flywheel import stage as flywheel
 from selfemo_jobs.stages.score.score_summary import (
