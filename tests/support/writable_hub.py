@@ -102,7 +102,7 @@ class WritableHub:
         if action is None:
             return 404, b"{}"
         if action[2] == "commit":
-            return self._commit(self.repositories[action[1]], body)
+            return self._commit(action[1], body)
         modes = [
             {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False, "oid": None}
             for f in json.loads(body)["files"]
@@ -118,8 +118,8 @@ class WritableHub:
         self.visibility[name] = request.get("visibility")
         return 200, reply
 
-    def _commit(self, files: dict[str, bytes], body: bytes) -> tuple[int, bytes]:
-        changed = []
+    def _commit(self, name: str, body: bytes) -> tuple[int, bytes]:
+        files, changed = self.repositories[name], []
         for line in body.splitlines():
             entry = json.loads(line)
             value = entry["value"]
@@ -130,7 +130,8 @@ class WritableHub:
                 del files[value["path"]]
                 changed.append("-" + value["path"])
         self.commits.append(sorted(changed))
-        reply = {"success": True, "commitOid": COMMIT, "commitUrl": f"{self.endpoint}/commit"}
+        url = f"{self.endpoint}/{name}/commit/{COMMIT}"
+        reply = {"success": True, "commitOid": COMMIT, "commitUrl": url}
         return 200, json.dumps(reply).encode()
 
     def _info(self, name: str) -> tuple[int, bytes]:
