@@ -19,6 +19,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from selfemo_api.model_description import Decoding
+from selfemo_api.spec import Engine
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.use_commands.s3_options import add_s3_arguments, s3_storage
 
@@ -124,6 +126,7 @@ def run(arguments: argparse.Namespace) -> int:
         *("--override-generation-config", json.dumps({"temperature": 0})),
         *("--load-format", "safetensors", "--max-model-len", str(served.max_model_len)),
         *(_CPU_ARGUMENTS if cpu else ()),
+        *engine_arguments(description.decoding),
         *arguments.rest,
     ]
     environment = {**_ENVIRONMENT, **(_CPU_ENVIRONMENT if cpu else {})}
@@ -169,6 +172,36 @@ of vLLM itself
         own = next((own for own in _OWN if own.startswith(name)), None)
         if own is not None:
             raise BadInput(f"`{word}`: selfemo sets `{own}` of vLLM itself")
+
+
+def engine_arguments(decoding: Decoding) -> list[str]:
+    """Return the arguments of vLLM with which a model was evaluated.
+
+    Of another engine, the number format is used: answers are closest in the same one.
+
+    Parameters
+    ----------
+    decoding
+        The decoding of the model's description.
+
+    Examples
+    --------
+    >>> engine_arguments(Decoding(engine_args={"dtype": "bfloat16", "batch_size": 8}))
+    ['--dtype=bfloat16']
+    >>> values = {"tensor_parallel_size": 2, "enforce_eager": True, "hf_overrides": {"a": 1}}
+    >>> engine_arguments(Decoding(engine=Engine.VLLM, engine_args=values))
+    ['--tensor-parallel-size=2', '--enforce-eager', '--hf-overrides={"a": 1}']
+    """
+    arguments = []
+    for name, value in decoding.engine_args.items():
+        option = f"--{name.replace('_', '-')}"
+        if option in (*_OWN, _TRUST) or (decoding.engine is not Engine.VLLM and name != "dtype"):
+            continue
+        if isinstance(value, bool):
+            arguments.append(option if value else f"--no-{option[2:]}")
+        else:
+            arguments.append(f"{option}={value if isinstance(value, str) else json.dumps(value)}")
+    return arguments
 
 
 def _model(arguments: argparse.Namespace) -> ResolvedModel:

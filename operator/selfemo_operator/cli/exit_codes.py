@@ -134,6 +134,11 @@ _KUBECTL: Mapping[str, Mapping[int, str]] = {
         ExitCode.BAD_INPUT: f"{_NO_EVOLUTION}, or the report could not be written",
         ExitCode.UNAVAILABLE: _NO_API_SERVER,
     },
+    "serve": {
+        ExitCode.OK: "the manifests are printed",
+        ExitCode.BAD_INPUT: f"{_NO_EVOLUTION}, or it has no best model yet",
+        ExitCode.UNAVAILABLE: _NO_API_SERVER,
+    },
 }
 
 

@@ -24,7 +24,7 @@ from selfemo_api.command_errors import printable
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.schema.error_messages import problems_of
 from selfemo_api.stages import Stage
-from selfemo_operator.cli import output_format, version, watch
+from selfemo_operator.cli import output_format, serve_manifests, version, watch
 from selfemo_operator.cli.command import Quiet, Verbose, application, begin_command, command
 from selfemo_operator.cli.entry_point import run_application
 from selfemo_operator.cli.kube_access import Access
@@ -249,6 +249,54 @@ def report_command(
         sys.stdout.write(json.dumps({"report": page}, ensure_ascii=False) + "\n")
     else:
         print_line(page)
+
+
+@kubectl_command("serve")
+def serve(
+    access: Access,
+    name: Name,
+    replicas: Annotated[int, typer.Option(min=1, help="The number of pods.")] = 1,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", help="Add a CronJob that replaces the pods after a promotion."),
+    ] = False,
+    kserve: Annotated[
+        bool, typer.Option("--kserve", help="Print an InferenceService of KServe instead.")
+    ] = False,
+    image: Annotated[
+        str, typer.Option(help="The image of the pods. Default: that of the stages.")
+    ] = "",
+    operator_image: Annotated[
+        str, typer.Option(help="The image of the CronJob. Default: the operator's, by its name.")
+    ] = "",
+    api_key_secret: Annotated[
+        str,
+        typer.Option(
+            metavar="SECRET", help="The Secret whose key api-key clients send. Default: no key."
+        ),
+    ] = "",
+) -> None:
+    """Print a Deployment and a Service that serve the best model. Nothing is applied.
+
+    Pipe the output to `kubectl apply -f -`.
+    """
+    kube = access.connect()
+    evolution = get_evolution(kube, access, name)
+    with access.errors(kube, name):
+        selector = f"{names.LABEL_UID}={evolution.metadata.uid}"
+        jobs = kube.get(names.jobs_path(access.namespace), {"labelSelector": selector})["items"]
+    settings = serve_manifests.job_settings(jobs, image)
+    if follow:
+        operator_image = operator_image or serve_manifests.operator_image(settings.image)
+    options = serve_manifests.ServeOptions(
+        replicas=replicas,
+        image=image,
+        kserve=kserve,
+        api_key_secret=api_key_secret,
+        follow_image=operator_image if follow else "",
+    )
+    objects = serve_manifests.serve_manifests(evolution, settings, options)
+    sys.stdout.write(serve_manifests.manifests_text(objects))
 
 
 class ClusterSource:

@@ -11,7 +11,12 @@ import pytest
 
 from selfemo_api.contract import ExitCode
 from selfemo_api.dataset_labels import MELD
-from selfemo_api.model_description import DESCRIPTION_FILE, ModelDescription, PromptSetting
+from selfemo_api.model_description import (
+    DESCRIPTION_FILE,
+    Decoding,
+    ModelDescription,
+    PromptSetting,
+)
 from selfemo_api.spec import Context
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.model_description import encode_description
@@ -51,7 +56,11 @@ def test_starts_vllm(
     main(words)
     ((_, command, environment),) = started
     folder = str(tmp_path / "selfemo-serve-")
-    assert command[1:5] == ["-m", "vllm.entrypoints.cli.main", "serve", folder]
+    assert command[1] == "-m"
+    assert command[2:5] in (
+        ["vllm.entrypoints.cli.main", "serve", folder],
+        ["vllm.entrypoints.launchers.api_server.entry", "--model", folder],
+    )
     options = dict(itertools.pairwise(command))
     assert options["--served-model-name"] == "mine"
     assert (options["--host"], options["--port"]) == ("127.0.0.1", "9")
@@ -63,6 +72,19 @@ def test_starts_vllm(
     assert environment["VLLM_CPU_KVCACHE_SPACE"] == "7"
     assert environment["VLLM_NO_USAGE_STATS"] == "1"
     assert environment["PATH"] == os.environ["PATH"]
+
+
+def test_the_number_format_is_that_of_the_evaluation(
+    model: Path, started: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = model / DESCRIPTION_FILE
+    description = ModelDescription.model_validate_json(path.read_bytes())
+    decoding = Decoding(engine_args={"dtype": "bfloat16"})
+    path.write_bytes(encode_description(description.model_copy(update={"decoding": decoding})))
+    monkeypatch.setattr("selfemo_jobs.use_commands.serve._is_cpu", lambda: True)
+    main(["serve", str(model)])
+    ((_, command, _),) = started
+    assert command.index("--dtype=bfloat16") > command.index("--dtype")  # vLLM takes the last one
 
 
 def test_prints_the_command_and_the_template(
