@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,10 @@ from selfemo_api.stages import Stage, stage_prefix
 from selfemo_jobs.engines.transformers_engine import TransformersEngine
 from selfemo_jobs.errors import BadInput, Terminated
 from selfemo_jobs.models.fetch import fetch_model, load_model
+from selfemo_jobs.models.model_description import parse_description
 from selfemo_jobs.models.model_folder import check_model_folder, model_files
+from selfemo_jobs.models.model_reference import resolve_model
+from selfemo_jobs.models.stage_models import put_description
 from selfemo_jobs.runtime.manifest import read_manifest
 from selfemo_jobs.stages.evaluate.stage import PROGRAM as EVALUATE
 from selfemo_jobs.stages.warmstart import early_stopping
@@ -168,6 +173,50 @@ def test_it_ends_when_f1_stops_rising_and_keeps_the_best(make: Make) -> None:
     assert result.metrics[WarmStartMetric.WEIGHTED_F1] == f1s[best]
     assert points[0]["loss"] is None
     assert points[-1]["loss"] == result.metrics[WarmStartMetric.LOSS] < points[1]["loss"]
+
+
+def description_files(config: StageConfig) -> list[bytes]:
+    store = open_store(config.spec.storage)
+    return [store.get(f"{config.output}/model/{name}") for name in ("selfemo.json", "README.md")]
+
+
+def test_a_model_describes_itself_with_the_same_bytes_each_time(
+    make: Make, tiny_model: Path, tmp_path: Path
+) -> None:
+    config = make(warmStart={"steps": 10})
+    before = {path.name: path.read_bytes() for path in tiny_model.iterdir()}
+    result = run(config)
+    first = description_files(config)
+    resolved = resolve_model(result.manifest)
+    assert resolved.folder == model_folder(result)
+    assert resolved.description.labels == list(LABELS)
+    assert resolved.description.origin is not None
+    assert resolved.description.origin.stage == "WarmStart"
+    manifest, _ = read_manifest(open_store(config.spec.storage), result.manifest)
+    hashes = {part.path.removeprefix("model/"): part.sha256 for part in manifest.parts}
+    assert resolved.description.weights_sha256 == hashes
+    shutil.rmtree(tmp_path / "store")
+    run(config)
+    assert description_files(config) == first
+    assert {path.name: path.read_bytes() for path in tiny_model.iterdir()} == before
+    # a policy that is handed on gets the description of the stage that handed it on
+    again = make(store="second", policy=result.model_uri, warmStart={"learningRate": 1e-12})
+    second = resolve_model(run(again).manifest).description
+    assert second.weights_sha256 == hashes and second.origin is not None
+    assert second.origin.storage == again.spec.storage.uri != config.spec.storage.uri
+
+
+def test_an_attempt_after_the_end_leaves_the_scores(make: Make) -> None:
+    """It was believed to be dead, and the model was evaluated in the meantime."""
+    config = make(warmStart={"steps": 10})
+    run(config)
+    store = open_store(config.spec.storage)
+    uri = f"{config.output}/model"
+    description = parse_description(store.get(f"{uri}/selfemo.json"), uri)
+    put_description(store, uri, description.model_copy(update={"license": "mit"}))
+    written = description_files(config)
+    replace(PROGRAM, always_runs=True).run(config)
+    assert description_files(config) == written
 
 
 def test_without_a_gain_the_model_is_handed_on_unchanged(make: Make, tiny_model: Path) -> None:

@@ -16,6 +16,7 @@ from urllib.request import urlopen
 import psutil
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from tests.integration.operator.process import free_port
 from tests.unit.jobs.stages.train.conftest import Run, start
@@ -27,6 +28,8 @@ from selfemo_api.dataset_labels import MELD
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage
 from selfemo_jobs.base_models.tiny import make_tiny
+from selfemo_jobs.models.model_description import read_description
+from selfemo_jobs.models.model_reference import resolve_model
 from selfemo_jobs.runtime.schemas import SCORED
 from selfemo_jobs.runtime.step_curve import read_curve
 from selfemo_jobs.store.hashing import file_sha256
@@ -170,6 +173,21 @@ def test_the_manifest_lists_a_model_that_loads(one: Run, policy: Path) -> None:
     assert before.keys() == after.keys()
     assert all(after[n].dtype == before[n].dtype for n in before)
     assert max((after[n] - before[n]).abs().max().item() for n in before) > 1e-3
+
+
+@pytest.mark.distributed
+def test_the_model_describes_itself(one: Run, policy: Path) -> None:
+    description = read_description(one.model)
+    assert description is not None and description.origin is not None
+    hashes = {p.path.removeprefix("model/"): p.sha256 for p in one.manifest.parts}
+    assert description.weights_sha256 == hashes
+    assert description.labels == list(MELD)
+    assert description.origin.parents == one.manifest.parents
+    assert description.origin.stage == "Train" and description.scores == []
+    assert description.versions == one.manifest.versions
+    assert resolve_model(str(one.model)) == (one.model, description)
+    assert ModelCard.load(one.model / "README.md").data.library_name == "transformers"
+    assert not (policy / "selfemo.json").exists(), "nothing is written to the user's model"
 
 
 @pytest.mark.distributed
