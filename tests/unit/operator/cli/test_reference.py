@@ -54,7 +54,7 @@ def test_a_stale_page_is_reported(
 
 
 def test_page_contains_each_command_once() -> None:
-    assert len(NAMES) == 25 + len(USE_COMMANDS)
+    assert len(NAMES) == 26 + len(USE_COMMANDS)
     text = cli_reference.PATH.read_text(encoding="utf-8")
     assert re.findall(r"^## `(.+)`$", text, re.MULTILINE) == NAMES
     assert list(EXIT_CODES) == NAMES
