@@ -34,6 +34,7 @@ def front_matter(description: ModelDescription, *, gguf: bool = False) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     base = base_model(description)
+    relation: dict[str, Any] = {"base_model_relation": "finetune"} if base else {}
     results = [EvalResult(**fields) for fields in _results(description)]
     data = ModelCardData(
         license=description.license or "unknown",
@@ -45,7 +46,7 @@ def front_matter(description: ModelDescription, *, gguf: bool = False) -> str:
         datasets=_datasets(description) or None,
         model_name=model_name(description) if results else None,
         eval_results=results or None,
-        **({"base_model_relation": "finetune"} if base else {}),
+        **relation,
     )
     return data.to_yaml()
 

@@ -57,7 +57,8 @@ def fetch_judge(context: StageContext) -> Path:
 def upload_model(context: StageContext, folder: Path, policy: Path) -> list[Part]:
     """Upload the model that a stage trained and its description; return the model's parts.
 
-    The description and the card are no parts: they are written again when the model is evaluated.
+    The description and the card are not among the parts: they are written again when the model is
+    evaluated.
 
     Parameters
     ----------
