@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -140,9 +140,8 @@ class JobProgram:
         # the progress bars of libraries are switched off
         environment = {**os.environ, "TQDM_DISABLE": "1"}
         if replace and not asks_for_help:
-            os.execve(sys.executable, program, environment)  # noqa: S606 - no shell
-        with subprocess.Popen(program, env=environment) as process:
-            code = _wait(process)
+            replace_process(program, environment)
+        code = run_process(program, environment)
         if asks_for_help and code == ExitCode.OK:
             sys.stdout.write(_wrapped(exit_codes_help(whole)))
         raise typer.Exit(128 - code if code < 0 else code)
@@ -167,13 +166,37 @@ def _asks_for_help(arguments: Sequence[str]) -> bool:
     return "-h" in own or "--help" in own
 
 
-def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Wait for a program. Ctrl-C reaches it too, and it may need a moment to end."""
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            continue
+def replace_process(program: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Replace this process by a program.
+
+    Parameters
+    ----------
+    program
+        The program and its arguments.
+    environment
+        The environment variables of the program.
+    """
+    os.execve(program[0], program, environment)  # noqa: S606 - no shell
+
+
+def run_process(program: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a program, and return its exit code; negative if a signal ended it.
+
+    Ctrl-C reaches the program too, and it may need a moment to end.
+
+    Parameters
+    ----------
+    program
+        The program and its arguments.
+    environment
+        The environment variables of the program.
+    """
+    with subprocess.Popen(program, env=environment) as process:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                continue
 
 
 def _wrapped(text: str) -> str:

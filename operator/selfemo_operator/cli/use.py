@@ -9,8 +9,9 @@ USE_COMMANDS: Mapping[str, str] = {
     "predict": "Predict the emotions of each turn of dialogues, with a probability for each label.",
     "respond": "Write replies with an emotion, each with the emotions that a judge reads in it.",
     "chat": "Chat with a model: it reads the emotion of each of your turns, and replies with one.",
-    "export": "Copy a model with its card to a folder, to S3 or to the hub, or convert it to GGUF.",
-    "compare": "Show several runs side by side: scores, gains with paired intervals, settings, cost.",
+    "export": "Copy a model with its description and its card to a folder, to S3 or to the hub.",
+    "compare": "Show several runs side by side: scores, gains with paired intervals, settings and "
+    "cost.",
     "playground": "Open a page on this machine on which a model reads dialogues and replies.",
     "serve": "Serve a model by vLLM, for clients of the OpenAI API. Arguments after `--` are those "
     "of `vllm serve`.",
