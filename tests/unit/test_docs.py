@@ -166,7 +166,7 @@ def check_command(app: typer.Typer, words: Sequence[str]) -> None:
         assert command is not None, f"there is no command {name}"
         if name in PROGRAMS:
             return check_program(name, words[1:])
-        if name in USE_COMMANDS:
+        if app is main.app and name in USE_COMMANDS:
             return check_options(words[1:], use_options(name), name)
         known = {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
         check_options(words[1:], known, name)
