@@ -335,7 +335,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     where = ["--storage-uri", store.storage.uri, "--run", RUN]
     part = next(i for i in store.list(store.storage.uri) if "003/score/part" in i.uri)
     for arguments, message in (
-        ([*where[:2], "--run", "default/other-1"], "contains no finished stage: check --run"),
+        ([*where[:2], "--run", "default/other-1"], "contains no finished stage: check the name"),
         ([*where, "--spec", str(broken)], "broken.json"),
         ([*where, "--spec", str(tmp_path / "gone.json")], "No such file"),
         (["--evolution", str(broken), "--run", RUN], "broken.json"),
