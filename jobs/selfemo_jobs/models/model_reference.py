@@ -38,6 +38,7 @@ from selfemo_jobs.models.model_license import license_of
 from selfemo_jobs.models.model_location import ModelLocation
 from selfemo_jobs.models.package_model import SCHEME, fetch_package_model
 from selfemo_jobs.models.resume import is_manifest, resumed_model
+from selfemo_jobs.models.run_models import check_not_removed
 from selfemo_jobs.prompts.prompt_texts import built_in_texts
 from selfemo_jobs.runtime.manifest import MANIFEST, parse_manifest
 from selfemo_jobs.store import ObjectNotFound, Store, join, open_store, store_for
@@ -45,6 +46,8 @@ from selfemo_jobs.store.volumes import local_path
 
 _YAML = re.compile(r".+\.ya?ml")
 _RELATIVE = "file://./"
+#: The variables with which boto3 gets the URL of an S3 server.
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
 
 @dataclass(frozen=True)
@@ -180,6 +183,8 @@ def _uri(reference: str, path: Path) -> str:
     if "://" in reference:
         return reference.rstrip("/")
     if not path.exists():
+        local = path.absolute().as_uri()
+        check_not_removed(local, open_store(StorageSpec(uri=local)))
         hint = ""
         if re.fullmatch(r"[\w.-]+/[\w.-]+", reference):
             hint = f"; a model on the hub is hf://{reference}"
@@ -196,7 +201,9 @@ def _store(uri: str, options: ReferenceOptions) -> Store:
         )
     place = uri if scheme == "s3" else "file:///"
     if options.storage is None:
-        return open_store(StorageSpec(uri=place))
+        # a server of one's own rarely has a host name for each bucket
+        own_server = any(name in os.environ for name in _ENDPOINTS)
+        return open_store(StorageSpec(uri=place, path_style=own_server))
     return open_store(options.storage.model_copy(update={"uri": place}))
 
 
@@ -222,6 +229,7 @@ def _candidate(reference: str, uri: str, store: Store) -> str:
     for name in (BEST_PATH, MANIFEST):
         if store.exists(join(uri, name)):
             return join(uri, name)
+    check_not_removed(uri, store)
     if store.exists(uri):
         raise BadInput(f"{reference} is a file: give the folder that has config.json")
     if not store.list(uri):

@@ -378,6 +378,17 @@ def test_a_model_on_s3_is_copied_with_its_description(
         resolve_model(f"{storage.uri}/nothing", options)
 
 
+def test_the_environment_names_the_server(
+    s3: S3Server, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = s3.storage(tmp_path.name)
+    description = described(weights_sha256=model_hashes(tiny_model))
+    uri = put_model(open_store(storage), join(storage.uri, "m"), tiny_model, description)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint.replace("127.0.0.1", "localhost"))
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    assert resolve_model(uri).description == description
+
+
 def test_a_copy_of_an_earlier_model_is_not_used_for_a_later_one(
     s3: S3Server, tiny_model: Path, tmp_path: Path
 ) -> None:
