@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-#: How alike two names must be, from 0 to 1: one wrong letter in four, or two that are swapped.
-_CUTOFF = 0.7
+#: How alike two names must be, from 0 to 1: one wrong letter in three, or two that are swapped.
+_CUTOFF = 0.6
 
 
 def closest(name: str, names: Iterable[str]) -> str | None:
