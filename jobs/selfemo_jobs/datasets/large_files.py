@@ -107,8 +107,9 @@ def _parquet_size(file: SourceFile) -> int:
     except (pa.ArrowException, OSError) as error:
         raise _damaged(file, error) from None
     groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
-    # texts that are often repeated are stored once
-    return max(metadata.num_rows * _ROW_BYTES, sum(group.total_byte_size for group in groups))
+    size: int = sum(group.total_byte_size for group in groups)
+    rows: int = metadata.num_rows
+    return max(size, rows * _ROW_BYTES)  # texts that are often repeated are stored once
 
 
 def read_head(file: SourceFile, size: int) -> FileHead:

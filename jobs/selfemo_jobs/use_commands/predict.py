@@ -160,7 +160,7 @@ def _request(
         "input": input_digest,
         "context": model.description.context.model_dump(mode="json"),
         "engine": engine.engine,
-        "arguments of the engine": engine.arguments,
+        "arguments of the engine": engine.engine_args,
         "choice of probabilities": layout.probabilities,
     }
 
@@ -191,7 +191,10 @@ def _progress_line(arguments: argparse.Namespace) -> Callable[[Progress], None]:
 
 def _rate(progress: Progress) -> str:
     new = progress.turns - progress.resumed
-    return f", {new / progress.seconds:.0f} a second" if new and progress.seconds else ""
+    if not new or not progress.seconds:
+        return ""
+    rate = new / progress.seconds
+    return f", {rate:,.0f} a second" if rate >= 10 else f", {rate:.2g} a second"
 
 
 def _report(

@@ -131,9 +131,36 @@ def open_input(arguments: argparse.Namespace, work: Path) -> DialogueInput:
         return DialogueInput([_Texts(arguments.text)])
     set_data_volumes(arguments.data)
     options = ReadOptions(None, False, source_columns(arguments.columns))
-    inputs = list(dict.fromkeys(arguments.input or ["-"]))
+    return open_sources(arguments.input or ["-"], work, options, arguments.format)
+
+
+def open_sources(
+    sources: Sequence[str], work: Path, options: ReadOptions, kind: str | None = None
+) -> DialogueInput:
+    """Return the dialogues of some sources.
+
+    Parameters
+    ----------
+    sources
+        Files, folders, patterns or URIs. ``-``: standard input, which is read to its end.
+    work
+        The scratch folder.
+    options
+        What to read. Labels are never read.
+    kind
+        The format: ``Text`` for plain text, or a value of ``DataFormat``. None: it follows from the
+        names and the content of the files.
+
+    Raises
+    ------
+    BadInput
+        If a source does not exist.
+    Unavailable
+        If the storage or the hub cannot be reached.
+    """
+    inputs = list(dict.fromkeys(sources))
     groups = [group for text in inputs for group in table_groups(_fetch(text, work))]
-    return DialogueInput([_source(group, arguments.format, options) for group in groups])
+    return DialogueInput([_source(group, kind, options) for group in groups])
 
 
 def _fetch(text: str, work: Path) -> SourceFiles:

@@ -14,44 +14,25 @@ from typing import Any, BinaryIO, Protocol, cast
 
 from selfemo_api.spec import Context
 from selfemo_jobs.datasets.dialogue import Utterance
+from selfemo_jobs.inference.targets import PART_PROMPTS, Target
 from selfemo_jobs.store.local_files import replacing
 from selfemo_jobs.use_commands.prediction_inputs import InputDialogue
 from selfemo_jobs.use_commands.prediction_log import PredictionLog
 from selfemo_jobs.use_commands.prediction_outputs import OutputLayout, open_writer
 from selfemo_jobs.use_commands.prediction_rows import PredictedTurn
 
-#: The number of turns of a part, as of the evaluate stage. The engine sorts the prompts of a part
-#: by length. So equal parts have equal batches, and their results are equal to the last digit.
-PART_TURNS = 1024
-
-
-@dataclass(frozen=True)
-class TargetTurn:
-    """A turn whose emotions are predicted, with the turns that its prompt may show."""
-
-    dialogue: str
-    """The id of the dialogue."""
-    turn: int
-    """The index of the turn in its dialogue, from 0."""
-    utterance: Utterance
-    """The turn."""
-    past: tuple[Utterance, ...] = ()
-    """The turns before it, oldest first."""
-    future: tuple[Utterance, ...] = ()
-    """The turns after it, in order."""
-
 
 class PredictTurns(Protocol):
     """Predicts turns with a model, which is loaded when it is needed."""
 
-    def load(self) -> None:
+    def load(self) -> object:
         """Load the model, if it is not loaded."""
 
-    def __call__(self, targets: Sequence[TargetTurn]) -> Sequence[PredictedTurn]:
+    def __call__(self, targets: Sequence[Target]) -> Sequence[PredictedTurn]:
         """Return a predicted turn for each target, in order."""
 
 
-def target_turns(dialogues: Iterable[InputDialogue], context: Context) -> Iterator[TargetTurn]:
+def target_turns(dialogues: Iterable[InputDialogue], context: Context) -> Iterator[Target]:
     """Yield each turn of dialogues with its context. A dialogue may be longer than the memory.
 
     Parameters
@@ -68,7 +49,7 @@ def target_turns(dialogues: Iterable[InputDialogue], context: Context) -> Iterat
         number = 0
         while ahead:
             current = ahead.popleft()
-            yield TargetTurn(dialogue.id, number, current, tuple(past), tuple(ahead))
+            yield Target(dialogue.id, number, current, tuple(past), tuple(ahead))
             past.append(current)
             ahead.extend(islice(turns, 1))
             number += 1
@@ -87,21 +68,21 @@ class Progress:
     seconds: float = 0.0
     """The time for the other turns, in seconds."""
 
-    def counted(self, targets: Iterable[TargetTurn]) -> Iterator[TargetTurn]:
+    def counted(self, targets: Iterable[Target]) -> Iterator[Target]:
         """Yield targets, and count them and their dialogues."""
         for target in targets:
             self.turns += 1
-            self.dialogues += target.turn == 0
+            self.dialogues += target.utterance == 0
             yield target
 
 
 def predict_to_stream(
-    targets: Iterable[TargetTurn],
+    targets: Iterable[Target],
     predict: PredictTurns,
     stream: BinaryIO,
     layout: OutputLayout,
     *,
-    part_turns: int = PART_TURNS,
+    part_turns: int = PART_PROMPTS,
 ) -> Progress:
     """Write the predictions for turns to a stream, part by part.
 
@@ -116,7 +97,8 @@ def predict_to_stream(
     layout
         What is written.
     part_turns
-        The number of turns of a part.
+        The number of turns of a part, as of the evaluate stage: equal parts have equal batches, and
+        so their results are equal to the last digit.
 
     Returns
     -------
@@ -138,13 +120,13 @@ def predict_to_stream(
 
 
 def predict_to_file(
-    targets: Iterable[TargetTurn],
+    targets: Iterable[Target],
     predict: PredictTurns,
     file: Path,
     layout: OutputLayout,
     request: Mapping[str, Any],
     *,
-    part_turns: int = PART_TURNS,
+    part_turns: int = PART_PROMPTS,
     report: Callable[[Progress], None] = lambda _: None,
 ) -> Progress:
     """Write the predictions for turns to a file, and continue what was interrupted.
@@ -181,12 +163,12 @@ def predict_to_file(
     return progress
 
 
-def _parts(targets: Iterator[TargetTurn], size: int) -> Iterator[list[TargetTurn]]:
+def _parts(targets: Iterator[Target], size: int) -> Iterator[list[Target]]:
     return iter(lambda: list(islice(targets, size)), [])
 
 
 def _timed(
-    predict: PredictTurns, part: Sequence[TargetTurn], progress: Progress
+    predict: PredictTurns, part: Sequence[Target], progress: Progress
 ) -> Sequence[PredictedTurn]:
     predict.load()
     start = time.monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from rich.cells import cell_len, set_cell_size
@@ -81,3 +82,20 @@ def cut(text: str, cells: int) -> str:
     'surpr…'
     """
     return text if cell_len(text) <= cells else set_cell_size(text, cells - 1).rstrip() + "…"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of cells as lines, in which the cells of a column begin at the same place.
+
+    Parameters
+    ----------
+    rows
+        The rows, each with the same number of cells, without control characters.
+
+    Examples
+    --------
+    >>> aligned([["label", "p"], ["joy", "0.9"]])
+    ['label  p', 'joy    0.9']
+    """
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(pad, row, widths)).rstrip() for row in rows]

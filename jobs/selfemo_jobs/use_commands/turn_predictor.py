@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Self
 
 from selfemo_jobs.models.model_reference import ResolvedModel
 from selfemo_jobs.use_commands.prediction_rows import PredictedTurn
-from selfemo_jobs.use_commands.prediction_run import TargetTurn
 from selfemo_jobs.use_commands.use_options import EngineSettings
 
 if TYPE_CHECKING:
-    from selfemo_jobs.inference import Recognizer
+    from selfemo_jobs.inference import Recognizer, Target
 
 
 class TurnPredictor:
@@ -24,17 +23,13 @@ class TurnPredictor:
     model
         The folder and the description of the model.
     engine
-        The engine and its arguments.
+        The engine that runs it.
     probabilities
         Whether the probability of each label is computed.
     """
 
     def __init__(
-        self,
-        model: ResolvedModel,
-        engine: EngineSettings,
-        *,
-        probabilities: bool,
+        self, model: ResolvedModel, engine: EngineSettings, *, probabilities: bool
     ) -> None:
         self._model = model
         self._engine = engine
@@ -55,18 +50,35 @@ class TurnPredictor:
         if self._recognizer is not None:
             self._recognizer.close()
 
-    def load(self) -> None:
-        """Load the model, if it is not loaded."""
-        if self._recognizer is not None:
-            return
-        from selfemo_jobs.inference import Recognizer
+    def load(self) -> Recognizer:
+        """Return the recognizer. It is loaded by the first call."""
+        if self._recognizer is None:
+            from selfemo_jobs.inference import Recognizer
 
-        start = time.monotonic()
-        self._recognizer = Recognizer(
-            *self._model, engine=self._engine.engine, engine_args=self._engine.arguments
-        )
-        self.load_seconds = time.monotonic() - start
+            start = time.monotonic()
+            self._recognizer = Recognizer(
+                self._model.folder, self._model.description, **self._engine._asdict()
+            )
+            self.load_seconds = time.monotonic() - start
+        return self._recognizer
 
-    def __call__(self, targets: Sequence[TargetTurn]) -> list[PredictedTurn]:
-        """Return the predicted turn of each target, in order."""
-        raise NotImplementedError
+    def __call__(self, targets: Sequence[Target]) -> list[PredictedTurn]:
+        """Return the predicted turn of each target, in order.
+
+        Parameters
+        ----------
+        targets
+            The turns. The engine gets all of them at once.
+        """
+        predictions = self.load().predict_targets(targets, probabilities=self._probabilities)
+        return [
+            PredictedTurn(
+                dialogue=prediction.dialogue_id,
+                turn=prediction.utterance,
+                speaker=prediction.speaker,
+                text=prediction.text,
+                labels=prediction.labels,
+                probabilities=prediction.probabilities if self._probabilities else None,
+            )
+            for prediction in predictions
+        ]

@@ -171,7 +171,7 @@ class EngineSettings(NamedTuple):
 
     engine: Engine
     """The engine."""
-    arguments: dict[str, Any]
+    engine_args: dict[str, Any]
     """Its arguments."""
 
 

@@ -9,9 +9,9 @@ from typing import Any, Self
 
 import pytest
 
+from selfemo_jobs.inference import Target
 from selfemo_jobs.store.hashing import sha256
 from selfemo_jobs.use_commands.prediction_rows import PredictedTurn
-from selfemo_jobs.use_commands.prediction_run import TargetTurn
 
 LABELS = ["joy", "sadness", "anger"]
 
@@ -64,19 +64,20 @@ class FakePredictor:
         self._loaded = True
         self.load_seconds = 1.0
 
-    def __call__(self, targets: Sequence[TargetTurn]) -> list[PredictedTurn]:
+    def __call__(self, targets: Sequence[Target]) -> list[PredictedTurn]:
         FakePredictor.calls += 1
         return [self._turn(target) for target in targets]
 
-    def _turn(self, target: TargetTurn) -> PredictedTurn:
-        shown = [*target.past, target.utterance, *target.future]
+    def _turn(self, target: Target) -> PredictedTurn:
+        shown = [*target.past, target.turn, *target.future]
         digest = sha256("|".join(f"{turn.speaker}: {turn.text}" for turn in shown).encode())
         weights = [int(digest[i : i + 4], 16) + 1 for i in (0, 4, 8)]
         shares = {x: weight / sum(weights) for x, weight in zip(LABELS, weights, strict=True)}
         label = max(shares, key=lambda name: shares[name])
-        speaker, text = target.utterance.speaker, target.utterance.text
+        speaker, text = target.turn.speaker, target.turn.text
         probabilities = shares if self._probabilities else None
-        return PredictedTurn(target.dialogue, target.turn, speaker, text, [label], probabilities)
+        place = target.dialogue_id, target.utterance
+        return PredictedTurn(*place, speaker, text, [label], probabilities)
 
 
 def use_fake_predictor(monkeypatch: pytest.MonkeyPatch) -> type[FakePredictor]:

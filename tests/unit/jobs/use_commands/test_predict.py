@@ -46,7 +46,6 @@ def model(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def predictor(monkeypatch: pytest.MonkeyPatch) -> type[FakePredictor]:
-    monkeypatch.setattr(prediction_run, "PART_TURNS", 4)
     monkeypatch.setattr(prediction_run.predict_to_stream, "__kwdefaults__", {"part_turns": 4})
     defaults = {**(prediction_run.predict_to_file.__kwdefaults__ or {}), "part_turns": 4}
     monkeypatch.setattr(prediction_run.predict_to_file, "__kwdefaults__", defaults)
@@ -491,9 +490,12 @@ def test_context_of_each_turn(past: int, future: int) -> None:
     targets = list(
         target_turns([InputDialogue("d", turns), InputDialogue("e", turns[:1])], context)
     )
-    assert [(t.dialogue, t.turn) for t in targets] == [*(("d", i) for i in range(6)), ("e", 0)]
+    assert [(t.dialogue_id, t.utterance) for t in targets] == [
+        *(("d", i) for i in range(6)),
+        ("e", 0),
+    ]
     for i, target in enumerate(targets[:6]):
-        assert target.utterance is turns[i]
+        assert target.turn is turns[i]
         assert list(target.past) == turns[max(0, i - past) : i]
         assert list(target.future) == turns[i + 1 : i + 1 + future]
     assert targets[6].past == targets[6].future == ()
