@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 
 
 def make_sharp(folder: Path, tiny_model: Path) -> None:
-    """Write the tiny model with sharp distributions: some tokens are much more likely."""
-    from transformers import AutoModelForCausalLM
+    """Write the tiny model with large weights: what it predicts differs much between prompts."""
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     shutil.copytree(tiny_model, folder)
-    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
-    with torch.no_grad():
-        model.model.norm.weight.mul_(6.0)
+    config = AutoConfig.from_pretrained(tiny_model, tie_word_embeddings=False)
+    torch.manual_seed(2)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    _enlarge(model)
     model.save_pretrained(folder)
 
 
@@ -40,12 +41,18 @@ def make_sliding(folder: Path, tiny_model: Path) -> None:
         head_dim=16,
         sliding_window=8,
         max_position_embeddings=2048,
-        tie_word_embeddings=True,
+        tie_word_embeddings=False,
     )
     model = MistralForCausalLM(config)
-    with torch.no_grad():
-        model.model.norm.weight.mul_(6.0)
+    _enlarge(model)
     model.save_pretrained(folder)
+
+
+def _enlarge(model: PreTrainedModel) -> None:
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "norm" not in name and "embed" not in name:
+                weight.mul_(5.0)
 
 
 def plain_logprob(

@@ -64,7 +64,9 @@ class Recognizer:
     """A model that recognizes the emotions of dialogues. It is a context manager.
 
     The labels are those of the model's greedy answer. They equal the predictions of the evaluate
-    stage for the same engine, arguments and utterances.
+    stage for the same engine and arguments. If a source has turns without labels, which the stage
+    leaves out, batches differ. Then the last digits of logits can differ, and in bfloat16 sometimes
+    a label.
 
     The probability of a label is exact. It is the probability that the model's answer is this label
     alone, from the first token to the end, divided by the sum over all labels. It follows from the
