@@ -87,7 +87,7 @@ def parse_yaml(text: str) -> tuple[Any, yaml.Node | None]:
     return yaml.load(text, Loader=_Loader), node  # noqa: S506 - a SafeLoader
 
 
-def parse_documents(text: str) -> list[tuple[Any, yaml.Node]]:
+def parse_documents(text: str) -> list[tuple[Any, yaml.Node | None]]:
     r"""Return the value and the node of each document of a text. Empty documents are left out.
 
     Parameters

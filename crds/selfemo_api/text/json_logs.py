@@ -52,8 +52,8 @@ def readable(line: Mapping[str, Any]) -> str:
 
     Examples
     --------
-    >>> readable({"level": "info", "message": "progress", "done": 3, "loss": 0.012345})
-    'progress done=3 loss=0.01234'
+    >>> readable({"level": "info", "message": "progress", "done": 3, "loss": 0.012349})
+    'progress done=3 loss=0.01235'
     >>> readable({"level": "warning", "message": "the disk is full"})
     'WARNING the disk is full'
     """

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-#: How alike two names must be, from 0 to 1: one wrong letter in three, or two that are swapped.
-_CUTOFF = 0.6
+#: How alike two names must be, from 0 to 1: one wrong letter in four, or two that are swapped.
+_CUTOFF = 0.7
+#: The same for names of up to four letters: one wrong letter in three.
+_SHORT_CUTOFF = 0.6
 
 
 def closest(name: str, names: Iterable[str]) -> str | None:
@@ -27,7 +29,8 @@ def closest(name: str, names: Iterable[str]) -> str | None:
     True
     """
     by_lower_case = {candidate.lower(): candidate for candidate in names}
-    matches = get_close_matches(name.lower(), by_lower_case, n=1, cutoff=_CUTOFF)
+    cutoff = _SHORT_CUTOFF if len(name) <= 4 else _CUTOFF
+    matches = get_close_matches(name.lower(), by_lower_case, n=1, cutoff=cutoff)
     return by_lower_case[matches[0]] if matches else None
 
 

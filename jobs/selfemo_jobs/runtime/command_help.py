@@ -74,7 +74,7 @@ def _help(action: argparse.Action) -> str:
     text = _sentence(action.help or "")
     if action.required and action.nargs not in ("?", "*"):
         return f"{text}  [required]"
-    hidden = (None, False, "", [], argparse.SUPPRESS)
+    hidden: tuple[object, ...] = (None, False, "", [], argparse.SUPPRESS)
     is_shown = action.default not in hidden and "efault" not in text
     return f"{text}  [default: {action.default}]" if is_shown else text
 

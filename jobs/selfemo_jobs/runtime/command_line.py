@@ -66,7 +66,7 @@ class CommandParser(argparse.ArgumentParser):
         """Raise the error of a wrong call."""
         raise UsageError(self, message)
 
-    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def,override]
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
         """Parse arguments. An unknown option of a command is an error of that command."""
         if self._subparsers is None:
             self._add_common_options()

@@ -176,7 +176,7 @@ def replace_process(program: Sequence[str], environment: Mapping[str, str]) -> N
     environment
         The environment variables of the program.
     """
-    os.execve(program[0], program, environment)  # noqa: S606 - no shell
+    os.execve(program[0], list(program), environment)  # noqa: S606 - no shell
 
 
 def run_process(program: Sequence[str], environment: Mapping[str, str]) -> int:

@@ -91,7 +91,8 @@ class Access:
                     raise RunnerError(f"{files} has no context `{self.context}`{hint}")
             return KubeClient(connections=1, kubeconfig=files, context=self.context)
 
-        return self._load(connect).with_timeout(TIMEOUT)
+        client: KubeClient = self._load(connect)
+        return client.with_timeout(TIMEOUT)
 
     def describe(self, timeout: float) -> str:
         """Return which cluster responds, and whether it has the resource.
