@@ -191,10 +191,13 @@ class EvaluateMetric(StrEnum):
 class PublishMetric(StrEnum):
     """Metrics of Publish."""
 
+    REPORT_FAILURES = "reportFailures"
+    """1 if the report could not be made; the manifest has the reason. Otherwise 0."""
     COPIED_FILES = "copiedFiles"
-    """Number of files of the best model that were copied to `publish`; absent without it."""
+    """Number of files of the best model that are at `publish`; absent without it. 0: the best model
+    is a base model, which is not copied."""
     REMOVED_MODELS = "removedModels"
-    """Number of models that `storage.keep` removed; absent with `All`."""
+    """Number of models of the run that `storage.keep` has removed so far; absent with `All`."""
     TRACKER_FAILURES = "trackerFailures"
     """Number of trackers that did not take the figures; absent without trackers."""
 

@@ -36,6 +36,9 @@ class BestManifest(ApiModel):
     """The folder of the run in the storage: `<namespace>/<name>-<uid8>`."""
     generation: Annotated[int, Field(ge=0)]
     """The number of the generation that has the model."""
+    published: Annotated[int, Field(ge=0)] = 0
+    """The number of the generation at whose end the file was written. The Publish of an earlier
+    generation never replaces it."""
     f1: float
     """The weighted F1 of the model on the selection dataset, from 0 to 1."""
     model: Annotated[str, Field(min_length=1, max_length=2048)]

@@ -18,6 +18,7 @@ from selfemo_jobs.models.model_folder import (
 )
 from selfemo_jobs.models.package_model import SCHEME, fetch_package_model
 from selfemo_jobs.models.resume import is_manifest, resumed_model
+from selfemo_jobs.models.run_models import check_not_removed
 from selfemo_jobs.runtime.context import scratch_folder
 from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, Part, read_manifest
 from selfemo_jobs.store import ObjectNotFound, Store, join, store_for
@@ -65,6 +66,14 @@ def fetch_model(uri: str, revision: str | None, store: Store, work: Path) -> Pat
     """
     if is_manifest(uri):
         uri, revision = resumed_model(uri, store)
+    try:
+        return _fetch(uri, revision, store, work)
+    except BadInput:
+        check_not_removed(uri, store)  # it tells why the model is missing
+        raise
+
+
+def _fetch(uri: str, revision: str | None, store: Store, work: Path) -> Path:
     if uri.startswith("hf://"):
         folder = _from_hub(uri, revision)
     elif uri.startswith("s3://"):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _HUB = "hf://"
 #: Files that the hub makes, and those that people add to a repository of a model.
-_LEFT_ALONE = (".gitattributes", ".gitignore", "LICENSE", "LICENSE.md", "LICENSE.txt")
+LEFT_ALONE = (".gitattributes", ".gitignore", "LICENSE", "LICENSE.md", "LICENSE.txt")
 
 
 def upload_to_hub(
@@ -94,7 +94,7 @@ def _check_replaceable(
     present: HubFiles, stored: ModelDescription | None, uri: str, *, overwrite: bool
 ) -> None:
     """Raise BadInput if a repository has files, and they are not to be replaced."""
-    names = [name for name in present.names if name not in _LEFT_ALONE and name != "README.md"]
+    names = [name for name in present.names if name not in LEFT_ALONE and name != "README.md"]
     if names and not overwrite:
         what = "another model" if stored is not None else f"other files ({names[0]})"
         raise BadInput(f"{uri} has {what}: choose another place, or replace it by --overwrite")
@@ -124,7 +124,7 @@ def _operations(
         if there and present.start(name, len(text)) == text:
             continue
         operations.append(CommitOperationAdd(path_in_repo=name, path_or_fileobj=text))
-    known = {*files, *texts, *_LEFT_ALONE}
+    known = {*files, *texts, *LEFT_ALONE}
     operations += [
         CommitOperationDelete(path_in_repo=name)
         for name in present.names

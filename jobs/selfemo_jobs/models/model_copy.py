@@ -205,7 +205,7 @@ def _to_store(content: _Content, uri: str, target: str, store: Store, overwrite:
         Whether another model is replaced.
     """
     sizes = {info.uri.removeprefix(uri.rstrip("/") + "/"): info.size for info in store.list(uri)}
-    stored = _description_at(store, join(uri, DESCRIPTION_FILE)) if sizes else None
+    stored = description_at(store, join(uri, DESCRIPTION_FILE)) if sizes else None
     if stored is None or stored.weights_sha256 != content.weights:
         _check_replaceable(target, sizes, stored, overwrite=overwrite)
         _remove(uri, sizes, store)
@@ -224,13 +224,12 @@ def _to_store(content: _Content, uri: str, target: str, store: Store, overwrite:
 
 
 def _remove(uri: str, names: Iterable[str], store: Store) -> None:
-    """Remove the files of a model. The folder stays: it may be the root of a volume."""
-    if uri.startswith(_S3):
-        if names:
-            store.remove(uri)
-        return
-    for name in sorted(names, key=lambda name: name == DESCRIPTION_FILE):  # it is the last
-        local_path(join(uri, name)).unlink(missing_ok=True)
+    """Remove the files of a model. The folder stays: it may be the root of a volume.
+
+    The description is the last: until then, it shows whose the other files are.
+    """
+    for name in sorted(names, key=lambda name: name == DESCRIPTION_FILE):
+        store.delete(join(uri, name))
 
 
 def _check_replaceable(
@@ -260,7 +259,7 @@ def _check_replaceable(
     """
     if not sizes:
         return
-    others = _other_files(sizes, stored)
+    others = other_files(sizes, stored)
     if others:
         raise BadInput(f"{target} has other files ({others[0]}): choose an empty place")
     if not overwrite:
@@ -268,7 +267,7 @@ def _check_replaceable(
         raise BadInput(f"{target} has {what}: choose another place, or replace it by --overwrite")
 
 
-def _other_files(names: Iterable[str], stored: ModelDescription | None) -> list[str]:
+def other_files(names: Iterable[str], stored: ModelDescription | None) -> list[str]:
     """Return the files that are surely not those of a model, and are never removed.
 
     Parameters
@@ -297,8 +296,16 @@ def stored_name(description: ModelDescription) -> str:
     return f"{origin.run}, generation {origin.generation}" if origin else "of no known run"
 
 
-def _description_at(store: Store, uri: str) -> ModelDescription | None:
-    """Return the description at a URI, or None if there is none that can be read."""
+def description_at(store: Store, uri: str) -> ModelDescription | None:
+    """Return the description at a URI, or None if there is none that can be read.
+
+    Parameters
+    ----------
+    store
+        A store that reaches the URI.
+    uri
+        The URI of a ``selfemo.json``.
+    """
     data = _bytes_at(store, uri)
     try:
         return parse_description(data, uri) if data is not None else None

@@ -17,6 +17,7 @@ from selfemo_jobs.models.model_folder import is_model_file
 from selfemo_jobs.models.model_weights import WEIGHTS, FolderFiles, ModelFiles, check_weights
 from selfemo_jobs.models.package_model import SCHEME, fetch_package_model
 from selfemo_jobs.models.resume import is_manifest, resumed_model
+from selfemo_jobs.models.run_models import check_not_removed
 from selfemo_jobs.runtime.context import scratch_folder
 from selfemo_jobs.store import ObjectNotFound, Store, store_for
 from selfemo_jobs.store.hashing import sha256
@@ -156,6 +157,14 @@ def find_model(uri: str, revision: str | None, store: Store, work: Path) -> Mode
     """
     if is_manifest(uri):
         uri, revision = resumed_model(uri, store)
+    try:
+        return _find(uri, revision, store, work)
+    except BadInput:
+        check_not_removed(uri, store)  # it tells why the model is missing
+        raise
+
+
+def _find(uri: str, revision: str | None, store: Store, work: Path) -> ModelPlace:
     if uri.startswith("hf://"):
         return _on_hub(uri, revision, work)
     if uri.startswith("s3://"):

@@ -183,6 +183,11 @@ class StageContext:
         }
         self.put_record(_shard_record(self.shard), record)
 
+    @property
+    def run_uri(self) -> str:
+        """The URI of the run's folder in the storage."""
+        return join(self.config.spec.storage.uri, self.config.run)
+
     def parent(self, stage: Stage) -> tuple[str, Manifest]:
         """Return the URI and the manifest of a parent stage. Raises BadInput."""
         uri = self.config.parents[stage.slug]

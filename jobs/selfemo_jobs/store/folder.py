@@ -156,6 +156,12 @@ class FileStore:
                 shutil.rmtree(folder)  # it does not follow links
         return count
 
+    def delete(self, uri: str) -> None:
+        """Remove a file. One that is not there is not an error."""
+        path = file_path(uri)
+        with translated_errors(path), contextlib.suppress(FileNotFoundError):
+            path.unlink()
+
     def upload(self, path: Path, uri: str) -> None:
         """Copy a local file to a URI."""
         target = file_path(uri)

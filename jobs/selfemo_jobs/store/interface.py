@@ -89,6 +89,10 @@ class Store(Protocol):
         """Remove all objects below a folder's URI; return how many there were."""
         ...
 
+    def delete(self, uri: str) -> None:
+        """Remove an object. One that is not there is not an error."""
+        ...
+
     def upload(self, path: Path, uri: str) -> None:
         """Copy a local file of any size to a URI."""
         ...

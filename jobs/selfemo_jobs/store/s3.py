@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -210,6 +210,12 @@ class S3Store:
                         Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                     )
         return count
+
+    def delete(self, uri: str) -> None:
+        """Remove an object. One that is not there is not an error."""
+        bucket, key = split_uri(uri)
+        with suppress(ObjectNotFound), self._translated(uri):
+            self._client.delete_object(Bucket=bucket, Key=key)
 
     def upload(self, path: Path, uri: str) -> None:
         """Copy a local file to a URI, in parts if it is large."""

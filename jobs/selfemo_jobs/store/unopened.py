@@ -43,7 +43,7 @@ class UnopenedStore:
         """Raise the reason."""
         raise self._error
 
-    exists = get
+    exists = delete = get
 
     def get_start(self, uri: str, length: int) -> NoReturn:  # noqa: ARG002
         """Raise the reason."""

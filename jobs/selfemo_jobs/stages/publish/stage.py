@@ -1,7 +1,14 @@
 """The publish stage: it makes the outcome of a generation usable outside the run.
 
 Each duty is a function that may be repeated: after a kill at any instruction, the next attempt does
-all of them again.
+all of them again. They run in this order:
+
+1. scores into the model's description, since the next duties name and copy that model;
+2. the best manifest, before anything that may fail for a reason outside the run;
+3. the report, which the trackers store;
+4. the trackers, which never end the stage;
+5. the copy to ``publish``, which fails if the target may not be written;
+6. the removal of models, which cannot be undone: nothing is removed while a copy fails.
 """
 
 from __future__ import annotations
@@ -11,9 +18,16 @@ from selfemo_api.stages import Stage
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.program import StageProgram
+from selfemo_jobs.stages.publish.best import update_best
+from selfemo_jobs.stages.publish.copy_model import copy_best
+from selfemo_jobs.stages.publish.description import add_scores
+from selfemo_jobs.stages.publish.report_page import write_report
+from selfemo_jobs.stages.publish.retention import remove_models
+from selfemo_jobs.stages.publish.tracking import feed_trackers
 
 #: The parts of the spec that the result follows from.
 RELEVANT = ("publish", "storage.keep", "trackers")
+_DUTIES = 6
 
 
 def run_publish(context: StageContext) -> StageOutput:
@@ -27,17 +41,33 @@ def run_publish(context: StageContext) -> StageOutput:
     Returns
     -------
     StageOutput
-        The metrics of the stage. It has no parts.
+        The metrics of the stage, and the errors that did not end it. It has no parts.
 
     Raises
     ------
     BadInput
-        If the configuration has no outcomes.
+        If the configuration has no outcomes, a file of the run is damaged, or the model may not be
+        written to ``spec.publish``.
     Unavailable
-        If the storage cannot be reached.
+        If the storage or the hub cannot be reached.
     """
-    outcomes_of(context)
-    return StageOutput()
+    outcomes = outcomes_of(context)
+    add_scores(context)
+    context.progress(1, _DUTIES)
+    best = update_best(context, outcomes.best)
+    context.progress(2, _DUTIES)
+    report = write_report(context)
+    context.progress(3, _DUTIES)
+    tracked = feed_trackers(context)
+    context.progress(4, _DUTIES)
+    copied = copy_best(context, outcomes.best, best)
+    context.progress(5, _DUTIES)
+    removed = remove_models(context, outcomes, best)
+    context.progress(6, _DUTIES)
+    return StageOutput(
+        metrics={**report.metrics, **tracked.metrics, **copied.metrics, **removed.metrics},
+        report={**report.report, **tracked.report},
+    )
 
 
 def outcomes_of(context: StageContext) -> RunOutcomes:
