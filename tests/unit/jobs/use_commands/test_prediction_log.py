@@ -100,7 +100,7 @@ def test_another_request_is_refused_and_loses_nothing(
     assert Path(f"{output}.partial").read_bytes() == whole
 
 
-@pytest.mark.parametrize("data", [b"My diary", b"Dear diary\n", b'{"request": 1}\n', b"[]\n"])
+@pytest.mark.parametrize("data", [b"My diary", b"My diary\n", b'{"request": 1}\n', b"[]\n"])
 def test_a_file_of_something_else_is_refused(output: Path, data: bytes) -> None:
     path = Path(f"{output}.partial")
     path.write_bytes(data)
