@@ -154,9 +154,32 @@ def read_request(
     RunnerError
         If the value of an option is malformed.
     """
-    evolution = load_evolution(file, dict(_parse_change(text) for text in changes))
     volumes = dict(_parse_volume(text) for text in data)
-    return _request(evolution, volumes, state, str(file))
+    return request_of(file, dict(_parse_change(text) for text in changes), volumes, state)
+
+
+def request_of(
+    file: Path, changes: Mapping[str, Any], volumes: Mapping[str, str], state: Path
+) -> RunRequest:
+    """Return the request that a file, changes and data volumes describe.
+
+    Parameters
+    ----------
+    file
+        The YAML file of the evolution.
+    changes
+        Values that replace those of the file, by dotted path below ``spec``.
+    volumes
+        The absolute folder of each data volume, by the volume's name.
+    state
+        The folder with the states of all evolutions.
+
+    Raises
+    ------
+    InvalidEvolution
+        If the file, with the changes, is not valid.
+    """
+    return _request(load_evolution(file, dict(changes)), volumes, state, str(file))
 
 
 def _request(
@@ -201,10 +224,28 @@ def _parse_volume(text: str) -> tuple[str, str]:
     name, sign, folder = text.partition("=")
     if not sign or not name:
         raise RunnerError(f"--data {text}: must be NAME=FOLDER, e.g. --data meld=data/meld")
-    path = Path(folder).expanduser().absolute()
+    return name, volume_folder(Path(folder), f"--data {text}")
+
+
+def volume_folder(folder: Path, what: str) -> str:
+    """Return the absolute path of the folder of a data volume.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    what
+        The option or the argument, for the message.
+
+    Raises
+    ------
+    RunnerError
+        If there is no such folder.
+    """
+    path = folder.expanduser().absolute()
     if not path.is_dir():
-        raise RunnerError(f"--data {text}: {path} is not a folder")
-    return name, str(path)
+        raise RunnerError(f"{what}: {path} is not a folder")
+    return str(path)
 
 
 def _with_absolute_uris(evolution: EmotionEvolution) -> EmotionEvolution:
