@@ -229,7 +229,7 @@ def _read_levels(
     device, size = state.mask.device, rows.stop - rows.start
     part = state.select(range(rows.start, rows.stop))
     cache, mask, position = part.cache, part.mask, part.position
-    level = (0,)
+    level: tuple[int, ...] = (0,)
     while True:
         above = {node: i for i, node in enumerate(level)}
         nodes = tuple(node for node in range(1, len(trie)) if trie.parents[node] in above)

@@ -203,11 +203,12 @@ class VllmEngine:
             return []
         if not keep_cache:
             self.llm.reset_prefix_cache()
-        return self.llm.generate(
+        outputs: list[RequestOutput] = self.llm.generate(
             [{"prompt_token_ids": list(prompt)} for prompt in prompts],
             list(parameters),
             use_tqdm=False,
         )
+        return outputs
 
     def _trie_scores(
         self, prompts: Sequence[Sequence[int]], outputs: Sequence[RequestOutput], trie: TokenTrie

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.support.scored_models import plain_logprob
 
 from selfemo_api.spec import Engine
 from selfemo_jobs.engines import open_engine
@@ -100,6 +101,26 @@ def _check_many(vllm: TextEngine) -> None:
     assert [len(g) for g in groups] == [4] * 60
 
 
+def _check_scores(vllm: TextEngine, plain: TransformersEngine, prompts: list[list[int]]) -> None:
+    """Scores are those of the model, also where whole blocks of a prompt are kept."""
+    most = len(vllm.tokenizer) - 3
+    prompts = [*prompts, *([3 + (i * 31 + j * 7) % most for j in range(140 + i)] for i in range(5))]
+    labels = ("joy", "joyous", "joyous surprise", "fear", "愤怒")
+    answers = [vllm.tokenizer(f" {label}\n")["input_ids"] for label in labels]
+    greedy = Sampling(temperature=0, max_tokens=7)
+    pairs = vllm.generate_and_score(prompts, greedy, answers)
+    assert [[completion] for completion, _ in pairs] == vllm.generate(prompts, greedy)
+    alone = vllm.score(prompts, answers)
+    for prompt, (_, scores), again in zip(prompts, pairs, alone, strict=True):
+        expected = [plain_logprob(plain.model, prompt, answer) for answer in answers]
+        assert scores == pytest.approx(expected, abs=1e-3)
+        assert again == pytest.approx(expected, abs=1e-3)
+    assert len({round(scores[0], 2) for _, scores in pairs}) > 1
+    assert vllm.score([], answers) == []
+    with pytest.raises(ValueError, match="greedy"):
+        vllm.generate_and_score(prompts, Sampling(), answers)
+
+
 @pytest.mark.vllm
 def test_contract_on_a_real_vllm(tiny_model: Path) -> None:
     pytest.importorskip("vllm")
@@ -112,6 +133,7 @@ def test_contract_on_a_real_vllm(tiny_model: Path) -> None:
         _check_repeats(vllm, prompts)
         _check_ends(vllm, prompts)
         _check_mixed(vllm, plain, prompts)
+        _check_scores(vllm, plain, prompts)
         _check_many(vllm)
         with pytest.raises(ValueError, match="max_model_len"):
             vllm.generate([[5] * 255], Sampling())
