@@ -14,14 +14,18 @@ from typing import Any
 
 import yaml
 
-from selfemo_api.api_model import GROUP
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.spec import StorageSpec
 from selfemo_api.stage_resources import gpus_per_pod
 from selfemo_api.stages import Stage, stage_prefix
 from selfemo_api.status import Best
-from selfemo_operator.cli import serve_follow
-from selfemo_operator.cli.serve_follow import ANNOTATION_GENERATION, follow_target, generation_text
+from selfemo_operator.cli.follow_manifests import (
+    Follower,
+    follow_manifests,
+    object_labels,
+    object_metadata,
+)
+from selfemo_operator.cli.serve_follow import ANNOTATION_GENERATION, generation_text
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.base_pod import (
     ENVIRONMENT,
@@ -31,7 +35,7 @@ from selfemo_operator.controller.objects.base_pod import (
     restricted_pod,
     variables,
 )
-from selfemo_operator.controller.objects.pod_template import RESTRICTED_CONTAINER, apply_templates
+from selfemo_operator.controller.objects.pod_template import apply_templates
 from selfemo_operator.controller.objects.settings import JobSettings
 from selfemo_operator.local.state import RunnerError
 
@@ -40,8 +44,7 @@ Json = dict[str, Any]
 #: The port of the server in its pod, and of the Service.
 PORT = 8000
 COMPONENT = "serve"
-#: The component of the objects that follow a promotion.
-FOLLOW_COMPONENT = "serve-follow"
+_CONTAINER = "vllm"
 #: The name that KServe gives a container, and by which it finds that of the model.
 _KSERVE_CONTAINER = "kserve-container"
 #: Seconds for a copy of a large model and its load.
@@ -171,7 +174,16 @@ def serve_manifests(
         objects = [_inference_service(evolution, settings, options)]
     else:
         objects = [_deployment(evolution, settings, options), _service(evolution)]
-    return objects + (_follow_objects(evolution, settings, options) if options.follow_image else [])
+    if not options.follow_image:
+        return objects
+    server = _pod(evolution, settings, options, _CONTAINER)["spec"]
+    follower = Follower(
+        image=options.follow_image,
+        pull_secrets=server.get("imagePullSecrets", []),
+        schedule=options.schedule,
+        kserve=options.kserve,
+    )
+    return objects + follow_manifests(evolution, settings, follower)
 
 
 def model_uri(evolution: EmotionEvolution, *, follow: bool) -> str:
@@ -207,44 +219,23 @@ def _best(evolution: EmotionEvolution) -> Best:
     return status.best
 
 
-def _labels(evolution: EmotionEvolution, component: str = COMPONENT) -> dict[str, str]:
-    """Return the labels by which users and network policies select the objects.
-
-    They are not those of stage pods, which the operator watches.
-    """
-    return {
-        names.LABEL_NAME: f"selfemo-{component}",
-        names.LABEL_COMPONENT: component,
-        names.LABEL_MANAGED_BY: "kubectl-selfemo",
-        names.LABEL_EVOLUTION: evolution.metadata.name,
-    }
-
-
 def _selector(evolution: EmotionEvolution) -> dict[str, str]:
-    labels = _labels(evolution)
+    labels = object_labels(evolution, COMPONENT)
     return {name: labels[name] for name in (names.LABEL_NAME, names.LABEL_EVOLUTION)}
-
-
-def _metadata(evolution: EmotionEvolution, component: str = COMPONENT) -> Json:
-    return {
-        "name": f"{evolution.metadata.name}-{component}",
-        "namespace": evolution.metadata.namespace,
-        "labels": _labels(evolution, component),
-    }
 
 
 def _deployment(evolution: EmotionEvolution, settings: JobSettings, options: ServeOptions) -> Json:
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": _metadata(evolution),
+        "metadata": object_metadata(evolution, COMPONENT),
         "spec": {
             "replicas": options.replicas,
             "revisionHistoryLimit": 2,
             "progressDeadlineSeconds": _START_SECONDS + 60,
             "selector": {"matchLabels": _selector(evolution)},
             "strategy": _STRATEGY,
-            "template": _pod(evolution, settings, options, "vllm"),
+            "template": _pod(evolution, settings, options, _CONTAINER),
         },
     }
 
@@ -253,7 +244,7 @@ def _service(evolution: EmotionEvolution) -> Json:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": _metadata(evolution),
+        "metadata": object_metadata(evolution, COMPONENT),
         "spec": {
             "selector": _selector(evolution),
             "ports": [{"name": "http", "port": PORT, "targetPort": "http"}],
@@ -265,7 +256,7 @@ def _inference_service(
     evolution: EmotionEvolution, settings: JobSettings, options: ServeOptions
 ) -> Json:
     pod = _pod(evolution, settings, options, _KSERVE_CONTAINER)
-    metadata = _metadata(evolution)
+    metadata = object_metadata(evolution, COMPONENT)
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
@@ -302,7 +293,7 @@ def _pod(
     }
     pod = {
         "metadata": {
-            "labels": _labels(evolution),
+            "labels": object_labels(evolution, COMPONENT),
             "annotations": {ANNOTATION_GENERATION: generation_text(_best(evolution).generation)},
         },
         "spec": restricted_pod(container, settings),
@@ -344,91 +335,4 @@ def _probes() -> Json:
         "startupProbe": {**every, "failureThreshold": _START_SECONDS // _PERIOD_SECONDS},
         "readinessProbe": {**check, "periodSeconds": 5},
         "livenessProbe": {**every, "failureThreshold": 6},
-    }
-
-
-def _follow_objects(
-    evolution: EmotionEvolution, settings: JobSettings, options: ServeOptions
-) -> list[Json]:
-    """Return a CronJob that follows promotions, with the least rights it needs."""
-    metadata = _metadata(evolution, FOLLOW_COMPONENT)
-    name, namespace = evolution.metadata.name, evolution.metadata.namespace
-    target = follow_target((namespace, name), kserve=options.kserve)
-    rules = [
-        {
-            "apiGroups": [GROUP],
-            "resources": [names.PLURAL],
-            "resourceNames": [name],
-            "verbs": ["get"],
-        },
-        {
-            "apiGroups": [target.group],
-            "resources": [target.resource],
-            "resourceNames": [target.name],
-            "verbs": ["get", "patch"],
-        },
-    ]
-    account = {"kind": "ServiceAccount", "name": metadata["name"], "namespace": namespace}
-    role = {
-        "apiGroup": "rbac.authorization.k8s.io",
-        "kind": "Role",
-        "name": metadata["name"],
-    }
-    rbac = "rbac.authorization.k8s.io/v1"
-    return [
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata},
-        {"apiVersion": rbac, "kind": "Role", "metadata": metadata, "rules": rules},
-        {
-            "apiVersion": rbac,
-            "kind": "RoleBinding",
-            "metadata": metadata,
-            "roleRef": role,
-            "subjects": [account],
-        },
-        _cron_job(evolution, settings, options, metadata),
-    ]
-
-
-def _cron_job(
-    evolution: EmotionEvolution, settings: JobSettings, options: ServeOptions, metadata: Json
-) -> Json:
-    command = ["python", "-m", serve_follow.__name__, evolution.metadata.name]
-    command += ["--namespace", evolution.metadata.namespace]
-    container = {
-        "name": "follow",
-        "image": options.follow_image,
-        "imagePullPolicy": settings.pull_policy,
-        "command": [*command, "--kserve"] if options.kserve else command,
-        "resources": {
-            "requests": {"cpu": "10m", "memory": "128Mi"},
-            "limits": {"memory": "256Mi"},
-        },
-        "securityContext": dict(RESTRICTED_CONTAINER),
-    }
-    pod = restricted_pod(container, settings)
-    pod |= {
-        "restartPolicy": "Never",
-        "serviceAccountName": metadata["name"],
-        "automountServiceAccountToken": True,
-        "volumes": [],
-    }
-    server = _pod(evolution, settings, options, container["name"])["spec"]
-    if "imagePullSecrets" in server:
-        pod["imagePullSecrets"] = server["imagePullSecrets"]
-    job = {
-        "backoffLimit": 0,  # the next one follows soon
-        "activeDeadlineSeconds": 120,
-        "template": {"metadata": {"labels": metadata["labels"]}, "spec": pod},
-    }
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "CronJob",
-        "metadata": metadata,
-        "spec": {
-            "schedule": options.schedule,
-            "concurrencyPolicy": "Forbid",
-            "successfulJobsHistoryLimit": 1,
-            "failedJobsHistoryLimit": 1,
-            "jobTemplate": {"spec": job},
-        },
     }
