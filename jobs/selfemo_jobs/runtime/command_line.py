@@ -152,8 +152,9 @@ def run_command_line(
     program = f"{parser.prog} {command}" if command else parser.prog
     as_json = getattr(arguments, "output", None) == "json"
     verbose = bool(getattr(arguments, "verbose", False))
-    configure_command_logging(quiet=bool(getattr(arguments, "quiet", False)), verbose=verbose)
+    quiet = bool(getattr(arguments, "quiet", False))
     try:
+        configure_command_logging(quiet=quiet, verbose=verbose)
         return run(arguments) or ExitCode.OK
     except (StageError, InvalidEvolution) as error:
         code = getattr(error, "exit_code", ExitCode.BAD_INPUT)

@@ -76,12 +76,13 @@ def read_requests(
         raise InvalidEvolution.of(errors)
     names: dict[Path, str] = {}
     for request in requests:
-        other = names.setdefault(request.state, request.source)
-        if other is not request.source:
+        other = names.get(request.state)
+        if other is not None:
             raise RunnerError(
                 f"{request.source}: metadata.name: {other} has the evolution "
                 f"`{request.evolution.metadata.name}` too: give it another name"
             )
+        names[request.state] = request.source
     return requests
 
 
