@@ -24,7 +24,7 @@ from selfemo_jobs.models.best_manifest import (
 )
 from selfemo_jobs.models.model_description import describe_spec, with_scores
 from selfemo_jobs.models.resume import is_manifest, pinned_model
-from selfemo_jobs.models.run_models import RunModel, parse_run_model
+from selfemo_jobs.models.run_models import RunModel, check_not_removed, parse_run_model
 from selfemo_jobs.runtime.context import StageContext
 from selfemo_jobs.runtime.manifest import MANIFEST, read_manifest
 from selfemo_jobs.runtime.stage_prompts import fetch_prompts
@@ -69,6 +69,12 @@ def update_best(context: StageContext, best: Best) -> BestManifest:
             return stored
         if stored is not None and _names_the_same(stored, new):
             return stored
+        if not _is_whole(context, best.model_uri):
+            if stored is None:
+                check_not_removed(best.model_uri, store)
+            else:
+                log.warning("%s was removed: %s stays as it is", best.model_uri, uri)
+                return stored
         if store.replace(uri, new.encode(), data):
             fields = {"generation": new.generation, "model": new.model}
             log.info("the best model", extra={"fields": fields})
@@ -101,6 +107,19 @@ def _stored(context: StageContext, uri: str) -> tuple[bytes | None, BestManifest
     except BadInput as error:
         log.warning("%s: it is written again", error)
         return data, None
+
+
+def _is_whole(context: StageContext, uri: str) -> bool:
+    """Return whether a model may be named: the run did not make it, or it was not removed.
+
+    An attempt of another past, before the status was restored from a backup, may name one that was.
+    """
+    model, store = own_model(context, uri), context.store
+    if model is None or not store.exists(model.removed_uri):
+        return True
+    stored = {info.uri for info in store.list(model.uri)}
+    parts = read_manifest(store, join(model.stage_uri, MANIFEST))[0].parts
+    return all(join(model.stage_uri, part.path) in stored for part in parts)
 
 
 def _names_the_same(stored: BestManifest, new: BestManifest) -> bool:

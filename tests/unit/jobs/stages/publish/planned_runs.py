@@ -21,10 +21,12 @@ from selfemo_api.spec import EvolutionSpec, StorageSpec
 from selfemo_api.stages import Stage
 from selfemo_api.status import EvolutionStatus
 from selfemo_jobs.models.best_manifest import best_uri, parse_best_manifest
+from selfemo_jobs.models.model_description import describe
 from selfemo_jobs.models.resume import resumed_model
 from selfemo_jobs.models.run_models import RunModel, parse_run_model
+from selfemo_jobs.models.stage_models import put_description
 from selfemo_jobs.runtime.context import StageContext
-from selfemo_jobs.runtime.manifest import Manifest
+from selfemo_jobs.runtime.manifest import Manifest, Part
 from selfemo_jobs.stages.publish.best import update_best
 from selfemo_jobs.stages.publish.retention import remove_models
 from selfemo_jobs.stages.publish.stage import outcomes_of
@@ -42,7 +44,7 @@ from selfemo_operator.planner.types import (
 
 STORAGE = "s3://bucket/runs"
 #: The files of a made-up model.
-FILES = ("config.json", "model.safetensors", "selfemo.json")
+FILES = ("config.json", "model.safetensors", "tokenizer.json")
 
 
 class Killed(BaseException):
@@ -51,7 +53,7 @@ class Killed(BaseException):
 
 @dataclass
 class MemoryStore:
-    """A :class:`~selfemo_jobs.store.Store` in memory. Each object is removed by a write of its own."""
+    """A :class:`~selfemo_jobs.store.Store` in memory. The removal of an object is a write."""
 
     objects: dict[str, bytes] = field(default_factory=dict)
     writes_left: int | None = None
@@ -135,8 +137,10 @@ class PlannedRun:
     f1s: tuple[float, ...] = (0.3, 0.4, 0.5)
     """Weighted F1 by generation; the last one holds for all later ones."""
     collapses: frozenset[tuple[int, Stage]] = frozenset()
-    store: MemoryStore = field(default_factory=MemoryStore)
-    publishes: Callable[[StageConfig, Store], None] = publish
+    store: Store = field(default_factory=MemoryStore)
+    publishes: Callable[[StageConfig, Store], StageResult | None] = publish
+    described: bool = False
+    """Whether a model has its description and its card, as the stages that train write them."""
     status: EvolutionStatus = field(default_factory=EvolutionStatus)
     generation: int = 1
     """`metadata.generation`."""
@@ -163,7 +167,7 @@ class PlannedRun:
     @property
     def run_uri(self) -> str:
         """The URI of the run's folder."""
-        return f"{STORAGE}/{self.evolution.run}"
+        return f"{self.spec.storage.uri}/{self.evolution.run}"
 
     def edit(self, **changes: Any) -> None:
         """Edit the spec; camelCase parts."""
@@ -223,7 +227,9 @@ class PlannedRun:
         """Do what a stage does: read its models, write its own and its manifest."""
         key = (config.generation, config.stage)
         if config.stage is Stage.PUBLISH:
-            self.publishes(config, self.store)
+            published = self.publishes(config, self.store)
+            if published is not None:
+                return published
         elif key in self.results:
             return self.results[key].model_copy(update={"reused": True})
         else:
@@ -232,9 +238,7 @@ class PlannedRun:
         result = result_of(config.generation, config.stage, f1, folder=self.run_uri)
         if key in self.collapses:
             result = result.model_copy(update=_collapsed(config.stage, f1))
-        if result.model_uri is not None:
-            for name in FILES:
-                self.store.put(join(result.model_uri, name), b"x")
+        parts = self._write_model(config, result.model_uri) if result.model_uri else []
         manifest = Manifest(
             run=config.run,
             stage=config.stage,
@@ -242,12 +246,25 @@ class PlannedRun:
             seed=0,
             config_sha256="",
             config={},
+            parts=parts,
             scores=result.scores,
             model="model" if result.model_uri else None,
         )
         self.store.put(result.manifest, manifest.encode())
         self.results[key] = result.model_copy(update={"manifest_sha256": sha256(manifest.encode())})
         return self.results[key]
+
+    def _write_model(self, config: StageConfig, uri: str) -> list[Part]:
+        """Write a model whose weights are those of its generation alone."""
+        parts = []
+        for name in FILES:
+            data = _content(name, config.generation)
+            self.store.put(join(uri, name), data)
+            parts.append(Part(path=f"model/{name}", sha256=sha256(data), size=len(data)))
+        if self.described:
+            weights = {part.path.removeprefix("model/"): part.sha256 for part in parts}
+            put_description(self.store, uri, describe(config, weights=weights))
+        return parts
 
     def read_models(self, config: StageConfig) -> None:
         """Check that the models of a stage are whole."""
@@ -275,6 +292,16 @@ class PlannedRun:
         model, _ = resumed_model(uri, self.store)
         assert self.is_whole(model), f"the best model {model} was removed"
         return parse_best_manifest(self.store.get(uri), uri).generation
+
+
+def _content(name: str, generation: int) -> bytes:
+    """Return the bytes of a file: of the same size in each generation."""
+    if name == "config.json":
+        return b'{"model_type": "llama"}'
+    if name == "tokenizer.json":
+        return b"{}"
+    header = b'{"__metadata__":{"generation":"%03d"}}' % generation
+    return len(header).to_bytes(8, "little") + header
 
 
 def _collapsed(stage: Stage, f1: float) -> dict[str, Any]:
