@@ -48,7 +48,7 @@ def test_links_of_code_are_left_alone() -> None:
     assert targets_of(text) == ["b.md", "h.svg", "j.md#k"]
 
 
-@pytest.mark.parametrize("name", ["prompts", "rewards", "store"])
+@pytest.mark.parametrize("name", ["prompts", "rewards", "selfemo", "store"])
 def test_examples_of_the_python_reference_run(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
