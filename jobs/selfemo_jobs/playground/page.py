@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import gradio
 
 from selfemo_jobs.errors import StageError
-from selfemo_jobs.playground.examples import EXAMPLES
+from selfemo_jobs.playground.example_dialogues import EXAMPLES
 from selfemo_jobs.playground.models import PlaygroundModel, parse_turns
 from selfemo_jobs.playground.turn_html import CSS, note_html, replies_html, turns_html
 

@@ -7,7 +7,7 @@ import pytest
 from selfemo_api.model_description import ModelDescription, Origin, PromptSetting
 from selfemo_api.spec import Context
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.playground.examples import EXAMPLES
+from selfemo_jobs.playground.example_dialogues import EXAMPLES
 from selfemo_jobs.playground.models import (
     MOST_TURNS,
     baseline_reference,

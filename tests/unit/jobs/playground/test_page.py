@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from tests.support.browser import VARIABLE, chromium, find
 
-from selfemo_jobs.playground.examples import EXAMPLES
+from selfemo_jobs.playground.example_dialogues import EXAMPLES
 
 pytest.importorskip("gradio", reason="the extra `playground` is not installed")
 
