@@ -20,6 +20,7 @@ class Habit(StrEnum):
     CHECKSUMS = "refuses checksums"
     CONDITIONS = "refuses conditions"
     IGNORES_CONDITIONS = "ignores conditions"
+    REPLACEMENTS = "refuses If-Match"
     DELETES = "refuses to delete"
     BUSY = "busy"
 
@@ -75,6 +76,8 @@ class PickyS3:
                 if Habit.CONDITIONS in habits and conditional:
                     text = "A header you provided implies functionality that is not implemented"
                     return self._refuse(501, "NotImplemented", text)
+                if Habit.REPLACEMENTS in habits and "if-match" in names:
+                    return self._refuse(501, "NotImplemented", "If-Match is not implemented.")
                 honored = conditional and Habit.IGNORES_CONDITIONS not in habits
                 if honored and self._key in server.objects:
                     return self._refuse(412, "PreconditionFailed", "It exists.")

@@ -61,10 +61,9 @@ def upload_to_hub(
     Unavailable
         If the hub cannot be reached.
     """
-    from huggingface_hub import HfApi, get_token
+    from huggingface_hub import HfApi
 
-    if get_token() is None:
-        raise BadInput(f"{uri}: the hub needs a token to write: set HF_TOKEN, or `hf auth login`")
+    check_hub_target(uri)
     api = HfApi()
     repository = uri.removeprefix(_HUB)
     with translated_hub_errors(uri, None, "model"):
@@ -77,6 +76,34 @@ def upload_to_hub(
     if operations:
         _commit(api, repository, operations, uri)
     return len(operations)
+
+
+def check_hub_target(uri: str) -> None:
+    """Check the name of a repository, and that there is a token. The hub is not asked.
+
+    Parameters
+    ----------
+    uri
+        The URI of the repository: ``hf://owner/name``.
+
+    Raises
+    ------
+    BadInput
+        If the name is not valid, or there is no token.
+    """
+    from huggingface_hub import get_token
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    repository = uri.removeprefix(_HUB)
+    try:
+        validate_repo_id(repository)
+    except HFValidationError:
+        repository = ""
+    if repository.count("/") != 1:
+        raise BadInput(f"{uri} must be hf://owner/name")
+    if get_token() is None:
+        raise BadInput(f"{uri}: the hub needs a token to write: set HF_TOKEN, or `hf auth login`")
 
 
 def _stored(present: HubFiles, uri: str) -> ModelDescription | None:

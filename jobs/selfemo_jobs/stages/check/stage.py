@@ -36,6 +36,7 @@ from selfemo_jobs.stages.check.prompts import (
     check_prompt_lengths,
     read_prompts,
 )
+from selfemo_jobs.stages.check.publishing import check_publish
 from selfemo_jobs.stages.check.sources import (
     ReadSource,
     label_prior,
@@ -122,7 +123,7 @@ def find_problems(
     progress
         Is called after each step.
     """
-    spec, steps = config.spec, 5
+    spec, steps = config.spec, 6
     for problem in check_resolved(spec):
         findings.problem(problem.field.removeprefix("spec.") or "spec", problem.message)
     check_installed(spec, findings)
@@ -130,10 +131,12 @@ def find_problems(
     progress(1, steps)
     reader = check_storage(store, config.output, findings)
     progress(2, steps)
-    sources = read_sources(spec, reader, work, findings)
+    check_publish(config, reader, findings)
     progress(3, steps)
-    model = check_model(spec, reader, work, findings)
+    sources = read_sources(spec, reader, work, findings)
     progress(4, steps)
+    model = check_model(spec, reader, work, findings)
+    progress(5, steps)
     prompts = read_prompts(spec, reader, findings)
     if prompts is not None:
         _check_prompts(spec, prompts, model, sources, findings)
@@ -145,7 +148,7 @@ def find_problems(
             main_memory=main_memory() if runs_here() else None,
             gpu_memory=gpus,
         )
-    progress(5, steps)
+    progress(6, steps)
     return _output(spec, model, sources, findings)
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from selfemo_api.spec import Keep
 from selfemo_jobs.errors import BadInput, Unavailable
 from selfemo_jobs.stages.check.findings import Findings
 from selfemo_jobs.store import ObjectNotFound, Store, join, open_store
@@ -41,9 +42,10 @@ class Reader:
 def check_storage(store: Store, folder: str, findings: Findings) -> Reader:
     """Find why a run could not write its results, with a small object that is removed again.
 
-    A run needs three things of a storage: an object can be written and read again, a second writer
-    of the same object is refused (``If-None-Match``), and requests may have checksums. Where the
-    last one fails, the same is tried without checksums.
+    A run needs these things of a storage: an object can be written and read again, a second writer
+    of the same object is refused (``If-None-Match``), an object is replaced only if it is the one
+    that was read (``If-Match``), and requests may have checksums. Where the last one fails, the
+    same is tried without checksums. With ``storage.keep``, objects must be removable, too.
 
     Parameters
     ----------
@@ -64,10 +66,33 @@ def check_storage(store: Store, folder: str, findings: Findings) -> Reader:
         working = _writable_store(store, join(place, "plain"), findings)
         try:
             _check_conditional_put(working, join(place, "conditional"), findings)
+            _check_replacement(working, join(place, "plain"), findings)
         finally:
             _remove(working, place, findings)
         return Reader(working)
     return Reader(store, reads_s3=not folder.startswith("s3://") or _is_readable(store, folder))
+
+
+def check_writable(store: Store, folder: str, path: str, findings: Findings) -> None:
+    """Find why a small object cannot be written to a folder, and remove it again.
+
+    Parameters
+    ----------
+    store
+        A store that reaches the folder.
+    folder
+        The URI of the folder. It need not exist, and is not made.
+    path
+        The dotted path of the field that names the folder.
+    findings
+        The problems are added to it.
+    """
+    uri = join(folder, f".selfemo-{secrets.token_hex(8)}.tmp")  # a folder's list leaves it out
+    with _without_new_folders(folder), findings.collecting(path), _named(folder, uri):
+        try:
+            _write_and_read(store, uri)
+        finally:
+            store.delete(uri)
 
 
 def _is_readable(store: Store, folder: str) -> bool:
@@ -143,11 +168,38 @@ def _check_conditional_put(store: Store, uri: str, findings: Findings) -> None:
         )
 
 
+def _check_replacement(store: Store, uri: str, findings: Findings) -> None:
+    """Find whether an object is replaced if it is the one that was read."""
+    try:
+        replaced = store.replace(uri, _SECOND, _FIRST)
+    except BadInput as error:
+        if not store.storage.uri.startswith("s3://"):
+            raise
+        reason = f" ({_reason(error)})"
+    else:
+        if replaced:
+            return
+        reason = ""
+    findings.problem(
+        _FIELD,
+        f"{store.storage.endpoint or store.storage.uri} refuses conditional puts (If-Match), by "
+        f"which a late attempt cannot replace the best model{reason}: use a server that has them",
+    )
+
+
 def _remove(store: Store, place: str, findings: Findings) -> None:
-    """Remove the object. Where that is not allowed, the run can go on."""
+    """Remove the object. Where that is not allowed, the run can go on if it removes no models."""
+    keep = store.storage.keep
     try:
         store.remove(place)
     except (BadInput, ObjectNotFound) as error:
+        if keep is not Keep.ALL:
+            findings.problem(
+                "storage.keep",
+                f"is {keep.value}, but objects may not be removed from {place} ({_reason(error)}): "
+                "grant that right, or set All",
+            )
+            return
         findings.warning(
             _FIELD, f"the objects of this check could not be removed from {place}: {_reason(error)}"
         )

@@ -16,7 +16,7 @@ from selfemo_jobs.stages.check import machine
 def world(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """An input without a problem, for a run on this machine, which has no GPU."""
     monkeypatch.setenv(ENV_PARENT, str(os.getpid()))
-    for name in (ENV_DATA, ENV_RENDEZVOUS, ENV_SHARD):
+    for name in (ENV_DATA, ENV_RENDEZVOUS, ENV_SHARD, "HF_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(machine, "local_gpus", list)
     return World(tmp_path, tiny_model)

@@ -184,6 +184,25 @@ def _storage_is_a_file(world: World) -> None:
     (world.folder / "storage").write_text("")
 
 
+def _publish_into_other_files(world: World) -> None:
+    (world.folder / "shared").mkdir()
+    (world.folder / "shared" / "thesis.tex").write_text("mine")
+    world.spec["publish"] = f"file://{world.folder}/shared"
+
+
+def _publish_to_a_file(world: World) -> None:
+    (world.folder / "published").write_text("")
+    world.spec["publish"] = f"file://{world.folder}/published"
+
+
+def _publish_into_the_run(world: World) -> None:
+    world.spec["publish"] = f"file://{world.folder}/storage"
+
+
+def _publish_without_a_token(world: World) -> None:
+    world.spec["publish"] = "hf://ann/emotions"
+
+
 def _several_machines(world: World) -> None:
     world.spec["resources"] = {"nodes": 2}
     world.spec["training"] = {"batchSize": 16}
@@ -393,6 +412,30 @@ FAULTS = (
         "storage.uri: {folder}/storage/default/checked-36f0499c/generations/000/check: Not a "
         "directory: choose another place",
         together=True,
+    ),
+    Fault(
+        "`publish` has other files",
+        _publish_into_other_files,
+        "publish: file://{folder}/shared has other files (thesis.tex): choose an empty place, or "
+        "remove them",
+        together=True,
+    ),
+    Fault(
+        "`publish` cannot be written to",
+        _publish_to_a_file,
+        "publish: {folder}/published: Not a directory: choose another place",
+    ),
+    Fault(
+        "`publish` and the storage overlap",
+        _publish_into_the_run,
+        "publish: file://{folder}/storage and the run's folder, "
+        "file://{folder}/storage/default/checked-36f0499c, overlap: choose another place",
+    ),
+    Fault(
+        "`publish` is on the hub, and there is no token",
+        _publish_without_a_token,
+        "publish: hf://ann/emotions: the hub needs a token to write: set HF_TOKEN, or `hf auth "
+        "login`",
     ),
     Fault(
         "several machines are needed on one",

@@ -89,6 +89,16 @@ def test_a_server_that_ignores_conditions(s3: S3Server) -> None:
         assert server.objects == {}
 
 
+def test_a_server_without_conditional_replacements(s3: S3Server) -> None:
+    with PickyS3(Habit.REPLACEMENTS) as server:
+        assert found(server.storage())[1] == [
+            f"storage.uri: {server.endpoint} refuses conditional puts (If-Match), by which a late "
+            "attempt cannot replace the best model (NotImplemented: If-Match is not implemented): "
+            "use a server that has them"
+        ]
+        assert server.objects == {}
+
+
 def test_two_problems_of_a_server_are_found_at_once(s3: S3Server) -> None:
     with PickyS3(Habit.CHECKSUMS, Habit.IGNORES_CONDITIONS) as server:
         fields = [line.partition(":")[0] for line in found(server.storage())[1]]
@@ -104,6 +114,15 @@ def test_a_server_that_does_not_delete_gives_a_warning(s3: S3Server) -> None:
         "s3://bucket/runs/default/run/check/probe-"
     )
     assert warning.endswith(": AccessDenied: No")
+
+
+@pytest.mark.parametrize("keep", ["Best", "Last"])
+def test_a_server_that_does_not_delete_cannot_keep_the_best_alone(s3: S3Server, keep: str) -> None:
+    with PickyS3(Habit.DELETES) as server:
+        _, (problem,), warnings, _ = found(server.storage(keep=keep))
+    assert warnings == []
+    assert problem.startswith(f"storage.keep: is {keep}, but objects may not be removed from s3://")
+    assert problem.endswith(" (AccessDenied: No): grant that right, or set All")
 
 
 def test_a_missing_bucket_is_a_problem(s3: S3Server) -> None:
