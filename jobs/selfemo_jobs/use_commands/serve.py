@@ -178,9 +178,7 @@ of vLLM itself
 
 
 def engine_arguments(decoding: Decoding) -> list[str]:
-    """Return the arguments of vLLM with which a model was evaluated.
-
-    Of another engine, the number format is used: answers are closest in the same one.
+    """Return the arguments of vLLM with which a model was evaluated; none for another engine.
 
     Parameters
     ----------
@@ -189,16 +187,16 @@ def engine_arguments(decoding: Decoding) -> list[str]:
 
     Examples
     --------
-    >>> engine_arguments(Decoding(engine_args={"dtype": "bfloat16", "batch_size": 8}))
-    ['--dtype=bfloat16']
+    >>> engine_arguments(Decoding(engine=Engine.TRANSFORMERS, engine_args={"dtype": "bfloat16"}))
+    []
     >>> values = {"tensor_parallel_size": 2, "enforce_eager": True, "hf_overrides": {"a": 1}}
     >>> engine_arguments(Decoding(engine=Engine.VLLM, engine_args=values))
     ['--tensor-parallel-size=2', '--enforce-eager', '--hf-overrides={"a": 1}']
     """
     arguments = []
-    for name, value in decoding.engine_args.items():
+    for name, value in decoding.engine_args.items() if decoding.engine is Engine.VLLM else ():
         option = f"--{name.replace('_', '-')}"
-        if option in (*_OWN, _TRUST) or (decoding.engine is not Engine.VLLM and name != "dtype"):
+        if option in (*_OWN, _TRUST):
             continue
         if isinstance(value, bool):
             arguments.append(option if value else f"--no-{option[2:]}")

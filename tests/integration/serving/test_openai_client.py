@@ -71,12 +71,15 @@ def client(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[op
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("serve") / "log"
+    folder = tmp_path_factory.mktemp("serve")
+    log, environment = folder / "log", {**os.environ, "TMPDIR": str(folder)}
     # through the command of selfemo: it is replaced by vLLM's process, so that signals reach it
     code = "from selfemo_operator.cli.main import main; main()"
     command = [sys.executable, "-c", code, "serve", str(model), "--port", str(port)]
     with log.open("wb") as output:
-        server = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+        server = subprocess.Popen(
+            command, stdout=output, stderr=output, env=environment, start_new_session=True
+        )
     try:
         wait_until_healthy(server, port, log)
         yield openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="unused", max_retries=0)

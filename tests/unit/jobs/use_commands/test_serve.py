@@ -17,7 +17,7 @@ from selfemo_api.model_description import (
     ModelDescription,
     PromptSetting,
 )
-from selfemo_api.spec import Context
+from selfemo_api.spec import Context, Engine
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.model_description import encode_description
 from selfemo_jobs.prompts.prompt_texts import built_in_texts
@@ -35,6 +35,13 @@ def model(tiny_model: Path, tmp_path: Path) -> Path:
     description = ModelDescription(labels=list(MELD), context=context, prompts=setting)
     (folder / DESCRIPTION_FILE).write_bytes(encode_description(description))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def temporary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The folder of temporary files. The served folder remains in it."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path
 
 
 @pytest.fixture
@@ -74,12 +81,12 @@ def test_starts_vllm(
     assert environment["PATH"] == os.environ["PATH"]
 
 
-def test_the_number_format_is_that_of_the_evaluation(
+def test_arguments_are_those_of_an_evaluation_by_vllm(
     model: Path, started: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = model / DESCRIPTION_FILE
     description = ModelDescription.model_validate_json(path.read_bytes())
-    decoding = Decoding(engine_args={"dtype": "bfloat16"})
+    decoding = Decoding(engine=Engine.VLLM, engine_args={"dtype": "bfloat16"})
     path.write_bytes(encode_description(description.model_copy(update={"decoding": decoding})))
     monkeypatch.setattr("selfemo_jobs.use_commands.serve._is_cpu", lambda: True)
     main(["serve", str(model)])
@@ -92,9 +99,7 @@ def test_prints_the_command_and_the_template(
     started: list[Any],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr("selfemo_jobs.use_commands.serve._is_cpu", lambda: False)
     assert main(["serve", str(model), "--print-command", "--", "--seed=1"]) == 0
     line = capsys.readouterr().out
