@@ -66,6 +66,8 @@ def _converted(schema: dict[str, Any]) -> dict[str, Any]:
             result[bound] = result.pop(plain)
     if isinstance(result.get("description"), str):
         result["description"] = " ".join(result["description"].split())
+    if "\\p{" in str(result.get("pattern", "")):
+        del result["pattern"]  # not every reader of JSON Schema has Unicode's classes
     if schema.get("x-kubernetes-int-or-string"):
         result["type"] = ["integer", "string"]
     if "properties" in result:

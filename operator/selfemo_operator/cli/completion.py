@@ -60,4 +60,4 @@ def complete_presets(incomplete: str) -> list[str]:
     """
     from selfemo_api.spec import Preset
 
-    return [name for name in Preset if name.lower().startswith(incomplete.lower())]
+    return [name for name in Preset if name.startswith(incomplete)]
