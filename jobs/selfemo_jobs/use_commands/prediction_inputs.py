@@ -34,6 +34,7 @@ from selfemo_jobs.use_commands.use_options import PLAIN_TEXT
 
 #: The name of standard input, in messages and before the ids of its dialogues.
 _STDIN = "stdin"
+_HINT = "Type a turn in each line, as `Speaker: text` or as text. Ctrl-D ends.\n"
 #: The size of the beginning of a file by which plain text is told from data.
 _HEAD_BYTES = 4096
 #: How JSON begins: with an object or a list, and what may follow in it.
@@ -176,11 +177,13 @@ def _fetch(text: str, work: Path) -> SourceFiles:
 
 def _spooled_stdin(work: Path) -> Path:
     """Return a file with the content of standard input: it may be larger than the memory."""
-    if sys.stdin.isatty():
-        sys.stderr.write("Type a turn in each line, as `Speaker: text` or as text. Ctrl-D ends.\n")
-    path = work / _STDIN
+    path, stream = work / _STDIN, sys.stdin.buffer
     with path.open("wb") as file:
-        shutil.copyfileobj(sys.stdin.buffer, file)
+        if sys.stdin.isatty():
+            sys.stderr.write(_HINT)
+            file.writelines(iter(stream.readline, b""))  # a block would take a second Ctrl-D
+        else:
+            shutil.copyfileobj(stream, file)
     return path
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from tests.support.dialogue_files import WRITERS, dialogue, write_lines
+from tests.support.terminal_screen import Screen
 from tests.unit.jobs.use_commands.fake_models import (
     LABELS,
     FakePredictor,
@@ -481,6 +482,68 @@ def test_end_of_a_pipe(talks: Path, model: Path) -> None:
     process.wait()
     assert "Traceback" not in error and "BrokenPipe" not in error
     assert process.returncode != -signal.SIGPIPE
+
+
+MEASURE = """
+import resource, sys
+import pytest
+sys.path.insert(0, {root!r})
+from tests.unit.jobs.use_commands.fake_models import use_fake_predictor
+from selfemo_jobs.datasets import dialogue_stream
+from selfemo_jobs.use_commands.__main__ import main
+
+dialogue_stream.WHOLE_BYTES = dialogue_stream.HEAD_BYTES = 1 << 16
+use_fake_predictor(pytest.MonkeyPatch())
+model, small, large, output = sys.argv[1:]
+assert main(["predict", model, small, "--to", output, "-q"]) == 0
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert main(["predict", model, large, "--to", output, "-q"]) == 0
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.parametrize(("name", "output"), [("t.jsonl", "out.json.gz"), ("t.txt", "out.parquet")])
+def test_memory_does_not_grow_with_the_input(
+    name: str, output: str, model: Path, tmp_path: Path
+) -> None:
+    def write(count: int) -> Path:
+        path = tmp_path / f"{count}-{name}"
+        texts = (f"{i} " + "word " * 60 for i in range(count))
+        if name == "t.txt":
+            path.write_text("".join(f"{text}\n" for text in texts))  # one dialogue
+            return path
+        rows = ({"dialogue": f"d{i // 4}", "text": text} for i, text in enumerate(texts))
+        return write_lines(path, list(rows))
+
+    program = MEASURE.format(root=str(ROOT))
+    words = [str(model), str(write(15_000)), str(write(40_000)), str(tmp_path / output)]
+    command = [sys.executable, "-c", program, *words]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert int(result.stdout) < 6_000  # KiB; the further texts alone are 8 MB, and rows take more
+
+
+def test_terminal(talks: Path, model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "t.txt"
+    path.write_text("Ann: I \x1b[31mwon\x9b, " + "at last " * 99 + "\n")
+    program = KILLED.format(root=str(ROOT)).partition("folder, words")[0]
+    start = [sys.executable, "-c", program + "sys.exit(main(sys.argv[1:]))", "predict", str(model)]
+    with Screen([*start, str(path)], columns=90) as screen:
+        assert screen.end() == 0
+        assert screen.lines[0].split()[:4] == ["dialogue", "turn", "speaker", "labels"]
+        assert screen.lines[1].startswith("1         0     Ann")
+        assert "I \\x1b[31mwon›, at" in screen.lines[1] and screen.lines[1].endswith("…")
+        assert b"\x1b[31m" not in screen.raw
+    with Screen([*start, str(talks), "--to", str(tmp_path / "o.csv")], columns=90) as screen:
+        assert screen.end() == 0
+        line = "".join(screen.lines)
+        assert line.startswith(f"{tmp_path / 'o.csv'}: 21 turns of 9 dialogues in ")
+        assert b"8 turns, " in screen.raw  # the line of the progress
+    with Screen(start, columns=90) as screen:
+        screen.wait("Type a turn in each line, as `Speaker: text` or as text. Ctrl-D ends.")
+        screen.type(b"I won\n\x04")
+        assert screen.end() == 0
+        assert "1         0     A" in screen.text
 
 
 @pytest.mark.parametrize(("past", "future"), [(0, 0), (2, 0), (2, 1), (0, 2), (9, 9)])
