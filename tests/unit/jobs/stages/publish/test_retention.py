@@ -370,8 +370,9 @@ def test_random_histories_lose_nothing_that_is_needed() -> None:
 
 
 @pytest.mark.slow
-def test_ten_thousand_random_histories_lose_nothing_that_is_needed() -> None:
-    check_that_much_happened(histories(range(10_000)), 10_000)
+@pytest.mark.parametrize("start", range(0, 10_000, 1000))
+def test_ten_thousand_random_histories_lose_nothing_that_is_needed(start: int) -> None:
+    check_that_much_happened(histories(range(start, start + 1000)), 1000)
 
 
 @pytest.mark.parametrize(
