@@ -6,7 +6,12 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-DISTRIBUTIONS = ("crds/selfemo_api", "operator/selfemo_operator", "jobs/selfemo_jobs")
+DISTRIBUTIONS = (
+    "crds/selfemo_api",
+    "operator/selfemo_operator",
+    "jobs/selfemo_jobs",
+    "jobs/selfemo",
+)
 STUDIES = "studies/selfemo_study"
 
 

@@ -219,8 +219,12 @@ def _score_values(prefix: str, score: SourceScore, labels: Sequence[str]) -> dic
 def _path(name: str) -> str:
     """Return a name that every tool accepts. A family of metrics becomes a level of the name.
 
-    >>> _path("dropped:balance"), _path("joy & pride"), _path("开心")
-    ('dropped/balance', 'joy _ pride', '开心')
+    >>> _path("dropped:balance"), _path("joy & pride"), _path("开心"), _path("a//..")
+    ('dropped/balance', 'joy _ pride', '开心', 'a/_/_')
     """
-    level = name.replace(":", "/")
-    return "".join(c if c.isalnum() or c in "/-_. " else "_" for c in level)
+    levels = name.replace(":", "/").split("/")
+    return "/".join("_" if set(level) <= {"."} else _plain(level) for level in levels)
+
+
+def _plain(level: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_. " else "_" for c in level)

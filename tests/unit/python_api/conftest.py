@@ -10,6 +10,7 @@ import pytest
 
 import selfemo
 from selfemo import Evolution, Snapshot
+from selfemo_api.spec import Tracker
 from selfemo_api.status import EvolutionStatus
 
 DEMO = Path(__file__).resolve().parents[3] / "examples/demo"
@@ -37,6 +38,8 @@ class SmallRun:
     status: EvolutionStatus
     changes: list[Snapshot]
     """The snapshots of the function that was called at each change."""
+    tools: Path
+    """The folder of the trackers' files."""
     watched: list[Snapshot] = field(default_factory=list)
     """The snapshots that another thread got by `watch`."""
 
@@ -49,7 +52,11 @@ def evolution(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Evo
     file.write_text(YAML)
     return Evolution.from_file(
         file,
-        set={"storage.uri": (folder / "storage").as_uri(), "spec.seed": 5},
+        set={
+            "storage.uri": (folder / "storage").as_uri(),
+            "spec.seed": 5,
+            "trackers": [str(tracker) for tracker in Tracker],
+        },
         data={"model": tiny_model, "demo": DEMO},
         state=folder / "state",
     )
@@ -57,8 +64,14 @@ def evolution(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Evo
 
 @pytest.fixture(scope="session")
 def small_run(evolution: Evolution, monkeypatch_session: pytest.MonkeyPatch) -> SmallRun:
-    """The evolution, after its run."""
+    """The evolution, after its run, which wrote to all trackers."""
+    tools = evolution.state_folder.parents[2] / "tools"
+    tools.mkdir()
     monkeypatch_session.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch_session.setenv("MLFLOW_TRACKING_URI", f"file://{tools}/mlruns")
+    monkeypatch_session.setenv("WANDB_MODE", "offline")
+    monkeypatch_session.setenv("WANDB_DIR", str(tools))
+    monkeypatch_session.setenv("TRACKIO_DIR", f"{tools}/trackio")
     assert evolution.status == EvolutionStatus()
     assert evolution.best is None
     watched: list[Snapshot] = []
@@ -72,7 +85,7 @@ def small_run(evolution: Evolution, monkeypatch_session: pytest.MonkeyPatch) -> 
         pytest.fail(f"{error}\n{logs[-1].read_text()[-3000:]}")
     watcher.join(30)
     assert not watcher.is_alive()
-    return SmallRun(evolution, status, changes, watched)
+    return SmallRun(evolution, status, changes, tools, watched)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,9 @@ import pytest
 from nbclient import NotebookClient
 from tests.support.connections import connection_log
 
+#: The run of a fixture may take long on a busy machine.
+pytestmark = pytest.mark.timeout(1800)
+
 ROOT = Path(__file__).resolve().parents[3]
 NOTEBOOKS = sorted((ROOT / "docs/notebooks").glob("*.ipynb"))
 
