@@ -42,9 +42,10 @@ class TrieScores:
     logprobs: Tensor
     """The natural logarithm of each sequence's probability after each prompt: float64, shape
     (prompts, sequences)."""
-    best: Tensor
-    """The most likely next token at each node: int64, shape (prompts, nodes)."""
-    distance: Tensor
+    best: Tensor | None
+    """The most likely next token at each node: int64, shape (prompts, nodes). None: it was not
+    computed."""
+    distance: Tensor | None
     """The logit of that token less the logit of the next likely one: float32, shape (prompts,
     nodes)."""
 
@@ -61,7 +62,14 @@ class TrieScores:
             The trie that was scored.
         distance
             The least distance of two logits.
+
+        Raises
+        ------
+        ValueError
+            If the most likely tokens were not computed.
         """
+        if self.best is None or self.distance is None:
+            raise ValueError("the most likely tokens were not computed")
         certain = (self.distance > distance).tolist()
         completions = []
         for row, best in enumerate(self.best.tolist()):
@@ -74,7 +82,9 @@ class TrieScores:
 
 
 @torch.inference_mode()
-def score_trie(model: PreTrainedModel, state: Prefill, trie: TokenTrie) -> TrieScores:
+def score_trie(
+    model: PreTrainedModel, state: Prefill, trie: TokenTrie, *, best: bool = False
+) -> TrieScores:
     """Return the log-probabilities of a trie's sequences after each prompt.
 
     Parameters
@@ -85,11 +95,15 @@ def score_trie(model: PreTrainedModel, state: Prefill, trie: TokenTrie) -> TrieS
         The model's state after the prompts. It stays as it is.
     trie
         The sequences.
+    best
+        Whether the most likely tokens are computed too.
     """
     rows = state.logits.size(0)
-    sums = _Sums(rows, trie)
+    sums = _Sums(rows, trie, best=best)
     sums.add(slice(0, rows), (0,), [(0, state.logits.unsqueeze(1))])
-    sums.best[:, 0] = state.logits.argmax(dim=-1).cpu()  # of equal logits, the one of `generate`
+    if sums.best is not None:
+        # of equal logits, the one that is drawn
+        sums.best[:, 0] = state.logits.argmax(dim=-1).cpu()
     if len(trie) > 1:
         read = _read_at_once if _reads_at_once(model, state) else _read_levels
         size = max(1, MAX_TOKENS // (len(trie) - 1))
@@ -116,13 +130,15 @@ class _Sums:
         The number of prompts.
     trie
         The trie.
+    best
+        Whether the most likely tokens are computed too.
     """
 
-    def __init__(self, rows: int, trie: TokenTrie) -> None:
+    def __init__(self, rows: int, trie: TokenTrie, *, best: bool) -> None:
         self._trie = trie
         self._edges = torch.empty(rows, len(trie.edges), dtype=torch.float64)
-        self.best = torch.empty(rows, len(trie), dtype=torch.int64)
-        self._distance = torch.empty(rows, len(trie))
+        self.best = torch.empty(rows, len(trie), dtype=torch.int64) if best else None
+        self._distance = torch.empty(rows, len(trie)) if best else None
 
     def add(
         self, rows: slice, nodes: tuple[int, ...], logits: Iterator[_Logits] | list[_Logits]
@@ -143,19 +159,21 @@ class _Sums:
         for first, piece in logits:
             wide = piece.float()
             totals.append(torch.logsumexp(wide, dim=-1))
-            largest = wide.topk(min(2, wide.size(-1)), dim=-1)
-            values.append(largest.values)
-            tokens.append(largest.indices + first)
             self._add_edges(rows, place, first, wide)
+            if self.best is not None:
+                largest = wide.topk(min(2, wide.size(-1)), dim=-1)
+                values.append(largest.values)
+                tokens.append(largest.indices + first)
         total = torch.logsumexp(torch.stack(totals), dim=0).cpu().double()
-        largest = torch.cat(values, dim=-1).topk(2, dim=-1)
-        best = torch.cat(tokens, dim=-1).gather(-1, largest.indices[..., :1])
-        columns = list(nodes)
-        self.best[rows, columns] = best.squeeze(-1).cpu()
-        self._distance[rows, columns] = (-largest.values.diff(dim=-1)).squeeze(-1).cpu()
         for edge, (node, _) in enumerate(self._trie.edges):
             if node in place:
                 self._edges[rows, edge] -= total[:, place[node]]
+        if self.best is not None and self._distance is not None:
+            columns = list(nodes)
+            largest = torch.cat(values, dim=-1).topk(2, dim=-1)
+            best = torch.cat(tokens, dim=-1).gather(-1, largest.indices[..., :1])
+            self.best[rows, columns] = best.squeeze(-1).cpu()
+            self._distance[rows, columns] = (-largest.values.diff(dim=-1)).squeeze(-1).cpu()
 
     def scores(self) -> TrieScores:
         """Return the scores. All nodes must have been added."""

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from selfemo_jobs.acceleration.prefill import Prefill, prefill
 from selfemo_jobs.acceleration.token_trie import TokenTrie
-from selfemo_jobs.acceleration.trie_scores import TrieScores, score_trie
+from selfemo_jobs.acceleration.trie_scores import score_trie
 from selfemo_jobs.engines.completion_batch import CompletionBatch
 from selfemo_jobs.engines.completion_end import (
     check_continuations,
@@ -232,8 +232,13 @@ class TransformersEngine:
         for chosen in self._batches(prompts, range(len(prompts)), self._batch):
             with self._precision:
                 state = self.prefill([prompts[i] for i in chosen])
-                scores = score_trie(self.model, state, trie)
-                completions = self._greedy(state, scores, trie, sampling)
+                distance = CERTAIN.get(self.model.dtype)
+                scores = score_trie(self.model, state, trie, best=distance is not None)
+                if distance is None:
+                    completions = self._greedy(state, sampling)
+                else:
+                    known = scores.greedy(trie, distance)
+                    completions = self._greedy_from(state, known, sampling, distance)
             pairs = zip(completions, map(tuple, scores.logprobs.tolist()), strict=True)
             results.update(zip(chosen, pairs, strict=True))
         return [results[i] for i in range(len(prompts))]
@@ -276,38 +281,36 @@ class TransformersEngine:
         completions = batch.completions()
         return [completions[i : i + sampling.n] for i in range(0, len(completions), sampling.n)]
 
-    def _greedy(
-        self, state: Prefill, scores: TrieScores, trie: TokenTrie, sampling: Sampling
-    ) -> list[Completion]:
-        """Return the greedy completion of each prompt of a batch: the one of :meth:`generate`.
+    def _greedy(self, state: Prefill, sampling: Sampling) -> list[Completion]:
+        """Return the greedy completion of each prompt of a batch, drawn as in :meth:`generate`."""
+        batch = CompletionBatch(self, state, sampling)
+        batch.run(None)
+        return batch.completions()
 
-        Most completions are sequences of the trie. Their tokens are known from its scores, and only
-        the other prompts' completions are drawn.
+    def _greedy_from(
+        self, state: Prefill, known: list[list[int]], sampling: Sampling, distance: float
+    ) -> list[Completion]:
+        """Return the same completions as :meth:`_greedy`, of which most are known already.
 
         Parameters
         ----------
         state
             The model's state after the prompts.
-        scores
-            The scores of the trie after the prompts.
-        trie
-            The trie.
+        known
+            The first tokens of each prompt's completion.
         sampling
             The parameters of greedy sampling.
+        distance
+            How much larger a logit must be than the next one, so that another batch cannot change
+            their order.
         """
         batch = CompletionBatch(self, state, sampling)
-        distance = CERTAIN.get(self.model.dtype)
-        if distance is None:
-            batch.run(None)
-            return batch.completions()
-        unfinished = batch.follow(scores.greedy(trie, distance))
+        unfinished = batch.follow(known)
         completions = batch.completions()
         if unfinished:
             rest = CompletionBatch(self, state.select(unfinished), sampling)
             if not rest.run_if_certain(distance):
-                batch = CompletionBatch(self, state, sampling)
-                batch.run(None)
-                return batch.completions()
+                return self._greedy(state, sampling)
             for row, completion in zip(unfinished, rest.completions(), strict=True):
                 completions[row] = completion
         return completions

@@ -14,7 +14,7 @@ from selfemo_api.model_description import ModelDescription
 from selfemo_api.spec import Engine, MultiLabel
 from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
 from selfemo_jobs.datasets.text_files import one_line
-from selfemo_jobs.engines.interface import Completion, Logprobs
+from selfemo_jobs.engines.interface import Completion, Logprobs, Sampling
 from selfemo_jobs.inference.answers import answer_sampling, read_answer
 from selfemo_jobs.inference.loaded_model import LoadedModel
 from selfemo_jobs.inference.targets import (
@@ -120,6 +120,26 @@ class Recognizer:
         """The label set."""
         return self._model.labels
 
+    @property
+    def sampling(self) -> Sampling:
+        """How answers are drawn: greedily."""
+        return self._sampling
+
+    def prompts(self, targets: Sequence[Target]) -> list[tuple[int, ...]]:
+        """Return the token ids of the prompt about each utterance.
+
+        Parameters
+        ----------
+        targets
+            The utterances, each with the turns around it.
+
+        Raises
+        ------
+        BadInput
+            If an utterance is too long for a prompt even without context. The message names it.
+        """
+        return [self._prompt(target) for target in targets]
+
     def predict(
         self, dialogues: Sequence[DialogueLike], *, probabilities: bool = True
     ) -> list[Prediction]:
@@ -201,7 +221,7 @@ class Recognizer:
         BadInput
             If an utterance is too long for a prompt even without context. The message names it.
         """
-        prompts = [self._prompt(target) for target in targets]
+        prompts = self.prompts(targets)
         engine, labels = self._model.engine, self._model.labels
         answers: list[tuple[Completion, Logprobs]]
         with self._model.lock:
@@ -242,7 +262,7 @@ class Recognizer:
         BadInput
             If an utterance is too long for a prompt even without context. The message names it.
         """
-        prompts = [self._prompt(target) for target in targets]
+        prompts = self.prompts(targets)
         distinct = list(dict.fromkeys(prompts))
         with self._model.lock:
             scores = self._model.engine.score(distinct, self._model.label_answers)
