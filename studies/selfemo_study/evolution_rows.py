@@ -111,6 +111,8 @@ def _run(task: RowTask) -> dict[str, Any]:
         summary: dict[str, Any] = json.loads(output)
     except ValueError:
         raise StudyError(f"`selfemo run` ended with exit code {code}; see {folder.log}") from None
+    if "error" in summary:
+        raise StudyError(f"`selfemo run` ended with exit code {code}: {summary['error']}")
     if summary["phase"] not in _RESULT_PHASES:
         raise StudyError(
             f"the evolution is {summary['phase']} ({summary['message']}): fix the cause and run "

@@ -17,6 +17,8 @@ from selfemo_operator.local.state import RunnerError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+#: More than the first sentence of any help has: lists of commands do not cut it.
+_WHOLE = 1000
 #: `-h` is as good as `--help` in every command.
 HELP_OPTIONS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
@@ -78,9 +80,8 @@ class SectionedGroup(TyperGroup):
         width = max(len(name) for name in self.commands)
         for title, commands in sections.items():
             with formatter.section(title):
-                limit = formatter.width - width - 6
                 formatter.write_dl(
-                    [(f"{c.name:<{width}}", c.get_short_help_str(limit)) for c in commands]
+                    [(f"{c.name:<{width}}", c.get_short_help_str(_WHOLE)) for c in commands]
                 )
 
 

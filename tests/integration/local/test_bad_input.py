@@ -96,12 +96,21 @@ def test_yaml_names_field_and_line(make_run: Any) -> None:
     run = make_run("yaml", selfPlay__groupSize=1)
     lines = run.file.read_text().splitlines()
     (number,) = (n for n, line in enumerate(lines, 1) if line.strip() == "groupSize: 1")
-    code, _, err = run.finish()
-    assert code == 2
-    assert err == (
-        f"selfemo run: {run.file}: spec.selfPlay.groupSize: Invalid value: 1: should be greater "
-        f"than or equal to 2 (line {number})\n"
+    field = "spec.selfPlay.groupSize"
+    message = "Invalid value: 1: should be greater than or equal to 2"
+    code, result, err = run.finish()
+    assert (code, err) == (2, "")
+    assert result == {
+        "error": f"{run.file}: {field}: {message} (line {number})",
+        "kind": "BadInput",
+        "exitCode": 2,
+        "problems": [{"file": str(run.file), "field": field, "message": message, "line": number}],
+    }
+    done = subprocess.run(
+        [*run.command(), "--output", "table"], capture_output=True, text=True, check=False
     )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"selfemo run: {result['error']}\n"
 
 
 def _assert_refused(run: LocalRun, pattern: str, stage: str = "Check") -> None:
