@@ -20,10 +20,17 @@ from tests.unit.jobs.stages.stage_programs import PROGRAMS, each_program
 
 from selfemo_api import dataset_labels
 from selfemo_api.api_model import ApiModel
-from selfemo_api.contract import ENV_SHARD, ENV_WORK, StageConfig
+from selfemo_api.contract import (
+    ENV_SHARD,
+    ENV_WORK,
+    GenerationOutcome,
+    RunOutcomes,
+    StageConfig,
+)
 from selfemo_api.results import StageResult
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage, stages_of
+from selfemo_api.status import Best, Outcome
 from selfemo_jobs.runtime.program import StageProgram
 from selfemo_jobs.stages.train import stage as train_stage
 from selfemo_jobs.stages.train.worker_protocol import TrainJob, TrainResult, write_json
@@ -38,14 +45,17 @@ _POD_TEMPLATE = (
 )
 #: The leaf fields of each part of the spec, written out: a new field is in none of them.
 PARTS = {
-    "": "recipe overrides ablation seed suspend managedBy ttlSecondsAfterFinished",
+    "": (
+        "recipe overrides ablation seed suspend managedBy ttlSecondsAfterFinished publish trackers"
+    ),
     "model": "uri revision resumeFrom prompts promptTemplates maxPromptTokens",
     "dataset": "preset uri labeledDialogues labels labelPrior columns labelMap",
     "dataset.sources": "name uri use format offset limit sample",
     "dataset.context": "past future",
     "warmStart": "steps patience evaluationSteps learningRate batchSize responderShare",
     "storage": (
-        "uri endpoint region pathStyle checksums maxAttempts credentialsSecretRef.name whenDeleted"
+        "uri endpoint region pathStyle checksums maxAttempts credentialsSecretRef.name whenDeleted "
+        "keep"
     ),
     "selfPlay": (
         "shards dialogues targetsPerDialogue groupSize turns roles temperature topP "
@@ -99,7 +109,7 @@ NO_STAGE: dict[str, set[str]] = {
         *("dataset.preset", "dataset.uri", "dataset.labeledDialogues"),
     },
     "Where data is stored changes no byte of it, and a run may be repeated elsewhere.": part(
-        "storage"
+        "storage", without="storage.keep"
     ),
     "The operator alone reads it: it decides which stages run, when, and how often.": part(
         "stopping",
@@ -108,13 +118,14 @@ NO_STAGE: dict[str, set[str]] = {
         "failurePolicy",
         "deadlines",
         "",
-        without="seed recipe overrides ablation",
+        without="seed recipe overrides ablation publish trackers",
     ),
     "Where a pod runs changes no byte of the result.": part(
         "queue", "podTemplate", "podTemplate.template"
     )
     | {"resources.accelerator"},
 }
+_PUBLISHED = {"publish", "trackers", "storage.keep"}
 _READING = part("dataset.sources") | {"dataset.columns", "dataset.labelMap"}
 _PROCESSES = part("resources", without="resources.accelerator")
 #: Why a stage's result does not follow from a field, by stage.
@@ -185,6 +196,17 @@ NOT_RELEVANT: dict[Stage, dict[str, set[str]]] = {
         | {"dataset.labels", "dataset.labelPrior", "model.maxPromptTokens"},
         _LATER: part("evaluation"),
     },
+    Stage.PUBLISH: {
+        "The parents' manifests stand for it. Publish only shows and describes it.": part(
+            *("model", "dataset", "dataset.context", "warmStart", "selfPlay", "reward"),
+            *("reward.judge", "flywheel", "training", "evaluation"),
+            without=(
+                "model.uri model.resumeFrom dataset.preset dataset.uri dataset.labeledDialogues"
+            ),
+        )
+        | _READING
+        | _PROCESSES,
+    },
     Stage.EVALUATE: {
         "It shapes the model that is measured, whose URI is in the fingerprint.": part(
             *("selfPlay", "reward", "reward.judge", "flywheel", "training", "warmStart"),
@@ -200,6 +222,7 @@ READ = {
     "training.checkpointSteps",
     *("flywheel.runner", "flywheel.rayAddress"),
     "dataset.sources.use",  # each stage finds its own sources by it
+    "resources.gpusPerNode",  # the record beside the manifest has the number of GPUs
 }
 
 #: Fields that the stages that train read for the description of the model. It is not part of the
@@ -209,12 +232,16 @@ DESCRIBED = {
     *("model.promptTemplates", "model.maxPromptTokens", "selfPlay.temperature", "selfPlay.topP"),
     *("selfPlay.engine", "selfPlay.engineArgs", "evaluation.engine", "evaluation.batchSize"),
     "evaluation.multiLabel",
+    *("dataset.context.past", "dataset.sources.name", "dataset.sources.uri"),  # the model card
+    "selfPlay.maxTokens.recognizer",
 }
 
 
 def reasons(stage: Stage) -> dict[str, str]:
     """Return the reason by field, for the fields that a stage's result does not follow from."""
     groups = [*NO_STAGE.items(), *NOT_RELEVANT[stage].items()]
+    if stage is not Stage.PUBLISH:
+        groups.append(("Publish alone uses it, after the result of this stage.", _PUBLISHED))
     return {path: reason for reason, paths in groups for path in paths}
 
 
@@ -279,6 +306,17 @@ def train_without_processes(job: TrainJob, _file: Path) -> None:
     write_json(job.result_file, TrainResult(metrics={}))
 
 
+def outcomes_of(config: StageConfig) -> RunOutcomes:
+    """Return the outcomes after a generation that was promoted."""
+    uri = config.output.replace("/publish", "/train/model")
+    return RunOutcomes(
+        best=Best(generation=1, f1=0.5, model_uri=uri),
+        generations=[GenerationOutcome(generation=1, outcome=Outcome.PROMOTED, model_uri=uri)],
+        baseline_uri=config.spec.model.uri,
+        next_policy_uri=uri,
+    )
+
+
 def test_a_stage_reads_no_other_field(
     make_spec: Callable[..., EvolutionSpec],
     make_config: Callable[..., StageConfig],
@@ -319,9 +357,15 @@ def test_a_stage_reads_no_other_field(
         (program,) = (p for p in PROGRAMS if p.stage is stage)
         generation = 0 if stage is Stage.WARM_START else 1
         config = make_config(stage, generation=generation, spec=spec, parents=parents)
+        if stage is Stage.PUBLISH:
+            config = config.model_copy(update={"outcomes": outcomes_of(config)})
         with recorded_reads(spec) as reads:
             result = program.run(config)
-        assert isinstance(result, StageResult) and result.rows > 0
+        assert isinstance(result, StageResult)
+        if stage is Stage.PUBLISH:  # the report shows any field
+            assert reads >= {"publish", "trackers", "storage.keep"}
+            return
+        assert result.rows > 0
         parents = {stage.slug: result.manifest} if generation else {}
         leaves = reads & set(leaf_fields())
         assert leaves & {leaf for leaf in leaf_fields() if covering(leaf, program.relevant)}
