@@ -25,9 +25,12 @@ from selfemo_study.row_task import RowTask
 from selfemo_study.study_config import Kind
 from selfemo_study.study_folders import model_path
 
-#: The stages that can be reused. The check of generation 0 takes seconds; generation 1 starts from
-#: the same model in all rows.
-FIRST_STAGES = ((0, Stage.EVALUATE), *((1, stage) for stage in stages_of(1)))
+#: The stages that can be reused. Check and Publish take seconds, and always run; generation 1
+#: starts from the same model in all rows.
+FIRST_STAGES = (
+    (0, Stage.EVALUATE),
+    *((1, stage) for stage in stages_of(1) if stage is not Stage.PUBLISH),
+)
 NOTE = "reused.json"
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from selfemo_api.stages import stages_of
+from selfemo_api.stages import Stage, stages_of
 from selfemo_study.row_result import CurvePoint
 from selfemo_study.statistics import Interval
 
@@ -145,7 +145,8 @@ def draw_costs(path: Path, seconds: Mapping[str, Mapping[str, float]]) -> None:
         axes = figure.subplots()
         names = list(seconds)
         ends = [0.0] * len(names)
-        for stage, color in zip((s.value for s in stages_of(1)), STAGE_COLORS, strict=True):
+        stages = [s.value for s in stages_of(1) if s is not Stage.PUBLISH]  # it takes seconds
+        for stage, color in zip(stages, STAGE_COLORS, strict=True):
             values = [seconds[name].get(stage, 0.0) for name in names]
             axes.barh(names, values, left=ends, color=color, height=0.62, label=stage)
             ends = [a + b for a, b in zip(ends, values, strict=True)]

@@ -59,7 +59,7 @@ def test_three_generations_and_a_deletion_without_remains(
         "BEST",
         "AGE",
     ]
-    assert columns[1].split()[:4] == ["small", "Succeeded", "2", "Evaluate"]
+    assert columns[1].split()[:4] == ["small", "Succeeded", "2", "Publish"]
     assert "GenerationBaseline" in _describe(kubectl)
     kubectl("delete", "emo", "small")
     wait_for(lambda: owned(admin, namespace) == [], "all objects to be deleted")

@@ -96,7 +96,7 @@ def _manifests(cluster: Cluster, status: Json) -> list[Json]:
     folder = key.partition("/generations/")[0] + "/generations/"
     listed = client.list_objects_v2(Bucket=bucket, Prefix=folder)["Contents"]
     keys = [o["Key"] for o in listed if o["Key"].endswith("/manifest.json")]
-    assert len(keys) == 2 + 5 * GENERATIONS, keys
+    assert len(keys) == 3 + 6 * GENERATIONS, keys
     return [json.loads(client.get_object(Bucket=bucket, Key=k)["Body"].read()) for k in keys]
 
 

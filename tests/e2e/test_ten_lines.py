@@ -44,7 +44,7 @@ ADDED: Json = {
     "recipe": "small-v1",
     "ablation": "None",
     "seed": 0,
-    "storage": {"checksums": "WhenSupported", "whenDeleted": "Retain"},
+    "storage": {"checksums": "WhenSupported", "whenDeleted": "Retain", "keep": "All"},
     "resources": {"accelerator": "nvidia.com/gpu"},
     "suspend": False,
     "failurePolicy": {"maxAttempts": 3},
@@ -57,6 +57,7 @@ CHANGES = [
 ]
 #: The dialogues of each file, from the demo's: enough to learn from, and few enough for minutes.
 DIALOGUES = {"train": 60, "dev": 16, "test": 16}
+#: The stages whose time is in the history. Publish follows once the outcome is recorded.
 STAGES = ["SelfPlay", "Score", "Flywheel", "Train", "Evaluate"]
 
 
@@ -149,6 +150,7 @@ def test_ten_lines_run_a_warm_start_and_two_generations(
     assert kubectl.get("emo/ten")["spec"] == deeply_merged(written, ADDED)
     _check_status(status, stored)
     _check_manifests(manifests(prepared, status["baselineUri"]), status)
+    _check_published(prepared, status)
     for place in ("0, Check", "0, WarmStart", "0, Evaluate", "1, SelfPlay", "1, Train"):
         assert f"generation {place}, attempt 1" in shown
     messages = {event["reason"]: event["message"] for event in events(kubectl, "ten")}
@@ -189,14 +191,32 @@ def _check_status(status: Json, stored: str) -> None:
 
 def _check_manifests(made: dict[str, Json], status: Json) -> None:
     """Check that each stage has one manifest in S3, and that training was from the warm start."""
-    first = ["000/check", "000/evaluate", "000/warmstart"]
-    later = [f"{number:03d}/{stage.lower()}" for number in (1, 2) for stage in STAGES]
+    first = ["000/check", "000/evaluate", "000/warmstart", "000/publish"]
+    stages = [*STAGES, "Publish"]
+    later = [f"{number:03d}/{stage.lower()}" for number in (1, 2) for stage in stages]
     assert sorted(made) == sorted([*first, *later])
     metrics = made["000/warmstart"]["metrics"]
     assert metrics["weightedF1"] >= metrics["weightedF1Before"]
     assert made["000/evaluate"]["scores"][0]["source"] == "dev"
     assert made["000/evaluate"]["scores"][0]["weightedF1"] == status["history"][0]["f1"]
     assert made["000/evaluate"]["scores"][0]["weightedF1"] == pytest.approx(metrics["weightedF1"])
+
+
+def _check_published(s3: S3, status: Json) -> None:
+    """Check what Publish has written to the folder of the run."""
+    storage, prefix = s3_client(s3), f"s3://{s3.bucket}/"
+    run = status["uri"].removeprefix(prefix)
+
+    def read(path: str) -> bytes:
+        return bytes(storage.get_object(Bucket=s3.bucket, Key=f"{run}/{path}")["Body"].read())
+
+    best = json.loads(read("best/manifest.json"))
+    assert best["generation"] == status["best"]["generation"]
+    assert f"{status['uri']}/{best['model']}" == status["best"]["modelUri"]
+    described = json.loads(read(f"{best['model']}/selfemo.json"))
+    assert described["scores"][0]["weightedF1"] == status["best"]["f1"]
+    assert read(f"{best['model']}/README.md").startswith(b"---")
+    assert read("report.html").startswith(b"<!")
 
 
 def test_kubectl_explain_has_words_for_each_field(

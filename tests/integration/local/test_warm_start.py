@@ -51,19 +51,27 @@ def test_generation_0_is_the_warm_started_model(warm: Callable[[str], LocalRun])
     run = warm("whole")
     code, result, err = run.finish()
     assert code == 0, err[-3000:]
-    stages = ["Check", "WarmStart", "Evaluate"]
+    stages = ["Check", "WarmStart", "Evaluate", "Publish"]
     assert [
         line.split()[2].rstrip(":") for line in err.splitlines() if " rows in " in line
     ] == stages
     manifests = {Path(path).parent.name: json.loads(m) for path, m in run.manifests().items()}
-    assert manifests.keys() == {"check", "warmstart", "evaluate"}
+    assert manifests.keys() == {"check", "warmstart", "evaluate", "publish", "best"}
+    assert manifests["best"]["model"] == "generations/000/warmstart/model"
     made = manifests["warmstart"]
     (score,) = manifests["evaluate"]["scores"]
     assert made["metrics"]["weightedF1"] == score["weightedF1"]
     assert made["metrics"]["weightedF1"] > made["metrics"]["weightedF1Before"]
     assert manifests["evaluate"]["config"]["policyUri"].endswith("/000/warmstart/model")
     assert result["best"]["modelUri"].endswith("/000/warmstart/model")
-    assert len(manifests["warmstart"]["parts"]) == len(list(_model_folder(run).iterdir()))
+    parts = {Path(part["path"]).name for part in manifests["warmstart"]["parts"]}
+    files = {path.name for path in _model_folder(run).iterdir()}
+    assert files == {*parts, "selfemo.json", "README.md"}
+    description = json.loads((_model_folder(run) / "selfemo.json").read_text())
+    assert description["scores"] == manifests["evaluate"]["scores"]
+    assert description.get("baselineScores", []) == []
+    page = (_model_folder(run).parents[3] / "report.html").read_text()
+    assert page.startswith("<!") and "After generation 0" in page
 
 
 def _model_folder(run: LocalRun) -> Path:

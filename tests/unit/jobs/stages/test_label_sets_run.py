@@ -190,10 +190,11 @@ def generation(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Genera
 
 
 def run_stages(spec: EvolutionSpec) -> dict[Stage, StageResult]:
-    """Run the evaluation of generation 0 and all stages of generation 1."""
+    """Run the evaluation of generation 0 and the stages of generation 1 that make its scores."""
     results: dict[Stage, StageResult] = {}
     policy, parents = spec.model.uri, {}
-    for number, stage in [(0, Stage.EVALUATE), *((1, stage) for stage in stages_of(1))]:
+    stages = [(1, stage) for stage in stages_of(1) if stage is not Stage.PUBLISH]
+    for number, stage in [(0, Stage.EVALUATE), *stages]:
         (program,) = (p for p in PROGRAMS if p.stage is stage)
         config = StageConfig(
             stage=stage,
