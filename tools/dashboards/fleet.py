@@ -5,8 +5,8 @@ from __future__ import annotations
 from tools.dashboards.board_types import (
     BLUE,
     GRAY,
-    LIGHT_GREEN,
     GREEN,
+    LIGHT_GREEN,
     ORANGE,
     PURPLE,
     RED,
@@ -25,7 +25,8 @@ from selfemo_api.stages import STAGE_ORDER
 from selfemo_api.status import Phase
 
 _IN = 'namespace=~"$namespace"'
-_PODS = 'pod=~".+-g[0-9]{3}-(check|warmstart|selfplay|score|flywheel|train|evaluate|publish)-[0-9]+-.+"'
+_STAGE = "|".join(stage.slug for stage in STAGE_ORDER)
+_PODS = f'pod=~".+-g[0-9]{{3}}-({_STAGE})-[0-9]+-.+"'
 TO_EVOLUTION = Link("Evolution", "/d/selfemo-evolution?${__url_time_range}")
 TO_OPERATOR = Link("Operator", "/d/selfemo-operator?${__url_time_range}")
 _PHASE_COLORS = {

@@ -69,7 +69,8 @@ def read_run(store: Store, run_uri: str) -> list[StageRecord]:
     records = read_records(store, run_uri)
     if not records:
         raise BadInput(
-            f"{run_uri} contains no finished stage: check the name of the run, or wait for its first stage"
+            f"{run_uri} contains no finished stage: check the name of the run, or wait for its "
+            "first stage"
         )
     return records
 
