@@ -48,7 +48,7 @@ def equal_first_stages(one: EvolutionSpec, other: EvolutionSpec) -> list[tuple[i
     """
     if one.seed != other.seed:
         return []
-    equal = []
+    equal: list[tuple[int, Stage]] = []
     for generation, stage in FIRST_STAGES:
         first, second = (relevant_settings(spec, _relevant(stage)) for spec in (one, other))
         if first != second:

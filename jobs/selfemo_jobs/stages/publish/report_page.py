@@ -46,6 +46,6 @@ def write_report(context: StageContext) -> StageOutput:
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
         log.warning("the report could not be made; the run goes on: %s", reason, exc_info=True)
-        metrics = {PublishMetric.REPORT_FAILURES: 1.0}
+        metrics: dict[str, float] = {PublishMetric.REPORT_FAILURES: 1.0}
         return StageOutput(metrics=metrics, report={"reportError": reason})
     return StageOutput(metrics={PublishMetric.REPORT_FAILURES: 0.0})

@@ -300,7 +300,7 @@ def _step_curve(trainer: SelfGRPOTrainer) -> dict[str, list[float]]:
     """Return the values of the optimizer steps that the manifest stores."""
     history = _history(trainer)
     logged = set.intersection(*(set(entry) for entry in history))
-    columns = {n: [entry[k] for entry in history] for n, k in _CURVE.items() if k in logged}
+    columns = {str(n): [entry[k] for entry in history] for n, k in _CURVE.items() if k in logged}
     return thin_curve(columns)
 
 
