@@ -93,7 +93,7 @@ def check_hub_target(uri: str) -> None:
     """
     from huggingface_hub import get_token
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils._validators import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     repository = uri.removeprefix(_HUB)
     try:

@@ -1,4 +1,4 @@
-"""`spec.publish`: the best model is copied once, and nobody else's files are touched."""
+"""`spec.publish`: the best model is copied once, and no other file is touched."""
 
 from __future__ import annotations
 
