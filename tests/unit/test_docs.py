@@ -21,6 +21,7 @@ from selfemo_api.schema.validation import load_evolution
 from selfemo_api.spec import EvolutionSpec
 from selfemo_jobs.base_models.__main__ import parser as model_parser
 from selfemo_jobs.data_commands.__main__ import parser as data_parser
+from selfemo_jobs.runtime.command_line import UsageError
 from selfemo_jobs.use_commands.__main__ import parser as use_parser
 from selfemo_operator.cli import kubectl, main
 from selfemo_operator.cli.use import USE_COMMANDS
@@ -153,14 +154,15 @@ KUBECTL = [c for c in COMMANDS if c.words[:2] == ["kubectl", "selfemo"] and len(
 
 def check_options(words: Sequence[str], known: set[str], where: str) -> None:
     options = {word.partition("=")[0] for word in words if re.match(r"--?[a-zA-Z]", word)}
-    assert options <= known | {"--help"}, f"{where} has no {sorted(options - known)}"
+    assert options <= known | {"--help", "-h"}, f"{where} has no {sorted(options - known)}"
 
 
 def check_command(app: typer.Typer, words: Sequence[str]) -> None:
     """Check that the words name an existing command, with options that it has."""
     group: Any = typer.main.get_command(app)  # of the click that typer carries
     if words[0].startswith("-"):
-        return check_options(words, set(), "the command itself")
+        known = {o for p in group.params for o in (*p.opts, *p.secondary_opts)}
+        return check_options(words, known, "the command itself")
     for name in words[0].split("|"):
         command = group.commands.get(name)
         assert command is not None, f"there is no command {name}"
@@ -180,9 +182,9 @@ PROGRAMS = {"data": data_parser, "model": model_parser}
 def check_program(program: str, words: Sequence[str]) -> None:
     for name in words[0].split("|") if words else []:
         text = io.StringIO()
-        with contextlib.redirect_stdout(text), pytest.raises(SystemExit) as end:
+        with contextlib.redirect_stdout(text), pytest.raises((SystemExit, UsageError)) as end:
             PROGRAMS[program]().parse_args([name, "--help"])
-        assert end.value.code == 0, f"there is no command {program} {name}"
+        assert end.type is SystemExit, f"there is no command {program} {name}"
         known = set(re.findall(r"--[a-z-]+", text.getvalue()))
         check_options(words[1:], known, f"{program} {name}")
 
