@@ -82,6 +82,15 @@ def test_a_folder_is_removed_and_its_neighbours_stay(place: Place) -> None:
     assert left == [place.at("ru"), place.at("run-2", "c")]
 
 
+def test_an_object_is_removed_alone(place: Place) -> None:
+    for name in ("a", "a-2", "b/c"):
+        place.store.put(place.at(name), b"x")
+    place.store.delete(place.at("a"))
+    place.store.delete(place.at("a"))
+    place.store.delete(place.at("nowhere", "a"))
+    assert [info.uri for info in place.store.list(place.uri)] == [place.at("a-2"), place.at("b/c")]
+
+
 def test_folder_is_no_object(place: Place) -> None:
     place.store.put(place.at("folder", "file"), b"x")
     assert not place.store.exists(place.at("folder"))
