@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from selfemo_api.text.formatting import duration
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.runtime.command_line import add_output_option
 from selfemo_jobs.use_commands.s3_options import add_s3_arguments, s3_storage
+from selfemo_jobs.use_commands.use_options import default_state
 
 if TYPE_CHECKING:
     from selfemo_jobs.report.comparison import Comparison
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--state",
         type=Path,
-        default=Path(os.environ.get("SELFEMO_STATE", ".selfemo")),
+        default=default_state(),
         metavar="FOLDER",
         help="the folder in which `selfemo run` stores the state of evolutions",
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.gguf_conversion import OUT_TYPES
 from selfemo_jobs.runtime.command_line import add_output_option
 from selfemo_jobs.use_commands.s3_options import add_s3_arguments, s3_storage
+from selfemo_jobs.use_commands.use_options import default_state
 
 if TYPE_CHECKING:
     from selfemo_jobs.models.model_copy import CopiedModel
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--state",
         type=Path,
-        default=Path(os.environ.get("SELFEMO_STATE", ".selfemo")),
+        default=default_state(),
         metavar="FOLDER",
         help="the folder in which `selfemo run` stores the state of evolutions",
     )

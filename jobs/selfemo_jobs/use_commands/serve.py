@@ -24,6 +24,7 @@ from selfemo_api.spec import Engine
 from selfemo_api.text.extras import add_extra
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.use_commands.s3_options import add_s3_arguments, s3_storage
+from selfemo_jobs.use_commands.use_options import default_state
 
 if TYPE_CHECKING:
     from selfemo_jobs.models.model_reference import ResolvedModel
@@ -82,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--state",
         type=Path,
-        default=Path(os.environ.get("SELFEMO_STATE", ".selfemo")),
+        default=default_state(),
         metavar="FOLDER",
         help="the folder in which `selfemo run` stores the state of evolutions",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 PLAIN_TEXT = "Text"
 #: The largest value of `dataset.context.past`.
 _MOST_CONTEXT = 64
+
+
+def default_state() -> Path:
+    """Return the folder in which `selfemo run` stores the state of evolutions by default."""
+    return Path(os.environ.get("SELFEMO_STATE", ".selfemo"))
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +48,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--state",
         type=Path,
-        default=Path(".selfemo"),
+        default=default_state(),
         metavar="FOLDER",
         help="the folder in which `selfemo run` stores the state of evolutions",
     )
