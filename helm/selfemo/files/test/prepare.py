@@ -43,7 +43,7 @@ def warm_start(model: Path, source: Path, output: Path) -> None:
     command = [sys.executable, "-m", "selfemo_jobs.base_models", "warm-start"]
     options = {
         "--model": model,
-        "--output": output,
+        "--to": output,
         "--source": source,
         "--format": "JSONL",
         "--dialogues": 16,
