@@ -32,6 +32,7 @@ CANDIDATES: tuple[Any, ...] = (
         ["joy", "fear"],
         ["Recognizer"],
         ["Score"],
+        ["MLflow"],
         [{"name": "other"}],
         [{"template": {"image": "other"}}],
     ),

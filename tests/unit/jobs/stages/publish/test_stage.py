@@ -20,6 +20,7 @@ from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.best_manifest import best_uri, read_best_manifest
 from selfemo_jobs.models.fetch import fetch_model
 from selfemo_jobs.models.model_description import read_description
+from selfemo_jobs.models.model_places import find_model
 from selfemo_jobs.models.model_reference import ReferenceOptions, locate_model, resolve_model
 from selfemo_jobs.models.resume import resumed_model
 from selfemo_jobs.stages.publish import report_page
@@ -106,6 +107,8 @@ def test_a_removed_model_is_explained_in_one_line(place: Place, tmp_path: Path) 
     assert resumed_model(manifest, run.store) == (uri, None)
     with pytest.raises(BadInput, match=message):
         resolve_model(manifest, ReferenceOptions(storage=place.storage, cache=tmp_path))
+    with pytest.raises(BadInput, match=message):
+        find_model(manifest, None, run.store, tmp_path)
     with pytest.raises(BadInput, match=r"002/train/model was removed at the end of generation 2"):
         fetch_model(uri.replace("001", "002"), None, run.store, tmp_path)
 
