@@ -96,11 +96,15 @@ def main() -> None:
     parser.add_argument("--dialogues", type=Path, default=DIALOGUES, help="a file of JSONL")
     parser.add_argument("--turns", type=int, default=192)
     parser.add_argument("--part", type=int, default=64, help="the number of turns of a part")
+    parser.add_argument("--dtype", help="the number format. Default: that of the evaluation")
     parser.add_argument("--repeats", type=int, default=4)
     arguments = parser.parse_args()
     options = ReferenceOptions(labels=[] if arguments.model != MODEL else list(MELD))
     folder, description = resolve_model(arguments.model, options)
-    with Recognizer(folder, description) as recognizer:
+    decoding = description.decoding
+    chosen = {"dtype": arguments.dtype} if arguments.dtype else {}
+    engine_args = {"batch_size": decoding.batch_size, **decoding.engine_args, **chosen}
+    with Recognizer(folder, description, engine_args=engine_args) as recognizer:
         targets = turns(arguments.dialogues.resolve(), recognizer, arguments.turns)
         parts = [targets[i : i + arguments.part] for i in range(0, len(targets), arguments.part)]
         check(recognizer, parts[0])
@@ -111,6 +115,7 @@ def main() -> None:
         value = statistics.mean(bare.best[part] / side.best[part] for part in bare.best)
         line = {
             "name": f"predict: {name} over the bare engine, turns a second ({folder.name}, "
+            f"{engine_args.get('dtype', 'float32')}, "
             f"{len(targets)} turns of {tokens:.0f} tokens, {len(description.labels)} labels)",
             "value": round(value, 3),
             "unit": "x",

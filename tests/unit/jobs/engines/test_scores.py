@@ -131,6 +131,28 @@ def test_a_prompt_is_read_once_and_known_answers_are_not_drawn(
     assert draws
 
 
+def test_what_another_batch_could_draw_otherwise_is_drawn_as_without_scores(
+    engine: TransformersEngine, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widths: list[int] = []
+    descend = CompletionBatch._descend
+
+    def counted(batch: CompletionBatch, children: Any) -> None:
+        widths.append(len(children))
+        descend(batch, children)
+
+    monkeypatch.setattr(CompletionBatch, "_descend", counted)
+    longer = Sampling(temperature=0.0, max_tokens=3)
+    engine.generate(prompts[:3], longer)
+    drawn, widths[:] = [*widths], []
+    assert drawn == [3, 3]
+    for distance, expected in ((math.inf, [3, *drawn]), (0.0, drawn)):
+        monkeypatch.setattr(transformers_engine, "CERTAIN", {torch.float32: distance})
+        engine.generate_and_score(prompts[:3], longer, [[5]])
+        assert widths == expected, "the first token is certain, and the second is checked"
+        widths.clear()
+
+
 def test_the_prefill_stays_as_it_is(
     engine: TransformersEngine, prompts: list[list[int]], continuations: list[list[int]]
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -190,12 +190,12 @@ def test_a_stream_holds_few_dialogues(plain: Recognizer, monkeypatch: pytest.Mon
     monkeypatch.setattr(recognizer, "PART_PROMPTS", 4)
     drawn: list[int] = []
 
-    def endless() -> Iterator[Dialogue]:
-        for number in count():
+    def many() -> Iterator[Dialogue]:
+        for number in range(100):
             drawn.append(number)
             yield Dialogue(f"d{number}", (Utterance("A", "Oh."), Utterance("B", f"No {number}.")))
 
-    stream = plain.predict_stream(endless())
+    stream = plain.predict_stream(many())
     predictions = list(islice(stream, 7))
     assert [p.dialogue_id for p in predictions] == ["d0", "d0", "d1", "d1", "d2", "d2", "d3"]
     assert len(drawn) <= 6, "no more dialogues are read than two parts need"
