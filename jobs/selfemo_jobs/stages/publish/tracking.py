@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 from selfemo_api.metrics import PublishMetric
+from selfemo_jobs.errors import Terminated, Unavailable
 from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.trackers import track_generation
+
+log = logging.getLogger(__name__)
 
 
 def feed_trackers(context: StageContext) -> StageOutput:
@@ -28,10 +33,18 @@ def feed_trackers(context: StageContext) -> StageOutput:
     Unavailable
         If the storage cannot be reached.
     """
-    results = track_generation(context)
-    if not results:
+    trackers = context.config.spec.trackers
+    if not trackers:
         return StageOutput()
-    errors = {t.value: r.error for t, r in results.items() if r.error is not None}
+    try:
+        results = track_generation(context)
+        errors = {t.value: r.error for t, r in results.items() if r.error is not None}
+    except (Unavailable, Terminated):
+        raise
+    except Exception as error:  # for example a damaged manifest of an earlier generation
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
+        log.warning("the trackers got nothing; the run goes on: %s", reason, exc_info=True)
+        errors = dict.fromkeys((tracker.value for tracker in trackers), reason)
     return StageOutput(
         metrics={PublishMetric.TRACKER_FAILURES: float(len(errors))},
         report={"trackerErrors": errors} if errors else {},
