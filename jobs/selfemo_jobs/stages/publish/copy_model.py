@@ -8,6 +8,7 @@ all others are still there when the cause is fixed.
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -93,6 +94,7 @@ def _copy(context: StageContext, model: RunModel, target: str) -> int:
     folder = fetch_model(model.uri, None, context.store, context.work)
     with _named():
         copied = copy_model(folder, target, description, store=context.store, overwrite=True)
+    shutil.rmtree(context.work / "models", ignore_errors=True)  # what was fetched from S3
     fields = {"generation": model.generation, "to": target, "files": copied.written}
     log.info("copied the best model", extra={"fields": fields})
     return copied.files

@@ -85,6 +85,7 @@ def test_after_a_run_the_best_model_is_at_each_address(place: Place, tmp_path: P
     assert b'"003"' in (folder / "model.safetensors").read_bytes()
     assert [s.weighted_f1 for s in description.scores] == [0.5]
     assert read_description(folder) == description
+    assert not list((tmp_path / "work").rglob("*.safetensors")), "a copy stays on this machine"
     page = run.store.get(join(run.run_uri, "report.html")).decode()
     assert "demo" in page and "generation 4" in page
     assert run.results[(4, Stage.EVALUATE)].scores[0].weighted_f1 == 0.45
