@@ -256,11 +256,14 @@ def test_another_model_at_the_same_place_is_asked_anew(
     config = make().model_copy(update={"policy_uri": f"file://{place}"})
     first = run(config)
     store = open_store(config.spec.storage)
-    names = {p.path for p in read_manifest(store, first.manifest)[0].parts}
+    before = {p.path for p in read_manifest(store, first.manifest)[0].parts}
     (Path(config.output.removeprefix("file://")) / "manifest.json").unlink()
     make_tiny(place, seed=1)
     second = run(config)
-    assert names.isdisjoint(p.path for p in read_manifest(store, second.manifest)[0].parts)
+    after = {p.path for p in read_manifest(store, second.manifest)[0].parts}
+    # the dialogues do not follow from the model, and each prediction does
+    assert before & after == {"dialogues/dev.jsonl.gz", "dialogues/test.jsonl.gz"}
+    assert len(before) == len(after) == 4
 
 
 @pytest.mark.parametrize(
