@@ -22,7 +22,10 @@ def test_a_circle_is_found() -> None:
     assert circles(graph) == [["b", "c"]]
 
 
-@pytest.mark.parametrize(("package", "most"), [("selfemo_operator", 46), ("selfemo_jobs", 40)])
+@pytest.mark.parametrize(("package", "most"), [("selfemo_operator", 46), ("selfemo_jobs", 72)])
 def test_few_packages_depend_on_each_other(package: str, most: int) -> None:
-    """The first release had 93 and 79."""
+    """The first release had 93 and 79.
+
+    Since then the jobs have five more packages: 18 packages could have 153 arrows.
+    """
     assert 10 < len(arrows(GRAPHS[package], PACKAGES[package][1])) <= most

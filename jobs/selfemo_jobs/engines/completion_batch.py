@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Container, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
@@ -12,7 +12,26 @@ from selfemo_jobs.engines.interface import Completion, Sampling
 from selfemo_jobs.engines.sampling import draw, processed_logprobs
 
 if TYPE_CHECKING:
-    from selfemo_jobs.engines.transformers_engine import TransformersEngine
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class LoadedModel(Protocol):
+    """What a batch uses of its engine."""
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The model."""
+        ...
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer of the model."""
+        ...
+
+    @property
+    def ends(self) -> Container[int]:
+        """The tokens that end a completion."""
+        ...
 
 
 class CompletionBatch:
@@ -32,7 +51,7 @@ class CompletionBatch:
         How tokens are drawn.
     """
 
-    def __init__(self, engine: TransformersEngine, state: Prefill, sampling: Sampling) -> None:
+    def __init__(self, engine: LoadedModel, state: Prefill, sampling: Sampling) -> None:
         self._engine = engine
         self._sampling = sampling
         self._device = engine.model.device

@@ -22,7 +22,7 @@ from tests.integration.operator.process import OperatorProcess
 pytestmark = pytest.mark.cluster
 
 #: The stages of a run: two of generation 0 (Check, Evaluate), and five of each later generation.
-STAGES = 12
+STAGES = 15
 IMAGE_WAIT = {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}
 
 
@@ -259,7 +259,8 @@ def test_at_most_twelve_writes_per_generation_and_none_when_idle(
         time.sleep(2)
         count = len(proxy.writes)
         writes = "\n".join(f"{method} {path}" for method, path in proxy.writes)
-        # of generation 0: its start, and a Job, an Event and a status for Check and for Evaluate
+        # of generation 0: its start; a Job, an Event and a status for Check and for Evaluate; a Job
+        # and a status for Publish
         assert count <= 1 + 2 * 4 + 2 * 14, writes
         # the watch delivers most termination messages; a Job whose end arrives first costs a list
         lists = [p for p in proxy.reads if "/pods?" in p and "watch=" not in p]

@@ -47,6 +47,7 @@ def test_a_stored_resource_has_what_the_person_wrote(kube: KubeClient, namespace
         "resources.accelerator",
         "seed",
         "storage.checksums",
+        "storage.keep",
         "storage.pathStyle",
         "storage.whenDeleted",
         "suspend",

@@ -174,18 +174,20 @@ def test_race_of_replacements_has_one_winner(place: Place) -> None:
 
 def test_counting_by_replacement_loses_no_step(place: Place) -> None:
     uri = place.at("count")
-    place.store.put(uri, b"0")
+    place.store.put(uri, b"0 by -")
 
-    def count(store: Store) -> None:
+    def count(writer: int, store: Store) -> None:
         done = 0
         while done < 5:
-            number = store.get(uri)
-            done += store.replace(uri, b"%d" % (int(number) + 1), number)
+            current = store.get(uri)
+            # the writer is named, because equal bytes count as one's own
+            text = b"%d by %d" % (int(current.split()[0]) + 1, writer)
+            done += store.replace(uri, text, current)
 
     stores = [place.reopen() for _ in range(4)]
     with ThreadPoolExecutor(len(stores)) as pool:
-        list(pool.map(count, stores))
-    assert place.store.get(uri) == b"20"
+        list(pool.map(count, range(4), stores))
+    assert place.store.get(uri).split()[0] == b"20"
 
 
 def test_list_is_recursive_sorted_and_sized(place: Place) -> None:

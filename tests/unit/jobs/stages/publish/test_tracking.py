@@ -46,11 +46,7 @@ def raising(error: Exception) -> Track:
         (
             raising(BadInput("it is\ndamaged")),
             2.0,
-            {
-                "trackerErrors": dict.fromkeys(
-                    ("MLflow", "WandB"), "BadInput: it is damaged"
-                )
-            },
+            {"trackerErrors": dict.fromkeys(("MLflow", "WandB"), "BadInput: it is damaged")},
         ),
         (
             raising(KeyError("x")),
