@@ -20,7 +20,7 @@ import pyte
 def _take_terminal(terminal: int) -> None:
     """Make the terminal that of this process, whose Ctrl-C ends it.
 
-    A program that was started in the background ignores SIGINT, and so do the processes that it starts.
+    A program that was started in the background ignores SIGINT, and so do its own processes.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
