@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.xdist_group("operator"),
 ]
 
-STAGES = 7
+STAGES = 9
 POLICY = {"maxGenerations": 1}
 PARALLEL_CASES = 4
 """Cases that run at the same time: a case mostly waits for the Job controller."""
