@@ -6,7 +6,6 @@ import fcntl
 import os
 import pty
 import select
-import signal
 import struct
 import subprocess
 import termios
@@ -15,15 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
 import pyte
-
-
-def _take_terminal(terminal: int) -> None:
-    """Make the terminal that of this process, whose Ctrl-C ends it.
-
-    A program that was started in the background ignores SIGINT, and so do its own processes.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
 
 
 class Screen:
@@ -65,7 +55,7 @@ class Screen:
             stderr=terminal,
             env={**os.environ, "TERM": "xterm-256color", **(environment or {})},
             start_new_session=True,
-            preexec_fn=lambda: _take_terminal(terminal),  # noqa: PLW1509 - Ctrl-C
+            preexec_fn=lambda: fcntl.ioctl(terminal, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - Ctrl-C
         )
         os.close(terminal)
 

@@ -14,7 +14,8 @@ from selfemo_api.status import EvolutionStatus, Phase
 from selfemo_operator.local.state import LocalState
 
 #: The run of a fixture may take long on a busy machine.
-pytestmark = pytest.mark.timeout(1800)
+#: A whole run, which takes over a minute.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def test_a_run_ends_with_its_last_status(small_run: SmallRun) -> None:

@@ -17,7 +17,8 @@ from selfemo_jobs.trackers.points import TrackedRun
 from selfemo_jobs.trackers.track import read_run
 
 #: The run of a fixture may take long on a busy machine.
-pytestmark = pytest.mark.timeout(1800)
+#: A whole run, which takes over a minute.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="session")

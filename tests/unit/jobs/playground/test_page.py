@@ -29,11 +29,6 @@ MODEL = os.environ.get("SELFEMO_PLAYGROUND_MODEL")
 LOAD = 180_000
 
 
-def _with_ctrl_c() -> None:
-    """Let Ctrl-C end this process, also if the tests were started in the background."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @dataclass
 class Server:
     """The command as it runs."""
@@ -65,7 +60,6 @@ def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         command,
         stdout=subprocess.PIPE,
         text=True,
-        preexec_fn=_with_ctrl_c,  # noqa: PLW1509
     ) as process:
         try:
             assert process.stdout is not None
