@@ -11,6 +11,7 @@ from typing import Any
 from selfemo.errors import RunFailed, one_kind_of_errors, require
 from selfemo.model import Model
 from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.local_runs import STATE_FILE
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage
 from selfemo_api.status import ConditionType, EvolutionStatus, Phase
@@ -282,7 +283,7 @@ class Evolution:
             return self._target().read()
 
     def _has_begun(self) -> bool:
-        return (self._request.state / "evolution.json").is_file()
+        return (self._request.state / STATE_FILE).is_file()
 
     def _target(self) -> Target:
         return Target(self._request.state, self.name, "`Evolution.run`")

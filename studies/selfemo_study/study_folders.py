@@ -12,9 +12,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from selfemo_api.local_runs import local_uid
 from selfemo_api.stages import Stage, stage_prefix
 from selfemo_api.text.files import write_atomically
-from selfemo_operator.cli.run_options import local_uid
 from selfemo_study.row_evolution import STORAGE_URI, evolution_of
 from selfemo_study.row_result import RowResult
 from selfemo_study.study_config import Row, Study, StudyError
@@ -51,7 +51,8 @@ class StudyFolders:
     def run(self, study: Study, row: Row, seed: int) -> Path:
         """Return the storage folder of an evolution's run. Raises StudyError."""
         evolution = evolution_of(study, row, seed)
-        metadata = evolution.metadata.model_copy(update={"uid": local_uid(evolution)})
+        uid = local_uid(evolution.metadata.namespace, evolution.metadata.name)
+        metadata = evolution.metadata.model_copy(update={"uid": uid})
         run = evolution.model_copy(update={"metadata": metadata}).run
         return self.row(row, seed).path / STORAGE_URI.removeprefix("file://") / run
 

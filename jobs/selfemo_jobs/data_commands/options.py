@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from selfemo_api.contract import ENV_DATA
+from selfemo_api.local_runs import absolute_uri
 from selfemo_api.spec import DataFormat, StorageSpec
 from selfemo_jobs.datasets.columns import PARTS
 from selfemo_jobs.datasets.reading import ReadOptions
@@ -35,8 +36,7 @@ def source_uri(text: str) -> str:
     'file:///data/my%20talks/part-*.csv'
     """
     if _SCHEME.match(text):
-        current = Path.cwd().as_uri()
-        return re.sub(r"^file://\./", lambda _: current + "/", text)
+        return absolute_uri(text)
     path = Path(text).expanduser()
     if path.exists():
         return path.absolute().as_uri()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
-from typing import Any
 
 from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.local_runs import STATE_FILE, absolute_spec, local_uid
 from selfemo_api.model_description import ModelDescription, Origin
 from selfemo_api.schema.validation import load_evolution
 from selfemo_api.spec import EvolutionSpec
@@ -21,9 +20,6 @@ from selfemo_jobs.prompts.prompt_texts import is_uri, parse_prompt_file
 from selfemo_jobs.runtime.manifest import MANIFEST, read_manifest
 from selfemo_jobs.runtime.stage_prompts import read_prompt_file
 from selfemo_jobs.store import Store, join, open_store
-
-#: A URI relative to the current folder, as `selfemo run` reads it.
-_RELATIVE = re.compile(r"^file://\./")
 
 
 def locate_evolution_model(file: Path, state: Path, generation: int | None) -> ModelLocation:
@@ -86,22 +82,6 @@ def locate_evolution_model(file: Path, state: Path, generation: int | None) -> M
     return ModelLocation(uri, revision, store, described, tuple(scores))
 
 
-def local_uid(namespace: str, name: str) -> str:
-    """Return the uid of a run on one machine: the same name gives the same uid everywhere.
-
-    Parameters
-    ----------
-    namespace, name
-        The namespace and the name of the evolution.
-
-    Examples
-    --------
-    >>> local_uid("default", "demo")
-    '02c8c86b'
-    """
-    return hashlib.sha256(f"{namespace}/{name}".encode()).hexdigest()[:8]
-
-
 def stored_evolution(requested: EmotionEvolution, state: Path) -> EmotionEvolution | None:
     """Return the evolution of a file with its status, from the state of a run on this machine.
 
@@ -123,7 +103,22 @@ def stored_evolution(requested: EmotionEvolution, state: Path) -> EmotionEvoluti
         If the state cannot be read.
     """
     metadata = requested.metadata
-    path = state / metadata.namespace / metadata.name / "evolution.json"
+    return read_state(state / metadata.namespace / metadata.name / STATE_FILE)
+
+
+def read_state(path: Path) -> EmotionEvolution | None:
+    """Return the evolution in the file of a state folder, or None if there is no such file.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Raises
+    ------
+    BadInput
+        If it cannot be read.
+    """
     try:
         return EmotionEvolution.model_validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -220,23 +215,3 @@ def _description(
         seed=spec.seed,
     )
     return described.model_copy(update={"origin": origin})
-
-
-def absolute_spec(spec: EvolutionSpec) -> EvolutionSpec:
-    """Return a spec in which URIs relative to the current folder are absolute.
-
-    Parameters
-    ----------
-    spec
-        The resolved spec.
-    """
-    current = Path.cwd().as_uri() + "/"
-
-    def make_absolute(value: Any) -> Any:
-        if isinstance(value, str):
-            return _RELATIVE.sub(lambda _: current, value)
-        if isinstance(value, dict):
-            return {key: make_absolute(item) for key, item in value.items()}
-        return [make_absolute(item) for item in value] if isinstance(value, list) else value
-
-    return EvolutionSpec.model_validate(make_absolute(spec.to_json()))

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from selfemo_api.contract import ENV_WORK
+from selfemo_api.local_runs import absolute_uri
 from selfemo_api.model_description import DESCRIPTION_FILE, ModelDescription
 from selfemo_api.spec import Context, ModelSpec, StorageSpec
 from selfemo_jobs.errors import BadInput
@@ -45,7 +46,6 @@ from selfemo_jobs.store import ObjectNotFound, Store, join, open_store, store_fo
 from selfemo_jobs.store.volumes import local_path
 
 _YAML = re.compile(r".+\.ya?ml")
-_RELATIVE = "file://./"
 #: The variables with which boto3 gets the URL of an S3 server.
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
@@ -176,12 +176,10 @@ def cache_folder() -> Path:
 
 def _uri(reference: str, path: Path) -> str:
     """Return the URI of a reference that is a path or a URI. Raises BadInput."""
-    if reference.startswith(_RELATIVE):
-        return Path.cwd().as_uri() + "/" + reference.removeprefix(_RELATIVE)
     if reference.startswith("data://"):
         return local_path(reference).as_uri()
     if "://" in reference:
-        return reference.rstrip("/")
+        return absolute_uri(reference).rstrip("/")
     if not path.exists():
         local = path.absolute().as_uri()
         check_not_removed(local, open_store(StorageSpec(uri=local)))

@@ -9,12 +9,13 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.local_runs import STATE_FILE, absolute_spec
 from selfemo_api.schema.validation import load_evolution
 from selfemo_api.spec import StorageSpec
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.best_manifest import best_uri, read_best_manifest
 from selfemo_jobs.models.evolution_reference import (
-    absolute_spec,
+    read_state,
     run_folder,
     stored_evolution,
 )
@@ -22,7 +23,6 @@ from selfemo_jobs.report.run_info import RunInfo, info_of_evolution
 from selfemo_jobs.store import Store, join, open_store
 
 _YAML = re.compile(r".+\.ya?ml")
-_STATE_FILE = "evolution.json"
 #: Ends of URIs of a run's own files, which stand for the run.
 _RUN_FILES = ("/report.html", "/best/manifest.json", "/best")
 
@@ -63,8 +63,8 @@ def find_run(reference: str, *, state: Path, storage: StorageSpec | None = None)
     if "://" not in reference:
         if _YAML.fullmatch(reference) and not path.is_dir():
             return _of_file(path, state)
-        if (path / _STATE_FILE).is_file():
-            return _of_state(path / _STATE_FILE)
+        if (path / STATE_FILE).is_file():
+            return _of_state(path / STATE_FILE)
         if not path.exists():
             raise BadInput(f"{reference} does not exist")
         reference = path.absolute().as_uri()
@@ -83,11 +83,9 @@ def _of_file(file: Path, state: Path) -> RunPlace:
 
 def _of_state(file: Path) -> RunPlace:
     """Return the run of a state folder. Raises BadInput."""
-    try:
-        evolution = EmotionEvolution.model_validate_json(file.read_bytes())
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"{file} cannot be read: {reason}") from None
+    evolution = read_state(file)
+    if evolution is None:
+        raise BadInput(f"{file} does not exist: give the YAML file of the evolution")
     return _of_evolution(evolution, evolution.run)
 
 

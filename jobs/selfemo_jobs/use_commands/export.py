@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selfemo_api.contract import ExitCode
+from selfemo_api.local_runs import absolute_uri
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.gguf_conversion import OUT_TYPES
 from selfemo_jobs.runtime.command_line import add_output_option
@@ -124,7 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _target_uri(text: str) -> str:
     """Return the URI of the target, which is a URI or a path on this machine."""
     if "://" in text:
-        return text.replace("file://./", Path.cwd().as_uri() + "/", 1).rstrip("/")
+        return absolute_uri(text).rstrip("/")
     return Path(text).expanduser().absolute().as_uri()
 
 

@@ -296,10 +296,3 @@ def _prefixes(uris: Sequence[str]) -> list[str]:
     paths = [PurePosixPath("/", uri.partition("://")[2] or uri) for uri in absolute]
     folder = commonpath([path.parent for path in paths])
     return [f"{path.relative_to(folder)}:" for path in paths]
-
-
-def _absolute_path(uri: str) -> PurePosixPath:
-    if uri == _STDIN:
-        return PurePosixPath("/", uri)
-    path = uri.partition("://")[2] if "://" in uri else str(Path(uri).expanduser().absolute())
-    return PurePosixPath("/", path)

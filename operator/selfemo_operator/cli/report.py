@@ -9,10 +9,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from selfemo_api.local_runs import STATE_FILE, local_uid
 from selfemo_api.text.files import write_atomically
 from selfemo_operator.cli.job_program import require_extras
 from selfemo_operator.cli.output_format import print_line
-from selfemo_operator.cli.run_options import RunRequest, local_uid
+from selfemo_operator.cli.run_options import RunRequest
 from selfemo_operator.cli.runs.target import find_run
 from selfemo_operator.local.state import RunnerError
 
@@ -36,7 +37,7 @@ def write_report(request: RunRequest, to: Path | None) -> Path:
     metadata = request.evolution.metadata
     page = to.absolute() if to else request.state / "report.html"
     # The stored evolution has a status, which contains the outcome of each generation.
-    evolution = request.state / "evolution.json"
+    evolution = request.state / STATE_FILE
     if not evolution.is_file():
         request.state.mkdir(parents=True, exist_ok=True)
         evolution = request.state / "report-of.json"
@@ -85,7 +86,8 @@ def report_of(
     """
     run = find_run(target, state, changes)
     evolution = run.file_evolution or run.read()
-    page = write_report(RunRequest(evolution, {}, run.folder, local_uid(evolution)), to)
+    uid = local_uid(evolution.metadata.namespace, evolution.metadata.name)
+    page = write_report(RunRequest(evolution, {}, run.folder, uid), to)
     if as_json:
         sys.stdout.write(json.dumps({"report": str(page)}, ensure_ascii=False) + "\n")
     else:

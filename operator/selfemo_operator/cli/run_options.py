@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from typing import Any
 import yaml
 
 from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.local_runs import absolute_spec, local_uid
 from selfemo_api.schema.strict_yaml import parse_yaml
 from selfemo_api.schema.validation import (
     InvalidEvolution,
@@ -22,9 +21,6 @@ from selfemo_api.schema.validation import (
     read_text,
 )
 from selfemo_operator.local.state import RunnerError
-
-#: A URI relative to the current folder. It exists only here: a cluster has no current folder.
-_RELATIVE = re.compile(r"^file://\./")
 
 
 @dataclass(frozen=True)
@@ -132,33 +128,6 @@ def _text_of(file: str) -> tuple[str, str]:
         raise InvalidEvolution(name, [problem]) from None
 
 
-def read_request(
-    file: Path, changes: Sequence[str], data: Sequence[str], state: Path
-) -> RunRequest:
-    """Return the request that a file and the options describe, after the file is validated.
-
-    Parameters
-    ----------
-    file
-        The YAML file of the evolution.
-    changes
-        The values of ``--set``, each as ``PATH=VALUE``.
-    data
-        The values of ``--data``, each as ``NAME=FOLDER``.
-    state
-        The folder with the states of all evolutions.
-
-    Raises
-    ------
-    InvalidEvolution
-        If the file, with the changes, is not valid.
-    RunnerError
-        If the value of an option is malformed.
-    """
-    volumes = dict(_parse_volume(text) for text in data)
-    return request_of(file, dict(_parse_change(text) for text in changes), volumes, state)
-
-
 def request_of(
     file: Path, changes: Mapping[str, Any], volumes: Mapping[str, str], state: Path
 ) -> RunRequest:
@@ -186,27 +155,11 @@ def request_of(
 def _request(
     evolution: EmotionEvolution, volumes: Mapping[str, str], state: Path, source: str
 ) -> RunRequest:
-    evolution = _with_absolute_uris(evolution)
+    evolution = evolution.model_copy(update={"spec": absolute_spec(evolution.spec)})
     metadata = evolution.metadata
     folder = state.absolute() / metadata.namespace / metadata.name
-    return RunRequest(evolution, volumes, folder, local_uid(evolution), source)
-
-
-def local_uid(evolution: EmotionEvolution) -> str:
-    """Return the uid of a local run: the same name gives the same uid on every machine.
-
-    Parameters
-    ----------
-    evolution
-        The evolution, of which namespace and name are used.
-
-    Returns
-    -------
-    str
-        Eight hexadecimal digits.
-    """
-    metadata = evolution.metadata
-    return hashlib.sha256(f"{metadata.namespace}/{metadata.name}".encode()).hexdigest()[:8]
+    uid = local_uid(metadata.namespace, metadata.name)
+    return RunRequest(evolution, volumes, folder, uid, source)
 
 
 def _parse_change(text: str) -> tuple[str, Any]:
@@ -247,18 +200,3 @@ def volume_folder(folder: Path, what: str) -> str:
     if not path.is_dir():
         raise RunnerError(f"{what}: {path} is not a folder")
     return str(path)
-
-
-def _with_absolute_uris(evolution: EmotionEvolution) -> EmotionEvolution:
-    """Return the evolution with absolute `file://` URIs, since stages may run in another folder."""
-    current = Path.cwd().as_uri()
-
-    def make_absolute(value: Any) -> Any:
-        if isinstance(value, str):
-            return _RELATIVE.sub(current + "/", value)
-        if isinstance(value, dict):
-            return {k: make_absolute(v) for k, v in value.items()}
-        return [make_absolute(v) for v in value] if isinstance(value, list) else value
-
-    spec = type(evolution.spec).model_validate(make_absolute(evolution.spec.to_json()))
-    return evolution.model_copy(update={"spec": spec})

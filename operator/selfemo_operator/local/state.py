@@ -17,6 +17,7 @@ from typing import Any
 
 from selfemo_api.contract import ExitCode, StageConfig
 from selfemo_api.evolution import EmotionEvolution, Metadata
+from selfemo_api.local_runs import STATE_FILE
 from selfemo_api.results import FailureMessage, StageResult, decode_message
 from selfemo_api.schema.validation import check_edit
 from selfemo_api.stages import Stage
@@ -138,7 +139,7 @@ class LocalState:
         RunnerError
             If an immutable field was edited, or the stored state cannot be read.
         """
-        path = self.folder / "evolution.json"
+        path = self.folder / STATE_FILE
         metadata = requested.metadata.model_copy(update={"uid": uid})
         if not path.exists():
             created = requested.model_copy(update={"metadata": metadata})
@@ -173,7 +174,7 @@ class LocalState:
     def save(self, evolution: EmotionEvolution) -> None:
         """Store the spec, as it was written and resolved, and the status of an evolution."""
         text = evolution.model_dump_json(by_alias=True, indent=1)
-        write_atomically(self.folder / "evolution.json", text)
+        write_atomically(self.folder / STATE_FILE, text)
 
     def job(self, name: str) -> JobFolder:
         """Return the folder of a Job. It may not exist yet."""

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from selfemo_api.api_model import first_problem
 from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.local_runs import STATE_FILE
 from selfemo_api.text.suggestions import did_you_mean
 from selfemo_operator.cli.run_options import read_requests
 from selfemo_operator.local.state import RunnerError, run_folders
@@ -39,7 +40,7 @@ class Target:
         RunnerError
             If there is no such run, or its state cannot be read.
         """
-        path = self.folder / "evolution.json"
+        path = self.folder / STATE_FILE
         try:
             return read_evolution(self.folder)
         except FileNotFoundError:
@@ -63,7 +64,7 @@ def read_evolution(folder: Path) -> EmotionEvolution:
     folder
         The folder ``<state>/<namespace>/<name>``.
     """
-    return EmotionEvolution.model_validate_json((folder / "evolution.json").read_bytes())
+    return EmotionEvolution.model_validate_json((folder / STATE_FILE).read_bytes())
 
 
 def find_run(text: str, state: Path, changes: Sequence[str] = ()) -> Target:

@@ -15,13 +15,14 @@ from tests.unit.jobs.models.descriptions import LABELS, config, described, score
 
 from selfemo_api.contract import ENV_WORK
 from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.local_runs import local_uid
 from selfemo_api.model_description import ModelDescription
+from selfemo_api.recipes import with_overrides
 from selfemo_api.spec import Context, StorageSpec
 from selfemo_api.stages import Stage, stage_prefix
 from selfemo_api.status import Best, EvolutionStatus, GenerationRecord, Outcome
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.best_manifest import BestManifest, best_uri, relative_model
-from selfemo_jobs.models.evolution_reference import local_uid
 from selfemo_jobs.models.model_description import encode_description, with_scores
 from selfemo_jobs.models.model_folder import model_files, model_hashes
 from selfemo_jobs.models.model_reference import (
@@ -34,7 +35,7 @@ from selfemo_jobs.runtime.fingerprint import config_fingerprint
 from selfemo_jobs.runtime.manifest import Manifest
 from selfemo_jobs.stages.evaluate.stage import RELEVANT
 from selfemo_jobs.store import Store, join, open_store
-from selfemo_operator.cli.run_options import local_uid as uid_of_the_runner
+from selfemo_operator.cli.run_options import request_of
 
 NAME = "demo"
 RUN = f"default/{NAME}-{local_uid('default', NAME)}"
@@ -228,15 +229,16 @@ def test_a_run_of_a_cluster_is_found_by_its_name(
         resolve_model(str(file))
 
 
-def test_the_uid_of_a_local_run_is_that_of_the_runner() -> None:
+def test_the_uid_of_a_local_run_is_that_of_the_runner(tmp_path: Path) -> None:
     document = {
         "apiVersion": "selfemo.dev/v1alpha1",
         "kind": "EmotionEvolution",
         "metadata": {"name": "some-name", "namespace": "there"},
-        "spec": spec().to_json(),
+        "spec": with_overrides({**spec().to_json(), "overrides": {}}),
     }
-    evolution = EmotionEvolution.model_validate({**document, "written": {}})
-    assert local_uid("there", "some-name") == uid_of_the_runner(evolution)
+    file = tmp_path / "some.yaml"
+    file.write_text(yaml.safe_dump(document))
+    assert local_uid("there", "some-name") == request_of(file, {}, {}, tmp_path).uid
 
 
 def test_a_model_without_a_description_is_used_as_its_run_used_it(

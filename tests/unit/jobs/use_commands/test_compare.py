@@ -13,10 +13,10 @@ from tests.support import recorded, recorded_demo
 from tests.unit.jobs.report import made_up, made_up_answers
 from tests.unit.jobs.report.test_report import Page
 
+from selfemo_api.local_runs import local_uid
 from selfemo_api.spec import StorageSpec
 from selfemo_jobs.evaluation.paired_gain import gain_between
 from selfemo_jobs.models.best_manifest import BestManifest, best_uri
-from selfemo_jobs.models.evolution_reference import local_uid
 from selfemo_jobs.store import Store, join, open_store
 from selfemo_jobs.use_commands.__main__ import main
 

@@ -12,7 +12,7 @@ from tests.unit.api.documents import VALID
 from tests.unit.operator.planner.simulated_world import START
 
 from selfemo_api.evolution import EmotionEvolution
-from selfemo_operator.cli.run_options import read_request
+from selfemo_operator.cli.run_options import read_requests
 from selfemo_operator.local.state import LocalState, RunnerError
 from selfemo_operator.planner.lifecycle import begin
 from selfemo_operator.planner.pinning import pinned_spec
@@ -28,7 +28,7 @@ class Runs:
     def load(self, *changes: str, **spec: Any) -> EmotionEvolution:
         """Return the evolution as `selfemo run` has it after reading the file and the state."""
         self.file.write_text(yaml.safe_dump({**VALID, "spec": {**VALID["spec"], **spec}}))
-        request = read_request(self.file, changes, [], self.state.folder)
+        (request,) = read_requests([str(self.file)], changes, [], self.state.folder)
         return self.state.load(request.evolution, request.uid)
 
 
