@@ -8,7 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from selfemo_api.spec import DataFormat
-from selfemo_jobs.runtime.command_line import CommandParser, add_output_option, run_command_line
+from selfemo_jobs.runtime.command_line import (
+    CommandParser,
+    add_data_option,
+    add_output_option,
+    run_command_line,
+)
 
 _HELP = {
     "check": """Print figures of dialogues, and what is wrong with them.
@@ -80,12 +85,7 @@ def _add_source_options(command: argparse.ArgumentParser) -> None:
         metavar="LABEL=NEW,…",
         help="the new name of labels; an empty one removes a label. Can be repeated",
     )
-    command.add_argument(
-        "--data",
-        action="append",
-        metavar="NAME=FOLDER",
-        help="the folder of data://NAME/…. Can be repeated",
-    )
+    add_data_option(command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -127,6 +127,22 @@ def add_output_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_data_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option for data volumes, which is the same for all commands.
+
+    Parameters
+    ----------
+    parser
+        The parser of the command.
+    """
+    parser.add_argument(
+        "--data",
+        action="append",
+        metavar="NAME=FOLDER",
+        help="the folder of data://NAME/…. Can be repeated",
+    )
+
+
 def run_command_line(
     parser: argparse.ArgumentParser,
     run: Callable[[argparse.Namespace], int | None],

@@ -13,7 +13,7 @@ from selfemo_api.text.formatting import duration
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.runtime.command_line import add_output_option
 from selfemo_jobs.use_commands.s3_options import add_s3_arguments, s3_storage
-from selfemo_jobs.use_commands.use_options import default_state
+from selfemo_jobs.use_commands.use_options import add_state_argument
 
 if TYPE_CHECKING:
     from selfemo_jobs.report.comparison import Comparison
@@ -34,13 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(a path or URI), or its state folder. The others are compared with the first one",
     )
     parser.add_argument("--to", type=Path, metavar="FILE", help="the HTML page to write")
-    parser.add_argument(
-        "--state",
-        type=Path,
-        default=default_state(),
-        metavar="FOLDER",
-        help="the folder in which `selfemo run` stores the state of evolutions",
-    )
+    add_state_argument(parser)
     add_s3_arguments(parser)
     add_output_option(parser)
 
@@ -62,10 +56,10 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from selfemo_jobs.use_commands.terminal_text import json_text
 
-    if not 2 <= len(arguments.runs) <= _MOST:
-        count = len(arguments.runs)
-        raise BadInput(f"there {'is' if count == 1 else 'are'} {count} run"
-                       f"{'' if count == 1 else 's'}: give two to {_MOST}")  # fmt: skip
+    count = len(arguments.runs)
+    if not 2 <= count <= _MOST:
+        number = "is 1 run" if count == 1 else f"are {count} runs"
+        raise BadInput(f"there {number}: give two to {_MOST}")
     comparison = read_comparison(arguments)
     if arguments.to is not None:
         _write_page(comparison, arguments.to)

@@ -14,9 +14,13 @@ from selfemo_api.contract import ExitCode
 from selfemo_api.local_runs import absolute_uri
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.gguf_conversion import OUT_TYPES
-from selfemo_jobs.runtime.command_line import add_output_option
+from selfemo_jobs.runtime.command_line import add_data_option, add_output_option
 from selfemo_jobs.use_commands.s3_options import add_s3_arguments, s3_storage
-from selfemo_jobs.use_commands.use_options import default_state
+from selfemo_jobs.use_commands.use_options import (
+    add_model_argument,
+    add_reference_arguments,
+    reference_options,
+)
 
 if TYPE_CHECKING:
     from selfemo_jobs.models.model_copy import CopiedModel
@@ -31,12 +35,7 @@ _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,62}")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to its parser."""
-    parser.add_argument(
-        "model",
-        metavar="MODEL",
-        help="the folder or the URI of a model or of a run, a manifest.json, or the YAML file of "
-        "an evolution: its best model",
-    )
+    add_model_argument(parser)
     parser.add_argument(
         "to",
         metavar="TO",
@@ -60,31 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the license in the card, as an identifier of the hub, for example apache-2.0. "
         "Default: that of the base model, if it is known",
     )
-    parser.add_argument(
-        "--generation",
-        type=int,
-        metavar="N",
-        help="the model of this generation of an evolution. Default: the best one",
-    )
-    parser.add_argument(
-        "--state",
-        type=Path,
-        default=default_state(),
-        metavar="FOLDER",
-        help="the folder in which `selfemo run` stores the state of evolutions",
-    )
-    parser.add_argument(
-        "--labels",
-        metavar="LABEL,…",
-        help="the label set of a model that selfemo did not make",
-    )
-    parser.add_argument("--revision", help="the revision of a model on the hub")
-    parser.add_argument(
-        "--data",
-        action="append",
-        metavar="NAME=FOLDER",
-        help="the folder of data://NAME/…. Can be repeated",
-    )
+    add_reference_arguments(parser)
+    add_data_option(parser)
     parser.add_argument(
         "--converter",
         metavar="FILE",
@@ -108,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     set_data_volumes(arguments.data)
     target = _target_uri(arguments.to)
     _check_options(arguments, target)
-    options = _options(arguments)
+    options = reference_options(arguments, s3_storage(arguments))
     location = locate_model(arguments.model, options)
     model = fetch_located(location, options)
     if arguments.license is not None:
@@ -147,19 +123,6 @@ def _check_options(arguments: argparse.Namespace, target: str) -> None:
         find_converter(arguments.converter)
     elif arguments.converter is not None or arguments.outtype != "auto":
         raise BadInput("--converter and --outtype are for --format gguf")
-
-
-def _options(arguments: argparse.Namespace) -> ReferenceOptions:
-    from selfemo_jobs.models.model_reference import ReferenceOptions
-
-    labels = [label.strip() for label in (arguments.labels or "").split(",")]
-    return ReferenceOptions(
-        labels=[label for label in labels if label],
-        revision=arguments.revision,
-        generation=arguments.generation,
-        storage=s3_storage(arguments),
-        state=arguments.state,
-    )
 
 
 def _store(options: ReferenceOptions, source: Store) -> Store:

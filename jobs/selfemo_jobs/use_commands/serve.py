@@ -23,8 +23,13 @@ from selfemo_api.model_description import Decoding
 from selfemo_api.spec import Engine
 from selfemo_api.text.extras import add_extra
 from selfemo_jobs.errors import BadInput
+from selfemo_jobs.runtime.command_line import add_data_option
 from selfemo_jobs.use_commands.s3_options import add_s3_arguments, s3_storage
-from selfemo_jobs.use_commands.use_options import default_state
+from selfemo_jobs.use_commands.use_options import (
+    add_model_argument,
+    add_reference_arguments,
+    reference_options,
+)
 
 if TYPE_CHECKING:
     from selfemo_jobs.models.model_reference import ResolvedModel
@@ -55,12 +60,7 @@ _CPU_ARGUMENTS = ("--dtype", "float32", "--enforce-eager", "--no-enable-chunked-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to its parser."""
     parser.usage = "%(prog)s [options] MODEL [-- ARGUMENTS_OF_VLLM_SERVE]"
-    parser.add_argument(
-        "model",
-        metavar="MODEL",
-        help="the folder or the URI of a model or of a run, a manifest.json, or the YAML file of "
-        "an evolution: its best model",
-    )
+    add_model_argument(parser)
     parser.add_argument(
         "--host",
         default="127.0.0.1",
@@ -74,31 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--print-command", action="store_true", help="print the command of vLLM and exit"
     )
-    parser.add_argument(
-        "--generation",
-        type=int,
-        metavar="N",
-        help="the model of this generation of an evolution. Default: the best one",
-    )
-    parser.add_argument(
-        "--state",
-        type=Path,
-        default=default_state(),
-        metavar="FOLDER",
-        help="the folder in which `selfemo run` stores the state of evolutions",
-    )
-    parser.add_argument(
-        "--labels",
-        metavar="LABEL,…",
-        help="the label set of a model that selfemo did not make",
-    )
-    parser.add_argument("--revision", help="the revision of a model on the hub")
-    parser.add_argument(
-        "--data",
-        action="append",
-        metavar="NAME=FOLDER",
-        help="the folder of data://NAME/…. Can be repeated",
-    )
+    add_reference_arguments(parser)
+    add_data_option(parser)
     add_s3_arguments(parser)
 
 
@@ -209,18 +186,10 @@ def engine_arguments(decoding: Decoding) -> list[str]:
 def _model(arguments: argparse.Namespace) -> ResolvedModel:
     """Return the folder and the description of the model. Raises BadInput or Unavailable."""
     from selfemo_jobs.data_commands.options import set_data_volumes
-    from selfemo_jobs.models.model_reference import ReferenceOptions, resolve_model
+    from selfemo_jobs.models.model_reference import resolve_model
 
     set_data_volumes(arguments.data)
-    labels = [label.strip() for label in (arguments.labels or "").split(",")]
-    options = ReferenceOptions(
-        labels=[label for label in labels if label],
-        revision=arguments.revision,
-        generation=arguments.generation,
-        storage=s3_storage(arguments),
-        state=arguments.state,
-    )
-    return resolve_model(arguments.model, options)
+    return resolve_model(arguments.model, reference_options(arguments, s3_storage(arguments)))
 
 
 def _vllm_serve() -> tuple[str, ...]:

@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from selfemo_api.spec import DataFormat, Engine
+from selfemo_api.spec import DataFormat, Engine, StorageSpec
 from selfemo_jobs.errors import BadInput
+from selfemo_jobs.runtime.command_line import add_data_option
 
 if TYPE_CHECKING:
     from selfemo_api.model_description import Decoding
@@ -20,13 +21,25 @@ PLAIN_TEXT = "Text"
 _MOST_CONTEXT = 64
 
 
-def default_state() -> Path:
-    """Return the folder in which `selfemo run` stores the state of evolutions by default."""
-    return Path(os.environ.get("SELFEMO_STATE", ".selfemo"))
+def add_state_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the option for the state folder, which is that of `selfemo run`.
+
+    Parameters
+    ----------
+    parser
+        The parser of the command.
+    """
+    parser.add_argument(
+        "--state",
+        type=Path,
+        default=Path(os.environ.get("SELFEMO_STATE", ".selfemo")),
+        metavar="FOLDER",
+        help="the folder in which `selfemo run` stores the state of evolutions",
+    )
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the model and how it is run.
+def add_model_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the reference of a model.
 
     Parameters
     ----------
@@ -39,25 +52,41 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="the folder or the URI of a model or of a run, a manifest.json, or the YAML file of "
         "an evolution: its best model",
     )
+
+
+def add_reference_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what a command line may add to the reference of a model.
+
+    Parameters
+    ----------
+    parser
+        The parser of the command.
+    """
     parser.add_argument(
         "--generation",
         type=int,
         metavar="N",
         help="the model of this generation of an evolution. Default: the best one",
     )
-    parser.add_argument(
-        "--state",
-        type=Path,
-        default=default_state(),
-        metavar="FOLDER",
-        help="the folder in which `selfemo run` stores the state of evolutions",
-    )
+    add_state_argument(parser)
     parser.add_argument(
         "--labels",
         metavar="LABEL,…",
         help="the label set of a model that selfemo did not make",
     )
     parser.add_argument("--revision", help="the revision of a model on the hub")
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the model and how it is run.
+
+    Parameters
+    ----------
+    parser
+        The parser of the command.
+    """
+    add_model_argument(parser)
+    add_reference_arguments(parser)
     parser.add_argument(
         "--engine",
         choices=[engine.value for engine in Engine],
@@ -116,21 +145,20 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PART=COLUMN,…",
         help="the columns of the dialogue, turn, speaker and text. Can be repeated",
     )
-    parser.add_argument(
-        "--data",
-        action="append",
-        metavar="NAME=FOLDER",
-        help="the folder of data://NAME/…. Can be repeated",
-    )
+    add_data_option(parser)
 
 
-def reference_options(arguments: argparse.Namespace) -> ReferenceOptions:
+def reference_options(
+    arguments: argparse.Namespace, storage: StorageSpec | None = None
+) -> ReferenceOptions:
     """Return the options with which the model is resolved.
 
     Parameters
     ----------
     arguments
         The parsed arguments.
+    storage
+        How ``s3://`` URIs are read. None: as the environment says.
     """
     from selfemo_jobs.models.model_reference import ReferenceOptions
 
@@ -139,6 +167,7 @@ def reference_options(arguments: argparse.Namespace) -> ReferenceOptions:
         labels=[label for label in labels if label],
         revision=arguments.revision,
         generation=arguments.generation,
+        storage=storage,
         state=arguments.state,
     )
 
