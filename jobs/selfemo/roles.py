@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from selfemo.errors import require
 from selfemo.model import Model, as_model
 from selfemo.turns import Dialogue, Turns, utterances
 from selfemo_jobs.errors import BadInput
+from selfemo_jobs.runtime.closing import Closing
 
 if TYPE_CHECKING:
     from selfemo_jobs import inference
     from selfemo_jobs.inference import Prediction, Reply
 
 
-class Recognizer:
+class Recognizer(Closing):
     """A model that recognizes the emotion of each turn of a dialogue. It is a context manager.
 
     Parameters
@@ -131,21 +131,8 @@ class Recognizer:
         """Free the model."""
         self._inner.close()
 
-    def __enter__(self) -> Self:
-        """Return the recognizer itself."""
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Free the model."""
-        self.close()
-
-
-class Responder:
+class Responder(Closing):
     """A model that replies to a dialogue with an emotion. It is a context manager.
 
     Parameters
@@ -230,7 +217,7 @@ class Responder:
         BadInput
             If the emotion is not a label, a turn is empty, or there is no turn.
         """
-        from selfemo_jobs.use_commands.reply_options import reply_speaker
+        from selfemo_jobs.inference.responses import reply_speaker
 
         context = utterances(turns)
         if not context:
@@ -242,16 +229,3 @@ class Responder:
     def close(self) -> None:
         """Free the model."""
         self._inner.close()
-
-    def __enter__(self) -> Self:
-        """Return the responder itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Free the model."""
-        self.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any, get_args
@@ -180,8 +180,17 @@ def in_recipe(path: str) -> bool:
     return any(path == part or path.startswith(f"{part}.") for part in RECIPE_PARTS)
 
 
-def leaves(values: dict[str, Any], parent: str = "") -> dict[str, Any]:
+def leaves(values: dict[str, Any], parent: str = "", whole: Container[str] = ()) -> dict[str, Any]:
     """Return the values of a nested document by dotted path. Lists and empty objects are values.
+
+    Parameters
+    ----------
+    values
+        The document.
+    parent
+        The path of the document with a dot, or an empty text.
+    whole
+        The paths of objects that are values too.
 
     Examples
     --------
@@ -191,8 +200,8 @@ def leaves(values: dict[str, Any], parent: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in values.items():
         path = f"{parent}{name}"
-        if isinstance(value, dict) and value:
-            flat |= leaves(value, f"{path}.")
+        if isinstance(value, dict) and value and path not in whole:
+            flat |= leaves(value, f"{path}.", whole)
         else:
             flat[path] = value
     return flat

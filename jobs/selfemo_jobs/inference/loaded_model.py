@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import RLock
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from selfemo_api.model_description import Decoding, ModelDescription
+from selfemo_api.model_description import ModelDescription
 from selfemo_api.spec import Engine
 from selfemo_jobs.engines import open_engine
 from selfemo_jobs.models.fetch import load_tokenizer
-from selfemo_jobs.models.model_description import prompt_set_of_description
+from selfemo_jobs.models.model_description import engine_arguments, prompt_set_of_description
+from selfemo_jobs.runtime.closing import Closing
 
 if TYPE_CHECKING:
     from selfemo_jobs.engines.interface import TextEngine
 
 
-class LoadedModel:
+class LoadedModel(Closing):
     """A model with its prompts and an engine. It is a context manager, which frees the model.
 
     Several threads may use it: :attr:`lock` lets one of them in at a time.
@@ -83,49 +83,7 @@ class LoadedModel:
         with self.lock:
             self.engine.close()
 
-    def __enter__(self) -> Self:
-        """Return the model itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Free the model."""
-        self.close()
-
     def _label_answers(self, folder: Path) -> list[list[int]]:
         tokenizer = load_tokenizer(folder)
         texts = [self.prompts.recognizer_text([label]) for label in self.description.labels]
         return [self.prompts.encode_completion(tokenizer, text) for text in texts]
-
-
-def engine_arguments(
-    decoding: Decoding, engine: Engine, arguments: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """Return the arguments of an engine.
-
-    Parameters
-    ----------
-    decoding
-        How the model was evaluated.
-    engine
-        The engine.
-    arguments
-        The arguments that are set. None: those of the evaluation, if it had the same engine.
-
-    Examples
-    --------
-    >>> decoding = Decoding(engine_args={"dtype": "bfloat16"}, batch_size=64)
-    >>> engine_arguments(decoding, Engine.TRANSFORMERS, None)
-    {'batch_size': 64, 'dtype': 'bfloat16'}
-    >>> engine_arguments(decoding, Engine.VLLM, None)
-    {}
-    """
-    if arguments is None:
-        arguments = decoding.engine_args if engine is decoding.engine else {}
-    if engine is Engine.TRANSFORMERS:
-        return {"batch_size": decoding.batch_size, **arguments}
-    return dict(arguments)

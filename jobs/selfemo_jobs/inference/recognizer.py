@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from selfemo_api.model_description import ModelDescription
 from selfemo_api.spec import Engine, MultiLabel
@@ -25,6 +24,7 @@ from selfemo_jobs.inference.targets import (
     target_prompt,
 )
 from selfemo_jobs.prompts.sets import Turn
+from selfemo_jobs.runtime.closing import Closing
 
 #: The probability of each label, in the order of the label set.
 Reading = dict[str, float]
@@ -60,7 +60,7 @@ class Prediction:
         return self.labels[0]
 
 
-class Recognizer:
+class Recognizer(Closing):
     """A model that recognizes the emotions of dialogues. It is a context manager.
 
     The labels are those of the model's greedy answer. They equal the predictions of the evaluate
@@ -273,19 +273,6 @@ class Recognizer:
     def close(self) -> None:
         """Free the model."""
         self._model.close()
-
-    def __enter__(self) -> Self:
-        """Return the recognizer itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Free the model."""
-        self.close()
 
     def _prompt(self, target: Target) -> tuple[int, ...]:
         model = self._model

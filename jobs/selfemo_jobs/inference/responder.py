@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from selfemo_api.model_description import ModelDescription
 from selfemo_api.spec import Engine, Role
@@ -19,6 +18,7 @@ from selfemo_jobs.inference.recognizer import Reading, Recognizer
 from selfemo_jobs.inference.responses import is_valid_response, last_turns, responder_context
 from selfemo_jobs.inference.targets import Target
 from selfemo_jobs.prompts.sets import Turn
+from selfemo_jobs.runtime.closing import Closing
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Reply:
     Self-play continues a dialogue with valid replies only."""
 
 
-class Responder:
+class Responder(Closing):
     """A model that replies to dialogues with an emotion. It is a context manager.
 
     Parameters
@@ -139,19 +139,6 @@ class Responder:
     def close(self) -> None:
         """Free the model."""
         self._model.close()
-
-    def __enter__(self) -> Self:
-        """Return the responder itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Free the model."""
-        self.close()
 
     def _sampling(self, n: int, seed: int) -> Sampling:
         """Return the sampling parameters of a reply."""

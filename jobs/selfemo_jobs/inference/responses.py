@@ -1,4 +1,4 @@
-"""What the responder sees, and which of its completions are responses.
+"""What the responder sees, who replies, and which of its completions are responses.
 
 Self-play and :class:`~selfemo_jobs.inference.responder.Responder` share it.
 """
@@ -66,3 +66,26 @@ def is_valid_response(completion: Completion) -> bool:
     """
     text = completion.text.strip()
     return completion.finished and "\n" not in text and any(c.isalnum() for c in text)
+
+
+def reply_speaker(turns: Sequence[Turn]) -> str:
+    """Return who speaks after some turns: the last speaker before the one who spoke last.
+
+    Parameters
+    ----------
+    turns
+        The turns, oldest first.
+
+    Examples
+    --------
+    >>> from selfemo_jobs.datasets.dialogue import Utterance
+    >>> reply_speaker([Utterance("Ann", "Hi"), Utterance("Bo", "Hello"), Utterance("Bo", "Well?")])
+    'Ann'
+    >>> reply_speaker([Utterance("A", "Hi")])
+    'B'
+    """
+    if not turns:
+        return "A"
+    last = turns[-1].speaker
+    others = (turn.speaker for turn in reversed(turns) if turn.speaker != last)
+    return next(others, "A" if last == "B" else "B")

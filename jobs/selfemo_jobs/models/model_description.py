@@ -106,31 +106,37 @@ def describe_spec(spec: EvolutionSpec, texts: PromptTexts | None = None) -> Mode
     """
     if texts is None:
         texts = built_in_texts(spec.model.prompts).with_texts(spec.model.prompt_templates)
-    same_engine = spec.evaluation_engine == spec.self_play.engine
     return ModelDescription(
         labels=list(spec.dataset.labels),
         context=spec.dataset.context,
         prompts=prompt_setting(texts, spec.model),
-        decoding=Decoding(
-            max_tokens=spec.self_play.max_tokens,
-            temperature=spec.self_play.temperature,
-            top_p=spec.self_play.top_p,
-            multi_label=spec.evaluation.multi_label,
-            engine=spec.evaluation_engine,
-            # arguments of self-play's engine are not used for another one
-            engine_args=_engine_args(spec) if same_engine else {},
-            batch_size=spec.evaluation.batch_size,
-        ),
+        decoding=decoding_of(spec),
         dataset=spec.dataset,
     )
 
 
-def _engine_args(spec: EvolutionSpec) -> dict[str, Any]:
-    """Return the arguments of the evaluation's engine. The batch size has a field of its own."""
-    arguments = dict(spec.self_play.engine_args)
-    if spec.evaluation_engine is Engine.TRANSFORMERS:
-        arguments.pop("batch_size", None)
-    return arguments
+def decoding_of(spec: EvolutionSpec) -> Decoding:
+    """Return how the evaluation of a run decodes answers, and how its responder draws.
+
+    Parameters
+    ----------
+    spec
+        The spec of an evolution.
+    """
+    engine = spec.evaluation_engine
+    # arguments of self-play's engine are not used for another one
+    arguments = dict(spec.self_play.engine_args) if engine is spec.self_play.engine else {}
+    if engine is Engine.TRANSFORMERS:
+        arguments.pop("batch_size", None)  # it is that of the evaluation
+    return Decoding(
+        max_tokens=spec.self_play.max_tokens,
+        temperature=spec.self_play.temperature,
+        top_p=spec.self_play.top_p,
+        multi_label=spec.evaluation.multi_label,
+        engine=engine,
+        engine_args=arguments,
+        batch_size=spec.evaluation.batch_size,
+    )
 
 
 def described_by_manifest(manifest: Manifest) -> ModelDescription | None:
@@ -196,6 +202,35 @@ def prompt_setting(texts: PromptTexts, model: ModelSpec) -> PromptSetting:
         texts=dict(sorted(texts.texts.items())),
         max_prompt_tokens=model.max_prompt_tokens,
     )
+
+
+def engine_arguments(
+    decoding: Decoding, engine: Engine, arguments: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return the arguments of an engine.
+
+    Parameters
+    ----------
+    decoding
+        How the model was evaluated.
+    engine
+        The engine.
+    arguments
+        The arguments that are set. None: those of the evaluation, if it had the same engine.
+
+    Examples
+    --------
+    >>> decoding = Decoding(engine_args={"dtype": "bfloat16"}, batch_size=64)
+    >>> engine_arguments(decoding, Engine.TRANSFORMERS, None)
+    {'batch_size': 64, 'dtype': 'bfloat16'}
+    >>> engine_arguments(decoding, Engine.VLLM, None)
+    {}
+    """
+    if arguments is None:
+        arguments = decoding.engine_args if engine is decoding.engine else {}
+    if engine is Engine.TRANSFORMERS:
+        return {"batch_size": decoding.batch_size, **arguments}
+    return dict(arguments)
 
 
 def prompt_set_of_description(description: ModelDescription) -> PromptSet:

@@ -70,6 +70,8 @@ class PlaygroundModel:
         seed
             The seed of the draws.
         """
+        from selfemo_jobs.inference.responses import reply_speaker
+
         speaker = reply_speaker(turns)
         with self._lock:
             replies = self._loaded().reply(turns, speaker, emotion, n=count, seed=seed)
@@ -124,19 +126,6 @@ def parse_turns(text: str) -> list[Utterance]:
             "`selfemo predict`"
         )
     return dialogues[0]
-
-
-def reply_speaker(turns: Sequence[Utterance]) -> str:
-    """Return who speaks after some turns: the last one who is not the last speaker.
-
-    Parameters
-    ----------
-    turns
-        The turns, at least one.
-    """
-    last = turns[-1].speaker
-    others = [turn.speaker for turn in turns if turn.speaker != last]
-    return others[-1] if others else "B"
 
 
 def baseline_reference(description: ModelDescription) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from selfemo_api.recipes.recipe import leaves
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage
 from selfemo_jobs.report.run_reader import StageRecord
@@ -27,7 +28,7 @@ def manifest_settings(records: Sequence[StageRecord]) -> dict[str, Any]:
     for record in records:
         for path, value in record.manifest.config.items():
             if path not in _NO_SETTINGS:
-                settings |= _flat({path: value})
+                settings |= leaves({path: value}, whole=_MAPS)
     return settings
 
 
@@ -39,19 +40,7 @@ def spec_settings(spec: EvolutionSpec) -> dict[str, Any]:
     spec
         The resolved spec.
     """
-    return _flat(spec.to_json())
-
-
-def _flat(values: Mapping[str, Any], parent: str = "") -> dict[str, Any]:
-    """Return the values of a nested document by dotted path. Maps of labels are one value."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        path = f"{parent}{name}"
-        if isinstance(value, dict) and value and path not in _MAPS:
-            flat |= _flat(value, f"{path}.")
-        else:
-            flat[path] = value
-    return flat
+    return leaves(spec.to_json(), whole=_MAPS)
 
 
 def base_model(records: Sequence[StageRecord], spec: EvolutionSpec | None) -> str | None:

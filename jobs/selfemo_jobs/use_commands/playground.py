@@ -87,9 +87,10 @@ def _models(arguments: argparse.Namespace) -> list[PlaygroundModel]:
     from selfemo_jobs.models.model_reference import resolve_model
     from selfemo_jobs.playground.models import PlaygroundModel, baseline_reference
 
-    folder, description = open_model(arguments)
-    engine, values = engine_settings(arguments, description.decoding)
-    models = [PlaygroundModel(_name(description), folder, description, engine, values)]
+    model = open_model(arguments)
+    description = model.description
+    settings = engine_settings(arguments, description.decoding)
+    models = [PlaygroundModel(_name(description), *model, *settings)]
     reference = arguments.compare or baseline_reference(description)
     if reference is None or arguments.compare == "none":
         return models
@@ -102,7 +103,8 @@ def _models(arguments: argparse.Namespace) -> list[PlaygroundModel]:
         sys.stderr.write(f"selfemo playground: without generation 0: {error}\n")
         return models
     name = "Generation 0" if not arguments.compare else _name(other.description)
-    models.append(PlaygroundModel(name, other.folder, other.description, engine, values))
+    settings = engine_settings(arguments, other.description.decoding)
+    models.append(PlaygroundModel(name, *other, *settings))
     return models
 
 

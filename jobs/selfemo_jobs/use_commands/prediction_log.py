@@ -16,10 +16,10 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
 from selfemo_jobs.errors import BadInput, Unavailable
+from selfemo_jobs.runtime.closing import Closing
 from selfemo_jobs.store.local_files import fsync_file, fsync_folder, translated_errors
 from selfemo_jobs.use_commands.prediction_rows import PredictedTurn
 
@@ -29,7 +29,7 @@ ENDING = ".partial"
 _FIRST, _COMMIT = b'{"request": ', b'{"commit": '
 
 
-class PredictionLog:
+class PredictionLog(Closing):
     """The turns that were predicted so far. A context manager; only one process can have it open.
 
     Parameters
@@ -60,15 +60,8 @@ class PredictionLog:
                 self._file.close()
                 raise
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the file, which lets another process have it."""
         self._file.close()
 
     def append(self, turns: Sequence[PredictedTurn]) -> None:

@@ -1,16 +1,12 @@
-"""What ``selfemo respond`` and ``selfemo chat`` share: the emotion and the speaker of a reply."""
+"""What ``selfemo respond`` and ``selfemo chat`` share: the emotion of a reply."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from selfemo_api.dataset_labels import label_key
 from selfemo_api.text.suggestions import did_you_mean
 from selfemo_jobs.errors import BadInput
-
-if TYPE_CHECKING:
-    from selfemo_jobs.prompts.sets import Turn
 
 #: The number of turns before a reply that are kept: the most that a prompt can show.
 MOST_CONTEXT = 64
@@ -46,26 +42,3 @@ def label_of(emotion: str, labels: Sequence[str], where: str) -> str:
             f"{did_you_mean(emotion, labels)}"
         )
     return label
-
-
-def reply_speaker(turns: Sequence[Turn]) -> str:
-    """Return who speaks after some turns: the last speaker before the one who spoke last.
-
-    Parameters
-    ----------
-    turns
-        The turns, oldest first.
-
-    Examples
-    --------
-    >>> from selfemo_jobs.datasets.dialogue import Utterance
-    >>> reply_speaker([Utterance("Ann", "Hi"), Utterance("Bo", "Hello"), Utterance("Bo", "Well?")])
-    'Ann'
-    >>> reply_speaker([Utterance("A", "Hi")])
-    'B'
-    """
-    if not turns:
-        return "A"
-    last = turns[-1].speaker
-    others = (turn.speaker for turn in reversed(turns) if turn.speaker != last)
-    return next(others, "A" if last == "B" else "B")

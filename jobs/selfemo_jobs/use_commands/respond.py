@@ -15,7 +15,7 @@ from selfemo_api.contract import ExitCode
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.runtime.command_line import add_output_option
 from selfemo_jobs.use_commands.prediction_rows import rounded
-from selfemo_jobs.use_commands.reply_options import MOST_CONTEXT, label_of, reply_speaker
+from selfemo_jobs.use_commands.reply_options import MOST_CONTEXT, label_of
 from selfemo_jobs.use_commands.terminal_text import aligned, json_text, visible
 from selfemo_jobs.use_commands.use_options import (
     add_input_arguments,
@@ -89,6 +89,7 @@ class _Replies:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write replies to the last turn of each dialogue, and return the exit code."""
+    from selfemo_jobs.inference.responses import reply_speaker
     from selfemo_jobs.use_commands.model_roles import open_responder
     from selfemo_jobs.use_commands.prediction_inputs import open_input
 

@@ -107,7 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
         *("--override-generation-config", json.dumps({"temperature": 0})),
         *("--load-format", "safetensors", "--max-model-len", str(served.max_model_len)),
         *(_CPU_ARGUMENTS if cpu else ()),
-        *engine_arguments(description.decoding),
+        *vllm_arguments(description.decoding),
         *arguments.rest,
     ]
     environment = {**_ENVIRONMENT, **(_CPU_ENVIRONMENT if cpu else {})}
@@ -155,7 +155,7 @@ of vLLM itself
             raise BadInput(f"`{word}`: selfemo sets `{own}` of vLLM itself")
 
 
-def engine_arguments(decoding: Decoding) -> list[str]:
+def vllm_arguments(decoding: Decoding) -> list[str]:
     """Return the arguments of vLLM with which a model was evaluated; none for another engine.
 
     Parameters
@@ -165,10 +165,10 @@ def engine_arguments(decoding: Decoding) -> list[str]:
 
     Examples
     --------
-    >>> engine_arguments(Decoding(engine=Engine.TRANSFORMERS, engine_args={"dtype": "bfloat16"}))
+    >>> vllm_arguments(Decoding(engine=Engine.TRANSFORMERS, engine_args={"dtype": "bfloat16"}))
     []
     >>> values = {"tensor_parallel_size": 2, "enforce_eager": True, "hf_overrides": {"a": 1}}
-    >>> engine_arguments(Decoding(engine=Engine.VLLM, engine_args=values))
+    >>> vllm_arguments(Decoding(engine=Engine.VLLM, engine_args=values))
     ['--tensor-parallel-size=2', '--enforce-eager', '--hf-overrides={"a": 1}']
     """
     arguments = []

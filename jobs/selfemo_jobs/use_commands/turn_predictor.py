@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from selfemo_jobs.models.model_reference import ResolvedModel
+from selfemo_jobs.runtime.closing import Closing
 from selfemo_jobs.use_commands.prediction_rows import PredictedTurn
 from selfemo_jobs.use_commands.use_options import EngineSettings
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from selfemo_jobs.inference import Recognizer, Target
 
 
-class TurnPredictor:
+class TurnPredictor(Closing):
     """A function that predicts turns. It is a context manager, which frees the model at its end.
 
     Parameters
@@ -38,15 +38,8 @@ class TurnPredictor:
         #: The time that the model took to load, in seconds.
         self.load_seconds = 0.0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Free the model, if it was loaded."""
         if self._recognizer is not None:
             self._recognizer.close()
 

@@ -225,8 +225,10 @@ def engine_settings(arguments: argparse.Namespace, decoding: Decoding) -> Engine
     BadInput
         If the engine has no such argument, or its value is not valid.
     """
+    from selfemo_jobs.models.model_description import engine_arguments
+
     engine = Engine(arguments.engine) if arguments.engine else decoding.engine
-    values = dict(decoding.engine_args) if engine is decoding.engine else {}
+    values = engine_arguments(decoding, engine, None)
     options = {"batch_size": arguments.batch_size, "device": arguments.device}
     given = {name: value for name, value in options.items() if value is not None}
     if engine is not Engine.TRANSFORMERS:
@@ -236,4 +238,4 @@ def engine_settings(arguments: argparse.Namespace, decoding: Decoding) -> Engine
         return EngineSettings(engine, values)
     if given.get("batch_size", 1) < 1:
         raise BadInput(f"--batch-size {arguments.batch_size}: must be 1 or more")
-    return EngineSettings(engine, {"batch_size": decoding.batch_size, **values, **given})
+    return EngineSettings(engine, {**values, **given})

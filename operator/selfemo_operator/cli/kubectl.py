@@ -24,12 +24,12 @@ from selfemo_api.command_errors import printable
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.schema.error_messages import problems_of
 from selfemo_api.stages import Stage
-from selfemo_operator.cli import output_format, serve_manifests, version, watch
+from selfemo_operator.cli import output_format, serve_manifests, watch
 from selfemo_operator.cli.command import Quiet, Verbose, application, begin_command, command
 from selfemo_operator.cli.entry_point import run_application
 from selfemo_operator.cli.kube_access import Access
 from selfemo_operator.cli.output_format import columns, print_line
-from selfemo_operator.cli.parameters import Output, OutputOption
+from selfemo_operator.cli.parameters import Output, OutputOption, Version
 from selfemo_operator.cli.report import write_report
 from selfemo_operator.cli.run_options import RunRequest
 from selfemo_operator.cli.runs.run_list import run_table
@@ -103,12 +103,7 @@ def kubectl_command(name: str) -> Callable[[Callable[..., None]], None]:
 
 @app.callback()
 def kubectl_selfemo(
-    version_flag: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=version.print_version, is_eager=True, help="Print the version."
-        ),
-    ] = False,
+    version_flag: Version = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:

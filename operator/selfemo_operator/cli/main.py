@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from selfemo_api.stages import Stage
-from selfemo_operator.cli import check, model, output_format, run, version, watch
+from selfemo_operator.cli import check, model, output_format, run, watch
 from selfemo_operator.cli import data as data_cli
 from selfemo_operator.cli.command import Quiet, Verbose, application, begin_command, command
 from selfemo_operator.cli.entry_point import run_application
@@ -23,6 +23,7 @@ from selfemo_operator.cli.parameters import (
     Set,
     State,
     Target,
+    Version,
 )
 from selfemo_operator.cli.report import report_of
 from selfemo_operator.cli.run_options import read_requests
@@ -47,12 +48,7 @@ _EVOLUTION, _RUNS, _MODELS = "Evolutions", "Runs on this machine", "Models"
 
 @app.callback()
 def selfemo(
-    version_flag: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=version.print_version, is_eager=True, help="Print the version."
-        ),
-    ] = False,
+    version_flag: Version = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from selfemo_operator.cli.completion import complete_runs, complete_settings
+from selfemo_operator.cli.version import print_version
 
 #: The folder in which the runner stores its state, if no other is named.
 DEFAULT_STATE = Path(".selfemo")
@@ -21,6 +22,10 @@ class Output(StrEnum):
     JSON = "json"
 
 
+Version = Annotated[
+    bool,
+    typer.Option("--version", callback=print_version, is_eager=True, help="Print the version."),
+]
 Files = Annotated[
     list[str],
     typer.Argument(

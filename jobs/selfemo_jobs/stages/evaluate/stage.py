@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from selfemo_api.metrics import EvaluateMetric, ProgressField
 from selfemo_api.results import SourceScore
-from selfemo_api.spec import Engine, EvolutionSpec, Source
+from selfemo_api.spec import EvolutionSpec, Source
 from selfemo_api.stages import Stage
 from selfemo_jobs.datasets.dialogue import Dialogue
 from selfemo_jobs.datasets.fetch import fetch_source
@@ -36,6 +36,7 @@ from selfemo_jobs.evaluation.scoring import (
 )
 from selfemo_jobs.inference.targets import PART_PROMPTS
 from selfemo_jobs.models.fetch import load_tokenizer
+from selfemo_jobs.models.model_description import decoding_of, engine_arguments
 from selfemo_jobs.models.model_folder import model_sha256
 from selfemo_jobs.models.stage_models import fetch_policy
 from selfemo_jobs.runtime.context import StageContext, StageOutput
@@ -145,11 +146,7 @@ def engine_args(spec: EvolutionSpec) -> dict[str, Any]:
     ``selfPlay.engineArgs`` are arguments of self-play's engine, and are not used for another one.
     ``evaluation.batchSize`` is for the Transformers engine: vLLM decides itself about its batches.
     """
-    same = spec.evaluation_engine == spec.self_play.engine
-    arguments = dict(spec.self_play.engine_args) if same else {}
-    if spec.evaluation_engine is Engine.TRANSFORMERS:
-        arguments["batch_size"] = spec.evaluation.batch_size
-    return arguments
+    return engine_arguments(decoding_of(spec), spec.evaluation_engine, None)
 
 
 def run_evaluate(context: StageContext) -> StageOutput:

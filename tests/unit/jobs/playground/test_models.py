@@ -7,12 +7,12 @@ import pytest
 from selfemo_api.model_description import ModelDescription, Origin, PromptSetting
 from selfemo_api.spec import Context
 from selfemo_jobs.errors import BadInput
+from selfemo_jobs.inference.responses import reply_speaker
 from selfemo_jobs.playground.example_dialogues import EXAMPLES
 from selfemo_jobs.playground.models import (
     MOST_TURNS,
     baseline_reference,
     parse_turns,
-    reply_speaker,
     report_uri,
 )
 from selfemo_jobs.prompts.prompt_texts import built_in_texts
