@@ -10,8 +10,10 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
-from playwright.sync_api import Browser, sync_playwright
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.support.cluster.commands import install_packages
 from tests.support.cluster.errors import ClusterError
@@ -45,6 +47,61 @@ def chromium(path: str) -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser for the tests of a module; they are skipped if there is none."""
+    path = find()
+    if path is None:
+        pytest.skip(f"no Chromium: apt-get install chromium, or name a browser in {VARIABLE}")
+    with chromium(path) as started:
+        yield started
+
+
+@dataclass
+class OpenedPage:
+    """A page, with the events while it was opened."""
+
+    page: Page
+    messages: list[str] = field(default_factory=list)
+    """Console messages, errors and dialogs."""
+    requests: list[str] = field(default_factory=list)
+    """The addresses that the page requested."""
+
+
+def open_page(
+    browser: Browser, url: str, viewport: dict[str, int], scheme: str, *, offline: bool = False
+) -> OpenedPage:
+    """Open a page, and record what it says and requests.
+
+    Parameters
+    ----------
+    browser
+        The browser.
+    url
+        The address of the page.
+    viewport
+        The ``width`` and the ``height`` of the screen in pixels.
+    scheme
+        The preferred color scheme, ``light`` or ``dark``.
+    offline
+        Whether the page has no network.
+    """
+    context = browser.new_context(
+        viewport=viewport,  # type: ignore[arg-type]
+        color_scheme=scheme,  # type: ignore[arg-type]
+        offline=offline,
+    )
+    opened = OpenedPage(context.new_page())
+    opened.page.on("console", lambda message: opened.messages.append(message.text))
+    opened.page.on("pageerror", lambda error: opened.messages.append(str(error)))
+    opened.page.on(
+        "dialog", lambda dialog: (opened.messages.append(dialog.message), dialog.dismiss())
+    )
+    opened.page.on("request", lambda request: opened.requests.append(request.url))
+    opened.page.goto(url)
+    return opened
 
 
 def main() -> int:

@@ -7,15 +7,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
-from tests.support.browser import VARIABLE, chromium, find
+from playwright.sync_api import Browser, expect
+from tests.support.browser import browser, open_page
 
 from selfemo_jobs.playground.example_dialogues import EXAMPLES
+
+__all__ = ["browser"]
 
 pytest.importorskip("gradio", reason="the extra `playground` is not installed")
 
@@ -38,15 +40,6 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = find()
-    if path is None:
-        pytest.skip(f"no Chromium: apt-get install chromium, or name a browser in {VARIABLE}")
-    with chromium(path) as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
 def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     report = tmp_path_factory.mktemp("report") / "report.html"
     report.write_text("<!doctype html><title>The report</title><h1>The report</h1>")
@@ -56,40 +49,12 @@ def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     if MODEL:
         words = [MODEL, "--port", "0"]
     command = [sys.executable, "-m", "selfemo_jobs.use_commands", "playground", *words]
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             yield Server(process, process.stdout.readline().strip())
         finally:
             process.kill()
-
-
-@dataclass
-class Opened:
-    """A page, with the events while it was opened."""
-
-    page: Page
-    messages: list[str] = field(default_factory=list)
-    """Console messages and errors."""
-    hosts: set[str | None] = field(default_factory=set)
-    """The hosts that the page requested something of."""
-
-
-def open_page(browser: Browser, url: str, viewport: dict[str, int], scheme: str) -> Opened:
-    context = browser.new_context(
-        viewport=viewport,  # type: ignore[arg-type]
-        color_scheme=scheme,  # type: ignore[arg-type]
-    )
-    opened = Opened(context.new_page())
-    opened.page.on("console", lambda message: opened.messages.append(message.text))
-    opened.page.on("pageerror", lambda error: opened.messages.append(str(error)))
-    opened.page.on("request", lambda request: opened.hosts.add(urlsplit(request.url).hostname))
-    opened.page.goto(url)
-    return opened
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -110,7 +75,7 @@ def test_a_dialogue_is_read_and_answered_by_both_models(
     dark = sum(int(part) for part in colors.split("(")[1].split(")")[0].split(",")[:3]) < 200
     assert dark is (scheme == "dark"), colors
     assert opened.messages == []
-    assert opened.hosts == {"127.0.0.1"}
+    assert {urlsplit(url).hostname for url in opened.requests} == {"127.0.0.1"}
     if PICTURE and viewport is WIDE and scheme == "light":
         page.screenshot(path=PICTURE, full_page=True)
     page.context.close()

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page
 from tests.support import recorded, recorded_demo
-from tests.support.browser import VARIABLE, chromium, find
+from tests.support.browser import OpenedPage, browser, open_page
 from tests.unit.jobs.report import made_up
 
 from selfemo_api.evolution import EmotionEvolution
@@ -20,6 +18,8 @@ from selfemo_api.stages import Stage
 from selfemo_jobs.report.__main__ import main
 from selfemo_jobs.store import open_store
 from selfemo_jobs.use_commands.__main__ import main as use_commands
+
+__all__ = ["browser"]
 
 ROOT = Path(__file__).resolve().parents[4]
 WIDE = {"width": 1240, "height": 1180}
@@ -53,15 +53,6 @@ CUT_OFF = """
 """
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = find()
-    if path is None:
-        pytest.skip(f"no Chromium: apt-get install chromium, or name a browser in {VARIABLE}")
-    with chromium(path) as browser:
-        yield browser
-
-
 def write_report(folder: Path, evolution: EmotionEvolution, run: str) -> Path:
     resource = folder / "evolution.json"
     resource.write_text(evolution.model_dump_json(by_alias=True))
@@ -83,32 +74,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(folder, recorded_demo.evolution(), recorded_demo.RUN)
 
 
-@dataclass
-class Opened:
-    """A page, with the events while it was opened."""
-
-    page: Page
-    messages: list[str] = field(default_factory=list)
-    """Console messages, errors and dialogs."""
-    requests: list[str] = field(default_factory=list)
-    """The addresses that the page requested."""
-
-
-def open_file(browser: Browser, file: Path, viewport: dict[str, int], scheme: str) -> Opened:
-    context = browser.new_context(
-        viewport=viewport,  # type: ignore[arg-type]
-        color_scheme=scheme,  # type: ignore[arg-type]
-        offline=True,
-    )
-    opened = Opened(context.new_page())
-    opened.page.on("console", lambda message: opened.messages.append(message.text))
-    opened.page.on("pageerror", lambda error: opened.messages.append(str(error)))
-    opened.page.on(
-        "dialog", lambda dialog: (opened.messages.append(dialog.message), dialog.dismiss())
-    )
-    opened.page.on("request", lambda request: opened.requests.append(request.url))
-    opened.page.goto(file.as_uri())
-    return opened
+def open_file(browser: Browser, file: Path, viewport: dict[str, int], scheme: str) -> OpenedPage:
+    return open_page(browser, file.as_uri(), viewport, scheme, offline=True)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
