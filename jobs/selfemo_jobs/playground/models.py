@@ -17,6 +17,7 @@ from selfemo_jobs.datasets.reading import Notes
 from selfemo_jobs.datasets.text_files import Place
 from selfemo_jobs.playground.turn_html import ShownTurn
 from selfemo_jobs.runtime.manifest import MANIFEST
+from selfemo_jobs.runtime.run_reader import REPORT_FILE
 from selfemo_jobs.store import join
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def report_uri(description: ModelDescription) -> str | None:
         The description of the model.
     """
     origin = description.origin
-    return join(origin.storage, origin.run, "report.html") if origin is not None else None
+    return join(origin.storage, origin.run, REPORT_FILE) if origin is not None else None
 
 
 def _shown(prediction: Prediction) -> ShownTurn:

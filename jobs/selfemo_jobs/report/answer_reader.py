@@ -15,8 +15,8 @@ from selfemo_jobs.evaluation.prediction_table import (
     dialogues_path,
     predictions_prefix,
 )
-from selfemo_jobs.report.run_reader import StageRecord
 from selfemo_jobs.runtime.manifest import Part, read_part
+from selfemo_jobs.runtime.run_reader import StageRecord
 from selfemo_jobs.runtime.tables import decode_table
 from selfemo_jobs.store import Store, join
 

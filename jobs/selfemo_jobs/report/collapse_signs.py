@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from selfemo_api.collapse import Sign, label_signs, stage_signs
 from selfemo_api.results import SourceScore
 from selfemo_api.spec import CollapseBounds
-from selfemo_jobs.report.run_reader import StageRecord
 from selfemo_jobs.report.types import Bound, Point, SignSeries
+from selfemo_jobs.runtime.run_reader import StageRecord
 
 
 def collapse_signs(

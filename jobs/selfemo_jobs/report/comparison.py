@@ -9,9 +9,9 @@ from typing import Any
 
 from selfemo_jobs.report.gains import EvaluatedModel, ShownGain, gain_of
 from selfemo_jobs.report.run_info import RunInfo
-from selfemo_jobs.report.run_reader import StageRecord
 from selfemo_jobs.report.run_settings import manifest_settings, spec_settings
 from selfemo_jobs.report.types import GenerationRow, Point, ReportData, Series
+from selfemo_jobs.runtime.run_reader import StageRecord
 
 #: The columns that two tables of the same utterances have in common.
 _SHARED = ["dialogue_id", "utterance", "gold"]

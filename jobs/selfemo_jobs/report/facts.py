@@ -14,13 +14,13 @@ from selfemo_api.stage_resources import gpus_of
 from selfemo_api.stages import STAGE_ORDER, Stage
 from selfemo_api.text.formatting import duration
 from selfemo_jobs.report.run_info import RunInfo
-from selfemo_jobs.report.run_reader import StageRecord
 from selfemo_jobs.report.run_settings import (
     base_model,
     check_report,
     manifest_settings,
     source_uses,
 )
+from selfemo_jobs.runtime.run_reader import StageRecord
 
 _USES: Mapping[str, str] = {
     Use.SELF_PLAY: "self-play, without labels",

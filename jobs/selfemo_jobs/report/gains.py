@@ -15,8 +15,8 @@ from selfemo_api.results import SourceScore
 from selfemo_api.stages import Stage
 from selfemo_jobs.evaluation.paired_gain import gain_between
 from selfemo_jobs.report.answer_reader import Answers
-from selfemo_jobs.report.run_reader import StageRecord
 from selfemo_jobs.runtime.manifest import Manifest
+from selfemo_jobs.runtime.run_reader import StageRecord
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from typing import Any
 from selfemo_api.metrics import FlywheelMetric, StageMetric
 from selfemo_api.results import SourceScore
 from selfemo_api.stages import STAGE_ORDER, Stage
-from selfemo_jobs.report.run_reader import StageRecord
 from selfemo_jobs.report.shown_metrics import SHOWN_METRICS
 from selfemo_jobs.report.types import (
     Confusion,
@@ -18,6 +17,7 @@ from selfemo_jobs.report.types import (
     Point,
     Series,
 )
+from selfemo_jobs.runtime.run_reader import StageRecord
 
 Records = Sequence[StageRecord]
 

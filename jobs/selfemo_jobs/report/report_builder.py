@@ -32,11 +32,11 @@ from selfemo_jobs.report.manifest_values import (
     stage_seconds,
 )
 from selfemo_jobs.report.run_info import OUTCOMES, RunInfo
-from selfemo_jobs.report.run_reader import StageRecord
 from selfemo_jobs.report.sample_reader import ReplyPair, Sample
 from selfemo_jobs.report.set_scores import set_scores
 from selfemo_jobs.report.types import GenerationRow, ReportData
 from selfemo_jobs.report.warm_start import warm_start_of
+from selfemo_jobs.runtime.run_reader import StageRecord
 
 #: The place of a trained model below the storage; the group is the generation.
 _TRAINED_MODEL = re.compile(r"/generations/(\d{3})/train/")

@@ -13,18 +13,19 @@ from selfemo_api.local_runs import STATE_FILE, absolute_spec
 from selfemo_api.schema.validation import load_evolution
 from selfemo_api.spec import StorageSpec
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.models.best_manifest import best_uri, read_best_manifest
+from selfemo_jobs.models.best_manifest import BEST_PATH, best_uri, read_best_manifest
 from selfemo_jobs.models.evolution_reference import (
     read_state,
     run_folder,
     stored_evolution,
 )
 from selfemo_jobs.report.run_info import RunInfo, info_of_evolution
+from selfemo_jobs.runtime.run_reader import REPORT_FILE
 from selfemo_jobs.store import Store, join, open_store
 
 _YAML = re.compile(r".+\.ya?ml")
 #: Ends of URIs of a run's own files, which stand for the run.
-_RUN_FILES = ("/report.html", "/best/manifest.json", "/best")
+_RUN_FILES = (f"/{REPORT_FILE}", f"/{BEST_PATH}", "/best")
 
 
 @dataclass(frozen=True)

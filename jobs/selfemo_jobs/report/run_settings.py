@@ -8,7 +8,7 @@ from typing import Any
 from selfemo_api.recipes.recipe import leaves
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage
-from selfemo_jobs.report.run_reader import StageRecord
+from selfemo_jobs.runtime.run_reader import StageRecord
 
 #: Entries of a manifest's configuration that are not settings: they differ in each generation.
 _NO_SETTINGS = {"generation", "seed", "policyUri", "judgeUri", "replay"}

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from selfemo_api.stages import Stage
-from selfemo_jobs.report.run_reader import StageRecord
 from selfemo_jobs.runtime.manifest import read_part
+from selfemo_jobs.runtime.run_reader import StageRecord
 from selfemo_jobs.store import Store, join
 
 #: Groups shown for each role: the best, the middle one and the worst by mean reward.

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from selfemo_api.results import SourceScore
 from selfemo_api.stages import Stage
 from selfemo_jobs.report.charts.lines import line_chart
-from selfemo_jobs.report.run_reader import StageRecord
 from selfemo_jobs.report.types import ChartSection, Point, ReportData, Series, SetScores
+from selfemo_jobs.runtime.run_reader import StageRecord
 
 #: The figures of the chart: the name, and how it is read from a score.
 _FIGURES: tuple[tuple[str, Callable[[SourceScore], float | None]], ...] = (

@@ -12,8 +12,8 @@ from selfemo_api.results import SourceScore
 from selfemo_jobs.report.examples import AnswerChanges
 from selfemo_jobs.report.facts import RunFacts
 from selfemo_jobs.report.gains import ShownGain
-from selfemo_jobs.report.run_reader import StageRecord
 from selfemo_jobs.report.sample_reader import ReplyPair, Sample
+from selfemo_jobs.runtime.run_reader import StageRecord
 
 
 @dataclass(frozen=True)

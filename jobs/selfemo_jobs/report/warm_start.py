@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from selfemo_api.metrics import WarmStartMetric
 from selfemo_api.stages import Stage
 from selfemo_jobs.report.charts.lines import line_chart
-from selfemo_jobs.report.run_reader import StageRecord
 from selfemo_jobs.report.types import ChartSection, Point, ReportData, Series, WarmStart
+from selfemo_jobs.runtime.run_reader import StageRecord
 
 
 def warm_start_of(records: Sequence[StageRecord]) -> WarmStart | None:

@@ -11,13 +11,10 @@ from selfemo_jobs.report.gains import evaluated_models
 from selfemo_jobs.report.page import render
 from selfemo_jobs.report.report_builder import StoredTables, build_report
 from selfemo_jobs.report.run_info import RunInfo
-from selfemo_jobs.report.run_reader import StageRecord, read_records
 from selfemo_jobs.report.sample_reader import read_replies, read_samples
 from selfemo_jobs.report.types import ReportData
+from selfemo_jobs.runtime.run_reader import StageRecord, read_records
 from selfemo_jobs.store import Store
-
-#: The name of the page in the folder of the run.
-REPORT_FILE = "report.html"
 
 
 def report_page(store: Store, run_uri: str, info: RunInfo) -> bytes:

@@ -16,13 +16,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 from selfemo_api.contract import ENV_PARENT, GenerationOutcome
 from selfemo_api.spec import Tracker
-from selfemo_api.stages import Stage, stage_prefix, stages_of
+from selfemo_api.stages import Stage
 from selfemo_jobs.runtime.context import StageContext
-from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, canonical_json, read_manifest
+from selfemo_jobs.runtime.manifest import canonical_json
+from selfemo_jobs.runtime.run_reader import REPORT_FILE, StageRecord, read_records
 from selfemo_jobs.store import ObjectNotFound, Store, join
 from selfemo_jobs.trackers.points import (
     TrackedGeneration,
@@ -41,7 +44,6 @@ WORKER_SECONDS = 120.0
 IDENTITY = "trackers.json"
 #: The folder of TensorBoard's files in the run's folder.
 TENSORBOARD = "tensorboard"
-REPORT = "report.html"
 
 
 def track_generation(context: StageContext) -> dict[Tracker, TrackerResult]:
@@ -76,17 +78,6 @@ def track_generation(context: StageContext) -> dict[Tracker, TrackerResult]:
     return results
 
 
-def run_folder(context: StageContext) -> str:
-    """Return the URI of the run's folder in the storage.
-
-    Parameters
-    ----------
-    context
-        The context of a stage of the run.
-    """
-    return join(context.config.spec.storage.uri, context.config.run)
-
-
 def read_run(context: StageContext) -> TrackedRun:
     """Return the run so far, from the manifests in the storage.
 
@@ -95,23 +86,26 @@ def read_run(context: StageContext) -> TrackedRun:
     context
         The context of the stage Publish.
     """
-    config, folder = context.config, run_folder(context)
+    config = context.config
     outcomes = {o.generation: o for o in config.outcomes.generations} if config.outcomes else {}
+    records = [
+        record
+        for record in read_records(context.store, context.run_uri)
+        if record.manifest.stage is not Stage.PUBLISH
+        and record.manifest.generation <= config.generation
+    ]
     generations: list[TrackedGeneration] = []
     steps = 0
-    for number in range(config.generation + 1):
-        manifests = _manifests(context.store, folder, number)
-        if manifests:
-            outcome = outcomes.get(number)
-            labels = config.spec.dataset.labels
-            generations.append(
-                _generation(context.store, folder, manifests, labels, steps, outcome)
-            )
-            steps += training_steps(manifests)
+    for number, group in groupby(records, key=lambda record: record.manifest.generation):
+        stages = list(group)
+        generations.append(
+            _generation(stages, config.spec.dataset.labels, steps, outcomes.get(number))
+        )
+        steps += training_steps([record.manifest for record in stages])
     return TrackedRun(
-        id=run_identity(context.store, folder, config.run),
+        id=run_identity(context.store, context.run_uri, config.run),
         settings=flat_settings(config.spec),
-        tags=run_tags(config.spec, config.run, folder, config.outcomes),
+        tags=run_tags(config.spec, config.run, context.run_uri, config.outcomes),
         generations=generations,
     )
 
@@ -143,41 +137,23 @@ def run_identity(store: Store, folder: str, run: str) -> str:
     return identity
 
 
-def _manifests(store: Store, folder: str, generation: int) -> list[Manifest]:
-    """Return the manifests of a generation. A stage that did not run has none."""
-    manifests = []
-    for stage in stages_of(generation, warm_start=True):
-        uri = join(folder, stage_prefix(generation, stage), MANIFEST)
-        if stage is not Stage.PUBLISH and store.exists(uri):
-            manifests.append(read_manifest(store, uri)[0])
-    return manifests
-
-
 def _generation(
-    store: Store,
-    folder: str,
-    manifests: list[Manifest],
-    labels: list[str],
+    records: Sequence[StageRecord],
+    labels: Sequence[str],
     earlier_steps: int,
     outcome: GenerationOutcome | None,
 ) -> TrackedGeneration:
     """Return one generation, with the times that are stored beside the manifests."""
-    number = manifests[0].generation
-    times: list[float] = []
-    seconds: dict[Stage, float] = {}
-    for manifest in manifests:
-        try:
-            data = store.get(join(folder, stage_prefix(number, manifest.stage), "run.json"))
-            record = json.loads(data)
-            times.append(float(record["finishedTime"]))
-            seconds[manifest.stage] = float(record["seconds"])
-        except (ObjectNotFound, ValueError, KeyError, TypeError):
-            continue  # only the times are missing
     points = generation_points(
-        manifests, seconds=seconds, labels=labels, earlier_steps=earlier_steps, outcome=outcome
+        [record.manifest for record in records],
+        seconds={r.manifest.stage: r.seconds for r in records if r.seconds is not None},
+        labels=labels,
+        earlier_steps=earlier_steps,
+        outcome=outcome,
     )
+    finished = max((r.finished for r in records if r.finished is not None), default=0.0)
     return TrackedGeneration(
-        generation=number, time=max(times, default=0.0) or time.time(), points=points
+        generation=records[0].manifest.generation, time=finished or time.time(), points=points
     )
 
 
@@ -196,16 +172,16 @@ def _track(context: StageContext, tracker: Tracker, run: TrackedRun) -> TrackerR
     )
     result = _run_worker(job, folder)
     for file in sorted(files.iterdir()):
-        uri = join(run_folder(context), TENSORBOARD, file.name)
+        uri = join(context.run_uri, TENSORBOARD, file.name)
         context.store.put_if_absent(uri, file.read_bytes())
     return result
 
 
 def _report(context: StageContext, folder: Path) -> Path | None:
     """Return a copy of the run's report; None if there is none."""
-    path = folder / REPORT
+    path = folder / REPORT_FILE
     try:
-        context.store.download(join(run_folder(context), REPORT), path)
+        context.store.download(join(context.run_uri, REPORT_FILE), path)
     except ObjectNotFound:
         return None
     return path

@@ -12,8 +12,9 @@ import logging
 from selfemo_api.metrics import PublishMetric
 from selfemo_jobs.errors import Terminated, Unavailable
 from selfemo_jobs.report.run_info import info_of_config
-from selfemo_jobs.report.write import REPORT_FILE, report_page
+from selfemo_jobs.report.write import report_page
 from selfemo_jobs.runtime.context import StageContext, StageOutput
+from selfemo_jobs.runtime.run_reader import REPORT_FILE
 from selfemo_jobs.store import join
 
 log = logging.getLogger(__name__)

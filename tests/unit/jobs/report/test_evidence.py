@@ -21,9 +21,9 @@ from selfemo_jobs.report.gains import ShownGain
 from selfemo_jobs.report.page import render
 from selfemo_jobs.report.report_builder import build_report
 from selfemo_jobs.report.run_info import RunInfo, info_of_config
-from selfemo_jobs.report.run_reader import read_records
 from selfemo_jobs.report.types import ReportData
 from selfemo_jobs.report.write import read_run, report_data, report_page
+from selfemo_jobs.runtime.run_reader import read_records
 from selfemo_jobs.store import Store, join, open_store
 
 

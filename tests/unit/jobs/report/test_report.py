@@ -25,7 +25,6 @@ from selfemo_jobs.report.charts.svg import format_number, ticks
 from selfemo_jobs.report.page import render
 from selfemo_jobs.report.report_builder import build_report
 from selfemo_jobs.report.run_info import RunInfo, info_of_evolution
-from selfemo_jobs.report.run_reader import StageRecord, read_records
 from selfemo_jobs.report.types import (
     Bound,
     Change,
@@ -36,6 +35,7 @@ from selfemo_jobs.report.types import (
     Stack,
 )
 from selfemo_jobs.report.write import report_data
+from selfemo_jobs.runtime.run_reader import StageRecord, read_records
 from selfemo_jobs.store import Store, open_store
 
 #: After these stages, a generation has all of its results.

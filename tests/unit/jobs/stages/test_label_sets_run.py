@@ -37,8 +37,8 @@ from selfemo_jobs.prompts import load_prompt_set
 from selfemo_jobs.report.page import render
 from selfemo_jobs.report.report_builder import build_report
 from selfemo_jobs.report.run_info import RunInfo
-from selfemo_jobs.report.run_reader import read_records
 from selfemo_jobs.runtime.manifest import Manifest, read_manifest
+from selfemo_jobs.runtime.run_reader import read_records
 from selfemo_jobs.runtime.schemas import CANDIDATES, SCORED
 from selfemo_jobs.runtime.tables import read_tables
 from selfemo_jobs.stages.warmstart.examples import examples_of

@@ -13,6 +13,8 @@ from selfemo_jobs.runtime.manifest import Manifest, read_manifest
 from selfemo_jobs.runtime.run_record import RUN_RECORD
 from selfemo_jobs.store import ObjectNotFound, Store, join
 
+#: The name of the report in the run's folder.
+REPORT_FILE = "report.html"
 #: The path of a manifest below the run's folder: generation and stage.
 _MANIFEST = re.compile(r"/generations/(\d{3})/([a-z]+)/manifest\.json$")
 _STAGES = {stage.slug: stage for stage in Stage}
@@ -71,7 +73,7 @@ def _with_run_record(store: Store, record: StageRecord) -> StageRecord:
     try:
         values = json.loads(store.get(join(record.uri.rsplit("/", 1)[0], RUN_RECORD)))
     except (ObjectNotFound, ValueError):
-        return record  # the report is complete without it
+        return record  # it is for people: all else is complete without it
     if not isinstance(values, dict):
         return record
     gpus, machine = values.get("gpus"), values.get("machine")
