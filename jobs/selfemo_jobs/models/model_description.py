@@ -123,20 +123,36 @@ def decoding_of(spec: EvolutionSpec) -> Decoding:
     spec
         The spec of an evolution.
     """
-    engine = spec.evaluation_engine
-    # arguments of self-play's engine are not used for another one
-    arguments = dict(spec.self_play.engine_args) if engine is spec.self_play.engine else {}
-    if engine is Engine.TRANSFORMERS:
-        arguments.pop("batch_size", None)  # it is that of the evaluation
+    arguments = evaluation_arguments(spec)
+    if spec.evaluation_engine is Engine.TRANSFORMERS:
+        del arguments["batch_size"]  # it has a field of its own
     return Decoding(
         max_tokens=spec.self_play.max_tokens,
         temperature=spec.self_play.temperature,
         top_p=spec.self_play.top_p,
         multi_label=spec.evaluation.multi_label,
-        engine=engine,
+        engine=spec.evaluation_engine,
         engine_args=arguments,
         batch_size=spec.evaluation.batch_size,
     )
+
+
+def evaluation_arguments(spec: EvolutionSpec) -> dict[str, Any]:
+    """Return the arguments of the evaluation's engine.
+
+    ``selfPlay.engineArgs`` are arguments of self-play's engine, and are not used for another one.
+    ``evaluation.batchSize`` is for the Transformers engine: vLLM decides itself about its batches.
+
+    Parameters
+    ----------
+    spec
+        The spec of an evolution.
+    """
+    engine = spec.evaluation_engine
+    arguments = dict(spec.self_play.engine_args) if engine is spec.self_play.engine else {}
+    if engine is Engine.TRANSFORMERS:
+        arguments["batch_size"] = spec.evaluation.batch_size
+    return arguments
 
 
 def described_by_manifest(manifest: Manifest) -> ModelDescription | None:

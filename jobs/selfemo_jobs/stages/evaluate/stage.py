@@ -36,7 +36,7 @@ from selfemo_jobs.evaluation.scoring import (
 )
 from selfemo_jobs.inference.targets import PART_PROMPTS
 from selfemo_jobs.models.fetch import load_tokenizer
-from selfemo_jobs.models.model_description import decoding_of, engine_arguments
+from selfemo_jobs.models.model_description import evaluation_arguments
 from selfemo_jobs.models.model_folder import model_sha256
 from selfemo_jobs.models.stage_models import fetch_policy
 from selfemo_jobs.runtime.context import StageContext, StageOutput
@@ -127,7 +127,7 @@ class _Model:
             self._engine = open_engine(
                 self._spec.evaluation_engine,
                 self.folder,
-                engine_args=engine_args(self._spec),
+                engine_args=evaluation_arguments(self._spec),
                 max_model_len=self._spec.model.max_prompt_tokens + self.sampling.max_tokens,
                 seed=self._seed,
             )
@@ -138,15 +138,6 @@ class _Model:
         """Free the model, if it was loaded."""
         if self._engine is not None:
             self._engine.close()
-
-
-def engine_args(spec: EvolutionSpec) -> dict[str, Any]:
-    """Return the arguments of the evaluation's engine.
-
-    ``selfPlay.engineArgs`` are arguments of self-play's engine, and are not used for another one.
-    ``evaluation.batchSize`` is for the Transformers engine: vLLM decides itself about its batches.
-    """
-    return engine_arguments(decoding_of(spec), spec.evaluation_engine, None)
 
 
 def run_evaluate(context: StageContext) -> StageOutput:
@@ -267,7 +258,7 @@ def _predictions(
     follows_from = {
         "model": model.sha256,
         "sampling": vars(model.sampling),
-        "engine": [spec.evaluation_engine.value, engine_args(spec)],
+        "engine": [spec.evaluation_engine.value, evaluation_arguments(spec)],
         "labels": spec.dataset.labels,
         "asked": [vars(prompt) for prompt in prompts],  # the key is part of the hash
     }

@@ -20,11 +20,12 @@ from selfemo_jobs.datasets.json_lines import to_json_lines
 from selfemo_jobs.datasets.load import load_source
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.evaluation.prediction_table import PREDICTIONS, dialogues_path
+from selfemo_jobs.models.model_description import evaluation_arguments
 from selfemo_jobs.runtime.manifest import read_manifest, read_part
 from selfemo_jobs.runtime.tables import read_tables
 from selfemo_jobs.stages.evaluate import stage
 from selfemo_jobs.stages.evaluate.evaluate_model import evaluate_model
-from selfemo_jobs.stages.evaluate.stage import PROGRAM, engine_args
+from selfemo_jobs.stages.evaluate.stage import PROGRAM
 from selfemo_jobs.store import open_store
 
 Make = Callable[..., StageConfig]
@@ -298,6 +299,6 @@ def test_engine_arguments(make_spec: Callable[..., EvolutionSpec]) -> None:
         evaluation={"engine": "Transformers", "batchSize": 9},
     )
     assert mixed.evaluation_engine is Engine.TRANSFORMERS
-    assert engine_args(mixed) == {"batch_size": 9}
+    assert evaluation_arguments(mixed) == {"batch_size": 9}
     vllm = make_spec(selfPlay={"engine": "VLLM", "engineArgs": {"gpu_memory_utilization": 0.5}})
-    assert engine_args(vllm) == {"gpu_memory_utilization": 0.5}
+    assert evaluation_arguments(vllm) == {"gpu_memory_utilization": 0.5}
