@@ -28,6 +28,9 @@ class ExitCode(IntEnum):
     """A bug in selfemo or in a library. The stage is retried a few times."""
     BAD_INPUT = 2
     """The input requires a user fix. The stage is not retried."""
+    DAMAGED_RESULT = 65
+    """The result of an earlier stage of the same generation is missing or damaged (EX_DATAERR of
+    sysexits). The termination message names that stage, which is run again."""
     UNAVAILABLE = 75
     """S3 or the network was unavailable (EX_TEMPFAIL of sysexits). It counts as a disruption."""
     INTERRUPTED = 130
@@ -115,6 +118,9 @@ class StageConfig(ApiModel):
     """The manifest URIs of the stages that this stage reads, by stage slug."""
     replay: list[str] = []
     """The URIs of the flywheel manifests of earlier generations, newest first."""
+    repair: bool = False
+    """Whether the stage verifies a manifest that it stored earlier, and makes what is missing or
+    damaged again. Otherwise it answers from the manifest as it is."""
     baseline: SourceScore | None = None
     """The baseline's score on the selection dataset."""
     outcomes: RunOutcomes | None = None

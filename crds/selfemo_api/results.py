@@ -115,7 +115,10 @@ class FailureMessage(ApiModel):
     """What was wrong, where, and what to do, in one line; of a check, in a line for each
     problem."""
     kind: Annotated[str, Field(max_length=64)]
-    """The kind of error: `BadInput`, `Unavailable` or `Internal`."""
+    """The kind of error: `BadInput`, `DamagedResult`, `Unavailable` or `Internal`."""
+    damaged: Stage | None = None
+    """The earlier stage of the same generation whose result is missing or damaged. Check and
+    WarmStart count for the generation that reads them. Unset: no such result is damaged."""
 
 
 def encode_message(message: StageResult | ShardResult | FailureMessage) -> str:
