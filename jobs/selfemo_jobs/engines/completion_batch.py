@@ -137,9 +137,7 @@ class CompletionBatch:
     def _draw(self, noise: torch.Tensor | None) -> None:
         """Draw a token for each unfinished row, and record which rows have ended."""
         if noise is None:
-            for rows, token in zip(self._nodes, self._logits.argmax(dim=-1).tolist(), strict=True):
-                for row in rows:
-                    self._append(row, token)
+            self._draw_greedily()
             return
         logprobs = processed_logprobs(
             self._logits, self._sampling.temperature, self._sampling.top_p
@@ -153,6 +151,19 @@ class CompletionBatch:
             for row, token, value in zip(rows, drawn, values, strict=False):
                 self._append(row, token)
                 self._logprobs[row].append(value)
+
+    def _draw_greedily(self) -> None:
+        """Append the token with the largest logit to each unfinished row."""
+        largest = self._logits.argmax(dim=-1, keepdim=True)
+        if self._sampling.greedy_logprobs:
+            logits = self._logits.float()
+            values = logits.gather(-1, largest) - logits.logsumexp(dim=-1, keepdim=True)
+            for rows, value in zip(self._nodes, values.flatten().tolist(), strict=True):
+                for row in rows:
+                    self._logprobs[row].append(value)
+        for rows, token in zip(self._nodes, largest.flatten().tolist(), strict=True):
+            for row in rows:
+                self._append(row, token)
 
     def _append(self, row: int, token: int) -> None:
         self._tokens[row].append(token)

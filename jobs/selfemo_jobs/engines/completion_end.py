@@ -72,9 +72,11 @@ def check_continuations(
 
 
 def check_greedy(sampling: Sampling) -> None:
-    """Raise ValueError if a sampling is not greedy with one completion of each prompt."""
+    """Raise ValueError if a sampling is not greedy, with one plain completion of each prompt."""
     if sampling.temperature != 0 or sampling.n != 1:
         raise ValueError("completions with scores are greedy: the temperature is 0, and n is 1")
+    if sampling.greedy_logprobs:
+        raise ValueError("completions with scores have no log-probabilities of their own")
 
 
 def end_tokens(folder: Path, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -25,6 +25,8 @@ class Sampling:
     """Strings at which a completion ends. They are not part of its text."""
     seed: int = 0
     """The seed of the draws."""
+    greedy_logprobs: bool = False
+    """Whether a greedy completion has log-probabilities, too. A sampled one always has them."""
 
 
 #: The natural logarithm of the probability of each continuation after one prompt.
@@ -39,7 +41,8 @@ class Completion:
     """The tokens, with the end token if one was drawn."""
     logprobs: tuple[float, ...]
     """The natural logarithm of each token's probability in the distribution that it was sampled
-    from, after temperature and top-p. Empty for greedy sampling."""
+    from, after temperature and top-p. For greedy sampling, it is the model's own distribution, at
+    temperature 1. Empty if greedy sampling was not to compute them."""
     text: str
     """The text, without special tokens and stop strings."""
     finished: bool

@@ -119,8 +119,8 @@ class VllmEngine:
         each = sampling_of_each(prompts, sampling, self._max_model_len)
         parameters = [self.parameters(one, index) for index, one in enumerate(each)]
         return [
-            _completions(output, greedy=one.temperature == 0)
-            for output, one in zip(self._run(prompts, parameters), each, strict=True)
+            _completions(output, logprobs=one.logprobs is not None)
+            for output, one in zip(self._run(prompts, parameters), parameters, strict=True)
         ]
 
     def score(
@@ -177,7 +177,7 @@ class VllmEngine:
         parameters.logprob_token_ids = list(trie.next_tokens(0))
         outputs = self._run(prompts, [parameters] * len(prompts))
         scores = self._trie_scores(prompts, outputs, trie)
-        completions = [_completions(output, greedy=True)[0] for output in outputs]
+        completions = [_completions(output, logprobs=False)[0] for output in outputs]
         return list(zip(completions, scores, strict=True))
 
     def _run(
@@ -271,7 +271,8 @@ class VllmEngine:
             stop_token_ids=self._ends,
             # vLLM adds the member's index to it
             seed=None if greedy else prompt_seed(sampling.seed, index),
-            logprobs=None if greedy else 0,  # 0: the drawn token only
+            # 0: the drawn token only
+            logprobs=None if greedy and not sampling.greedy_logprobs else 0,
         )
 
     def close(self) -> None:
@@ -325,16 +326,16 @@ def _next_token(trie: TokenTrie, node: int) -> SamplingParams:
     )
 
 
-def _completions(output: RequestOutput, *, greedy: bool) -> list[Completion]:
+def _completions(output: RequestOutput, *, logprobs: bool) -> list[Completion]:
     """Return the completions in vLLM's output for a prompt, in order."""
     completions = []
     for member in sorted(output.outputs, key=lambda o: o.index):
         ids = tuple(member.token_ids)
-        logprobs: tuple[float, ...] = ()
-        if not greedy:
-            logprobs = tuple(
+        values: tuple[float, ...] = ()
+        if logprobs:
+            values = tuple(
                 step[token].logprob for step, token in zip(member.logprobs, ids, strict=True)
             )
         finished = member.finish_reason == "stop"
-        completions.append(Completion(ids, logprobs, member.text, finished))
+        completions.append(Completion(ids, values, member.text, finished))
     return completions

@@ -25,6 +25,8 @@ PREDICTIONS = pa.schema(
         # the same, or the nearest label alone if the answer names none
         pa.field("predicted", pa.list_(pa.string()), nullable=False),
         pa.field("well_formed", pa.bool_(), nullable=False),
+        # the model's probability of exactly this answer, from 0 to 1; null: it was not computed
+        pa.field("probability", pa.float64()),
     ]
 )
 

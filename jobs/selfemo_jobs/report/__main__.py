@@ -14,6 +14,7 @@ from selfemo_api.api_model import first_problem
 from selfemo_api.contract import ExitCode
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.spec import StorageSpec
+from selfemo_api.text.control_characters import printable
 from selfemo_jobs.errors import BadInput, StageError
 from selfemo_jobs.report.run_info import RunInfo, info_of_evolution
 from selfemo_jobs.report.write import report_page
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         write_report(arguments)
     except StageError as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
+        sys.stderr.write(printable(" ".join(str(error).split())) + "\n")
         return error.exit_code
     return ExitCode.OK
 

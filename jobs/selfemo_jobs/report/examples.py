@@ -14,6 +14,10 @@ from selfemo_jobs.store.hashing import sha256
 
 #: Examples of each list, and turns that are shown before an utterance.
 _EXAMPLES, _CONTEXT = 6, 3
+#: Answers of this probability or more are confident: such a model should err once in ten at most.
+CONFIDENT = 0.9
+#: The most confident mistakes with the same confusion. One confusion would fill the list otherwise.
+_SAME_CONFUSION = 2
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Example:
     """The labels that the later generation answered."""
     agreement: int = 0
     """The number of generations that gave the answer of the later generation."""
+    probability: float | None = None
+    """The probability of the later generation's answer, from 0 to 1. None: it is not stored."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,12 @@ class AnswerChanges:
     """The number of such mistakes."""
     generations: int = 0
     """The number of evaluated generations whose answers are stored."""
+    confident_mistakes: tuple[Example, ...] = ()
+    """Wrong answers with the largest probabilities, largest first."""
+    confident_count: int = 0
+    """The number of answers with a probability of :data:`CONFIDENT` or more."""
+    confident_mistakes_count: int = 0
+    """The number of wrong ones among them."""
 
 
 def answer_changes(
@@ -111,6 +123,7 @@ def answer_changes(
     right = sum(_is_right(r.gold, r.after) for r in rows)
     wrong = [r for r in rows if not _is_right(r.gold, r.after)]
     mistakes = [r for r in wrong if r.agreement == len(others)]
+    confident = [r for r in rows if (r.probability or 0.0) >= CONFIDENT]
     return AnswerChanges(
         generation=generation,
         source=source,
@@ -124,6 +137,9 @@ def answer_changes(
         mistakes=_spread(mistakes, lambda r: (r.gold[:1], r.after[:1])),
         mistakes_count=len(mistakes),
         generations=len(others),
+        confident_mistakes=_most_confident(wrong),
+        confident_count=len(confident),
+        confident_mistakes_count=sum(not _is_right(r.gold, r.after) for r in confident),
     )
 
 
@@ -147,8 +163,9 @@ def _rows(
         return tuple(labels) if sets else tuple(labels[:1])
 
     predicted = [table["predicted"].to_pylist() for table in others]
-    for index, (before, after) in enumerate(
-        zip(first.to_pylist(), last["predicted"].to_pylist(), strict=True)
+    answers = zip(last["predicted"].to_pylist(), last["probability"].to_pylist(), strict=True)
+    for index, (before, (after, probability)) in enumerate(
+        zip(first.to_pylist(), answers, strict=True)
     ):
         turns = dialogues.get(before["dialogue_id"], ())
         place = before["utterance"]
@@ -164,6 +181,7 @@ def _rows(
             before=counted(before["predicted"]),
             after=answer,
             agreement=sum({*counted(labels[index])} == {*answer} for labels in predicted),
+            probability=probability,
         )
 
 
@@ -199,4 +217,17 @@ def _spread(rows: Sequence[Example], kind: Callable[[Example], Any]) -> tuple[Ex
     chosen: list[Example] = []
     for rank in range(max(map(len, queues), default=0)):
         chosen += [members[rank] for members in queues if rank < len(members)]
+    return tuple(chosen[:_EXAMPLES])
+
+
+def _most_confident(wrong: Sequence[Example]) -> tuple[Example, ...]:
+    """Return the wrong answers with a text that have the largest probabilities, largest first."""
+    confusions: Counter[Any] = Counter()
+    chosen: list[Example] = []
+    known = [row for row in wrong if row.text and row.probability is not None]
+    for row in sorted(known, key=lambda r: (-(r.probability or 0.0), r.dialogue, r.utterance)):
+        confusion = (row.gold, row.after)
+        if confusions[confusion] < _SAME_CONFUSION:
+            confusions[confusion] += 1
+            chosen.append(row)
     return tuple(chosen[:_EXAMPLES])

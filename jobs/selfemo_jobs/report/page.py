@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from selfemo_api.text.formatting import duration, share
 from selfemo_jobs.report.chart_sections import chart_sections
 from selfemo_jobs.report.charts.svg import format_number
+from selfemo_jobs.report.examples import CONFIDENT
 from selfemo_jobs.report.gains import ShownGain
 from selfemo_jobs.report.types import ChartSection, GenerationRow, ReportData
 
@@ -52,6 +53,7 @@ def render(data: ReportData) -> str:
             chart_sections=charts,
             last_funnel=max(data.funnels, default=None),
             last_kept=max(data.kept_labels, default=None),
+            confident=CONFIDENT,
         )
     )
 
@@ -66,6 +68,7 @@ def _contents(data: ReportData, charts: Sequence[ChartSection]) -> Iterator[tupl
             ("scores", "Scores", data.datasets),
             *((chart.section_id, chart.title, True) for chart in charts),
             ("fixed-and-broken", "Fixed and broken answers", changes),
+            ("confident-mistakes", "Confident mistakes", changes and changes.confident_mistakes),
             ("repeated-mistakes", "Repeated mistakes", changes and changes.mistakes),
             ("replies", "Replies side by side", data.replies),
             ("generations", "Generations", data.generations),

@@ -76,7 +76,7 @@ SCORED = pa.schema(
 
 #: Columns that tables of an earlier version lack, with the value that their rows then have. A run
 #: can continue, and can be read, after an upgrade.
-ADDED: Final[dict[str, Any]] = {"views": [], "confidence": 1.0}
+ADDED: Final[dict[str, Any]] = {"views": [], "confidence": 1.0, "probability": None}
 
 #: Key of self-play's report. It is there if a labeled turn of a source has several labels.
 LABEL_SETS: Final = "labelSets"

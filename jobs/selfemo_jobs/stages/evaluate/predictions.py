@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -40,6 +41,8 @@ class LabeledPrompt:
 def greedy_sampling(model: ModelSpec, max_tokens: int) -> Sampling:
     """Return the sampling parameters with which the recognizer answers greedily.
 
+    Each answer gets its log-probabilities. They cost one sum over the vocabulary for each token.
+
     Parameters
     ----------
     model
@@ -52,7 +55,8 @@ def greedy_sampling(model: ModelSpec, max_tokens: int) -> Sampling:
     Sampling
         The parameters, with temperature 0.
     """
-    return answer_sampling(prompt_set_of(model), max_tokens)
+    sampling = answer_sampling(prompt_set_of(model), max_tokens)
+    return replace(sampling, greedy_logprobs=True)
 
 
 def labeled_prompts(
@@ -129,6 +133,14 @@ def prediction_table(
                 "named": answer.named,
                 "predicted": answer.predicted,
                 "well_formed": answer.well_formed,
+                "probability": _probability(completion),
             }
         )
     return pa.Table.from_pylist(rows, schema=PREDICTIONS)
+
+
+def _probability(completion: Completion) -> float | None:
+    """Return the probability of a completion's tokens, to six digits, or None if it has none."""
+    if not completion.logprobs:
+        return None
+    return round(math.exp(math.fsum(completion.logprobs)), 6)

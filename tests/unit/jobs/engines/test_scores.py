@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,8 @@ def test_what_cannot_be_scored_is_refused(
     for sampling in (Sampling(temperature=1.0), Sampling(temperature=0.0, n=2)):
         with pytest.raises(ValueError, match="greedy"):
             engine.generate_and_score(prompts, sampling, [[5]])
+    with pytest.raises(ValueError, match="no log-probabilities of their own"):
+        engine.generate_and_score(prompts, replace(GREEDY, greedy_logprobs=True), [[5]])
     assert engine.score([], [[5]]) == []
     assert engine.generate_and_score([], GREEDY, [[5]]) == []
 

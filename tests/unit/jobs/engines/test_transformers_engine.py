@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,13 +35,16 @@ def prompts(engine: TransformersEngine) -> list[list[int]]:
 
 
 def recomputed(
-    engine: TransformersEngine, prompt: list[int], completion: Completion
+    engine: TransformersEngine,
+    prompt: list[int],
+    completion: Completion,
+    sampling: Sampling = SAMPLING,
 ) -> list[float]:
     """Log-probabilities from one plain forward pass, without cache or padding."""
     ids = torch.tensor([prompt + list(completion.token_ids)])
     with torch.inference_mode():
         logits = engine.model(input_ids=ids).logits[0, len(prompt) - 1 : -1]
-    logprobs = processed_logprobs(logits, SAMPLING.temperature, SAMPLING.top_p)
+    logprobs = processed_logprobs(logits, sampling.temperature, sampling.top_p)
     taken = logprobs.gather(-1, torch.tensor(completion.token_ids).unsqueeze(-1))
     return taken.squeeze(-1).tolist()
 
@@ -126,6 +130,18 @@ def test_greedy_is_the_librarys_greedy(
         )
         assert list(completion.token_ids) == expected[0, len(prompt) :].tolist()
         assert completion.logprobs == ()
+
+
+def test_greedy_logprobs_are_the_models_own(
+    engine: TransformersEngine, prompts: list[list[int]]
+) -> None:
+    greedy = Sampling(temperature=0, max_tokens=7)
+    plain = engine.generate(prompts, greedy)
+    groups = engine.generate(prompts, replace(greedy, greedy_logprobs=True))
+    for prompt, (completion,), (other,) in zip(prompts, groups, plain, strict=True):
+        assert completion == replace(other, logprobs=completion.logprobs)
+        expected = recomputed(engine, prompt, completion, Sampling())
+        assert completion.logprobs == pytest.approx(expected, abs=2e-4)
 
 
 def test_a_stop_text_ends_and_is_left_out(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,12 @@ def _check_greedy(vllm: TextEngine, plain: TransformersEngine, prompts: list[lis
         vllm.generate(prompts, greedy), plain.generate(prompts, greedy), strict=True
     ):
         assert ours == theirs
+    greedy = replace(greedy, greedy_logprobs=True)
+    for (ours,), (theirs,) in zip(
+        vllm.generate(prompts, greedy), plain.generate(prompts, greedy), strict=True
+    ):
+        assert ours.token_ids == theirs.token_ids
+        assert ours.logprobs == pytest.approx(theirs.logprobs, abs=2e-3)
 
 
 def _check_logprobs(vllm: TextEngine, plain: TransformersEngine, prompts: list[list[int]]) -> None:

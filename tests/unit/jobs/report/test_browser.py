@@ -177,6 +177,7 @@ def test_a_run_with_examples_fits_every_screen(
     assert page.evaluate("document.documentElement.scrollWidth") == viewport["width"]
     assert page.evaluate(CUT_OFF) == []
     assert page.locator("#fixed-and-broken .example").count() == 12
+    assert page.locator("#confident-mistakes").count() == 0, "the run has no probabilities"
     assert page.locator("#repeated-mistakes .example").count() == 6
     for name in ("section", ".example", ".facts div", ".cards div"):
         for box in (e.bounding_box() for e in page.locator(name).all()):
@@ -271,6 +272,8 @@ def test_hostile_text_stays_text_at_each_point_of_a_run(
     assert opened.page.evaluate(CUT_OFF) == []
     shown = opened.page.get_by_text(made_up.HOSTILE).count()
     assert (shown > 0) == (until != (0, Stage.EVALUATE))
+    confident = opened.page.locator("#confident-mistakes .example").count()
+    assert confident == (6 if until is None else 0)
     opened.page.context.close()
 
 

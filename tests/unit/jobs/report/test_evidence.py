@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,9 @@ from selfemo_api.stages import Stage
 from selfemo_api.status import Best, Outcome
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.evaluation.paired_gain import gain_between
+from selfemo_jobs.evaluation.prediction_table import PREDICTIONS
+from selfemo_jobs.report.answer_reader import Answers
+from selfemo_jobs.report.examples import answer_changes
 from selfemo_jobs.report.gains import ShownGain
 from selfemo_jobs.report.page import render
 from selfemo_jobs.report.report_builder import build_report
@@ -24,6 +28,7 @@ from selfemo_jobs.report.run_info import RunInfo, info_of_config
 from selfemo_jobs.report.types import ReportData
 from selfemo_jobs.report.write import read_run, report_data, report_page
 from selfemo_jobs.runtime.run_reader import read_records
+from selfemo_jobs.runtime.tables import decode_table, encode_table
 from selfemo_jobs.store import Store, join, open_store
 
 
@@ -169,7 +174,38 @@ def test_repeated_mistakes_are_those_of_every_generation(data: ReportData) -> No
     }
     assert changes.mistakes_count == len(wrong) > 0
     assert {(int(e.dialogue[1:]), e.utterance) for e in changes.mistakes} <= wrong
-    assert "Stored answers have no probabilities" in render(data)
+
+
+def test_confident_mistakes_have_the_largest_probabilities(data: ReportData) -> None:
+    changes = data.changes
+    assert changes is not None
+    rows = [
+        (0.5 + d / 40 + t / 1000, is_right(changes.generation, d, t), d, t)
+        for d in range(DIALOGUES)
+        for t in range(TURNS)
+    ]
+    assert changes.confident_count == sum(p >= 0.9 for p, *_ in rows) > 0
+    assert changes.confident_mistakes_count == sum(p >= 0.9 and not r for p, r, *_ in rows) > 0
+    shown = [e.probability for e in changes.confident_mistakes]
+    assert len(shown) == 6
+    assert shown == sorted(shown, key=lambda p: -(p or 0.0))
+    assert shown[0] == max(p for p, right, *_ in rows if not right)
+    assert max(Counter((e.gold, e.after) for e in changes.confident_mistakes).values()) <= 2
+    page = render(data)
+    assert 'id="confident-mistakes"' in page
+    assert f"{shown[0]:.3f}" in page
+
+
+def test_a_run_without_stored_probabilities_has_no_confident_mistakes() -> None:
+    table = made_up_answers.answers(LABELS, 0)
+    old = table.drop_columns(["probability"])
+    filled = decode_table(encode_table(old), "file:///old.parquet", PREDICTIONS)
+    assert filled["probability"].null_count == table.num_rows
+    changes = answer_changes(
+        Answers({(0, "dev"): filled, (1, "dev"): filled}, {}), 1, "dev", sets=False
+    )
+    assert changes is not None
+    assert (changes.confident_count, changes.confident_mistakes) == (0, ())
 
 
 def test_nothing_compares_generation_0_with_itself(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,8 @@ def answers_table() -> pa.Table:
         LabeledPrompt("b", 0, ("joy",), (1,)),
     ]
     completions = [
-        Completion((1,), (), text, finished=True) for text in (" joy", " surprise, fear", "joyfull")
+        Completion((1,), logprobs, text, finished=True)
+        for text, logprobs in ((" joy", (-0.5, -0.2)), (" surprise, fear", ()), ("joyfull", (0.0,)))
     ]
     return prediction_table(prompts, completions, MELD)
 
@@ -101,6 +103,7 @@ def test_answers_become_a_table_and_arrays_of_first_labels() -> None:
     assert table["named"].to_pylist() == [["joy"], ["surprise", "fear"], []]
     assert table["predicted"].to_pylist() == [["joy"], ["surprise", "fear"], ["joy"]]
     assert table["well_formed"].to_pylist() == [True, True, False]
+    assert table["probability"].to_pylist() == [round(math.exp(-0.7), 6), None, 1.0]
     predictions = read_predictions(table, MELD)
     assert predictions.dialogue.tolist() == [0, 0, 1]
     assert predictions.named.tolist() == [4, 1, UNPARSABLE]

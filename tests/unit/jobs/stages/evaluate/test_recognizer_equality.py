@@ -110,4 +110,5 @@ def test_a_recognizer_predicts_what_is_stored(
         assert list(prediction.labels) == row["predicted"]
         assert prediction.answer == row["answer"]
         assert prediction.well_formed == row["well_formed"]
+        assert 0.0 <= row["probability"] < 1.0
     assert len({row["answer"] for row in rows}) > 5, "answers differ"
