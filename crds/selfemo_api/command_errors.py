@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 from selfemo_api.contract import ExitCode
+from selfemo_api.text.control_characters import json_text, printable
 
 #: The kind of an error, by its exit code, where the error has none of its own.
 _KINDS = {
@@ -72,30 +72,12 @@ def report_error(
     """
     if as_json:
         content = error_object(message, code, kind=kind, **more)
-        sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
+        sys.stdout.write(json_text(content) + "\n")
         sys.stdout.flush()
     else:
         sys.stderr.write("".join(f"{program}: {printable(line)}\n" for line in message.split("\n")))
         sys.stderr.flush()
     return code
-
-
-def printable(text: str) -> str:
-    r"""Return a line of text without control characters, which could change the terminal.
-
-    Parameters
-    ----------
-    text
-        The text.
-
-    Examples
-    --------
-    >>> printable("a\x1b[31mb\tc")
-    'a\ufffd[31mb\tc'
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def wants_json(arguments: Sequence[str]) -> bool:

@@ -8,12 +8,13 @@ from pydantic import Field
 
 from selfemo_api.api_model import ApiModel
 from selfemo_api.stages import Stage
+from selfemo_api.text.control_characters import PlainText
 
 #: The largest size of a termination message. Kubernetes cuts off the rest.
 TERMINATION_MESSAGE_BYTES = 4096
 
 #: The metrics of a stage by name, see :mod:`selfemo_api.metrics`.
-Metrics = Annotated[dict[str, float], Field(max_length=64)]
+Metrics = Annotated[dict[PlainText, float], Field(max_length=64)]
 #: One value for each label, in the order of `dataset.labels`.
 LabelValues = Annotated[list[float], Field(max_length=64)]
 
@@ -25,10 +26,12 @@ class SourceScore(ApiModel):
     (`evaluation.multiLabel`). The figures of sets are unset otherwise.
     """
 
-    source: Annotated[str, Field(max_length=63)]
+    source: Annotated[PlainText, Field(max_length=63)]
     """The name of the source."""
     utterances: int
     """The number of utterances of the source."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """The SHA-256 of the source's files, in hexadecimal. Only the selection dataset has it."""
     weighted_f1: float
     """The mean F1 of the labels, weighted by their numbers of utterances, from 0 to 1. An answer
     that is unparsable counts as the nearest label, as in InstructERC."""
@@ -111,10 +114,10 @@ class ShardResult(ApiModel):
 class FailureMessage(ApiModel):
     """The message of a stage that failed."""
 
-    error: Annotated[str, Field(max_length=2048)]
+    error: Annotated[PlainText, Field(max_length=2048)]
     """What was wrong, where, and what to do, in one line; of a check, in a line for each
     problem."""
-    kind: Annotated[str, Field(max_length=64)]
+    kind: Annotated[PlainText, Field(max_length=64)]
     """The kind of error: `BadInput`, `DamagedResult`, `Unavailable` or `Internal`."""
     damaged: Stage | None = None
     """The earlier stage of the same generation whose result is missing or damaged. Check and

@@ -11,6 +11,7 @@ from pydantic import Field
 from selfemo_api.api_model import ApiModel, JsonObject
 from selfemo_api.results import Metrics, SourceScore, StageResult
 from selfemo_api.stages import Stage
+from selfemo_api.text.control_characters import PlainText
 
 #: The largest number of generations in the history, and that replay reaches back.
 HISTORY_LIMIT = 10
@@ -26,6 +27,8 @@ class ConditionType(StrEnum):
     STALLED = "Stalled"
     SUSPENDED = "Suspended"
     PROGRESSING = "Progressing"
+    RECOVERING = "Recovering"
+    """It is there only while a damaged result of the generation in progress is made again."""
 
 
 class ConditionStatus(StrEnum):
@@ -67,6 +70,7 @@ class Reason(StrEnum):
     BAD_INPUT = "BadInput"
     PENDING_TOO_LONG = "PendingTooLong"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
+    RESULT_DAMAGED = "ResultDamaged"
     HEALTHY = "Healthy"
     FINISHED = "Finished"
 
@@ -84,7 +88,7 @@ class Condition(ApiModel):
     """The time at which the condition's status last changed."""
     reason: Annotated[str, Field(min_length=1, max_length=64)]
     """The reason for the status, as one word for programs."""
-    message: Annotated[str, Field(max_length=2048)]
+    message: Annotated[PlainText, Field(max_length=2048)]
     """The reason for the status, as a sentence for people."""
 
 
@@ -133,7 +137,7 @@ class GenerationRecord(ApiModel):
     """The wall time in seconds of each stage's successful attempt."""
     gpu_seconds: float = 0.0
     """The GPU-seconds of the stages' successful attempts."""
-    message: Annotated[str, Field(max_length=1024)] = ""
+    message: Annotated[PlainText, Field(max_length=1024)] = ""
     """The reason for the outcome, as a sentence for people."""
 
 
@@ -150,6 +154,8 @@ class StageFailure(StrEnum):
     """The attempt ran for too long."""
     PENDING_TOO_LONG = "PendingTooLong"
     """The attempt waited for too long."""
+    RESULT_DAMAGED = "ResultDamaged"
+    """The result of an earlier stage, which the attempt reads, was missing or damaged."""
 
 
 class StageTotals(ApiModel):
@@ -178,6 +184,18 @@ class StageTotals(ApiModel):
     """The number of tokens that were generated (SelfPlay) or trained on (Train)."""
 
 
+class Recovery(ApiModel):
+    """Stages of the generation in progress that are run again because a result was damaged.
+
+    Each of them checks its stored result: a whole one is used again, a damaged one is made again.
+    """
+
+    damaged: Stage
+    """The earliest stage whose result was missing or damaged. It is the first to be run again."""
+    until: Stage
+    """The last stage that is run again: the one that could not read the damaged result."""
+
+
 class Current(ApiModel):
     """The generation in progress, or the last one."""
 
@@ -190,6 +208,9 @@ class Current(ApiModel):
     """The URI of the judge: the frozen model that scores."""
     changes: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=64)] = []
     """The settings in which the spec differs from its recipe, as `path=value`."""
+    previous_best: Best | None = None
+    """The best generation when this one began. It counts again if this generation is decided
+    again, after a recovery."""
     results: Annotated[list[StageResult], Field(max_length=6)] = []
     """The results of the generation's finished stages."""
 
@@ -216,7 +237,17 @@ class EvolutionStatus(ApiModel):
     """The number of attempts of the stage that failed by themselves."""
     disruptions: int = 0
     """The number of attempts of the stage that were lost to causes outside it."""
-    last_failure: Annotated[str, Field(max_length=FAILURE_MAX)] | None = None
+    replaced_pods: int = 0
+    """The number of the stage's pods that the platform removed and that their Job created again:
+    preemption, a drained node. As many as the stage has pods count as one disruption."""
+    last_replacement_time: datetime | None = None
+    """The time of the last removal that `replacedPods` counts."""
+    recoveries: int = 0
+    """The number of recoveries of the generation in progress: how often it went back to an earlier
+    stage whose result was missing or damaged."""
+    recovery: Recovery | None = None
+    """The recovery in progress. Unset: there is none."""
+    last_failure: Annotated[PlainText, Field(max_length=FAILURE_MAX)] | None = None
     """The error of the last failed attempt. It remains while the stage is retried."""
     retry_after: datetime | None = None
     """The time before which the stage is not retried."""

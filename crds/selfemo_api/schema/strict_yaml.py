@@ -13,6 +13,8 @@ from typing import Any
 
 import yaml
 
+from selfemo_api.text.control_characters import printable, printable_lines
+
 #: The largest depth of a document. No Kubernetes object is so deep, but a document may contain
 #: itself.
 MAX_DEPTH = 64
@@ -32,12 +34,12 @@ class Problem:
     """The line in the file, from 1. None: it is unknown."""
 
     def __post_init__(self) -> None:
-        """Replace line breaks and other control characters of the field: a key may have any."""
-        if not self.field.isprintable():
-            field = "".join(
-                c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in self.field
-            )
-            object.__setattr__(self, "field", field)
+        """Replace control characters: a key and a value of a document may have any.
+
+        Line breaks of the message stay.
+        """
+        object.__setattr__(self, "field", printable(self.field).replace("\t", "\ufffd"))
+        object.__setattr__(self, "message", printable_lines(self.message))
 
     def __str__(self) -> str:
         """Return the field, the message and the line as one line of text."""

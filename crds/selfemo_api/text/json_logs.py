@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from selfemo_api.text.control_characters import json_text, printable_lines
+
 #: The fields of a line that are not values of its message.
 _FRAME = ("time", "level", "stage", "logger", "message", "traceback")
 
@@ -39,7 +41,7 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return json_text(line, default=str)
 
 
 def readable(line: Mapping[str, Any]) -> str:
@@ -76,5 +78,8 @@ class ReadableLines(logging.Formatter):
     """Formats a log record as text for a person who started a command."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the text of a log record, without a line break at its end."""
-        return readable(json.loads(JsonLines().format(record)))
+        """Return the text of a log record, without a line break at its end.
+
+        Control characters in it are replaced.
+        """
+        return printable_lines(readable(json.loads(JsonLines().format(record))))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selfemo_api.spec import Context, DataFormat, Source, Use, View
+from selfemo_api.text.control_characters import json_text, printable
 from selfemo_jobs.base_models.warm_start_options import add_options, options_from
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.runtime.command_line import CommandParser, add_output_option, run_command_line
@@ -187,12 +188,12 @@ def _dialogues(arguments: argparse.Namespace, option: str, labels: list[str]) ->
 def _print_result(arguments: argparse.Namespace, **values: object) -> None:
     """Print the result as one JSON object, or as a line for each value."""
     if arguments.output == "json":
-        sys.stdout.write(json.dumps(values, ensure_ascii=False) + "\n")
+        sys.stdout.write(json_text(values) + "\n")
         return
     width = max(map(len, values))
     for name, value in values.items():
         text = value if isinstance(value, str) else json.dumps(value)
-        sys.stdout.write(f"{name:<{width}}  {text}\n")
+        sys.stdout.write(printable(f"{name:<{width}}  {text}") + "\n")
 
 
 _COMMANDS = {"tiny": _tiny, "prepare": _prepare, "warm-start": _warm_start}

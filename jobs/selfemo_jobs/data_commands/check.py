@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from selfemo_api.contract import ExitCode
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.schema.validation import load_evolution
 from selfemo_api.spec import DatasetSpec
+from selfemo_api.text.control_characters import json_text, printable_lines
 from selfemo_api.text.formatting import share
 from selfemo_jobs.data_commands.options import (
     data_format,
@@ -73,9 +73,9 @@ def check(arguments: argparse.Namespace) -> int:
             dataset = _with_absolute_uris(evolution.spec.dataset)
             report = inspect_dataset(dataset, store, work, length=length)
     if arguments.output == "json":
-        sys.stdout.write(json.dumps(report.to_json(), ensure_ascii=False, indent=2) + "\n")
+        sys.stdout.write(json_text(report.to_json(), indent=2) + "\n")
     else:
-        sys.stdout.write("\n".join(_lines(report)) + "\n")
+        sys.stdout.write(printable_lines("\n".join(_lines(report))) + "\n")
     if report.of(Severity.ERROR):
         return ExitCode.BAD_INPUT
     return ExitCode.UNAVAILABLE if report.of(Severity.UNAVAILABLE) else ExitCode.OK

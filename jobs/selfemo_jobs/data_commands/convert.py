@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import json
 import sys
 import tempfile
 from pathlib import Path
 
 from selfemo_api.contract import ExitCode
+from selfemo_api.text.control_characters import json_text, printable
 from selfemo_api.text.files import write_atomically
 from selfemo_jobs.data_commands.options import (
     data_format,
@@ -56,11 +56,12 @@ def convert(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise BadInput(f"{output} cannot be written: {error.strerror}") from None
     for warning in content.warnings:
-        sys.stderr.write(f"warning: {arguments.source}: {warning.message}\n")
+        sys.stderr.write(printable(f"warning: {arguments.source}: {warning.message}") + "\n")
     turns = sum(len(dialogue.turns) for dialogue in content.dialogues)
     if arguments.output == "json":
         result = {"to": str(output), "dialogues": len(content.dialogues), "turns": turns}
-        sys.stdout.write(json.dumps(result, ensure_ascii=False) + "\n")
+        sys.stdout.write(json_text(result) + "\n")
     else:
-        sys.stdout.write(f"{output}: {len(content.dialogues)} dialogues, {turns} turns\n")
+        written = f"{len(content.dialogues)} dialogues, {turns} turns"
+        sys.stdout.write(f"{printable(str(output))}: {written}\n")
     return ExitCode.OK

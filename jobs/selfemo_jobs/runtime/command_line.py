@@ -17,6 +17,7 @@ from typing import NoReturn
 from selfemo_api.command_errors import MISSING_EXTRA, USAGE, report_error, wants_json
 from selfemo_api.contract import ExitCode
 from selfemo_api.schema.validation import InvalidEvolution
+from selfemo_api.text.control_characters import printable_lines
 from selfemo_api.text.extras import extra_of, missing_extra_message
 from selfemo_api.text.suggestions import closest
 from selfemo_jobs.errors import StageError
@@ -209,7 +210,7 @@ def _report_bug(program: str, error: Exception, *, as_json: bool, verbose: bool)
         code = ExitCode.BAD_INPUT
         return report_error(program, message, code, as_json=as_json, kind=MISSING_EXTRA)
     if verbose:
-        traceback.print_exception(error)
+        sys.stderr.write(printable_lines("".join(traceback.format_exception(error))))
     lines = str(error).strip().splitlines() or [""]
     hint = "" if verbose else " (--verbose prints where)"
     message = f"unexpected error: {type(error).__name__}: {lines[0]}{hint}"

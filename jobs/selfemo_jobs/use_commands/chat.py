@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from selfemo_api.contract import ExitCode
+from selfemo_api.text.control_characters import visible
 from selfemo_jobs.datasets.dialogue import Utterance
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.use_commands.reply_options import MOST_CONTEXT, label_of
-from selfemo_jobs.use_commands.terminal_text import visible
 from selfemo_jobs.use_commands.use_options import (
     add_model_arguments,
     engine_settings,
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
         try:
             if not arguments.quiet:
-                sys.stderr.write(f"{chat.mode}. Commands: {_COMMANDS}\n")
+                sys.stderr.write(f"{visible(chat.mode)}. Commands: {_COMMANDS}\n")
             for line in _lines(sys.stdin):
                 if not chat.answer(line):
                     break

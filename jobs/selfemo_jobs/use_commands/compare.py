@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selfemo_api.contract import ExitCode
+from selfemo_api.text.control_characters import json_text, printable_lines, visible
 from selfemo_api.text.formatting import duration
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.runtime.command_line import add_output_option
@@ -54,8 +55,6 @@ def run(arguments: argparse.Namespace) -> int:
     Unavailable
         If a storage does not respond.
     """
-    from selfemo_jobs.use_commands.terminal_text import json_text
-
     count = len(arguments.runs)
     if not 2 <= count <= _MOST:
         number = "is 1 run" if count == 1 else f"are {count} runs"
@@ -66,9 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output == "json":
         sys.stdout.write(json_text(comparison.to_json(), indent=1) + "\n")
         return ExitCode.OK
-    sys.stdout.write("\n".join(table_lines(comparison)) + "\n")
+    sys.stdout.write(printable_lines("\n".join(table_lines(comparison))) + "\n")
     if arguments.to is not None:
-        sys.stdout.write(f"\n{arguments.to}\n")
+        sys.stdout.write(f"\n{visible(str(arguments.to))}\n")
     return ExitCode.OK
 
 
@@ -153,7 +152,7 @@ def table_lines(comparison: Comparison) -> Iterator[str]:
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Yield rows as lines whose columns are aligned. Control characters are made visible."""
-    from selfemo_jobs.use_commands.terminal_text import cut, pad, visible
+    from selfemo_jobs.use_commands.terminal_text import cut, pad
 
     texts = [[cut(visible(cell), _WIDEST) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in texts) for i in range(max(map(len, texts), default=0))]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 import tempfile
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from selfemo_api.contract import ExitCode
 from selfemo_api.local_runs import absolute_uri
+from selfemo_api.text.control_characters import json_text, visible
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.gguf_conversion import OUT_TYPES
 from selfemo_jobs.runtime.command_line import add_data_option, add_output_option
@@ -186,13 +186,14 @@ def _print(arguments: argparse.Namespace, model: ResolvedModel, copied: CopiedMo
             "written": copied.written,
             "weightedF1": scores[0].weighted_f1 if scores else None,
         }
-        sys.stdout.write(json.dumps(result) + "\n")
+        sys.stdout.write(json_text(result) + "\n")
         return
     if copied.written == 0:
-        sys.stdout.write(f"{copied.uri} has this model already\n")
+        sys.stdout.write(f"{visible(copied.uri)} has this model already\n")
         return
     figures = f", weighted F1 {scores[0].weighted_f1:.3f}" if scores else ""
-    sys.stdout.write(f"{copied.uri}: {copied.files} files, {_size(copied.size)}{figures}\n")
+    written = f"{copied.files} files, {_size(copied.size)}{figures}"
+    sys.stdout.write(f"{visible(copied.uri)}: {written}\n")
 
 
 def _size(size: int) -> str:

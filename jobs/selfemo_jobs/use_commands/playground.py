@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selfemo_api.contract import ExitCode
+from selfemo_api.text.control_characters import printable
 from selfemo_jobs.errors import BadInput, StageError
 from selfemo_jobs.use_commands.use_options import (
     add_model_arguments,
@@ -100,7 +101,7 @@ def _models(arguments: argparse.Namespace) -> list[PlaygroundModel]:
     except StageError as error:
         if arguments.compare:
             raise
-        sys.stderr.write(f"selfemo playground: without generation 0: {error}\n")
+        sys.stderr.write(printable(f"selfemo playground: without generation 0: {error}") + "\n")
         return models
     name = "Generation 0" if not arguments.compare else _name(other.description)
     settings = engine_settings(arguments, other.description.decoding)

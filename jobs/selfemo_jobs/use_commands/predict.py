@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from selfemo_api.contract import ExitCode
+from selfemo_api.text.control_characters import visible
 from selfemo_api.text.formatting import duration
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.use_commands.terminal_text import visible
 from selfemo_jobs.use_commands.use_options import (
     add_input_arguments,
     add_model_arguments,

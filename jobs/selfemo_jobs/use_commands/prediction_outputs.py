@@ -13,8 +13,9 @@ from typing import Any, BinaryIO
 
 from rich.cells import cell_len
 
+from selfemo_api.text.control_characters import json_text, visible
 from selfemo_jobs.use_commands.prediction_rows import PredictedTurn, rounded
-from selfemo_jobs.use_commands.terminal_text import cut, json_text, pad, visible
+from selfemo_jobs.use_commands.terminal_text import cut, pad
 
 #: The number of turns of a row group of Parquet.
 _ROW_GROUP = 8192

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfemo_api.contract import ExitCode
+from selfemo_api.text.control_characters import json_text, visible
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.runtime.command_line import add_output_option
 from selfemo_jobs.use_commands.prediction_rows import rounded
 from selfemo_jobs.use_commands.reply_options import MOST_CONTEXT, label_of
-from selfemo_jobs.use_commands.terminal_text import aligned, json_text, visible
+from selfemo_jobs.use_commands.terminal_text import aligned
 from selfemo_jobs.use_commands.use_options import (
     add_input_arguments,
     add_model_arguments,

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from selfemo_api.model_description import Decoding
 from selfemo_api.spec import Engine
+from selfemo_api.text.control_characters import printable, printable_lines
 from selfemo_api.text.extras import add_extra
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.runtime.command_line import add_data_option
@@ -88,7 +89,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.print_template:
         with tempfile.TemporaryDirectory() as temporary:
             served = write_served_folder(folder, description, Path(temporary))
-        sys.stdout.write(f"{served.template}\n")
+        template = str(served.template)  # a terminal gets no control characters of a tokenizer
+        shown = printable_lines(template) if sys.stdout.isatty() else template
+        sys.stdout.write(f"{shown}\n")
         return 0
     if importlib.util.find_spec("vllm") is None:
         raise BadInput(
@@ -115,8 +118,9 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(f"{_command_line(environment, command)}\n")
         return 0
     sys.stderr.write(
-        f"{arguments.model} is loaded, which takes a minute or two. Then it is the model "
-        f"`{arguments.name}` of http://{arguments.host}:{arguments.port}/v1\n"
+        f"{printable(arguments.model)} is loaded, which takes a minute or two. Then it is the "
+        f"model `{printable(arguments.name)}` of "
+        f"http://{printable(arguments.host)}:{arguments.port}/v1\n"
     )
     sys.stderr.flush()
     os.execve(sys.executable, command, {**environment, **os.environ})  # noqa: S606 - no shell

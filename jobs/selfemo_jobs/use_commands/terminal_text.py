@@ -1,56 +1,10 @@
-"""Text that may be printed to a terminal: control characters are made visible."""
+"""Text in the cells of a terminal, of which some characters take two."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
-from typing import Any
 
 from rich.cells import cell_len, set_cell_size
-
-#: Control characters, line and paragraph separators, and signs that change the direction of text.
-#: Printed as they are, they could move the cursor, change colors, or hide what a line contains.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-
-
-def visible(text: str) -> str:
-    r"""Return a text in which control characters are written as escapes.
-
-    Parameters
-    ----------
-    text
-        Any text, for example one of a file.
-
-    Examples
-    --------
-    >>> visible("\x1b[31mred")
-    '\\x1b[31mred'
-    """
-    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
-
-
-def json_text(value: Any, indent: int | None = None) -> str:
-    r"""Return a value as JSON without control characters, also where JSON allows them.
-
-    Parameters
-    ----------
-    value
-        The value.
-    indent
-        The number of blanks of each level. None: everything is in one line.
-
-    Examples
-    --------
-    >>> json_text({"text": "Zoë \x9b31m"})
-    '{"text": "Zoë \\u009b31m"}'
-    """
-    text = json.dumps(value, ensure_ascii=False, indent=indent)
-    return re.sub(
-        "[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]",
-        lambda match: f"\\u{ord(match[0]):04x}",
-        text,
-    )
 
 
 def pad(text: str, cells: int) -> str:

@@ -14,11 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from selfemo_api.command_errors import MISSING_EXTRA, printable
+from selfemo_api.command_errors import MISSING_EXTRA
 from selfemo_api.contract import DRY_RUN_MODULE, ENV_DATA, ENV_PARENT, ENV_WORK, ExitCode
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.metrics import CheckMetric
 from selfemo_api.stages import Stage
+from selfemo_api.text.control_characters import json_text, printable
 from selfemo_api.text.extras import extra_of, missing_extra_message
 from selfemo_operator.cli.job_program import require_extras
 from selfemo_operator.cli.output_format import print_line
@@ -87,7 +88,7 @@ def check(request: RunRequest, *, as_json: bool) -> int:
     """
     report = check_input(request)
     if as_json:
-        sys.stdout.write(json.dumps(report.content, ensure_ascii=False) + "\n")
+        sys.stdout.write(json_text(report.content) + "\n")
         return report.exit_code
     print_findings(report)
     if report.exit_code is ExitCode.OK:

@@ -13,6 +13,7 @@ import typer
 from selfemo_api.command_errors import MISSING_EXTRA, USAGE, report_error, wants_json
 from selfemo_api.contract import ExitCode
 from selfemo_api.schema.validation import InvalidEvolution
+from selfemo_api.text.control_characters import printable_lines
 from selfemo_api.text.extras import extra_of, missing_extra_message
 from selfemo_api.text.suggestions import closest
 from selfemo_operator.cli.session import SESSION
@@ -96,7 +97,7 @@ def problems_of(error: InvalidEvolution) -> list[dict[str, Any]]:
 def _bug(error: Exception) -> str:
     """Return the message of an unexpected error. With ``--verbose``, the traceback is printed."""
     if SESSION.verbose:
-        traceback.print_exception(error)
+        sys.stderr.write(printable_lines("".join(traceback.format_exception(error))))
     lines = str(error).strip().splitlines() or [""]
     hint = "" if SESSION.verbose else " (--verbose prints where)"
     return f"unexpected error: {type(error).__name__}: {lines[0]}{hint}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import json
 import os
 import shutil
 import sys
@@ -20,10 +19,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from selfemo_api.command_errors import printable
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.schema.error_messages import problems_of
 from selfemo_api.stages import Stage
+from selfemo_api.text.control_characters import json_text
 from selfemo_operator.cli import output_format, serve_manifests, watch
 from selfemo_operator.cli.command import Quiet, Verbose, application, begin_command, command
 from selfemo_operator.cli.entry_point import run_application
@@ -134,13 +133,13 @@ def list_command(
             note = f"{metadata['namespace']}/{metadata['name']} cannot be read by this version"
             print_line(f"warning: {note}", stderr=True)
     if output is Output.JSON:
-        sys.stdout.write(json.dumps(summaries, ensure_ascii=False) + "\n")
+        sys.stdout.write(json_text(summaries) + "\n")
     elif not summaries:
         place = f"in namespace {namespace}" if namespace else "in any namespace"
         print_line(f"no evolutions {place}", stderr=True)
     else:
         for line in run_table(summaries):
-            print_line(printable(line))
+            print_line(line)
 
 
 def _objects(kube: KubeClient, namespace: str | None) -> list[dict[str, Any]]:
@@ -161,10 +160,10 @@ def status_command(access: Access, name: Name, output: OutputOption = Output.TAB
     """Print the state of one evolution."""
     summary = run_summary(get_evolution(access.connect(), access, name))
     if output is Output.JSON:
-        sys.stdout.write(json.dumps(summary, ensure_ascii=False) + "\n")
+        sys.stdout.write(json_text(summary) + "\n")
         return
     for line in columns(status_rows(summary)):
-        print_line(printable(line))
+        print_line(line)
 
 
 @kubectl_command("watch")
@@ -241,7 +240,7 @@ def report_command(
         request = RunRequest(evolution, {}, Path(folder), evolution.metadata.uid[:8])
         page = str(write_report(request, to))
     if output is Output.JSON:
-        sys.stdout.write(json.dumps({"report": page}, ensure_ascii=False) + "\n")
+        sys.stdout.write(json_text({"report": page}) + "\n")
     else:
         print_line(page)
 
@@ -373,7 +372,7 @@ def _set_suspend(access: Access, name: str, *, suspend: bool, as_json: bool) -> 
         kube.patch(names.evolution_path((namespace, name)), body)
     if as_json:
         content = {"name": name, "namespace": namespace, "suspend": suspend}
-        sys.stdout.write(json.dumps(content) + "\n")
+        sys.stdout.write(json_text(content) + "\n")
     else:
         print_line(f"{namespace}/{name} is {'suspended' if suspend else 'resumed'}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from selfemo_api.local_runs import STATE_FILE, local_uid
+from selfemo_api.text.control_characters import json_text
 from selfemo_api.text.files import write_atomically
 from selfemo_operator.cli.job_program import require_extras
 from selfemo_operator.cli.output_format import print_line
@@ -89,6 +89,6 @@ def report_of(
     uid = local_uid(evolution.metadata.namespace, evolution.metadata.name)
     page = write_report(RunRequest(evolution, {}, run.folder, uid), to)
     if as_json:
-        sys.stdout.write(json.dumps({"report": str(page)}, ensure_ascii=False) + "\n")
+        sys.stdout.write(json_text({"report": str(page)}) + "\n")
     else:
         print_line(str(page))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
-
-import yaml
 
 from selfemo_api.recipes import changed_settings, written_path
 from selfemo_api.spec import EvolutionSpec
+from selfemo_api.text.control_characters import json_text, printable
+from selfemo_operator.cli.yaml_output import yaml_text
 
 
 def print_resolved(spec: EvolutionSpec, *, as_json: bool) -> None:
@@ -24,10 +23,9 @@ def print_resolved(spec: EvolutionSpec, *, as_json: bool) -> None:
     """
     changes = {written_path(path): value for path, value in changed_settings(spec).items()}
     if as_json:
-        text = json.dumps({"spec": spec.to_json(), "changes": changes}, ensure_ascii=False) + "\n"
+        sys.stdout.write(json_text({"spec": spec.to_json(), "changes": changes}) + "\n")
     else:
-        text = resolved_yaml(spec, changes)
-    sys.stdout.write(text)
+        sys.stdout.write(resolved_yaml(spec, changes))
 
 
 def resolved_yaml(spec: EvolutionSpec, changes: dict[str, object]) -> str:
@@ -40,12 +38,8 @@ def resolved_yaml(spec: EvolutionSpec, changes: dict[str, object]) -> str:
     changes
         What differs from the recipe, by the path at which a person writes it.
     """
-    text = yaml.safe_dump(
-        {"spec": spec.to_json()}, sort_keys=False, allow_unicode=True, default_flow_style=None
-    )
+    text = yaml_text([{"spec": spec.to_json()}], default_flow_style=None)
     if not changes:
         return f"{text}# As in {spec.recipe}.\n"
-    lines = (
-        f"#   {path}: {json.dumps(value, ensure_ascii=False)}" for path, value in changes.items()
-    )
+    lines = (f"#   {printable(path)}: {json_text(value)}" for path, value in changes.items())
     return f"{text}# Different from {spec.recipe}:\n" + "\n".join(lines) + "\n"

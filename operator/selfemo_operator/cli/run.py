@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import threading
@@ -14,10 +13,10 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from selfemo_api.command_errors import printable
 from selfemo_api.contract import ExitCode
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.status import ConditionType
+from selfemo_api.text.control_characters import json_text
 from selfemo_operator.cli import output_format
 from selfemo_operator.cli.check import check_input, print_findings
 from selfemo_operator.cli.entry_point import report
@@ -107,7 +106,7 @@ def run(request: RunRequest, *, as_json: bool, dry_run: bool) -> int:
         state.close()
     page = _report_page(request, evolution)
     if as_json:
-        sys.stdout.write(json.dumps({**summary(evolution), "report": str(page or "")}) + "\n")
+        sys.stdout.write(json_text({**summary(evolution), "report": str(page or "")}) + "\n")
     else:
         output_format.console().print(generation_table(evolution))
         if page is not None:
@@ -180,6 +179,5 @@ def _print_outcome(evolution: EmotionEvolution) -> int:
         text = "Suspended: to continue, set `suspend: false` and run the same command."
         print_line(text, stderr=True)
         return ExitCode.OK
-    lines = f"{condition.reason}: {condition.message}".split("\n")
-    print_line("\n".join(map(printable, lines)), stderr=True)
+    print_line(f"{condition.reason}: {condition.message}", stderr=True)
     return output_format.exit_code(evolution)

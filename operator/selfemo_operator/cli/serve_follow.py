@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from selfemo_api.contract import ExitCode
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.stages import Stage
+from selfemo_operator.cli.output_format import print_line
 from selfemo_operator.controller.objects import names
 
 if TYPE_CHECKING:
@@ -141,9 +142,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     key = (arguments.namespace, arguments.name)
     try:
-        print(follow(KubeClient(connections=1), key, kserve=arguments.kserve), flush=True)
+        print_line(follow(KubeClient(connections=1), key, kserve=arguments.kserve))
     except ApiError as error:
-        sys.stderr.write(f"serve_follow: {error}\n")
+        print_line(f"serve_follow: {error}", stderr=True)
         return ExitCode.BAD_INPUT if 400 <= error.status < 500 else ExitCode.UNAVAILABLE
     return ExitCode.OK
 

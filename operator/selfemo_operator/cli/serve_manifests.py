@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.spec import StorageSpec
 from selfemo_api.stage_resources import gpus_per_pod
@@ -26,6 +24,7 @@ from selfemo_operator.cli.follow_manifests import (
     object_metadata,
 )
 from selfemo_operator.cli.serve_follow import ANNOTATION_GENERATION, generation_text
+from selfemo_operator.cli.yaml_output import yaml_text
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.base_pod import (
     ENVIRONMENT,
@@ -148,7 +147,7 @@ def manifests_text(objects: Sequence[Json]) -> str:
         The objects.
     """
     plain = json.loads(json.dumps(objects))  # without parts in common: YAML would refer to them
-    return yaml.safe_dump_all(plain, sort_keys=False, allow_unicode=True, width=1000)
+    return yaml_text(plain, width=1000)
 
 
 def serve_manifests(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from selfemo_api.command_errors import error_object, report_error
 from selfemo_api.contract import ExitCode
 from selfemo_api.schema.validation import InvalidEvolution
+from selfemo_api.text.control_characters import escaped_json, json_text
 from selfemo_operator.cli.entry_point import problems_of
 from selfemo_operator.cli.output_format import print_line
 from selfemo_operator.cli.resolved import print_resolved
@@ -53,7 +53,7 @@ def _report(error: InvalidEvolution, *, as_json: bool) -> None:
     """Report a document that is not valid, and continue with the others."""
     if as_json:
         content = error_object(str(error), ExitCode.BAD_INPUT, problems=problems_of(error))
-        sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
+        sys.stdout.write(json_text(content) + "\n")
     else:
         report_error(SESSION.command, str(error), ExitCode.BAD_INPUT)
 
@@ -63,6 +63,7 @@ def _print_valid(request: RunRequest, *, as_json: bool, resolve: bool) -> None:
     if resolve:
         print_resolved(request.evolution.spec, as_json=as_json)
     elif as_json:
-        sys.stdout.write(request.evolution.model_dump_json(by_alias=True, exclude_none=True) + "\n")
+        content = request.evolution.model_dump_json(by_alias=True, exclude_none=True)
+        sys.stdout.write(escaped_json(content) + "\n")
     else:
         print_line(f"{request.source} is valid")

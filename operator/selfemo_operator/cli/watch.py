@@ -14,6 +14,7 @@ from selfemo_api.contract import ExitCode
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.metrics import ProgressField
 from selfemo_api.stages import job_name
+from selfemo_api.text.control_characters import printable_lines
 from selfemo_operator.cli.output_format import exit_code
 from selfemo_operator.cli.runs.target import Target
 from selfemo_operator.cli.terminal.evolution_view import (
@@ -103,7 +104,9 @@ class _ChangeLines:
         self._previous, self._note = evolution, progress.note
         for line in lines:
             # Not Console.print: a Ctrl-C during that call makes it write the text a second time.
-            self._console.file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line}\n")
+            # Further lines of a message are indented: none looks like a change of its own.
+            text = printable_lines(line).replace("\n", "\n  ")
+            self._console.file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}\n")
             self._console.file.flush()
 
 

@@ -19,9 +19,11 @@ from selfemo_api.status import (
     GenerationRecord,
     Phase,
     Reason,
+    Recovery,
     StageFailure,
     StageTotals,
 )
+from selfemo_api.text.control_characters import printable_lines
 
 
 class JobState(StrEnum):
@@ -54,6 +56,12 @@ class Failure:
     """Whether the platform took the pod away (preemption, eviction, lost node)."""
     deadline: bool = False
     """Whether the Job was stopped because it passed a deadline."""
+    damaged: Stage | None = None
+    """The stage of the same generation whose result is missing or damaged, or None."""
+
+    def __post_init__(self) -> None:
+        """Replace control characters: a pod or a node may have written the message."""
+        object.__setattr__(self, "message", printable_lines(self.message))
 
 
 @dataclass(frozen=True)
@@ -145,6 +153,10 @@ class StatusChanges(TypedDict, total=False):
     attempt: int
     failures: int
     disruptions: int
+    replaced_pods: int
+    last_replacement_time: datetime | None
+    recoveries: int
+    recovery: Recovery | None
     last_failure: str | None
     retry_after: datetime | None
     start_time: datetime | None

@@ -6,7 +6,6 @@ It prints what it finds as one JSON object. Nothing stays in the storage.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from typing import Any
 
 from selfemo_api.contract import ExitCode, StageConfig
 from selfemo_api.stages import Stage
+from selfemo_api.text.control_characters import json_text, printable_lines
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.runtime.context import StageOutput
 from selfemo_jobs.runtime.logging_setup import configure_logging
@@ -49,10 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = read_config(parser.parse_args(argv).config, Stage.CHECK)
     except BadInput as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{printable_lines(str(error))}\n")
         return ExitCode.BAD_INPUT
     output, findings = dry_run(config)
-    sys.stdout.write(json.dumps(_report(output, findings), ensure_ascii=False) + "\n")
+    sys.stdout.write(json_text(_report(output, findings)) + "\n")
     if findings.problems:
         return ExitCode.BAD_INPUT
     return ExitCode.UNAVAILABLE if findings.unavailable else ExitCode.OK

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from selfemo_api.command_errors import printable
 from selfemo_api.stages import Stage
+from selfemo_api.text.control_characters import escaped_json, printable
 from selfemo_api.text.json_logs import readable
 from selfemo_operator.cli.runs.target import Target, find_run
 from selfemo_operator.local.state import JobFolder, RunnerError, is_active, read_record
@@ -109,7 +109,7 @@ def print_logs(
             raise RunnerError(_nothing(run, selection))
         for log in logs.values():
             for line in log.new_lines(last=not active):
-                sys.stdout.write(line + "\n" if as_json else _text(log, line))
+                sys.stdout.write(_json_line(line) if as_json else _text(log, line))
         sys.stdout.flush()
         if not active:
             return
@@ -145,6 +145,11 @@ def _nothing(run: Target, selection: Selection) -> str:
     number = "" if selection.generation is None else f" of generation {selection.generation}"
     has = f"{stage}{number} has not begun" if selection.stage else f"{stage}{number} has begun"
     return f"{run.name}: {has}: `selfemo status {run.name}` prints where it is"
+
+
+def _json_line(line: str) -> str:
+    """Return a line of a log as it is. Only a terminal gets no control characters."""
+    return f"{printable(escaped_json(line)) if sys.stdout.isatty() else line}\n"
 
 
 def _text(log: JobLog, line: str) -> str:

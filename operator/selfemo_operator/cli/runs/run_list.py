@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from selfemo_api.command_errors import printable
+from selfemo_api.text.control_characters import json_text
 from selfemo_operator.cli.output_format import columns, print_line
 from selfemo_operator.cli.runs.summary import age, best_text, local_summary, status_rows
 from selfemo_operator.cli.runs.target import find_run, read_evolution
@@ -37,12 +36,12 @@ def list_runs(state: Path, *, as_json: bool) -> None:
         except FileNotFoundError:
             continue  # it was removed a moment ago
     if as_json:
-        sys.stdout.write(json.dumps(summaries, ensure_ascii=False) + "\n")
+        sys.stdout.write(json_text(summaries) + "\n")
     elif not summaries:
         print_line(f"no runs in {state}", stderr=True)
     else:
         for line in run_table(summaries, _runner):
-            print_line(printable(line))
+            print_line(line)
 
 
 def run_table(summaries: list[dict[str, Any]], runner: Any = None) -> list[str]:
@@ -99,7 +98,7 @@ def print_status(target: str, state: Path, *, as_json: bool) -> None:
     if as_json:
         done = {"done": progress.done, "total": progress.total, "metrics": progress.metrics}
         content = {**summary, "progress": done if evolution.status.stage else None}
-        sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
+        sys.stdout.write(json_text(content) + "\n")
         return
     rows = status_rows(summary)
     if progress.done is not None:
@@ -108,4 +107,4 @@ def print_status(target: str, state: Path, *, as_json: bool) -> None:
     rows.append(("runner", progress.note or _runner(summary)))
     rows.append(("state", str(run.folder)))
     for line in columns(rows):
-        print_line(printable(line))
+        print_line(line)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated
 
 import typer
 
 from selfemo_api.schema.editor_schema import editor_schema
+from selfemo_api.text.control_characters import json_text
 from selfemo_operator.cli.command import command
 from selfemo_operator.cli.completion import complete_presets, complete_recipes
 from selfemo_operator.cli.parameters import DEFAULT_STATE, Output, OutputOption, State
@@ -73,7 +73,7 @@ def init_command(
 
 def schema_command() -> None:
     """Print the JSON Schema of the YAML file, for editors."""
-    sys.stdout.write(json.dumps(editor_schema(), ensure_ascii=False, indent=1) + "\n")
+    sys.stdout.write(json_text(editor_schema(), indent=1) + "\n")
 
 
 def doctor_command(

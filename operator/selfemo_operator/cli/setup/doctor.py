@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from selfemo_api.command_errors import printable
 from selfemo_api.contract import ExitCode
+from selfemo_api.text.control_characters import json_text
 from selfemo_operator.cli.output_format import print_line
 from selfemo_operator.cli.session import SESSION
 from selfemo_operator.cli.setup.finding import Finding, Mark
@@ -38,7 +37,7 @@ def doctor(state: Path, *, network: bool, as_json: bool) -> ExitCode:
     problems = sum(finding.mark is Mark.PROBLEM for finding in findings)
     if as_json:
         content = {"problems": problems, "findings": [_json(finding) for finding in findings]}
-        sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
+        sys.stdout.write(json_text(content) + "\n")
     else:
         _print(findings, problems)
     return ExitCode.BAD_INPUT if problems else ExitCode.OK
@@ -81,6 +80,6 @@ def _print(findings: Sequence[Finding], problems: int) -> None:
             continue
         advice = f": {finding.advice}" if finding.advice else ""
         line = f"{finding.mark:<7}  {finding.name:<{width}}  {finding.text}{advice}"
-        print_line(printable(line))
+        print_line(line)
     count = {0: "no problems", 1: "1 problem"}.get(problems, f"{problems} problems")
     print_line(f"{count} found", stderr=True)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import typer
-import yaml
 
 from selfemo_api.api_model import API_VERSION, KIND
 from selfemo_api.contract import ExitCode
@@ -20,9 +19,11 @@ from selfemo_api.recipes.presets import PUBLISHED
 from selfemo_api.schema.editor_schema import editor_schema
 from selfemo_api.schema.validation import load_evolutions
 from selfemo_api.spec import Preset
+from selfemo_api.text.control_characters import json_text
 from selfemo_api.text.files import write_atomically
 from selfemo_api.text.suggestions import did_you_mean
 from selfemo_operator.cli.output_format import print_line
+from selfemo_operator.cli.yaml_output import yaml_text
 from selfemo_operator.local.state import RunnerError
 
 #: The file that is written if none is named.
@@ -272,8 +273,7 @@ def _labels(text: str | None) -> str:
 
 def _flow(value: Any) -> str:
     """Return a list as YAML in one line."""
-    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=100_000)
-    return text.strip()
+    return yaml_text([value], default_flow_style=True, width=100_000).strip()
 
 
 def _scalar(text: str) -> str:
@@ -283,7 +283,7 @@ def _scalar(text: str) -> str:
 
 def _quoted(text: str) -> str:
     """Return a text as a quoted YAML scalar."""
-    return json.dumps(text, ensure_ascii=False)
+    return json_text(text)
 
 
 def _without_lines(text: str) -> str:

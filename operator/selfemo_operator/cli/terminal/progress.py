@@ -8,8 +8,9 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as ProgressBars
+from rich.text import Text
 
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.metrics import (
@@ -65,6 +66,14 @@ class LogTail:
         return newest
 
 
+class _Metrics(ProgressColumn):
+    """Shows the metrics of a stage, or in red the error with which it has ended."""
+
+    def render(self, task: Task) -> Text:
+        """Return the text of a task. Errors may contain brackets, so it is not markup."""
+        return Text(str(task.fields["metrics"]), "red" if task.fields.get("failed") else "")
+
+
 class Progress:
     """A context manager that shows a bar for each stage, or plain lines without a terminal.
 
@@ -80,11 +89,11 @@ class Progress:
         self._console = console
         self._state = state
         self._bars = ProgressBars(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[metrics]}"),
+            _Metrics(),
             console=console,
             disable=not console.is_terminal,
         )
@@ -124,7 +133,7 @@ class Progress:
             task = self._bars.add_task(_title(job), total=1, metrics="")
             self._tasks[job.name] = (task, LogTail(self._state.job(job.name).log))
             if not self._console.is_terminal:
-                self._console.print(f"{_title(job)} …", highlight=False)
+                self._console.print(f"{_title(job)} …", highlight=False, markup=False)
         task, tail = self._tasks[job.name]
         line = tail.last_progress()
         if line is not None:
@@ -146,7 +155,7 @@ class Progress:
         else:
             # the end of the run prints all lines of a message
             reason = job.failure.message.partition("\n")[0] if job.failure else "ended"
-            self._bars.update(task, metrics=f"[red]{reason}")
+            self._bars.update(task, metrics=reason, failed=True)
             text = f"{_title(job)}: {reason}"
         self._bars.stop_task(task)
         if not self._console.is_terminal or job.state is JobState.FAILED:

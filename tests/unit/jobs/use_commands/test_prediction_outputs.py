@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from rich.cells import cell_len
 
+from selfemo_api.text.control_characters import json_text, visible
 from selfemo_jobs.use_commands.prediction_outputs import OutputFormat, OutputLayout, open_writer
 from selfemo_jobs.use_commands.prediction_rows import PredictedTurn
-from selfemo_jobs.use_commands.terminal_text import cut, json_text, visible
+from selfemo_jobs.use_commands.terminal_text import cut
 
 LABELS = ["joy", "no emotion"]
 TURNS = [
