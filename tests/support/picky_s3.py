@@ -23,6 +23,7 @@ class Habit(StrEnum):
     REPLACEMENTS = "refuses If-Match"
     DELETES = "refuses to delete"
     BUSY = "busy"
+    TOKEN = "regards the session token as expired"
 
 
 class PickyS3:
@@ -34,6 +35,8 @@ class PickyS3:
         What it does not do.
     code, status, message
         How it refuses checksums: the code, the status and the message of the reply.
+    times
+        How many requests with checksums it refuses. None: all.
     """
 
     def __init__(
@@ -42,8 +45,11 @@ class PickyS3:
         code: str = "SignatureDoesNotMatch",
         status: int = 403,
         message: str = "Access denied.",
+        times: int | None = None,
     ) -> None:
         self.objects: dict[str, bytes] = {}
+        self.refused = 0
+        """The number of requests with checksums that were refused."""
         server, refusal = self, (status, code, message)
 
         class Handler(BaseHTTPRequestHandler):
@@ -71,7 +77,9 @@ class PickyS3:
                 conditional = "if-none-match" in names
                 if Habit.BUSY in habits:
                     return self._refuse(503, "SlowDown", "Reduce your request rate.")
-                if Habit.CHECKSUMS in habits and any("checksum" in name for name in names):
+                refuses = Habit.CHECKSUMS in habits and (times is None or server.refused < times)
+                if refuses and any("checksum" in name for name in names):
+                    server.refused += 1
                     return self._refuse(*refusal)
                 if Habit.CONDITIONS in habits and conditional:
                     text = "A header you provided implies functionality that is not implemented"
@@ -88,6 +96,8 @@ class PickyS3:
                 query = parse_qs(urlparse(self.path).query, keep_blank_values=True)
                 if Habit.BUSY in habits:
                     return self._refuse(503, "SlowDown", "Reduce your request rate.")
+                if Habit.TOKEN in habits:
+                    return self._refuse(400, "ExpiredToken", "The provided token has expired.")
                 if "list-type" in query:
                     return self._reply(200, server._listing(query["prefix"][0]))
                 if "uploads" in query:
@@ -98,8 +108,9 @@ class PickyS3:
                 return self._reply(200, server.objects[self._key])
 
             def do_HEAD(self) -> None:
-                busy = Habit.BUSY in habits
-                self._reply(503 if busy else 200 if self._key in {"", *server.objects} else 404)
+                if habits and habits[0] in {Habit.BUSY, Habit.TOKEN}:
+                    return self._reply(503 if habits[0] is Habit.BUSY else 400)
+                return self._reply(200 if self._key in {"", *server.objects} else 404)
 
             def do_DELETE(self) -> None:
                 if Habit.DELETES in habits:

@@ -9,37 +9,31 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
-import boto3
 from boto3.s3.transfer import TransferConfig, create_transfer_manager
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from s3transfer.exceptions import RetriesExceededError
 
 from selfemo_api.spec import StorageSpec
-from selfemo_jobs.errors import BadInput, Unavailable
-from selfemo_jobs.store.certificates import missing_file
+from selfemo_jobs.errors import BadInput, StageError, Unavailable
 from selfemo_jobs.store.interface import ObjectInfo, ObjectNotFound
 from selfemo_jobs.store.local_files import replacing
-from selfemo_jobs.store.s3_errors import code_of, is_passing, translate
+from selfemo_jobs.store.s3_client import make_client, pause_seconds
+from selfemo_jobs.store.s3_codes import OTHER_WRITERS
+from selfemo_jobs.store.s3_errors import (
+    BOTO3_ERRORS,
+    code_of,
+    is_passing,
+    status_of,
+    translate,
+)
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
-_CONNECT_SECONDS = 10.0  # a healthy endpoint accepts a connection within a second
-_READ_SECONDS = 60.0  # boto3's default; the reply to a large conditional put may take as long
 _PART_BYTES = 16 << 20  # few requests for gigabytes of weights, and little memory
 _CONCURRENCY = 4  # parts at a time: 64 MiB of buffers, which is little beside a model
-_PAUSE_SECONDS = 0.2  # first pause of this module's retries; doubles up to _PAUSE_MOST
-_PAUSE_MOST = 10.0
-#: The region in signatures where none is set: S3 servers other than AWS expect it.
-_REGION = "us-east-1"
 #: The codes of a put whose object is no longer the one that was read.
-_CHANGED = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey"}
+_CHANGED = OTHER_WRITERS | {"NoSuchKey"}
 
 
 class S3Store:
@@ -60,9 +54,6 @@ class S3Store:
     def __init__(self, storage: StorageSpec) -> None:
         self._storage = storage
         self._attempts = storage.max_attempts
-        missing = missing_file("AWS_CA_BUNDLE", "AWS_WEB_IDENTITY_TOKEN_FILE")
-        if missing:
-            raise BadInput(f"{storage.uri}: {missing}")
         with self._translated(storage.uri):
             self._client = make_client(storage)
         self._transfer = TransferConfig(
@@ -87,21 +78,17 @@ class S3Store:
         bucket, key = split_uri(uri)
         for attempt in range(self._attempts):
             try:
-                self._client.put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
+                with self._translated(uri, passed_on=OTHER_WRITERS):
+                    self._client.put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
             except ClientError as error:
-                code = code_of(error)
-                if code == "PreconditionFailed":
+                if code_of(error) == "PreconditionFailed":
                     try:
                         return self.get(uri) == data
                     except ObjectNotFound:
                         pass  # it was deleted since then: try again
-                elif code != "ConditionalRequestConflict":
-                    raise translate(error, uri, self._storage) from error
-            except BotoCoreError as error:
-                raise translate(error, uri, self._storage) from error
             else:
                 return True
-            _pause(attempt)
+            time.sleep(pause_seconds(attempt))
         raise Unavailable(
             f"{uri}: other writers interfered {self._attempts} times; run the same command again"
         )
@@ -130,15 +117,12 @@ class S3Store:
             if content != expected:
                 return content == data
             try:
-                self._client.put_object(Bucket=bucket, Key=key, Body=data, IfMatch=tag)
-            except ClientError as error:
-                if code_of(error) not in _CHANGED:
-                    raise translate(error, uri, self._storage) from error
-            except BotoCoreError as error:
-                raise translate(error, uri, self._storage) from error
+                with self._translated(uri, passed_on=_CHANGED):
+                    self._client.put_object(Bucket=bucket, Key=key, Body=data, IfMatch=tag)
+            except ClientError:
+                time.sleep(pause_seconds(attempt))
             else:
                 return True
-            _pause(attempt)
         raise Unavailable(
             f"{uri}: other writers interfered {self._attempts} times; run the same command again"
         )
@@ -251,7 +235,7 @@ class S3Store:
                     "URI or the key"
                 ) from None
             # access is denied: then the bucket exists
-        except BotoCoreError as error:
+        except BOTO3_ERRORS as error:
             raise translate(error, uri, self._storage) from error
         self._checked_buckets.add(bucket)
 
@@ -266,40 +250,52 @@ class S3Store:
                 attempt += 1
                 if attempt >= self._attempts or not is_passing(error):
                     raise
-            _pause(attempt)
+            time.sleep(pause_seconds(attempt))
 
     @contextmanager
-    def _translated(self, uri: str) -> Iterator[None]:
+    def _translated(self, uri: str, passed_on: Set[str] = frozenset()) -> Iterator[None]:
+        """Return a context that translates the errors of boto3.
+
+        Parameters
+        ----------
+        uri
+            The URI of the request.
+        passed_on
+            The error codes that the caller handles.
+        """
         try:
             yield
-        except (BotoCoreError, ClientError, RetriesExceededError) as error:
-            translated = translate(error, uri, self._storage)
+        except ClientError as error:
+            if code_of(error) in passed_on:
+                raise
+            translated = translate(self._with_reason(error, uri), uri, self._storage)
             if isinstance(translated, ObjectNotFound):
                 self._check_bucket(split_uri(uri, empty=True)[0], uri)
             raise translated from error
+        except FileNotFoundError as error:  # a token, or a program that prints credentials
+            raise BadInput(
+                f"{uri}: {error.filename} does not exist, but the AWS_ variables or AWS's "
+                "configuration file name it: fix them"
+            ) from error
+        except (PermissionError, IsADirectoryError) as error:
+            raise BadInput(f"{uri}: {error.filename} cannot be read: {error.strerror}") from error
+        except (StageError, UnicodeError):
+            raise
+        except BOTO3_ERRORS as error:
+            raise translate(error, uri, self._storage) from error
 
-
-def make_client(storage: StorageSpec) -> S3Client:
-    """Return a boto3 client with the options of a storage spec."""
-    session = boto3.session.Session()
-    region = storage.region or session.region_name or (_REGION if storage.endpoint else None)
-    checksums: Literal["when_supported", "when_required"] = (
-        "when_supported" if storage.checksums == "WhenSupported" else "when_required"
-    )
-    return session.client(
-        "s3",
-        endpoint_url=storage.endpoint,
-        region_name=region,
-        config=Config(
-            retries={"mode": "standard", "total_max_attempts": storage.max_attempts},
-            connect_timeout=_CONNECT_SECONDS,
-            read_timeout=_READ_SECONDS,
-            tcp_keepalive=True,
-            s3={"addressing_style": "path" if storage.path_style else "auto"},
-            request_checksum_calculation=checksums,
-            response_checksum_validation=checksums,
-        ),
-    )
+    def _with_reason(self, error: ClientError, uri: str) -> ClientError:
+        """Return the error of a GET in place of that of a HEAD, whose reply has no reason."""
+        if error.operation_name != "HeadObject" or status_of(error) not in {400, 401, 403}:
+            return error
+        bucket, key = split_uri(uri)
+        try:
+            self._client.get_object(Bucket=bucket, Key=key, Range="bytes=0-0")["Body"].close()
+        except ClientError as reason:
+            return reason
+        except BotoCoreError:
+            pass  # the status is all that is known
+        return error
 
 
 def split_uri(uri: str, *, empty: bool = False) -> tuple[str, str]:
@@ -327,7 +323,3 @@ def split_uri(uri: str, *, empty: bool = False) -> tuple[str, str]:
     if scheme != "s3" or not bucket or not (key or empty):
         raise BadInput(f"{uri} must be s3://bucket/key")
     return bucket, key
-
-
-def _pause(attempt: int) -> None:
-    time.sleep(min(_PAUSE_SECONDS * 2**attempt, _PAUSE_MOST))

@@ -2,75 +2,88 @@
 
 from __future__ import annotations
 
+import os
+from urllib.parse import urlsplit
+
 import botocore.exceptions as bc
-from s3transfer.exceptions import RetriesExceededError
+from botocore.parsers import ResponseParserError
+from s3transfer.exceptions import (
+    RetriesExceededError,
+    S3DownloadFailedError,
+    S3UploadFailedError,
+    S3ValidationError,
+)
 
 from selfemo_api.spec import StorageSpec
 from selfemo_jobs.errors import BadInput, Unavailable
 from selfemo_jobs.store.certificates import is_untrusted
 from selfemo_jobs.store.interface import ObjectNotFound
-
-_KEYS = (
-    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or `storage.credentialsSecretRef`, or give "
-    "the pod's service account an identity"
+from selfemo_jobs.store.s3_codes import (
+    ADVICE,
+    BY_STATUS,
+    DAMAGED_ON_THE_WAY,
+    KEYS,
+    MISSING,
+    NOT_BY_CHECKSUMS,
+    is_busy,
+    renewed_later,
 )
-#: What to do, by S3's error code (Amazon S3 API Reference, "Error responses").
-_ADVICE = {
-    "AccessDenied": "grant s3:GetObject, s3:PutObject and s3:ListBucket there (without ListBucket "
-    "a missing object is denied too)",
-    "AllAccessDisabled": "the bucket's owner has closed it",
-    "AccountProblem": "the account has a problem: ask the provider",
-    "InvalidAccessKeyId": f"the access key is not known there: {_KEYS}",
-    "XAdminUserNotFound": f"the access key is not known there: {_KEYS}",  # versitygw's code
-    "SignatureDoesNotMatch": f"the secret key is not the access key's: {_KEYS}",
-    "ExpiredToken": "the session token has expired: renew it",
-    "InvalidToken": "the session token is not valid: renew it",
-    "TokenRefreshRequired": "the session token must be renewed",
-    "RequestTimeTooSkewed": "set this machine's clock",
-    "NoSuchBucket": "make the bucket, or fix the URI",
-    "InvalidBucketName": "fix the bucket's name in the URI",
-    "AuthorizationHeaderMalformed": "set `storage.region` to the bucket's region",
-    "PermanentRedirect": "set `storage.region` and `storage.endpoint` to the bucket's",
-    "IllegalLocationConstraintException": "set `storage.region` to the bucket's region",
-    "NotImplemented": "this server does not support what selfemo needs (conditional puts, "
-    "multipart uploads): use another server",
-    "QuotaExceeded": "storage full: free space or raise the quota",
-    "InsufficientStorage": "storage full: free space",
-    "XMinioStorageFull": "storage full: free space",
-    "EntityTooLarge": "the server does not accept an object of that size",
-    "InvalidRequest": "if the server refuses checksums, set `storage.checksums: WhenRequired`",
-}
-#: The operation that exchanges a pod's token for the credentials of a role.
-_ASSUME_ROLE = "AssumeRoleWithWebIdentity"
-#: The code that belongs to the status of a HEAD reply, which has no body and so no code.
-_BY_STATUS = {
-    401: "AccessDenied",
-    403: "AccessDenied",
-    301: "PermanentRedirect",
-    507: "InsufficientStorage",
-}
-_MISSING = {"NoSuchKey", "404", "NotFound", "NoSuchVersion"}
-#: The codes of passing errors whose status is below 500.
-_PASSING = {"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "TooManyRequests"}
+
+#: The operations that exchange a token or other credentials for those of a role.
+_ASSUME_ROLE = ("AssumeRole", "AssumeRoleWithWebIdentity", "AssumeRoleWithSAML")
+#: What the token service reports where it could not read the keys of the identity provider.
+_PROVIDER_AWAY = "retrieve verification key"
+#: The operations whose requests have a checksum of their data.
+_PUTS = frozenset(
+    {"PutObject", "UploadPart", "CreateMultipartUpload", "CompleteMultipartUpload"},
+)
+#: The environment variables by which boto3 finds another endpoint than that of AWS.
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+_CHECKSUMS = "if this server refuses checksums, set `storage.checksums: WhenRequired`"
 
 _UNREACHABLE = (
     bc.HTTPClientError,  # connections refused, reset, timed out; proxies
     bc.ConnectionError,
+    bc.CapacityNotAvailableError,
+    bc.ChecksumError,
     bc.IncompleteReadError,
     bc.ResponseStreamingError,
     bc.CredentialRetrievalError,
     bc.MetadataRetrievalError,
     bc.FlexibleChecksumError,  # a body that was cut off or changed on its way
+    ResponseParserError,  # not XML: a proxy between, or a reply that was cut off
     RetriesExceededError,
+    S3DownloadFailedError,  # the object was replaced while it was read
+    S3UploadFailedError,
+    S3ValidationError,
 )
 
-
+#: All errors of boto3 that are not replies of the server.
+BOTO3_ERRORS: tuple[type[Exception], ...] = (
+    bc.BotoCoreError,
+    ResponseParserError,
+    RetriesExceededError,
+    S3DownloadFailedError,
+    S3UploadFailedError,
+    S3ValidationError,
+    ValueError,  # of the URL of an endpoint
+)
 #: The errors that boto3 raises before it sends a request.
 _BEFORE_REQUEST = (
-    ((bc.NoCredentialsError, bc.PartialCredentialsError, bc.ProfileNotFound), _KEYS),
-    ((bc.TokenRetrievalError, bc.UnauthorizedSSOTokenError), "sign in again"),
-    ((bc.NoRegionError, bc.InvalidRegionError), "set `storage.region`"),
-    ((bc.ParamValidationError, bc.EndpointProviderError), "fix the bucket's name in the URI"),
+    ((bc.NoCredentialsError, bc.PartialCredentialsError, bc.ProfileNotFound), KEYS),
+    (
+        (bc.TokenRetrievalError, bc.SSOError, bc.LoginError, bc.RefreshWithMFAUnsupportedError),
+        "sign in again",
+    ),
+    ((bc.NoRegionError, bc.InvalidRegionError, bc.UnknownRegionError), "set `storage.region`"),
+    (
+        (bc.ParamValidationError, bc.EndpointProviderError),
+        "fix the bucket's name in the URI, or `storage.endpoint`",
+    ),
+    ((bc.InvalidProxiesConfigError,), "fix the variable HTTPS_PROXY or HTTP_PROXY"),
+    ((bc.BotoCoreError,), "fix AWS_PROFILE, the other AWS_ variables, or AWS's configuration file"),
+    # of the URL of an endpoint, or of a service of credentials
+    ((ValueError,), "fix `storage.endpoint` or the AWS_ variables"),
 )
 
 
@@ -79,9 +92,14 @@ def code_of(error: bc.ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
+def status_of(error: bc.ClientError) -> int:
+    """Return the HTTP status of a reply, or 0."""
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
 def is_passing(error: Exception) -> bool:
     """Return whether the same request may succeed later, without a user fix."""
-    return isinstance(error, _UNREACHABLE) and not is_untrusted(error)
+    return isinstance(error, _UNREACHABLE) and not _is_for_the_user(error)
 
 
 def translate(error: Exception, uri: str, storage: StorageSpec) -> Exception:
@@ -103,40 +121,81 @@ def translate(error: Exception, uri: str, storage: StorageSpec) -> Exception:
     """
     where = f"{uri} at {storage.endpoint}" if storage.endpoint else uri
     if isinstance(error, bc.ClientError):
-        return _translate_reply(error, uri, where)
-    for kinds, reason in _BEFORE_REQUEST:
-        if isinstance(error, kinds):
-            return BadInput(f"{where}: {_one_line(error)}: {reason}")
+        return _translate_reply(error, uri, where, storage)
     if is_passing(error):
         return Unavailable(
             f"{where}: S3 could not be reached in {storage.max_attempts} tries "
-            f"({_one_line(error)}); run the same command again when it is available"
+            f"({one_line(error)}); run the same command again when it is available"
         )
-    if isinstance(error, bc.SSLError):
+    if is_untrusted(error):
         return BadInput(f"{where}: the server's certificate is not trusted: set AWS_CA_BUNDLE")
-    return error
+    if isinstance(error, bc.SSLError):
+        return BadInput(
+            f"{where}: the server does not answer in TLS: set `storage.endpoint` to its http:// URL"
+        )
+    advice = next((text for kinds, text in _BEFORE_REQUEST if isinstance(error, kinds)), None)
+    return error if advice is None else BadInput(f"{where}: {one_line(error)}: {advice}")
 
 
-def _translate_reply(error: bc.ClientError, uri: str, where: str) -> Exception:
-    code = code_of(error)
-    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    if error.operation_name == _ASSUME_ROLE and status < 500:
-        message = _one_line(error.response.get("Error", {}).get("Message") or code)
+def is_other_server(storage: StorageSpec) -> bool:
+    """Return whether a storage is on another server than those of AWS.
+
+    Parameters
+    ----------
+    storage
+        The spec of the storage.
+    """
+    names = (os.environ.get(name, "") for name in _ENDPOINTS)
+    endpoint = storage.endpoint or next((name for name in names if name), "")
+    try:
+        host = urlsplit(endpoint).hostname or ""
+    except ValueError:
+        return True
+    return bool(host) and not host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+
+
+def _translate_reply(
+    error: bc.ClientError, uri: str, where: str, storage: StorageSpec
+) -> BadInput | Unavailable | ObjectNotFound:
+    code, status = code_of(error), status_of(error)
+    message = one_line(error.response.get("Error", {}).get("Message") or code or "refused")
+    if code in MISSING:
+        return ObjectNotFound(uri)
+    refused_checksum = (
+        error.operation_name in _PUTS
+        and storage.checksums == "WhenSupported"
+        and is_other_server(storage)
+        and (400 <= status < 500 or status == 501)
+    )
+    if is_busy(code, status) or _PROVIDER_AWAY in message:
+        damaged = refused_checksum and code in DAMAGED_ON_THE_WAY
+        hint = f"; {_CHECKSUMS}" if damaged else ""
+        return Unavailable(
+            f"{where}: S3 answers {code} ({status}) after all retries; run the same command again"
+            f"{hint}"
+        )
+    renewal = renewed_later(code)
+    if renewal is not None:
+        return Unavailable(f"{where}: {code}: {message}: {renewal}, and run the same command again")
+    if error.operation_name in _ASSUME_ROLE:
         return BadInput(
             f"{where}: {code}: {message}: let the role of AWS_ROLE_ARN trust this service account"
         )
-    if code in _MISSING:
-        return ObjectNotFound(uri)
-    if code not in _ADVICE:
-        code = _BY_STATUS.get(status, code)
-    advice = _ADVICE.get(code)
-    if advice is None and (status >= 500 or status == 429 or code in _PASSING):
-        return Unavailable(
-            f"{where}: S3 answers {code} ({status}) after all retries; run the same command again"
-        )
-    message = _one_line(error.response.get("Error", {}).get("Message") or "refused")
-    return BadInput(f"{where}: {code}: {message}: {advice or 'S3 refuses the request'}")
+    if code not in ADVICE:
+        code = BY_STATUS.get(status, code)
+    advice = ADVICE.get(code, "S3 refuses the request")
+    if refused_checksum and code not in NOT_BY_CHECKSUMS:
+        advice = f"{advice}; {_CHECKSUMS}"
+    return BadInput(f"{where}: {code}: {message}: {advice}")
 
 
-def _one_line(error: object) -> str:
+def _is_for_the_user(error: Exception) -> bool:
+    """Return whether a connection fails for a reason that a user must fix."""
+    if is_untrusted(error):
+        return True
+    return isinstance(error, bc.SSLError) and "WRONG_VERSION_NUMBER" in str(error)
+
+
+def one_line(error: object) -> str:
+    """Return an error's text on one line, and not longer than a message should be."""
     return " ".join(str(error).split())[:300].rstrip(".")

@@ -16,6 +16,7 @@ from selfemo_jobs.errors import BadInput, Unavailable
 from selfemo_jobs.stages.check.findings import Findings
 from selfemo_jobs.store import ObjectNotFound, Store, join, open_store
 from selfemo_jobs.store.folder import file_path
+from selfemo_jobs.store.s3_codes import DAMAGED_ON_THE_WAY
 
 log = logging.getLogger(__name__)
 
@@ -117,8 +118,9 @@ def _writable_store(store: Store, uri: str, findings: Findings) -> Store:
     storage = store.storage
     try:
         _write_and_read(store, uri)
-    except BadInput as error:
-        if not storage.uri.startswith("s3://") or storage.checksums == _REQUIRED:
+    except (BadInput, Unavailable) as error:
+        on_s3 = storage.uri.startswith("s3://")
+        if not on_s3 or storage.checksums == _REQUIRED or not _may_be_checksums(error):
             raise
         plain = open_store(storage.model_copy(update={"checksums": _REQUIRED}))
         try:
@@ -132,6 +134,13 @@ def _writable_store(store: Store, uri: str, findings: Findings) -> Store:
         )
         return plain
     return store
+
+
+def _may_be_checksums(error: BadInput | Unavailable) -> bool:
+    """Return whether the checksums of a request can be the reason for its error."""
+    response = getattr(error.__cause__, "response", {})
+    code = response.get("Error", {}).get("Code") if isinstance(response, dict) else None
+    return isinstance(error, BadInput) or code in DAMAGED_ON_THE_WAY
 
 
 def _write_and_read(store: Store, uri: str) -> None:

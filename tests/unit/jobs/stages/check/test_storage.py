@@ -53,6 +53,8 @@ def test_a_folder_with_results_keeps_them(tmp_path: Path) -> None:
         ("Unauthorized", 401, "Unauthorized"),
         ("InvalidArgument", 400, "Unsupported header 'x-amz-sdk-checksum-algorithm'"),
         ("MissingContentLength", 411, "You must provide the Content-Length header"),
+        ("XAmzContentSHA256Mismatch", 400, "The hash is another one"),
+        ("BadDigest", 400, "The checksum did not match"),
     ],
 )
 def test_a_server_that_refuses_checksums(
