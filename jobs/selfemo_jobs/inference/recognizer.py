@@ -21,7 +21,7 @@ from selfemo_jobs.inference.targets import (
     DialogueLike,
     Target,
     dialogue_targets,
-    target_prompt,
+    target_prompts,
 )
 from selfemo_jobs.prompts.sets import Turn
 from selfemo_jobs.runtime.closing import Closing
@@ -138,7 +138,14 @@ class Recognizer(Closing):
         BadInput
             If an utterance is too long for a prompt even without context. The message names it.
         """
-        return [self._prompt(target) for target in targets]
+        model = self._model
+        return target_prompts(
+            [_on_one_line(target) for target in targets],
+            model.labels,
+            model.prompts,
+            model.engine.tokenizer,
+            model.description.prompts.max_prompt_tokens,
+        )
 
     def predict(
         self, dialogues: Sequence[DialogueLike], *, probabilities: bool = True
@@ -274,22 +281,6 @@ class Recognizer(Closing):
         """Free the model."""
         self._model.close()
 
-    def _prompt(self, target: Target) -> tuple[int, ...]:
-        model = self._model
-        return target_prompt(
-            Target(
-                target.dialogue_id,
-                target.utterance,
-                _on_one_line(target.turn),
-                [_on_one_line(turn) for turn in target.past],
-                [_on_one_line(turn) for turn in target.future],
-            ),
-            model.labels,
-            model.prompts,
-            model.engine.tokenizer,
-            model.description.prompts.max_prompt_tokens,
-        )
-
 
 def _parts(targets: Iterator[Target]) -> Iterator[list[Target]]:
     """Yield the targets that the engine gets together."""
@@ -318,6 +309,16 @@ def reading_of(labels: Sequence[str], logprobs: Sequence[float]) -> Reading:
     return {label: weight / total for label, weight in zip(labels, weights, strict=True)}
 
 
-def _on_one_line(turn: Turn) -> Utterance:
-    """Return a turn as the data formats give it: names and words on one line each."""
+def _on_one_line(target: Target) -> Target:
+    """Return a target as the data formats give it: names and words on one line each."""
+    return Target(
+        target.dialogue_id,
+        target.utterance,
+        _turn_on_one_line(target.turn),
+        [_turn_on_one_line(turn) for turn in target.past],
+        [_turn_on_one_line(turn) for turn in target.future],
+    )
+
+
+def _turn_on_one_line(turn: Turn) -> Utterance:
     return Utterance(one_line(turn.speaker), one_line(turn.text))

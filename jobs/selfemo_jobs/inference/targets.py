@@ -76,19 +76,19 @@ def dialogue_targets(dialogue: DialogueLike, context: Context) -> Iterator[Targe
         yield Target(dialogue.id, i, turn, past, turns[i + 1 : i + 1 + context.future])
 
 
-def target_prompt(
-    target: Target,
+def target_prompts(
+    targets: Sequence[Target],
     labels: Sequence[str],
     prompts: PromptSet,
     tokenizer: PreTrainedTokenizerBase,
     max_tokens: int,
-) -> tuple[int, ...]:
-    """Return the token ids of the recognizer's prompt about a target.
+) -> list[tuple[int, ...]]:
+    """Return the token ids of the recognizer's prompt about each of several targets.
 
     Parameters
     ----------
-    target
-        The target.
+    targets
+        The targets.
     labels
         The label set.
     prompts
@@ -96,13 +96,35 @@ def target_prompt(
     tokenizer
         The tokenizer of the model.
     max_tokens
-        The largest number of tokens of the prompt.
+        The largest number of tokens of a prompt.
 
     Raises
     ------
     BadInput
-        If the prompt is too long even without context. The message names the utterance.
+        If a prompt is too long even without context. The message names the utterance.
     """
+    if not targets:
+        return []
+    rendered = [
+        prompts.recognizer_prompt(t.past, t.turn.speaker, t.turn.text, labels, t.future)
+        for t in targets
+    ]
+    return [
+        tuple(ids)
+        if len(ids) <= max_tokens
+        else _shortened(target, labels, prompts, tokenizer, max_tokens)
+        for target, ids in zip(targets, prompts.encode_all(tokenizer, rendered), strict=True)
+    ]
+
+
+def _shortened(
+    target: Target,
+    labels: Sequence[str],
+    prompts: PromptSet,
+    tokenizer: PreTrainedTokenizerBase,
+    max_tokens: int,
+) -> tuple[int, ...]:
+    """Return a prompt with as much context as fits. Raises BadInput, which names the utterance."""
     try:
         ids = prompts.recognizer_ids(
             tokenizer,

@@ -155,22 +155,52 @@ class PromptSet:
         BadInput
             If the set is for chats and the tokenizer has no chat template.
         """
-        if isinstance(rendered, str):
-            ids: list[int] = tokenizer(rendered, split_special_tokens=True)["input_ids"]
-            return ids[:-1] if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id else ids
+        return self.encode_all(tokenizer, [rendered])[0]
+
+    def encode_all(
+        self, tokenizer: PreTrainedTokenizerBase, rendered: Sequence[RenderedPrompt]
+    ) -> list[list[int]]:
+        """Return the token ids of several prompts, each as :meth:`encode` returns them.
+
+        The tokenizer gets all of them at once, and may use several threads.
+
+        Parameters
+        ----------
+        tokenizer
+            The model's tokenizer.
+        rendered
+            The prompts, at least one.
+
+        Raises
+        ------
+        BadInput
+            If the set is for chats and the tokenizer has no chat template.
+        """
+        if not self.chat:
+            plain: list[list[int]] = tokenizer(list(rendered), split_special_tokens=True)[
+                "input_ids"
+            ]
+            end = tokenizer.eos_token_id
+            return [ids[:-1] if len(ids) > 1 and ids[-1] == end else ids for ids in plain]
+        texts = [self._chat_text(tokenizer, prompt) for prompt in rendered]
+        encoded: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
+        return encoded
+
+    def _chat_text(self, tokenizer: PreTrainedTokenizerBase, rendered: RenderedPrompt) -> str:
+        """Return the text of a chat, up to where the answer begins. Raises BadInput."""
         if not tokenizer.chat_template:
             raise BadInput(
                 f"`model.prompts` is {self.name}, but the model's tokenizer has no chat template: "
                 "use `compact-v1`"
             )
-        text = tokenizer.apply_chat_template(
-            [{**m, "content": _without_special_tokens(m["content"], tokenizer)} for m in rendered],
+        messages = [m for m in rendered if not isinstance(m, str)]
+        text: str = tokenizer.apply_chat_template(
+            [{**m, "content": _without_special_tokens(m["content"], tokenizer)} for m in messages],
             add_generation_prompt=True,
             tokenize=False,
             enable_thinking=False,  # templates without this option ignore it
         )
-        encoded: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-        return encoded
+        return text
 
     def encode_completion(self, tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
         """Return the token ids of a completion for training; in a chat, with the end token."""

@@ -49,12 +49,18 @@ class LightTokenizer:
         return list(dict.fromkeys(self._named.values()))
 
     def __call__(
-        self, text: str, *, add_special_tokens: bool = True, split_special_tokens: bool = False
-    ) -> dict[str, list[int]]:
-        """Return the token ids of a text, under the key ``input_ids``."""
+        self,
+        text: str | list[str],
+        *,
+        add_special_tokens: bool = True,
+        split_special_tokens: bool = False,
+    ) -> dict[str, Any]:
+        """Return the token ids of a text, or of each of several, under the key ``input_ids``."""
         self._tokenizer.encode_special_tokens = split_special_tokens
-        encoding = self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
-        return {"input_ids": list(encoding.ids)}
+        texts = [text] if isinstance(text, str) else text
+        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=add_special_tokens)
+        ids = [list(encoding.ids) for encoding in encodings]
+        return {"input_ids": ids[0] if isinstance(text, str) else ids}
 
     def apply_chat_template(
         self, messages: list[dict[str, str]], *, add_generation_prompt: bool, **options: Any

@@ -14,7 +14,7 @@ from selfemo_jobs.datasets.dialogue import Dialogue
 from selfemo_jobs.engines.interface import Completion, Sampling
 from selfemo_jobs.evaluation.prediction_table import PREDICTIONS
 from selfemo_jobs.inference.answers import answer_sampling, read_answer
-from selfemo_jobs.inference.targets import dialogue_targets, target_prompt
+from selfemo_jobs.inference.targets import dialogue_targets, target_prompts
 from selfemo_jobs.prompts import prompt_set_of
 
 if TYPE_CHECKING:
@@ -92,13 +92,18 @@ def labeled_prompts(
         If a prompt is too long even without context (``model.maxPromptTokens``).
     """
     prompt_set = prompt_set_of(model)
-    prompts = []
-    for dialogue in dialogues:
-        for target, turn in zip(dialogue_targets(dialogue, context), dialogue.turns, strict=True):
-            if turn.labels:
-                ids = target_prompt(target, labels, prompt_set, tokenizer, model.max_prompt_tokens)
-                prompts.append(LabeledPrompt(dialogue.id, target.utterance, turn.labels, ids))
-    return prompts
+    labeled = [
+        (target, turn.labels)
+        for dialogue in dialogues
+        for target, turn in zip(dialogue_targets(dialogue, context), dialogue.turns, strict=True)
+        if turn.labels
+    ]
+    targets = [target for target, _ in labeled]
+    prompts = target_prompts(targets, labels, prompt_set, tokenizer, model.max_prompt_tokens)
+    return [
+        LabeledPrompt(target.dialogue_id, target.utterance, gold, ids)
+        for (target, gold), ids in zip(labeled, prompts, strict=True)
+    ]
 
 
 def prediction_table(
