@@ -1,0 +1,261 @@
+"""Runs one scenario: start, perturb, wait for the end, check, delete, check again."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from selfemo_operator.controller.kube.client import ApiError
+from selfemo_operator.controller.objects import names
+from tests.campaign import final_checks, oracles, user_perturbations
+from tests.campaign.catalog import KINDS, end_state
+from tests.campaign.model import Evolution, Perturbation, Scenario, Verdict, Violation
+from tests.campaign.perturbations import PERTURBATIONS, drawn
+from tests.campaign.requests import Cut
+from tests.campaign.world import World
+
+Json = dict[str, Any]
+assert user_perturbations  # importing it registers its perturbations
+#: Writes of the operator for each stage of an evolution: the status, the Job, Events.
+_WRITES_PER_STAGE = 2.6
+#: Seconds after which all faults end, whatever has taken place.
+HEAL_SECONDS = 45.0
+#: Seconds within which everything must end after the faults.
+END_SECONDS = 90.0
+
+
+def generated(
+    number: int, seed: int, size: int, density: float, kinds: list[str] | None = None
+) -> Scenario:
+    """Return a scenario that follows from a seed and its number.
+
+    Parameters
+    ----------
+    number
+        The number of the scenario.
+    seed
+        The seed of the campaign.
+    size
+        The number of evolutions.
+    density
+        The number of perturbations for each evolution.
+    kinds
+        The kinds of perturbations to draw from. None: all.
+    """
+    rng = random.Random(f"{seed}-{number}")
+    weights = [kind.weight for kind in KINDS.values()]
+    drawn_kinds = rng.choices(list(KINDS), weights, k=size)
+    evolutions = tuple(
+        Evolution(f"{kind}-{index}", rng.randrange(2)) for index, kind in enumerate(drawn_kinds)
+    )
+    writes = int(_WRITES_PER_STAGE * sum(KINDS[e.kind].stages for e in evolutions))
+    targets = [e.name for e in evolutions if not KINDS[e.kind].refused]
+    count = max(1, round(size * density))
+    places = sorted(rng.randrange(2, max(3, writes)) for _ in range(count))
+    names_of_kinds = kinds or sorted(PERTURBATIONS)
+    perturbations = tuple(drawn(rng, at, targets, names_of_kinds) for at in places)
+    return Scenario(number, seed, evolutions, perturbations)
+
+
+class Run:
+    """One run of a scenario.
+
+    Parameters
+    ----------
+    world
+        The lane that it uses, not started.
+    expected
+        The end of each kind of evolution in the reference run.
+    """
+
+    def __init__(self, world: World, expected: Mapping[str, Json]) -> None:
+        self.world = world
+        self.scenario = world.scenario
+        self.expected = expected
+        self.verdict = Verdict(world.scenario)
+        self.seen = oracles.Checked()
+        self._lock = threading.Lock()
+        self._healed = False
+        self._waiting = sorted(self.scenario.perturbations, key=lambda p: p.at)
+
+    def run(self) -> Verdict:
+        """Run the scenario; return the verdict."""
+        started = time.monotonic()
+        world, verdict = self.world, self.verdict
+        codes: list[int | None] = []
+        try:
+            world.start()
+            world.faults.before_write = lambda number: self._due(number, "before")
+            world.faults.after_write = lambda number: self._due(number, "after")
+            for evolution in self.scenario.evolutions:
+                world.create(evolution.name)
+            self._wait_for_end()
+            verdict.violations += list(self._checks())
+            self._delete_all()
+            verdict.violations += list(self._checks_after_deletion())
+            codes = world.stop()
+        except (AssertionError, ApiError) as error:
+            verdict.violations.append(Violation("campaign", f"{type(error).__name__}: {error}"))
+            world.kill_all()
+            world.stop()
+        if any(code not in (0, -9) for code in codes):
+            text = f"after SIGTERM, the operators ended with {codes}"
+            verdict.violations.append(Violation("O9 SIGTERM", text))
+        verdict.checks = sum(self.seen.counts.values())
+        verdict.seconds = time.monotonic() - started
+        verdict.facts = {
+            "writes": len(world.faults.writes),
+            "checks": dict(self.seen.counts),
+            "faults": dict(world.faults.counts),
+            "pods": len(world.recording.pods),
+        }
+        return verdict
+
+    def end_states(self) -> dict[str, Json]:
+        """Return the end of each kind: what a reference run is for."""
+        return {
+            r.name.rpartition("-")[0]: end_state(r.last.status)
+            for r in self.world.recording.evolutions.values()
+        }
+
+    # Perturbations --------------------------------------------------------------------------------
+
+    def _due(self, number: int, moment: str) -> None:
+        """Let the perturbations take place that are due at a write; may raise Cut."""
+        due: list[Perturbation] = []
+        with self._lock:
+            if self._healed:
+                return
+            for this in list(self._waiting):
+                if this.at > number:
+                    break
+                kind = PERTURBATIONS[this.kind]
+                if kind.moment in (moment, "beside"):
+                    self._waiting.remove(this)
+                    due.append(this)
+        cut: Cut | None = None
+        for this in due:
+            if PERTURBATIONS[this.kind].moment == "beside":
+                self.world.later(lambda this=this: self._apply(this))  # type: ignore[misc]
+                continue
+            try:
+                self._apply(this)
+            except Cut as error:
+                self.verdict.applied.append(this.kind)
+                cut = error
+        if cut is not None:
+            raise cut
+
+    def _apply(self, this: Perturbation) -> None:
+        try:
+            nothing = PERTURBATIONS[this.kind].effect(self.world, this)
+        except ApiError as error:
+            self.verdict.violations.append(Violation("campaign", f"{this.kind}: {error}"))
+            return
+        if nothing is None:
+            self.verdict.applied.append(this.kind)
+
+    # The end --------------------------------------------------------------------------------------
+
+    def _wait_for_end(self) -> None:
+        heal_at = time.monotonic() + HEAL_SECONDS
+        deadline = heal_at + END_SECONDS
+        while time.monotonic() < deadline:
+            if self._healed:
+                if self._all_ended():
+                    return
+            elif time.monotonic() > heal_at or (not self._waiting or self._all_ended()):
+                self._heal()
+            time.sleep(0.25)
+
+    def _heal(self) -> None:
+        """End the faults, once the perturbations have had a moment to take place."""
+        with self._lock:
+            self._healed = True
+        for thread in list(self.world.threads):
+            thread.join(8.0)
+        latest = max((w.until for w in self.world.faults.windows), default=0.0)
+        time.sleep(max(0.0, min(3.0, latest - time.monotonic())))
+        self.world.faults.heal()
+
+    def _all_ended(self) -> bool:
+        """Return whether each evolution has ended as its kind does, or is gone."""
+        with self.world.recorder.lock:
+            for evolution in self.scenario.evolutions:
+                record = self.world.recording.named(
+                    self.world.namespaces[evolution.namespace], evolution.name
+                )
+                if record is None:
+                    if not KINDS[evolution.kind].expires:
+                        return False
+                    continue
+                status, generation = record.last.status, record.last.generation
+                if KINDS[evolution.kind].expires:
+                    return False
+                if status.get("observedGeneration") != generation:
+                    return False
+                if status.get("completionTime") is None and not KINDS[evolution.kind].refused:
+                    return False
+                if status.get("phase") not in ("Succeeded", "Failed", "Collapsed"):
+                    return False
+        return True
+
+    def _checks(self) -> Iterator[Violation]:
+        world, seen = self.world, self.seen
+        yield from final_checks.quiet(world, seen)
+        yield from final_checks.alive(world, seen)
+        yield from final_checks.series_are_live(world, seen)
+        yield from final_checks.memory(world, seen)
+        with world.recorder.lock:
+            for uid, ending in world.kubelet.applied:
+                world.recording.by_hand.append((uid, ending))
+            world.kubelet.applied.clear()
+            recording = world.recording
+            yield from oracles.ends_as_reference(
+                recording, self.expected, world.expected_kinds, seen
+            )
+            yield from self._missing()
+            yield from oracles.settled(recording, seen)
+            yield from oracles.refused_is_told(recording, seen)
+
+    def _missing(self) -> Iterator[Violation]:
+        for evolution in self.scenario.evolutions:
+            namespace = self.world.namespaces[evolution.namespace]
+            record = self.world.recording.named(namespace, evolution.name)
+            oracle = self.seen("O1 end state")
+            if (record is None) != KINDS[evolution.kind].expires:
+                text = "it is gone" if record is None else "its time is over, and it is there"
+                yield Violation(oracle, text, evolution.name)
+
+    def _delete_all(self) -> None:
+        for evolution in self.scenario.evolutions:
+            self.world.delete(evolution.name)
+
+    def _checks_after_deletion(self) -> Iterator[Violation]:
+        world, seen = self.world, self.seen
+        yield from final_checks.no_orphans(world, seen)
+        yield from final_checks.series_are_live(world, seen)
+        yield from final_checks.request_rate(world, seen)
+        yield from final_checks.no_traceback(world, seen)
+        with world.recorder.lock:
+            recording = world.recording
+            yield from oracles.each_stage_once(recording, seen)
+            yield from oracles.no_pod_beside(recording, seen)
+            yield from oracles.generations_rise(recording, seen)
+            yield from oracles.conditions_hold(recording, seen)
+            yield from oracles.bounded(recording, self._events(), seen)
+            yield from oracles.nothing_refused_runs(recording, seen)
+            yield from oracles.purges(recording, seen)
+
+    def _events(self) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for namespace in self.world.namespaces:
+            with contextlib.suppress(ApiError):
+                for event in self.world.kube.get(names.core_path(namespace, "events"))["items"]:
+                    uid = event["involvedObject"].get("uid", "")
+                    counts[uid] = counts.get(uid, 0) + 1
+        return counts
