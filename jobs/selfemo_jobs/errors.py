@@ -40,8 +40,12 @@ class Unavailable(StageError):
     kind = "Unavailable"
 
 
-class Terminated(StageError):
-    """The process received SIGTERM. The work that was done is saved."""
+class Terminated(BaseException):
+    """The process received SIGTERM. The work that was done is saved.
 
-    exit_code = ExitCode.TERMINATED
-    kind = "Unavailable"
+    The handler of the signal raises it anywhere, so also while a library works. Libraries that
+    catch every ``Exception`` must not take it for an error of theirs.
+    """
+
+    exit_code: ClassVar[ExitCode] = ExitCode.TERMINATED
+    kind: ClassVar[str] = "Unavailable"

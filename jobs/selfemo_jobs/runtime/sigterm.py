@@ -1,4 +1,4 @@
-"""SIGTERM as a flag that training reads after each step."""
+"""SIGTERM: as an error that ends a program, and as a flag that training reads after each step."""
 
 from __future__ import annotations
 
@@ -6,6 +6,27 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from selfemo_jobs.errors import Terminated
+
+#: What the program reports that SIGTERM ended.
+ENDED = "ended by SIGTERM; the same command continues from what is saved"
+
+
+class RaisingSigterm:
+    """Raises Terminated when SIGTERM arrives. The constructor installs the signal handler.
+
+    The error may be lost: a library may turn it into one of its own, and Python ignores an error
+    in a finalizer. So whoever handles an error looks at the flag first.
+    """
+
+    def __init__(self) -> None:
+        self.received = False
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+
+    def _on_sigterm(self, _signum: int, _frame: FrameType | None) -> None:
+        self.received = True
+        raise Terminated(ENDED)
 
 
 class SigtermFlag:

@@ -46,10 +46,13 @@ def main() -> int:
         _train(job, sigterm)
     except Terminated:
         return ExitCode.TERMINATED
-    except StageError as error:
-        _report_failure(job, error.kind, str(error))
-        return error.exit_code
     except Exception as error:  # the last resort: the stage must report the reason
+        if sigterm.received:  # the other processes are ending, so this one may fail anywhere
+            log.info("failed after SIGTERM: %s", error)
+            return ExitCode.TERMINATED
+        if isinstance(error, StageError):
+            _report_failure(job, error.kind, str(error))
+            return error.exit_code
         log.exception("the process failed")
         _report_failure(job, "Internal", f"{type(error).__name__}: {error}")
         return ExitCode.INTERNAL
