@@ -307,6 +307,6 @@ def _stage_job(folder: JobFolder, running: bool) -> StageJob:
 
 def _failure(code: int, message: object, folder: JobFolder) -> Failure:
     if isinstance(message, FailureMessage):
-        return Failure(message.error, exit_code=code)
+        return Failure(message.error, exit_code=code, damaged=message.damaged)
     text = f"it was killed by signal {-code}" if code < 0 else f"it exited with code {code}"
     return Failure(f"{text}; its log is {folder.log}", exit_code=code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from selfemo_api.contract import ExitCode
@@ -10,6 +11,7 @@ from selfemo_api.results import StageResult
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage
 from selfemo_api.status import FAILURE_MAX, EvolutionStatus, Reason, StageFailure
+from selfemo_operator.planner.recovery import after_damage
 from selfemo_operator.planner.types import (
     AttemptOutcome,
     End,
@@ -31,6 +33,7 @@ def after_attempt(
     status: EvolutionStatus,
     spec: EvolutionSpec,
     job: StageJob,
+    jobs: Sequence[StageJob],
     now: datetime,
 ) -> StageResult | Progress:
     """Return the result of a Job that has ended, or the evolution after its failure.
@@ -45,6 +48,8 @@ def after_attempt(
         The spec pinned for the current generation.
     job
         The Job of the current stage and attempt, in a final state.
+    jobs
+        All Jobs of the evolution.
     now
         The current time, with a time zone.
     """
@@ -54,6 +59,8 @@ def after_attempt(
     if outcome.deadline:
         end = End(Reason.DEADLINE_EXCEEDED, f"{job.name}: {outcome.message}")
         return Progress(status, spec, end=end)
+    if outcome.exit_code == ExitCode.DAMAGED_RESULT and outcome.damaged is not None:
+        return after_damage(status, spec, outcome, jobs)
     return _after_failure(evolution, status, spec, outcome, now)
 
 

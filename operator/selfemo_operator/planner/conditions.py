@@ -150,7 +150,7 @@ def _while_active(
     elif status.retry_after is not None:
         message = f"{position}: tried again after: {status.last_failure}"
         progressing = (ConditionType.PROGRESSING, _TRUE, Reason.RETRYING, message)
-    return [
+    values: list[_Values] = [
         (ConditionType.SUCCEEDED, _UNKNOWN, Reason.RUNNING, ""),
         (
             ConditionType.RECONCILING,
@@ -167,6 +167,14 @@ def _while_active(
         ),
         progressing,
     ]
+    if status.recovery is not None:
+        damaged, until = status.recovery.damaged.value, status.recovery.until.value
+        message = (
+            f"generation {status.generation}: the result of {damaged} was missing or damaged; the "
+            f"stages from {damaged} to {until} are run again (recovery {status.recoveries})"
+        )
+        values.append((ConditionType.RECOVERING, _TRUE, Reason.RESULT_DAMAGED, message))
+    return values
 
 
 def _condition(

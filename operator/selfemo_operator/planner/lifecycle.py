@@ -7,6 +7,7 @@ current Job allows. Failed attempts are in :mod:`selfemo_operator.planner.attemp
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -26,6 +27,7 @@ from selfemo_api.status import (
 from selfemo_operator.planner.attempts import MAX_BACKOFF_SECONDS, after_attempt
 from selfemo_operator.planner.pinning import pinned, pinned_spec, refusal, with_label_prior
 from selfemo_operator.planner.promotion import close_collapsed, close_generation, next_policy
+from selfemo_operator.planner.recovery import attempts_of, fresh_attempt, with_result
 from selfemo_operator.planner.types import (
     AttemptOutcome,
     End,
@@ -73,9 +75,9 @@ def advance(evolution: EmotionEvolution, observed: Observed, now: datetime) -> P
     status = _after_backoff(status, now)
     if job is None or not job.state.is_final:
         return Progress(status, spec, job)
-    progress = after_attempt(evolution, status, spec, job, now)
+    progress = after_attempt(evolution, status, spec, job, observed.jobs, now)
     if isinstance(progress, StageResult):
-        progress = record_result(evolution, status, spec, progress)
+        progress = record_result(evolution, status, spec, progress, observed.jobs)
     return replace(progress, job=_current_job(progress.status, observed))
 
 
@@ -150,6 +152,8 @@ def _reopened(status: EvolutionStatus, now: datetime) -> EvolutionStatus:
         "retry_after": None,
         "failures": 0,
         "disruptions": 0,
+        "replaced_pods": 0,
+        "recoveries": 0,
         "last_failure": None,
         "suspended_seconds": status.suspended_seconds + max(0.0, rested),
     }
@@ -167,13 +171,21 @@ def _retried(spec: EvolutionSpec, status: EvolutionStatus) -> EvolutionStatus:
     stages = stages_of(status.generation, warm_start=spec.has_warm_start)
     results = [result for result in current.results if result.stage in stages]
     stage = next(stage for stage in stages if status.result(stage) is None)
+    recovery = status.recovery
+    if recovery is not None and not {recovery.damaged, recovery.until} <= set(stages):
+        recovery = None
     if _is_closed(status):
         stage = Stage.PUBLISH
-    renewed = pinned(spec, policy=current.policy_uri, judge=current.judge_uri)
+    elif recovery is not None and status.stage in stages:
+        stage = min(stage, status.stage, key=stages.index)  # a result may be a damaged one
+    renewed = pinned(
+        spec, policy=current.policy_uri, judge=current.judge_uri, best=current.previous_best
+    )
     changes: StatusChanges = {
         "stage": stage,
-        "attempt": (status.attempt if stage is status.stage else _attempts(status, stage)) + 1,
+        "attempt": (status.attempt if stage is status.stage else attempts_of(status, stage)) + 1,
         "current": renewed.model_copy(update={"results": results}),
+        "recovery": recovery,
     }
     return status.model_copy(update=changes)
 
@@ -181,12 +193,6 @@ def _retried(spec: EvolutionSpec, status: EvolutionStatus) -> EvolutionStatus:
 def _is_closed(status: EvolutionStatus) -> bool:
     """Return whether the outcome of the generation in progress is recorded."""
     return bool(status.history) and status.history[-1].generation == status.generation
-
-
-def _attempts(status: EvolutionStatus, stage: Stage) -> int:
-    """Return the number of attempts of a stage over the whole run."""
-    totals = next((totals for totals in status.stages if totals.stage is stage), None)
-    return totals.runs + sum(totals.failures.values()) if totals else 0
 
 
 def _with_suspension(status: EvolutionStatus, suspend: bool, now: datetime) -> EvolutionStatus:
@@ -222,7 +228,11 @@ def _after_backoff(status: EvolutionStatus, now: datetime) -> EvolutionStatus:
 
 
 def record_result(
-    evolution: EmotionEvolution, status: EvolutionStatus, spec: EvolutionSpec, result: StageResult
+    evolution: EmotionEvolution,
+    status: EvolutionStatus,
+    spec: EvolutionSpec,
+    result: StageResult,
+    jobs: Sequence[StageJob] = (),
 ) -> Progress:
     """Return the evolution after a stage's result.
 
@@ -238,17 +248,23 @@ def record_result(
         The spec pinned for the current generation.
     result
         A valid result of the current stage.
+    jobs
+        All Jobs of the evolution. In a recovery, later stages may have some.
     """
     current = status.current
     if current is None:
         raise ValueError("no generation is in progress")
-    gpu_seconds = {r.stage: r.seconds * gpus_of(spec, r.stage) for r in (*current.results, result)}
-    outcome = AttemptOutcome(result.stage, result, gpu_seconds[result.stage])
+    results = with_result(current.results, result)
+    gpu_seconds = {r.stage: r.seconds * gpus_of(spec, r.stage) for r in results}
+    outcome = AttemptOutcome(result.stage, result, result.seconds * gpus_of(spec, result.stage))
+    recovery = status.recovery
     changes: StatusChanges = {
-        "current": current.model_copy(update={"results": [*current.results, result]}),
+        "current": current.model_copy(update={"results": results}),
         "failures": 0,
         "disruptions": 0,
+        "replaced_pods": 0,
         "last_failure": None,
+        "recovery": None if recovery and recovery.until is result.stage else recovery,
     }
     if result.stage is Stage.SCORE:
         changes["reward"] = result.metrics.get(ScoreMetric.REWARD_MEAN)
@@ -267,9 +283,13 @@ def record_result(
     elif result.stage is Stage.EVALUATE:
         status = close_generation(status, spec, result, gpu_seconds)
     if following is not None:
-        # In generation 0, an edit of the warm start may have led back to an earlier stage.
-        earlier = _attempts(status, following) if status.generation == 0 else 0
-        to_stage: StatusChanges = {"stage": following, "attempt": earlier + 1}
+        attempt = 1
+        if status.recovery is not None:
+            attempt = fresh_attempt(status, following, jobs)
+        elif status.generation == 0:
+            # An edit of the warm start may have led back to an earlier stage.
+            attempt = attempts_of(status, following) + 1
+        to_stage: StatusChanges = {"stage": following, "attempt": attempt}
         return Progress(status.model_copy(update=to_stage), spec, outcome=outcome)
     end = _collapse_of(status) or _end_of(evolution.spec, status)
     end = end or refusal(with_label_prior(evolution.spec, status), status)
@@ -340,6 +360,8 @@ def _next_generation(spec: EvolutionSpec, status: EvolutionStatus) -> EvolutionS
         "generation": generation,
         "stage": stages_of(generation)[0],
         "attempt": 1,
-        "current": pinned(spec, policy=policy, judge=judges[spec.reward.judge.model]),
+        "current": pinned(spec, policy=policy, judge=judges[spec.reward.judge.model], best=best),
+        "recoveries": 0,
+        "recovery": None,
     }
     return status.model_copy(update=changes)

@@ -9,14 +9,14 @@ from typing import Any
 from selfemo_api.recipes import changed_settings
 from selfemo_api.schema.rules import check_resolved, check_resolved_edit
 from selfemo_api.spec import EvolutionSpec
-from selfemo_api.status import Current, EvolutionStatus, Reason
+from selfemo_api.status import Best, Current, EvolutionStatus, Reason
 from selfemo_operator.planner.types import End
 
 #: Bounds of ``status.current.changes``: its entries, and the characters of each.
 _CHANGES_MAX, _CHANGE_LENGTH_MAX = 64, 256
 
 
-def pinned(spec: EvolutionSpec, *, policy: str, judge: str) -> Current:
+def pinned(spec: EvolutionSpec, *, policy: str, judge: str, best: Best | None = None) -> Current:
     """Return the start of a generation: its spec, with the values of its recipe, and its models.
 
     Parameters
@@ -25,11 +25,17 @@ def pinned(spec: EvolutionSpec, *, policy: str, judge: str) -> Current:
         The spec as it is now, with its label prior.
     policy, judge
         The URIs of the generation's models.
+    best
+        The best generation so far. None: there is none yet.
     """
     settings = changed_settings(spec).items()
     changes = [f"{path}={json.dumps(value)}"[:_CHANGE_LENGTH_MAX] for path, value in settings]
     return Current(
-        spec=spec.to_json(), policy_uri=policy, judge_uri=judge, changes=changes[:_CHANGES_MAX]
+        spec=spec.to_json(),
+        policy_uri=policy,
+        judge_uri=judge,
+        changes=changes[:_CHANGES_MAX],
+        previous_best=best,
     )
 
 

@@ -20,6 +20,7 @@ from selfemo_api.status import EvolutionStatus, Reason
 from selfemo_operator.planner.accounting import with_attempts_counted
 from selfemo_operator.planner.conditions import with_conditions
 from selfemo_operator.planner.lifecycle import advance
+from selfemo_operator.planner.recovery import is_superseded
 from selfemo_operator.planner.stage_config import create_job
 from selfemo_operator.planner.types import (
     Action,
@@ -96,6 +97,7 @@ def _is_stale(status: EvolutionStatus, observed: Observed, now: datetime) -> boo
     """
     return any(
         (job.generation, STAGE_ORDER.index(job.stage), job.attempt) > _position(status)
+        and not is_superseded(status, job)
         and job.create_time is not None
         and abs(now - job.create_time) < STALE_LIMIT
         for job in observed.jobs

@@ -82,6 +82,35 @@ def close_collapsed(
     return status.model_copy(update=changes)
 
 
+def with_open_generation(status: EvolutionStatus) -> EvolutionStatus:
+    """Return the status as it was before the outcome of the generation in progress was recorded.
+
+    A recovery from Publish makes results of the generation again, and decides it again.
+
+    Parameters
+    ----------
+    status
+        The status. It is returned as it is if the outcome is not recorded.
+    """
+    last = status.history[-1] if status.history else None
+    if last is None or last.generation != status.generation or status.current is None:
+        return status
+    best = status.current.previous_best
+    without_improvement = status.without_improvement
+    if last.outcome in (Outcome.ROLLED_BACK, Outcome.CONTINUED):
+        without_improvement -= 1
+    elif last.outcome is Outcome.PROMOTED and best is not None:
+        without_improvement = max(0, status.generation - 1 - best.generation)
+    changes: StatusChanges = {
+        "history": status.history[:-1],
+        "best": best,
+        "without_improvement": without_improvement,
+    }
+    if best is None:
+        changes |= {"baseline": None, "baseline_uri": None}
+    return status.model_copy(update=changes)
+
+
 def _generation_record(
     status: EvolutionStatus,
     outcome: Outcome,

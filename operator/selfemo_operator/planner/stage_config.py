@@ -9,6 +9,7 @@ from selfemo_api.spec import EvolutionSpec, Start
 from selfemo_api.stages import Stage, job_name, stage_prefix
 from selfemo_api.status import EvolutionStatus, Outcome
 from selfemo_operator.planner.promotion import model_of, next_policy
+from selfemo_operator.planner.recovery import repairs
 from selfemo_operator.planner.types import CreateJob
 
 #: The stage whose result a stage reads.
@@ -52,8 +53,8 @@ def stage_config(
 ) -> StageConfig:
     """Return the configuration of a stage of the current generation.
 
-    It follows from the pinned spec and the recorded results only, so it is the same for every
-    attempt. The other parameters are those of :func:`create_job`.
+    It follows from the pinned spec, the recorded results and the recovery in progress only, so it
+    is the same for every attempt. The other parameters are those of :func:`create_job`.
     """
     current, generation = status.current, status.generation
     if current is None:
@@ -88,6 +89,7 @@ def stage_config(
         replay=_replay(spec, evolution.run, status) if stage is Stage.FLYWHEEL else [],
         baseline=status.baseline,
         outcomes=_outcomes(spec, status) if stage is Stage.PUBLISH else None,
+        repair=repairs(status, stage),
     )
 
 

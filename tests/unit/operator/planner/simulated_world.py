@@ -6,6 +6,7 @@ world checks all of it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -19,7 +20,7 @@ from selfemo_api.evolution import EmotionEvolution, Metadata
 from selfemo_api.recipes import changed_settings
 from selfemo_api.results import SourceScore, StageResult, decode_message, encode_message
 from selfemo_api.spec import EvolutionSpec, OnRegression
-from selfemo_api.stages import Stage, stages_of
+from selfemo_api.stages import STAGE_ORDER, Stage, stages_of
 from selfemo_api.status import (
     HISTORY_LIMIT,
     ConditionStatus,
@@ -172,11 +173,23 @@ class World:
     status: EvolutionStatus = field(default_factory=EvolutionStatus)
     jobs: dict[str, StageJob] = field(default_factory=dict)
     manifests: dict[tuple[int, Stage], StageResult] = field(default_factory=dict)
+    damaged: set[tuple[int, Stage]] = field(default_factory=set)
+    """The stages whose stored result nobody can read. Whatever reads one fails and names it."""
+    exact: bool = True
+    """Whether a result that is made again is equal to the one before, byte by byte."""
+    made: list[tuple[int, Stage]] = field(default_factory=list)
+    """Each result that was made, in order. A result that is used again is not made."""
+    configs: dict[str, StageConfig] = field(default_factory=dict)
+    """What each Job was started with."""
+    restored: bool = False
+    """Whether a backup was put back: Jobs of a lost past may then be there."""
     started: list[tuple[int, Stage]] = field(default_factory=list)
     """Each Job creation, in order."""
     evaluated: dict[int, tuple[float, float]] = field(default_factory=dict)
     """F1 and minDelta by generation, as recorded in the status."""
     deleted: bool = False
+    _read: dict[str, dict[str, str]] = field(default_factory=dict)
+    """What each result was made from, by its hash."""
     past: list[tuple[datetime, EmotionEvolution]] = field(default_factory=list)
     """What a lagging watch may still show."""
 
@@ -211,6 +224,10 @@ class World:
         condition = self.status.condition(ConditionType.SUCCEEDED)
         return condition.reason if condition else ""
 
+    def recovered(self, generation: int) -> bool:
+        """Return whether results of a generation have been made more than once."""
+        return any(self.made.count(key) > 1 for key in self.made if key[0] == generation)
+
     # What people do -----------------------------------------------------------------------------
 
     def edit(self, **changes: Any) -> None:
@@ -227,6 +244,7 @@ class World:
     def restore(self, backup: Backup) -> None:
         """Put back the status of a backup: the manifests and the Jobs stay as they are."""
         self.status, self.evaluated = backup[0], dict(backup[1])
+        self.restored = True
         self.past.clear()
 
     # What time and the cluster do -----------------------------------------------------------------
@@ -246,7 +264,13 @@ class World:
         self.jobs[name] = replace(job, state=state, **changes)
 
     def succeed(self, name: str, *, lost: bool = False) -> None:
-        """Let a Job end well: it writes the manifest, or answers from the one that is there."""
+        """Let a Job end well: it writes the manifest, or answers from the one that is there.
+
+        If it cannot read what an earlier stage of its generation made, it fails and names it.
+        """
+        unreadable = self._unreadable(name)
+        if unreadable is not None:
+            return self.fail(name, 65, damaged=unreadable)
         result = self.work(name)
         self.set_job(name, JobState.SUCCEEDED, result=None if lost else result)
 
@@ -254,18 +278,56 @@ class World:
         """Write a Job's manifest, and return what the Job says (over the wire and back)."""
         job = self.jobs[name]
         key = (job.generation, job.stage)
-        reused = key in self.manifests
+        reused = self._has_result(name)
         if not reused:
             self.manifests[key] = self._make(job)
+            self.damaged.discard(key)
+            self.made.append(key)
         made = self.manifests[key]
         said = made.model_copy(update={"reused": True, "seconds": 0.0}) if reused else made
         heard = decode_message(encode_message(said))
         assert isinstance(heard, StageResult)
         return heard
 
-    def fail(self, name: str, code: int | None = 1, *, disrupted: bool = False) -> None:
+    def damage(self, generation: int, stage: Stage) -> None:
+        """Let somebody delete a part of a stage's stored result."""
+        assert (generation, stage) in self.manifests
+        self.damaged.add((generation, stage))
+
+    def _has_result(self, name: str) -> bool:
+        """Return whether a Job answers from the stored result of its stage."""
+        job, config = self.jobs[name], self.configs[name]
+        stored = self.manifests.get((job.generation, job.stage))
+        if stored is None or not config.repair:
+            return stored is not None
+        is_whole = (job.generation, job.stage) not in self.damaged
+        return is_whole and self._parents_of(name) == self._read[stored.manifest_sha256]
+
+    def _unreadable(self, name: str) -> Stage | None:
+        """Return the stage whose damaged result a Job has to read, or None."""
+        job = self.jobs[name]
+        if job.stage is not Stage.PUBLISH and self._has_result(name):
+            return None
+        read = [stage for stage in Stage if stage.slug in self.configs[name].parents]
+        return next((s for s in read if (job.generation, s) in self.damaged), None)
+
+    def _parents_of(self, name: str) -> dict[str, str]:
+        """Return the hashes of the results that a Job reads, by the slug of their stage."""
+        job = self.jobs[name]
+        read = [stage for stage in Stage if stage.slug in self.configs[name].parents]
+        results = {s.slug: self.manifests.get((job.generation, s)) for s in read}
+        return {slug: r.manifest_sha256 for slug, r in results.items() if r is not None}
+
+    def fail(
+        self,
+        name: str,
+        code: int | None = 1,
+        *,
+        disrupted: bool = False,
+        damaged: Stage | None = None,
+    ) -> None:
         """Let a Job fail."""
-        failure = Failure("it broke", exit_code=code, disrupted=disrupted)
+        failure = Failure("it broke", exit_code=code, disrupted=disrupted, damaged=damaged)
         self.set_job(name, JobState.FAILED, failure=failure)
 
     def vanish(self, name: str) -> None:
@@ -274,7 +336,12 @@ class World:
 
     def _make(self, job: StageJob) -> StageResult:
         f1 = self.f1s[min(job.generation, len(self.f1s) - 1)]
-        result = result_of(job.generation, job.stage, f1)
+        parents = self._parents_of(job.name)
+        times = 0 if self.exact else self.made.count((job.generation, job.stage))
+        text = f"{job.generation} {job.stage} {sorted(parents.items())} {times}"
+        sha = hashlib.sha256(text.encode()).hexdigest()
+        self._read[sha] = parents
+        result = result_of(job.generation, job.stage, f1, manifest_sha256=sha)
         if job.stage is Stage.CHECK:
             shares = list((self.label_prior or {}).values())
             return result.model_copy(update={"label_shares": shares})
@@ -367,7 +434,9 @@ class World:
             assert not self.status.finished
             assert self.status.retry_after is None, "it was to wait"
             assert key == (self.status.generation, self.status.stage)
-            assert self.status.result(config.stage) is None, f"{key} is recorded"
+            is_again = self.status.recovery is not None
+            assert is_again or self.status.result(config.stage) is None, f"{key} is recorded"
+            assert config.repair == is_repaired(self.status, config.stage)
         if fresh and config.stage is Stage.PUBLISH:
             self._check_outcomes(config)
         if fresh or config.stage is not Stage.PUBLISH:  # an old status may lack later results
@@ -376,6 +445,7 @@ class World:
         assert self.status.current is None or config.spec == pinned_spec(self.status)
         assert len(f"{action.name}-1023") <= 63
         self.started.append(key)
+        self.configs[action.name] = config
         self.jobs[action.name] = StageJob(
             name=action.name,
             generation=config.generation,
@@ -525,12 +595,16 @@ def _check_stage(world: World, old: EvolutionStatus, new: EvolutionStatus) -> No
     done = [r.stage for r in new.current.results]
     assert done == list(order[: len(done)]), "stages out of order"
     before = [r for r in old.current.results if r.stage in order]
+    if old.recovery is not None and old.stage in order:  # later results may follow from a new one
+        before = before[: order.index(old.stage)]
     assert new.current.results[: len(before)] == before
     for result in new.current.results:
         made = world.manifests[(result.generation, result.stage)]
         assert result.manifest == made.manifest
         assert result.generation == new.generation
-    if new.stage == old.stage:
+    if went_back(old, new):
+        _check_recovery(world, old, new)
+    elif new.stage == old.stage:
         assert 0 <= new.attempt - old.attempt <= 1
     elif pinned_spec(old).has_warm_start != pinned_spec(new).has_warm_start:
         assert old.finished, "an edit takes effect once the evolution has failed"
@@ -538,10 +612,64 @@ def _check_stage(world: World, old: EvolutionStatus, new: EvolutionStatus) -> No
     else:
         assert order.index(new.stage) == order.index(old.stage) + 1
         failed = next((t.failures for t in old.stages if t.stage is new.stage), {})
-        assert new.attempt == 1 + (sum(failed.values()) if new.generation == 0 else 0)
+        if new.recovery is not None:
+            _check_new_attempt(world, new)
+        elif old.recovery is None and not world.recovered(new.generation):
+            assert new.attempt == 1 + (sum(failed.values()) if new.generation == 0 else 0)
         assert new.result(old.stage) is not None, "a stage was skipped"
-    if not new.finished:
+    if old.recovery is not None and new.recovery is None and not world.restored:
+        for result in new.current.results:
+            key = (result.generation, result.stage)
+            same = result.manifest_sha256 == world.manifests[key].manifest_sha256
+            assert same or key in world.damaged, "an old result is in the status"
+    if not new.finished and new.recovery is None:
         assert new.result(new.stage) is None, "a stage is under way whose result is known"
+
+
+def went_back(old: EvolutionStatus, new: EvolutionStatus) -> bool:
+    """Return whether a status write goes back to a stage whose result is damaged."""
+    return new.recoveries > old.recoveries or (
+        new.recovery is not None
+        and (old.recovery is None or old.recovery.damaged is not new.recovery.damaged)
+        and not old.finished
+    )
+
+
+def is_repaired(status: EvolutionStatus, stage: Stage) -> bool:
+    """Return whether a stage is one of those that a recovery runs again."""
+    recovery, order = status.recovery, list(STAGE_ORDER)
+    if recovery is None:
+        return False
+    first, last = order.index(recovery.damaged), order.index(recovery.until)
+    return first <= order.index(stage) <= last
+
+
+def _check_recovery(world: World, old: EvolutionStatus, new: EvolutionStatus) -> None:
+    """Check that the evolution goes back to a stage that is damaged, and loses nothing else."""
+    assert old.stage is not None
+    assert new.stage is not None
+    assert new.recovery is not None
+    assert new.generation == old.generation
+    assert (new.generation, new.stage) in world.damaged, "a result that is whole is made again"
+    order = list(STAGE_ORDER)
+    assert order.index(new.stage) < order.index(old.stage)
+    assert order.index(new.recovery.damaged) <= order.index(new.stage)
+    assert order.index(new.recovery.until) >= order.index(old.stage)
+    assert new.recoveries <= 3
+    assert old.current is not None
+    assert new.current is not None
+    assert new.current.results == old.current.results, "a result is lost"
+    assert new.retry_after is None
+    _check_new_attempt(world, new)
+    if old.history and old.history[-1].generation == old.generation:
+        world.evaluated.pop(old.generation, None)
+        assert new.history == old.history[:-1]
+
+
+def _check_new_attempt(world: World, new: EvolutionStatus) -> None:
+    """Check that no Job has the number of an attempt that a recovery begins."""
+    key = (new.generation, new.stage, new.attempt)
+    assert key not in [job.key for job in world.jobs.values()], f"{key} has been used"
 
 
 def _order(old: EvolutionStatus, new: EvolutionStatus) -> tuple[Stage, ...]:
@@ -614,7 +742,10 @@ def _check_baseline(world: World, new: EvolutionStatus) -> None:
 def check_conditions(seen: EmotionEvolution, new: EvolutionStatus, now: datetime) -> None:
     """Check that the conditions are whole, and say the same as the rest of the status."""
     by_type = {c.type: c for c in new.conditions}
-    assert set(by_type) == set(ConditionType)
+    is_recovering = new.recovery is not None and not new.finished
+    assert set(by_type) == set(ConditionType) - (
+        set() if is_recovering else {ConditionType.RECOVERING}
+    )
     assert len(by_type) == len(new.conditions)
     for condition in new.conditions:
         Reason(condition.reason)

@@ -46,7 +46,7 @@ POLICIES = st.fixed_dictionaries(
 )
 #: The largest number of steps of the warm start. 0: there is none.
 WARM_START_STEPS = st.sampled_from([0, 100])
-EXITS = st.sampled_from([1, 2, 75, 137, 143, None])
+EXITS = st.sampled_from([1, 2, 65, 75, 137, 143, None])
 
 
 def come_to_rest(world: World) -> None:
@@ -82,6 +82,7 @@ class Planner(RuleBasedStateMachine):
         bounded=st.booleans(),
         steps=WARM_START_STEPS,
         label_prior=st.sampled_from([None, LABEL_PRIOR]),
+        exact=st.booleans(),
     )
     def begin(
         self,
@@ -92,6 +93,7 @@ class Planner(RuleBasedStateMachine):
         bounded: bool,
         steps: int,
         label_prior: dict[str, float] | None,
+        exact: bool,
     ) -> None:
         deadlines = {"stageActiveSeconds": 4000, "runActiveSeconds": 40_000} if bounded else {}
         spec = spec_of(
@@ -102,6 +104,7 @@ class Planner(RuleBasedStateMachine):
             failurePolicy={"maxAttempts": 3, "maxDisruptions": 4},
         )
         self.world = World(spec=spec, f1s=tuple(f1s), collapses=collapses, label_prior=label_prior)
+        self.world.exact = exact
         self.backups: list[Backup] = []
 
     # The operator
@@ -150,6 +153,15 @@ class Planner(RuleBasedStateMachine):
         if done:
             self.world.work(job.name)  # it fails after its manifest was written
         self.world.fail(job.name, code, disrupted=disrupted)
+
+    @precondition(lambda self: self.world.manifests)
+    @rule(data=st.data(), number=st.integers(1, 3))
+    def results_are_damaged(self, data: st.DataObject, number: int) -> None:
+        """Of the generation in progress mostly: others are read through their models only."""
+        world = self.world
+        now = [key for key in world.manifests if key[0] == world.status.generation]
+        for _ in range(number):
+            world.damage(*data.draw(st.sampled_from(now or list(world.manifests))))
 
     @precondition(lambda self: self.world.jobs)
     @rule(data=st.data())

@@ -1,0 +1,171 @@
+"""Recovery: a stage cannot read an earlier result of its generation, which is made again. Pure.
+
+The evolution goes back to the stage whose result is missing or damaged, and runs the stages from
+there to the failed one again. Each of them checks its stored result: a whole one is used again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from selfemo_api.results import StageResult
+from selfemo_api.spec import EvolutionSpec
+from selfemo_api.stages import STAGE_ORDER, Stage, stages_of
+from selfemo_api.status import FAILURE_MAX, EvolutionStatus, Reason, Recovery, StageFailure
+from selfemo_operator.planner.promotion import with_open_generation
+from selfemo_operator.planner.types import (
+    AttemptOutcome,
+    End,
+    Failure,
+    Progress,
+    StageJob,
+    StatusChanges,
+)
+
+#: The largest number of recoveries of a generation. One is an accident, such as a folder that was
+#: deleted. After three, something keeps damaging the storage, and running stages again costs more
+#: than it helps.
+MAX_RECOVERIES = 3
+
+
+def after_damage(
+    status: EvolutionStatus, spec: EvolutionSpec, failure: Failure, jobs: Sequence[StageJob]
+) -> Progress:
+    """Return the evolution after an attempt that could not read an earlier stage's result.
+
+    Parameters
+    ----------
+    status
+        The status, with the current generation and stage.
+    spec
+        The spec pinned for the current generation.
+    failure
+        The failure of the attempt. It names the stage whose result is damaged.
+    jobs
+        All Jobs of the evolution. The number of a new attempt must not be that of one of them.
+    """
+    stage, damaged = status.stage, failure.damaged
+    if stage is None or damaged is None:
+        raise ValueError("no result is damaged")
+    message = f"generation {status.generation}, {stage.value}: {failure.message}"
+    stages = stages_of(status.generation, warm_start=spec.has_warm_start)
+    if damaged not in stages[: stages.index(stage) + 1]:
+        return Progress(status, spec, end=End(Reason.BAD_INPUT, message))
+    outcome = AttemptOutcome(stage, failure=StageFailure.RESULT_DAMAGED)
+    goes_deeper = _goes_deeper(status.recovery, stage, damaged)
+    recoveries = status.recoveries + (not goes_deeper)
+    if recoveries > MAX_RECOVERIES:
+        text = (
+            f"{message}; this generation has gone back {status.recoveries} times to make damaged "
+            f"results again: find out what removes or changes files below {status.uri} (a life "
+            "cycle rule of the bucket, another program), stop it, and then edit the spec"
+        )
+        # The end counts the failure: an attempt that ends as bad input has no outcome.
+        return Progress(status, spec, end=End(Reason.BAD_INPUT, text))
+    status = with_open_generation(status)
+    changes: StatusChanges = {
+        "stage": damaged,
+        "attempt": fresh_attempt(status, damaged, jobs, (stage, status.attempt)),
+        "failures": 0,
+        "disruptions": 0,
+        "replaced_pods": 0,
+        "retry_after": None,
+        "last_failure": failure.message[:FAILURE_MAX],
+        "recoveries": recoveries,
+        "recovery": _widened(status.recovery, Recovery(damaged=damaged, until=stage)),
+    }
+    return Progress(status.model_copy(update=changes), spec, outcome=outcome)
+
+
+def _goes_deeper(recovery: Recovery | None, stage: Stage, damaged: Stage) -> bool:
+    """Return whether a recovery goes on to an earlier stage, before it has made any result.
+
+    A folder of a whole generation that was deleted is noticed stage by stage. It counts once.
+    """
+    if recovery is None or stage is not recovery.damaged:
+        return False
+    return STAGE_ORDER.index(damaged) < STAGE_ORDER.index(stage)
+
+
+def _widened(recovery: Recovery | None, other: Recovery) -> Recovery:
+    """Return a recovery that has the stages of two recoveries."""
+    if recovery is None:
+        return other
+    return Recovery(
+        damaged=min(recovery.damaged, other.damaged, key=STAGE_ORDER.index),
+        until=max(recovery.until, other.until, key=STAGE_ORDER.index),
+    )
+
+
+def fresh_attempt(
+    status: EvolutionStatus,
+    stage: Stage,
+    jobs: Sequence[StageJob],
+    used: tuple[Stage, int] | None = None,
+) -> int:
+    """Return the number of an attempt of a stage that no Job has had.
+
+    Parameters
+    ----------
+    status
+        The status. Its totals count the attempts of the stage over the whole run.
+    stage
+        The stage.
+    jobs
+        All Jobs of the evolution.
+    used
+        A stage and the number of an attempt of it which is not counted in the totals yet.
+    """
+    numbers = [attempts_of(status, stage)]
+    numbers += [j.attempt for j in jobs if (j.generation, j.stage) == (status.generation, stage)]
+    if used is not None and used[0] is stage:
+        numbers.append(used[1])
+    return max(numbers) + 1
+
+
+def attempts_of(status: EvolutionStatus, stage: Stage) -> int:
+    """Return the number of attempts of a stage over the whole run, from the totals."""
+    totals = next((totals for totals in status.stages if totals.stage is stage), None)
+    return totals.runs + sum(totals.failures.values()) if totals else 0
+
+
+def repairs(status: EvolutionStatus, stage: Stage) -> bool:
+    """Return whether a stage checks its stored result before it answers from it."""
+    if status.recovery is None:
+        return False
+    first, last = (
+        STAGE_ORDER.index(s) for s in (status.recovery.damaged, status.recovery.until)
+    )
+    return first <= STAGE_ORDER.index(stage) <= last
+
+
+def is_superseded(status: EvolutionStatus, job: StageJob) -> bool:
+    """Return whether a Job has ended and belongs to a stage that a recovery runs again.
+
+    Its stage may come after the current one. This does not mean that the status is an old one.
+    """
+    same = job.generation == status.generation
+    return same and job.state.is_final and repairs(status, job.stage)
+
+
+def with_result(results: Sequence[StageResult], result: StageResult) -> list[StageResult]:
+    """Return the results of a generation with one that was just recorded.
+
+    In a recovery, the stage may have a result. An equal one changes nothing, so that the time of
+    the attempt that made it is kept. If the new one differs, the results of later stages follow
+    from the old one, and are left out.
+
+    Parameters
+    ----------
+    results
+        The results before, in the order of the stages.
+    result
+        The result of the current stage.
+    """
+    stages = [r.stage for r in results]
+    if result.stage not in stages:
+        return [*results, result]
+    index = stages.index(result.stage)
+    if results[index].manifest_sha256 == result.manifest_sha256:
+        return list(results)
+    return [*results[:index], result]
