@@ -55,6 +55,8 @@ ENV_SMOLLM2 = "SELFEMO_SMOLLM2"
 machine without a package index. Unset: the installed package, or a download."""
 ENV_RENDEZVOUS = "SELFEMO_RENDEZVOUS"
 """The `host:port` of the first node, at which the nodes of a training meet. Unset: one node."""
+ENV_GRACE = "SELFEMO_GRACE_SECONDS"
+"""The seconds from SIGTERM until the stage is killed: those of its pod. Unset: 30."""
 ENV_PARENT = "SELFEMO_PARENT"
 """The process id of the local runner. The stage ends with that process. Unset in a pod."""
 

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 
 from selfemo_api.contract import (
     ENV_DATA,
+    ENV_GRACE,
     ENV_PARENT,
     ENV_SHARD,
     ENV_TERMINATION_LOG,
@@ -109,6 +110,7 @@ class ProcessRunner:
             ENV_TERMINATION_LOG: str(folder.path / f"termination-{shard}.json"),
             ENV_WORK: str(self.state.work),
             ENV_PARENT: str(os.getpid()),
+            ENV_GRACE: str(int(GRACE_SECONDS)),
             "TQDM_DISABLE": "1",  # the log is JSON lines
             ENV_DATA: ":".join(f"{k}={v}" for k, v in sorted(self.data.items())),
         }

@@ -8,12 +8,13 @@ process group does not reach it. Each process therefore asks the kernel to end i
 from __future__ import annotations
 
 import logging
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from selfemo_api.contract import ENV_PARENT, ENV_RENDEZVOUS, ENV_SHARD
+from selfemo_api.contract import ENV_GRACE, ENV_PARENT, ENV_RENDEZVOUS, ENV_SHARD
 from selfemo_api.spec import ResourcesSpec
 from selfemo_jobs.errors import BadInput, StageError, Terminated, Unavailable
 from selfemo_jobs.runtime.parent_death import die_with_parent
@@ -22,9 +23,24 @@ from selfemo_jobs.stages.train.worker_protocol import TrainJob, read_failures
 log = logging.getLogger(__name__)
 
 WORKER = "selfemo_jobs.stages.train.worker"
-#: Seconds between SIGTERM and SIGKILL, enough for a step and a checkpoint of a small model.
-#: torchrun itself kills its workers after 30 seconds.
-GRACE_SECONDS = 28.0
+#: Seconds between SIGTERM and SIGKILL where the environment has none: Kubernetes' default.
+_GRACE_SECONDS = 30.0
+#: Seconds of these in which the stage reports its end, after its workers have ended.
+_REPORT_SECONDS = 2.0
+
+
+def worker_grace_seconds() -> float:
+    """Return the seconds from SIGTERM until the workers are killed.
+
+    They are those of the stage itself, of its pod or its local runner, but for the last two. In
+    them the workers end a step and write a checkpoint.
+    """
+    text = os.environ.get(ENV_GRACE, "")
+    try:
+        seconds = float(text or _GRACE_SECONDS)
+    except ValueError:
+        raise BadInput(f"{ENV_GRACE} is {text}: set a number of seconds") from None
+    return max(seconds - _REPORT_SECONDS, seconds / 2)
 
 
 def worker_command(resources: ResourcesSpec, job_file: Path) -> list[str]:
@@ -86,6 +102,8 @@ def worker_environment(resources: ResourcesSpec) -> dict[str, str]:
     environment = {
         **os.environ,
         ENV_PARENT: str(os.getpid()),
+        # torchrun would kill its workers after 30 seconds
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(math.ceil(worker_grace_seconds())),
         # All files are on this machine by now, and TRL would report each start to its developers.
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -117,6 +135,7 @@ def launch(job: TrainJob, job_file: Path) -> None:
     StageError
         If a process failed, with its message.
     """
+    grace = worker_grace_seconds()
     for stale in job.folder.glob("failure-*.json"):
         stale.unlink()
     process = subprocess.Popen(
@@ -130,7 +149,7 @@ def launch(job: TrainJob, job_file: Path) -> None:
     except Terminated:
         process.terminate()
         try:
-            process.wait(GRACE_SECONDS)
+            process.wait(grace)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

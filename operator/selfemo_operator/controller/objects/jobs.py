@@ -8,6 +8,7 @@ from typing import Any
 
 from selfemo_api.api_model import API_VERSION, KIND, ApiModel
 from selfemo_api.contract import (
+    ENV_GRACE,
     ENV_METRICS_PORT,
     ENV_RENDEZVOUS,
     PURGE_MODULE,
@@ -22,6 +23,7 @@ from selfemo_api.stages import Stage
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.base_pod import (
     ENVIRONMENT,
+    GRACE_SECONDS,
     credentials,
     device_limits,
     restricted_container,
@@ -255,7 +257,7 @@ def _environment(
     evolution: EmotionEvolution, action: CreateJob, settings: JobSettings
 ) -> list[Json]:
     config = action.config
-    values = dict(ENVIRONMENT)
+    values = {**ENVIRONMENT, ENV_GRACE: str(_grace_seconds(evolution.spec, config.stage))}
     if settings.metrics_port:
         values[ENV_METRICS_PORT] = str(settings.metrics_port)
     if needs_service(config):
@@ -263,6 +265,13 @@ def _environment(
         first = f"{action.name}-0.{service}.{evolution.metadata.namespace}"
         values[ENV_RENDEZVOUS] = f"{first}.svc:{RENDEZVOUS_PORT}"
     return variables(values) + credentials(config.spec.storage)
+
+
+def _grace_seconds(spec: EvolutionSpec, stage: Stage) -> int:
+    """Return the time that a stage's pod has to end: that of the last template with one."""
+    templates = [template for _, template in templates_of(spec.pod_template, stage)]
+    times = [t.termination_grace_period_seconds for t in templates]
+    return next((time for time in reversed(times) if time is not None), GRACE_SECONDS)
 
 
 def _queue_labels(spec: EvolutionSpec) -> dict[str, str]:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from selfemo_api.contract import ENV_PARENT, ENV_SHARD
+from selfemo_api.contract import ENV_GRACE, ENV_PARENT, ENV_SHARD
 from selfemo_api.spec import ResourcesSpec, TrainingSpec
-from selfemo_jobs.errors import BadInput, StageError
+from selfemo_jobs.errors import BadInput, StageError, Terminated
+from selfemo_jobs.stages.train import launch as launch_module
 from selfemo_jobs.stages.train.launch import (
     ENV_RENDEZVOUS,
     _stage_error,
     worker_command,
     worker_environment,
+    worker_grace_seconds,
 )
 from selfemo_jobs.stages.train.worker_protocol import TrainFailure, TrainJob, write_json
 
@@ -72,6 +76,52 @@ def test_the_environment_of_the_processes(monkeypatch: pytest.MonkeyPatch) -> No
         not in worker_environment(resources(gpusPerNode=1)).keys() - os.environ.keys()
     )
     assert on_cpu["HF_HUB_DISABLE_TELEMETRY"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("grace", "expected"), [("120", 118.0), ("600", 598.0), (None, 28.0), ("2", 1.0), ("0", 0.0)]
+)
+def test_the_workers_have_the_time_of_the_pod(
+    grace: str | None, expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(ENV_GRACE, raising=False)
+    if grace is not None:
+        monkeypatch.setenv(ENV_GRACE, grace)
+    assert worker_grace_seconds() == expected
+    environment = worker_environment(resources(processesPerNode=2))
+    assert environment["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] == f"{expected:.0f}"
+
+
+@pytest.mark.parametrize(("grace", "saved"), [("5", True), ("1", False)])
+def test_a_training_is_killed_when_its_time_has_passed(
+    grace: str, *, saved: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The workers need a second to save; the stage waits as long as its pod does."""
+    file = tmp_path / "saved"
+    worker = (
+        "import pathlib, signal, time\n"
+        f"save = lambda *_: (time.sleep(1), pathlib.Path({str(file)!r}).touch(), exit(0))\n"
+        "signal.signal(signal.SIGTERM, save)\n"
+        f"pathlib.Path({str(tmp_path)!r}, 'began').touch()\n"
+        "time.sleep(60)"
+    )
+    monkeypatch.setenv(ENV_GRACE, grace)
+    command = [sys.executable, "-S", "-c", worker]
+    monkeypatch.setattr(launch_module, "worker_command", lambda *_: command)
+
+    def wait_then_end(process: subprocess.Popen[bytes], timeout: float | None = None) -> int:
+        if timeout is not None or process.returncode is not None or process.args != command:
+            return plain_wait(process, timeout)
+        while not (tmp_path / "began").exists():
+            time.sleep(0.01)
+        monkeypatch.setattr(subprocess.Popen, "wait", plain_wait)
+        raise Terminated("ended by SIGTERM")
+
+    plain_wait = subprocess.Popen.wait
+    monkeypatch.setattr(subprocess.Popen, "wait", wait_then_end)
+    with pytest.raises(Terminated):
+        launch_module.launch(job(tmp_path), FILE)
+    assert file.exists() is saved
 
 
 def job(folder: Path) -> TrainJob:

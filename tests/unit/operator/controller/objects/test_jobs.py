@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.unit.operator.controller.kube_objects import SETTINGS, action_of, evolution_of
 from tests.unit.operator.planner.simulated_world import result_of, score_of
 
-from selfemo_api.contract import ENV_METRICS_PORT, ExitCode, StageConfig
+from selfemo_api.contract import ENV_GRACE, ENV_METRICS_PORT, ExitCode, StageConfig
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.stage_resources import gpus_per_pod, pods_of
 from selfemo_api.stages import STAGE_ORDER, Stage
@@ -247,6 +247,19 @@ def test_the_template_replaces_the_time_to_end() -> None:
     assert pod_spec(manifest(evolution_of()))["terminationGracePeriodSeconds"] == GRACE_SECONDS
     longer = evolution_of(podTemplate=[{"template": {"terminationGracePeriodSeconds": 900}}])
     assert pod_spec(manifest(longer))["terminationGracePeriodSeconds"] == 900
+
+
+def test_a_stage_knows_the_time_that_its_pod_has_to_end() -> None:
+    def seconds(evolution: EmotionEvolution) -> str:
+        return str(env(manifest(evolution))[ENV_GRACE])
+
+    assert seconds(evolution_of()) == str(GRACE_SECONDS)
+    templates = [
+        {"template": {"terminationGracePeriodSeconds": 900}},
+        {"stages": ["Publish"], "template": {"terminationGracePeriodSeconds": 7}},
+        {"template": {"image": "mine"}},
+    ]
+    assert seconds(evolution_of(podTemplate=templates)) == "900"
 
 
 def test_the_placement_of_a_pod_follows_the_current_spec() -> None:
