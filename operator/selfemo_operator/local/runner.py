@@ -36,6 +36,7 @@ from selfemo_operator.planner.types import (
     DeleteJob,
     Observed,
     ResumeJob,
+    SetDeadline,
     SuspendJob,
 )
 
@@ -63,12 +64,12 @@ class ProcessRunner:
         """Return all Jobs, after the end of each process that has exited is recorded."""
         for name, shards in list(self.processes.items()):
             codes = [process.poll() for process in shards]
-            failed_code = next((c for c in codes if c not in (None, 0)), None)
-            if failed_code is None and None in codes:
+            failed = next((s for s, code in enumerate(codes) if code not in (None, 0)), None)
+            if failed is None and None in codes:
                 continue
-            if failed_code is not None:
+            if failed is not None:
                 self._terminate(shards)  # one failed shard ends the whole attempt
-            self._record_end(name, failed_code or 0)
+            self._record_end(name, 0 if failed is None else codes[failed] or 0, failed)
             del self.processes[name]
         return Observed(self.state.observe(set(self.processes)))
 
@@ -80,9 +81,9 @@ class ProcessRunner:
             case DeleteJob(name=name) | SuspendJob(name=name):
                 self._terminate(self.processes.pop(name, []))
                 self._record_end(name, ExitCode.TERMINATED)
-            case ResumeJob() | DeleteEvolution():
-                # A local Job is never suspended in place, and a local run is only a folder:
-                # neither action has anything to do.
+            case ResumeJob() | SetDeadline() | DeleteEvolution():
+                # A local Job is never suspended in place, has no deadline of its own, and a local
+                # run is only a folder: these actions have nothing to do.
                 pass
 
     def close(self) -> None:
@@ -126,10 +127,14 @@ class ProcessRunner:
                 start_new_session=True,
             )
 
-    def _record_end(self, name: str, code: int) -> None:
-        """Record a Job's end: first its message, then the exit code that makes the end final."""
+    def _record_end(self, name: str, code: int, failed: int | None = None) -> None:
+        """Record a Job's end: first its message, then the exit code that makes the end final.
+
+        If a shard has failed, its message counts. The others were ended because of it.
+        """
         folder = self.state.job(name)
-        texts = [path.read_text() for path in sorted(folder.path.glob("termination-*.json"))]
+        pattern = "termination-*.json" if failed is None else f"termination-{failed}.json"
+        texts = [path.read_text() for path in sorted(folder.path.glob(pattern))]
         key = '"error"' if code else '"manifest"'
         message = next((text for text in texts if key in text), texts[0] if texts else "")
         folder.message.write_text(message)

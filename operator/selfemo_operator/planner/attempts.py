@@ -9,6 +9,7 @@ from selfemo_api.contract import ExitCode
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.results import StageResult
 from selfemo_api.spec import EvolutionSpec
+from selfemo_api.stage_resources import pods_of
 from selfemo_api.stages import Stage
 from selfemo_api.status import FAILURE_MAX, EvolutionStatus, Reason, StageFailure
 from selfemo_operator.planner.recovery import after_damage
@@ -124,12 +125,13 @@ def _after_failure(
     outcome = AttemptOutcome(stage, failure=kind)
     failures = status.failures + (not disrupted)
     disruptions = status.disruptions + disrupted
+    all_disruptions = disruptions + status.replaced_pods // pods_of(spec, stage)
     changes: StatusChanges = {
         "failures": failures,
         "disruptions": disruptions,
         "last_failure": failure.message[:FAILURE_MAX],
     }
-    if failures >= policy.max_attempts or disruptions > policy.max_disruptions:
+    if failures >= policy.max_attempts or all_disruptions > policy.max_disruptions:
         end = End(Reason.STAGE_FAILED, message)
         return Progress(status.model_copy(update=changes), spec, end=end, outcome=outcome)
     attempts = failures + disruptions
@@ -139,3 +141,52 @@ def _after_failure(
     changes["attempt"] = status.attempt + 1
     changes["retry_after"] = now + timedelta(seconds=wait)
     return Progress(status.model_copy(update=changes), spec, outcome=outcome)
+
+
+def with_replaced_pods(status: EvolutionStatus, job: StageJob) -> EvolutionStatus:
+    """Return the status with the pods counted that the platform removed from a Job.
+
+    The Job creates such a pod again by itself. Each removal counts once, by its time.
+
+    Parameters
+    ----------
+    status
+        The status, with the current stage.
+    job
+        The Job of the current stage and attempt.
+    """
+    last = status.last_replacement_time
+    times = [at for at in job.removals if last is None or at > last]
+    if not times:
+        return status
+    changes: StatusChanges = {
+        "replaced_pods": status.replaced_pods + len(times),
+        "last_replacement_time": max(times),
+    }
+    return status.model_copy(update=changes)
+
+
+def replacements_end(evolution: EmotionEvolution, progress: Progress) -> End | None:
+    """Return the end of a stage whose pods are removed again and again, or None.
+
+    One disruption of all pods of a stage is one disruption of its attempt.
+
+    Parameters
+    ----------
+    evolution
+        The resource. Its own failure policy counts, edits included.
+    progress
+        The evolution in this pass.
+    """
+    status, job = progress.status, progress.job
+    if job is None or job.state.is_final:
+        return None
+    rounds = status.replaced_pods // pods_of(progress.spec, job.stage)
+    if status.disruptions + rounds <= evolution.spec.failure_policy.max_disruptions:
+        return None
+    message = (
+        f"generation {status.generation}, {job.stage.value}: the platform removed "
+        f"{status.replaced_pods} of its pods, more than `failurePolicy.maxDisruptions` allows: "
+        "use nodes that are not preempted, or a higher `priorityClassName`"
+    )
+    return End(Reason.STAGE_FAILED, message)

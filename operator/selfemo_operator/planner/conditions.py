@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from selfemo_api.stages import Stage
 from selfemo_api.status import (
     Condition,
     ConditionStatus,
@@ -147,6 +148,9 @@ def _while_active(
     elif trouble or (job is not None and job.waiting):
         message = f"{position}: {trouble or (job.waiting if job else '')}"
         progressing = (ConditionType.PROGRESSING, _FALSE, Reason.WAITING, message)
+        if job is not None and job.has_running_pods and job.stage is not Stage.TRAIN:
+            message = f"{position}: some pods run, others wait: {job.waiting}"
+            progressing = (ConditionType.PROGRESSING, _TRUE, Reason.RUNNING, message)
     elif status.retry_after is not None:
         message = f"{position}: tried again after: {status.last_failure}"
         progressing = (ConditionType.PROGRESSING, _TRUE, Reason.RETRYING, message)

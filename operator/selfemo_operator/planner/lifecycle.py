@@ -24,7 +24,11 @@ from selfemo_api.status import (
     Outcome,
     Reason,
 )
-from selfemo_operator.planner.attempts import MAX_BACKOFF_SECONDS, after_attempt
+from selfemo_operator.planner.attempts import (
+    MAX_BACKOFF_SECONDS,
+    after_attempt,
+    with_replaced_pods,
+)
 from selfemo_operator.planner.pinning import pinned, pinned_spec, refusal, with_label_prior
 from selfemo_operator.planner.promotion import close_collapsed, close_generation, next_policy
 from selfemo_operator.planner.recovery import attempts_of, fresh_attempt, with_result
@@ -73,6 +77,8 @@ def advance(evolution: EmotionEvolution, observed: Observed, now: datetime) -> P
     if evolution.spec.suspend:
         return Progress(status, spec, job)
     status = _after_backoff(status, now)
+    if job is not None:
+        status = with_replaced_pods(status, job)
     if job is None or not job.state.is_final:
         return Progress(status, spec, job)
     progress = after_attempt(evolution, status, spec, job, observed.jobs, now)
@@ -128,9 +134,11 @@ def _is_reopened(evolution: EmotionEvolution) -> bool:
 
     An edit of a failed evolution means that the cause was fixed. An edit of one that came to its
     end continues if the new spec allows it: more generations, a higher goal, more patience. A
-    collapsed one continues from its best generation.
+    collapsed one continues from its best generation. While `suspend` is true, none continues.
     """
     status = evolution.status
+    if evolution.spec.suspend:
+        return False
     summary = status.condition(ConditionType.SUCCEEDED)
     if summary is None or evolution.metadata.generation <= status.observed_generation:
         return False

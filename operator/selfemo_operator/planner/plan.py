@@ -18,6 +18,7 @@ from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import STAGE_ORDER, Stage
 from selfemo_api.status import EvolutionStatus, Reason
 from selfemo_operator.planner.accounting import with_attempts_counted
+from selfemo_operator.planner.attempts import replacements_end
 from selfemo_operator.planner.conditions import with_conditions
 from selfemo_operator.planner.lifecycle import advance
 from selfemo_operator.planner.recovery import is_superseded
@@ -30,7 +31,9 @@ from selfemo_operator.planner.types import (
     End,
     JobState,
     Observed,
+    Progress,
     ResumeJob,
+    SetDeadline,
     StageJob,
     StatusChanges,
     SuspendJob,
@@ -43,6 +46,9 @@ STALE_WAIT = timedelta(seconds=2)
 #: A watch lags by seconds. A status that is behind its Jobs for a minute is not stale: it was
 #: restored from a backup, and no newer one will arrive.
 STALE_LIMIT = timedelta(minutes=1)
+#: Time until the next look at a pod of an earlier attempt that has not ended. No watch reports its
+#: end, and most pods end within the two minutes that they have.
+LIVE_POD_WAIT = timedelta(seconds=10)
 
 
 def plan(evolution: EmotionEvolution, observed: Observed, now: datetime) -> Decision:
@@ -70,7 +76,7 @@ def plan(evolution: EmotionEvolution, observed: Observed, now: datetime) -> Deci
     status, job, at_rest = progress.status, progress.job, progress.status.finished
     end: End | None = None
     if not at_rest:
-        end = progress.end or _end_now(evolution, status, observed, job, now)
+        end = progress.end or _end_now(evolution, progress, observed, now)
         status = with_attempts_counted(status, progress.outcome, end)
         status = _with_times(evolution.status, status, end, now)
     status = with_conditions(
@@ -79,13 +85,23 @@ def plan(evolution: EmotionEvolution, observed: Observed, now: datetime) -> Deci
         observed_generation=evolution.metadata.generation,
         suspended=evolution.spec.suspend,
         job=job,
-        trouble=observed.trouble if job is None else "",
+        trouble=_trouble(observed) if job is None else "",
         end=end,
     )
     action = _action(evolution, status, progress.spec, observed, job)
     if at_rest and _is_expired(evolution, status, now):
         return Decision(status, action or DeleteEvolution())
-    return Decision(status, action, _requeue(evolution, status, job))
+    return Decision(status, action, _requeue(evolution, status, observed, job, now))
+
+
+def _trouble(observed: Observed) -> str:
+    """Return why the next Job is not created, or an empty text."""
+    if not observed.live_pod:
+        return observed.trouble
+    return (
+        f"the pod {observed.live_pod} of an earlier attempt has not ended, and two attempts must "
+        "not write at once"
+    )
 
 
 def _is_stale(status: EvolutionStatus, observed: Observed, now: datetime) -> bool:
@@ -124,25 +140,25 @@ def _with_times(
 
 
 def _end_now(
-    evolution: EmotionEvolution,
-    status: EvolutionStatus,
-    observed: Observed,
-    job: StageJob | None,
-    now: datetime,
+    evolution: EmotionEvolution, progress: Progress, observed: Observed, now: datetime
 ) -> End | None:
     """Return the end that time or a refused Job brings, or None."""
     if evolution.spec.suspend:
         return None
-    for at, end in _deadlines(evolution, status, job):
+    status, job = progress.status, progress.job
+    for at, end in _deadlines(evolution, status, observed, job):
         if now >= at:
             return end
     if job is None and observed.refusal:
         return End(Reason.BAD_INPUT, observed.refusal)
-    return None
+    return replacements_end(evolution, progress)
 
 
 def _deadlines(
-    evolution: EmotionEvolution, status: EvolutionStatus, job: StageJob | None
+    evolution: EmotionEvolution,
+    status: EvolutionStatus,
+    observed: Observed,
+    job: StageJob | None,
 ) -> list[tuple[datetime, End]]:
     """Return all deadlines that count now, each with the end that it brings."""
     bounds = evolution.spec.deadlines
@@ -153,6 +169,13 @@ def _deadlines(
         message = f"the run passed `deadlines.runActiveSeconds` ({bounds.run_active_seconds})"
         deadlines.append((at, End(Reason.DEADLINE_EXCEEDED, message)))
     if job is None:
+        if observed.live_pod_since is not None:
+            at = observed.live_pod_since + timedelta(seconds=bounds.stage_pending_seconds)
+            message = (
+                f"{_trouble(observed)}: find out whether its node is lost; if no process of the "
+                "pod is left, delete it with `kubectl delete pod --force`, and then edit the spec"
+            )
+            deadlines.append((at, End(Reason.PENDING_TOO_LONG, message)))
         return deadlines
     if job.state is JobState.RUNNING and job.start_time and bounds.stage_active_seconds:
         at = job.start_time + timedelta(seconds=bounds.stage_active_seconds)
@@ -160,12 +183,27 @@ def _deadlines(
             f"{job.name} passed `deadlines.stageActiveSeconds` ({bounds.stage_active_seconds})"
         )
         deadlines.append((at, End(Reason.DEADLINE_EXCEEDED, message)))
-    if job.state in (JobState.PENDING, JobState.RUNNING) and job.pending_since is not None:
-        # One pod that never starts blocks those that run: the stage cannot end without it.
-        at = job.pending_since + timedelta(seconds=bounds.stage_pending_seconds)
+    waiting_since = _waiting_since(job)
+    if job.state in (JobState.PENDING, JobState.RUNNING) and waiting_since is not None:
+        at = waiting_since + timedelta(seconds=bounds.stage_pending_seconds)
         message = f"{job.name}: {job.waiting or 'no pod has started'}"
         deadlines.append((at, End(Reason.PENDING_TOO_LONG, message)))
     return deadlines
+
+
+def _waiting_since(job: StageJob) -> datetime | None:
+    """Return the time since which the stage makes no progress because pods wait to start.
+
+    Pods of a training meet before they begin, so one that never starts blocks the others. Shards
+    do not need each other: with less capacity than shards, they run one after another. So their
+    wait counts only while none runs, from the end of the last one.
+    """
+    since = job.pending_since
+    if since is None or job.stage is Stage.TRAIN:
+        return since
+    if job.has_running_pods:
+        return None
+    return max(since, job.idle_since or since)
 
 
 def _action(
@@ -199,10 +237,20 @@ def _action(
     if evolution.spec.suspend:
         return _stop_job(job)
     if job is None:
-        return create_job(evolution, status, spec) if status.retry_after is None else None
+        must_wait = status.retry_after is not None or observed.live_pod
+        return None if must_wait else create_job(evolution, status, spec)
+    return _job_action(evolution, job)
+
+
+def _job_action(evolution: EmotionEvolution, job: StageJob) -> Action | None:
+    """Return the action for the Job of the current stage and attempt, or None."""
     if job.outdated and job.state in (JobState.PENDING, JobState.QUEUED, JobState.SUSPENDED):
         return DeleteJob(job.name, "it has not started, and its pod template was edited")
-    return ResumeJob(job.name) if job.state is JobState.SUSPENDED else None
+    if job.state is JobState.SUSPENDED:
+        return ResumeJob(job.name)
+    if job.deadline_outdated and not job.state.is_final:
+        return SetDeadline(job.name, evolution.spec.deadlines.stage_active_seconds)
+    return None
 
 
 def _stop_job(job: StageJob | None) -> Action | None:
@@ -217,14 +265,20 @@ def _stop_job(job: StageJob | None) -> Action | None:
 
 
 def _requeue(
-    evolution: EmotionEvolution, status: EvolutionStatus, job: StageJob | None
+    evolution: EmotionEvolution,
+    status: EvolutionStatus,
+    observed: Observed,
+    job: StageJob | None,
+    now: datetime,
 ) -> datetime | None:
     """Return the next time at which the decision changes even if nothing happens."""
     if status.finished:
         return _expiry(evolution, status)
     if evolution.spec.suspend:
         return None
-    times = [at for at, _ in _deadlines(evolution, status, job)]
+    times = [at for at, _ in _deadlines(evolution, status, observed, job)]
+    if job is None and observed.live_pod:
+        times.append(now + LIVE_POD_WAIT)
     if status.retry_after is not None:
         times.append(status.retry_after)
     return min(times, default=None)

@@ -133,9 +133,7 @@ def repairs(status: EvolutionStatus, stage: Stage) -> bool:
     """Return whether a stage checks its stored result before it answers from it."""
     if status.recovery is None:
         return False
-    first, last = (
-        STAGE_ORDER.index(s) for s in (status.recovery.damaged, status.recovery.until)
-    )
+    first, last = (STAGE_ORDER.index(s) for s in (status.recovery.damaged, status.recovery.until))
     return first <= STAGE_ORDER.index(stage) <= last
 
 

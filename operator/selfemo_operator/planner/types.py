@@ -86,6 +86,14 @@ class StageJob:
     """Whether `podTemplate` or `queue` was edited after the Job was created."""
     queued: bool = False
     """Whether a queue manages the Job and decides when it runs."""
+    has_running_pods: bool = False
+    """Whether one of its pods runs while others wait."""
+    idle_since: datetime | None = None
+    """Time at which the last of its running pods ended. None: none has run."""
+    removals: tuple[datetime, ...] = ()
+    """Times at which the platform removed one of its pods, which the Job then creates again."""
+    deadline_outdated: bool = False
+    """Whether the Job has another deadline than the spec."""
 
     @property
     def key(self) -> tuple[int, Stage, int]:
@@ -102,6 +110,10 @@ class Observed:
     """Why the next Job may not be created as the spec requests it: only an edit helps."""
     trouble: str = ""
     """Why the next Job could not be created for now (a quota, a missing right)."""
+    live_pod: str = ""
+    """A pod of an earlier attempt that has not ended: the next Job of its stage has to wait."""
+    live_pod_since: datetime | None = None
+    """Time since which the next Job waits for such a pod."""
 
 
 @dataclass(frozen=True)
@@ -208,11 +220,20 @@ class ResumeJob:
 
 
 @dataclass(frozen=True)
+class SetDeadline:
+    """Give a Job the deadline of the spec."""
+
+    name: str
+    seconds: int | None
+    """The longest run in seconds, from the Job's start. None: no limit."""
+
+
+@dataclass(frozen=True)
 class DeleteEvolution:
     """Delete the evolution itself: its time to live has passed."""
 
 
-Action = CreateJob | DeleteJob | SuspendJob | ResumeJob | DeleteEvolution
+Action = CreateJob | DeleteJob | SuspendJob | ResumeJob | SetDeadline | DeleteEvolution
 
 
 @dataclass(frozen=True)
