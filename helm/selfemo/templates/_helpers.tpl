@@ -53,7 +53,18 @@ app.kubernetes.io/component: operator
 
 {{/* The namespaces in which the service account of stage pods is created, as a JSON list. */}}
 {{- define "selfemo.jobsNamespaces" -}}
-{{- ternary (.Values.watchNamespaces | default .Values.jobs.serviceAccount.namespaces) list .Values.jobs.serviceAccount.create | toJson }}
+{{- ternary (include "selfemo.knownNamespaces" . | fromJsonArray) list .Values.jobs.serviceAccount.create | toJson }}
+{{- end }}
+
+{{/* The namespaces with evolutions that the chart knows, as a JSON list. */}}
+{{- define "selfemo.knownNamespaces" -}}
+{{- .Values.watchNamespaces | default .Values.jobs.serviceAccount.namespaces | toJson }}
+{{- end }}
+
+{{/* The labels that the operator sets on stage pods. */}}
+{{- define "selfemo.stageLabels" -}}
+app.kubernetes.io/name: selfemo
+app.kubernetes.io/managed-by: selfemo
 {{- end }}
 
 {{/* The service account of stage pods. Empty: the default account of their namespace. */}}
@@ -87,14 +98,14 @@ app.kubernetes.io/component: operator
 {{- end }}
 
 {{/* The rights of the operator in each namespace that it serves. They include no Secrets, no exec and
-no logs. */}}
+no logs. tests/integration/operator/test_rights.py shows that each one is needed. */}}
 {{- define "selfemo.rules" -}}
 - apiGroups: [selfemo.dev]
   resources: [emotionevolutions]
   verbs: [get, list, watch, delete] # delete: for ttlSecondsAfterFinished
 - apiGroups: [selfemo.dev]
   resources: [emotionevolutions/status]
-  verbs: [get, update]
+  verbs: [update]
 - apiGroups: [selfemo.dev]
   resources: [emotionevolutions/finalizers]
   verbs: [update] # for blockOwnerDeletion in the owner references of Jobs
@@ -103,11 +114,11 @@ no logs. */}}
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch] # the reason why a pod waits, and its termination message
+  verbs: [list, watch] # the reason why a pod waits, and its termination message
 - apiGroups: [""]
   resources: [services]
   verbs: [get, create] # the DNS names of training nodes
 - apiGroups: [""]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [create]
 {{- end }}

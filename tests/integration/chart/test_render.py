@@ -13,13 +13,17 @@ import typer
 import typer.main
 import yaml
 
+from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.schema.crd import build_crd
 from selfemo_api.spec import PodTemplateEntry
+from selfemo_api.stages import Stage
 from selfemo_operator.__main__ import main as operator
+from selfemo_operator.controller.objects.names import purge_labels, stage_labels
 from tests.integration.chart import snapshots
 from tests.integration.chart.helm import CHART, VALUES, Helm, HelmError, find
 from tests.integration.chart.kube_types import problems
 from tests.integration.chart.restricted import violations
+from tests.support import recorded
 
 pytestmark = pytest.mark.chart
 
@@ -36,6 +40,12 @@ def pod_specs(objects: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             yield document["spec"]
         elif "template" in (document.get("spec") or {}):
             yield document["spec"]["template"]["spec"]
+
+
+def evolution_of_tests() -> EmotionEvolution:
+    evolution = recorded.evolution()
+    metadata = evolution.metadata.model_copy(update={"uid": "0" * 8})
+    return evolution.model_copy(update={"metadata": metadata})
 
 
 def rules(objects: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -111,6 +121,82 @@ def test_rights_are_limited(helm4: Helm, values: Path) -> None:
         assert not never & set(rule["resources"])
         assert not {"*", "escalate", "bind", "impersonate"} & set(rule["verbs"])
         assert "*" not in rule["apiGroups"]
+
+
+def test_a_token_is_mounted_where_it_is_used(helm4: Helm) -> None:
+    """No container has a token beside the image of a value, but for the operator's own."""
+    objects = helm4.template(VALUES / "evolution.yaml")
+    for document in objects:
+        if document["kind"] == "ServiceAccount":
+            assert document["automountServiceAccountToken"] is False
+    (pod,) = (o["spec"] for o in objects if o["kind"] == "Pod")
+    assert pod["automountServiceAccountToken"] is False
+    tokens = {
+        volume["name"]
+        for volume in pod["volumes"]
+        for source in volume.get("projected", {}).get("sources", [])
+        if "serviceAccountToken" in source
+    }
+    with_token = [
+        container["name"]
+        for container in [*pod["containers"], *pod["initContainers"]]
+        if tokens & {mount["name"] for mount in container["volumeMounts"]}
+    ]
+    assert with_token == ["test"]
+    (test,) = pod["containers"]
+    deployment = find(objects, "Deployment", "selfemo")
+    assert test["image"] == deployment["spec"]["template"]["spec"]["containers"][0]["image"]
+
+
+def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    return selector["matchLabels"].items() <= labels.items()
+
+
+def admitted(policies: list[dict[str, Any]], pod: dict[str, str], peer: dict[str, str]) -> bool:
+    """Return whether policies let a peer of the same namespace connect to a pod on any port."""
+    own = [p["spec"] for p in policies if selects(p["spec"]["podSelector"], pod)]
+    return not own or any(
+        "ports" not in rule and selects(source["podSelector"], peer)
+        for spec in own
+        for rule in spec["ingress"]
+        for source in rule["from"]
+    )
+
+
+def test_stage_pods_are_reached_by_the_nodes_of_a_training_alone(helm4: Helm) -> None:
+    objects = helm4.template(VALUES / "scoped.yaml")
+    policies = [o for o in objects if o["kind"] == "NetworkPolicy"]
+    assert {p["metadata"]["namespace"] for p in policies} == {"selfemo-system", "team-a", "team-b"}
+    policies = [p for p in policies if p["metadata"]["namespace"] == "team-a"]
+    labels = {stage: stage_labels(evolution_of_tests(), stage, 1) for stage in Stage}
+    train, score = labels[Stage.TRAIN], labels[Stage.SCORE]
+    assert admitted(policies, train, train)
+    stranger = {"app": "web"}
+    for peer in (score, stranger, {**train, "app.kubernetes.io/managed-by": "Helm"}):
+        assert not admitted(policies, train, peer)
+    for stage in set(Stage) - {Stage.TRAIN}:
+        assert not admitted(policies, labels[stage], train)
+        assert not admitted(policies, labels[stage], labels[stage])
+    assert not admitted(policies, purge_labels(evolution_of_tests()), stranger)
+    # pods that `kubectl selfemo serve` prints are not concerned
+    assert admitted(policies, {"app.kubernetes.io/name": "selfemo-serve"}, stranger)
+    assert all(p["spec"]["policyTypes"] == ["Ingress"] for p in policies)
+
+
+def test_policies_of_stage_pods_can_be_turned_off_or_extended(helm4: Helm) -> None:
+    scoped = {"watchNamespaces": ["team-a"]}
+    off = helm4.template({**scoped, "jobs": {"networkPolicy": {"enabled": False}}})
+    assert [o["metadata"]["name"] for o in off if o["kind"] == "NetworkPolicy"] == ["selfemo"]
+    peers = [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}]
+    rule = {"ports": [{"port": 15020, "protocol": "TCP"}]}
+    more = {"networkPolicy": {"metricsFrom": peers, "extraIngress": [rule]}}
+    metrics = {"podMonitor": {"enabled": True}}
+    objects = helm4.template({**scoped, "jobs": more, "metrics": metrics})
+    ingress = find(objects, "NetworkPolicy", "selfemo-jobs")["spec"]["ingress"]
+    assert ingress == [{"ports": [{"port": 9464, "protocol": "TCP"}], "from": peers}, rule]
+    known = {"jobs": {"serviceAccount": {"create": False, "namespaces": ["team-b"]}}}
+    names = [o["metadata"]["name"] for o in helm4.template(known) if o["kind"] == "NetworkPolicy"]
+    assert names == ["selfemo", "selfemo-jobs", "selfemo-jobs-train"]
 
 
 def test_a_scoped_release_has_no_cluster_wide_objects(helm4: Helm) -> None:
