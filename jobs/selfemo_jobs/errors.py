@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from selfemo_api.contract import ExitCode
+from selfemo_api.stages import Stage
 
 
 class StageError(Exception):
@@ -28,6 +29,58 @@ class BadInput(StageError):
 
 class InputProblems(BadInput):
     """All problems of an input. The message has a line for each."""
+
+
+class BadRows(BadInput):
+    """Rows that an earlier stage of the generation wrote cannot be used."""
+
+
+class DamagedFiles(BadInput):
+    """A stored result of a stage is missing or damaged.
+
+    Where an earlier stage of the same generation wrote it, the stage's program ends with a
+    :class:`DamagedResult` instead.
+
+    Parameters
+    ----------
+    problem
+        What is wrong, and where.
+    manifest_uri
+        The URI of the manifest of the result.
+    advice
+        What a person can do about it.
+    """
+
+    def __init__(self, problem: str, manifest_uri: str, advice: str = "restore it") -> None:
+        super().__init__(f"{problem}: {advice}")
+        self.problem = problem
+        self.manifest_uri = manifest_uri
+
+
+class WrongRows(DamagedFiles):
+    """A stored result is whole, but a later stage cannot use its rows.
+
+    The stage that wrote it would answer with the same rows. So the advice stays in the message.
+    """
+
+
+class DamagedResult(StageError):
+    """The result of an earlier stage of the same generation is damaged: that stage must run again.
+
+    Parameters
+    ----------
+    message
+        What is wrong, where, and what happens.
+    stage
+        The stage that wrote the result.
+    """
+
+    exit_code = ExitCode.DAMAGED_RESULT
+    kind = "DamagedResult"
+
+    def __init__(self, message: str, stage: Stage) -> None:
+        super().__init__(message)
+        self.stage = stage
 
 
 class Unavailable(StageError):

@@ -160,8 +160,9 @@ def _metrics(run: Path, generation: int, stage: Stage) -> dict[str, float]:
 
 def _delete_unused_models(task: RowTask, run: Path, best: int) -> None:
     """Delete the models that nothing reads any more. The manifests stay."""
-    for model in run.glob(f"generations/*/{Stage.TRAIN.slug}/model"):
-        if model != model_path(run, best):
+    kept = model_path(run, best) if best else None
+    for model in run.glob(f"generations/*/{Stage.TRAIN.slug}/model*"):
+        if model != kept:
             shutil.rmtree(model)
     for scratch in task.folder.path.glob("state/*/*/work"):
         shutil.rmtree(scratch)

@@ -124,7 +124,7 @@ class RowFolder:
 
 
 def model_path(run: Path, generation: int) -> Path:
-    """Return the model that a generation trained.
+    """Return the folder of the model that a generation trained, as the stage's manifest names it.
 
     Parameters
     ----------
@@ -133,7 +133,8 @@ def model_path(run: Path, generation: int) -> Path:
     generation
         The number of the generation, from 1.
     """
-    return run / stage_prefix(generation, Stage.TRAIN) / "model"
+    folder = run / stage_prefix(generation, Stage.TRAIN)
+    return folder / str(json.loads((folder / "manifest.json").read_text())["model"])
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

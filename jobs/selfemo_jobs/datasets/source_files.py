@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import glob
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote
 
 from selfemo_jobs.datasets.text_files import SourceFile
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import BadInput, Unavailable
 from selfemo_jobs.store.hashing import file_sha256, sha256
 
 #: The endings of data files. Other files of a folder are left out.
@@ -43,10 +44,52 @@ class SourceFiles:
     @cached_property
     def sha256(self) -> str:
         """The SHA-256 of the file; of several files, that of their names and hashes."""
+        return self._hash_files()
+
+    def content_sha256(self) -> str:
+        """Return the SHA-256 of all that the dialogues follow from, as it is at this moment.
+
+        The names of labels may come from the card of a dataset, which is not among the files.
+
+        Raises
+        ------
+        Unavailable
+            If a file was removed since the source was read.
+        """
+        try:
+            digest = self._hash_files()
+        except FileNotFoundError as error:
+            raise _changed(self.uri) from error
+        if not self.label_names:
+            return digest
+        names = {column: list(names) for column, names in self.label_names.items()}
+        return sha256(f"{digest} {json.dumps(names, sort_keys=True)}".encode())
+
+    def check_unchanged(self, digest: str) -> None:
+        """Check that the source still has the content that it had before it was read.
+
+        Parameters
+        ----------
+        digest
+            The result of :meth:`content_sha256` before.
+
+        Raises
+        ------
+        Unavailable
+            If it has another content: some of what was read may be of either.
+        """
+        if self.content_sha256() != digest:
+            raise _changed(self.uri)
+
+    def _hash_files(self) -> str:
         if len(self.files) == 1:
             return file_sha256(self.files[0].path)
         lines = [f"{file_sha256(file.path)} {file.uri}\n" for file in self.files]
         return sha256("".join(lines).encode())
+
+
+def _changed(uri: str) -> Unavailable:
+    return Unavailable(f"{uri} was changed while it was read; run the same command again")
 
 
 @dataclass(frozen=True)

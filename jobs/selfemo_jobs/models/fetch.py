@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import BadInput, DamagedFiles
 from selfemo_jobs.models.model_description import described_hashes
 from selfemo_jobs.models.model_folder import (
     DESCRIPTION_FILES,
@@ -18,9 +18,9 @@ from selfemo_jobs.models.model_folder import (
 )
 from selfemo_jobs.models.package_model import SCHEME, fetch_package_model
 from selfemo_jobs.models.resume import is_manifest, resumed_model
-from selfemo_jobs.models.run_models import check_not_removed
-from selfemo_jobs.runtime.context import scratch_folder
+from selfemo_jobs.models.run_models import check_not_removed, parse_run_model
 from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, Part, read_manifest
+from selfemo_jobs.runtime.scratch import scratch_folder
 from selfemo_jobs.store import ObjectNotFound, Store, join, store_for
 from selfemo_jobs.store.hashing import file_sha256, sha256
 from selfemo_jobs.store.hub import translated_hub_errors
@@ -84,7 +84,10 @@ def _fetch(uri: str, revision: str | None, store: Store, work: Path) -> Path:
         folder = local_path(uri)
         if folder.is_dir() and uri.startswith("file://"):
             _check_parts(folder, _manifest_parts(uri, store_for(uri, store)), uri)
-    check_model_folder(folder, uri)
+    try:
+        check_model_folder(folder, uri)
+    except BadInput as error:
+        raise _incomplete(uri, str(error)) from None
     return folder
 
 
@@ -191,7 +194,7 @@ def _from_store(uri: str, store: Store, work: Path) -> Path:
     objects = {info.uri.removeprefix(uri.rstrip("/") + "/"): info for info in store.list(uri)}
     files = {name: info for name, info in objects.items() if is_copied_file(name)}
     if not any(is_model_file(name) for name in files):
-        raise BadInput(f"{uri} does not exist: there are no files of a model below it")
+        raise _incomplete(uri, f"{uri} does not exist: there are no files of a model below it")
     folder = work / "models" / sha256(uri.encode())[:16]
     expected = _manifest_parts(uri, store)
     # the description comes first: its hashes show which files an earlier attempt copied
@@ -202,7 +205,7 @@ def _from_store(uri: str, store: Store, work: Path) -> Path:
         try:
             store.download(info.uri, path)
         except ObjectNotFound:
-            raise BadInput(f"{info.uri} was deleted while the model was copied") from None
+            raise _incomplete(uri, f"{info.uri} was deleted while the model was copied") from None
     for path in folder.iterdir():
         if path.name not in files:
             path.unlink()  # it belongs to an earlier model at this URI
@@ -249,16 +252,24 @@ def _manifest_parts(uri: str, store: Store) -> dict[str, Part]:
 
 
 def _check_parts(folder: Path, expected: dict[str, Part], uri: str) -> None:
-    """Check that a model's files are those of a manifest. Raises BadInput."""
+    """Check that a model's files are those of a manifest. Raises DamagedFiles."""
     for name, part in sorted(expected.items()):
         path = folder / name
         if not path.is_file():
-            raise BadInput(f"{uri}/{name} is missing, though the manifest beside it lists it")
-        if not _matches(path, part):
-            raise BadInput(
-                f"{uri}/{name} does not match the manifest beside it: restore the file, or delete "
-                "the stage's folder to run it again"
-            )
+            problem = f"{uri}/{name} is missing, though the manifest beside it lists it"
+        elif not _matches(path, part):
+            problem = f"{uri}/{name} does not match the manifest beside it"
+        else:
+            continue
+        raise DamagedFiles(problem, join(uri.rstrip("/").rpartition("/")[0], MANIFEST))
+
+
+def _incomplete(uri: str, problem: str) -> BadInput:
+    """Return the error of a model that is not whole. A stage may be able to make it again."""
+    model = parse_run_model(uri)
+    if model is None or not uri.startswith(("file://", "s3://")):
+        return BadInput(problem)
+    return DamagedFiles(problem, join(model.stage_uri, MANIFEST))
 
 
 def _matches(path: Path, part: Part) -> bool:

@@ -75,7 +75,12 @@ def model_hashes(folder: Path) -> dict[str, str]:
 
 def model_sha256(folder: Path) -> str:
     """Return one SHA-256 of a model: of the names and the content of all its files."""
-    return sha256(canonical_json(model_hashes(folder)))
+    return combined_sha256(model_hashes(folder))
+
+
+def combined_sha256(hashes: dict[str, str]) -> str:
+    """Return one SHA-256 of a model from the hashes of its files, by the files' names."""
+    return sha256(canonical_json(hashes))
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

@@ -18,7 +18,7 @@ from selfemo_jobs.models.model_weights import WEIGHTS, FolderFiles, ModelFiles, 
 from selfemo_jobs.models.package_model import SCHEME, fetch_package_model
 from selfemo_jobs.models.resume import is_manifest, resumed_model
 from selfemo_jobs.models.run_models import check_not_removed
-from selfemo_jobs.runtime.context import scratch_folder
+from selfemo_jobs.runtime.scratch import scratch_folder
 from selfemo_jobs.store import ObjectNotFound, Store, store_for
 from selfemo_jobs.store.hashing import sha256
 from selfemo_jobs.store.hub import translated_hub_errors

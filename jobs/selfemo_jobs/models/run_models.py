@@ -17,13 +17,18 @@ from selfemo_api.spec import Keep
 from selfemo_api.stages import Stage, stage_prefix
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.best_manifest import best_uri
-from selfemo_jobs.runtime.manifest import canonical_json
+from selfemo_jobs.runtime.manifest import NAME_DIGITS, canonical_json
 from selfemo_jobs.store import ObjectNotFound, Store, join, store_for
 
 #: The name of the record of a removed model, in the folder of its stage.
 REMOVED_FILE = "removed.json"
 _STAGES = {stage.slug: stage for stage in (Stage.WARM_START, Stage.TRAIN)}
-_MODEL = re.compile(rf"/generations/(\d{{3}})/({'|'.join(_STAGES)})/model$")
+#: The start of the name of a model's folder. The hash of the model follows; runs of an earlier
+#: version have no hash there.
+MODEL = "model"
+_MODEL = re.compile(
+    rf"/generations/(\d{{3}})/({'|'.join(_STAGES)})/({MODEL}(?:-[0-9a-f]{{{NAME_DIGITS}}})?)$"
+)
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class RunModel:
     """The number of the generation."""
     stage: Stage
     """The stage: WarmStart or Train."""
+    folder: str = MODEL
+    """The name of the model's folder below the stage's folder."""
 
     @property
     def stage_uri(self) -> str:
@@ -45,7 +52,7 @@ class RunModel:
     @property
     def uri(self) -> str:
         """The URI of the model's folder."""
-        return join(self.stage_uri, "model")
+        return join(self.stage_uri, self.folder)
 
     @property
     def removed_uri(self) -> str:
@@ -76,7 +83,8 @@ def parse_run_model(uri: str) -> RunModel | None:
 
     Examples
     --------
-    >>> model = parse_run_model("s3://bucket/default/demo-1/generations/003/train/model")
+    >>> uri = "s3://bucket/default/demo-1/generations/003/train/model-0123456789ab"
+    >>> model = parse_run_model(uri)
     >>> model.run_uri, model.generation, model.stage
     ('s3://bucket/default/demo-1', 3, <Stage.TRAIN: 'Train'>)
     >>> parse_run_model("hf://owner/name") is None
@@ -85,7 +93,25 @@ def parse_run_model(uri: str) -> RunModel | None:
     match = _MODEL.search(uri.rstrip("/"))
     if match is None:
         return None
-    return RunModel(uri[: match.start()], int(match[1]), _STAGES[match[2]])
+    return RunModel(uri[: match.start()], int(match[1]), _STAGES[match[2]], match[3])
+
+
+def model_folder_name(digest: str) -> str:
+    """Return the name of the folder of a model that a stage trained.
+
+    The hash is in the name, so that two attempts never write different models to one place.
+
+    Parameters
+    ----------
+    digest
+        The SHA-256 of the model, see :func:`selfemo_jobs.models.model_folder.model_sha256`.
+
+    Examples
+    --------
+    >>> model_folder_name("0123456789abcdef")
+    'model-0123456789ab'
+    """
+    return f"{MODEL}-{digest[:NAME_DIGITS]}"
 
 
 def check_not_removed(uri: str, store: Store) -> None:

@@ -8,23 +8,21 @@ one that the other run's manifest recorded.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from selfemo_api.model_description import CARD_FILE, DESCRIPTION_FILE, ModelDescription
 from selfemo_jobs.models.fetch import fetch_model
 from selfemo_jobs.models.model_card import card_text
 from selfemo_jobs.models.model_description import describe, encode_description
-from selfemo_jobs.models.model_folder import model_files
+from selfemo_jobs.models.model_folder import combined_sha256, model_files, model_hashes
 from selfemo_jobs.models.model_license import license_of
 from selfemo_jobs.models.resume import is_manifest, pinned_model
-from selfemo_jobs.runtime.context import StageContext
+from selfemo_jobs.models.run_models import model_folder_name
+from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.manifest import MANIFEST, Part, read_manifest
 from selfemo_jobs.runtime.program import versions
-from selfemo_jobs.store import Store, join
-from selfemo_jobs.store.hashing import file_sha256
-
-#: The folder of the trained model below the stage's folder.
-MODEL = "model"
+from selfemo_jobs.store import ObjectNotFound, Store, join
 
 
 def fetch_policy(context: StageContext) -> Path:
@@ -54,8 +52,10 @@ def fetch_judge(context: StageContext) -> Path:
     return _fetch(context, context.config.judge_uri)
 
 
-def upload_model(context: StageContext, folder: Path, policy: Path) -> list[Part]:
-    """Upload the model that a stage trained and its description; return the model's parts.
+def upload_model(
+    context: StageContext, folder: Path, policy: Path, inputs: Mapping[str, str]
+) -> StageOutput:
+    """Upload the model that a stage trained and its description; return the stage's output.
 
     The description and the card are not among the parts: they are written again when the model is
     evaluated.
@@ -63,37 +63,58 @@ def upload_model(context: StageContext, folder: Path, policy: Path) -> list[Part
     Parameters
     ----------
     context
-        The stage's context. The files are stored in :data:`MODEL` below its output.
+        The stage's context. The files are stored in a folder below its output, whose name has the
+        hash of the model.
     folder
         The local folder of the model. It may be that of the policy.
     policy
         The folder of the model that was trained, whose license the new one has.
+    inputs
+        The hashes of what the model was trained from.
 
     Returns
     -------
-    list of Part
-        The files of the model.
+    StageOutput
+        The files and the URI of the model.
     """
+    hashes = model_hashes(folder)
+    name = model_folder_name(combined_sha256(hashes))
+    uri = join(context.config.output, name)
     parts = []
     for path in model_files(folder):
-        name = f"{MODEL}/{path.name}"
-        context.store.upload(path, join(context.config.output, name))
-        parts.append(Part(path=name, sha256=file_sha256(path), size=path.stat().st_size))
-    config = context.config
-    # A stage that has a manifest has ended, and its model may have scores by now. This is then an
-    # attempt that was believed to be dead.
-    if not context.store.exists(join(config.output, MANIFEST)):
-        description = describe(
-            config,
-            weights={part.path.removeprefix(f"{MODEL}/"): part.sha256 for part in parts},
-            parents={
-                slug: read_manifest(context.store, uri)[1] for slug, uri in config.parents.items()
-            },
-            versions=versions(),
-            license=license_of(policy, config.spec.model.uri),
-        )
-        put_description(context.store, join(config.output, MODEL), description)
-    return parts
+        context.store.upload(path, join(uri, path.name))
+        part = f"{name}/{path.name}"
+        parts.append(Part(path=part, sha256=hashes[path.name], size=path.stat().st_size))
+    _describe(context, uri, hashes, license_of(policy, context.config.spec.model.uri))
+    return StageOutput(parts=parts, model_uri=uri, inputs=dict(inputs))
+
+
+def _describe(
+    context: StageContext, model_uri: str, weights: dict[str, str], license_id: str
+) -> None:
+    """Write the description of a model that a stage trained, unless it has scores by now.
+
+    A stage that has a manifest has ended, and the same model may have been evaluated since. This is
+    then an attempt that was believed to be dead.
+    """
+    config, store = context.config, context.store
+    uri = join(model_uri, DESCRIPTION_FILE)
+    try:
+        stored = store.get(uri)
+    except ObjectNotFound:
+        stored = None
+    ended = store.exists(join(config.output, MANIFEST)) and not config.repair
+    if stored is not None and ended:
+        return
+    description = describe(
+        config,
+        weights=weights,
+        parents={slug: read_manifest(store, uri)[1] for slug, uri in config.parents.items()},
+        versions=versions(),
+        license=license_id,
+    )
+    store.put(join(model_uri, CARD_FILE), card_text(description).encode())
+    store.replace(uri, encode_description(description), stored)
 
 
 def put_description(store: Store, model_uri: str, description: ModelDescription) -> None:

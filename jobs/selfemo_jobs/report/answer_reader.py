@@ -82,8 +82,7 @@ def _table(store: Store, record: StageRecord, source: str) -> pa.Table | None:
 
 def _dialogues(store: Store, record: StageRecord, source: str) -> dict[str, Turns]:
     """Return the evaluated dialogues of a source; none if they are not stored."""
-    path = dialogues_path(source)
-    part = next((p for p in record.manifest.parts if p.path == path), None)
+    part = record.manifest.find_part(dialogues_path(source))
     if part is None or not _is_stored(store, record, part):
         return {}
     text = gzip.decompress(read_part(store, record.uri, part)).decode()

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from selfemo_api.contract import ENV_WORK, StageConfig
+from selfemo_api.contract import StageConfig
 from selfemo_api.metrics import PROGRESS_MESSAGE, ProgressField
 from selfemo_api.results import SourceScore
 from selfemo_api.stages import Stage
-from selfemo_jobs.runtime.manifest import Manifest, Part, canonical_json, read_manifest
+from selfemo_jobs.runtime.manifest import (
+    Manifest,
+    Part,
+    canonical_json,
+    content_path,
+    read_manifest,
+)
+from selfemo_jobs.runtime.whole_parts import are_whole
 from selfemo_jobs.store import ObjectNotFound, Store, join
 from selfemo_jobs.store.hashing import sha256
 
@@ -40,6 +46,9 @@ class StageOutput:
     """Check only: the share of each emotion in the labeled sources, from 0 to 1."""
     report: dict[str, Any] = field(default_factory=dict)
     """What is too large for the termination message. It is stored in the manifest."""
+    inputs: dict[str, str] = field(default_factory=dict)
+    """The hashes that were given to :meth:`StageContext.with_inputs`. They are not stored: the
+    labels of a source that the stage does not read must change no byte of its result."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,24 @@ class StageContext:
     """The scratch folder of the stage. It outlives an attempt where the platform allows it."""
     settings: str = ""
     """The hash of all settings that the result follows from. What an attempt with other settings
-    wrote is not used."""
+    wrote is not used. See :meth:`with_inputs`."""
+
+    def with_inputs(self, inputs: Mapping[str, str]) -> StageContext:
+        """Return a context whose settings also have the content of what the stage reads.
+
+        A source or a model can change at its address between two attempts. What an attempt wrote
+        before the change is then not used.
+
+        Parameters
+        ----------
+        inputs
+            The SHA-256 of each source and model that the result follows from, by its name. The
+            stage's output has the same.
+        """
+        if not inputs:
+            return self
+        content = {"settings": self.settings, "inputs": dict(inputs)}
+        return replace(self, settings=sha256(canonical_json(content)))
 
     def progress(
         self, done: int, total: int, values: Mapping[ProgressField, float] | None = None
@@ -79,7 +105,7 @@ class StageContext:
         Parameters
         ----------
         path
-            The part's path below the stage's folder.
+            The part's path below the stage's folder, without the hash of the content.
         """
         record = self.find_record(f"parts/{path}.json")
         return Part.model_validate(record["part"]) if record else None
@@ -93,7 +119,7 @@ class StageContext:
         Parameters
         ----------
         path
-            The part's path below the stage's folder.
+            The part's path below the stage's folder, without the hash of the content.
         decode
             Reads the content from the part's bytes. It is called only if their hash is right.
 
@@ -105,7 +131,7 @@ class StageContext:
         part = self.find_part(path)
         if part is None:
             return None
-        uri = join(self.config.output, path)
+        uri = join(self.config.output, part.path)
         try:
             data = self.store.get(uri)
         except ObjectNotFound:
@@ -118,17 +144,21 @@ class StageContext:
     def put_part(self, path: str, data: bytes, rows: int | None = None) -> Part:
         """Write a part, and then its record. The record tells a later attempt that it is whole.
 
+        The hash of the content is in the name of the stored file. So an attempt that was believed
+        to be dead cannot replace a part of the one that finished the stage.
+
         Parameters
         ----------
         path
-            The part's path below the stage's folder.
+            The part's path below the stage's folder, without the hash of the content.
         data
             The part's bytes.
         rows
             The number of rows of a table. None for other files.
         """
-        part = Part(path=path, sha256=sha256(data), size=len(data), rows=rows)
-        self.store.put(join(self.config.output, path), data)
+        digest = sha256(data)
+        part = Part(path=content_path(path, digest), sha256=digest, size=len(data), rows=rows)
+        self.store.put(join(self.config.output, part.path), data)
         self.put_record(f"parts/{path}.json", {"part": part.to_json()})
         return part
 
@@ -160,12 +190,18 @@ class StageContext:
         self.store.put(join(self.config.output, path), data)
 
     def find_output(self, shard: int) -> StageOutput | None:
-        """Return the output that a shard wrote with the same settings, or None."""
+        """Return the output that a shard wrote with the same settings, or None.
+
+        Where the stage repairs its result, an output whose parts are damaged counts as missing.
+        """
         record = self.find_record(_shard_record(shard))
         if record is None:
             return None
+        parts = [Part.model_validate(part) for part in record["parts"]]
+        if self.config.repair and not are_whole(self.store, self.config.output, parts, self.work):
+            return None
         return StageOutput(
-            parts=[Part.model_validate(part) for part in record["parts"]],
+            parts=parts,
             rows=record["rows"],
             metrics=record["metrics"],
             model_uri=join(self.config.output, record["model"]) if record["model"] else None,
@@ -189,21 +225,9 @@ class StageContext:
         return join(self.config.spec.storage.uri, self.config.run)
 
     def parent(self, stage: Stage) -> tuple[str, Manifest]:
-        """Return the URI and the manifest of a parent stage. Raises BadInput."""
+        """Return the URI and the manifest of a parent stage. Raises DamagedFiles."""
         uri = self.config.parents[stage.slug]
         return uri, read_manifest(self.store, uri)[0]
-
-
-def scratch_folder() -> Path:
-    """Return the scratch folder of all stages, which need not exist."""
-    return Path(os.environ.get(ENV_WORK) or Path.cwd() / ".selfemo-work")
-
-
-def work_folder(config: StageConfig) -> Path:
-    """Return the stage's scratch folder, which is made where it does not exist."""
-    folder = scratch_folder() / f"{config.generation:03d}-{config.stage.slug}"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _shard_record(shard: int) -> str:

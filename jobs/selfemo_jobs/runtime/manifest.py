@@ -8,6 +8,7 @@ attempt. These are in ``run.json`` beside it, which is never read to decide anyt
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,24 +16,34 @@ from pydantic import ValidationError
 from selfemo_api.api_model import API_VERSION, ApiModel, JsonObject, first_problem
 from selfemo_api.results import SourceScore
 from selfemo_api.stages import Stage
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import DamagedFiles, WrongRows
 from selfemo_jobs.store import ObjectNotFound, Store, join
 from selfemo_jobs.store.hashing import sha256
 
 MANIFEST = "manifest.json"
+#: The number of digits of a hash in the names of parts and of models' folders. Few attempts write
+#: the same part, so that 48 bits do not meet by chance.
+NAME_DIGITS = 12
+_STAGE_FOLDER = re.compile(r"^(.*/generations/\d{3})/[a-z]+(?=/)")
 
 
 class Part(ApiModel):
     """A file of a stage's result."""
 
     path: str
-    """The path below the stage's folder."""
+    """The path below the stage's folder. The hash of the content is in the name, so that two
+    attempts never write different content to one place."""
     sha256: str
     """The hash of the file's bytes."""
     size: int
     """The size in bytes."""
     rows: int | None = None
     """The number of rows of a table. None for other files."""
+
+    @property
+    def name(self) -> str:
+        """The path without the hash of the content. Each stage has one part of a name."""
+        return self.path.replace(f"-{self.sha256[:NAME_DIGITS]}.", ".")
 
 
 class Manifest(ApiModel):
@@ -57,7 +68,8 @@ class Manifest(ApiModel):
     metrics: dict[str, float] = {}
     scores: list[SourceScore] = []
     model: str | None = None
-    """WarmStart and Train only: the path of the model's folder below the stage's folder."""
+    """WarmStart and Train only: the path of the model's folder below the stage's folder. The hash
+    of the model is in its name."""
     label_prior: dict[str, float] | None = None
     """Check only: the share of each emotion in the labeled sources, from 0 to 1."""
     report: JsonObject = {}
@@ -69,9 +81,9 @@ class Manifest(ApiModel):
         """Return the bytes of the file. Equal manifests have equal bytes."""
         return canonical_json(self.to_json())
 
-    def part(self, path: str) -> Part:
-        """Return a part by its path. Raises KeyError."""
-        return next(p for p in self.parts if p.path == path)
+    def find_part(self, name: str) -> Part | None:
+        """Return a part by its name or its path; None if there is no such part."""
+        return next((p for p in self.parts if name in (p.name, p.path)), None)
 
 
 def canonical_json(value: dict[str, Any]) -> bytes:
@@ -83,6 +95,57 @@ def canonical_json(value: dict[str, Any]) -> bytes:
     True
     """
     return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def content_path(path: str, digest: str) -> str:
+    """Return the path of a part with the hash of its content in the file's name.
+
+    Parameters
+    ----------
+    path
+        The path without the hash. The file's name has an ending.
+    digest
+        The SHA-256 of the content, in hexadecimal digits.
+
+    Examples
+    --------
+    >>> content_path("dialogues/dev.jsonl.gz", "0123456789abcdef")
+    'dialogues/dev-0123456789ab.jsonl.gz'
+    """
+    folder, slash, name = path.rpartition("/")
+    stem, dot, ending = name.partition(".")
+    return f"{folder}{slash}{stem}-{digest[:NAME_DIGITS]}{dot}{ending}"
+
+
+def rerun_advice(uri: str) -> str:
+    """Return what to do where the rows of an earlier stage of the generation cannot be used.
+
+    The stage would answer with the same rows, so its result has to go. So has that of each stage
+    after it.
+
+    Parameters
+    ----------
+    uri
+        The URI of a file of the stage.
+    """
+    match = _STAGE_FOLDER.match(uri)
+    folder = match[1] if match else uri.rsplit("/", 1)[0]
+    return f"delete the folder {folder}, and give the same command again"
+
+
+def wrong_rows(problem: str, uri: str) -> WrongRows:
+    """Return the error of a stage that cannot use the rows of an earlier stage of its generation.
+
+    Parameters
+    ----------
+    problem
+        What is wrong with which row.
+    uri
+        The URI of a file of the earlier stage.
+    """
+    match = _STAGE_FOLDER.match(uri)
+    stage = match[0] if match else uri.rsplit("/", 1)[0]
+    return WrongRows(problem, join(stage, MANIFEST), rerun_advice(uri))
 
 
 def read_manifest(store: Store, uri: str) -> tuple[Manifest, str]:
@@ -97,13 +160,15 @@ def read_manifest(store: Store, uri: str) -> tuple[Manifest, str]:
 
     Raises
     ------
-    BadInput
+    DamagedFiles
         If there is no manifest, or it is not a manifest of this version.
     """
     try:
         data = store.get(uri)
     except ObjectNotFound:
-        raise BadInput(f"{uri} does not exist: the stage that writes it has not finished") from None
+        raise DamagedFiles(
+            f"{uri} does not exist", uri, "the stage that writes it has not finished"
+        ) from None
     return parse_manifest(data, uri), sha256(data)
 
 
@@ -119,15 +184,15 @@ def parse_manifest(data: bytes, uri: str) -> Manifest:
 
     Raises
     ------
-    BadInput
+    DamagedFiles
         If it is not a manifest of this version.
     """
     try:
         return Manifest.model_validate_json(data)
     except ValidationError as error:
         field, message = first_problem(error)
-        raise BadInput(
-            f"{uri} is not a manifest of {API_VERSION}: {field or 'the file'}: {message}"
+        raise DamagedFiles(
+            f"{uri} is not a manifest of {API_VERSION}", uri, f"{field or 'the file'}: {message}"
         ) from None
 
 
@@ -145,18 +210,26 @@ def read_part(store: Store, manifest_uri: str, part: Part) -> bytes:
 
     Raises
     ------
-    BadInput
+    DamagedFiles
         If the part is missing or its hash differs.
     """
     uri = join(manifest_uri.rsplit("/", 1)[0], part.path)
     try:
         data = store.get(uri)
     except ObjectNotFound:
-        raise BadInput(f"{uri} is missing, though {manifest_uri} lists it: restore it") from None
+        raise missing_part(uri, manifest_uri) from None
     digest = sha256(data)
     if digest != part.sha256:
-        raise BadInput(
-            f"{uri} does not match {manifest_uri}: sha256 is {digest[:12]}…, the manifest has "
-            f"{part.sha256[:12]}…; restore the file, or delete the stage's folder to run it again"
-        )
+        raise changed_part(uri, manifest_uri, digest, part)
     return data
+
+
+def missing_part(uri: str, manifest_uri: str) -> DamagedFiles:
+    """Return the error of a part that a manifest lists and that is not there."""
+    return DamagedFiles(f"{uri} is missing, though {manifest_uri} lists it", manifest_uri)
+
+
+def changed_part(uri: str, manifest_uri: str, digest: str, part: Part) -> DamagedFiles:
+    """Return the error of a part whose hash is not the one that a manifest has."""
+    hashes = f"sha256 is {digest[:12]}…, the manifest has {part.sha256[:12]}…"
+    return DamagedFiles(f"{uri} does not match {manifest_uri} ({hashes})", manifest_uri)

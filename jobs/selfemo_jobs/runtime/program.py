@@ -9,14 +9,12 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import FrameType
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -26,18 +24,30 @@ from selfemo_api.contract import ENV_SHARD, ExitCode, StageConfig
 from selfemo_api.results import FailureMessage, ShardResult, StageResult
 from selfemo_api.stage_resources import pods_of
 from selfemo_api.stages import Stage
-from selfemo_jobs.errors import BadInput, InputProblems, StageError, Terminated
+from selfemo_jobs.errors import (
+    BadInput,
+    DamagedFiles,
+    DamagedResult,
+    InputProblems,
+    StageError,
+    Terminated,
+)
 from selfemo_jobs.prompts import prompt_set_of
-from selfemo_jobs.runtime.context import StageContext, StageOutput, relative_path, work_folder
-from selfemo_jobs.runtime.fingerprint import config_fingerprint, differing_settings
+from selfemo_jobs.runtime.context import StageContext, StageOutput, relative_path
+from selfemo_jobs.runtime.damage import stage_error
+from selfemo_jobs.runtime.fingerprint import config_fingerprint
 from selfemo_jobs.runtime.logging_setup import configure_logging
-from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, canonical_json, read_manifest
+from selfemo_jobs.runtime.manifest import Manifest, canonical_json
 from selfemo_jobs.runtime.parent_death import die_with_parent
 from selfemo_jobs.runtime.progress_metrics import serve_progress
-from selfemo_jobs.runtime.run_record import RUN_RECORD, run_record
+from selfemo_jobs.runtime.run_record import run_record
+from selfemo_jobs.runtime.scratch import locked_scratch
+from selfemo_jobs.runtime.sigterm import ENDED, RaisingSigterm
 from selfemo_jobs.runtime.stage_prompts import PROMPTS_FIELD, fetch_prompts
+from selfemo_jobs.runtime.stored_result import StoredResult
 from selfemo_jobs.runtime.termination import write_termination_message
-from selfemo_jobs.store import Store, join, open_store, open_store_later
+from selfemo_jobs.runtime.threads import set_thread_defaults
+from selfemo_jobs.store import open_store, open_store_later
 from selfemo_jobs.store.hashing import sha256
 
 log = logging.getLogger(__name__)
@@ -68,6 +78,8 @@ class StageProgram:
 
     def main(self, argv: Sequence[str] | None = None) -> int:
         """Run the program with command-line arguments; return its exit code."""
+        # Train starts processes of its own, and divides the processors between them
+        set_thread_defaults(os.environ, counts=self.stage is not Stage.TRAIN)
         return run_program(self.stage.value, self.stage.module, self._answer, argv)
 
     def _answer(self, path: Path) -> None:
@@ -92,12 +104,19 @@ class StageProgram:
         ------
         BadInput
             If the stored manifest was made with other settings, or the stage's input is wrong.
+        DamagedResult
+            If the result of an earlier stage of the generation is missing or damaged.
         Unavailable
             If a service stays unavailable.
         """
+        try:
+            return self._run(config)
+        except DamagedFiles as error:
+            raise stage_error(config, error) from error
+
+    def _run(self, config: StageConfig) -> StageResult | ShardResult:
         opened = open_store_later if self.always_runs else open_store
         store = opened(config.spec.storage)
-        uri = join(config.output, MANIFEST)
         fingerprint = config_fingerprint(config, self.relevant)
         reads_prompts = PROMPTS_FIELD in self.relevant and not self.always_runs
         if reads_prompts:
@@ -105,72 +124,58 @@ class StageProgram:
             config = prompts.config
             if prompts.sha256 is not None:  # the file's content counts, not its place
                 fingerprint[PROMPTS_FIELD] = f"sha256:{prompts.sha256}"
-        if not self.always_runs and store.exists(uri):
-            return self._stored(store, uri, fingerprint)
-        if reads_prompts:
-            prompt_set_of(config.spec.model)  # a wrong template is refused before any work
-        shards = pods_of(config.spec, self.stage)
         shard = int(os.environ.get(ENV_SHARD, "0"))
-        parents = {slug: read_manifest(store, u)[1] for slug, u in sorted(config.parents.items())}
-        settings = sha256(canonical_json({"config": fingerprint, "parents": parents}))
-        context = StageContext(config, store, shard, shards, work_folder(config), settings)
-        began = time.monotonic()
-        output = self.work(context)
-        seconds = time.monotonic() - began
-        if shards > 1:
-            outputs = _all_outputs(context, output)
-            if outputs is None:
-                return ShardResult(
-                    stage=self.stage, generation=config.generation, shard=shard, rows=output.rows
-                )
-            output = self.merge(outputs)
-        return self._publish(context, output, fingerprint, parents, seconds)
+        with locked_scratch(config, shard) as work:
+            stored = StoredResult(store, config, fingerprint, work)
+            if not self.always_runs and (result := stored.answer()) is not None:
+                return result
+            if reads_prompts:
+                prompt_set_of(config.spec.model)  # a wrong template is refused before any work
+            parents = stored.parents()
+            settings = sha256(canonical_json({"config": fingerprint, "parents": parents}))
+            shards = pods_of(config.spec, self.stage)
+            context = StageContext(config, store, shard, shards, work, settings)
+            began = time.monotonic()
+            output = self.work(context)
+            seconds = time.monotonic() - began
+            if shards > 1:
+                outputs = _all_outputs(context.with_inputs(output.inputs), output)
+                if outputs is None:
+                    return ShardResult(
+                        stage=self.stage,
+                        generation=config.generation,
+                        shard=shard,
+                        rows=output.rows,
+                    )
+                output = self.merge(outputs)
+            manifest = self._manifest(config, output, fingerprint, parents)
+            run = run_record(config, seconds)
+            return stored.publish(manifest, run, seconds, replaces=self.always_runs)
 
-    def _publish(
+    def _manifest(
         self,
-        context: StageContext,
+        config: StageConfig,
         output: StageOutput,
-        config: dict[str, Any],
+        fingerprint: dict[str, Any],
         parents: dict[str, str],
-        seconds: float,
-    ) -> StageResult:
-        manifest = Manifest(
-            run=context.config.run,
+    ) -> Manifest:
+        return Manifest(
+            run=config.run,
             stage=self.stage,
-            generation=context.config.generation,
-            seed=context.config.seed,
-            config_sha256=sha256(canonical_json(config)),
-            config=config,
+            generation=config.generation,
+            seed=config.seed,
+            config_sha256=sha256(canonical_json(fingerprint)),
+            config=fingerprint,
             parents=parents,
             parts=sorted(output.parts, key=lambda p: p.path),
             rows=output.rows,
             metrics=output.metrics,
             scores=output.scores,
-            model=relative_path(context.config.output, output.model_uri),
+            model=relative_path(config.output, output.model_uri),
             label_prior=output.label_prior,
             report=output.report,
             versions=versions(),
         )
-        uri = join(context.config.output, MANIFEST)
-        run = run_record(context.config, seconds)
-        context.store.put(join(context.config.output, RUN_RECORD), canonical_json(run))
-        if not context.store.put_if_absent(uri, manifest.encode()):
-            if not self.always_runs:
-                return self._stored(context.store, uri, config)  # another attempt was faster
-            context.store.put(uri, manifest.encode())
-        return result_from(uri, manifest, sha256(manifest.encode()), seconds=seconds)
-
-    def _stored(self, store: Store, uri: str, config: dict[str, Any]) -> StageResult:
-        """Return the result in a stored manifest. Raises BadInput if its settings differ."""
-        manifest, digest = read_manifest(store, uri)
-        if manifest.config_sha256 != sha256(canonical_json(config)):
-            names = ", ".join(f"`{n}`" for n in differing_settings(manifest.config, config))
-            raise BadInput(
-                f"{uri} was made with other settings ({names}): use another `storage.uri` or name, "
-                "or delete that folder"
-            )
-        log.info("found the manifest: nothing to do")
-        return result_from(uri, manifest, digest, reused=True)
 
 
 def run_program(
@@ -199,56 +204,33 @@ def run_program(
     parser = argparse.ArgumentParser(prog=f"python -m {module}")
     parser.add_argument("--config", required=True, type=Path, help="a JSON file")
     arguments = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, _terminate)
+    sigterm = RaisingSigterm()
     try:
         work(arguments.config)
-    except InputProblems as error:
-        return _fail(error.kind, str(error), error.exit_code)
-    except StageError as error:
-        return _fail(error.kind, _one_line(error), error.exit_code)
-    except Exception as error:  # a bug must be reported, too
-        log.exception("%s failed", name)
-        return _fail("Internal", f"{type(error).__name__}: {_one_line(error)}", ExitCode.INTERNAL)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - a bug must be reported, too
+        return _report(name, Terminated(ENDED) if sigterm.received else error)
     return ExitCode.OK
 
 
-def result_from(
-    uri: str, manifest: Manifest, digest: str, *, seconds: float = 0.0, reused: bool = False
-) -> StageResult:
-    """Return the result that a manifest describes.
+def _report(name: str, error: BaseException) -> int:
+    """Report the error of a program; return the exit code.
 
     Parameters
     ----------
-    uri
-        The manifest's URI.
-    manifest
-        The manifest.
-    digest
-        The SHA-256 of its bytes.
-    seconds
-        How long the stage took.
-    reused
-        Whether the manifest was already there.
+    name
+        The program's name in the log.
+    error
+        The error.
     """
-    return StageResult(
-        stage=manifest.stage,
-        generation=manifest.generation,
-        manifest=uri,
-        manifest_sha256=digest,
-        rows=manifest.rows,
-        metrics=manifest.metrics,
-        scores=manifest.scores,
-        model_uri=join(uri.rsplit("/", 1)[0], manifest.model) if manifest.model else None,
-        label_shares=_label_shares(manifest),
-        seconds=round(seconds, 3),
-        reused=reused,
-    )
-
-
-def _label_shares(manifest: Manifest) -> list[float]:
-    """Return the shares of the labels in their order: the names need not be in the message."""
-    prior = manifest.label_prior
-    return [prior[label] for label in manifest.config["dataset.labels"]] if prior else []
+    if isinstance(error, InputProblems):
+        return _fail(error.kind, str(error), error.exit_code)
+    if isinstance(error, StageError | Terminated):
+        damaged = error.stage if isinstance(error, DamagedResult) else None
+        return _fail(error.kind, _one_line(error), error.exit_code, damaged)
+    log.error("%s failed", name, exc_info=error)
+    return _fail("Internal", f"{type(error).__name__}: {_one_line(error)}", ExitCode.INTERNAL)
 
 
 def read_config(path: Path, stage: Stage) -> StageConfig:
@@ -305,20 +287,16 @@ def _all_outputs(context: StageContext, output: StageOutput) -> list[StageOutput
     return outputs
 
 
-def _fail(kind: str, error: str, code: ExitCode) -> int:
+def _fail(kind: str, error: str, code: ExitCode, damaged: Stage | None = None) -> int:
     """Report an error in the log and in the termination message; return the exit code."""
     text = error[:2000]
     log.error(text)
-    write_termination_message(FailureMessage(error=text, kind=kind))
+    write_termination_message(FailureMessage(error=text, kind=kind, damaged=damaged))
     return code
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
-
-
-def _terminate(_signum: int, _frame: FrameType | None) -> None:
-    raise Terminated("ended by SIGTERM; the same command continues from what is saved")
 
 
 def exit_with(program: StageProgram) -> None:

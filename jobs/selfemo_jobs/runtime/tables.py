@@ -8,9 +8,8 @@ from collections.abc import Iterable
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from selfemo_jobs.errors import BadInput
 from selfemo_jobs.runtime.context import StageContext
-from selfemo_jobs.runtime.manifest import Manifest, Part, read_part
+from selfemo_jobs.runtime.manifest import Manifest, Part, read_part, wrong_rows
 from selfemo_jobs.runtime.schemas import ADDED
 from selfemo_jobs.store import Store, join
 
@@ -61,22 +60,20 @@ def decode_table(data: bytes, uri: str, schema: pa.Schema) -> pa.Table:
 
     Raises
     ------
-    BadInput
+    WrongRows
         If the bytes are not a whole Parquet file, or a column is missing or has another type.
     """
     try:
         table = pq.read_table(io.BytesIO(data))
     except (pa.ArrowInvalid, OSError) as error:
-        raise BadInput(
-            f"{uri} is not a whole Parquet file ({error}): restore it, or make it again"
-        ) from None
+        raise wrong_rows(f"{uri} is not a whole Parquet file ({error})", uri) from None
     for name in columns_to_fill(table.column_names, schema, uri):
         values = [ADDED[name]] * table.num_rows
         table = table.append_column(name, pa.array(values, schema.field(name).type))
     try:
         return table.select(schema.names).cast(schema)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
-        raise BadInput(f"{uri}: a column has another type: {error}") from None
+        raise wrong_rows(f"{uri}: a column has another type: {error}", uri) from None
 
 
 def columns_to_fill(names: Iterable[str], schema: pa.Schema, uri: str) -> list[str]:
@@ -93,14 +90,14 @@ def columns_to_fill(names: Iterable[str], schema: pa.Schema, uri: str) -> list[s
 
     Raises
     ------
-    BadInput
+    WrongRows
         If it lacks a column that every version has.
     """
     present = set(names)
     missing = [name for name in schema.names if name not in present]
     for name in missing:
         if name not in ADDED:
-            raise BadInput(f"{uri}: column `{name}` is missing")
+            raise wrong_rows(f"{uri}: column `{name}` is missing", uri)
     return missing
 
 
@@ -122,7 +119,7 @@ def read_tables(
 
     Raises
     ------
-    BadInput
+    DamagedFiles
         If a part is missing or damaged, or does not fit the schema.
     """
     folder = manifest_uri.rsplit("/", 1)[0]

@@ -41,7 +41,7 @@ _UNAVAILABLE = {
     errno.ENOTCONN,
 }
 #: The errors of `flock` on a file system without locks.
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EBADF}
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EBADF}
 
 
 def is_temporary(name: str) -> bool:
@@ -176,7 +176,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
     path = folder / _LOCK
     try:
         with translated_errors(path):
-            descriptor = _open_lock(path)
+            descriptor = open_lock(path)
     except FileNotFoundError:
         yield
         return
@@ -188,7 +188,8 @@ def locked_folder(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _open_lock(path: Path) -> int:
+def open_lock(path: Path) -> int:
+    """Return the descriptor of a lock's file, which is made where it does not exist."""
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except PermissionError:
@@ -208,7 +209,7 @@ def _lock(descriptor: int, path: Path) -> None:
                 ) from None
             time.sleep(_LOCK_PAUSE)
         except OSError as error:
-            if error.errno not in _NO_LOCKS:
+            if error.errno not in NO_LOCKS:
                 raise
             raise BadInput(
                 f"{path}: this file system has no locks (flock), without which two writers cannot "

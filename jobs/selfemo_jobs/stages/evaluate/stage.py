@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -164,6 +164,8 @@ def run_evaluate(context: StageContext) -> StageOutput:
     spec = context.config.spec
     loaded = [(source, *_load(context, source)) for source in spec.dataset.evaluation]
     model = _Model(context)
+    inputs = {f"source:{source.name}": digest for source, digest, _ in loaded}
+    inputs["policy"] = model.sha256
     sources = []
     for source, digest, dialogues in loaded:
         try:
@@ -181,9 +183,10 @@ def run_evaluate(context: StageContext) -> StageOutput:
             )
         sources.append(_Source(source, digest, dialogues, prompts, sets))
     try:
-        return _evaluate_sources(context, model, sources)
+        output = _evaluate_sources(context.with_inputs(inputs), model, sources)
     finally:
         model.close()
+    return replace(output, inputs=inputs)
 
 
 def _load(context: StageContext, source: Source) -> tuple[str, list[Dialogue]]:

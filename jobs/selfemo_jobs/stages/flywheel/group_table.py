@@ -12,7 +12,7 @@ from typing import Any
 from daft import DataFrame, col, lit
 from daft import functions as F  # noqa: N812 (the name its own documentation uses)
 
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import BadRows
 from selfemo_jobs.stages.flywheel.dataframe_runner import materialize
 from selfemo_jobs.stages.flywheel.emotion_limits import EmotionSet
 
@@ -158,7 +158,7 @@ def summarize_groups(rows: DataFrame) -> DataFrame:
 
     Raises
     ------
-    BadInput
+    BadRows
         If a reward, advantage, confidence or consistency is not a finite number.
     """
     broken = _not_finite("reward") | _not_finite("advantage")
@@ -223,7 +223,7 @@ def _in_millionths(name: str, broken: Any) -> Any:
 def _refuse_broken(groups: DataFrame) -> None:
     broken = groups.where(col("broken")).agg(F.min(col("group_id")).alias("group_id")).to_pydict()
     if broken["group_id"][0] is not None:
-        raise BadInput(
+        raise BadRows(
             f"group {broken['group_id'][0]}: a reward, advantage, confidence or consistency is not "
-            "a finite number: run the Score stage again"
+            "a finite number"
         )

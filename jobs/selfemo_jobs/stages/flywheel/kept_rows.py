@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import BadRows
 from selfemo_jobs.runtime.context import StageContext
 from selfemo_jobs.runtime.manifest import Part
 from selfemo_jobs.runtime.schemas import SCORED
@@ -76,7 +76,7 @@ def write_parts(
 
     Raises
     ------
-    BadInput
+    BadRows
         If a member of a group occurs twice.
     """
     scratch = context.work / "scratch"
@@ -143,8 +143,8 @@ def _sort_rows(table: pa.Table) -> pa.Table:
     repeated = np.flatnonzero(same_group & (members[1:] == members[:-1]))
     if len(repeated):
         index = int(repeated[0])
-        raise BadInput(
+        raise BadRows(
             f"group {groups[index]} has member {members[index]} twice: two parts of the Score "
-            "stage hold the same rows; delete that stage's folder to run it again"
+            "stage hold the same rows"
         )
     return table

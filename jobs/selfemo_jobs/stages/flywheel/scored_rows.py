@@ -14,9 +14,14 @@ import pyarrow.parquet as pq
 from daft.io import IOConfig, S3Config
 
 from selfemo_api.spec import FlywheelRunner, StorageSpec
-from selfemo_jobs.errors import BadInput
 from selfemo_jobs.runtime.context import StageContext
-from selfemo_jobs.runtime.manifest import Part, read_manifest
+from selfemo_jobs.runtime.manifest import (
+    Part,
+    changed_part,
+    missing_part,
+    read_manifest,
+    wrong_rows,
+)
 from selfemo_jobs.runtime.schemas import ADDED, SCORED
 from selfemo_jobs.runtime.tables import columns_to_fill
 from selfemo_jobs.store import ObjectNotFound, join
@@ -75,7 +80,7 @@ def open_scored_rows(context: StageContext, manifest_uri: str, name: str) -> Sco
 
     Raises
     ------
-    BadInput
+    DamagedFiles
         If a part is missing, differs from the manifest, is not a whole Parquet file, or lacks a
         column.
     """
@@ -100,13 +105,9 @@ def _check_part(context: StageContext, manifest_uri: str, part: Part, uri: str, 
     try:
         digest = _fetch_and_hash(context, uri, path, part)
     except (ObjectNotFound, FileNotFoundError):
-        raise BadInput(f"{uri} is missing, though {manifest_uri} lists it: restore it") from None
+        raise missing_part(uri, manifest_uri) from None
     if digest != part.sha256:
-        path_note = f"sha256 is {digest[:12]}…, the manifest has {part.sha256[:12]}…"
-        raise BadInput(
-            f"{uri} does not match {manifest_uri}: {path_note}; restore the file, or delete the "
-            "stage's folder to run it again"
-        )
+        raise changed_part(uri, manifest_uri, digest, part)
     _check_schema(uri, path)
 
 
@@ -123,16 +124,15 @@ def _check_schema(uri: str, path: Path) -> None:
     try:
         schema = pq.read_schema(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise BadInput(
-            f"{uri} is not a whole Parquet file ({error}): restore it, or make it again"
-        ) from None
+        raise wrong_rows(f"{uri} is not a whole Parquet file ({error})", uri) from None
     later = columns_to_fill(schema.names, SCORED, uri)
     for column in SCORED:
         if column.name in later:
             continue
         dtype = schema.field(column.name).type
         if dtype != column.type:
-            raise BadInput(f"{uri}: column `{column.name}` is {dtype}, not {column.type}")
+            problem = f"{uri}: column `{column.name}` is {dtype}, not {column.type}"
+            raise wrong_rows(problem, uri)
 
 
 def _io_config(storage: StorageSpec) -> IOConfig:

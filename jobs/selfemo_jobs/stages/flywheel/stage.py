@@ -12,9 +12,10 @@ import pyarrow.compute as pc
 from selfemo_api.metrics import DROPPED, FlywheelMetric
 from selfemo_api.spec import EvolutionSpec, Role
 from selfemo_api.stages import Stage
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import BadInput, BadRows
 from selfemo_jobs.rewards.diversity import label_entropy
 from selfemo_jobs.runtime.context import StageContext, StageOutput
+from selfemo_jobs.runtime.manifest import rerun_advice
 from selfemo_jobs.runtime.program import StageProgram
 from selfemo_jobs.stages.flywheel.dataframe_runner import materialize, start_runner
 from selfemo_jobs.stages.flywheel.emotion_limits import count_emotions
@@ -64,6 +65,14 @@ def run_flywheel(context: StageContext) -> StageOutput:
     Unavailable
         If the Ray cluster or the storage does not answer.
     """
+    try:
+        return _run(context)
+    except BadRows as error:
+        advice = rerun_advice(context.config.parents[Stage.SCORE.slug])
+        raise BadInput(f"{error}: {advice}") from error
+
+
+def _run(context: StageContext) -> StageOutput:
     config = context.config
     _refuse_impossible_cap(config.spec)
     start_runner(config.spec.flywheel)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from selfemo_api.metrics import PublishMetric
 from selfemo_api.model_description import DESCRIPTION_FILE
 from selfemo_api.status import Best
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import BadInput, DamagedFiles
 from selfemo_jobs.models.best_manifest import BestManifest, relative_model
 from selfemo_jobs.models.fetch import fetch_model
 from selfemo_jobs.models.model_copy import copy_model
@@ -75,14 +75,16 @@ def copy_best(context: StageContext, best: Best, stored: BestManifest) -> StageO
 
 def _copy(context: StageContext, model: RunModel, target: str) -> int:
     """Copy a model unless it is there; return the number of its files."""
-    uri = join(model.uri, DESCRIPTION_FILE)
+    uri, manifest_uri = join(model.uri, DESCRIPTION_FILE), join(model.stage_uri, MANIFEST)
     try:
         description = parse_description(context.store.get(uri), uri)
     except ObjectNotFound:
         check_not_removed(model.uri, context.store)
-        raise BadInput(f"{uri} is missing: restore it") from None
-    parts = read_manifest(context.store, join(model.stage_uri, MANIFEST))[0].parts
-    files = {p.path.removeprefix("model/"): p for p in parts if p.path.startswith("model/")}
+        raise DamagedFiles(
+            f"{uri} is missing", manifest_uri, "restore it, or remove `publish`"
+        ) from None
+    parts, start = read_manifest(context.store, manifest_uri)[0].parts, f"{model.folder}/"
+    files = {p.path.removeprefix(start): p for p in parts if p.path.startswith(start)}
     sizes = {name: files[name].size for name in description.weights_sha256 if name in files}
     with _named():
         check_outside_run(target, context.run_uri)

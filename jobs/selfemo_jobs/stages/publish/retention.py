@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from selfemo_api.contract import RunOutcomes
 from selfemo_api.metrics import PublishMetric
@@ -20,12 +20,14 @@ from selfemo_api.spec import Keep
 from selfemo_api.status import Outcome
 from selfemo_jobs.models.best_manifest import BestManifest
 from selfemo_jobs.models.run_models import (
+    MODEL,
     REMOVED_FILE,
     RemovedModel,
     RunModel,
     parse_run_model,
 )
 from selfemo_jobs.runtime.context import StageContext, StageOutput
+from selfemo_jobs.runtime.manifest import MANIFEST, read_manifest
 from selfemo_jobs.store import join
 
 log = logging.getLogger(__name__)
@@ -120,7 +122,11 @@ def remove_models(context: StageContext, outcomes: RunOutcomes, best: BestManife
     keep, generation = context.config.spec.storage.keep, context.config.generation
     if keep is Keep.ALL:
         return StageOutput()
-    stored, removed = _find_models(context)
+    stored, unused, removed = _find_models(context)
+    for model in unused:
+        count = context.store.remove(model.uri)
+        fields = {"model": model.uri, "files": count}
+        log.info("removed a model that no manifest names", extra={"fields": fields})
     record = RemovedModel(keep=keep, published=generation)
     for model in models_to_remove(stored, outcomes, keep, generation, named=(best.model,)):
         context.store.put(model.removed_uri, record.encode())
@@ -131,15 +137,48 @@ def remove_models(context: StageContext, outcomes: RunOutcomes, best: BestManife
     return StageOutput(metrics={PublishMetric.REMOVED_MODELS: float(len(removed))})
 
 
-def _find_models(context: StageContext) -> tuple[dict[int, RunModel], set[str]]:
-    """Return the models in the storage by generation, and the stages whose model is removed."""
-    stored: dict[int, RunModel] = {}
+def _find_models(
+    context: StageContext,
+) -> tuple[dict[int, RunModel], list[RunModel], set[str]]:
+    """Return the models in the storage by generation, the unused ones, and what is removed.
+
+    A stage whose attempts overlapped may have several models. Its manifest names the one that is
+    used.
+
+    Parameters
+    ----------
+    context
+        The context of the stage.
+
+    Returns
+    -------
+    stored : dict
+        The model of each generation.
+    unused : list of RunModel
+        The models that no manifest names.
+    removed : set of str
+        The URIs of the stages whose model is removed.
+    """
+    found: dict[int, dict[str, RunModel]] = {}
     removed: set[str] = set()
     for info in context.store.list(join(context.run_uri, "generations")):
         folder, _, name = info.uri.rpartition("/")
         model = parse_run_model(folder)
         if model is not None:
-            stored[model.generation] = model
-        elif name == REMOVED_FILE and parse_run_model(join(folder, "model")) is not None:
+            found.setdefault(model.generation, {})[model.folder] = model
+        elif name == REMOVED_FILE and parse_run_model(join(folder, MODEL)) is not None:
             removed.add(folder)
-    return stored, removed
+    stored, unused = {}, []
+    for generation, models in found.items():
+        used = _used_model(context, list(models.values()))
+        stored[generation] = models.pop(used)
+        unused += models.values()
+    return stored, unused, removed
+
+
+def _used_model(context: StageContext, models: Sequence[RunModel]) -> str:
+    """Return the name of the folder, among those of one stage, that the stage's manifest names."""
+    if len(models) == 1:
+        return models[0].folder
+    manifest, _ = read_manifest(context.store, join(models[0].stage_uri, MANIFEST))
+    return next(m.folder for m in models if m.folder == manifest.model)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from selfemo_api.spec import Role
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import BadRows
 from selfemo_jobs.rewards.label_sets import Masks, encode_label_sets
 
 #: Row numbers of a table.
@@ -46,7 +46,7 @@ def find_groups(table: pa.Table, group_size: int, uri: str) -> CandidateGroups:
 
     Raises
     ------
-    BadInput
+    BadRows
         If a group is incomplete or mixes roles: its rewards cannot be compared.
     """
     rows: dict[str, list[int]] = {}
@@ -58,13 +58,13 @@ def find_groups(table: pa.Table, group_size: int, uri: str) -> CandidateGroups:
         group_rows.sort(key=lambda row: members[row])
         numbers = [members[row] for row in group_rows]
         if numbers != list(range(group_size)):
-            raise BadInput(
+            raise BadRows(
                 f"{uri}: group {group} has members {numbers}, not 0 to {group_size - 1} "
-                "(`selfPlay.groupSize`): delete that stage's folder to run it again"
+                "(`selfPlay.groupSize`)"
             )
         role = roles[group_rows[0]]
         if role not in groups or any(roles[row] != role for row in group_rows):
-            raise BadInput(f"{uri}: group {group}: `role` must be one of Recognizer or Responder")
+            raise BadRows(f"{uri}: group {group}: `role` must be one of Recognizer or Responder")
         groups[role].append(group_rows)
 
     def to_array(role: Role) -> Rows:
@@ -96,7 +96,7 @@ def label_masks(table: pa.Table, column: str, rows: Rows, labels: Sequence[str],
 
     Raises
     ------
-    BadInput
+    BadRows
         If a label is not in the label set.
     """
     sets = table[column].take(pa.array(rows.ravel())).to_pylist()
@@ -105,6 +105,6 @@ def label_masks(table: pa.Table, column: str, rows: Rows, labels: Sequence[str],
     except KeyError as error:
         name = error.args[0]
         row = next(r for r, s in zip(rows.ravel(), sets, strict=True) if s and name in s)
-        raise BadInput(
+        raise BadRows(
             f"{uri}: row {row + 1}: `{column}` names {name}, which is not in `dataset.labels`"
         ) from None

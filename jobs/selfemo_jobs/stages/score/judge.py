@@ -10,7 +10,7 @@ import pyarrow as pa
 from selfemo_api.spec import EvolutionSpec, Role
 from selfemo_jobs.datasets.dialogue import Utterance
 from selfemo_jobs.engines.interface import Sampling
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import BadRows
 from selfemo_jobs.prompts import parse_labels, prompt_set_of
 from selfemo_jobs.rewards.label_sets import Masks, encode_label_sets
 from selfemo_jobs.stages.score.candidate_groups import Rows, find_groups
@@ -98,7 +98,7 @@ class JudgeReader:
 
         Raises
         ------
-        BadInput
+        BadRows
             If a group is incomplete, a prompt is too long, or a row lacks prompts for the views.
         """
         spec = self._spec
@@ -126,9 +126,9 @@ class JudgeReader:
         for row in rows:
             view_prompts = table["views"][int(row)].as_py()
             if len(view_prompts) != views:
-                raise BadInput(
+                raise BadRows(
                     f"{uri}: row {int(row) + 1}: `views` has {len(view_prompts)} prompts where "
-                    f"`reward.judge.views` has {views}: run self-play again"
+                    f"`reward.judge.views` has {views}"
                 )
             prompts += [tuple(prompt) for prompt in view_prompts]
         return prompts

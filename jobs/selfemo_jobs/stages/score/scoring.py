@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from selfemo_api.spec import GroupWeight, RewardSpec, Signal
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import BadRows
 from selfemo_jobs.rewards import (
     Faults,
     GroupRewards,
@@ -164,7 +164,7 @@ def score_candidates(
 
     Raises
     ------
-    BadInput
+    BadRows
         If a group is incomplete, a label is unknown, or a response has no intended emotion.
     """
     candidates = _CandidateTable(table, labels, reward, uri)
@@ -229,9 +229,9 @@ def _score_responder(
     intended = candidates.masks("intended", rows[:, 0])
     if not intended.all():
         row = rows[np.flatnonzero(intended == 0)[0], 0]
-        raise BadInput(
+        raise BadRows(
             f"{candidates.uri}: row {row + 1}: `intended` is empty, but a responder row needs at "
-            "least one emotion: run self-play again"
+            "least one emotion"
         )
     faults = [
         candidates.faults(group, decode_label_set(int(mask), labels))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
+from pathlib import Path
 
 from selfemo_api.seeds import derive_seed
 from selfemo_api.stages import Stage
 from selfemo_jobs.engines import open_engine
+from selfemo_jobs.errors import BadRows
+from selfemo_jobs.models.model_folder import model_sha256
 from selfemo_jobs.models.stage_models import fetch_judge
 from selfemo_jobs.runtime.context import StageContext, StageOutput
-from selfemo_jobs.runtime.manifest import Part, canonical_json, read_part
+from selfemo_jobs.runtime.manifest import Part, canonical_json, read_part, wrong_rows
 from selfemo_jobs.runtime.program import StageProgram
 from selfemo_jobs.runtime.schemas import CANDIDATES, LABEL_SETS, SCORED
 from selfemo_jobs.runtime.tables import decode_table, load_table, put_table
@@ -46,13 +49,16 @@ def run_score(context: StageContext) -> StageOutput:
         If the storage or the hub cannot be reached.
     """
     uri, manifest = context.parent(Stage.SELF_PLAY)
+    judge = fetch_judge(context)
+    inputs = {"judge": model_sha256(judge)}
+    context = context.with_inputs(inputs)
     tables = [part for part in manifest.parts if part.path.endswith(TABLE)]
     parts: list[Part] = []
     summaries: list[ScoreSummary] = []
     with ExitStack() as stack:
-        scorer = _Scorer(context, stack, label_sets=LABEL_SETS in manifest.report)
+        scorer = _Scorer(context, judge, stack, label_sets=LABEL_SETS in manifest.report)
         for done, candidates in enumerate(tables):
-            stored = _load_scored(context, candidates.path)
+            stored = _load_scored(context, candidates.name)
             scored_parts, summary = stored or scorer.score(uri, candidates)
             parts += scored_parts
             summaries.append(summary)
@@ -66,20 +72,24 @@ def run_score(context: StageContext) -> StageOutput:
         rows=total.recognizer.rows + total.responder.rows,
         metrics=score_metrics(total, spec.reward),
         report=score_report(total, spec.dataset.labels, spec.reward),
+        inputs=inputs,
     )
 
 
 class _Scorer:
-    """Scores parts. The judge is loaded when the first part is scored."""
+    """Scores parts. The judge's weights are loaded when the first part is scored."""
 
-    def __init__(self, context: StageContext, stack: ExitStack, *, label_sets: bool) -> None:
+    def __init__(
+        self, context: StageContext, judge: Path, stack: ExitStack, *, label_sets: bool
+    ) -> None:
         self._context = context
+        self._judge = judge
         self._label_sets = label_sets
         self._stack = stack
         self._reader: JudgeReader | None = None
 
     def score(self, manifest_uri: str, candidates: Part) -> tuple[list[Part], ScoreSummary]:
-        """Score a part and write its result. The summary is last: it marks the part as scored.
+        """Score a part and write its result. The part counts as scored where both files are there.
 
         Parameters
         ----------
@@ -98,29 +108,28 @@ class _Scorer:
         data = read_part(context.store, manifest_uri, candidates)
         table = decode_table(data, part_uri, CANDIDATES)
         self._reader = self._reader or self._open_judge()
-        seed = derive_seed(context.config.seed, candidates.path)
-        scored = score_candidates(
-            table,
-            self._reader.read(table, seed, part_uri),
-            labels=spec.dataset.labels,
-            reward=spec.reward,
-            group_size=spec.self_play.group_size,
-            seed=seed,
-            uri=part_uri,
-        )
-        parts = [
-            put_table(context, candidates.path, scored.table),
-            context.put_part(
-                summary_path(candidates.path), canonical_json(scored.summary.to_json())
-            ),
-        ]
-        return parts, scored.summary
+        seed = derive_seed(context.config.seed, candidates.name)
+        try:
+            scored = score_candidates(
+                table,
+                self._reader.read(table, seed, part_uri),
+                labels=spec.dataset.labels,
+                reward=spec.reward,
+                group_size=spec.self_play.group_size,
+                seed=seed,
+                uri=part_uri,
+            )
+        except BadRows as error:
+            raise wrong_rows(str(error), part_uri) from error
+        part = put_table(context, candidates.name, scored.table)
+        summary = canonical_json(scored.summary.to_json())
+        return [part, context.put_part(summary_path(part.path), summary)], scored.summary
 
     def _open_judge(self) -> JudgeReader:
         config, spec = self._context.config, self._context.config.spec
         engine = open_engine(
             spec.self_play.engine,
-            fetch_judge(self._context),
+            self._judge,
             engine_args=spec.self_play.engine_args,
             max_model_len=spec.model.max_prompt_tokens
             + max(spec.reading_tokens, spec.self_play.max_tokens.recognizer),
@@ -131,23 +140,29 @@ class _Scorer:
 
 
 def summary_path(table_path: str) -> str:
-    """Return the path of a part's summary below the stage's folder."""
+    """Return the path of the summary of a scored table, without the hash of the summary itself.
+
+    The table's hash is in it: two attempts may score a part differently, and a summary only belongs
+    to its own table.
+    """
     return table_path.removesuffix(TABLE) + ".tally.json"
 
 
-def _load_scored(context: StageContext, path: str) -> tuple[list[Part], ScoreSummary] | None:
+def _load_scored(context: StageContext, name: str) -> tuple[list[Part], ScoreSummary] | None:
     """Return the scores of a part that an earlier attempt wrote, or None.
 
     Parameters
     ----------
     context
         The stage's context.
-    path
-        The part's path, the same in self-play's folder and in this stage's.
+    name
+        The part's name, the same in self-play's folder and in this stage's.
     """
-    summary = context.load_part(summary_path(path), ScoreSummary.model_validate_json)
-    table = load_table(context, path, SCORED) if summary else None
-    return ([table[0], summary[0]], summary[1]) if table and summary else None
+    table = load_table(context, name, SCORED)
+    if table is None:
+        return None
+    summary = context.load_part(summary_path(table[0].path), ScoreSummary.model_validate_json)
+    return ([table[0], summary[0]], summary[1]) if summary else None
 
 
 #: The parts of the spec that the scores follow from.

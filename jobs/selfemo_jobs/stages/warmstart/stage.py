@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from selfemo_jobs.datasets.load import load_dialogues, require_labels
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.fetch import load_tokenizer
 from selfemo_jobs.models.model_folder import model_sha256
-from selfemo_jobs.models.stage_models import MODEL, fetch_policy, upload_model
+from selfemo_jobs.models.stage_models import fetch_policy, upload_model
 from selfemo_jobs.prompts import prompt_set_of
 from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.fingerprint import config_fingerprint
@@ -25,7 +25,6 @@ from selfemo_jobs.runtime.manifest import canonical_json
 from selfemo_jobs.runtime.program import StageProgram
 from selfemo_jobs.stages.warmstart.examples import Example, examples_of
 from selfemo_jobs.stages.warmstart.options import TrainingOptions
-from selfemo_jobs.store import join
 from selfemo_jobs.store.hashing import sha256
 
 if TYPE_CHECKING:
@@ -118,16 +117,17 @@ def run_warm_start(context: StageContext) -> StageOutput:
     data = _load_data(context, load_tokenizer(policy))
     folder = _training_folder(context, policy, data)
     training = _train(context, policy, data, folder)
-    trained = folder / MODEL if training.best_weights else policy
+    trained = folder / "model" if training.best_weights else policy
     if training.best_weights:
         from selfemo_jobs.stages.warmstart.weights import write_trained
 
         write_trained(policy, context.config.spec.training, training.best_weights, trained)
-    return StageOutput(
-        parts=upload_model(context, trained, policy),
+    inputs = {f"source:{name}": digest for name, digest in data.sources.items()}
+    inputs["policy"] = model_sha256(policy)
+    return replace(
+        upload_model(context, trained, policy, inputs),
         rows=data.utterances,
         metrics=_metrics(training, data),
-        model_uri=join(context.config.output, MODEL),
         report={
             "selectionDataset": data.selection.name,
             "sources": data.sources,

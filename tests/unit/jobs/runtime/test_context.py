@@ -24,8 +24,8 @@ def context(make_config: Callable[..., StageConfig], tmp_path: Path) -> StageCon
     return StageContext(config, open_store(config.spec.storage), 0, 1, tmp_path, settings="a")
 
 
-def file_of(context: StageContext) -> Path:
-    return Path(context.config.output.removeprefix("file://")) / PATH
+def folder_of(context: StageContext) -> Path:
+    return Path(context.config.output.removeprefix("file://"))
 
 
 def refuse(data: bytes) -> None:
@@ -47,20 +47,38 @@ def test_a_part_of_other_settings_is_not_loaded(context: StageContext) -> None:
 def test_a_damaged_part_is_not_loaded_and_the_log_names_it(
     context: StageContext, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    context.put_part(PATH, b"[1, 2]")
+    part = context.put_part(PATH, b"[1, 2]")
+    file = folder_of(context) / part.path
     if damage == "missing":
-        file_of(context).unlink()
+        file.unlink()
     else:
-        file_of(context).write_bytes(b"[1, 2" if damage == "cut" else b"[1, 3]")
+        file.write_bytes(b"[1, 2" if damage == "cut" else b"[1, 3]")
     with caplog.at_level(logging.WARNING):
         assert context.load_part(PATH, refuse) is None
     assert caplog.messages == [
-        f"{context.config.output}/{PATH} does not match its record: it is made again"
+        f"{context.config.output}/{part.path} does not match its record: it is made again"
     ]
 
 
 def test_a_part_without_a_record_is_not_loaded(context: StageContext) -> None:
     """A kill between the part and its record leaves a part that may not be whole."""
     context.put_part(PATH, b"[1, 2]")
-    file_of(context).parents[1].joinpath("parts", f"{PATH}.json").unlink()
+    folder_of(context).joinpath("parts", f"{PATH}.json").unlink()
     assert context.load_part(PATH, refuse) is None
+
+
+def test_parts_of_other_content_have_other_places(context: StageContext) -> None:
+    """An attempt that was believed to be dead changes no part of the one that ended the stage."""
+    first = context.put_part(PATH, b"[1, 2]")
+    late = context.put_part(PATH, b"[1, 3]")
+    assert first.path != late.path and first.name == late.name == PATH
+    assert (folder_of(context) / first.path).read_bytes() == b"[1, 2]"
+    assert context.put_part(PATH, b"[1, 2]") == first
+
+
+def test_a_part_made_from_other_content_of_a_source_is_not_loaded(context: StageContext) -> None:
+    first = context.with_inputs({"source:talk": "a"})
+    part = first.put_part(PATH, b"[1, 2]")
+    assert first.load_part(PATH, json.loads) == (part, [1, 2])
+    assert context.load_part(PATH, refuse) is None
+    assert context.with_inputs({"source:talk": "b"}).load_part(PATH, refuse) is None

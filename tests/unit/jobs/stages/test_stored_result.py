@@ -85,7 +85,7 @@ def test_a_changed_setting_refuses_the_stored_result_and_is_named(
             stored.run(config.model_copy(update={"spec": spec}))
         assert str(caught.value) == (
             f"{config.output}/{MANIFEST} was made with other settings (`{relevant}`): use another "
-            "`storage.uri` or name, or delete that folder"
+            f"`storage.uri` or name, or delete the folder {config.output}"
         )
     assert refused == set(program.relevant)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from selfemo_api.contract import StageConfig
 from selfemo_api.results import StageResult
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage
-from selfemo_jobs.errors import BadInput, Terminated
+from selfemo_jobs.errors import DamagedResult, Terminated
 from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, read_manifest
 from selfemo_jobs.runtime.schemas import LABEL_SETS, SCORED
 from selfemo_jobs.runtime.tables import encode_table, read_tables
@@ -167,12 +168,16 @@ def test_a_cut_off_stage_goes_on_and_ends_the_same(
 ) -> None:
     whole = run(config)
     folder = folder_of(config)
+    manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
     # as if killed after the second part's table was written and before its summary
     (folder / MANIFEST).unlink()
-    for path in ("part-00002.parquet", summary_path("part-00002.parquet")):
-        (folder / path).unlink()
-        (folder / "parts" / f"{path}.json").unlink()
-    (folder / "parts" / (summary_path("part-00001.parquet") + ".json")).unlink()
+    parts = {part.name: part for part in manifest.parts}
+    for number in (1, 2):
+        table = parts[f"part-0000{number}.parquet"]
+        (folder / "parts" / f"{summary_path(table.path)}.json").unlink()
+    for path in (folder / table.path, folder / "parts" / f"{table.name}.json"):
+        path.unlink()
+    next(folder.glob("part-00002-*.tally.json")).unlink()
     scored = []
     plain = score_stage.score_candidates
 
@@ -208,11 +213,11 @@ def test_a_killed_attempt_keeps_its_finished_parts(
     assert resumed.manifest_sha256 == whole.manifest_sha256
 
 
-@pytest.mark.parametrize("path", ["part-00001.parquet", summary_path("part-00001.parquet")])
+@pytest.mark.parametrize("path", ["part-00001-*.parquet", "part-00001-*.tally.json"])
 def test_a_damaged_part_is_scored_again(config: StageConfig, path: str) -> None:
     whole = run(config)
     (folder_of(config) / MANIFEST).unlink()
-    stored = folder_of(config) / path
+    (stored,) = folder_of(config).glob(path)
     stored.write_bytes(stored.read_bytes()[:-10])
     assert run(config).manifest_sha256 == whole.manifest_sha256
     assert len(rows_of(config)) == 16
@@ -246,15 +251,28 @@ def test_a_changed_part_is_refused(config: StageConfig) -> None:
     uri = config.parents["selfplay"]
     path = Path(uri.removeprefix("file://")).parent / "part-00001.parquet"
     path.write_bytes(encode_table(table(recognizer("u2", [JOY] * 4))))
-    with pytest.raises(BadInput, match=r"part-00001.parquet does not match"):
+    with pytest.raises(DamagedResult) as caught:
         run(config)
+    assert caught.value.stage is Stage.SELF_PLAY
+    assert re.fullmatch(
+        rf"file://{path} does not match {uri} \(sha256 is .{{12}}…, the manifest has .{{12}}…\): "
+        r"SelfPlay has to run again",
+        str(caught.value),
+    )
 
 
 def test_a_truncated_part_is_refused(config: StageConfig) -> None:
     whole = encode_table(PARTS["part-00001.parquet"])
     publish(config, {"part-00001.parquet": whole[:-20]})
-    with pytest.raises(BadInput, match=r"selfplay/part-00001.parquet is not a whole Parquet file"):
+    with pytest.raises(DamagedResult) as caught:
         run(config)
+    assert caught.value.stage is Stage.SELF_PLAY
+    generation = config.output.rsplit("/", 1)[0]
+    assert re.fullmatch(
+        rf"{generation}/selfplay/part-00001.parquet is not a whole Parquet file \(.*\): delete the "
+        rf"folder {generation}, and give the same command again",
+        str(caught.value),
+    )
 
 
 def test_the_program_says_its_result(config: StageConfig, tmp_path: Path) -> None:
