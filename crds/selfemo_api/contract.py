@@ -55,6 +55,8 @@ ENV_SMOLLM2 = "SELFEMO_SMOLLM2"
 machine without a package index. Unset: the installed package, or a download."""
 ENV_RENDEZVOUS = "SELFEMO_RENDEZVOUS"
 """The `host:port` of the first node, at which the nodes of a training meet. Unset: one node."""
+ENV_JOB_UID = "SELFEMO_JOB_UID"
+"""The uid of the pod's Job. Only the pod that removes a deleted run's data has it."""
 ENV_GRACE = "SELFEMO_GRACE_SECONDS"
 """The seconds from SIGTERM until the stage is killed: those of its pod. Unset: 30."""
 ENV_PARENT = "SELFEMO_PARENT"
@@ -142,6 +144,10 @@ class PurgeConfig(ApiModel):
     """The folder in the storage that is removed: `<namespace>/<name>-<uid8>`."""
     storage: StorageSpec
     """The storage of the run."""
+    permitted_job: str | None = None
+    """The uid of the Job that may remove the data. Unset: none may. The operator sets it when it
+    starts the Job, and a pod of another Job removes nothing. So data is not removed by a Job that
+    was started by hand, copied, or restored from a backup."""
 
 
 #: The program that removes the data of a deleted run.

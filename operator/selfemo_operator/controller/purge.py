@@ -3,24 +3,43 @@
 The Job is created suspended, before the first stage, and resumed when the evolution is gone. So the
 evolution needs no finalizer (which can block a deletion), and the operator needs no right to change
 evolutions. A deletion is not missed while no operator runs: the suspended Job is the record of it.
+
+Removed data cannot be restored. These rules make sure that nothing is removed by mistake:
+
+- The last spec decides, even if it was edited just before the deletion. The operator reads the
+  state that the evolution had when it was deleted from the API server's history of watch events,
+  and lets the Job follow it. Only if no operator ran, and the history no longer reaches back, does
+  the last spec that an operator has seen decide.
+- The Job has no permission to remove anything until the operator starts it. The permission is
+  written in the request that starts it, under the version of the Job that was checked. It names the
+  Job's uid, and the pod compares it with its own. So a Job that was started by hand, copied, or
+  restored from a backup removes nothing.
+- The operator starts only a Job that it has created itself. It writes the uid of each Job onto the
+  Job, and a copy has another uid.
+- The pod is judged as the API server has it, before it is started.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+from pydantic import ValidationError
 
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.spec import WhenDeleted
 from selfemo_operator.controller.cache import Cache
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
-from selfemo_operator.controller.objects.host_access import host_access_error
+from selfemo_operator.controller.objects.events import Event, job_event_manifest
 from selfemo_operator.controller.objects.job_status import job_state
-from selfemo_operator.controller.objects.jobs import purge_manifest
+from selfemo_operator.controller.objects.jobs import permitted_config, purge_manifest
 from selfemo_operator.controller.objects.names import Key
-from selfemo_operator.controller.objects.settings import JobSettings
+from selfemo_operator.controller.objects.ownership import is_foreign, is_sealed
+from selfemo_operator.controller.objects.pod_gate import PodRefused, pod_refusal, refusal
+from selfemo_operator.controller.objects.settings import Settings
 from selfemo_operator.planner.types import JobState
 
 Json = dict[str, Any]
@@ -29,6 +48,16 @@ log = logging.getLogger(__name__)
 #: The time after which pods that are still ending are listed again. They may take two minutes, and
 #: most take seconds.
 POD_POLL_INTERVAL = timedelta(seconds=5)
+#: Seconds that the API server has to send a deletion from its history. It sends it at once.
+REPLAY_SECONDS = 5
+#: The time to wait for the watch to announce a deletion, if the history does not reach back to the
+#: version that was seen last. The watch takes less than a second; after an error it is resumed
+#: within 30 seconds. If no operator ran at the deletion, nothing is announced.
+DELETION_EVENT_WAIT = timedelta(seconds=60)
+#: The reason of the error if a Job of this name belongs to somebody else.
+OTHER_OWNER = "OtherOwner"
+#: The HTTP status if the history of the API server does not reach back to a version.
+_GONE = 410
 
 
 class Purger:
@@ -41,13 +70,19 @@ class Purger:
     cache
         The cache of the watched objects.
     settings
-        The settings of the operator's Jobs.
+        The settings of the operator.
     """
 
-    def __init__(self, kube: KubeClient, cache: Cache, settings: JobSettings) -> None:
+    def __init__(self, kube: KubeClient, cache: Cache, settings: Settings) -> None:
         self._kube = kube
         self._cache = cache
         self._settings = settings
+        #: The uids of Jobs that were reported.
+        self._reported: set[str] = set()
+        #: By the uid of a deleted evolution whose last spec is not known: when that was noticed.
+        self._noticed: dict[str, datetime] = {}
+        #: One at a time: an evolution of 1 MB takes 25 MB as Python objects.
+        self._replaying = threading.Lock()
 
     def sync_job(self, key: Key, evolution: EmotionEvolution) -> None:
         """Create, replace or delete the purge Job of an evolution, as its spec requires.
@@ -60,29 +95,27 @@ class Purger:
         key
             The evolution's namespace and name.
         evolution
-            The evolution, which has not been deleted.
+            The evolution. If it has been deleted, this is its last state.
 
         Raises
         ------
         ApiError
-            If the API server rejects a request or cannot be reached.
+            If the API server rejects a request or cannot be reached, or with the reason
+            :data:`OTHER_OWNER` if the Job of this name belongs to somebody else.
         """
-        name = names.purge_job_name(evolution.metadata.name, evolution.metadata.uid)
-        existing = [j for j in self._cache.purge_jobs(key) if j["metadata"]["name"] == name]
-        required = None
-        refused = not self._settings.host_access and host_access_error(evolution.spec.pod_template)
-        if evolution.spec.storage.when_deleted is WhenDeleted.DELETE and not refused:
-            required = purge_manifest(evolution, self._settings)
-        for job in existing:
-            if required is None or _template_hash(job) != _template_hash(required):
-                self._delete(job)
-                existing = []
-        if required is not None and not existing:
-            try:
-                self._cache.store_job(self._kube.create(names.jobs_path(key[0]), required))
-            except ApiError as error:
-                if error.reason != "AlreadyExists":
-                    raise  # the watch delivers a Job that exists already
+        existing = self._cached(key, evolution.metadata.uid)
+        required = self._required(evolution)
+        if existing is not None and is_foreign(existing):
+            if required is not None:
+                raise _other_owner(existing)
+            return
+        if existing is not None and (required is None or not _is_current(existing, required)):
+            self._delete(existing)
+            existing = None
+        if required is not None and existing is None:
+            self._create(key, required)
+        elif required is not None and existing is not None:
+            self._record_version(key, existing, required)
 
     def reconcile_orphans(self, key: Key, current_uid: str | None) -> datetime | None:
         """Start the purge Jobs of deleted evolutions, and delete those that have succeeded.
@@ -106,26 +139,139 @@ class Purger:
         """
         requeue_at = None
         for job in self._cache.purge_jobs(key):
-            state = job_state(job)
-            if job["metadata"]["labels"][names.LABEL_UID] == current_uid:
+            uid, state = job["metadata"]["labels"][names.LABEL_UID], job_state(job)
+            if uid == current_uid or state not in (JobState.SUCCEEDED, JobState.SUSPENDED):
                 continue
-            if state is JobState.SUCCEEDED:
+            if not is_sealed(job):
+                self._report_copy(key, job)
+            elif state is JobState.SUCCEEDED:
                 self._delete(job)
-            elif state is JobState.SUSPENDED and self._is_deleted(key, job):
-                if self._has_pods(job):
-                    requeue_at = datetime.now(UTC) + POD_POLL_INTERVAL
-                    continue
-                path = names.job_path((key[0], job["metadata"]["name"]))
-                log.info("%s/%s was deleted: its data is being removed", *key)
-                self._cache.store_job(self._kube.patch(path, {"spec": {"suspend": False}}))
+            elif self._is_deleted(key, uid):
+                requeue_at = self._purge(key, job) or requeue_at
         return requeue_at
 
-    def _is_deleted(self, key: Key, job: Json) -> bool:
-        """Return whether the evolution of a purge Job is gone, according to the API server.
+    def _purge(self, key: Key, job: Json) -> datetime | None:
+        """Let the purge Job of a deleted evolution follow its last spec, and start it.
+
+        Returns
+        -------
+        datetime or None
+            The time at which to try again because pods are still ending, or because the last spec
+            may still become known.
+        """
+        uid = job["metadata"]["labels"][names.LABEL_UID]
+        last = self._last_state(key, job)
+        if last is not None:
+            self._follow(key, job, last)
+        elif self._is_awaited(uid):
+            return datetime.now(UTC) + POD_POLL_INTERVAL
+        current = self._cached(key, uid)
+        if current is None:
+            return None
+        if self._has_pods(current):
+            return datetime.now(UTC) + POD_POLL_INTERVAL
+        self._start(key, current)
+        return None
+
+    def _follow(self, key: Key, job: Json, last: Json) -> None:
+        """Replace or delete the purge Job of a deleted evolution, as its last spec requires."""
+        if last["spec"].get("storage", {}).get("whenDeleted") != WhenDeleted.DELETE:
+            log.info("%s/%s was deleted after an edit: its data stays", *key)
+            self._delete(job)
+            return
+        try:
+            evolution = EmotionEvolution.model_validate(last)
+        except ValidationError:
+            return  # the Job follows the last spec that could be read
+        self.sync_job(key, evolution)
+
+    def _start(self, key: Key, job: Json) -> None:
+        """Start the purge Job of a deleted evolution, with the permission to remove the data."""
+        path = names.job_path((key[0], job["metadata"]["name"]))
+        try:
+            current = self._kube.get(path)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return  # the watch delivers the deletion
+        if not is_sealed(current) or job_state(current) is not JobState.SUSPENDED:
+            return  # it was replaced or started; the watch delivers that
+        if problem := pod_refusal(current["spec"]["template"], self._settings.jobs):
+            self._report(
+                current, "PurgeRefused", f"the Job is deleted, and the data stays: {problem}"
+            )
+            self._delete(current)
+            return
+        annotations = {names.ANNOTATION_CONFIG: permitted_config(current)}
+        metadata = {name: current["metadata"][name] for name in ("uid", "resourceVersion")}
+        template = {"metadata": {"annotations": annotations}}
+        log.info("%s/%s was deleted: its data is being removed", *key)
+        changes = {"metadata": metadata, "spec": {"suspend": False, "template": template}}
+        self._cache.store_job(self._kube.patch(path, changes))
+        uid = current["metadata"]["labels"][names.LABEL_UID]
+        self._cache.deleted.forget(key, uid)
+        self._noticed.pop(uid, None)
+
+    def _last_state(self, key: Key, job: Json) -> Json | None:
+        """Return the state that an evolution had when it was deleted.
+
+        Returns
+        -------
+        dict or None
+            The evolution. None: the history of the API server does not reach back to the deletion.
+        """
+        uid = job["metadata"]["labels"][names.LABEL_UID]
+        state, version = self._cache.deleted.state(key, uid), self._cache.deleted.version(key, uid)
+        if state is not None:
+            return state
+        since = job["metadata"]["annotations"].get(names.ANNOTATION_SEEN, "")
+        if version is not None:
+            since = str(version - 1)  # versions are numbers, and rise with every write to etcd
+        with self._replaying:
+            state = self._replay_deletion(key, uid, since)
+        if state is not None:
+            self._cache.deleted.record_state(key, state)
+        return state
+
+    def _replay_deletion(self, key: Key, uid: str, since: str) -> Json | None:
+        """Return the state that an evolution had when it was deleted, from the server's history.
+
+        Parameters
+        ----------
+        key
+            The evolution's namespace and name.
+        uid
+            The evolution's uid.
+        since
+            A resource version before the deletion.
+        """
+        query = {
+            "fieldSelector": f"metadata.name={key[1]}",
+            "resourceVersion": since or "1",
+            "timeoutSeconds": str(REPLAY_SECONDS),
+        }
+        try:
+            for event in self._kube.watch(names.evolutions_path(key[0]), query, 30.0):
+                item: Json = event["object"]
+                if event["type"] == "ERROR":
+                    raise ApiError(int(item.get("code") or 500), "", item.get("message", ""))
+                if event["type"] == "DELETED" and item["metadata"]["uid"] == uid:
+                    return item
+        except ApiError as error:
+            if error.status != _GONE:
+                raise
+        return None
+
+    def _is_awaited(self, uid: str) -> bool:
+        """Return whether the watch may still announce a deletion that was noticed before."""
+        now = datetime.now(UTC)
+        return now - self._noticed.setdefault(uid, now) < DELETION_EVENT_WAIT
+
+    def _is_deleted(self, key: Key, uid: str) -> bool:
+        """Return whether an evolution is gone, according to the API server.
 
         The cache may not yet be complete, and removed data cannot be restored.
         """
-        uid = job["metadata"]["labels"][names.LABEL_UID]
         try:
             evolution: Json = self._kube.get(names.evolution_path(key))
         except ApiError as error:
@@ -142,13 +288,106 @@ class Purger:
         pods = self._kube.get(names.core_path(metadata["namespace"], "pods"), query)
         return bool(pods.get("items"))
 
+    def _required(self, evolution: EmotionEvolution) -> Json | None:
+        """Return the purge Job that an evolution should have, or None."""
+        if evolution.spec.storage.when_deleted is not WhenDeleted.DELETE:
+            return None
+        if refusal(evolution, self._settings.jobs):
+            return None
+        try:
+            return purge_manifest(evolution, self._settings.jobs)
+        except PodRefused:
+            return None
+
+    def _cached(self, key: Key, uid: str) -> Json | None:
+        """Return the cached purge Job of an evolution, or None."""
+        name = names.purge_job_name(key[1], uid)
+        jobs = self._cache.purge_jobs(key)
+        return next((job for job in jobs if job["metadata"]["name"] == name), None)
+
+    def _create(self, key: Key, required: Json) -> None:
+        """Create a purge Job, and write its uid onto it."""
+        path = names.job_path((key[0], required["metadata"]["name"]))
+        try:
+            job = self._kube.create(names.jobs_path(key[0]), required)
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
+            job = self._kube.get(path)
+            if is_foreign(job):
+                raise _other_owner(job) from error
+            if not _is_current(job, required):
+                self._delete(job)
+                raise ApiError(409, "Conflict", "an earlier purge Job is being replaced") from error
+        uid = job["metadata"]["uid"]
+        seal = {"uid": uid, "annotations": {names.ANNOTATION_JOB: uid}}
+        self._cache.store_job(self._kube.patch(path, {"metadata": seal}))
+
+    def _record_version(self, key: Key, job: Json, required: Json) -> None:
+        """Write the version of the evolution onto its purge Job.
+
+        The history of the API server is read from there if the operator misses the deletion.
+        """
+        seen = required["metadata"]["annotations"][names.ANNOTATION_SEEN]
+        if job["metadata"]["annotations"].get(names.ANNOTATION_SEEN) == seen:
+            return
+        uid = job["metadata"]["uid"]
+        changes = {"metadata": {"uid": uid, "annotations": {names.ANNOTATION_SEEN: seen}}}
+        path = names.job_path((key[0], job["metadata"]["name"]))
+        try:
+            self._cache.store_job(self._kube.patch(path, changes))
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+            # the Job was deleted or replaced by hand; the watch delivers that
+
     def _delete(self, job: Json) -> None:
         metadata = job["metadata"]
         path = names.job_path((metadata["namespace"], metadata["name"]))
         self._kube.delete(path, metadata["uid"])
         self._cache.remove_job(job)
 
+    def _report_copy(self, key: Key, job: Json) -> None:
+        """Report a Job that has the name and the labels of a purge Job, and is not the operator's.
 
-def _template_hash(job: Json) -> str | None:
-    annotation: str | None = job["metadata"].get("annotations", {}).get(names.ANNOTATION_TEMPLATE)
-    return annotation
+        It may be of an evolution that still exists in another cluster, or of data that a backup
+        tool is about to make accessible again.
+        """
+        message = (
+            "this Job is not started, because the operator has not created it: it is a copy, or a "
+            f"backup tool has restored it. The data of {key[0]}/{key[1]} stays; delete the Job"
+        )
+        self._report(job, "PurgeRefused", message)
+
+    def _report(self, job: Json, reason: str, message: str) -> None:
+        """Create an Event about a Job, once."""
+        metadata = job["metadata"]
+        if metadata["uid"] in self._reported:
+            return
+        self._reported.add(metadata["uid"])
+        log.warning("the Job %s/%s: %s", metadata["namespace"], metadata["name"], message)
+        event = Event(reason, message, warning=True)
+        body = job_event_manifest(metadata, event, datetime.now(UTC), self._settings.identity)
+        try:
+            self._kube.create(names.core_path(metadata["namespace"], "events"), body)
+        except ApiError as error:  # no decision depends on Events
+            log.warning("the Event %s was not created: %s", reason, error)
+
+
+def _is_current(job: Json, required: Json) -> bool:
+    """Return whether a purge Job is the required one, complete, and has never been started.
+
+    A Job that somebody has started by hand has failed, and could not be started again.
+    """
+    annotations = job["metadata"]["annotations"]
+    template = required["metadata"]["annotations"][names.ANNOTATION_TEMPLATE]
+    is_required = annotations.get(names.ANNOTATION_TEMPLATE) == template
+    return is_required and is_sealed(job) and job_state(job) is JobState.SUSPENDED
+
+
+def _other_owner(job: Json) -> ApiError:
+    text = (
+        f"the Job {job['metadata']['name']}, which would remove the data after the deletion, exists "
+        "and is not the operator's: delete it, or set `storage.whenDeleted` to `Retain`"
+    )
+    return ApiError(409, OTHER_OWNER, text)

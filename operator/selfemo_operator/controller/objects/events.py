@@ -6,6 +6,7 @@ An Event's name is derived from its content, so writing it again creates no seco
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,7 +17,7 @@ from selfemo_api.metrics import CheckMetric, WarmStartMetric
 from selfemo_api.stages import Stage
 from selfemo_api.status import ConditionStatus, ConditionType, EvolutionStatus, Outcome
 
-#: The longest message of an Event, a limit of the API.
+#: The longest message of an Event in bytes of UTF-8, a limit of the API.
 MESSAGE_MAX = 1024
 
 
@@ -54,12 +55,24 @@ def events_between(before: EvolutionStatus, after: EvolutionStatus) -> list[Even
 
 def _failure_events(before: EvolutionStatus, after: EvolutionStatus) -> list[Event]:
     counts = (after.failures, after.disruptions)
-    if not after.last_failure or counts <= (before.failures, before.disruptions):
-        return []
-    reason = "StageFailed" if after.failures > before.failures else "StageDisrupted"
     stage = before.stage.value if before.stage else ""
     where = f"generation {before.generation}, {stage}, attempt {before.attempt}"
-    return [Event(reason, f"{where}: {after.last_failure}", warning=True)]
+    events = []
+    replaced = after.replaced_pods - before.replaced_pods
+    if replaced > 0:
+        text = f"{where}: pods that were removed and created again: {replaced}"
+        events.append(Event("PodsReplaced", text, warning=True))
+    if after.recovery is not None and (before.recovery, before.recoveries) != (
+        after.recovery,
+        after.recoveries,
+    ):
+        again = after.stage.value if after.stage else ""
+        text = f"{where}: {after.last_failure}; {again} and the stages after it are run again"
+        events.append(Event("ResultDamaged", text, warning=True))
+    elif after.last_failure and counts > (before.failures, before.disruptions):
+        reason = "StageFailed" if after.failures > before.failures else "StageDisrupted"
+        events.append(Event(reason, f"{where}: {after.last_failure}", warning=True))
+    return events
 
 
 def _preparation_events(before: EvolutionStatus, after: EvolutionStatus) -> list[Event]:
@@ -120,7 +133,8 @@ def _has_ended(status: EvolutionStatus, message: str) -> bool:
 def shortened(message: str) -> str:
     r"""Return a message that an Event can have.
 
-    Of a message of several lines, such as the problems of an input, whole lines are left out.
+    Of a message of several lines, such as the problems of an input, whole lines are left out. The
+    API server counts bytes: a character of another script than Latin has two or more.
 
     Parameters
     ----------
@@ -131,16 +145,22 @@ def shortened(message: str) -> str:
     --------
     >>> shortened("\n".join(["3 problems", "a" * 600, "b" * 600, "c"]))[-50:]
     'aa\nand 2 more lines: the condition has all of them'
+    >>> len(shortened("\N{CJK UNIFIED IDEOGRAPH-8BED}" * 1024))
+    341
     """
-    if len(message) <= MESSAGE_MAX:
+    if _fits(message):
         return message
     lines = message.splitlines()
     for count in range(len(lines) - 1, 1, -1):
         rest = f"and {len(lines) - count} more lines: the condition has all of them"
         text = "\n".join([*lines[:count], rest])
-        if len(text) <= MESSAGE_MAX:
+        if _fits(text):
             return text
-    return message[:MESSAGE_MAX]
+    return message.encode("utf-8", "replace")[:MESSAGE_MAX].decode("utf-8", "ignore")
+
+
+def _fits(message: str) -> bool:
+    return len(message.encode("utf-8", "replace")) <= MESSAGE_MAX
 
 
 def event_manifest(
@@ -160,21 +180,50 @@ def event_manifest(
         The name of the operator's pod.
     """
     metadata = evolution.metadata
-    identity = f"{metadata.uid}/{metadata.resource_version}/{event.reason}/{event.message}"
+    involved = {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "name": metadata.name,
+        "namespace": metadata.namespace,
+        "uid": metadata.uid,
+        "resourceVersion": metadata.resource_version,
+    }
+    return _manifest(involved, event, now, reporter)
+
+
+def job_event_manifest(
+    metadata: Mapping[str, Any], event: Event, now: datetime, reporter: str
+) -> dict[str, Any]:
+    """Return the Event object to create for a Job.
+
+    Parameters
+    ----------
+    metadata
+        The metadata of the Job that the Event is about.
+    event
+        The Event.
+    now
+        The time of the Event, with a time zone.
+    reporter
+        The name of the operator's pod.
+    """
+    fields = ("name", "namespace", "uid", "resourceVersion")
+    involved = {"apiVersion": "batch/v1", "kind": "Job", **{f: metadata[f] for f in fields}}
+    return _manifest(involved, event, now, reporter)
+
+
+def _manifest(
+    involved: Mapping[str, str], event: Event, now: datetime, reporter: str
+) -> dict[str, Any]:
+    identity = f"{involved['uid']}/{involved['resourceVersion']}/{event.reason}/{event.message}"
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     time = now.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    name, namespace = f"{involved['name']}.{digest}", involved["namespace"]
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": f"{metadata.name}.{digest}", "namespace": metadata.namespace},
-        "involvedObject": {
-            "apiVersion": API_VERSION,
-            "kind": KIND,
-            "name": metadata.name,
-            "namespace": metadata.namespace,
-            "uid": metadata.uid,
-            "resourceVersion": metadata.resource_version,
-        },
+        "metadata": {"name": name, "namespace": namespace},
+        "involvedObject": dict(involved),
         "type": "Warning" if event.warning else "Normal",
         "reason": event.reason,
         "message": shortened(event.message),

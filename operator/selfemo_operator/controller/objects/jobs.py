@@ -9,6 +9,7 @@ from typing import Any
 from selfemo_api.api_model import API_VERSION, KIND, ApiModel
 from selfemo_api.contract import (
     ENV_GRACE,
+    ENV_JOB_UID,
     ENV_METRICS_PORT,
     ENV_RENDEZVOUS,
     PURGE_MODULE,
@@ -30,7 +31,8 @@ from selfemo_operator.controller.objects.base_pod import (
     restricted_pod,
     variables,
 )
-from selfemo_operator.controller.objects.pod_template import apply_templates, templates_of
+from selfemo_operator.controller.objects.pod_gate import gated_pod
+from selfemo_operator.controller.objects.pod_template import templates_of
 from selfemo_operator.controller.objects.settings import JobSettings
 from selfemo_operator.planner.types import CreateJob
 
@@ -79,9 +81,9 @@ def job_manifest(evolution: EmotionEvolution, action: CreateJob, settings: JobSe
         "ttlSecondsAfterFinished": settings.ttl_seconds,
         "template": template,
     }
-    active = evolution.spec.deadlines.stage_active_seconds
+    active = active_deadline(evolution.spec.deadlines.stage_active_seconds)
     if active is not None:
-        spec["activeDeadlineSeconds"] = active + DEADLINE_SLACK
+        spec["activeDeadlineSeconds"] = active
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -94,6 +96,15 @@ def job_manifest(evolution: EmotionEvolution, action: CreateJob, settings: JobSe
         },
         "spec": spec,
     }
+
+
+def active_deadline(seconds: int | None) -> int | None:
+    """Return the deadline of a Job for a limit of the spec, in seconds from the Job's start.
+
+    >>> active_deadline(100), active_deadline(None)
+    (160, None)
+    """
+    return None if seconds is None else seconds + DEADLINE_SLACK
 
 
 def pod_template(
@@ -122,21 +133,40 @@ def pod_template(
     pod = _pod(config, labels, container, settings)
     if needs_service(config):
         pod["spec"]["subdomain"] = names.nodes_service_name(evolution.metadata.name)
-    return apply_templates(pod, evolution.spec.pod_template, config.stage)
+    return gated_pod(pod, evolution.spec.pod_template, config.stage, settings)
 
 
 def purge_manifest(evolution: EmotionEvolution, settings: JobSettings) -> Json:
     """Return the purge Job, which removes an evolution's data once the evolution is deleted.
 
-    The Job is suspended, and it has no owner because it must outlive the evolution. The entries of
-    `podTemplate` for all stages apply to its pod.
+    The Job is suspended, and it has no owner because it must outlive the evolution. Its pod is not
+    permitted to remove anything: see :func:`permitted_config`. The entries of `podTemplate` for all
+    stages apply to the pod.
+
+    Parameters
+    ----------
+    evolution
+        The evolution, with its current spec.
+    settings
+        The settings of the operator's Jobs.
+
+    Raises
+    ------
+    PodRefused
+        If `podTemplate` goes beyond the restricted Pod Security standard.
     """
     metadata, spec = evolution.metadata, evolution.spec
     config = PurgeConfig(run=evolution.run, storage=spec.storage)
     labels = names.purge_labels(evolution)
-    environment = variables(ENVIRONMENT) + credentials(spec.storage)
+    uid = {"fieldRef": {"fieldPath": f"metadata.labels['{names.LABEL_JOB_UID}']"}}
+    environment = [
+        *variables(ENVIRONMENT),
+        {"name": ENV_JOB_UID, "valueFrom": uid},
+        *credentials(spec.storage),
+    ]
     container = _container(PURGE_MODULE, environment, {}, settings)
-    pod = apply_templates(_pod(config, labels, container, settings), spec.pod_template, None)
+    base = _pod(config, labels, container, settings)
+    pod = gated_pod(base, spec.pod_template, None, settings)
     job: Json = {
         "suspend": True,
         "podFailurePolicy": {"rules": _failure_rules()},
@@ -150,19 +180,43 @@ def purge_manifest(evolution: EmotionEvolution, settings: JobSettings) -> Json:
             "name": names.purge_job_name(metadata.name, metadata.uid),
             "namespace": metadata.namespace,
             "labels": labels,
-            "annotations": {names.ANNOTATION_TEMPLATE: _hash(job)},
+            "annotations": {
+                names.ANNOTATION_TEMPLATE: _hash(job),
+                names.ANNOTATION_SEEN: metadata.resource_version,
+            },
         },
         "spec": job,
     }
 
 
+def permitted_config(job: Json) -> str:
+    """Return the configuration of a purge Job's pod with the permission to remove the data.
+
+    Parameters
+    ----------
+    job
+        The purge Job, as the API server returns it.
+
+    Raises
+    ------
+    ValidationError
+        If the annotation of the pod is not a configuration.
+    """
+    annotations = job["spec"]["template"]["metadata"]["annotations"]
+    config = PurgeConfig.model_validate_json(annotations[names.ANNOTATION_CONFIG])
+    return _text(config.model_copy(update={"permitted_job": job["metadata"]["uid"]}))
+
+
+def _text(config: ApiModel) -> str:
+    return json.dumps(config.to_json(), separators=(",", ":"), ensure_ascii=False)
+
+
 def _pod(config: ApiModel, labels: dict[str, str], container: Json, settings: JobSettings) -> Json:
     """Return a pod of the restricted Pod Security standard; an annotation configures it."""
-    text = json.dumps(config.to_json(), separators=(",", ":"), ensure_ascii=False)
     spec = {"restartPolicy": "Never", **restricted_pod(container, settings)}
     spec["volumes"] = [_config_volume(), *spec["volumes"]]
     return {
-        "metadata": {"labels": labels, "annotations": {names.ANNOTATION_CONFIG: text}},
+        "metadata": {"labels": labels, "annotations": {names.ANNOTATION_CONFIG: _text(config)}},
         "spec": spec,
     }
 

@@ -23,12 +23,24 @@ LABEL_GENERATION = f"{GROUP}/generation"
 LABEL_ATTEMPT = f"{GROUP}/attempt"
 LABEL_QUEUE = "kueue.x-k8s.io/queue-name"
 LABEL_QUEUE_PRIORITY = "kueue.x-k8s.io/priority-class"
+#: The name of a pod's Job; the Job controller sets this label.
+LABEL_JOB_NAME = "batch.kubernetes.io/job-name"
 #: The uid of a pod's Job; the Job controller sets this label.
 LABEL_JOB_UID = "batch.kubernetes.io/controller-uid"
 #: The stage's configuration, which is mounted into the pod as a file.
 ANNOTATION_CONFIG = f"{GROUP}/config"
 #: The hash of the parts of `spec.podTemplate` and `spec.queue` that apply to the pod.
 ANNOTATION_TEMPLATE = f"{GROUP}/template"
+#: The uid of a purge Job, on the Job itself. A Job that was copied or restored has another uid.
+ANNOTATION_JOB = f"{GROUP}/job-uid"
+#: The resource version of the evolution that a purge Job was last synchronized with.
+ANNOTATION_SEEN = f"{GROUP}/seen-version"
+
+#: Who suspended a stage Job that is, or was, suspended.
+ANNOTATION_SUSPENDED = f"{GROUP}/suspended-by"
+#: Values of it: this operator, because the evolution is suspended; nobody since then; or another
+#: controller, which then decides when the Job runs.
+BY_OPERATOR, BY_NOBODY, BY_ANOTHER = "operator", "nobody", "another"
 
 #: The label selector of the Jobs and pods that the operator watches.
 JOB_SELECTOR = f"{LABEL_MANAGED_BY}=selfemo,{LABEL_NAME}=selfemo"

@@ -16,6 +16,7 @@ from typing import Any
 
 from selfemo_api.spec import PodTemplate, PodTemplateEntry
 from selfemo_api.stages import Stage
+from selfemo_operator.controller.objects.pod_security import as_map, without_nulls
 
 Json = dict[str, Any]
 
@@ -106,26 +107,6 @@ def apply_templates(pod: Json, entries: Sequence[PodTemplateEntry], stage: Stage
     for _, template in templates_of(entries, stage):
         pod = _merge(pod, template)
     return pod
-
-
-def without_nulls(value: Any) -> Any:
-    """Return a JSON value without the nulls in its maps and lists, at any depth.
-
-    Examples
-    --------
-    >>> without_nulls({"a": None, "b": [{"c": None}, None]})
-    {'b': [{}]}
-    """
-    if isinstance(value, dict):
-        return {key: without_nulls(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [without_nulls(item) for item in value if item is not None]
-    return value
-
-
-def as_map(value: Any) -> Json:
-    """Return a value if it is a map, otherwise an empty map: the API server rejects other types."""
-    return value if isinstance(value, dict) else {}
 
 
 def _merge(pod: Json, template: PodTemplate) -> Json:

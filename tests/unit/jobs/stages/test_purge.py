@@ -7,13 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from selfemo_api.contract import ExitCode
+from selfemo_api.contract import ENV_JOB_UID, ExitCode
 from selfemo_jobs.stages.purge import main
 
 
-def _config(tmp_path: Path, run: str) -> list[str]:
+@pytest.fixture(autouse=True)
+def own_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENV_JOB_UID, "job-1")
+
+
+def _config(tmp_path: Path, run: str, permitted: str | None = "job-1") -> list[str]:
     path = tmp_path / "config.json"
-    path.write_text(json.dumps({"run": run, "storage": {"uri": f"file://{tmp_path}/runs"}}))
+    storage = {"uri": f"file://{tmp_path}/runs"}
+    path.write_text(json.dumps({"run": run, "storage": storage, "permittedJob": permitted}))
     return ["--config", str(path)]
 
 
@@ -31,3 +37,34 @@ def test_only_a_runs_folder_can_be_named(tmp_path: Path, run: str) -> None:
     (tmp_path / "runs").mkdir()
     assert main(_config(tmp_path, run)) == ExitCode.BAD_INPUT
     assert (tmp_path / "runs").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("permitted", "job", "reason"),
+    [
+        (None, "job-1", "the operator has not started this Job"),
+        ("job-0", "job-1", "the permission is for the Job with the uid job-0"),
+        ("job-1", None, "the uid unknown: it is a copy"),
+        ("", None, "it is a copy"),
+    ],
+)
+def test_without_a_permission_for_its_own_job_nothing_is_removed(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    permitted: str | None,
+    job: str | None,
+    reason: str,
+) -> None:
+    """The Job was started by hand, copied, or restored from a backup."""
+    log = tmp_path / "termination"
+    monkeypatch.setenv("SELFEMO_TERMINATION_LOG", str(log))
+    if job is None:
+        monkeypatch.delenv(ENV_JOB_UID)
+    manifest = tmp_path / "runs" / "team/demo-0123abcd" / "manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("{}")
+    assert main(_config(tmp_path, "team/demo-0123abcd", permitted)) == ExitCode.BAD_INPUT
+    assert manifest.is_file()
+    assert reason in log.read_text()
+    assert "nothing was removed from file://" in log.read_text()

@@ -7,14 +7,15 @@ on top of it. Tests with a real API server are in `tests/integration/operator`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pydantic_core import to_json
 from tests.unit.operator.planner.simulated_world import result_of, score_of, spec_of
 
-from selfemo_api.contract import StageConfig
+from selfemo_api.contract import PurgeConfig, StageConfig
 from selfemo_api.recipes import with_overrides
 from selfemo_api.results import FailureMessage, StageResult, encode_message
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
@@ -55,6 +56,12 @@ class FakeApiServer:
     """The names of all created Jobs, in order."""
     manifests: dict[tuple[str, int, str], StageResult] = field(default_factory=dict)
     on_status: Check = lambda _before, _after: None
+    queue_suspends: bool = False
+    """Whether an admission webhook suspends each new Job, as Kueue does."""
+    purged: list[PurgeConfig] = field(default_factory=list)
+    """The configurations with which data was removed."""
+    compacted: int = 0
+    """The oldest resource version from which a watch may start."""
 
     # Requests ------------------------------------------------------------------------------------
 
@@ -86,7 +93,8 @@ class FakeApiServer:
                 "items": [o for o in items if _is_selected(o, query)],
                 "metadata": {"resourceVersion": str(self.version)},
             }
-        raise ApiError(404, "NotFound", path)
+        plural, name = path.rsplit("/", 2)[-2:]
+        raise ApiError(404, "NotFound", f'{plural} "{name}" not found')
 
     def _there(self, path: str) -> Json:
         if path not in self.objects:
@@ -101,6 +109,8 @@ class FakeApiServer:
             if self.invalid:
                 raise ApiError(422, "Invalid", self.invalid)
             self._check_no_active_job(body)
+            if self.queue_suspends:
+                body["spec"]["suspend"] = True
             self.created.append(name)
         self.version += 1
         body["metadata"] |= {
@@ -130,7 +140,12 @@ class FakeApiServer:
 
     def _merge(self, path: str, body: Json) -> Json:
         before = self._there(path)
-        after = {**before, "spec": {**before["spec"], **body["spec"]}}
+        for name in ("uid", "resourceVersion"):
+            if body.get("metadata", {}).get(name, before["metadata"][name]) != (
+                before["metadata"][name]
+            ):
+                raise ApiError(409, "Conflict", f"Precondition failed: {name}")
+        after = _merged(before, body)
         return before if after == before else self._store(path, after)
 
     def _delete(self, path: str, preconditions: Json) -> None:
@@ -160,6 +175,8 @@ class FakeApiServer:
 
     def _check_no_active_job(self, body: Json) -> None:
         """Check that no other Job of the evolution is active; its purge Job is suspended."""
+        if body["metadata"]["name"].endswith(names.PURGE_SUFFIX):
+            return
         uid = body["metadata"]["labels"].get(names.LABEL_UID)
         active = [
             job["metadata"]["name"]
@@ -247,14 +264,21 @@ class FakeApiServer:
 
     def add_pod(self, job: Json, **status: Any) -> Json:
         uid, template = job["metadata"]["uid"], job["spec"]["template"]
-        labels = {**template["metadata"]["labels"], "batch.kubernetes.io/controller-uid": uid}
+        name = job["metadata"]["name"]
+        labels = {
+            **template["metadata"]["labels"],
+            "batch.kubernetes.io/controller-uid": uid,
+            "batch.kubernetes.io/job-name": name,
+        }
         body = {
             "metadata": {
                 "name": f"{job['metadata']['name']}-{self.version}",
                 "namespace": NAMESPACE,
                 "labels": labels,
                 "annotations": template["metadata"]["annotations"],
-                "ownerReferences": [{"uid": uid}],
+                "ownerReferences": [
+                    {"kind": "Job", "name": name, "uid": uid, "controller": True}
+                ],
             },
             "status": {"phase": "Pending", **status},
         }
@@ -275,6 +299,9 @@ class FakeApiServer:
             self.remove(f"{names.core_path(NAMESPACE, 'pods')}/{pod['metadata']['name']}")
 
     def _finish_job(self, job: Json, ending: Ending) -> None:
+        if is_purge_job(job):
+            self._finish_purge_job(job)
+            return
         code = ending if isinstance(ending, int) else 0
         if ending in ("evicted", "gone"):
             if ending == "evicted":
@@ -294,6 +321,17 @@ class FakeApiServer:
             complete = [{"type": "Complete", "status": "True"}]
             self.set_job_status(job, conditions=complete, active=0, ready=0, succeeded=1)
 
+    def _finish_purge_job(self, job: Json) -> None:
+        """Remove the data, as the program does: only with the permission for this very Job."""
+        annotations = job["spec"]["template"]["metadata"]["annotations"]
+        config = PurgeConfig.model_validate_json(annotations[names.ANNOTATION_CONFIG])
+        if config.permitted_job != job["metadata"]["uid"]:
+            self._fail(job, "PodFailurePolicy")
+            return
+        self.purged.append(config)
+        complete = [{"type": "Complete", "status": "True"}]
+        self.set_job_status(job, conditions=complete, active=0, ready=0, succeeded=1)
+
     def _fail(self, job: Json, reason: str) -> None:
         failed = [{"type": "Failed", "status": "True", "reason": reason}]
         self.set_job_status(job, conditions=failed, active=0, ready=0, failed=1)
@@ -311,6 +349,14 @@ class FakeApiServer:
             self.manifests[key] = result
             return result
         return self.manifests[key].model_copy(update={"reused": True, "seconds": 0.0})
+
+
+def _merged(before: Any, changes: Any) -> Any:
+    """Return a JSON merge patch applied."""
+    if not isinstance(before, dict) or not isinstance(changes, dict):
+        return changes
+    after = {**before, **{k: _merged(before.get(k, {}), v) for k, v in changes.items()}}
+    return {name: value for name, value in after.items() if changes.get(name, 0) is not None}
 
 
 def _final(job: Json) -> bool:
@@ -337,6 +383,33 @@ class FakeClient(KubeClient):
     @property
     def writes(self) -> list[tuple[str, str]]:
         return [r for r in self.requests if r[0] in WRITES]
+
+    def watch(self, path: str, query: Mapping[str, str], read_timeout: float) -> Iterator[Json]:
+        """Yield the events since a version. Evolutions are the only objects watched here."""
+        self.requests.append(("WATCH", path))
+        assert path == names.evolutions_path(NAMESPACE)
+        since = int(query["resourceVersion"])
+        if since < self.server.compacted:
+            raise ApiError(410, "Expired", f"too old resource version: {since}")
+        name = query["fieldSelector"].removeprefix("metadata.name=")
+        for kind, item in copy.deepcopy(self.server.log):
+            if item.get("kind") == "EmotionEvolution" and item["metadata"]["name"] == name:
+                if int(item["metadata"]["resourceVersion"]) > since:
+                    yield {"type": kind, "object": item}
+
+    def get_text(
+        self,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        accept: str = "application/json",
+        max_bytes: int | None = None,
+    ) -> bytes:
+        """Return the text of an object or a list."""
+        return to_json(self._request("GET", path, query))
+
+    def replace_text(self, path: str, body: Json) -> bytes:
+        """Replace an object; return the text of the response."""
+        return to_json(self._request("PUT", path, None, body))
 
     def _request(
         self,

@@ -18,14 +18,17 @@ from tests.unit.operator.controller.fake_api import (
 )
 
 from selfemo_operator.controller import reconciler
-from selfemo_operator.controller.cache import Cache, object_key, object_version
-from selfemo_operator.controller.job_watch import list_objects
+from selfemo_operator.controller.cache import Cache
+from selfemo_operator.controller.evolution_cache import object_key
+from selfemo_operator.controller.evolution_watch import EvolutionWatch
+from selfemo_operator.controller.job_watch import JobWatch
 from selfemo_operator.controller.kube.client import ApiError
-from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.settings import JobSettings, Settings
-from selfemo_operator.controller.reconciler import Conflict, Reconciler
+from selfemo_operator.controller.reconciler import Reconciler
+from selfemo_operator.controller.status_writer import Conflict
 
 Json = dict[str, Any]
+_ENDED_PHASES = ("Succeeded", "Failed")
 SETTINGS = Settings(jobs=JobSettings(image="selfemo/jobs:test"), identity="operator-0")
 
 
@@ -71,14 +74,8 @@ class FakeOperator:
     def resync(self) -> None:
         """List all objects, as the controller does at its start and once a minute."""
         client = FakeClient(self.server)
-        path = names.evolutions_path(NAMESPACE)
-        keys, version = list_objects(self.cache.store_evolution, client, path, {})
-        self.cache.prune_evolutions(keys, int(version), NAMESPACE)
-        query = {"labelSelector": names.JOB_SELECTOR}
-        keys, version = list_objects(
-            self.cache.store_job, client, names.jobs_path(NAMESPACE), query
-        )
-        self.cache.prune_jobs(keys, int(version), NAMESPACE)
+        for watch in (EvolutionWatch, JobWatch):
+            watch(client, self.cache, NAMESPACE, lambda _: None).relist()
         self._received = len(self.server.log)
 
     def receive_events(self, number: int | None = None) -> None:
@@ -87,13 +84,15 @@ class FakeOperator:
         for kind, logged in self.server.log[self._received : end]:
             item = copy.deepcopy(logged)
             if item.get("kind") == "EmotionEvolution":
+                metadata = item["metadata"]
                 if kind == "DELETED":
-                    self.cache.remove_evolution(object_key(item), object_version(item))
+                    self.cache.delete_evolution({"metadata": metadata})
                 else:
-                    self.cache.store_evolution(item)
+                    version = int(metadata["resourceVersion"])
+                    self.cache.announce_evolution(object_key(item), version, metadata["uid"])
             elif item.get("kind") == "Job":
                 (self.cache.remove_job if kind == "DELETED" else self.cache.store_job)(item)
-            elif self.watches_pods and item.get("status", {}).get("phase") == "Succeeded":
+            elif self.watches_pods and item.get("status", {}).get("phase") in _ENDED_PHASES:
                 (self.cache.remove_pod if kind == "DELETED" else self.cache.store_pod)(item)
         self._received = min(end, len(self.server.log))
 

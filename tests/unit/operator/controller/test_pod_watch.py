@@ -22,12 +22,13 @@ def pod(name: str, version: int, job: str | None = "job-1", namespace: str = "te
         "name": names.CONTAINER,
         "state": {"terminated": {"message": f"message of {name}"}},
     }
+    owners = [{"kind": "Job", "uid": job, "controller": True}]
     return {
         "metadata": {
             "namespace": namespace,
             "name": name,
             "resourceVersion": str(version),
-            "labels": {names.LABEL_JOB_UID: job} if job else {},
+            "ownerReferences": owners if job else [],
         },
         "spec": {"large": True},
         "status": {"phase": "Succeeded", "containerStatuses": [container]},
