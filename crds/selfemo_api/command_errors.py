@@ -75,7 +75,9 @@ def report_error(
         sys.stdout.write(json_text(content) + "\n")
         sys.stdout.flush()
     else:
-        sys.stderr.write("".join(f"{program}: {printable(line)}\n" for line in message.split("\n")))
+        sys.stderr.write(
+            "".join(printable(f"{program}: {line}") + "\n" for line in message.split("\n"))
+        )
         sys.stderr.flush()
     return code
 

@@ -6,11 +6,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from selfemo_api.api_model import ApiModel, DnsLabel, first_problem
-from selfemo_api.schema.strict_yaml import parse_yaml
+from selfemo_api.schema.strict_yaml import PARSE_ERRORS, parse_yaml
 from selfemo_api.spec import Source
 from selfemo_jobs.stages.warmstart.options import TrainingOptions
 
@@ -197,8 +196,9 @@ def load_study(path: Path) -> Study:
     except ValidationError as error:
         field, message = first_problem(error)
         raise StudyError(f"{path}: {field or 'the file'}: {message}") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise StudyError(f"{path} is not YAML: {error}") from None
+    except PARSE_ERRORS as error:
+        reason = str(error) or "it is nested too deeply"
+        raise StudyError(f"{path} is not YAML: {reason}") from None
 
 
 def with_required_rows(study: Study, names: list[str]) -> list[Row]:

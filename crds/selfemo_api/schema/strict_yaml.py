@@ -2,12 +2,16 @@
 
 Pydantic is lenient with types: it converts "8" to 8. PyYAML follows YAML 1.1: it reads 1e-6 as text
 and a date as a date. A file that is valid here must not be refused by the API server.
+
+A document is bounded by counts before it is examined: values (those of an alias count each time),
+depth, and the length of keys and numbers. Its size alone bounds none of the work.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +22,19 @@ from selfemo_api.text.control_characters import printable, printable_lines
 #: The largest depth of a document. No Kubernetes object is so deep, but a document may contain
 #: itself.
 MAX_DEPTH = 64
+#: The largest number of values of a document. One that uses every field has about two thousand; the
+#: card of a published model may have tens of thousands. An alias to a list of aliases, and so on,
+#: has billions in a few lines.
+MAX_VALUES = 50_000
+#: The longest key in characters, as of a key in YAML that is not marked by a question mark.
+MAX_KEY = 1024
+#: The longest number in characters. A float that is written out has at most 60 or so, and numbers
+#: to the base of 60 take a time that grows with the square of their length.
+MAX_NUMBER = 128
+#: The longest message of a problem in characters. It may quote a value of the document.
+LONGEST_MESSAGE = 1500
+#: What :func:`parse_yaml` and :func:`parse_documents` raise for a text that cannot be read.
+PARSE_ERRORS = (yaml.YAMLError, ValueError, RecursionError)
 #: The message of a field that the schema does not have.
 UNKNOWN_FIELD = "unknown field"
 
@@ -36,10 +53,12 @@ class Problem:
     def __post_init__(self) -> None:
         """Replace control characters: a key and a value of a document may have any.
 
-        Line breaks of the message stay.
+        Line breaks of the message stay. The end of a long message, which quotes a value, does not.
         """
         object.__setattr__(self, "field", printable(self.field).replace("\t", "\ufffd"))
-        object.__setattr__(self, "message", printable_lines(self.message))
+        message = printable_lines(self.message)
+        cut = message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}…"
+        object.__setattr__(self, "message", cut)
 
     def __str__(self) -> str:
         """Return the field, the message and the line as one line of text."""
@@ -48,8 +67,80 @@ class Problem:
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads scalars as kubectl does."""
+    """Reads scalars as kubectl does, and counts what a document makes others visit.
 
+    Parameters
+    ----------
+    text
+        The text of one document or of several.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+        self._values = 0
+        #: The number of values below each node that is complete, by the identity of the node.
+        self._sizes: dict[int, int] = {}
+
+    def compose_document(self) -> yaml.Node | None:
+        """Return the node of the next document."""
+        self._depth, self._values, self._sizes = 0, 0, {}
+        return super().compose_document()  # type: ignore[no-any-return]
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Return the next node. Raises MarkedYAMLError or RecursionError at a bound."""
+        event = self.peek_event()
+        is_alias, before = isinstance(event, yaml.AliasEvent), self._values
+        self._depth += 1
+        if self._depth > MAX_DEPTH + 1:
+            raise RecursionError
+        self._count(1, event.start_mark)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        if is_alias:
+            if id(node) not in self._sizes:
+                raise RecursionError  # the alias is inside of what it names
+            self._count(self._sizes[id(node)], event.start_mark)
+        else:
+            self._sizes[id(node)] = self._values - before
+        self._depth -= 1
+        return node
+
+    def _count(self, values: int, mark: yaml.Mark) -> None:
+        """Add to the number of values. Raises MarkedYAMLError if there are too many."""
+        self._values += values
+        if self._values > MAX_VALUES:
+            raise yaml.MarkedYAMLError(
+                problem=f"more than {MAX_VALUES:,} values (an alias counts as what it names)",
+                problem_mark=mark,
+            )
+
+    def read(self, node: yaml.Node) -> Any:
+        """Return the value of a document's node. Raises YAMLError, ValueError, RecursionError."""
+        _check_keys(node, 0)
+        try:
+            return self.construct_document(node)
+        except (LookupError, AttributeError, TypeError, OverflowError) as error:
+            # a tag that its scalar does not fit, as `!!bool maybe`
+            reason = f"a value does not fit its tag ({type(error).__name__})"
+            raise yaml.MarkedYAMLError(problem=reason, problem_mark=node.start_mark) from None
+
+
+def _number(read: Callable[[yaml.SafeLoader, yaml.ScalarNode], float]) -> Callable[..., float]:
+    """Return a reader of numbers that refuses a long one before it reads it."""
+
+    def read_short(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
+        if len(node.value) > MAX_NUMBER:
+            raise yaml.MarkedYAMLError(
+                problem=f"a number of {len(node.value)} characters (at most {MAX_NUMBER})",
+                problem_mark=node.start_mark,
+            )
+        return read(loader, node)
+
+    return read_short
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _number(yaml.SafeLoader.construct_yaml_int))
+_Loader.add_constructor("tag:yaml.org,2002:float", _number(yaml.SafeLoader.construct_yaml_float))
 
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, form) for tag, form in resolvers if tag != "tag:yaml.org,2002:timestamp"]
@@ -73,7 +164,7 @@ def parse_yaml(text: str) -> tuple[Any, yaml.Node | None]:
     Raises
     ------
     yaml.YAMLError
-        If the text is not YAML, contains several documents, or has a duplicate key.
+        If the text is not YAML, contains several documents, has a duplicate key, or passes a bound.
     ValueError
         If a scalar does not match its tag.
     RecursionError
@@ -84,9 +175,12 @@ def parse_yaml(text: str) -> tuple[Any, yaml.Node | None]:
     >>> parse_yaml("learningRate: 1e-6")[0]
     {'learningRate': 1e-06}
     """
-    node = yaml.compose(text, Loader=_Loader)
-    _refuse_duplicate_keys(node, 0)
-    return yaml.load(text, Loader=_Loader), node  # noqa: S506 - a SafeLoader
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        return (None if node is None else loader.read(node)), node
+    finally:
+        loader.dispose()
 
 
 def parse_documents(text: str) -> list[tuple[Any, yaml.Node | None]]:
@@ -100,7 +194,7 @@ def parse_documents(text: str) -> list[tuple[Any, yaml.Node | None]]:
     Raises
     ------
     yaml.YAMLError
-        If the text is not YAML, or has a duplicate key.
+        If the text is not YAML, has a duplicate key, or a document passes a bound.
     ValueError
         If a scalar does not match its tag.
     RecursionError
@@ -116,29 +210,34 @@ def parse_documents(text: str) -> list[tuple[Any, yaml.Node | None]]:
     try:
         while loader.check_node():
             node = loader.get_node()
-            _refuse_duplicate_keys(node, 0)
-            documents.append((loader.construct_document(node), node))
+            documents.append((loader.read(node), node))
     finally:
         loader.dispose()
     return [(value, node) for value, node in documents if value is not None]
 
 
-def _refuse_duplicate_keys(node: yaml.Node | None, depth: int) -> None:
+def _check_keys(node: yaml.Node, depth: int) -> None:
+    """Refuse duplicate keys, long keys, and a depth that aliases make."""
     if depth > MAX_DEPTH:
         raise RecursionError
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            _refuse_duplicate_keys(item, depth + 1)
+            _check_keys(item, depth + 1)
     if isinstance(node, yaml.MappingNode):
         keys = set()
         for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and len(key.value) > MAX_KEY:
+                raise yaml.MarkedYAMLError(
+                    problem=f"a key of {len(key.value)} characters (at most {MAX_KEY})",
+                    problem_mark=key.start_mark,
+                )
             if isinstance(key, yaml.ScalarNode) and key.value != "<<":
                 if key.value in keys:
                     raise yaml.MarkedYAMLError(
                         problem=f"duplicate key {key.value!r}", problem_mark=key.start_mark
                     )
                 keys.add(key.value)
-            _refuse_duplicate_keys(value, depth + 1)
+            _check_keys(value, depth + 1)
 
 
 def conform(value: Any, schema: dict[str, Any], path: str = "") -> tuple[Any, list[Problem]]:

@@ -31,6 +31,7 @@ from selfemo_api.schema.rules import (
     resolved_schema,
 )
 from selfemo_api.schema.strict_yaml import (
+    PARSE_ERRORS,
     UNKNOWN_FIELD,
     Problem,
     conform,
@@ -52,6 +53,10 @@ __all__ = [
 
 #: The message of a text that is not an object.
 _NO_OBJECT = "must contain one EmotionEvolution object"
+#: The most problems of a document that are reported. For each the line is looked up.
+_MOST_PROBLEMS = 100
+#: The longest reason in characters of a text that is not YAML: it may quote the text.
+_LONGEST = 300
 #: The parts of an object that the rules read.
 _PARTS = ("spec", "metadata")
 #: The required values that a preset can give.
@@ -132,7 +137,7 @@ def load_evolutions(
     """
     try:
         documents = parse_documents(text)
-    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+    except PARSE_ERRORS as error:
         raise InvalidEvolution(name, [_parse_problem(error)]) from None
     if not documents:
         raise InvalidEvolution(name, [Problem("", _NO_OBJECT)])
@@ -175,8 +180,12 @@ def evolution_of(
             raise InvalidEvolution(path, [problem])
     document, problems = examine(document)
     if problems:
-        changed = list(changes)
-        problems = [with_suggestion(_with_line(p, node, changed)) for p in problems]
+        changed, count = list(changes), len(problems)
+        problems = [
+            with_suggestion(_with_line(p, node, changed)) for p in problems[:_MOST_PROBLEMS]
+        ]
+        if count > _MOST_PROBLEMS:
+            problems.append(Problem("", f"and {count - _MOST_PROBLEMS} more problems"))
         raise InvalidEvolution(path, problems)
     return EmotionEvolution.model_validate(document)
 
@@ -306,7 +315,7 @@ def _parse(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
     """Return the object of a file, and its node."""
     try:
         document, node = parse_yaml(read_text(path))
-    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+    except PARSE_ERRORS as error:
         raise InvalidEvolution(path, [_parse_problem(error)]) from None
     if not isinstance(document, dict):
         raise InvalidEvolution(path, [Problem("", _NO_OBJECT)])
@@ -324,7 +333,7 @@ def _parse_problem(error: Exception) -> Problem:
     line = mark.line + 1 if mark else None
     if isinstance(error, yaml.composer.ComposerError) and "another document" in problem:
         return Problem("", "contains several documents: put each into a file of its own", line)
-    return Problem("", f"is not YAML: {problem}", line)
+    return Problem("", f"is not YAML: {problem[:_LONGEST]}", line)
 
 
 def read_text(path: Path) -> str:

@@ -63,5 +63,5 @@ def convert(arguments: argparse.Namespace) -> int:
         sys.stdout.write(json_text(result) + "\n")
     else:
         written = f"{len(content.dialogues)} dialogues, {turns} turns"
-        sys.stdout.write(f"{printable(str(output))}: {written}\n")
+        sys.stdout.write(printable(f"{output}: {written}") + "\n")
     return ExitCode.OK

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from selfemo_api.model_description import CARD_FILE
+from selfemo_api.schema.strict_yaml import PARSE_ERRORS, parse_yaml
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.model_description import read_description
 from selfemo_jobs.models.package_model import SCHEME
@@ -48,13 +49,11 @@ def card_license(folder: Path) -> str:
     folder
         The folder of the model.
     """
-    import yaml
-
     try:
         text = (folder / CARD_FILE).read_text(encoding="utf-8")
         start, front, _ = re.split(r"^---[ \t]*$", text, maxsplit=2, flags=re.MULTILINE)
-        value = yaml.safe_load(front)["license"]
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        value = parse_yaml(front)[0]["license"]
+    except (OSError, KeyError, TypeError, *PARSE_ERRORS):
         return ""
     known = not start.strip() and isinstance(value, str) and _IDENTIFIER.fullmatch(value)
     return str(value) if known else ""

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-import yaml
-
-from selfemo_api.schema.strict_yaml import parse_yaml
+from selfemo_api.schema.strict_yaml import PARSE_ERRORS, parse_yaml
 from selfemo_api.spec import Role
 from selfemo_jobs.errors import BadInput
 
@@ -167,7 +165,7 @@ def parse_prompt_file(data: bytes, place: str) -> PromptTexts:
         raise BadInput(
             f"{where}: byte {error.start} is not UTF-8: save the file as UTF-8"
         ) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except PARSE_ERRORS as error:
         reason = " ".join(str(error).split())[:200] or "it is nested too deeply"
         raise BadInput(f"{where}: the file is neither YAML nor JSON: {reason}") from None
     if not isinstance(document, dict):

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from selfemo_api.model_description import ModelDescription
 from selfemo_jobs.errors import BadInput
+from selfemo_jobs.prompts.special_tokens import special_tokens, split_token
 from selfemo_jobs.prompts.template_checks import VARIABLES
 
 if TYPE_CHECKING:
@@ -99,12 +100,10 @@ def served_tokenizer(tokenizer: PreTrainedTokenizerBase, *, chat: bool) -> Serve
     """
     if chat:
         template = tokenizer.get_chat_template() if tokenizer.chat_template else None
-        return ServedTokenizer(template, tuple(tokenizer.all_special_tokens))
+        return ServedTokenizer(template, special_tokens(tokenizer))
     prefix = _prefix(tokenizer)
     if prefix:
-        added = tokenizer.added_tokens_decoder.values()
-        special_tokens = sorted({token.content for token in added if token.special}, key=len)
-        return ServedTokenizer(None, tuple(reversed(special_tokens)), prefix)
+        return ServedTokenizer(None, special_tokens(tokenizer), prefix)
     return ServedTokenizer(splits_special_tokens=True)
 
 
@@ -134,7 +133,7 @@ def _assignment(name: str, value: str) -> str:
 
 def _without_special_token(token: str) -> str:
     """Return the tag that puts a blank into a special token, as the prompt set does in a chat."""
-    old, new = _literal(token), _literal(f"{token[0]} {token[1:]}")
+    old, new = _literal(token), _literal(split_token(token))
     return _assignment("selfemo_prompt", f"selfemo_prompt | replace({old}, {new})")
 
 

@@ -10,6 +10,7 @@ from jinja2 import Template
 
 from selfemo_api.spec import Role
 from selfemo_jobs.errors import BadInput
+from selfemo_jobs.prompts.special_tokens import without_special_tokens
 from selfemo_jobs.prompts.template_checks import ShownTurn
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ class PromptSet:
         """Return the token ids of a prompt.
 
         A special token that is spelled out in the dialogue ("<|im_end|>") is encoded as ordinary
-        text: the words of a speaker cannot end the message.
+        text, also one that has no name: the words of a speaker cannot end the message.
 
         Parameters
         ----------
@@ -195,7 +196,7 @@ class PromptSet:
             )
         messages = [m for m in rendered if not isinstance(m, str)]
         text: str = tokenizer.apply_chat_template(
-            [{**m, "content": _without_special_tokens(m["content"], tokenizer)} for m in messages],
+            [{**m, "content": without_special_tokens(m["content"], tokenizer)} for m in messages],
             add_generation_prompt=True,
             tokenize=False,
             enable_thinking=False,  # templates without this option ignore it
@@ -325,14 +326,6 @@ def _fit(build: Callable[[int], list[int]], turns: int, max_tokens: int) -> list
         else:
             high = middle
     return best
-
-
-def _without_special_tokens(content: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return a text in which the tokenizer finds no special token: each gets a space inside."""
-    for token in tokenizer.all_special_tokens:
-        if token and token in content:
-            content = content.replace(token, f"{token[0]} {token[1:]}")
-    return content
 
 
 def _shown(turns: Sequence[Turn]) -> list[ShownTurn]:

@@ -12,6 +12,7 @@ from selfemo_api.results import (
     StageResult,
     encode_message,
 )
+from selfemo_api.text.control_characters import escaped_json
 
 
 def write_termination_message(result: StageResult | ShardResult | FailureMessage) -> None:
@@ -20,4 +21,4 @@ def write_termination_message(result: StageResult | ShardResult | FailureMessage
     path = Path(os.environ.get(ENV_TERMINATION_LOG, "/dev/termination-log"))
     if path.parent.is_dir():
         path.write_text(text)
-    print(text, flush=True)
+    print(escaped_json(text), flush=True)

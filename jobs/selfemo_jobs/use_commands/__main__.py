@@ -9,12 +9,14 @@ are not parsed, and ``arguments.rest`` has them.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Protocol, cast
 
 from selfemo_jobs.runtime.command_line import CommandParser, run_command_line
+from selfemo_jobs.runtime.threads import set_thread_defaults
 
 
 class CommandModule(Protocol):
@@ -65,6 +67,7 @@ def command_module(name: str) -> CommandModule:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code. An error that the user can act on is one line."""
+    set_thread_defaults(os.environ)
     words = list(sys.argv[1:] if argv is None else argv)
     names = [words[0]] if words and words[0] in COMMANDS else None
     takes_rest = names is not None and getattr(command_module(names[0]), "TAKES_REST", False)

@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
         try:
             if not arguments.quiet:
-                sys.stderr.write(f"{visible(chat.mode)}. Commands: {_COMMANDS}\n")
+                sys.stderr.write(visible(f"{chat.mode}. Commands: {_COMMANDS}") + "\n")
             for line in _lines(sys.stdin):
                 if not chat.answer(line):
                     break

@@ -193,7 +193,7 @@ def _print(arguments: argparse.Namespace, model: ResolvedModel, copied: CopiedMo
         return
     figures = f", weighted F1 {scores[0].weighted_f1:.3f}" if scores else ""
     written = f"{copied.files} files, {_size(copied.size)}{figures}"
-    sys.stdout.write(f"{visible(copied.uri)}: {written}\n")
+    sys.stdout.write(visible(f"{copied.uri}: {written}") + "\n")
 
 
 def _size(size: int) -> str:

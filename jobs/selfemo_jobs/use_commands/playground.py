@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise BadInput(f"--port {arguments.port}: {error}") from None
     if report is not None:
         _serve_report(app, report)
-    sys.stdout.write(f"{url}\n")
+    sys.stdout.write(f"{printable(url)}\n")
     sys.stdout.flush()
     try:
         threading.Event().wait()  # until Ctrl-C

@@ -210,7 +210,7 @@ def _report(
         sys.stderr.write(f"warning: {visible(warning)}\n")
     if arguments.quiet:
         return
-    where = f"{visible(arguments.to)}: " if arguments.to else ""
+    where = f"{arguments.to}: " if arguments.to else ""
     facts = [
         f"{progress.turns:,} turns of {progress.dialogues:,} dialogues in "
         f"{duration(progress.seconds)}{_rate(progress)}"
@@ -219,4 +219,4 @@ def _report(
         facts.append(f"the model was loaded in {duration(load_seconds)}")
     if progress.resumed:
         facts.append(f"{progress.resumed:,} turns are of the interrupted command")
-    sys.stderr.write(f"{where}{'; '.join(facts)}\n")
+    sys.stderr.write(visible(f"{where}{'; '.join(facts)}") + "\n")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfemo_api.contract import ExitCode
-from selfemo_api.text.control_characters import json_text, visible
+from selfemo_api.text.control_characters import json_text, printable_lines, visible
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.runtime.command_line import add_output_option
 from selfemo_jobs.use_commands.prediction_rows import rounded
@@ -124,7 +124,7 @@ def run(arguments: argparse.Namespace) -> int:
         }
         sys.stdout.write(json_text(content, indent=2) + "\n")
     else:
-        sys.stdout.write("\n".join(_table(replies)) + "\n")
+        sys.stdout.write(printable_lines("\n".join(_table(replies))) + "\n")
     return ExitCode.OK
 
 

@@ -117,11 +117,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.print_command:
         sys.stdout.write(f"{_command_line(environment, command)}\n")
         return 0
-    sys.stderr.write(
-        f"{printable(arguments.model)} is loaded, which takes a minute or two. Then it is the "
-        f"model `{printable(arguments.name)}` of "
-        f"http://{printable(arguments.host)}:{arguments.port}/v1\n"
+    text = (
+        f"{arguments.model} is loaded, which takes a minute or two. Then it is the model "
+        f"`{arguments.name}` of http://{arguments.host}:{arguments.port}/v1"
     )
+    sys.stderr.write(f"{printable(text)}\n")
     sys.stderr.flush()
     os.execve(sys.executable, command, {**environment, **os.environ})  # noqa: S606 - no shell
 

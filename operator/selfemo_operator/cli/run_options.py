@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.local_runs import absolute_spec, local_uid
-from selfemo_api.schema.strict_yaml import parse_yaml
+from selfemo_api.schema.strict_yaml import PARSE_ERRORS, parse_yaml
 from selfemo_api.schema.validation import (
     InvalidEvolution,
     Problem,
@@ -169,8 +167,9 @@ def _parse_change(text: str) -> tuple[str, Any]:
         raise RunnerError(f"--set {text}: must be PATH=VALUE, e.g. --set selfPlay.engine=VLLM")
     try:
         return path.removeprefix("spec."), parse_yaml(value)[0]
-    except (yaml.YAMLError, ValueError) as error:
-        raise RunnerError(f"--set {text}: the value is not YAML: {error}") from None
+    except PARSE_ERRORS as error:
+        reason = str(error) or "it is nested too deeply"
+        raise RunnerError(f"--set {text}: the value is not YAML: {reason}") from None
 
 
 def _parse_volume(text: str) -> tuple[str, str]:

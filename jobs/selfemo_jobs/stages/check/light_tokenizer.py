@@ -48,6 +48,11 @@ class LightTokenizer:
         """The special tokens that have a name."""
         return list(dict.fromkeys(self._named.values()))
 
+    @property
+    def added_tokens_decoder(self) -> dict[int, Any]:
+        """The added tokens of the file by their ids, special ones and others."""
+        return dict(self._tokenizer.get_added_tokens_decoder())
+
     def __call__(
         self,
         text: str | list[str],

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
 
 from selfemo_api.contract import ExitCode
+from selfemo_api.text.control_characters import json_text
 from selfemo_operator.cli.output_format import print_line
 from selfemo_operator.cli.runs.target import Target, find_run
 from selfemo_operator.local.owner import Owner, read_owner
@@ -53,7 +53,7 @@ def stop_run(target: str, state: Path, *, timeout: float, as_json: bool) -> None
         _wait(run, owner, timeout)
     if as_json:
         content = {"name": run.name, "stopped": active, "state": str(run.folder)}
-        sys.stdout.write(json.dumps(content) + "\n")
+        sys.stdout.write(json_text(content) + "\n")
     elif active:
         print_line(f"{run.name} is stopped: {run.start_command} continues it")
     else:

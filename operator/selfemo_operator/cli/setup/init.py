@@ -94,7 +94,7 @@ def init(file: str, options: InitOptions, *, as_json: bool) -> None:
     _write(path, text)
     data = f" --data {volume}" if volume else ""
     if as_json:
-        sys.stdout.write(json.dumps({"file": str(path), "data": volume}) + "\n")
+        sys.stdout.write(json_text({"file": str(path), "data": volume}) + "\n")
         return
     print_line(f"{path} is written. Next:")
     print_line(f"  selfemo check {path}{data}")
