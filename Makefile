@@ -72,6 +72,12 @@ check-generated:
 	$(PY) tools/chart.py --check
 	$(PY) tools/cli_reference.py --check
 
+.PHONY: pin-images sbom
+pin-images: ## Write the digests of the base images into images/bases, from their registries
+	@images/pin
+sbom: ## Write the Python packages of each image as an SBOM into build/sbom
+	@images/sbom
+
 .PHONY: docs
 # Without --quiet: with it, MkDocs counts no warnings, and a strict build always passes.
 docs: ## Build the documentation's site into build/site; a dead link fails
