@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.campaign.campaign import BUILD, Campaign, Settings, campaign, run_lanes, shrink
 from tests.campaign.defects import DEFECTS
+from tests.campaign.forms import FORMS
 from tests.campaign.journal import Journal, read_scenario
 
 _DEFAULT = Settings()
@@ -24,6 +25,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--density", type=float, default=_DEFAULT.density, help="perturbations an evolution"
     )
+    parser.add_argument("--form", choices=FORMS, help="the form of all scenarios")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--lanes", type=int, default=3, help="scenarios at the same time")
     parser.add_argument("--journal", type=Path, help="a file of JSON lines to write or continue")
@@ -49,7 +51,7 @@ def main() -> int:
 
 
 def _run(this: Campaign, arguments: argparse.Namespace) -> int:
-    settings = Settings(arguments.seed, arguments.size, arguments.density)
+    settings = Settings(arguments.seed, arguments.size, arguments.density, arguments.form)
     path = arguments.journal or BUILD / f"journal-{settings.seed}.jsonl"
     journal = Journal(path, settings.to_json())
     until = time.monotonic() + 60 * arguments.minutes

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import secrets
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -15,10 +17,13 @@ from typing import Any
 
 from selfemo_operator.controller.kube.client import KubeClient
 from tests.campaign.catalog import KINDS
+from tests.campaign.field_run import FieldRun
+from tests.campaign.forms import generated
 from tests.campaign.journal import Journal
 from tests.campaign.model import Evolution, Scenario, Verdict
 from tests.campaign.operators import ROOT, Launcher
-from tests.campaign.runner import Run, generated
+from tests.campaign.restore_run import RestoreRun
+from tests.campaign.runner import Run
 from tests.campaign.shrinking import shrunk
 from tests.campaign.world import World
 from tests.integration.operator.api import serve_crd
@@ -37,13 +42,15 @@ class Settings:
     size: int = 12
     density: float = 2.5
 
+    form: str | None = None
+
     def to_json(self) -> Json:
         """Return the settings as JSON."""
-        return {"seed": self.seed, "size": self.size, "density": self.density}
+        return dataclasses.asdict(self)
 
     def scenario(self, number: int) -> Scenario:
         """Return the scenario of a number."""
-        return generated(number, self.seed, self.size, self.density)
+        return generated(number, self.seed, self.size, self.density, self.form)
 
 
 class Campaign:
@@ -71,7 +78,9 @@ class Campaign:
 
     def reference(self) -> Verdict:
         """Run one evolution of each kind without perturbations; keep how each ends."""
-        evolutions = tuple(Evolution(f"{kind}-{i}", i % 2) for i, kind in enumerate(KINDS))
+        evolutions = tuple(
+            Evolution(f"{k}-{i}", i % 2) for i, k in enumerate(KINDS) if k != "field"
+        )
         run = self._run(Scenario(-1, 0, evolutions, ()))
         self.expected = run.end_states()
         return run.verdict
@@ -84,15 +93,30 @@ class Campaign:
         number = next(self._runs)
         folder = BUILD / "logs" / f"{self.name}-{number}"
         folder.mkdir(parents=True)
-        world = World(self._client(), self.launcher, scenario, folder, f"{self.name}-{number}")
-        run = Run(world, self.expected)
-        run.run()
+        prefix = f"{self.name}-{number}"
+        run: Run
+        if scenario.form == "restore":
+            run = self._restored(scenario, folder, prefix)
+        else:
+            world = World(self._client(), self.launcher, scenario, folder, prefix)
+            kind = FieldRun if scenario.form == "fields" else Run
+            run = kind(world, self.expected)
+            run.run()
         if run.verdict.violations:
             run.verdict.facts["logs"] = str(folder.relative_to(ROOT))
         else:
-            for file in folder.iterdir():
-                file.unlink()
-            folder.rmdir()
+            shutil.rmtree(folder)
+        return run
+
+    def _restored(self, scenario: Scenario, folder: Path, prefix: str) -> Run:
+        """Run a scenario on a cluster of its own, which goes back in time."""
+        with borrowed(True, BUILD / f"cluster-{prefix}") as cluster:
+            kube = KubeClient(connections=CONNECTIONS, kubeconfig=str(cluster.kubeconfig))
+            serve_crd(kube)
+            world = World(kube, self.launcher, scenario, folder, prefix)
+            run = RestoreRun(world, self.expected, cluster)
+            run.run()
+        shutil.rmtree(cluster.folder, ignore_errors=True)
         return run
 
     def _client(self) -> KubeClient:

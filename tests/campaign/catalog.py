@@ -60,6 +60,7 @@ KINDS: dict[str, Kind] = {
         {"podTemplate": [{"template": _ROOT}], "storage": DELETE}, refused=True, stages=0
     ),
     "unknown": Kind({"recipe": "small-v99"}, refused=True, stages=0),
+    "field": Kind(weight=0),  # its fields are changed one by one
 }
 
 

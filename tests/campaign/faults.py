@@ -25,6 +25,11 @@ def any_request(request: Request) -> bool:
     return not request.is_about_lease
 
 
+def is_about_lease(request: Request) -> bool:
+    """Match the requests about the Lease."""
+    return request.is_about_lease
+
+
 @dataclass
 class Window:
     """A fault of requests.
@@ -32,13 +37,15 @@ class Window:
     Attributes
     ----------
     effect
-        What happens: `refuse`, `cut`, `slow`, or `stale`.
+        What happens: `refuse`, `cut`, `slow`, `stale`, or `no-events` (a watch ends at once).
     matches
         The requests that it applies to.
     until
         The time at which it ends (monotonic).
     left
         The number of requests that it still applies to.
+    label
+        The perturbation that it belongs to.
     """
 
     effect: str
@@ -48,6 +55,7 @@ class Window:
     code: int = 0
     seconds: float = 0.0
     retry_after: int | None = None
+    label: str = ""
 
 
 @dataclass
@@ -61,6 +69,7 @@ class StreamFault:
     left: int = 10**9
     seconds: float = 0.0
     code: int = 0
+    label: str = ""
 
 
 @dataclass
@@ -75,6 +84,8 @@ class Faults:
     streams: list[StreamFault] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     """How often each effect took place."""
+    took_place: list[str] = field(default_factory=list)
+    """The label of each fault that took place at least once."""
     writes: list[tuple[float, str, str]] = field(default_factory=list)
     """The time, method and path of each write that was forwarded."""
     requests: list[tuple[float, str]] = field(default_factory=list)
@@ -125,7 +136,11 @@ class Faults:
         if request.write is not None:
             self.before_write(request.write)
         for window in self._taken(request):
-            self.counts[window.effect] += 1
+            if window.effect == "stale" and not self._oldest(request):
+                continue
+            if window.effect == "no-events" and not request.is_watch:
+                continue
+            self._note(window)
             match window.effect:
                 case "slow":
                     time.sleep(window.seconds)
@@ -135,8 +150,9 @@ class Faults:
                     text = f"{request.method} {request.path}: refused by the campaign"
                     return refusal(window.code, text, window.retry_after)
                 case "stale":
-                    if body := self._oldest(request):
-                        return Reply(200, body)
+                    return Reply(200, self._oldest(request) or b"")
+                case "no-events":
+                    return Reply(200, b"")
         return None
 
     def after(self, request: Request, status: int, body: bytes) -> None:
@@ -160,7 +176,7 @@ class Faults:
         fault = self._stream_fault(request, line)
         if fault is None:
             return [line]
-        self.counts[f"watch-{fault.effect}"] += 1
+        self._note(fault)
         match fault.effect:
             case "twice":
                 return [line, line]
@@ -174,6 +190,14 @@ class Faults:
             case "error":
                 return [_error_event(fault.code, "an error in the stream")]
         return []  # drop, mute, bookmarks
+
+    def _note(self, fault: Window | StreamFault) -> None:
+        """Count an effect; its perturbation has taken place."""
+        with self._lock:
+            self.counts[fault.effect] += 1
+            if fault.label:
+                self.took_place.append(fault.label)
+                fault.label = ""
 
     def _stream_fault(self, request: Request, line: bytes) -> StreamFault | None:
         now = time.monotonic()

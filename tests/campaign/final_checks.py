@@ -59,7 +59,7 @@ def series_are_live(world: World, seen: Checked) -> Iterator[Violation]:
             records = [r for r in world.recording.live() if not r.name.startswith("unknown-")]
             live = {(r.namespace, r.name) for r in records}
         try:
-            series = world.operator.series()
+            series = world.leader().series()
         except OSError:
             series = set()
         if series == live:
@@ -90,7 +90,7 @@ def no_traceback(world: World, seen: Checked) -> Iterator[Violation]:
 def memory(world: World, seen: Checked) -> Iterator[Violation]:
     """O7: the operator's memory is bounded."""
     oracle = seen("O7 memory")
-    size = world.operator.memory()
+    size = world.leader().memory()
     if size > MAX_KIB:
         yield Violation(oracle, f"{size} KiB")
 
@@ -134,5 +134,8 @@ def _left(world: World) -> list[str]:
                 items = world.kube.get(path, None if names.PLURAL in path else query)["items"]
             except ApiError as error:
                 items = [{"metadata": {"name": f"{path}: {error}"}}]
-            left += [f"{path.rpartition('/')[2]}/{item['metadata']['name']}" for item in items]
+            for item in items:
+                job = item["metadata"].get("labels", {}).get(names.LABEL_JOB_UID)
+                if job not in world.recording.orphaned:
+                    left.append(f"{path.rpartition('/')[2]}/{item['metadata']['name']}")
     return left

@@ -108,6 +108,11 @@ class Kubelet:
         with self._lock:
             self._held.discard(uid)
 
+    def forget(self) -> None:
+        """Forget which pods were taken, as after the restore of a snapshot."""
+        with self._lock:
+            self._taken.clear()
+
     def pod(self, kind: str, item: Json) -> None:
         """Take a version of a pod."""
         uid, phase = item["metadata"]["uid"], item.get("status", {}).get("phase", "Pending")

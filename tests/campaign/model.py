@@ -46,12 +46,15 @@ class Perturbation:
         The name of an evolution, for perturbations of one evolution.
     amount
         A number that the kind interprets, such as a status code or seconds.
+    data
+        A text that the kind interprets.
     """
 
     kind: str
     at: int
     target: str = ""
     amount: int = 0
+    data: str = ""
 
 
 @dataclass(frozen=True)

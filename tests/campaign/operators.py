@@ -101,6 +101,8 @@ class Operator:
         Its options.
     identity
         The name under which it holds the Lease.
+    environment
+        Variables that count from the start of a process: it is then not a fork.
     on_end
         A function that is called after each end.
     """
@@ -119,7 +121,7 @@ class Operator:
         self._kubeconfig = kubeconfig
         self.log = log
         self._options = options
-        self._identity = identity
+        self.identity = identity
         self._environment = environment or {}
         self._on_end = on_end
         self._changed = threading.Condition()
@@ -216,11 +218,12 @@ class Operator:
 
     def _launch(self) -> None:
         ports = ("--health-port", str(self.health_port), "--metrics-port", str(self.metrics_port))
-        environment = {"KUBECONFIG": str(self._kubeconfig), "POD_NAME": self._identity}
+        environment = {"KUBECONFIG": str(self._kubeconfig), "POD_NAME": self.identity}
         command = {
             "argv": ["--jobs-image", "selfemo/jobs:test", *ports, *self._options],
             "env": {**environment, **self._environment},
             "log": str(self.log),
+            "exec": bool(self._environment),
         }
         self._starts += 1
         self._launcher.start(f"{self.log}#{self._starts}", command, self._notice)

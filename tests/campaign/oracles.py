@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,17 +40,40 @@ class Checked:
 
 
 def ends_as_reference(
-    recording: Recording, expected: Mapping[str, Json], kinds: Mapping[str, str], seen: Checked
+    recording: Recording, expected: Mapping[str, Json], omitted: Collection[str], seen: Checked
 ) -> Iterator[Violation]:
     """O1: each evolution that lives ends as one of its kind does without perturbations."""
     for record in recording.live():
-        kind = kinds.get(record.name, record.name.rpartition("-")[0])
+        if record.name in omitted:
+            continue
+        kind = record.name.rpartition("-")[0]
         oracle = seen("O1 end state")
         state = end_state(record.last.status)
         if kind in expected and state != expected[kind]:
             different = {k: v for k, v in state.items() if v != expected[kind][k]}
             wanted = {k: expected[kind][k] for k in different}
             yield Violation(oracle, f"{different} instead of {wanted}", record.name)
+
+
+def suspended_have_no_pods(
+    recording: Recording, suspended: Collection[str], seen: Checked
+) -> Iterator[Violation]:
+    """O12: a suspended evolution has no active pod, and no deadline of it fires."""
+    for record in recording.live():
+        if record.name not in suspended or not record.last.spec.get("suspend"):
+            continue
+        oracle = seen("O12 suspended")
+        pods = [p for p in recording.pods.values() if p.evolution == record.uid]
+        active = [pod.name for pod in pods if pod.gone == float("inf")]
+        if active:
+            yield Violation(oracle, f"it is suspended, and {active} are active", record.name)
+        stalled = [
+            c["reason"]
+            for c in record.last.status.get("conditions", [])
+            if c["type"] == "Stalled" and c["status"] == "True"
+        ]
+        if stalled and not record.name.startswith("bad-"):
+            yield Violation(oracle, f"it is suspended, and stalled: {stalled}", record.name)
 
 
 def each_stage_once(recording: Recording, seen: Checked) -> Iterator[Violation]:
@@ -230,6 +253,7 @@ def purges(recording: Recording, seen: Checked) -> Iterator[Violation]:
             yield Violation(oracle, text, record.name)
         kind = KINDS.get(record.name.rpartition("-")[0])
         ran = bool(recording.jobs_of(record.uid))
-        needed = record.deleted is not None and wanted and ran and not (kind and kind.refused)
+        spared = (kind is not None and kind.refused) or record.uid in recording.unpurged
+        needed = record.deleted is not None and wanted and ran and not spared
         if needed and not purged[folder]:
             yield Violation(oracle, "its data was not removed", record.name)

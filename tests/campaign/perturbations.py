@@ -33,6 +33,8 @@ class Kind:
     amounts: tuple[int, ...] = (0,)
     targets: bool = False
     """Whether it is about one evolution."""
+    armed: bool = False
+    """Whether it is only armed: it counts once it has had an effect."""
 
 
 PERTURBATIONS: dict[str, Kind] = {}
@@ -45,11 +47,12 @@ def register(
     weight: int = 4,
     amounts: tuple[int, ...] = (0,),
     targets: bool = False,
+    armed: bool = False,
 ) -> Callable[[Effect], Effect]:
     """Return a decorator that adds a kind of perturbation."""
 
     def add(effect: Effect) -> Effect:
-        PERTURBATIONS[name] = Kind(effect, moment, weight, amounts, targets)
+        PERTURBATIONS[name] = Kind(effect, moment, weight, amounts, targets, armed)
         return effect
 
     return add
@@ -80,13 +83,13 @@ def drawn(rng: random.Random, at: int, targets: list[str], kinds: list[str]) -> 
 
 @register("kill-before-write", "before", weight=8)
 def _kill_before(world: World, _: Perturbation) -> str | None:
-    world.operator.kill()
+    world.leader().kill()
     raise Cut
 
 
 @register("kill-after-write", "after", weight=8)
 def _kill_after(world: World, _: Perturbation) -> str | None:
-    world.operator.kill()
+    world.leader().kill()
     raise Cut
 
 
@@ -102,7 +105,7 @@ def _lost_reply(world: World, _: Perturbation) -> str | None:
 
 @register("kill-and-stale-lists", "after", weight=4)
 def _kill_and_stale(world: World, _: Perturbation) -> str | None:
-    world.operator.kill()
+    world.leader().kill()
     world.faults.add(Window("stale", any_request, time.monotonic() + 4.0))
     raise Cut
 
@@ -110,37 +113,41 @@ def _kill_and_stale(world: World, _: Perturbation) -> str | None:
 # Requests -----------------------------------------------------------------------------------------
 
 
-def _refuse(world: World, code: int, left: int, *, only_writes: bool, after: int | None) -> None:
+def _refuse(
+    world: World, this: Perturbation, left: int, *, only_writes: bool, after: int | None
+) -> None:
     def matches(request: Request) -> bool:
         return any_request(request) and (request.write is not None or not only_writes)
 
     until = time.monotonic() + 5.0
-    world.faults.add(Window("refuse", matches, until, left, code, retry_after=after))
+    world.faults.add(Window("refuse", matches, until, left, this.amount, 0.0, after, this.kind))
 
 
-@register("errors", "beside", weight=8, amounts=(429, 500, 503, 504))
+@register("errors", "beside", weight=8, amounts=(429, 500, 503, 504), armed=True)
 def _errors(world: World, this: Perturbation) -> str | None:
     after = 1 if this.amount in (429, 503) else None
-    _refuse(world, this.amount, 6, only_writes=False, after=after)
+    _refuse(world, this, 6, only_writes=False, after=after)
     return None
 
 
-@register("write-errors", "beside", weight=8, amounts=(409, 429, 500, 504))
+@register("write-errors", "beside", weight=8, amounts=(409, 429, 500, 504), armed=True)
 def _write_errors(world: World, this: Perturbation) -> str | None:
-    _refuse(world, this.amount, 3, only_writes=True, after=1 if this.amount == 429 else None)
+    _refuse(world, this, 3, only_writes=True, after=1 if this.amount == 429 else None)
     return None
 
 
-@register("status-refused", "beside", weight=3, amounts=(409, 422, 500))
+@register("status-refused", "beside", weight=3, amounts=(409, 422, 500), armed=True)
 def _status_refused(world: World, this: Perturbation) -> str | None:
     def matches(request: Request) -> bool:
         return request.method == "PUT" and request.path.endswith("/status")
 
-    world.faults.add(Window("refuse", matches, time.monotonic() + 3.0, 4, this.amount))
+    world.faults.add(
+        Window("refuse", matches, time.monotonic() + 3.0, 4, this.amount, label=this.kind)
+    )
     return None
 
 
-@register("forbidden", "beside", weight=6, amounts=(0, 1, 2, 3, 4, 5))
+@register("forbidden", "beside", weight=6, amounts=(0, 1, 2, 3, 4, 5), armed=True)
 def _forbidden(world: World, this: Perturbation) -> str | None:
     namespace = world.namespaces[this.amount % 2]
     resource = ("jobs", "emotionevolutions", "pods")[this.amount // 2]
@@ -148,28 +155,30 @@ def _forbidden(world: World, this: Perturbation) -> str | None:
     def matches(request: Request) -> bool:
         return request.namespace == namespace and request.resource == resource
 
-    world.faults.add(Window("refuse", matches, time.monotonic() + 4.0, code=403))
+    world.faults.add(Window("refuse", matches, time.monotonic() + 4.0, code=403, label=this.kind))
     world.proxy.reset_connections()
     return None
 
 
-@register("slow-server", "beside", weight=3, amounts=(1, 2))
+@register("slow-server", "beside", weight=3, amounts=(1, 2), armed=True)
 def _slow(world: World, this: Perturbation) -> str | None:
     until = time.monotonic() + 3.0
-    world.faults.add(Window("slow", any_request, until, 12, seconds=float(this.amount)))
+    world.faults.add(
+        Window("slow", any_request, until, 12, seconds=float(this.amount), label=this.kind)
+    )
     return None
 
 
-@register("server-away", "beside", weight=3, amounts=(1, 3))
+@register("server-away", "beside", weight=3, amounts=(1, 3), armed=True)
 def _away(world: World, this: Perturbation) -> str | None:
-    world.faults.add(Window("cut", any_request, time.monotonic() + this.amount))
+    world.faults.add(Window("cut", any_request, time.monotonic() + this.amount, label=this.kind))
     world.proxy.reset_connections()
     return None
 
 
-@register("stale-lists", "beside", weight=5)
-def _stale(world: World, _: Perturbation) -> str | None:
-    world.faults.add(Window("stale", any_request, time.monotonic() + 3.0))
+@register("stale-lists", "beside", weight=5, armed=True)
+def _stale(world: World, this: Perturbation) -> str | None:
+    world.faults.add(Window("stale", any_request, time.monotonic() + 3.0, label=this.kind))
     return None
 
 
@@ -181,54 +190,61 @@ _RESOURCES = ("", "jobs", "emotionevolutions", "pods")
 def _stream(world: World, effect: str, this: Perturbation, left: int, seconds: float) -> None:
     resource = _RESOURCES[this.amount % 4]
     until = time.monotonic() + seconds
-    world.faults.add_stream(StreamFault(effect, until, resource, left, 1.5, 500))
+    world.faults.add_stream(StreamFault(effect, until, resource, left, 1.5, 500, this.kind))
 
 
-@register("events-dropped", "beside", weight=8, amounts=(0, 1, 2, 3))
+@register("events-dropped", "beside", weight=8, amounts=(0, 1, 2, 3), armed=True)
 def _dropped(world: World, this: Perturbation) -> str | None:
     _stream(world, "drop", this, 2, 5.0)
     return None
 
 
-@register("events-twice", "beside", weight=5, amounts=(0, 1, 2, 3))
+@register("events-twice", "beside", weight=5, amounts=(0, 1, 2, 3), armed=True)
 def _twice(world: World, this: Perturbation) -> str | None:
     _stream(world, "twice", this, 6, 5.0)
     return None
 
 
-@register("events-late", "beside", weight=5, amounts=(0, 1, 2, 3))
+@register("events-late", "beside", weight=5, amounts=(0, 1, 2, 3), armed=True)
 def _late(world: World, this: Perturbation) -> str | None:
     _stream(world, "delay", this, 3, 6.0)
     return None
 
 
-@register("half-open-streams", "beside", weight=2, amounts=(0, 1, 2, 3))
+@register("half-open-streams", "beside", weight=2, amounts=(0, 1, 2, 3), armed=True)
 def _half_open(world: World, this: Perturbation) -> str | None:
     _stream(world, "mute", this, 10**6, 7.0)
     return None
 
 
-@register("only-bookmarks", "beside", weight=2, amounts=(0, 1, 2, 3))
+@register("only-bookmarks", "beside", weight=2, amounts=(0, 1, 2, 3), armed=True)
 def _bookmarks(world: World, this: Perturbation) -> str | None:
     _stream(world, "bookmarks", this, 10**6, 6.0)
     return None
 
 
-@register("events-gone", "beside", weight=5, amounts=(0, 1, 2, 3))
+@register("events-gone", "beside", weight=5, amounts=(0, 1, 2, 3), armed=True)
 def _gone(world: World, this: Perturbation) -> str | None:
     _stream(world, "gone", this, 1, 5.0)
     return None
 
 
-@register("events-error", "beside", weight=4, amounts=(0, 1, 2, 3))
+@register("events-error", "beside", weight=4, amounts=(0, 1, 2, 3), armed=True)
 def _error(world: World, this: Perturbation) -> str | None:
     _stream(world, "error", this, 1, 5.0)
     return None
 
 
-@register("streams-closed", "beside", weight=5, amounts=(0, 1, 2, 3))
+@register("streams-closed", "beside", weight=5, amounts=(0, 1, 2, 3), armed=True)
 def _closed(world: World, this: Perturbation) -> str | None:
     _stream(world, "close", this, 4, 4.0)
+    return None
+
+
+@register("watches-end-at-once", "beside", weight=3, armed=True)
+def _no_events(world: World, this: Perturbation) -> str | None:
+    world.faults.add(Window("no-events", any_request, time.monotonic() + 3.0, label=this.kind))
+    world.proxy.reset_connections()
     return None
 
 
@@ -241,12 +257,13 @@ def _reset(world: World, _: Perturbation) -> str | None:
 # Pods and Jobs ------------------------------------------------------------------------------------
 
 _ENDINGS = (*ENDINGS, "message")
+_EACH = tuple(range(len(_ENDINGS)))
 
 
-@register("pod-lost", "beside", weight=14, amounts=tuple(range(len(_ENDINGS))), targets=True)
+@register("pod-lost", "beside", weight=14, amounts=_EACH, targets=True, armed=True)
 def _pod_lost(world: World, this: Perturbation) -> str | None:
-    record = world.record_of(this.target)
+    record = world.running(this.target)
     if record is None:
-        return "it is gone"
+        return "all have ended"
     world.kubelet.arm(record.uid, _ENDINGS[this.amount])
     return None

@@ -104,8 +104,10 @@ class Recording:
     """The uid of the evolution, and the kind, of each perturbation that may cost an attempt."""
     deletions: dict[str, Json] = field(default_factory=dict)
     """By uid: the last spec of each evolution that a user deleted."""
-    restarts: list[tuple[int, str]] = field(default_factory=list)
-    """The exit code of each operator that ended by itself, and the end of its log."""
+    orphaned: set[str] = field(default_factory=set)
+    """Uids of Jobs that a user deleted without their pods."""
+    unpurged: set[str] = field(default_factory=set)
+    """Uids of evolutions whose namespace was deleted, with the Jobs that remove their data."""
     stops: list[int | None] = field(default_factory=list)
     """The exit code of each operator that was ended with SIGTERM; None: it did not end."""
     lost: bool = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -13,52 +12,17 @@ from selfemo_operator.controller.kube.client import ApiError
 from selfemo_operator.controller.objects import names
 from tests.campaign import final_checks, oracles, user_perturbations
 from tests.campaign.catalog import KINDS, end_state
-from tests.campaign.model import Evolution, Perturbation, Scenario, Verdict, Violation
-from tests.campaign.perturbations import PERTURBATIONS, drawn
+from tests.campaign.model import Evolution, Perturbation, Verdict, Violation
+from tests.campaign.perturbations import PERTURBATIONS
 from tests.campaign.requests import Cut
 from tests.campaign.world import World
+from tests.support.cluster import ClusterError
 
 Json = dict[str, Any]
-assert user_perturbations  # importing it registers its perturbations
-#: Writes of the operator for each stage of an evolution: the status, the Job, Events.
-_WRITES_PER_STAGE = 2.6
 #: Seconds after which all faults end, whatever has taken place.
-HEAL_SECONDS = 45.0
+HEAL_SECONDS = 60.0
 #: Seconds within which everything must end after the faults.
 END_SECONDS = 90.0
-
-
-def generated(
-    number: int, seed: int, size: int, density: float, kinds: list[str] | None = None
-) -> Scenario:
-    """Return a scenario that follows from a seed and its number.
-
-    Parameters
-    ----------
-    number
-        The number of the scenario.
-    seed
-        The seed of the campaign.
-    size
-        The number of evolutions.
-    density
-        The number of perturbations for each evolution.
-    kinds
-        The kinds of perturbations to draw from. None: all.
-    """
-    rng = random.Random(f"{seed}-{number}")
-    weights = [kind.weight for kind in KINDS.values()]
-    drawn_kinds = rng.choices(list(KINDS), weights, k=size)
-    evolutions = tuple(
-        Evolution(f"{kind}-{index}", rng.randrange(2)) for index, kind in enumerate(drawn_kinds)
-    )
-    writes = int(_WRITES_PER_STAGE * sum(KINDS[e.kind].stages for e in evolutions))
-    targets = [e.name for e in evolutions if not KINDS[e.kind].refused]
-    count = max(1, round(size * density))
-    places = sorted(rng.randrange(2, max(3, writes)) for _ in range(count))
-    names_of_kinds = kinds or sorted(PERTURBATIONS)
-    perturbations = tuple(drawn(rng, at, targets, names_of_kinds) for at in places)
-    return Scenario(number, seed, evolutions, perturbations)
 
 
 class Run:
@@ -78,9 +42,9 @@ class Run:
         self.expected = expected
         self.verdict = Verdict(world.scenario)
         self.seen = oracles.Checked()
-        self._lock = threading.Lock()
-        self._healed = False
-        self._waiting = sorted(self.scenario.perturbations, key=lambda p: p.at)
+        self.lock = threading.Lock()
+        self.healed = False
+        self.waiting = sorted(self.scenario.perturbations, key=lambda p: p.at)
 
     def run(self) -> Verdict:
         """Run the scenario; return the verdict."""
@@ -91,14 +55,15 @@ class Run:
             world.start()
             world.faults.before_write = lambda number: self._due(number, "before")
             world.faults.after_write = lambda number: self._due(number, "after")
-            for evolution in self.scenario.evolutions:
-                world.create(evolution.name)
-            self._wait_for_end()
+            self.act()
+            self._count_effects()
             verdict.violations += list(self._checks())
+            if world.suspended:
+                verdict.violations += list(self._resumed())
             self._delete_all()
             verdict.violations += list(self._checks_after_deletion())
             codes = world.stop()
-        except (AssertionError, ApiError) as error:
+        except (AssertionError, ApiError, ClusterError) as error:
             verdict.violations.append(Violation("campaign", f"{type(error).__name__}: {error}"))
             world.kill_all()
             world.stop()
@@ -115,6 +80,14 @@ class Run:
         }
         return verdict
 
+    def act(self) -> None:
+        """Create the evolutions, and wait until they have ended."""
+        for evolution in self.scenario.evolutions:
+            self.world.create(evolution.name)
+        if self.scenario.form == "cold":
+            self.world.start_operators()
+        self.wait_for_end(END_SECONDS)
+
     def end_states(self) -> dict[str, Json]:
         """Return the end of each kind: what a reference run is for."""
         return {
@@ -127,15 +100,15 @@ class Run:
     def _due(self, number: int, moment: str) -> None:
         """Let the perturbations take place that are due at a write; may raise Cut."""
         due: list[Perturbation] = []
-        with self._lock:
-            if self._healed:
+        with self.lock:
+            if self.healed:
                 return
-            for this in list(self._waiting):
+            for this in list(self.waiting):
                 if this.at > number:
                     break
                 kind = PERTURBATIONS[this.kind]
                 if kind.moment in (moment, "beside"):
-                    self._waiting.remove(this)
+                    self.waiting.remove(this)
                     due.append(this)
         cut: Cut | None = None
         for this in due:
@@ -153,56 +126,69 @@ class Run:
     def _apply(self, this: Perturbation) -> None:
         try:
             nothing = PERTURBATIONS[this.kind].effect(self.world, this)
-        except ApiError as error:
-            self.verdict.violations.append(Violation("campaign", f"{this.kind}: {error}"))
+        except (AssertionError, ApiError) as error:
+            away = isinstance(error, ApiError) and error.status in (403, 404)
+            if not away:  # its namespace may be away
+                self.verdict.violations.append(Violation("campaign", f"{this.kind}: {error}"))
             return
-        if nothing is None:
+        if nothing is None and not PERTURBATIONS[this.kind].armed:
             self.verdict.applied.append(this.kind)
 
     # The end --------------------------------------------------------------------------------------
 
-    def _wait_for_end(self) -> None:
-        heal_at = time.monotonic() + HEAL_SECONDS
-        deadline = heal_at + END_SECONDS
+    def _count_effects(self) -> None:
+        """Count the perturbations that were armed and have had an effect."""
+        world = self.world
+        self.verdict.applied += world.faults.took_place
+        with world.recorder.lock:
+            for uid, ending in world.kubelet.applied:
+                self.verdict.applied.append(f"pod-{ending}")
+                world.recording.by_hand.append((uid, ending))
+            world.kubelet.applied.clear()
+
+    def wait_for_end(self, seconds: float) -> None:
+        heal_at = time.monotonic() + (0.0 if self.healed else HEAL_SECONDS)
+        deadline = heal_at + seconds
         while time.monotonic() < deadline:
-            if self._healed:
+            if self.healed:
                 if self._all_ended():
                     return
-            elif time.monotonic() > heal_at or (not self._waiting or self._all_ended()):
-                self._heal()
+            elif time.monotonic() > heal_at or (not self.waiting or self._all_ended()):
+                self.heal()
             time.sleep(0.25)
 
-    def _heal(self) -> None:
+    def heal(self) -> None:
         """End the faults, once the perturbations have had a moment to take place."""
-        with self._lock:
-            self._healed = True
+        with self.lock:
+            self.healed = True
         for thread in list(self.world.threads):
             thread.join(8.0)
         latest = max((w.until for w in self.world.faults.windows), default=0.0)
         time.sleep(max(0.0, min(3.0, latest - time.monotonic())))
         self.world.faults.heal()
+        self.world.kubelet.disarm()
 
     def _all_ended(self) -> bool:
         """Return whether each evolution has ended as its kind does, or is gone."""
         with self.world.recorder.lock:
-            for evolution in self.scenario.evolutions:
-                record = self.world.recording.named(
-                    self.world.namespaces[evolution.namespace], evolution.name
-                )
-                if record is None:
-                    if not KINDS[evolution.kind].expires:
-                        return False
-                    continue
-                status, generation = record.last.status, record.last.generation
-                if KINDS[evolution.kind].expires:
-                    return False
-                if status.get("observedGeneration") != generation:
-                    return False
-                if status.get("completionTime") is None and not KINDS[evolution.kind].refused:
-                    return False
-                if status.get("phase") not in ("Succeeded", "Failed", "Collapsed"):
-                    return False
-        return True
+            return all(self._has_ended(evolution) for evolution in self.scenario.evolutions)
+
+    def _has_ended(self, evolution: Evolution) -> bool:
+        kind = KINDS[evolution.kind]
+        namespace = self.world.namespaces[evolution.namespace]
+        record = self.world.recording.named(namespace, evolution.name)
+        if record is None:
+            return kind.expires
+        status = record.last.status
+        if status.get("observedGeneration") != record.last.generation:
+            return False
+        if evolution.name in self.world.suspended:
+            return status.get("phase") == "Suspended" or bool(status.get("completionTime"))
+        if kind.expires:
+            return False
+        if status.get("completionTime") is None and not kind.refused:
+            return False
+        return status.get("phase") in ("Succeeded", "Failed", "Collapsed")
 
     def _checks(self) -> Iterator[Violation]:
         world, seen = self.world, self.seen
@@ -211,18 +197,24 @@ class Run:
         yield from final_checks.series_are_live(world, seen)
         yield from final_checks.memory(world, seen)
         with world.recorder.lock:
-            for uid, ending in world.kubelet.applied:
-                world.recording.by_hand.append((uid, ending))
-            world.kubelet.applied.clear()
             recording = world.recording
-            yield from oracles.ends_as_reference(
-                recording, self.expected, world.expected_kinds, seen
-            )
-            yield from self._missing()
+            yield from oracles.suspended_have_no_pods(recording, world.suspended, seen)
+            yield from oracles.ends_as_reference(recording, self.expected, world.suspended, seen)
+            yield from self.missing()
             yield from oracles.settled(recording, seen)
             yield from oracles.refused_is_told(recording, seen)
 
-    def _missing(self) -> Iterator[Violation]:
+    def _resumed(self) -> Iterator[Violation]:
+        """Resume what was suspended to the end; it ends as the others do."""
+        world = self.world
+        suspended, world.suspended = world.suspended, set()
+        for name in suspended:
+            user_perturbations.resume(world, name)
+        self.wait_for_end(END_SECONDS)
+        with world.recorder.lock:
+            yield from oracles.ends_as_reference(world.recording, self.expected, (), self.seen)
+
+    def missing(self) -> Iterator[Violation]:
         for evolution in self.scenario.evolutions:
             namespace = self.world.namespaces[evolution.namespace]
             record = self.world.recording.named(namespace, evolution.name)

@@ -6,16 +6,18 @@ import time
 
 from selfemo_operator.controller.kube.client import ApiError
 from selfemo_operator.controller.objects import names
+from tests.campaign.faults import Window, is_about_lease
 from tests.campaign.model import Perturbation
 from tests.campaign.perturbations import register
 from tests.campaign.recording import ObjectRecord
 from tests.campaign.world import World
+from tests.integration.operator.api import create_namespace, delete_namespace, namespaces
 
 _HOST = [{"template": {"volumes": [{"name": "host", "hostPath": {"path": "/"}}]}}]
 
 
 def _jobs(world: World, this: Perturbation, *, ended: bool) -> list[ObjectRecord]:
-    record = world.record_of(this.target)
+    record = world.running(this.target)
     if record is None:
         return []
     with world.recorder.lock:
@@ -26,6 +28,8 @@ def _jobs(world: World, this: Perturbation, *, ended: bool) -> list[ObjectRecord
 def _delete(world: World, job: ObjectRecord, policy: str = "Background") -> None:
     with world.recorder.lock:
         world.recording.by_hand.append((job.evolution, "job-deleted"))
+        if policy == "Orphan":
+            world.recording.orphaned.add(job.uid)
     options = {"propagationPolicy": policy, "preconditions": {"uid": job.uid}}
     try:
         world.kube._request("DELETE", names.job_path((job.namespace, job.name)), None, options)
@@ -54,7 +58,7 @@ def _finished_job_deleted(world: World, this: Perturbation) -> str | None:
 
 @register("pod-deleted", "beside", weight=6, targets=True)
 def _pod_deleted(world: World, this: Perturbation) -> str | None:
-    record = world.record_of(this.target)
+    record = world.running(this.target)
     with world.recorder.lock:
         pods = [
             p
@@ -97,17 +101,33 @@ def _queue_suspends(world: World, this: Perturbation) -> str | None:
 
 @register("suspend-and-resume", "beside", weight=6, amounts=(1, 3), targets=True)
 def _suspend(world: World, this: Perturbation) -> str | None:
-    record = world.record_of(this.target)
-    if record is None or world.edit(this.target, {"suspend": True}) is None:
-        return "it is gone"
+    record = world.running(this.target)
+    if record is None or record.name in world.suspended:
+        return "all have ended"
     with world.recorder.lock:
         world.recording.by_hand.append((record.uid, "suspended"))
-    world.later(lambda: _resume(world, this.target), float(this.amount))
+    world.edit(record.name, {"suspend": True})
+    world.later(lambda: resume(world, record.name), float(this.amount))
     return None
 
 
-def _resume(world: World, name: str) -> None:
-    world.insist(lambda: world.edit(name, {"suspend": False}))
+@register("suspended-to-the-end", "beside", weight=3, targets=True)
+def _suspended(world: World, this: Perturbation) -> str | None:
+    """Suspend an evolution until all others have ended."""
+    record = world.running(this.target)
+    if record is None:
+        return "all have ended"
+    world.suspended.add(record.name)
+    with world.recorder.lock:
+        world.recording.by_hand.append((record.uid, "suspended"))
+    world.edit(record.name, {"suspend": True})
+    return None
+
+
+def resume(world: World, name: str) -> None:
+    """Resume a suspended evolution."""
+    if name not in world.suspended:
+        world.insist(lambda: world.edit(name, {"suspend": False}))
 
 
 @register("edit-and-back", "beside", weight=5, amounts=(0, 1, 2, 3), targets=True)
@@ -120,14 +140,14 @@ def _edited(world: World, this: Perturbation) -> str | None:
         ({"queue": {"name": "other"}}, {"queue": None}),
     )
     there, back = edits[this.amount]
-    record = world.record_of(this.target)
-    if record is None or (this.amount == 3 and this.target.startswith("queued")):
-        return "it is gone, or it has a queue"
+    record = world.running(this.target)
+    if record is None or (this.amount == 3 and record.name.startswith("queued")):
+        return "all have ended, or it has a queue"
     with world.recorder.lock:
         world.recording.by_hand.append((record.uid, "edited"))
-    if world.edit(this.target, there) is None:
+    if world.edit(record.name, there) is None:
         return "it is gone"
-    world.later(lambda: world.insist(lambda: world.edit(this.target, back)), 1.0)
+    world.later(lambda: world.insist(lambda: world.edit(record.name, back)), 1.0)
     return None
 
 
@@ -207,6 +227,7 @@ def _annotations(world: World, this: Perturbation) -> str | None:
 def _second(world: World, this: Perturbation) -> str | None:
     """Run another operator for some seconds, as when a Lease is lost in the middle of a write."""
     other = world.add_operator(f"operator-{len(world.operators)}")
+    other.start()
     world.later(lambda: other.kill(restart=False), float(this.amount))
     return None
 
@@ -224,4 +245,40 @@ def _stopped(world: World, _: Perturbation) -> str | None:
     with world.recorder.lock:
         world.recording.stops.append(code)
     world.operator.start()
+    return None
+
+
+@register("leader-frozen", "beside", weight=0, amounts=(17,))
+def _frozen(world: World, this: Perturbation) -> str | None:
+    """Freeze the holder of the Lease until another has taken it, and let it go on."""
+    world.leader().pause(float(this.amount))
+    return None
+
+
+@register("lease-refused", "beside", weight=2, amounts=(11,), armed=True)
+def _lease_refused(world: World, this: Perturbation) -> str | None:
+    """Refuse all requests about the Lease until its holder must stop."""
+    until = time.monotonic() + float(this.amount)
+    window = Window("refuse", is_about_lease, until, code=503, label=this.kind)
+    world.faults.add(window)
+    return None
+
+
+@register("namespace-deleted", "beside", weight=1)
+def _namespace_deleted(world: World, _: Perturbation) -> str | None:
+    """Delete a namespace with all in it, and create it and its evolutions again."""
+    namespace = world.namespaces[1]
+    with world.recorder.lock:
+        lost = [r.uid for r in world.recording.live() if r.namespace == namespace]
+        world.recording.unpurged.update(lost)
+    delete_namespace(world.kube, namespace)
+    deadline = time.monotonic() + 60.0
+    while namespace in namespaces(world.kube):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"the namespace {namespace} is not deleted within 60 s")
+        time.sleep(0.2)
+    create_namespace(world.kube, namespace)
+    for evolution in world.scenario.evolutions:
+        if evolution.namespace == 1:
+            world.create(evolution.name)
     return None

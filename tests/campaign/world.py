@@ -11,7 +11,8 @@ from typing import Any
 
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
-from tests.campaign.catalog import evolution_path, manifest
+from tests.campaign.catalog import KINDS, evolution_path, manifest
+from tests.campaign.clock import shifted
 from tests.campaign.faults import Faults
 from tests.campaign.kubelet import Kubelet
 from tests.campaign.model import Scenario
@@ -57,9 +58,8 @@ class World:
         self.operators: list[Operator] = []
         self.expected_kinds: dict[str, str] = {}
         """The kind whose end an evolution must reach, where an edit has changed it."""
-        self.excused: set[str] = set()
-        """Uids whose end is not compared, as a perturbation may change it."""
-        self.not_expected_exits = True
+        self.suspended: set[str] = set()
+        """The names of evolutions that a user has suspended until all others have ended."""
         self.threads: list[threading.Thread] = []
 
     @property
@@ -73,17 +73,32 @@ class World:
             create_namespace(self.kube, namespace)
         self.recorder.start()
         self.kubelet.start()
+        self._add_operators()
+        if self.scenario.form != "cold":
+            self.start_operators()
+
+    def _add_operators(self) -> None:
+        """Add the operators that the form of the scenario has, not started."""
         lease = self.scenario.form == "lease"
-        self.add_operator("operator-0", lease=lease)
+        environment = None
+        if self.scenario.form == "clock":
+            shift = 300 if self.scenario.number % 4 < 2 else -300
+            environment = shifted(shift, self.folder.parent)
+        self.add_operator("operator-0", lease=lease, environment=environment)
         if lease:
             self.add_operator("operator-1", lease=True)
+
+    def start_operators(self) -> None:
+        """Start the operators, and wait until the first is ready."""
+        for operator in self.operators:
+            operator.start()
         if not self.operator.wait_ready():
             raise AssertionError(f"the operator is not ready: {self.operator.tail()}")
 
     def add_operator(
         self, identity: str, *, lease: bool = False, environment: dict[str, str] | None = None
     ) -> Operator:
-        """Start another operator at the same proxy."""
+        """Add another operator at the same proxy; the caller starts it."""
         options = ["--resync-seconds", str(RESYNC_SECONDS), "--concurrency", "8"]
         for namespace in self.namespaces:
             options += ["--namespace", namespace]
@@ -99,8 +114,16 @@ class World:
             self.proxy.reset_connections,
         )
         self.operators.append(operator)
-        operator.start()
         return operator
+
+    def leader(self) -> Operator:
+        """Return the operator that holds the Lease, or the first one."""
+        path = names.lease_path(self.namespaces[0], "selfemo-operator")
+        try:
+            holder = self.kube.get(path)["spec"].get("holderIdentity")
+        except ApiError:
+            return self.operator
+        return next((o for o in self.operators if o.identity == holder), self.operator)
 
     def stop(self) -> list[int | None]:
         """Stop everything; return the exit codes of the operators."""
@@ -135,6 +158,19 @@ class World:
         """Return what is recorded of a living evolution."""
         with self.recorder.lock:
             return self.recording.named(self.namespace_of(name), name)
+
+    def running(self, name: str) -> EvolutionRecord | None:
+        """Return an evolution that has not ended: the one of a name, or the next one."""
+        evolutions = self.scenario.evolutions
+        first = next(i for i, e in enumerate(evolutions) if e.name == name)
+        with self.recorder.lock:
+            for evolution in (*evolutions[first:], *evolutions[:first]):
+                record = self.recording.named(self.namespace_of(evolution.name), evolution.name)
+                if record is None or KINDS[evolution.kind].refused or not record.versions:
+                    continue
+                if record.last.status.get("completionTime") is None:
+                    return record
+        return None
 
     def edit(self, name: str, spec: Json) -> Json | None:
         """Edit the spec of an evolution; return it, or None if it is gone."""
