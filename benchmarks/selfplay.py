@@ -106,7 +106,8 @@ class Side:
 def compare(context: StageContext, engine: VllmEngine, repeats: int) -> tuple[Side, Side, int]:
     """Return both sides' figures and the number of prompts."""
     spec = context.config.spec
-    parts = split_into_parts(plan_generation(context, fetch_sources(context)), spec.self_play)
+    plan = plan_generation(context, fetch_sources(context)[0])
+    parts = [list(part) for part in split_into_parts(plan, spec.self_play)]
     inputs = [bare_input(engine, spec, part) for part in parts]
     bare_side(engine, *(side[:8] for side in inputs[0]))  # the first batch compiles
     ours, bare = Side(), Side()

@@ -142,7 +142,7 @@ def training_prompts(job: OnPolicyJob) -> list[dict[str, Any]]:
         seed=spec.seed,
     )
     try:
-        requests = _draw_requests(engine, spec, count)
+        requests = _draw_requests(engine, spec, count, job.output)
         readings = _judge_readings(engine, spec, requests)
     finally:
         engine.close()
@@ -161,9 +161,11 @@ def training_prompts(job: OnPolicyJob) -> list[dict[str, Any]]:
     return rows
 
 
-def _draw_requests(engine: TextEngine, spec: EvolutionSpec, count: int) -> list[PromptRequest]:
+def _draw_requests(
+    engine: TextEngine, spec: EvolutionSpec, count: int, work: Path
+) -> list[PromptRequest]:
     labels = spec.dataset.labels
-    sources = read_sources(spec, local_path)
+    sources = read_sources(spec, local_path, work)
     requests: list[PromptRequest] = []
     generation = 0
     while len(requests) < count:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from selfemo_api.spec import DataFormat
 from selfemo_jobs.datasets import emorynlp
-from selfemo_jobs.datasets.arrow_files import ARROW, PARQUET, table_records
+from selfemo_jobs.datasets.arrow_files import ARROW, PARQUET, label_names, table_records
 from selfemo_jobs.datasets.columns import DIALOGUE, TURN
 from selfemo_jobs.datasets.csv_files import rows_of_lines, separator_of
 from selfemo_jobs.datasets.detect import detect_format
@@ -28,6 +28,7 @@ from selfemo_jobs.datasets.large_files import (
     is_larger,
     is_packed,
     read_head,
+    read_schema,
     record_batches,
     text_lines,
 )
@@ -48,6 +49,10 @@ HEAD_BYTES = 1 << 20
 HEAD_RECORDS = 1000
 
 
+class ScatteredRows(BadInput):
+    """A large table cannot be read in parts: rows of a dialogue are apart, or a column is new."""
+
+
 class DialogueStream:
     """The dialogues of the files of a source, in file order. It can be iterated over once.
 
@@ -58,19 +63,21 @@ class DialogueStream:
     kind
         The format. None: it is decided by the files' content and names.
     options
-        What to read. Labels are never read.
+        What to read.
 
     Raises
     ------
+    ScatteredRows
+        While it is iterated over: if a large table cannot be read in parts.
     BadInput
-        While it is iterated over: if a file does not have the format, has no dialogue, or an
-        utterance is empty. The message names file, line and field.
+        While it is iterated over: if a file does not have the format, has no dialogue, an utterance
+        is empty, or a label is unknown. The message names file, line and field.
     """
 
     def __init__(self, files: SourceFiles, kind: DataFormat | None, options: ReadOptions) -> None:
         self._files = files
         self._kind = kind
-        self._options = replace(options, labels=None, read_labels=False)
+        self._options = options
         self._notes = Notes()
         self._warnings: tuple[SourceWarning, ...] = ()
 
@@ -113,7 +120,7 @@ class DialogueStream:
 
     def _stream(self, kind: DataFormat) -> Iterator[Dialogue]:
         """Yield the dialogues of files that are read in parts."""
-        files, options = self._files.files, self._options
+        files, options = self._files.files, self._named_options(kind)
         records = chain.from_iterable(_records(f, kind, options, self._notes) for f in files)
         first = list(islice(records, HEAD_RECORDS))
         if not first:
@@ -123,12 +130,22 @@ class DialogueStream:
         ids = IdSet()
         if layout is None:
             yield from self._rows(reader, first, records, ids)
+            reader.check()
             return
         for number, record in enumerate(chain(first, records), start=1):
             dialogue = reader.dialogue(record, layout, number)
             if not ids.add(dialogue.id):
                 raise record.place.error(f"the id {dialogue.id} is there twice")
             yield dialogue
+        reader.check()
+
+    def _named_options(self, kind: DataFormat) -> ReadOptions:
+        """Return the options with the names of the numbers in columns of labels."""
+        names = {**self._files.label_names, **self._options.label_names}
+        if self._options.read_labels and kind in {DataFormat.PARQUET, DataFormat.HUGGING_FACE}:
+            for file in self._files.files:
+                names.update(label_names(read_schema(file)))
+        return replace(self._options, label_names=names)
 
     def _rows(
         self, reader: RecordReader, first: Sequence[Node], rest: Iterator[Node], ids: IdSet
@@ -143,9 +160,9 @@ class DialogueStream:
         for name, group in groupby(rows, key=lambda row: row.dialogue):
             turns = list(group)
             if not ids.add(name):
-                raise turns[0].place.error(
-                    f"rows of dialogue {name} are also further up: in a file of more than "
-                    f"{WHOLE_BYTES >> 20} MiB, the rows of a dialogue must be together"
+                raise ScatteredRows(
+                    f"{turns[0].place}: rows of dialogue {name} are also further up: in a file of "
+                    f"more than {WHOLE_BYTES >> 20} MiB, the rows of a dialogue must be together"
                 )
             yield reader.with_speakers(group_dialogues(turns, columns.get(TURN, TURN))[0])
 
@@ -162,9 +179,9 @@ class DialogueStream:
             if new:
                 keys.update(dict.fromkeys(key for key, _ in record.entries()))
                 if reader.columns(keys) != columns:
-                    raise record.place.error(
-                        f"`{min(new)}` is not in the first {HEAD_RECORDS} rows: write it in the "
-                        "first one too, or name the columns"
+                    raise ScatteredRows(
+                        f"{record.place}: `{min(new)}` is not in the first {HEAD_RECORDS} rows: "
+                        "write it in the first one too, or name the columns"
                     )
             if DIALOGUE not in columns:
                 self._notes.add(Oddity.NO_DIALOGUE, None)

@@ -171,6 +171,34 @@ def text_lines(
             text.detach()  # the file is closed above
 
 
+def read_schema(file: SourceFile) -> pa.Schema:
+    """Return the columns of a Parquet or Arrow file that is not packed.
+
+    Parameters
+    ----------
+    file
+        The file.
+
+    Raises
+    ------
+    BadInput
+        If the file is damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with file.path.open("rb") as stream:
+            start = stream.read(6)
+        if start.startswith(PARQUET):
+            return pq.read_schema(file.path)
+        with pa.memory_map(str(file.path)) as source:
+            opened = pa.ipc.open_file if start == ARROW[0] else pa.ipc.open_stream
+            return opened(source).schema
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(file, error) from None
+
+
 def record_batches(file: SourceFile, rows: int) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a Parquet or Arrow file in batches.
 

@@ -6,18 +6,20 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from posixpath import commonpath
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from selfemo_api.spec import DataFormat, DatasetSpec, Source
 from selfemo_jobs.datasets.detect import detect_format, explain_json
 from selfemo_jobs.datasets.dialogue import Dialogue
+from selfemo_jobs.datasets.dialogue_store import StoredDialogues
 from selfemo_jobs.datasets.emorynlp import read_emorynlp
 from selfemo_jobs.datasets.iemocap import read_iemocap
+from selfemo_jobs.datasets.large_files import read_head
 from selfemo_jobs.datasets.meld import read_meld
 from selfemo_jobs.datasets.reading import Notes, Oddity, ReadOptions, SourceWarning
 from selfemo_jobs.datasets.record_files import RECORD_FORMATS, read_record_files
@@ -29,6 +31,11 @@ log = logging.getLogger(__name__)
 
 #: The end of the name of a part of a table that ``datasets`` and others write in several files.
 SHARD = re.compile(r"-\d{5}-of-\d{5}(?=\.)")
+#: What may stand before the first sign of a JSON file, and the bytes in which that sign is.
+_BLANK = "\ufeff \t\r\n"
+_START_BYTES = 4096
+
+D = TypeVar("D", list[Dialogue], StoredDialogues)
 
 
 class _Reader(Protocol):
@@ -138,10 +145,23 @@ def _load(source: Source, files: SourceFiles | Path, options: ReadOptions) -> li
     if isinstance(files, Path):
         files = SourceFiles(source.uri, (SourceFile(files, source.uri),))
     content = read_source(files, source.format, options)
-    for warning in content.warnings:
-        level = logging.INFO if warning.kind is Oddity.UNLABELED else logging.WARNING
-        log.log(level, "%s: %s", source.uri, warning.message)
+    log_warnings(source.uri, content.warnings)
     return select_dialogues(source, content.dialogues)
+
+
+def log_warnings(uri: str, warnings: Iterable[SourceWarning]) -> None:
+    """Log what is odd in the files of a source.
+
+    Parameters
+    ----------
+    uri
+        The source's URI.
+    warnings
+        The warnings.
+    """
+    for warning in warnings:
+        level = logging.INFO if warning.kind is Oddity.UNLABELED else logging.WARNING
+        log.log(level, "%s: %s", uri, warning.message)
 
 
 def read_source(files: SourceFiles, kind: DataFormat | None, options: ReadOptions) -> SourceContent:
@@ -161,7 +181,7 @@ def read_source(files: SourceFiles, kind: DataFormat | None, options: ReadOption
     BadInput
         As of :func:`load_source`.
     """
-    kind = _format_of(files, kind, options)
+    kind = format_of(files, kind, options)
     options = replace(options, label_names={**files.label_names, **options.label_names})
     notes = Notes()
     groups = [(file.uri, read) for file, read in _read_files(files.files, kind, options, notes)]
@@ -171,7 +191,7 @@ def read_source(files: SourceFiles, kind: DataFormat | None, options: ReadOption
     return SourceContent(kind, dialogues, notes.warnings())
 
 
-def select_dialogues(source: Source, dialogues: list[Dialogue]) -> list[Dialogue]:
+def select_dialogues(source: Source, dialogues: D) -> D:
     """Return the dialogues that a source's ``offset`` and ``limit`` select. Raises BadInput."""
     stop = None if source.limit is None else source.offset + source.limit
     selected = dialogues[source.offset : stop]
@@ -204,14 +224,36 @@ def require_labels(
         )
 
 
-def _format_of(files: SourceFiles, kind: DataFormat | None, options: ReadOptions) -> DataFormat:
-    """Return the format of all files. Raises BadInput if they have several."""
+def format_of(
+    files: SourceFiles,
+    kind: DataFormat | None,
+    options: ReadOptions,
+    detected_by: Callable[[SourceFile], SourceFile] = lambda file: file,
+) -> DataFormat:
+    """Return the format of all files.
+
+    Parameters
+    ----------
+    files
+        The files on this machine.
+    kind
+        The format. None, or ``HuggingFace``: it is decided by the files' content and names.
+    options
+        What to read.
+    detected_by
+        Returns what the format of a file is detected by: the file itself, or its head.
+
+    Raises
+    ------
+    BadInput
+        If the files have several formats, or the format cannot be decided.
+    """
     if kind in {DataFormat.MELD, DataFormat.EMORYNLP, DataFormat.CSV}:
         for file in files.files:
             _refuse_json(file)
     if kind is not None and kind is not DataFormat.HUGGING_FACE:
         return kind
-    kinds = Counter(detect_format(file, options.columns) for file in files.files)
+    kinds = Counter(detect_format(detected_by(file), options.columns) for file in files.files)
     if len(kinds) > 1:
         counts = ", ".join(f"{count} {name.value}" for name, count in kinds.most_common())
         raise BadInput(
@@ -223,15 +265,19 @@ def _format_of(files: SourceFiles, kind: DataFormat | None, options: ReadOptions
 
 def _refuse_json(file: SourceFile) -> None:
     """Raise BadInput with an explanation if a file is JSON."""
-    text = file.read_bytes().decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
-    if text[:1] not in {"{", "["}:
+    if not _is_like_json(read_head(file, _START_BYTES).data):
         return
+    text = file.read_bytes().decode("utf-8", "replace").lstrip(_BLANK)
     for part in (text.partition("\n")[0], text):
         try:
             json.loads(part)
         except (ValueError, RecursionError):
             continue
         raise BadInput(explain_json(text, file))
+
+
+def _is_like_json(data: bytes) -> bool:
+    return data.decode("utf-8", "replace").lstrip(_BLANK)[:1] in {"{", "["}
 
 
 def _read_files(

@@ -3,17 +3,27 @@
 All functions are pure: everything follows from the seed. The plan covers all sources and is cut
 into parts before the parts are assigned to shards. The number of shards therefore changes nothing
 in what is generated.
+
+A plan holds two numbers for each dialogue. Its episodes are made when they are iterated over, so
+that a shard only reads the dialogues of its own parts.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from selfemo_api.seeds import ROLE_STREAMS, derive_seed
 from selfemo_api.spec import Role, SelfPlaySpec
 from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
+from selfemo_jobs.datasets.dialogue_store import has_label_sets, turn_counts
 
 #: Name of the speaker who responds in a monologue.
 LISTENER = "Listener"
@@ -52,7 +62,7 @@ class SourceDialogues:
     name: str
     """Name of the source."""
     dialogues: Sequence[Dialogue]
-    """All dialogues of the source."""
+    """All dialogues of the source, in a list or in a scratch file."""
     use_labels: bool = False
     """Whether the source's labels may be read."""
     draw: int | None = None
@@ -62,13 +72,131 @@ class SourceDialogues:
     @property
     def has_label_sets(self) -> bool:
         """Whether a turn has several labels that may be read."""
-        turns = (turn for dialogue in self.dialogues for turn in dialogue.turns)
-        return self.use_labels and any(len(turn.labels) > 1 for turn in turns)
+        return self.use_labels and has_label_sets(self.dialogues)
+
+
+class EpisodePlan(Sequence[Episode]):
+    """The episodes of a generation, in order; :func:`plan_episodes` makes it.
+
+    An episode is made, and its dialogue is read, when it is taken from the plan. A slice is a plan
+    of some of the episodes, and reads nothing.
+
+    Parameters
+    ----------
+    sources
+        The sources in the order of the spec.
+    settings
+        The number of targets in each dialogue, and of turns.
+    labels
+        The label set.
+    seed
+        The seed of the stage.
+    drawn
+        Shape (dialogues,): the drawn dialogues, as positions among those of all sources.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[SourceDialogues],
+        settings: SelfPlaySpec,
+        labels: Sequence[str],
+        seed: int,
+        drawn: NDArray[np.int64],
+    ) -> None:
+        self._sources = sources
+        self._settings = settings
+        self._labels = labels
+        self._seed = seed
+        self._drawn = drawn
+        self._source_ends = np.cumsum([len(source.dialogues) for source in sources])
+        turns = np.concatenate([turn_counts(source.dialogues) for source in sources])
+        targets = np.minimum(turns[drawn], settings.targets_per_dialogue)
+        self._ends: NDArray[Any] = np.cumsum(targets, dtype=np.int64)
+        self._numbers = range(int(self._ends[-1]) if len(drawn) else 0)
+
+    def __len__(self) -> int:
+        """Return the number of episodes."""
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> Episode: ...
+    @overload
+    def __getitem__(self, index: slice) -> EpisodePlan: ...
+    def __getitem__(self, index: int | slice) -> Episode | EpisodePlan:
+        """Return one episode, or the plan of consecutive ones."""
+        numbers = self._numbers[index]
+        if isinstance(numbers, int):
+            return next(self._episodes(range(numbers, numbers + 1)))
+        if numbers.step != 1:
+            raise ValueError("a plan can only be cut into consecutive episodes")
+        plan = object.__new__(EpisodePlan)
+        plan.__dict__.update(self.__dict__, _numbers=numbers)
+        return plan
+
+    def __iter__(self) -> Iterator[Episode]:
+        """Yield the episodes in order. Each dialogue is read once."""
+        return self._episodes(self._numbers)
+
+    def _episodes(self, numbers: range) -> Iterator[Episode]:
+        """Yield consecutive episodes."""
+        if not numbers:
+            return
+        first = int(np.searchsorted(self._ends, numbers.start, side="right"))
+        index = int(self._ends[first - 1]) if first else 0
+        episodes = self._of_dialogues(first, index)
+        yield from islice(episodes, numbers.start - index, numbers.stop - index)
+
+    def _of_dialogues(self, first: int, index: int) -> Iterator[Episode]:
+        """Yield the episodes of a drawn dialogue, whose first one has an index, and all later."""
+        count, turns = self._settings.targets_per_dialogue, self._settings.turns
+        for position in self._drawn[first:]:
+            number = int(np.searchsorted(self._source_ends, position, side="right"))
+            source = self._sources[number]
+            before = int(self._source_ends[number - 1]) if number else 0
+            dialogue = source.dialogues[int(position) - before]
+            for utterance in _draw_targets(source.name, dialogue, count, self._seed):
+                intended = tuple(
+                    intended_emotions(self._labels, index * turns + turn, self._seed)
+                    for turn in range(turns)
+                )
+                yield Episode(index, source.name, dialogue, utterance, source.use_labels, intended)
+                index += 1
+
+
+class EpisodeParts(Sequence[EpisodePlan]):
+    """The episodes of each part, in the order of the episodes.
+
+    Parameters
+    ----------
+    plan
+        The episodes of the generation.
+    size
+        The number of episodes of a part; the last one may have fewer.
+    """
+
+    def __init__(self, plan: EpisodePlan, size: int) -> None:
+        self._plan = plan
+        self._starts = range(0, len(plan), size)
+
+    def __len__(self) -> int:
+        """Return the number of parts."""
+        return len(self._starts)
+
+    @overload
+    def __getitem__(self, index: int) -> EpisodePlan: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[EpisodePlan]: ...
+    def __getitem__(self, index: int | slice) -> EpisodePlan | list[EpisodePlan]:
+        """Return one part, or some of them."""
+        if isinstance(index, slice):
+            return [self[number] for number in range(len(self))[index]]
+        start = self._starts[index]
+        return self._plan[start : start + self._starts.step]
 
 
 def plan_episodes(
     sources: Sequence[SourceDialogues], settings: SelfPlaySpec, labels: Sequence[str], seed: int
-) -> list[Episode]:
+) -> EpisodePlan:
     """Return the episodes of a generation, in order.
 
     Parameters
@@ -84,21 +212,12 @@ def plan_episodes(
 
     Returns
     -------
-    list of Episode
-        The episodes; ``index`` is the position in the list.
+    EpisodePlan
+        The episodes; ``index`` is the position in the plan.
     """
-    episodes: list[Episode] = []
-    for source, dialogue in _draw_dialogues(sources, settings.dialogues, seed):
-        for utterance in _draw_targets(source.name, dialogue, settings.targets_per_dialogue, seed):
-            index = len(episodes)
-            intended = tuple(
-                intended_emotions(labels, index * settings.turns + turn, seed)
-                for turn in range(settings.turns)
-            )
-            episodes.append(
-                Episode(index, source.name, dialogue, utterance, source.use_labels, intended)
-            )
-    return episodes
+    return EpisodePlan(
+        sources, settings, labels, seed, _draw_dialogues(sources, settings.dialogues, seed)
+    )
 
 
 def intended_emotions(labels: Sequence[str], number: int, seed: int) -> tuple[str, ...]:
@@ -133,7 +252,7 @@ def intended_emotions(labels: Sequence[str], number: int, seed: int) -> tuple[st
     return (order[place],)
 
 
-def split_into_parts(episodes: Sequence[Episode], settings: SelfPlaySpec) -> list[list[Episode]]:
+def split_into_parts(episodes: EpisodePlan, settings: SelfPlaySpec) -> EpisodeParts:
     """Return the episodes of each part.
 
     A part has at most ``batchPrompts`` prompts, but at least one episode. An episode is never
@@ -148,11 +267,11 @@ def split_into_parts(episodes: Sequence[Episode], settings: SelfPlaySpec) -> lis
 
     Returns
     -------
-    list of list of Episode
+    EpisodeParts
         The parts, in the order of the episodes.
     """
     size = max(1, settings.batch_prompts // (len(settings.roles) * settings.turns))
-    return [list(episodes[start : start + size]) for start in range(0, len(episodes), size)]
+    return EpisodeParts(episodes, size)
 
 
 def parts_of_shard(parts: int, shard: int, shards: int) -> list[int]:
@@ -234,19 +353,30 @@ def group_id(episode: Episode, generation: int, turn: int, role: Role) -> str:
 
 def _draw_dialogues(
     sources: Sequence[SourceDialogues], dialogues: int | None, seed: int
-) -> list[tuple[SourceDialogues, Dialogue]]:
-    """Return the dialogues of a generation, in an order that mixes the sources."""
-    pool = [(s, dialogue) for s in sources if s.draw is None for dialogue in s.dialogues]
+) -> NDArray[np.int64]:
+    """Return the dialogues of a generation, in an order that mixes the sources.
+
+    A dialogue is its position among those of all sources. Lists of numbers are shuffled like lists
+    of dialogues: the order follows from the seed and the length.
+    """
+    ends = np.cumsum([len(source.dialogues) for source in sources]).tolist()
+    positions = [range(end - len(s.dialogues), end) for s, end in zip(sources, ends, strict=True)]
+    pool = array("q")
+    for source, own in zip(sources, positions, strict=True):
+        if source.draw is None:
+            pool.extend(own)
     random.Random(derive_seed(seed, "dialogues")).shuffle(pool)
     drawn = pool[:dialogues]
-    with_own_number = [source for source in sources if source.draw is not None]
-    for source in with_own_number:
-        own = list(source.dialogues)
-        random.Random(derive_seed(seed, "dialogues", source.name)).shuffle(own)
-        drawn += [(source, dialogue) for dialogue in own[: source.draw]]
-    if with_own_number:
+    has_own_number = False
+    for source, own in zip(sources, positions, strict=True):
+        if source.draw is not None:
+            has_own_number = True
+            numbers = array("q", own)
+            random.Random(derive_seed(seed, "dialogues", source.name)).shuffle(numbers)
+            drawn.extend(numbers[: source.draw])
+    if has_own_number:
         random.Random(derive_seed(seed, "order")).shuffle(drawn)
-    return drawn
+    return np.array(drawn, np.int64)
 
 
 def _draw_targets(source: str, dialogue: Dialogue, count: int, seed: int) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,10 @@ from selfemo_api.seeds import derive_seed
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage
 from selfemo_jobs.datasets.fetch import fetch_source
-from selfemo_jobs.datasets.load import load_dialogues
 from selfemo_jobs.datasets.source_files import SourceFiles
+from selfemo_jobs.datasets.stored_source import store_source
 from selfemo_jobs.engines import open_engine
+from selfemo_jobs.models.model_folder import model_sha256
 from selfemo_jobs.models.stage_models import fetch_policy
 from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.manifest import Part
@@ -24,6 +26,7 @@ from selfemo_jobs.runtime.schemas import CANDIDATES, LABEL_SETS
 from selfemo_jobs.runtime.tables import load_table, put_table
 from selfemo_jobs.stages.selfplay.episodes import (
     Episode,
+    EpisodePlan,
     SourceDialogues,
     parts_of_shard,
     plan_episodes,
@@ -59,7 +62,10 @@ def run_self_play(context: StageContext) -> StageOutput:
         If the storage or the hub cannot be reached.
     """
     spec = context.config.spec
-    sources = fetch_sources(context)
+    sources, hashes = fetch_sources(context)
+    policy = fetch_policy(context)
+    inputs = {**hashes, "policy": model_sha256(policy)}
+    context = context.with_inputs(inputs)
     parts = split_into_parts(plan_generation(context, sources), spec.self_play)
     numbers = parts_of_shard(len(parts), context.shard, context.shards)
     finished: list[Part] = []
@@ -74,36 +80,53 @@ def run_self_play(context: StageContext) -> StageOutput:
             finished.append(part)
             counts[part.path] = count_part(table)
     if missing:
-        engine = _open_engine(context)
+        engine = _open_engine(context, policy)
         try:
-            finished += play_parts(context, engine, dict(enumerate(parts)), missing, counts)
+            finished += play_parts(context, engine, parts, missing, counts)
         finally:
             engine.close()
     label_sets = any(source.has_label_sets for source in sources)
-    return _output(finished, counts, spec.dataset.labels, label_sets=label_sets)
+    output = _output(finished, counts, spec.dataset.labels, label_sets=label_sets)
+    return replace(output, inputs=inputs)
 
 
-def fetch_sources(context: StageContext) -> list[SourceDialogues]:
-    """Return the dialogues of all self-play sources, fetched to this machine.
+def fetch_sources(context: StageContext) -> tuple[list[SourceDialogues], dict[str, str]]:
+    """Return the dialogues of all self-play sources, fetched to this machine, and their hashes.
 
     Parameters
     ----------
     context
         The context of the stage.
 
+    Returns
+    -------
+    sources : list of SourceDialogues
+        The dialogues.
+    hashes : dict of str to str
+        The SHA-256 of the content of each source, by ``source:<name>``.
+
     Raises
     ------
     BadInput
         If a source cannot be read.
     Unavailable
-        If the storage cannot be reached.
+        If the storage cannot be reached, or a source changes while it is read.
     """
-    return read_sources(
-        context.config.spec, lambda uri: fetch_source(uri, context.store, context.work)
-    )
+    spec = context.config.spec
+    fetched: dict[str, tuple[SourceFiles, str]] = {}
+
+    def fetch(uri: str) -> SourceFiles:
+        files = fetch_source(uri, context.store, context.work)
+        fetched[uri] = files, files.content_sha256()
+        return files
+
+    sources = read_sources(spec, fetch, context.work)
+    for files, digest in fetched.values():
+        files.check_unchanged(digest)
+    return sources, {f"source:{s.name}": fetched[s.uri][1] for s in spec.dataset.self_play}
 
 
-def plan_generation(context: StageContext, sources: Sequence[SourceDialogues]) -> list[Episode]:
+def plan_generation(context: StageContext, sources: Sequence[SourceDialogues]) -> EpisodePlan:
     """Return the episodes of the generation, for all shards together.
 
     Parameters
@@ -118,9 +141,9 @@ def plan_generation(context: StageContext, sources: Sequence[SourceDialogues]) -
 
 
 def read_sources(
-    spec: EvolutionSpec, locate: Callable[[str], SourceFiles | Path]
+    spec: EvolutionSpec, locate: Callable[[str], SourceFiles | Path], work: Path
 ) -> list[SourceDialogues]:
-    """Return the dialogues of all self-play sources.
+    """Return the dialogues of all self-play sources, in scratch files.
 
     Parameters
     ----------
@@ -128,6 +151,8 @@ def read_sources(
         The spec of the evolution.
     locate
         Returns the files at a URI on this machine.
+    work
+        The scratch folder.
 
     Raises
     ------
@@ -137,7 +162,9 @@ def read_sources(
     return [
         SourceDialogues(
             source.name,
-            load_dialogues(spec.dataset, source, locate(source.uri), read_labels=source.use_labels),
+            store_source(
+                spec.dataset, source, locate(source.uri), work, read_labels=source.use_labels
+            ),
             source.use_labels,
             source.sample,
         )
@@ -169,7 +196,7 @@ def merge_shards(outputs: Sequence[StageOutput]) -> StageOutput:
 def play_parts(
     context: StageContext,
     engine: TextEngine,
-    parts: Mapping[int, Sequence[Episode]],
+    parts: Mapping[int, Sequence[Episode]] | Sequence[Sequence[Episode]],
     missing: Sequence[int],
     counts: dict[str, Counts],
 ) -> list[Part]:
@@ -205,12 +232,12 @@ def play_parts(
     return written
 
 
-def _open_engine(context: StageContext) -> TextEngine:
+def _open_engine(context: StageContext, policy: Path) -> TextEngine:
     spec = context.config.spec
     longest = spec.self_play.max_tokens
     return open_engine(
         spec.self_play.engine,
-        fetch_policy(context),
+        policy,
         engine_args=spec.self_play.engine_args,
         max_model_len=spec.model.max_prompt_tokens + max(longest.recognizer, longest.responder),
         seed=context.config.seed,

@@ -12,6 +12,9 @@ import random
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from selfemo_jobs.errors import BadInput
 
 #: Stands for a row without tokens in a micro-batch that is not full. It has no part in the loss.
@@ -57,8 +60,8 @@ class TrainingStep:
 
 def plan_steps(
     groups: Sequence[Sequence[int]],
-    prompt_lengths: Sequence[int],
-    completion_lengths: Sequence[int],
+    prompt_lengths: Sequence[int] | npt.NDArray[np.int64],
+    completion_lengths: Sequence[int] | npt.NDArray[np.int64],
     shape: BatchShape,
     *,
     epochs: int,

@@ -18,6 +18,7 @@ from selfemo_api.contract import ENV_GRACE, ENV_PARENT, ENV_RENDEZVOUS, ENV_SHAR
 from selfemo_api.spec import ResourcesSpec
 from selfemo_jobs.errors import BadInput, StageError, Terminated, Unavailable
 from selfemo_jobs.runtime.parent_death import die_with_parent
+from selfemo_jobs.runtime.threads import THREADS, available_processors, set_thread_defaults
 from selfemo_jobs.stages.train.worker_protocol import TrainJob, read_failures
 
 log = logging.getLogger(__name__)
@@ -113,8 +114,10 @@ def worker_environment(resources: ResourcesSpec) -> dict[str, str]:
         environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
     if resources.gpus_per_node == 0:
         environment |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-        threads = max(1, len(os.sched_getaffinity(0)) // resources.local_processes)
-        environment.setdefault("OMP_NUM_THREADS", str(threads))
+        threads = max(1, available_processors() // resources.local_processes)
+        environment.setdefault(THREADS, str(threads))
+    # torchrun gives each of several processes one thread
+    set_thread_defaults(environment, counts=resources.processes == 1)
     return environment
 
 

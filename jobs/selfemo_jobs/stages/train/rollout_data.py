@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from selfemo_api.spec import Role
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import BadRows
 
 #: The columns of a scored table that training reads, in the order of
 #: :data:`selfemo_jobs.runtime.schemas.SCORED`.
@@ -27,7 +26,8 @@ COLUMNS = (
     "consensus",
     "advantage",
 )
-_LIST_COLUMNS = ("prompt_ids", "completion_ids", "logprobs")
+#: Those of them that are lists of numbers.
+LIST_COLUMNS = ("prompt_ids", "completion_ids", "logprobs")
 
 
 @dataclass(frozen=True)
@@ -58,15 +58,72 @@ class RaggedArray:
         return np.diff(self.offsets)
 
 
+class Rows(Protocol):
+    """Rows of different lengths."""
+
+    def __getitem__(self, row: int, /) -> npt.NDArray[Any]:
+        """Return one row."""
+
+    @property
+    def values(self) -> npt.NDArray[Any]:
+        """Shape (total,): the values of all rows."""
+
+    @property
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """Shape (rows + 1,): where each row begins in ``values``, and the number of values."""
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Length of each row; shape (rows,)."""
+
+
+class JoinedRows:
+    """The rows of two arrays, without a copy of them. Only ``values`` copies them.
+
+    Parameters
+    ----------
+    first, second
+        The arrays.
+
+    Examples
+    --------
+    >>> one = RaggedArray(np.array([7, 8, 9]), np.array([0, 1, 3]))
+    >>> JoinedRows(one, one)[2].tolist(), JoinedRows(one, one).offsets.tolist()
+    ([7], [0, 1, 3, 4, 6])
+    """
+
+    def __init__(self, first: Rows, second: Rows) -> None:
+        self._first = first
+        self._second = second
+        self.offsets: npt.NDArray[np.int64] = np.concatenate(
+            [first.offsets, first.offsets[-1] + second.offsets[1:]]
+        )
+
+    def __getitem__(self, row: int) -> npt.NDArray[Any]:
+        """Return one row."""
+        count = len(self._first.lengths)
+        return self._first[row] if row < count else self._second[row - count]
+
+    @property
+    def values(self) -> npt.NDArray[Any]:
+        """Shape (total,): a copy of the values of all rows."""
+        return np.concatenate([self._first.values, self._second.values])
+
+    @cached_property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Length of each row; shape (rows,)."""
+        return np.diff(self.offsets)
+
+
 @dataclass(frozen=True)
 class RolloutData:
     """Completions with the data that self-play and scoring recorded, one row for each."""
 
-    prompts: RaggedArray
+    prompts: Rows
     """Token ids of the prompts."""
-    completions: RaggedArray
+    completions: Rows
     """Token ids of the completions."""
-    logprobs: RaggedArray
+    logprobs: Rows
     """Natural logarithm of each completion token's probability under the distribution that it was
     sampled from. The rows have the lengths of ``completions``."""
     advantages: npt.NDArray[np.float32]
@@ -101,11 +158,11 @@ class RolloutData:
 
         Raises
         ------
-        BadInput
+        BadRows
             If a group mixes roles or prompts, a prompt is empty, lengths differ, a number is not
             finite, or a token is not in the vocabulary. The message names group and member.
         """
-        lists = {name: _to_ragged(table[name]) for name in _LIST_COLUMNS}
+        lists = {name: _to_ragged(table[name]) for name in LIST_COLUMNS}
         advantages = table["advantage"].to_numpy().astype(np.float32)
         rollouts = cls(
             lists["prompt_ids"],
@@ -142,7 +199,7 @@ def training_columns(tables: Iterable[pa.Table]) -> pa.Table:
 
 def add_imitation_rows(
     rollouts: RolloutData,
-    table: pa.Table,
+    consensus: Iterable[Sequence[str] | None],
     encode_answer: Callable[[Sequence[str]], Sequence[int]],
 ) -> RolloutData:
     """Return the rollouts with one more row for each recognizer group: its consensus as an answer.
@@ -150,9 +207,9 @@ def add_imitation_rows(
     Parameters
     ----------
     rollouts
-        The rollouts of the table.
-    table
-        The table that the rollouts were made from.
+        The rollouts.
+    consensus
+        The consensus of each recognizer group, and None for each responder group.
     encode_answer
         A function that returns the token ids of an answer that names some emotions.
 
@@ -161,30 +218,34 @@ def add_imitation_rows(
     RolloutData
         The same rows, followed by the answers. Each answer is in the group that it belongs to.
     """
-    roles, consensus = table["role"], table["consensus"]
-    groups = [list(group) for group in rollouts.groups]
-    recognizer = [g for g in groups if roles[g[0]].as_py() == Role.RECOGNIZER.value]
+    groups: list[Sequence[int]] = []
+    prompts, answers = [], []
     count = len(rollouts)
-    first_rows = [group[0] for group in recognizer]
-    answers = [np.asarray(encode_answer(consensus[row].as_py()), np.int64) for row in first_rows]
-    for number, group in enumerate(recognizer):
-        group.append(count + number)
-    added = len(recognizer)
+    for group, labels in zip(rollouts.groups, consensus, strict=True):
+        if labels is None:
+            groups.append(group)
+            continue
+        groups.append([*group, count + len(answers)])
+        prompts.append(rollouts.prompts[group[0]])
+        answers.append(np.asarray(encode_answer(labels), np.int64))
+    added = len(answers)
+    logprobs = [np.zeros(len(ids), np.float32) for ids in answers]
     return RolloutData(
-        _append_rows(rollouts.prompts, [rollouts.prompts[row] for row in first_rows]),
+        _append_rows(rollouts.prompts, prompts),
         _append_rows(rollouts.completions, answers),
-        _append_rows(rollouts.logprobs, [np.zeros(len(ids), np.float32) for ids in answers]),
+        _append_rows(rollouts.logprobs, logprobs),
         np.concatenate([rollouts.advantages, np.zeros(added, np.float32)]),
         groups,
         np.concatenate([rollouts.imitated, np.ones(added, np.bool_)]),
     )
 
 
-def _append_rows(array: RaggedArray, rows: Sequence[npt.NDArray[Any]]) -> RaggedArray:
+def _append_rows(array: Rows, rows: Sequence[npt.NDArray[Any]]) -> JoinedRows:
     """Return the array with some more rows, of the same type."""
-    values = np.concatenate([array.values, *rows]).astype(array.values.dtype)
-    ends = array.offsets[-1] + np.cumsum([len(row) for row in rows], dtype=np.int64)
-    return RaggedArray(values, np.concatenate([array.offsets, ends]))
+    kind = array.values.dtype
+    values = np.concatenate([np.empty(0, kind), *rows]).astype(kind)
+    ends = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+    return JoinedRows(array, RaggedArray(values, ends))
 
 
 def _to_ragged(column: pa.ChunkedArray) -> RaggedArray:
@@ -206,9 +267,7 @@ def _rows_by_group(ids: Sequence[str]) -> list[list[int]]:
 def _check_rows(table: pa.Table, rollouts: RolloutData, vocabulary: int | None) -> None:
     def refuse(wrong: npt.NDArray[np.bool_], reason: str) -> None:
         if wrong.any():
-            raise BadInput(
-                f"{_row_name(table, int(wrong.argmax()))}: {reason}; run self-play again"
-            )
+            raise BadRows(f"{_row_name(table, int(wrong.argmax()))}: {reason}")
 
     completions, logprobs = rollouts.completions, rollouts.logprobs
     refuse(rollouts.prompts.lengths == 0, "`prompt_ids` is empty")
@@ -235,15 +294,15 @@ def _check_groups(table: pa.Table, rollouts: RolloutData) -> None:
         first = group[0]
         for row in group[1:]:
             if roles[row] != roles[first]:
-                raise BadInput(f"{_row_name(table, row)}: the group mixes roles; score it again")
+                raise BadRows(f"{_row_name(table, row)}: the group mixes roles")
             if not np.array_equal(rollouts.prompts[row], rollouts.prompts[first]):
-                raise BadInput(
-                    f"{_row_name(table, row)}: the group mixes prompts; run self-play again"
-                )
+                raise BadRows(f"{_row_name(table, row)}: the group mixes prompts")
 
 
-def _any_in_row(array: RaggedArray, flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def _any_in_row(array: Rows, flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Return, for each row, whether one of its values is flagged."""
+    if not flags.any():
+        return np.zeros(len(array.lengths), np.bool_)
     before = np.concatenate([[0], np.cumsum(flags)])
     return np.asarray(before[array.offsets[1:]] > before[array.offsets[:-1]])
 

@@ -8,26 +8,24 @@ from __future__ import annotations
 
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from selfemo_api.metrics import TrainMetric
 from selfemo_api.stages import Stage
+from selfemo_jobs.errors import BadInput, BadRows
 from selfemo_jobs.models.model_folder import model_sha256, read_model_config
-from selfemo_jobs.models.stage_models import MODEL, fetch_judge, fetch_policy, upload_model
+from selfemo_jobs.models.stage_models import fetch_judge, fetch_policy, upload_model
 from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.fingerprint import config_fingerprint
-from selfemo_jobs.runtime.manifest import canonical_json, read_manifest
+from selfemo_jobs.runtime.manifest import canonical_json, read_manifest, rerun_advice
 from selfemo_jobs.runtime.program import StageProgram
 from selfemo_jobs.runtime.schemas import SCORED
 from selfemo_jobs.runtime.step_curve import STEP_CURVE
 from selfemo_jobs.runtime.tables import read_tables
 from selfemo_jobs.stages.train.launch import launch
-from selfemo_jobs.stages.train.rollout_data import RolloutData, training_columns
+from selfemo_jobs.stages.train.rollout_files import write_rollouts
 from selfemo_jobs.stages.train.worker_protocol import TrainJob, TrainResult, write_json
-from selfemo_jobs.store import join
 from selfemo_jobs.store.hashing import sha256
 from selfemo_jobs.store.local_files import translated_errors
 
@@ -66,41 +64,61 @@ def run_train(context: StageContext) -> StageOutput:
     Unavailable
         If the storage or the hub cannot be reached.
     """
-    config = context.config
     uri, manifest = context.parent(Stage.FLYWHEEL)
-    table = training_columns(read_tables(context.store, uri, manifest, SCORED))
     policy = fetch_policy(context)
-    if table.num_rows == 0:
-        log.info("no group was kept: the policy is handed on unchanged")
-        parts = upload_model(context, policy, policy) if context.shard == 0 else []
-        return StageOutput(
-            parts, metrics={TrainMetric.STEPS: 0.0}, model_uri=join(config.output, MODEL)
-        )
     # rows that cannot be used are refused before any process is started
-    RolloutData.from_table(table, _vocabulary(policy))
-    job = _job(context, policy)
+    rows_folder = context.work / f"rows-{context.shard}"
+    tables = read_tables(context.store, uri, manifest, SCORED)
+    try:
+        rows = write_rollouts(tables, rows_folder, _vocabulary(policy))
+    except BadRows as error:
+        raise BadInput(f"{error}: {rerun_advice(uri)}") from error
+    if rows == 0:
+        log.info("no group was kept: the policy is handed on unchanged")
+        inputs = {"policy": model_sha256(policy)}
+        output = StageOutput(inputs=inputs)
+        if context.shard == 0:
+            output = upload_model(context, policy, policy, inputs)
+        return replace(output, metrics={TrainMetric.STEPS: 0.0})
+    reference = _fetch_reference(context)
+    inputs = _model_hashes(policy, reference)
+    job = _job(context, policy, reference, inputs)
     single_node = context.shards == 1
-    model_uri = join(config.output, MODEL)
-    published = None if single_node else context.find_output(0)
+    published = None if single_node else context.with_inputs(inputs).find_output(0)
     if published is not None:
-        return published if context.shard == 0 else StageOutput()
+        return published if context.shard == 0 else StageOutput(inputs=inputs)
     # Nodes train together or not at all. Only a single node may use its own result of before.
     if not (single_node and job.result_file.is_file()):
         job.result_file.unlink(missing_ok=True)
-        launch(job, _write_job(job, table))
+        launch(job, _write_job(job, rows_folder))
     if context.shard != 0:
-        return StageOutput()  # the first node publishes the model
+        return StageOutput(inputs=inputs)  # the first node publishes the model
     result = TrainResult.model_validate_json(job.result_file.read_bytes())
-    return StageOutput(
-        parts=upload_model(context, job.model_folder, policy),
-        rows=table.num_rows,
+    return replace(
+        upload_model(context, job.model_folder, policy, inputs),
+        rows=rows,
         metrics=result.metrics,
-        model_uri=model_uri,
         report={STEP_CURVE: result.steps},
     )
 
 
-def _job(context: StageContext, policy: Path) -> TrainJob:
+def _fetch_reference(context: StageContext) -> Path | None:
+    """Return the folder of the model that the KL term refers to; None: the policy, or no term."""
+    config = context.config
+    if config.spec.training.kl_beta > 0 and config.judge_uri != config.policy_uri:
+        return fetch_judge(context)
+    return None
+
+
+def _model_hashes(policy: Path, reference: Path | None) -> dict[str, str]:
+    """Return the SHA-256 of each model that the training follows from."""
+    hashes = {"policy": model_sha256(policy)}
+    return hashes if reference is None else hashes | {"reference": model_sha256(reference)}
+
+
+def _job(
+    context: StageContext, policy: Path, reference: Path | None, models: dict[str, str]
+) -> TrainJob:
     """Return the job of the training processes.
 
     The name of its folder has the hash of all that the training follows from. So a training only
@@ -113,15 +131,16 @@ def _job(context: StageContext, policy: Path) -> TrainJob:
         The context of the stage.
     policy
         The folder of the model to train.
+    reference
+        The folder of the model that the KL term refers to.
+    models
+        The hashes of both.
     """
     config, training = context.config, context.config.spec.training
-    reference = None
-    if training.kl_beta > 0 and config.judge_uri != config.policy_uri:
-        reference = fetch_judge(context)
     follows_from = {
         "config": config_fingerprint(config, RELEVANT),
         "kept": read_manifest(context.store, config.parents[Stage.FLYWHEEL.slug])[1],
-        "models": [model_sha256(folder) for folder in (policy, reference) if folder is not None],
+        "models": models,
     }
     digest = sha256(canonical_json(follows_from))[:16]
     for other in context.work.glob(f"job-*-{context.shard}"):
@@ -140,11 +159,12 @@ def _job(context: StageContext, policy: Path) -> TrainJob:
     )
 
 
-def _write_job(job: TrainJob, table: pa.Table) -> Path:
-    """Write a job and its rows to the job's folder; return the path of the job's file."""
+def _write_job(job: TrainJob, rows_folder: Path) -> Path:
+    """Write a job to its folder, and move its rows there; return the path of the job's file."""
     with translated_errors(job.folder):
         job.folder.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, job.rows_file)
+        shutil.rmtree(job.rows_folder, ignore_errors=True)
+        rows_folder.rename(job.rows_folder)
     file = job.folder / "job.json"
     write_json(file, job)
     return file

@@ -29,6 +29,7 @@ from trl.trainer.utils import pad
 
 from selfemo_jobs.acceleration.frozen_layer_cache import FrozenLayerCache, fits_cache
 from selfemo_jobs.acceleration.last_layer import can_pack
+from selfemo_jobs.acceleration.padded_rows import PaddedRows, pad_rows, row_logprobs
 from selfemo_jobs.acceleration.prefix_packing import PackedBatch, pack, packed_logprobs
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.stages.train import loss
@@ -113,7 +114,7 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._old: npt.NDArray[np.float32] | None = None
         self._weights: npt.NDArray[np.float32] | None = None
         self._reference: npt.NDArray[np.float32] | None = None
-        self._packed: PackedBatch | None = None
+        self._batch: PackedBatch | PaddedRows | None = None
         self._imitation = imitation
         self._bfloat16_products = bfloat16_products
         self._logprobs: Tensor | None = None  # of the micro-batch whose loss is computed
@@ -184,7 +185,7 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         BadInput
             If a value is not finite.
         """
-        flat = torch.zeros(len(self._rollouts.completions.values), dtype=torch.float32)
+        flat = torch.zeros(int(self._rollouts.completions.offsets[-1]), dtype=torch.float32)
         device, training = self.accelerator.device, model.training
         model.eval()
         with torch.no_grad():
@@ -321,34 +322,30 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self,
         model: Any,
         input_ids: Tensor,
-        attention_mask: Tensor,
+        _attention_mask: Tensor,
         logits_to_keep: int,
-        batch_size: int | None = None,
+        _batch_size: int | None = None,
         compute_entropy: bool = False,
         compute_aux_loss: bool = False,
-        **multimodal: Any,
+        **_multimodal: Any,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Return log-probabilities and entropies, where each prompt is read once if possible."""
-        if not self._can_pack:
-            outputs: tuple[Tensor, Tensor | None, Tensor | None] = (
-                super()._get_per_token_logps_and_entropies(
-                    model,
-                    input_ids,
-                    attention_mask,
-                    logits_to_keep,
-                    batch_size,
-                    compute_entropy,
-                    compute_aux_loss,
-                    **multimodal,
-                )
+        """Return log-probabilities and entropies, where each prompt is read once if possible.
+
+        TRL's own method pads prompts on the left. Models that number the columns would then read
+        them at other positions than self-play.
+        """
+        batch = self._batch
+        if batch is None or batch.places.shape != (len(input_ids), logits_to_keep):
+            raise RuntimeError("the batch is not the one that was made last")
+        auxiliary_loss = None
+        if isinstance(batch, PaddedRows):
+            logprobs, entropies, auxiliary_loss = row_logprobs(
+                model, batch, auxiliary_loss=compute_aux_loss
             )
-            return outputs
-        packed = self._packed
-        if packed is None or packed.places.shape != (len(input_ids), logits_to_keep):
-            raise RuntimeError("the batch is not the one that was packed last")
-        with self._frozen.reading(packed) if self._frozen else nullcontext():
-            logprobs, entropies = packed_logprobs(model, packed)
-        return logprobs, entropies if compute_entropy else None, None
+        else:
+            with self._frozen.reading(batch) if self._frozen else nullcontext():
+                logprobs, entropies = packed_logprobs(model, batch)
+        return logprobs, entropies if compute_entropy else None, auxiliary_loss
 
     def create_model_card(self, *_args: Any, **_kwargs: Any) -> None:
         """Write no model card: the manifest states where a model comes from."""
@@ -363,7 +360,7 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def _to_tensors(self, rows: Sequence[int]) -> dict[str, Tensor]:
         """Return the prompts (padded left) and completions (padded right) of a micro-batch.
 
-        The packed form of the same rows is stored for the forward pass that follows.
+        The form in which the model reads the same rows is stored for the pass that follows.
         """
         filler = [self._tokenizer.pad_token_id]
         prompts = [filler if r == PADDING else self._rollouts.prompts[r].tolist() for r in rows]
@@ -380,9 +377,9 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             padded = pad(ids, padding_value=filler[0], padding_side=side)[:-1]
             batch[f"{name}_ids"] = padded.to(device)
             batch[f"{name}_mask"] = pad(mask, padding_side=side)[:-1].to(device)
-        if self._can_pack:
-            width = batch["completion_ids"].size(1)
-            self._packed = pack(prompts, completions, width, filler[0]).to(device)
+        make = pack if self._can_pack else pad_rows
+        self._batch = make(prompts, completions, batch["completion_ids"].size(1), filler[0])
+        self._batch = self._batch.to(device)
         return batch
 
     def _read_rows(self, flat: npt.NDArray[np.float32], rows: Sequence[int], width: int) -> Tensor:

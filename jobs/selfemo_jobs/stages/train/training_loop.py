@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 import torch
 import torch.distributed as dist
 from datasets import Dataset
@@ -29,6 +28,7 @@ from selfemo_api.metrics import ProgressField, TrainMetric
 from selfemo_api.spec import TrainingSpec
 from selfemo_jobs.errors import Terminated
 from selfemo_jobs.models.adapters import lora_config
+from selfemo_jobs.models.dropout import disable_dropout
 from selfemo_jobs.models.fetch import load_model, load_tokenizer
 from selfemo_jobs.models.model_export import merge_adapter, write_model
 from selfemo_jobs.models.trained_layers import train_last_layers
@@ -42,6 +42,7 @@ from selfemo_jobs.stages.train.checkpoints import (
     delete_other_checkpoints,
 )
 from selfemo_jobs.stages.train.rollout_data import RolloutData, add_imitation_rows
+from selfemo_jobs.stages.train.rollout_files import read_consensus, read_rollouts
 from selfemo_jobs.stages.train.trainer import SelfGRPOTrainer
 from selfemo_jobs.stages.train.training_arguments import training_arguments
 from selfemo_jobs.stages.train.training_callback import OLD_LOGPROBS, TrainingCallback
@@ -96,7 +97,7 @@ def run_training(job: TrainJob, sigterm: SigtermFlag) -> None:
         model=model,
         processing_class=tokenizer,
         args=arguments,
-        train_dataset=Dataset.from_dict({"row": list(range(len(rollouts) + 1))}),
+        train_dataset=Dataset.from_dict({"row": np.arange(len(rollouts) + 1)}),
         peft_config=adapter,
         rollouts=rollouts,
         steps=steps,
@@ -143,8 +144,8 @@ def plan_training(
     """
     return plan_steps(
         rollouts.groups,
-        rollouts.prompts.lengths.tolist(),
-        rollouts.completions.lengths.tolist(),
+        rollouts.prompts.lengths,
+        rollouts.completions.lengths,
         BatchShape(training.batch_size, training.micro_batch_size, processes),
         epochs=training.epochs,
         seed=seed,
@@ -177,8 +178,7 @@ def precision_context(*, bfloat16_products: bool) -> AbstractContextManager[Any]
 
 def _load_rollouts(job: TrainJob, tokenizer: PreTrainedTokenizerBase) -> RolloutData:
     """Return the rows to train on, with the answers to imitate if imitation is on."""
-    table = pq.read_table(job.rows_file)
-    rollouts = RolloutData.from_table(table)
+    rollouts = read_rollouts(job.rows_folder)
     if job.training.imitation == 0.0:
         return rollouts
     prompts = load_prompt_set(job.prompts, job.prompt_templates)
@@ -186,12 +186,13 @@ def _load_rollouts(job: TrainJob, tokenizer: PreTrainedTokenizerBase) -> Rollout
     def encode_answer(labels: Sequence[str]) -> Sequence[int]:
         return prompts.encode_completion(tokenizer, prompts.recognizer_text(labels))
 
-    return add_imitation_rows(rollouts, table, encode_answer)
+    return add_imitation_rows(rollouts, read_consensus(job.rows_folder), encode_answer)
 
 
 def _load_policy(job: TrainJob, dtype: torch.dtype) -> PreTrainedModel:
-    """Return the model to train. Weights that are not trained have no gradient."""
+    """Return the model to train, without dropout. Weights that are not trained have no gradient."""
     model = load_model(job.policy, dtype)
+    disable_dropout(model)
     if job.training.train_layers > 0:
         train_last_layers(model, job.training.train_layers)
     return model
@@ -276,13 +277,13 @@ def _metrics(
         return math.fsum(entry[name] for entry in history) / len(history)
 
     batches = (batch for step in steps for share in step.micro_batches for batch in share)
-    trained = sorted({row for batch in batches for row in batch if row != PADDING})
-    offsets = rollouts.completions.offsets
-    tokens = np.concatenate([np.arange(offsets[row], offsets[row + 1]) for row in trained])
-    weights = trainer.importance_weights[tokens]
+    trained = np.zeros(len(rollouts), np.bool_)
+    for batch in batches:
+        trained[[row for row in batch if row != PADDING]] = True
+    weights = trainer.importance_weights[np.repeat(trained, rollouts.completions.lengths)]
     return {
         TrainMetric.STEPS: float(len(steps)),
-        TrainMetric.ROWS: float(len(trained)),
+        TrainMetric.ROWS: float(np.count_nonzero(trained)),
         TrainMetric.TOKENS: float(sum(step.sampled_tokens for step in steps)),
         TrainMetric.LOSS: history[-1]["loss"],
         TrainMetric.LOSS_MEAN: mean("loss"),

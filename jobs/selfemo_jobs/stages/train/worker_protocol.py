@@ -55,9 +55,9 @@ class TrainJob(ApiModel):
         return self.training.precision is Precision.BFLOAT16
 
     @property
-    def rows_file(self) -> Path:
-        """Parquet file with the rows to train on."""
-        return self.folder / "rows.parquet"
+    def rows_folder(self) -> Path:
+        """Folder with the rows to train on, see :mod:`selfemo_jobs.stages.train.rollout_files`."""
+        return self.folder / "rows"
 
     @property
     def checkpoints_folder(self) -> Path:

@@ -14,6 +14,7 @@ from selfemo_api.stages import Stage
 from selfemo_jobs.runtime.manifest import Manifest, Part
 from selfemo_jobs.runtime.schemas import SCORED
 from selfemo_jobs.runtime.tables import encode_table
+from selfemo_jobs.stages.train.rollout_data import RolloutData
 from selfemo_jobs.store import join, open_store
 from selfemo_jobs.store.hashing import sha256
 
@@ -27,6 +28,12 @@ def kept_table(model: Path, groups: int, size: int, *, seed: int = 0, drift: flo
     log-probabilities. Two engines differ in this way.
     """
     return _kept_table(str(model), groups, size, seed, drift)
+
+
+def consensus_of(table: Any, rollouts: RolloutData) -> list[list[str] | None]:
+    """Return the consensus of each recognizer group, and None for each responder group."""
+    firsts = [table.slice(group[0], 1).to_pylist()[0] for group in rollouts.groups]
+    return [row["consensus"] if row["role"] == "Recognizer" else None for row in firsts]
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from tests.unit.jobs.stages.train.kept_tables import kept_table
+from tests.unit.jobs.stages.train.kept_tables import consensus_of, kept_table
 
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.stages.train.rollout_data import (
@@ -42,7 +42,7 @@ def test_rows_are_sorted_whatever_their_order(table: Any) -> None:
 
 def test_each_recognizer_group_gets_an_answer_to_imitate(table: Any) -> None:
     rows = RolloutData.from_table(table)
-    longer = add_imitation_rows(rows, table, lambda labels: [len(labels), 5, 6])
+    longer = add_imitation_rows(rows, consensus_of(table, rows), lambda labels: [len(labels), 5, 6])
     assert longer.groups == [[0, 1, 2, 15], [3, 4, 5], [6, 7, 8, 16], [9, 10, 11], [12, 13, 14, 17]]
     assert longer.imitated.tolist() == [False] * 15 + [True] * 3
     assert longer.prompts[16].tolist() == rows.prompts[6].tolist()
@@ -50,6 +50,13 @@ def test_each_recognizer_group_gets_an_answer_to_imitate(table: Any) -> None:
     assert longer.logprobs[15].tolist() == [0.0] * 3
     assert longer.advantages.tolist() == [*rows.advantages.tolist(), 0.0, 0.0, 0.0]
     assert longer.completions[4].tolist() == rows.completions[4].tolist()
+    for name in ("prompts", "completions", "logprobs"):
+        array = getattr(longer, name)
+        assert array.values.dtype == getattr(rows, name).values.dtype
+        for row in range(18):
+            of_row = array.values[array.offsets[row] : array.offsets[row + 1]]
+            assert of_row.tolist() == array[row].tolist()
+            assert array.lengths[row] == len(of_row)
 
 
 def test_the_answer_to_imitate_names_all_labels_of_the_consensus(table: Any) -> None:
@@ -60,7 +67,8 @@ def test_the_answer_to_imitate_names_all_labels_of_the_consensus(table: Any) -> 
         answers.append(list(labels))
         return [7]
 
-    add_imitation_rows(RolloutData.from_table(several), several, encode)
+    rows = RolloutData.from_table(several)
+    add_imitation_rows(rows, consensus_of(several, rows), encode)
     assert answers == [["joy", "surprise"], ["joy"], ["joy"]]
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 import trl
 from datasets import Dataset
-from tests.unit.jobs.stages.train.kept_tables import kept_table
+from tests.unit.jobs.stages.train.kept_tables import consensus_of, kept_table
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
 
@@ -35,7 +35,8 @@ class Bench:
         table = training_columns([kept_table(model, 5, 4, drift=0.6)])
         self.rollouts = RolloutData.from_table(table)
         if imitation:
-            self.rollouts = add_imitation_rows(self.rollouts, table, lambda _: [7, 8, 9])
+            consensus = consensus_of(table, self.rollouts)
+            self.rollouts = add_imitation_rows(self.rollouts, consensus, lambda _: [7, 8, 9])
         self.imitation = imitation
         self.steps = plan_steps(
             self.rollouts.groups,
