@@ -207,6 +207,8 @@ _REASONS = frozenset(reason.value for reason in Reason)
 def _conditions(snapshot: Snapshot) -> Values:
     conditions = {c["type"]: c for c in snapshot.status.get("conditions", [])}
     for kind in ConditionType:
+        if kind is ConditionType.RECOVERING and kind.value not in conditions:
+            continue  # no alert needs it before there is one
         condition = conditions.get(kind.value, {})
         reason = condition.get("reason", "")
         label = reason if reason in _REASONS else ""  # never free text

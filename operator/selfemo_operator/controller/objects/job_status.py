@@ -10,6 +10,7 @@ from selfemo_api.contract import ExitCode
 from selfemo_api.results import FailureMessage, StageResult, decode_message
 from selfemo_api.stages import Stage, job_name
 from selfemo_operator.controller.objects import names
+from selfemo_operator.controller.objects.pod_status import has_started
 from selfemo_operator.planner.types import Failure, JobState, StageJob
 
 Json = dict[str, Any]
@@ -135,10 +136,11 @@ def relevant_state(job: Json) -> tuple[object, ...]:
     The Job controller writes a Job's status about five times; the counts between its start and its
     end change no decision. What depends on time alone is requeued for that time.
     """
-    state = job_state(job)
+    state, is_running = job_state(job), job.get("status", {}).get("ready", 0) > 0
     template = job["metadata"].get("annotations", {}).get(names.ANNOTATION_TEMPLATE)
     deleting = bool(job["metadata"].get("deletionTimestamp"))
-    return state, _has_unready_pods(job, state), _is_resuming(job), template, deleting
+    waits = _has_unready_pods(job, state)
+    return state, waits, waits and is_running, _is_resuming(job), template, deleting
 
 
 def stage_job(job: Json, pods: Sequence[Json] = (), now: datetime | None = None) -> StageJob:
@@ -156,11 +158,13 @@ def stage_job(job: Json, pods: Sequence[Json] = (), now: datetime | None = None)
     """
     metadata = job["metadata"]
     labels, state = metadata["labels"], job_state(job)
-    if state is JobState.PENDING and any(_has_started(pod) for pod in pods):
+    if state is JobState.PENDING and any(has_started(pod) for pod in pods):
         state = JobState.RUNNING  # the pod has ended, and the Job's counts do not include it yet
     unfinished = state in (JobState.PENDING, JobState.RUNNING)
     waiting = [pod for pod in pods if _is_waiting(pod)] if unfinished else []
     since = _pending_since(job, state, waiting)
+    is_running = job.get("status", {}).get("ready", 0) > 0 or any(map(has_started, pods))
+    is_idle = state is JobState.RUNNING and not is_running
     return StageJob(
         name=metadata["name"],
         generation=int(labels[names.LABEL_GENERATION]),
@@ -177,6 +181,8 @@ def stage_job(job: Json, pods: Sequence[Json] = (), now: datetime | None = None)
         waiting=_waiting_reason(_reportable(waiting, now))
         or _missing_pod_reason(pods, state, since, now),
         queued=_in_queue(job),
+        has_running_pods=unfinished and is_running,
+        idle_since=_parse_time(metadata.get(STATUS_CHANGE_TIME)) if is_idle else None,
     )
 
 
@@ -215,7 +221,14 @@ def last_status_change(job: Json) -> str | None:
 
 
 def _in_queue(job: Json) -> bool:
-    return names.LABEL_QUEUE in job["metadata"].get("labels", {})
+    """Return whether another controller decides when a Job runs.
+
+    Kueue may manage Jobs without its label (`manageJobsWithoutQueueName`). Such a Job was suspended
+    when it was created, or again after it was resumed.
+    """
+    metadata = job["metadata"]
+    suspended_by = (metadata.get("annotations") or {}).get(names.ANNOTATION_SUSPENDED)
+    return names.LABEL_QUEUE in metadata.get("labels", {}) or suspended_by == names.BY_ANOTHER
 
 
 def _result(pods: Iterable[Json]) -> StageResult | None:
@@ -239,9 +252,15 @@ def _failure(job: Json, pods: Sequence[Json]) -> Failure:
         return Failure(text, disrupted=True)
     failures = [_pod_failure(pod) for pod in failed]
     # If one of several shards fails, the others are ended. Bad input explains the most, then a
-    # failure with a message, then a disruption.
+    # damaged result, then a failure with a message, then a disruption.
     return min(
-        failures, key=lambda f: (f.exit_code != ExitCode.BAD_INPUT, f.disrupted, not f.message)
+        failures,
+        key=lambda f: (
+            f.exit_code != ExitCode.BAD_INPUT,
+            f.damaged is None,
+            f.disrupted,
+            not f.message,
+        ),
     )
 
 
@@ -258,7 +277,7 @@ def _pod_failure(pod: Json) -> Failure:
     code = int(terminated.get("exitCode", 1))
     message = decode_message(terminated.get("message", ""))
     if isinstance(message, FailureMessage):
-        return Failure(message.error, exit_code=code)
+        return Failure(message.error, exit_code=code, damaged=message.damaged)
     reason = terminated.get("reason", "Error")
     if reason == "OOMKilled":
         text = (
@@ -281,27 +300,6 @@ def _init_failure(pod: Json) -> str:
     return ""
 
 
-def _has_started(pod: Json) -> bool:
-    """Return whether the containers of a pod have run, or its init containers are running.
-
-    A sidecar does not count: it runs on while the stage's image is pulled.
-    """
-    status = pod.get("status", {})
-    if any(_state_of(c) & {"running", "terminated"} for c in status.get("containerStatuses", [])):
-        return True
-    sidecars = {
-        container["name"]
-        for container in pod.get("spec", {}).get("initContainers", [])
-        if container.get("restartPolicy") == "Always"
-    }
-    before = status.get("initContainerStatuses", [])
-    return any("running" in _state_of(c) for c in before if c["name"] not in sidecars)
-
-
-def _state_of(container: Json) -> set[str]:
-    return set(container.get("state", {}))
-
-
 def _waiting_since(pod: Json) -> datetime | None:
     """Return since when a waiting pod has waited: its creation, or the end of an init container."""
     containers = pod.get("status", {}).get("initContainerStatuses", [])
@@ -314,7 +312,7 @@ def _is_waiting(pod: Json) -> bool:
     """Return whether a pod will still start; a pod that is being deleted never will."""
     phase = pod.get("status", {}).get("phase", "Pending")
     deleting = "deletionTimestamp" in pod["metadata"]
-    return phase == "Pending" and not deleting and not _has_started(pod)
+    return phase == "Pending" and not deleting and not has_started(pod)
 
 
 def _terminated_state(pod: Json) -> Json | None:

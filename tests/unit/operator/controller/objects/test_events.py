@@ -9,6 +9,8 @@ import pytest
 from tests.unit.operator.controller.fake_api import NAMESPACE, Ending, FakeApiServer
 from tests.unit.operator.controller.fake_operator import FakeOperator, run_until_idle
 from tests.unit.operator.controller.kube_objects import NOW, evolution_of
+from tests.unit.operator.planner.simulated_world import World, spec_of
+from tests.unit.operator.planner.test_plan import to_stage
 
 from selfemo_api.results import StageResult
 from selfemo_api.stages import Stage
@@ -168,6 +170,50 @@ def test_the_event_object() -> None:
     assert len(event["reportingInstance"]) == 128
     assert event["firstTimestamp"] == "2026-01-01T12:00:00Z"
     assert NAMESPACE == "team"
+
+
+@pytest.mark.parametrize("text", ["\u8bed" * 1024, "\u00e9" * 700 + "x" * 400, "\U0001f600" * 999])
+def test_the_bound_of_a_message_is_in_bytes(text: str) -> None:
+    """The API server refuses a longer one, so that the Event would be lost."""
+    message = event_manifest(evolution_of(), Event("A", text), NOW, "pod")["message"]
+    assert MESSAGE_MAX - 4 < len(message.encode()) <= MESSAGE_MAX
+    assert text.startswith(message)
+
+
+def test_lines_of_a_message_are_left_out_by_bytes() -> None:
+    lines = ["2 problems", *("\u8bed" * 200 for _ in range(3))]
+    message = event_manifest(evolution_of(), Event("A", "\n".join(lines)), NOW, "pod")["message"]
+    assert len(message.encode()) <= MESSAGE_MAX
+    assert message.splitlines()[-1] == "and 2 more lines: the condition has all of them"
+
+
+def test_a_damaged_result_is_a_warning_with_the_stage_that_is_run_again() -> None:
+    world = World(spec=spec_of())
+    to_stage(world, 1, Stage.SCORE)
+    before = world.status
+    world.fail("demo-g001-score-1", 65, damaged=Stage.SELF_PLAY)
+    world.damage(1, Stage.SELF_PLAY)
+    world.reconcile()
+    assert events_between(before, world.status) == [
+        Event(
+            "ResultDamaged",
+            "generation 1, Score, attempt 1: it broke; SelfPlay and the stages after it are run "
+            "again",
+            warning=True,
+        )
+    ]
+
+
+def test_pods_that_were_replaced_are_a_warning() -> None:
+    before = evolution_of().status
+    after = before.model_copy(update={"replaced_pods": 3})
+    assert events_between(before, after) == [
+        Event(
+            "PodsReplaced",
+            "generation 0, Evaluate, attempt 1: pods that were removed and created again: 3",
+            warning=True,
+        )
+    ]
 
 
 def test_an_events_name_follows_from_its_content() -> None:

@@ -1,0 +1,168 @@
+"""Changes of stage Jobs that exist, and the look for pods that an earlier Job has left.
+
+Each change is made to one Job, by its uid: another Job may have taken the name since it was read.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from selfemo_api.evolution import EmotionEvolution
+from selfemo_operator.controller.cache import Cache
+from selfemo_operator.controller.kube.client import ApiError, KubeClient
+from selfemo_operator.controller.objects import names
+from selfemo_operator.controller.objects.jobs import active_deadline
+from selfemo_operator.controller.objects.names import Key
+from selfemo_operator.controller.objects.pod_status import is_live_stage_pod
+from selfemo_operator.controller.status_writer import Conflict
+from selfemo_operator.planner.types import CreateJob, Observed
+
+Json = dict[str, Any]
+log = logging.getLogger(__name__)
+
+#: Pods that have not ended, from the API server's cache. A pod of an earlier attempt was created
+#: long before, so a consistent list would show no other ones.
+_LIVE = {"fieldSelector": "status.phase!=Succeeded,status.phase!=Failed", "resourceVersion": "0"}
+
+
+#: The time for which a look that found no pod holds. A reconcile is often repeated after a conflict.
+_LOOK_HOLDS = timedelta(seconds=10)
+
+
+class JobChanges:
+    """Changes stage Jobs that exist.
+
+    Parameters
+    ----------
+    kube
+        The client of the API server.
+    cache
+        The cache of the reconciler.
+    """
+
+    def __init__(self, kube: KubeClient, cache: Cache) -> None:
+        self._kube = kube
+        self._cache = cache
+        #: By the uid of an evolution: since when its next Job waits for a pod to end.
+        self._waits: dict[str, datetime] = {}
+        #: By the uid of an evolution: the Job before whose creation no pod was alive, and when.
+        self._free: dict[str, tuple[str, datetime]] = {}
+
+    def with_live_pod(
+        self,
+        key: Key,
+        evolution: EmotionEvolution,
+        action: CreateJob,
+        observed: Observed,
+        now: datetime,
+    ) -> Observed:
+        """Return what was observed, with a pod for whose end the creation of a Job has to wait.
+
+        Parameters
+        ----------
+        key
+            The evolution's namespace and name.
+        evolution
+            The evolution.
+        action
+            The Job that is to be created.
+        observed
+            What was observed before.
+        now
+            The current time.
+        """
+        uid = evolution.metadata.uid
+        name, looked_at = self._free.get(uid, ("", now))
+        if name == action.name and abs(now - looked_at) <= _LOOK_HOLDS:
+            return observed
+        component = f"{names.LABEL_COMPONENT}={action.config.stage.slug}"
+        query = {**_LIVE, "labelSelector": f"{names.LABEL_UID}={uid},{component}"}
+        listed = self._kube.get(names.core_path(key[0], "pods"), query)
+        pods = sorted(
+            pod["metadata"]["name"] for pod in listed.get("items", []) if is_live_stage_pod(pod)
+        )
+        if not pods:
+            self._waits.pop(uid, None)
+            self._free[uid] = action.name, now
+            return observed
+        since = self._waits.setdefault(uid, now)
+        return replace(observed, live_pod=pods[0], live_pod_since=since)
+
+    def before_creation(self, evolution: EmotionEvolution) -> None:
+        """Forget that no pod was alive: from now on, the new Job may have some."""
+        self._free.pop(evolution.metadata.uid, None)
+
+    def suspend(self, key: Key, evolution: EmotionEvolution, name: str) -> None:
+        """Suspend a Job because the evolution is suspended."""
+        self._patch(key, evolution, name, {"suspend": True}, names.BY_OPERATOR)
+
+    def resume(self, key: Key, evolution: EmotionEvolution, name: str) -> None:
+        """Resume a Job.
+
+        If the operator did not suspend it, another controller may. The Job is resumed once; if it
+        is suspended again, it is left to the other controller.
+        """
+        job = self._find(key, evolution, name)
+        was_own = job is not None and _suspended_by(job) == names.BY_OPERATOR
+        value = names.BY_NOBODY if was_own else names.BY_ANOTHER
+        self._patch(key, evolution, name, {"suspend": False}, value)
+
+    def set_deadline(
+        self, key: Key, evolution: EmotionEvolution, name: str, seconds: int | None
+    ) -> None:
+        """Give a Job another deadline, in seconds from its start. None: no deadline."""
+        change = {"activeDeadlineSeconds": active_deadline(seconds)}
+        log.info("the Job %s/%s gets the deadline of the spec: %s s", key[0], name, seconds)
+        self._patch(key, evolution, name, change)
+
+    def leave_to_queue(self, key: Key, evolution: EmotionEvolution, job: Json) -> None:
+        """Note on a Job that was created, if an admission webhook suspended it at once.
+
+        Kueue does this with all Jobs if it has `manageJobsWithoutQueueName`.
+        """
+        if job["spec"].get("suspend") and _suspended_by(job) is None:
+            name = job["metadata"]["name"]
+            if names.LABEL_QUEUE not in job["metadata"].get("labels", {}):
+                log.info("the Job %s/%s is left to the controller that suspended it", key[0], name)
+                self._patch(key, evolution, name, {}, names.BY_ANOTHER)
+
+    def _find(self, key: Key, evolution: EmotionEvolution, name: str) -> Json | None:
+        jobs = self._cache.stage_jobs(key, evolution.metadata.uid)
+        return next((job for job in jobs if job["metadata"]["name"] == name), None)
+
+    def _patch(
+        self,
+        key: Key,
+        evolution: EmotionEvolution,
+        name: str,
+        spec: Json,
+        suspended_by: str | None = None,
+    ) -> None:
+        """Change a Job's spec, and the annotation that says who suspended it."""
+        job = self._find(key, evolution, name)
+        if job is None:
+            return  # the watch has delivered its deletion
+        metadata: Json = {"uid": job["metadata"]["uid"]}
+        if suspended_by is not None:
+            metadata["annotations"] = {names.ANNOTATION_SUSPENDED: suspended_by}
+        body: Json = {"metadata": metadata, **({"spec": spec} if spec else {})}
+        try:
+            changed = self._kube.patch(names.job_path((key[0], name)), body)
+        except ApiError as error:
+            if error.status == 404:
+                return  # the watch delivers the deletion
+            if error.status in (409, 422):
+                # the uid is another one: the Job was deleted, and its name is used again
+                text = f"the Job {key[0]}/{name} was not changed: {error.message}"
+                raise Conflict(text) from error
+            raise
+        self._cache.store_job(changed)
+
+
+def _suspended_by(job: Json) -> str | None:
+    annotations = job["metadata"].get("annotations") or {}
+    value: str | None = annotations.get(names.ANNOTATION_SUSPENDED)
+    return value

@@ -1,0 +1,91 @@
+"""What a pod's status means: whether it has started, has ended, or was removed. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from selfemo_api.stages import Stage, job_name
+from selfemo_operator.controller.objects import names
+
+Json = dict[str, Any]
+
+_STAGE_BY_SLUG = {stage.slug: stage for stage in Stage}
+
+
+def has_started(pod: Json) -> bool:
+    """Return whether the containers of a pod have run, or its init containers are running.
+
+    A sidecar does not count: it runs on while the stage's image is pulled.
+    """
+    status = pod.get("status", {})
+    if any(_state_of(c) & {"running", "terminated"} for c in status.get("containerStatuses", [])):
+        return True
+    sidecars = {
+        container["name"]
+        for container in pod.get("spec", {}).get("initContainers", [])
+        if container.get("restartPolicy") == "Always"
+    }
+    before = status.get("initContainerStatuses", [])
+    return any("running" in _state_of(c) for c in before if c["name"] not in sidecars)
+
+
+def _state_of(container: Json) -> set[str]:
+    return set(container.get("state", {}))
+
+
+def removal_time(pod: Json) -> str | None:
+    """Return when the platform removed a pod that its Job creates again, or None if it did not.
+
+    The Job's `podFailurePolicy` ignores such a pod: the Job's counts do not have it.
+
+    Examples
+    --------
+    >>> target = {"type": "DisruptionTarget", "status": "True", "lastTransitionTime": "2026-01-01"}
+    >>> removal_time({"status": {"phase": "Failed", "conditions": [target]}})
+    '2026-01-01'
+    >>> removal_time({"status": {"phase": "Failed"}})
+    """
+    status = pod.get("status", {})
+    if status.get("phase") != "Failed":
+        return None
+    for condition in status.get("conditions", []):
+        if condition["type"] == "DisruptionTarget" and condition["status"] == "True":
+            time: str | None = condition.get("lastTransitionTime")
+            return time
+    return None
+
+
+def is_live_stage_pod(pod: Json) -> bool:
+    """Return whether a pod belongs to a stage Job, and may still write results.
+
+    The Job may be gone: a pod outlives a Job that was deleted by hand by its grace period, and it
+    stays if its node cannot be reached.
+
+    Parameters
+    ----------
+    pod
+        The pod, as the API server returns it.
+    """
+    metadata, status = pod["metadata"], pod.get("status", {})
+    if status.get("phase") in ("Succeeded", "Failed"):
+        return False
+    if "deletionTimestamp" in metadata and not pod.get("spec", {}).get("nodeName"):
+        return False  # it never starts
+    labels = metadata.get("labels", {})
+    stage = _STAGE_BY_SLUG.get(labels.get(names.LABEL_COMPONENT, ""))
+    generation = labels.get(names.LABEL_GENERATION, "")
+    attempt = labels.get(names.LABEL_ATTEMPT, "")
+    if stage is None or not generation.isdigit() or not attempt.isdigit():
+        return False
+    evolution = labels.get(names.LABEL_EVOLUTION, "")
+    return _job_of(pod) == job_name(evolution, int(generation), stage, int(attempt))
+
+
+def _job_of(pod: Json) -> str | None:
+    """Return the name of a pod's Job: of its owner, or that in its label if it has no owner."""
+    owners = pod["metadata"].get("ownerReferences", [])
+    for owner in owners:
+        if owner.get("kind") == "Job" and owner.get("controller"):
+            name: str | None = owner.get("name")
+            return name
+    return None if owners else pod["metadata"].get("labels", {}).get(names.LABEL_JOB_NAME)
