@@ -77,7 +77,8 @@ def apiserver(state: State) -> Component:
             f"--service-account-key-file={authority.account_key}",
             f"--service-account-signing-key-file={authority.account_key}",
             "--authorization-mode=Node,RBAC",
-            "--enable-admission-plugins=NodeRestriction,PodSecurity",
+            # the last one is part of OpenShift: it needs a right for `blockOwnerDeletion`
+            "--enable-admission-plugins=NodeRestriction,PodSecurity,OwnerReferencesPermissionEnforcement",
             "--allow-privileged=true",
             f"--audit-policy-file={policy}",
             f"--audit-log-path={state.audit_log}",
