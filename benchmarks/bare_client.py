@@ -19,7 +19,7 @@ from benchmarks.job_chains import (
 )
 from tests.integration.operator.api import create_namespace
 
-from selfemo_operator.controller.job_watch import list_objects
+from selfemo_operator.controller.kube.pages import list_objects
 from selfemo_operator.controller.kube.client import KubeClient
 from selfemo_operator.controller.objects import names
 

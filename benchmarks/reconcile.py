@@ -34,7 +34,7 @@ from tests.integration.operator.api import create_namespace, delete_namespace, n
 from tests.integration.operator.process import OperatorProcess
 from tests.support.cluster import Cluster, borrowed
 
-from selfemo_operator.controller.job_watch import list_objects
+from selfemo_operator.controller.kube.pages import list_objects
 from selfemo_operator.controller.kube.client import KubeClient
 from selfemo_operator.controller.objects import names
 

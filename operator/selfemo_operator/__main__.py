@@ -16,7 +16,7 @@ import typer
 from selfemo_api.text.json_logs import JsonLines
 from selfemo_operator.controller.kube.client import KubeClient
 from selfemo_operator.controller.objects.settings import declared_settings, settings_from
-from selfemo_operator.controller.process import EXTRA_CONNECTIONS, Operator
+from selfemo_operator.controller.process import Operator, connections
 
 
 def main(**options: Any) -> None:
@@ -26,7 +26,7 @@ def main(**options: Any) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    operator = Operator(settings, KubeClient(settings.concurrency + EXTRA_CONNECTIONS))
+    operator = Operator(settings, KubeClient(connections(settings)))
     sys.exit(operator.run(stop))
 
 
@@ -58,7 +58,6 @@ def _configure_logging(level: str, format_name: str) -> None:
     if format_name == "json":
         handler.setFormatter(JsonLines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    logging.getLogger("kopf").setLevel(logging.WARNING)
     logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from selfemo_operator.controller.cache import Cache, object_key
+from selfemo_operator.controller.cache import Cache
 from selfemo_operator.controller.kube.client import KubeClient
 from selfemo_operator.controller.kube.list_watch import ListWatch
+from selfemo_operator.controller.kube.pages import list_objects
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.names import Key
 
 Json = dict[str, Any]
 
-#: Objects on one page of a list: a few megabytes. A resync of 5000 Jobs takes 20 requests.
-PAGE_SIZE = "250"
 _MANAGED = {"labelSelector": names.JOB_SELECTOR}
 
 
@@ -63,42 +62,3 @@ class JobWatch(ListWatch):
     def _enqueue_if_changed(self, key: Key | None) -> None:
         if key is not None:
             self._enqueue(key)
-
-
-def list_objects(
-    handle: Callable[[Json], object], kube: KubeClient, path: str, query: dict[str, str]
-) -> tuple[set[Key], str]:
-    """Call a function with each object of a list; return the objects' keys and the list's version.
-
-    The objects are read page by page and not kept: thousands of Jobs with their pod templates would
-    take most of the operator's memory. The version is that of the first page.
-
-    Parameters
-    ----------
-    handle
-        The function that is called with each object.
-    kube
-        The client of the API server.
-    path
-        The path of the list.
-    query
-        The query of the list, such as a label selector.
-
-    Raises
-    ------
-    ApiError
-        If a page cannot be read.
-    """
-    keys: set[Key] = set()
-    version, token = "", ""
-    while True:
-        page = kube.get(
-            path, {**query, "limit": PAGE_SIZE, **({"continue": token} if token else {})}
-        )
-        version = version or page["metadata"]["resourceVersion"]
-        for item in page.get("items", []):
-            keys.add(object_key(item))
-            handle(item)
-        token = page["metadata"].get("continue", "")
-        if not token:
-            return keys, version

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from selfemo_api.contract import PurgeConfig, StageConfig
+from selfemo_api.contract import ExitCode, PurgeConfig, StageConfig
 from selfemo_api.results import FailureMessage, StageResult, encode_message
-from selfemo_operator.controller.job_watch import list_objects
+from selfemo_operator.controller.kube.pages import list_objects
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 from tests.unit.operator.planner.simulated_world import result_of, score_of
@@ -107,8 +107,7 @@ class FakeKubelet:
     def _end(self, pod: Json) -> None:
         text = pod["metadata"]["annotations"][names.ANNOTATION_CONFIG]
         if pod["metadata"]["labels"][names.LABEL_COMPONENT] == names.PURGE:
-            self.purged.append(PurgeConfig.model_validate_json(text).run)
-            code, message = 0, ""
+            code, message = self._purge(PurgeConfig.model_validate_json(text), pod)
         else:
             config = StageConfig.model_validate_json(text)
             code, message = self.ending(config, pod)
@@ -119,6 +118,13 @@ class FakeKubelet:
         self._set_status(
             pod, "Failed" if code else "Succeeded", {"terminated": {**terminated, **times}}
         )
+
+    def _purge(self, purge: PurgeConfig, pod: Json) -> tuple[int, str]:
+        """Remove the data, as the program does: only with the permission for the pod's own Job."""
+        if purge.permitted_job != pod["metadata"]["labels"][names.LABEL_JOB_UID]:
+            return int(ExitCode.BAD_INPUT), encode_message(FailureMessage(error="no", kind="Test"))
+        self.purged.append(purge.run)
+        return 0, ""
 
     def _set_status(self, pod: Json, phase: str, state: Json) -> None:
         container = {

@@ -7,6 +7,7 @@ as the standard library's: with hundreds of evolutions, JSON takes a quarter of 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -21,6 +22,8 @@ Json = dict[str, Any]
 
 #: Connect and read timeouts of one request, in seconds. The API server itself gives up after 60 s.
 TIMEOUT = (5, 65)
+#: Bytes that are read of a response at a time, where its size is limited.
+_CHUNK_BYTES = 65536
 
 
 class ApiError(Exception):
@@ -46,6 +49,13 @@ class ApiError(Exception):
         self.reason = reason
         self.message = message
         self.retry_after = retry_after
+
+
+class ResponseTooLarge(ApiError):
+    """The response is larger than the caller allows. The rest of it was not read."""
+
+    def __init__(self, path: str, limit: int) -> None:
+        super().__init__(0, "TooLarge", f"GET {path}: the response has more than {limit} bytes")
 
 
 class KubeClient:
@@ -94,6 +104,41 @@ class KubeClient:
         """Return an object or a list. Raises ApiError."""
         return self._request("GET", path, query)
 
+    def get_text(
+        self,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        accept: str = "application/json",
+        max_bytes: int | None = None,
+    ) -> bytes:
+        """Return the text of an object or a list.
+
+        Parameters
+        ----------
+        path
+            The path of the object or of the list.
+        query
+            The query of the list.
+        accept
+            The media type, such as that of the metadata alone.
+        max_bytes
+            The largest response that is read. None: no limit.
+
+        Raises
+        ------
+        ResponseTooLarge
+            If the response has more bytes.
+        ApiError
+            If the API server rejects the request or cannot be reached.
+        """
+        response = self._send("GET", path, query, None, "", self._timeout, accept)
+        return _read(response, "GET", path, max_bytes)
+
+    def replace_text(self, path: str, body: Json) -> bytes:
+        """Replace an object as :meth:`replace` does; return the text of the response."""
+        response = self._send("PUT", path, None, body, "application/json", self._timeout)
+        return _read(response, "PUT", path)
+
     def create(self, path: str, body: Json) -> Json:
         """Create an object and return it. Raises ApiError (status 409 if it exists)."""
         return self._request("POST", path, None, body)
@@ -139,15 +184,40 @@ class KubeClient:
             if error.status not in (404, 409):
                 raise
 
-    def watch(self, path: str, query: Mapping[str, str], read_timeout: float) -> Iterator[Json]:
-        """Yield watch events until the server closes the stream. Raises ApiError."""
+    def watch(
+        self,
+        path: str,
+        query: Mapping[str, str],
+        read_timeout: float,
+        on_open: Callable[[Callable[[], None]], None] = lambda _: None,
+        parse: Callable[[bytes], Json] = from_json,
+        accept: str = "application/json",
+    ) -> Iterator[Json]:
+        """Yield watch events until the server closes the stream. Raises ApiError.
+
+        Parameters
+        ----------
+        path
+            The path of the list.
+        query
+            The query of the watch, such as the resource version.
+        read_timeout
+            Seconds without any byte after which the stream counts as broken.
+        on_open
+            A function that receives a function which ends the stream from another thread.
+        parse
+            A function that returns the event of a line. It raises ValueError.
+        accept
+            The media type of the events.
+        """
         timeout = urllib3.Timeout(connect=TIMEOUT[0], read=read_timeout)
-        response = self._send("GET", path, {**query, "watch": "true"}, None, "", timeout)
+        response = self._send("GET", path, {**query, "watch": "true"}, None, "", timeout, accept)
+        on_open(lambda: _shut_down(response))
         try:
             buffer = b""
             for chunk in response.stream(65536, decode_content=True):
                 *lines, buffer = (buffer + chunk).split(b"\n")
-                yield from (from_json(line) for line in lines if line)
+                yield from (parse(line) for line in lines if line)
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise ApiError(0, "Stream", f"the watch of {path} broke off: {error}") from error
         finally:
@@ -163,13 +233,12 @@ class KubeClient:
         content_type: str = "application/json",
     ) -> Json:
         response = self._send(method, path, query, body, content_type, self._timeout)
+        text = _read(response, method, path)
         try:
-            document: Json = from_json(response.read(decode_content=True) or b"{}")
-        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            text = f"{method} {path}: the response is incomplete: {error}"
-            raise ApiError(0, "Response", text) from error
-        finally:
-            response.release_conn()
+            document: Json = from_json(text or b"{}")
+        except ValueError as error:
+            message = f"{method} {path}: the response is not JSON: {error}"
+            raise ApiError(0, "Response", message) from error
         return document
 
     def _send(
@@ -180,8 +249,9 @@ class KubeClient:
         body: Json | None,
         content_type: str,
         timeout: urllib3.Timeout,
+        accept: str = "application/json",
     ) -> urllib3.BaseHTTPResponse:
-        headers = {"Accept": "application/json", "User-Agent": "selfemo-operator"}
+        headers = {"Accept": accept, "User-Agent": "selfemo-operator"}
         self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         if body is not None:
             headers["Content-Type"] = content_type
@@ -217,6 +287,33 @@ def _configuration(kubeconfig: str | None, context: str | None = None) -> Config
     except config.ConfigException:
         config.load_kube_config(client_configuration=configuration)
     return configuration
+
+
+def _read(
+    response: urllib3.BaseHTTPResponse, method: str, path: str, max_bytes: int | None = None
+) -> bytes:
+    """Return the body of a response. Raises ApiError if it is incomplete or too large."""
+    try:
+        if max_bytes is None:
+            return response.read(decode_content=True)
+        text = bytearray()
+        for chunk in response.stream(_CHUNK_BYTES, decode_content=True):
+            text += chunk
+            if len(text) > max_bytes:
+                response.close()  # the rest must not reach another request
+                raise ResponseTooLarge(path, max_bytes)
+        return bytes(text)
+    except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        message = f"{method} {path}: the response is incomplete: {error}"
+        raise ApiError(0, "Response", message) from error
+    finally:
+        response.release_conn()
+
+
+def _shut_down(response: urllib3.BaseHTTPResponse) -> None:
+    """Let the thread that reads a response see its end."""
+    with contextlib.suppress(OSError, ValueError, RuntimeError, AttributeError):
+        response.shutdown()  # it may have ended already
 
 
 def _error_from(response: urllib3.BaseHTTPResponse) -> ApiError:

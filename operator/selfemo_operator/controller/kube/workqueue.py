@@ -1,7 +1,8 @@
-"""A work queue of keys, like client-go's, with delays and a low priority.
+"""A work queue of keys, like client-go's, with delays, a low priority and fair groups.
 
 A key is in the queue at most once, and only one worker processes it at a time. Keys of low priority
-(those that the resync adds) come after all others.
+(those that the resync adds) come after all others. Groups (namespaces) take turns, and none may
+occupy all workers: keys that take long, or keys without number, delay their own group alone.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import heapq
 import threading
 import time
-from collections import deque
 from collections.abc import Hashable
 from typing import Generic, TypeVar
+
+from selfemo_operator.controller.kube.fair_rotation import Limits, Rotation, Usage
 
 K = TypeVar("K", bound=Hashable)
 
@@ -24,15 +26,19 @@ class WorkQueue(Generic[K]):
     """The keys that wait to be reconciled. Thread-safe.
 
     A key that is added while a worker processes it is returned again afterwards.
+
+    Parameters
+    ----------
+    limits
+        The groups and weights of keys, and the number of workers. None: all keys are alike.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits[K] | None = None) -> None:
         self._changed = threading.Condition()
-        self._ready: deque[K] = deque()
-        self._ready_keys: set[K] = set()
-        self._low_priority: dict[K, None] = {}
+        self._usage: Usage[K] = Usage(limits or Limits())
+        self._ready = Rotation(self._usage)
+        self._low_priority = Rotation(self._usage)
         self._since_low_priority = 0
-        self._processing: set[K] = set()
         self._dirty: set[K] = set()
         self._delayed: list[tuple[float, int, K]] = []
         self._due: dict[K, float] = {}
@@ -48,8 +54,8 @@ class WorkQueue(Generic[K]):
     def add_low_priority(self, key: K) -> None:
         """Add a key that is returned once no other key is ready."""
         with self._changed:
-            if key not in self._processing and key not in self._ready_keys:
-                self._low_priority[key] = None
+            if key not in self._usage.keys and key not in self._ready:
+                self._low_priority.add(key)
                 self._changed.notify()
 
     def add_after(self, key: K, seconds: float) -> None:
@@ -79,10 +85,10 @@ class WorkQueue(Generic[K]):
                 self._add_due()
                 if self._closed:
                     return None
-                if self._ready or self._low_priority:
-                    key = self._pop()
-                    self._processing.add(key)
-                    if self._ready or self._low_priority:
+                key = self._pop()
+                if key is not None:
+                    self._usage.take(key)
+                    if len(self._ready) or len(self._low_priority):
                         self._changed.notify()  # several may have come due at the same time
                     return key
                 timeout = self._delayed[0][0] - time.monotonic() if self._delayed else None
@@ -91,11 +97,11 @@ class WorkQueue(Generic[K]):
     def done(self, key: K) -> None:
         """Mark a key as processed."""
         with self._changed:
-            self._processing.discard(key)
+            self._usage.give_back(key)
             if key in self._dirty:
                 self._dirty.discard(key)
                 self._add(key)
-                self._changed.notify()
+            self._changed.notify()  # a key of the same group may have waited
 
     def close(self) -> None:
         """Shut the queue down: all waiting workers receive None."""
@@ -105,26 +111,30 @@ class WorkQueue(Generic[K]):
 
     def __len__(self) -> int:
         with self._changed:
-            return len(self._ready) + len(self._low_priority) + len(self._processing)
+            return len(self._ready) + len(self._low_priority) + len(self._usage.keys)
+
+    def is_heavy(self, key: K) -> bool:
+        """Return whether a key that is being processed was taken as a heavy one."""
+        with self._changed:
+            return self._usage.keys.get(key, False)
 
     def _add(self, key: K) -> None:
-        if key in self._processing:
+        if key in self._usage.keys:
             self._dirty.add(key)
-        elif key not in self._ready_keys:
-            self._low_priority.pop(key, None)
-            self._ready_keys.add(key)
-            self._ready.append(key)
+        elif key not in self._ready:
+            self._low_priority.discard(key)
+            self._ready.add(key)
 
-    def _pop(self) -> K:
-        turn = self._since_low_priority >= LOW_PRIORITY_EVERY - 1
-        if self._low_priority and (not self._ready or turn):
-            self._since_low_priority = 0
-            key = next(iter(self._low_priority))
-            del self._low_priority[key]
-            return key
-        self._since_low_priority += 1
-        key = self._ready.popleft()
-        self._ready_keys.discard(key)
+    def _pop(self) -> K | None:
+        """Remove and return the next key that may be processed, or return None."""
+        low_first = self._since_low_priority >= LOW_PRIORITY_EVERY - 1
+        key = self._low_priority.pop() if low_first else self._ready.pop()
+        is_low = low_first and key is not None
+        if key is None:
+            key = self._ready.pop() if low_first else self._low_priority.pop()
+            is_low = not low_first and key is not None
+        if key is not None:
+            self._since_low_priority = 0 if is_low else self._since_low_priority + 1
         return key
 
     def _drop_replaced(self) -> None:

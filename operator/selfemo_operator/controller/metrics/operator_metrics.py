@@ -36,6 +36,12 @@ class OperatorMetrics:
         scrape.
     resync_seconds
         The seconds between two resyncs.
+    problems
+        A function that returns, by namespace, why it is not watched (empty: it is watched). It is
+        called for each scrape.
+    rejected_statuses
+        A function that returns the number of evolutions whose status the API server rejects. It is
+        called for each scrape.
     """
 
     def __init__(
@@ -44,6 +50,8 @@ class OperatorMetrics:
         resync_age: Callable[[], float | None],
         queue_length: Callable[[], int],
         resync_seconds: float = 60.0,
+        problems: Callable[[], dict[str, str]] = dict,
+        rejected_statuses: Callable[[], int] = int,
     ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # one series more per counter
         self._exposition = Exposition(cache)
@@ -64,7 +72,7 @@ class OperatorMetrics:
         )
         self.requests = Counter(
             "selfemo_operator_api_requests",
-            "Requests to the API server (without kopf's) by verb and HTTP status; 0: no response",
+            "Requests to the API server by verb and HTTP status; 0: no response",
             ["verb", "code"],
             registry=self.registry,
         )
@@ -82,6 +90,18 @@ class OperatorMetrics:
             "unreadable_evolutions", "Evolutions without metrics, because they cannot be read"
         )
         unreadable.set_function(lambda: float(self._exposition.unreadable))
+        rejected = self._gauge(
+            "rejected_statuses", "Evolutions whose status the API server rejects"
+        )
+        rejected.set_function(lambda: float(rejected_statuses()))
+        self._problems = problems
+        self.watched = Gauge(
+            "selfemo_operator_namespace_watched",
+            "1 while the leader can list and watch a namespace, otherwise 0; an empty namespace "
+            "stands for all",
+            ["namespace"],
+            registry=self.registry,
+        )
         build = Gauge(
             "selfemo_operator_build_info",
             "Always 1; the operator's version",
@@ -99,6 +119,8 @@ class OperatorMetrics:
             period,
             queue,
             unreadable,
+            rejected,
+            self.watched,
             build,
         )
         """The operator's own metrics, in the order of the reference."""
@@ -109,6 +131,8 @@ class OperatorMetrics:
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         evolutions = self._exposition.text().encode()  # first: it counts the unreadable ones
+        for namespace, problem in self._problems().items():
+            self.watched.labels(namespace).set(not problem)
         return evolutions + generate_latest(self.registry)
 
     def on_reconciled(self, key: Key, result: str, seconds: float) -> None:

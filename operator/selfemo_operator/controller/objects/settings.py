@@ -146,6 +146,23 @@ class Settings:
         int, Setting("The port of the probes /livez and /readyz.", flag="--health-port")
     ] = 8081
     metrics_port: Annotated[int, Setting("The port of /metrics.", flag="--metrics-port")] = 8080
+    metrics_authorization: Annotated[
+        bool,
+        Setting(
+            "Whether a scrape needs a bearer token whose account may `get` the path `/metrics`.",
+            "The operator must then be allowed to create TokenReviews and SubjectAccessReviews.",
+            flag="--metrics-authorization",
+            value="metrics.authorization",
+        ),
+    ] = False
+    metrics_tls_folder: Annotated[
+        str,
+        Setting(
+            "The folder with `tls.crt` and `tls.key` for /metrics. Unset: plain HTTP.",
+            "The files may be replaced while the operator runs.",
+            flag="--metrics-tls-folder",
+        ),
+    ] = ""
     resync_seconds: Annotated[
         float,
         Setting(

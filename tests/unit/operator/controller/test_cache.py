@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.operator.controller.kube_objects import evolution_of
 
 from selfemo_api.stages import Stage, job_name
-from selfemo_operator.controller.cache import Cache, object_key
+from selfemo_operator.controller import evolution_cache
+from selfemo_operator.controller.cache import Cache
+from selfemo_operator.controller.evolution_cache import DELETED_SECONDS, object_key
+from selfemo_operator.controller.evolution_text import Identity
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.job_status import STATUS_CHANGE_TIME
 
@@ -57,26 +62,75 @@ def test_versions_are_compared_as_numbers() -> None:
     assert cache.store_evolution(evolution(100))
 
 
-def test_the_event_of_an_expected_write_is_no_change() -> None:
+def test_the_announcement_of_an_expected_write_is_no_change() -> None:
     cache = Cache()
     cache.store_evolution(evolution(5))
-    written = {**evolution(5), "status": {"phase": "Running"}}
-    with cache.expect_write(written):
-        event = {**evolution(6), "spec": written["spec"], "status": written["status"]}
-        assert not cache.store_evolution(event)
-        assert cache.evolution_version(KEY) == 6
-        other = {**evolution(7), "spec": written["spec"], "status": {"phase": "Failed"}}
-        assert cache.store_evolution(other)
-    assert cache.store_evolution(
-        {**event, "metadata": evolution(8)["metadata"]}
-    )  # reverted by a user
+    with cache.expect_write(KEY):
+        assert not cache.announce_evolution(KEY, 6, UID)
+        cache.store_evolution(evolution(6))
+    assert not cache.is_behind(KEY)
+    assert cache.evolution_version(KEY) == 6
+    assert cache.announce_evolution(KEY, 7, UID)
 
 
-def test_an_edit_together_with_the_expected_status_is_a_change() -> None:
+def test_an_edit_during_an_expected_write_is_a_change() -> None:
+    """It is announced after the write, and before the response to the write arrives."""
     cache = Cache()
     cache.store_evolution(evolution(5))
-    with cache.expect_write({**evolution(5), "status": {"phase": "Running"}}):
-        assert cache.store_evolution({**evolution(6), "status": {"phase": "Running"}})
+    with cache.expect_write(KEY):
+        cache.announce_evolution(KEY, 6, UID)
+        cache.announce_evolution(KEY, 7, UID)
+        cache.store_evolution(evolution(6))
+    assert cache.is_behind(KEY)
+
+
+def test_a_version_is_announced_once() -> None:
+    cache = Cache()
+    assert cache.announce_evolution(KEY, 5, UID)
+    assert cache.is_behind(KEY)
+    assert not cache.announce_evolution(KEY, 5, UID)
+    cache.store_evolution(evolution(5))
+    assert not cache.is_behind(KEY)
+    assert not cache.announce_evolution(KEY, 5, UID)
+    assert cache.announce_evolution(KEY, 8, UID)
+    cache.store_evolution(evolution(6))
+    assert cache.is_behind(KEY), "an older version was read"
+
+
+def test_what_arrives_after_a_deletion_is_not_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A response or a page of a list that was on its way is older than the deletion."""
+    cache = Cache()
+    item = evolution(5)
+    item["metadata"]["uid"] = UID
+    cache.store_evolution(item)
+    cache.remove_evolution(KEY, 9, UID)
+    late = evolution(8)
+    late["metadata"]["uid"] = UID
+    assert not cache.store_evolution(late)
+    assert not cache.announce_evolution(KEY, 8, UID)
+    assert cache.evolution_keys() == []
+    again = evolution(8)
+    again["metadata"]["uid"] = "another"
+    assert cache.store_evolution(again), "the name was used again"
+    cache.remove_evolution(KEY)  # the API server has answered with 404
+    assert not cache.store_evolution(again)
+    clock = time.monotonic() + DELETED_SECONDS + 1
+    monkeypatch.setattr(evolution_cache.time, "monotonic", lambda: clock)
+    assert cache.store_evolution(again), "nothing is remembered for ever"
+
+
+def test_versions_that_go_back_are_noticed() -> None:
+    """etcd was restored from a backup: the same evolution has an older version."""
+    cache = Cache()
+    cache.store_evolution(evolution(50))
+    older = {KEY: Identity(KEY, UID, "20")}
+    assert not cache.is_newer_than_list(older, 40), "the list is older than the cached version"
+    assert cache.is_newer_than_list(older, 60)
+    assert not cache.is_newer_than_list({KEY: Identity(KEY, UID, "50")}, 60)
+    assert cache.latest_version() == 50
+    cache.clear()
+    assert cache.latest_version() == 0
+    assert cache.store_evolution(evolution(20))
 
 
 def test_the_event_of_an_expected_job_is_no_change() -> None:

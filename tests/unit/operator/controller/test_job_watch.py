@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from pydantic_core import to_json
 from tests.unit.operator.controller.test_cache import KEY, UID, job
 
 from selfemo_operator.controller.cache import Cache
@@ -25,12 +26,13 @@ class Streams:
         self.versions: list[str] = []
         self.watch_of: ListWatch | None = None
 
-    def get(self, path: str, query: Json) -> Json:
+    def get_text(self, path: str, query: Json, *_: Any) -> bytes:
         self.lists += 1
         version = str(100 * self.lists)
-        return {"items": [job(100 * self.lists)], "metadata": {"resourceVersion": version}}
+        page = {"items": [job(100 * self.lists)], "metadata": {"resourceVersion": version}}
+        return to_json(page)
 
-    def watch(self, path: str, query: Json, read_timeout: float) -> Iterator[Json]:
+    def watch(self, path: str, query: Json, read_timeout: float, **_: Any) -> Iterator[Json]:
         self.versions.append(query["resourceVersion"])
         if not self.streams:
             assert self.watch_of is not None
@@ -104,10 +106,11 @@ def test_an_unchanged_job_enqueues_nothing() -> None:
 
 def test_all_pages_are_read_and_the_first_version_is_returned() -> None:
     class Pages:
-        def get(self, path: str, query: Json) -> Json:
+        def get_text(self, path: str, query: Json, *_: Any) -> bytes:
             if "continue" in query:
-                return {"items": [second], "metadata": {"resourceVersion": "9"}}
-            return {"items": [first], "metadata": {"resourceVersion": "7", "continue": "x"}}
+                return to_json({"items": [second], "metadata": {"resourceVersion": "9"}})
+            metadata = {"resourceVersion": "7", "continue": "x"}
+            return to_json({"items": [first], "metadata": metadata})
 
     first, second = ({"metadata": {"namespace": "team", "name": name}} for name in ("1", "2"))
     items: list[Json] = []

@@ -35,7 +35,7 @@ from tests.unit.operator.controller.fake_operator import (
 
 from selfemo_operator.controller.kube.client import ApiError
 from selfemo_operator.controller.objects import names
-from selfemo_operator.controller.reconciler import Conflict
+from selfemo_operator.controller.status_writer import Conflict
 from selfemo_operator.planner import pinning
 
 #: The number of stages of each generation.
@@ -283,6 +283,7 @@ def test_jobs_deleted_by_hand_are_created_again(when: list[int]) -> None:
 def test_a_conflict_at_the_status_write_is_reconciled_again() -> None:
     server = server_with_evolution()
     operator = FakeOperator(server)
+    operator.reconciler.refresh(KEY)
     server.edit(ttlSecondsAfterFinished=100)
     with server_time(server), pytest.raises(Conflict):
         operator.reconciler.reconcile(KEY)
@@ -346,7 +347,7 @@ def test_an_evolution_that_is_being_deleted_is_ignored() -> None:
     server.evolution["metadata"]["deletionTimestamp"] = format_time(server.now)
     operator = FakeOperator(server)
     operator.reconcile()
-    assert operator.kube.requests == []
+    assert operator.kube.requests == [("GET", names.evolution_path(KEY))]
 
 
 # Rejected requests -------------------------------------------------------------------------------
@@ -550,7 +551,7 @@ def test_another_controllers_evolution_is_ignored_even_if_it_cannot_be_read() ->
         server.edit(managedBy="example.com/other", **extra)
         operator = FakeOperator(server)
         operator.reconcile()
-        assert operator.kube.requests == []
+        assert operator.kube.requests == [("GET", names.evolution_path(KEY))]
 
 
 # Suspension --------------------------------------------------------------------------------------
@@ -657,7 +658,8 @@ def test_a_job_between_two_pods_is_not_pending_since_its_start() -> None:
     assert "completionTime" not in server.status
 
 
-def test_a_shard_that_never_starts_passes_the_pending_deadline() -> None:
+def test_a_shard_that_never_starts_passes_the_pending_deadline_once_no_other_one_runs() -> None:
+    """With less capacity than shards, they run one after another: no deadline counts meanwhile."""
     server = server_with_evolution(deadlines={"stagePendingSeconds": 600})
     operator = FakeOperator(server)
     job = _run_until_ready(server, operator)
@@ -669,6 +671,21 @@ def test_a_shard_that_never_starts_passes_the_pending_deadline() -> None:
     operator.reconcile()
     assert "Unschedulable: no" in server.condition("Progressing")["message"]
     advance_clock(server, 600)
+    operator.reconcile()
+    assert server.condition("Progressing")["reason"] == "Running"
+    assert "some pods run, others wait" in server.condition("Progressing")["message"]
+    change = {"subresource": "status", "time": format_time(server.now)}
+    server.job(job["metadata"]["name"])["metadata"]["managedFields"] = [change]
+    server.set_job_status(job, active=1, ready=0, succeeded=1)
+    operator.receive_events()
+    operator.reconcile()
+    assert server.condition("Progressing")["reason"] == "Waiting"
+    operator.reconcile()
+    assert operator.requeue == server.now + timedelta(seconds=600), "from the end of the last one"
+    advance_clock(server, 599)
+    operator.reconcile()
+    assert server.condition("Stalled")["reason"] == "Healthy"
+    advance_clock(server, 1)
     operator.reconcile()
     assert server.condition("Stalled")["reason"] == "PendingTooLong"
 
