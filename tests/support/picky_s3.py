@@ -23,6 +23,9 @@ class Habit(StrEnum):
     REPLACEMENTS = "refuses If-Match"
     DELETES = "refuses to delete"
     BUSY = "busy"
+    VERSIONS = "keeps what is removed"
+    SECRET_VERSIONS = "does not show versions"
+    LOCKS = "keeps locked objects"
     TOKEN = "regards the session token as expired"
 
 
@@ -48,6 +51,7 @@ class PickyS3:
         times: int | None = None,
     ) -> None:
         self.objects: dict[str, bytes] = {}
+        self.versions: list[str] = []
         self.refused = 0
         """The number of requests with checksums that were refused."""
         server, refusal = self, (status, code, message)
@@ -98,14 +102,21 @@ class PickyS3:
                     return self._refuse(503, "SlowDown", "Reduce your request rate.")
                 if Habit.TOKEN in habits:
                     return self._refuse(400, "ExpiredToken", "The provided token has expired.")
+                if query.keys() & {"list-type", "uploads", "versions"}:
+                    return self._list(query)
+                if self._key not in server.objects:
+                    return self._refuse(404, "NoSuchKey", "There is none.")
+                return self._reply(200, server.objects[self._key])
+
+            def _list(self, query: dict[str, list[str]]) -> None:
                 if "list-type" in query:
                     return self._reply(200, server._listing(query["prefix"][0]))
                 if "uploads" in query:
                     empty = b"<ListMultipartUploadsResult></ListMultipartUploadsResult>"
                     return self._reply(200, empty)
-                if self._key not in server.objects:
-                    return self._refuse(404, "NoSuchKey", "There is none.")
-                return self._reply(200, server.objects[self._key])
+                if Habit.SECRET_VERSIONS in habits:
+                    return self._refuse(403, "AccessDenied", "No.")
+                return self._reply(200, server._versions(query["prefix"][0]))
 
             def do_HEAD(self) -> None:
                 if habits and habits[0] in {Habit.BUSY, Habit.TOKEN}:
@@ -115,7 +126,11 @@ class PickyS3:
             def do_DELETE(self) -> None:
                 if Habit.DELETES in habits:
                     return self._refuse(403, "AccessDenied", "No.")
-                server.objects.pop(self._key, None)
+                if Habit.LOCKS in habits and self._key.endswith("locked"):
+                    return self._refuse(403, "AccessDenied", "The object is locked.")
+                data = server.objects.pop(self._key, None)
+                if data is not None and Habit.VERSIONS in habits:
+                    server.versions.append(self._key)
                 return self._reply(204)
 
             def log_message(self, format: str, *args: object) -> None: ...
@@ -136,6 +151,14 @@ class PickyS3:
             if key.startswith(prefix)
         )
         return f"<ListBucketResult>{entries}</ListBucketResult>".encode()
+
+    def _versions(self, prefix: str) -> bytes:
+        entries = "".join(
+            f"<Version><Key>{escape(key)}</Key><VersionId>1</VersionId></Version>"
+            for key in self.versions
+            if key.startswith(prefix)
+        )
+        return f"<ListVersionsResult>{entries}</ListVersionsResult>".encode()
 
     def __enter__(self) -> PickyS3:
         self._thread.start()

@@ -40,8 +40,26 @@ def purge(path: Path) -> None:
     config = read_json(path, PurgeConfig)
     folder = join(config.storage.uri, config.run)
     _check_permission(config, folder)
-    count = open_store(config.storage).remove(folder)
+    store = open_store(config.storage)
+    count = store.remove(folder)
     log.info("removed", extra={"fields": {"folder": folder, "objects": count}})
+    _check_versions(folder, store.older_versions(folder))
+
+
+def _check_versions(folder: str, count: int | None) -> None:
+    """Check that the storage keeps nothing of what was removed. Raises BadInput."""
+    if count is None:
+        log.warning(
+            "whether older versions of the objects are left below %s is not known: the permission "
+            "s3:ListBucketVersions is missing",
+            folder,
+        )
+    elif count:
+        raise BadInput(
+            f"{folder}: the objects were removed, but the bucket keeps {count} older versions of "
+            "them (versioning or object lock): remove the versions with the right "
+            "s3:DeleteObjectVersion, or wait for a life cycle rule, then delete this Job"
+        )
 
 
 def _check_permission(config: PurgeConfig, folder: str) -> None:

@@ -156,6 +156,10 @@ class FileStore:
                 shutil.rmtree(folder)  # it does not follow links
         return count
 
+    def older_versions(self, prefix: str) -> int:  # noqa: ARG002 - the interface
+        """Return 0: a folder keeps no versions."""
+        return 0
+
     def delete(self, uri: str) -> None:
         """Remove a file. One that is not there is not an error."""
         path = file_path(uri)

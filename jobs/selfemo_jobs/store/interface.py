@@ -89,6 +89,14 @@ class Store(Protocol):
         """Remove all objects below a folder's URI; return how many there were."""
         ...
 
+    def older_versions(self, prefix: str) -> int | None:
+        """Return how many versions of removed objects are still stored below a folder's URI.
+
+        A bucket with versioning, which object lock requires, keeps what is removed. None: the
+        storage does not permit to look.
+        """
+        ...
+
     def delete(self, uri: str) -> None:
         """Remove an object. One that is not there is not an error."""
         ...

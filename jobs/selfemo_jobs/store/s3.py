@@ -32,6 +32,8 @@ from selfemo_jobs.store.s3_errors import (
 
 _PART_BYTES = 16 << 20  # few requests for gigabytes of weights, and little memory
 _CONCURRENCY = 4  # parts at a time: 64 MiB of buffers, which is little beside a model
+#: The codes of a server that has no versions.
+_NO_VERSIONS = {"NotImplemented", "MethodNotAllowed", "XNotImplemented", "501", "405"}
 #: The codes of a put whose object is no longer the one that was read.
 _CHANGED = OTHER_WRITERS | {"NoSuchKey"}
 
@@ -176,23 +178,53 @@ class S3Store:
         return sorted(objects, key=lambda info: info.uri)
 
     def remove(self, prefix: str) -> int:
-        """Remove all objects and all interrupted uploads below a prefix; count the objects."""
+        """Remove all objects and all interrupted uploads below a prefix; count the objects.
+
+        An object that may not be removed, for example because it is locked, does not keep the
+        others. The error tells how many there are.
+        """
         bucket, key = split_uri(prefix)
         below = f"{key.rstrip('/')}/"
-        count = 0
+        count, refused, reason = 0, 0, None
         with self._translated(prefix):
             pages = self._client.get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=bucket, Prefix=below):
                 # one by one: a batch needs a checksum that some S3 servers do not support
                 for item in page.get("Contents", []):
-                    self._client.delete_object(Bucket=bucket, Key=item["Key"])
-                    count += 1
+                    try:
+                        self._client.delete_object(Bucket=bucket, Key=item["Key"])
+                    except ClientError as error:
+                        if code_of(error) != "AccessDenied":
+                            raise
+                        refused, reason = refused + 1, reason or error
+                    else:
+                        count += 1
             uploads = self._client.get_paginator("list_multipart_uploads")
             for parts in uploads.paginate(Bucket=bucket, Prefix=below):
                 for upload in parts.get("Uploads", []):
                     self._client.abort_multipart_upload(
                         Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                     )
+            if reason is not None:
+                where = f"{prefix}: {refused} of {refused + count} objects may not be removed"
+                raise translate(reason, where, self._storage) from reason
+        return count
+
+    def older_versions(self, prefix: str) -> int | None:
+        """Return how many versions of removed objects are still stored; None: not permitted."""
+        bucket, key = split_uri(prefix)
+        count = 0
+        with self._translated(prefix):
+            pages = self._client.get_paginator("list_object_versions")
+            try:
+                for page in pages.paginate(Bucket=bucket, Prefix=f"{key.rstrip('/')}/"):
+                    count += len(page.get("Versions", []))
+            except ClientError as error:
+                if code_of(error) in _NO_VERSIONS:
+                    return 0
+                if status_of(error) == 403:
+                    return None
+                raise
         return count
 
     def delete(self, uri: str) -> None:

@@ -53,7 +53,7 @@ class UnopenedStore:
         """Raise the reason."""
         raise self._error
 
-    remove = list
+    remove = older_versions = list
 
     def upload(self, path: Path, uri: str) -> NoReturn:  # noqa: ARG002
         """Raise the reason."""

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.support.picky_s3 import Habit, PickyS3
 
 from selfemo_api.contract import ENV_JOB_UID, ExitCode
 from selfemo_jobs.stages.purge import main
@@ -68,3 +69,54 @@ def test_without_a_permission_for_its_own_job_nothing_is_removed(
     assert manifest.is_file()
     assert reason in log.read_text()
     assert "nothing was removed from file://" in log.read_text()
+
+
+RUN = "team/demo-0123abcd"
+
+
+def purge_on(
+    server: PickyS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *names: str
+) -> tuple[int, str]:
+    """Purge a run with some objects; return the exit code and the termination message."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    log = tmp_path / "termination"
+    monkeypatch.setenv("SELFEMO_TERMINATION_LOG", str(log))
+    storage = server.storage()
+    root = storage.uri.removeprefix("s3://bucket").strip("/")
+    for name in names:
+        server.objects["/".join(filter(None, (root, RUN, name)))] = b"x"
+    config = {"run": RUN, "storage": storage.to_json(), "permittedJob": "job-1"}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config))
+    code = main(["--config", str(path)])
+    return code, log.read_text() if log.exists() else ""
+
+
+def test_older_versions_that_the_bucket_keeps_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Versioning keeps what is removed. Object lock requires versioning."""
+    with PickyS3(Habit.VERSIONS) as server:
+        code, message = purge_on(server, tmp_path, monkeypatch, "a", "b")
+    assert code == ExitCode.BAD_INPUT
+    assert server.objects == {}
+    assert "the objects were removed, but the bucket keeps 2 older versions of them" in message
+
+
+def test_versions_that_may_not_be_listed_are_only_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with PickyS3(Habit.SECRET_VERSIONS) as server:
+        assert purge_on(server, tmp_path, monkeypatch, "a") == (ExitCode.OK, "")
+    assert "the permission s3:ListBucketVersions is missing" in capsys.readouterr().err
+
+
+def test_a_locked_object_does_not_keep_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with PickyS3(Habit.LOCKS) as server:
+        code, message = purge_on(server, tmp_path, monkeypatch, "a", "b-locked", "c")
+    assert code == ExitCode.BAD_INPUT
+    assert [key.rpartition("/")[2] for key in server.objects] == ["b-locked"]
+    assert f"{RUN}: 1 of 3 objects may not be removed" in message

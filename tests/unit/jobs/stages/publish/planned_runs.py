@@ -96,6 +96,9 @@ class MemoryStore:
             self.delete(info.uri)
         return len(infos)
 
+    def older_versions(self, prefix: str) -> int:
+        return 0
+
     def delete(self, uri: str) -> None:
         self._write()
         self.objects.pop(uri, None)
