@@ -6,7 +6,7 @@ everything in memory. It prints one JSON line for each piece of work: by how man
 own memory grows for a million dialogues or rows, and the same with everything in memory. Pages of
 files do not count, because the system may drop them.
 
-- ``self-play``: a shard of eight reads its sources, plans the episodes, and makes those of its parts.
+- ``self-play``: one of eight shards reads the sources, plans the episodes, and makes its own.
 - ``check``: the sources are read, and compared with each other.
 - ``train-rows``: the stage checks the rows of the flywheel, sorts them and writes them.
 - ``train-worker``: a training process opens the rows, plans its steps, and reads each row once.

@@ -2,10 +2,10 @@
 
 PyTorch computes with OpenMP. Its wheels for Linux contain GNU's ``libgomp``, which reads its
 environment variables when it is loaded. By default, a thread that waits for the others spins for
-milliseconds. If another program wants the processor, a spinning thread may hold it while the thread
-that has the work waits. Each short product then costs a time slice of the scheduler: beside a build
-on the same machine, self-play took eleven times as long. With the wait policy ``PASSIVE``, a waiting
-thread sleeps. ``benchmarks/threads.py`` compares the settings.
+milliseconds. If another program wants the processor, a spinning thread may hold it while the
+thread that has the work waits. Each short product then costs a time slice of the scheduler: beside
+a build on the same machine, self-play took eleven times as long. With the wait policy ``PASSIVE``,
+a waiting thread sleeps. ``benchmarks/threads.py`` compares the settings.
 
 By default there is a thread for each processor that the process may run on. The limit of a
 container is a share of time on all of them. With more threads than that, a container uses up its

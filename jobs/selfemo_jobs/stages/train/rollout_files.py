@@ -134,7 +134,7 @@ class _UnsortedRows:
         columns = table.select(["group_id", "role", "consensus"]).take(pa.array(first))
         roles = columns["role"].to_pylist()
         hashes = [
-            sha256(f"{role} {rows.prompts[row].tolist()}".encode())[:16]
+            sha256(f"{role} ".encode() + rows.prompts[row].astype(np.int32).tobytes())[:16]
             for role, row in zip(roles, first, strict=True)
         ]
         self.groups.append(

@@ -101,7 +101,8 @@ from selfemo_jobs.runtime.program import StageProgram
 def answer(program, path):
     early = "torch" in sys.modules
     import torch
-    libraries = {line.split()[-1] for line in open("/proc/self/maps") if "torch/lib/libgomp" in line}
+    paths = {line.split()[-1] for line in open("/proc/self/maps")}
+    libraries = [path for path in paths if "torch/lib/libgomp" in path]
     assert len(libraries) == 1, "torch has another OpenMP"
     print(early, os.environ["OMP_WAIT_POLICY"], "OMP_NUM_THREADS" in os.environ)
 
