@@ -56,6 +56,7 @@ _EXPRESSIONS = {
     "--jobs-service-account": 'include "selfemo.jobsServiceAccountName" .',
     "--jobs-run-as-user": 'include "selfemo.jobsUser" .',
     "--jobs-metrics-port": 'ternary "9464" "" .Values.metrics.podMonitor.enabled',
+    "--metrics-tls-folder": 'ternary "/metrics-tls" "" (not (empty .Values.metrics.tlsSecret))',
     "--lease-namespace": ".Release.Namespace",
     "--lease-name": 'include "selfemo.fullname" .',
 }

@@ -22,6 +22,12 @@
 - --lease-name={{ include "selfemo.fullname" . }}
 - --health-port=8081
 - --metrics-port=8080
+{{- if .Values.metrics.authorization }}
+- --metrics-authorization
+{{- end }}
+{{- with ternary "/metrics-tls" "" (not (empty .Values.metrics.tlsSecret)) }}
+- --metrics-tls-folder={{ . }}
+{{- end }}
 - --resync-seconds={{ .Values.operator.resyncSeconds | int64 }}
 - --concurrency={{ .Values.operator.concurrency | int64 }}
 - --log-level={{ .Values.operator.logLevel }}

@@ -118,9 +118,10 @@ def test_the_restricted_check_finds_violations(helm4: Helm, change: dict[str, An
 def test_rights_are_limited(helm4: Helm, values: Path) -> None:
     never = {"secrets", "pods/exec", "pods/log", "pods/attach", "pods/portforward", "nodes", "*"}
     for rule in rules(helm4.template(values)):
-        assert not never & set(rule["resources"])
+        assert not never & set(rule.get("resources", []))
+        assert rule.get("nonResourceURLs", ["/metrics"]) == ["/metrics"]
         assert not {"*", "escalate", "bind", "impersonate"} & set(rule["verbs"])
-        assert "*" not in rule["apiGroups"]
+        assert "*" not in rule.get("apiGroups", [])
 
 
 def test_a_token_is_mounted_where_it_is_used(helm4: Helm) -> None:
@@ -197,6 +198,27 @@ def test_policies_of_stage_pods_can_be_turned_off_or_extended(helm4: Helm) -> No
     known = {"jobs": {"serviceAccount": {"create": False, "namespaces": ["team-b"]}}}
     names = [o["metadata"]["name"] for o in helm4.template(known) if o["kind"] == "NetworkPolicy"]
     assert names == ["selfemo", "selfemo-jobs", "selfemo-jobs-train"]
+
+
+def test_metrics_with_authorization_and_tls(helm4: Helm) -> None:
+    objects = helm4.template(VALUES / "monitoring.yaml")
+    (container,) = find(objects, "Deployment", "selfemo")["spec"]["template"]["spec"]["containers"]
+    assert {"--metrics-authorization", "--metrics-tls-folder=/metrics-tls"} <= {*container["args"]}
+    mounts = {m["mountPath"]: m for m in container["volumeMounts"]}
+    assert mounts["/metrics-tls"]["readOnly"] is True
+    granted = find(objects, "ClusterRole", "selfemo-metrics-authorization")["rules"]
+    reviews = {(g, r, v) for x in granted for g in x["apiGroups"] for r in x["resources"]
+               for v in x["verbs"]}  # fmt: skip
+    assert reviews == {
+        ("authentication.k8s.io", "tokenreviews", "create"),
+        ("authorization.k8s.io", "subjectaccessreviews", "create"),
+    }
+    (endpoint,) = find(objects, "ServiceMonitor", "selfemo")["spec"]["endpoints"]
+    assert endpoint["scheme"] == "https"
+    assert endpoint["tlsConfig"]["serverName"] == "selfemo-metrics.selfemo-system.svc"
+    assert endpoint["bearerTokenFile"].endswith("/token")
+    plain = helm4.template()
+    assert not [o for o in plain if "metrics-" in o["metadata"]["name"] and "Role" in o["kind"]]
 
 
 def test_a_scoped_release_has_no_cluster_wide_objects(helm4: Helm) -> None:
