@@ -20,7 +20,7 @@ setup-dev: ## Install what developing and testing needs
 demo: setup ## Run a small whole evolution on this machine
 	@tools/demo --output $(OUTPUT)
 
-.PHONY: test programs screenshot unit test-slow e2e observe cluster-up cluster-down lint generate check-generated
+.PHONY: test programs screenshot unit test-slow e2e campaign observe cluster-up cluster-down lint generate check-generated
 test: setup-dev lint docs programs unit ## Everything CI runs
 # Built before the tests, whose time is bounded. Without Go their tests are skipped with a message.
 programs:
@@ -40,8 +40,11 @@ test-slow: setup-dev ## The tests over a minute: killed runs, damaged results, S
 # Four workers, one for each xdist_group (CONTRIBUTING.md): most of it is waiting.
 e2e: setup-dev ## Real pods under the installed chart; the operator killed at every write
 	@$(PY) -m tests.support.cluster build || echo "some programs are missing: see above" >&2
-	$(PY) -m pytest tests/integration/operator tests/integration/chart tests/e2e -m "e2e or (cluster and slow)" \
+	$(PY) -m pytest tests/integration/operator tests/integration/chart tests/e2e tests/campaign -m "e2e or (cluster and slow)" \
 	  -n 4 --dist loadgroup -v --durations=15
+campaign: setup-dev ## Faults from a seed for hours: make campaign ARGS="--minutes 300 --seed 7"
+	@$(PY) -m tests.support.cluster build etcd kube-apiserver kube-controller-manager kube-scheduler
+	nice $(PY) -m tests.campaign $(ARGS)
 observe: setup-dev ## A real Prometheus beside a real run: every panel, rule and alert is queried
 	@$(PY) -m tests.support.cluster build prometheus
 	$(PY) -m pytest tests -m observe

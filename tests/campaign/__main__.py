@@ -13,6 +13,8 @@ from tests.campaign.forms import FORMS
 from tests.campaign.journal import Journal, read_scenario
 
 _DEFAULT = Settings()
+#: The longest time to look for a defect.
+_DEFECT_MINUTES = 10.0
 
 
 def _arguments() -> argparse.Namespace:
@@ -43,6 +45,8 @@ def main() -> int:
         if reference.violations and not arguments.defect:
             print("the reference run violates checks:", *reference.violations, sep="\n   ")
             return 2
+        if arguments.defect and not arguments.replay:
+            return _find(this, arguments)
         if arguments.replay:
             return _replay(this, arguments.replay)
         if arguments.shrink:
@@ -62,6 +66,20 @@ def _run(this: Campaign, arguments: argparse.Namespace) -> int:
     for number in sorted(journal.totals.violated):
         print(f"replay: python -m tests.campaign --replay {path}:{number}")
     return 1 if journal.totals.violated else 0
+
+
+def _find(this: Campaign, arguments: argparse.Namespace) -> int:
+    """Run scenarios until they find a defect; return 1 if its oracle was not violated."""
+    defect = DEFECTS[arguments.defect]
+    settings = Settings(arguments.seed, arguments.size, 1.0, defect.form)
+    path = BUILD / f"defect-{arguments.defect}-{this.name}.jsonl"
+    journal = Journal(path, settings.to_json())
+    until = time.monotonic() + 60 * min(arguments.minutes, _DEFECT_MINUTES)
+    run_lanes(this, settings, journal, 2, until, first_violation=True)
+    text = path.read_text()
+    found = f'"oracle": "{defect.oracle}"' in text
+    print(f"{arguments.defect}: {'found' if found else 'not found'} by {defect.oracle}")
+    return 0 if found else 1
 
 
 def _replay(this: Campaign, place: str) -> int:

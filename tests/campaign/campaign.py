@@ -32,6 +32,8 @@ from tests.support.cluster import Cluster, borrowed
 Json = dict[str, Any]
 BUILD = ROOT / "build" / "campaign"
 CONNECTIONS = 96
+#: Violations of a scenario that are printed; the journal has all.
+_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,8 @@ class Campaign:
             run.run()
         if run.verdict.violations:
             run.verdict.facts["logs"] = str(folder.relative_to(ROOT))
+            recorded = json.dumps(run.world.recording.dump(), indent=1)
+            (folder / "recording.json").write_text(recorded)
         else:
             shutil.rmtree(folder)
         return run
@@ -179,7 +183,7 @@ def run_lanes(
                 f"{verdict.seconds:.0f} s; {rate:.0f} perturbations a minute",
                 flush=True,
             )
-            for violation in verdict.violations:
+            for violation in verdict.violations[:_SHOWN]:
                 print(f"   {violation}"[:600], flush=True)
             if verdict.violations and first_violation:
                 stop.set()

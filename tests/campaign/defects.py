@@ -39,7 +39,39 @@ class Defect:
     """The oracle that must be violated."""
 
 
-DEFECTS: dict[str, Defect] = {}
+_PURGE = "selfemo_operator.controller.purge"
+_JOBS = "selfemo_operator.controller.objects.jobs"
+
+DEFECTS: dict[str, Defect] = {
+    # a refused evolution has a purge Job with all that was refused, and its deletion starts it
+    "S1": Defect(
+        (
+            Edit(_PURGE, "if refusal(evolution, self._settings.jobs):", "if False:"),
+            Edit(
+                _PURGE,
+                'if problem := pod_refusal(current["spec"]["template"], self._settings.jobs):',
+                'if problem := "":',
+            ),
+            Edit(
+                _JOBS,
+                "    pod = gated_pod(base, spec.pod_template, None, settings)\n",
+                "    from selfemo_operator.controller.objects.pod_template import apply_templates\n"
+                "    pod = apply_templates(base, spec.pod_template, None)\n",
+            ),
+        ),
+        "purge",
+        "O10 restricted",
+    ),
+    # an edit from `Delete` to `Retain` that no pass has seen is ignored by the purge
+    "A3": Defect(
+        (
+            Edit(_PURGE, "last = self._last_state(key, job)", "last = None"),
+            Edit(_PURGE, "elif self._is_awaited(uid):", "elif False:"),
+        ),
+        "purge",
+        "O4 data",
+    ),
+}
 
 
 def edited_source(name: str, module: str, source: str) -> str:

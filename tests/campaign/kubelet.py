@@ -157,8 +157,7 @@ class Kubelet:
     def _end(self, pod: Json, evolution: str) -> None:
         text = pod["metadata"]["annotations"][names.ANNOTATION_CONFIG]
         if pod["metadata"]["labels"][names.LABEL_COMPONENT] == names.PURGE:
-            self._terminate(pod, 0, "Completed", "")
-            self._on_purge(PurgeConfig.model_validate_json(text).run)
+            self._purge(pod, PurgeConfig.model_validate_json(text))
             return
         with self._lock:
             armed = self._armed.get(evolution)
@@ -183,6 +182,15 @@ class Kubelet:
         if ending:
             self.applied.append((evolution, ending))
         self.ended.append((evolution, f"{config.generation:03d}", config.stage.slug))
+
+    def _purge(self, pod: Json, config: PurgeConfig) -> None:
+        """Remove data, if the Job of the pod is permitted to do so, as the program does."""
+        owners = [owner["uid"] for owner in pod["metadata"].get("ownerReferences", [])]
+        if config.permitted_job not in owners:
+            self._terminate(pod, int(ExitCode.BAD_INPUT), "Error", "not permitted")
+            return
+        self._on_purge(config.run)
+        self._terminate(pod, 0, "Completed", "")
 
     def _terminate(
         self, pod: Json, code: int, reason: str, message: str, condition: str = ""

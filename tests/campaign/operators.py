@@ -47,11 +47,11 @@ class Launcher:
         )
         self._lock = threading.Lock()
         self._listeners: dict[str, Callable[[Json], None]] = {}
-        self._ready = threading.Event()
+        self._ready, self._ended = threading.Event(), threading.Event()
         threading.Thread(target=self._read, daemon=True).start()
         if not self._ready.wait(120):
             raise RuntimeError("the launcher of operators does not answer")
-        if self._process.poll() is not None:
+        if self._ended.wait(0.1):
             raise RuntimeError("the launcher of operators has ended: see the error above")
 
     def start(self, identity: str, command: Json, listener: Callable[[Json], None]) -> None:
@@ -66,7 +66,8 @@ class Launcher:
     def stop(self) -> None:
         """End the launcher, and with it all operators."""
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
@@ -83,6 +84,7 @@ class Launcher:
                 listener = self._listeners.get(document["id"])
             if listener is not None:
                 listener(document)
+        self._ended.set()
         self._ready.set()
 
 
@@ -128,6 +130,7 @@ class Operator:
         self._pid: int | None = None
         self._wanted = False
         self._killed = False
+        self._launching = False
         self._starts = 0
         self.ends: list[tuple[int, str]] = []
         """The exit codes of ends that the campaign did not cause, with the end of the log."""
@@ -139,17 +142,17 @@ class Operator:
         return self._pid
 
     def start(self) -> None:
-        """Start it, and again after each end."""
+        """Start it unless it runs, and again after each end."""
         with self._changed:
             self._wanted = True
-        self._launch()
+        self._launch_if_wanted()
 
     def kill(self, restart: bool = True) -> None:
         """Kill it with SIGKILL; by default it starts again at once."""
         with self._changed:
             self._wanted = restart
-            self._killed = True
             pid = self._pid
+            self._killed = pid is not None
         if pid is not None:
             _signal(pid, signal.SIGKILL)
 
@@ -231,8 +234,9 @@ class Operator:
     def _notice(self, document: Json) -> None:
         with self._changed:
             if "pid" in document:
-                self._pid = document["pid"]
+                self._pid, self._launching = document["pid"], False
                 if not self._wanted:
+                    self._killed = True
                     _signal(document["pid"], signal.SIGKILL)
                 self._changed.notify_all()
                 return
@@ -248,8 +252,11 @@ class Operator:
             timer.start()
 
     def _launch_if_wanted(self) -> None:
-        if self._wanted and self._pid is None:
-            self._launch()
+        with self._changed:
+            if not self._wanted or self._pid is not None or self._launching:
+                return
+            self._launching = True
+        self._launch()
 
     def tail(self, characters: int = 1500) -> str:
         """Return the end of the log."""

@@ -17,6 +17,7 @@ from selfemo_operator.controller.objects import names
 from tests.campaign.catalog import KINDS, end_state
 from tests.campaign.model import Violation
 from tests.campaign.recording import EvolutionRecord, ObjectRecord, Recording, Version
+from tests.integration.chart.restricted import violations
 
 Json = dict[str, Any]
 #: The largest size of a stored evolution in bytes. An object may have 1.5 MB.
@@ -24,6 +25,8 @@ MAX_BYTES = 64 * 1024
 #: Attempts beyond those that perturbations explain: a pod that is lost may cost two, if the Job
 #: that remains without its pod is replaced.
 _SPARE = 1
+#: Attempts that changes of fields explain: other pods, a failure, and the first spec again.
+_FIELD_CAUSES = 6
 #: Perturbations that may cost a stage another successful Job: its result was lost or not awaited.
 _REPEATS = ("job-deleted", "message", "suspended", "edited", "refused", "pod-deleted")
 
@@ -91,6 +94,8 @@ def each_stage_once(recording: Recording, seen: Checked) -> Iterator[Violation]:
         oracle = seen("O2 Jobs at a time", len(jobs))
         yield from _overlaps(oracle, record, jobs)
         all_causes = sum(n for (uid, _), n in causes.items() if uid == record.uid)
+        if record.name.startswith("field-"):
+            all_causes += _FIELD_CAUSES
         extra = len(jobs) - len({job.stage for job in jobs})
         oracle = seen("O11 attempts")
         if extra > all_causes + _SPARE:
@@ -207,20 +212,12 @@ def bounded(recording: Recording, events: Mapping[str, int], seen: Checked) -> I
 
 
 def nothing_refused_runs(recording: Recording, seen: Checked) -> Iterator[Violation]:
-    """O10: no Job of the operator has access to the host, which this installation forbids."""
-    for job in recording.jobs.values():
-        oracle = seen("O10 host access")
-        spec = job.template.get("spec", {})
-        volumes = [v["name"] for v in spec.get("volumes", []) if "hostPath" in v]
-        containers = [*spec.get("containers", []), *spec.get("initContainers", [])]
-        contexts = [
-            spec.get("securityContext", {}),
-            *(c.get("securityContext", {}) for c in containers),
-        ]
-        rooted = any(c.get("privileged") or c.get("runAsUser") == 0 for c in contexts)
-        if volumes or rooted:
-            text = f"the Job {job.name} has host volumes {volumes}, privileges: {rooted}"
-            yield Violation(oracle, text, job.labels[names.LABEL_EVOLUTION])
+    """O10: each pod holds to the restricted Pod Security standard, as this installation demands."""
+    for record in (*recording.jobs.values(), *recording.pods.values()):
+        oracle = seen("O10 restricted")
+        if beyond := list(violations(record.template.get("spec", {}))):
+            text = f"the {record.kind} {record.name} is beyond the restricted standard: {beyond}"
+            yield Violation(oracle, text, record.labels.get(names.LABEL_EVOLUTION, ""))
 
 
 def refused_is_told(recording: Recording, seen: Checked) -> Iterator[Violation]:

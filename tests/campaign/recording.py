@@ -113,6 +113,37 @@ class Recording:
     lost: bool = False
     """Whether versions may be missing, as after the restore of a snapshot."""
 
+    def dump(self) -> Json:
+        """Return the last state of each object, to look into a violation."""
+        jobs = [*self.jobs.values(), *self.pods.values()]
+        return {
+            "evolutions": [
+                {
+                    "name": f"{e.namespace}/{e.name}",
+                    "uid": e.uid,
+                    "deleted": e.deleted,
+                    "spec": e.last.spec,
+                    "status": e.last.status,
+                }
+                for e in self.evolutions.values()
+            ],
+            "objects": [
+                {
+                    "name": f"{j.kind} {j.name}",
+                    "uid": j.uid,
+                    "evolution": j.evolution,
+                    "created": j.created,
+                    "result": j.result,
+                    "ended": j.ended,
+                    "deleted": j.deleted,
+                    "current": j.current,
+                }
+                for j in jobs
+            ],
+            "byHand": self.by_hand,
+            "purged": self.purged,
+        }
+
     def live(self) -> list[EvolutionRecord]:
         """Return the evolutions that have not been deleted."""
         return [record for record in self.evolutions.values() if record.deleted is None]
@@ -199,11 +230,12 @@ class Recorder:
         kind = path.rpartition("/")[2]
         namespace = path.split("/namespaces/")[1].split("/", maxsplit=1)[0]
         with self.lock:
-            records: dict[str, Any] = {
+            by_kind: dict[str, dict[str, Any]] = {
                 names.PLURAL: self.recording.evolutions,
                 "jobs": self.recording.jobs,
                 "pods": self.recording.pods,
-            }[kind]
+            }
+            records = by_kind[kind]
             for uid, record in records.items():
                 if record.namespace == namespace and uid not in present and record.deleted is None:
                     record.deleted = revision
