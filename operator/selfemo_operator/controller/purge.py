@@ -253,13 +253,19 @@ class Purger:
         try:
             for event in self._kube.watch(names.evolutions_path(key[0]), query, 30.0):
                 item: Json = event["object"]
-                if event["type"] == "ERROR":
-                    raise ApiError(int(item.get("code") or 500), "", item.get("message", ""))
                 if event["type"] == "DELETED" and item["metadata"]["uid"] == uid:
                     return item
+                if event["type"] == "ERROR":
+                    break
+            else:
+                return None
         except ApiError as error:
             if error.status != _GONE:
                 raise
+            return None
+        code = int(item.get("code") or 500)
+        if code != _GONE:
+            raise ApiError(code, item.get("reason", ""), item.get("message", ""))
         return None
 
     def _is_awaited(self, uid: str) -> bool:
@@ -328,11 +334,11 @@ class Purger:
 
         The history of the API server is read from there if the operator misses the deletion.
         """
-        seen = required["metadata"]["annotations"][names.ANNOTATION_SEEN]
-        if job["metadata"]["annotations"].get(names.ANNOTATION_SEEN) == seen:
+        version = required["metadata"]["annotations"][names.ANNOTATION_SEEN]
+        if job["metadata"]["annotations"].get(names.ANNOTATION_SEEN) == version:
             return
         uid = job["metadata"]["uid"]
-        changes = {"metadata": {"uid": uid, "annotations": {names.ANNOTATION_SEEN: seen}}}
+        changes = {"metadata": {"uid": uid, "annotations": {names.ANNOTATION_SEEN: version}}}
         path = names.job_path((key[0], job["metadata"]["name"]))
         try:
             self._cache.store_job(self._kube.patch(path, changes))
@@ -387,7 +393,7 @@ def _is_current(job: Json, required: Json) -> bool:
 
 def _other_owner(job: Json) -> ApiError:
     text = (
-        f"the Job {job['metadata']['name']}, which would remove the data after the deletion, exists "
-        "and is not the operator's: delete it, or set `storage.whenDeleted` to `Retain`"
+        f"the Job {job['metadata']['name']}, which would remove the data after the deletion, "
+        "exists and is not the operator's: delete it, or set `storage.whenDeleted` to `Retain`"
     )
     return ApiError(409, OTHER_OWNER, text)

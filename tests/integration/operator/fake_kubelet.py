@@ -15,8 +15,8 @@ from typing import Any
 
 from selfemo_api.contract import ExitCode, PurgeConfig, StageConfig
 from selfemo_api.results import FailureMessage, StageResult, encode_message
-from selfemo_operator.controller.kube.pages import list_objects
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
+from selfemo_operator.controller.kube.pages import list_objects
 from selfemo_operator.controller.objects import names
 from tests.unit.operator.planner.simulated_world import result_of, score_of
 

@@ -23,7 +23,8 @@ def job_uid(pod: Json) -> str | None:
 
     Examples
     --------
-    >>> job_uid({"metadata": {"ownerReferences": [{"kind": "Job", "uid": "1", "controller": True}]}})
+    >>> owner = {"kind": "Job", "uid": "1", "controller": True}
+    >>> job_uid({"metadata": {"ownerReferences": [owner]}})
     '1'
     >>> job_uid({"metadata": {"labels": {"batch.kubernetes.io/controller-uid": "1"}}})
     """

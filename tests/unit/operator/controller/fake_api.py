@@ -141,8 +141,9 @@ class FakeApiServer:
     def _merge(self, path: str, body: Json) -> Json:
         before = self._there(path)
         for name in ("uid", "resourceVersion"):
-            if body.get("metadata", {}).get(name, before["metadata"][name]) != (
-                before["metadata"][name]
+            if (
+                body.get("metadata", {}).get(name, before["metadata"][name])
+                != (before["metadata"][name])
             ):
                 raise ApiError(409, "Conflict", f"Precondition failed: {name}")
         after = _merged(before, body)
@@ -276,9 +277,7 @@ class FakeApiServer:
                 "namespace": NAMESPACE,
                 "labels": labels,
                 "annotations": template["metadata"]["annotations"],
-                "ownerReferences": [
-                    {"kind": "Job", "name": name, "uid": uid, "controller": True}
-                ],
+                "ownerReferences": [{"kind": "Job", "name": name, "uid": uid, "controller": True}],
             },
             "status": {"phase": "Pending", **status},
         }
@@ -393,9 +392,10 @@ class FakeClient(KubeClient):
             raise ApiError(410, "Expired", f"too old resource version: {since}")
         name = query["fieldSelector"].removeprefix("metadata.name=")
         for kind, item in copy.deepcopy(self.server.log):
-            if item.get("kind") == "EmotionEvolution" and item["metadata"]["name"] == name:
-                if int(item["metadata"]["resourceVersion"]) > since:
-                    yield {"type": kind, "object": item}
+            metadata = item["metadata"]
+            is_watched = item.get("kind") == "EmotionEvolution" and metadata["name"] == name
+            if is_watched and int(metadata["resourceVersion"]) > since:
+                yield {"type": kind, "object": item}
 
     def get_text(
         self,

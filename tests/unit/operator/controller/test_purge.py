@@ -317,9 +317,7 @@ def test_the_pod_of_a_purge_job_is_judged_before_it_is_started(
     """The Job is of a time when the installation allowed access to the node."""
     monkeypatch.setattr(purge, "DELETION_EVENT_WAIT", timedelta(0))
     server = FakeApiServer()
-    server.add_evolution(
-        storage=STORAGE, podTemplate=[{"template": {"initContainers": [ROOT]}}]
-    )
+    server.add_evolution(storage=STORAGE, podTemplate=[{"template": {"initContainers": [ROOT]}}])
     allowed = replace(SETTINGS, jobs=replace(SETTINGS.jobs, host_access=True))
     reconcile_times(FakeOperator(server, settings=allowed), 5)
     assert purge_jobs(server)
