@@ -57,13 +57,14 @@ def test_generation_0_is_the_warm_started_model(warm: Callable[[str], LocalRun])
     ] == stages
     manifests = {Path(path).parent.name: json.loads(m) for path, m in run.manifests().items()}
     assert manifests.keys() == {"check", "warmstart", "evaluate", "publish", "best"}
-    assert manifests["best"]["model"] == "generations/000/warmstart/model"
     made = manifests["warmstart"]
+    model = f"generations/000/warmstart/{made['model']}"
+    assert manifests["best"]["model"] == model
     (score,) = manifests["evaluate"]["scores"]
     assert made["metrics"]["weightedF1"] == score["weightedF1"]
     assert made["metrics"]["weightedF1"] > made["metrics"]["weightedF1Before"]
-    assert manifests["evaluate"]["config"]["policyUri"].endswith("/000/warmstart/model")
-    assert result["best"]["modelUri"].endswith("/000/warmstart/model")
+    assert manifests["evaluate"]["config"]["policyUri"].endswith(f"/{model}")
+    assert result["best"]["modelUri"].endswith(f"/{model}")
     parts = {Path(part["path"]).name for part in manifests["warmstart"]["parts"]}
     files = {path.name for path in _model_folder(run).iterdir()}
     assert files == {*parts, "selfemo.json", "README.md"}
@@ -75,7 +76,7 @@ def test_generation_0_is_the_warm_started_model(warm: Callable[[str], LocalRun])
 
 
 def _model_folder(run: LocalRun) -> Path:
-    (folder,) = run.folder.glob("store/default/tiny-*/generations/000/warmstart/model")
+    (folder,) = run.folder.glob("store/default/tiny-*/generations/000/warmstart/model-*")
     return folder
 
 

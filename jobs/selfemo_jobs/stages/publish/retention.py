@@ -159,17 +159,17 @@ def _find_models(
     removed : set of str
         The URIs of the stages whose model is removed.
     """
-    found: dict[int, dict[str, RunModel]] = {}
+    folders: dict[int, dict[str, RunModel]] = {}
     removed: set[str] = set()
     for info in context.store.list(join(context.run_uri, "generations")):
         folder, _, name = info.uri.rpartition("/")
         model = parse_run_model(folder)
         if model is not None:
-            found.setdefault(model.generation, {})[model.folder] = model
+            folders.setdefault(model.generation, {})[model.folder] = model
         elif name == REMOVED_FILE and parse_run_model(join(folder, MODEL)) is not None:
             removed.add(folder)
     stored, unused = {}, []
-    for generation, models in found.items():
+    for generation, models in folders.items():
         used = _used_model(context, list(models.values()))
         stored[generation] = models.pop(used)
         unused += models.values()

@@ -11,12 +11,12 @@ from tests.support.s3_server import S3Server
 
 from selfemo_api.spec import StorageSpec
 from selfemo_api.stages import Stage
-from selfemo_jobs.errors import BadInput, Unavailable
+from selfemo_jobs.errors import BadInput, DamagedFiles, Unavailable
 from selfemo_jobs.models.fetch import fetch_model, load_model, load_tokenizer
 from selfemo_jobs.models.model_folder import is_model_file
 from selfemo_jobs.runtime.manifest import Manifest, Part
 from selfemo_jobs.store import Store, join, open_store
-from selfemo_jobs.store.hashing import file_sha256
+from selfemo_jobs.store.hashing import file_sha256, sha256
 
 
 @pytest.fixture
@@ -306,3 +306,36 @@ def test_folder_without_tokenizer_is_refused(model: Path) -> None:
     with pytest.raises(BadInput, match="has no tokenizer"):
         load_tokenizer(model)
     assert Unavailable.exit_code == 75
+
+
+@pytest.mark.parametrize("kind", ["file", "s3"])
+@pytest.mark.parametrize("damage", ["none of it", "a file less", "other bytes", "no manifest"])
+def test_damage_of_a_model_that_a_stage_trained_names_its_manifest(
+    kind: str, damage: str, model: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """The stage can make the model again. Nobody can do that for the model of a person."""
+    if kind == "s3":
+        server: S3Server = request.getfixturevalue("s3")
+        spec = server.storage(sha256(str(tmp_path).encode())[:12])
+    else:
+        spec = StorageSpec(uri=f"file://{tmp_path}/store")
+    store = open_store(spec)
+    stage = join(spec.uri, "default/demo-00000001/generations/002/train")
+    upload(store, model, stage)
+    put_manifest(store, stage, model)
+    uri = join(stage, "model")
+    fetch_model(uri, None, store, tmp_path / "work")
+    if damage == "none of it":
+        store.remove(uri)
+    elif damage == "a file less":
+        store.delete(join(uri, "config.json"))
+    elif damage == "other bytes":
+        store.put(join(uri, "model.safetensors"), b"other")
+    else:
+        store.remove(stage)
+    with pytest.raises(DamagedFiles) as caught:
+        fetch_model(uri, None, store, tmp_path / "work")
+    assert caught.value.manifest_uri == join(stage, "manifest.json")
+    with pytest.raises(BadInput) as plain:
+        fetch_model(join(spec.uri, "mine"), None, store, tmp_path / "work")
+    assert not isinstance(plain.value, DamagedFiles)

@@ -128,7 +128,7 @@ def test_it_learns_and_publishes_a_model(make: Make, tiny_model: Path, tmp_path:
     # its files are parts of the manifest, whose hashes are checked when a stage loads the model
     manifest, _ = read_manifest(open_store(config.spec.storage), result.manifest)
     assert {p.path for p in manifest.parts} == {
-        f"model/{path.name}" for path in model_files(model_folder(result))
+        f"{manifest.model}/{path.name}" for path in model_files(model_folder(result))
     }
     damaged = model_folder(result) / "config.json"
     damaged.write_text(damaged.read_text() + " ")
@@ -177,7 +177,8 @@ def test_it_ends_when_f1_stops_rising_and_keeps_the_best(make: Make) -> None:
 
 def description_files(config: StageConfig) -> list[bytes]:
     store = open_store(config.spec.storage)
-    return [store.get(f"{config.output}/model/{name}") for name in ("selfemo.json", "README.md")]
+    folder = read_manifest(store, f"{config.output}/manifest.json")[0].model
+    return [store.get(f"{config.output}/{folder}/{name}") for name in ("selfemo.json", "README.md")]
 
 
 def test_a_model_describes_itself_with_the_same_bytes_each_time(
@@ -193,7 +194,7 @@ def test_a_model_describes_itself_with_the_same_bytes_each_time(
     assert resolved.description.origin is not None
     assert resolved.description.origin.stage == "WarmStart"
     manifest, _ = read_manifest(open_store(config.spec.storage), result.manifest)
-    hashes = {part.path.removeprefix("model/"): part.sha256 for part in manifest.parts}
+    hashes = {part.path.removeprefix(f"{manifest.model}/"): part.sha256 for part in manifest.parts}
     assert resolved.description.weights_sha256 == hashes
     shutil.rmtree(tmp_path / "store")
     run(config)

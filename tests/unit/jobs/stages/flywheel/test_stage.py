@@ -298,8 +298,25 @@ def test_column_of_another_type_is_named(make_flywheel: Configure, tmp_path: Pat
 def test_rows_that_are_there_twice_are_named(make_flywheel: Configure, tmp_path: Path) -> None:
     rows = table([Group("a"), Group("b", label="fear")])
     config = make_flywheel(write_stage(tmp_path / "score", [rows, rows]))
-    with pytest.raises(BadInput, match=r"group a has member 0 twice"):
+    advice = rf"delete the folder file://{tmp_path}/score, and give the same command again$"
+    with pytest.raises(BadInput, match=rf"group a has member 0 twice: .*: {advice}"):
         run(config)
+
+
+def test_without_replay_a_damaged_flywheel_of_another_generation_is_not_read(
+    make_flywheel: Configure, tmp_path: Path
+) -> None:
+    rows = [Group(f"g{i}", label="joy" if i % 2 else "anger") for i in range(8)]
+    score = write_stage(tmp_path / "score", [table(rows)])
+    config = make_flywheel(score, replay=0.5)
+    uri = config.output.replace("/003/", "/002/") + "/manifest.json"
+    config = config.model_copy(update={"replay": [uri]})
+    advice = r"restore it from a backup, or set `flywheel\.replay: 0`$"
+    with pytest.raises(BadInput, match=rf"^{uri} does not exist: {advice}"):
+        run(config)
+    without = make_flywheel(score, replay=0.0).spec
+    manifest, _ = run(config.model_copy(update={"spec": without}))
+    assert manifest.metrics["replayed"] == 0
 
 
 def test_command_exits_2_with_one_line(

@@ -182,8 +182,11 @@ def test_a_best_model_whose_description_is_missing(tmp_path: Path) -> None:
     stored = BestManifest(
         run="x", generation=3, f1=0.5, model="generations/003/train/model", published=3
     )
-    with pytest.raises(BadInput, match=r"003/train/model/selfemo\.json is missing: restore it"):
+    message = r"003/train/model/selfemo\.json is missing: restore it, or remove `publish`$"
+    with pytest.raises(BadInput, match=message):
         copy_best(copies.context(config), best, stored)
+    without = config.spec.model_copy(update={"publish": None})
+    copy_best(copies.context(config.model_copy(update={"spec": without})), best, stored)
     (model / "removed.json").write_text('{"keep": "Best", "published": 4}')
     with pytest.raises(BadInput, match="was removed at the end of generation 4"):
         copy_best(copies.context(config), best, stored)

@@ -151,6 +151,19 @@ def test_an_edit_removes_what_was_kept_before() -> None:
     assert list(run.models()) == [7, 12]
 
 
+@pytest.mark.parametrize("keep", ["All", "Best"])
+def test_a_model_of_an_attempt_that_did_not_end_the_stage_is_removed(keep: str) -> None:
+    """Attempts that overlapped wrote several models, of which the manifest names one."""
+    run = ten_generations(storage={"keep": keep})
+    unused = RunModel(run.run_uri, 7, Stage.TRAIN, "model-0123456789ab")
+    run.store.put(join(unused.uri, "model.safetensors"), b"of another attempt")
+    run.edit(stopping={"maxGenerations": 11})
+    run.settle()
+    assert run.best_generation() == 7
+    assert bool(run.store.list(unused.uri)) == (keep == "All")
+    assert not run.store.exists(unused.removed_uri), "the model of the manifest was removed"
+
+
 @pytest.mark.parametrize("keep", ["Best", "Last"])
 def test_a_removal_that_is_killed_at_any_write_is_completed(keep: str) -> None:
     expected = ten_generations(storage={"keep": keep})

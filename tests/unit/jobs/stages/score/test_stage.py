@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -273,6 +274,22 @@ def test_a_truncated_part_is_refused(config: StageConfig) -> None:
         rf"folder {generation}, and give the same command again",
         str(caught.value),
     )
+
+
+def test_an_incomplete_group_goes_with_the_folder_that_the_message_names(
+    config: StageConfig,
+) -> None:
+    cut = {name: rows.slice(1) for name, rows in PARTS.items()}
+    publish(config, cut)
+    with pytest.raises(DamagedResult, match=r"has members \[1, 2, 3\], not 0 to 3") as caught:
+        run(config)
+    assert caught.value.stage is Stage.SELF_PLAY
+    folder = re.findall(r"delete the folder file://(\S+), and give", str(caught.value))[0]
+    shutil.rmtree(folder)
+    with pytest.raises(DamagedResult, match="does not exist: SelfPlay has to run again"):
+        run(config)
+    publish(config, PARTS)
+    assert run(config).rows == 16
 
 
 def test_the_program_says_its_result(config: StageConfig, tmp_path: Path) -> None:

@@ -22,12 +22,13 @@ from selfemo_api.contract import ENV_SHARD, ENV_WORK, ExitCode, StageConfig
 from selfemo_api.results import ShardResult, StageResult
 from selfemo_api.spec import EvolutionSpec, Role
 from selfemo_api.stages import Stage
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import BadInput, Terminated, Unavailable
 from selfemo_jobs.prompts import load_prompt_set, parse_labels
 from selfemo_jobs.runtime.context import StageContext
-from selfemo_jobs.runtime.manifest import MANIFEST, read_manifest
+from selfemo_jobs.runtime.manifest import MANIFEST, Part, read_manifest
 from selfemo_jobs.runtime.schemas import CANDIDATES, LABEL_SETS
 from selfemo_jobs.runtime.tables import read_tables
+from selfemo_jobs.stages.selfplay import stage
 from selfemo_jobs.stages.selfplay.stage import PROGRAM
 from selfemo_jobs.store import open_store
 
@@ -313,10 +314,53 @@ def test_a_damaged_part_is_played_again(config_for: Callable[..., StageConfig]) 
     expected = manifest_bytes(config)
     folder = Path(config.output.removeprefix("file://"))
     (folder / MANIFEST).unlink()
-    part = folder / "part-00001.parquet"
+    (part,) = folder.glob("part-00001-*.parquet")
     part.write_bytes(part.read_bytes()[:-10])
     run(config)
     assert manifest_bytes(config) == expected
+
+
+def test_a_source_that_is_corrected_between_two_attempts_is_played_from_scratch(
+    config_for: Callable[..., StageConfig], meld_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts of both contents in one result would repeat some dialogues and miss others."""
+    config = config_for(dialogues=4, targetsPerDialogue=1, batchPrompts=1)
+    plain, parts = stage.put_table, []
+
+    def killed(context: StageContext, path: str, table: pa.Table) -> Part:
+        if len(parts) == 2:
+            raise Terminated("killed")
+        parts.append(path)
+        return plain(context, path, table)
+
+    monkeypatch.setattr(stage, "put_table", killed)
+    with pytest.raises(Terminated):
+        run(config)
+    monkeypatch.setattr(stage, "put_table", plain)
+    text = meld_file.read_text(encoding="utf-8").splitlines(keepends=True)
+    header, rows = text[0], text[1:]
+    meld_file.write_text(header + "".join(rows[4:]), encoding="utf-8")  # the first dialogue goes
+    run(config)
+    fresh = config_for("fresh", dialogues=4, targetsPerDialogue=1, batchPrompts=1)
+    run(fresh)
+    assert table_of(config).equals(table_of(fresh))
+    groups = table_of(config)["group_id"].to_pylist()
+    assert len(groups) == len({*groups}) * 4, "a group was played twice"
+
+
+def test_a_source_that_changes_while_it_is_read_is_read_again_by_the_next_attempt(
+    config_for: Callable[..., StageConfig], meld_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = stage.read_sources
+
+    def slow(*args: Any) -> Any:
+        sources = plain(*args)
+        write_meld(meld_file, lambda _i: "joy")
+        return sources
+
+    monkeypatch.setattr(stage, "read_sources", slow)
+    with pytest.raises(Unavailable, match=r"train\.csv was changed while it was read; run the"):
+        run(config_for(dialogues=1))
 
 
 def test_a_second_run_answers_from_the_manifest(config_for: Callable[..., StageConfig]) -> None:

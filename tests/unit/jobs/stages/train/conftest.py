@@ -39,7 +39,7 @@ class Run:
 
     @property
     def model(self) -> Path:
-        return Path(f"{self.config.output}/model".removeprefix("file://"))
+        return Path(self.config.output.removeprefix("file://")) / str(self.manifest.model)
 
 
 def start(folder: Path, config: StageConfig, **environment: str) -> Run:

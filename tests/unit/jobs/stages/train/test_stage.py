@@ -29,6 +29,7 @@ from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage
 from selfemo_jobs.base_models.tiny import make_tiny
 from selfemo_jobs.models.model_description import read_description
+from selfemo_jobs.models.model_folder import model_sha256
 from selfemo_jobs.models.model_reference import resolve_model
 from selfemo_jobs.runtime.schemas import SCORED
 from selfemo_jobs.runtime.step_curve import read_curve
@@ -153,9 +154,9 @@ def descendants(run: Run) -> list[psutil.Process]:
 @pytest.mark.distributed
 def test_the_manifest_lists_a_model_that_loads(one: Run, policy: Path) -> None:
     manifest = one.manifest
-    assert manifest.model == "model"
+    assert manifest.model == f"model-{model_sha256(one.model)[:12]}"
     names = {p.path for p in manifest.parts}
-    assert names == {f"model/{p.name}" for p in policy.iterdir()}
+    assert names == {f"{manifest.model}/{p.name}" for p in policy.iterdir()}
     for part in manifest.parts:
         path = one.model.parent / part.path
         assert (file_sha256(path), path.stat().st_size) == (part.sha256, part.size)
@@ -179,7 +180,7 @@ def test_the_manifest_lists_a_model_that_loads(one: Run, policy: Path) -> None:
 def test_the_model_describes_itself(one: Run, policy: Path) -> None:
     description = read_description(one.model)
     assert description is not None and description.origin is not None
-    hashes = {p.path.removeprefix("model/"): p.sha256 for p in one.manifest.parts}
+    hashes = {p.path.removeprefix(f"{one.manifest.model}/"): p.sha256 for p in one.manifest.parts}
     assert description.weights_sha256 == hashes
     assert description.labels == list(MELD)
     assert description.origin.parents == one.manifest.parents
@@ -375,7 +376,7 @@ def test_two_nodes_make_one_model(configure: Callable[..., tuple[Path, StageConf
     (ready,) = lines(nodes[0], "the engine is ready")
     assert ready["worldSize"] == 2
     manifest = nodes[0].manifest
-    assert "model/model.safetensors" in {p.path for p in manifest.parts}
+    assert f"{manifest.model}/model.safetensors" in {p.path for p in manifest.parts}
     (Path(config.output.removeprefix("file://")) / "manifest.json").unlink()
     for number in (1, 0):  # one after the other: neither waits for the other
         again = start(
