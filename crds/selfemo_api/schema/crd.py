@@ -29,6 +29,38 @@ _EXPERT, _OPTIONAL = "x-selfemo-expert", "x-selfemo-optional"
 #: The file of the CRD.
 PATH = Path(__file__).resolve().parents[2] / f"{GROUP}_{PLURAL}.yaml"
 
+#: An expression of the condition under which scores are compared: a model has been measured.
+_IS_MEASURED = "has(oldSelf.status) && has(oldSelf.status.best)"
+#: The end of a message about a setting that scores follow from.
+_COMPARED = (
+    "generations are compared with it. Start another evolution, with `model.resumeFrom` if it is "
+    "to continue from a model of this one"
+)
+#: The index of the first evaluation source, as CEL finds it. See
+#: :mod:`selfemo_api.spec.evolution_spec` for why it filters indexes.
+_FIRST_EVALUATION = (
+    f"{list(range(32))}.filter(i, i < size({{0}}.spec.dataset.sources) && "
+    "{0}.spec.dataset.sources[i].use == 'Evaluation')[0]"
+)
+
+
+def _unchanged(path: str, before: str = "oldSelf.spec", after: str = "self.spec") -> str:
+    """Return the expression that an optional field is equal before and after an edit."""
+    return (
+        f"has({after}.{path}) == has({before}.{path}) && "
+        f"(!has({after}.{path}) || {after}.{path} == {before}.{path})"
+    )
+
+
+def _once_measured(names: str, *unchanged: str) -> Rule:
+    """Return the rule that fields are not edited once a model has been measured with them.
+
+    The resolved spec is compared again when a generation begins: a recipe has such values, too.
+    """
+    expression = f"!({_IS_MEASURED}) || ({' && '.join(unchanged)})"
+    return Rule(expression, f"{names} cannot be edited once the baseline is measured: {_COMPARED}")
+
+
 #: Rules of the object as a whole.
 ROOT_RULES = (
     Rule(
@@ -39,6 +71,31 @@ ROOT_RULES = (
         "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
         "`metadata.name` must have only lower-case letters, digits and '-', start with a letter "
         "and not end with '-'",
+    ),
+    _once_measured(
+        "`dataset.context`, `columns`, `labelMap` and `uri`",
+        *(_unchanged(f"dataset.{name}") for name in ("context", "columns", "labelMap", "uri")),
+    ),
+    _once_measured(
+        "`uri`, `format`, `offset` and `limit` of the selection dataset",
+        "(!has(self.spec.dataset.sources) || "
+        f"[{_FIRST_EVALUATION.format('self')}].all(a, "
+        f"[{_FIRST_EVALUATION.format('oldSelf')}].all(b, "
+        + " && ".join(
+            _unchanged(name, "oldSelf.spec.dataset.sources[b]", "self.spec.dataset.sources[a]")
+            for name in ("uri", "format", "offset", "limit")
+        )
+        + ")))",
+    ),
+    _once_measured(
+        "`model.prompts` and `promptTemplates`",
+        *(_unchanged(f"model.{name}") for name in ("prompts", "promptTemplates")),
+    ),
+    _once_measured(
+        "`evaluation.multiLabel`",
+        "(has(self.spec.evaluation) && has(self.spec.evaluation.multiLabel) ? "
+        "self.spec.evaluation.multiLabel : '') == (has(oldSelf.spec.evaluation) && "
+        "has(oldSelf.spec.evaluation.multiLabel) ? oldSelf.spec.evaluation.multiLabel : '')",
     ),
 )
 

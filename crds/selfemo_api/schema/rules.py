@@ -10,9 +10,10 @@ from functools import lru_cache
 from typing import Any
 
 from selfemo_api.api_model import ApiModel, Rule
+from selfemo_api.comparison import comparison_error
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.schema.cel import evaluate
-from selfemo_api.schema.crd import build_crd, structural
+from selfemo_api.schema.crd import ROOT_RULES, build_crd, structural
 from selfemo_api.schema.error_messages import written_field
 from selfemo_api.schema.strict_yaml import Problem, conform, with_defaults
 from selfemo_api.spec import EvolutionSpec
@@ -74,11 +75,16 @@ def check_edit(old: EmotionEvolution, new: EmotionEvolution) -> list[Problem]:
         The object after the edit.
     """
     problems = check_resolved_edit(old.spec, new.spec)
+    if old.status.best is not None and (error := comparison_error(old.spec, new.spec)):
+        problems.append(Problem("spec", error))
     if not old.written or not new.written:
         return problems
     schema = crd_schema()["properties"]["spec"]
     before, after = (with_defaults(e.written, schema) for e in (old, new))
     of_fields = _broken_by_schema(schema, after, before, "spec")
+    of_object = [rule for rule in ROOT_RULES if rule.is_transition]
+    root = {"spec": before, "status": old.status.to_json()}
+    of_fields += broken_rules(of_object, {"spec": after}, root, "")
     return of_fields + [problem for problem in problems if problem not in of_fields]
 
 

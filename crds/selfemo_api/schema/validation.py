@@ -302,7 +302,8 @@ def _is_from_preset(details: ErrorDetails) -> bool:
 def _rule_problems(document: dict[str, Any]) -> list[Problem]:
     """Return the problems of a readable object by the rules of the CRD and of the types."""
     name = document["metadata"]["name"]
-    problems = broken_rules(ROOT_RULES, {"metadata": {"name": name}}, None, "metadata.name")
+    rules = [rule for rule in ROOT_RULES if not rule.is_transition]
+    problems = broken_rules(rules, {"metadata": {"name": name}}, None, "metadata.name")
     problems += check_written(document["spec"])
     try:
         evolution = EmotionEvolution.model_validate(document)

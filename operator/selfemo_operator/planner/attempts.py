@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from selfemo_api.comparison import changed_dataset
 from selfemo_api.contract import ExitCode
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.results import StageResult
@@ -56,13 +57,25 @@ def after_attempt(
     """
     outcome = _outcome_of(job, status, spec)
     if isinstance(outcome, StageResult):
-        return outcome
+        problem = _other_dataset(status, spec, outcome)
+        return Progress(status, spec, end=End(Reason.BAD_INPUT, problem)) if problem else outcome
     if outcome.deadline:
         end = End(Reason.DEADLINE_EXCEEDED, f"{job.name}: {outcome.message}")
         return Progress(status, spec, end=end)
     if outcome.exit_code == ExitCode.DAMAGED_RESULT and outcome.damaged is not None:
         return after_damage(status, spec, outcome, jobs)
     return _after_failure(evolution, status, spec, outcome, now)
+
+
+def _other_dataset(status: EvolutionStatus, spec: EvolutionSpec, result: StageResult) -> str | None:
+    """Return why scores cannot be compared, or None: a file has changed since the baseline's.
+
+    The stage checks this before it starts. A result of an older image may come without that.
+    """
+    score = next((s for s in result.scores if s.source == spec.selection_dataset), None)
+    if score is None or status.baseline is None:
+        return None
+    return changed_dataset(score.source, status.baseline.sha256, score.sha256)
 
 
 def _outcome_of(

@@ -6,6 +6,7 @@ import json
 from functools import lru_cache
 from typing import Any
 
+from selfemo_api.comparison import comparison_error
 from selfemo_api.recipes import changed_settings
 from selfemo_api.schema.rules import check_resolved, check_resolved_edit
 from selfemo_api.spec import EvolutionSpec
@@ -64,7 +65,8 @@ def refusal(spec: EvolutionSpec, status: EvolutionStatus) -> End | None:
     """Return the end that a spec brings which must not be pinned, or None.
 
     The API server checks the fields that a person wrote. With the values of the recipe, other
-    rules may be broken, for example that a batch has whole groups.
+    rules may be broken, for example that a batch has whole groups. Once a model has been measured,
+    the settings must not change with which generations are compared.
 
     Parameters
     ----------
@@ -77,7 +79,9 @@ def refusal(spec: EvolutionSpec, status: EvolutionStatus) -> End | None:
     content = spec.to_json()
     if content == before:
         return None  # it was checked when it was pinned
-    problems = _problems(_text(content), _text(before) if before is not None else "")
+    problems = _problems(
+        _text(content), _text(before) if before is not None else "", status.best is not None
+    )
     return End(Reason.BAD_INPUT, problems) if problems else None
 
 
@@ -86,10 +90,13 @@ def _text(spec: dict[str, Any]) -> str:
 
 
 @lru_cache(maxsize=64)
-def _problems(spec_text: str, before_text: str) -> str:
+def _problems(spec_text: str, before_text: str, is_measured: bool) -> str:
     """Return the problems of a spec in one line. A pass that is repeated checks it only once."""
     spec = EvolutionSpec.model_validate_json(spec_text)
-    problems = check_resolved(spec)
+    problems = [str(problem) for problem in check_resolved(spec)]
     if before_text:
-        problems += check_resolved_edit(EvolutionSpec.model_validate_json(before_text), spec)
-    return "; ".join(str(problem) for problem in problems)
+        before = EvolutionSpec.model_validate_json(before_text)
+        problems += map(str, check_resolved_edit(before, spec))
+        if is_measured and not problems:
+            problems.append(comparison_error(before, spec))
+    return "; ".join(filter(None, problems))

@@ -16,7 +16,7 @@ from selfemo_operator.controller.objects import names
 from tests.integration.operator.conftest import Evolutions
 from tests.integration.operator.process import OperatorProcess
 from tests.unit.api.documents import GONE, VALID, changed
-from tests.unit.api.schema.test_validation import BROKEN, FROZEN
+from tests.unit.api.schema.test_validation import BROKEN, FROZEN, MEASURED
 
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("operator")]
 
@@ -97,6 +97,25 @@ def test_an_edit_is_refused_by_the_api_server(
     with pytest.raises(ApiError) as refused:
         kube.replace(path, edited)
     assert message in refused.value.message
+
+
+@pytest.mark.parametrize(("names_of", "before", "values", "_resolved"), MEASURED)
+def test_an_edit_of_what_is_compared_is_refused_once_a_model_is_measured(
+    kube: KubeClient, namespace: str, names_of: str, before: Json, values: Json, _resolved: str
+) -> None:
+    """The rule reads the status. Before the baseline is measured, the edit is accepted."""
+    name = f"edit-{abs(hash((names_of, str(before), str(values)))) % 10**9}"
+    created = changed(**before, metadata__name=name)
+    stored = kube.create(names.evolutions_path(namespace), copy.deepcopy(created))
+    path = names.evolution_path((namespace, name))
+    after = changed(**{**before, **values})["spec"]
+    kube.replace(f"{path}?dryRun=All", {**stored, "spec": after})
+    best = {"generation": 0, "f1": 0.5, "modelUri": "file:///model"}
+    measured = kube.replace(f"{path}/status", {**stored, "status": {"best": best}})
+    with pytest.raises(ApiError) as refused:
+        kube.replace(path, {**measured, "spec": after})
+    assert f"{names_of} cannot be edited once the baseline is measured" in refused.value.message
+    kube.replace(path, {**measured, "spec": {**measured["spec"], "suspend": True}})
 
 
 @pytest.mark.parametrize(

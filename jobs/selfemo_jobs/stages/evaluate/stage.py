@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from selfemo_api.comparison import changed_dataset
 from selfemo_api.metrics import EvaluateMetric, ProgressField
 from selfemo_api.results import SourceScore
 from selfemo_api.spec import EvolutionSpec, Source
@@ -156,8 +157,9 @@ def run_evaluate(context: StageContext) -> StageOutput:
     Raises
     ------
     BadInput
-        If a source or the model cannot be read, a source has no labels, or no emotion of the
-        selection dataset has a share above 0 in the label prior.
+        If a source or the model cannot be read, a source has no labels, no emotion of the selection
+        dataset has a share above 0 in the label prior, or the files of the selection dataset have
+        changed since the baseline was measured.
     Unavailable
         If the storage or the hub cannot be reached.
     """
@@ -192,6 +194,11 @@ def run_evaluate(context: StageContext) -> StageOutput:
 def _load(context: StageContext, source: Source) -> tuple[str, list[Dialogue]]:
     """Return the hash of a source's file, and its dialogues. Raises BadInput."""
     files = fetch_source(source.uri, context.store, context.work)
+    spec, baseline = context.config.spec, context.config.baseline
+    if source.name == spec.selection_dataset and baseline is not None:
+        problem = changed_dataset(source.uri, baseline.sha256, files.sha256)
+        if problem is not None:
+            raise BadInput(problem)
     dialogues = load_dialogues(context.config.spec.dataset, source, files, read_labels=True)
     require_labels(dialogues, source.uri)
     return files.sha256, dialogues
@@ -216,6 +223,8 @@ def _evaluate_sources(context: StageContext, model: _Model, sources: list[_Sourc
             context.progress(done, total)
         table = pa.concat_tables(tables)
         score = _score(context, source, table)
+        if name == spec.selection_dataset:
+            score = score.model_copy(update={"sha256": source.sha256})
         scores.append(score)
         malformed[name] = 1.0 - float(pc.mean(table["well_formed"]).as_py())
         reports[name] = _report(table, spec, source) | {"sha256": source.sha256}

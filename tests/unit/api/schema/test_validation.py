@@ -27,6 +27,7 @@ from selfemo_api.schema.validation import (
     load_evolution,
     load_evolutions,
 )
+from selfemo_api.status import Best, EvolutionStatus
 
 DUPLICATE_SOURCES = [SOURCE, SOURCE, DEV]
 EVEN_PRIOR = {"joy": 0.5, "anger": 0.5}
@@ -267,6 +268,106 @@ FROZEN: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 ]
 
 
+_COMPARED = (
+    " cannot be edited once the baseline is measured: generations are compared with it. Start "
+    "another evolution, with `model.resumeFrom` if it is to continue from a model of this one"
+)
+#: The message of a problem, values before an edit, values of the edit that violates a rule once a
+#: model has been measured, and what the message about the resolved spec begins with.
+MEASURED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
+    (
+        "`dataset.context`, `columns`, `labelMap` and `uri`",
+        {},
+        {"spec__dataset__context": {"past": 2}},
+        '`dataset.context` is {"past": 2, "future": 0} and was {"past": 5, "future": 0}: ',
+    ),
+    (
+        "`dataset.context`, `columns`, `labelMap` and `uri`",
+        {"spec__dataset__labelMap": {"happy": "joy"}},
+        {"spec__dataset__labelMap": {"happy": "anger"}},
+        '`dataset.labelMap` is {"happy": "anger"} and was {"happy": "joy"}: ',
+    ),
+    *(
+        (
+            "`uri`, `format`, `offset` and `limit` of the selection dataset",
+            {"spec__dataset__sources": [SOURCE, {**DEV, "limit": 9}]},
+            {"spec__dataset__sources": [SOURCE, {**DEV, "limit": 9, **change}]},
+            f"`dataset.sources[dev].{next(iter(change))}` is ",
+        )
+        for change in ({"uri": "file:///easier.jsonl"}, {"limit": 5}, {"offset": 3})
+    ),
+    (
+        "`model.prompts` and `promptTemplates`",
+        {},
+        {"spec__model__promptTemplates": {"before": "x"}},
+        '`model.promptTemplates` is {"before": "x"} and was {}: ',
+    ),
+    (
+        "`evaluation.multiLabel`",
+        {},
+        {"spec__evaluation": {"multiLabel": "Never"}},
+        '`evaluation.multiLabel` is "Never" and was "Auto": ',
+    ),
+]
+
+
+@pytest.mark.parametrize(("names", "before", "values", "resolved"), MEASURED)
+def test_rule_once_a_model_is_measured(
+    names: str, before: dict[str, Any], values: dict[str, Any], resolved: str
+) -> None:
+    old = EmotionEvolution.model_validate(changed(**before))
+    new = EmotionEvolution.model_validate(changed(**{**before, **values}))
+    assert check_edit(old, new) == [], "nothing has been measured"
+    best = Best(generation=0, f1=0.5, model_uri="file:///model")
+    measured = old.model_copy(update={"status": EvolutionStatus(best=best)})
+    rule, comparison = check_edit(measured, new)
+    assert rule == Problem("", names + _COMPARED)
+    assert comparison.message.startswith(resolved)
+    assert "Set it back, or start another evolution" in comparison.message
+    assert check_edit(measured, old) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "resolved"),
+    [
+        (
+            {"spec__overrides": {"selfPlay": {"maxTokens": {"recognizer": 99}}}},
+            "`selfPlay.maxTokens.recognizer` is 99 and was 16: ",
+        ),
+        (
+            {"spec__overrides": {"evaluation": {"engine": "Transformers"}}},
+            '`evaluation.engine` is "Transformers" and was "VLLM": ',
+        ),
+        (
+            {"spec__selfPlay": {"engineArgs": {"quantization": "fp8"}}},
+            '`selfPlay.engineArgs` is {"quantization": "fp8"} and was ',
+        ),
+    ],
+)
+def test_settings_of_a_recipe_are_compared_too(values: dict[str, Any], resolved: str) -> None:
+    """The API server cannot check them. `selfemo run` does, and the planner before a generation."""
+    old = EmotionEvolution.model_validate(changed(spec__recipe="paper-v1"))
+    best = Best(generation=0, f1=0.5, model_uri="file:///model")
+    measured = old.model_copy(update={"status": EvolutionStatus(best=best)})
+    new = EmotionEvolution.model_validate(changed(spec__recipe="paper-v1", **values))
+    (problem,) = check_edit(measured, new)
+    assert problem.message.startswith(resolved)
+
+
+def test_edits_that_no_score_follows_from_are_accepted_once_a_model_is_measured() -> None:
+    old = EmotionEvolution.model_validate(changed(spec__dataset__sources=TWO))
+    best = Best(generation=0, f1=0.5, model_uri="file:///model")
+    measured = old.model_copy(update={"status": EvolutionStatus(best=best)})
+    easier = [{**s, "uri": "file:///x.jsonl"} if s["name"] != "dev" else s for s in TWO]
+    values = {
+        "spec__dataset__sources": easier,
+        "spec__selfPlay": {"engineArgs": {"gpu_memory_utilization": 0.5}},
+        "spec__training": {"optimizer": {"learningRate": 1e-5}},
+        "spec__overrides": {"evaluation": {"bootstrap": 0, "batchSize": 8}},
+    }
+    assert check_edit(measured, EmotionEvolution.model_validate(changed(**values))) == []
+
+
 #: A rule of the CRD and a rule of the resolved spec that say the same of one edit.
 ALSO = {
     "the selection dataset (the first source with `use: Evaluation`) is immutable: "
@@ -302,9 +403,10 @@ def test_other_edits_are_accepted() -> None:
 
 def test_every_rule_has_an_example() -> None:
     rules: set[Rule] = {*ROOT_RULES, *(rule for _, model in MODELS for rule in model.rules)}
-    tested = {message for _, message, _ in BROKEN} | {message for message, _, _ in FROZEN}
+    frozen = {message for message, _, _ in FROZEN} | {n + _COMPARED for n, *_ in MEASURED}
+    tested = {message for _, message, _ in BROKEN} | frozen
     assert {rule.message for rule in rules} == tested
-    assert {r.message for r in rules if r.is_transition} == {message for message, _, _ in FROZEN}
+    assert {r.message for r in rules if r.is_transition} == frozen
 
 
 # Bounds and types: messages of the API server -----------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -247,6 +248,24 @@ def test_a_mended_source_is_read_anew(make: Make, dev: Path) -> None:
     result = run(config)
     manifest, _ = read_manifest(open_store(config.spec.storage), result.manifest)
     assert manifest.report["sources"]["dev"]["support"] == [9, 0, 0, 0, 6, 3, 3]
+
+
+def test_a_selection_dataset_that_was_edited_is_not_compared(make: Make, dev: Path) -> None:
+    """An easier file would promote a model that is not better."""
+    config = make()
+    baseline = run(config).scores[0]
+    assert baseline.source == "dev"
+    assert baseline.sha256 == hashlib.sha256(dev.read_bytes()).hexdigest()
+    before = dev.read_text()
+    later = config.model_copy(
+        update={"generation": 1, "output": f"{config.output}-later", "baseline": baseline}
+    )
+    dev.write_text(before.replace("fear", "joy"))
+    with pytest.raises(BadInput, match=r"dev.jsonl has changed since the baseline was measured"):
+        run(later)
+    assert not (Path(later.output.removeprefix("file://")) / "manifest.json").exists()
+    dev.write_text(before)
+    assert run(later).scores[0].sha256 == baseline.sha256
 
 
 def test_another_model_at_the_same_place_is_asked_anew(

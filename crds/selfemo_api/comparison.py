@@ -1,0 +1,132 @@
+"""The settings that decide how a generation is measured: scores are compared if these are equal."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from selfemo_api.spec import EvolutionSpec
+
+#: Arguments of engines that place or speed up the work. A score does not follow from them, apart
+#: from rounding. Such an edit must stay possible: it is what helps if a GPU's memory is short.
+_PLACEMENT_ARGUMENTS = frozenset(
+    {
+        "batch_size",
+        "block_size",
+        "cpu_offload_gb",
+        "data_parallel_size",
+        "device",
+        "disable_custom_all_reduce",
+        "disable_log_stats",
+        "distributed_executor_backend",
+        "enable_chunked_prefill",
+        "enable_prefix_caching",
+        "enforce_eager",
+        "gpu_memory_utilization",
+        "kv_cache_memory_bytes",
+        "max_num_batched_tokens",
+        "max_num_seqs",
+        "max_parallel_loading_workers",
+        "num_gpu_blocks_override",
+        "pipeline_parallel_size",
+        "swap_space",
+        "tensor_parallel_size",
+    }
+)
+#: The longest text of a value in a message, in characters.
+_VALUE_MAX = 80
+
+
+def comparison_settings(spec: EvolutionSpec) -> dict[str, Any]:
+    """Return the settings that the score of the selection dataset follows from, by dotted path.
+
+    Parameters
+    ----------
+    spec
+        A resolved spec, with the label prior of the run if it uses one.
+
+    Returns
+    -------
+    dict
+        The JSON value of each setting. One that is unset is None.
+    """
+    content = spec.to_json()
+    selection = spec.selection_dataset
+    source = next(s for s in content["dataset"]["sources"] if s["name"] == selection)
+    engine = spec.evaluation_engine
+    own_arguments = spec.self_play.engine_args if engine is spec.self_play.engine else {}
+    settings = {f"dataset.{n}": content["dataset"].get(n) for n in ("labels", "columns")}
+    settings |= {f"dataset.{n}": content["dataset"].get(n) for n in ("labelMap", "context")}
+    for name in ("uri", "format", "offset", "limit"):
+        settings[f"dataset.sources[{selection}].{name}"] = source.get(name)
+    for name in ("prompts", "promptTemplates", "maxPromptTokens", "revision"):
+        settings[f"model.{name}"] = content["model"].get(name)
+    settings["selfPlay.maxTokens.recognizer"] = spec.self_play.max_tokens.recognizer
+    settings["evaluation.engine"] = engine.value
+    settings["selfPlay.engineArgs"] = {
+        name: value for name, value in own_arguments.items() if name not in _PLACEMENT_ARGUMENTS
+    }
+    settings["evaluation.selectionDataset"] = selection
+    settings["evaluation.multiLabel"] = spec.evaluation.multi_label.value
+    settings["evaluation.useLabelPrior"] = spec.evaluation.use_label_prior
+    settings["dataset.labelPrior"] = spec.evaluation_label_prior
+    return settings
+
+
+def comparison_error(measured: EvolutionSpec, spec: EvolutionSpec) -> str:
+    """Return why scores of two specs cannot be compared, or an empty text.
+
+    Parameters
+    ----------
+    measured
+        The resolved spec with which the best model was measured.
+    spec
+        The resolved spec of the next generation.
+    """
+    before, after = comparison_settings(measured), comparison_settings(spec)
+    changes = [
+        f"`{path}` is {_text(after.get(path))} and was {_text(before.get(path))}"
+        for path in {**before, **after}
+        if before.get(path) != after.get(path)
+    ]
+    if not changes:
+        return ""
+    return (
+        f"{'; '.join(changes)}: generations are compared with it, and the best model was measured "
+        "with the value before. Set it back, or start another evolution, with `model.resumeFrom` "
+        "if it is to continue from a model of this one"
+    )
+
+
+def changed_dataset(source: str, measured: str | None, now: str | None) -> str | None:
+    """Return why a score on the selection dataset cannot be compared, or None if it can.
+
+    Parameters
+    ----------
+    source
+        The name of the selection dataset, or its URI.
+    measured
+        The SHA-256 of its files when the baseline was measured. None: it is unknown.
+    now
+        The SHA-256 of its files now.
+
+    Examples
+    --------
+    >>> changed_dataset("dev", "a" * 64, "a" * 64)
+    >>> changed_dataset("dev", "a" * 64, "b" * 64)[:68]
+    'dev has changed since the baseline was measured (SHA-256 aaaaaaaaaaa'
+    """
+    if measured is None or now is None or measured == now:
+        return None
+    return (
+        f"{source} has changed since the baseline was measured (SHA-256 {measured[:12]}… then, "
+        f"{now[:12]}… now): scores on it cannot be compared. Put the files back and edit the spec "
+        "to continue, or start another evolution"
+    )
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "unset"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _VALUE_MAX else f"{text[:_VALUE_MAX]}…"
