@@ -335,7 +335,9 @@ def test_sigterm_during_training_saves_the_step(
         with pytest.raises(Terminated):
             run(config)
     assert signal.getsignal(signal.SIGTERM) is before
-    (folder,) = (tmp_path / "work" / "terminated" / "000-warmstart").glob("training-*")
+    (folder,) = (
+        tmp_path / "work" / "terminated" / "default" / "demo-00000000" / "000-warmstart"
+    ).glob("training-*")
     assert [p.name for p in (folder / "checkpoints").iterdir()] == ["checkpoint-0000004-00001"]
     run(config)
     assert manifest_bytes(config) == manifest_bytes(whole)
@@ -409,7 +411,7 @@ def test_other_data_does_not_continue_from_a_checkpoint(
         patch.setattr(SupervisedTrainer, "make_step", _killed)
         with pytest.raises(Killed):
             run(config)
-    work = tmp_path / "work" / "store" / "000-warmstart"
+    work = tmp_path / "work" / "store" / "default" / "demo-00000000" / "000-warmstart"
     (before,) = work.glob("training-*")
     jsonl(tmp_path / "train.jsonl", 9)
     text = (tmp_path / "train.jsonl").read_text().replace("well", "hm")

@@ -242,13 +242,13 @@ def test_killed_after_a_checkpoint_it_ends_with_the_same_bytes(
 ) -> None:
     folder, config = configure()
     run = start(folder, config)
-    wait_for(lambda: any(folder.glob("work/*/job-*/checkpoints/checkpoint-*/whole.json")))
+    wait_for(lambda: any(folder.glob("work/*/*/*/job-*/checkpoints/checkpoint-*/whole.json")))
     children = descendants(run)
     assert children
     os.kill(run.process.pid, signal.SIGKILL)
     run.wait()
     wait_for(lambda: not any(p.is_running() and p.status() != "zombie" for p in children), 10)
-    (torn,) = folder.glob("work/*/job-*/checkpoints")
+    (torn,) = folder.glob("work/*/*/*/job-*/checkpoints")
     (torn / "checkpoint-9999").mkdir()  # one that was being written
     assert not (run.model.parent / "manifest.json").exists()
     run = start(folder, config)
