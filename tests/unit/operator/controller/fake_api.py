@@ -284,8 +284,10 @@ class FakeApiServer:
         return self._create(names.core_path(NAMESPACE, "pods"), body)
 
     def pods_of(self, job: Json) -> list[Json]:
-        selector = {"batch.kubernetes.io/controller-uid": job["metadata"]["uid"]}
-        return [p for p in self.of("pods") if selector.items() <= p["metadata"]["labels"].items()]
+        """Return the pods that the Job controller has created for a Job."""
+        uid = job["metadata"]["uid"]
+        pods = self.of("pods")
+        return [p for p in pods if uid in [o["uid"] for o in p["metadata"]["ownerReferences"]]]
 
     def _set_pod(self, job: Json, phase: str, state: Json) -> None:
         containers = [{"name": names.CONTAINER, "state": state}]
