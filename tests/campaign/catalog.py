@@ -89,7 +89,9 @@ def end_state(status: Json) -> Json:
             (g["generation"], g["outcome"], g.get("f1")) for g in status.get("history", [])
         ],
         "conditions": sorted(
-            (c["type"], c["status"], c["reason"]) for c in status.get("conditions", [])
+            (c["type"], c["status"], c["reason"])
+            for c in status.get("conditions", [])
+            if (c["type"], c["status"]) != ("Recovering", "False")
         ),
         "finished": status.get("completionTime") is not None,
     }

@@ -12,6 +12,7 @@ from typing import Any
 
 from selfemo_api.contract import ExitCode, PurgeConfig, StageConfig
 from selfemo_api.results import FailureMessage, ShardResult, StageResult, encode_message
+from selfemo_api.stages import Stage, stages_of
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 from tests.campaign.catalog import KINDS
@@ -19,6 +20,8 @@ from tests.unit.operator.planner.simulated_world import result_of, score_of
 
 Json = dict[str, Any]
 _THREADS = 3
+#: Damaged results of one evolution. The operator gives up after three in a generation.
+_MAX_DAMAGED = 2
 _INDEX = "batch.kubernetes.io/job-completion-index"
 #: How a pod can end instead of succeeding: the exit code, the reason, and the pod's condition.
 ENDINGS: dict[str, tuple[int, str, str]] = {
@@ -164,6 +167,12 @@ class Kubelet:
             ending = armed.pop(0) if armed else ""
         config = StageConfig.model_validate_json(text)
         kind = pod["metadata"]["labels"][names.LABEL_EVOLUTION].rpartition("-")[0]
+        if ending == "damaged" and (parent := self._damaged(evolution, config)):
+            text = f"the manifest of {parent.value} is missing"
+            error = encode_message(FailureMessage(error=text, kind="Campaign", damaged=parent))
+            self._terminate(pod, int(ExitCode.DAMAGED_RESULT), "Error", error)
+            self.applied.append((evolution, ending))
+            return
         if ending in ENDINGS:
             code, reason, condition = ENDINGS[ending]
             error = encode_message(FailureMessage(error=f"it was {ending}", kind="Campaign"))
@@ -182,6 +191,14 @@ class Kubelet:
         if ending:
             self.applied.append((evolution, ending))
         self.ended.append((evolution, f"{config.generation:03d}", config.stage.slug))
+
+    def _damaged(self, evolution: str, config: StageConfig) -> Stage | None:
+        """Return the stage before, whose result is damaged; only a few times for an evolution."""
+        order = stages_of(config.generation)
+        place = order.index(config.stage) if config.stage in order else 0
+        if place == 0 or self.applied.count((evolution, "damaged")) >= _MAX_DAMAGED:
+            return None
+        return order[place - 1]
 
     def _purge(self, pod: Json, config: PurgeConfig) -> None:
         """Remove data, if the Job of the pod is permitted to do so, as the program does."""

@@ -28,7 +28,7 @@ _SPARE = 1
 #: Attempts that changes of fields explain: other pods, a failure, and the first spec again.
 _FIELD_CAUSES = 6
 #: Perturbations that may cost a stage another successful Job: its result was lost or not awaited.
-_REPEATS = ("job-deleted", "message", "suspended", "edited", "refused", "pod-deleted")
+_REPEATS = ("job-deleted", "message", "damaged", "suspended", "edited", "refused", "pod-deleted")
 
 
 @dataclass

@@ -256,7 +256,7 @@ def _reset(world: World, _: Perturbation) -> str | None:
 
 # Pods and Jobs ------------------------------------------------------------------------------------
 
-_ENDINGS = (*ENDINGS, "message")
+_ENDINGS = (*ENDINGS, "message", "damaged", "damaged")
 _EACH = tuple(range(len(_ENDINGS)))
 
 
