@@ -198,13 +198,23 @@ def packed_logprobs(model: Callable[..., Any], batch: PackedBatch) -> tuple[Tens
             shift_labels=batch.labels,
             fused_lm_head=True,
         )
-    return _unpack(out.log_probs, batch), _unpack(out.entropy, batch)
+    places, scored = batch.places, batch.scored
+    return unpack(out.log_probs, places, scored), unpack(out.entropy, places, scored)
 
 
-def _unpack(values: Tensor, batch: PackedBatch) -> Tensor:
-    """Return the values of packed tokens by completion, shape (completions, longest)."""
-    unpacked = values.reshape(-1).gather(0, batch.places.reshape(-1)).view_as(batch.places)
-    return unpacked.masked_fill(~batch.scored, 0.0)
+def unpack(values: Tensor, places: Tensor, scored: Tensor) -> Tensor:
+    """Return the values of tokens by completion, with 0 after the end of a completion.
+
+    Parameters
+    ----------
+    values
+        The value of each token, shape (rows, length).
+    places, scored
+        Where the tokens of each completion are, see :class:`PackedBatch`; shape (completions,
+        longest), as the result.
+    """
+    unpacked = values.reshape(-1).gather(0, places.reshape(-1)).view_as(places)
+    return unpacked.masked_fill(~scored, 0.0)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from selfemo_jobs.models.model_card import card_text
 from selfemo_jobs.models.model_description import describe, encode_description
 from selfemo_jobs.models.model_folder import combined_sha256, model_files, model_hashes
 from selfemo_jobs.models.model_license import license_of
+from selfemo_jobs.models.quantization import refuse_quantized
 from selfemo_jobs.models.resume import is_manifest, pinned_model
 from selfemo_jobs.models.run_models import model_folder_name
 from selfemo_jobs.runtime.context import StageContext, StageOutput
@@ -139,6 +140,8 @@ def _fetch(context: StageContext, uri: str) -> Path:
     if is_manifest(uri):
         storage = config.spec.storage.uri
         uri, revision = pinned_model(uri, context.store, storage, config.run)
-        return fetch_model(uri, revision, context.store, context.work)
-    revision = model.revision if uri == model.uri else None
-    return fetch_model(uri, revision, context.store, context.work)
+    else:
+        revision = model.revision if uri == model.uri else None
+    folder = fetch_model(uri, revision, context.store, context.work)
+    refuse_quantized(folder, uri)
+    return folder

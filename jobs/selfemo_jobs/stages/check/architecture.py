@@ -12,27 +12,14 @@ from typing import Any
 
 from selfemo_api.spec import Engine, EvolutionSpec
 from selfemo_jobs.models.model_weights import Tensor
+from selfemo_jobs.models.quantization import quantization_of, quantized_message
 from selfemo_jobs.stages.check.findings import Findings
 
 #: The library's file that lists the decoders, and the name of the list in it. Importing the file
 #: would import torch.
 _DECODERS = ("models/auto/modeling_auto.py", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")
-#: Settings of a model by which numbers are dropped at random in training.
-_DROPOUTS = (
-    *("attention_dropout", "attention_probs_dropout_prob", "attn_pdrop", "activation_dropout"),
-    *("dropout", "embd_pdrop", "embedding_dropout", "hidden_dropout", "hidden_dropout_prob"),
-    *("layerdrop", "resid_pdrop", "residual_dropout"),
-)
 #: Names of the number of positions that a model has learned or was trained for.
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len")
-#: A table of learned positions.
-_POSITION_TABLE = re.compile(
-    r"(?:^|\.)(?:wpe|positions_embed|embed_positions|position_embeddings?)\.weight$"
-)
-#: Model types with such a table that number the tokens without the padding.
-_COUNT_WITHOUT_PADDING = frozenset({"opt", "biogpt"})
-#: Model types that number the tokens with the padding and have no such table.
-_COUNT_PADDING = frozenset({"ctrl", "xglm"})
 #: Kinds of layers (`layer_types`) that the engine Transformers can read.
 _ATTENTION = frozenset({"full_attention", "sliding_attention", "chunked_attention", "attention"})
 #: Model types with layers of other kinds, whose configuration may not list them.
@@ -44,8 +31,8 @@ _RECURRENT = frozenset(
         *("rwkv", "xlstm", "zamba", "zamba2"),
     }
 )
-#: Ends of the names of tensors that quantization adds.
-_QUANTIZED_NAMES = (".qweight", ".weight_scale", ".weight_scale_inv", ".absmax", ".quant_map")
+#: Model types that keep no state of the tokens that they have read.
+_WITHOUT_CACHE = frozenset({"openai-gpt"})
 _LAYER = re.compile(r"^((?:[^.]+\.)?)layers\.(\d+)\.")
 
 
@@ -77,43 +64,15 @@ def check_architecture(
     text = decoder if isinstance(decoder, dict) else config
     quantization = quantization_of(config, tensors)
     if quantization:
-        findings.problem(
-            field,
-            f"the model is quantized ({quantization}): training writes whole weights, so give the "
-            "unquantized model",
-        )
+        findings.problem(field, quantized_message(quantization))
     unsupported = _unsupported(kind, config)
     if unsupported:
         findings.problem(field, unsupported)
         return
-    _check_training(kind, text, tensors, findings, field)
     _check_positions(spec, text, findings)
     _check_engines(spec, kind, text, findings)
     if tensors:
         _check_trained_parts(spec, kind, tensors, findings)
-
-
-def quantization_of(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """Return how a model is quantized; empty if it is not.
-
-    Examples
-    --------
-    >>> quantization_of({"quantization_config": {"quant_method": "gptq", "bits": 4}}, {})
-    'gptq, 4 bits'
-    >>> quantization_of({}, {"model.norm.weight": Tensor("F8_E4M3", (8,))})
-    'F8_E4M3'
-    """
-    for source in (config, config.get("text_config")):
-        settings = source if isinstance(source, dict) else {}
-        details = settings.get("quantization_config") or settings.get("compression_config")
-        if isinstance(details, dict) and details:
-            method = str(details.get("quant_method") or details.get("format") or "unknown method")
-            bits = details.get("bits") or _bits_of(details)
-            return f"{method}, {bits} bits" if bits else method
-    for name, tensor in tensors.items():
-        if tensor.dtype.startswith("F8") or name.endswith(_QUANTIZED_NAMES):
-            return tensor.dtype
-    return ""
 
 
 def position_limit(config: Mapping[str, Any]) -> int | None:
@@ -219,35 +178,6 @@ def _unsupported(kind: str, config: Mapping[str, Any]) -> str:
     return ""
 
 
-def _check_training(
-    kind: str,
-    config: Mapping[str, Any],
-    tensors: Mapping[str, Tensor],
-    findings: Findings,
-    field: str,
-) -> None:
-    """Find what would make training see other log-probabilities than self-play."""
-    table = any(_POSITION_TABLE.search(name) for name in tensors if "vision" not in name)
-    if kind in _COUNT_PADDING or (table and kind not in _COUNT_WITHOUT_PADDING):
-        findings.problem(
-            field,
-            f"the model (`model_type` {kind}) has absolute positions: training would read padded "
-            "prompts at other positions than self-play; use a model with rotary positions",
-        )
-    dropped = {
-        name: config[name]
-        for name in _DROPOUTS
-        if isinstance(config.get(name), int | float) and config[name] > 0
-    }
-    if dropped:
-        names = ", ".join(f"`{name}: {value:g}`" for name, value in dropped.items())
-        findings.problem(
-            field,
-            f"the model's config.json has {names}: dropout would change the log-probabilities that "
-            "training compares; set it to 0 in a copy of the model",
-        )
-
-
 def _check_positions(spec: EvolutionSpec, config: Mapping[str, Any], findings: Findings) -> None:
     limit = position_limit(config)
     tokens = spec.self_play.max_tokens
@@ -266,9 +196,11 @@ def _check_engines(
 ) -> None:
     types = config.get("layer_types")
     others = sorted({str(name) for name in types if name not in _ATTENTION} if types else set())
-    if not others and kind not in _RECURRENT:
+    if not others and kind not in _RECURRENT | _WITHOUT_CACHE:
         return
     what = f"layers of the kind {', '.join(others)}" if others else "layers without attention"
+    if kind in _WITHOUT_CACHE:
+        what = "no cache"
     fields = {"selfPlay.engine": spec.self_play.engine}
     if spec.evaluation.engine is not None:
         fields["evaluation.engine"] = spec.evaluation.engine
@@ -309,10 +241,3 @@ def _check_trained_parts(
             "training.lora.targetModules",
             f"the model has no module `{target}`: it has {', '.join(last)}",
         )
-
-
-def _bits_of(details: Mapping[str, Any]) -> int | None:
-    """Return the number of bits that the settings of bitsandbytes name."""
-    if details.get("load_in_4bit"):
-        return 4
-    return 8 if details.get("load_in_8bit") else None

@@ -139,14 +139,6 @@ def _own_code(world: World) -> None:
     world.edit_config(model_type="chatglm", architectures=["ChatGLMModel"], auto_map=code)
 
 
-def _dropout(world: World) -> None:
-    world.edit_config(attention_dropout=0.1)
-
-
-def _absolute_positions(world: World) -> None:
-    world.edit_config(model_type="ctrl", architectures=["CTRLLMHeadModel"])
-
-
 def _few_positions(world: World) -> None:
     world.edit_config(max_position_embeddings=128)
 
@@ -354,20 +346,6 @@ FAULTS = (
         _own_code,
         "model.uri: the model (`model_type` chatglm) needs code of its own, which is never "
         "run: use a model that Transformers supports",
-    ),
-    Fault(
-        "the model has dropout",
-        _dropout,
-        "model.uri: the model's config.json has `attention_dropout: 0.1`: dropout would "
-        "change the log-probabilities that training compares; set it to 0 in a copy of the "
-        "model",
-        together=True,
-    ),
-    Fault(
-        "the model has absolute positions",
-        _absolute_positions,
-        "model.uri: the model (`model_type` ctrl) has absolute positions: training would read"
-        " padded prompts at other positions than self-play; use a model with rotary positions",
     ),
     Fault(
         "the model has too few positions",

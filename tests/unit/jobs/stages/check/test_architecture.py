@@ -9,12 +9,12 @@ from tests.unit.jobs.stages.check.world import World
 
 from selfemo_jobs.acceleration.last_layer import PLAIN
 from selfemo_jobs.models.model_weights import Tensor
+from selfemo_jobs.models.quantization import quantization_of
 from selfemo_jobs.stages.check.architecture import (
     check_architecture,
     decoder_classes,
     layer_count,
     position_limit,
-    quantization_of,
     trained_tensors,
 )
 from selfemo_jobs.stages.check.findings import Findings
@@ -99,58 +99,39 @@ def test_the_limit_of_positions(config: dict[str, Any], limit: int | None) -> No
 
 
 @pytest.mark.parametrize(
-    ("kind", "tensors", "refused"),
+    ("kind", "tensors"),
     [
-        ("gpt2", GPT2, True),
-        ("gpt_neo", GPT2, True),
-        ("openai-gpt", {"positions_embed.weight": MATRIX}, True),
-        ("xglm", {"model.embed_tokens.weight": MATRIX}, True),
-        ("opt", {"model.decoder.embed_positions.weight": MATRIX}, False),
-        ("bloom", {"transformer.word_embeddings.weight": MATRIX}, False),
-        ("gpt_neox", {"gpt_neox.embed_in.weight": MATRIX}, False),
-        ("mistral", LLAMA, False),
-        ("phi3", LLAMA, False),
-        ("gemma3_text", LLAMA, False),
-        ("qwen3_moe", LLAMA, False),
+        ("gpt2", GPT2),
+        ("gpt_neo", GPT2),
+        ("xglm", {"model.embed_tokens.weight": MATRIX}),
+        ("opt", {"model.decoder.embed_positions.weight": MATRIX}),
+        ("bloom", {"transformer.word_embeddings.weight": MATRIX}),
+        ("gpt_neox", {"gpt_neox.embed_in.weight": MATRIX}),
+        ("mistral", LLAMA),
+        ("phi3", LLAMA),
+        ("gemma3_text", LLAMA),
+        ("qwen3_moe", LLAMA),
     ],
 )
-def test_absolute_positions(
-    world: World, kind: str, tensors: dict[str, Tensor], refused: bool
+def test_positions_of_any_kind_are_fine(
+    world: World, kind: str, tensors: dict[str, Tensor]
 ) -> None:
-    """Training reads left-padded prompts: a learned position would be another than in self-play."""
-    problems = lines(world, {"model_type": kind}, tensors)
-    assert problems == (
-        [
-            f"model.uri: the model (`model_type` {kind}) has absolute positions: training would "
-            "read padded prompts at other positions than self-play; use a model with rotary "
-            "positions"
-        ]
-        if refused
-        else []
-    )
+    """Training reads each row from its first column, as self-play does."""
+    assert lines(world, {"model_type": kind}, tensors) == []
 
 
 @pytest.mark.parametrize(
     "settings",
     [
         {"resid_pdrop": 0.1},
-        {"attn_pdrop": 0.1},
+        {"attn_pdrop": 0.1, "embd_pdrop": 0.1},
         {"hidden_dropout": 0.2},
-        {"dropout": 0.1},
-        {"attention_dropout": 0.1, "resid_pdrop": 0.1},
+        {"attention_dropout": 0.1, "classifier_dropout": 0.1},
     ],
 )
-def test_dropout_is_refused(world: World, settings: dict[str, float]) -> None:
-    names = ", ".join(f"`{name}: {value:g}`" for name, value in settings.items())
-    assert lines(world, {"model_type": "llama", **settings}) == [
-        f"model.uri: the model's config.json has {names}: dropout would change the "
-        "log-probabilities that training compares; set it to 0 in a copy of the model"
-    ]
-
-
-def test_dropout_that_does_not_act_is_fine(world: World) -> None:
-    unused = {"classifier_dropout": 0.1, "summary_first_dropout": 0.1, "attention_dropout": 0.0}
-    assert lines(world, {"model_type": "llama", **unused}) == []
+def test_dropout_is_fine(world: World, settings: dict[str, float]) -> None:
+    """Training switches it off."""
+    assert lines(world, {"model_type": "llama", **settings}) == []
 
 
 def test_models_of_other_kinds(world: World) -> None:
@@ -181,6 +162,22 @@ def test_models_without_attention(world: World, kind: str) -> None:
     world.spec["selfPlay"] = {"engine": "VLLM"}
     world.override(evaluation={"engine": "VLLM"})
     assert lines(world, {"model_type": kind}) == []
+
+
+def test_a_model_without_a_cache(world: World) -> None:
+    assert lines(world, {"model_type": "openai-gpt"}) == [
+        "selfPlay.engine: is Transformers, which cannot share the prompts of a model with no cache "
+        "(`model_type` openai-gpt): use VLLM, or another model"
+    ]
+
+
+@pytest.mark.parametrize("kind", ["linear_attention", "mamba", "conv", "recurrent"])
+def test_layers_of_other_kinds_are_named(world: World, kind: str) -> None:
+    config = {"model_type": "llama", "layer_types": [kind, "full_attention"]}
+    assert lines(world, config) == [
+        f"selfPlay.engine: is Transformers, which cannot share the prompts of a model with layers "
+        f"of the kind {kind} (`model_type` llama): use VLLM, or another model"
+    ]
 
 
 def test_sliding_windows_are_attention(world: World) -> None:
