@@ -30,7 +30,6 @@ from trl.trainer.utils import pad
 from selfemo_jobs.acceleration.frozen_layer_cache import FrozenLayerCache, fits_cache
 from selfemo_jobs.acceleration.last_layer import can_pack
 from selfemo_jobs.acceleration.padded_rows import PaddedRows, pad_rows, row_logprobs
-from selfemo_jobs.acceleration.padded_rows import PaddedRows, pad_rows, row_logprobs
 from selfemo_jobs.acceleration.prefix_packing import PackedBatch, pack, packed_logprobs
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.stages.train import loss

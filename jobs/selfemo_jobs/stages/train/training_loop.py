@@ -29,7 +29,6 @@ from selfemo_api.spec import TrainingSpec
 from selfemo_jobs.errors import Terminated
 from selfemo_jobs.models.adapters import lora_config
 from selfemo_jobs.models.dropout import disable_dropout
-from selfemo_jobs.models.dropout import disable_dropout
 from selfemo_jobs.models.fetch import load_model, load_tokenizer
 from selfemo_jobs.models.model_export import merge_adapter, write_model
 from selfemo_jobs.models.trained_layers import train_last_layers
