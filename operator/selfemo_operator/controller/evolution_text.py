@@ -218,4 +218,4 @@ def _status(text: bytes) -> tuple[int, Json | None]:
             end = start
             continue
         return start, status
-    return len(text), None
+    return len(text.rstrip()) - 1, None  # before the last bracket

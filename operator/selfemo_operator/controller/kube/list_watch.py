@@ -100,6 +100,8 @@ class ListWatch(ABC):
                     self._list()
                 self._stream_events()
             except ApiError as error:
+                if self._stop.is_set() or self._reset.is_set():
+                    continue  # the stream was ended on purpose
                 if error.status == _GONE or self._failures >= FAILURES_UNTIL_LIST:
                     self._version = ""
                 self.problem = f"{self._what}: {error}"

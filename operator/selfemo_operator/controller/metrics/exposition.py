@@ -15,6 +15,7 @@ from typing import Any
 from prometheus_client.utils import floatToGoString
 
 from selfemo_operator.controller.cache import Cache
+from selfemo_operator.controller.evolution_text import REFUSED
 from selfemo_operator.controller.metrics.series import (
     EVOLUTION,
     OBJECT_LABELS,
@@ -98,6 +99,8 @@ class Exposition:
         item = self._cache.evolution(key)
         if item is None:  # just deleted
             return None
+        if REFUSED in item:  # the status has the reason
+            return _CachedChunks(version, None)
         try:
             return _CachedChunks(version, render_evolution(key, item))
         except Exception as error:  # noqa: BLE001 - one resource must not hide the others
