@@ -1,4 +1,4 @@
-"""Keeps the termination messages of succeeded stage pods in the cache.
+"""Keeps the termination messages of succeeded stage pods in the cache, and counts removed pods.
 
 No decision depends on this watch: if the cache has no pod of a Job, the pods are listed. But a list
 of pods makes the API server read every pod of the namespace, and each stage would need one.
@@ -15,14 +15,17 @@ from selfemo_operator.controller.objects import names
 
 Json = dict[str, Any]
 
-#: The server sends a pod when it begins to match: once, when it has succeeded.
-_SUCCEEDED = {"labelSelector": names.JOB_SELECTOR, "fieldSelector": "status.phase=Succeeded"}
+#: The server sends a pod when it begins to match: once, when it has ended.
+_ENDED = {
+    "labelSelector": names.JOB_SELECTOR,
+    "fieldSelector": "status.phase!=Pending,status.phase!=Running,status.phase!=Unknown",
+}
 #: With this version, the watch starts with all objects in the API server's cache as `ADDED`.
 _FROM_CACHE = "0"
 
 
 class PodWatch(ListWatch):
-    """The succeeded stage pods of one namespace, or of all.
+    """The stage pods of one namespace, or of all, that have ended.
 
     Parameters
     ----------
@@ -35,7 +38,7 @@ class PodWatch(ListWatch):
     """
 
     def __init__(self, kube: KubeClient, cache: Cache, namespace: str | None) -> None:
-        super().__init__(kube, "pods", names.core_path(namespace, "pods"), _SUCCEEDED)
+        super().__init__(kube, "pods", names.core_path(namespace, "pods"), _ENDED)
         self._cache = cache
         self._namespace = namespace
 

@@ -100,3 +100,25 @@ def test_a_forbidden_watch_is_retried() -> None:
     kube, cache = watch_streams([ApiError(403, "Forbidden", "")], [event("ADDED", pod("a", 5))])
     assert messages(cache) == ["message of a"]
     assert kube.versions == ["0", "0", "5"]
+
+
+def removed(name: str, version: int, at: str) -> Json:
+    """Return a pod that was preempted."""
+    target = {"type": "DisruptionTarget", "status": "True", "lastTransitionTime": at}
+    return {**pod(name, version), "status": {"phase": "Failed", "conditions": [target]}}
+
+
+def test_removals_of_pods_are_counted_until_their_job_is_gone() -> None:
+    times = ["2026-01-01T10:00:00Z", "2026-01-01T10:05:00Z"]
+    first, second = removed("a", 5, times[0]), removed("b", 7, times[1])
+    failed = {**pod("c", 9), "status": {"phase": "Failed"}}
+    events = [event("ADDED", first), event("DELETED", removed("a", 6, times[0]))]
+    events += [event("ADDED", second), event("ADDED", failed), GONE]
+    cache = Cache()
+    watch = PodWatch(None, cache, "team")  # type: ignore[arg-type]
+    for item in events[:-1]:
+        watch.on_event(item["type"], item["object"])
+    assert cache.removals("team", "job-1") == times
+    assert messages(cache) == []
+    watch.relist()
+    assert cache.removals("team", "job-1") == [], "the status has counted them"

@@ -527,7 +527,7 @@ def decide(evolution: EmotionEvolution, observed: Observed, now: datetime) -> De
     decision = plan(evolution, observed, now)
     assert _text(evolution) == before, "the input was changed"
     assert plan(evolution, observed, now) == decision, "not deterministic"
-    backwards = Observed(tuple(reversed(observed.jobs)))
+    backwards = replace(observed, jobs=tuple(reversed(observed.jobs)))
     assert plan(evolution, backwards, now).status == decision.status, "the order of Jobs counts"
     assert decision.requeue_at is None or decision.requeue_at.tzinfo is not None
     return decision

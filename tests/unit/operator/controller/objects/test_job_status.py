@@ -27,6 +27,7 @@ from selfemo_operator.controller.objects.job_status import (
     job_state,
     last_status_change,
     pod_query,
+    relevant_state,
     stage_job,
 )
 from selfemo_operator.planner.types import JobState
@@ -348,3 +349,56 @@ def test_any_job_and_pods_can_be_read(
     waits = converted.state in (JobState.PENDING, JobState.RUNNING)
     assert waits or (converted.pending_since is None and not converted.waiting)
     assert converted.queued == queue
+
+
+# Pods that run, wait or are removed ---------------------------------------------------------------
+
+
+def test_pods_that_run_beside_those_that_wait() -> None:
+    status = {"active": 2, "ready": 1, "startTime": "2026-01-01T10:00:00Z"}
+    waiting = pod_of("Pending")
+    job = stage_job(job_of(status), [waiting], NOW)
+    assert job.has_running_pods
+    assert job.idle_since is None
+    changed = {STATUS_CHANGE_TIME: "2026-01-01T11:50:00Z"}
+    idle = job_of({**status, "ready": 0, "succeeded": 1}, **changed)
+    job = stage_job(idle, [waiting], NOW)
+    assert not job.has_running_pods
+    assert job.idle_since == NOW - timedelta(minutes=10)
+    assert relevant_state(idle) != relevant_state(job_of(status)), "it requires a reconcile"
+
+
+def test_a_pod_whose_init_container_runs_is_a_running_one() -> None:
+    status = {"active": 2, "ready": 0, "succeeded": 1}
+    starting = pod_of("Pending")
+    starting["status"]["initContainerStatuses"] = [{"name": "fetch", "state": {"running": {}}}]
+    assert stage_job(job_of(status), [starting, pod_of("Pending")], NOW).has_running_pods
+
+
+@pytest.mark.parametrize(
+    ("suspended_by", "state", "queued"),
+    [
+        (None, JobState.SUSPENDED, False),
+        ("operator", JobState.SUSPENDED, False),
+        ("nobody", JobState.SUSPENDED, False),
+        ("another", JobState.QUEUED, True),
+    ],
+)
+def test_who_suspended_a_job(suspended_by: str | None, state: JobState, queued: bool) -> None:
+    more = {"annotations": {names.ANNOTATION_SUSPENDED: suspended_by}} if suspended_by else {}
+    job = stage_job(job_of(suspend=True, **more))
+    assert (job.state, job.queued) == (state, queued)
+
+
+def test_a_damaged_result_explains_more_than_an_ended_shard() -> None:
+    damaged = FailureMessage(error="broken", kind="DamagedResult", damaged=Stage.SELF_PLAY)
+    pods = [
+        pod_of("Failed", terminated(143, encode_message(FailureMessage(error="x", kind="T")))),
+        pod_of("Failed", terminated(65, encode_message(damaged))),
+    ]
+    failure = failed(*pods)
+    assert failure is not None
+    assert (failure.message, failure.exit_code, failure.damaged) == (
+        *("broken", 65),
+        Stage.SELF_PLAY,
+    )
