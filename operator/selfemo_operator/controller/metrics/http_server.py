@@ -99,7 +99,9 @@ class HttpServer:
 
     def __init__(self, port: int, handlers: Mapping[str, Handler], tls: Path | None = None) -> None:
         class RequestHandler(BaseHTTPRequestHandler):
-            timeout = SILENT_SECONDS
+            @property
+            def timeout(self) -> float:  # type: ignore[override]
+                return SILENT_SECONDS
 
             def do_GET(self) -> None:
                 response = _respond(handlers, self.path.partition("?")[0], self.headers)
