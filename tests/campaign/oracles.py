@@ -120,9 +120,34 @@ def no_pod_beside(recording: Recording, seen: Checked) -> Iterator[Violation]:
         oracle = seen("O2 pods of other attempts")
         for pod in recording.pods.values():
             same = (pod.evolution, pod.stage) == (job.evolution, job.stage)
-            if same and job.uid not in pod.owners and pod.created < job.created < pod.gone:
+            if (
+                same
+                and not _is_late(recording, pod)
+                and job.uid not in pod.owners
+                and pod.created < job.created < pod.gone
+            ):
                 text = f"{job.name} was created while the pod {pod.name} lived"
                 yield Violation(oracle, text, job.labels[names.LABEL_EVOLUTION])
+
+
+def _is_late(recording: Recording, pod: ObjectRecord) -> bool:
+    """Return whether the Job controller created a pod after the deletion of its Job."""
+    owners = [recording.jobs[uid] for uid in pod.owners if uid in recording.jobs]
+    return any(job.deleted is not None and job.deleted < pod.created for job in owners)
+
+
+def waits_for_job_controller(recording: Recording) -> bool:
+    """Return whether a Job has no pod since another Job of its name was deleted.
+
+    The Job controller keeps what it expects of a Job under its name, for up to five minutes.
+    """
+    owned = {uid for pod in recording.pods.values() for uid in pod.owners}
+    gone = {(j.namespace, j.name) for j in recording.jobs.values() if j.deleted is not None}
+    return any(
+        job.deleted is None and not job.result and job.uid not in owned
+        for job in recording.jobs.values()
+        if (job.namespace, job.name) in gone
+    )
 
 
 def generations_rise(recording: Recording, seen: Checked) -> Iterator[Violation]:

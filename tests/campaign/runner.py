@@ -16,13 +16,14 @@ from tests.campaign.model import Evolution, Perturbation, Verdict, Violation
 from tests.campaign.perturbations import PERTURBATIONS
 from tests.campaign.requests import Cut
 from tests.campaign.world import World
-from tests.support.cluster import ClusterError
 
 Json = dict[str, Any]
 #: Seconds after which all faults end, whatever has taken place.
 HEAL_SECONDS = 60.0
 #: Seconds within which everything must end after the faults.
 END_SECONDS = 90.0
+#: Seconds more while the Job controller does not create the pod of a Job.
+JOB_CONTROLLER_SECONDS = 330.0
 
 
 class Run:
@@ -63,7 +64,7 @@ class Run:
             self._delete_all()
             verdict.violations += list(self._checks_after_deletion())
             codes = world.stop()
-        except (AssertionError, ApiError, ClusterError) as error:
+        except Exception as error:  # noqa: BLE001 - the next scenario must run
             verdict.violations.append(Violation("campaign", f"{type(error).__name__}: {error}"))
             world.kill_all()
             world.stop()
@@ -149,13 +150,19 @@ class Run:
     def wait_for_end(self, seconds: float) -> None:
         heal_at = time.monotonic() + (0.0 if self.healed else HEAL_SECONDS)
         deadline = heal_at + seconds
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline or self.waits_longer(deadline):
             if self.healed:
                 if self._all_ended():
                     return
             elif time.monotonic() > heal_at or (not self.waiting or self._all_ended()):
                 self.heal()
             time.sleep(0.25)
+
+    def waits_longer(self, deadline: float) -> bool:
+        if time.monotonic() > deadline + JOB_CONTROLLER_SECONDS:
+            return False
+        with self.world.recorder.lock:
+            return oracles.waits_for_job_controller(self.world.recording)
 
     def heal(self) -> None:
         """End the faults, once the perturbations have had a moment to take place."""

@@ -152,7 +152,11 @@ class World:
         """Create an evolution of the scenario."""
         namespace = self.namespace_of(name)
         body = manifest(name, name.rpartition("-")[0], namespace)
-        self.insist(lambda: self.kube.create(names.evolutions_path(namespace), body))
+        try:
+            self.insist(lambda: self.kube.create(names.evolutions_path(namespace), body))
+        except ApiError as error:
+            if error.reason != "AlreadyExists":  # a request before was lost, and has created it
+                raise
 
     def record_of(self, name: str) -> EvolutionRecord | None:
         """Return what is recorded of a living evolution."""
@@ -202,11 +206,7 @@ class World:
             try:
                 return action()
             except ApiError as error:
-                passing = (
-                    error.status in (0, 429)
-                    or error.status >= 500
-                    or (error.status == 409 and error.reason == "AlreadyExists")
-                )
+                passing = error.status in (0, 429) or error.status >= 500
                 if not passing or time.monotonic() > deadline:
                     raise
                 time.sleep(0.1)
@@ -220,8 +220,8 @@ class World:
                 action()
 
         thread = threading.Thread(target=run, daemon=True)
-        self.threads.append(thread)
         thread.start()
+        self.threads.append(thread)
 
     def _purged(self, run: str) -> None:
         with self.recorder.lock:
