@@ -1,7 +1,7 @@
 """Dialogues in a scratch file, of which memory holds one at a time.
 
-A dialogue of ten turns takes about four kilobytes as Python objects, and 13 bytes here: its place
-in the file, and the numbers by which self-play plans its episodes.
+A dialogue of ten turns takes about four kilobytes as Python objects, and 17 bytes here: its place
+in the file, and the numbers of its turns and labels.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class _File:
         self.ends = array("Q")
         self.turns = array("I")
         self.labels = array("B")
+        self.labeled = array("I")
         self.prefixes: Sequence[tuple[int, str]] = ()
 
     def read(self, number: int) -> Dialogue:
@@ -101,6 +102,11 @@ class StoredDialogues(Sequence[Dialogue]):
         """The number of labels of the turn with the most, at most 255; shape (dialogues,)."""
         return self._column(self._file.labels)
 
+    @property
+    def labeled_counts(self) -> NDArray[np.uint32]:
+        """The number of turns of each dialogue that have a label; shape (dialogues,)."""
+        return self._column(self._file.labeled)
+
     def _column(self, values: array[int]) -> NDArray[Any]:
         numbers = self._numbers
         return np.asarray(values)[np.arange(numbers.start, numbers.stop, numbers.step)]
@@ -139,6 +145,7 @@ class DialogueWriter:
         file.ends.append((file.ends[-1] if file.ends else 0) + len(data))
         file.turns.append(len(turns))
         file.labels.append(min(_BYTE, max(len(turn.labels) for turn in dialogue.turns)))
+        file.labeled.append(_labeled(dialogue))
 
     def truncate(self, count: int) -> None:
         """Leave out all dialogues but the first ones.
@@ -149,7 +156,7 @@ class DialogueWriter:
             The number of dialogues that remain.
         """
         file = self._file
-        for column in (file.ends, file.turns, file.labels):
+        for column in (file.ends, file.turns, file.labels, file.labeled):
             del column[count:]
         with translated_errors(file.folder):
             self._stream.seek(file.ends[-1] if count else 0)
@@ -193,8 +200,19 @@ def turn_counts(dialogues: Sequence[Dialogue]) -> NDArray[Any]:
     return np.array([len(dialogue.turns) for dialogue in dialogues], np.uint32)
 
 
+def labeled_counts(dialogues: Sequence[Dialogue]) -> NDArray[Any]:
+    """Return the number of turns of each dialogue that have a label; shape (dialogues,)."""
+    if isinstance(dialogues, StoredDialogues):
+        return dialogues.labeled_counts
+    return np.array([_labeled(dialogue) for dialogue in dialogues], np.uint32)
+
+
 def has_label_sets(dialogues: Sequence[Dialogue]) -> bool:
     """Return whether a turn of the dialogues has several labels."""
     if isinstance(dialogues, StoredDialogues):
         return bool((dialogues.most_labels > 1).any())
     return any(len(turn.labels) > 1 for dialogue in dialogues for turn in dialogue.turns)
+
+
+def _labeled(dialogue: Dialogue) -> int:
+    return sum(bool(turn.labels) for turn in dialogue.turns)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import statistics
 import unicodedata
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,9 +12,13 @@ from enum import StrEnum
 from itertools import combinations
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from selfemo_api.dataset_labels import label_key
 from selfemo_api.spec import DataFormat, Use
 from selfemo_jobs.datasets.dialogue import Dialogue
+from selfemo_jobs.datasets.dialogue_store import turn_counts
 from selfemo_jobs.datasets.overlap import DialogueIndex
 from selfemo_jobs.datasets.reading import ODD_CHARACTERS, Oddity, SourceWarning
 from selfemo_jobs.rewards.word_units import split_words
@@ -75,10 +79,11 @@ class Spread:
     most: int
 
     @classmethod
-    def of(cls, values: Sequence[int]) -> Spread:
+    def of(cls, values: Sequence[int] | NDArray[Any]) -> Spread:
         """Return the spread of one number or more."""
-        mean = round(statistics.fmean(values), 2)
-        return cls(min(values), float(statistics.median(values)), mean, max(values))
+        numbers = np.asarray(values, np.int64)
+        mean = round(int(numbers.sum()) / len(numbers), 2)
+        return cls(int(numbers.min()), float(np.median(numbers)), mean, int(numbers.max()))
 
 
 @dataclass(frozen=True)
@@ -201,25 +206,33 @@ def odd_characters(text: str) -> Counter[str]:
 def _figures(
     source: InspectedSource, labels: Sequence[str], length: Callable[[str], int], repeated: int
 ) -> SourceFigures:
-    turns = [turn for dialogue in source.dialogues for turn in dialogue.turns]
-    counts = Counter(label for turn in turns for label in turn.labels)
-    known = {label: counts.pop(label) for label in labels if label in counts}
+    """Return the figures of a source, whose dialogues are read once."""
+    counts: Counter[str] = Counter()
     odd: Counter[str] = Counter()
-    for turn in turns:
+    speakers: set[str] = set()
+    lengths = array("I")
+    unlabeled = several = 0
+    for turn in (turn for dialogue in source.dialogues for turn in dialogue.turns):
+        counts.update(turn.labels)
         odd.update(odd_characters(turn.text))
+        speakers.add(turn.speaker)
+        lengths.append(length(turn.text))
+        unlabeled += not turn.labels
+        several += len(turn.labels) > 1
+    known = {label: counts.pop(label) for label in labels if label in counts}
     return SourceFigures(
         field=source.field,
         name=source.name,
         use=source.use and source.use.value,
         format=source.kind and source.kind.value,
         dialogues=len(source.dialogues),
-        turns=len(turns),
-        speakers=len({turn.speaker for turn in turns}),
-        turns_per_dialogue=Spread.of([len(dialogue.turns) for dialogue in source.dialogues]),
-        length=Spread.of([length(turn.text) for turn in turns]),
+        turns=len(lengths),
+        speakers=len(speakers),
+        turns_per_dialogue=Spread.of(turn_counts(source.dialogues)),
+        length=Spread.of(np.asarray(lengths)),
         labels={**known, **dict(counts.most_common())},
-        unlabeled=sum(not turn.labels for turn in turns),
-        several_labels=sum(len(turn.labels) > 1 for turn in turns),
+        unlabeled=unlabeled,
+        several_labels=several,
         repeated_dialogues=repeated,
         odd_characters=dict(odd.most_common()),
     )

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from selfemo_jobs.datasets.dialogue import Dialogue
 from selfemo_jobs.rewards.word_units import split_words
@@ -31,7 +36,8 @@ class Overlap:
 class DialogueIndex:
     """The dialogues of a source, to be found by their texts.
 
-    Speakers, labels, case and punctuation are not compared.
+    Speakers, labels, case and punctuation are not compared. Texts are compared by hashes of 64
+    bits, of which a dialogue of ten turns has nine. So the index takes a hundred bytes for it.
 
     Parameters
     ----------
@@ -41,34 +47,71 @@ class DialogueIndex:
 
     def __init__(self, dialogues: Sequence[Dialogue]) -> None:
         self._dialogues = dialogues
-        self._keys = [tuple(turn_key(turn.text) for turn in d.turns) for d in dialogues]
-        self._whole: dict[_Key, str] = {}
-        self._parts: dict[_Key, str] = {}
-        self.repeated: list[tuple[str, str]] = []
-        """The id of each dialogue that repeats an earlier one as a whole, and of that one."""
-        for dialogue, key in zip(dialogues, self._keys, strict=True):
+        wholes, whole_of = array("Q"), array("I")
+        parts, part_of = array("Q"), array("I")
+        for number, dialogue in enumerate(dialogues):
+            key = tuple(turn_key(turn.text) for turn in dialogue.turns)
             if _words(key) < _LEAST_WORDS:
                 continue
-            first = self._whole.setdefault(key, dialogue.id)
-            if first != dialogue.id:
-                self.repeated.append((dialogue.id, first))
+            wholes.append(_hash(key))
+            whole_of.append(number)
             for part in _windows(key):
-                self._parts.setdefault(part, dialogue.id)
+                parts.append(_hash(part))
+                part_of.append(number)
+        self._wholes = _Hashes(wholes, whole_of)
+        self._parts = _Hashes(parts, part_of)
+        first = self._wholes.find(self._wholes)
+        numbers = np.flatnonzero(first != self._wholes.numbers)
+        self.repeated: list[tuple[str, str]] = [
+            (dialogues[int(self._wholes.numbers[i])].id, dialogues[int(first[i])].id)
+            for i in numbers
+        ]
+        """The id of each dialogue that repeats an earlier one as a whole, and of that one."""
 
     def overlap(self, other: DialogueIndex) -> Overlap | None:
         """Return how many dialogues of this source are in the other one; None if none is."""
-        twins = [
-            (dialogue.id, twin)
-            for dialogue, key in zip(self._dialogues, self._keys, strict=True)
-            if (twin := other._twin(key)) is not None
-        ]
-        return Overlap(len(twins), *twins[0]) if twins else None
+        twins = np.full(len(self._dialogues), -1, np.int64)
+        for mine, others in ((self._parts, other._parts), (self._wholes, other._wholes)):
+            found = others.find(mine)
+            places = np.flatnonzero(found >= 0)[::-1]  # the first of a dialogue is set last
+            twins[mine.numbers[places]] = found[places]
+        alike = np.flatnonzero(twins >= 0)
+        if not len(alike):
+            return None
+        first = int(alike[0])
+        return Overlap(
+            len(alike), self._dialogues[first].id, other._dialogues[int(twins[first])].id
+        )
 
-    def _twin(self, key: _Key) -> str | None:
-        """Return the id of a dialogue with the same turns, or with three of them in a row."""
-        if key in self._whole:
-            return self._whole[key]
-        return next((self._parts[part] for part in _windows(key) if part in self._parts), None)
+
+class _Hashes:
+    """Hashes of texts, with the number of the dialogue that each is of.
+
+    Parameters
+    ----------
+    hashes, numbers
+        Shape (texts,): the hash, and the number of the dialogue, in the order of the dialogues.
+    """
+
+    def __init__(self, hashes: array[int], numbers: array[int]) -> None:
+        self.hashes: NDArray[np.uint64] = np.asarray(hashes)
+        self.numbers: NDArray[np.uint32] = np.asarray(numbers)
+        self._sorted, self._first = np.unique(self.hashes, return_index=True)
+
+    def find(self, others: _Hashes) -> NDArray[np.int64]:
+        """Return the first dialogue here that has each of some texts; -1 where none has."""
+        result = np.full(len(others.hashes), -1, np.int64)
+        if len(self._sorted):
+            places = np.searchsorted(self._sorted, others.hashes)
+            places[places == len(self._sorted)] = 0
+            is_here = self._sorted[places] == others.hashes
+            result[is_here] = self.numbers[self._first[places[is_here]]]
+        return result
+
+
+def _hash(key: _Key) -> int:
+    text = "\n".join(key).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
 
 
 def turn_key(text: str) -> str:

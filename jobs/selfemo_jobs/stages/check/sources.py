@@ -9,11 +9,13 @@ from pathlib import Path
 
 from selfemo_api.spec import EvolutionSpec, Source, Use
 from selfemo_jobs.datasets.dialogue import Dialogue
+from selfemo_jobs.datasets.dialogue_store import StoredDialogues, labeled_counts, turn_counts
 from selfemo_jobs.datasets.fetch import fetch_source
 from selfemo_jobs.datasets.inspect_dataset import label_map_findings
 from selfemo_jobs.datasets.inspection import InspectedSource, Severity, inspect_dialogues
-from selfemo_jobs.datasets.load import read_source, select_dialogues, spec_options
+from selfemo_jobs.datasets.load import select_dialogues, spec_options
 from selfemo_jobs.datasets.reading import SourceWarning
+from selfemo_jobs.datasets.stored_source import store_content
 from selfemo_jobs.stages.check.findings import Findings
 from selfemo_jobs.stages.check.storage import Reader
 
@@ -60,7 +62,7 @@ def read_sources(
         options = spec_options(spec.dataset, read_labels=source.use is not Use.SELF_PLAY)
         with findings.collecting(field if field == _PRESET else f"{field}.uri"):
             files = fetch_source(source.uri, reader.store, work)
-            content = read_source(files, source.format, options)
+            content = store_content(files, source.format, options, work)
             dialogues = _select(sources, position, field, content.dialogues, findings)
             if dialogues:
                 read.append(ReadSource(source, field, dialogues, content.warnings))
@@ -167,10 +169,8 @@ def source_counts(sources: Sequence[ReadSource]) -> dict[str, dict[str, int]]:
     return {
         read.source.name: {
             "dialogues": len(read.dialogues),
-            "utterances": sum(len(dialogue.turns) for dialogue in read.dialogues),
-            "labeled": sum(
-                bool(turn.labels) for dialogue in read.dialogues for turn in dialogue.turns
-            ),
+            "utterances": int(turn_counts(read.dialogues).sum()),
+            "labeled": int(labeled_counts(read.dialogues).sum()),
         }
         for read in sources
     }
@@ -180,7 +180,7 @@ def _select(
     sources: Sequence[Source],
     position: int,
     field: str,
-    dialogues: list[Dialogue],
+    dialogues: StoredDialogues,
     findings: Findings,
 ) -> Sequence[Dialogue]:
     """Return the dialogues that a source selects; none, and a problem, if none is left."""

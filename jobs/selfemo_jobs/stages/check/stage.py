@@ -172,19 +172,12 @@ def _check_prompts(
 def _output(
     spec: EvolutionSpec, model: CheckedModel, sources: list[ReadSource], findings: Findings
 ) -> StageOutput:
-    turns = [t for source in sources for dialogue in source.dialogues for t in dialogue.turns]
-    labeled = [
-        turn
-        for source in sources
-        if source.source.use is Use.LABELED
-        for dialogue in source.dialogues
-        for turn in dialogue.turns
-        if turn.labels
-    ]
+    counts = source_counts(sources)
+    labeled = [source.source.name for source in sources if source.source.use is Use.LABELED]
     metrics: dict[str, float] = {
         CheckMetric.DIALOGUES: sum(len(source.dialogues) for source in sources),
-        CheckMetric.UTTERANCES: len(turns),
-        CheckMetric.LABELED_UTTERANCES: len(labeled),
+        CheckMetric.UTTERANCES: sum(count["utterances"] for count in counts.values()),
+        CheckMetric.LABELED_UTTERANCES: sum(counts[name]["labeled"] for name in labeled),
         CheckMetric.PROBLEMS: len(findings.problems),
         CheckMetric.WARNINGS: len(findings.warnings),
     }
@@ -192,7 +185,7 @@ def _output(
         metrics[CheckMetric.PARAMETERS] = model.parameters
     report: dict[str, Any] = {
         "warnings": [str(finding) for finding in findings.warnings],
-        "sources": source_counts(sources),
+        "sources": counts,
         "model": {name: model.config[key] for name, key in _MODEL if key in model.config},
     }
     return StageOutput(
