@@ -27,8 +27,9 @@ from selfemo_jobs.engines.completion_end import (
 )
 from selfemo_jobs.engines.interface import Completion, Logprobs, Sampling
 from selfemo_jobs.engines.sampling import uniforms
-from selfemo_jobs.errors import BadInput
-from selfemo_jobs.models.fetch import load_model, load_tokenizer
+from selfemo_jobs.errors import BadInput, Unavailable
+from selfemo_jobs.models.fetch import load_model, load_tokenizer, move_model
+from selfemo_jobs.models.load_errors import is_passing_load_error
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -106,6 +107,8 @@ class TransformersEngine:
     ------
     BadInput
         If the device is unknown, or the model cannot be loaded.
+    Unavailable
+        If the device is busy or has no memory left, which may pass.
     """
 
     def __init__(
@@ -132,7 +135,7 @@ class TransformersEngine:
             if dtype is torch.bfloat16:
                 self._precision = bfloat16_context()
         model = model if model is not None else load_model(folder, dtype)
-        self._model: PreTrainedModel | None = model.to(self._device)
+        self._model: PreTrainedModel | None = move_model(model, self._device, folder)
         self._ends = end_tokens(folder, self._tokenizer)
         self._batch = arguments.batch_size
         self._max_model_len = max_model_len
@@ -338,7 +341,10 @@ def _device(name: str) -> torch.device:
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
-        raise BadInput(f"`engineArgs.device` {name}: {' '.join(str(error).split())}") from None
+        text = f"`engineArgs.device` {name}: {' '.join(str(error).split())}"
+        if is_passing_load_error(error):
+            raise Unavailable(f"{text}: run the same command again, or on another GPU") from error
+        raise BadInput(text) from None
 
 
 def _dtype(name: str, device: torch.device, folder: Path) -> torch.dtype:

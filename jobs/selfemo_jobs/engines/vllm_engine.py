@@ -20,8 +20,9 @@ from selfemo_jobs.engines.completion_end import (
 )
 from selfemo_jobs.engines.interface import Completion, Logprobs, Sampling
 from selfemo_jobs.engines.sampling import prompt_seed
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import BadInput, StageError
 from selfemo_jobs.models.fetch import load_tokenizer
+from selfemo_jobs.models.load_errors import passing_load_error
 
 if TYPE_CHECKING:
     from vllm import LLM, RequestOutput, SamplingParams
@@ -51,6 +52,11 @@ FIXED: dict[str, Any] = {
     "generation_config": "vllm",  # the sampling defaults of the model are not used
     "load_format": "safetensors",  # nothing is unpickled
 }
+#: The kinds of errors that vLLM raises for an argument, or for a model that it does not support.
+_OF_ARGUMENTS = (
+    *(TypeError, ValueError, LookupError, AttributeError, AssertionError, ImportError),
+    *(NotImplementedError, OSError),
+)
 #: The highest temperature that vLLM accepts (`SamplingParams`).
 MAX_TEMPERATURE = 2.0
 
@@ -73,6 +79,10 @@ class VllmEngine:
     ------
     BadInput
         If vLLM is not installed, refuses an argument, or cannot load the model.
+    Unavailable
+        If the GPU is busy, sick or has no memory left, which may pass.
+    StageError
+        If vLLM fails for another reason, which the log has.
     """
 
     def __init__(
@@ -307,11 +317,21 @@ def _load(folder: Path, engine_args: Mapping[str, Any], max_model_len: int, seed
     try:
         return LLM(model=str(folder), **arguments)
     # vLLM's errors about an argument or a model have no common base class
-    except (TypeError, ValueError, RuntimeError, OSError, AssertionError, KeyError) as error:
-        message = " ".join(str(error).split())[:500]
-        raise BadInput(
-            f"vLLM cannot load {folder} with `engineArgs` {dict(engine_args)}: {message}"
-        ) from error
+    except Exception as error:
+        passing = passing_load_error(folder, error)
+        raise passing or _load_error(folder, engine_args, error) from error
+
+
+def _load_error(folder: Path, engine_args: Mapping[str, Any], error: Exception) -> StageError:
+    """Return the error of a model that vLLM cannot load, where it is not one that passes.
+
+    The errors of Python itself are those of an argument or of the model. The reason of another one,
+    as of a worker process of vLLM, is in the log, and may be of any kind: such a stage is tried a
+    few times.
+    """
+    message = " ".join(str(error).split())[:500] or type(error).__name__
+    text = f"vLLM cannot load {folder} with `engineArgs` {dict(engine_args)}: {message}"
+    return BadInput(text) if isinstance(error, _OF_ARGUMENTS) else StageError(text)
 
 
 def _next_token(trie: TokenTrie, node: int) -> SamplingParams:

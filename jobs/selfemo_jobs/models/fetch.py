@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfemo_jobs.errors import BadInput, DamagedFiles
+from selfemo_jobs.models.load_errors import passing_load_error
 from selfemo_jobs.models.model_description import described_hashes
 from selfemo_jobs.models.model_folder import (
     DESCRIPTION_FILES,
@@ -29,6 +30,12 @@ from selfemo_jobs.store.volumes import local_path
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+#: The errors that Transformers raises for weights that it cannot load, and those of the machine.
+_LOAD_ERRORS = (
+    *(OSError, ValueError, KeyError, TypeError, RuntimeError, ZeroDivisionError, MemoryError),
+)
 
 
 def fetch_model(uri: str, revision: str | None, store: Store, work: Path) -> Path:
@@ -114,7 +121,10 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         )
     # a broken file can raise any error (those of the Rust library are bare Exceptions)
     except Exception as error:
-        raise BadInput(f"{folder}: the tokenizer cannot be read: {_one_line(error)}") from error
+        passing = passing_load_error(folder, error)
+        raise passing or BadInput(
+            f"{folder}: the tokenizer cannot be read: {_one_line(error)}"
+        ) from error
     if tokenizer.eos_token_id is None:
         raise BadInput(f"{folder}: the tokenizer has no end token: set `eos_token`")
     if tokenizer.pad_token_id is None:
@@ -138,6 +148,8 @@ def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     ------
     BadInput
         If ``config.json`` is broken or of an unknown type, or the weights do not fit it.
+    Unavailable
+        If the memory or the file system is not available, which may pass.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -148,7 +160,8 @@ def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     # the validation errors of library versions have no common base class
     except Exception as error:
-        raise BadInput(
+        passing = passing_load_error(folder, error)
+        raise passing or BadInput(
             f"{folder}/config.json: `model_type` {model_type}: {_one_line(error)}"
         ) from error
     try:
@@ -161,8 +174,11 @@ def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
             local_files_only=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ZeroDivisionError) as error:
-        raise BadInput(
+    except ImportError as error:  # of a library that this kind of weights needs
+        raise BadInput(f"{folder}: {_one_line(error)}") from error
+    except _LOAD_ERRORS as error:
+        passing = passing_load_error(folder, error)
+        raise passing or BadInput(
             f"{folder}: the weights do not fit config.json: {_one_line(error)}"
         ) from error
     missing = sorted(info["missing_keys"])
@@ -174,6 +190,32 @@ def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     loaded: PreTrainedModel = model.eval()
     contiguous_head(loaded)
     return loaded
+
+
+def move_model(model: PreTrainedModel, device: torch.device, folder: Path) -> PreTrainedModel:
+    """Return a model on a device.
+
+    Parameters
+    ----------
+    model
+        The model.
+    device
+        The device.
+    folder
+        The model's folder, for the message.
+
+    Raises
+    ------
+    Unavailable
+        If the device is busy, sick or has no memory left, which may pass.
+    """
+    try:
+        return model.to(device)
+    except RuntimeError as error:
+        passing = passing_load_error(folder, error)
+        if passing is None:
+            raise
+        raise passing from error
 
 
 def _from_hub(uri: str, revision: str | None) -> Path:

@@ -29,7 +29,7 @@ from selfemo_api.spec import TrainingSpec
 from selfemo_jobs.errors import Terminated
 from selfemo_jobs.models.adapters import lora_config
 from selfemo_jobs.models.dropout import disable_dropout
-from selfemo_jobs.models.fetch import load_model, load_tokenizer
+from selfemo_jobs.models.fetch import load_model, load_tokenizer, move_model
 from selfemo_jobs.models.model_export import merge_adapter, write_model
 from selfemo_jobs.models.trained_layers import train_last_layers
 from selfemo_jobs.prompts import load_prompt_set
@@ -231,7 +231,8 @@ def _reference_logprobs(
     if job.reference is None or job.training.kl_beta == 0:
         return None
     with _without_zero3():
-        reference = load_model(job.reference, dtype).to(trainer.accelerator.device)
+        device, loaded = trainer.accelerator.device, load_model(job.reference, dtype)
+        reference = move_model(loaded, device, job.reference)
         add_fused_lm_head(reference, job.temperature, outputs=("log_probs", "entropy"))
         return trainer.compute_logprobs(reference)
 

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from selfemo_api.spec import EvolutionSpec, Precision, TrainingSpec
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.adapters import lora_config
-from selfemo_jobs.models.fetch import load_model
+from selfemo_jobs.models.fetch import load_model, move_model
 from selfemo_jobs.models.model_export import merge_adapter, write_model
 from selfemo_jobs.models.trained_layers import train_last_layers
 from selfemo_jobs.stages.warmstart.supervised_trainer import freeze_embeddings
@@ -46,7 +46,7 @@ def load_for_training(folder: Path, spec: EvolutionSpec, seed: int) -> PreTraine
         If the model cannot be loaded or trained as the spec says, or there is no GPU.
     """
     device, dtype = _device_and_dtype(spec)
-    model = load_model(folder, dtype).to(device)
+    model = move_model(load_model(folder, dtype), device, folder)
     training = spec.training
     adapter = lora_config(training)
     if adapter is not None:
