@@ -107,7 +107,7 @@ class JobChanges:
         """
         job = self._find(key, evolution, name)
         was_own = job is not None and _suspended_by(job) == names.BY_OPERATOR
-        value = names.BY_NOBODY if was_own else names.BY_ANOTHER
+        value = names.BY_NONE if was_own else names.BY_ANOTHER
         self._patch(key, evolution, name, {"suspend": False}, value)
 
     def set_deadline(

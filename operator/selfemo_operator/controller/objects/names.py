@@ -40,7 +40,7 @@ ANNOTATION_SEEN = f"{GROUP}/seen-version"
 ANNOTATION_SUSPENDED = f"{GROUP}/suspended-by"
 #: Values of it: this operator, because the evolution is suspended; nobody since then; or another
 #: controller, which then decides when the Job runs.
-BY_OPERATOR, BY_NOBODY, BY_ANOTHER = "operator", "nobody", "another"
+BY_OPERATOR, BY_NONE, BY_ANOTHER = "operator", "none", "another"
 
 #: The label selector of the Jobs and pods that the operator watches.
 JOB_SELECTOR = f"{LABEL_MANAGED_BY}=selfemo,{LABEL_NAME}=selfemo"

@@ -12,6 +12,7 @@ from tests.unit.api.documents import VALID
 from tests.unit.operator.planner.simulated_world import START
 
 from selfemo_api.evolution import EmotionEvolution
+from selfemo_api.status import Best
 from selfemo_operator.cli.run_options import read_requests
 from selfemo_operator.local.state import LocalState, RunnerError
 from selfemo_operator.planner.lifecycle import begin
@@ -85,3 +86,19 @@ def test_an_immutable_field_is_refused_as_on_the_api_server(runs: Runs) -> None:
     with pytest.raises(RunnerError, match=r"`evaluation\.useLabelPrior` is immutable"):
         prior = {**VALID["spec"]["dataset"], "labelPrior": {"joy": 0.5, "anger": 0.5}}
         runs.load(dataset=prior, evaluation={"useLabelPrior": True})
+
+
+def test_an_edit_of_what_generations_are_compared_on_is_refused_at_the_start(runs: Runs) -> None:
+    """Once the baseline is measured, also if the value comes from the recipe."""
+    first = runs.load()
+    started = first.model_copy(update={"status": begin(first, START)})
+    runs.state.save(started)
+    assert runs.load(dataset={**VALID["spec"]["dataset"], "context": {"past": 2}})
+    best = Best(generation=0, f1=0.5, model_uri="file:///model")
+    measured = started.status.model_copy(update={"best": best})
+    runs.state.save(first.model_copy(update={"status": measured}))
+    with pytest.raises(RunnerError, match=r"`dataset.context` is .* use another name"):
+        runs.load(dataset={**VALID["spec"]["dataset"], "context": {"past": 2}})
+    with pytest.raises(RunnerError, match=r"`selfPlay.maxTokens.recognizer` is 99 and was 16"):
+        runs.load(overrides={"selfPlay": {"maxTokens": {"recognizer": 99}}})
+    assert runs.load(stopping={"maxGenerations": 9}).status.best == best

@@ -380,7 +380,7 @@ def test_a_pod_whose_init_container_runs_is_a_running_one() -> None:
     [
         (None, JobState.SUSPENDED, False),
         ("operator", JobState.SUSPENDED, False),
-        ("nobody", JobState.SUSPENDED, False),
+        ("none", JobState.SUSPENDED, False),
         ("another", JobState.QUEUED, True),
     ],
 )

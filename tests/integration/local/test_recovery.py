@@ -1,0 +1,58 @@
+"""A result that is damaged between two attempts is made again, and the run ends as without that."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from typing import Any
+
+import pytest
+
+from tests.integration.local.conftest import LocalRun
+
+
+def kill_when_stage_starts(run: LocalRun, job: str) -> None:
+    """Start a run, and kill it once the Job of a stage exists. Its processes end with it."""
+    process = run.start()
+    deadline = time.monotonic() + 400
+    while not (run.jobs / job / "job.json").exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline, f"{job} was never started"
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.slow
+def test_a_folder_that_was_deleted_is_made_again_in_the_same_generation(make_run: Any) -> None:
+    whole = make_run("whole")
+    code, _, errors = whole.finish()
+    assert code == 0, errors
+    run = make_run("damaged")
+    kill_when_stage_starts(run, "tiny-g001-train-1")
+    store = run.folder / "store"
+    (flywheel,) = store.rglob("generations/001/flywheel")
+    (score,) = store.rglob("generations/001/score")
+    shutil.rmtree(flywheel)
+    for part in score.rglob("*.parquet"):
+        part.write_bytes(b"damaged")
+    code, result, errors = run.finish()
+    assert code == 0, errors
+    assert "Traceback" not in errors
+    names = sorted(path.name for path in run.jobs.iterdir() if "-g001-" in path.name)
+    attempts = {stage: [n for n in names if f"-{stage}-" in n] for stage in ("score", "flywheel")}
+    assert len(attempts["score"]) == 2, "the score is made again"
+    assert len(attempts["flywheel"]) > 1
+    assert [n for n in names if "-selfplay-" in n] == ["tiny-g001-selfplay-1"], "it was whole"
+    config = json.loads((run.jobs / attempts["score"][-1] / "config.json").read_text())
+    assert config["repair"] is True
+    assert result["status"]["history"][1]["outcome"] in ("Promoted", "RolledBack")
+    manifests = [
+        {path.split("/", 2)[2]: text for path, text in r.manifests().items() if "/001/" in path}
+        for r in (whole, run)
+    ]
+    for path in ("score", "flywheel", "train"):
+        (one,) = [text for name, text in manifests[0].items() if f"/{path}/" in name]
+        (other,) = [text for name, text in manifests[1].items() if f"/{path}/" in name]
+        assert json.loads(one)["parts"] == json.loads(other)["parts"], path
