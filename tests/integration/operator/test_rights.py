@@ -185,12 +185,17 @@ def test_each_right_of_the_chart_is_needed_and_they_are_enough(
         resources={"gpusPerNode": 0, "nodes": 2},
         storage={"uri": "s3://bucket/runs", "whenDeleted": "Delete"},
         ttlSecondsAfterFinished=1,
-        overrides={"training": {"precision": "Float32"}, "failurePolicy": {"backoffSeconds": 0}},
+        training={"microBatchSize": 4},  # for two processes
+        overrides={
+            "training": {"precision": "Float32"},
+            "failurePolicy": {"backoffSeconds": 0},
+        },
     )
 
     def is_over() -> bool:
         """Whether the evolution has run, and was deleted with its data and its purge Job."""
         rights.update()
+        assert "BadInput" not in operator.text(), operator.text()[-2000:]
         if operator.process is not None and operator.process.poll() is not None:
             operator.start()  # a pod's container would be restarted, too
         return bool(kubelet.purged) and not evolutions.jobs() and _is_gone(evolutions)
