@@ -1,4 +1,4 @@
-"""An outage of the API server for a minute, and an idle minute without any write."""
+"""An outage of the API server, etcd restored from a backup, and an idle minute without a write."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from selfemo_operator.controller.kube.client import KubeClient
+from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 from tests.integration.operator.api import wait_for
 from tests.integration.operator.conftest import Evolutions, administrator
@@ -71,6 +71,33 @@ def test_an_outage_of_the_api_server_of_a_minute(
     assert len(evolutions.jobs()) == STAGES
     assert len([key for *key, code in kubelet.ended if code == 0]) == STAGES
     assert operator.get("/livez") == 200
+
+
+def test_a_restored_etcd_needs_no_restart_of_the_operator(
+    operator: OperatorProcess,
+    evolutions: Evolutions,
+    kubelet: FakeKubelet,
+    cluster: Cluster,
+) -> None:
+    """Resource versions go back: what the operator has cached is newer than all that follows."""
+    evolutions.create()
+    evolutions.wait(lambda s: s.get("generation") == 1, "generation 1")
+    backup = cluster.back_up()
+    evolutions.wait_end()
+    evolutions.create("later")
+    evolutions.wait(lambda s: s.get("phase") == "Running", "a run after the backup", "later")
+    cluster.restore(backup)
+    status = evolutions.wait_end(seconds=240)["status"]
+    assert status["phase"] == "Succeeded"
+    assert [g["generation"] for g in status["history"]] == [0, 1, 2]
+    assert status["failures"] == 0
+    assert "everything is listed again" in operator.text()
+    assert operator.process is not None
+    assert operator.process.poll() is None, "the same process"
+    evolutions.create("new", stopping={"maxGenerations": 1})
+    assert evolutions.wait_end("new")["status"]["phase"] == "Succeeded"
+    with pytest.raises(ApiError, match="not found"):
+        evolutions.get("later")
 
 
 def test_nothing_is_written_in_an_idle_minute(

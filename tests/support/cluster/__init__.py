@@ -89,6 +89,17 @@ class Cluster:
         """Start the API server again and wait until it is ready."""
         local.start_apiserver(self._local())
 
+    def back_up(self) -> Path:
+        """Copy etcd's data as it is at this moment; return the folder of the copy."""
+        return local.back_up(self._local())
+
+    def restore(self, backup: Path) -> None:
+        """Start the control plane again with an earlier state of etcd's data.
+
+        Resource versions go back, as after the restoration of a snapshot.
+        """
+        local.restore(self._local(), backup)
+
     def start_other_s3(self) -> S3:
         """Start a second S3 server, or start it again with its objects.
 

@@ -11,7 +11,7 @@ from tests.support.cluster.probes import Api, answers
 from tests.support.cluster.processes import Component
 from tests.support.cluster.state import State
 
-APISERVER = "kube-apiserver"
+APISERVER, ETCD = "kube-apiserver", "etcd"
 _ISSUER = f"https://kubernetes.default.svc.{settings.DOMAIN}"
 
 
@@ -27,7 +27,7 @@ def etcd(state: State) -> Component:
     client = f"http://{settings.LOOPBACK}:{state.ports['etcd']}"
     peer = f"http://{settings.LOOPBACK}:{state.ports['etcd-peer']}"
     return Component(
-        "etcd",
+        ETCD,
         (
             str(binaries.program("etcd")),
             "--name=selfemo",

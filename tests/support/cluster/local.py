@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -127,6 +128,27 @@ def kill_apiserver(state: State) -> None:
 def start_apiserver(state: State) -> None:
     """Start the API server (again) and wait until it is ready."""
     _start(state, controlplane.apiserver(state))
+
+
+def back_up(state: State) -> Path:
+    """Copy etcd's data as it is at this moment; return the folder of the copy."""
+    backup = state.data / "etcd-backup"
+    mounts.remove_tree(backup)
+    state.processes.signal(controlplane.ETCD, signal.SIGSTOP)
+    try:
+        shutil.copytree(state.data / "etcd", backup)
+    finally:
+        state.processes.signal(controlplane.ETCD, signal.SIGCONT)
+    return backup
+
+
+def restore(state: State, backup: Path) -> None:
+    """Start the control plane again with an earlier state of etcd's data."""
+    components = controlplane.components(state)
+    state.processes.kill([component.name for component in components])
+    mounts.remove_tree(state.data / "etcd")
+    shutil.copytree(backup, state.data / "etcd")
+    _start(state, *components)
 
 
 def kill_other_s3(state: State) -> None:
