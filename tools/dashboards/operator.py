@@ -158,7 +158,7 @@ OPERATOR = Board(
                 _panel(
                     Kind.LINES,
                     "API requests",
-                    "Requests per second (without kopf's) by verb and status. Code 0: no response.",
+                    "Requests per second by verb and status. Code 0: no response.",
                     "reqps",
                     [
                         Query(

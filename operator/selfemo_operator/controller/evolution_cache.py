@@ -39,7 +39,7 @@ def object_version(item: Json) -> int:
 
 
 def version_number(text: str) -> int:
-    """Return a resource version as a number. A version that is no number counts as 0."""
+    """Return a resource version as a number. A version that is not a number counts as 0."""
     return int(text) if text.isdigit() else 0
 
 
