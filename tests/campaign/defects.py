@@ -71,6 +71,18 @@ DEFECTS: dict[str, Defect] = {
         "purge",
         "O4 data",
     ),
+    # parts have fixed names, so an attempt that lost overwrites those of the one that won
+    "D3": Defect(
+        (
+            Edit(
+                "selfemo_jobs.runtime.manifest",
+                'return f"{folder}{slash}{stem}-{digest[:NAME_DIGITS]}{dot}{ending}"',
+                "return path",
+            ),
+        ),
+        "late-writer",
+        "parts",
+    ),
 }
 
 

@@ -71,6 +71,7 @@ class Kubelet:
         self._count = 0
         self._armed: dict[str, list[str]] = {}
         self._held: set[str] = set()
+        self._unpulled: dict[str, float] = {}
         self._taken: set[tuple[str, str]] = set()
         self._stopped = False
         self.applied: list[tuple[str, str]] = []
@@ -106,6 +107,11 @@ class Kubelet:
         timer = threading.Timer(seconds, self._release, (uid,))
         timer.daemon = True
         timer.start()
+
+    def wait_for_image(self, uid: str, seconds: float) -> None:
+        """Let no pod of an evolution start for some seconds: its image cannot be pulled."""
+        with self._lock:
+            self._unpulled[uid] = time.monotonic() + seconds
 
     def _release(self, uid: str) -> None:
         with self._lock:
@@ -150,12 +156,27 @@ class Kubelet:
         evolution = pod["metadata"]["labels"].get(names.LABEL_UID, "")
         if pod["metadata"].get("deletionTimestamp"):
             self._delete(pod)
+        elif self._waits_for_image(pod, evolution):
+            self._put(0.3, pod)
         elif pod.get("status", {}).get("phase", "Pending") == "Pending":
             self._set_status(pod, "Running", {"running": {"startedAt": _now()}})
         elif evolution in self._held:
             self._put(0.2, pod)
         else:
             self._end(pod, evolution)
+
+    def _waits_for_image(self, pod: Json, evolution: str) -> bool:
+        """Return whether a pod waits for its image; its status then tells why."""
+        phase = pod.get("status", {}).get("phase", "Pending")
+        if phase != "Pending" or self._unpulled.get(evolution, 0.0) < time.monotonic():
+            return False
+        name = pod["metadata"]["name"]
+        if (name, "image") not in self._taken:
+            self._taken.add((name, "image"))
+            waiting = {"reason": "ImagePullBackOff", "message": "the registry is away"}
+            self._set_status(pod, "Pending", {"waiting": waiting})
+            self.applied.append((evolution, "image"))
+        return True
 
     def _end(self, pod: Json, evolution: str) -> None:
         text = pod["metadata"]["annotations"][names.ANNOTATION_CONFIG]

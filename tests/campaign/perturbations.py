@@ -267,3 +267,21 @@ def _pod_lost(world: World, this: Perturbation) -> str | None:
         return "all have ended"
     world.kubelet.arm(record.uid, _ENDINGS[this.amount])
     return None
+
+
+@register("pods-slow", "beside", weight=3, amounts=(2, 5), targets=True)
+def _slow_pods(world: World, this: Perturbation) -> str | None:
+    record = world.running(this.target)
+    if record is None:
+        return "all have ended"
+    world.kubelet.hold(record.uid, float(this.amount))
+    return None
+
+
+@register("image-missing", "beside", weight=3, amounts=(3, 8), targets=True, armed=True)
+def _image_missing(world: World, this: Perturbation) -> str | None:
+    record = world.running(this.target)
+    if record is None:
+        return "all have ended"
+    world.kubelet.wait_for_image(record.uid, float(this.amount))
+    return None

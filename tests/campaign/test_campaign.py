@@ -13,6 +13,7 @@ from tests.campaign import defects
 from tests.campaign.campaign import Campaign, Settings, campaign, run_lanes
 from tests.campaign.forms import FORMS, form_of, generated
 from tests.campaign.journal import Journal, read_scenario
+from tests.campaign.late_writer import violations
 from tests.campaign.model import Evolution, Perturbation, Scenario, Verdict, scenario_from
 from tests.campaign.perturbations import PERTURBATIONS
 from tests.campaign.shrinking import shrunk
@@ -100,3 +101,9 @@ def test_a_defect_whose_place_has_moved_is_an_error() -> None:
     module = defects.DEFECTS[name].edits[0].module
     with pytest.raises(defects.MovedDefect, match="is 0 times in"):
         defects.edited_source(name, module, "nothing\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("defect", "damaged"), [(None, False), ("D3", True)])
+def test_an_attempt_that_lost_damages_nothing(defect: str | None, damaged: bool) -> None:
+    assert bool(violations(1, defect)) == damaged
