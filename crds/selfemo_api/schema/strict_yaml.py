@@ -85,11 +85,11 @@ class _Loader(yaml.SafeLoader):
     def compose_document(self) -> yaml.Node | None:
         """Return the node of the next document."""
         self._depth, self._values, self._sizes = 0, 0, {}
-        return super().compose_document()  # type: ignore[no-any-return]
+        return super().compose_document()
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Return the next node. Raises MarkedYAMLError or RecursionError at a bound."""
-        event = self.peek_event()
+        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
         is_alias, before = isinstance(event, yaml.AliasEvent), self._values
         self._depth += 1
         if self._depth > MAX_DEPTH + 1:
@@ -105,7 +105,7 @@ class _Loader(yaml.SafeLoader):
         self._depth -= 1
         return node
 
-    def _count(self, values: int, mark: yaml.Mark) -> None:
+    def _count(self, values: int, mark: Any) -> None:
         """Add to the number of values. Raises MarkedYAMLError if there are too many."""
         self._values += values
         if self._values > MAX_VALUES:
@@ -114,8 +114,10 @@ class _Loader(yaml.SafeLoader):
                 problem_mark=mark,
             )
 
-    def read(self, node: yaml.Node) -> Any:
-        """Return the value of a document's node. Raises YAMLError, ValueError, RecursionError."""
+    def read(self, node: yaml.Node | None) -> Any:
+        """Return the value of a node; None without one. Raises one of :data:`PARSE_ERRORS`."""
+        if node is None:
+            return None
         _check_keys(node, 0)
         try:
             return self.construct_document(node)
@@ -178,7 +180,7 @@ def parse_yaml(text: str) -> tuple[Any, yaml.Node | None]:
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
-        return (None if node is None else loader.read(node)), node
+        return loader.read(node), node
     finally:
         loader.dispose()
 

@@ -150,7 +150,7 @@ def test_a_token_is_mounted_where_it_is_used(helm4: Helm) -> None:
 
 
 def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
-    return selector["matchLabels"].items() <= labels.items()
+    return bool(selector["matchLabels"].items() <= labels.items())
 
 
 def admitted(policies: list[dict[str, Any]], pod: dict[str, str], peer: dict[str, str]) -> bool:

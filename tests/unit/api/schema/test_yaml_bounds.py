@@ -132,7 +132,7 @@ def test_a_long_value_is_quoted_in_part(tmp_path: Path) -> None:
 )
 def test_an_odd_document_raises_what_callers_expect(text: str) -> None:
     for read in (parse_yaml, parse_documents):
-        with contextlib.suppress(PARSE_ERRORS):
+        with contextlib.suppress(*PARSE_ERRORS):
             read(text)
 
 
