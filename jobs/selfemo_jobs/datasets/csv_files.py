@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from itertools import chain
 
 from selfemo_jobs.datasets.reading import Notes
-from selfemo_jobs.datasets.text_files import Place, SourceFile, decode_text, shorten
+from selfemo_jobs.datasets.text_files import (
+    MOST_DIGITS,
+    Place,
+    SourceFile,
+    decode_text,
+    shorten,
+)
 from selfemo_jobs.errors import BadInput
 
 #: The separators that a heading may have. A comma is the one of RFC 4180; spreadsheets write
@@ -42,7 +48,7 @@ class Row:
         """
         value = self.fields[column].strip()
         digits = value.removesuffix(".0")
-        if not (digits.isascii() and digits.isdigit()):
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= MOST_DIGITS):
             raise self.place.error(f"`{column}` is `{shorten(value)}`: it must be a whole number")
         return int(digits)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from selfemo_jobs.datasets.reading import Notes
-from selfemo_jobs.datasets.text_files import Place, one_line, shorten
+from selfemo_jobs.datasets.text_files import MOST_DIGITS, Place, one_line, shorten
 from selfemo_jobs.errors import BadInput
 
 _NAMES: dict[type, str] = {dict: "an object", list: "a list", str: "text"}
@@ -77,10 +77,11 @@ class Node:
         value = self.value
         if isinstance(value, str):
             digits = value.strip().removesuffix(".0")
-            value = int(digits) if digits.isascii() and digits.isdigit() else None
+            whole = digits.isascii() and digits.isdigit() and len(digits) <= MOST_DIGITS
+            value = int(digits) if whole else None
         elif type(value) is float and value.is_integer():
             value = int(value)
-        if type(value) is not int or value < 0:
+        if type(value) is not int or not 0 <= value < 10**MOST_DIGITS:
             raise self.error(f"is `{shorten(str(self.value))}`: it must be a whole number")
         return value
 

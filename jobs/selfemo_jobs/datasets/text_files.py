@@ -20,6 +20,8 @@ _TYPOGRAPHY = {
     0xDC00 + byte: WINDOWS_1252[byte]
     for byte in (0x82, 0x84, 0x85, 0x91, 0x92, 0x93, 0x94, 0x96, 0x97)
 }
+#: The most digits of a whole number, such as the number of a turn: those of 64 bits.
+MOST_DIGITS = 18
 #: The first bytes of files that are not read, and what to do with them.
 _NOT_READ = (
     *(

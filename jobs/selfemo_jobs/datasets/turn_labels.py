@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from selfemo_jobs.datasets.columns import LABEL, is_common_name
 from selfemo_jobs.datasets.documents import Node
 from selfemo_jobs.datasets.gold import GoldLabels, repeats_label
+from selfemo_jobs.datasets.text_files import MOST_DIGITS
 
 OWN_KEY = "labels"
 
@@ -93,7 +94,7 @@ def _label(node: Node, names: Sequence[str]) -> str:
     if isinstance(value, str):
         text = value.strip()
         digits = text.removeprefix("-")
-        if not (names and digits.isascii() and digits.isdigit()):
+        if not (names and digits.isascii() and digits.isdigit() and len(digits) <= MOST_DIGITS):
             return text
         value = int(text)
     if isinstance(value, float) and value.is_integer():

@@ -139,7 +139,7 @@ def read_model_config(folder: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{path} is not JSON: {error}") from None
     if not isinstance(value, dict) or not isinstance(value.get("model_type"), str):
         raise BadInput(f"{path} has no `model_type`: it is not a model's configuration")

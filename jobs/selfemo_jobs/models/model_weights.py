@@ -152,7 +152,7 @@ def _check_index(files: ModelFiles, where: str) -> None:
     try:
         text = files.start(INDEX, files.size(INDEX)).decode("utf-8")
         shards = sorted(set(json.loads(text)["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise BadInput(f"{where}: {INDEX} is broken: download it again") from None
     missing = [name for name in shards if name not in files.names]
     if missing:
@@ -186,7 +186,7 @@ def _read_header(files: ModelFiles, name: str, where: str) -> tuple[dict[str, An
         entries = {key: entry for key, entry in header.items() if key != "__metadata__"}
         for entry in entries.values():
             _ = entry["data_offsets"][1] + 0, entry["dtype"], math.prod(entry["shape"])
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         raise BadInput(f"{where}: {name} has a broken header: download it again") from None
     return entries, length
 

@@ -29,6 +29,8 @@ from selfemo_jobs.store.local_files import (
 _BUFFER = 4 << 20
 #: The errors of `link` on a file system without hard links.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+#: The longest name of a file, and the longest path, in bytes: those of Linux.
+_NAME_BYTES, _PATH_BYTES = 255, 4096
 
 
 def file_path(uri: str) -> Path:
@@ -50,7 +52,34 @@ def file_path(uri: str) -> Path:
     path = unquote(rest.removeprefix("localhost"))
     if not path.startswith("/"):
         raise BadInput(f"{uri} must hold an absolute path: file:///folder")
-    return Path(path)
+    return possible_path(path, uri)
+
+
+def possible_path(text: str, uri: str) -> Path:
+    """Return a path that a file system can have. The path need not exist.
+
+    Parameters
+    ----------
+    text
+        The path.
+    uri
+        The URI that names it, for the message.
+
+    Raises
+    ------
+    BadInput
+        If it has a zero byte or half of a surrogate pair, or a name in it is too long.
+    """
+    try:
+        names = os.fsencode(text).split(b"/")
+    except UnicodeEncodeError:
+        names = [b"\0"]
+    if any(b"\0" in name for name in names):
+        shown = uri.encode(errors="replace").decode().replace("\0", "%00")
+        raise BadInput(f"{shown} has a character that no path may have: fix the URI")
+    if max(map(len, names)) > _NAME_BYTES or sum(map(len, names)) + len(names) > _PATH_BYTES:
+        raise BadInput(f"{uri[:100]}… is too long for a path: use a shorter one")
+    return Path(text)
 
 
 class FileStore:

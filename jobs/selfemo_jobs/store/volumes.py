@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from selfemo_api.contract import ENV_DATA, ENV_DATA_ROOT
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.store.folder import file_path
+from selfemo_jobs.store.folder import file_path, possible_path
 
 #: The folder in which pods mount data volumes by default.
 DEFAULT_ROOT = "/data"
@@ -79,7 +79,8 @@ def resolve_data_uri(uri: str, environment: Mapping[str, str] | None = None) -> 
     folder = data_volumes(env.get(ENV_DATA, "")).get(volume)
     if folder is None:
         folder = Path(env.get(ENV_DATA_ROOT) or DEFAULT_ROOT) / volume
-    return folder.joinpath(*(part for part in below.split("/") if part))
+    path = folder.joinpath(*(part for part in below.split("/") if part))
+    return possible_path(str(path), uri)
 
 
 def local_path(uri: str) -> Path:

@@ -63,7 +63,7 @@ def check_storage(store: Store, folder: str, findings: Findings) -> Reader:
         What the input can be read with.
     """
     place = join(folder, f"probe-{secrets.token_hex(8)}")
-    with _without_new_folders(folder), findings.collecting(_FIELD), _named(folder, place):
+    with findings.collecting(_FIELD), _without_new_folders(folder), _named(folder, place):
         working = _writable_store(store, join(place, "plain"), findings)
         try:
             _check_conditional_put(working, join(place, "conditional"), findings)
@@ -89,7 +89,7 @@ def check_writable(store: Store, folder: str, path: str, findings: Findings) -> 
         The problems are added to it.
     """
     uri = join(folder, f".selfemo-{secrets.token_hex(8)}.tmp")  # a folder's list leaves it out
-    with _without_new_folders(folder), findings.collecting(path), _named(folder, uri):
+    with findings.collecting(path), _without_new_folders(folder), _named(folder, uri):
         try:
             _write_and_read(store, uri)
         finally:

@@ -136,3 +136,35 @@ def test_several_kinds_of_data_are_read(world: World, tmp_path: Path) -> None:
         "labelMap": {"sad": "sadness", "happy": "joy"},
     }
     assert world.problems() == []
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("dataset.sources", "dataset.sources[1].uri"),
+        ("model", "model.uri"),
+        ("storage", "storage.uri"),
+    ],
+)
+def test_a_uri_that_cannot_be_a_path_is_found(world: World, path: str, field: str) -> None:
+    uri = f"file://{world.folder}/zero%00byte"
+    if path == "dataset.sources":
+        world.sources[1]["uri"] = f"{uri}.jsonl"
+    else:
+        world.spec[path]["uri"] = uri
+    (problem,) = world.problems()
+    assert problem.startswith(f"{field}: {uri}")
+    assert problem.endswith("has a character that no path may have: fix the URI")
+
+
+def test_a_number_of_too_many_digits_is_found(world: World) -> None:
+    number = "7" * 4301
+    (world.folder / "dev.csv").write_text(
+        f"dialogue,turn,speaker,text,label\n1,{number},Ann,Well.,joy\n"
+    )
+    world.sources[1]["uri"] = f"file://{world.folder}/dev.csv"
+    (problem,) = world.problems()
+    assert problem.startswith(
+        f"dataset.sources[1].uri: file://{world.folder}/dev.csv line 2: `turn`"
+    )
+    assert problem.endswith("it must be a whole number")
