@@ -13,7 +13,7 @@ def disable_dropout(model: PreTrainedModel) -> None:
 
     Training compares the log-probabilities of two passes over the same tokens. Dropout would change
     those of the pass with gradients alone. Modules, and Transformers' attention functions, have
-    their rates under many names, all of which contain "drop". They are read anew in each pass.
+    their rates under many names, all of which contain "drop". They are read again in each pass.
 
     Parameters
     ----------

@@ -56,7 +56,7 @@ NOT_BY_CHECKSUMS = frozenset(ADVICE) - {
     *("AuthorizationHeaderMalformed", "NotImplemented"),
 }
 
-#: Codes of credentials that the next attempt may have anew: a pod's token is renewed in its file,
+#: Codes of credentials that the next attempt may get: a pod's token is renewed in its file,
 #: and the clock of another node may be right.
 _CREDENTIALS = {
     "ExpiredToken": "the session token has expired: renew it",
@@ -128,7 +128,7 @@ def is_busy(code: str, status: int) -> bool:
 
 
 def renewed_later(code: str) -> str | None:
-    """Return what to do about credentials that a later attempt may have anew; otherwise None.
+    """Return what to do about credentials that a later attempt may get; otherwise None.
 
     Parameters
     ----------

@@ -121,6 +121,19 @@ def test_positions_of_any_kind_are_fine(
 
 
 @pytest.mark.parametrize(
+    ("kind", "name"),
+    [("gpt2", "n_positions"), ("opt", "max_position_embeddings"), ("mpt", "max_seq_len")],
+)
+def test_prompts_longer_than_the_positions(world: World, kind: str, name: str) -> None:
+    """A prompt of 256 tokens with a completion of 12."""
+    assert lines(world, {"model_type": kind, name: 268}, GPT2) == []
+    assert lines(world, {"model_type": kind, name: 267}, GPT2) == [
+        "model.maxPromptTokens: is 256, and with 12 tokens of a completion the model has to read "
+        "268: it can read 267; set at most 255"
+    ]
+
+
+@pytest.mark.parametrize(
     "settings",
     [
         {"resid_pdrop": 0.1},

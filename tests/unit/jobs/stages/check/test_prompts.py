@@ -33,6 +33,11 @@ def set_template(world: World, text: str) -> None:
         ("<|begin_of_thought|><|end_of_thought|>", ""),
         ("<seed:think>", "<seed:think>"),
         ("<reasoning>\n</reasoning>\n<think>", "<think>"),
+        ("<|assistant|>\n<think>\n\n</think>\n<think>", "<think>"),  # a second block
+        ("<scratchpad>\nFirst,", "<scratchpad>"),
+        ("[/THINK][THINK]", "[THINK]"),
+        ("<|begin_of_thinking|>\n", "<|begin_of_thinking|>"),
+        ("</think>\n", ""),
         ("<|im_start|>assistant\n", ""),
         ("I think (a lot)", ""),
     ],
