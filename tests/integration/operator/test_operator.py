@@ -94,6 +94,9 @@ def test_a_deletion_removes_all_objects(
     for plural in ("pods", "services"):
         path = names.core_path(namespace, plural)
         wait_for(lambda p=path: not kube.get(p)["items"], f"no {plural}")
+    # the watch delivers the deletion on its own; nothing that arrives later brings the series back
+    wait_for(lambda: not operator.metrics().get("selfemo_evolution_generation"), "no series")
+    time.sleep(6)  # one resync
     assert not operator.metrics().get("selfemo_evolution_generation")
 
 
