@@ -4,7 +4,7 @@
 Train. Its environment decides what it does:
 
 - ``SMALL_WRITER``: the name of the attempt, which is in all of its content;
-- ``SMALL_PAUSE``: a folder. After its first part, or its model, the program makes the file
+- ``SMALL_PAUSE``: a folder. After its first part, or before its model, the program makes the file
   ``<writer>.paused`` there and stops itself (SIGSTOP): its node seems to be dead.
 """
 
@@ -60,9 +60,8 @@ def write_model(context: StageContext) -> StageOutput:
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_text(os.environ["SMALL_WRITER"])
-    output = upload_model(context, folder, folder, {})
     pause_once()
-    return output
+    return upload_model(context, folder, folder, {})
 
 
 def program(config: StageConfig) -> StageProgram:

@@ -165,16 +165,23 @@ class StageContext:
     def find_record(self, path: str) -> dict[str, Any] | None:
         """Return a record that an earlier attempt with the same settings wrote, or None.
 
+        A record that is damaged counts as missing: what it is about is made again.
+
         Parameters
         ----------
         path
             The record's path below the stage's folder.
         """
+        uri = join(self.config.output, path)
         try:
-            record: dict[str, Any] = json.loads(self.store.get(join(self.config.output, path)))
+            record = json.loads(self.store.get(uri))
         except ObjectNotFound:
             return None
-        return record if record["settings"] == self.settings else None
+        except ValueError:
+            log.warning("%s is damaged: what it is about is made again", uri)
+            return None
+        same = isinstance(record, dict) and record.get("settings") == self.settings
+        return record if same else None
 
     def put_record(self, path: str, record: dict[str, Any]) -> None:
         """Write a record for a later attempt, or for the other shards.

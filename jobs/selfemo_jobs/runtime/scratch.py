@@ -25,7 +25,7 @@ from selfemo_jobs.store.local_files import NO_LOCKS, open_lock, translated_error
 log = logging.getLogger(__name__)
 
 #: The start of the names of a folder's locks. The rest is the number of a shard.
-_LOCK = ".selfemo-in-use-"
+_LOCK = "selfemo-in-use-"
 _STAGE = re.compile(r"^(\d{3})-[a-z]+(?:-\d+)?$")
 #: Folders of other runs are removed when no process has used them for so long. A run may be
 #: suspended meanwhile: it then loses a copy or a checkpoint, and no result.

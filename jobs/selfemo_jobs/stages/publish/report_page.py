@@ -45,7 +45,8 @@ def write_report(context: StageContext) -> StageOutput:
     except (Unavailable, Terminated):
         raise
     except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
+        kind = getattr(error, "kind", type(error).__name__)
+        reason = f"{kind}: {' '.join(str(error).split())}"[:400]
         log.warning("the report could not be made; the run goes on: %s", reason, exc_info=True)
         metrics: dict[str, float] = {PublishMetric.REPORT_FAILURES: 1.0}
         return StageOutput(metrics=metrics, report={"reportError": reason})

@@ -42,7 +42,8 @@ def feed_trackers(context: StageContext) -> StageOutput:
     except (Unavailable, Terminated):
         raise
     except Exception as error:  # for example a damaged manifest of an earlier generation
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
+        kind = getattr(error, "kind", type(error).__name__)
+        reason = f"{kind}: {' '.join(str(error).split())}"[:400]
         log.warning("the trackers got nothing; the run goes on: %s", reason, exc_info=True)
         errors = dict.fromkeys((tracker.value for tracker in trackers), reason)
     return StageOutput(

@@ -67,6 +67,13 @@ def test_a_part_without_a_record_is_not_loaded(context: StageContext) -> None:
     assert context.load_part(PATH, refuse) is None
 
 
+@pytest.mark.parametrize("data", [b"", b'{"part"', b'{"settings": "a"}x', b"[]", b"\xff", b"1"])
+def test_a_damaged_record_counts_as_missing(context: StageContext, data: bytes) -> None:
+    context.put_part(PATH, b"[1, 2]")
+    folder_of(context).joinpath("parts", f"{PATH}.json").write_bytes(data)
+    assert context.load_part(PATH, refuse) is None
+
+
 def test_parts_of_other_content_have_other_places(context: StageContext) -> None:
     """An attempt that was believed to be dead changes no part of the one that ended the stage."""
     first = context.put_part(PATH, b"[1, 2]")
