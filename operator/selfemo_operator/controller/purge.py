@@ -22,7 +22,6 @@ Removed data cannot be restored. These rules make sure that nothing is removed b
 from __future__ import annotations
 
 import logging
-import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -31,6 +30,7 @@ from pydantic import ValidationError
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.spec import WhenDeleted
 from selfemo_operator.controller.cache import Cache
+from selfemo_operator.controller.deletion_history import DeletionHistory
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.events import Event, job_event_manifest
@@ -48,16 +48,8 @@ log = logging.getLogger(__name__)
 #: The time after which pods that are still ending are listed again. They may take two minutes, and
 #: most take seconds.
 POD_POLL_INTERVAL = timedelta(seconds=5)
-#: Seconds that the API server has to send a deletion from its history. It sends it at once.
-REPLAY_SECONDS = 5
-#: The time to wait for the watch to announce a deletion, if the history does not reach back to the
-#: version that was seen last. The watch takes less than a second; after an error it is resumed
-#: within 30 seconds. If no operator ran at the deletion, nothing is announced.
-DELETION_EVENT_WAIT = timedelta(seconds=60)
 #: The reason of the error if a Job of this name belongs to somebody else.
 OTHER_OWNER = "OtherOwner"
-#: The HTTP status if the history of the API server does not reach back to a version.
-_GONE = 410
 
 
 class Purger:
@@ -79,10 +71,7 @@ class Purger:
         self._settings = settings
         #: The uids of Jobs that were reported.
         self._reported: set[str] = set()
-        #: By the uid of a deleted evolution whose last spec is not known: when that was noticed.
-        self._noticed: dict[str, datetime] = {}
-        #: One at a time: an evolution of 1 MB takes 25 MB as Python objects.
-        self._replaying = threading.Lock()
+        self._history = DeletionHistory(kube, cache.deleted)
 
     def sync_job(self, key: Key, evolution: EmotionEvolution) -> None:
         """Create, replace or delete the purge Job of an evolution, as its spec requires.
@@ -160,10 +149,10 @@ class Purger:
             may still become known.
         """
         uid = job["metadata"]["labels"][names.LABEL_UID]
-        last = self._last_state(key, job)
+        last = self._history.last_state(key, uid, _seen_version(job))
         if last is not None:
             self._follow(key, job, last)
-        elif self._is_awaited(uid):
+        elif self._history.is_awaited(uid):
             return datetime.now(UTC) + POD_POLL_INTERVAL
         current = self._cached(key, uid)
         if current is None:
@@ -210,68 +199,7 @@ class Purger:
         self._cache.store_job(self._kube.patch(path, changes))
         uid = current["metadata"]["labels"][names.LABEL_UID]
         self._cache.deleted.forget(key, uid)
-        self._noticed.pop(uid, None)
-
-    def _last_state(self, key: Key, job: Json) -> Json | None:
-        """Return the state that an evolution had when it was deleted.
-
-        Returns
-        -------
-        dict or None
-            The evolution. None: the history of the API server does not reach back to the deletion.
-        """
-        uid = job["metadata"]["labels"][names.LABEL_UID]
-        state, version = self._cache.deleted.state(key, uid), self._cache.deleted.version(key, uid)
-        if state is not None:
-            return state
-        since = job["metadata"]["annotations"].get(names.ANNOTATION_SEEN, "")
-        if version is not None:
-            since = str(version - 1)  # versions are numbers, and rise with every write to etcd
-        with self._replaying:
-            state = self._replay_deletion(key, uid, since)
-        if state is not None:
-            self._cache.deleted.record_state(key, state)
-        return state
-
-    def _replay_deletion(self, key: Key, uid: str, since: str) -> Json | None:
-        """Return the state that an evolution had when it was deleted, from the server's history.
-
-        Parameters
-        ----------
-        key
-            The evolution's namespace and name.
-        uid
-            The evolution's uid.
-        since
-            A resource version before the deletion.
-        """
-        query = {
-            "fieldSelector": f"metadata.name={key[1]}",
-            "resourceVersion": since or "1",
-            "timeoutSeconds": str(REPLAY_SECONDS),
-        }
-        try:
-            for event in self._kube.watch(names.evolutions_path(key[0]), query, 30.0):
-                item: Json = event["object"]
-                if event["type"] == "DELETED" and item["metadata"]["uid"] == uid:
-                    return item
-                if event["type"] == "ERROR":
-                    break
-            else:
-                return None
-        except ApiError as error:
-            if error.status != _GONE:
-                raise
-            return None
-        code = int(item.get("code") or 500)
-        if code != _GONE:
-            raise ApiError(code, item.get("reason", ""), item.get("message", ""))
-        return None
-
-    def _is_awaited(self, uid: str) -> bool:
-        """Return whether the watch may still announce a deletion that was noticed before."""
-        now = datetime.now(UTC)
-        return now - self._noticed.setdefault(uid, now) < DELETION_EVENT_WAIT
+        self._history.forget(uid)
 
     def _is_deleted(self, key: Key, uid: str) -> bool:
         """Return whether an evolution is gone, according to the API server.
@@ -292,7 +220,7 @@ class Purger:
         metadata = job["metadata"]
         query = {"labelSelector": f"{names.LABEL_UID}={metadata['labels'][names.LABEL_UID]}"}
         pods = self._kube.get(names.core_path(metadata["namespace"], "pods"), query)
-        return bool(pods.get("items"))
+        return any(_may_write(pod) for pod in pods.get("items", []))
 
     def _required(self, evolution: EmotionEvolution) -> Json | None:
         """Return the purge Job that an evolution should have, or None."""
@@ -335,7 +263,7 @@ class Purger:
         The history of the API server is read from there if the operator misses the deletion.
         """
         version = required["metadata"]["annotations"][names.ANNOTATION_SEEN]
-        if job["metadata"]["annotations"].get(names.ANNOTATION_SEEN) == version:
+        if _seen_version(job) == version:
             return
         uid = job["metadata"]["uid"]
         changes = {"metadata": {"uid": uid, "annotations": {names.ANNOTATION_SEEN: version}}}
@@ -378,6 +306,22 @@ class Purger:
             self._kube.create(names.core_path(metadata["namespace"], "events"), body)
         except ApiError as error:  # no decision depends on Events
             log.warning("the Event %s was not created: %s", reason, error)
+
+
+def _seen_version(job: Json) -> str:
+    version: str = job["metadata"]["annotations"].get(names.ANNOTATION_SEEN, "")
+    return version
+
+
+def _may_write(pod: Json) -> bool:
+    """Return whether a container of a pod may still run.
+
+    The phase of a pod on a lost node becomes `Failed` while its containers may still run.
+    """
+    status = pod.get("status", {})
+    if status.get("phase") not in ("Succeeded", "Failed"):
+        return True
+    return any("running" in c.get("state", {}) for c in status.get("containerStatuses", []))
 
 
 def _is_current(job: Json, required: Json) -> bool:

@@ -18,7 +18,7 @@ from tests.unit.operator.controller.fake_operator import (
 )
 
 from selfemo_api.contract import PurgeConfig
-from selfemo_operator.controller import purge
+from selfemo_operator.controller import deletion_history
 from selfemo_operator.controller.kube.client import ApiError
 from selfemo_operator.controller.objects import names
 
@@ -104,14 +104,26 @@ def event_after_compaction(server: FakeApiServer, operator: FakeOperator) -> Fak
 
 
 def event_later(server: FakeApiServer, operator: FakeOperator) -> FakeOperator:
-    """As before, and the operator is asked to reconcile before the event arrives."""
+    """As before, and the events of the Jobs arrive before that of the evolution."""
     received, operator._received = operator._received, len(server.log)
     event_after_compaction(server, operator)
-    reconcile_times(operator, 2)
-    assert not server.purged
+    for kind, item in copy.deepcopy(server.log):
+        if kind == "DELETED" and item.get("kind") == "Job":
+            operator.cache.remove_job(item)
+    for _ in range(6):
+        operator.reconcile()
+        server.advance_jobs()
+    assert operator.cache.evolution(KEY) is None, "the deletion was noticed"
+    if server.compacted > seen_version(server):
+        assert not server.purged
     operator._received = received
     operator.receive_events()
     return operator
+
+
+def seen_version(server: FakeApiServer) -> int:
+    (job,) = purge_jobs(server)
+    return int(job["metadata"]["annotations"][names.ANNOTATION_SEEN])
 
 
 def restart(server: FakeApiServer, _: FakeOperator) -> FakeOperator:
@@ -166,7 +178,7 @@ def test_without_a_history_the_spec_that_was_seen_last_decides(
     reconcile_times(operator, 3)
     assert not server.purged, "the deletion may still be announced"
     assert operator.requeue is not None
-    monkeypatch.setattr(purge, "DELETION_EVENT_WAIT", timedelta(0))
+    monkeypatch.setattr(deletion_history, "DELETION_EVENT_WAIT", timedelta(0))
     reconcile_times(operator, 4)
     assert len(server.purged) == 1
 
@@ -315,7 +327,7 @@ def test_the_pod_of_a_purge_job_is_judged_before_it_is_started(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The Job is of a time when the installation allowed access to the node."""
-    monkeypatch.setattr(purge, "DELETION_EVENT_WAIT", timedelta(0))
+    monkeypatch.setattr(deletion_history, "DELETION_EVENT_WAIT", timedelta(0))
     server = FakeApiServer()
     server.add_evolution(storage=STORAGE, podTemplate=[{"template": {"initContainers": [ROOT]}}])
     allowed = replace(SETTINGS, jobs=replace(SETTINGS.jobs, host_access=True))
@@ -327,6 +339,33 @@ def test_the_pod_of_a_purge_job_is_judged_before_it_is_started(
     assert purge_jobs(server) == []
     (event,) = [e for e in server.of("events") if e["reason"] == "PurgeRefused"]
     assert "initContainers[setup].securityContext.privileged" in event["message"]
+
+
+@pytest.mark.parametrize(
+    ("phase", "state", "waits"),
+    [
+        ("Running", {"running": {}}, True),
+        ("Pending", {}, True),
+        ("Succeeded", {"terminated": {"exitCode": 0}}, False),
+        ("Failed", {"terminated": {"exitCode": 1}}, False),
+        ("Failed", {"running": {}}, True),
+    ],
+    ids=str,
+)
+def test_the_data_is_removed_when_no_pod_can_write_any_more(
+    phase: str, state: Json, waits: bool
+) -> None:
+    """A pod stays if its Job was deleted with `--cascade=orphan`, or its node is lost."""
+    server, operator = with_purge_job()
+    delete(server)
+    uid = purge_jobs(server)[0]["metadata"]["labels"][names.LABEL_UID]
+    metadata = {"name": "left", "labels": {names.LABEL_UID: uid}, "ownerReferences": []}
+    status = {"phase": phase, "containerStatuses": [{"name": "stage", "state": state}]}
+    path = names.core_path(NAMESPACE, "pods")
+    server._create(path, {"metadata": {**metadata, "namespace": NAMESPACE}, "status": status})
+    operator.receive_events()
+    reconcile_times(operator, 6)
+    assert bool(server.purged) is not waits
 
 
 def test_an_unavailable_history_removes_nothing() -> None:
