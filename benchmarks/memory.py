@@ -54,7 +54,7 @@ ROWS = (131_072, 524_288)
 TURNS, WORDS = 10, 12
 SHARDS = 8
 #: The most MiB for a million dialogues, or rows.
-GOALS = {"self-play": 250.0, "check": 600.0, "train-rows": 250.0, "train-worker": 400.0}
+GOALS = {"self-play": 250.0, "check": 600.0, "train-rows": 400.0, "train-worker": 400.0}
 _SOURCE, _PARTS, _ROWS = "source.jsonl", "parts", "rows"
 
 

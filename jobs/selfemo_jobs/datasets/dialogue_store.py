@@ -109,7 +109,9 @@ class StoredDialogues(Sequence[Dialogue]):
 
     def _column(self, values: array[int]) -> NDArray[Any]:
         numbers = self._numbers
-        return np.asarray(values)[np.arange(numbers.start, numbers.stop, numbers.step)]
+        column: NDArray[Any] = np.asarray(values)
+        chosen: NDArray[Any] = column[np.arange(numbers.start, numbers.stop, numbers.step)]
+        return chosen
 
 
 class DialogueWriter:

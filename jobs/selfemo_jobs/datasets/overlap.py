@@ -72,9 +72,9 @@ class DialogueIndex:
         """Return how many dialogues of this source are in the other one; None if none is."""
         twins = np.full(len(self._dialogues), -1, np.int64)
         for mine, others in ((self._parts, other._parts), (self._wholes, other._wholes)):
-            found = others.find(mine)
-            places = np.flatnonzero(found >= 0)[::-1]  # the first of a dialogue is set last
-            twins[mine.numbers[places]] = found[places]
+            matches = others.find(mine)
+            places = np.flatnonzero(matches >= 0)[::-1]  # the first of a dialogue is set last
+            twins[mine.numbers[places]] = matches[places]
         alike = np.flatnonzero(twins >= 0)
         if not len(alike):
             return None

@@ -219,7 +219,8 @@ def add_imitation_rows(
         The same rows, followed by the answers. Each answer is in the group that it belongs to.
     """
     groups: list[Sequence[int]] = []
-    prompts, answers = [], []
+    prompts: list[npt.NDArray[Any]] = []
+    answers: list[npt.NDArray[Any]] = []
     count = len(rollouts)
     for group, labels in zip(rollouts.groups, consensus, strict=True):
         if labels is None:

@@ -231,6 +231,6 @@ def _offsets_file(folder: Path, name: str) -> Path:
 
 def _join(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     """Return the arrays of all parts as one, and free them."""
-    joined = np.concatenate(parts)
+    joined: npt.NDArray[Any] = np.concatenate(parts)
     parts.clear()
     return joined

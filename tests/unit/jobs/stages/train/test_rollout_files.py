@@ -62,9 +62,9 @@ def test_a_group_may_be_in_several_parts(table: Any, tmp_path: Path) -> None:
     rows = shuffled(table)
     assert write_rollouts([rows.slice(0, 11), rows.slice(11)], tmp_path / "rows", None) == 28
     expected = RolloutData.from_table(training_columns([table]))
-    found = read_rollouts(tmp_path / "rows")
-    assert [list(group) for group in found.groups] == expected.groups
-    assert found.logprobs.values.tolist() == expected.logprobs.values.tolist()
+    stored = read_rollouts(tmp_path / "rows")
+    assert [list(group) for group in stored.groups] == expected.groups
+    assert stored.logprobs.values.tolist() == expected.logprobs.values.tolist()
 
 
 @pytest.mark.parametrize("change", [{"role": "Responder"}, {"prompt_ids": [7]}])
@@ -108,9 +108,7 @@ def wide_parts(table: Any, count: int) -> Iterator[Any]:
         yield wide.set_column(names.index("prompt_ids"), rows.schema.field("prompt_ids"), prompts)
 
 
-def test_memory_holds_one_part(
-    table: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_holds_one_part(table: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The prompts of a part are 2 MB, and those of all parts 32 MB."""
     monkeypatch.setattr(rollout_files, "_BLOCK", 1 << 16)
 
