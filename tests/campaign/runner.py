@@ -23,7 +23,7 @@ HEAL_SECONDS = 60.0
 #: Seconds within which everything must end after the faults.
 END_SECONDS = 90.0
 #: Seconds more while the Job controller does not create the pod of a Job.
-JOB_CONTROLLER_SECONDS = 330.0
+JOB_CONTROLLER_SECONDS = 60.0
 
 
 class Run:
