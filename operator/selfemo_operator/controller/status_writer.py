@@ -20,9 +20,10 @@ from selfemo_operator.planner.conditions import with_unreadable_spec
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
 
-#: The time after which a status that the API server rejects is written again, if the evolution has
-#: not changed. An administrator may have upgraded the CRD, or removed a policy.
-REJECTED_RETRY = timedelta(minutes=10)
+#: The times after which a status that the API server rejects is written again, if the evolution has
+#: not changed: the first, which doubles, and the longest. A policy or a CRD that is being rolled
+#: out rejects for seconds, another one until an administrator acts.
+FIRST_RETRY, REJECTED_RETRY = timedelta(seconds=5), timedelta(minutes=10)
 #: HTTP statuses of a rejected body. etcd's own limit is reported with 500, and this text.
 _REJECTED = (400, 413, 422)
 _TOO_LARGE = "too large"
@@ -37,6 +38,8 @@ class _Rejection(NamedTuple):
 
     version: str
     """The resource version of the evolution."""
+    count: int
+    """How many times in a row its status was rejected."""
     retry_at: datetime
 
 
@@ -165,15 +168,17 @@ class StatusWriter:
     def _report_rejection(self, key: Key, raw: Json, error: ApiError, now: datetime) -> None:
         """Report in the last accepted status that the new one was rejected, as far as possible."""
         message = f"the API server rejects the status: {error.message}"
-        retry_at = now + REJECTED_RETRY
-        self._rejections[key] = _Rejection(raw["metadata"]["resourceVersion"], retry_at)
+        before = self._rejections.get(key)
+        count = before.count + 1 if before is not None else 1
+        retry_at = now + min(FIRST_RETRY * 2.0 ** min(count - 1, 16), REJECTED_RETRY)
+        self._rejections[key] = _Rejection(raw["metadata"]["resourceVersion"], count, retry_at)
         try:
             self.report_unreadable(key, raw, message, now)
         except (ApiError, Conflict) as other:
             log.warning("%s/%s: %s", *key, other)
             return
         version = (self._cache.evolution(key) or raw)["metadata"]["resourceVersion"]
-        self._rejections[key] = _Rejection(version, retry_at)
+        self._rejections[key] = _Rejection(version, count, retry_at)
 
     def _replace(self, key: Key, body: Json) -> Json:
         """Write a status, and return the evolution as it is stored."""

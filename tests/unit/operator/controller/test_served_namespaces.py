@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from selfemo_operator.controller.cache import Cache
 from selfemo_operator.controller.controller import HEAVY_BYTES, Controller
 from selfemo_operator.controller.kube.client import ApiError
 from selfemo_operator.controller.objects import names
-from selfemo_operator.controller.status_writer import REJECTED_RETRY
+from selfemo_operator.controller.status_writer import FIRST_RETRY, REJECTED_RETRY
 
 Json = dict[str, Any]
 
@@ -138,9 +139,13 @@ def test_a_rejected_status_is_told_and_not_written_again_and_again(everything: b
         assert message.startswith("the API server rejects the status: status.history: Too many")
     assert server.jobs() == [], "no action without its status"
 
-    server.now += REJECTED_RETRY  # an administrator may have upgraded the CRD
+    server.now += FIRST_RETRY  # a policy that is being rolled out may have been it
+    operator.reconcile()
     operator.reconcile()
     assert server.rejected == 2 * (1 + everything)
+    server.now += FIRST_RETRY
+    operator.reconcile()
+    assert server.rejected == 2 * (1 + everything), "the wait has doubled"
     server.edit(suspend=True)
     operator.receive_events()
     operator.reconcile()
@@ -152,6 +157,16 @@ def test_a_rejected_status_is_told_and_not_written_again_and_again(everything: b
     operator.reconcile()
     assert server.status["phase"] == "Suspended"
     assert operator.reconciler.rejected_statuses == 0
+
+
+def test_a_lasting_rejection_costs_few_writes() -> None:
+    server = Rejecting(everything=True)
+    server.add_evolution()
+    operator = FakeOperator(server)
+    for _ in range(3 * 60):
+        operator.reconcile()
+        server.now += timedelta(minutes=1)
+    assert server.rejected <= 2 * (3 * 6 + 8), "at most one attempt in ten minutes"
 
 
 def test_a_rejection_ends_with_its_evolution() -> None:
