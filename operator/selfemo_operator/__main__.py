@@ -59,6 +59,9 @@ def _configure_logging(level: str, format_name: str) -> None:
         handler.setFormatter(JsonLines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("urllib3").setLevel(logging.ERROR)
+    logging.getLogger("kopf").setLevel(
+        logging.CRITICAL
+    )  # the watch that runs it reports its errors
 
 
 if __name__ == "__main__":

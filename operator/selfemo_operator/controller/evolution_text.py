@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
+from selfemo_api.api_model import API_VERSION
 from selfemo_operator.controller.objects.names import Key
 
 Json = dict[str, Any]
@@ -115,9 +116,21 @@ def parse_event(line: bytes) -> Json:
     if kind is None or match is None:
         event: Json = from_json(line)  # a bookmark, or an error
         return event
-    (namespace, name), uid, version = _identity(match)
-    metadata = {"name": name, "namespace": namespace, "uid": uid, "resourceVersion": version}
-    return {"type": kind[1].decode(), "object": {"metadata": metadata}}
+    return {"type": kind[1].decode(), "object": identity_object(_identity(match))}
+
+
+def identity_object(item: Identity) -> Json:
+    """Return an evolution with nothing but its identity.
+
+    >>> identity_object(Identity(("team", "demo"), "c0ffee", "7"))["metadata"]["resourceVersion"]
+    '7'
+    """
+    (namespace, name), uid, version = item
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "EmotionEvolution",
+        "metadata": {"name": name, "namespace": namespace, "uid": uid, "resourceVersion": version},
+    }
 
 
 def parse_evolution(text: bytes, read_metadata: Callable[[], bytes]) -> Json:
@@ -177,7 +190,7 @@ def _identity_of(metadata: Json) -> Identity:
 
 def _refused(text: bytes, metadata: Json, status: Json | None, reason: str) -> Json:
     document: Json = {
-        "apiVersion": "selfemo.dev/v1alpha1",
+        "apiVersion": API_VERSION,
         "kind": "EmotionEvolution",
         "metadata": metadata,
         REFUSED: f"{reason}; shorten the spec, or delete the evolution",

