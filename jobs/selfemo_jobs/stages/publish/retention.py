@@ -168,7 +168,8 @@ def _find_models(
             folders.setdefault(model.generation, {})[model.folder] = model
         elif name == REMOVED_FILE and parse_run_model(join(folder, MODEL)) is not None:
             removed.add(folder)
-    stored, unused = {}, []
+    stored: dict[int, RunModel] = {}
+    unused: list[RunModel] = []
     for generation, models in folders.items():
         used = _used_model(context, list(models.values()))
         stored[generation] = models.pop(used)
