@@ -141,7 +141,7 @@ class EvolutionWatch(ListWatch):
         @kopf.on.login(registry=registry)
         async def login(**arguments: Any) -> Any:
             info = await asyncio.to_thread(kopf.login_via_client, **arguments)
-            return info and session_for(info, StreamHealth(self._report))
+            return info and session_for(info, StreamHealth(self._report, self._kube.on_response))
 
         @kopf.on.event(GROUP, VERSION, names.PLURAL, registry=registry)
         async def on_event(event: kopf.RawEvent, **_: Any) -> None:
@@ -175,9 +175,8 @@ def kopf_settings() -> kopf.OperatorSettings:
     """Return kopf's settings: it watches evolutions, writes nothing, and never gives up."""
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
-    settings.process.ultimate_exiting_timeout = (
-        None  # it would kill the process of a watch that ended
-    )
+    # kopf would kill the process some time after one of its operators has ended
+    settings.process.ultimate_exiting_timeout = None
     settings.scanning.disabled = True  # so it needs no right on CRDs and namespaces
     settings.watching.server_timeout = WATCH_SECONDS  # then a stream that died silently is replaced
     settings.watching.client_timeout = WATCH_SECONDS + 60

@@ -91,7 +91,7 @@ class StreamHealth:
         self.started = time.monotonic()
 
     async def _after(self, _session: aiohttp.ClientSession, _context: Any, request: Any) -> None:
-        self.on_response("GET", request.response.status)
+        self.on_response(_verb(request.url), request.response.status)
         if _is_evolutions(request.url):
             status = request.response.status
             self.report("" if status == 200 else f"{status} {request.response.reason}")
@@ -100,7 +100,7 @@ class StreamHealth:
         error = request.exception
         if isinstance(error, asyncio.CancelledError):
             return  # the watch was stopped
-        self.on_response("GET", 0)
+        self.on_response(_verb(request.url), 0)
         if _is_evolutions(request.url):
             self.report(" ".join(f"{type(error).__name__}: {error}".split()))
 
@@ -219,3 +219,7 @@ def _is_evolutions(url: URL) -> bool:
 
 def _is_watch(url: URL) -> bool:
     return "watch" in url.query
+
+
+def _verb(url: URL) -> str:
+    return "WATCH" if _is_watch(url) else "GET"

@@ -38,7 +38,7 @@ class _Rejection(NamedTuple):
 
     version: str
     """The resource version of the evolution."""
-    count: int
+    times: int
     """How many times in a row its status was rejected."""
     retry_at: datetime
 
@@ -169,7 +169,7 @@ class StatusWriter:
         """Report in the last accepted status that the new one was rejected, as far as possible."""
         message = f"the API server rejects the status: {error.message}"
         before = self._rejections.get(key)
-        count = before.count + 1 if before is not None else 1
+        count = before.times + 1 if before is not None else 1
         retry_at = now + min(FIRST_RETRY * 2.0 ** min(count - 1, 16), REJECTED_RETRY)
         self._rejections[key] = _Rejection(raw["metadata"]["resourceVersion"], count, retry_at)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator, Callable
 from itertools import islice
 from typing import Any
@@ -14,7 +15,6 @@ import pytest
 from aiohttp import web
 from tests.unit.operator.controller.test_evolution_text import IDENTITY, PARTIAL
 
-from selfemo_operator.controller import kopf_session
 from selfemo_operator.controller.evolution_text import (
     METADATA_EVENT,
     METADATA_LIST,
@@ -137,8 +137,8 @@ def test_a_stream_that_ends_at_once_is_opened_more_and_more_rarely(
             async with await session.get(server + PATH + "?watch=true") as response:
                 assert [event async for event in lines(response)] == []
 
-    monkeypatch.setattr(kopf_session.asyncio, "sleep", sleep)
-    monkeypatch.setattr(kopf_session.random, "uniform", lambda low, high: high)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    monkeypatch.setattr(random, "uniform", lambda low, high: high)
     with_server(handle, work)
     waits = [pause for pause in pauses if pause >= 1.0]
     assert waits == [1.0, 2.0, 4.0, 8.0, 16.0, MAX_BACKOFF, MAX_BACKOFF, MAX_BACKOFF]
