@@ -69,8 +69,9 @@ def make_client(storage: StorageSpec) -> S3Client:
             response_checksum_validation=checksums,
         ),
     )
-    # boto3's own list of errors to try again is short
-    client.meta.events.register("needs-retry.s3", partial(_retry_delay, storage.max_attempts))
+    # boto3's own list of errors to try again is short; it sleeps for what a handler returns
+    handler: Any = partial(_retry_delay, storage.max_attempts)
+    client.meta.events.register("needs-retry.s3", handler)
     return client
 
 
