@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 _LIVE = {"fieldSelector": "status.phase!=Succeeded,status.phase!=Failed", "resourceVersion": "0"}
 
 
-#: The time for which a look that found no pod holds. A reconcile is often repeated after a conflict.
+#: The time for which a look that found no pod holds. After a conflict, a reconcile is repeated.
 _LOOK_HOLDS = timedelta(seconds=10)
 
 

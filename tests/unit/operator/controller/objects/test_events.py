@@ -172,7 +172,11 @@ def test_the_event_object() -> None:
     assert NAMESPACE == "team"
 
 
-@pytest.mark.parametrize("text", ["\u8bed" * 1024, "\u00e9" * 700 + "x" * 400, "\U0001f600" * 999])
+@pytest.mark.parametrize(
+    "text",
+    ["\u8bed" * 1024, "\u00e9" * 700 + "x" * 400, "\U0001f600" * 999],
+    ids=["three bytes", "two bytes", "four bytes"],
+)
 def test_the_bound_of_a_message_is_in_bytes(text: str) -> None:
     """The API server refuses a longer one, so that the Event would be lost."""
     message = event_manifest(evolution_of(), Event("A", text), NOW, "pod")["message"]
