@@ -19,8 +19,8 @@ from benchmarks.job_chains import (
 )
 from tests.integration.operator.api import create_namespace
 
-from selfemo_operator.controller.kube.pages import list_objects
 from selfemo_operator.controller.kube.client import KubeClient
+from selfemo_operator.controller.kube.pages import list_objects
 from selfemo_operator.controller.objects import names
 
 #: Concurrent requests, as many as the operator makes.

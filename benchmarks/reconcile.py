@@ -34,8 +34,8 @@ from tests.integration.operator.api import create_namespace, delete_namespace, n
 from tests.integration.operator.process import OperatorProcess
 from tests.support.cluster import Cluster, borrowed
 
-from selfemo_operator.controller.kube.pages import list_objects
 from selfemo_operator.controller.kube.client import KubeClient
+from selfemo_operator.controller.kube.pages import list_objects
 from selfemo_operator.controller.objects import names
 
 P99_GOAL, WRITES_GOAL, MEMORY_GOAL, WALL_GOAL = 1.0, 12.0, 200.0, 1.2

@@ -39,7 +39,7 @@ class Defect:
     """The oracle that must be violated."""
 
 
-_PURGE = "selfemo_operator.controller.purge"
+_PURGE = "selfemo_operator.controller.reconcile.purge"
 _JOBS = "selfemo_operator.controller.objects.jobs"
 
 DEFECTS: dict[str, Defect] = {

@@ -14,15 +14,18 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
-from selfemo_operator.controller.cache import Cache
+from selfemo_operator.controller.caches.cache import Cache
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.kube.fair_rotation import Limits
 from selfemo_operator.controller.kube.workqueue import WorkQueue
 from selfemo_operator.controller.objects.names import Key
 from selfemo_operator.controller.objects.settings import Settings
-from selfemo_operator.controller.reconciler import Reconciler
-from selfemo_operator.controller.served_namespace import RESYNC_RETRY_SECONDS, ServedNamespace
-from selfemo_operator.controller.status_writer import Conflict
+from selfemo_operator.controller.reconcile.reconciler import Reconciler
+from selfemo_operator.controller.reconcile.status_writer import Conflict
+from selfemo_operator.controller.watches.served_namespace import (
+    RESYNC_RETRY_SECONDS,
+    ServedNamespace,
+)
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from selfemo_api.contract import ExitCode
-from selfemo_operator.controller.cache import Cache
+from selfemo_operator.controller.caches.cache import Cache
 from selfemo_operator.controller.controller import Controller
 from selfemo_operator.controller.crd_check import CrdMismatch, check_crd
 from selfemo_operator.controller.kube.client import ApiError, KubeClient

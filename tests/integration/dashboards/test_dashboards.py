@@ -16,7 +16,7 @@ from tools.dashboards.__main__ import FOLDER
 from tools.dashboards.expressions import RULES as RULE_FILES
 from tools.dashboards.expressions import expressions, resolved
 
-from selfemo_operator.controller.cache import Cache
+from selfemo_operator.controller.caches.cache import Cache
 from selfemo_operator.controller.metrics.operator_metrics import OperatorMetrics
 from selfemo_operator.controller.metrics.reference import page
 from tests.integration.dashboards.linter import EXCLUDED, RULES, panels, problems

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tools.dashboards.expressions import Expression, expressions, resolved
 
-from selfemo_operator.controller.cache import Cache
+from selfemo_operator.controller.caches.cache import Cache
 from selfemo_operator.controller.metrics.http_server import HttpServer, metrics_handler
 from selfemo_operator.controller.metrics.operator_metrics import OperatorMetrics
 from tests.integration.operator.api import wait_for

@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from selfemo_operator.controller.evolution_text import MAX_SPEC_BYTES, METADATA_EVENT
+from selfemo_operator.controller.caches.evolution_text import MAX_SPEC_BYTES, METADATA_EVENT
 from selfemo_operator.controller.kube.client import KubeClient
 from selfemo_operator.controller.objects import names
 from tests.integration.operator.api import create_namespace, delete_namespace, document, wait_for

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from selfemo_operator.controller.cache import Cache
+from selfemo_operator.controller.caches.cache import Cache
 from selfemo_operator.controller.metrics.operator_metrics import OperatorMetrics
 from tests.integration.rules.cases import CASES, RECORDED, Case, Series
 from tests.support.cluster.fixtures import program_or_skip

@@ -14,8 +14,8 @@ from typing import Any
 
 from prometheus_client.utils import floatToGoString
 
-from selfemo_operator.controller.cache import Cache
-from selfemo_operator.controller.evolution_text import REFUSED
+from selfemo_operator.controller.caches.cache import Cache
+from selfemo_operator.controller.caches.evolution_text import REFUSED
 from selfemo_operator.controller.metrics.series import (
     EVOLUTION,
     OBJECT_LABELS,

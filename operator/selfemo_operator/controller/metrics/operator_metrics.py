@@ -15,7 +15,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from selfemo_operator.controller.cache import Cache
+from selfemo_operator.controller.caches.cache import Cache
 from selfemo_operator.controller.controller import RESULTS
 from selfemo_operator.controller.metrics.exposition import Exposition
 from selfemo_operator.controller.objects.names import Key

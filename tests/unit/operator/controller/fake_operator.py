@@ -17,15 +17,15 @@ from tests.unit.operator.controller.fake_api import (
     format_time,
 )
 
-from selfemo_operator.controller import reconciler
-from selfemo_operator.controller.cache import Cache
-from selfemo_operator.controller.evolution_cache import object_key
-from selfemo_operator.controller.evolution_watch import EvolutionWatch
-from selfemo_operator.controller.job_watch import JobWatch
+from selfemo_operator.controller.caches.cache import Cache
+from selfemo_operator.controller.caches.evolution_cache import object_key
 from selfemo_operator.controller.kube.client import ApiError
 from selfemo_operator.controller.objects.settings import JobSettings, Settings
-from selfemo_operator.controller.reconciler import Reconciler
-from selfemo_operator.controller.status_writer import Conflict
+from selfemo_operator.controller.reconcile import reconciler
+from selfemo_operator.controller.reconcile.reconciler import Reconciler
+from selfemo_operator.controller.reconcile.status_writer import Conflict
+from selfemo_operator.controller.watches.evolution_watch import EvolutionWatch
+from selfemo_operator.controller.watches.job_watch import JobWatch
 
 Json = dict[str, Any]
 _ENDED_PHASES = ("Succeeded", "Failed")

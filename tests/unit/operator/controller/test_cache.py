@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from tests.unit.operator.controller.kube_objects import evolution_of
 
 from selfemo_api.stages import Stage, job_name
-from selfemo_operator.controller import evolution_cache
-from selfemo_operator.controller.cache import Cache
-from selfemo_operator.controller.evolution_cache import DELETED_SECONDS, object_key
-from selfemo_operator.controller.evolution_text import Identity
+from selfemo_operator.controller.caches import evolution_cache
+from selfemo_operator.controller.caches.cache import Cache
+from selfemo_operator.controller.caches.evolution_cache import DELETED_SECONDS, object_key
+from selfemo_operator.controller.caches.evolution_text import Identity
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.job_status import STATUS_CHANGE_TIME
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from tests.unit.operator.controller.fake_api import KEY, NAMESPACE, FakeApiServer, FakeClient
 from tests.unit.operator.controller.fake_operator import SETTINGS
 
-from selfemo_operator.controller.cache import Cache
+from selfemo_operator.controller.caches.cache import Cache
 from selfemo_operator.controller.controller import Controller
 from selfemo_operator.controller.objects.names import Key
 

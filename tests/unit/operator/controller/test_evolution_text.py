@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from selfemo_operator.controller.evolution_text import (
+from selfemo_operator.controller.caches.evolution_text import (
     MAX_SPEC_BYTES,
     REFUSED,
     Identity,

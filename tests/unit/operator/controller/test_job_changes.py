@@ -21,7 +21,7 @@ from tests.unit.operator.controller.fake_operator import (
 )
 
 from selfemo_operator.controller.objects import names
-from selfemo_operator.controller.status_writer import Conflict
+from selfemo_operator.controller.reconcile.status_writer import Conflict
 
 CHECK_1 = "demo-g000-check-1"
 Json = dict[str, Any]

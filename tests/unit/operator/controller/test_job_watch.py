@@ -9,10 +9,10 @@ import pytest
 from pydantic_core import to_json
 from tests.unit.operator.controller.test_cache import KEY, UID, job
 
-from selfemo_operator.controller.cache import Cache
-from selfemo_operator.controller.job_watch import JobWatch, list_objects
+from selfemo_operator.controller.caches.cache import Cache
 from selfemo_operator.controller.kube.client import ApiError
 from selfemo_operator.controller.kube.list_watch import ListWatch
+from selfemo_operator.controller.watches.job_watch import JobWatch, list_objects
 
 Json = dict[str, Any]
 

@@ -15,14 +15,14 @@ import pytest
 from aiohttp import web
 from tests.unit.operator.controller.test_evolution_text import IDENTITY, PARTIAL
 
-from selfemo_operator.controller.evolution_text import (
+from selfemo_operator.controller.caches.evolution_text import (
     METADATA_EVENT,
     METADATA_LIST,
     identity_object,
 )
-from selfemo_operator.controller.evolution_watch import kopf_settings
-from selfemo_operator.controller.kopf_session import Backoffs, StreamHealth, session_for
 from selfemo_operator.controller.kube.list_watch import MAX_BACKOFF
+from selfemo_operator.controller.watches.evolution_watch import kopf_settings
+from selfemo_operator.controller.watches.kopf_session import Backoffs, StreamHealth, session_for
 
 Json = dict[str, Any]
 PATH = "/apis/selfemo.dev/v1alpha1/namespaces/team/emotionevolutions"

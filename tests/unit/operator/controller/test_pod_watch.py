@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from tests.unit.operator.controller.test_job_watch import Streams, event
 
-from selfemo_operator.controller.cache import Cache
+from selfemo_operator.controller.caches.cache import Cache
 from selfemo_operator.controller.kube.client import ApiError
 from selfemo_operator.controller.kube.list_watch import ListWatch
 from selfemo_operator.controller.objects import names
-from selfemo_operator.controller.pod_watch import PodWatch
+from selfemo_operator.controller.watches.pod_watch import PodWatch
 
 Json = dict[str, Any]
 GONE = ApiError(410, "Gone", "")

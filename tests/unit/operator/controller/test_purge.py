@@ -18,9 +18,9 @@ from tests.unit.operator.controller.fake_operator import (
 )
 
 from selfemo_api.contract import PurgeConfig
-from selfemo_operator.controller import deletion_history
 from selfemo_operator.controller.kube.client import ApiError
 from selfemo_operator.controller.objects import names
+from selfemo_operator.controller.reconcile import deletion_history
 
 Json = dict[str, Any]
 STORAGE = {"uri": "s3://bucket/runs", "whenDeleted": "Delete"}

@@ -35,7 +35,7 @@ from tests.unit.operator.controller.fake_operator import (
 
 from selfemo_operator.controller.kube.client import ApiError
 from selfemo_operator.controller.objects import names
-from selfemo_operator.controller.status_writer import Conflict
+from selfemo_operator.controller.reconcile.status_writer import Conflict
 from selfemo_operator.planner import pinning
 
 #: The number of stages of each generation.

@@ -11,11 +11,11 @@ import pytest
 from tests.unit.operator.controller.fake_api import KEY, NAMESPACE, FakeApiServer, FakeClient
 from tests.unit.operator.controller.fake_operator import SETTINGS, FakeOperator, server_time
 
-from selfemo_operator.controller.cache import Cache
+from selfemo_operator.controller.caches.cache import Cache
 from selfemo_operator.controller.controller import HEAVY_BYTES, Controller
 from selfemo_operator.controller.kube.client import ApiError
 from selfemo_operator.controller.objects import names
-from selfemo_operator.controller.status_writer import FIRST_RETRY, REJECTED_RETRY
+from selfemo_operator.controller.reconcile.status_writer import FIRST_RETRY, REJECTED_RETRY
 
 Json = dict[str, Any]
 

@@ -21,8 +21,8 @@ from selfemo_api.spec import RewardSpec
 from selfemo_api.stages import STAGE_ORDER, Stage
 from selfemo_jobs.stages.score.score_summary import RoleSummary, ScoreSummary, score_metrics
 from selfemo_jobs.stages.selfplay.metrics import self_play_metrics
-from selfemo_operator.controller.cache import Cache
-from selfemo_operator.controller.evolution_cache import object_key
+from selfemo_operator.controller.caches.cache import Cache
+from selfemo_operator.controller.caches.evolution_cache import object_key
 from selfemo_operator.controller.metrics.exposition import MAX_SERIES, Exposition, render_evolution
 from selfemo_operator.controller.metrics.http_server import HttpServer, metrics_handler
 from selfemo_operator.controller.metrics.operator_metrics import OperatorMetrics

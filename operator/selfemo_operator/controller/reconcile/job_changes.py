@@ -11,13 +11,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from selfemo_api.evolution import EmotionEvolution
-from selfemo_operator.controller.cache import Cache
+from selfemo_operator.controller.caches.cache import Cache
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.jobs import active_deadline
 from selfemo_operator.controller.objects.names import Key
 from selfemo_operator.controller.objects.pod_status import is_live_stage_pod
-from selfemo_operator.controller.status_writer import Conflict
+from selfemo_operator.controller.reconcile.status_writer import Conflict
 from selfemo_operator.planner.types import CreateJob, Observed
 
 Json = dict[str, Any]

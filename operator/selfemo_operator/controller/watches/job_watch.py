@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from selfemo_operator.controller.cache import Cache
+from selfemo_operator.controller.caches.cache import Cache
 from selfemo_operator.controller.kube.client import KubeClient
 from selfemo_operator.controller.kube.list_watch import ListWatch
 from selfemo_operator.controller.kube.pages import list_objects

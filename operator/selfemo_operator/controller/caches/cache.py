@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from selfemo_operator.controller.deleted_evolutions import DeletedEvolutions
-from selfemo_operator.controller.evolution_cache import (
+from selfemo_operator.controller.caches.deleted_evolutions import DeletedEvolutions
+from selfemo_operator.controller.caches.evolution_cache import (
     EvolutionCache,
     in_namespace,
     object_key,

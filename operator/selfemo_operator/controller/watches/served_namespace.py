@@ -7,12 +7,12 @@ import threading
 import time
 from collections.abc import Callable
 
-from selfemo_operator.controller.cache import Cache
-from selfemo_operator.controller.evolution_watch import EvolutionWatch
-from selfemo_operator.controller.job_watch import JobWatch
+from selfemo_operator.controller.caches.cache import Cache
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects.names import Key
-from selfemo_operator.controller.pod_watch import PodWatch
+from selfemo_operator.controller.watches.evolution_watch import EvolutionWatch
+from selfemo_operator.controller.watches.job_watch import JobWatch
+from selfemo_operator.controller.watches.pod_watch import PodWatch
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from selfemo_operator.controller.deleted_evolutions import DeletedEvolutions
+from selfemo_operator.controller.caches.deleted_evolutions import DeletedEvolutions
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.names import Key

@@ -9,8 +9,12 @@ from typing import Any, NamedTuple
 
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.status import EvolutionStatus
-from selfemo_operator.controller.cache import Cache
-from selfemo_operator.controller.evolution_text import METADATA_EVENT, REFUSED, parse_evolution
+from selfemo_operator.controller.caches.cache import Cache
+from selfemo_operator.controller.caches.evolution_text import (
+    METADATA_EVENT,
+    REFUSED,
+    parse_evolution,
+)
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.events import Event, event_manifest

@@ -18,9 +18,8 @@ from pydantic import ValidationError
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.schema.error_messages import problems_of
 from selfemo_api.spec import EvolutionSpec
-from selfemo_operator.controller.cache import Cache
-from selfemo_operator.controller.evolution_text import REFUSED
-from selfemo_operator.controller.job_changes import JobChanges
+from selfemo_operator.controller.caches.cache import Cache
+from selfemo_operator.controller.caches.evolution_text import REFUSED
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.events import Event, events_between
@@ -41,8 +40,9 @@ from selfemo_operator.controller.objects.names import Key
 from selfemo_operator.controller.objects.ownership import job_uid
 from selfemo_operator.controller.objects.pod_gate import refusal
 from selfemo_operator.controller.objects.settings import Settings
-from selfemo_operator.controller.purge import OTHER_OWNER, Purger
-from selfemo_operator.controller.status_writer import Conflict, StatusWriter
+from selfemo_operator.controller.reconcile.job_changes import JobChanges
+from selfemo_operator.controller.reconcile.purge import OTHER_OWNER, Purger
+from selfemo_operator.controller.reconcile.status_writer import Conflict, StatusWriter
 from selfemo_operator.planner.plan import MANAGER, plan
 from selfemo_operator.planner.types import (
     Action,

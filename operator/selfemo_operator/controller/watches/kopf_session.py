@@ -22,7 +22,7 @@ from pydantic_core import to_json
 from yarl import URL
 
 from selfemo_api.api_model import API_VERSION
-from selfemo_operator.controller.evolution_text import (
+from selfemo_operator.controller.caches.evolution_text import (
     METADATA_EVENT,
     METADATA_LIST,
     identities,

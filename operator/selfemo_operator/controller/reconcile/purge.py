@@ -29,8 +29,7 @@ from pydantic import ValidationError
 
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.spec import WhenDeleted
-from selfemo_operator.controller.cache import Cache
-from selfemo_operator.controller.deletion_history import DeletionHistory
+from selfemo_operator.controller.caches.cache import Cache
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.events import Event, job_event_manifest
@@ -40,6 +39,7 @@ from selfemo_operator.controller.objects.names import Key
 from selfemo_operator.controller.objects.ownership import is_foreign, is_sealed
 from selfemo_operator.controller.objects.pod_gate import PodRefused, pod_refusal, refusal
 from selfemo_operator.controller.objects.settings import Settings
+from selfemo_operator.controller.reconcile.deletion_history import DeletionHistory
 from selfemo_operator.planner.types import JobState
 
 Json = dict[str, Any]

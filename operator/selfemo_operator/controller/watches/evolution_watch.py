@@ -16,15 +16,15 @@ from typing import Any, cast
 import kopf
 
 from selfemo_api.api_model import GROUP, VERSION
-from selfemo_operator.controller.cache import Cache
-from selfemo_operator.controller.evolution_cache import version_number
-from selfemo_operator.controller.evolution_text import METADATA_LIST, Identity, identities
-from selfemo_operator.controller.kopf_session import Backoffs, StreamHealth, session_for
+from selfemo_operator.controller.caches.cache import Cache
+from selfemo_operator.controller.caches.evolution_cache import version_number
+from selfemo_operator.controller.caches.evolution_text import METADATA_LIST, Identity, identities
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.kube.list_watch import WATCH_SECONDS, ListWatch
 from selfemo_operator.controller.kube.pages import read_pages
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.names import Key
+from selfemo_operator.controller.watches.kopf_session import Backoffs, StreamHealth, session_for
 
 Json = dict[str, Any]
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from selfemo_operator.controller.evolution_text import Identity
+from selfemo_operator.controller.caches.evolution_text import Identity
 from selfemo_operator.controller.objects.names import Key
 
 Json = dict[str, Any]

@@ -1,0 +1,1 @@
+"""Cached objects, and how evolutions are read within bounds."""

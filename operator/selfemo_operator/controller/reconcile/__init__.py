@@ -1,0 +1,1 @@
+"""One pass: observe, plan, write the status, act; and the removal of data."""
