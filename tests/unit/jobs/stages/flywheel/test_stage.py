@@ -279,7 +279,8 @@ def test_missing_column_is_named(make_flywheel: Configure, tmp_path: Path) -> No
 def test_columns_that_came_later_are_filled_in(make_flywheel: Configure, tmp_path: Path) -> None:
     """A run that an earlier version scored is gone on with."""
     rows = [Group(f"g{i}", label="joy" if i % 2 else "anger") for i in range(8)]
-    before = write_stage(tmp_path / "before", [table(rows).drop([c for c in ADDED if c in SCORED.names])])
+    later = [column for column in ADDED if column in SCORED.names]
+    before = write_stage(tmp_path / "before", [table(rows).drop(later)])
     manifest, kept = run(make_flywheel(before))
     assert manifest.metrics["keptGroups"] > 0
     assert kept.column("views").to_pylist() == [[]] * kept.num_rows
