@@ -313,7 +313,7 @@ def test_folder_without_tokenizer_is_refused(model: Path) -> None:
 def test_damage_of_a_model_that_a_stage_trained_names_its_manifest(
     kind: str, damage: str, model: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """The stage can make the model again. Nobody can do that for the model of a person."""
+    """The stage can make the model again. No program can do that for the model of a person."""
     if kind == "s3":
         server: S3Server = request.getfixturevalue("s3")
         spec = server.storage(sha256(str(tmp_path).encode())[:12])

@@ -1,4 +1,4 @@
-"""SIGTERM ends a program as interrupted, whatever was at work when it arrived."""
+"""SIGTERM ends a program as interrupted, whatever was active when it arrived."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ def test_lines_of_watch(capsys: pytest.CaptureFixture[str]) -> None:
     watch._ChangeLines(console).update(evolution, StageProgress(note=HOSTILE))
     text = capsys.readouterr().out
     assert not CONTROL.search(text), ascii(text)
-    assert "\n  2026-11-28T18:00:00Z Succeeded" in text  # indented: it is no line of its own
+    assert "\n  2026-11-28T18:00:00Z Succeeded" in text  # indented: a part of the line before
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -174,7 +174,7 @@ class World:
     jobs: dict[str, StageJob] = field(default_factory=dict)
     manifests: dict[tuple[int, Stage], StageResult] = field(default_factory=dict)
     damaged: set[tuple[int, Stage]] = field(default_factory=set)
-    """The stages whose stored result nobody can read. Whatever reads one fails and names it."""
+    """The stages whose stored result cannot be read. Whatever reads one fails and names it."""
     exact: bool = True
     """Whether a result that is made again is equal to the one before, byte by byte."""
     made: list[tuple[int, Stage]] = field(default_factory=list)
