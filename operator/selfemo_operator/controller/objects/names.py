@@ -38,8 +38,8 @@ ANNOTATION_SEEN = f"{GROUP}/seen-version"
 
 #: Who suspended a stage Job that is, or was, suspended.
 ANNOTATION_SUSPENDED = f"{GROUP}/suspended-by"
-#: Values of it: this operator, because the evolution is suspended; none, since it runs again; or another
-#: controller, which then decides when the Job runs.
+#: Values of it: this operator, because the evolution is suspended; none, since it runs again; or
+#: another controller, which then decides when the Job runs.
 BY_OPERATOR, BY_NONE, BY_ANOTHER = "operator", "none", "another"
 
 #: The label selector of the Jobs and pods that the operator watches.
