@@ -78,10 +78,12 @@ def job_state(job: Json) -> JobState:
         return JobState.SUCCEEDED
     if _true_condition(status, "Failed"):
         return JobState.FAILED
-    if _is_decided(status):
-        return JobState.RUNNING
+    # before what is decided: a Job that is suspended while its last pod succeeds is not completed
+    # until it is resumed
     if spec.get("suspend"):
         return JobState.QUEUED if _in_queue(job) else JobState.SUSPENDED
+    if _is_decided(status):
+        return JobState.RUNNING
     uncounted = status.get("uncountedTerminatedPods") or {}
     counts = ("ready", "succeeded", "failed", "terminating")
     if any(status.get(name, 0) for name in counts) or any(uncounted.values()):

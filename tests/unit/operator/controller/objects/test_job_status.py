@@ -79,6 +79,13 @@ def test_a_finished_job_is_finished_even_if_suspended() -> None:
     assert job_state(job_of(status, suspend=True)) is JobState.SUCCEEDED
 
 
+@pytest.mark.parametrize("decided", ["SuccessCriteriaMet", "FailureTarget"])
+def test_a_job_that_was_suspended_while_its_pod_ended_is_resumed(decided: str) -> None:
+    """The Job controller completes it only then."""
+    status = {"conditions": [condition(decided)], "succeeded": 1}
+    assert job_state(job_of(status, suspend=True)) is JobState.SUSPENDED
+
+
 def test_a_pod_that_ended_before_the_job_counted_it_was_running() -> None:
     job = job_of({**STARTED, "active": 1, "ready": 0})
     converted = stage_job(job, [pod_of("Succeeded", terminated(0, MESSAGE))], NOW)
