@@ -35,7 +35,7 @@ def test_a_folder_that_was_deleted_is_made_again_in_the_same_generation(make_run
     shutil.rmtree(flywheel)
     for part in score.rglob("*.parquet"):
         part.write_bytes(b"damaged")
-    code, result, errors = run.finish()
+    code, _, errors = run.finish()
     assert code == 0, errors
     assert "Traceback" not in errors
     names = sorted(path.name for path in run.jobs.iterdir() if "-g001-" in path.name)
@@ -45,6 +45,5 @@ def test_a_folder_that_was_deleted_is_made_again_in_the_same_generation(make_run
     assert [n for n in names if "-selfplay-" in n] == ["tiny-g001-selfplay-1"], "it was whole"
     config = json.loads((run.jobs / attempts["score"][-1] / "config.json").read_text())
     assert config["repair"] is True
-    assert result["status"]["history"][1]["outcome"] in ("Promoted", "RolledBack")
     for path, text in before.items():
         assert (path / "manifest.json").read_text() == text, "what is made again is equal"
