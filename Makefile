@@ -20,7 +20,7 @@ setup-dev: ## Install what developing and testing needs
 demo: setup ## Run a small whole evolution on this machine
 	@tools/demo --output $(OUTPUT)
 
-.PHONY: test programs screenshot unit test-slow e2e campaign observe cluster-up cluster-down lint generate check-generated
+.PHONY: test programs screenshot unit test-slow e2e campaign campaign-storage observe cluster-up cluster-down lint generate check-generated
 test: setup-dev lint docs programs unit ## Everything CI runs
 # Built before the tests, whose time is bounded. Without Go their tests are skipped with a message.
 programs:
@@ -45,6 +45,9 @@ e2e: setup-dev ## Real pods under the installed chart; the operator killed at ev
 campaign: setup-dev ## Faults from a seed for hours: make campaign ARGS="--minutes 300 --seed 7"
 	@$(PY) -m tests.support.cluster build etcd kube-apiserver kube-controller-manager kube-scheduler
 	nice $(PY) -m tests.campaign $(ARGS)
+campaign-storage: setup-dev ## Stages against a storage that fails, lies and slows: ARGS="--minutes 60 --seed 7"
+	@$(PY) -m tests.support.cluster build versitygw
+	nice $(PY) -m tests.campaign.storage_suite $(ARGS)
 observe: setup-dev ## A real Prometheus beside a real run: every panel, rule and alert is queried
 	@$(PY) -m tests.support.cluster build prometheus
 	$(PY) -m pytest tests -m observe
