@@ -176,6 +176,9 @@ class StageTotals(ApiModel):
     """The number of attempts that succeeded."""
     failures: Annotated[dict[str, int], Field(max_length=8)] = {}
     """The number of attempts that failed, by reason."""
+    replaced: int = 0
+    """The number of attempts whose Job the operator deleted although nothing had failed: its pod
+    template was edited before it started, or the evolution was suspended."""
     total_seconds: float = 0.0
     """The wall time of all attempts that succeeded, in seconds."""
     gpu_seconds: float = 0.0

@@ -65,8 +65,12 @@ DEFECTS: dict[str, Defect] = {
     # an edit from `Delete` to `Retain` that no pass has seen is ignored by the purge
     "A3": Defect(
         (
-            Edit(_PURGE, "last = self._last_state(key, job)", "last = None"),
-            Edit(_PURGE, "elif self._is_awaited(uid):", "elif False:"),
+            Edit(
+                _PURGE,
+                "last = self._history.last_state(key, uid, _seen_version(job))",
+                "last = None",
+            ),
+            Edit(_PURGE, "elif self._history.is_awaited(uid):", "elif False:"),
         ),
         "purge",
         "O4 data",

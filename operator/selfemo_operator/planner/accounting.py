@@ -25,7 +25,7 @@ def with_attempts_counted(
     status
         The status after the attempt. Its stage may be a later one already.
     outcome
-        The result or failure that was recorded in this pass, if there was one.
+        The result, failure or replacement that was recorded in this pass, if there was one.
     end
         Why the evolution ends in this pass, or None. Some ends are a failure of the current stage.
     """
@@ -52,7 +52,7 @@ def _with_outcome(totals: StageTotals, outcome: AttemptOutcome) -> StageTotals:
         return totals.model_copy(update={"failures": failures})
     result = outcome.result
     if result is None:
-        return totals
+        return totals.model_copy(update={"replaced": totals.replaced + 1})
     return StageTotals(
         stage=totals.stage,
         generation=result.generation,
@@ -60,6 +60,7 @@ def _with_outcome(totals: StageTotals, outcome: AttemptOutcome) -> StageTotals:
         metrics=result.metrics,
         runs=totals.runs + 1,
         failures=totals.failures,
+        replaced=totals.replaced,
         total_seconds=totals.total_seconds + result.seconds,
         gpu_seconds=totals.gpu_seconds + outcome.gpu_seconds,
         tokens=totals.tokens + result.metrics.get(TOKENS, 0.0),

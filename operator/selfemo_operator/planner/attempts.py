@@ -64,7 +64,7 @@ def after_attempt(
         return Progress(status, spec, end=end)
     if outcome.exit_code == ExitCode.DAMAGED_RESULT and outcome.damaged is not None:
         return after_damage(status, spec, outcome, jobs)
-    return _after_failure(evolution, status, spec, outcome, now)
+    return after_failure(evolution, status, spec, outcome, now)
 
 
 def _other_dataset(status: EvolutionStatus, spec: EvolutionSpec, result: StageResult) -> str | None:
@@ -118,14 +118,34 @@ def validate_result(
     return None
 
 
-def _after_failure(
+def after_failure(
     evolution: EmotionEvolution,
     status: EvolutionStatus,
     spec: EvolutionSpec,
     failure: Failure,
     now: datetime,
 ) -> Progress:
-    """Count a failed attempt, and schedule the next one or give up."""
+    """Return the evolution after a failed attempt: it is counted, and the next one is scheduled.
+
+    Parameters
+    ----------
+    evolution
+        The resource. Its own failure policy counts, edits included.
+    status
+        The status, with the current generation and stage.
+    spec
+        The spec pinned for the current generation.
+    failure
+        Why the attempt failed. It does not name a damaged result.
+    now
+        The current time, with a time zone.
+
+    Returns
+    -------
+    Progress
+        The status with the next attempt, or the end of the evolution: no attempt is left, or the
+        input is bad.
+    """
     stage = status.stage
     if stage is None:
         raise ValueError("no stage is in progress")
@@ -138,7 +158,7 @@ def _after_failure(
     outcome = AttemptOutcome(stage, failure=kind)
     failures = status.failures + (not disrupted)
     disruptions = status.disruptions + disrupted
-    all_disruptions = disruptions + status.replaced_pods // pods_of(spec, stage)
+    all_disruptions = disruptions + _replaced_rounds(status, spec, stage)
     changes: StatusChanges = {
         "failures": failures,
         "disruptions": disruptions,
@@ -194,7 +214,7 @@ def replacements_end(evolution: EmotionEvolution, progress: Progress) -> End | N
     status, job = progress.status, progress.job
     if job is None or job.state.is_final:
         return None
-    rounds = status.replaced_pods // pods_of(progress.spec, job.stage)
+    rounds = _replaced_rounds(status, progress.spec, job.stage)
     if status.disruptions + rounds <= evolution.spec.failure_policy.max_disruptions:
         return None
     message = (
@@ -203,3 +223,8 @@ def replacements_end(evolution: EmotionEvolution, progress: Progress) -> End | N
         "use nodes that are not preempted, or a higher `priorityClassName`"
     )
     return End(Reason.STAGE_FAILED, message)
+
+
+def _replaced_rounds(status: EvolutionStatus, spec: EvolutionSpec, stage: Stage) -> int:
+    """Return how often as many pods were removed and created again as the stage has."""
+    return status.replaced_pods // pods_of(spec, stage)

@@ -32,6 +32,7 @@ from selfemo_operator.planner.attempts import (
 from selfemo_operator.planner.pinning import pinned, pinned_spec, refusal, with_label_prior
 from selfemo_operator.planner.promotion import close_collapsed, close_generation, next_policy
 from selfemo_operator.planner.recovery import attempts_of, fresh_attempt, with_result
+from selfemo_operator.planner.replacement import after_lost_job
 from selfemo_operator.planner.types import (
     AttemptOutcome,
     End,
@@ -74,11 +75,14 @@ def advance(evolution: EmotionEvolution, observed: Observed, now: datetime) -> P
         return started
     status = _with_suspension(status, evolution.spec.suspend, now)
     job = _current_job(status, observed)
+    if job is not None and not evolution.spec.suspend:
+        status = with_replaced_pods(status, job)
+    next_attempt = after_lost_job(evolution, status, spec, job, observed, now)
+    if next_attempt is not None:
+        return next_attempt
     if evolution.spec.suspend:
         return Progress(status, spec, job)
     status = _after_backoff(status, now)
-    if job is not None:
-        status = with_replaced_pods(status, job)
     if job is None or not job.state.is_final:
         return Progress(status, spec, job)
     progress = after_attempt(evolution, status, spec, job, observed.jobs, now)

@@ -22,6 +22,7 @@ from selfemo_operator.planner.attempts import replacements_end
 from selfemo_operator.planner.conditions import with_conditions
 from selfemo_operator.planner.lifecycle import advance
 from selfemo_operator.planner.recovery import is_superseded
+from selfemo_operator.planner.replacement import NO_POD_LIMIT
 from selfemo_operator.planner.stage_config import create_job
 from selfemo_operator.planner.types import (
     Action,
@@ -88,7 +89,7 @@ def plan(evolution: EmotionEvolution, observed: Observed, now: datetime) -> Deci
         trouble=_trouble(observed) if job is None else "",
         end=end,
     )
-    action = _action(evolution, status, progress.spec, observed, job)
+    action = progress.deletion or _action(evolution, status, progress.spec, observed, job)
     if at_rest and _is_expired(evolution, status, now):
         return Decision(status, action or DeleteEvolution())
     return Decision(status, action, _requeue(evolution, status, observed, job, now))
@@ -244,8 +245,6 @@ def _action(
 
 def _job_action(evolution: EmotionEvolution, job: StageJob) -> Action | None:
     """Return the action for the Job of the current stage and attempt, or None."""
-    if job.outdated and job.state in (JobState.PENDING, JobState.QUEUED, JobState.SUSPENDED):
-        return DeleteJob(job.name, "it has not started, and its pod template was edited")
     if job.state is JobState.SUSPENDED:
         return ResumeJob(job.name)
     if job.deadline_outdated and not job.state.is_final:
@@ -254,14 +253,13 @@ def _job_action(evolution: EmotionEvolution, job: StageJob) -> Action | None:
 
 
 def _stop_job(job: StageJob | None) -> Action | None:
-    """Return the action that stops the current stage while the evolution is suspended."""
-    if job is None or job.state.is_final:
+    """Return the action that stops the current stage while the evolution is suspended.
+
+    A Job of a queue is deleted instead: its attempt has been replaced.
+    """
+    if job is None or job.state.is_final or job.state is JobState.SUSPENDED:
         return None
-    if job.queued:
-        # A queue starts the Jobs that it has admitted, whoever suspended them. The same attempt is
-        # created again when the evolution resumes.
-        return DeleteJob(job.name, "the evolution is suspended")
-    return SuspendJob(job.name) if job.state is not JobState.SUSPENDED else None
+    return SuspendJob(job.name)
 
 
 def _requeue(
@@ -281,6 +279,9 @@ def _requeue(
         times.append(now + LIVE_POD_WAIT)
     if status.retry_after is not None:
         times.append(status.retry_after)
+    if job is not None and job.missing_pods_since is not None:
+        at = job.missing_pods_since + NO_POD_LIMIT
+        times += [at] if at > now else []  # later, nothing changes
     return min(times, default=None)
 
 

@@ -126,7 +126,7 @@ def fresh_attempt(
 def attempts_of(status: EvolutionStatus, stage: Stage) -> int:
     """Return the number of attempts of a stage over the whole run, from the totals."""
     totals = next((totals for totals in status.stages if totals.stage is stage), None)
-    return totals.runs + sum(totals.failures.values()) if totals else 0
+    return totals.runs + sum(totals.failures.values()) + totals.replaced if totals else 0
 
 
 def repairs(status: EvolutionStatus, stage: Stage) -> bool:

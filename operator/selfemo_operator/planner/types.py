@@ -94,6 +94,9 @@ class StageJob:
     """Times at which the platform removed one of its pods, which the Job then creates again."""
     deadline_outdated: bool = False
     """Whether the Job has another deadline than the spec."""
+    missing_pods_since: datetime | None = None
+    """Time since which the API server has none of its pods although it should have some. None: it
+    has pods, or it is not yet due to have any."""
 
     @property
     def key(self) -> tuple[int, Stage, int]:
@@ -110,6 +113,9 @@ class Observed:
     """Why the next Job may not be created as the spec requests it: only an edit helps."""
     trouble: str = ""
     """Why the next Job could not be created for now (a quota, a missing right)."""
+    deleted_job: str = ""
+    """The name of the Job of the current attempt if it is known to have existed and to be gone. A
+    Job that was never seen, because the response to its creation was lost, is not named here."""
     live_pod: str = ""
     """A pod of an earlier attempt that has not ended: the next Job of its stage has to wait."""
     live_pod_since: datetime | None = None
@@ -126,7 +132,10 @@ class End:
 
 @dataclass(frozen=True)
 class AttemptOutcome:
-    """How an attempt of a stage ended: with a result or with a failure."""
+    """How an attempt of a stage ended: with a result or with a failure.
+
+    With neither, the attempt was replaced: the operator deleted its Job, and nothing has failed.
+    """
 
     stage: Stage
     result: StageResult | None = None
@@ -148,6 +157,8 @@ class Progress:
     """Why the evolution ends with this outcome, or None."""
     outcome: AttemptOutcome | None = None
     """The outcome that was recorded, or None."""
+    deletion: DeleteJob | None = None
+    """The deletion of the Job of an attempt that was given up in this pass, or None."""
 
 
 class StatusChanges(TypedDict, total=False):

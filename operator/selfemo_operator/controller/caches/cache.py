@@ -47,6 +47,8 @@ class Cache(EvolutionCache):
         #: Times at which the platform removed pods, by the namespace and the uid of their Job.
         self._removals: dict[tuple[str, str], set[str]] = {}
         self._expected_jobs: set[tuple[str, str]] = set()
+        #: Jobs that were cached and are deleted, by evolution: the evolution's uid and the name.
+        self._deleted_jobs: dict[Key, set[tuple[str, str]]] = {}
         self.deleted = DeletedEvolutions()
 
     @contextmanager
@@ -64,6 +66,7 @@ class Cache(EvolutionCache):
         """Remove everything: the API server's data was restored from a backup."""
         with self._lock:
             self._evolutions, self._jobs, self._pods, self._removals = {}, {}, {}, {}
+            self._deleted_jobs = {}  # the restored data may have these Jobs, or be older than them
             self._announced, self._deleted, self._latest = {}, {}, 0
 
     def delete_evolution(self, item: Json) -> None:
@@ -104,7 +107,7 @@ class Cache(EvolutionCache):
         with self._lock:
             self._removals.pop((key[0], item["metadata"].get("uid", "")), None)
             jobs = self._jobs.get(key, {})
-            _remove(jobs, item["metadata"]["name"], object_version(item))
+            self._remove_job(key, item["metadata"]["name"], object_version(item))
             if not jobs:
                 self._jobs.pop(key, None)
             if is_purge_job(item):
@@ -123,6 +126,26 @@ class Cache(EvolutionCache):
         """
         jobs = self._select_jobs(key, lambda name: not name.endswith(names.PURGE_SUFFIX))
         return [j for j in jobs if j["metadata"]["labels"].get(names.LABEL_UID) == uid]
+
+    def has_deleted_job(self, key: Key, uid: str, name: str) -> bool:
+        """Return whether the cache had a stage Job of an evolution that was deleted since.
+
+        The names of the evolution's other Jobs are forgotten: it does not return to them.
+
+        Parameters
+        ----------
+        key
+            The evolution's namespace and name.
+        uid
+            The evolution's uid.
+        name
+            The name of the Job of its current attempt, which the cache does not have.
+        """
+        with self._lock:
+            is_deleted = (uid, name) in self._deleted_jobs.pop(key, ())
+            if is_deleted:
+                self._deleted_jobs[key] = {(uid, name)}
+            return is_deleted
 
     def purge_jobs(self, key: Key) -> list[Json]:
         """Return the Jobs that remove data, of all evolutions that have had a name."""
@@ -208,13 +231,30 @@ class Cache(EvolutionCache):
                 if not in_namespace(key, namespace):
                     continue
                 for name in [n for n in jobs if (key[0], n) not in listed]:
-                    if _remove(jobs, name, version):
+                    if self._remove_job(key, name, version):
                         changed.append(key)
                 if not jobs:
                     del self._jobs[key]
                 if not self._has_purge_job(key):
                     self.deleted.forget(key)
         return changed
+
+    def _remove_job(self, key: Key, name: str, version: int) -> bool:
+        """Remove a Job if it is not newer than a version, and record that; return whether."""
+        jobs = self._jobs.get(key, {})
+        before = jobs.get(name)
+        if before is None or not _remove(jobs, name, version):
+            return False
+        if key in self._evolutions or key in self._announced:
+            uid = from_json(before[1])["metadata"]["labels"].get(names.LABEL_UID, "")
+            self._deleted_jobs.setdefault(key, set()).add((uid, name))
+        return True
+
+    def _remove_evolution(self, key: Key, version: int | None, uid: str) -> bool:
+        is_removed = super()._remove_evolution(key, version, uid)
+        if is_removed:
+            self._deleted_jobs.pop(key, None)
+        return is_removed
 
     def _has_purge_job(self, key: Key) -> bool:
         return any(name.endswith(names.PURGE_SUFFIX) for name in self._jobs.get(key, {}))

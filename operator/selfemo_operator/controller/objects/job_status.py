@@ -32,6 +32,7 @@ WAITING_REPORT_AGE = timedelta(seconds=5)
 #: The time after which a Job without a pod is reported. The Job controller creates a pod within
 #: seconds, and after failures within tens of seconds.
 MISSING_POD_AGE = timedelta(seconds=30)
+_MISSING_POD = "no pod has been created: see the Job's events (a quota, or Pod Security)"
 #: The metadata field of a cached Job that holds :func:`last_status_change`.
 STATUS_CHANGE_TIME = "statusChangeTime"
 _STAGE_BY_SLUG = {stage.slug: stage for stage in Stage}
@@ -165,6 +166,7 @@ def stage_job(job: Json, pods: Sequence[Json] = (), now: datetime | None = None)
     unfinished = state in (JobState.PENDING, JobState.RUNNING)
     waiting = [pod for pod in pods if _is_waiting(pod)] if unfinished else []
     since = _pending_since(job, state, waiting)
+    missing = state is JobState.PENDING and not pods and _is_overdue(since, now)
     is_running = job.get("status", {}).get("ready", 0) > 0 or any(map(has_started, pods))
     is_idle = state is JobState.RUNNING and not is_running
     return StageJob(
@@ -180,11 +182,11 @@ def stage_job(job: Json, pods: Sequence[Json] = (), now: datetime | None = None)
         if _is_resuming(job)
         else _parse_time(job.get("status", {}).get("startTime")),
         pending_since=since,
-        waiting=_waiting_reason(_reportable(waiting, now))
-        or _missing_pod_reason(pods, state, since, now),
+        waiting=_MISSING_POD if missing else _waiting_reason(_reportable(waiting, now)),
         queued=_in_queue(job),
         has_running_pods=unfinished and is_running,
         idle_since=_parse_time(metadata.get(STATUS_CHANGE_TIME)) if is_idle else None,
+        missing_pods_since=since if missing else None,
     )
 
 
@@ -204,15 +206,6 @@ def _pending_since(job: Json, state: JobState, waiting: Sequence[Json]) -> datet
     if state is not JobState.PENDING or started is None:
         return None
     return max(started, _parse_time(job["metadata"].get(STATUS_CHANGE_TIME)) or started)
-
-
-def _missing_pod_reason(
-    pods: Sequence[Json], state: JobState, since: datetime | None, now: datetime | None
-) -> str:
-    """Return a message if a Job should have a pod by now and has none; otherwise an empty text."""
-    if state is not JobState.PENDING or pods or not _is_overdue(since, now):
-        return ""
-    return "no pod has been created: see the Job's events (a quota, or Pod Security)"
 
 
 def last_status_change(job: Json) -> str | None:

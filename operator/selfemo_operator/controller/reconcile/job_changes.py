@@ -18,7 +18,7 @@ from selfemo_operator.controller.objects.jobs import active_deadline
 from selfemo_operator.controller.objects.names import Key
 from selfemo_operator.controller.objects.pod_status import is_live_stage_pod
 from selfemo_operator.controller.reconcile.status_writer import Conflict
-from selfemo_operator.planner.types import CreateJob, Observed
+from selfemo_operator.planner.types import CreateJob, Observed, StageJob
 
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -48,6 +48,8 @@ class JobChanges:
         self._cache = cache
         #: By the uid of an evolution: since when its next Job waits for a pod to end.
         self._waits: dict[str, datetime] = {}
+        #: By the uid of an evolution: the uid of its Job that has no pod, and since when.
+        self._podless: dict[str, tuple[str, datetime]] = {}
         #: By the uid of an evolution: the Job before whose creation no pod was alive, and when.
         self._free: dict[str, tuple[str, datetime]] = {}
 
@@ -90,6 +92,33 @@ class JobChanges:
             return observed
         since = self._waits.setdefault(uid, now)
         return replace(observed, live_pod=pods[0], live_pod_since=since)
+
+    def with_missing_pods(
+        self, evolution: EmotionEvolution, uid: str, job: StageJob, now: datetime
+    ) -> StageJob:
+        """Return a Job with the time at which this process noticed that its pods are missing.
+
+        The time that the Job controller has written is not used: its clock may be another one, and
+        a Job is deleted because of this time.
+
+        Parameters
+        ----------
+        evolution
+            The evolution.
+        uid
+            The uid of the Job.
+        job
+            The Job of the current stage and attempt, after its pods were listed.
+        now
+            The current time.
+        """
+        owner = evolution.metadata.uid
+        if job.missing_pods_since is None:
+            self._podless.pop(owner, None)
+            return job
+        known, since = self._podless.get(owner, ("", now))
+        self._podless[owner] = uid, since if known == uid else now
+        return replace(job, missing_pods_since=self._podless[owner][1])
 
     def before_creation(self, evolution: EmotionEvolution) -> None:
         """Forget that no pod was alive: from now on, the new Job may have some."""

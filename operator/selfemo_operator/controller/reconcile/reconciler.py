@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.schema.error_messages import problems_of
 from selfemo_api.spec import EvolutionSpec
+from selfemo_api.stages import job_name
 from selfemo_operator.controller.caches.cache import Cache
 from selfemo_operator.controller.caches.evolution_text import REFUSED
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
@@ -44,6 +45,7 @@ from selfemo_operator.controller.reconcile.job_changes import JobChanges
 from selfemo_operator.controller.reconcile.purge import OTHER_OWNER, Purger
 from selfemo_operator.controller.reconcile.status_writer import Conflict, StatusWriter
 from selfemo_operator.planner.plan import MANAGER, plan
+from selfemo_operator.planner.replacement import is_without_pod
 from selfemo_operator.planner.types import (
     Action,
     CreateJob,
@@ -183,7 +185,7 @@ class Reconciler:
             current = (status.generation, status.stage, status.attempt)
             query = pod_query(manifest, now)
             if job.key == current and not status.finished and query is not None:
-                job = stage_job(manifest, self._pods(key[0], manifest, query), now)
+                job = self._with_pods(key, evolution, manifest, query, now)
             removals = self._cache.removals(key[0], manifest["metadata"]["uid"])
             deadline = active_deadline(evolution.spec.deadlines.stage_active_seconds)
             job = replace(
@@ -194,11 +196,33 @@ class Reconciler:
             )
             jobs.append(job)
         generation, rejection = self._rejections.get(metadata.uid, (0, ""))
+        name = _current_name(evolution)
+        is_missing = name not in [job.name for job in jobs]
+        is_deleted = is_missing and self._cache.has_deleted_job(key, metadata.uid, name)
         return Observed(
             tuple(jobs),
+            deleted_job=name if is_deleted else "",
             refusal=refused or (rejection if generation == metadata.generation else ""),
             trouble=self._creation_errors.get(metadata.uid, ""),
         )
+
+    def _with_pods(
+        self,
+        key: Key,
+        evolution: EmotionEvolution,
+        manifest: Json,
+        query: dict[str, str],
+        now: datetime,
+    ) -> StageJob:
+        """Return the Job of the current attempt as its pods are now."""
+        uid = manifest["metadata"]["uid"]
+        job = stage_job(manifest, self._pods(key[0], manifest, query), now)
+        job = self._jobs.with_missing_pods(evolution, uid, job, now)
+        if not is_without_pod(evolution.status, job, now):
+            return job
+        # The Job is about to be deleted, and a list from the API server's cache may be an old one.
+        job = stage_job(manifest, self._list_pods(key[0], manifest, {}), now)
+        return self._jobs.with_missing_pods(evolution, uid, job, now)
 
     def _pods(self, namespace: str, job: Json, query: dict[str, str]) -> list[Json]:
         """Return a Job's pods from the cheapest source that is current enough.
@@ -328,6 +352,14 @@ def _parse(raw: Json) -> EmotionEvolution:
     if current is not None:
         EvolutionSpec.model_validate(current.spec)  # an older operator may have written it
     return evolution
+
+
+def _current_name(evolution: EmotionEvolution) -> str:
+    """Return the name of the Job of the current attempt; an empty text if there is no attempt."""
+    status = evolution.status
+    if status.stage is None or status.finished:
+        return ""
+    return job_name(evolution.metadata.name, status.generation, status.stage, status.attempt)
 
 
 def _is_outdated(evolution: EmotionEvolution, manifest: Json, job: StageJob) -> bool:

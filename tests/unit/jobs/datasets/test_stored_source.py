@@ -226,4 +226,5 @@ def test_a_shard_does_not_hold_its_sources(name: str, tmp_path: Path) -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     episodes, turns, growth = result.stdout.split()
     assert (episodes, turns) == ("6000", "True")
-    assert int(growth) < 18_000  # KiB; with all dialogues in memory, it is over 60 000
+    # KiB: what libraries allocate varies. With all dialogues in memory, it is over 60,000.
+    assert int(growth) < 36_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -112,7 +113,7 @@ def evaluations_of(config: StageConfig) -> list[dict[str, Any]]:
 def test_it_learns_and_publishes_a_model(make: Make, tiny_model: Path, tmp_path: Path) -> None:
     config = make()
     result = run(config)
-    assert result.model_uri == f"{config.output}/model"
+    assert re.fullmatch(rf"{re.escape(config.output)}/model-[0-9a-f]{{12}}", str(result.model_uri))
     assert config.output.endswith(stage_prefix(0, Stage.WARM_START))
     assert result.rows == result.metrics[WarmStartMetric.UTTERANCES] == 6 * 4
     assert result.metrics[WarmStartMetric.EXAMPLES] == 6 * (4 + 3)
@@ -210,9 +211,8 @@ def test_a_model_describes_itself_with_the_same_bytes_each_time(
 def test_an_attempt_after_the_end_leaves_the_scores(make: Make) -> None:
     """It was believed to be dead, and the model was evaluated in the meantime."""
     config = make(warmStart={"steps": 10})
-    run(config)
+    uri = str(run(config).model_uri)
     store = open_store(config.spec.storage)
-    uri = f"{config.output}/model"
     description = parse_description(store.get(f"{uri}/selfemo.json"), uri)
     put_description(store, uri, description.model_copy(update={"license": "mit"}))
     written = description_files(config)

@@ -20,7 +20,7 @@ from selfemo_api.evolution import EmotionEvolution, Metadata
 from selfemo_api.recipes import changed_settings
 from selfemo_api.results import SourceScore, StageResult, decode_message, encode_message
 from selfemo_api.spec import EvolutionSpec, OnRegression
-from selfemo_api.stages import STAGE_ORDER, Stage, stages_of
+from selfemo_api.stages import STAGE_ORDER, Stage, job_name, stages_of
 from selfemo_api.status import (
     HISTORY_LIMIT,
     ConditionStatus,
@@ -29,6 +29,7 @@ from selfemo_api.status import (
     Outcome,
     Phase,
     Reason,
+    StageTotals,
 )
 from selfemo_operator.planner.conditions import GOOD_ENDS
 from selfemo_operator.planner.lifecycle import begin
@@ -181,6 +182,8 @@ class World:
     """Each result that was made, in order. A result that is used again is not made."""
     configs: dict[str, StageConfig] = field(default_factory=dict)
     """What each Job was started with."""
+    gone: set[str] = field(default_factory=set)
+    """The names of Jobs that are known to have been deleted, by the operator or by hand."""
     restored: bool = False
     """Whether a backup was put back: Jobs of a lost past may then be there."""
     started: list[tuple[int, Stage]] = field(default_factory=list)
@@ -204,8 +207,13 @@ class World:
 
     @property
     def observed(self) -> Observed:
-        """All Jobs, as the API server lists them."""
-        return Observed(tuple(self.jobs.values()))
+        """All Jobs, as the API server lists them, and whether the current one is gone."""
+        status = self.status
+        name = ""
+        if status.stage is not None:
+            name = job_name("demo", status.generation, status.stage, status.attempt)
+        is_gone = name in self.gone and name not in self.jobs
+        return Observed(tuple(self.jobs.values()), deleted_job=name if is_gone else "")
 
     @property
     def active(self) -> list[StageJob]:
@@ -261,6 +269,7 @@ class World:
         if state is JobState.RUNNING and job.state is not JobState.RUNNING:
             changes.setdefault("start_time", self.now)
             changes.setdefault("pending_since", None)
+            changes.setdefault("missing_pods_since", None)
         self.jobs[name] = replace(job, state=state, **changes)
 
     def succeed(self, name: str, *, lost: bool = False) -> None:
@@ -330,9 +339,14 @@ class World:
         failure = Failure("it broke", exit_code=code, disrupted=disrupted, damaged=damaged)
         self.set_job(name, JobState.FAILED, failure=failure)
 
-    def vanish(self, name: str) -> None:
-        """Let a Job be gone: deleted by hand, or by its time to live."""
+    def vanish(self, name: str, *, noticed: bool = True) -> None:
+        """Let a Job be gone: deleted by hand, or by its time to live.
+
+        An operator that did not run has never seen it.
+        """
         del self.jobs[name]
+        if noticed:
+            self.gone.add(name)
 
     def _make(self, job: StageJob) -> StageResult:
         f1 = self.f1s[min(job.generation, len(self.f1s) - 1)]
@@ -406,10 +420,9 @@ class World:
             case DeleteJob(name=name):
                 job = self.jobs[name]
                 wanted = job.key == (self.status.generation, self.status.stage, self.status.attempt)
-                queued = suspended and job.queued
-                assert not wanted or self.status.finished or queued, f"{name} is wanted"
+                assert not wanted or self.status.finished, f"{name} is wanted"
                 assert not job.state.is_final, "a final Job is evidence; its time to live ends it"
-                del self.jobs[name]
+                self.vanish(name)
             case SuspendJob(name=name):
                 assert self.jobs[name].state in ACTIVE
                 assert suspended
@@ -428,6 +441,7 @@ class World:
         key = (config.generation, config.stage)
         if action.name in self.jobs:
             return  # 409: it is there already
+        assert action.name not in self.gone or self.restored or not fresh, "a name is used again"
         assert not self.active, f"{action.name} beside {[j.name for j in self.active]}"
         if fresh:
             assert not self.spec.suspend
@@ -605,17 +619,19 @@ def _check_stage(world: World, old: EvolutionStatus, new: EvolutionStatus) -> No
     if went_back(old, new):
         _check_recovery(world, old, new)
     elif new.stage == old.stage:
-        assert 0 <= new.attempt - old.attempt <= 1
+        assert 0 <= new.attempt - old.attempt <= 1 or world.restored
+        _check_replacement(world, old, new)
     elif pinned_spec(old).has_warm_start != pinned_spec(new).has_warm_start:
         assert old.finished, "an edit takes effect once the evolution has failed"
         assert new.stage is order[len(done)]
     else:
         assert order.index(new.stage) == order.index(old.stage) + 1
-        failed = next((t.failures for t in old.stages if t.stage is new.stage), {})
+        totals = next((t for t in old.stages if t.stage is new.stage), StageTotals(stage=new.stage))
+        earlier = sum(totals.failures.values()) + totals.replaced
         if new.recovery is not None:
             _check_new_attempt(world, new)
         elif old.recovery is None and not world.recovered(new.generation):
-            assert new.attempt == 1 + (sum(failed.values()) if new.generation == 0 else 0)
+            assert new.attempt == 1 + (earlier if new.generation == 0 else 0)
         assert new.result(old.stage) is not None, "a stage was skipped"
     if old.recovery is not None and new.recovery is None and not world.restored:
         for result in new.current.results:
@@ -624,6 +640,20 @@ def _check_stage(world: World, old: EvolutionStatus, new: EvolutionStatus) -> No
             assert same or key in world.damaged, "an old result is in the status"
     if not new.finished and new.recovery is None:
         assert new.result(new.stage) is None, "a stage is under way whose result is known"
+
+
+def _check_replacement(world: World, old: EvolutionStatus, new: EvolutionStatus) -> None:
+    """Check that another attempt of a stage is counted: failed, disrupted, or replaced."""
+    if new.attempt == old.attempt or old.finished:
+        return
+    counted = new.failures + new.disruptions - old.failures - old.disruptions
+    replaced = sum(t.replaced for t in new.stages) - sum(t.replaced for t in old.stages)
+    assert counted + replaced == 1
+    if replaced:
+        assert new.last_failure == old.last_failure
+        job = world.current
+        assert job is not None
+        assert job.queued if world.spec.suspend else job.outdated
 
 
 def went_back(old: EvolutionStatus, new: EvolutionStatus) -> bool:

@@ -513,13 +513,15 @@ def test_lost_result_is_read_again_from_the_manifest() -> None:
     assert result.reused
 
 
-def test_a_vanished_job_is_made_again() -> None:
+def test_a_job_that_was_never_seen_is_created_under_its_name() -> None:
+    """The response to its creation was lost, or the operator did not run."""
     world = world_of()
     name = to_stage(world, 1, Stage.TRAIN)
-    world.vanish(name)
+    world.vanish(name, noticed=False)
     action = world.reconcile().action
     assert isinstance(action, CreateJob)
     assert action.name == name
+    assert world.status.disruptions == 0
 
 
 RESULTS_OF_OTHERS = [
@@ -661,7 +663,8 @@ def test_a_queued_evolution_gives_its_place_up(state: JobState) -> None:
     assert world.reconcile().action is None
     world.edit(suspend=False)
     world.reconcile()
-    assert world.active[0].name == name
+    assert world.active[0].name == "demo-g001-train-2", "no name is used again"
+    assert (world.status.failures, world.status.disruptions) == (0, 0)
 
 
 # Edits ------------------------------------------------------------------------------------------

@@ -164,9 +164,21 @@ class Planner(RuleBasedStateMachine):
             world.damage(*data.draw(st.sampled_from(now or list(world.manifests))))
 
     @precondition(lambda self: self.world.jobs)
+    @rule(data=st.data(), noticed=st.booleans())
+    def a_job_is_deleted_by_hand(self, data: st.DataObject, noticed: bool) -> None:
+        self.world.vanish(data.draw(st.sampled_from(sorted(self.world.jobs))), noticed=noticed)
+
+    @precondition(lambda self: self.world.active)
     @rule(data=st.data())
-    def a_job_is_deleted_by_hand(self, data: st.DataObject) -> None:
-        self.world.vanish(data.draw(st.sampled_from(sorted(self.world.jobs))))
+    def a_job_gets_no_pod(self, data: st.DataObject) -> None:
+        job = data.draw(st.sampled_from(self.world.active))
+        self.world.set_job(job.name, JobState.PENDING, missing_pods_since=self.world.now)
+
+    @precondition(lambda self: self.world.active)
+    @rule(data=st.data(), outdated=st.booleans())
+    def the_pod_template_is_edited_or_set_back(self, data: st.DataObject, outdated: bool) -> None:
+        job = data.draw(st.sampled_from(self.world.active))
+        self.world.set_job(job.name, job.state, outdated=outdated)
 
     @precondition(lambda self: self.world.active)
     @rule(data=st.data())

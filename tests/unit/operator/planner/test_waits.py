@@ -106,7 +106,7 @@ def test_a_suspended_job_is_resumed_before_its_deadline_is_set() -> None:
 
 def test_no_job_is_created_while_a_pod_of_an_earlier_attempt_is_alive() -> None:
     world, name = world_at(Stage.TRAIN, **PENDING_BOUND)
-    world.vanish(name)
+    world.vanish(name, noticed=False)
     assert isinstance(plan_after(world, 1).action, CreateJob)
     observed = replace(world.observed, live_pod="old", live_pod_since=world.now)
     decision = decide(world.evolution, observed, world.now)
@@ -125,7 +125,7 @@ def test_no_job_is_created_while_a_pod_of_an_earlier_attempt_is_alive() -> None:
 
 def test_a_pod_of_an_earlier_attempt_passes_no_deadline_while_suspended() -> None:
     world, name = world_at(Stage.TRAIN, **PENDING_BOUND)
-    world.vanish(name)
+    world.vanish(name, noticed=False)
     world.edit(suspend=True)
     observed = Observed(live_pod="old", live_pod_since=world.now)
     later = world.now + timedelta(hours=9)

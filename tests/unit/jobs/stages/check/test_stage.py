@@ -141,7 +141,7 @@ def test_the_process_succeeds_without_torch(world: World) -> None:
 
 def test_the_process_fails_with_a_line_for_each_problem(world: World) -> None:
     (world.folder / "dev.jsonl").unlink()
-    world.edit_config(attention_dropout=0.5)
+    world.edit_config(quantization_config={"quant_method": "awq", "bits": 4})
     done, message = run_stage(world)
     assert done.returncode == ExitCode.BAD_INPUT
     assert isinstance(message, FailureMessage)

@@ -250,7 +250,7 @@ def test_killed_after_a_checkpoint_it_ends_with_the_same_bytes(
     wait_for(lambda: not any(p.is_running() and p.status() != "zombie" for p in children), 10)
     (torn,) = folder.glob("work/*/*/*/job-*/checkpoints")
     (torn / "checkpoint-9999").mkdir()  # one that was being written
-    assert not (run.model.parent / "manifest.json").exists()
+    assert not (Path(config.output.removeprefix("file://")) / "manifest.json").exists()
     run = start(folder, config)
     assert run.wait() == ExitCode.OK, run.log[-3000:]
     assert lines(run, "goes on from a checkpoint")
