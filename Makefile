@@ -30,10 +30,11 @@ programs:
 	@$(PY) -m tests.support.browser || echo "no Chromium: its tests will be skipped" >&2
 screenshot: ## Draw docs/images/report*.png from a recorded run
 	SELFEMO_SCREENSHOT=docs/images $(PY) -m pytest -q tests/unit/jobs/report/test_browser.py -k screenshot
-# Two workers, a file each; torch's threads would spin beside the other worker's.
+# Three workers for two cores, a file each: many tests wait for a cluster. The longest files come first
+# in the tree. torch's threads would spin beside another worker's.
 unit: ## The tests up to a minute, and one test that runs pods
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest tests \
-	  -m "(not slow and not e2e) or smoke" -n 2 --dist loadfile --durations=15
+	  -m "(not slow and not e2e) or smoke" -n 3 --dist loadfile --no-loadscope-reorder --durations=15
 test-slow: setup-dev ## The tests over a minute: killed runs, damaged results, S3 away, Ray, Prometheus
 	@$(PY) -m tests.support.cluster build prometheus || echo "no Prometheus: its tests will be skipped" >&2
 	$(PY) -m pytest tests -m "slow and not e2e and not cluster"

@@ -561,7 +561,9 @@ def check_transition(world: World, seen: EmotionEvolution, new: EvolutionStatus)
         seen = seen.model_copy(update={"status": begin(seen, world.now)})
     old = seen.status
     if old.current is None:
-        assert is_broken(seen.spec), "nothing is pinned"
+        # what has failed stays so while it is suspended
+        rests = old.finished and seen.spec.suspend
+        assert is_broken(seen.spec) or rests, "nothing is pinned"
         assert new.finished
     else:
         _check_progress(world, old, new)
