@@ -44,7 +44,7 @@ _JOBS = "selfemo_operator.controller.objects.jobs"
 
 DEFECTS: dict[str, Defect] = {
     # a refused evolution has a purge Job with all that was refused, and its deletion starts it
-    "S1": Defect(
+    "refused-purge": Defect(
         (
             Edit(_PURGE, "if refusal(evolution, self._settings.jobs):", "if False:"),
             Edit(
@@ -63,7 +63,7 @@ DEFECTS: dict[str, Defect] = {
         "O10 restricted",
     ),
     # an edit from `Delete` to `Retain` that no pass has seen is ignored by the purge
-    "A3": Defect(
+    "retain-ignored": Defect(
         (
             Edit(
                 _PURGE,
@@ -76,7 +76,7 @@ DEFECTS: dict[str, Defect] = {
         "O4 data",
     ),
     # parts have fixed names, so an attempt that lost overwrites those of the one that won
-    "D3": Defect(
+    "late-writer": Defect(
         (
             Edit(
                 "selfemo_jobs.runtime.manifest",

@@ -136,7 +136,7 @@ def _write_errors(world: World, this: Perturbation) -> str | None:
     return None
 
 
-@register("status-refused", "beside", weight=3, amounts=(409, 500), armed=True)
+@register("status-refused", "beside", weight=3, amounts=(409, 422, 500), armed=True)
 def _status_refused(world: World, this: Perturbation) -> str | None:
     def matches(request: Request) -> bool:
         return request.method == "PUT" and request.path.endswith("/status")

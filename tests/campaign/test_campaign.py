@@ -104,6 +104,6 @@ def test_a_defect_whose_place_has_moved_is_an_error() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("defect", "damaged"), [(None, False), ("D3", True)])
+@pytest.mark.parametrize(("defect", "damaged"), [(None, False), ("late-writer", True)])
 def test_an_attempt_that_lost_damages_nothing(defect: str | None, damaged: bool) -> None:
     assert bool(violations(1, defect)) == damaged

@@ -23,7 +23,7 @@ from tests.unit.operator.controller.fake_operator import (
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.reconcile.status_writer import Conflict
 
-CHECK_1 = "demo-g000-check-1"
+CHECK_1, CHECK_2 = "demo-g000-check-1", "demo-g000-check-2"
 Json = dict[str, Any]
 
 
@@ -194,13 +194,13 @@ def test_no_job_is_created_while_a_pod_of_an_earlier_one_is_alive(orphan: bool) 
     assert server.created == [CHECK_1]
     pod = path.rsplit("/", 1)[1]
     assert message(server) == (
-        f"generation 0, Check, attempt 1: the pod {pod} of an earlier attempt has not ended, and "
+        f"generation 0, Check, attempt 2: the pod {pod} of an earlier attempt has not ended, and "
         "two attempts must not write at once"
     )
     assert server.condition("Progressing")["reason"] == "Waiting"
     server.remove(path)
     operator.reconcile()
-    assert server.created == [CHECK_1, CHECK_1]
+    assert server.created == [CHECK_1, CHECK_2]
     run_until_idle(server)
     assert server.status["phase"] == "Succeeded"
 
@@ -210,6 +210,7 @@ def test_the_wait_for_a_pod_is_bounded() -> None:
     server, operator = started(deadlines={"stagePendingSeconds": 600})
     path = delete_job_by_hand(server, CHECK_1)
     operator.receive_events()
+    operator.reconcile()
     advance_clock(server, 10_000)  # the wait counts from its start, not from that of the stage
     operator.reconcile()
     assert server.status["phase"] == "Running"
@@ -239,7 +240,8 @@ def test_other_pods_are_not_waited_for(change: str) -> None:
         pod["spec"], pod["metadata"]["deletionTimestamp"] = {}, format_time(server.now)
     operator.receive_events()
     operator.reconcile()
-    assert server.created == [CHECK_1, CHECK_1]
+    operator.reconcile()
+    assert server.created == [CHECK_1, CHECK_2]
 
 
 # Pods that the Job creates again -----------------------------------------------------------------
