@@ -114,7 +114,7 @@ def test_an_image_that_cannot_be_pulled_is_reported_until_an_edit(
     kubelet.hold.set()
     template = {"schedulerName": "none", "image": "selfemo/jobs:fixed"}
     evolutions.edit(podTemplate=[{"template": template}])
-    # the first pod may have started by then: only a Job that has not started is created again
+    # the first pod may have started by then: only a Job that has not started is replaced
     kubelet.hold.clear()
     assert evolutions.wait_end()["status"]["phase"] == "Succeeded"
 
@@ -172,7 +172,7 @@ def test_failures_are_counted_and_bad_input_is_not_retried(
     evolutions.wait(lambda s: s.get("phase") == "Succeeded", "success after the fix")
 
 
-def test_a_deleted_job_is_created_again(
+def test_a_deleted_job_is_replaced_under_another_name(
     operator: OperatorProcess,
     evolutions: Evolutions,
     kubelet: FakeKubelet,
@@ -183,10 +183,12 @@ def test_a_deleted_job_is_created_again(
     evolutions.create()
     (job,) = wait_for(evolutions.jobs, "a Job")
     kube.delete(names.job_path((namespace, job["metadata"]["name"])), job["metadata"]["uid"])
-    wait_for(
+    (other,) = wait_for(
         lambda: [j for j in evolutions.jobs() if j["metadata"]["uid"] != job["metadata"]["uid"]],
-        "the Job again",
+        "another Job",
     )
+    assert other["metadata"]["name"] != job["metadata"]["name"]
+    assert evolutions.get()["status"]["disruptions"] == 1
     kubelet.hold.clear()
     assert evolutions.wait_end()["status"]["phase"] == "Succeeded"
 
