@@ -653,8 +653,8 @@ def _check_replacement(world: World, old: EvolutionStatus, new: EvolutionStatus)
     assert counted + replaced == 1
     if replaced:
         assert new.last_failure == old.last_failure
-        job = world.current
-        assert job is not None
+        key = (old.generation, old.stage, old.attempt)
+        (job,) = [job for job in world.jobs.values() if job.key == key]
         assert job.queued if world.spec.suspend else job.outdated
 
 
