@@ -71,6 +71,8 @@ class Purger:
         self._settings = settings
         #: The uids of Jobs that were reported.
         self._reported: set[str] = set()
+        #: The uids of Jobs that this process has created, until they are written onto the Jobs.
+        self._created: set[str] = set()
         self._history = DeletionHistory(kube, cache.deleted)
 
     def sync_job(self, key: Key, evolution: EmotionEvolution) -> None:
@@ -131,7 +133,10 @@ class Purger:
             uid, state = job["metadata"]["labels"][names.LABEL_UID], job_state(job)
             if uid == current_uid or state not in (JobState.SUCCEEDED, JobState.SUSPENDED):
                 continue
-            if not is_sealed(job):
+            if job["metadata"]["uid"] in self._created and not is_foreign(job):
+                self._seal(key, job)  # the evolution was deleted before that succeeded
+                requeue_at = datetime.now(UTC)
+            elif not is_sealed(job):
                 self._report_copy(key, job)
             elif state is JobState.SUCCEEDED:
                 self._delete(job)
@@ -244,6 +249,7 @@ class Purger:
         path = names.job_path((key[0], required["metadata"]["name"]))
         try:
             job = self._kube.create(names.jobs_path(key[0]), required)
+            self._created.add(job["metadata"]["uid"])
         except ApiError as error:
             if error.reason != "AlreadyExists":
                 raise
@@ -253,9 +259,17 @@ class Purger:
             if not _is_current(job, required):
                 self._delete(job)
                 raise ApiError(409, "Conflict", "an earlier purge Job is being replaced") from error
+        self._seal(key, job)
+
+    def _seal(self, key: Key, job: Json) -> Json:
+        """Write the uid of a purge Job onto it, and return the Job."""
         uid = job["metadata"]["uid"]
         seal = {"uid": uid, "annotations": {names.ANNOTATION_JOB: uid}}
-        self._cache.store_job(self._kube.patch(path, {"metadata": seal}))
+        path = names.job_path((key[0], job["metadata"]["name"]))
+        sealed = self._kube.patch(path, {"metadata": seal})
+        self._created.discard(uid)
+        self._cache.store_job(sealed)
+        return sealed
 
     def _record_version(self, key: Key, job: Json, required: Json) -> None:
         """Write the version of the evolution onto its purge Job.

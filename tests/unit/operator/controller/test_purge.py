@@ -241,6 +241,23 @@ def test_a_purge_job_that_was_interrupted_while_it_was_created_is_replaced() -> 
     assert job["metadata"]["annotations"][names.ANNOTATION_JOB] == job["metadata"]["uid"]
 
 
+def test_an_evolution_that_is_deleted_before_its_purge_job_has_its_uid_is_purged() -> None:
+    """The operator knows which Job it has created, although the second request failed."""
+    server = FakeApiServer()
+    server.add_evolution(storage=STORAGE)
+    operator = FakeOperator(server)
+    name = names.purge_job_name("demo", server.evolution["metadata"]["uid"])
+    server.forbidden = {("PATCH", name): "504 for a moment"}
+    reconcile_times(operator, 2)
+    (job,) = purge_jobs(server)
+    assert names.ANNOTATION_JOB not in job["metadata"]["annotations"]
+    delete(server)
+    server.forbidden = {}
+    reconcile_times(operator, 4)
+    assert len(server.purged) == 1
+    assert [e for e in server.of("events") if e["reason"] == "PurgeRefused"] == []
+
+
 # Jobs of others ----------------------------------------------------------------------------------
 
 
