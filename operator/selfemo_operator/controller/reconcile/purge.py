@@ -129,14 +129,14 @@ class Purger:
             If the API server rejects a request or cannot be reached.
         """
         requeue_at = None
-        for job in self._cache.purge_jobs(key):
-            uid, state = job["metadata"]["labels"][names.LABEL_UID], job_state(job)
+        for cached in self._cache.purge_jobs(key):
+            uid, state = cached["metadata"]["labels"][names.LABEL_UID], job_state(cached)
             if uid == current_uid or state not in (JobState.SUCCEEDED, JobState.SUSPENDED):
                 continue
-            if job["metadata"]["uid"] in self._created and not is_foreign(job):
-                self._seal(key, job)  # the evolution was deleted before that succeeded
-                requeue_at = datetime.now(UTC)
-            elif not is_sealed(job):
+            is_own = cached["metadata"]["uid"] in self._created and not is_foreign(cached)
+            # the evolution may have been deleted before the uid was written
+            job = self._seal(key, cached) if is_own else cached
+            if not is_sealed(job):
                 self._report_copy(key, job)
             elif state is JobState.SUCCEEDED:
                 self._delete(job)
