@@ -138,6 +138,21 @@ def test_a_deleted_job_is_a_disruption() -> None:
     assert (world.status.failures, totals(world).failures) == (0, {"Disrupted": 1})
 
 
+def test_after_a_restored_backup_a_deleted_job_gives_no_number_that_is_used() -> None:
+    """A Job of a later attempt is active: it is deleted, and its number is not used again."""
+    world = world_at_score()
+    world.fail(FIRST)
+    world.reconcile()
+    world.wait(60)
+    world.reconcile()
+    world.status = world.status.model_copy(update={"attempt": 1})
+    world.wait(61)
+    world.vanish(FIRST)
+    decision = decide(world.evolution, world.observed, world.now)
+    assert decision.status.attempt == 3
+    assert decision.action == DeleteJob(SECOND, "it is not the Job of the current stage")
+
+
 def test_deletions_by_hand_are_bounded() -> None:
     world = world_at_score(failurePolicy={"maxDisruptions": 2})
     for name in (FIRST, SECOND, THIRD):
