@@ -78,7 +78,9 @@ class JobChanges:
         """
         uid = evolution.metadata.uid
         name, looked_at = self._free.get(uid, ("", now))
-        if name == action.name and abs(now - looked_at) <= _LOOK_HOLDS:
+        is_recent = name == action.name and abs(now - looked_at) <= _LOOK_HOLDS
+        # before a later attempt, the Job controller may still create a pod of a deleted Job
+        if is_recent and action.attempt == 1:
             return observed
         component = f"{names.LABEL_COMPONENT}={action.config.stage.slug}"
         query = {**_LIVE, "labelSelector": f"{names.LABEL_UID}={uid},{component}"}

@@ -205,6 +205,18 @@ def test_no_job_is_created_while_a_pod_of_an_earlier_one_is_alive(orphan: bool) 
     assert server.status["phase"] == "Succeeded"
 
 
+def test_an_earlier_look_for_pods_does_not_hold_for_a_later_attempt() -> None:
+    """The Job controller may create a pod of a Job just after it was deleted."""
+    server, operator = started()
+    delete_job_by_hand(server, CHECK_1)
+    operator.receive_events()
+    operator.reconcile()
+    uid = server.evolution["metadata"]["uid"]
+    operator.reconciler._jobs._free[uid] = CHECK_2, server.now
+    operator.reconcile()
+    assert server.created == [CHECK_1]
+
+
 def test_the_wait_for_a_pod_is_bounded() -> None:
     """The pod of a node that cannot be reached stays until somebody deletes it."""
     server, operator = started(deadlines={"stagePendingSeconds": 600})
