@@ -13,7 +13,7 @@ from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stage_resources import pods_of
 from selfemo_api.stages import Stage
 from selfemo_api.status import FAILURE_MAX, EvolutionStatus, Reason, StageFailure
-from selfemo_operator.planner.recovery import after_damage
+from selfemo_operator.planner.recovery import after_damage, next_attempt
 from selfemo_operator.planner.types import (
     AttemptOutcome,
     End,
@@ -64,7 +64,7 @@ def after_attempt(
         return Progress(status, spec, end=end)
     if outcome.exit_code == ExitCode.DAMAGED_RESULT and outcome.damaged is not None:
         return after_damage(status, spec, outcome, jobs)
-    return after_failure(evolution, status, spec, outcome, now)
+    return after_failure(evolution, status, spec, outcome, jobs, now)
 
 
 def _other_dataset(status: EvolutionStatus, spec: EvolutionSpec, result: StageResult) -> str | None:
@@ -123,6 +123,7 @@ def after_failure(
     status: EvolutionStatus,
     spec: EvolutionSpec,
     failure: Failure,
+    jobs: Sequence[StageJob],
     now: datetime,
 ) -> Progress:
     """Return the evolution after a failed attempt: it is counted, and the next one is scheduled.
@@ -137,6 +138,8 @@ def after_failure(
         The spec pinned for the current generation.
     failure
         Why the attempt failed. It does not name a damaged result.
+    jobs
+        All Jobs of the evolution. The number of a new attempt must not be that of one of them.
     now
         The current time, with a time zone.
 
@@ -171,7 +174,7 @@ def after_failure(
     wait = min(policy.backoff_seconds * 2 ** min(attempts - 1, 16), MAX_BACKOFF_SECONDS)
     if failure.disrupted:
         wait = 0  # the platform queues and backs off by itself
-    changes["attempt"] = status.attempt + 1
+    changes["attempt"] = next_attempt(status, stage, jobs)
     changes["retry_after"] = now + timedelta(seconds=wait)
     return Progress(status.model_copy(update=changes), spec, outcome=outcome)
 

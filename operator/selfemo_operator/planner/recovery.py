@@ -116,11 +116,32 @@ def fresh_attempt(
     used
         A stage and the number of an attempt of it which is not counted in the totals yet.
     """
-    numbers = [attempts_of(status, stage)]
-    numbers += [j.attempt for j in jobs if (j.generation, j.stage) == (status.generation, stage)]
+    numbers = [attempts_of(status, stage), *_numbers(status, stage, jobs)]
     if used is not None and used[0] is stage:
         numbers.append(used[1])
     return max(numbers) + 1
+
+
+def next_attempt(status: EvolutionStatus, stage: Stage, jobs: Sequence[StageJob]) -> int:
+    """Return the number of the attempt after the current one. No Job of its stage has it.
+
+    A status that was restored from a backup may be behind its Jobs.
+
+    Parameters
+    ----------
+    status
+        The status, with the current attempt.
+    stage
+        The current stage.
+    jobs
+        All Jobs of the evolution.
+    """
+    return max([status.attempt, *_numbers(status, stage, jobs)]) + 1
+
+
+def _numbers(status: EvolutionStatus, stage: Stage, jobs: Sequence[StageJob]) -> list[int]:
+    """Return the attempt numbers of the Jobs that a stage of the current generation has."""
+    return [j.attempt for j in jobs if (j.generation, j.stage) == (status.generation, stage)]
 
 
 def attempts_of(status: EvolutionStatus, stage: Stage) -> int:

@@ -15,6 +15,7 @@ from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import job_name
 from selfemo_api.status import EvolutionStatus, Reason
 from selfemo_operator.planner.attempts import after_failure
+from selfemo_operator.planner.recovery import next_attempt
 from selfemo_operator.planner.types import (
     AttemptOutcome,
     DeleteJob,
@@ -73,11 +74,11 @@ def after_lost_job(
         return None
     if job is None and _is_deleted(evolution, status, observed):
         failure = Failure(_JOB_DELETED, disrupted=True)
-        return _unused(after_failure(evolution, status, spec, failure, now), observed)
+        return after_failure(evolution, status, spec, failure, observed.jobs, now)
     if job is None or not is_without_pod(status, job, now):
         return None
     failure = Failure(_NO_POD, disrupted=True)
-    progress = _unused(after_failure(evolution, status, spec, failure, now), observed)
+    progress = after_failure(evolution, status, spec, failure, observed.jobs, now)
     if progress.end is not None:
         return None  # no further disruption is allowed, and the Job may still get a pod
     return replace(progress, deletion=DeleteJob(job.name, "it has no pod"))
@@ -116,29 +117,13 @@ def _replaced(
     if observed.refusal and not evolution.spec.suspend:
         # The next Job would be refused. The evolution ends, and its active Job is deleted.
         return Progress(status, spec, job, end=End(Reason.BAD_INPUT, observed.refusal))
-    changes: StatusChanges = {"attempt": _last_attempt(status, observed) + 1}
+    changes: StatusChanges = {"attempt": next_attempt(status, job.stage, observed.jobs)}
     return Progress(
         status.model_copy(update=changes),
         spec,
         outcome=AttemptOutcome(job.stage),
         deletion=DeleteJob(job.name, reason),
     )
-
-
-def _unused(progress: Progress, observed: Observed) -> Progress:
-    """Return the evolution with an attempt number that no Job of its stage has.
-
-    A status that was restored from a backup may be behind its Jobs.
-    """
-    status = progress.status
-    attempt = max(status.attempt, _last_attempt(status, observed) + 1)
-    return replace(progress, status=status.model_copy(update={"attempt": attempt}))
-
-
-def _last_attempt(status: EvolutionStatus, observed: Observed) -> int:
-    """Return the largest attempt number of the current stage's Jobs; 0: there is none."""
-    key = (status.generation, status.stage)
-    return max((j.attempt for j in observed.jobs if (j.generation, j.stage) == key), default=0)
 
 
 def _deletion_reason(evolution: EmotionEvolution, job: StageJob) -> str | None:
