@@ -8,13 +8,13 @@ served has watches and a resync of its own.
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
 from selfemo_operator.controller.caches.cache import Cache
+from selfemo_operator.controller.kube.backoff import backoff_seconds
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.kube.fair_rotation import Limits
 from selfemo_operator.controller.kube.workqueue import WorkQueue
@@ -195,8 +195,7 @@ class Controller:
         failures = self._failures.get(key, 0) + 1
         self._failures[key] = failures
         if seconds is None:
-            longest = min(INITIAL_BACKOFF * 2.0 ** min(failures - 1, 16), MAX_BACKOFF)
-            seconds = longest * random.uniform(0.5, 1.0)
+            seconds = backoff_seconds(failures, INITIAL_BACKOFF, MAX_BACKOFF)
         self.queue.add_after(key, seconds)
 
     def _run_resync(self, served: ServedNamespace) -> None:

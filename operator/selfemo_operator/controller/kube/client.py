@@ -190,8 +190,6 @@ class KubeClient:
         query: Mapping[str, str],
         read_timeout: float,
         on_open: Callable[[Callable[[], None]], None] = lambda _: None,
-        parse: Callable[[bytes], Json] = from_json,
-        accept: str = "application/json",
     ) -> Iterator[Json]:
         """Yield watch events until the server closes the stream. Raises ApiError.
 
@@ -205,19 +203,15 @@ class KubeClient:
             Seconds without any byte after which the stream counts as broken.
         on_open
             A function that receives a function which ends the stream from another thread.
-        parse
-            A function that returns the event of a line. It raises ValueError.
-        accept
-            The media type of the events.
         """
         timeout = urllib3.Timeout(connect=TIMEOUT[0], read=read_timeout)
-        response = self._send("GET", path, {**query, "watch": "true"}, None, "", timeout, accept)
+        response = self._send("GET", path, {**query, "watch": "true"}, None, "", timeout)
         on_open(lambda: _shut_down(response))
         try:
             buffer = b""
             for chunk in response.stream(65536, decode_content=True):
                 *lines, buffer = (buffer + chunk).split(b"\n")
-                yield from (parse(line) for line in lines if line)
+                yield from (from_json(line) for line in lines if line)
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise ApiError(0, "Stream", f"the watch of {path} broke off: {error}") from error
         finally:

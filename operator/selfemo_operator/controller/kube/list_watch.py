@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-from pydantic_core import from_json
-
+from selfemo_operator.controller.kube.backoff import backoff_seconds
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 
 Json = dict[str, Any]
@@ -26,8 +24,8 @@ SHORT_STREAM_SECONDS = 10.0
 #: Failures in a row after which the objects are listed again. Some errors concern the version: a
 #: version that the server does not know yet is refused with 504, for example.
 FAILURES_UNTIL_LIST = 3
-#: The longest wait after a failure, in seconds.
-MAX_BACKOFF = 30.0
+#: The first and the longest wait after a failure, in seconds.
+FIRST_BACKOFF, MAX_BACKOFF = 1.0, 30.0
 #: The HTTP status for a resource version that has expired. The watch then starts again with a list.
 _GONE = 410
 
@@ -46,9 +44,6 @@ class ListWatch(ABC):
     query
         The query of the list and of the watch, such as a label selector.
     """
-
-    #: The media type of the events.
-    accept = "application/json"
 
     def __init__(self, kube: KubeClient, what: str, path: str, query: dict[str, str]) -> None:
         self._kube = kube
@@ -82,11 +77,6 @@ class ListWatch(ABC):
         item
             The object of the event.
         """
-
-    def parse_event(self, line: bytes) -> Json:
-        """Return the event of one line of the stream. Raises ValueError."""
-        event: Json = from_json(line)
-        return event
 
     def run(self) -> None:
         """List and watch until stopped."""
@@ -132,8 +122,7 @@ class ListWatch(ABC):
 
     def _back_off(self) -> None:
         self._failures += 1
-        longest = min(2.0 ** min(self._failures - 1, 16), MAX_BACKOFF)
-        self._stop.wait(longest * random.uniform(0.5, 1.0))
+        self._stop.wait(backoff_seconds(self._failures, FIRST_BACKOFF, MAX_BACKOFF))
 
     def _stream_events(self) -> None:
         start = time.monotonic()
@@ -148,8 +137,6 @@ class ListWatch(ABC):
             query,
             WATCH_SECONDS + 30.0,
             on_open=self._on_open,
-            parse=self.parse_event,
-            accept=self.accept,
         )
         for event in events:
             if self._stop.is_set() or self._reset.is_set():

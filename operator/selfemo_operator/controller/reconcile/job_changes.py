@@ -149,6 +149,13 @@ class JobChanges:
         log.info("the Job %s/%s gets the deadline of the spec: %s s", key[0], name, seconds)
         self._patch(key, evolution, name, change)
 
+    def delete(self, key: Key, evolution: EmotionEvolution, name: str, reason: str) -> None:
+        """Delete a Job, by its uid. The log has the reason."""
+        log.info("the Job %s/%s is being deleted: %s", key[0], name, reason)
+        job = self._find(key, evolution, name)
+        if job is not None:
+            self._kube.delete(names.job_path((key[0], name)), job["metadata"]["uid"])
+
     def leave_to_queue(self, key: Key, evolution: EmotionEvolution, job: Json) -> None:
         """Note on a Job that was created, if an admission webhook suspended it at once.
 

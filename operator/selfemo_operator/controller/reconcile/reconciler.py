@@ -179,15 +179,15 @@ class Reconciler:
     def _observe(self, key: Key, evolution: EmotionEvolution, now: datetime) -> Observed:
         metadata, status = evolution.metadata, evolution.status
         refused = refusal(evolution, self._settings.jobs)
+        current = (status.generation, status.stage, status.attempt)
+        deadline = active_deadline(evolution.spec.deadlines.stage_active_seconds)
         jobs = []
         for manifest in self._cache.stage_jobs(key, metadata.uid):
             job = stage_job(manifest)
-            current = (status.generation, status.stage, status.attempt)
             query = pod_query(manifest, now)
             if job.key == current and not status.finished and query is not None:
                 job = self._with_pods(key, evolution, manifest, query, now)
             removals = self._cache.removals(key[0], manifest["metadata"]["uid"])
-            deadline = active_deadline(evolution.spec.deadlines.stage_active_seconds)
             job = replace(
                 job,
                 outdated=bool(refused) or _is_outdated(evolution, manifest, job),
@@ -252,8 +252,7 @@ class Reconciler:
             case CreateJob():
                 self._create_job(key, evolution, action)
             case DeleteJob(name=name, reason=reason):
-                log.info("the Job %s/%s is being deleted: %s", key[0], name, reason)
-                self._delete_job(key, evolution, name)
+                self._jobs.delete(key, evolution, name, reason)
             case SuspendJob(name=name):
                 self._jobs.suspend(key, evolution, name)
             case ResumeJob(name=name):
@@ -325,11 +324,6 @@ class Reconciler:
             text = f"the {manifest['kind']} {name} exists and belongs to another owner"
             raise ApiError(409, OTHER_OWNER, text)
         return existing
-
-    def _delete_job(self, key: Key, evolution: EmotionEvolution, name: str) -> None:
-        for job in self._cache.stage_jobs(key, evolution.metadata.uid):
-            if job["metadata"]["name"] == name:
-                self._kube.delete(names.job_path((key[0], name)), job["metadata"]["uid"])
 
 
 class _Refused(Exception):

@@ -9,7 +9,6 @@ whose predecessor ended at once, which kopf does not.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
@@ -29,7 +28,12 @@ from selfemo_operator.controller.caches.evolution_text import (
     identity_object,
     parse_event,
 )
-from selfemo_operator.controller.kube.list_watch import MAX_BACKOFF, SHORT_STREAM_SECONDS
+from selfemo_operator.controller.kube.backoff import backoff_seconds
+from selfemo_operator.controller.kube.list_watch import (
+    FIRST_BACKOFF,
+    MAX_BACKOFF,
+    SHORT_STREAM_SECONDS,
+)
 from selfemo_operator.controller.objects.names import PLURAL
 
 Json = dict[str, Any]
@@ -48,13 +52,8 @@ class Backoffs:
 
     def __iter__(self) -> Iterator[float]:
         """Yield the pause before each further attempt."""
-        for attempt in count():
-            yield pause(attempt)
-
-
-def pause(failures: int) -> float:
-    """Return a pause in seconds after a number of failures in a row, from 0."""
-    return float(min(2.0 ** min(failures, 16), MAX_BACKOFF)) * random.uniform(0.5, 1.0)
+        for failures in count(1):
+            yield backoff_seconds(failures, FIRST_BACKOFF, MAX_BACKOFF)
 
 
 @dataclass
@@ -87,7 +86,7 @@ class StreamHealth:
         early = time.monotonic() - self.started < SHORT_STREAM_SECONDS
         self.short_streams = self.short_streams + 1 if early else 0
         if early:
-            await asyncio.sleep(pause(self.short_streams - 1))
+            await asyncio.sleep(backoff_seconds(self.short_streams, FIRST_BACKOFF, MAX_BACKOFF))
         self.started = time.monotonic()
 
     async def _after(self, _session: aiohttp.ClientSession, _context: Any, request: Any) -> None:
