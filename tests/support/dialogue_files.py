@@ -6,12 +6,13 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from selfemo_api.spec import DataFormat
 from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
+from selfemo_jobs.datasets.dialogue_store import DialogueWriter, StoredDialogues
 from selfemo_jobs.datasets.fetch import fetch_source
 from selfemo_jobs.datasets.load import SourceContent, read_source
 from selfemo_jobs.datasets.reading import ReadOptions
@@ -20,6 +21,14 @@ from selfemo_jobs.datasets.reading import ReadOptions
 def dialogue(name: str, *turns: tuple[str, str, str] | tuple[str, str]) -> Dialogue:
     """Return a dialogue of (speaker, text) or (speaker, text, label)."""
     return Dialogue(name, tuple(Utterance(t[0], t[1], tuple(t[2:])) for t in turns))
+
+
+def store_dialogues(dialogues: Iterable[Dialogue], folder: Path) -> StoredDialogues:
+    """Write dialogues to a scratch file, as stages store their sources."""
+    writer = DialogueWriter(folder)
+    for one in dialogues:
+        writer.add(one)
+    return writer.finish()
 
 
 def read(

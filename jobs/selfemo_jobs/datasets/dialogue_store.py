@@ -12,7 +12,7 @@ import tempfile
 import weakref
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -65,7 +65,9 @@ class StoredDialogues(Sequence[Dialogue]):
     Examples
     --------
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     dialogues = store_dialogues([Dialogue("d1", (Utterance("Ann", "Hi"),))], Path(folder))
+    ...     writer = DialogueWriter(Path(folder))
+    ...     writer.add(Dialogue("d1", (Utterance("Ann", "Hi"),)))
+    ...     dialogues = writer.finish()
     >>> dialogues[0].id, len(dialogues[1:]), dialogues.turn_counts.tolist()
     ('d1', 0, [1])
     """
@@ -177,22 +179,6 @@ class DialogueWriter:
             self._stream.close()
         self._file.prefixes = prefixes
         return StoredDialogues(self._file, range(len(self)))
-
-
-def store_dialogues(dialogues: Iterable[Dialogue], folder: Path) -> StoredDialogues:
-    """Write dialogues to a scratch file.
-
-    Parameters
-    ----------
-    dialogues
-        The dialogues, each with a turn at least.
-    folder
-        The scratch folder.
-    """
-    writer = DialogueWriter(folder)
-    for dialogue in dialogues:
-        writer.add(dialogue)
-    return writer.finish()
 
 
 def turn_counts(dialogues: Sequence[Dialogue]) -> NDArray[Any]:

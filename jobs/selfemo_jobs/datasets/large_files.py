@@ -18,6 +18,7 @@ from selfemo_jobs.errors import BadInput
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 _GZIP = b"\x1f\x8b"
 _BOM = "\ufeff"
@@ -184,19 +185,12 @@ def read_schema(file: SourceFile) -> pa.Schema:
     BadInput
         If the file is damaged.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        with file.path.open("rb") as stream:
-            start = stream.read(6)
-        if start.startswith(PARQUET):
-            return pq.read_schema(file.path)
-        with pa.memory_map(str(file.path)) as source:
-            opened = pa.ipc.open_file if start == ARROW[0] else pa.ipc.open_stream
-            return opened(source).schema
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(file, error) from None
+    with _opened(file) as reader:
+        if isinstance(reader, pq.ParquetFile):
+            return reader.schema.to_arrow_schema()
+        return reader.schema
 
 
 def record_batches(file: SourceFile, rows: int) -> Iterator[pa.RecordBatch]:
@@ -217,22 +211,36 @@ def record_batches(file: SourceFile, rows: int) -> Iterator[pa.RecordBatch]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    with _opened(file) as reader:
+        if isinstance(reader, pq.ParquetFile):
+            yield from reader.iter_batches(batch_size=rows)
+            return
+        if isinstance(reader, pa.RecordBatchFileReader):
+            batches = map(reader.get_batch, range(reader.num_record_batches))
+        else:
+            batches = iter(reader)
+        for batch in batches:
+            for first in range(0, batch.num_rows, rows):
+                yield batch.slice(first, rows)
+
+
+@contextmanager
+def _opened(
+    file: SourceFile,
+) -> Iterator[pq.ParquetFile | pa.RecordBatchFileReader | pa.RecordBatchStreamReader]:
+    """Open a Parquet or Arrow file. Raises BadInput if it is damaged, also while it is read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         with file.path.open("rb") as stream:
             start = stream.read(6)
         if start.startswith(PARQUET):
             with pq.ParquetFile(file.path) as parquet:
-                yield from parquet.iter_batches(batch_size=rows)
+                yield parquet
             return
         with pa.memory_map(str(file.path)) as source:
-            if start == ARROW[0]:
-                reader = pa.ipc.open_file(source)
-                batches = map(reader.get_batch, range(reader.num_record_batches))
-            else:
-                batches = iter(pa.ipc.open_stream(source))
-            for batch in batches:
-                for first in range(0, batch.num_rows, rows):
-                    yield batch.slice(first, rows)
+            yield (pa.ipc.open_file if start == ARROW[0] else pa.ipc.open_stream)(source)
     except (pa.ArrowException, OSError) as error:
         raise _damaged(file, error) from None
 

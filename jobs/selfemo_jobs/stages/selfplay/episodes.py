@@ -10,6 +10,7 @@ that a shard only reads the dialogues of its own parts.
 
 from __future__ import annotations
 
+import copy
 import random
 from array import array
 from collections.abc import Iterator, Sequence
@@ -129,8 +130,8 @@ class EpisodePlan(Sequence[Episode]):
             return next(self._episodes(range(numbers, numbers + 1)))
         if numbers.step != 1:
             raise ValueError("a plan can only be cut into consecutive episodes")
-        plan = object.__new__(EpisodePlan)
-        plan.__dict__.update(self.__dict__, _numbers=numbers)
+        plan = copy.copy(self)
+        plan._numbers = numbers
         return plan
 
     def __iter__(self) -> Iterator[Episode]:

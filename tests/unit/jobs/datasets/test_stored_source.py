@@ -16,6 +16,7 @@ from tests.support.dialogue_files import (
     dialogue,
     read,
     row_objects,
+    store_dialogues,
     write_lines,
     write_parquet,
     write_table,
@@ -24,7 +25,7 @@ from tests.support.dialogue_files import (
 from selfemo_api.spec import DataFormat
 from selfemo_jobs.datasets import dialogue_stream
 from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
-from selfemo_jobs.datasets.dialogue_store import StoredDialogues, store_dialogues
+from selfemo_jobs.datasets.dialogue_store import StoredDialogues
 from selfemo_jobs.datasets.fetch import fetch_source
 from selfemo_jobs.datasets.load import SourceContent
 from selfemo_jobs.datasets.reading import ReadOptions

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.support.dialogue_files import store_dialogues
 
 from selfemo_api.seeds import derive_seed
 from selfemo_api.spec import Context, SelfPlaySpec
 from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
-from selfemo_jobs.datasets.dialogue_store import store_dialogues
 from selfemo_jobs.inference.responses import last_turns, responder_context
 from selfemo_jobs.stages.selfplay.episodes import (
     LISTENER,
