@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from selfemo_api.contract import ExitCode, PurgeConfig, StageConfig
-from selfemo_api.results import FailureMessage, ShardResult, StageResult, encode_message
+from selfemo_api.results import FailureMessage, ShardResult, encode_message
 from selfemo_api.stages import Stage, stages_of
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 from tests.campaign.catalog import KINDS
-from tests.unit.operator.planner.simulated_world import result_of, score_of
+from tests.integration.operator.fake_kubelet import pod_status, success_message
 
 Json = dict[str, Any]
 _THREADS = 3
@@ -38,12 +38,7 @@ ENDINGS: dict[str, tuple[int, str, str]] = {
 def succeeded(config: StageConfig, kind: str) -> str:
     """Return the termination message of a stage that has succeeded."""
     f1s = KINDS[kind].f1s
-    f1 = f1s[min(config.generation, len(f1s) - 1)]
-    result = result_of(config.generation, config.stage, f1, folder=config.output)
-    if result.scores:
-        sources = [source.name for source in config.spec.dataset.evaluation]
-        result = result.model_copy(update={"scores": [score_of(f1, source=s) for s in sources]})
-    return encode_message(StageResult.model_validate(result))
+    return success_message(config, f1s[min(config.generation, len(f1s) - 1)])
 
 
 def of_shard(config: StageConfig, shard: int) -> str:
@@ -241,23 +236,10 @@ class Kubelet:
     def _set_status(
         self, pod: Json, phase: str, state: Json, reason: str = "", condition: str = ""
     ) -> None:
-        container = {
-            "name": names.CONTAINER,
-            "image": "none",
-            "imageID": "",
-            "ready": phase == "Running",
-            "restartCount": 0,
-            "state": state,
-        }
-        conditions = [
-            {"type": "Ready", "status": "True" if phase == "Running" else "False"},
-            {"type": "PodScheduled", "status": "True"},
-        ]
-        status: Json = {"phase": phase, "containerStatuses": [container]}
+        status = pod_status(phase, state)
         if condition:
-            conditions.append({"type": "DisruptionTarget", "status": "True", "reason": condition})
-            status["reason"] = reason
-        status["conditions"] = conditions
+            target = {"type": "DisruptionTarget", "status": "True", "reason": condition}
+            status = {**status, "conditions": [*status["conditions"], target], "reason": reason}
         self._kube.patch(f"{_path(pod)}/status", {"status": status})
 
     def _delete(self, pod: Json) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import http.client
-import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import urllib3
 from selfemo_operator.controller.kube.client import KubeClient
 from tests.campaign.faults import Faults
 from tests.campaign.requests import Cut, Reply, Request, parse
+from tests.integration.operator.api import write_kubeconfig
 
 _FORWARDED = ("content-type", "accept", "user-agent")
 
@@ -46,16 +46,7 @@ class FaultProxy:
 
     def kubeconfig(self, to: Path) -> Path:
         """Write a kubeconfig for this proxy; return its path."""
-        config = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "proxy",
-            "contexts": [{"name": "proxy", "context": {"cluster": "proxy", "user": "nobody"}}],
-            "clusters": [{"name": "proxy", "cluster": {"server": self.url}}],
-            "users": [{"name": "nobody", "user": {"token": "none"}}],
-        }
-        to.write_text(json.dumps(config))
-        return to
+        return write_kubeconfig(self.url, to)
 
     def reset_connections(self) -> None:
         """Break all connections of the operator, watches included."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import http.client
 import re
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
+
+from tests.support.s3_proxy import ForwardingHandler
 
 #: The methods on which each perturbation can act.
 KINDS: dict[str, tuple[str, ...]] = {
@@ -81,30 +82,25 @@ class StorageProxy:
         self.plan = Plan()
         proxy, lock = self, threading.Lock()
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def _do(self) -> None:
+        class Handler(ForwardingHandler):
+            def act(self) -> None:
                 conditional = "If-None-Match" in self.headers
                 with lock:
                     plan = proxy.plan
                     fault = plan.next(self.command, self.path, conditional=conditional)
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                self.close_connection = True
+                body = self.body()
                 if fault == "overlap":
                     plan.overlap()
                 if fault == "slow":
                     time.sleep(_SLOW_SECONDS)
                 if fault in _ERRORS:
-                    status, code = _ERRORS[fault]
-                    text = f"<Error><Code>{code}</Code><Message>x</Message></Error>".encode()
-                    return self._answer(status, {}, text, len(text))
+                    return self.refuse(*_ERRORS[fault])
                 if fault == "kill-before-write":
                     return plan.kill()
                 if fault == "ignored-condition":  # its header is signed: it cannot be left out
                     plan.put(self.path, body)
-                    return self._answer(200, {"ETag": '"x"'}, b"", 0)
-                reply, data = self._forward(body)
+                    return self.answer(200, {"ETag": '"x"'}, b"", 0)
+                reply, data = self.forward(body)
                 if fault == "kill-after-write":
                     return plan.kill()
                 if fault == "lost-reply":
@@ -117,31 +113,7 @@ class StorageProxy:
                     data = data[: len(data) // 2]
                 if self.command == "HEAD":
                     length = int(reply.headers.get("Content-Length", 0))
-                return self._answer(reply.status, dict(reply.headers), data, length)
-
-            def _forward(self, body: bytes) -> tuple[http.client.HTTPResponse, bytes]:
-                headers = {k: v for k, v in self.headers.items() if k.lower() != "expect"}
-                upstream = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-                upstream.request(self.command, self.path, body, headers)
-                reply = upstream.getresponse()
-                data = reply.read()
-                upstream.close()
-                return reply, data
-
-            def _answer(
-                self, status: int, headers: dict[str, str], data: bytes, length: int
-            ) -> None:
-                self.send_response_only(status)
-                for name, value in headers.items():
-                    if name.lower() not in {"content-length", "connection", "transfer-encoding"}:
-                        self.send_header(name, value)
-                self.send_header("Content-Length", str(length))
-                self.send_header("Connection", "close")
-                self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(data)
-
-            do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _do
+                return self.answer(reply.status, dict(reply.headers), data, length)
 
             def handle(self) -> None:
                 try:
@@ -149,8 +121,7 @@ class StorageProxy:
                 except OSError:
                     return  # the client was killed
 
-            def log_message(self, format: str, *args: object) -> None: ...
-
+        Handler.port = port
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import http.client
 import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
+
+from tests.support.s3_proxy import ForwardingHandler
 
 #: The faults of a request.
 PASS, LOSE_REPLY, CONFLICT, BUSY, CUT_BODY = "pass", "lose reply", "409", "503", "cut body"
@@ -33,49 +34,24 @@ class FaultyProxy:
         proxy = self
         lock = threading.Lock()
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def _do(self) -> None:
+        class Handler(ForwardingHandler):
+            def act(self) -> None:
                 with lock:
                     count = sum(1 for method, _ in proxy.seen if method == self.command)
                     fault = plan(self.command, self.path, count)
                     proxy.seen.append((self.command, fault))
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                self.close_connection = True
+                body = self.body()
                 if fault in {CONFLICT, BUSY}:
                     code = "ConditionalRequestConflict" if fault == CONFLICT else "SlowDown"
-                    text = f"<Error><Code>{code}</Code><Message>x</Message></Error>".encode()
-                    self._answer(int(fault), {}, text, len(text))
-                    return
-                upstream = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-                headers = {k: v for k, v in self.headers.items() if k.lower() != "expect"}
-                upstream.request(self.command, self.path, body, headers)
-                reply = upstream.getresponse()
-                data = reply.read()
+                    return self.refuse(int(fault), code)
+                reply, data = self.forward(body)
                 if fault == LOSE_REPLY:
-                    self.connection.close()
-                    return
+                    return self.connection.close()
                 kept = data[: len(data) // 2] if fault == CUT_BODY else data
                 length = int(reply.headers.get("Content-Length", len(data)))
-                self._answer(reply.status, dict(reply.headers), kept, length)
+                return self.answer(reply.status, dict(reply.headers), kept, length)
 
-            def _answer(
-                self, status: int, headers: dict[str, str], data: bytes, length: int
-            ) -> None:
-                self.send_response_only(status)
-                for name, value in headers.items():
-                    if name.lower() not in {"content-length", "connection", "transfer-encoding"}:
-                        self.send_header(name, value)
-                self.send_header("Content-Length", str(length))
-                self.send_header("Connection", "close")
-                self.end_headers()
-                self.wfile.write(data)
-
-            do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _do
-
-            def log_message(self, format: str, *args: object) -> None: ...
-
+        Handler.port = port
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)

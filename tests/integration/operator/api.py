@@ -19,6 +19,20 @@ _NAMESPACES = "/api/v1/namespaces"
 Json = dict[str, Any]
 
 
+def write_kubeconfig(url: str, to: Path) -> Path:
+    """Write a kubeconfig for a proxy that needs no credentials; return its path."""
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "proxy",
+        "contexts": [{"name": "proxy", "context": {"cluster": "proxy", "user": "nobody"}}],
+        "clusters": [{"name": "proxy", "cluster": {"server": url}}],
+        "users": [{"name": "nobody", "user": {"token": "none"}}],
+    }
+    to.write_text(yaml.safe_dump(config))
+    return to
+
+
 def wait_for(check: Callable[[], Any], what: str, seconds: float = 60.0, every: float = 0.1) -> Any:
     """Return the result of a check once it is true.
 

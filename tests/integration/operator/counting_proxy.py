@@ -12,9 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import urllib3
-import yaml
 
 from selfemo_operator.controller.kube.client import KubeClient
+from tests.integration.operator.api import write_kubeconfig
 
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
 
@@ -112,16 +112,7 @@ class CountingProxy:
 
     def kubeconfig(self, to: Path) -> Path:
         """Write a kubeconfig for this proxy; return its path."""
-        config = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "proxy",
-            "contexts": [{"name": "proxy", "context": {"cluster": "proxy", "user": "nobody"}}],
-            "clusters": [{"name": "proxy", "cluster": {"server": self.url}}],
-            "users": [{"name": "nobody", "user": {"token": "none"}}],
-        }
-        to.write_text(yaml.safe_dump(config))
-        return to
+        return write_kubeconfig(self.url, to)
 
     def stop(self) -> None:
         self._server.shutdown()

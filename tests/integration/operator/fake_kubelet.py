@@ -27,12 +27,33 @@ Ending = Callable[[StageConfig, Json], tuple[int, str]]
 
 def succeeding(config: StageConfig, _: Json) -> tuple[int, str]:
     """Return a success. The F1 rises with each generation."""
-    f1 = 0.30 + 0.05 * config.generation
+    return 0, success_message(config, 0.30 + 0.05 * config.generation)
+
+
+def success_message(config: StageConfig, f1: float) -> str:
+    """Return the termination message of a stage that has succeeded, with an F1 on each source."""
     result = result_of(config.generation, config.stage, f1, folder=config.output)
     if result.scores:
         sources = [source.name for source in config.spec.dataset.evaluation]
         result = result.model_copy(update={"scores": [score_of(f1, source=s) for s in sources]})
-    return 0, encode_message(StageResult.model_validate(result))
+    return encode_message(StageResult.model_validate(result))
+
+
+def pod_status(phase: str, state: Json) -> Json:
+    """Return the status of a stage pod, as a kubelet writes it."""
+    container = {
+        "name": names.CONTAINER,
+        "image": "none",
+        "imageID": "",
+        "ready": phase == "Running",
+        "restartCount": 0,
+        "state": state,
+    }
+    conditions = [
+        {"type": "Ready", "status": "True" if phase == "Running" else "False"},
+        {"type": "PodScheduled", "status": "True"},
+    ]
+    return {"phase": phase, "containerStatuses": [container], "conditions": conditions}
 
 
 def failing(code: int, error: str) -> Ending:
@@ -127,25 +148,11 @@ class FakeKubelet:
         return 0, ""
 
     def _set_status(self, pod: Json, phase: str, state: Json) -> None:
-        container = {
-            "name": names.CONTAINER,
-            "image": "none",
-            "imageID": "",
-            "ready": phase == "Running",
-            "restartCount": 0,
-            "state": state,
-        }
-        ready = "True" if phase == "Running" else "False"
-        conditions = [
-            {"type": "Ready", "status": ready},
-            {"type": "PodScheduled", "status": "True"},
-        ]
-        status = {"phase": phase, "containerStatuses": [container], "conditions": conditions}
         before = pod.get("status", {})
         if before.get("phase") == phase and phase == "Pending" and "containerStatuses" in before:
             return
         path = f"{names.core_path(self._namespace, 'pods')}/{pod['metadata']['name']}/status"
-        self._kube.patch(path, {"status": status})
+        self._kube.patch(path, {"status": pod_status(phase, state)})
 
     def _delete(self, pod: Json) -> None:
         """Remove a deleted pod, as a kubelet does once its containers have ended."""
