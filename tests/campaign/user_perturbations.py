@@ -267,7 +267,13 @@ def _lease_refused(world: World, this: Perturbation) -> str | None:
 @register("namespace-deleted", "beside", weight=1)
 def _namespace_deleted(world: World, _: Perturbation) -> str | None:
     """Delete a namespace with all in it, and create it and its evolutions again."""
-    namespace = world.namespaces[1]
+    with world.namespace_lock:  # the scenario may delete it a second time meanwhile
+        _renew_namespace(world, world.namespaces[1])
+    return None
+
+
+def _renew_namespace(world: World, namespace: str) -> None:
+    """Delete the second namespace, and create it and its evolutions again."""
     with world.recorder.lock:
         lost = [r.uid for r in world.recording.live() if r.namespace == namespace]
         world.recording.unpurged.update(lost)
@@ -281,4 +287,3 @@ def _namespace_deleted(world: World, _: Perturbation) -> str | None:
     for evolution in world.scenario.evolutions:
         if evolution.namespace == 1:
             world.create(evolution.name)
-    return None

@@ -61,6 +61,8 @@ class World:
         self.suspended: set[str] = set()
         """The names of evolutions that a user has suspended until all others have ended."""
         self.threads: list[threading.Thread] = []
+        self.namespace_lock = threading.Lock()
+        """Held while a namespace is deleted and created again."""
 
     @property
     def operator(self) -> Operator:
