@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from selfemo_api.spec import EvolutionSpec
+from selfemo_api.text.formatting import shortened
 
 #: Arguments of engines that place or speed up the work. A score does not follow from them, apart
 #: from rounding. Such an edit must stay possible: it is what helps if a GPU's memory is short.
@@ -53,8 +54,6 @@ def comparison_settings(spec: EvolutionSpec) -> dict[str, Any]:
     content = spec.to_json()
     selection = spec.selection_dataset
     source = next(s for s in content["dataset"]["sources"] if s["name"] == selection)
-    engine = spec.evaluation_engine
-    own_arguments = spec.self_play.engine_args if engine is spec.self_play.engine else {}
     settings = {f"dataset.{n}": content["dataset"].get(n) for n in ("labels", "columns")}
     settings |= {f"dataset.{n}": content["dataset"].get(n) for n in ("labelMap", "context")}
     for name in ("uri", "format", "offset", "limit"):
@@ -62,9 +61,11 @@ def comparison_settings(spec: EvolutionSpec) -> dict[str, Any]:
     for name in ("prompts", "promptTemplates", "maxPromptTokens", "revision"):
         settings[f"model.{name}"] = content["model"].get(name)
     settings["selfPlay.maxTokens.recognizer"] = spec.self_play.max_tokens.recognizer
-    settings["evaluation.engine"] = engine.value
+    settings["evaluation.engine"] = spec.evaluation_engine.value
     settings["selfPlay.engineArgs"] = {
-        name: value for name, value in own_arguments.items() if name not in _PLACEMENT_ARGUMENTS
+        name: value
+        for name, value in spec.evaluation_engine_args.items()
+        if name not in _PLACEMENT_ARGUMENTS
     }
     settings["evaluation.selectionDataset"] = selection
     settings["evaluation.multiLabel"] = spec.evaluation.multi_label.value
@@ -128,5 +129,4 @@ def changed_dataset(source: str, measured: str | None, now: str | None) -> str |
 def _text(value: Any) -> str:
     if value is None:
         return "unset"
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _VALUE_MAX else f"{text[:_VALUE_MAX]}…"
+    return shortened(json.dumps(value, ensure_ascii=False), _VALUE_MAX)

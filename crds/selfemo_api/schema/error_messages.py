@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from selfemo_api.recipes import written_path
 from selfemo_api.schema.strict_yaml import UNKNOWN_FIELD, Problem
+from selfemo_api.text.formatting import shortened
 
 #: The longest value in characters that a message quotes.
 _LONGEST_VALUE = 1000
@@ -77,8 +78,7 @@ def _as_json(value: Any) -> str:
     """Return a value as JSON text, with whole numbers as integers."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         value = int(value)
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
+    return shortened(json.dumps(value, ensure_ascii=False, default=str), _LONGEST_VALUE)
 
 
 def _dotted_path(location: tuple[int | str, ...]) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from selfemo_api.text.control_characters import printable, printable_lines
+from selfemo_api.text.formatting import shortened
 
 #: The largest depth of a document. No Kubernetes object is so deep, but a document may contain
 #: itself.
@@ -56,9 +57,8 @@ class Problem:
         Line breaks of the message stay. The end of a long message, which quotes a value, does not.
         """
         object.__setattr__(self, "field", printable(self.field).replace("\t", "\ufffd"))
-        message = printable_lines(self.message)
-        cut = message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}…"
-        object.__setattr__(self, "message", cut)
+        message = shortened(printable_lines(self.message), LONGEST_MESSAGE)
+        object.__setattr__(self, "message", message)
 
     def __str__(self) -> str:
         """Return the field, the message and the line as one line of text."""

@@ -258,3 +258,9 @@ class EvolutionSpec(ApiModel):
     def evaluation_engine(self) -> Engine:
         """The engine that generates the answers of the evaluation."""
         return self.evaluation.engine or self.self_play.engine
+
+    @property
+    def evaluation_engine_args(self) -> JsonObject:
+        """The arguments of that engine: those of self-play, unless self-play has another engine."""
+        is_same = self.evaluation_engine is self.self_play.engine
+        return dict(self.self_play.engine_args) if is_same else {}

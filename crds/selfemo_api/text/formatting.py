@@ -3,6 +3,24 @@
 from __future__ import annotations
 
 
+def shortened(text: str, most: int) -> str:
+    """Return a text without its end if it is too long, which an ellipsis then shows.
+
+    Parameters
+    ----------
+    text
+        The text.
+    most
+        The largest number of characters of the text that stay.
+
+    Examples
+    --------
+    >>> shortened("joy", 3), shortened("sadness", 3)
+    ('joy', 'sad…')
+    """
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
 def duration(seconds: float) -> str:
     """Return a duration as text for people.
 

@@ -140,7 +140,6 @@ def decoding_of(spec: EvolutionSpec) -> Decoding:
 def evaluation_arguments(spec: EvolutionSpec) -> dict[str, Any]:
     """Return the arguments of the evaluation's engine.
 
-    ``selfPlay.engineArgs`` are arguments of self-play's engine, and are not used for another one.
     ``evaluation.batchSize`` is for the Transformers engine: vLLM decides itself about its batches.
 
     Parameters
@@ -148,9 +147,8 @@ def evaluation_arguments(spec: EvolutionSpec) -> dict[str, Any]:
     spec
         The spec of an evolution.
     """
-    engine = spec.evaluation_engine
-    arguments = dict(spec.self_play.engine_args) if engine is spec.self_play.engine else {}
-    if engine is Engine.TRANSFORMERS:
+    arguments = spec.evaluation_engine_args
+    if spec.evaluation_engine is Engine.TRANSFORMERS:
         arguments["batch_size"] = spec.evaluation.batch_size
     return arguments
 

@@ -110,8 +110,8 @@ def selection_dataset(
 
 def _engine_args(spec: EvolutionSpec) -> dict[str, Any]:
     """Return the arguments of the engine: those of self-play's, if it is `Transformers` too."""
-    same = spec.evaluation_engine is spec.self_play.engine is Engine.TRANSFORMERS
-    arguments = dict(spec.self_play.engine_args) if same else {}
+    is_same = spec.evaluation_engine is Engine.TRANSFORMERS
+    arguments = spec.evaluation_engine_args if is_same else {}
     return {**arguments, "batch_size": spec.evaluation.batch_size}
 
 
