@@ -36,7 +36,7 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
 }
 #: The setting that stages use, and the bounds that it must keep: a tenth above the fastest setting
 #: alone, and a fifth above the fastest one beside other work.
-DEFAULT = "passive"
+DEFAULT = "passive-spin-1000"
 ALONE, LOADED = 1.1, 1.2
 BURNERS = 2
 PROMPTS, PROMPT_TOKENS, ANSWER_TOKENS = 16, 48, 16

@@ -5,7 +5,8 @@ environment variables when it is loaded. By default, a thread that waits for the
 milliseconds. If another program wants the processor, a spinning thread may hold it while the
 thread that has the work waits. Each short product then costs a time slice of the scheduler: beside
 a build on the same machine, self-play took eleven times as long. With the wait policy ``PASSIVE``,
-a waiting thread sleeps. ``benchmarks/threads.py`` compares the settings.
+a waiting thread sleeps at once, and then each short product costs a wake-up. A stage's threads spin
+for some microseconds first. ``benchmarks/threads.py`` compares the settings.
 
 By default there is a thread for each processor that the process may run on. The limit of a
 container is a share of time on all of them. With more threads than that, a container uses up its
@@ -22,6 +23,9 @@ WAIT_POLICY = "OMP_WAIT_POLICY"
 PASSIVE = "PASSIVE"
 #: ``libgomp``'s own variable: how often a waiting thread looks before it sleeps.
 SPIN_COUNT = "GOMP_SPINCOUNT"
+#: On an idle machine this costs a hundredth of the fastest setting's time, beside other work an
+#: eighth (docs/performance.md). 10,000 costs 2.7 times the time beside other work.
+SPINS = "1000"
 #: The same of LLVM's and Intel's OpenMP, which vLLM may use: milliseconds.
 BLOCK_TIME = "KMP_BLOCKTIME"
 THREADS = "OMP_NUM_THREADS"
@@ -44,7 +48,7 @@ def set_thread_defaults(environment: MutableMapping[str, str], *, counts: bool =
         between others.
     """
     if not environment.keys() & {WAIT_POLICY, SPIN_COUNT, BLOCK_TIME}:
-        environment[WAIT_POLICY] = PASSIVE
+        environment.update({WAIT_POLICY: PASSIVE, SPIN_COUNT: SPINS})
     threads = available_processors()
     if counts and threads < len(os.sched_getaffinity(0)) and THREADS not in environment:
         environment[THREADS] = str(threads)

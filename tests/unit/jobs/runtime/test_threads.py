@@ -65,17 +65,18 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     environment: dict[str, str] = {}
     monkeypatch.setattr(threads, "available_processors", lambda: AFFINITY)
     set_thread_defaults(environment)
-    assert environment == {"OMP_WAIT_POLICY": "PASSIVE"}
+    assert environment == {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
     monkeypatch.setattr(threads, "available_processors", lambda: 2)
     set_thread_defaults(environment)
     assert environment == {
         "OMP_WAIT_POLICY": "PASSIVE",
+        "GOMP_SPINCOUNT": "1000",
         "OMP_NUM_THREADS": "2",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     }
     environment = {}
     set_thread_defaults(environment, counts=False)
-    assert environment == {"OMP_WAIT_POLICY": "PASSIVE"}
+    assert environment == {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
 
 
 @pytest.mark.parametrize(
@@ -114,13 +115,14 @@ sys.exit(program.main(["--config", "none.json"]))
 
 def test_it_is_set_before_torch_is_loaded() -> None:
     """`libgomp` prints its settings when it is loaded: those that it has read."""
-    environment = {**os.environ, "OMP_DISPLAY_ENV": "TRUE"}
+    environment = {**os.environ, "OMP_DISPLAY_ENV": "VERBOSE"}
     for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
         environment.pop(name, None)
     command = [sys.executable, "-c", START, Stage.SELF_PLAY.module]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.stdout.split() == ["False", "PASSIVE", "False"], result.stderr[-2000:]
     assert "OMP_WAIT_POLICY = 'PASSIVE'" in result.stderr
+    assert "GOMP_SPINCOUNT = '1000'" in result.stderr
 
 
 def test_no_stage_loads_torch_with_its_modules() -> None:
