@@ -24,13 +24,14 @@ from tests.support.cluster import (
     settings,
 )
 from tests.support.cluster.errors import ClusterError, Unavailable
-from tests.support.cluster.locks import locked
+from tests.support.cluster.locks import locked, locked_alone
 from tests.support.cluster.probes import Api
 from tests.support.cluster.processes import Component, wait_until
 from tests.support.cluster.state import S3, State, load
 
 _CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 _NODE = ("kubelet", "kube-proxy", "coredns", "versitygw", "pause")
+_OTHER_RUN_SECONDS = 300  # below the limit of a test
 _LONGEST_FOLDER = 60  # it contains sockets of the kubelet and the runtime: at most 107 characters
 
 
@@ -177,8 +178,29 @@ def _check_node(state: State) -> None:
         )
     if len(str(state.folder)) > _LONGEST_FOLDER:
         raise ClusterError(f"the path {state.folder} is too long for sockets: use --state")
-    network.check_free(state.folder)
+    _take_bridge(state.folder)
     runtime.check_free(state)
+
+
+def _take_bridge(folder: Path) -> None:
+    """Take down the cluster of another checkout that left its bridge behind.
+
+    A test run that was killed takes nothing down. One that is still running is waited for.
+    """
+    owner = network.owner()
+    if owner in {None, folder} or (other := load(owner)) is None:
+        return
+    command = f"python -m tests.support.cluster down --state {owner}"
+
+    def unused() -> bool:
+        with locked_alone(other.users) as alone:
+            return alone
+
+    wait_until(unused, f"the test run that uses {owner} ({command})", _OTHER_RUN_SECONDS)
+    with locked(other.users):
+        if other.kept and any(map(other.processes.pid, other.processes.names())):
+            raise ClusterError(f"another test cluster is kept and uses the bridge: {command}")
+        down(owner)
 
 
 def _start(state: State, *components: Component) -> None:

@@ -7,35 +7,25 @@ from pathlib import Path
 
 from tests.support.cluster import mounts, settings
 from tests.support.cluster.commands import find, require, run
-from tests.support.cluster.errors import ClusterError
 from tests.support.cluster.locks import replace_text
-from tests.support.cluster.state import State, load
+from tests.support.cluster.state import State
 
 _RESULTS = Path(
     "/var/lib/cni/results"
 )  # the folder of the CNI library, with any root of the runtime
 
 
-def check_free(folder: Path) -> None:
-    """Check that no cluster of another checkout uses the bridge.
-
-    Raises
-    ------
-    ClusterError
-        If another cluster uses the bridge.
-    """
-    owner = _owner()
-    if owner not in {None, folder} and load(owner) is not None:
-        raise ClusterError(
-            "another test cluster uses the bridge: python -m tests.support.cluster down"
-            f" --state {owner}"
-        )
+def owner() -> Path | None:
+    """Return the state folder of the bridge's cluster, or None without a bridge."""
+    if not Path("/sys/class/net", settings.BRIDGE).exists():
+        return None
+    return Path(Path("/sys/class/net", settings.BRIDGE, "ifalias").read_text().strip() or "/")
 
 
 def make(state: State) -> None:
     """Create the bridge, unless it exists."""
     ip = require("ip")
-    if _owner() != state.folder:
+    if owner() != state.folder:
         _delete_bridge()  # another cluster may have left it behind
         run(ip, "link", "add", settings.BRIDGE, "type", "bridge")
         run(ip, "link", "set", settings.BRIDGE, "alias", str(state.folder))
@@ -47,7 +37,7 @@ def make(state: State) -> None:
 
 def remove(state: State) -> None:
     """Remove the bridge, and the remains of kube-proxy and the CNI plugins."""
-    if _owner() == state.folder:
+    if owner() == state.folder:
         _delete_bridge()
         nft = require("nft")
         for family in ("ip", "ip6"):
@@ -86,13 +76,6 @@ def _configure_pods(state: State) -> None:
     }
     plan = {"cniVersion": "0.4.0", "name": settings.BRIDGE, "plugins": [bridge]}
     replace_text(configuration(state) / "10-selfemo.conflist", json.dumps(plan))
-
-
-def _owner() -> Path | None:
-    """Return the state folder of the bridge's cluster, or None without a bridge."""
-    if not Path("/sys/class/net", settings.BRIDGE).exists():
-        return None
-    return Path(Path("/sys/class/net", settings.BRIDGE, "ifalias").read_text().strip() or "/")
 
 
 def _delete_bridge() -> None:
