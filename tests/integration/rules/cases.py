@@ -57,6 +57,15 @@ def _last_progress(minutes: int) -> Series:
     }
 
 
+def _watched(values: str, leads: int = 1) -> Series:
+    """Return whether a namespace is watched, with its own label, and whether the operator leads."""
+    series = operator_series("namespace_watched")
+    return {
+        series.replace(OPERATOR["namespace"], "team"): values,
+        operator_series("leader"): f"{leads}x60",
+    }
+
+
 def _waiting(reason: str, until: str = "0x60") -> Series:
     return {evolution_series("condition", 'condition="Progressing"', f'reason="{reason}"'): until}
 
@@ -217,6 +226,18 @@ CASES = (
         OPERATOR,
         "2",
         {"all can be read": {operator_series("unreadable_evolutions"): "0x60"}},
+        before="9m",
+    ),
+    Case(
+        "SelfemoNamespaceUnwatched",
+        _watched("0x60"),
+        "11m",
+        {"namespace": "team", "job": OPERATOR["job"]},
+        "team",
+        {
+            "it is watched": _watched("1x60"),
+            "the operator has lost the Lease": _watched("0x60", leads=0),
+        },
         before="9m",
     ),
 )

@@ -259,6 +259,11 @@ EVOLUTION: tuple[Series, ...] = (
         "Failed attempts of the current stage, disruptions not counted",
         _status("failures"),
     ),
+    Series(
+        "replaced_pods",
+        "Pods of the current stage that the platform removed and their Job created again",
+        _status("replacedPods"),
+    ),
     Series("best_generation", "Best generation so far", _status("best", "generation")),
     Series("best_f1_ratio", "Weighted F1 of the best generation", _status("best", "f1")),
     Series(
