@@ -28,6 +28,7 @@ programs:
 	  kubelet kube-proxy kubectl coredns pause versitygw helm promtool || \
 	  echo "some programs are missing: their tests will be skipped" >&2
 	@$(PY) -m tests.support.browser || echo "no Chromium: its tests will be skipped" >&2
+	@$(PY) -m tests.support.grafana || echo "no types of Grafana: their test will be skipped" >&2
 screenshot: ## Draw docs/images/report*.png from a recorded run
 	SELFEMO_SCREENSHOT=docs/images $(PY) -m pytest -q tests/unit/jobs/report/test_browser.py -k screenshot
 # Three workers for two cores, a file each: many tests wait for a cluster. The longest files come first

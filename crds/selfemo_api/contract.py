@@ -130,6 +130,11 @@ class StageConfig(ApiModel):
     outcomes: RunOutcomes | None = None
     """What has happened so far. Only Publish has it."""
 
+    @property
+    def evolution(self) -> str:
+        """The name of the evolution, which is a part of the run's folder."""
+        return self.run.rpartition("/")[2].rpartition("-")[0]
+
 
 class PurgeConfig(ApiModel):
     """The configuration of the program that removes the data of a deleted run.

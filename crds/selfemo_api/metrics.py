@@ -247,6 +247,70 @@ class ProgressField(StrEnum):
     """Train: norm of the last step's gradient before clipping."""
     LEARNING_RATE = "learningRate"
     """Train and warm start: learning rate of the last step."""
+    KL = "kl"
+    """Train: KL divergence from the reference at the last step, in nats; absent with `klBeta` 0."""
+    ENTROPY = "entropy"
+    """Train: mean entropy of the policy's next token at the last step, in nats."""
+    CLIP_LOW = "clipLow"
+    """Train: share of the last step's tokens whose probability ratio was below the lower bound."""
+    CLIP_HIGH = "clipHigh"
+    """Train: share of the last step's tokens whose probability ratio was above the upper bound."""
     WEIGHTED_F1 = "weightedF1"
     """Evaluate: weighted F1 of the source that was completed last. WarmStart: of the selection
     dataset at the last evaluation."""
+
+
+#: The prefix of the Prometheus series of a running stage.
+LIVE_PREFIX = "selfemo_stage_"
+#: The labels of these series. A scrape adds those of the pod, such as `namespace`.
+LIVE_LABELS = ("name", "stage")
+#: The gauges of a running stage without the prefix, with their help texts, by the field of a
+#: progress line. The last two are derived when a line is written.
+LIVE_GAUGES: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        ProgressField.DONE: ("done", "Units of work that are done"),
+        ProgressField.TOTAL: ("total", "Units of work in all"),
+        ProgressField.TOKENS_PER_SECOND: (
+            "tokens_per_second",
+            "Tokens that this attempt of self-play generates in a second",
+        ),
+        ProgressField.LOSS: ("loss", "Loss of the last step of a training or warm start"),
+        ProgressField.GRAD_NORM: (
+            "grad_norm",
+            "Norm of the gradient of the last training step, before clipping",
+        ),
+        ProgressField.LEARNING_RATE: (
+            "learning_rate",
+            "Learning rate of the last step of a training or warm start",
+        ),
+        ProgressField.KL: (
+            "kl",
+            "KL divergence from the reference at the last training step, in nats",
+        ),
+        ProgressField.ENTROPY: (
+            "entropy",
+            "Mean entropy of the policy's next token at the last training step, in nats",
+        ),
+        ProgressField.CLIP_LOW: (
+            "clip_low",
+            "Share of the last training step's tokens that were clipped at the lower bound",
+        ),
+        ProgressField.CLIP_HIGH: (
+            "clip_high",
+            "Share of the last training step's tokens that were clipped at the upper bound",
+        ),
+        ProgressField.WEIGHTED_F1: (
+            "weighted_f1",
+            "Weighted F1 of the last dataset that was evaluated, or of a warm start so far",
+        ),
+        "remainingSeconds": (
+            "remaining_seconds",
+            "Time until the work is done, at the mean rate of this attempt, when the progress last "
+            "changed",
+        ),
+        "progressTimestampSeconds": (
+            "progress_timestamp_seconds",
+            "Time at which the progress last changed",
+        ),
+    }
+)

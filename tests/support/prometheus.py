@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
@@ -40,13 +41,19 @@ class Prometheus:
 
     def values(self, expr: str, start: float, end: float) -> dict[tuple[str, ...], set[float]]:
         """Return all values of an expression in a time range, by the values of its labels."""
-        points = self._get("query_range", query=expr, start=start, end=end, step=1)["result"]
         return {
             tuple(v for k, v in sorted(p["metric"].items()) if k != "__name__"): {
                 float(value) for _, value in p["values"]
             }
-            for p in points
+            for p in self.series(expr, start, end)
         }
+
+    def series(self, expr: str, start: float, end: float) -> list[Json]:
+        """Return the series of an expression in a time range, with a point for each second."""
+        matrix: list[Json] = self._get("query_range", query=expr, start=start, end=end, step=1)[
+            "result"
+        ]
+        return matrix
 
     def rules(self) -> list[Json]:
         """Return all rules, with the state of their last evaluation."""
@@ -79,7 +86,11 @@ def _ready(server: Prometheus, process: subprocess.Popen[bytes], folder: Path) -
 
 @contextmanager
 def prometheus(
-    program: Path, folder: Path, targets: Sequence[str], namespace: str
+    program: Path,
+    folder: Path,
+    targets: Sequence[str],
+    namespace: str,
+    stage_pods: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Prometheus]:
     """Run a server that scrapes each target every second.
 
@@ -93,6 +104,9 @@ def prometheus(
         The ``host:port`` of each operator.
     namespace
         The namespace of the operators. Targets have the labels of the chart's ServiceMonitor.
+    stage_pods
+        The ``host:port`` of pods of running stages, with the namespace of each. They have the
+        labels of the chart's PodMonitor.
     """
     config = {
         # a short interval, because a tiny stage takes only seconds
@@ -109,7 +123,17 @@ def prometheus(
                     }
                     for number, target in enumerate(targets)
                 ],
-            }
+            },
+            {
+                "job_name": "selfemo-jobs",
+                "static_configs": [
+                    {
+                        "targets": [target],
+                        "labels": {"namespace": of_pod, "pod": f"stage-{number}"},
+                    }
+                    for number, (target, of_pod) in enumerate(stage_pods.items())
+                ],
+            },
         ],
     }
     (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))

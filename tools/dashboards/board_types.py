@@ -24,6 +24,7 @@ class Kind(StrEnum):
     STAT = "stat"
     LINES = "timeseries"
     BARS = "bars"
+    BAR_CHART = "barchart"
     GAUGES = "bargauge"
     HEATMAP = "heatmap"
     STATES = "state-timeline"
@@ -38,6 +39,8 @@ class Query:
     legend: str = ""
     instant: bool = False
     """Whether only the current value is queried."""
+    optional: bool = False
+    """Whether it may have no result, because its series come from elsewhere or are rare."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Link:
 
     title: str
     url: str
+    new_tab: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,9 +75,16 @@ class Panel:
     dashed: Sequence[str] = ()
     """The legends of series that are drawn as dashed lines, for comparison."""
     columns: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """For a table: the title and the unit of each field, in their order."""
-    row_link: str = ""
-    """For a table: the URL that the name links to."""
+    """For a table or a bar chart: the title and the unit of each field, in their order."""
+    cell_links: Mapping[str, Link] = field(default_factory=dict)
+    """For a table: the link of each value of a column, by the column's title."""
+    by_generation: bool = False
+    """For a table or a bar chart: whether it has one row for each value of the first query. All
+    queries cover the time range. A row has the first values of the others at that value."""
+    stacked: bool = False
+    """For a bar chart: whether the bars of a generation stand on each other."""
+    no_value: str = ""
+    """The text that is shown without a value."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +103,29 @@ class Variable:
     label: str
     query: str
     multi: bool = False
+    """Whether several values can be chosen, or all of them."""
+    optional: bool = False
+    """Whether the label may not exist. All values are then chosen, also that of no label."""
+
+
+@dataclass(frozen=True)
+class TextVariable:
+    """A variable that the user types."""
+
+    name: str
+    label: str
+    description: str
+    default: str = ""
+
+
+@dataclass(frozen=True)
+class SourceVariable:
+    """A variable that the user chooses from the data sources of a type."""
+
+    name: str
+    label: str
+    type: str
+    description: str
 
 
 @dataclass(frozen=True)
@@ -111,9 +145,11 @@ class Board:
     uid: str
     title: str
     description: str
-    variables: Sequence[Variable]
+    variables: Sequence[Variable | TextVariable | SourceVariable]
     rows: Sequence[Row]
     annotations: Sequence[Annotation] = ()
+    links: Sequence[Link] = ()
+    """Links beside the variables."""
     since: str = "now-24h"
 
 
@@ -121,6 +157,7 @@ def state_code(metric: str, labels: str, label: str, states: Sequence[str]) -> s
     """Return the expression that converts a state set to one number: the index of the active state.
 
     The labels `instance` and `pod` are aggregated away, because any operator may be the leader.
+    A label `cluster` stays where there is one.
 
     Parameters
     ----------
@@ -138,6 +175,7 @@ def state_code(metric: str, labels: str, label: str, states: Sequence[str]) -> s
     ]
     body = "\n    or ".join(parts)
     return (
-        f"max by (namespace, name) (\n    {body}\n)\n"
-        f"and on (namespace, name) max by (namespace, name) ({metric}{{{labels}}}) == 1"
+        f"max by (cluster, namespace, name) (\n    {body}\n)\n"
+        f"and on (cluster, namespace, name) "
+        f"max by (cluster, namespace, name) ({metric}{{{labels}}}) == 1"
     )

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from grafana_foundation_sdk.builders import (
+    barchart,
     bargauge,
     common,
     dashboard,
@@ -21,19 +22,41 @@ from grafana_foundation_sdk.models import common as shapes
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import heatmap as heat
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
-from tools.dashboards.board_types import GREEN, Annotation, Board, Kind, Panel, Query, Variable
+from tools.dashboards.board_types import (
+    GREEN,
+    Annotation,
+    Board,
+    Kind,
+    Link,
+    Panel,
+    Query,
+    SourceVariable,
+    TextVariable,
+    Variable,
+)
 
-SOURCE = shapes.DataSourceRef(type_val="prometheus", uid="${datasource}")
+#: The name and the label are those that dashboard-linter requires beside other data sources.
+SOURCE_VARIABLE = SourceVariable(
+    "prometheus_datasource",
+    "Prometheus data source",
+    "prometheus",
+    "The data source of all panels.",
+)
+SOURCE = shapes.DataSourceRef(type_val="prometheus", uid=f"${{{SOURCE_VARIABLE.name}}}")
 #: The tag by which the dashboards link to each other.
 TAG = "selfemo"
 #: The shortest interval between two points. Values change with stages, so that a shorter interval
 #: shows nothing more.
 SHORTEST_STEP = "1m"
+#: The points of a series that is grouped by generation: a step must not skip a generation.
+#: Prometheus returns at most 11,000.
+POINTS = 10_000
 
 _BUILDERS: dict[Kind, type[Any]] = {
     Kind.STAT: stat.Panel,
     Kind.LINES: timeseries.Panel,
     Kind.BARS: timeseries.Panel,
+    Kind.BAR_CHART: barchart.Panel,
     Kind.GAUGES: bargauge.Panel,
     Kind.HEATMAP: heatmap.Panel,
     Kind.STATES: statetimeline.Panel,
@@ -61,10 +84,10 @@ def to_json(board: Board) -> str:
             .include_vars(True)
             .keep_time(True)
         )
-        .with_variable(
-            dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
-        )
+        .with_variable(_variable(SOURCE_VARIABLE))
     )
+    for link in board.links:
+        builder = builder.link(_link(link).type(models.DashboardLinkType.LINK).icon("doc"))
     for variable in board.variables:
         builder = builder.with_variable(_variable(variable))
     for annotation in board.annotations:
@@ -74,10 +97,36 @@ def to_json(board: Board) -> str:
         for panel in row.panels:
             builder = builder.with_panel(_panel(panel))
     document = json.loads(JSONEncoder(sort_keys=True).encode(builder.build()))
+    _remove_foreign_fields(document)
     return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def _variable(variable: Variable) -> dashboard.QueryVariable:
+def _remove_foreign_fields(document: dict[str, Any]) -> None:
+    """Remove the defaults of the SDK that are not in the schema of Grafana 13."""
+    for variable in document["templating"]["list"]:
+        for name in ("auto", "auto_count", "auto_min"):  # of another type of variable
+            variable.pop(name, None)
+    for panel in document["panels"]:
+        if panel["type"] == "table":
+            panel["options"].pop("footer", None)
+
+
+def _variable(variable: Variable | TextVariable | SourceVariable) -> Any:
+    match variable:
+        case TextVariable():
+            text = variable.default
+            current = models.VariableOption(selected=True, text=text, value=text)
+            typed = dashboard.TextBoxVariable(variable.name).label(variable.label)
+            typed = typed.default_value(text).current(current)
+            return typed.description(variable.description)
+        case SourceVariable():
+            source = dashboard.DatasourceVariable(variable.name).label(variable.label)
+            return source.type(variable.type).description(variable.description)
+        case Variable():
+            return _query_variable(variable)
+
+
+def _query_variable(variable: Variable) -> dashboard.QueryVariable:
     builder = (
         dashboard.QueryVariable(variable.name)
         .label(variable.label)
@@ -86,11 +135,19 @@ def _variable(variable: Variable) -> dashboard.QueryVariable:
         .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(models.VariableSort.ALPHABETICAL_ASC)
     )
-    if variable.multi:
-        builder = builder.multi(True).include_all(True).all_value(".*")
-        every = models.VariableOption(selected=True, text=["All"], value=["$__all"])
-        builder = builder.current(every)
+    if variable.multi or variable.optional:
+        text, value = ("All", "$__all")
+        every = models.VariableOption(
+            selected=True,
+            text=[text] if variable.multi else text,
+            value=[value] if variable.multi else value,
+        )
+        builder = builder.multi(variable.multi).include_all(True).all_value(".*").current(every)
     return builder
+
+
+def _link(link: Link) -> dashboard.DashboardLink:
+    return dashboard.DashboardLink(link.title).url(link.url).target_blank(link.new_tab)
 
 
 def _annotation(annotation: Annotation) -> dashboard.AnnotationQuery:
@@ -116,8 +173,12 @@ def _panel(panel: Panel) -> Any:  # the builders have common methods, but no com
         .span(panel.width)
         .height(panel.height)
         .interval(SHORTEST_STEP)
-        .links([dashboard.DashboardLink(panel.link.title).url(panel.link.url)])
+        .links([_link(panel.link)])
     )
+    if panel.by_generation:
+        builder = builder.max_data_points(POINTS)
+    if panel.no_value:
+        builder = builder.no_value(panel.no_value)
     if panel.decimals is not None:
         builder = builder.decimals(panel.decimals)
     low, high = panel.bounds
@@ -135,7 +196,7 @@ def _target(panel: Panel, query: Query, ref: str) -> prometheus.Dataquery:
     builder = prometheus.Dataquery().expr(query.expr).ref_id(ref).datasource(SOURCE)
     if query.legend:
         builder = builder.legend_format(query.legend)
-    if panel.kind is Kind.TABLE:
+    if panel.kind is Kind.TABLE or panel.by_generation:
         builder = builder.format(PromQueryFormat.TABLE)
     elif panel.kind is Kind.HEATMAP:
         builder = builder.format(PromQueryFormat.HEATMAP)
@@ -209,32 +270,78 @@ def _states(builder: Any, _: Panel) -> Any:
 
 
 def _table(builder: Any, panel: Panel) -> Any:
-    """Join the queries into one row for each evolution."""
-    fields = list(panel.columns)
-    organize = {
-        "indexByName": {name: index for index, name in enumerate(fields)},
-        "renameByName": {name: title for name, (title, _) in panel.columns.items()},
-    }
-    keep = {"include": {"names": fields}}
-    builder = (
-        builder.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
-        .with_transformation(
-            models.DataTransformerConfig(id_val="filterFieldsByName", options=keep)
-        )
-        .with_transformation(models.DataTransformerConfig(id_val="organize", options=organize))
-    )
+    """Join the queries into one row for each evolution, or for each generation."""
+    builder = _with_rows(builder, panel)
     for title, unit in panel.columns.values():
-        builder = builder.override_by_name(title, [models.DynamicConfigValue("unit", unit)])
-    if panel.row_link:
-        links = [{"title": "Evolution", "url": panel.row_link}]
-        builder = builder.override_by_name("Name", [models.DynamicConfigValue("links", links)])
+        own = [models.DynamicConfigValue("unit", unit)]
+        if unit == "none" and title == "Generation":
+            own.append(models.DynamicConfigValue("decimals", 0))
+        if (link := panel.cell_links.get(title)) is not None:
+            shown = {"title": link.title, "url": link.url, "targetBlank": link.new_tab}
+            own.append(models.DynamicConfigValue("links", [shown]))
+        builder = builder.override_by_name(title, own)
     return builder
 
 
+def _bar_chart(builder: Any, panel: Panel) -> Any:
+    """Draw bars for each generation. A bar chart needs the generation as text."""
+    first, *_ = panel.columns
+    title, _ = panel.columns[first]
+    text = {"conversions": [{"targetField": title, "destinationType": "string"}], "fields": {}}
+    as_text = models.DataTransformerConfig(id_val="convertFieldType", options=text)
+    builder = _with_rows(builder, panel).with_transformation(as_text)
+    legend = (
+        common.VizLegendOptions()
+        .show_legend(True)
+        .display_mode(shapes.LegendDisplayMode.LIST)
+        .placement(shapes.LegendPlacement.BOTTOM)
+        .calcs([])
+    )
+    tooltip = common.VizTooltipOptions().mode(shapes.TooltipDisplayMode.MULTI)
+    return (
+        builder.x_field(title)
+        .orientation(shapes.VizOrientation.VERTICAL)
+        .stacking(shapes.StackingMode.NORMAL if panel.stacked else shapes.StackingMode.NONE)
+        .legend(legend)
+        .tooltip(tooltip)
+    )
+
+
+def _with_rows(builder: Any, panel: Panel) -> Any:
+    """Transform the results of the queries into the rows of a table."""
+    fields = list(panel.columns)
+    names = {name: title for name, (title, _) in panel.columns.items()}
+    steps: list[tuple[str, dict[str, Any]]]
+    if panel.by_generation:
+        key, *values = fields
+        groups = {key: {"operation": "groupby", "aggregations": []}}
+        groups |= {n: {"operation": "aggregate", "aggregations": [_FIRST]} for n in values}
+        evaluated = {"fieldName": key, "config": {"id": "isNotNull", "options": {}}}
+        fields = [key, *(f"{name} ({_FIRST})" for name in values)]
+        names = dict(zip(fields, names.values(), strict=True))
+        steps = [
+            ("joinByField", {"byField": "Time", "mode": "outer"}),
+            ("filterByValue", {"filters": [evaluated], "match": "all", "type": "include"}),
+            ("groupBy", {"fields": groups}),
+        ]
+    else:
+        keep = {"include": {"names": fields}}
+        steps = [("merge", {}), ("filterFieldsByName", keep)]
+    order = {name: index for index, name in enumerate(fields)}
+    steps.append(("organize", {"indexByName": order, "renameByName": names, "excludeByName": {}}))
+    for name, options in steps:
+        step = models.DataTransformerConfig(id_val=name, options=options)
+        builder = builder.with_transformation(step)
+    return builder
+
+
+#: The value of a group of points: its first one.
+_FIRST = "firstNotNull"
 _STYLES = {
     Kind.STAT: _stat,
     Kind.LINES: _lines,
     Kind.BARS: _lines,
+    Kind.BAR_CHART: _bar_chart,
     Kind.GAUGES: _gauges,
     Kind.HEATMAP: _heatmap,
     Kind.STATES: _states,

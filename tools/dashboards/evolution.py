@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tools.dashboards.board_types import (
     BLUE,
     GREEN,
@@ -13,77 +11,61 @@ from tools.dashboards.board_types import (
     Annotation,
     Board,
     Kind,
-    Link,
-    Panel,
     Query,
     Row,
     Variable,
 )
-from tools.dashboards.fleet import PHASES, STAGES, phase_code, stage_code
+from tools.dashboards.evolution_cost import COST, RESULTS, STAGES
+from tools.dashboards.evolution_history import GENERATIONS
+from tools.dashboards.evolution_panels import OF, TO_LOGS, by, one, panel, stat
+from tools.dashboards.evolution_training import LIVE, TRAINING
+from tools.dashboards.states import PHASES, phase_code
+from tools.dashboards.variables import (
+    CLUSTER,
+    GPU_PRICE,
+    LOGS_SOURCE,
+    STORAGE_SITE,
+    cluster_variable,
+)
 
 from selfemo_operator.controller.metrics.series import PREFIX
-
-_OF = 'namespace="$namespace", name="$name"'
-_TO_FLEET = Link("Fleet", "/d/selfemo-fleet?${__url_time_range}")
-_TO_OPERATOR = Link("Operator", "/d/selfemo-operator?${__url_time_range}")
-
-
-def _by(labels: str, metric: str) -> str:
-    """Return the expression of a metric by some labels, from any operator."""
-    return f"max by ({labels}) ({PREFIX}{metric}{{{_OF}}})"
-
-
-def _one(metric: str) -> str:
-    return f"max({PREFIX}{metric}{{{_OF}}})"
-
-
-def _panel(
-    kind: Kind, title: str, text: str, unit: str, queries: list[Query], **more: Any
-) -> Panel:
-    return Panel(kind, title, text, unit, queries, more.pop("link", _TO_FLEET), **more)
-
-
-def _stat(title: str, text: str, unit: str, expr: str, **more: Any) -> Panel:
-    queries = [Query(expr, title)]
-    return _panel(Kind.STAT, title, text, unit, queries, width=4, height=4, **more)
-
 
 _NOW = Row(
     "Now",
     [
-        _stat("Phase", "The current phase.", "none", phase_code(_OF), states=PHASES),
-        _stat(
+        stat("Phase", "The current phase.", "none", phase_code(OF), states=PHASES),
+        stat(
             "Generation",
             "The current generation. 0 is the evaluation of the baseline.",
             "none",
-            _one("generation"),
+            one("generation"),
         ),
-        _stat(
+        stat(
             "Best F1",
             "Weighted F1 of the best generation on the selection dataset.",
             "percentunit",
-            _one("best_f1_ratio"),
+            one("best_f1_ratio"),
             decimals=2,
         ),
-        _stat(
+        stat(
             "F1 gained",
             "Weighted F1 of the best generation minus that of the baseline.",
             "percentunit",
-            f"namespace_name:selfemo_evolution_f1_gain:ratio{{{_OF}}}",
+            f"namespace_name:selfemo_evolution_f1_gain:ratio{{{OF}}}",
             decimals=2,
         ),
-        _stat(
+        stat(
             "Without improvement",
             "Generations since the best one. spec.stopping.patience limits them.",
             "none",
-            _one("generations_without_improvement"),
+            one("generations_without_improvement"),
             thresholds=[(1.0, YELLOW), (2.0, ORANGE)],
         ),
-        _stat(
+        stat(
             "Without progress",
             "Time since the stage or attempt last changed. Empty while no progress is expected.",
             "s",
-            f"namespace_name:selfemo_evolution_since_progress:seconds{{{_OF}}}",
+            f"namespace_name:selfemo_evolution_since_progress:seconds{{{OF}}}",
             thresholds=[(21600.0, ORANGE)],
         ),
     ],
@@ -91,55 +73,74 @@ _NOW = Row(
 _F1 = Row(
     "F1",
     [
-        _panel(
+        panel(
             Kind.LINES,
             "F1 by dataset",
             "Weighted F1 of the last evaluated generation on each dataset, the best F1 so far, the "
             "goal, and the current generation (right axis).",
             "percentunit",
             [
-                Query(_by("dataset", "weighted_f1_ratio"), "{{dataset}}"),
-                Query(_one("best_f1_ratio"), "best"),
-                Query(_one("goal_f1_ratio"), "goal"),
-                Query(_one("generation"), "generation"),
+                Query(by("dataset", "weighted_f1_ratio"), "{{dataset}}"),
+                Query(one("best_f1_ratio"), "best"),
+                Query(one("goal_f1_ratio"), "goal", optional=True),
+                Query(one("generation"), "generation"),
             ],
             width=12,
             height=10,
             right_axis=["generation"],
             dashed=["goal", "best"],
         ),
-        _panel(
+        panel(
             Kind.LINES,
             "F1 by emotion",
             "F1 of each emotion in the last evaluated generation.",
             "percentunit",
-            [Query(_by("dataset, emotion", "emotion_f1_ratio"), "{{dataset}} {{emotion}}")],
+            [Query(by("dataset, emotion", "emotion_f1_ratio"), "{{dataset}} {{emotion}}")],
             width=12,
             height=10,
         ),
-        _panel(
+        panel(
             Kind.LINES,
             "95 % interval",
             "The 95 % confidence interval of the weighted F1, by a bootstrap over dialogues.",
             "percentunit",
             [
-                Query(_by("dataset", "weighted_f1_low_ratio"), "{{dataset}} low"),
-                Query(_by("dataset", "weighted_f1_high_ratio"), "{{dataset}} high"),
+                Query(by("dataset", "weighted_f1_low_ratio"), "{{dataset}} low"),
+                Query(by("dataset", "weighted_f1_high_ratio"), "{{dataset}} high"),
             ],
+            width=6,
         ),
-        _panel(
+        panel(
             Kind.LINES,
             "Macro F1",
             "Mean F1 over the emotions. Rare emotions count as much as frequent ones.",
             "percentunit",
-            [Query(_by("dataset", "macro_f1_ratio"), "{{dataset}}")],
+            [Query(by("dataset", "macro_f1_ratio"), "{{dataset}}")],
+            width=6,
         ),
-        _panel(
+        panel(
+            Kind.LINES,
+            "Sets of labels",
+            "Figures of datasets whose utterances have several labels: micro F1, mean F1 of the "
+            "utterances' sets, and their mean intersection over union. Empty for other datasets.",
+            "percentunit",
+            [
+                Query(by("dataset", f"{metric}_ratio"), f"{{{{dataset}}}} {name}", optional=True)
+                for metric, name in (
+                    ("micro_f1", "micro F1"),
+                    ("samples_f1", "F1 of the sets"),
+                    ("jaccard", "Jaccard"),
+                )
+            ],
+            width=6,
+        ),
+        panel(
             Kind.LINES,
             "Unparsable answers",
             "Share of answers that contain no label.",
             "percentunit",
-            [Query(_by("dataset", "unparsable_ratio"), "{{dataset}}")],
+            [Query(by("dataset", "unparsable_ratio"), "{{dataset}}")],
+            width=6,
             bounds=(0.0, None),
         ),
     ],
@@ -147,59 +148,59 @@ _F1 = Row(
 _LEARNING = Row(
     "Rewards and collapse",
     [
-        _panel(
+        panel(
             Kind.HEATMAP,
             "Rewards",
             "Number of candidates of the last scored generation in each range of rewards. A range "
             "reaches from the label below it to its own label.",
             "short",
-            [Query(_by("le", "reward_bucket"), "{{le}}")],
+            [Query(by("le", "reward_bucket"), "{{le}}")],
             width=12,
             height=9,
         ),
-        _panel(
+        panel(
             Kind.LINES,
             "Reward",
             "Mean and median reward of the last scored generation.",
             "none",
             [
-                Query(_one("reward_mean"), "mean"),
-                Query(f"histogram_quantile(0.5, {_by('le', 'reward_bucket')})", "median"),
+                Query(one("reward_mean"), "mean"),
+                Query(f"histogram_quantile(0.5, {by('le', 'reward_bucket')})", "median"),
             ],
             width=12,
             height=9,
             decimals=3,
         ),
-        _panel(
+        panel(
             Kind.LINES,
             "Labels",
             "Entropy of the predicted labels (1: all are equally frequent), and their divergence "
             "from the baseline's. A falling entropy or a rising divergence indicates a collapse.",
             "percentunit",
             [
-                Query(_by("dataset", "label_entropy_ratio"), "{{dataset}} entropy"),
-                Query(_by("dataset", "label_divergence_ratio"), "{{dataset}} divergence"),
+                Query(by("dataset", "label_entropy_ratio"), "{{dataset}} entropy"),
+                Query(by("dataset", "label_divergence_ratio"), "{{dataset}} divergence"),
             ],
             bounds=(0.0, 1.0),
         ),
-        _panel(
+        panel(
             Kind.LINES,
             "Groups",
             "Mean consistency of the groups, and the share of groups whose rewards are all equal. "
             "Training cannot learn from those groups.",
             "percentunit",
             [
-                Query(_one("consistency_ratio"), "consistency"),
-                Query(_one("zero_variance_ratio"), "zero variance"),
+                Query(one("consistency_ratio"), "consistency"),
+                Query(one("zero_variance_ratio"), "zero variance"),
             ],
             bounds=(0.0, 1.0),
         ),
-        _panel(
+        panel(
             Kind.LINES,
             "Diversity of responses",
             "Share of distinct bigrams in the responses. If it falls, responses become similar.",
             "percentunit",
-            [Query(_one("response_diversity_ratio"), "distinct bigrams")],
+            [Query(one("response_diversity_ratio"), "distinct bigrams")],
             bounds=(0.0, None),
         ),
     ],
@@ -207,111 +208,34 @@ _LEARNING = Row(
 _FUNNEL = Row(
     "Flywheel",
     [
-        _panel(
+        panel(
             Kind.GAUGES,
             "Funnel",
             "Candidates from the last self-play to the last training: played, scored, dropped by "
             "each filter, replayed, and kept.",
             "short",
             [
-                Query(_one("played_candidates"), "played", instant=True),
-                Query(_one("scored_candidates"), "scored", instant=True),
-                Query(_by("filter", "dropped_candidates"), "dropped: {{filter}}", instant=True),
-                Query(_one("replayed_candidates"), "replayed", instant=True),
-                Query(_one("kept_candidates"), "kept", instant=True),
+                Query(one("played_candidates"), "played", instant=True),
+                Query(one("scored_candidates"), "scored", instant=True),
+                Query(by("filter", "dropped_candidates"), "dropped: {{filter}}", instant=True),
+                Query(one("replayed_candidates"), "replayed", instant=True),
+                Query(one("kept_candidates"), "kept", instant=True),
             ],
             width=12,
             height=9,
             bounds=(0.0, None),
         ),
-        _panel(
+        panel(
             Kind.LINES,
             "Kept and dropped",
             "Dropped and kept candidates over time.",
             "short",
             [
-                Query(_by("filter", "dropped_candidates"), "dropped: {{filter}}"),
-                Query(_one("kept_candidates"), "kept"),
+                Query(by("filter", "dropped_candidates"), "dropped: {{filter}}"),
+                Query(one("kept_candidates"), "kept"),
             ],
             width=12,
             height=9,
-            bounds=(0.0, None),
-        ),
-    ],
-)
-_STAGES = Row(
-    "Stages",
-    [
-        _panel(
-            Kind.STATES,
-            "Stage",
-            "The current stage.",
-            "none",
-            [Query(stage_code(_OF), "stage")],
-            width=24,
-            height=5,
-            states=STAGES,
-        ),
-        _panel(
-            Kind.LINES,
-            "Durations",
-            "Wall time of each stage when it last succeeded.",
-            "s",
-            [Query(_by("stage", "stage_duration_seconds"), "{{stage}}")],
-            bounds=(0.0, None),
-        ),
-        _panel(
-            Kind.BARS,
-            "Failed attempts",
-            "Failed attempts by stage and reason. `Disrupted`: the platform caused the failure.",
-            "short",
-            [
-                Query(
-                    "max by (stage, reason) "
-                    f"(increase({PREFIX}stage_failures_total{{{_OF}}}[$__rate_interval]))",
-                    "{{stage}} {{reason}}",
-                )
-            ],
-            bounds=(0.0, None),
-            link=_TO_OPERATOR,
-        ),
-        _panel(
-            Kind.GAUGES,
-            "Attempts",
-            "Ended attempts of each stage in the whole run.",
-            "short",
-            [Query(_by("stage", "stage_attempts_total"), "{{stage}}", instant=True)],
-            bounds=(0.0, None),
-        ),
-    ],
-)
-_COST = Row(
-    "Cost",
-    [
-        _panel(
-            Kind.GAUGES,
-            "GPU time",
-            "GPU time of successful attempts by stage, in the whole run.",
-            "s",
-            [Query(_by("stage", "gpu_seconds_total"), "{{stage}}", instant=True)],
-            bounds=(0.0, None),
-        ),
-        _panel(
-            Kind.LINES,
-            "F1 gained per GPU-hour",
-            "F1 gained over the baseline, divided by the GPU time of the run.",
-            "percentunit",
-            [Query(f"namespace_name:selfemo_evolution_f1_gain:per_gpu_hour{{{_OF}}}", "gain")],
-        ),
-        _panel(
-            Kind.LINES,
-            "Tokens",
-            "Tokens that self-play generated, and tokens that training read, in the whole run.",
-            "short",
-            [
-                Query(_one("generated_tokens_total"), "generated"),
-                Query(_one("trained_tokens_total"), "trained"),
-            ],
             bounds=(0.0, None),
         ),
     ],
@@ -319,32 +243,43 @@ _COST = Row(
 EVOLUTION_BOARD = Board(
     "selfemo-evolution",
     "selfemo / Evolution",
-    "One evolution: its scores, the signs of a collapse, its stages and its cost.",
+    "One evolution: its scores, the signs of a collapse, its training, its stages and its cost.",
     [
-        Variable("namespace", "Namespace", "label_values(selfemo_evolution_info, namespace)"),
+        LOGS_SOURCE,
+        cluster_variable("selfemo_evolution_info"),
         Variable(
-            "name", "Name", 'label_values(selfemo_evolution_info{namespace="$namespace"}, name)'
+            "namespace",
+            "Namespace",
+            f"label_values(selfemo_evolution_info{{{CLUSTER}}}, namespace)",
         ),
+        Variable(
+            "name",
+            "Name",
+            f'label_values(selfemo_evolution_info{{namespace="$namespace", {CLUSTER}}}, name)',
+        ),
+        GPU_PRICE,
+        STORAGE_SITE,
     ],
-    [_NOW, _F1, _LEARNING, _FUNNEL, _STAGES, _COST],
+    [_NOW, LIVE, _F1, GENERATIONS, _LEARNING, TRAINING, _FUNNEL, STAGES, COST, RESULTS],
     [
         Annotation(
             "Promoted",
-            f"max(changes({PREFIX}best_generation{{{_OF}}}[$__rate_interval])) > 0",
+            f"max(changes({PREFIX}best_generation{{{OF}}}[$__rate_interval])) > 0",
             GREEN,
             "A generation was promoted",
         ),
         Annotation(
             "Not promoted",
-            f"max(delta({PREFIX}generations_without_improvement{{{_OF}}}[$__rate_interval])) > 0",
+            f"max(delta({PREFIX}generations_without_improvement{{{OF}}}[$__rate_interval])) > 0",
             RED,
             "A generation was rolled back, or not promoted",
         ),
         Annotation(
             "Generation",
-            f"max(changes({PREFIX}generation{{{_OF}}}[$__rate_interval])) > 0",
+            f"max(changes({PREFIX}generation{{{OF}}}[$__rate_interval])) > 0",
             BLUE,
             "A generation started",
         ),
     ],
+    links=[TO_LOGS],
 )

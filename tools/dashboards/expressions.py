@@ -9,14 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tools.dashboards.board_types import Board, Kind
+from tools.dashboards.board_types import Board, Variable
 from tools.dashboards.boards import BOARDS
+
+from selfemo_api.metrics import LIVE_PREFIX
 
 RULES = Path(__file__).resolve().parents[2] / "helm" / "selfemo" / "files" / "rules"
 _LABEL_VALUES = re.compile(r"label_values\((?P<selector>.+), (?P<label>\w+)\)")
-_VARIABLE = re.compile(r"\$\{?(\w+)\}?")
+#: A variable's name. `$1` is a group of a regular expression.
+_VARIABLE = re.compile(r"\$\{?([a-z_]\w*)\}?")
 #: The values of Grafana's built-in variables at a scrape interval of 30 s or less.
 _BUILT_IN = {"__rate_interval": "4m", "__interval": "1m"}
+#: Values of the dashboards' own variables that a user may leave as they are.
+_CHOSEN = {"cluster": ".*", "gpu_hour_price": "2.5"}
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,8 @@ class Expression:
     optional: bool = False
     """Whether it may have no result, because its series come from elsewhere (DCGM) or are rare (a
     queue, a failure, an annotation)."""
+    live: bool = False
+    """Whether its series come from the pods of a running stage."""
 
 
 def expressions(rules: Path = RULES) -> tuple[Expression, ...]:
@@ -54,20 +61,23 @@ def resolved(expr: str, variables: Mapping[str, str]) -> str:
     expr
         The expression as in the chart.
     variables
-        The values of the dashboard's own variables (``namespace``, ``name``).
+        The values of the dashboard's own variables (``namespace``, ``name``). The others have
+        values already: any cluster, and a price of a GPU hour.
 
     Raises
     ------
     KeyError
         If a variable has no value.
     """
-    values = {**_BUILT_IN, **variables}
+    values = {**_BUILT_IN, **_CHOSEN, **variables}
     return _VARIABLE.sub(lambda match: values[match[1]], expr)
 
 
 def _of_board(board: Board) -> Iterator[Expression]:
     place = f"dashboard {board.title}"
     for variable in board.variables:
+        if not isinstance(variable, Variable):
+            continue
         match = _LABEL_VALUES.fullmatch(variable.query)
         if match is None:
             raise ValueError(f"{place}: a variable's query is not a label_values: {variable.query}")
@@ -77,10 +87,10 @@ def _of_board(board: Board) -> Iterator[Expression]:
         yield Expression(f"{place} / annotation {annotation.name}", annotation.expr, optional=True)
     for row in board.rows:
         for panel in row.panels:
-            rare = panel.kind is Kind.STATES and panel.title == "Alerts"
             for query in panel.queries:
-                optional = rare or "DCGM_" in query.expr or "goal" in query.expr
-                yield Expression(f"{place} / panel {panel.title}", query.expr, optional)
+                live = LIVE_PREFIX in query.expr
+                name = f"{place} / panel {panel.title}"
+                yield Expression(name, query.expr, query.optional, live)
 
 
 def _of_rules(file: Mapping[str, Any]) -> Iterator[Expression]:

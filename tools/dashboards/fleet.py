@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from tools.dashboards.board_types import (
     BLUE,
-    GRAY,
     GREEN,
-    LIGHT_GREEN,
     ORANGE,
     PURPLE,
     RED,
@@ -18,56 +16,45 @@ from tools.dashboards.board_types import (
     Query,
     Row,
     Variable,
-    state_code,
+)
+from tools.dashboards.states import PHASES, STAGES, phase_code, stage_code
+from tools.dashboards.variables import (
+    CLUSTER,
+    GPU_HOUR,
+    GPU_PRICE,
+    NO_PRICE,
+    cluster_variable,
 )
 
+from selfemo_api.metrics import LIVE_PREFIX
 from selfemo_api.stages import STAGE_ORDER
-from selfemo_api.status import Phase
 
-_IN = 'namespace=~"$namespace"'
+_IN = f'namespace=~"$namespace", {CLUSTER}'
 _STAGE = "|".join(stage.slug for stage in STAGE_ORDER)
 _PODS = f'pod=~".+-g[0-9]{{3}}-({_STAGE})-[0-9]+-.+"'
+_EVOLUTION = "cluster, namespace, name"
+_NAME = "{{namespace}}/{{name}} {{cluster}}"
+_GPU = f"namespace_name:selfemo_evolution_gpu_seconds:sum{{{_IN}}}"
 TO_EVOLUTION = Link("Evolution", "/d/selfemo-evolution?${__url_time_range}")
 TO_OPERATOR = Link("Operator", "/d/selfemo-operator?${__url_time_range}")
-_PHASE_COLORS = {
-    Phase.PENDING: GRAY,
-    Phase.QUEUED: YELLOW,
-    Phase.RUNNING: BLUE,
-    Phase.SUSPENDED: PURPLE,
-    Phase.SUCCEEDED: GREEN,
-    Phase.COLLAPSED: ORANGE,
-    Phase.FAILED: RED,
-}
-PHASES = {n: (phase.value, _PHASE_COLORS[phase]) for n, phase in enumerate(Phase)}
-_STAGE_COLORS = (GRAY, RED, BLUE, YELLOW, ORANGE, PURPLE, GREEN, LIGHT_GREEN)
-STAGES = {
-    n: (stage.value, color)
-    for n, (stage, color) in enumerate(zip(STAGE_ORDER, _STAGE_COLORS, strict=True))
-}
-
-
-def phase_code(labels: str) -> str:
-    """Return the expression of the phase as a number (see :data:`PHASES`)."""
-    return state_code("selfemo_evolution_phase", labels, "phase", [p.value for p in Phase])
-
-
-def stage_code(labels: str) -> str:
-    """Return the expression of the current stage as a number (see :data:`STAGES`)."""
-    return state_code("selfemo_evolution_stage", labels, "stage", [s.value for s in STAGE_ORDER])
 
 
 def _one(metric: str) -> str:
-    return f"max by (namespace, name) ({metric}{{{_IN}}})"
+    return f"max by ({_EVOLUTION}) ({metric}{{{_IN}}})"
+
+
+def _live(metric: str) -> str:
+    return f"{LIVE_PREFIX}{metric}{{{_IN}}}"
 
 
 def _count(title: str, phases: str, text: str, color: str) -> Panel:
     expr = (
-        f"sum(max by (namespace, name, phase) "
+        f"sum(max by ({_EVOLUTION}, phase) "
         f'(selfemo_evolution_phase{{{_IN}, phase=~"{phases}"}})) or vector(0)'
     )
     threshold = [(1.0, color)]
     queries = [Query(expr, title)]
-    return Panel(Kind.STAT, title, text, "none", queries, TO_EVOLUTION, 4, 4, thresholds=threshold)
+    return Panel(Kind.STAT, title, text, "none", queries, TO_EVOLUTION, 3, 4, thresholds=threshold)
 
 
 def _dcgm(title: str, text: str, unit: str, metric: str) -> Panel:
@@ -77,10 +64,15 @@ def _dcgm(title: str, text: str, unit: str, metric: str) -> Panel:
     """
     renamed = _PODS.replace("pod", "exported_pod")
     queries = [
-        Query(f"avg by (namespace, pod) ({metric}{{{_IN}, {_PODS}}})", "{{namespace}}/{{pod}}"),
+        Query(
+            f"avg by (namespace, pod) ({metric}{{{_IN}, {_PODS}}})",
+            "{{namespace}}/{{pod}}",
+            optional=True,
+        ),
         Query(
             f"avg by (exported_namespace, exported_pod) ({metric}{{exported_{_IN}, {renamed}}})",
             "{{exported_namespace}}/{{exported_pod}}",
+            optional=True,
         ),
     ]
     text += " The metric comes from DCGM; the panel is empty if DCGM is not installed."
@@ -90,6 +82,7 @@ def _dcgm(title: str, text: str, unit: str, metric: str) -> Panel:
 _COLUMNS = {
     "namespace": ("Namespace", "string"),
     "name": ("Name", "string"),
+    "cluster": ("Cluster", "string"),
     "Value #A": ("Generation", "none"),
     "Value #B": ("Last generation", "none"),
     "Value #C": ("F1", "percentunit"),
@@ -98,6 +91,7 @@ _COLUMNS = {
     "Value #F": ("Without improvement", "none"),
     "Value #G": ("Reward", "none"),
     "Value #H": ("Failed attempts", "none"),
+    "Value #I": ("Replaced pods", "none"),
 }
 _TABLE = Panel(
     Kind.TABLE,
@@ -105,7 +99,7 @@ _TABLE = Panel(
     "The state of each evolution. The name links to its dashboard.",
     "none",
     [
-        Query(_one(f"selfemo_evolution_{name}"), instant=True)
+        Query(_one(f"selfemo_evolution_{name}"), instant=True, optional="goal" in name)
         for name in (
             "generation",
             "max_generations",
@@ -115,14 +109,75 @@ _TABLE = Panel(
             "generations_without_improvement",
             "reward_mean",
             "failed_attempts",
+            "replaced_pods",
         )
     ],
     TO_EVOLUTION,
     24,
     9,
     columns=_COLUMNS,
-    row_link="/d/selfemo-evolution?var-datasource=${datasource}"
-    "&var-namespace=${__data.fields.Namespace}&var-name=${__data.fields.Name}&${__url_time_range}",
+    cell_links={
+        "Name": Link(
+            "Evolution",
+            "/d/selfemo-evolution?${prometheus_datasource:queryparam}&${cluster:queryparam}"
+            "&var-namespace=${__data.fields.Namespace}&var-name=${__data.fields.Name}"
+            "&${__url_time_range}",
+        )
+    },
+)
+_NOT_WATCHED = (
+    f"count(min by (cluster, namespace) ("
+    f"selfemo_operator_namespace_watched{{{_IN}}} and on (cluster, job, instance) "
+    f'(selfemo_operator_leader{{namespace=~".*", {CLUSTER}}} == 1)) == 0) or vector(0)'
+)
+_RUNNING = Row(
+    "Running stages",
+    [
+        Panel(
+            Kind.GAUGES,
+            "Progress",
+            "Share of each running stage's work that is done, over all of its pods. It comes from "
+            "the stages' pods (`metrics.podMonitor.enabled`).",
+            "percentunit",
+            [
+                Query(
+                    f"sum by ({_EVOLUTION}, stage) ({_live('done')})"
+                    f" / sum by ({_EVOLUTION}, stage) ({_live('total')})",
+                    "{{namespace}}/{{name}} {{stage}} {{cluster}}",
+                    instant=True,
+                )
+            ],
+            TO_EVOLUTION,
+            bounds=(0.0, 1.0),
+        ),
+        Panel(
+            Kind.GAUGES,
+            "Time left",
+            "Time until the work of each running stage is done, at its mean rate so far. It comes "
+            "from the stages' pods (`metrics.podMonitor.enabled`).",
+            "s",
+            [
+                Query(
+                    f"max by ({_EVOLUTION}, stage) (clamp_min({_live('remaining_seconds')}"
+                    f" - (time() - {_live('progress_timestamp_seconds')}), 0))",
+                    "{{namespace}}/{{name}} {{stage}} {{cluster}}",
+                    instant=True,
+                )
+            ],
+            TO_EVOLUTION,
+            bounds=(0.0, None),
+        ),
+        Panel(
+            Kind.LINES,
+            "Tokens per second",
+            "Tokens that self-play generates in a second. It comes from the stages' pods "
+            "(`metrics.podMonitor.enabled`).",
+            "short",
+            [Query(f"sum by ({_EVOLUTION}) ({_live('tokens_per_second')})", _NAME)],
+            TO_EVOLUTION,
+            bounds=(0.0, None),
+        ),
+    ],
 )
 
 FLEET = Board(
@@ -130,12 +185,14 @@ FLEET = Board(
     "selfemo / Fleet",
     "All evolutions: their states, gains and costs.",
     [
+        cluster_variable("selfemo_evolution_info"),
         Variable(
             "namespace",
             "Namespace",
-            "label_values(selfemo_evolution_info, namespace)",
+            f"label_values(selfemo_evolution_info{{{CLUSTER}}}, namespace)",
             multi=True,
-        )
+        ),
+        GPU_PRICE,
     ],
     [
         Row(
@@ -152,6 +209,30 @@ FLEET = Board(
                 _count("Succeeded", "Succeeded", "Evolutions that have succeeded.", GREEN),
                 _count("Collapsed", "Collapsed", "Evolutions beyond a collapse bound.", ORANGE),
                 _count("Failed", "Failed", "Evolutions that have failed.", RED),
+                Panel(
+                    Kind.STAT,
+                    "Not watched",
+                    "Namespaces that the operator cannot list or watch. Their evolutions make no "
+                    "progress, and may be missing here.",
+                    "none",
+                    [Query(_NOT_WATCHED, "Not watched")],
+                    TO_OPERATOR,
+                    3,
+                    4,
+                    thresholds=[(1.0, RED)],
+                ),
+                Panel(
+                    Kind.STAT,
+                    "Cost",
+                    "GPU time of successful stages in all runs, times the price of a GPU hour.",
+                    "none",
+                    [Query(f"sum({_GPU}) / 3600 * on () {GPU_HOUR}", "Cost")],
+                    TO_EVOLUTION,
+                    3,
+                    4,
+                    decimals=2,
+                    no_value=NO_PRICE,
+                ),
                 _TABLE,
             ],
         ),
@@ -163,7 +244,7 @@ FLEET = Board(
                     "Phase",
                     "The phase of each evolution.",
                     "none",
-                    [Query(phase_code(_IN), "{{namespace}}/{{name}}")],
+                    [Query(phase_code(_IN), _NAME)],
                     TO_EVOLUTION,
                     12,
                     10,
@@ -174,7 +255,7 @@ FLEET = Board(
                     "Stage",
                     "The current stage of each evolution.",
                     "none",
-                    [Query(stage_code(_IN), "{{namespace}}/{{name}}")],
+                    [Query(stage_code(_IN), _NAME)],
                     TO_EVOLUTION,
                     12,
                     10,
@@ -182,6 +263,7 @@ FLEET = Board(
                 ),
             ],
         ),
+        _RUNNING,
         Row(
             "Gain and cost",
             [
@@ -190,7 +272,7 @@ FLEET = Board(
                     "Best F1",
                     "Weighted F1 of the best generation on the selection dataset.",
                     "percentunit",
-                    [Query(_one("selfemo_evolution_best_f1_ratio"), "{{namespace}}/{{name}}")],
+                    [Query(_one("selfemo_evolution_best_f1_ratio"), _NAME)],
                     TO_EVOLUTION,
                 ),
                 Panel(
@@ -201,7 +283,7 @@ FLEET = Board(
                     [
                         Query(
                             f"namespace_name:selfemo_evolution_f1_gain:per_gpu_hour{{{_IN}}}",
-                            "{{namespace}}/{{name}}",
+                            _NAME,
                         )
                     ],
                     TO_EVOLUTION,
@@ -211,13 +293,44 @@ FLEET = Board(
                     "GPU time",
                     "GPU time of successful stages in the whole run.",
                     "s",
+                    [Query(_GPU, _NAME)],
+                    TO_EVOLUTION,
+                ),
+                Panel(
+                    Kind.GAUGES,
+                    "Cost by evolution",
+                    "GPU time of successful stages in the whole run, times the price of a GPU "
+                    "hour.",
+                    "none",
                     [
                         Query(
-                            f"namespace_name:selfemo_evolution_gpu_seconds:sum{{{_IN}}}",
-                            "{{namespace}}/{{name}}",
+                            f"max by ({_EVOLUTION}) ({_GPU}) / 3600"
+                            f" * on () group_left () {GPU_HOUR}",
+                            _NAME,
+                            instant=True,
                         )
                     ],
                     TO_EVOLUTION,
+                    12,
+                    decimals=2,
+                    bounds=(0.0, None),
+                    no_value=NO_PRICE,
+                ),
+                Panel(
+                    Kind.GAUGES,
+                    "F1 gained",
+                    "Weighted F1 of the best generation minus that of the baseline.",
+                    "percentunit",
+                    [
+                        Query(
+                            f"namespace_name:selfemo_evolution_f1_gain:ratio{{{_IN}}}",
+                            _NAME,
+                            instant=True,
+                        )
+                    ],
+                    TO_EVOLUTION,
+                    12,
+                    decimals=2,
                 ),
             ],
         ),
@@ -254,9 +367,10 @@ FLEET = Board(
                     "none",
                     [
                         Query(
-                            "max by (alertname, namespace, name) "
-                            '(ALERTS{alertname=~"Selfemo.+", alertstate="firing"})',
-                            "{{alertname}} {{namespace}}/{{name}}",
+                            f"max by (alertname, {_EVOLUTION}) (ALERTS"
+                            f'{{alertname=~"Selfemo.+", alertstate="firing", {CLUSTER}}})',
+                            f"{{{{alertname}}}} {_NAME}",
+                            optional=True,
                         )
                     ],
                     TO_OPERATOR,

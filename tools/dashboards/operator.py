@@ -17,8 +17,10 @@ from tools.dashboards.board_types import (
     Row,
     Variable,
 )
+from tools.dashboards.variables import CLUSTER, LOGS_SOURCE, cluster_variable, logs_link
 
-_IN = 'namespace="$namespace"'
+_IN = f'namespace="$namespace", {CLUSTER}'
+_LOGS = logs_link("Logs of the operator", '{namespace="$namespace", container="operator"}')
 _TO_FLEET = Link("Fleet", "/d/selfemo-fleet?${__url_time_range}")
 #: Metrics of the process have no name of selfemo's. A target with the build metric is an operator.
 _OURS = f"and on (job, instance) selfemo_operator_build_info{{{_IN}}}"
@@ -35,11 +37,19 @@ def _panel(
 def _stat(title: str, text: str, unit: str, expr: str, **more: Any) -> Panel:
     legend = more.pop("legend", title)
     queries = [Query(expr, legend)]
-    return _panel(Kind.STAT, title, text, unit, queries, width=4, height=4, **more)
+    return _panel(Kind.STAT, title, text, unit, queries, width=3, height=4, **more)
 
 
 def _own(name: str) -> str:
     return f"selfemo_operator_{name}{{{_IN}}}"
+
+
+#: 1 for each namespace that the leader watches, 0 for those that it cannot watch. The label
+#: `namespace` is the watched one; where all are watched, it is the operator's.
+_WATCHED = (
+    f'min by (namespace) (selfemo_operator_namespace_watched{{namespace=~".*", {CLUSTER}}} '
+    f"and on (cluster, job, instance) ({_own('leader')} == 1))"
+)
 
 
 def _rate(name: str) -> str:
@@ -50,7 +60,15 @@ OPERATOR = Board(
     "selfemo-operator",
     "selfemo / Operator",
     "The operator: leader election, reconciles, errors, requests, and its process.",
-    [Variable("namespace", "Namespace", "label_values(selfemo_operator_build_info, namespace)")],
+    [
+        LOGS_SOURCE,
+        cluster_variable("selfemo_operator_build_info"),
+        Variable(
+            "namespace",
+            "Namespace",
+            f"label_values(selfemo_operator_build_info{{{CLUSTER}}}, namespace)",
+        ),
+    ],
     [
         Row(
             "Now",
@@ -95,6 +113,21 @@ OPERATOR = Board(
                     "none",
                     f"max({_own('unreadable_evolutions')})",
                     thresholds=[(1.0, ORANGE)],
+                ),
+                _stat(
+                    "Rejected",
+                    "Evolutions whose status the API server rejects. They make no progress.",
+                    "none",
+                    f"max({_own('rejected_statuses')})",
+                    thresholds=[(1.0, RED)],
+                ),
+                _stat(
+                    "Not watched",
+                    "Namespaces that the leader cannot list or watch. Their evolutions make no "
+                    "progress.",
+                    "none",
+                    f"count({_WATCHED} == 0) or vector(0)",
+                    thresholds=[(1.0, RED)],
                 ),
             ],
         ),
@@ -153,6 +186,22 @@ OPERATOR = Board(
             ],
         ),
         Row(
+            "Namespaces",
+            [
+                _panel(
+                    Kind.STATES,
+                    "Watched namespaces",
+                    "Whether the leader can list and watch each namespace. One line with the "
+                    "operator's own namespace stands for all namespaces.",
+                    "none",
+                    [Query(_WATCHED, "{{namespace}}")],
+                    width=24,
+                    height=6,
+                    states={0: ("not watched", RED), 1: ("watched", GREEN)},
+                ),
+            ],
+        ),
+        Row(
             "API server and process",
             [
                 _panel(
@@ -192,4 +241,5 @@ OPERATOR = Board(
             ],
         ),
     ],
+    links=[_LOGS],
 )

@@ -83,9 +83,10 @@ class StageProgram:
         return run_program(self.stage.value, self.stage.module, self._answer, argv)
 
     def _answer(self, path: Path) -> None:
+        config = read_config(path, self.stage)
         if self.stage is not Stage.TRAIN:  # the first worker of a training serves its own progress
-            serve_progress(self.stage)
-        write_termination_message(self.run(read_config(path, self.stage)))
+            serve_progress(self.stage, config.evolution)
+        write_termination_message(self.run(config))
 
     def run(self, config: StageConfig) -> StageResult | ShardResult:
         """Do the stage, or answer from its manifest.

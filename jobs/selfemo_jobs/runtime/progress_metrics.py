@@ -11,11 +11,19 @@ import logging
 import os
 import re
 import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge, start_http_server
 
 from selfemo_api.contract import ENV_METRICS_PORT
-from selfemo_api.metrics import PROGRESS_MESSAGE
+from selfemo_api.metrics import (
+    LIVE_GAUGES,
+    LIVE_LABELS,
+    LIVE_PREFIX,
+    PROGRESS_MESSAGE,
+    ProgressField,
+)
 from selfemo_api.stages import Stage
 
 log = logging.getLogger(__name__)
@@ -28,38 +36,83 @@ class ProgressGauges(logging.Handler):
     ----------
     stage
         The stage that runs. It is the value of the gauges' label ``stage``.
+    name
+        The name of the evolution. It is the value of the gauges' label ``name``.
     registry
         The registry of the gauges.
+    clock
+        A clock that never goes back, in seconds.
     """
 
-    def __init__(self, stage: Stage, registry: CollectorRegistry = REGISTRY) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        name: str,
+        registry: CollectorRegistry = REGISTRY,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         super().__init__(logging.INFO)
-        self._stage = stage
+        self._labels = (name, stage.value)
         self._registry = registry
+        self._clock = clock
         self._gauges: dict[str, Gauge] = {}
+        self._first: tuple[float, float, float] | None = None  # total, done and time
 
     def emit(self, record: logging.LogRecord) -> None:
         """Set the gauges from a progress line. All but the numbers in its fields is ignored."""
         if record.msg != PROGRESS_MESSAGE:
             return
-        fields = {**getattr(record, "fields", {}), "progressTimestampSeconds": time.time()}
+        line: Mapping[str, Any] = getattr(record, "fields", {})
+        fields = {str(name): value for name, value in line.items() if _is_number(value)}
+        remaining = self._remaining_seconds(fields)
+        if remaining is not None:
+            fields["remainingSeconds"] = remaining
+        fields["progressTimestampSeconds"] = time.time()
         for name, value in fields.items():
-            if isinstance(value, int | float):
-                self._gauge(name).set(value)
+            self._gauge(name).set(value)
 
-    def _gauge(self, name: str) -> Gauge:
-        gauge = self._gauges.get(name)
+    def _remaining_seconds(self, fields: Mapping[str, float]) -> float | None:
+        """Return the time until the work is done; None before the second line.
+
+        The first line is the start: a continued training does not begin at 0.
+        """
+        done, total = fields.get(ProgressField.DONE), fields.get(ProgressField.TOTAL)
+        if done is None or total is None:
+            return None
+        if done >= total:
+            return 0.0
+        now = self._clock()
+        if self._first is None or self._first[0] != total or self._first[1] > done:
+            self._first = (total, done, now)
+        _, start, began = self._first
+        return (total - done) * (now - began) / (done - start) if done > start else None
+
+    def _gauge(self, field: str) -> Gauge:
+        gauge = self._gauges.get(field)
         if gauge is None:
-            snake = re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
-            help_text = f"`{name}` of the stage's last progress line"
-            gauge = Gauge(f"selfemo_stage_{snake}", help_text, ["stage"], registry=self._registry)
-            self._gauges[name] = gauge
-        labeled: Gauge = gauge.labels(self._stage.value)
+            snake = re.sub(r"(?<!^)(?=[A-Z])", "_", field).lower()
+            default = (snake, f"`{field}` of the stage's last progress line")
+            name, help_text = LIVE_GAUGES.get(field, default)
+            gauge = Gauge(LIVE_PREFIX + name, help_text, LIVE_LABELS, registry=self._registry)
+            self._gauges[field] = gauge
+        labeled: Gauge = gauge.labels(*self._labels)
         return labeled
 
 
-def serve_progress(stage: Stage) -> None:
-    """Serve the progress if a port is set. A port that is in use does not end the stage."""
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
+
+
+def serve_progress(stage: Stage, name: str) -> None:
+    """Serve the progress if a port is set. A port that is in use does not end the stage.
+
+    Parameters
+    ----------
+    stage
+        The stage that runs.
+    name
+        The name of the evolution.
+    """
     port = os.environ.get(ENV_METRICS_PORT, "")
     if not port:
         return
@@ -68,4 +121,4 @@ def serve_progress(stage: Stage) -> None:
     except (OSError, ValueError, OverflowError) as error:
         log.warning("%s=%s: no metrics are served: %s", ENV_METRICS_PORT, port, error)
         return
-    logging.getLogger().addHandler(ProgressGauges(stage))
+    logging.getLogger().addHandler(ProgressGauges(stage, name))

@@ -6,6 +6,7 @@ checks the rules that need a PromQL parser; see test_dashboards.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,10 +14,10 @@ from typing import Any
 Json = dict[str, Any]
 Rule = Callable[[Json], Iterator[str]]
 
-SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+SOURCE = {"type": "prometheus", "uid": "${prometheus_datasource}"}
 #: The ids of the used Grafana units. Grafana shows an unknown id as a suffix.
 UNITS = (
-    "none short string percent percentunit s bytes mbytes watt ops reqps".split()  # noqa: SIM905
+    "none short string percent percentunit s bytes mbytes watt ops reqps sci".split()  # noqa: SIM905
 )
 #: The rules that are not applied, and why.
 EXCLUDED = {
@@ -32,15 +33,20 @@ _COUNTER_FUNCTIONS = ("rate", "increase", "irate", "delta", "idelta", "changes")
 
 
 def template_datasource(board: Json) -> Iterator[str]:
-    first = board["templating"]["list"][0]
-    if (first["name"], first["type"], first["query"]) != ("datasource", "datasource", "prometheus"):
+    """Check names and labels: with several data sources, each has the name of its type."""
+    sources = [v for v in variables(board) if v["type"] == "datasource"]
+    if variables(board)[0] not in sources or sources[0]["query"] != "prometheus":
         yield "the first variable is not the data source"
-    if first["label"] != "Data source":
-        yield "its label is not `Data source`"
+    for source in sources:
+        kind = source["query"]
+        if source["name"] != f"{kind}_datasource":
+            yield f"the variable of {kind} is not named `{kind}_datasource`"
+        if source["label"] != f"{kind.title()} data source":
+            yield f"the variable of {kind} is not labeled `{kind.title()} data source`"
 
 
 def template_on_time_change_reload(board: Json) -> Iterator[str]:
-    for variable in board["templating"]["list"]:
+    for variable in variables(board):
         if variable["type"] == "query" and variable["refresh"] != 2:
             yield f"{variable['name']} is not queried again when the time range changes"
         if variable["type"] == "query" and variable["datasource"] != SOURCE:
@@ -64,6 +70,10 @@ def panel_units(board: Json) -> Iterator[str]:
         unit = panel["fieldConfig"]["defaults"].get("unit")
         if unit not in UNITS:
             yield f"{panel['title']} has the unit {unit}"
+        for override in panel["fieldConfig"]["overrides"]:
+            for part in override["properties"]:
+                if part["id"] == "unit" and part["value"] not in UNITS:
+                    yield f"{panel['title']} has the unit {part['value']} in an override"
 
 
 def panel_no_targets(board: Json) -> Iterator[str]:
@@ -73,7 +83,8 @@ def panel_no_targets(board: Json) -> Iterator[str]:
 def target_rate_interval(board: Json) -> Iterator[str]:
     for panel in panels(board):
         for target in targets(panel):
-            for used in re.findall(r"\[([^\]]+)\]", target["expr"].replace("[0-9]", "")):
+            plain = re.sub(r'"[^"]*"', '""', target["expr"])  # without regular expressions
+            for used in re.findall(r"\[([^\]]+)\]", plain):
                 if used != "$__rate_interval":
                     yield f"{panel['title']} uses the range {used}"
 
@@ -113,6 +124,30 @@ def target_chosen(board: Json) -> Iterator[str]:
                     yield f"{panel['title']}: {match[0]} has no matcher for the namespace"
 
 
+def target_cluster(board: Json) -> Iterator[str]:
+    """Check that every metric has the chosen cluster as matcher, as in kubernetes-mixin."""
+    for panel in panels(board):
+        for target in targets(panel):
+            for match in re.finditer(r"\b(?:selfemo|namespace)_[\w:]+\{([^}]*)\}", target["expr"]):
+                if 'cluster=~"$cluster"' not in match[1]:
+                    yield f"{panel['title']}: {match[0]} has no matcher for the cluster"
+
+
+def defined_variables(board: Json) -> Iterator[str]:
+    """Check that each variable that a panel, a link or a variable uses is one of the dashboard."""
+    names = {variable["name"] for variable in variables(board)}
+    for name in re.findall(r"\$\{?([a-z]\w*)", json.dumps(board)):
+        if name not in names:
+            yield f"there is no variable {name}"
+
+
+def described_variables(board: Json) -> Iterator[str]:
+    """Check that a variable that is typed, or needs another data source, has a description."""
+    for variable in variables(board):
+        if variable["type"] != "query" and not variable.get("description", "").endswith("."):
+            yield f"{variable['name']} has no sentence as description"
+
+
 def legends(board: Json) -> Iterator[str]:
     for panel in panels(board):
         for target in targets(panel):
@@ -134,6 +169,9 @@ RULES: dict[str, Rule] = {
         uneditable_dashboard,
         panel_links,
         target_chosen,
+        target_cluster,
+        defined_variables,
+        described_variables,
         legends,
     )
 }
@@ -142,6 +180,12 @@ RULES: dict[str, Rule] = {
 def panels(board: Json) -> list[Json]:
     """Return all panels, without the headings of rows."""
     return [panel for panel in board["panels"] if panel["type"] != "row"]
+
+
+def variables(board: Json) -> list[Json]:
+    """Return the variables."""
+    listed: list[Json] = board["templating"]["list"]
+    return listed
 
 
 def targets(panel: Json) -> list[Json]:

@@ -9,17 +9,21 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
+from grafana_foundation_sdk.models import units
 from tools.dashboards.__main__ import FOLDER
 from tools.dashboards.expressions import RULES as RULE_FILES
 from tools.dashboards.expressions import expressions, resolved
 
+from selfemo_api.metrics import LIVE_GAUGES, LIVE_PREFIX
 from selfemo_operator.controller.caches.cache import Cache
 from selfemo_operator.controller.metrics.operator_metrics import OperatorMetrics
 from selfemo_operator.controller.metrics.reference import page
-from tests.integration.dashboards.linter import EXCLUDED, RULES, panels, problems
+from tests.integration.dashboards.linter import EXCLUDED, RULES, UNITS, panels, problems
+from tests.integration.dashboards.running_stages import LINES, served_by
 from tests.support.cluster.fixtures import program_or_skip
 from tests.unit.operator.controller.evolved import evolution_after
 
@@ -53,18 +57,25 @@ def _set(board: Json, *place: Any, to: Any) -> None:
 
 
 BROKEN: dict[str, Callable[[Json], None]] = {
-    "template-datasource": lambda b: _set(b, "templating", "list", 0, "name", to="ds"),
-    "template-on-time-change-reload": lambda b: _set(b, "templating", "list", 1, "refresh", to=1),
+    "template-datasource": lambda b: _set(b, "templating", "list", 0, "label", to="Source"),
+    "template-on-time-change-reload": lambda b: _set(b, "templating", "list", 2, "refresh", to=1),
     "panel-datasource": lambda b: _set(panels(b)[0], "datasource", "uid", to="mine"),
     "panel-title-description": lambda b: _set(panels(b)[0], "description", to=""),
     "panel-units": lambda b: _set(panels(b)[0], "fieldConfig", "defaults", "unit", to="furlong"),
     "panel-no-targets": lambda b: _set(panels(b)[0], "targets", to=[]),
     "target-rate-interval": lambda b: _set(
-        panels(b)[0], "targets", 0, "expr", to='rate(selfemo_x_total{namespace="$namespace"}[5m])'
+        panels(b)[0],
+        *("targets", 0, "expr"),
+        to='rate(selfemo_x_total{namespace="$namespace", cluster=~"$cluster"}[5m])',
     ),
     "uneditable-dashboard": lambda b: _set(b, "editable", to=True),
     "panel-links": lambda b: _set(panels(b)[0], "links", to=[]),
     "target-chosen": lambda b: _set(panels(b)[0], "targets", 0, "expr", to="selfemo_evolution_f1"),
+    "target-cluster": lambda b: _set(
+        panels(b)[0], "targets", 0, "expr", to='selfemo_evolution_f1{namespace="$namespace"}'
+    ),
+    "defined-variables": lambda b: _set(panels(b)[0], "title", to="Of $unknown"),
+    "described-variables": lambda b: _set(b, "templating", "list", 1, "description", to=""),
     "legends": lambda b: _set(panels(b)[0], "targets", 0, "legendFormat", to=""),
 }
 
@@ -111,7 +122,7 @@ def test_the_list_of_expressions_is_complete() -> None:
             shipped += [rule["expr"] for rule in group["rules"]]
     listed = [e.expr for e in expressions() if "/ variable " not in e.place]
     assert sorted(listed) == sorted(shipped)
-    assert sum("/ variable " in e.place for e in expressions()) == 4
+    assert sum("/ variable " in e.place for e in expressions()) == 7
 
 
 def test_every_used_metric_is_exported_and_documented() -> None:
@@ -123,6 +134,8 @@ def test_every_used_metric_is_exported_and_documented() -> None:
     text = metrics.text().decode()
     exported = set(re.findall(r"^((?:selfemo|process)_\w+)", text, re.MULTILINE))
     exported |= set(re.findall(r"^# TYPE (selfemo_\w+) ", text, re.MULTILINE))
+    live = "".join(served_by(stage) for stage in LINES)
+    exported |= set(re.findall(r"^(selfemo_stage_\w+)", live, re.MULTILINE))
     recorded = {e.place.removeprefix("record ") for e in expressions() if "record " in e.place}
     used: set[str] = set()
     for expression in expressions():
@@ -138,6 +151,46 @@ def test_every_used_metric_is_exported_and_documented() -> None:
         - {n for n in ours if f"`{re.sub('_(bucket|sum|count)$', '', n)}`" in reference}
         - {"selfemo_evolution_reward"}
     )
+
+
+def test_all_gauges_of_a_running_stage_are_known() -> None:
+    """The lines of the tests have every field, and a pod serves no other gauge of selfemo."""
+    served = "".join(served_by(stage) for stage in LINES)
+    names = set(re.findall(r"^# TYPE (\w+) gauge$", served, re.MULTILINE))
+    assert names == {LIVE_PREFIX + name for name, _ in LIVE_GAUGES.values()}
+
+
+def test_units_are_those_of_grafana() -> None:
+    known = {value for value in vars(units).values() if isinstance(value, str)}
+    assert set(UNITS) <= known
+
+
+def test_links_to_logs_open_a_query_for_the_pods_of_the_evolution() -> None:
+    board = read(FOLDER / "evolution.json")
+    (link,) = (one for one in board["links"] if one["type"] == "link")
+    values = {
+        "${loki_datasource}": "loki-1",
+        "$namespace": "team",
+        "$name": "demo",
+        "${__from}": "1000",
+        "${__to}": "2000",
+        "${__org.id}": "7",
+    }
+    url = link["url"]
+    for variable, value in values.items():
+        url = url.replace(variable, value)
+    assert "$" not in url
+    address = urlsplit(url)
+    query = parse_qs(address.query, strict_parsing=True)
+    assert (address.path, query["schemaVersion"], query["orgId"]) == ("/explore", ["1"], ["7"])
+    pane = json.loads(query["panes"][0])["logs"]
+    assert pane["datasource"] == pane["queries"][0]["datasource"]["uid"] == "loki-1"
+    assert pane["range"] == {"from": "1000", "to": "2000"}
+    selector = pane["queries"][0]["expr"]
+    pods = re.fullmatch(r'\{namespace="team", pod=~"(.+)"\}', selector)
+    assert pods is not None, selector
+    assert re.fullmatch(pods[1], "demo-g001-selfplay-1-0-x2x4z")
+    assert not re.fullmatch(pods[1], "demo-2-g001-selfplay-1-0-x2x4z")
 
 
 def test_links_lead_to_existing_dashboards() -> None:

@@ -147,6 +147,7 @@ def _job(
         if other.name != f"job-{digest}-{context.shard}":
             shutil.rmtree(other)
     return TrainJob(
+        evolution=config.evolution,
         training=training,
         resources=config.spec.resources,
         seed=config.seed,

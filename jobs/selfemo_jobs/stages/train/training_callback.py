@@ -23,6 +23,14 @@ from selfemo_jobs.store.local_files import write_file
 
 log = logging.getLogger(__name__)
 
+#: Fields of a progress line that not every training has, and their names in the trainer's log.
+_LOGGED = {
+    ProgressField.KL: "kl",
+    ProgressField.ENTROPY: "entropy",
+    ProgressField.CLIP_LOW: "clip_ratio/low_mean",
+    ProgressField.CLIP_HIGH: "clip_ratio/high_mean",
+}
+
 #: File of the log-probabilities under the policy as training starts. It is stored beside the
 #: checkpoints, because a training that continues from a checkpoint has other weights.
 OLD_LOGPROBS = "old-logprobs.safetensors"
@@ -94,6 +102,7 @@ class TrainingCallback(TrainerCallback):  # type: ignore[misc]
                 ProgressField.GRAD_NORM: round(logs["grad_norm"], 6),
                 ProgressField.LEARNING_RATE: logs["learning_rate"],
             }
+            fields |= {f: round(logs[name], 6) for f, name in _LOGGED.items() if name in logs}
             log.info(PROGRESS_MESSAGE, extra={"fields": fields})
 
     def on_step_end(self, _args: Any, state: Any, control: Any, **_kwargs: Any) -> None:

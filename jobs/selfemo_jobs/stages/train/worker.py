@@ -36,11 +36,11 @@ def main() -> int:
     """Run the process and return its exit code."""
     die_with_parent()
     configure_logging(Stage.TRAIN.value)
-    if local_rank() == 0:
-        serve_progress(Stage.TRAIN)
     parser = argparse.ArgumentParser(prog="python -m selfemo_jobs.stages.train.worker")
     parser.add_argument("--job", required=True, type=Path, help="JSON of a TrainJob")
     job = TrainJob.model_validate_json(parser.parse_args().job.read_bytes())
+    if local_rank() == 0:
+        serve_progress(Stage.TRAIN, job.evolution)
     sigterm = SigtermFlag()
     try:
         _train(job, sigterm)

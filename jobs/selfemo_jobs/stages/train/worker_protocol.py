@@ -20,6 +20,8 @@ from selfemo_jobs.store.local_files import write_file
 class TrainJob(ApiModel):
     """The input of the training processes."""
 
+    evolution: str = ""
+    """The name of the evolution, for the metrics of the training."""
     training: TrainingSpec
     """The field ``spec.training``."""
     resources: ResourcesSpec

@@ -21,8 +21,8 @@ from selfemo_operator.controller.metrics.series import (
     OBJECT_LABELS,
     PREFIX,
     Series,
-    Values,
 )
+from selfemo_operator.controller.metrics.series_readers import Values
 from selfemo_operator.controller.metrics.snapshot import snapshot_of
 from selfemo_operator.controller.objects.names import Key
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 #: The most series of one evolution. Seven emotions on two datasets fit. With more, the last
 #: series are left out; the report contains them.
-MAX_SERIES = 119
+MAX_SERIES = 131
 LEFT_OUT = Series(
     "series_left_out",
     f"Number of series that are left out, because an evolution has at most {MAX_SERIES}",

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from selfemo_api.metrics import LIVE_GAUGES, LIVE_LABELS, LIVE_PREFIX
 from selfemo_operator.controller.caches.cache import Cache
 from selfemo_operator.controller.metrics.exposition import LEFT_OUT, MAX_SERIES
 from selfemo_operator.controller.metrics.operator_metrics import OperatorMetrics
@@ -37,6 +38,18 @@ def page() -> str:
         lines.append(_row(name, series.kind, series.labels, series.help))
     lines += ["", "## Metrics of the operator", "", _HEAD, *_operator_rows(), ""]
     lines.append("The operator also serves the `process_*` metrics of the Prometheus client.")
+    lines += [
+        "",
+        "## Metrics of a running stage",
+        "",
+        "The pod of a stage serves them while the stage runs, with `metrics.podMonitor.enabled`:",
+        "see [the guide](../guides/observe.md#live-progress-of-a-stage). A series exists from the",
+        "first progress line that has its value.",
+        "",
+        _HEAD,
+    ]
+    for name, text in LIVE_GAUGES.values():
+        lines.append(_row(LIVE_PREFIX + name, "gauge", LIVE_LABELS, text))
     return "\n".join(lines) + "\n"
 
 

@@ -24,17 +24,47 @@ def shown(registry: CollectorRegistry) -> list[str]:
 
 def test_a_progress_line_becomes_gauges() -> None:
     registry, logger = CollectorRegistry(), logging.Logger("stage")
-    logger.addHandler(ProgressGauges(Stage.TRAIN, registry))
-    fields = {"done": 1, "total": 8, "gradNorm": 0.5, "word": "no number"}
+    times = iter([100.0, 130.0])
+    logger.addHandler(ProgressGauges(Stage.TRAIN, "demo", registry, lambda: next(times)))
+    fields = {"done": 1, "total": 8, "gradNorm": 0.5, "anotherField": 3, "word": "no number"}
     logger.info("progress", extra={"fields": fields})
     logger.info("progress", extra={"fields": {**fields, "done": 2}})
     logger.info("found %s", "the manifest", extra={"fields": {"done": 9}})
     assert shown(registry) == [
-        'selfemo_stage_done{stage="Train"} 2.0',
-        'selfemo_stage_total{stage="Train"} 8.0',
-        'selfemo_stage_grad_norm{stage="Train"} 0.5',
+        'selfemo_stage_done{name="demo",stage="Train"} 2.0',
+        'selfemo_stage_total{name="demo",stage="Train"} 8.0',
+        'selfemo_stage_grad_norm{name="demo",stage="Train"} 0.5',
+        'selfemo_stage_another_field{name="demo",stage="Train"} 3.0',
+        'selfemo_stage_remaining_seconds{name="demo",stage="Train"} 180.0',
     ]
     assert "selfemo_stage_progress_timestamp_seconds{" in generate_latest(registry).decode()
+
+
+@pytest.mark.parametrize(
+    ("lines", "remaining"),
+    [
+        ([(0, 4)], None),
+        ([(0, 4), (1, 4)], 30.0),
+        ([(300, 400), (310, 400)], 90.0),  # continued: its start is not 0
+        ([(0, 4), (1, 4), (4, 4)], 0.0),
+        ([(3, 3)], 0.0),
+        ([(5, 8), (6, 8), (1, 8), (2, 8)], 60.0),  # it began again
+        ([(1, 2), (2, 9)], None),  # another amount of work
+        ([(1, 9), (1, 9)], None),  # no rate yet
+    ],
+)
+def test_the_remaining_time_follows_the_mean_rate(
+    lines: list[tuple[int, int]], remaining: float | None
+) -> None:
+    """The lines are ten seconds apart."""
+    registry, logger = CollectorRegistry(), logging.Logger("stage")
+    now = 0.0
+    logger.addHandler(ProgressGauges(Stage.TRAIN, "demo", registry, lambda: now))
+    for done, total in lines:
+        logger.info("progress", extra={"fields": {"done": done, "total": total}})
+        now += 10.0
+    labels = {"name": "demo", "stage": "Train"}
+    assert registry.get_sample_value("selfemo_stage_remaining_seconds", labels) == remaining
 
 
 STAGE = """
@@ -45,7 +75,7 @@ from selfemo_jobs.runtime.progress_metrics import serve_progress
 from selfemo_jobs.runtime.logging_setup import configure_logging
 
 configure_logging("SelfPlay")
-serve_progress(Stage.SELF_PLAY)
+serve_progress(Stage.SELF_PLAY, "demo")
 logging.getLogger("selfemo_jobs.runtime.program").info("progress", extra={"fields": {"done": 3}})
 print(urlopen("http://127.0.0.1:PORT/metrics", timeout=5).read().decode())
 """
@@ -61,7 +91,7 @@ def test_it_is_served_by_the_process(tmp_path: Path) -> None:
         check=True,
         timeout=60,
     )
-    assert 'selfemo_stage_done{stage="SelfPlay"} 3.0' in done.stdout
+    assert 'selfemo_stage_done{name="demo",stage="SelfPlay"} 3.0' in done.stdout
 
 
 @pytest.mark.parametrize("port", ["many", "99999999", "-1"])
@@ -69,12 +99,12 @@ def test_a_bad_port_ends_no_stage(
     port: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv(ENV_METRICS_PORT, port)
-    serve_progress(Stage.SCORE)
+    serve_progress(Stage.SCORE, "demo")
     assert "no metrics are served" in caplog.text
 
 
 def test_nothing_is_served_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(ENV_METRICS_PORT, raising=False)
     before = list(logging.getLogger().handlers)
-    serve_progress(Stage.SCORE)
+    serve_progress(Stage.SCORE, "demo")
     assert logging.getLogger().handlers == before

@@ -44,6 +44,7 @@ METRICS: dict[Stage, dict[str, float]] = {
         "tokens": 250_000,
         "promptTokens": 4_000_000,
         "wellFormed": 0.98,
+        "finished": 0.97,
         "diversity": 0.42,
     },
     Stage.SCORE: {
@@ -59,7 +60,18 @@ METRICS: dict[Stage, dict[str, float]] = {
         "replayedCandidates": 400,
         **{f"dropped:{name}": 750 for name in FILTERS},
     },
-    Stage.TRAIN: {"tokens": 90_000, "loss": 0.031, "kl": 0.002},
+    Stage.TRAIN: {
+        "tokens": 90_000,
+        "loss": 0.031,
+        "lossMean": 0.04,
+        "gradNorm": 0.8,
+        "entropy": 1.4,
+        "clipLow": 0.01,
+        "clipHigh": 0.02,
+        "kl": 0.002,
+        "imitation": 0.9,
+        "importanceMean": 0.99,
+    },
 }
 
 

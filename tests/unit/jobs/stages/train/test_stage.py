@@ -410,7 +410,7 @@ def test_its_loss_can_be_scraped_while_it_runs(
             with contextlib.suppress(OSError):
                 text = urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
             time.sleep(0.1)
-        assert 'selfemo_stage_total{stage="Train"} 250.0' in text
+        assert 'selfemo_stage_total{name="demo",stage="Train"} 250.0' in text
     finally:
         done.process.terminate()
         done.wait()

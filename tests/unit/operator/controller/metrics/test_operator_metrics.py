@@ -69,7 +69,49 @@ def test_values_are_those_of_the_status() -> None:
     assert series_of(values, "stage_failures_total")[("Score", "Failed")] == 2.0
     assert series_of(values, "generated_tokens_total") == {(): 500_000.0}
     assert series_of(values, "dropped_candidates")[("balance",)] == 750
-    assert series_of(values, "info") == {("file:///model", "dev", "0123456789ab"): 1.0}
+    folder = "s3://bucket/runs/team/demo-01234567"
+    assert series_of(values, "info") == {("file:///model", "dev", "0123456789ab", folder): 1.0}
+
+
+def test_figures_of_the_last_self_play_and_training_are_there() -> None:
+    values = samples(metrics_text(evolution_after(until=(1, Stage.TRAIN))))
+    expected = {
+        "completion_tokens_mean": 250_000 / 8000,
+        "finished_completions_ratio": 0.97,
+        "train_loss": 0.031,
+        "train_loss_mean": 0.04,
+        "train_kl": 0.002,
+        "train_clip_low_ratio": 0.01,
+        "train_clip_high_ratio": 0.02,
+        "train_grad_norm": 0.8,
+        "train_entropy": 1.4,
+        "train_importance_mean": 0.99,
+        "train_imitation": 0.9,
+    }
+    assert {name: series_of(values, name) for name in expected} == {
+        name: {(): value} for name, value in expected.items()
+    }
+
+
+def test_a_training_without_rows_has_no_figures() -> None:
+    item = evolution_after()
+    for totals in item["status"]["stages"]:
+        totals["metrics"] = {"steps": 0.0}
+    values = samples(metrics_text(item))
+    assert not [name for name in values if name.startswith("selfemo_evolution_train_")]
+    assert "selfemo_evolution_completion_tokens_mean" not in values
+
+
+def test_the_evaluated_generation_changes_with_the_scores() -> None:
+    for until, generation, evaluated in (
+        ((0, Stage.EVALUATE), 1.0, 0.0),
+        ((1, Stage.TRAIN), 1.0, 0.0),
+        ((1, Stage.EVALUATE), 1.0, 1.0),
+        ((2, Stage.SCORE), 2.0, 1.0),
+    ):
+        values = samples(metrics_text(evolution_after(until=until)))
+        assert series_of(values, "generation") == {(): generation}
+        assert series_of(values, "evaluated_generation") == {(): evaluated}
 
 
 def test_figures_of_label_sets_are_there_for_the_datasets_that_have_them() -> None:
@@ -124,7 +166,7 @@ def test_the_number_of_series_is_limited(count: int) -> None:
     chunks = render_evolution(object_key(item), item)
     series = sum(chunk.count("\n") for chunk in chunks)
     left_out = float(chunks[-1].rsplit(maxsplit=1)[1])
-    assert series <= MAX_SERIES < 120
+    assert series <= MAX_SERIES == 131
     assert (left_out > 0) == (count > 2)
     if count == 3:
         assert left_out == 11, "those of Check, WarmStart and Publish took their place"
