@@ -25,7 +25,7 @@ test: setup-dev lint docs programs unit ## Everything CI runs
 # Built before the tests, whose time is bounded. Without Go their tests are skipped with a message.
 programs:
 	@$(PY) -m tests.support.cluster build etcd kube-apiserver kube-controller-manager kube-scheduler \
-	  kubelet kube-proxy kubectl coredns pause versitygw helm promtool || \
+	  kubelet kube-proxy kubectl coredns pause versitygw helm helm3 promtool || \
 	  echo "some programs are missing: their tests will be skipped" >&2
 	@$(PY) -m tests.support.browser || echo "no Chromium: its tests will be skipped" >&2
 	@$(PY) -m tests.support.grafana || echo "no types of Grafana: their test will be skipped" >&2

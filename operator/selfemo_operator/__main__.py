@@ -16,6 +16,7 @@ import typer
 from selfemo_api.text.json_logs import JsonLines
 from selfemo_operator.controller.kube.client import KubeClient
 from selfemo_operator.controller.objects.settings import declared_settings, settings_from
+from selfemo_operator.controller.kube.request_rate import RequestRate
 from selfemo_operator.controller.process import Operator, connections
 
 
@@ -26,7 +27,8 @@ def main(**options: Any) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    operator = Operator(settings, KubeClient(connections(settings)))
+    rate = RequestRate(settings.requests_per_second) if settings.requests_per_second else None
+    operator = Operator(settings, KubeClient(connections(settings), rate=rate))
     sys.exit(operator.run(stop))
 
 

@@ -16,10 +16,14 @@
 {{- if .Values.jobs.allowHostAccess }}
 - --allow-host-access
 {{- end }}
-{{- with .Release.Namespace }}
+{{- with include "selfemo.podDefaultsFile" . }}
+- --jobs-pod-template={{ . }}
+{{- end }}
+{{- with include "selfemo.namespace" . }}
 - --lease-namespace={{ . }}
 {{- end }}
 - --lease-name={{ include "selfemo.fullname" . }}
+- --lease-duration-seconds={{ .Values.operator.leaseDurationSeconds | int64 }}
 - --health-port=8081
 - --metrics-port=8080
 {{- if .Values.metrics.authorization }}
@@ -30,6 +34,9 @@
 {{- end }}
 - --resync-seconds={{ .Values.operator.resyncSeconds | int64 }}
 - --concurrency={{ .Values.operator.concurrency | int64 }}
+{{- with .Values.operator.requestsPerSecond }}
+- --requests-per-second={{ . }}
+{{- end }}
 - --log-level={{ .Values.operator.logLevel }}
 - --log-format={{ .Values.operator.logFormat }}
 {{- end }}

@@ -13,25 +13,118 @@
 {{- end }}
 {{- end }}
 
-{{- define "selfemo.labels" -}}
-{{ include "selfemo.instanceLabels" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
+{{/* The namespace of the release's own objects. */}}
+{{- define "selfemo.namespace" -}}
+{{- .Values.namespaceOverride | default .Release.Namespace }}
+{{- end }}
+
+{{/* A value as YAML, with the templates in it rendered. Its argument is (list root value). */}}
+{{- define "selfemo.render" -}}
+{{- $text := last . | toYaml }}
+{{- if contains "{{" $text }}
+{{- $text = tpl $text (first .) }}
+{{- end }}
+{{- $text }}
+{{- end }}
+
+{{/* The entries of a dict that are not empty, as YAML. */}}
+{{- define "selfemo.nonEmpty" -}}
+{{- $entries := dict }}
+{{- range $key, $value := . }}
+{{- if $value }}
+{{- $_ := set $entries $key $value }}
+{{- end }}
+{{- end }}
+{{- toYaml $entries }}
+{{- end }}
+
+{{/* The metadata of an object. Its argument is a dict: root, name, and if the object has them namespace,
+component, labels and annotations. The object's own labels win over those of values. */}}
+{{- define "selfemo.metadata" -}}
+{{- $root := .root }}
+{{- $labels := include "selfemo.standardLabels" $root | fromYaml }}
+{{- with .component }}
+{{- $_ := set $labels "app.kubernetes.io/component" . }}
+{{- end }}
+{{- $labels = merge $labels (.labels | default dict) ($root.Values.commonLabels | default dict) }}
+{{- $annotations := merge (dict) (.annotations | default dict) ($root.Values.commonAnnotations | default dict) -}}
+name: {{ .name }}
+{{- with .namespace }}
+namespace: {{ . }}
+{{- end }}
+labels:
+  {{- include "selfemo.render" (list $root $labels) | nindent 2 }}
+{{- with $annotations }}
+annotations:
+  {{- include "selfemo.render" (list $root .) | nindent 2 }}
 {{- end }}
 {{- end }}
 
+{{- define "selfemo.standardLabels" -}}
+{{ include "selfemo.instanceLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" | quote }}
+{{- end }}
+
 {{- define "selfemo.instanceLabels" -}}
-app.kubernetes.io/name: {{ include "selfemo.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "selfemo.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{/* Stage pods have the same name label; the component selects the operator's pods. */}}
 {{- define "selfemo.selectorLabels" -}}
 {{ include "selfemo.instanceLabels" . }}
 app.kubernetes.io/component: operator
+{{- end }}
+
+{{/* The pull secrets of a pod or an account, or nothing. Its argument is (list root secrets): those of
+`global.imagePullSecrets` come first. An entry is a name, or an object with a name. */}}
+{{- define "selfemo.pullSecrets" -}}
+{{- $secrets := list }}
+{{- range concat ((first .).Values.global.imagePullSecrets | default list) (last . | default list) }}
+{{- $secrets = append $secrets (kindIs "string" . | ternary (dict "name" .) .) }}
+{{- end }}
+{{- with uniq $secrets }}
+imagePullSecrets:
+  {{- include "selfemo.render" (list (first $) .) | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* The defaults of stage pods, as the file that the operator reads. Empty: there are none. Where the
+chart creates no account of stage pods, `global.imagePullSecrets` are among them. */}}
+{{- define "selfemo.podDefaults" -}}
+{{- $entries := .Values.jobs.podTemplate }}
+{{- if not (include "selfemo.jobsNamespaces" . | fromJsonArray) }}
+{{- with include "selfemo.pullSecrets" (list . list) | fromYaml }}
+{{- $entries = append $entries (dict "template" .) }}
+{{- end }}
+{{- end }}
+{{- with $entries }}
+{{- include "selfemo.render" (list $ .) }}
+{{- end }}
+{{- end }}
+
+{{/* The path of that file in the operator's pods. */}}
+{{- define "selfemo.podDefaultsFile" -}}
+{{- if include "selfemo.podDefaults" . }}
+{{- "/jobs-pod-template/pod-template.yaml" }}
+{{- end }}
+{{- end }}
+
+{{/* How a pod of the release resolves names. */}}
+{{- define "selfemo.dns" -}}
+{{- with .Values.dnsPolicy }}
+dnsPolicy: {{ . }}
+{{- end }}
+{{- with .Values.dnsConfig }}
+dnsConfig:
+  {{- include "selfemo.render" (list $ .) | nindent 2 }}
+{{- end }}
+{{- with .Values.hostAliases }}
+hostAliases:
+  {{- include "selfemo.render" (list $ .) | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{/* The reference of an image. Its argument is (list root image). */}}
@@ -90,8 +183,8 @@ app.kubernetes.io/managed-by: selfemo
 {{- define "selfemo.testNamespace" -}}
 {{- if .Values.test.namespace }}
 {{- .Values.test.namespace }}
-{{- else if or (not .Values.watchNamespaces) (has .Release.Namespace .Values.watchNamespaces) }}
-{{- .Release.Namespace }}
+{{- else if or (not .Values.watchNamespaces) (has (include "selfemo.namespace" .) .Values.watchNamespaces) }}
+{{- include "selfemo.namespace" . }}
 {{- else }}
 {{- first .Values.watchNamespaces }}
 {{- end }}

@@ -123,7 +123,11 @@ class Operator:
             self._lead(stop)
             return ExitCode.OK
         elector = LeaderElector(
-            self._kube, settings.lease_namespace, settings.lease_name, settings.identity
+            self._kube,
+            settings.lease_namespace,
+            settings.lease_name,
+            settings.identity,
+            duration=settings.lease_duration_seconds,
         )
         if not elector.acquire(stop):
             return ExitCode.OK

@@ -18,5 +18,5 @@ def helm4() -> Helm:
 
 @pytest.fixture(scope="session", params=[find_helm4, find_helm3], ids=["helm4", "helm3"])
 def helm(request: pytest.FixtureRequest) -> Helm:
-    """Helm 4, and Helm 3 if it is installed: it gets no more fixes, but is still in use."""
+    """Helm 4, and Helm 3: it gets no more fixes, but is still in use."""
     return Helm(request.param())

@@ -10,17 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
-from tests.support.cluster import binaries
 from tests.support.cluster.fixtures import program_or_skip
 
 ROOT = Path(__file__).resolve().parents[3]
 CHART = ROOT / "helm" / "selfemo"
 VALUES = Path(__file__).parent / "values"
-#: To test with Helm 3 as well, build it: `GOBIN=… go install helm.sh/helm/v3/cmd/helm@v3.22.0`.
-HELM3 = "v3.22.0"
 #: The version of Kubernetes to render for: a Helm that was built with Go has no default version.
 KUBERNETES = "1.34.0"
 
@@ -31,12 +27,8 @@ def find_helm4() -> Path:
 
 
 def find_helm3() -> Path:
-    """Return the path of Helm 3 from `SELFEMO_HELM3` or the cache; without it, skip the test."""
-    cached = binaries.cache_folder() / "helm" / HELM3 / "bin" / "helm"
-    program = Path(os.environ.get("SELFEMO_HELM3") or cached)
-    if not program.is_file():
-        pytest.skip(f"no Helm 3 at {program}: set SELFEMO_HELM3 to a helm program")
-    return program
+    """Return the path of Helm 3; `SELFEMO_HELM3` names an installed one."""
+    return program_or_skip("helm3", "SELFEMO_HELM3")
 
 
 class HelmError(Exception):

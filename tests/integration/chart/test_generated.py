@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from selfemo_api.schema.validation import check
 from selfemo_operator.controller.objects.settings import (
     DeclaredSetting,
     Setting,
@@ -111,6 +112,40 @@ def test_an_environment_variable_that_the_chart_lacks_is_reported(tool: ModuleTy
     assert "POD_NAME" in problem
 
 
+def chart_of(tool: ModuleType, urls: dict[str, str]) -> dict[str, Any]:
+    text = (CHART / "Chart.yaml").read_text()
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    values["image"]["registry"] = "registry.example.org/team"
+    project = {"version": "7.8.9", "urls": urls}
+    once = tool.chart_yaml(text, project, values)
+    assert tool.chart_yaml(once, project, values) == once
+    document: dict[str, Any] = yaml.safe_load(once)
+    return document
+
+
+def test_the_charts_metadata_follows_from_other_files(tool: ModuleType) -> None:
+    urls = {"Homepage": "https://example.org", "Source": "https://example.org/source"}
+    chart, bare = chart_of(tool, urls), chart_of(tool, {})
+    assert chart["version"] == chart["appVersion"] == "7.8.9"
+    assert (chart["home"], chart["sources"]) == (urls["Homepage"], [urls["Source"]])
+    assert not {"home", "sources"} & bare.keys()
+    assert bare["icon"].startswith("data:image/svg+xml;base64,")
+    annotations = {k.rpartition("/")[2]: v for k, v in bare["annotations"].items()}
+    images, crds, examples, changes = (
+        yaml.safe_load(annotations[key]) for key in ("images", "crds", "crdsExamples", "changes")
+    )
+    assert images == [
+        {"name": "operator", "image": "registry.example.org/team/selfemo-operator:7.8.9"},
+        {"name": "jobs", "image": "localhost/selfemo-jobs:7.8.9"},
+    ]
+    (crd,) = crds
+    assert crd["name"] == "emotionevolutions.selfemo.dev"
+    assert (crd["kind"], crd["version"]) == ("EmotionEvolution", "v1alpha1")
+    assert crd["displayName"] == "Emotion Evolution"
+    assert check(examples[0]) == []
+    assert {change["kind"] for change in changes} <= {"added", "changed", "fixed", "removed"}
+
+
 def test_braces_in_the_crd_are_escaped(tool: ModuleType, helm4: Helm, tmp_path: Path) -> None:
     text = (
         "# note\nkind: CustomResourceDefinition\nmetadata:\n  name: n\nspec:\n"
@@ -119,7 +154,8 @@ def test_braces_in_the_crd_are_escaped(tool: ModuleType, helm4: Helm, tmp_path: 
     (tmp_path / "templates").mkdir()
     (tmp_path / "Chart.yaml").write_text("apiVersion: v2\nname: c\nversion: 1.0.0\n")
     (tmp_path / "values.yaml").write_text("crds: {install: true, keep: true, annotations: {}}\n")
-    (tmp_path / "templates" / "_h.tpl").write_text('{{ define "selfemo.labels" }}a: b{{ end }}')
+    helper = '{{ define "selfemo.metadata" }}name: {{ .name }}{{ end }}'
+    (tmp_path / "templates" / "_h.tpl").write_text(helper)
     (tmp_path / "templates" / "crd.yaml").write_text(tool.crd_template(text))
     (rendered,) = helm4.template(None, tmp_path)
     assert rendered["spec"] == {"text": "`a` {{ .Values.x }} {{- end }} }}"}

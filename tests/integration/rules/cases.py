@@ -149,7 +149,15 @@ CASES = (
             "it is noise": {
                 evolution_series("best_f1_ratio"): "0.55x60",
                 evolution_series("f1_ratio"): "0.535x60",
-            }
+            },
+            "the run has ended": {
+                evolution_series("best_f1_ratio"): "0.55x60",
+                evolution_series("f1_ratio"): "0.55x9 0.525x60",
+                # of another operator, which leads now
+                evolution_series("completion_timestamp_seconds").replace(
+                    '"a"', '"b"'
+                ): "_x9 600x60",
+            },
         },
         before="5m",
     ),

@@ -89,6 +89,8 @@ TOOLS = (
         tags="remove_all_sd",
     ),
     Tool("helm", "v4.3.1", {"helm": "helm.sh/helm/v4/cmd/helm"}),
+    Tool("helm", "v3.22.0", {"helm3": "helm.sh/helm/v3/cmd/helm"}),
+    Tool("actionlint", "v1.7.12", {"actionlint": "github.com/rhysd/actionlint/cmd/actionlint"}),
 )
 _TOOL_OF = {program: tool for tool in TOOLS for program in tool.packages}
 
@@ -185,4 +187,6 @@ def _build(tool: Tool, name: str, path: Path) -> None:
             raise ClusterError(
                 f"{name} {tool.version}: {' '.join(command)}:\n{result.stderr[-2000:]}"
             )
-        (Path(folder) / name).replace(path)
+        # `go install` names the program after its package
+        built = name if tool.module else package.rpartition("/")[2]
+        (Path(folder) / built).replace(path)

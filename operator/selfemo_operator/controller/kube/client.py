@@ -18,6 +18,8 @@ import urllib3
 from kubernetes.client import ApiClient, Configuration
 from pydantic_core import from_json, to_json
 
+from selfemo_operator.controller.kube.request_rate import RequestRate
+
 Json = dict[str, Any]
 
 #: Connect and read timeouts of one request, in seconds. The API server itself gives up after 60 s.
@@ -70,16 +72,23 @@ class KubeClient:
         kubeconfig outside a cluster.
     context
         The context of the kubeconfig file. None: its current context.
+    rate
+        The limit of requests in a second. None: no limit.
     """
 
     def __init__(
-        self, connections: int, kubeconfig: str | None = None, context: str | None = None
+        self,
+        connections: int,
+        kubeconfig: str | None = None,
+        context: str | None = None,
+        rate: RequestRate | None = None,
     ) -> None:
         configuration = _configuration(kubeconfig, context)
         configuration.connection_pool_maxsize = connections
         configuration.retries = False  # callers decide: the work queue backs off
         self._client = ApiClient(configuration)
         self._timeout = urllib3.Timeout(connect=TIMEOUT[0], read=TIMEOUT[1])
+        self._rate = rate
         self.on_response: Callable[[str, int], None] = lambda _verb, _status: None
         """Called with the verb and status of each request; the status is 0 without a response."""
 
@@ -91,6 +100,8 @@ class KubeClient:
     def with_timeout(self, seconds: float) -> KubeClient:
         """Return a client that shares the connections and has a shorter timeout.
 
+        Its requests do not wait for the limit of requests in a second.
+
         Parameters
         ----------
         seconds
@@ -98,6 +109,7 @@ class KubeClient:
         """
         client = copy.copy(self)
         client._timeout = urllib3.Timeout(total=seconds)
+        client._rate = None
         return client
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> Json:
@@ -251,6 +263,8 @@ class KubeClient:
             headers["Content-Type"] = content_type
         url = f"{self._client.configuration.host.rstrip('/')}{path}"
         verb = "WATCH" if query and "watch" in query else method
+        if self._rate is not None:
+            self._rate.wait()
         try:
             response: urllib3.BaseHTTPResponse = self._client.rest_client.pool_manager.request(
                 method,

@@ -48,6 +48,9 @@ class LeaderElector:
         The name under which this process holds the Lease.
     clock
         A function that returns monotonic seconds.
+    duration
+        The seconds after which a Lease that is not renewed may be taken. The other times are scaled
+        with it, so that a leader always stops before another may start.
     """
 
     def __init__(
@@ -57,8 +60,14 @@ class LeaderElector:
         name: str,
         identity: str,
         clock: Callable[[], float] = time.monotonic,
+        duration: float = LEASE_DURATION,
     ) -> None:
-        self._kube = kube.with_timeout(REQUEST_TIMEOUT)
+        scale = duration / LEASE_DURATION
+        self._duration = duration
+        self._renew_period = RENEW_PERIOD * scale
+        self._renew_deadline = RENEW_DEADLINE * scale
+        self._retry_period = RETRY_PERIOD * scale
+        self._kube = kube.with_timeout(REQUEST_TIMEOUT * scale)
         self._namespace = namespace
         self._name = name
         self._identity = identity
@@ -72,19 +81,19 @@ class LeaderElector:
             if self._try_logged():
                 log.info("leading as %s", self._identity)
                 return True
-            stop.wait(RENEW_PERIOD)
+            stop.wait(self._renew_period)
         return False
 
     def renew(self, stop: threading.Event) -> bool:
         """Renew the Lease until stopped; return False as soon as it is lost."""
         renewed = self._clock()
-        wait = RENEW_PERIOD
+        wait = self._renew_period
         while not stop.wait(wait):
             start = self._clock()  # others count from when they observe the renewal, which is later
-            wait = RETRY_PERIOD
+            wait = self._retry_period
             if self._try_logged():
-                renewed, wait = start, RENEW_PERIOD
-            elif self._observed is not None or self._clock() - renewed > RENEW_DEADLINE:
+                renewed, wait = start, self._renew_period
+            elif self._observed is not None or self._clock() - renewed > self._renew_deadline:
                 log.error("the Lease %s/%s is lost", self._namespace, self._name)
                 return False
         return True
@@ -130,7 +139,7 @@ class LeaderElector:
             spec["acquireTime"] = _now()
         spec.update(
             holderIdentity=self._identity,
-            leaseDurationSeconds=int(LEASE_DURATION),
+            leaseDurationSeconds=int(self._duration),
             renewTime=_now(),
         )
         try:
@@ -147,7 +156,7 @@ class LeaderElector:
         now = self._clock()
         if self._observed is None or self._observed[0] != version:
             self._observed = (version, now)
-        duration = float(lease["spec"].get("leaseDurationSeconds") or LEASE_DURATION)
+        duration = float(lease["spec"].get("leaseDurationSeconds") or self._duration)
         return now - self._observed[1] > duration
 
     def _create(self) -> bool:
@@ -157,7 +166,7 @@ class LeaderElector:
             "metadata": {"name": self._name, "namespace": self._namespace},
             "spec": {
                 "holderIdentity": self._identity,
-                "leaseDurationSeconds": int(LEASE_DURATION),
+                "leaseDurationSeconds": int(self._duration),
                 "acquireTime": _now(),
                 "renewTime": _now(),
                 "leaseTransitions": 0,

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import TCPServer
 from typing import Any, NamedTuple
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -139,7 +140,15 @@ class _BoundedServer(ThreadingHTTPServer):
         self._open: dict[socket.socket, float] = {}
         self._lock = threading.Lock()
         self._tls = _Tls(tls) if tls is not None else None
+        if socket.has_dualstack_ipv6():  # in a cluster with IPv6, the kubelet may connect over it
+            self.address_family = socket.AF_INET6
         super().__init__(address, handler)
+
+    def server_bind(self) -> None:
+        """Bind the port, of both IP families if there are two."""
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        TCPServer.server_bind(self)  # not HTTPServer's, which asks DNS for the name of the address
 
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()

@@ -1,8 +1,8 @@
 """The operator's settings: one declaration for the command line, the environment and the chart.
 
-Each field of :class:`Settings` and :class:`JobSettings` carries a :class:`Setting`. The command
-line (``python -m selfemo_operator``) and the arguments in the Helm chart (``tools/chart.py``) are
-made from it, so a new setting is declared here only.
+Each field of :class:`Settings` and :class:`JobSettings` that a person sets carries a
+:class:`Setting`. The command line (``python -m selfemo_operator``) and the arguments in the Helm
+chart (``tools/chart.py``) are made from it, so a new setting is declared here only.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
+
+from selfemo_api.spec import PodTemplateEntry
 
 
 @dataclass(frozen=True)
@@ -104,13 +106,24 @@ class JobSettings:
     host_access: Annotated[
         bool,
         Setting(
-            "Whether `spec.podTemplate` may go beyond the restricted Pod Security standard: "
-            "hostPath and network volumes, and privileges.",
+            "Whether `spec.podTemplate` and the defaults of stage pods may go beyond the "
+            "restricted Pod Security standard: hostPath and network volumes, and privileges.",
             "Otherwise every user who may create an EmotionEvolution could take over a node.",
             flag="--allow-host-access",
             value="jobs.allowHostAccess",
         ),
     ] = False
+    pod_template_file: Annotated[
+        str,
+        Setting(
+            "The file with the defaults of stage pods, as YAML: entries as in `spec.podTemplate`. "
+            "They are merged below those of each evolution. Unset: none.",
+            "The file is read once, at the start.",
+            flag="--jobs-pod-template",
+        ),
+    ] = ""
+    pod_template: tuple[PodTemplateEntry, ...] = ()
+    """The content of ``pod_template_file``, which is no option of its own."""
 
 
 def _default_identity() -> str:
@@ -142,6 +155,18 @@ class Settings:
     lease_name: Annotated[str, Setting("The name of the Lease.", flag="--lease-name")] = (
         "selfemo-operator"
     )
+    lease_duration_seconds: Annotated[
+        int,
+        Setting(
+            "The seconds after which another operator takes the Lease of one that does not renew "
+            "it. The leader renews it five times as often.",
+            "The default of Kubernetes' own controllers. A slow API server needs more.",
+            flag="--lease-duration-seconds",
+            value="operator.leaseDurationSeconds",
+            minimum=10,
+            maximum=600,
+        ),
+    ] = 15
     health_port: Annotated[
         int, Setting("The port of the probes /livez and /readyz.", flag="--health-port")
     ] = 8081
@@ -186,6 +211,19 @@ class Settings:
             maximum=64,
         ),
     ] = 32
+    requests_per_second: Annotated[
+        int,
+        Setting(
+            "The most requests to the API server in a second. A further one waits. Those for the "
+            "Lease and for reviews of tokens never wait. 0: no limit.",
+            "`--concurrency` bounds how many run at the same time, and the API server has its own "
+            "priority and fairness.",
+            flag="--requests-per-second",
+            value="operator.requestsPerSecond",
+            minimum=0,
+            maximum=10_000,
+        ),
+    ] = 0
     log_level: Annotated[
         str,
         Setting(
@@ -247,7 +285,7 @@ def declared_settings(
         path, hint = (*parent, item.name), hints[item.name]
         if dataclasses.is_dataclass(hint):
             yield from declared_settings(hint, path)  # type: ignore[arg-type]
-        else:
+        elif hasattr(hint, "__metadata__"):
             kind, setting = get_args(hint)
             yield DeclaredSetting(path, kind, item.default, setting)
 

@@ -195,6 +195,27 @@ def test_an_isolated_leader_stops_before_another_may_start() -> None:
     assert leases.limits == [REQUEST_TIMEOUT], "a hanging request must not block a leader"
 
 
+def test_all_times_are_scaled_with_the_duration() -> None:
+    """With a Lease of four times the length, all of them are four times as long."""
+    leases, clock = Leases(), Clock()
+    arguments: Any = (leases, NAMESPACE, NAME)
+    one = LeaderElector(*arguments, "one", clock, duration=4 * LEASE_DURATION)
+    two = LeaderElector(*arguments, "two", clock, duration=4 * LEASE_DURATION)
+    assert one.try_acquire_or_renew()
+    assert leases.lease is not None
+    assert leases.lease["spec"]["leaseDurationSeconds"] == 60
+    assert not two.try_acquire_or_renew()
+    leases.down = True
+    assert not one.renew(Stop(clock))  # type: ignore[arg-type]
+    assert 4 * RENEW_DEADLINE < clock.now <= 4 * (RENEW_DEADLINE + RETRY_PERIOD)
+    assert leases.limits == [4 * REQUEST_TIMEOUT] * 2
+    leases.down = False
+    clock.now = 60.0
+    assert not two.try_acquire_or_renew()
+    clock.now = 61.0
+    assert two.try_acquire_or_renew()
+
+
 def test_a_replaced_leader_stops_at_once() -> None:
     leases, clock = Leases(), Clock()
     one = new_elector(leases, "one", clock)

@@ -47,6 +47,16 @@ def start() -> Iterator[Callable[..., HttpServer]]:
         server.stop()
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_both_ip_families_are_served(start: Callable[..., HttpServer]) -> None:
+    """In a cluster with IPv6 alone, the kubelet's probes come over it."""
+    server = start()
+    for host in ("127.0.0.1", "::1"):
+        with socket.create_connection((host, server.port), timeout=5) as client:
+            client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            assert client.recv(64).startswith(b"HTTP/1.0 200")
+
+
 def get(server: HttpServer, token: str | None = None, **more: Any) -> int:
     scheme = "https" if more else "http"
     request = Request(f"{scheme}://127.0.0.1:{server.port}/metrics")
