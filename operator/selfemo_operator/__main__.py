@@ -13,10 +13,12 @@ from typing import Annotated, Any
 
 import typer
 
+from selfemo_api.contract import ExitCode
 from selfemo_api.text.json_logs import JsonLines
 from selfemo_operator.controller.kube.client import KubeClient
-from selfemo_operator.controller.objects.settings import declared_settings, settings_from
 from selfemo_operator.controller.kube.request_rate import RequestRate
+from selfemo_operator.controller.objects.settings import declared_settings, settings_from
+from selfemo_operator.controller.pod_defaults import InvalidDefaults, with_defaults
 from selfemo_operator.controller.process import Operator, connections
 
 
@@ -24,6 +26,11 @@ def main(**options: Any) -> None:
     """Reconcile EmotionEvolutions until stopped."""
     settings = settings_from(options)
     _configure_logging(settings.log_level, settings.log_format)
+    try:
+        settings = with_defaults(settings)
+    except InvalidDefaults as error:
+        logging.getLogger(__name__).critical("%s", error)
+        sys.exit(ExitCode.BAD_INPUT)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -20,6 +20,7 @@ from selfemo_operator.controller.metrics.http_server import (
 )
 from selfemo_operator.controller.metrics.operator_metrics import OperatorMetrics
 from selfemo_operator.controller.objects.settings import Settings
+from selfemo_operator.controller.pod_defaults import InvalidDefaults, check_defaults
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +33,8 @@ REVIEW_SECONDS = 5.0
 RENEWAL_STOP_SECONDS = 5.0
 #: Periods without a resync after which the operator counts as stuck.
 STUCK_PERIODS = 5.0
-#: Seconds between two checks of the CRD while the API server cannot be reached.
-CRD_RETRY_SECONDS = 2.0
+#: Seconds between two of these checks while the API server cannot be reached.
+CHECK_RETRY_SECONDS = 2.0
 
 
 def connections(settings: Settings) -> int:
@@ -84,11 +85,11 @@ class Operator:
         server = self._metrics_server()
         server.start()
         try:
-            if not self._wait_for_crd(stop):
+            if not self._wait_for_checks(stop):
                 return ExitCode.OK
             return self._run_elected(stop)
-        except CrdMismatch as mismatch:
-            log.critical("%s", mismatch)
+        except (CrdMismatch, InvalidDefaults) as error:
+            log.critical("%s", error)
             return ExitCode.BAD_INPUT
         finally:
             server.stop()
@@ -103,14 +104,15 @@ class Operator:
         tls = Path(settings.metrics_tls_folder) if settings.metrics_tls_folder else None
         return HttpServer(settings.metrics_port, {"/metrics": handler}, tls)
 
-    def _wait_for_crd(self, stop: threading.Event) -> bool:
-        """Check the CRD once the API server can be reached; return False if stopped before."""
+    def _wait_for_checks(self, stop: threading.Event) -> bool:
+        """Check CRD and defaults once the API server can be reached; return False if stopped."""
         while not stop.is_set():
             try:
                 check_crd(self._kube)
+                check_defaults(self._kube, self._settings)
             except ApiError as error:
                 log.warning("the API server cannot be reached: %s", error)
-                stop.wait(CRD_RETRY_SECONDS)
+                stop.wait(CHECK_RETRY_SECONDS)
                 continue
             self._ready = True
             return True

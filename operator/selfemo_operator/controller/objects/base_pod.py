@@ -14,6 +14,9 @@ Json = dict[str, Any]
 
 #: Time to end a pod: enough for a training step and a checkpoint of a large model.
 GRACE_SECONDS = 120
+#: The largest size of /dev/shm, which is a part of the memory. vLLM's own examples have 2 to 8 GiB.
+#: It reserves nothing; without it a process could fill the memory of the whole node.
+SHM_SIZE = "8Gi"
 #: Environment of every pod: the writable folders for the libraries that write, and quiet logs.
 ENVIRONMENT: Mapping[str, str] = {
     ENV_WORK: "/work",
@@ -81,13 +84,17 @@ def restricted_pod(container: Json, settings: JobSettings) -> Json:
 
 
 def _volumes() -> list[Json]:
-    """Return the writable folders. A template may replace `work` and `cache`, e.g. with a claim."""
+    """Return the writable folders. A template may replace them, for example `cache` with a claim.
+
+    Those on the disk have no limit: their size follows from the models and the data, and the
+    kubelet evicts a pod whose volume passes its limit.
+    """
     return [
         {"name": "work", "emptyDir": {}},
         {"name": "cache", "emptyDir": {}},
         {"name": "tmp", "emptyDir": {}},
         # NCCL and vLLM's workers share memory; the default of 64 MiB is too small
-        {"name": "shm", "emptyDir": {"medium": "Memory"}},
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": SHM_SIZE}},
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from selfemo_api.api_model import API_VERSION, KIND, ApiModel
@@ -18,7 +19,7 @@ from selfemo_api.contract import (
     StageConfig,
 )
 from selfemo_api.evolution import EmotionEvolution
-from selfemo_api.spec import EvolutionSpec
+from selfemo_api.spec import EvolutionSpec, PodTemplateEntry
 from selfemo_api.stage_resources import gpus_per_pod, pods_of
 from selfemo_api.stages import Stage
 from selfemo_operator.controller.objects import names
@@ -39,6 +40,7 @@ from selfemo_operator.planner.types import CreateJob
 Json = dict[str, Any]
 
 CONFIG_FOLDER = "/etc/selfemo"
+CONFIG_VOLUME = "config"
 #: The port of the rendezvous of the training nodes, torch's default.
 RENDEZVOUS_PORT = 29400
 #: Seconds by which a Job's own deadline is later than the planner's. The Job's deadline applies
@@ -56,7 +58,7 @@ def job_manifest(evolution: EmotionEvolution, action: CreateJob, settings: JobSe
 
     What the stage does is taken from the spec that is pinned for the generation
     (``action.config``). Where it runs (`podTemplate`, `resources.accelerator`, `queue`,
-    `deadlines`) is taken from the current spec.
+    `deadlines`) is taken from the current spec, above the defaults of the installation.
 
     Parameters
     ----------
@@ -91,7 +93,11 @@ def job_manifest(evolution: EmotionEvolution, action: CreateJob, settings: JobSe
             "name": action.name,
             "namespace": evolution.metadata.namespace,
             "labels": {**labels, **_queue_labels(evolution.spec)},
-            "annotations": {names.ANNOTATION_TEMPLATE: template_hash(evolution, config.stage)},
+            "annotations": {
+                names.ANNOTATION_TEMPLATE: template_hash(
+                    evolution, config.stage, settings.pod_template
+                )
+            },
             "ownerReferences": [owner(evolution)],
         },
         "spec": spec,
@@ -110,7 +116,7 @@ def active_deadline(seconds: int | None) -> int | None:
 def pod_template(
     evolution: EmotionEvolution, action: CreateJob, labels: dict[str, str], settings: JobSettings
 ) -> Json:
-    """Return the pod template of a stage, with `spec.podTemplate` applied.
+    """Return the pod template of a stage, with the defaults and `spec.podTemplate` applied.
 
     Parameters
     ----------
@@ -141,7 +147,7 @@ def purge_manifest(evolution: EmotionEvolution, settings: JobSettings) -> Json:
 
     The Job is suspended, and it has no owner because it must outlive the evolution. Its pod is not
     permitted to remove anything: see :func:`permitted_config`. The entries of `podTemplate` for all
-    stages apply to the pod.
+    stages apply to the pod, and so do those of the installation's defaults.
 
     Parameters
     ----------
@@ -261,18 +267,37 @@ def owner(evolution: EmotionEvolution) -> Json:
     }
 
 
-def template_hash(evolution: EmotionEvolution, stage: Stage) -> str:
+def template_hash(
+    evolution: EmotionEvolution, stage: Stage, defaults: Sequence[PodTemplateEntry] = ()
+) -> str:
     """Return the hash of the settings that place a stage's pods.
 
-    With it the operator notices an edit, and replaces a Job that has not started.
+    With it the operator notices an edit of the evolution or of the installation's defaults, and
+    replaces a Job that has not started. A Job that runs is left alone.
+
+    Parameters
+    ----------
+    evolution
+        The evolution, with its current spec.
+    stage
+        The stage.
+    defaults
+        The defaults of the installation.
     """
     content = {
-        "podTemplate": [t.to_json() for _, t in templates_of(evolution.spec.pod_template, stage)],
+        "podTemplate": _contents(evolution.spec.pod_template, stage),
         "queue": evolution.spec.queue.to_json() if evolution.spec.queue else None,
         "accelerator": evolution.spec.resources.accelerator,
         "stage": stage.value,
     }
+    if applied := _contents(defaults, stage):
+        content["defaults"] = applied  # without any, the hash is that of operators before them
     return _hash(content)
+
+
+def _contents(entries: Sequence[PodTemplateEntry], stage: Stage) -> list[Json]:
+    """Return the templates that apply to a stage."""
+    return [template.to_json() for _, template in templates_of(entries, stage)]
 
 
 def _hash(content: Json) -> str:
@@ -281,7 +306,7 @@ def _hash(content: Json) -> str:
 
 def _container(module: str, env: list[Json], limits: dict[str, str], settings: JobSettings) -> Json:
     container = restricted_container(names.CONTAINER, settings)
-    config = {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True}
+    config = {"name": CONFIG_VOLUME, "mountPath": CONFIG_FOLDER, "readOnly": True}
     return {
         **container,
         "command": ["python", "-m", module, "--config", f"{CONFIG_FOLDER}/config.json"],
@@ -302,7 +327,7 @@ def _config_volume() -> Json:
     """Return the volume with the stage's configuration: the pod's annotation as a file."""
     field = {"fieldPath": f"metadata.annotations['{names.ANNOTATION_CONFIG}']"}
     return {
-        "name": "config",
+        "name": CONFIG_VOLUME,
         "downwardAPI": {"items": [{"path": "config.json", "fieldRef": field}]},
     }
 
@@ -311,7 +336,8 @@ def _environment(
     evolution: EmotionEvolution, action: CreateJob, settings: JobSettings
 ) -> list[Json]:
     config = action.config
-    values = {**ENVIRONMENT, ENV_GRACE: str(_grace_seconds(evolution.spec, config.stage))}
+    grace = _grace_seconds(evolution.spec, config.stage, settings)
+    values = {**ENVIRONMENT, ENV_GRACE: str(grace)}
     if settings.metrics_port:
         values[ENV_METRICS_PORT] = str(settings.metrics_port)
     if needs_service(config):
@@ -321,10 +347,10 @@ def _environment(
     return variables(values) + credentials(config.spec.storage)
 
 
-def _grace_seconds(spec: EvolutionSpec, stage: Stage) -> int:
+def _grace_seconds(spec: EvolutionSpec, stage: Stage, settings: JobSettings) -> int:
     """Return the time that a stage's pod has to end: that of the last template with one."""
-    templates = [template for _, template in templates_of(spec.pod_template, stage)]
-    times = [t.termination_grace_period_seconds for t in templates]
+    entries = [*settings.pod_template, *spec.pod_template]
+    times = [t.termination_grace_period_seconds for _, t in templates_of(entries, stage)]
     return next((time for time in reversed(times) if time is not None), GRACE_SECONDS)
 
 

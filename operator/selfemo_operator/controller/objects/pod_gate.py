@@ -3,7 +3,8 @@
 Every user who may create an EmotionEvolution may run pods in its namespace. Access to the node
 stays forbidden unless the installation allows it, even in a namespace where Pod Security does not
 forbid it. So the pods of stages and of the purge Job are built by :func:`gated_pod` alone, which
-judges the merged pod.
+judges the merged pod. The defaults of the installation are judged with it: a volume of the defaults
+can be mounted by every evolution, so a default that reaches the node would let every user reach it.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from selfemo_api.spec import PodTemplateEntry
 from selfemo_api.stages import Stage
 from selfemo_operator.controller.objects.base_pod import restricted_container, restricted_pod
 from selfemo_operator.controller.objects.names import CONTAINER
+from selfemo_operator.controller.objects.pod_layers import layered_pod
 from selfemo_operator.controller.objects.pod_security import violations
-from selfemo_operator.controller.objects.pod_template import apply_templates
 from selfemo_operator.controller.objects.settings import JobSettings
 
 Json = dict[str, Any]
 
 
 class PodRefused(Exception):
-    """`spec.podTemplate` makes a pod that goes beyond the restricted Pod Security standard."""
+    """A template makes a pod that goes beyond the restricted Pod Security standard."""
 
 
 def gated_pod(
@@ -49,9 +50,9 @@ def gated_pod(
         If the merged pod goes beyond the restricted standard, and the installation does not allow
         it. The message names the field of `spec.podTemplate`.
     """
-    merged = apply_templates(pod, entries, stage)
+    merged = layered_pod(pod, settings.pod_template, entries, stage)
     if not settings.host_access and (fields := list(violations(merged))):
-        raise PodRefused(_message(pod, entries, stage, fields))
+        raise PodRefused(_message(pod, settings.pod_template, entries, stage, fields))
     return merged
 
 
@@ -69,7 +70,22 @@ def refusal(evolution: EmotionEvolution, settings: JobSettings) -> str:
         The settings of the operator's Jobs.
     """
     entries = evolution.spec.pod_template
-    if settings.host_access or not entries:
+    return _refusal(entries, settings) if entries else ""
+
+
+def defaults_refusal(settings: JobSettings) -> str:
+    """Return why no pod may be created with the defaults of the installation, or an empty text.
+
+    Parameters
+    ----------
+    settings
+        The settings of the operator's Jobs, with the defaults.
+    """
+    return _refusal((), settings)
+
+
+def _refusal(entries: Sequence[PodTemplateEntry], settings: JobSettings) -> str:
+    if settings.host_access:
         return ""
     container = restricted_container(CONTAINER, settings)
     pod = {"metadata": {}, "spec": restricted_pod(container, settings)}
@@ -98,17 +114,23 @@ def pod_refusal(pod: Json, settings: JobSettings) -> str:
 
 
 def _message(
-    pod: Json, entries: Sequence[PodTemplateEntry], stage: Stage | None, fields: Sequence[str]
+    pod: Json,
+    defaults: Sequence[PodTemplateEntry],
+    entries: Sequence[PodTemplateEntry],
+    stage: Stage | None,
+    fields: Sequence[str],
 ) -> str:
-    """Return the error message, with the entry of `spec.podTemplate` that brings a violation."""
-    for index in range(len(entries)):
-        merged = apply_templates(pod, entries[: index + 1], stage)
-        for field in violations(merged):
+    """Return the error message, with the entry of a template that brings a violation."""
+    layers = [
+        *((f"jobs.podTemplate[{i}]", defaults[: i + 1], entries[:0]) for i in range(len(defaults))),
+        *((f"podTemplate[{i}]", defaults, entries[: i + 1]) for i in range(len(entries))),
+    ]
+    for place, below, above in layers:
+        for field in violations(layered_pod(pod, below, above, stage)):
             if field in fields:
                 return (
-                    f"`podTemplate[{index}].template.{field}` is beyond the restricted Pod "
-                    "Security standard: remove it, or have the operator installed with "
-                    "`jobs.allowHostAccess`"
+                    f"`{place}.template.{field}` is beyond the restricted Pod Security standard: "
+                    "remove it, or have the operator installed with `jobs.allowHostAccess`"
                 )
     return (
         f"`{fields[0]}` of the pod is beyond the restricted Pod Security standard: have the "

@@ -123,7 +123,7 @@ class JobSettings:
         ),
     ] = ""
     pod_template: tuple[PodTemplateEntry, ...] = ()
-    """The content of ``pod_template_file``, which is no option of its own."""
+    """The content of ``pod_template_file``, which has no option of its own."""
 
 
 def _default_identity() -> str:

@@ -190,7 +190,7 @@ class Reconciler:
             removals = self._cache.removals(key[0], manifest["metadata"]["uid"])
             job = replace(
                 job,
-                outdated=bool(refused) or _is_outdated(evolution, manifest, job),
+                outdated=bool(refused) or self._is_outdated(evolution, manifest, job),
                 removals=tuple(datetime.fromisoformat(at) for at in removals),
                 deadline_outdated=manifest["spec"].get("activeDeadlineSeconds") != deadline,
             )
@@ -205,6 +205,12 @@ class Reconciler:
             refusal=refused or (rejection if generation == metadata.generation else ""),
             trouble=self._creation_errors.get(metadata.uid, ""),
         )
+
+    def _is_outdated(self, evolution: EmotionEvolution, manifest: Json, job: StageJob) -> bool:
+        """Return whether an edit of the spec or of the defaults changes where a Job's pods run."""
+        created_with = manifest["metadata"].get("annotations", {}).get(names.ANNOTATION_TEMPLATE)
+        current = template_hash(evolution, job.stage, self._settings.jobs.pod_template)
+        return bool(created_with != current)
 
     def _with_pods(
         self,
@@ -354,12 +360,6 @@ def _current_name(evolution: EmotionEvolution) -> str:
     if status.stage is None or status.finished:
         return ""
     return job_name(evolution.metadata.name, status.generation, status.stage, status.attempt)
-
-
-def _is_outdated(evolution: EmotionEvolution, manifest: Json, job: StageJob) -> bool:
-    """Return whether an edit of the spec changes where the pods of a Job run."""
-    created_with = manifest["metadata"].get("annotations", {}).get(names.ANNOTATION_TEMPLATE)
-    return bool(created_with != template_hash(evolution, job.stage))
 
 
 def _next_pod_check(observed: Observed, now: datetime) -> datetime | None:

@@ -25,6 +25,7 @@ from selfemo_operator.controller.objects.jobs import (
     service_manifest,
     template_hash,
 )
+from selfemo_operator.controller.objects.pod_layers import DEFAULT_REQUESTS
 from selfemo_operator.controller.objects.settings import JobSettings
 
 Json = dict[str, Any]
@@ -161,10 +162,12 @@ def test_the_jobs_deadline_is_later_than_the_planners() -> None:
 
 
 def test_gpus_are_limits_only_if_the_stage_uses_gpus() -> None:
-    assert container(manifest(evolution_of()))["resources"] == {"limits": {"nvidia.com/gpu": "1"}}
-    assert container(manifest(evolution_of(resources={"gpusPerNode": 0})))["resources"] == {}
+    gpu = {"limits": {"nvidia.com/gpu": "1"}, "requests": DEFAULT_REQUESTS}
+    assert container(manifest(evolution_of()))["resources"] == gpu
+    none = {"requests": DEFAULT_REQUESTS}
+    assert container(manifest(evolution_of(resources={"gpusPerNode": 0})))["resources"] == none
     for stage in (Stage.FLYWHEEL, Stage.CHECK):
-        assert container(manifest(later_stage(stage)))["resources"] == {}
+        assert container(manifest(later_stage(stage)))["resources"] == none
 
 
 @pytest.mark.parametrize("stage", STAGE_ORDER)
@@ -175,7 +178,8 @@ def test_gpus_have_the_name_of_the_accelerator(stage: Stage, name: str) -> None:
     evolution = later_stage(stage, resources=resources)
     gpus = gpus_per_pod(evolution.spec, stage)
     expected = {"limits": {name: str(gpus)}} if gpus else {}
-    assert container(manifest(evolution))["resources"] == expected
+    resources = container(manifest(evolution))["resources"]
+    assert resources == {**expected, "requests": DEFAULT_REQUESTS}
 
 
 def test_without_a_name_of_the_accelerator_the_claims_of_the_template_are_used() -> None:
@@ -185,7 +189,8 @@ def test_without_a_name_of_the_accelerator_the_claims_of_the_template_are_used()
     }
     evolution = evolution_of(resources={"accelerator": ""}, podTemplate=[{"template": claims}])
     job = manifest(evolution)
-    assert container(job)["resources"] == claims["resources"]
+    expected = {"claims": [{"name": "gpu"}], "requests": DEFAULT_REQUESTS}
+    assert container(job)["resources"] == expected
     assert pod_spec(job)["resourceClaims"] == claims["resourceClaims"]
 
 
@@ -197,9 +202,10 @@ def test_one_stage_may_use_another_accelerator(none: str | None) -> None:
         stage: container(manifest(later_stage(stage, podTemplate=[entry])))["resources"]
         for stage in (Stage.SCORE, Stage.EVALUATE)
     }
-    assert resources[Stage.SCORE] == {"limits": {"nvidia.com/gpu": "1"}}
+    requests = {"requests": DEFAULT_REQUESTS}
+    assert resources[Stage.SCORE] == {"limits": {"nvidia.com/gpu": "1"}, **requests}
     left = {name: number for name, number in limits.items() if number is not None}
-    assert resources[Stage.EVALUATE] == {"limits": left}
+    assert resources[Stage.EVALUATE] == {"limits": left, **requests}
 
 
 IDS = ("runAsUser", "runAsGroup", "fsGroup")
@@ -234,7 +240,7 @@ def test_the_purge_job_has_the_templates_for_all_stages_only() -> None:
     evolution = evolution_of(podTemplate=entries)
     purge = purge_manifest(evolution, SETTINGS)
     assert container(purge)["image"] == "every"
-    assert container(purge)["resources"] == {}
+    assert container(purge)["resources"] == {"requests": DEFAULT_REQUESTS}
     assert "nodeSelector" not in pod_spec(purge)
     (init,) = pod_spec(purge)["initContainers"]
     assert init["securityContext"] == container(purge)["securityContext"]

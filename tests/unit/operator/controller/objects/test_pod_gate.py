@@ -269,8 +269,12 @@ def test_no_purge_job_leaves_with_a_refused_pod() -> None:
 def test_only_the_gate_applies_templates() -> None:
     """Pods that the operator creates are merged in one place."""
     folder = Path(selfemo_operator.controller.__file__).parent
-    users = [p.name for p in sorted(folder.rglob("*.py")) if "apply_templates(" in p.read_text()]
-    assert users == ["pod_gate.py", "pod_template.py"]
+    modules = sorted(folder.rglob("*.py"))
+    for function, expected in (
+        ("apply_templates", ["pod_layers.py", "pod_template.py"]),
+        ("layered_pod", ["pod_gate.py", "pod_layers.py"]),
+    ):
+        assert [p.name for p in modules if f"{function}(" in p.read_text()] == expected
 
 
 @pytest.mark.parametrize("depth", range(3))
