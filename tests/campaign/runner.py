@@ -220,13 +220,17 @@ class Run:
         self.wait_for_end(END_SECONDS)
         with world.recorder.lock:
             yield from oracles.ends_as_reference(world.recording, self.expected, (), self.seen)
+            yield from self.missing()
 
     def missing(self) -> Iterator[Violation]:
         for evolution in self.scenario.evolutions:
             namespace = self.world.namespaces[evolution.namespace]
             record = self.world.recording.named(namespace, evolution.name)
             oracle = self.seen("O1 end state")
-            if (record is None) != KINDS[evolution.kind].expires:
+            expires = KINDS[evolution.kind].expires
+            if expires and evolution.name in self.world.suspended:
+                continue  # it expires once it is resumed and has ended
+            if (record is None) != expires:
                 text = "it is gone" if record is None else "its time is over, and it is there"
                 yield Violation(oracle, text, evolution.name)
 
