@@ -101,7 +101,7 @@ def test_the_api_server_admits_the_objects(release: Release, name: str) -> None:
         with pytest.raises(HelmError, match="is on, but the cluster does not serve "):
             release.install(*options, "--dry-run=server")
         options += ["--set", "renderMode=SkipIfMissing"]
-    if name in ("scoped", "evolution"):  # its namespaces do not exist
+    if name in ("scoped", "evolution", "stages"):  # its namespaces do not exist
         options += ["--set", f"watchNamespaces={{{release.namespace}}}"]
     if name == "extras":
         options += ["--set", f"jobs.serviceAccount.namespaces={{{release.namespace}}}"]
