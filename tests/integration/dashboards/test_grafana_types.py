@@ -20,7 +20,7 @@ BOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob
 @pytest.fixture(scope="module", autouse=True)
 def _types() -> None:
     try:
-        packages()
+        packages("types")
     except ClusterError as error:
         pytest.skip(f"no types of Grafana: {error}")
 

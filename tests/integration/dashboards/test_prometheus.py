@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import pytest
+from tools.dashboards.__main__ import FOLDER
 from tools.dashboards.board_types import Kind, Panel
 from tools.dashboards.boards import BOARDS
 from tools.dashboards.expressions import Expression, expressions, resolved
@@ -20,7 +21,9 @@ from selfemo_operator.controller.metrics.http_server import HttpServer, metrics_
 from selfemo_operator.controller.metrics.operator_metrics import OperatorMetrics
 from tests.integration.dashboards.running_stages import SECONDS_BETWEEN_LINES, served_by
 from tests.integration.operator.api import wait_for
+from tests.support.cluster.errors import ClusterError
 from tests.support.cluster.fixtures import program_or_skip
+from tests.support.grafana import packages, transformed
 from tests.support.prometheus import Prometheus, prometheus
 from tests.unit.operator.controller.evolved import evolution_after
 
@@ -79,9 +82,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         metrics.on_response("GET", 200)
         return metrics.text()
 
-    pods = [partial(str.encode, served_by(stage)) for stage in (Stage.TRAIN, Stage.SELF_PLAY)]
+    training, playing = (served_by(stage).encode() for stage in (Stage.TRAIN, Stage.SELF_PLAY))
     with ExitStack() as stack:
-        operator, *stages = (stack.enter_context(_serving(f)) for f in (text, *pods))
+        operator = stack.enter_context(_serving(text))
+        stages = [
+            stack.enter_context(_serving(lambda: training)),
+            stack.enter_context(_serving(lambda: playing)),
+        ]
         folder = tmp_path_factory.mktemp("prometheus")
         began = time.time()
         running = stack.enter_context(
@@ -140,15 +147,21 @@ def test_live_figures_are_those_of_the_running_stages(server: Prometheus) -> Non
     assert shares == {"Train": "0.5", "SelfPlay": "0.125"}
 
 
+def by_generation(world: World, panel: Panel) -> list[list[Json]]:
+    """Return the series of each query of a panel over the time range."""
+    variables = {"namespace": "team", "name": "demo"}
+    return [
+        world.server.series(resolved(query.expr, variables), world.began, time.time())
+        for query in panel.queries
+    ]
+
+
 def test_points_are_grouped_by_generation(world: World) -> None:
     """Join and group them as the transformations of the table do; each row is one generation."""
     (table,) = (p for p in all_panels() if p.by_generation and p.kind is Kind.TABLE)
     titles = [title for title, _ in table.columns.values()]
     rows: dict[float, dict[str, float]] = {}
-    for title, query in zip(titles, table.queries, strict=True):
-        (series,) = world.server.series(
-            resolved(query.expr, {"namespace": "team", "name": "demo"}), world.began, time.time()
-        )
+    for title, (series,) in zip(titles, by_generation(world, table), strict=True):
         for moment, value in series["values"]:
             rows.setdefault(moment, {})[title] = float(value)
     generations: dict[float, dict[str, float]] = {}
@@ -162,6 +175,33 @@ def test_points_are_grouped_by_generation(world: World) -> None:
     for generation in (1, 2):
         assert generations[generation]["Reward"] == pytest.approx(generation / 10)
         assert generations[generation]["Loss"] == pytest.approx(generation / 100)
+
+
+def test_grafanas_own_code_makes_a_row_for_each_generation(world: World) -> None:
+    try:
+        packages("data")
+    except ClusterError as error:
+        pytest.skip(f"no code of Grafana: {error}")
+    document = json.loads((FOLDER / "evolution.json").read_text())
+    shown = {}
+    for panel in (p for p in all_panels() if p.by_generation):
+        (written,) = (
+            w
+            for w in document["panels"]
+            if (w["title"], w["type"]) == (panel.title, panel.kind.value)
+        )
+        rows = transformed(written, by_generation(world, panel))
+        assert [list(row) for row in rows] == [[title for title, _ in panel.columns.values()]] * 3
+        shown[panel.title] = rows
+    table = shown.pop("Generations")
+    assert [row["Generation"] for row in table] == [0, 1, 2]
+    assert [row["F1"] for row in table] == pytest.approx([0.3, 0.4, 0.5])
+    assert [row["Reward"] for row in table][1:] == [0.1, 0.2]
+    assert [row["Loss"] for row in table][1:] == [0.01, 0.02]
+    assert len(shown) == 3
+    for rows in shown.values():
+        assert [row["Generation"] for row in rows] == ["0", "1", "2"], "bars need texts"
+    assert [row["F1"] for row in shown["F1 by generation"]] == pytest.approx([0.3, 0.4, 0.5])
 
 
 def test_costs_are_gpu_hours_times_the_price(server: Prometheus) -> None:

@@ -11,7 +11,7 @@ from tests.support.grafana import packages
 def main() -> int:
     """Install them and return the exit code."""
     try:
-        packages()
+        packages("types")
     except ClusterError as error:
         sys.stderr.write(f"{error}\n")
         return 1
