@@ -20,7 +20,7 @@ setup-dev: ## Install what developing and testing needs
 demo: setup ## Run a small whole evolution on this machine
 	@tools/demo --output $(OUTPUT)
 
-.PHONY: test programs screenshot unit test-slow e2e campaign campaign-storage observe cluster-up cluster-down lint generate check-generated
+.PHONY: test programs screenshot unit test-slow e2e campaign campaign-storage observe cluster-up cluster-down lint lint-files generate check-generated
 test: setup-dev lint docs programs unit ## Everything CI runs
 # Built before the tests, whose time is bounded. Without Go their tests are skipped with a message.
 programs:
@@ -57,12 +57,14 @@ cluster-up: setup-dev ## A real cluster on this machine, kept between test runs
 	$(PY) -m tests.support.cluster up
 cluster-down:
 	$(PY) -m tests.support.cluster down
-lint: check-generated ## Style, types, layers, words
+lint: check-generated lint-files ## Style, types, layers, words, and the files around the code
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	$(PY) tools/wording.py
+lint-files: ## Images, workflows, shell scripts, forms: hadolint, actionlint, zizmor, shellcheck, schemas
+	@$(PY) tools/lint_files.py
 generate: ## Write the generated files
 	$(PY) -m selfemo_api.schema.crd
 	$(PY) -m selfemo_api.schema.reference
@@ -85,6 +87,35 @@ pin-images: ## Write the digests of the base images into images/bases, from thei
 	@images/pin
 sbom: ## Write the Python packages of each image as an SBOM into build/sbom
 	@images/sbom
+
+.PHONY: packages try-packages image helm chart-package
+packages: ## Build wheel and sdist into build/dist
+	@tools/packages
+# It takes long for the extra `jobs`, so `make test` does not run it. No .venv is needed.
+try-packages: packages ## Install the wheel in new environments, for each Python and extra: ARGS="--python 3.13"
+	@python3 tools/try_packages.py --wheel build/dist/selfemo-*.whl $(ARGS)
+image: ## Build an image: make image IMAGE=operator, or jobs, or jobs-cpu (images/README.md)
+	@images/build $(IMAGE) $(ARGS)
+helm: # a link to the tests' Helm, for the release
+	@tools/setup --no-dev --extra operator
+	@$(PY) -m tests.support.cluster build helm
+	@mkdir -p build/bin
+	@ln -sf "$$($(PY) -c 'from tests.support.cluster.binaries import path_of; print(path_of("helm"))')" build/bin/helm
+chart-package: ## Package the chart into build/chart: REGISTRY=… is the registry of its images
+	@tools/setup --no-dev --extra operator
+	@$(PY) tools/chart_package.py $(if $(REGISTRY),--registry $(REGISTRY))
+
+.PHONY: release release-check release-notes changes
+release: setup-dev ## Write version and notes: make release VERSION=0.2.0 (CONTRIBUTING.md)
+	$(PY) tools/release.py prepare $(VERSION)
+	$(PY) tools/chart.py
+	tools/uv lock --offline
+release-check: ## Fail if the versions differ, or if the tag TAG has no notes
+	@python3 tools/release.py check $(if $(TAG),--tag $(TAG))
+release-notes: ## Print the notes of the version
+	@python3 tools/release.py notes $(VERSION)
+changes: ## Print what the next release would say
+	@.venv/bin/towncrier build --draft --version next
 
 .PHONY: docs
 # Without --quiet: with it, MkDocs counts no warnings, and a strict build always passes.

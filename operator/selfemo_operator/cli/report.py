@@ -1,4 +1,4 @@
-"""Starts the report program in a process of its own, since it needs the libraries of the jobs."""
+"""Starts the report program in a process of its own, since it needs the libraries of `report`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def write_report(request: RunRequest, to: Path | None) -> Path:
     RunnerError
         If the report program fails. The message is the last line that it printed.
     """
-    require_extras("jobs")
+    require_extras("report")
     metadata = request.evolution.metadata
     page = to.absolute() if to else request.state / "report.html"
     # The stored evolution has a status, which contains the outcome of each generation.

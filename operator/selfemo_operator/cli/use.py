@@ -21,5 +21,8 @@ USE_COMMANDS: Mapping[str, str] = {
 #: each signal reaches it.
 SERVERS = frozenset({"predict", "chat", "playground", "serve"})
 
-#: The extras that a command needs, if it needs more than the libraries of the jobs.
-EXTRAS: Mapping[str, tuple[str, ...]] = {"playground": ("jobs", "playground")}
+#: The extras that a command needs, if it does not need just the libraries of the jobs.
+EXTRAS: Mapping[str, tuple[str, ...]] = {
+    "compare": ("report",),
+    "playground": ("jobs", "playground"),
+}

