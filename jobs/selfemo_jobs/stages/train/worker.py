@@ -97,7 +97,7 @@ def join_process_group(job: TrainJob) -> None:
     import torch
 
     # DeepSpeed would compile its CPU all-reduce for inference now, which takes minutes. Training
-    # does not use it, and an image has no compiler.
+    # does not use it.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
     on_gpu = job.resources.gpus_per_node > 0
