@@ -26,8 +26,8 @@ Json = dict[str, Any]
 #: - CPU: a quarter of a core. A stage uses all cores that are free; the request is its share where
 #:   cores are scarce. The system pods of a node with two cores (kind, minikube, small cloud nodes)
 #:   request about one, and three stage pods fit beside them.
-#: - Memory: what a stage uses that has loaded torch and a small model. Two pods fit on a node of
-#:   4 GiB. Without a request, the node's lack of memory would end stages first.
+#: - Memory: a process that has loaded torch, Transformers and a tiny model uses 0.9 GiB. Two pods
+#:   fit on a node of 4 GiB. Where memory is scarce, pods that use more than they request end first.
 DEFAULT_REQUESTS: Mapping[str, str] = {"cpu": "250m", "memory": "1Gi"}
 _PARTS = ("requests", "limits")
 
