@@ -33,6 +33,8 @@ ANNOTATION_CONFIG = f"{GROUP}/config"
 ANNOTATION_TEMPLATE = f"{GROUP}/template"
 #: The uid of a purge Job, on the Job itself. A Job that was copied or restored has another uid.
 ANNOTATION_JOB = f"{GROUP}/job-uid"
+#: A random text by which a process knows a purge Job that it has created, until its uid is on it.
+ANNOTATION_CREATION = f"{GROUP}/creation"
 #: The resource version of the evolution that a purge Job was last synchronized with.
 ANNOTATION_SEEN = f"{GROUP}/seen-version"
 

@@ -22,6 +22,7 @@ Removed data cannot be restored. These rules make sure that nothing is removed b
 from __future__ import annotations
 
 import logging
+import secrets
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -71,7 +72,8 @@ class Purger:
         self._settings = settings
         #: The uids of Jobs that were reported.
         self._reported: set[str] = set()
-        #: The uids of Jobs that this process has created, until they are written onto the Jobs.
+        #: The random texts of Jobs that this process has created, until their uids are on them.
+        #: They are known before the request, whose reply may be lost.
         self._created: set[str] = set()
         self._history = DeletionHistory(kube, cache.deleted)
 
@@ -133,7 +135,7 @@ class Purger:
             uid, state = cached["metadata"]["labels"][names.LABEL_UID], job_state(cached)
             if uid == current_uid or state not in (JobState.SUCCEEDED, JobState.SUSPENDED):
                 continue
-            is_own = cached["metadata"]["uid"] in self._created and not is_foreign(cached)
+            is_own = not is_foreign(cached) and _creation(cached) in self._created
             # the evolution may have been deleted before the uid was written
             job = self._seal(key, cached) if is_own else cached
             if not is_sealed(job):
@@ -247,12 +249,16 @@ class Purger:
     def _create(self, key: Key, required: Json) -> None:
         """Create a purge Job, and write its uid onto it."""
         path = names.job_path((key[0], required["metadata"]["name"]))
+        creation = secrets.token_hex(8)
+        self._created.add(creation)
+        annotations = required["metadata"]["annotations"] | {names.ANNOTATION_CREATION: creation}
+        metadata = required["metadata"] | {"annotations": annotations}
         try:
-            job = self._kube.create(names.jobs_path(key[0]), required)
-            self._created.add(job["metadata"]["uid"])
+            job = self._kube.create(names.jobs_path(key[0]), required | {"metadata": metadata})
         except ApiError as error:
             if error.reason != "AlreadyExists":
                 raise
+            self._created.discard(creation)
             job = self._kube.get(path)
             if is_foreign(job):
                 raise _other_owner(job) from error
@@ -264,10 +270,11 @@ class Purger:
     def _seal(self, key: Key, job: Json) -> Json:
         """Write the uid of a purge Job onto it, and return the Job."""
         uid = job["metadata"]["uid"]
-        seal = {"uid": uid, "annotations": {names.ANNOTATION_JOB: uid}}
+        # A copy of the Job must not have the random text.
+        annotations = {names.ANNOTATION_JOB: uid, names.ANNOTATION_CREATION: None}
         path = names.job_path((key[0], job["metadata"]["name"]))
-        sealed = self._kube.patch(path, {"metadata": seal})
-        self._created.discard(uid)
+        sealed = self._kube.patch(path, {"metadata": {"uid": uid, "annotations": annotations}})
+        self._created.discard(_creation(job))
         self._cache.store_job(sealed)
         return sealed
 
@@ -320,6 +327,11 @@ class Purger:
             self._kube.create(names.core_path(metadata["namespace"], "events"), body)
         except ApiError as error:  # no decision depends on Events
             log.warning("the Event %s was not created: %s", reason, error)
+
+
+def _creation(job: Json) -> str:
+    creation: str = job["metadata"]["annotations"].get(names.ANNOTATION_CREATION, "")
+    return creation
 
 
 def _seen_version(job: Json) -> str:

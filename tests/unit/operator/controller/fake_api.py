@@ -46,6 +46,8 @@ class FakeApiServer:
     version: int = 100
     forbidden: dict[tuple[str, str], str] = field(default_factory=dict)
     """The message of a 403, by method and last part of the path."""
+    lost_replies: set[tuple[str, str]] = field(default_factory=set)
+    """Requests that take place without a reply, by method and last part of the path."""
     stale_cache: bool = False
     """Whether lists from the cache (version 0) contain no pods."""
     invalid: str = ""
@@ -66,6 +68,12 @@ class FakeApiServer:
     # Requests ------------------------------------------------------------------------------------
 
     def handle(self, method: str, path: str, query: Json | None, body: Json | None) -> Json:
+        result = self._handle(method, path, query, body)
+        if (method, path.rsplit("/", 1)[-1]) in self.lost_replies:
+            raise ApiError(0, "", "the connection was closed without a reply")
+        return result
+
+    def _handle(self, method: str, path: str, query: Json | None, body: Json | None) -> Json:
         plural = path.rsplit("/", 1)[-1]
         if (method, plural) in self.forbidden:
             raise ApiError(403, "Forbidden", self.forbidden[method, plural])

@@ -258,6 +258,22 @@ def test_an_evolution_that_is_deleted_before_its_purge_job_has_its_uid_is_purged
     assert [e for e in server.of("events") if e["reason"] == "PurgeRefused"] == []
 
 
+def test_an_evolution_that_is_deleted_after_a_lost_reply_is_purged() -> None:
+    """The operator knows its Job by what it has sent, because it has got no uid."""
+    server = FakeApiServer()
+    server.add_evolution(storage=STORAGE)
+    operator = FakeOperator(server)
+    server.lost_replies = {("POST", "jobs")}
+    reconcile_times(operator, 2)
+    (job,) = purge_jobs(server)
+    assert names.ANNOTATION_JOB not in job["metadata"]["annotations"]
+    delete(server)
+    server.lost_replies = set()
+    reconcile_times(operator, 4)
+    assert len(server.purged) == 1
+    assert [e for e in server.of("events") if e["reason"] == "PurgeRefused"] == []
+
+
 # Jobs of others ----------------------------------------------------------------------------------
 
 
