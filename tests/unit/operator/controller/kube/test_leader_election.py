@@ -198,9 +198,9 @@ def test_an_isolated_leader_stops_before_another_may_start() -> None:
 def test_all_times_are_scaled_with_the_duration() -> None:
     """With a Lease of four times the length, all of them are four times as long."""
     leases, clock = Leases(), Clock()
-    arguments: Any = (leases, NAMESPACE, NAME)
-    one = LeaderElector(*arguments, "one", clock, duration=4 * LEASE_DURATION)
-    two = LeaderElector(*arguments, "two", clock, duration=4 * LEASE_DURATION)
+    kube: Any = leases
+    one = LeaderElector(kube, NAMESPACE, NAME, "one", clock, duration=4 * LEASE_DURATION)
+    two = LeaderElector(kube, NAMESPACE, NAME, "two", clock, duration=4 * LEASE_DURATION)
     assert one.try_acquire_or_renew()
     assert leases.lease is not None
     assert leases.lease["spec"]["leaseDurationSeconds"] == 60
