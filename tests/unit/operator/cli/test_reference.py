@@ -82,7 +82,10 @@ def test_section_contains_help_and_exit_codes(name: str) -> None:
             "selfemo watch",
             "| `FILE\\|NAME` | `str` | required | The YAML file of an EmotionEvolution, or",
         ),
-        ("selfemo init", "| `FILE` | `str` | `evolution.yaml` | The file to write."),
+        (
+            "selfemo init",
+            "| `FILE` | `str` |  | The file to write. `-`: standard output. Default: evolution.yaml, or",
+        ),
         ("kubectl selfemo logs", "| `--context` | `str` |  | The context of the kubeconfig."),
         ("selfemo watch", "Environment variable: `SELFEMO_STATE`. |"),
         (
