@@ -84,7 +84,8 @@ def test_section_contains_help_and_exit_codes(name: str) -> None:
         ),
         (
             "selfemo init",
-            "| `FILE` | `str` |  | The file to write. `-`: standard output. Default: evolution.yaml, or",
+            "| `FILE` | `str` |  | The file to write. `-`: standard output. Default: "
+            "evolution.yaml, or the name of the example. |",
         ),
         ("kubectl selfemo logs", "| `--context` | `str` |  | The context of the kubeconfig."),
         ("selfemo watch", "Environment variable: `SELFEMO_STATE`. |"),
