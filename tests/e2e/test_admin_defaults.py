@@ -183,7 +183,7 @@ def test_ten_lines_succeed_with_values_of_the_chart_alone(
     assert len(manifests) >= len(pods), "each pod has looked its image up"
     assert registry.refused, "the registry asks for the password"
 
-    assert "no evolution was run" in run("test", "--logs", "--timeout", "180s")
+    assert "no evolution was run" in run("test", "--logs", "--timeout", "600s")
     kubectl("delete", "emo", "small")
     # the purge Job runs with the defaults too, and is deleted once it has succeeded
     wait_for(lambda: owned(admin, namespace) == [], "the data to be removed", seconds=180)

@@ -126,7 +126,7 @@ def install(
     def install_chart(values: Json) -> Callable[..., str]:
         file = tmp_path / "values.yaml"
         file.write_text(yaml.safe_dump({"watchNamespaces": [namespace], **values}))
-        options = ["--values", str(file), "--take-ownership", "--wait", "--timeout", "300s"]
+        options = ["--values", str(file), "--take-ownership", "--wait", "--timeout", "900s"]
         # all releases use the CRD: the first installation creates it, the next ones take it over
         with locked(node_cluster.folder / ".install.lock"):
             run("install", str(CHART), *options)
@@ -149,7 +149,7 @@ def denied(cluster: Cluster, namespace: str) -> list[str]:
 def test_helm_test_passes_after_the_installation(
     install: Callable[[Json], Callable[..., str]], node_cluster: Cluster, namespace: str
 ) -> None:
-    output = install({})("test", "--logs", "--timeout", "180s")
+    output = install({})("test", "--logs", "--timeout", "600s")
     assert "ready replicas: 2" in output
     assert "an invalid evolution: rejected" in output
     assert "no evolution was run" in output

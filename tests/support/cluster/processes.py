@@ -17,6 +17,10 @@ from tests.support.cluster.errors import ClusterError
 from tests.support.cluster.locks import replace_text
 
 
+#: Seconds to wait for a program. It takes seconds, and minutes beside a lot of other work.
+_PATIENCE = 300.0
+
+
 @dataclass(frozen=True)
 class Component:
     """One program of the cluster.
@@ -39,7 +43,7 @@ class Component:
     started: Callable[[int], None] = lambda _: None
 
 
-def wait_until(check: Callable[[], bool], what: str, seconds: float = 60) -> None:
+def wait_until(check: Callable[[], bool], what: str, seconds: float = _PATIENCE) -> None:
     """Wait until a check is true; raise `ClusterError` after a time."""
     deadline = time.monotonic() + seconds
     while not check():
@@ -99,7 +103,7 @@ class Processes:
         replace_text(self._pids / f"{component.name}.json", json.dumps(record))
         component.started(pid)
 
-    def wait(self, component: Component, seconds: float = 60) -> None:
+    def wait(self, component: Component, seconds: float = _PATIENCE) -> None:
         """Wait until a component is ready; an error contains the end of its output."""
 
         def check() -> bool:
