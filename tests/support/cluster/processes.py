@@ -16,7 +16,6 @@ from typing import Any
 from tests.support.cluster.errors import ClusterError
 from tests.support.cluster.locks import replace_text
 
-
 #: Seconds to wait for a program. It takes seconds, and minutes beside a lot of other work.
 _PATIENCE = 300.0
 
