@@ -121,6 +121,21 @@ class Screen:
             self._read(0.1)
         return self.process.returncode
 
+    def interrupt(self, seconds: float = 60) -> int:
+        """Press Ctrl-C, and again every few seconds until the command ends; return its exit code.
+
+        Python's line editor misses a signal that arrives between its last look at signals and its
+        wait for the next key. A test may hit this moment right after an echo.
+        """
+        deadline = time.monotonic() + seconds
+        while self.process.poll() is None:
+            assert time.monotonic() < deadline, f"the command still runs:\n{self.text}"
+            self.type(b"\x03")
+            pause = time.monotonic() + 5
+            while self.process.poll() is None and time.monotonic() < pause:
+                self._read(0.1)
+        return self.end()
+
     def _read(self, seconds: float) -> bool:
         """Read new output for at most some seconds, and return whether there was any."""
         ready, _, _ = select.select([self._controller], [], [], seconds)
