@@ -139,7 +139,11 @@ class Purger:
             # the evolution may have been deleted before the uid was written
             job = self._seal(key, cached) if is_own else cached
             if not is_sealed(job):
-                self._report_copy(key, job)
+                if not self._is_retained(key, job):
+                    self._report_copy(key, job)
+                    continue
+                log.info("%s/%s was deleted after an edit: its data stays", *key)
+                self._delete(job)
             elif state is JobState.SUCCEEDED:
                 self._delete(job)
             elif self._is_deleted(key, uid):
@@ -169,9 +173,23 @@ class Purger:
         self._start(key, current)
         return None
 
+    def _is_retained(self, key: Key, job: Json) -> bool:
+        """Return whether a purge Job without its uid has become needless. It is asked once.
+
+        An operator may end between the two requests that create a Job. If the evolution is then
+        edited and deleted, the history says that its data stays, and nothing is lost with the Job.
+        """
+        if is_foreign(job) or job["metadata"]["uid"] in self._reported:
+            return False
+        uid = job["metadata"]["labels"][names.LABEL_UID]
+        if not self._is_deleted(key, uid):
+            return False
+        last = self._history.last_state(key, uid, _seen_version(job))
+        return last is not None and not _is_purged(last)
+
     def _follow(self, key: Key, job: Json, last: Json) -> None:
         """Replace or delete the purge Job of a deleted evolution, as its last spec requires."""
-        if last["spec"].get("storage", {}).get("whenDeleted") != WhenDeleted.DELETE:
+        if not _is_purged(last):
             log.info("%s/%s was deleted after an edit: its data stays", *key)
             self._delete(job)
             return
@@ -327,6 +345,11 @@ class Purger:
             self._kube.create(names.core_path(metadata["namespace"], "events"), body)
         except ApiError as error:  # no decision depends on Events
             log.warning("the Event %s was not created: %s", reason, error)
+
+
+def _is_purged(last: Json) -> bool:
+    """Return whether the last spec of an evolution lets its data be removed."""
+    return bool(last["spec"].get("storage", {}).get("whenDeleted") == WhenDeleted.DELETE)
 
 
 def _creation(job: Json) -> str:

@@ -274,6 +274,21 @@ def test_an_evolution_that_is_deleted_after_a_lost_reply_is_purged() -> None:
     assert [e for e in server.of("events") if e["reason"] == "PurgeRefused"] == []
 
 
+def test_a_purge_job_without_its_uid_goes_if_the_data_stays() -> None:
+    """The operator was killed in between; the evolution was edited and deleted without it."""
+    server = FakeApiServer()
+    server.add_evolution(storage=STORAGE)
+    name = names.purge_job_name("demo", server.evolution["metadata"]["uid"])
+    server.forbidden = {("PATCH", name): "killed"}
+    reconcile_times(FakeOperator(server), 2)
+    assert len(purge_jobs(server)) == 1
+    server.forbidden = {}
+    server.edit(storage={**STORAGE, "whenDeleted": "Retain"})
+    delete(server)
+    reconcile_times(FakeOperator(server), 4)
+    assert purge_jobs(server) == [] and server.purged == []
+
+
 # Jobs of others ----------------------------------------------------------------------------------
 
 
