@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from tests.campaign import snapshots
@@ -55,7 +56,17 @@ class RestoreRun(Run):
         world.recording.lost = True
         world.recorder.start()
         self.verdict.applied.append("etcd-restored")
+        self._suspend_again()
         self.wait_for_end(END_SECONDS + 60.0)
+
+    def _suspend_again(self) -> None:
+        """Suspend and resume as before the restore: the user's edits are lost with the data."""
+        world = self.world
+        for evolution in self.scenario.evolutions:
+            suspend = evolution.name in world.suspended
+            item = world.insist(partial(world.edit, evolution.name, {}))
+            if item is not None and bool(item["spec"].get("suspend")) != suspend:
+                world.insist(partial(world.edit, evolution.name, {"suspend": suspend}))
 
     def _wait_for_writes(self, number: int) -> None:
         deadline = time.monotonic() + 60.0
