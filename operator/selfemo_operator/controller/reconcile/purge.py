@@ -184,8 +184,8 @@ class Purger:
         uid = job["metadata"]["labels"][names.LABEL_UID]
         if not self._is_deleted(key, uid):
             return False
-        last = self._history.last_state(key, uid, _seen_version(job))
-        return last is not None and not _is_purged(last)
+        state = self._history.last_state(key, uid, _seen_version(job))
+        return state is not None and not _is_purged(state)
 
     def _follow(self, key: Key, job: Json, last: Json) -> None:
         """Replace or delete the purge Job of a deleted evolution, as its last spec requires."""
