@@ -142,8 +142,7 @@ class Purger:
                 if not self._is_retained(key, job):
                     self._report_copy(key, job)
                     continue
-                log.info("%s/%s was deleted after an edit: its data stays", *key)
-                self._delete(job)
+                self._delete_needless(key, job)
             elif state is JobState.SUCCEEDED:
                 self._delete(job)
             elif self._is_deleted(key, uid):
@@ -190,14 +189,18 @@ class Purger:
     def _follow(self, key: Key, job: Json, last: Json) -> None:
         """Replace or delete the purge Job of a deleted evolution, as its last spec requires."""
         if not _is_purged(last):
-            log.info("%s/%s was deleted after an edit: its data stays", *key)
-            self._delete(job)
+            self._delete_needless(key, job)
             return
         try:
             evolution = EmotionEvolution.model_validate(last)
         except ValidationError:
             return  # the Job follows the last spec that could be read
         self.sync_job(key, evolution)
+
+    def _delete_needless(self, key: Key, job: Json) -> None:
+        """Delete the purge Job of a deleted evolution whose last spec keeps the data."""
+        log.info("%s/%s was deleted after an edit: its data stays", *key)
+        self._delete(job)
 
     def _start(self, key: Key, job: Json) -> None:
         """Start the purge Job of a deleted evolution, with the permission to remove the data."""
