@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import unquote, urlsplit
 
+from tests.support.loopback_server import LoopbackServer
 
-class DatasetHub:
+
+class DatasetHub(LoopbackServer):
     """A hub with datasets, each with one commit. It is a context manager.
 
     Parameters
@@ -20,40 +21,20 @@ class DatasetHub:
     """
 
     def __init__(self, datasets: Mapping[str, Mapping[str, bytes]]) -> None:
-        hub = self
         self.datasets = datasets
         self.requests: list[str] = []
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                hub._answer(self, with_body=True)
-
-            def do_HEAD(self) -> None:
-                hub._answer(self, with_body=False)
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Print nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-
-    def __enter__(self) -> DatasetHub:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__()
 
     @property
     def endpoint(self) -> str:
         """The URL of the hub."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"http://{self.host}"
 
     def commit(self, name: str) -> str:
         """Return the commit of a dataset."""
         return hashlib.sha1(repr(sorted(self.datasets[name].items())).encode()).hexdigest()
 
-    def _answer(self, handler: BaseHTTPRequestHandler, *, with_body: bool) -> None:
+    def answer(self, handler: BaseHTTPRequestHandler, *, with_body: bool) -> None:
         path = unquote(urlsplit(handler.path).path)
         self.requests.append(path)
         status, headers, body = self._reply(path)

@@ -6,17 +6,18 @@ import base64
 import hashlib
 import json
 import tarfile
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+
+from tests.support.loopback_server import LoopbackServer
 
 Json = dict[str, Any]
 _OCI = "application/vnd.oci.image"
 _USER, _PASSWORD = "puller", "only with this"
 
 
-class PrivateRegistry:
+class PrivateRegistry(LoopbackServer):
     """A registry on this machine. It is a context manager.
 
     A container runtime takes plain HTTP for 127.0.0.1.
@@ -30,43 +31,16 @@ class PrivateRegistry:
     """
 
     TAG = "private"
+    PROTOCOL = "HTTP/1.1"
 
     def __init__(self, archive: Path, name: str) -> None:
-        registry = self
         self._name = name
         self._blobs, self._manifest = _read(archive)
         self.pulled: list[str] = []
         """The paths that were given out, to clients with the password."""
         self.refused = 0
         """The number of requests without the password."""
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                registry._answer(self, with_body=True)
-
-            def do_HEAD(self) -> None:
-                registry._answer(self, with_body=False)
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Print nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-
-    def __enter__(self) -> PrivateRegistry:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    @property
-    def host(self) -> str:
-        """The host and the port, as they begin the name of an image."""
-        return f"127.0.0.1:{self._server.server_port}"
+        super().__init__()
 
     @property
     def image(self) -> str:
@@ -82,7 +56,7 @@ class PrivateRegistry:
             "stringData": {".dockerconfigjson": json.dumps({"auths": {self.host: login}})},
         }
 
-    def _answer(self, handler: BaseHTTPRequestHandler, *, with_body: bool) -> None:
+    def answer(self, handler: BaseHTTPRequestHandler, *, with_body: bool) -> None:
         status, kind, body = self._reply(handler.path, handler.headers.get("Authorization"))
         handler.send_response(status)
         if status == 401:
