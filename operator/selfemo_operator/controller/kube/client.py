@@ -163,7 +163,7 @@ class KubeClient:
         """Change fields with a JSON merge patch and return the object. Raises ApiError."""
         return self._request("PATCH", path, None, body, "application/merge-patch+json")
 
-    def delete(self, path: str, uid: str, version: str | None = None) -> None:
+    def delete(self, path: str, uid: str, version: str | None = None) -> bool:
         """Delete an object in the background if it still has a given uid.
 
         It is not an error if the object is gone, or if it has changed since the given version:
@@ -177,6 +177,11 @@ class KubeClient:
             The uid that the object must have.
         version
             The resource version that the object must have. None accepts any version.
+
+        Returns
+        -------
+        bool
+            False if the object has another uid or another version. True if it is deleted or gone.
 
         Raises
         ------
@@ -195,6 +200,8 @@ class KubeClient:
         except ApiError as error:
             if error.status not in (404, 409):
                 raise
+            return error.status == 404
+        return True
 
     def watch(
         self,

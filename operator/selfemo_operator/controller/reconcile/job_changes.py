@@ -150,11 +150,23 @@ class JobChanges:
         self._patch(key, evolution, name, change)
 
     def delete(self, key: Key, evolution: EmotionEvolution, name: str, reason: str) -> None:
-        """Delete a Job, by its uid. The log has the reason."""
-        log.info("the Job %s/%s is being deleted: %s", key[0], name, reason)
+        """Delete a Job as it was read. The log has the reason.
+
+        Raises
+        ------
+        Conflict
+            If the Job has changed. It may have ended meanwhile, and a Job that has ended stays.
+        ApiError
+            If the API server rejects the request or cannot be reached.
+        """
         job = self._find(key, evolution, name)
-        if job is not None:
-            self._kube.delete(names.job_path((key[0], name)), job["metadata"]["uid"])
+        if job is None:
+            return
+        log.info("the Job %s/%s is being deleted: %s", key[0], name, reason)
+        metadata = job["metadata"]
+        path = names.job_path((key[0], name))
+        if not self._kube.delete(path, metadata["uid"], metadata["resourceVersion"]):
+            raise Conflict(f"the Job {key[0]}/{name} was not deleted: it has changed")
 
     def leave_to_queue(self, key: Key, evolution: EmotionEvolution, job: Json) -> None:
         """Note on a Job that was created, if an admission webhook suspended it at once.

@@ -71,15 +71,30 @@ class StatusWriter:
         """The number of evolutions whose status the API server rejects."""
         return len(self._rejections)
 
-    def refresh(self, key: Key) -> None:
-        """Read an evolution from the API server into the cache. Raises ApiError."""
+    def refresh(self, key: Key) -> str | None:
+        """Read an evolution from the API server into the cache.
+
+        Returns
+        -------
+        str or None
+            The resource version that was read, or None if the evolution does not exist.
+
+        Raises
+        ------
+        ApiError
+            If the API server rejects the request or cannot be reached.
+        """
         path = names.evolution_path(key)
         try:
-            self._cache.store_evolution(self._parse(path, self._kube.get_text(path)))
+            evolution = self._parse(path, self._kube.get_text(path))
         except ApiError as error:
             if error.status != 404:
                 raise
             self._cache.remove_evolution(key)
+            return None
+        version: str = evolution["metadata"]["resourceVersion"]
+        self._cache.store_evolution(evolution)
+        return version
 
     def check_current(self, key: Key, raw: Json) -> None:
         """Check that the cached object is current, where no status write would notice it.
@@ -89,10 +104,9 @@ class StatusWriter:
         Conflict
             If it is not.
         """
-        self.refresh(key)
-        newest = self._cache.evolution(key)
-        version = raw["metadata"]["resourceVersion"]
-        if newest is None or newest["metadata"]["resourceVersion"] != version:
+        # The version that was read counts, not the cached one: the cache stores no older version,
+        # and after a restore of etcd all versions are older.
+        if self.refresh(key) != raw["metadata"]["resourceVersion"]:
             raise Conflict(f"{key[0]}/{key[1]} has changed: it is reconciled again")
 
     def retry_at(self, raw: Json, key: Key, now: datetime) -> datetime | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -35,6 +36,7 @@ from tests.unit.operator.controller.fake_operator import (
 
 from selfemo_operator.controller.kube.client import ApiError
 from selfemo_operator.controller.objects import names
+from selfemo_operator.controller.objects.job_status import is_purge_job
 from selfemo_operator.controller.reconcile.status_writer import Conflict
 from selfemo_operator.planner import pinning
 
@@ -75,6 +77,13 @@ def fail_once(at: int, moment: str, error: BaseException) -> Callable[[str, int]
             raise error
 
     return fault
+
+
+class LosingPosts(FakeClient):
+    """A client whose creations do not reach the server."""
+
+    def create(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        raise ApiError(0, "Unreachable", f"POST {path}: refused")
 
 
 # An undisturbed run ------------------------------------------------------------------------------
@@ -211,6 +220,8 @@ def test_two_operators_with_stale_caches_agree(steps: list[str], count: int) -> 
     run_until_idle(server)
     assert end_state(server) == expected
     assert len(server.created) == len(set(server.created))
+    stage_jobs = {job["metadata"]["name"] for job in server.jobs() if not is_purge_job(job)}
+    assert stage_jobs == set(server.created), "a Job that had succeeded was deleted"
 
 
 def _apply_step(
@@ -303,6 +314,43 @@ def test_a_stale_cache_creates_no_job_for_a_suspended_evolution() -> None:
     with server_time(server), pytest.raises(Conflict):
         operator.reconciler.reconcile(KEY)
     assert not server.jobs()
+
+
+def test_a_stale_cache_of_jobs_deletes_no_job_that_has_ended() -> None:
+    """The watch of evolutions was faster than the watch of Jobs: the ended Job looks active."""
+    server = server_with_evolution()
+    first, second = FakeOperator(server), FakeOperator(server)
+    first.reconcile()
+    server.advance_jobs()
+    second.receive_events()
+    while server.status["stage"] == "Check":
+        server.advance_jobs()
+        first.receive_events()
+        first.reconcile()
+    second.reconciler.refresh(KEY)
+    second.cache.announce_evolution(KEY, server.version, server.evolution["metadata"]["uid"])
+    with server_time(server), pytest.raises(Conflict, match="check-1 was not deleted"):
+        second.reconciler.reconcile(KEY)
+    assert "demo-g000-check-1" in {job["metadata"]["name"] for job in server.jobs()}
+
+
+def test_after_a_restore_of_etcd_a_stale_cache_creates_no_job() -> None:
+    """The restored evolution is older than the cached one, whose next Job was not yet created."""
+    server = server_with_evolution()
+    operator = FakeOperator(server)
+    operator.reconcile()
+    server.advance_jobs()
+    backup = copy.deepcopy(server)
+    operator.kube.__class__ = LosingPosts
+    while server.status["stage"] == "Check":
+        operator.reconcile()
+        server.advance_jobs()
+        operator.receive_events()
+    vars(server).update(vars(backup))
+    operator.kube.__class__ = FakeClient
+    with server_time(server), pytest.raises(Conflict):
+        operator.reconciler.reconcile(KEY)
+    assert server.created == ["demo-g000-check-1"]
 
 
 def test_an_edit_that_extends_the_ttl_prevents_the_deletion() -> None:
