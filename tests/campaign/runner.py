@@ -126,7 +126,9 @@ class Run:
 
     def _apply(self, this: Perturbation) -> None:
         try:
-            nothing = PERTURBATIONS[this.kind].effect(self.world, this)
+            # repeated while etcd is restarted for a snapshot, as a user would
+            effect = PERTURBATIONS[this.kind].effect
+            nothing = self.world.insist(lambda: effect(self.world, this))
         except (AssertionError, ApiError) as error:
             away = isinstance(error, ApiError) and error.status in (403, 404)
             if not away:  # its namespace may be away

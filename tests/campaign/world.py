@@ -219,7 +219,7 @@ class World:
         def run() -> None:
             time.sleep(seconds)
             with contextlib.suppress(ApiError):
-                action()
+                self.insist(action)
 
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
