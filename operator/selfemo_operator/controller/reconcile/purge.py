@@ -15,7 +15,8 @@ Removed data cannot be restored. These rules make sure that nothing is removed b
   Job's uid, and the pod compares it with its own. So a Job that was started by hand, copied, or
   restored from a backup removes nothing.
 - The operator starts only a Job that it has created itself. It writes the uid of each Job onto the
-  Job, and a copy has another uid.
+  Job, and a copy has another uid. If an operator ended before it wrote the uid, and the history has
+  the deletion of the evolution, the Job is replaced.
 - The pod is judged as the API server has it, before it is started.
 """
 
@@ -139,10 +140,10 @@ class Purger:
             # the evolution may have been deleted before the uid was written
             job = self._seal(key, cached) if is_own else cached
             if not is_sealed(job):
-                if not self._is_retained(key, job):
+                if self._is_interrupted(key, job):
+                    requeue_at = self._purge(key, job) or requeue_at
+                else:
                     self._report_copy(key, job)
-                    continue
-                self._delete_needless(key, job)
             elif state is JobState.SUCCEEDED:
                 self._delete(job)
             elif self._is_deleted(key, uid):
@@ -172,19 +173,19 @@ class Purger:
         self._start(key, current)
         return None
 
-    def _is_retained(self, key: Key, job: Json) -> bool:
-        """Return whether a purge Job without its uid has become needless. It is asked once.
+    def _is_interrupted(self, key: Key, job: Json) -> bool:
+        """Return whether a Job without its uid is of an operator that ended while it created it.
 
-        An operator may end between the two requests that create a Job. If the evolution is then
-        edited and deleted, the history says that its data stays, and nothing is lost with the Job.
+        The random text alone does not show that: a copy may have it, if it was taken in between.
+        So the history of the API server must have the deletion of the evolution. The Job then
+        follows the last spec, and is replaced before it is started.
         """
-        if is_foreign(job) or job["metadata"]["uid"] in self._reported:
+        if is_foreign(job) or not _creation(job) or job["metadata"]["uid"] in self._reported:
             return False
         uid = job["metadata"]["labels"][names.LABEL_UID]
         if not self._is_deleted(key, uid):
             return False
-        state = self._history.last_state(key, uid, _seen_version(job))
-        return state is not None and not _is_purged(state)
+        return self._history.last_state(key, uid, _seen_version(job)) is not None
 
     def _follow(self, key: Key, job: Json, last: Json) -> None:
         """Replace or delete the purge Job of a deleted evolution, as its last spec requires."""

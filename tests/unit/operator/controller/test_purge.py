@@ -274,8 +274,8 @@ def test_an_evolution_that_is_deleted_after_a_lost_reply_is_purged() -> None:
     assert [e for e in server.of("events") if e["reason"] == "PurgeRefused"] == []
 
 
-def test_a_purge_job_without_its_uid_goes_if_the_data_stays() -> None:
-    """The operator was killed in between; the evolution was edited and deleted without it."""
+def with_interrupted_creation() -> FakeApiServer:
+    """Return a server with a purge Job that has no uid: the operator was killed in between."""
     server = FakeApiServer()
     server.add_evolution(storage=STORAGE)
     name = names.purge_job_name("demo", server.evolution["metadata"]["uid"])
@@ -283,10 +283,34 @@ def test_a_purge_job_without_its_uid_goes_if_the_data_stays() -> None:
     reconcile_times(FakeOperator(server), 2)
     assert len(purge_jobs(server)) == 1
     server.forbidden = {}
-    server.edit(storage={**STORAGE, "whenDeleted": "Retain"})
+    return server
+
+
+@pytest.mark.parametrize(("policy", "purges"), [("Delete", 1), ("Retain", 0)])
+def test_a_purge_job_without_its_uid_follows_the_last_spec(policy: str, purges: int) -> None:
+    """The evolution was deleted before the next operator started."""
+    server = with_interrupted_creation()
+    (left,) = purge_jobs(server)
+    server.edit(storage={**STORAGE, "whenDeleted": policy})
     delete(server)
+    operator = FakeOperator(server)
+    operator.reconcile()
+    assert left["metadata"]["uid"] not in [j["metadata"]["uid"] for j in purge_jobs(server)]
+    operator.receive_events()
+    reconcile_times(operator, 4)
+    assert len(server.purged) == purges
+    assert purge_jobs(server) == []
+
+
+def test_a_purge_job_without_its_uid_is_not_started_without_a_history() -> None:
+    """It may be a copy that was taken while the Job was created."""
+    server = with_interrupted_creation()
+    delete(server)
+    server.compacted = server.version
     reconcile_times(FakeOperator(server), 4)
-    assert purge_jobs(server) == [] and server.purged == []
+    (job,) = purge_jobs(server)
+    assert job["spec"]["suspend"] and server.purged == []
+    assert [e["reason"] for e in server.of("events") if e["type"] == "Warning"] == ["PurgeRefused"]
 
 
 # Jobs of others ----------------------------------------------------------------------------------
