@@ -23,9 +23,11 @@ from selfemo_operator.planner.types import CreateJob, Observed, StageJob
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
 
-#: Pods that have not ended, from the API server's cache. A pod of an earlier attempt was created
-#: long before, so a consistent list would show no other ones.
-_LIVE = {"fieldSelector": "status.phase!=Succeeded,status.phase!=Failed", "resourceVersion": "0"}
+#: Pods that have not ended.
+_LIVE = {"fieldSelector": "status.phase!=Succeeded,status.phase!=Failed"}
+#: A list from the API server's cache. A pod of an earlier stage was created long before. One of an
+#: earlier attempt may be as young as its Job, if that was deleted at once: its list is consistent.
+_FROM_CACHE = {"resourceVersion": "0"}
 
 
 #: The time for which a look that found no pod holds. After a conflict, a reconcile is repeated.
@@ -84,6 +86,8 @@ class JobChanges:
             return observed
         component = f"{names.LABEL_COMPONENT}={action.config.stage.slug}"
         query = {**_LIVE, "labelSelector": f"{names.LABEL_UID}={uid},{component}"}
+        if action.attempt == 1:
+            query |= _FROM_CACHE
         listed = self._kube.get(names.core_path(key[0], "pods"), query)
         pods = sorted(
             pod["metadata"]["name"] for pod in listed.get("items", []) if is_live_stage_pod(pod)

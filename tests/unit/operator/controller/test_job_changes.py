@@ -188,6 +188,7 @@ def test_no_job_is_created_while_a_pod_of_an_earlier_one_is_alive(orphan: bool) 
     metadata: Json = {"deletionTimestamp": format_time(server.now)}
     path = delete_job_by_hand(server, CHECK_1, **({"ownerReferences": []} if orphan else metadata))
     operator.receive_events()
+    server.stale_cache = True  # the pod is young, as its Job was
     for _ in range(4):
         operator.reconcile()
         advance_clock(server, 30)
