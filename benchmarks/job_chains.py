@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import statistics
 import sys
 import threading
@@ -31,6 +32,7 @@ def evolution(name: str) -> Json:
     }
     return document(
         name,
+        seed=int(name[1:]),  # as in a sweep: no spec is equal to another
         stopping={"maxGenerations": GENERATIONS, "patience": GENERATIONS + 1},
         podTemplate=[{"template": placement}],
     )
@@ -43,9 +45,11 @@ class JobTimes:
     created: dict[str, float] = field(default_factory=dict)
     complete: dict[str, float] = field(default_factory=dict)
     changed: threading.Condition = field(default_factory=threading.Condition)
+    ended: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)
+    """The names of complete Jobs in the order in which they were reported."""
 
     def watch(self, kube: KubeClient, namespace: str, stop: threading.Event) -> None:
-        path = names.jobs_path(namespace)
+        path = self.path(namespace)
         version = kube.get(path)["metadata"]["resourceVersion"]
         while not stop.is_set():
             query = {"resourceVersion": version, "timeoutSeconds": "60"}
@@ -58,16 +62,23 @@ class JobTimes:
             except ApiError as error:
                 print(error, file=sys.stderr)
 
-    def _record(self, job: Json) -> None:
-        name, now = job["metadata"]["name"], time.monotonic()
-        is_complete = any(
-            c["type"] == "Complete" and c["status"] == "True"
-            for c in job.get("status", {}).get("conditions", [])
-        )
+    def path(self, namespace: str) -> str:
+        """Return the path of the objects that stand for stages."""
+        return names.jobs_path(namespace)
+
+    def describe(self, item: Json) -> tuple[str, bool]:
+        """Return the name of a stage's object, and whether the stage is complete."""
+        conditions = item.get("status", {}).get("conditions", [])
+        is_complete = any(c["type"] == "Complete" and c["status"] == "True" for c in conditions)
+        return item["metadata"]["name"], is_complete
+
+    def _record(self, item: Json) -> None:
+        (name, is_complete), now = self.describe(item), time.monotonic()
         with self.changed:
             self.created.setdefault(name, now)
-            if is_complete:
-                self.complete.setdefault(name, now)
+            if is_complete and name not in self.complete:
+                self.complete[name] = now
+                self.ended.put(name)
             self.changed.notify_all()
 
     def wait(self, count: int, seconds: float) -> None:
@@ -90,11 +101,18 @@ def job_names(name: str) -> list[str]:
     ]
 
 
-def latencies(times: JobTimes, begin_times: dict[str, float]) -> list[float]:
-    """Return the seconds from each event to the creation of the Job that it causes."""
+def latencies(
+    times: JobTimes,
+    begin_times: dict[str, float],
+    stages_of_chain: Callable[[str], list[str]] = job_names,
+) -> list[float]:
+    """Return the seconds from each event to the creation of the object that it causes.
+
+    The events are the creation of a chain, and the end of each stage but the last.
+    """
     waits = []
     for name, start in begin_times.items():
-        jobs = job_names(name)
+        jobs = stages_of_chain(name)
         waits.append(times.created[jobs[0]] - start)
         waits += [times.created[b] - times.complete[a] for a, b in pairwise(jobs)]
     return [max(0.0, seconds) for seconds in waits]
@@ -116,7 +134,7 @@ class Load:
     """Seconds. 0: all evolutions begin at the same time."""
 
     def begin(self, create: Callable[[str], None], pool: ThreadPoolExecutor) -> None:
-        """Create each evolution at its time; return when all exist."""
+        """Call a function with the name of each evolution at its time; return when all are done."""
         start, futures = time.monotonic(), []
         for number in range(self.count):
             time.sleep(max(0.0, start + self.over * number / self.count - time.monotonic()))

@@ -1,11 +1,16 @@
 """Times the operator against a bare client that chains the same Jobs, on a real API server.
 
 The fake nodes of kwok end pods at once, so only orchestration is measured. The API server, the Job
-controller and the garbage collector work for both sides. The bare client creates a Job, waits for
-it, and creates the next: the least that any orchestrator must do. It runs before and after the
-operator, because the speed of a machine changes within minutes. With `--statuses` it runs once more
-and writes the status of an evolution before each Job: the least that any controller with a status
-must do. Prints one JSON line for each figure.
+controller and the garbage collector work for all sides. The bare client creates a Job, waits for
+it, and creates the next: the least that any orchestrator must do. With `--statuses` it also runs as
+one that writes the same statuses as the operator: the least that any controller with a status must
+do. Each comparison runs before and after the operator, because the speed of a machine changes
+within minutes. Prints one JSON line for each figure.
+
+`--baseline` measures the operator of another checkout in between. `--peer-controller` measures a
+binary of Argo Workflows' controller with chains of as many steps: the event is the end of a stage
+as a watch reports it (a complete Job, or a pod that has succeeded), and the wait ends when the
+watch reports the object of the next stage.
 """
 
 from __future__ import annotations
@@ -16,11 +21,29 @@ import os
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bare_client import CLIENT_THREADS, capture_jobs, run_bare_client
+from benchmarks.bare_client import (
+    CLIENT_THREADS,
+    LONGEST,
+    USER_THREADS,
+    StatusRecorder,
+    capture_jobs,
+    run_bare_client,
+)
+from benchmarks.control_plane import (
+    AuditLog,
+    by_kind,
+    control_plane_seconds,
+    kubeconfig_of_measured,
+    mebibytes,
+    process_seconds,
+    writes_by_generation,
+)
 from benchmarks.job_chains import (
     GENERATIONS,
     STAGES,
@@ -30,6 +53,7 @@ from benchmarks.job_chains import (
     latencies,
     percentiles,
 )
+from benchmarks.peer_controller import run_peer
 from tests.integration.operator.api import create_namespace, delete_namespace, namespaces, serve_crd
 from tests.integration.operator.process import OperatorProcess
 from tests.support.cluster import Cluster, borrowed
@@ -39,25 +63,74 @@ from selfemo_operator.controller.kube.pages import list_objects
 from selfemo_operator.controller.objects import names
 
 P99_GOAL, WRITES_GOAL, MEMORY_GOAL, WALL_GOAL = 1.0, 12.0, 200.0, 1.2
-USER_AGENT = "selfemo-operator"
+#: The goal beside a client that writes the same statuses, for wall time and p99.
+STATUS_GOAL = 1.1
 #: Prefixes of the namespaces that this benchmark creates.
 NAMESPACE_PREFIXES = ("bench-", "bare-")
+STAGES_FILE = Path(__file__).resolve().parent / "kwok-stages.yaml"
 Json = dict[str, Any]
 
 
-def run_operator(cluster: Cluster, kube: KubeClient, load: Load, scratch: Path) -> Json:
-    """Run evolutions under the operator and return its figures."""
-    count = load.count
+@dataclass(frozen=True)
+class Bench:
+    """Where the loads run."""
+
+    cluster: Cluster
+    kube: KubeClient
+    scratch: Path
+
+    def operator(self, namespace: str, checkout: Path | None) -> OperatorProcess:
+        """Return the operator of this checkout, or of another one."""
+        kubeconfig = kubeconfig_of_measured(self.cluster, self.scratch)
+        log = self.scratch / "operator.log"
+        operator = OperatorProcess(kubeconfig, log, ("--namespace", namespace))
+        if checkout is not None:
+            folders = [str(checkout / name) for name in ("crds", "operator", "jobs")]
+            operator.environment = {"PYTHONPATH": os.pathsep.join(folders)}
+        return operator
+
+    def delete_namespaces(self) -> None:
+        """Delete the namespaces of earlier loads and wait: thousands of Jobs slow the next one."""
+        for name in self._own_namespaces():
+            delete_namespace(self.kube, name)
+        while self._own_namespaces():
+            time.sleep(2)
+
+    def _own_namespaces(self) -> list[str]:
+        return [name for name in namespaces(self.kube) if name.startswith(NAMESPACE_PREFIXES)]
+
+
+def run_operator(
+    bench: Bench,
+    load: Load,
+    checkout: Path | None = None,
+    record: Callable[[KubeClient, str, threading.Event], None] | None = None,
+) -> Json:
+    """Run evolutions under the operator and return its figures.
+
+    Parameters
+    ----------
+    bench
+        Where the load runs.
+    load
+        The evolutions.
+    checkout
+        The checkout whose operator runs. None: this one.
+    record
+        A function that observes the namespace in a thread of its own.
+    """
+    kube, count = bench.kube, load.count
     namespace = create_namespace(kube, f"bench-{count}-{int(time.time())}")
-    operator = OperatorProcess(
-        cluster.kubeconfig, scratch / "operator.log", ("--namespace", namespace)
-    )
+    operator = bench.operator(namespace, checkout)
     operator.start()
     operator.wait_ready()
+    assert operator.process is not None
+    pid = operator.process.pid
     times, stop = JobTimes(), threading.Event()
-    threading.Thread(target=times.watch, args=(kube, namespace, stop), daemon=True).start()
+    for watch in filter(None, (times.watch, record)):
+        threading.Thread(target=watch, args=(kube, namespace, stop), daemon=True).start()
     time.sleep(2)
-    cpu_before = cpu_seconds(operator)
+    audit, cpu_before = AuditLog(bench.cluster), process_seconds(pid)
     begin_times: dict[str, float] = {}
     start = time.monotonic()
 
@@ -65,18 +138,16 @@ def run_operator(cluster: Cluster, kube: KubeClient, load: Load, scratch: Path) 
         begin_times[name] = time.monotonic()
         kube.create(names.evolutions_path(namespace), evolution(name))
 
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(USER_THREADS) as pool:
         load.begin(create, pool)
     created_in = time.monotonic() - start
-    times.wait(count * STAGES, 1200)
+    times.wait(count * STAGES, LONGEST)
     wait_until_ended(kube, namespace, count)
     wall = time.monotonic() - start
-    memory, cpu = peak_mebibytes(operator), cpu_seconds(operator) - cpu_before
+    memory, cpu = mebibytes(pid), process_seconds(pid) - cpu_before
     time.sleep(3)  # for the last lines of the audit log
-    writes = writes_by_generation(cluster, namespace)
-    metrics = operator.metrics()
-    requests = sum(metrics["selfemo_operator_api_requests_total"].values()) / count / GENERATIONS
-    passes = sum(metrics["selfemo_operator_reconciles_total"].values()) / count / GENERATIONS
+    requests = audit.requests()
+    passes = sum(operator.metrics()["selfemo_operator_reconciles_total"].values())
     operator.stop()
     stop.set()
     return {
@@ -84,9 +155,9 @@ def run_operator(cluster: Cluster, kube: KubeClient, load: Load, scratch: Path) 
         "wall": wall,
         "created_in": created_in,
         **percentiles(latencies(times, begin_times)),
-        "writes": writes,
-        "requests": requests,
-        "passes": passes,
+        "writes": writes_by_generation(requests),
+        "requests": {k: n / count for k, n in sorted(by_kind(requests).items())},
+        "passes": passes / count / GENERATIONS,
         "memory": memory,
         "cpu": cpu,
     }
@@ -102,119 +173,73 @@ def wait_until_ended(kube: KubeClient, namespace: str, count: int) -> None:
     raise TimeoutError("not all evolutions have ended")
 
 
-def writes_by_generation(cluster: Cluster, namespace: str) -> float:
-    """Return the operator's write requests for a generation, from the API server's audit log.
-
-    Requests count from the creation of generation 1's first Job to the end of the evolution. Those
-    of generation 0 are left out.
-    """
-    assert cluster.audit_log is not None
-    counts: dict[str, int] = {}
-    with cluster.audit_log.open() as log:
-        for line in log:
-            if USER_AGENT not in line or namespace not in line:
-                continue
-            entry = json.loads(line)
-            is_own = entry.get("userAgent") == USER_AGENT and entry["stage"] == "ResponseComplete"
-            if not is_own or entry["verb"] not in ("create", "update", "patch", "delete"):
-                continue
-            name = entry.get("objectRef", {}).get("name", "")
-            owner = name[:4]
-            if owner in counts or name.endswith("-g001-selfplay-1"):
-                counts[owner] = counts.get(owner, 0) + 1
-    return sum(counts.values()) / max(1, len(counts)) / GENERATIONS
-
-
-def peak_mebibytes(operator: OperatorProcess) -> float:
-    assert operator.process is not None
-    text = Path(f"/proc/{operator.process.pid}/status").read_text()
-    kibibytes = next(line for line in text.splitlines() if line.startswith("VmHWM"))
-    return int(kibibytes.split()[1]) / 1024
-
-
-def cpu_seconds(operator: OperatorProcess) -> float:
-    assert operator.process is not None
-    fields = Path(f"/proc/{operator.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def figure(name: str, value: float, unit: str, goal: float, **more: float) -> Json:
+def figure(name: str, value: float, unit: str, goal: float, **more: Any) -> Json:
     """Return one line to print. The figure holds if its value is at most the goal."""
     line = {"name": f"operator: {name}", "value": round(value, 3), "unit": unit, "goal": goal}
-    return {**line, "holds": value <= goal, **{k: round(v, 3) for k, v in more.items()}}
+    return {**line, "holds": value <= goal, **_rounded(more)}
 
 
-def figures(load: Load, ours: Json, before: Json, after: Json) -> list[Json]:
-    """Return the lines to print for one load.
-
-    `before` and `after` are the figures of the bare client before and after the operator.
-    """
-    of = str(load)
-    wall, cpu = ours["wall"], ours["cpu"]
-    return [
-        figure(
-            f"event to Job created, p99, {of}",
-            ours["p99"],
-            "s",
-            P99_GOAL,
-            p50=ours["p50"],
-            bareP99=max(before["p99"], after["p99"]),
-            bareP50=max(before["p50"], after["p50"]),
-        ),
-        figure(
-            f"write requests a generation, {of}",
-            ours["writes"],
-            "requests",
-            WRITES_GOAL,
-            allRequests=ours["requests"],
-            passes=ours["passes"],
-        ),
-        figure(f"peak memory, {of}", ours["memory"], "MiB", MEMORY_GOAL, cpuSeconds=cpu),
-        figure(
-            f"wall time over a bare chain of the same Jobs, {of}",
-            wall / mean_wall(before, after),
-            "x",
-            WALL_GOAL,
-            seconds=wall,
-            bareBefore=before["wall"],
-            bareAfter=after["wall"],
-            askedIn=ours["created_in"],
-        ),
-    ]
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return round(value, 3) if isinstance(value, float) else value
 
 
-def mean_wall(before: Json, after: Json) -> float:
-    """Return the mean seconds of the bare client's two runs."""
-    wall: float = (before["wall"] + after["wall"]) / 2
-    return wall
+def figures(of: str, ours: Json, bare: Sequence[Json]) -> Iterator[Json]:
+    """Yield the lines to print about the operator, beside the runs of the bare client if any."""
+    waits: Json = {"p50": ours["p50"]}
+    if bare:
+        waits |= {f"bare{key.upper()}": max(run[key] for run in bare) for key in ("p99", "p50")}
+    yield figure(f"event to Job created, p99, {of}", ours["p99"], "s", P99_GOAL, **waits)
+    yield figure(
+        f"write requests a generation, {of}",
+        ours["writes"],
+        "requests",
+        WRITES_GOAL,
+        allRequests=sum(ours["requests"].values()) / GENERATIONS,
+        passes=ours["passes"],
+        chain=ours["requests"],
+    )
+    yield figure(f"peak memory, {of}", ours["memory"], "MiB", MEMORY_GOAL, cpuSeconds=ours["cpu"])
+    if bare:
+        name = f"wall time over a bare chain of the same Jobs, {of}"
+        yield ratio(name, "wall", ours, bare, WALL_GOAL)
 
 
-def status_cost(load: Load, with_status: Json, before: Json, after: Json) -> Json:
-    """Return the line to print about the cost of the statuses alone."""
-    wall = with_status["wall"] / mean_wall(before, after)
-    name = f"wall time of a bare chain that writes statuses over one that does not, {load}"
+def ratio(name: str, key: str, ours: Json, others: Sequence[Json], goal: float) -> Json:
+    """Return the line about a figure of the operator, divided by the mean of other runs."""
     return figure(
         name,
-        wall,
+        ours[key] / mean(others, key),
         "x",
-        WALL_GOAL,
-        seconds=with_status["wall"],
-        p99=with_status["p99"],
-        p50=with_status["p50"],
+        goal,
+        seconds=ours[key],
+        others=[round(run[key], 3) for run in others],
+        components=ours["components"],
+        otherComponents=others[0]["components"],
     )
 
 
-def delete_namespaces(kube: KubeClient) -> None:
-    """Delete the namespaces of earlier runs and wait: thousands of Jobs slow the next run."""
-    for name in own_namespaces(kube):
-        delete_namespace(kube, name)
-    while own_namespaces(kube):
-        time.sleep(2)
+def status_figures(of: str, ours: Json, bare: Sequence[Json]) -> Iterator[Json]:
+    """Yield the lines about the operator beside a client that writes the same statuses."""
+    other = f"over a bare chain that writes the same statuses, {of}"
+    yield ratio(f"wall time {other}", "wall", ours, bare, STATUS_GOAL)
+    yield ratio(f"p99 of event to Job created {other}", "p99", ours, bare, STATUS_GOAL)
 
 
-def own_namespaces(kube: KubeClient) -> list[str]:
-    """Return the namespaces that this benchmark created."""
-    return [name for name in namespaces(kube) if name.startswith(NAMESPACE_PREFIXES)]
+def mean(runs: Sequence[Json], key: str) -> float:
+    """Return the mean of a figure of several runs."""
+    return sum(float(run[key]) for run in runs) / len(runs)
+
+
+def measured(bench: Bench, run: Callable[[], Json]) -> Json:
+    """Run a load in an empty cluster, with the processor time of each component of it."""
+    bench.delete_namespaces()
+    before, load = control_plane_seconds(bench.cluster), os.getloadavg()[0]
+    result = run()
+    after = control_plane_seconds(bench.cluster)
+    components = {name: after[name] - before[name] for name in after}
+    return {**result, "components": {**components, "controller": result["cpu"], "load": load}}
 
 
 def main() -> None:
@@ -226,32 +251,69 @@ def main() -> None:
     parser.add_argument(
         "--statuses", action="store_true", help="also run the bare client with statuses"
     )
+    parser.add_argument(
+        "--no-bare", action="store_true", help="leave out the bare client without statuses"
+    )
+    parser.add_argument("--baseline", type=Path, help="a checkout whose operator is run as well")
+    parser.add_argument("--peer-controller", type=Path, help="Argo Workflows' controller")
     arguments = parser.parse_args()
     with borrowed(control_plane_only=True) as cluster, tempfile.TemporaryDirectory() as scratch:
         kube = KubeClient(connections=2 * CLIENT_THREADS, kubeconfig=str(cluster.kubeconfig))
         serve_crd(kube)
         cluster.start_fake_nodes(4, STAGES_FILE)
-        first = run_operator(cluster, kube, Load(1), Path(scratch))["namespace"]
-        templates = capture_jobs(kube, first)
-        status = kube.get(names.evolution_path((first, "e000")))["status"]
+        bench, recorder = Bench(cluster, kube, Path(scratch)), StatusRecorder()
+        first = run_operator(bench, Load(1), record=recorder.watch)["namespace"]
+        templates, steps = capture_jobs(kube, first), recorder.steps()
         for size in map(int, arguments.sizes.split(",")):
             load = Load(size, arguments.over)
-            delete_namespaces(kube)
-            before = run_bare_client(kube, load, templates)
-            delete_namespaces(kube)
-            ours = run_operator(cluster, kube, load, Path(scratch))
-            delete_namespaces(kube)
-            after = run_bare_client(kube, load, templates)
-            for line in figures(load, ours, before, after):
-                print(json.dumps(line), flush=True)
-            if arguments.statuses:
-                delete_namespaces(kube)
-                with_status = run_bare_client(kube, load, templates, status)
-                line = status_cost(load, with_status, before, after)
+            for line in compare(bench, load, arguments, templates, steps):
                 print(json.dumps(line), flush=True)
 
 
-STAGES_FILE = Path(__file__).resolve().parent / "kwok-stages.yaml"
+def compare(
+    bench: Bench,
+    load: Load,
+    arguments: argparse.Namespace,
+    templates: dict[str, Json],
+    steps: Sequence[Sequence[Json]],
+) -> Iterator[Json]:
+    """Run one load with all sides in turns; yield the lines to print."""
+
+    def bare() -> Json:
+        return measured(bench, lambda: run_bare_client(bench.kube, load, templates))
+
+    def with_statuses() -> Json:
+        return measured(bench, lambda: run_bare_client(bench.kube, load, templates, steps))
+
+    sides = [bare] * (not arguments.no_bare) + [with_statuses] * arguments.statuses
+    runs: dict[Any, list[Json]] = {side: [side()] for side in sides}
+    other = None
+    if arguments.baseline is not None:
+        other = measured(bench, lambda: run_operator(bench, load, arguments.baseline))
+    ours = measured(bench, lambda: run_operator(bench, load))
+    for side in reversed(sides):
+        runs[side].append(side())
+    checkouts = [(str(load), ours), *([(f"{load}, baseline", other)] if other else [])]
+    for of, result in checkouts:
+        yield from figures(of, result, runs.get(bare, []))
+        if with_statuses in runs:
+            yield from status_figures(of, result, runs[with_statuses])
+    if bare in runs and with_statuses in runs:
+        wall = mean(runs[with_statuses], "wall") / mean(runs[bare], "wall")
+        p99, p50 = (mean(runs[with_statuses], key) for key in ("p99", "p50"))
+        name = f"wall time of a bare chain that writes statuses over one that does not, {load}"
+        yield {"name": name, "value": round(wall, 3), "unit": "x", "p99": p99, "p50": p50}
+    if arguments.peer_controller is None:
+        yield {"name": f"Argo Workflows, {load}", "skipped": "no --peer-controller was given"}
+        return
+    peer = measured(
+        bench, lambda: run_peer(bench.cluster, bench.kube, load, arguments.peer_controller)
+    )
+    yield {"name": f"Argo Workflows, {load}", **_rounded(peer)}
+    for key, unit in (("wall", "wall time"), ("p99", "p99"), ("p50", "p50"), ("memory", "memory")):
+        name = f"operator: {unit} over Argo Workflows, {load}"
+        yield {"name": name, "value": round(ours[key] / peer[key], 3), "unit": "x"}
+
 
 if __name__ == "__main__":
     main()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -80,7 +81,23 @@ class _Runner(celpy.InterpretedRunner):  # type: ignore[misc]
         return _Evaluator(ast=self.ast, activation=self.new_activation()).evaluate(context)
 
 
-@lru_cache(maxsize=256)
+#: One thread compiles at a time. The first program takes a quarter of a second, for the parser:
+#: with thirty threads that need it at the same moment, each would build a parser of its own.
+_COMPILING = threading.Lock()
+
+
+def compile_all(expressions: Iterable[str]) -> None:
+    """Compile expressions, so that their first evaluation does not take longer than the others."""
+    for expression in expressions:
+        _program(expression)
+
+
 def _program(expression: str) -> celpy.Runner:
+    with _COMPILING:
+        return _compiled(expression)
+
+
+@lru_cache(maxsize=256)
+def _compiled(expression: str) -> celpy.Runner:
     environment = celpy.Environment(runner_class=_Runner)
     return environment.program(environment.compile(expression))

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
 from selfemo_operator.controller.caches.cache import Cache
+from selfemo_operator.controller.kube.background import Background
 from selfemo_operator.controller.kube.backoff import backoff_seconds
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.kube.fair_rotation import Limits
@@ -62,7 +63,8 @@ class Controller:
         self._settings = settings
         limits: Limits[Key] = Limits(settings.concurrency, lambda key: key[0], self._is_heavy)
         self.queue: WorkQueue[Key] = WorkQueue(limits)
-        self._reconciler = Reconciler(kube, cache, settings)
+        self._events = Background("events")
+        self._reconciler = Reconciler(kube, cache, settings, self._events.add)
         self._failures: dict[Key, int] = {}
         #: The start of each evolution's last successful reconcile (monotonic).
         self._reconciled: dict[Key, float] = {}
@@ -82,6 +84,7 @@ class Controller:
             self._start(served.pods.run, "pods")
             self._start(served.evolutions.run, "evolutions")
             self._start(lambda served=served: self._run_resync(served), "resync")  # type: ignore[misc]
+        self._events.start()
         for number in range(self._settings.concurrency):
             self._start(self._run_worker, f"worker-{number}")
 
@@ -95,6 +98,7 @@ class Controller:
         for thread in self._threads:
             if thread.name.startswith("worker"):
                 thread.join(max(0.0, deadline - time.monotonic()))
+        self._events.stop(deadline)
 
     def resync_age(self) -> float | None:
         """Return the seconds since the last resync of any namespace, or None before the first."""
@@ -178,8 +182,9 @@ class Controller:
         self._failures.pop(key, None)
         if self._cache.is_behind(key):  # it has changed while its status was written
             self.queue.add(key)
-        if requeue_at is not None:
-            self.queue.add_after(key, (requeue_at - datetime.now(UTC)).total_seconds())
+        # This pass has looked at everything, so its time replaces those of earlier passes.
+        wait = None if requeue_at is None else requeue_at - datetime.now(UTC)
+        self.queue.set_delay(key, None if wait is None else wait.total_seconds())
         return "done"
 
     def _requeue(self, key: Key, seconds: float | None) -> None:

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 from selfemo_api.contract import ExitCode
+from selfemo_api.schema import rules
 from selfemo_operator.controller.caches.cache import Cache
 from selfemo_operator.controller.controller import Controller
 from selfemo_operator.controller.crd_check import CrdMismatch, check_crd
@@ -106,6 +107,7 @@ class Operator:
 
     def _wait_for_checks(self, stop: threading.Event) -> bool:
         """Check CRD and defaults once the API server can be reached; return False if stopped."""
+        rules.prepare()
         while not stop.is_set():
             try:
                 check_crd(self._kube)

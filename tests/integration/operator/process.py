@@ -34,6 +34,7 @@ class OperatorProcess:
     process: subprocess.Popen[bytes] | None = None
     health_port: int = field(default_factory=free_port)
     metrics_port: int = field(default_factory=free_port)
+    environment: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         while self.metrics_port == self.health_port:  # the system may return a port twice
@@ -45,7 +46,12 @@ class OperatorProcess:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, *ports, *self.options],
-                env={**os.environ, "KUBECONFIG": str(self.kubeconfig), "POD_NAME": self.identity},
+                env={
+                    **os.environ,
+                    "KUBECONFIG": str(self.kubeconfig),
+                    "POD_NAME": self.identity,
+                    **self.environment,
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

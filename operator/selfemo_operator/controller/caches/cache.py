@@ -114,6 +114,16 @@ class Cache(EvolutionCache):
                 self.deleted.forget(key, item["metadata"]["labels"][names.LABEL_UID])
         return key
 
+    def job_versions(self, namespace: str | None) -> dict[Key, int]:
+        """Return the versions of the cached Jobs of a namespace, or of all, by their names."""
+        with self._lock:
+            return {
+                (key[0], name): version
+                for key, jobs in self._jobs.items()
+                if in_namespace(key, namespace)
+                for name, (version, _) in jobs.items()
+            }
+
     def stage_jobs(self, key: Key, uid: str) -> list[Json]:
         """Return the stage Jobs of an evolution.
 

@@ -91,6 +91,29 @@ class EvolutionCache:
             self._announced[key] = version
             return key not in self._expected_writes
 
+    def is_news(self, key: Key, version: int, uid: str) -> bool:
+        """Return whether :meth:`announce_evolution` would return true; otherwise do its work.
+
+        Most versions are those that the operator writes itself.
+
+        Parameters
+        ----------
+        key
+            The evolution's namespace and name.
+        version
+            Its resource version.
+        uid
+            Its uid.
+        """
+        with self._lock:
+            known = self._is_deleted(uid) or version <= self._known(key)
+            if not known and key not in self._expected_writes:
+                return True
+            self._latest = max(self._latest, version)
+            if not known:
+                self._announced[key] = version
+            return False
+
     def is_behind(self, key: Key) -> bool:
         """Return whether a newer version of an evolution than the cached one was announced."""
         with self._lock:

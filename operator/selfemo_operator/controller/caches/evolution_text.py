@@ -119,6 +119,15 @@ def parse_event(line: bytes) -> Json:
     return {"type": kind[1].decode(), "object": identity_object(_identity(match))}
 
 
+def identity_in(item: Json) -> Identity:
+    """Return the identity of an object with metadata.
+
+    >>> identity_in(identity_object(Identity(("team", "demo"), "c0ffee", "7"))).version
+    '7'
+    """
+    return _identity_of(item["metadata"])
+
+
 def identity_object(item: Identity) -> Json:
     """Return an evolution with nothing but its identity.
 

@@ -43,13 +43,15 @@ class WorkQueue(Generic[K]):
         self._delayed: list[tuple[float, int, K]] = []
         self._due: dict[K, float] = {}
         self._count = 0
+        #: The time at which one of the waiting workers wakes by itself (monotonic).
+        self._wakes_at = float("inf")
         self._closed = False
 
     def add(self, key: K) -> None:
         """Add a key for the next free worker."""
         with self._changed:
-            self._add(key)
-            self._changed.notify()
+            if self._add(key):
+                self._changed.notify()
 
     def add_low_priority(self, key: K) -> None:
         """Add a key that is returned once no other key is ready."""
@@ -70,13 +72,27 @@ class WorkQueue(Generic[K]):
         """
         due = time.monotonic() + max(0.0, seconds)
         with self._changed:
-            if self._due.get(key, float("inf")) <= due:
-                return
-            self._due[key] = due
-            self._count += 1
-            heapq.heappush(self._delayed, (due, self._count, key))
-            self._drop_replaced()
-            self._changed.notify_all()  # waiting workers must wait for the new first time
+            if due < self._due.get(key, float("inf")):
+                self._delay(key, due)
+
+    def set_delay(self, key: K, seconds: float | None) -> None:
+        """Add a key after a delay that replaces its earlier delays.
+
+        Parameters
+        ----------
+        key
+            The key to add.
+        seconds
+            The delay. A negative delay counts as 0. None: the key is not added, and its earlier
+            delays are dropped.
+        """
+        due = None if seconds is None else time.monotonic() + max(0.0, seconds)
+        with self._changed:
+            if due is None:
+                self._due.pop(key, None)
+                self._drop_replaced()
+            else:
+                self._delay(key, due)
 
     def get(self) -> K | None:
         """Wait for a key and return it; return None once the queue is closed."""
@@ -88,11 +104,10 @@ class WorkQueue(Generic[K]):
                 key = self._pop()
                 if key is not None:
                     self._usage.take(key)
-                    if len(self._ready) or len(self._low_priority):
-                        self._changed.notify()  # several may have come due at the same time
+                    if self._has_ready() or self._lacks_timer():
+                        self._changed.notify()  # another worker takes the next key, or waits for it
                     return key
-                timeout = self._delayed[0][0] - time.monotonic() if self._delayed else None
-                self._changed.wait(timeout)
+                self._wait()
 
     def done(self, key: K) -> None:
         """Mark a key as processed."""
@@ -101,7 +116,8 @@ class WorkQueue(Generic[K]):
             if key in self._dirty:
                 self._dirty.discard(key)
                 self._add(key)
-            self._changed.notify()  # a key of the same group may have waited
+            if self._has_ready():
+                self._changed.notify()  # a key of the same group may have waited
 
     def close(self) -> None:
         """Shut the queue down: all waiting workers receive None."""
@@ -118,12 +134,43 @@ class WorkQueue(Generic[K]):
         with self._changed:
             return self._usage.keys.get(key, False)
 
-    def _add(self, key: K) -> None:
+    def _add(self, key: K) -> bool:
+        """Add a key, and return whether a worker may take it now."""
         if key in self._usage.keys:
             self._dirty.add(key)
-        elif key not in self._ready:
+            return False
+        if key not in self._ready:
             self._low_priority.discard(key)
             self._ready.add(key)
+        return True
+
+    def _delay(self, key: K, due: float) -> None:
+        self._due[key] = due
+        self._count += 1
+        heapq.heappush(self._delayed, (due, self._count, key))
+        self._drop_replaced()
+        if self._lacks_timer():
+            self._changed.notify()
+
+    def _wait(self) -> None:
+        """Wait for a change. One worker alone wakes for the first of the delayed keys.
+
+        If all of them did, each delayed key would wake dozens of threads.
+        """
+        if not self._lacks_timer():
+            self._changed.wait()
+            return
+        wakes_at = self._wakes_at = self._delayed[0][0]
+        self._changed.wait(wakes_at - time.monotonic())
+        if self._wakes_at == wakes_at:
+            self._wakes_at = float("inf")
+
+    def _lacks_timer(self) -> bool:
+        """Return whether no waiting worker wakes by itself for the first of the delayed keys."""
+        return bool(self._delayed) and self._delayed[0][0] < self._wakes_at
+
+    def _has_ready(self) -> bool:
+        return bool(len(self._ready) or len(self._low_priority))
 
     def _pop(self) -> K | None:
         """Remove and return the next key that may be processed, or return None."""
@@ -138,7 +185,7 @@ class WorkQueue(Generic[K]):
         return key
 
     def _drop_replaced(self) -> None:
-        """Remove entries that an earlier time has replaced, once they are the majority.
+        """Remove entries that another time has replaced, once they are the majority.
 
         A deadline of a week that each resync adds again would otherwise leave ten thousand entries.
         """

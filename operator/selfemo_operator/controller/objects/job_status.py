@@ -128,9 +128,14 @@ def _is_overdue(since: datetime | None, now: datetime | None) -> bool:
 def is_finishing(job: Json) -> bool:
     """Return whether a Job's outcome is decided, and the final condition follows within moments.
 
-    No decision depends on this state: the result is read once, at `Complete` or `Failed`.
+    No decision depends on this state: the result is read once, at `Complete` or `Failed`. It is the
+    same before the outcome is decided, while all pods have ended and are not yet counted.
     """
-    return _is_decided(job.get("status", {})) and job_state(job) is JobState.RUNNING
+    if job_state(job) is not JobState.RUNNING:
+        return False
+    status = job.get("status", {})
+    uncounted = status.get("uncountedTerminatedPods") or {}
+    return _is_decided(status) or (not status.get("active") and any(uncounted.values()))
 
 
 def relevant_state(job: Json) -> tuple[object, ...]:

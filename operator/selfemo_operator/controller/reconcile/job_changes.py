@@ -17,6 +17,7 @@ from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.jobs import active_deadline
 from selfemo_operator.controller.objects.names import Key
 from selfemo_operator.controller.objects.pod_status import is_live_stage_pod
+from selfemo_operator.controller.reconcile.started_stages import StartedStages
 from selfemo_operator.controller.reconcile.status_writer import Conflict
 from selfemo_operator.planner.types import CreateJob, Observed, StageJob
 
@@ -54,6 +55,8 @@ class JobChanges:
         self._podless: dict[str, tuple[str, datetime]] = {}
         #: By the uid of an evolution: the Job before whose creation no pod was alive, and when.
         self._free: dict[str, tuple[str, datetime]] = {}
+        self.started = StartedStages()
+        """The stages that may have had a Job."""
 
     def with_live_pod(
         self,
@@ -82,16 +85,19 @@ class JobChanges:
         name, looked_at = self._free.get(uid, ("", now))
         is_recent = name == action.name and abs(now - looked_at) <= _LOOK_HOLDS
         # before a later attempt, the Job controller may still create a pod of a deleted Job
-        if is_recent and action.attempt == 1:
+        if self.started.begin(key, uid, action) or (is_recent and action.attempt == 1):
             return observed
-        component = f"{names.LABEL_COMPONENT}={action.config.stage.slug}"
-        query = {**_LIVE, "labelSelector": f"{names.LABEL_UID}={uid},{component}"}
+        component, selector = action.config.stage.slug, f"{names.LABEL_UID}={uid}"
+        if self.started.is_looked_at(key, uid):
+            selector += f",{names.LABEL_COMPONENT}={component}"
+        query = {**_LIVE, "labelSelector": selector}
         if action.attempt == 1:
             query |= _FROM_CACHE
         listed = self._kube.get(names.core_path(key[0], "pods"), query)
-        pods = sorted(
-            pod["metadata"]["name"] for pod in listed.get("items", []) if is_live_stage_pod(pod)
-        )
+        live = [pod["metadata"] for pod in listed.get("items", []) if is_live_stage_pod(pod)]
+        if not live:
+            self.started.record_look(key, uid)
+        pods = sorted(m["name"] for m in live if m["labels"][names.LABEL_COMPONENT] == component)
         if not pods:
             self._waits.pop(uid, None)
             self._free[uid] = action.name, now

@@ -8,9 +8,9 @@ second operator that is still running nor a stale cache can do harm: the conflic
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ValidationError
@@ -25,7 +25,6 @@ from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.events import Event, events_between
 from selfemo_operator.controller.objects.job_status import (
-    MISSING_POD_AGE,
     job_state,
     pod_query,
     stage_job,
@@ -42,6 +41,7 @@ from selfemo_operator.controller.objects.ownership import job_uid
 from selfemo_operator.controller.objects.pod_gate import refusal
 from selfemo_operator.controller.objects.settings import Settings
 from selfemo_operator.controller.reconcile.job_changes import JobChanges
+from selfemo_operator.controller.reconcile.pod_checks import PodChecks
 from selfemo_operator.controller.reconcile.purge import OTHER_OWNER, Purger
 from selfemo_operator.controller.reconcile.status_writer import Conflict, StatusWriter
 from selfemo_operator.planner.plan import MANAGER, plan
@@ -62,10 +62,6 @@ from selfemo_operator.planner.types import (
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
 
-#: Ages of a Job at which its pods are listed if they have not started: once a kubelet has tried to
-#: pull the image, and once the Job should have its pods. Each costs one list for each such Job.
-POD_CHECK_AGES = (timedelta(seconds=15), MISSING_POD_AGE + timedelta(seconds=1))
-
 
 class Reconciler:
     """Reconciles evolutions.
@@ -78,15 +74,25 @@ class Reconciler:
         The cache that the watches fill. The reconciler's own writes are stored in it at once.
     settings
         The settings of the operator.
+    run_later
+        A function that runs another one at any later time. It is used for what no decision waits
+        for. By default, it runs it at once.
     """
 
-    def __init__(self, kube: KubeClient, cache: Cache, settings: Settings) -> None:
+    def __init__(
+        self,
+        kube: KubeClient,
+        cache: Cache,
+        settings: Settings,
+        run_later: Callable[[Callable[[], None]], None] = lambda work: work(),
+    ) -> None:
         self._kube = kube
         self._cache = cache
         self._settings = settings
         self._jobs = JobChanges(kube, cache)
+        self._pod_checks = PodChecks()
         self._purger = Purger(kube, cache, settings)
-        self._statuses = StatusWriter(kube, cache, settings.identity)
+        self._statuses = StatusWriter(kube, cache, settings.identity, run_later)
         #: By uid: the generation of the spec for which a Job was rejected, and why.
         self._rejections: dict[str, tuple[int, str]] = {}
         #: By uid: why the next Job could not be created for now.
@@ -118,6 +124,8 @@ class Reconciler:
         raw = self._cache.evolution(key)
         if raw is None or raw["metadata"].get("deletionTimestamp"):
             self._statuses.forget(key)
+            self._jobs.started.forget(key)
+            self._pod_checks.forget(key)
             # the garbage collector deletes all other objects
             return self._purger.reconcile_orphans(key, None)
         if raw.get("spec", raw).get("managedBy") not in (None, MANAGER):
@@ -132,6 +140,7 @@ class Reconciler:
             return None
         purge_at = self._purger.reconcile_orphans(key, evolution.metadata.uid)
         observed = self._observe(key, evolution, now)
+        self._jobs.started.record(key, evolution, observed.jobs)
         decision = plan(evolution, observed, now)
         if isinstance(decision.action, CreateJob):
             observed = self._jobs.with_live_pod(key, evolution, decision.action, observed, now)
@@ -156,8 +165,9 @@ class Reconciler:
         self._statuses.record_events(key, evolution, events, now)
         if changed and decision.action is None:
             return now  # the new status may require an action, and its watch event is ignored
-        created = isinstance(decision.action, CreateJob)
-        pod_check_at = now + POD_CHECK_AGES[0] if created else _next_pod_check(observed, now)
+        pod_check_at = self._pod_checks.next_check(key, observed, now)
+        if isinstance(decision.action, CreateJob):
+            pod_check_at = self._pod_checks.created(key, decision.action.name, now)
         return _earliest(decision.requeue_at, pod_check_at, purge_at)
 
     def refresh(self, key: Key) -> None:
@@ -360,17 +370,6 @@ def _current_name(evolution: EmotionEvolution) -> str:
     if status.stage is None or status.finished:
         return ""
     return job_name(evolution.metadata.name, status.generation, status.stage, status.attempt)
-
-
-def _next_pod_check(observed: Observed, now: datetime) -> datetime | None:
-    """Return when to list the pods of a young Job, so that the reason of a wait is reported."""
-    times = [
-        since + age
-        for job in observed.jobs
-        if job.state is JobState.PENDING and (since := job.pending_since or job.create_time)
-        for age in POD_CHECK_AGES
-    ]
-    return min((at for at in times if at > now), default=None)
 
 
 def _earliest(*times: datetime | None) -> datetime | None:

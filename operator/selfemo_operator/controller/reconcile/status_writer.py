@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 from selfemo_api.evolution import EmotionEvolution
@@ -58,12 +59,21 @@ class StatusWriter:
         The cache. Everything that is read or written is stored in it.
     identity
         The name under which Events are written.
+    run_later
+        A function that runs another one at any later time. No decision waits for an Event.
     """
 
-    def __init__(self, kube: KubeClient, cache: Cache, identity: str) -> None:
+    def __init__(
+        self,
+        kube: KubeClient,
+        cache: Cache,
+        identity: str,
+        run_later: Callable[[Callable[[], None]], None],
+    ) -> None:
         self._kube = kube
         self._cache = cache
         self._identity = identity
+        self._run_later = run_later
         self._rejections: dict[Key, _Rejection] = {}
 
     @property
@@ -178,10 +188,13 @@ class StatusWriter:
         for event in events:
             manifest = event_manifest(evolution, event, now, self._identity)
             log.info("%s/%s: %s: %s", *key, event.reason, event.message)
-            try:
-                self._kube.create(names.core_path(key[0], "events"), manifest)
-            except ApiError as error:  # no decision depends on Events: the status has everything
-                log.warning("the Event %s of %s/%s was not created: %s", event.reason, *key, error)
+            self._run_later(partial(self._create_event, key, event, manifest))
+
+    def _create_event(self, key: Key, event: Event, manifest: Json) -> None:
+        try:
+            self._kube.create(names.core_path(key[0], "events"), manifest)
+        except ApiError as error:  # no decision depends on Events: the status has everything
+            log.warning("the Event %s of %s/%s was not created: %s", event.reason, *key, error)
 
     def _report_rejection(self, key: Key, raw: Json, error: ApiError, now: datetime) -> None:
         """Report in the last accepted status that the new one was rejected, as far as possible."""

@@ -103,6 +103,9 @@ class EvolutionWatch(ListWatch):
         if self._cache.announce_evolution(item.key, version_number(item.version), item.uid):
             self._enqueue(item.key)
 
+    def _is_news(self, item: Identity) -> bool:
+        return self._cache.is_news(item.key, version_number(item.version), item.uid)
+
     def _stream_events(self) -> None:
         """Run kopf until the watch is stopped or reset. It ends by itself after a defect alone."""
         try:
@@ -141,7 +144,8 @@ class EvolutionWatch(ListWatch):
         @kopf.on.login(registry=registry)
         async def login(**arguments: Any) -> Any:
             info = await asyncio.to_thread(kopf.login_via_client, **arguments)
-            return info and session_for(info, StreamHealth(self._report, self._kube.on_response))
+            health = StreamHealth(self._report, self._kube.on_response)
+            return info and session_for(info, health, self._is_news)
 
         @kopf.on.event(GROUP, VERSION, names.PLURAL, registry=registry)
         async def on_event(event: kopf.RawEvent, **_: Any) -> None:

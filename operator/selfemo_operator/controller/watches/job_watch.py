@@ -1,20 +1,28 @@
-"""Keeps the stage Jobs in the cache: a list, then a watch, both filtered by label on the server."""
+"""Keeps the stage Jobs in the cache: a list, then a watch, both filtered by label on the server.
+
+The resync lists their metadata alone, without the pod templates, and reads the Jobs that are newer
+than those in the cache. While the watch works there are hardly any.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 from selfemo_operator.controller.caches.cache import Cache
-from selfemo_operator.controller.kube.client import KubeClient
+from selfemo_operator.controller.caches.evolution_cache import version_number
+from selfemo_operator.controller.caches.evolution_text import METADATA_LIST, Identity, identities
+from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.kube.list_watch import ListWatch
-from selfemo_operator.controller.kube.pages import list_objects
+from selfemo_operator.controller.kube.pages import list_objects, read_pages
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.names import Key
 
 Json = dict[str, Any]
 
 _MANAGED = {"labelSelector": names.JOB_SELECTOR}
+#: The most Jobs that a resync reads one by one. If more are newer, all are listed.
+_SINGLE_READS = 100
 
 
 class JobWatch(ListWatch):
@@ -49,9 +57,46 @@ class JobWatch(ListWatch):
             self._path,
             self._query,
         )
+        self._prune(listed, version)
+        return version
+
+    def resync(self) -> None:
+        """List the metadata of all Jobs, and read those that are newer than the cached ones.
+
+        Raises
+        ------
+        ApiError
+            If the API server rejects a request or cannot be reached.
+        """
+        listed: list[Identity] = []
+
+        def read(text: bytes) -> tuple[str, str]:
+            items, version, token = identities(text)
+            listed.extend(items)
+            return version, token
+
+        version = read_pages(read, self._kube, self._path, self._query, METADATA_LIST)
+        cached = self._cache.job_versions(self._namespace)
+        newer = [i.key for i in listed if cached.get(i.key, -1) < version_number(i.version)]
+        if len(newer) > _SINGLE_READS:
+            self.relist()
+            return
+        for key in newer:
+            self._read(key)
+        self._prune({item.key for item in listed}, version)
+
+    def _read(self, key: Key) -> None:
+        try:
+            job = self._kube.get(names.job_path(key))
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return  # it has just been deleted
+        self._enqueue_if_changed(self._cache.store_job(job))
+
+    def _prune(self, listed: Set[Key], version: str) -> None:
         for key in self._cache.prune_jobs(listed, int(version), self._namespace):
             self._enqueue(key)
-        return version
 
     def on_event(self, kind: str, item: Json) -> None:
         """Store a Job in the cache, or remove it."""

@@ -24,7 +24,9 @@ from selfemo_api.api_model import API_VERSION
 from selfemo_operator.controller.caches.evolution_text import (
     METADATA_EVENT,
     METADATA_LIST,
+    Identity,
     identities,
+    identity_in,
     identity_object,
     parse_event,
 )
@@ -113,11 +115,19 @@ class IdentityStream:
         The content of the response.
     report
         A function that is called with the message of an ERROR event.
+    is_news
+        A function that returns whether kopf must see a version. Of the others it sees a bookmark.
     """
 
-    def __init__(self, content: aiohttp.StreamReader, report: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        content: aiohttp.StreamReader,
+        report: Callable[[str], None],
+        is_news: Callable[[Identity], bool],
+    ) -> None:
         self._content = content
         self._report = report
+        self._is_news = is_news
 
     def __getattr__(self, name: str) -> Any:
         """Return an attribute of the content, which aiohttp uses when the response is closed."""
@@ -153,10 +163,18 @@ class IdentityStream:
                     f"{problem.get('code')} {problem.get('reason')}: {problem.get('message')}"
                 )
             event = {"type": "ERROR", "object": {**problem, "code": _GONE}}
+        elif event["type"] in ("ADDED", "MODIFIED") and not self._is_news(
+            identity_in(event["object"])
+        ):
+            event = {**event, "type": "BOOKMARK"}  # kopf continues from its version
         return to_json(event) + b"\n"
 
 
-def session_for(info: kopf.ConnectionInfo, health: StreamHealth) -> kopf.AiohttpSession:
+def session_for(
+    info: kopf.ConnectionInfo,
+    health: StreamHealth,
+    is_news: Callable[[Identity], bool] = lambda _: True,
+) -> kopf.AiohttpSession:
     """Return the session of one watch. It must be called in the event loop of the watch.
 
     Parameters
@@ -165,6 +183,9 @@ def session_for(info: kopf.ConnectionInfo, health: StreamHealth) -> kopf.Aiohttp
         The address of the API server, and the credentials.
     health
         The object that observes the requests.
+    is_news
+        A function that returns whether kopf must see a version of an evolution in a watch. kopf
+        takes a millisecond for each, and most are those that the operator writes itself.
     """
 
     class Response(aiohttp.ClientResponse):
@@ -173,7 +194,8 @@ def session_for(info: kopf.ConnectionInfo, health: StreamHealth) -> kopf.Aiohttp
         async def start(self, connection: Any) -> aiohttp.ClientResponse:
             await super().start(connection)
             if self.status == 200 and _is_evolutions(self.url) and _is_watch(self.url):
-                self.content = IdentityStream(self.content, health.report)  # type: ignore[assignment]
+                stream = IdentityStream(self.content, health.report, is_news)
+                self.content = stream  # type: ignore[assignment]
             return self
 
         async def json(self, **options: Any) -> Any:

@@ -96,7 +96,7 @@ class ServedNamespace:
         self.resync_started = time.monotonic()
         try:
             self.evolutions.relist()
-            self.jobs.relist()
+            self.jobs.resync()
         except ApiError as error:
             self._resync_problem = f"resync: {error}"
             if error.status:

@@ -152,6 +152,16 @@ def test_a_finishing_job_is_reconciled_once_it_is_finished() -> None:
     assert cache.store_job({**job(7), "status": {"conditions": [decided, complete]}}) == KEY
 
 
+def test_pods_that_have_ended_and_are_not_yet_counted_require_no_reconcile() -> None:
+    cache = Cache()
+    cache.store_job({**job(5), "status": {"active": 1}})
+    uncounted = {"uncountedTerminatedPods": {"succeeded": ["a"]}}
+    assert cache.store_job({**job(6), "status": {**uncounted, "active": 1}}) == KEY, "of two pods"
+    assert cache.store_job({**job(7), "status": uncounted}) is None
+    waiting = {**job(8), "status": {"active": 1}}
+    assert cache.store_job(waiting) == KEY, "the Job creates a pod again"
+
+
 def test_only_relevant_changes_of_a_job_require_a_reconcile() -> None:
     cache = Cache()
     complete = {"conditions": [{"type": "Complete", "status": "True"}]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,11 +11,14 @@ from pydantic_core import to_json
 from tests.unit.operator.controller.test_cache import KEY, UID, job
 
 from selfemo_operator.controller.caches.cache import Cache
+from selfemo_operator.controller.caches.evolution_text import METADATA_LIST
 from selfemo_operator.controller.kube.client import ApiError
 from selfemo_operator.controller.kube.list_watch import ListWatch
 from selfemo_operator.controller.watches.job_watch import JobWatch, list_objects
 
 Json = dict[str, Any]
+#: The name of each attempt's Job.
+NAMES = {attempt: job(1, attempt)["metadata"]["name"] for attempt in range(1, 5)}
 
 
 class Streams:
@@ -117,3 +121,59 @@ def test_all_pages_are_read_and_the_first_version_is_returned() -> None:
     keys, version = list_objects(items.append, Pages(), "/x", {})  # type: ignore[arg-type]
     assert (items, version) == ([first, second], "7")
     assert keys == {("team", "1"), ("team", "2")}
+
+
+class Listed:
+    """A client whose list has Jobs, and whose single reads are recorded."""
+
+    def __init__(self, *jobs: Json) -> None:
+        self.jobs = {(j["metadata"]["namespace"], j["metadata"]["name"]): j for j in jobs}
+        self.version = "1000"
+        self.accepted: list[str] = []
+        self.reads: list[str] = []
+        self.gone: set[str] = set()
+
+    def get_text(self, path: str, query: Json, accept: str = "json", *_: Any) -> bytes:
+        self.accepted.append(accept)
+        page = {"items": [*self.jobs.values()], "metadata": {"resourceVersion": self.version}}
+        return to_json(page)
+
+    def get(self, path: str) -> Json:
+        name = path.rpartition("/")[2]
+        self.reads.append(name)
+        if name in self.gone:
+            raise ApiError(404, "NotFound", name)
+        return copy.deepcopy(self.jobs["team", name])
+
+
+def test_a_resync_reads_the_jobs_alone_that_are_newer_than_the_cached_ones() -> None:
+    kube, cache, enqueued = Listed(job(5, 1), job(6, 2), job(7, 3)), Cache(), []
+    watch = JobWatch(kube, cache, "team", enqueued.append)  # type: ignore[arg-type]
+    watch.relist()
+    assert kube.accepted == ["application/json"]
+    enqueued.clear()
+    kube.jobs["team", NAMES[2]] = {**job(9, 2), "status": {"active": 1, "ready": 1}}
+    kube.jobs["team", NAMES[3]] = job(6, 3)  # the list is older than the watch
+    kube.jobs["team", NAMES[4]], kube.gone = job(8, 4), {NAMES[4]}
+    del kube.jobs["team", NAMES[1]]
+    watch.resync()
+    assert kube.accepted[1:] == [METADATA_LIST]
+    assert kube.reads == [NAMES[2], NAMES[4]]
+    versions = {j["metadata"]["name"]: j["metadata"]["resourceVersion"] for j in jobs_in(cache)}
+    assert versions == {NAMES[2]: "9", NAMES[3]: "7"}
+    assert enqueued == [KEY, KEY], "one Job was changed, and one has gone"
+
+
+def test_a_resync_that_finds_many_newer_jobs_lists_them_whole() -> None:
+    kube = Listed(*(job(5, attempt) for attempt in range(1, 102)))
+    cache, enqueued = Cache(), []
+    watch = JobWatch(kube, cache, "team", enqueued.append)  # type: ignore[arg-type]
+    watch.resync()
+    assert (kube.accepted, kube.reads) == ([METADATA_LIST, "application/json"], [])
+    assert len(jobs_in(cache)) == 101
+    watch.resync()
+    assert kube.accepted[2:] == [METADATA_LIST], "nothing is newer"
+
+
+def jobs_in(cache: Cache) -> list[Json]:
+    return cache.stage_jobs(KEY, UID)

@@ -18,6 +18,7 @@ from tests.unit.operator.controller.test_evolution_text import IDENTITY, PARTIAL
 from selfemo_operator.controller.caches.evolution_text import (
     METADATA_EVENT,
     METADATA_LIST,
+    Identity,
     identity_object,
 )
 from selfemo_operator.controller.kube.list_watch import MAX_BACKOFF
@@ -36,7 +37,11 @@ ERROR = b'{"type":"ERROR","object":{"code":500,"reason":"InternalError","message
 Work = Callable[[aiohttp.ClientSession, str], Any]
 
 
-def with_server(handle: Callable[[web.Request], Any], work: Work) -> tuple[Any, list[str]]:
+def with_server(
+    handle: Callable[[web.Request], Any],
+    work: Work,
+    is_news: Callable[[Identity], bool] = lambda _: True,
+) -> tuple[Any, list[str]]:
     """Run something with a session to a server; return its result, and what was reported."""
     problems: list[str] = []
 
@@ -49,7 +54,7 @@ def with_server(handle: Callable[[web.Request], Any], work: Work) -> tuple[Any, 
         await site.start()
         host, port = runner.addresses[0][:2]
         info = kopf.ConnectionInfo(server=f"http://{host}:{port}", token="t")
-        session = session_for(info, StreamHealth(problems.append)).aiohttp_session
+        session = session_for(info, StreamHealth(problems.append), is_news).aiohttp_session
         try:
             return await work(session, info.server)
         finally:
@@ -104,6 +109,29 @@ def test_a_watch_has_identities_alone_and_an_error_means_a_new_list() -> None:
     assert events[2]["type"] == "ERROR"
     assert events[2]["object"]["code"] == 410, "kopf lists again"
     assert problems == ["", "500 InternalError: etcd"]
+
+
+def test_of_a_version_that_is_known_kopf_sees_a_bookmark() -> None:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(EVENT + EVENT.replace(b"MODIFIED", b"DELETED"))
+        return response
+
+    async def work(session: aiohttp.ClientSession, server: str) -> list[Json]:
+        async with await session.get(server + PATH + "?watch=true") as response:
+            return [event async for event in lines(response)]
+
+    seen: list[Identity] = []
+
+    def record_only(item: Identity) -> bool:
+        seen.append(item)
+        return False
+
+    (bookmark, deleted), _ = with_server(handle, work, record_only)
+    assert seen == [IDENTITY], "a deletion is never left out"
+    assert (bookmark["type"], deleted["type"]) == ("BOOKMARK", "DELETED")
+    assert bookmark["object"]["metadata"]["resourceVersion"] == IDENTITY.version
 
 
 def test_other_resources_are_passed_on_and_refusals_are_told() -> None:

@@ -113,6 +113,21 @@ def test_the_earliest_of_several_delays_counts(clock: Clock) -> None:
     assert take_all(queue) == [], "the other delays are dropped"
 
 
+def test_a_delay_that_is_set_replaces_earlier_ones(clock: Clock) -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.set_delay("a", 5)
+    queue.set_delay("a", 20)
+    queue.set_delay("b", 5)
+    queue.set_delay("b", None)
+    clock.now += 10
+    assert take_all(queue) == []
+    clock.now += 10
+    assert take_all(queue) == ["a"]
+    for number in range(5000):
+        queue.set_delay("a", 1000 + number)
+    assert len(queue._delayed) < 200
+
+
 def test_a_negative_delay_is_no_delay(clock: Clock) -> None:
     queue: WorkQueue[str] = WorkQueue()
     queue.add_after("a", -5)
@@ -155,6 +170,53 @@ def test_keys_due_at_the_same_time_wake_several_workers(clock: Clock) -> None:
     assert sorted(map(str, received)) == ["a", "b"]
 
 
+def waiting_workers(queue: WorkQueue[str], count: int, received: list[str | None]) -> None:
+    """Start workers that take one key each, and return once all of them wait."""
+    for _ in range(count):
+        threading.Thread(target=lambda: received.append(queue.get()), daemon=True).start()
+    pause = threading.Event()
+    while len(queue._changed._waiters) < count:  # type: ignore[attr-defined]
+        pause.wait(0.01)
+
+
+def test_one_worker_alone_wakes_for_a_delayed_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With dozens of workers, waking all of them for each key takes longer than a reconcile."""
+    queue: WorkQueue[str] = WorkQueue()
+    timeouts: list[float | None] = []
+    wait = queue._changed.wait
+
+    def recorded_wait(timeout: float | None = None) -> bool:
+        timeouts.append(timeout)
+        return wait(timeout)
+
+    monkeypatch.setattr(queue._changed, "wait", recorded_wait)
+    queue.add_after("a", 1000)
+    waiting_workers(queue, 5, [])
+    assert sorted(timeout is None for timeout in timeouts) == [False, True, True, True, True]
+    timeouts.clear()
+    queue.add_after("later", 2000)
+    queue.add_after("earlier", 500)
+    pause = threading.Event()
+    while not timeouts:
+        pause.wait(0.01)
+    assert [timeout is not None and timeout <= 500 for timeout in timeouts] == [True]
+    queue.close()
+
+
+def test_a_delayed_key_is_not_late_because_its_worker_took_another_key() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    received: list[str | None] = []
+    queue.add_after("late", 0.2)
+    waiting_workers(queue, 2, received)
+    queue.add("now")
+    pause = threading.Event()
+    for _ in range(300):
+        if len(received) == 2:
+            break
+        pause.wait(0.01)
+    assert received == ["now", "late"]
+
+
 def test_closing_ends_all_workers() -> None:
     queue: WorkQueue[str] = WorkQueue()
     received: list[Any] = []
@@ -168,7 +230,10 @@ def test_closing_ends_all_workers() -> None:
 
 
 steps = st.lists(
-    st.tuples(st.sampled_from(["add", "later", "get", "done", "wait"]), st.sampled_from("abc")),
+    st.tuples(
+        st.sampled_from(["add", "later", "set later", "get", "done", "wait"]),
+        st.sampled_from("abc"),
+    ),
     max_size=60,
 )
 
@@ -184,8 +249,8 @@ def test_no_key_is_lost_or_processed_twice_at_the_same_time(calls: list[tuple[st
             if step == "add":
                 queue.add(key)
                 pending.add(key)
-            elif step == "later":
-                queue.add_after(key, 3)
+            elif step in ("later", "set later"):
+                (queue.add_after if step == "later" else queue.set_delay)(key, 3)
                 pending.add(key)
             elif step == "wait":
                 clock.now += 2
