@@ -71,22 +71,27 @@ generate: ## Write the generated files
 	$(PY) -m selfemo_api.schema.recipe_reference
 	$(PY) -m selfemo_operator.controller.metrics.reference
 	$(PY) -m tools.dashboards
-	$(PY) tools/chart.py
+	$(PY) -m tools.chart
 	$(PY) tools/cli_reference.py
+	$(PY) -m tools.scale
 check-generated:
 	$(PY) -m selfemo_api.schema.crd --check
 	$(PY) -m selfemo_api.schema.reference --check
 	$(PY) -m selfemo_api.schema.recipe_reference --check
 	$(PY) -m selfemo_operator.controller.metrics.reference --check
 	$(PY) -m tools.dashboards --check
-	$(PY) tools/chart.py --check
+	$(PY) -m tools.chart --check
 	$(PY) tools/cli_reference.py --check
+	$(PY) -m tools.scale --check
 
-.PHONY: pin-images sbom
+.PHONY: pin-images sbom scan
 pin-images: ## Write the digests of the base images into images/bases, from their registries
 	@images/pin
 sbom: ## Write the Python packages of each image as an SBOM into build/sbom
 	@images/sbom
+scan: ## Known vulnerabilities of the packages of each image (needs a network): ARGS="--format json"
+	@tools/setup --only-group scan
+	@UV=tools/uv images/scan $(ARGS)
 
 .PHONY: packages try-packages image helm chart-package
 packages: ## Build wheel and sdist into build/dist
@@ -108,7 +113,7 @@ chart-package: ## Package the chart into build/chart: REGISTRY=… is the regist
 .PHONY: release release-check release-notes changes
 release: setup-dev ## Write version and notes: make release VERSION=0.2.0 (CONTRIBUTING.md)
 	$(PY) tools/release.py prepare $(VERSION)
-	$(PY) tools/chart.py
+	$(PY) -m tools.chart
 	tools/uv lock --offline
 release-check: ## Fail if the versions differ, or if the tag TAG has no notes
 	@python3 tools/release.py check $(if $(TAG),--tag $(TAG))
@@ -123,7 +128,10 @@ docs: ## Build the documentation's site into build/site; a dead link fails
 	@tools/setup --only-group docs
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
-.PHONY: bench
+.PHONY: bench gpu-check
+# Ten minutes at most; no network. Without a GPU, all parts run on the processor.
+gpu-check: ## Engines, training, speed and memory on the GPU of this machine: ARGS="--shape Qwen3-4B"
+	@$(PY) -m tools.gpu_check $(ARGS)
 bench: setup-dev ## Measure against bare libraries; one JSON line each
 	@tools/bench
 
@@ -134,9 +142,10 @@ meld-vllm: setup-dev ## The same with the vLLM engine
 	@tools/meld $(MELD) --output $(OUTPUT) --set selfPlay.engine=VLLM \
 	  --set storage.uri=file://./build/meld-vllm --state build/meld-vllm/state
 
-.PHONY: study study-meld study-emorynlp
+.PHONY: study study-meld study-emorynlp study-gpu
 STUDY := $(PY) -m selfemo_study
 EMORYNLP ?= ../shared/data/emorynlp
+MODEL ?= build/models/qwen3-0.6b
 study: setup-dev ## Run the study harness on a tiny model: minutes, and no result
 	@$(STUDY) run studies/small.yaml
 	@$(STUDY) results studies/small.yaml --to build/studies/small/page \
@@ -147,3 +156,6 @@ study-meld: setup-dev ## Run the learning study on MELD (MELD=folder): many hour
 study-emorynlp: setup-dev ## The same on EmoryNLP (EMORYNLP=folder)
 	@$(STUDY) run studies/emorynlp.yaml --data emorynlp=$(EMORYNLP) || code=$$?; \
 	  $(STUDY) results studies/emorynlp.yaml; exit $${code:-0}
+study-gpu: ## The small study on MELD with Qwen3-0.6B (MODEL=folder) on one GPU: about an hour
+	@$(STUDY) run studies/gpu.yaml --data meld=$(MELD) --data model=$(MODEL) || code=$$?; \
+	  $(STUDY) results studies/gpu.yaml; exit $${code:-0}

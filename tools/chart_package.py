@@ -7,7 +7,6 @@ names none. `values.schema.json` and the README's table follow.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import shutil
 import subprocess
@@ -21,7 +20,11 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.support.cluster import binaries
-from tools import chart
+from tools.chart.chart_yaml import chart_yaml, project
+from tools.chart.common import CHART, ROOT, ChartError
+from tools.chart.readme import readme
+from tools.chart.values import read_values
+from tools.chart.values_schema import schema_text
 
 
 def with_registry(text: str, registry: str) -> str:
@@ -41,7 +44,7 @@ def with_registry(text: str, registry: str) -> str:
     """
     text, count = re.subn(r"(?m)^( +registry: )localhost$", rf"\g<1>{registry}", text)
     if not count:
-        raise chart.ChartError("values.yaml has no `registry: localhost`")
+        raise ChartError("values.yaml has no `registry: localhost`")
     return text
 
 
@@ -60,17 +63,16 @@ def package(to: Path, registry: str) -> Path:
         earlier.unlink()
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "selfemo"
-        shutil.copytree(chart.CHART, copy)
+        shutil.copytree(CHART, copy)
         if registry:
             values = with_registry((copy / "values.yaml").read_text(), registry)
             (copy / "values.yaml").write_text(values)
-            keys = chart.read_values(values)
-            schema = json.dumps(chart.schema(keys), indent=2, ensure_ascii=False)
-            (copy / "values.schema.json").write_text(f"{schema}\n")
-            readme = copy / "README.md"
-            readme.write_text(chart.readme(readme.read_text(), keys))
+            keys = read_values(values)
+            (copy / "values.schema.json").write_text(schema_text(keys))
+            page = copy / "README.md"
+            page.write_text(readme(page.read_text(), keys))
             metadata = copy / "Chart.yaml"
-            text = chart.chart_yaml(metadata.read_text(), chart.project(), yaml.safe_load(values))
+            text = chart_yaml(metadata.read_text(), project(), yaml.safe_load(values))
             metadata.write_text(text)
         command = [str(binaries.program("helm")), "package", str(copy), "--destination", str(to)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -81,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Package the chart and print the path of the file."""
     parser = argparse.ArgumentParser(prog="python tools/chart_package.py", description=__doc__)
     parser.add_argument("--registry", default="", help="default: that of values.yaml")
-    parser.add_argument("--to", type=Path, default=chart.ROOT / "build" / "chart")
+    parser.add_argument("--to", type=Path, default=ROOT / "build" / "chart")
     options = parser.parse_args(argv)
     sys.stdout.write(f"{package(options.to, options.registry)}\n")
     return 0

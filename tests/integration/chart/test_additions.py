@@ -294,6 +294,22 @@ def test_dashboards_for_the_grafana_operator(helm4: Helm) -> None:
     assert rendered["spec"] == {**spec, **{k: v for k, v in more.items() if k != "enabled"}}
 
 
+@pytest.mark.parametrize(
+    ("values", "missing"),
+    [
+        ({"dashboards": {"grafanaOperator": None}}, "dashboards.grafanaOperator"),
+        ({"metrics": None}, "metrics"),
+        ({"operator": {"leaseDurationSeconds": None}}, "operator.leaseDurationSeconds"),
+    ],
+    ids=str,
+)
+def test_the_values_of_an_older_chart_are_refused(helm4: Helm, values: Json, missing: str) -> None:
+    """Null removes a default, so the value is missing as it is after ``--reuse-values``."""
+    with pytest.raises(HelmError, match=f"the value {missing} is missing") as error:
+        helm4.template(values)
+    assert "use --reset-then-reuse-values" in str(error.value)
+
+
 LABELS = {"app.kubernetes.io/name": "x"}
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
 from dataclasses import MISSING
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
+from tools.chart.arguments import arguments_template, environment_problems, setting_problems
+from tools.chart.chart_yaml import chart_yaml
+from tools.chart.common import ChartError
+from tools.chart.crd_template import crd_template
+from tools.chart.reused_values import reused_values_template
+from tools.chart.values import read_values
+from tools.chart.values_schema import schema
 
 from selfemo_api.schema.validation import check
 from selfemo_operator.controller.objects.settings import (
@@ -24,34 +29,26 @@ from tests.integration.chart.helm import CHART, ROOT, Helm
 
 pytestmark = pytest.mark.chart
 
-TOOL = ROOT / "tools" / "chart.py"
-
-
-@pytest.fixture(scope="module")
-def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("chart_tool", TOOL)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
 
 def test_generated_files_are_current() -> None:
     result = subprocess.run(
-        [sys.executable, str(TOOL), "--check"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "tools.chart", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 0, result.stderr
 
 
-def test_a_value_without_a_comment_is_rejected(tool: ModuleType) -> None:
-    with pytest.raises(tool.ChartError, match=r"`a\.c` has no comment"):
-        tool.read_values("a:\n  # Text.\n  b: 1\n  c: 2\n")
+def test_a_value_without_a_comment_is_rejected() -> None:
+    with pytest.raises(ChartError, match=r"`a\.c` has no comment"):
+        read_values("a:\n  # Text.\n  b: 1\n  c: 2\n")
 
 
-def test_types_follow_from_defaults_and_comments(tool: ModuleType) -> None:
+def test_types_follow_from_defaults_and_comments() -> None:
     text = '# Many.\n# @schema {"enum": ["x", "y"]}\na: x\nb:\n  # Words.\n  c: 3\n# Free.\nd: {}\n'
-    properties = tool.schema(tool.read_values(text))["properties"]
+    properties = schema(read_values(text))["properties"]
     assert properties["a"] == {"description": "Many.", "type": "string", "enum": ["x", "y"]}
     assert properties["b"]["properties"]["c"] == {
         "description": "Words.",
@@ -66,23 +63,23 @@ def _declared(path: str, default: Any = MISSING, **setting: Any) -> DeclaredSett
     return DeclaredSetting((path,), type(default), default, Setting("Help.", **setting))
 
 
-def test_every_setting_has_an_argument(tool: ModuleType) -> None:
-    template = tool.arguments_template(list(declared_settings()))
+def test_every_setting_has_an_argument() -> None:
+    template = arguments_template(list(declared_settings()))
     arguments = re.findall(r"^- (--[a-z-]+)", template, re.MULTILINE)
     assert arguments == [d.setting.flag for d in declared_settings() if d.setting.flag]
 
 
-def test_an_option_that_the_chart_lacks_is_reported(tool: ModuleType) -> None:
+def test_an_option_that_the_chart_lacks_is_reported() -> None:
     settings = [*declared_settings(), _declared("speed", 3, flag="--speed")]
-    with pytest.raises(tool.ChartError, match="`--speed` is not in the chart"):
-        tool.arguments_template(settings)
+    with pytest.raises(ChartError, match="`--speed` is not in the chart"):
+        arguments_template(settings)
 
 
 @pytest.mark.parametrize("flag", ["--lease-name", "--health-port"])
-def test_an_argument_that_the_operator_lacks_is_reported(tool: ModuleType, flag: str) -> None:
+def test_an_argument_that_the_operator_lacks_is_reported(flag: str) -> None:
     settings = [d for d in declared_settings() if d.setting.flag != flag]
-    with pytest.raises(tool.ChartError, match=f"no option `{flag}`"):
-        tool.arguments_template(settings)
+    with pytest.raises(ChartError, match=f"no option `{flag}`"):
+        arguments_template(settings)
 
 
 @pytest.mark.parametrize(
@@ -98,34 +95,41 @@ def test_an_argument_that_the_operator_lacks_is_reported(tool: ModuleType, flag:
     ],
 )
 def test_a_value_that_differs_from_its_setting_is_reported(
-    tool: ModuleType, setting: DeclaredSetting, problem: str | None
+    setting: DeclaredSetting, problem: str | None
 ) -> None:
     text = 'operator:\n  # A.\n  # @schema {"minimum": 1, "maximum": 9}\n  a: 3\n'
-    problems = tool.setting_problems(tool.read_values(text), [setting])
+    problems = setting_problems(read_values(text), [setting])
     assert any(problem in text for text in problems) if problem else problems == []
 
 
-def test_an_environment_variable_that_the_chart_lacks_is_reported(tool: ModuleType) -> None:
+def test_values_that_an_older_chart_lacks_are_looked_for() -> None:
+    text = "a:\n  # B.\n  b: 3\n  c:\n    # D.\n    d: x\n# E.\ne: {}\n"
+    settings = [_declared("b", 3, flag="--b", value="a.b"), _declared("d", "x", value="a.c.d")]
+    template = reused_values_template(read_values(text), settings)
+    assert re.findall(r'^  "([\w.]+)"', template, re.MULTILINE) == ["a", "a.c", "a.b"]
+
+
+def test_an_environment_variable_that_the_chart_lacks_is_reported() -> None:
     settings = [_declared("name", env="POD_NAME")]
-    assert tool.environment_problems("env:\n  - name: POD_NAME\n", settings) == []
-    (problem,) = tool.environment_problems("env: []\n", settings)
+    assert environment_problems("env:\n  - name: POD_NAME\n", settings) == []
+    (problem,) = environment_problems("env: []\n", settings)
     assert "POD_NAME" in problem
 
 
-def chart_of(tool: ModuleType, urls: dict[str, str]) -> dict[str, Any]:
+def chart_of(urls: dict[str, str]) -> dict[str, Any]:
     text = (CHART / "Chart.yaml").read_text()
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     values["image"]["registry"] = "registry.example.org/team"
     project = {"version": "7.8.9", "urls": urls}
-    once = tool.chart_yaml(text, project, values)
-    assert tool.chart_yaml(once, project, values) == once
+    once = chart_yaml(text, project, values)
+    assert chart_yaml(once, project, values) == once
     document: dict[str, Any] = yaml.safe_load(once)
     return document
 
 
-def test_the_charts_metadata_follows_from_other_files(tool: ModuleType) -> None:
+def test_the_charts_metadata_follows_from_other_files() -> None:
     urls = {"Homepage": "https://example.org", "Source": "https://example.org/source"}
-    chart, bare = chart_of(tool, urls), chart_of(tool, {})
+    chart, bare = chart_of(urls), chart_of({})
     assert chart["version"] == chart["appVersion"] == "7.8.9"
     assert (chart["home"], chart["sources"]) == (urls["Homepage"], [urls["Source"]])
     assert not {"home", "sources"} & bare.keys()
@@ -146,7 +150,7 @@ def test_the_charts_metadata_follows_from_other_files(tool: ModuleType) -> None:
     assert {change["kind"] for change in changes} <= {"added", "changed", "fixed", "removed"}
 
 
-def test_braces_in_the_crd_are_escaped(tool: ModuleType, helm4: Helm, tmp_path: Path) -> None:
+def test_braces_in_the_crd_are_escaped(helm4: Helm, tmp_path: Path) -> None:
     text = (
         "# note\nkind: CustomResourceDefinition\nmetadata:\n  name: n\nspec:\n"
         "  text: '`a` {{ .Values.x }} {{- end }} }}'\n"
@@ -156,7 +160,7 @@ def test_braces_in_the_crd_are_escaped(tool: ModuleType, helm4: Helm, tmp_path: 
     (tmp_path / "values.yaml").write_text("crds: {install: true, keep: true, annotations: {}}\n")
     helper = '{{ define "selfemo.metadata" }}name: {{ .name }}{{ end }}'
     (tmp_path / "templates" / "_h.tpl").write_text(helper)
-    (tmp_path / "templates" / "crd.yaml").write_text(tool.crd_template(text))
+    (tmp_path / "templates" / "crd.yaml").write_text(crd_template(text))
     (rendered,) = helm4.template(None, tmp_path)
     assert rendered["spec"] == {"text": "`a` {{ .Values.x }} {{- end }} }}"}
 

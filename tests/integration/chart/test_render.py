@@ -70,6 +70,12 @@ def test_the_rendered_objects_match_the_snapshot(helm: Helm, values: Path) -> No
         snapshots.check(f"{values.stem}.diff", snapshots.difference(default, texts))
 
 
+def test_helm_3_renders_the_same_objects(helm3: Helm, helm4: Helm) -> None:
+    values = VALUES / "additions.yaml"
+    assert helm3.template(values) == helm4.template(values)
+    helm3.run("lint", "--strict", "--values", str(values), str(CHART))
+
+
 @every_file
 def test_objects_have_kubernetes_types(helm4: Helm, values: Path) -> None:
     objects = helm4.template(values)
@@ -449,3 +455,4 @@ def test_the_notes_contain_the_next_steps(helm4: Helm) -> None:
     notes = helm4.run(*install, *mirror).rpartition("NOTES:")[2]
     assert "no registry is set" not in notes
     assert "crds.install is off" in notes
+    assert "helm rollback" not in plain  # there is nothing before an installation

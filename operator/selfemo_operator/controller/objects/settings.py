@@ -2,7 +2,7 @@
 
 Each field of :class:`Settings` and :class:`JobSettings` that a person sets carries a
 :class:`Setting`. The command line (``python -m selfemo_operator``) and the arguments in the Helm
-chart (``tools/chart.py``) are made from it, so a new setting is declared here only.
+chart (``tools/chart``) are made from it, so a new setting is declared here only.
 """
 
 from __future__ import annotations
