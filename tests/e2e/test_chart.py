@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -57,16 +58,36 @@ def operator_image() -> str:
         commands.install(print)
     except ClusterError as error:
         pytest.skip(f"no image: {error}")
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    image = f"localhost/selfemo-operator:{version}"
+    return build_operator(ROOT, "localhost", _content_digest())
+
+
+def build_operator(checkout: Path, registry: str, content: str) -> str:
+    """Build the operator's image of a checkout, if buildah's store does not have it.
+
+    Parameters
+    ----------
+    checkout
+        The root of the checkout.
+    registry
+        The registry in the name of the image.
+    content
+        What the image is made of. An image with the same content is not built again.
+
+    Returns
+    -------
+    str
+        The name of the image.
+    """
+    version = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]["version"]
+    image = f"{registry}/selfemo-operator:{version}"
     with locked(binaries.cache_folder() / ".operator-image.lock"):
         if not _inspect(BASE):
             assert not (error := _buildah(f"{ROOT}/images/base/build", BASE)), error
-        label = f"{CONTENT_LABEL}={_content_digest()}"
+        label = f"{CONTENT_LABEL}={content}"
         if label not in _inspect(image):
             options = {"TOOL": "buildah", "BASE": BASE, "HOST_CERTIFICATES": "1"}
-            command = (f"{ROOT}/images/build", "operator", "--label", label)
-            assert not (error := _buildah(*command, **options)), error
+            command = (f"{checkout}/images/build", "operator", "--label", label)
+            assert not (error := _buildah(*command, **options, REGISTRY=registry)), error
     return image
 
 
@@ -113,6 +134,24 @@ def namespace(node_cluster: Cluster, make_namespace: Callable[..., str]) -> str:
     return make_namespace(node_cluster)
 
 
+@contextlib.contextmanager
+def crd_in_use(cluster: Cluster, *, alone: bool = False) -> Iterator[None]:
+    """Hold the CRD, which all releases of the cluster share.
+
+    Parameters
+    ----------
+    cluster
+        The cluster.
+    alone
+        Whether the CRD of another version is installed in the meantime. Tests that use the CRD of
+        the checkout are waited for, and later ones wait.
+    """
+    with contextlib.ExitStack() as held:
+        with locked(cluster.folder / ".crd-queue.lock"):  # later ones wait here
+            held.enter_context(locked(cluster.folder / ".crd.lock", shared=not alone))
+        yield
+
+
 @pytest.fixture
 def install(
     node_image: str, helm4: Helm, node_cluster: Cluster, namespace: str, tmp_path: Path
@@ -132,8 +171,9 @@ def install(
             run("install", str(CHART), *options)
         return run
 
-    yield install_chart
-    run("uninstall", "--ignore-not-found", "--wait")
+    with crd_in_use(node_cluster):
+        yield install_chart
+        run("uninstall", "--ignore-not-found", "--wait")
 
 
 def denied(cluster: Cluster, namespace: str) -> list[str]:

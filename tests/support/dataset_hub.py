@@ -38,12 +38,7 @@ class DatasetHub(LoopbackServer):
         path = unquote(urlsplit(handler.path).path)
         self.requests.append(path)
         status, headers, body = self._reply(path)
-        handler.send_response(status)
-        for key, value in {"Content-Length": str(len(body)), **headers}.items():
-            handler.send_header(key, value)
-        handler.end_headers()
-        if with_body:
-            handler.wfile.write(body)
+        self.send(handler, status, headers, body, with_body=with_body)
 
     def _reply(self, path: str) -> tuple[int, dict[str, str], bytes]:
         parts = path.strip("/").split("/")

@@ -58,16 +58,12 @@ class PrivateRegistry(LoopbackServer):
 
     def answer(self, handler: BaseHTTPRequestHandler, *, with_body: bool) -> None:
         status, kind, body = self._reply(handler.path, handler.headers.get("Authorization"))
-        handler.send_response(status)
+        headers = {"Content-Type": kind or "application/json"}
         if status == 401:
-            handler.send_header("WWW-Authenticate", 'Basic realm="private"')
+            headers["WWW-Authenticate"] = 'Basic realm="private"'
         if status == 200 and kind:
-            handler.send_header("Docker-Content-Digest", _digest(body))
-        handler.send_header("Content-Type", kind or "application/json")
-        handler.send_header("Content-Length", str(len(body)))
-        handler.end_headers()
-        if with_body:
-            handler.wfile.write(body)
+            headers["Docker-Content-Digest"] = _digest(body)
+        self.send(handler, status, headers, body, with_body=with_body)
 
     def _reply(self, path: str, login: str | None) -> tuple[int, str, bytes]:
         """Return the status, the media type and the body of a response."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import base64
 import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import unquote, urlsplit
+
+from tests.support.loopback_server import LoopbackServer
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-class WritableHub:
+class WritableHub(LoopbackServer):
     """A hub on which repositories can be made and written. It is a context manager.
 
     Parameters
@@ -21,8 +22,11 @@ class WritableHub:
         The token with which requests must come.
     """
 
+    PROTOCOL = "HTTP/1.1"
+
     def __init__(self, token: str) -> None:
-        hub = self
+        super().__init__()
+        self.endpoint = f"http://localhost:{self.port}"
         self.token = token
         self.repositories: dict[str, dict[str, bytes]] = {}
         """The files of each repository, by path."""
@@ -33,30 +37,7 @@ class WritableHub:
         self.status = 200
         """The status of all replies."""
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                hub._answer(self, "GET")
-
-            def do_POST(self) -> None:
-                hub._answer(self, "POST")
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Print nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.endpoint = f"http://localhost:{self._server.server_port}"
-
-    def __enter__(self) -> WritableHub:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    def _answer(self, handler: BaseHTTPRequestHandler, method: str) -> None:
+    def answer(self, handler: BaseHTTPRequestHandler, *, with_body: bool) -> None:
         body = self._body(handler)
         path = unquote(urlsplit(handler.path).path)
         if self.status != 200:
@@ -64,12 +45,9 @@ class WritableHub:
         elif handler.headers.get("Authorization") != f"Bearer {self.token}":
             status, content = 401, b'{"error": "Invalid credentials"}'
         else:
-            status, content = self._reply(method, path, body)
-        handler.send_response(status)
-        handler.send_header("Content-Length", str(len(content)))
-        handler.send_header("Content-Type", "application/json")
-        handler.end_headers()
-        handler.wfile.write(content)
+            status, content = self._reply(handler.command, path, body)
+        headers = {"Content-Type": "application/json"}
+        self.send(handler, status, headers, content, with_body=with_body)
 
     @staticmethod
     def _body(handler: BaseHTTPRequestHandler) -> bytes:

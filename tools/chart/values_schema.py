@@ -74,7 +74,9 @@ def property_schema(value: Value) -> dict[str, Any]:
             section["additionalProperties"] = True
         return section
     kind = _TYPES.get(type(value.default), "object")
-    bound: dict[str, Any] = {"minimum": 0} if kind == "integer" and "type" not in value.schema else {}
+    bound: dict[str, Any] = (
+        {"minimum": 0} if kind == "integer" and "type" not in value.schema else {}
+    )
     if entry := _ENTRIES.get(value.path):
         bound = {"items": _json_schema(structural(entry))}
     return {"description": value.text, "type": kind, **bound, **value.schema}

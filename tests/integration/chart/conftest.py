@@ -16,7 +16,22 @@ def helm4() -> Helm:
     return Helm(find_helm4())
 
 
-@pytest.fixture(scope="session", params=[find_helm4, find_helm3], ids=["helm4", "helm3"])
+@pytest.fixture(scope="session")
+def helm3() -> Helm:
+    """Helm 3."""
+    return Helm(find_helm3())
+
+
+@pytest.fixture(
+    scope="session",
+    params=[
+        pytest.param(find_helm4, id="helm4"),
+        pytest.param(find_helm3, id="helm3", marks=pytest.mark.slow),
+    ],
+)
 def helm(request: pytest.FixtureRequest) -> Helm:
-    """Helm 4, and Helm 3: it gets no more fixes, but is still in use."""
+    """Helm 4, and Helm 3: it gets no more fixes, but is still in use.
+
+    The tests with Helm 3 are slow together: `make test` has `helm3` in one test.
+    """
     return Helm(request.param())

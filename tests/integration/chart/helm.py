@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import subprocess
 import tempfile
@@ -72,19 +74,27 @@ class Helm:
     ) -> list[dict[str, Any]]:
         """Return all objects of the release `selfemo` in the namespace `selfemo-system`.
 
-        `apis` are the API versions that the cluster serves beside those of Kubernetes.
+        `apis` are the API versions that the cluster serves beside those of Kubernetes. Many tests
+        look at the same objects, so the checkout's chart is rendered once for the same values.
         """
-        arguments = ["--namespace", "selfemo-system", "--kube-version", KUBERNETES]
-        arguments += [f"--api-versions={api}" for api in apis]
-        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-            if isinstance(values, dict):
-                yaml.safe_dump(values, file)
-                file.flush()
-                values = Path(file.name)
-            if values is not None:
-                arguments += ["--values", str(values)]
-            text = self.run("template", "selfemo", str(chart), *arguments)
-        return [document for document in yaml.safe_load_all(text) if document]
+        if isinstance(values, Path):
+            values = yaml.safe_load(values.read_text())
+        text = yaml.safe_dump(values or {})
+        render = _rendered if chart == CHART else _rendered.__wrapped__
+        objects: list[dict[str, Any]] = json.loads(render(self, text, chart, tuple(apis)))
+        return objects
+
+
+@functools.cache
+def _rendered(helm: Helm, values: str, chart: Path, apis: tuple[str, ...]) -> str:
+    """Return the rendered objects as JSON, of which each caller gets a copy."""
+    arguments = ["--namespace", "selfemo-system", "--kube-version", KUBERNETES]
+    arguments += [f"--api-versions={api}" for api in apis]
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write(values)
+        file.flush()
+        text = helm.run("template", "selfemo", str(chart), *arguments, "--values", file.name)
+    return json.dumps([document for document in yaml.load_all(text, yaml.CSafeLoader) if document])
 
 
 def find(objects: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:

@@ -18,7 +18,11 @@ from kubernetes import client
 from tests.integration.chart.helm import CHART, ROOT, VALUES, Helm, HelmError
 from tests.support.cluster import Cluster
 
-pytestmark = [pytest.mark.chart, pytest.mark.cluster]
+pytestmark = [
+    pytest.mark.chart,
+    pytest.mark.cluster,
+    pytest.mark.xdist_group("operator"),  # with Helm 3 in `make e2e`
+]
 
 api: Any = client  # their types want objects where JSON does
 #: Verb, API group and resource of rights that the operator has in a namespace that it serves.
