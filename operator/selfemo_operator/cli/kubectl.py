@@ -6,6 +6,7 @@ namespace. The user needs the rights to edit EmotionEvolutions.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import os
@@ -33,6 +34,7 @@ from selfemo_operator.cli.report import write_report
 from selfemo_operator.cli.run_options import RunRequest
 from selfemo_operator.cli.runs.run_list import run_table
 from selfemo_operator.cli.runs.summary import run_summary, status_rows
+from selfemo_operator.cli.serve_pod import evaluation_template
 from selfemo_operator.cli.terminal.evolution_view import StageProgress
 from selfemo_operator.controller.objects import names
 from selfemo_operator.local.state import RunnerError
@@ -280,6 +282,10 @@ def serve(
         selector = f"{names.LABEL_UID}={evolution.metadata.uid}"
         jobs = kube.get(names.jobs_path(access.namespace), {"labelSelector": selector})["items"]
     settings = serve_manifests.job_settings(jobs, image)
+    settings = dataclasses.replace(settings, pod_template=evaluation_template(jobs))
+    if not settings.pod_template:
+        note = "the Job of the last evaluation is gone: defaults of the installation are left out"
+        print_line(f"warning: {note}: check node selector, tolerations and volumes", stderr=True)
     if follow:
         operator_image = operator_image or serve_manifests.operator_image(settings.image)
     options = serve_manifests.ServeOptions(

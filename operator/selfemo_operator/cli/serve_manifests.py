@@ -1,7 +1,8 @@
 """The objects with which an evolution's best model is served on a cluster. Pure.
 
 They are printed for a user to apply, and no controller of selfemo owns them. The pods run where the
-stage Evaluate runs: `podTemplate`, accelerator and credentials are those of its pods.
+stage Evaluate runs: `podTemplate`, the defaults of the installation, accelerator and credentials
+are those of its pods.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from selfemo_operator.cli.follow_manifests import (
     object_metadata,
 )
 from selfemo_operator.cli.serve_follow import ANNOTATION_GENERATION, generation_text
+from selfemo_operator.cli.serve_pod import pod_where_evaluate_runs
 from selfemo_operator.cli.yaml_output import yaml_text
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.base_pod import (
@@ -34,7 +36,6 @@ from selfemo_operator.controller.objects.base_pod import (
     restricted_pod,
     variables,
 )
-from selfemo_operator.controller.objects.pod_template import apply_templates
 from selfemo_operator.controller.objects.settings import JobSettings
 from selfemo_operator.local.state import RunnerError
 
@@ -297,7 +298,7 @@ def _pod(
         },
         "spec": restricted_pod(container, settings),
     }
-    pod = apply_templates(pod, spec.pod_template, Stage.EVALUATE)
+    pod = pod_where_evaluate_runs(pod, settings.pod_template, spec.pod_template)
     if options.image:
         pod["spec"]["containers"][0]["image"] = options.image
     return pod

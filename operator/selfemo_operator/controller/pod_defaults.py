@@ -15,7 +15,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from selfemo_api.contract import ENV_GRACE, ENV_JOB_UID, ENV_METRICS_PORT, ENV_RENDEZVOUS
 from selfemo_api.schema.error_messages import problems_of
 from selfemo_api.schema.strict_yaml import PARSE_ERRORS, parse_yaml
 from selfemo_api.spec import PodTemplate, PodTemplateEntry
@@ -30,7 +29,7 @@ from selfemo_operator.controller.objects.base_pod import (
     restricted_pod,
     variables,
 )
-from selfemo_operator.controller.objects.jobs import CONFIG_FOLDER, CONFIG_VOLUME
+from selfemo_operator.controller.objects.jobs import CONFIG_FOLDER, CONFIG_VOLUME, JOB_VARIABLES
 from selfemo_operator.controller.objects.pod_gate import defaults_refusal, gated_pod
 from selfemo_operator.controller.objects.settings import JobSettings, Settings
 
@@ -44,8 +43,7 @@ _DRY_RUN = "?dryRun=All&fieldValidation=Strict"
 #: The most problems in one message, and its longest length in characters.
 _MOST, _LONGEST = 5, 1500
 _OPERATORS = "the operator sets it for each Job"
-#: The variables and the labels that the operator sets for each Job.
-_VARIABLES = (ENV_GRACE, ENV_JOB_UID, ENV_METRICS_PORT, ENV_RENDEZVOUS)
+#: The labels that the operator sets for each Job.
 _LABELS = (
     names.LABEL_NAME,
     names.LABEL_COMPONENT,
@@ -179,7 +177,7 @@ def _taken(index: int, entry: PodTemplateEntry) -> Iterator[str]:
 
 def _taken_fields(template: PodTemplate) -> Iterator[str]:
     for variable in template.env or []:
-        if variable.get("name") in _VARIABLES:
+        if variable.get("name") in JOB_VARIABLES:
             yield f"env[{variable['name']}]"
     for volume in [*(template.volumes or []), *(template.volume_mounts or [])]:
         if volume.get("name") == CONFIG_VOLUME and "mountPath" not in volume:

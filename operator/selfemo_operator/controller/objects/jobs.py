@@ -41,6 +41,8 @@ Json = dict[str, Any]
 
 CONFIG_FOLDER = "/etc/selfemo"
 CONFIG_VOLUME = "config"
+#: The variables that the operator sets for each Job.
+JOB_VARIABLES = (ENV_GRACE, ENV_JOB_UID, ENV_METRICS_PORT, ENV_RENDEZVOUS)
 #: The port of the rendezvous of the training nodes, torch's default.
 RENDEZVOUS_PORT = 29400
 #: Seconds by which a Job's own deadline is later than the planner's. The Job's deadline applies

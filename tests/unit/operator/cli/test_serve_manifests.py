@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from typer.testing import CliRunner
 
 from selfemo_api.contract import ExitCode
 from selfemo_api.evolution import EmotionEvolution
-from selfemo_api.spec import Engine
+from selfemo_api.spec import Engine, PodTemplate, PodTemplateEntry
 from selfemo_api.stages import Stage
 from selfemo_api.status import Best, StageTotals
 from selfemo_operator.cli import kubectl
@@ -30,6 +32,7 @@ from selfemo_operator.cli.serve_manifests import (
     operator_image,
     serve_manifests,
 )
+from selfemo_operator.cli.serve_pod import evaluation_template
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.jobs import job_manifest
 from selfemo_operator.controller.objects.settings import JobSettings
@@ -157,6 +160,68 @@ def test_settings_are_those_of_the_jobs() -> None:
         job_settings([])
 
 
+#: Defaults of an installation, as in `jobs.podTemplate` of the chart.
+DEFAULTS: Json = {
+    "nodeSelector": {"pool": "jobs", "zone": "a"},
+    "tolerations": [{"key": "jobs", "operator": "Exists"}],
+    "imagePullSecrets": [{"name": "everywhere"}],
+    "runtimeClassName": "nvidia",
+    "env": [{"name": "HTTPS_PROXY", "value": "http://default"}, {"name": "CA", "value": "/ca"}],
+    "volumes": [{"name": "cache", "persistentVolumeClaim": {"claimName": "cache"}}],
+    "volumeMounts": [{"name": "cache", "mountPath": "/more"}],
+    "resources": {"requests": {"cpu": "2", "memory": "8Gi"}},
+}
+
+
+def evaluation_jobs(evolution: EmotionEvolution) -> list[Json]:
+    """Return a Job of Evaluate with the defaults, and a later one of another stage."""
+    default = PodTemplateEntry(template=PodTemplate.model_validate(DEFAULTS))
+    settings = dataclasses.replace(SETTINGS, pod_template=(default,), metrics_port=9464)
+    evaluate = job_manifest(evolution, action_of(evolution), settings)
+    evaluate["metadata"]["creationTimestamp"] = "2026-01-01T10:00:00Z"
+    train = json.loads(json.dumps(evaluate))
+    train["metadata"]["creationTimestamp"] = "2026-01-02T10:00:00Z"
+    train["metadata"]["labels"][names.LABEL_COMPONENT] = "train"
+    train["spec"]["template"]["spec"]["nodeSelector"] = {"pool": "train"}
+    return [train, evaluate]
+
+
+def test_the_defaults_of_the_installation_come_from_the_job_of_the_evaluation() -> None:
+    evolution = with_best(evolution_of(**RICH), 3, 3)
+    of_job = evaluation_template(evaluation_jobs(evolution))
+    settings = dataclasses.replace(SETTINGS, pod_template=of_job)
+    (plain, _) = serve_manifests(evolution, SETTINGS, ServeOptions())
+    (served, _) = serve_manifests(evolution, settings, ServeOptions())
+    pod, plain_pod = (o["spec"]["template"]["spec"] for o in (served, plain))
+    (container,), (plain_container,) = pod["containers"], plain_pod["containers"]
+    assert pod["nodeSelector"] == DEFAULTS["nodeSelector"]
+    evolutions_own = {"key": "gpu", "operator": "Exists"}
+    assert pod["tolerations"] == [*DEFAULTS["tolerations"], evolutions_own]  # each once
+    assert pod["imagePullSecrets"] == [{"name": "everywhere"}, {"name": "registry"}]
+    assert pod["runtimeClassName"] == "nvidia"
+    assert {v["name"]: v for v in pod["volumes"]} == {
+        **{v["name"]: v for v in plain_pod["volumes"]},
+        "cache": DEFAULTS["volumes"][0],
+    }, "without the configuration of the stage"
+    mounts = {m["mountPath"]: m for m in container["volumeMounts"]}
+    assert mounts == {
+        **{m["mountPath"]: m for m in plain_container["volumeMounts"]},
+        "/more": DEFAULTS["volumeMounts"][0],
+    }
+    env = {e["name"]: e for e in container["env"]}
+    assert env == {
+        **{e["name"]: e for e in plain_container["env"]},
+        "CA": DEFAULTS["env"][1],
+    }, "the evolution's proxy wins, and the Job's own variables are left out"
+    assert container["resources"] == {
+        "requests": {"cpu": "2", "memory": "8Gi"},
+        "limits": {"amd.com/gpu": "2"},
+    }
+    for name in ("command", "args", "ports", "startupProbe", "image", "securityContext"):
+        assert container[name] == plain_container[name]
+    assert evaluation_template(evaluation_jobs(evolution)[:1]) == ()
+
+
 def test_image_of_the_operator() -> None:
     assert operator_image("localhost/selfemo-jobs:0.1") == "localhost/selfemo-operator:0.1"
     assert operator_image("selfemo-jobs") == "selfemo-operator"
@@ -242,3 +307,4 @@ def test_command(monkeypatch: pytest.MonkeyPatch) -> None:
         *("ServiceAccount", "Role", "RoleBinding", "CronJob"),
     ]
     assert "r/selfemo-operator:1" in result.stdout
+    assert "warning: the Job of the last evaluation is gone" in result.stderr

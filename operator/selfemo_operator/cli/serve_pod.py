@@ -1,0 +1,97 @@
+"""What the pods of a server have in common with those of the stage Evaluate. Pure.
+
+The defaults of the installation (`jobs.podTemplate` of the chart) are in a ConfigMap beside the
+operator, which users need not be allowed to read. But they are in each Job of their evolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from selfemo_api.spec import PodTemplate, PodTemplateEntry
+from selfemo_api.stages import Stage
+from selfemo_operator.controller.objects import names
+from selfemo_operator.controller.objects.jobs import CONFIG_FOLDER, CONFIG_VOLUME, JOB_VARIABLES
+from selfemo_operator.controller.objects.pod_template import apply_templates
+
+Json = dict[str, Any]
+
+#: Fields of the pod: where it runs, and what it needs there.
+_POD = (
+    "affinity",
+    "dnsConfig",
+    "hostAliases",
+    "imagePullSecrets",
+    "nodeSelector",
+    "priorityClassName",
+    "runtimeClassName",
+    "schedulerName",
+    "tolerations",
+    "volumes",
+)
+_CONTAINER = ("env", "envFrom", "volumeMounts")
+#: The resources that are copied. The number of GPUs follows from the evolution.
+_RESOURCES = ("cpu", "memory", "ephemeral-storage")
+
+
+def evaluation_template(jobs: Sequence[Json]) -> tuple[PodTemplateEntry, ...]:
+    """Return what the newest Job of the stage Evaluate has beyond a plain pod, as a template.
+
+    Parameters
+    ----------
+    jobs
+        The stage Jobs of the evolution.
+
+    Returns
+    -------
+    tuple of PodTemplateEntry
+        One entry, or none if there is no such Job any more.
+    """
+    of_evaluation = [
+        job
+        for job in jobs
+        if job["metadata"].get("labels", {}).get(names.LABEL_COMPONENT) == Stage.EVALUATE.slug
+    ]
+    if not of_evaluation:
+        return ()
+    newest = max(of_evaluation, key=lambda job: str(job["metadata"].get("creationTimestamp", "")))
+    pod = newest["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    fields = {name: pod[name] for name in _POD if pod.get(name)}
+    fields |= {name: container[name] for name in _CONTAINER if container.get(name)}
+    kept = {
+        "volumes": lambda entry: entry["name"] != CONFIG_VOLUME,
+        "volumeMounts": lambda entry: entry["mountPath"] != CONFIG_FOLDER,
+        "env": lambda entry: entry["name"] not in JOB_VARIABLES,
+    }
+    for name, condition in kept.items():
+        fields[name] = [entry for entry in fields.get(name, []) if condition(entry)]
+    fields["resources"] = {
+        part: {name: value for name, value in values.items() if name in _RESOURCES}
+        for part, values in container.get("resources", {}).items()
+        if part in ("requests", "limits")
+    }
+    return (PodTemplateEntry(template=PodTemplate.model_validate(fields)),)
+
+
+def pod_where_evaluate_runs(
+    pod: Json, of_job: Sequence[PodTemplateEntry], entries: Sequence[PodTemplateEntry]
+) -> Json:
+    """Return a pod with what a Job of Evaluate has, and with the evolution's templates.
+
+    Parameters
+    ----------
+    pod
+        The pod template of the server: `metadata`, and a `spec` with one container.
+    of_job
+        What the Job has; see `evaluation_template`.
+    entries
+        The value of `spec.podTemplate`, which wins.
+    """
+    merged = apply_templates(apply_templates(pod, of_job, None), entries, Stage.EVALUATE)
+    if tolerations := merged["spec"].get("tolerations"):
+        # those of the evolution are in its Job too
+        unique = [x for i, x in enumerate(tolerations) if x not in tolerations[:i]]
+        merged["spec"]["tolerations"] = unique
+    return merged
