@@ -25,7 +25,7 @@ def test_all_problems_are_shown_and_an_edit_checks_again(
     operator: OperatorProcess, evolutions: Evolutions, kubelet: FakeKubelet
 ) -> None:
     kubelet.ending = failing(ExitCode.BAD_INPUT, PROBLEMS)
-    evolutions.create()
+    evolutions.create(stopping={"maxGenerations": 1})
     assert evolutions.wait_end()["status"]["phase"] == "Failed"
     text = f"generation 0, Check: {PROBLEMS}"
     for kind in ("Succeeded", "Stalled"):

@@ -58,7 +58,7 @@ def test_a_job_waits_for_the_pod_of_one_that_was_deleted_by_hand(
     kube: KubeClient, operator: OperatorProcess, evolutions: Evolutions, kubelet: FakeKubelet
 ) -> None:
     kubelet.seconds = 600
-    evolutions.create()
+    evolutions.create(stopping={"maxGenerations": 1})
     job = first_job(evolutions)
     name, uid = job["metadata"]["name"], job["metadata"]["uid"]
     path = names.job_path((evolutions.namespace, name))

@@ -23,6 +23,9 @@ pytestmark = pytest.mark.cluster
 
 #: The stages of a run: two of generation 0 (Check, Evaluate), and five of each later generation.
 STAGES = 15
+#: A shorter run, where the number of generations is not the subject, and its stages.
+ONE_GENERATION = {"maxGenerations": 1}
+SHORT_STAGES = 9
 IMAGE_WAIT = {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}
 
 
@@ -104,7 +107,9 @@ def test_an_image_that_cannot_be_pulled_is_reported_until_an_edit(
     operator: OperatorProcess, evolutions: Evolutions, kubelet: FakeKubelet
 ) -> None:
     kubelet.waiting = IMAGE_WAIT
-    evolutions.create(podTemplate=[{"template": {"image": "nowhere/none:0"}}])
+    evolutions.create(
+        podTemplate=[{"template": {"image": "nowhere/none:0"}}], stopping=ONE_GENERATION
+    )
     evolutions.wait(
         lambda s: any("ImagePullBackOff" in c["message"] for c in s.get("conditions", [])),
         "the reason in a condition",
@@ -139,7 +144,9 @@ def test_suspend_and_resume_during_a_stage(
     namespace: str,
 ) -> None:
     kubelet.hold.set()
-    evolutions.create(deadlines={"stageActiveSeconds": 3600, "stagePendingSeconds": 5})
+    evolutions.create(
+        deadlines={"stageActiveSeconds": 3600, "stagePendingSeconds": 5}, stopping=ONE_GENERATION
+    )
     wait_for(lambda: evolutions.jobs() and evolutions.jobs()[0]["status"].get("ready"), "a pod")
     evolutions.edit(suspend=True)
     wait_for(lambda: not kube.get(names.core_path(namespace, "pods"))["items"], "no pod")
@@ -149,14 +156,16 @@ def test_suspend_and_resume_during_a_stage(
     kubelet.hold.clear()
     evolutions.edit(suspend=False)
     assert evolutions.wait_end()["status"]["phase"] == "Succeeded", evolutions.condition("Stalled")
-    assert len(evolutions.jobs()) == STAGES, "no stage was started under another name"
+    assert len(evolutions.jobs()) == SHORT_STAGES, "no stage was started under another name"
 
 
 def test_failures_are_counted_and_bad_input_is_not_retried(
     operator: OperatorProcess, evolutions: Evolutions, kubelet: FakeKubelet
 ) -> None:
     kubelet.ending = failing(1, "it broke: try less")
-    evolutions.create(failurePolicy={"maxAttempts": 2, "backoffSeconds": 0})
+    evolutions.create(
+        failurePolicy={"maxAttempts": 2, "backoffSeconds": 0}, stopping=ONE_GENERATION
+    )
     status = evolutions.wait_end()["status"]
     assert status["phase"] == "Failed"
     assert evolutions.condition("Succeeded")["reason"] == "StageFailed"
@@ -180,7 +189,7 @@ def test_a_deleted_job_is_replaced_under_another_name(
     namespace: str,
 ) -> None:
     kubelet.hold.set()
-    evolutions.create()
+    evolutions.create(stopping=ONE_GENERATION)
     (job,) = wait_for(evolutions.jobs, "a Job")
     kube.delete(names.job_path((namespace, job["metadata"]["name"])), job["metadata"]["uid"])
     (other,) = wait_for(
@@ -197,7 +206,8 @@ def test_host_access_is_rejected_and_reported(
     operator: OperatorProcess, evolutions: Evolutions, kubelet: FakeKubelet
 ) -> None:
     volume = {"name": "root", "hostPath": {"path": "/"}}
-    evolutions.create(podTemplate=[{"stages": ["Train"], "template": {"volumes": [volume]}}])
+    template = {"stages": ["Train"], "template": {"volumes": [volume]}}
+    evolutions.create(podTemplate=[template], stopping=ONE_GENERATION)
     evolutions.wait_end()
     message = evolutions.condition("Stalled")["message"]
     assert "podTemplate[1].template.volumes[root].hostPath" in message
@@ -244,7 +254,7 @@ def test_evolutions_of_other_controllers_are_ignored(
     operator: OperatorProcess, evolutions: Evolutions, kubelet: FakeKubelet
 ) -> None:
     evolutions.create("theirs", managedBy="example.com/other")
-    evolutions.create()
+    evolutions.create(stopping=ONE_GENERATION)
     evolutions.wait_end()
     assert "status" not in evolutions.get("theirs")
 
@@ -302,12 +312,12 @@ def test_the_lease_elects_a_leader_and_the_other_takes_over(
     path = names.lease_path(namespace, "selfemo-operator")
     wait_for(lambda: _holder(kube, path) == "one", "the first to lead")
     second = make_operator(*election, identity="two")
-    evolutions.create("first")
+    evolutions.create("first", stopping=ONE_GENERATION)
     evolutions.wait_end("first")
     assert second.text().count("GenerationBaseline") == 0
     first.kill()
     wait_for(lambda: _holder(kube, path) == "two", "the second to lead", seconds=40)
-    evolutions.create("second")
+    evolutions.create("second", stopping=ONE_GENERATION)
     assert evolutions.wait_end("second")["status"]["phase"] == "Succeeded"
     assert second.stop() == 0
     assert _holder(kube, path) == "", "a leader that is stopped releases the Lease"

@@ -29,6 +29,7 @@ def test_outputs_are_not_stored(path: Path) -> None:
         assert set(cell.metadata) == set()
 
 
+@pytest.mark.slow  # a whole run
 def test_the_quickstart_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

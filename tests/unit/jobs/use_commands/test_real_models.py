@@ -101,6 +101,7 @@ def test_context_of_the_option(
     assert whole[2] != alone[2]
 
 
+@pytest.mark.slow  # five processes that load torch
 def test_killed_at_several_points_it_finishes_with_equal_bytes(
     model: Path, talks: Path, tmp_path: Path
 ) -> None:

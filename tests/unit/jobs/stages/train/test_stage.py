@@ -360,6 +360,7 @@ def test_bfloat16_on_a_cpu_rounds_products_alone(finish: Callable[..., Run], one
     )
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_two_nodes_make_one_model(configure: Callable[..., tuple[Path, StageConfig]]) -> None:
     """Each node runs the stage, the last one publishes, and one that comes again just ends."""
