@@ -28,6 +28,7 @@ from selfemo_study.measurements import Measurements
 from selfemo_study.row_result import BASELINE, CONTROL, DEV, TEST, Generation, RowResult
 from selfemo_study.row_task import RowTask
 from selfemo_study.study_config import Kind, StudyError
+from selfemo_study.study_folders import model_path
 from selfemo_study.subprocesses import run_stage
 
 #: An utterance: its source, its dialogue and its index in the dialogue.
@@ -144,6 +145,37 @@ def selected_model(task: RowTask) -> Path:
     return max(existing, key=lambda model: task.measure_dev(model).f1)
 
 
+def best_model(task: RowTask, name: str) -> Path:
+    """Return the best model of a finished evolution row of the same seed.
+
+    Parameters
+    ----------
+    task
+        The row that continues with it.
+    name
+        The name of the evolution row.
+
+    Raises
+    ------
+    StudyError
+        If that row is not finished here, so that its model does not exist.
+    """
+    row = task.study.row(name)
+    result = task.folders.row(row, task.seed).read()
+    if result is not None:
+        if result.best == 0:
+            return task.baseline_model()
+        run = task.folders.run(task.study, row, task.seed)
+        if (run / stage_prefix(result.best, Stage.TRAIN) / MANIFEST).is_file():
+            model = model_path(run, result.best)
+            if model.is_dir():
+                return model.absolute()
+    raise StudyError(
+        f"row {task.row.name}: row {name}, seed {task.seed} has no model here: run "
+        f"`--rows {name} --seeds {task.seed}` first"
+    )
+
+
 def _model_folder(task: RowTask, rate: float) -> Path:
     return (task.folder.path / "models" / f"rate-{rate:g}").absolute()
 
@@ -151,7 +183,7 @@ def _model_folder(task: RowTask, rate: float) -> Path:
 def _plan_supervised(task: RowTask) -> TrainingPlan:
     warm_start = task.study.warm_start
     return TrainingPlan(
-        model=task.baseline_model(),
+        model=task.baseline_model() if task.row.after is None else best_model(task, task.row.after),
         dialogues=task.labeled_dialogues,
         steps=task.steps(),
         batch_size=warm_start.batch_size,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from selfemo_api.spec import EvolutionSpec, Source
+from selfemo_api.text.files import write_atomically
 from selfemo_jobs.datasets.dialogue import Dialogue
 from selfemo_jobs.runtime.program import versions
 from selfemo_jobs.stages.warmstart.options import TrainingOptions, share_of
@@ -25,6 +28,7 @@ from selfemo_study.study_config import BaseModelConfig, Row, Study, StudyError, 
 from selfemo_study.study_folders import RowFolder, StudyFolders, exclusive_lock
 from selfemo_study.subprocesses import run_selfemo
 from selfemo_study.supervised_training import SupervisedTraining, train
+from selfemo_study.training_rounds import best_round, train_in_rounds
 
 
 @dataclass(frozen=True)
@@ -104,18 +108,50 @@ class RowTask:
 
     def base_model(self) -> Path:
         """Return the model before its warm start, created where it does not exist."""
+        if self.study.base.model == "given":
+            return self.volumes.path("data://model")
         return prepare_base_model(self.study.base, self.folders)
 
     def baseline_model(self) -> Path:
         """Return generation 0, the seed's warm-started model, trained where it does not exist."""
         output = (self.folders.models / f"seed-{self.seed}").absolute()
-        warm_start = self.study.warm_start
         with exclusive_lock(self.folders.models / f"seed-{self.seed}.lock"):
-            self.train_supervised(
-                self.base_model(), output, self.labeled_dialogues, warm_start.steps,
-                warm_start.learning_rate, responder_share=warm_start.responder_share,
-            )  # fmt: skip
+            if self.study.warm_start.rounds is None:
+                self._warm_start(self.base_model(), output)
+            else:
+                self._warm_start_in_rounds(output, self.study.warm_start.rounds)
         return output
+
+    def _warm_start(self, model: Path, output: Path) -> None:
+        """Train a model on the labeled share for the steps of the warm start."""
+        warm_start = self.study.warm_start
+        self.train_supervised(
+            model, output, self.labeled_dialogues, warm_start.steps,
+            warm_start.learning_rate, responder_share=warm_start.responder_share,
+        )  # fmt: skip
+
+    def _warm_start_in_rounds(self, output: Path, most: int) -> None:
+        """Train until dev stops rising, and copy the best round's model.
+
+        Finished rounds are used again. Rounds of other settings are refused.
+        """
+
+        def train_round(model: Path, number: int) -> Path:
+            trained = output.with_name(f"{output.name}-round-{number}")
+            self._warm_start(model, trained)
+            return trained
+
+        rounds = train_in_rounds(
+            self.base_model(), train_round, lambda model: self.measure_dev(model).f1, most
+        )
+        if output.is_dir():
+            return
+        figures = {str(one.number): one.dev for one in rounds}
+        write_atomically(output.with_name(f"{output.name}-rounds.json"), json.dumps(figures))
+        incomplete = output.with_name(f"{output.name}.making")
+        shutil.rmtree(incomplete, ignore_errors=True)
+        shutil.copytree(best_round(rounds).model, incomplete)
+        incomplete.rename(output)
 
     def train_supervised(
         self,

@@ -49,14 +49,15 @@ class Labeled(StrEnum):
 class BaseModelConfig(ApiModel):
     """The model before its warm start."""
 
-    model: Annotated[str, Field(pattern="^(smollm2|tiny)$")]
+    model: Annotated[str, Field(pattern="^(smollm2|tiny|given)$")]
+    """`smollm2` and `tiny` are created. `given` is the model in the data volume `model`."""
     layers: Annotated[int, Field(ge=1, le=30)] = 8
     """The number of layers that are kept of SmolLM2, from the first."""
 
     @property
     def folder(self) -> str:
         """The name of the model's folder."""
-        return "tiny" if self.model == "tiny" else f"{self.model}-{self.layers}l"
+        return f"{self.model}-{self.layers}l" if self.model == "smollm2" else self.model
 
 
 class WarmStart(TrainingOptions):
@@ -71,6 +72,9 @@ class WarmStart(TrainingOptions):
     else."""
     share: Annotated[float, Field(gt=0.0, le=1.0)]
     """The share of its dialogues that is labeled, from the first."""
+    rounds: Annotated[int, Field(ge=1)] | None = None
+    """Train for `steps` steps again and again until dev stops rising, at most so many times; see
+    :mod:`selfemo_study.training_rounds`. The best round is generation 0. Unset: train once."""
 
 
 class Row(ApiModel):
@@ -85,8 +89,8 @@ class Row(ApiModel):
     like: str | None = None
     """Controls: train as many steps as this evolution row. Unset: as the headline row."""
     after: str | None = None
-    """Evolutions: generation 0 is the model that this supervised row trained. Unset: the warm
-    start."""
+    """Evolutions: generation 0 is the model that this supervised row trained. Supervised controls:
+    train the best model of this evolution row further. Unset: the warm start."""
     steps: Annotated[int, Field(ge=1)] | None = None
     """Controls: train this many steps, whatever the evolution row did."""
     learning_rates: list[Annotated[float, Field(gt=0.0)]] = []
@@ -114,8 +118,8 @@ class Row(ApiModel):
             raise ValueError(f"row {self.name}: `label` is missing: name the constant answer")
         if self.set and self.kind not in (Kind.EVOLUTION, Kind.ON_POLICY):
             raise ValueError(f"row {self.name}: `set` is for evolution and on-policy rows only")
-        if self.after is not None and self.kind is not Kind.EVOLUTION:
-            raise ValueError(f"row {self.name}: `after` is for evolution rows only")
+        if self.after is not None and self.kind not in (Kind.EVOLUTION, Kind.SUPERVISED):
+            raise ValueError(f"row {self.name}: `after` is for evolution and supervised rows only")
         return self
 
 
@@ -132,6 +136,9 @@ class Study(ApiModel):
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     headline: str
     """The row whose gain is the study's answer."""
+    without_responder: str | None = None
+    """The row that is the headline row without the responder. Its gain stands beside the
+    answer."""
     base: BaseModelConfig
     warm_start: WarmStart
     test: Annotated[list[Source], Field(min_length=1, max_length=1)]
@@ -156,15 +163,19 @@ class Study(ApiModel):
                     f"row {row.name}: `like` is `{self.steps_row(row)}`, which is not the name of "
                     "an evolution row"
                 )
-            if row.after is not None and kinds.get(row.after) is not Kind.SUPERVISED:
+            needed = Kind.SUPERVISED if row.kind is Kind.EVOLUTION else Kind.EVOLUTION
+            if row.after is not None and kinds.get(row.after) is not needed:
+                article = "an" if needed is Kind.EVOLUTION else "a"
                 raise ValueError(
-                    f"row {row.name}: `after` is `{row.after}`, which is not the name of a "
-                    "supervised row"
+                    f"row {row.name}: `after` is `{row.after}`, which is not the name of {article} "
+                    f"{needed.value} row"
                 )
             if unknown := sorted({*(row.seeds or [])} - {*self.seeds}):
                 raise ValueError(
                     f"row {row.name}: `seeds` {unknown} are not among the study's {self.seeds}"
                 )
+        if self.without_responder not in (None, *kinds):
+            raise ValueError(f"`withoutResponder`: there is no row `{self.without_responder}`")
         return self
 
     def seeds_of(self, row: Row) -> list[int]:
@@ -222,7 +233,7 @@ def with_required_rows(study: Study, names: list[str]) -> list[Row]:
         uses_steps = row.kind in (Kind.SUPERVISED, Kind.MAJORITY, Kind.ON_POLICY)
         required = [study.row(study.steps_row(row))] if uses_steps and requires_result(row) else []
         if row.after is not None:
-            required = with_required_rows(study, [row.after])
+            required = [*required, *with_required_rows(study, [row.after])]
         rows += [r for r in (*required, row) if r not in rows]
     return rows
 

@@ -107,6 +107,7 @@ def summarize(rows: StudyRows, machine: Mapping[str, Any]) -> dict[str, Any]:
     gain = by_name[study.headline]["relativeGain"] if study.headline in by_name else None
     majority = _gain_of_first(study, by_name, Kind.MAJORITY)
     supervised = _gain_of_first(study, by_name, Kind.SUPERVISED)
+    without = by_name[study.without_responder]["relativeGain"] if study.without_responder else None
     promotions = [promotion for row in by_name.values() for promotion in row["promotions"]]
     correlation = correlate_promotions(promotions)
     return {
@@ -118,6 +119,8 @@ def summarize(rows: StudyRows, machine: Mapping[str, Any]) -> dict[str, Any]:
         **_gain_fields("relative_gain", gain),
         **_gain_fields("majority_vote_relative_gain", majority),
         **_gain_fields("supervised_relative_gain", supervised),
+        **_gain_fields("gain_over_supervised", _gain_over_supervised(rows)),
+        **_gain_fields("without_responder_relative_gain", without),
         "gate": correlation.to_json() if correlation else None,
         "promoted_and_worse": [
             f"{name}, seed {promotion['seed']}: generation {promotion['after']} after "
@@ -136,6 +139,24 @@ def _gain_of_first(
 ) -> Mapping[str, float] | None:
     """Return the gain of the first row of a kind, or None where there is no such row."""
     return next((by_name[r.name]["relativeGain"] for r in study.rows if r.kind is kind), None)
+
+
+def _gain_over_supervised(rows: StudyRows) -> dict[str, float] | None:
+    """Return the gain of the headline row's best relative to the first supervised row's.
+
+    It is paired by seed and dialogue. None where no seed of both is finished.
+    """
+    study = rows.study
+    control = next((row.name for row in study.rows if row.kind is Kind.SUPERVISED), "")
+    of_control = rows.finished.get(control, {})
+    of_headline = rows.finished.get(study.headline, {})
+    seeds = sorted(set(of_control) & set(of_headline))
+    before, after = (
+        confusions_of_best({seed: row[seed] for seed in seeds}, TEST)
+        for row in (of_control, of_headline)
+    )
+    pairs = list(zip(before, after, strict=True))
+    return relative_gain(pairs).to_json() if pairs else None
 
 
 def _gain_fields(name: str, gain: Mapping[str, float] | None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from selfemo_api.spec.model import ModelSpec
 from selfemo_api.spec.publishing import PublishUri, Tracker
 from selfemo_api.spec.resources import ResourcesSpec
 from selfemo_api.spec.reward import RewardSpec
-from selfemo_api.spec.self_play import Engine, SelfPlaySpec
+from selfemo_api.spec.self_play import Engine, Role, SelfPlaySpec
 from selfemo_api.spec.stopping import PromotionSpec, StoppingSpec
 from selfemo_api.spec.storage import StorageSpec
 from selfemo_api.spec.training import TrainingSpec
@@ -233,6 +233,17 @@ class EvolutionSpec(ApiModel):
     def has_warm_start(self) -> bool:
         """Whether generation 0 has a warm start."""
         return self.warm_start.steps > 0
+
+    @property
+    def roles_teach_each_other(self) -> bool:
+        """Whether both roles play, and both have learned from a labeled share.
+
+        The responder's likelihood then joins the judge's vote, and training also imitates the turns
+        that were really said. Without labels, the responder does not know the emotions' names as
+        the labels mean them.
+        """
+        plays_both = set(self.self_play.roles) == set(Role)
+        return plays_both and bool(self.dataset.labeled)
 
     @property
     def flywheel_label_prior(self) -> dict[str, float] | None:

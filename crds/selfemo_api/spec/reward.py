@@ -29,6 +29,7 @@ class GroupWeight(StrEnum):
     """What a group's advantages are multiplied by."""
 
     CONSISTENCY = "Consistency"
+    DEVIATION = "Deviation"
     NONE = "None"
 
 
@@ -104,7 +105,9 @@ class RewardSpec(ApiModel):
     """The weights of the reward's terms."""
     group_weight: GroupWeight = GroupWeight.CONSISTENCY
     """What a group's advantages are multiplied by. `Consistency` gives groups that agree more
-    weight. `None` gives all groups the same weight, which is an ablation."""
+    weight. `Deviation` is the standard deviation of the group's rewards: it takes back GRPO's
+    division by it, which gives groups that agree by half the largest advantages (Dr. GRPO). `None`
+    gives all groups the same weight, which is an ablation."""
     judge: JudgeSpec = JudgeSpec()
     """The judge: the frozen model that reads candidates and scores them."""
     min_words: Annotated[int, Field(ge=0, le=1000)] = 2

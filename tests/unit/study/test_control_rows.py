@@ -15,6 +15,7 @@ from selfemo_jobs.runtime.manifest import MANIFEST
 from selfemo_jobs.stages.warmstart.options import TrainingOptions
 from selfemo_study.baselines import answer_table, tfidf_model
 from selfemo_study.control_rows import (
+    best_model,
     gold_labels,
     labeled_lines,
     majority_votes,
@@ -178,3 +179,26 @@ def test_the_evolutions_first_play_is_taken_for_the_votes(
         (folder / MANIFEST).write_text("{}")
     assert stored_self_play(task, 1) == (run / stage_prefix(1, Stage.SELF_PLAY) if taken else None)
     assert stored_self_play(task, 2) is None  # of generation 1's model
+
+
+@pytest.mark.parametrize("best", [0, 2])
+def test_a_control_may_continue_with_the_best_model_of_an_evolution(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best: int
+) -> None:
+    last = {**MORE, "name": "gold-last", "after": "main"}
+    made, folders = study(rows=[*DOCUMENT["rows"], last]), StudyFolders(tmp_path)
+    task = RowTask(made, made.row("gold-last"), 1, folders, DataVolumes.of({}, folders))
+    monkeypatch.setattr(RowTask, "baseline_model", lambda _: tmp_path / "generation-0")
+    with pytest.raises(StudyError, match="row main, seed 1 has no model here: run `--rows main"):
+        best_model(task, "main")
+    answers = {(g, split): 1 for g in (0, 1, 2) for split in ("dev", "test")}
+    finish(made, folders, "main", 1, answers, ["Baseline", "Promoted", "Promoted"], best=best)
+    if best == 0:
+        assert best_model(task, "main") == tmp_path / "generation-0"
+        return
+    with pytest.raises(StudyError, match="row main, seed 1 has no model here"):
+        best_model(task, "main")
+    train = folders.run(made, made.row("main"), 1) / stage_prefix(2, Stage.TRAIN)
+    (train / "model-1").mkdir(parents=True)
+    (train / MANIFEST).write_text('{"model": "model-1"}')
+    assert best_model(task, "main") == (train / "model-1").absolute()

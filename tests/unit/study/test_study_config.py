@@ -85,7 +85,11 @@ def test_more_generations_than_the_history_holds_are_refused() -> None:
             {"kind": "evolution", "after": "constant"},
             "`after` is `constant`, which is not the name of a supervised row",
         ),
-        ({"kind": "tfidf", "after": "majority"}, "`after` is for evolution rows only"),
+        ({"kind": "tfidf", "after": "main"}, "`after` is for evolution and supervised rows only"),
+        (
+            {"kind": "supervised", "learningRates": [1e-4], "after": "majority"},
+            "`after` is `majority`, which is not the name of an evolution row",
+        ),
         ({"kind": "evolution", "seeds": [1, 3]}, r"\[3\] are not among the study's"),
     ],
 )
@@ -125,6 +129,19 @@ def test_an_evolution_comes_after_the_row_that_trains_its_start() -> None:
     assert evolution_of(made, row, 2).spec.model.uri == "data://study-models/more-seed-2"
     other = study(rows=[*DOCUMENT["rows"], AFTER, {**MORE, "learningRates": [1e-3]}])
     assert row_settings(made, row, 1) != row_settings(other, row, 1)
+
+
+def test_the_row_without_the_responder_is_one_of_the_study() -> None:
+    assert study(withoutResponder="no-cap").without_responder == "no-cap"
+    with pytest.raises(ValueError, match="`withoutResponder`: there is no row `other`"):
+        study(withoutResponder="other")
+
+
+def test_settings_that_are_not_given_change_no_result() -> None:
+    made, rounds = study(), study(warmStart={**DOCUMENT["warmStart"], "rounds": 3})
+    plain, at_rest = (row_settings(one, one.row("main"), 1)["warmStart"] for one in (made, rounds))
+    assert "rounds" not in plain  # rows that were published before stay valid
+    assert at_rest == {**plain, "rounds": 3}
 
 
 def test_a_row_begun_otherwise_is_not_gone_on_with(tmp_path: Path) -> None:

@@ -262,9 +262,13 @@ def _score_responder(
 
 def _advantages(scored: _ScoredGroups, weight: GroupWeight) -> tuple[Floats, Bools]:
     """Return the advantages of one role, and which groups have equal rewards only."""
-    consistency = scored.rewards.consistency
-    weights = consistency if weight is GroupWeight.CONSISTENCY else np.ones_like(consistency)
-    return group_advantages(scored.rewards.reward, weights)
+    rewards = scored.rewards
+    weights = {
+        GroupWeight.CONSISTENCY: rewards.consistency,
+        GroupWeight.DEVIATION: rewards.reward.std(axis=1),
+        GroupWeight.NONE: np.ones_like(rewards.consistency),
+    }[weight]
+    return group_advantages(rewards.reward, weights)
 
 
 def _summarize_role(scored: _ScoredGroups, zero_variance: Bools, reward: RewardSpec) -> RoleSummary:

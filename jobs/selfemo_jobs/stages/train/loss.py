@@ -13,7 +13,8 @@ All are tempered: logits are divided by ``selfPlay.temperature``. The loss of th
 with the ratio ``rho_t = pi / pi_old``, the importance weight ``w_t = min(pi_old / mu, cap)``, and
 ``k_t = r - log(r) - 1`` for ``r = pi_ref / pi``. The loss of a step is the sum over all sampled
 tokens, divided by their number, plus ``imitation`` times the mean cross-entropy of the tokens of
-the imitated answers.
+the imitated answers. Where both roles learn from a labeled share, it also has the mean
+cross-entropy of the turns that were really said, with the weight of :func:`spoken_weight`.
 
 =============================  ==================================================================
 Part                           Where it is computed
@@ -27,7 +28,7 @@ imitation                      :func:`imitation_term`
 The asymmetric clipping and the mean over the tokens of a step are those of DAPO (arXiv 2503.14476).
 Truncated importance sampling corrects for a sampler with other rounding errors; SkyRL uses it as
 well. The factor ``rho`` of the KL term makes its gradient that of the reverse KL (DeepSeek-V3.2,
-arXiv 2512.02556). The combination, the group weight in A, and the imitation term are ours.
+arXiv 2512.02556). The combination, the group weight in A, and the imitation terms are ours.
 """
 
 from __future__ import annotations
@@ -72,6 +73,28 @@ def loss_arguments(training: TrainingSpec, temperature: float) -> dict[str, Any]
         "use_bias_correction_kl": True,  # the factor rho of the KL term
         "temperature": temperature,
     }
+
+
+def spoken_weight(imitation: float, responder_share: float) -> float:
+    """Return the weight of the imitated turns in the loss: ``imitation * r / (1 - r)``.
+
+    The warm start gives the responder the share r of its examples, and each example counts the
+    same. This weight has the same ratio between the two roles.
+
+    Parameters
+    ----------
+    imitation
+        The field ``training.imitation``: the weight of the imitated answers.
+    responder_share
+        The field ``warmStart.responderShare``, r. With 1 the answers would have no weight at all:
+        the ratio ends at 1 to 1.
+
+    Examples
+    --------
+    >>> round(spoken_weight(10.0, 0.25), 2), spoken_weight(10.0, 1.0)
+    (3.33, 10.0)
+    """
+    return imitation * responder_share / max(1.0 - responder_share, responder_share, 1e-9)
 
 
 def importance_weights(

@@ -80,6 +80,18 @@ def test_groups_can_have_equal_weights() -> None:
     assert consistency[0] < 1.0
 
 
+def test_the_division_by_the_deviation_can_be_taken_back() -> None:
+    part = table(recognizer("g1", [JOY, JOY, JOY, ANGER]), recognizer("g2", [JOY, ANGER] * 2))
+    plain = RewardSpec.model_validate(
+        {"groupWeight": "Deviation", "consensus": 0.4, "judge": {"weight": 0.0}}
+    )
+    out = score(part, reward=plain).table
+    rewards = np.array(out["reward"]).reshape(-1, 4)
+    expected = rewards - rewards.mean(axis=1, keepdims=True)
+    assert np.allclose(np.array(out["advantage"]).reshape(-1, 4), expected, atol=1e-3)
+    assert np.abs(expected).max() > 0.1
+
+
 def test_without_smoothing_a_wrong_answer_has_alignment_0() -> None:
     part = table(recognizer("g1", [JOY, JOY, JOY, ANGER]))
     plain = RewardSpec.model_validate({"smoothing": 0.0, "judge": {"weight": 0.0}})
