@@ -8,7 +8,7 @@ of a :class:`StageConfig`. The stage writes its parts and then its manifest belo
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Annotated
 
 from pydantic import Field
@@ -98,6 +98,15 @@ class RunOutcomes(ApiModel):
     """The settings in which the spec differs from its recipe, as `path=value`."""
 
 
+class Earlier(StrEnum):
+    """The earlier generations that a generation is compared with."""
+
+    BASELINE = "Baseline"
+    """Generation 0."""
+    BEST = "Best"
+    """The best generation so far, if it is another one."""
+
+
 class StageConfig(ApiModel):
     """The configuration of a stage. All that a stage does follows from it."""
 
@@ -127,6 +136,12 @@ class StageConfig(ApiModel):
     damaged again. Otherwise it answers from the manifest as it is."""
     baseline: SourceScore | None = None
     """The baseline's score on the selection dataset."""
+    baseline_uri: str | None = None
+    """The URI of the baseline's model, which reads the responses of all generations. Only Evaluate
+    has it, after generation 0: there, the policy is the baseline."""
+    earlier_evaluations: Annotated[dict[Earlier, str], Field(max_length=2)] = {}
+    """The URIs of the manifests of the evaluations that a generation's expression is compared with.
+    Only Evaluate has them, after generation 0."""
     outcomes: RunOutcomes | None = None
     """What has happened so far. Only Publish has it."""
 

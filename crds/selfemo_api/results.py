@@ -70,6 +70,75 @@ class SourceScore(ApiModel):
     has it."""
 
 
+class ExpressionChange(ApiModel):
+    """How much more often a generation's responses are read as intended than an earlier one's.
+
+    Both generations answered the same contexts, and the interval is paired by dialogue.
+    """
+
+    generation: int
+    """The number of the earlier generation."""
+    change: float
+    """The share of responses that are read as intended, minus the share of the earlier generation,
+    from -1 to 1."""
+    low: float | None = None
+    """The lower end of the 95 % confidence interval of the change. Unset: no interval was
+    computed."""
+    high: float | None = None
+    """The upper end of the 95 % confidence interval of the change. Unset: no interval was
+    computed."""
+
+
+class ExpressionScore(ApiModel):
+    """How well the responder expresses emotions: its responses to contexts that were held out.
+
+    The responder answers each context once for each emotion. The baseline's model, which is frozen,
+    reads the responses.
+    """
+
+    source: Annotated[PlainText, Field(max_length=63)]
+    """The name of the evaluation source that the contexts are from: the selection dataset."""
+    responses: int
+    """The number of responses. Each emotion is intended equally often."""
+    dialogues: int
+    """The number of dialogues that the contexts are from."""
+    as_intended: float
+    """The share of responses whose most probable emotion, as the judge reads them, is the intended
+    one, from 0 to 1."""
+    as_intended_low: float | None = None
+    """The lower end of the 95 % confidence interval of that share. Unset: no interval was
+    computed."""
+    as_intended_high: float | None = None
+    """The upper end of the 95 % confidence interval of that share. Unset: no interval was
+    computed."""
+    consistency: float
+    """The mean share of the judge's readings of a response that agree on its most probable emotion,
+    from 0 to 1."""
+    diversity: float
+    """The number of different word pairs in the responses over the number of all word pairs
+    (distinct-2), from 0 to 1."""
+    words: float
+    """The mean number of words of a response."""
+    named: float
+    """The share of responses that name the intended emotion outright, from 0 to 1."""
+    well_formed: float
+    """The share of responses that are one complete line with a word, from 0 to 1."""
+    human: float | None = None
+    """The share of real turns of the same dataset that the judge reads as their own label, from 0
+    to 1, as the mean over the emotions. It shows what is within reach. Unset: no such turn has a
+    label."""
+    human_turns: int = 0
+    """The number of these real turns."""
+    as_intended_by_label: LabelValues = []
+    """The share read as intended of each emotion, in the order of `dataset.labels`. Empty: it was
+    left out, and the manifest has it."""
+    over_baseline: ExpressionChange | None = None
+    """The change from generation 0. Unset: there is no earlier generation to compare with."""
+    over_best: ExpressionChange | None = None
+    """The change from the generation that was the best before. Unset: it is generation 0, or there
+    is none to compare with."""
+
+
 class StageResult(ApiModel):
     """The result of one stage of one generation."""
 
@@ -87,6 +156,9 @@ class StageResult(ApiModel):
     """The metrics of the stage, by name."""
     scores: Annotated[list[SourceScore], Field(max_length=16)] = []
     """The scores on the evaluation sources, for Evaluate. The selection dataset is the first."""
+    expression: ExpressionScore | None = None
+    """How well the responder expresses emotions, for Evaluate. Unset: the responder does not
+    play."""
     model_uri: Annotated[str, Field(max_length=2048)] | None = None
     """The URI of the trained model, for WarmStart and Train."""
     label_shares: LabelValues = []
@@ -128,8 +200,8 @@ def encode_message(message: StageResult | ShardResult | FailureMessage) -> str:
     """Return a message as the JSON text of a termination message, shortened to 4 KiB.
 
     If a result is too long, the lists by label are left out of all scores but the first, and then
-    the last scores are left out: the manifest has them. If an error is too long, its end is left
-    out.
+    the last scores are left out: the manifest has them. The list of `expression` goes together with
+    those of the scores. If an error is too long, its end is left out.
 
     Parameters
     ----------
@@ -156,8 +228,12 @@ def encode_message(message: StageResult | ShardResult | FailureMessage) -> str:
         score if index == 0 else score.model_copy(update=without_lists)
         for index, score in enumerate(message.scores)
     ]
+    expression = message.expression
+    if expression is not None:
+        expression = expression.model_copy(update={"as_intended_by_label": []})
     for count in range(len(scores), 0, -1):
-        text = _dump(message.model_copy(update={"scores": scores[:count]}))
+        changes = {"scores": scores[:count], "expression": expression}
+        text = _dump(message.model_copy(update=changes))
         if _fits(text):
             break
     return _checked(text)

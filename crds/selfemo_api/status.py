@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from selfemo_api.api_model import ApiModel, JsonObject
-from selfemo_api.results import Metrics, SourceScore, StageResult
+from selfemo_api.results import ExpressionScore, Metrics, SourceScore, StageResult
 from selfemo_api.stages import Stage
 from selfemo_api.text.control_characters import PlainText
 
@@ -125,6 +125,9 @@ class GenerationRecord(ApiModel):
     its evaluation."""
     scores: Annotated[list[SourceScore], Field(max_length=16)]
     """The scores on all evaluation sources. The selection dataset is the first."""
+    expression: ExpressionScore | None = None
+    """How well the responder expresses emotions. Unset: the responder did not play, or the
+    generation was not evaluated."""
     reward: float | None = None
     """The mean reward of the candidates. Unset: they were not scored."""
     consistency: float | None = None

@@ -1,4 +1,4 @@
-"""``python -m selfemo_study run|results|restore|validate FILE``: see docs/studies/README.md."""
+"""``python -m selfemo_study run|expression|results|restore|validate FILE``: see docs/studies/README.md."""
 
 from __future__ import annotations
 
@@ -87,6 +87,34 @@ def results_command(
     page = write_results(study, folders, to, figures)
     publish(study, folders, rows_file(study, figures))
     _print(str(page))
+
+
+@app.command("expression")
+def expression_command(
+    file: File,
+    rows: Rows = None,
+    seeds: Seeds = None,
+    data: DataOption = None,
+    root: Root = ROOT,
+    figures: Figures = None,
+) -> None:
+    """Let independent judges read the stored responses of finished rows."""
+    from selfemo_study.expression_files import expression_file, write_expression
+    from selfemo_study.expression_judges import judge_study
+
+    study = load_study(file)
+    folders = StudyFolders(root / study.name)
+    volumes = DataVolumes.of({**study.data, **_parse_volumes(data or [])}, folders)
+    names, numbers = select_rows(study, rows), select_seeds(study, seeds)
+    expression = judge_study(study, folders, volumes, names, numbers, _print)
+    if not expression.rows:
+        raise StudyError(
+            "no finished evolution row has responses here: the responder does not play, or the "
+            "rows were restored from a file"
+        )
+    target = expression_file(study, figures or file.parent)
+    write_expression(target, expression)
+    _print(str(target))
 
 
 @app.command("restore")

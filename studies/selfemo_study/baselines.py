@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -45,16 +46,39 @@ def run_simple_baseline(task: RowTask) -> RowResult:
         return _finish(task, lambda texts: [label] * len(texts), 0.0, f"always {label}")
     uses_share = task.row.labeled is Labeled.SHARE
     count = task.labeled_dialogues if uses_share else len(task.training_dialogues)
-    texts, labels = _labeled_texts(task.training_dialogues[:count])
     began = time.monotonic()
+    tfidf = select_tfidf(task, task.training_dialogues[:count])
+    message = f"{tfidf.message}, {count} dialogues"
+    return _finish(task, tfidf.model.predict, time.monotonic() - began, message)
+
+
+@dataclass(frozen=True)
+class Tfidf:
+    """A fitted classifier of texts."""
+
+    model: Any
+    message: str
+    """How dev selected the strength of its regularization."""
+
+
+def select_tfidf(task: RowTask, dialogues: Sequence[Dialogue]) -> Tfidf:
+    """Return the classifier of words and characters that is best on dev.
+
+    Parameters
+    ----------
+    task
+        A row of the study, for its dev source.
+    dialogues
+        The labeled dialogues to fit.
+    """
+    texts, labels = _labeled_texts(dialogues)
     fitted = []
     for strength in STRENGTHS:
         model = tfidf_model(strength).fit(texts, labels)
         fitted.append((_measure(task, task.dev_source, model.predict).f1, strength, model))
     _, strength, model = max(fitted, key=lambda t: t[0])
     dev_by_strength = ", ".join(f"{s:g}: {f1:.4f}" for f1, s, _ in fitted)
-    message = f"C {strength:g} by dev ({dev_by_strength}), {count} dialogues"
-    return _finish(task, model.predict, time.monotonic() - began, message)
+    return Tfidf(model, f"C {strength:g} by dev ({dev_by_strength})")
 
 
 def tfidf_model(strength: float) -> Any:

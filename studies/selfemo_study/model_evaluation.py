@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from selfemo_api.contract import StageConfig
-from selfemo_api.spec import EvolutionSpec, Source, StorageSpec
+from selfemo_api.spec import EvolutionSpec, Role, Source, StorageSpec
 from selfemo_api.stages import Stage
 from selfemo_jobs.evaluation.prediction_table import (
     PREDICTIONS,
@@ -100,6 +100,8 @@ def read_evaluation(manifest: Path, source: str, labels: Sequence[str]) -> Measu
 def _evaluation_spec(spec: EvolutionSpec, source: Source, folders: StudyFolders) -> EvolutionSpec:
     """Return the spec with one evaluation source, and the storage of the study's evaluations."""
     changes: dict[str, Any] = {
+        # expression is measured by the evolution itself, on dev
+        "self_play": spec.self_play.model_copy(update={"roles": [Role.RECOGNIZER]}),
         "dataset": spec.dataset.model_copy(update={"sources": [*spec.dataset.self_play, source]}),
         "evaluation": spec.evaluation.model_copy(
             update={"selection_dataset": None, "use_label_prior": False, "bootstrap": 0}

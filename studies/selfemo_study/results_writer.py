@@ -14,6 +14,8 @@ from selfemo_api.text.files import write_atomically
 from selfemo_jobs.runtime.program import versions
 from selfemo_study import study_charts
 from selfemo_study.equal_compute import Curves, compare_at_equal_compute, time_curves
+from selfemo_study.expression_files import expression_file, read_expression, settings_of_rows
+from selfemo_study.expression_page import with_expression
 from selfemo_study.finished_rows import StudyRows, dev_f1_by_generation, read_rows
 from selfemo_study.statistics import Interval
 from selfemo_study.study_config import Kind, Study
@@ -46,6 +48,8 @@ def write_results(study: Study, folders: StudyFolders, pages: Path, figures: Pat
     summary = summarize(rows, machine)
     curves = time_curves(rows)
     comparisons = compare_at_equal_compute(curves, study.headline)
+    expression = read_expression(expression_file(study, figures))
+    summary = with_expression(summary, study, expression, settings_of_rows(study))
     summary["equalCompute"] = [comparison.to_json() for comparison in comparisons]
     pages.mkdir(parents=True, exist_ok=True)
     figures.mkdir(parents=True, exist_ok=True)

@@ -133,7 +133,7 @@ def mean_f1(by_seed: Sequence[Confusion], *, random_seed: int = 0) -> Interval:
     """
     draws = _draws_for(by_seed, random_seed)
     drawn = np.stack([f1_of_draws(c, draws) for c in by_seed])
-    return _interval(float(np.mean([f1(c) for c in by_seed])), drawn, draws)
+    return interval_of(float(np.mean([f1(c) for c in by_seed])), drawn, draws)
 
 
 def relative_gain(
@@ -163,7 +163,7 @@ def relative_gain(
         for before, after in pairs
     ]
     value = float(np.mean([f1(after) / f1(before) - 1 for before, after in pairs]))
-    return _interval(value, np.stack(ratios), draws)
+    return interval_of(value, np.stack(ratios), draws)
 
 
 def difference(pairs: Sequence[tuple[Confusion, Confusion]], *, random_seed: int = 0) -> Interval:
@@ -185,7 +185,7 @@ def difference(pairs: Sequence[tuple[Confusion, Confusion]], *, random_seed: int
     draws = _draws_for([c for pair in pairs for c in pair], random_seed, seeds=len(pairs))
     drawn = [f1_of_draws(after, draws) - f1_of_draws(before, draws) for before, after in pairs]
     value = float(np.mean([f1(after) - f1(before) for before, after in pairs]))
-    return _interval(value, np.stack(drawn), draws)
+    return interval_of(value, np.stack(drawn), draws)
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,7 @@ def _draws_for(
     return bootstrap_draws(len(gold), seeds or len(confusions), random_seed=random_seed)
 
 
-def _interval(value: float, drawn: NDArray[Any], draws: BootstrapDraws) -> Interval:
+def interval_of(value: float, drawn: NDArray[Any], draws: BootstrapDraws) -> Interval:
     """Return a figure with the interval of its mean over the seeds of each draw.
 
     Parameters

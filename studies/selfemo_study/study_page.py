@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from selfemo_api.spec import CollapseBounds
+from selfemo_study.expression_page import expression_section
 from selfemo_study.study_config import Study
 
 #: The captions of the charts, in the order of the page.
@@ -59,6 +60,7 @@ def page_text(
             for name in CAPTIONS
             if name in charts
         ),
+        *expression_section(summary),
         *_equal_compute(summary),
         "## Generations",
         generations_table(summary["rows"]),
@@ -83,6 +85,8 @@ def _answer(summary: Mapping[str, Any]) -> str:
     for name, control in (
         ("majority_vote_relative_gain", "Plain majority votes"),
         ("supervised_relative_gain", "As many steps on the labeled share alone"),
+        ("gain_over_supervised", f"`{summary['headline']}` over these steps"),
+        ("without_responder_relative_gain", "Without the responder"),
     ):
         if summary[name] is not None:
             text += f" {control}: {_gain(summary, name)}."

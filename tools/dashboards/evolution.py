@@ -16,6 +16,7 @@ from tools.dashboards.board_types import (
     Variable,
 )
 from tools.dashboards.evolution_cost import COST, RESULTS, STAGES
+from tools.dashboards.evolution_expression import EXPRESSION
 from tools.dashboards.evolution_history import GENERATIONS
 from tools.dashboards.evolution_panels import OF, TO_LOGS, by, one, panel, stat
 from tools.dashboards.evolution_training import LIVE, TRAINING
@@ -260,7 +261,10 @@ EVOLUTION_BOARD = Board(
         GPU_PRICE,
         STORAGE_SITE,
     ],
-    [_NOW, LIVE, _F1, GENERATIONS, _LEARNING, TRAINING, _FUNNEL, STAGES, COST, RESULTS],
+    [
+        *(_NOW, LIVE, _F1, GENERATIONS, EXPRESSION, _LEARNING),
+        *(TRAINING, _FUNNEL, STAGES, COST, RESULTS),
+    ],
     [
         Annotation(
             "Promoted",

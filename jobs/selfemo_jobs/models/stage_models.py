@@ -53,6 +53,14 @@ def fetch_judge(context: StageContext) -> Path:
     return _fetch(context, context.config.judge_uri)
 
 
+def fetch_baseline(context: StageContext) -> Path:
+    """Return the folder of the baseline's model. In generation 0 it is the policy.
+
+    Parameters and errors are those of :func:`fetch_policy`.
+    """
+    return _fetch(context, context.config.baseline_uri or context.config.policy_uri)
+
+
 def upload_model(
     context: StageContext, folder: Path, policy: Path, inputs: Mapping[str, str]
 ) -> StageOutput:

@@ -10,6 +10,7 @@ from selfemo_jobs.report.charts.bars import column_chart, dumbbell_chart, stacke
 from selfemo_jobs.report.charts.heat import heatmap
 from selfemo_jobs.report.charts.lines import line_chart
 from selfemo_jobs.report.charts.svg import format_number
+from selfemo_jobs.report.expression import expression_section
 from selfemo_jobs.report.set_scores import label_sets_section
 from selfemo_jobs.report.types import Change, ChartSection, Point, ReportData, Series, Stack
 from selfemo_jobs.report.warm_start import warm_start_section
@@ -29,8 +30,8 @@ def chart_sections(data: ReportData) -> list[ChartSection]:
         The content of the page.
     """
     makers: Sequence[Callable[[ReportData], ChartSection | None]] = (
-        _f1, warm_start_section, label_sets_section, _emotions, _rewards, _means, _signs, _funnel,
-        _seconds, _tokens, _entropy,
+        _f1, warm_start_section, label_sets_section, _emotions, expression_section, _rewards,
+        _means, _signs, _funnel, _seconds, _tokens, _entropy,
     )  # fmt: skip
     return [section for maker in makers if (section := maker(data))]
 

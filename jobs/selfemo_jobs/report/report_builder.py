@@ -12,6 +12,7 @@ from selfemo_api.stages import STAGE_ORDER, Stage, next_stage
 from selfemo_jobs.report.answer_reader import Answers
 from selfemo_jobs.report.collapse_signs import collapse_signs
 from selfemo_jobs.report.examples import AnswerChanges, answer_changes
+from selfemo_jobs.report.expression import expression_scores
 from selfemo_jobs.report.facts import run_facts
 from selfemo_jobs.report.gains import ShownGain, evaluated_models, gains_over_baseline
 from selfemo_jobs.report.manifest_values import (
@@ -96,6 +97,7 @@ def build_report(
         warm_start=warm_start_of(records),
         f1=f1_series(records, dataset),
         set_scores=set_scores(records, dataset),
+        expression=expression_scores(records),
         rewards=metric_series(
             records,
             Stage.SCORE,

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from selfemo_api.results import SourceScore
+from selfemo_api.results import ExpressionScore, SourceScore
 from selfemo_jobs.report.examples import AnswerChanges
 from selfemo_jobs.report.facts import RunFacts
 from selfemo_jobs.report.gains import ShownGain
@@ -266,6 +266,8 @@ class ReportData:
     """The weighted F1 of each evaluation dataset, the selection dataset first."""
     set_scores: tuple[SetScores, ...] = ()
     """The evaluation datasets that are compared by sets of labels, the selection dataset first."""
+    expression: Mapping[int, ExpressionScore] = field(default_factory=dict)
+    """How well the responder expresses emotions, by generation; empty if it does not play."""
     rewards: tuple[Series, ...] = ()
     """The mean reward and the mean consistency."""
     entropy: tuple[Series, ...] = ()

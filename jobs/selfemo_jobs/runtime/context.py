@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from selfemo_api.contract import StageConfig
 from selfemo_api.metrics import PROGRESS_MESSAGE, ProgressField
-from selfemo_api.results import SourceScore
+from selfemo_api.results import ExpressionScore, SourceScore
 from selfemo_api.stages import Stage
 from selfemo_jobs.runtime.manifest import (
     Manifest,
@@ -40,6 +40,8 @@ class StageOutput:
     """The metrics of the termination message."""
     scores: list[SourceScore] = field(default_factory=list)
     """Evaluate only: a score of each source."""
+    expression: ExpressionScore | None = None
+    """Evaluate only: how well the responder expresses emotions, where it plays."""
     model_uri: str | None = None
     """WarmStart and Train only: the folder of the trained model."""
     label_prior: dict[str, float] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from selfemo_api.contract import StageConfig
@@ -34,8 +34,17 @@ def config_fingerprint(config: StageConfig, relevant: Sequence[str]) -> dict[str
         "policyUri": relative(config.policy_uri),
         "judgeUri": relative(config.judge_uri),
         "replay": [relative(uri) for uri in config.replay],
+        **_compared(config, relative),
         **relevant_settings(config.spec, relevant),
     }
+
+
+def _compared(config: StageConfig, relative: Callable[[str], str]) -> dict[str, Any]:
+    """Return the model and the earlier evaluations that Evaluate measures expression with."""
+    if config.baseline_uri is None:
+        return {}
+    earlier = {name.value: relative(uri) for name, uri in config.earlier_evaluations.items()}
+    return {"baselineUri": relative(config.baseline_uri), "earlierEvaluations": earlier}
 
 
 def relevant_settings(spec: EvolutionSpec, relevant: Sequence[str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from selfemo_api.api_model import API_VERSION, ApiModel, JsonObject, first_problem
-from selfemo_api.results import SourceScore
+from selfemo_api.results import ExpressionScore, SourceScore
 from selfemo_api.stages import Stage
 from selfemo_jobs.errors import DamagedFiles, WrongRows
 from selfemo_jobs.store import ObjectNotFound, Store, join
@@ -67,6 +67,8 @@ class Manifest(ApiModel):
     rows: int = 0
     metrics: dict[str, float] = {}
     scores: list[SourceScore] = []
+    expression: ExpressionScore | None = None
+    """Evaluate only: how well the responder expresses emotions, where it plays."""
     model: str | None = None
     """WarmStart and Train only: the path of the model's folder below the stage's folder. The hash
     of the model is in its name."""

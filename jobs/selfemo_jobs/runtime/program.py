@@ -172,6 +172,7 @@ class StageProgram:
             rows=output.rows,
             metrics=output.metrics,
             scores=output.scores,
+            expression=output.expression,
             model=relative_path(config.output, output.model_uri),
             label_prior=output.label_prior,
             report=output.report,

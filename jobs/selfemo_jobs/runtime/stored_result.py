@@ -199,6 +199,7 @@ def result_from(
         rows=manifest.rows,
         metrics=manifest.metrics,
         scores=manifest.scores,
+        expression=manifest.expression,
         model_uri=join(uri.rsplit("/", 1)[0], manifest.model) if manifest.model else None,
         label_shares=_label_shares(manifest),
         seconds=round(seconds, 3),

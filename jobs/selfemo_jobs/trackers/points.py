@@ -13,7 +13,7 @@ from typing import Any
 from selfemo_api.api_model import ApiModel
 from selfemo_api.contract import GenerationOutcome
 from selfemo_api.metrics import TrainMetric, WarmStartMetric
-from selfemo_api.results import SourceScore
+from selfemo_api.results import ExpressionScore, SourceScore
 from selfemo_api.stages import Stage
 from selfemo_api.status import Outcome
 from selfemo_jobs.runtime.manifest import Manifest
@@ -127,6 +127,8 @@ def generation_points(
         values |= {f"{slug}/{_path(name)}": v for name, v in manifest.metrics.items()}
         for score in manifest.scores:
             values |= _score_values(f"{slug}/{score.source}", score, labels)
+        if manifest.expression is not None:
+            values |= _expression_values(f"{slug}/expression", manifest.expression, labels)
         if manifest.stage in seconds:
             values[f"{slug}/seconds"] = seconds[manifest.stage]
     if outcome is not None:
@@ -214,6 +216,22 @@ def _score_values(prefix: str, score: SourceScore, labels: Sequence[str]) -> dic
         pairs = zip(labels, score.f1_by_label, strict=True)
         values |= {f"{prefix}/f1/{_path(label)}": f1 for label, f1 in pairs}
     return values
+
+
+def _expression_values(
+    prefix: str, expression: ExpressionScore, labels: Sequence[str]
+) -> dict[str, float]:
+    """Return the figures of expression."""
+    fields = expression.to_json()
+    values = {f"{prefix}/{n}": float(v) for n, v in fields.items() if isinstance(v, int | float)}
+    for name, change in (
+        ("overBaseline", expression.over_baseline),
+        ("overBest", expression.over_best),
+    ):
+        if change is not None:
+            values[f"{prefix}/{name}"] = change.change
+    pairs = zip(labels, expression.as_intended_by_label, strict=False)
+    return values | {f"{prefix}/emotion/{_path(label)}": share for label, share in pairs}
 
 
 def _path(name: str) -> str:

@@ -127,6 +127,7 @@ def _generation_record(
         message=message,
         f1=f1,
         scores=evaluated.scores if evaluated else [],
+        expression=evaluated.expression if evaluated else None,
         reward=scored.metrics.get(ScoreMetric.REWARD_MEAN) if scored else None,
         consistency=scored.metrics.get(ScoreMetric.CONSISTENCY_MEAN) if scored else None,
         kept=kept.rows if kept else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from selfemo_api.contract import GenerationOutcome, RunOutcomes, StageConfig
+from selfemo_api.contract import Earlier, GenerationOutcome, RunOutcomes, StageConfig
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.seeds import stage_seed
 from selfemo_api.spec import EvolutionSpec, Start
@@ -88,6 +88,10 @@ def stage_config(
         parents=parents,
         replay=_replay(spec, evolution.run, status) if stage is Stage.FLYWHEEL else [],
         baseline=status.baseline,
+        baseline_uri=status.baseline_uri if stage is Stage.EVALUATE else None,
+        earlier_evaluations=(
+            _earlier_evaluations(spec, evolution.run, status) if stage is Stage.EVALUATE else {}
+        ),
         outcomes=_outcomes(spec, status) if stage is Stage.PUBLISH else None,
         repair=repairs(status, stage),
     )
@@ -117,6 +121,24 @@ def _outcomes(spec: EvolutionSpec, status: EvolutionStatus) -> RunOutcomes:
 
 def _folder(spec: EvolutionSpec, run: str, generation: int, stage: Stage) -> str:
     return f"{spec.storage.uri.rstrip('/')}/{run}/{stage_prefix(generation, stage)}"
+
+
+def _earlier_evaluations(
+    spec: EvolutionSpec, run: str, status: EvolutionStatus
+) -> dict[Earlier, str]:
+    """Return the manifests of the evaluations that the expression of a generation is paired with.
+
+    The best generation is left out if it is the baseline.
+    """
+    if status.generation == 0 or status.best is None:
+        return {}
+    generations = {Earlier.BASELINE: 0}
+    if status.best.generation > 0:
+        generations[Earlier.BEST] = status.best.generation
+    return {
+        name: f"{_folder(spec, run, generation, Stage.EVALUATE)}/manifest.json"
+        for name, generation in generations.items()
+    }
 
 
 def _replay(spec: EvolutionSpec, run: str, status: EvolutionStatus) -> list[str]:

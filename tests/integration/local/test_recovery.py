@@ -35,8 +35,13 @@ def test_a_folder_that_was_deleted_is_made_again_in_the_same_generation(make_run
     shutil.rmtree(flywheel)
     for part in score.rglob("*.parquet"):
         part.write_bytes(b"damaged")
-    code, _, errors = run.finish()
+    code, result, errors = run.finish()
     assert code == 0, errors
+    first, last = (record["expression"] for record in result["generations"])
+    change = last["overBaseline"]
+    assert change["generation"] == 0
+    assert change["change"] == pytest.approx(last["asIntended"] - first["asIntended"], abs=2e-6)
+    assert last["human"] == first["human"], "the baseline is the judge of every generation"
     assert "Traceback" not in errors
     names = sorted(path.name for path in run.jobs.iterdir() if "-g001-" in path.name)
     attempts = {stage: [n for n in names if f"-{stage}-" in n] for stage in ("score", "flywheel")}

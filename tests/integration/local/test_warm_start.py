@@ -61,6 +61,10 @@ def test_generation_0_is_the_warm_started_model(warm: Callable[[str], LocalRun])
     model = f"generations/000/warmstart/{made['model']}"
     assert manifests["best"]["model"] == model
     (score,) = manifests["evaluate"]["scores"]
+    expression = manifests["evaluate"]["expression"]
+    assert expression["responses"] >= 7, "the responder answers for each emotion"
+    assert result["generations"][0]["expression"] == expression
+    assert "overBaseline" not in expression
     assert made["metrics"]["weightedF1"] == score["weightedF1"]
     assert made["metrics"]["weightedF1"] > made["metrics"]["weightedF1Before"]
     assert manifests["evaluate"]["config"]["policyUri"].endswith(f"/{model}")

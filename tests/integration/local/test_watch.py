@@ -32,5 +32,6 @@ def test_watch_follows_a_real_run_to_its_end(make_run: Any) -> None:
         assert runner.wait(60) == 0
     raw = screen.raw.decode()
     assert "F1 by emotion, generation 1" in screen.text
+    assert "Expression, generation 1" in screen.text
     assert any(f"{n}/{n} loss" in raw for n in range(1, 100))  # the training's own progress
     assert "No runner is active" not in raw

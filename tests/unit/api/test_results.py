@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from selfemo_api.metrics import CheckMetric
 from selfemo_api.results import (
     TERMINATION_MESSAGE_BYTES,
+    ExpressionChange,
+    ExpressionScore,
     FailureMessage,
     ShardResult,
     SourceScore,
@@ -164,6 +166,39 @@ def test_figures_of_sets_leave_room_for_the_selection_dataset() -> None:
     assert isinstance(decoded, StageResult)
     assert decoded.scores[0] == by_sets[0]
     assert len(decoded.scores) == 9
+
+
+def test_expression_leaves_room_for_the_selection_dataset() -> None:
+    change = ExpressionChange(generation=123, change=-0.012345, low=-0.112345, high=0.112345)
+    expression = ExpressionScore(
+        source="s" * 63,
+        responses=512,
+        dialogues=64,
+        as_intended=0.312345,
+        as_intended_low=0.272345,
+        as_intended_high=0.352345,
+        consistency=0.612345,
+        diversity=0.712345,
+        words=12.123456,
+        named=0.012345,
+        well_formed=0.912345,
+        human=0.512345,
+        human_turns=512,
+        as_intended_by_label=[0.123456] * 64,
+        over_baseline=change,
+        over_best=change,
+    )
+    for sources, labels, left in ((2, 7, 2), (16, 64, 8)):
+        result = result_of(sources, labels).model_copy(update={"expression": expression})
+        text = encode_message(result)
+        assert len(text.encode()) <= TERMINATION_MESSAGE_BYTES
+        decoded = decode_message(text)
+        assert isinstance(decoded, StageResult)
+        assert decoded.scores[0] == result.scores[0]
+        assert len(decoded.scores) == left
+        whole = labels == 7
+        cut = expression.model_copy(update={"as_intended_by_label": []})
+        assert decoded.expression == (expression if whole else cut)
 
 
 def test_a_result_that_cannot_be_cut_is_an_error() -> None:

@@ -39,11 +39,19 @@ from selfemo_jobs.inference.targets import PART_PROMPTS
 from selfemo_jobs.models.fetch import load_tokenizer
 from selfemo_jobs.models.model_description import evaluation_arguments
 from selfemo_jobs.models.model_folder import model_sha256
-from selfemo_jobs.models.stage_models import fetch_policy
+from selfemo_jobs.models.stage_models import fetch_baseline, fetch_policy
 from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.manifest import Part
 from selfemo_jobs.runtime.program import StageProgram
 from selfemo_jobs.runtime.tables import load_table, put_table
+from selfemo_jobs.stages.evaluate.expression import (
+    Baseline,
+    Sample,
+    completion_tokens,
+    draw_sample,
+    measure_expression,
+    plays_responder,
+)
 from selfemo_jobs.stages.evaluate.predictions import (
     LabeledPrompt,
     greedy_sampling,
@@ -67,7 +75,10 @@ RELEVANT = (
     "model.prompts",
     "model.promptTemplates",
     "model.maxPromptTokens",
-    "selfPlay.maxTokens.recognizer",
+    "selfPlay.roles",
+    "selfPlay.temperature",
+    "selfPlay.topP",
+    "selfPlay.maxTokens",
     "selfPlay.engine",
     "selfPlay.engineArgs",
     "evaluation",
@@ -114,6 +125,22 @@ class _Model:
         spec = self._spec
         return greedy_sampling(spec.model, spec.self_play.max_tokens.recognizer)
 
+    @property
+    def engine(self) -> TextEngine:
+        """The engine with the model."""
+        if self._engine is None:
+            longest = self.sampling.max_tokens
+            if plays_responder(self._spec):
+                longest = max(longest, completion_tokens(self.tokenizer, self._spec))
+            self._engine = open_engine(
+                self._spec.evaluation_engine,
+                self.folder,
+                engine_args=evaluation_arguments(self._spec),
+                max_model_len=self._spec.model.max_prompt_tokens + longest,
+                seed=self._seed,
+            )
+        return self._engine
+
     def answer(self, prompts: list[LabeledPrompt], labels: list[str]) -> pa.Table:
         """Return the predictions for prompts as a table.
 
@@ -124,21 +151,14 @@ class _Model:
         labels
             The label set.
         """
-        if self._engine is None:
-            self._engine = open_engine(
-                self._spec.evaluation_engine,
-                self.folder,
-                engine_args=evaluation_arguments(self._spec),
-                max_model_len=self._spec.model.max_prompt_tokens + self.sampling.max_tokens,
-                seed=self._seed,
-            )
-        completions = self._engine.generate([p.prompt_ids for p in prompts], self.sampling)
+        completions = self.engine.generate([p.prompt_ids for p in prompts], self.sampling)
         return prediction_table(prompts, [group[0] for group in completions], labels)
 
     def close(self) -> None:
         """Free the model, if it was loaded."""
         if self._engine is not None:
             self._engine.close()
+            self._engine = None
 
 
 def run_evaluate(context: StageContext) -> StageOutput:
@@ -168,6 +188,9 @@ def run_evaluate(context: StageContext) -> StageOutput:
     model = _Model(context)
     inputs = {f"source:{source.name}": digest for source, digest, _ in loaded}
     inputs["policy"] = model.sha256
+    baseline = _baseline(context, model)
+    if baseline is not None:
+        inputs["baseline"] = baseline.sha256
     sources = []
     for source, digest, dialogues in loaded:
         try:
@@ -185,10 +208,21 @@ def run_evaluate(context: StageContext) -> StageOutput:
             )
         sources.append(_Source(source, digest, dialogues, prompts, sets))
     try:
-        output = _evaluate_sources(context.with_inputs(inputs), model, sources)
+        output = _evaluate_sources(context.with_inputs(inputs), model, sources, baseline)
     finally:
         model.close()
     return replace(output, inputs=inputs)
+
+
+def _baseline(context: StageContext, model: _Model) -> Baseline | None:
+    """Return the model that reads responses, or None if there are none to read."""
+    config = context.config
+    if not plays_responder(config.spec):
+        return None
+    if config.baseline_uri in (None, config.policy_uri):
+        return Baseline(model.folder, model.sha256)
+    folder = fetch_baseline(context)
+    return Baseline(folder, model_sha256(folder))
 
 
 def _load(context: StageContext, source: Source) -> tuple[str, list[Dialogue]]:
@@ -204,10 +238,14 @@ def _load(context: StageContext, source: Source) -> tuple[str, list[Dialogue]]:
     return files.sha256, dialogues
 
 
-def _evaluate_sources(context: StageContext, model: _Model, sources: list[_Source]) -> StageOutput:
+def _evaluate_sources(
+    context: StageContext, model: _Model, sources: list[_Source], baseline: Baseline | None
+) -> StageOutput:
     """Return the output of the stage."""
     spec = context.config.spec
-    total, done = sum(len(s.prompts) for s in sources), 0
+    rows, done = sum(len(s.prompts) for s in sources), 0
+    sample = _sample(spec, sources) if baseline else None
+    total = rows + (sample.responses if sample else 0)
     parts: list[Part] = []
     scores: list[SourceScore] = []
     reports: dict[str, Any] = {}
@@ -230,13 +268,28 @@ def _evaluate_sources(context: StageContext, model: _Model, sources: list[_Sourc
         reports[name] = _report(table, spec, source) | {"sha256": source.sha256}
         context.progress(done, total, {ProgressField.WEIGHTED_F1: score.weighted_f1})
     scores.sort(key=lambda s: s.source != spec.selection_dataset)  # the selection dataset is first
+    expression = None
+    if baseline and sample:
+        expression = measure_expression(context, model, baseline, sample)
+        context.progress(total, total)
     return StageOutput(
-        parts=parts,
-        rows=total,
+        parts=[*parts, *(expression.parts if expression else [])],
+        rows=rows,
         metrics=_metrics(scores[0], malformed[scores[0].source]),
         scores=scores,
-        report={"sources": reports, "modelSha256": model.sha256},
+        expression=expression.score if expression else None,
+        report={
+            "sources": reports,
+            "modelSha256": model.sha256,
+            **({"expression": expression.report} if expression else {}),
+        },
     )
+
+
+def _sample(spec: EvolutionSpec, sources: list[_Source]) -> Sample:
+    """Return what expression is measured on: contexts of the selection dataset."""
+    selection = next(s for s in sources if s.source.name == spec.selection_dataset)
+    return draw_sample(spec, selection.source.name, selection.dialogues)
 
 
 def _put_dialogues(context: StageContext, source: _Source) -> Part:

@@ -24,6 +24,7 @@ from selfemo_api.text.formatting import duration
 from selfemo_operator.cli.terminal.plots import EmotionPlot, F1Plot
 from selfemo_operator.cli.terminal.score_table import (
     OUTCOMES,
+    format_expression,
     format_f1,
     format_set_figures,
     generation_table,
@@ -88,6 +89,7 @@ def evolution_view(
     parts += _message_lines(status, progress)
     if status.history:
         parts += ["", _GenerationTable(evolution), "", _plots(evolution)]
+        parts += _expression_lines(evolution)
     parts += _collapse_signs(evolution)
     return Group(*parts)
 
@@ -143,6 +145,8 @@ def _generation_line(record: GenerationRecord) -> str:
     parts = [f"F1 {format_f1(record.scores[0])}" if record.scores else "not evaluated"]
     if record.scores and (figures := format_set_figures(record.scores[0])):
         parts.append(figures)
+    if record.expression is not None:
+        parts.append(f"expression {format_expression(record.expression)}")
     if record.reward is not None:
         parts.append(f"reward {record.reward:.3f}")
     if record.kept is not None:
@@ -213,6 +217,35 @@ def _plots(evolution: EmotionEvolution) -> RenderableType:
         labels = tuple(evolution.spec.dataset.labels)
         plots.append(EmotionPlot(title, labels, score, status.baseline))
     return Columns([Padding(plot, (0, 3, 0, 0)) for plot in plots])
+
+
+def _expression_lines(evolution: EmotionEvolution) -> list[RenderableType]:
+    """Return the expression of the last generation that has one."""
+    record = next((r for r in reversed(evolution.status.history) if r.expression), None)
+    if record is None or record.expression is None:
+        return []
+    score = record.expression
+    text = Text(f"Expression, generation {record.generation}", "bold")
+    figures = [f"{format_expression(score)} of the responses are read as intended"]
+    if score.human is not None:
+        figures.append(f"of real turns {score.human:.3f}")
+    change = score.over_baseline
+    if change is not None:
+        known = change.low is not None and change.high is not None
+        interval = f" [{change.low:+.3f}, {change.high:+.3f}]" if known else ""
+        figures.append(f"{change.change:+.3f}{interval} over generation 0")
+    text.append(f"\n  {'; '.join(figures)}", "not bold")
+    text.append(
+        f"\n  consistency {score.consistency:.3f}, diversity {score.diversity:.3f}, "
+        f"{score.words:.1f} words, emotion named outright {100 * score.named:.1f} %",
+        "not bold",
+    )
+    labels = evolution.spec.dataset.labels
+    if score.as_intended_by_label:
+        shares = zip(labels, score.as_intended_by_label, strict=False)
+        listed = ", ".join(f"{label} {share:.2f}" for label, share in shares)
+        text.append(f"\n  {listed}", "not bold")
+    return ["", text]
 
 
 def _collapse_signs(evolution: EmotionEvolution) -> list[RenderableType]:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.recipes import changed_settings
-from selfemo_api.results import SourceScore
+from selfemo_api.results import ExpressionScore, SourceScore
 from selfemo_api.spec import EvolutionSpec, TrainingSpec
 from selfemo_api.status import ConditionType, GenerationRecord, Outcome
 
@@ -112,7 +112,9 @@ def generation_table(evolution: EmotionEvolution, *, intervals: bool = True) -> 
         if source in by_sets:
             table.add_column("Micro F1", justify="right")
             table.add_column("Jaccard", justify="right")
-    for name in ("Reward", "Kept", "Seconds"):
+    has_expression = any(record.expression for record in status.history)
+    columns = (*(("Expression",) if has_expression else ()), "Reward", "Kept", "Seconds")
+    for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     best = status.best.generation if status.best else None
     for record in status.history:
@@ -121,6 +123,7 @@ def generation_table(evolution: EmotionEvolution, *, intervals: bool = True) -> 
             f"{record.generation}{star}",
             OUTCOMES[record.outcome],
             *(c for s in sources for c in _score_cells(record, s, s in by_sets, intervals)),
+            *([_expression_cell(record, intervals=intervals)] if has_expression else []),
             "" if record.reward is None else f"{record.reward:.3f}",
             "" if record.kept is None else str(record.kept),
             f"{sum(record.stage_seconds.values()):.0f}",
@@ -154,6 +157,29 @@ def _score_cells(
         figures = (score.micro_f1, score.jaccard)
         cells += ["-" if figure is None else f"{figure:.4f}" for figure in figures]
     return cells
+
+
+def _expression_cell(record: GenerationRecord, *, intervals: bool) -> str:
+    """Return the share of responses that are read as intended."""
+    if record.expression is None:
+        return ""
+    return format_expression(record.expression, interval=intervals)
+
+
+def format_expression(score: ExpressionScore, *, interval: bool = True) -> str:
+    """Return the share of responses read as intended, with its 95 % interval if there is one.
+
+    Parameters
+    ----------
+    score
+        The expression of a generation.
+    interval
+        Whether the interval is shown.
+    """
+    low, high = score.as_intended_low, score.as_intended_high
+    if not interval or low is None or high is None:
+        return f"{score.as_intended:.3f}"
+    return f"{score.as_intended:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def format_f1(score: SourceScore) -> str:

@@ -29,9 +29,9 @@ from selfemo_operator.controller.objects.names import Key
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
 
-#: The most series of one evolution. Seven emotions on two datasets fit. With more, the last
-#: series are left out; the report contains them.
-MAX_SERIES = 131
+#: The most series of one evolution. Seven emotions on two datasets fit, with expression. With more,
+#: the last series are left out; the report contains them.
+MAX_SERIES = 150
 LEFT_OUT = Series(
     "series_left_out",
     f"Number of series that are left out, because an evolution has at most {MAX_SERIES}",

@@ -25,6 +25,8 @@ from selfemo_operator.controller.metrics.series_readers import (
     conditions,
     durations,
     evaluated_generation,
+    expression,
+    expression_by_emotion,
     f1_by_emotion,
     failures,
     gpu_seconds,
@@ -72,7 +74,47 @@ class Series:
 
 _DATASET, _STAGE = ("dataset",), ("stage",)
 _SCORED = "last scored generation"
+_EVALUATED = "in the last evaluated generation"
 _TRAINED = "over the steps of the last training"
+#: Expression: the name, the help text, and the path below the record's `expression`.
+_EXPRESSION: tuple[tuple[str, ...], ...] = (
+    (
+        "ratio",
+        f"Share of responses that the baseline reads as intended, {_EVALUATED}",
+        "asIntended",
+    ),
+    ("low_ratio", "Lower end of the 95 % confidence interval of that share", "asIntendedLow"),
+    ("high_ratio", "Upper end of the 95 % confidence interval of that share", "asIntendedHigh"),
+    ("human_ratio", "Share of real turns that the baseline reads as their own label", "human"),
+    (
+        "gain_ratio",
+        f"Share of responses read as intended minus that of generation 0, {_EVALUATED}",
+        *("overBaseline", "change"),
+    ),
+    (
+        "gain_low_ratio",
+        "Lower end of the paired 95 % confidence interval of that gain",
+        *("overBaseline", "low"),
+    ),
+    (
+        "gain_high_ratio",
+        "Upper end of the paired 95 % confidence interval of that gain",
+        *("overBaseline", "high"),
+    ),
+    (
+        "gain_over_best_ratio",
+        "Share of responses read as intended minus that of the generation that was the best before",
+        *("overBest", "change"),
+    ),
+    (
+        "consistency_ratio",
+        f"Mean share of readings that agree on the emotion of a response, {_EVALUATED}",
+        "consistency",
+    ),
+    ("diversity_ratio", f"Share of distinct bigrams in the responses, {_EVALUATED}", "diversity"),
+    ("words_mean", f"Mean number of words of a response, {_EVALUATED}", "words"),
+    ("named_ratio", f"Share of responses that name the intended emotion, {_EVALUATED}", "named"),
+)
 #: All series of an evolution, the most important first: if there are too many, the last ones are
 #: left out. docs/reference/metrics.md is generated from them.
 EVOLUTION: tuple[Series, ...] = (
@@ -347,10 +389,17 @@ EVOLUTION: tuple[Series, ...] = (
     Series(
         "unparsable_ratio", "Share of answers that contain no label", score("unparsable"), _DATASET
     ),
+    *(Series(f"expression_{name}", text, expression(*path)) for name, text, *path in _EXPRESSION),
     Series(
         "emotion_f1_ratio",
         "F1 of one emotion in the last evaluated generation",
         f1_by_emotion,
         ("dataset", "emotion"),
+    ),
+    Series(
+        "expression_emotion_ratio",
+        f"Share of the responses of one emotion that are read as intended, {_EVALUATED}",
+        expression_by_emotion,
+        ("emotion",),
     ),
 )

@@ -79,6 +79,26 @@ def f1_by_emotion(snapshot: Snapshot) -> Values:
             yield (entry["source"], emotion), value
 
 
+def expression(*path: str) -> Callable[[Snapshot], Values]:
+    """Return a reader of a figure of the last evaluated generation's expression, by its path."""
+
+    def read(snapshot: Snapshot) -> Values:
+        value: Any = snapshot.expression
+        for name in path:
+            value = (value or {}).get(name)
+        yield (), value
+
+    return read
+
+
+def expression_by_emotion(snapshot: Snapshot) -> Values:
+    """Yield the share of responses read as intended, by the intended emotion."""
+    emotions = snapshot.spec["dataset"]["labels"]
+    shares = snapshot.expression.get("asIntendedByLabel", [])
+    for emotion, share in zip(emotions, shares, strict=False):
+        yield (emotion,), share
+
+
 def evaluated_generation(snapshot: Snapshot) -> Values:
     """Yield the number of the last generation that has scores."""
     yield (), snapshot.evaluated.get("generation")

@@ -31,6 +31,12 @@ class Snapshot:
         scores: list[Json] = self.evaluated.get("scores", [])
         return scores
 
+    @property
+    def expression(self) -> Json:
+        """The expression of the last evaluated generation; empty if the responder did not play."""
+        expression: Json = self.evaluated.get("expression") or {}
+        return expression
+
 
 def snapshot_of(item: Json) -> Snapshot:
     """Return the snapshot of an evolution.

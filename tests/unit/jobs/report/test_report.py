@@ -15,6 +15,7 @@ from tests.support.s3_server import S3Server
 from tests.unit.jobs.report.made_up import F1, HOSTILE, LABELS, RUN, confusion, write_run
 
 from selfemo_api.evolution import EmotionEvolution, Metadata
+from selfemo_api.results import ExpressionChange, ExpressionScore
 from selfemo_api.spec import EvolutionSpec, StorageSpec
 from selfemo_api.stages import STAGE_ORDER, Stage, next_stage, stages_of
 from selfemo_jobs.report.__main__ import main
@@ -252,6 +253,56 @@ def test_sets_of_labels_have_a_section(store: Store, dataset: str) -> None:
     row = [f"{dataset}, 3", f"{sets.scores[3].weighted_f1:.4f}", "0.4400", "0.4500", "0.3600"]
     assert "".join([*row, f"{accuracy:.4f}", "1.25"]) in "".join(page.text.split("\n"))
     assert f"gold labels of an utterance is 1.50 in {dataset}" in page.text
+
+
+def with_responder(records: list[StageRecord]) -> list[StageRecord]:
+    """Return the records of a run whose responder plays; each generation is a little better."""
+    changed = []
+    for record in records:
+        manifest = record.manifest
+        if manifest.stage is Stage.EVALUATE:
+            share, change = 0.3 + manifest.generation / 50, manifest.generation / 50
+            expression = ExpressionScore(
+                source="dev",
+                responses=252,
+                dialogues=36,
+                as_intended=share,
+                as_intended_low=share - 0.05,
+                as_intended_high=share + 0.05,
+                consistency=0.62,
+                diversity=0.71,
+                words=9.5,
+                named=0.04,
+                well_formed=0.98,
+                human=0.55,
+                human_turns=240,
+                as_intended_by_label=[share - i / 100 for i in range(len(LABELS))],
+                over_baseline=ExpressionChange(
+                    generation=0, change=change, low=change - 0.04, high=change + 0.04
+                )
+                if manifest.generation
+                else None,
+            )
+            manifest = manifest.model_copy(update={"expression": expression})
+        changed.append(replace(record, manifest=manifest))
+    return changed
+
+
+def test_expression_has_a_section_where_the_responder_plays(store: Store) -> None:
+    records = read_records(store, write_run(store))
+    assert "Expression" not in Page(render(build_report(records, RunInfo(RUN)))).headings
+    data = build_report(with_responder(records), RunInfo(RUN))
+    assert sorted(data.expression) == [0, 1, 2, 3]
+    page = Page(render(data))
+    assert "Expression" in page.headings
+    text = "".join(page.text.split("\n"))
+    row = ["3", "0.3600 [0.310, 0.410]", "+0.0600 [+0.020, +0.100]", "", "0.620", "0.710", "9.5"]
+    assert "".join([*row, "0.040", "0.980"]) in text
+    assert "It reads 0.550 of 240 real turns as their own label" in page.text
+    assert "answered 36 contexts of dev once for each emotion" in page.text
+    # generation 0 alone has nothing to compare by emotion
+    first = [r for r in with_responder(records) if r.manifest.generation == 0]
+    assert "Expression" in Page(render(build_report(first, RunInfo(RUN)))).headings
 
 
 def test_page_loads_nothing_and_escapes_everything(store: Store) -> None:

@@ -210,7 +210,10 @@ NOT_RELEVANT: dict[Stage, dict[str, set[str]]] = {
     Stage.EVALUATE: {
         "It shapes the model that is measured, whose URI is in the fingerprint.": part(
             *("selfPlay", "reward", "reward.judge", "flywheel", "training", "warmStart"),
-            without="selfPlay.engine selfPlay.engineArgs selfPlay.maxTokens.recognizer",
+            without=(
+                "selfPlay.engine selfPlay.engineArgs selfPlay.roles selfPlay.temperature "
+                "selfPlay.topP selfPlay.maxTokens.recognizer selfPlay.maxTokens.responder"
+            ),
         )
         | _PROCESSES,
     },
@@ -222,6 +225,7 @@ READ = {
     "training.checkpointSteps",
     *("flywheel.runner", "flywheel.rayAddress"),
     "dataset.sources.use",  # each stage finds its own sources by it
+    "seed",  # Evaluate draws responses by it; the stage's own seed follows from it
     "resources.gpusPerNode",  # the record beside the manifest has the number of GPUs
 }
 

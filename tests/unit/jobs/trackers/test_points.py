@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfemo_api.contract import GenerationOutcome, RunOutcomes
-from selfemo_api.results import SourceScore
+from selfemo_api.results import ExpressionChange, ExpressionScore, SourceScore
 from selfemo_api.spec import EvolutionSpec, Tracker
 from selfemo_api.stages import Stage
 from selfemo_api.status import Best, Outcome
@@ -69,6 +69,27 @@ def test_each_source_has_its_scores_and_each_label_its_f1() -> None:
     assert points["evaluate/dev/f1/开心"].value == 0.25
     assert points["evaluate/dev/f1/joy _ pride"].value == 0.75
     assert "evaluate/dev/microF1" not in points
+
+
+def test_expression_has_its_figures_changes_and_emotions() -> None:
+    figures = {"as_intended": 0.4, "consistency": 0.6, "diversity": 0.7, "words": 9.5}
+    expression = ExpressionScore(
+        source="dev",
+        responses=14,
+        dialogues=2,
+        named=0.1,
+        well_formed=1.0,
+        as_intended_by_label=[0.25, 0.55],
+        over_baseline=ExpressionChange(generation=0, change=0.05, low=-0.1, high=0.2),
+        **figures,
+    )
+    evaluate = manifest(Stage.EVALUATE, scores=[score()], expression=expression)
+    points = by_name(generation_points([evaluate], seconds={}, labels=["joy", "fear"]))
+    assert points["evaluate/expression/asIntended"].value == 0.4
+    assert points["evaluate/expression/emotion/fear"].value == 0.55
+    assert points["evaluate/expression/overBaseline"].value == 0.05
+    assert "evaluate/expression/overBest" not in points
+    assert "evaluate/expression/human" not in points
 
 
 def test_the_steps_of_all_trainings_are_counted_together() -> None:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import io
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
 from tests.unit.operator.planner.simulated_world import score_of, spec_of
 
 from selfemo_api.evolution import EmotionEvolution, Metadata
-from selfemo_api.results import SourceScore
+from selfemo_api.results import ExpressionChange, ExpressionScore, SourceScore
 from selfemo_api.status import GenerationRecord, Outcome
-from selfemo_operator.cli.terminal.evolution_view import status_changes
+from selfemo_operator.cli.terminal.evolution_view import (
+    StageProgress,
+    evolution_view,
+    status_changes,
+)
 from selfemo_operator.cli.terminal.score_table import generation_table, plan_table
 
 NAMES = ("dev", "test")
@@ -39,6 +44,34 @@ def evolution(by_sets: str = "") -> EmotionEvolution:
     plain = EmotionEvolution(metadata=Metadata(name="demo"), spec=spec)
     status = plain.status.model_copy(update={"history": history})
     return plain.model_copy(update={"status": status})
+
+
+def with_expression(evolution: EmotionEvolution) -> EmotionEvolution:
+    """Return an evolution whose responder plays; each generation is a little better."""
+    records = []
+    for record in evolution.status.history:
+        share, change = 0.3 + 0.05 * record.generation, 0.05 * record.generation
+        expression = ExpressionScore(
+            source="dev",
+            responses=140,
+            dialogues=20,
+            as_intended=share,
+            as_intended_low=share - 0.04,
+            as_intended_high=share + 0.04,
+            consistency=0.62,
+            diversity=0.71,
+            words=9.5,
+            named=0.04,
+            well_formed=1.0,
+            human=0.55,
+            as_intended_by_label=[share] * 7,
+            over_baseline=ExpressionChange(
+                generation=0, change=change, low=change - 0.08, high=change + 0.08
+            ),
+        )
+        records.append(record.model_copy(update={"expression": expression}))
+    status = evolution.status.model_copy(update={"history": records})
+    return evolution.model_copy(update={"status": status})
 
 
 def score(name: str, generation: int, by_sets: bool) -> SourceScore:
@@ -69,6 +102,32 @@ def test_label_sets_of_the_selection_dataset_have_their_figures() -> None:
         row = next(line for line in table.splitlines() if "0.6200" in line)
         assert row.split("│")[1].split()[0] == "1"
         assert row.index("0.6200") < row.index("0.5200")
+
+
+def test_expression_has_a_column_where_the_responder_plays() -> None:
+    assert "Expression" not in drawn(evolution())
+    with_figures = with_expression(evolution())
+    table = drawn(with_figures)
+    row = next(line for line in table.splitlines() if "0.400 [0.360, 0.440]" in line)
+    assert row.split("│")[1].split()[0] == "2"
+    narrow = drawn(with_figures, intervals=False)
+    assert "0.400" in narrow
+    assert "0.360" not in narrow
+    lines = list(status_changes(None, with_figures))
+    assert any("expression 0.350 [0.310, 0.390]" in line for line in lines)
+    assert "expression" not in "".join(status_changes(None, evolution()))
+
+
+def test_the_view_has_the_expression_of_the_last_generation() -> None:
+    console = Console(file=io.StringIO(), width=160)
+    now = datetime(2026, 11, 23, tzinfo=UTC)
+    console.print(evolution_view(with_expression(evolution()), StageProgress(), now))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "Expression, generation 2" in text
+    assert "0.400 [0.360, 0.440] of the responses are read as intended; of real turns 0.550" in text
+    assert "+0.100 [+0.020, +0.180] over generation 0" in text
+    assert "consistency 0.620, diversity 0.710, 9.5 words, emotion named outright 4.0 %" in text
+    assert "neutral 0.40, " in text
 
 
 def test_lines_of_watch_have_the_figures_of_the_selection_dataset() -> None:

@@ -14,7 +14,7 @@ from tests.unit.operator.planner.simulated_world import (
 
 from selfemo_api.evolution import EmotionEvolution, Metadata
 from selfemo_api.recipes import with_overrides
-from selfemo_api.results import StageResult
+from selfemo_api.results import ExpressionChange, ExpressionScore, StageResult
 from selfemo_api.stages import STAGE_ORDER, Stage, stages_of
 from selfemo_api.status import ConditionType, EvolutionStatus, StageFailure
 from selfemo_operator.planner.accounting import with_attempts_counted
@@ -75,6 +75,34 @@ METRICS: dict[Stage, dict[str, float]] = {
 }
 
 
+def expression_of(generation: int) -> ExpressionScore:
+    """Return the expression of a generation, a little better than that of the one before."""
+    share = round(0.3 + 0.05 * generation, 6)
+    change = round(0.05 * generation, 6)
+    over_baseline = ExpressionChange(
+        generation=0, change=change, low=round(change - 0.04, 6), high=round(change + 0.04, 6)
+    )
+    over_best = ExpressionChange(generation=1, change=0.05, low=0.01, high=0.09)
+    return ExpressionScore(
+        source="dev",
+        responses=252,
+        dialogues=36,
+        as_intended=share,
+        as_intended_low=round(share - 0.05, 6),
+        as_intended_high=round(share + 0.05, 6),
+        consistency=0.62,
+        diversity=0.71,
+        words=9.5,
+        named=0.04,
+        well_formed=0.98,
+        human=0.55,
+        human_turns=240,
+        as_intended_by_label=[share] * len(SEVEN),
+        over_baseline=over_baseline if generation else None,
+        over_best=over_best if generation > 1 else None,
+    )
+
+
 def result(generation: int, stage: Stage, f1: float, sources: list[str]) -> StageResult:
     scores = [
         score_of(f1, source=s, weighted_f1_low=f1 - 0.02, weighted_f1_high=f1 + 0.02)
@@ -83,6 +111,7 @@ def result(generation: int, stage: Stage, f1: float, sources: list[str]) -> Stag
     more: Json = {"metrics": METRICS.get(stage, {}), "scores": []}
     if stage is Stage.EVALUATE:
         more["scores"] = scores
+        more["expression"] = expression_of(generation)
     return result_of(generation, stage, **more)
 
 

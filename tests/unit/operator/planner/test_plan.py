@@ -20,7 +20,9 @@ from tests.unit.operator.planner.simulated_world import (
     spec_of,
 )
 
+from selfemo_api.contract import Earlier
 from selfemo_api.evolution import NAME_MAX
+from selfemo_api.results import ExpressionChange, ExpressionScore
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage, job_name
 from selfemo_api.status import ConditionStatus, ConditionType, Outcome, Phase
@@ -109,6 +111,48 @@ def test_the_warm_start_is_the_baseline_of_later_generations() -> None:
     made = world.manifests[(0, Stage.WARM_START)].model_uri
     config = stage_config(world.evolution, world.status, world.spec, Stage.TRAIN)
     assert config.policy_uri == config.judge_uri == made
+
+
+def test_an_evaluation_gets_what_expression_is_compared_with() -> None:
+    world = world_of((0.3, 0.5, 0.4), stopping={"maxGenerations": 3}, warmStart={"steps": 100})
+    to_stage(world, 0, Stage.EVALUATE)
+    first = stage_config(world.evolution, world.status, world.spec, Stage.EVALUATE)
+    assert (first.baseline_uri, first.earlier_evaluations) == (None, {})
+    folder = first.output.replace("/000/", "/{:03d}/") + "/manifest.json"
+    made = world.manifests[(0, Stage.WARM_START)].model_uri
+    for generation, best in ((1, None), (2, 1), (3, 1)):
+        to_stage(world, generation, Stage.EVALUATE)
+        config = stage_config(world.evolution, world.status, world.spec, Stage.EVALUATE)
+        assert config.baseline_uri == made
+        manifests = {Earlier.BASELINE: folder.format(0)}
+        if best is not None:
+            manifests[Earlier.BEST] = folder.format(best)
+        assert config.earlier_evaluations == manifests
+        other = stage_config(world.evolution, world.status, world.spec, Stage.TRAIN)
+        assert (other.baseline_uri, other.earlier_evaluations) == (None, {})
+
+
+def test_the_expression_of_an_evaluation_is_recorded() -> None:
+    world = world_of()
+    name = to_stage(world, 1, Stage.EVALUATE)
+    expression = ExpressionScore(
+        source="demo",
+        responses=14,
+        dialogues=2,
+        as_intended=0.3,
+        consistency=0.6,
+        diversity=0.7,
+        words=9.0,
+        named=0.1,
+        well_formed=1.0,
+        over_baseline=ExpressionChange(generation=0, change=0.1),
+    )
+    result = world.work(name).model_copy(update={"expression": expression})
+    world.set_job(name, JobState.SUCCEEDED, result=result)
+    world.settle()
+    records = {record.generation: record for record in world.status.history}
+    assert records[1].expression == expression
+    assert records[0].expression is None
 
 
 def test_an_edit_can_take_the_warm_start_out_and_put_it_back() -> None:

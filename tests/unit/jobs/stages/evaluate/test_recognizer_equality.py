@@ -63,6 +63,7 @@ def config(
                 },
                 "evaluation": {"bootstrap": 0, "batchSize": 4},
                 **changes,
+                "selfPlay": {"roles": ["Recognizer"], **changes.get("selfPlay", {})},
             }
         )
         return make_config(Stage.EVALUATE, generation=0, spec=spec)

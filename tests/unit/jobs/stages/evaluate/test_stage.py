@@ -72,6 +72,7 @@ def make(
         spec = make_spec(
             model={"uri": f"file://{tiny_model}"},
             storage={"uri": f"file://{tmp_path}/{store}"},
+            selfPlay={"roles": ["Recognizer"]},  # test_expression.py has the responder
             dataset={
                 "sources": [
                     {"name": "train", "uri": f"file://{dev}", "use": "SelfPlay"},

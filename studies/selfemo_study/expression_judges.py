@@ -1,0 +1,328 @@
+"""Judges that the evolution never sees, and what they read in the stored responses of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from selfemo_api.spec import EvolutionSpec
+from selfemo_api.stages import Stage, stage_prefix
+from selfemo_jobs.datasets.dialogue import Dialogue
+from selfemo_jobs.engines import open_engine
+from selfemo_jobs.evaluation.expression import (
+    counts_by_dialogue,
+    rows_of_humans,
+    rows_of_responses,
+    shares_by_label,
+)
+from selfemo_jobs.inference.targets import Target
+from selfemo_jobs.models.fetch import load_tokenizer
+from selfemo_jobs.models.model_description import evaluation_arguments
+from selfemo_jobs.runtime.manifest import MANIFEST
+from selfemo_jobs.stages.evaluate.expression import completion_tokens
+from selfemo_jobs.stages.evaluate.expression_readings import (
+    human_targets,
+    read_targets,
+    response_targets,
+)
+from selfemo_jobs.stages.evaluate.expression_sample import HumanTurn
+from selfemo_study.baselines import select_tfidf
+from selfemo_study.control_rows import selected_model
+from selfemo_study.data_volumes import DataVolumes
+from selfemo_study.expression_counts import (
+    BASELINE_JUDGE,
+    CEILING_JUDGE,
+    TFIDF_JUDGE,
+    JudgedGeneration,
+    JudgeReadings,
+    ResponseFigures,
+    RowExpression,
+    StudyExpression,
+)
+from selfemo_study.expression_files import (
+    StoredExpression,
+    settings_sha256,
+    stored_expression,
+)
+from selfemo_study.row_evolution import row_settings
+from selfemo_study.row_task import RowTask
+from selfemo_study.study_config import Kind, Study, StudyError, base_row
+from selfemo_study.study_folders import StudyFolders
+
+
+class Judge(Protocol):
+    """A judge that reads turns."""
+
+    @property
+    def name(self) -> str:
+        """The name of the judge."""
+        ...
+
+    def read(self, targets: Sequence[Target | None]) -> list[str | None]:
+        """Return the emotion that each turn expresses; None where there is nothing to read.
+
+        Parameters
+        ----------
+        targets
+            The turns, each with the turns before it. None: there is nothing to read.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class TfidfJudge:
+    """Words and characters of a turn, with a logistic regression. It does not see the context."""
+
+    model: Any
+    """A fitted classifier of texts, see :func:`selfemo_study.baselines.tfidf_model`."""
+    name: str = TFIDF_JUDGE
+
+    def read(self, targets: Sequence[Target | None]) -> list[str | None]:
+        """Return the emotion of each turn; see :class:`Judge`."""
+        texts = [target.turn.text for target in targets if target is not None]
+        labels = iter(self.model.predict(texts) if texts else ())
+        return [None if target is None else str(next(labels)) for target in targets]
+
+
+@dataclass(frozen=True)
+class ModelJudge:
+    """A recognizer: it reads a turn after its context, and its most probable emotion counts."""
+
+    folder: Path
+    """The folder of the model."""
+    spec: EvolutionSpec
+    """The spec with the prompts, the labels and the engine."""
+    name: str = CEILING_JUDGE
+
+    def read(self, targets: Sequence[Target | None]) -> list[str | None]:
+        """Return the emotion of each turn; see :class:`Judge`. The model is loaded for it."""
+        spec = self.spec
+        longest = completion_tokens(load_tokenizer(self.folder), spec)
+        engine = open_engine(
+            spec.evaluation_engine,
+            self.folder,
+            engine_args=evaluation_arguments(spec),
+            max_model_len=spec.model.max_prompt_tokens + longest,
+            seed=0,  # nothing is drawn
+        )
+        try:
+            readings = read_targets(engine, spec, targets)
+        finally:
+            engine.close()
+        return [max(one, key=lambda label: one[label]) if one else None for one in readings]
+
+
+def judge_study(
+    study: Study,
+    folders: StudyFolders,
+    volumes: DataVolumes,
+    names: Sequence[str],
+    seeds: Sequence[int],
+    report: Callable[[str], None],
+) -> StudyExpression:
+    """Let the independent judges read the stored responses of finished evolution rows.
+
+    Parameters
+    ----------
+    study
+        The study.
+    folders
+        The study's folders.
+    volumes
+        The data volumes.
+    names
+        The names of the rows. Rows of other kinds, and rows that are not finished or have no
+        responses, are left out.
+    seeds
+        The seeds.
+    report
+        Prints a line.
+
+    Raises
+    ------
+    StudyError
+        If no ceiling row is finished here.
+    """
+    stored = {(n, s): _stored_rows(study, folders, n, s) for n in names for s in seeds}
+    stored = {key: generations for key, generations in stored.items() if generations}
+    judges = independent_judges(study, folders, volumes) if stored else []
+    rows = []
+    for (name, seed), generations in stored.items():
+        task = RowTask(study, study.row(name), seed, folders, volumes)
+        spec = task.spec
+        rows.append(
+            RowExpression(
+                row=name,
+                seed=seed,
+                settings=settings_sha256(study, name, seed),
+                best=_best_of(task),
+                judges=read_rows(
+                    generations, judges, spec.dataset.labels, spec.dataset.context.past
+                ),
+                responses=[_response_figures(one) for one in generations],
+            )
+        )
+        report(f"{name}, seed {seed}: {len(generations)} generations were read")
+    return StudyExpression(rows=rows)
+
+
+def _best_of(task: RowTask) -> int:
+    """Return the number of the generation that a finished row uses."""
+    result = task.folder.read()
+    if result is None:
+        raise StudyError(f"{task.folder.path} is not finished: run the row first")
+    return result.best
+
+
+def _response_figures(one: StoredExpression) -> ResponseFigures:
+    return ResponseFigures(
+        generation=one.generation,
+        diversity=one.score.diversity,
+        words=one.score.words,
+        named=one.score.named,
+        well_formed=one.score.well_formed,
+    )
+
+
+def independent_judges(study: Study, folders: StudyFolders, volumes: DataVolumes) -> list[Judge]:
+    """Return the judges that the evolution never sees, both trained on all labels.
+
+    They are the same for all rows and seeds of the study.
+
+    Parameters
+    ----------
+    study
+        The study.
+    folders
+        The study's folders.
+    volumes
+        The data volumes.
+
+    Raises
+    ------
+    StudyError
+        If the study has no ceiling row, or it is not finished here.
+    """
+    row = next((row for row in study.rows if row.kind is Kind.CEILING), None)
+    if row is None:
+        raise StudyError(f"study {study.name} has no row of kind `ceiling`, which is a judge")
+    seeds = study.seeds_of(row)
+    finished = [seed for seed in seeds if folders.row(row, seed).read() is not None]
+    seed = finished[0] if finished else seeds[0]
+    ceiling = RowTask(study, row, seed, folders, volumes)
+    base = RowTask(study, base_row(), seed, folders, volumes)
+    tfidf = select_tfidf(base, base.training_dialogues)
+    return [TfidfJudge(tfidf.model), ModelJudge(selected_model(ceiling), ceiling.spec)]
+
+
+def read_rows(
+    generations: Sequence[StoredExpression],
+    judges: Sequence[Judge],
+    labels: Sequence[str],
+    past: int,
+) -> list[JudgeReadings]:
+    """Return what each judge reads in the responses of the generations of a row.
+
+    The first one is the baseline's model, whose readings are stored. A judge reads all generations
+    at once, and the real turns once.
+
+    Parameters
+    ----------
+    generations
+        What the evaluations stored, at least one.
+    judges
+        The judges.
+    labels
+        The label set.
+    past
+        The largest number of turns before a turn that a judge sees.
+    """
+    first = generations[0]
+    humans = rows_of_humans(first.readings)
+    turns = _human_turns(first.dialogues, humans)
+    stored = [rows_of_responses(one.readings) for one in generations]
+    listed = [_readings(BASELINE_JUDGE, generations, stored, humans, labels)]
+    for judge in judges:
+        targets = [response_targets(one.responses, one.dialogues, past) for one in generations]
+        flat = [target for group in targets for target in group]
+        emotions = judge.read([*flat, *human_targets(turns, past)])
+        read = []
+        for one in generations:
+            count = one.responses.num_rows
+            read.append(_judged(one.responses["intended"].to_pylist(), emotions[:count], one))
+            emotions = emotions[count:]
+        of_humans = [
+            {"intended": human.turn.labels[0], "as_intended": emotion in human.turn.labels}
+            for human, emotion in zip(turns, emotions, strict=True)
+        ]
+        human_table = pa.Table.from_pylist(of_humans, schema=_HUMANS)
+        listed.append(_readings(judge.name, generations, read, human_table, labels))
+    return listed
+
+
+#: The columns that the share of real turns follows from.
+_HUMANS = pa.schema([("intended", pa.string()), ("as_intended", pa.bool_())])
+
+
+def _judged(intended: Sequence[str], read: Sequence[str | None], one: StoredExpression) -> pa.Table:
+    return pa.table(
+        {
+            "dialogue_id": one.responses["dialogue_id"],
+            "intended": list(intended),
+            "as_intended": [a == b for a, b in zip(intended, read, strict=True)],
+        }
+    )
+
+
+def _readings(
+    name: str,
+    generations: Sequence[StoredExpression],
+    tables: Sequence[pa.Table],
+    humans: pa.Table,
+    labels: Sequence[str],
+) -> JudgeReadings:
+    human = [share for share in shares_by_label(humans, labels) if share is not None]
+    return JudgeReadings(
+        judge=name,
+        human=round(float(np.mean(human)), 6) if human else None,
+        generations=[
+            JudgedGeneration(
+                generation=one.generation,
+                dialogues=[(int(a), int(b)) for a, b in counts_by_dialogue(table)],
+                by_emotion=[share or 0.0 for share in shares_by_label(table, labels)],
+            )
+            for one, table in zip(generations, tables, strict=True)
+        ],
+    )
+
+
+def _human_turns(dialogues: Sequence[Dialogue], humans: pa.Table) -> list[HumanTurn]:
+    """Return the real turns that the baseline's model read."""
+    by_id = {dialogue.id: dialogue for dialogue in dialogues}
+    keys = zip(humans["dialogue_id"].to_pylist(), humans["utterance"].to_pylist(), strict=True)
+    return [HumanTurn(by_id[dialogue], utterance) for dialogue, utterance in keys]
+
+
+def _stored_rows(
+    study: Study, folders: StudyFolders, name: str, seed: int
+) -> list[StoredExpression]:
+    """Return what the generations of a finished evolution row stored; empty without responses."""
+    row = study.row(name)
+    result = folders.row(row, seed).read()
+    if row.kind is not Kind.EVOLUTION or result is None or seed not in study.seeds_of(row):
+        return []
+    if result.settings != row_settings(study, row, seed):
+        return []
+    run = folders.run(study, row, seed)
+    manifests = (
+        run / stage_prefix(generation.generation, Stage.EVALUATE) / MANIFEST
+        for generation in result.generations
+    )
+    stored = [stored_expression(path) for path in manifests if path.is_file()]
+    generations = [one for one in stored if one is not None]
+    return generations if generations and generations[0].generation == 0 else []
