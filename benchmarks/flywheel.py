@@ -4,6 +4,12 @@
 temporary folder and runs the real stage on each size in a process of its own. It prints one JSON
 line for each figure: rows a second (at least half as many at ten times the size) and peak memory
 (at most 4 GiB).
+
+- ``--runner Ray`` runs the data frames on a local Ray cluster with two worker processes. The memory
+  is then that of all its processes, each shared page once.
+- ``--label-sets 0.2`` gives this share of the groups two emotions, for which `keep` and the balance
+  cap visit group by group.
+- ``--replay 0.2`` adds groups of an earlier flywheel of the same size, up to this share.
 """
 
 from __future__ import annotations
@@ -13,7 +19,9 @@ import json
 import os
 import sys
 import tempfile
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -65,8 +73,8 @@ def sentences(rng: np.random.Generator, n: int, words: pa.Array) -> pa.Array:
     return pc.binary_join_element_wise(text, last, " ")
 
 
-def make_part(first: int, groups: int, words: pa.Array) -> pa.Table:
-    """Return the scored candidates of consecutive groups."""
+def make_part(first: int, groups: int, words: pa.Array, label_sets: float = 0.0) -> pa.Table:
+    """Return the scored candidates of consecutive groups; a share has two emotions."""
     rng = np.random.default_rng(first)
     rows = groups * GROUP
     each = pa.array(np.repeat(np.arange(groups), GROUP))
@@ -75,7 +83,7 @@ def make_part(first: int, groups: int, words: pa.Array) -> pa.Table:
     role = np.where(row_responder, Role.RESPONDER.value, Role.RECOGNIZER.value)
     tokens = pa.array(np.arange(32_000, dtype=np.int32))
     emotions = pa.array(dataset_labels.MELD)
-    label = emotions.take(pa.array(rng.choice(len(SHARES), groups, p=SHARES)))
+    codes = rng.choice(len(SHARES), groups, p=SHARES)
     answers = emotions.take(pa.array(rng.integers(0, len(emotions), rows)))
     spoken = sentences(rng, rows, words)
     text = pc.if_else(pa.array(row_responder), spoken, answers)
@@ -99,7 +107,12 @@ def make_part(first: int, groups: int, words: pa.Array) -> pa.Table:
         fields=list(TURN),
     )
     context = pa.ListArray.from_arrays(pa.array(np.arange(0, 2 * groups + 1, 2, np.int32)), turns)
-    consensus = pa.ListArray.from_arrays(pa.array(np.arange(groups + 1, dtype=np.int32)), label)
+    has_two = np.random.default_rng([first, 1]).random(groups) < label_sets
+    both = np.stack([codes, (codes + 1) % len(SHARES)], axis=1)
+    chosen = np.stack([np.ones(groups, bool), has_two], axis=1)
+    ends = np.concatenate(([0], np.cumsum(1 + has_two))).astype(np.int32)
+    label = emotions.take(pa.array(both[chosen]))
+    consensus = pa.ListArray.from_arrays(pa.array(ends), label)
     no_labels = pa.nulls(rows, pa.list_(pa.string()))
     yes = pa.array(np.ones(rows, bool))
     half = pa.array(np.full(rows, 0.5, np.float32))
@@ -139,21 +152,24 @@ def make_part(first: int, groups: int, words: pa.Array) -> pa.Table:
     return pa.table(columns).select(SCORED.names).cast(SCORED)
 
 
-def make_score(folder: Path, candidates: int) -> None:
-    """Write a Score stage's parts and manifest."""
+def make_result(
+    folder: Path, stage: Stage, candidates: int, *, first_group: int = 0, label_sets: float = 0.0
+) -> None:
+    """Write the parts and the manifest of a stage whose rows are scored."""
     folder.mkdir(parents=True)
     words = pa.array([f"w{i}" for i in range(5_000)])
     parts = []
     total = candidates // GROUP
     for index, first in enumerate(range(0, total, PART_GROUPS)):
         path = folder / f"part-{index:05d}.parquet"
-        table = make_part(first, min(PART_GROUPS, total - first), words)
+        groups = min(PART_GROUPS, total - first)
+        table = make_part(first_group + first, groups, words, label_sets)
         pq.write_table(table, path, compression="zstd")
         data = path.read_bytes()
         parts.append(Part(path=path.name, sha256=sha256(data), size=len(data), rows=table.num_rows))
     manifest = Manifest(
         run=RUN,
-        stage=Stage.SCORE,
+        stage=stage,
         generation=1,
         seed=0,
         config_sha256="0" * 64,
@@ -164,8 +180,8 @@ def make_score(folder: Path, candidates: int) -> None:
     (folder / MANIFEST).write_bytes(manifest.encode())
 
 
-def make_config(folder: Path) -> StageConfig:
-    """Return the Flywheel's configuration over a folder as storage."""
+def make_config(folder: Path, runner: str, replay: float) -> StageConfig:
+    """Return the configuration of generation 2's Flywheel over a folder as storage."""
     source = {"uri": f"file://{folder}/none.jsonl", "format": "JSONL"}
     spec = EvolutionSpec.model_validate(
         {
@@ -178,25 +194,45 @@ def make_config(folder: Path) -> StageConfig:
                 ],
             },
             "storage": {"uri": f"file://{folder}"},
+            "flywheel": {"runner": runner, "replay": replay},
         }
     )
     root = f"file://{folder}/{RUN}"
     return StageConfig(
         stage=Stage.FLYWHEEL,
         run=RUN,
-        generation=1,
-        seed=stage_seed(0, 1, Stage.FLYWHEEL),
+        generation=2,
+        seed=stage_seed(0, 2, Stage.FLYWHEEL),
         spec=spec,
         policy_uri=spec.model.uri,
         judge_uri=spec.model.uri,
-        output=f"{root}/{stage_prefix(1, Stage.FLYWHEEL)}",
-        parents={Stage.SCORE.slug: f"{root}/{stage_prefix(1, Stage.SCORE)}/{MANIFEST}"},
+        output=f"{root}/{stage_prefix(2, Stage.FLYWHEEL)}",
+        parents={Stage.SCORE.slug: f"{root}/{stage_prefix(2, Stage.SCORE)}/{MANIFEST}"},
+        replay=[f"{root}/{stage_prefix(1, Stage.FLYWHEEL)}/{MANIFEST}"] if replay else [],
     )
 
 
-def run_stage(folder: Path) -> tuple[float, float, Manifest]:
+def memory_of_tree(root: int) -> int:
+    """Return the bytes of a process and all below it, with each shared page once."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    tree, added = {root}, {root}
+    while added:
+        added = {pid for pid, parent in parents.items() if parent in added} - tree
+        tree |= added
+    total = 0
+    for pid in tree:
+        with suppress(OSError):
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            total += 1024 * int(next(x for x in lines if x.startswith("Pss:")).split()[1])
+    return total
+
+
+def run_stage(folder: Path, runner: str, replay: float) -> tuple[float, float, Manifest]:
     """Run the stage in a process of its own; return seconds, peak GiB and the manifest."""
-    config = make_config(folder)
+    config = make_config(folder, runner, replay)
     path = folder / "config.json"
     path.write_text(config.model_dump_json(by_alias=True))
     environment = {
@@ -213,21 +249,40 @@ def run_stage(folder: Path) -> tuple[float, float, Manifest]:
         environment,
         file_actions=[(os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)],
     )
+    peaks = [0]
+    ended = threading.Event()
+
+    def sample() -> None:
+        while not ended.wait(1.0):
+            peaks.append(memory_of_tree(child))
+
+    sampler = threading.Thread(target=sample)
+    if runner == "Ray":
+        sampler.start()
     _, status, usage = os.wait4(child, 0)
     seconds = time.monotonic() - began
+    ended.set()
     os.close(log)
+    peak = max(*peaks, usage.ru_maxrss * 2**10) / 2**30
     if status:
         raise SystemExit((folder / "log").read_text()[-4000:])
-    manifest = (folder / RUN / stage_prefix(1, Stage.FLYWHEEL) / MANIFEST).read_bytes()
-    return seconds, usage.ru_maxrss / 2**20, Manifest.model_validate_json(manifest)
+    manifest = (folder / RUN / stage_prefix(2, Stage.FLYWHEEL) / MANIFEST).read_bytes()
+    return seconds, peak, Manifest.model_validate_json(manifest)
 
 
-def measure(candidates: int, scratch: str | None) -> tuple[float, float]:
+def measure(
+    candidates: int, scratch: str | None, runner: str, replay: float, label_sets: float
+) -> tuple[float, float]:
     """Return rows a second and peak GiB at one size."""
     with tempfile.TemporaryDirectory(dir=scratch) as name:
         folder = Path(name)
-        make_score(folder / RUN / stage_prefix(1, Stage.SCORE), candidates)
-        seconds, memory, manifest = run_stage(folder)
+        root = folder / RUN
+        scored = root / stage_prefix(2, Stage.SCORE)
+        make_result(scored, Stage.SCORE, candidates, label_sets=label_sets)
+        if replay:
+            earlier = root / stage_prefix(1, Stage.FLYWHEEL)
+            make_result(earlier, Stage.FLYWHEEL, candidates, first_group=candidates)
+        seconds, memory, manifest = run_stage(folder, runner, replay)
     rows = manifest.metrics[FlywheelMetric.CANDIDATES]
     kept = {line["filter"]: line["after"] for line in manifest.report["funnel"]}
     sys.stderr.write(f"{rows:.0f} candidates: {seconds:.1f} s, groups left: {kept}\n")
@@ -243,16 +298,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", nargs="+", type=int, default=SIZES, help="candidates")
     parser.add_argument("--scratch", help="folder for the synthetic tables (10 M need 8 GB)")
+    parser.add_argument("--runner", choices=["InProcess", "Ray"], default="InProcess")
+    parser.add_argument("--label-sets", type=float, default=0.0, help="the share with two emotions")
+    parser.add_argument("--replay", type=float, default=0.0, help="the share, from 0 to 1")
     arguments = parser.parse_args()
+    ways = {
+        "-ray": arguments.runner == "Ray",
+        "-label-sets": arguments.label_sets > 0.0,
+        "-replay": arguments.replay > 0.0,
+    }
+    way = "".join(name for name, is_on in ways.items() if is_on)
     before = None
     for size in arguments.sizes:
-        speed, memory = measure(size, arguments.scratch)
+        speed, memory = measure(
+            size, arguments.scratch, arguments.runner, arguments.replay, arguments.label_sets
+        )
         goal = LINEAR * before if before else None
+        name = f"{size}{way}"
         print_figure(
-            f"flywheel-rows-per-second-{size}", speed, "rows/s", goal, not goal or speed >= goal
+            f"flywheel-rows-per-second-{name}", speed, "rows/s", goal, not goal or speed >= goal
         )
         print_figure(
-            f"flywheel-peak-memory-{size}", memory, "GiB", MEMORY_GIB, memory <= MEMORY_GIB
+            f"flywheel-peak-memory-{name}", memory, "GiB", MEMORY_GIB, memory <= MEMORY_GIB
         )
         before = speed
 

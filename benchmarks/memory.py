@@ -1,15 +1,19 @@
 """How the memory of a stage grows with its data.
 
-``PYTHONPATH=. python benchmarks/memory.py [--dialogues 20000 100000] [--rows 131072 524288]`` runs
-each piece of work at each size in a process of its own, once as the stages do it and once with
-everything in memory. It prints one JSON line for each piece of work: by how many MiB the process's
-own memory grows for a million dialogues or rows, and the same with everything in memory. Pages of
-files do not count, because the system may drop them.
+``PYTHONPATH=. python benchmarks/memory.py [--dialogues 20000 50000 100000] [--rows 131072 262144
+524288]`` runs each piece of work at each size in a process of its own, once as the stages do it and
+once with everything in memory. It prints one JSON line for each piece of work: by how many MiB the
+process's own memory grows for a million dialogues or rows, the same with everything in memory, and
+the peak and the seconds at each size. Pages of files do not count, because the system may drop
+them.
 
 - ``self-play``: one of eight shards reads the sources, plans the episodes, and makes its own.
 - ``check``: the sources are read, and compared with each other.
+- ``score``: the rows of self-play get their rewards, part by part. The readings are random: the
+  judge is not run.
 - ``train-rows``: the stage checks the rows of the flywheel, sorts them and writes them.
-- ``train-worker``: a training process opens the rows, plans its steps, and reads each row once.
+- ``train-worker``: a training process opens the rows, adds the answers to imitate, plans three
+  epochs, and reads each row once.
 """
 
 from __future__ import annotations
@@ -21,23 +25,30 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from selfemo_api.dataset_labels import MELD
-from selfemo_api.spec import SelfPlaySpec, Use
+from selfemo_api.spec import RewardSpec, SelfPlaySpec, Use
 from selfemo_jobs.datasets.dialogue import Dialogue
 from selfemo_jobs.datasets.fetch import fetch_source
 from selfemo_jobs.datasets.inspection import InspectedSource, inspect_dialogues
 from selfemo_jobs.datasets.load import read_source
 from selfemo_jobs.datasets.reading import ReadOptions
 from selfemo_jobs.datasets.stored_source import store_content
-from selfemo_jobs.runtime.schemas import SCORED
+from selfemo_jobs.rewards.label_sets import mask_dtype
+from selfemo_jobs.runtime.schemas import CANDIDATES, SCORED
+from selfemo_jobs.runtime.tables import decode_table, encode_table
+from selfemo_jobs.stages.score.candidate_groups import find_groups
+from selfemo_jobs.stages.score.score_summary import merge_summaries
+from selfemo_jobs.stages.score.scoring import JudgeReadings, score_candidates
 from selfemo_jobs.stages.selfplay.episodes import (
     SourceDialogues,
     parts_of_shard,
@@ -45,16 +56,31 @@ from selfemo_jobs.stages.selfplay.episodes import (
     split_into_parts,
 )
 from selfemo_jobs.stages.train.batches import BatchShape, plan_steps
-from selfemo_jobs.stages.train.rollout_data import RolloutData, training_columns
-from selfemo_jobs.stages.train.rollout_files import read_rollouts, write_rollouts
+from selfemo_jobs.stages.train.ragged_rows import FlaggedRows
+from selfemo_jobs.stages.train.rollout_data import (
+    RolloutData,
+    add_imitation_rows,
+    training_columns,
+)
+from selfemo_jobs.stages.train.rollout_files import (
+    read_consensus,
+    read_rollouts,
+    write_rollouts,
+)
 
-DIALOGUES = (20_000, 100_000)
-ROWS = (131_072, 524_288)
+DIALOGUES = (20_000, 50_000, 100_000)
+ROWS = (131_072, 262_144, 524_288)
 #: Turns of a dialogue, and words of a turn.
 TURNS, WORDS = 10, 12
 SHARDS = 8
+EPOCHS = 3
+#: Readings of the judge.
+SAMPLES = 4
 #: The most MiB for a million dialogues, or rows.
-GOALS = {"self-play": 250.0, "check": 600.0, "train-rows": 400.0, "train-worker": 400.0}
+GOALS = {
+    **{"self-play": 250.0, "check": 600.0, "score": 50.0},
+    **{"train-rows": 400.0, "train-worker": 400.0},
+}
 _SOURCE, _PARTS, _ROWS = "source.jsonl", "parts", "rows"
 
 
@@ -116,6 +142,41 @@ def _tables(folder: Path) -> Iterator[pa.Table]:
         yield pq.read_table(file).cast(SCORED)
 
 
+def score(folder: Path, *, whole: bool) -> None:
+    from benchmarks.flywheel import GROUP
+
+    chance, summaries, tables = np.random.default_rng(0), [], []
+    for number, file in enumerate(sorted((folder / _PARTS).iterdir())):
+        table = _candidates(decode_table(file.read_bytes(), file.name, SCORED))
+        groups = find_groups(table, GROUP, file.name)
+        shapes = (len(groups.recognizer), SAMPLES), (len(groups.responder), GROUP, SAMPLES)
+        drawn = [1 << chance.integers(0, len(MELD), shape) for shape in shapes]
+        readings = JudgeReadings(*(masks.astype(mask_dtype(len(MELD))) for masks in drawn))
+        scored = score_candidates(
+            table, readings, labels=MELD, reward=RewardSpec(), group_size=GROUP, seed=number
+        )
+        encode_table(scored.table)
+        summaries.append(scored.summary)
+        if whole:
+            tables.append(scored.table)
+    assert merge_summaries(summaries).recognizer.rows
+
+
+def _candidates(scored: pa.Table) -> pa.Table:
+    """Return scored rows as those of self-play."""
+    table = scored.select(CANDIDATES.names)
+    roles = table["role"].to_pylist()
+    chance = random.Random(0)
+    columns = {
+        "labels": [[chance.choice(MELD)] if role == "Recognizer" else None for role in roles],
+        "intended": [None if role == "Recognizer" else [MELD[0]] for role in roles],
+    }
+    for name, values in columns.items():
+        index, kind = table.schema.get_field_index(name), CANDIDATES.field(name)
+        table = table.set_column(index, kind, pa.array(values, kind.type))
+    return table
+
+
 def train_rows(folder: Path, *, whole: bool) -> None:
     if whole:
         table = training_columns(_tables(folder))
@@ -127,16 +188,26 @@ def train_rows(folder: Path, *, whole: bool) -> None:
 
 def train_worker(folder: Path, *, whole: bool) -> None:
     if whole:
-        rows = RolloutData.from_table(pq.read_table(folder / "rows.parquet"))
+        table = pq.read_table(folder / "rows.parquet")
+        rows = RolloutData.from_table(table)
+        firsts = pa.array([group[0] for group in rows.groups])
+        consensus = iter(table["consensus"].take(firsts).to_pylist())
     else:
-        rows = read_rollouts(folder / _ROWS)
-    shape = BatchShape(64, 8, 1)
+        rows, consensus = read_rollouts(folder / _ROWS), read_consensus(folder / _ROWS)
+    rows = add_imitation_rows(rows, consensus, lambda labels: [7] * (len(labels) + 1))
     steps = plan_steps(
-        rows.groups, rows.prompts.lengths, rows.completions.lengths, shape, epochs=1, seed=0
+        rows.groups,
+        rows.prompts.lengths,
+        rows.completions.lengths,
+        BatchShape(64, 32, 1),
+        epochs=EPOCHS,
+        seed=0,
+        imitated=FlaggedRows(rows.imitated),
     )
-    for step in steps:
+    for number in range(len(steps) // EPOCHS):
+        step = steps[number]
         for batch in step.micro_batches[0]:
-            for row in batch:
+            for row in (row for row in batch if row >= 0):
                 assert len(rows.prompts[row]) and rows.logprobs[row].sum() <= 0.0
 
 
@@ -152,6 +223,7 @@ class Work:
 WORK = {
     "self-play": Work(self_play, "dialogues"),
     "check": Work(check, "dialogues"),
+    "score": Work(score, "rows"),
     "train-rows": Work(train_rows, "rows"),
     "train-worker": Work(train_worker, "rows"),
 }
@@ -181,56 +253,70 @@ def peak_growth(run: Callable[[], None]) -> float:
     return max(peak, own_memory()) - before
 
 
-def measure(name: str, folder: Path, *, whole: bool) -> float:
-    """Return the peak growth in MiB of a piece of work in a process of its own."""
+def measure(name: str, folder: Path, *, whole: bool) -> tuple[float, float]:
+    """Return the peak growth in MiB of a piece of work in a process of its own, and its seconds."""
     command = [sys.executable, __file__, "--child", name, "--folder", str(folder)]
     output = subprocess.run(
         [*command, *(["--whole"] if whole else [])], check=True, capture_output=True, text=True
     )
-    return float(output.stdout.split()[-1])
+    megabytes, seconds = map(float, output.stdout.split()[-2:])
+    return megabytes, seconds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dialogues", nargs=2, type=int, default=DIALOGUES)
-    parser.add_argument("--rows", nargs=2, type=int, default=ROWS)
+    parser.add_argument("--dialogues", nargs="+", type=int, default=DIALOGUES)
+    parser.add_argument("--rows", nargs="+", type=int, default=ROWS)
     parser.add_argument("--only", nargs="+", choices=WORK, default=list(WORK))
     parser.add_argument("--skip-whole", action="store_true", help="not with all in memory")
+    parser.add_argument("--scratch", help="folder for the synthetic data")
     for name in ("child", "folder"):
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
     parser.add_argument("--whole", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         run = partial(WORK[arguments.child].run, Path(arguments.folder), whole=arguments.whole)
-        print(peak_growth(run))
+        began = time.process_time()
+        peak = peak_growth(run)
+        print(peak, time.process_time() - began)
         return
-    peaks: dict[tuple[str, bool, int], float] = {}
+    peaks: dict[tuple[str, bool], list[tuple[float, float]]] = {}
     ways = [False] if arguments.skip_whole else [False, True]
-    for index in (0, 1):
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            write_source(folder, arguments.dialogues[index])
-            write_parts(folder, arguments.rows[index])
-            for work in arguments.only:
-                for whole in ways:
-                    peaks[work, whole, index] = measure(work, folder, whole=whole)
-                    print(work, "whole" if whole else "", f"{peaks[work, whole, index]:.0f} MiB",
-                          file=sys.stderr)  # fmt: skip
+    writers = {"dialogues": write_source, "rows": write_parts}
+    for kind, write in writers.items():
+        works = [work for work in arguments.only if WORK[work].sizes == kind]
+        for size in getattr(arguments, kind) if works else ():
+            with tempfile.TemporaryDirectory(dir=arguments.scratch) as name:
+                write(Path(name), size)
+                for work in works:
+                    for whole in ways:
+                        peak = measure(work, Path(name), whole=whole)
+                        peaks.setdefault((work, whole), []).append(peak)
+                        print(work, size, "whole" if whole else "", f"{peak[0]:.0f} MiB",
+                              f"{peak[1]:.1f} s", file=sys.stderr)  # fmt: skip
     for work in arguments.only:
-        small, large = getattr(arguments, WORK[work].sizes)
-        growth = [
-            (peaks[work, whole, 1] - peaks[work, whole, 0]) / (large - small) * 1e6
-            for whole in ways
-        ]
-        line = {
-            "name": f"memory-{work}",
-            "value": round(growth[0]),
-            "unit": f"MiB for a million {WORK[work].sizes}",
-            "goal": GOALS[work],
-            "holds": growth[0] <= GOALS[work],
-            **({} if arguments.skip_whole else {"all-in-memory": round(growth[1])}),
-        }
-        print(json.dumps(line), flush=True)
+        print_figure(work, getattr(arguments, WORK[work].sizes), peaks)
+
+
+def print_figure(
+    work: str, sizes: Sequence[int], peaks: dict[tuple[str, bool], list[tuple[float, float]]]
+) -> None:
+    def growth(whole: bool) -> int:
+        (first, _), *_, (last, _) = peaks[work, whole]
+        return round((last - first) / (sizes[-1] - sizes[0]) * 1e6)
+
+    line = {
+        "name": f"memory-{work}",
+        "value": growth(False),
+        "unit": f"MiB for a million {WORK[work].sizes}",
+        "goal": GOALS[work],
+        "holds": growth(False) <= GOALS[work],
+        "sizes": list(sizes),
+        "peaks": [round(peak) for peak, _ in peaks[work, False]],
+        "cpuSeconds": [round(seconds, 1) for _, seconds in peaks[work, False]],
+        **({"all-in-memory": growth(True)} if (work, True) in peaks else {}),
+    }
+    print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":

@@ -6,20 +6,18 @@ several times then runs the trained layers alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from selfemo_jobs.acceleration.cpu_prefill import CPU_TOKENS, split_prompts
+from selfemo_jobs.acceleration.divided_decoder import DividedDecoder
 from selfemo_jobs.acceleration.frozen_layer_cache import fits_cache
 from selfemo_jobs.acceleration.last_layer import can_pack
-
-#: The number of tokens that a GPU reads at once.
-_GPU_TOKENS = 1 << 14
+from selfemo_jobs.acceleration.prompt_parts import split_prompts, tokens_at_once
 
 
 class FrozenStates:
@@ -49,12 +47,11 @@ class FrozenStates:
     ) -> None:
         self._model = model
         self._decoder = model.get_decoder()
-        self._all = self._decoder.layers
-        self._trained = trained
+        self._divided = DividedDecoder(model, trained)
         self._states: dict[tuple[int, ...], Tensor] = {}
-        most = CPU_TOKENS if model.device.type == "cpu" else _GPU_TOKENS
+        most = tokens_at_once(model)
         ordered = sorted({*texts}, key=lambda text: (len(text), text))
-        with torch.no_grad(), precision(), self._layers(self._all[:-trained], nn.Identity()):
+        with torch.no_grad(), precision(), self._divided.lower_only():
             for part in split_prompts(ordered, most):
                 for text, states in zip(part, self._read(part), strict=True):
                     self._states[tuple(text)] = states[-len(text) :].to("cpu", copy=True)
@@ -81,7 +78,7 @@ class FrozenStates:
 
     def trained_layers_only(self) -> AbstractContextManager[None]:
         """Return a context in which the model has only its trained layers, final norm and head."""
-        return self._layers(self._all[-self._trained :], self._decoder.norm)
+        return self._divided.trained_only()
 
     def _read(self, texts: Sequence[Sequence[int]]) -> Tensor:
         longest = max(map(len, texts))
@@ -96,15 +93,6 @@ class FrozenStates:
             use_cache=False,
         ).last_hidden_state
         return states
-
-    @contextmanager
-    def _layers(self, layers: nn.ModuleList, norm: nn.Module) -> Iterator[None]:
-        before = self._decoder.norm
-        self._decoder.layers, self._decoder.norm = layers, norm
-        try:
-            yield
-        finally:
-            self._decoder.layers, self._decoder.norm = self._all, before
 
 
 def can_keep_states(model: PreTrainedModel, texts: Sequence[Sequence[int]]) -> bool:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from transformers import PreTrainedTokenizerBase
+
+if TYPE_CHECKING:
+    from selfemo_jobs.acceleration.prompt_states import PromptStates
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,28 @@ class TextEngine(Protocol):
         """
         ...
 
+    def score_texts(
+        self, prompts: Sequence[Sequence[Sequence[int]]], texts: Sequence[Sequence[int]]
+    ) -> list[Logprobs]:
+        """Return the log-probability of each text after each of its own prompts.
+
+        Here each text has prompts of its own, where :meth:`score` has the same continuations for
+        all prompts. What the prompts of a text share may be read once.
+
+        Parameters
+        ----------
+        prompts
+            The token ids of the prompts of each text.
+        texts
+            The token ids of each text, with its end.
+
+        Raises
+        ------
+        ValueError
+            If a text has no prompt, a prompt or a text is empty, or they are too long together.
+        """
+        ...
+
     def generate_and_score(
         self,
         prompts: Sequence[Sequence[int]],
@@ -125,4 +150,19 @@ class TextEngine(Protocol):
 
     def close(self) -> None:
         """Free the model."""
+        ...
+
+
+@runtime_checkable
+class KeepsStates(Protocol):
+    """An engine that can keep what the layers below the trained ones make of a prompt."""
+
+    def keep_states(self, trained: int) -> PromptStates | None:
+        """Return the kept states of prompts, or None if the model cannot use them.
+
+        Parameters
+        ----------
+        trained
+            The number of last layers that the run trains.
+        """
         ...

@@ -1,7 +1,7 @@
 """The engine `Transformers`: a plain Transformers model, for machines without a build of vLLM.
 
 Each prompt is read once for all its completions. So is each beginning that several completions of a
-prompt share.
+prompt share, or several prompts of a batch.
 """
 
 from __future__ import annotations
@@ -9,19 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from selfemo_jobs.acceleration.last_layer import can_pack
 from selfemo_jobs.acceleration.prefill import Prefill, prefill
+from selfemo_jobs.acceleration.prompt_states import PromptStates, can_divide
+from selfemo_jobs.acceleration.shared_prefixes import LEAST_SHARE, prefill_shared, shared_share
+from selfemo_jobs.acceleration.text_scores import PromptedText, text_logprobs
 from selfemo_jobs.acceleration.token_trie import TokenTrie
 from selfemo_jobs.acceleration.trie_scores import score_trie
 from selfemo_jobs.engines.completion_batch import CompletionBatch
 from selfemo_jobs.engines.completion_end import (
     check_continuations,
     check_greedy,
+    check_texts,
     end_tokens,
     sampling_of_each,
 )
@@ -35,6 +41,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     PrefillFunction = Callable[[PreTrainedModel, Sequence[Sequence[int]], int], Prefill]
+    ReadFunction = Callable[[Sequence[Sequence[int]]], Prefill]
 
 
 #: How much larger a logit must be than the next one, so that no batch of another size can change
@@ -139,6 +146,7 @@ class TransformersEngine:
         self._ends = end_tokens(folder, self._tokenizer)
         self._batch = arguments.batch_size
         self._max_model_len = max_model_len
+        self._states: PromptStates | None = None
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -163,14 +171,15 @@ class TransformersEngine:
         ValueError
             If a prompt is empty, or it is longer than ``max_model_len`` with its completion.
         """
-        by_sampling: dict[Sampling, list[int]] = {}
+        alike: dict[tuple[Sampling, bool], list[int]] = {}
         for index, one in enumerate(sampling_of_each(prompts, sampling, self._max_model_len)):
-            by_sampling.setdefault(one, []).append(index)
+            alike.setdefault((one, self._is_kept(prompts[index], one)), []).append(index)
         completions: dict[int, list[Completion]] = {}
-        for one, indices in by_sampling.items():
-            for chosen in self._batches(prompts, indices, max(1, self._batch // one.n)):
+        for (one, kept), indices in alike.items():
+            size, go_on = max(1, self._batch // one.n), one.max_tokens > 1
+            for chosen, read in self._batches(prompts, indices, size, kept=kept, go_on=go_on):
                 with self._precision:
-                    drawn = self._complete(prompts, chosen, one)
+                    drawn = self._complete(prompts, chosen, one, read)
                 completions.update(zip(chosen, drawn, strict=True))
         return [completions[i] for i in range(len(prompts))]
 
@@ -196,12 +205,38 @@ class TransformersEngine:
         check_continuations(prompts, continuations, self._max_model_len)
         trie = TokenTrie.of(continuations)
         logprobs: dict[int, Logprobs] = {}
-        for chosen in self._batches(prompts, range(len(prompts)), self._batch):
+        for chosen, read in self._batches(prompts, range(len(prompts)), self._batch):
             with self._precision:
-                state = self.prefill([prompts[i] for i in chosen])
+                state = read([prompts[i] for i in chosen])
                 scores = score_trie(self.model, state, trie)
             logprobs.update(zip(chosen, map(tuple, scores.logprobs.tolist()), strict=True))
         return [logprobs[i] for i in range(len(prompts))]
+
+    @torch.inference_mode()
+    def score_texts(
+        self, prompts: Sequence[Sequence[Sequence[int]]], texts: Sequence[Sequence[int]]
+    ) -> list[Logprobs]:
+        """Return the log-probability of each text after each of its own prompts.
+
+        Parameters
+        ----------
+        prompts
+            The token ids of the prompts of each text.
+        texts
+            The token ids of each text, with its end.
+
+        Raises
+        ------
+        ValueError
+            If a text has no prompt, a prompt or a text is empty, or they are too long together.
+        """
+        check_texts(prompts, texts, self._max_model_len)
+        prompted = [
+            PromptedText(tuple(map(tuple, own)), tuple(text))
+            for own, text in zip(prompts, texts, strict=True)
+        ]
+        with self._precision:
+            return text_logprobs(self.model, prompted)
 
     @torch.inference_mode()
     def generate_and_score(
@@ -232,9 +267,9 @@ class TransformersEngine:
         check_continuations(prompts, continuations, self._max_model_len)
         trie = TokenTrie.of(continuations)
         results: dict[int, tuple[Completion, Logprobs]] = {}
-        for chosen in self._batches(prompts, range(len(prompts)), self._batch):
+        for chosen, read in self._batches(prompts, range(len(prompts)), self._batch):
             with self._precision:
-                state = self.prefill([prompts[i] for i in chosen])
+                state = read([prompts[i] for i in chosen])
                 distance = CERTAIN.get(self.model.dtype)
                 scores = score_trie(self.model, state, trie, best=distance is not None)
                 if distance is None:
@@ -246,17 +281,44 @@ class TransformersEngine:
             results.update(zip(chosen, pairs, strict=True))
         return [results[i] for i in range(len(prompts))]
 
+    def keep_states(self, trained: int) -> PromptStates | None:
+        """Return the kept states of prompts, which completions of one token use from now on.
+
+        Parameters
+        ----------
+        trained
+            The number of last layers that the run trains.
+
+        Returns
+        -------
+        PromptStates or None
+            An object without states. None if the model cannot use them: it is not of the plain
+            build, or all its layers are trained.
+        """
+        if not can_divide(self.model, trained):
+            return None
+        self._states = PromptStates(self.model, trained, self._precision)
+        return self._states
+
     def close(self) -> None:
         """Free the model."""
-        self._model = None
+        self._model = self._states = None
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
-    @staticmethod
     def _batches(
-        prompts: Sequence[Sequence[int]], indices: Iterable[int], size: int
-    ) -> Iterator[list[int]]:
-        """Yield the indices of the prompts that share a batch: those of similar length.
+        self,
+        prompts: Sequence[Sequence[int]],
+        indices: Iterable[int],
+        size: int,
+        *,
+        kept: bool = False,
+        go_on: bool = True,
+    ) -> Iterator[tuple[list[int], ReadFunction]]:
+        """Yield the indices of the prompts that share a batch, and the function that reads them.
+
+        Prompts with common beginnings are neighbors, and each beginning is read once. Where there
+        is little to share, prompts of similar length are neighbors, which takes little padding.
 
         Parameters
         ----------
@@ -266,16 +328,50 @@ class TransformersEngine:
             The prompts that are read.
         size
             The number of prompts of a batch.
+        kept
+            Whether the states of these prompts are kept, and used.
+        go_on
+            Whether more than the next token is predicted.
         """
-        order = sorted(indices, key=lambda i: (len(prompts[i]), i))  # little padding
+        order = sorted(indices, key=lambda i: (len(prompts[i]), i))
+        read: ReadFunction = self.prefill
+        if kept and self._states is not None:
+            read = self._states.prefill
+        elif self._shares([prompts[i] for i in order]):
+            order.sort(key=lambda i: (tuple(prompts[i]), i))
+            read = partial(prefill_shared, self.model, keep_cache=go_on)
         for start in range(0, len(order), size):
-            yield order[start : start + size]
+            yield order[start : start + size], read
+
+    def _shares(self, prompts: Sequence[Sequence[int]]) -> bool:
+        """Return whether beginnings that prompts share are read once."""
+        return can_pack(self.model.config) and shared_share(prompts) >= LEAST_SHARE
+
+    def _is_kept(self, prompt: Sequence[int], sampling: Sampling) -> bool:
+        """Return whether kept states are enough for the completions of a prompt."""
+        return self._states is not None and sampling.max_tokens == 1 and prompt in self._states
 
     def _complete(
-        self, prompts: Sequence[Sequence[int]], chosen: Sequence[int], sampling: Sampling
+        self,
+        prompts: Sequence[Sequence[int]],
+        chosen: Sequence[int],
+        sampling: Sampling,
+        read: ReadFunction,
     ) -> list[list[Completion]]:
-        """Return the completions of the prompts at some indices, drawn as one batch."""
-        batch = CompletionBatch(self, self.prefill([prompts[i] for i in chosen]), sampling)
+        """Return the completions of the prompts at some indices, drawn as one batch.
+
+        Parameters
+        ----------
+        prompts
+            The token ids of each prompt.
+        chosen
+            The indices.
+        sampling
+            How tokens are drawn.
+        read
+            Reads the prompts.
+        """
+        batch = CompletionBatch(self, read([prompts[i] for i in chosen]), sampling)
         noise = None
         if sampling.temperature > 0:
             drawn = [uniforms(sampling.seed, i, sampling.n, sampling.max_tokens) for i in chosen]

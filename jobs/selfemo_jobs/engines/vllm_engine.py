@@ -10,19 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedTokenizerBase
 
+from selfemo_api.contract import ENV_WORK
 from selfemo_api.text.extras import add_extra
 from selfemo_jobs.acceleration.token_trie import TokenTrie
 from selfemo_jobs.engines.completion_end import (
     check_continuations,
     check_greedy,
+    check_texts,
     end_tokens,
     sampling_of_each,
 )
 from selfemo_jobs.engines.interface import Completion, Logprobs, Sampling
+from selfemo_jobs.engines.model_slot import ModelSlot
 from selfemo_jobs.engines.sampling import prompt_seed
 from selfemo_jobs.errors import BadInput, StageError
 from selfemo_jobs.models.fetch import load_tokenizer
 from selfemo_jobs.models.load_errors import passing_load_error
+from selfemo_jobs.models.model_folder import read_model_config
+from selfemo_jobs.runtime.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from vllm import LLM, RequestOutput, SamplingParams
@@ -57,6 +62,8 @@ _OF_ARGUMENTS = (
     *(TypeError, ValueError, LookupError, AttributeError, AssertionError, ImportError),
     *(NotImplementedError, OSError),
 )
+#: The limit of the tokens of a prompt and its completion is rounded up to a multiple of this.
+_LENGTHS = 256
 #: The highest temperature that vLLM accepts (`SamplingParams`).
 MAX_TEMPERATURE = 2.0
 
@@ -95,7 +102,13 @@ class VllmEngine:
         self._tokenizer = load_tokenizer(folder)
         self._max_model_len = max_model_len
         self._ends = sorted(end_tokens(folder, self._tokenizer))
-        self._llm: LLM | None = _load(folder, engine_args, max_model_len, seed)
+        self._slot = ModelSlot(folder, scratch_folder() / "engines" if _in_stage() else None)
+        try:
+            length = common_length(folder, max_model_len)
+            self._llm: LLM | None = _load(folder, self._slot.path, engine_args, length, seed)
+        except BaseException:
+            self._slot.close()
+            raise
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -155,6 +168,33 @@ class VllmEngine:
         trie = TokenTrie.of(continuations)
         outputs = self._run(prompts, [_next_token(trie, 0)] * len(prompts))
         return self._trie_scores(prompts, outputs, trie)
+
+    def score_texts(
+        self, prompts: Sequence[Sequence[Sequence[int]]], texts: Sequence[Sequence[int]]
+    ) -> list[Logprobs]:
+        """Return the log-probability of each text after each of its own prompts.
+
+        Each prompt with its text is a request, of which vLLM returns the log-probability of each
+        token but the first.
+
+        Parameters
+        ----------
+        prompts
+            The token ids of the prompts of each text.
+        texts
+            The token ids of each text, with its end.
+
+        Raises
+        ------
+        ValueError
+            If a text has no prompt, a prompt or a text is empty, or they are too long together.
+        """
+        # vLLM draws one token after a text
+        check_texts(prompts, texts, self._max_model_len - 1)
+        pairs = list(zip(prompts, texts, strict=True))
+        requests = [[*prompt, *text] for own, text in pairs for prompt in own]
+        outputs = iter(self._run(requests, [_whole_prompt()] * len(requests)))
+        return [tuple(_text_logprob(next(outputs), len(text)) for _ in own) for own, text in pairs]
 
     def generate_and_score(
         self,
@@ -291,6 +331,24 @@ class VllmEngine:
             return
         self._llm.llm_engine.engine_core.shutdown()
         self._llm = None
+        self._slot.close()
+
+
+def common_length(folder: Path, max_model_len: int) -> int:
+    """Return a limit of the tokens that the stages of a generation have in common.
+
+    The limits of the stages differ by a few tokens, and vLLM compiles for each one anew.
+
+    Parameters
+    ----------
+    folder
+        The model's folder.
+    max_model_len
+        The most tokens of a prompt and its completion together.
+    """
+    length = -(-max_model_len // _LENGTHS) * _LENGTHS
+    positions = read_model_config(folder).get("max_position_embeddings")
+    return length if isinstance(positions, int) and length <= positions else max_model_len
 
 
 def _require_vllm() -> None:
@@ -302,7 +360,15 @@ def _require_vllm() -> None:
         )
 
 
-def _load(folder: Path, engine_args: Mapping[str, Any], max_model_len: int, seed: int) -> LLM:
+def _in_stage() -> bool:
+    """Return whether this process has a scratch folder of its own: other commands leave nothing."""
+    return bool(os.environ.get(ENV_WORK))
+
+
+def _load(
+    folder: Path, path: Path, engine_args: Mapping[str, Any], max_model_len: int, seed: int
+) -> LLM:
+    """Return vLLM with the model in a folder, which it knows by another path."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from vllm import LLM
@@ -315,7 +381,7 @@ def _load(folder: Path, engine_args: Mapping[str, Any], max_model_len: int, seed
         defaults.update(CPU_ARGUMENTS)
     arguments = {**defaults, **engine_args, **FIXED}
     try:
-        return LLM(model=str(folder), **arguments)
+        return LLM(model=str(path), **arguments)
     # vLLM's errors about an argument or a model have no common base class
     except Exception as error:
         passing = passing_load_error(folder, error)
@@ -344,6 +410,19 @@ def _next_token(trie: TokenTrie, node: int) -> SamplingParams:
         logprob_token_ids=list(trie.next_tokens(node)),
         detokenize=False,
     )
+
+
+def _whole_prompt() -> SamplingParams:
+    """Return the parameters of a request for the log-probabilities of the prompt's own tokens."""
+    from vllm import SamplingParams
+
+    return SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False)
+
+
+def _text_logprob(output: RequestOutput, length: int) -> float:
+    """Return the log-probability of the last tokens of a request's prompt."""
+    tokens, steps = output.prompt_token_ids[-length:], output.prompt_logprobs[-length:]
+    return float(sum(step[token].logprob for step, token in zip(steps, tokens, strict=True)))
 
 
 def _completions(output: RequestOutput, *, logprobs: bool) -> list[Completion]:

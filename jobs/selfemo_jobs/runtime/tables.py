@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from selfemo_jobs.runtime.context import StageContext
@@ -13,12 +17,68 @@ from selfemo_jobs.runtime.manifest import Manifest, Part, read_part, wrong_rows
 from selfemo_jobs.runtime.schemas import ADDED
 from selfemo_jobs.store import Store, join
 
+#: The most bytes of rows in one piece: a chunk of a table in memory, and a row group of a file. The
+#: offsets of Arrow's strings and lists have 32 bits, so no column of a piece may have 2 GiB. The
+#: length of rows varies, and some pieces are longer than the mean.
+PIECE_BYTES = 256 * 1024**2
+
 
 def encode_table(table: pa.Table) -> bytes:
     """Return a table as Parquet. Equal tables have equal bytes."""
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
+    size = _piece_rows(table)
+    # pyarrow's own size of row groups otherwise
+    pq.write_table(table, sink, compression="zstd", row_group_size=size)
     return sink.getvalue()
+
+
+def take_rows(table: pa.Table, order: npt.NDArray[np.int64]) -> pa.Table:
+    """Return rows of a table in an order, in one chunk, or in several if they are large.
+
+    Parameters
+    ----------
+    table
+        The table, in any number of chunks, whose columns may have any size.
+    order
+        The row numbers.
+    """
+    size = _piece_rows(table)
+    if size is None:
+        return table.take(pa.array(order)).combine_chunks()
+    batches = table.to_batches()
+    ends = np.cumsum([batch.num_rows for batch in batches])
+    starts = ends - [batch.num_rows for batch in batches]
+    pieces = []
+    for start in range(0, len(order), size):
+        rows = order[start : start + size]
+        owners = np.searchsorted(ends, rows, side="right")
+        # of each batch its own rows: `take` over all of them would join the whole columns
+        taken = [
+            batches[owner].take(pa.array(rows[owners == owner] - starts[owner]))
+            for owner in np.unique(owners)
+        ]
+        places = np.argsort(np.argsort(owners, kind="stable"), kind="stable")
+        joined = pa.Table.from_batches(taken, table.schema).combine_chunks()
+        pieces.append(joined.take(pa.array(places)))
+    return pa.concat_tables(pieces) if pieces else table.slice(0, 0)
+
+
+def _piece_rows(table: pa.Table) -> int | None:
+    """Return the number of rows of a piece, or None if the whole table is one."""
+    size = sum(_data_bytes(chunk) for column in table.columns for chunk in column.chunks)
+    return None if size <= PIECE_BYTES else max(1, table.num_rows * PIECE_BYTES // size)
+
+
+def _data_bytes(array: pa.Array) -> int:
+    """Return the number of bytes of an array's values. It does not depend on the chunks."""
+    kind = array.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return pc.sum(pc.binary_length(array)).as_py() or 0
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _data_bytes(array.flatten())
+    if pa.types.is_struct(kind):
+        return sum(map(_data_bytes, array.flatten()))
+    return len(array) * kind.bit_width // 8
 
 
 def put_table(context: StageContext, path: str, table: pa.Table) -> Part:
@@ -64,7 +124,7 @@ def decode_table(data: bytes, uri: str, schema: pa.Schema) -> pa.Table:
         If the bytes are not a whole Parquet file, or a column is missing or has another type.
     """
     try:
-        table = pq.read_table(io.BytesIO(data))
+        table = _read_row_groups(pq.ParquetFile(io.BytesIO(data)))
     except (pa.ArrowInvalid, OSError) as error:
         raise wrong_rows(f"{uri} is not a whole Parquet file ({error})", uri) from None
     for name in columns_to_fill(table.column_names, schema, uri):
@@ -74,6 +134,13 @@ def decode_table(data: bytes, uri: str, schema: pa.Schema) -> pa.Table:
         return table.select(schema.names).cast(schema)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
         raise wrong_rows(f"{uri}: a column has another type: {error}", uri) from None
+
+
+def _read_row_groups(file: Any) -> pa.Table:
+    """Return the table in a Parquet file. Each row group is read alone, and so stays a piece."""
+    if file.num_row_groups < 2:
+        return file.read()
+    return pa.concat_tables(file.read_row_group(i) for i in range(file.num_row_groups))
 
 
 def columns_to_fill(names: Iterable[str], schema: pa.Schema, uri: str) -> list[str]:

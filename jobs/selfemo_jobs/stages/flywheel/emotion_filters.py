@@ -12,6 +12,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import daft
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 from daft import DataFrame, Window, col, lit
 from daft import functions as F  # noqa: N812 (the name its own documentation uses)
 
@@ -20,7 +23,7 @@ from selfemo_jobs.stages.flywheel.balance_cap import balance_cap
 from selfemo_jobs.stages.flywheel.dataframe_runner import materialize
 from selfemo_jobs.stages.flywheel.emotion_limits import (
     EmotionSet,
-    RankedGroup,
+    RankedGroups,
     count_emotions,
     within_limits,
     within_share,
@@ -189,21 +192,25 @@ def _best_of_each_set(ranked: DataFrame, limits: Mapping[EmotionSet, int]) -> Da
     return joined.where(col("rank") <= col("limit")).select(*GROUP_COLUMNS)
 
 
-def _collect(ranked: DataFrame) -> list[RankedGroup]:
-    """Return the groups of one role on this machine: a small row for each."""
-    columns = ranked.select("emotions", "rank", "tie", "group_id").to_pydict()
-    return [
-        RankedGroup(split_emotions(emotions), rank, tie, group_id)
-        for emotions, rank, tie, group_id in zip(*columns.values(), strict=True)
-    ]
+def _collect(ranked: DataFrame) -> RankedGroups:
+    """Return the groups of one role on this machine: some forty bytes for each."""
+    table = ranked.select("emotions", "rank", "tie", "group_id").to_arrow()
+    emotions = table["emotions"].combine_chunks().dictionary_encode()
+    return RankedGroups(
+        tuple(split_emotions(text) for text in emotions.dictionary.to_pylist()),
+        emotions.indices.to_numpy().astype(np.int32),
+        table["rank"].to_numpy().astype(np.int64),
+        table["tie"].to_numpy().astype(np.uint64),
+        table["group_id"].cast(pa.large_string()).combine_chunks(),
+    )
 
 
-def _choose(ranked: DataFrame, members: Iterable[RankedGroup], stays: Iterable[bool]) -> DataFrame:
+def _choose(ranked: DataFrame, members: RankedGroups, stays: npt.NDArray[np.bool_]) -> DataFrame:
     """Return the groups that stay."""
-    ids = [member.group_id for member, stay in zip(members, stays, strict=True) if stay]
-    if not ids:
+    ids = members.group_ids.filter(pa.array(stays))
+    if not len(ids):
         return ranked.limit(0).select(*GROUP_COLUMNS)
-    chosen = daft.from_pydict({"group_id": ids})
+    chosen = daft.from_arrow(pa.table({"group_id": ids}))
     return ranked.join(chosen, on="group_id", how="semi").select(*GROUP_COLUMNS)
 
 

@@ -1,21 +1,27 @@
 """Limits on the number of groups of each emotion. Pure.
 
-A group may have several emotions: its *set*. It counts for each of them.
+A group may have several emotions: its *set*. It counts for each of them. The groups are columns:
+as objects, a hundred million candidates would take five gigabytes.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from selfemo_jobs.stages.flywheel.balance_cap import balance_cap, exact_share
 
 #: The emotions of a group, in the order of the label set.
 EmotionSet = tuple[str, ...]
+#: The number of groups that are visited as Python numbers at a time.
+_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,50 @@ class RankedGroup:
     :func:`selfemo_jobs.stages.flywheel.filters.tie_breaker`."""
     group_id: str
     """The id of the group."""
+
+
+@dataclass(frozen=True)
+class RankedGroups:
+    """What the limits know of several groups, in columns."""
+
+    sets: tuple[EmotionSet, ...]
+    """The distinct sets of emotions."""
+    codes: npt.NDArray[np.int32]
+    """Shape (groups,): the index of each group's set in ``sets``."""
+    ranks: npt.NDArray[np.int64]
+    """Shape (groups,), see :class:`RankedGroup`; as ``ties``."""
+    ties: npt.NDArray[np.uint64]
+    group_ids: pa.Array
+    """The id of each group, a string with 64-bit offsets."""
+
+    @classmethod
+    def of(cls, groups: Iterable[RankedGroup]) -> Self:
+        """Return some groups in columns."""
+        rows = list(groups)
+        sets = {emotions: i for i, emotions in enumerate(dict.fromkeys(g.emotions for g in rows))}
+        return cls(
+            tuple(sets),
+            np.array([sets[group.emotions] for group in rows], np.int32),
+            np.array([group.rank for group in rows], np.int64),
+            np.array([group.tie for group in rows], np.uint64),
+            pa.array([group.group_id for group in rows], pa.large_string()),
+        )
+
+    def __len__(self) -> int:
+        """Return the number of groups."""
+        return len(self.codes)
+
+    def count_sets(self, chosen: npt.NDArray[np.bool_] | None = None) -> dict[EmotionSet, int]:
+        """Return the number of groups of each set that a group has.
+
+        Parameters
+        ----------
+        chosen
+            Booleans of shape (groups,): the groups that count. None: all.
+        """
+        codes = self.codes if chosen is None else self.codes[chosen]
+        counts = np.bincount(codes, minlength=len(self.sets)).tolist()
+        return {emotions: n for emotions, n in zip(self.sets, counts, strict=True) if n}
 
 
 def count_emotions(sets: Mapping[EmotionSet, int]) -> dict[str, int]:
@@ -58,9 +108,7 @@ def count_emotions(sets: Mapping[EmotionSet, int]) -> dict[str, int]:
     return dict(counts)
 
 
-def within_limits(
-    groups: Sequence[RankedGroup], limits: Mapping[str, int]
-) -> npt.NDArray[np.bool_]:
+def within_limits(groups: RankedGroups, limits: Mapping[str, int]) -> npt.NDArray[np.bool_]:
     """Return which groups stay if each emotion has a limit.
 
     The groups are visited in an order. A group stays if none of its emotions has reached its limit,
@@ -97,15 +145,13 @@ def within_limits(
     ...     RankedGroup(("joy",), 2, 0, "b"),
     ...     RankedGroup(("joy", "fear"), 1, 0, "c"),
     ... ]
-    >>> within_limits(groups, {"joy": 2, "fear": 2}).tolist()
+    >>> within_limits(RankedGroups.of(groups), {"joy": 2, "fear": 2}).tolist()
     [True, False, True]
     """
     return _visit(groups, _visiting_order(groups), limits)
 
 
-def within_share(
-    groups: Sequence[RankedGroup], max_share: float
-) -> tuple[npt.NDArray[np.bool_], int]:
+def within_share(groups: RankedGroups, max_share: float) -> tuple[npt.NDArray[np.bool_], int]:
     """Return which groups stay under the balance cap, and the cap.
 
     Parameters
@@ -136,16 +182,16 @@ def within_share(
     ...     RankedGroup(("joy",), 2, 0, "b"),
     ...     RankedGroup(("joy", "fear"), 1, 0, "c"),
     ... ]
-    >>> stays, cap = within_share(groups, max_share=0.5)
+    >>> stays, cap = within_share(RankedGroups.of(groups), max_share=0.5)
     >>> stays.tolist(), cap
     ([False, False, True], 1)
     """
-    counts = _emotions_of(groups)
+    counts = count_emotions(groups.count_sets())
     order, share = _visiting_order(groups), exact_share(max_share)
     cap = balance_cap(counts, max_share)
     while True:
         stays = _visit(groups, order, dict.fromkeys(counts, cap))
-        kept = _emotions_of([g for g, stay in zip(groups, stays, strict=True) if stay])
+        kept = count_emotions(groups.count_sets(stays))
         allowed = share * sum(kept.values())
         if max(kept.values(), default=0) <= allowed:
             return stays, cap
@@ -153,32 +199,43 @@ def within_share(
 
 
 def _visit(
-    groups: Sequence[RankedGroup], order: Sequence[int], limits: Mapping[str, int]
+    groups: RankedGroups, order: npt.NDArray[np.int64], limits: Mapping[str, int]
 ) -> npt.NDArray[np.bool_]:
     stays = np.zeros(len(groups), np.bool_)
-    room = {**dict.fromkeys(_emotions_of(groups), len(groups)), **limits}
-    for index in order:
-        emotions = groups[index].emotions
-        if all(room[emotion] > 0 for emotion in emotions):
+    room = {**dict.fromkeys(count_emotions(groups.count_sets()), len(groups)), **limits}
+    # whether there is room for each emotion of a set
+    fits = [all(room[emotion] > 0 for emotion in emotions) for emotions in groups.sets]
+    for start in range(0, len(order), _BLOCK):
+        indices = order[start : start + _BLOCK]
+        for index, code in zip(indices.tolist(), groups.codes[indices].tolist(), strict=True):
+            if not fits[code]:
+                continue
             stays[index] = True
-            for emotion in emotions:
+            for emotion in groups.sets[code]:
                 room[emotion] -= 1
+                if room[emotion] == 0:
+                    fits = [
+                        fit and emotion not in emotions
+                        for fit, emotions in zip(fits, groups.sets, strict=True)
+                    ]
+        if not any(fits):
+            break
     return stays
 
 
-def _visiting_order(groups: Sequence[RankedGroup]) -> list[int]:
+def _visiting_order(groups: RankedGroups) -> npt.NDArray[np.int64]:
     """Return the indices of the groups in the order of :func:`within_limits`."""
-    sizes = Counter(group.emotions for group in groups)
-    counts = count_emotions(sizes)
-    rarest = {emotions: min(counts[emotion] for emotion in emotions) for emotions in sizes}
-
-    def place(index: int) -> tuple[int, float, int, str]:
-        group = groups[index]
-        position = (2 * group.rank - 1) / sizes[group.emotions]
-        return rarest[group.emotions], position, group.tie, group.group_id
-
-    return sorted(range(len(groups)), key=place)
-
-
-def _emotions_of(groups: Sequence[RankedGroup]) -> dict[str, int]:
-    return count_emotions(Counter(group.emotions for group in groups))
+    counts = count_emotions(groups.count_sets())
+    codes = groups.codes
+    sizes = np.bincount(codes, minlength=len(groups.sets))
+    rarest = np.array(
+        [min(counts[emotion] for emotion in emotions) for emotions in groups.sets], np.int64
+    )[codes]
+    position = (2 * groups.ranks - 1) / sizes[codes]
+    keys = (groups.ties, position, rarest)  # the last one counts first
+    order = np.lexsort(keys)
+    same = [key[order[1:]] == key[order[:-1]] for key in keys]
+    if np.logical_and.reduce(same).any():  # the id decides
+        ids = pc.rank(groups.group_ids, tiebreaker="first").to_numpy()
+        order = np.lexsort((ids, *keys))
+    return order

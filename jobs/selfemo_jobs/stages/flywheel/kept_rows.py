@@ -21,7 +21,7 @@ from selfemo_jobs.errors import BadRows
 from selfemo_jobs.runtime.context import StageContext
 from selfemo_jobs.runtime.manifest import Part
 from selfemo_jobs.runtime.schemas import SCORED
-from selfemo_jobs.runtime.tables import put_table
+from selfemo_jobs.runtime.tables import put_table, take_rows
 
 #: Number of rows of one part. With its token lists a part has some tens of megabytes, and training
 #: reads one part at a time.
@@ -134,10 +134,13 @@ def _read(path: Path) -> pa.Table:
 
 
 def _sort_rows(table: pa.Table) -> pa.Table:
-    """Return a part in the order of the result, in one chunk: its bytes are then always equal."""
-    keys = table.select(_ORDER)
+    """Return a part in the order of the result, in chunks that follow from its rows alone.
+
+    Its bytes are then always equal.
+    """
+    keys = table.select(_ORDER).combine_chunks()
     order = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in _ORDER])
-    table = table.take(order).combine_chunks()
+    table = take_rows(table, order.to_numpy().astype(np.int64))
     groups, members = table["group_id"], table["member"].to_numpy()
     same_group = pc.equal(groups[1:], groups[:-1]).to_numpy(zero_copy_only=False)
     repeated = np.flatnonzero(same_group & (members[1:] == members[:-1]))

@@ -17,7 +17,8 @@ from selfemo_jobs.runtime.manifest import Part, canonical_json, read_part, wrong
 from selfemo_jobs.runtime.program import StageProgram
 from selfemo_jobs.runtime.schemas import CANDIDATES, LABEL_SETS, SCORED
 from selfemo_jobs.runtime.tables import decode_table, load_table, put_table
-from selfemo_jobs.stages.score.judge import JudgeReader
+from selfemo_jobs.stages.score.judge import JudgeReader, responder_votes
+from selfemo_jobs.stages.score.kept_states import KeptStates, open_kept_states
 from selfemo_jobs.stages.score.score_summary import (
     ScoreSummary,
     merge_summaries,
@@ -87,6 +88,7 @@ class _Scorer:
         self._label_sets = label_sets
         self._stack = stack
         self._reader: JudgeReader | None = None
+        self._states: KeptStates | None = None
 
     def score(self, manifest_uri: str, candidates: Part) -> tuple[list[Part], ScoreSummary]:
         """Score a part and write its result. The part counts as scored where both files are there.
@@ -121,22 +123,31 @@ class _Scorer:
             )
         except BadRows as error:
             raise wrong_rows(str(error), part_uri) from error
+        if self._states is not None:
+            self._states.put(candidates.name)
         part = put_table(context, candidates.name, scored.table)
         summary = canonical_json(scored.summary.to_json())
         return [part, context.put_part(summary_path(part.path), summary)], scored.summary
 
     def _open_judge(self) -> JudgeReader:
         config, spec = self._context.config, self._context.config.spec
+        limits = spec.self_play.max_tokens
+        longest = max(spec.reading_tokens, limits.recognizer)
+        if responder_votes(spec, label_sets=self._label_sets):
+            longest = max(longest, limits.responder + 1)  # vLLM draws one more token
         engine = open_engine(
             spec.self_play.engine,
             self._judge,
             engine_args=spec.self_play.engine_args,
-            max_model_len=spec.model.max_prompt_tokens
-            + max(spec.reading_tokens, spec.self_play.max_tokens.recognizer),
+            max_model_len=spec.model.max_prompt_tokens + longest,
             seed=config.seed,
         )
         self._stack.callback(engine.close)
-        return JudgeReader(engine, spec, label_sets=self._label_sets)
+        reader = JudgeReader(engine, spec, label_sets=self._label_sets)
+        self._states = open_kept_states(self._context, engine, reader.max_tokens)
+        if self._states is not None:
+            reader.use_states(self._states.states)
+        return reader
 
 
 def summary_path(table_path: str) -> str:
@@ -174,12 +185,14 @@ RELEVANT = (
     "model.promptTemplates",
     "model.maxPromptTokens",
     "reward",
+    "selfPlay.roles",
     "selfPlay.groupSize",
     "selfPlay.temperature",
     "selfPlay.topP",
     "selfPlay.maxTokens",
     "selfPlay.engine",
     "selfPlay.engineArgs",
+    "training.trainLayers",
 )
 
 PROGRAM = StageProgram(stage=Stage.SCORE, work=run_score, relevant=RELEVANT)

@@ -9,8 +9,11 @@ share a micro-batch, which needs little padding.
 from __future__ import annotations
 
 import random
-from collections.abc import Container, Iterator, Sequence
+from array import array
+from bisect import bisect_right
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +59,80 @@ class TrainingStep:
     imitated_tokens: int = 0
     """Number of tokens of the imitated answers over all processes, by which the imitation loss is
     divided."""
+    spoken_tokens: int = 0
+    """Number of tokens of the imitated turns over all processes, by which their loss is divided."""
+
+
+class StepPlan(Sequence[TrainingStep]):
+    """The steps of a training; :func:`plan_steps` makes it.
+
+    A step is made when it is taken from the plan. Memory holds the order of the groups in each
+    epoch, eight bytes for each, whatever the number of their rows.
+
+    Parameters
+    ----------
+    groups, prompt_lengths, completion_lengths, shape, imitated, spoken
+        See :func:`plan_steps`.
+    order
+        The number of each group, epoch after epoch, in the order in which they are visited.
+    starts
+        Where the groups of each step begin in ``order``, and where the last one ends.
+    epoch_steps
+        The first step of each epoch.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[Sequence[int]],
+        prompt_lengths: Sequence[int] | npt.NDArray[np.int64],
+        completion_lengths: Sequence[int] | npt.NDArray[np.int64],
+        shape: BatchShape,
+        *,
+        order: Sequence[int],
+        starts: Sequence[int],
+        epoch_steps: Sequence[int],
+        imitated: Container[int],
+        spoken: Container[int],
+    ) -> None:
+        self._groups = groups
+        self._prompt_lengths = prompt_lengths
+        self._completion_lengths = completion_lengths
+        self._shape = shape
+        self._order = order
+        self._starts = starts
+        self._epoch_steps = epoch_steps
+        self._imitated = imitated
+        self._spoken = spoken
+
+    def __len__(self) -> int:
+        """Return the number of steps."""
+        return len(self._starts) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> TrainingStep: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[TrainingStep]: ...
+    def __getitem__(self, index: int | slice) -> TrainingStep | list[TrainingStep]:
+        """Return one step, or some of them."""
+        numbers = range(len(self))[index]
+        return self._step(numbers) if isinstance(numbers, int) else list(map(self._step, numbers))
+
+    def _step(self, number: int) -> TrainingStep:
+        lengths = self._completion_lengths
+        visited = self._order[self._starts[number] : self._starts[number + 1]]
+        groups = [self._groups[group] for group in visited]
+        groups.sort(key=lambda g: (-self._prompt_lengths[g[0]], g[0]))
+        rows = [row for group in groups for row in group]
+        sampled = sum(lengths[row] for row in rows if row not in self._imitated)
+        imitation = sum(lengths[row] for row in rows if row in self._imitated)
+        turns = sum(lengths[row] for row in rows if row in self._spoken)
+        return TrainingStep(
+            bisect_right(self._epoch_steps, number) - 1,
+            _distribute(rows, self._shape),
+            int(sampled),
+            int(imitation - turns),
+            int(turns),
+        )
 
 
 def plan_steps(
@@ -68,7 +145,8 @@ def plan_steps(
     seed: int,
     max_steps: int | None = None,
     imitated: Container[int] = (),
-) -> list[TrainingStep]:
+    spoken: Container[int] = (),
+) -> StepPlan:
     """Return the steps of a training. Equal arguments give equal steps.
 
     Each epoch visits all groups in a random order. A step takes whole groups as long as they fit.
@@ -90,11 +168,13 @@ def plan_steps(
     max_steps
         Largest number of steps; None for all.
     imitated
-        Rows that are answers to imitate. Their tokens are counted separately.
+        Rows that are imitated. Their tokens are counted separately.
+    spoken
+        Those of them that are turns which were really said, and not answers.
 
     Returns
     -------
-    list of TrainingStep
+    StepPlan
         The steps in order.
 
     Raises
@@ -117,32 +197,43 @@ def plan_steps(
             f"a group has {largest} completions: `training.batchSize` ({shape.batch_size}) must "
             "hold a whole group"
         )
-    steps: list[TrainingStep] = []
+    order, starts, epoch_steps = array("q"), array("q", [0]), []
     for epoch in range(epochs):
-        order = list(groups)
-        random.Random(f"{seed}/{epoch}").shuffle(order)
-        for groups_of_step in _fill_steps(order, shape.batch_size):
-            if max_steps is not None and len(steps) == max_steps:
-                return steps
-            by_length = sorted(groups_of_step, key=lambda g: (-prompt_lengths[g[0]], g[0]))
-            rows = [row for group in by_length for row in group]
-            sampled = sum(completion_lengths[row] for row in rows if row not in imitated)
-            imitation = sum(completion_lengths[row] for row in rows if row in imitated)
-            micro_batches = _distribute(rows, shape)
-            steps.append(TrainingStep(epoch, micro_batches, int(sampled), int(imitation)))
-    return steps
+        if max_steps is not None and len(starts) > max_steps:
+            break
+        epoch_steps.append(len(starts) - 1)
+        of_epoch = array("q", range(len(groups)))
+        random.Random(f"{seed}/{epoch}").shuffle(of_epoch)
+        ends = _fill_steps((len(groups[number]) for number in of_epoch), shape.batch_size)
+        starts.extend(len(order) + end for end in ends)
+        order.extend(of_epoch)
+    if max_steps is not None:
+        del starts[max_steps + 1 :]
+        del order[starts[-1] :]
+    return StepPlan(
+        groups,
+        prompt_lengths,
+        completion_lengths,
+        shape,
+        order=order,
+        starts=starts,
+        epoch_steps=epoch_steps,
+        imitated=imitated,
+        spoken=spoken,
+    )
 
 
-def _fill_steps(groups: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[Sequence[int]]]:
-    """Yield the groups of each step: whole groups as long as they fit."""
-    step: list[Sequence[int]] = []
-    for group in groups:
-        if sum(map(len, step)) + len(group) > batch_size:
-            yield step
-            step = []
-        step.append(group)
-    if step:
-        yield step
+def _fill_steps(sizes: Iterable[int], batch_size: int) -> Iterator[int]:
+    """Yield the number of groups up to the end of each step: whole groups as long as they fit."""
+    filled = count = 0
+    for size in sizes:
+        if filled + size > batch_size:
+            yield count
+            filled = 0
+        filled += size
+        count += 1
+    if filled:
+        yield count
 
 
 def _distribute(rows: Sequence[int], shape: BatchShape) -> MicroBatches:

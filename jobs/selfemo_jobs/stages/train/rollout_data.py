@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selfemo_jobs.errors import BadRows
+from selfemo_jobs.stages.train.ragged_rows import (
+    ExtendedGroups,
+    JoinedRows,
+    RaggedArray,
+    Rows,
+    SelectedRows,
+    offsets_of,
+)
 
 #: The columns of a scored table that training reads, in the order of
 #: :data:`selfemo_jobs.runtime.schemas.SCORED`.
@@ -28,91 +36,6 @@ COLUMNS = (
 )
 #: Those of them that are lists of numbers.
 LIST_COLUMNS = ("prompt_ids", "completion_ids", "logprobs")
-
-
-@dataclass(frozen=True)
-class RaggedArray:
-    """Rows of different lengths in one flat array.
-
-    Examples
-    --------
-    >>> array = RaggedArray(np.array([7, 8, 9]), np.array([0, 1, 3]))
-    >>> array[1].tolist()
-    [8, 9]
-    >>> array.lengths.tolist()
-    [1, 2]
-    """
-
-    values: npt.NDArray[Any]
-    """Shape (total,): the values of all rows."""
-    offsets: npt.NDArray[np.int64]
-    """Shape (rows + 1,): row i is ``values[offsets[i]:offsets[i + 1]]``."""
-
-    def __getitem__(self, row: int) -> npt.NDArray[Any]:
-        """Return one row."""
-        return self.values[self.offsets[row] : self.offsets[row + 1]]
-
-    @cached_property
-    def lengths(self) -> npt.NDArray[np.int64]:
-        """Length of each row; shape (rows,)."""
-        return np.diff(self.offsets)
-
-
-class Rows(Protocol):
-    """Rows of different lengths."""
-
-    def __getitem__(self, row: int, /) -> npt.NDArray[Any]:
-        """Return one row."""
-
-    @property
-    def values(self) -> npt.NDArray[Any]:
-        """Shape (total,): the values of all rows."""
-
-    @property
-    def offsets(self) -> npt.NDArray[np.int64]:
-        """Shape (rows + 1,): where each row begins in ``values``, and the number of values."""
-
-    @property
-    def lengths(self) -> npt.NDArray[np.int64]:
-        """Length of each row; shape (rows,)."""
-
-
-class JoinedRows:
-    """The rows of two arrays, without a copy of them. Only ``values`` copies them.
-
-    Parameters
-    ----------
-    first, second
-        The arrays.
-
-    Examples
-    --------
-    >>> one = RaggedArray(np.array([7, 8, 9]), np.array([0, 1, 3]))
-    >>> JoinedRows(one, one)[2].tolist(), JoinedRows(one, one).offsets.tolist()
-    ([7], [0, 1, 3, 4, 6])
-    """
-
-    def __init__(self, first: Rows, second: Rows) -> None:
-        self._first = first
-        self._second = second
-        self.offsets: npt.NDArray[np.int64] = np.concatenate(
-            [first.offsets, first.offsets[-1] + second.offsets[1:]]
-        )
-
-    def __getitem__(self, row: int) -> npt.NDArray[Any]:
-        """Return one row."""
-        count = len(self._first.lengths)
-        return self._first[row] if row < count else self._second[row - count]
-
-    @property
-    def values(self) -> npt.NDArray[Any]:
-        """Shape (total,): a copy of the values of all rows."""
-        return np.concatenate([self._first.values, self._second.values])
-
-    @cached_property
-    def lengths(self) -> npt.NDArray[np.int64]:
-        """Length of each row; shape (rows,)."""
-        return np.diff(self.offsets)
 
 
 @dataclass(frozen=True)
@@ -132,8 +55,16 @@ class RolloutData:
     """Row numbers of each group, in the order of group ids. The completions of a group have the
     same prompt and role."""
     imitated: npt.NDArray[np.bool_]
-    """Shape (rows,): whether the completion is an answer to imitate. Such an answer was not sampled
-    and has no advantage."""
+    """Shape (rows,): whether the completion is to be imitated: an answer, or a turn that was said.
+    Such a completion was not sampled and has no advantage."""
+    first_spoken: int | None = None
+    """The rows from this number on are turns that were really said, which the responder imitates.
+    None: there are none."""
+
+    @property
+    def spoken(self) -> range:
+        """The row numbers of the turns that were really said."""
+        return range(len(self) if self.first_spoken is None else self.first_spoken, len(self))
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -218,44 +149,77 @@ def add_imitation_rows(
     RolloutData
         The same rows, followed by the answers. Each answer is in the group that it belongs to.
     """
-    groups: list[Sequence[int]] = []
-    prompts: list[npt.NDArray[Any]] = []
-    answers: list[npt.NDArray[Any]] = []
     count = len(rollouts)
-    for group, labels in zip(rollouts.groups, consensus, strict=True):
+    answered = np.full(len(rollouts.groups), -1, np.int64)
+    firsts, answers = array("q"), []
+    encoded: dict[tuple[str, ...], npt.NDArray[Any]] = {}
+    for number, (group, labels) in enumerate(zip(rollouts.groups, consensus, strict=True)):
         if labels is None:
-            groups.append(group)
             continue
-        groups.append([*group, count + len(answers)])
-        prompts.append(rollouts.prompts[group[0]])
-        answers.append(np.asarray(encode_answer(labels), np.int64))
+        if tuple(labels) not in encoded:
+            encoded[tuple(labels)] = np.asarray(encode_answer(labels), np.int64)
+        answered[number] = count + len(answers)
+        firsts.append(group[0])
+        answers.append(encoded[tuple(labels)])
     added = len(answers)
-    logprobs = [np.zeros(len(ids), np.float32) for ids in answers]
+    completions = _append_rows(rollouts.completions, answers)
+    lengths = completions.lengths[count:]
+    zeros = RaggedArray(np.zeros(lengths.sum(), np.float32), offsets_of(lengths))
     return RolloutData(
-        _append_rows(rollouts.prompts, prompts),
-        _append_rows(rollouts.completions, answers),
-        _append_rows(rollouts.logprobs, logprobs),
+        JoinedRows(rollouts.prompts, SelectedRows(rollouts.prompts, np.asarray(firsts, np.int64))),
+        completions,
+        JoinedRows(rollouts.logprobs, zeros),
         np.concatenate([rollouts.advantages, np.zeros(added, np.float32)]),
-        groups,
+        ExtendedGroups(rollouts.groups, answered),
         np.concatenate([rollouts.imitated, np.ones(added, np.bool_)]),
     )
 
 
-def _append_rows(array: Rows, rows: Sequence[npt.NDArray[Any]]) -> JoinedRows:
+def add_spoken_rows(
+    rollouts: RolloutData, examples: Sequence[tuple[Sequence[int], Sequence[int]]]
+) -> RolloutData:
+    """Return the rollouts with more rows: turns that were really said, each a group of its own.
+
+    Parameters
+    ----------
+    rollouts
+        The rollouts, with the answers to imitate.
+    examples
+        For each turn, the token ids of the responder's prompt and of the turn.
+
+    Returns
+    -------
+    RolloutData
+        The same rows, followed by the turns.
+    """
+    count, added = len(rollouts), len(examples)
+    prompts = [np.asarray(prompt, np.int64) for prompt, _ in examples]
+    turns = [np.asarray(turn, np.int64) for _, turn in examples]
+    return RolloutData(
+        _append_rows(rollouts.prompts, prompts),
+        _append_rows(rollouts.completions, turns),
+        _append_rows(rollouts.logprobs, [np.zeros(len(ids), np.float32) for ids in turns]),
+        np.concatenate([rollouts.advantages, np.zeros(added, np.float32)]),
+        [*rollouts.groups, *([row] for row in range(count, count + added))],
+        np.concatenate([rollouts.imitated, np.ones(added, np.bool_)]),
+        first_spoken=count,
+    )
+
+
+def _append_rows(before: Rows, rows: Sequence[npt.NDArray[Any]]) -> JoinedRows:
     """Return the array with some more rows, of the same type."""
-    kind = array.values.dtype
+    kind = before[0].dtype if len(before.lengths) else before.values.dtype
     values = np.concatenate([np.empty(0, kind), *rows]).astype(kind)
-    ends = np.cumsum([0, *map(len, rows)], dtype=np.int64)
-    return JoinedRows(array, RaggedArray(values, ends))
+    lengths = np.array([len(row) for row in rows], np.int64)
+    return JoinedRows(before, RaggedArray(values, offsets_of(lengths)))
 
 
 def _to_ragged(column: pa.ChunkedArray) -> RaggedArray:
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):  # a column without rows may have no chunk
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
-    lengths = pc.list_value_length(array).to_numpy(zero_copy_only=False)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return RaggedArray(array.flatten().to_numpy(zero_copy_only=False), offsets)
+    lists = column.combine_chunks()
+    if isinstance(lists, pa.ChunkedArray):  # a column without rows may have no chunk
+        lists = pa.concat_arrays(lists.chunks) if lists.num_chunks else pa.array([], column.type)
+    lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
+    return RaggedArray(lists.flatten().to_numpy(zero_copy_only=False), offsets_of(lengths))
 
 
 def _rows_by_group(ids: Sequence[str]) -> list[list[int]]:

@@ -20,9 +20,9 @@ import pyarrow.compute as pc
 
 from selfemo_api.spec import Role
 from selfemo_jobs.errors import BadRows
+from selfemo_jobs.stages.train.ragged_rows import GroupRanges, RaggedArray
 from selfemo_jobs.stages.train.rollout_data import (
     LIST_COLUMNS,
-    RaggedArray,
     RolloutData,
     training_columns,
 )
@@ -34,6 +34,15 @@ _TYPES = {"prompt_ids": np.int32, "completion_ids": np.int32, "logprobs": np.flo
 #: The number of values that are sorted at once: some tens of megabytes.
 _BLOCK = 1 << 20
 _GROUPS = "groups.arrow"
+#: The columns of all groups together. Their offsets have 64 bits: an id has some twenty bytes, and
+#: 32 bits would end at a hundred million groups.
+_GROUP_COLUMNS = pa.schema(
+    [
+        ("group_id", pa.large_string()),
+        ("role", pa.large_string()),
+        ("consensus", pa.large_list(pa.large_string())),
+    ]
+)
 
 
 def write_rollouts(tables: Iterable[pa.Table], folder: Path, vocabulary: int | None) -> int:
@@ -77,7 +86,6 @@ def read_rollouts(folder: Path) -> RolloutData:
         A folder of :func:`write_rollouts`.
     """
     ends = _group_table(folder)["end"].to_numpy()
-    starts = np.concatenate([[0], ends[:-1]])
     advantages = np.load(folder / "advantage.npy")
     arrays = {name: _read_ragged(folder, name) for name in LIST_COLUMNS}
     return RolloutData(
@@ -85,7 +93,7 @@ def read_rollouts(folder: Path) -> RolloutData:
         arrays["completion_ids"],
         arrays["logprobs"],
         advantages,
-        [range(start, end) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)],
+        GroupRanges(ends),
         np.zeros(len(advantages), np.bool_),
     )
 
@@ -138,7 +146,7 @@ class _UnsortedRows:
             for role, row in zip(roles, first, strict=True)
         ]
         self.groups.append(
-            columns.set_column(0, "group_id", columns["group_id"].cast(pa.large_string()))
+            columns.cast(_GROUP_COLUMNS)
             .append_column("rows", pa.array([len(group) for group in rows.groups], pa.int32()))
             .append_column("hash", pa.array([int(text, 16) for text in hashes], pa.uint64()))
         )

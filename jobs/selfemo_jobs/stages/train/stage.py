@@ -25,6 +25,7 @@ from selfemo_jobs.runtime.step_curve import STEP_CURVE
 from selfemo_jobs.runtime.tables import read_tables
 from selfemo_jobs.stages.train.launch import launch
 from selfemo_jobs.stages.train.rollout_files import write_rollouts
+from selfemo_jobs.stages.train.spoken_turns import SpokenTurns
 from selfemo_jobs.stages.train.worker_protocol import TrainJob, TrainResult, write_json
 from selfemo_jobs.store.hashing import sha256
 from selfemo_jobs.store.local_files import translated_errors
@@ -34,10 +35,13 @@ log = logging.getLogger(__name__)
 #: The parts of the spec that the trained model follows from.
 RELEVANT = (
     "training",
+    "warmStart.responderShare",
     "resources.nodes",
     "resources.gpusPerNode",
     "resources.processesPerNode",
+    "selfPlay.roles",
     "selfPlay.temperature",
+    "selfPlay.maxTokens.responder",
     "model.revision",
     "model.prompts",
     "model.promptTemplates",
@@ -69,8 +73,11 @@ def run_train(context: StageContext) -> StageOutput:
     # rows that cannot be used are refused before any process is started
     rows_folder = context.work / f"rows-{context.shard}"
     tables = read_tables(context.store, uri, manifest, SCORED)
+    spoken = SpokenTurns() if context.config.spec.roles_teach_each_other else None
     try:
-        rows = write_rollouts(tables, rows_folder, _vocabulary(policy))
+        rows = write_rollouts(
+            spoken.collected(tables) if spoken else tables, rows_folder, _vocabulary(policy)
+        )
     except BadRows as error:
         raise BadInput(f"{error}: {rerun_advice(uri)}") from error
     if rows == 0:
@@ -80,6 +87,8 @@ def run_train(context: StageContext) -> StageOutput:
         if context.shard == 0:
             output = upload_model(context, policy, policy, inputs)
         return replace(output, metrics={TrainMetric.STEPS: 0.0})
+    if spoken:
+        spoken.write(rows_folder)
     reference = _fetch_reference(context)
     inputs = _model_hashes(policy, reference)
     job = _job(context, policy, reference, inputs)
@@ -136,7 +145,7 @@ def _job(
     models
         The hashes of both.
     """
-    config, training = context.config, context.config.spec.training
+    config, spec, training = context.config, context.config.spec, context.config.spec.training
     follows_from = {
         "config": config_fingerprint(config, RELEVANT),
         "kept": read_manifest(context.store, config.parents[Stage.FLYWHEEL.slug])[1],
@@ -153,6 +162,10 @@ def _job(
         seed=config.seed,
         prompts=config.spec.model.prompts,
         prompt_templates=config.spec.model.prompt_templates,
+        responder_share=spec.warm_start.responder_share if spec.roles_teach_each_other else 0.0,
+        labels=spec.dataset.labels,
+        max_prompt_tokens=spec.model.max_prompt_tokens,
+        max_response_tokens=spec.self_play.max_tokens.responder,
         temperature=config.spec.self_play.temperature,
         folder=context.work / f"job-{digest}-{context.shard}",
         policy=policy,

@@ -15,6 +15,7 @@ import functools
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -66,10 +67,10 @@ class StepSampler(Sampler[int]):
 
     def __len__(self) -> int:
         """Return the number of indices."""
-        return sum(
-            len(step.micro_batches[0]) * sum(len(b) for share in step.micro_batches for b in share)
-            for step in self._steps
-        )
+        if not self._steps:
+            return 0
+        batches = self._steps[0].micro_batches  # all steps have as many
+        return len(self._steps) * len(batches[0]) * sum(len(b) for share in batches for b in share)
 
 
 class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -88,6 +89,8 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         model otherwise. The log-probabilities of the reference are computed only once here.
     imitation
         Weight of the imitation term; 0 leaves it out.
+    spoken_weight
+        Weight of the turns that were really said; it is used where ``rollouts`` has such rows.
     bfloat16_products
         Whether the forward pass rounds the factors of its products to bfloat16, on a CPU.
     trained_layers
@@ -105,6 +108,7 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         steps: Sequence[TrainingStep],
         kl_beta: float,
         imitation: float = 0.0,
+        spoken_weight: float = 0.0,
         bfloat16_products: bool = False,
         trained_layers: int | None = None,
         **kwargs: Any,
@@ -116,6 +120,7 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._reference: npt.NDArray[np.float32] | None = None
         self._batch: PackedBatch | PaddedRows | None = None
         self._imitation = imitation
+        self._spoken_weight = spoken_weight if rollouts.spoken else 0.0
         self._bfloat16_products = bfloat16_products
         self._logprobs: Tensor | None = None  # of the micro-batch whose loss is computed
         super().__init__(*args, reward_funcs=_no_reward, **kwargs)
@@ -189,7 +194,7 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         device, training = self.accelerator.device, model.training
         model.eval()
         with torch.no_grad():
-            for step in (s for s in self._steps if s.epoch == 0):
+            for step in takewhile(lambda s: s.epoch == 0, self._steps):
                 for rows in step.micro_batches[self.accelerator.process_index]:
                     batch = self._to_tensors(rows)
                     logprobs, _, _ = self._get_per_token_logps_and_entropies(
@@ -272,14 +277,19 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         if self._reference is not None:
             batch["ref_per_token_logps"] = self._read_rows(self._reference, rows, width)
         step, device = self._steps[self.state.global_step], self.accelerator.device
-        batch["num_items_in_batch"] = torch.tensor(step.sampled_tokens, device=device)
+        # a step may have imitated turns alone
+        batch["num_items_in_batch"] = torch.tensor(max(1, step.sampled_tokens), device=device)
         if self._imitation:
             imitated = [row != PADDING and bool(self._rollouts.imitated[row]) for row in rows]
             mask = torch.tensor(imitated, device=device).unsqueeze(1) * batch["completion_mask"]
-            batch["imitation_mask"] = mask
-            batch["imitated_tokens"] = torch.tensor(step.imitated_tokens, device=device)
             # TRL's name for tokens that are read but are not in its loss and metrics
             batch["tool_mask"] = batch["completion_mask"] - mask
+            turns = self._rollouts.spoken
+            spoken = torch.tensor([row in turns for row in rows], device=device).unsqueeze(1)
+            batch["spoken_mask"] = mask * spoken
+            batch["spoken_tokens"] = torch.tensor(step.spoken_tokens, device=device)
+            batch["imitation_mask"] = mask - batch["spoken_mask"]
+            batch["imitated_tokens"] = torch.tensor(step.imitated_tokens, device=device)
         return batch
 
     def _compute_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
@@ -287,19 +297,25 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         grpo_loss: Tensor = super()._compute_loss(model, inputs)
         if not self._imitation:
             return grpo_loss
+        total = grpo_loss + self._imitation_loss(inputs, "imitation", "imitated", self._imitation)
+        if self._spoken_weight:
+            total = total + self._imitation_loss(inputs, "spoken", "spoken", self._spoken_weight)
+        self._logprobs = None
+        return total
+
+    def _imitation_loss(
+        self, inputs: dict[str, Tensor], name: str, tokens: str, weight: float
+    ) -> Tensor:
+        """Return the weighted term of the imitated answers or turns, and record its mean."""
         if self._logprobs is None:
             raise RuntimeError("GRPOTrainer computed its loss without the log-probabilities")
         # the gradients of the processes are averaged, so each divides by its share of the tokens
-        tokens = inputs["imitated_tokens"].clamp(min=1.0) / self.accelerator.num_processes
+        share = inputs[f"{tokens}_tokens"].clamp(min=1.0) / self.accelerator.num_processes
         term, cross_entropy = loss.imitation_term(
-            self._logprobs, inputs["imitation_mask"], tokens, self._imitation
+            self._logprobs, inputs[f"{name}_mask"], share, weight
         )
-        self._logprobs = None
-        self._metrics["train"]["imitation"].append(
-            self.accelerator.gather(cross_entropy).mean().item()
-        )
-        total: Tensor = grpo_loss + term
-        return total
+        self._metrics["train"][name].append(self.accelerator.gather(cross_entropy).mean().item())
+        return term
 
     def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: Tensor, *args: Any, **kwargs: Any

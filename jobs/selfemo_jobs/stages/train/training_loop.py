@@ -35,14 +35,21 @@ from selfemo_jobs.models.trained_layers import train_last_layers
 from selfemo_jobs.prompts import load_prompt_set
 from selfemo_jobs.runtime.sigterm import SigtermFlag
 from selfemo_jobs.runtime.step_curve import thin_curve
-from selfemo_jobs.stages.train.batches import PADDING, BatchShape, TrainingStep, plan_steps
+from selfemo_jobs.stages.train.batches import PADDING, BatchShape, StepPlan, plan_steps
 from selfemo_jobs.stages.train.checkpoints import (
     checkpoint_folder,
     complete_steps,
     delete_other_checkpoints,
 )
-from selfemo_jobs.stages.train.rollout_data import RolloutData, add_imitation_rows
+from selfemo_jobs.stages.train.loss import spoken_weight
+from selfemo_jobs.stages.train.ragged_rows import FlaggedRows
+from selfemo_jobs.stages.train.rollout_data import (
+    RolloutData,
+    add_imitation_rows,
+    add_spoken_rows,
+)
 from selfemo_jobs.stages.train.rollout_files import read_consensus, read_rollouts
+from selfemo_jobs.stages.train.spoken_turns import read_spoken_turns
 from selfemo_jobs.stages.train.trainer import SelfGRPOTrainer
 from selfemo_jobs.stages.train.training_arguments import training_arguments
 from selfemo_jobs.stages.train.training_callback import OLD_LOGPROBS, TrainingCallback
@@ -103,6 +110,7 @@ def run_training(job: TrainJob, sigterm: SigtermFlag) -> None:
         steps=steps,
         kl_beta=training.kl_beta,
         imitation=training.imitation,
+        spoken_weight=spoken_weight(training.imitation, job.responder_share),
         bfloat16_products=job.bfloat16_products,
         # ZeRO-3 gathers weights in the order in which all layers use them
         trained_layers=(
@@ -123,7 +131,7 @@ def run_training(job: TrainJob, sigterm: SigtermFlag) -> None:
 
 def plan_training(
     rollouts: RolloutData, training: TrainingSpec, processes: int, seed: int
-) -> list[TrainingStep]:
+) -> StepPlan:
     """Return the steps of a training.
 
     Parameters
@@ -139,7 +147,7 @@ def plan_training(
 
     Returns
     -------
-    list of TrainingStep
+    StepPlan
         The steps in order.
     """
     return plan_steps(
@@ -150,7 +158,8 @@ def plan_training(
         epochs=training.epochs,
         seed=seed,
         max_steps=training.max_steps,
-        imitated=frozenset(np.flatnonzero(rollouts.imitated).tolist()),
+        imitated=FlaggedRows(rollouts.imitated),
+        spoken=rollouts.spoken,
     )
 
 
@@ -177,7 +186,11 @@ def precision_context(*, bfloat16_products: bool) -> AbstractContextManager[Any]
 
 
 def _load_rollouts(job: TrainJob, tokenizer: PreTrainedTokenizerBase) -> RolloutData:
-    """Return the rows to train on, with the answers to imitate if imitation is on."""
+    """Return the rows to train on, with what is imitated if imitation is on.
+
+    The recognizer imitates the consensus of each group. If the roles teach each other, the responder
+    imitates the turn that was really said, given that consensus.
+    """
     rollouts = read_rollouts(job.rows_folder)
     if job.training.imitation == 0.0:
         return rollouts
@@ -186,7 +199,14 @@ def _load_rollouts(job: TrainJob, tokenizer: PreTrainedTokenizerBase) -> Rollout
     def encode_answer(labels: Sequence[str]) -> Sequence[int]:
         return prompts.encode_completion(tokenizer, prompts.recognizer_text(labels))
 
-    return add_imitation_rows(rollouts, read_consensus(job.rows_folder), encode_answer)
+    rollouts = add_imitation_rows(rollouts, read_consensus(job.rows_folder), encode_answer)
+    turns = read_spoken_turns(job.rows_folder) if job.responder_share > 0.0 else []
+    if not turns:
+        return rollouts
+    limits = job.max_prompt_tokens, job.max_response_tokens
+    return add_spoken_rows(
+        rollouts, [turn.example(prompts, tokenizer, job.labels, *limits) for turn in turns]
+    )
 
 
 def _load_policy(job: TrainJob, dtype: torch.dtype) -> PreTrainedModel:
@@ -253,7 +273,7 @@ def _write_result(
     trainer: SelfGRPOTrainer,
     adapter: LoraConfig | None,
     rollouts: RolloutData,
-    steps: list[TrainingStep],
+    steps: StepPlan,
 ) -> None:
     """Write the model, then the result."""
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
@@ -268,9 +288,7 @@ def _write_result(
     dist.barrier()
 
 
-def _metrics(
-    trainer: SelfGRPOTrainer, rollouts: RolloutData, steps: list[TrainingStep]
-) -> dict[str, float]:
+def _metrics(trainer: SelfGRPOTrainer, rollouts: RolloutData, steps: StepPlan) -> dict[str, float]:
     """Return the metrics of the manifest: means over the steps, and no times."""
     history = _history(trainer)
 
@@ -281,10 +299,12 @@ def _metrics(
     trained = np.zeros(len(rollouts), np.bool_)
     for batch in batches:
         trained[[row for row in batch if row != PADDING]] = True
+    trained_rows = float(np.count_nonzero(trained))
+    trained[rollouts.spoken] = False  # they were not sampled
     weights = trainer.importance_weights[np.repeat(trained, rollouts.completions.lengths)]
     return {
         TrainMetric.STEPS: float(len(steps)),
-        TrainMetric.ROWS: float(np.count_nonzero(trained)),
+        TrainMetric.ROWS: trained_rows,
         TrainMetric.TOKENS: float(sum(step.sampled_tokens for step in steps)),
         TrainMetric.LOSS: history[-1]["loss"],
         TrainMetric.LOSS_MEAN: mean("loss"),

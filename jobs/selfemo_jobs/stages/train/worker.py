@@ -17,6 +17,7 @@ from typing import NoReturn
 from selfemo_api.contract import ExitCode
 from selfemo_api.stages import Stage
 from selfemo_jobs.errors import StageError, Terminated
+from selfemo_jobs.runtime.light_imports import skip_sklearn_import
 from selfemo_jobs.runtime.logging_setup import configure_logging
 from selfemo_jobs.runtime.parent_death import die_with_parent
 from selfemo_jobs.runtime.progress_metrics import serve_progress
@@ -76,10 +77,9 @@ def skip_generation_imports() -> None:
     They import both for generation, which never happens here, and these imports take half of the
     time of a start. Call it before any of them is imported.
     """
-    from transformers import utils
     from trl import import_utils
 
-    utils.is_sklearn_available = lambda: False
+    skip_sklearn_import()
     import_utils.is_vllm_available = lambda *_args, **_kwargs: False
 
 

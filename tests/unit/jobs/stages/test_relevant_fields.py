@@ -170,10 +170,14 @@ NOT_RELEVANT: dict[Stage, dict[str, set[str]]] = {
         _PARENT: _READING
         | {
             *("selfPlay.shards", "selfPlay.dialogues", "selfPlay.targetsPerDialogue"),
-            *("selfPlay.turns", "selfPlay.roles", "selfPlay.batchPrompts"),
+            *("selfPlay.turns", "selfPlay.batchPrompts"),
         },
         "An earlier stage reads it, and the policy's URI stands for it.": part("warmStart"),
-        _LATER: part("flywheel", "training", "evaluation") | {"dataset.labelPrior"} | _PROCESSES,
+        _LATER: (
+            part("flywheel", "training", "evaluation", without="training.trainLayers")
+            | {"dataset.labelPrior"}
+            | _PROCESSES
+        ),
     },
     Stage.FLYWHEEL: {
         _PARENT: part(
@@ -190,7 +194,10 @@ NOT_RELEVANT: dict[Stage, dict[str, set[str]]] = {
     Stage.TRAIN: {
         _PARENT: part(
             *("dataset.context", "selfPlay", "flywheel", "reward", "reward.judge", "warmStart"),
-            without="selfPlay.temperature",
+            without=(
+                "selfPlay.temperature selfPlay.roles selfPlay.maxTokens.responder "
+                "warmStart.responderShare"
+            ),
         )
         | _READING
         | {"dataset.labels", "dataset.labelPrior", "model.maxPromptTokens"},

@@ -12,6 +12,7 @@ from selfemo_jobs.stages.flywheel.balance_cap import balance_cap
 from selfemo_jobs.stages.flywheel.emotion_limits import (
     EmotionSet,
     RankedGroup,
+    RankedGroups,
     count_emotions,
     within_limits,
     within_share,
@@ -45,21 +46,21 @@ SINGLES = st.lists(st.sampled_from(LABELS).map(lambda label: (label,)), max_size
 
 def test_a_frequent_emotion_does_not_crowd_out_a_rare_one_beside_it() -> None:
     groups = ranked(*[("neutral",)] * 5, *[("neutral", "fear")] * 2, ("joy",))
-    stays = within_limits(groups, {"neutral": 3, "joy": 3, "fear": 3})
+    stays = within_limits(RankedGroups.of(groups), {"neutral": 3, "joy": 3, "fear": 3})
     assert kept_of(groups, stays.tolist()) == {"neutral": 3, "fear": 2, "joy": 1}
     assert stays.tolist() == [True, False, False, False, False, True, True, True]
 
 
 def test_sets_with_the_same_rarest_emotion_lose_the_same_share() -> None:
     groups = ranked(*[("joy",)] * 8, *[("joy", "surprise")] * 8, *[("surprise",)] * 24)
-    stays = within_limits(groups, {"joy": 8, "surprise": 40})
+    stays = within_limits(RankedGroups.of(groups), {"joy": 8, "surprise": 40})
     kept = Counter(g.emotions for g, s in zip(groups, stays, strict=True) if s)
     assert kept == {("joy",): 4, ("joy", "surprise"): 4, ("surprise",): 24}
 
 
 def test_an_emotion_without_a_limit_keeps_its_groups() -> None:
     groups = ranked(("joy",), ("fear",), ("fear",))
-    assert within_limits(groups, {"fear": 0}).tolist() == [True, False, False]
+    assert within_limits(RankedGroups.of(groups), {"fear": 0}).tolist() == [True, False, False]
 
 
 @given(SETS, st.dictionaries(st.sampled_from(LABELS), st.integers(0, 20)))
@@ -67,7 +68,7 @@ def test_no_emotion_exceeds_its_limit_and_no_group_is_dropped_without_need(
     sets: list[EmotionSet], limits: dict[str, int]
 ) -> None:
     groups = ranked(*sets)
-    stays = within_limits(groups, limits)
+    stays = within_limits(RankedGroups.of(groups), limits)
     kept = kept_of(groups, stays.tolist())
     assert all(kept.get(emotion, 0) <= limit for emotion, limit in limits.items())
     for group, stay in zip(groups, stays, strict=True):
@@ -85,14 +86,14 @@ def test_no_emotion_exceeds_its_limit_and_no_group_is_dropped_without_need(
 @given(SINGLES, st.integers(0, 20))
 def test_with_one_emotion_each_the_limit_is_a_rank(sets: list[EmotionSet], limit: int) -> None:
     groups = ranked(*sets)
-    stays = within_limits(groups, dict.fromkeys(LABELS, limit))
+    stays = within_limits(RankedGroups.of(groups), dict.fromkeys(LABELS, limit))
     assert stays.tolist() == [group.rank <= limit for group in groups]
 
 
 @given(SETS, st.sampled_from([0.25, 0.3, 0.4, 0.5, 0.75, 1.0]))
 def test_no_emotion_has_more_than_its_share(sets: list[EmotionSet], share: float) -> None:
     groups = ranked(*sets)
-    stays, cap = within_share(groups, share)
+    stays, cap = within_share(RankedGroups.of(groups), share)
     kept = kept_of(groups, stays.tolist())
     total = sum(kept.values())
     assert all(n <= share * total + 1e-9 and n <= cap for n in kept.values())
@@ -105,7 +106,7 @@ def test_with_one_emotion_each_the_cap_is_the_balance_cap(
     sets: list[EmotionSet], share: float
 ) -> None:
     groups = ranked(*sets)
-    stays, cap = within_share(groups, share)
+    stays, cap = within_share(RankedGroups.of(groups), share)
     assert cap == balance_cap(Counter(emotion for (emotion,) in sets), share)
     assert stays.tolist() == [group.rank <= cap for group in groups]
 
@@ -119,7 +120,7 @@ def test_the_order_of_the_groups_does_not_matter(
     random.shuffle(shuffled)  # type: ignore[attr-defined]
 
     def ids(members: list[RankedGroup]) -> list[str]:
-        stays, _ = within_share(members, share)
+        stays, _ = within_share(RankedGroups.of(members), share)
         return sorted(g.group_id for g, s in zip(members, stays, strict=True) if s)
 
     assert ids(shuffled) == ids(groups)

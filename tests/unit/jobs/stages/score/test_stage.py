@@ -16,6 +16,7 @@ from selfemo_api.contract import StageConfig
 from selfemo_api.results import StageResult
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage
+from selfemo_jobs.acceleration.prompt_states import PromptStates
 from selfemo_jobs.errors import DamagedResult, Terminated
 from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, read_manifest
 from selfemo_jobs.runtime.schemas import LABEL_SETS, SCORED
@@ -299,3 +300,48 @@ def test_the_program_says_its_result(config: StageConfig, tmp_path: Path) -> Non
     said = StageResult.model_validate_json((tmp_path / "said").read_text())
     assert said.stage is Stage.SCORE
     assert said.rows == 16
+
+
+def test_targets_that_an_earlier_generation_read_are_not_read_again(
+    config: StageConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = config.spec.model_copy(
+        update={
+            "training": config.spec.training.model_copy(update={"train_layers": 1}),
+            "reward": config.spec.reward.model_copy(
+                update={"judge": config.spec.reward.judge.model_copy(update={"max_tokens": 1})}
+            ),
+            "stopping": config.spec.stopping.model_copy(update={"max_generations": 3}),
+            "self_play": config.spec.self_play.model_copy(update={"dialogues": None}),
+        }
+    )
+    reads: list[int] = []
+    plain = PromptStates.read
+
+    def counted(states: PromptStates, prompts: Any) -> int:
+        reads.append(plain(states, prompts))
+        return reads[-1]
+
+    monkeypatch.setattr(PromptStates, "read", counted)
+    first = config.model_copy(update={"spec": spec})
+    run(first)
+    assert sum(reads) > 0
+    files = sorted((folder_of(config).parents[2] / "prompt-states").rglob("001-part-*"))
+    assert files, "parts with recognizer groups have a file each"
+    reads.clear()
+    later = first.model_copy(update={"output": first.output + "-later", "generation": 2})
+    with_states = run(later)
+    assert sum(reads) == 0
+    damaged = files[0].read_bytes()
+    files[0].write_bytes(damaged[:-1] + bytes([damaged[-1] ^ 1]))
+    for file in files[1:]:
+        file.unlink()
+    shutil.rmtree(tmp_path / "work")
+    reads.clear()
+    again = run(later.model_copy(update={"output": first.output + "-without"}))
+    assert sum(reads) > 0, "a damaged file is not used"
+    assert again.manifest_sha256 == with_states.manifest_sha256
+    last = first.model_copy(update={"output": first.output + "-last", "generation": 3})
+    shutil.rmtree(folder_of(config).parents[2] / "prompt-states")
+    run(last)
+    assert not (folder_of(config).parents[2] / "prompt-states").exists(), "no later generation"

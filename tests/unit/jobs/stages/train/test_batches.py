@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,7 +55,9 @@ def test_each_epoch_has_every_row_once_in_whole_groups(
         rows_of_step = set(rows_of(step))
         assert all(rows_of_step.issuperset(g) or rows_of_step.isdisjoint(g) for g in groups)
         assert step.sampled_tokens == sum(completions[r] for r in rows_of_step)
-    assert steps == plan_steps(groups, prompts, completions, shape, epochs=epochs, seed=seed)
+    again = plan_steps(groups, prompts, completions, shape, epochs=epochs, seed=seed)
+    assert [*steps] == [*again]
+    assert steps[1:3] == [*steps][1:3]
 
 
 def test_tokens_of_imitated_answers_are_counted_separately() -> None:
@@ -60,6 +65,14 @@ def test_tokens_of_imitated_answers_are_counted_separately() -> None:
         [[0, 1, 2]], [5] * 3, [2, 3, 4], BatchShape(4, 4, 1), epochs=1, seed=0, imitated={2}
     )
     assert (step.sampled_tokens, step.imitated_tokens) == (5, 4)
+
+
+def test_tokens_of_turns_that_were_said_are_counted_separately() -> None:
+    (step,) = plan_steps(
+        [[0, 1, 2], [3]], [5] * 4, [2, 3, 4, 9], BatchShape(4, 4, 1),
+        epochs=1, seed=0, imitated={2, 3}, spoken={3},
+    )  # fmt: skip
+    assert (step.sampled_tokens, step.imitated_tokens, step.spoken_tokens) == (5, 4, 9)
 
 
 def test_the_steps_do_not_depend_on_the_number_of_processes() -> None:
@@ -79,14 +92,28 @@ def test_each_epoch_and_each_seed_has_another_order() -> None:
     steps = plan_steps(groups, ones, ones, BatchShape(5, 5, 1), epochs=2, seed=0)
     other = plan_steps(groups, ones, ones, BatchShape(5, 5, 1), epochs=2, seed=1)
     assert [sorted(rows_of(s)) for s in steps[:10]] != [sorted(rows_of(s)) for s in steps[10:]]
-    assert steps != other
+    assert [*steps] != [*other]
 
 
 def test_max_steps_limits_the_number_of_steps() -> None:
-    groups, ones = [[i] for i in range(20)], [1] * 20
-    assert (
-        len(plan_steps(groups, ones, ones, BatchShape(4, 4, 1), epochs=3, seed=0, max_steps=7)) == 7
-    )
+    groups, ones, shape = [[i] for i in range(20)], [1] * 20, BatchShape(4, 4, 1)
+    whole = plan_steps(groups, ones, ones, shape, epochs=3, seed=0)
+    assert len(whole) == 15
+    for most in (0, 5, 7, 15, 20):
+        steps = plan_steps(groups, ones, ones, shape, epochs=3, seed=0, max_steps=most)
+        assert [*steps] == [*whole][:most]
+
+
+def test_a_plan_holds_the_order_of_its_groups_and_makes_a_step_when_it_is_taken() -> None:
+    groups = [range(8 * i, 8 * i + 8) for i in range(2_000)]
+    ones = np.ones(16_000, np.int64)
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    steps = plan_steps(groups, ones, ones, BatchShape(64, 8, 1), epochs=10, seed=0)
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(steps) == 2_500
+    assert after - before < 12 * 2_000 * 10, "8 bytes for each group of each epoch, and the steps"
 
 
 def test_a_micro_batch_has_members_of_one_group() -> None:

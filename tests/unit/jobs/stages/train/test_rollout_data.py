@@ -43,7 +43,9 @@ def test_rows_are_sorted_whatever_their_order(table: Any) -> None:
 def test_each_recognizer_group_gets_an_answer_to_imitate(table: Any) -> None:
     rows = RolloutData.from_table(table)
     longer = add_imitation_rows(rows, consensus_of(table, rows), lambda labels: [len(labels), 5, 6])
-    assert longer.groups == [[0, 1, 2, 15], [3, 4, 5], [6, 7, 8, 16], [9, 10, 11], [12, 13, 14, 17]]
+    expected = [[0, 1, 2, 15], [3, 4, 5], [6, 7, 8, 16], [9, 10, 11], [12, 13, 14, 17]]
+    assert [list(group) for group in longer.groups] == expected
+    assert longer.groups[1:3] == expected[1:3]
     assert longer.imitated.tolist() == [False] * 15 + [True] * 3
     assert longer.prompts[16].tolist() == rows.prompts[6].tolist()
     assert longer.completions[17].tolist() == [1, 5, 6]
@@ -65,11 +67,12 @@ def test_the_answer_to_imitate_names_all_labels_of_the_consensus(table: Any) -> 
 
     def encode(labels: Sequence[str]) -> list[int]:
         answers.append(list(labels))
-        return [7]
+        return [7] * len(answers)
 
     rows = RolloutData.from_table(several)
-    add_imitation_rows(rows, consensus_of(several, rows), encode)
-    assert answers == [["joy", "surprise"], ["joy"], ["joy"]]
+    longer = add_imitation_rows(rows, consensus_of(several, rows), encode)
+    assert answers == [["joy", "surprise"], ["joy"]], "equal answers are encoded once"
+    assert [longer.completions[row].tolist() for row in range(15, 18)] == [[7], [7, 7], [7, 7]]
 
 
 def test_without_tables_there_are_no_rows() -> None:
