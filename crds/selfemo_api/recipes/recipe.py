@@ -20,7 +20,10 @@ RECIPE_PARTS = (
     *("resources.processesPerNode", "evaluation", "stopping", "promotion"),
 )
 #: The names of the built-in recipes: the default is the first.
-RECIPES = ("small-v1", "qwen3-lora-v1", "paper-v1", "tests-v1")
+RECIPES = (
+    *("small-v1", "qwen3-lora-v1", "qwen3-600m-v1", "qwen3-4b-v1", "qwen3-8b-v1"),
+    *("paper-v1", "tests-v1"),
+)
 
 
 def recipe_text(name: str) -> str:
