@@ -23,6 +23,7 @@ from selfemo_api.text.control_characters import json_text, printable
 from selfemo_api.text.extras import extra_of, missing_extra_message
 from selfemo_operator.cli.job_program import require_extras
 from selfemo_operator.cli.output_format import print_line
+from selfemo_operator.cli.run_estimate import estimate_lines
 from selfemo_operator.cli.run_options import RunRequest
 from selfemo_operator.local.state import RunnerError
 from selfemo_operator.planner.lifecycle import begin
@@ -70,6 +71,12 @@ class CheckReport:
             text += f"; a model of {numbers[CheckMetric.PARAMETERS] / 1e6:,.1f} million parameters"
         return text
 
+    @property
+    def estimate(self) -> list[str]:
+        """What the run takes at most, in lines; none if it could not be estimated."""
+        estimate = self.content.get("estimate")
+        return estimate_lines(estimate) if estimate else []
+
 
 def check(request: RunRequest, *, as_json: bool) -> int:
     """Check the input of a run, print what is found, and return the exit code.
@@ -93,6 +100,8 @@ def check(request: RunRequest, *, as_json: bool) -> int:
     print_findings(report)
     if report.exit_code is ExitCode.OK:
         print_line(report.summary)
+        for line in report.estimate:
+            print_line(line)
     return report.exit_code
 
 

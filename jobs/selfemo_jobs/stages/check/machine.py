@@ -134,6 +134,19 @@ def local_gpus() -> list[int]:
     return memory[: len([name for name in visible.split(",") if name.strip() not in {"", "-1"}])]
 
 
+def local_gpu_name() -> str:
+    """Return the name of the first GPU that NVIDIA's driver reports; empty if there is none."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return ""
+    command = [program, "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return next((line.strip() for line in done.stdout.splitlines()), "")
+
+
 def main_memory(
     root: Path = Path("/sys/fs/cgroup"), process: Path = Path("/proc/self/cgroup")
 ) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from selfemo_api.stages import Stage
 from selfemo_jobs.prompts import PromptSet
 from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.program import StageProgram
+from selfemo_jobs.stages.check.architecture_size import decoder_size
 from selfemo_jobs.stages.check.findings import Findings
 from selfemo_jobs.stages.check.machine import (
     check_gpus,
@@ -44,6 +46,7 @@ from selfemo_jobs.stages.check.sources import (
     source_counts,
 )
 from selfemo_jobs.stages.check.storage import check_storage
+from selfemo_jobs.stages.check.workload import count_workload
 from selfemo_jobs.store import Store
 
 log = logging.getLogger(__name__)
@@ -61,6 +64,9 @@ RELEVANT = (
     "dataset.sources.evaluation",
     "model.revision",
 )
+#: The report has, for `selfemo check`, the numbers that a run's cost follows from, and those of the
+#: model.
+WORKLOAD, DECODER = "workload", "decoder"
 #: What the report has about the model: the name, and the key in the model's `config.json`.
 _MODEL = (
     ("type", "model_type"),
@@ -138,8 +144,9 @@ def find_problems(
     model = check_model(spec, reader, work, findings)
     progress(5, steps)
     prompts = read_prompts(spec, reader, findings)
+    made = None
     if prompts is not None:
-        _check_prompts(spec, prompts, model, sources, findings)
+        made = _check_prompts(spec, prompts, model, sources, findings)
     if model.tensors:
         check_memory(
             spec,
@@ -149,7 +156,13 @@ def find_problems(
             gpu_memory=gpus,
         )
     progress(6, steps)
-    return _output(spec, model, sources, findings)
+    output = _output(spec, model, sources, findings)
+    if made is not None and not findings.problems:
+        output.report[WORKLOAD] = count_workload(made, sources).to_json()
+        size = decoder_size(model.config, model.parameters or None)
+        if size is not None:
+            output.report[DECODER] = asdict(size)
+    return output
 
 
 def _check_prompts(
@@ -158,15 +171,20 @@ def _check_prompts(
     model: CheckedModel,
     sources: list[ReadSource],
     findings: Findings,
-) -> None:
-    """Check the labels; with the model's tokenizer, also the lengths of prompts and labels."""
+) -> PromptContext | None:
+    """Check the labels; with the model's tokenizer, also the lengths of prompts and labels.
+
+    What prompts are made of is returned if they can be made.
+    """
     check_labels(spec, prompts, findings)
     if model.tokenizer is None:
-        return
+        return None
     made = PromptContext(spec, prompts, model.tokenizer)
     check_answer_lengths(made, findings)
-    if check_chat_template(made, findings):
-        check_prompt_lengths(made, sources, findings)
+    if not check_chat_template(made, findings):
+        return None
+    check_prompt_lengths(made, sources, findings)
+    return made
 
 
 def _output(

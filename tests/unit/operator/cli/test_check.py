@@ -53,7 +53,12 @@ def test_an_input_without_a_problem(file: Path) -> None:
     result = run("check", str(file))
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.startswith("no problems found: ")
-    assert result.stdout.endswith(" utterances; a model of 0.9 million parameters\n")
+    summary, *estimate = result.stdout.splitlines()
+    assert summary.endswith(" utterances; a model of 0.9 million parameters")
+    assert estimate[0] == "1 generation at most"
+    assert [line.split()[0] for line in estimate[2:]] == [
+        *("SelfPlay", "Score", "Train", "Evaluate", "storage:", "stages:")
+    ]
     assert list(file.parent.iterdir()) == [file]
 
 
@@ -63,6 +68,7 @@ def test_as_json(file: Path) -> None:
     assert (result.exit_code, content["problems"], content["unavailable"]) == (0, [], [])
     assert sum(content["labelPrior"].values()) == pytest.approx(1)
     assert content["metrics"]["labeledUtterances"] > 9
+    assert content["estimate"]["stages"]["SelfPlay"]["generated"] > 0
     result = run("check", str(file), "--output", "json", "--set", "model.uri=file:///nowhere")
     assert result.exit_code == 2
     assert json.loads(result.stdout)["problems"] == [
