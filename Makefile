@@ -90,7 +90,7 @@ pin-images: ## Write the digests of the base images into images/bases, from thei
 sbom: ## Write the Python packages of each image as an SBOM into build/sbom
 	@images/sbom
 scan: ## Known vulnerabilities of the packages of each image (needs a network): ARGS="--format json"
-	@tools/setup --only-group scan
+	@tools/setup --no-dev --extra operator
 	@UV=tools/uv images/scan $(ARGS)
 
 .PHONY: packages try-packages image helm chart-package

@@ -3,7 +3,8 @@
 ``python tools/try_packages.py [--python 3.12 …] [--extra jobs …] [--wheel FILE] [--to FILE]``
 
 In each environment, it runs the commands that the extra is for: a version, an example that the
-package carries, `check` and `run --dry-run`. Without the extra of a command, the command must say
+package carries, `check` and `run --dry-run`. Several extras in one trial are separated by commas
+(``--extra jobs,vllm``). Without the extra of a command, the command must say
 in one line which one is missing. The result is a table in Markdown. The exit code is 1 if a trial
 fails. A Python that this machine lacks is a row of its own: uv downloads it only where it may
 (`UV_PYTHON_DOWNLOADS=automatic`).
@@ -30,6 +31,7 @@ EXTRAS = {
     "operator": ("kopf", "kubernetes", "prometheus_client"),
     "report": ("pyarrow", "sklearn"),
     "jobs": ("torch", "trl", "deepspeed", "daft"),
+    "vllm": ("vllm", "torch"),
     "ray": ("ray",),
     "playground": ("gradio",),
     "mlflow": ("mlflow",),
@@ -166,26 +168,30 @@ def _steps(environment: Environment, extra: str) -> Iterator[str]:
     """Run the commands of a trial, and yield what each showed."""
     run = environment.run
     yield run("selfemo", "--version", text="selfemo ").strip()
-    for module in EXTRAS.get(extra, ()):
+    extras = extra.split(",")
+    for module in (module for name in extras for module in EXTRAS.get(name, ())):
         run("python", "-c", f"import {module}")
     run("selfemo", "init", "--example", "demo", text="demo.yaml is written")
     run("selfemo", "validate", "demo.yaml", text="demo.yaml is valid")
     run("selfemo", "schema", "--crd", text="kind: CustomResourceDefinition")
     yield "the example and the CRD are in the package"
-    yield from _check(run, extra)
-    if extra == "operator":
+    yield from _check(run, extras)
+    if "operator" in extras:
         run("python", "-m", "selfemo_operator", "--help", text="--namespace")
         run("kubectl-selfemo", "--help", text="list")
         yield "the operator and the plugin start"
-    if extra in ("report", "jobs"):
+    if {"jobs", "vllm"} <= set(extras):
+        run("selfemo", "serve", "tiny", "--print-command", text="vllm serve")
+        yield "the command of vLLM is printed"
+    if {"report", "jobs"} & set(extras):
         runs = [next((ROOT / "tests/support" / name / "storage").glob("*/*")) for name in _RUNS]
         run("selfemo", "compare", *map(str, runs), "--to", "page.html")
         yield f"a page of {(environment.folder / 'page.html').stat().st_size} bytes"
 
 
-def _check(call: Callable[..., str], extra: str) -> Iterator[str]:
+def _check(call: Callable[..., str], extras: Sequence[str]) -> Iterator[str]:
     data = ("--data", "demo=demo")
-    if extra != "jobs":
+    if "jobs" not in extras:
         for words in (["check", "demo.yaml"], ["run", "demo.yaml", "--dry-run"]):
             call("selfemo", *words, *data, code=2, text='needs the extra "jobs"')
         yield "`check` and `run --dry-run` name the missing extra"

@@ -200,7 +200,7 @@ class World:
         return wait_status(self._kubectl, check, what, 900, name=self._name)
 
     def wait_for_generation_1(self) -> None:
-        self.wait(lambda s: s.get("current", {}).get("generation") == 1, "generation 1")
+        self.wait(lambda s: s.get("generation") == 1, "generation 1")
 
     def check_end(self, s3: S3, record: list[Json]) -> None:
         """Wait for the end, and check that everything was done once and is there.

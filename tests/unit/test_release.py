@@ -108,7 +108,7 @@ def jobs_of(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def test_there_are_workflows() -> None:
-    assert {path.stem for path in WORKFLOWS} == {"test", "docs", "release"}
+    assert {path.stem for path in WORKFLOWS} == {"test", "docs", "release", "scan"}
 
 
 @each_workflow

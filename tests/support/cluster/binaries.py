@@ -91,6 +91,8 @@ TOOLS = (
     Tool("helm", "v4.3.1", {"helm": "helm.sh/helm/v4/cmd/helm"}),
     Tool("helm", "v3.22.0", {"helm3": "helm.sh/helm/v3/cmd/helm"}),
     Tool("actionlint", "v1.7.12", {"actionlint": "github.com/rhysd/actionlint/cmd/actionlint"}),
+    # the Go types of the Prometheus operator; the last one, because nothing else needs it
+    Tool("kinds", "v1", {"kinds": "."}, module="kinds"),
 )
 _TOOL_OF = {program: tool for tool in TOOLS for program in tool.packages}
 
