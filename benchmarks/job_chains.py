@@ -20,7 +20,8 @@ from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 
 GENERATIONS = 2
-STAGES = 2 + 5 * GENERATIONS
+#: The stages of a run of so many generations, after the baseline.
+STAGES = sum(len(stages_of(generation)) for generation in range(GENERATIONS + 1))
 Json = dict[str, Any]
 
 
