@@ -91,6 +91,8 @@ def _options(training: SupervisedTraining, spec: EvolutionSpec) -> list[str]:
         "--dialogues": training.dialogues,
         "--labels": ",".join(spec.dataset.labels),
     }
+    if spec.resources.gpus_per_node > 0:
+        data["--device"] = "cuda"
     options = WarmStartOptions(
         **dict(training.options),
         prompts=spec.model.prompts,

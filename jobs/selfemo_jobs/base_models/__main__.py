@@ -66,6 +66,13 @@ def parser() -> CommandParser:
     )
     add_options(warm)
     warm.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="where it is trained. The default is the processor, whose results can be repeated on "
+        "other machines.",
+    )
+    warm.add_argument(
         "--dev",
         type=Path,
         metavar="FILE",
@@ -107,7 +114,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
 def _warm_start(arguments: argparse.Namespace) -> None:
     import torch
 
-    from selfemo_jobs.models.fetch import load_model, load_tokenizer
+    from selfemo_jobs.models.fetch import load_model, load_tokenizer, move_model
     from selfemo_jobs.models.model_folder import check_model_folder, save_model
     from selfemo_jobs.prompts import load_prompt_set
     from selfemo_jobs.stages.warmstart.examples import examples_of
@@ -134,6 +141,8 @@ def _warm_start(arguments: argparse.Namespace) -> None:
         past=options.past,
         max_prompt_tokens=options.max_prompt_tokens,
     )
+    if arguments.device != "cpu":
+        model = move_model(model, torch.device(arguments.device), arguments.model)
     loss = train_steps(model, tokenizer, recognizer, responder, options)
     save_model(model, tokenizer, arguments.to)
     _print_result(
