@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, f1_score
 
 from selfemo_api.results import SourceScore
 from selfemo_jobs.rewards.diversity import label_entropy
@@ -101,6 +100,9 @@ def score_source(
     >>> score.accuracy, score.f1_by_label, score.unparsable
     (0.666667, [0.666667, 0.666667], 0.333333)
     """
+    # it takes longer to import than all else that reads stored scores, and imports SciPy and pandas
+    from sklearn.metrics import accuracy_score, f1_score
+
     gold, predicted = predictions.gold, predictions.predicted
     support = np.bincount(gold, minlength=len(labels))
     by_label = label_weights(support, labels, label_prior)

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, f1_score, jaccard_score
 
 from selfemo_api.results import SourceScore
 from selfemo_jobs.evaluation.metrics import TINY, bootstrap_interval, rounded
@@ -87,6 +86,9 @@ def score_source_by_sets(
     >>> score.f1_by_label, score.micro_f1, score.jaccard, score.accuracy
     ([1.0, 0.666667], 0.8, 0.75, 0.5)
     """
+    # as in the other module, it is imported where it is used
+    from sklearn.metrics import accuracy_score, f1_score, jaccard_score
+
     gold = predictions.gold.astype(np.int8)
     predicted, named = predictions.predicted.astype(np.int8), predictions.named.astype(np.int8)
     weights = utterance_weights(predictions.gold, labels, label_prior)

@@ -17,7 +17,7 @@ from typing import NoReturn
 from selfemo_api.contract import ExitCode
 from selfemo_api.stages import Stage
 from selfemo_jobs.errors import StageError, Terminated
-from selfemo_jobs.runtime.light_imports import skip_sklearn_import
+from selfemo_jobs.runtime.light_imports import skip_unused_imports
 from selfemo_jobs.runtime.logging_setup import configure_logging
 from selfemo_jobs.runtime.parent_death import die_with_parent
 from selfemo_jobs.runtime.progress_metrics import serve_progress
@@ -72,14 +72,14 @@ def _train(job: TrainJob, sigterm: SigtermFlag) -> None:
 
 
 def skip_generation_imports() -> None:
-    """Make Transformers and TRL believe that vLLM and scikit-learn are not installed.
+    """Make Transformers and TRL believe that vLLM, scikit-learn and SciPy are not installed.
 
-    They import both for generation, which never happens here, and these imports take half of the
+    They import them for what never happens here, and these imports take half of the
     time of a start. Call it before any of them is imported.
     """
     from trl import import_utils
 
-    skip_sklearn_import()
+    skip_unused_imports()
     import_utils.is_vllm_available = lambda *_args, **_kwargs: False
 
 
