@@ -62,6 +62,25 @@ def test_the_answer_names_what_the_labeled_share_alone_is_worth(
     assert f"As many steps on the labeled share alone: {gain} [" in page
 
 
+def test_the_answer_stands_beside_that_without_the_responder_and_over_the_control(
+    folders: StudyFolders, tmp_path: Path
+) -> None:
+    made = study(rows=[*DOCUMENT["rows"], MORE], withoutResponder="no-cap")
+    summary, page = written(folders, tmp_path, made)
+    assert summary["gain_over_supervised"] is None
+    assert summary["gain_over_supervised_interval"] is None
+    assert summary["without_responder_relative_gain"] == -1.0  # of the one seed that is finished
+    assert "Without the responder: -100.0 %" in page
+    best = {**RIGHT, (1, "test"): 3}
+    finish(made, folders, "more", 1, best, ["Baseline", "Control"], best=1, steps=8)
+    summary, page = written(folders, tmp_path, made)
+    gain = answers(2).f1 / answers(3).f1 - 1  # seed 2 of the control did not run
+    assert summary["gain_over_supervised"] == pytest.approx(gain, abs=1e-6)
+    low, high = summary["gain_over_supervised_interval"]  # type: ignore[misc]
+    assert low <= gain <= high < 0
+    assert f"`main` over these steps: {100 * gain:+.1f} % [" in page
+
+
 def test_what_did_not_run_is_missing(folders: StudyFolders, tmp_path: Path) -> None:
     summary, page = written(folders, tmp_path)
     assert summary["complete"] is False
