@@ -98,9 +98,10 @@ class RewardSpec(ApiModel):
     """The constant that is added to both counts of the IoU. It ranks answers that miss: the fewer
     labels they name, the higher they score. With 0, the plain IoU, every miss scores 0; this is an
     ablation."""
-    consensus: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    consensus: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     """The share of votes from which an emotion belongs to the consensus. 0.5 is a plain
-    majority."""
+    majority. 0 is the aligned vote: one emotion wins, and each wins as often as
+    `dataset.labelPrior` says."""
     weights: RewardWeights = RewardWeights()
     """The weights of the reward's terms."""
     group_weight: GroupWeight = GroupWeight.CONSISTENCY

@@ -5,7 +5,7 @@ The functions are pure and need no model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from selfemo_jobs.rewards import (
     recognizer_rewards,
     responder_rewards,
 )
+from selfemo_jobs.rewards.aligned_vote import aligned_vote
 from selfemo_jobs.rewards.label_sets import Bools, Floats, Masks, count_votes, mask_dtype
 from selfemo_jobs.runtime.schemas import SCORED
 from selfemo_jobs.stages.score.candidate_groups import Rows, find_groups, label_masks
@@ -131,6 +132,7 @@ def score_candidates(
     labels: Sequence[str],
     reward: RewardSpec,
     group_size: int,
+    label_prior: Mapping[str, float] | None = None,
     seed: int = 0,
     uri: str = "candidates",
 ) -> ScoredPart:
@@ -152,6 +154,8 @@ def score_candidates(
         The field ``spec.reward``.
     group_size
         Number of members of each group, G.
+    label_prior
+        The share of each emotion, which the aligned vote (``reward.consensus: 0``) refers to.
     seed
         The seed of the rewards if ``reward.signal`` is ``Random``; otherwise it is not used.
     uri
@@ -169,7 +173,8 @@ def score_candidates(
     """
     candidates = _CandidateTable(table, labels, reward, uri)
     groups = find_groups(table, group_size, uri)
-    recognizer, votes = _score_recognizer(candidates, groups.recognizer, readings.targets)
+    prior = np.array([label_prior.get(e, 0.0) for e in labels]) if label_prior else None
+    recognizer, votes = _score_recognizer(candidates, groups.recognizer, readings.targets, prior)
     responder, faults = _score_responder(candidates, groups.responder, readings.responses)
     if reward.signal is Signal.RANDOM:
         generator = np.random.default_rng(seed)
@@ -188,19 +193,23 @@ def score_candidates(
 
 
 def _score_recognizer(
-    candidates: _CandidateTable, rows: Rows, targets: Masks | None
+    candidates: _CandidateTable, rows: Rows, targets: Masks | None, prior: Floats | None
 ) -> tuple[_ScoredGroups, dict[str, Any]]:
     """Return the scored recognizer groups, and the counts of their votes for the summary."""
     reward = candidates.reward
     members = candidates.masks("labels", rows)
     gold = candidates.masks("gold", rows[:, 0])
-    vote = consensus(
-        members,
-        targets,
-        num_labels=len(candidates.labels),
-        threshold=reward.consensus,
-        judge_weight=reward.judge.weight,
-    )
+    size, weight = len(candidates.labels), reward.judge.weight
+    if reward.consensus == 0.0:
+        vote = aligned_vote(members, targets, num_labels=size, judge_weight=weight, prior=prior)
+    else:
+        vote = consensus(
+            members,
+            targets,
+            num_labels=size,
+            threshold=reward.consensus,
+            judge_weight=weight,
+        )
     has_gold = gold != 0
     agreed = vote.verdicts == Verdict.AGREED
     kept = agreed | has_gold

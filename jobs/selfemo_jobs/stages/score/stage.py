@@ -118,6 +118,7 @@ class _Scorer:
                 labels=spec.dataset.labels,
                 reward=spec.reward,
                 group_size=spec.self_play.group_size,
+                label_prior=spec.dataset.label_prior,
                 seed=seed,
                 uri=part_uri,
             )
@@ -179,6 +180,7 @@ def _load_scored(context: StageContext, name: str) -> tuple[list[Part], ScoreSum
 #: The parts of the spec that the scores follow from.
 RELEVANT = (
     "dataset.labels",
+    "dataset.labelPrior",
     "dataset.context",
     "model.revision",
     "model.prompts",

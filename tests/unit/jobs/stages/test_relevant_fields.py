@@ -174,9 +174,7 @@ NOT_RELEVANT: dict[Stage, dict[str, set[str]]] = {
         },
         "An earlier stage reads it, and the policy's URI stands for it.": part("warmStart"),
         _LATER: (
-            part("flywheel", "training", "evaluation", without="training.trainLayers")
-            | {"dataset.labelPrior"}
-            | _PROCESSES
+            part("flywheel", "training", "evaluation", without="training.trainLayers") | _PROCESSES
         ),
     },
     Stage.FLYWHEEL: {

@@ -92,6 +92,20 @@ def test_the_division_by_the_deviation_can_be_taken_back() -> None:
     assert np.abs(expected).max() > 0.1
 
 
+def test_the_aligned_vote_refers_to_the_label_prior() -> None:
+    part = table(*(recognizer(f"g{i}", [JOY, JOY, JOY, ANGER]) for i in range(3)),
+                 recognizer("g3", [JOY, JOY, ANGER, ANGER]))  # fmt: skip
+    reward = RewardSpec.model_validate({"consensus": 0, "judge": {"weight": 0.0}})
+    prior = {"joy": 0.75, "anger": 0.25}
+    options = {"labels": MELD, "reward": reward, "group_size": 4}
+    readings = JudgeReadings(None, NO_RESPONSES)
+    scored = score_candidates(part, readings, label_prior=prior, **options).table  # type: ignore[arg-type]
+    assert scored["consensus"].to_pylist()[::4] == [JOY, JOY, JOY, ANGER]
+    plain = score_candidates(part, readings, **options).table  # type: ignore[arg-type]
+    assert plain["consensus"].to_pylist()[::4][:3] == [JOY] * 3
+    assert plain["consensus"].to_pylist()[12] in (JOY, ANGER)  # without a prior: equal votes
+
+
 def test_without_smoothing_a_wrong_answer_has_alignment_0() -> None:
     part = table(recognizer("g1", [JOY, JOY, JOY, ANGER]))
     plain = RewardSpec.model_validate({"smoothing": 0.0, "judge": {"weight": 0.0}})

@@ -1,0 +1,67 @@
+"""The aligned vote: winners by the label prior, and who they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selfemo_jobs.rewards.aligned_vote import aligned_vote
+from selfemo_jobs.rewards.consensus import Verdict
+from selfemo_jobs.rewards.label_sets import Masks
+
+PRIOR = np.array([0.6, 0.3, 0.1])
+
+
+def votes_of(generator: np.random.Generator, groups: int, voters: int) -> Masks:
+    """Votes that favor the first label more than the prior does."""
+    chances = generator.dirichlet([9.0, 3.0, 1.0], size=groups)
+    drawn = [generator.choice(3, size=voters, p=chance) for chance in chances]
+    return np.asarray(1 << np.array(drawn), np.uint8)
+
+
+def frequencies(masks: Masks) -> list[float]:
+    return [float(np.mean(masks == 1 << label)) for label in range(3)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_winners_have_the_frequencies_of_the_prior(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    members, readings = votes_of(generator, 256, 4), votes_of(generator, 256, 32)
+    options = {"num_labels": 3, "judge_weight": 0.8}
+    plain = aligned_vote(members, readings, **options, prior=None)  # type: ignore[arg-type]
+    vote = aligned_vote(members, readings, **options, prior=PRIOR)  # type: ignore[arg-type]
+    assert frequencies(plain.masks)[2] < 0.05
+    assert frequencies(vote.masks) == pytest.approx(PRIOR, abs=0.03)
+    assert (vote.verdicts == Verdict.AGREED).all()
+    assert (vote.confidence > 1 / 3 - 1e-9).all()
+    # where a rare emotion wins, it has more votes than where it does not
+    named = (readings == 4).mean(axis=1)
+    assert named[vote.masks == 4].mean() > 2 * named[vote.masks != 4].mean()
+
+
+def test_without_a_prior_the_most_votes_win() -> None:
+    members = np.array([[1, 1, 2, 4], [2, 2, 1, 1]], np.uint8)
+    readings = np.array([[4, 4], [2, 1]], np.uint8)
+    vote = aligned_vote(members, readings, num_labels=3, judge_weight=0.5, prior=None)
+    assert vote.masks.tolist() == [4, 1]  # of equal shares, the label that comes first
+
+
+def test_without_a_named_emotion_there_is_no_winner() -> None:
+    members = np.array([[0, 0], [1, 0]], np.uint8)
+    vote = aligned_vote(members, None, num_labels=3, judge_weight=0.0, prior=PRIOR)
+    assert vote.masks.tolist() == [0, 1]
+    assert vote.verdicts.tolist() == [Verdict.EMPTY, Verdict.AGREED]
+    assert vote.confidence[0] == 0.0
+    none = aligned_vote(members[:0], None, num_labels=3, judge_weight=0.0, prior=PRIOR)
+    assert none.masks.shape == (0,)
+
+
+@given(st.lists(st.lists(st.sampled_from([0, 1, 2, 3, 4]), min_size=4, max_size=4), max_size=9))
+def test_each_winner_is_one_emotion(votes: list[list[int]]) -> None:
+    members = np.array(votes, np.uint8).reshape(-1, 4)
+    vote = aligned_vote(members, None, num_labels=3, judge_weight=0.0, prior=PRIOR)
+    agreed = vote.verdicts == Verdict.AGREED
+    assert (np.bitwise_count(vote.masks[agreed]) == 1).all()
+    assert ((vote.confidence >= 0.0) & (vote.confidence <= 1.0)).all()
