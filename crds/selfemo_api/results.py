@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -264,6 +264,8 @@ def _checked(text: str) -> str:
 def decode_message(text: str) -> StageResult | ShardResult | FailureMessage | None:
     """Return the message in the text of a termination message, or None if there is none.
 
+    Unknown fields are left out: a stage of a newer version may have written them before a rollback.
+
     Parameters
     ----------
     text
@@ -276,9 +278,11 @@ def decode_message(text: str) -> StageResult | ShardResult | FailureMessage | No
     >>> decode_message("Killed") is None
     True
     """
-    for message_type in (StageResult, ShardResult, FailureMessage):
-        try:
-            return message_type.model_validate_json(text)
-        except ValueError:
-            continue
+    kinds: tuple[Literal["ignore"] | None, ...] = (None, "ignore")
+    for extra in kinds:
+        for message_type in (StageResult, ShardResult, FailureMessage):
+            try:
+                return message_type.model_validate_json(text, extra=extra)
+            except ValueError:
+                continue
     return None

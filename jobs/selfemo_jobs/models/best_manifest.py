@@ -146,7 +146,7 @@ def parse_best_manifest(data: bytes, uri: str) -> BestManifest:
         If it is not a best manifest of this version.
     """
     try:
-        best = BestManifest.model_validate_json(data)
+        best = BestManifest.model_validate_json(data, extra="ignore")  # of a newer version
     except ValidationError as error:
         field, message = first_problem(error)
         raise BadInput(

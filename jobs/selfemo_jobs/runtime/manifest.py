@@ -177,6 +177,8 @@ def read_manifest(store: Store, uri: str) -> tuple[Manifest, str]:
 def parse_manifest(data: bytes, uri: str) -> Manifest:
     """Return the manifest in some bytes.
 
+    Unknown fields are left out: a newer version may have written them before a rollback.
+
     Parameters
     ----------
     data
@@ -190,7 +192,7 @@ def parse_manifest(data: bytes, uri: str) -> Manifest:
         If it is not a manifest of this version.
     """
     try:
-        return Manifest.model_validate_json(data)
+        return Manifest.model_validate_json(data, extra="ignore")
     except ValidationError as error:
         field, message = first_problem(error)
         raise DamagedFiles(

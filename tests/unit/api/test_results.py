@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -103,6 +106,29 @@ def test_a_long_error_is_cut(letter: str) -> None:
 def test_a_shard_result_is_not_decoded_as_a_stage_result(generation: int, shard: int) -> None:
     message = ShardResult(stage=Stage.SELF_PLAY, generation=generation, shard=shard)
     assert decode_message(encode_message(message)) == message
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        StageResult(
+            stage=Stage.EVALUATE,
+            generation=1,
+            manifest="file:///m",
+            manifest_sha256="0" * 64,
+            scores=[SourceScore(source="dev", utterances=3, **dict.fromkeys(SHARES, 0.5))],
+        ),
+        ShardResult(stage=Stage.SELF_PLAY, generation=1, shard=2),
+        FailureMessage(error="full", kind="BadInput"),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_fields_of_a_newer_version_are_left_out(message: Any) -> None:
+    """As an operator reads it after a rollback."""
+    newer = {**message.to_json(), "newer": {"a": 1}}
+    if "scores" in newer:
+        newer["scores"][0]["newer"] = 1
+    assert decode_message(json.dumps(newer)) == message
 
 
 @given(st.text(max_size=40) | results().map(encode_message).map(lambda text: text[:-1]))

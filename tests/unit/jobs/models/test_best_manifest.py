@@ -37,6 +37,8 @@ def test_it_is_read_as_it_was_written() -> None:
     assert parse_best_manifest(data, "x") == content
     assert data == parse_best_manifest(data, "x").encode()
     assert is_best_manifest(data)
+    newer = json.dumps({**json.loads(data), "newer": {"a": 1}}).encode()
+    assert parse_best_manifest(newer, "x") == content, "a rollback finds what a newer version wrote"
     for other in (b"{}", b"[]", b"no JSON", b'{"kind": "StageManifest"}'):
         assert not is_best_manifest(other)
 
