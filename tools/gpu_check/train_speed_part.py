@@ -82,7 +82,8 @@ def run(settings: Settings) -> None:
     rate = line.pop("tokensPerSecond")
     settings.write(
         "speed: training, over bare TRL on the same batch",
-        **{name: value for name, value in line.items() if name != "name"},
+        **{name: value for name, value in line.items() if name not in ("name", "holds")},
+        holds=line["weightsApart"] < tolerance and settings.reaches(line["value"], train.GOAL),
         tokensPerSecond=rate,
         shareOfPeak=round(flops / (tokens / rate) / settings.peak["flops"], 4),
         shape=settings.shape,
