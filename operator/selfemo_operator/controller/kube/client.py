@@ -11,7 +11,7 @@ import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import kubernetes
 import urllib3
@@ -87,6 +87,7 @@ class KubeClient:
         configuration.connection_pool_maxsize = connections
         configuration.retries = False  # callers decide: the work queue backs off
         self._client = ApiClient(configuration)
+        self._open = _opener(self._client, configuration.host.rstrip("/"))
         self._timeout = urllib3.Timeout(connect=TIMEOUT[0], read=TIMEOUT[1])
         self._rate = rate
         self.on_response: Callable[[str, int], None] = lambda _verb, _status: None
@@ -268,14 +269,13 @@ class KubeClient:
         self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         if body is not None:
             headers["Content-Type"] = content_type
-        url = f"{self._client.configuration.host.rstrip('/')}{path}"
         verb = "WATCH" if query and "watch" in query else method
         if self._rate is not None:
             self._rate.wait()
         try:
-            response: urllib3.BaseHTTPResponse = self._client.rest_client.pool_manager.request(
+            response = self._open(
                 method,
-                f"{url}?{urlencode(query)}" if query else url,
+                f"{path}?{urlencode(query)}" if query else path,
                 headers=headers,
                 body=None if body is None else to_json(body),
                 timeout=timeout,
@@ -289,6 +289,21 @@ class KubeClient:
         if response.status >= 400:
             raise _error_from(response)
         return response
+
+
+def _opener(client: ApiClient, host: str) -> Callable[..., urllib3.BaseHTTPResponse]:
+    """Return a function that sends a request, whose path is below that of the host.
+
+    It uses the pool of connections of the host. Finding that pool takes a lock, for which the
+    threads of dozens of requests would wait. A proxy finds its pools itself.
+    """
+    manager = client.rest_client.pool_manager
+    if manager.proxy is not None:
+        return lambda method, path, **options: manager.request(method, host + path, **options)
+    pool, below = manager.connection_from_url(host), urlsplit(host).path
+    return lambda method, path, **options: pool.urlopen(
+        method, below + path, redirect=False, assert_same_host=False, **options
+    )
 
 
 def _configuration(kubeconfig: str | None, context: str | None = None) -> Configuration:

@@ -38,7 +38,7 @@ LEFT_OUT = Series(
     lambda _: (),
 )
 
-Chunks = tuple[str, ...]
+Chunks = tuple[bytes, ...]
 """The lines of one evolution, one text for each name of a series."""
 
 
@@ -72,6 +72,10 @@ class Exposition:
 
     def text(self) -> str:
         """Return all series."""
+        return b"".join(self.parts()).decode()
+
+    def parts(self) -> list[bytes]:
+        """Return the text of all series in parts: thousands of evolutions have tens of MB."""
         with self._lock:
             before, self._rendered = self._rendered, {}
             for key, version in self._cache.evolution_versions():
@@ -79,7 +83,7 @@ class Exposition:
                 if entry is not None:
                     self._rendered[key] = entry
             chunks = [e.chunks for e in self._rendered.values() if e.chunks is not None]
-        return "".join(_by_family(chunks))
+        return list(_by_family(chunks))
 
     def refresh(self, key: Key) -> None:
         """Render one evolution if it has changed, so that the next scrape need not."""
@@ -129,9 +133,10 @@ def render_evolution(key: Key, item: Json) -> Chunks:
     for series in EVOLUTION:
         lines = _lines(series, object_labels, series.read(snapshot))
         left_out += max(0, len(lines) - room)
-        chunks.append("".join(lines[:room]))
+        chunks.append("".join(lines[:room]).encode())
         room -= min(room, len(lines))
-    chunks += _lines(LEFT_OUT, object_labels, [((), float(left_out))])
+    (line,) = _lines(LEFT_OUT, object_labels, [((), float(left_out))])
+    chunks.append(line.encode())
     return tuple(chunks)
 
 
@@ -154,12 +159,15 @@ def _escape(text: str) -> str:
     return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
-def _by_family(evolutions: Sequence[Chunks]) -> Iterator[str]:
+def _by_family(evolutions: Sequence[Chunks]) -> Iterator[bytes]:
     """Yield the text: Prometheus needs all lines of a family together, below its header."""
     family = ""
     for index, series in enumerate((*EVOLUTION, LEFT_OUT)):
         lines = [chunks[index] for chunks in evolutions]
         if series.family != family:
             family = series.family
-            yield f"# HELP {PREFIX}{family} {series.help}\n# TYPE {PREFIX}{family} {series.kind}\n"
+            header = (
+                f"# HELP {PREFIX}{family} {series.help}\n# TYPE {PREFIX}{family} {series.kind}\n"
+            )
+            yield header.encode()
         yield from lines

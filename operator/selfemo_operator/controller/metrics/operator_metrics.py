@@ -130,10 +130,10 @@ class OperatorMetrics:
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
-        evolutions = self._exposition.text().encode()  # first: it counts the unreadable ones
+        parts = self._exposition.parts()  # first: it counts the unreadable ones
         for namespace, problem in self._problems().items():
             self.watched.labels(namespace).set(not problem)
-        return evolutions + generate_latest(self.registry)
+        return b"".join([*parts, generate_latest(self.registry)])
 
     def on_reconciled(self, key: Key, result: str, seconds: float) -> None:
         """Count a reconcile, and render the series of its evolution.
