@@ -3,7 +3,7 @@
 Before a Job is created, its stage must have no pod that is alive: two attempts must not write at
 once. A list of pods answers that, and makes the API server read every pod of the namespace. It is
 not needed for the first Job of a stage that no evolution's status and no Job has reached before:
-the status is written before the Job is created, so nobody can have created one.
+the status is written before the Job is created, so there can be none.
 """
 
 from __future__ import annotations
