@@ -1,4 +1,4 @@
-"""``python -m selfemo_study run|expression|results|restore|validate FILE``: see docs/studies/README.md."""
+"""``python -m selfemo_study run|expression|results …``: see docs/studies/README.md."""
 
 from __future__ import annotations
 
@@ -97,8 +97,17 @@ def expression_command(
     data: DataOption = None,
     root: Root = ROOT,
     figures: Figures = None,
+    contexts: Annotated[
+        int | None,
+        typer.Option(
+            "--contexts",
+            min=1,
+            help="Let generation 0 and the best generation answer so many contexts of dev, each "
+            "once for each emotion. Default: read the responses that the evaluations stored.",
+        ),
+    ] = None,
 ) -> None:
-    """Let independent judges read the stored responses of finished rows."""
+    """Let independent judges read the responses of finished rows."""
     from selfemo_study.expression_files import expression_file, write_expression
     from selfemo_study.expression_judges import judge_study
 
@@ -106,7 +115,7 @@ def expression_command(
     folders = StudyFolders(root / study.name)
     volumes = DataVolumes.of({**study.data, **_parse_volumes(data or [])}, folders)
     names, numbers = select_rows(study, rows), select_seeds(study, seeds)
-    expression = judge_study(study, folders, volumes, names, numbers, _print)
+    expression = judge_study(study, folders, volumes, names, numbers, _print, contexts)
     if not expression.rows:
         raise StudyError(
             "no finished evolution row has responses here: the responder does not play, or the "

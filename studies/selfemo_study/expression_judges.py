@@ -13,7 +13,6 @@ import pyarrow as pa
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage, stage_prefix
 from selfemo_jobs.datasets.dialogue import Dialogue
-from selfemo_jobs.engines import open_engine
 from selfemo_jobs.evaluation.expression import (
     counts_by_dialogue,
     rows_of_humans,
@@ -21,10 +20,7 @@ from selfemo_jobs.evaluation.expression import (
     shares_by_label,
 )
 from selfemo_jobs.inference.targets import Target
-from selfemo_jobs.models.fetch import load_tokenizer
-from selfemo_jobs.models.model_description import evaluation_arguments
 from selfemo_jobs.runtime.manifest import MANIFEST
-from selfemo_jobs.stages.evaluate.expression import completion_tokens
 from selfemo_jobs.stages.evaluate.expression_readings import (
     human_targets,
     read_targets,
@@ -34,6 +30,7 @@ from selfemo_jobs.stages.evaluate.expression_sample import HumanTurn
 from selfemo_study.baselines import select_tfidf
 from selfemo_study.control_rows import selected_model
 from selfemo_study.data_volumes import DataVolumes
+from selfemo_study.expression_answers import answered_contexts, opened_engine
 from selfemo_study.expression_counts import (
     BASELINE_JUDGE,
     CEILING_JUDGE,
@@ -51,7 +48,7 @@ from selfemo_study.expression_files import (
 )
 from selfemo_study.row_evolution import row_settings
 from selfemo_study.row_task import RowTask
-from selfemo_study.study_config import Kind, Study, StudyError, base_row
+from selfemo_study.study_config import Kind, Row, Study, StudyError, base_row
 from selfemo_study.study_folders import StudyFolders
 
 
@@ -101,19 +98,8 @@ class ModelJudge:
 
     def read(self, targets: Sequence[Target | None]) -> list[str | None]:
         """Return the emotion of each turn; see :class:`Judge`. The model is loaded for it."""
-        spec = self.spec
-        longest = completion_tokens(load_tokenizer(self.folder), spec)
-        engine = open_engine(
-            spec.evaluation_engine,
-            self.folder,
-            engine_args=evaluation_arguments(spec),
-            max_model_len=spec.model.max_prompt_tokens + longest,
-            seed=0,  # nothing is drawn
-        )
-        try:
-            readings = read_targets(engine, spec, targets)
-        finally:
-            engine.close()
+        with opened_engine(self.folder, self.spec) as engine:
+            readings = read_targets(engine, self.spec, targets)
         return [max(one, key=lambda label: one[label]) if one else None for one in readings]
 
 
@@ -124,8 +110,9 @@ def judge_study(
     names: Sequence[str],
     seeds: Sequence[int],
     report: Callable[[str], None],
+    contexts: int | None = None,
 ) -> StudyExpression:
-    """Let the independent judges read the stored responses of finished evolution rows.
+    """Let the independent judges read the responses of finished evolution rows.
 
     Parameters
     ----------
@@ -142,19 +129,34 @@ def judge_study(
         The seeds.
     report
         Prints a line.
+    contexts
+        Generation 0 and the best generation answer so many contexts of dev. None: the judges read
+        the responses of all generations that the evaluations stored.
 
     Raises
     ------
     StudyError
-        If no ceiling row is finished here.
+        If no ceiling row is finished here, or the models of a row are missing.
     """
-    stored = {(n, s): _stored_rows(study, folders, n, s) for n in names for s in seeds}
-    stored = {key: generations for key, generations in stored.items() if generations}
-    judges = independent_judges(study, folders, volumes) if stored else []
+    tasks = [
+        RowTask(study, study.row(name), seed, folders, volumes)
+        for name in names
+        for seed in seeds
+        if _is_finished(study, folders, study.row(name), seed)
+    ]
+    responses = {
+        (task.row.name, task.seed): answered_contexts(task, contexts)
+        if contexts
+        else _stored_generations(task)
+        for task in tasks
+    }
+    judges = independent_judges(study, folders, volumes) if any(responses.values()) else []
     rows = []
-    for (name, seed), generations in stored.items():
-        task = RowTask(study, study.row(name), seed, folders, volumes)
-        spec = task.spec
+    for task in tasks:
+        name, seed, spec = task.row.name, task.seed, task.spec
+        generations = responses[name, seed]
+        if not generations:
+            continue
         rows.append(
             RowExpression(
                 row=name,
@@ -308,20 +310,27 @@ def _human_turns(dialogues: Sequence[Dialogue], humans: pa.Table) -> list[HumanT
     return [HumanTurn(by_id[dialogue], utterance) for dialogue, utterance in keys]
 
 
-def _stored_rows(
-    study: Study, folders: StudyFolders, name: str, seed: int
-) -> list[StoredExpression]:
-    """Return what the generations of a finished evolution row stored; empty without responses."""
-    row = study.row(name)
+def _is_finished(study: Study, folders: StudyFolders, row: Row, seed: int) -> bool:
+    """Return whether an evolution row is finished, with the settings of the study's file."""
     result = folders.row(row, seed).read()
-    if row.kind is not Kind.EVOLUTION or result is None or seed not in study.seeds_of(row):
-        return []
-    if result.settings != row_settings(study, row, seed):
-        return []
-    run = folders.run(study, row, seed)
+    return (
+        row.kind is Kind.EVOLUTION
+        and seed in study.seeds_of(row)
+        and result is not None
+        and result.settings == row_settings(study, row, seed)
+    )
+
+
+def _stored_generations(task: RowTask) -> list[StoredExpression]:
+    """Return what the generations of a finished row stored; empty if its responder does not play.
+
+    A row that was restored from a file has no storage, and so no responses.
+    """
+    result = task.folder.read()
+    run = task.folders.run(task.study, task.row, task.seed)
     manifests = (
         run / stage_prefix(generation.generation, Stage.EVALUATE) / MANIFEST
-        for generation in result.generations
+        for generation in (result.generations if result else [])
     )
     stored = [stored_expression(path) for path in manifests if path.is_file()]
     generations = [one for one in stored if one is not None]

@@ -17,7 +17,7 @@ from selfemo_api.results import StageResult
 from selfemo_api.stages import Stage, stage_prefix
 from selfemo_jobs.inference.targets import Target
 from selfemo_jobs.stages.evaluate.stage import PROGRAM
-from selfemo_study import expression_judges
+from selfemo_study import expression_answers, expression_judges
 from selfemo_study.__main__ import main
 from selfemo_study.data_volumes import DataVolumes
 from selfemo_study.expression_counts import (
@@ -250,6 +250,19 @@ def test_judges_read_the_stored_responses_of_a_row(
     gain = gain_of_row([row], INDEPENDENT)
     assert gain is not None
     assert gain.value == 0.0, "both generations are the same model"
+    # generation 0 and the best one answer more contexts, and their responses are kept
+    run = folders.run(made, made.row("main"), 1)
+    trained = run / stage_prefix(1, Stage.TRAIN)
+    shutil.copytree(tiny_model, trained / "model")
+    (trained / "manifest.json").write_text('{"model": "model"}')
+    monkeypatch.setattr(expression_answers, "starting_model", lambda _: tiny_model)
+    more = judge_study(made, folders, volumes, ["main"], [1], lambda _: None, 3).rows[0]
+    assert [len(one.generations[0].dialogues) for one in more.judges] == [3] * 3
+    first = share_of(more.judges[0].counts(0)[:1])
+    assert first == share_of(baseline.counts(0)), "the first context is that of the evaluation"
+    monkeypatch.setattr(expression_answers, "respond", None)
+    again = judge_study(made, folders, volumes, ["main"], [1], lambda _: None, 3).rows[0]
+    assert again == more
 
 
 def test_an_empty_response_is_not_read() -> None:

@@ -18,9 +18,9 @@ from selfemo_jobs.inference.responses import reply_speaker
 #: The most responses. With 512 the 95 % interval of a share reaches about 0.04 to each side, which
 #: is less than the gains that are looked for, and a GPU generates them in seconds.
 MOST_RESPONSES = 512
-#: The most responses for each labeled utterance of the source. A response takes about three times
-#: the work of a prediction: its tokens, and the judge's prompt. So the measure stays below half of
-#: the work of the predictions.
+#: The most responses for each labeled utterance of the source. On a CPU, a response takes about six
+#: times the work of a prediction (`benchmarks/expression.py`): it is drawn token by token, and then
+#: read. So the measure stays below the work of the predictions of this one source.
 RESPONSES_PER_UTTERANCE = 0.125
 #: The seed of the sample. Every number would do; it must not change, or generations that were
 #: measured before could not be compared.

@@ -17,6 +17,8 @@ from selfemo_api.results import ExpressionScore, StageResult
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage
 from selfemo_jobs.base_models.tiny import make_tiny
+from selfemo_jobs.datasets.load import load_source
+from selfemo_jobs.engines.transformers_engine import TransformersArgs, TransformersEngine
 from selfemo_jobs.evaluation.expression_tables import (
     READINGS,
     RESPONSES,
@@ -26,6 +28,7 @@ from selfemo_jobs.evaluation.expression_tables import (
 from selfemo_jobs.runtime.manifest import read_manifest, read_part
 from selfemo_jobs.runtime.tables import decode_table
 from selfemo_jobs.stages.evaluate import expression
+from selfemo_jobs.stages.evaluate.expression_readings import response_targets
 from selfemo_jobs.stages.evaluate.stage import PROGRAM
 from selfemo_jobs.store import open_store
 
@@ -179,13 +182,29 @@ def test_a_later_generation_is_paired_with_the_baseline_and_the_best(
     second = measured(make(2))
     assert second.over_best is not None
     assert (second.over_best.generation, second.over_best.change) == (1, 0.0), "the same model"
-    # the policy is not its own judge: the readings differ from those of its own model
-    own = make(1, store="own").model_copy(
-        update={"baseline_uri": make(1).policy_uri, "earlier_evaluations": {}}
-    )
-    run(own)
-    tables = [table_of(config, readings_path("dev"), READINGS) for config in (make(1), own)]
-    assert tables[0]["probabilities"] != tables[1]["probabilities"]
+
+
+def test_the_judge_is_the_baseline_and_not_the_policy(
+    make: Make, tiny_model: Path, other_model: Path
+) -> None:
+    run(make())
+    config = make(1)
+    run(config)
+    spec = config.spec
+    source = spec.dataset.evaluation[0]
+    path = Path(source.uri.removeprefix("file://"))
+    dialogues = load_source(source, spec.dataset.labels, path, read_labels=True)
+    responses = table_of(config, responses_path("dev"), RESPONSES)
+    targets = response_targets(responses, dialogues, spec.dataset.context.past)
+    stored = table_of(config, readings_path("dev"), READINGS)["probabilities"].to_pylist()
+    for folder, is_judge in ((tiny_model, True), (other_model, False)):
+        arguments = TransformersArgs(batch_size=8)
+        engine = TransformersEngine(folder, arguments, max_model_len=2048)
+        read = [list(one.values()) for one in expression.read_targets(engine, spec, targets)]
+        same = [
+            one == pytest.approx(other, abs=1e-5) for one, other in zip(read, stored, strict=False)
+        ]
+        assert all(same) == is_judge
 
 
 def test_an_interrupted_attempt_keeps_its_responses(
