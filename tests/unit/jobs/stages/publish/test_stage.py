@@ -160,6 +160,9 @@ def content(store: Store, *uris: str) -> dict[str, bytes]:
     return {uri: store.get(uri) for uri in objects if not uri.endswith("/run.json")}
 
 
+@pytest.mark.parametrize(
+    "place", ["file", pytest.param("s3", marks=pytest.mark.slow)], indirect=True
+)
 def test_killed_at_each_write_it_ends_the_same(
     place: Place, kill: KilledAt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -222,7 +222,7 @@ def assert_same_training(run: Run, other: Run) -> None:
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("stage", [2, 3])
+@pytest.mark.parametrize("stage", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_two_processes_agree_with_one(
     stage: int, one: Run, two: Run, finish: Callable[..., Run]
 ) -> None:
@@ -257,6 +257,7 @@ def test_killed_after_a_checkpoint_it_ends_with_the_same_bytes(
     assert run.manifest.encode() == one.manifest.encode()
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_sigterm_saves_two_processes_and_they_go_on(
     two: Run, configure: Callable[..., tuple[Path, StageConfig]]
