@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from selfemo_jobs.rewards.label_sets import Floats, Masks, count_votes, mask_dtype
 
-#: The exponent b of the responder's likelihood, in :func:`joint_shares`. See docs/guides/rewards.md
+#: The exponent b of the responder's likelihood, in :func:`joint_shares`. See docs/studies/README.md
 #: for how it was chosen.
-LIKELIHOOD_WEIGHT = 1.0
+LIKELIHOOD_WEIGHT = 0.3
 #: Readings that are added to those of the judge for each emotion. Without them, an emotion that no
 #: reading names could never be voted for.
 PSEUDO_COUNT = 0.5
