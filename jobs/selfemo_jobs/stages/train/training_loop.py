@@ -188,8 +188,8 @@ def precision_context(*, bfloat16_products: bool) -> AbstractContextManager[Any]
 def _load_rollouts(job: TrainJob, tokenizer: PreTrainedTokenizerBase) -> RolloutData:
     """Return the rows to train on, with what is imitated if imitation is on.
 
-    The recognizer imitates the consensus of each group. If the roles teach each other, the responder
-    imitates the turn that was really said, given that consensus.
+    The recognizer imitates the consensus of each group. If the roles teach each other, the
+    responder imitates the turn that was really said, given that consensus.
     """
     rollouts = read_rollouts(job.rows_folder)
     if job.training.imitation == 0.0:
