@@ -68,7 +68,7 @@ def child(arguments: argparse.Namespace, marks: Marks) -> None:
     """Start a stage in this process, up to its first token or step."""
     stage, folder, model = Stage(arguments.child), Path(arguments.folder), arguments.model
     if stage is Stage.TRAIN:
-        return _start_training(marks, folder)
+        return _start_training(marks, folder, before=arguments.before)
     importlib.import_module(f"{stage.module}.stage")
     if arguments.before and stage in WITH_FIGURES:
         import sklearn.metrics
@@ -137,7 +137,7 @@ def _start_supervised(marks: Marks, model: Path) -> None:
     marks.mark("first")
 
 
-def _start_training(marks: Marks, folder: Path) -> None:
+def _start_training(marks: Marks, folder: Path, *, before: bool) -> None:
     """Start the process that trains. That of the stage itself imports no torch."""
     from selfemo_jobs.stages.train import worker
 
@@ -150,6 +150,8 @@ def _start_training(marks: Marks, folder: Path) -> None:
     os.environ |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     job = TrainJob.model_validate_json((folder / "train" / "job.json").read_bytes())
     worker.skip_generation_imports()
+    if before:
+        sys.modules.pop("mlflow", None)
     worker.join_process_group(job)
     from selfemo_jobs.stages.train import training_loop
     from selfemo_jobs.stages.train.training_callback import TrainingCallback
