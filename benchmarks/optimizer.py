@@ -4,8 +4,9 @@
 PyTorch's fused one, which `training.deepspeed.offload` uses; PyTorch's ordinary one; and
 DeepSpeed's own, which it compiles at the first start (minutes, with a C++ compiler). They take
 turns in one process, so that other work on the machine hits all of them. Their weights must agree
-at the end. It prints one JSON line; all figures are ratios of median times to the fused kernel.
-Without a compiler, DeepSpeed's is left out.
+at the end. It prints one JSON line; all figures are ratios to the fused kernel: of the shortest
+wall times, since other work on the machine only adds time, and of the median processor times
+(`processor`). Without a compiler, DeepSpeed's is left out.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ os.environ.setdefault("DS_ACCELERATOR", "cpu")
 import torch
 
 OPTIONS = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0}
-#: The claim: no other kernel is faster than the fused one by more than the noise of a median.
-GOAL = 0.9
+#: The claim: PyTorch's fused kernel needs no compiler, and takes a fraction of the ordinary one's time.
+GOAL = 5.0
 #: The kernels add in another order, and each step moves a weight by the learning rate.
 TOLERANCE = 1e-5
 
@@ -56,29 +57,36 @@ def optimizers(count: int) -> Iterator[tuple[str, torch.nn.Parameter, torch.opti
     yield "deepspeed", flat, kernel
 
 
+def _ratios(seconds: dict[str, float]) -> dict[str, float]:
+    return {name: round(value / seconds["fused"], 2) for name, value in seconds.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parameters", type=int, default=50_000_000, help="weights of a step")
     parser.add_argument("--repeats", type=int, default=7, help="steps of each kernel")
     arguments = parser.parse_args()
     kernels = list(optimizers(arguments.parameters))
-    seconds: dict[str, list[float]] = {name: [] for name, _, _ in kernels}
+    wall: dict[str, list[float]] = {name: [] for name, _, _ in kernels}
+    processor: dict[str, list[float]] = {name: [] for name, _, _ in kernels}
     for repeat in range(arguments.repeats + 1):
         for name, _, optimizer in kernels:
-            began = time.perf_counter()
+            began, used = time.perf_counter(), time.process_time()
             optimizer.step()
             if repeat:  # the first step allocates the moments
-                seconds[name].append(time.perf_counter() - began)
-    medians = {name: statistics.median(times) for name, times in seconds.items()}
+                wall[name].append(time.perf_counter() - began)
+                processor[name].append(time.process_time() - used)
+    shortest = {name: min(times) for name, times in wall.items()}
+    medians = {name: statistics.median(times) for name, times in processor.items()}
     first = kernels[0][1].detach()
     for name, flat, _ in kernels[1:]:
         difference = (flat.detach() - first).abs().max().item()
         assert difference < TOLERANCE, f"{name} differs by {difference}"
-    ratios = {name: round(median / medians["fused"], 2) for name, median in medians.items()}
-    line = {"name": "optimizer-step", "unit": "ratio", **ratios}
+    line = {"name": "optimizer-step", "unit": "ratio", **_ratios(shortest)}
+    line["processor"] = _ratios(medians)
     line["parameters"] = arguments.parameters
-    line["milliseconds"] = {name: round(1000 * median, 1) for name, median in medians.items()}
-    line["holds"] = min(ratios.values()) >= GOAL
+    line["milliseconds"] = {name: round(1000 * value, 1) for name, value in shortest.items()}
+    line["holds"] = line["ordinary"] >= GOAL
     print(json.dumps(line))
 
 
