@@ -78,7 +78,7 @@ EPOCHS = 3
 SAMPLES = 4
 #: The most MiB for a million dialogues, or rows.
 GOALS = {
-    **{"self-play": 250.0, "check": 600.0, "score": 50.0},
+    **{"self-play": 250.0, "check": 600.0, "score": 100.0},
     **{"train-rows": 400.0, "train-worker": 400.0},
 }
 _SOURCE, _PARTS, _ROWS = "source.jsonl", "parts", "rows"

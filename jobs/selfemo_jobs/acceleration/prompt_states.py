@@ -93,7 +93,7 @@ class PromptStates:
         path
             The file. It must not change as long as this object is used.
         """
-        file = safe_open(path, framework="pt")
+        file: Any = safe_open(path, framework="pt")
         self._files.update(dict.fromkeys(file.keys(), file))
 
     def take_new(self) -> bytes | None:

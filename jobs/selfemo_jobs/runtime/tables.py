@@ -73,12 +73,12 @@ def _data_bytes(array: pa.Array) -> int:
     """Return the number of bytes of an array's values. It does not depend on the chunks."""
     kind = array.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return pc.sum(pc.binary_length(array)).as_py() or 0
+        return int(pc.sum(pc.binary_length(array)).as_py() or 0)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return _data_bytes(array.flatten())
     if pa.types.is_struct(kind):
         return sum(map(_data_bytes, array.flatten()))
-    return len(array) * kind.bit_width // 8
+    return len(array) * int(kind.bit_width) // 8
 
 
 def put_table(context: StageContext, path: str, table: pa.Table) -> Part:

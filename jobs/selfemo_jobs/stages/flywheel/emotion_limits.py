@@ -233,7 +233,7 @@ def _visiting_order(groups: RankedGroups) -> npt.NDArray[np.int64]:
     )[codes]
     position = (2 * groups.ranks - 1) / sizes[codes]
     keys = (groups.ties, position, rarest)  # the last one counts first
-    order = np.lexsort(keys)
+    order: npt.NDArray[np.int64] = np.lexsort(keys)
     same = [key[order[1:]] == key[order[:-1]] for key in keys]
     if np.logical_and.reduce(same).any():  # the id decides
         ids = pc.rank(groups.group_ids, tiebreaker="first").to_numpy()

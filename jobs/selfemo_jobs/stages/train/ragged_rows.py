@@ -227,7 +227,7 @@ class FlaggedRows(Container[int]):
 
     def __contains__(self, row: object) -> bool:
         """Return whether a row has the flag."""
-        return bool(self._flags[row])  # type: ignore[index]
+        return isinstance(row, int | np.integer) and bool(self._flags[row])
 
 
 def offsets_of(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -151,7 +151,8 @@ def add_imitation_rows(
     """
     count = len(rollouts)
     answered = np.full(len(rollouts.groups), -1, np.int64)
-    firsts, answers = array("q"), []
+    firsts = array("q")
+    answers: list[npt.NDArray[Any]] = []
     encoded: dict[tuple[str, ...], npt.NDArray[Any]] = {}
     for number, (group, labels) in enumerate(zip(rollouts.groups, consensus, strict=True)):
         if labels is None:
