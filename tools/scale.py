@@ -226,10 +226,19 @@ def limit_table() -> str:
     groups = sum(groups_of(spec, work).values())
     candidates = groups * spec.self_play.group_size
     rows = sum(kept_groups(spec, work).values()) * spec.self_play.group_size
-    hours = case.estimate().gpu_hours[Stage.SELF_PLAY] / spec.stopping.max_generations
+    hours, judge = (
+        case.estimate().gpu_hours[stage] / spec.stopping.max_generations
+        for stage in (Stage.SELF_PLAY, Stage.SCORE)
+    )
     running = 1000
     writes = running * WRITES / case_hours(cases()[2]) / 3600
     table = [
+        [
+            "the judge of one generation",
+            f"{_number(judge)} GPU hours in one pod",
+            "Score has no shards: this breaks first",
+            "fewer dialogues in a generation; fewer `reward.judge.samples`; one role",
+        ],
         [
             "self-play of one generation",
             f"{_number(hours)} GPU hours",

@@ -7,8 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from selfemo_api.spec import EvolutionSpec, Keep, Precision
+from selfemo_api.stage_resources import pods_of
 from selfemo_api.stages import Stage, stages_of
-from selfemo_jobs.stages.check.token_counts import groups_of, kept_groups, self_play_tokens
+from selfemo_jobs.stages.check.token_counts import (
+    expression_responses,
+    groups_of,
+    kept_groups,
+    self_play_tokens,
+)
 from selfemo_jobs.stages.check.workload import Workload
 
 #: The bytes of a part of a multipart request, as :mod:`selfemo_jobs.store.s3` has it.
@@ -29,14 +35,14 @@ _WRITES_PER_STAGE = 2
 #: Requests of S3 by stage: for its manifests, records and inputs, and for each of its parts.
 #: Counted by `benchmarks/s3_requests.py`.
 STAGE_REQUESTS: Mapping[Stage, tuple[float, float]] = {
-    Stage.CHECK: (30.0, 0.0),
-    Stage.WARM_START: (30.0, 0.0),
-    Stage.SELF_PLAY: (12.0, 2.0),
-    Stage.SCORE: (14.0, 5.0),
-    Stage.FLYWHEEL: (12.0, 2.0),
-    Stage.TRAIN: (24.0, 1.0),
-    Stage.EVALUATE: (24.0, 2.0),
-    Stage.PUBLISH: (40.0, 0.0),
+    Stage.CHECK: (13.0, 0.0),
+    Stage.WARM_START: (15.0, 0.0),
+    Stage.SELF_PLAY: (24.0, 3.0),
+    Stage.SCORE: (26.0, 6.0),
+    Stage.FLYWHEEL: (9.0, 2.0),
+    Stage.TRAIN: (39.0, 0.0),
+    Stage.EVALUATE: (57.0, 2.0),
+    Stage.PUBLISH: (67.0, 0.0),
 }
 
 
@@ -105,17 +111,23 @@ def run_traffic(spec: EvolutionSpec, work: Workload, parameters: int) -> Traffic
     each = sum(rows.values()) + work.evaluated * _ANSWER_BYTES + 6 * _STAGE_BYTES
     models = generations + (1 if warm else 0)
     kept = models if spec.storage.keep is Keep.ALL else min(models, 2)
-    # self-play, score, train and evaluate fetch a model; each reads what the stage before wrote
-    fetched = 4 * generations + 1 + (1 if warm else 0)
+    # self-play, score, train and evaluate fetch a model; with expression, evaluate the baseline too
+    each_fetches = 5 if expression_responses(spec, work) else 4
+    fetched = each_fetches * generations + 1 + (1 if warm else 0)
     parts = parts_of(spec, work)
+    parts[Stage.FLYWHEEL] = parts[Stage.SCORE]  # it reads each of them
     pieces = math.ceil(model / _PART_BYTES)
-    requests = models * pieces + fetched * pieces
+    requests = float(models * pieces + fetched * pieces)
     for generation in (0, *([1] * generations)):
         for stage in stages_of(generation, warm_start=warm):
             fixed, per_part = STAGE_REQUESTS[stage]
             requests += fixed + per_part * parts.get(stage, 0)
-    stages = sum(len(stages_of(g, warm_start=warm)) for g in range(generations + 1))
-    shards = (spec.self_play.shards - 1) * 2 + spec.resources.nodes - 1
+    all_stages = [
+        stage
+        for generation in range(generations + 1)
+        for stage in stages_of(generation, warm_start=warm)
+    ]
+    stages = len(all_stages)
     small = generations * each + 4 * _STAGE_BYTES
     return Traffic(
         stored_bytes=kept * model + small,
@@ -123,7 +135,7 @@ def run_traffic(spec: EvolutionSpec, work: Workload, parameters: int) -> Traffic
         read_bytes=fetched * model + generations * sum(rows.values()),
         requests=requests,
         jobs=stages,
-        pods=stages + generations * shards,
+        pods=sum(pods_of(spec, stage) for stage in all_stages),
         api_writes=_WRITES_PER_STAGE * stages,
     )
 
