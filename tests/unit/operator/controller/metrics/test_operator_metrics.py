@@ -192,7 +192,7 @@ def test_a_new_evolution_has_a_phase_and_no_scores() -> None:
 def test_the_number_of_series_is_limited(count: int) -> None:
     item = evolution_after(sources=tuple(f"set-{n}" for n in range(count)))
     chunks = render_evolution(object_key(item), item)
-    series = sum(chunk.count("\n") for chunk in chunks)
+    series = sum(chunk.count(b"\n") for chunk in chunks)
     left_out = float(chunks[-1].rsplit(maxsplit=1)[1])
     assert series <= MAX_SERIES == 150
     assert (left_out > 0) == (count > 2)
