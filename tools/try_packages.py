@@ -181,7 +181,8 @@ def _steps(environment: Environment, extra: str) -> Iterator[str]:
         run("kubectl-selfemo", "--help", text="list")
         yield "the operator and the plugin start"
     if {"jobs", "vllm"} <= set(extras):
-        run("selfemo", "serve", "tiny", "--print-command", text="vllm serve")
+        words = ("tiny", "--labels", "neutral,joy", "--print-command")
+        run("selfemo", "serve", *words, text="vllm.entrypoints")
         yield "the command of vLLM is printed"
     if {"report", "jobs"} & set(extras):
         runs = [next((ROOT / "tests/support" / name / "storage").glob("*/*")) for name in _RUNS]
