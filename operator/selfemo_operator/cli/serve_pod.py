@@ -6,7 +6,7 @@ operator, which users need not be allowed to read. But they are in each Job of t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from selfemo_api.spec import PodTemplate, PodTemplateEntry
@@ -60,7 +60,7 @@ def evaluation_template(jobs: Sequence[Json]) -> tuple[PodTemplateEntry, ...]:
     container = pod["containers"][0]
     fields = {name: pod[name] for name in _POD if pod.get(name)}
     fields |= {name: container[name] for name in _CONTAINER if container.get(name)}
-    kept = {
+    kept: dict[str, Callable[[Json], bool]] = {
         "volumes": lambda entry: entry["name"] != CONFIG_VOLUME,
         "volumeMounts": lambda entry: entry["mountPath"] != CONFIG_FOLDER,
         "env": lambda entry: entry["name"] not in JOB_VARIABLES,
