@@ -337,7 +337,7 @@ class VllmEngine:
 def common_length(folder: Path, max_model_len: int) -> int:
     """Return a limit of the tokens that the stages of a generation have in common.
 
-    The limits of the stages differ by a few tokens, and vLLM compiles for each one anew.
+    The limits of the stages differ by a few tokens, and vLLM compiles again for each one.
 
     Parameters
     ----------
