@@ -56,7 +56,7 @@ def test_the_help_gives_each_fields_description(capsys: pytest.CaptureFixture[st
 
 
 def test_a_study_uses_the_type_as_it_is() -> None:
-    own = {"source", "share"}
+    own = {"source", "share", "rounds"}
     assert StudyWarmStart.model_fields.keys() - own == TrainingOptions.model_fields.keys()
     for name, field in TrainingOptions.model_fields.items():
         assert StudyWarmStart.model_fields[name].default == field.default

@@ -104,7 +104,7 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
 
 
 def load_vllm(folder: Path) -> None:
-    vllm_engine._load(folder, {"gpu_memory_utilization": 0.9}, 64, 0)
+    vllm_engine._load(folder, folder, {"gpu_memory_utilization": 0.9}, 64, 0)
 
 
 @pytest.mark.parametrize("error", PASSING, ids=name_of)

@@ -116,7 +116,9 @@ sys.exit(program.main(["--config", "none.json"]))
 def test_it_is_set_before_torch_is_loaded() -> None:
     """`libgomp` prints its settings when it is loaded: those that it has read."""
     environment = {**os.environ, "OMP_DISPLAY_ENV": "VERBOSE"}
-    for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
+    # vLLM, in a test before this one, preloads `libgomp` in all processes that follow
+    own = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "LD_PRELOAD")
+    for name in own:
         environment.pop(name, None)
     command = [sys.executable, "-c", START, Stage.SELF_PLAY.module]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
