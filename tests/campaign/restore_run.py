@@ -39,7 +39,8 @@ class RestoreRun(Run):
         """Create the evolutions, take a snapshot, restore it later, and wait for the ends."""
         world = self.world
         for evolution in self.scenario.evolutions:
-            world.create(evolution.name)
+            with world.namespace_lock:
+                world.create(evolution.name)
         self._wait_for_writes(len(self.scenario.evolutions) * 4)
         snapshot = world.folder / "snapshot"
         snapshots.take(self._cluster, snapshot)

@@ -84,7 +84,8 @@ class Run:
     def act(self) -> None:
         """Create the evolutions, and wait until they have ended."""
         for evolution in self.scenario.evolutions:
-            self.world.create(evolution.name)
+            with self.world.namespace_lock:  # its namespace may be deleted already
+                self.world.create(evolution.name)
         if self.scenario.form == "cold":
             self.world.start_operators()
         self.wait_for_end(END_SECONDS)
