@@ -85,11 +85,10 @@ class EvolutionCache:
             Its uid. A deleted evolution is not announced again.
         """
         with self._lock:
-            self._latest = max(self._latest, version)
-            if self._is_deleted(uid) or version <= self._known(key):
-                return False
-            self._announced[key] = version
-            return key not in self._expected_writes
+            is_news = self._is_news(key, version, uid)
+            if is_news:
+                self._record_version(key, version)
+            return is_news
 
     def is_news(self, key: Key, version: int, uid: str) -> bool:
         """Return whether :meth:`announce_evolution` would return true; otherwise do its work.
@@ -106,13 +105,7 @@ class EvolutionCache:
             Its uid.
         """
         with self._lock:
-            known = self._is_deleted(uid) or version <= self._known(key)
-            if not known and key not in self._expected_writes:
-                return True
-            self._latest = max(self._latest, version)
-            if not known:
-                self._announced[key] = version
-            return False
+            return self._is_news(key, version, uid)
 
     def is_behind(self, key: Key) -> bool:
         """Return whether a newer version of an evolution than the cached one was announced."""
@@ -218,6 +211,20 @@ class EvolutionCache:
             known = {*self._evolutions, *self._announced}
             gone = [k for k in known if k not in listed and in_namespace(k, namespace)]
             return [key for key in gone if self._remove_evolution(key, version, "")]
+
+    def _is_news(self, key: Key, version: int, uid: str) -> bool:
+        """Return whether a version must be reconciled; otherwise record what there is to record."""
+        if self._is_deleted(uid) or version <= self._known(key):
+            self._latest = max(self._latest, version)
+            return False
+        if key in self._expected_writes:
+            self._record_version(key, version)
+            return False
+        return True
+
+    def _record_version(self, key: Key, version: int) -> None:
+        self._latest = max(self._latest, version)
+        self._announced[key] = version
 
     def _known(self, key: Key) -> int:
         """Return the newest version of an evolution that is cached or announced; -1: none."""

@@ -18,12 +18,12 @@ import kopf
 from selfemo_api.api_model import GROUP, VERSION
 from selfemo_operator.controller.caches.cache import Cache
 from selfemo_operator.controller.caches.evolution_cache import version_number
-from selfemo_operator.controller.caches.evolution_text import METADATA_LIST, Identity, identities
+from selfemo_operator.controller.caches.evolution_text import Identity
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.kube.list_watch import WATCH_SECONDS, ListWatch
-from selfemo_operator.controller.kube.pages import read_pages
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.names import Key
+from selfemo_operator.controller.watches.identity_list import list_identities
 from selfemo_operator.controller.watches.kopf_session import Backoffs, StreamHealth, session_for
 
 Json = dict[str, Any]
@@ -71,14 +71,7 @@ class EvolutionWatch(ListWatch):
             If the API server rejects a request or cannot be reached.
         """
         latest = self._cache.latest_version()
-        listed: dict[Key, Identity] = {}
-
-        def read(text: bytes) -> tuple[str, str]:
-            items, version, token = identities(text)
-            listed.update({item.key: item for item in items})
-            return version, token
-
-        version = read_pages(read, self._kube, self._path, self._query, METADATA_LIST)
+        listed, version = list_identities(self._kube, self._path, self._query)
         number = version_number(version)
         if number < latest or self._cache.is_newer_than_list(listed, number):
             self._cache.clear()

@@ -11,12 +11,12 @@ from typing import Any
 
 from selfemo_operator.controller.caches.cache import Cache
 from selfemo_operator.controller.caches.evolution_cache import version_number
-from selfemo_operator.controller.caches.evolution_text import METADATA_LIST, Identity, identities
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.kube.list_watch import ListWatch
-from selfemo_operator.controller.kube.pages import list_objects, read_pages
+from selfemo_operator.controller.kube.pages import list_objects
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.names import Key
+from selfemo_operator.controller.watches.identity_list import list_identities
 
 Json = dict[str, Any]
 
@@ -68,22 +68,15 @@ class JobWatch(ListWatch):
         ApiError
             If the API server rejects a request or cannot be reached.
         """
-        listed: list[Identity] = []
-
-        def read(text: bytes) -> tuple[str, str]:
-            items, version, token = identities(text)
-            listed.extend(items)
-            return version, token
-
-        version = read_pages(read, self._kube, self._path, self._query, METADATA_LIST)
+        listed, version = list_identities(self._kube, self._path, self._query)
         cached = self._cache.job_versions(self._namespace)
-        newer = [i.key for i in listed if cached.get(i.key, -1) < version_number(i.version)]
+        newer = [k for k, i in listed.items() if cached.get(k, -1) < version_number(i.version)]
         if len(newer) > _SINGLE_READS:
             self.relist()
             return
         for key in newer:
             self._read(key)
-        self._prune({item.key for item in listed}, version)
+        self._prune(listed.keys(), version)
 
     def _read(self, key: Key) -> None:
         try:
