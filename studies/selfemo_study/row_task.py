@@ -208,6 +208,7 @@ class RowTask:
                 freeze_embeddings=warm_start.freeze_embeddings,
                 train_layers=warm_start.train_layers,
                 views=warm_start.views,
+                precision=warm_start.precision,
             ),
             seed=self.seed,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import cache
 from typing import Any
 
@@ -61,6 +61,18 @@ def bfloat16_context() -> AbstractContextManager[Any]:
     on it, a warning in the log names the settings that save the rounding.
     """
     return EmulatedBFloat16() if _slow() else nullcontext()
+
+
+def bfloat16_products() -> AbstractContextManager[Any]:
+    """Return the context in which the factors of a CPU's products are rounded to bfloat16.
+
+    Weights and sums stay float32. Training takes about half of the time where the processor has
+    instructions for bfloat16.
+    """
+    contexts = ExitStack()
+    contexts.enter_context(bfloat16_context())
+    contexts.enter_context(torch.autocast("cpu", torch.bfloat16))
+    return contexts
 
 
 def bfloat16_slowness() -> float:

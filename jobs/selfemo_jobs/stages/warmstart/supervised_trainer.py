@@ -18,6 +18,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from selfemo_api.metrics import PROGRESS_MESSAGE, ProgressField
+from selfemo_api.spec import Precision
+from selfemo_jobs.acceleration.bf16_emulation import bfloat16_products
 from selfemo_jobs.acceleration.frozen_states import FrozenStates, can_keep_states
 from selfemo_jobs.acceleration.last_layer import last_mlp_at
 from selfemo_jobs.errors import BadInput
@@ -251,6 +253,8 @@ def train_steps(
         pad=tokenizer.pad_token_id,
         seed=options.seed,
         rate=lambda step: linear_rate(step, options.steps),
+        precision=_precision_of(model, options),
+        trained_layers=options.train_layers,
     )
     losses: list[float] = []
     while trainer.step < options.steps:
@@ -265,6 +269,15 @@ def train_steps(
     model.requires_grad_(True)
     last = losses[-max(1, options.steps // 10) :]
     return sum(last) / len(last)
+
+
+def _precision_of(
+    model: PreTrainedModel, options: TrainingOptions
+) -> Callable[[], AbstractContextManager[Any]]:
+    """Return a function that makes the context of the forward passes."""
+    if options.precision is Precision.FLOAT32 or model.device.type != "cpu":
+        return nullcontext
+    return bfloat16_products
 
 
 def freeze_embeddings(model: PreTrainedModel) -> None:

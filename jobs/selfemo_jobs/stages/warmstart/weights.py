@@ -8,7 +8,7 @@ hundred dialogues teach them nothing, and they are half of a small model.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -91,15 +91,9 @@ def precision_of(spec: EvolutionSpec) -> Callable[[], AbstractContextManager[Any
     """
     if spec.resources.gpus_per_node > 0 or spec.training.precision is Precision.FLOAT32:
         return nullcontext
-    from selfemo_jobs.acceleration.bf16_emulation import bfloat16_context
+    from selfemo_jobs.acceleration.bf16_emulation import bfloat16_products
 
-    def rounded_products() -> AbstractContextManager[Any]:
-        contexts = ExitStack()
-        contexts.enter_context(bfloat16_context())
-        contexts.enter_context(torch.autocast("cpu", torch.bfloat16))
-        return contexts
-
-    return rounded_products
+    return bfloat16_products
 
 
 def write_trained(
