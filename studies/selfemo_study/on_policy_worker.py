@@ -8,7 +8,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +25,13 @@ from selfemo_jobs.rewards import (
     RewardTerms,
     Verdict,
     consensus,
+    decode_label_set,
     encode_label_sets,
     recognizer_rewards,
 )
+from selfemo_jobs.rewards.responder_vote import apportion
 from selfemo_jobs.runtime.parent_death import die_with_parent
+from selfemo_jobs.stages.score.judge import EXACT_READINGS, exact_shares
 from selfemo_jobs.stages.selfplay.episodes import plan_episodes
 from selfemo_jobs.stages.selfplay.self_player import PromptRequest, SelfPlayer, initial_state
 from selfemo_jobs.stages.selfplay.stage import read_sources
@@ -182,8 +185,16 @@ def _judge_readings(
 ) -> list[list[list[str]]]:
     """Return the label sets that generation 0 reads for each request.
 
-    Each view of the target has `reward.judge.samples` of them.
+    Each view of the target has `reward.judge.samples` of them. If that is 0, they stand for the
+    exact probabilities of the labels.
     """
+    labels = spec.dataset.labels
+    views = [request.judge_prompts or (request.prompt_ids,) for request in requests]
+    prompts = list(dict.fromkeys(prompt for of_request in views for prompt in of_request))
+    if spec.reward.judge.samples == 0:
+        masks = apportion(exact_shares(engine, spec, prompts), EXACT_READINGS)
+        named = [[list(decode_label_set(int(m), labels)) for m in row] for row in masks]
+        return _of_requests(views, dict(zip(prompts, named, strict=True)))
     sampling = Sampling(
         n=spec.reward.judge.samples,
         temperature=spec.self_play.temperature,
@@ -192,16 +203,21 @@ def _judge_readings(
         stop=prompt_set_of(spec.model).stop(Role.RECOGNIZER),
         seed=spec.seed,
     )
-    labels = spec.dataset.labels
-    views = [request.judge_prompts or (request.prompt_ids,) for request in requests]
-    prompts = list(dict.fromkeys(prompt for of_request in views for prompt in of_request))
     completions = engine.generate(prompts, sampling)
     by_prompt = {
         prompt: [list(parse_labels(c.text, labels).labels) for c in group]
         for prompt, group in zip(prompts, completions, strict=True)
     }
+    return _of_requests(views, by_prompt)
+
+
+def _of_requests(
+    views: Sequence[Sequence[tuple[int, ...]]],
+    readings: Mapping[tuple[int, ...], list[list[str]]],
+) -> list[list[list[str]]]:
+    """Return the readings of each request: those of its first view, then the second, …"""
     return [
-        [label_set for prompt in of_request for label_set in by_prompt[prompt]]
+        [label_set for prompt in of_request for label_set in readings[prompt]]
         for of_request in views
     ]
 

@@ -71,9 +71,10 @@ class JudgeSpec(ApiModel):
     """The model that is the judge. `Best` is the best generation so far; it is frozen within a
     generation, and only promotion replaces it. `Baseline` is generation 0. `Policy` is the model
     that plays: with `weight: 0` the model grades itself, which is an ablation."""
-    samples: Annotated[int, Field(ge=1, le=64)] = 4
+    samples: Annotated[int, Field(ge=0, le=64)] = 4
     """The number of readings of each response, and of each target in each view. With four, the
-    share of readings that name an emotion has steps of a quarter."""
+    share of readings that name an emotion has steps of a quarter. 0: nothing is sampled, and each
+    label has its probability as its share. Each utterance must then have one label."""
     max_tokens: Annotated[int, Field(ge=0, le=4096)] | None = None
     """The largest number of tokens of a reading. Unset: `selfPlay.maxTokens.recognizer`. 0: as many
     as the longest label has. If each utterance has one label, this halves the work: the judge does

@@ -204,12 +204,20 @@ class TransformersEngine:
         sampling_of_each(prompts, Sampling(max_tokens=0), self._max_model_len)
         check_continuations(prompts, continuations, self._max_model_len)
         trie = TokenTrie.of(continuations)
+        go_on = len(trie) > 1
+        alike: dict[bool, list[int]] = {}
+        for index, prompt in enumerate(prompts):
+            kept = not go_on and self._states is not None and prompt in self._states
+            alike.setdefault(kept, []).append(index)
         logprobs: dict[int, Logprobs] = {}
-        for chosen, read in self._batches(prompts, range(len(prompts)), self._batch):
-            with self._precision:
-                state = read([prompts[i] for i in chosen])
-                scores = score_trie(self.model, state, trie)
-            logprobs.update(zip(chosen, map(tuple, scores.logprobs.tolist()), strict=True))
+        for kept, indices in alike.items():
+            for chosen, read in self._batches(
+                prompts, indices, self._batch, kept=kept, go_on=go_on
+            ):
+                with self._precision:
+                    state = read([prompts[i] for i in chosen])
+                    scores = score_trie(self.model, state, trie)
+                logprobs.update(zip(chosen, map(tuple, scores.logprobs.tolist()), strict=True))
         return [logprobs[i] for i in range(len(prompts))]
 
     @torch.inference_mode()

@@ -9,7 +9,12 @@ from pathlib import Path
 
 from selfemo_api.spec import EvolutionSpec, Source, Use
 from selfemo_jobs.datasets.dialogue import Dialogue
-from selfemo_jobs.datasets.dialogue_store import StoredDialogues, labeled_counts, turn_counts
+from selfemo_jobs.datasets.dialogue_store import (
+    StoredDialogues,
+    has_label_sets,
+    labeled_counts,
+    turn_counts,
+)
 from selfemo_jobs.datasets.fetch import fetch_source
 from selfemo_jobs.datasets.inspect_dataset import label_map_findings
 from selfemo_jobs.datasets.inspection import InspectedSource, Severity, inspect_dialogues
@@ -67,7 +72,20 @@ def read_sources(
             if dialogues:
                 read.append(ReadSource(source, field, dialogues, content.warnings))
     _inspect(spec, read, findings)
+    if spec.reward.judge.samples == 0:
+        _require_single_labels(read, findings)
     return read
+
+
+def _require_single_labels(sources: Sequence[ReadSource], findings: Findings) -> None:
+    """Find labeled sources whose utterances have several labels: these have no probabilities."""
+    for read in sources:
+        if read.source.use is Use.LABELED and has_label_sets(read.dialogues):
+            findings.problem(
+                "reward.judge.samples",
+                f"0 requires one label for each utterance, but an utterance of source "
+                f"`{read.source.name}` has several: set it to 1 or more",
+            )
 
 
 def _inspect(spec: EvolutionSpec, sources: Sequence[ReadSource], findings: Findings) -> None:

@@ -16,9 +16,9 @@ import pyarrow as pa
 from selfemo_api.spec import EvolutionSpec, Role
 from selfemo_jobs.datasets.dialogue import Utterance
 from selfemo_jobs.engines.interface import Sampling
-from selfemo_jobs.errors import BadRows
+from selfemo_jobs.errors import BadInput, BadRows
 from selfemo_jobs.prompts import parse_labels, prompt_set_of
-from selfemo_jobs.rewards.label_sets import Masks, encode_label_sets
+from selfemo_jobs.rewards.label_sets import Floats, Masks, encode_label_sets
 from selfemo_jobs.rewards.responder_vote import apportion, emotion_evidence, joint_shares
 from selfemo_jobs.stages.score.candidate_groups import Rows, find_groups
 from selfemo_jobs.stages.score.scoring import JudgeReadings
@@ -34,6 +34,9 @@ Prompt = tuple[int, ...]
 #: Stands for the prompt of an empty response. The judge does not read it, and its label sets are
 #: empty: an empty response expresses nothing.
 EMPTY_PROMPT: Prompt = ()
+#: The number of readings that stand for exact probabilities (``reward.judge.samples: 0``). Their
+#: shares are within 1/256 of the probabilities.
+EXACT_READINGS = 256
 
 
 def reading_tokens(
@@ -60,6 +63,65 @@ def reading_tokens(
         lengths = prompt_set_of(spec.model).label_tokens(tokenizer, spec.dataset.labels)
         limit = min(answer, max(lengths.values()))
     return max(limit, answer) if label_sets else limit
+
+
+def label_beginnings(
+    tokenizer: PreTrainedTokenizerBase, spec: EvolutionSpec
+) -> list[tuple[int, ...]]:
+    """Return the first tokens of the answer with each label, as many as tell the labels apart.
+
+    Parameters
+    ----------
+    tokenizer
+        The judge's tokenizer.
+    spec
+        The evolution's spec.
+
+    Returns
+    -------
+    list of tuple
+        Token ids in the order of the labels. None is the beginning of another one.
+    """
+    prompts = prompt_set_of(spec.model)
+    answers = [
+        tuple(prompts.encode_completion(tokenizer, prompts.recognizer_text([label])))
+        for label in spec.dataset.labels
+    ]
+    for count in range(1, max(map(len, answers))):
+        beginnings = [answer[:count] for answer in answers]
+        if len({*beginnings}) == len(answers):
+            return beginnings
+    return answers
+
+
+def exact_shares(
+    engine: TextEngine, spec: EvolutionSpec, prompts: Sequence[Sequence[int]]
+) -> Floats:
+    """Return the probability of each label after each prompt, relative to the other labels.
+
+    It is the probability that an answer begins with the label: the share of readings that name the
+    label first, if infinitely many are sampled at temperature 1.
+
+    Parameters
+    ----------
+    engine
+        The engine with the judge loaded.
+    spec
+        The evolution's spec, for prompts and labels.
+    prompts
+        The token ids of each prompt.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (prompts, labels). Each row has the sum 1.
+    """
+    labels = spec.dataset.labels
+    if not prompts:
+        return np.zeros((0, len(labels)))
+    logprobs = np.array(engine.score(prompts, label_beginnings(engine.tokenizer, spec)), np.float64)
+    shares = np.exp(logprobs - logprobs.max(axis=1, keepdims=True))
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
 
 def responder_votes(spec: EvolutionSpec, *, label_sets: bool) -> bool:
@@ -89,11 +151,21 @@ class JudgeReader:
         The evolution's spec, for prompts, labels and sampling.
     label_sets
         Whether a labeled turn of a source has several labels, see :func:`reading_tokens`.
+
+    Raises
+    ------
+    BadInput
+        If turns have several labels, and the spec asks for the probability of each label.
     """
 
     def __init__(
         self, engine: TextEngine, spec: EvolutionSpec, *, label_sets: bool = False
     ) -> None:
+        if label_sets and spec.reward.judge.samples == 0:
+            raise BadInput(
+                "`reward.judge.samples: 0` requires one label for each utterance, but an utterance "
+                "of a source has several: set it to 1 or more"
+            )
         self._engine = engine
         self._spec = spec
         self._max_tokens = reading_tokens(spec, engine.tokenizer, label_sets=label_sets)
@@ -152,16 +224,52 @@ class JudgeReader:
         if self._states is not None:
             self._states.read(prompts)
         prompts += self._response_prompts(table, groups.responder)
-        label_sets = self._read_label_sets(prompts, seed)
-        size, samples = spec.self_play.group_size, spec.reward.judge.samples
-        readings = max(1, len(spec.reward.judge.views)) * samples
-        of_targets = label_sets[:targets].reshape(-1, readings) if judge_votes else None
+        views, size = max(1, len(spec.reward.judge.views)), spec.self_play.group_size
+        of_prompts = self._readings(prompts[:targets], views, prompts[targets:], seed)
+        of_targets = of_prompts[0] if judge_votes else None
         if of_targets is not None and self._responder_votes:
             of_targets = self._corrected(table, groups.recognizer[:, 0], of_targets)
         return JudgeReadings(
             targets=of_targets,
-            responses=label_sets[targets:].reshape(-1, size, samples),
+            responses=of_prompts[1].reshape(-1, size, of_prompts[1].shape[-1]),
         )
+
+    def _readings(
+        self, targets: Sequence[Prompt], views: int, responses: Sequence[Prompt], seed: int
+    ) -> tuple[Masks, Masks]:
+        """Return the readings of targets and of responses.
+
+        Parameters
+        ----------
+        targets
+            The prompts of each target in each view: those of the first target, then the second, …
+        views
+            The number of prompts of a target.
+        responses
+            The prompt of each response.
+        seed
+            The seed of the samples.
+
+        Returns
+        -------
+        tuple
+            Masks of shape (targets, readings) and (responses, readings).
+        """
+        samples = self._spec.reward.judge.samples
+        if samples > 0:
+            label_sets = self._read_label_sets([*targets, *responses], seed)
+            of_targets, of_responses = np.split(label_sets, [len(targets)])
+            return of_targets.reshape(-1, views * samples), of_responses
+        prompts = list(dict.fromkeys(p for p in (*targets, *responses) if p != EMPTY_PROMPT))
+        shares = exact_shares(self._engine, self._spec, prompts)
+        place = {prompt: row for row, prompt in enumerate(prompts)}
+        of_views = shares[[place[prompt] for prompt in targets]]
+        mean = of_views.reshape(-1, views, len(self._labels)).mean(axis=1)
+        # an empty response expresses nothing: its readings are empty
+        read = np.array([prompt != EMPTY_PROMPT for prompt in responses], np.bool_)
+        rows = [place.get(prompt, 0) for prompt in responses]
+        of_responses = apportion(shares[rows], EXACT_READINGS)
+        return apportion(mean, EXACT_READINGS), of_responses * read[:, np.newaxis]
 
     def _target_prompts(self, table: pa.Table, rows: Rows, uri: str) -> list[Prompt]:
         """Return the prompts of each target: those of the first group, then the second, …"""

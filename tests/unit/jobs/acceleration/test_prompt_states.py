@@ -73,7 +73,14 @@ def test_a_judge_of_a_later_generation_reads_its_trained_layers_alone(
     second.model.model.layers[0].register_forward_pre_hook(count)
     assert later.read(PROMPTS) == 0
     again = second.generate(PROMPTS, DRAW)
+    labels = [[3], [4], [5]]
+    scores = second.score(PROMPTS, labels)
     assert reads == 0
+    longer = second.score(PROMPTS, [[3], [4, 1], [5]])  # the second token needs whole prompts
+    assert reads > 0
+    for row, other in zip(scores, longer, strict=True):
+        tolerance = 1e-4 if dtype == "float32" else 0.1
+        assert (row[0], row[2]) == pytest.approx((other[0], other[2]), abs=tolerance)
     for before, after in zip(plain, (new, again), strict=True):
         for group, other in zip(before, after, strict=True):
             same = sum(a.token_ids == b.token_ids for a, b in zip(group, other, strict=True))

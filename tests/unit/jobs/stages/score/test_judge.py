@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tests.unit.jobs.stages.score.candidates import recognizer, responder, table
 from transformers import PreTrainedTokenizerBase
 
@@ -16,7 +17,15 @@ from selfemo_api.spec import EvolutionSpec
 from selfemo_jobs.engines import open_engine
 from selfemo_jobs.engines.interface import Completion, Sampling, TextEngine
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.stages.score.judge import JudgeReader, reading_tokens
+from selfemo_jobs.models.fetch import load_model
+from selfemo_jobs.rewards.label_sets import count_votes
+from selfemo_jobs.stages.score.judge import (
+    EXACT_READINGS,
+    JudgeReader,
+    exact_shares,
+    label_beginnings,
+    reading_tokens,
+)
 
 JOY, ANGER = ["joy"], ["anger"]
 TURNS = [{"speaker": f"S{i}", "text": f"turn number {i}."} for i in range(4)]
@@ -226,3 +235,48 @@ def test_the_responder_has_no_vote_where_it_does_not_play_or_did_not_learn(
     judge = Responder(engine, "fear")
     JudgeReader(judge, make_spec(**changes), label_sets=label_sets).read(part, 11, "part")
     assert judge.texts == []
+
+
+def test_exact_readings_have_the_probabilities_as_shares(
+    tiny_model: Path, make_spec: Callable[..., EvolutionSpec]
+) -> None:
+    exact = make_spec(reward={"judge": {"samples": 0, "views": [{"past": 0}, {"past": 1}]}})
+    real = open_engine(
+        exact.self_play.engine, tiny_model, engine_args={}, max_model_len=512, seed=0
+    )
+    labels = exact.dataset.labels
+    prompts = [[9, 8, 7, 6], [5, 4]]
+    shares = exact_shares(real, exact, prompts)
+    beginnings = label_beginnings(real.tokenizer, exact)
+    assert len({*beginnings}) == len(labels)
+    # a plain pass through the model, without the engine
+    model = load_model(tiny_model, torch.float32)
+    for prompt, row in zip(prompts, shares, strict=True):
+        logprobs = []
+        for beginning in beginnings:
+            ids = torch.tensor([[*prompt, *beginning]])
+            predicted = model(ids).logits.log_softmax(-1)[0, len(prompt) - 1 : -1]
+            logprobs.append(predicted[range(len(beginning)), list(beginning)].sum())
+        expected = torch.stack(logprobs).softmax(0).detach().numpy()
+        np.testing.assert_allclose(row, expected, rtol=1e-4)
+    part = table(
+        recognizer("u1", [JOY] * 4, views=prompts),
+        responder("x1", JOY, ["What a day", " \n", "What a day", "Off"], context=TURNS),
+    )
+    readings = JudgeReader(real, exact).read(part, 1, "part")
+    assert readings.targets is not None and readings.targets.shape == (1, EXACT_READINGS)
+    counted = count_votes(readings.targets, len(labels))[0] / EXACT_READINGS
+    np.testing.assert_allclose(counted, shares.mean(axis=0), atol=1 / EXACT_READINGS)
+    assert readings.responses.shape == (1, 4, EXACT_READINGS)
+    assert readings.responses[0, 0].all() and not readings.responses[0, 1].any()
+    assert np.array_equal(readings.responses[0, 0], readings.responses[0, 2])
+    empty = JudgeReader(real, exact).read(part.slice(0, 0), 1, "part")
+    assert empty.responses.shape == (0, 4, EXACT_READINGS)
+    real.close()
+
+
+def test_exact_shares_need_single_labels(
+    engine: RecordingEngine, make_spec: Callable[..., EvolutionSpec]
+) -> None:
+    with pytest.raises(BadInput, match=r"judge.samples: 0` requires one label"):
+        JudgeReader(engine, make_spec(reward={"judge": {"samples": 0}}), label_sets=True)
