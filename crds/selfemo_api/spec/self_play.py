@@ -84,6 +84,10 @@ class SelfPlaySpec(ApiModel):
         Role.RESPONDER,
     ]
     """The roles that play. SELF-EMO has both. One alone needs a tenth of the tokens or less."""
+    responder_share: Annotated[float, Field(gt=0.0, le=1.0), EXPERT] = 1.0
+    """The share of targets that the responder answers, drawn by the seed. An episode whose target
+    it does not answer has one turn. 1.0: both roles play all targets. A response costs several
+    times an answer, so a smaller share gives the recognizer more targets at the same cost."""
     temperature: Annotated[float, Field(gt=0.0, le=5.0), EXPERT] = 1.0
     """The sampling temperature. 1.0 samples from the model's own distribution, as the importance
     weights assume."""

@@ -108,7 +108,15 @@ def groups_of(spec: EvolutionSpec, work: Workload) -> dict[Role, int]:
     work
         What the run has to read.
     """
-    return dict.fromkeys(spec.self_play.roles, work.episodes * spec.self_play.turns)
+    settings = spec.self_play
+    groups = dict.fromkeys(settings.roles, work.episodes * settings.turns)
+    if len(groups) == 2:  # an episode whose target is not answered has one turn
+        answered = round(settings.responder_share * work.episodes)
+        groups[Role.RESPONDER] = answered * settings.turns
+        groups[Role.RECOGNIZER] = work.episodes + answered * (settings.turns - 1)
+    elif Role.RESPONDER in groups:
+        groups[Role.RESPONDER] = round(settings.responder_share * work.episodes) * settings.turns
+    return groups
 
 
 def self_play_tokens(spec: EvolutionSpec, work: Workload) -> StageTokens:

@@ -110,7 +110,8 @@ class SelfPlayer:
     def generate_candidates(self, episodes: Sequence[Episode], seed: int) -> pa.Table:
         """Generate the candidates of all turns of some episodes.
 
-        An episode ends early if a group has no valid response.
+        An episode ends early if a group has no valid response, or the responder does not answer
+        its target (``selfPlay.responderShare``).
 
         Parameters
         ----------
@@ -261,7 +262,11 @@ class SelfPlayer:
         """
         requests: list[PromptRequest] = []
         if Role.RESPONDER in self._spec.self_play.roles:
-            requests += [self.responder_request(state, turn) for state in states]
+            requests += [
+                self.responder_request(state, turn)
+                for state in states
+                if turn > 0 or self._is_answered(state.episode, seed)
+            ]
         responders = len(requests)
         if Role.RECOGNIZER in self._spec.self_play.roles:
             requests += [self.recognizer_request(state, turn) for state in states]
@@ -274,6 +279,11 @@ class SelfPlayer:
         )
         groups = list(zip(requests, completions, strict=True))
         return groups[responders:], groups[:responders]
+
+    def _is_answered(self, episode: Episode, seed: int) -> bool:
+        """Return whether the responder answers the target of an episode."""
+        draw = random.Random(derive_seed(seed, "answered", episode.index)).random()
+        return draw < self._spec.self_play.responder_share
 
     def _choose_response(
         self, request: PromptRequest, completions: Sequence[Completion], seed: int

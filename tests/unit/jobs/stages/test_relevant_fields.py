@@ -59,7 +59,7 @@ PARTS = {
     ),
     "selfPlay": (
         "shards dialogues targetsPerDialogue groupSize turns roles temperature topP "
-        "maxTokens.recognizer maxTokens.responder engine engineArgs batchPrompts"
+        "maxTokens.recognizer maxTokens.responder engine engineArgs batchPrompts responderShare"
     ),
     "reward": (
         "signal smoothing consensus weights.alignment weights.consistency weights.format "
@@ -170,6 +170,7 @@ NOT_RELEVANT: dict[Stage, dict[str, set[str]]] = {
         _PARENT: _READING
         | {
             *("selfPlay.shards", "selfPlay.dialogues", "selfPlay.targetsPerDialogue"),
+            "selfPlay.responderShare",
             *("selfPlay.turns", "selfPlay.batchPrompts"),
         },
         "An earlier stage reads it, and the policy's URI stands for it.": part("warmStart"),

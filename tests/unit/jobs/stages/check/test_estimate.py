@@ -12,7 +12,7 @@ from tests.unit.jobs.stages.check.world import LABELS, World
 
 from selfemo_api.dataset_labels import MELD
 from selfemo_api.recipes import resolve
-from selfemo_api.spec import EvolutionSpec
+from selfemo_api.spec import EvolutionSpec, Role
 from selfemo_api.stages import Stage
 from selfemo_jobs.inference import targets
 from selfemo_jobs.models.fetch import load_tokenizer
@@ -101,6 +101,13 @@ def test_self_play_reads_each_prompt_once_and_draws_a_group() -> None:
     assert tokens.generated == 200 * 4 * (2 + 12)
     one = spec_of(selfPlay={"groupSize": 4, "roles": ["Recognizer"]})
     assert self_play_tokens(one, WORK).read == 200 * 60
+
+
+def test_the_responder_may_answer_a_share_of_the_targets() -> None:
+    whole, half = (spec_of(selfPlay={"turns": 2, "responderShare": share}) for share in (1.0, 0.5))
+    assert token_counts.groups_of(whole, WORK) == {Role.RECOGNIZER: 400, Role.RESPONDER: 400}
+    # half of the episodes end after the recognizer's first turn
+    assert token_counts.groups_of(half, WORK) == {Role.RECOGNIZER: 300, Role.RESPONDER: 200}
 
 
 def test_the_judge_reads_each_view_and_each_response() -> None:

@@ -267,6 +267,33 @@ def test_one_role_alone(config_for: Callable[..., StageConfig]) -> None:
     assert set(table_of(writer)["role"].to_pylist()) == {"Responder"}
 
 
+def test_the_responder_answers_a_share_of_the_targets(
+    config_for: Callable[..., StageConfig],
+) -> None:
+    runs = [
+        run_rows(config_for(store, targetsPerDialogue=4, turns=2, responderShare=share))
+        for store, share in (("half", 0.5), ("same", 0.5), ("all", 1.0))
+    ]
+    half, same, whole = ({row["group_id"]: row for row in rows} for rows in runs)
+    assert half.keys() == same.keys()
+    answered = {row["utterance"] for row in half.values() if row["role"] == Role.RESPONDER}
+    assert len(answered) > 1, "the draw does not follow the place in the dialogue"
+    first = [row for row in half.values() if row["turn"] == 0]
+    assert sum(row["role"] == Role.RECOGNIZER for row in first) == 24
+    assert 6 <= sum(row["role"] == Role.RESPONDER for row in first) <= 18
+    # a target that is not answered has one turn; the others go on as before
+    later = {key for key, row in half.items() if row["turn"] == 1}
+    assert 0 < len(later) <= 2 * sum(row["role"] == Role.RESPONDER for row in first)
+    assert half.keys() < whole.keys()
+    assert {row["role"] for row in half.values() if row["turn"] == 1} == {*Role}
+
+
+def run_rows(config: StageConfig) -> list[dict[str, Any]]:
+    run(config)
+    rows: list[dict[str, Any]] = table_of(config).to_pylist()
+    return rows
+
+
 def test_shards_together_make_what_one_makes(
     config_for: Callable[..., StageConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
