@@ -36,6 +36,7 @@ from selfemo_jobs.stages.check.token_counts import (
 from selfemo_jobs.stages.check.traffic import parts_of
 from selfemo_jobs.stages.check.workload import Workload, count_workload
 from selfemo_operator.cli.run_estimate import short_bytes, short_count
+from selfemo_study.adamatch_worker import LABELED_EXAMPLES, RATIO
 from selfemo_study.row_evolution import evolution_of
 from selfemo_study.study_config import Kind, Row, Study, load_study
 
@@ -307,7 +308,11 @@ def row_hours(study: Study, row: Row) -> float:
     warm = study.warm_start
     steps = row.steps or _evolution_steps(spec)
     example = sum(MELD.views, MELD.recognizer_prompt) / (1 + len(MELD.views)) + MELD.answer
-    count = steps * (spec.training.batch_size if row.kind is Kind.ON_POLICY else warm.batch_size)
+    batches = {
+        Kind.ON_POLICY: spec.training.batch_size,
+        Kind.ADAMATCH: LABELED_EXAMPLES * (1 + RATIO),
+    }
+    count = steps * batches.get(row.kind, warm.batch_size)
     tokens = StageTokens(trained=count * example, completions=count, context=example)
     if row.kind is Kind.ON_POLICY:
         group = spec.self_play.group_size

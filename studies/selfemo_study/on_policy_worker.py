@@ -1,4 +1,13 @@
-"""The training process of the row kind `on-policy`; see :mod:`selfemo_study.on_policy_rows`."""
+"""The training process of the row kind `on-policy`: TRL's own GRPOTrainer.
+
+Its time is compared with the evolution's. The same as in the evolution: generation 0, the
+recognizer's prompts in the order in which the evolution draws them, the rewards and gold labels,
+the trained layers, and the number of steps and of completions in each step.
+
+Different: TRL generates with Transformers while it trains. Nothing is imitated. There is no
+flywheel, no responder and no promotion. The judge stays generation 0. An advantage is not weighted
+by the consistency of its group.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +45,7 @@ from selfemo_jobs.stages.selfplay.episodes import plan_episodes
 from selfemo_jobs.stages.selfplay.self_player import PromptRequest, SelfPlayer, initial_state
 from selfemo_jobs.stages.selfplay.stage import read_sources
 from selfemo_jobs.store.volumes import local_path
-from selfemo_study.on_policy_rows import OnPolicyCheckpoint, OnPolicyJob
+from selfemo_study.worker_rows import Checkpoint, TrainingJob, WorkClock
 
 if TYPE_CHECKING:
     from selfemo_jobs.engines.interface import TextEngine
@@ -49,14 +58,14 @@ def main() -> int:
     die_with_parent()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     parser = argparse.ArgumentParser(prog="python -m selfemo_study.on_policy_worker")
-    parser.add_argument("--config", required=True, type=Path, help="JSON of an OnPolicyJob")
-    job = OnPolicyJob.model_validate_json(parser.parse_args().config.read_bytes())
+    parser.add_argument("--config", required=True, type=Path, help="JSON of a TrainingJob")
+    job = TrainingJob.model_validate_json(parser.parse_args().config.read_bytes())
     checkpoints = [checkpoint.to_json() for checkpoint in train(job)]
     write_atomically(job.output / "points.json", json.dumps(checkpoints, indent=1))
     return 0
 
 
-def train(job: OnPolicyJob) -> list[OnPolicyCheckpoint]:
+def train(job: TrainingJob) -> list[Checkpoint]:
     """Train the policy and return the checkpoints that were stored.
 
     Parameters
@@ -94,7 +103,7 @@ def train(job: OnPolicyJob) -> list[OnPolicyCheckpoint]:
     # prompts would take nine tenths of the time.
     with scored_places_only(), precision_context(bfloat16_products=_rounds(spec)):
         trainer.train()
-    checkpoints: list[OnPolicyCheckpoint] = recorder.checkpoints
+    checkpoints: list[Checkpoint] = recorder.checkpoints
     return checkpoints
 
 
@@ -104,24 +113,7 @@ def _rounds(spec: EvolutionSpec) -> bool:
     return on_cpu and spec.training.precision is Precision.BFLOAT16
 
 
-class WorkClock:
-    """Measures the seconds of work, without those of writing."""
-
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-        self._excluded = 0.0
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of work so far."""
-        return time.monotonic() - self._began - self._excluded
-
-    def exclude(self, seconds: float) -> None:
-        """Do not count these seconds as work."""
-        self._excluded += seconds
-
-
-def training_prompts(job: OnPolicyJob) -> list[dict[str, Any]]:
+def training_prompts(job: TrainingJob) -> list[dict[str, Any]]:
     """Return as many recognizer prompts as the training needs, each with the judge's readings.
 
     They are drawn as the evolution draws them, generation by generation. They include the gold
@@ -319,7 +311,7 @@ def _before_stop(text: str, stops: Sequence[str]) -> str:
     return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))]
 
 
-def arguments(job: OnPolicyJob) -> Any:
+def arguments(job: TrainingJob) -> Any:
     """Return TRL's arguments: the evolution's own settings wherever both have them.
 
     Parameters
@@ -362,7 +354,7 @@ def arguments(job: OnPolicyJob) -> Any:
     )
 
 
-def _checkpoint_recorder(job: OnPolicyJob, clock: WorkClock) -> Any:
+def _checkpoint_recorder(job: TrainingJob, clock: WorkClock) -> Any:
     from transformers import TrainerCallback
 
     from selfemo_jobs.models.model_export import write_model
@@ -371,14 +363,14 @@ def _checkpoint_recorder(job: OnPolicyJob, clock: WorkClock) -> Any:
         """Stores the model after some of the steps."""
 
         def __init__(self) -> None:
-            self.checkpoints: list[OnPolicyCheckpoint] = []
+            self.checkpoints: list[Checkpoint] = []
 
         def on_step_end(self, _args: Any, state: Any, _control: Any, **arguments: Any) -> None:
             """Write the model; the time of writing is not counted."""
             step = int(state.global_step)
             if step not in job.keep:
                 return
-            self.checkpoints.append(OnPolicyCheckpoint(step=step, seconds=round(clock.seconds, 3)))
+            self.checkpoints.append(Checkpoint(step=step, seconds=round(clock.seconds, 3)))
             began = time.monotonic()
             model = arguments["model"]
             folder = job.output / "models" / f"step-{step:06d}"

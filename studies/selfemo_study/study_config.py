@@ -31,6 +31,8 @@ class Kind(StrEnum):
     """Self-training on generation 0's own majority votes."""
     ON_POLICY = "on-policy"
     """TRL's own GRPOTrainer, which generates while it trains."""
+    ADAMATCH = "adamatch"
+    """Semi-supervised training without roles, like AdaMatch."""
     TFIDF = "tfidf"
     """TF-IDF of words and characters, and a logistic regression."""
     CONSTANT = "constant"
@@ -116,8 +118,10 @@ class Row(ApiModel):
             )
         if self.kind is Kind.CONSTANT and self.label is None:
             raise ValueError(f"row {self.name}: `label` is missing: name the constant answer")
-        if self.set and self.kind not in (Kind.EVOLUTION, Kind.ON_POLICY):
-            raise ValueError(f"row {self.name}: `set` is for evolution and on-policy rows only")
+        if self.set and self.kind not in (Kind.EVOLUTION, Kind.ON_POLICY, Kind.ADAMATCH):
+            raise ValueError(
+                f"row {self.name}: `set` is for evolution, on-policy and adamatch rows only"
+            )
         if self.after is not None and self.kind not in (Kind.EVOLUTION, Kind.SUPERVISED):
             raise ValueError(f"row {self.name}: `after` is for evolution and supervised rows only")
         return self
@@ -230,7 +234,7 @@ def with_required_rows(study: Study, names: list[str]) -> list[Row]:
     rows: list[Row] = []
     for name in names:
         row = study.row(name)
-        uses_steps = row.kind in (Kind.SUPERVISED, Kind.MAJORITY, Kind.ON_POLICY)
+        uses_steps = row.kind in (Kind.SUPERVISED, Kind.MAJORITY, Kind.ON_POLICY, Kind.ADAMATCH)
         required = [study.row(study.steps_row(row))] if uses_steps and requires_result(row) else []
         if row.after is not None:
             required = [*required, *with_required_rows(study, [row.after])]

@@ -10,12 +10,12 @@ from selfemo_study.baselines import run_simple_baseline
 from selfemo_study.control_rows import run_training_control
 from selfemo_study.data_volumes import DataVolumes
 from selfemo_study.evolution_rows import run_evolution
-from selfemo_study.on_policy_rows import run_on_policy
 from selfemo_study.row_evolution import row_settings, validation_problems
 from selfemo_study.row_result import RowResult
 from selfemo_study.row_task import RowTask
 from selfemo_study.study_config import Kind, Study, StudyError, with_required_rows
 from selfemo_study.study_folders import StudyFolders, exclusive_lock
+from selfemo_study.worker_rows import run_worker_row
 
 #: The function that runs a row of each kind.
 RUNNERS: dict[Kind, Callable[[RowTask], RowResult]] = {
@@ -23,7 +23,8 @@ RUNNERS: dict[Kind, Callable[[RowTask], RowResult]] = {
     Kind.SUPERVISED: run_training_control,
     Kind.CEILING: run_training_control,
     Kind.MAJORITY: run_training_control,
-    Kind.ON_POLICY: run_on_policy,
+    Kind.ON_POLICY: run_worker_row,
+    Kind.ADAMATCH: run_worker_row,
     Kind.TFIDF: run_simple_baseline,
     Kind.CONSTANT: run_simple_baseline,
 }

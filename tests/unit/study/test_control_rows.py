@@ -24,12 +24,12 @@ from selfemo_study.control_rows import (
 )
 from selfemo_study.data_volumes import DataVolumes
 from selfemo_study.evolution_rows import starting_model
-from selfemo_study.on_policy_rows import checkpoint_steps
 from selfemo_study.on_policy_worker import rewards
 from selfemo_study.row_task import RowTask
 from selfemo_study.study_config import StudyError
 from selfemo_study.study_folders import StudyFolders
 from selfemo_study.supervised_training import SupervisedTraining
+from selfemo_study.worker_rows import checkpoint_steps
 
 LABELS = ["neutral", "joy", "anger"]
 
@@ -136,7 +136,7 @@ def test_a_training_is_known_again_by_its_note() -> None:
         "model": "model", "output": "output", "source": "source", "format": "JSONL",
         "dialogues": 1, "steps": 1, "batch_size": 1, "learning_rate": 1e-3,
         "responder_share": 0.1, "freeze_embeddings": True, "train_layers": 1,
-        "views": ["1,0", "0,1"], "seed": 1,
+        "precision": "Float32", "views": ["1,0", "0,1"], "seed": 1,
     }  # fmt: skip
 
 

@@ -1,18 +1,13 @@
-"""The row kind `on-policy`: TRL's own GRPOTrainer, whose time is compared with the evolution's.
+"""The row kinds that a program of the study trains: `on-policy` and `adamatch`.
 
-The same as in the evolution: generation 0, the recognizer's prompts in the order in which the
-evolution draws them, the rewards and gold labels, the trained layers, and the number of steps and
-of completions in each step.
-
-Different: TRL generates with Transformers while it trains. Nothing is imitated. There is no
-flywheel, no responder and no promotion. The judge stays generation 0. An advantage is not weighted
-by the consistency of its group.
+The program stores models during the training, and dev selects one of them.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 from selfemo_api.api_model import ApiModel
@@ -31,13 +26,19 @@ from selfemo_study.row_result import (
     RowResult,
 )
 from selfemo_study.row_task import RowTask
+from selfemo_study.study_config import Kind
 from selfemo_study.subprocesses import run_module
 
 #: The number of checkpoints during the training, which are measured on dev afterwards.
 CHECKPOINTS = 6
+#: The module of the program of each kind.
+WORKERS = {
+    Kind.ON_POLICY: "selfemo_study.on_policy_worker",
+    Kind.ADAMATCH: "selfemo_study.adamatch_worker",
+}
 
 
-class OnPolicyJob(ApiModel):
+class TrainingJob(ApiModel):
     """The configuration of the training process."""
 
     spec: EvolutionSpec
@@ -51,7 +52,7 @@ class OnPolicyJob(ApiModel):
     """The steps after which the model is stored."""
 
 
-class OnPolicyCheckpoint(ApiModel):
+class Checkpoint(ApiModel):
     """A model that the training process stored."""
 
     step: int
@@ -60,13 +61,30 @@ class OnPolicyCheckpoint(ApiModel):
     """Seconds of work so far, without the writing."""
 
 
-def run_on_policy(task: RowTask) -> RowResult:
+class WorkClock:
+    """Measures the seconds of work, without those of writing."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._excluded = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of work so far."""
+        return time.monotonic() - self._began - self._excluded
+
+    def exclude(self, seconds: float) -> None:
+        """Do not count these seconds as work."""
+        self._excluded += seconds
+
+
+def run_worker_row(task: RowTask) -> RowResult:
     """Train, measure the checkpoints on dev, and measure the selected one on test.
 
     Parameters
     ----------
     task
-        A row of kind `on-policy`.
+        A row of one of the kinds in :data:`WORKERS`.
 
     Raises
     ------
@@ -129,13 +147,13 @@ def _checkpoint_folder(folder: Path, step: int) -> Path:
     return folder / "models" / f"step-{step:06d}"
 
 
-def _train(task: RowTask, baseline: Path, steps: int) -> list[OnPolicyCheckpoint]:
+def _train(task: RowTask, baseline: Path, steps: int) -> list[Checkpoint]:
     """Train unless that is done. A training that was killed starts from scratch."""
     folder = task.folder.path.absolute()
     checkpoints_file = folder / "points.json"
     if not checkpoints_file.is_file():
         shutil.rmtree(folder / "models", ignore_errors=True)
-        job = OnPolicyJob(
+        job = TrainingJob(
             spec=task.spec,
             policy=baseline,
             output=folder,
@@ -144,10 +162,10 @@ def _train(task: RowTask, baseline: Path, steps: int) -> list[OnPolicyCheckpoint
         )
         write_atomically(folder / "job.json", job.model_dump_json(by_alias=True, indent=1))
         run_module(
-            "selfemo_study.on_policy_worker",
+            WORKERS[task.row.kind],
             folder / "job.json",
             log=folder / "log.txt",
             environment={ENV_DATA: task.volumes.variable},
         )
     checkpoints = json.loads(checkpoints_file.read_text())
-    return [OnPolicyCheckpoint.model_validate(checkpoint) for checkpoint in checkpoints]
+    return [Checkpoint.model_validate(checkpoint) for checkpoint in checkpoints]
