@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selfemo_api.spec import Source
-from selfemo_study.row_evolution import MODELS_VOLUME
+from selfemo_study.row_evolution import BASES_VOLUME, MODELS_VOLUME
 from selfemo_study.study_config import StudyError
 from selfemo_study.study_folders import StudyFolders
 
@@ -44,7 +44,8 @@ class DataVolumes:
                 raise StudyError(
                     f"data volume `{name}`: {path} does not exist: set it with --data {name}=FOLDER"
                 )
-        return cls({**paths, MODELS_VOLUME: folders.models.absolute()})
+        shared = {MODELS_VOLUME: folders.models, BASES_VOLUME: folders.base_models}
+        return cls({**paths, **{name: folder.absolute() for name, folder in shared.items()}})
 
     @property
     def options(self) -> list[str]:

@@ -12,12 +12,13 @@ from typing import Any
 import yaml
 
 from selfemo_api.metrics import FlywheelMetric, TrainMetric
+from selfemo_api.spec import Start
 from selfemo_api.stages import Stage, stage_prefix
 from selfemo_api.status import GenerationRecord, Outcome, Phase
 from selfemo_jobs.runtime.manifest import MANIFEST, Manifest
 from selfemo_study.control_rows import selected_model
 from selfemo_study.measurements import Measurements
-from selfemo_study.model_evaluation import read_evaluation
+from selfemo_study.model_evaluation import evaluation_manifest, read_evaluation
 from selfemo_study.row_evolution import evolution_document, start_model_name
 from selfemo_study.row_result import DEV, TEST, Generation, RowResult
 from selfemo_study.row_task import RowTask
@@ -103,6 +104,8 @@ def _run(task: RowTask) -> dict[str, Any]:
     """Run the command and return its summary. Raises StudyError."""
     folder = task.folder
     document = evolution_document(task.study, task.row, task.seed)
+    if task.spec.training.start is Start.MODEL:
+        document["spec"]["model"] |= _models_before_and_after(task)
     file = folder.path / "evolution.yaml"
     file.write_text(yaml.safe_dump(document, sort_keys=False))
     arguments = ["run", file.name, "--state", "state", "--output", "json", *task.volumes.options]
@@ -119,6 +122,18 @@ def _run(task: RowTask) -> dict[str, Any]:
             f"the same command again; its log is {folder.log}"
         )
     return summary
+
+
+def _models_before_and_after(task: RowTask) -> dict[str, str]:
+    """Return the model before the warm start, and the one that the run starts from.
+
+    The product knows both if the run resumes from a manifest. It is that of generation 0's
+    evaluation on dev.
+    """
+    baseline = starting_model(task)
+    task.measure_dev(baseline)
+    manifest = evaluation_manifest(baseline, task.spec, task.dev_source, task.folders)
+    return {"uri": task.base_uri, "resumeFrom": manifest.as_uri()}
 
 
 def _run_folder(task: RowTask) -> Path:

@@ -55,11 +55,11 @@ def evaluate_model(
     StudyError
         If the stage fails.
     """
+    manifest = evaluation_manifest(model, spec, source, folders)
     spec = _evaluation_spec(spec, source, folders)
-    digest = sha256(canonical_json(_fingerprint(model, spec)))[:16]
-    folder = (folders.evaluations / digest).absolute()
+    folder = manifest.parent.parent
+    digest = folder.name
     with exclusive_lock(folders.evaluations / f"{digest}.lock"):
-        manifest = folder / "result" / MANIFEST
         if not manifest.is_file():
             config = StageConfig(
                 stage=Stage.EVALUATE,
@@ -73,6 +73,27 @@ def evaluate_model(
             )
             run_stage(config, folder, volumes)
     return read_evaluation(manifest, source.name, spec.dataset.labels)
+
+
+def evaluation_manifest(
+    model: Path, spec: EvolutionSpec, source: Source, folders: StudyFolders
+) -> Path:
+    """Return the path of the manifest of a model's evaluation on a source.
+
+    Parameters
+    ----------
+    model
+        The model's folder.
+    spec
+        The spec with the prompts, the context and the engine.
+    source
+        The source of labeled dialogues.
+    folders
+        The study's folders.
+    """
+    spec = _evaluation_spec(spec, source, folders)
+    digest = sha256(canonical_json(_fingerprint(model, spec)))[:16]
+    return (folders.evaluations / digest).absolute() / "result" / MANIFEST
 
 
 def read_evaluation(manifest: Path, source: str, labels: Sequence[str]) -> Measurement:

@@ -9,10 +9,13 @@ from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.recipes import with_overrides
 from selfemo_api.schema.assignment import assign
 from selfemo_api.schema.validation import check
+from selfemo_api.spec import Precision
 from selfemo_study.study_config import Row, Study, StudyError
 
 #: The data volume with the models that rows share, such as generation 0 of each seed.
 MODELS_VOLUME = "study-models"
+#: The data volume with the models before their warm start.
+BASES_VOLUME = "study-bases"
 #: Where the run of a row stores its results, below the folder of the row.
 STORAGE_URI = "file://./store"
 #: The results are read from `status.history`, which keeps only so many generations.
@@ -110,10 +113,13 @@ def row_settings(study: Study, row: Row, seed: int) -> dict[str, Any]:
     seed
         The seed of the run.
     """
+    warm_start = study.warm_start.to_json()
+    if study.warm_start.precision is Precision.FLOAT32:
+        del warm_start["precision"]  # published rows are older than this option
     settings: dict[str, Any] = {
         "seed": seed,
         "base": study.base.to_json(),
-        "warmStart": study.warm_start.to_json(),
+        "warmStart": warm_start,
         "test": [source.to_json() for source in study.test],
         "spec": study.spec,
         "row": _own_settings(row),

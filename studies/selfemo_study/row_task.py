@@ -22,7 +22,7 @@ from selfemo_study.measurements import (
     write_predictions,
 )
 from selfemo_study.model_evaluation import evaluate_model
-from selfemo_study.row_evolution import evolution_of, row_settings
+from selfemo_study.row_evolution import BASES_VOLUME, evolution_of, row_settings
 from selfemo_study.row_result import DEV, TEST, CurvePoint, Generation, RowResult
 from selfemo_study.study_config import BaseModelConfig, Row, Study, StudyError, base_row
 from selfemo_study.study_folders import RowFolder, StudyFolders, exclusive_lock
@@ -111,6 +111,13 @@ class RowTask:
         if self.study.base.model == "given":
             return self.volumes.path("data://model")
         return prepare_base_model(self.study.base, self.folders)
+
+    @property
+    def base_uri(self) -> str:
+        """The URI of the model before its warm start, for a run with the study's data volumes."""
+        if self.study.base.model == "given":
+            return "data://model"
+        return f"data://{BASES_VOLUME}/{self.study.base.folder}"
 
     def baseline_model(self) -> Path:
         """Return generation 0, the seed's warm-started model, trained where it does not exist."""

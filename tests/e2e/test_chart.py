@@ -87,6 +87,8 @@ def build_operator(checkout: Path, registry: str, content: str) -> str:
         if label not in _inspect(image):
             options = {"TOOL": "buildah", "BASE": BASE, "HOST_CERTIFICATES": "1"}
             command = (f"{checkout}/images/build", "operator", "--label", label)
+            # without its name, an earlier image would stay until the disk is full
+            _buildah("buildah", "rmi", "--force", image)
             assert not (error := _buildah(*command, **options, REGISTRY=registry)), error
     return image
 

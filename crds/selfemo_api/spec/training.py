@@ -31,6 +31,7 @@ class Start(StrEnum):
 
     BEST = "Best"
     BASELINE = "Baseline"
+    MODEL = "Model"
 
 
 class Schedule(StrEnum):
@@ -115,7 +116,9 @@ class TrainingSpec(ApiModel):
     start: Annotated[Start, EXPERT] = Start.BEST
     """The generation whose weights training starts from. `Best` continues with the best one.
     `Baseline` trains the baseline's weights again in each generation, on groups that the best one
-    produced (STaR, arXiv 2203.14465): errors then do not add up over generations."""
+    produced (STaR, arXiv 2203.14465): errors then do not add up over generations. `Model` trains
+    the weights of `model.uri`, as they were before the warm start: the trained model has then not
+    learned the labeled share by heart (noisy student, arXiv 1911.04252)."""
     imitation: Annotated[float, Field(ge=0.0, le=100.0)] = 0.0
     """The weight of an additional loss: the cross-entropy of the consensus of each recognizer
     group. It also teaches an emotion that no candidate of the group named. 0 trains

@@ -76,6 +76,8 @@ def stage_config(
         policy = model_of(status)
     if stage is Stage.TRAIN and spec.training.start is Start.BASELINE:
         policy = status.baseline_uri or spec.baseline_uri
+    elif stage is Stage.TRAIN and spec.training.start is Start.MODEL:
+        policy = spec.model.uri
     return StageConfig(
         stage=stage,
         run=evolution.run,

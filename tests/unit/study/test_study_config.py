@@ -7,6 +7,7 @@ import pytest
 from tests.unit.study.made_up import AFTER, DOCUMENT, MORE, SOURCE, study
 
 from selfemo_api.spec import EvolutionSpec, Source, Use
+from selfemo_jobs.stages.warmstart.options import share_of
 from selfemo_study.row_evolution import (
     evolution_document,
     evolution_of,
@@ -200,3 +201,14 @@ def test_self_play_reads_the_labels_of_the_share_alone() -> None:
             StudyError, match="`gold` reads labels that the warm start does not read"
         ):
             check_label_separation(with_gold(**changes), labeled, 5)
+
+
+def test_the_smallest_study_fits_the_demo_dialogues() -> None:
+    """`make study` refuses a self-play source that overlaps the labeled share."""
+    root = STUDIES[0].parents[1]
+    found = load_study(root / "studies" / "small.yaml")
+    lines = (root / "examples" / "demo" / "train.jsonl").read_text().splitlines()
+    count = share_of(len(lines), found.warm_start.share)
+    check_label_separation(
+        evolution_of(found, found.rows[0], 1).spec, found.warm_start.source, count
+    )

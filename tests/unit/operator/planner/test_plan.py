@@ -113,6 +113,17 @@ def test_the_warm_start_is_the_baseline_of_later_generations() -> None:
     assert config.policy_uri == config.judge_uri == made
 
 
+@pytest.mark.parametrize("model", [{}, {"resumeFrom": "file:///other/train/manifest.json"}])
+def test_training_may_start_from_the_model_before_the_warm_start(model: dict[str, str]) -> None:
+    steps = 0 if model else 100
+    start = {"warmStart": {"steps": steps}, "training": {"start": "Model"}}
+    world = world_of((0.3, 0.5, 0.6), model={"uri": "file:///base", **model}, **start)
+    to_stage(world, 2, Stage.TRAIN)
+    config = stage_config(world.evolution, world.status, world.spec, Stage.TRAIN)
+    assert config.policy_uri == "file:///base"
+    assert config.judge_uri != config.policy_uri
+
+
 def test_an_evaluation_gets_what_expression_is_compared_with() -> None:
     world = world_of((0.3, 0.5, 0.4), stopping={"maxGenerations": 3}, warmStart={"steps": 100})
     to_stage(world, 0, Stage.EVALUATE)
