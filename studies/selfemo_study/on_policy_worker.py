@@ -38,7 +38,7 @@ from selfemo_jobs.rewards import (
     encode_label_sets,
     recognizer_rewards,
 )
-from selfemo_jobs.rewards.responder_vote import apportion
+from selfemo_jobs.rewards.label_sets import apportion
 from selfemo_jobs.runtime.parent_death import die_with_parent
 from selfemo_jobs.stages.score.judge import EXACT_READINGS, exact_shares
 from selfemo_jobs.stages.selfplay.episodes import plan_episodes

@@ -238,9 +238,8 @@ class EvolutionSpec(ApiModel):
     def roles_teach_each_other(self) -> bool:
         """Whether both roles play, and both have learned from a labeled share.
 
-        The responder's likelihood then joins the judge's vote, and training also imitates the turns
-        that were really said. Without labels, the responder does not know the emotions' names as
-        the labels mean them.
+        Training then also imitates the turns that were really said. Without labels, the responder
+        does not know the emotions' names as the labels mean them.
         """
         plays_both = set(self.self_play.roles) == set(Role)
         return plays_both and bool(self.dataset.labeled)

@@ -71,36 +71,6 @@ def check_continuations(
             )
 
 
-def check_texts(
-    prompts: Sequence[Sequence[Sequence[int]]], texts: Sequence[Sequence[int]], max_model_len: int
-) -> None:
-    """Check that texts can be scored after their own prompts.
-
-    Parameters
-    ----------
-    prompts
-        The token ids of the prompts of each text.
-    texts
-        The token ids of each text.
-    max_model_len
-        The most tokens of a prompt and a text together.
-
-    Raises
-    ------
-    ValueError
-        If a text has no prompt, a prompt or a text is empty, or they are too long together.
-    """
-    for index, (own, text) in enumerate(zip(prompts, texts, strict=True)):
-        if not own or not all(own) or not text:
-            raise ValueError(f"text {index}: it, or a prompt of it, is empty")
-        length = max(map(len, own)) + len(text)
-        if length > max_model_len:
-            raise ValueError(
-                f"text {index} has {length} tokens with its prompt: more than max_model_len "
-                f"{max_model_len}"
-            )
-
-
 def check_greedy(sampling: Sampling) -> None:
     """Raise ValueError if a sampling is not greedy, with one plain completion of each prompt."""
     if sampling.temperature != 0 or sampling.n != 1:

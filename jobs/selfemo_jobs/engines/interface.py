@@ -99,28 +99,6 @@ class TextEngine(Protocol):
         """
         ...
 
-    def score_texts(
-        self, prompts: Sequence[Sequence[Sequence[int]]], texts: Sequence[Sequence[int]]
-    ) -> list[Logprobs]:
-        """Return the log-probability of each text after each of its own prompts.
-
-        Here each text has prompts of its own, where :meth:`score` has the same continuations for
-        all prompts. What the prompts of a text share may be read once.
-
-        Parameters
-        ----------
-        prompts
-            The token ids of the prompts of each text.
-        texts
-            The token ids of each text, with its end.
-
-        Raises
-        ------
-        ValueError
-            If a text has no prompt, a prompt or a text is empty, or they are too long together.
-        """
-        ...
-
     def generate_and_score(
         self,
         prompts: Sequence[Sequence[int]],

@@ -20,14 +20,12 @@ from selfemo_jobs.acceleration.last_layer import can_pack
 from selfemo_jobs.acceleration.prefill import Prefill, prefill
 from selfemo_jobs.acceleration.prompt_states import PromptStates, can_divide
 from selfemo_jobs.acceleration.shared_prefixes import LEAST_SHARE, prefill_shared, shared_share
-from selfemo_jobs.acceleration.text_scores import PromptedText, text_logprobs
 from selfemo_jobs.acceleration.token_trie import TokenTrie
 from selfemo_jobs.acceleration.trie_scores import score_trie
 from selfemo_jobs.engines.completion_batch import CompletionBatch
 from selfemo_jobs.engines.completion_end import (
     check_continuations,
     check_greedy,
-    check_texts,
     end_tokens,
     sampling_of_each,
 )
@@ -219,32 +217,6 @@ class TransformersEngine:
                     scores = score_trie(self.model, state, trie)
                 logprobs.update(zip(chosen, map(tuple, scores.logprobs.tolist()), strict=True))
         return [logprobs[i] for i in range(len(prompts))]
-
-    @torch.inference_mode()
-    def score_texts(
-        self, prompts: Sequence[Sequence[Sequence[int]]], texts: Sequence[Sequence[int]]
-    ) -> list[Logprobs]:
-        """Return the log-probability of each text after each of its own prompts.
-
-        Parameters
-        ----------
-        prompts
-            The token ids of the prompts of each text.
-        texts
-            The token ids of each text, with its end.
-
-        Raises
-        ------
-        ValueError
-            If a text has no prompt, a prompt or a text is empty, or they are too long together.
-        """
-        check_texts(prompts, texts, self._max_model_len)
-        prompted = [
-            PromptedText(tuple(map(tuple, own)), tuple(text))
-            for own, text in zip(prompts, texts, strict=True)
-        ]
-        with self._precision:
-            return text_logprobs(self.model, prompted)
 
     @torch.inference_mode()
     def generate_and_score(

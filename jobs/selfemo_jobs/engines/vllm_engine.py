@@ -16,7 +16,6 @@ from selfemo_jobs.acceleration.token_trie import TokenTrie
 from selfemo_jobs.engines.completion_end import (
     check_continuations,
     check_greedy,
-    check_texts,
     end_tokens,
     sampling_of_each,
 )
@@ -168,33 +167,6 @@ class VllmEngine:
         trie = TokenTrie.of(continuations)
         outputs = self._run(prompts, [_next_token(trie, 0)] * len(prompts))
         return self._trie_scores(prompts, outputs, trie)
-
-    def score_texts(
-        self, prompts: Sequence[Sequence[Sequence[int]]], texts: Sequence[Sequence[int]]
-    ) -> list[Logprobs]:
-        """Return the log-probability of each text after each of its own prompts.
-
-        Each prompt with its text is a request, of which vLLM returns the log-probability of each
-        token but the first.
-
-        Parameters
-        ----------
-        prompts
-            The token ids of the prompts of each text.
-        texts
-            The token ids of each text, with its end.
-
-        Raises
-        ------
-        ValueError
-            If a text has no prompt, a prompt or a text is empty, or they are too long together.
-        """
-        # vLLM draws one token after a text
-        check_texts(prompts, texts, self._max_model_len - 1)
-        pairs = list(zip(prompts, texts, strict=True))
-        requests = [[*prompt, *text] for own, text in pairs for prompt in own]
-        outputs = iter(self._run(requests, [_whole_prompt()] * len(requests)))
-        return [tuple(_text_logprob(next(outputs), len(text)) for _ in own) for own, text in pairs]
 
     def generate_and_score(
         self,
@@ -410,19 +382,6 @@ def _next_token(trie: TokenTrie, node: int) -> SamplingParams:
         logprob_token_ids=list(trie.next_tokens(node)),
         detokenize=False,
     )
-
-
-def _whole_prompt() -> SamplingParams:
-    """Return the parameters of a request for the log-probabilities of the prompt's own tokens."""
-    from vllm import SamplingParams
-
-    return SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False)
-
-
-def _text_logprob(output: RequestOutput, length: int) -> float:
-    """Return the log-probability of the last tokens of a request's prompt."""
-    tokens, steps = output.prompt_token_ids[-length:], output.prompt_logprobs[-length:]
-    return float(sum(step[token].logprob for step, token in zip(steps, tokens, strict=True)))
 
 
 def _completions(output: RequestOutput, *, logprobs: bool) -> list[Completion]:

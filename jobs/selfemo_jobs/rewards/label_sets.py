@@ -319,3 +319,36 @@ def mean_agreement(masks: Masks, smoothing: float) -> Floats:
         total[:d] += around
     agreement: Floats = (total / (size - 1)).T
     return agreement
+
+
+def apportion(shares: Floats, seats: int) -> Masks:
+    """Return single-emotion readings in proportion to shares, by the largest remainder.
+
+    Parameters
+    ----------
+    shares
+        Shape (N, E): the share of each emotion. Each row has the sum 1.
+    seats
+        The number of readings of each row.
+
+    Returns
+    -------
+    Masks
+        Shape (N, seats): one emotion in each, in the order of the labels.
+
+    Examples
+    --------
+    >>> apportion(np.array([[0.5, 0.3, 0.2]]), 4).tolist()  # 2.0, 1.2 and 0.8 of four
+    [[1, 1, 2, 4]]
+    """
+    labels = shares.shape[1]
+    exact = shares * seats
+    counts = np.floor(exact + 1e-9).astype(np.int64)
+    missing = seats - counts.sum(axis=1)
+    # of equal remainders, the label that comes first has the reading
+    order = np.argsort(-(exact - counts), axis=1, kind="stable")
+    ranks = np.empty_like(order)
+    np.put_along_axis(ranks, order, np.arange(labels)[np.newaxis], axis=1)
+    counts += ranks < missing[:, np.newaxis]
+    bits = mask_dtype(labels).type(1) << np.arange(labels).astype(mask_dtype(labels))
+    return np.repeat(np.tile(bits, len(shares)), counts.ravel()).reshape(len(shares), seats)

@@ -7,7 +7,7 @@ with it. The product does not call it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import exp, sqrt
+from math import sqrt
 
 from selfemo_jobs.rewards.group_rewards import STD_FLOOR, RewardTerms
 
@@ -113,40 +113,6 @@ def share_naming_all(sets: Sequence[LabelSet], labels: LabelSet) -> float:
     0.5
     """
     return [labels <= names for names in sets].count(True) / len(sets) if sets else 0.0
-
-
-def joint_shares(
-    counts: Sequence[int], logprobs: Sequence[float], tokens: int, weight: float
-) -> list[float]:
-    """Return the share of each emotion by the judge's readings and the responder together.
-
-    Parameters
-    ----------
-    counts
-        The number of the judge's readings that name each emotion.
-    logprobs
-        The log-probability of the turn that was said, given each emotion.
-    tokens
-        The number of tokens of that turn.
-    weight
-        The exponent b of the likelihood.
-
-    Returns
-    -------
-    list of float
-        The shares, which have the sum 1.
-
-    Examples
-    --------
-    >>> [round(share, 3) for share in joint_shares([3, 1], [-9.0, -9.0], 4, 1.0)]
-    [0.7, 0.3]
-    """
-    scaled = [value / sqrt(tokens) for value in logprobs]
-    mean = sum(scaled) / len(scaled)
-    weights = [
-        (n + 0.5) * exp(weight * (value - mean)) for n, value in zip(counts, scaled, strict=True)
-    ]
-    return [value / sum(weights) for value in weights]
 
 
 def consensus(

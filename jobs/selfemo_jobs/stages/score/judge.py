@@ -1,9 +1,4 @@
-"""The frozen judge reads targets and responses, and its answers become label sets.
-
-Where both roles have learned from a labeled share, the judge also plays the responder: how likely
-each emotion makes the turn that was really said corrects its readings of that turn
-(:mod:`selfemo_jobs.rewards.responder_vote`).
-"""
+"""The frozen judge reads targets and responses, and its answers become label sets."""
 
 from __future__ import annotations
 
@@ -18,8 +13,7 @@ from selfemo_jobs.datasets.dialogue import Utterance
 from selfemo_jobs.engines.interface import Sampling
 from selfemo_jobs.errors import BadInput, BadRows
 from selfemo_jobs.prompts import parse_labels, prompt_set_of
-from selfemo_jobs.rewards.label_sets import Floats, Masks, encode_label_sets
-from selfemo_jobs.rewards.responder_vote import apportion, emotion_evidence, joint_shares
+from selfemo_jobs.rewards.label_sets import Floats, Masks, apportion, encode_label_sets
 from selfemo_jobs.stages.score.candidate_groups import Rows, find_groups
 from selfemo_jobs.stages.score.scoring import JudgeReadings
 
@@ -124,22 +118,6 @@ def exact_shares(
     return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
 
-def responder_votes(spec: EvolutionSpec, *, label_sets: bool) -> bool:
-    """Return whether the responder's likelihood joins the judge's readings of a target.
-
-    The responder speaks with one emotion at a time. So it has no vote where utterances have several
-    labels.
-
-    Parameters
-    ----------
-    spec
-        The evolution's spec.
-    label_sets
-        Whether a labeled turn of a source has several labels.
-    """
-    return spec.roles_teach_each_other and spec.reward.judge.weight > 0.0 and not label_sets
-
-
 class JudgeReader:
     """Lets the judge read the targets and the responses of parts.
 
@@ -171,7 +149,6 @@ class JudgeReader:
         self._max_tokens = reading_tokens(spec, engine.tokenizer, label_sets=label_sets)
         self._prompts = prompt_set_of(spec.model)
         self._states: PromptStates | None = None
-        self._responder_votes = responder_votes(spec, label_sets=label_sets)
 
     @property
     def max_tokens(self) -> int:
@@ -226,11 +203,8 @@ class JudgeReader:
         prompts += self._response_prompts(table, groups.responder)
         views, size = max(1, len(spec.reward.judge.views)), spec.self_play.group_size
         of_prompts = self._readings(prompts[:targets], views, prompts[targets:], seed)
-        of_targets = of_prompts[0] if judge_votes else None
-        if of_targets is not None and self._responder_votes:
-            of_targets = self._corrected(table, groups.recognizer[:, 0], of_targets)
         return JudgeReadings(
-            targets=of_targets,
+            targets=of_prompts[0] if judge_votes else None,
             responses=of_prompts[1].reshape(-1, size, of_prompts[1].shape[-1]),
         )
 
@@ -287,60 +261,9 @@ class JudgeReader:
             prompts += [tuple(prompt) for prompt in view_prompts]
         return prompts
 
-    def _corrected(self, table: pa.Table, rows: Rows, readings: Masks) -> Masks:
-        """Return the readings of targets with the responder's likelihood in them.
-
-        A turn that self-play appended keeps its readings: the responder said it itself.
-
-        Parameters
-        ----------
-        table
-            The candidates of the part.
-        rows
-            The first row of each recognizer group.
-        readings
-            The judge's readings of each target; shape (groups, readings).
-        """
-        own = np.array([table["turn"][int(row)].as_py() == 0 for row in rows], np.bool_)
-        if not own.any():
-            return readings
-        prompts, texts = [], []
-        for row in rows[own]:
-            context, speaker, target = (
-                table[name][int(row)].as_py() for name in ("context", "speaker", "target")
-            )
-            turns = [Utterance(turn["speaker"], turn["text"]) for turn in context]
-            prompts.append([self._responder_prompt(turns, speaker, e) for e in self._labels])
-            texts.append(self._response_tokens(target))
-        logprobs = np.array(self._engine.score_texts(prompts, texts), np.float64)
-        evidence = emotion_evidence(logprobs, np.array([len(text) for text in texts]))
-        corrected = readings.copy()
-        corrected[own] = apportion(joint_shares(readings[own], evidence), readings.shape[1])
-        return corrected
-
     @property
     def _labels(self) -> Sequence[str]:
         return self._spec.dataset.labels
-
-    def _responder_prompt(
-        self, context: Sequence[Utterance], speaker: str, emotion: str
-    ) -> list[int]:
-        """Return the prompt that asks the responder to speak with an emotion."""
-        return self._prompts.responder_ids(
-            self._engine.tokenizer,
-            context,
-            speaker,
-            [emotion],
-            self._labels,
-            max_tokens=self._spec.model.max_prompt_tokens,
-        )
-
-    def _response_tokens(self, text: str) -> list[int]:
-        """Return the tokens of a turn as a response, as far as the responder could say it."""
-        ids = self._prompts.encode_completion(
-            self._engine.tokenizer, self._prompts.responder_text(text)
-        )
-        return ids[: self._spec.self_play.max_tokens.responder]
 
     def _response_prompts(self, table: pa.Table, rows: Rows) -> list[Prompt]:
         """Return one prompt for each response, group after group."""

@@ -17,7 +17,7 @@ from selfemo_jobs.runtime.manifest import Part, canonical_json, read_part, wrong
 from selfemo_jobs.runtime.program import StageProgram
 from selfemo_jobs.runtime.schemas import CANDIDATES, LABEL_SETS, SCORED
 from selfemo_jobs.runtime.tables import decode_table, load_table, put_table
-from selfemo_jobs.stages.score.judge import JudgeReader, responder_votes
+from selfemo_jobs.stages.score.judge import JudgeReader
 from selfemo_jobs.stages.score.kept_states import KeptStates, open_kept_states
 from selfemo_jobs.stages.score.score_summary import (
     ScoreSummary,
@@ -132,10 +132,7 @@ class _Scorer:
 
     def _open_judge(self) -> JudgeReader:
         config, spec = self._context.config, self._context.config.spec
-        limits = spec.self_play.max_tokens
-        longest = max(spec.reading_tokens, limits.recognizer)
-        if responder_votes(spec, label_sets=self._label_sets):
-            longest = max(longest, limits.responder + 1)  # vLLM draws one more token
+        longest = max(spec.reading_tokens, spec.self_play.max_tokens.recognizer)
         engine = open_engine(
             spec.self_play.engine,
             self._judge,

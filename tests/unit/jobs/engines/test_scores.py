@@ -12,7 +12,7 @@ import pytest
 import torch
 from tests.support.scored_models import make_sharp, make_sliding, plain_logprob
 
-from selfemo_jobs.acceleration import text_scores, trie_scores
+from selfemo_jobs.acceleration import trie_scores
 from selfemo_jobs.acceleration.prefill import Prefill
 from selfemo_jobs.engines import transformers_engine
 from selfemo_jobs.engines.completion_batch import CompletionBatch
@@ -78,38 +78,6 @@ def test_scores_are_those_of_plain_forward_passes(
         )
         distances.add(round(max(expected) - min(expected)))
     assert max(distances) > 5, "the labels differ, so a wrong node would be noticed"
-
-
-@pytest.mark.parametrize("tokens", [512, 30])
-def test_texts_are_scored_after_their_own_prompts(
-    engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch, tokens: int
-) -> None:
-    monkeypatch.setattr(text_scores, "CPU_TOKENS", tokens)  # a row for each text
-    encode = engine.tokenizer
-    prompts = [
-        [encode(f"{start} ({label}) Ann:")["input_ids"] for label in LABELS[:count]]
-        for start, count in (("well well", 4), ("", 1), ("what do we say about that", 7))
-    ]
-    prompts.append([[7], [8, 9]])  # nothing is shared
-    texts = [encode(text)["input_ids"] for text in (" oh no yes joy", " no", " I know you", " the")]
-    scores = engine.score_texts(prompts, texts)
-    distances = []
-    for own, text, logprobs in zip(prompts, texts, scores, strict=True):
-        expected = [plain_logprob(engine.model, prompt, text) for prompt in own]
-        assert logprobs == pytest.approx(expected, abs=1e-4)
-        distances.append(max(expected) - min(expected))
-    assert max(distances) > 0.1, "the prompts differ, so a wrong branch would be noticed"
-    assert engine.score_texts([], []) == []
-
-
-def test_a_text_without_a_prompt_and_one_that_is_too_long_are_refused(
-    engine: TransformersEngine,
-) -> None:
-    for prompts, text in (([], [5]), ([[5], []], [5]), ([[5]], [])):
-        with pytest.raises(ValueError, match="text 0: it, or a prompt of it, is empty"):
-            engine.score_texts([prompts], [text])
-    with pytest.raises(ValueError, match=r"text 0 has 257 tokens .* more than max_model_len 256"):
-        engine.score_texts([[[5], [6] * 200]], [[7] * 57])
 
 
 def test_completions_with_scores_are_those_without(

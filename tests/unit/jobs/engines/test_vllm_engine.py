@@ -128,20 +128,6 @@ def _check_scores(vllm: TextEngine, plain: TransformersEngine, prompts: list[lis
         vllm.generate_and_score(prompts, Sampling(), answers)
 
 
-def _check_texts(vllm: TextEngine, plain: TransformersEngine, prompts: list[list[int]]) -> None:
-    """Each text is scored after its own prompts, also where these share whole blocks."""
-    most = len(vllm.tokenizer) - 3
-    long = [3 + (j * 7) % most for j in range(140)]
-    own = [[[*long, 5], [*long, 6, 7]], [prompts[0]], prompts]
-    texts = [[8, 9, 10], [11], prompts[1]]
-    scores = vllm.score_texts(own, texts)
-    for ours, theirs in zip(scores, plain.score_texts(own, texts), strict=True):
-        assert ours == pytest.approx(theirs, abs=1e-3)
-    assert [len(one) for one in scores] == [2, 1, len(prompts)]
-    with pytest.raises(ValueError, match="max_model_len"):
-        vllm.score_texts([[[5] * 200]], [[6] * 56])
-
-
 @pytest.mark.vllm
 def test_contract_on_a_real_vllm(tiny_model: Path) -> None:
     pytest.importorskip("vllm")
@@ -155,7 +141,6 @@ def test_contract_on_a_real_vllm(tiny_model: Path) -> None:
         _check_ends(vllm, prompts)
         _check_mixed(vllm, plain, prompts)
         _check_scores(vllm, plain, prompts)
-        _check_texts(vllm, plain, prompts)
         _check_many(vllm)
         with pytest.raises(ValueError, match="max_model_len"):
             vllm.generate([[5] * 255], Sampling())

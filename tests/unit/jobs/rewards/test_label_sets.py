@@ -16,7 +16,7 @@ from selfemo_jobs.rewards import (
     smoothed_iou,
     soft_iou,
 )
-from selfemo_jobs.rewards.label_sets import count_votes, mask_dtype, pack_masks
+from selfemo_jobs.rewards.label_sets import apportion, count_votes, mask_dtype, pack_masks
 
 MANY = tuple(f"e{'abcdefgh'[i // 8]}{'abcdefgh'[i % 8]}" for i in range(64))
 
@@ -155,3 +155,16 @@ def test_agreement_moves_with_its_members_and_ignores_the_order_of_labels(
         np.array([encode_label_sets([g[i] for i in order], labels) for g in some_groups]), s
     )
     np.testing.assert_allclose(shuffled, original[:, order], rtol=0, atol=1e-12)
+
+
+@given(
+    st.lists(st.lists(st.floats(0.001, 1.0), min_size=4, max_size=4), min_size=1, max_size=5),
+    st.integers(1, 64),
+)
+def test_readings_are_in_proportion_to_the_shares(weights: list[list[float]], seats: int) -> None:
+    shares = np.array(weights)
+    shares /= shares.sum(axis=1, keepdims=True)
+    masks = apportion(shares, seats)
+    assert masks.shape == (len(weights), seats)
+    assert (np.bitwise_count(masks) == 1).all()
+    assert (np.abs(count_votes(masks, 4) - shares * seats) < 1.0).all()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -164,77 +163,6 @@ def test_each_part_has_a_seed_of_its_own() -> None:
     seeds = {derive_seed(s, f"part-{i:05d}.parquet") for s in range(3) for i in range(50)}
     assert len(seeds) == 150
     assert all(0 <= seed < 2**31 for seed in seeds)
-
-
-#: A labeled share, from which both roles learned.
-SOURCES = [
-    {"name": "train", "use": "SelfPlay", "uri": "file:///train.jsonl", "format": "JSONL"},
-    {"name": "gold", "use": "Labeled", "uri": "file:///gold.jsonl", "format": "JSONL"},
-    {"name": "dev", "use": "Evaluation", "uri": "file:///dev.jsonl", "format": "JSONL"},
-]
-
-
-class Responder(RecordingEngine):
-    """An engine whose responder is sure that each turn was said with one emotion."""
-
-    def __init__(self, engine: TextEngine, emotion: str) -> None:
-        super().__init__(engine)
-        self._emotion = emotion
-        self.texts: list[str] = []
-        self.responder_prompts: list[list[str]] = []
-
-    def score_texts(
-        self, prompts: Sequence[Sequence[Sequence[int]]], texts: Sequence[Sequence[int]]
-    ) -> list[tuple[float, ...]]:
-        self.texts += [self.tokenizer.decode(text) for text in texts]
-        decoded = [[self.tokenizer.decode(ids) for ids in own] for own in prompts]
-        self.responder_prompts += decoded
-        return [tuple(0.0 if f"({self._emotion})" in p else -99.0 for p in own) for own in decoded]
-
-
-def test_the_responder_corrects_the_readings_of_turns_that_were_said(
-    engine: RecordingEngine, make_spec: Callable[..., EvolutionSpec]
-) -> None:
-    spec = make_spec(dataset={"sources": SOURCES}, reward={"judge": {"samples": 3}})
-    assert spec.roles_teach_each_other
-    part = table(recognizer("u1", [JOY] * 4), recognizer("u2", [JOY] * 4, turn=1))
-    judge = Responder(engine, "fear")
-    corrected = JudgeReader(judge, spec).read(part, 11, "part").targets
-    plain = JudgeReader(engine, make_spec(reward={"judge": {"samples": 3}})).read(part, 11, "part")
-    assert corrected is not None
-    assert plain.targets is not None
-    fear = 1 << spec.dataset.labels.index("fear")
-    assert corrected[0].tolist() == [fear] * 3
-    # the responder itself said the second target
-    assert corrected[1].tolist() == plain.targets[1].tolist()
-    assert judge.texts == [" At home.\n"]
-    (prompts,) = judge.responder_prompts
-    assert [
-        prompt.endswith(f"({label}) Bob:")
-        for prompt, label in zip(prompts, spec.dataset.labels, strict=True)
-    ] == [True] * len(spec.dataset.labels)
-    assert all(prompt.startswith("Ann: Where were you last night?") for prompt in prompts)
-
-
-@pytest.mark.parametrize(
-    ("changes", "label_sets"),
-    [
-        ({}, False),  # no labels: the responder has not learned what they mean
-        ({"dataset": {"sources": SOURCES}, "selfPlay": {"roles": ["Recognizer"]}}, False),
-        ({"dataset": {"sources": SOURCES}}, True),
-    ],
-)
-def test_the_responder_has_no_vote_where_it_does_not_play_or_did_not_learn(
-    engine: RecordingEngine,
-    make_spec: Callable[..., EvolutionSpec],
-    changes: dict[str, Any],
-    *,
-    label_sets: bool,
-) -> None:
-    part = table(recognizer("u1", [JOY] * 4))
-    judge = Responder(engine, "fear")
-    JudgeReader(judge, make_spec(**changes), label_sets=label_sets).read(part, 11, "part")
-    assert judge.texts == []
 
 
 def test_exact_readings_have_the_probabilities_as_shares(
