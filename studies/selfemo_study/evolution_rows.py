@@ -12,14 +12,13 @@ from typing import Any
 import yaml
 
 from selfemo_api.metrics import FlywheelMetric, TrainMetric
-from selfemo_api.spec import Start
 from selfemo_api.stages import Stage, stage_prefix
 from selfemo_api.status import GenerationRecord, Outcome, Phase
 from selfemo_jobs.runtime.manifest import MANIFEST, Manifest
 from selfemo_study.control_rows import selected_model
 from selfemo_study.measurements import Measurements
 from selfemo_study.model_evaluation import evaluation_manifest, read_evaluation
-from selfemo_study.row_evolution import evolution_document, start_model_name
+from selfemo_study.row_evolution import evolution_document, resumes, start_model_name
 from selfemo_study.row_result import DEV, TEST, Generation, RowResult
 from selfemo_study.row_task import RowTask
 from selfemo_study.stage_reuse import copied_stages, copy_finished_stages
@@ -104,7 +103,7 @@ def _run(task: RowTask) -> dict[str, Any]:
     """Run the command and return its summary. Raises StudyError."""
     folder = task.folder
     document = evolution_document(task.study, task.row, task.seed)
-    if task.spec.training.start is Start.MODEL:
+    if resumes(task.study, task.row, task.seed):
         document["spec"]["model"] |= _models_before_and_after(task)
     file = folder.path / "evolution.yaml"
     file.write_text(yaml.safe_dump(document, sort_keys=False))

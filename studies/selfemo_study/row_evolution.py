@@ -9,7 +9,7 @@ from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.recipes import with_overrides
 from selfemo_api.schema.assignment import assign
 from selfemo_api.schema.validation import check
-from selfemo_api.spec import Precision
+from selfemo_api.spec import Precision, Start
 from selfemo_study.study_config import Row, Study, StudyError
 
 #: The data volume with the models that rows share, such as generation 0 of each seed.
@@ -71,6 +71,26 @@ def evolution_of(study: Study, row: Row, seed: int) -> EmotionEvolution:
     if problems:
         raise StudyError("; ".join(f"row {row.name}: {problem}" for problem in problems))
     return EmotionEvolution.model_validate(document)
+
+
+def resumes(study: Study, row: Row, seed: int) -> bool:
+    """Return whether a row's run resumes from generation 0's evaluation.
+
+    Then `model.uri` is the model before the warm start, and both are known to the run. That is the
+    case where a training may start from it: that of the row, or of the headline row. With the
+    latter, all rows have the same models, and may reuse each other's stages.
+
+    Parameters
+    ----------
+    study
+        The study.
+    row
+        The row.
+    seed
+        The seed of the run.
+    """
+    rows = (row, study.row(study.headline))
+    return any(evolution_of(study, r, seed).spec.training.start is Start.MODEL for r in rows)
 
 
 def validation_problems(study: Study, row: Row) -> list[str]:

@@ -21,6 +21,7 @@ from selfemo_api.text.files import write_atomically
 from selfemo_jobs.runtime.fingerprint import relevant_settings
 from selfemo_jobs.runtime.manifest import MANIFEST
 from selfemo_jobs.runtime.program import StageProgram
+from selfemo_study.row_evolution import resumes
 from selfemo_study.row_task import RowTask
 from selfemo_study.study_config import Kind
 from selfemo_study.study_folders import model_path
@@ -74,6 +75,8 @@ def copy_finished_stages(task: RowTask) -> None:
         if row.kind is not Kind.EVOLUTION or row == task.row or row.after != task.row.after:
             continue
         if task.folders.row(row, task.seed).read() is None:
+            continue
+        if resumes(task.study, row, task.seed) != resumes(task.study, task.row, task.seed):
             continue
         source = task.folders.run(task.study, row, task.seed)
         equal = equal_first_stages(task.spec, task.spec_of(row))

@@ -8,7 +8,7 @@ from tests.unit.study.made_up import AFTER, DOCUMENT, MORE, finish, study
 
 from selfemo_api.stages import Stage, stage_prefix, stages_of
 from selfemo_study.data_volumes import DataVolumes
-from selfemo_study.row_evolution import evolution_of
+from selfemo_study.row_evolution import evolution_of, resumes
 from selfemo_study.row_task import RowTask
 from selfemo_study.stage_reuse import copied_stages, copy_finished_stages, equal_first_stages
 from selfemo_study.study_config import Study
@@ -113,3 +113,17 @@ def test_a_row_that_begins_with_another_model_takes_nothing_over(tmp_path: Path)
     )
     copy_finished_stages(after)
     assert not after.folders.run(after.study, after.row, after.seed).exists()
+
+
+def test_a_row_that_resumes_takes_nothing_over_from_one_that_does_not(tmp_path: Path) -> None:
+    """The model has another URI there, so the product would refuse the stages."""
+    made = changed(**{"training.start": "Model"})
+    leave(tmp_path, made)
+    other = task_of(made, "other", tmp_path)
+    assert equal_first_stages(other.spec, task_of(made, "main", tmp_path).spec)
+    copy_finished_stages(other)
+    assert not other.folders.run(other.study, other.row, other.seed).exists()
+    # if the headline row resumes, all rows do
+    everywhere = study(rows=made.rows, spec={**made.spec, "training": {"start": "Model"}})
+    assert {resumes(everywhere, row, 1) for row in everywhere.rows} == {True}
+    assert resumes(made, made.row("other"), 1) and not resumes(made, made.row("main"), 1)
