@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from selfemo_api.spec import View
+from selfemo_api.spec import Precision, View
 from selfemo_jobs.base_models.__main__ import parser
 from selfemo_jobs.base_models.warm_start_options import arguments_of, options_from
 from selfemo_jobs.stages.warmstart.options import TrainingOptions, WarmStartOptions
@@ -23,6 +23,7 @@ ALL_SET = WarmStartOptions(
     freeze_embeddings=True,
     views=[View(past=1), View(past=2, future=3)],
     train_layers=2,
+    precision=Precision.BFLOAT16,
     prompts="chat-v1",
     past=4,
     max_prompt_tokens=64,
