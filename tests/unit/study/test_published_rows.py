@@ -226,12 +226,17 @@ def test_a_column_of_labels_is_detected(folders: StudyFolders, file: Path, name:
         check_without_labels(file, study(), {60})
 
 
-def test_both_studies_publish_their_rows() -> None:
-    assert [path.name for path in PUBLISHED] == ["emorynlp-rows.parquet", "meld-rows.parquet"]
+def test_the_studies_publish_their_rows() -> None:
+    names = ("emorynlp", "meld-roles", "meld")
+    assert [path.name for path in PUBLISHED] == [f"{name}-rows.parquet" for name in names]
 
 
 #: The labeled utterances of dev and test.
-UTTERANCES = {"meld": {1109, 2610}, "emorynlp": {954, 1035}}
+UTTERANCES = {
+    "meld": {1109, 2610},
+    "meld-roles": {1109, 2610},
+    "emorynlp": {954, 1035},
+}
 
 
 @pytest.mark.parametrize("published", PUBLISHED, ids=lambda path: path.name)
