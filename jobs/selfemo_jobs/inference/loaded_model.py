@@ -56,7 +56,7 @@ class LoadedModel(Closing):
         #: The compiled prompts of both roles.
         self.prompts = prompt_set_of_description(description)
         #: The token ids of the answer with each label alone, as training writes it.
-        self.label_answers = self._label_answers(folder)
+        self.label_answers = self.prompts.label_answers(load_tokenizer(folder), description.labels)
         limits = description.decoding.max_tokens
         longest = max(limits.recognizer, *map(len, self.label_answers))
         if responds:
@@ -82,8 +82,3 @@ class LoadedModel(Closing):
         """Free the model."""
         with self.lock:
             self.engine.close()
-
-    def _label_answers(self, folder: Path) -> list[list[int]]:
-        tokenizer = load_tokenizer(folder)
-        texts = [self.prompts.recognizer_text([label]) for label in self.description.labels]
-        return [self.prompts.encode_completion(tokenizer, text) for text in texts]

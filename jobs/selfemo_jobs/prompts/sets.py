@@ -130,6 +130,22 @@ class PromptSet:
             for label in labels
         }
 
+    def label_answers(
+        self, tokenizer: PreTrainedTokenizerBase, labels: Sequence[str]
+    ) -> list[list[int]]:
+        """Return the token ids of the recognizer's answer with each label alone.
+
+        Parameters
+        ----------
+        tokenizer
+            The model's tokenizer.
+        labels
+            The label set.
+        """
+        return [
+            self.encode_completion(tokenizer, self.recognizer_text([label])) for label in labels
+        ]
+
     def responder_text(self, text: str) -> str:
         """Return the responder's completion with some words, as training uses it."""
         return f"{self.prefix}{text}{self.suffix}"

@@ -38,13 +38,13 @@ from selfemo_jobs.evaluation.expression_tables import (
 )
 from selfemo_jobs.models.fetch import load_tokenizer
 from selfemo_jobs.models.model_description import evaluation_arguments
+from selfemo_jobs.prompts import prompt_set_of
 from selfemo_jobs.runtime.context import StageContext
 from selfemo_jobs.runtime.manifest import Part, read_manifest, read_part
 from selfemo_jobs.runtime.tables import decode_table, load_table, put_table
 from selfemo_jobs.stages.evaluate.expression_readings import (
     human_rows,
     human_targets,
-    label_answers,
     read_targets,
     reading_rows,
     respond,
@@ -149,7 +149,8 @@ def completion_tokens(tokenizer: PreTrainedTokenizerBase, spec: EvolutionSpec) -
     spec
         The evolution's spec.
     """
-    longest_answer = max(map(len, label_answers(tokenizer, spec)))
+    answers = prompt_set_of(spec.model).label_answers(tokenizer, spec.dataset.labels)
+    longest_answer = max(map(len, answers))
     return max(spec.self_play.max_tokens.responder, longest_answer)
 
 

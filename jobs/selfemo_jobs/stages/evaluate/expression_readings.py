@@ -164,27 +164,13 @@ def read_targets(
     labels = spec.dataset.labels
     prompts = [_recognizer_prompt(engine.tokenizer, spec, target) for target in targets]
     distinct = list(dict.fromkeys(prompt for prompt in prompts if prompt))
-    scores = engine.score(distinct, label_answers(engine.tokenizer, spec)) if distinct else []
+    answers = prompt_set_of(spec.model).label_answers(engine.tokenizer, labels)
+    scores = engine.score(distinct, answers) if distinct else []
     readings = {
         prompt: reading_of(labels, logprobs)
         for prompt, logprobs in zip(distinct, scores, strict=True)
     }
     return [dict(readings[prompt]) if prompt else {} for prompt in prompts]
-
-
-def label_answers(tokenizer: PreTrainedTokenizerBase, spec: EvolutionSpec) -> list[list[int]]:
-    """Return the token ids of the recognizer's answer with each label alone.
-
-    Parameters
-    ----------
-    tokenizer
-        The model's tokenizer.
-    spec
-        The evolution's spec.
-    """
-    prompts = prompt_set_of(spec.model)
-    texts = [prompts.recognizer_text([label]) for label in spec.dataset.labels]
-    return [prompts.encode_completion(tokenizer, text) for text in texts]
 
 
 def reading_rows(responses: pa.Table, readings: Sequence[Reading]) -> pa.Table:

@@ -76,11 +76,8 @@ def label_beginnings(
     list of tuple
         Token ids in the order of the labels. None is the beginning of another one.
     """
-    prompts = prompt_set_of(spec.model)
-    answers = [
-        tuple(prompts.encode_completion(tokenizer, prompts.recognizer_text([label])))
-        for label in spec.dataset.labels
-    ]
+    encoded = prompt_set_of(spec.model).label_answers(tokenizer, spec.dataset.labels)
+    answers = [tuple(answer) for answer in encoded]
     for count in range(1, max(map(len, answers))):
         beginnings = [answer[:count] for answer in answers]
         if len({*beginnings}) == len(answers):
