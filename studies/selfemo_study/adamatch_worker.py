@@ -11,32 +11,33 @@ have no interpolated logits. The model that is stored is the moving average of t
 
 from __future__ import annotations
 
-import argparse
-import json
 import logging
 import math
 import random
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from selfemo_api.spec import EvolutionSpec, Precision, View
-from selfemo_api.text.files import write_atomically
+from selfemo_api.spec import EvolutionSpec, View
 from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
 from selfemo_jobs.prompts import prompt_set_of
-from selfemo_jobs.runtime.parent_death import die_with_parent
 from selfemo_jobs.stages.selfplay.stage import read_sources
 from selfemo_jobs.stages.warmstart.examples import Example
 from selfemo_jobs.store.volumes import local_path
 from selfemo_study.study_config import StudyError
-from selfemo_study.worker_rows import Checkpoint, TrainingJob, WorkClock
+from selfemo_study.worker_rows import (
+    Checkpoint,
+    TrainingJob,
+    WorkClock,
+    checkpoint_folder,
+    run_worker,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,18 +78,6 @@ class Target:
     def turn(self) -> Utterance:
         """The utterance."""
         return self.dialogue.turns[self.index]
-
-
-def main() -> int:
-    """Run the process and return its exit code."""
-    die_with_parent()
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
-    parser = argparse.ArgumentParser(prog="python -m selfemo_study.adamatch_worker")
-    parser.add_argument("--config", required=True, type=Path, help="JSON of a TrainingJob")
-    job = TrainingJob.model_validate_json(parser.parse_args().config.read_bytes())
-    checkpoints = [checkpoint.to_json() for checkpoint in train(job)]
-    write_atomically(job.output / "points.json", json.dumps(checkpoints, indent=1))
-    return 0
 
 
 def aligned(predictions: Floats, mean: Floats, prior: Floats) -> Floats:
@@ -158,12 +147,8 @@ class _Prompts:
         self._spec = spec
         self._tokenizer = tokenizer
         self._prompts: PromptSet = prompt_set_of(spec.model)
-        self.answers = [
-            tuple(
-                self._prompts.encode_completion(tokenizer, self._prompts.recognizer_text([label]))
-            )
-            for label in spec.dataset.labels
-        ]
+        answers = self._prompts.label_answers(tokenizer, spec.dataset.labels)
+        self.answers = [tuple(answer) for answer in answers]
         if len({answer[0] for answer in self.answers}) < len(self.answers):
             raise StudyError("adamatch rows require labels whose first tokens differ")
 
@@ -252,6 +237,7 @@ class _Training:
         import torch
 
         from selfemo_jobs.stages.warmstart import supervised_trainer
+        from selfemo_jobs.stages.warmstart.weights import precision_of
 
         spec = job.spec
         labels, prior = spec.dataset.labels, spec.dataset.label_prior
@@ -277,9 +263,7 @@ class _Training:
         self._schedule = torch.optim.lr_scheduler.LambdaLR(
             self._optimizer, lambda step: supervised_trainer.linear_rate(step, job.steps)
         )
-        self._rounds = (
-            spec.resources.gpus_per_node == 0 and spec.training.precision is Precision.BFLOAT16
-        )
+        self._precision = precision_of(spec)
 
     def run(self) -> list[Checkpoint]:
         """Train, and store the averaged weights after the steps that the job names."""
@@ -291,7 +275,7 @@ class _Training:
             if step + 1 in self._job.keep:
                 checkpoints.append(Checkpoint(step=step + 1, seconds=round(clock.seconds, 3)))
                 began = time.monotonic()
-                self._store(self._job.output / "models" / f"step-{step + 1:06d}")
+                self._store(checkpoint_folder(self._job.output, step + 1))
                 clock.exclude(time.monotonic() - began)
         return checkpoints
 
@@ -383,11 +367,6 @@ class _Training:
             total += loss.item()
         return total
 
-    def _precision(self) -> AbstractContextManager[Any]:
-        from selfemo_jobs.acceleration.bf16_emulation import bfloat16_products
-
-        return bfloat16_products() if self._rounds else nullcontext()
-
     def _store(self, folder: Path) -> None:
         """Write the model with the average of its weights."""
         import torch
@@ -405,4 +384,4 @@ class _Training:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_worker(train))

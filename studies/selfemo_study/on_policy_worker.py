@@ -11,8 +11,6 @@ by the consistency of its group.
 
 from __future__ import annotations
 
-import argparse
-import json
 import logging
 import math
 import sys
@@ -26,7 +24,6 @@ import numpy as np
 from selfemo_api.seeds import stage_seed
 from selfemo_api.spec import EvolutionSpec, Precision, RewardSpec, Role
 from selfemo_api.stages import Stage
-from selfemo_api.text.files import write_atomically
 from selfemo_jobs.engines import open_engine
 from selfemo_jobs.engines.interface import Sampling
 from selfemo_jobs.prompts import parse_labels, prompt_set_of
@@ -39,30 +36,23 @@ from selfemo_jobs.rewards import (
     recognizer_rewards,
 )
 from selfemo_jobs.rewards.label_sets import apportion
-from selfemo_jobs.runtime.parent_death import die_with_parent
 from selfemo_jobs.stages.score.judge import EXACT_READINGS, exact_shares
 from selfemo_jobs.stages.selfplay.episodes import plan_episodes
 from selfemo_jobs.stages.selfplay.self_player import PromptRequest, SelfPlayer, initial_state
 from selfemo_jobs.stages.selfplay.stage import read_sources
 from selfemo_jobs.store.volumes import local_path
-from selfemo_study.worker_rows import Checkpoint, TrainingJob, WorkClock
+from selfemo_study.worker_rows import (
+    Checkpoint,
+    TrainingJob,
+    WorkClock,
+    checkpoint_folder,
+    run_worker,
+)
 
 if TYPE_CHECKING:
     from selfemo_jobs.engines.interface import TextEngine
 
 log = logging.getLogger(__name__)
-
-
-def main() -> int:
-    """Run the process and return its exit code."""
-    die_with_parent()
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
-    parser = argparse.ArgumentParser(prog="python -m selfemo_study.on_policy_worker")
-    parser.add_argument("--config", required=True, type=Path, help="JSON of a TrainingJob")
-    job = TrainingJob.model_validate_json(parser.parse_args().config.read_bytes())
-    checkpoints = [checkpoint.to_json() for checkpoint in train(job)]
-    write_atomically(job.output / "points.json", json.dumps(checkpoints, indent=1))
-    return 0
 
 
 def train(job: TrainingJob) -> list[Checkpoint]:
@@ -373,7 +363,7 @@ def _checkpoint_recorder(job: TrainingJob, clock: WorkClock) -> Any:
             self.checkpoints.append(Checkpoint(step=step, seconds=round(clock.seconds, 3)))
             began = time.monotonic()
             model = arguments["model"]
-            folder = job.output / "models" / f"step-{step:06d}"
+            folder = checkpoint_folder(job.output, step)
             folder.parent.mkdir(exist_ok=True)
             write_model(model, model.state_dict(), job.policy, folder)
             clock.exclude(time.monotonic() - began)
@@ -382,4 +372,4 @@ def _checkpoint_recorder(job: TrainingJob, clock: WorkClock) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_worker(train))

@@ -5,9 +5,13 @@ The program stores models during the training, and dev selects one of them.
 
 from __future__ import annotations
 
+import argparse
 import json
+import logging
 import shutil
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from selfemo_api.api_model import ApiModel
@@ -15,6 +19,7 @@ from selfemo_api.contract import ENV_DATA
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage
 from selfemo_api.text.files import write_atomically
+from selfemo_jobs.runtime.parent_death import die_with_parent
 from selfemo_study.measurements import Measurements
 from selfemo_study.row_result import (
     BASELINE,
@@ -61,6 +66,24 @@ class Checkpoint(ApiModel):
     """Seconds of work so far, without the writing."""
 
 
+def run_worker(train: Callable[[TrainingJob], list[Checkpoint]]) -> int:
+    """Run a program of :data:`WORKERS`: read the job, train, write the checkpoints.
+
+    Parameters
+    ----------
+    train
+        Trains the policy, and returns the checkpoints that were stored.
+    """
+    die_with_parent()
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--config", required=True, type=Path, help="JSON of a TrainingJob")
+    job = TrainingJob.model_validate_json(parser.parse_args().config.read_bytes())
+    checkpoints = [checkpoint.to_json() for checkpoint in train(job)]
+    write_atomically(job.output / "points.json", json.dumps(checkpoints, indent=1))
+    return 0
+
+
 class WorkClock:
     """Measures the seconds of work, without those of writing."""
 
@@ -94,13 +117,13 @@ def run_worker_row(task: RowTask) -> RowResult:
     folder = task.folder.path.absolute()
     baseline, steps = task.baseline_model(), task.steps()
     checkpoints = _train(task, baseline, steps)
-    measured = [(c, task.measure_dev(_checkpoint_folder(folder, c.step))) for c in checkpoints]
+    measured = [(c, task.measure_dev(checkpoint_folder(folder, c.step))) for c in checkpoints]
     best, dev = max(measured, key=lambda pair: pair[1].f1)
     measurements: Measurements = {
         (0, DEV): task.measure_dev(baseline),
         (1, DEV): dev,
         (0, TEST): task.measure_test(baseline),
-        (1, TEST): task.measure_test(_checkpoint_folder(folder, best.step)),
+        (1, TEST): task.measure_test(checkpoint_folder(folder, best.step)),
     }
     curve = [CurvePoint(seconds=0.0, steps=0, dev=measurements[0, DEV].f1)]
     curve += [CurvePoint(seconds=c.seconds, steps=c.step, dev=m.f1) for c, m in measured]
@@ -121,7 +144,7 @@ def run_worker_row(task: RowTask) -> RowResult:
     if not task.study.keep_models:
         for checkpoint in checkpoints:
             if checkpoint != best:
-                shutil.rmtree(_checkpoint_folder(folder, checkpoint.step))
+                shutil.rmtree(checkpoint_folder(folder, checkpoint.step))
     return result
 
 
@@ -143,7 +166,8 @@ def checkpoint_steps(steps: int, count: int = CHECKPOINTS) -> list[int]:
     return sorted({max(1, round(steps * (i + 1) / count)) for i in range(count)})
 
 
-def _checkpoint_folder(folder: Path, step: int) -> Path:
+def checkpoint_folder(folder: Path, step: int) -> Path:
+    """Return the folder of the model that was stored after a step."""
     return folder / "models" / f"step-{step:06d}"
 
 
