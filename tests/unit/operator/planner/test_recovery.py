@@ -219,6 +219,25 @@ def test_jobs_that_a_recovery_has_left_behind_do_not_make_it_wait() -> None:
     assert world.current.name == "demo-g001-score-2"
 
 
+@pytest.mark.parametrize("exact", [True, False])
+def test_after_a_restored_backup_an_old_failure_makes_no_whole_result_again(exact: bool) -> None:
+    """The old Job still names a stage whose result was made again since: it is only checked."""
+    world = World(spec=spec_of(stopping={"maxGenerations": 1}), exact=exact)
+    backup = world.back_up()
+    to_stage(world, 1, Stage.TRAIN)
+    world.damage(1, Stage.FLYWHEEL)
+    finish_current(world)
+    finish_current(world)
+    assert world.status.stage is Stage.TRAIN
+    assert not world.damaged
+    made = list(world.made)
+    world.restore(backup)
+    world.settle()
+    assert world.summary == "MaxGenerationsReached"
+    assert world.started.count((1, Stage.FLYWHEEL)) == 3
+    assert world.made == [*made, (1, Stage.TRAIN), (1, Stage.EVALUATE), (1, Stage.PUBLISH)]
+
+
 def test_an_edit_in_a_recovery_continues_with_the_damaged_stage() -> None:
     world = world_at(1, Stage.TRAIN)
     world.damage(1, Stage.SCORE)
