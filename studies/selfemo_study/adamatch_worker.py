@@ -273,7 +273,10 @@ class _Training:
             if (step + 1) % 10 == 0:
                 log.info("step %d of %d: %s", step + 1, self._job.steps, figures)
             if step + 1 in self._job.keep:
-                checkpoints.append(Checkpoint(step=step + 1, seconds=round(clock.seconds, 3)))
+                examples = (step + 1) * LABELED_EXAMPLES * (1 + RATIO)
+                checkpoints.append(
+                    Checkpoint(step=step + 1, examples=examples, seconds=round(clock.seconds, 3))
+                )
                 began = time.monotonic()
                 self._store(checkpoint_folder(self._job.output, step + 1))
                 clock.exclude(time.monotonic() - began)

@@ -360,7 +360,10 @@ def _checkpoint_recorder(job: TrainingJob, clock: WorkClock) -> Any:
             step = int(state.global_step)
             if step not in job.keep:
                 return
-            self.checkpoints.append(Checkpoint(step=step, seconds=round(clock.seconds, 3)))
+            examples = step * job.spec.training.batch_size
+            self.checkpoints.append(
+                Checkpoint(step=step, examples=examples, seconds=round(clock.seconds, 3))
+            )
             began = time.monotonic()
             model = arguments["model"]
             folder = checkpoint_folder(job.output, step)

@@ -62,6 +62,8 @@ class Checkpoint(ApiModel):
 
     step: int
     """Optimizer steps so far."""
+    examples: int
+    """Completions that were trained on so far."""
     seconds: float
     """Seconds of work so far, without the writing."""
 
@@ -132,7 +134,7 @@ def run_worker_row(task: RowTask) -> RowResult:
         outcome=CONTROL,
         seconds={Stage.TRAIN.value: checkpoints[-1].seconds, Stage.EVALUATE.value: dev.seconds},
         steps=steps,
-        examples=steps * task.spec.training.batch_size,
+        examples=checkpoints[-1].examples,
     )
     result = task.finish(
         [Generation(generation=0, outcome=BASELINE), trained],

@@ -60,6 +60,7 @@ def test_it_trains_the_last_layers_and_stores_their_average(job: TrainingJob) ->
     torch.manual_seed(0)
     checkpoints = adamatch_worker.train(job)
     assert [checkpoint.step for checkpoint in checkpoints] == [1, 3]
+    assert [checkpoint.examples for checkpoint in checkpoints] == [48, 144]
     folders = [job.output / "models" / f"step-{step:06d}" for step in (1, 3)]
     start, first, last = (
         load_model(folder, torch.float32).state_dict() for folder in (job.policy, *folders)
