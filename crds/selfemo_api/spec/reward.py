@@ -40,8 +40,9 @@ class RewardWeights(ApiModel):
     """The weight of alignment: the overlap with the consensus, or with the intended emotions. It
     has the largest weight, because it measures the aim itself."""
     consistency: Share = 0.2
-    """The weight of the agreement within the group. It is below that of alignment: otherwise
-    agreeing would be worth more than being right."""
+    """The weight of the agreement within the group. For a response, that of the agreement of the
+    judge's readings, as far as they are the intended emotions. It is below the weight of alignment:
+    otherwise agreeing would be worth more than being right."""
     format: Share = 0.1
     """The weight of being well formed. It is small, because a model after a warm start rarely
     violates the format."""

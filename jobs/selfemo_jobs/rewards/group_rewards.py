@@ -129,7 +129,7 @@ def recognizer_rewards(
     for part in chunk_slices(members.shape[0]):
         alignment = smoothed_iou(members[part], truth[part, np.newaxis], terms.smoothing)
         agreement = mean_agreement(members[part], terms.smoothing)
-        _fill(rewards, part, alignment, agreement, well_formed[part], terms)
+        _fill(rewards, part, alignment, agreement, agreement, well_formed[part], terms)
     return rewards
 
 
@@ -144,9 +144,9 @@ def responder_rewards(
 ) -> GroupRewards:
     """Return the responder's rewards.
 
-    ``r = w_a * softIoU(1_T, q_y) + w_c * C_y + w_f * format_y - penalty_y``, where q_y holds the
+    ``r = (w_a + w_c * C_y) * softIoU(1_T, q_y) + w_f * format_y - penalty_y``, where q_y holds the
     share of the judge's readings of response y that name each emotion. C_y is the mean pairwise
-    sIoU of these readings.
+    sIoU of these readings: that a reading is certain counts as far as it is the intended one.
 
     Parameters
     ----------
@@ -189,7 +189,7 @@ def responder_rewards(
     >>> rewards.alignment.round(3).tolist()
     [[1.0, 0.375]]
     >>> rewards.reward.round(3).tolist()
-    [[1.0, -0.128]]
+    [[1.0, -0.134]]
     """
     _, group_size, samples = readings.shape
     rewards = _allocate(readings.shape[:2])
@@ -199,7 +199,8 @@ def responder_rewards(
         alignment = soft_iou(target[:, np.newaxis], shares, terms.smoothing)
         pairs = mean_agreement(readings[part].reshape(-1, samples), terms.smoothing)
         agreement = pairs.mean(axis=-1).reshape(-1, group_size)
-        _fill(rewards, part, alignment, agreement, well_formed[part], terms)
+        consistency = agreement * alignment
+        _fill(rewards, part, alignment, agreement, consistency, well_formed[part], terms)
         rewards.reward[part] -= penalty[part]
     return rewards
 
@@ -261,13 +262,17 @@ def _fill(
     part: slice,
     alignment: Floats,
     agreement: Floats,
+    consistency: Floats,
     well_formed: Bools,
     terms: RewardTerms,
 ) -> None:
-    """Write the terms of one chunk, and the reward before penalties."""
+    """Write the terms of one chunk, and the reward before penalties.
+
+    The consistency is what the weight w_c is for: the agreement, or a product with it.
+    """
     rewards.alignment[part] = alignment
     rewards.agreement[part] = agreement
     rewards.consistency[part] = agreement.mean(axis=-1)
-    reward = terms.alignment * alignment + terms.consistency * agreement
+    reward = terms.alignment * alignment + terms.consistency * consistency
     reward += terms.format * well_formed
     rewards.reward[part] = reward

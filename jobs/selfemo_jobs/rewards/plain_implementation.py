@@ -283,7 +283,7 @@ def responder_reward(
     agreements = mean_agreement(readings, terms.smoothing)
     agreement = sum(agreements) / len(agreements)
     alignment = soft_iou(target, shares, terms.smoothing)
-    reward = terms.alignment * alignment + terms.consistency * agreement
+    reward = (terms.alignment + terms.consistency * agreement) * alignment
     reward += terms.format * well_formed
     return reward - penalty, agreement
 

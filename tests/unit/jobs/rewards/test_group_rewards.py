@@ -78,11 +78,18 @@ def test_responder_rewards_by_hand() -> None:
     alignment = (0.75 + 0.1) / (1 + 0.25 + 0.25 + 0.1)
     half, miss = 1.1 / 2.1, 0.1 / 2.1
     pairs = (1 + half + half + miss + miss + 0.1 / 3.1) / 6
-    expected = 0.7 * alignment + 0.2 * pairs
+    expected = (0.7 + 0.2 * pairs) * alignment
     assert reward_of_response(JOY, readings) == pytest.approx(expected + 0.1)
     assert reward_of_response(JOY, readings, 0.5) == pytest.approx(expected - 0.4)
     assert reward_of_response(JOY, [JOY]) == pytest.approx(1.0)  # one reading agrees with itself
     assert reward_of_response(JOY, [frozenset()]) == pytest.approx(0.1)
+
+
+def test_a_sure_reading_of_another_emotion_is_worth_less_than_an_unsure_one_of_the_intended() -> (
+    None
+):
+    unsure = [JOY, ANGER, frozenset({"sadness"}), frozenset({"neutral"})]
+    assert reward_of_response(JOY, unsure) > reward_of_response(JOY, [ANGER] * 4)
 
 
 @given(groups(), label_sets(least=1), reward_terms)

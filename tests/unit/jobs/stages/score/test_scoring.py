@@ -197,7 +197,7 @@ def test_a_responder_group_by_hand() -> None:
     agreement = [1, MISS, 1, 1]
     penalty = [0, 0.5, 0.5, 0.5]
     terms = zip(alignment, agreement, penalty, strict=True)
-    reward = [0.7 * a + 0.2 * c + 0.1 - p for a, c, p in terms]
+    reward = [(0.7 + 0.2 * c) * a + 0.1 - p for a, c, p in terms]
     expected = {
         "alignment": alignment,
         "agreement": agreement,
