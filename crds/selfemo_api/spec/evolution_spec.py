@@ -235,14 +235,10 @@ class EvolutionSpec(ApiModel):
         return self.warm_start.steps > 0
 
     @property
-    def roles_teach_each_other(self) -> bool:
-        """Whether both roles play, and both have learned from a labeled share.
-
-        Training then also imitates the turns that were really said. Without labels, the responder
-        does not know the emotions' names as the labels mean them.
-        """
-        plays_both = set(self.self_play.roles) == set(Role)
-        return plays_both and bool(self.dataset.labeled)
+    def imitates_responses(self) -> bool:
+        """Whether training imitates the responder's best responses."""
+        plays = Role.RESPONDER in self.self_play.roles
+        return plays and self.training.imitation > 0.0 and self.warm_start.responder_share > 0.0
 
     @property
     def flywheel_label_prior(self) -> dict[str, float] | None:

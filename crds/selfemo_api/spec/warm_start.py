@@ -34,5 +34,5 @@ class WarmStartSpec(ApiModel):
     them."""
     responder_share: Annotated[Share, EXPERT] = 0.25
     """The share of examples, from 0 to 1, that teach the responder. A quarter, because recognition
-    is what the evaluation measures. It also weights the turns that the responder imitates later,
-    where both roles play."""
+    is what the evaluation measures. It also weights the responses that training imitates, where the
+    responder plays."""

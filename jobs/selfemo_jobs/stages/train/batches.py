@@ -59,8 +59,9 @@ class TrainingStep:
     imitated_tokens: int = 0
     """Number of tokens of the imitated answers over all processes, by which the imitation loss is
     divided."""
-    spoken_tokens: int = 0
-    """Number of tokens of the imitated turns over all processes, by which their loss is divided."""
+    response_tokens: int = 0
+    """Number of tokens of the imitated responses over all processes, by which their loss is
+    divided."""
 
 
 class StepPlan(Sequence[TrainingStep]):
@@ -71,7 +72,7 @@ class StepPlan(Sequence[TrainingStep]):
 
     Parameters
     ----------
-    groups, prompt_lengths, completion_lengths, shape, imitated, spoken
+    groups, prompt_lengths, completion_lengths, shape, imitated, responses
         See :func:`plan_steps`.
     order
         The number of each group, epoch after epoch, in the order in which they are visited.
@@ -92,7 +93,7 @@ class StepPlan(Sequence[TrainingStep]):
         starts: Sequence[int],
         epoch_steps: Sequence[int],
         imitated: Container[int],
-        spoken: Container[int],
+        responses: Container[int],
     ) -> None:
         self._groups = groups
         self._prompt_lengths = prompt_lengths
@@ -102,7 +103,7 @@ class StepPlan(Sequence[TrainingStep]):
         self._starts = starts
         self._epoch_steps = epoch_steps
         self._imitated = imitated
-        self._spoken = spoken
+        self._responses = responses
 
     def __len__(self) -> int:
         """Return the number of steps."""
@@ -125,13 +126,13 @@ class StepPlan(Sequence[TrainingStep]):
         rows = [row for group in groups for row in group]
         sampled = sum(lengths[row] for row in rows if row not in self._imitated)
         imitation = sum(lengths[row] for row in rows if row in self._imitated)
-        turns = sum(lengths[row] for row in rows if row in self._spoken)
+        responses = sum(lengths[row] for row in rows if row in self._responses)
         return TrainingStep(
             bisect_right(self._epoch_steps, number) - 1,
             _distribute(rows, self._shape),
             int(sampled),
-            int(imitation - turns),
-            int(turns),
+            int(imitation - responses),
+            int(responses),
         )
 
 
@@ -145,7 +146,7 @@ def plan_steps(
     seed: int,
     max_steps: int | None = None,
     imitated: Container[int] = (),
-    spoken: Container[int] = (),
+    responses: Container[int] = (),
 ) -> StepPlan:
     """Return the steps of a training. Equal arguments give equal steps.
 
@@ -169,8 +170,8 @@ def plan_steps(
         Largest number of steps; None for all.
     imitated
         Rows that are imitated. Their tokens are counted separately.
-    spoken
-        Those of them that are turns which were really said, and not answers.
+    responses
+        Those of them that are the responder's, and not answers.
 
     Returns
     -------
@@ -219,7 +220,7 @@ def plan_steps(
         starts=starts,
         epoch_steps=epoch_steps,
         imitated=imitated,
-        spoken=spoken,
+        responses=responses,
     )
 
 

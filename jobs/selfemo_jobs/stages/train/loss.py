@@ -13,8 +13,8 @@ All are tempered: logits are divided by ``selfPlay.temperature``. The loss of th
 with the ratio ``rho_t = pi / pi_old``, the importance weight ``w_t = min(pi_old / mu, cap)``, and
 ``k_t = r - log(r) - 1`` for ``r = pi_ref / pi``. The loss of a step is the sum over all sampled
 tokens, divided by their number, plus ``imitation`` times the mean cross-entropy of the tokens of
-the imitated answers. Where both roles learn from a labeled share, it also has the mean
-cross-entropy of the turns that were really said, with the weight of :func:`spoken_weight`.
+the imitated answers, plus the mean cross-entropy of the tokens of the imitated responses with the
+weight of :func:`response_weight`.
 
 =============================  ==================================================================
 Part                           Where it is computed
@@ -75,8 +75,8 @@ def loss_arguments(training: TrainingSpec, temperature: float) -> dict[str, Any]
     }
 
 
-def spoken_weight(imitation: float, responder_share: float) -> float:
-    """Return the weight of the imitated turns in the loss: ``imitation * r / (1 - r)``.
+def response_weight(imitation: float, responder_share: float) -> float:
+    """Return the weight of the imitated responses in the loss: ``imitation * r / (1 - r)``.
 
     The warm start gives the responder the share r of its examples, and each example counts the
     same. This weight has the same ratio between the two roles.
@@ -91,7 +91,7 @@ def spoken_weight(imitation: float, responder_share: float) -> float:
 
     Examples
     --------
-    >>> round(spoken_weight(10.0, 0.25), 2), spoken_weight(10.0, 1.0)
+    >>> round(response_weight(10.0, 0.25), 2), response_weight(10.0, 1.0)
     (3.33, 10.0)
     """
     return imitation * responder_share / max(1.0 - responder_share, responder_share, 1e-9)

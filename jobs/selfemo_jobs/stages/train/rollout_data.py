@@ -55,16 +55,16 @@ class RolloutData:
     """Row numbers of each group, in the order of group ids. The completions of a group have the
     same prompt and role."""
     imitated: npt.NDArray[np.bool_]
-    """Shape (rows,): whether the completion is to be imitated: an answer, or a turn that was said.
-    Such a completion was not sampled and has no advantage."""
-    first_spoken: int | None = None
-    """The rows from this number on are turns that were really said, which the responder imitates.
+    """Shape (rows,): whether the completion is to be imitated: an answer, or a
+    response. Such a row has no advantage."""
+    first_response: int | None = None
+    """The rows from this number on are responses, which the responder imitates.
     None: there are none."""
 
     @property
-    def spoken(self) -> range:
-        """The row numbers of the turns that were really said."""
-        return range(len(self) if self.first_spoken is None else self.first_spoken, len(self))
+    def responses(self) -> range:
+        """The row numbers of the imitated responses."""
+        return range(len(self) if self.first_response is None else self.first_response, len(self))
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -176,34 +176,34 @@ def add_imitation_rows(
     )
 
 
-def add_spoken_rows(
+def add_response_rows(
     rollouts: RolloutData, examples: Sequence[tuple[Sequence[int], Sequence[int]]]
 ) -> RolloutData:
-    """Return the rollouts with more rows: turns that were really said, each a group of its own.
+    """Return the rollouts with more rows: responses to imitate, each a group of its own.
 
     Parameters
     ----------
     rollouts
         The rollouts, with the answers to imitate.
     examples
-        For each turn, the token ids of the responder's prompt and of the turn.
+        The token ids of the prompt and of the response of each.
 
     Returns
     -------
     RolloutData
-        The same rows, followed by the turns.
+        The same rows, followed by the responses.
     """
     count, added = len(rollouts), len(examples)
     prompts = [np.asarray(prompt, np.int64) for prompt, _ in examples]
-    turns = [np.asarray(turn, np.int64) for _, turn in examples]
+    responses = [np.asarray(response, np.int64) for _, response in examples]
     return RolloutData(
         _append_rows(rollouts.prompts, prompts),
-        _append_rows(rollouts.completions, turns),
-        _append_rows(rollouts.logprobs, [np.zeros(len(ids), np.float32) for ids in turns]),
+        _append_rows(rollouts.completions, responses),
+        _append_rows(rollouts.logprobs, [np.zeros(len(ids), np.float32) for ids in responses]),
         np.concatenate([rollouts.advantages, np.zeros(added, np.float32)]),
         [*rollouts.groups, *([row] for row in range(count, count + added))],
         np.concatenate([rollouts.imitated, np.ones(added, np.bool_)]),
-        first_spoken=count,
+        first_response=count,
     )
 
 

@@ -89,8 +89,8 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         model otherwise. The log-probabilities of the reference are computed only once here.
     imitation
         Weight of the imitation term; 0 leaves it out.
-    spoken_weight
-        Weight of the turns that were really said; it is used where ``rollouts`` has such rows.
+    response_weight
+        Weight of the imitated responses; it is used where ``rollouts`` has such rows.
     bfloat16_products
         Whether the forward pass rounds the factors of its products to bfloat16, on a CPU.
     trained_layers
@@ -108,7 +108,7 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         steps: Sequence[TrainingStep],
         kl_beta: float,
         imitation: float = 0.0,
-        spoken_weight: float = 0.0,
+        response_weight: float = 0.0,
         bfloat16_products: bool = False,
         trained_layers: int | None = None,
         **kwargs: Any,
@@ -120,7 +120,7 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._reference: npt.NDArray[np.float32] | None = None
         self._batch: PackedBatch | PaddedRows | None = None
         self._imitation = imitation
-        self._spoken_weight = spoken_weight if rollouts.spoken else 0.0
+        self._response_weight = response_weight if rollouts.responses else 0.0
         self._bfloat16_products = bfloat16_products
         self._logprobs: Tensor | None = None  # of the micro-batch whose loss is computed
         super().__init__(*args, reward_funcs=_no_reward, **kwargs)
@@ -277,18 +277,18 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         if self._reference is not None:
             batch["ref_per_token_logps"] = self._read_rows(self._reference, rows, width)
         step, device = self._steps[self.state.global_step], self.accelerator.device
-        # a step may have imitated turns alone
+        # a step may have imitated responses alone
         batch["num_items_in_batch"] = torch.tensor(max(1, step.sampled_tokens), device=device)
         if self._imitation:
             imitated = [row != PADDING and bool(self._rollouts.imitated[row]) for row in rows]
             mask = torch.tensor(imitated, device=device).unsqueeze(1) * batch["completion_mask"]
             # TRL's name for tokens that are read but are not in its loss and metrics
             batch["tool_mask"] = batch["completion_mask"] - mask
-            turns = self._rollouts.spoken
-            spoken = torch.tensor([row in turns for row in rows], device=device).unsqueeze(1)
-            batch["spoken_mask"] = mask * spoken
-            batch["spoken_tokens"] = torch.tensor(step.spoken_tokens, device=device)
-            batch["imitation_mask"] = mask - batch["spoken_mask"]
+            responses = self._rollouts.responses
+            is_response = torch.tensor([row in responses for row in rows], device=device)
+            batch["response_mask"] = mask * is_response.unsqueeze(1)
+            batch["response_tokens"] = torch.tensor(step.response_tokens, device=device)
+            batch["imitation_mask"] = mask - batch["response_mask"]
             batch["imitated_tokens"] = torch.tensor(step.imitated_tokens, device=device)
         return batch
 
@@ -298,15 +298,16 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         if not self._imitation:
             return grpo_loss
         total = grpo_loss + self._imitation_loss(inputs, "imitation", "imitated", self._imitation)
-        if self._spoken_weight:
-            total = total + self._imitation_loss(inputs, "spoken", "spoken", self._spoken_weight)
+        if self._response_weight:
+            weight = self._response_weight
+            total = total + self._imitation_loss(inputs, "response", "response", weight)
         self._logprobs = None
         return total
 
     def _imitation_loss(
         self, inputs: dict[str, Tensor], name: str, tokens: str, weight: float
     ) -> Tensor:
-        """Return the weighted term of the imitated answers or turns, and record its mean."""
+        """Return the weighted term of the imitated answers or responses, and record its mean."""
         if self._logprobs is None:
             raise RuntimeError("GRPOTrainer computed its loss without the log-probabilities")
         # the gradients of the processes are averaged, so each divides by its share of the tokens

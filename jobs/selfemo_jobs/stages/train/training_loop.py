@@ -36,20 +36,20 @@ from selfemo_jobs.prompts import load_prompt_set
 from selfemo_jobs.runtime.sigterm import SigtermFlag
 from selfemo_jobs.runtime.step_curve import thin_curve
 from selfemo_jobs.stages.train.batches import PADDING, BatchShape, StepPlan, plan_steps
+from selfemo_jobs.stages.train.best_responses import read_best_responses
 from selfemo_jobs.stages.train.checkpoints import (
     checkpoint_folder,
     complete_steps,
     delete_other_checkpoints,
 )
-from selfemo_jobs.stages.train.loss import spoken_weight
+from selfemo_jobs.stages.train.loss import response_weight
 from selfemo_jobs.stages.train.ragged_rows import FlaggedRows
 from selfemo_jobs.stages.train.rollout_data import (
     RolloutData,
     add_imitation_rows,
-    add_spoken_rows,
+    add_response_rows,
 )
 from selfemo_jobs.stages.train.rollout_files import read_consensus, read_rollouts
-from selfemo_jobs.stages.train.spoken_turns import read_spoken_turns
 from selfemo_jobs.stages.train.trainer import SelfGRPOTrainer
 from selfemo_jobs.stages.train.training_arguments import training_arguments
 from selfemo_jobs.stages.train.training_callback import OLD_LOGPROBS, TrainingCallback
@@ -110,7 +110,7 @@ def run_training(job: TrainJob, sigterm: SigtermFlag) -> None:
         steps=steps,
         kl_beta=training.kl_beta,
         imitation=training.imitation,
-        spoken_weight=spoken_weight(training.imitation, job.responder_share),
+        response_weight=response_weight(training.imitation, job.responder_share),
         bfloat16_products=job.bfloat16_products,
         # ZeRO-3 gathers weights in the order in which all layers use them
         trained_layers=(
@@ -159,7 +159,7 @@ def plan_training(
         seed=seed,
         max_steps=training.max_steps,
         imitated=FlaggedRows(rollouts.imitated),
-        spoken=rollouts.spoken,
+        responses=rollouts.responses,
     )
 
 
@@ -188,8 +188,7 @@ def precision_context(*, bfloat16_products: bool) -> AbstractContextManager[Any]
 def _load_rollouts(job: TrainJob, tokenizer: PreTrainedTokenizerBase) -> RolloutData:
     """Return the rows to train on, with what is imitated if imitation is on.
 
-    The recognizer imitates the consensus of each group. If the roles teach each other, the
-    responder imitates the turn that was really said, given that consensus.
+    The recognizer imitates the consensus of each group, and the responder its best responses.
     """
     rollouts = read_rollouts(job.rows_folder)
     if job.training.imitation == 0.0:
@@ -200,13 +199,8 @@ def _load_rollouts(job: TrainJob, tokenizer: PreTrainedTokenizerBase) -> Rollout
         return prompts.encode_completion(tokenizer, prompts.recognizer_text(labels))
 
     rollouts = add_imitation_rows(rollouts, read_consensus(job.rows_folder), encode_answer)
-    turns = read_spoken_turns(job.rows_folder) if job.responder_share > 0.0 else []
-    if not turns:
-        return rollouts
-    limits = job.max_prompt_tokens, job.max_response_tokens
-    return add_spoken_rows(
-        rollouts, [turn.example(prompts, tokenizer, job.labels, *limits) for turn in turns]
-    )
+    responses = read_best_responses(job.rows_folder)
+    return add_response_rows(rollouts, responses) if responses else rollouts
 
 
 def _load_policy(job: TrainJob, dtype: torch.dtype) -> PreTrainedModel:
@@ -300,7 +294,7 @@ def _metrics(trainer: SelfGRPOTrainer, rollouts: RolloutData, steps: StepPlan) -
     for batch in batches:
         trained[[row for row in batch if row != PADDING]] = True
     trained_rows = float(np.count_nonzero(trained))
-    trained[rollouts.spoken] = False  # they were not sampled
+    trained[rollouts.responses] = False  # their samples are counted already
     weights = trainer.importance_weights[np.repeat(trained, rollouts.completions.lengths)]
     return {
         TrainMetric.STEPS: float(len(steps)),

@@ -33,14 +33,8 @@ class TrainJob(ApiModel):
     prompt_templates: dict[str, str] = {}
     """Texts that replace those of the prompt set."""
     responder_share: float = 0.0
-    """The field ``warmStart.responderShare`` if the roles teach each other, otherwise 0. It weights
-    the turns that were really said, which the responder imitates."""
-    labels: list[str] = []
-    """The label set, which the responder's prompts may name."""
-    max_prompt_tokens: int = 0
-    """The most tokens of the responder's prompts."""
-    max_response_tokens: int = 0
-    """The most tokens of an imitated turn. A longer one is left out."""
+    """The field ``warmStart.responderShare`` if responses are imitated, otherwise 0. It weights
+    them."""
     temperature: float
     """The temperature at which the completions were sampled. The policy is the distribution at this
     temperature."""

@@ -70,9 +70,9 @@ def test_tokens_of_imitated_answers_are_counted_separately() -> None:
 def test_tokens_of_turns_that_were_said_are_counted_separately() -> None:
     (step,) = plan_steps(
         [[0, 1, 2], [3]], [5] * 4, [2, 3, 4, 9], BatchShape(4, 4, 1),
-        epochs=1, seed=0, imitated={2, 3}, spoken={3},
+        epochs=1, seed=0, imitated={2, 3}, responses={3},
     )  # fmt: skip
-    assert (step.sampled_tokens, step.imitated_tokens, step.spoken_tokens) == (5, 4, 9)
+    assert (step.sampled_tokens, step.imitated_tokens, step.response_tokens) == (5, 4, 9)
 
 
 def test_the_steps_do_not_depend_on_the_number_of_processes() -> None:

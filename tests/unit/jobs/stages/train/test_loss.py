@@ -13,7 +13,7 @@ from selfemo_jobs.stages.train.loss import (
     imitation_term,
     importance_weights,
     loss_arguments,
-    spoken_weight,
+    response_weight,
     weighted_advantages,
 )
 
@@ -51,6 +51,6 @@ def test_the_imitation_term_is_the_weighted_cross_entropy_of_the_marked_tokens()
 
 
 def test_the_roles_have_the_weights_of_the_warm_start() -> None:
-    assert spoken_weight(10.0, 0.0) == 0.0
-    assert spoken_weight(6.0, 0.25) == pytest.approx(2.0)
-    assert spoken_weight(6.0, 0.5) == spoken_weight(6.0, 0.9) == pytest.approx(6.0)
+    assert response_weight(10.0, 0.0) == 0.0
+    assert response_weight(6.0, 0.25) == pytest.approx(2.0)
+    assert response_weight(6.0, 0.5) == response_weight(6.0, 0.9) == pytest.approx(6.0)

@@ -19,7 +19,7 @@ from selfemo_jobs.stages.train.batches import PADDING, BatchShape, TrainingStep,
 from selfemo_jobs.stages.train.rollout_data import (
     RolloutData,
     add_imitation_rows,
-    add_spoken_rows,
+    add_response_rows,
     training_columns,
 )
 from selfemo_jobs.stages.train.trainer import SelfGRPOTrainer, StepSampler
@@ -38,17 +38,17 @@ class Bench:
         pack: bool,
         kl_beta: float,
         imitation: float = 0.0,
-        spoken: float = 0.0,
+        response: float = 0.0,
     ) -> None:
         table = training_columns([kept_table(model, 5, 4, drift=0.6)])
         self.rollouts = RolloutData.from_table(table)
         if imitation:
             consensus = consensus_of(table, self.rollouts)
             self.rollouts = add_imitation_rows(self.rollouts, consensus, lambda _: [7, 8, 9])
-        if spoken:
+        if response:
             turns = [([11, 12, 13 + i], [21, 22, 23, 24 + i][i:]) for i in range(4)]
-            self.rollouts = add_spoken_rows(self.rollouts, turns)
-        self.imitation, self.spoken = imitation, spoken
+            self.rollouts = add_response_rows(self.rollouts, turns)
+        self.imitation, self.response = imitation, response
         self.steps = plan_steps(
             self.rollouts.groups,
             self.rollouts.prompts.lengths.tolist(),
@@ -57,7 +57,7 @@ class Bench:
             epochs=1,
             seed=0,
             imitated=set(np.flatnonzero(self.rollouts.imitated).tolist()),
-            spoken=self.rollouts.spoken,
+            responses=self.rollouts.responses,
         )
         arguments = GRPOConfig(
             output_dir=str(output),
@@ -84,7 +84,7 @@ class Bench:
             steps=self.steps,
             kl_beta=kl_beta,
             imitation=imitation,
-            spoken_weight=spoken,
+            response_weight=response,
         )
         self.trainer._can_pack = self.trainer._can_pack and pack
         self.trainer.current_gradient_accumulation_steps = 2
@@ -111,7 +111,7 @@ class Bench:
         """Return the loss of SELF-GRPO, computed for one completion after the other."""
         total, tokens = torch.zeros(()), 0
         cross_entropy, imitated = torch.zeros(()), 0
-        of_turns, turn_tokens = torch.zeros(()), 0
+        of_responses, response_tokens = torch.zeros(()), 0
         for row in (r for p in self.steps[number].micro_batches[0] for r in p if r != PADDING):
             prompt, completion = (
                 self.rollouts.prompts[row].tolist(),
@@ -120,8 +120,9 @@ class Bench:
             logits = unpacked_logits(self.trainer.model, torch.tensor([prompt + completion]))
             chosen = torch.log_softmax(logits[0, len(prompt) - 1 : -1] / TEMPERATURE, -1)
             new = chosen.gather(1, torch.tensor(completion).unsqueeze(1)).squeeze(1)
-            if row in self.rollouts.spoken:
-                of_turns, turn_tokens = of_turns - new.sum(), turn_tokens + len(completion)
+            if row in self.rollouts.responses:
+                of_responses = of_responses - new.sum()
+                response_tokens += len(completion)
                 continue
             if self.rollouts.imitated[row]:
                 cross_entropy, imitated = cross_entropy - new.sum(), imitated + len(completion)
@@ -141,7 +142,7 @@ class Bench:
                 loss = loss + kl_beta * (gap.exp() - gap - 1) * ratio
             total, tokens = total + loss.sum(), tokens + len(completion)
         imitation = self.imitation * cross_entropy / max(imitated, 1)
-        return total / tokens + imitation + self.spoken * of_turns / max(turn_tokens, 1)
+        return total / tokens + imitation + self.response * of_responses / max(response_tokens, 1)
 
 
 def unpacked_logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
@@ -150,17 +151,17 @@ def unpacked_logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("pack", "kl_beta", "imitation", "spoken"),
+    ("pack", "kl_beta", "imitation", "response"),
     [
         *((True, 0.0, 0.0, 0.0), (True, BETA, 0.0, 0.0), (False, BETA, 0.0, 0.0)),
         *((True, BETA, 0.7, 0.0), (False, 0.0, 2.0, 0.0), (True, 0.0, 0.7, 0.3)),
     ],
 )
 def test_loss_and_gradients_equal_those_in_plain_pytorch(
-    tiny_model: Path, tmp_path: Path, pack: bool, kl_beta: float, imitation: float, spoken: float
+    tiny_model: Path, tmp_path: Path, pack: bool, kl_beta: float, imitation: float, response: float
 ) -> None:
     bench = Bench(
-        tiny_model, tmp_path, pack=pack, kl_beta=kl_beta, imitation=imitation, spoken=spoken
+        tiny_model, tmp_path, pack=pack, kl_beta=kl_beta, imitation=imitation, response=response
     )
     model = bench.trainer.model
     for number in (0, len(bench.steps) - 1):  # the last has padding
