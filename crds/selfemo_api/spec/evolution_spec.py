@@ -241,6 +241,16 @@ class EvolutionSpec(ApiModel):
         return plays and self.training.imitation > 0.0 and self.warm_start.responder_share > 0.0
 
     @property
+    def roles_teach_each_other(self) -> bool:
+        """Whether training also imitates the turns that were really said.
+
+        Both roles play then, and both have learned from a labeled share. Without labels, the
+        responder does not know the emotions' names as the labels mean them.
+        """
+        plays_both = set(self.self_play.roles) == set(Role)
+        return self.imitates_responses and plays_both and bool(self.dataset.labeled)
+
+    @property
     def flywheel_label_prior(self) -> dict[str, float] | None:
         """The label prior that the flywheel uses, or None."""
         return self.dataset.label_prior if self.flywheel.use_label_prior else None

@@ -196,19 +196,17 @@ def train_tokens(spec: EvolutionSpec, work: Workload) -> StageTokens:
     training, size = spec.training, spec.self_play.group_size
     kept = kept_groups(spec, work)
     imitated = 1 if training.imitation > 0 else 0
-    responses = 1 if spec.imitates_responses else 0
-    rows = {Role.RECOGNIZER: size + imitated, Role.RESPONDER: size + responses}
-    # an imitated response is a group of its own, so its prompt is read again
-    prompts = {Role.RECOGNIZER: 1, Role.RESPONDER: 1 + responses}
+    rows = {Role.RECOGNIZER: size + imitated, Role.RESPONDER: size}
     texts = {
         Role.RECOGNIZER: (work.recognizer_prompt, work.answer),
         Role.RESPONDER: (work.responder_prompt, work.response),
     }
-    epoch = sum(
-        n * (prompts[role] * texts[role][0] + rows[role] * texts[role][1])
-        for role, n in kept.items()
-    )
-    completions = sum(count * rows[role] for role, count in kept.items())
+    # imitated responses and turns, each with a prompt of its own
+    responses = kept.get(Role.RESPONDER, 0) if spec.imitates_responses else 0
+    responses += kept.get(Role.RECOGNIZER, 0) if spec.roles_teach_each_other else 0
+    epoch = sum(n * (texts[r][0] + rows[r] * texts[r][1]) for r, n in kept.items())
+    epoch += responses * (work.responder_prompt + work.response)
+    completions = sum(count * rows[role] for role, count in kept.items()) + responses
     steps = training.epochs * math.ceil(completions / training.batch_size)
     done = min(steps, training.max_steps or steps) * training.batch_size
     share = min(training.epochs, done / completions) if completions else 0.0

@@ -26,6 +26,7 @@ from selfemo_jobs.runtime.tables import read_tables
 from selfemo_jobs.stages.train.best_responses import BestResponses
 from selfemo_jobs.stages.train.launch import launch
 from selfemo_jobs.stages.train.rollout_files import write_rollouts
+from selfemo_jobs.stages.train.spoken_turns import SpokenTurns
 from selfemo_jobs.stages.train.worker_protocol import TrainJob, TrainResult, write_json
 from selfemo_jobs.store.hashing import sha256
 from selfemo_jobs.store.local_files import translated_errors
@@ -41,6 +42,7 @@ RELEVANT = (
     "resources.processesPerNode",
     "selfPlay.roles",
     "selfPlay.temperature",
+    "selfPlay.maxTokens.responder",
     "model.revision",
     "model.prompts",
     "model.promptTemplates",
@@ -72,11 +74,16 @@ def run_train(context: StageContext) -> StageOutput:
     # rows that cannot be used are refused before any process is started
     rows_folder = context.work / f"rows-{context.shard}"
     tables = read_tables(context.store, uri, manifest, SCORED)
-    best = BestResponses() if context.config.spec.imitates_responses else None
+    spec = context.config.spec
+    imitated: list[BestResponses | SpokenTurns] = []
+    if spec.imitates_responses:
+        imitated.append(BestResponses())
+    if spec.roles_teach_each_other:
+        imitated.append(SpokenTurns())
+    for collector in imitated:
+        tables = collector.collected(tables)
     try:
-        rows = write_rollouts(
-            best.collected(tables) if best else tables, rows_folder, _vocabulary(policy)
-        )
+        rows = write_rollouts(tables, rows_folder, _vocabulary(policy))
     except BadRows as error:
         raise BadInput(f"{error}: {rerun_advice(uri)}") from error
     if rows == 0:
@@ -86,8 +93,8 @@ def run_train(context: StageContext) -> StageOutput:
         if context.shard == 0:
             output = upload_model(context, policy, policy, inputs)
         return replace(output, metrics={TrainMetric.STEPS: 0.0})
-    if best:
-        best.write(rows_folder)
+    for collector in imitated:
+        collector.write(rows_folder)
     reference = _fetch_reference(context)
     inputs = _model_hashes(policy, reference)
     job = _job(context, policy, reference, inputs)
@@ -162,6 +169,9 @@ def _job(
         prompts=config.spec.model.prompts,
         prompt_templates=config.spec.model.prompt_templates,
         responder_share=spec.warm_start.responder_share if spec.imitates_responses else 0.0,
+        labels=spec.dataset.labels,
+        max_prompt_tokens=spec.model.max_prompt_tokens,
+        max_response_tokens=spec.self_play.max_tokens.responder,
         temperature=config.spec.self_play.temperature,
         folder=context.work / f"job-{digest}-{context.shard}",
         policy=policy,

@@ -50,6 +50,7 @@ from selfemo_jobs.stages.train.rollout_data import (
     add_response_rows,
 )
 from selfemo_jobs.stages.train.rollout_files import read_consensus, read_rollouts
+from selfemo_jobs.stages.train.spoken_turns import read_spoken_turns
 from selfemo_jobs.stages.train.trainer import SelfGRPOTrainer
 from selfemo_jobs.stages.train.training_arguments import training_arguments
 from selfemo_jobs.stages.train.training_callback import OLD_LOGPROBS, TrainingCallback
@@ -188,7 +189,8 @@ def precision_context(*, bfloat16_products: bool) -> AbstractContextManager[Any]
 def _load_rollouts(job: TrainJob, tokenizer: PreTrainedTokenizerBase) -> RolloutData:
     """Return the rows to train on, with what is imitated if imitation is on.
 
-    The recognizer imitates the consensus of each group, and the responder its best responses.
+    The recognizer imitates the consensus of each group. The responder imitates its best responses,
+    and, if the roles teach each other, the turns that were really said, given that consensus.
     """
     rollouts = read_rollouts(job.rows_folder)
     if job.training.imitation == 0.0:
@@ -199,7 +201,10 @@ def _load_rollouts(job: TrainJob, tokenizer: PreTrainedTokenizerBase) -> Rollout
         return prompts.encode_completion(tokenizer, prompts.recognizer_text(labels))
 
     rollouts = add_imitation_rows(rollouts, read_consensus(job.rows_folder), encode_answer)
-    responses = read_best_responses(job.rows_folder)
+    limits = job.max_prompt_tokens, job.max_response_tokens
+    turns = read_spoken_turns(job.rows_folder)
+    responses = [turn.example(prompts, tokenizer, job.labels, *limits) for turn in turns]
+    responses += read_best_responses(job.rows_folder)
     return add_response_rows(rollouts, responses) if responses else rollouts
 
 

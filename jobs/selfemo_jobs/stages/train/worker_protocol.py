@@ -35,6 +35,12 @@ class TrainJob(ApiModel):
     responder_share: float = 0.0
     """The field ``warmStart.responderShare`` if responses are imitated, otherwise 0. It weights
     them."""
+    labels: list[str] = []
+    """The label set, which the responder's prompts may name."""
+    max_prompt_tokens: int = 0
+    """The most tokens of the responder's prompts."""
+    max_response_tokens: int = 0
+    """The most tokens of an imitated turn. A longer one loses its end."""
     temperature: float
     """The temperature at which the completions were sampled. The policy is the distribution at this
     temperature."""

@@ -193,7 +193,10 @@ NOT_RELEVANT: dict[Stage, dict[str, set[str]]] = {
     Stage.TRAIN: {
         _PARENT: part(
             *("dataset.context", "selfPlay", "flywheel", "reward", "reward.judge", "warmStart"),
-            without="selfPlay.temperature selfPlay.roles warmStart.responderShare",
+            without=(
+                "selfPlay.temperature selfPlay.roles selfPlay.maxTokens.responder "
+                "warmStart.responderShare"
+            ),
         )
         | _READING
         | {"dataset.labels", "dataset.labelPrior", "model.maxPromptTokens"},

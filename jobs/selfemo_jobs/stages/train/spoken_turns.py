@@ -1,0 +1,147 @@
+"""The turns that were really said, which the responder imitates given the recognizer's reading.
+
+A real dialogue has the responder's target without any label: the speaker's own words. The consensus
+of a kept group, or its gold labels, is the emotion that the responder is asked for. So the
+recognizer teaches the responder. (Templates filled with pseudo-labels: Shi and Lipani 2023, arXiv
+2305.01711. That the other role fills them is ours.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from selfemo_api.spec import Role
+from selfemo_jobs.datasets.dialogue import Utterance
+from selfemo_jobs.store.local_files import translated_errors
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from selfemo_jobs.prompts.sets import PromptSet
+
+_FILE = "spoken.arrow"
+_COLUMNS = ("group_id", "context", "speaker", "target", "consensus")
+
+
+@dataclass(frozen=True)
+class SpokenTurn:
+    """A turn of a source, with the emotions that it was read as."""
+
+    context: tuple[Utterance, ...]
+    """The turns before it, at least one."""
+    speaker: str
+    text: str
+    emotions: tuple[str, ...]
+    """The consensus or the gold labels."""
+
+    def example(
+        self,
+        prompts: PromptSet,
+        tokenizer: PreTrainedTokenizerBase,
+        labels: Sequence[str],
+        max_prompt_tokens: int,
+        max_response_tokens: int,
+    ) -> tuple[list[int], list[int]]:
+        """Return the token ids of the responder's prompt and of the turn, as a warm start has them.
+
+        Parameters
+        ----------
+        prompts
+            The prompt set.
+        tokenizer
+            The model's tokenizer.
+        labels
+            The label set.
+        max_prompt_tokens
+            The most tokens of the prompt. A longer one loses its oldest turns.
+        max_response_tokens
+            The most tokens of the turn. A longer one loses its end.
+        """
+        prompt = prompts.responder_ids(
+            tokenizer, self.context, self.speaker, self.emotions, labels,
+            max_tokens=max_prompt_tokens,
+        )  # fmt: skip
+        turn = prompts.encode_completion(tokenizer, prompts.responder_text(self.text))
+        return prompt, turn[:max_response_tokens]
+
+
+class SpokenTurns:
+    """Collects the turns of scored tables while something else reads these tables."""
+
+    def __init__(self) -> None:
+        self._parts: list[pa.Table] = []
+
+    def collected(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+        """Yield the tables, and collect their turns.
+
+        Parameters
+        ----------
+        tables
+            Tables with the columns of :data:`selfemo_jobs.runtime.schemas.SCORED`.
+        """
+        for table in tables:
+            self._parts.append(_turns_of(table))
+            yield table
+
+    def write(self, folder: Path) -> None:
+        """Write the collected turns, in the order of their groups.
+
+        Parameters
+        ----------
+        folder
+            The folder of the rows to train on.
+        """
+        table = pa.concat_tables(self._parts).sort_by("group_id").combine_chunks()
+        with translated_errors(folder), pa.ipc.new_file(str(folder / _FILE), table.schema) as file:
+            file.write_table(table)
+
+
+def read_spoken_turns(folder: Path) -> list[SpokenTurn]:
+    """Return the turns in a folder; none if they were not collected.
+
+    Parameters
+    ----------
+    folder
+        The folder of :meth:`SpokenTurns.write`.
+    """
+    if not (folder / _FILE).is_file():
+        return []
+    with pa.memory_map(str(folder / _FILE)) as source:
+        rows = pa.ipc.open_file(source).read_all().to_pylist()
+    return [
+        SpokenTurn(
+            tuple(Utterance(turn["speaker"], turn["text"]) for turn in row["context"]),
+            row["speaker"],
+            row["target"],
+            tuple(row["consensus"]),
+        )
+        for row in rows
+    ]
+
+
+def _turns_of(table: pa.Table) -> pa.Table:
+    """Return a row for each recognizer group whose target is a source's turn after another one.
+
+    A turn that self-play appended is the responder's own. The warm start leaves out first turns,
+    too: nothing is answered there.
+    """
+    chosen = pc.and_(
+        pc.and_(
+            pc.equal(table["role"], Role.RECOGNIZER.value),
+            pc.equal(table["member"], 0),
+        ),
+        pc.and_(
+            pc.equal(table["turn"], 0),
+            pc.and_(
+                pc.greater(pc.list_value_length(table["context"]), 0),
+                pc.greater(pc.list_value_length(table["consensus"]), 0),
+            ),
+        ),
+    )
+    return table.filter(chosen).select(_COLUMNS)
