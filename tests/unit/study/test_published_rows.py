@@ -227,13 +227,14 @@ def test_a_column_of_labels_is_detected(folders: StudyFolders, file: Path, name:
 
 
 def test_the_studies_publish_their_rows() -> None:
-    names = ("emorynlp", "meld-roles", "meld")
+    names = ("emorynlp", "meld-few", "meld-roles", "meld")
     assert [path.name for path in PUBLISHED] == [f"{name}-rows.parquet" for name in names]
 
 
 #: The labeled utterances of dev and test.
 UTTERANCES = {
     "meld": {1109, 2610},
+    "meld-few": {1109, 2610},
     "meld-roles": {1109, 2610},
     "emorynlp": {954, 1035},
 }
