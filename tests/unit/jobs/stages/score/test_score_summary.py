@@ -51,7 +51,7 @@ def test_metrics_by_hand() -> None:
         responder("c", JOY, ["What a day it is", "Yes"]),
         readings=readings,
     )
-    low = 0.7 * 0.1 / 2.1 + 0.2 + 0.1
+    low = (0.7 + 0.2) * 0.1 / 2.1 + 0.1
     rewards = [1, 1, 1, low - 0.5]
     mean = sum(rewards) / 4
     metrics = score_metrics(
@@ -74,7 +74,7 @@ def test_metrics_by_hand() -> None:
             "groupsDropped": 2,
             "consensusEntropy": 0.0,
             "consensusAccuracy": 1.0,
-            # three rewards are 1 and one is -0.167
+            # three rewards are 1 and one is -0.357
             "rewardAtMost:-0.5": 0,
             **{f"rewardAtMost:{edge}": 1 for edge in ("0", "0.2", "0.4", "0.6", "0.8", "0.9")},
             "rewardAtMost:1": 4,
