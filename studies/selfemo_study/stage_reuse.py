@@ -71,12 +71,13 @@ def copy_finished_stages(task: RowTask) -> None:
     target = task.folders.run(task.study, task.row, task.seed)
     if target.exists():
         return
+    resumed = resumes(task.study, task.row, task.seed)
     for row in task.study.rows:
         if row.kind is not Kind.EVOLUTION or row == task.row or row.after != task.row.after:
             continue
         if task.folders.row(row, task.seed).read() is None:
             continue
-        if resumes(task.study, row, task.seed) != resumes(task.study, task.row, task.seed):
+        if resumes(task.study, row, task.seed) != resumed:
             continue
         source = task.folders.run(task.study, row, task.seed)
         equal = equal_first_stages(task.spec, task.spec_of(row))

@@ -7,48 +7,24 @@ the same (RAFT, Dong et al. 2023, arXiv 2304.06767). That it joins SELF-GRPO is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from selfemo_api.spec import Role
-from selfemo_jobs.store.local_files import translated_errors
+from selfemo_jobs.stages.train.collected_rows import CollectedRows, read_collected
 
 _FILE = "best-responses.arrow"
 _COLUMNS = ("group_id", "member", "reward", "prompt_ids", "completion_ids")
 
 
-class BestResponses:
-    """Collects the best responses of scored tables while something else reads these tables."""
+class BestResponses(CollectedRows):
+    """Collects the best responses of scored tables, in the order of their groups."""
 
     def __init__(self) -> None:
-        self._parts: list[pa.Table] = []
-
-    def collected(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-        """Yield the tables, and collect their best responses.
-
-        Parameters
-        ----------
-        tables
-            Tables with the columns of :data:`selfemo_jobs.runtime.schemas.SCORED`.
-        """
-        for table in tables:
-            self._parts.append(_best_of(_responses_of(table)))
-            yield table
-
-    def write(self, folder: Path) -> None:
-        """Write the collected responses, in the order of their groups.
-
-        Parameters
-        ----------
-        folder
-            The folder of the rows to train on.
-        """
-        table = _best_of(pa.concat_tables(self._parts)).combine_chunks()
-        with translated_errors(folder), pa.ipc.new_file(str(folder / _FILE), table.schema) as file:
-            file.write_table(table)
+        # a group may be in several tables
+        super().__init__(_FILE, lambda table: _best_of(_responses_of(table)), _best_of)
 
 
 def read_best_responses(folder: Path) -> list[tuple[list[int], list[int]]]:
@@ -59,11 +35,7 @@ def read_best_responses(folder: Path) -> list[tuple[list[int], list[int]]]:
     folder
         The folder of :meth:`BestResponses.write`. Without its file there are none.
     """
-    if not (folder / _FILE).is_file():
-        return []
-    with pa.memory_map(str(folder / _FILE)) as source:
-        rows = pa.ipc.open_file(source).read_all().to_pylist()
-    return [(row["prompt_ids"], row["completion_ids"]) for row in rows]
+    return [(row["prompt_ids"], row["completion_ids"]) for row in read_collected(folder, _FILE)]
 
 
 def _responses_of(table: pa.Table) -> pa.Table:

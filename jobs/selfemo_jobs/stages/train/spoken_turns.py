@@ -8,7 +8,7 @@ recognizer teaches the responder. (Templates filled with pseudo-labels: Shi and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from selfemo_api.spec import Role
 from selfemo_jobs.datasets.dialogue import Utterance
-from selfemo_jobs.store.local_files import translated_errors
+from selfemo_jobs.stages.train.collected_rows import CollectedRows, read_collected
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -71,35 +71,11 @@ class SpokenTurn:
         return prompt, turn[:max_response_tokens]
 
 
-class SpokenTurns:
-    """Collects the turns of scored tables while something else reads these tables."""
+class SpokenTurns(CollectedRows):
+    """Collects the turns of scored tables, in the order of their groups."""
 
     def __init__(self) -> None:
-        self._parts: list[pa.Table] = []
-
-    def collected(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-        """Yield the tables, and collect their turns.
-
-        Parameters
-        ----------
-        tables
-            Tables with the columns of :data:`selfemo_jobs.runtime.schemas.SCORED`.
-        """
-        for table in tables:
-            self._parts.append(_turns_of(table))
-            yield table
-
-    def write(self, folder: Path) -> None:
-        """Write the collected turns, in the order of their groups.
-
-        Parameters
-        ----------
-        folder
-            The folder of the rows to train on.
-        """
-        table = pa.concat_tables(self._parts).sort_by("group_id").combine_chunks()
-        with translated_errors(folder), pa.ipc.new_file(str(folder / _FILE), table.schema) as file:
-            file.write_table(table)
+        super().__init__(_FILE, _turns_of, lambda table: table.sort_by("group_id"))
 
 
 def read_spoken_turns(folder: Path) -> list[SpokenTurn]:
@@ -110,10 +86,6 @@ def read_spoken_turns(folder: Path) -> list[SpokenTurn]:
     folder
         The folder of :meth:`SpokenTurns.write`.
     """
-    if not (folder / _FILE).is_file():
-        return []
-    with pa.memory_map(str(folder / _FILE)) as source:
-        rows = pa.ipc.open_file(source).read_all().to_pylist()
     return [
         SpokenTurn(
             tuple(Utterance(turn["speaker"], turn["text"]) for turn in row["context"]),
@@ -121,7 +93,7 @@ def read_spoken_turns(folder: Path) -> list[SpokenTurn]:
             row["target"],
             tuple(row["consensus"]),
         )
-        for row in rows
+        for row in read_collected(folder, _FILE)
     ]
 
 

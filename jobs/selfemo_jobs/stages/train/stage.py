@@ -24,6 +24,7 @@ from selfemo_jobs.runtime.schemas import SCORED
 from selfemo_jobs.runtime.step_curve import STEP_CURVE
 from selfemo_jobs.runtime.tables import read_tables
 from selfemo_jobs.stages.train.best_responses import BestResponses
+from selfemo_jobs.stages.train.collected_rows import CollectedRows
 from selfemo_jobs.stages.train.launch import launch
 from selfemo_jobs.stages.train.rollout_files import write_rollouts
 from selfemo_jobs.stages.train.spoken_turns import SpokenTurns
@@ -75,7 +76,7 @@ def run_train(context: StageContext) -> StageOutput:
     rows_folder = context.work / f"rows-{context.shard}"
     tables = read_tables(context.store, uri, manifest, SCORED)
     spec = context.config.spec
-    imitated: list[BestResponses | SpokenTurns] = []
+    imitated: list[CollectedRows] = []
     if spec.imitates_responses:
         imitated.append(BestResponses())
     if spec.roles_teach_each_other:
