@@ -11,9 +11,10 @@ them.
 - ``check``: the sources are read, and compared with each other.
 - ``score``: the rows of self-play get their rewards, part by part. The readings are random: the
   judge is not run.
-- ``train-rows``: the stage checks the rows of the flywheel, sorts them and writes them.
-- ``train-worker``: a training process opens the rows, adds the answers to imitate, plans three
-  epochs, and reads each row once.
+- ``train-rows``: the stage checks the rows of the flywheel, sorts them and writes them, with the
+  turns and the best responses to imitate.
+- ``train-worker``: a training process opens the rows, adds the answers, turns and responses to
+  imitate, plans three epochs, and reads each row once.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -56,17 +58,22 @@ from selfemo_jobs.stages.selfplay.episodes import (
     split_into_parts,
 )
 from selfemo_jobs.stages.train.batches import BatchShape, plan_steps
+from selfemo_jobs.stages.train.best_responses import BestResponses, read_best_responses
 from selfemo_jobs.stages.train.ragged_rows import FlaggedRows
 from selfemo_jobs.stages.train.rollout_data import (
     RolloutData,
     add_imitation_rows,
+    add_response_rows,
     training_columns,
 )
 from selfemo_jobs.stages.train.rollout_files import (
     read_consensus,
+    read_responses,
     read_rollouts,
+    write_responses,
     write_rollouts,
 )
+from selfemo_jobs.stages.train.spoken_turns import SpokenTurns, read_spoken_turns
 
 DIALOGUES = (20_000, 50_000, 100_000)
 ROWS = (131_072, 262_144, 524_288)
@@ -139,7 +146,13 @@ def check(folder: Path, *, whole: bool) -> None:
 
 def _tables(folder: Path) -> Iterator[pa.Table]:
     for file in sorted((folder / _PARTS).iterdir()):
-        yield pq.read_table(file).cast(SCORED)
+        table = pq.read_table(file).cast(SCORED)
+        target, no_penalty = pa.array(["word " * WORDS] * len(table)), [0.0] * len(table)
+        columns = {"target": target, "penalty": pa.array(no_penalty, pa.float32())}
+        for name, values in columns.items():
+            field = table.schema.field(name)
+            table = table.set_column(table.schema.get_field_index(name), field, values)
+        yield table
 
 
 def score(folder: Path, *, whole: bool) -> None:
@@ -183,7 +196,13 @@ def train_rows(folder: Path, *, whole: bool) -> None:
         RolloutData.from_table(table)
         pq.write_table(table, folder / "rows.parquet")
     else:
-        write_rollouts(_tables(folder), folder / _ROWS, None)
+        imitated = BestResponses(folder / "scratch"), SpokenTurns(folder / "scratch")
+        tables = _tables(folder)
+        for collector in imitated:
+            tables = collector.collected(tables)
+        write_rollouts(tables, folder / _ROWS, None)
+        for collector in imitated:
+            collector.write(folder / _ROWS)
 
 
 def train_worker(folder: Path, *, whole: bool) -> None:
@@ -195,6 +214,12 @@ def train_worker(folder: Path, *, whole: bool) -> None:
     else:
         rows, consensus = read_rollouts(folder / _ROWS), read_consensus(folder / _ROWS)
     rows = add_imitation_rows(rows, consensus, lambda labels: [7] * (len(labels) + 1))
+    if not whole:
+        turns = read_spoken_turns(folder / _ROWS)
+        said = (([7] * (len(turn.context) * 15), [8] * len(turn.text.split())) for turn in turns)
+        write_responses(chain(said, read_best_responses(folder / _ROWS)), folder / _ROWS)
+        rows = add_response_rows(rows, *read_responses(folder / _ROWS))
+        assert rows.responses
     steps = plan_steps(
         rows.groups,
         rows.prompts.lengths,
@@ -203,6 +228,7 @@ def train_worker(folder: Path, *, whole: bool) -> None:
         epochs=EPOCHS,
         seed=0,
         imitated=FlaggedRows(rows.imitated),
+        responses=rows.responses,
     )
     for number in range(len(steps) // EPOCHS):
         step = steps[number]

@@ -37,6 +37,10 @@ class RaggedArray:
         """Return one row."""
         return self.values[self.offsets[row] : self.offsets[row + 1]]
 
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.offsets) - 1
+
     @cached_property
     def lengths(self) -> npt.NDArray[np.int64]:
         """Length of each row; shape (rows,)."""
@@ -206,6 +210,43 @@ class ExtendedGroups(Sequence[Sequence[int]]):
             return [self[number] for number in range(len(self))[index]]
         group, more = self._groups[index], int(self._more[index])
         return group if more < 0 else [*group, more]
+
+
+class FollowedGroups(Sequence[Sequence[int]]):
+    """Groups that are followed by groups of one row each.
+
+    Parameters
+    ----------
+    groups
+        The groups.
+    rows
+        The rows of the others.
+
+    Examples
+    --------
+    >>> list(FollowedGroups([range(0, 2)], range(2, 4)))
+    [range(0, 2), [2], [3]]
+    """
+
+    def __init__(self, groups: Sequence[Sequence[int]], rows: range) -> None:
+        self._groups = groups
+        self._rows = rows
+
+    def __len__(self) -> int:
+        """Return the number of groups."""
+        return len(self._groups) + len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Sequence[int]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sequence[int]]: ...
+    def __getitem__(self, index: int | slice) -> Sequence[int] | list[Sequence[int]]:
+        """Return the rows of a group, or those of some groups."""
+        numbers = range(len(self))[index]
+        if isinstance(numbers, range):
+            return [self[number] for number in numbers]
+        first = len(self._groups)
+        return self._groups[numbers] if numbers < first else [self._rows[numbers - first]]
 
 
 class FlaggedRows(Container[int]):

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from selfemo_jobs.errors import BadRows
 from selfemo_jobs.stages.train.ragged_rows import (
     ExtendedGroups,
+    FollowedGroups,
     JoinedRows,
     RaggedArray,
     Rows,
@@ -177,7 +178,7 @@ def add_imitation_rows(
 
 
 def add_response_rows(
-    rollouts: RolloutData, examples: Sequence[tuple[Sequence[int], Sequence[int]]]
+    rollouts: RolloutData, prompts: RaggedArray, responses: RaggedArray
 ) -> RolloutData:
     """Return the rollouts with more rows: responses to imitate, each a group of its own.
 
@@ -185,7 +186,7 @@ def add_response_rows(
     ----------
     rollouts
         The rollouts, with the answers to imitate.
-    examples
+    prompts, responses
         The token ids of the prompt and of the response of each.
 
     Returns
@@ -193,15 +194,14 @@ def add_response_rows(
     RolloutData
         The same rows, followed by the responses.
     """
-    count, added = len(rollouts), len(examples)
-    prompts = [np.asarray(prompt, np.int64) for prompt, _ in examples]
-    responses = [np.asarray(response, np.int64) for _, response in examples]
+    count, added = len(rollouts), len(responses)
+    zeros = RaggedArray(np.zeros(len(responses.values), np.float32), responses.offsets)
     return RolloutData(
-        _append_rows(rollouts.prompts, prompts),
-        _append_rows(rollouts.completions, responses),
-        _append_rows(rollouts.logprobs, [np.zeros(len(ids), np.float32) for ids in responses]),
+        JoinedRows(rollouts.prompts, prompts),
+        JoinedRows(rollouts.completions, responses),
+        JoinedRows(rollouts.logprobs, zeros),
         np.concatenate([rollouts.advantages, np.zeros(added, np.float32)]),
-        [*rollouts.groups, *([row] for row in range(count, count + added))],
+        FollowedGroups(rollouts.groups, range(count, count + added)),
         np.concatenate([rollouts.imitated, np.ones(added, np.bool_)]),
         first_response=count,
     )

@@ -8,7 +8,9 @@ again. Besides, the stage holds one part and about a hundred bytes for each row.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ import pyarrow.compute as pc
 
 from selfemo_api.spec import Role
 from selfemo_jobs.errors import BadRows
-from selfemo_jobs.stages.train.ragged_rows import GroupRanges, RaggedArray
+from selfemo_jobs.stages.train.ragged_rows import GroupRanges, RaggedArray, offsets_of
 from selfemo_jobs.stages.train.rollout_data import (
     LIST_COLUMNS,
     RolloutData,
@@ -31,6 +33,8 @@ from selfemo_jobs.store.local_files import translated_errors
 
 #: The type of the values of each list column.
 _TYPES = {"prompt_ids": np.int32, "completion_ids": np.int32, "logprobs": np.float32}
+#: The names of the files of the prompts of imitated responses, and of these responses.
+_RESPONSES = ("imitated_prompt_ids", "imitated_completion_ids")
 #: The number of values that are sorted at once: some tens of megabytes.
 _BLOCK = 1 << 20
 _GROUPS = "groups.arrow"
@@ -111,6 +115,45 @@ def read_consensus(folder: Path) -> Iterator[list[str] | None]:
         yield consensus.as_py() if role.as_py() == Role.RECOGNIZER.value else None
 
 
+def write_responses(examples: Iterable[tuple[Sequence[int], Sequence[int]]], folder: Path) -> None:
+    """Write the responses to imitate beside the rows, in their order.
+
+    Parameters
+    ----------
+    examples
+        The token ids of the prompt and of the response of each. Memory holds one.
+    folder
+        A folder of :func:`write_rollouts`.
+
+    Raises
+    ------
+    BadInput
+        If the folder cannot be written.
+    """
+    lengths = {name: array("q") for name in _RESPONSES}
+    with translated_errors(folder), ExitStack() as stack:
+        streams = {n: stack.enter_context(_values_file(folder, n).open("wb")) for n in _RESPONSES}
+        for example in examples:
+            for name, ids in zip(_RESPONSES, example, strict=True):
+                streams[name].write(np.asarray(ids, np.int32).tobytes())
+                lengths[name].append(len(ids))
+    with translated_errors(folder):
+        for name, of_rows in lengths.items():
+            np.save(_offsets_file(folder, name), offsets_of(np.asarray(of_rows, np.int64)))
+
+
+def read_responses(folder: Path) -> tuple[RaggedArray, RaggedArray]:
+    """Return the token ids of the prompts and of the responses to imitate, mapped from files.
+
+    Parameters
+    ----------
+    folder
+        A folder of :func:`write_responses`.
+    """
+    prompts, responses = (_read_ragged(folder, name) for name in _RESPONSES)
+    return prompts, responses
+
+
 @dataclass
 class _UnsortedRows:
     """The rows in the order of the parts: their lists in files, the rest in memory."""
@@ -130,12 +173,12 @@ class _UnsortedRows:
     def add(self, table: pa.Table, vocabulary: int | None) -> None:
         """Check the rows of one part, sorted by group and member, and append them."""
         rows = RolloutData.from_table(table, vocabulary)
-        for name, array in zip(
+        for name, lists in zip(
             LIST_COLUMNS, (rows.prompts, rows.completions, rows.logprobs), strict=True
         ):
             with self._file(name).open("ab") as stream:
-                array.values.astype(_TYPES[name], copy=False).tofile(stream)
-            self.lengths[name].append(array.lengths.astype(np.int32))
+                lists.values.astype(_TYPES[name], copy=False).tofile(stream)
+            self.lengths[name].append(lists.lengths.astype(np.int32))
         self.members.append(table["member"].to_numpy().astype(np.int32))
         self.advantages.append(rows.advantages)
         first = np.array([group[0] for group in rows.groups])
@@ -219,7 +262,8 @@ def _group_table(folder: Path) -> pa.Table:
 
 def _read_ragged(folder: Path, name: str) -> RaggedArray:
     offsets = np.load(_offsets_file(folder, name), mmap_mode="r")
-    return RaggedArray(_map(_values_file(folder, name), _TYPES[name]), np.asarray(offsets))
+    values = _map(_values_file(folder, name), _TYPES.get(name, np.int32))
+    return RaggedArray(values, np.asarray(offsets))
 
 
 def _map(path: Path, kind: npt.DTypeLike) -> npt.NDArray[Any]:

@@ -8,7 +8,7 @@ recognizer teaches the responder. (Templates filled with pseudo-labels: Shi and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,29 +72,36 @@ class SpokenTurn:
 
 
 class SpokenTurns(CollectedRows):
-    """Collects the turns of scored tables, in the order of their groups."""
+    """Collects the turns of scored tables.
 
-    def __init__(self) -> None:
-        super().__init__(_FILE, _turns_of, lambda table: table.sort_by("group_id"))
+    Parameters
+    ----------
+    scratch
+        See :class:`CollectedRows`.
+    """
+
+    def __init__(self, scratch: Path) -> None:
+        super().__init__(scratch, _FILE)
+
+    def choose(self, table: pa.Table) -> pa.Table:
+        """Return a row for each turn in a table."""
+        return _turns_of(table)
+
+    def keep(self) -> None:
+        """Keep all."""
 
 
-def read_spoken_turns(folder: Path) -> list[SpokenTurn]:
-    """Return the turns in a folder; none if they were not collected.
+def read_spoken_turns(folder: Path) -> Iterator[SpokenTurn]:
+    """Yield the turns in a folder; none if they were not collected.
 
     Parameters
     ----------
     folder
         The folder of :meth:`SpokenTurns.write`.
     """
-    return [
-        SpokenTurn(
-            tuple(Utterance(turn["speaker"], turn["text"]) for turn in row["context"]),
-            row["speaker"],
-            row["target"],
-            tuple(row["consensus"]),
-        )
-        for row in read_collected(folder, _FILE)
-    ]
+    for row in read_collected(folder, _FILE):
+        context = tuple(Utterance(turn["speaker"], turn["text"]) for turn in row["context"])
+        yield SpokenTurn(context, row["speaker"], row["target"], tuple(row["consensus"]))
 
 
 def _turns_of(table: pa.Table) -> pa.Table:

@@ -78,9 +78,9 @@ def run_train(context: StageContext) -> StageOutput:
     spec = context.config.spec
     imitated: list[CollectedRows] = []
     if spec.imitates_responses:
-        imitated.append(BestResponses())
+        imitated.append(BestResponses(context.work / f"imitated-{context.shard}"))
     if spec.roles_teach_each_other:
-        imitated.append(SpokenTurns())
+        imitated.append(SpokenTurns(context.work / f"imitated-{context.shard}"))
     for collector in imitated:
         tables = collector.collected(tables)
     try:

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,12 @@ from selfemo_jobs.stages.train.rollout_data import (
     add_imitation_rows,
     add_response_rows,
 )
-from selfemo_jobs.stages.train.rollout_files import read_consensus, read_rollouts
+from selfemo_jobs.stages.train.rollout_files import (
+    read_consensus,
+    read_responses,
+    read_rollouts,
+    write_responses,
+)
 from selfemo_jobs.stages.train.spoken_turns import read_spoken_turns
 from selfemo_jobs.stages.train.trainer import SelfGRPOTrainer
 from selfemo_jobs.stages.train.training_arguments import training_arguments
@@ -202,10 +208,13 @@ def _load_rollouts(job: TrainJob, tokenizer: PreTrainedTokenizerBase) -> Rollout
 
     rollouts = add_imitation_rows(rollouts, read_consensus(job.rows_folder), encode_answer)
     limits = job.max_prompt_tokens, job.max_response_tokens
-    turns = read_spoken_turns(job.rows_folder)
-    responses = [turn.example(prompts, tokenizer, job.labels, *limits) for turn in turns]
-    responses += read_best_responses(job.rows_folder)
-    return add_response_rows(rollouts, responses) if responses else rollouts
+    if local_rank() == 0:  # the processes of a node share the files
+        turns = read_spoken_turns(job.rows_folder)
+        said = (turn.example(prompts, tokenizer, job.labels, *limits) for turn in turns)
+        write_responses(chain(said, read_best_responses(job.rows_folder)), job.rows_folder)
+    dist.barrier()
+    examples, responses = read_responses(job.rows_folder)
+    return add_response_rows(rollouts, examples, responses) if len(responses) else rollouts
 
 
 def _load_policy(job: TrainJob, dtype: torch.dtype) -> PreTrainedModel:

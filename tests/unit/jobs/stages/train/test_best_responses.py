@@ -16,6 +16,7 @@ from selfemo_jobs.stages.train.rollout_data import (
     add_response_rows,
     training_columns,
 )
+from selfemo_jobs.stages.train.rollout_files import read_responses, write_responses
 
 
 def changed(model: Path, changes: dict[tuple[str, int], dict[str, Any]]) -> pa.Table:
@@ -30,9 +31,10 @@ def changed(model: Path, changes: dict[tuple[str, int], dict[str, Any]]) -> pa.T
 
 def best_of(folder: Path, *tables: pa.Table) -> list[list[int]]:
     """Return the completions that are collected from some tables."""
-    best = BestResponses()
+    best = BestResponses(folder / "scratch")
     assert [t.num_rows for t in best.collected(tables)] == [t.num_rows for t in tables]
     best.write(folder)
+    assert not list((folder / "scratch").iterdir())
     return [completion for _, completion in read_best_responses(folder)]
 
 
@@ -51,6 +53,19 @@ def test_the_response_with_the_highest_reward_is_imitated(tiny_model: Path, tmp_
     assert best_of(tmp_path, *parts) == [member(table, 1)]
 
 
+def test_the_best_responses_are_read_in_the_order_of_their_groups(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    table = changed(tiny_model, {("g0001", 2): {"reward": 99.0}})
+    later = [
+        row | {"group_id": "g0000", "completion_ids": [5]}
+        for row in table.to_pylist()
+        if (row["group_id"], row["member"]) == ("g0001", 0)
+    ]
+    tables = table, pa.Table.from_pylist(later, table.schema), table.slice(0, 3)
+    assert best_of(tmp_path, *tables) == [[5], member(table, 2)]
+
+
 def test_a_response_with_a_fault_is_not_imitated(tiny_model: Path, tmp_path: Path) -> None:
     table = changed(
         tiny_model,
@@ -66,15 +81,16 @@ def test_a_response_with_a_fault_is_not_imitated(tiny_model: Path, tmp_path: Pat
 
 
 def test_without_collected_responses_there_are_none(tmp_path: Path) -> None:
-    assert read_best_responses(tmp_path) == []
+    assert list(read_best_responses(tmp_path)) == []
 
 
-def test_each_imitated_response_is_a_group_of_its_own(tiny_model: Path) -> None:
+def test_each_imitated_response_is_a_group_of_its_own(tiny_model: Path, tmp_path: Path) -> None:
     table = training_columns([kept_table(tiny_model, 4, 2)])
     rollouts = RolloutData.from_table(table)
     answers = add_imitation_rows(rollouts, consensus_of(table, rollouts), lambda _: [5])
     assert not answers.responses
-    added = add_response_rows(answers, [([1, 2], [3, 4, 5]), ([6], [7])])
+    write_responses([([1, 2], [3, 4, 5]), ([6], [7])], tmp_path)
+    added = add_response_rows(answers, *read_responses(tmp_path))
     assert list(added.responses) == [len(answers), len(answers) + 1]
     assert added.groups[-2:] == [[len(answers)], [len(answers) + 1]]
     assert added.prompts[len(answers)].tolist() == [1, 2]
@@ -82,4 +98,7 @@ def test_each_imitated_response_is_a_group_of_its_own(tiny_model: Path) -> None:
     assert added.imitated[added.responses].all()
     assert not added.advantages[added.responses].any()
     assert np.array_equal(added.advantages[: len(answers)], answers.advantages)
-    assert add_response_rows(answers, []).responses == range(len(answers), len(answers))
+    assert added.completions[len(answers) + 1].tolist() == [7]
+    write_responses([], tmp_path)
+    none = add_response_rows(answers, *read_responses(tmp_path))
+    assert none.responses == range(len(answers), len(answers))

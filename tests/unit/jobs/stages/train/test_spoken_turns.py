@@ -29,7 +29,7 @@ def test_real_turns_after_another_one_are_collected(tiny_model: Path, tmp_path: 
     appended = [row | {"group_id": "g0009", "context": CONTEXT, "turn": 1} for row in rows[:2]]
     table = kept_table(tiny_model, 6, 2)
     tables = [type(table).from_pylist(part, table.schema) for part in (rows[::-1], appended)]
-    turns = SpokenTurns()
+    turns = SpokenTurns(tmp_path / "scratch")
     assert [t.num_rows for t in turns.collected(tables)] == [12, 2]
     turns.write(tmp_path)
     first, second = read_spoken_turns(tmp_path)
@@ -39,13 +39,13 @@ def test_real_turns_after_another_one_are_collected(tiny_model: Path, tmp_path: 
 
 
 def test_without_collected_turns_there_are_none(tmp_path: Path) -> None:
-    assert read_spoken_turns(tmp_path) == []
+    assert list(read_spoken_turns(tmp_path)) == []
 
 
 def test_an_example_is_the_one_of_a_warm_start(tiny_model: Path, tmp_path: Path) -> None:
     table = kept_table(tiny_model, 1, 2)
     rows = [table.to_pylist()[0] | {"context": CONTEXT, "consensus": ["joy"], "target": "Great!"}]
-    turns = SpokenTurns()
+    turns = SpokenTurns(tmp_path / "scratch")
     list(turns.collected([type(table).from_pylist(rows, table.schema)]))
     turns.write(tmp_path)
     (turn,) = read_spoken_turns(tmp_path)

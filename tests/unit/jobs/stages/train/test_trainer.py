@@ -22,6 +22,7 @@ from selfemo_jobs.stages.train.rollout_data import (
     add_response_rows,
     training_columns,
 )
+from selfemo_jobs.stages.train.rollout_files import read_responses, write_responses
 from selfemo_jobs.stages.train.trainer import SelfGRPOTrainer, StepSampler
 
 LOW, HIGH, CAP, BETA, TEMPERATURE = 0.2, 0.28, 1.5, 0.04, 0.8
@@ -47,7 +48,9 @@ class Bench:
             self.rollouts = add_imitation_rows(self.rollouts, consensus, lambda _: [7, 8, 9])
         if response:
             turns = [([11, 12, 13 + i], [21, 22, 23, 24 + i][i:]) for i in range(4)]
-            self.rollouts = add_response_rows(self.rollouts, turns)
+            output.mkdir(parents=True, exist_ok=True)
+            write_responses(turns, output)
+            self.rollouts = add_response_rows(self.rollouts, *read_responses(output))
         self.imitation, self.response = imitation, response
         self.steps = plan_steps(
             self.rollouts.groups,
