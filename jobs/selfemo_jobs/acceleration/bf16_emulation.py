@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -63,16 +63,15 @@ def bfloat16_context() -> AbstractContextManager[Any]:
     return EmulatedBFloat16() if _slow() else nullcontext()
 
 
-def bfloat16_products() -> AbstractContextManager[Any]:
-    """Return the context in which the factors of a CPU's products are rounded to bfloat16.
+@contextmanager
+def bfloat16_products() -> Iterator[None]:
+    """Round the factors of a CPU's products to bfloat16 while the context is entered.
 
     Weights and sums stay float32. Training takes about half of the time where the processor has
     instructions for bfloat16.
     """
-    contexts = ExitStack()
-    contexts.enter_context(bfloat16_context())
-    contexts.enter_context(torch.autocast("cpu", torch.bfloat16))
-    return contexts
+    with bfloat16_context(), torch.autocast("cpu", torch.bfloat16):
+        yield
 
 
 def bfloat16_slowness() -> float:

@@ -84,6 +84,8 @@ def _last_stage(instructions: list[Step]) -> Iterator[str]:
     for label in LABELS:
         if f"org.opencontainers.image.{label}=" not in labels:
             yield f"DL3048 no label {label}"
+    if [step.rest for step in instructions[first:] if step.word == "RUN"] != ["selfemo --version"]:
+        yield "the image's user does not try the command"
 
 
 #: Patterns that no command of a RUN may match, with the violation.
@@ -144,6 +146,7 @@ _GOOD = (ROOT / "images" / "operator" / "Dockerfile").read_text()
         ("--locked ", "", "--locked"),
         ("image.licenses", "image.license", "DL3048 no label licenses"),
         ("image.base.name", "image.base", "DL3048 no label base.name"),
+        ("RUN selfemo --version", "", "does not try the command"),
     ],
 )
 def test_a_violation_is_found(old: str, new: str, rule: str) -> None:

@@ -62,7 +62,12 @@ def load_for_training(folder: Path, spec: EvolutionSpec, seed: int) -> PreTraine
         model.requires_grad_(True)
     freeze_embeddings(model)
     if training.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        # PyTorch computes layers again outside of the context of the forward pass. It restores
+        # autocast alone, and not what replaces products of bfloat16.
+        precision = precision_of(spec)
+        model.gradient_checkpointing_enable(
+            {"use_reentrant": False, "context_fn": lambda: (nullcontext(), precision())}
+        )
     loaded: PreTrainedModel = model
     return loaded
 

@@ -22,6 +22,7 @@ from selfemo_api.metrics import WarmStartMetric
 from selfemo_api.results import StageResult
 from selfemo_api.spec import EvolutionSpec, View
 from selfemo_api.stages import Stage, stage_prefix
+from selfemo_jobs.acceleration import bf16_emulation
 from selfemo_jobs.engines.transformers_engine import TransformersEngine
 from selfemo_jobs.errors import BadInput, Terminated
 from selfemo_jobs.models.fetch import fetch_model, load_model
@@ -258,8 +259,13 @@ def test_adapters_are_merged(make: Make, tiny_model: Path) -> None:
     assert evaluated.scores[0].weighted_f1 == pytest.approx(f1, abs=0.05)
 
 
-@pytest.mark.parametrize("precision", ["Float32", "BFloat16"])
-def test_gradient_checkpointing_changes_nothing_but_rounding(make: Make, precision: str) -> None:
+@pytest.mark.parametrize(
+    ("precision", "emulated"), [("Float32", False), ("BFloat16", False), ("BFloat16", True)]
+)
+def test_gradient_checkpointing_changes_nothing_but_rounding(
+    make: Make, monkeypatch: pytest.MonkeyPatch, precision: str, emulated: bool
+) -> None:
+    monkeypatch.setattr(bf16_emulation, "_slow", lambda: emulated)  # on any processor
     losses = []
     for name, checkpointing in (("plain", False), ("checkpointing", True)):
         config = make(
