@@ -7,11 +7,13 @@ product finds their manifests and continues with the next stage.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
+from importlib.resources import files
 from itertools import takewhile
 from pathlib import Path
 
@@ -33,6 +35,10 @@ FIRST_STAGES = (
     *((1, stage) for stage in stages_of(1) if stage is not Stage.PUBLISH),
 )
 NOTE = "reused.json"
+#: In the folder of a row: the SHA-256 of the code of each start of its run.
+CODE = "code.txt"
+#: The packages whose code a result follows from.
+_PACKAGES = ("selfemo_api", "selfemo_jobs")
 
 
 def equal_first_stages(one: EvolutionSpec, other: EvolutionSpec) -> list[tuple[int, Stage]]:
@@ -61,13 +67,15 @@ def equal_first_stages(one: EvolutionSpec, other: EvolutionSpec) -> list[tuple[i
 def copy_finished_stages(task: RowTask) -> None:
     """Copy the equal first stages of a finished row to where the row's run will look for them.
 
-    Nothing is copied where the row's run has already begun.
+    Nothing is copied where the row's run has already begun, and nothing from a row that ran with
+    other code. The row's own code is noted.
 
     Parameters
     ----------
     task
         The row that is about to run.
     """
+    _note_code(task.folder.path)
     target = task.folders.run(task.study, task.row, task.seed)
     if target.exists():
         return
@@ -75,7 +83,8 @@ def copy_finished_stages(task: RowTask) -> None:
     for row in task.study.rows:
         if row.kind is not Kind.EVOLUTION or row == task.row or row.after != task.row.after:
             continue
-        if task.folders.row(row, task.seed).read() is None:
+        folder = task.folders.row(row, task.seed)
+        if folder.read() is None or _noted_code(folder.path) != {code_sha256()}:
             continue
         if resumes(task.study, row, task.seed) != resumed:
             continue
@@ -87,6 +96,19 @@ def copy_finished_stages(task: RowTask) -> None:
             note = {"row": row.name, "stages": prefixes}
             write_atomically(task.folder.path / NOTE, json.dumps(note, indent=1) + "\n")
             return
+
+
+@cache
+def code_sha256() -> str:
+    """Return the SHA-256 of the code that results follow from."""
+    digest = hashlib.sha256()
+    for package in _PACKAGES:
+        root = Path(str(files(package)))
+        for path in sorted(root.rglob("*")):
+            if path.suffix in (".py", ".yaml", ".j2", ".jinja"):
+                content = hashlib.sha256(path.read_bytes()).hexdigest()
+                digest.update(f"{package}/{path.relative_to(root).as_posix()} {content}\n".encode())
+    return digest.hexdigest()
 
 
 def copied_stages(folder: Path, run: Path) -> tuple[str, Mapping[str, float]]:
@@ -109,6 +131,19 @@ def copied_stages(folder: Path, run: Path) -> tuple[str, Mapping[str, float]]:
         for prefix in note["stages"]
     }
     return f"; from {note['row']}: {', '.join(note['stages'])}", seconds
+
+
+def _note_code(folder: Path) -> None:
+    """Add the code of this start to those of a row's folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    codes = sorted(_noted_code(folder) | {code_sha256()})
+    write_atomically(folder / CODE, "\n".join(codes) + "\n")
+
+
+def _noted_code(folder: Path) -> set[str]:
+    """Return the code of each start of a row; none where it was not noted."""
+    file = folder / CODE
+    return set(file.read_text().split()) if file.is_file() else set()
 
 
 def _copy(source: Path, target: Path, prefixes: list[str]) -> None:

@@ -10,7 +10,13 @@ from selfemo_api.stages import Stage, stage_prefix, stages_of
 from selfemo_study.data_volumes import DataVolumes
 from selfemo_study.row_evolution import evolution_of, resumes
 from selfemo_study.row_task import RowTask
-from selfemo_study.stage_reuse import copied_stages, copy_finished_stages, equal_first_stages
+from selfemo_study.stage_reuse import (
+    CODE,
+    code_sha256,
+    copied_stages,
+    copy_finished_stages,
+    equal_first_stages,
+)
 from selfemo_study.study_config import Study
 from selfemo_study.study_folders import StudyFolders
 
@@ -58,6 +64,7 @@ def leave(root: Path, made: Study) -> Path:
         made, StudyFolders(root), "main", 1, {(0, "dev"): 1, (0, "test"): 1}, ["Baseline"], best=0
     )
     one = task_of(made, "main", root)
+    copy_finished_stages(one)
     run = one.folders.run(one.study, one.row, one.seed)
     for generation, stage in [
         (0, Stage.EVALUATE),
@@ -82,6 +89,23 @@ def test_what_is_equal_and_there_is_taken_over(tmp_path: Path) -> None:
     note, seconds = copied_stages(other.folder.path, run)
     assert note == f"; from main: {', '.join(found)}"
     assert seconds == dict.fromkeys(found, 7.0)
+
+
+def test_a_row_that_ran_with_other_code_gives_nothing(tmp_path: Path) -> None:
+    made = changed(**{"stopping.maxGenerations": 1})
+    leave(tmp_path, made)
+    noted = task_of(made, "main", tmp_path).folder.path / CODE
+    assert noted.read_text() == f"{code_sha256()}\n"
+    other = task_of(made, "other", tmp_path)
+    run = other.folders.run(other.study, other.row, other.seed)
+    # an edit before it began, an edit in the middle, and a row of before codes were noted
+    for codes in ("0" * 64, f"{'0' * 64}\n{code_sha256()}", ""):
+        noted.write_text(codes)
+        copy_finished_stages(other)
+        assert not run.exists()
+    noted.write_text(code_sha256())
+    copy_finished_stages(other)
+    assert run.exists()
 
 
 def test_a_run_that_is_there_is_left_alone(tmp_path: Path) -> None:
