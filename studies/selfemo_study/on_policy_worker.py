@@ -24,6 +24,7 @@ import numpy as np
 from selfemo_api.seeds import stage_seed
 from selfemo_api.spec import EvolutionSpec, Precision, RewardSpec, Role
 from selfemo_api.stages import Stage
+from selfemo_jobs.acceleration.bf16_emulation import checkpointing_options
 from selfemo_jobs.engines import open_engine
 from selfemo_jobs.engines.interface import Sampling
 from selfemo_jobs.prompts import parse_labels, prompt_set_of
@@ -334,6 +335,7 @@ def arguments(job: TrainingJob) -> Any:
         epsilon_high=training.clip.high,
         beta=0.0,
         gradient_checkpointing=training.gradient_checkpointing,
+        gradient_checkpointing_kwargs=checkpointing_options(rounded=_rounds(job.spec)),
         seed=job.spec.seed,
         shuffle_dataset=False,
         dataloader_pin_memory=False,

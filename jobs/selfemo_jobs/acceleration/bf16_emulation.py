@@ -74,6 +74,25 @@ def bfloat16_products() -> Iterator[None]:
         yield
 
 
+def checkpointing_options(*, rounded: bool) -> dict[str, Any]:
+    """Return PyTorch's options of gradient checkpointing.
+
+    The backward pass computes layers again. PyTorch restores autocast for that, but not what
+    replaces products of bfloat16, so that the layers would compute something else.
+
+    Parameters
+    ----------
+    rounded
+        Whether the forward pass is in the context of :func:`bfloat16_products`.
+    """
+    return {"use_reentrant": False, **({"context_fn": _contexts} if rounded else {})}
+
+
+def _contexts() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    """Return what is entered more for the forward pass of a layer, and for computing it again."""
+    return nullcontext(), bfloat16_products()
+
+
 def bfloat16_slowness() -> float:
     """Return the time of a product of bfloat16, divided by that of the same product of float32.
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from trl import GRPOConfig
 
 from selfemo_api.spec import Schedule
+from selfemo_jobs.acceleration.bf16_emulation import checkpointing_options
+from selfemo_jobs.models.adapters import lora_config
 from selfemo_jobs.stages.train.batches import TrainingStep
 from selfemo_jobs.stages.train.deepspeed_config import deepspeed_config
 from selfemo_jobs.stages.train.loss import loss_arguments
@@ -49,6 +52,7 @@ def training_arguments(job: TrainJob, steps: Sequence[TrainingStep]) -> GRPOConf
         **loss_arguments(training, job.temperature),
         bf16=job.bfloat16_weights,
         gradient_checkpointing=training.gradient_checkpointing,
+        gradient_checkpointing_kwargs=_checkpointing_options(job),
         seed=job.seed % 2**32,
         logging_steps=1,
         logging_nan_inf_filter=False,  # the callback stops at a loss that is not finite
@@ -60,3 +64,15 @@ def training_arguments(job: TrainJob, steps: Sequence[TrainingStep]) -> GRPOConf
         disable_tqdm=True,
         report_to="none",
     )
+
+
+def _checkpointing_options(job: TrainJob) -> dict[str, Any] | None:
+    """Return the options of gradient checkpointing.
+
+    TRL selects the reentrant kind for adapters at ZeRO-3. It takes no context and needs none, since
+    it does not compare what it computes again.
+    """
+    training = job.training
+    if lora_config(training) is not None and training.deepspeed.zero_stage == 3:
+        return None
+    return checkpointing_options(rounded=job.bfloat16_products)

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from selfemo_api.spec import EvolutionSpec, Precision, TrainingSpec
+from selfemo_jobs.acceleration.bf16_emulation import bfloat16_products, checkpointing_options
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.adapters import lora_config
 from selfemo_jobs.models.fetch import load_model, move_model
@@ -62,12 +63,7 @@ def load_for_training(folder: Path, spec: EvolutionSpec, seed: int) -> PreTraine
         model.requires_grad_(True)
     freeze_embeddings(model)
     if training.gradient_checkpointing:
-        # PyTorch computes layers again outside of the context of the forward pass. It restores
-        # autocast alone, and not what replaces products of bfloat16.
-        precision = precision_of(spec)
-        model.gradient_checkpointing_enable(
-            {"use_reentrant": False, "context_fn": lambda: (nullcontext(), precision())}
-        )
+        model.gradient_checkpointing_enable(checkpointing_options(rounded=_rounds(spec)))
     loaded: PreTrainedModel = model
     return loaded
 
@@ -94,11 +90,12 @@ def precision_of(spec: EvolutionSpec) -> Callable[[], AbstractContextManager[Any
     spec
         The spec of the evolution.
     """
-    if spec.resources.gpus_per_node > 0 or spec.training.precision is Precision.FLOAT32:
-        return nullcontext
-    from selfemo_jobs.acceleration.bf16_emulation import bfloat16_products
+    return bfloat16_products if _rounds(spec) else nullcontext
 
-    return bfloat16_products
+
+def _rounds(spec: EvolutionSpec) -> bool:
+    """Return whether the forward passes of a training round the factors of products."""
+    return spec.resources.gpus_per_node == 0 and spec.training.precision is Precision.BFLOAT16
 
 
 def write_trained(

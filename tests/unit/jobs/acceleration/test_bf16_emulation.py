@@ -10,13 +10,16 @@ from typing import Any
 import pytest
 import torch
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM
 
 from selfemo_jobs.acceleration import bf16_emulation
 from selfemo_jobs.acceleration.bf16_emulation import (
     EmulatedBFloat16,
     bfloat16_context,
+    bfloat16_products,
     bfloat16_slowness,
+    checkpointing_options,
 )
 
 
@@ -77,6 +80,29 @@ def test_training_agrees_with_the_processors_own(tiny_model: Path) -> None:
     for name, value in own.items():
         away = (found[name] - value).norm() / value.norm()
         assert away < 0.1, name
+
+
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize("slow", [True, False])
+def test_layers_are_computed_again_as_before(
+    monkeypatch: pytest.MonkeyPatch, slow: bool, inside: bool
+) -> None:
+    """Even inside of the context: PyTorch leaves it while it runs a backward pass."""
+    monkeypatch.setattr(bf16_emulation, "_slow", lambda: slow)
+    torch.manual_seed(0)
+    layer = torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.GELU(), torch.nn.Linear(16, 4))
+    x = torch.randn(3, 16)
+
+    def gradients(**options: Any) -> list[torch.Tensor]:
+        layer.zero_grad()
+        with bfloat16_products():
+            found = checkpoint(layer, x, **options) if options else layer(x)
+            loss = found.float().square().sum()
+        with bfloat16_context() if inside else nullcontext():
+            loss.backward()
+        return [p.grad.clone() for p in layer.parameters() if p.grad is not None]
+
+    torch.testing.assert_close(gradients(**checkpointing_options(rounded=True)), gradients())
 
 
 def test_a_processor_with_the_instructions_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
