@@ -41,6 +41,7 @@ from selfemo_jobs.stages.score.judge import EXACT_READINGS, exact_shares
 from selfemo_jobs.stages.selfplay.episodes import plan_episodes
 from selfemo_jobs.stages.selfplay.self_player import PromptRequest, SelfPlayer, initial_state
 from selfemo_jobs.stages.selfplay.stage import read_sources
+from selfemo_jobs.stages.warmstart.weights import rounds_products
 from selfemo_jobs.store.volumes import local_path
 from selfemo_study.worker_rows import (
     Checkpoint,
@@ -92,16 +93,10 @@ def train(job: TrainingJob) -> list[Checkpoint]:
     )
     # As on a GPU and in the evolution's own training: only completion tokens are scored. Otherwise
     # prompts would take nine tenths of the time.
-    with scored_places_only(), precision_context(bfloat16_products=_rounds(spec)):
+    with scored_places_only(), precision_context(bfloat16_products=rounds_products(spec)):
         trainer.train()
     checkpoints: list[Checkpoint] = recorder.checkpoints
     return checkpoints
-
-
-def _rounds(spec: EvolutionSpec) -> bool:
-    """Return whether a forward pass rounds float32 weights for its products, as on a CPU."""
-    on_cpu = spec.resources.gpus_per_node == 0
-    return on_cpu and spec.training.precision is Precision.BFLOAT16
 
 
 def training_prompts(job: TrainingJob) -> list[dict[str, Any]]:
@@ -335,7 +330,7 @@ def arguments(job: TrainingJob) -> Any:
         epsilon_high=training.clip.high,
         beta=0.0,
         gradient_checkpointing=training.gradient_checkpointing,
-        gradient_checkpointing_kwargs=checkpointing_options(rounded=_rounds(job.spec)),
+        gradient_checkpointing_kwargs=checkpointing_options(rounded=rounds_products(job.spec)),
         seed=job.spec.seed,
         shuffle_dataset=False,
         dataloader_pin_memory=False,

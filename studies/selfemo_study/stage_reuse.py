@@ -7,7 +7,6 @@ product finds their manifests and continues with the next stage.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from selfemo_api.text.files import write_atomically
 from selfemo_jobs.runtime.fingerprint import relevant_settings
 from selfemo_jobs.runtime.manifest import MANIFEST
 from selfemo_jobs.runtime.program import StageProgram
+from selfemo_jobs.store.hashing import file_sha256, sha256
 from selfemo_study.row_evolution import resumes
 from selfemo_study.row_task import RowTask
 from selfemo_study.study_config import Kind
@@ -101,14 +101,13 @@ def copy_finished_stages(task: RowTask) -> None:
 @cache
 def code_sha256() -> str:
     """Return the SHA-256 of the code that results follow from."""
-    digest = hashlib.sha256()
+    lines = []
     for package in _PACKAGES:
         root = Path(str(files(package)))
         for path in sorted(root.rglob("*")):
             if path.suffix in (".py", ".yaml", ".j2", ".jinja"):
-                content = hashlib.sha256(path.read_bytes()).hexdigest()
-                digest.update(f"{package}/{path.relative_to(root).as_posix()} {content}\n".encode())
-    return digest.hexdigest()
+                lines.append(f"{package}/{path.relative_to(root).as_posix()} {file_sha256(path)}")
+    return sha256("\n".join(lines).encode())
 
 
 def copied_stages(folder: Path, run: Path) -> tuple[str, Mapping[str, float]]:

@@ -35,8 +35,10 @@ class BestResponses(CollectedRows):
         See :class:`CollectedRows`.
     """
 
+    file = _FILE
+
     def __init__(self, scratch: Path) -> None:
-        super().__init__(scratch, _FILE)
+        super().__init__(scratch)
         self._ranks: list[pa.Table] = []
 
     def choose(self, table: pa.Table) -> pa.Table:

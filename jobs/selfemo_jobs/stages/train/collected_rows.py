@@ -9,7 +9,7 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,13 +26,13 @@ class CollectedRows(ABC):
     ----------
     scratch
         The folder where the rows are while the tables are read.
-    file
-        The name of the file that is written.
     """
 
-    def __init__(self, scratch: Path, file: str) -> None:
-        self._scratch = scratch / f"{file}.collected"
-        self._file = file
+    file: ClassVar[str]
+    """The name of the file that is written."""
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch = scratch / f"{self.file}.collected"
 
     @abstractmethod
     def choose(self, table: pa.Table) -> pa.Table:
@@ -44,9 +44,9 @@ class CollectedRows(ABC):
             A table with the columns of :data:`selfemo_jobs.runtime.schemas.SCORED`.
         """
 
-    @abstractmethod
     def keep(self) -> npt.NDArray[np.bool_] | None:
         """Return which of all collected rows are written; None for all. Shape (collected,)."""
+        return None
 
     def collected(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         """Yield the tables, and collect their rows.
@@ -91,12 +91,12 @@ class CollectedRows(ABC):
         keep = self.keep()
         with translated_errors(folder):
             if keep is None:
-                shutil.move(self._scratch, folder / self._file)
+                shutil.move(self._scratch, folder / self.file)
                 return
             with (
                 pa.memory_map(str(self._scratch)) as source,
                 pa.ipc.open_file(source) as reader,
-                pa.ipc.new_file(str(folder / self._file), reader.schema) as writer,
+                pa.ipc.new_file(str(folder / self.file), reader.schema) as writer,
             ):
                 first = 0
                 for number in range(reader.num_record_batches):

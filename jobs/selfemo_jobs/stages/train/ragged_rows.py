@@ -6,6 +6,7 @@ memory than the tokens.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -143,7 +144,26 @@ class SelectedRows:
         return np.diff(self.offsets)
 
 
-class GroupRanges(Sequence[range]):
+class _Groups(Sequence[Sequence[int]], ABC):
+    """Groups of rows that are made when they are taken."""
+
+    @abstractmethod
+    def _group(self, number: int) -> Sequence[int]:
+        """Return the rows of a group, by its number from 0."""
+
+    @overload
+    def __getitem__(self, index: int) -> Sequence[int]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sequence[int]]: ...
+    def __getitem__(self, index: int | slice) -> Sequence[int] | list[Sequence[int]]:
+        """Return the rows of a group, or those of some groups."""
+        numbers = range(len(self))[index]
+        if isinstance(numbers, range):
+            return [self._group(number) for number in numbers]
+        return self._group(numbers)
+
+
+class GroupRanges(_Groups):
     """Groups of consecutive rows: eight bytes for each.
 
     Parameters
@@ -164,19 +184,11 @@ class GroupRanges(Sequence[range]):
         """Return the number of groups."""
         return len(self._ends)
 
-    @overload
-    def __getitem__(self, index: int) -> range: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[range]: ...
-    def __getitem__(self, index: int | slice) -> range | list[range]:
-        """Return the rows of a group, or those of some groups."""
-        numbers = range(len(self))[index]
-        if isinstance(numbers, range):
-            return [self[number] for number in numbers]
-        return range(int(self._ends[numbers - 1]) if numbers else 0, int(self._ends[numbers]))
+    def _group(self, number: int) -> range:
+        return range(int(self._ends[number - 1]) if number else 0, int(self._ends[number]))
 
 
-class ExtendedGroups(Sequence[Sequence[int]]):
+class ExtendedGroups(_Groups):
     """Groups of which some have one more row.
 
     Parameters
@@ -200,19 +212,12 @@ class ExtendedGroups(Sequence[Sequence[int]]):
         """Return the number of groups."""
         return len(self._more)
 
-    @overload
-    def __getitem__(self, index: int) -> Sequence[int]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Sequence[int]]: ...
-    def __getitem__(self, index: int | slice) -> Sequence[int] | list[Sequence[int]]:
-        """Return the rows of a group, or those of some groups."""
-        if isinstance(index, slice):
-            return [self[number] for number in range(len(self))[index]]
-        group, more = self._groups[index], int(self._more[index])
+    def _group(self, number: int) -> Sequence[int]:
+        group, more = self._groups[number], int(self._more[number])
         return group if more < 0 else [*group, more]
 
 
-class FollowedGroups(Sequence[Sequence[int]]):
+class FollowedGroups(_Groups):
     """Groups that are followed by groups of one row each.
 
     Parameters
@@ -236,17 +241,9 @@ class FollowedGroups(Sequence[Sequence[int]]):
         """Return the number of groups."""
         return len(self._groups) + len(self._rows)
 
-    @overload
-    def __getitem__(self, index: int) -> Sequence[int]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Sequence[int]]: ...
-    def __getitem__(self, index: int | slice) -> Sequence[int] | list[Sequence[int]]:
-        """Return the rows of a group, or those of some groups."""
-        numbers = range(len(self))[index]
-        if isinstance(numbers, range):
-            return [self[number] for number in numbers]
+    def _group(self, number: int) -> Sequence[int]:
         first = len(self._groups)
-        return self._groups[numbers] if numbers < first else [self._rows[numbers - first]]
+        return self._groups[number] if number < first else [self._rows[number - first]]
 
 
 class FlaggedRows(Container[int]):

@@ -72,23 +72,30 @@ class SpokenTurn:
 
 
 class SpokenTurns(CollectedRows):
-    """Collects the turns of scored tables.
+    """Collects the turns of scored tables."""
 
-    Parameters
-    ----------
-    scratch
-        See :class:`CollectedRows`.
-    """
-
-    def __init__(self, scratch: Path) -> None:
-        super().__init__(scratch, _FILE)
+    file = _FILE
 
     def choose(self, table: pa.Table) -> pa.Table:
-        """Return a row for each turn in a table."""
-        return _turns_of(table)
+        """Return a row for each recognizer group whose target is a source's turn after another one.
 
-    def keep(self) -> None:
-        """Keep all."""
+        A turn that self-play appended is the responder's own. The warm start leaves out first
+        turns, too: nothing is answered there.
+        """
+        chosen = pc.and_(
+            pc.and_(
+                pc.equal(table["role"], Role.RECOGNIZER.value),
+                pc.equal(table["member"], 0),
+            ),
+            pc.and_(
+                pc.equal(table["turn"], 0),
+                pc.and_(
+                    pc.greater(pc.list_value_length(table["context"]), 0),
+                    pc.greater(pc.list_value_length(table["consensus"]), 0),
+                ),
+            ),
+        )
+        return table.filter(chosen).select(_COLUMNS)
 
 
 def read_spoken_turns(folder: Path) -> Iterator[SpokenTurn]:
@@ -102,25 +109,3 @@ def read_spoken_turns(folder: Path) -> Iterator[SpokenTurn]:
     for row in read_collected(folder, _FILE):
         context = tuple(Utterance(turn["speaker"], turn["text"]) for turn in row["context"])
         yield SpokenTurn(context, row["speaker"], row["target"], tuple(row["consensus"]))
-
-
-def _turns_of(table: pa.Table) -> pa.Table:
-    """Return a row for each recognizer group whose target is a source's turn after another one.
-
-    A turn that self-play appended is the responder's own. The warm start leaves out first turns,
-    too: nothing is answered there.
-    """
-    chosen = pc.and_(
-        pc.and_(
-            pc.equal(table["role"], Role.RECOGNIZER.value),
-            pc.equal(table["member"], 0),
-        ),
-        pc.and_(
-            pc.equal(table["turn"], 0),
-            pc.and_(
-                pc.greater(pc.list_value_length(table["context"]), 0),
-                pc.greater(pc.list_value_length(table["consensus"]), 0),
-            ),
-        ),
-    )
-    return table.filter(chosen).select(_COLUMNS)

@@ -63,7 +63,7 @@ def load_for_training(folder: Path, spec: EvolutionSpec, seed: int) -> PreTraine
         model.requires_grad_(True)
     freeze_embeddings(model)
     if training.gradient_checkpointing:
-        model.gradient_checkpointing_enable(checkpointing_options(rounded=_rounds(spec)))
+        model.gradient_checkpointing_enable(checkpointing_options(rounded=rounds_products(spec)))
     loaded: PreTrainedModel = model
     return loaded
 
@@ -90,11 +90,17 @@ def precision_of(spec: EvolutionSpec) -> Callable[[], AbstractContextManager[Any
     spec
         The spec of the evolution.
     """
-    return bfloat16_products if _rounds(spec) else nullcontext
+    return bfloat16_products if rounds_products(spec) else nullcontext
 
 
-def _rounds(spec: EvolutionSpec) -> bool:
-    """Return whether the forward passes of a training round the factors of products."""
+def rounds_products(spec: EvolutionSpec) -> bool:
+    """Return whether the forward passes of a training round the factors of products, as on a CPU.
+
+    Parameters
+    ----------
+    spec
+        The spec of the evolution.
+    """
     return spec.resources.gpus_per_node == 0 and spec.training.precision is Precision.BFLOAT16
 
 
