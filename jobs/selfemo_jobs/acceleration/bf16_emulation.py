@@ -74,22 +74,14 @@ def bfloat16_products() -> Iterator[None]:
         yield
 
 
-def checkpointing_options(*, rounded: bool) -> dict[str, Any]:
-    """Return PyTorch's options of gradient checkpointing.
+def recomputation() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    """Return what is entered more for a layer with gradient checkpointing.
 
-    The backward pass computes layers again. PyTorch restores autocast for that, but not what
-    replaces products of bfloat16, so that the layers would compute something else.
-
-    Parameters
-    ----------
-    rounded
-        Whether the forward pass is in the context of :func:`bfloat16_products`.
+    Returns
+    -------
+    tuple of context managers
+        That of its forward pass, and that of computing it again in the backward pass.
     """
-    return {"use_reentrant": False, **({"context_fn": _contexts} if rounded else {})}
-
-
-def _contexts() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
-    """Return what is entered more for the forward pass of a layer, and for computing it again."""
     return nullcontext(), bfloat16_products()
 
 

@@ -19,7 +19,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from selfemo_api.metrics import PROGRESS_MESSAGE, ProgressField
 from selfemo_api.spec import Precision
-from selfemo_jobs.acceleration.bf16_emulation import bfloat16_products
 from selfemo_jobs.acceleration.frozen_states import FrozenStates, can_keep_states
 from selfemo_jobs.acceleration.last_layer import last_mlp_at
 from selfemo_jobs.errors import BadInput
@@ -275,8 +274,22 @@ def _precision_of(
     model: PreTrainedModel, options: TrainingOptions
 ) -> Callable[[], AbstractContextManager[Any]]:
     """Return a function that makes the context of the forward passes."""
-    if options.precision is Precision.FLOAT32 or model.device.type != "cpu":
+    on_cpu = model.device.type == "cpu"
+    return rounding_context(rounded=on_cpu and options.precision is not Precision.FLOAT32)
+
+
+def rounding_context(*, rounded: bool) -> Callable[[], AbstractContextManager[Any]]:
+    """Return a function that makes the context of the forward passes.
+
+    Parameters
+    ----------
+    rounded
+        Whether a CPU rounds the factors of products to bfloat16.
+    """
+    if not rounded:
         return nullcontext
+    from selfemo_jobs.acceleration.bf16_emulation import bfloat16_products  # for a CPU alone
+
     return bfloat16_products
 
 

@@ -8,7 +8,7 @@ hundred dialogues teach them nothing, and they are half of a small model.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from selfemo_api.spec import EvolutionSpec, Precision, TrainingSpec
-from selfemo_jobs.acceleration.bf16_emulation import bfloat16_products, checkpointing_options
+from selfemo_jobs.acceleration.checkpointing import checkpointing_options
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.adapters import lora_config
 from selfemo_jobs.models.fetch import load_model, move_model
 from selfemo_jobs.models.model_export import merge_adapter, write_model
 from selfemo_jobs.models.trained_layers import train_last_layers
-from selfemo_jobs.stages.warmstart.supervised_trainer import freeze_embeddings
+from selfemo_jobs.stages.warmstart.supervised_trainer import freeze_embeddings, rounding_context
 
 #: The start of PEFT's full names of weights, before the names in the model.
 _PEFT_PREFIX = "base_model.model."
@@ -90,7 +90,7 @@ def precision_of(spec: EvolutionSpec) -> Callable[[], AbstractContextManager[Any
     spec
         The spec of the evolution.
     """
-    return bfloat16_products if rounds_products(spec) else nullcontext
+    return rounding_context(rounded=rounds_products(spec))
 
 
 def rounds_products(spec: EvolutionSpec) -> bool:

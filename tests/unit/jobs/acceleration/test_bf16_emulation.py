@@ -19,12 +19,12 @@ from selfemo_jobs.acceleration.bf16_emulation import (
     bfloat16_context,
     bfloat16_products,
     bfloat16_slowness,
-    checkpointing_options,
 )
+from selfemo_jobs.acceleration.checkpointing import checkpointing_options
 
 
 @pytest.fixture(autouse=True)
-def _measured_anew() -> Iterator[None]:
+def _measured_again() -> Iterator[None]:
     bf16_emulation._slow.cache_clear()
     yield
     bf16_emulation._slow.cache_clear()

@@ -25,9 +25,17 @@ except RuntimeError as error:
     assert "meta tensors" in str(error)  # the model was reached: it asked for a value of the mask
 """
 TRAINING = """
-from selfemo_jobs.stages.train import trainer, training_loop, worker
+from selfemo_jobs.acceleration.checkpointing import checkpointing_options
+from selfemo_jobs.stages.train import trainer, training_arguments, training_loop, worker
 
 with training_loop.precision_context(bfloat16_products={gpus} == 0):
+    pass
+checkpointing_options(rounded={gpus} == 0)
+"""
+WARM_START = """
+from selfemo_jobs.stages.warmstart import early_stopping, stage, supervised_trainer, weights
+
+with supervised_trainer.rounding_context(rounded={gpus} == 0)():
     pass
 """
 
@@ -54,5 +62,6 @@ def test_the_engine_imports_them_on_a_cpu_alone(
 
 
 @pytest.mark.parametrize(("gpus", "parts"), [(1, set()), (0, {"bf16_emulation"})])
-def test_training_imports_them_on_a_cpu_alone(gpus: int, parts: set[str]) -> None:
-    assert cpu_parts_of(TRAINING.format(gpus=gpus)) == parts
+@pytest.mark.parametrize("code", [TRAINING, WARM_START], ids=["train", "warm start"])
+def test_training_imports_them_on_a_cpu_alone(code: str, gpus: int, parts: set[str]) -> None:
+    assert cpu_parts_of(code.format(gpus=gpus)) == parts
