@@ -143,14 +143,17 @@ def _trial(python: str, extra: str, wheel: Path) -> tuple[str, str]:
     """Return the result of one trial, and the number and size of the installed packages."""
     with tempfile.TemporaryDirectory(prefix="selfemo-try-") as folder:
         environment = Path(folder) / "environment"
-        if _uv("venv", "--quiet", "--python", python, str(environment)).returncode:
+        if _uv("python", "find", "--no-project", "--system", python).returncode:
             return f"no Python {python} on this machine", ""
+        created = _uv("venv", "--quiet", "--no-project", "--python", python, str(environment))
+        if created.returncode:
+            return _failed(created.stderr), ""
         interpreter = environment / "bin" / "python"
         target = f"{wheel}[{extra}]" if extra else str(wheel)
         options = ("--quiet", "--python", str(interpreter))
         installed = _uv("pip", "install", *options, target)
         if installed.returncode:
-            return f"failed: {' '.join(installed.stderr.split())[-400:]}", ""
+            return _failed(installed.stderr), ""
         frozen = _uv("pip", "freeze", "--quiet", "--python", str(interpreter))
         size = sum(path.lstat().st_size for path in environment.rglob("*")) // 1_000_000
         packages = f"{len(frozen.stdout.splitlines())}, {size}"
@@ -160,8 +163,13 @@ def _trial(python: str, extra: str, wheel: Path) -> tuple[str, str]:
             for step in _steps(Environment(interpreter, work), extra):
                 sys.stderr.write(f"  {step}\n")
         except TrialFailed as failure:
-            return f"failed: {' '.join(str(failure).split())}", packages
+            return _failed(str(failure)), packages
     return "works", packages
+
+
+def _failed(output: str) -> str:
+    """Return the result of a trial that failed, on one line."""
+    return f"failed: {' '.join(output.split())[-900:]}"
 
 
 def _steps(environment: Environment, extra: str) -> Iterator[str]:
