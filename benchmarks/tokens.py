@@ -36,7 +36,8 @@ from selfemo_api.stages import Stage
 from selfemo_jobs.datasets.load import load_dialogues
 from selfemo_jobs.engines import transformers_engine
 from selfemo_jobs.engines.interface import Completion
-from selfemo_jobs.engines.transformers_engine import TransformersArgs, TransformersEngine
+from selfemo_jobs.engines.transformers_args import TransformersArgs
+from selfemo_jobs.engines.transformers_engine import TransformersEngine
 from selfemo_jobs.models.fetch import load_tokenizer
 from selfemo_jobs.runtime.context import StageContext
 from selfemo_jobs.runtime.schemas import CANDIDATES

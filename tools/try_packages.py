@@ -38,6 +38,7 @@ EXTRAS = {
     "wandb": ("wandb",),
     "trackio": ("trackio",),
     "tensorboard": ("tensorboard",),
+    "trackers": ("mlflow", "wandb", "trackio", "tensorboard"),
 }
 #: Two recorded runs, for `selfemo compare`.
 _RUNS = ("recorded", "recorded_demo")

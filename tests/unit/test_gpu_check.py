@@ -16,7 +16,8 @@ from tools.gpu_check.lines import Settings
 from tools.gpu_check.models import small_model
 
 from selfemo_jobs.engines.interface import Completion, Sampling
-from selfemo_jobs.engines.transformers_engine import TransformersArgs, TransformersEngine
+from selfemo_jobs.engines.transformers_args import TransformersArgs
+from selfemo_jobs.engines.transformers_engine import TransformersEngine
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from tools.gpu_check.lines import Settings
 from tools.gpu_check.models import TOKENS, small_model
 
 from selfemo_jobs.engines.interface import Sampling, TextEngine
-from selfemo_jobs.engines.transformers_engine import TransformersArgs, TransformersEngine
+from selfemo_jobs.engines.transformers_args import TransformersArgs
+from selfemo_jobs.engines.transformers_engine import TransformersEngine
 
 _PROMPTS, _TOKENS, _LENGTH = 24, 24, 320
 GREEDY = Sampling(temperature=0.0, max_tokens=_TOKENS, greedy_logprobs=True)

@@ -15,7 +15,8 @@ from tools.gpu_check.lines import Settings
 from tools.gpu_check.models import size_of, speed_model
 
 from selfemo_jobs.engines.interface import Sampling, TextEngine
-from selfemo_jobs.engines.transformers_engine import TransformersArgs, TransformersEngine
+from selfemo_jobs.engines.transformers_args import TransformersArgs
+from selfemo_jobs.engines.transformers_engine import TransformersEngine
 from selfemo_jobs.stages.check.architecture_size import DecoderSize
 
 #: The share of the bare library's speed that an engine keeps.

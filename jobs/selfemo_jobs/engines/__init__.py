@@ -30,7 +30,7 @@ def open_engine(
         The folder of the model (safetensors) with its tokenizer.
     engine_args
         Arguments of the engine: those of vLLM, or those of
-        :class:`~selfemo_jobs.engines.transformers_engine.TransformersArgs`.
+        :class:`~selfemo_jobs.engines.transformers_args.TransformersArgs`.
     max_model_len
         The most tokens of a prompt and its completion together.
     seed
@@ -48,7 +48,8 @@ def open_engine(
         return VllmEngine(
             model_folder, engine_args=engine_args, max_model_len=max_model_len, seed=seed
         )
-    from selfemo_jobs.engines.transformers_engine import TransformersArgs, TransformersEngine
+    from selfemo_jobs.engines.transformers_args import TransformersArgs
+    from selfemo_jobs.engines.transformers_engine import TransformersEngine
 
     arguments = TransformersArgs.parse(engine_args)
     return TransformersEngine(model_folder, arguments, max_model_len=max_model_len)

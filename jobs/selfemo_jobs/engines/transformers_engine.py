@@ -6,12 +6,11 @@ prompt share, or several prompts of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -31,9 +30,8 @@ from selfemo_jobs.engines.completion_end import (
 )
 from selfemo_jobs.engines.interface import Completion, Logprobs, Sampling
 from selfemo_jobs.engines.sampling import uniforms
-from selfemo_jobs.errors import BadInput, Unavailable
+from selfemo_jobs.engines.transformers_args import DEFAULT_ARGS, TransformersArgs
 from selfemo_jobs.models.fetch import load_model, load_tokenizer, move_model
-from selfemo_jobs.models.load_errors import is_passing_load_error
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -47,50 +45,6 @@ if TYPE_CHECKING:
 #: other types the difference may be as large as the usual distance, so there all completions are
 #: drawn in the same batches.
 CERTAIN: dict[torch.dtype, float] = {torch.float32: 1e-3}
-
-
-@dataclass(frozen=True)
-class TransformersArgs:
-    """The arguments that ``engineArgs`` may have for this engine."""
-
-    batch_size: int = 64
-    """The number of completions that are drawn together. On two cores, larger batches gain nothing,
-    except where each prompt has many short completions: these share their beginnings, and 256 are a
-    fifth faster."""
-    device: str = "auto"
-    """The device, as PyTorch names it. `auto` is the first GPU, or the CPU where there is none."""
-    dtype: str = "auto"
-    """`float32`, `bfloat16` or `float16`. `auto` is float32 on a CPU, because few CPUs have fast
-    bfloat16, and the model's own type on a GPU."""
-
-    @classmethod
-    def parse(cls, arguments: Mapping[str, Any]) -> Self:
-        """Return the arguments of a spec, checked.
-
-        Raises
-        ------
-        BadInput
-            If an argument is unknown, or its value is not valid.
-        """
-        known: dict[str, type] = {f.name: type(getattr(cls, f.name)) for f in fields(cls)}
-        for name, value in arguments.items():
-            if name == "trust_remote_code" and value is False:
-                continue  # the schema allows it
-            if name not in known:
-                raise BadInput(
-                    f"`engineArgs.{name}` is not an argument of the engine Transformers: "
-                    f"it takes {', '.join(sorted(known))}"
-                )
-            # JSON may write a whole number as 64.0
-            whole = isinstance(value, float) and value.is_integer() and known[name] is int
-            if isinstance(value, bool) or not (isinstance(value, known[name]) or whole):
-                raise BadInput(f"`engineArgs.{name}` must be of type {known[name].__name__}")
-        result = cls(**{k: known[k](v) for k, v in arguments.items() if k in known})
-        if result.batch_size < 1:
-            raise BadInput("`engineArgs.batch_size` must be 1 or more")
-        if result.dtype not in ("auto", "float32", "bfloat16", "float16"):
-            raise BadInput("`engineArgs.dtype` must be auto, float32, bfloat16 or float16")
-        return result
 
 
 class TransformersEngine:
@@ -119,15 +73,15 @@ class TransformersEngine:
     def __init__(
         self,
         folder: Path,
-        arguments: TransformersArgs = TransformersArgs(),
+        arguments: TransformersArgs = DEFAULT_ARGS,
         *,
         max_model_len: int,
         model: PreTrainedModel | None = None,
     ) -> None:
         self._tokenizer = load_tokenizer(folder)
         if model is None:
-            self._device = _device(arguments.device)
-            dtype = _dtype(arguments.dtype, self._device, folder)
+            self._device = arguments.find_device()
+            dtype = arguments.weights_dtype(self._device, folder)
         else:
             self._device, dtype = model.device, model.dtype
         self._prefill: PrefillFunction = prefill
@@ -409,30 +363,3 @@ class TransformersEngine:
     def prefill(self, prompts: Sequence[Sequence[int]]) -> Prefill:
         """Read prompts, in the way that suits the device."""
         return self._prefill(self.model, prompts, self._tokenizer.pad_token_id)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        text = f"`engineArgs.device` {name}: {' '.join(str(error).split())}"
-        if is_passing_load_error(error):
-            raise Unavailable(f"{text}: run the same command again, or on another GPU") from error
-        raise BadInput(text) from None
-
-
-def _dtype(name: str, device: torch.device, folder: Path) -> torch.dtype:
-    if name != "auto":
-        return {
-            "float32": torch.float32,
-            "bfloat16": torch.bfloat16,
-            "float16": torch.float16,
-        }[name]
-    if device.type == "cpu":
-        return torch.float32
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    return config.dtype or torch.float32

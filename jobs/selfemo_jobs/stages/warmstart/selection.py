@@ -16,7 +16,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from selfemo_api.spec import Engine, EvolutionSpec, Source
 from selfemo_jobs.datasets.dialogue import Dialogue
-from selfemo_jobs.engines.transformers_engine import TransformersArgs, TransformersEngine
+from selfemo_jobs.engines.transformers_args import TransformersArgs
+from selfemo_jobs.engines.transformers_engine import TransformersEngine
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.stages.evaluate.evaluate_model import evaluate_engine
 from selfemo_jobs.stages.evaluate.predictions import (

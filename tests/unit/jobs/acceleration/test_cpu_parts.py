@@ -15,7 +15,8 @@ CPU_PARTS = ("bf16_emulation", "cpu_prefill")
 
 ENGINE = """
 from selfemo_jobs.engines.interface import Sampling
-from selfemo_jobs.engines.transformers_engine import TransformersArgs, TransformersEngine
+from selfemo_jobs.engines.transformers_args import TransformersArgs
+from selfemo_jobs.engines.transformers_engine import TransformersEngine
 
 arguments = TransformersArgs(device={device!r}, dtype="bfloat16")
 engine = TransformersEngine(Path({model!r}), arguments, max_model_len=64)

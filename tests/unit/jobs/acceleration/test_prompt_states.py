@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from selfemo_jobs.acceleration.prompt_states import PromptStates, can_divide
 from selfemo_jobs.engines.interface import Sampling
-from selfemo_jobs.engines.transformers_engine import TransformersArgs, TransformersEngine
+from selfemo_jobs.engines.transformers_args import TransformersArgs
+from selfemo_jobs.engines.transformers_engine import TransformersEngine
 
 PROMPTS = [[5, 6, 7], [8], [9] * 20, [4, 5, 6], [5, 6], list(range(30, 70))]
 DRAW = Sampling(n=40, max_tokens=1, seed=3)

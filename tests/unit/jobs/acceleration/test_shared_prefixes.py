@@ -14,7 +14,8 @@ from selfemo_jobs.acceleration.prefill import Prefill, next_logits, prefill
 from selfemo_jobs.acceleration.shared_prefixes import prefill_shared, shared_rows, shared_share
 from selfemo_jobs.engines import transformers_engine
 from selfemo_jobs.engines.interface import Sampling
-from selfemo_jobs.engines.transformers_engine import TransformersArgs, TransformersEngine
+from selfemo_jobs.engines.transformers_args import TransformersArgs
+from selfemo_jobs.engines.transformers_engine import TransformersEngine
 from selfemo_jobs.models.fetch import load_model
 
 HEAD = [9, 8, 7, 6, 5]

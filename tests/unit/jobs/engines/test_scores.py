@@ -17,7 +17,8 @@ from selfemo_jobs.acceleration.prefill import Prefill
 from selfemo_jobs.engines import transformers_engine
 from selfemo_jobs.engines.completion_batch import CompletionBatch
 from selfemo_jobs.engines.interface import Sampling
-from selfemo_jobs.engines.transformers_engine import TransformersArgs, TransformersEngine
+from selfemo_jobs.engines.transformers_args import TransformersArgs
+from selfemo_jobs.engines.transformers_engine import TransformersEngine
 
 TEXTS = (
     *("Emotion:", "the a to and of you I it is in that was", "well", "oh no yes, joy joy joy"),

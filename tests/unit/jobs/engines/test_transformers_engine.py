@@ -14,7 +14,8 @@ from selfemo_jobs.acceleration import bf16_emulation
 from selfemo_jobs.engines import open_engine
 from selfemo_jobs.engines.interface import Completion, Sampling
 from selfemo_jobs.engines.sampling import processed_logprobs
-from selfemo_jobs.engines.transformers_engine import TransformersArgs, TransformersEngine
+from selfemo_jobs.engines.transformers_args import TransformersArgs
+from selfemo_jobs.engines.transformers_engine import TransformersEngine
 from selfemo_jobs.errors import BadInput
 
 TEXTS = ("Emotion:", "the a to and of you I it is in that was", "well", "oh no yes, joy joy joy")

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from selfemo_jobs.engines import vllm_engine
-from selfemo_jobs.engines.transformers_engine import TransformersArgs, TransformersEngine
+from selfemo_jobs.engines.transformers_args import TransformersArgs
+from selfemo_jobs.engines.transformers_engine import TransformersEngine
 from selfemo_jobs.errors import BadInput, StageError, Unavailable
 from selfemo_jobs.models.fetch import load_model, load_tokenizer, move_model
 from selfemo_jobs.models.load_errors import is_passing_load_error

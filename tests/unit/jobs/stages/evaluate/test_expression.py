@@ -18,7 +18,8 @@ from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage
 from selfemo_jobs.base_models.tiny import make_tiny
 from selfemo_jobs.datasets.load import load_source
-from selfemo_jobs.engines.transformers_engine import TransformersArgs, TransformersEngine
+from selfemo_jobs.engines.transformers_args import TransformersArgs
+from selfemo_jobs.engines.transformers_engine import TransformersEngine
 from selfemo_jobs.evaluation.expression_tables import (
     READINGS,
     RESPONSES,

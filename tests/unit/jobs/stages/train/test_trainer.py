@@ -23,7 +23,8 @@ from selfemo_jobs.stages.train.rollout_data import (
     training_columns,
 )
 from selfemo_jobs.stages.train.rollout_files import read_responses, write_responses
-from selfemo_jobs.stages.train.trainer import SelfGRPOTrainer, StepSampler
+from selfemo_jobs.stages.train.step_sampler import StepSampler
+from selfemo_jobs.stages.train.trainer import SelfGRPOTrainer
 
 LOW, HIGH, CAP, BETA, TEMPERATURE = 0.2, 0.28, 1.5, 0.04, 0.8
 
