@@ -62,6 +62,15 @@ class ApiModel(BaseModel):
         """Return the JSON object, with camelCase keys and without unset optional fields."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
+    def to_brief_json(self) -> dict[str, Any]:
+        """Return the JSON object without the fields that have their base value.
+
+        Reading it gives an equal object. An older version of the type can read it as long as no
+        field that it does not know has another value. So a base value must never change
+        (``tests/unit/api/base_values.json``).
+        """
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+
 
 def first_problem(error: ValidationError) -> tuple[str, str]:
     """Return the field and the message of the first problem of a validation error.

@@ -206,8 +206,8 @@ class Current(ApiModel):
     """The generation in progress, or the last one."""
 
     spec: JsonObject
-    """The spec of this generation, with the values of its recipe. It is pinned when the generation
-    begins: edits take effect at the next one."""
+    """The spec of this generation, with the values of its recipe and without settings that have
+    their base value. It is pinned when the generation begins: edits take effect at the next one."""
     policy_uri: Annotated[str, Field(max_length=2048)]
     """The URI of the policy: the model that plays and is trained."""
     judge_uri: Annotated[str, Field(max_length=2048)]

@@ -29,7 +29,8 @@ improved one has a new version.
 
 The order, from weak to strong: the base value of the type, the recipe, the fields of the resource,
 `overrides`, `ablation`. `selfemo validate --resolve evolution.yaml` prints the result, and what
-differs from the recipe. On a cluster, `status.current.spec` and `status.current.changes` have both.
+differs from the recipe. On a cluster, `status.current.spec` has what differs from the base values,
+and `status.current.changes` what differs from the recipe.
 
 ```yaml
 recipe: small-v1

@@ -29,7 +29,13 @@ from selfemo_operator.planner.attempts import (
     after_attempt,
     with_replaced_pods,
 )
-from selfemo_operator.planner.pinning import pinned, pinned_spec, refusal, with_label_prior
+from selfemo_operator.planner.pinning import (
+    pinned,
+    pinned_json,
+    pinned_spec,
+    refusal,
+    with_label_prior,
+)
 from selfemo_operator.planner.promotion import close_collapsed, close_generation, next_policy
 from selfemo_operator.planner.recovery import attempts_of, fresh_attempt, with_result
 from selfemo_operator.planner.replacement import after_lost_job
@@ -323,7 +329,7 @@ def _with_pinned_label_prior(status: EvolutionStatus, spec: EvolutionSpec) -> Ev
     """Return the status with the label prior that the check counted in the pinned spec."""
     if status.current is None:
         raise ValueError("no generation is in progress")
-    update = {"spec": with_label_prior(spec, status).to_json()}
+    update = {"spec": pinned_json(with_label_prior(spec, status))}
     changes: StatusChanges = {"current": status.current.model_copy(update=update)}
     return status.model_copy(update=changes)
 

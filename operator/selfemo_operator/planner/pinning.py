@@ -32,12 +32,27 @@ def pinned(spec: EvolutionSpec, *, policy: str, judge: str, best: Best | None = 
     settings = changed_settings(spec).items()
     changes = [f"{path}={json.dumps(value)}"[:_CHANGE_LENGTH_MAX] for path, value in settings]
     return Current(
-        spec=spec.to_json(),
+        spec=pinned_json(spec),
         policy_uri=policy,
         judge_uri=judge,
         changes=changes[:_CHANGES_MAX],
         previous_best=best,
     )
+
+
+def pinned_json(spec: EvolutionSpec) -> dict[str, Any]:
+    """Return the JSON of a spec that is pinned: without the fields that have their base value.
+
+    So after a rollback, an older operator can read the specs that a newer one has pinned, unless
+    they use what only the newer one has. The recipe is always there: its base value is the default
+    recipe, which may change.
+
+    Parameters
+    ----------
+    spec
+        The spec, with the values of its recipe.
+    """
+    return {"recipe": spec.recipe, **spec.to_brief_json()}
 
 
 def pinned_spec(status: EvolutionStatus) -> EvolutionSpec:
@@ -76,7 +91,7 @@ def refusal(spec: EvolutionSpec, status: EvolutionStatus) -> End | None:
         The status, with the spec that was pinned before, if there was one.
     """
     before = status.current.spec if status.current is not None else None
-    content = spec.to_json()
+    content = pinned_json(spec)
     if content == before:
         return None  # it was checked when it was pinned
     problems = _problems(

@@ -592,6 +592,17 @@ def test_an_unreadable_pinned_spec_is_reported() -> None:
     assert "gone" in server.condition("Stalled")["message"]
     assert server.status["current"]["spec"]["gone"] is True
 
+    # an operator that can read it goes on
+    item = server.objects[path]
+    del item["status"]["current"]["spec"]["gone"]
+    server._store(path, item)
+    another = FakeOperator(server)
+    another.reconcile()
+    assert "Stalled" not in {
+        c["type"] for c in server.status["conditions"] if c["status"] == "True"
+    }
+    assert server.condition("Reconciling")["status"] == "True"
+
 
 def test_another_controllers_evolution_is_ignored_even_if_it_cannot_be_read() -> None:
     for extra in ({}, {"newField": 1}):

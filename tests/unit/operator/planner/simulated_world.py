@@ -33,7 +33,7 @@ from selfemo_api.status import (
 )
 from selfemo_operator.planner.conditions import GOOD_ENDS
 from selfemo_operator.planner.lifecycle import begin
-from selfemo_operator.planner.pinning import pinned_spec, with_label_prior
+from selfemo_operator.planner.pinning import pinned_json, pinned_spec, with_label_prior
 from selfemo_operator.planner.plan import plan
 from selfemo_operator.planner.types import (
     CreateJob,
@@ -755,7 +755,7 @@ def _check_models(world: World, seen: EmotionEvolution, new: EvolutionStatus) ->
     began = new.generation > 0 and new.generation != seen.status.generation
     if began and new.current is not None and new.best is not None:
         spec = with_label_prior(seen.spec, new)
-        assert new.current.spec == spec.to_json(), "the spec is pinned as it is now"
+        assert new.current.spec == pinned_json(spec), "the spec is pinned as it is now"
         changed = changed_settings(spec)
         assert new.current.changes == [f"{p}={json.dumps(v)}" for p, v in changed.items()]
         continues = seen.spec.promotion.on_regression is OnRegression.CONTINUE
