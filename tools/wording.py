@@ -110,8 +110,15 @@ def check_text(file: str, line: int, text: str) -> Iterator[Problem]:
 
 
 def prose_of(source: str) -> Iterator[tuple[int, str]]:
-    """Yield the comments, and the lines of the strings, of Python code with their numbers."""
+    """Yield the text of Python code with the numbers of its lines.
+
+    Text is comments, the lines of strings, and the words of the names of functions and classes.
+    """
+    defined = False
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if defined:
+            yield token.start[0], token.string.replace("_", " ").strip()
+        defined = token.string in ("def", "class")
         if token.type == tokenize.COMMENT:
             yield token.start[0], token.string
         elif token.type == tokenize.STRING and " " in token.string:

@@ -84,7 +84,7 @@ def test_a_vulnerability_is_found_unless_it_is_accepted(scan: Callable[..., Any]
         assert accepted.returncode == 0, accepted.stdout + accepted.stderr
 
 
-def test_a_package_that_cannot_be_looked_up_is_no_success(scan: Callable[..., Any]) -> None:
+def test_a_package_that_cannot_be_looked_up_is_not_a_success(scan: Callable[..., Any]) -> None:
     with Advisories() as service:
         service.status = 503
         assert scan(service, "GHSA-0000-0000-0000 only for this test").returncode == 1

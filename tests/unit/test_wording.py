@@ -39,6 +39,11 @@ def test_comments_and_sentences_of_code_are_read() -> None:
     assert list(prose_of(source)) == [(2, '"we mend"'), (2, "# anew")]
 
 
+def test_the_names_of_functions_are_read() -> None:
+    source = "def test_it_is_read_anew():\n    pass\n"
+    assert list(prose_of(source)) == [(1, "test it is read anew")]
+
+
 def test_vague_names_are_counted_by_function() -> None:
     source = "def f(asked):\n    found = 1\n    return found\n\ndef g():\n    value = 1\n"
     assert vague_functions(source) == [(1, "f", ["asked", "found"])]

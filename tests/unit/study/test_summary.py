@@ -96,7 +96,7 @@ def test_what_did_not_run_is_missing(folders: StudyFolders, tmp_path: Path) -> N
     assert "- constant, seed 1, 2: not finished" in page
 
 
-def test_nothing_at_all_is_no_answer(tmp_path: Path) -> None:
+def test_an_empty_folder_has_no_answer(tmp_path: Path) -> None:
     summary, page = written(StudyFolders(tmp_path / "studies"), tmp_path)
     assert summary["relative_gain"] is None
     assert summary["complete"] is False

@@ -30,16 +30,19 @@ def _measured_again() -> Iterator[None]:
     bf16_emulation._slow.cache_clear()
 
 
-@pytest.mark.parametrize(("slowness", "detour"), [(6.04, True), (0.6, False)])
-def test_a_slow_processor_takes_the_detour_and_says_so_once(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, slowness: float, detour: bool
+@pytest.mark.parametrize(("slowness", "emulates"), [(6.04, True), (0.6, False)])
+def test_a_slow_processor_emulates_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    slowness: float,
+    emulates: bool,
 ) -> None:
     monkeypatch.setattr(bf16_emulation, "multiplies_bfloat16", lambda: False)
     monkeypatch.setattr(bf16_emulation, "bfloat16_slowness", lambda: slowness)
     found = [bfloat16_context() for _ in range(2)]
-    assert all(isinstance(f, EmulatedBFloat16 if detour else nullcontext) for f in found)
+    assert all(isinstance(f, EmulatedBFloat16 if emulates else nullcontext) for f in found)
     said = [m for m in caplog.messages if "6.0 times as long for products of bfloat16" in m]
-    assert len(said) == (1 if detour else 0)
+    assert len(said) == (1 if emulates else 0)
     assert all("`training.precision: Float32`" in m for m in said)
 
 

@@ -15,7 +15,7 @@ from selfemo_jobs.acceleration.prefill import prefill
 PROMPTS = [[5], [6, 7, 8], [9] * 4, [3, 4, 5, 6, 7, 8, 9], [8] * 30]
 
 
-def test_parts_are_neighbours_within_the_limit() -> None:
+def test_parts_are_neighbors_within_the_limit() -> None:
     assert [len(part) for part in split_prompts(PROMPTS, 8)] == [2, 1, 1, 1]
     assert [len(part) for part in split_prompts(PROMPTS, 1000)] == [5]
     assert [p for part in split_prompts(PROMPTS, 12) for p in part] == PROMPTS

@@ -307,7 +307,7 @@ def test_source_on_the_command_line(text: str, uri: str) -> None:
     assert source_uri(text) == uri
 
 
-def test_path_that_exists_is_no_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_path_that_exists_is_not_a_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a[1].csv").write_text("x")
     assert source_uri("a[1].csv") == f"{tmp_path.as_uri()}/a%5B1%5D.csv"

@@ -30,7 +30,7 @@ def test_missing_file_is_named(tmp_path: Path, name: str) -> None:
         fetch_source(f"file://{tmp_path}/{name}", None, tmp_path)
 
 
-def test_s3_file_is_copied_anew_each_time(s3: S3Server, tmp_path: Path) -> None:
+def test_s3_file_is_copied_again_each_time(s3: S3Server, tmp_path: Path) -> None:
     spec = s3.storage(tmp_path.name)
     store = open_store(spec)
     uri = join(spec.uri, "sets/dev.csv")

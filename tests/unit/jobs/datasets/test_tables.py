@@ -273,7 +273,7 @@ class TestParquet:
             dialogue("5", ("0", "a", "calm"), ("1", "b"))
         ]
 
-    def test_not_a_number_is_no_label(self, tmp_path: Path) -> None:
+    def test_not_a_number_is_not_a_label(self, tmp_path: Path) -> None:
         rows = [{"text": "a", "label": 0.0}, {"text": "b", "label": math.nan}]
         content = read(write_parquet(tmp_path / "t.parquet", rows), LABELS, label_map={"0": "glad"})
         assert [d.turns[0].labels for d in content.dialogues] == [("glad",), ()]

@@ -50,7 +50,7 @@ def recomputed(
     return taken.squeeze(-1).tolist()
 
 
-def test_bfloat16_reads_alike_with_and_without_the_detour(
+def test_bfloat16_reads_alike_with_and_without_emulation(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch, prompts: list[list[int]]
 ) -> None:
     said = []

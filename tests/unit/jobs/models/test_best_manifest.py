@@ -71,7 +71,7 @@ def test_a_model_outside_the_run_is_refused(model: str) -> None:
         best_model_uri(best_uri("s3://bucket/run"), best(model))
 
 
-def test_what_is_no_best_manifest_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_best_manifest_is_named(tmp_path: Path) -> None:
     store = open_store(StorageSpec(uri=tmp_path.as_uri()))
     uri = best_uri(tmp_path.as_uri())
     with pytest.raises(BadInput, match=r"best/manifest\.json does not exist: the run has no best"):

@@ -127,7 +127,7 @@ def test_arguments_of_vllm_are_bad_input(
         load_vllm(tmp_path)
 
 
-def test_a_reason_that_vllm_does_not_tell_is_no_bad_input(
+def test_a_reason_that_vllm_does_not_tell_is_not_bad_input(
     vllm: types.SimpleNamespace, tmp_path: Path
 ) -> None:
     vllm.error = RuntimeError("Engine core initialization failed. See root cause above.")

@@ -337,7 +337,7 @@ def test_changed_weights_are_refused(tiny_model: Path, tmp_path: Path) -> None:
         ("nowhere.yaml", r"nowhere\.yaml: cannot be read"),
     ],
 )
-def test_what_is_no_model_is_explained(
+def test_a_folder_that_is_not_a_model_is_explained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reference: str, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -160,7 +160,7 @@ def test_a_wrong_file_is_refused(file: Path, changes: dict[str, object], message
         (b"recognize: !!python/object/apply:os.system ['true']\n", "the file is neither YAML"),
     ],
 )
-def test_a_file_that_is_no_document_is_refused(file: Path, data: bytes, message: str) -> None:
+def test_a_file_that_is_not_a_document_is_refused(file: Path, data: bytes, message: str) -> None:
     file.write_bytes(data)
     with pytest.raises(BadInput, match=re.escape(message)):
         load_file(file.as_uri())

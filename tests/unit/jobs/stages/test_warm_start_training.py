@@ -141,7 +141,7 @@ def test_only_the_last_layer_and_the_final_norm_move(tiny_model: Path) -> None:
     assert moved and all(last in name or name.endswith("model.norm.weight") for name in moved)
 
 
-def test_nothing_labelled_is_named(tiny_model: Path) -> None:
+def test_missing_labels_are_reported(tiny_model: Path) -> None:
     with pytest.raises(BadInput, match="no labeled utterance"):
         train_steps(
             load_model(tiny_model, torch.float32),

@@ -87,7 +87,7 @@ def test_read_only_folder_is_explained(mounted: Callable[[str], Path], big: Path
 
 
 @pytest.mark.parametrize("folder", ["/sys/selfemo", "/proc/selfemo"])
-def test_folder_that_nobody_can_make_is_explained(folder: str, big: Path) -> None:
+def test_folder_that_cannot_be_created_is_explained(folder: str, big: Path) -> None:
     if not Path(folder).parent.is_dir():
         pytest.skip(f"there is no {Path(folder).parent}")
     store = open_store(StorageSpec(uri=f"file://{folder}"))

@@ -73,7 +73,7 @@ def test_missing_object_is_said_to_be_missing(place: Place, tmp_path: Path) -> N
     assert place.store.list(place.at("nowhere")) == []
 
 
-def test_a_folder_is_removed_and_its_neighbours_stay(place: Place) -> None:
+def test_a_folder_is_removed_and_its_neighbors_stay(place: Place) -> None:
     for name in ("run/a", "run/deep/b", "run-2/c", "ru"):
         place.store.put(place.at(name), b"x")
     assert place.store.remove(place.at("run")) == 2
@@ -91,7 +91,7 @@ def test_an_object_is_removed_alone(place: Place) -> None:
     assert [info.uri for info in place.store.list(place.uri)] == [place.at("a-2"), place.at("b/c")]
 
 
-def test_folder_is_no_object(place: Place) -> None:
+def test_folder_is_not_an_object(place: Place) -> None:
     place.store.put(place.at("folder", "file"), b"x")
     assert not place.store.exists(place.at("folder"))
     with pytest.raises(ObjectNotFound):

@@ -84,7 +84,7 @@ PASSING = [
 
 @pytest.mark.parametrize("storage", [AWS, OTHER], ids=["aws", "other"])
 @pytest.mark.parametrize(("code", "status"), PASSING)
-def test_passing_errors_are_no_bad_input(code: str, status: int, storage: StorageSpec) -> None:
+def test_passing_errors_are_not_bad_input(code: str, status: int, storage: StorageSpec) -> None:
     error = translated(reply(code, status, "GetObject"), storage)
     assert isinstance(error, Unavailable)
     assert code in str(error)
@@ -135,7 +135,7 @@ def test_errors_for_a_person_are_bad_input(code: str, status: int, advice: str) 
     assert "checksums" not in str(error)
 
 
-def test_a_missing_object_is_no_error_of_a_person() -> None:
+def test_a_missing_object_is_not_an_error_of_a_person() -> None:
     for code in ("NoSuchKey", "404", "NotFound"):
         assert isinstance(translated(reply(code, 404, "HeadObject")), ObjectNotFound)
 

@@ -147,7 +147,7 @@ def test_without_a_command_the_help_is_printed(words: tuple[str, ...]) -> None:
     assert outcome.err.startswith(f"Usage: {' '.join(['selfemo', *words])} [OPTIONS] COMMAND")
 
 
-def test_a_closed_pipe_is_no_traceback() -> None:
+def test_a_closed_pipe_prints_no_traceback() -> None:
     process = subprocess.Popen(
         f"{PROGRAM} schema | head -c 1", shell=True, stderr=subprocess.PIPE, text=True
     )

@@ -62,7 +62,7 @@ def test_versions_are_compared_as_numbers() -> None:
     assert cache.store_evolution(evolution(100))
 
 
-def test_the_announcement_of_an_expected_write_is_no_change() -> None:
+def test_the_announcement_of_an_expected_write_is_not_a_change() -> None:
     cache = Cache()
     cache.store_evolution(evolution(5))
     with cache.expect_write(KEY):
@@ -133,7 +133,7 @@ def test_versions_that_go_back_are_noticed() -> None:
     assert cache.store_evolution(evolution(20))
 
 
-def test_the_event_of_an_expected_job_is_no_change() -> None:
+def test_the_event_of_an_expected_job_is_not_a_change() -> None:
     cache = Cache()
     with cache.expect_job("team", job(5)["metadata"]["name"]):
         assert cache.store_job(job(5)) is None

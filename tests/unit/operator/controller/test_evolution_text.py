@@ -113,6 +113,6 @@ def test_a_spec_of_the_largest_size_is_parsed_with_any_status() -> None:
     assert "labels" not in item["metadata"], "only what the operator reads is kept"
 
 
-def test_what_is_no_resource_is_an_error() -> None:
+def test_text_that_is_not_a_resource_is_an_error() -> None:
     with pytest.raises(ValueError, match="expected"):
         parse(b"<html>")

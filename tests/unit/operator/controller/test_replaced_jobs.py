@@ -157,7 +157,7 @@ def test_deletions_by_hand_are_bounded() -> None:
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_a_job_whose_creation_was_not_answered_is_no_disruption(moment: str) -> None:
+def test_a_job_whose_creation_was_not_answered_is_not_a_disruption(moment: str) -> None:
     """It is created again under its name: the API server answers with the Job if it exists."""
     server = FakeApiServer()
     server.add_evolution()
@@ -186,7 +186,7 @@ def test_a_job_that_an_operator_has_never_seen_is_created_under_its_name() -> No
     assert server.status["disruptions"] == 0
 
 
-def test_the_jobs_of_an_earlier_evolution_of_the_name_are_no_disruption() -> None:
+def test_the_jobs_of_an_earlier_evolution_of_the_name_are_not_a_disruption() -> None:
     server, operator = pending()
     server.remove(names.evolution_path(KEY))
     server.add_evolution()

@@ -74,7 +74,7 @@ def test_an_edit_between_two_runs_counts(
     assert runs.load(*changes, **spec).metadata.generation == 2
 
 
-def test_the_same_values_in_other_words_are_no_edit(runs: Runs) -> None:
+def test_the_same_values_in_other_words_are_not_an_edit(runs: Runs) -> None:
     runs.load()
     assert runs.load(training={"imitation": 0.0}).metadata.generation == 1
 

@@ -346,7 +346,7 @@ def test_a_policy_that_grades_itself() -> None:
     assert current.policy_uri == current.judge_uri
 
 
-def test_selecting_source_decides() -> None:
+def test_the_selection_dataset_decides() -> None:
     sources = [
         {"name": n, "uri": f"file:///{n}.csv", "format": "MELD", "use": "Evaluation"}
         for n in ("first", "second")
@@ -604,7 +604,7 @@ def test_a_warm_start_without_a_model_is_a_failure() -> None:
 
 
 @pytest.mark.parametrize(("stage", "changes", "message"), RESULTS_OF_OTHERS)
-def test_a_result_that_is_no_answer_is_a_failure(
+def test_a_result_that_is_not_an_answer_is_a_failure(
     stage: Stage, changes: dict[str, Any], message: str
 ) -> None:
     world = world_of(failurePolicy={"maxAttempts": 1})
@@ -744,7 +744,7 @@ def _pinned(world: World) -> EvolutionSpec:
     return EvolutionSpec.model_validate(world.status.current.spec)
 
 
-def test_mended_input_goes_on_with_the_same_stage() -> None:
+def test_fixed_input_goes_on_with_the_same_stage() -> None:
     world = world_of()
     world.fail(to_stage(world, 1, Stage.TRAIN), 2)
     world.settle()

@@ -19,7 +19,7 @@ def test_every_evolution_ends_and_none_waits() -> None:
     assert line["mostJobsWaitingForGpus"] > 0  # the GPUs were few
 
 
-def test_a_sweep_of_one_namespace_delays_nobody_for_long() -> None:
+def test_a_sweep_of_one_namespace_delays_no_evolution_for_long() -> None:
     line = simulate(evolutions=60, days=0.5, load=3.0)
     assert line["holds"], line
 

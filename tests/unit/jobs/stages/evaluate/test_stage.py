@@ -179,13 +179,13 @@ def test_two_runs_are_equal(make: Make, monkeypatch: pytest.MonkeyPatch) -> None
     assert cut.scores == manifest.scores
 
 
-def test_a_selecting_source_stands_first(make: Make) -> None:
+def test_the_selection_dataset_comes_first(make: Make) -> None:
     result = run(make(selectionDataset="test"))
     assert [s.source for s in result.scores] == ["test", "dev"]
     assert result.metrics["weightedF1"] == result.scores[0].weighted_f1
 
 
-def test_the_selecting_source_is_weighed_to_shares(make: Make, dev: Path) -> None:
+def test_the_selection_dataset_is_weighted_to_shares(make: Make, dev: Path) -> None:
     plain = run(make("plain"))
     labels = make().spec.dataset.labels
     support = [9, 0, 3, 0, 6, 0, 3]
@@ -243,7 +243,7 @@ def test_a_damaged_part_is_made_again(make: Make, tmp_path: Path) -> None:
     assert stored_bytes(config) == before
 
 
-def test_a_mended_source_is_read_anew(make: Make, dev: Path) -> None:
+def test_a_fixed_source_is_read_again(make: Make, dev: Path) -> None:
     config = make()
     run(config)
     folder = Path(config.output.removeprefix("file://"))
@@ -272,7 +272,7 @@ def test_a_selection_dataset_that_was_edited_is_not_compared(make: Make, dev: Pa
     assert run(later).scores[0].sha256 == baseline.sha256
 
 
-def test_another_model_at_the_same_place_is_asked_anew(
+def test_another_model_at_the_same_place_is_asked_again(
     make: Make, tiny_model: Path, tmp_path: Path
 ) -> None:
     place = tmp_path / "model"

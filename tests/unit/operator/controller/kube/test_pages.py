@@ -77,7 +77,7 @@ def test_both_ways_of_decoding_agree(monkeypatch: pytest.MonkeyPatch, bound: int
             assert {**rest, "items": items} == page
 
 
-def test_what_is_no_list_is_an_error() -> None:
+def test_a_response_that_is_not_a_list_is_an_error() -> None:
     class Html:
         def get_text(self, *_: Any) -> bytes:
             return b"<html>"

@@ -128,7 +128,7 @@ def test_a_delay_that_is_set_replaces_earlier_ones(clock: Clock) -> None:
     assert len(queue._delayed) < 200
 
 
-def test_a_negative_delay_is_no_delay(clock: Clock) -> None:
+def test_a_negative_delay_does_not_delay(clock: Clock) -> None:
     queue: WorkQueue[str] = WorkQueue()
     queue.add_after("a", -5)
     assert take_all(queue) == ["a"]

@@ -93,7 +93,7 @@ def test_a_disruption_during_an_init_container_is_one() -> None:
     assert (failure.message, failure.disrupted) == ("pod-0: preempted", True)
 
 
-def test_a_sidecar_that_was_ended_with_the_stage_is_no_failure_of_its_own() -> None:
+def test_a_sidecar_that_was_ended_with_the_stage_did_not_fail() -> None:
     main = terminated(1, reason="Error")
     failure = failed(pod(terminated(143), main=main, sidecars=(0,), phase="Failed"))
     assert (failure.message, failure.exit_code) == ("pod-0 ended with exit code 1 (Error)", 1)
