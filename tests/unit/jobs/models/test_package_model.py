@@ -38,6 +38,8 @@ def no_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(ENV_WORK, str(tmp_path / "work"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    monkeypatch.setenv("UV_NO_INDEX", "1")  # uv downloads where it is on the path
+    monkeypatch.setenv("UV_FIND_LINKS", str(tmp_path / "index"))
 
 
 @pytest.fixture
