@@ -24,7 +24,7 @@ import numpy as np
 from selfemo_api.seeds import stage_seed
 from selfemo_api.spec import EvolutionSpec, Precision, RewardSpec, Role
 from selfemo_api.stages import Stage
-from selfemo_jobs.acceleration.checkpointing import checkpointing_options
+from selfemo_jobs.acceleration.rounded_products import checkpointing_options
 from selfemo_jobs.engines import open_engine
 from selfemo_jobs.engines.interface import Sampling
 from selfemo_jobs.prompts import parse_labels, prompt_set_of

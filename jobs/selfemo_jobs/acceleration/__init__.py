@@ -10,8 +10,8 @@ GPU never loads them:
 
 The other parts work on every device:
 
-``checkpointing``
-    The options with which layers are computed again in a backward pass.
+``rounded_products``
+    The context of a training's forward passes, and of layers that are computed again.
 ``prefill``
     Reads prompts and keeps their keys and values.
 ``prefix_packing``

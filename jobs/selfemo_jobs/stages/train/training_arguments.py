@@ -9,7 +9,7 @@ from typing import Any
 from trl import GRPOConfig
 
 from selfemo_api.spec import Schedule
-from selfemo_jobs.acceleration.checkpointing import checkpointing_options
+from selfemo_jobs.acceleration.rounded_products import checkpointing_options
 from selfemo_jobs.models.adapters import lora_config
 from selfemo_jobs.stages.train.batches import TrainingStep
 from selfemo_jobs.stages.train.deepspeed_config import deepspeed_config

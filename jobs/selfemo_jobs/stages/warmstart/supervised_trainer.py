@@ -21,6 +21,7 @@ from selfemo_api.metrics import PROGRESS_MESSAGE, ProgressField
 from selfemo_api.spec import Precision
 from selfemo_jobs.acceleration.frozen_states import FrozenStates, can_keep_states
 from selfemo_jobs.acceleration.last_layer import last_mlp_at
+from selfemo_jobs.acceleration.rounded_products import rounding_context
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.trained_layers import train_last_layers
 from selfemo_jobs.stages.warmstart.examples import Example
@@ -276,21 +277,6 @@ def _precision_of(
     """Return a function that makes the context of the forward passes."""
     on_cpu = model.device.type == "cpu"
     return rounding_context(rounded=on_cpu and options.precision is not Precision.FLOAT32)
-
-
-def rounding_context(*, rounded: bool) -> Callable[[], AbstractContextManager[Any]]:
-    """Return a function that makes the context of the forward passes.
-
-    Parameters
-    ----------
-    rounded
-        Whether a CPU rounds the factors of products to bfloat16.
-    """
-    if not rounded:
-        return nullcontext
-    from selfemo_jobs.acceleration.bf16_emulation import bfloat16_products  # for a CPU alone
-
-    return bfloat16_products
 
 
 def freeze_embeddings(model: PreTrainedModel) -> None:

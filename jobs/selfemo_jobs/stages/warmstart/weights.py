@@ -17,13 +17,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from selfemo_api.spec import EvolutionSpec, Precision, TrainingSpec
-from selfemo_jobs.acceleration.checkpointing import checkpointing_options
+from selfemo_jobs.acceleration.rounded_products import checkpointing_options, rounding_context
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.adapters import lora_config
 from selfemo_jobs.models.fetch import load_model, move_model
 from selfemo_jobs.models.model_export import merge_adapter, write_model
 from selfemo_jobs.models.trained_layers import train_last_layers
-from selfemo_jobs.stages.warmstart.supervised_trainer import freeze_embeddings, rounding_context
+from selfemo_jobs.stages.warmstart.supervised_trainer import freeze_embeddings
 
 #: The start of PEFT's full names of weights, before the names in the model.
 _PEFT_PREFIX = "base_model.model."

@@ -20,7 +20,7 @@ from selfemo_jobs.acceleration.bf16_emulation import (
     bfloat16_products,
     bfloat16_slowness,
 )
-from selfemo_jobs.acceleration.checkpointing import checkpointing_options
+from selfemo_jobs.acceleration.rounded_products import checkpointing_options
 
 
 @pytest.fixture(autouse=True)

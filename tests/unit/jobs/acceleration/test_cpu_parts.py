@@ -26,7 +26,7 @@ except RuntimeError as error:
     assert "meta tensors" in str(error)  # the model was reached: it asked for a value of the mask
 """
 TRAINING = """
-from selfemo_jobs.acceleration.checkpointing import checkpointing_options
+from selfemo_jobs.acceleration.rounded_products import checkpointing_options
 from selfemo_jobs.stages.train import trainer, training_arguments, training_loop, worker
 
 with training_loop.precision_context(bfloat16_products={gpus} == 0):
@@ -34,9 +34,10 @@ with training_loop.precision_context(bfloat16_products={gpus} == 0):
 checkpointing_options(rounded={gpus} == 0)
 """
 WARM_START = """
+from selfemo_jobs.acceleration.rounded_products import rounding_context
 from selfemo_jobs.stages.warmstart import early_stopping, stage, supervised_trainer, weights
 
-with supervised_trainer.rounding_context(rounded={gpus} == 0)():
+with rounding_context(rounded={gpus} == 0)():
     pass
 """
 

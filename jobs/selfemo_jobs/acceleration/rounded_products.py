@@ -1,8 +1,25 @@
-"""Gradient checkpointing: layers are computed again as the forward pass computed them."""
+"""Rounded products of a training on a CPU: forward passes, and layers that are computed again."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
+
+
+def rounding_context(*, rounded: bool) -> Callable[[], AbstractContextManager[Any]]:
+    """Return a function that makes the context of the forward passes.
+
+    Parameters
+    ----------
+    rounded
+        Whether a CPU rounds the factors of products to bfloat16.
+    """
+    if not rounded:
+        return nullcontext
+    from selfemo_jobs.acceleration.bf16_emulation import bfloat16_products  # for a CPU alone
+
+    return bfloat16_products
 
 
 def checkpointing_options(*, rounded: bool) -> dict[str, Any]:
