@@ -79,7 +79,9 @@ class Release:
         return bool(review.status.allowed)
 
     def install(self, *options: str) -> str:
-        return self.run("install", str(CHART), "--take-ownership", *options)
+        # the release takes over the CRD that other tests use: its removal must keep it
+        kept = ("--set", "crds.keep=true")
+        return self.run("install", str(CHART), "--take-ownership", *options, *kept)
 
     @property
     def account(self) -> str:
