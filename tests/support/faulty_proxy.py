@@ -10,6 +10,14 @@ from tests.support.s3_proxy import ForwardingHandler
 
 #: The faults of a request.
 PASS, LOSE_REPLY, CONFLICT, BUSY, CUT_BODY = "pass", "lose reply", "409", "503", "cut body"
+DENIED, NOT_IMPLEMENTED = "403", "501"
+#: The codes of the faults that the proxy answers itself.
+_CODES = {
+    CONFLICT: "ConditionalRequestConflict",
+    BUSY: "SlowDown",
+    DENIED: "AccessDenied",
+    NOT_IMPLEMENTED: "NotImplemented",
+}
 
 
 class FaultyProxy:
@@ -41,9 +49,8 @@ class FaultyProxy:
                     fault = plan(self.command, self.path, count)
                     proxy.seen.append((self.command, fault))
                 body = self.body()
-                if fault in {CONFLICT, BUSY}:
-                    code = "ConditionalRequestConflict" if fault == CONFLICT else "SlowDown"
-                    return self.refuse(int(fault), code)
+                if fault in _CODES:
+                    return self.refuse(int(fault), _CODES[fault])
                 reply, data = self.forward(body)
                 if fault == LOSE_REPLY:
                     return self.connection.close()

@@ -1,7 +1,8 @@
 """Reads a YAML document as the API server does: JSON types, no unknown field, no duplicate key.
 
-Pydantic is lenient with types: it converts "8" to 8. PyYAML follows YAML 1.1: it reads 1e-6 as text
-and a date as a date. A file that is valid here must not be refused by the API server.
+Pydantic is lenient with types: it converts "8" to 8. PyYAML follows YAML 1.1: it reads 1e-6 and 08
+as texts, 1:30 as 90, and a date as a date. kubectl reads 0.000001, 8, "1:30" and a text, and `y` as
+true. A file that is valid here must not be refused by the API server, or mean something else there.
 
 A document is bounded by counts before it is examined: values (those of an alias count each time),
 depth, and the length of keys and numbers. Its size alone bounds none of the work.
@@ -11,9 +12,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -75,6 +75,12 @@ class _Loader(yaml.SafeLoader):
         The text of one document or of several.
     """
 
+    bool_values: ClassVar[dict[str, bool]] = {
+        **yaml.SafeLoader.bool_values,
+        "y": True,
+        "n": False,
+    }
+
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._depth = 0
@@ -114,6 +120,14 @@ class _Loader(yaml.SafeLoader):
                 problem_mark=mark,
             )
 
+    def resolve(self, kind: type[yaml.Node], value: str, implicit: Any) -> Any:
+        """Return the tag of a node. A plain scalar is a number where kubectl reads one."""
+        if kind is yaml.ScalarNode and implicit[0]:
+            number = plain_number(value)
+            if number is not None:
+                return f"tag:yaml.org,2002:{type(number).__name__}"
+        return super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
+
     def read(self, node: yaml.Node | None) -> Any:
         """Return the value of a node; None without one. Raises one of :data:`PARSE_ERRORS`."""
         if node is None:
@@ -127,32 +141,86 @@ class _Loader(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(problem=reason, problem_mark=node.start_mark) from None
 
 
-def _number(read: Callable[[yaml.SafeLoader, yaml.ScalarNode], float]) -> Callable[..., float]:
-    """Return a reader of numbers that refuses a long one before it reads it."""
+def plain_number(text: str) -> int | float | None:
+    """Return the number that kubectl reads in a plain scalar; None if it reads no number there.
 
-    def read_short(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
-        if len(node.value) > MAX_NUMBER:
-            raise yaml.MarkedYAMLError(
-                problem=f"a number of {len(node.value)} characters (at most {MAX_NUMBER})",
-                problem_mark=node.start_mark,
-            )
-        return read(loader, node)
+    The rules are those of ``sigs.k8s.io/yaml``: integers as Go writes them, of at most 64 bits, and
+    decimal numbers. Underscores are left out. Infinity and NaN are not JSON, and not read here.
 
-    return read_short
+    Parameters
+    ----------
+    text
+        The scalar, without quotes.
+
+    Examples
+    --------
+    >>> [plain_number(text) for text in ("08", "010", "1e6", "0x1F", "1:30", "1e400")]
+    [8.0, 8, 1000000.0, 31, None, None]
+    """
+    if len(text) > MAX_NUMBER:
+        return 0 if _LONG_NUMBER.fullmatch(text) else None  # its constructor refuses it
+    if text[:1] not in set("+-.0123456789"):
+        return None
+    plain = text if text.startswith(".") else text.replace("_", "")
+    if found := _INTEGER.fullmatch(plain):
+        sign, *digits = found.groups()
+        base, written = next((b, d) for b, d in zip(_BASES, digits, strict=True) if d is not None)
+        value = int(written, base) * (-1 if sign == "-" else 1)
+        if -(2**63) <= value < 2**64:
+            return value
+    if _DECIMAL.fullmatch(plain):
+        number = float(plain)
+        return number if math.isfinite(number) else None
+    return None
 
 
-_Loader.add_constructor("tag:yaml.org,2002:int", _number(yaml.SafeLoader.construct_yaml_int))
-_Loader.add_constructor("tag:yaml.org,2002:float", _number(yaml.SafeLoader.construct_yaml_float))
+_BASES = (16, 8, 2, 10)
+_INTEGER = re.compile(r"([-+]?)(?:0[xX]([0-9a-fA-F]+)|0[oO]?([0-7]+)|0[bB]([01]+)|(0|[1-9][0-9]*))")
+_DECIMAL = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_NOT_JSON = {".inf": math.inf, "-.inf": -math.inf, ".nan": math.nan}
+_LONG_NUMBER = re.compile(r"[-+.]?[0-9][0-9a-fA-FxXoO_.+-]*")
 
+
+def _construct_number(_loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int | float:
+    """Return the value of a number. Raises MarkedYAMLError for a long one, before it is read."""
+    if len(node.value) > MAX_NUMBER:
+        problem = f"a number of {len(node.value)} characters (at most {MAX_NUMBER})"
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+    number = plain_number(node.value)
+    if number is None:
+        number = _NOT_JSON.get(node.value.lower().removeprefix("+"))
+    if number is None:
+        problem = f"{shortened(node.value, 60)} is not a number"
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+    return number
+
+
+for _tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"):
+    _Loader.add_constructor(_tag, _construct_number)
+
+_OTHER_RULES = {f"tag:yaml.org,2002:{name}" for name in ("int", "float", "timestamp", "value")}
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, form) for tag, form in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    first: [(tag, form) for tag, form in resolvers if tag not in _OTHER_RULES]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
+    re.compile(r"(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"),
+    list("-+."),
 )
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"[yYnN]$"), list("yYnN"))
+
+
+def is_plain_text(text: str) -> bool:
+    """Return whether a text without quotes is read as this text, and not as a number or the like.
+
+    Examples
+    --------
+    >>> is_plain_text("joy"), is_plain_text("008"), is_plain_text("y"), is_plain_text("null")
+    (True, False, False, False)
+    """
+    loader = _Loader("")
+    return bool(loader.resolve(yaml.ScalarNode, text, (True, False)) == "tag:yaml.org,2002:str")
 
 
 def parse_yaml(text: str) -> tuple[Any, yaml.Node | None]:

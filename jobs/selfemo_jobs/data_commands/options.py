@@ -115,6 +115,10 @@ def set_data_volumes(volumes: Sequence[str] | None) -> None:
             raise BadInput(f"--data {text}: must be NAME=FOLDER, e.g. --data mine=data")
         if not path.is_dir():
             raise BadInput(f"--data {text}: {path} is not a folder")
+        if ":" in str(path):  # it divides the volumes in the variable
+            raise BadInput(
+                f"--data {text}: {path} has a colon: rename the folder, or name a link to it"
+            )
         entries.append(f"{name}={path}")
     os.environ[ENV_DATA] = ":".join(filter(None, entries))
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 from selfemo_jobs.datasets.source_files import (
     SourceFiles,
@@ -23,6 +24,8 @@ from selfemo_jobs.datasets.text_files import SourceFile
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.store import ObjectNotFound, Store, store_for
 from selfemo_jobs.store.hashing import sha256
+from selfemo_jobs.store.interface import object_name, object_uri
+from selfemo_jobs.store.local_files import path_below, translated_errors
 from selfemo_jobs.store.volumes import local_path
 
 
@@ -62,15 +65,24 @@ def fetch_source(uri: str, store: Store | None, work: Path) -> SourceFiles:
 def _local_files(uri: str, parsed: SourceUri) -> SourceFiles:
     """Return the files of a `file://` or `data://` source."""
     path = local_path(parsed.base)
-    if path.is_file():
-        return SourceFiles(uri, (SourceFile(path, uri),))
-    if path.is_dir():
-        return _folder_files(uri, parsed, path)
-    above, pattern = split_pattern(parsed.base)
-    if not pattern:
-        raise BadInput(f"{uri}: {path} does not exist")
-    folder = local_path(above)
-    return source_files(uri, folder, matching_files(folder, pattern, uri))
+    with translated_errors(path):
+        if path.is_file():
+            return _readable(SourceFiles(uri, (SourceFile(path, uri),)))
+        if path.is_dir():
+            return _readable(_folder_files(uri, parsed, path))
+        above, pattern = split_pattern(parsed.base)
+        if not pattern:
+            raise BadInput(f"{uri}: {path} does not exist")
+        folder = local_path(above)
+        return _readable(source_files(uri, folder, matching_files(folder, pattern, uri)))
+
+
+def _readable(files: SourceFiles) -> SourceFiles:
+    """Return files that this process may read. Raises BadInput for one that it may not."""
+    for file in files.files:
+        with translated_errors(file.path), file.path.open("rb"):
+            pass
+    return files
 
 
 def _folder_files(uri: str, parsed: SourceUri, folder: Path) -> SourceFiles:
@@ -124,14 +136,14 @@ def _files_in_store(uri: str, parsed: SourceUri, store: Store, work: Path) -> So
     above, pattern = split_pattern(parsed.base)
     base = above.rstrip("/")
     if not pattern and not parsed.base.endswith("/"):
-        path = folder / base.rpartition("/")[2]
+        path = path_below(folder, unquote(base.rpartition("/")[2]), uri)
         try:
             store.download(base, path)
         except ObjectNotFound:
             pass  # it may be a folder
         else:
             return SourceFiles(uri, (SourceFile(path, uri),))
-    names = [info.uri.removeprefix(f"{base}/") for info in store.list(base)]
+    names = [object_name(info.uri, base) for info in store.list(base)]
     if pattern:
         names = [name for name in names if matches_pattern(name, pattern)]
         if not names:
@@ -141,22 +153,25 @@ def _files_in_store(uri: str, parsed: SourceUri, store: Store, work: Path) -> So
     else:
         names = [name for name in names if is_data_file(name) or _describes(name)]
     _copy_files(store, base, names, folder)
-    if not pattern:
-        return _folder_files(uri, parsed, folder)
-    return SourceFiles(uri, tuple(SourceFile(folder / n, f"{base}/{n}") for n in names))
+    return source_files(uri, folder, names) if pattern else _folder_files(uri, parsed, folder)
 
 
 def _copy_files(store: Store, base: str, names: Sequence[str], folder: Path) -> None:
-    """Copy objects to a folder, and remove what an earlier copy left there."""
+    """Copy objects to a folder, and remove what an earlier copy left there.
+
+    The names are those of the objects below the base. Whoever can write there has chosen them.
+    """
+    uris = {name: object_uri(base, name) for name in names}
+    paths = {name: path_below(folder, name, uri) for name, uri in uris.items()}
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.rglob("*"):
-        if path.is_file() and path.relative_to(folder).as_posix() not in names:
+        if path.is_file() and path.relative_to(folder).as_posix() not in paths:
             path.unlink()
-    for name in names:
+    for name, path in paths.items():
         try:
-            store.download(f"{base}/{name}", folder / name)
+            store.download(uris[name], path)
         except ObjectNotFound:
-            raise BadInput(f"{base}/{name} was deleted while it was copied") from None
+            raise BadInput(f"{uris[name]} was deleted while it was copied") from None
 
 
 def _describes(name: str) -> bool:

@@ -24,6 +24,7 @@ from selfemo_jobs.datasets.text_files import SourceFile
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.store.hashing import sha256
 from selfemo_jobs.store.hub import translated_hub_errors
+from selfemo_jobs.store.local_files import path_below
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +142,12 @@ def split_files(
             f"{uri} {problem} {', '.join(splits)}: name one, as "
             f"{parsed.base}?{options}split={next(iter(splits))}"
         )
-    names = sorted(Path(path).relative_to(folder.resolve()).as_posix() for path in splits[split])
+    root = folder.resolve()
+    paths = [Path(path) for path in splits[split]]
+    outside = next((path for path in paths if not path.is_relative_to(root)), None)
+    if outside is not None:
+        raise BadInput(f"{uri}: the card names a file outside of the dataset: {outside}")
+    names = sorted(path.relative_to(root).as_posix() for path in paths)
     names = [name for name in names if is_data_file(name)]
     if not names:
         raise BadInput(f"{uri}: split {split} has no data file that is read")
@@ -154,9 +160,7 @@ def _write_layout(folder: Path, names: Sequence[str], cards: Mapping[str, Path],
     So the ``datasets`` library can find the files of a split before any of them is fetched.
     """
     for name in filter(is_data_file, names):
-        path = folder / name
-        if ".." in Path(name).parts:
-            raise BadInput(f"{uri} has a file {name} outside of its folder")
+        path = path_below(folder, name, f"{uri}: {name}")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     folder.mkdir(parents=True, exist_ok=True)

@@ -160,6 +160,7 @@ class RecordReader:
         self._notes = notes
         self._gold = GoldLabels(options, OWN_KEY, notes) if options.read_labels else None
         self._record_of: dict[str, Node] = {}
+        self._numbers: set[str] = set()  # of the records that have no id
 
     def check(self) -> None:
         """Raise BadInput if a label is not in the label set."""
@@ -291,7 +292,9 @@ class RecordReader:
 
     def _is_skipped(self, node: Node, text_key: str) -> bool:
         role = node.find("role") or node.find("from")
-        return (role is not None and role.value in _NOT_SPEAKERS) or node.find(text_key) is None
+        name = role.value if role is not None else None
+        is_not_speaker = isinstance(name, str) and name in _NOT_SPEAKERS
+        return is_not_speaker or node.find(text_key) is None
 
     def _labels(self, node: Node | None, owner: Node) -> tuple[str, ...]:
         if self._gold is None:
@@ -320,10 +323,17 @@ class RecordReader:
         named = self._columns.get(DIALOGUE)
         key = next((k for k in (named, "id") if k in keys), choose_key(DIALOGUE, keys, {}))
         if key is None and turns != TURNS:
-            return str(number)
+            name = str(number)
+            if self._unique_ids and name in self._record_of:
+                raise _mixed_ids(record, name)
+            if self._unique_ids:
+                self._numbers.add(name)
+            return name
         name = record.get(key or "id").name()
         if not self._unique_ids:
             return name
+        if name in self._numbers:
+            raise _mixed_ids(record, name)
         first = self._record_of.setdefault(name, record)
         if first is not record:
             where = first.place.within or first.path
@@ -347,3 +357,10 @@ def _message_text(node: Node) -> Node:
     parts = [part.value for part in node.items() if isinstance(part.value, dict)]
     texts = [part["text"] for part in parts if isinstance(part.get("text"), str)]
     return replace(node, value=" ".join(texts))
+
+
+def _mixed_ids(record: Node, name: str) -> BadInput:
+    """Return the error of two dialogues of which one has the other's number as its id."""
+    return record.place.error(
+        f"the id {name} is the number of a record that has no id: give all records an id, or none"
+    )

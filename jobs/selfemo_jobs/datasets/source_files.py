@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, unquote
+from urllib.parse import parse_qsl, unquote
 
 from selfemo_jobs.datasets.text_files import SourceFile
 from selfemo_jobs.errors import BadInput, Unavailable
 from selfemo_jobs.store.hashing import file_sha256, sha256
+from selfemo_jobs.store.interface import object_uri
 
 #: The endings of data files. Other files of a folder are left out.
 DATA_ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".tab", ".parquet", ".arrow")
@@ -307,5 +308,5 @@ def source_files(uri: str, folder: Path, names: Sequence[str]) -> SourceFiles:
         The paths of the files below the folder, in order.
     """
     base = split_pattern(parse_source_uri(uri).base)[0].rstrip("/")
-    files = tuple(SourceFile(folder / name, f"{base}/{quote(name)}") for name in names)
+    files = tuple(SourceFile(folder / name, object_uri(base, name)) for name in names)
     return SourceFiles(uri, files)

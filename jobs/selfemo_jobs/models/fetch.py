@@ -17,6 +17,7 @@ from selfemo_jobs.models.model_folder import (
     is_model_file,
     read_model_config,
 )
+from selfemo_jobs.models.model_weights import OTHER_FORMAT
 from selfemo_jobs.models.package_model import SCHEME, fetch_package_model
 from selfemo_jobs.models.resume import is_manifest, resumed_model
 from selfemo_jobs.models.run_models import check_not_removed, parse_run_model
@@ -227,7 +228,8 @@ def _from_hub(uri: str, revision: str | None) -> Path:
                 uri.removeprefix("hf://"),
                 revision=revision,
                 allow_patterns=[*MODEL_FILES, *sorted(DESCRIPTION_FILES)],
-                ignore_patterns=["*/*"],  # folders have other formats and examples
+                # folders have other formats and examples
+                ignore_patterns=["*/*", OTHER_FORMAT],
             )
         )
 

@@ -61,7 +61,7 @@ def weights_dtype(folder: Path) -> torch.dtype:
     import torch
     from safetensors import safe_open
 
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in (path for path in model_files(folder) if path.suffix == ".safetensors"):
         with safe_open(path, "pt") as file:
             for name in sorted(file.keys()):
                 dtype: torch.dtype = file.get_slice(name)[:0].dtype

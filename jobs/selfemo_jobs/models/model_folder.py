@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from selfemo_api.model_description import CARD_FILE, DESCRIPTION_FILE
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.models.model_weights import FolderFiles, check_weights
+from selfemo_jobs.models.model_weights import OTHER_FORMAT, FolderFiles, check_weights
 from selfemo_jobs.runtime.manifest import canonical_json
 from selfemo_jobs.store.hashing import file_sha256, sha256
-from selfemo_jobs.store.local_files import replacing_folder
+from selfemo_jobs.store.local_files import replacing_folder, translated_errors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -37,12 +37,13 @@ def is_model_file(name: str) -> bool:
     --------
     >>> is_model_file("model.safetensors"), is_model_file("pytorch_model.bin")
     (True, False)
-    >>> is_model_file("selfemo.json")
-    False
+    >>> is_model_file("selfemo.json"), is_model_file("consolidated.safetensors")
+    (False, False)
     """
     return (
         "/" not in name
         and name not in DESCRIPTION_FILES
+        and not fnmatch.fnmatchcase(name, OTHER_FORMAT)
         and any(fnmatch.fnmatchcase(name, pattern) for pattern in MODEL_FILES)
     )
 
@@ -119,11 +120,12 @@ def check_model_folder(folder: Path, uri: str) -> None:
         If the folder is missing, lacks ``config.json`` or weights, or is an unfinished download.
     """
     where = uri if uri.removeprefix("file://") == str(folder) else f"{uri} ({folder})"
-    if not folder.exists():
-        raise BadInput(f"{where} does not exist")
-    if not folder.is_dir():
-        raise BadInput(f"{where} is a file: give the folder that has config.json")
-    check_weights(FolderFiles(folder), where)
+    with translated_errors(folder):
+        if not folder.exists():
+            raise BadInput(f"{where} does not exist")
+        if not folder.is_dir():
+            raise BadInput(f"{where} is a file: give the folder that has config.json")
+        check_weights(FolderFiles(folder), where)
 
 
 def read_model_config(folder: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from selfemo_jobs.runtime.scratch import scratch_folder
 from selfemo_jobs.store import ObjectNotFound, Store, store_for
 from selfemo_jobs.store.hashing import sha256
 from selfemo_jobs.store.hub import translated_hub_errors
-from selfemo_jobs.store.local_files import replacing
+from selfemo_jobs.store.local_files import replacing, translated_errors
 from selfemo_jobs.store.volumes import local_path
 
 log = logging.getLogger(__name__)
@@ -174,10 +174,11 @@ def _find(uri: str, revision: str | None, store: Store, work: Path) -> ModelPlac
         return ModelPlace(uri, FolderFiles(folder), folder)
     folder = local_path(uri)
     where = uri if uri.removeprefix("file://") == str(folder) else f"{uri} ({folder})"
-    if not folder.exists():
-        raise BadInput(f"{where} does not exist")
-    if not folder.is_dir():
-        raise BadInput(f"{where} is a file: give the folder that has config.json")
+    with translated_errors(folder):
+        if not folder.exists():
+            raise BadInput(f"{where} does not exist")
+        if not folder.is_dir():
+            raise BadInput(f"{where} is a file: give the folder that has config.json")
     return ModelPlace(where, FolderFiles(folder), folder)
 
 

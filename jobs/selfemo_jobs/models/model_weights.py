@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.store.local_files import is_temporary
+from selfemo_jobs.store.local_files import is_temporary, translated_errors
 
 INDEX = "model.safetensors.index.json"
 WEIGHTS = ".safetensors"
+#: The weights in Mistral's own format, which are there beside those of Transformers.
+OTHER_FORMAT = "consolidated*.safetensors*"
 _UNFINISHED = ("*.incomplete", "*.part", "*.crdownload", "*.aria2", "*.tmp")
 _PICKLED = ("pytorch_model*.bin", "*.pth", "*.pt")
 #: The size of the longest safetensors header in bytes, as the format defines it.
@@ -59,7 +61,8 @@ class FolderFiles:
     @property
     def names(self) -> list[str]:
         """The names of all files."""
-        return sorted(path.name for path in self.folder.iterdir() if path.is_file())
+        with translated_errors(self.folder):
+            return sorted(path.name for path in self.folder.iterdir() if path.is_file())
 
     def size(self, name: str) -> int:
         """Return the size of a file in bytes."""
@@ -67,7 +70,8 @@ class FolderFiles:
 
     def start(self, name: str, length: int) -> bytes:
         """Return at most so many bytes from the start of a file."""
-        with (self.folder / name).open("rb") as file:
+        path = self.folder / name
+        with translated_errors(path), path.open("rb") as file:
             return file.read(length)
 
 
@@ -111,7 +115,10 @@ def check_weights(files: ModelFiles, where: str) -> None:
         raise BadInput(f"{where} has no config.json: {why}")
     if not weights_files(files):
         pickled = _first(names, _PICKLED)
+        other = _first(names, (OTHER_FORMAT,))
         hint = f"; {pickled} is there, but only safetensors is read: convert it" if pickled else ""
+        if other:
+            hint = f"; {other} is in Mistral's own format: convert it to that of Transformers"
         raise BadInput(f"{where} has no *.safetensors{hint}")
     _check_index(files, where)
     for name in weights_files(files):
@@ -141,8 +148,25 @@ def read_tensors(files: ModelFiles, where: str) -> dict[str, Tensor]:
 
 
 def weights_files(files: ModelFiles) -> list[str]:
-    """Return the names of the files of the weights."""
-    return [name for name in files.names if name.endswith(WEIGHTS)]
+    """Return the names of the files of the weights.
+
+    Mistral's models have their weights a second time in a file of another format, whose name
+    begins with ``consolidated``.
+    """
+    return [name for name in files.names if is_weights_file(name)]
+
+
+def is_weights_file(name: str) -> bool:
+    """Return whether a file has weights that Transformers and vLLM read, by its name.
+
+    Examples
+    --------
+    >>> is_weights_file("model-00001-of-00002.safetensors")
+    True
+    >>> is_weights_file("consolidated.safetensors")
+    False
+    """
+    return name.endswith(WEIGHTS) and not fnmatch.fnmatchcase(name, OTHER_FORMAT)
 
 
 def _check_index(files: ModelFiles, where: str) -> None:

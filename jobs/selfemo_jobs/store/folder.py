@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from selfemo_api.spec import StorageSpec
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.store.interface import ObjectInfo, ObjectNotFound, join
+from selfemo_jobs.store.interface import ObjectInfo, ObjectNotFound, object_uri
 from selfemo_jobs.store.local_files import (
     fsync_file,
     fsync_folder,
@@ -49,7 +49,7 @@ def file_path(uri: str) -> Path:
     scheme, _, rest = uri.partition("://")
     if scheme != "file":
         raise BadInput(f"{uri} is not a file:// URI")
-    path = unquote(rest.removeprefix("localhost"))
+    path = unquote(rest.removeprefix("localhost"), errors="surrogateescape")
     if not path.startswith("/"):
         raise BadInput(f"{uri} must hold an absolute path: file:///folder")
     return possible_path(path, uri)
@@ -170,8 +170,8 @@ class FileStore:
                     size = path.stat().st_size
                 except FileNotFoundError:
                     continue  # deleted since it was listed
-                below = quote(path.relative_to(folder).as_posix(), safe="/=+,:@")
-                objects.append(ObjectInfo(join(prefix, below), size))
+                uri = object_uri(prefix, path.relative_to(folder).as_posix())
+                objects.append(ObjectInfo(uri, size))
         return sorted(objects, key=lambda info: info.uri)
 
     def remove(self, prefix: str) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import quote, unquote
 
 from selfemo_api.spec import StorageSpec
 
@@ -14,6 +16,7 @@ class ObjectInfo:
     """A stored object."""
 
     uri: str
+    """The URI, percent-encoded below the listed prefix."""
     size: int
     """The size in bytes."""
 
@@ -27,7 +30,7 @@ class ObjectNotFound(Exception):
 
 
 class Store(Protocol):
-    """A folder (`file://`) or an S3 bucket (`s3://`).
+    """A folder (`file://`) or an S3 bucket (`s3://`). The path of a URI is percent-encoded.
 
     Every method raises :class:`~selfemo_jobs.errors.BadInput` if a user must act (access denied, no
     such bucket, disk full, read-only folder), and :class:`~selfemo_jobs.errors.Unavailable` if the
@@ -122,3 +125,33 @@ def join(uri: str, *parts: str) -> str:
     's3://bucket/run/train/model'
     """
     return "/".join([uri.rstrip("/"), *(part.strip("/") for part in parts)])
+
+
+def object_uri(prefix: str, name: str) -> str:
+    """Return the URI of an object below a folder's URI. The name gets percent-encoded.
+
+    Parameters
+    ----------
+    prefix
+        The URI of the folder, percent-encoded.
+    name
+        The path of the object below the folder: the end of a key, or the path of a file, of which
+        the bytes need not be UTF-8.
+
+    Examples
+    --------
+    >>> object_uri("s3://bucket/my%20data", "part 1/a=b.csv")
+    's3://bucket/my%20data/part%201/a=b.csv'
+    """
+    return f"{prefix.rstrip('/')}/{quote(os.fsencode(name), safe='/=+,:@')}"
+
+
+def object_name(uri: str, prefix: str) -> str:
+    """Return the path of an object below a folder's URI: the inverse of :func:`object_uri`.
+
+    Examples
+    --------
+    >>> object_name("s3://bucket/my%20data/part%201/a=b.csv", "s3://bucket/my%20data")
+    'part 1/a=b.csv'
+    """
+    return unquote(uri.removeprefix(f"{prefix.rstrip('/')}/"), errors="surrogateescape")

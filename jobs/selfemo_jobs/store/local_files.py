@@ -98,6 +98,37 @@ def _translate(path: Path, error: OSError) -> BadInput | Unavailable | None:
     return None
 
 
+def path_below(folder: Path, name: str, uri: str) -> Path:
+    """Return the path of a file below a folder. Its name may come from anyone.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    name
+        The path of the file below the folder, with slashes.
+    uri
+        The URI of the file, for the message.
+
+    Raises
+    ------
+    BadInput
+        If the name leads out of the folder, or no file can have it.
+
+    Examples
+    --------
+    >>> str(path_below(Path("/work"), "part/a.csv", "s3://bucket/part/a.csv"))
+    '/work/part/a.csv'
+    """
+    parts = name.split("/")
+    if not {"", ".", ".."}.isdisjoint(parts) or "\0" in name:
+        raise BadInput(
+            f"{uri}: its name has an empty part, `.`, `..` or a zero byte, so it cannot be copied "
+            "to a folder: rename it, or name the other files with a pattern"
+        )
+    return folder.joinpath(*parts)
+
+
 @contextmanager
 def temporary_file(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
     """Return a context with a new file beside ``path``, and its name. The folder is made.

@@ -7,18 +7,20 @@ conditional put, and a status 412 that is caused by a lost reply.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator, Set
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from urllib.parse import unquote
 
 from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from botocore.exceptions import BotoCoreError, ClientError
 
 from selfemo_api.spec import StorageSpec
 from selfemo_jobs.errors import BadInput, StageError, Unavailable
-from selfemo_jobs.store.interface import ObjectInfo, ObjectNotFound
+from selfemo_jobs.store.interface import ObjectInfo, ObjectNotFound, object_uri
 from selfemo_jobs.store.local_files import replacing
 from selfemo_jobs.store.s3_client import make_client, pause_seconds
 from selfemo_jobs.store.s3_codes import OTHER_WRITERS
@@ -30,10 +32,14 @@ from selfemo_jobs.store.s3_errors import (
     translate,
 )
 
+log = logging.getLogger(__name__)
+
 _PART_BYTES = 16 << 20  # few requests for gigabytes of weights, and little memory
 _CONCURRENCY = 4  # parts at a time: 64 MiB of buffers, which is little beside a model
 #: The codes of a server that has no versions.
 _NO_VERSIONS = {"NotImplemented", "MethodNotAllowed", "XNotImplemented", "501", "405"}
+#: The codes of a server that does not list uploads, and of one that has removed an upload itself.
+_NO_MULTIPART = _NO_VERSIONS | {"NoSuchUpload"}
 #: The codes of a put whose object is no longer the one that was read.
 _CHANGED = OTHER_WRITERS | {"NoSuchKey"}
 
@@ -171,7 +177,7 @@ class S3Store:
             )
             for page in pages:
                 objects.extend(
-                    ObjectInfo(f"s3://{bucket}/{o['Key']}", o["Size"])
+                    ObjectInfo(object_uri(prefix, o["Key"].removeprefix(below)), o["Size"])
                     for o in page.get("Contents", [])
                     if not o["Key"].endswith("/")  # a console makes such "folders"
                 )
@@ -199,16 +205,34 @@ class S3Store:
                         refused, reason = refused + 1, reason or error
                     else:
                         count += 1
-            uploads = self._client.get_paginator("list_multipart_uploads")
-            for parts in uploads.paginate(Bucket=bucket, Prefix=below):
-                for upload in parts.get("Uploads", []):
-                    self._client.abort_multipart_upload(
-                        Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]
-                    )
+            self._abort_uploads(bucket, below)
             if reason is not None:
                 where = f"{prefix}: {refused} of {refused + count} objects may not be removed"
                 raise translate(reason, where, self._storage) from reason
         return count
+
+    def _abort_uploads(self, bucket: str, prefix: str) -> None:
+        """Abort the interrupted uploads below a prefix, if the server and the rights permit it.
+
+        An upload that stays is not an object: nothing reads it, and a bucket's lifecycle rule can
+        remove it.
+        """
+        uploads = self._client.get_paginator("list_multipart_uploads")
+        try:
+            for page in uploads.paginate(Bucket=bucket, Prefix=prefix):
+                for upload in page.get("Uploads", []):
+                    self._client.abort_multipart_upload(
+                        Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                    )
+        except ClientError as error:
+            if code_of(error) not in _NO_MULTIPART and status_of(error) != 403:
+                raise
+            log.warning(
+                "s3://%s/%s: interrupted uploads are not removed (%s): grant "
+                "s3:ListBucketMultipartUploads and s3:AbortMultipartUpload, or give the bucket a "
+                "lifecycle rule for them",
+                *(bucket, prefix, code_of(error)),
+            )
 
     def older_versions(self, prefix: str) -> int | None:
         """Return how many versions of removed objects are still stored; None: not permitted."""
@@ -331,7 +355,7 @@ class S3Store:
 
 
 def split_uri(uri: str, *, empty: bool = False) -> tuple[str, str]:
-    """Return the bucket and the key of an ``s3://bucket/key`` URI.
+    """Return the bucket and the key of an ``s3://bucket/key`` URI. The key gets percent-decoded.
 
     Parameters
     ----------
@@ -349,9 +373,11 @@ def split_uri(uri: str, *, empty: bool = False) -> tuple[str, str]:
     --------
     >>> split_uri("s3://bucket/run/manifest.json")
     ('bucket', 'run/manifest.json')
+    >>> split_uri("s3://bucket/my%20data/train.csv")
+    ('bucket', 'my data/train.csv')
     """
     scheme, _, rest = uri.partition("://")
     bucket, _, key = rest.partition("/")
     if scheme != "s3" or not bucket or not (key or empty):
         raise BadInput(f"{uri} must be s3://bucket/key")
-    return bucket, key
+    return bucket, unquote(key)

@@ -13,6 +13,14 @@ KEYS = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or `storage.credentialsSecretRef`, or give "
     "the pod's service account an identity"
 )
+#: The right that a denied request needs, where it is not one of the three in ADVICE.
+RIGHTS = {
+    "DeleteObject": "s3:DeleteObject",
+    "DeleteObjects": "s3:DeleteObject",
+    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
+    "AbortMultipartUpload": "s3:AbortMultipartUpload",
+    "ListObjectVersions": "s3:ListBucketVersions",
+}
 #: What to do, by error code.
 ADVICE = {
     "AccessDenied": "grant s3:GetObject, s3:PutObject and s3:ListBucket there (without ListBucket "

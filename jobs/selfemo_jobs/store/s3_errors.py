@@ -25,6 +25,7 @@ from selfemo_jobs.store.s3_codes import (
     KEYS,
     MISSING,
     NOT_BY_CHECKSUMS,
+    RIGHTS,
     is_busy,
     renewed_later,
 )
@@ -184,6 +185,8 @@ def _translate_reply(
     if code not in ADVICE:
         code = BY_STATUS.get(status, code)
     advice = ADVICE.get(code, "S3 refuses the request")
+    if code == "AccessDenied" and error.operation_name in RIGHTS:
+        advice = f"grant {RIGHTS[error.operation_name]} there"
     if refused_checksum and code not in NOT_BY_CHECKSUMS:
         advice = f"{advice}; {_CHECKSUMS}"
     return BadInput(f"{where}: {code}: {message}: {advice}")

@@ -71,7 +71,7 @@ def resolve_data_uri(uri: str, environment: Mapping[str, str] | None = None) -> 
     env = os.environ if environment is None else environment
     scheme, _, rest = uri.partition("://")
     volume, _, encoded = rest.partition("/")
-    below = unquote(encoded)
+    below = unquote(encoded, errors="surrogateescape")
     if scheme != "data" or not volume:
         raise BadInput(f"{uri} must be data://volume/path")
     if ".." in below.split("/") or volume in {".", ".."}:

@@ -161,7 +161,7 @@ def open_sources(
     """
     inputs = list(dict.fromkeys(sources))
     groups = [group for text in inputs for group in table_groups(_fetch(text, work))]
-    return DialogueInput([_source(group, kind, options) for group in groups])
+    return DialogueInput([s for group in groups for s in _sources(group, kind, options)])
 
 
 def _fetch(text: str, work: Path) -> SourceFiles:
@@ -187,11 +187,12 @@ def _spooled_stdin(work: Path) -> Path:
     return path
 
 
-def _source(files: SourceFiles, kind: str | None, options: ReadOptions) -> _Source:
+def _sources(files: SourceFiles, kind: str | None, options: ReadOptions) -> list[_Source]:
+    """Return the sources of a file, or of the parts of one table. Plain text has no parts."""
     is_text = kind == PLAIN_TEXT or (kind is None and _is_plain_text(files.files[0]))
     if is_text:
-        return _TextFile(files.files[0])
-    return _DataFiles(files, DataFormat(kind) if kind else None, options)
+        return [_TextFile(file) for file in files.files]
+    return [_DataFiles(files, DataFormat(kind) if kind else None, options)]
 
 
 def _is_plain_text(file: SourceFile) -> bool:

@@ -193,9 +193,11 @@ def volume_folder(folder: Path, what: str) -> str:
     Raises
     ------
     RunnerError
-        If there is no such folder.
+        If there is no such folder, or its path has a colon.
     """
     path = folder.expanduser().absolute()
     if not path.is_dir():
         raise RunnerError(f"{what}: {path} is not a folder")
+    if ":" in str(path):  # it divides the volumes in SELFEMO_DATA
+        raise RunnerError(f"{what}: {path} has a colon: rename the folder, or name a link to it")
     return str(path)

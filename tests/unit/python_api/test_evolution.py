@@ -97,6 +97,10 @@ def test_what_is_wrong_with_a_file_is_told(tmp_path: Path) -> None:
         Evolution.from_file(file, set={"selfPlay.engin": "VLLM"})
     with pytest.raises(selfemo.BadInput, match=r"data\['demo'\]: /nowhere is not a folder"):
         Evolution.from_file(file, data={"demo": "/nowhere"})
+    colon = tmp_path / "a:b"
+    colon.mkdir()
+    with pytest.raises(selfemo.BadInput, match=r"data\['demo'\]: .*a:b has a colon"):
+        Evolution.from_file(file, data={"demo": colon})
 
 
 def test_a_damaged_state_is_told(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -92,13 +93,14 @@ def init(file: str, options: InitOptions, *, as_json: bool) -> None:
         sys.stdout.write(text)
         return
     _write(path, text)
-    data = f" --data {volume}" if volume else ""
+    data = f" --data {shlex.quote(volume)}" if volume else ""
     if as_json:
         sys.stdout.write(json_text({"file": str(path), "data": volume}) + "\n")
         return
     print_line(f"{path} is written. Next:")
-    print_line(f"  selfemo check {path}{data}")
-    print_line(f"  selfemo run {path}{data}")
+    quoted = shlex.quote(str(path))
+    print_line(f"  selfemo check {quoted}{data}")
+    print_line(f"  selfemo run {quoted}{data}")
 
 
 def _write(path: Path, text: str) -> None:

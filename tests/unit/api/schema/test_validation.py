@@ -577,7 +577,7 @@ def _write(folder: Path, text: str) -> Path:
         ("a: &a [*a]", "is nested too deeply"),
         ("[" * 3000, "is nested too deeply"),
         ("a: !!python/object:os.system {}", "is not YAML: could not determine a constructor"),
-        ("a: !!int x", "is not YAML: invalid literal"),
+        ("a: !!int x", "is not YAML: x is not a number (line 1)"),
         ("a: \x01", "is not YAML: "),
         ("{1: 2, [3]: 4}", "is not YAML: found unhashable key (line 1)"),
     ],

@@ -128,6 +128,13 @@ class TestCheck:
         assert (code, out) == (2, "")
         assert err.startswith(f"selfemo data check: {message}")
 
+    def test_data_volume_with_a_colon(self, run: Run, tmp_path: Path) -> None:
+        folder = tmp_path / "x:y"
+        folder.mkdir()
+        code, _, err = run("check", "data://d/a.jsonl", "--data", f"d={folder}")
+        assert code == 2
+        assert f"--data d={folder}: {folder} has a colon: rename the folder" in err
+
     def test_data_volumes_and_blanks(self, run: Run, tmp_path: Path) -> None:
         folder = tmp_path / "Meine Ablage"
         folder.mkdir()

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from tests.support.s3_server import S3Server
@@ -10,7 +13,8 @@ from selfemo_jobs.datasets.fetch import fetch_source
 from selfemo_jobs.datasets.source_files import SourceFiles
 from selfemo_jobs.datasets.text_files import SourceFile
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.store import join, open_store
+from selfemo_jobs.store import Store, join, open_store
+from selfemo_jobs.store.interface import ObjectInfo, object_uri
 
 
 def test_local_files_are_read_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,3 +57,88 @@ def test_run_in_a_folder_reads_s3_with_the_storage_options(s3: S3Server, tmp_pat
     assert file.read_bytes() == b"x"
     with pytest.raises(BadInput, match="there are no storage options with which to read S3"):
         fetch_source(uri, None, tmp_path)
+
+
+class _Bucket:
+    """A store with keys that whoever may write to the bucket has chosen."""
+
+    storage = StorageSpec(uri="s3://bucket/runs")
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+
+    def list(self, prefix: str) -> list[ObjectInfo]:
+        return [ObjectInfo(object_uri(prefix, name), 1) for name in self._names]
+
+    def download(self, uri: str, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(uri)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "//tmp/a.jsonl",
+        "x/../../../../outside/a.jsonl",
+        "x/../../../../outside/README.md",
+        "x//a.jsonl",
+        "x\0/a.jsonl",
+    ],
+)
+@pytest.mark.parametrize("pattern", ["/", "/**"])
+def test_a_key_that_leads_out_of_the_scratch_folder_is_not_copied(
+    name: str, pattern: str, tmp_path: Path
+) -> None:
+    work = tmp_path / "a" / "work"
+    store = cast("Store", _Bucket("ok.jsonl", name.removeprefix("/")))
+    if "outside/a" in name or ("outside" in name and pattern == "/**"):  # hidden, so not read
+        (file,) = fetch_source(f"s3://bucket/d{pattern}", store, work).files
+        assert file.path.name == "ok.jsonl"
+    else:
+        with pytest.raises(BadInput, match="its name has an empty part"):
+            fetch_source(f"s3://bucket/d{pattern}", store, work)
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path.name for path in written if not path.is_relative_to(work)] == []
+
+
+def test_keys_with_blanks(s3: S3Server, tmp_path: Path) -> None:
+    store = open_store(s3.storage(tmp_path.name))
+    base = join(store.storage.uri, "my%20data")
+    for name in ("part%201.jsonl", "part%202.jsonl"):
+        store.put(f"{base}/{name}", name.encode())
+    for uri in (f"{base}/part%201.jsonl", f"{base}/", f"{base}/part*1.jsonl"):
+        files = fetch_source(uri, store, tmp_path / "work").files
+        assert files[0].uri == f"{base}/part%201.jsonl"
+        assert (files[0].path.name, files[0].read_bytes()) == ("part 1.jsonl", b"part%201.jsonl")
+
+
+def test_a_name_that_is_not_utf_8_is_read(tmp_path: Path) -> None:
+    path = tmp_path / b"caf\xe9.jsonl".decode("utf-8", "surrogateescape")
+    path.write_text("{}")
+    for uri in (f"file://{tmp_path}", f"file://{tmp_path}/*.jsonl"):
+        (file,) = fetch_source(uri, None, tmp_path).files
+        assert (file.uri, file.path) == (f"file://{tmp_path}/caf%E9.jsonl", path)
+    (file,) = fetch_source(file.uri, None, tmp_path).files
+    assert file.path == path
+
+
+@pytest.mark.parametrize("name", ["sets/a.jsonl", "sets", "sets/*.jsonl", "closed", "closed/a.csv"])
+def test_what_may_not_be_read_is_bad_input(name: str, tmp_path: Path) -> None:
+    (tmp_path / "sets").mkdir()
+    (tmp_path / "sets" / "a.jsonl").touch(mode=0o200)
+    (tmp_path / "closed").mkdir(mode=0o300)
+    code = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from selfemo_jobs.datasets.fetch import fetch_source\n"
+        "from selfemo_jobs.errors import BadInput\n"
+        "if os.geteuid() == 0: os.setuid(65534)\n"
+        f"try: fetch_source('file:///proc/self/cwd/{name}', None, Path('work'))\n"
+        "except BadInput as error: print(error); sys.exit(2)\n"
+    )
+    tmp_path.chmod(0o755)
+    done: Any = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert ": give this user (" in done.stdout or "does not exist" in done.stdout

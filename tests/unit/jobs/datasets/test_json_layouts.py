@@ -75,6 +75,24 @@ class TestChat:
         path = write_lines(tmp_path / "c.jsonl", [line, line])
         assert refused(path) == " line 2: `conversation_id` k is there twice (first: line 1)"
 
+    @pytest.mark.parametrize("numbered_first", [True, False])
+    def test_id_that_is_the_number_of_a_record_without_one(
+        self, numbered_first: bool, tmp_path: Path
+    ) -> None:
+        messages = [{"role": "user", "content": "Hi"}]
+        numbered, named = {"messages": messages}, {"id": "1", "messages": messages}
+        lines = [numbered, named] if numbered_first else [{**named, "id": "2"}, numbered]
+        path = write_lines(tmp_path / "c.jsonl", lines)
+        assert "is the number of a record that has no id: give all" in refused(path)
+
+    @pytest.mark.parametrize("role", [{"name": "Ann"}, ["user"], 7])
+    def test_role_that_is_not_a_text(self, role: Any, tmp_path: Path) -> None:
+        path = write_lines(tmp_path / "c.jsonl", [{"messages": [{"from": role, "text": "Hi"}]}])
+        if role == 7:
+            assert read(path).dialogues == [dialogue("1", ("7", "Hi"))]
+        else:
+            assert "`messages[0].from`" in refused(path)
+
 
 class TestDocuments:
     @pytest.mark.parametrize("indent", [None, 0, 2])

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,8 @@ from selfemo_api.spec import StorageSpec
 from selfemo_api.stages import Stage
 from selfemo_jobs.errors import BadInput, DamagedFiles, Unavailable
 from selfemo_jobs.models.fetch import fetch_model, load_model, load_tokenizer
-from selfemo_jobs.models.model_folder import is_model_file
+from selfemo_jobs.models.model_folder import check_model_folder, is_model_file, model_hashes
+from selfemo_jobs.models.model_weights import FolderFiles, read_tensors
 from selfemo_jobs.runtime.manifest import Manifest, Part
 from selfemo_jobs.store import Store, join, open_store
 from selfemo_jobs.store.hashing import file_sha256, sha256
@@ -339,3 +342,33 @@ def test_damage_of_a_model_that_a_stage_trained_names_its_manifest(
     with pytest.raises(BadInput) as plain:
         fetch_model(join(spec.uri, "mine"), None, store, tmp_path / "work")
     assert not isinstance(plain.value, DamagedFiles)
+
+
+def test_weights_in_the_format_of_mistral_are_not_counted_twice(model: Path) -> None:
+    before = read_tensors(FolderFiles(model), "model"), model_hashes(model)
+    weights = model / "model.safetensors"
+    shutil.copyfile(weights, model / "consolidated.safetensors")
+    (model / "consolidated.safetensors.index.json").write_text("{}")
+    assert (read_tensors(FolderFiles(model), "model"), model_hashes(model)) == before
+    weights.unlink()
+    with pytest.raises(BadInput, match=r"consolidated\.safetensors is in Mistral's own format"):
+        check_model_folder(model, f"file://{model}")
+
+
+@pytest.mark.parametrize("closed", ["model.safetensors", "."])
+def test_a_model_that_may_not_be_read_is_bad_input(closed: str, model: Path) -> None:
+    (model / closed).chmod(0o300 if closed == "." else 0o200)
+    code = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from selfemo_jobs.errors import BadInput\n"
+        "from selfemo_jobs.models.model_folder import check_model_folder\n"
+        "if os.geteuid() == 0: os.setuid(65534)\n"
+        "try: check_model_folder(Path('.'), 'file:///model')\n"
+        "except BadInput as error: print(error); sys.exit(2)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=model, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert ": Permission denied: give this user (" in done.stdout

@@ -10,7 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.support.faulty_proxy import BUSY, CONFLICT, CUT_BODY, LOSE_REPLY, PASS, FaultyProxy
+from tests.support.faulty_proxy import (
+    BUSY,
+    CONFLICT,
+    CUT_BODY,
+    DENIED,
+    LOSE_REPLY,
+    NOT_IMPLEMENTED,
+    PASS,
+    FaultyProxy,
+)
 from tests.support.s3_server import S3Server
 
 from selfemo_api.spec import StorageSpec
@@ -337,3 +346,40 @@ def test_upload_cut_by_an_outage_leaves_nothing_to_read(
         open_store(spec).get(uri)
     open_store(spec).upload(path, uri)  # the same command goes on
     assert open_store(spec).list(spec.uri)[0].size == 40 << 20
+
+
+@pytest.mark.parametrize("fault", [DENIED, NOT_IMPLEMENTED])
+def test_a_removal_does_not_fail_for_uploads_that_cannot_be_listed(
+    fault: str, s3: S3Server, spec: StorageSpec, caplog: pytest.LogCaptureFixture
+) -> None:
+    def plan(method: str, path: str, count: int) -> str:
+        return fault if method == "GET" and "uploads" in path else PASS
+
+    uri = join(spec.uri, "run/part.parquet")
+    open_store(spec).put(uri, b"x")
+    with FaultyProxy(s3.port, plan) as proxy:
+        assert through(proxy, spec).remove(join(spec.uri, "run")) == 1
+        assert ("GET", fault) in proxy.seen
+    assert "grant s3:ListBucketMultipartUploads" in caplog.text
+    assert not open_store(spec).exists(uri)
+
+
+def test_a_removal_that_is_denied_names_its_right(s3: S3Server, spec: StorageSpec) -> None:
+    def plan(method: str, path: str, count: int) -> str:
+        return DENIED if method == "DELETE" else PASS
+
+    open_store(spec).put(join(spec.uri, "run/part.parquet"), b"x")
+    with (
+        FaultyProxy(s3.port, plan) as proxy,
+        pytest.raises(BadInput, match=r"1 of 1 objects may not .*grant s3:DeleteObject there"),
+    ):
+        through(proxy, spec).remove(join(spec.uri, "run"))
+
+
+def test_the_path_of_a_uri_is_percent_decoded(spec: StorageSpec) -> None:
+    store, folder = open_store(spec), join(spec.uri, "my%20data")
+    store.put(join(folder, "part%201/a=b%25.csv"), b"x")
+    assert [info.uri for info in store.list(folder)] == [f"{folder}/part%201/a=b%25.csv"]
+    assert store.list(join(spec.uri, "my%2520data")) == []
+    assert store.get(join(folder, "part 1/a=b%25.csv")) == b"x"
+    assert store.remove(folder) == 1

@@ -54,6 +54,14 @@ class TestFormats:
     def test_each_format_with_unknown_labels(self, name: str, read: Read, tmp_path: Path) -> None:
         assert list(read(WRITERS[name](tmp_path, TALKS)).values()) == list(CONTENT.values())
 
+    def test_texts_whose_names_are_those_of_the_parts_of_a_table(
+        self, read: Read, tmp_path: Path
+    ) -> None:
+        for number, line in enumerate(("Ann: one", "Bo: two")):
+            (tmp_path / f"talk-{number:05}-of-00002.txt").write_text(line)
+        dialogues = read(f"{tmp_path}/talk-*.txt")
+        assert list(dialogues.values()) == [[("Ann", "one")], [("Bo", "two")]]
+
     @pytest.mark.parametrize("name", ["csv", "jsonl", "parquet"])
     def test_compressed(self, name: str, read: Read, tmp_path: Path) -> None:
         assert read(compressed(WRITERS[name](tmp_path, TALKS))) == CONTENT
