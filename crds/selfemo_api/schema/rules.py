@@ -16,9 +16,10 @@ from selfemo_api.api_model import ApiModel, Rule
 from selfemo_api.comparison import comparison_error
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.schema.cel import compile_all, evaluate
+from selfemo_api.schema.conformance import conform, with_defaults
 from selfemo_api.schema.crd import ROOT_RULES, build_crd, structural
 from selfemo_api.schema.error_messages import written_field
-from selfemo_api.schema.strict_yaml import Problem, conform, with_defaults
+from selfemo_api.schema.strict_yaml import Problem
 from selfemo_api.spec import EvolutionSpec
 
 

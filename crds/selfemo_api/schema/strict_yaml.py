@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 import yaml
 
+from selfemo_api.schema.plain_numbers import MAX_NUMBER, plain_number
 from selfemo_api.text.control_characters import printable, printable_lines
 from selfemo_api.text.formatting import shortened
 
@@ -29,9 +30,6 @@ MAX_DEPTH = 64
 MAX_VALUES = 50_000
 #: The longest key in characters, as of a key in YAML that is not marked by a question mark.
 MAX_KEY = 1024
-#: The longest number in characters. A float that is written out has at most 60 or so, and numbers
-#: to the base of 60 take a time that grows with the square of their length.
-MAX_NUMBER = 128
 #: The longest message of a problem in characters. It may quote a value of the document.
 LONGEST_MESSAGE = 1500
 #: What :func:`parse_yaml` and :func:`parse_documents` raise for a text that cannot be read.
@@ -141,44 +139,8 @@ class _Loader(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(problem=reason, problem_mark=node.start_mark) from None
 
 
-def plain_number(text: str) -> int | float | None:
-    """Return the number that kubectl reads in a plain scalar; None if it reads no number there.
-
-    The rules are those of ``sigs.k8s.io/yaml``: integers as Go writes them, of at most 64 bits, and
-    decimal numbers. Underscores are left out. Infinity and NaN are not JSON, and not read here.
-
-    Parameters
-    ----------
-    text
-        The scalar, without quotes.
-
-    Examples
-    --------
-    >>> [plain_number(text) for text in ("08", "010", "1e6", "0x1F", "1:30", "1e400")]
-    [8.0, 8, 1000000.0, 31, None, None]
-    """
-    if len(text) > MAX_NUMBER:
-        return 0 if _LONG_NUMBER.fullmatch(text) else None  # its constructor refuses it
-    if text[:1] not in set("+-.0123456789"):
-        return None
-    plain = text if text.startswith(".") else text.replace("_", "")
-    if found := _INTEGER.fullmatch(plain):
-        sign, *digits = found.groups()
-        base, written = next((b, d) for b, d in zip(_BASES, digits, strict=True) if d is not None)
-        value = int(written, base) * (-1 if sign == "-" else 1)
-        if -(2**63) <= value < 2**64:
-            return value
-    if _DECIMAL.fullmatch(plain):
-        number = float(plain)
-        return number if math.isfinite(number) else None
-    return None
-
-
-_BASES = (16, 8, 2, 10)
-_INTEGER = re.compile(r"([-+]?)(?:0[xX]([0-9a-fA-F]+)|0[oO]?([0-7]+)|0[bB]([01]+)|(0|[1-9][0-9]*))")
-_DECIMAL = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+#: Numbers that JSON has not. They are reported with their field.
 _NOT_JSON = {".inf": math.inf, "-.inf": -math.inf, ".nan": math.nan}
-_LONG_NUMBER = re.compile(r"[-+.]?[0-9][0-9a-fA-FxXoO_.+-]*")
 
 
 def _construct_number(_loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int | float:
@@ -308,130 +270,6 @@ def _check_keys(node: yaml.Node, depth: int) -> None:
                     )
                 keys.add(key.value)
             _check_keys(value, depth + 1)
-
-
-def conform(value: Any, schema: dict[str, Any], path: str = "") -> tuple[Any, list[Problem]]:
-    """Return a value without the nulls and unknown fields that the API server drops.
-
-    Parameters
-    ----------
-    value
-        The value of a YAML document. It is not changed.
-    schema
-        The structural schema of the value, as in the CRD.
-    path
-        The dotted path of the value, for the problems.
-
-    Returns
-    -------
-    value, problems
-        A copy that has only JSON types, and a problem for each wrong type and unknown field. Bounds
-        are not checked.
-
-    Examples
-    --------
-    >>> conform({"seed": 3.0}, {"type": "object", "properties": {"seed": {"type": "integer"}}})
-    ({'seed': 3}, [])
-    """
-    problems: list[Problem] = []
-    return _conform(value, schema, path, problems, 0), problems
-
-
-def _conform(
-    value: Any, schema: dict[str, Any], path: str, problems: list[Problem], depth: int
-) -> Any:
-    expected, actual = schema.get("type"), _type_name(value)
-    if actual is None or depth > MAX_DEPTH:
-        too_deep = actual is not None
-        message = "is nested too deeply" if too_deep else f"is not a JSON value: {value!r:.60}"
-        problems.append(Problem(path, message))
-        return None
-    if expected == "integer" and isinstance(value, float) and value.is_integer():
-        return int(value)
-    if expected not in (None, actual, "number" if actual == "integer" else actual):
-        problems.append(_wrong_type(path, expected, actual))
-        return value
-    if isinstance(value, dict):
-        return _conform_object(value, schema, path, problems, depth + 1)
-    if isinstance(value, list):
-        items = schema.get("items", {})
-        return [
-            _conform(item, items, f"{path}[{index}]", problems, depth + 1)
-            for index, item in enumerate(value)
-        ]
-    return value
-
-
-def _conform_object(
-    value: dict[Any, Any], schema: dict[str, Any], path: str, problems: list[Problem], depth: int
-) -> dict[str, Any]:
-    properties, others = schema.get("properties", {}), schema.get("additionalProperties")
-    keeps_unknown = schema.get("x-kubernetes-preserve-unknown-fields", "type" not in schema)
-    result: dict[str, Any] = {}
-    for key, item in value.items():
-        name = str(key).lower() if isinstance(key, bool) else str(key)
-        below = f"{path}.{name}" if path else name
-        if name in properties:
-            inner = properties[name]
-        elif isinstance(others, dict):
-            inner = others
-        elif keeps_unknown:
-            inner = {}
-        else:
-            problems.append(Problem(below, UNKNOWN_FIELD))
-            continue
-        if item is None and inner:
-            continue  # a null has the same meaning as a missing field
-        result[name] = _conform(item, inner, below, problems, depth)
-    return result
-
-
-def with_defaults(value: Any, schema: dict[str, Any]) -> Any:
-    """Return a value with the defaults that the API server sets, and numbers as CEL reads them.
-
-    Parameters
-    ----------
-    value
-        The value, which fits the schema. It is not changed.
-    schema
-        The structural schema of the value, as in the CRD. A ``number`` becomes a float.
-
-    Examples
-    --------
-    >>> with_defaults({}, {"properties": {"seed": {"type": "integer", "default": 0}}})
-    {'seed': 0}
-    """
-    if isinstance(value, dict) and "properties" in schema:
-        value = dict(value)
-        for name, below in schema["properties"].items():
-            if name not in value and "default" in below:
-                value[name] = below["default"]
-            if name in value:
-                value[name] = with_defaults(value[name], below)
-    if isinstance(value, list) and "items" in schema:
-        return [with_defaults(item, schema["items"]) for item in value]
-    return float(value) if schema.get("type") == "number" else value
-
-
-def _wrong_type(path: str, expected: str, actual: str) -> Problem:
-    """Return the problem of a wrong type, in the words of the API server."""
-    return Problem(path, f'Invalid value: "{actual}": must be of type {expected}: "{actual}"')
-
-
-def _type_name(value: Any) -> str | None:
-    """Return the JSON name of the type of a value, or None if JSON has no such value."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    names = {
-        bool: "boolean",
-        int: "integer",
-        float: "number",
-        str: "string",
-        list: "array",
-        dict: "object",
-        type(None): "null",
-    }
-    return names.get(type(value))
 
 
 def line_of(node: yaml.Node | None, field: str) -> int | None:

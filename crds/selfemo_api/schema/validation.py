@@ -20,6 +20,7 @@ from selfemo_api.recipes import written_path
 from selfemo_api.recipes.recipe import RECIPES, is_expert, misplaced_overrides
 from selfemo_api.recipes.resolve import with_recipe
 from selfemo_api.schema.assignment import set_in_spec
+from selfemo_api.schema.conformance import conform
 from selfemo_api.schema.crd import ROOT_RULES
 from selfemo_api.schema.error_messages import problem_of, problems_of
 from selfemo_api.schema.rules import (
@@ -34,7 +35,6 @@ from selfemo_api.schema.strict_yaml import (
     PARSE_ERRORS,
     UNKNOWN_FIELD,
     Problem,
-    conform,
     line_of,
     parse_documents,
     parse_yaml,

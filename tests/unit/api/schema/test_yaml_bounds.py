@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from selfemo_api.schema import strict_yaml
+from selfemo_api.schema import conformance, strict_yaml
+from selfemo_api.schema.plain_numbers import MAX_NUMBER
 from selfemo_api.schema.strict_yaml import (
     MAX_DEPTH,
     MAX_KEY,
-    MAX_NUMBER,
     MAX_VALUES,
     PARSE_ERRORS,
     parse_documents,
@@ -72,7 +72,7 @@ def visits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for owner, name in (
         (yaml.composer.Composer, "compose_node"),
         (strict_yaml, "_check_keys"),
-        (strict_yaml, "_conform"),
+        (conformance, "_conform"),
     ):
         function = getattr(owner, name)
 
