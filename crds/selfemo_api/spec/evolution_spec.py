@@ -73,8 +73,10 @@ class Ablation(StrEnum):
 class EvolutionSpec(ApiModel):
     """The desired evolution: model, data, and how it learns, is measured and runs.
 
-    An edit takes effect with the next generation. Edits of `podTemplate`, `queue`, `deadlines`,
-    `failurePolicy` and `stopping` take effect at once.
+    An edit takes effect with the next generation. Edits of `podTemplate`, `resources.accelerator`,
+    `queue`, `deadlines`, `failurePolicy`, `suspend`, `ttlSecondsAfterFinished`,
+    `promotion.onRegression: Stop` and, except for its bounds of a collapse, `stopping` take effect
+    at once.
     """
 
     recipe: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*-v[0-9]+$", max_length=63)] = (

@@ -83,7 +83,8 @@ class SelfPlaySpec(ApiModel):
         Role.RECOGNIZER,
         Role.RESPONDER,
     ]
-    """The roles that play. SELF-EMO has both. One alone needs a tenth of the tokens or less."""
+    """The roles that play. SELF-EMO has both. On MELD, the recognizer alone generates a fifth of
+    the tokens of both."""
     responder_share: Annotated[float, Field(gt=0.0, le=1.0), EXPERT] = 1.0
     """The share of targets that the responder answers, drawn by the seed. An episode whose target
     it does not answer has one turn. 1.0: both roles play all targets. A response costs several
