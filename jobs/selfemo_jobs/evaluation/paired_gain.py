@@ -35,6 +35,10 @@ _SHARED = ["dialogue_id", "utterance", "gold"]
 _LOW, _HIGH = 0.025, 0.975
 
 
+class DifferentUtterances(ValueError):
+    """Two models cannot be compared: they answered different utterances, or their labels differ."""
+
+
 @dataclass(frozen=True)
 class Gain:
     """The difference between the weighted F1 of two models on the same utterances."""
@@ -45,11 +49,6 @@ class Gain:
     """The lower end of the 95 % interval of the gain."""
     high: float
     """The upper end of the 95 % interval of the gain."""
-
-    @property
-    def is_certain(self) -> bool:
-        """Whether the interval leaves out 0."""
-        return self.low > 0.0 or self.high < 0.0
 
 
 def gain_between(
@@ -87,12 +86,13 @@ def gain_between(
 
     Raises
     ------
+    DifferentUtterances
+        If the tables do not have the same utterances with the same gold labels.
     ValueError
-        If the tables do not have the same utterances with the same gold labels, or the label prior
-        gives no utterance a weight above 0.
+        If the label prior gives no utterance a weight above 0.
     """
     if not first.select(_SHARED).equals(second.select(_SHARED)):
-        raise ValueError("the models answered different utterances")
+        raise DifferentUtterances("the models answered different utterances")
     counts = [_counts(table, labels, label_prior, sets=sets) for table in (first, second)]
     f1 = weighted_f1_of_counts if sets else weighted_f1
     return paired_gain(counts[0], counts[1], resamples, seed, f1=f1)

@@ -1,9 +1,16 @@
-"""The model that another run's stage trained or measured (`spec.model.resumeFrom`)."""
+"""Where the models of a run are, and the one that another run made (`spec.model.resumeFrom`).
+
+This is the one place that decides which hub revision belongs to a model. ``model.revision`` applies
+to ``model.uri`` alone. A model that a run has trained is in that run's storage and has no hub
+revision. A model that ``resumeFrom`` names was chosen by another run: its revision is the
+one that the other run's manifest recorded.
+"""
 
 from __future__ import annotations
 
 import json
 
+from selfemo_api.contract import StageConfig
 from selfemo_api.stages import Stage, stage_prefix
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.best_manifest import (
@@ -18,6 +25,44 @@ from selfemo_jobs.store import ObjectNotFound, Store, join, store_for
 #: The record of the model that a best manifest named when a run first read it, in the run's folder.
 PINNED = "resumed.json"
 _STORAGE = "storage:"
+
+
+def locate_model(
+    config: StageConfig, store: Store, uri: str, *, record: bool = True
+) -> tuple[str, str | None]:
+    """Return the place of a model of a run, the same one for all stages of the run.
+
+    Parameters
+    ----------
+    config
+        The configuration of the stage.
+    store
+        The run's store.
+    uri
+        The model as the configuration names it: its URI, or that of a manifest.
+    record
+        Whether to record the model that a best manifest names. Otherwise only an earlier record is
+        used: Check records a model when it has no problem, and `selfemo check` records none.
+
+    Returns
+    -------
+    uri : str
+        The URI of the model.
+    revision : str or None
+        Its revision on the hub.
+
+    Raises
+    ------
+    BadInput
+        As :func:`resumed_model` does.
+    """
+    spec = config.spec
+    if not is_manifest(uri):
+        return uri, spec.model.revision if uri == spec.model.uri else None
+    if record:
+        return pinned_model(uri, store, spec.storage.uri, config.run)
+    pin = _read_pin(store, spec.storage.uri, config.run, uri)
+    return pin or resumed_model(uri, store)
 
 
 def is_manifest(uri: str) -> bool:

@@ -1,10 +1,4 @@
-"""The models of a stage: the policy and the judge as local folders, and the one that it trained.
-
-This is the one place that decides which hub revision belongs to a model. ``model.revision`` applies
-to ``model.uri`` alone. A model that a run has trained is in that run's storage and has no hub
-revision. A model that ``resumeFrom`` names was chosen by another run: its revision is the
-one that the other run's manifest recorded.
-"""
+"""The models of a stage: the policy and the judge as local folders, and the one that it trained."""
 
 from __future__ import annotations
 
@@ -18,7 +12,7 @@ from selfemo_jobs.models.model_description import describe, encode_description
 from selfemo_jobs.models.model_folder import combined_sha256, model_files, model_hashes
 from selfemo_jobs.models.model_license import license_of
 from selfemo_jobs.models.quantization import refuse_quantized
-from selfemo_jobs.models.resume import is_manifest, pinned_model
+from selfemo_jobs.models.resume import locate_model
 from selfemo_jobs.models.run_models import model_folder_name
 from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.manifest import MANIFEST, Part, read_manifest
@@ -143,13 +137,7 @@ def put_description(store: Store, model_uri: str, description: ModelDescription)
 
 
 def _fetch(context: StageContext, uri: str) -> Path:
-    config = context.config
-    model = config.spec.model
-    if is_manifest(uri):
-        storage = config.spec.storage.uri
-        uri, revision = pinned_model(uri, context.store, storage, config.run)
-    else:
-        revision = model.revision if uri == model.uri else None
+    uri, revision = locate_model(context.config, context.store, uri)
     folder = fetch_model(uri, revision, context.store, context.work)
     refuse_quantized(folder, uri)
     return folder

@@ -6,17 +6,20 @@ All functions are pure.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 
 from selfemo_api.results import SourceScore
 from selfemo_api.stages import Stage
-from selfemo_jobs.evaluation.paired_gain import gain_between
+from selfemo_jobs.evaluation.paired_gain import DifferentUtterances, gain_between
 from selfemo_jobs.report.answer_reader import Answers
 from selfemo_jobs.runtime.manifest import Manifest
 from selfemo_jobs.runtime.run_reader import StageRecord
+
+#: The remark of a difference between two models that answered different utterances.
+OTHER_UTTERANCES = "not a gain: the dataset was changed between the evaluations"
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class ShownGain:
     """The lower end of the paired 95 % interval; None without an interval."""
     high: float | None = None
     """The upper end of the paired 95 % interval; None without an interval."""
+    other_utterances: bool = False
+    """Whether the two models answered different utterances, so that this is not a gain."""
 
     @property
     def direction(self) -> int:
@@ -38,6 +43,8 @@ class ShownGain:
 
     def __str__(self) -> str:
         """Return the gain with its interval as text."""
+        if self.other_utterances:
+            return f"{self.value:+.4f} ({OTHER_UTTERANCES})"
         if self.low is None or self.high is None:
             return f"{self.value:+.4f}"
         return f"{self.value:+.4f} [{self.low:+.3f}, {self.high:+.3f}]"
@@ -110,8 +117,9 @@ def gain_of(first: EvaluatedModel, second: EvaluatedModel) -> ShownGain:
     """Return the gain of one model over another on the same source.
 
     Gain and interval are computed from the answers, with the number of resamples, the label prior
-    and the seed of the first evaluation. There is no interval if answers are not stored, or are not
-    about the same utterances: the gain is then the difference of the scores.
+    and the seed of the first evaluation. There is no interval if answers are not stored: the gain
+    is then the difference of the scores. If they are not about the same utterances, the result says
+    so.
 
     Parameters
     ----------
@@ -135,8 +143,8 @@ def gain_of(first: EvaluatedModel, second: EvaluatedModel) -> ShownGain:
             resamples=resamples,
             seed=first.manifest.seed,
         )
-    except ValueError:
-        return difference  # the source's file was changed between the evaluations
+    except DifferentUtterances:
+        return replace(difference, other_utterances=True)
     return ShownGain(gain.gain, gain.low, gain.high)
 
 

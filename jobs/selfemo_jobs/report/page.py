@@ -10,7 +10,7 @@ from selfemo_api.text.formatting import duration, share
 from selfemo_jobs.report.chart_sections import chart_sections
 from selfemo_jobs.report.charts.svg import format_number
 from selfemo_jobs.report.examples import CONFIDENT
-from selfemo_jobs.report.gains import ShownGain
+from selfemo_jobs.report.gains import OTHER_UTTERANCES, ShownGain
 from selfemo_jobs.report.types import ChartSection, GenerationRow, ReportData
 
 #: Outcomes of generations on which later generations are built.
@@ -118,6 +118,8 @@ def _gain_cards(data: ReportData, row: GenerationRow) -> Iterator[Card]:
 
 def _interval(gain: ShownGain) -> str:
     """Return the interval of a gain as the remark of a card."""
+    if gain.other_utterances:
+        return OTHER_UTTERANCES
     if gain.low is None or gain.high is None:
         return "over generation 0"
     return f"over generation 0, 95 % interval {gain.low:+.3f} to {gain.high:+.3f}"

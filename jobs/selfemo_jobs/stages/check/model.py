@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from selfemo_api.spec import EvolutionSpec
+from selfemo_api.contract import StageConfig
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.model_folder import read_model_config
 from selfemo_jobs.models.model_places import ModelPlace, find_model
 from selfemo_jobs.models.model_weights import Tensor, check_weights, read_tensors
+from selfemo_jobs.models.resume import locate_model
 from selfemo_jobs.stages.check.architecture import check_architecture
 from selfemo_jobs.stages.check.findings import Findings
 from selfemo_jobs.stages.check.light_tokenizer import read_tokenizer
@@ -40,14 +41,14 @@ class CheckedModel:
 
 
 def check_model(
-    spec: EvolutionSpec, reader: Reader, work: Path, findings: Findings
+    config: StageConfig, reader: Reader, work: Path, findings: Findings
 ) -> CheckedModel:
     """Return what could be read of the model, and find what is wrong with it.
 
     Parameters
     ----------
-    spec
-        The resolved spec.
+    config
+        The configuration of the check.
     reader
         What a model on S3 is read with.
     work
@@ -55,13 +56,14 @@ def check_model(
     findings
         The problems are added to it.
     """
+    spec = config.spec
     uri, name = spec.baseline_uri, "model.resumeFrom" if spec.model.resume_from else "model.uri"
     model = CheckedModel()
     place = None
     if reader.skips(uri):
         return model
     with findings.collecting(name):
-        revision = spec.model.revision if uri == spec.model.uri else None
+        uri, revision = locate_model(config, reader.store, uri, record=False)
         place = find_model(uri, revision, reader.store, work)
     if place is None:
         return model
@@ -70,13 +72,13 @@ def check_model(
         model.tensors = read_tensors(place.files, place.where)
     if not (place.folder / "config.json").is_file():
         return model  # this is a problem already
-    config: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     with findings.collecting(name), _named(place):
-        config = read_model_config(place.folder)
-    if config:
-        check_architecture(spec, config, model.tensors, findings, field=name)
-        decoder = config.get("text_config")
-        model.config = decoder if isinstance(decoder, dict) else config
+        settings = read_model_config(place.folder)
+    if settings:
+        check_architecture(spec, settings, model.tensors, findings, field=name)
+        decoder = settings.get("text_config")
+        model.config = decoder if isinstance(decoder, dict) else settings
     with findings.collecting(name), _named(place):
         model.tokenizer = read_tokenizer(place.folder)
         _check_vocabulary(model)

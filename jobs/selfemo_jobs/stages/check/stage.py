@@ -17,6 +17,7 @@ from selfemo_api.metrics import CheckMetric
 from selfemo_api.schema.rules import check_resolved
 from selfemo_api.spec import EvolutionSpec, Use
 from selfemo_api.stages import Stage
+from selfemo_jobs.models.resume import locate_model
 from selfemo_jobs.prompts import PromptSet
 from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.program import StageProgram
@@ -104,6 +105,8 @@ def run_check(context: StageContext) -> StageOutput:
     for finding in findings.warnings:
         log.warning("%s", finding)
     findings.raise_if_any()
+    # the next stages read the model that has no problem, even if another one becomes the best
+    locate_model(context.config, context.store, context.config.spec.baseline_uri)
     return output
 
 
@@ -141,7 +144,7 @@ def find_problems(
     progress(3, steps)
     sources = read_sources(spec, reader, work, findings)
     progress(4, steps)
-    model = check_model(spec, reader, work, findings)
+    model = check_model(config, reader, work, findings)
     progress(5, steps)
     prompts = read_prompts(spec, reader, findings)
     made = None

@@ -23,7 +23,7 @@ from selfemo_jobs.models.best_manifest import (
     relative_model,
 )
 from selfemo_jobs.models.model_description import describe_spec, with_scores
-from selfemo_jobs.models.resume import is_manifest, pinned_model
+from selfemo_jobs.models.resume import locate_model
 from selfemo_jobs.models.run_models import RunModel, check_not_removed, parse_run_model
 from selfemo_jobs.runtime.context import StageContext
 from selfemo_jobs.runtime.manifest import MANIFEST, read_manifest
@@ -155,11 +155,8 @@ def _of_base_model(
     context: StageContext, manifest: BestManifest, model_uri: str, scores: list[SourceScore]
 ) -> BestManifest:
     """Return the manifest of a model that the run did not make: it needs a description."""
-    config, model = context.config, context.config.spec.model
-    uri, revision = model_uri, model.revision if model_uri == model.uri else None
-    if is_manifest(model_uri):
-        storage = config.spec.storage.uri
-        uri, revision = pinned_model(model_uri, context.store, storage, config.run)
+    config = context.config
+    uri, revision = locate_model(config, context.store, model_uri)
     spec = fetch_prompts(config, context.store).config.spec
     changes = {
         "model": uri,

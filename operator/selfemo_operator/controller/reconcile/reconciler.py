@@ -93,6 +93,8 @@ class Reconciler:
         self._pod_checks = PodChecks()
         self._purger = Purger(kube, cache, settings)
         self._statuses = StatusWriter(kube, cache, settings.identity, run_later)
+        #: The uid of each evolution that was reconciled, by which the next three are kept.
+        self._uids: dict[Key, str] = {}
         #: By uid: the generation of the spec for which a Job was rejected, and why.
         self._rejections: dict[str, tuple[int, str]] = {}
         #: By uid: why the next Job could not be created for now.
@@ -123,9 +125,7 @@ class Reconciler:
         self.refresh(key)
         raw = self._cache.evolution(key)
         if raw is None or raw["metadata"].get("deletionTimestamp"):
-            self._statuses.forget(key)
-            self._jobs.started.forget(key)
-            self._pod_checks.forget(key)
+            self._forget(key)
             # the garbage collector deletes all other objects
             return self._purger.reconcile_orphans(key, None)
         if raw.get("spec", raw).get("managedBy") not in (None, MANAGER):
@@ -138,6 +138,7 @@ class Reconciler:
         except (ValidationError, _Refused) as error:
             self._statuses.report_unreadable(key, raw, _text_of(error), now)
             return None
+        self._remember(key, evolution.metadata.uid)
         purge_at = self._purger.reconcile_orphans(key, evolution.metadata.uid)
         observed = self._observe(key, evolution, now)
         self._jobs.started.record(key, evolution, observed.jobs)
@@ -169,6 +170,22 @@ class Reconciler:
         if isinstance(decision.action, CreateJob):
             pod_check_at = self._pod_checks.created(key, decision.action.name, now)
         return _earliest(decision.requeue_at, pod_check_at, purge_at)
+
+    def _remember(self, key: Key, uid: str) -> None:
+        """Record the uid of an evolution. Forget one that was deleted and had the same name."""
+        if self._uids.get(key, uid) != uid:
+            self._forget(key)
+        self._uids[key] = uid
+
+    def _forget(self, key: Key) -> None:
+        """Forget what this process knows of an evolution that was deleted."""
+        self._statuses.forget(key)
+        self._jobs.started.forget(key)
+        self._pod_checks.forget(key)
+        uid = self._uids.pop(key, "")
+        self._rejections.pop(uid, None)
+        self._creation_errors.pop(uid, None)
+        self._purge_errors.pop(uid, None)
 
     def refresh(self, key: Key) -> None:
         """Read an evolution if a newer version than the cached one was announced.

@@ -127,6 +127,12 @@ def test_without_stored_answers_the_gain_has_no_interval(store: Store) -> None:
     assert data.changes is None
 
 
+def test_answers_to_other_utterances_are_no_gain() -> None:
+    gain = ShownGain(0.1, other_utterances=True)
+    assert str(gain) == "+0.1000 (not a gain: the dataset was changed between the evaluations)"
+    assert gain.direction == 0
+
+
 def test_damaged_answers_are_an_error(store: Store) -> None:
     run = write_run(store, answers=True)
     part = next(i.uri for i in store.list(run) if "/002/evaluate/predictions/dev" in i.uri)

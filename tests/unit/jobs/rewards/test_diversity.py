@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from selfemo_jobs.rewards.diversity import (
     distinct_bigrams,
     label_entropy,
-    zero_variance_share,
 )
 
 counts = st.lists(st.integers(0, 1000), min_size=2, max_size=8)
@@ -53,8 +52,3 @@ def test_distinct_bigrams_of_other_scripts() -> None:
     assert distinct_bigrams(["ดีใจ", "ดีใจ"]) == pytest.approx(2 / 4)
     assert distinct_bigrams(["أنا سعيد؟", "أنا سعيد!"]) == pytest.approx(1 / 2)
     assert distinct_bigrams(["好", "？？？"]) == 0.0
-
-
-def test_zero_variance_share() -> None:
-    assert zero_variance_share(np.array([True, False, False, True])) == 0.5
-    assert zero_variance_share(np.array([], bool)) == 1.0

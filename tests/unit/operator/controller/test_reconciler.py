@@ -421,6 +421,25 @@ def test_a_rejected_job_ends_the_evolution_until_an_edit() -> None:
     assert server.condition("Stalled")["status"] == "False"
 
 
+@pytest.mark.parametrize("created_again", [False, True])
+def test_nothing_is_kept_of_a_deleted_evolution(created_again: bool) -> None:
+    server = server_with_evolution()
+    server.invalid = "spec.template.spec.containers[0].env: Invalid value"
+    operator = FakeOperator(server)
+    for _ in range(3):
+        operator.reconcile()
+        operator.receive_events()
+    (uid,) = operator.reconciler._rejections
+    server.remove(names.evolution_path(KEY))
+    operator.receive_events()
+    if created_again:
+        server.add_evolution()
+        operator.receive_events()
+    operator.reconcile()
+    assert uid not in operator.reconciler._rejections
+    assert uid not in operator.reconciler._uids.values()
+
+
 def test_an_exceeded_quota_is_reported_and_retried() -> None:
     server = server_with_evolution()
     server.forbidden["POST", "jobs"] = "exceeded quota: gpus"

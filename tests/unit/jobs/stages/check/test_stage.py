@@ -18,6 +18,8 @@ from selfemo_api.metrics import CheckMetric
 from selfemo_api.results import FailureMessage, StageResult, decode_message
 from selfemo_api.spec import EvolutionSpec
 from selfemo_jobs.errors import InputProblems
+from selfemo_jobs.models.best_manifest import BestManifest, best_uri
+from selfemo_jobs.models.resume import locate_model
 from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.manifest import read_manifest
 from selfemo_jobs.stages.check.stage import PROGRAM
@@ -192,6 +194,30 @@ def test_a_model_of_another_run_is_checked(world: World) -> None:
         "model.resumeFrom: file:///nowhere/train/manifest.json does not exist: the stage that "
         "writes it has not finished"
     ]
+
+
+def test_the_stages_read_the_model_of_another_run_that_was_checked(world: World) -> None:
+    storage = world.config().spec.storage
+    store, other = open_store(storage), f"{storage.uri}/default/other-00000001"
+    uri = best_uri(other)
+
+    def promote(model: Path) -> None:
+        best = BestManifest(
+            run="default/other-00000001", generation=1, f1=0.5, model=model.as_uri()
+        )
+        store.put(uri, best.encode())
+
+    promote(world.folder / "nowhere")
+    world.spec["model"]["resumeFrom"] = uri
+    with pytest.raises(InputProblems, match="does not exist"):
+        PROGRAM.run(world.config())
+    promote(world.model)
+    world.problems()  # `selfemo check` records nothing
+    assert not store.exists(f"{storage.uri}/{world.config().run}/resumed.json")
+    PROGRAM.run(world.config())
+    promote(world.folder / "nowhere")
+    assert locate_model(world.config(), store, uri) == (world.model.as_uri(), None)
+    assert world.problems() == []
 
 
 def test_a_model_of_a_python_package_that_does_not_exist(world: World) -> None:
