@@ -22,6 +22,11 @@ from selfemo_jobs.datasets.dialogue import Dialogue
 from selfemo_jobs.datasets.load import load_source
 from selfemo_jobs.engines import open_engine
 from selfemo_jobs.engines.interface import TextEngine
+from selfemo_jobs.inference.predictions import (
+    greedy_sampling,
+    labeled_prompts,
+    prediction_table,
+)
 from selfemo_jobs.models.fetch import load_tokenizer
 from selfemo_jobs.models.model_description import evaluation_arguments
 from selfemo_jobs.models.model_reference import ReferenceOptions, resolve_model
@@ -31,11 +36,6 @@ from selfemo_jobs.stages.evaluate.expression_readings import (
     read_targets,
     respond,
     response_targets,
-)
-from selfemo_jobs.stages.evaluate.predictions import (
-    greedy_sampling,
-    labeled_prompts,
-    prediction_table,
 )
 
 #: The measure is to stay below the work of the predictions of the selection dataset alone.

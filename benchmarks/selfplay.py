@@ -29,8 +29,9 @@ from selfemo_api.stages import Stage
 from selfemo_jobs.base_models.tiny import make_tiny
 from selfemo_jobs.engines.vllm_engine import VllmEngine
 from selfemo_jobs.runtime.context import StageContext
+from selfemo_jobs.stages.selfplay.dialogue_state import initial_state
 from selfemo_jobs.stages.selfplay.episodes import Episode, split_into_parts
-from selfemo_jobs.stages.selfplay.self_player import SelfPlayer, initial_state
+from selfemo_jobs.stages.selfplay.self_player import SelfPlayer
 from selfemo_jobs.stages.selfplay.stage import fetch_sources, plan_generation, play_parts
 from selfemo_jobs.store import open_store
 

@@ -38,18 +38,19 @@ from selfemo_jobs.engines import transformers_engine
 from selfemo_jobs.engines.interface import Completion
 from selfemo_jobs.engines.transformers_args import TransformersArgs
 from selfemo_jobs.engines.transformers_engine import TransformersEngine
+from selfemo_jobs.inference.predictions import greedy_sampling, labeled_prompts
 from selfemo_jobs.models.fetch import load_tokenizer
 from selfemo_jobs.runtime.context import StageContext
 from selfemo_jobs.runtime.schemas import CANDIDATES
-from selfemo_jobs.stages.evaluate.predictions import greedy_sampling, labeled_prompts
 from selfemo_jobs.stages.score.judge import JudgeReader
 from selfemo_jobs.stages.score.kept_states import KeptStates, open_kept_states
+from selfemo_jobs.stages.selfplay.dialogue_state import initial_state
 from selfemo_jobs.stages.selfplay.episodes import (
     SourceDialogues,
     plan_episodes,
     split_into_parts,
 )
-from selfemo_jobs.stages.selfplay.self_player import SelfPlayer, initial_state
+from selfemo_jobs.stages.selfplay.self_player import SelfPlayer
 from selfemo_jobs.store import open_store
 
 ROOT = Path(__file__).resolve().parent.parent

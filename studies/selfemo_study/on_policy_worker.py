@@ -38,8 +38,9 @@ from selfemo_jobs.rewards import (
 )
 from selfemo_jobs.rewards.label_sets import apportion
 from selfemo_jobs.stages.score.judge import EXACT_READINGS, exact_shares
+from selfemo_jobs.stages.selfplay.dialogue_state import PromptRequest, initial_state
 from selfemo_jobs.stages.selfplay.episodes import plan_episodes
-from selfemo_jobs.stages.selfplay.self_player import PromptRequest, SelfPlayer, initial_state
+from selfemo_jobs.stages.selfplay.self_player import SelfPlayer
 from selfemo_jobs.stages.selfplay.stage import read_sources
 from selfemo_jobs.stages.warmstart.weights import rounds_products
 from selfemo_jobs.store.volumes import local_path

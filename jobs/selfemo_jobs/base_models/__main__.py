@@ -160,7 +160,7 @@ def _dev_scores(
     model: Path, dialogues: Sequence[Dialogue], labels: Sequence[str], options: WarmStartOptions
 ) -> dict[str, object]:
     """Return the weighted F1 of a model on labeled dialogues, with its 95 % interval."""
-    from selfemo_jobs.stages.evaluate.evaluate_model import evaluate_model
+    from selfemo_jobs.inference.evaluate_model import evaluate_model
 
     score = evaluate_model(
         model,

@@ -9,7 +9,7 @@ from pathlib import Path
 from selfemo_jobs.errors import StageError, Unavailable
 
 #: Errors of a GPU, its driver or its memory, and of processes that load together, as PyTorch, CUDA,
-#: ROCm, NCCL and vLLM word them. A GPU may be busy with another process, or sick.
+#: ROCm, NCCL and vLLM word them. A GPU may be busy with another process, or faulty.
 _DEVICE = re.compile(
     r"out of memory|(?:cannot|can't) allocate memory|not enough memory|bad_?alloc"
     r"|(?:cuda|hip|xpu|cudnn|cublas|nccl|rccl|nvml)\b[\w ]*\b(?:error|fail\w*)"
@@ -22,6 +22,8 @@ _DEVICE = re.compile(
 )
 #: Errors of a device about which no other attempt can differ.
 _LASTING = re.compile(r"no kernel image|invalid device ordinal|invalid argument", re.IGNORECASE)
+#: An error of the operating system in the text of a Rust library: tokenizers, safetensors.
+_RUST_ERRNO = re.compile(r"\(os error (\d+)\)")
 #: The operating system's errors that pass by themselves.
 _PASSING_ERRNO = frozenset(
     {
@@ -44,6 +46,8 @@ def is_passing_load_error(error: BaseException) -> bool:
     --------
     >>> is_passing_load_error(RuntimeError("CUDA error: device is busy or unavailable"))
     True
+    >>> is_passing_load_error(Exception("Input/output error (os error 5)"))
+    True
     >>> is_passing_load_error(ValueError("no such argument: max_len"))
     False
     """
@@ -53,6 +57,9 @@ def is_passing_load_error(error: BaseException) -> bool:
         if isinstance(cause, MemoryError):
             return True
         if isinstance(cause, OSError) and cause.errno in _PASSING_ERRNO:
+            return True
+        number = _RUST_ERRNO.search(text)
+        if number and int(number[1]) in _PASSING_ERRNO:
             return True
         if _DEVICE.search(text) and not _LASTING.search(text):
             return True

@@ -72,13 +72,22 @@ def translated_errors(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        translated = _translate(path, error)
+        translated = translate_os_error(path, error)
         if translated is None:
             raise
         raise translated from error
 
 
-def _translate(path: Path, error: OSError) -> BadInput | Unavailable | None:
+def translate_os_error(path: Path | str, error: OSError) -> BadInput | Unavailable | None:
+    """Return the operating system's error as one with advice; None if there is no advice.
+
+    Parameters
+    ----------
+    path
+        The path that the message names.
+    error
+        The error.
+    """
     reason = error.strerror or str(error)
     if error.errno in _FULL:
         return BadInput(

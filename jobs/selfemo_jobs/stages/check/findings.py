@@ -9,6 +9,7 @@ from types import TracebackType
 
 from selfemo_api.recipes import written_path
 from selfemo_jobs.errors import BadInput, InputProblems, Unavailable
+from selfemo_jobs.store.local_files import translate_os_error
 
 #: The largest length of the joined problems. The message of a condition has 2048 characters, and
 #: begins with the stage; a termination message has 4096 bytes.
@@ -61,7 +62,8 @@ class Findings:
     def collecting(self, path: str) -> Collecting:
         """Return a context that adds the errors of its block and ends the block.
 
-        BadInput becomes a problem of a field. Unavailable is added to :attr:`unavailable`.
+        BadInput becomes a problem of a field. Unavailable is added to :attr:`unavailable`. The
+        operating system's errors become one of these.
 
         Parameters
         ----------
@@ -103,6 +105,8 @@ class Collecting:
         _traceback: TracebackType | None,
     ) -> bool:
         """Add the error of the block; return whether there is nothing to raise."""
+        if isinstance(error, OSError):  # of a file of the model or of a source
+            error = translate_os_error(error.filename or self.path, error)
         if isinstance(error, BadInput):
             self.findings.problem(self.path, str(error))
         elif isinstance(error, Unavailable):

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.fetch import load_tokenizer
+from selfemo_jobs.models.load_errors import passing_load_error
 
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token")
 
@@ -110,7 +111,10 @@ def read_tokenizer(folder: Path) -> Any:
         tokenizer.no_padding()
     except Exception as error:  # the Rust library raises bare exceptions
         text = " ".join(str(error).split())[:300]
-        raise BadInput(f"{folder}: the tokenizer cannot be read: {text}") from error
+        broken = BadInput(
+            f"{folder}: the tokenizer cannot be read: {text}: copy or download the model again"
+        )
+        raise passing_load_error(folder, error) or broken from error
     light = LightTokenizer(tokenizer, config, _chat_template(folder, config))
     # an end token that no file names is that of the tokenizer's class
     return light if light.eos_token_id is not None else load_tokenizer(folder)

@@ -35,6 +35,12 @@ from selfemo_jobs.evaluation.scoring import (
     prediction_counts,
     score_predictions,
 )
+from selfemo_jobs.inference.predictions import (
+    LabeledPrompt,
+    greedy_sampling,
+    labeled_prompts,
+    prediction_table,
+)
 from selfemo_jobs.inference.targets import PART_PROMPTS
 from selfemo_jobs.models.fetch import load_tokenizer
 from selfemo_jobs.models.model_description import evaluation_arguments
@@ -51,12 +57,6 @@ from selfemo_jobs.stages.evaluate.expression import (
     draw_sample,
     measure_expression,
     plays_responder,
-)
-from selfemo_jobs.stages.evaluate.predictions import (
-    LabeledPrompt,
-    greedy_sampling,
-    labeled_prompts,
-    prediction_table,
 )
 from selfemo_jobs.store.hashing import sha256
 

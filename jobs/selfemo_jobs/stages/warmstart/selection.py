@@ -19,8 +19,8 @@ from selfemo_jobs.datasets.dialogue import Dialogue
 from selfemo_jobs.engines.transformers_args import TransformersArgs
 from selfemo_jobs.engines.transformers_engine import TransformersEngine
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.stages.evaluate.evaluate_model import evaluate_engine
-from selfemo_jobs.stages.evaluate.predictions import (
+from selfemo_jobs.inference.evaluate_model import evaluate_engine
+from selfemo_jobs.inference.predictions import (
     LabeledPrompt,
     greedy_sampling,
     labeled_prompts,

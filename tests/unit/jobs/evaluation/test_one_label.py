@@ -28,7 +28,7 @@ from selfemo_jobs.evaluation.scoring import (
     prediction_counts,
     score_predictions,
 )
-from selfemo_jobs.stages.evaluate.predictions import (
+from selfemo_jobs.inference.predictions import (
     LabeledPrompt,
     prediction_table,
 )

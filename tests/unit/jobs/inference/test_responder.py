@@ -16,8 +16,9 @@ from selfemo_jobs.engines.interface import Completion
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.inference import Recognizer, Responder
 from selfemo_jobs.stages.score.judge import JudgeReader
+from selfemo_jobs.stages.selfplay.dialogue_state import initial_state
 from selfemo_jobs.stages.selfplay.episodes import Episode
-from selfemo_jobs.stages.selfplay.self_player import SelfPlayer, initial_state
+from selfemo_jobs.stages.selfplay.self_player import SelfPlayer
 
 Describe = Callable[..., ModelDescription]
 CONTEXT = (Utterance("Ann", "Oh no."), Utterance("Ben", "Well?"), Utterance("Ann", "I know."))

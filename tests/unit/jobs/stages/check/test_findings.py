@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
 from selfemo_api.results import TERMINATION_MESSAGE_BYTES, FailureMessage, encode_message
@@ -17,18 +20,26 @@ def test_each_error_becomes_a_problem_of_its_field() -> None:
         raise BadInput("is\nodd")
     with findings.collecting("storage.uri"):
         raise Unavailable("S3 is away")
+    with findings.collecting("dataset.sources[0].uri"):
+        raise PermissionError(errno.EACCES, "Permission denied", "/data/a.csv")
     with pytest.raises(ValueError, match="a bug"), findings.collecting("model.uri"):
         raise ValueError("a bug")
+    denied = (
+        f"dataset.sources[0].uri: /data/a.csv: Permission denied: give this user ({os.geteuid()}) "
+        "the right, or choose another place"
+    )
     assert [str(finding) for finding in findings.problems] == [
         "model.prompts: is chat-v9: there is no such set",
         "overrides.training.epochs: is odd",
+        denied,
     ]
     with pytest.raises(InputProblems) as caught:
         findings.raise_if_any()
     assert str(caught.value).splitlines() == [
-        "2 problems",
+        "3 problems",
         "model.prompts: is chat-v9: there is no such set",
         "overrides.training.epochs: is odd",
+        denied,
         "storage.uri: not checked: S3 is away",
     ]
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import BadInput, Unavailable
 from selfemo_jobs.models.fetch import load_tokenizer
 from selfemo_jobs.prompts import load_prompt_set, prompt_set_names
+from selfemo_jobs.stages.check import light_tokenizer
 from selfemo_jobs.stages.check.light_tokenizer import LightTokenizer, read_tokenizer
 
 TEXTS = ("joy, anger", " neutral", "困惑", "What? <|im_end|> No!", "")
@@ -77,3 +78,16 @@ def test_a_damaged_file_is_named(tiny_model: Path, tmp_path: Path) -> None:
     (folder / "tokenizer_config.json").write_text("{")
     with pytest.raises(BadInput, match=r"tokenizer_config\.json is not JSON: "):
         read_tokenizer(folder)
+
+
+def test_a_disk_that_is_away_is_not_a_broken_tokenizer(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Away:
+        @staticmethod
+        def from_file(path: str) -> None:
+            raise Exception("Input/output error (os error 5)")  # noqa: TRY002 - as the library does
+
+    monkeypatch.setattr(light_tokenizer, "Tokenizer", Away)
+    with pytest.raises(Unavailable, match="the disk was not available"):
+        read_tokenizer(tiny_model)

@@ -22,11 +22,11 @@ from selfemo_jobs.datasets.json_lines import to_json_lines
 from selfemo_jobs.datasets.load import load_source
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.evaluation.prediction_table import PREDICTIONS, dialogues_path
+from selfemo_jobs.inference.evaluate_model import evaluate_model
 from selfemo_jobs.models.model_description import evaluation_arguments
 from selfemo_jobs.runtime.manifest import read_manifest, read_part
 from selfemo_jobs.runtime.tables import read_tables
 from selfemo_jobs.stages.evaluate import stage
-from selfemo_jobs.stages.evaluate.evaluate_model import evaluate_model
 from selfemo_jobs.stages.evaluate.stage import PROGRAM
 from selfemo_jobs.store import open_store
 

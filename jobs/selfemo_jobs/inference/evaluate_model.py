@@ -11,13 +11,13 @@ from selfemo_api.spec import Context, Engine, EvaluationSpec, MaxTokens, ModelSp
 from selfemo_jobs.datasets.dialogue import Dialogue
 from selfemo_jobs.engines import open_engine
 from selfemo_jobs.evaluation.scoring import compares_sets, score_predictions
-from selfemo_jobs.models.fetch import load_tokenizer
-from selfemo_jobs.stages.evaluate.predictions import (
+from selfemo_jobs.inference.predictions import (
     LabeledPrompt,
     greedy_sampling,
     labeled_prompts,
     prediction_table,
 )
+from selfemo_jobs.models.fetch import load_tokenizer
 
 if TYPE_CHECKING:
     from selfemo_jobs.engines.interface import Sampling, TextEngine

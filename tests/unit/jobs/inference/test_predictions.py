@@ -20,12 +20,12 @@ from selfemo_jobs.evaluation.prediction_table import (
     read_predictions,
     read_set_predictions,
 )
-from selfemo_jobs.models.fetch import load_tokenizer
-from selfemo_jobs.stages.evaluate.predictions import (
+from selfemo_jobs.inference.predictions import (
     LabeledPrompt,
     labeled_prompts,
     prediction_table,
 )
+from selfemo_jobs.models.fetch import load_tokenizer
 
 DIALOGUE = Dialogue(
     "d",
