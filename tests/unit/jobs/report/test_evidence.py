@@ -127,7 +127,7 @@ def test_without_stored_answers_the_gain_has_no_interval(store: Store) -> None:
     assert data.changes is None
 
 
-def test_answers_to_other_utterances_are_no_gain() -> None:
+def test_a_difference_on_other_utterances_is_not_a_gain() -> None:
     gain = ShownGain(0.1, other_utterances=True)
     assert str(gain) == "+0.1000 (not a gain: the dataset was changed between the evaluations)"
     assert gain.direction == 0
