@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import unquote
 
 from selfemo_jobs.datasets.source_files import (
     SourceFiles,
@@ -136,7 +135,7 @@ def _files_in_store(uri: str, parsed: SourceUri, store: Store, work: Path) -> So
     above, pattern = split_pattern(parsed.base)
     base = above.rstrip("/")
     if not pattern and not parsed.base.endswith("/"):
-        path = path_below(folder, unquote(base.rpartition("/")[2]), uri)
+        path = path_below(folder, object_name(base, base.rpartition("/")[0]), uri)
         try:
             store.download(base, path)
         except ObjectNotFound:

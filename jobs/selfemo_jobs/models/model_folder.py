@@ -119,13 +119,31 @@ def check_model_folder(folder: Path, uri: str) -> None:
     BadInput
         If the folder is missing, lacks ``config.json`` or weights, or is an unfinished download.
     """
+    check_weights(FolderFiles(folder), place_of_folder(folder, uri))
+
+
+def place_of_folder(folder: Path, uri: str) -> str:
+    """Return the name of a model's folder for messages. Check that the folder is there.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    uri
+        The URI in the spec.
+
+    Raises
+    ------
+    BadInput
+        If the folder is missing, is a file, or may not be looked at.
+    """
     where = uri if uri.removeprefix("file://") == str(folder) else f"{uri} ({folder})"
     with translated_errors(folder):
         if not folder.exists():
             raise BadInput(f"{where} does not exist")
         if not folder.is_dir():
             raise BadInput(f"{where} is a file: give the folder that has config.json")
-        check_weights(FolderFiles(folder), where)
+    return where
 
 
 def read_model_config(folder: Path) -> dict[str, Any]:

