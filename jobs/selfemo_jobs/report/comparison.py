@@ -122,7 +122,7 @@ class Comparison:
                     "gain": round(g.gain.value, 6),
                     "low": g.gain.low,
                     "high": g.gain.high,
-                    "other_utterances": g.gain.other_utterances,
+                    "otherUtterances": g.gain.other_utterances,
                 }
                 for g in self.gains
             ],

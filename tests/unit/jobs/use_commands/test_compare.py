@@ -60,6 +60,7 @@ def test_the_gain_between_runs_is_paired(runs: list[str], compare: Compare) -> N
         assert row == {
             "dataset": dataset, "first": "A", "second": "B",
             "gain": expected.gain, "low": expected.low, "high": expected.high,
+            "otherUtterances": False,
         }  # fmt: skip
     assert result["settings"] == {}
     generations = result["runs"][0]["generations"]
