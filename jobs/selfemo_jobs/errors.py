@@ -12,6 +12,23 @@ from typing import ClassVar
 from selfemo_api.contract import ExitCode
 from selfemo_api.stages import Stage
 
+#: Characters of another library's error that a message repeats: some lines of a terminal.
+_MOST = 500
+
+
+def error_line(error: object) -> str:
+    r"""Return the text of an error on one line, as part of a message of ours.
+
+    A long text ends with an ellipsis. An error without a text has the name of its class.
+
+    Examples
+    --------
+    >>> error_line(ValueError("no such\n  key."))
+    'no such key'
+    """
+    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return text if len(text) <= _MOST else f"{text[: _MOST - 1]}…"
+
 
 class StageError(Exception):
     """The base class of the errors with which a stage may end."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfemo_jobs.datasets.documents import Node
 from selfemo_jobs.datasets.text_files import Place, SourceFile
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import BadInput, error_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,7 +39,7 @@ def read_table(file: SourceFile) -> pa.Table:
         if data.startswith(ARROW[1]):
             return pa.ipc.open_stream(data).read_all()
     except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = error_line(error)
         raise BadInput(f"{file.uri} is a damaged Parquet or Arrow file: {reason}") from None
     if not data.removeprefix(b"\xef\xbb\xbf").strip():
         raise BadInput(f"{file.uri} is empty")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from selfemo_jobs.datasets.arrow_files import ARROW, PARQUET
 from selfemo_jobs.datasets.reading import Notes
 from selfemo_jobs.datasets.text_files import SourceFile, check_encoding, check_readable
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import BadInput, error_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -246,5 +246,5 @@ def _opened(
 
 
 def _damaged(file: SourceFile, error: Exception) -> BadInput:
-    reason = " ".join(str(error).split())[:200]
+    reason = error_line(error)
     return BadInput(f"{file.uri} is a damaged Parquet or Arrow file: {reason}")

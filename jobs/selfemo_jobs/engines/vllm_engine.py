@@ -22,7 +22,7 @@ from selfemo_jobs.engines.completion_end import (
 from selfemo_jobs.engines.interface import Completion, Logprobs, Sampling
 from selfemo_jobs.engines.model_slot import ModelSlot
 from selfemo_jobs.engines.sampling import prompt_seed
-from selfemo_jobs.errors import BadInput, StageError
+from selfemo_jobs.errors import BadInput, StageError, error_line
 from selfemo_jobs.models.fetch import load_tokenizer
 from selfemo_jobs.models.load_errors import passing_load_error
 from selfemo_jobs.models.model_folder import read_model_config
@@ -367,8 +367,8 @@ def _load_error(folder: Path, engine_args: Mapping[str, Any], error: Exception) 
     as of a worker process of vLLM, is in the log, and may be of any kind: such a stage is tried a
     few times.
     """
-    message = " ".join(str(error).split())[:500] or type(error).__name__
-    text = f"vLLM cannot load {folder} with `engineArgs` {dict(engine_args)}: {message}"
+    arguments = dict(engine_args)
+    text = f"vLLM cannot load {folder} with `engineArgs` {arguments}: {error_line(error)}"
     return BadInput(text) if isinstance(error, _OF_ARGUMENTS) else StageError(text)
 
 

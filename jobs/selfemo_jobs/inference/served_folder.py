@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from selfemo_api.model_description import ModelDescription
 from selfemo_api.spec import Role
 from selfemo_jobs.engines.completion_end import end_tokens
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import BadInput, error_line
 from selfemo_jobs.models.fetch import load_tokenizer
 from selfemo_jobs.models.model_description import prompt_set_of_description
 from selfemo_jobs.models.model_folder import model_files
@@ -149,8 +149,9 @@ def check_prompts(
             )
         # a chat template may raise any error, also that of a prompt set's own template
         except Exception as error:
-            message = " ".join(str(error).split())[:200]
-            raise BadInput(f"the prompts of this model cannot be served: {message}") from error
+            raise BadInput(
+                f"the prompts of this model cannot be served: {error_line(error)}"
+            ) from error
         if server(text, add_special_tokens=False)["input_ids"] != expected:
             raise BadInput(
                 "the prompts of this model cannot be served: a chat template gives "

@@ -11,7 +11,7 @@ from selfemo_api.model_description import ModelDescription, Origin
 from selfemo_api.schema.validation import load_evolution
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage, stage_prefix
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import BadInput, error_line
 from selfemo_jobs.models.best_manifest import BEST_PATH, best_uri, read_best_manifest
 from selfemo_jobs.models.model_description import describe_spec
 from selfemo_jobs.models.model_location import ModelLocation
@@ -124,7 +124,7 @@ def read_state(path: Path) -> EmotionEvolution | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = error_line(error)
         raise BadInput(f"{path} cannot be read: {reason}") from None
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from selfemo_jobs.errors import BadInput, DamagedFiles
+from selfemo_jobs.errors import BadInput, DamagedFiles, error_line
 from selfemo_jobs.models.load_errors import passing_load_error
 from selfemo_jobs.models.model_description import described_hashes
 from selfemo_jobs.models.model_folder import (
@@ -124,7 +124,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     except Exception as error:
         passing = passing_load_error(folder, error)
         raise passing or BadInput(
-            f"{folder}: the tokenizer cannot be read: {_one_line(error)}"
+            f"{folder}: the tokenizer cannot be read: {error_line(error)}"
         ) from error
     if tokenizer.eos_token_id is None:
         raise BadInput(f"{folder}: the tokenizer has no end token: set `eos_token`")
@@ -163,7 +163,7 @@ def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     except Exception as error:
         passing = passing_load_error(folder, error)
         raise passing or BadInput(
-            f"{folder}/config.json: `model_type` {model_type}: {_one_line(error)}"
+            f"{folder}/config.json: `model_type` {model_type}: {error_line(error)}"
         ) from error
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
@@ -176,11 +176,11 @@ def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
             output_loading_info=True,
         )
     except ImportError as error:  # of a library that this kind of weights needs
-        raise BadInput(f"{folder}: {_one_line(error)}") from error
+        raise BadInput(f"{folder}: {error_line(error)}") from error
     except _LOAD_ERRORS as error:
         passing = passing_load_error(folder, error)
         raise passing or BadInput(
-            f"{folder}: the weights do not fit config.json: {_one_line(error)}"
+            f"{folder}: the weights do not fit config.json: {error_line(error)}"
         ) from error
     missing = sorted(info["missing_keys"])
     if missing:  # they would be initialized at random
@@ -319,7 +319,3 @@ def _incomplete(uri: str, problem: str) -> BadInput:
 def _matches(path: Path, part: Part) -> bool:
     """Return whether a file is the one of a manifest."""
     return path.stat().st_size == part.size and file_sha256(path) == part.sha256
-
-
-def _one_line(error: Any) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

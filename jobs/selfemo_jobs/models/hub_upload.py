@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selfemo_api.model_description import DESCRIPTION_FILE, ModelDescription
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import BadInput, error_line
 from selfemo_jobs.models.model_description import parse_description
 from selfemo_jobs.models.model_folder import is_copied_file
 from selfemo_jobs.models.model_places import HubFiles
@@ -173,5 +173,5 @@ def _commit(
                 repository, operations, commit_message="Model of selfemo", repo_type="model"
             )
     except ValueError as error:  # it refuses the front matter of the card
-        reason = " ".join(str(error).split())[:300]
+        reason = error_line(error)
         raise BadInput(f"{uri}: the hub refuses the model: {reason}") from None

@@ -6,7 +6,7 @@ import errno
 import re
 from pathlib import Path
 
-from selfemo_jobs.errors import StageError, Unavailable
+from selfemo_jobs.errors import StageError, Unavailable, error_line
 
 #: Errors of a GPU, its driver or its memory, and of processes that load together, as PyTorch, CUDA,
 #: ROCm, NCCL and vLLM word them. A GPU may be busy with another process, or faulty.
@@ -79,8 +79,8 @@ def passing_load_error(folder: Path, error: BaseException) -> StageError | None:
     """
     if not is_passing_load_error(error):
         return None
-    text = " ".join(str(error).split())[:500] or type(error).__name__
     return Unavailable(
-        f"{folder} could not be loaded: {text}: the GPU, the memory or the disk was not available; "
-        "run the same command again, and if that does not help, on another GPU or node"
+        f"{folder} could not be loaded: {error_line(error)}: the GPU, the memory or the disk was "
+        "not available; run the same command again, and if that does not help, on another GPU or "
+        "node"
     )

@@ -14,7 +14,7 @@ from importlib import resources
 
 from selfemo_api.schema.strict_yaml import PARSE_ERRORS, parse_yaml
 from selfemo_api.spec import Role
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import BadInput, error_line
 
 #: The templates of the two roles: those of the prompts.
 TEMPLATE_NAMES = ("recognize", "respond")
@@ -166,7 +166,7 @@ def parse_prompt_file(data: bytes, place: str) -> PromptTexts:
             f"{where}: byte {error.start} is not UTF-8: save the file as UTF-8"
         ) from None
     except PARSE_ERRORS as error:
-        reason = " ".join(str(error).split())[:200] or "it is nested too deeply"
+        reason = error_line(error)
         raise BadInput(f"{where}: the file is neither YAML nor JSON: {reason}") from None
     if not isinstance(document, dict):
         raise BadInput(f"{where}: the file must have names and texts, as `recognize: …`")

@@ -16,7 +16,7 @@ from typing import Any
 from jinja2 import StrictUndefined, Template, TemplateError, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import BadInput, error_line
 
 #: The variables of each template, and of them those without which the prompt makes no sense.
 VARIABLES = {
@@ -235,6 +235,6 @@ def _render_sample(template: Template, values: Mapping[str, Any], place: str) ->
     try:
         rendered = template.render(**values)
     except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError) as error:
-        raise BadInput(f"{place}: {' '.join(str(error).split())[:200]}") from None
+        raise BadInput(f"{place}: {error_line(error)}") from None
     if not rendered.strip():
         raise BadInput(f"{place}: its prompt is empty")

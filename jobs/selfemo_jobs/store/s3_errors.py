@@ -15,7 +15,7 @@ from s3transfer.exceptions import (
 )
 
 from selfemo_api.spec import StorageSpec
-from selfemo_jobs.errors import BadInput, Unavailable
+from selfemo_jobs.errors import BadInput, Unavailable, error_line
 from selfemo_jobs.store.certificates import is_untrusted
 from selfemo_jobs.store.interface import ObjectNotFound
 from selfemo_jobs.store.s3_codes import (
@@ -126,7 +126,7 @@ def translate(error: Exception, uri: str, storage: StorageSpec) -> Exception:
     if is_passing(error):
         return Unavailable(
             f"{where}: S3 could not be reached in {storage.max_attempts} tries "
-            f"({one_line(error)}); run the same command again when it is available"
+            f"({error_line(error)}); run the same command again when it is available"
         )
     if is_untrusted(error):
         return BadInput(f"{where}: the server's certificate is not trusted: set AWS_CA_BUNDLE")
@@ -135,7 +135,7 @@ def translate(error: Exception, uri: str, storage: StorageSpec) -> Exception:
             f"{where}: the server does not answer in TLS: set `storage.endpoint` to its http:// URL"
         )
     advice = next((text for kinds, text in _BEFORE_REQUEST if isinstance(error, kinds)), None)
-    return error if advice is None else BadInput(f"{where}: {one_line(error)}: {advice}")
+    return error if advice is None else BadInput(f"{where}: {error_line(error)}: {advice}")
 
 
 def is_other_server(storage: StorageSpec) -> bool:
@@ -159,7 +159,7 @@ def _translate_reply(
     error: bc.ClientError, uri: str, where: str, storage: StorageSpec
 ) -> BadInput | Unavailable | ObjectNotFound:
     code, status = code_of(error), status_of(error)
-    message = one_line(error.response.get("Error", {}).get("Message") or code or "refused")
+    message = error_line(error.response.get("Error", {}).get("Message") or code or "refused")
     if code in MISSING:
         return ObjectNotFound(uri)
     refused_checksum = (
@@ -197,8 +197,3 @@ def _is_for_the_user(error: Exception) -> bool:
     if is_untrusted(error):
         return True
     return isinstance(error, bc.SSLError) and "WRONG_VERSION_NUMBER" in str(error)
-
-
-def one_line(error: object) -> str:
-    """Return an error's text on one line, and not longer than a message should be."""
-    return " ".join(str(error).split())[:300].rstrip(".")

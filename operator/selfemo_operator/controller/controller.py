@@ -22,7 +22,7 @@ from selfemo_operator.controller.kube.workqueue import WorkQueue
 from selfemo_operator.controller.objects.names import Key
 from selfemo_operator.controller.objects.settings import Settings
 from selfemo_operator.controller.reconcile.reconciler import Reconciler
-from selfemo_operator.controller.reconcile.status_writer import Conflict
+from selfemo_operator.controller.reconcile.status_writer import Conflict, RejectedJob
 from selfemo_operator.controller.watches.served_namespace import (
     RESYNC_RETRY_SECONDS,
     ServedNamespace,
@@ -166,11 +166,11 @@ class Controller:
                 self.queue.add(key)
                 return None
             requeue_at = self._reconciler.reconcile(key)
-        except Conflict as conflict:
-            log.info("%s", conflict)
+        except (Conflict, RejectedJob) as problem:
+            log.info("%s", problem)
             retry_now = self._failures.get(key, 0) < IMMEDIATE_RETRIES
             self._requeue(key, 0.0 if retry_now else None)
-            return "conflict"
+            return "conflict" if isinstance(problem, Conflict) else "refused"
         except ApiError as error:
             log.warning("%s/%s: %s", *key, error)
             self._requeue(key, error.retry_after)

@@ -12,7 +12,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import BadInput, error_line
 from selfemo_jobs.models.fetch import load_tokenizer
 from selfemo_jobs.models.load_errors import passing_load_error
 
@@ -110,9 +110,9 @@ def read_tokenizer(folder: Path) -> Any:
         tokenizer.no_truncation()
         tokenizer.no_padding()
     except Exception as error:  # the Rust library raises bare exceptions
-        text = " ".join(str(error).split())[:300]
         broken = BadInput(
-            f"{folder}: the tokenizer cannot be read: {text}: copy or download the model again"
+            f"{folder}: the tokenizer cannot be read: {error_line(error)}: copy or download the "
+            "model again"
         )
         raise passing_load_error(folder, error) or broken from error
     light = LightTokenizer(tokenizer, config, _chat_template(folder, config))

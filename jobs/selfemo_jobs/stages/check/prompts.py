@@ -13,7 +13,7 @@ from jinja2 import TemplateError
 from selfemo_api.dataset_labels import label_key
 from selfemo_api.spec import EvolutionSpec, Role
 from selfemo_jobs.datasets.dialogue import Utterance
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import BadInput, error_line
 from selfemo_jobs.prompts import (
     PromptSet,
     RenderedPrompt,
@@ -112,7 +112,7 @@ def check_chat_template(made: PromptContext, findings: Findings) -> bool:
     except (TemplateError, TypeError, ValueError) as error:
         findings.problem(
             "model.prompts",
-            f"the model's chat template refuses a message of the user: {_text_of(error)}",
+            f"the model's chat template refuses a message of the user: {error_line(error)}",
         )
         return False
     if _TARGET.text not in whole:
@@ -281,7 +281,3 @@ def _check_responder(made: PromptContext, findings: Findings) -> None:
             f"is {limit}, but the responder's prompt has {longest} tokens without any context: set "
             f"{longest} or more",
         )
-
-
-def _text_of(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selfemo_api.spec import Keep
-from selfemo_jobs.errors import BadInput, Unavailable
+from selfemo_jobs.errors import BadInput, Unavailable, error_line
 from selfemo_jobs.stages.check.findings import Findings
 from selfemo_jobs.store import ObjectNotFound, Store, join, open_store
 from selfemo_jobs.store.folder import file_path
@@ -247,4 +247,4 @@ def _reason(error: Exception) -> str:
     response = getattr(cause, "response", {})
     details = response.get("Error", {}) if isinstance(response, dict) else {}
     text = f"{details.get('Code')}: {details.get('Message')}" if details else str(error)
-    return " ".join(text.split())[:200].rstrip(".")
+    return error_line(text)

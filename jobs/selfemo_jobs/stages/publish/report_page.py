@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 
 from selfemo_api.metrics import PublishMetric
-from selfemo_jobs.errors import Terminated, Unavailable
+from selfemo_jobs.errors import Terminated, Unavailable, error_line
 from selfemo_jobs.report.run_info import info_of_config
 from selfemo_jobs.report.write import report_page
 from selfemo_jobs.runtime.context import StageContext, StageOutput
@@ -46,7 +46,7 @@ def write_report(context: StageContext) -> StageOutput:
         raise
     except Exception as error:
         kind = getattr(error, "kind", type(error).__name__)
-        reason = f"{kind}: {' '.join(str(error).split())}"[:400]
+        reason = f"{kind}: {error_line(error)}"
         log.warning("the report could not be made; the run goes on: %s", reason, exc_info=True)
         metrics: dict[str, float] = {PublishMetric.REPORT_FAILURES: 1.0}
         return StageOutput(metrics=metrics, report={"reportError": reason})

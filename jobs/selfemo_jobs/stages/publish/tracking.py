@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from selfemo_api.metrics import PublishMetric
-from selfemo_jobs.errors import Terminated, Unavailable
+from selfemo_jobs.errors import Terminated, Unavailable, error_line
 from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.trackers import track_generation
 
@@ -43,7 +43,7 @@ def feed_trackers(context: StageContext) -> StageOutput:
         raise
     except Exception as error:  # for example a damaged manifest of an earlier generation
         kind = getattr(error, "kind", type(error).__name__)
-        reason = f"{kind}: {' '.join(str(error).split())}"[:400]
+        reason = f"{kind}: {error_line(error)}"
         log.warning("the trackers got nothing; the run goes on: %s", reason, exc_info=True)
         errors = dict.fromkeys((tracker.value for tracker in trackers), reason)
     return StageOutput(

@@ -43,7 +43,7 @@ from selfemo_operator.controller.objects.settings import Settings
 from selfemo_operator.controller.reconcile.job_changes import JobChanges
 from selfemo_operator.controller.reconcile.pod_checks import PodChecks
 from selfemo_operator.controller.reconcile.purge import OTHER_OWNER, Purger
-from selfemo_operator.controller.reconcile.status_writer import Conflict, StatusWriter
+from selfemo_operator.controller.reconcile.status_writer import Conflict, RejectedJob, StatusWriter
 from selfemo_operator.planner.plan import MANAGER, plan
 from selfemo_operator.planner.replacement import is_without_pod
 from selfemo_operator.planner.types import (
@@ -121,6 +121,8 @@ class Reconciler:
             If the API server rejects a request or cannot be reached. The caller reconciles again.
         Conflict
             If the cached object was stale. The cache has the current object then.
+        RejectedJob
+            If the API server rejects a Job as invalid.
         """
         self.refresh(key)
         raw = self._cache.evolution(key)
@@ -158,7 +160,7 @@ class Reconciler:
                 self._execute(key, evolution, decision.action)
             else:
                 self._sync_purge_job(key, evolution)
-        except (ApiError, Conflict):
+        except (ApiError, Conflict, RejectedJob):
             # the status is written, whether or not the action succeeds
             self._statuses.record_events(key, evolution, events, now)
             raise
@@ -315,7 +317,7 @@ class Reconciler:
             if error.status in (400, 413, 422):
                 text = f"the API server rejects {action.name}: {error.message}"
                 self._rejections[uid] = (evolution.metadata.generation, text[:1500])
-                raise Conflict(text) from error  # the next reconcile writes it to the status
+                raise RejectedJob(text) from error
             if error.status == 403 or error.reason == OTHER_OWNER:
                 self._creation_errors[uid] = f"{action.name} cannot be created: {error.message}"[
                     :500

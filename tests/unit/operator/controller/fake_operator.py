@@ -23,7 +23,7 @@ from selfemo_operator.controller.kube.client import ApiError
 from selfemo_operator.controller.objects.settings import JobSettings, Settings
 from selfemo_operator.controller.reconcile import reconciler
 from selfemo_operator.controller.reconcile.reconciler import Reconciler
-from selfemo_operator.controller.reconcile.status_writer import Conflict
+from selfemo_operator.controller.reconcile.status_writer import Conflict, RejectedJob
 from selfemo_operator.controller.watches.evolution_watch import EvolutionWatch
 from selfemo_operator.controller.watches.job_watch import JobWatch
 
@@ -101,7 +101,7 @@ class FakeOperator:
         with server_time(self.server):
             try:
                 self.requeue = self.reconciler.reconcile(KEY)
-            except (Conflict, ApiError):
+            except (Conflict, RejectedJob, ApiError):
                 self.requeue = self.server.now
 
 
