@@ -73,6 +73,7 @@ generate: ## Write the generated files
 	$(PY) -m tools.dashboards
 	$(PY) -m tools.chart
 	$(PY) tools/cli_reference.py
+	$(PY) tools/condition_reference.py
 	$(PY) -m tools.scale
 check-generated:
 	$(PY) -m selfemo_api.schema.crd --check
@@ -82,6 +83,7 @@ check-generated:
 	$(PY) -m tools.dashboards --check
 	$(PY) -m tools.chart --check
 	$(PY) tools/cli_reference.py --check
+	$(PY) tools/condition_reference.py --check
 	$(PY) -m tools.scale --check
 
 .PHONY: pin-images sbom scan

@@ -9,24 +9,66 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from selfemo_api.api_model import API_VERSION, KIND
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.metrics import CheckMetric, WarmStartMetric
 from selfemo_api.stages import Stage
-from selfemo_api.status import ConditionStatus, ConditionType, EvolutionStatus, Outcome
+from selfemo_api.status import ConditionStatus, ConditionType, EvolutionStatus, Outcome, Reason
 
 #: The longest message of an Event in bytes of UTF-8, a limit of the API.
 MESSAGE_MAX = 1024
+
+
+class EventReason(StrEnum):
+    """All reasons of Events, except those of an end, which are the reasons of the condition."""
+
+    STARTED = "Started"
+    """The evolution begins with the check of its input."""
+    INPUT_CHECKED = "InputChecked"
+    """Check found no problem; the message has the number of dialogues and of warnings."""
+    WARM_STARTED = "WarmStarted"
+    """The warm start has trained generation 0; the message has its F1 before and after."""
+    GENERATION_BASELINE = "GenerationBaseline"
+    """Generation 0 was evaluated: its F1 is the baseline."""
+    GENERATION_PROMOTED = "GenerationPromoted"
+    """A generation is the best so far."""
+    GENERATION_ROLLED_BACK = "GenerationRolledBack"
+    """A generation was not better: the next one starts from the best."""
+    GENERATION_CONTINUED = "GenerationContinued"
+    """A generation was not better, and the next one starts from it all the same."""
+    GENERATION_COLLAPSED = "GenerationCollapsed"
+    """A generation passed a bound of `stopping.collapse`."""
+    STAGE_FAILED = "StageFailed"
+    """An attempt of a stage failed; the message has its error."""
+    STAGE_DISRUPTED = "StageDisrupted"
+    """An attempt ended through no fault of its own, for example with its node."""
+    PODS_REPLACED = "PodsReplaced"
+    """Pods of a stage were removed, and the Job has created others."""
+    RESULT_DAMAGED = "ResultDamaged"
+    """A stored result is missing or damaged; the message says which stages run again."""
+    SUSPENDED = "Suspended"
+    """`spec.suspend` is true: no pod runs until it is false."""
+    RESUMED = "Resumed"
+    """`spec.suspend` is false again."""
+    REOPENED = "Reopened"
+    """An evolution that had ended continues after an edit of its spec."""
+    STATUS_REJECTED = "StatusRejected"
+    """The API server rejects a status; the operator tries again with a growing delay."""
+    PURGE_JOB_CONFLICT = "PurgeJobConflict"
+    """The name of the Job that removes the data is taken by an object of somebody else."""
+    PURGE_REFUSED = "PurgeRefused"
+    """On a Job: it would remove data of a deleted evolution, and the operator does not allow it."""
 
 
 @dataclass(frozen=True)
 class Event:
     """One Event to record."""
 
-    reason: str
-    """The reason in CamelCase: short, and unique to its kind of Event."""
+    reason: EventReason | Reason
+    """The reason in CamelCase: that of the Event, or of the condition that an end has."""
     message: str
     """The text for people."""
     warning: bool = False
@@ -45,7 +87,7 @@ def events_between(before: EvolutionStatus, after: EvolutionStatus) -> list[Even
     """
     events = []
     if before.start_time is None and after.start_time is not None:
-        events.append(Event("Started", "generation 0: the input is being checked"))
+        events.append(Event(EventReason.STARTED, "generation 0: the input is being checked"))
     events += _failure_events(before, after)
     events += _preparation_events(before, after)
     events += _generation_events(before, after)
@@ -61,16 +103,17 @@ def _failure_events(before: EvolutionStatus, after: EvolutionStatus) -> list[Eve
     replaced = after.replaced_pods - before.replaced_pods
     if replaced > 0:
         text = f"{where}: pods that were removed and created again: {replaced}"
-        events.append(Event("PodsReplaced", text, warning=True))
+        events.append(Event(EventReason.PODS_REPLACED, text, warning=True))
     if after.recovery is not None and (before.recovery, before.recoveries) != (
         after.recovery,
         after.recoveries,
     ):
         again = after.stage.value if after.stage else ""
         text = f"{where}: {after.last_failure}; {again} and the stages after it are run again"
-        events.append(Event("ResultDamaged", text, warning=True))
+        events.append(Event(EventReason.RESULT_DAMAGED, text, warning=True))
     elif after.last_failure and counts > (before.failures, before.disruptions):
-        reason = "StageFailed" if after.failures > before.failures else "StageDisrupted"
+        failed = after.failures > before.failures
+        reason = EventReason.STAGE_FAILED if failed else EventReason.STAGE_DISRUPTED
         events.append(Event(reason, f"{where}: {after.last_failure}", warning=True))
     return events
 
@@ -85,7 +128,8 @@ def _preparation_events(before: EvolutionStatus, after: EvolutionStatus) -> list
             for metric in (CheckMetric.DIALOGUES, CheckMetric.UTTERANCES, CheckMetric.WARNINGS)
         )
         text = f"{dialogues} dialogues, {utterances} utterances; warnings: {warnings}"
-        events.append(Event("InputChecked", f"generation 0, Check: no problems in {text}"))
+        message = f"generation 0, Check: no problems in {text}"
+        events.append(Event(EventReason.INPUT_CHECKED, message))
     trained = after.result(Stage.WARM_START)
     if trained is not None and before.result(Stage.WARM_START) is None:
         values = trained.metrics
@@ -94,7 +138,7 @@ def _preparation_events(before: EvolutionStatus, after: EvolutionStatus) -> list
             f"{values.get(WarmStartMetric.WEIGHTED_F1, 0.0):.4f} "
             f"after {values.get(WarmStartMetric.BEST_STEP, 0):.0f} steps"
         )
-        events.append(Event("WarmStarted", f"generation 0, WarmStart: {text}"))
+        events.append(Event(EventReason.WARM_STARTED, f"generation 0, WarmStart: {text}"))
     return events
 
 
@@ -105,7 +149,7 @@ def _generation_events(before: EvolutionStatus, after: EvolutionStatus) -> list[
     entry = after.history[-1]
     warning = entry.outcome in (Outcome.ROLLED_BACK, Outcome.COLLAPSED)
     text = f"generation {entry.generation}: {entry.message}"
-    return [Event(f"Generation{entry.outcome.value}", text, warning)]
+    return [Event(EventReason(f"Generation{entry.outcome.value}"), text, warning)]
 
 
 def _lifecycle_events(before: EvolutionStatus, after: EvolutionStatus) -> list[Event]:
@@ -114,13 +158,17 @@ def _lifecycle_events(before: EvolutionStatus, after: EvolutionStatus) -> list[E
     summary = after.condition(ConditionType.SUCCEEDED)
     if after.finished and summary is not None and not _has_ended(before, summary.message):
         failed = summary.status is ConditionStatus.FALSE
-        events.append(Event(summary.reason, summary.message or summary.reason, failed))
+        reason = Reason(summary.reason)
+        events.append(Event(reason, summary.message or reason.value, failed))
     if before.finished and not after.finished:
-        events.append(Event("Reopened", "the evolution continues after an edit of its spec"))
+        message = "the evolution continues after an edit of its spec"
+        events.append(Event(EventReason.REOPENED, message))
     if after.suspended_time and not before.suspended_time:
-        events.append(Event("Suspended", "no pod runs until `spec.suspend` is false"))
+        message = "no pod runs until `spec.suspend` is false"
+        events.append(Event(EventReason.SUSPENDED, message))
     if before.suspended_time and not after.suspended_time:
-        events.append(Event("Resumed", "the evolution continues where it was suspended"))
+        message = "the evolution continues where it was suspended"
+        events.append(Event(EventReason.RESUMED, message))
     return events
 
 

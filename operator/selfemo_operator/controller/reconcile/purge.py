@@ -34,7 +34,7 @@ from selfemo_api.spec import WhenDeleted
 from selfemo_operator.controller.caches.cache import Cache
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
-from selfemo_operator.controller.objects.events import Event, job_event_manifest
+from selfemo_operator.controller.objects.events import Event, EventReason, job_event_manifest
 from selfemo_operator.controller.objects.job_status import job_state
 from selfemo_operator.controller.objects.jobs import permitted_config, purge_manifest
 from selfemo_operator.controller.objects.names import Key
@@ -216,7 +216,9 @@ class Purger:
             return  # it was replaced or started; the watch delivers that
         if problem := pod_refusal(current["spec"]["template"], self._settings.jobs):
             self._report(
-                current, "PurgeRefused", f"the Job is deleted, and the data stays: {problem}"
+                current,
+                EventReason.PURGE_REFUSED,
+                f"the Job is deleted, and the data stays: {problem}",
             )
             self._delete(current)
             return
@@ -334,9 +336,9 @@ class Purger:
             "this Job is not started, because the operator has not created it: it is a copy, or a "
             f"backup tool has restored it. The data of {key[0]}/{key[1]} stays; delete the Job"
         )
-        self._report(job, "PurgeRefused", message)
+        self._report(job, EventReason.PURGE_REFUSED, message)
 
-    def _report(self, job: Json, reason: str, message: str) -> None:
+    def _report(self, job: Json, reason: EventReason, message: str) -> None:
         """Create an Event about a Job, once."""
         metadata = job["metadata"]
         if metadata["uid"] in self._reported:

@@ -23,7 +23,7 @@ from selfemo_operator.controller.caches.cache import Cache
 from selfemo_operator.controller.caches.evolution_text import REFUSED
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
-from selfemo_operator.controller.objects.events import Event, events_between
+from selfemo_operator.controller.objects.events import Event, EventReason, events_between
 from selfemo_operator.controller.objects.job_status import (
     job_state,
     pod_query,
@@ -339,7 +339,7 @@ class Reconciler:
                 raise
             if self._purge_errors.get(uid) != error.message:
                 self._purge_errors[uid] = error.message
-                event = Event("PurgeJobConflict", error.message, warning=True)
+                event = Event(EventReason.PURGE_JOB_CONFLICT, error.message, warning=True)
                 self._statuses.record_events(key, evolution, [event], datetime.now(UTC))
         else:
             self._purge_errors.pop(uid, None)

@@ -18,7 +18,7 @@ from selfemo_operator.controller.caches.evolution_text import (
 )
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
-from selfemo_operator.controller.objects.events import Event, event_manifest
+from selfemo_operator.controller.objects.events import Event, EventReason, event_manifest
 from selfemo_operator.controller.objects.names import Key
 from selfemo_operator.planner.conditions import with_unreadable_spec
 
@@ -169,7 +169,7 @@ class StatusWriter:
         except ApiError as error:
             if error.status in _REJECTED or _TOO_LARGE in error.message:
                 self._report_rejection(key, raw, error, now)
-                event = Event("StatusRejected", error.message, warning=True)
+                event = Event(EventReason.STATUS_REJECTED, error.message, warning=True)
                 self.record_events(key, evolution, [event], now)
             raise
         self._rejections.pop(key, None)

@@ -14,10 +14,11 @@ from tests.unit.operator.planner.test_plan import to_stage
 
 from selfemo_api.results import StageResult
 from selfemo_api.stages import Stage
-from selfemo_api.status import Current, EvolutionStatus, Reason
+from selfemo_api.status import Current, EvolutionStatus, Outcome, Reason
 from selfemo_operator.controller.objects.events import (
     MESSAGE_MAX,
     Event,
+    EventReason,
     event_manifest,
     events_between,
 )
@@ -32,7 +33,7 @@ def status(**fields: Any) -> EvolutionStatus:
 
 
 def reasons(before: EvolutionStatus, after: EvolutionStatus) -> list[str]:
-    return [e.reason for e in events_between(before, after)]
+    return [e.reason.value for e in events_between(before, after)]
 
 
 def test_an_unchanged_status_has_no_event() -> None:
@@ -232,3 +233,8 @@ def test_an_events_name_follows_from_its_content() -> None:
     assert one == name(Event("A", "x"), seconds=9)
     others = {name(Event("B", "x")), name(Event("A", "y")), name(Event("A", "x"), version="78")}
     assert len({one, *others}) == 4
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_each_outcome_of_a_generation_has_a_reason(outcome: Outcome) -> None:
+    assert EventReason(f"Generation{outcome.value}")
