@@ -21,8 +21,9 @@ from selfemo_operator.controller.kube.fair_rotation import Limits
 from selfemo_operator.controller.kube.workqueue import WorkQueue
 from selfemo_operator.controller.objects.names import Key
 from selfemo_operator.controller.objects.settings import Settings
+from selfemo_operator.controller.reconcile.creation_errors import RejectedJob
 from selfemo_operator.controller.reconcile.reconciler import Reconciler
-from selfemo_operator.controller.reconcile.status_writer import Conflict, RejectedJob
+from selfemo_operator.controller.reconcile.status_writer import Conflict
 from selfemo_operator.controller.watches.served_namespace import (
     RESYNC_RETRY_SECONDS,
     ServedNamespace,

@@ -117,7 +117,7 @@ def check_defaults(kube: KubeClient, settings: Settings) -> None:
         except ApiError as error:
             if error.status == 0:
                 raise
-            if error.status not in (400, 422) or error.message.startswith("admission webhook"):
+            if error.status not in (400, 422) or error.is_policy:
                 log.warning("%s was not checked by the API server: %s", VALUE, error.message)
                 return
             stage = job["metadata"]["labels"][names.LABEL_COMPONENT]

@@ -52,6 +52,17 @@ class ApiError(Exception):
         self.message = message
         self.retry_after = retry_after
 
+    @property
+    def is_policy(self) -> bool:
+        """Whether an admission webhook or a policy denies the object.
+
+        The status does not show it: a denial has 403 by a Gatekeeper, 400 by a webhook that sets
+        none, and 422 by a ValidatingAdmissionPolicy.
+        """
+        return self.message.startswith("admission webhook") or (
+            "ValidatingAdmissionPolicy" in self.message
+        )
+
 
 class ResponseTooLarge(ApiError):
     """The response is larger than the caller allows. The rest of it was not read."""

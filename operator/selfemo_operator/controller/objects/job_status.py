@@ -6,32 +6,31 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from selfemo_api.contract import ExitCode
-from selfemo_api.results import FailureMessage, StageResult, decode_message
+from selfemo_api.results import StageResult, decode_message
 from selfemo_api.stages import Stage, job_name
 from selfemo_operator.controller.objects import names
-from selfemo_operator.controller.objects.pod_status import has_started
-from selfemo_operator.planner.types import Failure, JobState, StageJob
+from selfemo_operator.controller.objects.job_failure import failure_of
+from selfemo_operator.controller.objects.pod_status import (
+    has_started,
+    kept_running,
+    terminated_state,
+    true_condition,
+)
+from selfemo_operator.planner.types import JobState, StageJob
 
 Json = dict[str, Any]
 
 #: Reasons of a waiting container that need no attention.
 _NORMAL_WAITING_REASONS = ("ContainerCreating", "PodInitializing", "")
-#: Reasons of a pod that the platform has evicted or ended.
-_DISRUPTION_REASONS = (
-    "Evicted",
-    "NodeLost",
-    "NodeShutdown",
-    "Shutdown",
-    "Terminated",
-    "Preempting",
-)
 #: The age from which the reason why a pod waits is reported. A younger pod is often unschedulable
 #: for a moment, while a node is being added: that is not worth a status write.
 WAITING_REPORT_AGE = timedelta(seconds=5)
 #: The time after which a Job without a pod is reported. The Job controller creates a pod within
 #: seconds, and after failures within tens of seconds.
 MISSING_POD_AGE = timedelta(seconds=30)
+#: The time after the end of a stage from which a container that still runs is reported. A sidecar
+#: of Kubernetes itself, which ends after the stage, has 30 seconds by default.
+SIDECAR_AGE = timedelta(seconds=60)
 _MISSING_POD = "no pod has been created: see the Job's events (a quota, or Pod Security)"
 #: The metadata field of a cached Job that holds :func:`last_status_change`.
 STATUS_CHANGE_TIME = "statusChangeTime"
@@ -75,9 +74,9 @@ def job_state(job: Json) -> JobState:
     status, spec = job.get("status", {}), job["spec"]
     # Failed and Complete are set when the pods are gone. FailureTarget and SuccessCriteriaMet are
     # set before.
-    if _true_condition(status, "Complete"):
+    if true_condition(status, "Complete"):
         return JobState.SUCCEEDED
-    if _true_condition(status, "Failed"):
+    if true_condition(status, "Failed"):
         return JobState.FAILED
     # before what is decided: a Job that is suspended while its last pod succeeds is not completed
     # until it is resumed
@@ -172,7 +171,14 @@ def stage_job(job: Json, pods: Sequence[Json] = (), now: datetime | None = None)
     waiting = [pod for pod in pods if _is_waiting(pod)] if unfinished else []
     since = _pending_since(job, state, waiting)
     missing = state is JobState.PENDING and not pods and _is_overdue(since, now)
-    is_running = job.get("status", {}).get("ready", 0) > 0 or any(map(has_started, pods))
+    reason = _MISSING_POD if missing else _waiting_reason(_reportable(waiting, now))
+    if held := _kept_running(pods, now) if unfinished else None:
+        since, reason = held
+    elif since is None and (partial := _partial_pods(job, state)):
+        since, text = partial
+        reason = text if _is_overdue(since, now) else ""
+    started = any(has_started(pod) and not kept_running(pod) for pod in pods)
+    is_running = job.get("status", {}).get("ready", 0) > 0 or started
     is_idle = state is JobState.RUNNING and not is_running
     return StageJob(
         name=metadata["name"],
@@ -181,13 +187,13 @@ def stage_job(job: Json, pods: Sequence[Json] = (), now: datetime | None = None)
         attempt=int(labels[names.LABEL_ATTEMPT]),
         state=state,
         result=_result(pods) if state is JobState.SUCCEEDED else None,
-        failure=_failure(job, pods) if state is JobState.FAILED else None,
+        failure=failure_of(job, pods) if state is JobState.FAILED else None,
         create_time=_parse_time(metadata.get("creationTimestamp")),
         start_time=None
         if _is_resuming(job)
         else _parse_time(job.get("status", {}).get("startTime")),
         pending_since=since,
-        waiting=_MISSING_POD if missing else _waiting_reason(_reportable(waiting, now)),
+        waiting=reason,
         queued=_in_queue(job),
         has_running_pods=unfinished and is_running,
         idle_since=_parse_time(metadata.get(STATUS_CHANGE_TIME)) if is_idle else None,
@@ -213,6 +219,39 @@ def _pending_since(job: Json, state: JobState, waiting: Sequence[Json]) -> datet
     return max(started, _parse_time(job["metadata"].get(STATUS_CHANGE_TIME)) or started)
 
 
+def _kept_running(pods: Sequence[Json], now: datetime | None) -> tuple[datetime, str] | None:
+    """Return since when a sidecar keeps a pod of an ended stage, and what to do about it."""
+    for pod in pods:
+        ended, others = kept_running(pod) or ("", [])
+        since = _parse_time(ended or None)
+        if since is not None and now is not None and now - since >= SIDECAR_AGE:
+            return since, (
+                f"the stage has ended, but its pod {pod['metadata']['name']} has not: "
+                f"{', '.join(others)} still runs. Turn the injection of this sidecar off with a "
+                "label or an annotation in `podTemplate`, or let it be a native sidecar"
+            )
+    return None
+
+
+def _partial_pods(job: Json, state: JobState) -> tuple[datetime, str] | None:
+    """Return since when a training has run with a part of its pods, and what to say of it.
+
+    Its pods meet before they begin, so those that exist wait for the others. Shards do not: with a
+    quota for fewer, they run one after another.
+    """
+    is_training = job["metadata"]["labels"][names.LABEL_COMPONENT] == Stage.TRAIN.slug
+    if state is not JobState.RUNNING or not is_training or _is_resuming(job):
+        return None
+    status, required = job.get("status", {}), job["spec"].get("parallelism", 1)
+    uncounted = status.get("uncountedTerminatedPods") or {}
+    counts = ("active", "succeeded", "failed", "terminating")
+    existing = sum(status.get(name) or 0 for name in counts) + sum(map(len, uncounted.values()))
+    since = _parse_time(job["metadata"].get(STATUS_CHANGE_TIME) or status.get("startTime"))
+    if existing >= required or since is None:
+        return None
+    return since, f"{existing} of {required} pods exist: see the Job's events (a quota)"
+
+
 def last_status_change(job: Json) -> str | None:
     """Return when a Job's status last changed, from the managed fields of the API server."""
     entries = job["metadata"].get("managedFields") or []
@@ -233,71 +272,11 @@ def _in_queue(job: Json) -> bool:
 
 def _result(pods: Iterable[Json]) -> StageResult | None:
     """Return the stage's result: the termination message of the pod that completed the stage."""
-    for terminated in filter(None, (_terminated_state(pod) for pod in pods)):
+    for terminated in filter(None, (terminated_state(pod) for pod in pods)):
         message = decode_message(terminated.get("message", ""))
         if isinstance(message, StageResult):
             return message
     return None
-
-
-def _failure(job: Json, pods: Sequence[Json]) -> Failure:
-    """Return why a Job failed: from its pods if there are any, otherwise from its condition."""
-    condition = _true_condition(job.get("status", {}), "Failed") or {}
-    if condition.get("reason") == "DeadlineExceeded":
-        return Failure("the deadline has passed", deadline=True)
-    failed = [pod for pod in pods if pod.get("status", {}).get("phase") == "Failed"]
-    if not failed:
-        # Deleted with its node, or by hand: nothing indicates that the stage caused the failure.
-        text = condition.get("message") or condition.get("reason") or "its pods are gone"
-        return Failure(text, disrupted=True)
-    failures = [_pod_failure(pod) for pod in failed]
-    # If one of several shards fails, the others are ended. Bad input explains the most, then a
-    # damaged result, then a failure with a message, then a disruption.
-    return min(
-        failures,
-        key=lambda f: (
-            f.exit_code != ExitCode.BAD_INPUT,
-            f.damaged is None,
-            f.disrupted,
-            not f.message,
-        ),
-    )
-
-
-def _pod_failure(pod: Json) -> Failure:
-    status, name = pod.get("status", {}), pod["metadata"]["name"]
-    terminated = _terminated_state(pod)
-    target = _true_condition(status, "DisruptionTarget")
-    disrupted = bool(target) or status.get("reason") in _DISRUPTION_REASONS
-    if terminated is None and not disrupted and (text := _init_failure(pod)):
-        return Failure(f"{name}: {text}")
-    if terminated is None or disrupted:
-        text = (target or {}).get("message") or status.get("message") or "the pod was removed"
-        return Failure(f"{name}: {text}", disrupted=True)
-    code = int(terminated.get("exitCode", 1))
-    message = decode_message(terminated.get("message", ""))
-    if isinstance(message, FailureMessage):
-        return Failure(message.error, exit_code=code, damaged=message.damaged)
-    reason = terminated.get("reason", "Error")
-    if reason == "OOMKilled":
-        text = (
-            f"{name} ran out of memory: raise the memory in `podTemplate` resources, or lower the "
-            "batch sizes"
-        )
-        return Failure(text, exit_code=code)
-    text = f"{name} ended with exit code {code} ({reason})"
-    return Failure(text, exit_code=code)
-
-
-def _init_failure(pod: Json) -> str:
-    """Return which init container of a pod failed and how, or an empty text if none did."""
-    for container in pod.get("status", {}).get("initContainerStatuses", []):
-        terminated = container.get("state", {}).get("terminated") or {}
-        if terminated.get("exitCode", 0) != 0:
-            code, reason = terminated["exitCode"], terminated.get("reason", "Error")
-            text = f"the init container {container['name']} ended with exit code {code} ({reason})"
-            return f"{text}: {terminated.get('message', '').strip()}"[:500].rstrip(": ")
-    return ""
 
 
 def _waiting_since(pod: Json) -> datetime | None:
@@ -315,18 +294,9 @@ def _is_waiting(pod: Json) -> bool:
     return phase == "Pending" and not deleting and not has_started(pod)
 
 
-def _terminated_state(pod: Json) -> Json | None:
-    """Return the terminated state of the stage's container, or None."""
-    for container in pod.get("status", {}).get("containerStatuses", []):
-        if container["name"] == names.CONTAINER:
-            terminated: Json | None = container.get("state", {}).get("terminated")
-            return terminated
-    return None
-
-
 def _is_resuming(job: Json) -> bool:
     """Return whether a Job was resumed and its controller has not yet reset its start time."""
-    suspended = _true_condition(job.get("status", {}), "Suspended") is not None
+    suspended = true_condition(job.get("status", {}), "Suspended") is not None
     return suspended and not job["spec"].get("suspend")
 
 
@@ -370,16 +340,7 @@ def _format_reason(state: Json, image: str = "") -> str:
 
 
 def _is_decided(status: Json) -> bool:
-    return any(_true_condition(status, kind) for kind in ("SuccessCriteriaMet", "FailureTarget"))
-
-
-def _true_condition(status: Json, kind: str) -> Json | None:
-    """Return the condition of a type if its status is True, otherwise None."""
-    for condition in status.get("conditions", []):
-        if condition["type"] == kind and condition["status"] == "True":
-            match: Json = condition
-            return match
-    return None
+    return any(true_condition(status, kind) for kind in ("SuccessCriteriaMet", "FailureTarget"))
 
 
 def _parse_time(text: str | None) -> datetime | None:

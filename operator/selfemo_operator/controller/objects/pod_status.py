@@ -29,6 +29,28 @@ def has_started(pod: Json) -> bool:
     return any("running" in _state_of(c) for c in before if c["name"] not in sidecars)
 
 
+def kept_running(pod: Json) -> tuple[str, list[str]] | None:
+    """Return when the stage of a running pod ended, and the containers that still run.
+
+    A sidecar that a service mesh or a vault has injected as an ordinary container does not end with
+    the stage, so neither does the pod. None: the stage runs, or the pod has ended.
+
+    Examples
+    --------
+    >>> ended = {"name": "stage", "state": {"terminated": {"finishedAt": "2026-01-01"}}}
+    >>> proxy = {"name": "istio-proxy", "state": {"running": {}}}
+    >>> kept_running({"status": {"phase": "Running", "containerStatuses": [ended, proxy]}})
+    ('2026-01-01', ['istio-proxy'])
+    """
+    status = pod.get("status", {})
+    containers = status.get("containerStatuses", [])
+    ends = [c["state"].get("terminated") for c in containers if c["name"] == names.CONTAINER]
+    others = [c["name"] for c in containers if "running" in _state_of(c)]
+    if status.get("phase") != "Running" or not any(ends) or not others:
+        return None
+    return ends[0].get("finishedAt", ""), others
+
+
 def _state_of(container: Json) -> set[str]:
     return set(container.get("state", {}))
 
@@ -89,3 +111,21 @@ def _job_of(pod: Json) -> str | None:
             name: str | None = owner.get("name")
             return name
     return None if owners else pod["metadata"].get("labels", {}).get(names.LABEL_JOB_NAME)
+
+
+def terminated_state(pod: Json) -> Json | None:
+    """Return the terminated state of the stage's container, or None."""
+    for container in pod.get("status", {}).get("containerStatuses", []):
+        if container["name"] == names.CONTAINER:
+            terminated: Json | None = container.get("state", {}).get("terminated")
+            return terminated
+    return None
+
+
+def true_condition(status: Json, kind: str) -> Json | None:
+    """Return the condition of a type if its status is True, otherwise None."""
+    for condition in status.get("conditions", []):
+        if condition["type"] == kind and condition["status"] == "True":
+            match: Json = condition
+            return match
+    return None

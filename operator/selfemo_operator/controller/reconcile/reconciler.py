@@ -40,10 +40,11 @@ from selfemo_operator.controller.objects.names import Key
 from selfemo_operator.controller.objects.ownership import job_uid
 from selfemo_operator.controller.objects.pod_gate import refusal
 from selfemo_operator.controller.objects.settings import Settings
+from selfemo_operator.controller.reconcile.creation_errors import CreationErrors, RejectedJob
 from selfemo_operator.controller.reconcile.job_changes import JobChanges
 from selfemo_operator.controller.reconcile.pod_checks import PodChecks
 from selfemo_operator.controller.reconcile.purge import OTHER_OWNER, Purger
-from selfemo_operator.controller.reconcile.status_writer import Conflict, RejectedJob, StatusWriter
+from selfemo_operator.controller.reconcile.status_writer import Conflict, StatusWriter
 from selfemo_operator.planner.plan import MANAGER, plan
 from selfemo_operator.planner.replacement import is_without_pod
 from selfemo_operator.planner.types import (
@@ -95,10 +96,7 @@ class Reconciler:
         self._statuses = StatusWriter(kube, cache, settings.identity, run_later)
         #: The uid of each evolution that was reconciled, by which the next three are kept.
         self._uids: dict[Key, str] = {}
-        #: By uid: the generation of the spec for which a Job was rejected, and why.
-        self._rejections: dict[str, tuple[int, str]] = {}
-        #: By uid: why the next Job could not be created for now.
-        self._creation_errors: dict[str, str] = {}
+        self._creation_errors = CreationErrors()
         #: By uid: why the purge Job could not be created, as it was last reported.
         self._purge_errors: dict[str, str] = {}
 
@@ -185,8 +183,7 @@ class Reconciler:
         self._jobs.started.forget(key)
         self._pod_checks.forget(key)
         uid = self._uids.pop(key, "")
-        self._rejections.pop(uid, None)
-        self._creation_errors.pop(uid, None)
+        self._creation_errors.clear(uid)
         self._purge_errors.pop(uid, None)
 
     def refresh(self, key: Key) -> None:
@@ -224,15 +221,14 @@ class Reconciler:
                 deadline_outdated=manifest["spec"].get("activeDeadlineSeconds") != deadline,
             )
             jobs.append(job)
-        generation, rejection = self._rejections.get(metadata.uid, (0, ""))
         name = _current_name(evolution)
         is_missing = name not in [job.name for job in jobs]
         is_deleted = is_missing and self._cache.has_deleted_job(key, metadata.uid, name)
         return Observed(
             tuple(jobs),
             deleted_job=name if is_deleted else "",
-            refusal=refused or (rejection if generation == metadata.generation else ""),
-            trouble=self._creation_errors.get(metadata.uid, ""),
+            refusal=refused or self._creation_errors.rejection(metadata.uid, metadata.generation),
+            trouble=self._creation_errors.trouble(metadata.uid),
         )
 
     def _is_outdated(self, evolution: EmotionEvolution, manifest: Json, job: StageJob) -> bool:
@@ -314,16 +310,9 @@ class Reconciler:
                 self._cache.store_job(job)
             self._jobs.leave_to_queue(key, evolution, job)
         except ApiError as error:
-            if error.status in (400, 413, 422):
-                text = f"the API server rejects {action.name}: {error.message}"
-                self._rejections[uid] = (evolution.metadata.generation, text[:1500])
-                raise RejectedJob(text) from error
-            if error.status == 403 or error.reason == OTHER_OWNER:
-                self._creation_errors[uid] = f"{action.name} cannot be created: {error.message}"[
-                    :500
-                ]
+            self._creation_errors.record(uid, evolution.metadata.generation, action.name, error)
             raise
-        self._creation_errors.pop(uid, None)
+        self._creation_errors.clear(uid)
 
     def _sync_purge_job(self, key: Key, evolution: EmotionEvolution) -> None:
         """Synchronize the purge Job. One that belongs to somebody else is reported once.

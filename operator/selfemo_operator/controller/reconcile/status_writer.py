@@ -34,10 +34,6 @@ _REJECTED = (400, 413, 422)
 _TOO_LARGE = "too large"
 
 
-class RejectedJob(Exception):
-    """The API server rejects a Job as invalid. The next reconcile writes it to the status."""
-
-
 class Conflict(Exception):
     """The cached object was stale: reconcile again."""
 

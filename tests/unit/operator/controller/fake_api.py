@@ -46,6 +46,8 @@ class FakeApiServer:
     version: int = 100
     forbidden: dict[tuple[str, str], str] = field(default_factory=dict)
     """The message of a 403, by method and last part of the path."""
+    failing: dict[tuple[str, str], ApiError] = field(default_factory=dict)
+    """The error of each such request, by method and last part of the path."""
     lost_replies: set[tuple[str, str]] = field(default_factory=set)
     """Requests that take place without a reply, by method and last part of the path."""
     stale_cache: bool = False
@@ -77,6 +79,8 @@ class FakeApiServer:
         plural = path.rsplit("/", 1)[-1]
         if (method, plural) in self.forbidden:
             raise ApiError(403, "Forbidden", self.forbidden[method, plural])
+        if (method, plural) in self.failing:
+            raise self.failing[method, plural]
         body = copy.deepcopy(body)
         match method:
             case "GET":

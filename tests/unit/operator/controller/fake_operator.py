@@ -22,8 +22,9 @@ from selfemo_operator.controller.caches.evolution_cache import object_key
 from selfemo_operator.controller.kube.client import ApiError
 from selfemo_operator.controller.objects.settings import JobSettings, Settings
 from selfemo_operator.controller.reconcile import reconciler
+from selfemo_operator.controller.reconcile.creation_errors import RejectedJob
 from selfemo_operator.controller.reconcile.reconciler import Reconciler
-from selfemo_operator.controller.reconcile.status_writer import Conflict, RejectedJob
+from selfemo_operator.controller.reconcile.status_writer import Conflict
 from selfemo_operator.controller.watches.evolution_watch import EvolutionWatch
 from selfemo_operator.controller.watches.job_watch import JobWatch
 

@@ -429,14 +429,14 @@ def test_nothing_is_kept_of_a_deleted_evolution(created_again: bool) -> None:
     for _ in range(3):
         operator.reconcile()
         operator.receive_events()
-    (uid,) = operator.reconciler._rejections
+    (uid,) = operator.reconciler._creation_errors._errors
     server.remove(names.evolution_path(KEY))
     operator.receive_events()
     if created_again:
         server.add_evolution()
         operator.receive_events()
     operator.reconcile()
-    assert uid not in operator.reconciler._rejections
+    assert uid not in operator.reconciler._creation_errors._errors
     assert uid not in operator.reconciler._uids.values()
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.unit.operator.controller.kube_objects import (
     NOW,
     condition,
+    evolution_of,
     job_of,
     pod_of,
     terminated,
@@ -187,13 +188,35 @@ def test_out_of_memory_is_named() -> None:
             terminated(137),
             conditions=[condition("DisruptionTarget", message="preempted")],
         ),
-        pod_of("Failed", terminated(137), reason="Evicted", message="disk"),
+        pod_of(
+            "Failed",
+            terminated(137),
+            reason="Evicted",
+            message="the node was low on disk",
+            conditions=[condition("DisruptionTarget")],
+        ),
+        pod_of("Failed", terminated(137), reason="NodeShutdown"),
         pod_of("Failed", reason="OutOfcpu"),
+        pod_of("Failed", terminated(255, reason="Unknown")),  # its node was started again
+        pod_of("Failed", terminated(137, reason="ContainerStatusUnknown")),
         pod_of("Failed"),
     ],
 )
 def test_a_pod_removed_by_the_platform_is_a_disruption(pod: Json) -> None:
     assert failed(pod).disrupted
+
+
+def test_a_pod_that_passes_its_own_disk_limit_has_failed() -> None:
+    message = "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. "
+    failure = failed(pod_of("Failed", terminated(137), reason="Evicted", message=message))
+    assert not failure.disrupted
+    assert "containers 1Gi: raise `ephemeral-storage`" in failure.message
+
+
+def test_the_own_message_of_a_lost_container_counts() -> None:
+    message = encode_message(FailureMessage(error="no such file", kind="BadInput"))
+    failure = failed(pod_of("Failed", terminated(2, message, reason="Unknown")))
+    assert (failure.message, failure.exit_code) == ("no such file", 2)
 
 
 def test_a_failure_without_pods_is_a_disruption() -> None:
@@ -268,6 +291,56 @@ def test_without_a_pod_pending_since_is_the_last_status_change() -> None:
     assert stage_job(job, [], NOW).pending_since == NOW - timedelta(minutes=10)
     assert "no pod has been created" in stage_job(job, [], NOW).waiting
     assert last_status_change(job_of()) is None
+
+
+def training(**status: Any) -> Json:
+    """Return the Job of a training on two nodes whose status last changed at 11:50."""
+    job = job_of({**STARTED, **status}, **{STATUS_CHANGE_TIME: "2026-01-01T11:50:00Z"})
+    job["metadata"]["labels"] = names.stage_labels(evolution_of(), Stage.TRAIN, 1)
+    job["spec"]["parallelism"] = 2
+    return job
+
+
+def test_a_training_waits_for_a_pod_that_a_quota_refuses() -> None:
+    partial = stage_job(training(active=1, ready=1), [], NOW)
+    assert partial.pending_since == NOW - timedelta(minutes=10)
+    assert partial.waiting == "1 of 2 pods exist: see the Job's events (a quota)"
+    assert partial.has_running_pods
+    young = stage_job(training(active=1, ready=1), [], NOW - timedelta(minutes=9, seconds=50))
+    assert young.waiting == ""
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"active": 2, "ready": 1},
+        {"active": 1, "ready": 1, "succeeded": 1},
+        {"active": 1, "ready": 1, "terminating": 1},
+        {"active": 1, "ready": 1, "uncountedTerminatedPods": {"succeeded": ["uid"]}},
+    ],
+)
+def test_a_training_with_all_of_its_pods_does_not_wait(status: Json) -> None:
+    converted = stage_job(training(**status), [], NOW)
+    assert (converted.pending_since, converted.waiting) == (None, "")
+
+
+def test_shards_without_a_pod_do_not_count_while_others_run() -> None:
+    job = training(active=1, ready=1)
+    job["metadata"]["labels"] = names.stage_labels(evolution_of(), Stage.SELF_PLAY, 1)
+    assert stage_job(job, [], NOW).pending_since is None
+
+
+def test_a_sidecar_that_runs_on_is_named() -> None:
+    ended = {"exitCode": 0, "finishedAt": "2026-01-01T11:55:00Z"}
+    pod = pod_of("Running", {"terminated": ended})
+    pod["status"]["containerStatuses"].append({"name": "istio-proxy", "state": {"running": {}}})
+    job = job_of({**STARTED, "active": 1, "ready": 0})
+    converted = stage_job(job, [pod], NOW)
+    assert converted.pending_since == NOW - timedelta(minutes=5)
+    assert "istio-proxy still runs. Turn the injection of this sidecar off" in converted.waiting
+    assert not converted.has_running_pods
+    young = stage_job(job, [pod], NOW - timedelta(minutes=4, seconds=30))
+    assert (young.pending_since, young.waiting) == (None, "")
 
 
 def test_a_resuming_job_has_no_start_time() -> None:
