@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import socket
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -117,7 +118,9 @@ def serve_progress(stage: Stage, name: str) -> None:
     if not port:
         return
     try:
-        start_http_server(int(port))
+        # in a cluster with IPv6 alone, Prometheus connects over it
+        address = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104 - see above
+        start_http_server(int(port), addr=address)
     except (OSError, ValueError, OverflowError) as error:
         log.warning("%s=%s: no metrics are served: %s", ENV_METRICS_PORT, port, error)
         return

@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import shlex
+import socket
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -65,7 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="the address to listen on. The default can be reached from this machine only",
+        help="the address to listen on, or `all`: each one of IPv4, and of IPv6 where there is "
+        "any. The default can be reached from this machine only",
     )
     parser.add_argument("--port", type=int, default=8000, help="the port to listen on")
     parser.add_argument("--name", default="selfemo", help="the model's name in requests")
@@ -104,7 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
     command = [
         *(sys.executable, "-m", *_vllm_serve(), str(served.folder)),
         *("--served-model-name", arguments.name),
-        *("--host", arguments.host, "--port", str(arguments.port)),
+        *("--host", _listening(arguments.host), "--port", str(arguments.port)),
         *("--chat-template", str(served.template_file), "--chat-template-content-format", "string"),
         *("--generation-config", str(served.folder)),
         *("--override-generation-config", json.dumps({"temperature": 0})),
@@ -124,6 +126,13 @@ def run(arguments: argparse.Namespace) -> int:
     sys.stderr.write(f"{printable(text)}\n")
     sys.stderr.flush()
     os.execve(sys.executable, command, {**environment, **os.environ})  # noqa: S606 - no shell
+
+
+def _listening(host: str) -> str:
+    """Return the address for vLLM: a socket of IPv6 accepts connections over IPv4 too."""
+    if host != "all":
+        return host
+    return "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104 - it was asked for
 
 
 def check_vllm_arguments(words: Sequence[str]) -> None:

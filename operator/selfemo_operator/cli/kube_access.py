@@ -158,7 +158,7 @@ class Access:
         try:
             yield
         except ApiError as error:
-            code = ExitCode.BAD_INPUT if 400 <= error.status < 500 else ExitCode.UNAVAILABLE
+            code = ExitCode.UNAVAILABLE if error.may_pass else ExitCode.BAD_INPUT
             raise RunnerError(self._message(error, kube, name), code) from None
 
     def _message(self, error: ApiError, kube: KubeClient, name: str) -> str:

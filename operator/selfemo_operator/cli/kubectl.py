@@ -46,6 +46,9 @@ app = application("kubectl selfemo", "Watch and control EmotionEvolutions on a c
 
 #: Seconds between two reads of an evolution. A stage takes minutes: more would only be load.
 POLL_SECONDS = 2.0
+#: The pods whose logs are read at the same time: kubectl refuses more than this number, and an
+#: evolution has at most as many shards and nodes (a bound of the API).
+_MOST_PODS = 1024
 #: Evolutions in one page of a list.
 _PAGE = 250
 _PROGRAM = "kubectl selfemo"
@@ -209,7 +212,8 @@ def logs(
         f"{names.LABEL_GENERATION}={number:03d}"
     )
     arguments = [kubectl, "logs", *access.options, "--selector", selector]
-    arguments += ["--prefix", "--tail=-1", "--max-log-requests=64"]
+    # a pod that waits has no log: print those of the others all the same
+    arguments += ["--prefix", "--tail=-1", f"--max-log-requests={_MOST_PODS}", "--ignore-errors"]
     arguments += ["--follow"] if follow else []
     os.execv(kubectl, arguments)  # noqa: S606 - no shell
 

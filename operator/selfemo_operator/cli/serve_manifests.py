@@ -307,7 +307,7 @@ def _pod(
 def _arguments(evolution: EmotionEvolution, options: ServeOptions) -> list[str]:
     """Return the arguments of `selfemo serve`. Those of the engine are in the model's folder."""
     uri = model_uri(evolution, follow=bool(options.follow_image))
-    arguments = [uri, "--host=0.0.0.0", f"--port={PORT}", f"--name={evolution.metadata.name}"]
+    arguments = [uri, "--host=all", f"--port={PORT}", f"--name={evolution.metadata.name}"]
     return [*arguments, *_storage_arguments(evolution.spec.storage)]
 
 

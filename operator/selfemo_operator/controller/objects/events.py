@@ -58,7 +58,7 @@ class EventReason(StrEnum):
     STATUS_REJECTED = "StatusRejected"
     """The API server rejects a status; the operator tries again with a growing delay."""
     PURGE_JOB_CONFLICT = "PurgeJobConflict"
-    """The name of the Job that removes the data is taken by an object of somebody else."""
+    """The Job that removes the data cannot be created or replaced; the message says why."""
     PURGE_REFUSED = "PurgeRefused"
     """On a Job: it would remove data of a deleted evolution, and the operator does not allow it."""
 
@@ -273,7 +273,7 @@ def _manifest(
         "metadata": {"name": name, "namespace": namespace},
         "involvedObject": dict(involved),
         "type": "Warning" if event.warning else "Normal",
-        "reason": event.reason,
+        "reason": event.reason.value,
         "message": shortened(event.message),
         "eventTime": time,
         "action": "Reconcile",

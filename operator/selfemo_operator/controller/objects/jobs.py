@@ -94,11 +94,12 @@ def job_manifest(evolution: EmotionEvolution, action: CreateJob, settings: JobSe
         "metadata": {
             "name": action.name,
             "namespace": evolution.metadata.namespace,
-            "labels": {**labels, **_queue_labels(evolution.spec)},
+            "labels": {**_labels_for_job(template), **labels, **_queue_labels(evolution.spec)},
             "annotations": {
                 names.ANNOTATION_TEMPLATE: template_hash(
                     evolution, config.stage, settings.pod_template
-                )
+                ),
+                names.ANNOTATION_DEADLINE: _deadline_text(active),
             },
             "ownerReferences": [owner(evolution)],
         },
@@ -113,6 +114,42 @@ def active_deadline(seconds: int | None) -> int | None:
     (160, None)
     """
     return None if seconds is None else seconds + DEADLINE_SLACK
+
+
+def has_deadline(job: Json, seconds: int | None) -> bool:
+    """Return whether a Job has been given the deadline for a limit of the spec.
+
+    Parameters
+    ----------
+    job
+        The Job. One of an older operator has no annotation, and its own deadline counts.
+    seconds
+        The limit of the spec. None: there is none.
+    """
+    active = active_deadline(seconds)
+    given = (job["metadata"].get("annotations") or {}).get(names.ANNOTATION_DEADLINE)
+    if given is None:
+        return bool(job["spec"].get("activeDeadlineSeconds") == active)
+    return bool(given == _deadline_text(active))
+
+
+def deadline_change(seconds: int | None) -> tuple[Json, dict[str, str]]:
+    """Return the changes of a Job's spec and annotations with which it gets a deadline."""
+    active = active_deadline(seconds)
+    return {"activeDeadlineSeconds": active}, {names.ANNOTATION_DEADLINE: _deadline_text(active)}
+
+
+def _deadline_text(seconds: int | None) -> str:
+    return names.NO_DEADLINE if seconds is None else str(seconds)
+
+
+def _labels_for_job(template: Json) -> dict[str, str]:
+    """Return the labels of a pod that its Job has too, for policies that require them on Jobs.
+
+    The label of a queue would hand the Job over to another controller.
+    """
+    labels: dict[str, str] = template["metadata"]["labels"]
+    return {name: value for name, value in labels.items() if name != names.LABEL_QUEUE}
 
 
 def pod_template(
@@ -187,7 +224,7 @@ def purge_manifest(evolution: EmotionEvolution, settings: JobSettings) -> Json:
         "metadata": {
             "name": names.purge_job_name(metadata.name, metadata.uid),
             "namespace": metadata.namespace,
-            "labels": labels,
+            "labels": {**_labels_for_job(pod), **labels},
             "annotations": {
                 names.ANNOTATION_TEMPLATE: _hash(job),
                 names.ANNOTATION_SEEN: metadata.resource_version,

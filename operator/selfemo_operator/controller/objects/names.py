@@ -37,6 +37,10 @@ ANNOTATION_JOB = f"{GROUP}/job-uid"
 ANNOTATION_CREATION = f"{GROUP}/creation"
 #: The resource version of the evolution that a purge Job was last synchronized with.
 ANNOTATION_SEEN = f"{GROUP}/seen-version"
+#: On a Job: the deadline in seconds that the operator has asked for, or :data:`NO_DEADLINE`. A
+#: policy of the cluster may have set another one, which stays.
+ANNOTATION_DEADLINE = f"{GROUP}/deadline"
+NO_DEADLINE = "none"
 
 #: Who suspended a stage Job that is, or was, suspended.
 ANNOTATION_SUSPENDED = f"{GROUP}/suspended-by"

@@ -14,7 +14,7 @@ from selfemo_api.evolution import EmotionEvolution
 from selfemo_operator.controller.caches.cache import Cache
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
-from selfemo_operator.controller.objects.jobs import active_deadline
+from selfemo_operator.controller.objects.jobs import deadline_change
 from selfemo_operator.controller.objects.names import Key
 from selfemo_operator.controller.objects.pod_status import is_live_stage_pod
 from selfemo_operator.controller.reconcile.started_stages import StartedStages
@@ -138,7 +138,7 @@ class JobChanges:
 
     def suspend(self, key: Key, evolution: EmotionEvolution, name: str) -> None:
         """Suspend a Job because the evolution is suspended."""
-        self._patch(key, evolution, name, {"suspend": True}, names.BY_OPERATOR)
+        self._patch(key, evolution, name, {"suspend": True}, _suspended(names.BY_OPERATOR))
 
     def resume(self, key: Key, evolution: EmotionEvolution, name: str) -> None:
         """Resume a Job.
@@ -149,15 +149,15 @@ class JobChanges:
         job = self._find(key, evolution, name)
         was_own = job is not None and _suspended_by(job) == names.BY_OPERATOR
         value = names.BY_NONE if was_own else names.BY_ANOTHER
-        self._patch(key, evolution, name, {"suspend": False}, value)
+        self._patch(key, evolution, name, {"suspend": False}, _suspended(value))
 
     def set_deadline(
         self, key: Key, evolution: EmotionEvolution, name: str, seconds: int | None
     ) -> None:
         """Give a Job another deadline, in seconds from its start. None: no deadline."""
-        change = {"activeDeadlineSeconds": active_deadline(seconds)}
+        change, annotations = deadline_change(seconds)
         log.info("the Job %s/%s gets the deadline of the spec: %s s", key[0], name, seconds)
-        self._patch(key, evolution, name, change)
+        self._patch(key, evolution, name, change, annotations)
 
     def delete(self, key: Key, evolution: EmotionEvolution, name: str, reason: str) -> None:
         """Delete a Job as it was read. The log has the reason.
@@ -187,7 +187,7 @@ class JobChanges:
             name = job["metadata"]["name"]
             if names.LABEL_QUEUE not in job["metadata"].get("labels", {}):
                 log.info("the Job %s/%s is left to the controller that suspended it", key[0], name)
-                self._patch(key, evolution, name, {}, names.BY_ANOTHER)
+                self._patch(key, evolution, name, {}, _suspended(names.BY_ANOTHER))
 
     def _find(self, key: Key, evolution: EmotionEvolution, name: str) -> Json | None:
         jobs = self._cache.stage_jobs(key, evolution.metadata.uid)
@@ -199,15 +199,13 @@ class JobChanges:
         evolution: EmotionEvolution,
         name: str,
         spec: Json,
-        suspended_by: str | None = None,
+        annotations: dict[str, str],
     ) -> None:
-        """Change a Job's spec, and the annotation that says who suspended it."""
+        """Change a Job's spec, and the annotations that say what the operator has asked for."""
         job = self._find(key, evolution, name)
         if job is None:
             return  # the watch has delivered its deletion
-        metadata: Json = {"uid": job["metadata"]["uid"]}
-        if suspended_by is not None:
-            metadata["annotations"] = {names.ANNOTATION_SUSPENDED: suspended_by}
+        metadata: Json = {"uid": job["metadata"]["uid"], "annotations": annotations}
         body: Json = {"metadata": metadata, **({"spec": spec} if spec else {})}
         try:
             changed = self._kube.patch(names.job_path((key[0], name)), body)
@@ -220,6 +218,11 @@ class JobChanges:
                 raise Conflict(text) from error
             raise
         self._cache.store_job(changed)
+
+
+def _suspended(by: str) -> dict[str, str]:
+    """Return the annotation that says who suspended a Job."""
+    return {names.ANNOTATION_SUSPENDED: by}
 
 
 def _suspended_by(job: Json) -> str | None:

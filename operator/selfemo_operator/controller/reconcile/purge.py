@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -34,14 +35,24 @@ from selfemo_api.spec import WhenDeleted
 from selfemo_operator.controller.caches.cache import Cache
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
-from selfemo_operator.controller.objects.events import Event, EventReason, job_event_manifest
 from selfemo_operator.controller.objects.job_status import job_state
 from selfemo_operator.controller.objects.jobs import permitted_config, purge_manifest
 from selfemo_operator.controller.objects.names import Key
 from selfemo_operator.controller.objects.ownership import is_foreign, is_sealed
 from selfemo_operator.controller.objects.pod_gate import PodRefused, pod_refusal, refusal
+from selfemo_operator.controller.objects.purge_jobs import (
+    HELD,
+    creation,
+    is_current,
+    is_permitted,
+    is_purged,
+    is_required,
+    may_write,
+    seen_version,
+)
 from selfemo_operator.controller.objects.settings import Settings
 from selfemo_operator.controller.reconcile.deletion_history import DeletionHistory
+from selfemo_operator.controller.reconcile.purge_reports import PurgeReports
 from selfemo_operator.planner.types import JobState
 
 Json = dict[str, Any]
@@ -50,6 +61,11 @@ log = logging.getLogger(__name__)
 #: The time after which pods that are still ending are listed again. They may take two minutes, and
 #: most take seconds.
 POD_POLL_INTERVAL = timedelta(seconds=5)
+#: How often the Job of a living evolution is replaced after somebody else has started it. Once is
+#: somebody's mistake; a controller starts each Job, and the last one then stays.
+MOST_REPLACEMENTS = 3
+#: Validates an object, also by admission, and creates none.
+_DRY_RUN = "?dryRun=All"
 #: The reason of the error if a Job of this name belongs to somebody else.
 OTHER_OWNER = "OtherOwner"
 
@@ -71,14 +87,15 @@ class Purger:
         self._kube = kube
         self._cache = cache
         self._settings = settings
-        #: The uids of Jobs that were reported.
-        self._reported: set[str] = set()
+        self._reports = PurgeReports(kube, settings.identity)
         #: The random texts of Jobs that this process has created, until their uids are on them.
         #: They are known before the request, whose reply may be lost.
         self._created: set[str] = set()
+        #: By uid of the evolution: how often its Job was replaced because it was started.
+        self._replaced: Counter[str] = Counter()
         self._history = DeletionHistory(kube, cache.deleted)
 
-    def sync_job(self, key: Key, evolution: EmotionEvolution) -> None:
+    def sync_job(self, key: Key, evolution: EmotionEvolution, *, living: bool = True) -> None:
         """Create, replace or delete the purge Job of an evolution, as its spec requires.
 
         An evolution whose `podTemplate` is refused has no purge Job: its pod would have what was
@@ -90,6 +107,8 @@ class Purger:
             The evolution's namespace and name.
         evolution
             The evolution. If it has been deleted, this is its last state.
+        living
+            Whether the evolution has not been deleted.
 
         Raises
         ------
@@ -97,19 +116,49 @@ class Purger:
             If the API server rejects a request or cannot be reached, or with the reason
             :data:`OTHER_OWNER` if the Job of this name belongs to somebody else.
         """
-        existing = self._cached(key, evolution.metadata.uid)
-        required = self._required(evolution)
+        uid = evolution.metadata.uid
+        existing, required = self._cached(key, uid), self._required(evolution)
         if existing is not None and is_foreign(existing):
             if required is not None:
                 raise _other_owner(existing)
             return
-        if existing is not None and (required is None or not _is_current(existing, required)):
+        if existing is not None and required is not None and not is_current(existing, required):
+            if living and self._is_started_by_others(existing, required):
+                return
+            self._check(key, required)
             self._delete(existing)
             existing = None
+        elif existing is not None and required is None:
+            self._delete(existing)
         if required is not None and existing is None:
             self._create(key, required)
         elif required is not None and existing is not None:
             self._record_version(key, existing, required)
+
+    def _is_started_by_others(self, job: Json, required: Json) -> bool:
+        """Return whether a Job stays although it was started: a controller starts each one.
+
+        It removes nothing, and it is replaced at the deletion.
+        """
+        if not is_required(job, required) or not is_sealed(job):
+            return False
+        uid = job["metadata"]["labels"][names.LABEL_UID]
+        self._replaced[uid] += 1
+        return self._replaced[uid] > MOST_REPLACEMENTS
+
+    def _check(self, key: Key, required: Json) -> None:
+        """Let the API server judge a Job before the one that it replaces is deleted.
+
+        Raises
+        ------
+        ApiError
+            If the API server rejects the Job. The old one then stays, and so does the data's end.
+        """
+        try:
+            self._kube.create(names.jobs_path(key[0]) + _DRY_RUN, required)
+        except ApiError as error:
+            if error.reason != "AlreadyExists":  # that is judged last
+                raise
 
     def reconcile_orphans(self, key: Key, current_uid: str | None) -> datetime | None:
         """Start the purge Jobs of deleted evolutions, and delete those that have succeeded.
@@ -134,19 +183,19 @@ class Purger:
         requeue_at = None
         for cached in self._cache.purge_jobs(key):
             uid, state = cached["metadata"]["labels"][names.LABEL_UID], job_state(cached)
-            if uid == current_uid or state not in (JobState.SUCCEEDED, JobState.SUSPENDED):
+            if uid == current_uid or state not in (JobState.SUCCEEDED, JobState.FAILED, *HELD):
                 continue
-            is_own = not is_foreign(cached) and _creation(cached) in self._created
+            is_own = not is_foreign(cached) and creation(cached) in self._created
             # the evolution may have been deleted before the uid was written
             job = self._seal(key, cached) if is_own else cached
             if not is_sealed(job):
                 if self._is_interrupted(key, job):
                     requeue_at = self._purge(key, job) or requeue_at
                 else:
-                    self._report_copy(key, job)
+                    self._reports.copied(key, job)
             elif state is JobState.SUCCEEDED:
                 self._delete(job)
-            elif self._is_deleted(key, uid):
+            elif self._is_deleted(key, uid) and not self._was_started(job):
                 requeue_at = self._purge(key, job) or requeue_at
         return requeue_at
 
@@ -160,7 +209,7 @@ class Purger:
             may still become known.
         """
         uid = job["metadata"]["labels"][names.LABEL_UID]
-        last = self._history.last_state(key, uid, _seen_version(job))
+        last = self._history.last_state(key, uid, seen_version(job))
         if last is not None:
             self._follow(key, job, last)
         elif self._history.is_awaited(uid):
@@ -173,6 +222,22 @@ class Purger:
         self._start(key, current)
         return None
 
+    def _was_started(self, job: Json) -> bool:
+        """Return whether the operator has started a Job. It may wait in a queue, or have failed."""
+        path = names.job_path((job["metadata"]["namespace"], job["metadata"]["name"]))
+        try:
+            current = self._kube.get(path)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return True  # the watch delivers the deletion
+        if not is_permitted(current):
+            return False
+        if job_state(current) is JobState.SUSPENDED:
+            text = "another controller has suspended this Job: it removes the data once it runs"
+            self._reports.refused(current, text)
+        return True
+
     def _is_interrupted(self, key: Key, job: Json) -> bool:
         """Return whether a Job without its uid is of an operator that ended while it created it.
 
@@ -180,23 +245,23 @@ class Purger:
         So the history of the API server must have the deletion of the evolution. The Job then
         follows the last spec, and is replaced before it is started.
         """
-        if is_foreign(job) or not _creation(job) or job["metadata"]["uid"] in self._reported:
+        if is_foreign(job) or not creation(job) or self._reports.has(job):
             return False
         uid = job["metadata"]["labels"][names.LABEL_UID]
         if not self._is_deleted(key, uid):
             return False
-        return self._history.last_state(key, uid, _seen_version(job)) is not None
+        return self._history.last_state(key, uid, seen_version(job)) is not None
 
     def _follow(self, key: Key, job: Json, last: Json) -> None:
         """Replace or delete the purge Job of a deleted evolution, as its last spec requires."""
-        if not _is_purged(last):
+        if not is_purged(last):
             self._delete_needless(key, job)
             return
         try:
             evolution = EmotionEvolution.model_validate(last)
         except ValidationError:
             return  # the Job follows the last spec that could be read
-        self.sync_job(key, evolution)
+        self.sync_job(key, evolution, living=False)
 
     def _delete_needless(self, key: Key, job: Json) -> None:
         """Delete the purge Job of a deleted evolution whose last spec keeps the data."""
@@ -212,12 +277,17 @@ class Purger:
             if error.status != 404:
                 raise
             return  # the watch delivers the deletion
-        if not is_sealed(current) or job_state(current) is not JobState.SUSPENDED:
+        if is_sealed(current) and job_state(current) is JobState.FAILED:
+            text = (
+                "somebody else has started this Job, and the last spec of its evolution is not "
+                "known: the data stays"
+            )
+            self._reports.refused(current, text)
+        if not is_sealed(current) or job_state(current) not in HELD:
             return  # it was replaced or started; the watch delivers that
         if problem := pod_refusal(current["spec"]["template"], self._settings.jobs):
-            self._report(
+            self._reports.refused(
                 current,
-                EventReason.PURGE_REFUSED,
                 f"the Job is deleted, and the data stays: {problem}",
             )
             self._delete(current)
@@ -251,7 +321,7 @@ class Purger:
         metadata = job["metadata"]
         query = {"labelSelector": f"{names.LABEL_UID}={metadata['labels'][names.LABEL_UID]}"}
         pods = self._kube.get(names.core_path(metadata["namespace"], "pods"), query)
-        return any(_may_write(pod) for pod in pods.get("items", []))
+        return any(may_write(pod) for pod in pods.get("items", []))
 
     def _required(self, evolution: EmotionEvolution) -> Json | None:
         """Return the purge Job that an evolution should have, or None."""
@@ -286,7 +356,7 @@ class Purger:
             job = self._kube.get(path)
             if is_foreign(job):
                 raise _other_owner(job) from error
-            if not _is_current(job, required):
+            if not is_current(job, required):
                 self._delete(job)
                 raise ApiError(409, "Conflict", "an earlier purge Job is being replaced") from error
         self._seal(key, job)
@@ -298,7 +368,7 @@ class Purger:
         annotations = {names.ANNOTATION_JOB: uid, names.ANNOTATION_CREATION: None}
         path = names.job_path((key[0], job["metadata"]["name"]))
         sealed = self._kube.patch(path, {"metadata": {"uid": uid, "annotations": annotations}})
-        self._created.discard(_creation(job))
+        self._created.discard(creation(job))
         self._cache.store_job(sealed)
         return sealed
 
@@ -308,7 +378,7 @@ class Purger:
         The history of the API server is read from there if the operator misses the deletion.
         """
         version = required["metadata"]["annotations"][names.ANNOTATION_SEEN]
-        if _seen_version(job) == version:
+        if seen_version(job) == version:
             return
         uid = job["metadata"]["uid"]
         changes = {"metadata": {"uid": uid, "annotations": {names.ANNOTATION_SEEN: version}}}
@@ -325,69 +395,6 @@ class Purger:
         path = names.job_path((metadata["namespace"], metadata["name"]))
         self._kube.delete(path, metadata["uid"])
         self._cache.remove_job(job)
-
-    def _report_copy(self, key: Key, job: Json) -> None:
-        """Report a Job that has the name and the labels of a purge Job, and is not the operator's.
-
-        It may be of an evolution that still exists in another cluster, or of data that a backup
-        tool is about to make accessible again.
-        """
-        message = (
-            "this Job is not started, because the operator has not created it: it is a copy, or a "
-            f"backup tool has restored it. The data of {key[0]}/{key[1]} stays; delete the Job"
-        )
-        self._report(job, EventReason.PURGE_REFUSED, message)
-
-    def _report(self, job: Json, reason: EventReason, message: str) -> None:
-        """Create an Event about a Job, once."""
-        metadata = job["metadata"]
-        if metadata["uid"] in self._reported:
-            return
-        self._reported.add(metadata["uid"])
-        log.warning("the Job %s/%s: %s", metadata["namespace"], metadata["name"], message)
-        event = Event(reason, message, warning=True)
-        body = job_event_manifest(metadata, event, datetime.now(UTC), self._settings.identity)
-        try:
-            self._kube.create(names.core_path(metadata["namespace"], "events"), body)
-        except ApiError as error:  # no decision depends on Events
-            log.warning("the Event %s was not created: %s", reason, error)
-
-
-def _is_purged(last: Json) -> bool:
-    """Return whether the last spec of an evolution lets its data be removed."""
-    return bool(last["spec"].get("storage", {}).get("whenDeleted") == WhenDeleted.DELETE)
-
-
-def _creation(job: Json) -> str:
-    creation: str = job["metadata"]["annotations"].get(names.ANNOTATION_CREATION, "")
-    return creation
-
-
-def _seen_version(job: Json) -> str:
-    version: str = job["metadata"]["annotations"].get(names.ANNOTATION_SEEN, "")
-    return version
-
-
-def _may_write(pod: Json) -> bool:
-    """Return whether a container of a pod may still run.
-
-    The phase of a pod on a lost node becomes `Failed` while its containers may still run.
-    """
-    status = pod.get("status", {})
-    if status.get("phase") not in ("Succeeded", "Failed"):
-        return True
-    return any("running" in c.get("state", {}) for c in status.get("containerStatuses", []))
-
-
-def _is_current(job: Json, required: Json) -> bool:
-    """Return whether a purge Job is the required one, complete, and has never been started.
-
-    A Job that somebody has started by hand has failed, and could not be started again.
-    """
-    annotations = job["metadata"]["annotations"]
-    template = required["metadata"]["annotations"][names.ANNOTATION_TEMPLATE]
-    is_required = annotations.get(names.ANNOTATION_TEMPLATE) == template
-    return is_required and is_sealed(job) and job_state(job) is JobState.SUSPENDED
 
 
 def _other_owner(job: Json) -> ApiError:

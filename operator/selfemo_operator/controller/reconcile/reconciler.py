@@ -30,7 +30,7 @@ from selfemo_operator.controller.objects.job_status import (
     stage_job,
 )
 from selfemo_operator.controller.objects.jobs import (
-    active_deadline,
+    has_deadline,
     job_manifest,
     needs_service,
     service_manifest,
@@ -206,7 +206,7 @@ class Reconciler:
         metadata, status = evolution.metadata, evolution.status
         refused = refusal(evolution, self._settings.jobs)
         current = (status.generation, status.stage, status.attempt)
-        deadline = active_deadline(evolution.spec.deadlines.stage_active_seconds)
+        limit = evolution.spec.deadlines.stage_active_seconds
         jobs = []
         for manifest in self._cache.stage_jobs(key, metadata.uid):
             job = stage_job(manifest)
@@ -218,7 +218,7 @@ class Reconciler:
                 job,
                 outdated=bool(refused) or self._is_outdated(evolution, manifest, job),
                 removals=tuple(datetime.fromisoformat(at) for at in removals),
-                deadline_outdated=manifest["spec"].get("activeDeadlineSeconds") != deadline,
+                deadline_outdated=not has_deadline(manifest, limit),
             )
             jobs.append(job)
         name = _current_name(evolution)
@@ -315,7 +315,7 @@ class Reconciler:
         self._creation_errors.clear(uid)
 
     def _sync_purge_job(self, key: Key, evolution: EmotionEvolution) -> None:
-        """Synchronize the purge Job. One that belongs to somebody else is reported once.
+        """Synchronize the purge Job. One that is rejected, or of somebody else, is reported once.
 
         The next resync tries again. The next stage is not started before: its data would stay after
         a deletion.
@@ -324,7 +324,7 @@ class Reconciler:
         try:
             self._purger.sync_job(key, evolution)
         except ApiError as error:
-            if error.reason != OTHER_OWNER:
+            if error.may_pass:
                 raise
             if self._purge_errors.get(uid) != error.message:
                 self._purge_errors[uid] = error.message

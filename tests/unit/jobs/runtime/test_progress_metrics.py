@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -77,14 +77,18 @@ from selfemo_jobs.runtime.logging_setup import configure_logging
 configure_logging("SelfPlay")
 serve_progress(Stage.SELF_PLAY, "demo")
 logging.getLogger("selfemo_jobs.runtime.program").info("progress", extra={"fields": {"done": 3}})
-print(urlopen("http://127.0.0.1:PORT/metrics", timeout=5).read().decode())
+print(urlopen("http://HOST:PORT/metrics", timeout=5).read().decode())
 """
 
 
-def test_it_is_served_by_the_process(tmp_path: Path) -> None:
+NO_IPV6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("[::1]", marks=NO_IPV6)])
+def test_it_is_served_by_the_process(host: str) -> None:
     port = str(free_port())
     done = subprocess.run(
-        [sys.executable, "-c", STAGE.replace("PORT", port)],
+        [sys.executable, "-c", STAGE.replace("PORT", port).replace("HOST", host)],
         env={**os.environ, ENV_METRICS_PORT: port},
         capture_output=True,
         text=True,

@@ -52,6 +52,20 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return calls
 
 
+@pytest.mark.parametrize(("has_ipv6", "address"), [(True, "::"), (False, "0.0.0.0")])
+def test_all_addresses(
+    has_ipv6: bool,
+    address: str,
+    model: Path,
+    started: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("socket.has_dualstack_ipv6", lambda: has_ipv6)
+    main(["serve", str(model), "--host", "all"])
+    ((_, command, _),) = started
+    assert command[command.index("--host") + 1] == address
+
+
 def test_starts_vllm(
     model: Path, started: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

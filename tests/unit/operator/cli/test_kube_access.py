@@ -285,6 +285,7 @@ def test_the_server_does_not_respond() -> None:
             "reports 500 InternalError: etcd is away",
         ),
         (503, "", 75, "reports 503"),
+        (429, failure("TooManyRequests", "try later"), 75, "reports 429 TooManyRequests"),
         (200, "<html>", 75, "does not respond: GET"),
     ],
 )

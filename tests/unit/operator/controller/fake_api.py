@@ -114,12 +114,15 @@ class FakeApiServer:
         return self.objects[path]
 
     def _create(self, path: str, body: Json) -> Json:
-        name = body["metadata"]["name"]
+        name, is_dry_run = body["metadata"]["name"], path.endswith("?dryRun=All")
+        path = path.removesuffix("?dryRun=All")
+        if path.endswith("/jobs") and self.invalid:
+            raise ApiError(422, "Invalid", self.invalid)
         if f"{path}/{name}" in self.objects:
             raise ApiError(409, "AlreadyExists", f"{name} already exists")
+        if is_dry_run:
+            return body
         if path.endswith("/jobs"):
-            if self.invalid:
-                raise ApiError(422, "Invalid", self.invalid)
             self._check_no_active_job(body)
             if self.queue_suspends:
                 body["spec"]["suspend"] = True

@@ -21,6 +21,7 @@ from selfemo_api.contract import PurgeConfig
 from selfemo_operator.controller.kube.client import ApiError
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.reconcile import deletion_history
+from selfemo_operator.controller.reconcile.purge import MOST_REPLACEMENTS
 
 Json = dict[str, Any]
 STORAGE = {"uri": "s3://bucket/runs", "whenDeleted": "Delete"}
@@ -452,3 +453,66 @@ def test_an_unavailable_history_removes_nothing() -> None:
     operator.kube.watch = fail  # type: ignore[method-assign]
     reconcile_times(operator, 4)
     assert not server.purged
+
+
+# Other controllers --------------------------------------------------------------------------------
+
+
+class QueueWithDefault(FakeApiServer):
+    """An API server with Kueue, which gives each Job the default queue, and admits it."""
+
+    def _create(self, path: str, body: Json) -> Json:
+        if path.endswith("/jobs"):
+            body["metadata"]["labels"].setdefault(names.LABEL_QUEUE, "default")
+            body["spec"]["suspend"] = True
+        return super()._create(path, body)
+
+    def admit(self) -> None:
+        for job in self.jobs():
+            if job["spec"].get("suspend"):
+                path = names.job_path((NAMESPACE, job["metadata"]["name"]))
+                self._merge(path, {"spec": {"suspend": False}})
+
+
+def advance(server: QueueWithDefault, operator: FakeOperator, times: int) -> None:
+    for _ in range(times):
+        operator.reconcile()
+        server.admit()
+        operator.receive_events()
+        server.advance_jobs()
+        operator.receive_events()
+
+
+def test_a_queue_that_starts_each_job_does_not_prevent_the_removal() -> None:
+    server = QueueWithDefault()
+    server.add_evolution(storage=STORAGE)
+    operator = FakeOperator(server)
+    advance(server, operator, 30)
+    created = [name for name in server.created if name.endswith("-purge")]
+    assert len(created) <= 1 + MOST_REPLACEMENTS
+    assert server.status["generation"] > 0
+    assert not server.purged
+    server.remove(names.evolution_path(KEY))
+    operator.receive_events()
+    advance(server, operator, 20)
+    assert len(server.purged) == 1
+
+
+def test_an_edit_that_is_rejected_keeps_the_purge_job() -> None:
+    server, operator = with_purge_job()
+    (before,) = purge_jobs(server)
+    reconcile_times(operator, 5)
+    server.edit(podTemplate=[{"template": {"labels": {"team": "a b"}}}])
+    server.invalid = "spec.template.labels: Invalid value"
+    for _ in range(4):
+        operator.receive_events()
+        operator.reconcile()
+    (after,) = purge_jobs(server)
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    reasons = [e["reason"] for e in server.of("events")]
+    assert reasons.count("PurgeJobConflict") == 1
+    server.invalid = ""
+    server.remove(names.evolution_path(KEY))
+    operator.receive_events()
+    reconcile_times(operator, 6)
+    assert len(server.purged) == 1

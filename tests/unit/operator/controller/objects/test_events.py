@@ -25,6 +25,7 @@ from selfemo_operator.controller.objects.events import (
 from selfemo_operator.planner.conditions import with_conditions
 from selfemo_operator.planner.types import End
 
+A, B = EventReason.STARTED, EventReason.RESUMED
 AT: dict[str, Any] = {"generation": 1, "stage": Stage.SCORE, "attempt": 2, "start_time": NOW}
 
 
@@ -164,7 +165,7 @@ def test_a_failure_is_a_warning_and_an_edit_reopens() -> None:
 
 def test_the_event_object() -> None:
     evolution = evolution_of()
-    event = event_manifest(evolution, Event("Started", "x" * 5000), NOW, "pod-" * 100)
+    event = event_manifest(evolution, Event(EventReason.STARTED, "x" * 5000), NOW, "pod-" * 100)
     assert event["involvedObject"]["namespace"] == event["metadata"]["namespace"] == "team"
     assert event["involvedObject"]["uid"] == evolution.metadata.uid
     assert len(event["message"]) == MESSAGE_MAX
@@ -180,14 +181,14 @@ def test_the_event_object() -> None:
 )
 def test_the_bound_of_a_message_is_in_bytes(text: str) -> None:
     """The API server refuses a longer one, so that the Event would be lost."""
-    message = event_manifest(evolution_of(), Event("A", text), NOW, "pod")["message"]
+    message = event_manifest(evolution_of(), Event(A, text), NOW, "pod")["message"]
     assert MESSAGE_MAX - 4 < len(message.encode()) <= MESSAGE_MAX
     assert text.startswith(message)
 
 
 def test_lines_of_a_message_are_left_out_by_bytes() -> None:
     lines = ["2 problems", *("\u8bed" * 200 for _ in range(3))]
-    message = event_manifest(evolution_of(), Event("A", "\n".join(lines)), NOW, "pod")["message"]
+    message = event_manifest(evolution_of(), Event(A, "\n".join(lines)), NOW, "pod")["message"]
     assert len(message.encode()) <= MESSAGE_MAX
     assert message.splitlines()[-1] == "and 2 more lines: the condition has all of them"
 
@@ -229,9 +230,9 @@ def test_an_events_name_follows_from_its_content() -> None:
         manifest = event_manifest(evolution, event, NOW + timedelta(seconds=seconds), "pod")
         return str(manifest["metadata"]["name"])
 
-    one = name(Event("A", "x"))
-    assert one == name(Event("A", "x"), seconds=9)
-    others = {name(Event("B", "x")), name(Event("A", "y")), name(Event("A", "x"), version="78")}
+    one = name(Event(A, "x"))
+    assert one == name(Event(A, "x"), seconds=9)
+    others = {name(Event(B, "x")), name(Event(A, "y")), name(Event(A, "x"), version="78")}
     assert len({one, *others}) == 4
 
 

@@ -20,6 +20,8 @@ from selfemo_operator.controller.objects.base_pod import GRACE_SECONDS
 from selfemo_operator.controller.objects.job_status import is_stage_job
 from selfemo_operator.controller.objects.jobs import (
     DEADLINE_SLACK,
+    deadline_change,
+    has_deadline,
     job_manifest,
     purge_manifest,
     service_manifest,
@@ -159,6 +161,35 @@ def test_the_jobs_deadline_is_later_than_the_planners() -> None:
     job = manifest(evolution_of(deadlines={"stageActiveSeconds": 600}))
     assert job["spec"]["activeDeadlineSeconds"] == 600 + DEADLINE_SLACK
     assert "activeDeadlineSeconds" not in manifest(evolution_of())["spec"]
+
+
+def test_a_deadline_that_a_policy_sets_stays_until_the_spec_changes() -> None:
+    job = manifest(evolution_of())
+    assert has_deadline(job, None)
+    job["spec"]["activeDeadlineSeconds"] = 86_400
+    assert has_deadline(job, None)
+    assert not has_deadline(job, 600)
+    spec, annotations = deadline_change(600)
+    job["metadata"]["annotations"] |= annotations
+    assert spec == {"activeDeadlineSeconds": 600 + DEADLINE_SLACK}
+    assert has_deadline(job, 600)
+
+
+@pytest.mark.parametrize(("active", "holds"), [(660, True), (86_400, False), (None, False)])
+def test_a_job_of_an_older_operator_has_the_deadline_of_its_spec(
+    active: int | None, holds: bool
+) -> None:
+    job = {"metadata": {}, "spec": {"activeDeadlineSeconds": active} if active else {}}
+    assert has_deadline(job, 600) is holds
+
+
+def test_the_job_has_the_labels_of_its_pod_except_that_of_a_queue() -> None:
+    labels = {"team": "a", names.LABEL_QUEUE: "mine"}
+    evolution = evolution_of(podTemplate=[{"template": {"labels": labels}}])
+    purge = purge_manifest(evolution, SETTINGS)
+    for job in (manifest(evolution), purge):
+        assert job["metadata"]["labels"]["team"] == "a"
+        assert names.LABEL_QUEUE not in job["metadata"]["labels"]
 
 
 def test_gpus_are_limits_only_if_the_stage_uses_gpus() -> None:
