@@ -91,7 +91,7 @@ def _is_stale(study: Study, folders: StudyFolders, row: Row, result: RowResult) 
 
 
 def confusions_of_best(finished: Mapping[int, FinishedRow], split: str) -> list[Confusion]:
-    """Return the confusion matrices of each seed's best generation.
+    """Return the confusion matrices of each seed's best generation, which dev selects.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def confusions_of_best(finished: Mapping[int, FinishedRow], split: str) -> list[
     split
         Dev or test.
     """
-    return [row.confusions[row.result.best, split] for _, row in sorted(finished.items())]
+    return [row.confusions[row.result.selected, split] for _, row in sorted(finished.items())]
 
 
 def confusions_of_baseline(finished: Mapping[int, FinishedRow], split: str) -> list[Confusion]:

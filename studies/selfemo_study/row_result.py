@@ -55,7 +55,7 @@ class RowResult(ApiModel):
     """How it ended: Succeeded or Collapsed."""
     message: str = ""
     best: int
-    """The number of the generation that is used, selected on dev."""
+    """The number of the generation that was trained: of an evolution, the one that dev selected."""
     generations: list[Generation]
     curve: list[CurvePoint] = []
     settings: JsonObject = Field(alias="asked")
@@ -68,6 +68,19 @@ class RowResult(ApiModel):
             if generation.generation == number:
                 return generation
         raise KeyError(number)
+
+    @property
+    def selected(self) -> int:
+        """The number of the generation that dev selects; a control may not have raised dev.
+
+        An evolution keeps generation 0 where no other one is better. A control is selected in the
+        same way. Otherwise it would be blamed for steps that nobody would use.
+        """
+        dev = {g.generation: g.dev for g in self.generations if g.dev is not None}
+        trained = self.generation(self.best)
+        if trained.outcome != CONTROL or 0 not in dev or self.best not in dev:
+            return self.best
+        return self.best if dev[self.best] > dev[0] else 0
 
     @property
     def steps(self) -> int:

@@ -96,7 +96,7 @@ def _run_row(task: RowTask, print_line: Print) -> bool:
 
 def _scores(result: RowResult) -> str:
     """Return the end of a row and its F1 in a few words."""
-    best = result.generation(result.best)
+    best = result.generation(result.selected)
     baseline = next((g for g in result.generations if g.generation == 0), None)
     before = f"{baseline.test:.4f} -> " if baseline and baseline.test is not None else ""
     return f"{result.phase}, test {before}{best.test:.4f} (dev {best.dev:.4f})"

@@ -78,7 +78,7 @@ def generations_table(rows: StudyRows) -> pa.Table:
                             "split": split,
                             "f1": f1,
                             "outcome": generation.outcome,
-                            "best": generation.generation == finished.result.best,
+                            "best": generation.generation == finished.result.selected,
                             **_seconds(generation),
                             "steps": generation.steps,
                             "examples": generation.examples,
@@ -207,7 +207,7 @@ def _difference_from_headline(rows: StudyRows, row: Row) -> dict[str, float] | N
         one, headline = of_row[seed], of_headline[seed]
         last = one.result.generations[-1].generation if row.kind is Kind.EVOLUTION else None
         best = headline.result.best_after(last)
-        pairs.append((headline.confusions[best, TEST], one.confusions[one.result.best, TEST]))
+        pairs.append((headline.confusions[best, TEST], one.confusions[one.result.selected, TEST]))
     return difference(pairs).to_json() if pairs else None
 
 
@@ -255,7 +255,7 @@ def _seed(result: RowResult) -> dict[str, Any]:
         "seed": result.seed,
         "phase": result.phase,
         "message": result.message,
-        "best": result.best,
+        "best": result.selected,
         "generations": [g.to_json() for g in result.generations],
         "curve": [p.to_json() for p in result.curve],
     }

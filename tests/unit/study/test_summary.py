@@ -81,6 +81,19 @@ def test_the_answer_stands_beside_that_without_the_responder_and_over_the_contro
     assert f"`main` over these steps: {100 * gain:+.1f} % [" in page
 
 
+def test_a_control_that_has_not_raised_dev_is_generation_0(
+    folders: StudyFolders, tmp_path: Path
+) -> None:
+    made = study(rows=[*DOCUMENT["rows"], MORE])
+    worse = {**RIGHT, (1, "dev"): 0, (1, "test"): 0}
+    finish(made, folders, "more", 1, worse, ["Baseline", "Control"], best=1, steps=8)
+    summary, page = written(folders, tmp_path, made)
+    assert summary["supervised_relative_gain"] == 0.0
+    assert summary["gain_over_supervised"] == summary["relative_gain"]
+    assert f"| more | 1 | 0 * | Baseline | {answers(1).f1:.4f} |" in page
+    assert f"| more | 1 | 1 | Control | {answers(0).f1:.4f} |" in page  # what was trained
+
+
 def test_what_did_not_run_is_missing(folders: StudyFolders, tmp_path: Path) -> None:
     summary, page = written(folders, tmp_path)
     assert summary["complete"] is False
