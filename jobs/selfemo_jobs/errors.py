@@ -48,6 +48,10 @@ class InputProblems(BadInput):
     """All problems of an input. The message has a line for each."""
 
 
+class PromptTooLong(BadInput):
+    """A prompt has too many tokens even without any context."""
+
+
 class BadRows(BadInput):
     """Rows that an earlier stage of the generation wrote cannot be used."""
 

@@ -21,6 +21,7 @@ from selfemo_jobs.evaluation.prediction_table import (
     read_predictions,
 )
 from selfemo_study.statistics import Confusion, f1
+from selfemo_study.study_config import StudyError
 
 #: One line for each dialogue; ``counts`` is its confusion matrix, flattened row by row.
 _COUNTS = pa.schema(
@@ -59,7 +60,14 @@ def weighted_f1_of(table: pa.Table, labels: Sequence[str]) -> float:
         The answers, as the Evaluate stage writes them.
     labels
         The labels of the data set.
+
+    Raises
+    ------
+    StudyError
+        If an utterance has several labels. The product compares sets; the studies do not.
     """
+    if any(len(gold) > 1 for gold in table["gold"].to_pylist()):
+        raise StudyError("studies measure one label for each utterance, and one has several")
     return round(f1(confusion_matrices(read_predictions(table, labels), len(labels))), 6)
 
 

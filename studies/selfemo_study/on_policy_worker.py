@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from selfemo_api.seeds import stage_seed
-from selfemo_api.spec import EvolutionSpec, Precision, RewardSpec, Role
+from selfemo_api.spec import EvolutionSpec, Precision, RewardSpec, Role, Schedule
 from selfemo_api.stages import Stage
 from selfemo_jobs.acceleration.rounded_products import checkpointing_options
 from selfemo_jobs.engines import open_engine
@@ -44,6 +44,7 @@ from selfemo_jobs.stages.selfplay.self_player import SelfPlayer
 from selfemo_jobs.stages.selfplay.stage import read_sources
 from selfemo_jobs.stages.warmstart.weights import rounds_products
 from selfemo_jobs.store.volumes import local_path
+from selfemo_study.study_config import StudyError
 from selfemo_study.worker_rows import (
     Checkpoint,
     TrainingJob,
@@ -76,11 +77,13 @@ def train(job: TrainingJob) -> list[Checkpoint]:
     from selfemo_jobs.stages.train.training_loop import precision_context
 
     spec = job.spec
+    if spec.reward.consensus == 0.0:
+        raise StudyError("on-policy rows require `reward.consensus` above 0: they align no votes")
     clock = WorkClock()
     rows = training_prompts(job)
     tokenizer = load_tokenizer(job.policy)
     model = load_model(job.policy, torch.float32)
-    if spec.training.train_layers is not None:
+    if spec.training.train_layers > 0:
         train_last_layers(model, spec.training.train_layers)
     model.generation_config.eos_token_id = end_tokens(tokenizer, spec)
     recorder = _checkpoint_recorder(job, clock)
@@ -298,6 +301,10 @@ def _before_stop(text: str, stops: Sequence[str]) -> str:
     return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))]
 
 
+#: Transformers' names of the learning-rate schedules.
+_SCHEDULES = {Schedule.CONSTANT: "constant_with_warmup", Schedule.LINEAR: "linear"}
+
+
 def arguments(job: TrainingJob) -> Any:
     """Return TRL's arguments: the evolution's own settings wherever both have them.
 
@@ -307,8 +314,6 @@ def arguments(job: TrainingJob) -> Any:
         The configuration of the training.
     """
     from trl import GRPOConfig
-
-    from selfemo_jobs.stages.train.training_arguments import SCHEDULES
 
     training, self_play = job.spec.training, job.spec.self_play
     return GRPOConfig(
@@ -323,7 +328,7 @@ def arguments(job: TrainingJob) -> Any:
         top_p=self_play.top_p,
         max_steps=job.steps,
         learning_rate=training.optimizer.learning_rate,
-        lr_scheduler_type=SCHEDULES[training.optimizer.schedule],
+        lr_scheduler_type=_SCHEDULES[training.optimizer.schedule],
         warmup_steps=math.ceil(training.optimizer.warmup_ratio * job.steps),
         max_grad_norm=training.optimizer.max_grad_norm,
         loss_type="dapo",

@@ -74,7 +74,7 @@ class RowResult(ApiModel):
         """The number of the generation that dev selects; a control may not have raised dev.
 
         An evolution keeps generation 0 where no other one is better. A control is selected in the
-        same way. Otherwise it would be blamed for steps that nobody would use.
+        same way. Otherwise steps that are not used would count against it.
         """
         dev = {g.generation: g.dev for g in self.generations if g.dev is not None}
         trained = self.generation(self.best)

@@ -12,6 +12,7 @@ from selfemo_api.spec import EvolutionSpec
 from selfemo_api.text.files import write_atomically
 from selfemo_jobs.base_models.warm_start_options import arguments_of
 from selfemo_jobs.stages.warmstart.options import TrainingOptions, WarmStartOptions
+from selfemo_jobs.store.hashing import file_sha256
 from selfemo_study.study_config import StudyError
 from selfemo_study.subprocesses import run_selfemo
 
@@ -34,11 +35,22 @@ class SupervisedTraining:
     """How the weights are trained."""
     seed: int
 
-    def to_json(self) -> dict[str, Any]:
-        """Return all that the model follows from. Paths are given by their last part."""
-        paths = {"model": self.model, "output": self.output, "source": self.source}
+    def settings(self, spec: EvolutionSpec) -> dict[str, Any]:
+        """Return all that the model follows from. Paths are given by their last part.
+
+        Parameters
+        ----------
+        spec
+            The evolution's spec, with the labels, the context and the prompts.
+        """
+        paths = {"model": self.model, "output": self.output}
         return {
             **{name: path.name for name, path in paths.items()},
+            "source": file_sha256(self.source),
+            "labels": list(spec.dataset.labels),
+            "prompts": spec.model.prompts,
+            "past": spec.dataset.context.past,
+            "maxPromptTokens": spec.model.max_prompt_tokens,
             "format": self.format,
             "dialogues": self.dialogues,
             **self.options.model_dump(),
@@ -67,7 +79,7 @@ def train(training: SupervisedTraining, spec: EvolutionSpec, log: Path) -> float
     note_file = training.output.with_name(training.output.name + ".json")
     if (training.output / "config.json").is_file() and note_file.is_file():
         note = json.loads(note_file.read_text())
-        if note["wanted"] != training.to_json():
+        if note["wanted"] != training.settings(spec):
             raise StudyError(f"{training.output} was trained with other settings: delete it")
         return float(note["seconds"])
     training.output.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +88,7 @@ def train(training: SupervisedTraining, spec: EvolutionSpec, log: Path) -> float
     if code:
         raise StudyError(f"the supervised training failed (exit code {code}); see {log}")
     seconds = round(time.monotonic() - began, 3)
-    note = {"seconds": seconds, "wanted": training.to_json()}
+    note = {"seconds": seconds, "wanted": training.settings(spec)}
     write_atomically(note_file, json.dumps(note, indent=1))
     return seconds
 

@@ -204,6 +204,12 @@ class EvolutionSpec(ApiModel):
             resolved=True,
         ),
         Rule(
+            "self.training.imitation == 0.0 || self.training.batchSize > self.selfPlay.groupSize",
+            "`training.batchSize` must be above `selfPlay.groupSize` with `training.imitation`: an "
+            "imitated answer is one more row of its group",
+            resolved=True,
+        ),
+        Rule(
             "self.training.batchSize % (self.training.microBatchSize * self.resources.nodes * "
             "(has(self.resources.processesPerNode) ? self.resources.processesPerNode : "
             "(self.resources.gpusPerNode > 0 ? self.resources.gpusPerNode : 1))) == 0",

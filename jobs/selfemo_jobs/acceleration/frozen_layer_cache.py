@@ -58,9 +58,13 @@ class FrozenLayerCache:
         A decoder whose layers return only their hidden states. All that can be packed do.
     trained
         The number of last layers that are trained. It must be less than the number of layers.
+    most_tokens
+        The most tokens whose states are cached. Micro-batches may divide a group otherwise in each
+        epoch, and each part is cached by itself.
     """
 
-    def __init__(self, model: PreTrainedModel, trained: int) -> None:
+    def __init__(self, model: PreTrainedModel, trained: int, most_tokens: int) -> None:
+        self._left = most_tokens
         self._states: dict[PackedGroup, Tensor] = {}
         self._batch: PackedBatch | None = None
         self._cached = False  # whether the states of all groups of the batch are there
@@ -92,8 +96,10 @@ class FrozenLayerCache:
             output = forward(hidden_states, *args, **kwargs)
             states = output.detach()
             for group, place in self._places():
-                # a copy: a view would keep the whole batch
-                self._states.setdefault(group, states[place].to("cpu", copy=True))
+                if group not in self._states and len(group) <= self._left:
+                    # a copy: a view would keep the whole batch
+                    self._states[group] = states[place].to("cpu", copy=True)
+                    self._left -= len(group)
             return output
 
         return read_or_forward

@@ -263,6 +263,8 @@ def bootstrap_interval(
     low, high : float
         The bounds of the interval, from 0 to 1.
     """
+    if len(by_dialogue) < 2:
+        return 0.0, 1.0
     scores = resampled_f1(by_dialogue, resamples, seed, f1=f1)
     low, high = np.quantile(scores, [_LOW, _HIGH])
     return rounded(low), rounded(high)

@@ -124,15 +124,20 @@ def paired_gain(
     Returns
     -------
     Gain
-        The gain with its interval.
+        The gain with its interval. A single dialogue says nothing about others: the interval is
+        then the whole range.
 
     Examples
     --------
-    >>> wrong, right = np.array([[[0, 2], [0, 2]]]), np.array([[[2, 0], [0, 2]]])
+    >>> wrong, right = np.array([[[0, 2], [0, 2]]] * 2), np.array([[[2, 0], [0, 2]]] * 2)
     >>> paired_gain(wrong, right, resamples=10, seed=0)
     Gain(gain=0.666667, low=0.666667, high=0.666667)
+    >>> paired_gain(wrong[:1], right[:1], resamples=10, seed=0)
+    Gain(gain=0.666667, low=-1.0, high=1.0)
     """
     totals = [f1(counts.sum(axis=0)[np.newaxis])[0] for counts in (first, second)]
+    if len(first) < 2:
+        return Gain(rounded(totals[1] - totals[0]), -1.0, 1.0)
     scores = [resampled_f1(counts, resamples, seed, f1=f1) for counts in (first, second)]
     low, high = np.quantile(scores[1] - scores[0], [_LOW, _HIGH])
     return Gain(rounded(totals[1] - totals[0]), rounded(low), rounded(high))

@@ -14,6 +14,7 @@ from selfemo_api.spec import Engine, MultiLabel
 from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
 from selfemo_jobs.datasets.text_files import one_line
 from selfemo_jobs.engines.interface import Completion, Logprobs, Sampling
+from selfemo_jobs.errors import PromptTooLong
 from selfemo_jobs.inference.answers import answer_sampling, read_answer
 from selfemo_jobs.inference.loaded_model import LoadedModel
 from selfemo_jobs.inference.targets import (
@@ -255,6 +256,20 @@ class Recognizer(Closing):
                 )
             )
         return predictions
+
+    def fits(self, target: Target) -> bool:
+        """Return whether an utterance fits a prompt, at least without context.
+
+        Parameters
+        ----------
+        target
+            The utterance.
+        """
+        try:
+            self.prompts([target])
+        except PromptTooLong:
+            return False
+        return True
 
     def read(self, targets: Sequence[Target]) -> list[Reading]:
         """Return the probability of each label for some utterances. No answer is generated.

@@ -164,13 +164,15 @@ class Responder(Closing):
         speaker
             The speaker of the reply.
         texts
-            The candidates. An empty one is not read: it expresses nothing.
+            The candidates. One that is empty, or too long for a prompt, is not read: it expresses
+            nothing.
         """
         past = last_turns(context, self._recognizer.model.description.context.past)
         targets = [Target("", len(context), Utterance(speaker, text), past) for text in texts]
-        readings = iter(self._recognizer.read([t for t in targets if t.turn.text]))
+        readable = [t for t in targets if t.turn.text and self._recognizer.fits(t)]
+        readings = iter(self._recognizer.read(readable))
         nothing = dict.fromkeys(self._recognizer.labels, 0.0)
-        return [next(readings) if text else dict(nothing) for text in texts]
+        return [next(readings) if t in readable else dict(nothing) for t in targets]
 
 
 def _top(reading: Reading) -> str:

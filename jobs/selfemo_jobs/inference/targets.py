@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from selfemo_api.spec import Context
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import PromptTooLong
 from selfemo_jobs.prompts import PromptSet
 from selfemo_jobs.prompts.sets import Turn
 
@@ -124,7 +124,7 @@ def _shortened(
     tokenizer: PreTrainedTokenizerBase,
     max_tokens: int,
 ) -> tuple[int, ...]:
-    """Return a prompt with as much context as fits. Raises BadInput, which names the utterance."""
+    """Return a prompt with as much context as fits. Raises PromptTooLong with the place."""
     try:
         ids = prompts.recognizer_ids(
             tokenizer,
@@ -135,7 +135,7 @@ def _shortened(
             target.future,
             max_tokens=max_tokens,
         )
-    except BadInput as error:
+    except PromptTooLong as error:
         place = f"dialogue {target.dialogue_id} utterance {target.utterance}"
-        raise BadInput(f"{place}: {error}") from None
+        raise PromptTooLong(f"{place}: {error}") from None
     return tuple(ids)

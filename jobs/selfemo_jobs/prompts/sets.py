@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 from jinja2 import Template
 
 from selfemo_api.spec import Role
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import BadInput, PromptTooLong
 from selfemo_jobs.prompts.special_tokens import without_special_tokens
 from selfemo_jobs.prompts.template_checks import ShownTurn
+from selfemo_jobs.prompts.turn_end import turn_end
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -220,11 +221,11 @@ class PromptSet:
         return text
 
     def encode_completion(self, tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-        """Return the token ids of a completion for training; in a chat, with the end token."""
+        """Return the token ids of a completion for training; in a chat, with the end of a turn."""
         ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True)[
             "input_ids"
         ]
-        return [*ids, tokenizer.eos_token_id] if self.chat else ids
+        return [*ids, turn_end(tokenizer)] if self.chat else ids
 
     def recognizer_ids(
         self,
@@ -292,7 +293,7 @@ class PromptSet:
 
         Raises
         ------
-        BadInput
+        PromptTooLong
             If the prompt is too long without any turn.
         """
 
@@ -321,7 +322,7 @@ def _fit(build: Callable[[int], list[int]], turns: int, max_tokens: int) -> list
 
     Raises
     ------
-    BadInput
+    PromptTooLong
         If the prompt is too long without any turn.
     """
     ids = build(turns)
@@ -329,7 +330,7 @@ def _fit(build: Callable[[int], list[int]], turns: int, max_tokens: int) -> list
         return ids
     best = build(0)
     if len(best) > max_tokens:
-        raise BadInput(
+        raise PromptTooLong(
             f"`model.maxPromptTokens` is {max_tokens}, but a prompt without any context needs "
             f"{len(best)} tokens: raise it"
         )

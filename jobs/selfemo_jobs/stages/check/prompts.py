@@ -269,7 +269,20 @@ def check_prompt_lengths(
 
 
 def _check_responder(made: PromptContext, findings: Findings) -> None:
-    limit = made.spec.model.max_prompt_tokens
+    spec, limit = made.spec, made.spec.model.max_prompt_tokens
+    if spec.dataset.context.past == 0 and spec.training.imitation > 0.0:
+        findings.warning(
+            "dataset.context.past",
+            "is 0, so that the responder imitates no turn that was said: set 1 or more",
+        )
+    said = spec.self_play.max_tokens.responder
+    longest = Utterance(_TARGET.speaker, " ".join(["so"] * said))  # a token for each word
+    if made.tokens(made.recognizer(longest)) > limit:
+        findings.warning(
+            "model.maxPromptTokens",
+            f"is {limit}: a response of {said} tokens (`selfPlay.maxTokens.responder`) would not "
+            "fit a prompt of the judge. One that does not fit expresses nothing",
+        )
     prompts = (made.responder(_TARGET.speaker, label) for label in made.spec.dataset.labels)
     try:
         longest = max(made.tokens(prompt) for prompt in prompts)

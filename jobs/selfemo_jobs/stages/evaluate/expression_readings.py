@@ -10,7 +10,7 @@ import pyarrow as pa
 from selfemo_api.spec import EvolutionSpec, Role
 from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
 from selfemo_jobs.engines.interface import Sampling
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import BadInput, PromptTooLong
 from selfemo_jobs.evaluation.expression_tables import READINGS, RESPONSES
 from selfemo_jobs.inference.recognizer import Reading, reading_of
 from selfemo_jobs.inference.responses import is_valid_response, last_turns, responder_context
@@ -264,5 +264,5 @@ def _recognizer_prompt(
     prompts = prompt_set_of(spec.model)
     try:
         return target_prompts([target], spec.dataset.labels, prompts, tokenizer, limit)[0]
-    except BadInput:
+    except PromptTooLong:
         return None

@@ -139,7 +139,7 @@ def expected_groups(
     groups
         The group table before all filters.
     label_prior
-        The share of each emotion, or None.
+        The share of each emotion, in any unit, or None.
 
     Returns
     -------
@@ -151,7 +151,10 @@ def expected_groups(
     unlabeled = groups.where((col("role") == Role.RECOGNIZER.value) & ~col("labeled"))
     sets = count_by_role_and_set(unlabeled).get(Role.RECOGNIZER.value, {})
     labels = sum(n * max(1, len(emotions)) for emotions, n in sets.items())
-    return {emotion: to_millionths(share) * labels for emotion, share in label_prior.items()}
+    total = sum(label_prior.values())
+    return {
+        emotion: to_millionths(share / total) * labels for emotion, share in label_prior.items()
+    }
 
 
 def tie_breaker(seed: int) -> Any:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from selfemo_api.spec import EvolutionSpec, Role
 from selfemo_jobs.datasets.dialogue import Utterance
 from selfemo_jobs.engines.interface import Sampling
-from selfemo_jobs.errors import BadInput, BadRows
+from selfemo_jobs.errors import BadInput, BadRows, PromptTooLong
 from selfemo_jobs.prompts import parse_labels, prompt_set_of
 from selfemo_jobs.rewards.label_sets import Floats, Masks, apportion, encode_label_sets
 from selfemo_jobs.stages.score.candidate_groups import Rows, find_groups
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 #: Token ids of a prompt.
 Prompt = tuple[int, ...]
-#: Stands for the prompt of an empty response. The judge does not read it, and its label sets are
-#: empty: an empty response expresses nothing.
+#: Stands for the prompt of an empty response, and of one that is too long for a prompt even without
+#: context. The judge does not read it, and its label sets are empty: it expresses nothing.
 EMPTY_PROMPT: Prompt = ()
 #: The number of readings that stand for exact probabilities (``reward.judge.samples: 0``). Their
 #: shares are within 1/256 of the probabilities.
@@ -106,11 +106,21 @@ def exact_shares(
     -------
     numpy.ndarray
         Shape (prompts, labels). Each row has the sum 1.
+
+    Raises
+    ------
+    BadInput
+        If a probability is not finite.
     """
     labels = spec.dataset.labels
     if not prompts:
         return np.zeros((0, len(labels)))
     logprobs = np.array(engine.score(prompts, label_beginnings(engine.tokenizer, spec)), np.float64)
+    if not np.isfinite(logprobs.max(axis=1)).all():
+        raise BadInput(
+            "the judge's probabilities of the labels are not finite: the model is damaged, or the "
+            "precision of `selfPlay.engineArgs` is too low for it"
+        )
     shares = np.exp(logprobs - logprobs.max(axis=1, keepdims=True))
     return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
@@ -186,7 +196,7 @@ class JudgeReader:
         Raises
         ------
         BadRows
-            If a group is incomplete, a prompt is too long, or a row lacks prompts for the views.
+            If a group is incomplete, or a row lacks prompts for the views.
         """
         spec = self._spec
         groups = find_groups(table, spec.self_play.group_size, uri)
@@ -238,8 +248,9 @@ class JudgeReader:
         mean = of_views.reshape(-1, views, len(self._labels)).mean(axis=1)
         # an empty response expresses nothing: its readings are empty
         read = np.array([prompt != EMPTY_PROMPT for prompt in responses], np.bool_)
-        rows = [place.get(prompt, 0) for prompt in responses]
-        of_responses = apportion(shares[rows], EXACT_READINGS)
+        response_shares = np.full((len(responses), len(self._labels)), 1.0 / len(self._labels))
+        response_shares[read] = shares[[place[p] for p in responses if p != EMPTY_PROMPT]]
+        of_responses = apportion(response_shares, EXACT_READINGS)
         return apportion(mean, EXACT_READINGS), of_responses * read[:, np.newaxis]
 
     def _target_prompts(self, table: pa.Table, rows: Rows, uri: str) -> list[Prompt]:
@@ -277,8 +288,8 @@ class JudgeReader:
         return prompts
 
     def _prompt(self, context: Sequence[Utterance], speaker: str, text: str) -> Prompt:
-        return tuple(
-            self._prompts.recognizer_ids(
+        try:
+            ids = self._prompts.recognizer_ids(
                 self._engine.tokenizer,
                 context,
                 speaker,
@@ -286,7 +297,9 @@ class JudgeReader:
                 self._spec.dataset.labels,
                 max_tokens=self._spec.model.max_prompt_tokens,
             )
-        )
+        except PromptTooLong:
+            return EMPTY_PROMPT
+        return tuple(ids)
 
     def _read_label_sets(self, prompts: Sequence[Prompt], seed: int) -> Masks:
         """Return the label sets that the judge names for each prompt; shape (prompts, samples)."""

@@ -13,7 +13,7 @@ from selfemo_api.seeds import ROLE_STREAMS, derive_seed
 from selfemo_api.spec import EvolutionSpec, Role
 from selfemo_jobs.datasets.dialogue import Utterance
 from selfemo_jobs.engines.interface import Completion, Sampling
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import PromptTooLong
 from selfemo_jobs.inference.responses import (
     is_valid_response,
     last_turns,
@@ -241,7 +241,22 @@ class SelfPlayer:
         """Return the member of a responder's group that continues the dialogue, if any can."""
         valid = [is_valid_response(completion) for completion in completions]
         index = request.state.episode.index
-        return draw_member(valid, derive_seed(seed, "choice", request.turn, index))
+        draw = derive_seed(seed, "choice", request.turn, index)
+        while (chosen := draw_member(valid, draw)) is not None:
+            if request.turn + 1 == self._spec.self_play.turns or self._can_be_read(
+                request.state.with_response(completions[chosen].text.strip())
+            ):
+                return chosen
+            valid[chosen] = False
+        return None
+
+    def _can_be_read(self, state: DialogueState) -> bool:
+        """Return whether the last utterance of an episode fits a prompt."""
+        try:
+            self._recognizer_prompt(state, turn=1, past=0, future=0)
+        except PromptTooLong:
+            return False
+        return True
 
     def _recognizer_rows(
         self, request: PromptRequest, completions: Sequence[Completion]
@@ -333,9 +348,9 @@ def _add_place_to_errors(episode: Episode) -> Iterator[None]:
     """Add the place of the target to the message of an error about a prompt."""
     try:
         yield
-    except BadInput as error:
+    except PromptTooLong as error:
         place = (
             f"source `{episode.source}` dialogue {episode.dialogue.id} "
             f"utterance {episode.utterance}"
         )
-        raise BadInput(f"{place}: {error}") from None
+        raise PromptTooLong(f"{place}: {error}") from None

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import takewhile
 from typing import Any
@@ -24,11 +24,13 @@ import torch
 import torch.distributed as dist
 from deepspeed import DeepSpeedEngine
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Sampler
 from trl import GRPOTrainer
 from trl.trainer.utils import pad
 
-from selfemo_jobs.acceleration.frozen_layer_cache import FrozenLayerCache, fits_cache
+from selfemo_jobs.acceleration.frozen_layer_cache import MOST_BYTES, FrozenLayerCache, fits_cache
 from selfemo_jobs.acceleration.last_layer import can_pack
 from selfemo_jobs.acceleration.padded_rows import PaddedRows, pad_rows, row_logprobs
 from selfemo_jobs.acceleration.prefix_packing import PackedBatch, pack, packed_logprobs
@@ -39,6 +41,12 @@ from selfemo_jobs.stages.train.rollout_data import RolloutData
 from selfemo_jobs.stages.train.step_sampler import StepSampler
 
 log = logging.getLogger(__name__)
+
+
+#: The figures of GRPOTrainer that are means over tokens.
+_MEANS = (
+    *("entropy", "kl", "clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean"),
+)
 
 
 class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -59,6 +67,8 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         Weight of the imitation term; 0 leaves it out.
     response_weight
         Weight of the imitated responses; it is used where ``rollouts`` has such rows.
+    rate
+        The factor of the learning rate of a step, counted from 0.
     bfloat16_products
         Whether the forward pass rounds the factors of its products to bfloat16, on a CPU.
     trained_layers
@@ -77,6 +87,7 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         kl_beta: float,
         imitation: float = 0.0,
         response_weight: float = 0.0,
+        rate: Callable[[int], float] = lambda _step: 1.0,
         bfloat16_products: bool = False,
         trained_layers: int | None = None,
         **kwargs: Any,
@@ -89,6 +100,7 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._batch: PackedBatch | PaddedRows | None = None
         self._imitation = imitation
         self._response_weight = response_weight if rollouts.responses else 0.0
+        self._rate = rate
         self._bfloat16_products = bfloat16_products
         self._logprobs: Tensor | None = None  # of the micro-batch whose loss is computed
         super().__init__(*args, reward_funcs=_no_reward, **kwargs)
@@ -104,7 +116,8 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         tokens = sum(int(prompts[g[0]]) + int(completions[g].sum()) for g in self._rollouts.groups)
         itemsize = 4 if self._bfloat16_products else self.model.dtype.itemsize
         if fits_cache(tokens, self.model.config.hidden_size, itemsize):
-            return FrozenLayerCache(self.model, trained_layers)
+            most = MOST_BYTES // (self.model.config.hidden_size * itemsize)
+            return FrozenLayerCache(self.model, trained_layers, most)
         return None
 
     def set_logprobs(
@@ -221,6 +234,18 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def _get_train_sampler(self, dataset: Any = None) -> Sampler[int]:  # noqa: ARG002 - TRL's
         return StepSampler(self._steps, padding=len(self._rollouts))
 
+    def create_scheduler(
+        self,
+        num_training_steps: int,  # noqa: ARG002 - TRL's
+        optimizer: Optimizer | None = None,
+    ) -> LambdaLR:
+        """Return the schedule of the learning rate. Those of Transformers begin with 0."""
+        schedule: LambdaLR | None = self.lr_scheduler  # type: ignore[has-type]
+        if schedule is None:
+            schedule = LambdaLR(optimizer or self.optimizer, self._rate)
+            self.lr_scheduler, self._created_lr_scheduler = schedule, True
+        return schedule
+
     def _prepare_inputs(self, generation_batch: list[dict[str, int]]) -> dict[str, Tensor]:
         """Return the next micro-batch of the step, in the planned order without shuffling."""
         accumulation = self.args.gradient_accumulation_steps
@@ -263,6 +288,7 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def _compute_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
         """Return the loss of GRPO plus the imitation term."""
         grpo_loss: Tensor = super()._compute_loss(model, inputs)
+        self._weigh_means(inputs)
         if not self._imitation:
             return grpo_loss
         total = grpo_loss + self._imitation_loss(inputs, "imitation", "imitated", self._imitation)
@@ -271,6 +297,19 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             total = total + self._imitation_loss(inputs, "response", "response", weight)
         self._logprobs = None
         return total
+
+    def _weigh_means(self, inputs: dict[str, Tensor]) -> None:
+        """Weigh the means that GRPOTrainer has just recorded by the tokens of the micro-batch.
+
+        It takes their mean over the micro-batches of a step, of which some may be padding alone.
+        """
+        mask = inputs.get("tool_mask", inputs["completion_mask"])
+        tokens = self.accelerator.gather(mask.sum()).sum().item()
+        step = self._steps[self.state.global_step]
+        weight = tokens * self.args.gradient_accumulation_steps / max(1, step.sampled_tokens)
+        for name in _MEANS:
+            if values := self._metrics["train"].get(name):
+                values[-1] = weight * values[-1] if tokens else 0.0
 
     def _imitation_loss(
         self, inputs: dict[str, Tensor], name: str, tokens: str, weight: float
@@ -283,7 +322,9 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         term, cross_entropy = loss.imitation_term(
             self._logprobs, inputs[f"{name}_mask"], share, weight
         )
-        self._metrics["train"][name].append(self.accelerator.gather(cross_entropy).mean().item())
+        # the log has the mean over micro-batches, of which each has a share of the step's tokens
+        part = self.accelerator.gather(cross_entropy).mean().item()
+        self._metrics["train"][name].append(self.args.gradient_accumulation_steps * part)
         return term
 
     def _get_per_token_logps_and_entropies(

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from trl import GRPOConfig
 
-from selfemo_api.spec import Schedule
 from selfemo_jobs.acceleration.rounded_products import checkpointing_options
 from selfemo_jobs.models.adapters import lora_config
 from selfemo_jobs.stages.train.batches import TrainingStep
 from selfemo_jobs.stages.train.deepspeed_config import deepspeed_config
 from selfemo_jobs.stages.train.loss import loss_arguments
 from selfemo_jobs.stages.train.worker_protocol import TrainJob
-
-#: Transformers' names of the learning-rate schedules.
-SCHEDULES = {Schedule.CONSTANT: "constant_with_warmup", Schedule.LINEAR: "linear"}
 
 
 def training_arguments(job: TrainJob, steps: Sequence[TrainingStep]) -> GRPOConfig:
@@ -46,8 +41,6 @@ def training_arguments(job: TrainJob, steps: Sequence[TrainingStep]) -> GRPOConf
         num_generations=training.batch_size,  # TRL only checks that it divides the batch
         max_steps=len(steps),
         learning_rate=training.optimizer.learning_rate,
-        lr_scheduler_type=SCHEDULES[training.optimizer.schedule],
-        warmup_steps=math.ceil(training.optimizer.warmup_ratio * len(steps)),
         max_grad_norm=training.optimizer.max_grad_norm,
         **loss_arguments(training, job.temperature),
         bf16=job.bfloat16_weights,

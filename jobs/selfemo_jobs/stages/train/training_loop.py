@@ -43,6 +43,7 @@ from selfemo_jobs.stages.train.checkpoints import (
     complete_steps,
     delete_other_checkpoints,
 )
+from selfemo_jobs.stages.train.learning_rate import rate_factor
 from selfemo_jobs.stages.train.loss import response_weight
 from selfemo_jobs.stages.train.ragged_rows import FlaggedRows
 from selfemo_jobs.stages.train.rollout_data import (
@@ -118,6 +119,7 @@ def run_training(job: TrainJob, sigterm: SigtermFlag) -> None:
         kl_beta=training.kl_beta,
         imitation=training.imitation,
         response_weight=response_weight(training.imitation, job.responder_share),
+        rate=rate_factor(training.optimizer, len(steps)),
         bfloat16_products=job.bfloat16_products,
         # ZeRO-3 gathers weights in the order in which all layers use them
         trained_layers=(
@@ -309,6 +311,7 @@ def _metrics(trainer: SelfGRPOTrainer, rollouts: RolloutData, steps: StepPlan) -
         trained[[row for row in batch if row != PADDING]] = True
     trained_rows = float(np.count_nonzero(trained))
     trained[rollouts.responses] = False  # their samples are counted already
+    trained &= ~rollouts.imitated  # they have no weight: nothing has sampled them
     weights = trainer.importance_weights[np.repeat(trained, rollouts.completions.lengths)]
     return {
         TrainMetric.STEPS: float(len(steps)),
@@ -322,7 +325,7 @@ def _metrics(trainer: SelfGRPOTrainer, rollouts: RolloutData, steps: StepPlan) -
         TrainMetric.CLIP_HIGH: mean("clip_ratio/high_mean"),
         TrainMetric.KL: mean("kl") if trainer.beta else 0.0,
         **({TrainMetric.IMITATION: mean("imitation")} if rollouts.imitated.any() else {}),
-        TrainMetric.IMPORTANCE_MEAN: float(weights.mean(dtype=np.float64)),
+        TrainMetric.IMPORTANCE_MEAN: float(weights.mean(dtype=np.float64)) if len(weights) else 1.0,
     }
 
 

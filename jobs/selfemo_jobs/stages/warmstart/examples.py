@@ -60,7 +60,8 @@ def examples_of(
         How much of the dialogue the recognizer's examples show. Each utterance gives one example in
         each view.
     past
-        The number of turns before the response that the responder's examples show.
+        The number of turns before the response that the responder's examples show. At least one: a
+        response answers something.
     max_prompt_tokens
         The largest number of tokens of a prompt. Longer prompts lose their oldest turns.
 
@@ -87,7 +88,7 @@ def examples_of(
                         max_tokens=max_prompt_tokens,
                     )
                     recognizer.append(Example(tuple(prompt), tuple(answer)))
-                context = dialogue.turns[max(0, index - past) : index]
+                context = dialogue.turns[max(0, index - max(1, past)) : index]
                 if not context:
                     continue
                 prompt = prompts.responder_ids(

@@ -51,7 +51,7 @@ def gradients(
 
 def test_a_group_is_read_once_and_counts_the_same_in_any_batch() -> None:
     plain, remembering = model(), model()
-    frozen = FrozenLayerCache(remembering, 2)
+    frozen = FrozenLayerCache(remembering, 2, 10_000)
     reads = [0] * 4
     for index, layer in enumerate(remembering.model.layers):
 
@@ -73,7 +73,7 @@ def test_a_group_is_read_once_and_counts_the_same_in_any_batch() -> None:
 
 def test_a_batch_with_a_group_that_is_not_known_is_read() -> None:
     plain, remembering = model(), model()
-    frozen = FrozenLayerCache(remembering, 2)
+    frozen = FrozenLayerCache(remembering, 2, 10_000)
     played = groups(3)
     for batch in (played[:2], played[1:]):
         expected = gradients(plain, None, packed(batch))
@@ -84,10 +84,23 @@ def test_a_batch_with_a_group_that_is_not_known_is_read() -> None:
 
 def test_a_batch_that_was_not_announced_is_read_and_forgotten() -> None:
     plain, remembering = model(), model()
-    FrozenLayerCache(remembering, 2)
+    FrozenLayerCache(remembering, 2, 10_000)
     ids = torch.tensor([[5, 6, 7]])
     expected, found = plain(ids).logits, remembering(ids).logits
     torch.testing.assert_close(found, expected)
+
+
+def test_no_more_than_the_limit_is_kept_and_the_rest_is_read() -> None:
+    plain, remembering = model(), model()
+    played = groups(6)
+    sizes = [len(group) for group in packed(played).groups]
+    frozen = FrozenLayerCache(remembering, 2, sum(sizes[:4]))
+    for batch in (played, played[:4], played[3:], played):
+        expected = gradients(plain, None, packed(batch))
+        found = gradients(remembering, frozen, packed(batch))
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-6)
+    assert sum(len(states) for states in frozen._states.values()) <= sum(sizes[:4])
 
 
 def test_what_is_too_large_does_not_fit() -> None:

@@ -65,3 +65,31 @@ def test_each_winner_is_one_emotion(votes: list[list[int]]) -> None:
     agreed = vote.verdicts == Verdict.AGREED
     assert (np.bitwise_count(vote.masks[agreed]) == 1).all()
     assert ((vote.confidence >= 0.0) & (vote.confidence <= 1.0)).all()
+
+
+@pytest.mark.parametrize("emotion", [1, 2, 4])
+@pytest.mark.parametrize("groups", [1, 10, 300])
+def test_an_emotion_that_every_voter_names_wins(emotion: int, groups: int) -> None:
+    members, readings = np.full((groups, 4), emotion, np.uint8), np.full((groups, 8), emotion)
+    options = {"num_labels": 3, "judge_weight": 0.8, "prior": PRIOR}
+    vote = aligned_vote(members, readings.astype(np.uint8), **options)  # type: ignore[arg-type]
+    assert (vote.masks == emotion).all()
+
+
+def test_a_few_groups_do_not_have_the_frequencies_of_a_dataset() -> None:
+    members = np.array([[4, 4, 4, 1]] * 6 + [[2, 2, 2, 1]] * 4, np.uint8)
+    vote = aligned_vote(members, None, num_labels=3, judge_weight=0.0, prior=PRIOR)
+    assert np.count_nonzero(vote.masks == 1) <= 3  # the prior has 6 of them
+    one = aligned_vote(members[:1], None, num_labels=3, judge_weight=0.0, prior=PRIOR)
+    assert one.masks.tolist() == [4]
+
+
+@pytest.mark.parametrize("unit", [0.01, 1.0, 100.0])
+def test_the_unit_of_the_prior_does_not_count(unit: float) -> None:
+    members = votes_of(np.random.default_rng(3), 64, 4)
+    options = {"num_labels": 3, "judge_weight": 0.0}
+    masks = [
+        aligned_vote(members, None, **options, prior=prior).masks.tolist()  # type: ignore[arg-type]
+        for prior in (PRIOR, unit * PRIOR)
+    ]
+    assert masks[0] == masks[1]

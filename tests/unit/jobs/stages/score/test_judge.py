@@ -208,3 +208,52 @@ def test_exact_shares_need_single_labels(
 ) -> None:
     with pytest.raises(BadInput, match=r"judge.samples: 0` requires one label"):
         JudgeReader(engine, make_spec(reward={"judge": {"samples": 0}}), label_sets=True)
+
+
+class ScoringEngine(RecordingEngine):
+    """A real engine whose scores may be replaced."""
+
+    scores: list[list[float]] | None = None
+
+    def score(
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
+    ) -> list[list[float]]:
+        return self.scores or self._engine.score(prompts, completions)
+
+
+@pytest.fixture
+def exact(engine: RecordingEngine) -> ScoringEngine:
+    return ScoringEngine(engine._engine)
+
+
+@pytest.mark.parametrize("samples", [0, 3])
+def test_a_part_without_anything_to_read(
+    samples: int, exact: ScoringEngine, make_spec: Callable[..., EvolutionSpec]
+) -> None:
+    empty = table(responder("x1", JOY, ["", " ", "", "\n"], context=TURNS))
+    spec = make_spec(reward={"judge": {"samples": samples, "weight": 0}})
+    readings = JudgeReader(exact, spec).read(empty, 11, "part")
+    assert readings.responses.shape == (1, 4, samples or EXACT_READINGS)
+    assert not readings.responses.any()
+
+
+@pytest.mark.parametrize("samples", [0, 3])
+def test_a_response_that_fits_no_prompt_is_not_read(
+    samples: int, exact: ScoringEngine, make_spec: Callable[..., EvolutionSpec]
+) -> None:
+    part = table(responder("x1", JOY, ["Fine", "so " * 500, "Fine", "Off"], context=TURNS))
+    spec = make_spec(
+        reward={"judge": {"samples": samples, "weight": 0}}, model={"maxPromptTokens": 200}
+    )
+    readings = JudgeReader(exact, spec).read(part, 11, "part")
+    assert not readings.responses[0, 1].any()
+    if not samples:
+        assert readings.responses[0, 0].all()
+
+
+def test_probabilities_that_are_not_finite_are_an_error(
+    exact: ScoringEngine, make_spec: Callable[..., EvolutionSpec]
+) -> None:
+    exact.scores = [[float("nan")] * 7]
+    with pytest.raises(BadInput, match="probabilities of the labels are not finite"):
+        exact_shares(exact, make_spec(), [[1, 2]])

@@ -1,0 +1,39 @@
+"""The token with which a model ends its turn in a chat."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from jinja2 import TemplateError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_ANSWER = "answer"
+
+
+@lru_cache(maxsize=4)
+def turn_end(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the token that follows an answer in the chat template; otherwise the end token.
+
+    They differ for some models: Gemma's turns end with ``<end_of_turn>``, and its end token is
+    ``<eos>``, which it never says after an answer.
+
+    Parameters
+    ----------
+    tokenizer
+        The model's tokenizer, with a chat template.
+    """
+    end: int = tokenizer.eos_token_id
+    messages = [
+        {"role": "user", "content": "question"},
+        {"role": "assistant", "content": _ANSWER},
+    ]
+    try:
+        text = str(tokenizer.apply_chat_template(messages, tokenize=False))
+    except TemplateError:  # a template may refuse messages of the assistant
+        return end
+    _, found, after = text.rpartition(_ANSWER)
+    ids = tokenizer(after, add_special_tokens=False)["input_ids"] if found else []
+    return int(ids[0]) if ids and ids[0] in tokenizer.added_tokens_decoder else end
