@@ -105,7 +105,8 @@ class OptimizerSpec(ApiModel):
     the last step. Use it with a high learning rate, for example with `imitation`: without it, the
     last few batches decide where the weights end."""
     warmup_ratio: Annotated[float, Field(ge=0.0, le=1.0), EXPERT] = 0.05
-    """The share of the steps, from 0 to 1, over which the learning rate rises from zero."""
+    """The share of the steps, from 0 to 1, over which the learning rate rises. The first step has a
+    part of the rate."""
     max_grad_norm: Annotated[float, Field(gt=0.0, le=1000.0), EXPERT] = 1.0
     """The norm to which a larger gradient is scaled down. 1.0 is the default of Transformers."""
 
