@@ -275,19 +275,19 @@ def _check_responder(made: PromptContext, findings: Findings) -> None:
             "dataset.context.past",
             "is 0, so that the responder imitates no turn that was said: set 1 or more",
         )
-    said = spec.self_play.max_tokens.responder
-    longest = Utterance(_TARGET.speaker, " ".join(["so"] * said))  # a token for each word
-    if made.tokens(made.recognizer(longest)) > limit:
-        findings.warning(
-            "model.maxPromptTokens",
-            f"is {limit}: a response of {said} tokens (`selfPlay.maxTokens.responder`) would not "
-            "fit a prompt of the judge. One that does not fit expresses nothing",
-        )
     prompts = (made.responder(_TARGET.speaker, label) for label in made.spec.dataset.labels)
     try:
         longest = max(made.tokens(prompt) for prompt in prompts)
     except BadInput:
         return  # the chat template, which has a problem of its own
+    said = spec.self_play.max_tokens.responder
+    response = Utterance(_TARGET.speaker, " ".join(["so"] * said))  # a token for each word
+    if made.tokens(made.recognizer(response)) > limit:
+        findings.warning(
+            "model.maxPromptTokens",
+            f"is {limit}: a response of {said} tokens (`selfPlay.maxTokens.responder`) would not "
+            "fit a prompt of the judge. One that does not fit expresses nothing",
+        )
     if longest > limit:
         findings.problem(
             "model.maxPromptTokens",
