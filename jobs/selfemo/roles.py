@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from selfemo.errors import require
 from selfemo.model import Model, as_model
-from selfemo.turns import Dialogue, Turns, utterances
+from selfemo.turns import Dialogue, Turn, Turns, utterances
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.runtime.closing import Closing
 
@@ -107,10 +107,13 @@ class Recognizer(Closing):
         """
         if isinstance(source, str):
             return self._predict_dialogue([source], "", probabilities)[0]
-        dialogues = [entry for entry in source if isinstance(entry, Dialogue)]
+        if isinstance(source, Turn | Dialogue):
+            raise TypeError(f"a list is expected, and not one {type(source).__name__}")
+        entries = list(source)  # an iterator can be read only once
+        dialogues = [entry for entry in entries if isinstance(entry, Dialogue)]
         if not dialogues:
-            return self._predict_dialogue(source, "", probabilities)  # type: ignore[arg-type]
-        if len(dialogues) < len(source):
+            return self._predict_dialogue(entries, "", probabilities)  # type: ignore[arg-type]
+        if len(dialogues) < len(entries):
             raise TypeError("all entries must be dialogues, or none of them")
         return self._predict_dialogues(dialogues, probabilities)
 

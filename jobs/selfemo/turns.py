@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from selfemo.errors import require
+from selfemo_api.text.control_characters import is_text
 from selfemo_jobs.errors import BadInput
 
 if TYPE_CHECKING:
@@ -90,12 +91,13 @@ def utterances(turns: Turns) -> list[Utterance]:
     source: object = turns  # a caller without a type checker may pass one text
     if isinstance(source, str):
         raise TypeError("the turns of a dialogue are a list, and not one text")
-    texts = [turn for turn in turns if isinstance(turn, str)]
+    given = list(turns)  # an iterator can be read only once
+    texts = [turn for turn in given if isinstance(turn, str)]
     if texts:
-        if len(texts) < len(turns):
+        if len(texts) < len(given):
             raise TypeError("the turns of a dialogue are all texts, or all have a speaker")
         return list(_of_texts(texts))
-    return [Utterance(*_speaker_and_text(turn)) for turn in turns]
+    return [Utterance(*_speaker_and_text(turn)) for turn in given]
 
 
 def _of_texts(texts: Sequence[str]) -> Iterator[Utterance]:
@@ -108,6 +110,8 @@ def _of_texts(texts: Sequence[str]) -> Iterator[Utterance]:
     for place, text in lines:
         if not text.strip():
             raise BadInput(f"{place}: is empty")
+        if not is_text(text):
+            raise BadInput(f"{place}: has half of a surrogate pair")
     for dialogue in read_plain_text(lines, Notes()):
         yield from dialogue
 
@@ -120,4 +124,8 @@ def _speaker_and_text(turn: object) -> tuple[str, str]:
     speaker, text = pair
     if not text.strip():
         raise BadInput(f"the turn of {speaker!r} has no text")
+    if not is_text(speaker + text):
+        raise BadInput(
+            f"the turn of {speaker!r} has half of a surrogate pair, which is not a character"
+        )
     return speaker, text

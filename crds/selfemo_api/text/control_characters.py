@@ -113,3 +113,20 @@ def escaped_json(text: str) -> str:
 #: A text for people in the API: a stage, a pod or an event may have written it. Its control
 #: characters are replaced when it is read.
 PlainText = Annotated[str, AfterValidator(printable_lines)]
+
+
+def is_text(text: str) -> bool:
+    """Return whether a text can be written as UTF-8: it has no half of a surrogate pair.
+
+    Python puts one for each byte of the command line that is not UTF-8.
+
+    Examples
+    --------
+    >>> is_text("joy"), is_text("hi " + chr(0xDCE9))
+    (True, False)
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 
@@ -15,8 +16,10 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     Parameters
     ----------
     path
-        The file to write or to replace. Its folder must exist. Only one process at a time may write
-        it: the temporary file ``<name>.new`` beside it has the same name in every process.
+        The file to write or to replace. Its folder must exist. The target of a link is replaced,
+        not the link. Only one process at a time may write it: the temporary file beside it,
+        :func:`temporary_name`, has the same name in every process. What :func:`is_stream` holds for
+        is written directly.
     data
         The whole content. Text is encoded as UTF-8.
 
@@ -34,13 +37,47 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     ...     path.read_text()
     '{}'
     """
-    temporary = path.with_name(path.name + ".new")
+    content = data.encode() if isinstance(data, str) else data
+    if is_stream(path):
+        path.write_bytes(content)
+        return
+    path = Path(os.path.realpath(path))
+    temporary = temporary_name(path)
     try:
         with temporary.open("wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())  # before the rename: a name must never lead to a torn file
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def is_stream(path: Path) -> bool:
+    """Return whether a path is a device, a pipe or a socket, which no file may take the place of.
+
+    Parameters
+    ----------
+    path
+        The path. Links are followed, such as ``/dev/stdout``.
+
+    Examples
+    --------
+    >>> is_stream(Path("/dev/null")), is_stream(Path("/dev/no/such"))
+    (True, False)
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    is_other = not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+    return is_other or path.absolute().is_relative_to("/dev") or "/proc" in map(str, path.parents)
+
+
+def temporary_name(path: Path) -> Path:
+    """Return the path beside another one where its new content is written first.
+
+    Nobody else has a file of this name, unlike ``<name>.new``.
+    """
+    return path.with_name(f".{path.name}.selfemo-new")

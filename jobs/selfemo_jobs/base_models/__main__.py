@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from selfemo_api.spec import Context, DataFormat, Source, Use, View
+from selfemo_api.model_description import DESCRIPTION_FILE, ModelDescription
+from selfemo_api.spec import Context, DataFormat, ModelSpec, Source, Use, View
 from selfemo_api.text.control_characters import json_text, printable
+from selfemo_api.text.files import write_atomically
 from selfemo_jobs.base_models.warm_start_options import add_options, options_from
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.runtime.command_line import CommandParser, add_output_option, run_command_line
@@ -94,7 +97,35 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    _check_output(arguments.to)
     _COMMANDS[arguments.command](arguments)
+
+
+def _check_output(folder: Path) -> None:
+    """Check before the work that a model may be written: the folder is replaced as a whole.
+
+    Raises
+    ------
+    BadInput
+        If the folder has files that are not those of a model, or cannot be written.
+    """
+    from selfemo_jobs.models.model_copy import other_files
+    from selfemo_jobs.models.model_description import read_description
+
+    target = Path(os.path.realpath(folder))
+    if target.exists() and not target.is_dir():
+        raise BadInput(f"--to {folder} is not a folder: choose another name")
+    above = next(path for path in target.parents if path.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise BadInput(f"--to {folder}: {above} cannot be written")
+    if not target.is_dir():
+        return
+    names = [str(path.relative_to(target)) for path in target.rglob("*") if not path.is_dir()]
+    if others := other_files(names, read_description(target)):
+        raise BadInput(
+            f"--to {folder} has files that are not those of a model ({others[0]}): choose another "
+            "folder, since this one is replaced"
+        )
 
 
 def _tiny(arguments: argparse.Namespace) -> None:
@@ -145,6 +176,7 @@ def _warm_start(arguments: argparse.Namespace) -> None:
         model = move_model(model, torch.device(arguments.device), arguments.model)
     loss = train_steps(model, tokenizer, recognizer, responder, options)
     save_model(model, tokenizer, arguments.to)
+    _describe(arguments.to, labels, options)
     _print_result(
         arguments,
         to=str(arguments.to),
@@ -154,6 +186,24 @@ def _warm_start(arguments: argparse.Namespace) -> None:
         **(_dev_scores(arguments.to, dev, labels, options) if dev else {}),
         hint=f"set `offset: {count}` for the self-play source: the model has seen these labels",
     )
+
+
+def _describe(folder: Path, labels: Sequence[str], options: WarmStartOptions) -> None:
+    """Write how the model is prompted, so that other commands use it as it was trained."""
+    from selfemo_jobs.models.model_description import encode_description, prompt_setting
+    from selfemo_jobs.models.model_folder import model_hashes
+    from selfemo_jobs.prompts.prompt_texts import built_in_texts
+
+    model = ModelSpec(
+        uri="file:///model", prompts=options.prompts, max_prompt_tokens=options.max_prompt_tokens
+    )
+    description = ModelDescription(
+        labels=list(labels),
+        context=Context(past=options.past),
+        prompts=prompt_setting(built_in_texts(options.prompts), model),
+        weights_sha256=model_hashes(folder),
+    )
+    write_atomically(folder / DESCRIPTION_FILE, encode_description(description))
 
 
 def _dev_scores(

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from selfemo_api.text.files import is_stream
 from selfemo_jobs.datasets.source_files import (
     SourceFiles,
     SourceUri,
@@ -69,6 +70,8 @@ def _local_files(uri: str, parsed: SourceUri) -> SourceFiles:
             return _readable(SourceFiles(uri, (SourceFile(path, uri),)))
         if path.is_dir():
             return _readable(_folder_files(uri, parsed, path))
+        if is_stream(path):
+            raise BadInput(f"{uri} is a pipe or a device: write its content to a file first")
         above, pattern = split_pattern(parsed.base)
         if not pattern:
             raise BadInput(f"{uri}: {path} does not exist")

@@ -12,6 +12,7 @@ from selfemo_jobs.models.model_description import described_hashes
 from selfemo_jobs.models.model_folder import (
     DESCRIPTION_FILES,
     MODEL_FILES,
+    NOTICE_FILES,
     check_model_folder,
     is_copied_file,
     is_model_file,
@@ -227,7 +228,7 @@ def _from_hub(uri: str, revision: str | None) -> Path:
             snapshot_download(
                 uri.removeprefix("hf://"),
                 revision=revision,
-                allow_patterns=[*MODEL_FILES, *sorted(DESCRIPTION_FILES)],
+                allow_patterns=[*MODEL_FILES, *NOTICE_FILES, *sorted(DESCRIPTION_FILES)],
                 # folders have other formats and examples
                 ignore_patterns=["*/*", OTHER_FORMAT],
             )

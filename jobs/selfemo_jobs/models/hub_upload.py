@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from selfemo_api.model_description import DESCRIPTION_FILE, ModelDescription
 from selfemo_jobs.errors import BadInput, error_line
 from selfemo_jobs.models.model_description import parse_description
-from selfemo_jobs.models.model_folder import is_copied_file
+from selfemo_jobs.models.model_folder import is_copied_file, is_notice
 from selfemo_jobs.models.model_places import HubFiles
 from selfemo_jobs.store.hub import translated_hub_errors
 
@@ -155,7 +155,9 @@ def _operations(
     operations += [
         CommitOperationDelete(path_in_repo=name)
         for name in present.names
-        if name not in known and (is_copied_file(name) or name.endswith(".gguf"))
+        if name not in known
+        and not is_notice(name)  # the owner may have added it
+        and (is_copied_file(name) or name.endswith(".gguf"))
     ]
     return operations
 

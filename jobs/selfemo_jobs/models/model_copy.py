@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selfemo_api.model_description import CARD_FILE, DESCRIPTION_FILE, ModelDescription
+from selfemo_api.text.files import temporary_name
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.hub_upload import upload_to_hub
 from selfemo_jobs.models.model_card import card_text
@@ -22,7 +23,14 @@ from selfemo_jobs.models.model_description import (
     parse_description,
     without_local_paths,
 )
-from selfemo_jobs.models.model_folder import DESCRIPTION_FILES, model_files, model_hashes
+from selfemo_jobs.models.model_folder import (
+    DESCRIPTION_FILES,
+    NOTICE_FILES,
+    is_notice,
+    model_files,
+    model_hashes,
+    notice_files,
+)
 from selfemo_jobs.store import ObjectNotFound, Store, join, store_for
 from selfemo_jobs.store.local_files import fsync_folder, translated_errors
 from selfemo_jobs.store.volumes import local_path
@@ -36,6 +44,7 @@ GGUF = ".gguf"
 _WEIGHTS = (".safetensors", GGUF)
 #: The names of the files of models that Transformers and llama.cpp write.
 _USUAL_NAMES = (
+    *NOTICE_FILES,
     *("README.md", "config.json", "generation_config.json", "*.safetensors", f"*{GGUF}"),
     *("model.safetensors.index.json", "tokenizer*", "special_tokens_map.json", "vocab.*"),
     *("merges.txt", "added_tokens.json", "chat_template.*", DESCRIPTION_FILE),
@@ -118,7 +127,7 @@ def copy_model(
     Unavailable
         If the storage or the hub cannot be reached.
     """
-    files = {path.name: path for path in model_files(folder)}
+    files = {path.name: path for path in (*model_files(folder), *notice_files(folder))}
     if not description.weights_sha256:
         hashes = model_hashes(folder)
         description = description.model_copy(update={"weights_sha256": hashes})
@@ -178,7 +187,7 @@ def _to_folder(content: _Content, target: str, store: Store, overwrite: bool) ->
             return _to_store(content, folder.absolute().as_uri(), target, local, overwrite)
         if folder.exists():
             raise BadInput(f"{target} is a file: choose a folder")
-        new = folder.absolute().with_name(f".{folder.name}.selfemo-new")
+        new = temporary_name(folder.absolute())
         written = _to_store(content, new.as_uri(), target, local, overwrite=True)
         new.rename(folder)
         fsync_folder(folder.parent)
@@ -278,7 +287,8 @@ def other_files(names: Iterable[str], stored: ModelDescription | None) -> list[s
         The description at the target, or None: then only files with the usual names count.
     """
     if stored is not None and stored.weights_sha256:
-        return sorted({*names} - {*stored.weights_sha256} - DESCRIPTION_FILES)
+        unknown = {*names} - {*stored.weights_sha256} - DESCRIPTION_FILES
+        return sorted(name for name in unknown if not is_notice(name))
     others = [n for n in names if not any(fnmatch.fnmatchcase(n, p) for p in _USUAL_NAMES)]
     is_model = any(name.endswith(_WEIGHTS) or name.startswith("tokenizer") for name in names)
     return sorted(others if is_model else names)

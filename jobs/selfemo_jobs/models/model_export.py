@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.fetch import load_model
-from selfemo_jobs.models.model_folder import model_files
+from selfemo_jobs.models.model_folder import model_files, notice_files
 from selfemo_jobs.store.local_files import replacing_folder
 
 if TYPE_CHECKING:
@@ -31,13 +31,10 @@ def config_and_tokenizer_files(folder: Path) -> list[Path]:
     Returns
     -------
     list of Path
-        The files of the configuration and the tokenizer.
+        The files of the configuration and the tokenizer, and those with the terms of the model.
     """
-    return [
-        path
-        for path in model_files(folder)
-        if path.suffix != ".safetensors" and path.name != _INDEX
-    ]
+    own = [p for p in model_files(folder) if p.suffix != ".safetensors" and p.name != _INDEX]
+    return [*own, *notice_files(folder)]
 
 
 def weights_dtype(folder: Path) -> torch.dtype:

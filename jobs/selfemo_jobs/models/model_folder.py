@@ -24,6 +24,10 @@ MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model", "tokeni
 #: change when a model is evaluated, and so they are not part of any hash.
 DESCRIPTION_FILES = frozenset({DESCRIPTION_FILE, CARD_FILE})
 
+#: The terms of a base model, which many licenses ask for with each copy. No result follows from
+#: them. Those with the ending `.txt` are model files.
+NOTICE_FILES = ("LICENSE*", "LICENCE*", "NOTICE*", "COPYING*", "USE_POLICY*")
+
 
 def is_model_file(name: str) -> bool:
     """Return whether a file of a folder belongs to its model.
@@ -49,7 +53,7 @@ def is_model_file(name: str) -> bool:
 
 
 def is_copied_file(name: str) -> bool:
-    """Return whether a file is copied with a model: it belongs to it, or describes it.
+    """Return whether a file is copied with a model: it belongs to it, or has its terms.
 
     Parameters
     ----------
@@ -61,7 +65,29 @@ def is_copied_file(name: str) -> bool:
     >>> is_copied_file("selfemo.json"), is_copied_file("optimizer.bin")
     (True, False)
     """
-    return name in DESCRIPTION_FILES or is_model_file(name)
+    return name in DESCRIPTION_FILES or is_model_file(name) or is_notice(name)
+
+
+def is_notice(name: str) -> bool:
+    """Return whether a file has the terms of a model, and is not one of its files.
+
+    Parameters
+    ----------
+    name
+        The file's path below the folder.
+
+    Examples
+    --------
+    >>> is_notice("LICENSE"), is_notice("LICENSE.txt"), is_notice("docs/LICENSE")
+    (True, False, False)
+    """
+    terms = any(fnmatch.fnmatchcase(name, pattern) for pattern in NOTICE_FILES)
+    return terms and "/" not in name and not is_model_file(name)
+
+
+def notice_files(folder: Path) -> list[Path]:
+    """Return the files of a folder with the terms of its model, sorted by name."""
+    return sorted(path for path in folder.iterdir() if is_notice(path.name) and path.is_file())
 
 
 def model_files(folder: Path) -> list[Path]:

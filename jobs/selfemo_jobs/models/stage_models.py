@@ -9,7 +9,12 @@ from selfemo_api.model_description import CARD_FILE, DESCRIPTION_FILE, ModelDesc
 from selfemo_jobs.models.fetch import fetch_model
 from selfemo_jobs.models.model_card import card_text
 from selfemo_jobs.models.model_description import describe, encode_description
-from selfemo_jobs.models.model_folder import combined_sha256, model_files, model_hashes
+from selfemo_jobs.models.model_folder import (
+    combined_sha256,
+    model_files,
+    model_hashes,
+    notice_files,
+)
 from selfemo_jobs.models.model_license import license_of
 from selfemo_jobs.models.quantization import refuse_quantized
 from selfemo_jobs.models.resume import locate_model
@@ -88,6 +93,8 @@ def upload_model(
         context.store.upload(path, join(uri, path.name))
         part = f"{name}/{path.name}"
         parts.append(Part(path=part, sha256=hashes[path.name], size=path.stat().st_size))
+    for path in notice_files(folder):  # not a part: no result follows from it
+        context.store.upload(path, join(uri, path.name))
     _describe(context, uri, hashes, license_of(policy, context.config.spec.model.uri))
     return StageOutput(parts=parts, model_uri=uri, inputs=dict(inputs))
 

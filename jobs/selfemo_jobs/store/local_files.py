@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
+from selfemo_api.text.files import is_stream, temporary_name
 from selfemo_jobs.errors import BadInput, Unavailable
 
 _TEMPORARY = (".selfemo-", ".tmp")
@@ -180,7 +181,15 @@ def fsync_folder(folder: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Return a context with a new file that replaces ``path`` at the end, whole or not at all."""
+    """Return a context with a new file that replaces ``path`` at the end, whole or not at all.
+
+    The target of a link is replaced, not the link. A device or a pipe is written directly.
+    """
+    if is_stream(path):
+        with translated_errors(path), path.open("wb") as stream:
+            yield stream
+        return
+    path = Path(os.path.realpath(path))
     with translated_errors(path), temporary_file(path) as (file, name):
         yield file
         fsync_file(file)
@@ -264,15 +273,16 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     """Yield a new, empty folder that takes the place of ``folder`` at the end of the block.
 
     ``folder`` has no part of the new content before that. If the block raises, ``folder`` stays as
-    it is. A process that is killed leaves the new folder, ``<name>.new``, behind; the next call
-    removes it.
+    it is. A process that is killed leaves the new folder (:func:`temporary_name`) behind; the next
+    call removes it. If ``folder`` is a link, its target is replaced.
 
     Parameters
     ----------
     folder
         The folder to make or to replace. Only one process at a time may write it.
     """
-    new = folder.with_name(folder.name + ".new")
+    folder = Path(os.path.realpath(folder))
+    new = temporary_name(folder)
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     try:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from selfemo_api.contract import ExitCode
-from selfemo_api.text.control_characters import visible
+from selfemo_api.text.control_characters import is_text, visible
 from selfemo_jobs.datasets.dialogue import Utterance
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.use_commands.reply_options import MOST_CONTEXT, label_of
@@ -169,7 +169,9 @@ class Chat:
         return True
 
     def _reply(self, text: str) -> None:
-        """Print the emotion of a turn, and the reply. Raises BadInput if it is too long."""
+        """Print the emotion of a turn, and the reply. Raises BadInput if it cannot be read."""
+        if not is_text(text):
+            raise BadInput("the line has bytes that are not UTF-8")
         turn = Utterance(self._user, text)
         turns = [*self._turns, turn]
         reading = self._roles.read(turns)

@@ -6,6 +6,7 @@ import argparse
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -13,6 +14,8 @@ from posixpath import commonpath
 from typing import Protocol
 
 from selfemo_api.spec import DataFormat
+from selfemo_api.text.control_characters import is_text
+from selfemo_api.text.files import is_stream
 from selfemo_jobs.data_commands.options import (
     environment_store,
     set_data_volumes,
@@ -30,6 +33,7 @@ from selfemo_jobs.datasets.source_files import DATA_ENDINGS, SourceFiles
 from selfemo_jobs.datasets.text_files import Place, SourceFile
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.store.hashing import sha256
+from selfemo_jobs.store.local_files import translated_errors
 from selfemo_jobs.use_commands.use_options import PLAIN_TEXT
 
 #: The name of standard input, in messages and before the ids of its dialogues.
@@ -172,6 +176,8 @@ def _fetch(text: str, work: Path) -> SourceFiles:
     path = Path(text).expanduser()
     if path.is_file():
         return SourceFiles(text, (SourceFile(path, text),))
+    if is_stream(path):  # a pipe, such as that of `<(zcat turns.gz)`
+        return SourceFiles(text, (SourceFile(_spooled(path, work), text),))
     return fetch_source(source_uri(text), environment_store(work), work)
 
 
@@ -185,6 +191,18 @@ def _spooled_stdin(work: Path) -> Path:
         else:
             shutil.copyfileobj(stream, file)
     return path
+
+
+def _spooled(path: Path, work: Path) -> Path:
+    """Return a file with the content of a pipe or a device, which can be read only once."""
+    folder = Path(tempfile.mkdtemp(dir=work))
+    with (
+        translated_errors(path),
+        path.open("rb") as stream,
+        (folder / path.name).open("wb") as file,
+    ):
+        shutil.copyfileobj(stream, file)
+    return folder / path.name
 
 
 def _sources(files: SourceFiles, kind: str | None, options: ReadOptions) -> list[_Source]:
@@ -247,9 +265,11 @@ class _Texts:
 
     def dialogues(self) -> Iterator[InputDialogue]:
         for number, text in enumerate(self._texts, start=1):
+            place = Place(self.uri, number, "number")
             if not text.strip():
-                raise Place(self.uri, number, "number").error("is empty")
-            text.encode()  # raises for bytes that are not text
+                raise place.error("is empty")
+            if not is_text(text):
+                raise place.error("has bytes that are not UTF-8")
         places = ((Place(self.uri, n, "number"), text) for n, text in enumerate(self._texts, 1))
         for turns in read_plain_text(places, self._notes):
             yield InputDialogue("1", turns)

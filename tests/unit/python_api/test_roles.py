@@ -109,3 +109,16 @@ def test_a_model_that_is_not_there_is_told() -> None:
 def test_a_model_without_a_description_needs_labels(tiny_model: Path) -> None:
     with pytest.raises(selfemo.BadInput, match="labels are not known"):
         Recognizer(tiny_model)
+
+
+def test_an_iterator_is_read_once(recognizer: Recognizer) -> None:
+    texts = ["Ann: We won!", "Bo: At last."]
+    assert recognizer.predict(text for text in texts) == recognizer.predict(texts)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="not one Turn"):
+        recognizer.predict(Turn("Ann", "We won!"))  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("turn", ["hi " + chr(0xDCE9), ("Ann", "hi " + chr(0xDCE9))])
+def test_half_of_a_surrogate_pair_is_refused(turn: object, recognizer: Recognizer) -> None:
+    with pytest.raises(selfemo.BadInput, match="half of a surrogate pair"):
+        recognizer.predict([turn])  # type: ignore[list-item]

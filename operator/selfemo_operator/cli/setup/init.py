@@ -182,7 +182,7 @@ def evolution_text(options: InitOptions, name: str) -> tuple[str, str]:
         "# `selfemo validate --resolve` prints all settings with their values.",
         f"apiVersion: {API_VERSION}",
         f"kind: {KIND}",
-        f"metadata: {{name: {name}}}",
+        f"metadata: {{name: {_scalar(name)}}}",
         "spec:",
         f"  # The values of all settings that this file leaves out: {', '.join(RECIPES)}.",
         f"  recipe: {_scalar(recipe)}",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from selfemo_api.text.files import write_atomically
+from selfemo_api.text.files import is_stream, write_atomically
 
 
 @pytest.mark.parametrize("data", ["", "über\r\n", b"", b"\x00\xff"])
@@ -65,7 +65,7 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "status.json"
     program = (
         "import pathlib, sys\n"
-        "from selfemo_api.text.files import write_atomically\n"
+        "from selfemo_api.text.files import is_stream, write_atomically\n"
         "path = pathlib.Path(sys.argv[1])\n"
         "while True:\n"
         "    for letter in 'ab':\n"
@@ -86,3 +86,32 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path: Path) -> None:
     assert path.read_text() in ("a" * 1_000_000, "b" * 1_000_000)
     write_atomically(path, "after")
     assert [p.name for p in tmp_path.iterdir()] == ["status.json"]
+
+
+def test_the_target_of_a_link_is_replaced_and_not_the_link(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    target, link = tmp_path / "folder" / "target", tmp_path / "link"
+    target.write_text("old")
+    link.symlink_to(target)
+    write_atomically(link, "new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+
+
+def test_a_pipe_stays_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_atomically(pipe, "some")
+    assert os.read(reader, 10) == b"some"
+    os.close(reader)
+    assert pipe.is_fifo()
+    assert is_stream(pipe)
+    assert not is_stream(tmp_path)
+
+
+def test_the_file_of_somebody_else_with_the_ending_new_stays(tmp_path: Path) -> None:
+    other = tmp_path / "status.json.new"
+    other.write_text("mine")
+    write_atomically(tmp_path / "status.json", "{}")
+    assert other.read_text() == "mine"

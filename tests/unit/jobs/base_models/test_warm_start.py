@@ -13,6 +13,8 @@ from tests.unit.jobs.stages.warm_start_dialogues import jsonl
 from selfemo_api.contract import ExitCode
 from selfemo_jobs.base_models.__main__ import main
 from selfemo_jobs.models.fetch import load_tokenizer
+from selfemo_jobs.models.model_description import read_description
+from selfemo_jobs.models.model_folder import model_hashes
 
 
 def test_the_command_writes_a_model_and_says_what_was_seen(
@@ -60,6 +62,39 @@ def test_the_command_says_f1_on_dev(
         assert low <= said["devWeightedF1"] <= high
         f1s.append(said["devWeightedF1"])
     assert f1s[0] < 0.8 < f1s[1]
+
+
+def test_the_model_says_how_it_is_prompted(tiny_model: Path, tmp_path: Path) -> None:
+    source = jsonl(tmp_path / "train.jsonl", 10)
+    command = ["warm-start", "--model", str(tiny_model), "--to", str(tmp_path / "warm")]
+    command += ["--source", str(source), "--format", "JSONL", "--labels", "joy,anger"]
+    command += ["--share", "0.3", "--steps", "1", "--batch-size", "4"]
+    assert main(command) == ExitCode.OK
+    description = read_description(tmp_path / "warm")
+    assert description is not None
+    assert description.labels == ["joy", "anger"]
+    assert description.prompts.name == "compact-v1"
+    assert description.weights_sha256 == model_hashes(tmp_path / "warm")
+
+
+@pytest.mark.parametrize("name", ["tiny", "warm-start"])
+def test_a_folder_with_other_files_is_refused_before_the_work(
+    name: str, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("mine")
+    command = [name, "--to", str(folder)]
+    if name == "warm-start":
+        source = jsonl(tmp_path / "train.jsonl", 10)
+        command += ["--model", str(tiny_model), "--source", str(source), "--format", "JSONL"]
+        command += ["--labels", "joy,anger", "--share", "0.3", "--steps", "1"]
+    assert main(command) == ExitCode.BAD_INPUT
+    assert "thesis.txt" in capsys.readouterr().err
+    assert (folder / "thesis.txt").read_text() == "mine"
+    command[command.index("--to") + 1] = str(folder / "thesis.txt")
+    assert main(command) == ExitCode.BAD_INPUT
+    assert "is not a folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

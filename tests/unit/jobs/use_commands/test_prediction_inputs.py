@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -259,3 +261,17 @@ def test_warnings_name_the_file(tmp_path: Path) -> None:
     source = opened(tmp_path, csv)
     assert list(source.dialogues())
     assert "each of 2 rows is a dialogue" in source.warnings()[0]
+
+
+def test_a_pipe_is_read(read: Read, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=("Ann: one\nBo: two\n",))
+    writer.start()
+    assert list(read(pipe).values()) == [[("Ann", "one"), ("Bo", "two")]]
+    writer.join()
+
+
+def test_bytes_of_the_command_line_that_are_not_text(read: Read) -> None:
+    with pytest.raises(BadInput, match="--text number 1: has bytes that are not UTF-8"):
+        read("--text", "hi " + chr(0xDCE9))

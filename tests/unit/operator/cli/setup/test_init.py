@@ -178,3 +178,10 @@ def test_ctrl_c_while_it_asks_writes_nothing(folder: Path) -> None:
         assert "selfemo init: interrupted" in screen.text
         assert "Traceback" not in screen.text
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["y", "on", "true", "null"])
+def test_a_name_that_yaml_reads_otherwise(name: str, folder: Path) -> None:
+    assert init(f"{name}.yaml").code == 0
+    document = yaml.safe_load((folder / f"{name}.yaml").read_text())
+    assert document["metadata"]["name"] == name
