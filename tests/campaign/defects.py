@@ -67,7 +67,7 @@ DEFECTS: dict[str, Defect] = {
         (
             Edit(
                 _PURGE,
-                "last = self._history.last_state(key, uid, _seen_version(job))",
+                "last = self._history.last_state(key, uid, seen_version(job))",
                 "last = None",
             ),
             Edit(_PURGE, "elif self._history.is_awaited(uid):", "elif False:"),

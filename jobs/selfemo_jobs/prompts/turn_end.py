@@ -31,7 +31,9 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> int:
         {"role": "assistant", "content": _ANSWER},
     ]
     try:
-        text = str(tokenizer.apply_chat_template(messages, tokenize=False))
+        text = str(
+            tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False)
+        )
     except TemplateError:  # a template may refuse messages of the assistant
         return end
     _, found, after = text.rpartition(_ANSWER)

@@ -182,6 +182,15 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     ),
     (
         "spec",
+        "`training.batchSize` must be above `selfPlay.groupSize` with `training.imitation`: an "
+        "imitated answer is one more row of its group",
+        {
+            "spec__selfPlay": {"groupSize": 4},
+            "spec__training": {"imitation": 1.0, "batchSize": 4, "microBatchSize": 4},
+        },
+    ),
+    (
+        "spec",
         "`warmStart.steps` requires a source with `use: Labeled`: set "
         "`dataset.labeledDialogues`, or `warmStart.steps: 0`",
         {"spec__warmStart": {"steps": 10}},

@@ -93,14 +93,14 @@ def test_the_division_by_the_deviation_can_be_taken_back() -> None:
 
 
 def test_the_aligned_vote_refers_to_the_label_prior() -> None:
-    part = table(*(recognizer(f"g{i}", [JOY, JOY, JOY, ANGER]) for i in range(3)),
-                 recognizer("g3", [JOY, JOY, ANGER, ANGER]))  # fmt: skip
+    votes = [[JOY, JOY, JOY, ANGER]] * 3 + [[JOY, JOY, ANGER, ANGER]]
+    part = table(*(recognizer(f"g{i}", votes[i % 4]) for i in range(64)))
     reward = RewardSpec.model_validate({"consensus": 0, "judge": {"weight": 0.0}})
     prior = {"joy": 0.75, "anger": 0.25}
     options = {"labels": MELD, "reward": reward, "group_size": 4}
     readings = JudgeReadings(None, NO_RESPONSES)
     scored = score_candidates(part, readings, label_prior=prior, **options).table  # type: ignore[arg-type]
-    assert scored["consensus"].to_pylist()[::4] == [JOY, JOY, JOY, ANGER]
+    assert scored["consensus"].to_pylist()[::4] == [JOY, JOY, JOY, ANGER] * 16
     plain = score_candidates(part, readings, **options).table  # type: ignore[arg-type]
     assert plain["consensus"].to_pylist()[::4][:3] == [JOY] * 3
     assert plain["consensus"].to_pylist()[12] in (JOY, ANGER)  # without a prior: equal votes
