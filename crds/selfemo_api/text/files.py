@@ -78,6 +78,6 @@ def is_stream(path: Path) -> bool:
 def temporary_name(path: Path) -> Path:
     """Return the path beside another one where its new content is written first.
 
-    Nobody else has a file of this name, unlike ``<name>.new``.
+    A user has no file of this name, unlike ``<name>.new``.
     """
     return path.with_name(f".{path.name}.selfemo-new")
