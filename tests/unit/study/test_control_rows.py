@@ -13,6 +13,7 @@ from selfemo_api.stages import Stage, stage_prefix
 from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
 from selfemo_jobs.runtime.manifest import MANIFEST
 from selfemo_jobs.stages.warmstart.options import TrainingOptions
+from selfemo_jobs.store.hashing import file_sha256
 from selfemo_study.baselines import answer_table, tfidf_model
 from selfemo_study.control_rows import (
     best_model,
@@ -125,15 +126,23 @@ def test_on_policy_rewards_are_the_products(make_spec: Callable[..., EvolutionSp
     assert known[1] > known[0]  # gold labels count more than the vote
 
 
-def test_a_training_is_known_again_by_its_note() -> None:
-    paths = {name: Path("/some/where") / name for name in ("model", "output", "source")}
+def test_a_training_is_known_again_by_its_note(tmp_path: Path) -> None:
+    paths = {name: tmp_path / name for name in ("model", "output", "source")}
+    paths["source"].write_text("{}")
+    folders = StudyFolders(tmp_path)
+    work = RowTask(study(), study().row("main"), 1, folders, DataVolumes.of({}, folders))
     options = TrainingOptions(
         steps=1, batch_size=1, learning_rate=1e-3, responder_share=0.1, freeze_embeddings=True,
         train_layers=1, views=[View(past=1), View(future=1)],
     )  # fmt: skip
     training = SupervisedTraining(**paths, format="JSONL", dialogues=1, options=options, seed=1)
-    assert json.loads(json.dumps(training.to_json())) == training.to_json() == {
-        "model": "model", "output": "output", "source": "source", "format": "JSONL",
+    settings = training.settings(work.spec)
+    assert json.loads(json.dumps(settings)) == settings == {
+        "model": "model", "output": "output", "source": file_sha256(paths["source"]),
+        "labels": work.spec.dataset.labels, "prompts": work.spec.model.prompts,
+        "past": work.spec.dataset.context.past,
+        "maxPromptTokens": work.spec.model.max_prompt_tokens,
+        "format": "JSONL",
         "dialogues": 1, "steps": 1, "batch_size": 1, "learning_rate": 1e-3,
         "responder_share": 0.1, "freeze_embeddings": True, "train_layers": 1,
         "precision": "Float32", "views": ["1,0", "0,1"], "seed": 1,
