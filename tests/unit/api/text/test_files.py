@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -108,6 +109,16 @@ def test_a_pipe_stays_a_pipe(tmp_path: Path) -> None:
     assert pipe.is_fifo()
     assert is_stream(pipe)
     assert not is_stream(tmp_path)
+
+
+def test_a_file_in_shared_memory_is_written_whole_or_not_at_all() -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        path = Path(folder, "status.json")
+        path.write_text("old")
+        before = path.stat().st_ino
+        write_atomically(path, "new")
+        assert path.stat().st_ino != before  # it was replaced, not written over
+        assert not is_stream(path)
 
 
 def test_the_file_of_somebody_else_with_the_ending_new_stays(tmp_path: Path) -> None:
