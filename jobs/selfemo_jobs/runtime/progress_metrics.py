@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import socket
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -26,6 +25,7 @@ from selfemo_api.metrics import (
     ProgressField,
 )
 from selfemo_api.stages import Stage
+from selfemo_jobs.runtime.addresses import all_addresses
 
 log = logging.getLogger(__name__)
 
@@ -118,9 +118,7 @@ def serve_progress(stage: Stage, name: str) -> None:
     if not port:
         return
     try:
-        # in a cluster with IPv6 alone, Prometheus connects over it
-        address = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104 - see above
-        start_http_server(int(port), addr=address)
+        start_http_server(int(port), addr=all_addresses())
     except (OSError, ValueError, OverflowError) as error:
         log.warning("%s=%s: no metrics are served: %s", ENV_METRICS_PORT, port, error)
         return

@@ -12,7 +12,6 @@ import importlib.util
 import json
 import os
 import shlex
-import socket
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -25,6 +24,7 @@ from selfemo_api.spec import Engine
 from selfemo_api.text.control_characters import printable, printable_lines
 from selfemo_api.text.extras import add_extra
 from selfemo_jobs.errors import BadInput
+from selfemo_jobs.runtime.addresses import all_addresses
 from selfemo_jobs.runtime.command_line import add_data_option
 from selfemo_jobs.use_commands.s3_options import add_s3_arguments, s3_storage
 from selfemo_jobs.use_commands.use_options import (
@@ -103,10 +103,11 @@ def run(arguments: argparse.Namespace) -> int:
     output = Path(tempfile.mkdtemp(prefix="selfemo-serve-"))
     served = write_served_folder(folder, description, output)
     cpu = _is_cpu()
+    host = all_addresses() if arguments.host == "all" else arguments.host
     command = [
         *(sys.executable, "-m", *_vllm_serve(), str(served.folder)),
         *("--served-model-name", arguments.name),
-        *("--host", _listening(arguments.host), "--port", str(arguments.port)),
+        *("--host", host, "--port", str(arguments.port)),
         *("--chat-template", str(served.template_file), "--chat-template-content-format", "string"),
         *("--generation-config", str(served.folder)),
         *("--override-generation-config", json.dumps({"temperature": 0})),
@@ -126,13 +127,6 @@ def run(arguments: argparse.Namespace) -> int:
     sys.stderr.write(f"{printable(text)}\n")
     sys.stderr.flush()
     os.execve(sys.executable, command, {**environment, **os.environ})  # noqa: S606 - no shell
-
-
-def _listening(host: str) -> str:
-    """Return the address for vLLM: a socket of IPv6 accepts connections over IPv4 too."""
-    if host != "all":
-        return host
-    return "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104 - it was asked for
 
 
 def check_vllm_arguments(words: Sequence[str]) -> None:

@@ -44,9 +44,7 @@ log = logging.getLogger(__name__)
 
 
 #: The figures of GRPOTrainer that are means over tokens.
-_MEANS = (
-    *("entropy", "kl", "clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean"),
-)
+_MEANS = ("entropy", "kl", *(f"clip_ratio/{of}_mean" for of in ("low", "high", "region")))
 
 
 class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]

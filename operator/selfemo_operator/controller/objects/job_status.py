@@ -172,7 +172,7 @@ def stage_job(job: Json, pods: Sequence[Json] = (), now: datetime | None = None)
     since = _pending_since(job, state, waiting)
     missing = state is JobState.PENDING and not pods and _is_overdue(since, now)
     reason = _MISSING_POD if missing else _waiting_reason(_reportable(waiting, now))
-    if held := _kept_running(pods, now) if unfinished else None:
+    if held := _runs_on(pods, now) if unfinished else None:
         since, reason = held
     elif since is None and (partial := _partial_pods(job, state)):
         since, text = partial
@@ -219,7 +219,7 @@ def _pending_since(job: Json, state: JobState, waiting: Sequence[Json]) -> datet
     return max(started, _parse_time(job["metadata"].get(STATUS_CHANGE_TIME)) or started)
 
 
-def _kept_running(pods: Sequence[Json], now: datetime | None) -> tuple[datetime, str] | None:
+def _runs_on(pods: Sequence[Json], now: datetime | None) -> tuple[datetime, str] | None:
     """Return since when a sidecar keeps a pod of an ended stage, and what to do about it."""
     for pod in pods:
         ended, others = kept_running(pod) or ("", [])

@@ -32,6 +32,7 @@ from selfemo_operator.controller.objects.base_pod import (
     restricted_pod,
     variables,
 )
+from selfemo_operator.controller.objects.deadlines import active_deadline, deadline_text
 from selfemo_operator.controller.objects.pod_gate import gated_pod
 from selfemo_operator.controller.objects.pod_template import templates_of
 from selfemo_operator.controller.objects.settings import JobSettings
@@ -45,9 +46,6 @@ CONFIG_VOLUME = "config"
 JOB_VARIABLES = (ENV_GRACE, ENV_JOB_UID, ENV_METRICS_PORT, ENV_RENDEZVOUS)
 #: The port of the rendezvous of the training nodes, torch's default.
 RENDEZVOUS_PORT = 29400
-#: Seconds by which a Job's own deadline is later than the planner's. The Job's deadline applies
-#: while no operator runs.
-DEADLINE_SLACK = 60
 
 
 def needs_service(config: StageConfig) -> bool:
@@ -99,48 +97,12 @@ def job_manifest(evolution: EmotionEvolution, action: CreateJob, settings: JobSe
                 names.ANNOTATION_TEMPLATE: template_hash(
                     evolution, config.stage, settings.pod_template
                 ),
-                names.ANNOTATION_DEADLINE: _deadline_text(active),
+                names.ANNOTATION_DEADLINE: deadline_text(active),
             },
             "ownerReferences": [owner(evolution)],
         },
         "spec": spec,
     }
-
-
-def active_deadline(seconds: int | None) -> int | None:
-    """Return the deadline of a Job for a limit of the spec, in seconds from the Job's start.
-
-    >>> active_deadline(100), active_deadline(None)
-    (160, None)
-    """
-    return None if seconds is None else seconds + DEADLINE_SLACK
-
-
-def has_deadline(job: Json, seconds: int | None) -> bool:
-    """Return whether a Job has been given the deadline for a limit of the spec.
-
-    Parameters
-    ----------
-    job
-        The Job. One of an older operator has no annotation, and its own deadline counts.
-    seconds
-        The limit of the spec. None: there is none.
-    """
-    active = active_deadline(seconds)
-    given = (job["metadata"].get("annotations") or {}).get(names.ANNOTATION_DEADLINE)
-    if given is None:
-        return bool(job["spec"].get("activeDeadlineSeconds") == active)
-    return bool(given == _deadline_text(active))
-
-
-def deadline_change(seconds: int | None) -> tuple[Json, dict[str, str]]:
-    """Return the changes of a Job's spec and annotations with which it gets a deadline."""
-    active = active_deadline(seconds)
-    return {"activeDeadlineSeconds": active}, {names.ANNOTATION_DEADLINE: _deadline_text(active)}
-
-
-def _deadline_text(seconds: int | None) -> str:
-    return names.NO_DEADLINE if seconds is None else str(seconds)
 
 
 def _labels_for_job(template: Json) -> dict[str, str]:

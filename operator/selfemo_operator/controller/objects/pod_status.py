@@ -44,11 +44,11 @@ def kept_running(pod: Json) -> tuple[str, list[str]] | None:
     """
     status = pod.get("status", {})
     containers = status.get("containerStatuses", [])
-    ends = [c["state"].get("terminated") for c in containers if c["name"] == names.CONTAINER]
+    ended = terminated_state(pod)
     others = [c["name"] for c in containers if "running" in _state_of(c)]
-    if status.get("phase") != "Running" or not any(ends) or not others:
+    if status.get("phase") != "Running" or ended is None or not others:
         return None
-    return ends[0].get("finishedAt", ""), others
+    return ended.get("finishedAt", ""), others
 
 
 def _state_of(container: Json) -> set[str]:
@@ -68,13 +68,11 @@ def removal_time(pod: Json) -> str | None:
     >>> removal_time({"status": {"phase": "Failed"}})
     """
     status = pod.get("status", {})
-    if status.get("phase") != "Failed":
+    target = true_condition(status, "DisruptionTarget")
+    if status.get("phase") != "Failed" or target is None:
         return None
-    for condition in status.get("conditions", []):
-        if condition["type"] == "DisruptionTarget" and condition["status"] == "True":
-            time: str | None = condition.get("lastTransitionTime")
-            return time
-    return None
+    time: str | None = target.get("lastTransitionTime")
+    return time
 
 
 def is_live_stage_pod(pod: Json) -> bool:

@@ -22,8 +22,8 @@ HELD = (JobState.SUSPENDED, JobState.QUEUED)
 
 def creation(job: Json) -> str:
     """Return the random text by which a process knows a Job that it has created, or none."""
-    creation: str = job["metadata"]["annotations"].get(names.ANNOTATION_CREATION, "")
-    return creation
+    text: str = job["metadata"]["annotations"].get(names.ANNOTATION_CREATION, "")
+    return text
 
 
 def seen_version(job: Json) -> str:

@@ -14,7 +14,7 @@ from selfemo_api.evolution import EmotionEvolution
 from selfemo_operator.controller.caches.cache import Cache
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
-from selfemo_operator.controller.objects.jobs import deadline_change
+from selfemo_operator.controller.objects.deadlines import deadline_change
 from selfemo_operator.controller.objects.names import Key
 from selfemo_operator.controller.objects.pod_status import is_live_stage_pod
 from selfemo_operator.controller.reconcile.started_stages import StartedStages

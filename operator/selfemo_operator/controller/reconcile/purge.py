@@ -122,14 +122,13 @@ class Purger:
             if required is not None:
                 raise _other_owner(existing)
             return
-        if existing is not None and required is not None and not is_current(existing, required):
-            if living and self._is_started_by_others(existing, required):
-                return
-            self._check(key, required)
+        if existing is not None and (required is None or not is_current(existing, required)):
+            if required is not None:
+                if living and self._is_started_by_others(existing, required):
+                    return
+                self._check(key, required)
             self._delete(existing)
             existing = None
-        elif existing is not None and required is None:
-            self._delete(existing)
         if required is not None and existing is None:
             self._create(key, required)
         elif required is not None and existing is not None:
@@ -286,10 +285,7 @@ class Purger:
         if not is_sealed(current) or job_state(current) not in HELD:
             return  # it was replaced or started; the watch delivers that
         if problem := pod_refusal(current["spec"]["template"], self._settings.jobs):
-            self._reports.refused(
-                current,
-                f"the Job is deleted, and the data stays: {problem}",
-            )
+            self._reports.refused(current, f"the Job is deleted, and the data stays: {problem}")
             self._delete(current)
             return
         annotations = {names.ANNOTATION_CONFIG: permitted_config(current)}

@@ -23,6 +23,7 @@ from selfemo_operator.controller.caches.cache import Cache
 from selfemo_operator.controller.caches.evolution_text import REFUSED
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
+from selfemo_operator.controller.objects.deadlines import has_deadline
 from selfemo_operator.controller.objects.events import Event, EventReason, events_between
 from selfemo_operator.controller.objects.job_status import (
     job_state,
@@ -30,7 +31,6 @@ from selfemo_operator.controller.objects.job_status import (
     stage_job,
 )
 from selfemo_operator.controller.objects.jobs import (
-    has_deadline,
     job_manifest,
     needs_service,
     service_manifest,

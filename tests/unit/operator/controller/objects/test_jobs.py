@@ -17,11 +17,13 @@ from selfemo_api.stages import STAGE_ORDER, Stage
 from selfemo_api.status import Best, GenerationRecord, Outcome
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.base_pod import GRACE_SECONDS
-from selfemo_operator.controller.objects.job_status import is_stage_job
-from selfemo_operator.controller.objects.jobs import (
+from selfemo_operator.controller.objects.deadlines import (
     DEADLINE_SLACK,
     deadline_change,
     has_deadline,
+)
+from selfemo_operator.controller.objects.job_status import is_stage_job
+from selfemo_operator.controller.objects.jobs import (
     job_manifest,
     purge_manifest,
     service_manifest,
