@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -28,14 +30,49 @@ def test_an_example_is_valid(path: Path) -> None:
     load_evolution(path)  # raises an error if it is not
 
 
-@pytest.mark.parametrize("name", ["demo", "meld"])
-def test_a_script_is_one_command(name: str) -> None:
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The scripts and the examples beside a `selfemo` that prints its arguments and its input."""
+    for folder in ("tools", "examples"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    command = tmp_path / ".venv" / "bin" / "selfemo"
+    command.parent.mkdir(parents=True)
+    command.write_text('#!/bin/sh\necho "$@"\nif [ "$2" = - ]; then cat; fi\n')
+    command.chmod(0o755)
+    return tmp_path
+
+
+def script(copy: Path, *arguments: str) -> tuple[str, str]:
+    """The arguments of the one `selfemo` that a script runs, and that command's input."""
+    run = subprocess.run(
+        ["bash", *arguments], cwd=copy / "tools", check=True, capture_output=True, text=True
+    )
+    first, _, rest = run.stdout.partition("\n")
+    return first, rest
+
+
+def test_the_demo_is_one_command(copy: Path) -> None:
     """No model is made and no training is started before `selfemo run`."""
-    text = (ROOT / "tools" / name).read_text()
-    lines = [line for line in text.splitlines() if ".venv/bin" in line]
-    example = {"demo": "demo.yaml", "meld": "meld-cpu.yaml"}[name]
-    (line,) = lines
-    assert line.startswith(f"exec .venv/bin/selfemo run examples/{example} --data")
+    arguments, printed = script(copy, "demo", "--plain")
+    assert arguments.startswith("run examples/demo.yaml --data demo=examples/demo ")
+    assert arguments.endswith(" --plain")
+    assert not printed
+
+
+def test_another_seed_of_the_demo_is_another_evolution(copy: Path) -> None:
+    arguments, document = script(copy, "demo", "--seed", "2", "--plain")
+    assert arguments.startswith("run - --data demo=examples/demo ")
+    assert arguments.endswith(" --plain")
+    expected = yaml.safe_load((ROOT / "examples" / "demo.yaml").read_text())
+    expected["metadata"]["name"] = "demo-2"
+    expected["spec"]["seed"] = 2
+    assert yaml.safe_load(document) == expected
+
+
+def test_meld_is_one_command(copy: Path) -> None:
+    arguments, printed = script(copy, "meld", str(copy))
+    assert arguments == f"run examples/meld-cpu.yaml --data meld={copy}"
+    assert not printed
 
 
 def test_meld_cpu_has_no_tunables_of_its_own() -> None:
