@@ -101,6 +101,11 @@ def is_common_name(part: str, name: str) -> bool:
     return re.sub(r"[\s_-]", "", name).casefold() in _COMMON_NAMES[part]
 
 
+def is_part(name: str) -> bool:
+    """Return whether a column's name is common for any part of a turn."""
+    return any(is_common_name(part, name) for part in PARTS)
+
+
 def _named_column(
     part: str, names: Sequence[str], columns: Mapping[str, str], file: str
 ) -> str | None:

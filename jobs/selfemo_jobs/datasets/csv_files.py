@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from selfemo_jobs.datasets.columns import is_part
 from selfemo_jobs.datasets.reading import Notes
 from selfemo_jobs.datasets.text_files import (
     MOST_DIGITS,
@@ -93,7 +94,8 @@ def read_rows(
     Raises
     ------
     BadInput
-        If a column is missing, a row has too few or too many fields, or a quote is not closed.
+        If a column is missing, a column that is read is there twice, a row has too few or too many
+        fields, or a quote is not closed.
     """
     decoded = decode_text(file.read_bytes(), file.uri, fix_typography=True)
     notes.add_decoded(decoded, file.uri)
@@ -139,6 +141,9 @@ def rows_of_lines(
             raise BadInput(
                 f"{file}: column `{column}` {what} (the file has: {shorten(', '.join(names), 200)})"
             )
+    twice = next((n for n in names if names.count(n) > 1 and (n in chosen or is_part(n))), None)
+    if twice is not None:
+        raise BadInput(f"{file}: column `{twice}` is there twice: rename one of them")
     is_empty = True
     for place, values in records:
         is_empty = False

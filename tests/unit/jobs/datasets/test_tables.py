@@ -51,6 +51,28 @@ class TestColumns:
             dialogue("g2", ("Ina", "Schön.", "glad")),
         ]
 
+    @pytest.mark.parametrize(
+        ("heading", "columns"),
+        [("text,label,text", {}), ("Satz,label,Satz", {"text": "Satz"}), ("Role,text,Role", {})],
+    )
+    def test_a_column_that_is_read_is_there_once(
+        self, heading: str, columns: dict[str, str], tmp_path: Path
+    ) -> None:
+        path = tmp_path / "t.csv"
+        path.write_text(f"{heading}\nHi,glad,Ho\n")
+        name = heading.partition(",")[0]
+        expected = f": column `{name}` is there twice: rename one of them"
+        assert refused(path, columns=columns) == expected
+
+    def test_other_columns_may_be_there_twice(self, tmp_path: Path) -> None:
+        path = tmp_path / "t.csv"
+        path.write_text("text,note,note,,\nHi,1,2,,\n")
+        assert read(path, LABELS).dialogues == [dialogue("1", ("A", "Hi"))]
+
+    def test_the_own_name_of_a_part_is_taken(self, tmp_path: Path) -> None:
+        path = write_table(tmp_path / "t.csv", [{"content": "Ho", "text": "Hi", "label": "glad"}])
+        assert read(path, LABELS).dialogues == [dialogue("1", ("A", "Hi", "glad"))]
+
     def test_common_names_need_no_map(self, tmp_path: Path) -> None:
         head = ("Conversation ID", "utterance_idx", "Role", "Utterance", "EMOTION")
         rows = [dict(zip(head, ("c", 1, "A", "Hi", "Glad"), strict=True))]
