@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 from selfemo_api.contract import ExitCode
-from selfemo_api.text.control_characters import json_text, printable
+from selfemo_api.os_errors import os_error_advice
+from selfemo_api.text.control_characters import json_text, printable, printable_lines
+from selfemo_api.text.extras import extra_of, missing_extra_message
 
 #: The kind of an error, by its exit code, where the error has none of its own.
 _KINDS = {
@@ -80,6 +83,38 @@ def report_error(
         )
         sys.stderr.flush()
     return code
+
+
+def unexpected_error(error: Exception, *, verbose: bool) -> tuple[str, ExitCode, str]:
+    """Return the message, the exit code and the kind of an error that no command has raised itself.
+
+    A missing extra, a full disk or a file without rights has advice. Everything else is a bug, with
+    the first line of its text.
+
+    Parameters
+    ----------
+    error
+        The error.
+    verbose
+        Print the traceback of a bug to standard error.
+
+    Examples
+    --------
+    >>> unexpected_error(ValueError("no"), verbose=True)[0]
+    'unexpected error: ValueError: no'
+    """
+    extra = extra_of(error.name or "") if isinstance(error, ModuleNotFoundError) else None
+    if extra is not None:
+        return missing_extra_message(extra), ExitCode.BAD_INPUT, MISSING_EXTRA
+    advice = os_error_advice(error) if isinstance(error, OSError) else None
+    if advice is not None:
+        return *advice, ""
+    if verbose:
+        sys.stderr.write(printable_lines("".join(traceback.format_exception(error))))
+    lines = str(error).strip().splitlines() or [""]
+    hint = "" if verbose else " (--verbose prints where)"
+    message = f"unexpected error: {type(error).__name__}: {lines[0]}{hint}"
+    return message, ExitCode.INTERNAL, ""
 
 
 def wants_json(arguments: Sequence[str]) -> bool:

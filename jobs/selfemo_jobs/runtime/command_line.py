@@ -10,15 +10,12 @@ import argparse
 import os
 import re
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from selfemo_api.command_errors import MISSING_EXTRA, USAGE, report_error, wants_json
+from selfemo_api.command_errors import USAGE, report_error, unexpected_error, wants_json
 from selfemo_api.contract import ExitCode
 from selfemo_api.schema.validation import InvalidEvolution
-from selfemo_api.text.control_characters import printable_lines
-from selfemo_api.text.extras import extra_of, missing_extra_message
 from selfemo_api.text.suggestions import closest
 from selfemo_jobs.errors import StageError
 from selfemo_jobs.runtime.command_help import help_text
@@ -181,7 +178,8 @@ def run_command_line(
     except KeyboardInterrupt:
         return report_error(program, "interrupted", ExitCode.INTERRUPTED, as_json=as_json)
     except Exception as error:  # noqa: BLE001 - a bug is reported in one line, too
-        return _report_bug(program, error, as_json=as_json, verbose=verbose)
+        message, code, kind = unexpected_error(error, verbose=verbose)
+        return report_error(program, message, code, as_json=as_json, kind=kind)
 
 
 def _report_usage(error: UsageError, words: Sequence[str]) -> int:
@@ -200,21 +198,6 @@ def _with_suggestion(message: str) -> str:
     choices = [choice.strip(" '") for choice in match[2].split(",")]
     meant = closest(match[1], choices)
     return f"{message}: did you mean {meant}?" if meant else message
-
-
-def _report_bug(program: str, error: Exception, *, as_json: bool, verbose: bool) -> int:
-    """Report an unexpected error, and return the exit code."""
-    extra = extra_of(error.name or "") if isinstance(error, ModuleNotFoundError) else None
-    if extra is not None:
-        message = missing_extra_message(extra)
-        code = ExitCode.BAD_INPUT
-        return report_error(program, message, code, as_json=as_json, kind=MISSING_EXTRA)
-    if verbose:
-        sys.stderr.write(printable_lines("".join(traceback.format_exception(error))))
-    lines = str(error).strip().splitlines() or [""]
-    hint = "" if verbose else " (--verbose prints where)"
-    message = f"unexpected error: {type(error).__name__}: {lines[0]}{hint}"
-    return report_error(program, message, ExitCode.INTERNAL, as_json=as_json)
 
 
 def _end_of_pipe() -> int:

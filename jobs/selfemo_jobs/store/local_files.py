@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
+from selfemo_api.contract import ExitCode
+from selfemo_api.os_errors import os_error_advice
 from selfemo_api.text.files import is_stream, temporary_name
 from selfemo_jobs.errors import BadInput, Unavailable
 
@@ -25,22 +27,6 @@ _LOCK_SECONDS, _LOCK_PAUSE = 60.0, 0.02
 #: Temporary files of this age were left by a killed process, since no write takes a day.
 _STALE_SECONDS = 86_400.0
 
-_FULL = {
-    errno.ENOSPC: "disk full",
-    errno.EDQUOT: "disk full (quota)",
-    errno.EFBIG: "file too large",
-}
-_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
-_WRONG_PLACE = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
-#: The errors of a network file system while its server is unavailable.
-_UNAVAILABLE = {
-    errno.EIO,
-    errno.ESTALE,
-    errno.ETIMEDOUT,
-    errno.EHOSTDOWN,
-    errno.ENOLINK,
-    errno.ENOTCONN,
-}
 #: The errors of `flock` on a file system without locks.
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EBADF}
 
@@ -89,23 +75,11 @@ def translate_os_error(path: Path | str, error: OSError) -> BadInput | Unavailab
     error
         The error.
     """
-    reason = error.strerror or str(error)
-    if error.errno in _FULL:
-        return BadInput(
-            f"{path}: {_FULL[error.errno]}: free space or choose another place, then run the same "
-            "command again"
-        )
-    if error.errno in _DENIED:
-        return BadInput(
-            f"{path}: {reason}: give this user ({os.geteuid()}) the right, or choose another place"
-        )
-    if error.errno in _WRONG_PLACE:
-        return BadInput(f"{path}: {reason}: choose another place")
-    if error.errno in _UNAVAILABLE:
-        return Unavailable(
-            f"{path}: {reason}: the file system is unavailable; run the same command again"
-        )
-    return None
+    advice = os_error_advice(error, path)
+    if advice is None:
+        return None
+    message, code = advice
+    return Unavailable(message) if code is ExitCode.UNAVAILABLE else BadInput(message)
 
 
 def path_below(folder: Path, name: str, uri: str) -> Path:

@@ -16,10 +16,13 @@ def complete_runs(incomplete: str) -> list[str]:
     incomplete
         What the user has typed.
     """
-    state = Path(os.environ.get("SELFEMO_STATE", ".selfemo"))
+    try:
+        folders = run_folders(Path(os.environ.get("SELFEMO_STATE", ".selfemo")))
+    except OSError:
+        return []  # the command itself says what is wrong; a message here would be on the line
     names = [
         folder.name if folder.parent.name == "default" else f"{folder.parent.name}/{folder.name}"
-        for folder in run_folders(state)
+        for folder in folders
     ]
     return [name for name in names if name.startswith(incomplete)]
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
 import typer
 
-from selfemo_api.command_errors import MISSING_EXTRA, USAGE, report_error, wants_json
+from selfemo_api.command_errors import USAGE, report_error, unexpected_error, wants_json
 from selfemo_api.contract import ExitCode
 from selfemo_api.schema.validation import InvalidEvolution
-from selfemo_api.text.control_characters import printable_lines
-from selfemo_api.text.extras import extra_of, missing_extra_message
 from selfemo_api.text.suggestions import closest
 from selfemo_operator.cli.session import SESSION
 from selfemo_operator.local.state import RunnerError
@@ -71,12 +68,7 @@ def report(error: Exception) -> int:
     elif isinstance(error, RunnerError):
         message, code, kind = str(error), error.exit_code, error.kind
     else:
-        extra = extra_of(error.name or "") if isinstance(error, ModuleNotFoundError) else None
-        if extra is not None:
-            message, code = missing_extra_message(extra), ExitCode.BAD_INPUT
-            kind = MISSING_EXTRA
-        else:
-            message, code = _bug(error), ExitCode.INTERNAL
+        message, code, kind = unexpected_error(error, verbose=SESSION.verbose)
     return report_error(SESSION.command, message, code, as_json=SESSION.as_json, kind=kind, **more)
 
 
@@ -92,15 +84,6 @@ def problems_of(error: InvalidEvolution) -> list[dict[str, Any]]:
         {"file": str(path), "field": p.field, "message": p.message, "line": p.line}
         for path, p in error.parts
     ]
-
-
-def _bug(error: Exception) -> str:
-    """Return the message of an unexpected error. With ``--verbose``, the traceback is printed."""
-    if SESSION.verbose:
-        sys.stderr.write(printable_lines("".join(traceback.format_exception(error))))
-    lines = str(error).strip().splitlines() or [""]
-    hint = "" if SESSION.verbose else " (--verbose prints where)"
-    return f"unexpected error: {type(error).__name__}: {lines[0]}{hint}"
 
 
 def _report_usage(error: typer.TyperException, words: Sequence[str]) -> int:

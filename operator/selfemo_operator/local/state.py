@@ -235,8 +235,18 @@ def run_folders(state: Path) -> list[Path]:
     ----------
     state
         The folder with the states of all evolutions. It may not exist.
+
+    Raises
+    ------
+    OSError
+        If a folder cannot be read.
     """
-    return sorted(path.parent for path in state.glob("*/*/evolution.json"))
+    if not state.is_dir():
+        return []
+    # unlike `glob`, `iterdir` says if a folder cannot be read
+    namespaces = [folder for folder in state.iterdir() if folder.is_dir()]
+    runs = [folder for namespace in namespaces for folder in namespace.iterdir()]
+    return sorted(run for run in runs if (run / STATE_FILE).is_file())
 
 
 def is_active(folder: Path) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -120,6 +122,19 @@ INVALID = InvalidEvolution(Path("a.yaml"), [Problem("spec.x", "unknown field", 3
         (Unavailable("S3 is away"), 75, "Unavailable", "S3 is away"),
         (INVALID, 2, "BadInput", "a.yaml: spec.x: unknown field (line 3)"),
         (KeyboardInterrupt(), 130, "Interrupted", "interrupted"),
+        (
+            PermissionError(errno.EROFS, "Read-only file system", "/data/x"),
+            2,
+            "BadInput",
+            f"/data/x: Read-only file system: give this user ({os.geteuid()}) the right, or choose "
+            "another place",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            2,
+            "BadInput",
+            "disk full: free space or choose another place, then run the same command again",
+        ),
         (
             ValueError("a bug\nwith two lines"),
             1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -60,6 +61,19 @@ def ended(app: typer.Typer, *words: str) -> int:
             "MissingExtra",
             'this command needs the extra "operator": run `uv sync --inexact --extra operator` in '
             "the checkout, or install the wheel with `[operator]`",
+        ),
+        (
+            PermissionError(errno.EROFS, "Read-only file system", "/data/x"),
+            2,
+            "BadInput",
+            f"/data/x: Read-only file system: give this user ({os.geteuid()}) the right, or choose "
+            "another place",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            2,
+            "BadInput",
+            "disk full: free space or choose another place, then run the same command again",
         ),
         (
             ValueError("a bug\nin two lines"),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,6 +49,41 @@ def test_no_runs(state: Path) -> None:
     assert (outcome.code, outcome.out, outcome.err) == (0, "", f"no runs in {state}\n")
     assert selfemo(state, "list", "-o", "json").out == "[]\n"
     assert selfemo(state, "list", "-q").err == ""
+
+
+def test_a_namespace_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "state" / "default").mkdir(parents=True)
+    (tmp_path / "state" / "default").chmod(0o300)
+    tmp_path.chmod(0o755)
+    code = (
+        "import os\n"
+        "from selfemo_operator.cli.main import main\n"
+        "if os.geteuid() == 0: os.setuid(65534)\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "list", "--state", "state"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert re.fullmatch(
+        r"selfemo list: \S*: Permission denied: give this user \(\d+\) the right, .*\n",
+        done.stderr,
+    )
+
+
+def test_a_state_folder_below_a_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    path = Path(__file__).parents[5] / "examples" / "demo.yaml"
+    words = (str(path), "--state", str(tmp_path / "file" / "state"), "--data", f"demo={tmp_path}")
+    outcome = invoke("selfemo", "run", *words)
+    assert outcome.code == 2
+    expected = f"{tmp_path}/file/state/default/demo/jobs: Not a directory: choose another place"
+    assert expected in outcome.err
 
 
 def test_a_row_for_each_run(state: Path) -> None:

@@ -1,0 +1,64 @@
+"""Errors of the operating system on which a person can act: a full disk, a file without rights."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from selfemo_api.contract import ExitCode
+
+_FULL = {
+    errno.ENOSPC: "disk full",
+    errno.EDQUOT: "disk full (quota)",
+    errno.EFBIG: "file too large",
+}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_WRONG_PLACE = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
+#: The errors of a network file system while its server is unavailable.
+_UNAVAILABLE = {
+    errno.EIO,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EHOSTDOWN,
+    errno.ENOLINK,
+    errno.ENOTCONN,
+}
+
+
+def os_error_advice(error: OSError, path: Path | str | None = None) -> tuple[str, ExitCode] | None:
+    """Return a message with advice and the exit code of an error; None if there is no advice.
+
+    Parameters
+    ----------
+    error
+        The error.
+    path
+        The path that the message names. None: that of the error. Without any path there is advice
+        only for a full disk.
+
+    Examples
+    --------
+    >>> message, code = os_error_advice(OSError(errno.EISDIR, "Is a directory", "/data"))
+    >>> message, int(code)
+    ('/data: Is a directory: choose another place', 2)
+    >>> os_error_advice(OSError(errno.ECONNREFUSED, "Connection refused")) is None
+    True
+    """
+    path = error.filename if path is None else path
+    reason = error.strerror or str(error)
+    where = "" if path is None else f"{os.fsdecode(path)}: "
+    if error.errno in _FULL:
+        advice = "free space or choose another place, then run the same command again"
+        return f"{where}{_FULL[error.errno]}: {advice}", ExitCode.BAD_INPUT
+    if path is None:
+        return None
+    if error.errno in _DENIED:
+        advice = f"give this user ({os.geteuid()}) the right, or choose another place"
+        return f"{where}{reason}: {advice}", ExitCode.BAD_INPUT
+    if error.errno in _WRONG_PLACE:
+        return f"{where}{reason}: choose another place", ExitCode.BAD_INPUT
+    if error.errno in _UNAVAILABLE:
+        advice = "the file system is unavailable; run the same command again"
+        return f"{where}{reason}: {advice}", ExitCode.UNAVAILABLE
+    return None
