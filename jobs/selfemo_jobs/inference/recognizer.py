@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -270,6 +270,31 @@ class Recognizer(Closing):
         except PromptTooLong:
             return False
         return True
+
+    def shorten(self, target: Target) -> Target:
+        """Return an utterance with the longest beginning of its words that fits a prompt.
+
+        Parameters
+        ----------
+        target
+            The utterance.
+
+        Raises
+        ------
+        BadInput
+            If the prompt is too long without any word of it.
+        """
+        text = target.turn.text
+
+        def beginning(length: int) -> Target:
+            return replace(target, turn=Utterance(target.turn.speaker, text[:length].rstrip()))
+
+        low, high = 0, len(text) + 1  # more characters give more tokens
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self.fits(beginning(middle)) else (low, middle)
+        self.prompts([beginning(low)])  # raises an error if even this is too long
+        return beginning(low)
 
     def read(self, targets: Sequence[Target]) -> list[Reading]:
         """Return the probability of each label for some utterances. No answer is generated.

@@ -89,7 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
                     request,
                     report=_progress_line(arguments),
                 )
-        _report(arguments, progress, predict.load_seconds, dialogues.warnings())
+        warnings = [*dialogues.warnings(), *predict.warnings()]
+        _report(arguments, progress, predict.load_seconds, warnings)
     return ExitCode.OK
 
 
@@ -203,7 +204,7 @@ def _report(
     load_seconds: float,
     warnings: Sequence[str],
 ) -> None:
-    """Print what is odd in the input, and the figures, to standard error."""
+    """Print warnings, and the figures, to standard error."""
     if sys.stderr.isatty() and arguments.to and not arguments.quiet:
         sys.stderr.write("\r\x1b[K")  # the line of the progress
     for warning in warnings:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from selfemo_jobs.errors import PromptTooLong
 from selfemo_jobs.models.model_reference import ResolvedModel
 from selfemo_jobs.runtime.closing import Closing
 from selfemo_jobs.use_commands.prediction_rows import PredictedTurn
@@ -35,6 +36,8 @@ class TurnPredictor(Closing):
         self._engine = engine
         self._probabilities = probabilities
         self._recognizer: Recognizer | None = None
+        self._shortened = 0
+        self._first_shortened = ""
         #: The time that the model took to load, in seconds.
         self.load_seconds = 0.0
 
@@ -61,17 +64,41 @@ class TurnPredictor(Closing):
         Parameters
         ----------
         targets
-            The turns. The engine gets all of them at once.
+            The turns. The engine gets all of them at once. Of a turn that is too long for a prompt,
+            it gets the beginning.
         """
-        predictions = self.load().predict_targets(targets, probabilities=self._probabilities)
+        recognizer = self.load()
+        try:
+            predictions = recognizer.predict_targets(targets, probabilities=self._probabilities)
+        except PromptTooLong:
+            shown = [t if recognizer.fits(t) else self._shorten(t) for t in targets]
+            predictions = recognizer.predict_targets(shown, probabilities=self._probabilities)
         return [
             PredictedTurn(
                 dialogue=prediction.dialogue_id,
                 turn=prediction.utterance,
                 speaker=prediction.speaker,
-                text=prediction.text,
+                text=target.turn.text,
                 labels=prediction.labels,
                 probabilities=prediction.probabilities if self._probabilities else None,
             )
-            for prediction in predictions
+            for target, prediction in zip(targets, predictions, strict=True)
         ]
+
+    def warnings(self) -> list[str]:
+        """Return what was odd about the turns so far."""
+        if not self._shortened:
+            return []
+        most = self._model.description.prompts.max_prompt_tokens
+        return [
+            f"turns that are longer than a prompt of this model, which has up to {most} tokens: "
+            f"{self._shortened} (first: {self._first_shortened}); their beginnings were read"
+        ]
+
+    def _shorten(self, target: Target) -> Target:
+        """Return a target whose turn fits a prompt, and count it."""
+        self._shortened += 1
+        self._first_shortened = self._first_shortened or (
+            f"dialogue {target.dialogue_id} turn {target.utterance}"
+        )
+        return self.load().shorten(target)

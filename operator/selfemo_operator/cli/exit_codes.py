@@ -67,7 +67,10 @@ _SELFEMO: Mapping[str, Mapping[int, str]] = {
         ExitCode.UNAVAILABLE: "the storage or the hub does not respond",
     },
     "validate": {ExitCode.OK: "all documents are valid", ExitCode.BAD_INPUT: _BAD_FILE},
-    "list": {ExitCode.OK: "the list is printed", ExitCode.BAD_INPUT: "an option is not valid"},
+    "list": {
+        ExitCode.OK: "the list is printed",
+        ExitCode.BAD_INPUT: "an option is not valid, or a folder cannot be read",
+    },
     "status": _RUN,
     "watch": {
         **_FOLLOWED,

@@ -64,6 +64,9 @@ class FakePredictor:
         self._loaded = True
         self.load_seconds = 1.0
 
+    def warnings(self) -> list[str]:
+        return []
+
     def __call__(self, targets: Sequence[Target]) -> list[PredictedTurn]:
         FakePredictor.calls += 1
         return [self._turn(target) for target in targets]

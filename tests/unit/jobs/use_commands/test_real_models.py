@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ from tests.support.dialogue_files import WRITERS, dialogue
 from selfemo_api.dataset_labels import MELD
 from selfemo_api.model_description import Decoding, ModelDescription
 from selfemo_api.spec import Context, MaxTokens, ModelSpec
+from selfemo_jobs.datasets.dialogue import Utterance
+from selfemo_jobs.errors import PromptTooLong
 from selfemo_jobs.inference import Recognizer
+from selfemo_jobs.inference.targets import dialogue_targets
 from selfemo_jobs.models.model_description import prompt_setting
 from selfemo_jobs.models.model_reference import resolve_model
 from selfemo_jobs.prompts.prompt_texts import built_in_texts
@@ -72,6 +76,36 @@ def printed(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 
 def command(*words: object) -> Sequence[str]:
     return [sys.executable, "-c", PROGRAM.format(root=str(ROOT)), *map(str, words)]
+
+
+def test_of_a_turn_that_is_too_long_the_beginning_is_read(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = "I am sad. " * 2000
+    talks = [dialogue("d1", ("A", "Hello."), ("B", long), ("A", "Oh."))]
+    path = WRITERS["jsonl"](tmp_path, talks)
+    assert main(["predict", str(model), str(path), "-o", "jsonl"]) == 0
+    output = capsys.readouterr()
+    rows = [json.loads(line) for line in output.out.splitlines()]
+    assert [row["text"] for row in rows] == ["Hello.", long.strip(), "Oh."]
+    most = prompt_setting(built_in_texts("compact-v1"), ModelSpec(uri="file:///m"))
+    assert (
+        "warning: turns that are longer than a prompt of this model, which has up to "
+        f"{most.max_prompt_tokens} tokens: 1 (first: dialogue d1 turn 1); their beginnings were read\n"
+    ) in output.err
+    described = resolve_model(str(model))
+    with Recognizer(described.folder, described.description) as recognizer:
+        targets = list(dialogue_targets(talks[0], described.description.context))
+        beginning = recognizer.shorten(targets[1])
+        assert long.startswith(beginning.turn.text)
+        (prompt,) = recognizer.prompts([beginning])
+        assert most.max_prompt_tokens - 4 <= len(prompt) <= most.max_prompt_tokens
+        (prediction,) = recognizer.predict_targets([beginning])
+        assert rows[1]["labels"] == list(prediction.labels)
+        assert rows[1]["probabilities"] == pytest.approx(prediction.probabilities, abs=1e-5)
+        labels = replace(targets[1], turn=Utterance("B" * 20000, "Hi."))
+        with pytest.raises(PromptTooLong, match="dialogue d1 utterance 1: "):
+            recognizer.shorten(labels)
 
 
 def test_predictions_are_those_of_the_recognizer(
