@@ -91,7 +91,8 @@ def test_of_a_turn_that_is_too_long_the_beginning_is_read(
     most = prompt_setting(built_in_texts("compact-v1"), ModelSpec(uri="file:///m"))
     assert (
         "warning: turns that are longer than a prompt of this model, which has up to "
-        f"{most.max_prompt_tokens} tokens: 1 (first: dialogue d1 turn 1); their beginnings were read\n"
+        f"{most.max_prompt_tokens} tokens: 1 (first: dialogue d1 turn 1); their beginnings "
+        "were read\n"
     ) in output.err
     described = resolve_model(str(model))
     with Recognizer(described.folder, described.description) as recognizer:
