@@ -116,6 +116,34 @@ def check_gpus(
     return memory[: resources.gpus_per_node]
 
 
+def check_device(
+    spec: EvolutionSpec, findings: Findings, gpu_memory: list[int] | None = None
+) -> None:
+    """Find a device of the engine that is a GPU where the stages have none.
+
+    Parameters
+    ----------
+    spec
+        The resolved spec.
+    findings
+        The problems are added to it.
+    gpu_memory
+        The memory in bytes of each GPU of this machine. None: as the driver reports it.
+    """
+    device = spec.self_play.engine_args.get("device")
+    if spec.self_play.engine is not Engine.TRANSFORMERS or not str(device).startswith("cuda"):
+        return
+    if not runs_here():
+        gpus, where = spec.resources.gpus_per_node, "the pods have no GPU (`resources.gpusPerNode`)"
+    else:
+        gpus = len(local_gpus() if gpu_memory is None else gpu_memory)
+        where = "this machine has no GPU"
+    if not gpus:
+        findings.problem(
+            "selfPlay.engineArgs.device", f"is {device}, but {where}: leave `device` out"
+        )
+
+
 def local_gpus() -> list[int]:
     """Return the memory in bytes of each GPU that NVIDIA's or AMD's driver reports."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -24,6 +24,7 @@ from selfemo_jobs.runtime.program import StageProgram
 from selfemo_jobs.stages.check.architecture_size import decoder_size
 from selfemo_jobs.stages.check.findings import Findings
 from selfemo_jobs.stages.check.machine import (
+    check_device,
     check_gpus,
     check_installed,
     main_memory,
@@ -137,6 +138,7 @@ def find_problems(
         findings.problem(problem.field.removeprefix("spec.") or "spec", problem.message)
     check_installed(spec, findings)
     gpus = check_gpus(spec, findings)
+    check_device(spec, findings)
     progress(1, steps)
     reader = check_storage(store, config.output, findings)
     progress(2, steps)

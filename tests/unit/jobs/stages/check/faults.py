@@ -204,6 +204,10 @@ def _no_gpu(world: World) -> None:
     world.spec["resources"] = {"gpusPerNode": 1}
 
 
+def _device_without_gpu(world: World) -> None:
+    world.spec["selfPlay"] = {"engineArgs": {"device": "cuda"}}
+
+
 def _broken_rule(world: World) -> None:
     world.spec["selfPlay"] = {"groupSize": 3}
 
@@ -425,6 +429,11 @@ FAULTS = (
         "a GPU is missing",
         _no_gpu,
         "resources.gpusPerNode: is 1, but this machine has no GPU: set 0",
+    ),
+    Fault(
+        "the engine's device is a GPU that is missing",
+        _device_without_gpu,
+        "selfPlay.engineArgs.device: is cuda, but this machine has no GPU: leave `device` out",
     ),
     Fault(
         "a rule across fields is broken",

@@ -11,6 +11,7 @@ from selfemo_api.contract import ENV_PARENT, ENV_RENDEZVOUS
 from selfemo_jobs.stages.check import machine
 from selfemo_jobs.stages.check.findings import Findings
 from selfemo_jobs.stages.check.machine import (
+    check_device,
     check_gpus,
     check_installed,
     is_installed,
@@ -106,6 +107,28 @@ def test_a_cluster_has_gpus_that_the_check_does_not_see(
     assert gpus(world) == ([], [])
     world.spec["resources"]["accelerator"] = "nvidia.com/mig-1g.10gb"
     assert gpus(world) == ([10 * GIB] * 2, [])
+
+
+def device(world: World, memory: list[int] | None = None) -> list[str]:
+    findings = Findings()
+    check_device(world.config().spec, findings, memory)
+    return [str(finding) for finding in findings.problems]
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:1"])
+def test_the_device_of_the_engine_needs_a_gpu(
+    name: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert device(world, []) == []
+    world.spec["selfPlay"] = {**world.spec.get("selfPlay", {}), "engineArgs": {"device": name}}
+    assert device(world, [80 * GIB]) == []
+    (line,) = device(world, [])
+    assert line.endswith(f"is {name}, but this machine has no GPU: leave `device` out")
+    monkeypatch.delenv(ENV_PARENT)
+    (line,) = device(world)
+    assert "the pods have no GPU (`resources.gpusPerNode`)" in line
+    world.spec["resources"] = {"gpusPerNode": 1}
+    assert device(world) == []
 
 
 def test_nodes_that_meet_at_an_address_are_fine(
