@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -16,6 +18,7 @@ from selfemo_jobs.use_commands.use_options import (
     add_model_arguments,
     engine_settings,
     open_model,
+    port_number,
     reference_options,
 )
 
@@ -26,8 +29,6 @@ if TYPE_CHECKING:
 HELP = "Open a page on this machine on which a model reads dialogues and replies."
 #: The path of the report on the page's server.
 REPORT_PATH = "/report"
-#: The largest number of a port.
-_MOST_PORT = 65535
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the report of the run. Default: the one in its storage",
     )
     parser.add_argument(
-        "--port", type=int, default=7860, help="the port on 127.0.0.1; 0: any free port"
+        "--port", type=port_number, default=7860, help="the port on 127.0.0.1; 0: any free port"
     )
 
 
@@ -55,21 +56,20 @@ def run(arguments: argparse.Namespace) -> int:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     from selfemo_jobs.playground.page import build_page, launch_options
 
-    if not 0 <= arguments.port <= _MOST_PORT:
-        raise BadInput(f"--port {arguments.port}: must be from 0 to {_MOST_PORT}")
+    port = _free_port(arguments.port)
     models = _models(arguments)
     report = _report(arguments, models[0].description)
     page = build_page(models, report_path=REPORT_PATH if report is not None else None)
     try:
         app, url, _ = page.launch(
             server_name="127.0.0.1",
-            server_port=arguments.port or _free_port(),
+            server_port=port,
             prevent_thread_lock=True,
             share=False,
             **launch_options(),
         )
-    except OSError as error:
-        raise BadInput(f"--port {arguments.port}: {error}") from None
+    except OSError:  # the text of the library's error is about its own options
+        raise BadInput(_taken(port)) from None
     if report is not None:
         _serve_report(app, report)
     sys.stdout.write(f"{printable(url)}\n")
@@ -152,11 +152,19 @@ def _serve_report(app: object, report: bytes) -> None:
     )  # before the page's own, which take any path
 
 
-def _free_port() -> int:
-    """Return a free port on 127.0.0.1."""
-    import socket
-
+def _free_port(port: int) -> int:
+    """Return a port on 127.0.0.1; 0 is any free one. Raises BadInput if another process has it."""
     with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port: int = server.getsockname()[1]
-    return port
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the page's server does
+        try:
+            server.bind(("127.0.0.1", port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise BadInput(_taken(port)) from None
+            raise BadInput(f"--port {port}: {error.strerror}") from None
+        free: int = server.getsockname()[1]
+    return free
+
+
+def _taken(port: int) -> str:
+    return f"--port {port}: another process listens on it: give another port, or 0 for any free one"

@@ -19,6 +19,26 @@ if TYPE_CHECKING:
 PLAIN_TEXT = "Text"
 #: The largest value of `dataset.context.past`.
 _MOST_CONTEXT = 64
+#: The largest number of a port.
+_MOST_PORT = 65535
+
+
+def port_number(text: str) -> int:
+    """Return the number of a port, as the type of an option.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If there is no such port.
+
+    Examples
+    --------
+    >>> port_number("8000")
+    8000
+    """
+    if not (text.isdecimal() and int(text) <= _MOST_PORT):
+        raise argparse.ArgumentTypeError(f"{text}: a port is a number from 0 to {_MOST_PORT}")
+    return int(text)
 
 
 def add_state_argument(parser: argparse.ArgumentParser) -> None:

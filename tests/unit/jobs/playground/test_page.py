@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from playwright.sync_api import Browser, expect
 from tests.support.browser import browser, open_page
 
 from selfemo_jobs.playground.example_dialogues import EXAMPLES
+from selfemo_jobs.use_commands.__main__ import main
 
 __all__ = ["browser"]
 
@@ -116,3 +118,17 @@ def test_only_this_machine_reaches_the_page(server: Server) -> None:
 def test_ctrl_c_ends_the_command(server: Server) -> None:
     server.process.send_signal(signal.SIGINT)
     assert server.process.wait(60) == 130
+
+
+def test_a_port_of_another_process_is_named_before_a_model_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert main(["playground", str(tmp_path / "no-model"), "--port", str(port)]) == 2
+    assert capsys.readouterr().err == (
+        f"selfemo playground: --port {port}: another process listens on it: give another port, or "
+        "0 for any free one\n"
+    )

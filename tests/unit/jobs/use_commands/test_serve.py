@@ -66,6 +66,16 @@ def test_all_addresses(
     assert command[command.index("--host") + 1] == address
 
 
+@pytest.mark.parametrize("port", ["65536", "-1", "http", "8000.0"])
+def test_a_port_that_does_not_exist_is_an_error(
+    port: str, model: Path, started: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", str(model), f"--port={port}"]) == 2
+    assert not started
+    expected = f"argument --port: {port}: a port is a number from 0 to 65535"
+    assert expected in capsys.readouterr().err
+
+
 def test_starts_vllm(
     model: Path, started: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
