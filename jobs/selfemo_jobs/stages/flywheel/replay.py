@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from daft import DataFrame
+from daft import DataFrame, col
 
 from selfemo_jobs.stages.flywheel.dataframe_runner import materialize
 from selfemo_jobs.stages.flywheel.emotion_filters import tie_breaker
@@ -10,7 +10,9 @@ from selfemo_jobs.stages.flywheel.filters import exact_duplicate_filter
 from selfemo_jobs.stages.flywheel.group_table import GROUP_COLUMNS
 
 
-def choose_replay(earlier: DataFrame, present: DataFrame, quota: int, seed: int) -> DataFrame:
+def choose_replay(
+    earlier: DataFrame, present: DataFrame, quota: int, seed: int, *, most_rows: int
+) -> DataFrame:
     """Return groups of an earlier flywheel that are not present yet.
 
     The newest generation comes first. Groups of one generation are ordered by a hash of the seed
@@ -27,13 +29,16 @@ def choose_replay(earlier: DataFrame, present: DataFrame, quota: int, seed: int)
         Largest number of groups to return, 1 or more.
     seed
         The seed of the stage.
+    most_rows
+        Largest number of candidates of a group that the training can hold. Earlier generations may
+        have had larger groups.
 
     Returns
     -------
     DataFrame
         A group table.
     """
-    absent = exact_duplicate_filter(earlier)
+    absent = exact_duplicate_filter(earlier.where(col("rows") <= most_rows))
     absent = absent.join(present.select("group_id"), on="group_id", how="anti")
     absent = absent.join(present.select("content"), on="content", how="anti")
     ordered = absent.with_column("tie", tie_breaker(seed)).sort(

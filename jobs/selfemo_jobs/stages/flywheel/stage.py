@@ -120,6 +120,9 @@ def _refuse_impossible_cap(spec: EvolutionSpec) -> None:
 def _replay(context: StageContext, selection: Selection) -> list[_Source]:
     """Return the groups of earlier flywheels that are added, newest first, up to the quota."""
     config = context.config
+    training = config.spec.training
+    # an imitated answer is one more row of its group
+    most_rows = training.batch_size - (training.imitation > 0)
     quota = int(config.spec.flywheel.replay * selection.funnel[-1]["after"] + 1e-9)
     present = selection.groups.select("group_id", "content")
     sources = []
@@ -128,7 +131,9 @@ def _replay(context: StageContext, selection: Selection) -> list[_Source]:
             break
         earlier = open_scored_rows(context, uri, f"{_INPUTS}/replay-{index}")
         rows = earlier.read()
-        groups = choose_replay(summarize_groups(rows), present, quota, config.seed)
+        groups = choose_replay(
+            summarize_groups(rows), present, quota, config.seed, most_rows=most_rows
+        )
         count, _ = count_groups(groups)
         sources.append(_Source(rows, groups, earlier.sha256, count))
         present = materialize(present.concat(groups.select("group_id", "content")))
@@ -202,6 +207,7 @@ RELEVANT = (
     "flywheel.deduplicate",
     "dataset.labels",
     "dataset.labelPrior",
+    "training.batchSize",
     "training.imitation",
 )
 

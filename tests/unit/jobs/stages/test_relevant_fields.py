@@ -188,7 +188,8 @@ NOT_RELEVANT: dict[Stage, dict[str, set[str]]] = {
         "Where the program runs changes no byte of the result.": {
             *("flywheel.runner", "flywheel.rayAddress")
         },
-        _LATER: part("training", "evaluation", without="training.imitation") | _PROCESSES,
+        _LATER: part(*("training", "evaluation"), without="training.imitation training.batchSize")
+        | _PROCESSES,
     },
     Stage.TRAIN: {
         _PARENT: part(

@@ -11,11 +11,14 @@ from selfemo_jobs.stages.flywheel.group_table import summarize_groups
 from selfemo_jobs.stages.flywheel.replay import choose_replay
 
 
-def replay(earlier: list[Group], present: list[Group], quota: int, seed: int = 1) -> list[str]:
+def replay(
+    earlier: list[Group], present: list[Group], quota: int, seed: int = 1, most_rows: int = 8
+) -> list[str]:
     """Return the ids of the groups that are replayed."""
     old = summarize_groups(daft.from_arrow(table(earlier)))
     new = summarize_groups(daft.from_arrow(table(present))).select("group_id", "content")
-    return list(choose_replay(old, new, quota, seed).to_pydict()["group_id"])
+    chosen = choose_replay(old, new, quota, seed, most_rows=most_rows)
+    return list(chosen.to_pydict()["group_id"])
 
 
 def test_replay_takes_the_newest_generation_first() -> None:
@@ -32,6 +35,14 @@ def test_replay_leaves_out_groups_that_are_present() -> None:
     earlier = [Group("a"), same, Group("c")]
     present = [Group("a"), replace(same, id="z")]
     assert replay(earlier, present, 9) == ["c"]
+
+
+def test_replay_leaves_out_groups_that_no_step_can_hold() -> None:
+    """`training.batchSize` and `selfPlay.groupSize` were larger in an earlier generation."""
+    earlier = [
+        Group(f"g{size}", rewards=tuple(i / 10 for i in range(size))) for size in (2, 4, 5, 8)
+    ]
+    assert sorted(replay(earlier, [Group("x")], 9, most_rows=4)) == ["g2", "g4"]
 
 
 def test_the_seed_selects_the_replayed_groups() -> None:
