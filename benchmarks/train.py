@@ -131,7 +131,7 @@ def trainers(
                 mask = [torch.ones_like(x) for x in ids]
                 out[f"{name}_mask"] = pad(mask, padding_side=side)
             width = out["completion_ids"].size(1)
-            out["old_per_token_logps"] = ours._read_rows(ours._old, chosen, width)
+            out["old_per_token_logps"] = ours._rows.values(ours._old, chosen, width)
             out["advantages"] = torch.tensor(rows.advantages[chosen], device=device)
             out["num_items_in_batch"] = out["completion_mask"].sum()
             return out

@@ -28,16 +28,16 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Sampler
 from trl import GRPOTrainer
-from trl.trainer.utils import pad
 
 from selfemo_jobs.acceleration.frozen_layer_cache import MOST_BYTES, FrozenLayerCache, fits_cache
 from selfemo_jobs.acceleration.last_layer import can_pack
-from selfemo_jobs.acceleration.padded_rows import PaddedRows, pad_rows, row_logprobs
-from selfemo_jobs.acceleration.prefix_packing import PackedBatch, pack, packed_logprobs
+from selfemo_jobs.acceleration.padded_rows import PaddedRows, row_logprobs
+from selfemo_jobs.acceleration.prefix_packing import PackedBatch, packed_logprobs
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.stages.train import loss
 from selfemo_jobs.stages.train.batches import PADDING, TrainingStep
 from selfemo_jobs.stages.train.rollout_data import RolloutData
+from selfemo_jobs.stages.train.row_tensors import RowTensors
 from selfemo_jobs.stages.train.step_sampler import StepSampler
 
 log = logging.getLogger(__name__)
@@ -104,6 +104,8 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         super().__init__(*args, reward_funcs=_no_reward, **kwargs)
         self.beta = kl_beta
         self._can_pack = can_pack(self.model.config)
+        filler, device = self._tokenizer.pad_token_id, self.accelerator.device
+        self._rows = RowTensors(rollouts, filler, device, can_pack=self._can_pack)
         self._frozen: FrozenLayerCache | None = None
         if trained_layers and self._can_pack:
             self._frozen = self._make_frozen_layer_cache(trained_layers)
@@ -175,14 +177,14 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         with torch.no_grad():
             for step in takewhile(lambda s: s.epoch == 0, self._steps):
                 for rows in step.micro_batches[self.accelerator.process_index]:
-                    batch = self._to_tensors(rows)
+                    batch = self._read_texts(rows)
                     logprobs, _, _ = self._get_per_token_logps_and_entropies(
                         model,
                         torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1),
                         torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1),
                         batch["completion_ids"].size(1),
                     )
-                    self._write_rows(flat, rows, logprobs.float().cpu())
+                    self._rows.write(flat, rows, logprobs.float().cpu())
         model.train(training)
         if self.accelerator.num_processes > 1:
             # one process has a row's values and the others have zeros, so the sum is exact
@@ -254,19 +256,19 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def _generate_and_score_completions(self, inputs: list[dict[str, int]]) -> dict[str, Tensor]:
         """Return the recorded data of some rows; nothing is generated."""
         rows = [PADDING if x["row"] == len(self._rollouts) else x["row"] for x in inputs]
-        batch = self._to_tensors(rows)
+        batch = self._read_texts(rows)
         width = batch["completion_ids"].size(1)
         if self._old is None:
             raise RuntimeError("the old log-probabilities are not set")
-        batch["old_per_token_logps"] = self._read_rows(self._old, rows, width)
+        batch["old_per_token_logps"] = self._rows.values(self._old, rows, width)
         advantages = torch.tensor(
             [0.0 if row == PADDING else self._rollouts.advantages[row] for row in rows],
             device=self.accelerator.device,
         )
-        weights = self._read_rows(self.importance_weights, rows, width)
+        weights = self._rows.values(self.importance_weights, rows, width)
         batch["advantages"] = loss.weighted_advantages(advantages, weights)
         if self._reference is not None:
-            batch["ref_per_token_logps"] = self._read_rows(self._reference, rows, width)
+            batch["ref_per_token_logps"] = self._rows.values(self._reference, rows, width)
         step, device = self._steps[self.state.global_step], self.accelerator.device
         # a step may have imitated responses alone
         batch["num_items_in_batch"] = torch.tensor(max(1, step.sampled_tokens), device=device)
@@ -281,6 +283,11 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             batch["response_tokens"] = torch.tensor(step.response_tokens, device=device)
             batch["imitation_mask"] = mask - batch["response_mask"]
             batch["imitated_tokens"] = torch.tensor(step.imitated_tokens, device=device)
+        return batch
+
+    def _read_texts(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        """Return the texts of some rows, and store the form in which the model reads them."""
+        batch, self._batch = self._rows.texts(rows)
         return batch
 
     def _compute_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
@@ -378,51 +385,6 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         """Save nothing: DeepSpeed's files hold the weights of a checkpoint, and the training loop
         writes the finished model.
         """
-
-    # Rows as tensors.
-
-    def _to_tensors(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        """Return the prompts (padded left) and completions (padded right) of a micro-batch.
-
-        The form in which the model reads the same rows is stored for the pass that follows.
-        """
-        filler = [self._tokenizer.pad_token_id]
-        prompts = [filler if r == PADDING else self._rollouts.prompts[r].tolist() for r in rows]
-        completions = [[] if r == PADDING else self._rollouts.completions[r].tolist() for r in rows]
-        device = self.accelerator.device
-        batch = {}
-        for name, side, texts in (
-            ("prompt", "left", prompts),
-            ("completion", "right", completions),
-        ):
-            # the filler gives at least one column: TRL slices `[:, -columns:]`
-            ids = [torch.tensor(text, dtype=torch.long) for text in [*texts, filler]]
-            mask = [torch.ones_like(text) for text in ids]
-            padded = pad(ids, padding_value=filler[0], padding_side=side)[:-1]
-            batch[f"{name}_ids"] = padded.to(device)
-            batch[f"{name}_mask"] = pad(mask, padding_side=side)[:-1].to(device)
-        make = pack if self._can_pack else pad_rows
-        self._batch = make(prompts, completions, batch["completion_ids"].size(1), filler[0])
-        self._batch = self._batch.to(device)
-        return batch
-
-    def _read_rows(self, flat: npt.NDArray[np.float32], rows: Sequence[int], width: int) -> Tensor:
-        """Return the values of some rows' tokens; shape (rows, width), 0 after the end of a row."""
-        values = np.zeros((len(rows), width), np.float32)
-        offsets = self._rollouts.completions.offsets
-        for index, row in enumerate(rows):
-            if row != PADDING:
-                of_row = flat[offsets[row] : offsets[row + 1]]
-                values[index, : len(of_row)] = of_row
-        return torch.from_numpy(values).to(self.accelerator.device)
-
-    def _write_rows(self, flat: Tensor, rows: Sequence[int], values: Tensor) -> None:
-        """Write the values of some rows' tokens to their places in a flat tensor."""
-        offsets = self._rollouts.completions.offsets
-        for index, row in enumerate(rows):
-            if row != PADDING:
-                start, end = int(offsets[row]), int(offsets[row + 1])
-                flat[start:end] = values[index, : end - start]
 
 
 def _clip_and_store_norm(engine: Any) -> None:
