@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from selfemo_api.model_description import DESCRIPTION_FILE, ModelDescription
-from selfemo_api.spec import Context, DataFormat, ModelSpec, Source, Use, View
+from selfemo_api.model_description import DESCRIPTION_FILE
+from selfemo_api.spec import Context, DataFormat, Source, Use, View
 from selfemo_api.text.control_characters import json_text, printable
 from selfemo_api.text.files import write_atomically
 from selfemo_jobs.base_models.warm_start_options import add_options, options_from
@@ -109,8 +109,8 @@ def _check_output(folder: Path) -> None:
     BadInput
         If the folder has files that are not those of a model, or cannot be written.
     """
+    from selfemo_jobs.models.description_file import read_description
     from selfemo_jobs.models.model_copy import other_files
-    from selfemo_jobs.models.model_description import read_description
 
     target = Path(os.path.realpath(folder))
     if target.exists() and not target.is_dir():
@@ -190,19 +190,16 @@ def _warm_start(arguments: argparse.Namespace) -> None:
 
 def _describe(folder: Path, labels: Sequence[str], options: WarmStartOptions) -> None:
     """Write how the model is prompted, so that other commands use it as it was trained."""
-    from selfemo_jobs.models.model_description import encode_description, prompt_setting
+    from selfemo_jobs.models.description_file import encode_description
+    from selfemo_jobs.models.model_description import describe_labels
     from selfemo_jobs.models.model_folder import model_hashes
-    from selfemo_jobs.prompts.prompt_texts import built_in_texts
 
-    model = ModelSpec(
-        uri="file:///model", prompts=options.prompts, max_prompt_tokens=options.max_prompt_tokens
-    )
-    description = ModelDescription(
-        labels=list(labels),
-        context=Context(past=options.past),
-        prompts=prompt_setting(built_in_texts(options.prompts), model),
-        weights_sha256=model_hashes(folder),
-    )
+    description = describe_labels(
+        labels,
+        options.prompts,
+        Context(past=options.past),
+        max_prompt_tokens=options.max_prompt_tokens,
+    ).model_copy(update={"weights_sha256": model_hashes(folder)})
     write_atomically(folder / DESCRIPTION_FILE, encode_description(description))
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selfemo_jobs.errors import BadInput, DamagedFiles, error_line
+from selfemo_jobs.models.description_file import described_hashes
 from selfemo_jobs.models.load_errors import passing_load_error
-from selfemo_jobs.models.model_description import described_hashes
 from selfemo_jobs.models.model_folder import (
     DESCRIPTION_FILES,
     MODEL_FILES,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from selfemo_api.model_description import DESCRIPTION_FILE, ModelDescription
 from selfemo_jobs.errors import BadInput, error_line
-from selfemo_jobs.models.model_description import parse_description
+from selfemo_jobs.models.description_file import parse_description
 from selfemo_jobs.models.model_folder import is_copied_file, is_notice
 from selfemo_jobs.models.model_places import HubFiles
 from selfemo_jobs.store.hub import translated_hub_errors

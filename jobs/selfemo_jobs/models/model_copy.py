@@ -16,13 +16,10 @@ from pathlib import Path
 from selfemo_api.model_description import CARD_FILE, DESCRIPTION_FILE, ModelDescription
 from selfemo_api.text.files import temporary_name
 from selfemo_jobs.errors import BadInput
+from selfemo_jobs.models.description_file import encode_description, parse_description
 from selfemo_jobs.models.hub_upload import upload_to_hub
 from selfemo_jobs.models.model_card import card_text
-from selfemo_jobs.models.model_description import (
-    encode_description,
-    parse_description,
-    without_local_paths,
-)
+from selfemo_jobs.models.model_description import without_local_paths
 from selfemo_jobs.models.model_folder import (
     DESCRIPTION_FILES,
     NOTICE_FILES,

@@ -8,7 +8,7 @@ from pathlib import Path
 from selfemo_api.model_description import CARD_FILE
 from selfemo_api.schema.strict_yaml import PARSE_ERRORS, parse_yaml
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.models.model_description import read_description
+from selfemo_jobs.models.description_file import read_description
 from selfemo_jobs.models.package_model import SCHEME
 
 #: An identifier of a license on the hub.

@@ -22,16 +22,15 @@ from typing import NamedTuple
 from selfemo_api.contract import ENV_WORK
 from selfemo_api.local_runs import absolute_uri
 from selfemo_api.model_description import DESCRIPTION_FILE, ModelDescription
-from selfemo_api.spec import Context, ModelSpec, StorageSpec
+from selfemo_api.spec import Context, StorageSpec
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.best_manifest import BEST_PATH, is_best_manifest, parse_best_manifest
+from selfemo_jobs.models.description_file import check_weights_match, read_description
 from selfemo_jobs.models.evolution_reference import locate_evolution_model
 from selfemo_jobs.models.fetch import fetch_model
 from selfemo_jobs.models.model_description import (
-    check_weights_match,
+    describe_labels,
     described_by_manifest,
-    prompt_setting,
-    read_description,
     with_scores,
 )
 from selfemo_jobs.models.model_folder import check_model_folder
@@ -40,7 +39,6 @@ from selfemo_jobs.models.model_location import ModelLocation
 from selfemo_jobs.models.package_model import SCHEME, fetch_package_model
 from selfemo_jobs.models.resume import is_manifest, resumed_model
 from selfemo_jobs.models.run_models import check_not_removed
-from selfemo_jobs.prompts.prompt_texts import built_in_texts
 from selfemo_jobs.runtime.manifest import MANIFEST, parse_manifest
 from selfemo_jobs.store import ObjectNotFound, Store, join, open_store, store_for
 from selfemo_jobs.store.volumes import local_path
@@ -265,12 +263,7 @@ def _foreign(folder: Path, uri: str, options: ReferenceOptions) -> ModelDescript
     if len(labels) < 2 or len(set(labels)) < len(labels):
         raise BadInput("the labels of a model must be two or more, and all different")
     name = options.prompts or ("chat-v1" if _has_chat_template(folder) else "compact-v1")
-    texts = built_in_texts(name)
-    return ModelDescription(
-        labels=labels,
-        context=options.context or Context(),
-        prompts=prompt_setting(texts, ModelSpec(uri="file:///model", prompts=name)),
-    )
+    return describe_labels(labels, name, options.context or Context())
 
 
 def _has_chat_template(folder: Path) -> bool:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from selfemo_api.model_description import CARD_FILE, DESCRIPTION_FILE, ModelDescription
 from selfemo_jobs.errors import BadInput
+from selfemo_jobs.models.description_file import parse_description
 from selfemo_jobs.models.hub_upload import LEFT_ALONE
 from selfemo_jobs.models.model_copy import description_at, other_files, stored_name
-from selfemo_jobs.models.model_description import parse_description, without_local_paths
+from selfemo_jobs.models.model_description import without_local_paths
 from selfemo_jobs.models.model_places import HubFiles
 from selfemo_jobs.store import Store, join, store_for
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from selfemo_api.model_description import CARD_FILE, DESCRIPTION_FILE, ModelDescription
+from selfemo_jobs.models.description_file import encode_description
 from selfemo_jobs.models.fetch import fetch_model
 from selfemo_jobs.models.model_card import card_text
-from selfemo_jobs.models.model_description import describe, encode_description
+from selfemo_jobs.models.model_description import describe
 from selfemo_jobs.models.model_folder import (
     combined_sha256,
     model_files,

@@ -27,7 +27,8 @@ from selfemo_api.spec import Context, MaxTokens, Role
 from selfemo_jobs.datasets.dialogue import Utterance
 from selfemo_jobs.engines.interface import Sampling
 from selfemo_jobs.engines.transformers_engine import TransformersEngine
-from selfemo_jobs.models.model_description import encode_description, prompt_set_of_description
+from selfemo_jobs.models.description_file import encode_description
+from selfemo_jobs.models.model_description import prompt_set_of_description
 from selfemo_jobs.prompts.prompt_texts import built_in_texts
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]

@@ -17,9 +17,9 @@ from selfemo_api.model_description import DESCRIPTION_FILE
 from selfemo_api.status import Best
 from selfemo_jobs.errors import BadInput, DamagedFiles
 from selfemo_jobs.models.best_manifest import BestManifest, relative_model
+from selfemo_jobs.models.description_file import parse_description
 from selfemo_jobs.models.fetch import fetch_model
 from selfemo_jobs.models.model_copy import copy_model
-from selfemo_jobs.models.model_description import parse_description
 from selfemo_jobs.models.publish_target import (
     as_stored,
     check_outside_run,

@@ -11,11 +11,8 @@ import logging
 from selfemo_api.model_description import DESCRIPTION_FILE
 from selfemo_api.results import SourceScore
 from selfemo_api.stages import Stage, stage_prefix
-from selfemo_jobs.models.model_description import (
-    encode_description,
-    parse_description,
-    with_scores,
-)
+from selfemo_jobs.models.description_file import encode_description, parse_description
+from selfemo_jobs.models.model_description import with_scores
 from selfemo_jobs.models.run_models import parse_run_model
 from selfemo_jobs.models.stage_models import put_description
 from selfemo_jobs.runtime.context import StageContext

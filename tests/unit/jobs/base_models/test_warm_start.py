@@ -12,8 +12,8 @@ from tests.unit.jobs.stages.warm_start_dialogues import jsonl
 
 from selfemo_api.contract import ExitCode
 from selfemo_jobs.base_models.__main__ import main
+from selfemo_jobs.models.description_file import read_description
 from selfemo_jobs.models.fetch import load_tokenizer
-from selfemo_jobs.models.model_description import read_description
 from selfemo_jobs.models.model_folder import model_hashes
 
 

@@ -20,12 +20,9 @@ from selfemo_api.contract import ENV_WORK
 from selfemo_api.model_description import ModelDescription
 from selfemo_api.spec import StorageSpec
 from selfemo_jobs.errors import BadInput
+from selfemo_jobs.models.description_file import encode_description, parse_description
 from selfemo_jobs.models.model_copy import copy_model
-from selfemo_jobs.models.model_description import (
-    encode_description,
-    parse_description,
-    with_scores,
-)
+from selfemo_jobs.models.model_description import with_scores
 from selfemo_jobs.models.model_folder import model_files, model_hashes
 from selfemo_jobs.models.model_reference import ReferenceOptions, resolve_model
 from selfemo_jobs.store import Store, open_store

@@ -10,14 +10,16 @@ from tests.unit.jobs.models.descriptions import LABELS, config, described, score
 
 from selfemo_api.spec import Engine, StorageSpec
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.models.model_description import (
+from selfemo_jobs.models.description_file import (
     check_weights_match,
-    describe,
     described_hashes,
     encode_description,
     parse_description,
-    prompt_set_of_description,
     read_description,
+)
+from selfemo_jobs.models.model_description import (
+    describe,
+    prompt_set_of_description,
     with_scores,
     without_local_paths,
 )

@@ -23,7 +23,8 @@ from selfemo_api.stages import Stage, stage_prefix
 from selfemo_api.status import Best, EvolutionStatus, GenerationRecord, Outcome
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.best_manifest import BestManifest, best_uri, relative_model
-from selfemo_jobs.models.model_description import encode_description, with_scores
+from selfemo_jobs.models.description_file import encode_description
+from selfemo_jobs.models.model_description import with_scores
 from selfemo_jobs.models.model_folder import model_files, model_hashes
 from selfemo_jobs.models.model_reference import (
     ReferenceOptions,

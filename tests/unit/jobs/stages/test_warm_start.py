@@ -25,8 +25,8 @@ from selfemo_api.stages import Stage, stage_prefix
 from selfemo_jobs.acceleration import bf16_emulation
 from selfemo_jobs.engines.transformers_engine import TransformersEngine
 from selfemo_jobs.errors import BadInput, Terminated
+from selfemo_jobs.models.description_file import parse_description
 from selfemo_jobs.models.fetch import fetch_model, load_model
-from selfemo_jobs.models.model_description import parse_description
 from selfemo_jobs.models.model_folder import check_model_folder, model_files
 from selfemo_jobs.models.model_reference import resolve_model
 from selfemo_jobs.models.stage_models import put_description

@@ -13,11 +13,8 @@ from tests.unit.jobs.models.descriptions import described, score
 from tests.unit.jobs.models.test_gguf_conversion import CONVERTER
 
 from selfemo_api.contract import ENV_WORK, ExitCode
-from selfemo_jobs.models.model_description import (
-    encode_description,
-    read_description,
-    with_scores,
-)
+from selfemo_jobs.models.description_file import encode_description, read_description
+from selfemo_jobs.models.model_description import with_scores
 from selfemo_jobs.models.model_folder import model_hashes
 from selfemo_jobs.models.model_reference import ReferenceOptions, resolve_model
 from selfemo_jobs.store.hashing import file_sha256

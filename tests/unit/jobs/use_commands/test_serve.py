@@ -19,7 +19,7 @@ from selfemo_api.model_description import (
 )
 from selfemo_api.spec import Context, Engine
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.models.model_description import encode_description
+from selfemo_jobs.models.description_file import encode_description
 from selfemo_jobs.prompts.prompt_texts import built_in_texts
 from selfemo_jobs.use_commands.__main__ import main
 from selfemo_jobs.use_commands.serve import check_vllm_arguments

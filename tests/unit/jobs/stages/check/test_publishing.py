@@ -10,7 +10,7 @@ from tests.unit.jobs.models.descriptions import described
 from tests.unit.jobs.stages.check.world import World
 
 from selfemo_api.model_description import ModelDescription, Origin
-from selfemo_jobs.models.model_description import encode_description
+from selfemo_jobs.models.description_file import encode_description
 from selfemo_jobs.store import open_store
 
 

@@ -17,7 +17,7 @@ from tests.unit.operator.planner.simulated_world import spec_of
 from selfemo_api.contract import StageConfig
 from selfemo_api.model_description import ModelDescription
 from selfemo_api.stages import Stage
-from selfemo_jobs.models.model_description import parse_description
+from selfemo_jobs.models.description_file import parse_description
 from selfemo_jobs.stages.publish.description import add_scores
 from selfemo_jobs.store import Store, join
 

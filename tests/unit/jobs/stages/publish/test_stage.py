@@ -18,8 +18,8 @@ from selfemo_api.spec import StorageSpec
 from selfemo_api.stages import Stage
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.best_manifest import best_uri, read_best_manifest
+from selfemo_jobs.models.description_file import read_description
 from selfemo_jobs.models.fetch import fetch_model
-from selfemo_jobs.models.model_description import read_description
 from selfemo_jobs.models.model_places import find_model
 from selfemo_jobs.models.model_reference import ReferenceOptions, locate_model, resolve_model
 from selfemo_jobs.models.resume import resumed_model

@@ -28,7 +28,7 @@ from selfemo_api.dataset_labels import MELD
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage
 from selfemo_jobs.base_models.tiny import make_tiny
-from selfemo_jobs.models.model_description import read_description
+from selfemo_jobs.models.description_file import read_description
 from selfemo_jobs.models.model_folder import model_sha256
 from selfemo_jobs.models.model_reference import resolve_model
 from selfemo_jobs.runtime.schemas import SCORED
