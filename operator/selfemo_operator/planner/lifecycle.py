@@ -269,13 +269,41 @@ def record_result(
     jobs
         All Jobs of the evolution. In a recovery, later stages may have some.
     """
-    current = status.current
+    status, results = _with_stage_result(status, spec, result)
+    if result.stage is Stage.CHECK:
+        status = _with_pinned_label_prior(status, spec)
+        spec = pinned_spec(status)
+    gpu_seconds = {r.stage: r.seconds * gpus_of(spec, r.stage) for r in results}
+    outcome = AttemptOutcome(result.stage, result, result.seconds * gpus_of(spec, result.stage))
+    collapse = crossed_bound(result, status.baseline, spec.stopping.collapse)
+    following = next_stage(status.generation, result.stage, warm_start=spec.has_warm_start)
+    if collapse and status.generation > 0:
+        status = close_collapsed(status, spec, result, collapse, gpu_seconds)
+        following = Stage.PUBLISH
+    elif result.stage is Stage.EVALUATE:
+        status = close_generation(status, spec, result, gpu_seconds)
+    if following is not None:
+        to_stage: StatusChanges = {
+            "stage": following,
+            "attempt": _first_attempt(status, following, jobs),
+        }
+        return Progress(status.model_copy(update=to_stage), spec, outcome=outcome)
+    end = _collapse_of(status) or _end_of(evolution.spec, status)
+    end = end or refusal(with_label_prior(evolution.spec, status), status)
+    if end is not None:
+        return Progress(status, spec, end=end, outcome=outcome)
+    status = _next_generation(evolution.spec, status)
+    return Progress(status, pinned_spec(status), outcome=outcome)
+
+
+def _with_stage_result(
+    status: EvolutionStatus, spec: EvolutionSpec, result: StageResult
+) -> tuple[EvolutionStatus, Sequence[StageResult]]:
+    """Return the status with a result of the current stage, and all results of the generation."""
+    current, recovery = status.current, status.recovery
     if current is None:
         raise ValueError("no generation is in progress")
     results = with_result(current.results, result)
-    gpu_seconds = {r.stage: r.seconds * gpus_of(spec, r.stage) for r in results}
-    outcome = AttemptOutcome(result.stage, result, result.seconds * gpus_of(spec, result.stage))
-    recovery = status.recovery
     changes: StatusChanges = {
         "current": current.model_copy(update={"results": results}),
         "failures": 0,
@@ -289,32 +317,17 @@ def record_result(
     if result.stage is Stage.CHECK and result.label_shares:
         labels = spec.dataset.labels
         changes["label_prior"] = dict(zip(labels, result.label_shares, strict=True))
-    status = status.model_copy(update=changes)
-    if result.stage is Stage.CHECK:
-        status = _with_pinned_label_prior(status, spec)
-        spec = pinned_spec(status)
-    collapse = crossed_bound(result, status.baseline, spec.stopping.collapse)
-    following = next_stage(status.generation, result.stage, warm_start=spec.has_warm_start)
-    if collapse and status.generation > 0:
-        status = close_collapsed(status, spec, result, collapse, gpu_seconds)
-        following = Stage.PUBLISH
-    elif result.stage is Stage.EVALUATE:
-        status = close_generation(status, spec, result, gpu_seconds)
-    if following is not None:
-        attempt = 1
-        if status.recovery is not None:
-            attempt = fresh_attempt(status, following, jobs)
-        elif status.generation == 0:
-            # An edit of the warm start may have led back to an earlier stage.
-            attempt = attempts_of(status, following) + 1
-        to_stage: StatusChanges = {"stage": following, "attempt": attempt}
-        return Progress(status.model_copy(update=to_stage), spec, outcome=outcome)
-    end = _collapse_of(status) or _end_of(evolution.spec, status)
-    end = end or refusal(with_label_prior(evolution.spec, status), status)
-    if end is not None:
-        return Progress(status, spec, end=end, outcome=outcome)
-    status = _next_generation(evolution.spec, status)
-    return Progress(status, pinned_spec(status), outcome=outcome)
+    return status.model_copy(update=changes), results
+
+
+def _first_attempt(status: EvolutionStatus, stage: Stage, jobs: Sequence[StageJob]) -> int:
+    """Return the number of the attempt with which a stage begins."""
+    if status.recovery is not None:
+        return fresh_attempt(status, stage, jobs)
+    if status.generation == 0:
+        # An edit of the warm start may have led back to an earlier stage.
+        return attempts_of(status, stage) + 1
+    return 1
 
 
 def _collapse_of(status: EvolutionStatus) -> End | None:
