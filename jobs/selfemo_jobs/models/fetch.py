@@ -24,9 +24,10 @@ from selfemo_jobs.models.resume import is_manifest, resumed_model
 from selfemo_jobs.models.run_models import check_not_removed, parse_run_model
 from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, Part, read_manifest
 from selfemo_jobs.runtime.scratch import scratch_folder
-from selfemo_jobs.store import ObjectNotFound, Store, join, store_for
+from selfemo_jobs.store import ObjectNotFound, Store, join, objects_below, store_for
 from selfemo_jobs.store.hashing import file_sha256, sha256
 from selfemo_jobs.store.hub import translated_hub_errors
+from selfemo_jobs.store.local_files import is_temporary, path_below
 from selfemo_jobs.store.volumes import local_path
 
 if TYPE_CHECKING:
@@ -236,15 +237,14 @@ def _from_hub(uri: str, revision: str | None) -> Path:
 
 
 def _from_store(uri: str, store: Store, work: Path) -> Path:
-    objects = {info.uri.removeprefix(uri.rstrip("/") + "/"): info for info in store.list(uri)}
-    files = {name: info for name, info in objects.items() if is_copied_file(name)}
+    files = {n: info for n, info in objects_below(store, uri).items() if is_copied_file(n)}
     if not any(is_model_file(name) for name in files):
         raise _incomplete(uri, f"{uri} does not exist: there are no files of a model below it")
     folder = work / "models" / sha256(uri.encode())[:16]
     expected = _manifest_parts(uri, store)
     # the description comes first: its hashes show which files an earlier attempt copied
     for name, info in sorted(files.items(), key=lambda item: (is_model_file(item[0]), item[0])):
-        path = folder / name
+        path = path_below(folder, name, info.uri)
         if is_model_file(name) and _is_copied(path, info.size, expected):
             continue
         try:
@@ -252,8 +252,9 @@ def _from_store(uri: str, store: Store, work: Path) -> Path:
         except ObjectNotFound:
             raise _incomplete(uri, f"{info.uri} was deleted while the model was copied") from None
     for path in folder.iterdir():
-        if path.name not in files:
-            path.unlink()  # it belongs to an earlier model at this URI
+        # it belongs to an earlier model at this URI, unless another process is writing it
+        if path.name not in files and not is_temporary(path.name):
+            path.unlink(missing_ok=True)
     _check_parts(folder, expected, uri)
     return folder
 
@@ -290,6 +291,10 @@ def _manifest_parts(uri: str, store: Store) -> dict[str, Part]:
             return {}
     except (ObjectNotFound, ValueError, AttributeError):
         return {}  # there is no manifest, or another file with its name
+    except BadInput:
+        if parse_run_model(uri) is not None:
+            raise
+        return {}  # the right to read a model need not extend to what is beside it
     manifest, _ = read_manifest(store, manifest_uri)
     start = folder + "/"
     parts = {p.path.removeprefix(start): p for p in manifest.parts if p.path.startswith(start)}

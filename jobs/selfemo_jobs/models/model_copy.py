@@ -28,7 +28,14 @@ from selfemo_jobs.models.model_folder import (
     model_hashes,
     notice_files,
 )
-from selfemo_jobs.store import ObjectNotFound, Store, join, store_for
+from selfemo_jobs.store import (
+    ObjectNotFound,
+    Store,
+    join,
+    object_uri,
+    objects_below,
+    store_for,
+)
 from selfemo_jobs.store.local_files import fsync_folder, translated_errors
 from selfemo_jobs.store.volumes import local_path
 
@@ -210,7 +217,7 @@ def _to_store(content: _Content, uri: str, target: str, store: Store, overwrite:
     overwrite
         Whether another model is replaced.
     """
-    sizes = {info.uri.removeprefix(uri.rstrip("/") + "/"): info.size for info in store.list(uri)}
+    sizes = {name: info.size for name, info in objects_below(store, uri).items()}
     stored = description_at(store, join(uri, DESCRIPTION_FILE)) if sizes else None
     if stored is None or stored.weights_sha256 != content.weights:
         _check_replaceable(target, sizes, stored, overwrite=overwrite)
@@ -224,7 +231,7 @@ def _to_store(content: _Content, uri: str, target: str, store: Store, overwrite:
     for name, path in sorted(content.files.items()):
         if sizes.get(name) != path.stat().st_size:  # a file of a store is whole or not there
             log.info("copies", extra={"fields": {"file": name, "to": target}})
-            store.upload(path, join(uri, name))
+            store.upload(path, object_uri(uri, name))
             written += 1
     return written
 
@@ -235,7 +242,7 @@ def _remove(uri: str, names: Iterable[str], store: Store) -> None:
     The description is the last: until then, it shows whose the other files are.
     """
     for name in sorted(names, key=lambda name: name == DESCRIPTION_FILE):
-        store.delete(join(uri, name))
+        store.delete(object_uri(uri, name))
 
 
 def _check_replaceable(

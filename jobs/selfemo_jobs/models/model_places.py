@@ -19,7 +19,7 @@ from selfemo_jobs.models.package_model import SCHEME, fetch_package_model
 from selfemo_jobs.models.resume import is_manifest, resumed_model
 from selfemo_jobs.models.run_models import check_not_removed
 from selfemo_jobs.runtime.scratch import scratch_folder
-from selfemo_jobs.store import ObjectNotFound, Store, store_for
+from selfemo_jobs.store import ObjectNotFound, Store, object_uri, objects_below, store_for
 from selfemo_jobs.store.hashing import sha256
 from selfemo_jobs.store.hub import translated_hub_errors
 from selfemo_jobs.store.local_files import replacing
@@ -72,7 +72,7 @@ class StoreFiles:
 
     def start(self, name: str, length: int) -> bytes:
         """Return at most so many bytes from the start of a file."""
-        uri = f"{self.uri.rstrip('/')}/{name}"
+        uri = object_uri(self.uri, name)
         try:
             return self.store.get_start(uri, length)
         except ObjectNotFound:
@@ -177,8 +177,8 @@ def _find(uri: str, revision: str | None, store: Store, work: Path) -> ModelPlac
 
 
 def _on_s3(uri: str, store: Store, work: Path) -> ModelPlace:
-    objects = {info.uri.removeprefix(uri.rstrip("/") + "/"): info.size for info in store.list(uri)}
-    sizes = {name: size for name, size in objects.items() if "/" not in name}
+    objects = objects_below(store, uri)
+    sizes = {name: info.size for name, info in objects.items() if "/" not in name}
     if not sizes:
         raise BadInput(f"{uri} does not exist: there are no files of a model below it")
     files = StoreFiles(store, uri, sizes)

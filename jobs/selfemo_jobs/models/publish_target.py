@@ -12,7 +12,7 @@ from selfemo_jobs.models.hub_upload import LEFT_ALONE
 from selfemo_jobs.models.model_copy import description_at, other_files, stored_name
 from selfemo_jobs.models.model_description import without_local_paths
 from selfemo_jobs.models.model_places import HubFiles
-from selfemo_jobs.store import Store, join, store_for
+from selfemo_jobs.store import Store, join, objects_below, store_for
 
 _HUB = "hf://"
 
@@ -60,8 +60,7 @@ def read_target(target: str, store: Store) -> TargetContent:
     if target.startswith(_HUB):
         return _on_hub(target)
     reached = store_for(target, store)
-    root = target.rstrip("/") + "/"
-    sizes = {info.uri.removeprefix(root): info.size for info in reached.list(target)}
+    sizes = {name: info.size for name, info in objects_below(reached, target).items()}
     described = description_at(reached, join(target, DESCRIPTION_FILE)) if sizes else None
     return TargetContent(sizes, described)
 

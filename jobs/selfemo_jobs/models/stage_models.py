@@ -23,7 +23,7 @@ from selfemo_jobs.models.run_models import model_folder_name
 from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.manifest import MANIFEST, Part, read_manifest
 from selfemo_jobs.runtime.program import versions
-from selfemo_jobs.store import ObjectNotFound, Store, join
+from selfemo_jobs.store import ObjectNotFound, Store, join, object_uri
 
 
 def fetch_policy(context: StageContext) -> Path:
@@ -91,11 +91,11 @@ def upload_model(
     uri = join(context.config.output, name)
     parts = []
     for path in model_files(folder):
-        context.store.upload(path, join(uri, path.name))
+        context.store.upload(path, object_uri(uri, path.name))
         part = f"{name}/{path.name}"
         parts.append(Part(path=part, sha256=hashes[path.name], size=path.stat().st_size))
     for path in notice_files(folder):  # not a part: no result follows from it
-        context.store.upload(path, join(uri, path.name))
+        context.store.upload(path, object_uri(uri, path.name))
     _describe(context, uri, hashes, license_of(policy, context.config.spec.model.uri))
     return StageOutput(parts=parts, model_uri=uri, inputs=dict(inputs))
 

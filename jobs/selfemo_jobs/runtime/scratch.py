@@ -102,9 +102,9 @@ def remove_old_folders(config: StageConfig) -> None:
     oldest = time.time() - _UNUSED_SECONDS
     for run in _runs(own):
         for folder in _stage_folders(run):
-            used = [path.stat().st_mtime for path in folder.glob(f"{_LOCK}*")]
+            used = _last_use(folder)
             finished = run == own and int(folder.name[:3]) < config.generation
-            if used and (finished or (run != own and max(used) < oldest)):
+            if used is not None and (finished or (run != own and used < oldest)):
                 _remove_unused(folder)
 
 
@@ -112,7 +112,18 @@ def _runs(own: Path) -> list[Path]:
     """Return the scratch folders of this run and of all others, at the same depth."""
     root = scratch_folder()
     depth = len(own.relative_to(root).parts)
-    return sorted(path for path in root.glob("/".join("*" * depth)) if path.is_dir())
+    try:
+        return sorted(path for path in root.glob("/".join("*" * depth)) if path.is_dir())
+    except OSError:
+        return [own]  # another process removes a folder, or one belongs to somebody else
+
+
+def _last_use(folder: Path) -> float | None:
+    """Return when a process last locked a folder; None if none did, or the folder has gone."""
+    try:
+        return max((path.stat().st_mtime for path in folder.glob(f"{_LOCK}*")), default=None)
+    except OSError:
+        return None  # another process removes it, or it belongs to somebody else
 
 
 def _stage_folders(run: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from selfemo_jobs.runtime.manifest import Part
-from selfemo_jobs.store import ObjectNotFound, Store, join
+from selfemo_jobs.store import ObjectNotFound, Store, object_uri
 from selfemo_jobs.store.folder import file_path
 from selfemo_jobs.store.hashing import file_sha256
 
@@ -40,7 +40,7 @@ def are_whole(store: Store, folder: str, parts: Iterable[Part], work: Path) -> b
         If the storage cannot be reached.
     """
     for part in parts:
-        uri = join(folder, part.path)
+        uri = object_uri(folder, part.path)
         digest = _stored_hash(store, uri, work)
         if digest != part.sha256:
             log.warning("%s is %s", uri, "damaged" if digest else "missing")

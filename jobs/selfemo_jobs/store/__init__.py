@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from selfemo_api.spec import StorageSpec
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.store.interface import ObjectInfo, ObjectNotFound, Store, join
+from selfemo_jobs.store.interface import (
+    ObjectInfo,
+    ObjectNotFound,
+    Store,
+    join,
+    object_uri,
+    objects_below,
+)
 from selfemo_jobs.store.unopened import UnopenedStore
 
 __all__ = [
@@ -13,6 +20,8 @@ __all__ = [
     "Store",
     "UnopenedStore",
     "join",
+    "object_uri",
+    "objects_below",
     "open_store",
     "open_store_later",
     "store_for",

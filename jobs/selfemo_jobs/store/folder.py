@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import BinaryIO
 from urllib.parse import unquote
 
 from selfemo_api.spec import StorageSpec
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import BadInput, Unavailable
 from selfemo_jobs.store.interface import ObjectInfo, ObjectNotFound, object_uri
 from selfemo_jobs.store.local_files import (
     fsync_file,
@@ -25,10 +26,17 @@ from selfemo_jobs.store.local_files import (
     translated_errors,
 )
 
+log = logging.getLogger(__name__)
+
 #: The size of the copy buffer in bytes: with it, system calls cost little beside the disk.
 _BUFFER = 4 << 20
 #: The errors of `link` on a file system without hard links.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+#: The errors of the removal of a folder into which another process writes, or in which NFS keeps a
+#: removed file that is still open.
+_NOT_EMPTY = {errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY}
+#: How often a removal is tried: another process that removes the same folder ends each try early.
+_REMOVALS = 10
 #: The longest name of a file, and the longest path, in bytes: those of Linux.
 _NAME_BYTES, _PATH_BYTES = 255, 4096
 
@@ -178,11 +186,11 @@ class FileStore:
         """Remove a folder with all its files; return how many there were."""
         folder = file_path(prefix)
         count = len(self.list(prefix))
-        with translated_errors(folder), contextlib.suppress(FileNotFoundError):
+        with translated_errors(folder):
             if folder.is_symlink():
-                folder.unlink()
+                folder.unlink(missing_ok=True)
             else:
-                shutil.rmtree(folder)  # it does not follow links
+                _remove_tree(folder)
         return count
 
     def older_versions(self, prefix: str) -> int:  # noqa: ARG002 - the interface
@@ -210,6 +218,33 @@ class FileStore:
             replacing(path) as file,
         ):
             shutil.copyfileobj(stored, file, _BUFFER)
+
+
+def _remove_tree(folder: Path) -> None:
+    """Remove a folder with all that is in it. It does not follow links.
+
+    Another process may remove or write files there at the same time.
+
+    Raises
+    ------
+    Unavailable
+        If files are left that a process writes there.
+    """
+    for _ in range(_REMOVALS):
+        try:
+            shutil.rmtree(folder)
+        except FileNotFoundError:  # of any file: the others must go too
+            pass
+        except OSError as error:
+            if error.errno not in _NOT_EMPTY:
+                raise
+        left = next(_files(folder), None)
+        if left is None:
+            break
+    else:
+        raise Unavailable(f"{left}: another process writes there; run the same command again")
+    if folder.exists():
+        log.warning("%s has files that a process has open; the file system removes them", folder)
 
 
 def _existing(uri: str) -> Path:

@@ -146,6 +146,19 @@ def object_uri(prefix: str, name: str) -> str:
     return f"{prefix.rstrip('/')}/{quote(os.fsencode(name), safe='/=+,:@')}"
 
 
+def objects_below(store: Store, uri: str) -> dict[str, ObjectInfo]:
+    """Return the objects below a folder's URI, by their paths below it (:func:`object_name`).
+
+    Parameters
+    ----------
+    store
+        A store that reaches the folder.
+    uri
+        The URI of the folder.
+    """
+    return {object_name(info.uri, uri): info for info in store.list(uri)}
+
+
 def object_name(uri: str, prefix: str) -> str:
     """Return the path of an object below a folder's URI: the inverse of :func:`object_uri`.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import time
@@ -20,6 +21,8 @@ from selfemo_api.text.files import is_stream, temporary_name
 from selfemo_jobs.errors import BadInput, Unavailable
 
 _TEMPORARY = (".selfemo-", ".tmp")
+#: What NFS keeps of a removed file while a process has it open.
+_NFS_OPEN = re.compile(r"\.nfs[0-9a-f]{16,}")
 #: The lock of a folder, see :func:`locked_folder`.
 _LOCK = ".selfemo-lock"
 #: Seconds to wait for a lock, which is held while a small file is written, and between two tries.
@@ -32,8 +35,15 @@ NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EBADF}
 
 
 def is_temporary(name: str) -> bool:
-    """Return whether a file only serves writes: a temporary file, or the lock of a folder."""
-    return name == _LOCK or (name.startswith(_TEMPORARY[0]) and name.endswith(_TEMPORARY[1]))
+    """Return whether a file is not content: it serves writes, or was removed on NFS while open.
+
+    Examples
+    --------
+    >>> is_temporary(".nfs000000000123abcd00000001"), is_temporary("model.safetensors")
+    (True, False)
+    """
+    is_new = name.startswith(_TEMPORARY[0]) and name.endswith(_TEMPORARY[1])
+    return name == _LOCK or is_new or _NFS_OPEN.fullmatch(name) is not None
 
 
 @contextmanager

@@ -272,8 +272,8 @@ class S3Store:
         """Copy an object to a local file, in parts if it is large. Raises ObjectNotFound."""
         bucket, key = split_uri(uri)
         with (
+            replacing(path) as file,  # its own errors are not about credentials
             self._translated(uri),
-            replacing(path) as file,
             create_transfer_manager(self._client, self._transfer) as manager,
         ):
             manager.download(bucket, key, file).result()

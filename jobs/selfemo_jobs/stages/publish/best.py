@@ -28,7 +28,7 @@ from selfemo_jobs.models.run_models import RunModel, check_not_removed, parse_ru
 from selfemo_jobs.runtime.context import StageContext
 from selfemo_jobs.runtime.manifest import MANIFEST, read_manifest
 from selfemo_jobs.runtime.stage_prompts import fetch_prompts
-from selfemo_jobs.store import ObjectNotFound, join
+from selfemo_jobs.store import ObjectNotFound, join, object_uri
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ def _is_whole(context: StageContext, uri: str) -> bool:
         return True
     stored = {info.uri for info in store.list(model.uri)}
     parts = read_manifest(store, join(model.stage_uri, MANIFEST))[0].parts
-    return all(join(model.stage_uri, part.path) in stored for part in parts)
+    return all(object_uri(model.stage_uri, part.path) in stored for part in parts)
 
 
 def _names_the_same(stored: BestManifest, new: BestManifest) -> bool:

@@ -95,7 +95,10 @@ def _copy(context: StageContext, model: RunModel, target: str) -> int:
         check_replaceable(target, content, context.config.run)
     folder = fetch_model(model.uri, None, context.store, context.work)
     with _named():
-        copied = copy_model(folder, target, description, store=context.store, overwrite=True)
+        # what is uploaded by mistake cannot be taken back: a person makes a repository public
+        copied = copy_model(
+            folder, target, description, store=context.store, overwrite=True, private=True
+        )
     shutil.rmtree(context.work / "models", ignore_errors=True)  # what was fetched from S3
     fields = {"generation": model.generation, "to": target, "files": copied.written}
     log.info("copied the best model", extra={"fields": fields})
