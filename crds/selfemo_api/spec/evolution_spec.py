@@ -194,6 +194,12 @@ class EvolutionSpec(ApiModel):
             resolved=True,
         ),
         Rule(
+            "self.flywheel.maxShare * double(size(self.dataset.labels)) >= 1.0 - 0.000001",
+            "`flywheel.maxShare` must be at least 1 / the number of labels: one of them always has "
+            "that share",
+            resolved=True,
+        ),
+        Rule(
             "self.flywheel.runner != 'Ray' || has(self.flywheel.rayAddress)",
             "`flywheel.runner: Ray` requires `flywheel.rayAddress`",
             resolved=True,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from selfemo_api.metrics import FlywheelMetric, ScoreMetric, SelfPlayMetric, TrainMetric
 from selfemo_api.results import SourceScore
 from selfemo_api.stages import STAGE_ORDER, Stage, next_stage
+from selfemo_api.status import Outcome
 from selfemo_jobs.report.answer_reader import Answers
 from selfemo_jobs.report.collapse_signs import collapse_signs
 from selfemo_jobs.report.examples import AnswerChanges, answer_changes
@@ -196,16 +197,21 @@ def _generations(
 ) -> tuple[GenerationRow, ...]:
     """Return a row for each generation, with the recorded outcome or one that the scores give."""
     rows, best = [], float("-inf")
+    least = info.spec.promotion.min_delta if info.spec is not None else 0.0
     for number in numbers:
         stages = {s: by_key.get((number, i)) for i, s in enumerate(STAGE_ORDER)}
         by_dataset = scores.get(number, {})
         score = by_dataset.get(dataset or "")
         outcome = "unfinished"
-        if score:
-            better = score.weighted_f1 > best
-            outcome = "baseline" if number == 0 else "better" if better else "not better"
-            best = max(best, score.weighted_f1)
         recorded = info.outcomes.get(number)
+        if score:
+            # as the planner decides: only a promoted model is the one to surpass
+            better = number == 0 or score.weighted_f1 > best + least
+            outcome = "baseline" if number == 0 else "better" if better else "not better"
+            if recorded is not None:
+                better = recorded.outcome in (Outcome.BASELINE, Outcome.PROMOTED)
+            if better:
+                best = score.weighted_f1
         if recorded:
             outcome = OUTCOMES[recorded.outcome]
         rows.append(

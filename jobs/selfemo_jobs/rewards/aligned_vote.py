@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from selfemo_jobs.rewards.consensus import Consensus, Verdict
+from selfemo_jobs.rewards.consensus import ROUNDING, Consensus, Verdict
 from selfemo_jobs.rewards.label_sets import Floats, Masks, count_votes, pack_masks
 
 #: Votes that are added for each emotion. Without them, an emotion without votes could never win.
@@ -87,7 +87,11 @@ def aligned_vote(
         voters += readings.shape[-1]
     named = shares.sum(axis=1) > 0.0
     smoothed = shares + PSEUDO_VOTES / voters
+    # where every voter names some emotions, no other one can win
+    by_all = shares >= 1.0 - ROUNDING
+    smoothed[by_all.any(axis=1)[:, np.newaxis] & ~by_all] = 0.0
     unanimous = np.isclose(shares.max(axis=1, initial=0.0), shares.sum(axis=1)) & named
+    unanimous |= by_all.sum(axis=1) == 1
     free = named & ~unanimous
     aligned = smoothed.copy()
     if prior is not None:

@@ -56,8 +56,8 @@ _NOT_PLAIN = re.compile(r"[^\u0000-\u02ff\u2010-\u2027\u2030-\u205e]")
 #: Letters and signs in the width of another script: fullwidth Latin, halfwidth kana.
 _OTHER_WIDTH = regex.compile(r"[\uff00-\uffef]+")
 _VARIATION_SELECTOR = regex.compile(r"\p{Variation_Selector}+")
-#: A character that English text does not have: one of another script, or of another width.
-_NOT_LATIN = regex.compile(r"[^\p{scx=Latin}\p{scx=Common}\p{scx=Inherited}]|[\uff00-\uffef]")
+#: Keyboards and word processors write other signs for the apostrophe.
+_APOSTROPHES = str.maketrans({"’": "'", "ʼ": "'"})
 
 
 def normalize_text(text: str) -> str:
@@ -94,7 +94,8 @@ def split_words(text: str) -> list[str]:
     Parameters
     ----------
     text
-        Text of any scripts, also several in one. Apostrophes within a word are part of the word.
+        Text of any scripts, also several in one. Apostrophes within a word are part of the word;
+        all their forms count as one.
         In a script without blanks between words, each grapheme cluster is one.
 
     Returns
@@ -111,7 +112,7 @@ def split_words(text: str) -> list[str]:
     >>> split_words("मुझे खुशी है।")
     ['मुझे', 'खुशी', 'है']
     """
-    lower = text.lower()
+    lower = text.lower().translate(_APOSTROPHES)
     if not _NOT_PLAIN.search(lower):
         return _PLAIN_WORD.findall(lower)
     words: list[str] = _WORD.findall(normalize_text(lower))
@@ -165,7 +166,8 @@ def spaced_text(text: str) -> str:
     Returns
     -------
     str
-        The words, joined by blanks. A text in Latin script is returned as it is: it has its blanks.
+        The words, joined by blanks. ASCII text is returned as it is: it has its blanks, and other
+        programs know its punctuation.
 
     Examples
     --------
@@ -174,6 +176,6 @@ def spaced_text(text: str) -> str:
     >>> spaced_text("Don't go, OK?")
     "Don't go, OK?"
     """
-    if not _NOT_PLAIN.search(text) or not _NOT_LATIN.search(text):
+    if text.isascii():
         return text
     return " ".join(split_words(text))

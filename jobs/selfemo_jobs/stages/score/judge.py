@@ -62,7 +62,7 @@ def reading_tokens(
 def label_beginnings(
     tokenizer: PreTrainedTokenizerBase, spec: EvolutionSpec
 ) -> list[tuple[int, ...]]:
-    """Return the first tokens of the answer with each label, as many as tell the labels apart.
+    """Return the first tokens of the answer with each label, as many as tell it from the others.
 
     Parameters
     ----------
@@ -74,15 +74,21 @@ def label_beginnings(
     Returns
     -------
     list of tuple
-        Token ids in the order of the labels. None is the beginning of another one.
+        Token ids in the order of the labels. None is the beginning of another one. A label whose
+        tokens are the beginning of another one's has the end of its answer, too.
     """
     encoded = prompt_set_of(spec.model).label_answers(tokenizer, spec.dataset.labels)
     answers = [tuple(answer) for answer in encoded]
-    for count in range(1, max(map(len, answers))):
-        beginnings = [answer[:count] for answer in answers]
-        if len({*beginnings}) == len(answers):
-            return beginnings
-    return answers
+    return [_own_beginning(answer, answers) for answer in answers]
+
+
+def _own_beginning(answer: tuple[int, ...], answers: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """Return the shortest beginning of an answer that no other answer has."""
+    others = [other for other in answers if other != answer]
+    for count in range(1, len(answer)):
+        if all(other[:count] != answer[:count] for other in others):
+            return answer[:count]
+    return answer
 
 
 def exact_shares(

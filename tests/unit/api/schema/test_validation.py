@@ -191,6 +191,12 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     ),
     (
         "spec",
+        "`flywheel.maxShare` must be at least 1 / the number of labels: one of them always has "
+        "that share",
+        {"spec__overrides": {"flywheel": {"maxShare": 0.1}}},
+    ),
+    (
+        "spec",
         "`warmStart.steps` requires a source with `use: Labeled`: set "
         "`dataset.labeledDialogues`, or `warmStart.steps: 0`",
         {"spec__warmStart": {"steps": 10}},

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.s3_server import S3Server
@@ -17,6 +18,7 @@ from selfemo_jobs.errors import BadInput, DamagedFiles, Unavailable
 from selfemo_jobs.models.fetch import fetch_model, load_model, load_tokenizer
 from selfemo_jobs.models.model_folder import check_model_folder, is_model_file, model_hashes
 from selfemo_jobs.models.model_weights import FolderFiles, read_tensors
+from selfemo_jobs.models.run_models import parse_run_model
 from selfemo_jobs.runtime.manifest import Manifest, Part
 from selfemo_jobs.store import Store, join, open_store
 from selfemo_jobs.store.hashing import file_sha256, sha256
@@ -186,6 +188,54 @@ def test_s3_model_is_copied_checked_and_not_copied_again(
     assert file_sha256(folder / "tokenizer.json") == file_sha256(model / "tokenizer.json")
     assert {n for n in times if times[n] != again[n]} == {"config.json", "tokenizer.json"}
     assert set(again) == set(times)
+
+
+def test_a_file_that_another_process_writes_to_the_same_folder_stays(
+    model: Path, s3: S3Server, tmp_path: Path
+) -> None:
+    storage = s3.storage(tmp_path.name)
+    store = open_store(storage)
+    upload(store, model, storage.uri)
+    uri = f"{storage.uri}/model"
+    folder = fetch_model(uri, None, store, tmp_path / "work")
+    written, old = folder / ".selfemo-0123456789abcdef.tmp", folder / "old.json"
+    written.touch()
+    old.touch()
+    assert fetch_model(uri, None, store, tmp_path / "work") == folder
+    assert written.exists()
+    assert not old.exists()
+
+
+class DeniedBeside:
+    """A store with the right to read one folder alone."""
+
+    def __init__(self, store: Store, folder: str) -> None:
+        self._store, self._folder = store, folder
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def get(self, uri: str) -> bytes:
+        if not uri.startswith(self._folder):
+            raise BadInput(f"{uri}: AccessDenied")
+        return self._store.get(uri)
+
+
+@pytest.mark.parametrize("folder", ["models/llama", "default/demo-1/generations/001/train/model-1"])
+def test_the_right_to_read_a_model_is_enough(
+    folder: str, model: Path, s3: S3Server, tmp_path: Path
+) -> None:
+    storage = s3.storage(tmp_path.name)
+    store, uri = open_store(storage), f"{storage.uri}/{folder}"
+    for path in model.iterdir():
+        store.upload(path, join(uri, path.name))
+    denied: Any = DeniedBeside(store, f"{uri}/")
+    if parse_run_model(uri) is None:
+        fetched = fetch_model(uri, None, denied, tmp_path / "work")
+        assert model_hashes(fetched) == model_hashes(model)
+        return
+    with pytest.raises(BadInput, match=r"manifest\.json: AccessDenied"):  # its manifest is needed
+        fetch_model(uri, None, denied, tmp_path / "work")
 
 
 def test_s3_model_that_differs_from_its_manifest_is_refused(

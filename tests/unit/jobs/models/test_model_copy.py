@@ -21,10 +21,12 @@ from selfemo_api.model_description import ModelDescription
 from selfemo_api.spec import StorageSpec
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.description_file import encode_description, parse_description
+from selfemo_jobs.models.fetch import fetch_model
 from selfemo_jobs.models.model_copy import copy_model
 from selfemo_jobs.models.model_description import with_scores
 from selfemo_jobs.models.model_folder import model_files, model_hashes
 from selfemo_jobs.models.model_reference import ReferenceOptions, resolve_model
+from selfemo_jobs.models.publish_target import check_replaceable, read_target
 from selfemo_jobs.store import Store, open_store
 from selfemo_jobs.store.folder import FileStore
 
@@ -90,6 +92,25 @@ def test_a_copy_has_all_files_and_describes_itself(
     assert resolve_model(uri, options).description == describing(model)
     again = copy_model(model, uri, describing(model), store=store)
     assert again.written == 0 and again.files == copied.files
+
+
+def test_names_of_files_are_kept_as_they_are(
+    model: Path, place: tuple[str, Store], tmp_path: Path
+) -> None:
+    uri, store = place
+    name = "training notes (1) é%20.txt"
+    (model / name).write_text("notes")
+    description = describing(model)
+    assert copy_model(model, uri, description, store=store).written > 1
+    content = read_target(uri, store)
+    sizes = {path.name: path.stat().st_size for path in model_files(model)}
+    assert name in sizes
+    assert content.has(description, sizes)
+    check_replaceable(uri, content, str(description.origin and description.origin.run))
+    assert copy_model(model, uri, description, store=store).written == 0
+    fetched = fetch_model(uri, None, store, tmp_path / "work")
+    assert {p.name for p in model_files(fetched)} == sizes.keys()
+    assert (fetched / name).read_text() == "notes"
 
 
 def test_new_scores_replace_the_description_alone(model: Path, place: tuple[str, Store]) -> None:

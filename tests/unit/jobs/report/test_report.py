@@ -343,6 +343,18 @@ def evolution(make_spec: Callable[..., EvolutionSpec], store: Store, **status: o
     return EmotionEvolution.model_validate(resource).model_dump_json(by_alias=True)
 
 
+def test_outcomes_that_are_not_recorded_follow_the_rule_of_promotion(
+    store: Store, make_spec: Callable[..., EvolutionSpec]
+) -> None:
+    """The history in the resource has the last ten generations alone."""
+    run = write_run(store)
+    spec = make_spec(promotion={"minDelta": 0.02})
+    data = report_data(store, read_records(store, run), RunInfo(RUN, spec=spec))
+    outcomes = [row.outcome for row in data.generations]
+    # 0.4813 is less than 0.02 above generation 0, and 0.4990 is more
+    assert outcomes == ["baseline", "not better", "not better", "better"]
+
+
 def test_command_writes_the_page_with_goal_and_outcomes(
     make_spec: Callable[..., EvolutionSpec], store: Store, tmp_path: Path
 ) -> None:

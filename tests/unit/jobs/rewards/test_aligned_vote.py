@@ -76,6 +76,21 @@ def test_an_emotion_that_every_voter_names_wins(emotion: int, groups: int) -> No
     assert (vote.masks == emotion).all()
 
 
+def test_one_other_reading_does_not_overturn_an_emotion_that_every_voter_names() -> None:
+    members, readings = np.ones((256, 4), np.uint8), np.ones((256, 32), np.uint8)
+    readings[:180, 0] = 0b101  # one reading also names the last emotion
+    options = {"num_labels": 3, "judge_weight": 0.8, "prior": PRIOR}
+    vote = aligned_vote(members, readings, **options)  # type: ignore[arg-type]
+    assert (vote.masks == 1).all()
+
+
+def test_of_two_emotions_that_every_voter_names_one_wins() -> None:
+    members = np.full((64, 4), 0b011, np.uint8)
+    members[:, 0] = 0b111
+    vote = aligned_vote(members, None, num_labels=3, judge_weight=0.0, prior=PRIOR[::-1].copy())
+    assert set(vote.masks.tolist()) <= {1, 2}
+
+
 def test_a_few_groups_do_not_have_the_frequencies_of_a_dataset() -> None:
     members = np.array([[4, 4, 4, 1]] * 6 + [[2, 2, 2, 1]] * 4, np.uint8)
     vote = aligned_vote(members, None, num_labels=3, judge_weight=0.0, prior=PRIOR)

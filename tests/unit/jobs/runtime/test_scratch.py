@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,25 @@ def test_folders_of_other_runs_are_removed_after_a_month_without_use(
         use(config)
     assert not old.parent.exists()
     assert used.is_dir() and recent.is_dir()
+
+
+def test_a_folder_that_another_process_removes_is_no_error(
+    make_config: Callable[..., StageConfig], volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = use(make_config(Stage.SELF_PLAY))
+    age(old)
+    glob = Path.glob
+
+    def removed_since(folder: Path, pattern: str) -> Iterator[Path]:
+        found = list(glob(folder, pattern))
+        if folder == old:
+            shutil.rmtree(old)
+        return iter(found)
+
+    monkeypatch.setattr(Path, "glob", removed_since)
+    config = make_config(Stage.SELF_PLAY).model_copy(update={"generation": 2})
+    assert use(config).is_dir()
+    assert not old.exists()
 
 
 def test_what_selfemo_has_not_made_stays(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
+import shutil
 import signal
 import stat
 import subprocess
@@ -210,6 +212,71 @@ def test_a_writer_killed_while_it_replaces_leaves_the_old_or_the_new(tmp_path: P
         assert store.get(uri) == b"old"
         assert store.replace(uri, b"new", b"old")
         assert store.get(uri) == b"new"
+
+
+@pytest.fixture
+def removals(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Path], None]], None]:
+    """Call a function before each removal of a folder."""
+    rmtree = shutil.rmtree
+
+    def set_up(before: Callable[[Path], None]) -> None:
+        def remove(folder: Path) -> None:
+            before(folder)
+            rmtree(folder)
+
+        monkeypatch.setattr("selfemo_jobs.store.folder.shutil.rmtree", remove)
+
+    return set_up
+
+
+def test_two_processes_remove_a_folder(
+    tmp_path: Path, removals: Callable[[Callable[[Path], None]], None]
+) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).touch()
+    first = iter([True])
+
+    def other_process(folder: Path) -> None:
+        if next(first, False):
+            (folder / "a").unlink()
+            raise FileNotFoundError(errno.ENOENT, "No such file", "a")
+
+    removals(other_process)
+    assert FileStore(StorageSpec(uri=tmp_path.as_uri())).remove(tmp_path.as_uri()) == 3
+    assert not tmp_path.exists()
+
+
+NFS_OPEN = ".nfs000000000123abcd00000001"
+
+
+def test_a_file_that_is_open_on_nfs_is_no_content(
+    tmp_path: Path, removals: Callable[[Callable[[Path], None]], None]
+) -> None:
+    store = FileStore(StorageSpec(uri=tmp_path.as_uri()))
+    (tmp_path / NFS_OPEN).touch()
+    (tmp_path / "a").touch()
+    assert [info.uri.rpartition("/")[2] for info in store.list(tmp_path.as_uri())] == ["a"]
+
+    def in_use(folder: Path) -> None:
+        (folder / "a").unlink(missing_ok=True)
+        raise OSError(errno.ENOTEMPTY, "Directory not empty", str(folder))
+
+    removals(in_use)
+    assert store.remove(tmp_path.as_uri()) == 1  # the file system removes the rest
+    assert names(tmp_path) == [NFS_OPEN]
+
+
+def test_a_folder_into_which_another_process_writes_is_unavailable(
+    tmp_path: Path, removals: Callable[[Callable[[Path], None]], None]
+) -> None:
+    (tmp_path / "a").touch()
+
+    def written(folder: Path) -> None:
+        raise OSError(errno.ENOTEMPTY, "Directory not empty", str(folder))
+
+    removals(written)
+    with pytest.raises(Unavailable, match="/a: another process writes there; run the same"):
+        FileStore(StorageSpec(uri=tmp_path.as_uri())).remove(tmp_path.as_uri())
 
 
 def test_a_link_in_place_of_a_folder_is_removed_and_its_target_stays(tmp_path: Path) -> None:

@@ -45,6 +45,16 @@ def test_case_spaces_and_punctuation_do_not_make_texts_different() -> None:
     assert duplicates_in({"a": "Oh, no!", "b": "oh  NO", "c": "oh yes"}) == {"b"}
 
 
+def test_typography_does_not_make_texts_different() -> None:
+    texts = {
+        "a": "I can’t believe that you did it",
+        "b": "I can't believe that you did it",
+        "c": "Well … I suppose so — really",
+        "d": "Well I suppose so really",
+    }
+    assert duplicates_in(texts) == {"b", "d"}
+
+
 CHINESE = "我真的没有想到你会跑这么远的路就为了今天来看我一眼"
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -163,6 +165,26 @@ def test_each_part_has_a_seed_of_its_own() -> None:
     seeds = {derive_seed(s, f"part-{i:05d}.parquet") for s in range(3) for i in range(50)}
     assert len(seeds) == 150
     assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+@pytest.mark.parametrize(
+    ("answers", "beginnings"),
+    [
+        ([(1, 9), (2, 3, 9), (2, 4, 9)], [(1,), (2, 3), (2, 4)]),
+        ([(1, 9), (1, 5, 9)], [(1, 9), (1, 5)]),  # one label is the beginning of another one
+        ([(1, 9), (2, 9)], [(1,), (2,)]),
+    ],
+)
+def test_each_label_has_the_tokens_that_tell_it_from_the_others(
+    answers: list[tuple[int, ...]],
+    beginnings: list[tuple[int, ...]],
+    spec: EvolutionSpec,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prompts: Any = SimpleNamespace(label_answers=lambda _tokenizer, _labels: answers)
+    monkeypatch.setattr("selfemo_jobs.stages.score.judge.prompt_set_of", lambda _model: prompts)
+    tokenizer: Any = None
+    assert label_beginnings(tokenizer, spec) == beginnings
 
 
 def test_exact_readings_have_the_probabilities_as_shares(
