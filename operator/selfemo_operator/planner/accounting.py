@@ -53,15 +53,18 @@ def _with_outcome(totals: StageTotals, outcome: AttemptOutcome) -> StageTotals:
     result = outcome.result
     if result is None:
         return totals.model_copy(update={"replaced": totals.replaced + 1})
+    tokens = result.metrics.get(TOKENS, 0.0)
+    if result.reused and totals.runs and totals.generation == result.generation:
+        tokens = 0.0  # the attempt that made the result has counted them
     return StageTotals(
         stage=totals.stage,
         generation=result.generation,
-        seconds=result.seconds,
+        seconds=totals.seconds if result.reused else result.seconds,
         metrics=result.metrics,
         runs=totals.runs + 1,
         failures=totals.failures,
         replaced=totals.replaced,
         total_seconds=totals.total_seconds + result.seconds,
         gpu_seconds=totals.gpu_seconds + outcome.gpu_seconds,
-        tokens=totals.tokens + result.metrics.get(TOKENS, 0.0),
+        tokens=totals.tokens + tokens,
     )

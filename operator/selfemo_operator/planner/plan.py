@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import STAGE_ORDER, Stage
-from selfemo_api.status import EvolutionStatus, Reason
+from selfemo_api.status import EvolutionStatus, Phase, Reason
 from selfemo_operator.planner.accounting import with_attempts_counted
 from selfemo_operator.planner.attempts import replacements_end
 from selfemo_operator.planner.conditions import with_conditions
@@ -89,6 +89,9 @@ def plan(evolution: EmotionEvolution, observed: Observed, now: datetime) -> Deci
         trouble=_trouble(observed) if job is None else "",
         end=end,
     )
+    if status.phase is Phase.RUNNING and evolution.status.phase is not Phase.RUNNING:
+        # the time in a queue, or of a suspension, is not time without progress
+        status = status.model_copy(update={"last_progress_time": now})
     action = progress.deletion or _action(evolution, status, progress.spec, observed, job)
     if at_rest and _is_expired(evolution, status, now):
         return Decision(status, action or DeleteEvolution())

@@ -97,7 +97,7 @@ def test_folders_of_other_runs_are_removed_after_a_month_without_use(
     assert used.is_dir() and recent.is_dir()
 
 
-def test_a_folder_that_another_process_removes_is_no_error(
+def test_a_folder_that_another_process_removes_is_not_an_error(
     make_config: Callable[..., StageConfig], volume: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = use(make_config(Stage.SELF_PLAY))

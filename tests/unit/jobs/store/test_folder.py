@@ -249,7 +249,7 @@ def test_two_processes_remove_a_folder(
 NFS_OPEN = ".nfs000000000123abcd00000001"
 
 
-def test_a_file_that_is_open_on_nfs_is_no_content(
+def test_a_file_that_is_open_on_nfs_is_not_content(
     tmp_path: Path, removals: Callable[[Callable[[Path], None]], None]
 ) -> None:
     store = FileStore(StorageSpec(uri=tmp_path.as_uri()))

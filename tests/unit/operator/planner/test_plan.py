@@ -688,7 +688,38 @@ def test_waiting_in_a_queue_has_no_deadline() -> None:
     assert (world.status.phase, decision.action, decision.requeue_at) == (Phase.QUEUED, None, None)
 
 
+def test_time_in_a_queue_is_not_time_without_progress() -> None:
+    world = world_of(queue={"name": "gpus"})
+    world.reconcile()
+    (job,) = world.active
+    world.set_job(job.name, JobState.QUEUED)
+    world.reconcile()
+    world.wait(8 * 3600)
+    world.set_job(job.name, JobState.RUNNING)
+    world.reconcile()
+    assert world.status.phase is Phase.RUNNING
+    assert world.status.last_progress_time == world.now  # of the first stage, too
+    world.wait(3600)
+    world.reconcile()
+    assert world.status.last_progress_time == world.now - timedelta(hours=1)
+
+
 # Suspension -------------------------------------------------------------------------------------
+
+
+def test_a_suspension_is_not_time_without_progress() -> None:
+    world = world_of()
+    name = to_stage(world, 1, Stage.TRAIN)
+    world.reconcile()
+    world.edit(suspend=True)
+    world.reconcile()
+    world.wait(3 * 86_400)
+    world.edit(suspend=False)
+    world.reconcile()
+    world.set_job(name, JobState.RUNNING)
+    world.reconcile()
+    assert world.status.phase is Phase.RUNNING
+    assert world.status.last_progress_time == world.now
 
 
 def test_suspend_and_resume_keep_the_job() -> None:
