@@ -65,9 +65,9 @@ class Access:
         files = self.files
         if files is None:
             return _POD_NAMESPACE.read_text().strip() if _POD_NAMESPACE.is_file() else "default"
-        contexts, active = self._load(lambda config: config.list_kube_config_contexts(files))
-        chosen = next((c for c in contexts if c["name"] == self.context), active)
-        return str((chosen.get("context") or {}).get("namespace") or "default")
+        contexts, current = self._load(self._contexts)
+        chosen = contexts.get(self.context) or contexts.get(current) or {}
+        return str(chosen.get("namespace") or "default")
 
     def connect(self) -> KubeClient:
         """Return a client of the API server.
@@ -83,12 +83,14 @@ class Access:
         files = self.files
 
         def connect(config: Any) -> KubeClient:
-            if self.context and files:
-                contexts = [c["name"] for c in config.list_kube_config_contexts(files)[0]]
-                if self.context not in contexts:
-                    hint = did_you_mean(self.context, contexts)
-                    hint = hint or f"; there are {', '.join(contexts) or 'none'}"
+            if files:
+                contexts, current = self._contexts(config)
+                there_are = f"; there are {', '.join(contexts) or 'none'}"
+                if self.context and self.context not in contexts:
+                    hint = did_you_mean(self.context, list(contexts)) or there_are
                     raise RunnerError(f"{files} has no context `{self.context}`{hint}")
+                if not self.context and not current:
+                    raise RunnerError(f"{files} has no current context: give --context{there_are}")
             return KubeClient(connections=1, kubeconfig=files, context=self.context)
 
         client: KubeClient = self._load(connect)
@@ -113,6 +115,15 @@ class Access:
         with self.errors(kube):
             kube.get(names.schema_path())
         return f"Kubernetes {version} at {kube.host}, with the resource EmotionEvolution"
+
+    def _contexts(self, config: Any) -> tuple[dict[str, dict[str, Any]], str]:
+        """Return the contexts of the kubeconfig by name, and the name of the current one, or ""."""
+        merged = config.kube_config.KubeConfigMerger(self.files).config
+        nodes = [node.value for node in merged.value["contexts"]] if merged is not None else []
+        if not nodes:
+            raise config.ConfigException("it has no contexts")
+        contexts = {node["name"]: node.get("context") or {} for node in nodes}
+        return contexts, merged.value.get("current-context") or ""
 
     def _load(self, load: Callable[[Any], Any]) -> Any:
         """Return what a function reads from the kubeconfig. Raises RunnerError."""

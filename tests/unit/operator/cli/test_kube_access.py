@@ -241,6 +241,14 @@ def test_a_damaged_kubeconfig(content: str, config: Path) -> None:
     assert line(kubectl("list"), 2).startswith(f"the kubeconfig {config} cannot be used: ")
 
 
+def test_a_kubeconfig_without_a_current_context(config: Path) -> None:
+    config.write_text(config.read_text().replace("current-context: first\n", ""))
+    assert names_of(kubectl("list", "-o", "json", "--context", "second")) == ["theirs"]
+    message = line(kubectl("list"), 2)
+    expected = "has no current context: give --context; there are first, second, unreachable\n"
+    assert message.endswith(expected)
+
+
 def test_an_unknown_context() -> None:
     message = line(kubectl("list", "--context", "secnd"), 2)
     assert message.endswith("has no context `secnd`: did you mean `second`?\n")
