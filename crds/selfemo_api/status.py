@@ -282,8 +282,8 @@ class EvolutionStatus(ApiModel):
     start_time: datetime | None = None
     """The time at which the evolution started."""
     last_progress_time: datetime | None = None
-    """The time at which the stage last changed, or an attempt of it began to run: after a queue or a
-    suspension, too."""
+    """The time at which the stage last changed, or an attempt of it began to run, as after a queue
+    or a suspension."""
     completion_time: datetime | None = None
     """The time at which the evolution ended, by success or by failure."""
     suspended_time: datetime | None = None

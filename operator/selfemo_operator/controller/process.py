@@ -67,6 +67,7 @@ class Operator:
             settings.resync_seconds,
             lambda: self._controller.problems() if self._leading else {},
             self._controller.rejected_statuses,
+            settings.lease_namespace or "",
         )
         self._controller.on_reconciled = self._metrics.on_reconciled
         kube.on_response = self._metrics.on_response

@@ -449,10 +449,13 @@ def test_the_notes_contain_the_next_steps(helm4: Helm) -> None:
     install = ["install", "selfemo", str(CHART), "--namespace", "emo", "--dry-run=client"]
     plain = helm4.run(*install)
     assert "no registry is set" in plain
-    assert "helm test selfemo -n emo --logs" in plain
+    assert "helm test selfemo -n emo " in plain
+    assert "no NetworkPolicy protects the pods of stages" in plain
     assert "localhost/selfemo-jobs:" in plain
     mirror = ["--set", "global.imageRegistry=mirror.example.org", "--set", "crds.install=false"]
     notes = helm4.run(*install, *mirror).rpartition("NOTES:")[2]
     assert "no registry is set" not in notes
     assert "crds.install is off" in notes
+    known = helm4.run(*install, "--set", "watchNamespaces={emo}")
+    assert "no NetworkPolicy protects" not in known
     assert "helm rollback" not in plain  # there is nothing before an installation

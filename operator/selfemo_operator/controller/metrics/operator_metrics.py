@@ -42,6 +42,9 @@ class OperatorMetrics:
     rejected_statuses
         A function that returns the number of evolutions whose status the API server rejects. It is
         called for each scrape.
+    own_namespace
+        The namespace of the operator. It stands for all namespaces where all are watched:
+        Prometheus would drop an empty label.
     """
 
     def __init__(
@@ -52,9 +55,11 @@ class OperatorMetrics:
         resync_seconds: float = 60.0,
         problems: Callable[[], dict[str, str]] = dict,
         rejected_statuses: Callable[[], int] = int,
+        own_namespace: str = "",
     ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # one series more per counter
         self._exposition = Exposition(cache)
+        self._own_namespace = own_namespace
         self.registry = CollectorRegistry()
         self.reconciles = Counter(
             "selfemo_operator_reconciles",
@@ -97,8 +102,8 @@ class OperatorMetrics:
         self._problems = problems
         self.watched = Gauge(
             "selfemo_operator_namespace_watched",
-            "1 while the leader can list and watch a namespace, otherwise 0; an empty namespace "
-            "stands for all",
+            "1 while the leader can list and watch a namespace, otherwise 0; the operator's own "
+            "namespace stands for all where it watches all",
             ["namespace"],
             registry=self.registry,
         )
@@ -132,7 +137,7 @@ class OperatorMetrics:
         """Return all metrics in Prometheus' text format."""
         parts = self._exposition.parts()  # first: it counts the unreadable ones
         for namespace, problem in self._problems().items():
-            self.watched.labels(namespace).set(not problem)
+            self.watched.labels(namespace or self._own_namespace).set(not problem)
         return b"".join([*parts, generate_latest(self.registry)])
 
     def on_reconciled(self, key: Key, result: str, seconds: float) -> None:

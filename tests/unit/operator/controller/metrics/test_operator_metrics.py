@@ -335,3 +335,17 @@ def test_metrics_fit_into_a_termination_message(stage: Stage) -> None:
     long = "s3://" + "b" * 1300
     result = result_of(999, stage, folder=long, metrics=metrics)
     assert decode_message(encode_message(result)) == result
+
+
+def test_the_operators_namespace_stands_for_all() -> None:
+    """Prometheus would drop an empty label, and the alert would have no namespace."""
+    metrics = OperatorMetrics(
+        Cache(),
+        lambda: 1.0,
+        lambda: 0,
+        problems=lambda: {"": "403"},
+        own_namespace="selfemo-system",
+    )
+    text = metrics.text().decode()
+    assert 'selfemo_operator_namespace_watched{namespace="selfemo-system"} 0.0' in text
+    assert 'namespace=""' not in text
