@@ -46,7 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the report of the run. Default: the one in its storage",
     )
     parser.add_argument(
-        "--port", type=port_number, default=7860, help="the port on 127.0.0.1; 0: any free port"
+        "--port",
+        type=port_number,
+        metavar="PORT",
+        default=7860,
+        help="the port on 127.0.0.1; 0: any free port",
     )
 
 

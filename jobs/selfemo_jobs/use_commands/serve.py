@@ -70,7 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the address to listen on, or `all`: each one of IPv4, and of IPv6 where there is "
         "any. The default can be reached from this machine only",
     )
-    parser.add_argument("--port", type=port_number, default=8000, help="the port to listen on")
+    parser.add_argument(
+        "--port", type=port_number, metavar="PORT", default=8000, help="the port to listen on"
+    )
     parser.add_argument("--name", default="selfemo", help="the model's name in requests")
     parser.add_argument(
         "--print-template", action="store_true", help="print the chat template and exit"
