@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ from selfemo_jobs.models.resume import is_manifest, resumed_model
 from selfemo_jobs.models.run_models import check_not_removed, parse_run_model
 from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, Part, read_manifest
 from selfemo_jobs.runtime.scratch import scratch_folder
-from selfemo_jobs.store import ObjectNotFound, Store, join, objects_below, store_for
+from selfemo_jobs.store import ObjectInfo, ObjectNotFound, Store, join, objects_below, store_for
 from selfemo_jobs.store.hashing import file_sha256, sha256
 from selfemo_jobs.store.hub import translated_hub_errors
 from selfemo_jobs.store.local_files import is_temporary, path_below
@@ -245,10 +246,11 @@ def _from_store(uri: str, store: Store, work: Path) -> Path:
     # the description comes first: its hashes show which files an earlier attempt copied
     for name, info in sorted(files.items(), key=lambda item: (is_model_file(item[0]), item[0])):
         path = path_below(folder, name, info.uri)
-        if is_model_file(name) and _is_copied(path, info.size, expected):
+        if is_model_file(name) and _is_copied(path, info, expected):
             continue
         try:
             store.download(info.uri, path)
+            os.utime(path, (info.modified, info.modified))
         except ObjectNotFound:
             raise _incomplete(uri, f"{info.uri} was deleted while the model was copied") from None
     for path in folder.iterdir():
@@ -259,25 +261,33 @@ def _from_store(uri: str, store: Store, work: Path) -> Path:
     return folder
 
 
-def _is_copied(path: Path, size: int, expected: dict[str, Part]) -> bool:
+def _is_copied(path: Path, info: ObjectInfo, expected: dict[str, Part]) -> bool:
     """Return whether an earlier attempt copied a file: a copy is whole or not there.
+
+    A copy has the time of the stored file. Weights of one architecture have the same size whatever
+    they were trained on, so the time tells a model that was replaced where no hash does.
 
     Parameters
     ----------
     path
         The local path.
-    size
-        The size of the stored file in bytes.
+    info
+        The stored file.
     expected
         The model's files by name, as a manifest lists them. Empty: there is none, and the files are
         compared with the model's description, if there is one.
     """
-    if not path.is_file() or path.stat().st_size != size:
+    if not path.is_file():
+        return False
+    status = path.stat()
+    if status.st_size != info.size:
         return False
     if path.name in expected:
         return _matches(path, expected[path.name])
     digest = described_hashes(path.parent).get(path.name)
-    return digest is None or digest == file_sha256(path)
+    if digest is None:
+        return int(status.st_mtime) == int(info.modified)
+    return digest == file_sha256(path)
 
 
 def _manifest_parts(uri: str, store: Store) -> dict[str, Part]:

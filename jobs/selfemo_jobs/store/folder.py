@@ -175,11 +175,11 @@ class FileStore:
         with translated_errors(folder):
             for path in _files(folder):
                 try:
-                    size = path.stat().st_size
+                    status = path.stat()
                 except FileNotFoundError:
                     continue  # deleted since it was listed
                 uri = object_uri(prefix, path.relative_to(folder).as_posix())
-                objects.append(ObjectInfo(uri, size))
+                objects.append(ObjectInfo(uri, status.st_size, status.st_mtime))
         return sorted(objects, key=lambda info: info.uri)
 
     def remove(self, prefix: str) -> int:

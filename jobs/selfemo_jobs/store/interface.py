@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote, unquote
@@ -19,6 +19,8 @@ class ObjectInfo:
     """The URI, percent-encoded below the listed prefix."""
     size: int
     """The size in bytes."""
+    modified: float = field(default=0.0, compare=False)
+    """The time of the last write, in seconds since 1970, by the clock of the storage."""
 
 
 class ObjectNotFound(Exception):

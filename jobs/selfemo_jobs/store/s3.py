@@ -177,7 +177,11 @@ class S3Store:
             )
             for page in pages:
                 objects.extend(
-                    ObjectInfo(object_uri(prefix, o["Key"].removeprefix(below)), o["Size"])
+                    ObjectInfo(
+                        object_uri(prefix, o["Key"].removeprefix(below)),
+                        o["Size"],
+                        o["LastModified"].timestamp(),
+                    )
                     for o in page.get("Contents", [])
                     if not o["Key"].endswith("/")  # a console makes such "folders"
                 )

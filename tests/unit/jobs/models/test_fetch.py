@@ -190,6 +190,26 @@ def test_s3_model_is_copied_checked_and_not_copied_again(
     assert set(again) == set(times)
 
 
+def test_a_model_without_hashes_that_was_replaced_is_copied_again(
+    s3: S3Server, model: Path, tmp_path: Path
+) -> None:
+    spec = s3.storage(tmp_path.name)
+    store = open_store(spec)
+    upload(store, model, spec.uri)
+    uri, work = join(spec.uri, "model"), tmp_path / "work"
+    folder = fetch_model(uri, None, store, work)
+    weights = folder / "model.safetensors"
+    files = weights.stat().st_ino
+    assert fetch_model(uri, None, store, work) == folder
+    assert weights.stat().st_ino == files  # it was not copied again
+    # as of a model that was uploaded a day ago: servers have times of whole seconds
+    os.utime(weights, (1.7e9, 1.7e9))
+    other = bytes(reversed(weights.read_bytes()))
+    store.put(join(uri, weights.name), other)
+    assert fetch_model(uri, None, store, work) == folder
+    assert weights.read_bytes() == other
+
+
 def test_a_file_that_another_process_writes_to_the_same_folder_stays(
     model: Path, s3: S3Server, tmp_path: Path
 ) -> None:
