@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from selfemo_api.model_description import ModelDescription
 from selfemo_api.spec import Engine
 from selfemo_jobs.engines import open_engine
+from selfemo_jobs.models.engine_arguments import engine_arguments
 from selfemo_jobs.models.fetch import load_tokenizer
-from selfemo_jobs.models.model_description import engine_arguments, prompt_set_of_description
+from selfemo_jobs.models.model_description import prompt_set_of_description
 from selfemo_jobs.runtime.closing import Closing
 
 if TYPE_CHECKING:

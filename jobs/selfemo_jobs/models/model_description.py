@@ -239,35 +239,6 @@ def prompt_setting(texts: PromptTexts, model: ModelSpec) -> PromptSetting:
     )
 
 
-def engine_arguments(
-    decoding: Decoding, engine: Engine, arguments: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """Return the arguments of an engine.
-
-    Parameters
-    ----------
-    decoding
-        How the model was evaluated.
-    engine
-        The engine.
-    arguments
-        The arguments that are set. None: those of the evaluation, if it had the same engine.
-
-    Examples
-    --------
-    >>> decoding = Decoding(engine_args={"dtype": "bfloat16"}, batch_size=64)
-    >>> engine_arguments(decoding, Engine.TRANSFORMERS, None)
-    {'batch_size': 64, 'dtype': 'bfloat16'}
-    >>> engine_arguments(decoding, Engine.VLLM, None)
-    {}
-    """
-    if arguments is None:
-        arguments = decoding.engine_args if engine is decoding.engine else {}
-    if engine is Engine.TRANSFORMERS:
-        return {"batch_size": decoding.batch_size, **arguments}
-    return dict(arguments)
-
-
 def prompt_set_of_description(description: ModelDescription) -> PromptSet:
     """Return the compiled prompts of a model.
 

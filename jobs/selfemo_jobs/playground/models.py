@@ -15,6 +15,7 @@ from selfemo_jobs.datasets.dialogue import Utterance
 from selfemo_jobs.datasets.plain_text import read_plain_text
 from selfemo_jobs.datasets.reading import Notes
 from selfemo_jobs.datasets.text_files import Place
+from selfemo_jobs.models.run_models import parse_run_model
 from selfemo_jobs.playground.turn_html import ShownTurn
 from selfemo_jobs.runtime.manifest import MANIFEST
 from selfemo_jobs.runtime.run_reader import REPORT_FILE
@@ -129,33 +130,38 @@ def parse_turns(text: str) -> list[Utterance]:
     return dialogues[0]
 
 
-def baseline_reference(description: ModelDescription) -> str | None:
-    """Return the reference of generation 0 of the run that made a model.
+def baseline_reference(uri: str) -> str | None:
+    """Return the reference of generation 0 of the run in whose folder a model is.
 
-    None: the model was not made by a run, or it is of generation 0 itself.
+    None: the model is not in the folder of a run, or it is of generation 0 itself. What the model's
+    description says about its origin does not count: it may be a stranger's.
 
     Parameters
     ----------
-    description
-        The description of the model.
+    uri
+        The URI of the model's folder.
+
+    Examples
+    --------
+    >>> baseline_reference("s3://emo/default/demo-1/generations/002/train/model")
+    's3://emo/default/demo-1/generations/000/evaluate/manifest.json'
     """
-    origin = description.origin
-    if origin is None or origin.generation == 0:
+    model = parse_run_model(uri)
+    if model is None or model.generation == 0:
         return None
-    run = join(origin.storage, origin.run)
-    return join(run, stage_prefix(0, Stage.EVALUATE), MANIFEST)
+    return join(model.run_uri, stage_prefix(0, Stage.EVALUATE), MANIFEST)
 
 
-def report_uri(description: ModelDescription) -> str | None:
-    """Return the URI of the report of the run that made a model, or None without a run.
+def report_uri(uri: str) -> str | None:
+    """Return the URI of the report of the run in whose folder a model is, or None without a run.
 
     Parameters
     ----------
-    description
-        The description of the model.
+    uri
+        The URI of the model's folder.
     """
-    origin = description.origin
-    return join(origin.storage, origin.run, REPORT_FILE) if origin is not None else None
+    model = parse_run_model(uri)
+    return join(model.run_uri, REPORT_FILE) if model is not None else None
 
 
 def _shown(prediction: Prediction) -> ShownTurn:

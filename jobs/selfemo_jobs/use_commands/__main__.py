@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Protocol, cast
 
+from selfemo_jobs.data_commands.options import set_data_volumes
 from selfemo_jobs.runtime.command_line import CommandParser, run_command_line
 from selfemo_jobs.runtime.threads import set_thread_defaults
 
@@ -75,6 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run(arguments: argparse.Namespace) -> int:
         arguments.rest = words[end + 1 :]
+        if getattr(arguments, "data", None):
+            set_data_volumes(arguments.data)
         return command_module(arguments.command).run(arguments)
 
     return run_command_line(parser(names), run, words[:end])

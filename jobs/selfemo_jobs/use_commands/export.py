@@ -14,7 +14,7 @@ from selfemo_api.local_runs import absolute_uri
 from selfemo_api.text.control_characters import json_text, visible
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.gguf_conversion import OUT_TYPES
-from selfemo_jobs.runtime.command_line import add_data_option, add_output_option
+from selfemo_jobs.runtime.command_line import add_output_option
 from selfemo_jobs.use_commands.s3_options import add_s3_arguments, s3_storage
 from selfemo_jobs.use_commands.use_options import (
     add_model_argument,
@@ -60,7 +60,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Default: that of the base model, if it is known",
     )
     add_reference_arguments(parser)
-    add_data_option(parser)
     parser.add_argument(
         "--converter",
         metavar="FILE",
@@ -78,10 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Export the model, print what was written, and return the exit code."""
-    from selfemo_jobs.data_commands.options import set_data_volumes
     from selfemo_jobs.models.model_reference import fetch_located, locate_model
 
-    set_data_volumes(arguments.data)
     target = _target_uri(arguments.to)
     _check_options(arguments, target)
     options = reference_options(arguments, s3_storage(arguments))

@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import threading
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,18 +18,25 @@ from selfemo_jobs.errors import BadInput, StageError
 from selfemo_jobs.use_commands.use_options import (
     add_model_arguments,
     engine_settings,
-    open_model,
+    other_model_options,
     port_number,
     reference_options,
+    with_chosen_context,
 )
 
 if TYPE_CHECKING:
     from selfemo_api.model_description import ModelDescription
+    from selfemo_jobs.models.model_location import ModelLocation
     from selfemo_jobs.playground.models import PlaygroundModel
 
 HELP = "Open a page on this machine on which a model reads dialogues and replies."
 #: The path of the report on the page's server.
 REPORT_PATH = "/report"
+#: With these, the report runs no script and reaches nothing, whoever could write the storage.
+_REPORT_HEADERS = {
+    "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,11 +66,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C, and return the exit code."""
     # read when the library is imported: nothing is sent anywhere
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    from selfemo_jobs.models.model_reference import locate_model
     from selfemo_jobs.playground.page import build_page, launch_options
 
+    _reach_this_machine_directly(os.environ)
     port = _free_port(arguments.port)
-    models = _models(arguments)
-    report = _report(arguments, models[0].description)
+    location = locate_model(arguments.model, reference_options(arguments))
+    models = _models(arguments, location)
+    report = _report(arguments, location)
     page = build_page(models, report_path=REPORT_PATH if report is not None else None)
     try:
         app, url, _ = page.launch(
@@ -87,21 +98,22 @@ def run(arguments: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
-def _models(arguments: argparse.Namespace) -> list[PlaygroundModel]:
+def _models(arguments: argparse.Namespace, location: ModelLocation) -> list[PlaygroundModel]:
     """Return the model, and the one beside it if there is one. Raises BadInput, Unavailable."""
-    from selfemo_jobs.models.model_reference import resolve_model
+    from selfemo_jobs.models.model_reference import fetch_located, resolve_model
     from selfemo_jobs.playground.models import PlaygroundModel, baseline_reference
 
-    model = open_model(arguments)
+    model = with_chosen_context(arguments, fetch_located(location, reference_options(arguments)))
     description = model.description
     settings = engine_settings(arguments, description.decoding)
     models = [PlaygroundModel(_name(description), *model, *settings)]
-    reference = arguments.compare or baseline_reference(description)
+    reference = arguments.compare or baseline_reference(location.uri)
     if reference is None or arguments.compare == "none":
         return models
-    options = reference_options(arguments)
+    # generation 0 is in the storage of its run
+    storage = None if arguments.compare else location.store.storage
     try:
-        other = resolve_model(reference, options)
+        other = resolve_model(reference, other_model_options(arguments, storage))
     except StageError as error:
         if arguments.compare:
             raise
@@ -119,11 +131,10 @@ def _name(description: ModelDescription) -> str:
     return f"Generation {origin.generation}" if origin is not None else "Model"
 
 
-def _report(arguments: argparse.Namespace, description: ModelDescription) -> bytes | None:
+def _report(arguments: argparse.Namespace, location: ModelLocation) -> bytes | None:
     """Return the report of the run, or None if there is none. Raises BadInput."""
-    from selfemo_api.spec import StorageSpec
     from selfemo_jobs.playground.models import report_uri
-    from selfemo_jobs.store import ObjectNotFound, open_store
+    from selfemo_jobs.store import ObjectNotFound
 
     if arguments.report is not None:
         try:
@@ -131,13 +142,16 @@ def _report(arguments: argparse.Namespace, description: ModelDescription) -> byt
         except OSError as error:
             raise BadInput(f"--report {arguments.report}: {error.strerror}") from None
         return content
-    uri = report_uri(description)
+    uri = report_uri(location.uri)
     if uri is None:
         return None
     try:
-        return open_store(StorageSpec(uri=uri)).get(uri)
-    except (ObjectNotFound, StageError):
-        return None  # a copied model is used without its run
+        return location.store.get(uri)
+    except ObjectNotFound:
+        return None
+    except StageError as error:
+        sys.stderr.write(printable(f"selfemo playground: without the report: {error}") + "\n")
+        return None
 
 
 def _serve_report(app: object, report: bytes) -> None:
@@ -148,12 +162,20 @@ def _serve_report(app: object, report: bytes) -> None:
         raise TypeError("the server of the page is not a FastAPI application")
 
     def respond() -> Response:
-        return Response(report, media_type="text/html")
+        return Response(report, media_type="text/html", headers=_REPORT_HEADERS)
 
     app.add_api_route(REPORT_PATH, respond, methods=["GET"])
     app.router.routes.insert(
         0, app.router.routes.pop()
     )  # before the page's own, which take any path
+
+
+def _reach_this_machine_directly(environment: MutableMapping[str, str]) -> None:
+    """Leave this machine out of what an HTTP proxy is used for: Gradio asks its own page."""
+    names = ("no_proxy", "NO_PROXY")  # some libraries read one of them, and some the other one
+    hosts = [host for name in names for host in environment.get(name, "").split(",") if host]
+    value = ",".join(dict.fromkeys([*hosts, "127.0.0.1", "localhost"]))
+    environment.update(dict.fromkeys(names, value))
 
 
 def _free_port(port: int) -> int:

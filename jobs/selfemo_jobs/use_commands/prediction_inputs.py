@@ -18,7 +18,6 @@ from selfemo_api.text.control_characters import is_text
 from selfemo_api.text.files import is_stream
 from selfemo_jobs.data_commands.options import (
     environment_store,
-    set_data_volumes,
     source_columns,
     source_uri,
 )
@@ -134,7 +133,6 @@ def open_input(arguments: argparse.Namespace, work: Path) -> DialogueInput:
         raise BadInput("--text and INPUT are both there: give one of them")
     if arguments.text:
         return DialogueInput([_Texts(arguments.text)])
-    set_data_volumes(arguments.data)
     options = ReadOptions(None, False, source_columns(arguments.columns))
     return open_sources(arguments.input or ["-"], work, options, arguments.format)
 

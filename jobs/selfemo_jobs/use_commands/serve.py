@@ -24,8 +24,8 @@ from selfemo_api.spec import Engine
 from selfemo_api.text.control_characters import printable, printable_lines
 from selfemo_api.text.extras import add_extra
 from selfemo_jobs.errors import BadInput
+from selfemo_jobs.models.engine_arguments import described_arguments
 from selfemo_jobs.runtime.addresses import all_addresses
-from selfemo_jobs.runtime.command_line import add_data_option
 from selfemo_jobs.use_commands.s3_options import add_s3_arguments, s3_storage
 from selfemo_jobs.use_commands.use_options import (
     add_model_argument,
@@ -81,7 +81,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--print-command", action="store_true", help="print the command of vLLM and exit"
     )
     add_reference_arguments(parser)
-    add_data_option(parser)
     add_s3_arguments(parser)
 
 
@@ -181,11 +180,11 @@ def vllm_arguments(decoding: Decoding) -> list[str]:
     >>> vllm_arguments(Decoding(engine=Engine.VLLM, engine_args=values))
     ['--tensor-parallel-size=2', '--enforce-eager', '--hf-overrides={"a": 1}']
     """
-    arguments = []
-    for name, value in decoding.engine_args.items() if decoding.engine is Engine.VLLM else ():
+    arguments: list[str] = []
+    if decoding.engine is not Engine.VLLM:
+        return arguments
+    for name, value in described_arguments(decoding).items():
         option = f"--{name.replace('_', '-')}"
-        if option in (*_OWN, _TRUST):
-            continue
         if isinstance(value, bool):
             arguments.append(option if value else f"--no-{option[2:]}")
         else:
@@ -195,10 +194,8 @@ def vllm_arguments(decoding: Decoding) -> list[str]:
 
 def _model(arguments: argparse.Namespace) -> ResolvedModel:
     """Return the folder and the description of the model. Raises BadInput or Unavailable."""
-    from selfemo_jobs.data_commands.options import set_data_volumes
     from selfemo_jobs.models.model_reference import resolve_model
 
-    set_data_volumes(arguments.data)
     return resolve_model(arguments.model, reference_options(arguments, s3_storage(arguments)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -95,6 +96,7 @@ def add_reference_arguments(parser: argparse.ArgumentParser) -> None:
         help="the label set of a model that selfemo did not make",
     )
     parser.add_argument("--revision", help="the revision of a model on the hub")
+    add_data_option(parser)
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -165,7 +167,6 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PART=COLUMN,…",
         help="the columns of the dialogue, turn, speaker and text. Can be repeated",
     )
-    add_data_option(parser)
 
 
 def reference_options(
@@ -192,6 +193,24 @@ def reference_options(
     )
 
 
+def other_model_options(
+    arguments: argparse.Namespace, storage: StorageSpec | None = None
+) -> ReferenceOptions:
+    """Return the options with which another model than ``arguments.model`` is resolved.
+
+    The generation and the revision are those of ``arguments.model`` alone.
+
+    Parameters
+    ----------
+    arguments
+        The parsed arguments.
+    storage
+        How ``s3://`` URIs are read. None: as the environment says.
+    """
+    options = reference_options(arguments, storage)
+    return replace(options, generation=None, revision=None)
+
+
 def open_model(arguments: argparse.Namespace, reference: str | None = None) -> ResolvedModel:
     """Return the folder and the description of a model, with the context of the options.
 
@@ -209,16 +228,37 @@ def open_model(arguments: argparse.Namespace, reference: str | None = None) -> R
     Unavailable
         If the storage or the hub cannot be reached.
     """
-    from selfemo_jobs.models.model_reference import ResolvedModel, resolve_model
+    from selfemo_jobs.models.model_reference import resolve_model
 
-    model = resolve_model(reference or arguments.model, reference_options(arguments))
+    if reference is not None:
+        model = resolve_model(reference, other_model_options(arguments))
+    else:
+        model = resolve_model(arguments.model, reference_options(arguments))
+    return with_chosen_context(arguments, model)
+
+
+def with_chosen_context(arguments: argparse.Namespace, model: ResolvedModel) -> ResolvedModel:
+    """Return a model with the context of the options, if they have one.
+
+    Parameters
+    ----------
+    arguments
+        The parsed arguments.
+    model
+        The model.
+
+    Raises
+    ------
+    BadInput
+        If the context is not valid.
+    """
     past = arguments.context
     if past is None:
         return model
     if not 0 <= past <= _MOST_CONTEXT:
         raise BadInput(f"--context {past}: must be from 0 to {_MOST_CONTEXT}")
     context = model.description.context.model_copy(update={"past": past})
-    return ResolvedModel(model.folder, model.description.model_copy(update={"context": context}))
+    return model._replace(description=model.description.model_copy(update={"context": context}))
 
 
 class EngineSettings(NamedTuple):
@@ -245,7 +285,7 @@ def engine_settings(arguments: argparse.Namespace, decoding: Decoding) -> Engine
     BadInput
         If the engine has no such argument, or its value is not valid.
     """
-    from selfemo_jobs.models.model_description import engine_arguments
+    from selfemo_jobs.models.engine_arguments import engine_arguments
 
     engine = Engine(arguments.engine) if arguments.engine else decoding.engine
     values = engine_arguments(decoding, engine, None)

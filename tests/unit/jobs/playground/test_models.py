@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from selfemo_api.model_description import ModelDescription, Origin, PromptSetting
-from selfemo_api.spec import Context
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.inference.responses import reply_speaker
 from selfemo_jobs.playground.example_dialogues import EXAMPLES
@@ -15,28 +13,8 @@ from selfemo_jobs.playground.models import (
     parse_turns,
     report_uri,
 )
-from selfemo_jobs.prompts.prompt_texts import built_in_texts
 
 RUN = "file:///storage/default/demo-01234567"
-
-
-def described(generation: int | None) -> ModelDescription:
-    texts = built_in_texts("compact-v1")
-    origin = None
-    if generation is not None:
-        origin = Origin(
-            run="default/demo-01234567",
-            storage="file:///storage",
-            generation=generation,
-            stage="Train",
-            base="package://smollm2?layers=6",
-        )
-    return ModelDescription(
-        labels=["joy", "anger"],
-        context=Context(past=1),
-        prompts=PromptSetting(name="compact-v1", chat=False, texts=dict(texts.texts)),
-        origin=origin,
-    )
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -68,8 +46,12 @@ def test_the_reply_is_that_of_the_other_speaker() -> None:
 
 def test_a_trained_model_is_compared_with_generation_0_of_its_run() -> None:
     manifest = f"{RUN}/generations/000/evaluate/manifest.json"
-    assert baseline_reference(described(2)) == manifest
-    assert baseline_reference(described(0)) is None
-    assert baseline_reference(described(None)) is None
-    assert report_uri(described(0)) == f"{RUN}/report.html"
-    assert report_uri(described(None)) is None
+    assert baseline_reference(f"{RUN}/generations/002/train/model-0123456789ab") == manifest
+    assert baseline_reference(f"{RUN}/generations/000/warmstart/model") is None
+    assert report_uri(f"{RUN}/generations/000/warmstart/model") == f"{RUN}/report.html"
+
+
+@pytest.mark.parametrize("uri", ["hf://owner/name", "s3://bucket/model", "file:///models/demo"])
+def test_a_copied_model_leads_to_no_other_place(uri: str) -> None:
+    assert baseline_reference(uri) is None
+    assert report_uri(uri) is None

@@ -51,7 +51,9 @@ def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     if MODEL:
         words = [MODEL, "--port", "0"]
     command = [sys.executable, "-m", "selfemo_jobs.use_commands", "playground", *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    # a proxy that does not answer: this machine is reached without it
+    environment = {**os.environ, "http_proxy": "http://127.0.0.1:9", "NO_PROXY": "example.org"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
             assert process.stdout is not None
             yield Server(process, process.stdout.readline().strip())
@@ -105,7 +107,9 @@ def test_the_report_is_linked(browser: Browser, server: Server) -> None:
         pytest.skip("the report is that of the model's own run")
     opened = open_page(browser, server.url, WIDE, "light")
     link = opened.page.get_by_role("link", name="Report of the run")
-    opened.page.goto(server.url.rstrip("/") + str(link.get_attribute("href")))
+    response = opened.page.goto(server.url.rstrip("/") + str(link.get_attribute("href")))
+    assert response is not None
+    assert response.headers["content-security-policy"].startswith("sandbox; default-src 'none'")
     expect(opened.page.get_by_role("heading", name="The report")).to_be_visible()
     opened.page.context.close()
 

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 from tests.support.dialogue_files import WRITERS, compressed, dialogue, write_lines, write_table
 
+from selfemo_jobs.data_commands.options import set_data_volumes
 from selfemo_jobs.errors import BadInput
+from selfemo_jobs.runtime.command_line import add_data_option
 from selfemo_jobs.use_commands.prediction_inputs import DialogueInput, open_input
 from selfemo_jobs.use_commands.use_options import add_input_arguments
 
@@ -30,7 +32,10 @@ CONTENT = {talk.id: [(turn.speaker, turn.text) for turn in talk.turns] for talk 
 def opened(work: Path, *words: str | Path) -> DialogueInput:
     parser = argparse.ArgumentParser()
     add_input_arguments(parser)
-    return open_input(parser.parse_args([str(word) for word in words]), work)
+    add_data_option(parser)
+    arguments = parser.parse_args([str(word) for word in words])
+    set_data_volumes(arguments.data)
+    return open_input(arguments, work)
 
 
 @pytest.fixture

@@ -110,12 +110,14 @@ def test_arguments_are_those_of_an_evaluation_by_vllm(
 ) -> None:
     path = model / DESCRIPTION_FILE
     description = ModelDescription.model_validate_json(path.read_bytes())
-    decoding = Decoding(engine=Engine.VLLM, engine_args={"dtype": "bfloat16"})
+    arguments = {"dtype": "bfloat16", "trust_remote": True, "hos": "0.0.0.0"}
+    decoding = Decoding(engine=Engine.VLLM, engine_args=arguments)
     path.write_bytes(encode_description(description.model_copy(update={"decoding": decoding})))
     monkeypatch.setattr("selfemo_jobs.use_commands.serve._is_cpu", lambda: True)
     main(["serve", str(model)])
     ((_, command, _),) = started
     assert command.index("--dtype=bfloat16") > command.index("--dtype")  # vLLM takes the last one
+    assert not any("trust" in word or word.startswith("--hos=") for word in command)
 
 
 def test_prints_the_command_and_the_template(
