@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 
 from selfemo_jobs.datasets.columns import is_part
 from selfemo_jobs.datasets.reading import Notes
@@ -19,9 +19,13 @@ from selfemo_jobs.datasets.text_files import (
 )
 from selfemo_jobs.errors import BadInput
 
-#: The separators that a heading may have. A comma is the one of RFC 4180; spreadsheets write
-#: semicolons where the comma separates decimals.
-_SEPARATORS = ",\t;|"
+#: The separators that a file may have, with their names. A comma is the one of RFC 4180;
+#: spreadsheets write semicolons where the comma separates decimals.
+_SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
+#: The endings of files whose separator is the tab.
+_TAB_ENDINGS = frozenset({".tsv", ".tab"})
+#: The lines of a file that decide its separator: in so many, the commas of texts differ in number.
+HEAD_LINES = 100
 
 
 @dataclass(frozen=True)
@@ -54,24 +58,76 @@ class Row:
         return int(digits)
 
 
-def heading_of(text: str, file: str) -> list[str]:
+def heading_of(text: str, separator: str, file: str) -> list[str]:
     """Return the names of the columns of a CSV text. Raises BadInput if it is not CSV."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator_of(text))
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
     for _, names in _records(reader, file):
         return [name.strip() for name in names]
     return []
 
 
-def separator_of(text: str) -> str:
-    """Return the separator of a CSV text: the one that is most frequent in its first line.
+def separator_of(
+    lines: Iterable[str],
+    ending: str = "",
+    columns: Collection[str] = (),
+    chosen: Collection[str] = (),
+) -> str:
+    r"""Return the separator of a CSV file.
+
+    It is the one with which the heading has the columns that are needed, and with which the rows
+    have as many fields as the heading. If several do, or none does, it is the one that is most
+    frequent in the first line; but a tab hardly occurs in texts, and wins.
+
+    Parameters
+    ----------
+    lines
+        The lines of the file with their ends. :data:`HEAD_LINES` of them are read.
+    ending
+        The ending of the file's name. That of a TSV file decides.
+    columns, chosen
+        As for :func:`read_rows`.
 
     Examples
     --------
-    >>> separator_of("speaker;text;label")
+    >>> separator_of(["speaker;text;label"])
     ';'
+    >>> separator_of(["Well, well\t27\n", "Oh, really, no\t3\n"])
+    '\t'
     """
-    line = text.lstrip("\r\n").replace("\r", "\n").partition("\n")[0]
-    return max(_SEPARATORS, key=line.count)
+    if ending in _TAB_ENDINGS:
+        return "\t"
+    head = list(islice(lines, HEAD_LINES))
+    first_line = next((line for line in head if line.strip("\r\n")), "")
+    needed = {*columns, *chosen}
+
+    def rank(separator: str) -> tuple[bool, bool, bool, int]:
+        rows = _head_rows(head, separator)
+        names, _ = _names(rows[0], chosen) if rows else ([], False)
+        is_even = len(names) > 1 and all(len(row) == len(names) for row in rows)
+        is_tab = is_even and separator == "\t"
+        return needed <= set(names), is_even, is_tab, first_line.count(separator)
+
+    return max(_SEPARATORS, key=rank)
+
+
+def _head_rows(lines: Sequence[str], separator: str) -> list[list[str]]:
+    """Return the fields of the first rows. An empty row stands for one that is not CSV."""
+    reader = csv.reader(lines, strict=True, delimiter=separator)
+    rows = []
+    try:
+        rows.extend(row for row in reader if row)  # those before an error stay
+    except csv.Error:
+        if reader.line_num < len(lines):  # otherwise the last line ends within quotes
+            rows.append([])
+    return rows
+
+
+def _names(first: Sequence[str], chosen: Collection[str]) -> tuple[list[str], bool]:
+    """Return the names of the columns, and whether the first row of the file is a heading."""
+    names = [name.strip() for name in first]
+    if chosen and all(name.isdigit() for name in chosen) and not set(chosen) & set(names):
+        return [str(number) for number in range(1, len(names) + 1)], False
+    return names, True
 
 
 def read_rows(
@@ -100,7 +156,9 @@ def read_rows(
     decoded = decode_text(file.read_bytes(), file.uri, fix_typography=True)
     notes.add_decoded(decoded, file.uri)
     lines = io.StringIO(decoded.text, newline="")
-    return list(rows_of_lines(lines, separator_of(decoded.text), file.uri, columns, notes, chosen))
+    separator = separator_of(lines, file.ending, columns, chosen)
+    lines.seek(0)
+    return list(rows_of_lines(lines, separator, file.uri, columns, notes, chosen))
 
 
 def rows_of_lines(
@@ -131,9 +189,8 @@ def rows_of_lines(
     """
     records = _records(csv.reader(lines, strict=True, delimiter=separator), file)
     first = next(records)
-    names = [name.strip() for name in first[1]]
-    if chosen and all(name.isdigit() for name in chosen) and not set(chosen) & set(names):
-        names = [str(number) for number in range(1, len(names) + 1)]
+    names, has_heading = _names(first[1], chosen)
+    if not has_heading:
         records = chain((first,), records)
     for column in columns:
         if names.count(column) != 1:
@@ -148,7 +205,10 @@ def rows_of_lines(
     for place, values in records:
         is_empty = False
         if len(values) != len(names):
-            raise place.error(f"{len(values)} fields, the heading has {len(names)}")
+            raise place.error(
+                f"{len(values)} fields, {'the heading' if has_heading else 'the first row'} has "
+                f"{len(names)} (separated by {_SEPARATORS[separator]})"
+            )
         yield Row(place, dict(zip(names, values, strict=True)), notes)
     if is_empty:
         raise BadInput(f"{file} has a heading and no rows")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Set
 from typing import Any
@@ -37,7 +38,8 @@ def detect_format(file: SourceFile, columns: Mapping[str, str]) -> DataFormat:
     data = file.read_bytes()
     if data.startswith((PARQUET, *ARROW)):
         return DataFormat.PARQUET if data.startswith(PARQUET) else DataFormat.HUGGING_FACE
-    text = decode_text(data, file.uri, fix_typography=True).text.lstrip()
+    decoded = decode_text(data, file.uri, fix_typography=True).text
+    text = decoded.lstrip()
     if file.ending not in _CSV_ENDINGS and text[0] in "{[":
         return _json_format(text)
     if file.ending in _JSON_ENDINGS:
@@ -45,12 +47,14 @@ def detect_format(file: SourceFile, columns: Mapping[str, str]) -> DataFormat:
     if text[0] in "{[" and _decode(text) is not None:
         raise BadInput(explain_json(text, file))
     first_line = text.replace("\r", "\n").partition("\n")[0]
-    if file.ending not in _CSV_ENDINGS and separator_of(text) not in first_line:
+    lines = io.StringIO(decoded, newline="")
+    separator = separator_of(lines, file.ending, chosen=columns.values())
+    if file.ending not in _CSV_ENDINGS and separator not in first_line:
         raise BadInput(
             f"{file.uri}: neither its name nor its content says what it is: set `format` "
             f"({_FORMATS}), or convert it to JSON Lines"
         )
-    return _table_format(set(heading_of(text, file.uri)), columns)
+    return _table_format(set(heading_of(text, separator, file.uri)), columns)
 
 
 def _table_format(names: Set[str], columns: Mapping[str, str]) -> DataFormat:

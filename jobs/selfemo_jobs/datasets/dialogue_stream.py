@@ -19,7 +19,7 @@ from selfemo_api.spec import DataFormat
 from selfemo_jobs.datasets import emorynlp
 from selfemo_jobs.datasets.arrow_files import ARROW, PARQUET, label_names, table_records
 from selfemo_jobs.datasets.columns import DIALOGUE, TURN
-from selfemo_jobs.datasets.csv_files import rows_of_lines, separator_of
+from selfemo_jobs.datasets.csv_files import HEAD_LINES, rows_of_lines, separator_of
 from selfemo_jobs.datasets.detect import detect_format
 from selfemo_jobs.datasets.dialogue import Dialogue
 from selfemo_jobs.datasets.dialogue_grouping import group_dialogues
@@ -241,13 +241,9 @@ def _records(
         yield from _json_lines(file, notes)
     elif kind is DataFormat.CSV:
         lines = text_lines(file, notes, fix_typography=True, newline="")
-        first: list[str] = []
-        for line in lines:
-            first.append(line)
-            if line.strip("\r\n"):
-                break
-        separator = separator_of("".join(first))
+        first = list(islice(lines, HEAD_LINES))
         chosen = options.columns.values()
+        separator = separator_of(first, file.ending, chosen=chosen)
         for row in rows_of_lines(chain(first, lines), separator, file.uri, (), notes, chosen):
             yield Node(row.place, "", dict(row.fields))
     else:

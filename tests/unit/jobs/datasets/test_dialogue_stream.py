@@ -133,6 +133,17 @@ class TestEqual:
         assert source.warnings == expected.warnings
         assert "Windows-1252" in source.warnings[0].message
 
+    def test_separator_of_a_file_without_a_heading(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "t.txt"
+        path.write_text("Well, well, well\t2\nOh, no!\t1\n")
+        options = ReadOptions(None, False, {"text": "1"})
+        whole = read_source(files_of(path), None, options).dialogues
+        forbid_whole_files(monkeypatch)
+        assert stream(path, options=options) == whole
+        assert [d.turns[0].text for d in whole] == ["Well, well, well", "Oh, no!"]
+
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
     @given(
         data=st.data(),

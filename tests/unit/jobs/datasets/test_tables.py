@@ -12,6 +12,7 @@ import pytest
 from tests.support.dialogue_files import dialogue, read, write_parquet, write_table
 
 from selfemo_api.spec import DataFormat
+from selfemo_jobs.datasets.csv_files import HEAD_LINES
 from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
 from selfemo_jobs.errors import BadInput
 
@@ -39,6 +40,7 @@ COLUMNS = {
     "text": "Satz",
     "label": "Gefühl",
 }
+NUMBERS = {"1": "cross", "2": "glad"}
 LABEL_MAP = {"Böse": "cross", "froh": "glad"}
 
 
@@ -268,6 +270,68 @@ class TestSeparators:
         rows = [{"dialogue": "1", "speaker": "A", "text": "Well, well, well; no."}]
         path = write_table(tmp_path / "t.txt", rows, separator)
         assert read(path).dialogues == [dialogue("1", ("A", "Well, well, well; no."))]
+
+    @pytest.mark.parametrize("name", ["t.tsv", "t.tab", "t.TSV", "t.csv", "t.txt"])
+    def test_commas_in_the_texts_of_a_file_without_a_heading(
+        self, name: str, tmp_path: Path
+    ) -> None:
+        path = tmp_path / name
+        path.write_text("Well, well, well\t2\nOh, no!\t1\n")
+        content = read(path, LABELS, columns={"text": "1", "label": "2"}, label_map=NUMBERS)
+        assert content.dialogues == [
+            dialogue("1", ("A", "Well, well, well", "glad")),
+            dialogue("2", ("A", "Oh, no!", "cross")),
+        ]
+
+    def test_one_column_with_commas(self, tmp_path: Path) -> None:
+        path = tmp_path / "t.tsv"
+        path.write_text("text\nWell, well\n")
+        assert read(path).dialogues == [dialogue("1", ("A", "Well, well"))]
+
+    def test_a_heading_with_more_commas_than_separators(self, tmp_path: Path) -> None:
+        path = tmp_path / "t.csv"
+        path.write_text("Line, as said, raw;Mood\nWell;glad\nOh, no, no;cross\n")
+        columns = {"text": "Line, as said, raw", "label": "Mood"}
+        assert [d.turns[0].text for d in read(path, LABELS, columns=columns).dialogues] == [
+            "Well",
+            "Oh, no, no",
+        ]
+
+    def test_the_heading_has_the_named_columns(self, tmp_path: Path) -> None:
+        path = tmp_path / "t.csv"
+        path.write_text("Satz,Rolle;Notiz;Art\nHallo,Ina;x;y\nTja,Tom;z;y\n")
+        content = read(path, columns={"text": "Satz"})
+        assert [d.turns[0].text for d in content.dialogues] == ["Hallo", "Tja"]
+
+    def test_a_quoted_text_where_the_first_lines_end(self, tmp_path: Path) -> None:
+        path = tmp_path / "t.csv"
+        rows = "Well;glad;x\n" * (HEAD_LINES - 2)
+        path.write_text(f'text;label;a, b, c, d\n{rows}"Oh\nno";cross;x\n')
+        assert read(path, LABELS).dialogues[-1].turns[0].text == "Oh no"
+
+    @pytest.mark.parametrize(
+        ("name", "text", "columns", "message"),
+        [
+            (
+                "t.tsv",
+                "text\tlabel\nHi, you\n",
+                {},
+                " line 2: 1 fields, the heading has 2 (separated by tabs)",
+            ),
+            (
+                "t.csv",
+                "Hi,glad\nHi, you,glad\n",
+                {"text": "1", "label": "2"},
+                " line 2: 3 fields, the first row has 2 (separated by commas)",
+            ),
+        ],
+    )
+    def test_errors_name_the_separator(
+        self, name: str, text: str, columns: dict[str, str], message: str, tmp_path: Path
+    ) -> None:
+        path = tmp_path / name
+        path.write_text(text)
+        assert refused(path, columns=columns) == message
 
     def test_published_layout_with_semicolons(self, tmp_path: Path) -> None:
         rows = [
