@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 
-from selfemo_jobs.datasets.columns import is_part
+from selfemo_jobs.datasets.columns import PARTS, TEXT, is_common_name, is_part
 from selfemo_jobs.datasets.reading import Notes
 from selfemo_jobs.datasets.text_files import (
     MOST_DIGITS,
@@ -64,6 +64,31 @@ def heading_of(text: str, separator: str, file: str) -> list[str]:
     for _, names in _records(reader, file):
         return [name.strip() for name in names]
     return []
+
+
+def is_heading(line: str) -> bool:
+    """Return whether a line looks like the heading of a table with the texts of turns.
+
+    A column must have a common name of the text. Prose has a blank after each comma, so that a line
+    with such blanks must name another part of a turn, too.
+
+    Parameters
+    ----------
+    line
+        The first line of a file.
+
+    Examples
+    --------
+    >>> is_heading("Speaker; Utterance"), is_heading("id,text"), is_heading("Text, please!")
+    (True, True, False)
+    """
+    return any(_is_heading(line, separator) for separator in _SEPARATORS)
+
+
+def _is_heading(line: str, separator: str) -> bool:
+    names = next(csv.reader([line], delimiter=separator), [])
+    parts = {part for part in PARTS for name in names if is_common_name(part, name)}
+    return len(names) > 1 and TEXT in parts and (len(parts) > 1 or f"{separator} " not in line)
 
 
 def separator_of(

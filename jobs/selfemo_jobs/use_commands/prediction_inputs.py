@@ -22,6 +22,7 @@ from selfemo_jobs.data_commands.options import (
     source_uri,
 )
 from selfemo_jobs.datasets.arrow_files import ARROW, PARQUET
+from selfemo_jobs.datasets.csv_files import is_heading
 from selfemo_jobs.datasets.dialogue import Utterance
 from selfemo_jobs.datasets.dialogue_stream import DialogueStream, table_groups
 from selfemo_jobs.datasets.fetch import fetch_source
@@ -29,7 +30,7 @@ from selfemo_jobs.datasets.large_files import read_head, text_lines
 from selfemo_jobs.datasets.plain_text import read_plain_text
 from selfemo_jobs.datasets.reading import Notes, ReadOptions, SourceWarning
 from selfemo_jobs.datasets.source_files import DATA_ENDINGS, SourceFiles
-from selfemo_jobs.datasets.text_files import Place, SourceFile
+from selfemo_jobs.datasets.text_files import Place, SourceFile, shorten
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.store.hashing import sha256
 from selfemo_jobs.store.local_files import translated_errors
@@ -205,20 +206,34 @@ def _spooled(path: Path, work: Path) -> Path:
 
 def _sources(files: SourceFiles, kind: str | None, options: ReadOptions) -> list[_Source]:
     """Return the sources of a file, or of the parts of one table. Plain text has no parts."""
-    is_text = kind == PLAIN_TEXT or (kind is None and _is_plain_text(files.files[0]))
-    if is_text:
+    kind = kind or _default_kind(files.files[0], options)
+    if kind == PLAIN_TEXT:
         return [_TextFile(file) for file in files.files]
     return [_DataFiles(files, DataFormat(kind) if kind else None, options)]
 
 
-def _is_plain_text(file: SourceFile) -> bool:
-    """Return whether a file is plain text: its name and its beginning are not those of data."""
+def _default_kind(file: SourceFile, options: ReadOptions) -> str | None:
+    """Return the format of a file that no option names; None if it follows from the content.
+
+    A file is plain text if its name and its beginning are not those of data, and no columns are
+    named. Raises BadInput if it looks like a table then: its commas would be read as words.
+    """
     if file.ending in DATA_ENDINGS:
-        return False
+        return None
     head = read_head(file, _HEAD_BYTES).data
-    if head.startswith((PARQUET, *ARROW)):
-        return False
-    return _JSON.match(head.decode("utf-8", "replace").removeprefix("\ufeff")) is None
+    text = head.decode("utf-8", "replace").removeprefix("\ufeff")
+    if head.startswith((PARQUET, *ARROW)) or _JSON.match(text):
+        return None
+    if options.columns:
+        return DataFormat.CSV
+    first_line = next(iter(text.lstrip().splitlines()), "")
+    if is_heading(first_line):
+        raise BadInput(
+            f"{file.uri} looks like a table: its first line is `{shorten(first_line)}`. Give the "
+            "file an ending such as .csv, or name the format with `--format CSV` or the columns "
+            f"with `--columns`; `--format {PLAIN_TEXT}` reads plain text"
+        )
+    return PLAIN_TEXT
 
 
 class _TextFile:

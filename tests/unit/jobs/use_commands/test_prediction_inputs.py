@@ -92,7 +92,6 @@ class TestFormats:
     def test_named_format(self, read: Read, tmp_path: Path) -> None:
         path = tmp_path / "talk.txt"
         path.write_text("speaker,text\nAnn,Hi\n")
-        assert read(path) == {"1": [("A", "speaker,text"), ("B", "Ann,Hi")]}
         assert read(path, "--format", "CSV") == {"1": [("Ann", "Hi")]}
         path = path.rename(tmp_path / "talk.csv")
         assert read(path, "--format", "Text") == {"1": [("A", "speaker,text"), ("B", "Ann,Hi")]}
@@ -113,6 +112,56 @@ class TestPlainText:
         path = tmp_path / "talk.txt"
         path.write_text("[sigh] I lost.\n{oh} no\n")
         assert read(path) == {"1": [("A", "[sigh] I lost."), ("B", "{oh} no")]}
+
+    @pytest.mark.parametrize("name", ["talk", "talk.txt.gz"])
+    def test_columns_make_a_table(self, name: str, read: Read, tmp_path: Path) -> None:
+        path = tmp_path / name.removesuffix(".gz")
+        path.write_text("Satz,Wer\nHallo,Ina\n")
+        path = compressed(path) if name.endswith(".gz") else path
+        assert read(path, "--columns", "text=Satz,speaker=Wer") == {"1": [("Ina", "Hallo")]}
+        assert read(path) == {"1": [("A", "Satz,Wer"), ("B", "Hallo,Ina")]}
+
+    @pytest.mark.parametrize(
+        "heading",
+        [
+            "text,label",
+            "\ufeff\r\nid,text\r\n",
+            '"Dialogue_ID";"Utterance"',
+            "Speaker, Utterance",
+            "sentence\temotion",
+            "Sr No.,Utterance,Speaker,Emotion",
+            "role|content",
+        ],
+    )
+    def test_heading_of_a_table_is_refused(
+        self, heading: str, read: Read, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "talk.txt"
+        path.write_text(f"{heading}\nWell,joy\n")
+        with pytest.raises(BadInput) as caught:
+            read(path)
+        assert str(caught.value) == (
+            f"{path} looks like a table: its first line is `{heading.strip(chr(0xFEFF)).strip()}`. "
+            "Give the file an ending such as .csv, or name the format with `--format CSV` or the "
+            "columns with `--columns`; `--format Text` reads plain text"
+        )
+        assert len(read(path, "--format", "Text")) >= 1
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "Text, please.",
+            "text",
+            "Ann: Send me a text, please",
+            "Value, they say, is in the message, too",
+            "Ann: a,b;c",
+            "哈哈，text，好",
+        ],
+    )
+    def test_a_chat_is_not_a_table(self, line: str, read: Read, tmp_path: Path) -> None:
+        path = tmp_path / "talk.txt"
+        path.write_text(f"{line}\n")
+        assert len(read(path)["1"]) == 1
 
     def test_texts_of_the_command_line(self, read: Read) -> None:
         assert read("--text", "Ann: We\nwon!", "--text", "Bo:  At last") == {
@@ -138,9 +187,24 @@ class TestStandardInput:
         stdin(monkeypatch, WRITERS[name](tmp_path, TALKS).read_bytes())
         assert read() == CONTENT
 
-    def test_csv_needs_its_name(self, read: Read, tmp_path: Path, monkeypatch: Any) -> None:
-        stdin(monkeypatch, WRITERS["csv"](tmp_path, TALKS).read_bytes())
-        assert read("--format", "CSV") == CONTENT
+    @pytest.mark.parametrize("words", [("--format", "CSV"), ("--columns", "text=text")])
+    @pytest.mark.parametrize("name", ["csv", "semicolons", "tsv"])
+    def test_table_needs_a_format_or_columns(
+        self, name: str, words: tuple[str, ...], read: Read, tmp_path: Path, monkeypatch: Any
+    ) -> None:
+        data = WRITERS[name](tmp_path, TALKS).read_bytes()
+        stdin(monkeypatch, data)
+        with pytest.raises(BadInput, match=r"^stdin looks like a table: its first line is `dialo"):
+            read()
+        stdin(monkeypatch, data)
+        assert read(*words) == CONTENT
+
+    @pytest.mark.parametrize("name", ["jsonl", "parquet", "rows"])
+    def test_columns_of_data_that_is_not_a_table_of_text(
+        self, name: str, read: Read, tmp_path: Path, monkeypatch: Any
+    ) -> None:
+        stdin(monkeypatch, WRITERS[name](tmp_path, TALKS).read_bytes())
+        assert read("--columns", "text=text") == CONTENT
 
     def test_beside_files(self, read: Read, tmp_path: Path, monkeypatch: Any) -> None:
         stdin(monkeypatch, b"We won!")
