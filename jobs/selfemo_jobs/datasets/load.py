@@ -9,8 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from pathlib import Path, PurePosixPath
-from posixpath import commonpath
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from selfemo_api.spec import DataFormat, DatasetSpec, Source
@@ -23,7 +22,7 @@ from selfemo_jobs.datasets.large_files import read_head
 from selfemo_jobs.datasets.meld import read_meld
 from selfemo_jobs.datasets.reading import Notes, Oddity, ReadOptions, SourceWarning
 from selfemo_jobs.datasets.record_files import RECORD_FORMATS, read_record_files
-from selfemo_jobs.datasets.source_files import SourceFiles
+from selfemo_jobs.datasets.source_files import SourceFiles, names_below
 from selfemo_jobs.datasets.text_files import SourceFile
 from selfemo_jobs.errors import BadInput
 
@@ -304,10 +303,9 @@ def _with_unique_ids(groups: Sequence[tuple[str, list[Dialogue]]]) -> list[Dialo
     counts = Counter(dialogue.id for _, dialogues in groups for dialogue in dialogues)
     if max(counts.values(), default=0) < 2:
         return [dialogue for _, dialogues in groups for dialogue in dialogues]
-    paths = [PurePosixPath(uri.partition("://")[2]) for uri, _ in groups]
-    folder = commonpath(paths)
+    names = names_below([uri for uri, _ in groups])
     return [
-        replace(dialogue, id=f"{path.relative_to(folder)}:{dialogue.id}")
-        for path, (_, dialogues) in zip(paths, groups, strict=True)
+        replace(dialogue, id=f"{name}:{dialogue.id}")
+        for name, (_, dialogues) in zip(names, groups, strict=True)
         for dialogue in dialogues
     ]

@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from posixpath import commonpath
 from urllib.parse import parse_qsl, unquote
 
 from selfemo_jobs.datasets.text_files import SourceFile
@@ -293,6 +294,33 @@ def check_one_split(names: Iterable[str], uri: str) -> None:
             f"{uri} has the files of several splits ({examples}): name one with `?split=`, or name "
             "its files with a pattern"
         )
+
+
+def names_below(uris: Sequence[str]) -> list[str]:
+    """Return the paths of files below the folder that has all of them, percent-decoded.
+
+    A name whose bytes are not UTF-8 stays encoded.
+
+    Parameters
+    ----------
+    uris
+        The URIs of the files.
+
+    Examples
+    --------
+    >>> names_below(["s3://b/talks/day%201.csv", "s3://b/talks/old/2.csv"])
+    ['day 1.csv', 'old/2.csv']
+    """
+    paths = [PurePosixPath("/", uri.partition("://")[2] or uri) for uri in uris]
+    folder = commonpath([path.parent for path in paths])
+    return [_decoded(str(path.relative_to(folder))) for path in paths]
+
+
+def _decoded(name: str) -> str:
+    try:
+        return unquote(name, errors="strict")
+    except UnicodeDecodeError:
+        return name
 
 
 def source_files(uri: str, folder: Path, names: Sequence[str]) -> SourceFiles:

@@ -10,8 +10,7 @@ import logging
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from posixpath import commonpath
+from pathlib import Path
 
 import numpy as np
 
@@ -32,7 +31,7 @@ from selfemo_jobs.datasets.load import (
 )
 from selfemo_jobs.datasets.reading import Oddity, ReadOptions, SourceWarning
 from selfemo_jobs.datasets.record_files import RECORD_FORMATS
-from selfemo_jobs.datasets.source_files import SourceFiles
+from selfemo_jobs.datasets.source_files import SourceFiles, names_below
 from selfemo_jobs.datasets.text_files import SourceFile
 from selfemo_jobs.store.hashing import sha256
 
@@ -143,9 +142,7 @@ def _add(writer: DialogueWriter, ids: array[int] | None, dialogues: Iterable[Dia
 
 def _prefixes(groups: Sequence[SourceFiles]) -> list[str]:
     """Return what stands before the ids of each file's dialogues if files have equal ids."""
-    paths = [PurePosixPath(group.uri.partition("://")[2]) for group in groups]
-    folder = commonpath(paths)
-    return [f"{path.relative_to(folder)}:" for path in paths]
+    return [f"{name}:" for name in names_below([group.uri for group in groups])]
 
 
 def _sum_warnings(warnings: Sequence[SourceWarning]) -> tuple[SourceWarning, ...]:

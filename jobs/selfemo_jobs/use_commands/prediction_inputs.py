@@ -9,8 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from posixpath import commonpath
+from pathlib import Path
 from typing import Protocol
 
 from selfemo_api.spec import DataFormat
@@ -29,7 +28,7 @@ from selfemo_jobs.datasets.fetch import fetch_source
 from selfemo_jobs.datasets.large_files import read_head, text_lines
 from selfemo_jobs.datasets.plain_text import read_plain_text
 from selfemo_jobs.datasets.reading import Notes, ReadOptions, SourceWarning
-from selfemo_jobs.datasets.source_files import DATA_ENDINGS, SourceFiles
+from selfemo_jobs.datasets.source_files import DATA_ENDINGS, SourceFiles, names_below
 from selfemo_jobs.datasets.text_files import Place, SourceFile, shorten
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.store.hashing import sha256
@@ -164,7 +163,20 @@ def open_sources(
     """
     inputs = list(dict.fromkeys(sources))
     groups = [group for text in inputs for group in table_groups(_fetch(text, work))]
-    return DialogueInput([s for group in groups for s in _sources(group, kind, options)])
+    return DialogueInput([s for group in _unique(groups) for s in _sources(group, kind, options)])
+
+
+def _unique(groups: Iterable[SourceFiles]) -> list[SourceFiles]:
+    """Return inputs without those whose files an earlier one has, in another spelling.
+
+    A link to a file is a file of its own, with its own name. So are equal files of the hub, whose
+    cache has links to one copy.
+    """
+    by_path: dict[tuple[Path, ...], SourceFiles] = {}
+    for group in groups:
+        paths = tuple(file.path.parent.resolve() / file.path.name for file in group.files)
+        by_path.setdefault(paths, group)
+    return list(by_path.values())
 
 
 def _fetch(text: str, work: Path) -> SourceFiles:
@@ -327,6 +339,4 @@ def _prefixes(uris: Sequence[str]) -> list[str]:
     absolute = [
         uri if "://" in uri or uri == _STDIN else Path(uri).absolute().as_uri() for uri in uris
     ]
-    paths = [PurePosixPath("/", uri.partition("://")[2] or uri) for uri in absolute]
-    folder = commonpath([path.parent for path in paths])
-    return [f"{path.relative_to(folder)}:" for path in paths]
+    return [f"{name}:" for name in names_below(absolute)]

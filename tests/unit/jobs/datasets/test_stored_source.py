@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -88,6 +89,16 @@ class TestEqualToTheWholeSource:
         check_equal(stored, read(folder, LABELS))
         assert [one.id for one in stored.dialogues] == ["old/y.jsonl:1", "x.jsonl:1", "x.jsonl:2"]
         assert [one.id for one in stored.dialogues[1:]] == ["x.jsonl:1", "x.jsonl:2"]
+
+    def test_names_in_ids_are_as_they_are(self, tmp_path: Path) -> None:
+        folder = tmp_path / "talks"
+        folder.mkdir()
+        for name in ("day 1.jsonl", "对话.jsonl", os.fsdecode(b"\xff.jsonl")):
+            write_lines(folder / name, [{"text": "Hi"}])
+        stored = store(folder, tmp_path / "work")
+        check_equal(stored, read(folder, LABELS))
+        names = ["day 1.jsonl:1", "对话.jsonl:1", "%FF.jsonl:1"]
+        assert [one.id for one in stored.dialogues] == names
 
     def test_numbers_of_labels_in_a_table(self, tmp_path: Path) -> None:
         from datasets import ClassLabel, Dataset, Features, Value

@@ -233,9 +233,29 @@ class TestSeveralFiles:
             Path(name).write_text("Hi")
         assert list(read("a.txt", tmp_path / "b.txt")) == ["a.txt:1", "b.txt:1"]
 
-    def test_the_same_file_counts_once(self, read: Read, tmp_path: Path) -> None:
+    def test_names_in_ids_are_as_they_are(self, read: Read, tmp_path: Path) -> None:
+        names = ["day 1.csv", "对话.csv", "100%25.csv"]
+        folder = tmp_path / "Gespräche"
+        folder.mkdir()
+        for name in names:
+            write_table(folder / name, [{"dialogue": "d", "text": "Hi"}])
+        expected = [f"{name}:d" for name in names]
+        assert list(read(*(folder / name for name in names))) == expected
+        assert sorted(read(folder)) == sorted(expected)
+
+    def test_the_same_file_counts_once(
+        self, read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         path = WRITERS["csv"](tmp_path, TALKS)
         assert read(path, path) == CONTENT
+        monkeypatch.chdir(tmp_path)
+        words = ("./d.csv", "d.csv", path, path.as_uri())
+        assert read(*words) == CONTENT
+        assert [str(p) for p in opened(tmp_path, *words).paths] == ["d.csv"]
+        Path("link.csv").symlink_to(path)
+        assert list(read("link.csv", "./d.csv", "d.csv")) == [
+            *("link.csv:a", "link.csv:b", "d.csv:a", "d.csv:b")
+        ]
 
 
 class TestDigest:
