@@ -21,6 +21,7 @@ from selfemo_jobs.datasets.dialogue import Dialogue
 from selfemo_jobs.datasets.dialogue_store import turn_counts
 from selfemo_jobs.datasets.overlap import DialogueIndex
 from selfemo_jobs.datasets.reading import ODD_CHARACTERS, Oddity, SourceWarning
+from selfemo_jobs.prompts.answers import normalize_answer
 from selfemo_jobs.rewards.word_units import split_words
 
 #: The field of the label set.
@@ -239,16 +240,22 @@ def _figures(
 
 
 def _label_set_findings(labels: Sequence[str]) -> Iterator[Finding]:
-    """Yield the labels of the label set that are the same when labels are compared."""
-    first: dict[str, str] = {}
+    """Yield the labels of the label set that are the same in files or in answers."""
+    by_key: dict[str, str] = {}
+    by_answer: dict[str, str] = {}
     for label in labels:
-        other = first.setdefault(label_key(label), label)
-        if other is not label:
-            yield Finding(
-                Severity.ERROR,
-                _LABELS_FIELD,
-                f"`{other}` and `{label}` are the same label: case is not compared",
+        same = by_key.setdefault(label_key(label), label)
+        alike = by_answer.setdefault(normalize_answer(label), label)
+        if same is not label:
+            message = f"`{same}` and `{label}` are the same label: case is not compared"
+        elif alike is not label:
+            message = (
+                f"`{alike}` and `{label}` are the same in an answer, where widths, blanks and "
+                "variants of a sign are not compared: rename one of them"
             )
+        else:
+            continue
+        yield Finding(Severity.ERROR, _LABELS_FIELD, message)
 
 
 def _findings(

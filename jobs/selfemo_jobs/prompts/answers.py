@@ -65,7 +65,7 @@ def parse_labels(text: str, labels: Sequence[str]) -> ParsedLabels:
     ParsedLabels(labels=('开心', '惊讶'), well_formed=True, named=('惊讶', '开心'))
     """
     forms = _label_forms(tuple(labels))
-    answer = _normalized(text)
+    answer = normalize_answer(text)
     whole = forms.answer.fullmatch(answer)
     names = whole.captures("label") if whole else forms.label.findall(answer)
     unique = tuple(dict.fromkeys(forms.spelling[name] for name in names))
@@ -92,7 +92,7 @@ class _LabelForms:
 def _label_forms(labels: tuple[str, ...]) -> _LabelForms:
     spelling: dict[str, str] = {}
     for label in labels:
-        spelling.setdefault(_normalized(label), label)
+        spelling.setdefault(normalize_answer(label), label)
     longest_first = sorted(spelling, key=len, reverse=True)
     label = "(?P<label>" + "|".join(_whole_word(name) for name in longest_first) + ")"
     between = "|".join((rf"[{_COMMAS}\n]", *(_whole_word(word) for word in _AND)))
@@ -111,8 +111,22 @@ def _whole_word(text: str) -> str:
     return before + str(regex.escape(text, special_only=True)) + after
 
 
-def _normalized(text: str) -> str:
-    """Return a text in lower case and usual widths, with single blanks and none at its ends."""
+def normalize_answer(text: str) -> str:
+    """Return the form in which answers are compared with labels.
+
+    It is in lower case and usual widths, without selectors of a sign's variant, with single blanks
+    and none at its ends.
+
+    Parameters
+    ----------
+    text
+        An answer or a label.
+
+    Examples
+    --------
+    >>> normalize_answer(" Ｎｏ  emotion")
+    'no emotion'
+    """
     return str(_BLANKS.sub(" ", normalize_text(text))).strip()
 
 
@@ -126,8 +140,8 @@ def nearest_label(text: str, labels: Sequence[str]) -> str:
     >>> nearest_label("Angry", ["joy", "sadness", "anger"])
     'anger'
     """
-    answer = _normalized(text)
-    return min(labels, key=lambda label: edit_distance(answer, _normalized(label)))
+    answer = normalize_answer(text)
+    return min(labels, key=lambda label: edit_distance(answer, normalize_answer(label)))
 
 
 def edit_distance(a: str, b: str) -> int:

@@ -20,6 +20,7 @@ from selfemo_jobs.prompts import (
     parse_labels,
     prompt_set_names,
 )
+from selfemo_jobs.prompts.answers import normalize_answer
 from selfemo_jobs.runtime.stage_prompts import load_prompts
 from selfemo_jobs.stages.check.findings import Findings
 from selfemo_jobs.stages.check.sources import ReadSource
@@ -168,7 +169,7 @@ def check_labels(spec: EvolutionSpec, prompts: PromptSet, findings: Findings) ->
         The problems are added to it.
     """
     labels = spec.dataset.labels
-    if len({label_key(label) for label in labels}) < len(labels):
+    if min(len(set(map(key, labels))) for key in (label_key, normalize_answer)) < len(labels):
         return  # this is a problem already
     stops, before = prompts.stop(Role.RECOGNIZER), len(findings.problems)
     for label in labels:

@@ -109,6 +109,16 @@ class TestFindings:
             "Error dataset.labels: `fear` and `FEAR` are the same label: case is not compared",
         ]
 
+    @pytest.mark.parametrize(
+        ("first", "second"),
+        [("joy", "Ｊｏｙ"), ("no emotion", "no\u00a0emotion"), ("\u263a", "\u263a\ufe0f")],
+    )
+    def test_labels_that_are_the_same_in_an_answer(self, first: str, second: str) -> None:
+        assert findings(labels=[first, "fear", second]) == [
+            f"Error dataset.labels: `{first}` and `{second}` are the same in an answer, where "
+            "widths, blanks and variants of a sign are not compared: rename one of them"
+        ]
+
     def test_dialogues_of_one_turn(self) -> None:
         talks = (dialogue("a", ("A", "Hi", "calm")), dialogue("b", ("A", "Ho", "calm")))
         assert findings(source(0, "train", Use.LABELED, *talks), labels=["calm"]) == [

@@ -231,6 +231,19 @@ def test_who_speaks_without_names(tiny_model: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("emotion", "intended"),
+    [("悲、喜", "悲、喜"), ("喜，悲、喜", "喜, 悲, 喜"), ("Joy、悲", "Joy, 悲"), ("悲，Joy", "悲，joy")],
+)
+def test_a_label_may_have_a_comma(tiny_model: Path, emotion: str, intended: str) -> None:
+    labels = ["悲、喜", "喜", "悲", "Joy", "悲，joy"]
+    model = description(built_in_texts("compact-v1"), labels=labels)
+    server = Server(model, load_tokenizer(tiny_model))
+    messages = messages_of([Utterance("Ann", "Hi.")])
+    text = server.text([settings(emotion=emotion), *messages])
+    assert text.endswith(f"\n({intended}) Listener:")
+
+
+@pytest.mark.parametrize(
     ("lines", "message"),
     [
         ("You are a helpful assistant.", r"has the line `You are a helpful assistant\.`: its lin"),

@@ -93,6 +93,14 @@ def test_a_label_with_the_end_of_an_answer_is_named(chat: World) -> None:
     ]
 
 
+def test_labels_that_are_the_same_in_an_answer_are_named_once(world: World) -> None:
+    world.spec["dataset"]["labels"] = [*world.spec["dataset"]["labels"], "joy\ufe0f"]
+    assert [line for line in world.problems() if line.startswith("dataset.labels")] == [
+        "dataset.labels: `joy` and `joy\ufe0f` are the same in an answer, where widths, blanks and "
+        "variants of a sign are not compared: rename one of them"
+    ]
+
+
 def test_labels_of_other_scripts_are_fine(world: World) -> None:
     labels = {"neutral": "平静", "joy": "喜悦", "sadness": "悲伤", "anger": "愤怒"}
 
