@@ -16,6 +16,7 @@ from typing import NoReturn
 from selfemo_api.command_errors import USAGE, report_error, unexpected_error, wants_json
 from selfemo_api.contract import ExitCode
 from selfemo_api.schema.validation import InvalidEvolution
+from selfemo_api.text.stream_encoding import escape_missing_characters
 from selfemo_api.text.suggestions import closest
 from selfemo_jobs.errors import StageError
 from selfemo_jobs.runtime.command_help import help_text
@@ -158,6 +159,7 @@ def run_command_line(
         The arguments. None: those of the process.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    escape_missing_characters()
     try:
         arguments = parser.parse_args(words)
     except UsageError as error:

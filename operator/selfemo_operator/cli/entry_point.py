@@ -12,6 +12,7 @@ import typer
 from selfemo_api.command_errors import USAGE, report_error, unexpected_error, wants_json
 from selfemo_api.contract import ExitCode
 from selfemo_api.schema.validation import InvalidEvolution
+from selfemo_api.text.stream_encoding import escape_missing_characters
 from selfemo_api.text.suggestions import closest
 from selfemo_operator.cli.session import SESSION
 from selfemo_operator.local.state import RunnerError
@@ -34,6 +35,7 @@ def run_application(app: typer.Typer, program: str, arguments: Sequence[str] | N
         The arguments. None: those of the process.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    escape_missing_characters()
     SESSION.begin(program)
     executable = program.replace(" ", "-")
     complete_var = f"_{executable.replace('-', '_').upper()}_COMPLETE"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import json
 import logging
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -203,6 +205,14 @@ def test_the_log_is_text_for_people(
 
     assert run("make", "x", "--kind", "big", *option.split(), action=action) == 0
     assert capsys.readouterr().err.splitlines() == lines
+
+
+def test_output_that_is_not_utf_8(monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(sink, "latin-1", write_through=True))
+    words = ("make", "x", "--kind", "big")
+    assert run(*words, action=lambda _: print("Zoë 对")) == 0
+    assert sink.getvalue() == b"Zo\xeb \\u5bf9\n"
 
 
 def test_an_option_of_the_command_itself_wins(capsys: pytest.CaptureFixture[str]) -> None:

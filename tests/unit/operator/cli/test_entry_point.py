@@ -117,6 +117,18 @@ def test_control_characters_of_an_error_do_not_reach_the_terminal(
     assert "\x1b" not in capsys.readouterr().err
 
 
+def test_output_that_is_not_utf_8(tmp_path: Path) -> None:
+    process = subprocess.run(
+        [PROGRAM, "init", "对.yaml", "--data", "对"],
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+    assert (process.returncode, process.stderr) == (0, b"")
+    assert process.stdout.startswith(b"\\u5bf9.yaml is written. Next:\n")
+
+
 @pytest.mark.parametrize("words", [("-q", "list"), ("list", "-q"), ("list", "--quiet")])
 def test_quiet_before_and_after_the_command(words: tuple[str, ...], tmp_path: Path) -> None:
     outcome = invoke("selfemo", *words, "--state", str(tmp_path))
