@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -60,10 +61,11 @@ def write_example(name: str, file: str | None, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json_text({"file": str(path), "data": " ".join(places)}) + "\n")
         return
-    options = "".join(f" --data {place}" for place in places)
+    options = "".join(f" --data {shlex.quote(place)}" for place in places)
     print_line(f"{path} is written. Next:")
-    print_line(f"  selfemo check {path}{options}")
-    print_line(f"  selfemo run {path}{options}")
+    quoted = shlex.quote(str(path))
+    print_line(f"  selfemo check {quoted}{options}")
+    print_line(f"  selfemo run {quoted}{options}")
 
 
 def _copy(source: Traversable, to: Path) -> None:

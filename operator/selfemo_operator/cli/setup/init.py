@@ -37,6 +37,9 @@ _LABELS = ("neutral", "joy", "anger", "sadness")
 SCHEMA = Path(".selfemo") / "evolution.schema.json"
 #: The endings of files of dialogues, the first of which is the default.
 _ENDINGS = (".jsonl", ".csv", ".parquet", ".json", ".jsonl.gz", ".csv.gz")
+#: A dataset on the hub, perhaps at a revision, and its options.
+_HUB = re.compile(r"(hf://(?:datasets/)?[^/@?]+/[^/@?]+(?:@[^/?]+)?)/?(?:\?(.*))?")
+_HUB_OPTIONS = frozenset({"split", "config", "revision"})
 #: The parts of a dataset: the name, other names of its file, and what it is used for.
 _PARTS = (
     ("train", ("train", "training"), "SelfPlay"),
@@ -234,16 +237,51 @@ def _source_line(name: str, uri: str, use: str) -> str:
 def _sources(prefix: str, folder: Path | None) -> list[tuple[str, str, str]]:
     """Return name, URI and use of each source. Files that a local folder lacks are left out."""
     if prefix.startswith("hf://"):
-        sign = "&" if "?" in prefix else "?"
         splits = (("train", "train"), ("dev", "validation"), ("test", "test"))
         uses = {name: use for name, _, use in _PARTS}
-        return [(name, f"{prefix}{sign}split={split}", uses[name]) for name, split in splits]
+        return [(name, hub_uri(prefix, split), uses[name]) for name, split in splits]
     sources = []
     for name, stems, use in _PARTS:
         file = _file_of(folder, stems)
         if file is not None or folder is None or name != "test":
             sources.append((name, f"{prefix}/{file or f'{name}{_ENDINGS[0]}'}", use))
     return sources
+
+
+def hub_uri(uri: str, split: str) -> str:
+    """Return the URI of a split of a dataset on the hub. Another split in the URI is replaced.
+
+    Parameters
+    ----------
+    uri
+        The URI of the dataset, perhaps with options.
+    split
+        The split.
+
+    Raises
+    ------
+    RunnerError
+        If the URI has a path below the dataset, or an option that there is not.
+
+    Examples
+    --------
+    >>> hub_uri("hf://owner/name?split=test&config=en", "train")
+    'hf://owner/name?config=en&split=train'
+    """
+    match = _HUB.fullmatch(uri)
+    if match is None:
+        raise RunnerError(
+            f"--data {uri}: must be hf://owner/name, perhaps with `?config=` or `?revision=`. To use "
+            "single files of a dataset, name them in `dataset.sources` of the new file"
+        )
+    options = match[2].split("&") if match[2] else []
+    names = [name for name, _, value in (option.partition("=") for option in options) if value]
+    if len(names) < len(options) or len({*names}) < len(names) or {*names} - _HUB_OPTIONS:
+        raise RunnerError(
+            f"--data {uri}: after `?` there may be `split`, `config` and `revision`, each once"
+        )
+    kept = [option for option in options if not option.startswith("split=")]
+    return f"{match[1]}?{'&'.join([*kept, f'split={split}'])}"
 
 
 def _file_of(folder: Path | None, stems: Sequence[str]) -> str | None:

@@ -37,6 +37,16 @@ def test_the_demo_comes_with_its_dialogues(folder: Path) -> None:
     assert (folder / "demo.yaml").read_bytes() == (ROOT / "examples" / "demo.yaml").read_bytes()
 
 
+def test_the_next_commands_have_quotes(folder: Path) -> None:
+    outcome = invoke("selfemo", "init", "my runs/a b.yaml", "--example", "demo")
+    assert outcome.out == (
+        "my runs/a b.yaml is written. Next:\n"
+        "  selfemo check 'my runs/a b.yaml' --data 'demo=my runs/demo'\n"
+        "  selfemo run 'my runs/a b.yaml' --data 'demo=my runs/demo'\n"
+    )
+    assert (folder / "my runs" / "demo").is_dir()
+
+
 @pytest.mark.parametrize("name", example_names())
 def test_each_example_is_valid_and_names_its_data(name: str, folder: Path) -> None:
     outcome = invoke("selfemo", "init", "sub/a.yaml", "--example", name, "-o", "json")

@@ -98,6 +98,14 @@ def test_a_preset_may_have_labels_of_its_own(folder: Path) -> None:
             "",
             ["hf://o/n?split=train", "hf://o/n?split=validation", "hf://o/n?split=test"],
         ),
+        (
+            "hf://datasets/o/n@main/?split=train&config=en&revision=refs/convert/parquet",
+            "",
+            [
+                f"hf://datasets/o/n@main?config=en&revision=refs/convert/parquet&split={split}"
+                for split in ("train", "validation", "test")
+            ],
+        ),
     ],
 )
 def test_where_the_dialogues_are(data: str, volume: str, uris: list[str], folder: Path) -> None:
@@ -152,6 +160,24 @@ def test_a_folder_that_cannot_be_written(folder: Path) -> None:
     outcome = init("x/a.yaml")
     assert outcome.code == 2
     assert outcome.err.startswith("selfemo init: x/a.yaml cannot be written: ")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("hf://o/n/train.csv", "must be hf://owner/name, perhaps with `?config=` or `?revision=`. To"),
+        ("hf://o/n/a/*.csv?split=train", "must be hf://owner/name"),
+        ("hf://o", "must be hf://owner/name"),
+        ("hf://o/n?splits=train", "after `?` there may be `split`, `config` and `revision`, each on"),
+        ("hf://o/n?config=a&config=b", "after `?` there may be"),
+        ("hf://o/n?config=", "after `?` there may be"),
+    ],
+)
+def test_a_uri_of_the_hub_that_is_no_dataset(data: str, message: str, folder: Path) -> None:
+    outcome = init("a.yaml", "--data", data)
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"selfemo init: --data {data}: {message}")
+    assert list(folder.iterdir()) == []
 
 
 def test_it_asks_in_a_terminal(folder: Path) -> None:
