@@ -131,7 +131,7 @@ def locate_model(reference: str, options: ReferenceOptions | None = None) -> Mod
     if uri.startswith(("hf://", SCHEME)):
         return ModelLocation(uri, options.revision, store)
     if not is_manifest(uri):
-        uri = _candidate(reference, uri, store)
+        uri = _candidate(_with_folder(reference), uri, store)
     return _of_manifest(uri, store) if is_manifest(uri) else ModelLocation(uri, None, store)
 
 
@@ -201,6 +201,13 @@ def _store(uri: str, options: ReferenceOptions) -> Store:
         own_server = any(name in os.environ for name in _ENDPOINTS)
         return open_store(StorageSpec(uri=place, path_style=own_server))
     return open_store(options.storage.model_copy(update={"uri": place}))
+
+
+def _with_folder(reference: str) -> str:
+    """Return a reference for a message, with the folder in which that of a data volume is."""
+    if not reference.startswith("data://"):
+        return reference
+    return f"{reference} ({local_path(reference)}; `--data NAME=FOLDER` names another folder)"
 
 
 def _candidate(reference: str, uri: str, store: Store) -> str:

@@ -40,7 +40,7 @@ def test_the_generation_and_the_revision_are_those_of_the_first_model() -> None:
         ["chat"],
         ["playground", "--port", "0"],
         ["serve"],
-        ["export", "--to", "copy"],
+        ["export", "copy"],
     ],
     ids=lambda words: words[0],
 )
@@ -55,4 +55,4 @@ def test_each_command_finds_a_model_on_a_data_volume(
     volume = f"mine={tmp_path / 'models'}"
     assert main([words[0], "data://mine/demo", *words[1:], "--data", volume]) == 2
     assert os.environ["SELFEMO_DATA"] == volume
-    assert f"{tmp_path}/models/demo" in capsys.readouterr().err
+    assert f"data://mine/demo ({tmp_path}/models/demo; `--data" in capsys.readouterr().err
