@@ -64,7 +64,7 @@ class Reason(StrEnum):
     QUEUED = "Queued"
     """The Job of the stage waits in a queue, such as Kueue's, and has no pod."""
     WAITING = "Waiting"
-    """No pod of the stage runs yet, or its Job cannot be created; the message says why."""
+    """No pod of the stage runs, or its Job cannot be created; the message says why."""
     RETRYING = "Retrying"
     """An attempt failed, and the next one starts after a delay; the message has the error."""
     SUSPENDED = "Suspended"

@@ -11,8 +11,10 @@ from selfemo_api.stages import Stage, job_name
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.job_failure import failure_of
 from selfemo_operator.controller.objects.pod_status import (
+    LIVE_PODS,
     has_started,
     kept_running,
+    outstanding_deletion,
     terminated_state,
     true_condition,
 )
@@ -31,9 +33,14 @@ MISSING_POD_AGE = timedelta(seconds=30)
 #: The time after the end of a stage from which a container that still runs is reported. A sidecar
 #: of Kubernetes itself, which ends after the stage, has 30 seconds by default.
 SIDECAR_AGE = timedelta(seconds=60)
+#: The time after the grace period of a pod from which the pod is reported if it is still there. A
+#: kubelet kills the containers at the end of that period, and then has seconds of work left.
+LOST_POD_AGE = timedelta(seconds=60)
 _MISSING_POD = "no pod has been created: see the Job's events (a quota, or Pod Security)"
 #: The metadata field of a cached Job that holds :func:`last_status_change`.
 STATUS_CHANGE_TIME = "statusChangeTime"
+#: The taint of a node that is off. Kubernetes then ends the pods that are being deleted there.
+OUT_OF_SERVICE = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
 _STAGE_BY_SLUG = {stage.slug: stage for stage in Stage}
 
 
@@ -95,7 +102,8 @@ def pod_query(job: Json, now: datetime) -> dict[str, str] | None:
     """Return the query for the pods that the planner needs, or None if it needs no pods.
 
     A stage may have a thousand pods, so of a running Job only the pods that have not started are
-    listed. A Job whose controller has not counted a pod has none, until one is overdue.
+    listed, or those that have not ended if all of them are being deleted. A Job whose controller
+    has not counted a pod has none, until one is overdue.
 
     Parameters
     ----------
@@ -110,6 +118,8 @@ def pod_query(job: Json, now: datetime) -> dict[str, str] | None:
     if state is JobState.PENDING:
         counted = job.get("status", {}).get("active", 0) > 0
         return {} if counted or _is_overdue(_pending_since(job, state, ()), now) else None
+    if _is_only_terminating(job, state):
+        return LIVE_PODS if _is_overdue(_status_change(job), now) else None
     return {"fieldSelector": "status.phase=Pending"} if _has_unready_pods(job, state) else None
 
 
@@ -117,6 +127,16 @@ def _has_unready_pods(job: Json, state: JobState) -> bool:
     """Return whether a Job is running while some of its pods are not."""
     status = job.get("status", {})
     return state is JobState.RUNNING and status.get("active", 0) > status.get("ready", 0)
+
+
+def _is_only_terminating(job: Json, state: JobState) -> bool:
+    """Return whether all pods that a running Job has left are being deleted.
+
+    The Job creates no other ones before they have ended, and has not ended itself before that.
+    """
+    status = job.get("status", {})
+    is_terminating = status.get("terminating", 0) > 0 and not status.get("active")
+    return state is JobState.RUNNING and is_terminating
 
 
 def _is_overdue(since: datetime | None, now: datetime | None) -> bool:
@@ -172,12 +192,13 @@ def stage_job(job: Json, pods: Sequence[Json] = (), now: datetime | None = None)
     since = _pending_since(job, state, waiting)
     missing = state is JobState.PENDING and not pods and _is_overdue(since, now)
     reason = _MISSING_POD if missing else _waiting_reason(_reportable(waiting, now))
-    if held := _runs_on(pods, now) if unfinished else None:
+    lost = _lost_pod(pods, now) if _is_only_terminating(job, state) else None
+    if held := lost or (_runs_on(pods, now) if unfinished else None):
         since, reason = held
     elif since is None and (partial := _partial_pods(job, state)):
         since, text = partial
         reason = text if _is_overdue(since, now) else ""
-    started = any(has_started(pod) and not kept_running(pod) for pod in pods)
+    started = not lost and any(has_started(pod) and not kept_running(pod) for pod in pods)
     is_running = job.get("status", {}).get("ready", 0) > 0 or started
     is_idle = state is JobState.RUNNING and not is_running
     return StageJob(
@@ -233,6 +254,23 @@ def _runs_on(pods: Sequence[Json], now: datetime | None) -> tuple[datetime, str]
     return None
 
 
+def _lost_pod(pods: Sequence[Json], now: datetime | None) -> tuple[datetime, str] | None:
+    """Return since when a pod should have ended that is still there, and what to do about it.
+
+    Its node is lost: no kubelet confirms that the containers have ended.
+    """
+    found = [(at, pod) for pod in pods if (at := _parse_time(outstanding_deletion(pod)))]
+    found = [(at, pod) for at, pod in found if now is not None and now - at >= LOST_POD_AGE]
+    if not found:
+        return None
+    since, pod = min(found, key=lambda item: (item[0], item[1]["metadata"]["name"]))
+    return since, (
+        f"the pod {pod['metadata']['name']} on the node {pod.get('spec', {}).get('nodeName', '?')} "
+        "should have ended, and is still there: if the node is lost, make sure that it is off, and "
+        f"then give it the taint `{OUT_OF_SERVICE}`, or delete the node"
+    )
+
+
 def _partial_pods(job: Json, state: JobState) -> tuple[datetime, str] | None:
     """Return since when a training has run with a part of its pods, and what to say of it.
 
@@ -246,10 +284,16 @@ def _partial_pods(job: Json, state: JobState) -> tuple[datetime, str] | None:
     uncounted = status.get("uncountedTerminatedPods") or {}
     counts = ("active", "succeeded", "failed", "terminating")
     existing = sum(status.get(name) or 0 for name in counts) + sum(map(len, uncounted.values()))
-    since = _parse_time(job["metadata"].get(STATUS_CHANGE_TIME) or status.get("startTime"))
+    since = _status_change(job)
     if existing >= required or since is None:
         return None
     return since, f"{existing} of {required} pods exist: see the Job's events (a quota)"
+
+
+def _status_change(job: Json) -> datetime | None:
+    """Return when a cached Job's status last changed, or when it started if that is not known."""
+    start = job.get("status", {}).get("startTime")
+    return _parse_time(job["metadata"].get(STATUS_CHANGE_TIME) or start)
 
 
 def last_status_change(job: Json) -> str | None:

@@ -9,6 +9,9 @@ from selfemo_operator.controller.objects import names
 
 Json = dict[str, Any]
 
+#: A query for pods that have not ended.
+LIVE_PODS = {"fieldSelector": "status.phase!=Succeeded,status.phase!=Failed"}
+_ENDED_PHASES = ("Succeeded", "Failed")
 _STAGE_BY_SLUG = {stage.slug: stage for stage in Stage}
 
 
@@ -55,6 +58,22 @@ def _state_of(container: Json) -> set[str]:
     return set(container.get("state", {}))
 
 
+def outstanding_deletion(pod: Json) -> str | None:
+    """Return when the grace period of a pod ends that is being deleted, or None.
+
+    Examples
+    --------
+    >>> pod = {"metadata": {"deletionTimestamp": "2026-01-01"}, "status": {"phase": "Running"}}
+    >>> outstanding_deletion(pod)
+    '2026-01-01'
+    >>> outstanding_deletion(pod | {"status": {"phase": "Failed"}})
+    """
+    if pod.get("status", {}).get("phase") in _ENDED_PHASES:
+        return None
+    time: str | None = pod["metadata"].get("deletionTimestamp")
+    return time
+
+
 def removal_time(pod: Json) -> str | None:
     """Return when the platform removed a pod that its Job creates again, or None if it did not.
 
@@ -87,7 +106,7 @@ def is_live_stage_pod(pod: Json) -> bool:
         The pod, as the API server returns it.
     """
     metadata, status = pod["metadata"], pod.get("status", {})
-    if status.get("phase") in ("Succeeded", "Failed"):
+    if status.get("phase") in _ENDED_PHASES:
         return False
     if "deletionTimestamp" in metadata and not pod.get("spec", {}).get("nodeName"):
         return False  # it never starts

@@ -16,7 +16,7 @@ from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.deadlines import deadline_change
 from selfemo_operator.controller.objects.names import Key
-from selfemo_operator.controller.objects.pod_status import is_live_stage_pod
+from selfemo_operator.controller.objects.pod_status import LIVE_PODS, is_live_stage_pod
 from selfemo_operator.controller.reconcile.started_stages import StartedStages
 from selfemo_operator.controller.reconcile.status_writer import Conflict
 from selfemo_operator.planner.types import CreateJob, Observed, StageJob
@@ -24,8 +24,6 @@ from selfemo_operator.planner.types import CreateJob, Observed, StageJob
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
 
-#: Pods that have not ended.
-_LIVE = {"fieldSelector": "status.phase!=Succeeded,status.phase!=Failed"}
 #: A list from the API server's cache. A pod of an earlier stage was created long before. One of an
 #: earlier attempt may be as young as its Job, if that was deleted at once: its list is consistent.
 _FROM_CACHE = {"resourceVersion": "0"}
@@ -90,7 +88,7 @@ class JobChanges:
         component, selector = action.config.stage.slug, f"{names.LABEL_UID}={uid}"
         if self.started.is_looked_at(key, uid):
             selector += f",{names.LABEL_COMPONENT}={component}"
-        query = {**_LIVE, "labelSelector": selector}
+        query = {**LIVE_PODS, "labelSelector": selector}
         if action.attempt == 1:
             query |= _FROM_CACHE
         listed = self._kube.get(names.core_path(key[0], "pods"), query)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -236,6 +237,27 @@ def test_the_wait_for_a_pod_is_bounded() -> None:
     operator.receive_events()
     run_until_idle(server)
     assert server.status["phase"] == "Succeeded"
+
+
+def test_the_wait_for_a_lost_node_is_reported_and_bounded() -> None:
+    """Its pod is being deleted, and the Job creates another one only after the end of this one."""
+    server, operator = started(deadlines={"stagePendingSeconds": 600})
+    (pod,) = server.pods_of(server.job(CHECK_1))
+    metadata = {**pod["metadata"], "deletionTimestamp": format_time(server.now)}
+    path = f"{names.core_path(NAMESPACE, 'pods')}/{metadata['name']}"
+    server._store(path, {**pod, "metadata": metadata, "spec": {"nodeName": "gpu-3"}})
+    server.set_job_status(server.job(CHECK_1), active=0, ready=0, terminating=1)
+    operator.receive_events()
+    advance_clock(server, 120)
+    operator.reconcile()
+    assert server.condition("Progressing")["reason"] == "Waiting"
+    assert f"the pod {metadata['name']} on the node gpu-3 should have ended" in message(server)
+    operator.reconcile()
+    assert operator.requeue == server.now + timedelta(seconds=480)
+    advance_clock(server, 480)
+    operator.reconcile()
+    assert server.condition("Succeeded")["reason"] == "PendingTooLong"
+    assert "on the node gpu-3" in server.condition("Succeeded")["message"]
 
 
 @pytest.mark.parametrize("change", ["ended", "copy", "another stage", "never scheduled"])

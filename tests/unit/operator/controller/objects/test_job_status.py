@@ -22,6 +22,7 @@ from selfemo_api.results import FailureMessage, ShardResult, encode_message
 from selfemo_api.stages import Stage
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.job_status import (
+    LOST_POD_AGE,
     MISSING_POD_AGE,
     STATUS_CHANGE_TIME,
     is_stage_job,
@@ -31,6 +32,7 @@ from selfemo_operator.controller.objects.job_status import (
     relevant_state,
     stage_job,
 )
+from selfemo_operator.controller.objects.pod_status import LIVE_PODS
 from selfemo_operator.planner.types import JobState
 
 Json = dict[str, Any]
@@ -343,6 +345,51 @@ def test_a_sidecar_that_runs_on_is_named() -> None:
     assert (young.pending_since, young.waiting) == (None, "")
 
 
+def deleted_pod(grace_end: str, name: str = "pod-0") -> Json:
+    """Return a pod that is being deleted, on a node whose kubelet reports nothing."""
+    pod = pod_of("Running", {"running": {}})
+    pod["metadata"] |= {"name": name, "deletionTimestamp": grace_end}
+    return {**pod, "spec": {"nodeName": "gpu-3"}}
+
+
+def terminating_job(*conditions: Json, **status: Any) -> Json:
+    """Return a Job whose pods were all deleted at 11:40."""
+    counts = {"active": 0, "ready": 0, "terminating": 1, "conditions": list(conditions), **status}
+    return job_of({**STARTED, **counts}, **{STATUS_CHANGE_TIME: "2026-01-01T11:40:00Z"})
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        terminating_job(),
+        terminating_job(succeeded=3),
+        terminating_job(condition("FailureTarget"), failed=1),  # another pod has failed
+    ],
+)
+def test_a_pod_on_a_lost_node_is_named(job: Json) -> None:
+    pods = [deleted_pod("2026-01-01T11:55:00Z", "later"), deleted_pod("2026-01-01T11:50:00Z")]
+    converted = stage_job(job, pods, NOW)
+    assert (converted.state, converted.has_running_pods) == (JobState.RUNNING, False)
+    assert converted.pending_since == NOW - timedelta(minutes=10)
+    assert converted.waiting.startswith("the pod pod-0 on the node gpu-3 should have ended")
+    assert "`node.kubernetes.io/out-of-service=nodeshutdown:NoExecute`" in converted.waiting
+
+
+def test_a_pod_that_still_has_time_to_end_is_not_reported() -> None:
+    pod, end = deleted_pod("2026-01-01T11:50:00Z"), NOW - timedelta(minutes=10)
+    for now in (end - timedelta(minutes=1), end + LOST_POD_AGE - timedelta(seconds=1)):
+        converted = stage_job(terminating_job(), [pod], now)
+        assert (converted.pending_since, converted.waiting) == (None, "")
+    assert stage_job(terminating_job(), [pod], end + LOST_POD_AGE).waiting
+    ended = {**pod, "status": {"phase": "Failed"}}
+    assert stage_job(terminating_job(), [ended], NOW).waiting == ""
+
+
+def test_a_pod_that_is_deleted_beside_others_is_not_reported() -> None:
+    job = terminating_job(active=1, ready=1)
+    assert stage_job(job, [deleted_pod("2026-01-01T11:50:00Z")], NOW).pending_since is None
+
+
 def test_a_resuming_job_has_no_start_time() -> None:
     converted = stage_job(job_of({**STARTED, "conditions": [condition("Suspended")]}), [], NOW)
     assert (converted.start_time, converted.pending_since) == (None, None)
@@ -369,6 +416,9 @@ def test_a_finished_job_waits_for_nothing(kind: str) -> None:
         (job_of({"conditions": [condition("Failed")]}), {}),
         (job_of({"active": 2, "ready": 2}), None),
         (job_of({"active": 2, "ready": 1}), {"fieldSelector": "status.phase=Pending"}),
+        (job_of({**STARTED, "terminating": 1}), LIVE_PODS),
+        (job_of({**STARTED, "terminating": 1, "active": 1, "ready": 1}), None),
+        (job_of({"terminating": 1, "startTime": NOW.isoformat()}), None),
         (job_of(suspend=True), None),
         (job_of(suspend=True, queue="gpus"), None),
     ],
