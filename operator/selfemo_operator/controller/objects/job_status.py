@@ -272,22 +272,28 @@ def _lost_pod(pods: Sequence[Json], now: datetime | None) -> tuple[datetime, str
 
 
 def _partial_pods(job: Json, state: JobState) -> tuple[datetime, str] | None:
-    """Return since when a training has run with a part of its pods, and what to say of it.
+    """Return since when a Job has run without pods that it needs, and what to say of it.
 
-    Its pods meet before they begin, so those that exist wait for the others. Shards do not: with a
-    quota for fewer, they run one after another.
+    The pods of a training meet before they begin, so those that exist wait for the others. Shards
+    do not: with a quota for fewer, they run one after another. So they wait only once all that
+    exist have ended.
     """
-    is_training = job["metadata"]["labels"][names.LABEL_COMPONENT] == Stage.TRAIN.slug
-    if state is not JobState.RUNNING or not is_training or _is_resuming(job):
+    if state is not JobState.RUNNING or _is_resuming(job):
         return None
-    status, required = job.get("status", {}), job["spec"].get("parallelism", 1)
-    uncounted = status.get("uncountedTerminatedPods") or {}
-    counts = ("active", "succeeded", "failed", "terminating")
-    existing = sum(status.get(name) or 0 for name in counts) + sum(map(len, uncounted.values()))
-    since = _status_change(job)
-    if existing >= required or since is None:
+    status, spec, since = job.get("status", {}), job["spec"], _status_change(job)
+    if since is None or _is_decided(status):
         return None
-    return since, f"{existing} of {required} pods exist: see the Job's events (a quota)"
+    uncounted = sum(map(len, (status.get("uncountedTerminatedPods") or {}).values()))
+    unended = uncounted + sum(status.get(name) or 0 for name in ("active", "terminating"))
+    succeeded = status.get("succeeded") or 0
+    if job["metadata"]["labels"][names.LABEL_COMPONENT] == Stage.TRAIN.slug:
+        existing = unended + succeeded + (status.get("failed") or 0)
+        required = spec.get("parallelism", 1)
+        text = f"{existing} of {required} pods exist: see the Job's events (a quota)"
+        return (since, text) if existing < required else None
+    required = spec.get("completions", 1)
+    text = f"{succeeded} of {required} pods have succeeded; for the others, {_MISSING_POD}"
+    return (since, text) if not unended and 0 < succeeded < required else None
 
 
 def _status_change(job: Json) -> datetime | None:

@@ -326,10 +326,41 @@ def test_a_training_with_all_of_its_pods_does_not_wait(status: Json) -> None:
     assert (converted.pending_since, converted.waiting) == (None, "")
 
 
-def test_shards_without_a_pod_do_not_count_while_others_run() -> None:
-    job = training(active=1, ready=1)
+def shards(**status: Any) -> Json:
+    """Return the Job of a self-play with four shards whose status last changed at 11:50."""
+    job = training(**status)
     job["metadata"]["labels"] = names.stage_labels(evolution_of(), Stage.SELF_PLAY, 1)
-    assert stage_job(job, [], NOW).pending_since is None
+    job["spec"] |= {"parallelism": 4, "completions": 4}
+    return job
+
+
+def test_shards_wait_once_all_that_exist_have_ended() -> None:
+    job = shards(active=0, succeeded=2)
+    converted = stage_job(job, [], NOW)
+    assert converted.pending_since == converted.idle_since == NOW - timedelta(minutes=10)
+    assert converted.waiting == (
+        "2 of 4 pods have succeeded; for the others, no pod has been created: see the Job's events "
+        "(a quota, or Pod Security)"
+    )
+    assert (converted.has_running_pods, converted.missing_pods_since) == (False, None)
+    young = stage_job(job, [], NOW - timedelta(minutes=9, seconds=50))
+    assert young.waiting == ""
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"active": 1, "ready": 1},
+        {"active": 1, "ready": 1, "succeeded": 2},
+        {"succeeded": 2, "terminating": 1},
+        {"succeeded": 3, "uncountedTerminatedPods": {"succeeded": ["uid"]}},
+        {"succeeded": 4},
+        {"succeeded": 2, "failed": 1, "conditions": [condition("FailureTarget")]},
+    ],
+)
+def test_shards_do_not_wait_while_others_run_or_end(status: Json) -> None:
+    converted = stage_job(shards(**status), [], NOW)
+    assert (converted.pending_since, converted.waiting) == (None, "")
 
 
 def test_a_sidecar_that_runs_on_is_named() -> None:
