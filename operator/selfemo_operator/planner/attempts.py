@@ -172,8 +172,10 @@ def after_failure(
         return Progress(status.model_copy(update=changes), spec, end=end, outcome=outcome)
     attempts = failures + disruptions
     wait = min(policy.backoff_seconds * 2 ** min(attempts - 1, 16), MAX_BACKOFF_SECONDS)
-    if failure.disrupted:
-        wait = 0  # the platform queues and backs off by itself
+    if failure.disrupted and not failure.rejected:
+        # The platform queues and backs off by itself. It does not after a pod was rejected: the
+        # next one may come to the same node, and be rejected within seconds.
+        wait = 0
     changes["attempt"] = next_attempt(status, stage, jobs)
     changes["retry_after"] = now + timedelta(seconds=wait)
     return Progress(status.model_copy(update=changes), spec, outcome=outcome)

@@ -54,6 +54,8 @@ class Failure:
     """Exit code of the container; None if no container reported one (evicted, node lost)."""
     disrupted: bool = False
     """Whether the platform took the pod away (preemption, eviction, lost node)."""
+    rejected: bool = False
+    """Whether a kubelet rejected the pod before it started. This is a disruption, too."""
     deadline: bool = False
     """Whether the Job was stopped because it passed a deadline."""
     damaged: Stage | None = None

@@ -7,7 +7,11 @@ from typing import Any
 
 from selfemo_api.contract import ExitCode
 from selfemo_api.results import FailureMessage, decode_message
-from selfemo_operator.controller.objects.pod_status import terminated_state, true_condition
+from selfemo_operator.controller.objects.pod_status import (
+    has_started,
+    terminated_state,
+    true_condition,
+)
 from selfemo_operator.planner.types import Failure
 
 Json = dict[str, Any]
@@ -45,13 +49,15 @@ def failure_of(job: Json, pods: Sequence[Json]) -> Failure:
         return Failure(text, disrupted=True)
     failures = [_pod_failure(pod) for pod in failed]
     # If one of several shards fails, the others are ended. Bad input explains the most, then a
-    # damaged result, then a failure with a message, then a disruption.
+    # damaged result, then a failure with a message, then a disruption. A pod that was rejected
+    # comes first among these: the Job replaces the others itself.
     return min(
         failures,
         key=lambda f: (
             f.exit_code != ExitCode.BAD_INPUT,
             f.damaged is None,
             f.disrupted,
+            not f.rejected,
             not f.message,
         ),
     )
@@ -68,7 +74,8 @@ def _pod_failure(pod: Json) -> Failure:
         return Failure(f"{name}: {text}")
     if terminated is None or disrupted:
         text = (target or {}).get("message") or status.get("message") or "the pod was removed"
-        return Failure(f"{name}: {text}", disrupted=True)
+        rejected = target is None and not has_started(pod)
+        return Failure(f"{name}: {text}", disrupted=True, rejected=rejected)
     return _container_failure(name, terminated)
 
 

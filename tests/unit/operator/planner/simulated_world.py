@@ -333,10 +333,13 @@ class World:
         code: int | None = 1,
         *,
         disrupted: bool = False,
+        rejected: bool = False,
         damaged: Stage | None = None,
     ) -> None:
         """Let a Job fail."""
-        failure = Failure("it broke", exit_code=code, disrupted=disrupted, damaged=damaged)
+        failure = Failure(
+            "it broke", exit_code=code, disrupted=disrupted, rejected=rejected, damaged=damaged
+        )
         self.set_job(name, JobState.FAILED, failure=failure)
 
     def vanish(self, name: str, *, noticed: bool = True) -> None:

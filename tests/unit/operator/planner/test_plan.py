@@ -533,6 +533,20 @@ def test_back_off(code: int | None, disrupted: bool, waits: list[int]) -> None:
     assert world.summary == "StageFailed"
 
 
+def test_a_rejected_pod_backs_off() -> None:
+    """The next one may come to the same node, and 20 disruptions would be over in a minute."""
+    world = world_of(failurePolicy={"maxAttempts": 1, "maxDisruptions": 3})
+    waits = []
+    for _ in range(3):
+        world.fail(to_stage(world, 0, Stage.EVALUATE), None, disrupted=True, rejected=True)
+        world.reconcile()
+        assert world.status.retry_after is not None
+        waits.append((world.status.retry_after - world.now).total_seconds())
+        world.now = world.status.retry_after
+    assert waits == [10, 20, 40]
+    assert (world.status.failures, world.status.disruptions) == (0, 3)
+
+
 def test_back_off_is_bounded() -> None:
     world = world_of(failurePolicy={"maxAttempts": 100, "backoffSeconds": 86_400})
     world.fail(to_stage(world, 0, Stage.EVALUATE), 1)

@@ -208,6 +208,34 @@ def test_a_pod_removed_by_the_platform_is_a_disruption(pod: Json) -> None:
     assert failed(pod).disrupted
 
 
+REJECTED = pod_of(
+    "Failed", reason="UnexpectedAdmissionError", message="Pod was rejected: no healthy devices"
+)
+PREEMPTED = pod_of("Failed", terminated(137), conditions=[condition("DisruptionTarget")])
+
+
+@pytest.mark.parametrize(
+    ("pod", "rejected"),
+    [
+        (REJECTED, True),
+        (pod_of("Failed", {"waiting": {}}, reason="OutOfcpu"), True),
+        (PREEMPTED, False),
+        (pod_of("Failed", conditions=[condition("DisruptionTarget")]), False),
+        (pod_of("Failed", terminated(137), reason="NodeShutdown"), False),
+        (pod_of("Failed", terminated(255, reason="Unknown")), False),
+    ],
+)
+def test_a_pod_that_a_kubelet_rejected_has_never_started(pod: Json, rejected: bool) -> None:
+    failure = failed(pod)
+    assert (failure.disrupted, failure.rejected) == (True, rejected)
+
+
+def test_a_rejected_pod_explains_more_than_a_preempted_one() -> None:
+    """The Job itself replaces the preempted one."""
+    for order in ([REJECTED, PREEMPTED], [PREEMPTED, REJECTED]):
+        assert failed(*order).message == "pod-0: Pod was rejected: no healthy devices"
+
+
 def test_a_pod_that_passes_its_own_disk_limit_has_failed() -> None:
     message = "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. "
     failure = failed(pod_of("Failed", terminated(137), reason="Evicted", message=message))
