@@ -11,6 +11,10 @@ Json = dict[str, Any]
 #: Seconds by which a Job's own deadline is later than the planner's. The Job's deadline applies
 #: while no operator runs.
 DEADLINE_SLACK = 60
+#: Seconds from the start of a purge Job after which it fails. A day: the removal takes minutes, and
+#: a storage or a node that is away is usually back by then. Without a limit, a pod whose Secret or
+#: claim was deleted with the evolution would wait for ever.
+PURGE_SECONDS = 86_400
 
 
 def active_deadline(seconds: int | None) -> int | None:

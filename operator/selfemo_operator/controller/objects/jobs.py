@@ -32,7 +32,11 @@ from selfemo_operator.controller.objects.base_pod import (
     restricted_pod,
     variables,
 )
-from selfemo_operator.controller.objects.deadlines import active_deadline, deadline_text
+from selfemo_operator.controller.objects.deadlines import (
+    PURGE_SECONDS,
+    active_deadline,
+    deadline_text,
+)
 from selfemo_operator.controller.objects.pod_gate import gated_pod
 from selfemo_operator.controller.objects.pod_template import templates_of
 from selfemo_operator.controller.objects.settings import JobSettings
@@ -176,6 +180,7 @@ def purge_manifest(evolution: EmotionEvolution, settings: JobSettings) -> Json:
     pod = gated_pod(base, spec.pod_template, None, settings)
     job: Json = {
         "suspend": True,
+        "activeDeadlineSeconds": PURGE_SECONDS,  # it counts from when the Job is resumed
         "podFailurePolicy": {"rules": _failure_rules()},
         "ttlSecondsAfterFinished": settings.ttl_seconds,
         "template": pod,

@@ -19,6 +19,7 @@ from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.base_pod import GRACE_SECONDS
 from selfemo_operator.controller.objects.deadlines import (
     DEADLINE_SLACK,
+    PURGE_SECONDS,
     deadline_change,
     has_deadline,
 )
@@ -280,6 +281,13 @@ def test_the_purge_job_has_the_templates_for_all_stages_only() -> None:
     stage = manifest(evolution)
     assert container(stage)["image"] == "stages"
     assert pod_spec(stage)["nodeSelector"] == {"gpu": "h100"}
+
+
+def test_a_purge_job_that_cannot_start_does_not_wait_for_ever() -> None:
+    """Its Secret may have been deleted with the evolution."""
+    assert purge_manifest(evolution_of(), SETTINGS)["spec"]["activeDeadlineSeconds"] == (
+        PURGE_SECONDS
+    )
 
 
 def test_the_template_replaces_the_time_to_end() -> None:
