@@ -243,6 +243,15 @@ class Current(ApiModel):
     """The results of the generation's finished stages."""
 
 
+class Replacement(ApiModel):
+    """Pods that the platform removed in the same second."""
+
+    time: datetime
+    """The time of the removal."""
+    pods: Annotated[list[Annotated[str, Field(max_length=8)]], Field(min_length=1, max_length=4096)]
+    """The first eight characters of the uid of each pod."""
+
+
 class EvolutionStatus(ApiModel):
     """What has happened so far."""
 
@@ -269,7 +278,10 @@ class EvolutionStatus(ApiModel):
     """The number of the stage's pods that the platform removed and that their Job created again:
     preemption, a drained node. As many as the stage has pods count as one disruption."""
     last_replacement_time: datetime | None = None
-    """The time of the last removal that `replacedPods` counts."""
+    """The time up to which `replacedPods` counts all removals."""
+    recent_replacements: Annotated[list[Replacement], Field(max_length=64)] = []
+    """The removals after `lastReplacementTime` that `replacedPods` counts, oldest first. Others of
+    that time may become known later: a pod that was removed first may take longer to end."""
     recoveries: int = 0
     """The number of recoveries of the generation in progress: how often it went back to an earlier
     stage whose result was missing or damaged."""

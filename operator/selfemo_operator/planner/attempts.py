@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from datetime import datetime, timedelta
 
 from selfemo_api.comparison import changed_dataset
@@ -12,7 +12,13 @@ from selfemo_api.results import StageResult
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stage_resources import pods_of
 from selfemo_api.stages import Stage
-from selfemo_api.status import FAILURE_MAX, EvolutionStatus, Reason, StageFailure
+from selfemo_api.status import (
+    FAILURE_MAX,
+    EvolutionStatus,
+    Reason,
+    Replacement,
+    StageFailure,
+)
 from selfemo_operator.planner.recovery import after_damage, next_attempt
 from selfemo_operator.planner.types import (
     AttemptOutcome,
@@ -26,6 +32,16 @@ from selfemo_operator.planner.types import (
 
 #: Longest wait between two attempts of a stage: S3 or a node may be back within ten minutes.
 MAX_BACKOFF_SECONDS = 600
+#: The time for which removals are kept with their pods: the longest that pods usually have to end.
+#: Within it, an earlier removal may become known after a later one.
+REMOVAL_WINDOW = timedelta(minutes=10)
+#: The most removals that are kept so, except those of the last second: as many as a stage may have
+#: pods. They take 11 KiB of the status.
+REMOVALS_MAX = 1024
+#: The most times of them, a bound of the API: each takes 50 bytes.
+TIMES_MAX = 64
+#: The characters of a uid by which a pod is kept: 32 bits tell the pods of one second apart.
+_UID_LENGTH = 8
 #: Exit codes that report a disruption from outside, besides the platform's own report.
 _DISRUPTED_EXITS = (ExitCode.UNAVAILABLE, ExitCode.TERMINATED)
 
@@ -184,7 +200,8 @@ def after_failure(
 def with_replaced_pods(status: EvolutionStatus, job: StageJob) -> EvolutionStatus:
     """Return the status with the pods counted that the platform removed from a Job.
 
-    The Job creates such a pod again by itself. Each removal counts once, by its time.
+    The Job creates such a pod again by itself. Each removal counts once, by its time and its pod.
+    It becomes known when the pod has ended, so an earlier one may become known after a later one.
 
     Parameters
     ----------
@@ -193,15 +210,29 @@ def with_replaced_pods(status: EvolutionStatus, job: StageJob) -> EvolutionStatu
     job
         The Job of the current stage and attempt.
     """
-    last = status.last_replacement_time
-    times = [at for at in job.removals if last is None or at > last]
-    if not times:
+    pods = {item.time: set(item.pods) for item in status.recent_replacements}
+    known, last = sum(map(len, pods.values())), status.last_replacement_time
+    for removal in job.removals:
+        if last is None or removal.time > last:
+            pods.setdefault(removal.time, set()).add(removal.pod[:_UID_LENGTH])
+    new = sum(map(len, pods.values())) - known
+    if not new:
         return status
+    while len(pods) > 1 and _is_settled(pods):
+        last = min(pods)
+        del pods[last]
     changes: StatusChanges = {
-        "replaced_pods": status.replaced_pods + len(times),
-        "last_replacement_time": max(times),
+        "replaced_pods": status.replaced_pods + new,
+        "last_replacement_time": last,
+        "recent_replacements": [Replacement(time=at, pods=sorted(pods[at])) for at in sorted(pods)],
     }
     return status.model_copy(update=changes)
+
+
+def _is_settled(pods: Mapping[datetime, Set[str]]) -> bool:
+    """Return whether the oldest of several removals need not be kept by their pods any more."""
+    is_old = max(pods) - min(pods) > REMOVAL_WINDOW
+    return is_old or len(pods) > TIMES_MAX or sum(map(len, pods.values())) > REMOVALS_MAX
 
 
 def replacements_end(evolution: EmotionEvolution, progress: Progress) -> End | None:

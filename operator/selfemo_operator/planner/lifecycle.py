@@ -171,6 +171,7 @@ def _reopened(status: EvolutionStatus, now: datetime) -> EvolutionStatus:
         "failures": 0,
         "disruptions": 0,
         "replaced_pods": 0,
+        "recent_replacements": [],
         "recoveries": 0,
         "last_failure": None,
         "suspended_seconds": status.suspended_seconds + max(0.0, rested),
@@ -309,6 +310,7 @@ def _with_stage_result(
         "failures": 0,
         "disruptions": 0,
         "replaced_pods": 0,
+        "recent_replacements": [],
         "last_failure": None,
         "recovery": None if recovery and recovery.until is result.stage else recovery,
     }

@@ -69,6 +69,7 @@ def after_damage(
         "failures": 0,
         "disruptions": 0,
         "replaced_pods": 0,
+        "recent_replacements": [],
         "retry_after": None,
         "last_failure": failure.message[:FAILURE_MAX],
         "recoveries": recoveries,

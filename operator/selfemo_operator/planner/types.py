@@ -20,6 +20,7 @@ from selfemo_api.status import (
     Phase,
     Reason,
     Recovery,
+    Replacement,
     StageFailure,
     StageTotals,
 )
@@ -67,6 +68,16 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Removal:
+    """A pod that the platform removed (preemption, a drained node)."""
+
+    time: datetime
+    """The time of the removal, in whole seconds as Kubernetes writes it."""
+    pod: str
+    """The uid of the pod."""
+
+
+@dataclass(frozen=True)
 class StageJob:
     """One stage Job as it is now."""
 
@@ -92,8 +103,8 @@ class StageJob:
     """Whether one of its pods runs while others wait."""
     idle_since: datetime | None = None
     """Time at which the last of its running pods ended. None: none has run."""
-    removals: tuple[datetime, ...] = ()
-    """Times at which the platform removed one of its pods, which the Job then creates again."""
+    removals: tuple[Removal, ...] = ()
+    """Its pods that the platform removed, and that the Job then creates again."""
     deadline_outdated: bool = False
     """Whether the Job has another deadline than the spec."""
     missing_pods_since: datetime | None = None
@@ -180,6 +191,7 @@ class StatusChanges(TypedDict, total=False):
     disruptions: int
     replaced_pods: int
     last_replacement_time: datetime | None
+    recent_replacements: list[Replacement]
     recoveries: int
     recovery: Recovery | None
     last_failure: str | None

@@ -44,8 +44,9 @@ class Cache(EvolutionCache):
         self._jobs: dict[Key, dict[str, tuple[int, bytes]]] = {}
         #: Pods by the namespace and the uid of their Job.
         self._pods: dict[tuple[str, str], dict[str, tuple[int, bytes]]] = {}
-        #: Times at which the platform removed pods, by the namespace and the uid of their Job.
-        self._removals: dict[tuple[str, str], set[str]] = {}
+        #: Pods that the platform removed, by the namespace and the uid of their Job: the time of
+        #: each by its uid.
+        self._removals: dict[tuple[str, str], dict[str, str]] = {}
         self._expected_jobs: set[tuple[str, str]] = set()
         #: Jobs that were cached and are deleted, by evolution: the evolution's uid and the name.
         self._deleted_jobs: dict[Key, set[tuple[str, str]]] = {}
@@ -164,7 +165,7 @@ class Cache(EvolutionCache):
     def store_pod(self, item: Json) -> None:
         """Store a succeeded pod: its name, and the statuses of its containers.
 
-        Of a pod that the platform removed, only the time is stored.
+        Of a pod that the platform removed, only its uid and the time are stored.
         """
         job = _job_key(item)
         if job is None:
@@ -172,7 +173,7 @@ class Cache(EvolutionCache):
         removed_at = removal_time(item)
         if removed_at is not None:
             with self._lock:
-                self._removals.setdefault(job, set()).add(removed_at)
+                self._removals.setdefault(job, {}).setdefault(item["metadata"]["uid"], removed_at)
         if item.get("status", {}).get("phase") != "Succeeded":
             return
         metadata = {name: item["metadata"][name] for name in ("name", "resourceVersion")}
@@ -196,7 +197,7 @@ class Cache(EvolutionCache):
         """Remove the pods of a namespace; None: all pods."""
         with self._lock:
             self._pods = {k: v for k, v in self._pods.items() if not in_namespace(k, namespace)}
-            # the times that a status has are counted, and the others are about to be sent again
+            # those that a status has are counted, and the others are about to be sent again
             self._removals = {
                 k: v for k, v in self._removals.items() if not in_namespace(k, namespace)
             }
@@ -207,10 +208,11 @@ class Cache(EvolutionCache):
             texts = [text for _, text in self._pods.get((namespace, job_uid), {}).values()]
         return [from_json(text) for text in texts]
 
-    def removals(self, namespace: str, job_uid: str) -> list[str]:
-        """Return the times at which the platform removed a pod of a Job, in order."""
+    def removals(self, namespace: str, job_uid: str) -> list[tuple[str, str]]:
+        """Return the time and the uid of each pod of a Job that the platform removed, in order."""
         with self._lock:
-            return sorted(self._removals.get((namespace, job_uid), ()))
+            removed = self._removals.get((namespace, job_uid), {})
+            return sorted((time, uid) for uid, time in removed.items())
 
     def orphan_keys(self) -> list[Key]:
         """Return the keys of evolutions that have Jobs and are not in the cache."""

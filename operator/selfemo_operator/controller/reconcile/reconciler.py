@@ -54,6 +54,7 @@ from selfemo_operator.planner.types import (
     DeleteJob,
     JobState,
     Observed,
+    Removal,
     ResumeJob,
     SetDeadline,
     StageJob,
@@ -217,7 +218,7 @@ class Reconciler:
             job = replace(
                 job,
                 outdated=bool(refused) or self._is_outdated(evolution, manifest, job),
-                removals=tuple(datetime.fromisoformat(at) for at in removals),
+                removals=tuple(Removal(datetime.fromisoformat(at), pod) for at, pod in removals),
                 deadline_outdated=not has_deadline(manifest, limit),
             )
             jobs.append(job)

@@ -321,3 +321,14 @@ def test_pods_that_a_job_creates_again_count_as_disruptions() -> None:
         "`failurePolicy.maxDisruptions` allows"
     )
     assert [e["reason"] for e in server.of("events")].count("PodsReplaced") == 3
+
+
+def test_pods_that_were_removed_in_the_same_second_all_count() -> None:
+    server, operator = started()
+    for count in (1, 2, 3):
+        preempt(server, CHECK_1)
+        operator.receive_events()
+        reconcile_times(operator, 1)
+        operator.reconcile()
+        assert server.status["replacedPods"] == count
+        operator = FakeOperator(server)  # one that has not seen the pods before

@@ -27,6 +27,7 @@ def pod(name: str, version: int, job: str | None = "job-1", namespace: str = "te
         "metadata": {
             "namespace": namespace,
             "name": name,
+            "uid": f"uid-{name}",
             "resourceVersion": str(version),
             "ownerReferences": owners if job else [],
         },
@@ -113,12 +114,17 @@ def test_removals_of_pods_are_counted_until_their_job_is_gone() -> None:
     first, second = removed("a", 5, times[0]), removed("b", 7, times[1])
     failed = {**pod("c", 9), "status": {"phase": "Failed"}}
     events = [event("ADDED", first), event("DELETED", removed("a", 6, times[0]))]
-    events += [event("ADDED", second), event("ADDED", failed), GONE]
+    events += [event("ADDED", second), event("ADDED", failed)]
+    events += [event("ADDED", removed("d", 10, times[1])), GONE]
     cache = Cache()
     watch = PodWatch(None, cache, "team")  # type: ignore[arg-type]
     for item in events[:-1]:
         watch.on_event(item["type"], item["object"])
-    assert cache.removals("team", "job-1") == times
+    assert cache.removals("team", "job-1") == [
+        (times[0], "uid-a"),
+        (times[1], "uid-b"),
+        (times[1], "uid-d"),
+    ]
     assert messages(cache) == []
     watch.relist()
     assert cache.removals("team", "job-1") == [], "the status has counted them"

@@ -11,12 +11,14 @@ from tests.unit.operator.planner.test_plan import to_stage
 
 from selfemo_api.stages import Stage
 from selfemo_api.status import ConditionType
+from selfemo_operator.planner.attempts import REMOVAL_WINDOW, TIMES_MAX
 from selfemo_operator.planner.plan import LIVE_POD_WAIT
 from selfemo_operator.planner.types import (
     CreateJob,
     Decision,
     JobState,
     Observed,
+    Removal,
     ResumeJob,
     SetDeadline,
 )
@@ -135,24 +137,82 @@ def test_a_pod_of_an_earlier_attempt_passes_no_deadline_while_suspended() -> Non
 # Pods that a Job creates again --------------------------------------------------------------------
 
 
+def removal(world: World, seconds: float, pod: str) -> Removal:
+    """Return the removal of a pod some seconds from now."""
+    return Removal(world.now + timedelta(seconds=seconds), pod)
+
+
 def test_each_removal_of_a_pod_counts_once() -> None:
     world, name = world_at(Stage.SCORE)
-    times = tuple(world.now + timedelta(seconds=s) for s in (10, 20))
-    world.set_job(name, JobState.RUNNING, removals=times)
+    removals = (removal(world, 10, "a"), removal(world, 20, "b"))
+    world.set_job(name, JobState.RUNNING, removals=removals)
     for _ in range(3):
         world.reconcile()
     assert world.status.replaced_pods == 2
     assert world.status.disruptions == 0
-    world.set_job(name, JobState.RUNNING, removals=(*times, times[-1] + timedelta(seconds=5)))
+    world.set_job(name, JobState.RUNNING, removals=(*removals, removal(world, 25, "c")))
     world.reconcile()
     assert world.status.replaced_pods == 3
     world.succeed(name)
     world.reconcile()
     assert world.status.replaced_pods == 0, "it counts one stage"
+    assert world.status.recent_replacements == []
+
+
+@pytest.mark.parametrize("seconds", [20, 15])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_removal_that_becomes_known_after_a_later_one_counts(
+    seconds: float, restarted: bool
+) -> None:
+    """Pods that a drained node removes in the same second take different times to end."""
+    world, name = world_at(Stage.SELF_PLAY, selfPlay={"shards": 4})
+    known = (removal(world, 20, "a"), removal(world, 20, "b"))
+    world.set_job(name, JobState.RUNNING, removals=known)
+    world.reconcile()
+    late = removal(world, seconds, "c")
+    # pods that are gone are not known to another process
+    world.set_job(name, JobState.RUNNING, removals=(late,) if restarted else (*known, late))
+    for _ in range(2):
+        world.reconcile()
+    assert world.status.replaced_pods == 3
+    world.set_job(name, JobState.RUNNING, removals=(*known, late))
+    world.reconcile()
+    assert world.status.replaced_pods == 3
+
+
+@pytest.mark.parametrize(
+    ("step", "kept"),
+    [(0, 2000), (1, TIMES_MAX), (60, REMOVAL_WINDOW.total_seconds() // 60 + 1)],
+)
+def test_the_status_keeps_few_removals(step: float, kept: int) -> None:
+    world, name = world_at(
+        Stage.SELF_PLAY, selfPlay={"shards": 1024}, failurePolicy={"maxDisruptions": 9}
+    )
+    removals = tuple(removal(world, n * step, f"{n:04}") for n in range(2000))
+    for known in (removals[:1500], removals):
+        world.set_job(name, JobState.RUNNING, removals=known)
+        for _ in range(2):
+            world.reconcile()
+        assert world.status.replaced_pods == len(known)
+    recent = world.status.recent_replacements
+    assert sum(len(item.pods) for item in recent) == kept
+    assert len(recent) <= TIMES_MAX
+
+
+def test_removals_beyond_the_pods_of_a_stage_are_not_kept() -> None:
+    world, name = world_at(Stage.SELF_PLAY, selfPlay={"shards": 1024})
+    removals = tuple(removal(world, n // 600, f"{n:04}") for n in range(1800))
+    world.set_job(name, JobState.RUNNING, removals=removals)
+    world.reconcile()
+    assert [len(item.pods) for item in world.status.recent_replacements] == [600]
+    assert world.status.last_replacement_time == removals[600].time
 
 
 @pytest.mark.parametrize("shards", [1, 8])
-def test_as_many_removals_as_the_stage_has_pods_are_one_disruption(shards: int) -> None:
+@pytest.mark.parametrize("step", [0, 1])
+def test_as_many_removals_as_the_stage_has_pods_are_one_disruption(
+    shards: int, step: float
+) -> None:
     """A drained node takes several shards with it, and each of them continues where it was."""
     world, name = world_at(
         Stage.SELF_PLAY,
@@ -165,11 +225,11 @@ def test_as_many_removals_as_the_stage_has_pods_are_one_disruption(shards: int) 
     assert world.current is not None
     name = world.current.name
     allowed = 2 * shards - 1
-    removals = tuple(world.now + timedelta(seconds=n) for n in range(1, allowed + 1))
+    removals = tuple(removal(world, step * n, f"{n:04}") for n in range(allowed))
     world.set_job(name, JobState.RUNNING, removals=removals)
     world.reconcile()
     assert not world.status.finished
-    world.set_job(name, JobState.RUNNING, removals=(*removals, world.now + timedelta(seconds=99)))
+    world.set_job(name, JobState.RUNNING, removals=(*removals, removal(world, 0, "last")))
     world.reconcile()
     assert world.summary == "StageFailed"
     summary = world.status.condition(ConditionType.SUCCEEDED)
