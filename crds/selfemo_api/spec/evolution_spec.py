@@ -140,7 +140,8 @@ class EvolutionSpec(ApiModel):
     """Limits in seconds for stages and for the whole run."""
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=31_536_000)] | None = None
     """The time in seconds after which a finished evolution is deleted. Unset: it is not deleted.
-    Results in the storage remain, unless `storage.whenDeleted` is `Delete`."""
+    Results in the storage remain, unless `storage.whenDeleted` is `Delete`. `selfemo run` deletes
+    nothing."""
     pod_template: Annotated[list[PodTemplateEntry], Field(max_length=16)] = []
     """Templates of stage pods, which are applied in order."""
 

@@ -183,10 +183,12 @@ def run_local(
         if changed:
             evolution = evolution.model_copy(update={"status": decision.status})
             runner.state.save(evolution)
-        if decision.action is not None:
-            runner.execute(decision.action)
+        # A time to live deletes no local run: it is a folder, and a person removes it.
+        action = None if isinstance(decision.action, DeleteEvolution) else decision.action
+        if action is not None:
+            runner.execute(action)
         on_pass(evolution, observed)
-        if changed or decision.action is not None:
+        if changed or action is not None:
             continue
         if evolution.status.finished or (evolution.spec.suspend and not runner.processes):
             return evolution

@@ -1,4 +1,4 @@
-"""The local runner records how an attempt ended: the message of the shard that failed counts."""
+"""The local runner: how an attempt ended, and when a run has come to its end."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 from tests.unit.operator.controller.kube_objects import action_of, evolution_of
+from tests.unit.operator.planner.simulated_world import World, spec_of
 
 from selfemo_api.contract import ExitCode
+from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.results import FailureMessage, encode_message
 from selfemo_api.stages import Stage
-from selfemo_operator.local.runner import ProcessRunner
+from selfemo_operator.local.runner import ProcessRunner, run_local
 from selfemo_operator.local.state import LocalState
 from selfemo_operator.planner.types import JobState
 
@@ -53,3 +55,32 @@ def test_a_shard_that_cannot_read_a_result_explains_the_end_of_all(runner: Proce
     assert job.failure is not None
     assert (job.failure.message, job.failure.exit_code) == ("a part is gone", 65)
     assert job.failure.damaged is Stage.CHECK
+
+
+class EndlessLoop(Exception):
+    """A run did not return."""
+
+
+def run_to_rest(evolution: EmotionEvolution, runner: ProcessRunner) -> EmotionEvolution:
+    """Return the evolution after it has run. A run in which nothing is left to do is short."""
+    passes = 0
+
+    def on_pass(*_: object) -> None:
+        nonlocal passes
+        passes += 1
+        if passes > 5:
+            raise EndlessLoop
+
+    return run_local(evolution, runner, on_pass)
+
+
+@pytest.mark.parametrize("ttl", [0, 100])
+def test_a_time_to_live_that_has_passed_ends_no_run_and_deletes_nothing(
+    runner: ProcessRunner, ttl: int
+) -> None:
+    world = World(spec=spec_of(stopping={"maxGenerations": 1}, ttlSecondsAfterFinished=ttl))
+    while not world.status.finished:
+        world.step()
+    runner.state.save(world.evolution)  # the clock of the runner is later
+    assert run_to_rest(world.evolution, runner) == world.evolution
+    assert (runner.state.folder / "evolution.json").is_file()
