@@ -14,7 +14,6 @@ from typing import Any
 
 from selfemo_api.status import ConditionType
 from selfemo_operator.controller.objects import names
-from selfemo_operator.planner.plan import MANAGER
 from tests.campaign.catalog import KINDS, end_state
 from tests.campaign.model import Violation
 from tests.campaign.recording import EvolutionRecord, ObjectRecord, Recording, Version
@@ -218,7 +217,7 @@ def _kstatus(
 def settled(recording: Recording, seen: Checked) -> Iterator[Violation]:
     """O6: at the end, the status takes the last edit into account (kstatus: not InProgress)."""
     for record in recording.live():
-        if record.last.spec.get("managedBy") not in (None, MANAGER):
+        if record.last.spec.get("managedBy") not in (None, names.MANAGER):
             continue  # another controller's: nothing is written
         oracle = seen("O6 observedGeneration")
         observed = record.last.status.get("observedGeneration")

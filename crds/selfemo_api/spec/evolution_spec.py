@@ -131,7 +131,8 @@ class EvolutionSpec(ApiModel):
     kept. Set it to false to resume."""
     managed_by: Annotated[str, Field(min_length=1, max_length=63)] | None = None
     """The name of the controller that manages this evolution. With the name of another controller,
-    the operator ignores the evolution. Unset: the operator manages it."""
+    the operator ignores the evolution. Unset: the operator manages it. `selfemo run` runs it in any
+    case."""
     queue: Queue | None = None
     """The Kueue queue of the stage Jobs. Unset: they are not queued."""
     failure_policy: FailurePolicy = FailurePolicy()

@@ -40,8 +40,6 @@ from selfemo_operator.planner.types import (
     SuspendJob,
 )
 
-#: The value of `spec.managedBy` that names this operator.
-MANAGER = "selfemo.dev/operator"
 #: Time until the next pass when the status that was read is older than the Jobs.
 STALE_WAIT = timedelta(seconds=2)
 #: A watch lags by seconds. A status that is behind its Jobs for a minute is not stale: it was
@@ -54,6 +52,9 @@ LIVE_POD_WAIT = timedelta(seconds=10)
 
 def plan(evolution: EmotionEvolution, observed: Observed, now: datetime) -> Decision:
     """Return the next status and at most one action.
+
+    `spec.managedBy` changes nothing: the operator does not plan an evolution of another controller,
+    and the local runner runs each file that it is given.
 
     Parameters
     ----------
@@ -69,8 +70,6 @@ def plan(evolution: EmotionEvolution, observed: Observed, now: datetime) -> Deci
     Decision
         The status to write, the action to take after that, and when to plan again.
     """
-    if evolution.spec.managed_by not in (None, MANAGER):
-        return Decision(evolution.status)
     if _is_stale(evolution.status, observed, now):
         return Decision(evolution.status, requeue_at=now + STALE_WAIT)
     progress = advance(evolution, observed, now)

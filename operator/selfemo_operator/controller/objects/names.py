@@ -7,6 +7,8 @@ from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.stages import Stage
 
 PLURAL = "emotionevolutions"
+#: The value of `spec.managedBy` that names this operator.
+MANAGER = f"{GROUP}/operator"
 CONTAINER = "stage"
 #: The component label of the Job that removes the data of a deleted evolution.
 PURGE = "purge"

@@ -45,7 +45,7 @@ from selfemo_operator.controller.reconcile.job_changes import JobChanges
 from selfemo_operator.controller.reconcile.pod_checks import PodChecks
 from selfemo_operator.controller.reconcile.purge import OTHER_OWNER, Purger
 from selfemo_operator.controller.reconcile.status_writer import Conflict, StatusWriter
-from selfemo_operator.planner.plan import MANAGER, plan
+from selfemo_operator.planner.plan import plan
 from selfemo_operator.planner.replacement import is_without_pod
 from selfemo_operator.planner.types import (
     Action,
@@ -129,7 +129,7 @@ class Reconciler:
             self._forget(key)
             # the garbage collector deletes all other objects
             return self._purger.reconcile_orphans(key, None)
-        if raw.get("spec", raw).get("managedBy") not in (None, MANAGER):
+        if raw.get("spec", raw).get("managedBy") not in (None, names.MANAGER):
             return None  # another controller's: nothing is written, even if it cannot be read
         now = datetime.now(UTC)
         if retry_at := self._statuses.retry_at(raw, key, now):

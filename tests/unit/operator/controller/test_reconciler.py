@@ -632,6 +632,12 @@ def test_another_controllers_evolution_is_ignored_even_if_it_cannot_be_read() ->
         assert operator.kube.requests == [("GET", names.evolution_path(KEY))]
 
 
+def test_an_evolution_that_names_this_operator_is_run() -> None:
+    server = server_with_evolution(managedBy="selfemo.dev/operator")
+    run_until_idle(server)
+    assert server.status["phase"] == "Succeeded"
+
+
 # Suspension --------------------------------------------------------------------------------------
 
 

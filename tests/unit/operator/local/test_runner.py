@@ -13,6 +13,7 @@ from selfemo_api.contract import ExitCode
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.results import FailureMessage, encode_message
 from selfemo_api.stages import Stage
+from selfemo_api.status import Phase
 from selfemo_operator.local.runner import ProcessRunner, run_local
 from selfemo_operator.local.state import LocalState
 from selfemo_operator.planner.types import JobState
@@ -72,6 +73,14 @@ def run_to_rest(evolution: EmotionEvolution, runner: ProcessRunner) -> EmotionEv
             raise EndlessLoop
 
     return run_local(evolution, runner, on_pass)
+
+
+def test_a_run_does_not_depend_on_who_manages_the_evolution_on_a_cluster(
+    runner: ProcessRunner,
+) -> None:
+    evolution = World(spec=spec_of(managedBy="example.com/other", suspend=True)).evolution
+    ended = run_to_rest(evolution, runner)
+    assert (ended.status.phase, ended.status.stage) == (Phase.SUSPENDED, Stage.CHECK)
 
 
 @pytest.mark.parametrize("ttl", [0, 100])

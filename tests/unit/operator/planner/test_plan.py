@@ -26,7 +26,6 @@ from selfemo_api.results import ExpressionChange, ExpressionScore
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage, job_name
 from selfemo_api.status import ConditionStatus, ConditionType, Outcome, Phase
-from selfemo_operator.planner.plan import MANAGER
 from selfemo_operator.planner.stage_config import stage_config
 from selfemo_operator.planner.types import CreateJob, DeleteEvolution, DeleteJob, JobState
 
@@ -980,16 +979,9 @@ def test_history_is_bounded() -> None:
 # The rest ---------------------------------------------------------------------------------------
 
 
-def test_another_manager_is_left_alone() -> None:
+def test_the_plan_is_the_same_whoever_manages_the_evolution() -> None:
+    """The operator decides before the plan whether it manages an evolution."""
     world = world_of(managedBy="kueue.x-k8s.io/multikueue")
-    decision = decide(world.evolution, world.observed, world.now)
-    assert decision.status == world.status
-    assert decision.action is None
-    assert decision.requeue_at is None
-
-
-def test_own_name_as_manager() -> None:
-    world = world_of(managedBy=MANAGER)
     assert isinstance(world.reconcile().action, CreateJob)
 
 
