@@ -202,8 +202,8 @@ class StageTotals(ApiModel):
     failures: Annotated[dict[str, int], Field(max_length=8)] = {}
     """The number of attempts that failed, by reason."""
     replaced: int = 0
-    """The number of attempts whose Job the operator deleted although nothing had failed: its pod
-    template was edited before it started, or the evolution was suspended."""
+    """The number of attempts that ended although nothing had failed: the pod template was edited
+    before the Job started, the evolution was suspended, or a person stopped `selfemo run`."""
     total_seconds: float = 0.0
     """The wall time of all attempts that succeeded, in seconds."""
     gpu_seconds: float = 0.0

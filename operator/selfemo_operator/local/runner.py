@@ -79,8 +79,7 @@ class ProcessRunner:
             case CreateJob():
                 self._create(action)
             case DeleteJob(name=name) | SuspendJob(name=name):
-                self._terminate(self.processes.pop(name, []))
-                self._record_end(name, ExitCode.TERMINATED)
+                self._stop(name)
             case ResumeJob() | SetDeadline() | DeleteEvolution():
                 # A local Job is never suspended in place, has no deadline of its own, and a local
                 # run is only a folder: these actions have nothing to do.
@@ -88,10 +87,13 @@ class ProcessRunner:
 
     def close(self) -> None:
         """Terminate all running stages. They save their work."""
-        for name, shards in self.processes.items():
-            self._terminate(shards)
-            self._record_end(name, ExitCode.TERMINATED)
-        self.processes.clear()
+        for name in list(self.processes):
+            self._stop(name)
+
+    def _stop(self, name: str) -> None:
+        """Terminate a Job's processes, and record that its attempt has not failed."""
+        self._terminate(self.processes.pop(name, []))
+        self._record_end(name, ExitCode.TERMINATED, stopped=True)
 
     def _create(self, action: CreateJob) -> None:
         """Create a Job's folder, and start a process for each shard."""
@@ -127,7 +129,9 @@ class ProcessRunner:
                 start_new_session=True,
             )
 
-    def _record_end(self, name: str, code: int, failed: int | None = None) -> None:
+    def _record_end(
+        self, name: str, code: int, failed: int | None = None, *, stopped: bool = False
+    ) -> None:
         """Record a Job's end: first its message, then the exit code that makes the end final.
 
         If a shard has failed, its message counts. The others were ended because of it.
@@ -139,8 +143,8 @@ class ProcessRunner:
         message = next((text for text in texts if key in text), texts[0] if texts else "")
         folder.message.write_text(message)
         record = read_record(folder)
-        finish_time = datetime.now(UTC).isoformat()
-        write_record(folder, {**record, "exitCode": code, "finishTime": finish_time})
+        end = {"exitCode": code, "finishTime": datetime.now(UTC).isoformat(), "stopped": stopped}
+        write_record(folder, {**record, **end})
 
     def _terminate(self, shards: list[subprocess.Popen[bytes]]) -> None:
         """Send SIGTERM to the processes, and SIGKILL to those that outlive the grace period."""

@@ -72,7 +72,7 @@ class JobFolder:
 
     @property
     def record(self) -> Path:
-        """The attempt, the times and the exit code, in JSON."""
+        """The attempt, the times, the exit code, and whether the runner stopped it, in JSON."""
         return self.path / "job.json"
 
 
@@ -298,7 +298,8 @@ def _stage_job(folder: JobFolder, running: bool) -> StageJob:
         state = JobState.SUCCEEDED
         result = message if isinstance(message, StageResult) else None
     elif code is not None:
-        state, failure = JobState.FAILED, _failure(code, message, folder)
+        stopped = record.get("stopped", False)  # earlier versions have not recorded it
+        state, failure = JobState.FAILED, _failure(code, message, folder, stopped=stopped)
     elif not running:
         failure = Failure("it ended when its runner was killed", disrupted=True)
         state = JobState.FAILED
@@ -315,7 +316,9 @@ def _stage_job(folder: JobFolder, running: bool) -> StageJob:
     )
 
 
-def _failure(code: int, message: object, folder: JobFolder) -> Failure:
+def _failure(code: int, message: object, folder: JobFolder, *, stopped: bool) -> Failure:
+    if stopped:
+        return Failure("it was stopped with its runner", exit_code=code, stopped=True)
     if isinstance(message, FailureMessage):
         return Failure(message.error, exit_code=code, damaged=message.damaged)
     text = f"it was killed by signal {-code}" if code < 0 else f"it exited with code {code}"

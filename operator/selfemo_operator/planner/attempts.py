@@ -78,6 +78,11 @@ def after_attempt(
     if outcome.deadline:
         end = End(Reason.DEADLINE_EXCEEDED, f"{job.name}: {outcome.message}")
         return Progress(status, spec, end=end)
+    if outcome.stopped:
+        # Nothing has failed: it counts for no bound, and nothing waits.
+        changes: StatusChanges = {"attempt": next_attempt(status, job.stage, jobs)}
+        replaced = AttemptOutcome(job.stage)
+        return Progress(status.model_copy(update=changes), spec, outcome=replaced)
     if outcome.exit_code == ExitCode.DAMAGED_RESULT and outcome.damaged is not None:
         return after_damage(status, spec, outcome, jobs)
     return after_failure(evolution, status, spec, outcome, jobs, now)

@@ -61,6 +61,8 @@ class Failure:
     """Whether the Job was stopped because it passed a deadline."""
     damaged: Stage | None = None
     """The stage of the same generation whose result is missing or damaged, or None."""
+    stopped: bool = False
+    """Whether the local runner itself ended the attempt, because a person stopped the run."""
 
     def __post_init__(self) -> None:
         """Replace control characters: a pod or a node may have written the message."""
@@ -147,7 +149,8 @@ class End:
 class AttemptOutcome:
     """How an attempt of a stage ended: with a result or with a failure.
 
-    With neither, the attempt was replaced: the operator deleted its Job, and nothing has failed.
+    With neither, the attempt was replaced: the operator deleted its Job, or the local runner
+    stopped it, and nothing has failed.
     """
 
     stage: Stage

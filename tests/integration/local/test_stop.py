@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from selfemo_api.local_runs import STATE_FILE
 from selfemo_operator.local.owner import read_owner
 from tests.integration.local.conftest import LocalRun
 
@@ -64,6 +65,9 @@ def test_a_run_is_stopped_and_continued(make_run: Any) -> None:
     code, result, err = run.finish()
     assert code == 0, err[-3000:]
     assert result["phase"] == "Succeeded"
+    state = run.folder / "state" / "default" / "tiny" / STATE_FILE
+    stages = json.loads(state.read_text())["status"]["stages"]
+    assert [totals for totals in stages if totals["failures"]] == [], "a stop is no failure"
     assert selfemo(run, "list").stdout.splitlines()[1].split()[2] == "Succeeded"
     logs = selfemo(run, "logs", "tiny", "--stage", "SelfPlay")
     assert logs.returncode == 0

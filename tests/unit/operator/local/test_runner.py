@@ -58,6 +58,25 @@ def test_a_shard_that_cannot_read_a_result_explains_the_end_of_all(runner: Proce
     assert job.failure.damaged is Stage.CHECK
 
 
+@pytest.mark.parametrize("is_stopped", [True, False])
+def test_a_stage_that_the_runner_stops_has_not_failed(
+    runner: ProcessRunner, is_stopped: bool
+) -> None:
+    """Another SIGTERM, for example of a machine that shuts down, is a disruption."""
+    action = action_of(evolution_of())
+    folder = runner.state.create_job(action.name, action.attempt, action.config)
+    message = FailureMessage(error="ended by SIGTERM", kind="Terminated")
+    (folder.path / "termination-0.json").write_text(encode_message(message))
+    code = None if is_stopped else ExitCode.TERMINATED
+    runner.processes[action.name] = [Ended(code)]  # type: ignore[list-item]
+    runner.observe()
+    runner.close()
+    (job,) = runner.observe().jobs
+    assert (job.state, runner.processes) == (JobState.FAILED, {})
+    assert job.failure is not None
+    assert (job.failure.exit_code, job.failure.stopped) == (ExitCode.TERMINATED, is_stopped)
+
+
 class EndlessLoop(Exception):
     """A run did not return."""
 

@@ -342,6 +342,11 @@ class World:
         )
         self.set_job(name, JobState.FAILED, failure=failure)
 
+    def stop(self, name: str) -> None:
+        """Let the local runner stop a Job, as Ctrl-C does."""
+        failure = Failure("it was stopped", exit_code=143, stopped=True)
+        self.set_job(name, JobState.FAILED, failure=failure)
+
     def vanish(self, name: str, *, noticed: bool = True) -> None:
         """Let a Job be gone: deleted by hand, or by its time to live.
 
@@ -658,7 +663,8 @@ def _check_replacement(world: World, old: EvolutionStatus, new: EvolutionStatus)
         assert new.last_failure == old.last_failure
         key = (old.generation, old.stage, old.attempt)
         (job,) = [job for job in world.jobs.values() if job.key == key]
-        assert job.queued if world.spec.suspend else job.outdated
+        stopped = job.failure is not None and job.failure.stopped
+        assert stopped or (job.queued if world.spec.suspend else job.outdated)
 
 
 def went_back(old: EvolutionStatus, new: EvolutionStatus) -> bool:

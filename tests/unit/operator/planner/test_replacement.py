@@ -122,6 +122,24 @@ def test_a_refused_edit_ends_the_evolution_and_replaces_nothing() -> None:
     assert decision.action == DeleteJob(FIRST, "it is not the Job of the current stage")
 
 
+# Stopped by the local runner ----------------------------------------------------------------------
+
+
+def test_a_stopped_attempt_counts_as_no_failure_however_often() -> None:
+    """A person stops a run as often as the machine is needed for something else."""
+    world = world_at_score()
+    for attempt in range(1, 31):
+        world.stop(f"demo-g001-score-{attempt}")
+        action = world.reconcile().action  # at once
+        assert isinstance(action, CreateJob)
+        assert action.name == f"demo-g001-score-{attempt + 1}"
+    status = world.status
+    assert (status.failures, status.disruptions, status.last_failure) == (0, 0, None)
+    assert (totals(world).replaced, totals(world).failures) == (30, {})
+    world.settle()
+    assert world.status.best is not None
+
+
 # Deleted by hand ----------------------------------------------------------------------------------
 
 
