@@ -207,7 +207,8 @@ def _kstatus(
         yield Violation(oracle, "Reconciling and Stalled are both True", name)
     if ended and "Reconciling" in true:
         yield Violation(oracle, "it has ended, and Reconciling is True", name)
-    if ended and ("Succeeded" in true) == ("Stalled" in true):
+    unreadable = conditions["Stalled"]["reason"] == "BadInput"  # whatever the outcome was
+    if ended and not unreadable and ("Succeeded" in true) == ("Stalled" in true):
         yield Violation(oracle, f"it has ended, and {sorted(true)} are True", name)
     observed = {c["observedGeneration"] for c in conditions.values()}
     if observed != {version.status.get("observedGeneration")}:

@@ -47,7 +47,7 @@ def with_conditions(
     Parameters
     ----------
     status
-        The status of this pass. If it was finished before, only the observed generation changes.
+        The status of this pass. If it was finished before, its outcome stays.
     now
         The current time, for conditions that change.
     observed_generation
@@ -63,10 +63,7 @@ def with_conditions(
     """
     changes: StatusChanges = {"observed_generation": observed_generation}
     if status.finished and end is None:
-        changes["conditions"] = [
-            c.model_copy(update={"observed_generation": observed_generation})
-            for c in status.conditions
-        ]
+        changes["conditions"] = _at_rest(status, observed_generation, now)
         return status.model_copy(update=changes)
     values = _after_end(end) if end else _while_active(status, suspended, job, trouble)
     before = {condition.type: condition for condition in status.conditions}
@@ -80,6 +77,8 @@ def with_conditions(
 def with_unreadable_spec(raw: dict[str, Any], message: str, now: datetime) -> dict[str, Any]:
     """Return the status of a resource that is not valid, as JSON. Its other fields stay.
 
+    If the evolution has ended, its outcome stays too, and only `Stalled` has the message.
+
     Parameters
     ----------
     raw
@@ -90,34 +89,56 @@ def with_unreadable_spec(raw: dict[str, Any], message: str, now: datetime) -> di
         The current time, for conditions that change.
     """
     before: dict[str, Any] = raw.get("status") or {}
-    values: tuple[_Values, ...] = (
-        (ConditionType.SUCCEEDED, _FALSE, Reason.BAD_INPUT, message),
-        (ConditionType.RECONCILING, _FALSE, Reason.BAD_INPUT, message),
-        (ConditionType.STALLED, _TRUE, Reason.BAD_INPUT, message),
-    )
     old = {c.get("type"): c for c in before.get("conditions", [])}
     generation = raw["metadata"].get("generation", 0)
-    conditions = []
-    for kind, value, reason, text in values:
+    changed = {ConditionType.STALLED: _TRUE}
+    conditions: dict[str, Any] = {}
+    if before.get("completionTime"):
+        phase = before.get("phase")
+        conditions = {kind: {**c, "observedGeneration": generation} for kind, c in old.items()}
+    else:
+        phase = Phase.FAILED.value
+        changed = {ConditionType.SUCCEEDED: _FALSE, ConditionType.RECONCILING: _FALSE, **changed}
+    for kind, value in changed.items():
         unchanged = old.get(kind.value, {}).get("status") == value.value
-        conditions.append(
-            {
-                "type": kind.value,
-                "status": value.value,
-                "observedGeneration": generation,
-                "lastTransitionTime": old[kind.value]["lastTransitionTime"]
-                if unchanged
-                else now.isoformat().replace("+00:00", "Z"),
-                "reason": reason.value,
-                "message": text[:MESSAGE_MAX],
-            }
-        )
+        conditions[kind.value] = {
+            "type": kind.value,
+            "status": value.value,
+            "observedGeneration": generation,
+            "lastTransitionTime": old[kind.value]["lastTransitionTime"]
+            if unchanged
+            else now.isoformat().replace("+00:00", "Z"),
+            "reason": Reason.BAD_INPUT.value,
+            "message": message[:MESSAGE_MAX],
+        }
     return {
         **before,
         "observedGeneration": generation,
-        "phase": Phase.FAILED.value,
-        "conditions": conditions,
+        "phase": phase,
+        "conditions": [*conditions.values()],
     }
+
+
+def _at_rest(status: EvolutionStatus, observed_generation: int, now: datetime) -> list[Condition]:
+    """Return the conditions of an evolution that has ended in an earlier pass.
+
+    `Stalled` follows from the outcome again: the resource may have been unreadable in between.
+    """
+    outcome = status.condition(ConditionType.SUCCEEDED)
+    changes: dict[str, Any] = {"observed_generation": observed_generation}
+    stalled = dict(changes)
+    if outcome is not None and outcome.status is _TRUE:
+        stalled |= {"status": _FALSE, "reason": Reason.HEALTHY.value, "message": ""}
+    elif outcome is not None:
+        stalled |= {"status": _TRUE, "reason": outcome.reason, "message": outcome.message}
+    conditions = []
+    for before in status.conditions:
+        is_stalled = before.type is ConditionType.STALLED
+        after = before.model_copy(update=stalled if is_stalled else changes)
+        if after.status is not before.status:
+            after = after.model_copy(update={"last_transition_time": now})
+        conditions.append(after)
+    return conditions
 
 
 def _after_end(end: End) -> list[_Values]:

@@ -623,6 +623,39 @@ def test_an_unreadable_pinned_spec_is_reported() -> None:
     assert server.condition("Reconciling")["status"] == "True"
 
 
+@pytest.mark.parametrize("code", [0, 2], ids=["succeeded", "failed"])
+def test_an_outcome_outlasts_a_time_in_which_the_spec_cannot_be_read(code: int) -> None:
+    """An older operator after `helm rollback`, and the newer one again."""
+    server = server_with_evolution()
+    run_until_idle(server, ending=lambda _: code)
+    path, before = names.evolution_path(KEY), copy.deepcopy(server.status)
+    item = copy.deepcopy(server.objects[path])
+    item["status"]["current"]["spec"]["gone"] = True
+    server._store(path, item)
+    advance_clock(server, 60)
+    operator = FakeOperator(server)
+    for _ in range(3):
+        operator.reconcile()
+        operator.receive_events()
+    assert len(operator.kube.writes) == 1
+    stalled = server.condition("Stalled")
+    assert (stalled["status"], stalled["reason"]) == ("True", "BadInput")
+    assert "gone" in stalled["message"]
+    assert server.status["phase"] == before["phase"]
+    for kind in ("Succeeded", "Reconciling", "Suspended", "Progressing"):
+        assert server.condition(kind) in before["conditions"]
+
+    item = copy.deepcopy(server.objects[path])
+    del item["status"]["current"]["spec"]["gone"]
+    server._store(path, item)
+    run_until_idle(server)
+    after = copy.deepcopy(server.status)
+    for status in (before, after):
+        (stalled,) = (c for c in status["conditions"] if c["type"] == "Stalled")
+        del stalled["lastTransitionTime"]
+    assert after == before
+
+
 def test_another_controllers_evolution_is_ignored_even_if_it_cannot_be_read() -> None:
     for extra in ({}, {"newField": 1}):
         server = server_with_evolution()
