@@ -19,7 +19,7 @@ from selfemo_operator.controller.objects.names import Key
 from selfemo_operator.controller.objects.pod_status import LIVE_PODS, is_live_stage_pod
 from selfemo_operator.controller.reconcile.started_stages import StartedStages
 from selfemo_operator.controller.reconcile.status_writer import Conflict
-from selfemo_operator.planner.types import CreateJob, Observed, StageJob
+from selfemo_operator.planner.types import Action, CreateJob, Observed, StageJob
 
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -47,8 +47,8 @@ class JobChanges:
     def __init__(self, kube: KubeClient, cache: Cache) -> None:
         self._kube = kube
         self._cache = cache
-        #: By the uid of an evolution: since when its next Job waits for a pod to end.
-        self._waits: dict[str, datetime] = {}
+        #: By the uid of an evolution: the Job that waits for a pod to end, and since when.
+        self._waits: dict[str, tuple[str, datetime]] = {}
         #: By the uid of an evolution: the uid of its Job that has no pod, and since when.
         self._podless: dict[str, tuple[str, datetime]] = {}
         #: By the uid of an evolution: the Job before whose creation no pod was alive, and when.
@@ -60,7 +60,7 @@ class JobChanges:
         self,
         key: Key,
         evolution: EmotionEvolution,
-        action: CreateJob,
+        action: Action | None,
         observed: Observed,
         now: datetime,
     ) -> Observed:
@@ -73,13 +73,16 @@ class JobChanges:
         evolution
             The evolution.
         action
-            The Job that is to be created.
+            The action of the plan. A Job waits only if it is to be created.
         observed
             What was observed before.
         now
             The current time.
         """
         uid = evolution.metadata.uid
+        if not isinstance(action, CreateJob):
+            self.end_wait(uid)
+            return observed
         name, looked_at = self._free.get(uid, ("", now))
         is_recent = name == action.name and abs(now - looked_at) <= _LOOK_HOLDS
         # before a later attempt, the Job controller may still create a pod of a deleted Job
@@ -97,11 +100,22 @@ class JobChanges:
             self.started.record_look(key, uid)
         pods = sorted(m["name"] for m in live if m["labels"][names.LABEL_COMPONENT] == component)
         if not pods:
-            self._waits.pop(uid, None)
+            self.end_wait(uid)
             self._free[uid] = action.name, now
             return observed
-        since = self._waits.setdefault(uid, now)
-        return replace(observed, live_pod=pods[0], live_pod_since=since)
+        waiting, since = self._waits.get(uid, ("", now))
+        self._waits[uid] = action.name, since if waiting == action.name else now
+        return replace(observed, live_pod=pods[0], live_pod_since=self._waits[uid][1])
+
+    def end_wait(self, uid: str) -> None:
+        """Forget the wait for a pod: no Job is to be created, so none is held up.
+
+        Parameters
+        ----------
+        uid
+            The uid of the evolution.
+        """
+        self._waits.pop(uid, None)
 
     def with_missing_pods(
         self, evolution: EmotionEvolution, uid: str, job: StageJob, now: datetime

@@ -144,9 +144,9 @@ class Reconciler:
         observed = self._observe(key, evolution, now)
         self._jobs.started.record(key, evolution, observed.jobs)
         decision = plan(evolution, observed, now)
-        if isinstance(decision.action, CreateJob):
-            observed = self._jobs.with_live_pod(key, evolution, decision.action, observed, now)
-            decision = plan(evolution, observed, now) if observed.live_pod else decision
+        observed = self._jobs.with_live_pod(key, evolution, decision.action, observed, now)
+        if observed.live_pod:
+            decision = plan(evolution, observed, now)
         changed = decision.status != evolution.status
         events: Sequence[Event] = ()
         if changed:

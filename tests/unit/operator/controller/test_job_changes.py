@@ -260,6 +260,37 @@ def test_the_wait_for_a_lost_node_is_reported_and_bounded() -> None:
     assert "on the node gpu-3" in server.condition("Succeeded")["message"]
 
 
+def test_the_wait_for_a_pod_does_not_count_while_the_evolution_is_suspended() -> None:
+    server, operator = started(deadlines={"stagePendingSeconds": 600})
+    path = delete_job_by_hand(server, CHECK_1)
+    operator.receive_events()
+    reconcile_times(operator, 2)
+    for suspend in (True, False):
+        server.edit(suspend=suspend)
+        operator.receive_events()
+        reconcile_times(operator, 2)
+        advance_clock(server, 590)
+    operator.reconcile()
+    assert server.status["phase"] == "Running"
+    server.remove(path)
+    run_until_idle(server, lambda: operator)
+    assert server.status["phase"] == "Succeeded"
+
+
+def test_after_an_edit_the_wait_for_a_pod_begins_again() -> None:
+    server, operator = started(deadlines={"stagePendingSeconds": 600})
+    delete_job_by_hand(server, CHECK_1)
+    for _ in range(2):
+        operator.receive_events()
+        operator.reconcile()
+        operator.reconcile()
+        assert server.status["phase"] == "Running"
+        advance_clock(server, 601)
+        operator.reconcile()
+        assert server.condition("Succeeded")["reason"] == "PendingTooLong"
+        server.edit(failurePolicy={"maxAttempts": 9})
+
+
 @pytest.mark.parametrize("change", ["ended", "copy", "another stage", "never scheduled"])
 def test_other_pods_are_not_waited_for(change: str) -> None:
     server, operator = started()
