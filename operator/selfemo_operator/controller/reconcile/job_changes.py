@@ -15,6 +15,7 @@ from selfemo_operator.controller.caches.cache import Cache
 from selfemo_operator.controller.kube.client import ApiError, KubeClient
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.deadlines import deadline_change
+from selfemo_operator.controller.objects.job_status import stage_job
 from selfemo_operator.controller.objects.names import Key
 from selfemo_operator.controller.objects.pod_status import LIVE_PODS, is_live_stage_pod
 from selfemo_operator.controller.reconcile.started_stages import StartedStages
@@ -148,30 +149,43 @@ class JobChanges:
         """Forget that no pod was alive: from now on, the new Job may have some."""
         self._free.pop(evolution.metadata.uid, None)
 
-    def suspend(self, key: Key, evolution: EmotionEvolution, name: str) -> None:
-        """Suspend a Job because the evolution is suspended."""
-        self._patch(key, evolution, name, {"suspend": True}, _suspended(names.BY_OPERATOR))
+    def active(self, key: Key, uid: str) -> list[StageJob]:
+        """Return the stage Jobs of the evolution with a uid that have not ended."""
+        jobs = map(stage_job, self._cache.stage_jobs(key, uid))
+        return sorted((job for job in jobs if not job.state.is_final), key=lambda job: job.name)
 
-    def resume(self, key: Key, evolution: EmotionEvolution, name: str) -> None:
+    def stop(self, key: Key, uid: str, job: StageJob) -> None:
+        """Stop a Job because the evolution is suspended.
+
+        A Job of a queue is deleted: the queue would start it again.
+        """
+        if job.queued:
+            self.delete(key, uid, job.name, "the evolution is suspended")
+        else:
+            self.suspend(key, uid, job.name)
+
+    def suspend(self, key: Key, uid: str, name: str) -> None:
+        """Suspend a Job because the evolution is suspended."""
+        self._patch(key, uid, name, {"suspend": True}, _suspended(names.BY_OPERATOR))
+
+    def resume(self, key: Key, uid: str, name: str) -> None:
         """Resume a Job.
 
         If the operator did not suspend it, another controller may. The Job is resumed once; if it
         is suspended again, it is left to the other controller.
         """
-        job = self._find(key, evolution, name)
+        job = self._find(key, uid, name)
         was_own = job is not None and _suspended_by(job) == names.BY_OPERATOR
         value = names.BY_NONE if was_own else names.BY_ANOTHER
-        self._patch(key, evolution, name, {"suspend": False}, _suspended(value))
+        self._patch(key, uid, name, {"suspend": False}, _suspended(value))
 
-    def set_deadline(
-        self, key: Key, evolution: EmotionEvolution, name: str, seconds: int | None
-    ) -> None:
+    def set_deadline(self, key: Key, uid: str, name: str, seconds: int | None) -> None:
         """Give a Job another deadline, in seconds from its start. None: no deadline."""
         change, annotations = deadline_change(seconds)
         log.info("the Job %s/%s gets the deadline of the spec: %s s", key[0], name, seconds)
-        self._patch(key, evolution, name, change, annotations)
+        self._patch(key, uid, name, change, annotations)
 
-    def delete(self, key: Key, evolution: EmotionEvolution, name: str, reason: str) -> None:
+    def delete(self, key: Key, uid: str, name: str, reason: str) -> None:
         """Delete a Job as it was read. The log has the reason.
 
         Raises
@@ -181,7 +195,7 @@ class JobChanges:
         ApiError
             If the API server rejects the request or cannot be reached.
         """
-        job = self._find(key, evolution, name)
+        job = self._find(key, uid, name)
         if job is None:
             return
         log.info("the Job %s/%s is being deleted: %s", key[0], name, reason)
@@ -190,7 +204,7 @@ class JobChanges:
         if not self._kube.delete(path, metadata["uid"], metadata["resourceVersion"]):
             raise Conflict(f"the Job {key[0]}/{name} was not deleted: it has changed")
 
-    def leave_to_queue(self, key: Key, evolution: EmotionEvolution, job: Json) -> None:
+    def leave_to_queue(self, key: Key, uid: str, job: Json) -> None:
         """Note on a Job that was created, if an admission webhook suspended it at once.
 
         Kueue does this with all Jobs if it has `manageJobsWithoutQueueName`.
@@ -199,22 +213,22 @@ class JobChanges:
             name = job["metadata"]["name"]
             if names.LABEL_QUEUE not in job["metadata"].get("labels", {}):
                 log.info("the Job %s/%s is left to the controller that suspended it", key[0], name)
-                self._patch(key, evolution, name, {}, _suspended(names.BY_ANOTHER))
+                self._patch(key, uid, name, {}, _suspended(names.BY_ANOTHER))
 
-    def _find(self, key: Key, evolution: EmotionEvolution, name: str) -> Json | None:
-        jobs = self._cache.stage_jobs(key, evolution.metadata.uid)
+    def _find(self, key: Key, uid: str, name: str) -> Json | None:
+        jobs = self._cache.stage_jobs(key, uid)
         return next((job for job in jobs if job["metadata"]["name"] == name), None)
 
     def _patch(
         self,
         key: Key,
-        evolution: EmotionEvolution,
+        uid: str,
         name: str,
         spec: Json,
         annotations: dict[str, str],
     ) -> None:
         """Change a Job's spec, and the annotations that say what the operator has asked for."""
-        job = self._find(key, evolution, name)
+        job = self._find(key, uid, name)
         if job is None:
             return  # the watch has delivered its deletion
         metadata: Json = {"uid": job["metadata"]["uid"], "annotations": annotations}

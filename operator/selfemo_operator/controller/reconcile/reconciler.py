@@ -137,7 +137,7 @@ class Reconciler:
         try:
             evolution = _parse(raw)
         except (ValidationError, _Refused) as error:
-            self._statuses.report_unreadable(key, raw, _text_of(error), now)
+            self._report_unreadable(key, raw, _text_of(error), now)
             return None
         self._remember(key, evolution.metadata.uid)
         purge_at = self._purger.reconcile_orphans(key, evolution.metadata.uid)
@@ -171,6 +171,20 @@ class Reconciler:
         if isinstance(decision.action, CreateJob):
             pod_check_at = self._pod_checks.created(key, decision.action.name, now)
         return _earliest(decision.requeue_at, pod_check_at, purge_at)
+
+    def _report_unreadable(self, key: Key, raw: Json, problem: str, now: datetime) -> None:
+        """Report that an evolution cannot be read. No Job follows, and `suspend` stops the last."""
+        uid, suspend = raw["metadata"]["uid"], raw.get("spec", {}).get("suspend", False)
+        self._jobs.end_wait(uid)
+        active = self._jobs.active(key, uid)
+        running = [job for job in active if job.state is not JobState.SUSPENDED]
+        fate = "is stopped" if suspend or not running else "goes on, and no other Job follows"
+        text = "; ".join([problem, *(f"the Job {job.name} {fate}" for job in active)])
+        to_stop = running if suspend else []
+        if not self._statuses.report_unreadable(key, raw, text, now) and to_stop:
+            self._statuses.check_current(key, raw)
+        for job in to_stop:
+            self._jobs.stop(key, uid, job)
 
     def _remember(self, key: Key, uid: str) -> None:
         """Record the uid of an evolution. Forget one that was deleted and had the same name."""
@@ -280,22 +294,22 @@ class Reconciler:
         return [pod for pod in listed.get("items", []) if job_uid(pod) == job["metadata"]["uid"]]
 
     def _execute(self, key: Key, evolution: EmotionEvolution, action: Action) -> None:
+        uid = evolution.metadata.uid
         match action:
             case CreateJob():
                 self._create_job(key, evolution, action)
             case DeleteJob(name=name, reason=reason):
-                self._jobs.delete(key, evolution, name, reason)
+                self._jobs.delete(key, uid, name, reason)
             case SuspendJob(name=name):
-                self._jobs.suspend(key, evolution, name)
+                self._jobs.suspend(key, uid, name)
             case ResumeJob(name=name):
-                self._jobs.resume(key, evolution, name)
+                self._jobs.resume(key, uid, name)
             case SetDeadline(name=name, seconds=seconds):
-                self._jobs.set_deadline(key, evolution, name, seconds)
+                self._jobs.set_deadline(key, uid, name, seconds)
             case DeleteEvolution():
                 # under its version: an edit that reopens it, or extends its time, comes first
-                metadata = evolution.metadata
-                path = names.evolution_path(key)
-                self._kube.delete(path, metadata.uid, metadata.resource_version)
+                version = evolution.metadata.resource_version
+                self._kube.delete(names.evolution_path(key), uid, version)
 
     def _create_job(self, key: Key, evolution: EmotionEvolution, action: CreateJob) -> None:
         uid = evolution.metadata.uid
@@ -309,7 +323,7 @@ class Reconciler:
             with self._cache.expect_job(key[0], action.name):
                 job = self._create_or_get(names.jobs_path(key[0]), manifest, uid)
                 self._cache.store_job(job)
-            self._jobs.leave_to_queue(key, evolution, job)
+            self._jobs.leave_to_queue(key, uid, job)
         except ApiError as error:
             self._creation_errors.record(uid, evolution.metadata.generation, action.name, error)
             raise

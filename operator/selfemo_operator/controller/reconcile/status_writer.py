@@ -174,12 +174,14 @@ class StatusWriter:
         # all other fields are as they were read: the write was accepted under their version
         return evolution.model_copy(update={"metadata": metadata, "status": status})
 
-    def report_unreadable(self, key: Key, raw: Json, message: str, now: datetime) -> None:
-        """Report in the status that a spec cannot be read, unless the status has it already."""
+    def report_unreadable(self, key: Key, raw: Json, message: str, now: datetime) -> bool:
+        """Report in the status that a spec cannot be read; return False if the status has it."""
         status = with_unreadable_spec(raw, message, now)
-        if status != raw.get("status"):
-            log.warning("%s/%s cannot be read: %s", *key, message)
-            self._replace(key, {**raw, "status": status})
+        if status == raw.get("status"):
+            return False
+        log.warning("%s/%s cannot be read: %s", *key, message)
+        self._replace(key, {**raw, "status": status})
+        return True
 
     def record_events(
         self, key: Key, evolution: EmotionEvolution, events: Sequence[Event], now: datetime

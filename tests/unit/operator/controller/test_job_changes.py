@@ -260,13 +260,15 @@ def test_the_wait_for_a_lost_node_is_reported_and_bounded() -> None:
     assert "on the node gpu-3" in server.condition("Succeeded")["message"]
 
 
-def test_the_wait_for_a_pod_does_not_count_while_the_evolution_is_suspended() -> None:
+@pytest.mark.parametrize("edit", [{"suspend": True}, {"recipe": "unknown-v1"}])
+def test_the_wait_for_a_pod_counts_only_while_a_job_is_to_be_created(edit: Json) -> None:
     server, operator = started(deadlines={"stagePendingSeconds": 600})
+    before = {**server.evolution["spec"], "suspend": False}
     path = delete_job_by_hand(server, CHECK_1)
     operator.receive_events()
     reconcile_times(operator, 2)
-    for suspend in (True, False):
-        server.edit(suspend=suspend)
+    for spec in (edit, {name: before[name] for name in edit}):
+        server.edit(**spec)
         operator.receive_events()
         reconcile_times(operator, 2)
         advance_clock(server, 590)

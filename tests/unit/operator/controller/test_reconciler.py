@@ -623,6 +623,75 @@ def test_an_unreadable_pinned_spec_is_reported() -> None:
     assert server.condition("Reconciling")["status"] == "True"
 
 
+def test_after_an_edit_that_cannot_be_read_the_job_goes_on_and_none_follows() -> None:
+    server = server_with_evolution()
+    operator = FakeOperator(server)
+    job = _run_until_ready(server, operator)
+    recipe = server.evolution["spec"]["recipe"]
+    server.edit(recipe="small-v99")
+    text = "; the Job demo-g000-check-1 goes on, and no other Job follows"
+    operator.receive_events()
+    operator.reconcile()
+    assert server.condition("Stalled")["message"].endswith(text)
+    assert server.job(job["metadata"]["name"]) == job
+    reconcile_times(operator, 5)
+    assert server.created == ["demo-g000-check-1"]
+    assert "demo-g000-check-1" not in server.condition("Stalled")["message"], "it has ended"
+    server.edit(recipe=recipe)
+    run_until_idle(server)
+    assert end_state(server) == undisturbed_run()[0]
+
+
+@pytest.mark.parametrize("queued", [False, True])
+def test_a_suspension_counts_in_a_spec_that_cannot_be_read(queued: bool) -> None:
+    server = server_with_evolution()
+    operator = FakeOperator(server)
+    job = _run_until_ready(server, operator)
+    if queued:
+        job["metadata"]["labels"][names.LABEL_QUEUE] = "gpus"
+        server._store(names.job_path((NAMESPACE, job["metadata"]["name"])), job)
+    recipe = server.evolution["spec"]["recipe"]
+    server.edit(recipe="small-v99")
+    operator.receive_events()
+    operator.reconcile()
+    server.edit(suspend=True)
+    for _ in range(3):
+        operator.receive_events()
+        operator.reconcile()
+        server.advance_jobs()
+    assert not server.pods_of(job)
+    jobs = {j["metadata"]["name"]: j["spec"]["suspend"] for j in server.jobs()}
+    assert jobs == ({} if queued else {"demo-g000-check-1": True}), "a queue would start it again"
+    message = server.condition("Stalled")["message"]
+    assert message.endswith("; the Job demo-g000-check-1 is stopped") is not queued
+    requests = len(operator.kube.requests)
+    operator.reconcile()
+    assert len(operator.kube.requests) == requests
+
+    server.edit(recipe=recipe, suspend=False)
+    run_until_idle(server)
+    assert server.status["phase"] == "Succeeded"
+
+
+def test_nothing_is_stopped_under_an_old_version_of_a_spec_that_cannot_be_read() -> None:
+    """The report was written, and the process was killed before it stopped the Job."""
+    server = server_with_evolution()
+    operator = FakeOperator(server)
+    job = _run_until_ready(server, operator)
+    server.edit(recipe="small-v99", suspend=True)
+    operator.receive_events()
+    operator.kube.fault = fail_once(2, "before", ProcessKilled())
+    with pytest.raises(ProcessKilled):
+        operator.reconcile()
+    assert operator.kube.requests[-1][0] == "PATCH"
+    operator = FakeOperator(server)
+    operator.reconciler.refresh(KEY)
+    server.edit(suspend=False)
+    with server_time(server), pytest.raises(Conflict):
+        operator.reconciler.reconcile(KEY)
+    assert server.job(job["metadata"]["name"]) == job
+
+
 @pytest.mark.parametrize("code", [0, 2], ids=["succeeded", "failed"])
 def test_an_outcome_outlasts_a_time_in_which_the_spec_cannot_be_read(code: int) -> None:
     """An older operator after `helm rollback`, and the newer one again."""
