@@ -138,7 +138,7 @@ def separator_of(
 def _head_rows(lines: Sequence[str], separator: str) -> list[list[str]]:
     """Return the fields of the first rows. An empty row stands for one that is not CSV."""
     reader = csv.reader(lines, strict=True, delimiter=separator)
-    rows = []
+    rows: list[list[str]] = []
     try:
         rows.extend(row for row in reader if row)  # those before an error stay
     except csv.Error:
@@ -150,9 +150,12 @@ def _head_rows(lines: Sequence[str], separator: str) -> list[list[str]]:
 def _names(first: Sequence[str], chosen: Collection[str]) -> tuple[list[str], bool]:
     """Return the names of the columns, and whether the first row of the file is a heading."""
     names = [name.strip() for name in first]
-    if chosen and all(name.isdigit() for name in chosen) and not set(chosen) & set(names):
-        return [str(number) for number in range(1, len(names) + 1)], False
-    return names, True
+    wanted, known = set(chosen), set(chosen) & set(names)
+    # a row may have the number of a column in another meaning, as a label
+    has_heading = known == wanted or (bool(known) and all(name.isdigit() for name in names))
+    if has_heading or not all(name.isdigit() for name in wanted):
+        return names, True
+    return [str(number) for number in range(1, len(names) + 1)], False
 
 
 def read_rows(
@@ -169,8 +172,9 @@ def read_rows(
     notes
         Counts what is odd in the file.
     chosen
-        The columns that ``dataset.columns`` names. If they are all numbers, and none of them is in
-        the heading, the file has no heading: its columns are numbered from 1.
+        The columns that ``dataset.columns`` names. If they are all numbers, and the first row does
+        not have all of them, the file has no heading: its columns are numbered from 1. A first row
+        of numbers alone that has one of them is a heading.
 
     Raises
     ------

@@ -179,6 +179,23 @@ class TestColumns:
             Dialogue("eb2", (Utterance("A", "Oh no.", ("cross", "calm")),)),
         ]
 
+    def test_the_first_row_of_a_file_without_a_heading_has_the_number_of_a_column(
+        self, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "t.csv"
+        path.write_text("Great!,2\nOh no.,1\n")
+        content = read(path, LABELS, columns={"text": "1", "label": "2"}, label_map=NUMBERS)
+        assert [d.turns[0].text for d in content.dialogues] == ["Great!", "Oh no."]
+
+    def test_numbers_as_the_heading(self, tmp_path: Path) -> None:
+        path = tmp_path / "t.csv"
+        path.write_text("0,1\nGreat!,glad\n")
+        content = read(path, LABELS, columns={"text": "0", "label": "1"})
+        assert content.dialogues == [dialogue("1", ("A", "Great!", "glad"))]
+        assert refused(path, columns={"text": "1", "label": "2"}).startswith(
+            ": column `2` of `dataset.columns.label` is missing"
+        )
+
 
 class TestMissingParts:
     def test_rows_without_a_dialogue_are_dialogues(self, tmp_path: Path) -> None:

@@ -133,9 +133,7 @@ class TestPlainText:
             "role|content",
         ],
     )
-    def test_heading_of_a_table_is_refused(
-        self, heading: str, read: Read, tmp_path: Path
-    ) -> None:
+    def test_heading_of_a_table_is_refused(self, heading: str, read: Read, tmp_path: Path) -> None:
         path = tmp_path / "talk.txt"
         path.write_text(f"{heading}\nWell,joy\n")
         with pytest.raises(BadInput) as caught:
