@@ -21,8 +21,7 @@ from selfemo_jobs.datasets.dialogue import Dialogue
 from selfemo_jobs.datasets.dialogue_store import turn_counts
 from selfemo_jobs.datasets.overlap import DialogueIndex
 from selfemo_jobs.datasets.reading import ODD_CHARACTERS, Oddity, SourceWarning
-from selfemo_jobs.prompts.answers import normalize_answer
-from selfemo_jobs.rewards.word_units import split_words
+from selfemo_jobs.rewards.word_units import normalize_answer, split_words
 
 #: The field of the label set.
 _LABELS_FIELD = "dataset.labels"

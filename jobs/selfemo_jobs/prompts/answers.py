@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import regex
 
-from selfemo_jobs.rewards.word_units import SPACED, normalize_text
+from selfemo_jobs.rewards.word_units import SPACED, normalize_answer
 
 #: Words that stand between two labels, as a comma does: those of the languages that a built-in
 #: prompt set has, and of Japanese, which has no blanks around it either.
@@ -20,7 +20,6 @@ _COMMAS = r",、\ufe51\u060c\u055d\u1363\u104a"
 _AROUND = rf"""[ \t\r\v\f.;:!?"'`*()\[\][[\p{{P}}\p{{Z}}\p{{Cf}}]--[\p{{ASCII}}{_COMMAS}]]]"""
 #: A set: what continues a word of a script with blanks between words.
 _IN_WORD = rf"[{SPACED}\p{{M}}_\-]"
-_BLANKS = regex.compile(r"[^\S\n]+")
 
 
 @dataclass(frozen=True)
@@ -109,25 +108,6 @@ def _whole_word(text: str) -> str:
     if len(text) > 1 and regex.search(r"\p{Hangul}$", text):
         after = ""  # Korean particles follow without a blank
     return before + str(regex.escape(text, special_only=True)) + after
-
-
-def normalize_answer(text: str) -> str:
-    """Return the form in which answers are compared with labels.
-
-    It is in lower case and usual widths, without selectors of a sign's variant, with single blanks
-    and none at its ends.
-
-    Parameters
-    ----------
-    text
-        An answer or a label.
-
-    Examples
-    --------
-    >>> normalize_answer(" Ｎｏ  emotion")
-    'no emotion'
-    """
-    return str(_BLANKS.sub(" ", normalize_text(text))).strip()
 
 
 def nearest_label(text: str, labels: Sequence[str]) -> str:

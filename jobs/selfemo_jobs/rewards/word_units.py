@@ -56,6 +56,8 @@ _NOT_PLAIN = re.compile(r"[^\u0000-\u02ff\u2010-\u2027\u2030-\u205e]")
 #: Letters and signs in the width of another script: fullwidth Latin, halfwidth kana.
 _OTHER_WIDTH = regex.compile(r"[\uff00-\uffef]+")
 _VARIATION_SELECTOR = regex.compile(r"\p{Variation_Selector}+")
+#: White space within a line.
+_BLANKS = regex.compile(r"[^\S\n]+")
 #: Keyboards and word processors write other signs for the apostrophe.
 _APOSTROPHES = str.maketrans({"’": "'", "ʼ": "'"})
 
@@ -86,6 +88,25 @@ def normalize_text(text: str) -> str:
         return lower
     usual = _OTHER_WIDTH.sub(lambda match: unicodedata.normalize("NFKC", match[0]), lower)
     return unicodedata.normalize("NFC", _VARIATION_SELECTOR.sub("", usual))
+
+
+def normalize_answer(text: str) -> str:
+    """Return the form in which answers are compared with labels.
+
+    It is in lower case and usual widths, without selectors of a sign's variant, with single blanks
+    and none at its ends.
+
+    Parameters
+    ----------
+    text
+        An answer or a label.
+
+    Examples
+    --------
+    >>> normalize_answer(" Ｎｏ  emotion")
+    'no emotion'
+    """
+    return str(_BLANKS.sub(" ", normalize_text(text))).strip()
 
 
 def split_words(text: str) -> list[str]:

@@ -20,7 +20,7 @@ from selfemo_jobs.prompts import (
     parse_labels,
     prompt_set_names,
 )
-from selfemo_jobs.prompts.answers import normalize_answer
+from selfemo_jobs.rewards.word_units import normalize_answer
 from selfemo_jobs.runtime.stage_prompts import load_prompts
 from selfemo_jobs.stages.check.findings import Findings
 from selfemo_jobs.stages.check.sources import ReadSource

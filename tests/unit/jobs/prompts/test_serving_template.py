@@ -232,7 +232,12 @@ def test_who_speaks_without_names(tiny_model: Path) -> None:
 
 @pytest.mark.parametrize(
     ("emotion", "intended"),
-    [("悲、喜", "悲、喜"), ("喜，悲、喜", "喜, 悲, 喜"), ("Joy、悲", "Joy, 悲"), ("悲，Joy", "悲，joy")],
+    [
+        ("悲、喜", "悲、喜"),
+        ("喜，悲、喜", "喜, 悲, 喜"),
+        ("Joy、悲", "Joy, 悲"),
+        ("悲，Joy", "悲，joy"),
+    ],
 )
 def test_a_label_may_have_a_comma(tiny_model: Path, emotion: str, intended: str) -> None:
     labels = ["悲、喜", "喜", "悲", "Joy", "悲，joy"]
