@@ -271,8 +271,8 @@ def hub_uri(uri: str, split: str) -> str:
     match = _HUB.fullmatch(uri)
     if match is None:
         raise RunnerError(
-            f"--data {uri}: must be hf://owner/name, perhaps with `?config=` or `?revision=`. To use "
-            "single files of a dataset, name them in `dataset.sources` of the new file"
+            f"--data {uri}: must be hf://owner/name, perhaps with `?config=` or `?revision=`. To "
+            "use single files of a dataset, name them in `dataset.sources` of the new file"
         )
     options = match[2].split("&") if match[2] else []
     names = [name for name, _, value in (option.partition("=") for option in options) if value]

@@ -47,7 +47,7 @@ def test_json_keeps_its_value(encoding: str, monkeypatch: pytest.MonkeyPatch) ->
     assert json.loads(written(monkeypatch, "stdout", encoding, text)) == value
 
 
-def test_a_stream_that_is_no_file_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_without_an_encoding_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stdout", stream)
     escape_missing_characters()

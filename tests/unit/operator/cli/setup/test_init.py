@@ -165,15 +165,21 @@ def test_a_folder_that_cannot_be_written(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ("hf://o/n/train.csv", "must be hf://owner/name, perhaps with `?config=` or `?revision=`. To"),
+        (
+            "hf://o/n/train.csv",
+            "must be hf://owner/name, perhaps with `?config=` or `?revision=`. To",
+        ),
         ("hf://o/n/a/*.csv?split=train", "must be hf://owner/name"),
         ("hf://o", "must be hf://owner/name"),
-        ("hf://o/n?splits=train", "after `?` there may be `split`, `config` and `revision`, each on"),
+        (
+            "hf://o/n?splits=train",
+            "after `?` there may be `split`, `config` and `revision`, each on",
+        ),
         ("hf://o/n?config=a&config=b", "after `?` there may be"),
         ("hf://o/n?config=", "after `?` there may be"),
     ],
 )
-def test_a_uri_of_the_hub_that_is_no_dataset(data: str, message: str, folder: Path) -> None:
+def test_a_uri_of_the_hub_must_name_a_dataset(data: str, message: str, folder: Path) -> None:
     outcome = init("a.yaml", "--data", data)
     assert outcome.code == 2
     assert outcome.err.startswith(f"selfemo init: --data {data}: {message}")
