@@ -67,7 +67,7 @@ def test_a_run_is_stopped_and_continued(make_run: Any) -> None:
     assert result["phase"] == "Succeeded"
     state = run.folder / "state" / "default" / "tiny" / STATE_FILE
     stages = json.loads(state.read_text())["status"]["stages"]
-    assert [totals for totals in stages if totals["failures"]] == [], "a stop is no failure"
+    assert [totals for totals in stages if totals["failures"]] == [], "a stop does not count"
     assert selfemo(run, "list").stdout.splitlines()[1].split()[2] == "Succeeded"
     logs = selfemo(run, "logs", "tiny", "--stage", "SelfPlay")
     assert logs.returncode == 0
