@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from selfemo_api.model_description import ModelDescription
 from selfemo_jobs.errors import BadInput
+from selfemo_jobs.prompts.prompt_date import STRFTIME_NOW, date_parts
 from selfemo_jobs.prompts.special_tokens import special_tokens, split_token
 from selfemo_jobs.prompts.template_checks import VARIABLES
 
@@ -148,7 +149,18 @@ def _chat(template: str) -> str:
     }
     tags = "".join(_assignment(name, value) for name, value in values.items())
     # the template begins as at the start of a file: after a line break that the last tag removes
-    return f"{tags}{{%- set selfemo_prompt = none %}}\n{template}"
+    return f"{tags}{_date(template)}{{%- set selfemo_prompt = none %}}\n{template}"
+
+
+def _date(template: str) -> str:
+    """Return a macro that gives a chat template the date of all prompts, if it asks for one."""
+    parts = date_parts(template)
+    if not parts:
+        return ""
+    filters = "".join(
+        f" | replace({_literal(name)}, {_literal(text)})" for name, text in parts.items()
+    )
+    return f"{{%- macro {STRFTIME_NOW}(format) -%}}{{{{ format{filters} }}}}{{%- endmacro -%}}\n"
 
 
 def _plain(prefix: str) -> str:

@@ -10,6 +10,7 @@ from jinja2 import Template
 
 from selfemo_api.spec import Role
 from selfemo_jobs.errors import BadInput, PromptTooLong
+from selfemo_jobs.prompts.prompt_date import strftime_now
 from selfemo_jobs.prompts.special_tokens import without_special_tokens
 from selfemo_jobs.prompts.template_checks import ShownTurn
 from selfemo_jobs.prompts.turn_end import turn_end
@@ -217,6 +218,7 @@ class PromptSet:
             add_generation_prompt=True,
             tokenize=False,
             enable_thinking=False,  # templates without this option ignore it
+            strftime_now=strftime_now,  # in place of the one that reads the clock
         )
         return text
 

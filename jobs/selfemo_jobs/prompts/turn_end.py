@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
 
+from selfemo_jobs.prompts.prompt_date import strftime_now
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -32,7 +34,9 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> int:
     ]
     try:
         text = str(
-            tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False)
+            tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=False, strftime_now=strftime_now
+            )
         )
     except TemplateError:  # a template may refuse messages of the assistant
         return end

@@ -20,6 +20,7 @@ from selfemo_jobs.prompts import (
     parse_labels,
     prompt_set_names,
 )
+from selfemo_jobs.prompts.prompt_date import strftime_now
 from selfemo_jobs.rewards.word_units import normalize_answer
 from selfemo_jobs.runtime.stage_prompts import load_prompts
 from selfemo_jobs.stages.check.findings import Findings
@@ -106,7 +107,11 @@ def check_chat_template(made: PromptContext, findings: Findings) -> bool:
     try:
         start, whole = (
             made.tokenizer.apply_chat_template(
-                message, add_generation_prompt=answer, tokenize=False, enable_thinking=False
+                message,
+                add_generation_prompt=answer,
+                tokenize=False,
+                enable_thinking=False,
+                strftime_now=strftime_now,
             )
             for answer in (False, True)
         )

@@ -39,10 +39,11 @@ PARTS = (
 #: A chat template with the difficult parts of those of real models.
 ODD_CHAT_TEMPLATE = """
   {%- macro line(role, content) %}
-<|im_start|>{{ role }}
+<|im_start|>{{ role }} {{ strftime_now("%Y-%m-%d") }}
 {{ content | trim }}<|im_end|>
 {% endmacro %}
-{% set ns = namespace(system="You are kind.", turns=0) %}
+{%- if not date_string is defined %}{% set date_string = strftime_now("%-d %B (%A)") %}{% endif %}
+{% set ns = namespace(system="You are kind. Today is " ~ date_string, turns=0) %}
 {%- if tools %}TOOLS{% endif %}
 {%- if messages[0].role != "system" and text is not defined and speaker is not defined %}
 {{ bos_token }}{{ line("system", ns.system) }}
@@ -213,6 +214,14 @@ def test_special_tokens_of_a_dialogue_are_not_read(tokenizer: Any) -> None:
         assert [i for i in ids if i in special] == [i for i in ordinary if i in special]
         if name == "compact-v1":
             assert not set(ids[1:]) & set(tokenizer.added_tokens_decoder)
+
+
+def test_a_template_without_a_date_gets_no_macro(tiny_model: Path) -> None:
+    tokenizer: Any = load_tokenizer(tiny_model)
+    assert "strftime_now" not in Server(description(built_in_texts("chat-v1")), tokenizer).template
+    tokenizer.chat_template = ODD_CHAT_TEMPLATE
+    server = Server(description(built_in_texts("chat-v1")), tokenizer)
+    assert "Today is 26 July (Friday)" in server.text(messages_of([Utterance("Ann", "Hi.")]))
 
 
 def test_who_speaks_without_names(tiny_model: Path) -> None:

@@ -264,6 +264,17 @@ def test_a_chat_needs_a_chat_template(tokenizer: Any, tiny_model: Path) -> None:
         prompts.encode(plain, prompts.responder_prompt((), "Ann", ["joy"], MELD))
 
 
+def test_a_template_that_prints_the_date_prints_a_fixed_one(tiny_model: Path) -> None:
+    dated, light = load_tokenizer(tiny_model), read_tokenizer(tiny_model)
+    day = "{{ strftime_now('%d %b %Y') }}\n"
+    dated.chat_template = light.chat_template = day + str(dated.chat_template)
+    prompts = load_prompt_set("chat-v1")
+    prompt = prompts.responder_prompt((), "Ann", ["joy"], MELD)
+    ids = prompts.encode(dated, prompt)
+    assert dated.decode(ids).startswith("26 Jul 2024\n")
+    assert ids == prompts.encode(light, prompt)
+
+
 def test_thinking_is_switched_off(tokenizer: Any, tiny_model: Path) -> None:
     thinking = load_tokenizer(tiny_model)
     thinking.chat_template += (

@@ -27,6 +27,7 @@ def tokenizer(tiny_model: Path) -> PreTrainedTokenizerBase:
         ("<end_of_turn>\n", "<end_of_turn>"),
         ("{{ eos_token }}", None),
         ("\n", None),
+        ("{% if strftime_now('%Y') == '2024' %}<end_of_turn>{% endif %}\n", "<end_of_turn>"),
         ("{% if m.role == 'assistant' %}{{ raise_exception('no') }}{% endif %}", None),
     ],
 )

@@ -56,6 +56,12 @@ def test_a_template_that_closes_its_block_is_fine(chat: World) -> None:
     assert chat.problems() == []
 
 
+def test_a_template_reads_the_date_of_all_prompts(chat: World) -> None:
+    refused = "{% if strftime_now('%Y') != '2024' %}{{ raise_exception('too late') }}{% endif %}"
+    set_template(chat, refused + CHATML)
+    assert chat.problems() == []
+
+
 def test_tags_in_a_dialogue_are_not_those_of_the_template(chat: World) -> None:
     def think(turn: dict[str, str]) -> None:
         turn["text"] += " <think>"
