@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-
-from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from selfemo_jobs.engines.interface import Sampling
 
@@ -77,20 +74,3 @@ def check_greedy(sampling: Sampling) -> None:
         raise ValueError("completions with scores are greedy: the temperature is 0, and n is 1")
     if sampling.greedy_logprobs:
         raise ValueError("completions with scores have no log-probabilities of their own")
-
-
-def end_tokens(folder: Path, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Return the tokens that end a completion.
-
-    Parameters
-    ----------
-    folder
-        The model's folder. The end tokens of its ``generation_config.json`` are used too.
-    tokenizer
-        The model's tokenizer.
-    """
-    ends = {tokenizer.eos_token_id}
-    if (folder / "generation_config.json").is_file():
-        configured = GenerationConfig.from_pretrained(folder, local_files_only=True).eos_token_id
-        ends.update([configured] if isinstance(configured, int) else configured or [])
-    return frozenset(ends)

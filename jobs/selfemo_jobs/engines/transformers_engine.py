@@ -25,12 +25,12 @@ from selfemo_jobs.engines.completion_batch import CompletionBatch
 from selfemo_jobs.engines.completion_end import (
     check_continuations,
     check_greedy,
-    end_tokens,
     sampling_of_each,
 )
 from selfemo_jobs.engines.interface import Completion, Logprobs, Sampling
 from selfemo_jobs.engines.sampling import uniforms
 from selfemo_jobs.engines.transformers_args import DEFAULT_ARGS, TransformersArgs
+from selfemo_jobs.models.end_tokens import end_tokens
 from selfemo_jobs.models.fetch import load_model, load_tokenizer, move_model
 
 if TYPE_CHECKING:

@@ -16,13 +16,13 @@ from selfemo_jobs.acceleration.token_trie import TokenTrie
 from selfemo_jobs.engines.completion_end import (
     check_continuations,
     check_greedy,
-    end_tokens,
     sampling_of_each,
 )
 from selfemo_jobs.engines.interface import Completion, Logprobs, Sampling
 from selfemo_jobs.engines.model_slot import ModelSlot
 from selfemo_jobs.engines.sampling import prompt_seed
 from selfemo_jobs.errors import BadInput, StageError, error_line
+from selfemo_jobs.models.end_tokens import end_tokens
 from selfemo_jobs.models.fetch import load_tokenizer
 from selfemo_jobs.models.load_errors import passing_load_error
 from selfemo_jobs.models.model_folder import read_model_config

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from selfemo_api.model_description import ModelDescription
 from selfemo_api.spec import Role
-from selfemo_jobs.engines.completion_end import end_tokens
 from selfemo_jobs.errors import BadInput, error_line
+from selfemo_jobs.models.end_tokens import end_tokens
 from selfemo_jobs.models.fetch import load_tokenizer
 from selfemo_jobs.models.model_description import prompt_set_of_description
 from selfemo_jobs.models.model_folder import model_files

@@ -20,7 +20,7 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> int:
     """Return the token that follows an answer in the chat template; otherwise the end token.
 
     They differ for some models: Gemma's turns end with ``<end_of_turn>``, and its end token is
-    ``<eos>``, which it never says after an answer.
+    ``<eos>``, which it never says after an answer. Engines end a completion at both.
 
     Parameters
     ----------
@@ -38,7 +38,8 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> int:
                 messages, tokenize=False, add_generation_prompt=False, strftime_now=strftime_now
             )
         )
-    except TemplateError:  # a template may refuse messages of the assistant
+    # a template may refuse messages of the assistant
+    except (TemplateError, TypeError, ValueError):
         return end
     _, found, after = text.rpartition(_ANSWER)
     ids = tokenizer(after, add_special_tokens=False)["input_ids"] if found else []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,9 @@ from selfemo_jobs.engines.sampling import processed_logprobs
 from selfemo_jobs.engines.transformers_args import TransformersArgs
 from selfemo_jobs.engines.transformers_engine import TransformersEngine
 from selfemo_jobs.errors import BadInput
+from selfemo_jobs.models.end_tokens import end_tokens
+from selfemo_jobs.models.fetch import load_tokenizer
+from selfemo_jobs.prompts import load_prompt_set
 
 TEXTS = ("Emotion:", "the a to and of you I it is in that was", "well", "oh no yes, joy joy joy")
 SAMPLING = Sampling(n=3, temperature=0.8, top_p=0.9, max_tokens=9, seed=5)
@@ -170,6 +175,43 @@ def test_the_end_token_ends_and_is_kept(
         assert completion.token_ids[-1] == end
         assert end not in completion.token_ids[:-1]
         assert "<|im_end|>" not in completion.text
+
+
+@pytest.fixture
+def base_model(tiny_model: Path, tmp_path: Path) -> Path:
+    """A model as Qwen3-Base: with a chat template, and an end token that ends no turn."""
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_model, folder)
+    tokenizer = load_tokenizer(folder)
+    tokenizer.eos_token = "<|endoftext|>"
+    tokenizer.save_pretrained(folder)
+    settings = folder / "generation_config.json"
+    settings.write_text(json.dumps({"eos_token_id": tokenizer.eos_token_id}))
+    return folder
+
+
+def test_the_token_that_ends_a_turn_ends_a_completion(
+    base_model: Path, prompts: list[list[int]]
+) -> None:
+    engine = TransformersEngine(base_model, TransformersArgs(batch_size=6), max_model_len=256)
+    end, turn_end = engine.tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_end|>"])
+    assert engine.ends == {end, turn_end}
+    chat = load_prompt_set("chat-v1")
+    assert chat.encode_completion(engine.tokenizer, "joy")[-1] == turn_end
+    hot = Sampling(n=32, temperature=5.0, max_tokens=60, seed=3)
+    drawn = [c for group in engine.generate(prompts, hot) for c in group]
+    ended = [c for c in drawn if turn_end in c.token_ids]
+    assert ended, "at this temperature the token is drawn somewhere"
+    assert all(c.finished and c.token_ids.index(turn_end) == len(c.token_ids) - 1 for c in ended)
+    assert not any("<|im_end|>" in c.text for c in ended)
+
+
+@pytest.mark.parametrize("template", [None, "{{ messages[-1].content }} joy", "{{ 1 + 'a' }}"])
+def test_another_template_adds_no_end(base_model: Path, template: str | None) -> None:
+    tokenizer = load_tokenizer(base_model)
+    tokenizer.add_tokens([" joy"])  # an added token, which is a word and not a special token
+    tokenizer.chat_template = template
+    assert end_tokens(base_model, tokenizer) == {tokenizer.eos_token_id}
 
 
 @pytest.mark.parametrize(
