@@ -164,7 +164,7 @@ class SupervisedTrainer:
         for name, weight in self._weights.items():
             with torch.no_grad():
                 weight.copy_(state[f"weight/{name}"])
-            if self.step:
+            if f"step/{name}" in state:  # a weight that has had no gradient has no state
                 self._optimizer.state[weight] = {
                     "step": state[f"step/{name}"].clone(),
                     "exp_avg": state[f"exp_avg/{name}"].to(weight.device, copy=True),

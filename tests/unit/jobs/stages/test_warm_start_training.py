@@ -179,15 +179,25 @@ def test_small_changes_of_bfloat16_weights_add_up(tiny_model: Path) -> None:
     assert moved.float().mean() > 0.5 > rounded.float().mean(), "most changes are below bfloat16"
 
 
+@pytest.mark.parametrize("unused", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_trainer_continues_from_its_state(tiny_model: Path, dtype: torch.dtype) -> None:
+def test_a_trainer_continues_from_its_state(
+    tiny_model: Path, dtype: torch.dtype, *, unused: bool
+) -> None:
     tokenizer = load_tokenizer(tiny_model)
-    first = trainer_of(load_model(tiny_model, dtype), tokenizer)
+
+    def load() -> PreTrainedModel:
+        model = load_model(tiny_model, dtype)
+        if unused:  # as an expert that no example has reached: it gets no gradient
+            model.register_parameter("unused", torch.nn.Parameter(torch.ones(3, dtype=dtype)))
+        return model
+
+    first = trainer_of(load(), tokenizer)
     for _ in range(2):
         first.make_step()
     state = first.state()
     losses = [first.make_step() for _ in range(2)]
-    second = trainer_of(load_model(tiny_model, dtype), tokenizer)
+    second = trainer_of(load(), tokenizer)
     torch.manual_seed(99)
     second.load_state(state)
     assert second.step == 2
