@@ -79,22 +79,22 @@ def response_weight(imitation: float, responder_share: float) -> float:
     """Return the weight of the imitated responses in the loss: ``imitation * r / (1 - r)``.
 
     The warm start gives the responder the share r of its examples, and each example counts the
-    same. This weight has the same ratio between the two roles.
+    same. This weight has the same ratio between the two roles, up to 1 to 1: with r above 0.5 it
+    is ``imitation``. Otherwise it would grow without bound as r comes near 1.
 
     Parameters
     ----------
     imitation
         The field ``training.imitation``: the weight of the imitated answers.
     responder_share
-        The field ``warmStart.responderShare``, r. With 1 the answers would have no weight at all:
-        the ratio ends at 1 to 1.
+        The field ``warmStart.responderShare``, r.
 
     Examples
     --------
     >>> round(response_weight(10.0, 0.25), 2), response_weight(10.0, 1.0)
     (3.33, 10.0)
     """
-    return imitation * responder_share / max(1.0 - responder_share, responder_share, 1e-9)
+    return imitation * responder_share / max(1.0 - responder_share, responder_share)
 
 
 def importance_weights(

@@ -53,4 +53,9 @@ def test_the_imitation_term_is_the_weighted_cross_entropy_of_the_marked_tokens()
 def test_the_roles_have_the_weights_of_the_warm_start() -> None:
     assert response_weight(10.0, 0.0) == 0.0
     assert response_weight(6.0, 0.25) == pytest.approx(2.0)
-    assert response_weight(6.0, 0.5) == response_weight(6.0, 0.9) == pytest.approx(6.0)
+    assert response_weight(6.0, 0.4) == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.51, 0.9, 1.0])
+def test_responses_never_have_more_weight_than_answers(share: float) -> None:
+    assert response_weight(6.0, share) == pytest.approx(6.0)
