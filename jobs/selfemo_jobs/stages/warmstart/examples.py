@@ -43,6 +43,7 @@ def examples_of(
     views: Sequence[View],
     past: int,
     max_prompt_tokens: int,
+    max_response_tokens: int | None = None,
 ) -> tuple[list[Example], list[Example]]:
     """Return the recognizer's and the responder's examples, in the order of the dialogues.
 
@@ -64,6 +65,9 @@ def examples_of(
         response answers something.
     max_prompt_tokens
         The largest number of tokens of a prompt. Longer prompts lose their oldest turns.
+    max_response_tokens
+        The largest number of tokens of a response. A longer one loses its end: self-play ends it
+        there as well. None: a response is learned as a whole.
 
     Raises
     ------
@@ -102,5 +106,5 @@ def examples_of(
             except BadInput as error:
                 raise BadInput(f"dialogue {dialogue.id} utterance {index}: {error}") from None
             reply = prompts.encode_completion(tokenizer, prompts.responder_text(turn.text))
-            responder.append(Example(tuple(prompt), tuple(reply)))
+            responder.append(Example(tuple(prompt), tuple(reply[:max_response_tokens])))
     return recognizer, responder

@@ -48,6 +48,7 @@ RELEVANT = (
     "model.promptTemplates",
     "model.maxPromptTokens",
     "selfPlay.maxTokens.recognizer",
+    "selfPlay.maxTokens.responder",
     "selfPlay.engine",
     "selfPlay.engineArgs",
     "reward.judge.views",
@@ -159,6 +160,7 @@ def _load_data(context: StageContext, tokenizer: PreTrainedTokenizerBase) -> _Da
                 views=training_views(spec),
                 past=spec.dataset.context.past,
                 max_prompt_tokens=spec.model.max_prompt_tokens,
+                max_response_tokens=spec.self_play.max_tokens.responder,
             )
         except BadInput as error:
             raise BadInput(f"{source.uri}: {error}") from None

@@ -149,9 +149,9 @@ NOT_RELEVANT: dict[Stage, dict[str, set[str]]] = {
             *("selfPlay", "reward", "reward.judge", "flywheel", "training"),
             without=(
                 "selfPlay.engine selfPlay.engineArgs selfPlay.maxTokens.recognizer "
-                "reward.judge.views.past reward.judge.views.future training.precision "
-                "training.gradientCheckpointing training.microBatchSize training.trainLayers "
-                "training.lora.rank training.lora.alpha training.lora.dropout "
+                "selfPlay.maxTokens.responder reward.judge.views.past reward.judge.views.future "
+                "training.precision training.gradientCheckpointing training.microBatchSize "
+                "training.trainLayers training.lora.rank training.lora.alpha training.lora.dropout "
                 "training.lora.targetModules training.checkpointSteps"
             ),
         ),

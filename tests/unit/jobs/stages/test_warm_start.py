@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,8 @@ from selfemo_jobs.models.model_reference import resolve_model
 from selfemo_jobs.models.stage_models import put_description
 from selfemo_jobs.runtime.manifest import read_manifest
 from selfemo_jobs.stages.evaluate.stage import PROGRAM as EVALUATE
-from selfemo_jobs.stages.warmstart import early_stopping
+from selfemo_jobs.stages.warmstart import early_stopping, supervised_trainer
+from selfemo_jobs.stages.warmstart.examples import Example
 from selfemo_jobs.stages.warmstart.selection import SelectionDataset, in_format_of
 from selfemo_jobs.stages.warmstart.stage import PROGRAM, training_views
 from selfemo_jobs.stages.warmstart.supervised_trainer import SupervisedTrainer
@@ -445,6 +446,29 @@ def test_the_selection_dataset_is_weighted_by_the_label_prior(make: Make) -> Non
     )
     assert isinstance(evaluated, StageResult)
     assert evaluated.scores[0].weighted_f1 == result.metrics[WarmStartMetric.WEIGHTED_F1]
+
+
+def test_a_response_ends_where_self_play_ends_it(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths: list[int] = []
+    losses = supervised_trainer.example_losses
+
+    def recorded(model: Any, batch: Sequence[Example], *arguments: Any) -> torch.Tensor:
+        lengths.extend(len(example.completion) for example in batch)
+        return losses(model, batch, *arguments)
+
+    monkeypatch.setattr(supervised_trainer, "example_losses", recorded)
+    for most, longest in ((12, 4), (3, 3)):
+        lengths.clear()
+        run(
+            make(
+                store=f"{most}",
+                selfPlay={"maxTokens": {"recognizer": 6, "responder": most}},
+                warmStart={"steps": 2},
+            )
+        )
+        assert max(lengths) == longest
 
 
 def test_the_judge_learns_to_read_its_views(make: Make) -> None:

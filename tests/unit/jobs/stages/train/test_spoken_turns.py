@@ -51,9 +51,13 @@ def test_an_example_is_the_one_of_a_warm_start(tiny_model: Path, tmp_path: Path)
     (turn,) = read_spoken_turns(tmp_path)
     tokenizer, prompts = load_tokenizer(tiny_model), load_prompt_set("compact-v1")
     said = Dialogue("d", (Utterance("Bob", "How was it?"), Utterance("Ann", "Great!", ("joy",))))
-    _, (example,) = examples_of(
-        [said], MELD, prompts, tokenizer, views=[View(past=1)], past=1, max_prompt_tokens=99
-    )
-    prompt, completion = turn.example(prompts, tokenizer, MELD, 99, 32)
-    assert (tuple(prompt), tuple(completion)) == (example.prompt, example.completion)
-    assert turn.example(prompts, tokenizer, MELD, 99, 2)[1] == completion[:2]
+    lengths = []
+    for most in (32, 2):
+        _, (example,) = examples_of(
+            [said], MELD, prompts, tokenizer, views=[View(past=1)], past=1, max_prompt_tokens=99,
+            max_response_tokens=most,
+        )  # fmt: skip
+        prompt, completion = turn.example(prompts, tokenizer, MELD, 99, most)
+        assert (tuple(prompt), tuple(completion)) == (example.prompt, example.completion)
+        lengths.append(len(completion))
+    assert lengths[0] > lengths[1] == 2
