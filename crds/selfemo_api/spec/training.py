@@ -73,8 +73,8 @@ class Lora(ApiModel):
     """The scale of the adapters: their output is multiplied by `alpha / rank`. 64 is twice
     a rank of 32."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0), EXPERT] = 0.0
-    """The dropout probability of the adapters. It is 0, because dropout would change the
-    log-probabilities that the loss compares."""
+    """The dropout probability of the adapters in the warm start. It is 0, as it always is in the
+    stage Train, where dropout would change the log-probabilities that the loss compares."""
     target_modules: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=128)]],
         Field(min_length=1, max_length=64),

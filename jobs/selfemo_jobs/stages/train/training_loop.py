@@ -126,6 +126,7 @@ def run_training(job: TrainJob, sigterm: SigtermFlag) -> None:
             training.train_layers or None if training.deepspeed.zero_stage < 3 else None
         ),
     )
+    disable_dropout(trainer.model)  # which has its adapters by now, with a dropout of their own
     for callback in (PrinterCallback, ProgressCallback):  # they write to standard output
         trainer.remove_callback(callback)
     with precision_context(bfloat16_products=job.bfloat16_products):
@@ -220,9 +221,8 @@ def _load_rollouts(job: TrainJob, tokenizer: PreTrainedTokenizerBase) -> Rollout
 
 
 def _load_policy(job: TrainJob, dtype: torch.dtype) -> PreTrainedModel:
-    """Return the model to train, without dropout. Weights that are not trained have no gradient."""
+    """Return the model to train. Weights that are not trained have no gradient."""
     model = load_model(job.policy, dtype)
-    disable_dropout(model)
     if job.training.train_layers > 0:
         train_last_layers(model, job.training.train_layers)
     return model

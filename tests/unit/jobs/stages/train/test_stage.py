@@ -305,6 +305,16 @@ def test_lora_is_merged_and_the_kl_is_to_the_reference(
 
 
 @pytest.mark.distributed
+def test_adapters_are_trained_without_dropout(finish: Callable[..., Run]) -> None:
+    settings = {"rank": 4, "alpha": 8.0}
+    plain, other = (
+        weights(finish(epochs=1, maxSteps=3, lora={**settings, "dropout": dropout}))
+        for dropout in (0.0, 0.5)
+    )
+    assert all(torch.equal(plain[name], other[name]) for name in plain)
+
+
+@pytest.mark.distributed
 def test_agreed_answers_are_learnt_by_the_last_layers(
     finish: Callable[..., Run], one: Run, policy: Path
 ) -> None:
