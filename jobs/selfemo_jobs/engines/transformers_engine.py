@@ -32,6 +32,7 @@ from selfemo_jobs.engines.sampling import uniforms
 from selfemo_jobs.engines.transformers_args import DEFAULT_ARGS, TransformersArgs
 from selfemo_jobs.models.end_tokens import end_tokens
 from selfemo_jobs.models.fetch import load_model, load_tokenizer, move_model
+from selfemo_jobs.models.memory_errors import memory_advice
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -45,6 +46,11 @@ if TYPE_CHECKING:
 #: other types the difference may be as large as the usual distance, so there all completions are
 #: drawn in the same batches.
 CERTAIN: dict[torch.dtype, float] = {torch.float32: 1e-3}
+#: What to do if the memory is too small for a batch, in a stage and in a command.
+LESS_MEMORY = (
+    "lower `selfPlay.engineArgs.batch_size`; in an evaluation `evaluation.batchSize`, in a command "
+    "`--batch-size`"
+)
 
 
 class TransformersEngine:
@@ -105,6 +111,7 @@ class TransformersEngine:
         """The model's tokenizer."""
         return self._tokenizer
 
+    @memory_advice(LESS_MEMORY)
     @torch.inference_mode()
     def generate(
         self, prompts: Sequence[Sequence[int]], sampling: Sampling | Sequence[Sampling]
@@ -122,6 +129,8 @@ class TransformersEngine:
         ------
         ValueError
             If a prompt is empty, or it is longer than ``max_model_len`` with its completion.
+        StageError
+            If the memory is too small for a batch.
         """
         alike: dict[tuple[Sampling, bool], list[int]] = {}
         for index, one in enumerate(sampling_of_each(prompts, sampling, self._max_model_len)):
@@ -135,6 +144,7 @@ class TransformersEngine:
                 completions.update(zip(chosen, drawn, strict=True))
         return [completions[i] for i in range(len(prompts))]
 
+    @memory_advice(LESS_MEMORY)
     @torch.inference_mode()
     def score(
         self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]
@@ -172,6 +182,7 @@ class TransformersEngine:
                 logprobs.update(zip(chosen, map(tuple, scores.logprobs.tolist()), strict=True))
         return [logprobs[i] for i in range(len(prompts))]
 
+    @memory_advice(LESS_MEMORY)
     @torch.inference_mode()
     def generate_and_score(
         self,

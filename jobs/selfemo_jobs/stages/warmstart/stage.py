@@ -64,6 +64,11 @@ RELEVANT = (
     "evaluation.multiLabel",
     "evaluation.batchSize",
 )
+#: What to do if the GPU has too little memory. There is no sharding: a warm start has one GPU.
+_LESS_MEMORY = (
+    "a warm start has one GPU for the model and its optimizer: set `training.lora` or "
+    "`training.trainLayers`, or lower `training.microBatchSize`"
+)
 
 
 @dataclass(frozen=True)
@@ -113,11 +118,16 @@ def run_warm_start(context: StageContext) -> StageOutput:
         If SIGTERM arrived. The next attempt continues from a checkpoint.
     Unavailable
         If the storage or the hub cannot be reached.
+    StageError
+        If the memory of the GPU is too small.
     """
+    from selfemo_jobs.models.memory_errors import memory_advice
+
     policy = fetch_policy(context)
     data = _load_data(context, load_tokenizer(policy))
     folder = _training_folder(context, policy, data)
-    training = _train(context, policy, data, folder)
+    with memory_advice(_LESS_MEMORY):
+        training = _train(context, policy, data, folder)
     trained = folder / "model" if training.best_weights else policy
     if training.best_weights:
         from selfemo_jobs.stages.warmstart.weights import write_trained

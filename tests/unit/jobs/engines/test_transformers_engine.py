@@ -18,7 +18,7 @@ from selfemo_jobs.engines.interface import Completion, Sampling
 from selfemo_jobs.engines.sampling import processed_logprobs
 from selfemo_jobs.engines.transformers_args import TransformersArgs
 from selfemo_jobs.engines.transformers_engine import TransformersEngine
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import BadInput, StageError
 from selfemo_jobs.models.end_tokens import end_tokens
 from selfemo_jobs.models.fetch import load_tokenizer
 from selfemo_jobs.prompts import load_prompt_set
@@ -242,6 +242,22 @@ def test_prompts_may_each_have_their_own_sampling(
         assert [c.token_ids for c in group] == ids
     with pytest.raises(ValueError, match="shorter"):
         engine.generate(prompts, [one])
+
+
+@pytest.mark.parametrize("call", ["generate", "score", "generate_and_score"])
+def test_a_lack_of_memory_names_the_batch_size(
+    call: str, tiny_model: Path, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = TransformersEngine(tiny_model, max_model_len=256)
+    greedy, answers = Sampling(temperature=0, max_tokens=7), [[5, 6], [7]]
+    arguments = {"generate": [greedy], "score": [answers], "generate_and_score": [greedy, answers]}
+
+    def full(*_arguments: object, **_options: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(type(engine.model), "forward", full)
+    with pytest.raises(StageError, match=r"GiB \(lower `selfPlay\.engineArgs\.batch_size`; in an"):
+        getattr(engine, call)(prompts, *arguments[call])
 
 
 def test_prompts_too_long_are_refused(engine: TransformersEngine) -> None:

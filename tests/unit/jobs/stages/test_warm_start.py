@@ -24,7 +24,7 @@ from selfemo_api.spec import EvolutionSpec, View
 from selfemo_api.stages import Stage, stage_prefix
 from selfemo_jobs.acceleration import bf16_emulation
 from selfemo_jobs.engines.transformers_engine import TransformersEngine
-from selfemo_jobs.errors import BadInput, Terminated
+from selfemo_jobs.errors import BadInput, StageError, Terminated
 from selfemo_jobs.models.description_file import parse_description
 from selfemo_jobs.models.fetch import fetch_model, load_model
 from selfemo_jobs.models.model_folder import check_model_folder, model_files
@@ -528,6 +528,15 @@ def test_a_loss_that_is_not_finite_is_bad_input(
 ) -> None:
     monkeypatch.setattr(SupervisedTrainer, "make_step", lambda _trainer: float("nan"))
     with pytest.raises(BadInput, match=r"diverged: .*lower `overrides\.warmStart\.learningRate`"):
+        run(make())
+
+
+def test_a_lack_of_memory_names_the_settings(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_trainer: SupervisedTrainer) -> float:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(SupervisedTrainer, "make_step", full)
+    with pytest.raises(StageError, match=r"memory.*: set `training\.lora` or .*microBatchSize`\)$"):
         run(make())
 
 
