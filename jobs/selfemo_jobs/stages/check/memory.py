@@ -1,4 +1,7 @@
-"""Whether the model fits the memory: DeepSpeed's estimate for training, and vLLM's KV cache."""
+"""Whether the model fits the memory: DeepSpeed's estimate for training, and vLLM's KV cache.
+
+A warm start trains without DeepSpeed, on one GPU, and has an estimate of its own.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,9 @@ _CPU_CACHE = ("VLLM_CPU_KVCACHE_SPACE", 2)
 #: each other one. Where this is far below the memory, DeepSpeed is not imported, which takes
 #: seconds.
 _TRAINED_MOST, _FROZEN_MOST = 30, 4
+#: The bytes that a warm start holds for each parameter that it trains, beside the weights of the
+#: model: two moments of AdamW and a gradient in float32; and in bfloat16 a copy in float32.
+_WARM_START_STATES, _WARM_START_COPY = 12, 4
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,26 @@ def training_needs(spec: EvolutionSpec, size: ModelSize) -> TrainingNeeds:
     return TrainingNeeds(main if offload else size.parameters * weight * processes, gpu)
 
 
+def warm_start_needs(spec: EvolutionSpec, size: ModelSize) -> int:
+    """Return the least memory in bytes of the GPU on which a warm start trains.
+
+    Nothing is divided among GPUs. Activations are not counted. The embeddings and the output head
+    are not trained: each is taken for as large as the largest tensor.
+
+    Parameters
+    ----------
+    spec
+        The resolved spec.
+    size
+        The size of the model.
+    """
+    lora, trained = spec.training.lora, size.trained
+    if (lora is None or lora.rank == 0) and spec.training.train_layers == 0:
+        trained = max(0, trained - 2 * size.largest_layer)
+    weight, copy = (4, 0) if _is_float32(spec) else (2, _WARM_START_COPY)
+    return size.parameters * weight + trained * (_WARM_START_STATES + copy)
+
+
 def check_memory(
     spec: EvolutionSpec,
     size: ModelSize,
@@ -140,6 +166,7 @@ def check_memory(
     """
     gpu = min(gpu_memory, default=None)
     _check_engine(spec, size, findings, main_memory, gpu)
+    _check_warm_start(spec, size, findings, gpu)
     most = size.trained * _TRAINED_MOST + size.frozen * _FROZEN_MOST
     most *= spec.resources.local_processes
     known = [limit for limit in (main_memory, gpu) if limit is not None]
@@ -157,6 +184,22 @@ def check_memory(
                 f"{_millions(size.parameters)} in the model) needs {_gib(need)} of {what} by "
                 f"DeepSpeed's estimate, and there are {_gib(limit)}: {_advice(spec, size)}",
             )
+
+
+def _check_warm_start(
+    spec: EvolutionSpec, size: ModelSize, findings: Findings, gpu_memory: int | None
+) -> None:
+    """Find whether one GPU can hold the states of a warm start. On a CPU, Train needs as much."""
+    if not spec.has_warm_start or spec.resources.gpus_per_node == 0 or gpu_memory is None:
+        return
+    needed = warm_start_needs(spec, size)
+    if needed > gpu_memory:
+        findings.problem(
+            "warmStart.steps",
+            f"a warm start trains on one GPU, needs at least {_gib(needed)} of its memory, and "
+            f"there are {_gib(gpu_memory)}: set `training.lora` or `training.trainLayers`, use a "
+            "smaller model, or set 0",
+        )
 
 
 def _check_engine(

@@ -10,7 +10,13 @@ from tests.unit.jobs.stages.check.world import World
 from selfemo_jobs.models.model_weights import Tensor
 from selfemo_jobs.stages.check import stage
 from selfemo_jobs.stages.check.findings import Findings
-from selfemo_jobs.stages.check.memory import ModelSize, check_memory, model_size, training_needs
+from selfemo_jobs.stages.check.memory import (
+    ModelSize,
+    check_memory,
+    model_size,
+    training_needs,
+    warm_start_needs,
+)
 
 GIB = 1 << 30
 #: As Qwen3-8B has them.
@@ -86,6 +92,33 @@ def test_a_model_that_training_cannot_hold(world: World) -> None:
     assert problems(world, adapters, gpus=(80 * GIB,)) == []
     lines = problems(world, adapters, gpus=(16 * GIB,))
     assert [line.partition(":")[0] for line in lines] == ["selfPlay.engineArgs", "model.uri"]
+
+
+def test_a_warm_start_that_one_gpu_cannot_hold(world: World) -> None:
+    """The train stage divides its states among the GPUs; the warm start does not."""
+    on_gpus(world, 8, deepspeed={"zeroStage": 3})
+    assert problems(world, LARGE, gpus=(80 * GIB,) * 8) == []
+    world.spec["warmStart"] = {"steps": 100}
+    needed = LARGE.parameters * 2 + (LARGE.parameters - 2 * LARGE.largest_layer) * 16
+    assert problems(world, LARGE, gpus=(80 * GIB,) * 8) == [
+        f"warmStart.steps: a warm start trains on one GPU, needs at least {needed / GIB:.1f} GiB "
+        "of its memory, and there are 80.0 GiB: set `training.lora` or `training.trainLayers`, use "
+        "a smaller model, or set 0"
+    ]
+    assert problems(world, LARGE, gpus=(140 * GIB,) * 8) == []
+    world.spec["training"]["lora"] = {"rank": 32}
+    adapters = ModelSize(LARGE.parameters, 87_000_000, LARGE.largest_layer, LARGE.cache_per_token)
+    assert problems(world, adapters, gpus=(40 * GIB,) * 8) == []
+
+
+def test_the_least_memory_of_a_warm_start(world: World) -> None:
+    size = ModelSize(1000, 1000, 100, 0)
+    assert warm_start_needs(on_gpus(world, 1).config().spec, size) == 1000 * 2 + 800 * 16
+    world.override(training={"precision": "Float32"})
+    assert warm_start_needs(world.config().spec, size) == 1000 * 4 + 800 * 12
+    world.spec["training"]["trainLayers"] = 1
+    size = ModelSize(1000, 50, 100, 0)
+    assert warm_start_needs(world.config().spec, size) == 1000 * 4 + 50 * 12
 
 
 def test_an_engine_that_cannot_hold_one_prompt(world: World) -> None:
