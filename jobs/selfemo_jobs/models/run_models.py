@@ -17,7 +17,8 @@ from selfemo_api.spec import Keep
 from selfemo_api.stages import Stage, stage_prefix
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.best_manifest import best_uri
-from selfemo_jobs.runtime.manifest import NAME_DIGITS, canonical_json
+from selfemo_jobs.runtime.manifest import MANIFEST, NAME_DIGITS, canonical_json
+from selfemo_jobs.runtime.run_reader import REPORT_FILE
 from selfemo_jobs.store import ObjectNotFound, Store, join, store_for
 
 #: The name of the record of a removed model, in the folder of its stage.
@@ -58,6 +59,18 @@ class RunModel:
     def removed_uri(self) -> str:
         """The URI of the record of its removal."""
         return join(self.stage_uri, REMOVED_FILE)
+
+    @property
+    def baseline_uri(self) -> str | None:
+        """The URI of the manifest of the run's generation 0; None for a model of generation 0."""
+        if self.generation == 0:
+            return None
+        return join(self.run_uri, stage_prefix(0, Stage.EVALUATE), MANIFEST)
+
+    @property
+    def report_uri(self) -> str:
+        """The URI of the run's report."""
+        return join(self.run_uri, REPORT_FILE)
 
 
 class RemovedModel(ApiModel):

@@ -10,16 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from selfemo_api.model_description import ModelDescription
 from selfemo_api.spec import Engine
-from selfemo_api.stages import Stage, stage_prefix
 from selfemo_jobs.datasets.dialogue import Utterance
 from selfemo_jobs.datasets.plain_text import read_plain_text
 from selfemo_jobs.datasets.reading import Notes
 from selfemo_jobs.datasets.text_files import Place
-from selfemo_jobs.models.run_models import parse_run_model
 from selfemo_jobs.playground.turn_html import ShownTurn
-from selfemo_jobs.runtime.manifest import MANIFEST
-from selfemo_jobs.runtime.run_reader import REPORT_FILE
-from selfemo_jobs.store import join
 
 if TYPE_CHECKING:
     from selfemo_jobs.inference import Prediction, Reply, Responder
@@ -128,40 +123,6 @@ def parse_turns(text: str) -> list[Utterance]:
             "`selfemo predict`"
         )
     return dialogues[0]
-
-
-def baseline_reference(uri: str) -> str | None:
-    """Return the reference of generation 0 of the run in whose folder a model is.
-
-    None: the model is not in the folder of a run, or it is of generation 0 itself. What the model's
-    description says about its origin does not count: it may be a stranger's.
-
-    Parameters
-    ----------
-    uri
-        The URI of the model's folder.
-
-    Examples
-    --------
-    >>> baseline_reference("s3://emo/default/demo-1/generations/002/train/model")
-    's3://emo/default/demo-1/generations/000/evaluate/manifest.json'
-    """
-    model = parse_run_model(uri)
-    if model is None or model.generation == 0:
-        return None
-    return join(model.run_uri, stage_prefix(0, Stage.EVALUATE), MANIFEST)
-
-
-def report_uri(uri: str) -> str | None:
-    """Return the URI of the report of the run in whose folder a model is, or None without a run.
-
-    Parameters
-    ----------
-    uri
-        The URI of the model's folder.
-    """
-    model = parse_run_model(uri)
-    return join(model.run_uri, REPORT_FILE) if model is not None else None
 
 
 def _shown(prediction: Prediction) -> ShownTurn:

@@ -101,13 +101,16 @@ def run(arguments: argparse.Namespace) -> int:
 def _models(arguments: argparse.Namespace, location: ModelLocation) -> list[PlaygroundModel]:
     """Return the model, and the one beside it if there is one. Raises BadInput, Unavailable."""
     from selfemo_jobs.models.model_reference import fetch_located, resolve_model
-    from selfemo_jobs.playground.models import PlaygroundModel, baseline_reference
+    from selfemo_jobs.models.run_models import parse_run_model
+    from selfemo_jobs.playground.models import PlaygroundModel
 
     model = with_chosen_context(arguments, fetch_located(location, reference_options(arguments)))
     description = model.description
     settings = engine_settings(arguments, description.decoding)
     models = [PlaygroundModel(_name(description), *model, *settings)]
-    reference = arguments.compare or baseline_reference(location.uri)
+    # what the model's description says about its origin does not count: it may be a stranger's
+    own = parse_run_model(location.uri)
+    reference = arguments.compare or (own.baseline_uri if own is not None else None)
     if reference is None or arguments.compare == "none":
         return models
     # generation 0 is in the storage of its run
@@ -133,7 +136,7 @@ def _name(description: ModelDescription) -> str:
 
 def _report(arguments: argparse.Namespace, location: ModelLocation) -> bytes | None:
     """Return the report of the run, or None if there is none. Raises BadInput."""
-    from selfemo_jobs.playground.models import report_uri
+    from selfemo_jobs.models.run_models import parse_run_model
     from selfemo_jobs.store import ObjectNotFound
 
     if arguments.report is not None:
@@ -142,11 +145,11 @@ def _report(arguments: argparse.Namespace, location: ModelLocation) -> bytes | N
         except OSError as error:
             raise BadInput(f"--report {arguments.report}: {error.strerror}") from None
         return content
-    uri = report_uri(location.uri)
-    if uri is None:
+    model = parse_run_model(location.uri)
+    if model is None:
         return None
     try:
-        return location.store.get(uri)
+        return location.store.get(model.report_uri)
     except ObjectNotFound:
         return None
     except StageError as error:

@@ -9,12 +9,8 @@ from selfemo_jobs.inference.responses import reply_speaker
 from selfemo_jobs.playground.example_dialogues import EXAMPLES
 from selfemo_jobs.playground.models import (
     MOST_TURNS,
-    baseline_reference,
     parse_turns,
-    report_uri,
 )
-
-RUN = "file:///storage/default/demo-01234567"
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -42,16 +38,3 @@ def test_a_text_that_is_not_a_dialogue_is_refused(text: str, message: str) -> No
 def test_the_reply_is_that_of_the_other_speaker() -> None:
     assert reply_speaker(parse_turns("Ann: Hi.\nBo: Hello.\nAnn: How are you?")) == "Bo"
     assert reply_speaker(parse_turns("Ann: Hi.\nAnn: Is anyone there?")) == "B"
-
-
-def test_a_trained_model_is_compared_with_generation_0_of_its_run() -> None:
-    manifest = f"{RUN}/generations/000/evaluate/manifest.json"
-    assert baseline_reference(f"{RUN}/generations/002/train/model-0123456789ab") == manifest
-    assert baseline_reference(f"{RUN}/generations/000/warmstart/model") is None
-    assert report_uri(f"{RUN}/generations/000/warmstart/model") == f"{RUN}/report.html"
-
-
-@pytest.mark.parametrize("uri", ["hf://owner/name", "s3://bucket/model", "file:///models/demo"])
-def test_a_copied_model_leads_to_no_other_place(uri: str) -> None:
-    assert baseline_reference(uri) is None
-    assert report_uri(uri) is None
