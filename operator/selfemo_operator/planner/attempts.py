@@ -21,6 +21,7 @@ from selfemo_api.status import (
 )
 from selfemo_operator.planner.recovery import after_damage, next_attempt
 from selfemo_operator.planner.types import (
+    DISRUPTED_EXITS,
     AttemptOutcome,
     End,
     Failure,
@@ -42,8 +43,6 @@ REMOVALS_MAX = 1024
 TIMES_MAX = 64
 #: The characters of a uid by which a pod is kept: 32 bits tell the pods of one second apart.
 _UID_LENGTH = 8
-#: Exit codes that report a disruption from outside, besides the platform's own report.
-_DISRUPTED_EXITS = (ExitCode.UNAVAILABLE, ExitCode.TERMINATED)
 
 
 def after_attempt(
@@ -177,7 +176,7 @@ def after_failure(
     if failure.exit_code == ExitCode.BAD_INPUT:
         return Progress(status, spec, end=End(Reason.BAD_INPUT, message))
     policy = evolution.spec.failure_policy
-    disrupted = failure.disrupted or failure.exit_code in _DISRUPTED_EXITS
+    disrupted = failure.disrupted or failure.exit_code in DISRUPTED_EXITS
     kind = StageFailure.DISRUPTED if disrupted else StageFailure.FAILED
     outcome = AttemptOutcome(stage, failure=kind)
     failures = status.failures + (not disrupted)

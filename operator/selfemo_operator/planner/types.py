@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypedDict
 
-from selfemo_api.contract import StageConfig
+from selfemo_api.contract import ExitCode, StageConfig
 from selfemo_api.results import SourceScore, StageResult
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage
@@ -44,6 +44,10 @@ class JobState(StrEnum):
     def is_final(self) -> bool:
         """Whether the Job has ended."""
         return self in (JobState.SUCCEEDED, JobState.FAILED)
+
+
+#: Exit codes of a stage that something outside has ended, besides the platform's own report.
+DISRUPTED_EXITS = (ExitCode.UNAVAILABLE, ExitCode.TERMINATED)
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from selfemo_api.contract import ENV_GRACE, ENV_PARENT, ENV_RENDEZVOUS, ENV_SHARD
+from selfemo_api.contract import ENV_GRACE, ENV_PARENT, ENV_RENDEZVOUS, ENV_SHARD, ExitCode
 from selfemo_api.spec import ResourcesSpec
-from selfemo_jobs.errors import BadInput, StageError, Terminated, Unavailable
+from selfemo_jobs.errors import BadInput, Terminated
 from selfemo_jobs.runtime.parent_death import die_with_parent
 from selfemo_jobs.runtime.threads import THREADS, available_processors, set_thread_defaults
-from selfemo_jobs.stages.train.worker_protocol import TrainJob, read_failures
+from selfemo_jobs.stages.train.process_ends import common_exit_code, stage_error
+from selfemo_jobs.stages.train.worker_protocol import TrainJob
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,10 @@ WORKER = "selfemo_jobs.stages.train.worker"
 _GRACE_SECONDS = 30.0
 #: Seconds of these in which the stage reports its end, after its workers have ended.
 _REPORT_SECONDS = 2.0
+_ENDED_ELSEWHERE = (
+    "SIGTERM arrived at another process of the training, and all have saved; the same command "
+    "continues from the checkpoint"
+)
 
 
 def worker_grace_seconds() -> float:
@@ -134,7 +139,8 @@ def launch(job: TrainJob, job_file: Path) -> None:
     Raises
     ------
     Terminated
-        If SIGTERM arrived. The processes have written a checkpoint.
+        If SIGTERM arrived here or at a process of another node. The processes have written a
+        checkpoint.
     StageError
         If a process failed, with its message.
     """
@@ -157,38 +163,28 @@ def launch(job: TrainJob, job_file: Path) -> None:
             process.kill()
             process.wait()
         raise
+    if code == ExitCode.TERMINATED:
+        raise Terminated(_ENDED_ELSEWHERE)
     if code:
-        raise _stage_error(job, code)
-
-
-def _stage_error(job: TrainJob, code: int) -> StageError:
-    """Return the error of the stage after its processes ended with an exit code."""
-    failures = read_failures(job.folder)
-    if not failures:
-        return StageError(
-            f"a training process ended with code {code} without reporting an error; if the machine "
-            "ran out of memory, lower `training.microBatchSize` or set `training.deepspeed.offload`"
-        )
-    first = failures[0]
-    if first.kind == BadInput.kind:
-        return BadInput(first.error)
-    if first.kind == Unavailable.kind:
-        return Unavailable(first.error)
-    if "out of memory" in first.error.lower():
-        return StageError(
-            f"{first.error} (lower `training.microBatchSize`, raise `training.deepspeed.zeroStage` "
-            "or set `training.deepspeed.offload`)"
-        )
-    return StageError(first.error)
+        raise stage_error(job, code)
 
 
 def main() -> None:
-    """Run torchrun in this process, which is the parent that the workers end with."""
+    """Run torchrun in this process, which is the parent that the workers end with.
+
+    torchrun itself would end with 1 however its workers have ended.
+    """
     die_with_parent()
     os.environ[ENV_PARENT] = str(os.getpid())
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 
-    torchrun(sys.argv[1:])
+    try:
+        torchrun(sys.argv[1:])
+    except ChildFailedError as error:
+        print(error, file=sys.stderr)
+        ends = [(failure.timestamp, failure.exitcode) for failure in error.failures.values()]
+        sys.exit(common_exit_code(ends))
 
 
 if __name__ == "__main__":

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from selfemo_api.contract import ExitCode
 from selfemo_api.results import FailureMessage, decode_message
+from selfemo_api.stages import Stage
+from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.pod_status import (
     has_started,
+    removal_time,
     terminated_state,
     true_condition,
 )
-from selfemo_operator.planner.types import Failure
+from selfemo_operator.planner.types import DISRUPTED_EXITS, Failure
 
 Json = dict[str, Any]
 
@@ -27,6 +31,11 @@ _DISRUPTION_REASONS = (
 #: Reasons of a container whose end nothing has seen, as after a reboot of its node: containerd
 #: reports `Unknown`, and the kubelet the other one.
 _LOST_REASONS = ("Unknown", "ContainerStatusUnknown")
+#: The longest time in which the other nodes of a training notice that one is gone: NCCL waits ten
+#: minutes for a peer that does not close its connections.
+_PEER_WAIT = timedelta(minutes=15)
+#: The exit code of a container that was killed.
+_KILLED = 137
 
 
 def failure_of(job: Json, pods: Sequence[Json]) -> Failure:
@@ -48,19 +57,67 @@ def failure_of(job: Json, pods: Sequence[Json]) -> Failure:
         text = condition.get("message") or condition.get("reason") or "its pods are gone"
         return Failure(text, disrupted=True)
     failures = [_pod_failure(pod) for pod in failed]
-    # If one of several shards fails, the others are ended. Bad input explains the most, then a
-    # damaged result, then a failure with a message, then a disruption. A pod that was rejected
-    # comes first among these: the Job replaces the others itself.
-    return min(
-        failures,
-        key=lambda f: (
-            f.exit_code != ExitCode.BAD_INPUT,
-            f.damaged is None,
-            f.disrupted,
-            not f.rejected,
-            not f.message,
-        ),
+    if job["metadata"]["labels"][names.LABEL_COMPONENT] == Stage.TRAIN.slug:
+        failures = [
+            _after_removal(failure, pod, failed)
+            for failure, pod in zip(failures, failed, strict=True)
+        ]
+    return min(failures, key=_rank)
+
+
+def _rank(failure: Failure) -> tuple[bool, ...]:
+    """Return the place of a pod's failure among those of its Job: the one that explains the most.
+
+    If one of several shards fails, the Job controller ends the others. So those that something
+    outside has ended, by their exit code too, come after a failure of the stage itself. A pod that
+    was rejected comes first among the disruptions: the Job replaces the others itself.
+    """
+    return (
+        failure.exit_code != ExitCode.BAD_INPUT,
+        failure.damaged is None,
+        failure.disrupted or failure.exit_code in DISRUPTED_EXITS,
+        failure.disrupted,
+        not failure.rejected,
+        failure.exit_code == ExitCode.TERMINATED,
+        not failure.message,
     )
+
+
+def _after_removal(failure: Failure, pod: Json, failed: Sequence[Json]) -> Failure:
+    """Return the failure of a training's pod, as a disruption if the removal of another caused it.
+
+    The nodes of a training end together. If one is removed, the failure of another is about the
+    connection, or has no message. A pod that failed before the removal, or long after it, had its
+    own reason. So did one that ran out of memory, has bad input, or names a damaged result.
+
+    Parameters
+    ----------
+    failure
+        The failure of the pod, taken by itself.
+    pod
+        The pod.
+    failed
+        All failed pods of the Job.
+    """
+    terminated = terminated_state(pod) or {}
+    began, ended = _time(terminated.get("startedAt")), _time(terminated.get("finishedAt"))
+    has_own_reason = (
+        failure.exit_code in (ExitCode.BAD_INPUT, *DISRUPTED_EXITS)
+        or failure.damaged is not None
+        or terminated.get("reason") == "OOMKilled"
+    )
+    if failure.disrupted or has_own_reason or began is None or ended is None:
+        return failure
+    for other in failed:
+        removed = _time(removal_time(other))
+        if removed is not None and began <= removed <= ended <= removed + _PEER_WAIT:
+            text = f"{_pod_failure(other).message}; after it, {failure.message}"
+            return Failure(text, exit_code=failure.exit_code, disrupted=True)
+    return failure
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text.replace("Z", "+00:00")) if text else None
 
 
 def _pod_failure(pod: Json) -> Failure:
@@ -76,7 +133,15 @@ def _pod_failure(pod: Json) -> Failure:
         text = (target or {}).get("message") or status.get("message") or "the pod was removed"
         rejected = target is None and not has_started(pod)
         return Failure(f"{name}: {text}", disrupted=True, rejected=rejected)
+    if "deletionTimestamp" in pod["metadata"] and _was_killed(terminated):
+        return Failure(f"{name} was deleted, and did not end in its time", disrupted=True)
     return _container_failure(name, terminated)
+
+
+def _was_killed(terminated: Json) -> bool:
+    """Return whether the kubelet killed a container, and not for its memory."""
+    is_silent = not terminated.get("message") and terminated.get("reason") != "OOMKilled"
+    return is_silent and terminated.get("exitCode") == _KILLED
 
 
 def _container_failure(name: str, terminated: Json) -> Failure:

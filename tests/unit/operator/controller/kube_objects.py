@@ -42,13 +42,18 @@ def action_of(evolution: EmotionEvolution, attempt: int = 1) -> CreateJob:
 
 
 def job_of(
-    status: Json | None = None, *, suspend: bool = False, queue: str = "", **more: Any
+    status: Json | None = None,
+    *,
+    suspend: bool = False,
+    queue: str = "",
+    stage: Stage = Stage.EVALUATE,
+    **more: Any,
 ) -> Json:
-    labels = {**names.stage_labels(evolution_of(), Stage.EVALUATE, 1)}
+    labels = {**names.stage_labels(evolution_of(), stage, 1)}
     if queue:
         labels[names.LABEL_QUEUE] = queue
     metadata = {
-        "name": "demo-g000-evaluate-1",
+        "name": job_name("demo", 0, stage, 1),
         "namespace": "team",
         "labels": labels,
         "creationTimestamp": "2026-01-01T10:00:00Z",

@@ -17,12 +17,11 @@ from selfemo_jobs.errors import BadInput, StageError, Terminated
 from selfemo_jobs.stages.train import launch as launch_module
 from selfemo_jobs.stages.train.launch import (
     ENV_RENDEZVOUS,
-    _stage_error,
     worker_command,
     worker_environment,
     worker_grace_seconds,
 )
-from selfemo_jobs.stages.train.worker_protocol import TrainFailure, TrainJob, write_json
+from selfemo_jobs.stages.train.worker_protocol import TrainJob
 
 FILE = Path("/somewhere/job.json")
 
@@ -136,26 +135,21 @@ def job(folder: Path) -> TrainJob:
     )
 
 
-def report_failure(folder: Path, rank: int, kind: str, error: str, when: int) -> None:
-    write_json(job(folder).failure_file(rank), TrainFailure(kind=kind, error=error, when=when))
+@pytest.mark.parametrize(("code", "error"), [(143, Terminated), (1, StageError)])
+def test_torchrun_ends_as_its_first_worker_did(
+    code: int, error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM arrived at another node: all workers save and end with 143, torchrun with 1."""
+    run_by_torchrun(f"raise SystemExit({code})", tmp_path, monkeypatch)
+    with pytest.raises(error) as raised:
+        launch_module.launch(job(tmp_path), FILE)
+    assert raised.type is error
 
 
-def test_the_first_failure_is_the_cause(tmp_path: Path) -> None:
-    report_failure(tmp_path, 0, "Internal", "RuntimeError: connection closed by peer", 2)
-    report_failure(tmp_path, 1, "BadInput", "training diverged", 1)
-    error = _stage_error(job(tmp_path), 1)
-    assert isinstance(error, BadInput)
-    assert str(error) == "training diverged"
-
-
-def test_out_of_memory_names_the_settings_to_change(tmp_path: Path) -> None:
-    report_failure(
-        tmp_path, 0, "Internal", "OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", 1
-    )
-    error = _stage_error(job(tmp_path), 1)
-    assert type(error) is StageError
-    assert "microBatchSize" in str(error)
-
-
-def test_a_killed_process_reports_no_error(tmp_path: Path) -> None:
-    assert "code -9 without reporting an error" in str(_stage_error(job(tmp_path), -9))
+def run_by_torchrun(worker: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let two real processes of torchrun run some code in place of the workers'."""
+    script = folder / "script.py"
+    script.write_text(worker)
+    torchrun = [sys.executable, "-m", "selfemo_jobs.stages.train.launch", "--standalone"]
+    command = [*torchrun, "--nproc-per-node=2", str(script)]
+    monkeypatch.setattr(launch_module, "worker_command", lambda *_: command)

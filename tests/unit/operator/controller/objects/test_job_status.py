@@ -176,6 +176,68 @@ def test_bad_input_comes_before_the_shards_that_were_ended() -> None:
         assert failed(*order).exit_code == 2
 
 
+def test_a_shards_own_failure_comes_before_those_that_were_ended_with_it() -> None:
+    own = pod_of("Failed", terminated(1, encode_message(FailureMessage(error="own", kind="X"))))
+    ended = encode_message(FailureMessage(error="ended by SIGTERM", kind="Terminated"))
+    away = encode_message(FailureMessage(error="S3 is away", kind="Unavailable"))
+    killed = pod_of("Failed", terminated(137, reason="Error"))
+    killed["metadata"]["deletionTimestamp"] = "2026-01-01T11:30:00Z"
+    pods = [
+        pod_of("Failed", conditions=[condition("DisruptionTarget")]),
+        killed,
+        pod_of("Failed", terminated(143, ended)),
+        pod_of("Failed", terminated(75, away)),
+        own,
+    ]
+    for message in ("own", "S3 is away", "ended by SIGTERM"):
+        assert failed(*pods).message == failed(*pods[::-1]).message == message
+        pods.pop()
+    assert failed(*pods).disrupted
+    assert failed(killed).disrupted
+
+
+# A pod of a training that ran from 11:00 to 12:00.
+TIMES = {"startedAt": "2026-01-01T11:00:00Z", "finishedAt": "2026-01-01T12:00:00Z"}
+LOST = encode_message(FailureMessage(error="no answer", kind="Internal"))
+
+
+def training_failed(*pods: Json) -> Any:
+    job = job_of({"conditions": [condition("Failed")]}, stage=Stage.TRAIN)
+    return stage_job(job, pods, NOW).failure
+
+
+def removed(at: str) -> Json:
+    target = condition("DisruptionTarget", message="drained", lastTransitionTime=at)
+    return pod_of("Failed", terminated(137), conditions=[target])
+
+
+def test_a_training_that_fails_since_a_node_was_removed_is_disrupted() -> None:
+    pods = [pod_of("Failed", terminated(1, LOST, **TIMES)), removed("2026-01-01T11:50:00Z")]
+    for order in (pods, pods[::-1]):
+        failure = training_failed(*order)
+        assert failure.disrupted
+        assert failure.message.startswith("pod-0: drained")
+        assert not failed(*order).disrupted  # shards of other stages do not need each other
+
+
+@pytest.mark.parametrize(
+    ("state", "at"),
+    [
+        (terminated(1, LOST, **TIMES), "2026-01-01T12:00:01Z"),  # it failed first
+        (terminated(1, LOST, **TIMES), "2026-01-01T11:30:00Z"),  # it went on without it
+        (terminated(1, LOST, **TIMES), "2026-01-01T10:59:59Z"),  # one of before
+        (terminated(1, LOST), "2026-01-01T11:50:00Z"),  # nothing says when
+        (terminated(137, reason="OOMKilled", **TIMES), "2026-01-01T11:50:00Z"),
+        (terminated(2, LOST, **TIMES), "2026-01-01T11:50:00Z"),
+    ],
+)
+def test_a_training_that_fails_by_itself_is_not_disrupted_by_a_removal(
+    state: Json, at: str
+) -> None:
+    failure = training_failed(removed(at), pod_of("Failed", state))
+    assert (failure.disrupted, failure.exit_code) == (False, state["terminated"]["exitCode"])
+
+
 def test_out_of_memory_is_named() -> None:
     failure = failed(pod_of("Failed", terminated(137, reason="OOMKilled")))
     assert "ran out of memory" in failure.message

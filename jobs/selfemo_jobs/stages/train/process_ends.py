@@ -1,0 +1,92 @@
+"""Why a training ended early: from the exit codes of its processes and their reports."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+
+from selfemo_api.contract import ExitCode
+from selfemo_jobs.errors import BadInput, StageError, Unavailable
+from selfemo_jobs.stages.train.worker_protocol import TrainFailure, TrainJob, read_failures
+
+#: Parts of the errors of Gloo, NCCL and torch's store, in lower case, in a process whose peer has
+#: ended. They do not say why it did.
+_LOST_PEER = (
+    "connection closed by peer",
+    "connection reset by peer",
+    "broken pipe",
+    "caused pair closure",
+    "remote process exit",
+    "communicator was aborted",
+    "did the remote server shutdown or crash",
+)
+
+
+def common_exit_code(ends: Sequence[tuple[int, int]]) -> int:
+    """Return the exit code of torchrun after some of its workers failed.
+
+    Parameters
+    ----------
+    ends
+        The time at which torchrun noticed the end of each of these workers, in whole seconds, and
+        its exit code, which is negative after a signal. They are in the order in which torchrun
+        noticed them. It ends all others after the first.
+
+    Returns
+    -------
+    int
+        143 if the first of them ended by SIGTERM, or as one does that has saved for it. Otherwise
+        1: what went wrong is in the files that the workers wrote.
+
+    Examples
+    --------
+    >>> common_exit_code([(7, 143), (9, -9)]), common_exit_code([(7, 1), (7, 143)])
+    (143, 1)
+    """
+    _, first = min(ends, key=lambda end: end[0])
+    return int(ExitCode.TERMINATED) if first in (ExitCode.TERMINATED, -signal.SIGTERM) else 1
+
+
+def stage_error(job: TrainJob, code: int) -> StageError:
+    """Return the error of the stage after its processes ended with an exit code.
+
+    Parameters
+    ----------
+    job
+        The training. Its folder has the files in which the processes reported their failures.
+    code
+        The exit code of the only process, or of torchrun.
+    """
+    failures = read_failures(job.folder)
+    if not failures:
+        return StageError(
+            f"a training process ended with code {code} without reporting an error; if the machine "
+            "ran out of memory, lower `training.microBatchSize` or set `training.deepspeed.offload`"
+        )
+    causes = [failure for failure in failures if not _lost_peer(failure)]
+    if not causes and job.resources.nodes > 1:
+        return Unavailable(
+            f"a process of another node has ended ({failures[0].error}): the logs of the other "
+            "pods say why; the next attempt continues from the last checkpoint"
+        )
+    return _error_of((causes or failures)[0])
+
+
+def _error_of(failure: TrainFailure) -> StageError:
+    """Return the error that a process reported, as one of the stage."""
+    if failure.kind == BadInput.kind:
+        return BadInput(failure.error)
+    if failure.kind == Unavailable.kind:
+        return Unavailable(failure.error)
+    if "out of memory" in failure.error.lower():
+        return StageError(
+            f"{failure.error} (lower `training.microBatchSize`, raise "
+            "`training.deepspeed.zeroStage` or set `training.deepspeed.offload`)"
+        )
+    return StageError(failure.error)
+
+
+def _lost_peer(failure: TrainFailure) -> bool:
+    """Return whether a process failed only because another one had ended."""
+    text = failure.error.lower()
+    return failure.kind == StageError.kind and any(part in text for part in _LOST_PEER)

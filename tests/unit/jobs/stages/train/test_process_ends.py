@@ -1,0 +1,94 @@
+"""The error of the stage after its processes ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from selfemo_api.spec import ResourcesSpec, TrainingSpec
+from selfemo_jobs.errors import BadInput, StageError, Unavailable
+from selfemo_jobs.stages.train.process_ends import common_exit_code, stage_error
+from selfemo_jobs.stages.train.worker_protocol import TrainFailure, TrainJob, write_json
+
+CLOSED = (
+    "RuntimeError: [pair.cc:547] Connection closed by peer [10.0.0.7]:4217. This is caused by a "
+    "remote process"
+)
+
+
+def job(folder: Path, nodes: int = 1) -> TrainJob:
+    return TrainJob(
+        training=TrainingSpec(),
+        resources=ResourcesSpec(gpus_per_node=0, nodes=nodes, processes_per_node=2),
+        seed=0,
+        prompts="compact-v1",
+        temperature=1.0,
+        folder=folder,
+        policy=folder,
+    )
+
+
+def report_failure(folder: Path, rank: int, kind: str, error: str, when: int) -> None:
+    write_json(job(folder).failure_file(rank), TrainFailure(kind=kind, error=error, when=when))
+
+
+def test_the_first_failure_is_the_cause(tmp_path: Path) -> None:
+    report_failure(tmp_path, 0, "Internal", "RuntimeError: no such row", 2)
+    report_failure(tmp_path, 1, "BadInput", "training diverged", 1)
+    error = stage_error(job(tmp_path), 1)
+    assert isinstance(error, BadInput)
+    assert str(error) == "training diverged"
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_a_closed_connection_is_not_the_cause(nodes: int, tmp_path: Path) -> None:
+    report_failure(tmp_path, 0, "Internal", CLOSED, 1)
+    report_failure(tmp_path, 1, "Internal", "ValueError: no such row", 2)
+    error = stage_error(job(tmp_path, nodes), 1)
+    assert (type(error), str(error)) == (StageError, "ValueError: no such row")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        CLOSED,
+        "DistBackendError: NCCL error: remote process exited or there was a network error",
+        "DistNetworkError: failed to recv, got 0 bytes. Connection was likely closed. Did the "
+        "remote server shutdown or crash?",
+    ],
+)
+def test_a_lost_node_is_unavailable(error: str, tmp_path: Path) -> None:
+    report_failure(tmp_path, 0, "Internal", error, 1)
+    found = stage_error(job(tmp_path, nodes=2), 1)
+    assert isinstance(found, Unavailable)
+    assert "the logs of the other pods say why" in str(found)
+
+
+def test_out_of_memory_names_the_settings_to_change(tmp_path: Path) -> None:
+    report_failure(
+        tmp_path, 0, "Internal", "OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", 1
+    )
+    error = stage_error(job(tmp_path), 1)
+    assert type(error) is StageError
+    assert "microBatchSize" in str(error)
+
+
+def test_a_killed_process_reports_no_error(tmp_path: Path) -> None:
+    assert "code -9 without reporting an error" in str(stage_error(job(tmp_path), -9))
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        ([(5, 143), (5, 143)], 143),
+        ([(5, -15), (5, 143)], 143),
+        ([(5, 1), (5, 143)], 1),  # torchrun ended the second one
+        ([(6, 143), (5, 1)], 1),
+        ([(5, 2)], 1),
+    ],
+)
+def test_torchruns_exit_code_is_that_of_the_first_end(
+    ends: list[tuple[int, int]], expected: int
+) -> None:
+    assert common_exit_code(ends) == expected
