@@ -20,6 +20,12 @@ _LOST_PEER = (
     "communicator was aborted",
     "did the remote server shutdown or crash",
 )
+#: Seconds after which torchrun kills the workers that the end of the first one has not ended.
+_TORCHRUN_GRACE = 30
+#: The exit code of a shell for a process that was killed, as by the kernel for its memory.
+_KILLED = 128 + signal.SIGKILL
+#: The same for one that ended itself. NCCL does so in a process that waits for a lost peer.
+_ABORTED = 128 + signal.SIGABRT
 
 
 def common_exit_code(ends: Sequence[tuple[int, int]]) -> int:
@@ -35,16 +41,21 @@ def common_exit_code(ends: Sequence[tuple[int, int]]) -> int:
     Returns
     -------
     int
-        143 if the first of them ended by SIGTERM, or as one does that has saved for it. Otherwise
-        1: what went wrong is in the files that the workers wrote.
+        137 if one of them was killed, and not by torchrun. 143 if the first of them ended by
+        SIGTERM, or as one does that has saved for it. If it ended by another signal, 128 and its
+        number. Otherwise 1: what went wrong is in the files that the workers wrote.
 
     Examples
     --------
-    >>> common_exit_code([(7, 143), (9, -9)]), common_exit_code([(7, 1), (7, 143)])
-    (143, 1)
+    >>> common_exit_code([(7, 1), (8, -9)]), common_exit_code([(7, 143), (37, -9)])
+    (137, 143)
     """
-    _, first = min(ends, key=lambda end: end[0])
-    return int(ExitCode.TERMINATED) if first in (ExitCode.TERMINATED, -signal.SIGTERM) else 1
+    began, first = min(ends, key=lambda end: end[0])
+    if any(code == -signal.SIGKILL and when < began + _TORCHRUN_GRACE for when, code in ends):
+        return _KILLED
+    if first in (ExitCode.TERMINATED, -signal.SIGTERM):
+        return int(ExitCode.TERMINATED)
+    return 128 - first if first < 0 else 1
 
 
 def stage_error(job: TrainJob, code: int) -> StageError:
@@ -58,18 +69,21 @@ def stage_error(job: TrainJob, code: int) -> StageError:
         The exit code of the only process, or of torchrun.
     """
     failures = read_failures(job.folder)
-    if not failures:
+    causes = [failure for failure in failures if not _lost_peer(failure)]
+    if code in (_KILLED, -signal.SIGKILL):  # the others fail because of it, with any text
+        causes = [failure for failure in causes if failure.kind != StageError.kind]
+    has_silent_end = not failures or code not in (1, _ABORTED)
+    if not causes and (has_silent_end or job.resources.nodes == 1):
         return StageError(
             f"a training process ended with code {code} without reporting an error; if the machine "
             "ran out of memory, lower `training.microBatchSize` or set `training.deepspeed.offload`"
         )
-    causes = [failure for failure in failures if not _lost_peer(failure)]
-    if not causes and job.resources.nodes > 1:
+    if not causes:
         return Unavailable(
             f"a process of another node has ended ({failures[0].error}): the logs of the other "
             "pods say why; the next attempt continues from the last checkpoint"
         )
-    return _error_of((causes or failures)[0])
+    return _error_of(causes[0])
 
 
 def _error_of(failure: TrainFailure) -> StageError:

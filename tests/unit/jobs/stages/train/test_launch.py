@@ -21,7 +21,7 @@ from selfemo_jobs.stages.train.launch import (
     worker_environment,
     worker_grace_seconds,
 )
-from selfemo_jobs.stages.train.worker_protocol import TrainJob
+from selfemo_jobs.stages.train.worker_protocol import TrainJob, write_json
 
 FILE = Path("/somewhere/job.json")
 
@@ -144,6 +144,31 @@ def test_torchrun_ends_as_its_first_worker_did(
     with pytest.raises(error) as raised:
         launch_module.launch(job(tmp_path), FILE)
     assert raised.type is error
+
+
+def test_a_killed_worker_is_named_although_another_one_lost_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel kills a process for its memory; the connection of the other one is closed."""
+    worker = (
+        "import os, signal, sys, torch.distributed as dist\n"
+        "from pathlib import Path\n"
+        "from selfemo_jobs.stages.train import worker\n"
+        "from selfemo_jobs.stages.train.worker_protocol import TrainJob\n"
+        f"job = TrainJob.model_validate_json(Path({str(tmp_path / 'job.json')!r}).read_bytes())\n"
+        "def train(*_):\n"
+        "    dist.init_process_group('gloo')\n"
+        "    if dist.get_rank() == 1:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    dist.barrier()\n"
+        "worker._train = train\n"
+        f"sys.argv = ['worker', '--job', {str(tmp_path / 'job.json')!r}]\n"
+        "os._exit(worker.main())\n"
+    )
+    write_json(tmp_path / "job.json", job(tmp_path))
+    run_by_torchrun(worker, tmp_path, monkeypatch)
+    with pytest.raises(StageError, match=r"code 137 .*; if the machine ran out of memory"):
+        launch_module.launch(job(tmp_path), FILE)
 
 
 def run_by_torchrun(worker: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,9 +60,10 @@ def test_a_closed_connection_is_not_the_cause(nodes: int, tmp_path: Path) -> Non
 )
 def test_a_lost_node_is_unavailable(error: str, tmp_path: Path) -> None:
     report_failure(tmp_path, 0, "Internal", error, 1)
-    found = stage_error(job(tmp_path, nodes=2), 1)
-    assert isinstance(found, Unavailable)
-    assert "the logs of the other pods say why" in str(found)
+    for code in (1, 134):  # NCCL aborts some of the processes
+        found = stage_error(job(tmp_path, nodes=2), code)
+        assert isinstance(found, Unavailable)
+        assert "the logs of the other pods say why" in str(found)
 
 
 def test_out_of_memory_names_the_settings_to_change(tmp_path: Path) -> None:
@@ -79,6 +80,30 @@ def test_a_killed_process_reports_no_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("nodes", "code", "error"),
+    [
+        (1, 137, CLOSED),
+        (2, 137, CLOSED),
+        (1, 137, "RuntimeError: another text of a later version"),
+        (2, 139, CLOSED),
+        (1, 1, CLOSED),
+    ],
+)
+def test_a_killed_process_is_not_hidden_by_those_that_lost_it(
+    nodes: int, code: int, error: str, tmp_path: Path
+) -> None:
+    report_failure(tmp_path, 0, "Internal", error, 1)
+    found = stage_error(job(tmp_path, nodes), code)
+    assert type(found) is StageError
+    assert f"code {code} without reporting an error; if the machine ran out of memory" in str(found)
+
+
+def test_bad_input_counts_although_another_process_was_killed(tmp_path: Path) -> None:
+    report_failure(tmp_path, 0, "BadInput", "training diverged", 1)
+    assert isinstance(stage_error(job(tmp_path), 137), BadInput)
+
+
+@pytest.mark.parametrize(
     ("ends", "expected"),
     [
         ([(5, 143), (5, 143)], 143),
@@ -86,6 +111,10 @@ def test_a_killed_process_reports_no_error(tmp_path: Path) -> None:
         ([(5, 1), (5, 143)], 1),  # torchrun ended the second one
         ([(6, 143), (5, 1)], 1),
         ([(5, 2)], 1),
+        ([(5, 1), (5, -9)], 137),
+        ([(5, 1), (8, -9)], 137),  # a GPU's memory is freed before the end is seen
+        ([(5, 1), (35, -9)], 1),  # torchrun killed it
+        ([(5, -11), (5, 143)], 139),
     ],
 )
 def test_torchruns_exit_code_is_that_of_the_first_end(
