@@ -16,7 +16,11 @@ from transformers import TrainerCallback
 from selfemo_api.metrics import PROGRESS_MESSAGE, ProgressField
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.runtime.sigterm import SigtermFlag
-from selfemo_jobs.stages.train.checkpoints import checkpoint_folder, mark_complete
+from selfemo_jobs.stages.train.checkpoints import (
+    checkpoint_folder,
+    delete_other_checkpoints,
+    mark_complete,
+)
 from selfemo_jobs.stages.train.trainer import SelfGRPOTrainer
 from selfemo_jobs.stages.train.worker_protocol import TrainJob, local_rank
 from selfemo_jobs.store.local_files import write_file
@@ -64,9 +68,15 @@ class TrainingCallback(TrainerCallback):  # type: ignore[misc]
         self._sigterm = sigterm
         self._reference = reference
 
-    def on_train_begin(self, _args: Any, _state: Any, _control: Any, **_kwargs: Any) -> None:
-        """Check the engine, and compute or load the old log-probabilities."""
+    def on_train_begin(self, _args: Any, state: Any, _control: Any, **_kwargs: Any) -> None:
+        """Check the engine, and compute or load the old log-probabilities.
+
+        The checkpoint is loaded by now, so the others are deleted.
+        """
         trainer, training = self._trainer, self._job.training
+        if local_rank() == 0:
+            delete_other_checkpoints(self._job.checkpoints_folder, [state.global_step])
+        dist.barrier()
         trainer.check_engine(training.deepspeed.zero_stage)
         file = self._job.folder / OLD_LOGPROBS
         if file.is_file():

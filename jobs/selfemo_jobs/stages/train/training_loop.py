@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +41,7 @@ from selfemo_jobs.stages.train.best_responses import read_best_responses
 from selfemo_jobs.stages.train.checkpoints import (
     checkpoint_folder,
     complete_steps,
-    delete_other_checkpoints,
+    is_whole,
 )
 from selfemo_jobs.stages.train.learning_rate import rate_factor
 from selfemo_jobs.stages.train.loss import response_weight
@@ -69,6 +69,7 @@ from selfemo_jobs.stages.train.worker_protocol import (
 )
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 #: The columns of the stored curve, and their names in the trainer's log.
 _CURVE = {
@@ -229,25 +230,33 @@ def _load_policy(job: TrainJob, dtype: torch.dtype) -> PreTrainedModel:
 
 
 def _common_checkpoint(job: TrainJob) -> Path | None:
-    """Return the newest checkpoint that is complete on every node, and delete all others.
+    """Return the newest checkpoint that is complete and whole on every node.
 
     The checkpoints of DeepSpeed and Transformers are unpickled. They are files that this training
-    wrote to its own scratch folder. Transformers reads its parts with ``weights_only``.
+    wrote to its own scratch folder. Transformers reads its parts with ``weights_only``. The other
+    checkpoints stay until this one is loaded.
     """
     old_logprobs = job.folder / OLD_LOGPROBS
     own = set(complete_steps(job.checkpoints_folder)) if old_logprobs.is_file() else set()
-    of_all_processes: list[set[int]] = [set()] * dist.get_world_size()
-    dist.all_gather_object(of_all_processes, own)
-    step = max(set.intersection(*of_all_processes), default=None)
+    for step in sorted(set.intersection(*_of_all_processes(own)), reverse=True):
+        checkpoint = checkpoint_folder(job.checkpoints_folder, step)
+        whole = local_rank() != 0 or is_whole(checkpoint)  # the processes of a node share the files
+        if all(_of_all_processes(whole)):
+            log.info("goes on from a checkpoint", extra={"fields": {"step": step}})
+            return checkpoint
+        if not whole:
+            log.warning("%s is damaged and not used", checkpoint)
     if local_rank() == 0:
-        delete_other_checkpoints(job.checkpoints_folder, [] if step is None else [step])
-        if step is None:
-            old_logprobs.unlink(missing_ok=True)  # another node may lack the file
+        old_logprobs.unlink(missing_ok=True)  # another node may lack the file
     dist.barrier()
-    if step is None:
-        return None
-    log.info("goes on from a checkpoint", extra={"fields": {"step": step}})
-    return checkpoint_folder(job.checkpoints_folder, step)
+    return None
+
+
+def _of_all_processes(value: T) -> list[T]:
+    """Return the value of each process."""
+    values = [value] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def _reference_logprobs(

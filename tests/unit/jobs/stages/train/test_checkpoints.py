@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+import pytest
 
 from selfemo_jobs.stages.train.checkpoints import (
     MARKER,
     checkpoint_folder,
     complete_steps,
     delete_other_checkpoints,
+    is_whole,
     mark_complete,
 )
 
@@ -36,6 +40,40 @@ def test_a_checkpoint_with_a_missing_or_changed_file_is_not_complete(tmp_path: P
     (checkpoint_folder(tmp_path, 4) / "global_step" / "state.pt").write_bytes(b"123")
     (checkpoint_folder(tmp_path, 6) / MARKER).write_bytes(b'{"trainer_st')
     assert complete_steps(tmp_path) == [8]
+
+
+def test_a_checkpoint_of_an_earlier_version_is_not_complete(tmp_path: Path) -> None:
+    (write(tmp_path, 2) / MARKER).write_bytes(b'{"global_step/state.pt":5,"trainer_state.json":2}')
+    assert complete_steps(tmp_path) == []
+
+
+def test_a_checkpoint_with_other_content_of_the_same_size_is_not_whole(tmp_path: Path) -> None:
+    path = write(tmp_path, 2)
+    mark_complete(path)
+    assert is_whole(path)
+    (path / "global_step" / "state.pt").write_bytes(b"12045")
+    assert complete_steps(tmp_path) == [2]
+    assert not is_whole(path)
+
+
+def test_all_is_on_the_disk_before_the_marker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power failure, a marker without the content of the files would be believed."""
+    path = write(tmp_path, 2)
+    inodes = {file.stat().st_ino for file in (tmp_path, path, *path.rglob("*"))}
+    synced: set[int] = set()
+    plain = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+        if (path / MARKER).exists():
+            assert inodes <= synced
+        plain(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    mark_complete(path)
+    assert inodes <= synced
 
 
 def test_other_checkpoints_are_deleted(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from selfemo_jobs.models.model_folder import model_sha256
 from selfemo_jobs.models.model_reference import resolve_model
 from selfemo_jobs.runtime.schemas import SCORED
 from selfemo_jobs.runtime.step_curve import read_curve
+from selfemo_jobs.stages.train.checkpoints import complete_steps
 from selfemo_jobs.store.hashing import file_sha256
 
 #: Ten groups of four in steps of eight: five steps an epoch. A rate that moves the weights well.
@@ -254,6 +255,29 @@ def test_killed_after_a_checkpoint_it_ends_with_the_same_bytes(
     run = start(folder, config)
     assert run.wait() == ExitCode.OK, run.log[-3000:]
     assert lines(run, "goes on from a checkpoint")
+    assert run.manifest.encode() == one.manifest.encode()
+
+
+@pytest.mark.distributed
+def test_a_damaged_checkpoint_is_not_used(
+    one: Run, configure: Callable[..., tuple[Path, StageConfig]]
+) -> None:
+    folder, config = configure()
+    run = start(folder, config)
+    markers = "work/*/*/*/job-*/checkpoints/checkpoint-*/whole.json"
+    wait_for(lambda: len([*folder.glob(markers)]) > 1)
+    os.kill(run.process.pid, signal.SIGKILL)
+    run.wait()
+    (checkpoints,) = folder.glob("work/*/*/*/job-*/checkpoints")
+    *before, damaged = complete_steps(checkpoints)
+    file = max(checkpoints.glob(f"checkpoint-{damaged}/**/*.pt"), key=lambda p: p.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1  # the size stays
+    file.write_bytes(content)
+    run = start(folder, config)
+    assert run.wait() == ExitCode.OK, run.log[-3000:]
+    assert f"checkpoint-{damaged} is damaged and not used" in run.log
+    assert [line["step"] for line in lines(run, "goes on from a checkpoint")] == before[-1:]
     assert run.manifest.encode() == one.manifest.encode()
 
 
