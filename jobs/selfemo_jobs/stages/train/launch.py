@@ -19,7 +19,7 @@ from selfemo_api.spec import ResourcesSpec
 from selfemo_jobs.errors import BadInput, Terminated
 from selfemo_jobs.runtime.parent_death import die_with_parent
 from selfemo_jobs.runtime.threads import THREADS, available_processors, set_thread_defaults
-from selfemo_jobs.stages.train.process_ends import common_exit_code, stage_error
+from selfemo_jobs.stages.train.process_ends import common_exit_code, is_timeout, stage_error
 from selfemo_jobs.stages.train.worker_protocol import TrainJob
 
 log = logging.getLogger(__name__)
@@ -141,6 +141,8 @@ def launch(job: TrainJob, job_file: Path) -> None:
     Terminated
         If SIGTERM arrived here or at a process of another node. The processes have written a
         checkpoint.
+    Unavailable
+        If the nodes did not meet, or another one has ended.
     StageError
         If a process failed, with its message.
     """
@@ -172,10 +174,11 @@ def launch(job: TrainJob, job_file: Path) -> None:
 def main() -> None:
     """Run torchrun in this process, which is the parent that the workers end with.
 
-    torchrun itself would end with 1 however its workers have ended.
+    torchrun itself would end with 1 however its workers have ended, or if the nodes do not meet.
     """
     die_with_parent()
     os.environ[ENV_PARENT] = str(os.getpid())
+    from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 
@@ -185,6 +188,11 @@ def main() -> None:
         print(error, file=sys.stderr)
         ends = [(failure.timestamp, failure.exitcode) for failure in error.failures.values()]
         sys.exit(common_exit_code(ends))
+    except DistError as error:
+        if not is_timeout(str(error)):
+            raise
+        print(error, file=sys.stderr)
+        sys.exit(ExitCode.UNAVAILABLE)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Sequence
 
-from selfemo_api.contract import ExitCode
+from selfemo_api.contract import ENV_RENDEZVOUS, ExitCode
 from selfemo_jobs.errors import BadInput, StageError, Unavailable
 from selfemo_jobs.stages.train.worker_protocol import TrainFailure, TrainJob, read_failures
 
@@ -58,6 +59,20 @@ def common_exit_code(ends: Sequence[tuple[int, int]]) -> int:
     return 128 - first if first < 0 else 1
 
 
+def is_timeout(error: str) -> bool:
+    """Return whether torchrun's error says that it waited too long for the other nodes.
+
+    Examples
+    --------
+    >>> is_timeout("Timed out after 601 seconds waiting for clients. 1/2 clients joined.")
+    True
+    >>> is_timeout("The server socket has failed to listen on any local network address.")
+    False
+    """
+    text = error.lower()
+    return "timed out" in text or "timeout" in text
+
+
 def stage_error(job: TrainJob, code: int) -> StageError:
     """Return the error of the stage after its processes ended with an exit code.
 
@@ -66,9 +81,15 @@ def stage_error(job: TrainJob, code: int) -> StageError:
     job
         The training. Its folder has the files in which the processes reported their failures.
     code
-        The exit code of the only process, or of torchrun.
+        The exit code of the only process, or of torchrun. It is 75 if the nodes did not meet.
     """
     failures = read_failures(job.folder)
+    if code == ExitCode.UNAVAILABLE and not failures:
+        return Unavailable(
+            f"the {job.resources.nodes} nodes of the training did not meet within ten minutes: see "
+            "whether the pods of all nodes run, what their logs say, and whether they reach "
+            f"{os.environ.get(ENV_RENDEZVOUS)}"
+        )
     causes = [failure for failure in failures if not _lost_peer(failure)]
     if code in (_KILLED, -signal.SIGKILL):  # the others fail because of it, with any text
         causes = [failure for failure in causes if failure.kind != StageError.kind]

@@ -7,10 +7,12 @@ trained model. It never imports torch itself.
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from selfemo_api.contract import ENV_RENDEZVOUS
 from selfemo_api.metrics import TrainMetric
 from selfemo_api.stages import Stage
 from selfemo_jobs.errors import BadInput, BadRows
@@ -103,12 +105,12 @@ def run_train(context: StageContext) -> StageOutput:
     published = None if single_node else context.with_inputs(inputs).find_output(0)
     if published is not None:
         return published if context.shard == 0 else StageOutput(inputs=inputs)
-    # Nodes train together or not at all. Only a single node may use its own result of before.
-    if not (single_node and job.result_file.is_file()):
+    # Nodes train together or not at all. A result of before is used where no other node waits.
+    if not (job.result_file.is_file() and _others_have_ended(context.with_inputs(inputs))):
         job.result_file.unlink(missing_ok=True)
         launch(job, _write_job(job, rows_folder))
-    if context.shard != 0:
-        return StageOutput(inputs=inputs)  # the first node publishes the model
+    if context.shard != 0:  # the first node publishes the model
+        return StageOutput(inputs=inputs, report=_meeting())
     result = TrainResult.model_validate_json(job.result_file.read_bytes())
     return replace(
         upload_model(context, job.model_folder, policy, inputs),
@@ -116,6 +118,20 @@ def run_train(context: StageContext) -> StageOutput:
         metrics=result.metrics,
         report={STEP_CURVE: result.steps},
     )
+
+
+def _others_have_ended(context: StageContext) -> bool:
+    """Return whether all other nodes have ended, after they trained with this one.
+
+    They may have done so in an earlier attempt. In this one, they then wait for this node.
+    """
+    outputs = [context.find_output(node) for node in range(1, context.shards)]
+    return all(output is not None and output.report == _meeting() for output in outputs)
+
+
+def _meeting() -> dict[str, str | None]:
+    """Return what names the attempt in a node's output: where its nodes meet."""
+    return {"rendezvous": os.environ.get(ENV_RENDEZVOUS)}
 
 
 def _fetch_reference(context: StageContext) -> Path | None:

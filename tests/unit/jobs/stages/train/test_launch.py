@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.operator.process import free_port
 
 from selfemo_api.contract import ENV_GRACE, ENV_PARENT, ENV_SHARD
 from selfemo_api.spec import ResourcesSpec, TrainingSpec
-from selfemo_jobs.errors import BadInput, StageError, Terminated
+from selfemo_jobs.errors import BadInput, StageError, Terminated, Unavailable
 from selfemo_jobs.stages.train import launch as launch_module
 from selfemo_jobs.stages.train.launch import (
     ENV_RENDEZVOUS,
@@ -169,6 +170,20 @@ def test_a_killed_worker_is_named_although_another_one_lost_it(
     run_by_torchrun(worker, tmp_path, monkeypatch)
     with pytest.raises(StageError, match=r"code 137 .*; if the machine ran out of memory"):
         launch_module.launch(job(tmp_path), FILE)
+
+
+@pytest.mark.parametrize("node", [0, 1])
+def test_nodes_that_do_not_meet_are_unavailable(
+    node: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ENV_SHARD, str(node))
+    monkeypatch.setenv(ENV_RENDEZVOUS, f"127.0.0.1:{free_port()}")
+    several = resources(nodes=2)
+    command = worker_command(several, FILE)
+    command.insert(command.index("--rdzv-backend=static"), "--rdzv-conf=timeout=1")
+    monkeypatch.setattr(launch_module, "worker_command", lambda *_: command)
+    with pytest.raises(Unavailable, match="the 2 nodes of the training did not meet"):
+        launch_module.launch(job(tmp_path).model_copy(update={"resources": several}), FILE)
 
 
 def run_by_torchrun(worker: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -436,13 +436,45 @@ def test_two_nodes_make_one_model(configure: Callable[..., tuple[Path, StageConf
     assert ready["worldSize"] == 2
     manifest = nodes[0].manifest
     assert f"{manifest.model}/model.safetensors" in {p.path for p in manifest.parts}
-    (Path(config.output.removeprefix("file://")) / "manifest.json").unlink()
+    output = Path(config.output.removeprefix("file://"))
+    (output / "manifest.json").unlink()
     for number in (1, 0):  # one after the other: neither waits for the other
         again = start(
             folder / "again", config, JOB_COMPLETION_INDEX=str(number), SELFEMO_RENDEZVOUS=where
         )
         assert again.wait() == ExitCode.OK, again.log[-3000:]
     assert again.manifest.encode() == manifest.encode()
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_the_first_node_uploads_again_after_the_others_have_ended(
+    configure: Callable[..., tuple[Path, StageConfig]],
+) -> None:
+    """Its pod was replaced while it uploaded the model. In a later attempt all train again."""
+    where = f"127.0.0.1:{free_port()}"
+    folder, config = configure(nodes=2, epochs=1, deepspeed={"zeroStage": 2})
+    output = Path(config.output.removeprefix("file://"))
+
+    def node(number: int, place: str = where) -> Run:
+        environment = {"JOB_COMPLETION_INDEX": str(number), "SELFEMO_RENDEZVOUS": place}
+        return start(folder / str(number), config, **environment)
+
+    nodes = [node(0), node(1)]
+    for run in nodes:
+        assert run.wait() == ExitCode.OK, run.log[-3000:]
+    manifest = nodes[0].manifest.encode()
+    for file in ("manifest.json", "shards/00000.json"):
+        (output / file).unlink()
+    again = node(0)
+    assert again.wait() == ExitCode.OK, again.log[-3000:]
+    assert again.manifest.encode() == manifest
+    for file in ("manifest.json", "shards/00000.json"):
+        (output / file).unlink()
+    later = node(0, f"127.0.0.1:{free_port()}")
+    wait_for(lambda: bool(descendants(later)))
+    later.process.terminate()
+    assert later.wait() == ExitCode.TERMINATED
 
 
 @pytest.fixture(autouse=True)
