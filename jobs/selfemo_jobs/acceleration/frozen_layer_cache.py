@@ -83,6 +83,11 @@ class FrozenLayerCache:
         finally:
             self._batch, self._cached = None, False
 
+    def has_nothing_new(self, batch: PackedBatch) -> bool:
+        """Return whether the model can read a batch without a state being stored."""
+        new = (group for group in batch.groups if group not in self._states)
+        return all(len(group) > self._left for group in new)
+
     def _skip_if_cached(self, forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def skip_or_forward(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             return hidden_states if self._cached else forward(hidden_states, *args, **kwargs)

@@ -11,18 +11,16 @@ The replaced methods are private. The version of TRL is pinned, and tests check 
 
 from __future__ import annotations
 
-import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from itertools import takewhile
+from itertools import chain, islice, takewhile
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.distributed as dist
-from deepspeed import DeepSpeedEngine
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -36,6 +34,7 @@ from selfemo_jobs.acceleration.prefix_packing import PackedBatch, packed_logprob
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.stages.train import loss
 from selfemo_jobs.stages.train.batches import PADDING, TrainingStep
+from selfemo_jobs.stages.train.engine_check import check_engine
 from selfemo_jobs.stages.train.rollout_data import RolloutData
 from selfemo_jobs.stages.train.row_tensors import RowTensors
 from selfemo_jobs.stages.train.step_sampler import StepSampler
@@ -172,56 +171,80 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             If a value is not finite.
         """
         flat = torch.zeros(int(self._rollouts.completions.offsets[-1]), dtype=torch.float32)
-        device, training = self.accelerator.device, model.training
-        model.eval()
-        with torch.no_grad():
-            for step in takewhile(lambda s: s.epoch == 0, self._steps):
-                for rows in step.micro_batches[self.accelerator.process_index]:
-                    batch = self._read_texts(rows)
-                    logprobs, _, _ = self._get_per_token_logps_and_entropies(
-                        model,
-                        torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1),
-                        torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1),
-                        batch["completion_ids"].size(1),
-                    )
-                    self._rows.write(flat, rows, logprobs.float().cpu())
-        model.train(training)
+        for rows, logprobs in self._read_steps(model, self._first_epoch()):
+            self._rows.write(flat, rows, logprobs.float().cpu())
         if self.accelerator.num_processes > 1:
             # one process has a row's values and the others have zeros, so the sum is exact
-            shared = flat.to(device)
+            shared = flat.to(self.accelerator.device)
             dist.all_reduce(shared)
             flat = shared.cpu()
         if not torch.isfinite(flat).all():
             raise BadInput("the policy gives log-probabilities that are not finite: it is broken")
         return flat.numpy()
 
+    def refill_cache(self, model: Any, done: int) -> None:
+        """Cache again what a training has cached before its checkpoint, to the last bit.
+
+        The states of a group have other roundings beside other groups. So each is read in the
+        micro-batch in which it was read first.
+
+        Parameters
+        ----------
+        model
+            The policy, or its DeepSpeed engine.
+        done
+            The number of steps before the checkpoint.
+        """
+        if self._frozen is not None:
+            steps = chain(self._first_epoch(), islice(self._steps, done))
+            for _ in self._read_steps(model, steps, unless=self._frozen.has_nothing_new):
+                pass
+
+    def _first_epoch(self) -> Iterator[TrainingStep]:
+        return takewhile(lambda step: step.epoch == 0, self._steps)
+
+    @torch.no_grad()
+    def _read_steps(
+        self,
+        model: Any,
+        steps: Iterable[TrainingStep],
+        unless: Callable[[Any], bool] = lambda _batch: False,
+    ) -> Iterator[tuple[Sequence[int], Tensor]]:
+        """Yield the rows of this process's micro-batches, and their tokens' log-probabilities.
+
+        Parameters
+        ----------
+        model
+            The model, or its DeepSpeed engine.
+        steps
+            The steps with the micro-batches.
+        unless
+            Whether a micro-batch, in the form in which the model reads it, is left out.
+        """
+        training = model.training
+        model.eval()
+        for rows in (r for s in steps for r in s.micro_batches[self.accelerator.process_index]):
+            batch = self._read_texts(rows)
+            if not unless(self._batch):
+                logprobs, _, _ = self._get_per_token_logps_and_entropies(
+                    model,
+                    torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1),
+                    torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1),
+                    batch["completion_ids"].size(1),
+                )
+                yield rows, logprobs
+        model.train(training)
+
     def check_engine(self, zero_stage: int) -> None:
-        """Check that DeepSpeed trains the model, and log its settings.
+        """Check that DeepSpeed trains the model, and log its settings. Raises RuntimeError.
 
         Parameters
         ----------
         zero_stage
             The ZeRO stage of the spec.
-
-        Raises
-        ------
-        RuntimeError
-            If the wrapped model is not a DeepSpeed engine at that stage.
         """
-        engine = self.model_wrapped
-        stage = engine.zero_optimization_stage() if isinstance(engine, DeepSpeedEngine) else None
-        if stage != zero_stage or engine.world_size != self.accelerator.num_processes:
-            raise RuntimeError(
-                f"training must run on a DeepSpeedEngine at ZeRO stage {zero_stage}, not on "
-                f"{type(engine).__name__} at {stage}"
-            )
-        if zero_stage == 0 and not engine.bfloat16_enabled():
-            engine.clip_fp32_gradients = functools.partial(_clip_and_store_norm, engine)
         fields = {
-            "engine": type(engine).__name__,
-            "zeroStage": stage,
-            "worldSize": engine.world_size,
-            "backend": dist.get_backend(),
+            **check_engine(self.model_wrapped, zero_stage, self.accelerator.num_processes),
             "passes": len(self._steps[0].micro_batches[0]) if self._steps else 0,
             "packed": self._can_pack,
             "remembers": self._frozen is not None,
@@ -385,12 +408,6 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         """Save nothing: DeepSpeed's files hold the weights of a checkpoint, and the training loop
         writes the finished model.
         """
-
-
-def _clip_and_store_norm(engine: Any) -> None:
-    """Clip gradients as the engine does, and store their norm, which it discards at ZeRO 0."""
-    norm = torch.nn.utils.clip_grad_norm_(engine.module.parameters(), engine.gradient_clipping())
-    engine._global_grad_norm = norm.item()
 
 
 def _no_reward(*_args: Any, **_kwargs: Any) -> list[float]:

@@ -81,6 +81,7 @@ class TrainingCallback(TrainerCallback):  # type: ignore[misc]
         file = self._job.folder / OLD_LOGPROBS
         if file.is_file():
             old = load_file(file)["old"]
+            trainer.refill_cache(trainer.model_wrapped, state.global_step)
         else:
             old = trainer.compute_logprobs(trainer.model_wrapped)
             if local_rank() == 0:

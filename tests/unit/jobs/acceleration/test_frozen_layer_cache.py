@@ -103,6 +103,17 @@ def test_no_more_than_the_limit_is_kept_and_the_rest_is_read() -> None:
     assert sum(len(states) for states in frozen._states.values()) <= sum(sizes[:4])
 
 
+def test_a_batch_has_something_new_while_one_of_its_groups_fits() -> None:
+    played = groups(6)
+    sizes = [len(group) for group in packed(played).groups]
+    net = model()
+    frozen = FrozenLayerCache(net, 2, sum(sizes[:4]))
+    assert not frozen.has_nothing_new(packed(played))
+    gradients(net, frozen, packed(played[:4]))
+    assert frozen.has_nothing_new(packed(played[:4]))
+    assert frozen.has_nothing_new(packed(played))  # the limit is reached
+
+
 def test_what_is_too_large_does_not_fit() -> None:
     assert fits_cache(400_000, 576, 4)
     assert not fits_cache(1_000_000, 4096, 2)

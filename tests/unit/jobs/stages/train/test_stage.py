@@ -258,16 +258,35 @@ def test_killed_after_a_checkpoint_it_ends_with_the_same_bytes(
     assert run.manifest.encode() == one.manifest.encode()
 
 
+def kill_after_checkpoints(count: int, folder: Path, config: StageConfig) -> None:
+    run = start(folder, config)
+    markers = "work/*/*/*/job-*/checkpoints/checkpoint-*/whole.json"
+    wait_for(lambda: len([*folder.glob(markers)]) >= count)
+    os.kill(run.process.pid, signal.SIGKILL)
+    run.wait()
+
+
+@pytest.mark.distributed
+def test_killed_with_few_trained_layers_it_ends_with_the_same_bytes(
+    finish: Callable[..., Run], configure: Callable[..., tuple[Path, StageConfig]]
+) -> None:
+    """The layers below are read again as before: each group beside those of the first epoch."""
+    training: dict[str, Any] = {"trainLayers": 1, "microBatchSize": 8}
+    undisturbed = finish(**training)
+    folder, config = configure(**training)
+    kill_after_checkpoints(1, folder, config)
+    run = start(folder, config)
+    assert run.wait() == ExitCode.OK, run.log[-3000:]
+    assert lines(run, "goes on from a checkpoint")
+    assert run.manifest.encode() == undisturbed.manifest.encode()
+
+
 @pytest.mark.distributed
 def test_a_damaged_checkpoint_is_not_used(
     one: Run, configure: Callable[..., tuple[Path, StageConfig]]
 ) -> None:
     folder, config = configure()
-    run = start(folder, config)
-    markers = "work/*/*/*/job-*/checkpoints/checkpoint-*/whole.json"
-    wait_for(lambda: len([*folder.glob(markers)]) > 1)
-    os.kill(run.process.pid, signal.SIGKILL)
-    run.wait()
+    kill_after_checkpoints(2, folder, config)
     (checkpoints,) = folder.glob("work/*/*/*/job-*/checkpoints")
     *before, damaged = complete_steps(checkpoints)
     file = max(checkpoints.glob(f"checkpoint-{damaged}/**/*.pt"), key=lambda p: p.stat().st_size)
