@@ -395,6 +395,8 @@ class World:
         fresh = seen is None
         seen = seen or self.evolution
         decision = decide(seen, self.observed, self.now)
+        if seen != self.evolution:
+            return decision  # the reconciler reads the version again before it acts
         if decision.status != seen.status:
             if not fresh or fault is Fault.WRITE_FAILS:
                 return decision  # refused by the resourceVersion, or lost
