@@ -94,7 +94,8 @@ def is_whole(checkpoint: Path) -> bool:
         The folder of the checkpoint. All its files are read.
     """
     marks = _read_marks(checkpoint)
-    return _hashes(checkpoint, marks) == {name: mark["sha256"] for name, mark in marks.items()}
+    expected = {name: mark["sha256"] for name, mark in marks.items() if "sha256" in mark}
+    return _hashes(checkpoint, expected) == expected
 
 
 def delete_other_checkpoints(folder: Path, steps: Iterable[int]) -> None:
@@ -127,7 +128,7 @@ def _read_marks(checkpoint: Path) -> dict[str, dict[str, int | str]]:
     except (FileNotFoundError, ValueError):
         return {}
     # earlier versions wrote the sizes alone
-    return marks if all(isinstance(mark, dict) for mark in marks.values()) else {}
+    return {n: mark if isinstance(mark, dict) else {"size": mark} for n, mark in marks.items()}
 
 
 def _sizes(checkpoint: Path) -> dict[str, int]:

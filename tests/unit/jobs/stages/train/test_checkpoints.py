@@ -42,8 +42,12 @@ def test_a_checkpoint_with_a_missing_or_changed_file_is_not_complete(tmp_path: P
     assert complete_steps(tmp_path) == [8]
 
 
-def test_a_checkpoint_of_an_earlier_version_is_not_complete(tmp_path: Path) -> None:
-    (write(tmp_path, 2) / MARKER).write_bytes(b'{"global_step/state.pt":5,"trainer_state.json":2}')
+def test_a_checkpoint_of_an_earlier_version_has_sizes_alone(tmp_path: Path) -> None:
+    path = write(tmp_path, 2)
+    (path / MARKER).write_bytes(b'{"global_step/state.pt":5,"trainer_state.json":2}')
+    assert complete_steps(tmp_path) == [2]
+    assert is_whole(path)
+    (path / "trainer_state.json").write_bytes(b"{")
     assert complete_steps(tmp_path) == []
 
 
