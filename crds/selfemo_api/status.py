@@ -279,7 +279,8 @@ class EvolutionStatus(ApiModel):
     preemption, a drained node. As many as the stage has pods count as one disruption."""
     last_replacement_time: datetime | None = None
     """The time up to which `replacedPods` counts all removals."""
-    recent_replacements: Annotated[list[Replacement], Field(max_length=64)] = []
+    # no default: the API server would add it for an older operator, which does not know the field
+    recent_replacements: Annotated[list[Replacement], Field(max_length=64)] | None = None
     """The removals after `lastReplacementTime` that `replacedPods` counts, oldest first. Others of
     that time may become known later: a pod that was removed first may take longer to end."""
     recoveries: int = 0

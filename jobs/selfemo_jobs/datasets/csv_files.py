@@ -150,10 +150,11 @@ def _head_rows(lines: Sequence[str], separator: str) -> list[list[str]]:
 def _names(first: Sequence[str], chosen: Collection[str]) -> tuple[list[str], bool]:
     """Return the names of the columns, and whether the first row of the file is a heading."""
     names = [name.strip() for name in first]
-    wanted, known = set(chosen), set(chosen) & set(names)
-    # a row may have the number of a column in another meaning, as a label
-    has_heading = known == wanted or (bool(known) and all(name.isdigit() for name in names))
-    if has_heading or not all(name.isdigit() for name in wanted):
+    if not chosen or not all(name.isdigit() for name in chosen):
+        return names, True
+    # Numbers name columns of a heading of numbers, as pandas writes one, with a blank name for its
+    # index. Otherwise they count the columns: a row may have such a number as a label.
+    if set(chosen) & set(names) and all(name.isdigit() or not name for name in names):
         return names, True
     return [str(number) for number in range(1, len(names) + 1)], False
 

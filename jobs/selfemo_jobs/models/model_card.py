@@ -15,6 +15,7 @@ from selfemo_api.results import SourceScore
 from selfemo_jobs.models.card_metadata import base_model, front_matter, model_name
 from selfemo_jobs.models.markdown_text import code, code_block, table
 from selfemo_jobs.models.model_description import prompt_set_of_description
+from selfemo_jobs.prompts.prompt_date import PROMPT_DATE
 
 _LIMITS = """\
 - The model reads words alone: no voice, no face, no knowledge of the people. Its answers are
@@ -181,22 +182,26 @@ def _transformers_code(description: ModelDescription) -> str:
     context = _CONTEXT if description.context.past else ()
     most = description.decoding.max_tokens.recognizer
     prompt = prompts.recognizer_prompt(context, _TARGET.speaker, _TARGET.text, description.labels)
+    imports = ["from transformers import AutoModelForCausalLM, AutoTokenizer"]
     if isinstance(prompt, str):
         encode = [
             f"prompt = {json.dumps(prompt, ensure_ascii=False)}",
             'inputs = tokenizer(prompt, return_tensors="pt")',
         ]
     else:
+        imports.insert(0, "from datetime import date\n")
+        day = PROMPT_DATE  # for a template that prints the date
         encode = [
             f"messages = {json.dumps(prompt, ensure_ascii=False)}",
             "inputs = tokenizer.apply_chat_template(",
             "    messages, add_generation_prompt=True, enable_thinking=False,",
             '    return_dict=True, return_tensors="pt",',
+            f"    strftime_now=date({day.year}, {day.month}, {day.day}).strftime,",
             ")",
         ]
     return "\n".join(
         [
-            "from transformers import AutoModelForCausalLM, AutoTokenizer",
+            *imports,
             "",
             'folder = "FOLDER"',
             "tokenizer = AutoTokenizer.from_pretrained(folder)",

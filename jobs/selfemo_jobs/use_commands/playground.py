@@ -177,6 +177,8 @@ def _reach_this_machine_directly(environment: MutableMapping[str, str]) -> None:
     """Leave this machine out of what an HTTP proxy is used for: Gradio asks its own page."""
     names = ("no_proxy", "NO_PROXY")  # some libraries read one of them, and some the other one
     hosts = [host for name in names for host in environment.get(name, "").split(",") if host]
+    if "*" in hosts:  # it turns all proxies off, but not with other names beside it
+        return
     value = ",".join(dict.fromkeys([*hosts, "127.0.0.1", "localhost"]))
     environment.update(dict.fromkeys(names, value))
 

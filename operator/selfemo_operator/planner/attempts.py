@@ -214,7 +214,7 @@ def with_replaced_pods(status: EvolutionStatus, job: StageJob) -> EvolutionStatu
     job
         The Job of the current stage and attempt.
     """
-    pods = {item.time: set(item.pods) for item in status.recent_replacements}
+    pods = {item.time: set(item.pods) for item in status.recent_replacements or ()}
     known, last = sum(map(len, pods.values())), status.last_replacement_time
     for removal in job.removals:
         if last is None or removal.time > last:

@@ -171,7 +171,7 @@ def _reopened(status: EvolutionStatus, now: datetime) -> EvolutionStatus:
         "failures": 0,
         "disruptions": 0,
         "replaced_pods": 0,
-        "recent_replacements": [],
+        "recent_replacements": None,
         "recoveries": 0,
         "last_failure": None,
         "suspended_seconds": status.suspended_seconds + max(0.0, rested),
@@ -310,7 +310,7 @@ def _with_stage_result(
         "failures": 0,
         "disruptions": 0,
         "replaced_pods": 0,
-        "recent_replacements": [],
+        "recent_replacements": None,
         "last_failure": None,
         "recovery": None if recovery and recovery.until is result.stage else recovery,
     }

@@ -69,7 +69,7 @@ def after_damage(
         "failures": 0,
         "disruptions": 0,
         "replaced_pods": 0,
-        "recent_replacements": [],
+        "recent_replacements": None,
         "retry_after": None,
         "last_failure": failure.message[:FAILURE_MAX],
         "recoveries": recoveries,

@@ -198,7 +198,7 @@ class StatusChanges(TypedDict, total=False):
     disruptions: int
     replaced_pods: int
     last_replacement_time: datetime | None
-    recent_replacements: list[Replacement]
+    recent_replacements: list[Replacement] | None
     recoveries: int
     recovery: Recovery | None
     last_failure: str | None

@@ -1,13 +1,14 @@
 """Checkpoints: which of them are complete and whole.
 
 A process may be killed while it writes a checkpoint, or while it deletes an old one. A checkpoint
-counts only if it has a marker file. That file is written last, when all others are on the disk, and
-lists every other file with its size and hash.
+counts only if it has a marker file. That file is written last and lists every other file with its
+size and hash. After a power failure, a file may have its size and other content.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +16,9 @@ from pathlib import Path
 
 from selfemo_jobs.runtime.threads import available_processors
 from selfemo_jobs.store.hashing import file_sha256
-from selfemo_jobs.store.local_files import (
-    fsync_file,
-    fsync_folder,
-    translated_errors,
-    write_file,
-)
+from selfemo_jobs.store.local_files import write_file
+
+log = logging.getLogger(__name__)
 
 #: Name of the marker file.
 MARKER = "whole.json"
@@ -45,8 +43,8 @@ def checkpoint_folder(folder: Path, step: int) -> Path:
     return folder / f"{_PREFIX}{step}"
 
 
-def mark_complete(checkpoint: Path) -> None:
-    """Write a checkpoint's files to the disk, and then its marker.
+def mark_complete(checkpoint: Path, *, hashes: bool = True) -> None:
+    """Write the marker of a checkpoint.
 
     Call it only after every process has written its files.
 
@@ -54,17 +52,15 @@ def mark_complete(checkpoint: Path) -> None:
     ----------
     checkpoint
         The folder of the checkpoint.
+    hashes
+        Whether the marker has the hash of each file. They are computed from what was just written,
+        which the system has in memory. Leave them out where there is no time.
     """
     sizes = _sizes(checkpoint)
-    with translated_errors(checkpoint):
-        for name in sizes:
-            with (checkpoint / name).open("rb") as file:
-                fsync_file(file)
-        folders = [path for path in checkpoint.rglob("*") if path.is_dir()]
-        for folder in (*folders, checkpoint, checkpoint.parent):
-            fsync_folder(folder)
-        hashes = _hashes(checkpoint, sizes)
-    marks = {name: {"size": sizes[name], "sha256": hashes[name]} for name in sizes}
+    digests = _hashes(checkpoint, sizes) if hashes else {}
+    marks: dict[str, dict[str, int | str]] = {name: {"size": n} for name, n in sizes.items()}
+    for name, digest in digests.items():
+        marks[name]["sha256"] = digest
     write_file(checkpoint / MARKER, json.dumps(marks, sort_keys=True).encode())
 
 
@@ -85,17 +81,23 @@ def complete_steps(folder: Path) -> list[int]:
     return sorted(int(path.name.removeprefix(_PREFIX)) for path in complete)
 
 
-def is_whole(checkpoint: Path) -> bool:
+def is_whole(checkpoint: Path, part: int = 0, parts: int = 1) -> bool:
     """Return whether the files of a complete checkpoint have the content that was written.
 
     Parameters
     ----------
     checkpoint
-        The folder of the checkpoint. All its files are read.
+        The folder of the checkpoint.
+    part, parts
+        Which part of the files is read, and of how many: the processes of a node share them.
     """
     marks = _read_marks(checkpoint)
-    expected = {name: mark["sha256"] for name, mark in marks.items() if "sha256" in mark}
-    return _hashes(checkpoint, expected) == expected
+    hashed = sorted(name for name, mark in marks.items() if "sha256" in mark)[part::parts]
+    try:
+        return _hashes(checkpoint, hashed) == {name: marks[name]["sha256"] for name in hashed}
+    except OSError as error:
+        log.warning("%s cannot be read: %s", checkpoint, error)
+        return False
 
 
 def delete_other_checkpoints(folder: Path, steps: Iterable[int]) -> None:

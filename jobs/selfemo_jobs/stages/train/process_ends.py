@@ -90,21 +90,24 @@ def stage_error(job: TrainJob, code: int) -> StageError:
             "whether the pods of all nodes run, what their logs say, and whether they reach "
             f"{os.environ.get(ENV_RENDEZVOUS)}"
         )
-    causes = [failure for failure in failures if not _lost_peer(failure)]
+    has_peers = job.resources.processes > 1
+    causes = [failure for failure in failures if not (has_peers and _lost_peer(failure))]
     if code in (_KILLED, -signal.SIGKILL):  # the others fail because of it, with any text
         causes = [failure for failure in causes if failure.kind != StageError.kind]
-    has_silent_end = not failures or code not in (1, _ABORTED)
-    if not causes and (has_silent_end or job.resources.nodes == 1):
-        return StageError(
-            f"a training process ended with code {code} without reporting an error; if the machine "
-            "ran out of memory, lower `training.microBatchSize` or set `training.deepspeed.offload`"
-        )
-    if not causes:
+    if causes:
+        return _error_of(causes[0])
+    reported = f" ({failures[0].error})" if failures else ""
+    has_lost_peer = code == _ABORTED or (code == 1 and bool(failures))
+    if has_lost_peer and job.resources.nodes > 1:
         return Unavailable(
-            f"a process of another node has ended ({failures[0].error}): the logs of the other "
-            "pods say why; the next attempt continues from the last checkpoint"
+            f"a process of another node has ended{reported}: the logs of the other pods say why; "
+            "the next attempt continues from the last checkpoint"
         )
-    return _error_of(causes[0])
+    return StageError(
+        f"a training process ended with code {code} without reporting an error{reported}; if the "
+        "machine ran out of memory, lower `training.microBatchSize` or set "
+        "`training.deepspeed.offload`"
+    )
 
 
 def _error_of(failure: TrainFailure) -> StageError:

@@ -131,5 +131,6 @@ class TrainingCallback(TrainerCallback):  # type: ignore[misc]
         """Mark the checkpoint as complete when every process has written its files."""
         dist.barrier()
         if local_rank() == 0:
-            mark_complete(checkpoint_folder(self._job.checkpoints_folder, state.global_step))
+            checkpoint = checkpoint_folder(self._job.checkpoints_folder, state.global_step)
+            mark_complete(checkpoint, hashes=not self._sigterm.received)  # little time is left then
         dist.barrier()

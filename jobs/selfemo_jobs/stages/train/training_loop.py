@@ -240,7 +240,8 @@ def _common_checkpoint(job: TrainJob) -> Path | None:
     own = set(complete_steps(job.checkpoints_folder)) if old_logprobs.is_file() else set()
     for step in sorted(set.intersection(*_of_all_processes(own)), reverse=True):
         checkpoint = checkpoint_folder(job.checkpoints_folder, step)
-        whole = local_rank() != 0 or is_whole(checkpoint)  # the processes of a node share the files
+        # the processes of a node share the files
+        whole = is_whole(checkpoint, local_rank(), job.resources.local_processes)
         if all(_of_all_processes(whole)):
             log.info("goes on from a checkpoint", extra={"fields": {"step": step}})
             return checkpoint

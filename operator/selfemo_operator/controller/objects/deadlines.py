@@ -13,7 +13,7 @@ Json = dict[str, Any]
 DEADLINE_SLACK = 60
 #: Seconds from the start of a purge Job after which it fails. A day: the removal takes minutes, and
 #: a storage or a node that is away is usually back by then. Without a limit, a pod whose Secret or
-#: claim was deleted with the evolution would wait for ever.
+#: claim was deleted with the evolution would wait forever.
 PURGE_SECONDS = 86_400
 
 

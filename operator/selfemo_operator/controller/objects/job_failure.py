@@ -12,6 +12,7 @@ from selfemo_api.stages import Stage
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.pod_status import (
     has_started,
+    parse_time,
     removal_time,
     terminated_state,
     true_condition,
@@ -38,7 +39,7 @@ _PEER_WAIT = timedelta(minutes=15)
 _KILLED = 137
 
 
-def failure_of(job: Json, pods: Sequence[Json]) -> Failure:
+def failure_of(job: Json, pods: Sequence[Json], removals: Sequence[datetime] = ()) -> Failure:
     """Return why a Job failed: from its pods if there are any, otherwise from its condition.
 
     Parameters
@@ -47,6 +48,9 @@ def failure_of(job: Json, pods: Sequence[Json]) -> Failure:
         The Job, which has failed.
     pods
         All of its pods that still exist.
+    removals
+        When the platform removed pods of the Job. By the end of the Job, such pods are usually
+        gone.
     """
     condition = true_condition(job.get("status", {}), "Failed") or {}
     if condition.get("reason") == "DeadlineExceeded":
@@ -58,8 +62,11 @@ def failure_of(job: Json, pods: Sequence[Json]) -> Failure:
         return Failure(text, disrupted=True)
     failures = [_pod_failure(pod) for pod in failed]
     if job["metadata"]["labels"][names.LABEL_COMPONENT] == Stage.TRAIN.slug:
+        times = [parse_time(removal_time(pod)) for pod in failed]
+        removed = [(at, f.message) for at, f in zip(times, failures, strict=True) if at]
+        removed += [(at, "the platform removed another pod of the training") for at in removals]
         failures = [
-            _after_removal(failure, pod, failed)
+            _after_removal(failure, pod, removed)
             for failure, pod in zip(failures, failed, strict=True)
         ]
     return min(failures, key=_rank)
@@ -76,14 +83,14 @@ def _rank(failure: Failure) -> tuple[bool, ...]:
         failure.exit_code != ExitCode.BAD_INPUT,
         failure.damaged is None,
         failure.disrupted or failure.exit_code in DISRUPTED_EXITS,
-        failure.disrupted,
         not failure.rejected,
+        failure.disrupted,
         failure.exit_code == ExitCode.TERMINATED,
         not failure.message,
     )
 
 
-def _after_removal(failure: Failure, pod: Json, failed: Sequence[Json]) -> Failure:
+def _after_removal(failure: Failure, pod: Json, removed: Sequence[tuple[datetime, str]]) -> Failure:
     """Return the failure of a training's pod, as a disruption if the removal of another caused it.
 
     The nodes of a training end together. If one is removed, the failure of another is about the
@@ -96,11 +103,11 @@ def _after_removal(failure: Failure, pod: Json, failed: Sequence[Json]) -> Failu
         The failure of the pod, taken by itself.
     pod
         The pod.
-    failed
-        All failed pods of the Job.
+    removed
+        When other pods of the Job were removed, and what is known of it.
     """
     terminated = terminated_state(pod) or {}
-    began, ended = _time(terminated.get("startedAt")), _time(terminated.get("finishedAt"))
+    began, ended = (parse_time(terminated.get(name)) for name in ("startedAt", "finishedAt"))
     has_own_reason = (
         failure.exit_code in (ExitCode.BAD_INPUT, *DISRUPTED_EXITS)
         or failure.damaged is not None
@@ -108,16 +115,13 @@ def _after_removal(failure: Failure, pod: Json, failed: Sequence[Json]) -> Failu
     )
     if failure.disrupted or has_own_reason or began is None or ended is None:
         return failure
-    for other in failed:
-        removed = _time(removal_time(other))
-        if removed is not None and began <= removed <= ended <= removed + _PEER_WAIT:
-            text = f"{_pod_failure(other).message}; after it, {failure.message}"
-            return Failure(text, exit_code=failure.exit_code, disrupted=True)
+    # a pod that is removed has this time to end
+    grace = timedelta(seconds=pod.get("spec", {}).get("terminationGracePeriodSeconds") or 0)
+    for at, text in removed:
+        if began <= at <= ended <= at + grace + _PEER_WAIT:
+            message = f"{text}; after it, {failure.message}"
+            return Failure(message, exit_code=failure.exit_code, disrupted=True)
     return failure
-
-
-def _time(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text.replace("Z", "+00:00")) if text else None
 
 
 def _pod_failure(pod: Json) -> Failure:

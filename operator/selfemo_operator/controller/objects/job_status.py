@@ -15,6 +15,7 @@ from selfemo_operator.controller.objects.pod_status import (
     has_started,
     kept_running,
     outstanding_deletion,
+    parse_time,
     terminated_state,
     true_condition,
 )
@@ -166,11 +167,17 @@ def relevant_state(job: Json) -> tuple[object, ...]:
     state, is_running = job_state(job), job.get("status", {}).get("ready", 0) > 0
     template = job["metadata"].get("annotations", {}).get(names.ANNOTATION_TEMPLATE)
     deleting = bool(job["metadata"].get("deletionTimestamp"))
-    waits = _has_unready_pods(job, state)
-    return state, waits, waits and is_running, _is_resuming(job), template, deleting
+    waits, ends = _has_unready_pods(job, state), _is_only_terminating(job, state)
+    ends = ends or _partial_pods(job, state) is not None
+    return state, waits, waits and is_running, ends, _is_resuming(job), template, deleting
 
 
-def stage_job(job: Json, pods: Sequence[Json] = (), now: datetime | None = None) -> StageJob:
+def stage_job(
+    job: Json,
+    pods: Sequence[Json] = (),
+    now: datetime | None = None,
+    removals: Sequence[datetime] = (),
+) -> StageJob:
     """Return a Job as the planner reads it.
 
     Parameters
@@ -182,6 +189,8 @@ def stage_job(job: Json, pods: Sequence[Json] = (), now: datetime | None = None)
     now
         The current time. The reason why a pod waits is left out for pods that are younger than
         :data:`WAITING_REPORT_AGE`.
+    removals
+        When the platform removed pods of the Job.
     """
     metadata = job["metadata"]
     labels, state = metadata["labels"], job_state(job)
@@ -208,16 +217,16 @@ def stage_job(job: Json, pods: Sequence[Json] = (), now: datetime | None = None)
         attempt=int(labels[names.LABEL_ATTEMPT]),
         state=state,
         result=_result(pods) if state is JobState.SUCCEEDED else None,
-        failure=failure_of(job, pods) if state is JobState.FAILED else None,
-        create_time=_parse_time(metadata.get("creationTimestamp")),
+        failure=failure_of(job, pods, removals) if state is JobState.FAILED else None,
+        create_time=parse_time(metadata.get("creationTimestamp")),
         start_time=None
         if _is_resuming(job)
-        else _parse_time(job.get("status", {}).get("startTime")),
+        else parse_time(job.get("status", {}).get("startTime")),
         pending_since=since,
         waiting=reason,
         queued=_in_queue(job),
         has_running_pods=unfinished and is_running,
-        idle_since=_parse_time(metadata.get(STATUS_CHANGE_TIME)) if is_idle else None,
+        idle_since=parse_time(metadata.get(STATUS_CHANGE_TIME)) if is_idle else None,
         missing_pods_since=since if missing else None,
     )
 
@@ -234,17 +243,17 @@ def _pending_since(job: Json, state: JobState, waiting: Sequence[Json]) -> datet
     times = [at for pod in waiting if (at := _waiting_since(pod)) is not None]
     if times:
         return min(times)
-    started = _parse_time(job.get("status", {}).get("startTime"))
+    started = parse_time(job.get("status", {}).get("startTime"))
     if state is not JobState.PENDING or started is None:
         return None
-    return max(started, _parse_time(job["metadata"].get(STATUS_CHANGE_TIME)) or started)
+    return max(started, parse_time(job["metadata"].get(STATUS_CHANGE_TIME)) or started)
 
 
 def _runs_on(pods: Sequence[Json], now: datetime | None) -> tuple[datetime, str] | None:
     """Return since when a sidecar keeps a pod of an ended stage, and what to do about it."""
     for pod in pods:
         ended, others = kept_running(pod) or ("", [])
-        since = _parse_time(ended or None)
+        since = parse_time(ended or None)
         if since is not None and now is not None and now - since >= SIDECAR_AGE:
             return since, (
                 f"the stage has ended, but its pod {pod['metadata']['name']} has not: "
@@ -259,7 +268,7 @@ def _lost_pod(pods: Sequence[Json], now: datetime | None) -> tuple[datetime, str
 
     Its node is lost: no kubelet confirms that the containers have ended.
     """
-    found = [(at, pod) for pod in pods if (at := _parse_time(outstanding_deletion(pod)))]
+    found = [(at, pod) for pod in pods if (at := parse_time(outstanding_deletion(pod)))]
     found = [(at, pod) for at, pod in found if now is not None and now - at >= LOST_POD_AGE]
     if not found:
         return None
@@ -299,7 +308,7 @@ def _partial_pods(job: Json, state: JobState) -> tuple[datetime, str] | None:
 def _status_change(job: Json) -> datetime | None:
     """Return when a cached Job's status last changed, or when it started if that is not known."""
     start = job.get("status", {}).get("startTime")
-    return _parse_time(job["metadata"].get(STATUS_CHANGE_TIME) or start)
+    return parse_time(job["metadata"].get(STATUS_CHANGE_TIME) or start)
 
 
 def last_status_change(job: Json) -> str | None:
@@ -333,7 +342,7 @@ def _waiting_since(pod: Json) -> datetime | None:
     """Return since when a waiting pod has waited: its creation, or the end of an init container."""
     containers = pod.get("status", {}).get("initContainerStatuses", [])
     ends = [c.get("state", {}).get("terminated", {}).get("finishedAt") for c in containers]
-    times = [_parse_time(text) for text in (pod["metadata"].get("creationTimestamp"), *ends)]
+    times = [parse_time(text) for text in (pod["metadata"].get("creationTimestamp"), *ends)]
     return max((at for at in times if at is not None), default=None)
 
 
@@ -355,7 +364,7 @@ def _reportable(pods: Iterable[Json], now: datetime | None) -> list[Json]:
 
 
 def _age(pod: Json, now: datetime) -> timedelta:
-    created = _parse_time(pod["metadata"].get("creationTimestamp"))
+    created = parse_time(pod["metadata"].get("creationTimestamp"))
     return now - created if created else WAITING_REPORT_AGE
 
 
@@ -391,7 +400,3 @@ def _format_reason(state: Json, image: str = "") -> str:
 
 def _is_decided(status: Json) -> bool:
     return any(true_condition(status, kind) for kind in ("SuccessCriteriaMet", "FailureTarget"))
-
-
-def _parse_time(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text.replace("Z", "+00:00")) if text else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from selfemo_api.stages import Stage, job_name
@@ -146,3 +147,14 @@ def true_condition(status: Json, kind: str) -> Json | None:
             match: Json = condition
             return match
     return None
+
+
+def parse_time(text: str | None) -> datetime | None:
+    """Return a time of the API server, or None if there is none.
+
+    Examples
+    --------
+    >>> parse_time("2026-01-01T12:00:00Z")
+    datetime.datetime(2026, 1, 1, 12, 0, tzinfo=datetime.timezone.utc)
+    """
+    return datetime.fromisoformat(text.replace("Z", "+00:00")) if text else None

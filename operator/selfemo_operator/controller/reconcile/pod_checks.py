@@ -23,6 +23,17 @@ _MISSING_LOOK = MISSING_POD_AGE + timedelta(seconds=1)
 _STARTS_MIN, _STARTS_MAX = 8, 64
 
 
+#: The time between two looks at the pods of a Job none of which runs any more: one may be on a lost
+#: node, and its grace period is not known before.
+_IDLE_PERIOD = timedelta(minutes=1)
+
+
+def _idle_look(since: datetime, now: datetime) -> datetime:
+    """Return the next look at a Job that has had no running pod since a time."""
+    first = since + _MISSING_LOOK
+    return first if now < first else first + ((now - first) // _IDLE_PERIOD + 1) * _IDLE_PERIOD
+
+
 class PodChecks:
     """The times of these looks. Only one worker at a time handles a key."""
 
@@ -57,6 +68,7 @@ class PodChecks:
             if job.state is JobState.PENDING and (since := job.pending_since or job.create_time)
             for age in ages
         ]
+        times += [_idle_look(job.idle_since, now) for job in observed.jobs if job.idle_since]
         return min((at for at in times if at > now), default=None)
 
     def forget(self, key: Key) -> None:

@@ -226,13 +226,16 @@ class Reconciler:
         for manifest in self._cache.stage_jobs(key, metadata.uid):
             job = stage_job(manifest)
             query = pod_query(manifest, now)
+            pairs = self._cache.removals(key[0], manifest["metadata"]["uid"])
+            removals = tuple(Removal(datetime.fromisoformat(at), pod) for at, pod in pairs)
             if job.key == current and not status.finished and query is not None:
-                job = self._with_pods(key, evolution, manifest, query, now)
-            removals = self._cache.removals(key[0], manifest["metadata"]["uid"])
+                # an operator that was not running then has them from the status
+                at = [r.time for r in (*removals, *(status.recent_replacements or ()))]
+                job = self._with_pods(key, evolution, manifest, query, now, at)
             job = replace(
                 job,
                 outdated=bool(refused) or self._is_outdated(evolution, manifest, job),
-                removals=tuple(Removal(datetime.fromisoformat(at), pod) for at, pod in removals),
+                removals=removals,
                 deadline_outdated=not has_deadline(manifest, limit),
             )
             jobs.append(job)
@@ -259,10 +262,11 @@ class Reconciler:
         manifest: Json,
         query: dict[str, str],
         now: datetime,
+        removals: Sequence[datetime],
     ) -> StageJob:
         """Return the Job of the current attempt as its pods are now."""
         uid = manifest["metadata"]["uid"]
-        job = stage_job(manifest, self._pods(key[0], manifest, query), now)
+        job = stage_job(manifest, self._pods(key[0], manifest, query), now, removals)
         job = self._jobs.with_missing_pods(evolution, uid, job, now)
         if not is_without_pod(evolution.status, job, now):
             return job

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -141,7 +142,7 @@ def test_code_and_tables_hold_any_text() -> None:
 
 @pytest.mark.parametrize("prompts", ["compact-v1", "chat-v1"])
 def test_the_program_for_transformers_asks_as_selfemo_does(
-    tiny_model: Path, prompts: str, monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path, prompts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from selfemo_jobs.models.fetch import load_tokenizer
     from selfemo_jobs.models.model_card import _CONTEXT, _TARGET
@@ -150,14 +151,18 @@ def test_the_program_for_transformers_asks_as_selfemo_does(
     description = describe(config(model={"uri": "hf://o/b", "prompts": prompts}), weights={})
     text = card_text(description)
     (program,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    tokenizer = load_tokenizer(tiny_model)
-    if prompts == "chat-v1" and not tokenizer.chat_template:
-        pytest.skip("the tiny model has no chat template")
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    template = load_tokenizer(model).chat_template
+    assert isinstance(template, str)
+    # as those of Llama 3.2, SmolLM3 and Granite
+    dated = "Today is {{ strftime_now('%d %b %Y') }}.\n" + template
+    (model / "chat_template.jinja").write_text(dated)
+    tokenizer = load_tokenizer(model)
     namespace: dict[str, object] = {}
     output = io.StringIO()
     monkeypatch.setattr(sys, "stdout", output)
     with contextlib.redirect_stdout(output), contextlib.suppress(IndexError):
-        exec(program.replace('"FOLDER"', repr(str(tiny_model))), namespace)
+        exec(program.replace('"FOLDER"', repr(str(model))), namespace)
     inputs = namespace["inputs"]
     ids = prompt_set_of_description(description).recognizer_ids(
         tokenizer, _CONTEXT, _TARGET.speaker, _TARGET.text, LABELS, max_tokens=1000

@@ -156,7 +156,7 @@ def test_each_removal_of_a_pod_counts_once() -> None:
     world.succeed(name)
     world.reconcile()
     assert world.status.replaced_pods == 0, "it counts one stage"
-    assert world.status.recent_replacements == []
+    assert world.status.recent_replacements is None
 
 
 @pytest.mark.parametrize("seconds", [20, 15])
@@ -194,7 +194,7 @@ def test_the_status_keeps_few_removals(step: float, kept: int) -> None:
         for _ in range(2):
             world.reconcile()
         assert world.status.replaced_pods == len(known)
-    recent = world.status.recent_replacements
+    recent = world.status.recent_replacements or []
     assert sum(len(item.pods) for item in recent) == kept
     assert len(recent) <= TIMES_MAX
 
@@ -204,7 +204,7 @@ def test_removals_beyond_the_pods_of_a_stage_are_not_kept() -> None:
     removals = tuple(removal(world, n // 600, f"{n:04}") for n in range(1800))
     world.set_job(name, JobState.RUNNING, removals=removals)
     world.reconcile()
-    assert [len(item.pods) for item in world.status.recent_replacements] == [600]
+    assert [len(item.pods) for item in world.status.recent_replacements or []] == [600]
     assert world.status.last_replacement_time == removals[600].time
 
 

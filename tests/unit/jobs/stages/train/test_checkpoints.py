@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-
-import pytest
 
 from selfemo_jobs.stages.train.checkpoints import (
     MARKER,
@@ -60,24 +57,27 @@ def test_a_checkpoint_with_other_content_of_the_same_size_is_not_whole(tmp_path:
     assert not is_whole(path)
 
 
-def test_all_is_on_the_disk_before_the_marker(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After a power failure, a marker without the content of the files would be believed."""
+def test_the_processes_of_a_node_share_the_files(tmp_path: Path) -> None:
     path = write(tmp_path, 2)
-    inodes = {file.stat().st_ino for file in (tmp_path, path, *path.rglob("*"))}
-    synced: set[int] = set()
-    plain = os.fsync
-
-    def fsync(descriptor: int) -> None:
-        synced.add(os.fstat(descriptor).st_ino)
-        if (path / MARKER).exists():
-            assert inodes <= synced
-        plain(descriptor)
-
-    monkeypatch.setattr(os, "fsync", fsync)
     mark_complete(path)
-    assert inodes <= synced
+    (path / "trainer_state.json").write_bytes(b"[]")
+    assert [is_whole(path, part, 2) for part in (0, 1)] == [True, False]
+
+
+def test_a_checkpoint_that_was_marked_in_a_hurry_has_sizes_alone(tmp_path: Path) -> None:
+    path = write(tmp_path, 2)
+    mark_complete(path, hashes=False)
+    (path / "trainer_state.json").write_bytes(b"[]")
+    assert complete_steps(tmp_path) == [2]
+    assert is_whole(path)
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_whole(tmp_path: Path) -> None:
+    path = write(tmp_path, 2)
+    mark_complete(path)
+    (path / "trainer_state.json").unlink()
+    (path / "trainer_state.json").mkdir()
+    assert not is_whole(path)
 
 
 def test_other_checkpoints_are_deleted(tmp_path: Path) -> None:
