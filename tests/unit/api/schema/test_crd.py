@@ -223,6 +223,16 @@ def test_what_a_recipe_gives_has_no_default() -> None:
     assert "seed" in with_defaults
 
 
+def test_no_further_field_of_the_status_has_a_default() -> None:
+    """The API server adds it for an operator that is older than the CRD, and cannot read it."""
+    status = ALL[".status"]["properties"]
+    assert {name for name, schema in status.items() if "default" in schema} == {
+        *("attempt", "conditions", "disruptions", "failures", "generation", "history"),
+        *("observedGeneration", "phase", "recoveries", "replacedPods", "stages"),
+        *("suspendedSeconds", "withoutImprovement"),
+    }
+
+
 @pytest.mark.parametrize("path", [p for p, n in ALL.items() if isinstance(n.get("default"), dict)])
 def test_default_of_an_object_is_complete(path: str) -> None:
     """The API server runs the rules on a default as written, before it adds other defaults."""

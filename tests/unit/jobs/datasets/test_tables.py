@@ -300,6 +300,22 @@ class TestSeparators:
             dialogue("2", ("A", "Oh, no!", "cross")),
         ]
 
+    def test_the_number_of_the_only_column_is_a_label_in_the_first_row(
+        self, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "t.csv"
+        path.write_text("Hi there,1\nOh no,2\n")
+        content = read(path, columns={"text": "1"})
+        assert content.dialogues == [
+            dialogue("1", ("A", "Hi there")),
+            dialogue("2", ("A", "Oh no")),
+        ]
+
+    def test_numbers_may_be_the_names_of_a_heading(self, tmp_path: Path) -> None:
+        path = tmp_path / "t.csv"
+        path.write_text(",0,1\n0,a,Hi there\n")
+        assert read(path, columns={"text": "1"}).dialogues == [dialogue("1", ("A", "Hi there"))]
+
     def test_one_column_with_commas(self, tmp_path: Path) -> None:
         path = tmp_path / "t.tsv"
         path.write_text("text\nWell, well\n")

@@ -44,6 +44,17 @@ def test_it_is_looked_at_twice_and_then_no_more() -> None:
     assert checks.next_check(KEY, job, second) is None
 
 
+def test_a_job_without_running_pods_is_looked_at_each_minute() -> None:
+    job = StageJob("job", 1, Stage.SCORE, 1, JobState.RUNNING, idle_since=NOW)
+    at, looks = NOW, []
+    for _ in range(3):
+        found = PodChecks().next_check(KEY, Observed((job,)), at)
+        assert found is not None
+        looks.append(round((found - NOW).total_seconds()))
+        at = found
+    assert looks == [31, 91, 151]
+
+
 def test_where_jobs_take_long_to_start_a_job_is_looked_at_later() -> None:
     assert checks_after(*[20.0] * 8).created(KEY, "next", NOW) == NOW + timedelta(seconds=40)
     assert checks_after(*[1.0] * 8).created(KEY, "next", NOW) == NOW + FIRST_LOOK

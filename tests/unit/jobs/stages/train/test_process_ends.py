@@ -66,6 +66,18 @@ def test_a_lost_node_is_unavailable(error: str, tmp_path: Path) -> None:
         assert "the logs of the other pods say why" in str(found)
 
 
+def test_a_worker_that_nccl_aborted_without_a_report_has_lost_its_peer(tmp_path: Path) -> None:
+    assert isinstance(stage_error(job(tmp_path, nodes=2), 134), Unavailable)
+    assert type(stage_error(job(tmp_path, nodes=1), 134)) is StageError
+
+
+def test_the_error_of_a_single_process_is_its_own(tmp_path: Path) -> None:
+    report_failure(tmp_path, 0, "Internal", "OSError: broken pipe", 1)
+    resources = ResourcesSpec(gpus_per_node=0, processes_per_node=1)
+    error = stage_error(job(tmp_path).model_copy(update={"resources": resources}), 1)
+    assert str(error) == "OSError: broken pipe"
+
+
 def test_out_of_memory_names_the_settings_to_change(tmp_path: Path) -> None:
     report_failure(
         tmp_path, 0, "Internal", "OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", 1
@@ -95,7 +107,7 @@ def test_a_killed_process_is_not_hidden_by_those_that_lost_it(
     report_failure(tmp_path, 0, "Internal", error, 1)
     found = stage_error(job(tmp_path, nodes), code)
     assert type(found) is StageError
-    assert f"code {code} without reporting an error; if the machine ran out of memory" in str(found)
+    assert f"code {code} without reporting an error ({error}); if the machine ran" in str(found)
 
 
 def test_bad_input_counts_although_another_process_was_killed(tmp_path: Path) -> None:

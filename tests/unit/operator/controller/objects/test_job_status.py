@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -220,6 +220,18 @@ def test_a_training_that_fails_since_a_node_was_removed_is_disrupted() -> None:
         assert not failed(*order).disrupted  # shards of other stages do not need each other
 
 
+@pytest.mark.parametrize(("minutes", "disrupted"), [(50, True), (70, False), (30, False)])
+def test_the_removed_pod_may_be_gone_when_the_job_fails(minutes: int, disrupted: bool) -> None:
+    """The Job controller waits for it, before it sets the condition."""
+    job = job_of({"conditions": [condition("Failed")]}, stage=Stage.TRAIN)
+    removals = [datetime(2026, 1, 1, 11, tzinfo=UTC) + timedelta(minutes=minutes)]
+    pods = [pod_of("Failed", terminated(1, LOST, **TIMES))]
+    failure = stage_job(job, pods, NOW, removals).failure
+    assert failure is not None
+    assert failure.disrupted == disrupted
+    assert ("removed another pod of the training; after it" in failure.message) == disrupted
+
+
 @pytest.mark.parametrize(
     ("state", "at"),
     [
@@ -294,8 +306,9 @@ def test_a_pod_that_a_kubelet_rejected_has_never_started(pod: Json, rejected: bo
 
 def test_a_rejected_pod_explains_more_than_a_preempted_one() -> None:
     """The Job itself replaces the preempted one."""
-    for order in ([REJECTED, PREEMPTED], [PREEMPTED, REJECTED]):
-        assert failed(*order).message == "pod-0: Pod was rejected: no healthy devices"
+    for other in (PREEMPTED, pod_of("Failed", terminated(143))):
+        for order in ([REJECTED, other], [other, REJECTED]):
+            assert failed(*order).message == "pod-0: Pod was rejected: no healthy devices"
 
 
 def test_a_pod_that_passes_its_own_disk_limit_has_failed() -> None:
@@ -617,6 +630,18 @@ def test_pods_that_run_beside_those_that_wait() -> None:
     assert not job.has_running_pods
     assert job.idle_since == NOW - timedelta(minutes=10)
     assert relevant_state(idle) != relevant_state(job_of(status)), "it requires a reconcile"
+
+
+def test_the_end_of_the_last_pods_requires_a_reconcile() -> None:
+    """They may be on a lost node, or the Job may not be able to create the others."""
+    running = {"active": 2, "ready": 2, "startTime": "2026-01-01T10:00:00Z"}
+    ending = {**running, "active": 0, "ready": 0, "terminating": 2}
+    assert relevant_state(job_of(ending)) != relevant_state(job_of(running))
+    left = job_of({**running, "active": 0, "ready": 0, "succeeded": 2})
+    left["spec"]["completions"] = 4
+    before = job_of(running)
+    before["spec"]["completions"] = 4
+    assert relevant_state(left) != relevant_state(before)
 
 
 def test_a_pod_whose_init_container_runs_is_a_running_one() -> None:
