@@ -5,8 +5,10 @@ The hash of a part is computed in a stream. No file is ever held in memory as a 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 import daft
 import pyarrow as pa
@@ -27,6 +29,17 @@ from selfemo_jobs.runtime.tables import columns_to_fill
 from selfemo_jobs.store import ObjectNotFound, join
 from selfemo_jobs.store.folder import file_path
 from selfemo_jobs.store.hashing import file_sha256
+
+
+def literal_pattern(path: str) -> str:
+    """Return the pattern that matches a path alone: Daft takes each path for a pattern.
+
+    Examples
+    --------
+    >>> literal_pattern("/runs [1]/p*.parquet")
+    '/runs [[]1]/p[*].parquet'
+    """
+    return re.sub(r"[*?\[{}]", r"[\g<0>]", path)
 
 
 @dataclass(frozen=True)
@@ -52,9 +65,9 @@ class ScoredRows:
         if not self.paths:
             return daft.from_arrow(SCORED.empty_table())
         remote = self.paths[0].startswith("s3://")
-        frame = daft.read_parquet(
-            self.paths, io_config=_io_config(self.storage) if remote else None
-        )
+        # the keys of S3, of which URIs have the percent-encoded form
+        paths = [literal_pattern(unquote(path) if remote else path) for path in self.paths]
+        frame = daft.read_parquet(paths, io_config=_io_config(self.storage) if remote else None)
         for name in columns_to_fill(frame.column_names, SCORED, self.paths[0]):
             dtype = daft.DataType.from_arrow_type(SCORED.field(name).type)
             frame = frame.with_column(name, daft.lit(ADDED[name]).cast(dtype))
