@@ -54,7 +54,11 @@ _OWN = (
 #: The argument of vLLM with which a model's own code is run.
 _TRUST = "--trust-remote-code"
 #: Environment variables of the server. A value that is already set is kept.
-_ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1"}
+_ENVIRONMENT = {
+    "VLLM_NO_USAGE_STATS": "1",
+    # FlashInfer compiles its sampler at the start, and a machine without the CUDA toolkit has no nvcc
+    "VLLM_USE_FLASHINFER_SAMPLER": "0",
+}
 _CPU_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "2"}  # GiB; vLLM's default is half of the memory
 #: Arguments on a CPU, as those of the stages. An argument after `--` replaces them.
 _CPU_ARGUMENTS = ("--dtype", "float32", "--enforce-eager", "--no-enable-chunked-prefill")
