@@ -41,8 +41,9 @@ def run_evolution(task: RowTask) -> RowResult:
     Raises
     ------
     StudyError
-        If the run fails, or is stopped.
+        If the run fails, or is stopped, or the row reads labels that the warm start does not read.
     """
+    task.check_labels()
     baseline = starting_model(task)
     copy_finished_stages(task)
     summary = _run(task)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from selfemo_api.api_model import ApiModel
 from selfemo_study.statistics import Interval, bootstrap_draws, interval_of
+from selfemo_study.study_config import StudyError
 
 BASELINE_JUDGE, TFIDF_JUDGE, CEILING_JUDGE = "baseline", "tfidf-all", "ceiling"
 #: The judges that the evolution never sees.
@@ -105,7 +106,9 @@ def share_gain(pairs: Sequence[tuple[Counts, Counts]], *, random_seed: int = 0) 
     Raises
     ------
     ValueError
-        If there are no pairs, or they are about different contexts.
+        If there are no pairs.
+    StudyError
+        If they are about different contexts.
 
     Examples
     --------
@@ -117,7 +120,10 @@ def share_gain(pairs: Sequence[tuple[Counts, Counts]], *, random_seed: int = 0) 
         raise ValueError("there is no seed to draw from")
     totals = pairs[0][0][:, 1]
     if any(not np.array_equal(counts[:, 1], totals) for pair in pairs for counts in pair):
-        raise ValueError("the seeds did not answer the same contexts")
+        raise StudyError(
+            "the seeds did not answer the same contexts: run `expression` for all of them with the "
+            "same `--contexts`"
+        )
     draws = bootstrap_draws(len(totals), len(pairs), random_seed=random_seed)
     drawn = np.stack(
         [_shares(draws.dialogues @ after) - _shares(draws.dialogues @ before)

@@ -80,8 +80,13 @@ class RowTask:
         """
         warm_start = self.study.warm_start
         count = share_of(len(self.training_dialogues), warm_start.share)
-        check_label_separation(self.base_spec, warm_start.source, count)
+        for spec in (self.base_spec, self.spec):
+            check_label_separation(spec, warm_start.source, count)
         return count
+
+    def check_labels(self) -> None:
+        """Check which labels the row reads. Raises StudyError as `labeled_dialogues` does."""
+        _ = self.labeled_dialogues
 
     def steps_row_result(self) -> RowResult:
         """Return the result of the evolution row whose number of steps this row uses.

@@ -78,6 +78,15 @@ class WarmStart(TrainingOptions):
     """Train for `steps` steps again and again until dev stops rising, at most so many times; see
     :mod:`selfemo_study.training_rounds`. The best round is generation 0. Unset: train once."""
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.source.offset:
+            raise ValueError(
+                "`source.offset` must be 0: the training counts the labeled share from the first "
+                "dialogue of the file"
+            )
+        return self
+
 
 class Row(ApiModel):
     """One line of the study's table."""
@@ -173,6 +182,12 @@ class Study(ApiModel):
                 raise ValueError(
                     f"row {row.name}: `after` is `{row.after}`, which is not the name of {article} "
                     f"{needed.value} row"
+                )
+            before = next((r for r in self.rows if r.name == row.after), None)
+            if row.kind is Kind.SUPERVISED and before is not None and before.after is not None:
+                raise ValueError(
+                    f"row {row.name}: `after` is `{row.after}`, which begins `after` another row "
+                    "itself: name an evolution row that begins with the warm start"
                 )
             if unknown := sorted({*(row.seeds or [])} - {*self.seeds}):
                 raise ValueError(

@@ -56,7 +56,7 @@ _TRUST = "--trust-remote-code"
 #: Environment variables of the server. A value that is already set is kept.
 _ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
-    # FlashInfer compiles its sampler at the start, and a machine without the CUDA toolkit has no nvcc
+    # FlashInfer would compile its sampler at the start, for which many machines have no nvcc
     "VLLM_USE_FLASHINFER_SAMPLER": "0",
 }
 _CPU_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "2"}  # GiB; vLLM's default is half of the memory

@@ -101,9 +101,9 @@ def test_a_gain_is_paired_by_dialogue_and_seed() -> None:
 
 def test_a_gain_needs_the_same_contexts() -> None:
     before = np.array([[0, 3], [2, 3]])
-    with pytest.raises(ValueError, match="same contexts"):
+    with pytest.raises(StudyError, match="same contexts: run `expression`"):
         share_gain([(before, np.array([[0, 3], [2, 4]]))])
-    with pytest.raises(ValueError, match="same contexts"):
+    with pytest.raises(StudyError, match="same contexts: run `expression`"):
         share_gain([(before, before), (before[:1], before[:1])])
     with pytest.raises(ValueError, match="no seed"):
         share_gain([])

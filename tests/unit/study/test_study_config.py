@@ -8,13 +8,14 @@ from tests.unit.study.made_up import AFTER, DOCUMENT, MORE, SOURCE, study
 
 from selfemo_api.spec import EvolutionSpec, Source, Use
 from selfemo_jobs.stages.warmstart.options import share_of
+from selfemo_study.data_volumes import DataVolumes
 from selfemo_study.row_evolution import (
     evolution_document,
     evolution_of,
     row_settings,
     validation_problems,
 )
-from selfemo_study.row_task import check_label_separation
+from selfemo_study.row_task import RowTask, check_label_separation
 from selfemo_study.study_config import Kind, Study, StudyError, load_study, with_required_rows
 from selfemo_study.study_folders import StudyFolders
 
@@ -99,6 +100,26 @@ def test_more_generations_than_the_history_holds_are_refused() -> None:
 def test_a_row_that_makes_no_sense_is_refused(row: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         study(rows=[*DOCUMENT["rows"], {"name": "odd", "why": "?", **row}])
+
+
+def test_a_control_continues_an_evolution_that_begins_with_the_warm_start() -> None:
+    """The best model of another one may be that of the row before it."""
+    control = {"kind": "supervised", "learningRates": [1e-4], "steps": 5, "why": "?"}
+    chain = [
+        {**control, "name": "first"},
+        {"kind": "evolution", "name": "second", "why": "?", "after": "first"},
+        {**control, "name": "third", "after": "second"},
+    ]
+    study(rows=[*DOCUMENT["rows"], *chain[:2]])
+    with pytest.raises(ValueError, match="row third: `after` is `second`, which begins `after`"):
+        study(rows=[*DOCUMENT["rows"], *chain])
+
+
+def test_the_labeled_share_begins_with_the_file() -> None:
+    warm_start = DOCUMENT["warmStart"]
+    source = {**warm_start["source"], "offset": 5}
+    with pytest.raises(ValueError, match=r"`source.offset` must be 0"):
+        study(warmStart={**warm_start, "source": source})
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -212,3 +233,18 @@ def test_the_smallest_study_fits_the_demo_dialogues() -> None:
     check_label_separation(
         evolution_of(found, found.rows[0], 1).spec, found.warm_start.source, count
     )
+
+
+def test_the_labels_of_a_rows_own_sources_are_checked_too(tmp_path: Path) -> None:
+    turn = '{"speaker": "A", "text": "Hi", "label": "joy"}'
+    lines = [f'{{"id": "{number}", "turns": [{turn}, {turn}]}}' for number in range(10)]
+    (tmp_path / "train.jsonl").write_text("\n".join(lines))
+    sources = [{**source, "offset": 4} for source in DOCUMENT["spec"]["dataset"]["sources"][:1]]
+    early = {"name": "early", "kind": "evolution", "why": "?"}
+    early["set"] = {"dataset.sources": [*sources, *DOCUMENT["spec"]["dataset"]["sources"][1:]]}
+    made = study(rows=[*DOCUMENT["rows"], early])
+    folders = StudyFolders(tmp_path / "study")
+    volumes = DataVolumes.of({"made": str(tmp_path)}, folders)
+    RowTask(made, made.row("main"), 1, folders, volumes).check_labels()
+    with pytest.raises(StudyError, match="begins at dialogue 4, but the warm start reads"):
+        RowTask(made, made.row("early"), 1, folders, volumes).check_labels()
