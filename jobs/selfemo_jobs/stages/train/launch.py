@@ -16,6 +16,7 @@ from pathlib import Path
 
 from selfemo_api.contract import ENV_GRACE, ENV_PARENT, ENV_RENDEZVOUS, ENV_SHARD, ExitCode
 from selfemo_api.spec import ResourcesSpec
+from selfemo_api.text.control_characters import printable_lines
 from selfemo_jobs.errors import BadInput, Terminated
 from selfemo_jobs.runtime.parent_death import die_with_parent
 from selfemo_jobs.runtime.threads import THREADS, available_processors, set_thread_defaults
@@ -185,13 +186,13 @@ def main() -> None:
     try:
         torchrun(sys.argv[1:])
     except ChildFailedError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{printable_lines(str(error))}\n")
         ends = [(failure.timestamp, failure.exitcode) for failure in error.failures.values()]
         sys.exit(common_exit_code(ends))
     except DistError as error:
         if not is_timeout(str(error)):
             raise
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{printable_lines(str(error))}\n")
         sys.exit(ExitCode.UNAVAILABLE)
 
 

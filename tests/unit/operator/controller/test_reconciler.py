@@ -867,10 +867,11 @@ def test_a_shard_that_never_starts_passes_the_pending_deadline_once_no_other_one
     operator.reconcile()
     assert server.condition("Progressing")["reason"] == "Waiting"
     operator.reconcile()
-    assert operator.requeue == server.now + timedelta(seconds=600), "from the end of the last one"
+    assert operator.requeue == server.now + timedelta(seconds=31), "the next look at its pods"
     advance_clock(server, 599)
     operator.reconcile()
     assert server.condition("Stalled")["reason"] == "Healthy"
+    assert operator.requeue == server.now + timedelta(seconds=1), "from the end of the last one"
     advance_clock(server, 1)
     operator.reconcile()
     assert server.condition("Stalled")["reason"] == "PendingTooLong"
