@@ -173,9 +173,9 @@ def read_rows(
     notes
         Counts what is odd in the file.
     chosen
-        The columns that ``dataset.columns`` names. If they are all numbers, and the first row does
-        not have all of them, the file has no heading: its columns are numbered from 1. A first row
-        of numbers alone that has one of them is a heading.
+        The columns that ``dataset.columns`` names. If they are all numbers, the file has no
+        heading, and its columns are numbered from 1: unless its first row has one of them, and
+        numbers and blanks alone.
 
     Raises
     ------
