@@ -29,7 +29,7 @@ MESSAGE_MAX = 2048
 
 _TRUE, _FALSE, _UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 #: Type, status, reason and message of a condition.
-_Values = tuple[ConditionType, ConditionStatus, Reason, str]
+_Values = tuple[ConditionType, ConditionStatus, str, str]
 
 
 def with_conditions(
@@ -125,31 +125,29 @@ def _at_rest(status: EvolutionStatus, observed_generation: int, now: datetime) -
     `Stalled` follows from the outcome again: the resource may have been unreadable in between.
     """
     outcome = status.condition(ConditionType.SUCCEEDED)
-    changes: dict[str, Any] = {"observed_generation": observed_generation}
-    stalled = dict(changes)
-    if outcome is not None and outcome.status is _TRUE:
-        stalled |= {"status": _FALSE, "reason": Reason.HEALTHY.value, "message": ""}
-    elif outcome is not None:
-        stalled |= {"status": _TRUE, "reason": outcome.reason, "message": outcome.message}
     conditions = []
     for before in status.conditions:
-        is_stalled = before.type is ConditionType.STALLED
-        after = before.model_copy(update=stalled if is_stalled else changes)
-        if after.status is not before.status:
-            after = after.model_copy(update={"last_transition_time": now})
+        after = before.model_copy(update={"observed_generation": observed_generation})
+        if outcome is not None and before.type is ConditionType.STALLED:
+            values = _stalled(outcome.status is _TRUE, outcome.reason, outcome.message)
+            after = _condition(before, values, observed_generation, now)
         conditions.append(after)
     return conditions
 
 
+def _stalled(is_good: bool, reason: str, message: str) -> _Values:
+    """Return the condition `Stalled` of an evolution that has ended, from its outcome."""
+    if is_good:
+        return ConditionType.STALLED, _FALSE, Reason.HEALTHY, ""
+    return ConditionType.STALLED, _TRUE, reason, message
+
+
 def _after_end(end: End) -> list[_Values]:
     is_good = end.reason in GOOD_ENDS
-    stalled: _Values = (ConditionType.STALLED, _FALSE, Reason.HEALTHY, "")
-    if not is_good:
-        stalled = (ConditionType.STALLED, _TRUE, end.reason, end.message)
     return [
         (ConditionType.SUCCEEDED, _TRUE if is_good else _FALSE, end.reason, end.message),
         (ConditionType.RECONCILING, _FALSE, Reason.FINISHED, ""),
-        stalled,
+        _stalled(is_good, end.reason, end.message),
         (ConditionType.SUSPENDED, _FALSE, Reason.NOT_SUSPENDED, ""),
         (ConditionType.PROGRESSING, _FALSE, Reason.FINISHED, ""),
     ]
@@ -213,7 +211,7 @@ def _condition(
         status=value,
         observed_generation=observed_generation,
         last_transition_time=before.last_transition_time if before and unchanged else now,
-        reason=reason.value,
+        reason=str(reason),
         message=message[:MESSAGE_MAX],
     )
 
