@@ -17,7 +17,10 @@ FIRST_LOOK = timedelta(seconds=15)
 #: time, a Job is looked at once it takes twice as long as others: looks at all of them would slow
 #: the API server down further.
 LATEST_LOOK = timedelta(seconds=60)
-#: The age at which a Job should have its pods.
+#: The looks that may be made in a minute. With more Jobs that wait, :data:`LATEST_LOOK` grows in
+#: proportion: the API server reads all pods of a namespace for each look, which then has hundreds.
+LOOKS_A_MINUTE = 100
+#: The age at which a Job should have its pods. Where the first look comes later, this one does too.
 _MISSING_LOOK = MISSING_POD_AGE + timedelta(seconds=1)
 #: The number of starts from which the usual time is known, and the number that it is taken from.
 _STARTS_MIN, _STARTS_MAX = 8, 64
@@ -61,7 +64,8 @@ class PodChecks:
             The current time.
         """
         self._record_start(key, observed, now)
-        ages = self._first_look(), _MISSING_LOOK
+        first = self._first_look()
+        ages = first, max(first, _MISSING_LOOK)
         times = [
             since + age
             for job in observed.jobs
@@ -89,4 +93,5 @@ class PodChecks:
         if len(seconds) < _STARTS_MIN:
             return FIRST_LOOK
         usual = timedelta(seconds=statistics.median(seconds))
-        return min(max(2 * usual, FIRST_LOOK), LATEST_LOOK)
+        latest = max(LATEST_LOOK, timedelta(minutes=len(self._created) / LOOKS_A_MINUTE))
+        return min(max(2 * usual, FIRST_LOOK), latest)

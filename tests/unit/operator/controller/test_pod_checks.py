@@ -5,7 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from selfemo_api.stages import Stage
-from selfemo_operator.controller.reconcile.pod_checks import FIRST_LOOK, LATEST_LOOK, PodChecks
+from selfemo_operator.controller.reconcile.pod_checks import (
+    FIRST_LOOK,
+    LATEST_LOOK,
+    LOOKS_A_MINUTE,
+    PodChecks,
+)
 from selfemo_operator.planner.types import JobState, Observed, StageJob
 
 KEY, NOW = ("team", "demo"), datetime(2026, 1, 1, tzinfo=UTC)
@@ -60,6 +65,24 @@ def test_where_jobs_take_long_to_start_a_job_is_looked_at_later() -> None:
     assert checks_after(*[1.0] * 8).created(KEY, "next", NOW) == NOW + FIRST_LOOK
     assert checks_after(*[7200.0] * 8).created(KEY, "next", NOW) == NOW + LATEST_LOOK
     assert checks_after(*[1.0] * 9, *[7200.0] * 8).created(KEY, "next", NOW) == NOW + FIRST_LOOK
+
+
+def test_where_the_first_look_comes_late_there_is_no_second_one_before_it() -> None:
+    checks, job = checks_after(*[20.0] * 8), observed("job", JobState.PENDING)
+    first = checks.next_check(KEY, job, NOW)
+    assert first == NOW + timedelta(seconds=40)
+    assert checks.next_check(KEY, job, first) is None
+
+
+def test_with_many_jobs_that_wait_looks_are_further_apart() -> None:
+    def look(waiting: int) -> timedelta:
+        checks = checks_after(*[100.0] * 8)
+        times = [checks.created(("team", f"e{n}"), "job", NOW) for n in range(waiting)]
+        return times[-1] - NOW
+
+    assert look(LOOKS_A_MINUTE) == LATEST_LOOK
+    assert look(2 * LOOKS_A_MINUTE) == 2 * LATEST_LOOK
+    assert look(9 * LOOKS_A_MINUTE) == timedelta(seconds=200)
 
 
 def test_the_usual_time_follows_the_last_jobs() -> None:
