@@ -106,6 +106,9 @@ def with_defaults(value: Any, schema: dict[str, Any]) -> Any:
                 value[name] = below["default"]
             if name in value:
                 value[name] = with_defaults(value[name], below)
+    others = schema.get("additionalProperties")
+    if isinstance(value, dict) and isinstance(others, dict):
+        return {name: with_defaults(item, others) for name, item in value.items()}
     if isinstance(value, list) and "items" in schema:
         return [with_defaults(item, schema["items"]) for item in value]
     return float(value) if schema.get("type") == "number" else value

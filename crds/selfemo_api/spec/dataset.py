@@ -159,6 +159,15 @@ class DatasetSpec(ApiModel):
             "!has(self.sources) || self.sources.exists(s, s.use != 'Evaluation')",
             "`sources` must have a source with `use: SelfPlay` or `use: Labeled`",
         ),
+        # a result has the scores of as many: they fit a pod's termination message
+        Rule(
+            "!has(self.sources) || size(self.sources.filter(s, s.use == 'Evaluation')) <= 16",
+            "`sources` must have at most 16 sources with `use: Evaluation`",
+        ),
+        Rule(
+            "!has(self.labelPrior) || self.labelPrior.exists(k, self.labelPrior[k] > 0.0)",
+            "at least one share of `labelPrior` must be above 0",
+        ),
     )
 
     @property

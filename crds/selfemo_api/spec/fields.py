@@ -12,13 +12,14 @@ EXPERT = Field(json_schema_extra={"x-selfemo-expert": True})
 FROM_PRESET = Field(json_schema_extra={"x-selfemo-optional": True})
 
 #: An emotion, in any script. Commas, semicolons, colons and double quotes would be ambiguous in
-#: answers and in lists on a command line.
+#: answers and in lists on a command line. `\s` alone has ASCII blanks in Go, and all in Rust: with
+#: `\p{Z}` the API server and pydantic agree.
 Emotion = Annotated[
     str,
     Field(
         min_length=1,
         max_length=64,
-        pattern=r'^[^\s,;:"\p{Cc}]([^,;:"\p{Cc}]*[^\s,;:"\p{Cc}])?$',
+        pattern=r'^[^\s\p{Z},;:"\p{Cc}]([^,;:"\p{Cc}]*[^\s\p{Z},;:"\p{Cc}])?$',
     ),
 ]
 #: A place that stages read from.

@@ -9,7 +9,7 @@ from pydantic import Field
 
 #: The URI to which promoted models are copied.
 PublishUri = Annotated[
-    str, Field(min_length=6, max_length=1024, pattern=r"^(hf|s3|file)://[^\s]+$")
+    str, Field(min_length=6, max_length=1024, pattern=r"^(hf|s3|file)://[^\s\p{Z}]+$")
 ]
 
 

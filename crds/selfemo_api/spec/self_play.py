@@ -78,7 +78,7 @@ class SelfPlaySpec(ApiModel):
     """The number of candidates for each prompt (G). Eight is usual in TRL and DeepSeek."""
     turns: Annotated[int, Field(ge=1, le=16), EXPERT] = 1
     """The number of turns of an episode. Above 1, one response is appended after each turn, and
-    both roles continue from there."""
+    both roles continue from there. Without the responder, an episode has one turn."""
     roles: Annotated[list[Role], Field(min_length=1, max_length=2)] = [
         Role.RECOGNIZER,
         Role.RESPONDER,

@@ -38,7 +38,9 @@ class StorageSpec(ApiModel):
 
     uri: StorageUri
     """The URI below which each run has its folder: `file:///folder` or `s3://bucket/prefix`."""
-    endpoint: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=1024)] | None = None
+    endpoint: Annotated[str, Field(pattern=r"^https?://[^\s\p{Z}]+$", max_length=1024)] | None = (
+        None
+    )
     """The URL of an S3 server. Unset: AWS."""
     region: ShortText | None = None
     """The region of the bucket. Unset: the region of the pod's environment. If that has none and

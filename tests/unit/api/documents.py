@@ -91,6 +91,7 @@ def _strings(schema: dict[str, Any]) -> st.SearchStrategy[str]:
 
 def _for_python(pattern: str) -> str:
     """Return a pattern of RE2 for the module `re`, which has no Unicode properties."""
+    pattern = pattern.replace(r"\p{Z}", r"\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000")
     return pattern.replace(r"\p{Cc}", r"\x00-\x1f\x7f-\x9f")
 
 

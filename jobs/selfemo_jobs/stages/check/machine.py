@@ -16,6 +16,8 @@ from pathlib import Path
 
 from selfemo_api.contract import ENV_PARENT, ENV_RENDEZVOUS
 from selfemo_api.spec import Engine, EvolutionSpec, FlywheelRunner
+from selfemo_api.stage_resources import gpus_per_pod
+from selfemo_api.stages import Stage
 from selfemo_api.text.extras import EXTRAS, add_extra, is_installed
 from selfemo_jobs.stages.check.findings import Findings
 from selfemo_jobs.trackers import missing_libraries
@@ -107,6 +109,13 @@ def check_gpus(
     if resources.gpus_per_node == 0:
         return []
     memory = local_gpus() if gpu_memory is None else gpu_memory
+    engine = max(gpus_per_pod(spec, stage) for stage in (Stage.SELF_PLAY, Stage.EVALUATE))
+    if len(memory) < engine and resources.gpus_per_node <= len(memory):
+        findings.problem(
+            "selfPlay.engineArgs",
+            f"spread the engine over {engine} GPUs, but this machine has {len(memory)}: lower "
+            "`tensor_parallel_size` and the other parallel sizes",
+        )
     if len(memory) < resources.gpus_per_node:
         findings.problem(
             "resources.gpusPerNode",

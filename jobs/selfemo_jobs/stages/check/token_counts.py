@@ -109,7 +109,7 @@ def groups_of(spec: EvolutionSpec, work: Workload) -> dict[Role, int]:
         What the run has to read.
     """
     settings = spec.self_play
-    groups = dict.fromkeys(settings.roles, work.episodes * settings.turns)
+    groups: dict[Role, int] = dict.fromkeys(settings.roles, work.episodes)
     if len(groups) == 2:  # an episode whose target is not answered has one turn
         answered = round(settings.responder_share * work.episodes)
         groups[Role.RESPONDER] = answered * settings.turns

@@ -98,6 +98,16 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
         {"spec__dataset__sources": [DEV]},
     ),
     (
+        "spec.dataset",
+        "`sources` must have at most 16 sources with `use: Evaluation`",
+        {"spec__dataset__sources": [SOURCE, *({**DEV, "name": f"dev-{n}"} for n in range(17))]},
+    ),
+    (
+        "spec.dataset",
+        "at least one share of `labelPrior` must be above 0",
+        {"spec__dataset__labelPrior": {"joy": 0, "anger": 0}},
+    ),
+    (
         "spec.dataset.sources[0]",
         "`uri` must not contain a blank: write it as %20",
         {"spec__dataset__sources": [{**SOURCE, "uri": "data://my drive/a.csv"}, DEV]},

@@ -103,6 +103,11 @@ def test_self_play_reads_each_prompt_once_and_draws_a_group() -> None:
     assert self_play_tokens(one, WORK).read == 200 * 60
 
 
+def test_the_recognizer_alone_plays_one_turn() -> None:
+    spec = spec_of(selfPlay={"turns": 3, "roles": ["Recognizer"]})
+    assert token_counts.groups_of(spec, WORK) == {Role.RECOGNIZER: 200}
+
+
 def test_the_responder_may_answer_a_share_of_the_targets() -> None:
     whole, half = (spec_of(selfPlay={"turns": 2, "responderShare": share}) for share in (1.0, 0.5))
     assert token_counts.groups_of(whole, WORK) == {Role.RECOGNIZER: 400, Role.RESPONDER: 400}

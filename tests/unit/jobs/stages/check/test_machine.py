@@ -98,6 +98,16 @@ def test_the_gpus_of_this_machine(world: World) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["tensor_parallel_size", "pipeline_parallel_size"])
+def test_an_engine_that_needs_more_gpus_than_this_machine_has(name: str, world: World) -> None:
+    world.spec["resources"] = {"gpusPerNode": 1}
+    world.spec["selfPlay"] = {**world.spec.get("selfPlay", {}), "engine": "VLLM"}
+    world.spec["selfPlay"]["engineArgs"] = {name: 4}
+    assert gpus(world, [80 * GIB] * 4)[1] == []
+    (line,) = gpus(world, [80 * GIB])[1]
+    assert line.startswith("selfPlay.engineArgs: spread the engine over 4 GPUs, but this machine")
+
+
 def test_a_cluster_has_gpus_that_the_check_does_not_see(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
