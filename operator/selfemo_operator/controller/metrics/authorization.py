@@ -27,12 +27,49 @@ TOKEN_REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"  # noqa: S105 - a 
 ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 #: Seconds for which an answer is kept. Prometheus scrapes more often.
 ANSWER_SECONDS = 60.0
-#: Answers that are kept.
+#: Allowed tokens that are known, and refused ones. They are apart: invented tokens must not push out
+#: that of Prometheus.
 MAX_ANSWERS = 64
-#: Tokens without a kept answer that are reviewed in a second. Others are refused with 429: whoever
-#: sends invented tokens must not make the operator ask the API server without a bound.
+#: Tokens that are reviewed in a second, of those that were allowed before and of the others. More are
+#: refused with 429: whoever sends invented tokens must neither make the operator ask the API server
+#: without a bound, nor use up the reviews that renew the answer for Prometheus.
 REVIEWS_PER_SECOND = 5
 _REFUSED = {401: "a bearer token is required", 403: "this account may not get /metrics"}
+
+
+class _Answers:
+    """The answers about one kind of tokens, and how many were reviewed in this second."""
+
+    def __init__(self) -> None:
+        #: By the hash of a token: the HTTP status, and until when it holds (monotonic).
+        self._kept: dict[str, tuple[int, float]] = {}
+        self._second = 0
+        self._reviews = 0
+
+    def __contains__(self, digest: str) -> bool:
+        return digest in self._kept
+
+    def status(self, digest: str, now: float) -> int | None:
+        """Return the kept status, or None if it is not known any more."""
+        status, until = self._kept.get(digest, (0, 0.0))
+        return status if until > now else None
+
+    def may_review(self, now: float) -> bool:
+        """Count a review, and return whether this second has room for it."""
+        if int(now) != self._second:
+            self._second, self._reviews = int(now), 0
+        self._reviews += 1
+        return self._reviews <= REVIEWS_PER_SECOND
+
+    def keep(self, digest: str, status: int, now: float) -> None:
+        """Keep an answer; the oldest one makes room for it."""
+        self.forget(digest)
+        while len(self._kept) >= MAX_ANSWERS:
+            self._kept.pop(next(iter(self._kept)))
+        self._kept[digest] = (status, now + ANSWER_SECONDS)
+
+    def forget(self, digest: str) -> None:
+        self._kept.pop(digest, None)
 
 
 class Authorizer:
@@ -50,10 +87,7 @@ class Authorizer:
         self._kube = kube
         self._path = path
         self._lock = threading.Lock()
-        #: By the hash of a token: the HTTP status, and until when it holds (monotonic).
-        self._answers: dict[str, tuple[int, float]] = {}
-        self._second = 0
-        self._reviews = 0
+        self._allowed, self._refused = _Answers(), _Answers()
 
     def status(self, headers: Headers) -> int:
         """Return 200 if a request may be answered, otherwise the status of its refusal.
@@ -68,13 +102,11 @@ class Authorizer:
             return 401
         digest, now = hashlib.sha256(token.encode("utf-8", "replace")).hexdigest(), time.monotonic()
         with self._lock:
-            status, until = self._answers.get(digest, (0, 0.0))
-            if until > now:
-                return status
-            if int(now) != self._second:
-                self._second, self._reviews = int(now), 0
-            self._reviews += 1
-            if self._reviews > REVIEWS_PER_SECOND:
+            answers = self._allowed if digest in self._allowed else self._refused
+            kept = answers.status(digest, now)
+            if kept is not None:
+                return kept
+            if not answers.may_review(now):
                 return 429
         try:
             status = self._review(token.strip())
@@ -82,10 +114,8 @@ class Authorizer:
             log.warning("the token of a scrape cannot be reviewed: %s", error)
             return 503
         with self._lock:
-            self._answers.pop(digest, None)
-            while len(self._answers) >= MAX_ANSWERS:
-                self._answers.pop(next(iter(self._answers)))
-            self._answers[digest] = (status, now + ANSWER_SECONDS)
+            answers.forget(digest)
+            (self._allowed if status == 200 else self._refused).keep(digest, status, now)
         return status
 
     def _review(self, token: str) -> int:

@@ -182,7 +182,21 @@ def test_invented_tokens_are_reviewed_at_a_bounded_rate(monkeypatch: pytest.Monk
     assert authorizer.status({"Authorization": "Bearer prometheus"}) == 503
     reviews.down = False
     assert authorizer.status({"Authorization": "Bearer prometheus"}) == 200
-    assert len(authorizer._answers) <= authorization.MAX_ANSWERS
+
+
+def test_invented_tokens_do_not_keep_prometheus_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(authorization.time, "monotonic", lambda: clock[0])
+    authorizer = Authorizer(Reviews(), "/metrics")  # type: ignore[arg-type]
+    scrapes = []
+    for second in range(200):
+        if second % 15 == 0:
+            scrapes.append(authorizer.status({"Authorization": "Bearer prometheus"}))
+        for number in range(20):
+            authorizer.status({"Authorization": f"Bearer {second}-{number}"})
+        clock[0] += 1
+    assert set(scrapes) == {200}
+    assert len(authorizer._refused._kept) == authorization.MAX_ANSWERS
 
 
 def test_a_probe_names_the_namespaces_that_are_not_watched() -> None:
