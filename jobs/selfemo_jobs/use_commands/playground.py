@@ -16,6 +16,7 @@ from selfemo_api.contract import ExitCode
 from selfemo_api.text.control_characters import printable
 from selfemo_jobs.errors import BadInput, StageError
 from selfemo_jobs.use_commands.use_options import (
+    add_allow_host_argument,
     add_model_arguments,
     engine_settings,
     other_model_options,
@@ -60,14 +61,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=7860,
         help="the port on 127.0.0.1; 0: any free port",
     )
+    add_allow_host_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C, and return the exit code."""
     # read when the library is imported: nothing is sent anywhere
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    from starlette.middleware import Middleware
+
     from selfemo_jobs.models.model_reference import locate_model
     from selfemo_jobs.playground.page import build_page, launch_options
+    from selfemo_jobs.use_commands.request_checks import OwnPages
 
     _reach_this_machine_directly(os.environ)
     port = _free_port(arguments.port)
@@ -81,6 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
             server_port=port,
             prevent_thread_lock=True,
             share=False,
+            app_kwargs={"middleware": [Middleware(OwnPages, names=arguments.allow_host)]},
             **launch_options(),
         )
     except OSError:  # the text of the library's error is about its own options

@@ -1,8 +1,8 @@
 """``selfemo serve``: starts ``vllm serve`` with a model of selfemo.
 
-vLLM is the server; no code of selfemo runs for a request. What this command adds is a chat template
-that builds the prompts of the model, and defaults of generation
-(:mod:`selfemo_jobs.inference.served_folder`).
+vLLM is the server. What this command adds is a chat template that builds the prompts of the model,
+defaults of generation (:mod:`selfemo_jobs.inference.served_folder`), and the checks of
+:mod:`selfemo_jobs.use_commands.request_checks`, which are all of selfemo that runs for a request.
 """
 
 from __future__ import annotations
@@ -26,8 +26,16 @@ from selfemo_api.text.extras import add_extra
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.engine_arguments import described_arguments
 from selfemo_jobs.runtime.addresses import all_addresses
+from selfemo_jobs.use_commands.request_checks import (
+    ENV_HOSTS,
+    ENV_KEY,
+    KnownHosts,
+    RequiredKey,
+    is_known_host,
+)
 from selfemo_jobs.use_commands.s3_options import add_s3_arguments, s3_storage
 from selfemo_jobs.use_commands.use_options import (
+    add_allow_host_argument,
     add_model_argument,
     add_reference_arguments,
     port_number,
@@ -53,6 +61,8 @@ _OWN = (
 )
 #: The argument of vLLM with which a model's own code is run.
 _TRUST = "--trust-remote-code"
+#: The argument of vLLM with a key: each user of the machine can read it.
+_API_KEY = "--api-key"
 #: Environment variables of the server. A value that is already set is kept.
 _ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
@@ -78,6 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--port", type=port_number, metavar="PORT", default=8000, help="the port to listen on"
     )
     parser.add_argument("--name", default="selfemo", help="the model's name in requests")
+    add_allow_host_argument(parser)
     parser.add_argument(
         "--print-template", action="store_true", help="print the chat template and exit"
     )
@@ -118,11 +129,14 @@ def run(arguments: argparse.Namespace) -> int:
         *("--generation-config", str(served.folder)),
         *("--override-generation-config", json.dumps({"temperature": 0})),
         *("--load-format", "safetensors", "--max-model-len", str(served.max_model_len)),
+        *_access_arguments(host, os.environ),
         *(_CPU_ARGUMENTS if cpu else ()),
         *vllm_arguments(description.decoding),
         *arguments.rest,
     ]
     environment = {**_ENVIRONMENT, **(_CPU_ENVIRONMENT if cpu else {})}
+    if arguments.allow_host:
+        environment[ENV_HOSTS] = ",".join(arguments.allow_host)
     if arguments.print_command:
         sys.stdout.write(f"{_command_line(environment, command)}\n")
         return 0
@@ -163,6 +177,11 @@ of vLLM itself
             continue
         if _TRUST.startswith(name):
             raise BadInput(f"`{word}`: `{_TRUST}` runs code of the model, which selfemo never does")
+        if name == _API_KEY:
+            raise BadInput(
+                f"`{name}`: each user of this machine can read the arguments of a process: set the "
+                f"environment variable {ENV_KEY}"
+            )
         own = next((own for own in _OWN if own.startswith(name)), None)
         if own is not None:
             raise BadInput(f"`{word}`: selfemo sets `{own}` of vLLM itself")
@@ -194,6 +213,18 @@ def vllm_arguments(decoding: Decoding) -> list[str]:
         else:
             arguments.append(f"{option}={value if isinstance(value, str) else json.dumps(value)}")
     return arguments
+
+
+def _access_arguments(host: str, environment: Mapping[str, str]) -> list[str]:
+    """Return the arguments of vLLM about who may use the server.
+
+    vLLM allows the pages of all sites. Here, none may read an answer, unless an argument after `--`
+    names it. A server that only this machine reaches answers requests for this machine only.
+    """
+    checks = [KnownHosts] if is_known_host(f"[{host}]" if ":" in host else host) else []
+    kinds = [*checks, *([RequiredKey] if environment.get(ENV_KEY) else [])]
+    names = [f"--middleware={kind.__module__}.{kind.__qualname__}" for kind in kinds]
+    return ["--allowed-origins=[]", *names]
 
 
 def _model(arguments: argparse.Namespace) -> ResolvedModel:

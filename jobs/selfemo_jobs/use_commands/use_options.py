@@ -42,6 +42,25 @@ def port_number(text: str) -> int:
     return int(text)
 
 
+def add_allow_host_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the option for further names of a server that is for this machine.
+
+    Parameters
+    ----------
+    parser
+        The parser of the command.
+    """
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name beside those of this machine under which requests may reach the server, for "
+        "example that of a proxy before it; may be repeated. Requests for other names are refused, "
+        "because any web page can send them",
+    )
+
+
 def add_state_argument(parser: argparse.ArgumentParser) -> None:
     """Add the option for the state folder, which is that of `selfemo run`.
 

@@ -167,7 +167,7 @@ def test_arguments_of_vllm_that_are_refused(word: str, message: str) -> None:
 
 
 def test_arguments_of_vllm_that_are_passed_on() -> None:
-    check_vllm_arguments(["--tokenizer-pool-size", "--config-format", "--api-key", "-O", "--", "x"])
+    check_vllm_arguments(["--tokenizer-pool-size", "--config-format", "--api-server-count", "-O", "--", "x"])
 
 
 def test_vllm_is_not_installed(
@@ -176,3 +176,27 @@ def test_vllm_is_not_installed(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["serve", str(model)]) == ExitCode.BAD_INPUT
     assert "vLLM is not installed: install the extra `vllm`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["--api-key", "--api_key=secret"])
+def test_a_key_among_the_arguments_is_refused(word: str) -> None:
+    with pytest.raises(BadInput, match="set the environment variable VLLM_API_KEY") as caught:
+        check_vllm_arguments([word])
+    assert "secret" not in str(caught.value)
+
+
+def test_who_may_use_the_server(
+    model: Path, started: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_API_KEY", "secret")
+    main(["serve", str(model), "--allow-host", "a.example", "--allow-host", "b.example"])
+    main(["serve", str(model), "--host", "all"])
+    (_, here, environment), (_, everywhere, _) = started
+    checks = "--middleware=selfemo_jobs.use_commands.request_checks"
+    assert [word for word in here if word.startswith("--middleware")] == [
+        f"{checks}.KnownHosts",
+        f"{checks}.RequiredKey",
+    ]
+    assert [w for w in everywhere if w.startswith("--middleware")] == [f"{checks}.RequiredKey"]
+    assert "--allowed-origins=[]" in here
+    assert environment["SELFEMO_SERVE_HOSTS"] == "a.example,b.example"

@@ -1,0 +1,168 @@
+"""What a server on this machine refuses: requests of foreign web pages, and those without its key.
+
+A page of any site can send requests to a port of the machine of its visitor. If its own name is
+made to lead to 127.0.0.1 (DNS rebinding), the browser even lets it read the answers. Such requests
+have that name as their ``Host``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import os
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+Scope = MutableMapping[str, Any]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Any, Send], Awaitable[None]]
+
+#: The environment variable with further names under which a server answers, separated by commas.
+ENV_HOSTS = "SELFEMO_SERVE_HOSTS"
+#: The environment variable with the key that vLLM's clients send.
+ENV_KEY = "VLLM_API_KEY"
+#: Paths without a key: kubelet's probes and Prometheus have none. They tell nothing of any request.
+OPEN_PATHS = ("/health", "/metrics")
+
+
+def is_known_host(host: str, names: Collection[str] = ()) -> bool:
+    """Return whether the ``Host`` of a request is this machine's, or one of some names.
+
+    Parameters
+    ----------
+    host
+        The header's value, with or without a port.
+    names
+        Names beside those of this machine, without a port.
+
+    Examples
+    --------
+    >>> is_known_host("127.0.0.1:7860"), is_known_host("[::1]"), is_known_host("localhost:80")
+    (True, True, True)
+    >>> is_known_host("evil.example:7860"), is_known_host("localhost.evil.example")
+    (False, False)
+    >>> is_known_host("models.example", ["models.example"])
+    True
+    """
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    if name == "localhost" or name in {known.lower() for known in names}:
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def is_own_origin(origin: str, host: str, names: Collection[str] = ()) -> bool:
+    """Return whether the page that sends a request is of the same server, or has a known name.
+
+    Parameters
+    ----------
+    origin
+        The value of the header ``Origin``. ``null`` is a page without an origin.
+    host
+        The value of the header ``Host``.
+    names
+        Names beside those of this machine, without a port.
+
+    Examples
+    --------
+    >>> is_own_origin("http://localhost:7860", "localhost:7860")
+    True
+    >>> is_own_origin("http://localhost:3000", "localhost:7860"), is_own_origin("null", "localhost")
+    (False, False)
+    """
+    try:
+        page = urlsplit(origin)
+        return page.netloc == host or (page.hostname or "") in {known.lower() for known in names}
+    except ValueError:
+        return False
+
+
+class KnownHosts:
+    """ASGI middleware that refuses requests for another host than this machine.
+
+    Parameters
+    ----------
+    app
+        The application.
+    names
+        Further names. None: those of :data:`ENV_HOSTS`.
+    """
+
+    def __init__(self, app: App, names: Collection[str] | None = None) -> None:
+        self._app = app
+        listed = os.environ.get(ENV_HOSTS, "").split(",")
+        self._names = [name.strip() for name in listed if name.strip()] if names is None else names
+
+    async def __call__(self, scope: Scope, receive: Any, send: Send) -> None:
+        """Answer a request, or refuse it with 403."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        reason = self._refusal(_header(scope, b"host") or "", _header(scope, b"origin"))
+        if reason is None:
+            await self._app(scope, receive, send)
+        else:
+            await _refuse(scope, send, 403, reason)
+
+    def _refusal(self, host: str, origin: str | None) -> str | None:  # noqa: ARG002 - see OwnPages
+        if is_known_host(host, self._names):
+            return None
+        return "this server answers requests for localhost only; --allow-host allows another name"
+
+
+class OwnPages(KnownHosts):
+    """The same, and it refuses requests that a page of another origin sends."""
+
+    def _refusal(self, host: str, origin: str | None) -> str | None:
+        if origin is not None and not is_own_origin(origin, host, self._names):
+            return "this server answers its own pages only; --allow-host allows another name"
+        return super()._refusal(host, origin)
+
+
+class RequiredKey:
+    """ASGI middleware that requires the key of :data:`ENV_KEY` on each path except ``OPEN_PATHS``.
+
+    vLLM itself requires it below `/v1` and few others, and `/invocations` does what these do.
+
+    Parameters
+    ----------
+    app
+        The application.
+    """
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._key = hashlib.sha256(os.environ[ENV_KEY].encode()).digest()
+
+    async def __call__(self, scope: Scope, receive: Any, send: Send) -> None:
+        """Answer a request, or refuse it with 401. Preflight requests of browsers have no key."""
+        is_request = scope["type"] in ("http", "websocket") and scope.get("method") != "OPTIONS"
+        if not is_request or scope["path"] in OPEN_PATHS or self._has_key(scope):
+            await self._app(scope, receive, send)
+        else:
+            await _refuse(scope, send, 401, "Unauthorized")
+
+    def _has_key(self, scope: Scope) -> bool:
+        kind, _, key = (_header(scope, b"authorization") or "").partition(" ")
+        given = hashlib.sha256(key.encode("latin-1")).digest()
+        return kind.lower() == "bearer" and hmac.compare_digest(given, self._key)
+
+
+def _header(scope: Scope, name: bytes) -> str | None:
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
+
+
+async def _refuse(scope: Scope, send: Send, status: int, reason: str) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008, "reason": reason})
+        return
+    headers = [(b"content-type", b"text/plain; charset=utf-8")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": f"{reason}\n".encode()})
