@@ -35,6 +35,22 @@ from selfemo_operator.controller.objects.pod_status import removal_time
 
 Json = dict[str, Any]
 
+#: The labels and annotations of Jobs that the operator reads.
+_LABELS = frozenset(
+    {
+        *(names.LABEL_NAME, names.LABEL_COMPONENT, names.LABEL_MANAGED_BY, names.LABEL_EVOLUTION),
+        *(names.LABEL_UID, names.LABEL_GENERATION, names.LABEL_ATTEMPT, names.LABEL_QUEUE),
+    }
+)
+_ANNOTATIONS = frozenset(
+    {
+        *(names.ANNOTATION_TEMPLATE, names.ANNOTATION_JOB, names.ANNOTATION_CREATION),
+        *(names.ANNOTATION_SEEN, names.ANNOTATION_DEADLINE, names.ANNOTATION_SUSPENDED),
+    }
+)
+#: The longest value of these annotations in characters. The operator writes hashes and numbers.
+_LONGEST_VALUE = 1024
+
 
 class Cache(EvolutionCache):
     """A thread-safe cache. It holds the newest version of each object that it was given."""
@@ -297,7 +313,16 @@ def _job_key(pod: Json) -> tuple[str, str] | None:
 
 
 def _strip_job(job: Json) -> None:
-    """Remove the fields that the operator does not read: the pod template is most of a Job."""
-    job["metadata"][STATUS_CHANGE_TIME] = last_status_change(job)
-    job["metadata"].pop("managedFields", None)
+    """Remove the fields that the operator does not read: the pod template is most of a Job.
+
+    Others may write labels and annotations, and 256 KiB of the latter.
+    """
+    metadata = job["metadata"]
+    metadata[STATUS_CHANGE_TIME] = last_status_change(job)
+    metadata.pop("managedFields", None)
+    metadata["labels"] = {k: v for k, v in metadata["labels"].items() if k in _LABELS}
+    annotations = (metadata.get("annotations") or {}).items()
+    metadata["annotations"] = {
+        k: v for k, v in annotations if k in _ANNOTATIONS and len(v) <= _LONGEST_VALUE
+    }
     job["spec"].pop("template", None)

@@ -233,6 +233,20 @@ def test_unused_fields_are_removed() -> None:
     assert stored["metadata"][STATUS_CHANGE_TIME] == "2026-01-01T11:00:00Z"
 
 
+def test_labels_and_annotations_of_others_are_removed() -> None:
+    """Whoever may write Jobs can put 256 KiB of annotations on each."""
+    cache, large = Cache(), job(5)
+    labels = dict(large["metadata"]["labels"])
+    own = {names.ANNOTATION_TEMPLATE: "0123", names.ANNOTATION_DEADLINE: "60"}
+    others = {"team.example/notes": "x" * 200_000, names.ANNOTATION_SEEN: "9" * 200_000}
+    large["metadata"]["annotations"] = {**own, **others}
+    large["metadata"]["labels"] = {**labels, **{f"team.example/{n}": "x" for n in range(1000)}}
+    cache.store_job(large)
+    (stored,) = cache.stage_jobs(KEY, UID)
+    assert stored["metadata"]["annotations"] == own
+    assert stored["metadata"]["labels"] == labels
+
+
 def test_other_jobs_are_not_stored() -> None:
     cache = Cache()
     copy = job(5)
