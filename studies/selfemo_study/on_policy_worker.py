@@ -27,6 +27,7 @@ from selfemo_api.stages import Stage
 from selfemo_jobs.acceleration.rounded_products import checkpointing_options
 from selfemo_jobs.engines import open_engine
 from selfemo_jobs.engines.interface import Sampling
+from selfemo_jobs.models.end_tokens import end_tokens
 from selfemo_jobs.prompts import parse_labels, prompt_set_of
 from selfemo_jobs.rewards import (
     RewardTerms,
@@ -85,7 +86,7 @@ def train(job: TrainingJob) -> list[Checkpoint]:
     model = load_model(job.policy, torch.float32)
     if spec.training.train_layers > 0:
         train_last_layers(model, spec.training.train_layers)
-    model.generation_config.eos_token_id = end_tokens(tokenizer, spec)
+    model.generation_config.eos_token_id = answer_ends(job.policy, tokenizer, spec)
     recorder = _checkpoint_recorder(job, clock)
     trainer = GRPOTrainer(
         model=model,
@@ -204,11 +205,13 @@ def _of_requests(
     ]
 
 
-def end_tokens(tokenizer: Any, spec: EvolutionSpec) -> list[int]:
-    """Return the tokens that end an answer: the end token, and those that contain a stop string.
+def answer_ends(folder: Path, tokenizer: Any, spec: EvolutionSpec) -> list[int]:
+    """Return the tokens that end an answer: those of the engines, and those with a stop string.
 
     Parameters
     ----------
+    folder
+        The policy's folder.
     tokenizer
         The policy's tokenizer.
     spec
@@ -217,7 +220,7 @@ def end_tokens(tokenizer: Any, spec: EvolutionSpec) -> list[int]:
     stops = prompt_set_of(spec.model).stop(Role.RECOGNIZER)
     texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
     with_stop = {i for i, text in enumerate(texts) if any(stop in text for stop in stops)}
-    return sorted({tokenizer.eos_token_id, *with_stop})
+    return sorted({*end_tokens(folder, tokenizer), *with_stop})
 
 
 def reward_function(spec: EvolutionSpec, ends: Sequence[int]) -> Any:

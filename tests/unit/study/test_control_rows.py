@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from tests.unit.study.made_up import AFTER, DOCUMENT, MORE, finish, study
 from selfemo_api.spec import EvolutionSpec, View
 from selfemo_api.stages import Stage, stage_prefix
 from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
+from selfemo_jobs.engines.transformers_args import TransformersArgs
+from selfemo_jobs.engines.transformers_engine import TransformersEngine
+from selfemo_jobs.models.fetch import load_tokenizer
 from selfemo_jobs.runtime.manifest import MANIFEST
 from selfemo_jobs.stages.warmstart.options import TrainingOptions
 from selfemo_jobs.store.hashing import file_sha256
@@ -25,7 +29,7 @@ from selfemo_study.control_rows import (
 )
 from selfemo_study.data_volumes import DataVolumes
 from selfemo_study.evolution_rows import starting_model
-from selfemo_study.on_policy_worker import rewards
+from selfemo_study.on_policy_worker import answer_ends, rewards
 from selfemo_study.row_task import RowTask
 from selfemo_study.study_config import StudyError
 from selfemo_study.study_folders import StudyFolders
@@ -124,6 +128,26 @@ def test_on_policy_rewards_are_the_products(make_spec: Callable[..., EvolutionSp
     assert cut_off[0] == pytest.approx(full - weights.format)
     known = rewards(completions[2:], [True] * 4, readings[2:], [["anger"]] * 4, ["\n"], spec)
     assert known[1] > known[0]  # gold labels count more than the vote
+
+
+def test_an_on_policy_answer_ends_where_the_engines_end_it(
+    make_spec: Callable[..., EvolutionSpec], tiny_model: Path, tmp_path: Path
+) -> None:
+    """A base model has a chat template, and an end token that ends no turn."""
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_model, folder)
+    tokenizer = load_tokenizer(folder)
+    tokenizer.eos_token = "<|endoftext|>"
+    tokenizer.save_pretrained(folder)
+    settings = folder / "generation_config.json"
+    settings.write_text(json.dumps({"eos_token_id": tokenizer.eos_token_id}))
+    ends = TransformersEngine(folder, TransformersArgs(), max_model_len=64).ends
+    assert tokenizer.convert_tokens_to_ids("<|im_end|>") in ends
+    assert ends == {*answer_ends(folder, tokenizer, make_spec(model={"prompts": "chat-v1"}))}
+    compact = answer_ends(folder, tokenizer, make_spec(model={"prompts": "compact-v1"}))
+    line_breaks = {*compact} - ends
+    assert line_breaks, "the recognizer's stop text"
+    assert all("\n" in tokenizer.decode([token]) for token in line_breaks)
 
 
 def test_a_training_is_known_again_by_its_note(tmp_path: Path) -> None:
