@@ -27,6 +27,7 @@ from selfemo_study.data_volumes import load_dialogues
 from selfemo_study.measurements import Measurements
 from selfemo_study.row_result import BASELINE, CONTROL, DEV, TEST, Generation, RowResult
 from selfemo_study.row_task import RowTask
+from selfemo_study.stage_reuse import ran_alike
 from selfemo_study.study_config import Kind, StudyError
 from selfemo_study.study_folders import model_path
 from selfemo_study.subprocesses import run_stage
@@ -75,7 +76,7 @@ def run_training_control(task: RowTask) -> RowResult:
     trained = []
     for rate in task.row.learning_rates:
         output = _model_folder(task, rate)
-        seconds = task.train_supervised(
+        training = task.supervised_training(
             plan.model,
             output,
             plan.dialogues,
@@ -85,6 +86,7 @@ def run_training_control(task: RowTask) -> RowResult:
             batch_size=plan.batch_size,
             source=plan.source,
         )
+        seconds = task.train(training)
         trained.append((task.measure_dev(output), rate, output, seconds))
     dev, rate, model, seconds = max(trained, key=lambda t: t[0].f1)
     baseline = task.baseline_model()
@@ -277,7 +279,7 @@ def stored_self_play(task: RowTask, generation: int) -> Path | None:
     """Return the evolution's own self-play where generation 0 played it, or None.
 
     The evolution's first self-play is by generation 0. It serves where it contains only the
-    recognizer.
+    recognizer, and the evolution ran with the present code on the present dialogues.
 
     Parameters
     ----------
@@ -289,6 +291,8 @@ def stored_self_play(task: RowTask, generation: int) -> Path | None:
     if generation != 1 or task.steps_row_spec.self_play.roles != [Role.RECOGNIZER]:
         return None
     row = task.study.row(task.study.steps_row(task.row))
+    if not ran_alike(task, row):
+        return None
     run = task.folders.run(task.study, row, task.seed)
     folder = (run / stage_prefix(generation, Stage.SELF_PLAY)).absolute()
     return folder if (folder / MANIFEST).is_file() else None

@@ -57,6 +57,16 @@ class DataVolumes:
         """The value of the environment variable that stages read."""
         return ":".join(f"{name}={path}" for name, path in sorted(self.folders.items()))
 
+    def local_uri(self, uri: str) -> str:
+        """Return the `file://` URI of a `data://` URI, and any other URI as it is.
+
+        Raises StudyError where the data volume is missing.
+        """
+        if not uri.startswith("data://"):
+            return uri
+        volume, slash, below = uri.removeprefix("data://").partition("/")
+        return self.path(f"data://{volume}").as_uri() + slash + below
+
     def path(self, uri: str) -> Path:
         """Return the path of a `data://` or `file://` URI. Raises StudyError."""
         scheme, _, rest = uri.partition("://")

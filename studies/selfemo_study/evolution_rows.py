@@ -14,11 +14,18 @@ import yaml
 from selfemo_api.metrics import FlywheelMetric, TrainMetric
 from selfemo_api.stages import Stage, stage_prefix
 from selfemo_api.status import GenerationRecord, Outcome, Phase
-from selfemo_jobs.runtime.manifest import MANIFEST, Manifest
+from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, canonical_json
+from selfemo_jobs.store.hashing import sha256
 from selfemo_study.control_rows import selected_model
+from selfemo_study.made_models import make_once
 from selfemo_study.measurements import Measurements
 from selfemo_study.model_evaluation import evaluation_manifest, read_evaluation
-from selfemo_study.row_evolution import evolution_document, resumes, start_model_name
+from selfemo_study.row_evolution import (
+    evolution_document,
+    resumes,
+    row_settings,
+    start_model_name,
+)
 from selfemo_study.row_result import DEV, TEST, Generation, RowResult
 from selfemo_study.row_task import RowTask
 from selfemo_study.stage_reuse import copied_stages, copy_finished_stages
@@ -85,19 +92,35 @@ def starting_model(task: RowTask) -> Path:
     Raises
     ------
     StudyError
-        If the supervised row that trains the model is not finished here.
+        If the supervised row that trains the model is not finished here, or a model that is there
+        was made from something else.
     """
     if task.row.after is None:
         return task.baseline_model()
     output = (task.folders.models / start_model_name(task.row, task.seed)).absolute()
+    supervised = dataclasses.replace(task, row=task.study.row(task.row.after))
     with exclusive_lock(output.with_name(f"{output.name}.lock")):
-        if not output.is_dir():
-            incomplete = output.with_name(f"{output.name}.making")
-            shutil.rmtree(incomplete, ignore_errors=True)
-            supervised = dataclasses.replace(task, row=task.study.row(task.row.after))
-            shutil.copytree(selected_model(supervised), incomplete)
-            incomplete.rename(output)
+        make_once(
+            output,
+            _made_from_row(supervised),
+            lambda folder: shutil.copytree(selected_model(supervised), folder),
+        )
     return output
+
+
+def _made_from_row(supervised: RowTask) -> dict[str, Any]:
+    """Return what the model of a finished supervised row follows from. Raises StudyError."""
+    result = supervised.folder.read()
+    if result is None:
+        raise StudyError(
+            f"row {supervised.row.name}, seed {supervised.seed} has no model here: run "
+            f"`--rows {supervised.row.name} --seeds {supervised.seed}` first"
+        )
+    return {
+        "row": supervised.row.name,
+        "settings": row_settings(supervised.study, supervised.row, supervised.seed),
+        "result": sha256(canonical_json(result.to_json())),
+    }
 
 
 def _run(task: RowTask) -> dict[str, Any]:
@@ -132,7 +155,7 @@ def _models_before_and_after(task: RowTask) -> dict[str, str]:
     """
     baseline = starting_model(task)
     task.measure_dev(baseline)
-    manifest = evaluation_manifest(baseline, task.spec, task.dev_source, task.folders)
+    manifest = evaluation_manifest(baseline, task.spec, task.dev_source, task.folders, task.volumes)
     return {"uri": task.base_uri, "resumeFrom": manifest.as_uri()}
 
 

@@ -46,6 +46,7 @@ from selfemo_study.expression_files import (
     settings_sha256,
     stored_expression,
 )
+from selfemo_study.finished_rows import has_stale_result
 from selfemo_study.row_evolution import row_settings
 from selfemo_study.row_task import RowTask
 from selfemo_study.study_config import Kind, Row, Study, StudyError, base_row
@@ -311,13 +312,14 @@ def _human_turns(dialogues: Sequence[Dialogue], humans: pa.Table) -> list[HumanT
 
 
 def _is_finished(study: Study, folders: StudyFolders, row: Row, seed: int) -> bool:
-    """Return whether an evolution row is finished, with the settings of the study's file."""
+    """Return whether an evolution row is finished, with what it follows from now."""
     result = folders.row(row, seed).read()
     return (
         row.kind is Kind.EVOLUTION
         and seed in study.seeds_of(row)
         and result is not None
         and result.settings == row_settings(study, row, seed)
+        and not has_stale_result(study, folders, row, result)
     )
 
 

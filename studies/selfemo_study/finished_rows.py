@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from selfemo_study.measurements import read_counts
 from selfemo_study.row_evolution import row_settings
+from selfemo_study.row_requirements import is_stale, taken_from_rows
 from selfemo_study.row_result import DEV, TEST, RowResult
 from selfemo_study.statistics import Confusion, Interval, mean_f1
-from selfemo_study.study_config import Kind, Row, Study
+from selfemo_study.study_config import Row, Study
 from selfemo_study.study_folders import StudyFolders
 
 
@@ -74,20 +75,37 @@ def read_rows(study: Study, folders: StudyFolders) -> StudyRows:
             elif result.settings != row_settings(study, row, seed):
                 why = "run with other settings than those of the file"
                 missing.append(MissingRow(row.name, seed, why))
-            elif _is_stale(study, folders, row, result):
-                missing.append(MissingRow(row.name, seed, "its evolution row was run again since"))
+            elif has_stale_result(study, folders, row, result):
+                why = "a row that it follows from was run again since"
+                missing.append(MissingRow(row.name, seed, why))
             else:
                 counts = read_counts(folder.counts, len(study.spec["dataset"]["labels"]))
                 finished.setdefault(row.name, {})[seed] = FinishedRow(result, counts)
     return StudyRows(study, finished, missing)
 
 
-def _is_stale(study: Study, folders: StudyFolders, row: Row, result: RowResult) -> bool:
-    """Return whether a control used the number of steps of a run that was replaced since."""
-    if row.kind not in (Kind.SUPERVISED, Kind.MAJORITY) or row.steps is not None:
-        return False
-    steps_row = folders.row(study.row(study.steps_row(row)), result.seed).read()
-    return steps_row is None or steps_row.steps != result.steps
+def has_stale_result(study: Study, folders: StudyFolders, row: Row, result: RowResult) -> bool:
+    """Return whether a row that a finished row follows from was run again since, or is missing.
+
+    Parameters
+    ----------
+    study
+        The study.
+    folders
+        The study's folders.
+    row
+        The row.
+    result
+        Its result.
+
+    Raises
+    ------
+    StudyError
+        If a result cannot be read.
+    """
+    record = folders.row(row, result.seed).read_record()
+    now = taken_from_rows(study, row, lambda other: folders.row(other, result.seed).read())
+    return is_stale(study, row, result, record.rows if record else None, now)
 
 
 def confusions_of_best(finished: Mapping[int, FinishedRow], split: str) -> list[Confusion]:

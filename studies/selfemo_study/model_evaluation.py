@@ -1,7 +1,8 @@
 """Evaluates a model with the product's own Evaluate stage, and keeps every answer.
 
-An evaluation is stored under the hash of what it follows from: the model's files, the source and
-the settings. Rows that share a model therefore evaluate it once.
+An evaluation is stored under the hash of what it follows from: the model's files, the content of
+the source and the settings. Rows that share a model therefore evaluate it once, and a corrected
+source is evaluated again.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from selfemo_jobs.store import open_store
 from selfemo_jobs.store.hashing import sha256
 from selfemo_study.data_volumes import DataVolumes
 from selfemo_study.measurements import Measurement, weighted_f1_of
+from selfemo_study.source_contents import prompt_hashes, source_hashes
 from selfemo_study.study_folders import StudyFolders, exclusive_lock
 from selfemo_study.subprocesses import run_stage
 
@@ -55,7 +57,7 @@ def evaluate_model(
     StudyError
         If the stage fails.
     """
-    manifest = evaluation_manifest(model, spec, source, folders)
+    manifest = evaluation_manifest(model, spec, source, folders, volumes)
     spec = _evaluation_spec(spec, source, folders)
     folder = manifest.parent.parent
     digest = folder.name
@@ -76,7 +78,7 @@ def evaluate_model(
 
 
 def evaluation_manifest(
-    model: Path, spec: EvolutionSpec, source: Source, folders: StudyFolders
+    model: Path, spec: EvolutionSpec, source: Source, folders: StudyFolders, volumes: DataVolumes
 ) -> Path:
     """Return the path of the manifest of a model's evaluation on a source.
 
@@ -90,10 +92,46 @@ def evaluation_manifest(
         The source of labeled dialogues.
     folders
         The study's folders.
+    volumes
+        The data volumes.
+    """
+    follows_from = {
+        "model": model_hashes(model),
+        **evaluation_settings(spec, source, folders, volumes),
+    }
+    digest = sha256(canonical_json(follows_from))[:16]
+    return (folders.evaluations / digest).absolute() / "result" / MANIFEST
+
+
+def evaluation_settings(
+    spec: EvolutionSpec, source: Source, folders: StudyFolders, volumes: DataVolumes
+) -> dict[str, Any]:
+    """Return all that an evaluation follows from, but for the model, as a JSON object.
+
+    Parameters
+    ----------
+    spec
+        The spec with the prompts, the context and the engine.
+    source
+        The source of labeled dialogues.
+    folders
+        The study's folders.
+    volumes
+        The data volumes.
+
+    Raises
+    ------
+    BadInput
+        If the source does not exist or may not be read.
     """
     spec = _evaluation_spec(spec, source, folders)
-    digest = sha256(canonical_json(_fingerprint(model, spec)))[:16]
-    return (folders.evaluations / digest).absolute() / "result" / MANIFEST
+    return {
+        "settings": relevant_settings(spec, RELEVANT),
+        "content": {
+            **source_hashes([source.uri], volumes),
+            **prompt_hashes(spec.model, volumes),
+        },
+    }
 
 
 def read_evaluation(manifest: Path, source: str, labels: Sequence[str]) -> Measurement:
@@ -130,8 +168,3 @@ def _evaluation_spec(spec: EvolutionSpec, source: Source, folders: StudyFolders)
         "storage": spec.storage.model_copy(update={"uri": folders.evaluations.absolute().as_uri()}),
     }
     return spec.model_copy(update=changes)
-
-
-def _fingerprint(model: Path, spec: EvolutionSpec) -> dict[str, Any]:
-    """Return all that an evaluation follows from."""
-    return {"model": model_hashes(model), "settings": relevant_settings(spec, RELEVANT)}

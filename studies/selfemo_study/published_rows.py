@@ -18,12 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from selfemo_api.text.files import write_atomically
+from selfemo_study.finished_rows import has_stale_result
 from selfemo_study.measurements import read_counts, write_counts
 from selfemo_study.row_evolution import row_settings
+from selfemo_study.row_requirements import Taken, is_stale, taken_from_rows
 from selfemo_study.row_result import RowResult
 from selfemo_study.statistics import Confusion
 from selfemo_study.study_config import Row, Study, StudyError
-from selfemo_study.study_folders import StudyFolders, exclusive_lock
+from selfemo_study.study_folders import RowRecord, StudyFolders, exclusive_lock
 
 _GENERATION = pa.struct(
     [
@@ -74,6 +76,8 @@ SCHEMA = pa.schema(
 
 #: A line of the table, as Python values.
 Line = dict[str, Any]
+#: The lines of a table by row and seed.
+Lines = dict[tuple[str, int], Line]
 
 
 def rows_file(study: Study, folder: Path) -> Path:
@@ -84,8 +88,9 @@ def rows_file(study: Study, folder: Path) -> Path:
 def publish(study: Study, folders: StudyFolders, file: Path) -> list[str]:
     """Write the finished rows to the Parquet file; return the names of those that ran here.
 
-    A row that did not run here stays as it is in the file. Rows that were run with other settings
-    than the study's file has now are left out. The same rows give the same bytes.
+    A row that did not run here stays as it is in the file. Left out are rows that were run with
+    other settings than the study's file has now, and rows that follow from another row of which the
+    file gets another result. The same rows give the same bytes.
 
     Parameters
     ----------
@@ -102,16 +107,18 @@ def publish(study: Study, folders: StudyFolders, file: Path) -> list[str]:
         If a result, or the Parquet file that is already there, cannot be read.
     """
     published = _read_lines(file) if file.is_file() else {}
-    lines, names = [], []
+    here: Lines = {}
     for row, seed in _row_seeds(study):
         folder = folders.row(row, seed)
         result = folder.read()
-        if result is not None and result.settings == row_settings(study, row, seed):
+        if result is None or result.settings != row_settings(study, row, seed):
+            continue
+        if not has_stale_result(study, folders, row, result):
             counts = read_counts(folder.counts, len(study.spec["dataset"]["labels"]))
-            lines.append(line_of(result, counts))
-            names.append(f"{row.name}-{seed}")
-        elif (row.name, seed) in published and _fits(study, row, seed, published[row.name, seed]):
-            lines.append(published[row.name, seed])
+            here[row.name, seed] = line_of(result, counts)
+    kept = _without_stale(study, published, here)
+    lines = [kept[row.name, seed] for row, seed in _row_seeds(study) if (row.name, seed) in kept]
+    names = [f"{name}-{seed}" for name, seed in here]
     content = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(lines, schema=SCHEMA), content, compression="zstd")
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -151,6 +158,9 @@ def restore(study: Study, folders: StudyFolders, file: Path) -> list[str]:
                 continue
             result = result_of(line)
             folder.begin(result.settings)
+            taken = _taken(study, row, seed, published)
+            if taken is not None:
+                folder.write_record(RowRecord(rows=dict(taken)))
             write_counts(folder.counts, counts_of(line))
             folder.write(result)  # last: a row with a result is finished
         names.append(f"{row.name}-{seed}")
@@ -197,7 +207,7 @@ def counts_of(line: Line) -> dict[tuple[int, str], Confusion]:
     return counts
 
 
-def _read_lines(file: Path) -> dict[tuple[str, int], Line]:
+def _read_lines(file: Path) -> Lines:
     """Return the lines of the Parquet file by row and seed. Raises StudyError."""
     try:
         table = pq.read_table(file, schema=SCHEMA)
@@ -218,3 +228,51 @@ def _row_seeds(study: Study) -> Iterator[tuple[Row, int]]:
 def _fits(study: Study, row: Row, seed: int, line: Line) -> bool:
     """Return whether a published line was run with the settings of the study's file."""
     return bool(json.loads(line["settings"]) == row_settings(study, row, seed))
+
+
+def _without_stale(study: Study, published: Lines, here: Lines) -> Lines:
+    """Return the lines to publish: those of here, and those of the file that still hold.
+
+    Parameters
+    ----------
+    study
+        The study, as its YAML file has it now.
+    published
+        The lines of the file.
+    here
+        The lines of the rows that ran here.
+    """
+    fitting = {
+        (row.name, seed): published[row.name, seed]
+        for row, seed in _row_seeds(study)
+        if (row.name, seed) in published and _fits(study, row, seed, published[row.name, seed])
+    }
+    kept = {**fitting, **here}
+    while True:
+        stale = [
+            (name, seed)
+            for name, seed in kept.keys() - here.keys()
+            if _is_replaced(study, study.row(name), seed, published, kept)
+        ]
+        if not stale:
+            return kept
+        for key in stale:  # a row that follows from it is stale, too
+            del kept[key]
+
+
+def _is_replaced(study: Study, row: Row, seed: int, then: Lines, now: Lines) -> bool:
+    """Return whether a line of the file follows from another line that is replaced or left out."""
+    taken_then, taken_now = (_taken(study, row, seed, lines) for lines in (then, now))
+    if taken_then == taken_now:
+        return False
+    return is_stale(study, row, result_of(then[row.name, seed]), taken_then, taken_now)
+
+
+def _taken(study: Study, row: Row, seed: int, lines: Lines) -> Taken | None:
+    """Return what a row takes from the results of other rows in the lines of a file."""
+
+    def result(other: Row) -> RowResult | None:
+        line = lines.get((other.name, seed))
+        return result_of(line) if line else None
+
+    return taken_from_rows(study, row, result)

@@ -13,7 +13,10 @@ from selfemo_api.text.files import write_atomically
 from selfemo_jobs.datasets.dialogue import Dialogue
 from selfemo_jobs.runtime.program import versions
 from selfemo_jobs.stages.warmstart.options import TrainingOptions, share_of
+from selfemo_study.base_models import prepare_base_model
 from selfemo_study.data_volumes import DataVolumes, load_dialogues
+from selfemo_study.label_separation import check_label_separation
+from selfemo_study.made_models import make_once
 from selfemo_study.measurements import (
     Measurement,
     Measurements,
@@ -21,12 +24,11 @@ from selfemo_study.measurements import (
     write_counts,
     write_predictions,
 )
-from selfemo_study.model_evaluation import evaluate_model
+from selfemo_study.model_evaluation import evaluate_model, evaluation_settings
 from selfemo_study.row_evolution import BASES_VOLUME, evolution_of, row_settings
 from selfemo_study.row_result import DEV, TEST, CurvePoint, Generation, RowResult
-from selfemo_study.study_config import BaseModelConfig, Row, Study, StudyError, base_row
+from selfemo_study.study_config import Row, Study, StudyError, base_row
 from selfemo_study.study_folders import RowFolder, StudyFolders, exclusive_lock
-from selfemo_study.subprocesses import run_selfemo
 from selfemo_study.supervised_training import SupervisedTraining, train
 from selfemo_study.training_rounds import best_round, train_in_rounds
 
@@ -129,15 +131,15 @@ class RowTask:
         output = (self.folders.models / f"seed-{self.seed}").absolute()
         with exclusive_lock(self.folders.models / f"seed-{self.seed}.lock"):
             if self.study.warm_start.rounds is None:
-                self._warm_start(self.base_model(), output)
+                self.train(self._warm_start(self.base_model(), output))
             else:
                 self._warm_start_in_rounds(output, self.study.warm_start.rounds)
         return output
 
-    def _warm_start(self, model: Path, output: Path) -> None:
-        """Train a model on the labeled share for the steps of the warm start."""
+    def _warm_start(self, model: Path, output: Path) -> SupervisedTraining:
+        """Return the training of a model on the labeled share for the steps of the warm start."""
         warm_start = self.study.warm_start
-        self.train_supervised(
+        return self.supervised_training(
             model, output, self.labeled_dialogues, warm_start.steps,
             warm_start.learning_rate, responder_share=warm_start.responder_share,
         )  # fmt: skip
@@ -145,27 +147,34 @@ class RowTask:
     def _warm_start_in_rounds(self, output: Path, most: int) -> None:
         """Train until dev stops rising, and copy the best round's model.
 
-        Finished rounds are used again. Rounds of other settings are refused.
+        Finished rounds are used again. Models of other settings are refused. The spec is the same
+        for all rows, because they share the model.
         """
+        spec, base = self.base_spec, self.base_model()
+        dev = selection_source(spec)
 
         def train_round(model: Path, number: int) -> Path:
             trained = output.with_name(f"{output.name}-round-{number}")
-            self._warm_start(model, trained)
+            self.train(self._warm_start(model, trained))
             return trained
 
-        rounds = train_in_rounds(
-            self.base_model(), train_round, lambda model: self.measure_dev(model).f1, most
-        )
-        if output.is_dir():
-            return
-        figures = {str(one.number): one.dev for one in rounds}
-        write_atomically(output.with_name(f"{output.name}-rounds.json"), json.dumps(figures))
-        incomplete = output.with_name(f"{output.name}.making")
-        shutil.rmtree(incomplete, ignore_errors=True)
-        shutil.copytree(best_round(rounds).model, incomplete)
-        incomplete.rename(output)
+        def measure(model: Path) -> float:
+            return evaluate_model(model, spec, dev, self.folders, self.volumes).f1
 
-    def train_supervised(
+        def make(folder: Path) -> None:
+            rounds = train_in_rounds(base, train_round, measure, most)
+            figures = {str(one.number): one.dev for one in rounds}
+            write_atomically(output.with_name(f"{output.name}-rounds.json"), json.dumps(figures))
+            shutil.copytree(best_round(rounds).model, folder)
+
+        made_from = {
+            **self._warm_start(base, output).settings(spec),
+            "rounds": most,
+            "dev": evaluation_settings(spec, dev, self.folders, self.volumes),
+        }
+        make_once(output, made_from, make)
+
+    def supervised_training(
         self,
         model: Path,
         output: Path,
@@ -176,15 +185,15 @@ class RowTask:
         responder_share: float,
         batch_size: int | None = None,
         source: Path | None = None,
-    ) -> float:
-        """Train a model on labeled dialogues; return the seconds that the training took.
+    ) -> SupervisedTraining:
+        """Return a supervised training on labeled dialogues; see :meth:`train`.
 
         Parameters
         ----------
         model
             The model to start from.
         output
-            The folder of the trained model. A model that is already there is used.
+            The folder of the trained model.
         dialogues
             The number of dialogues to use, from the first.
         steps
@@ -197,16 +206,11 @@ class RowTask:
             Examples in each step. None: as in the warm start.
         source
             A JSON Lines file of dialogues. None: the training dialogues.
-
-        Raises
-        ------
-        StudyError
-            If the training fails, or the existing model was trained with other settings.
         """
         warm_start = self.study.warm_start
-        format = warm_start.source.format
         output.parent.mkdir(parents=True, exist_ok=True)
-        training = SupervisedTraining(
+        format = warm_start.source.format
+        return SupervisedTraining(
             model=model,
             output=output,
             source=source or self.volumes.path(warm_start.source.uri),
@@ -224,13 +228,19 @@ class RowTask:
             ),
             seed=self.seed,
         )
-        return train(training, self.base_spec, output.with_name(f"{output.name}.log"))
+
+    def train(self, training: SupervisedTraining) -> float:
+        """Train a model where it does not exist; return the seconds that the training took.
+
+        Raises StudyError where the training fails, or the existing model has other settings.
+        """
+        log = training.output.with_name(f"{training.output.name}.log")
+        return train(training, self.base_spec, log)
 
     @property
     def dev_source(self) -> Source:
         """The source that selects."""
-        name = self.spec.selection_dataset
-        return next(s for s in self.spec.dataset.evaluation if s.name == name)
+        return selection_source(self.spec)
 
     @property
     def test_source(self) -> Source:
@@ -295,77 +305,9 @@ class RowTask:
         return result
 
 
-def prepare_base_model(base: BaseModelConfig, folders: StudyFolders) -> Path:
-    """Return the model before its warm start, created where it does not exist.
-
-    Parameters
-    ----------
-    base
-        Which model it is.
-    folders
-        The study's folders.
-
-    Raises
-    ------
-    StudyError
-        If the command that creates the model fails.
-    """
-    output = (folders.base_models / base.folder).absolute()
-    log = folders.base_models / f"{base.folder}.log"
-    with exclusive_lock(folders.base_models / f"{base.folder}.lock"):
-        if (output / "config.json").is_file():
-            return output
-        incomplete = output.with_name(output.name + ".making")
-        options = ["--to", str(incomplete)]
-        if base.model == "tiny":
-            arguments = ["model", "tiny", *options]
-        else:
-            arguments = ["model", "prepare", base.model, "--layers", str(base.layers), *options]
-        code, _ = run_selfemo(arguments, log=log)
-        if code:
-            raise StudyError(f"the base model could not be created (exit code {code}); see {log}")
-        incomplete.rename(output)
-    return output
-
-
-def check_label_separation(spec: EvolutionSpec, labeled: Source, count: int) -> None:
-    """Check that self-play reads the labels of the labeled share, and no others.
-
-    A source with `use: Labeled` must lie within the labeled share. Every other source must not
-    contain a dialogue of it.
-
-    Parameters
-    ----------
-    spec
-        The evolution's spec.
-    labeled
-        The source of the warm start.
-    count
-        The number of its dialogues in the labeled share, from the first.
-
-    Raises
-    ------
-    StudyError
-        If a self-play source breaks one of the two rules.
-    """
-    first = labeled.offset
-    end = first + count
-    for source in spec.dataset.self_play:
-        source_end = source.offset + (source.limit or 10**9)
-        same_file = source.uri == labeled.uri
-        if source.use_labels:
-            if not same_file or source.offset < first or source_end > end:
-                raise StudyError(
-                    f"self-play source `{source.name}` reads labels that the warm start does not "
-                    f"read: it must begin at dialogue {first} or later and end within the first "
-                    f"{end} dialogues of {labeled.uri}"
-                )
-        elif same_file and source.offset < end and source_end > first:
-            raise StudyError(
-                f"self-play source `{source.name}` begins at dialogue {source.offset}, but "
-                f"the warm start reads the labels of the first {end}: set its `offset` to "
-                f"{end}, or set `use: Labeled`"
-            )
+def selection_source(spec: EvolutionSpec) -> Source:
+    """Return the evaluation source that selects. Pure."""
+    return next(s for s in spec.dataset.evaluation if s.name == spec.selection_dataset)
 
 
 def _with_f1(generation: Generation, measurements: Measurements) -> Generation:

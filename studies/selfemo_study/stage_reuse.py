@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
-from importlib.resources import files
 from itertools import takewhile
 from pathlib import Path
 
@@ -22,10 +21,11 @@ from selfemo_api.text.files import write_atomically
 from selfemo_jobs.runtime.fingerprint import relevant_settings
 from selfemo_jobs.runtime.manifest import MANIFEST
 from selfemo_jobs.runtime.program import StageProgram
-from selfemo_jobs.store.hashing import file_sha256, sha256
+from selfemo_study.row_code import code_sha256, noted_code
 from selfemo_study.row_evolution import resumes
 from selfemo_study.row_task import RowTask
-from selfemo_study.study_config import Kind
+from selfemo_study.source_contents import source_hashes
+from selfemo_study.study_config import Kind, Row
 from selfemo_study.study_folders import model_path
 
 #: The stages that can be reused. Check and Publish take seconds, and always run; generation 1
@@ -35,10 +35,6 @@ FIRST_STAGES = (
     *((1, stage) for stage in stages_of(1) if stage is not Stage.PUBLISH),
 )
 NOTE = "reused.json"
-#: In the folder of a row: the SHA-256 of the code of each start of its run.
-CODE = "code.txt"
-#: The packages whose code a result follows from.
-_PACKAGES = ("selfemo_api", "selfemo_jobs")
 
 
 def equal_first_stages(one: EvolutionSpec, other: EvolutionSpec) -> list[tuple[int, Stage]]:
@@ -68,14 +64,13 @@ def copy_finished_stages(task: RowTask) -> None:
     """Copy the equal first stages of a finished row to where the row's run will look for them.
 
     Nothing is copied where the row's run has already begun, and nothing from a row that ran with
-    other code. The row's own code is noted.
+    other code or read other dialogues.
 
     Parameters
     ----------
     task
         The row that is about to run.
     """
-    _note_code(task.folder.path)
     target = task.folders.run(task.study, task.row, task.seed)
     if target.exists():
         return
@@ -83,8 +78,7 @@ def copy_finished_stages(task: RowTask) -> None:
     for row in task.study.rows:
         if row.kind is not Kind.EVOLUTION or row == task.row or row.after != task.row.after:
             continue
-        folder = task.folders.row(row, task.seed)
-        if folder.read() is None or _noted_code(folder.path) != {code_sha256()}:
+        if task.folders.row(row, task.seed).read() is None or not ran_alike(task, row):
             continue
         if resumes(task.study, row, task.seed) != resumed:
             continue
@@ -98,16 +92,23 @@ def copy_finished_stages(task: RowTask) -> None:
             return
 
 
-@cache
-def code_sha256() -> str:
-    """Return the SHA-256 of the code that results follow from."""
-    lines = []
-    for package in _PACKAGES:
-        root = Path(str(files(package)))
-        for path in sorted(root.rglob("*")):
-            if path.suffix in (".py", ".yaml", ".j2", ".jinja"):
-                lines.append(f"{package}/{path.relative_to(root).as_posix()} {file_sha256(path)}")
-    return sha256("\n".join(lines).encode())
+def ran_alike(task: RowTask, row: Row) -> bool:
+    """Return whether another row ran with the present code, and its sources are unchanged since.
+
+    Parameters
+    ----------
+    task
+        A row with the same seed.
+    row
+        The row that may have run.
+    """
+    folder = task.folders.row(row, task.seed)
+    if noted_code(folder.path) != {code_sha256()}:
+        return False
+    record = folder.read_record()
+    if record is None or record.sources is None:
+        return False  # an earlier harness did not note them
+    return record.sources == source_hashes(record.sources, task.volumes)
 
 
 def copied_stages(folder: Path, run: Path) -> tuple[str, Mapping[str, float]]:
@@ -130,19 +131,6 @@ def copied_stages(folder: Path, run: Path) -> tuple[str, Mapping[str, float]]:
         for prefix in note["stages"]
     }
     return f"; from {note['row']}: {', '.join(note['stages'])}", seconds
-
-
-def _note_code(folder: Path) -> None:
-    """Add the code of this start to those of a row's folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    codes = sorted(_noted_code(folder) | {code_sha256()})
-    write_atomically(folder / CODE, "\n".join(codes) + "\n")
-
-
-def _noted_code(folder: Path) -> set[str]:
-    """Return the code of each start of a row; none where it was not noted."""
-    file = folder / CODE
-    return set(file.read_text().split()) if file.is_file() else set()
 
 
 def _copy(source: Path, target: Path, prefixes: list[str]) -> None:

@@ -249,17 +249,17 @@ def with_required_rows(study: Study, names: list[str]) -> list[Row]:
     rows: list[Row] = []
     for name in names:
         row = study.row(name)
-        uses_steps = row.kind in (Kind.SUPERVISED, Kind.MAJORITY, Kind.ON_POLICY, Kind.ADAMATCH)
-        required = [study.row(study.steps_row(row))] if uses_steps and requires_result(row) else []
+        required = [study.row(study.steps_row(row))] if uses_steps_row(row) else []
         if row.after is not None:
             required = [*required, *with_required_rows(study, [row.after])]
         rows += [r for r in (*required, row) if r not in rows]
     return rows
 
 
-def requires_result(row: Row) -> bool:
-    """Return whether a control requires the result of its evolution row."""
-    return row.kind is Kind.MAJORITY or row.steps is None
+def uses_steps_row(row: Row) -> bool:
+    """Return whether a row is a control that requires the result of its evolution row."""
+    trained = row.kind in (Kind.SUPERVISED, Kind.MAJORITY, Kind.ON_POLICY, Kind.ADAMATCH)
+    return trained and (row.kind is Kind.MAJORITY or row.steps is None)
 
 
 def base_row() -> Row:

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from selfemo_api.api_model import ApiModel, JsonObject
 from selfemo_api.local_runs import local_uid
 from selfemo_api.stages import Stage, stage_prefix
 from selfemo_api.text.files import write_atomically
@@ -57,6 +58,15 @@ class StudyFolders:
         return self.row(row, seed).path / STORAGE_URI.removeprefix("file://") / run
 
 
+class RowRecord(ApiModel):
+    """What a row follows from beside its settings."""
+
+    rows: JsonObject
+    """What it takes from the results of other rows, by their names."""
+    sources: dict[str, str] | None = None
+    """The SHA-256 of the content of each source, by its URI. None: the row ran elsewhere."""
+
+
 @dataclass(frozen=True)
 class RowFolder:
     """The files of one row and seed."""
@@ -67,6 +77,11 @@ class RowFolder:
     def settings(self) -> Path:
         """The settings with which the row began."""
         return self.path / "asked.json"
+
+    @property
+    def record(self) -> Path:
+        """What the row follows from beside its settings."""
+        return self.path / "follows.json"
 
     @property
     def result(self) -> Path:
@@ -96,6 +111,22 @@ class RowFolder:
             return None
         except ValidationError as error:
             raise StudyError(f"{self.result} cannot be read ({error}): delete it") from None
+
+    def read_record(self) -> RowRecord | None:
+        """Return what the row follows from, or None where that was not noted. Raises StudyError."""
+        try:
+            return RowRecord.model_validate_json(self.record.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValidationError as error:
+            raise StudyError(
+                f"{self.record} cannot be read ({error}): delete {self.path}"
+            ) from None
+
+    def write_record(self, record: RowRecord) -> None:
+        """Write what the row follows from."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json(self.record, record.to_json())
 
     def write(self, result: RowResult) -> None:
         """Write the result; the row is then finished."""

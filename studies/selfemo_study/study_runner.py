@@ -1,4 +1,8 @@
-"""Runs the missing rows of a study, row by row and seed by seed; finished rows stay."""
+"""Runs the missing rows of a study, row by row and seed by seed; finished rows stay.
+
+A finished row is refused where its settings, its sources or the rows that it follows from are not
+what they were. One that ran with other code stays, and is named.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,9 @@ from selfemo_study.baselines import run_simple_baseline
 from selfemo_study.control_rows import run_training_control
 from selfemo_study.data_volumes import DataVolumes
 from selfemo_study.evolution_rows import run_evolution
+from selfemo_study.row_code import code_sha256, note_code, noted_code
 from selfemo_study.row_evolution import row_settings, validation_problems
+from selfemo_study.row_record import begin_row
 from selfemo_study.row_result import RowResult
 from selfemo_study.row_task import RowTask
 from selfemo_study.study_config import Kind, Study, StudyError, with_required_rows
@@ -84,13 +90,17 @@ def _run_row(task: RowTask, print_line: Print) -> bool:
         with exclusive_lock(task.folder.path / "lock"):
             task.folder.begin(row_settings(task.study, task.row, task.seed))
             result = task.folder.read()
+            begin_row(task, result)
             if result is None:
                 print_line(f"{name}: begins")
+                note_code(task.folder.path)
                 result = RUNNERS[task.row.kind](task)
     except (StudyError, StageError) as error:
         print_line(f"{name}: FAILED: {error}")
         return False
-    print_line(f"{name}: {_scores(result)} ({time.monotonic() - began:.0f} s)")
+    # the figures stay: the user decides whether what was changed concerns them
+    earlier = "; ran with other code" if noted_code(task.folder.path) - {code_sha256()} else ""
+    print_line(f"{name}: {_scores(result)} ({time.monotonic() - began:.0f} s){earlier}")
     return True
 
 

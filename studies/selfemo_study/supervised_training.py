@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from selfemo_api.spec import EvolutionSpec
-from selfemo_api.text.files import write_atomically
 from selfemo_jobs.base_models.warm_start_options import arguments_of
+from selfemo_jobs.models.model_folder import model_sha256
 from selfemo_jobs.stages.warmstart.options import TrainingOptions, WarmStartOptions
 from selfemo_jobs.store.hashing import file_sha256
+from selfemo_study.made_models import make_once
 from selfemo_study.study_config import StudyError
 from selfemo_study.subprocesses import run_selfemo
 
@@ -36,7 +35,9 @@ class SupervisedTraining:
     seed: int
 
     def settings(self, spec: EvolutionSpec) -> dict[str, Any]:
-        """Return all that the model follows from. Paths are given by their last part.
+        """Return all that the model follows from, as a JSON object.
+
+        Paths are given by their last part, and files by their content.
 
         Parameters
         ----------
@@ -46,6 +47,7 @@ class SupervisedTraining:
         paths = {"model": self.model, "output": self.output}
         return {
             **{name: path.name for name, path in paths.items()},
+            "modelSha256": model_sha256(self.model),
             "source": file_sha256(self.source),
             "labels": list(spec.dataset.labels),
             "prompts": spec.model.prompts,
@@ -76,28 +78,21 @@ def train(training: SupervisedTraining, spec: EvolutionSpec, log: Path) -> float
     StudyError
         If the training fails, or the existing model was trained with other settings.
     """
-    note_file = training.output.with_name(training.output.name + ".json")
-    if (training.output / "config.json").is_file() and note_file.is_file():
-        note = json.loads(note_file.read_text())
-        if note["wanted"] != training.settings(spec):
-            raise StudyError(f"{training.output} was trained with other settings: delete it")
-        return float(note["seconds"])
+
+    def make(folder: Path) -> None:
+        code, _ = run_selfemo(["model", "warm-start", *_options(training, spec, folder)], log=log)
+        if code:
+            raise StudyError(f"the supervised training failed (exit code {code}); see {log}")
+
     training.output.parent.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
-    code, _ = run_selfemo(["model", "warm-start", *_options(training, spec)], log=log)
-    if code:
-        raise StudyError(f"the supervised training failed (exit code {code}); see {log}")
-    seconds = round(time.monotonic() - began, 3)
-    note = {"seconds": seconds, "wanted": training.settings(spec)}
-    write_atomically(note_file, json.dumps(note, indent=1))
-    return seconds
+    return make_once(training.output, training.settings(spec), make).seconds
 
 
-def _options(training: SupervisedTraining, spec: EvolutionSpec) -> list[str]:
-    """Return the command line of a training, after the name of the command."""
+def _options(training: SupervisedTraining, spec: EvolutionSpec, folder: Path) -> list[str]:
+    """Return the command line of a training to a folder, after the name of the command."""
     data: dict[str, Any] = {
         "--model": training.model,
-        "--to": training.output,
+        "--to": folder,
         "--source": training.source,
         "--format": training.format,
         "--dialogues": training.dialogues,

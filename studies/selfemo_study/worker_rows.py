@@ -19,6 +19,7 @@ from selfemo_api.contract import ENV_DATA
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage
 from selfemo_api.text.files import write_atomically
+from selfemo_jobs.models.model_folder import model_sha256
 from selfemo_jobs.runtime.parent_death import die_with_parent
 from selfemo_study.measurements import Measurements
 from selfemo_study.row_result import (
@@ -49,6 +50,8 @@ class TrainingJob(ApiModel):
     spec: EvolutionSpec
     policy: Path
     """The folder of generation 0."""
+    policy_sha256: str | None = None
+    """The hash of generation 0. None: an earlier harness did not note it."""
     output: Path
     """The folder of the checkpoints."""
     steps: int
@@ -118,7 +121,7 @@ def run_worker_row(task: RowTask) -> RowResult:
     """
     folder = task.folder.path.absolute()
     baseline, steps = task.baseline_model(), task.steps()
-    checkpoints = _train(task, baseline, steps)
+    checkpoints = trained_checkpoints(task, baseline, steps)
     measured = [(c, task.measure_dev(checkpoint_folder(folder, c.step))) for c in checkpoints]
     best, dev = max(measured, key=lambda pair: pair[1].f1)
     measurements: Measurements = {
@@ -173,20 +176,41 @@ def checkpoint_folder(folder: Path, step: int) -> Path:
     return folder / "models" / f"step-{step:06d}"
 
 
-def _train(task: RowTask, baseline: Path, steps: int) -> list[Checkpoint]:
-    """Train unless that is done. A training that was killed starts from scratch."""
+def trained_checkpoints(task: RowTask, baseline: Path, steps: int) -> list[Checkpoint]:
+    """Return the checkpoints of a row's training, which is done where it is not finished.
+
+    A training that was killed starts from scratch. So does one that had another configuration or
+    another generation 0.
+
+    Parameters
+    ----------
+    task
+        The row.
+    baseline
+        The folder of generation 0.
+    steps
+        Optimizer steps.
+
+    Raises
+    ------
+    StudyError
+        If the training fails.
+    """
     folder = task.folder.path.absolute()
     checkpoints_file = folder / "points.json"
-    if not checkpoints_file.is_file():
+    job = TrainingJob(
+        spec=task.spec,
+        policy=baseline,
+        policy_sha256=model_sha256(baseline),
+        output=folder,
+        steps=steps,
+        keep=checkpoint_steps(steps),
+    )
+    job_file, text = folder / "job.json", job.model_dump_json(by_alias=True, indent=1)
+    if not (checkpoints_file.is_file() and job_file.read_text() == text):
+        checkpoints_file.unlink(missing_ok=True)
         shutil.rmtree(folder / "models", ignore_errors=True)
-        job = TrainingJob(
-            spec=task.spec,
-            policy=baseline,
-            output=folder,
-            steps=steps,
-            keep=checkpoint_steps(steps),
-        )
-        write_atomically(folder / "job.json", job.model_dump_json(by_alias=True, indent=1))
+        write_atomically(job_file, text)
         run_module(
             WORKERS[task.row.kind],
             folder / "job.json",

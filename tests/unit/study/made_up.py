@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -10,6 +12,7 @@ import pyarrow as pa
 from selfemo_jobs.evaluation.prediction_table import (
     PREDICTIONS,
 )
+from selfemo_study.data_volumes import DataVolumes
 from selfemo_study.measurements import (
     Measurement,
     Measurements,
@@ -64,6 +67,23 @@ DOCUMENT: dict[str, Any] = {
 #: A control that trains, and an evolution that starts from the model that it trained.
 MORE = {"name": "more", "kind": "supervised", "why": "steps", "learningRates": [1e-4]}
 AFTER = {"name": "after-more", "kind": "evolution", "why": "begins there", "after": "more"}
+
+
+def write_data(folder: Path) -> DataVolumes:
+    """Write the sources of the study: nine dialogues each, whose turns say their label."""
+    for name in ("train", "dev", "test"):
+        dialogues = [
+            {
+                "id": f"{name}-{number}",
+                "turns": [
+                    {"speaker": "AB"[turn % 2], "text": f"so {label}", "labels": [label]}
+                    for turn, label in enumerate(LABELS)
+                ],
+            }
+            for number in range(9)
+        ]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(d) + "\n" for d in dialogues))
+    return DataVolumes({"made": folder})
 
 
 def study(**changes: Any) -> Study:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from tests.unit.study.made_up import AFTER, DOCUMENT, MORE, finish, study
+from tests.unit.study.made_up import AFTER, DOCUMENT, MORE, finish, study, write_data
 
 from selfemo_api.spec import EvolutionSpec, View
 from selfemo_api.stages import Stage, stage_prefix
@@ -15,6 +16,7 @@ from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
 from selfemo_jobs.engines.transformers_args import TransformersArgs
 from selfemo_jobs.engines.transformers_engine import TransformersEngine
 from selfemo_jobs.models.fetch import load_tokenizer
+from selfemo_jobs.models.model_folder import model_sha256
 from selfemo_jobs.runtime.manifest import MANIFEST
 from selfemo_jobs.stages.warmstart.options import TrainingOptions
 from selfemo_jobs.store.hashing import file_sha256
@@ -30,6 +32,8 @@ from selfemo_study.control_rows import (
 from selfemo_study.data_volumes import DataVolumes
 from selfemo_study.evolution_rows import starting_model
 from selfemo_study.on_policy_worker import answer_ends, rewards
+from selfemo_study.row_code import note_code
+from selfemo_study.row_record import begin_row
 from selfemo_study.row_task import RowTask
 from selfemo_study.study_config import StudyError
 from selfemo_study.study_folders import StudyFolders
@@ -153,6 +157,8 @@ def test_an_on_policy_answer_ends_where_the_engines_end_it(
 def test_a_training_is_known_again_by_its_note(tmp_path: Path) -> None:
     paths = {name: tmp_path / name for name in ("model", "output", "source")}
     paths["source"].write_text("{}")
+    paths["model"].mkdir()
+    (paths["model"] / "config.json").write_text("{}")
     folders = StudyFolders(tmp_path)
     work = RowTask(study(), study().row("main"), 1, folders, DataVolumes.of({}, folders))
     options = TrainingOptions(
@@ -162,7 +168,8 @@ def test_a_training_is_known_again_by_its_note(tmp_path: Path) -> None:
     training = SupervisedTraining(**paths, format="JSONL", dialogues=1, options=options, seed=1)
     settings = training.settings(work.spec)
     assert json.loads(json.dumps(settings)) == settings == {
-        "model": "model", "output": "output", "source": file_sha256(paths["source"]),
+        "model": "model", "modelSha256": model_sha256(paths["model"]),
+        "output": "output", "source": file_sha256(paths["source"]),
         "labels": work.spec.dataset.labels, "prompts": work.spec.model.prompts,
         "past": work.spec.dataset.context.past,
         "maxPromptTokens": work.spec.model.max_prompt_tokens,
@@ -192,8 +199,21 @@ def test_an_evolution_after_a_control_begins_with_its_model(tmp_path: Path) -> N
     (model / "config.json").write_text("{}")
     answers = {(0, "dev"): 1, (0, "test"): 1, (1, "dev"): 2, (1, "test"): 2}
     finish(made, folders, "more", 1, answers, ["Baseline", "Control"], best=1)
-    assert starting_model(after) == folders.models / "more-seed-1"
-    assert (folders.models / "more-seed-1" / "config.json").read_text() == "{}"
+    copied = folders.models / "more-seed-1"
+    assert starting_model(after) == starting_model(after) == copied
+    assert (copied / "config.json").read_text() == "{}"
+    (folders.models / "more-seed-1.json").unlink()
+    with pytest.raises(StudyError, match="more-seed-1 has no record of what it was made from"):
+        starting_model(after)
+    shutil.rmtree(copied)
+    assert starting_model(after) == copied
+    # the row is run again: it trained another model
+    (model / "config.json").write_text('{"trained": "again"}')
+    finish(made, folders, "more", 1, answers, ["Baseline", "Control"], best=1, steps=5)
+    with pytest.raises(StudyError, match=r"made with other settings \(result\): delete the folder"):
+        starting_model(after)
+    shutil.rmtree(copied)
+    assert (starting_model(after) / "config.json").read_text() == '{"trained": "again"}'
 
 
 @pytest.mark.parametrize(("roles", "taken"), [(["Recognizer"], True), (None, False)])
@@ -202,14 +222,17 @@ def test_the_evolutions_first_play_is_taken_for_the_votes(
 ) -> None:
     spec = DOCUMENT["spec"] if roles is None else {**DOCUMENT["spec"], "selfPlay": {"roles": roles}}
     made, folders = study(spec=spec), StudyFolders(tmp_path)
-    task = RowTask(made, made.row("majority"), 1, folders, DataVolumes.of({}, folders))
+    task = RowTask(made, made.row("majority"), 1, folders, write_data(tmp_path))
     assert stored_self_play(task, 1) is None
     main = made.row("main")
+    begin_row(dataclasses.replace(task, row=main), None)
     run = folders.run(made, main, 1)
     for generation in (1, 2):
         folder = run / stage_prefix(generation, Stage.SELF_PLAY)
         folder.mkdir(parents=True)
         (folder / MANIFEST).write_text("{}")
+    assert stored_self_play(task, 1) is None, "its code is not noted"
+    note_code(folders.row(main, 1).path)
     assert stored_self_play(task, 1) == (run / stage_prefix(1, Stage.SELF_PLAY) if taken else None)
     assert stored_self_play(task, 2) is None  # of generation 1's model
 

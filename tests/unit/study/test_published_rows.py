@@ -116,6 +116,25 @@ def test_other_settings_are_neither_restored_nor_published(
     assert pq.read_table(file).num_rows == 0
 
 
+def test_a_row_that_follows_from_a_replaced_row_is_left_out(
+    folders: StudyFolders, tmp_path: Path, file: Path
+) -> None:
+    outcomes = ["Baseline", "Control"]
+    finish(study(), folders, "majority", 1, RIGHT, outcomes, best=1)
+    assert publish(study(), folders, file) == ["main-1", "main-2", "majority-1"]
+    elsewhere = StudyFolders(tmp_path / "elsewhere")
+    more = {**RIGHT, (2, "dev"): 1}
+    promoted = ["Baseline", "Promoted", "RolledBack"]
+    finish(study(), elsewhere, "main", 1, more, promoted, best=1, steps=2)  # as many steps together
+    assert publish(study(), elsewhere, tmp_path / "other.parquet") == ["main-1"]
+    restore(study(), elsewhere, file)
+    missing = {(one.row, one.seed): one.why for one in read_rows(study(), elsewhere).missing}
+    assert missing["majority", 1] == "a row that it follows from was run again since"
+    assert publish(study(), elsewhere, file) == ["main-1", "main-2"]
+    left = [(line["row"], line["seed"]) for line in pq.read_table(file).to_pylist()]
+    assert left == [("main", 1), ("main", 2)]
+
+
 def test_without_a_file_nothing_is_restored_and_a_damaged_one_is_named(
     folders: StudyFolders, file: Path
 ) -> None:

@@ -4,19 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.unit.study.made_up import AFTER, DOCUMENT, MORE, finish, study
+from tests.unit.study.made_up import AFTER, DOCUMENT, MORE, finish, study, write_data
 
 from selfemo_api.stages import Stage, stage_prefix, stages_of
 from selfemo_study.data_volumes import DataVolumes
+from selfemo_study.row_code import CODE, code_sha256, note_code
 from selfemo_study.row_evolution import evolution_of, resumes
+from selfemo_study.row_record import begin_row
 from selfemo_study.row_task import RowTask
-from selfemo_study.stage_reuse import (
-    CODE,
-    code_sha256,
-    copied_stages,
-    copy_finished_stages,
-    equal_first_stages,
-)
+from selfemo_study.stage_reuse import copied_stages, copy_finished_stages, equal_first_stages
 from selfemo_study.study_config import Study
 from selfemo_study.study_folders import StudyFolders
 
@@ -29,7 +25,7 @@ def changed(**changes: object) -> Study:
 
 
 def task_of(made: Study, row: str, root: Path, seed: int = 1) -> RowTask:
-    return RowTask(made, made.row(row), seed, StudyFolders(root), DataVolumes({}))
+    return RowTask(made, made.row(row), seed, StudyFolders(root), DataVolumes({"made": root}))
 
 
 @pytest.mark.parametrize(
@@ -60,11 +56,13 @@ def test_another_seed_shares_nothing() -> None:
 
 def leave(root: Path, made: Study) -> Path:
     """Write a finished main row with its first stages, of which one is missing."""
+    write_data(root)
+    one = task_of(made, "main", root)
+    begin_row(one, None)
+    note_code(one.folder.path)
     finish(
         made, StudyFolders(root), "main", 1, {(0, "dev"): 1, (0, "test"): 1}, ["Baseline"], best=0
     )
-    one = task_of(made, "main", root)
-    copy_finished_stages(one)
     run = one.folders.run(one.study, one.row, one.seed)
     for generation, stage in [
         (0, Stage.EVALUATE),
@@ -104,6 +102,27 @@ def test_a_row_that_ran_with_other_code_gives_nothing(tmp_path: Path) -> None:
         copy_finished_stages(other)
         assert not run.exists()
     noted.write_text(code_sha256())
+    copy_finished_stages(other)
+    assert run.exists()
+
+
+def test_a_row_that_read_other_dialogues_gives_nothing(tmp_path: Path) -> None:
+    made = changed(**{"stopping.maxGenerations": 1})
+    leave(tmp_path, made)
+    other = task_of(made, "other", tmp_path)
+    run = other.folders.run(other.study, other.row, other.seed)
+    train = tmp_path / "train.jsonl"
+    before = train.read_text()
+    train.write_text(before.replace("so joy", "so much joy", 1))
+    copy_finished_stages(other)
+    assert not run.exists()
+    train.write_text(before)
+    record = task_of(made, "main", tmp_path).folder.record
+    noted = record.read_text()
+    record.unlink()  # a row of an earlier harness
+    copy_finished_stages(other)
+    assert not run.exists()
+    record.write_text(noted)
     copy_finished_stages(other)
     assert run.exists()
 

@@ -9,13 +9,14 @@ from tests.unit.study.made_up import AFTER, DOCUMENT, MORE, SOURCE, study
 from selfemo_api.spec import EvolutionSpec, Source, Use
 from selfemo_jobs.stages.warmstart.options import share_of
 from selfemo_study.data_volumes import DataVolumes
+from selfemo_study.label_separation import check_label_separation
 from selfemo_study.row_evolution import (
     evolution_document,
     evolution_of,
     row_settings,
     validation_problems,
 )
-from selfemo_study.row_task import RowTask, check_label_separation
+from selfemo_study.row_task import RowTask
 from selfemo_study.study_config import Kind, Study, StudyError, load_study, with_required_rows
 from selfemo_study.study_folders import StudyFolders
 
