@@ -61,7 +61,7 @@ def run_command(
 
 @app.command("validate")
 def validate_command(file: File, rows: Rows = None) -> None:
-    """Print the rows that the API server would refuse, and why."""
+    """Print the rows that would be refused, and why."""
     study = load_study(file)
     names = select_rows(study, rows)
     problems = [p for name in names for p in validation_problems(study, study.row(name))]

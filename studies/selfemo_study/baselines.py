@@ -116,10 +116,10 @@ def _finish(task: RowTask, predict: Predict, seconds: float, message: str) -> Ro
 
 
 def _measure(task: RowTask, source: Source, predict: Predict) -> Measurement:
-    labels = task.base_spec.dataset.labels
-    dialogues = load_dialogues(source, labels, task.volumes, read_labels=True)
+    dataset = task.base_spec.dataset
+    dialogues = load_dialogues(dataset, source, task.volumes, read_labels=True)
     table = answer_table(dialogues, predict)
-    return Measurement(table, weighted_f1_of(table, labels))
+    return Measurement(table, weighted_f1_of(table, dataset.labels))
 
 
 def answer_table(dialogues: Sequence[Dialogue], predict: Predict) -> pa.Table:

@@ -331,7 +331,7 @@ def _write_votes(task: RowTask, votes: Mapping[UtteranceKey, str], file: Path) -
     spec = task.steps_row_spec
     for source in spec.dataset.self_play:
         dialogues = load_dialogues(
-            source, spec.dataset.labels, task.volumes, read_labels=source.use_labels
+            spec.dataset, source, task.volumes, read_labels=source.use_labels
         )
         labels = gold_labels(source.name, dialogues) if source.use_labels else votes
         lines += labeled_lines(source.name, dialogues, labels)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from selfemo_api.spec import Source
+from selfemo_api.spec import DatasetSpec, Source
 from selfemo_study.row_evolution import BASES_VOLUME, MODELS_VOLUME
 from selfemo_study.study_config import StudyError
 from selfemo_study.study_folders import StudyFolders
@@ -79,23 +79,23 @@ class DataVolumes:
 
 
 def load_dialogues(
-    source: Source, labels: Sequence[str], volumes: DataVolumes, *, read_labels: bool
+    dataset: DatasetSpec, source: Source, volumes: DataVolumes, *, read_labels: bool
 ) -> list[Dialogue]:
-    """Return the dialogues of a source.
+    """Return the dialogues of a source, read as the product reads them.
 
     Parameters
     ----------
+    dataset
+        The label set, the columns and the map of labels.
     source
         The source.
-    labels
-        The labels of the data set.
     volumes
         The data volumes.
     read_labels
         Whether to read the labels of the dialogues.
     """
-    from selfemo_jobs.datasets.load import load_source
+    from selfemo_jobs.datasets import load
 
     path = volumes.path(source.uri)
-    dialogues: list[Dialogue] = load_source(source, list(labels), path, read_labels=read_labels)
+    dialogues: list[Dialogue] = load.load_dialogues(dataset, source, path, read_labels=read_labels)
     return dialogues

@@ -73,7 +73,7 @@ def answered_contexts(task: RowTask, contexts: int) -> list[StoredExpression]:
     """
     spec, baseline = task.spec, starting_model(task)
     labels, past = spec.dataset.labels, spec.dataset.context.past
-    dialogues = load_dialogues(task.dev_source, labels, task.volumes, read_labels=True)
+    dialogues = load_dialogues(spec.dataset, task.dev_source, task.volumes, read_labels=True)
     drawn = draw_contexts(dialogues, contexts)
     humans = draw_human_turns(dialogues, labels, len(drawn))
     models = {0: baseline, **_best_model(task)}

@@ -9,8 +9,9 @@ from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.recipes import with_overrides
 from selfemo_api.schema.assignment import assign
 from selfemo_api.schema.validation import check
-from selfemo_api.spec import Precision, Start
-from selfemo_study.study_config import Row, Study, StudyError
+from selfemo_api.spec import ModelSpec, Precision, Start
+from selfemo_jobs.prompts.prompt_texts import is_uri
+from selfemo_study.study_config import Kind, Row, Study, StudyError, base_row
 
 #: The data volume with the models that rows share, such as generation 0 of each seed.
 MODELS_VOLUME = "study-models"
@@ -94,7 +95,7 @@ def resumes(study: Study, row: Row, seed: int) -> bool:
 
 
 def validation_problems(study: Study, row: Row) -> list[str]:
-    """Return why the API server would refuse a row's evolution; empty where it would accept it.
+    """Return why a row would be refused, by the API server or by the warm start; empty if valid.
 
     Parameters
     ----------
@@ -116,7 +117,21 @@ def validation_problems(study: Study, row: Row) -> list[str]:
                 f"spec.stopping.maxGenerations: must be at most {MAX_GENERATIONS}: "
                 "the status does not keep older generations"
             ]
+        if row.kind not in (Kind.TFIDF, Kind.CONSTANT):
+            shared = evolution_of(study, base_row(), study.seeds[0]).spec.model
+            problems += _prompt_problems(shared)
     return [f"row {row.name}: {problem}" for problem in problems]
+
+
+def _prompt_problems(model: ModelSpec) -> list[str]:
+    """Return which prompts the command that trains generation 0 and the controls cannot use."""
+    advice = "the warm start and the supervised rows are trained with a built-in prompt set"
+    problems = []
+    if model.prompt_templates:
+        problems.append(f"spec.model.promptTemplates: {advice}: remove the field")
+    if is_uri(model.prompts):
+        problems.append(f"spec.model.prompts: {advice}: name one in place of {model.prompts}")
+    return problems
 
 
 def row_settings(study: Study, row: Row, seed: int) -> dict[str, Any]:

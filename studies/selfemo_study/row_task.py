@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from selfemo_api.spec import EvolutionSpec, Source
+from selfemo_api.spec import Context, DataFormat, EvolutionSpec, Source, View
 from selfemo_api.text.files import write_atomically
 from selfemo_jobs.datasets.dialogue import Dialogue
+from selfemo_jobs.datasets.json_lines import to_json_lines
 from selfemo_jobs.runtime.program import versions
 from selfemo_jobs.stages.warmstart.options import TrainingOptions, share_of
 from selfemo_study.base_models import prepare_base_model
@@ -71,8 +72,7 @@ class RowTask:
     def training_dialogues(self) -> list[Dialogue]:
         """All training dialogues, with their labels."""
         source = self.study.warm_start.source
-        labels = self.base_spec.dataset.labels
-        return load_dialogues(source, labels, self.volumes, read_labels=True)
+        return load_dialogues(self.base_spec.dataset, source, self.volumes, read_labels=True)
 
     @cached_property
     def labeled_dialogues(self) -> int:
@@ -209,12 +209,12 @@ class RowTask:
         """
         warm_start = self.study.warm_start
         output.parent.mkdir(parents=True, exist_ok=True)
-        format = warm_start.source.format
+        file, format = (source, DataFormat.JSONL) if source else self._training_file(output)
         return SupervisedTraining(
             model=model,
             output=output,
-            source=source or self.volumes.path(warm_start.source.uri),
-            format="JSONL" if source or format is None else format.value,
+            source=file,
+            format=format.value,
             dialogues=dialogues,
             options=TrainingOptions(
                 steps=steps,
@@ -223,7 +223,7 @@ class RowTask:
                 responder_share=responder_share,
                 freeze_embeddings=warm_start.freeze_embeddings,
                 train_layers=warm_start.train_layers,
-                views=warm_start.views,
+                views=warm_start.views or default_views(self.base_spec.dataset.context),
                 precision=warm_start.precision,
             ),
             seed=self.seed,
@@ -236,6 +236,19 @@ class RowTask:
         """
         log = training.output.with_name(f"{training.output.name}.log")
         return train(training, self.base_spec, log)
+
+    def _training_file(self, output: Path) -> tuple[Path, DataFormat]:
+        """Return the file of the training dialogues, and its format.
+
+        The command that trains has no option for columns, a map of labels, or a format that follows
+        from the file. The dialogues are then written as the product reads them.
+        """
+        source, dataset = self.study.warm_start.source, self.base_spec.dataset
+        if source.format is not None and not dataset.columns and not dataset.label_map:
+            return self.volumes.path(source.uri), source.format
+        file = output.with_name(f"{output.name}.jsonl")
+        write_atomically(file, to_json_lines(self.training_dialogues))
+        return file, DataFormat.JSONL
 
     @property
     def dev_source(self) -> Source:
@@ -308,6 +321,18 @@ class RowTask:
 def selection_source(spec: EvolutionSpec) -> Source:
     """Return the evaluation source that selects. Pure."""
     return next(s for s in spec.dataset.evaluation if s.name == spec.selection_dataset)
+
+
+def default_views(context: Context) -> list[View]:
+    """Return the views of a supervised training whose study names none. Pure.
+
+    Parameters
+    ----------
+    context
+        The context of the evolution's prompts. Without later turns, the command's own default is
+        the same, so that no view has to be named.
+    """
+    return [View(past=context.past, future=context.future)] if context.future else []
 
 
 def _with_f1(generation: Generation, measurements: Measurements) -> Generation:

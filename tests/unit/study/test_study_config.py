@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,23 @@ def test_an_unknown_field_is_named_with_its_row() -> None:
     made = study(rows=rows)
     assert validation_problems(made, made.row("odd")) == ["row odd: spec.x: unknown field"]
     assert validation_problems(made, made.row("main")) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ({"promptTemplates": {"recognize": "{{ text }}"}}, "promptTemplates: the warm start"),
+        ({"prompts": "data://made/prompts.yaml"}, "prompts: the warm start .* data://made/prompts"),
+    ],
+)
+def test_prompts_with_which_the_warm_start_cannot_train_are_refused(
+    model: dict[str, Any], words: str
+) -> None:
+    made = study(spec={**DOCUMENT["spec"], "model": {"prompts": "compact-v1", **model}})
+    for name, problems in (("main", 1), ("majority", 1), ("constant", 0)):
+        found = validation_problems(made, made.row(name))
+        assert len(found) == problems
+        assert all(re.search(rf"row {name}: spec\.model\.{words}", text) for text in found)
 
 
 def test_more_generations_than_the_history_holds_are_refused() -> None:

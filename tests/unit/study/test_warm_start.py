@@ -1,4 +1,4 @@
-"""The models that rows share, and what they were made from."""
+"""The models that rows share, and what the supervised trainings get of the study's spec."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.study.made_up import DOCUMENT, answers, study, write_data
+from tests.unit.study.made_up import DOCUMENT, LABELS, answers, study, write_data
 
+from selfemo_api.spec import Context, View
 from selfemo_study import row_task, supervised_training, worker_rows
 from selfemo_study.data_volumes import DataVolumes
 from selfemo_study.measurements import Measurement
-from selfemo_study.row_task import RowTask
+from selfemo_study.row_task import RowTask, default_views
 from selfemo_study.study_config import Study, StudyError
 from selfemo_study.study_folders import StudyFolders
 from selfemo_study.worker_rows import trained_checkpoints
@@ -113,6 +114,39 @@ def test_a_model_without_a_record_is_refused(
     shutil.rmtree(model)
     task_of(study(), tmp_path).baseline_model()
     assert len(trained) == 2
+
+
+def test_a_training_gets_the_columns_the_map_of_labels_and_later_turns(
+    tmp_path: Path, trained: list[list[str]]
+) -> None:
+    lines = [f"d{n},{n % 2},A,so {word},{word}" for n, word in enumerate(["happy", "anger"] * 3)]
+    (tmp_path / "train.csv").write_text("\n".join(["dialogue,turn,speaker,said,feels", *lines]))
+    source = {**DOCUMENT["warmStart"]["source"], "uri": "data://made/train.csv", "format": "CSV"}
+    dataset = {
+        **DOCUMENT["spec"]["dataset"],
+        "columns": {"text": "said", "label": "feels"},
+        "labelMap": {"happy": "joy"},
+        "context": {"past": 2, "future": 1},
+    }
+    made = study(
+        spec={**DOCUMENT["spec"], "dataset": dataset}, warmStart={"source": source, "share": 0.5}
+    )
+    task = task_of(made, tmp_path)
+    # as TF-IDF reads them
+    read = [(d.turns[0].text, d.turns[0].labels) for d in task.training_dialogues]
+    assert read == [("so happy", ("joy",)), ("so anger", ("anger",))] * 3
+    task.baseline_model()
+    (line,) = trained
+    options = dict(zip(line[2::2], line[3::2], strict=True))
+    assert (options["--format"], options["--past"], options["--view"]) == ("JSONL", "2", "2,1")
+    assert options["--labels"] == ",".join(LABELS)
+    written = [json.loads(text) for text in Path(options["--source"]).read_text().splitlines()]
+    assert [one["turns"][0]["labels"] for one in written] == [["joy"], ["anger"]] * 3
+
+
+def test_the_view_of_a_training_is_that_of_the_evolution() -> None:
+    assert default_views(Context(past=2, future=1)) == [View(past=2, future=1)]
+    assert default_views(Context(past=2)) == []  # the command's own default
 
 
 def test_a_training_of_another_configuration_starts_from_scratch(
