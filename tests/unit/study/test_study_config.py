@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -247,11 +248,19 @@ def test_the_smallest_study_fits_the_demo_dialogues() -> None:
     """`make study` refuses a self-play source that overlaps the labeled share."""
     root = STUDIES[0].parents[1]
     found = load_study(root / "studies" / "small.yaml")
-    lines = (root / "examples" / "demo" / "train.jsonl").read_text().splitlines()
+    lines = (root / "studies" / "demo" / "train.jsonl").read_text().splitlines()
     count = share_of(len(lines), found.warm_start.share)
     check_label_separation(
         evolution_of(found, found.rows[0], 1).spec, found.warm_start.source, count
     )
+
+
+def test_an_utterance_of_the_smallest_study_has_one_label() -> None:
+    """Studies measure one label for each utterance; some of `examples/demo` have several."""
+    folder = STUDIES[0].parents[1] / "studies" / "demo"
+    lines = [line for file in folder.glob("*.jsonl") for line in file.read_text().splitlines()]
+    counts = {len(turn["labels"]) for line in lines for turn in json.loads(line)["turns"]}
+    assert counts == {1}
 
 
 def test_the_labels_of_a_rows_own_sources_are_checked_too(tmp_path: Path) -> None:
