@@ -8,9 +8,8 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as ProgressBars
-from rich.text import Text
 
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.metrics import (
@@ -66,16 +65,12 @@ class LogTail:
         return newest
 
 
-class _Metrics(ProgressColumn):
-    """Shows the metrics of a stage, or in red the error with which it has ended."""
-
-    def render(self, task: Task) -> Text:
-        """Return the text of a task. Errors may contain brackets, so it is not markup."""
-        return Text(str(task.fields["metrics"]), "red" if task.fields.get("failed") else "")
-
-
 class Progress:
-    """A context manager that shows a bar for each stage, or plain lines without a terminal.
+    """A context manager that shows a bar for each running stage, and a line for each ended one.
+
+    The lines are above the bars, where the terminal scrolls them away. A run may have hundreds of
+    stages: their bars would fill the terminal, and the running one would be below its last line.
+    Without a terminal, a stage has a line when it begins instead of a bar.
 
     Parameters
     ----------
@@ -93,12 +88,11 @@ class Progress:
             BarColumn(bar_width=24),
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             TimeElapsedColumn(),
-            _Metrics(),
+            TextColumn("{task.fields[metrics]}", markup=False),
             console=console,
             disable=not console.is_terminal,
         )
         self._tasks: dict[str, tuple[TaskID, LogTail]] = {}
-        self._ended: set[str] = set()
 
     def __enter__(self) -> Progress:
         self._bars.start()
@@ -123,8 +117,7 @@ class Progress:
         for job in observed.jobs:
             if job.state is JobState.RUNNING:
                 self._show_running(job)
-            elif job.name in self._tasks and job.name not in self._ended:
-                self._ended.add(job.name)
+            elif job.name in self._tasks:
                 self._show_ended(job)
 
     def _show_running(self, job: StageJob) -> None:
@@ -145,21 +138,19 @@ class Progress:
             )
 
     def _show_ended(self, job: StageJob) -> None:
-        """Stop the bar of a Job that has ended, and print a failure."""
-        task, _ = self._tasks[job.name]
-        total = self._bars.tasks[task].total or 1
+        """Print the result or the failure of a Job that has ended, instead of its bar."""
+        task, _ = self._tasks.pop(job.name)
+        self._bars.remove_task(task)
+        style: str | None = None
         if job.state is JobState.SUCCEEDED and job.result is not None:
-            metrics = format_metrics(job.result.metrics)
-            self._bars.update(task, completed=total, metrics=metrics)
-            text = f"{_title(job)}: {job.result.rows} rows in {job.result.seconds:.0f} s {metrics}"
+            result = job.result
+            text = f"{result.rows} rows in {result.seconds:.0f} s {format_metrics(result.metrics)}"
         else:
             # the end of the run prints all lines of a message
-            reason = job.failure.message.partition("\n")[0] if job.failure else "ended"
-            self._bars.update(task, metrics=reason, failed=True)
-            text = f"{_title(job)}: {reason}"
-        self._bars.stop_task(task)
-        if not self._console.is_terminal or job.state is JobState.FAILED:
-            self._console.print(text, highlight=False, markup=False)
+            text = job.failure.message.partition("\n")[0] if job.failure else "ended"
+            style = "red"
+        line = f"{_title(job)}: {text}".rstrip()
+        self._console.print(line, style=style, highlight=False, markup=False)
 
 
 def _title(job: StageJob) -> str:
