@@ -28,6 +28,7 @@ from selfemo_operator.cli.terminal.score_table import (
     format_f1,
     format_set_figures,
     generation_table,
+    shown_generations,
 )
 
 _PHASE_STYLES = {
@@ -206,7 +207,7 @@ def _plots(evolution: EmotionEvolution) -> RenderableType:
     """Return the plots, side by side where the terminal is wide enough."""
     status, goal = evolution.status, evolution.spec.stopping.goal
     plots: list[RenderableType] = []
-    points = tuple(record for record in status.history if record.f1 is not None)
+    points = tuple(record for record in shown_generations(status) if record.f1 is not None)
     if points:
         best = status.best.generation if status.best else None
         plots.append(F1Plot(points, best, goal))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.recipes import changed_settings
 from selfemo_api.results import ExpressionScore, SourceScore
 from selfemo_api.spec import EvolutionSpec, TrainingSpec
-from selfemo_api.status import ConditionType, GenerationRecord, Outcome
+from selfemo_api.status import ConditionType, EvolutionStatus, GenerationRecord, Outcome
 
 #: The text for each outcome of a generation.
 OUTCOMES = {
@@ -88,8 +89,42 @@ def _trained_weights(training: TrainingSpec) -> str:
     return f"last layers: {training.train_layers}" if training.train_layers else "all weights"
 
 
+def shown_generations(status: EvolutionStatus) -> tuple[GenerationRecord, ...]:
+    """Return generation 0, the best generation and the last ones, each once, by their number.
+
+    The history has the last ten generations alone. Of an earlier one, the status knows the F1 on
+    the selection dataset: its record here has no other figures.
+
+    Parameters
+    ----------
+    status
+        The status of the evolution.
+    """
+    first, best = status.baseline, status.best
+    records: dict[int, GenerationRecord] = {}
+    if best is not None:
+        outcome = Outcome.PROMOTED if best.generation else Outcome.BASELINE
+        records[best.generation] = GenerationRecord(
+            generation=best.generation,
+            outcome=outcome,
+            f1=best.f1,
+            scores=[],
+            model_uri=best.model_uri,
+        )
+    if first is not None:
+        records[0] = GenerationRecord(
+            generation=0,
+            outcome=Outcome.BASELINE,
+            f1=first.weighted_f1,
+            scores=[first],
+            model_uri=status.baseline_uri or "",
+        )
+    records |= {record.generation: record for record in status.history}
+    return tuple(records[generation] for generation in sorted(records))
+
+
 def generation_table(evolution: EmotionEvolution, *, intervals: bool = True) -> Table:
-    """Return the table of generations with their scores.
+    """Return the table of generations with their scores: the first, the best and the last ones.
 
     Parameters
     ----------
@@ -105,36 +140,49 @@ def generation_table(evolution: EmotionEvolution, *, intervals: bool = True) -> 
     sources = [s.name for s in evolution.spec.dataset.evaluation]
     # one dataset alone, so that the table fits into a terminal: the report has the others
     selection = evolution.spec.selection_dataset
-    scores = [s for record in status.history for s in record.scores]
+    records = shown_generations(status)
+    scores = [s for record in records for s in record.scores]
     by_sets = {s.source for s in scores if s.source == selection and s.jaccard is not None}
     for source in sources:
         table.add_column(f"F1 {source}", justify="right", no_wrap=True)
         if source in by_sets:
             table.add_column("Micro F1", justify="right")
             table.add_column("Jaccard", justify="right")
-    has_expression = any(record.expression for record in status.history)
+    has_expression = any(record.expression for record in records)
     columns = (*(("Expression",) if has_expression else ()), "Reward", "Kept", "Seconds")
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     best = status.best.generation if status.best else None
-    for record in status.history:
+    for record in records:
         star = " *" if record.generation == best else ""
         table.add_row(
             f"{record.generation}{star}",
             OUTCOMES[record.outcome],
-            *(c for s in sources for c in _score_cells(record, s, s in by_sets, intervals)),
+            *(
+                cell
+                for s in sources
+                for cell in _score_cells(record, s, s == selection, s in by_sets, intervals)
+            ),
             *([_expression_cell(record, intervals=intervals)] if has_expression else []),
             "" if record.reward is None else f"{record.reward:.3f}",
             "" if record.kept is None else str(record.kept),
-            f"{sum(record.stage_seconds.values()):.0f}",
+            f"{sum(record.stage_seconds.values()):.0f}" if record.stage_seconds else "",
         )
     brackets = "; in brackets: the 95 % interval" if intervals else ""
-    table.caption = f"* the best generation: the model to use{brackets}"
+    table.caption = f"* the best generation: the model to use{brackets}{_left_out(records)}"
     return table
 
 
+def _left_out(records: Sequence[GenerationRecord]) -> str:
+    """Return a line with how many generations a table leaves out; nothing if it has all."""
+    count = records[-1].generation + 1 - len(records) if records else 0
+    if not count:
+        return ""
+    return f"\nLeft out: {count} generation{'s' if count > 1 else ''}, which the report has"
+
+
 def _score_cells(
-    record: GenerationRecord, source: str, by_sets: bool, intervals: bool
+    record: GenerationRecord, source: str, is_selection: bool, by_sets: bool, intervals: bool
 ) -> list[str]:
     """Return the scores of a generation on an evaluation dataset, or dashes.
 
@@ -144,6 +192,8 @@ def _score_cells(
         The generation.
     source
         The name of the dataset.
+    is_selection
+        Whether it is the selection dataset, whose F1 is known without its other scores.
     by_sets
         Whether the table has the figures of sets of labels for this dataset.
     intervals
@@ -151,7 +201,8 @@ def _score_cells(
     """
     score = next((s for s in record.scores if s.source == source), None)
     if score is None:
-        return ["-"] * (3 if by_sets else 1)
+        f1 = record.f1 if is_selection else None
+        return ["-" if f1 is None else f"{f1:.4f}", *(["-"] * (2 if by_sets else 0))]
     cells = [format_f1(score) if intervals else f"{score.weighted_f1:.4f}"]
     if by_sets:
         figures = (score.micro_f1, score.jaccard)
@@ -210,7 +261,7 @@ def format_set_figures(score: SourceScore) -> str:
 
 
 def summary(evolution: EmotionEvolution) -> dict[str, Any]:
-    """Return the result of a run as an object for JSON.
+    """Return the result of a run as an object for JSON. It has the last ten generations.
 
     Parameters
     ----------
@@ -225,5 +276,6 @@ def summary(evolution: EmotionEvolution) -> dict[str, Any]:
         "reason": condition.reason if condition else "",
         "message": condition.message if condition else "",
         "best": status.best.to_json() if status.best else None,
+        "baseline": status.baseline.to_json() if status.baseline else None,
         "generations": [record.to_json() for record in status.history],
     }

@@ -12,13 +12,13 @@ from tests.unit.operator.planner.simulated_world import score_of, spec_of
 
 from selfemo_api.evolution import EmotionEvolution, Metadata
 from selfemo_api.results import ExpressionChange, ExpressionScore, SourceScore
-from selfemo_api.status import GenerationRecord, Outcome
+from selfemo_api.status import Best, GenerationRecord, Outcome
 from selfemo_operator.cli.terminal.evolution_view import (
     StageProgress,
     evolution_view,
     status_changes,
 )
-from selfemo_operator.cli.terminal.score_table import generation_table, plan_table
+from selfemo_operator.cli.terminal.score_table import generation_table, plan_table, summary
 
 NAMES = ("dev", "test")
 
@@ -74,6 +74,30 @@ def with_expression(evolution: EmotionEvolution) -> EmotionEvolution:
     return evolution.model_copy(update={"status": status})
 
 
+def long_evolution() -> EmotionEvolution:
+    """Return an evolution of 18 generations. The best one is older than the history."""
+    plain = evolution("dev")
+    history = [
+        GenerationRecord(
+            generation=generation,
+            outcome=Outcome.ROLLED_BACK,
+            f1=0.41,
+            scores=[score_of(0.41, source=name) for name in NAMES],
+            model_uri="file:///model",
+            stage_seconds={"Train": 3.0},
+        )
+        for generation in range(8, 18)
+    ]
+    status = plain.status.model_copy(
+        update={
+            "history": history,
+            "baseline": score_of(0.35, source="dev"),
+            "best": Best(generation=2, f1=0.4321, model_uri="file:///model"),
+        }
+    )
+    return plain.model_copy(update={"status": status})
+
+
 def score(name: str, generation: int, by_sets: bool) -> SourceScore:
     figures = {"micro_f1": 0.61 + generation / 100, "jaccard": 0.52, "samples_f1": 0.63}
     return score_of(0.4, source=name, **(figures if by_sets else {}))
@@ -102,6 +126,37 @@ def test_label_sets_of_the_selection_dataset_have_their_figures() -> None:
         row = next(line for line in table.splitlines() if "0.6200" in line)
         assert row.split("│")[1].split()[0] == "1"
         assert row.index("0.6200") < row.index("0.5200")
+
+
+def test_generation_0_and_the_best_one_are_shown_after_any_number_of_generations() -> None:
+    table = drawn(long_evolution())
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in table.splitlines()]
+    rows = [row for row in rows if len(row) == 7]
+    assert [row[0] for row in rows] == ["0", "2 *", *map(str, range(8, 18))]
+    assert rows[0] == ["0", "baseline", "0.3500 [0.330, 0.370]", "-", "", "", ""]
+    assert rows[1] == ["2 *", "promoted", "0.4321", "-", "", "", ""]
+    assert "Left out: 6 generations, which the report has" in table
+    assert "Left out" not in drawn(evolution())
+
+
+def test_the_plot_of_f1_has_generation_0_and_the_best_one() -> None:
+    console = Console(file=io.StringIO(), width=160)
+    now = datetime(2026, 11, 23, tzinfo=UTC)
+    console.print(evolution_view(long_evolution(), StageProgress(), now))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    plot = text[text.rindex("F1 by generation") :].splitlines()[1:]
+    assert plot[0].split()[0] == "0"
+    assert plot[0][:50].split()[-1] == "0.3500"
+    best = next(line for line in plot if "★" in line)
+    assert best.split()[0] == "2"
+    assert "0.4321" in best
+
+
+def test_the_result_for_programs_has_the_baseline() -> None:
+    result = summary(long_evolution())
+    assert result["baseline"]["weightedF1"] == 0.35
+    assert (result["best"]["generation"], result["best"]["f1"]) == (2, 0.4321)
+    assert summary(evolution())["baseline"] is None
 
 
 def test_expression_has_a_column_where_the_responder_plays() -> None:
