@@ -18,6 +18,7 @@ from selfemo_api.text.control_characters import printable_lines
 from selfemo_operator.cli.output_format import exit_code
 from selfemo_operator.cli.runs.target import Target
 from selfemo_operator.cli.terminal.evolution_view import (
+    FittingView,
     StageProgress,
     evolution_view,
     status_changes,
@@ -137,7 +138,9 @@ def follow(source: Source, console: Console, *, once: bool, poll_seconds: float)
         with Live(console=console, auto_refresh=False) as live:
 
             def draw(evolution: EmotionEvolution, progress: StageProgress) -> None:
-                live.update(evolution_view(evolution, progress, datetime.now(UTC)), refresh=True)
+                # the last view stays on the screen, and may be scrolled: it is whole
+                view = evolution_view if evolution.status.finished else FittingView
+                live.update(view(evolution, progress, datetime.now(UTC)), refresh=True)
 
             return _until_end(source, draw, poll_seconds)
     except KeyboardInterrupt:

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from rich.columns import Columns
@@ -58,21 +59,43 @@ class _GenerationTable:
     """The table of generations, without intervals where the terminal is too narrow for them."""
 
     evolution: EmotionEvolution
+    newest: int | None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        table = generation_table(self.evolution)
+        table = generation_table(self.evolution, newest=self.newest)
         width = Measurement.get(console, options.update(max_width=1000), table).maximum
         yield (
             table
             if width <= options.max_width
-            else generation_table(self.evolution, intervals=False)
+            else generation_table(self.evolution, intervals=False, newest=self.newest)
         )
 
 
+@dataclass(frozen=True)
+class Extent:
+    """How much of an evolution a view has, beside its state and the signs of collapse."""
+
+    newest: int | None = None
+    """How many of the last generations it has. None: all of the history."""
+    has_plots: bool = True
+    """Whether it has the plots."""
+    has_expression: bool = True
+    """Whether it has the expression of the last generation."""
+    note: str = ""
+    """What is left out, as the last line."""
+
+
+_WHOLE = Extent()
+#: The fewest of the last generations beside the plots: with less than that, no trend is seen.
+_FEWEST_WITH_PLOTS = 3
+
+
 def evolution_view(
-    evolution: EmotionEvolution, progress: StageProgress, now: datetime
+    evolution: EmotionEvolution, progress: StageProgress, now: datetime, extent: Extent = _WHOLE
 ) -> RenderableType:
     """Return the view of an evolution for rich to draw.
+
+    The signs of collapse come before the table, whose length depends on the run.
 
     Parameters
     ----------
@@ -82,17 +105,72 @@ def evolution_view(
         The progress of the current stage.
     now
         The present time, up to which durations are counted.
+    extent
+        How much the view has.
     """
     status = evolution.status
     parts: list[RenderableType] = [_status_line(evolution, now)]
     if progress.done is not None and not status.finished:
         parts.append(_progress_bar(progress))
     parts += _message_lines(status, progress)
-    if status.history:
-        parts += ["", _GenerationTable(evolution), "", _plots(evolution)]
-        parts += _expression_lines(evolution)
     parts += _collapse_signs(evolution)
+    if status.history:
+        parts += ["", _GenerationTable(evolution, extent.newest)]
+        parts += ["", _plots(evolution, extent.newest)] if extent.has_plots else []
+        parts += _expression_lines(evolution) if extent.has_expression else []
+    parts += [Text(extent.note, "dim")] if extent.note else []
     return Group(*parts)
+
+
+@dataclass(frozen=True)
+class FittingView:
+    """The view of an evolution with as much as fits into the terminal's height.
+
+    A live view that is higher is cut at the end, and cannot be scrolled. The plots and the
+    expression are left out first, then generations.
+    """
+
+    evolution: EmotionEvolution
+    """The resource with its status."""
+    progress: StageProgress
+    """The progress of the current stage."""
+    now: datetime
+    """The present time, up to which durations are counted."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the view."""
+        height, history = options.size.height, len(self.evolution.status.history)
+
+        def view(extent: Extent) -> RenderableType:
+            return evolution_view(self.evolution, self.progress, self.now, extent)
+
+        def lines(extent: Extent) -> int:
+            return len(console.render_lines(view(extent), options, pad=False))
+
+        for extent in _extents(self.evolution, height):
+            least = min(history, _FEWEST_WITH_PLOTS if extent.has_plots else 1)
+            counts = range(least, history + 1)
+            fitting = bisect_right(counts, height, key=lambda n: lines(replace(extent, newest=n)))
+            if fitting:
+                yield view(replace(extent, newest=counts[fitting - 1]))
+                return
+        yield view(replace(extent, newest=1))
+
+
+def _extents(evolution: EmotionEvolution, height: int) -> Iterator[Extent]:
+    """Yield how much a view may have, the most first."""
+    yield _WHOLE
+    has_expression = any(record.expression for record in evolution.status.history)
+    if has_expression:
+        note = _left_out("the expression is", height)
+        yield Extent(has_expression=False, note=note)
+    note = _left_out("plots and expression are" if has_expression else "the plots are", height)
+    yield Extent(has_plots=False, has_expression=False, note=note)
+
+
+def _left_out(what: str, height: int) -> str:
+    """Return the line about parts that do not fit."""
+    return f"The terminal has {height} lines: {what} left out. `--once` prints the whole view."
 
 
 def status_changes(before: EmotionEvolution | None, after: EmotionEvolution) -> Iterator[str]:
@@ -203,11 +281,11 @@ def _message_lines(status: EvolutionStatus, progress: StageProgress) -> list[Ren
     return lines
 
 
-def _plots(evolution: EmotionEvolution) -> RenderableType:
+def _plots(evolution: EmotionEvolution, newest: int | None) -> RenderableType:
     """Return the plots, side by side where the terminal is wide enough."""
     status, goal = evolution.status, evolution.spec.stopping.goal
     plots: list[RenderableType] = []
-    points = tuple(record for record in shown_generations(status) if record.f1 is not None)
+    points = tuple(r for r in shown_generations(status, newest) if r.f1 is not None)
     if points:
         best = status.best.generation if status.best else None
         plots.append(F1Plot(points, best, goal))

@@ -89,7 +89,9 @@ def _trained_weights(training: TrainingSpec) -> str:
     return f"last layers: {training.train_layers}" if training.train_layers else "all weights"
 
 
-def shown_generations(status: EvolutionStatus) -> tuple[GenerationRecord, ...]:
+def shown_generations(
+    status: EvolutionStatus, newest: int | None = None
+) -> tuple[GenerationRecord, ...]:
     """Return generation 0, the best generation and the last ones, each once, by their number.
 
     The history has the last ten generations alone. Of an earlier one, the status knows the F1 on
@@ -99,6 +101,8 @@ def shown_generations(status: EvolutionStatus) -> tuple[GenerationRecord, ...]:
     ----------
     status
         The status of the evolution.
+    newest
+        How many of the last generations are shown. None: all of the history.
     """
     first, best = status.baseline, status.best
     records: dict[int, GenerationRecord] = {}
@@ -119,11 +123,16 @@ def shown_generations(status: EvolutionStatus) -> tuple[GenerationRecord, ...]:
             scores=[first],
             model_uri=status.baseline_uri or "",
         )
-    records |= {record.generation: record for record in status.history}
+    oldest = 0 if newest is None else max(0, len(status.history) - newest)
+    for number, record in enumerate(status.history):
+        if number >= oldest or record.generation in records:
+            records[record.generation] = record
     return tuple(records[generation] for generation in sorted(records))
 
 
-def generation_table(evolution: EmotionEvolution, *, intervals: bool = True) -> Table:
+def generation_table(
+    evolution: EmotionEvolution, *, intervals: bool = True, newest: int | None = None
+) -> Table:
     """Return the table of generations with their scores: the first, the best and the last ones.
 
     Parameters
@@ -132,6 +141,8 @@ def generation_table(evolution: EmotionEvolution, *, intervals: bool = True) -> 
         The evolution with its status.
     intervals
         Show the 95 % interval of each F1. Without intervals the table is much narrower.
+    newest
+        How many of the last generations are shown. None: all of the history.
     """
     status = evolution.status
     table = Table(title=f"{evolution.metadata.name}: weighted F1 by generation")
@@ -140,7 +151,7 @@ def generation_table(evolution: EmotionEvolution, *, intervals: bool = True) -> 
     sources = [s.name for s in evolution.spec.dataset.evaluation]
     # one dataset alone, so that the table fits into a terminal: the report has the others
     selection = evolution.spec.selection_dataset
-    records = shown_generations(status)
+    records = shown_generations(status, newest)
     scores = [s for record in records for s in record.scores]
     by_sets = {s.source for s in scores if s.source == selection and s.jaccard is not None}
     for source in sources:

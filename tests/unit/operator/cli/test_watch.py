@@ -24,6 +24,7 @@ from selfemo_api.status import ConditionType, Phase, Reason
 from selfemo_api.text.files import write_atomically
 from selfemo_operator.cli import watch
 from selfemo_operator.cli.terminal.evolution_view import (
+    FittingView,
     StageProgress,
     evolution_view,
     status_changes,
@@ -126,6 +127,36 @@ def test_view_in_ascii() -> None:
     assert "#" in text
 
 
+def live(evolution: EmotionEvolution, height: int) -> str:
+    console = Console(file=io.StringIO(), width=120, height=height)
+    console.print(FittingView(evolution, StageProgress(3, 4, "loss 1"), NOW))
+    return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("height", "generations", "plots"),
+    [(21, "035", False), (24, "012345", False), (30, "0345", True), (60, "012345", True)],
+)
+def test_a_live_view_fits_the_height_and_says_what_it_leaves_out(
+    height: int, generations: str, plots: bool
+) -> None:
+    """Of six generations, the third is the best."""
+    text = live(status(END, completion_time=None, phase=Phase.RUNNING), height)
+    assert text.count("\n") <= height
+    assert text.index("Signs of collapse") < text.index("weighted F1 by generation")
+    rows = [line.split("│")[1].split()[0] for line in text.splitlines() if line.startswith("│")]
+    assert rows == list(generations)
+    assert ("F1 by emotion" in text) is plots
+    left_out = f"The terminal has {height} lines: the plots are left out."
+    assert (left_out in text) is not plots
+    assert ("Left out: " in text) is (len(generations) < 6)
+
+
+def test_the_signs_of_collapse_are_shown_whatever_the_height() -> None:
+    text = live(training(), 10)
+    assert "Signs of collapse" in "\n".join(text.splitlines()[:10])
+
+
 def test_failure_is_shown_unchanged() -> None:
     message = "train.jsonl:3: [red]labels[/nope] are missing; add them"
     evolution = status(training(), last_failure=message, failures=2, attempt=3)
@@ -213,6 +244,17 @@ def test_a_terminal_shows_one_view_that_changes(run: Run) -> None:
         assert screen.text.count("default/demo") == 1  # drawn in place, not repeated
         assert "No runner is active" not in screen.raw.decode()
         assert not screen.cursor_hidden
+
+
+def test_a_low_terminal_shows_the_signs_and_the_newest_generation(run: Run) -> None:
+    run.save(training())
+    with Screen(run.command(), rows=24) as screen:
+        screen.wait("the plots are left out")
+        assert "Signs of collapse" in screen.text
+        assert "0.3962 [0.330, 0.456]" in screen.text
+        run.save(END)
+        assert screen.end() == 0
+        assert "F1 by emotion" in screen.raw.decode()  # the last view is whole
 
 
 def test_ctrl_c_ends_only_the_watching(run: Run) -> None:
