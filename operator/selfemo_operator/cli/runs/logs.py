@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,7 @@ def _json_line(line: str) -> str:
 
 
 def _text(log: JobLog, line: str) -> str:
-    """Return a line of a log as text: time, generation, stage and message."""
+    """Return a line of a log as text: time in UTC, generation, stage and message."""
     record = log.record
     attempt = f" ({record['attempt']})" if record["attempt"] > 1 else ""
     prefix = f"{record['generation']:>3} {record['stage']:<9}{attempt}"
@@ -161,8 +162,17 @@ def _text(log: JobLog, line: str) -> str:
         content = json.loads(line)
     except ValueError:
         content = None
-    if not isinstance(content, dict):  # a library wrote it
-        return f"{'':8} {prefix}  {printable(line)}\n"
-    clock = str(content.get("time", ""))[11:19]
-    lines = readable(content).split("\n")
-    return "".join(f"{clock:8} {prefix}  {printable(part)}\n" for part in lines)
+    if isinstance(content, dict):
+        clock, parts = _clock(content.get("time")), readable(content).split("\n")
+    else:  # a library wrote it
+        clock, parts = "", [line]
+    return "".join(f"{printable(f'{clock:9} {prefix}  {part}')}\n" for part in parts)
+
+
+def _clock(written: object) -> str:
+    """Return the time of day in UTC. Nothing if a program wrote something else into the field."""
+    try:
+        moment = datetime.fromisoformat(str(written))
+        return f"{moment.astimezone(UTC):%H:%M:%S}Z" if moment.tzinfo else f"{moment:%H:%M:%S}"
+    except (ValueError, OverflowError):
+        return ""

@@ -77,7 +77,9 @@ def state(tmp_path: Path) -> Path:
     record = {"generation": 5, "stage": "Train", "attempt": 1}
     write_record(job, {**record, "createTime": "2026-11-28T18:00:00+00:00"})
     line = {"time": "2026-11-28T18:00:01", "level": "error", "message": HOSTILE, HOSTILE: HOSTILE}
-    lines = [json.dumps(line, ensure_ascii=False), f"a library {HOSTILE}".replace("\u2028", "")]
+    forged = {**line, "time": f"2026-11-28T{HOSTILE}"}
+    lines = [json.dumps(line, ensure_ascii=False) for line in (line, forged)]
+    lines = [*lines, f"a library {HOSTILE}".replace("\u2028", "")]
     job.log.write_text("\n".join(lines) + "\n")
     folder.close()
     return tmp_path / "state"

@@ -58,12 +58,30 @@ def test_the_newest_stage_is_printed_as_text(run: Run) -> None:
     outcome = run.logs()
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out == (
-        "18:00:02   1 Train      progress done=1 loss=0.1235\n"
-        "           1 Train      a library\n"
-        "18:00:03   1 Train      ERROR it failed\n"
-        "18:00:03   1 Train      a\n"
-        "18:00:03   1 Train      b\n"
+        "18:00:02Z   1 Train      progress done=1 loss=0.1235\n"
+        "            1 Train      a library\n"
+        "18:00:03Z   1 Train      ERROR it failed\n"
+        "18:00:03Z   1 Train      a\n"
+        "18:00:03Z   1 Train      b\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("2026-11-28T18:00:01.123+00:00", "18:00:01Z"),
+        ("2026-11-28T19:30:01+01:30", "18:00:01Z"),
+        ("2026-11-28T18:00:01", "18:00:01"),  # of a library, in a zone that it does not name
+        ("2026-12-01T\x1b[2J\x1b[H", ""),
+        ("0001-01-01T00:00:00+01:00", ""),  # before the first time that UTC has
+        (1764352801, ""),
+        (None, ""),
+    ],
+    ids=ascii,
+)
+def test_a_time_is_shown_only_if_it_is_one(run: Run, written: object, shown: str) -> None:
+    run.job(1, Stage.TRAIN, json.dumps({"time": written, "message": "hello"}))
+    assert run.logs().out == f"{shown:9}   1 Train      hello\n"
 
 
 def test_stages_and_generations_are_selected(run: Run) -> None:
