@@ -102,7 +102,7 @@ def print_status(target: str, state: Path, *, as_json: bool) -> None:
         return
     rows = status_rows(summary)
     if progress.done is not None:
-        text = f"{progress.done:g}/{progress.total:g} {progress.metrics}".rstrip()
+        text = f"{progress.done:.0f}/{progress.total:.0f} {progress.metrics}".rstrip()
         rows.insert(4, ("progress", text))
     rows.append(("runner", progress.note or _runner(summary)))
     rows.append(("state", str(run.folder)))

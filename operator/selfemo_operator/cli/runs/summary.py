@@ -128,6 +128,8 @@ def status_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _time(text: str | None) -> str:
+    """Return a time in UTC, and how long ago it was; an empty text if there is none."""
     if text is None:
         return ""
-    return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M:%S} ({age(text)} ago)"
+    moment = datetime.fromisoformat(text).astimezone(UTC)
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC ({age(text)} ago)"

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,10 @@ def test_status_of_a_run_that_has_ended(state: Path) -> None:
     assert lines["generation"] == "5 of at most 5"
     assert "best is 3" in lines["message"]
     assert lines["runner"] == "-"
+    for row, time in (("started", END.status.start_time), ("ended", END.status.completion_time)):
+        assert time is not None
+        assert lines[row].startswith(f"{time:%Y-%m-%d %H:%M:%S} UTC (")
+        assert time.utcoffset() == timedelta(0)
 
 
 def test_status_of_a_run_in_progress(state: Path) -> None:
@@ -153,6 +158,9 @@ def test_status_of_a_run_in_progress(state: Path) -> None:
     content = json.loads(selfemo(state, "status", "demo", "-o", "json").out)
     assert content["progress"] == {"done": 3, "total": 4, "metrics": "loss -0.0361"}
     assert (content["active"], content["stage"]) == (True, "Train")
+    large = {**progress, "done": 1234567, "total": 2500000}
+    (folder / "log.jsonl").write_text(json.dumps(large) + "\n")
+    assert "progress    1234567/2500000 loss" in selfemo(state, "status", "demo").out
     active.close()
     text = selfemo(state, "status", "demo").out
     assert "No runner is active: run the same `selfemo run` command to continue." in text
