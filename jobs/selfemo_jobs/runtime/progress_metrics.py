@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from prometheus_client import REGISTRY, CollectorRegistry, Gauge, start_http_server
+from prometheus_client import REGISTRY, CollectorRegistry, Gauge, MetricsHandler
 
+from selfemo_api.bounded_server import BoundedServer
 from selfemo_api.contract import ENV_METRICS_PORT
 from selfemo_api.metrics import (
     LIVE_GAUGES,
@@ -25,7 +26,6 @@ from selfemo_api.metrics import (
     ProgressField,
 )
 from selfemo_api.stages import Stage
-from selfemo_jobs.runtime.addresses import all_addresses
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def serve_progress(stage: Stage, name: str) -> None:
     if not port:
         return
     try:
-        start_http_server(int(port), addr=all_addresses())
+        BoundedServer(int(port), MetricsHandler).start()
     except (OSError, ValueError, OverflowError) as error:
         log.warning("%s=%s: no metrics are served: %s", ENV_METRICS_PORT, port, error)
         return

@@ -98,6 +98,41 @@ def test_it_is_served_by_the_process(host: str) -> None:
     assert 'selfemo_stage_done{name="demo",stage="SelfPlay"} 3.0' in done.stdout
 
 
+#: The scrape is accepted after all half-open requests: the server has seen all of them.
+HALF_OPEN = """
+import socket, threading, time
+from urllib.request import urlopen
+from selfemo_api.stages import Stage
+from selfemo_jobs.runtime.progress_metrics import serve_progress
+
+serve_progress(Stage.SELF_PLAY, "demo")
+before = threading.active_count()
+clients = []
+for _ in range(400):
+    client = socket.create_connection(("127.0.0.1", PORT))
+    client.sendall(b"GET /metrics HTTP/1.1\\r\\nHost: ")
+    clients.append(client)
+assert urlopen("http://127.0.0.1:PORT/metrics", timeout=30).status == 200
+deadline = time.monotonic() + 3  # the threads of closed connections are ending
+while threading.active_count() > before + 40 and time.monotonic() < deadline:
+    time.sleep(0.02)
+print(threading.active_count() - before)
+"""
+
+
+def test_half_open_requests_take_few_threads_and_a_scrape_is_answered() -> None:
+    port = str(free_port())
+    done = subprocess.run(
+        [sys.executable, "-c", HALF_OPEN.replace("PORT", port)],
+        env={**os.environ, ENV_METRICS_PORT: port},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert int(done.stdout) <= 40
+
+
 @pytest.mark.parametrize("port", ["many", "99999999", "-1"])
 def test_a_bad_port_ends_no_stage(
     port: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -16,8 +16,9 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from selfemo_api import bounded_server
 from selfemo_operator.controller.kube.client import ApiError
-from selfemo_operator.controller.metrics import authorization, http_server
+from selfemo_operator.controller.metrics import authorization
 from selfemo_operator.controller.metrics.authorization import Authorizer, authorized
 from selfemo_operator.controller.metrics.http_server import (
     HttpServer,
@@ -72,8 +73,8 @@ def get(server: HttpServer, token: str | None = None, **more: Any) -> int:
 def test_half_open_requests_take_few_threads_and_a_scrape_is_answered(
     start: Callable[..., HttpServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_server, "SILENT_SECONDS", 60.0)  # only the bound helps
-    monkeypatch.setattr(http_server, "CONNECTION_SECONDS", 60.0)
+    monkeypatch.setattr(bounded_server, "SILENT_SECONDS", 60.0)  # only the bound helps
+    monkeypatch.setattr(bounded_server, "CONNECTION_SECONDS", 60.0)
     server = start()
     before = threading.active_count()
     clients = []
@@ -98,7 +99,7 @@ def test_half_open_requests_take_few_threads_and_a_scrape_is_answered(
 def test_a_connection_that_sends_nothing_is_closed(
     start: Callable[..., HttpServer], monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
-    monkeypatch.setattr(http_server, "SILENT_SECONDS", 0.2)
+    monkeypatch.setattr(bounded_server, "SILENT_SECONDS", 0.2)
     server = start()
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
         client.sendall(sent)
@@ -108,7 +109,7 @@ def test_a_connection_that_sends_nothing_is_closed(
 def test_a_connection_that_sends_byte_by_byte_is_closed(
     start: Callable[..., HttpServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_server, "CONNECTION_SECONDS", 0.5)
+    monkeypatch.setattr(bounded_server, "CONNECTION_SECONDS", 0.5)
     server = start()
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
         end = time.monotonic() + 8
