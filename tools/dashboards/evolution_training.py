@@ -6,6 +6,7 @@ from tools.dashboards.board_types import ORANGE, Kind, Panel, Query, Row
 from tools.dashboards.evolution_panels import TO_LOGS, live, one, panel, stat
 
 _PODS = "It comes from the stage's pods (`metrics.podMonitor.enabled`)."
+_FALLS = "It falls when a pod has ended, whose work no longer counts."
 _DONE, _TOTAL = (f"sum by (stage) ({live(name)})" for name in ("done", "total"))
 _SINCE = f"(time() - {live('progress_timestamp_seconds')})"
 
@@ -15,7 +16,8 @@ LIVE = Row(
         panel(
             Kind.GAUGES,
             "Progress",
-            f"Share of the running stage's work that is done, over all of its pods. {_PODS}",
+            "Share of the running stage's work that is done, of the pods that run now. "
+            f"{_FALLS} {_PODS}",
             "percentunit",
             [Query(f"{_DONE} / {_TOTAL}", "{{stage}}", instant=True)],
             width=6,
@@ -46,7 +48,8 @@ LIVE = Row(
         panel(
             Kind.LINES,
             "Progress over time",
-            f"Share of each stage's work that was done, over all of its pods. {_PODS}",
+            "Share of each stage's work that was done, of the pods that ran at that time. "
+            f"{_FALLS} {_PODS}",
             "percentunit",
             [Query(f"{_DONE} / {_TOTAL}", "{{stage}}")],
             width=6,

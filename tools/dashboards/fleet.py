@@ -136,8 +136,9 @@ _RUNNING = Row(
         Panel(
             Kind.GAUGES,
             "Progress",
-            "Share of each running stage's work that is done, over all of its pods. It comes from "
-            "the stages' pods (`metrics.podMonitor.enabled`).",
+            "Share of each running stage's work that is done, of the pods that run now. It falls "
+            "when a pod has ended, whose work no longer counts. It comes from the stages' pods "
+            "(`metrics.podMonitor.enabled`).",
             "percentunit",
             [
                 Query(

@@ -160,6 +160,20 @@ def test_all_gauges_of_a_running_stage_are_known() -> None:
     assert names == {LIVE_PREFIX + name for name, _ in LIVE_GAUGES.values()}
 
 
+def test_a_share_over_the_pods_says_which_pods_it_counts() -> None:
+    """A pod that has ended is no longer scraped: its share is in no sum."""
+    shares = [
+        panel
+        for path in FILES
+        for panel in panels(read(path))
+        if any(f"{LIVE_PREFIX}done" in target["expr"] for target in panel["targets"])
+    ]
+    assert [panel["title"] for panel in shares] == ["Progress", "Progress over time", "Progress"]
+    for panel in shares:
+        assert re.search("of the pods that (run now|ran at that time)", panel["description"])
+        assert "when a pod has ended" in panel["description"]
+
+
 def test_units_are_those_of_grafana() -> None:
     known = {value for value in vars(units).values() if isinstance(value, str)}
     assert set(UNITS) <= known
