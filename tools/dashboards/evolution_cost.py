@@ -13,6 +13,16 @@ from selfemo_operator.controller.metrics.series import PREFIX
 _GPU = f"namespace_name:selfemo_evolution_gpu_seconds:sum{{{OF}}}"
 _GAIN = f"namespace_name:selfemo_evolution_f1_gain:ratio{{{OF}}}"
 _SUCCESSFUL = "Only successful attempts count: how long a failed one held its GPUs is not recorded."
+_FAILURES = f"{PREFIX}stage_failures_total{{{OF}}}"
+_BEFORE = "offset $__rate_interval"
+#: A reason has a series from its first failure on, and the increase of a new series is 0. So its
+#: value counts, unless the series of the evolution are new too: its failures may be old then.
+_FIRST_FAILURES = (
+    f"(max by (stage, reason) ({_FAILURES})"
+    f" unless max by (stage, reason) ({_FAILURES} {_BEFORE})"
+    f" and on () group({PREFIX}info{{{OF}}} {_BEFORE}))"
+)
+_FURTHER_FAILURES = f"max by (stage, reason) (increase({_FAILURES}[$__rate_interval]))"
 
 STAGES = Row(
     "Stages",
@@ -42,13 +52,7 @@ STAGES = Row(
             "Failed attempts",
             "Failed attempts by stage and reason. `Disrupted`: the platform caused the failure.",
             "short",
-            [
-                Query(
-                    "max by (stage, reason) "
-                    f"(increase({PREFIX}stage_failures_total{{{OF}}}[$__rate_interval]))",
-                    "{{stage}} {{reason}}",
-                )
-            ],
+            [Query(f"{_FIRST_FAILURES} or {_FURTHER_FAILURES}", "{{stage}} {{reason}}")],
             width=6,
             bounds=(0.0, None),
             link=TO_LOGS,

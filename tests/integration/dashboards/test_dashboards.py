@@ -106,6 +106,50 @@ def test_every_expression_is_valid_promql(tmp_path: Path) -> None:
     assert f"{len(rules)} rules found" in result.stdout
 
 
+FAILURES = 'selfemo_evolution_stage_failures_total{namespace="team",name="demo",instance="%s",%s}'
+TRAIN, SCORE = (f'stage="{stage}",reason="Disrupted"' for stage in ("Train", "Score"))
+
+
+@pytest.mark.parametrize(
+    ("minute", "train"),
+    [(18, None), (20, 1), (22, 1), (28, 0), (39, 0), (42, 1), (50, 0)],
+)
+def test_failed_attempts_count_the_first_failure_of_a_reason(
+    minute: int, train: int | None, tmp_path: Path
+) -> None:
+    """`Disrupted` has a series from its first failure on. Another operator leads from minute 21."""
+    info = 'selfemo_evolution_info{namespace="team",name="demo",instance="%s"}'
+    series = {
+        info % "a": "1x20 stale",
+        info % "b": "_x20 1x40",
+        FAILURES % ("a", TRAIN): "_x19 1 stale",
+        FAILURES % ("b", TRAIN): "_x20 1x19 2x20",
+        FAILURES % ("a", SCORE): "3x20 stale",  # as old as the evolution: nothing is known
+        FAILURES % ("b", SCORE): "_x20 3x40",
+    }
+    (panel,) = (
+        p for p in panels(read(FOLDER / "evolution.json")) if p["title"] == "Failed attempts"
+    )
+    expected = [{"labels": f"{{{SCORE}}}", "value": 0}]
+    expected += [] if train is None else [{"labels": f"{{{TRAIN}}}", "value": train}]
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [
+            {
+                "expr": f"round({resolved(panel['targets'][0]['expr'], VARIABLES)})",
+                "eval_time": f"{minute}m",
+                "exp_samples": expected,
+            }
+        ],
+    }
+    file = tmp_path / "test.yaml"
+    file.write_text(yaml.safe_dump({"evaluation_interval": "1m", "tests": [test]}))
+    command = [str(program_or_skip("promtool", "SELFEMO_PROMTOOL")), "test", "rules", str(file)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
 def test_the_list_of_expressions_is_complete() -> None:
     """The list is made from the code; the files of the chart must contain the same expressions."""
     shipped = [

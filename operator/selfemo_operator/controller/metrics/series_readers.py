@@ -205,7 +205,9 @@ def attempts(snapshot: Snapshot) -> Values:
 def failures(snapshot: Snapshot) -> Values:
     """Yield the failed attempts of each stage by reason.
 
-    Only the reason that alerts use has a series before its first failure.
+    Only `Failed` has a series before its first failure: each reason for each stage would take 48 of
+    the series that an evolution may have. The dashboard counts the first failure of another reason
+    from its new series.
     """
     for stage in STAGE_ORDER:
         counts = snapshot.totals.get(stage.value, {}).get("failures", {})
