@@ -213,8 +213,8 @@ def _score_values(prefix: str, score: SourceScore, labels: Sequence[str]) -> dic
     fields = score.to_json()
     values = {f"{prefix}/{n}": float(v) for n, v in fields.items() if isinstance(v, int | float)}
     if len(score.f1_by_label) == len(labels):
-        pairs = zip(labels, score.f1_by_label, strict=True)
-        values |= {f"{prefix}/f1/{_path(label)}": f1 for label, f1 in pairs}
+        pairs = zip(label_names(labels), score.f1_by_label, strict=True)
+        values |= {f"{prefix}/f1/{name}": f1 for name, f1 in pairs}
     return values
 
 
@@ -230,15 +230,40 @@ def _expression_values(
     ):
         if change is not None:
             values[f"{prefix}/{name}"] = change.change
-    pairs = zip(labels, expression.as_intended_by_label, strict=False)
-    return values | {f"{prefix}/emotion/{_path(label)}": share for label, share in pairs}
+    pairs = zip(label_names(labels), expression.as_intended_by_label, strict=False)
+    return values | {f"{prefix}/emotion/{name}": share for name, share in pairs}
+
+
+def label_names(labels: Sequence[str]) -> list[str]:
+    """Return a name of one level for each label, in their order. No two are the same.
+
+    Parameters
+    ----------
+    labels
+        The labels of the label set.
+
+    Examples
+    --------
+    >>> label_names(["joy/pride", "joy & pride", "joy + pride"])
+    ['joy_pride', 'joy _ pride', 'joy _ pride-2']
+    """
+    names: list[str] = []
+    for label in labels:
+        plain = "_" if set(label) <= {"."} else _plain(label)
+        count = 1
+        name = plain
+        while name in names:
+            count += 1
+            name = f"{plain}-{count}"
+        names.append(name)
+    return names
 
 
 def _path(name: str) -> str:
     """Return a name that every tool accepts. A family of metrics becomes a level of the name.
 
-    >>> _path("dropped:balance"), _path("joy & pride"), _path("开心"), _path("a//..")
-    ('dropped/balance', 'joy _ pride', '开心', 'a/_/_')
+    >>> _path("dropped:balance"), _path("开心"), _path("a//..")
+    ('dropped/balance', '开心', 'a/_/_')
     """
     levels = name.replace(":", "/").split("/")
     return "/".join("_" if set(level) <= {"."} else _plain(level) for level in levels)

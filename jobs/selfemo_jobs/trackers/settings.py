@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,10 @@ from selfemo_api.spec import EvolutionSpec
 #: Settings that are not written to a tracker. A pod template may have a secret in its environment;
 #: the others are about the cluster and change no figure.
 _HIDDEN = ("podTemplate", "queue", "deadlines", "failurePolicy", "managedBy", "suspend")
+#: Settings whose keys are labels: these have signs that a tracker refuses in a name.
+_BY_LABEL = ("dataset.labelMap", "dataset.labelPrior")
+#: What a key may be made of where it becomes part of a name.
+_PLAIN_KEY = re.compile(r"[\w.-]+")
 #: The settings that are only how the resolved ones came about.
 _SOURCES = ("overrides",)
 
@@ -19,8 +24,9 @@ _SOURCES = ("overrides",)
 def flat_settings(spec: EvolutionSpec) -> dict[str, str | int | float | bool]:
     """Return the settings of a resolved spec by their dotted path in camelCase.
 
-    An object in a list is named by its field ``name``. Other lists are one JSON text. References to
-    Secrets, and the templates of pods, are left out.
+    An object in a list is named by its field ``name``. Other lists are one JSON text, and so are
+    maps whose keys are labels or have signs. References to Secrets, and the templates of pods, are
+    left out.
 
     Parameters
     ----------
@@ -38,10 +44,14 @@ def _flatten(value: Any, path: str) -> list[tuple[str, str | int | float | bool]
         return []
     if isinstance(value, list) and value and all(_is_named(entry) for entry in value):
         value = {entry["name"]: {k: v for k, v in entry.items() if k != "name"} for entry in value}
-    if isinstance(value, Mapping):
+    if (
+        isinstance(value, Mapping)
+        and path not in _BY_LABEL
+        and all(map(_PLAIN_KEY.fullmatch, value))
+    ):
         prefix = f"{path}." if path else ""
         return [pair for k, v in value.items() for pair in _flatten(v, f"{prefix}{k}")]
-    if isinstance(value, list):
+    if isinstance(value, list | Mapping):
         return [(path, json.dumps(value, ensure_ascii=False))]
     return [(path, value)]
 

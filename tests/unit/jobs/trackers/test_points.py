@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import pytest
@@ -172,6 +174,27 @@ def test_no_secret_and_no_pod_is_among_the_settings(make_spec: Any) -> None:
     assert settings["trackers"] == '["MLflow"]'
     assert settings["selfPlay.groupSize"] == 4
     assert settings["dataset.labels"].startswith('["neutral", ')  # type: ignore[union-attr]
+
+
+def test_labels_with_signs_are_no_part_of_a_name(make_spec: Any) -> None:
+    """MLflow refuses a run that has one parameter with such a name."""
+    spec = make_spec(dataset={"labelMap": {"joy & pride": "joy", "don't know": ""}})
+    settings = flat_settings(spec)
+    assert settings["dataset.labelMap"] == json.dumps(dict(spec.dataset.label_map))
+    assert [name for name in settings if not re.fullmatch(r"[\w./ -]+", name)] == []
+
+
+def test_labels_that_are_alike_have_names_of_their_own() -> None:
+    labels = ["joy", "joy/pride", "joy & pride", "joy + pride"]
+    evaluate = manifest(Stage.EVALUATE, scores=[score(f1_by_label=[0.1, 0.2, 0.3, 0.4])])
+    points = generation_points([evaluate], seconds={}, labels=labels)
+    values = {p.name: p.value for p in points if "/f1/" in p.name}
+    assert values == {
+        "evaluate/dev/f1/joy": 0.1,
+        "evaluate/dev/f1/joy_pride": 0.2,
+        "evaluate/dev/f1/joy _ pride": 0.3,
+        "evaluate/dev/f1/joy _ pride-2": 0.4,
+    }
 
 
 @pytest.mark.parametrize("known", [True, False])
