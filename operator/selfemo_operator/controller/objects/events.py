@@ -143,8 +143,11 @@ def _preparation_events(before: EvolutionStatus, after: EvolutionStatus) -> list
 
 
 def _generation_events(before: EvolutionStatus, after: EvolutionStatus) -> list[Event]:
-    """Return the Event for a generation that has ended."""
-    if not after.history or after.history[-1:] == before.history[-1:]:
+    """Return the Event for a generation that has ended.
+
+    A recovery from Publish takes the last entry out of the history. The one before it is known.
+    """
+    if not after.history or after.history[-1] in before.history:
         return []
     entry = after.history[-1]
     warning = entry.outcome in (Outcome.ROLLED_BACK, Outcome.COLLAPSED)

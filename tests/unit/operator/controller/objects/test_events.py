@@ -210,6 +210,22 @@ def test_a_damaged_result_is_a_warning_with_the_stage_that_is_run_again() -> Non
     ]
 
 
+def test_a_recovery_from_publish_announces_the_generation_that_is_decided_again_alone() -> None:
+    world = World(spec=spec_of(stopping={"maxGenerations": 2}))
+    to_stage(world, 2, Stage.PUBLISH)
+    world.damage(2, Stage.TRAIN)
+    assert world.current is not None
+    world.succeed(world.current.name)
+    before = world.status
+    world.reconcile()
+    assert [record.generation for record in world.status.history] == [0, 1]
+    assert reasons(before, world.status) == ["ResultDamaged"]
+    to_stage(world, 2, Stage.EVALUATE)
+    before = world.status
+    to_stage(world, 2, Stage.PUBLISH)
+    assert reasons(before, world.status) == ["GenerationPromoted"]
+
+
 def test_pods_that_were_replaced_are_a_warning() -> None:
     before = evolution_of().status
     after = before.model_copy(update={"replaced_pods": 3})
