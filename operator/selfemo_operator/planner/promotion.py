@@ -100,7 +100,7 @@ def with_open_generation(status: EvolutionStatus) -> EvolutionStatus:
     if last.outcome in (Outcome.ROLLED_BACK, Outcome.CONTINUED):
         without_improvement -= 1
     elif last.outcome is Outcome.PROMOTED and best is not None:
-        without_improvement = max(0, status.generation - 1 - best.generation)
+        without_improvement = _without_improvement(status, best)
     changes: StatusChanges = {
         "history": status.history[:-1],
         "best": best,
@@ -109,6 +109,16 @@ def with_open_generation(status: EvolutionStatus) -> EvolutionStatus:
     if best is None:
         changes |= {"baseline": None, "baseline_uri": None}
     return status.model_copy(update=changes)
+
+
+def _without_improvement(status: EvolutionStatus, best: Best) -> int:
+    """Return the number of generations between the best one and the one in progress.
+
+    Those that collapsed do not count, see :func:`close_collapsed`.
+    """
+    collapsed = {r.generation for r in status.history if r.outcome is Outcome.COLLAPSED}
+    between = range(best.generation + 1, status.generation)
+    return len(set(between) - collapsed)
 
 
 def _generation_record(

@@ -147,6 +147,22 @@ def test_a_generation_that_was_rolled_back_stays_so() -> None:
     ]
 
 
+def test_a_collapsed_generation_does_not_count_when_the_next_one_is_decided_again() -> None:
+    spec = spec_of(stopping={"maxGenerations": 3})
+    world = World(spec=spec, collapses=frozenset({(2, Stage.SCORE)}))
+    world.settle()
+    assert world.summary == "Collapsed"
+    world.edit(flywheel={"keep": 0.5})
+    to_stage(world, 3, Stage.EVALUATE)
+    assert world.status.without_improvement == 0
+    to_stage(world, 3, Stage.PUBLISH)
+    assert world.status.history[-1].outcome is Outcome.PROMOTED
+    world.damage(3, Stage.EVALUATE)
+    finish_current(world)
+    assert world.status.stage is Stage.EVALUATE
+    assert world.status.without_improvement == 0
+
+
 @pytest.mark.parametrize("steps", [0, 100])
 def test_the_baseline_is_measured_again(steps: int) -> None:
     world = world_at(0, Stage.PUBLISH, steps=steps)
