@@ -10,7 +10,7 @@ from selfemo_api.text.formatting import shortened
 
 #: Arguments of engines that place or speed up the work. A score does not follow from them, apart
 #: from rounding. Such an edit must stay possible: it is what helps if a GPU's memory is short.
-_PLACEMENT_ARGUMENTS = frozenset(
+PLACEMENT_ARGUMENTS = frozenset(
     {
         "batch_size",
         "block_size",
@@ -65,7 +65,7 @@ def comparison_settings(spec: EvolutionSpec) -> dict[str, Any]:
     settings["selfPlay.engineArgs"] = {
         name: value
         for name, value in spec.evaluation_engine_args.items()
-        if name not in _PLACEMENT_ARGUMENTS
+        if name not in PLACEMENT_ARGUMENTS
     }
     settings["evaluation.selectionDataset"] = selection
     settings["evaluation.multiLabel"] = spec.evaluation.multi_label.value

@@ -33,7 +33,8 @@ class ConditionType(StrEnum):
     PROGRESSING = "Progressing"
     """`True` while a pod of the stage runs or is about to; the message has the position."""
     RECOVERING = "Recovering"
-    """It is there only while a damaged result of the generation in progress is made again."""
+    """It is there only while results of the generation in progress are made again: one was damaged,
+    or what they follow from was edited."""
 
 
 class ConditionStatus(StrEnum):
@@ -91,6 +92,8 @@ class Reason(StrEnum):
     """A stage or the whole evolution took longer than `deadlines` allows."""
     RESULT_DAMAGED = "ResultDamaged"
     """A stored result is missing or damaged, and the stages that made it run again."""
+    SPEC_EDITED = "SpecEdited"
+    """Stages of the generation in progress run again, because what they read was edited."""
     HEALTHY = "Healthy"
     """Nothing requires a person."""
     FINISHED = "Finished"
@@ -213,15 +216,18 @@ class StageTotals(ApiModel):
 
 
 class Recovery(ApiModel):
-    """Stages of the generation in progress that are run again because a result was damaged.
+    """Stages of the generation in progress that are run again: a result was damaged, or what it
+    follows from was edited.
 
-    Each of them checks its stored result: a whole one is used again, a damaged one is made again.
+    Each of them checks its stored result: a whole one from equal settings is used again, another
+    one is made again.
     """
 
     damaged: Stage
-    """The earliest stage whose result was missing or damaged. It is the first to be run again."""
+    """The earliest stage whose result was missing or damaged, or made with other settings. It is
+    the first to be run again."""
     until: Stage
-    """The last stage that is run again: the one that could not read the damaged result."""
+    """The last stage that is run again: the one that was in progress."""
 
 
 class Current(ApiModel):
@@ -287,7 +293,7 @@ class EvolutionStatus(ApiModel):
     """The number of recoveries of the generation in progress: how often it went back to an earlier
     stage whose result was missing or damaged."""
     recovery: Recovery | None = None
-    """The recovery in progress. Unset: there is none."""
+    """The recovery in progress. Unset: there is none. It follows an edit if `recoveries` is 0."""
     last_failure: Annotated[PlainText, Field(max_length=FAILURE_MAX)] | None = None
     """The error of the last failed attempt. It remains while the stage is retried."""
     retry_after: datetime | None = None

@@ -13,6 +13,7 @@ from selfemo_api.status import (
     EvolutionStatus,
     Phase,
     Reason,
+    Recovery,
 )
 from selfemo_operator.planner.types import End, JobState, StageJob, StatusChanges
 
@@ -191,13 +192,22 @@ def _while_active(
         progressing,
     ]
     if status.recovery is not None:
-        damaged, until = status.recovery.damaged.value, status.recovery.until.value
-        message = (
-            f"generation {status.generation}: the result of {damaged} was missing or damaged; the "
-            f"stages from {damaged} to {until} are run again (recovery {status.recoveries})"
-        )
-        values.append((ConditionType.RECOVERING, _TRUE, Reason.RESULT_DAMAGED, message))
+        values.append(_recovering(status, status.recovery))
     return values
+
+
+def _recovering(status: EvolutionStatus, recovery: Recovery) -> _Values:
+    """Return the condition of a recovery. Only a damaged result counts in `recoveries`."""
+    first, until = recovery.damaged.value, recovery.until.value
+    again = f"the stages from {first} to {until} are run again"
+    if status.recoveries == 0:
+        message = f"generation {status.generation}: the spec was edited; {again}"
+        return ConditionType.RECOVERING, _TRUE, Reason.SPEC_EDITED, message
+    message = (
+        f"generation {status.generation}: the result of {first} was missing or damaged; {again} "
+        f"(recovery {status.recoveries})"
+    )
+    return ConditionType.RECOVERING, _TRUE, Reason.RESULT_DAMAGED, message
 
 
 def _condition(

@@ -29,6 +29,7 @@ from selfemo_operator.planner.attempts import (
     after_attempt,
     with_replaced_pods,
 )
+from selfemo_operator.planner.edits import reopened, retried
 from selfemo_operator.planner.pinning import (
     pinned,
     pinned_json,
@@ -75,7 +76,7 @@ def advance(evolution: EmotionEvolution, observed: Observed, now: datetime) -> P
         The status is finished if the evolution has ended in an earlier pass and no edit of the
         spec lets it continue. An end in this pass is in ``end``; the status does not show it yet.
     """
-    started = _started(evolution, now)
+    started = _started(evolution, observed, now)
     status, spec = started.status, started.spec
     if status.finished or started.end is not None:
         return started
@@ -97,7 +98,7 @@ def advance(evolution: EmotionEvolution, observed: Observed, now: datetime) -> P
     return replace(progress, job=_current_job(progress.status, observed))
 
 
-def _started(evolution: EmotionEvolution, now: datetime) -> Progress:
+def _started(evolution: EmotionEvolution, observed: Observed, now: datetime) -> Progress:
     """Return an evolution that has started, and that an edit of its spec may have reopened.
 
     A spec that breaks a rule is never pinned: the evolution then ends, and the next edit opens it
@@ -107,7 +108,7 @@ def _started(evolution: EmotionEvolution, now: datetime) -> Progress:
     if status.finished and not _is_reopened(evolution):
         return Progress(status, evolution.spec)
     if status.finished:
-        status = _reopened(status, now)
+        status = reopened(status, now)
     elif status.current is not None:
         return Progress(status, pinned_spec(status))
     is_complete = status.result(Stage.PUBLISH) is not None
@@ -121,7 +122,7 @@ def _started(evolution: EmotionEvolution, now: datetime) -> Progress:
     elif is_complete:
         status = _next_generation(evolution.spec, status)
     else:
-        status = _retried(spec, status)
+        status = retried(evolution.spec, status, observed.jobs)
     return Progress(status, pinned_spec(status))
 
 
@@ -155,63 +156,6 @@ def _is_reopened(evolution: EmotionEvolution) -> bool:
     if Reason(summary.reason) in _FIXABLE:
         return True
     return status.best is not None and _end_of(evolution.spec, status) is None
-
-
-def _reopened(status: EvolutionStatus, now: datetime) -> EvolutionStatus:
-    """Return the status of a finished evolution that continues.
-
-    The time since the end does not count for deadlines, as if it was suspended.
-    """
-    rested = 0.0
-    if status.start_time is not None and status.completion_time is not None:
-        rested = (now - status.completion_time).total_seconds()
-    changes: StatusChanges = {
-        "completion_time": None,
-        "retry_after": None,
-        "failures": 0,
-        "disruptions": 0,
-        "replaced_pods": 0,
-        "recent_replacements": None,
-        "recoveries": 0,
-        "last_failure": None,
-        "suspended_seconds": status.suspended_seconds + max(0.0, rested),
-    }
-    return status.model_copy(update=changes)
-
-
-def _retried(spec: EvolutionSpec, status: EvolutionStatus) -> EvolutionStatus:
-    """Return the status with another attempt of the generation, with the spec as it is now.
-
-    The edit may have added or removed the warm start. The stage is then another one.
-    """
-    current = status.current
-    if current is None:
-        raise ValueError("no generation is in progress")
-    stages = stages_of(status.generation, warm_start=spec.has_warm_start)
-    results = [result for result in current.results if result.stage in stages]
-    stage = next(stage for stage in stages if status.result(stage) is None)
-    recovery = status.recovery
-    if recovery is not None and not {recovery.damaged, recovery.until} <= set(stages):
-        recovery = None
-    if _is_closed(status):
-        stage = Stage.PUBLISH
-    elif recovery is not None and status.stage in stages:
-        stage = min(stage, status.stage, key=stages.index)  # a result may be a damaged one
-    renewed = pinned(
-        spec, policy=current.policy_uri, judge=current.judge_uri, best=current.previous_best
-    )
-    changes: StatusChanges = {
-        "stage": stage,
-        "attempt": (status.attempt if stage is status.stage else attempts_of(status, stage)) + 1,
-        "current": renewed.model_copy(update={"results": results}),
-        "recovery": recovery,
-    }
-    return status.model_copy(update=changes)
-
-
-def _is_closed(status: EvolutionStatus) -> bool:
-    """Return whether the outcome of the generation in progress is recorded."""
-    return bool(status.history) and status.history[-1].generation == status.generation
 
 
 def _with_suspension(status: EvolutionStatus, suspend: bool, now: datetime) -> EvolutionStatus:

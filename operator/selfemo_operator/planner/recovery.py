@@ -1,5 +1,7 @@
-"""Recovery: a stage cannot read an earlier result of its generation, which is made again. Pure.
+"""Recovery: an earlier result of the generation cannot be used, and is made again. Pure.
 
+A stage cannot read it, or an edit changed what it follows from
+(:mod:`selfemo_operator.planner.edits`).
 The evolution goes back to the stage whose result is missing or damaged, and runs the stages from
 there to the failed one again. Each of them checks its stored result: a whole one is used again.
 """
@@ -52,7 +54,7 @@ def after_damage(
     if damaged not in stages[: stages.index(stage) + 1]:
         return Progress(status, spec, end=End(Reason.BAD_INPUT, message))
     outcome = AttemptOutcome(stage, failure=StageFailure.RESULT_DAMAGED)
-    goes_deeper = _goes_deeper(status.recovery, stage, damaged)
+    goes_deeper = status.recoveries > 0 and _goes_deeper(status.recovery, stage, damaged)
     recoveries = status.recoveries + (not goes_deeper)
     if recoveries > MAX_RECOVERIES:
         text = (
@@ -73,7 +75,7 @@ def after_damage(
         "retry_after": None,
         "last_failure": failure.message[:FAILURE_MAX],
         "recoveries": recoveries,
-        "recovery": _widened(status.recovery, Recovery(damaged=damaged, until=stage)),
+        "recovery": widened(status.recovery, Recovery(damaged=damaged, until=stage)),
     }
     return Progress(status.model_copy(update=changes), spec, outcome=outcome)
 
@@ -88,8 +90,16 @@ def _goes_deeper(recovery: Recovery | None, stage: Stage, damaged: Stage) -> boo
     return STAGE_ORDER.index(damaged) < STAGE_ORDER.index(stage)
 
 
-def _widened(recovery: Recovery | None, other: Recovery) -> Recovery:
-    """Return a recovery that has the stages of two recoveries."""
+def widened(recovery: Recovery | None, other: Recovery) -> Recovery:
+    """Return a recovery that has the stages of two recoveries.
+
+    Parameters
+    ----------
+    recovery
+        The recovery in progress. None: there is none.
+    other
+        The recovery that begins.
+    """
     if recovery is None:
         return other
     return Recovery(

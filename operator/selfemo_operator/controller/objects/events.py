@@ -104,10 +104,7 @@ def _failure_events(before: EvolutionStatus, after: EvolutionStatus) -> list[Eve
     if replaced > 0:
         text = f"{where}: pods that were removed and created again: {replaced}"
         events.append(Event(EventReason.PODS_REPLACED, text, warning=True))
-    if after.recovery is not None and (before.recovery, before.recoveries) != (
-        after.recovery,
-        after.recoveries,
-    ):
+    if _has_found_damage(before, after):
         again = after.stage.value if after.stage else ""
         text = f"{where}: {after.last_failure}; {again} and the stages after it are run again"
         events.append(Event(EventReason.RESULT_DAMAGED, text, warning=True))
@@ -116,6 +113,13 @@ def _failure_events(before: EvolutionStatus, after: EvolutionStatus) -> list[Eve
         reason = EventReason.STAGE_FAILED if failed else EventReason.STAGE_DISRUPTED
         events.append(Event(reason, f"{where}: {after.last_failure}", warning=True))
     return events
+
+
+def _has_found_damage(before: EvolutionStatus, after: EvolutionStatus) -> bool:
+    """Return whether a stage could not read a result. A recovery after an edit does not count."""
+    if after.recovery is None or after.recoveries == 0:
+        return False
+    return (before.recovery, before.recoveries) != (after.recovery, after.recoveries)
 
 
 def _preparation_events(before: EvolutionStatus, after: EvolutionStatus) -> list[Event]:

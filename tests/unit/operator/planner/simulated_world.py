@@ -94,6 +94,21 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
+def settings_of(spec: EvolutionSpec, stage: Stage) -> str:
+    """Return some of the settings that the result of a stage follows from, as text."""
+    model, dataset = spec.model.prompts, spec.dataset
+    read: dict[Stage, list[Any]] = {
+        Stage.CHECK: [dataset.sources, dataset.label_map],
+        Stage.WARM_START: [model, spec.warm_start, dataset.labeled, dataset.label_prior],
+        Stage.SELF_PLAY: [model, spec.self_play.temperature, dataset.self_play],
+        Stage.SCORE: [model, spec.self_play.temperature, spec.reward],
+        Stage.FLYWHEEL: [spec.flywheel, dataset.label_prior],
+        Stage.TRAIN: [model, spec.training],
+        Stage.EVALUATE: [model, spec.evaluation.multi_label, dataset.evaluation],
+    }
+    return str(read.get(stage))
+
+
 def score_of(f1: float, *, source: str = "demo", n_labels: int = 7, **changes: Any) -> SourceScore:
     """Return the figures of one source; predictions spread evenly unless told otherwise."""
     fields = {
@@ -193,6 +208,8 @@ class World:
     deleted: bool = False
     _read: dict[str, dict[str, str]] = field(default_factory=dict)
     """What each result was made from, by its hash."""
+    made_with: dict[str, str] = field(default_factory=dict)
+    """The settings that each result was made with, by its hash."""
     past: list[tuple[datetime, EmotionEvolution]] = field(default_factory=list)
     """What a lagging watch may still show."""
 
@@ -309,8 +326,9 @@ class World:
         stored = self.manifests.get((job.generation, job.stage))
         if stored is None or not config.repair:
             return stored is not None
-        is_whole = (job.generation, job.stage) not in self.damaged
-        return is_whole and self._parents_of(name) == self._read[stored.manifest_sha256]
+        sha, is_whole = stored.manifest_sha256, (job.generation, job.stage) not in self.damaged
+        is_equal = self.made_with[sha] == settings_of(config.spec, job.stage)
+        return is_whole and is_equal and self._parents_of(name) == self._read[sha]
 
     def _unreadable(self, name: str) -> Stage | None:
         """Return the stage whose damaged result a Job has to read, or None."""
@@ -360,9 +378,10 @@ class World:
         f1 = self.f1s[min(job.generation, len(self.f1s) - 1)]
         parents = self._parents_of(job.name)
         times = 0 if self.exact else self.made.count((job.generation, job.stage))
-        text = f"{job.generation} {job.stage} {sorted(parents.items())} {times}"
+        read = settings_of(self.configs[job.name].spec, job.stage)
+        text = f"{job.generation} {job.stage} {sorted(parents.items())} {read} {times}"
         sha = hashlib.sha256(text.encode()).hexdigest()
-        self._read[sha] = parents
+        self._read[sha], self.made_with[sha] = parents, read
         result = result_of(job.generation, job.stage, f1, manifest_sha256=sha)
         if job.stage is Stage.CHECK:
             shares = list((self.label_prior or {}).values())
@@ -628,15 +647,15 @@ def _check_stage(world: World, old: EvolutionStatus, new: EvolutionStatus) -> No
         made = world.manifests[(result.generation, result.stage)]
         assert result.manifest == made.manifest
         assert result.generation == new.generation
-    if went_back(old, new):
+    if begins_again(old, new):
+        _check_edit(world, old, new)
+    elif went_back(old, new):
         _check_recovery(world, old, new)
     elif new.stage == old.stage:
         assert 0 <= new.attempt - old.attempt <= 1 or world.restored
         _check_replacement(world, old, new)
-    elif pinned_spec(old).has_warm_start != pinned_spec(new).has_warm_start:
-        assert old.finished, "an edit takes effect once the evolution has failed"
-        assert new.stage is order[len(done)]
     else:
+        assert pinned_spec(old).has_warm_start == pinned_spec(new).has_warm_start
         assert order.index(new.stage) == order.index(old.stage) + 1
         totals = next((t for t in old.stages if t.stage is new.stage), StageTotals(stage=new.stage))
         earlier = sum(totals.failures.values()) + totals.replaced
@@ -652,6 +671,38 @@ def _check_stage(world: World, old: EvolutionStatus, new: EvolutionStatus) -> No
             assert same or key in world.damaged, "an old result is in the status"
     if not new.finished and new.recovery is None:
         assert new.result(new.stage) is None, "a stage is under way whose result is known"
+        _check_settings(world, new)
+
+
+def _check_settings(world: World, new: EvolutionStatus) -> None:
+    """Check that the results of a generation follow from one spec, until it is decided."""
+    is_closed = bool(new.history) and new.history[-1].generation == new.generation
+    if world.restored or is_closed or new.current is None:
+        return
+    for result in new.current.results:
+        made_with = world.made_with[result.manifest_sha256]
+        assert made_with == settings_of(pinned_spec(new), result.stage), "results of two specs"
+
+
+def begins_again(old: EvolutionStatus, new: EvolutionStatus) -> bool:
+    """Return whether a status write begins another attempt with the spec as it is now."""
+    return old.finished and not new.finished
+
+
+def _check_edit(world: World, old: EvolutionStatus, new: EvolutionStatus) -> None:
+    """Check an attempt after an edit: it may go back, and loses no result that counts."""
+    assert new.stage is not None
+    assert new.current is not None
+    assert old.current is not None
+    order = _order(old, new)
+    assert new.current.results == [r for r in old.current.results if r.stage in order]
+    assert new.recoveries == 0
+    assert (new.failures, new.disruptions, new.retry_after) == (0, 0, None)
+    if not world.restored:
+        _check_new_attempt(world, new)
+    if new.recovery is not None:
+        first, until = (order.index(s) for s in (new.recovery.damaged, new.recovery.until))
+        assert first <= order.index(new.stage) <= until
 
 
 def _check_replacement(world: World, old: EvolutionStatus, new: EvolutionStatus) -> None:
@@ -779,8 +830,11 @@ def _check_models(world: World, seen: EmotionEvolution, new: EvolutionStatus) ->
 def _check_baseline(world: World, new: EvolutionStatus) -> None:
     """Check what follows from the stages of generation 0: the label prior and the baseline."""
     checked = world.manifests.get((0, Stage.CHECK))
-    if checked is None or (new.generation == 0 and new.result(Stage.CHECK) is None):
+    is_first = new.generation == 0 and (not new.result(Stage.CHECK) or new.stage is Stage.CHECK)
+    if checked is None or (is_first and new.recovery is None):
         assert new.label_prior is None
+    elif is_first:  # it is counted again, or a damaged result of Check is made again
+        assert new.label_prior is None or list(new.label_prior.values()) == checked.label_shares
     else:
         assert list((new.label_prior or {}).values()) == checked.label_shares
         own = world.spec.dataset.label_prior

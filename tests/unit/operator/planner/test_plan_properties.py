@@ -196,9 +196,17 @@ class Planner(RuleBasedStateMachine):
     def suspend_or_resume(self, suspend: bool) -> None:
         self.world.edit(suspend=suspend)
 
-    @rule(policy=POLICIES, rate=st.sampled_from([1e-6, 1e-5]))
-    def edit(self, policy: dict[str, Any], rate: float) -> None:
-        self.world.edit(**policy, training={"optimizer": {"learningRate": rate}})
+    @rule(
+        policy=POLICIES,
+        rate=st.sampled_from([1e-6, 1e-5]),
+        temperature=st.sampled_from([0.5, 1.0]),
+    )
+    def edit(self, policy: dict[str, Any], rate: float, temperature: float) -> None:
+        self.world.edit(
+            **policy,
+            training={"optimizer": {"learningRate": rate}},
+            selfPlay={"temperature": temperature},
+        )
 
     @rule(steps=WARM_START_STEPS)
     def edit_the_warm_start(self, steps: int) -> None:
