@@ -81,7 +81,7 @@ def refusal(spec: EvolutionSpec, status: EvolutionStatus) -> End | None:
 
     The API server checks the fields that a person wrote. With the values of the recipe, other
     rules may be broken, for example that a batch has whole groups. Once a model has been measured,
-    the settings must not change with which generations are compared.
+    the settings must not change with which generations are compared, and no label prior is counted.
 
     Parameters
     ----------
@@ -100,6 +100,17 @@ def refusal(spec: EvolutionSpec, status: EvolutionStatus) -> End | None:
     return End(Reason.BAD_INPUT, problems) if problems else None
 
 
+def _missing_label_prior(spec: EvolutionSpec) -> str:
+    """Return why a spec has no label prior although it uses one, or an empty text."""
+    if not spec.flywheel.use_label_prior or spec.dataset.label_prior is not None:
+        return ""
+    return (
+        "`flywheel.useLabelPrior` requires `dataset.labelPrior` now: Check counted the labels of "
+        "generation 0, and there were none. Set `dataset.labelPrior`, or "
+        "`flywheel.useLabelPrior: false`"
+    )
+
+
 def _text(spec: dict[str, Any]) -> str:
     return json.dumps(spec, sort_keys=True)
 
@@ -113,5 +124,5 @@ def _problems(spec_text: str, before_text: str, is_measured: bool) -> str:
         before = EvolutionSpec.model_validate_json(before_text)
         problems += map(str, check_resolved_edit(before, spec))
         if is_measured and not problems:
-            problems.append(comparison_error(before, spec))
+            problems += [_missing_label_prior(spec), comparison_error(before, spec)]
     return "; ".join(filter(None, problems))

@@ -37,6 +37,7 @@ RELEVANT = {
     Stage.TRAIN: train.RELEVANT,
     Stage.EVALUATE: evaluate.RELEVANT,
 }
+UNLABELED = [SOURCES[0], SOURCES[2]]
 OTHER_LABELS = [SOURCES[0], {**SOURCES[1], "uri": "file:///other.jsonl"}, SOURCES[2]]
 
 
@@ -174,3 +175,16 @@ def test_the_label_prior_is_counted_again_in_a_retry_of_generation_0() -> None:
     assert world.status.label_prior is pinned_spec(world.status).flywheel_label_prior is None
     to_stage(world, 1, Stage.FLYWHEEL)
     assert pinned_spec(world.status).flywheel_label_prior == world.label_prior
+
+
+def test_a_label_prior_that_was_not_counted_is_required() -> None:
+    labels = list(LABEL_PRIOR)
+    world = World(spec=spec_of(dataset={"labels": labels, "sources": UNLABELED}))
+    to_stage(world, 1, Stage.SCORE)
+    world.edit(dataset={"sources": list(SOURCES)}, flywheel={"useLabelPrior": True})
+    world.settle()
+    assert (world.summary, world.status.generation) == ("BadInput", 1)
+    assert "Set `dataset.labelPrior`" in message(world)
+    world.edit(dataset={"labelPrior": LABEL_PRIOR})
+    to_stage(world, 2, Stage.FLYWHEEL)
+    assert pinned_spec(world.status).flywheel_label_prior == LABEL_PRIOR
