@@ -206,7 +206,8 @@ class StageTotals(ApiModel):
     """The number of attempts that failed, by reason."""
     replaced: int = 0
     """The number of attempts that ended although nothing had failed: the pod template was edited
-    before the Job started, the evolution was suspended, or a person stopped `selfemo run`."""
+    before the Job started, the spec was edited before the baseline was measured, the evolution was
+    suspended, or a person stopped `selfemo run`."""
     total_seconds: float = 0.0
     """The wall time of all attempts that succeeded, in seconds."""
     gpu_seconds: float = 0.0

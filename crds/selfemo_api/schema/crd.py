@@ -29,8 +29,13 @@ _EXPERT, _OPTIONAL = "x-selfemo-expert", "x-selfemo-optional"
 #: The file of the CRD.
 PATH = Path(__file__).resolve().parents[2] / f"{GROUP}_{PLURAL}.yaml"
 
-#: An expression of the condition under which scores are compared: a model has been measured.
-_IS_MEASURED = "has(oldSelf.status) && has(oldSelf.status.best)"
+#: An expression of the condition under which scores are compared: a model has been measured. The
+#: operator checks the edit of an evolution that has ended as `BadInput`. It compares with the spec
+#: that the model was measured with. The object may have another one, which can be set back so.
+_IS_MEASURED = (
+    "has(oldSelf.status) && has(oldSelf.status.best) && !(has(oldSelf.status.conditions) && "
+    "oldSelf.status.conditions.exists(c, c.type == 'Succeeded' && c.reason == 'BadInput'))"
+)
 #: The end of a message about a setting that scores follow from.
 _COMPARED = (
     "generations are compared with it. Start another evolution, with `model.resumeFrom` if it is "

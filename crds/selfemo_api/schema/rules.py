@@ -94,7 +94,7 @@ def check_edit(old: EmotionEvolution, new: EmotionEvolution) -> list[Problem]:
         The object after the edit.
     """
     problems = check_resolved_edit(old.spec, new.spec)
-    if old.status.best is not None and (error := comparison_error(old.spec, new.spec)):
+    if error := _comparison_error(old, new.spec):
         problems.append(Problem("spec", error))
     if not old.written or not new.written:
         return problems
@@ -105,6 +105,22 @@ def check_edit(old: EmotionEvolution, new: EmotionEvolution) -> list[Problem]:
     root = {"spec": before, "status": old.status.to_json()}
     of_fields += broken_rules(of_object, {"spec": after}, root, "")
     return of_fields + [problem for problem in problems if problem not in of_fields]
+
+
+def _comparison_error(old: EmotionEvolution, spec: EvolutionSpec) -> str:
+    """Return why scores of an edited spec cannot be compared with the best one, or an empty text.
+
+    The spec that is pinned counts, as in the operator. The object may have been edited since.
+    """
+    if old.status.best is None:
+        return ""
+    if old.status.current is None:
+        return comparison_error(old.spec, spec)
+    prior = old.status.label_prior
+    if spec.dataset.label_prior is None and prior is not None:
+        dataset = spec.dataset.model_copy(update={"label_prior": prior})
+        spec = spec.model_copy(update={"dataset": dataset})
+    return comparison_error(EvolutionSpec.model_validate(old.status.current.spec), spec)
 
 
 def check_resolved_edit(old: EvolutionSpec, new: EvolutionSpec) -> list[Problem]:

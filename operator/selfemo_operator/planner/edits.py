@@ -11,12 +11,18 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from selfemo_api.comparison import PLACEMENT_ARGUMENTS
+from selfemo_api.comparison import PLACEMENT_ARGUMENTS, comparison_error
 from selfemo_api.recipes.recipe import leaves
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import STAGE_ORDER, Stage, stages_of
 from selfemo_api.status import EvolutionStatus, Recovery
-from selfemo_operator.planner.pinning import pinned, pinned_spec, with_label_prior
+from selfemo_operator.planner.pinning import (
+    pinned,
+    pinned_json,
+    pinned_spec,
+    refusal,
+    with_label_prior,
+)
 from selfemo_operator.planner.recovery import fresh_attempt, next_attempt, widened
 from selfemo_operator.planner.types import StageJob, StatusChanges
 
@@ -170,6 +176,41 @@ def retried(
     )
     changes["current"] = renewed.model_copy(update={"results": results})
     return status.model_copy(update=changes)
+
+
+def restarted(
+    spec: EvolutionSpec, status: EvolutionStatus, jobs: Sequence[StageJob]
+) -> EvolutionStatus | None:
+    """Return the status of generation 0 with another spec, or None if that goes on as it is.
+
+    Before the baseline is measured, settings that generations are compared with may be edited. The
+    edit has to count now: with the baseline of the earlier settings, no generation could follow. A
+    spec that breaks a rule is left to the end of the generation.
+
+    Parameters
+    ----------
+    spec
+        The spec as it is now.
+    status
+        The status. Its other edits count from now on, too.
+    jobs
+        All Jobs of the evolution.
+    """
+    if status.current is None or status.generation > 0 or status.best is not None:
+        return None
+    counted = with_label_prior(spec, status)
+    if pinned_json(counted) == status.current.spec or refusal(counted, status) is not None:
+        return None
+    if not comparison_error(pinned_spec(status), counted):
+        return None
+    changes: StatusChanges = {
+        "failures": 0,
+        "disruptions": 0,
+        "replaced_pods": 0,
+        "recent_replacements": None,
+        "retry_after": None,
+    }
+    return retried(spec, status, jobs).model_copy(update=changes)
 
 
 def _outdated(

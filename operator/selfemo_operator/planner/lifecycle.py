@@ -29,7 +29,7 @@ from selfemo_operator.planner.attempts import (
     after_attempt,
     with_replaced_pods,
 )
-from selfemo_operator.planner.edits import reopened, retried
+from selfemo_operator.planner.edits import reopened, restarted, retried
 from selfemo_operator.planner.pinning import (
     pinned,
     pinned_json,
@@ -89,6 +89,10 @@ def advance(evolution: EmotionEvolution, observed: Observed, now: datetime) -> P
         return next_attempt
     if evolution.spec.suspend:
         return Progress(status, spec, job)
+    edited = restarted(evolution.spec, status, observed.jobs)
+    if edited is not None and status.stage is not None:
+        replaced = AttemptOutcome(status.stage)
+        return Progress(edited, pinned_spec(edited), outcome=replaced)
     status = _after_backoff(status, now)
     if job is None or not job.state.is_final:
         return Progress(status, spec, job)

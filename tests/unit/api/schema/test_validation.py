@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,14 @@ from selfemo_api.schema.validation import (
     load_evolution,
     load_evolutions,
 )
-from selfemo_api.status import Best, EvolutionStatus
+from selfemo_api.status import (
+    Best,
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    Current,
+    EvolutionStatus,
+)
 
 DUPLICATE_SOURCES = [SOURCE, SOURCE, DEV]
 EVEN_PRIOR = {"joy": 0.5, "anger": 0.5}
@@ -350,6 +358,47 @@ def test_rule_once_a_model_is_measured(
     assert comparison.message.startswith(resolved)
     assert "Set it back, or start another evolution" in comparison.message
     assert check_edit(measured, old) == []
+
+
+@pytest.mark.parametrize(("_names", "before", "values", "resolved"), MEASURED)
+def test_what_is_compared_can_be_set_back_after_the_operator_has_refused_it(
+    _names: str, before: dict[str, Any], values: dict[str, Any], resolved: str
+) -> None:
+    """The object has another value than the one that the best model was measured with."""
+    measured = EmotionEvolution.model_validate(changed(**before))
+    edited = EmotionEvolution.model_validate(changed(**{**before, **values}))
+    pinned = Current(spec=measured.spec.to_json(), policy_uri="file:///m", judge_uri="file:///m")
+    best = Best(generation=0, f1=0.5, model_uri="file:///model")
+
+    def refused(reason: str) -> EmotionEvolution:
+        condition = Condition(
+            type=ConditionType.SUCCEEDED,
+            status=ConditionStatus.FALSE,
+            observed_generation=2,
+            last_transition_time=datetime(2026, 1, 1, tzinfo=UTC),
+            reason=reason,
+            message="",
+        )
+        status = EvolutionStatus(best=best, current=pinned, conditions=[condition])
+        return edited.model_copy(update={"status": status})
+
+    assert check_edit(refused("BadInput"), measured) == []
+    (problem,) = check_edit(refused("BadInput"), edited)
+    assert problem.message.startswith(resolved), "the operator refuses it again"
+    assert len(check_edit(refused("StageFailed"), measured)) == 1
+
+
+def test_the_label_prior_that_was_counted_does_not_count_as_an_edit() -> None:
+    sources = [SOURCE, {**SOURCE, "name": "labeled", "use": "Labeled"}, DEV]
+    values = {"spec__dataset__sources": sources, "spec__evaluation": {"useLabelPrior": True}}
+    evolution = EmotionEvolution.model_validate(changed(**values))
+    counted = EmotionEvolution.model_validate(
+        changed(**values, spec__dataset__labelPrior=EVEN_PRIOR)
+    )
+    pinned = Current(spec=counted.spec.to_json(), policy_uri="file:///m", judge_uri="file:///m")
+    best = Best(generation=0, f1=0.5, model_uri="file:///model")
+    status = EvolutionStatus(best=best, current=pinned, label_prior=EVEN_PRIOR)
+    assert check_edit(evolution.model_copy(update={"status": status}), evolution) == []
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from typing import Any
 
 from selfemo_api import dataset_labels
 from selfemo_api.api_model import ApiModel
+from selfemo_api.comparison import comparison_error
 from selfemo_api.contract import StageConfig
 from selfemo_api.evolution import EmotionEvolution, Metadata
 from selfemo_api.recipes import changed_settings
@@ -686,7 +687,9 @@ def _check_settings(world: World, new: EvolutionStatus) -> None:
 
 def begins_again(old: EvolutionStatus, new: EvolutionStatus) -> bool:
     """Return whether a status write begins another attempt with the spec as it is now."""
-    return old.finished and not new.finished
+    if old.finished:
+        return not new.finished
+    return bool(comparison_error(pinned_spec(old), pinned_spec(new)))
 
 
 def _check_edit(world: World, old: EvolutionStatus, new: EvolutionStatus) -> None:
@@ -696,7 +699,8 @@ def _check_edit(world: World, old: EvolutionStatus, new: EvolutionStatus) -> Non
     assert old.current is not None
     order = _order(old, new)
     assert new.current.results == [r for r in old.current.results if r.stage in order]
-    assert new.recoveries == 0
+    assert old.finished or (new.generation == 0 and new.best is None)
+    assert new.recoveries == (0 if old.finished else old.recoveries)
     assert (new.failures, new.disruptions, new.retry_after) == (0, 0, None)
     if not world.restored:
         _check_new_attempt(world, new)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from tests.unit.operator.planner.simulated_world import (
+    BROKEN,
     LABEL_PRIOR,
     SOURCES,
     World,
@@ -16,7 +17,7 @@ from tests.unit.operator.planner.test_plan import to_stage
 
 from selfemo_api.recipes.recipe import leaves
 from selfemo_api.stages import Stage, stages_of
-from selfemo_api.status import ConditionType
+from selfemo_api.status import ConditionType, Outcome
 from selfemo_jobs.stages.check import stage as check
 from selfemo_jobs.stages.evaluate import stage as evaluate
 from selfemo_jobs.stages.flywheel import stage as flywheel
@@ -26,6 +27,7 @@ from selfemo_jobs.stages.train import stage as train
 from selfemo_jobs.stages.warmstart import stage as warmstart
 from selfemo_operator.planner.edits import _PLACEMENT, first_reader
 from selfemo_operator.planner.pinning import pinned_spec
+from selfemo_operator.planner.types import DeleteJob
 
 #: The settings that the result of each stage follows from.
 RELEVANT = {
@@ -188,3 +190,77 @@ def test_a_label_prior_that_was_not_counted_is_required() -> None:
     world.edit(dataset={"labelPrior": LABEL_PRIOR})
     to_stage(world, 2, Stage.FLYWHEEL)
     assert pinned_spec(world.status).flywheel_label_prior == LABEL_PRIOR
+
+
+#: Edits of settings that generations are compared with, and the stages that run because of them.
+COMPARED = [
+    ({"model": {"prompts": "compact-v1"}}, (Stage.EVALUATE,)),
+    ({"evaluation": {"multiLabel": "Never"}}, (Stage.EVALUATE,)),
+    ({"dataset": {"labelMap": {"happy": "joy"}}}, (Stage.CHECK, Stage.EVALUATE)),
+    ({"dataset": {"context": {"past": 3}}}, (Stage.CHECK, Stage.EVALUATE)),
+]
+
+
+@pytest.mark.parametrize(("edit", "again"), COMPARED)
+def test_an_edit_of_what_is_compared_counts_at_once_before_the_baseline_is_measured(
+    edit: dict[str, Any], again: tuple[Stage, ...]
+) -> None:
+    world = World(spec=spec_of(stopping={"maxGenerations": 1}))
+    to_stage(world, 0, Stage.EVALUATE)
+    world.started.clear()
+    world.edit(**edit)
+    decision = world.reconcile()
+    assert decision.action == DeleteJob(
+        "demo-g000-evaluate-1", "it is not the Job of the current stage"
+    )
+    assert (world.status.stage, world.status.failures) == (again[0], 0)
+    totals = next(t for t in world.status.stages if t.stage is Stage.EVALUATE)
+    assert (totals.replaced, totals.failures) == (1, {})
+    world.settle()
+    assert world.summary == "MaxGenerationsReached"
+    assert tuple(stage for generation, stage in world.started if generation == 0) == (
+        *again,
+        Stage.PUBLISH,
+    )
+    assert "demo-g000-evaluate-2" in world.jobs
+    assert [record.outcome for record in world.status.history] == [
+        Outcome.BASELINE,
+        Outcome.PROMOTED,
+    ]
+
+
+def test_a_result_that_was_not_recorded_before_the_edit_does_not_count() -> None:
+    world = World(spec=spec_of(stopping={"maxGenerations": 1}))
+    world.succeed(to_stage(world, 0, Stage.EVALUATE))
+    world.edit(model={"prompts": "compact-v1"})
+    world.reconcile()
+    assert world.status.best is None
+    world.settle()
+    assert world.made.count((0, Stage.EVALUATE)) == 2
+    assert world.summary == "MaxGenerationsReached"
+
+
+def test_an_edit_while_it_is_suspended_counts_when_it_goes_on() -> None:
+    world = World(spec=spec_of(stopping={"maxGenerations": 1}))
+    to_stage(world, 0, Stage.EVALUATE)
+    world.edit(suspend=True)
+    world.settle()
+    world.edit(model={"prompts": "compact-v1"})
+    world.settle()
+    assert world.status.attempt == 1
+    world.edit(suspend=False)
+    world.settle()
+    assert world.summary == "MaxGenerationsReached"
+    assert "demo-g000-evaluate-2" in world.jobs
+
+
+@pytest.mark.parametrize(
+    "edit", [BROKEN, {"training": {"epochs": 2}}, {"dataset": {"sources": UNLABELED}}]
+)
+def test_other_edits_wait_for_the_next_generation(edit: dict[str, Any]) -> None:
+    world = World(spec=spec_of(stopping={"maxGenerations": 1}))
+    name = to_stage(world, 0, Stage.EVALUATE)
+    world.edit(**edit)
+    assert world.reconcile().action is None
+    assert world.current is not None
+    assert world.current.name == name

@@ -208,6 +208,11 @@ class Planner(RuleBasedStateMachine):
             selfPlay={"temperature": temperature},
         )
 
+    @precondition(lambda self: self.world.status.best is None)
+    @rule(prompts=st.sampled_from(["chat-v1", "compact-v1"]))
+    def edit_what_is_compared(self, prompts: str) -> None:
+        self.world.edit(model={"prompts": prompts})
+
     @rule(steps=WARM_START_STEPS)
     def edit_the_warm_start(self, steps: int) -> None:
         self.world.edit(warmStart={"steps": steps})
