@@ -275,6 +275,14 @@ def serve(
             metavar="SECRET", help="The Secret whose key api-key clients send. Default: no key."
         ),
     ] = "",
+    allow_host_access: Annotated[
+        bool,
+        typer.Option(
+            "--allow-host-access",
+            help="Print pods beyond the restricted Pod Security standard too, as podTemplate has "
+            "them. Default: refuse, as the operator does.",
+        ),
+    ] = False,
 ) -> None:
     """Print a Deployment and a Service that serve the best model. Nothing is applied.
 
@@ -286,7 +294,9 @@ def serve(
         selector = f"{names.LABEL_UID}={evolution.metadata.uid}"
         jobs = kube.get(names.jobs_path(access.namespace), {"labelSelector": selector})["items"]
     settings = serve_manifests.job_settings(jobs, image)
-    settings = dataclasses.replace(settings, pod_template=evaluation_template(jobs))
+    settings = dataclasses.replace(
+        settings, pod_template=evaluation_template(jobs), host_access=allow_host_access
+    )
     if not settings.pod_template:
         note = "the Job of the last evaluation is gone: defaults of the installation are left out"
         print_line(f"warning: {note}: check node selector, tolerations and volumes", stderr=True)

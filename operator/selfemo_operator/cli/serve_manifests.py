@@ -161,14 +161,16 @@ def serve_manifests(
     evolution
         The evolution, with its status.
     settings
-        The settings of its stage Jobs: image, account and user.
+        The settings of its stage Jobs: image, account and user; templates, and whether the pods
+        may have access to the node.
     options
         What the user chooses.
 
     Raises
     ------
     RunnerError
-        If no generation has been evaluated yet.
+        If no generation has been evaluated yet, or the pods would go beyond the restricted Pod
+        Security standard, and they may not.
     """
     if options.kserve:
         objects = [_inference_service(evolution, settings, options)]
@@ -298,7 +300,7 @@ def _pod(
         },
         "spec": restricted_pod(container, settings),
     }
-    pod = pod_where_evaluate_runs(pod, settings.pod_template, spec.pod_template)
+    pod = pod_where_evaluate_runs(pod, settings, spec.pod_template)
     if options.image:
         pod["spec"]["containers"][0]["image"] = options.image
     return pod

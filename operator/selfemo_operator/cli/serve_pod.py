@@ -13,7 +13,10 @@ from selfemo_api.spec import PodTemplate, PodTemplateEntry
 from selfemo_api.stages import Stage
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.objects.jobs import CONFIG_FOLDER, CONFIG_VOLUME, JOB_VARIABLES
+from selfemo_operator.controller.objects.pod_security import violations
 from selfemo_operator.controller.objects.pod_template import apply_templates
+from selfemo_operator.controller.objects.settings import JobSettings
+from selfemo_operator.local.state import RunnerError
 
 Json = dict[str, Any]
 
@@ -76,22 +79,65 @@ def evaluation_template(jobs: Sequence[Json]) -> tuple[PodTemplateEntry, ...]:
 
 
 def pod_where_evaluate_runs(
-    pod: Json, of_job: Sequence[PodTemplateEntry], entries: Sequence[PodTemplateEntry]
+    pod: Json, settings: JobSettings, entries: Sequence[PodTemplateEntry]
 ) -> Json:
     """Return a pod with what a Job of Evaluate has, and with the evolution's templates.
+
+    It is judged as the operator judges the pods of stages
+    (:mod:`selfemo_operator.controller.objects.pod_gate`). The user who applies it may have more
+    rights than the author of the evolution, and the operator does not see it.
 
     Parameters
     ----------
     pod
         The pod template of the server: `metadata`, and a `spec` with one container.
-    of_job
-        What the Job has; see `evaluation_template`.
+    settings
+        The settings of the Job: its templates (see `evaluation_template`), and whether the pod may
+        have access to the node.
     entries
         The value of `spec.podTemplate`, which wins.
+
+    Raises
+    ------
+    RunnerError
+        If the pod goes beyond the restricted Pod Security standard, and it may not.
     """
-    merged = apply_templates(apply_templates(pod, of_job, None), entries, Stage.EVALUATE)
+    merged = _merged(pod, settings.pod_template, entries)
+    fields = _violations(merged)
+    if fields and not settings.host_access:
+        place = _place(pod, settings.pod_template, entries, fields)
+        raise RunnerError(
+            f"{place} is beyond the restricted Pod Security standard: remove it, or add "
+            "--allow-host-access if the pods of the server may have it"
+        )
     if tolerations := merged["spec"].get("tolerations"):
         # those of the evolution are in its Job too
         unique = [x for i, x in enumerate(tolerations) if x not in tolerations[:i]]
         merged["spec"]["tolerations"] = unique
     return merged
+
+
+def _merged(
+    pod: Json, of_job: Sequence[PodTemplateEntry], entries: Sequence[PodTemplateEntry]
+) -> Json:
+    return apply_templates(apply_templates(pod, of_job, None), entries, Stage.EVALUATE)
+
+
+def _violations(pod: Json) -> list[str]:
+    """Return the fields beyond the restricted standard, as `spec.podTemplate` names them."""
+    container = f"containers[{pod['spec']['containers'][0]['name']}]."
+    return [field.removeprefix(container) for field in violations(pod)]
+
+
+def _place(
+    pod: Json,
+    of_job: Sequence[PodTemplateEntry],
+    entries: Sequence[PodTemplateEntry],
+    fields: Sequence[str],
+) -> str:
+    """Return the field of the entry that brings a violation, or of the Job of Evaluate."""
+    for i in range(len(entries)):
+        for field in _violations(_merged(pod, of_job[:0], entries[: i + 1])):
+            if field in fields:
+                return f"`podTemplate[{i}].template.{field}`"
+    return f"`{fields[0]}` of the Job of the last evaluation"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,41 @@ def test_the_defaults_of_the_installation_come_from_the_job_of_the_evaluation() 
     assert evaluation_template(evaluation_jobs(evolution)[:1]) == ()
 
 
+#: Fields of a template that reach the node, each with the name by which it is refused.
+HOST_ACCESS: list[tuple[Json, str]] = [
+    ({"securityContext": {"privileged": True}}, "securityContext.privileged"),
+    ({"securityContext": {"runAsUser": 0}}, "securityContext.runAsUser"),
+    ({"securityContext": {"allowPrivilegeEscalation": True}}, "securityContext.allowPriv"),
+    ({"volumes": [{"name": "root", "hostPath": {"path": "/"}}]}, "volumes[root].hostPath"),
+]
+
+
+@pytest.mark.parametrize("kserve", [False, True])
+@pytest.mark.parametrize(("template", "field"), HOST_ACCESS)
+def test_a_pod_that_the_operator_would_refuse_is_not_printed(
+    template: Json, field: str, kserve: bool
+) -> None:
+    labels, refused = {"labels": {"team": "a"}}, {"stages": ["Evaluate"], "template": template}
+    entries = [{"template": labels}, refused]
+    evolution = with_best(evolution_of(podTemplate=entries), 1, 1)
+    with pytest.raises(RunnerError, match=re.escape(f"`podTemplate[1].template.{field}")):
+        serve_manifests(evolution, SETTINGS, ServeOptions(kserve=kserve))
+    allowed = dataclasses.replace(SETTINGS, host_access=True)
+    text = manifests_text(serve_manifests(evolution, allowed, ServeOptions(kserve=kserve)))
+    assert next(iter(template)) in text
+    evolution = with_best(evolution_of(podTemplate=[{**refused, "stages": ["Train"]}]), 1, 1)
+    assert serve_manifests(evolution, SETTINGS, ServeOptions(kserve=kserve))
+
+
+def test_a_volume_of_the_defaults_that_reaches_the_node_is_refused() -> None:
+    volumes = [{"name": "root", "hostPath": {"path": "/"}}]
+    of_job = (PodTemplateEntry(template=PodTemplate.model_validate({"volumes": volumes})),)
+    settings = dataclasses.replace(SETTINGS, pod_template=of_job)
+    evolution = with_best(evolution_of(), 1, 1)
+    with pytest.raises(RunnerError, match=r"Job of the last evaluation.*--allow-host-access"):
+        serve_manifests(evolution, settings, ServeOptions())
+
+
 def test_image_of_the_operator() -> None:
     assert operator_image("localhost/selfemo-jobs:0.1") == "localhost/selfemo-operator:0.1"
     assert operator_image("selfemo-jobs") == "selfemo-operator"
@@ -308,3 +344,9 @@ def test_command(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert "r/selfemo-operator:1" in result.stdout
     assert "warning: the Job of the last evaluation is gone" in result.stderr
+    template = {"securityContext": {"privileged": True}}
+    evolution = with_best(evolution_of(podTemplate=[{"template": template}]), 0, 0)
+    refused = CliRunner().invoke(kubectl.app, arguments)
+    assert isinstance(refused.exception, RunnerError) and not refused.stdout
+    allowed = CliRunner().invoke(kubectl.app, [*arguments, "--allow-host-access"])
+    assert "privileged: true" in allowed.stdout
