@@ -3,6 +3,9 @@
 ``python -m selfemo_jobs.stages.train.launch …`` is torchrun, with the same arguments, that ends
 when the stage ends. torchrun starts each worker in a session of its own, so that a signal to the
 process group does not reach it. Each process therefore asks the kernel to end it with its parent.
+
+The processes trust each other and exchange pickles. On one node nothing of them listens beyond the
+loopback interface: they meet in a file (:func:`~.worker.join_process_group`).
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ from selfemo_jobs.stages.train.worker_protocol import TrainJob
 log = logging.getLogger(__name__)
 
 WORKER = "selfemo_jobs.stages.train.worker"
+#: The name of torchrun's rendezvous for one node, see :mod:`.one_node_rendezvous`.
+ONE_NODE = "one-node"
 #: Seconds between SIGTERM and SIGKILL where the environment has none: Kubernetes' default.
 _GRACE_SECONDS = 30.0
 #: Seconds of these in which the stage reports its end, after its workers have ended.
@@ -75,7 +80,8 @@ def worker_command(resources: ResourcesSpec, job_file: Path) -> list[str]:
         return [sys.executable, *worker]
     torchrun = [sys.executable, "-m", "selfemo_jobs.stages.train.launch"]
     if resources.nodes == 1:
-        rendezvous = ["--standalone"]
+        # not `--standalone`: its store listens on all addresses, and unpickles what anyone writes
+        rendezvous = [f"--rdzv-backend={ONE_NODE}"]
     else:
         endpoint = os.environ.get(ENV_RENDEZVOUS)
         if not endpoint:
@@ -115,6 +121,8 @@ def worker_environment(resources: ResourcesSpec) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
+    if resources.nodes == 1:  # Gloo and NCCL would listen on the interface of the host's name
+        environment |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
     if resources.processes == 1:  # what torchrun sets for a single process
         environment |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
         environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
@@ -150,6 +158,7 @@ def launch(job: TrainJob, job_file: Path) -> None:
     grace = worker_grace_seconds()
     for stale in job.folder.glob("failure-*.json"):
         stale.unlink()
+    job.group_file.unlink(missing_ok=True)  # of an attempt that was killed
     process = subprocess.Popen(
         worker_command(job.resources, job_file),
         env=worker_environment(job.resources),
@@ -181,8 +190,12 @@ def main() -> None:
     os.environ[ENV_PARENT] = str(os.getpid())
     from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import rendezvous_handler_registry
     from torch.distributed.run import main as torchrun
 
+    from selfemo_jobs.stages.train.one_node_rendezvous import OneNodeRendezvous
+
+    rendezvous_handler_registry.register(ONE_NODE, OneNodeRendezvous)
     try:
         torchrun(sys.argv[1:])
     except ChildFailedError as error:

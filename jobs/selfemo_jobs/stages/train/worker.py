@@ -106,13 +106,14 @@ def join_process_group(job: TrainJob) -> None:
     backend = "nccl" if on_gpu else "gloo"
     if on_gpu:
         torch.cuda.set_device(local_rank())
-    if "TORCHELASTIC_RUN_ID" in os.environ:
+    if job.resources.nodes > 1:
         deepspeed.init_distributed(dist_backend=backend)
-    else:
-        file = job.folder / "group"
-        file.unlink(missing_ok=True)  # of an attempt that was killed
+    else:  # torch's store of TCP listens on all addresses, whatever the address of the master
         deepspeed.init_distributed(
-            dist_backend=backend, init_method=f"file://{file}", rank=0, world_size=1
+            dist_backend=backend,
+            init_method=f"file://{job.group_file}",
+            rank=rank(),
+            world_size=job.resources.processes,
         )
     _configure_accelerate(backend)
 

@@ -85,6 +85,11 @@ class TrainJob(ApiModel):
         """File of the result. It is written last: if it exists, the training is complete."""
         return self.folder / "result.json"
 
+    @property
+    def group_file(self) -> Path:
+        """File in which the processes of one node meet. It must not exist before they start."""
+        return self.folder / "group"
+
     def failure_file(self, rank: int) -> Path:
         """Return the file in which a process reports its failure.
 

@@ -42,7 +42,7 @@ def test_several_processes_are_started_by_torchrun() -> None:
     assert arguments[1:5] == [
         "-m",
         "selfemo_jobs.stages.train.launch",
-        "--standalone",
+        "--rdzv-backend=one-node",
         "--nproc-per-node=2",
     ]
     assert "WORLD_SIZE" not in worker_environment(resources(processesPerNode=2))
@@ -55,6 +55,7 @@ def test_several_nodes_need_the_address_of_the_first(monkeypatch: pytest.MonkeyP
     with pytest.raises(BadInput, match=ENV_RENDEZVOUS):
         worker_command(several, FILE)
     monkeypatch.setenv(ENV_RENDEZVOUS, "train-0.svc:29400")
+    assert "GLOO_SOCKET_IFNAME" not in worker_environment(several).keys() - os.environ.keys()
     arguments = worker_command(several, FILE)
     for argument in (
         "--nnodes=2",
@@ -76,6 +77,7 @@ def test_the_environment_of_the_processes(monkeypatch: pytest.MonkeyPatch) -> No
         not in worker_environment(resources(gpusPerNode=1)).keys() - os.environ.keys()
     )
     assert on_cpu["HF_HUB_DISABLE_TELEMETRY"] == "1"
+    assert (on_cpu["GLOO_SOCKET_IFNAME"], on_cpu["NCCL_SOCKET_IFNAME"]) == ("lo", "lo")
 
 
 @pytest.mark.parametrize(
@@ -158,7 +160,7 @@ def test_a_killed_worker_is_named_although_another_one_lost_it(
         "from selfemo_jobs.stages.train.worker_protocol import TrainJob\n"
         f"job = TrainJob.model_validate_json(Path({str(tmp_path / 'job.json')!r}).read_bytes())\n"
         "def train(*_):\n"
-        "    dist.init_process_group('gloo')\n"
+        "    worker.join_process_group(job)\n"
         "    if dist.get_rank() == 1:\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "    dist.barrier()\n"
@@ -166,10 +168,11 @@ def test_a_killed_worker_is_named_although_another_one_lost_it(
         f"sys.argv = ['worker', '--job', {str(tmp_path / 'job.json')!r}]\n"
         "os._exit(worker.main())\n"
     )
-    write_json(tmp_path / "job.json", job(tmp_path))
+    training = job(tmp_path).model_copy(update={"resources": resources(processesPerNode=2)})
+    write_json(tmp_path / "job.json", training)
     run_by_torchrun(worker, tmp_path, monkeypatch)
     with pytest.raises(StageError, match=r"code 137 .*; if the machine ran out of memory"):
-        launch_module.launch(job(tmp_path), FILE)
+        launch_module.launch(training, FILE)
 
 
 @pytest.mark.parametrize("node", [0, 1])
@@ -190,6 +193,6 @@ def run_by_torchrun(worker: str, folder: Path, monkeypatch: pytest.MonkeyPatch) 
     """Let two real processes of torchrun run some code in place of the workers'."""
     script = folder / "script.py"
     script.write_text(worker)
-    torchrun = [sys.executable, "-m", "selfemo_jobs.stages.train.launch", "--standalone"]
-    command = [*torchrun, "--nproc-per-node=2", str(script)]
+    command = worker_command(resources(processesPerNode=2), FILE)
+    command = [*command[: command.index("-m", 2)], str(script)]
     monkeypatch.setattr(launch_module, "worker_command", lambda *_: command)

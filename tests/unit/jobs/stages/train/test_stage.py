@@ -237,6 +237,34 @@ def test_two_processes_agree_with_one(
     assert_same_training(both, one)
 
 
+def listening_addresses(process: psutil.Process) -> set[str]:
+    """Return the addresses at which a process accepts connections over TCP."""
+    with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+        connections = process.net_connections("tcp")
+        return {c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN}
+    return set()
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_training_on_one_node_listens_on_the_loopback_interface_alone(
+    processes: int, configure: Callable[..., tuple[Path, StageConfig]]
+) -> None:
+    """The processes exchange pickles, so that a stranger who connects could run code."""
+    run = start(*configure(processes=processes, deepspeed={"zeroStage": 2}))
+    found: set[str] = set()
+
+    def has_begun() -> bool:
+        for process in [psutil.Process(run.process.pid), *descendants(run)]:
+            found.update(listening_addresses(process))
+        return bool(lines(run, "progress"))
+
+    wait_for(has_begun)
+    run.process.terminate()
+    assert run.wait() == ExitCode.TERMINATED
+    assert found == {"127.0.0.1"}
+
+
 @pytest.mark.distributed
 def test_killed_after_a_checkpoint_it_ends_with_the_same_bytes(
     one: Run, configure: Callable[..., tuple[Path, StageConfig]]
