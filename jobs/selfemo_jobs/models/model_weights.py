@@ -23,6 +23,9 @@ WEIGHTS = ".safetensors"
 OTHER_FORMAT = "consolidated*.safetensors*"
 _UNFINISHED = ("*.incomplete", "*.part", "*.crdownload", "*.aria2", "*.tmp")
 _PICKLED = ("pytorch_model*.bin", "*.pth", "*.pt")
+#: The files of PEFT's adapters. Beside whole weights, Transformers adds the adapter to them without
+#: a message, and vLLM does not, so that one folder would be two models.
+_ADAPTER = ("adapter_config.json", "adapter_model.*")
 #: The size of the longest safetensors header in bytes, as the format defines it.
 _HEADER_MOST = 100 << 20
 #: The number of bytes to read first. Nearly all headers are shorter, so one request is enough.
@@ -103,7 +106,8 @@ def check_weights(files: ModelFiles, where: str) -> None:
     Raises
     ------
     BadInput
-        If ``config.json`` or weights are missing, or the model is an unfinished download.
+        If ``config.json`` or weights are missing, the model is an unfinished download, or there is
+        an adapter beside it.
     """
     names = files.names
     unfinished = _first(names, _UNFINISHED)
@@ -113,6 +117,12 @@ def check_weights(files: ModelFiles, where: str) -> None:
         adapter = "adapter_config.json" in names
         why = "it is an adapter: merge it into its model first" if adapter else "it is not a model"
         raise BadInput(f"{where} has no config.json: {why}")
+    adapter_file = _first(names, _ADAPTER)
+    if adapter_file:
+        raise BadInput(
+            f"{where} has a model and an adapter ({adapter_file}): merge the adapter into the "
+            "model, or remove its files"
+        )
     if not weights_files(files):
         pickled = _first(names, _PICKLED)
         other = _first(names, (OTHER_FORMAT,))

@@ -75,6 +75,13 @@ def _remove(*names: str) -> Callable[[Path], None]:
     return change
 
 
+def _add(name: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        (folder / name).write_text("{}")
+
+    return change
+
+
 def _rename_to_pickle(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
@@ -107,6 +114,9 @@ def _adapter(folder: Path) -> None:
         (shutil.rmtree, "does not exist"),
         (_remove("config.json"), r"has no config\.json: it is not a model"),
         (_adapter, "it is an adapter"),
+        (_add("adapter_config.json"), r"has a model and an adapter \(adapter_config\.json\): me"),
+        (_add("adapter_model.safetensors"), r"has a model and an adapter \(adapter_model\.safet"),
+        (_add("adapter_model.bin"), r"has a model and an adapter \(adapter_model\.bin\)"),
         (_remove("model.safetensors"), r"has no \*\.safetensors$"),
         (_rename_to_pickle, r"pytorch_model\.bin is there, but only safetensors is read"),
         (_cut, r"model\.safetensors is an unfinished download: \d+ of \d+ bytes"),

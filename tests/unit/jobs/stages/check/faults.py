@@ -126,6 +126,10 @@ def _pickled_weights(world: World) -> None:
     (world.model / "model.safetensors").rename(world.model / "pytorch_model.bin")
 
 
+def _adapter(world: World) -> None:
+    (world.model / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+
+
 def _quantized(world: World) -> None:
     world.edit_config(quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})
 
@@ -331,6 +335,12 @@ FAULTS = (
         _pickled_weights,
         "model.uri: file://{folder}/model has no *.safetensors; pytorch_model.bin is there, "
         "but only safetensors is read: convert it",
+    ),
+    Fault(
+        "an adapter is beside the weights",
+        _adapter,
+        "model.uri: file://{folder}/model has a model and an adapter (adapter_config.json): merge "
+        "the adapter into the model, or remove its files",
     ),
     Fault(
         "the model is quantized",
