@@ -30,9 +30,9 @@ ANSWER_SECONDS = 60.0
 #: Allowed tokens that are known, and refused ones. They are apart: invented tokens must not push out
 #: that of Prometheus.
 MAX_ANSWERS = 64
-#: Tokens that are reviewed in a second, of those that were allowed before and of the others. More are
-#: refused with 429: whoever sends invented tokens must neither make the operator ask the API server
-#: without a bound, nor use up the reviews that renew the answer for Prometheus.
+#: Tokens that are reviewed in a second, of those that were allowed before and of the others. More
+#: are refused with 429: whoever sends invented tokens must neither make the operator ask the API
+#: server without a bound, nor use up the reviews that renew the answer for Prometheus.
 REVIEWS_PER_SECOND = 5
 _REFUSED = {401: "a bearer token is required", 403: "this account may not get /metrics"}
 

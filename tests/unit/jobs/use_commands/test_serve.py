@@ -167,7 +167,9 @@ def test_arguments_of_vllm_that_are_refused(word: str, message: str) -> None:
 
 
 def test_arguments_of_vllm_that_are_passed_on() -> None:
-    check_vllm_arguments(["--tokenizer-pool-size", "--config-format", "--api-server-count", "-O", "--", "x"])
+    check_vllm_arguments(
+        ["--tokenizer-pool-size", "--config-format", "--api-server-count", "-O", "--", "x"]
+    )
 
 
 def test_vllm_is_not_installed(
