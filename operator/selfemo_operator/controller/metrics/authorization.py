@@ -27,8 +27,8 @@ TOKEN_REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"  # noqa: S105 - a 
 ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 #: Seconds for which an answer is kept. Prometheus scrapes more often.
 ANSWER_SECONDS = 60.0
-#: Allowed tokens that are known, and refused ones. They are apart: invented tokens must not push out
-#: that of Prometheus.
+#: Allowed tokens that are known, and refused ones. They are apart: invented tokens must not push
+#: out that of Prometheus.
 MAX_ANSWERS = 64
 #: Tokens that are reviewed in a second, of those that were allowed before and of the others. More
 #: are refused with 429: whoever sends invented tokens must neither make the operator ask the API

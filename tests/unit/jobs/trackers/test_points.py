@@ -176,7 +176,7 @@ def test_no_secret_and_no_pod_is_among_the_settings(make_spec: Any) -> None:
     assert settings["dataset.labels"].startswith('["neutral", ')  # type: ignore[union-attr]
 
 
-def test_labels_with_signs_are_no_part_of_a_name(make_spec: Any) -> None:
+def test_labels_with_signs_are_not_part_of_a_name(make_spec: Any) -> None:
     """MLflow refuses a run that has one parameter with such a name."""
     spec = make_spec(dataset={"labelMap": {"joy & pride": "joy", "don't know": ""}})
     settings = flat_settings(spec)
