@@ -21,11 +21,11 @@ from selfemo_jobs.datasets.source_files import (
     split_pattern,
 )
 from selfemo_jobs.datasets.text_files import SourceFile
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import BadInput, Unavailable
 from selfemo_jobs.store import ObjectNotFound, Store, store_for
 from selfemo_jobs.store.hashing import sha256
 from selfemo_jobs.store.interface import object_name, object_uri
-from selfemo_jobs.store.local_files import path_below, translated_errors
+from selfemo_jobs.store.local_files import is_temporary, path_below, translated_errors
 from selfemo_jobs.store.volumes import local_path
 
 
@@ -167,13 +167,17 @@ def _copy_files(store: Store, base: str, names: Sequence[str], folder: Path) -> 
     paths = {name: path_below(folder, name, uri) for name, uri in uris.items()}
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.rglob("*"):
-        if path.is_file() and path.relative_to(folder).as_posix() not in paths:
-            path.unlink()
+        # it belongs to an earlier copy, unless another process is writing it
+        is_old = path.relative_to(folder).as_posix() not in paths and not is_temporary(path.name)
+        if is_old and path.is_file():
+            path.unlink(missing_ok=True)
     for name, path in paths.items():
         try:
             store.download(uris[name], path)
         except ObjectNotFound:
-            raise BadInput(f"{uris[name]} was deleted while it was copied") from None
+            raise Unavailable(
+                f"{uris[name]} was deleted while {base} was copied; run the same command again"
+            ) from None
 
 
 def _describes(name: str) -> bool:

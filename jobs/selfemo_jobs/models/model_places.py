@@ -22,7 +22,7 @@ from selfemo_jobs.runtime.scratch import scratch_folder
 from selfemo_jobs.store import ObjectNotFound, Store, object_uri, objects_below, store_for
 from selfemo_jobs.store.hashing import sha256
 from selfemo_jobs.store.hub import translated_hub_errors
-from selfemo_jobs.store.local_files import replacing
+from selfemo_jobs.store.local_files import is_temporary, replacing
 from selfemo_jobs.store.volumes import local_path
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,9 @@ class StoreFiles:
         try:
             return self.store.get_start(uri, length)
         except ObjectNotFound:
-            raise BadInput(f"{uri} was deleted while the model was read") from None
+            raise Unavailable(
+                f"{uri} was deleted while the model was read; run the same command again"
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -219,11 +221,13 @@ def _copy_small_files(files: ModelFiles, key: str, work: Path) -> Path:
     """Copy the files that are not weights to a folder of their own, and return it."""
     folder = work / "model" / sha256(key.encode())[:16]
     folder.mkdir(parents=True, exist_ok=True)
+    small = [n for n in files.names if is_model_file(n) and not n.endswith(WEIGHTS)]
+    sizes = {name: files.size(name) for name in small if files.size(name) <= _SMALL}
     for path in folder.iterdir():
-        path.unlink()  # it may belong to an earlier model at this place
-    for name in files.names:
-        size = files.size(name)
-        if is_model_file(name) and not name.endswith(WEIGHTS) and size <= _SMALL:
-            with replacing(folder / name) as file:
-                file.write(files.start(name, size) if size else b"")
+        # it belongs to an earlier model at this place, unless another process is writing it
+        if path.name not in sizes and not is_temporary(path.name):
+            path.unlink(missing_ok=True)
+    for name, size in sizes.items():
+        with replacing(folder / name) as file:
+            file.write(files.start(name, size) if size else b"")
     return folder

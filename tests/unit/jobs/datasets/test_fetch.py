@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any, cast
 
 import pytest
@@ -12,9 +14,10 @@ from selfemo_api.spec import StorageSpec
 from selfemo_jobs.datasets.fetch import fetch_source
 from selfemo_jobs.datasets.source_files import SourceFiles
 from selfemo_jobs.datasets.text_files import SourceFile
-from selfemo_jobs.errors import BadInput
-from selfemo_jobs.store import Store, join, open_store
+from selfemo_jobs.errors import BadInput, Unavailable
+from selfemo_jobs.store import ObjectNotFound, Store, join, open_store
 from selfemo_jobs.store.interface import ObjectInfo, object_uri
+from selfemo_jobs.store.local_files import replacing
 
 
 def test_local_files_are_read_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,6 +102,46 @@ def test_a_key_that_leads_out_of_the_scratch_folder_is_not_copied(
             fetch_source(f"s3://bucket/d{pattern}", store, work)
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert [path.name for path in written if not path.is_relative_to(work)] == []
+
+
+class _SharedBucket(_Bucket):
+    """A store whose first download is still under way while a second process copies too."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__(*names)
+        self.first_writes, self.second_writes = Event(), Event()
+
+    def download(self, uri: str, path: Path) -> None:
+        with replacing(path) as file:
+            file.write(uri.encode())
+            if self.first_writes.is_set():
+                self.second_writes.set()
+            self.first_writes.set()
+            assert self.second_writes.wait(60)
+
+
+def test_processes_that_share_a_scratch_folder_copy_the_same_source(tmp_path: Path) -> None:
+    bucket = _SharedBucket("part-1.jsonl", "part-2.jsonl")
+    store, uri = cast("Store", bucket), "s3://bucket/d/"
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(fetch_source, uri, store, tmp_path)
+        assert bucket.first_writes.wait(60)
+        second = pool.submit(fetch_source, uri, store, tmp_path)
+        for files in (first.result().files, second.result().files):
+            assert [file.read_bytes().decode() for file in files] == [f.uri for f in files]
+
+
+class _Replaced(_Bucket):
+    """A store whose objects are deleted after they were listed."""
+
+    def download(self, uri: str, path: Path) -> None:
+        raise ObjectNotFound(uri)
+
+
+def test_a_source_that_is_replaced_while_it_is_copied_may_be_read_later(tmp_path: Path) -> None:
+    store = cast("Store", _Replaced("part-1.jsonl"))
+    with pytest.raises(Unavailable, match=r"part-1\.jsonl was deleted while s3://bucket/d was"):
+        fetch_source("s3://bucket/d/", store, tmp_path)
 
 
 def test_keys_with_blanks(s3: S3Server, tmp_path: Path) -> None:
