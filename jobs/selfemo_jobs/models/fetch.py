@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from selfemo_jobs.errors import BadInput, DamagedFiles, error_line
+from selfemo_jobs.errors import BadInput, DamagedFiles, Unavailable, error_line
 from selfemo_jobs.models.description_file import described_hashes
 from selfemo_jobs.models.load_errors import passing_load_error
 from selfemo_jobs.models.model_folder import (
@@ -73,7 +74,7 @@ def fetch_model(uri: str, revision: str | None, store: Store, work: Path) -> Pat
     BadInput
         If there is no such model, it may not be read, or it is not whole.
     Unavailable
-        If the storage or the hub cannot be reached.
+        If the storage or the hub cannot be reached, or another model took its place meanwhile.
     """
     if is_manifest(uri):
         uri, revision = resumed_model(uri, store)
@@ -238,11 +239,12 @@ def _from_hub(uri: str, revision: str | None) -> Path:
 
 
 def _from_store(uri: str, store: Store, work: Path) -> Path:
-    files = {n: info for n, info in objects_below(store, uri).items() if is_copied_file(n)}
+    files = _listed(uri, store)
     if not any(is_model_file(name) for name in files):
         raise _incomplete(uri, f"{uri} does not exist: there are no files of a model below it")
     folder = work / "models" / sha256(uri.encode())[:16]
     expected = _manifest_parts(uri, store)
+    _remove_others(folder, files)
     # the description comes first: its hashes show which files an earlier attempt copied
     for name, info in sorted(files.items(), key=lambda item: (is_model_file(item[0]), item[0])):
         path = path_below(folder, name, info.uri)
@@ -252,13 +254,50 @@ def _from_store(uri: str, store: Store, work: Path) -> Path:
             store.download(info.uri, path)
             os.utime(path, (info.modified, info.modified))
         except ObjectNotFound:
-            raise _incomplete(uri, f"{info.uri} was deleted while the model was copied") from None
+            if parse_run_model(uri) is not None:
+                problem = f"{info.uri} was deleted while the model was copied"
+                raise _incomplete(uri, problem) from None
+            raise _changed(uri, name) from None
+    _check_parts(folder, expected, uri)
+    if not expected:  # only the times show that another model took its place meanwhile
+        _check_unchanged(uri, files, _listed(uri, store))
+    return folder
+
+
+def _listed(uri: str, store: Store) -> dict[str, ObjectInfo]:
+    """Return the stored files that are copied with a model, by name."""
+    return {n: info for n, info in objects_below(store, uri).items() if is_copied_file(n)}
+
+
+def _remove_others(folder: Path, files: Mapping[str, ObjectInfo]) -> None:
+    """Remove the files of an earlier model at the same URI from its local folder.
+
+    It comes before the copy: the hashes in an earlier description are not those of this model.
+    """
+    if not folder.is_dir():
+        return
     for path in folder.iterdir():
-        # it belongs to an earlier model at this URI, unless another process is writing it
+        # another process may be writing a temporary file
         if path.name not in files and not is_temporary(path.name):
             path.unlink(missing_ok=True)
-    _check_parts(folder, expected, uri)
-    return folder
+
+
+def _check_unchanged(
+    uri: str, before: Mapping[str, ObjectInfo], after: Mapping[str, ObjectInfo]
+) -> None:
+    """Check that a model has the files that it had before it was copied. Raises Unavailable."""
+    for name in sorted({*before, *after}):
+        pair = (before.get(name), after.get(name))
+        if len({info and (info.size, info.modified) for info in pair}) > 1:
+            raise _changed(uri, name)
+
+
+def _changed(uri: str, name: str) -> Unavailable:
+    """Return the error of a model that was replaced while it was copied."""
+    return Unavailable(
+        f"{uri} was changed while it was copied ({name}); run the same command again when all of "
+        "its files are there"
+    )
 
 
 def _is_copied(path: Path, info: ObjectInfo, expected: dict[str, Part]) -> bool:

@@ -188,13 +188,13 @@ def test_s3_model_is_copied_checked_and_not_copied_again(
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == {
         p.name: p.read_bytes() for p in model.iterdir()
     }
-    files = {p.name: p.stat().st_ino for p in folder.iterdir()}
+    files = {p.name: p.stat().st_ctime_ns for p in folder.iterdir()}
     # a killed attempt: one file is missing, one is of another model, one is spoilt
     (folder / "config.json").unlink()
     (folder / "old.safetensors").touch()
     (folder / "tokenizer.json").write_bytes(b"?" * (model / "tokenizer.json").stat().st_size)
     assert fetch_model(uri, None, store, work) == folder
-    again = {p.name: p.stat().st_ino for p in folder.iterdir()}
+    again = {p.name: p.stat().st_ctime_ns for p in folder.iterdir()}
     assert file_sha256(folder / "tokenizer.json") == file_sha256(model / "tokenizer.json")
     assert {n for n in files if files[n] != again[n]} == {"config.json", "tokenizer.json"}
     assert set(again) == set(files)
@@ -218,6 +218,72 @@ def test_a_model_without_hashes_that_was_replaced_is_copied_again(
     store.put(join(uri, weights.name), other)
     assert fetch_model(uri, None, store, work) == folder
     assert weights.read_bytes() == other
+
+
+class Replaced:
+    """A store in which something happens after the description of a model was copied."""
+
+    def __init__(self, store: Store, change: Callable[[], object]) -> None:
+        self._store, self._change = store, change
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def download(self, uri: str, path: Path) -> None:
+        self._store.download(uri, path)
+        if uri.endswith("/config.json"):
+            self._change()
+
+
+@pytest.mark.parametrize("change", ["other weights", "a file less", "a file more"])
+def test_a_model_that_is_replaced_while_it_is_copied_may_be_whole_later(
+    change: str, s3: S3Server, model: Path, tmp_path: Path
+) -> None:
+    spec = s3.storage(tmp_path.name)
+    store, uri = open_store(spec), join(spec.uri, "model")
+    upload(store, model, spec.uri)
+    changes: dict[str, Callable[[], object]] = {
+        "other weights": lambda: store.put(join(uri, "model.safetensors"), b"longer" * 100_000),
+        "a file less": lambda: store.delete(join(uri, "tokenizer.json")),
+        "a file more": lambda: store.put(join(uri, "model-2.safetensors"), b"second shard"),
+    }
+    replaced: Any = Replaced(store, changes[change])
+    with pytest.raises(Unavailable, match="model was changed while it was copied"):
+        fetch_model(uri, None, replaced, tmp_path / "work")
+
+
+def test_a_model_with_a_manifest_that_is_removed_after_its_copy_is_whole(
+    s3: S3Server, model: Path, tmp_path: Path
+) -> None:
+    spec = s3.storage(tmp_path.name)
+    store, uri = open_store(spec), join(spec.uri, "model")
+    upload(store, model, spec.uri)
+    put_manifest(store, spec.uri, model)
+    first = sorted(path.name for path in model.iterdir())[0]
+    replaced: Any = Replaced(store, lambda: store.delete(join(uri, first)))
+    folder = fetch_model(uri, None, replaced, tmp_path / "work")
+    assert model_hashes(folder) == model_hashes(model)
+
+
+def test_the_description_of_an_earlier_model_does_not_count(
+    s3: S3Server, model: Path, tmp_path: Path
+) -> None:
+    spec = s3.storage(tmp_path.name)
+    store, uri = open_store(spec), join(spec.uri, "model")
+    upload(store, model, spec.uri)
+    store.put(
+        join(uri, "selfemo.json"), json.dumps({"weightsSha256": model_hashes(model)}).encode()
+    )
+    folder = fetch_model(uri, None, store, tmp_path / "work")
+    weights = folder / "model.safetensors"
+    # as of a model that was uploaded a day ago: servers have times of whole seconds
+    os.utime(weights, (1.7e9, 1.7e9))
+    other = weights.read_bytes()[:-4] + bytes(4)
+    store.put(join(uri, weights.name), other)
+    store.delete(join(uri, "selfemo.json"))
+    assert fetch_model(uri, None, store, tmp_path / "work") == folder
+    assert weights.read_bytes() == other
+    assert not (folder / "selfemo.json").exists()
 
 
 def test_a_file_that_another_process_writes_to_the_same_folder_stays(
