@@ -10,13 +10,14 @@ from tests.support.s3_proxy import ForwardingHandler
 
 #: The faults of a request.
 PASS, LOSE_REPLY, CONFLICT, BUSY, CUT_BODY = "pass", "lose reply", "409", "503", "cut body"
-DENIED, NOT_IMPLEMENTED = "403", "501"
+DENIED, NOT_IMPLEMENTED, NO_UPLOAD = "403", "501", "404"
 #: The codes of the faults that the proxy answers itself.
 _CODES = {
     CONFLICT: "ConditionalRequestConflict",
     BUSY: "SlowDown",
     DENIED: "AccessDenied",
     NOT_IMPLEMENTED: "NotImplemented",
+    NO_UPLOAD: "NoSuchUpload",
 }
 
 

@@ -57,6 +57,10 @@ class S3Server:
         fields = {"uri": uri, "endpoint": self.endpoint, "pathStyle": True, **changes}
         return StorageSpec.model_validate(fields)
 
+    def file(self, uri: str) -> Path:
+        """Return the file in which the server keeps an object."""
+        return self._folder / "root" / uri.removeprefix("s3://")
+
     def start(self) -> None:
         """Start the server (again), and wait until it responds."""
         command = s3.arguments(self._folder, f"127.0.0.1:{self.port}")

@@ -1,8 +1,8 @@
 """An S3 service as a storage, with boto3.
 
 boto3 retries requests itself (standard mode: exponential backoff with jitter). This module adds
-three cases that boto3 does not handle: a body that is cut off while it is read, the status 409 of a
-conditional put, and a status 412 that is caused by a lost reply.
+four cases that boto3 does not handle: a body that is cut off while it is read, the status 409 of a
+conditional put, and a status 412 or 404 that is caused by a lost reply.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from selfemo_api.spec import StorageSpec
 from selfemo_jobs.errors import BadInput, StageError, Unavailable
 from selfemo_jobs.store.interface import ObjectInfo, ObjectNotFound, object_uri
 from selfemo_jobs.store.local_files import replacing
-from selfemo_jobs.store.s3_client import make_client, pause_seconds
-from selfemo_jobs.store.s3_codes import OTHER_WRITERS
+from selfemo_jobs.store.s3_client import is_newer, make_client, pause_seconds
+from selfemo_jobs.store.s3_codes import LOST_UPLOADS, OTHER_WRITERS
 from selfemo_jobs.store.s3_errors import (
     BOTO3_ERRORS,
     code_of,
@@ -39,7 +39,7 @@ _CONCURRENCY = 4  # parts at a time: 64 MiB of buffers, which is little beside a
 #: The codes of a server that has no versions.
 _NO_VERSIONS = {"NotImplemented", "MethodNotAllowed", "XNotImplemented", "501", "405"}
 #: The codes of a server that does not list uploads, and of one that has removed an upload itself.
-_NO_MULTIPART = _NO_VERSIONS | {"NoSuchUpload"}
+_NO_MULTIPART = _NO_VERSIONS | LOST_UPLOADS
 #: The codes of a put whose object is no longer the one that was read.
 _CHANGED = OTHER_WRITERS | {"NoSuchKey"}
 
@@ -266,11 +266,32 @@ class S3Store:
         bucket, key = split_uri(uri)
         if not path.is_file():
             raise BadInput(f"{path} does not exist")
-        with (
-            self._translated(uri),
-            create_transfer_manager(self._client, self._transfer) as manager,
-        ):
-            manager.upload(os.fspath(path), bucket, key).result()
+        size, start = path.stat().st_size, time.monotonic()
+        try:
+            with (
+                self._translated(uri, passed_on=LOST_UPLOADS),
+                create_transfer_manager(self._client, self._transfer) as manager,
+            ):
+                manager.upload(os.fspath(path), bucket, key).result()
+        except ClientError as error:
+            if not self._has_arrived(uri, size, time.monotonic() - start):
+                raise Unavailable(
+                    f"{uri}: the server has removed the upload before its end; run the same "
+                    "command again"
+                ) from error
+
+    def _has_arrived(self, uri: str, size: int, seconds: float) -> bool:
+        """Return whether an object has so many bytes and was written in the last seconds.
+
+        It is then that of an upload whose last reply was lost.
+        """
+        bucket, key = split_uri(uri)
+        try:
+            with self._translated(uri):
+                reply = self._client.head_object(Bucket=bucket, Key=key)
+        except ObjectNotFound:
+            return False
+        return reply["ContentLength"] == size and is_newer(reply, seconds)
 
     def download(self, uri: str, path: Path) -> None:
         """Copy an object to a local file, in parts if it is large. Raises ObjectNotFound."""

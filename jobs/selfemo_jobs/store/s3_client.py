@@ -1,8 +1,9 @@
-"""boto3's client of an S3 service: its files, its time limits, and which requests are retried."""
+"""boto3's client of an S3 service: its files, time limits, and what is retried or has arrived."""
 
 from __future__ import annotations
 
 import os
+from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,11 +18,13 @@ from selfemo_jobs.store.s3_codes import CONFLICT, is_busy
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
 _CONNECT_SECONDS = 10.0  # a healthy endpoint accepts a connection within a second
 _READ_SECONDS = 60.0  # boto3's default; the reply to a large conditional put may take as long
 _PAUSE_SECONDS = 0.2  # the first pause before a retry; doubles up to _PAUSE_MOST
 _PAUSE_MOST = 10.0
+_TIME_SECONDS = 1.0  # the times of a reply are whole seconds
 #: The region in signatures where none is set: S3 servers other than AWS expect it.
 _REGION = "us-east-1"
 #: The environment variables that name files which boto3 reads.
@@ -129,3 +132,21 @@ def pause_seconds(attempt: int) -> float:
     (0.4, 10.0)
     """
     return min(_PAUSE_SECONDS * 2.0**attempt, _PAUSE_MOST)
+
+
+def is_newer(reply: HeadObjectOutputTypeDef, seconds: float) -> bool:
+    """Return whether an object was written within the last seconds, by the clock of the server.
+
+    Parameters
+    ----------
+    reply
+        The reply to a HEAD of the object.
+    seconds
+        The number of seconds.
+    """
+    date = reply["ResponseMetadata"]["HTTPHeaders"].get("date", "")
+    try:
+        age = (parsedate_to_datetime(date) - reply["LastModified"]).total_seconds()
+    except (ValueError, KeyError, TypeError):
+        return False  # the server does not tell
+    return age <= seconds + _TIME_SECONDS

@@ -84,6 +84,8 @@ DAMAGED_ON_THE_WAY = frozenset(
 CONFLICT = "ConditionalRequestConflict"
 #: Codes of a conditional put that another writer disturbed.
 OTHER_WRITERS = frozenset({"PreconditionFailed", CONFLICT, "OperationAborted"})
+#: The codes of an upload that is complete, after a reply that was lost, or that was removed.
+LOST_UPLOADS = frozenset({"NoSuchUpload"})
 #: Codes of a server that is busy, or that another request disturbed.
 _BUSY = frozenset(
     {

@@ -16,6 +16,7 @@ from tests.support.faulty_proxy import (
     CUT_BODY,
     DENIED,
     LOSE_REPLY,
+    NO_UPLOAD,
     NOT_IMPLEMENTED,
     PASS,
     FaultyProxy,
@@ -183,6 +184,44 @@ def test_large_upload_goes_in_parts(s3: S3Server, spec: StorageSpec, tmp_path: P
     assert sorted(method for method, _ in proxy.seen) == ["POST", "POST", "PUT", "PUT"]
     (info,) = open_store(spec).list(spec.uri)
     assert info.size == 20 << 20
+
+
+@pytest.mark.parametrize("stored", [None, b"earlier"])
+def test_a_large_upload_whose_last_reply_is_lost_has_arrived(
+    stored: bytes | None, s3: S3Server, spec: StorageSpec, tmp_path: Path
+) -> None:
+    """Amazon S3 answers the second try with 404: the upload has become the object."""
+
+    def plan(method: str, path: str, count: int) -> str:
+        return {1: LOSE_REPLY, 2: NO_UPLOAD}.get(count, PASS) if method == "POST" else PASS
+
+    path, uri = tmp_path / "weights", join(spec.uri, "weights")
+    path.write_bytes(bytes(20 << 20))
+    if stored:
+        open_store(spec).put(uri, stored)
+    with FaultyProxy(s3.port, plan) as proxy:
+        through(proxy, spec).upload(path, uri)
+        assert [m for m, f in proxy.seen if f == NO_UPLOAD] == ["POST"]
+    (info,) = open_store(spec).list(spec.uri)
+    assert info.size == 20 << 20
+
+
+@pytest.mark.parametrize("size", [None, 7, 20 << 20])
+def test_a_large_upload_that_is_removed_meanwhile_is_unavailable(
+    size: int | None, s3: S3Server, spec: StorageSpec, tmp_path: Path
+) -> None:
+    """An earlier object of this size is not that of this upload."""
+
+    def plan(method: str, path: str, count: int) -> str:
+        return NO_UPLOAD if method == "POST" and count == 1 else PASS
+
+    path, uri = tmp_path / "weights", join(spec.uri, "weights")
+    path.write_bytes(bytes(20 << 20))
+    if size:
+        open_store(spec).put(uri, bytes(size))
+        os.utime(s3.file(uri), (1.7e9, 1.7e9))
+    with FaultyProxy(s3.port, plan) as proxy, pytest.raises(Unavailable, match="has removed the"):
+        through(proxy, spec).upload(path, uri)
 
 
 @pytest.mark.parametrize("checksums", ["WhenSupported", "WhenRequired"])
