@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from selfemo_api.contract import ExitCode
-from selfemo_api.os_errors import os_error_advice
+from selfemo_api.os_errors import os_error_advice, reported_os_error
 from selfemo_api.text.control_characters import json_text, printable, printable_lines
 from selfemo_api.text.extras import extra_of, missing_extra_message
 
@@ -106,7 +106,8 @@ def unexpected_error(error: Exception, *, verbose: bool) -> tuple[str, ExitCode,
     extra = extra_of(error.name or "") if isinstance(error, ModuleNotFoundError) else None
     if extra is not None:
         return missing_extra_message(extra), ExitCode.BAD_INPUT, MISSING_EXTRA
-    advice = os_error_advice(error) if isinstance(error, OSError) else None
+    reported = reported_os_error(error)
+    advice = os_error_advice(reported) if reported is not None else None
     if advice is not None:
         return *advice, ""
     if verbose:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from pathlib import Path
 
 from selfemo_api.contract import ExitCode
@@ -24,6 +25,32 @@ _UNAVAILABLE = {
     errno.ENOLINK,
     errno.ENOTCONN,
 }
+#: An error of the operating system in the text of a Rust library: tokenizers, safetensors.
+RUST_ERRNO = re.compile(r"\(os error (\d+)\)")
+
+
+def reported_os_error(error: BaseException) -> OSError | None:
+    """Return the operating system's error that an error is, or that a Rust library reports by it.
+
+    Parameters
+    ----------
+    error
+        The error.
+
+    Examples
+    --------
+    >>> reported_os_error(Exception("I/O error: No space left on device (os error 28)"))
+    OSError(28, 'No space left on device')
+    >>> reported_os_error(ValueError("no such key")) is None
+    True
+    """
+    if isinstance(error, OSError):
+        return error
+    kind = type(error)
+    if kind not in (Exception, RuntimeError) and not kind.__module__.startswith("safetensors"):
+        return None  # an error with a text of its own may quote another one
+    number = RUST_ERRNO.search(str(error))
+    return OSError(int(number[1]), os.strerror(int(number[1]))) if number else None
 
 
 def os_error_advice(error: OSError, path: Path | str | None = None) -> tuple[str, ExitCode] | None:

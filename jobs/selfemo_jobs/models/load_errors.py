@@ -6,6 +6,7 @@ import errno
 import re
 from pathlib import Path
 
+from selfemo_api.os_errors import RUST_ERRNO
 from selfemo_jobs.errors import StageError, Unavailable, error_line
 
 #: Errors of a GPU, its driver or its memory, and of processes that load together, as PyTorch, CUDA,
@@ -22,8 +23,6 @@ _DEVICE = re.compile(
 )
 #: Errors of a device about which no other attempt can differ.
 _LASTING = re.compile(r"no kernel image|invalid device ordinal|invalid argument", re.IGNORECASE)
-#: An error of the operating system in the text of a Rust library: tokenizers, safetensors.
-_RUST_ERRNO = re.compile(r"\(os error (\d+)\)")
 #: The operating system's errors that pass by themselves.
 _PASSING_ERRNO = frozenset(
     {
@@ -58,7 +57,7 @@ def is_passing_load_error(error: BaseException) -> bool:
             return True
         if isinstance(cause, OSError) and cause.errno in _PASSING_ERRNO:
             return True
-        number = _RUST_ERRNO.search(text)
+        number = RUST_ERRNO.search(text)
         if number and int(number[1]) in _PASSING_ERRNO:
             return True
         if _DEVICE.search(text) and not _LASTING.search(text):

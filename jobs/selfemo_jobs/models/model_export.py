@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.fetch import load_model
 from selfemo_jobs.models.model_folder import model_files, notice_files
-from selfemo_jobs.store.local_files import replacing_folder
+from selfemo_jobs.store.local_files import replacing_folder, translated_errors
 
 if TYPE_CHECKING:
     import torch
@@ -85,12 +85,19 @@ def write_model(
         Folder of the model that was trained.
     folder
         Folder to write.
+
+    Raises
+    ------
+    BadInput
+        If the disk is full, or the folder may not be written.
+    Unavailable
+        If the server of a network file system is unavailable.
     """
     dtype = weights_dtype(policy)
     # Tied weights have one name here and two in the state dict, where the second is a copy.
     names = {n for n, _ in (*model.named_parameters(), *model.named_buffers())}
     state = {name: _cast(value, dtype) for name, value in weights.items() if name in names}
-    with replacing_folder(folder) as new:
+    with translated_errors(folder), replacing_folder(folder) as new:
         model.save_pretrained(new, state_dict=state, max_shard_size=SHARD_SIZE)
         for path in new.iterdir():
             if path.suffix != ".safetensors" and path.name != _INDEX:

@@ -119,8 +119,15 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
         The model and its tokenizer.
     folder
         The folder to make or to replace.
+
+    Raises
+    ------
+    BadInput
+        If the disk is full, or the folder may not be written.
+    Unavailable
+        If the server of a network file system is unavailable.
     """
-    with replacing_folder(folder) as new:
+    with translated_errors(folder), replacing_folder(folder) as new:
         model.save_pretrained(new)
         tokenizer.save_pretrained(new)
         for path in new.iterdir():

@@ -49,6 +49,7 @@ from selfemo_jobs.runtime.termination import write_termination_message
 from selfemo_jobs.runtime.threads import set_thread_defaults
 from selfemo_jobs.store import open_store, open_store_later
 from selfemo_jobs.store.hashing import sha256
+from selfemo_jobs.store.local_files import translate_os_error
 
 log = logging.getLogger(__name__)
 M = TypeVar("M", bound=ApiModel)
@@ -235,6 +236,9 @@ def _report(name: str, error: BaseException) -> int:
         damaged = error.stage if isinstance(error, DamagedResult) else None
         return _fail(error.kind, _one_line(error), error.exit_code, damaged)
     log.error("%s failed", name, exc_info=error)
+    known = translate_os_error(None, error)
+    if known is not None:
+        return _fail(known.kind, str(known), known.exit_code)
     return _fail("Internal", f"{type(error).__name__}: {_one_line(error)}", ExitCode.INTERNAL)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from selfemo_api.contract import ExitCode
-from selfemo_api.os_errors import os_error_advice
+from selfemo_api.os_errors import os_error_advice, reported_os_error
 from selfemo_api.text.files import is_stream, temporary_name
 from selfemo_jobs.errors import BadInput, Unavailable
 
@@ -50,7 +50,7 @@ def is_temporary(name: str) -> bool:
 def translated_errors(path: Path) -> Iterator[None]:
     """Return a context that turns the operating system's errors into ones with advice.
 
-    A missing file stays :class:`FileNotFoundError`.
+    A missing file stays :class:`FileNotFoundError`. The errors of Rust libraries count, too.
 
     Parameters
     ----------
@@ -68,24 +68,27 @@ def translated_errors(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
-    except OSError as error:
+    except Exception as error:
         translated = translate_os_error(path, error)
         if translated is None:
             raise
         raise translated from error
 
 
-def translate_os_error(path: Path | str, error: OSError) -> BadInput | Unavailable | None:
+def translate_os_error(
+    path: Path | str | None, error: BaseException
+) -> BadInput | Unavailable | None:
     """Return the operating system's error as one with advice; None if there is no advice.
 
     Parameters
     ----------
     path
-        The path that the message names.
+        The path that the message names. None: that of the error.
     error
-        The error.
+        The error. One of a Rust library may report another of the operating system.
     """
-    advice = os_error_advice(error, path)
+    reported = reported_os_error(error)
+    advice = None if reported is None else os_error_advice(reported, path)
     if advice is None:
         return None
     message, code = advice

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Sequence
 
@@ -20,6 +21,10 @@ _LOST_PEER = (
     "remote process exit",
     "communicator was aborted",
     "did the remote server shutdown or crash",
+)
+#: The errors of PyTorch's writer of files, which do not say why a file could not be written.
+_NOT_WRITTEN = re.compile(
+    r"PytorchStreamWriter failed writing|inline_container\S* \. unexpected pos"
 )
 #: Seconds after which torchrun kills the workers that the end of the first one has not ended.
 _TORCHRUN_GRACE = 30
@@ -120,6 +125,11 @@ def _error_of(failure: TrainFailure) -> StageError:
         return StageError(
             f"{failure.error} (lower `training.microBatchSize`, raise "
             "`training.deepspeed.zeroStage` or set `training.deepspeed.offload`)"
+        )
+    if _NOT_WRITTEN.search(failure.error):
+        return Unavailable(
+            f"a checkpoint could not be written ({failure.error}): free space on the disk of the "
+            "scratch folder (SELFEMO_WORK), then run the same command again"
         )
     return StageError(failure.error)
 

@@ -29,6 +29,7 @@ from selfemo_jobs.stages.train.worker_protocol import (
     rank,
     write_json,
 )
+from selfemo_jobs.store.local_files import translate_os_error
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,10 @@ def main() -> int:
             _report_failure(job, error.kind, str(error))
             return error.exit_code
         log.exception("the process failed")
+        known = translate_os_error(None, error)
+        if known is not None:
+            _report_failure(job, known.kind, str(known))
+            return known.exit_code
         _report_failure(job, "Internal", f"{type(error).__name__}: {error}")
         return ExitCode.INTERNAL
     return ExitCode.OK

@@ -442,6 +442,36 @@ def test_broken_configuration_is_explained(
     assert str(model) in str(caught.value)
 
 
+@pytest.mark.parametrize("write", ["save_model", "write_model", "save_checkpoint"])
+def test_a_full_disk_while_weights_are_written_is_bad_input(
+    write: str, model: Path, tmp_path: Path
+) -> None:
+    calls = {
+        "save_model": "save_model(load_model(model, torch.float32), load_tokenizer(model), new)",
+        "write_model": "loaded = load_model(model, torch.float32)\n"
+        "    write_model(loaded, loaded.state_dict(), model, new)",
+        "save_checkpoint": "save_checkpoint(new, 1, WarmStartState({'a': torch.zeros(9999)}, {}))",
+    }
+    code = (
+        "import resource, signal, sys, torch\n"
+        "from pathlib import Path\n"
+        "from selfemo_jobs.errors import BadInput\n"
+        "from selfemo_jobs.models.fetch import load_model, load_tokenizer\n"
+        "from selfemo_jobs.models.model_export import write_model\n"
+        "from selfemo_jobs.models.model_folder import save_model\n"
+        "from selfemo_jobs.stages.warmstart.checkpoints import WarmStartState, save_checkpoint\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10000, 10000))\n"
+        f"model, new = Path({str(model)!r}), Path({str(tmp_path)!r}) / 'new'\n"
+        f"try:\n    {calls[write]}\n"
+        "except BadInput as error: print(error); sys.exit(2)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert f"{tmp_path}/new" in done.stdout
+    assert "file too large: free space" in done.stdout
+
+
 @pytest.mark.parametrize("content", ["{", "{}", '{"version": "1.0", "model": {"type": "BPE"}}'])
 def test_broken_tokenizer_is_explained(model: Path, content: str) -> None:
     (model / "tokenizer.json").write_text(content)

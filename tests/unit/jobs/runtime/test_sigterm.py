@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -83,6 +84,28 @@ def test_an_error_without_sigterm_stays(tmp_path: Path, monkeypatch: pytest.Monk
     code = run_program("check", "module", panic, ["--config", str(tmp_path / "config.json")])
     assert code == ExitCode.INTERNAL
     assert json.loads(message.read_text())["error"] == "Panic: index out of bounds"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        Exception("I/O error: No space left on device (os error 28)"),  # as that of tokenizers
+    ],
+)
+def test_a_full_disk_is_for_a_person(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(_path: Path) -> None:
+        raise error
+
+    message = tmp_path / "message"
+    monkeypatch.setenv(ENV_TERMINATION_LOG, str(message))
+    code = run_program("check", "module", work, ["--config", str(tmp_path / "config.json")])
+    assert code == ExitCode.BAD_INPUT
+    failure = json.loads(message.read_text())
+    assert failure["kind"] == "BadInput"
+    assert failure["error"].startswith("disk full: free space or choose another place")
 
 
 @pytest.mark.parametrize(

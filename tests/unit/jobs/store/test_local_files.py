@@ -1,13 +1,16 @@
-"""Folders that are written whole or not at all (files: see ``test_folder.py``)."""
+"""Folders that are written whole or not at all, and clear errors (files: ``test_folder.py``)."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from selfemo_jobs.store.local_files import replacing_folder, write_file
+from selfemo_jobs.errors import BadInput
+from selfemo_jobs.store.local_files import replacing_folder, translated_errors, write_file
 
 
 def names(folder: Path) -> list[str]:
@@ -62,6 +65,40 @@ def test_a_pipe_is_written_and_the_target_of_a_link_is_replaced(tmp_path: Path) 
     write_file(link, b"new")
     assert link.is_symlink()
     assert target.read_bytes() == b"new"
+
+
+#: Sets a limit that a write exceeds, as on a full disk.
+LIMIT = (
+    "import resource, signal, sys\n"
+    "from pathlib import Path\n"
+    "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+)
+
+
+def test_a_library_in_rust_that_cannot_write_is_explained(tmp_path: Path) -> None:
+    code = (
+        "import numpy\n"
+        "from safetensors.numpy import save_file\n"
+        "from selfemo_jobs.errors import BadInput\n"
+        "from selfemo_jobs.store.local_files import translated_errors\n"
+        f"path = Path({str(tmp_path)!r}) / 'weights'\n"
+        "try:\n"
+        "    with translated_errors(path): save_file({'a': numpy.zeros(9999)}, path)\n"
+        "except BadInput as error: print(error); sys.exit(2)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", LIMIT + code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert f"{tmp_path}/weights: file too large: free space" in done.stdout
+
+
+def test_an_error_that_quotes_another_one_stays(tmp_path: Path) -> None:
+    quoted = BadInput("the tokenizer cannot be read: File too large (os error 27)")
+    with pytest.raises(BadInput) as caught, translated_errors(tmp_path):
+        raise quoted
+    assert caught.value is quoted
 
 
 def test_the_folder_of_somebody_else_with_the_ending_new_stays(tmp_path: Path) -> None:

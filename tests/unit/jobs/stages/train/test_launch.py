@@ -175,6 +175,22 @@ def test_a_killed_worker_is_named_although_another_one_lost_it(
         launch_module.launch(training, FILE)
 
 
+def test_a_full_disk_is_for_a_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = (
+        "import errno, os, sys\n"
+        "from selfemo_jobs.stages.train import worker\n"
+        "def train(*_):\n"
+        "    raise OSError(errno.ENOSPC, 'No space left on device', '/work/old.safetensors')\n"
+        "worker._train = train\n"
+        f"sys.argv = ['worker', '--job', {str(tmp_path / 'job.json')!r}]\n"
+        "os._exit(worker.main())\n"
+    )
+    write_json(tmp_path / "job.json", job(tmp_path))
+    run_by_torchrun(worker, tmp_path, monkeypatch)
+    with pytest.raises(BadInput, match=r"/work/old\.safetensors: disk full: free space"):
+        launch_module.launch(job(tmp_path), FILE)
+
+
 @pytest.mark.parametrize("node", [0, 1])
 def test_nodes_that_do_not_meet_are_unavailable(
     node: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

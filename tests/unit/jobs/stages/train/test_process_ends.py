@@ -87,6 +87,20 @@ def test_out_of_memory_names_the_settings_to_change(tmp_path: Path) -> None:
     assert "microBatchSize" in str(error)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        "RuntimeError: [enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534",
+        "RuntimeError: PytorchStreamWriter failed writing file data/0: file write failed",
+    ],
+)
+def test_a_checkpoint_that_cannot_be_written_names_the_disk(error: str, tmp_path: Path) -> None:
+    report_failure(tmp_path, 0, "Internal", error, 1)
+    found = stage_error(job(tmp_path), 1)
+    assert isinstance(found, Unavailable)
+    assert "free space on the disk of the scratch folder (SELFEMO_WORK)" in str(found)
+
+
 def test_a_killed_process_reports_no_error(tmp_path: Path) -> None:
     assert "code -9 without reporting an error" in str(stage_error(job(tmp_path), -9))
 
