@@ -92,7 +92,7 @@ def notice_files(folder: Path) -> list[Path]:
 
 def model_files(folder: Path) -> list[Path]:
     """Return the files of a folder that belong to its model, sorted by name."""
-    return sorted(path for path in folder.iterdir() if is_model_file(path.name))
+    return sorted(path for path in folder.iterdir() if is_model_file(path.name) and path.is_file())
 
 
 def model_hashes(folder: Path) -> dict[str, str]:
@@ -156,7 +156,7 @@ def check_model_folder(folder: Path, uri: str) -> None:
 
 
 def place_of_folder(folder: Path, uri: str) -> str:
-    """Return the name of a model's folder for messages. Check that the folder is there.
+    """Return the name of a model's folder for messages. Check that it and its files are there.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ def place_of_folder(folder: Path, uri: str) -> str:
     Raises
     ------
     BadInput
-        If the folder is missing, is a file, or may not be looked at.
+        If the folder is missing, is a file, may not be looked at, or has a link to no file.
     """
     where = uri if uri.removeprefix("file://") == str(folder) else f"{uri} ({folder})"
     with translated_errors(folder):
@@ -176,6 +176,9 @@ def place_of_folder(folder: Path, uri: str) -> str:
             raise BadInput(f"{where} does not exist")
         if not folder.is_dir():
             raise BadInput(f"{where} is a file: give the folder that has config.json")
+        for path in sorted(folder.iterdir()):
+            if is_model_file(path.name) and not path.exists():
+                raise BadInput(f"{path} is a link to a file that does not exist: copy the file")
     return where
 
 

@@ -135,6 +135,20 @@ def test_folder_without_a_whole_model_is_refused(
     assert str(model) in str(caught.value)
 
 
+def test_folders_with_names_of_files_do_not_belong_to_a_model(model: Path) -> None:
+    before = model_hashes(model)
+    for name in ("tokenizer", "x.json"):
+        (model / name).mkdir()
+    check_model_folder(model, f"file://{model}")
+    assert model_hashes(model) == before
+
+
+def test_a_broken_link_is_named(model: Path, local: Store, tmp_path: Path) -> None:
+    (model / "tokenizer.model").symlink_to(tmp_path / "blobs" / "0123")
+    with pytest.raises(BadInput, match=r"tokenizer\.model is a link to a file that does not exist"):
+        fetch_model(f"file://{model}", None, local, tmp_path / "work")
+
+
 def test_temporary_file_of_a_killed_attempt_is_ignored(
     model: Path, local: Store, tmp_path: Path
 ) -> None:
