@@ -68,4 +68,11 @@ class StorageSpec(ApiModel):
     the model of the last generation. Manifests and tables always remain. The default is `All`,
     because a removed model cannot be restored."""
 
-    rules: ClassVar[tuple[Rule, ...]] = (Rule(NO_BLANK, NO_BLANK_MESSAGE),)
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(NO_BLANK, NO_BLANK_MESSAGE),
+        Rule(
+            "!has(self.endpoint) || !self.endpoint.matches('^https?://[^/?#]*@')",
+            "`endpoint` must not contain keys: put them in the Secret of `credentialsSecretRef`, "
+            "or in the AWS_ variables",
+        ),
+    )

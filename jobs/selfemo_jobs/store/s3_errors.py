@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from urllib.parse import urlsplit
 
 import botocore.exceptions as bc
@@ -120,13 +121,14 @@ def translate(error: Exception, uri: str, storage: StorageSpec) -> Exception:
     Exception
         BadInput, Unavailable or ObjectNotFound; the same error if it is an unknown one.
     """
-    where = f"{uri} at {storage.endpoint}" if storage.endpoint else uri
+    where = f"{uri} at {_without_keys(storage.endpoint)}" if storage.endpoint else uri
+    reason = _without_keys(error_line(error))
     if isinstance(error, bc.ClientError):
         return _translate_reply(error, uri, where, storage)
     if is_passing(error):
         return Unavailable(
             f"{where}: S3 could not be reached in {storage.max_attempts} tries "
-            f"({error_line(error)}); run the same command again when it is available"
+            f"({reason}); run the same command again when it is available"
         )
     if is_untrusted(error):
         return BadInput(f"{where}: the server's certificate is not trusted: set AWS_CA_BUNDLE")
@@ -135,7 +137,12 @@ def translate(error: Exception, uri: str, storage: StorageSpec) -> Exception:
             f"{where}: the server does not answer in TLS: set `storage.endpoint` to its http:// URL"
         )
     advice = next((text for kinds, text in _BEFORE_REQUEST if isinstance(error, kinds)), None)
-    return error if advice is None else BadInput(f"{where}: {error_line(error)}: {advice}")
+    return error if advice is None else BadInput(f"{where}: {reason}: {advice}")
+
+
+def _without_keys(text: str) -> str:
+    """Return a text whose URLs have no user and password: those of `AWS_ENDPOINT_URL` may."""
+    return re.sub(r"(https?://)[^/?#\s]*@", r"\1", text)
 
 
 def is_other_server(storage: StorageSpec) -> bool:

@@ -121,6 +121,12 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
         {"spec__dataset__sources": [{**SOURCE, "uri": "data://my drive/a.csv"}, DEV]},
     ),
     (
+        "spec.storage",
+        "`endpoint` must not contain keys: put them in the Secret of `credentialsSecretRef`, or in "
+        "the AWS_ variables",
+        {"spec__storage__endpoint": "https://key:secret@storage.example.org"},
+    ),
+    (
         "spec.selfPlay",
         "`roles` must not contain a role twice",
         {"spec__selfPlay": {"roles": ["Responder", "Responder"]}},

@@ -241,6 +241,20 @@ def test_no_error_of_boto3_is_a_bug() -> None:
         assert isinstance(translated(failure), Unavailable)
 
 
+def test_the_keys_of_an_endpoint_are_not_shown() -> None:
+    url = "http://minio:top@secret@127.0.0.1:9/bucket/x?a=b@c"
+    storage = OTHER.model_copy(update={"endpoint": "http://minio:top@secret@127.0.0.1:9"})
+    for error in (
+        bc.EndpointConnectionError(endpoint_url=url, error="refused"),
+        ValueError(f"Invalid endpoint: {url}"),
+        reply("AccessDenied", 403),
+    ):
+        line = str(translated(error, storage))
+        assert "127.0.0.1:9" in line
+        assert "secret" not in line
+        assert "minio" not in line
+
+
 def test_a_server_without_tls_is_named() -> None:
     error = bc.SSLError(endpoint_url="https://x", error="[SSL: WRONG_VERSION_NUMBER] wrong version")
     assert isinstance(translated(error, OTHER), BadInput)
