@@ -48,6 +48,13 @@ class InputProblems(BadInput):
     """All problems of an input. The message has a line for each."""
 
 
+class NoCredentials(BadInput):
+    """There are no credentials for S3.
+
+    A later stage than the check ends with :class:`Unavailable` instead: the check had some.
+    """
+
+
 class PromptTooLong(BadInput):
     """A prompt has too many tokens even without any context."""
 

@@ -29,8 +29,10 @@ from selfemo_jobs.errors import (
     DamagedFiles,
     DamagedResult,
     InputProblems,
+    NoCredentials,
     StageError,
     Terminated,
+    Unavailable,
 )
 from selfemo_jobs.prompts import prompt_set_of
 from selfemo_jobs.runtime.context import StageContext, StageOutput, relative_path
@@ -118,6 +120,13 @@ class StageProgram:
             return self._run(config)
         except DamagedFiles as error:
             raise stage_error(config, error) from error
+        except NoCredentials as error:
+            if self.stage is Stage.CHECK:
+                raise
+            # the service of a pod's identity may be away for a moment
+            raise Unavailable(
+                f"{error}; the check of this run had credentials: run the same command again"
+            ) from error
 
     def _run(self, config: StageConfig) -> StageResult | ShardResult:
         opened = open_store_later if self.always_runs else open_store

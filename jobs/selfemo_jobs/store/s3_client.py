@@ -25,6 +25,10 @@ _READ_SECONDS = 60.0  # boto3's default; the reply to a large conditional put ma
 _PAUSE_SECONDS = 0.2  # the first pause before a retry; doubles up to _PAUSE_MOST
 _PAUSE_MOST = 10.0
 _TIME_SECONDS = 1.0  # the times of a reply are whole seconds
+#: The tries of the service that gives a machine on AWS its credentials. boto3's default is one, and
+#: each takes up to a second where there is no such service.
+_IDENTITY_ATTEMPTS = 3
+_ATTEMPTS = "metadata_service_num_attempts"
 #: The region in signatures where none is set: S3 servers other than AWS expect it.
 _REGION = "us-east-1"
 #: The environment variables that name files which boto3 reads.
@@ -52,6 +56,9 @@ def make_client(storage: StorageSpec) -> S3Client:
     if missing:
         raise BadInput(f"{storage.uri}: {missing}")
     session = boto3.session.Session()
+    variables = session._session
+    attempts = variables.get_config_variable(_ATTEMPTS)
+    variables.set_config_variable(_ATTEMPTS, max(attempts, _IDENTITY_ATTEMPTS))
     if not (storage.endpoint or "").startswith("http://"):
         _check_certificates(session)
     region = storage.region or session.region_name or (_REGION if storage.endpoint else None)

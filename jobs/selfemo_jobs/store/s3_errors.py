@@ -16,7 +16,7 @@ from s3transfer.exceptions import (
 )
 
 from selfemo_api.spec import StorageSpec
-from selfemo_jobs.errors import BadInput, Unavailable, error_line
+from selfemo_jobs.errors import BadInput, NoCredentials, Unavailable, error_line
 from selfemo_jobs.store.certificates import is_untrusted
 from selfemo_jobs.store.interface import ObjectNotFound
 from selfemo_jobs.store.s3_codes import (
@@ -72,7 +72,7 @@ BOTO3_ERRORS: tuple[type[Exception], ...] = (
 )
 #: The errors that boto3 raises before it sends a request.
 _BEFORE_REQUEST = (
-    ((bc.NoCredentialsError, bc.PartialCredentialsError, bc.ProfileNotFound), KEYS),
+    ((bc.PartialCredentialsError, bc.ProfileNotFound), KEYS),
     (
         (bc.TokenRetrievalError, bc.SSOError, bc.LoginError, bc.RefreshWithMFAUnsupportedError),
         "sign in again",
@@ -136,6 +136,8 @@ def translate(error: Exception, uri: str, storage: StorageSpec) -> Exception:
         return BadInput(
             f"{where}: the server does not answer in TLS: set `storage.endpoint` to its http:// URL"
         )
+    if isinstance(error, bc.NoCredentialsError):
+        return NoCredentials(f"{where}: {reason}: {KEYS}")
     advice = next((text for kinds, text in _BEFORE_REQUEST if isinstance(error, kinds)), None)
     return error if advice is None else BadInput(f"{where}: {reason}: {advice}")
 

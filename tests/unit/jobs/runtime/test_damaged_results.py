@@ -16,7 +16,7 @@ from selfemo_api.contract import ENV_SHARD, ENV_TERMINATION_LOG, ENV_WORK, ExitC
 from selfemo_api.results import FailureMessage, ShardResult, StageResult, decode_message
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import Stage
-from selfemo_jobs.errors import BadInput, DamagedResult
+from selfemo_jobs.errors import BadInput, DamagedResult, NoCredentials, Unavailable
 from selfemo_jobs.runtime.context import StageContext, StageOutput
 from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, read_part, wrong_rows
 from selfemo_jobs.runtime.program import StageProgram
@@ -328,3 +328,18 @@ def test_shards_of_other_content_of_a_source_are_not_merged(
     folder = file_path(config.output)
     manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
     assert {(folder / part.path).read_bytes() for part in manifest.parts} == {b"b"}
+
+
+@pytest.mark.parametrize(
+    ("stage", "error"), [(Stage.CHECK, NoCredentials), (Stage.SELF_PLAY, Unavailable)]
+)
+def test_credentials_that_the_check_had_may_be_back_later(
+    stage: Stage, error: type[Exception], make_config: Callable[..., StageConfig]
+) -> None:
+    def without(_context: StageContext) -> StageOutput:
+        raise NoCredentials("s3://bucket/run: Unable to locate credentials: set them")
+
+    program = StageProgram(stage=stage, work=without, relevant=())
+    with pytest.raises(error, match="Unable to locate credentials") as caught:
+        program.run(make_config(stage))
+    assert caught.type is error

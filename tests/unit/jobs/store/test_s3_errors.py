@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import botocore
 import botocore.exceptions as bc
@@ -253,6 +256,46 @@ def test_the_keys_of_an_endpoint_are_not_shown() -> None:
         assert "127.0.0.1:9" in line
         assert "secret" not in line
         assert "minio" not in line
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_the_service_of_credentials_is_asked_again(
+    status: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """That of a machine on AWS: boto3 asks it once, and would report that there are no keys."""
+    asked: list[str] = []
+    later = (datetime.now(UTC) + timedelta(hours=6)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    role = {"AccessKeyId": "a", "SecretAccessKey": "b", "Token": "c", "Expiration": later}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            asked.append(self.path)
+            is_role = self.path.endswith("/role")
+            body = json.dumps(role).encode() if is_role else b"role"
+            self.send_response(status if len(asked) < 3 else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_PUT
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_EC2_METADATA_DISABLED"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    service = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=service.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{service.server_address[1]}"
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", address)
+    with PickyS3() as server:
+        storage = server.storage()
+        uri = join(storage.uri, "x")
+        open_store(storage).put(uri, b"x")
+        assert open_store(storage).get(uri) == b"x"
+    service.shutdown()
+    service.server_close()
 
 
 def test_a_server_without_tls_is_named() -> None:
