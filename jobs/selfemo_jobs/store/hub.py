@@ -7,9 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from selfemo_jobs.errors import BadInput, Unavailable
+from selfemo_api.text.control_characters import visible
+from selfemo_jobs.errors import BadInput, Unavailable, error_line
 from selfemo_jobs.store.certificates import is_untrusted, missing_file
 from selfemo_jobs.store.local_files import translated_errors
+
+#: Replies that may be another one later: the hub is busy, or another commit came in between.
+_PASSING = frozenset({408, 409, 412, 423, 429})
 
 
 @contextmanager
@@ -52,12 +56,13 @@ def translated_hub_errors(
         raise BadInput(f"{name}: the hub has no such {kind}, or HF_TOKEN may not read it") from None
     except hub.HfHubHTTPError as error:
         status = error.response.status_code
-        if status >= 500 or status in {408, 429}:
+        said = f" ({error_line(visible(error.server_message))})" if error.server_message else ""
+        if status >= 500 or status in _PASSING:
             raise Unavailable(
-                f"{name}: the hub answers {status}; run the same command again"
+                f"{name}: the hub answers {status}{said}; run the same command again"
             ) from error
         raise BadInput(
-            f"{name}: the hub refuses ({status}): check the name and HF_TOKEN"
+            f"{name}: the hub refuses with {status}{said}: check the name and HF_TOKEN"
         ) from error
     except (hub.LocalEntryNotFoundError, hub.XetDownloadError, OSError, httpx.HTTPError) as error:
         if is_untrusted(error):

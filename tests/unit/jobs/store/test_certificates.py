@@ -1,4 +1,4 @@
-"""Certificates: servers that nothing trusts, and variables that name no file."""
+"""Servers that nothing trusts, variables that name no file, and the words of the hub."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
+from huggingface_hub.utils import hf_raise_for_status
 
 from selfemo_api.spec import StorageSpec
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import BadInput, StageError, Unavailable
 from selfemo_jobs.store import open_store
 from selfemo_jobs.store.hub import translated_hub_errors
 
@@ -50,6 +52,33 @@ def test_a_hub_with_an_untrusted_certificate_is_bad_input(https_port: int, tmp_p
         "hf://owner/name: the certificate of the hub is not trusted: set SSL_CERT_FILE to a file "
         "with the certificate of its authority"
     )
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "message"),
+    [
+        (
+            403,
+            BadInput,
+            "the hub refuses with 403 (Storage limit \\x1b[31mreached): check the",
+        ),
+        (412, Unavailable, "the hub answers 412 (Storage limit \\x1b[31mreached); run the same"),
+        (409, Unavailable, "the hub answers 409"),
+        (423, Unavailable, "the hub answers 423"),
+        (503, Unavailable, "the hub answers 503"),
+    ],
+)
+def test_the_words_of_the_hub_are_in_the_error(
+    status: int, error: type[StageError], message: str
+) -> None:
+    reply = httpx.Response(
+        status,
+        headers={"x-error-message": "Storage limit \x1b[31mreached."},
+        request=httpx.Request("POST", "https://huggingface.co/api/models/owner/name/commit/main"),
+    )
+    with pytest.raises(error) as caught, translated_hub_errors("hf://owner/name", None, "model"):
+        hf_raise_for_status(reply)
+    assert str(caught.value).startswith(f"hf://owner/name: {message}")
 
 
 @pytest.mark.parametrize("name", ["AWS_CA_BUNDLE", "AWS_WEB_IDENTITY_TOKEN_FILE"])
