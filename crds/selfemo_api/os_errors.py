@@ -25,6 +25,8 @@ _UNAVAILABLE = {
     errno.ENOLINK,
     errno.ENOTCONN,
 }
+#: The errors of `flock` on a file system without locks.
+NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EBADF})
 #: An error of the operating system in the text of a Rust library: tokenizers, safetensors.
 RUST_ERRNO = re.compile(r"\(os error (\d+)\)")
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from selfemo_api.os_errors import NO_LOCKS
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.model_folder import model_hashes
 from selfemo_jobs.models.package_files import SMOLLM2_FILE, SMOLLM2_LAYERS
@@ -115,5 +116,13 @@ def _is_whole(path: Path, hashes: Path) -> bool:
 def _locked(file: Path) -> Iterator[None]:
     """Return a context that one process at a time enters: several stages may need the model."""
     with file.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            raise BadInput(
+                f"{file}: this file system has no locks (flock): set SELFEMO_WORK to a folder on "
+                "another one"
+            ) from error
         yield

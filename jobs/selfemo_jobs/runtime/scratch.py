@@ -20,7 +20,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from selfemo_api.contract import ENV_WORK, StageConfig
-from selfemo_jobs.store.local_files import NO_LOCKS, open_lock, translated_errors
+from selfemo_api.os_errors import NO_LOCKS
+from selfemo_jobs.store.local_files import open_lock, translated_errors
 
 log = logging.getLogger(__name__)
 

@@ -12,6 +12,7 @@ from selfemo_jobs.runtime.manifest import Part
 from selfemo_jobs.store import ObjectNotFound, Store, object_uri
 from selfemo_jobs.store.folder import file_path
 from selfemo_jobs.store.hashing import file_sha256
+from selfemo_jobs.store.local_files import translated_errors
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,8 @@ def _stored_hash(store: Store, uri: str, work: Path) -> str | None:
     """Return the SHA-256 of a stored object, or None if there is no such object."""
     if uri.startswith("file://"):
         path = file_path(uri)
-        return file_sha256(path) if path.is_file() else None
+        with translated_errors(path):
+            return file_sha256(path) if path.is_file() else None
     copy = Path(tempfile.mkdtemp(prefix="verify-", dir=work))
     try:
         store.download(uri, copy / "part")

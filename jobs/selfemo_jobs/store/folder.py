@@ -35,6 +35,8 @@ _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 #: The errors of the removal of a folder into which another process writes, or in which NFS keeps a
 #: removed file that is still open.
 _NOT_EMPTY = {errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY}
+#: The folder of fsck at the root of a volume, which only root may read.
+_FOUND = "lost+found"
 #: How often a removal is tried: another process that removes the same folder ends each try early.
 _REMOVALS = 10
 #: The longest name of a file, and the longest path, in bytes: those of Linux.
@@ -280,5 +282,7 @@ def _raise(error: OSError) -> None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    for parent, _, names in os.walk(folder, onerror=_raise):
+    for parent, folders, names in os.walk(folder, onerror=_raise):
+        if parent == os.fspath(folder) and _FOUND in folders:
+            folders.remove(_FOUND)
         yield from (Path(parent, name) for name in names if not is_temporary(name))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import re
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from selfemo_api.contract import ExitCode
-from selfemo_api.os_errors import os_error_advice, reported_os_error
+from selfemo_api.os_errors import NO_LOCKS, os_error_advice, reported_os_error
 from selfemo_api.text.files import is_stream, temporary_name
 from selfemo_jobs.errors import BadInput, Unavailable
 
@@ -29,9 +28,6 @@ _LOCK = ".selfemo-lock"
 _LOCK_SECONDS, _LOCK_PAUSE = 60.0, 0.02
 #: Temporary files of this age were left by a killed process, since no write takes a day.
 _STALE_SECONDS = 86_400.0
-
-#: The errors of `flock` on a file system without locks.
-NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EBADF}
 
 
 def is_temporary(name: str) -> bool:

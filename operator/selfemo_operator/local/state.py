@@ -18,6 +18,7 @@ from typing import Any
 from selfemo_api.contract import ExitCode, StageConfig
 from selfemo_api.evolution import EmotionEvolution, Metadata
 from selfemo_api.local_runs import STATE_FILE
+from selfemo_api.os_errors import NO_LOCKS
 from selfemo_api.results import FailureMessage, StageResult, decode_message
 from selfemo_api.schema.validation import check_edit
 from selfemo_api.stages import Stage
@@ -90,7 +91,8 @@ class LocalState:
     Raises
     ------
     RunnerError
-        If another runner, or a stage that such a runner left behind, holds the lock.
+        If another runner, or a stage that such a runner left behind, holds the lock, or the file
+        system has no locks.
     """
 
     def __init__(self, folder: Path, program: str = "python") -> None:
@@ -109,6 +111,14 @@ class LocalState:
                 "last stage is about to end); wait for it, or end it with `selfemo stop`",
                 ExitCode.UNAVAILABLE,
             ) from None
+        except OSError as error:
+            os.close(self.lock)
+            if error.errno not in NO_LOCKS:
+                raise
+            raise RunnerError(
+                f"{folder}: this file system has no locks (flock), without which two runners "
+                "cannot be told apart: choose another folder with --state"
+            ) from error
         write_owner(self.lock, this_process(program))
 
     def close(self) -> None:
@@ -264,6 +274,9 @@ def is_active(folder: Path) -> bool:
         return False
     except BlockingIOError:
         return True
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
     return False
 
 

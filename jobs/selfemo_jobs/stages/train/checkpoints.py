@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from selfemo_jobs.errors import StageError
 from selfemo_jobs.runtime.threads import available_processors
 from selfemo_jobs.store.hashing import file_sha256
 from selfemo_jobs.store.local_files import write_file
@@ -95,7 +96,7 @@ def is_whole(checkpoint: Path, part: int = 0, parts: int = 1) -> bool:
     hashed = sorted(name for name, mark in marks.items() if "sha256" in mark)[part::parts]
     try:
         return _hashes(checkpoint, hashed) == {name: marks[name]["sha256"] for name in hashed}
-    except OSError as error:
+    except (OSError, StageError) as error:
         log.warning("%s cannot be read: %s", checkpoint, error)
         return False
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import io
 import shutil
@@ -225,6 +227,17 @@ def test_other_models_are_bad_input(uri: str, tmp_path: Path) -> None:
             f"{uri}: there is no such model: it must be package://smollm2, or "
             "package://smollm2?layers=N with N from 1 to 30"
         )
+
+
+def test_a_file_system_without_locks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without(*_arguments: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    with pytest.raises(BadInput, match=r"has no locks \(flock\): set SELFEMO_WORK to a folder"):
+        fetch_model("package://smollm2?layers=4", None, _store(tmp_path), tmp_path)
 
 
 def test_the_model_is_made_once_and_again_where_it_was_damaged(

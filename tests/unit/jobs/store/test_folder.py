@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -116,6 +117,24 @@ def test_folder_of_another_user_is_explained(tmp_path: Path) -> None:
     done = run(code)
     assert done.returncode == 2, done.stderr
     assert "Permission denied: give this user" in done.stdout
+
+
+def test_the_root_of_a_volume_is_listed() -> None:
+    code = (
+        "import os\n"
+        "from selfemo_api.spec import StorageSpec\n"
+        "from selfemo_jobs.store.folder import FileStore\n"
+        "if os.geteuid() == 0: os.setuid(65534)\n"
+        "uri = f'file://{os.getcwd()}'\n"
+        "for info in FileStore(StorageSpec(uri=uri)).list(uri): print(info.uri)\n"
+    )
+    with TemporaryDirectory() as made:  # the folders of pytest are for one user alone
+        folder = Path(made)
+        (folder / "lost+found").mkdir(mode=0o700)
+        (folder / "model.json").write_text("{}")
+        folder.chmod(0o755)
+        done = run(f"import os; os.chdir({made!r})\n{code}")
+    assert done.stdout == f"file://{folder}/model.json\n", done.stderr
 
 
 def test_limit_on_file_size_is_explained(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from tests.unit.operator.planner.simulated_world import START
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.status import Best
 from selfemo_operator.cli.run_options import read_requests
-from selfemo_operator.local.state import LocalState, RunnerError
+from selfemo_operator.local.state import LocalState, RunnerError, is_active
 from selfemo_operator.planner.lifecycle import begin
 from selfemo_operator.planner.pinning import pinned_spec
 
@@ -102,3 +104,15 @@ def test_an_edit_of_what_generations_are_compared_on_is_refused_at_the_start(run
     with pytest.raises(RunnerError, match=r"`selfPlay.maxTokens.recognizer` is 99 and was 16"):
         runs.load(overrides={"selfPlay": {"maxTokens": {"recognizer": 99}}})
     assert runs.load(stopping={"maxGenerations": 9}).status.best == best
+
+
+def test_a_file_system_without_locks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without(*_arguments: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    with pytest.raises(RunnerError, match=r"has no locks \(flock\).* choose another folder with"):
+        LocalState(tmp_path)
+    assert not is_active(tmp_path)
