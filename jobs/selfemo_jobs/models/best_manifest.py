@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from typing import Annotated
+from urllib.parse import unquote
 
 from pydantic import Field, ValidationError
 
@@ -117,9 +118,35 @@ def best_model_uri(manifest_uri: str, best: BestManifest) -> str:
         raise BadInput(
             f"{manifest_uri} was copied without its run: it must be at <run>/{BEST_PATH}"
         )
-    if ".." in best.model.split("/") or best.model.startswith("/"):
-        raise BadInput(f"{manifest_uri}: `model` is {best.model}, which leads out of the run")
-    return join(run_uri, best.model)
+    return model_below(run_uri, best.model, manifest_uri)
+
+
+def model_below(folder_uri: str, model: str, manifest_uri: str) -> str:
+    """Return the URI of a model that a manifest names by its path below a folder.
+
+    Parameters
+    ----------
+    folder_uri
+        The URI of the folder.
+    model
+        The path, percent-encoded.
+    manifest_uri
+        The URI of the manifest, for the message.
+
+    Raises
+    ------
+    BadInput
+        If the path leads out of the folder.
+
+    Examples
+    --------
+    >>> model_below("s3://bucket/run", "a/model", "s3://bucket/run/best/manifest.json")
+    's3://bucket/run/a/model'
+    """
+    path = unquote(model)
+    if ".." in path.split("/") or path.startswith("/"):
+        raise BadInput(f"{manifest_uri}: `model` is {model}, which leads out of {folder_uri}")
+    return join(folder_uri, model)
 
 
 def is_best_manifest(data: bytes) -> bool:

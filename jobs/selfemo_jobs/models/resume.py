@@ -17,6 +17,7 @@ from selfemo_jobs.models.best_manifest import (
     BEST_PATH,
     best_model_uri,
     is_best_manifest,
+    model_below,
     parse_best_manifest,
 )
 from selfemo_jobs.runtime.manifest import MANIFEST, Manifest, canonical_json, parse_manifest
@@ -98,7 +99,7 @@ def resumed_model(uri: str, store: Store) -> tuple[str, str | None]:
         return resumed_model(model, store) if is_manifest(model) else (model, best.revision)
     manifest = parse_manifest(data, uri)
     if manifest.stage in (Stage.TRAIN, Stage.WARM_START) and manifest.model:
-        return join(uri.rsplit("/", 1)[0], manifest.model), None
+        return model_below(uri.rsplit("/", 1)[0], manifest.model, uri), None
     policy = str(manifest.config.get("policyUri", ""))
     if manifest.stage is not Stage.EVALUATE or not policy:
         raise BadInput(

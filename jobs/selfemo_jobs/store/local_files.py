@@ -285,5 +285,5 @@ def _remove_stale_files(folder: Path) -> None:
         try:
             if path.stat().st_mtime < oldest:
                 path.unlink()
-        except FileNotFoundError:
-            continue  # another process was faster
+        except (FileNotFoundError, PermissionError):
+            continue  # another process was faster, or another user left it in a sticky folder

@@ -172,14 +172,22 @@ def _find_models(
     unused: list[RunModel] = []
     for generation, models in folders.items():
         used = _used_model(context, list(models.values()))
+        if used is None:
+            continue
         stored[generation] = models.pop(used)
         unused += models.values()
     return stored, unused, removed
 
 
-def _used_model(context: StageContext, models: Sequence[RunModel]) -> str:
-    """Return the name of the folder, among those of one stage, that the stage's manifest names."""
+def _used_model(context: StageContext, models: Sequence[RunModel]) -> str | None:
+    """Return the name of the folder, among those of one stage, that the stage's manifest names.
+
+    None: several attempts have each left a model and no manifest, so no model is known as unused.
+    """
     if len(models) == 1:
         return models[0].folder
-    manifest, _ = read_manifest(context.store, join(models[0].stage_uri, MANIFEST))
-    return next(m.folder for m in models if m.folder == manifest.model)
+    uri = join(models[0].stage_uri, MANIFEST)
+    if not context.store.exists(uri):
+        return None
+    manifest, _ = read_manifest(context.store, uri)
+    return next((m.folder for m in models if m.folder == manifest.model), None)

@@ -8,6 +8,7 @@ import pytest
 from tests.unit.jobs.models.descriptions import described
 
 from selfemo_api.spec import StorageSpec
+from selfemo_api.stages import Stage
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.best_manifest import (
     BestManifest,
@@ -19,10 +20,13 @@ from selfemo_jobs.models.best_manifest import (
     relative_model,
 )
 from selfemo_jobs.models.resume import resumed_model
+from selfemo_jobs.runtime.manifest import Manifest
 from selfemo_jobs.store import open_store
 from selfemo_jobs.store.hashing import sha256
 
 RUN = "default/demo-0123abcd"
+#: Paths that lead out of a folder.
+OUTSIDE = ["../other/model", "/etc/model", "a/../../../model", "%2e%2e/other", "a/.%2E/..%2fb"]
 
 
 def best(model: str, **fields: object) -> BestManifest:
@@ -65,10 +69,29 @@ def test_a_model_of_the_hub_keeps_its_revision(tmp_path: Path) -> None:
     assert resumed_model(uri, store) == ("hf://owner/name", "abc")
 
 
-@pytest.mark.parametrize("model", ["../other/model", "/etc/model", "a/../../../model"])
+@pytest.mark.parametrize("model", OUTSIDE)
 def test_a_model_outside_the_run_is_refused(model: str) -> None:
-    with pytest.raises(BadInput, match="leads out of the run"):
+    with pytest.raises(BadInput, match="leads out of s3://bucket/run"):
         best_model_uri(best_uri("s3://bucket/run"), best(model))
+
+
+@pytest.mark.parametrize("model", OUTSIDE)
+def test_a_model_outside_the_folder_of_its_stage_is_refused(model: str, tmp_path: Path) -> None:
+    store = open_store(StorageSpec(uri=tmp_path.as_uri()))
+    manifest = Manifest(
+        run=RUN,
+        stage=Stage.TRAIN,
+        generation=1,
+        seed=1,
+        config_sha256="0" * 64,
+        config={},
+        parts=[],
+        model=model,
+    )
+    uri = f"{tmp_path.as_uri()}/{RUN}/generations/001/train/manifest.json"
+    store.put(uri, manifest.encode())
+    with pytest.raises(BadInput, match=r"leads out of .*/generations/001/train$"):
+        resumed_model(uri, store)
 
 
 def test_a_file_that_is_not_a_best_manifest_is_named(tmp_path: Path) -> None:

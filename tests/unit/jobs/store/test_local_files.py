@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -99,6 +100,27 @@ def test_an_error_that_quotes_another_one_stays(tmp_path: Path) -> None:
     with pytest.raises(BadInput) as caught, translated_errors(tmp_path):
         raise quoted
     assert caught.value is quoted
+
+
+def test_a_stale_file_of_another_user_in_a_sticky_folder_stays() -> None:
+    code = (
+        "import os\n"
+        "from pathlib import Path\n"
+        "from selfemo_jobs.store.local_files import write_file\n"
+        "if os.geteuid() == 0: os.setuid(65534)\n"
+        "write_file(Path('mine'), b'x')\n"
+    )
+    with TemporaryDirectory() as made:  # the folders of pytest are for one user alone
+        folder = Path(made)
+        stale = folder / ".selfemo-00aa00aa00aa00aa.tmp"
+        stale.touch()
+        os.utime(stale, (1, 1))
+        folder.chmod(0o1777)
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert (folder / "mine").read_bytes() == b"x"
 
 
 def test_the_folder_of_somebody_else_with_the_ending_new_stays(tmp_path: Path) -> None:

@@ -164,6 +164,18 @@ def test_a_model_of_an_attempt_that_did_not_end_the_stage_is_removed(keep: str) 
     assert not run.store.exists(unused.removed_uri), "the model of the manifest was removed"
 
 
+def test_models_of_attempts_that_are_not_known_to_have_ended_stay() -> None:
+    run = ten_generations(storage={"keep": "Best"})
+    for name in ("model-0123456789ab", "model-ba9876543210"):
+        left = RunModel(run.run_uri, 12, Stage.TRAIN, name)
+        run.store.put(join(left.uri, "model.safetensors"), b"of an attempt")
+    run.edit(stopping={"maxGenerations": 11})
+    run.settle()
+    assert run.best_generation() == 7
+    names = {uri.split("/")[-2] for uri in run.store.objects if "/generations/012/" in uri}
+    assert names == {"model-0123456789ab", "model-ba9876543210"}
+
+
 @pytest.mark.parametrize("keep", ["Best", "Last"])
 def test_a_removal_that_is_killed_at_any_write_is_completed(keep: str) -> None:
     expected = ten_generations(storage={"keep": keep})
