@@ -33,7 +33,9 @@ class CollapseBounds(ApiModel):
     max_divergence: Share = 0.3
     """The highest Jensen-Shannon divergence (base 2, from 0 to 1) of the predicted labels from the
     baseline's. It was at most 0.09 in the studies, 0.26 with random rewards, and 0.76 and 1.00 in
-    the collapses. An evolution may correct a skewed baseline, so 0.3 leaves room."""
+    the collapses. 0.3 leaves room for a baseline that is corrected. A generation that is better
+    than the best, and whose entropy is at least the baseline's, may be above it: from a baseline
+    that names one label, right labels are further away."""
     max_zero_variance: Share = 0.98
     """The highest share of groups whose rewards are all equal. Such groups teach nothing. Above
     0.98, a step of 28 groups, as in the studies, has on average less than one that teaches."""

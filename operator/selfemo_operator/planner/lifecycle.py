@@ -37,7 +37,12 @@ from selfemo_operator.planner.pinning import (
     refusal,
     with_label_prior,
 )
-from selfemo_operator.planner.promotion import close_collapsed, close_generation, next_policy
+from selfemo_operator.planner.promotion import (
+    close_collapsed,
+    close_generation,
+    is_improved,
+    next_policy,
+)
 from selfemo_operator.planner.recovery import attempts_of, fresh_attempt, with_result
 from selfemo_operator.planner.replacement import after_lost_job
 from selfemo_operator.planner.types import (
@@ -224,7 +229,9 @@ def record_result(
         spec = pinned_spec(status)
     gpu_seconds = {r.stage: r.seconds * gpus_of(spec, r.stage) for r in results}
     outcome = AttemptOutcome(result.stage, result, result.seconds * gpus_of(spec, result.stage))
-    collapse = crossed_bound(result, status.baseline, spec.stopping.collapse)
+    improved = is_improved(status.best, result, spec)
+    bounds = spec.stopping.collapse
+    collapse = crossed_bound(result, status.baseline, bounds, improved=improved)
     following = next_stage(status.generation, result.stage, warm_start=spec.has_warm_start)
     if collapse and status.generation > 0:
         status = close_collapsed(status, spec, result, collapse, gpu_seconds)

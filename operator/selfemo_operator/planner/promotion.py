@@ -19,6 +19,22 @@ from selfemo_operator.planner.types import StatusChanges
 _TRAINING_STAGES = (Stage.WARM_START, Stage.TRAIN)
 
 
+def is_improved(best: Best | None, result: StageResult, spec: EvolutionSpec) -> bool:
+    """Return whether a generation is better than the best before it, so that it may be promoted.
+
+    Parameters
+    ----------
+    best
+        The best generation so far. Generation 0 has none before it, and improves nothing.
+    result
+        The result of a stage. Only an evaluation has a score.
+    spec
+        The spec pinned for the generation.
+    """
+    f1 = {score.source: score.weighted_f1 for score in result.scores}.get(spec.selection_dataset)
+    return best is not None and f1 is not None and f1 > best.f1 + spec.promotion.min_delta
+
+
 def close_generation(
     status: EvolutionStatus,
     spec: EvolutionSpec,
@@ -43,7 +59,7 @@ def close_generation(
     best = status.best
     if best is None:
         outcome, message = Outcome.BASELINE, "the baseline model"
-    elif f1 > best.f1 + spec.promotion.min_delta:
+    elif is_improved(best, result, spec):
         outcome = Outcome.PROMOTED
         message = f"F1 {f1:.4f} is above generation {best.generation}'s {best.f1:.4f}"
     else:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support import recorded
 
-from selfemo_api.collapse import divergence, stage_signs
+from selfemo_api.collapse import crossed_bound, divergence, label_signs, stage_signs
 from selfemo_api.metrics import ScoreMetric, SelfPlayMetric
+from selfemo_api.results import SourceScore, StageResult
 from selfemo_api.spec import CollapseBounds
 from selfemo_api.stages import Stage
 
@@ -64,6 +66,52 @@ def test_a_crossed_bound_is_a_sentence(stage: Stage, value: float, sentence: str
     (sign,) = stage_signs(stage, {sign_of(stage): value}, CollapseBounds())
     assert sign.crossed
     assert str(sign) == sentence
+
+
+#: The counts of the labels in MELD's test file, and shares that name one label or some.
+TRUE = [count / 2610 for count in (1256, 281, 50, 208, 402, 68, 345)]
+ONE_LABEL, MOSTLY_JOY = [1.0, 0, 0, 0, 0, 0, 0], [0.02, 0.02, 0, 0.02, 0.9, 0.02, 0.02]
+
+
+@pytest.mark.parametrize(("baseline", "value"), [(ONE_LABEL, 0.326), (MOSTLY_JOY, 0.482)])
+def test_a_generation_that_corrects_a_skewed_baseline_has_not_collapsed(
+    baseline: list[float], value: float
+) -> None:
+    before, after, bounds = scored(baseline), scored(TRUE), CollapseBounds()
+    sign = label_signs(after, before, bounds, improved=True)[-1]
+    assert (round(sign.value, 3), sign.bound, sign.crossed) == (value, 0.3, False)
+    result = evaluated(after)
+    assert crossed_bound(result, before, bounds, improved=True) is None
+    assert crossed_bound(result, before, bounds) == str(sign)
+
+
+@pytest.mark.parametrize("improved", [False, True])
+def test_fewer_labels_are_a_collapse_whatever_f1_is(improved: bool) -> None:
+    before, after = scored(TRUE), scored(MOSTLY_JOY)
+    entropy, away = label_signs(after, before, CollapseBounds(min_entropy=0.1), improved=improved)
+    assert (entropy.crossed, away.crossed) == (False, True)
+    message = crossed_bound(evaluated(after), before, CollapseBounds(), improved=improved)
+    assert message == f"label entropy relative to the baseline's is {entropy.value:.3f}, below 0.35"
+
+
+def scored(shares: list[float]) -> SourceScore:
+    """Return a score whose predictions have these shares."""
+    entropy = -sum(share * math.log(share, 7) for share in shares if share)
+    figures = dict.fromkeys(("weighted_f1", "strict_weighted_f1", "macro_f1", "accuracy"), 0.3)
+    return SourceScore(
+        source="dev",
+        utterances=2610,
+        unparsable=0.0,
+        label_entropy=abs(entropy),
+        predicted_shares=shares,
+        **figures,
+    )
+
+
+def evaluated(score: SourceScore) -> StageResult:
+    return StageResult(
+        stage=Stage.EVALUATE, generation=1, manifest="x", manifest_sha256="0" * 64, scores=[score]
+    )
 
 
 def sign_of(stage: Stage) -> str:

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from selfemo_api.collapse import Sign, label_signs, stage_signs
 from selfemo_api.evolution import EmotionEvolution
-from selfemo_api.status import ConditionType, EvolutionStatus, GenerationRecord, Phase
+from selfemo_api.status import ConditionType, EvolutionStatus, GenerationRecord, Outcome, Phase
 from selfemo_api.text.formatting import duration
 from selfemo_operator.cli.terminal.plots import EmotionPlot, F1Plot
 from selfemo_operator.cli.terminal.score_table import (
@@ -333,7 +333,8 @@ def _collapse_signs(evolution: EmotionEvolution) -> list[RenderableType]:
     signs: list[Sign] = []
     evaluated = next((r for r in reversed(status.history) if r.scores), None)
     if evaluated is not None and status.baseline is not None:
-        signs += label_signs(evaluated.scores[0], status.baseline, bounds)
+        improved = evaluated.outcome is Outcome.PROMOTED
+        signs += label_signs(evaluated.scores[0], status.baseline, bounds, improved=improved)
     for result in status.current.results if status.current else []:
         signs += stage_signs(result.stage, result.metrics, bounds)
     if not signs:
@@ -341,8 +342,11 @@ def _collapse_signs(evolution: EmotionEvolution) -> list[RenderableType]:
     text = Text("Signs of collapse", "bold")
     for sign in signs:
         direction = "below" if sign.falls else "above"
+        limit = (
+            f"collapse {direction} {sign.bound:g}" if sign.counts else "not counted as a collapse"
+        )
         text.append(
-            f"\n  {sign.name}: {sign.value:.3f} (collapse {direction} {sign.bound:g})",
+            f"\n  {sign.name}: {sign.value:.3f} ({limit})",
             "red" if sign.crossed else "not bold",
         )
     return ["", text]

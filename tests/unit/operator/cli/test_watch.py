@@ -20,7 +20,7 @@ from tests.support.terminal_screen import Screen
 from selfemo_api.contract import ExitCode
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.stages import Stage
-from selfemo_api.status import ConditionType, Phase, Reason
+from selfemo_api.status import ConditionType, Outcome, Phase, Reason
 from selfemo_api.text.files import write_atomically
 from selfemo_operator.cli import watch
 from selfemo_operator.cli.terminal.evolution_view import (
@@ -99,6 +99,18 @@ def test_view_of_a_running_stage() -> None:
     assert f"{score.f1_by_label[4]:.3f}" in joy
     assert "+0.031" in joy
     assert "(collapse below 0.35)" in text
+
+
+def test_a_divergence_that_does_not_count_is_shown_as_such() -> None:
+    evolution = training()
+    promoted = evolution.status.history[3]
+    assert promoted.outcome is Outcome.PROMOTED
+    moved = promoted.scores[0].model_copy(
+        update={"predicted_shares": [0, 0, 0, 0, 0, 0, 1], "label_entropy": 1.0}
+    )
+    record = promoted.model_copy(update={"scores": [moved]})
+    text = drawn(status(evolution, history=[record]), StageProgress())
+    assert "the divergence from the baseline's labels: 0.892 (not counted as a collapse)" in text
 
 
 def test_marks_are_at_the_columns_of_their_values() -> None:

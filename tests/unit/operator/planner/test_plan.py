@@ -431,7 +431,7 @@ def test_generation_0_cannot_collapse() -> None:
 def test_collapse_by_divergence() -> None:
     world = world_of()
     name = to_stage(world, 1, Stage.EVALUATE)
-    moved = score_of(0.4, predicted_shares=[1.0, 0, 0, 0, 0, 0, 0])
+    moved = score_of(0.3, predicted_shares=[1.0, 0, 0, 0, 0, 0, 0])
     world.set_job(name, JobState.SUCCEEDED, result=result_of(1, Stage.EVALUATE, scores=[moved]))
     status = decide(world.evolution, world.observed, world.now).status
     assert (status.stage, status.history[-1].outcome) == (Stage.PUBLISH, Outcome.COLLAPSED)
@@ -439,6 +439,22 @@ def test_collapse_by_divergence() -> None:
         status.history[-1].message
         == "the divergence from the baseline's labels is 0.689, above 0.3"
     )
+
+
+@pytest.mark.parametrize(
+    ("min_delta", "outcome"), [(0.0, Outcome.PROMOTED), (0.1, Outcome.COLLAPSED)]
+)
+def test_a_better_generation_with_other_labels_is_promoted(
+    min_delta: float, outcome: Outcome
+) -> None:
+    world = world_of(promotion={"minDelta": min_delta})
+    name = to_stage(world, 1, Stage.EVALUATE)
+    moved = score_of(0.4, predicted_shares=[1.0, 0, 0, 0, 0, 0, 0])
+    world.set_job(name, JobState.SUCCEEDED, result=result_of(1, Stage.EVALUATE, scores=[moved]))
+    status = decide(world.evolution, world.observed, world.now).status
+    assert status.history[-1].outcome is outcome
+    assert status.best is not None
+    assert status.best.generation == (1 if outcome is Outcome.PROMOTED else 0)
 
 
 # Publish ----------------------------------------------------------------------------------------
