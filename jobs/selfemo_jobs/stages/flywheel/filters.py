@@ -208,6 +208,9 @@ def min_reward_filter(groups: DataFrame, min_reward: float) -> DataFrame:
 def exact_duplicate_filter(groups: DataFrame) -> DataFrame:
     """Return one group for each distinct content (role, prompt and completions).
 
+    Gold labels are a part of the content: short utterances of other dialogues have the same prompt,
+    and other labels. A group without gold labels is equal to each group of the same content.
+
     Parameters
     ----------
     groups
@@ -216,10 +219,16 @@ def exact_duplicate_filter(groups: DataFrame) -> DataFrame:
     Returns
     -------
     DataFrame
-        The groups that stay: of equal groups the one with the smallest id.
+        The groups that stay: of equal groups the one with gold labels, or with the smallest id.
     """
-    first = groups.groupby("content").agg(F.min(col("group_id")).alias("group_id"))
-    return materialize(groups.join(first.select("group_id"), on="group_id", how="semi"))
+    labeled = groups.where(col("labeled"))
+    others = groups.where(~col("labeled")).join(labeled.select("content"), on="content", how="anti")
+    first = [
+        equal.agg(F.min(col("group_id")).alias("group_id")).select("group_id")
+        for equal in (labeled.groupby("content", "emotions"), others.groupby("content"))
+    ]
+    stays = first[0].concat(first[1])
+    return materialize(groups.join(stays, on="group_id", how="semi"))
 
 
 def near_duplicate_filter(groups: DataFrame, rows: DataFrame, threshold: float) -> DataFrame:

@@ -191,6 +191,21 @@ def test_exact_duplicates_have_equal_role_prompt_and_completions_in_any_order() 
     assert len(kept(groups)) == 6
 
 
+@pytest.mark.parametrize("ids", [("a", "b", "c", "d", "e"), ("e", "d", "c", "b", "a")])
+def test_of_exact_duplicates_all_gold_labels_stay_whatever_the_sources_are_called(
+    ids: tuple[str, ...],
+) -> None:
+    base = Group("", prompt=(1, 2), completions=((3,), (4, 4)))
+    labels = [("neutral", None), ("anger", ("anger",)), ("joy", ("joy",)), ("joy", ("joy",))]
+    groups = [
+        replace(base, id=name, label=label, gold=gold)
+        for name, (label, gold) in zip(ids, labels, strict=False)
+    ]
+    groups += [replace(base, id=ids[4], role=RESPONDER)]
+    exact = {"exact": True, "near": False}
+    assert kept(groups, deduplicate=exact) == sorted([ids[1], min(ids[2], ids[3]), ids[4]])
+
+
 def test_near_duplicate_filter_compares_only_the_best_responses() -> None:
     response = "I never thought that it would come to this between the two of us"
     groups = [
