@@ -23,13 +23,18 @@ def test_the_label_prior_has_the_shares_of_the_labeled_sources() -> None:
     sources = [
         labeled(Use.LABELED, ("joy",), ("anger",), (), ("joy",)),
         labeled(Use.LABELED, ("joy",)),
+        labeled(Use.EVALUATION, ("joy",), ("joy",)),
+    ]
+    assert label_prior(["joy", "anger"], sources) == {"joy": 0.75, "anger": 0.25}
+
+
+def test_a_label_that_the_labeled_sources_lack_has_the_share_of_one() -> None:
+    sources = [
+        labeled(Use.LABELED, ("joy",), ("anger",), (), ("joy",)),
         labeled(Use.EVALUATION, ("fear",), ("fear",)),
     ]
-    assert label_prior(["joy", "fear", "anger"], sources) == {
-        "joy": 0.75,
-        "fear": 0.0,
-        "anger": 0.25,
-    }
+    shares = label_prior(["joy", "fear", "anger"], sources)
+    assert shares == {"joy": 0.5, "fear": 0.25, "anger": 0.25}
 
 
 def test_with_several_labels_of_a_turn_the_shares_are_those_of_the_mentions() -> None:
