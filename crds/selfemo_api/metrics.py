@@ -83,7 +83,7 @@ class SelfPlayMetric(StrEnum):
     LABEL_ENTROPY = "labelEntropy"
     """Entropy of the recognizer's labels over the highest possible; absent without any."""
     DIVERSITY = "diversity"
-    """Distinct bigrams over all bigrams of the responses; absent without any."""
+    """Distinct bigrams over all bigrams of some 512 responses; absent without any."""
 
 
 class ScoreMetric(StrEnum):

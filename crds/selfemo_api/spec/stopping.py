@@ -40,8 +40,9 @@ class CollapseBounds(ApiModel):
     """The highest share of groups whose rewards are all equal. Such groups teach nothing. Above
     0.98, a step of 28 groups, as in the studies, has on average less than one that teaches."""
     min_diversity: Share = 0.02
-    """The lowest share of distinct bigrams among all bigrams of the responses. The same response
-    said n times has 1/n. The demo's few hundred responses have 0.88; more responses have less."""
+    """The lowest share of distinct bigrams among all bigrams of some 512 responses of a generation.
+    The same response to everything has 0.002 there, and ten in turn have 0.02. The demo's few
+    hundred responses have 0.88."""
 
 
 class StoppingSpec(ApiModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
@@ -11,6 +12,9 @@ import numpy.typing as npt
 from selfemo_jobs.rewards.word_units import split_words
 
 Floats = npt.NDArray[np.float64]
+
+#: Hexadecimal digits of a hash of :func:`bigram_hashes`: 32 bits.
+BIGRAM_HASH = 8
 
 
 def label_entropy(counts: Sequence[float] | Floats) -> float:
@@ -73,8 +77,38 @@ def distinct_bigrams(texts: Iterable[str]) -> float:
     >>> distinct_bigrams(["真开心", "真难过"])
     1.0
     """
-    pairs = [pair for text in texts for pair in pairwise(split_words(text))]
+    pairs = _word_pairs(texts)
     return len(set(pairs)) / len(pairs) if pairs else 0.0
+
+
+def bigram_hashes(texts: Iterable[str]) -> list[str]:
+    """Return a hash of each word pair of :func:`distinct_bigrams`, for texts in several places.
+
+    Parameters
+    ----------
+    texts
+        The texts, in any script.
+
+    Returns
+    -------
+    list of str
+        :data:`BIGRAM_HASH` hexadecimal digits of each pair, in order. Of ten thousand different
+        pairs, hardly two have the same.
+
+    Examples
+    --------
+    >>> hashes = bigram_hashes(["what a day", "what a mess"])
+    >>> len(hashes), len(set(hashes))
+    (4, 3)
+    """
+    return [
+        hashlib.blake2b(" ".join(pair).encode(), digest_size=BIGRAM_HASH // 2).hexdigest()
+        for pair in _word_pairs(texts)
+    ]
+
+
+def _word_pairs(texts: Iterable[str]) -> list[tuple[str, str]]:
+    return [pair for text in texts for pair in pairwise(split_words(text))]
 
 
 def _to_shares(counts: Sequence[float] | Floats) -> Floats:

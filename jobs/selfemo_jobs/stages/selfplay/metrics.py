@@ -14,34 +14,62 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selfemo_api.metrics import SelfPlayMetric
-from selfemo_api.spec import Role
-from selfemo_jobs.rewards.diversity import distinct_bigrams, label_entropy
+from selfemo_api.seeds import derive_seed
+from selfemo_api.spec import Role, SelfPlaySpec
+from selfemo_jobs.rewards.diversity import BIGRAM_HASH, bigram_hashes, label_entropy
 
 #: Counts of one part, in the form in which the report stores them.
 Counts = dict[str, Any]
+
+#: About the number of responses on which ``diversity`` is measured. Distinct-2 falls with the
+#: number of texts, so it must not follow the size of a run. The same response 512 times has 0.002,
+#: a tenth of the bound of a collapse. The hashes of 512 take some 40 KiB of the manifest.
+SAMPLED_RESPONSES = 512
 
 #: Decimal places of a metric: enough to compare, few enough to read.
 _DIGITS = 6
 
 
-def count_part(table: pa.Table) -> Counts:
+def sampled_share(settings: SelfPlaySpec, episodes: int) -> float:
+    """Return the share of the responses on which ``diversity`` is measured.
+
+    Parameters
+    ----------
+    settings
+        The field ``spec.selfPlay``.
+    episodes
+        The number of episodes of the generation, of all shards together.
+
+    Examples
+    --------
+    >>> sampled_share(SelfPlaySpec(), episodes=640)
+    0.1
+    """
+    turns = episodes * settings.turns * settings.responder_share
+    return min(1.0, SAMPLED_RESPONSES / max(1.0, turns * settings.group_size))
+
+
+def count_part(table: pa.Table, sampled: float = 1.0) -> Counts:
     """Return the counts of one part.
 
     Parameters
     ----------
     table
         The candidates of the part (:data:`selfemo_jobs.runtime.schemas.CANDIDATES`).
+    sampled
+        The share of the responses whose bigrams are counted (:func:`sampled_share`).
 
     Returns
     -------
     dict
-        Numbers of rows, groups and tokens, sums of log-probabilities, the distinct-2 of the
-        responses and the recognizer's labels. The values can be written as JSON.
+        Numbers of rows, groups and tokens, sums of log-probabilities, the bigrams of some responses
+        and the recognizer's labels. The values can be written as JSON.
     """
     role = table["role"]
     recognizer = table.filter(pc.equal(role, Role.RECOGNIZER.value))
     responder = table.filter(pc.equal(role, Role.RESPONDER.value))
     logprobs = pc.list_flatten(table["logprobs"])
+    bigrams = bigram_hashes(_sampled_responses(responder, sampled))
     named_labels = Counter(pc.list_flatten(recognizer["labels"]).to_pylist())
     return {
         "rows": table.num_rows,
@@ -54,7 +82,8 @@ def count_part(table: pa.Table) -> Counts:
         "recognizerWellFormed": _count_true(recognizer["well_formed"]),
         "responder": responder.num_rows,
         "responderWellFormed": _count_true(responder["well_formed"]),
-        "distinct": distinct_bigrams(responder["completion"].to_pylist()),
+        "bigrams": len(bigrams),
+        "bigramHashes": "".join(sorted(set(bigrams))),
         "labels": dict(sorted(named_labels.items())),
     }
 
@@ -62,9 +91,9 @@ def count_part(table: pa.Table) -> Counts:
 def self_play_metrics(parts: Mapping[str, Counts], labels: Sequence[str]) -> dict[str, float]:
     """Return the metrics of the stage.
 
-    ``diversity`` is the mean of the parts' distinct-2, weighted by their numbers of responses. The
-    distinct-2 of all responses together would fall with their number, so that runs of different
-    sizes could not be compared.
+    ``diversity`` is the distinct-2 of about :data:`SAMPLED_RESPONSES` responses. That of all
+    responses would fall with their number, so that runs of different sizes could not be compared.
+    Which responses they are does not depend on the parts.
 
     Parameters
     ----------
@@ -101,11 +130,10 @@ def self_play_metrics(parts: Mapping[str, Counts], labels: Sequence[str]) -> dic
         metrics[SelfPlayMetric.RECOGNIZER_WELL_FORMED] = well_formed
         metrics[SelfPlayMetric.LABEL_ENTROPY] = round(label_entropy(by_label), _DIGITS)
     if responses:
-        weighted = sum(count["distinct"] * count["responder"] for count in counts)
         metrics[SelfPlayMetric.RESPONDER_WELL_FORMED] = _share(
             total("responderWellFormed"), responses
         )
-        metrics[SelfPlayMetric.DIVERSITY] = _share(weighted, responses)
+        metrics |= _diversity(counts)
     return metrics
 
 
@@ -127,6 +155,29 @@ def label_counts(parts: Mapping[str, Counts], labels: Sequence[str]) -> dict[str
     return {
         label: sum(count["labels"].get(label, 0) for count in parts.values()) for label in labels
     }
+
+
+def _diversity(counts: Sequence[Counts]) -> dict[str, float]:
+    """Return the metric ``diversity``; nothing if an earlier version counted all parts."""
+    sampled = [count for count in counts if "bigrams" in count]
+    if not sampled:
+        return {}
+    texts = (count["bigramHashes"] for count in sampled)
+    distinct = {t[i : i + BIGRAM_HASH] for t in texts for i in range(0, len(t), BIGRAM_HASH)}
+    return {
+        SelfPlayMetric.DIVERSITY: _share(len(distinct), sum(count["bigrams"] for count in sampled))
+    }
+
+
+def _sampled_responses(responder: pa.Table, share: float) -> list[str]:
+    """Return the texts of the share of responses whose group and member have the least hashes."""
+    columns = (responder[name].to_pylist() for name in ("group_id", "member", "completion"))
+    bits = 53  # each such number is a float
+    return [
+        text
+        for group, member, text in zip(*columns, strict=True)
+        if share >= 1.0 or derive_seed(0, group, member, bits=bits) < share * 2**bits
+    ]
 
 
 def _count_true(column: pa.ChunkedArray) -> int:

@@ -32,7 +32,13 @@ from selfemo_jobs.stages.selfplay.episodes import (
     plan_episodes,
     split_into_parts,
 )
-from selfemo_jobs.stages.selfplay.metrics import Counts, count_part, label_counts, self_play_metrics
+from selfemo_jobs.stages.selfplay.metrics import (
+    Counts,
+    count_part,
+    label_counts,
+    sampled_share,
+    self_play_metrics,
+)
 from selfemo_jobs.stages.selfplay.self_player import SelfPlayer
 
 if TYPE_CHECKING:
@@ -66,7 +72,11 @@ def run_self_play(context: StageContext) -> StageOutput:
     policy = fetch_policy(context)
     inputs = {**hashes, "policy": model_sha256(policy)}
     context = context.with_inputs(inputs)
-    parts = split_into_parts(plan_generation(context, sources), spec.self_play)
+    plan = plan_generation(context, sources)
+    parts, sampled = (
+        split_into_parts(plan, spec.self_play),
+        sampled_share(spec.self_play, len(plan)),
+    )
     numbers = parts_of_shard(len(parts), context.shard, context.shards)
     finished: list[Part] = []
     counts: dict[str, Counts] = {}
@@ -78,11 +88,11 @@ def run_self_play(context: StageContext) -> StageOutput:
         else:
             part, table = stored
             finished.append(part)
-            counts[part.path] = count_part(table)
+            counts[part.path] = count_part(table, sampled)
     if missing:
         engine = _open_engine(context, policy)
         try:
-            finished += play_parts(context, engine, parts, missing, counts)
+            finished += play_parts(context, engine, parts, missing, counts, sampled)
         finally:
             engine.close()
     label_sets = any(source.has_label_sets for source in sources)
@@ -199,6 +209,7 @@ def play_parts(
     parts: Mapping[int, Sequence[Episode]] | Sequence[Sequence[Episode]],
     missing: Sequence[int],
     counts: dict[str, Counts],
+    sampled: float = 1.0,
 ) -> list[Part]:
     """Play the episodes of some parts; write and return the parts.
 
@@ -214,6 +225,8 @@ def play_parts(
         The numbers of the parts to play.
     counts
         The counts of each part are added to it, by the part's path.
+    sampled
+        The share of the responses whose bigrams are counted.
     """
     config = context.config
     player = SelfPlayer(engine, config.spec, config.generation)
@@ -223,7 +236,7 @@ def play_parts(
     for number in missing:
         rows = player.generate_candidates(parts[number], derive_seed(config.seed, "part", number))
         part = put_table(context, part_path(number), rows)
-        counts[part.path] = count_part(rows)
+        counts[part.path] = count_part(rows, sampled)
         written.append(part)
         done += len(parts[number])
         tokens += counts[part.path]["tokens"]

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfemo_jobs.rewards.diversity import (
+    BIGRAM_HASH,
+    bigram_hashes,
     distinct_bigrams,
     label_entropy,
 )
@@ -42,6 +44,13 @@ def test_distinct_bigrams_by_hand() -> None:
     assert distinct_bigrams(["a b c", "A b d"]) == pytest.approx(3 / 4)  # "a b" occurs twice
     assert distinct_bigrams(["no no no no"]) == pytest.approx(1 / 3)
     assert distinct_bigrams(["one", ""]) == 0.0
+
+
+def test_hashes_of_several_texts_have_the_distinct_bigrams_of_all() -> None:
+    texts = ["a b c", "A b d", "我很开心", "我很难过！", "", "one"]
+    hashes = [each for text in texts for each in bigram_hashes([text])]
+    assert {len(each) for each in hashes} == {BIGRAM_HASH}
+    assert len(set(hashes)) / len(hashes) == distinct_bigrams(texts)
 
 
 def test_distinct_bigrams_of_other_scripts() -> None:

@@ -46,7 +46,8 @@ def test_self_play() -> None:
         "recognizerWellFormed": 1,
         "responder": 2,
         "responderWellFormed": 2,
-        "distinct": 0.5,
+        "bigrams": 2,
+        "bigramHashes": "00000000",
         "labels": {"joy": 1},
     }
     metrics = self_play_metrics({"part-00000.parquet": part}, LABELS)

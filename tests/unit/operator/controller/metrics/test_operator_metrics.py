@@ -309,7 +309,7 @@ def test_the_metrics_of_the_tests_are_those_of_real_stages() -> None:
     part = dict.fromkeys(counts.split(), 1)
     part |= dict.fromkeys(("recognizerWellFormed", "responderWellFormed"), 1)
     played = self_play_metrics(
-        {"p": {**part, "logprob": -1.0, "distinct": 0.5, "labels": {}}}, MELD
+        {"p": {**part, "logprob": -1.0, "bigrams": 1, "bigramHashes": "0" * 8, "labels": {}}}, MELD
     )
     assert set(METRICS[Stage.SELF_PLAY]) <= set(played)
 
