@@ -38,7 +38,13 @@ class Sign:
         return f"{self.name} is {self.value:.3f}, {word} {self.bound:g}"
 
 
-def stage_signs(stage: Stage, metrics: Mapping[str, float], bounds: CollapseBounds) -> list[Sign]:
+def stage_signs(
+    stage: Stage,
+    metrics: Mapping[str, float],
+    bounds: CollapseBounds,
+    *,
+    imitation: bool = False,
+) -> list[Sign]:
     """Return the signs of collapse in the metrics of SelfPlay or Score; none for other stages.
 
     Parameters
@@ -49,21 +55,42 @@ def stage_signs(stage: Stage, metrics: Mapping[str, float], bounds: CollapseBoun
         The metrics by name. Without the one that is compared, there is no sign.
     bounds
         The bounds, ``spec.stopping.collapse``.
+    imitation
+        Whether training imitates the consensus of recognizer groups (``training.imitation`` above
+        0). Groups without variance then teach it, and their share does not count.
 
     Examples
     --------
-    >>> metrics = {ScoreMetric.ZERO_VARIANCE_SHARE: 0.99}
+    >>> metrics = {ScoreMetric.ZERO_VARIANCE_SHARE_RESPONDER: 0.99}
     >>> [str(sign) for sign in stage_signs(Stage.SCORE, metrics, CollapseBounds())]
-    ['the share of groups without variance is 0.990, above 0.98']
+    ["the share of the responder's groups without variance is 0.990, above 0.98"]
     """
     if stage is Stage.SELF_PLAY and SelfPlayMetric.DIVERSITY in metrics:
         value = metrics[SelfPlayMetric.DIVERSITY]
         return [Sign("response diversity", value, bounds.min_diversity, True)]
-    if stage is Stage.SCORE and ScoreMetric.ZERO_VARIANCE_SHARE in metrics:
-        value = metrics[ScoreMetric.ZERO_VARIANCE_SHARE]
-        name = "the share of groups without variance"
-        return [Sign(name, value, bounds.max_zero_variance, False)]
+    if stage is Stage.SCORE:
+        return _variance_signs(metrics, bounds.max_zero_variance, imitation)
     return []
+
+
+def _variance_signs(metrics: Mapping[str, float], bound: float, imitation: bool) -> list[Sign]:
+    """Return the sign of each role: the groups of one must not hide that the other is dead.
+
+    If no group is left, or an earlier version wrote the metrics, there is one for both together.
+    """
+    shares = (
+        (ScoreMetric.ZERO_VARIANCE_SHARE_RECOGNIZER, "the recognizer's groups", not imitation),
+        (ScoreMetric.ZERO_VARIANCE_SHARE_RESPONDER, "the responder's groups", True),
+    )
+    signs = [
+        Sign(f"the share of {groups} without variance", metrics[name], bound, False, counts)
+        for name, groups, counts in shares
+        if name in metrics
+    ]
+    if signs or ScoreMetric.ZERO_VARIANCE_SHARE not in metrics:
+        return signs
+    value = metrics[ScoreMetric.ZERO_VARIANCE_SHARE]
+    return [Sign("the share of groups without variance", value, bound, False)]
 
 
 def label_signs(
@@ -109,23 +136,26 @@ def crossed_bound(
     bounds: CollapseBounds,
     *,
     improved: bool = False,
+    imitation: bool = False,
 ) -> str | None:
     """Return which collapse bound a result crosses, as a sentence, or None.
 
     Parameters
     ----------
     result
-        The result of SelfPlay (response diversity), Score (share of groups without variance) or
-        Evaluate (label entropy and divergence from the baseline on the selection dataset, whose
-        score is the first in ``scores``).
+        The result of SelfPlay (response diversity), Score (share of groups without variance, by
+        role) or Evaluate (label entropy and divergence from the baseline on the selection dataset,
+        whose score is the first in ``scores``).
     baseline
         The baseline's score on the selection dataset. None: an evaluation crosses no bound.
     bounds
         The bounds, ``spec.stopping.collapse``.
     improved
         Whether an evaluation is better than the best before it, so that it may be promoted.
+    imitation
+        Whether training imitates the consensus of recognizer groups.
     """
-    signs = stage_signs(result.stage, result.metrics, bounds)
+    signs = stage_signs(result.stage, result.metrics, bounds, imitation=imitation)
     if result.stage is Stage.EVALUATE and result.scores and baseline is not None:
         signs = label_signs(result.scores[0], baseline, bounds, improved=improved)
     return next((str(sign) for sign in signs if sign.crossed), None)

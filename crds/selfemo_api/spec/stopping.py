@@ -37,8 +37,10 @@ class CollapseBounds(ApiModel):
     than the best, and whose entropy is at least the baseline's, may be above it: from a baseline
     that names one label, right labels are further away."""
     max_zero_variance: Share = 0.98
-    """The highest share of groups whose rewards are all equal. Such groups teach nothing. Above
-    0.98, a step of 28 groups, as in the studies, has on average less than one that teaches."""
+    """The highest share of the groups of a role whose rewards are all equal. Such groups teach
+    nothing. Above 0.98, a step of 28 groups, as in the studies, has on average less than one that
+    teaches. With `training.imitation`, the recognizer's groups teach their consensus, and only the
+    responder's share counts."""
     min_diversity: Share = 0.02
     """The lowest share of distinct bigrams among all bigrams of some 512 responses of a generation.
     The same response to everything has 0.002 there, and ten in turn have 0.02. The demo's few

@@ -15,6 +15,8 @@ def collapse_signs(
     records: Sequence[StageRecord],
     scores: Mapping[int, SourceScore],
     bounds: CollapseBounds | None,
+    *,
+    imitation: bool = False,
 ) -> tuple[SignSeries, ...]:
     """Return each sign of collapse for which the run has values.
 
@@ -28,6 +30,9 @@ def collapse_signs(
         The scores on the selection dataset, by generation.
     bounds
         The bounds of the evolution. If they are None, the series have no bound.
+    imitation
+        Whether training imitates the consensus of recognizer groups. The share of these groups
+        without variance then has no bound.
     """
     signs: dict[str, list[tuple[int, Sign]]] = {}
     known_bounds = bounds or CollapseBounds()
@@ -37,13 +42,17 @@ def collapse_signs(
                 signs.setdefault(sign.name, []).append((generation, sign))
     for record in records:
         manifest = record.manifest
-        for sign in stage_signs(manifest.stage, manifest.metrics, known_bounds):
+        for sign in stage_signs(
+            manifest.stage, manifest.metrics, known_bounds, imitation=imitation
+        ):
             signs.setdefault(sign.name, []).append((manifest.generation, sign))
     return tuple(
         SignSeries(
             name,
             tuple(Point(generation, sign.value) for generation, sign in values),
-            Bound(values[0][1].bound, values[0][1].falls) if bounds else None,
+            Bound(values[0][1].bound, values[0][1].falls)
+            if bounds and values[0][1].counts
+            else None,
         )
         for name, values in signs.items()
     )

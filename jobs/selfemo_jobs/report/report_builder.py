@@ -114,7 +114,12 @@ def build_report(
         funnels=funnels(records),
         kept_labels=kept_labels(records),
         histograms=histograms(records),
-        signs=collapse_signs(records, scores, spec.stopping.collapse if spec else None),
+        signs=collapse_signs(
+            records,
+            scores,
+            spec.stopping.collapse if spec else None,
+            imitation=spec is not None and spec.training.imitation > 0.0,
+        ),
         generated_tokens=metric_points(records, Stage.SELF_PLAY, SelfPlayMetric.TOKENS),
         trained_tokens=metric_points(records, Stage.TRAIN, TrainMetric.TOKENS),
         stage_metrics=stage_metrics(by_key, numbers),

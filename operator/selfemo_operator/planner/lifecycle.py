@@ -230,8 +230,11 @@ def record_result(
     gpu_seconds = {r.stage: r.seconds * gpus_of(spec, r.stage) for r in results}
     outcome = AttemptOutcome(result.stage, result, result.seconds * gpus_of(spec, result.stage))
     improved = is_improved(status.best, result, spec)
+    imitation = spec.training.imitation > 0.0
     bounds = spec.stopping.collapse
-    collapse = crossed_bound(result, status.baseline, bounds, improved=improved)
+    collapse = crossed_bound(
+        result, status.baseline, bounds, improved=improved, imitation=imitation
+    )
     following = next_stage(status.generation, result.stage, warm_start=spec.has_warm_start)
     if collapse and status.generation > 0:
         status = close_collapsed(status, spec, result, collapse, gpu_seconds)

@@ -68,6 +68,41 @@ def test_a_crossed_bound_is_a_sentence(stage: Stage, value: float, sentence: str
     assert str(sign) == sentence
 
 
+def test_a_dead_responder_is_not_hidden_by_the_recognizer() -> None:
+    metrics = {
+        ScoreMetric.ZERO_VARIANCE_SHARE: 0.6,
+        ScoreMetric.ZERO_VARIANCE_SHARE_RECOGNIZER: 0.5,
+        ScoreMetric.ZERO_VARIANCE_SHARE_RESPONDER: 1.0,
+    }
+    for imitation in (False, True):
+        recognizer, responder = stage_signs(
+            Stage.SCORE, metrics, CollapseBounds(), imitation=imitation
+        )
+        assert (recognizer.value, recognizer.crossed) == (0.5, False)
+        assert (responder.value, responder.crossed) == (1.0, True)
+
+
+def test_unanimous_groups_that_are_imitated_are_shown_and_do_not_count() -> None:
+    metrics = {
+        ScoreMetric.ZERO_VARIANCE_SHARE: 0.99,
+        ScoreMetric.ZERO_VARIANCE_SHARE_RECOGNIZER: 0.99,
+    }
+    signs = {
+        imitation: stage_signs(Stage.SCORE, metrics, CollapseBounds(), imitation=imitation)
+        for imitation in (False, True)
+    }
+    assert [[(s.value, s.crossed) for s in each] for each in signs.values()] == [
+        [(0.99, True)],
+        [(0.99, False)],
+    ]
+
+
+def test_imitation_does_not_help_if_no_group_is_left() -> None:
+    metrics = {ScoreMetric.ZERO_VARIANCE_SHARE: 1.0}
+    (sign,) = stage_signs(Stage.SCORE, metrics, CollapseBounds(), imitation=True)
+    assert sign.crossed
+
+
 #: The counts of the labels in MELD's test file, and shares that name one label or some.
 TRUE = [count / 2610 for count in (1256, 281, 50, 208, 402, 68, 345)]
 ONE_LABEL, MOSTLY_JOY = [1.0, 0, 0, 0, 0, 0, 0], [0.02, 0.02, 0, 0.02, 0.9, 0.02, 0.02]

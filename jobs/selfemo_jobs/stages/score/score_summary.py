@@ -149,6 +149,10 @@ def score_metrics(summary: ScoreSummary, reward: RewardSpec) -> dict[str, float]
         ScoreMetric.ZERO_VARIANCE_SHARE: sum(r.zero_variance for r in roles) / groups
         if groups
         else 1.0,
+        ScoreMetric.ZERO_VARIANCE_SHARE_RECOGNIZER: _mean(
+            recognizer.zero_variance, recognizer.groups
+        ),
+        ScoreMetric.ZERO_VARIANCE_SHARE_RESPONDER: _mean(responder.zero_variance, responder.groups),
         ScoreMetric.GROUPS: groups,
         ScoreMetric.GROUPS_DROPPED: dropped,
         ScoreMetric.CONSENSUS_ENTROPY: label_entropy(summary.consensus)

@@ -336,7 +336,8 @@ def _collapse_signs(evolution: EmotionEvolution) -> list[RenderableType]:
         improved = evaluated.outcome is Outcome.PROMOTED
         signs += label_signs(evaluated.scores[0], status.baseline, bounds, improved=improved)
     for result in status.current.results if status.current else []:
-        signs += stage_signs(result.stage, result.metrics, bounds)
+        imitation = evolution.spec.training.imitation > 0.0
+        signs += stage_signs(result.stage, result.metrics, bounds, imitation=imitation)
     if not signs:
         return []
     text = Text("Signs of collapse", "bold")

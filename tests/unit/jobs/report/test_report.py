@@ -16,13 +16,14 @@ from tests.unit.jobs.report.made_up import F1, HOSTILE, LABELS, RUN, confusion, 
 
 from selfemo_api.evolution import EmotionEvolution, Metadata
 from selfemo_api.results import ExpressionChange, ExpressionScore
-from selfemo_api.spec import EvolutionSpec, StorageSpec
+from selfemo_api.spec import CollapseBounds, EvolutionSpec, StorageSpec
 from selfemo_api.stages import STAGE_ORDER, Stage, next_stage, stages_of
 from selfemo_jobs.report.__main__ import main
 from selfemo_jobs.report.charts.bars import column_chart, dumbbell_chart, stacked_bars
 from selfemo_jobs.report.charts.heat import heatmap
 from selfemo_jobs.report.charts.lines import line_chart
 from selfemo_jobs.report.charts.svg import format_number, ticks
+from selfemo_jobs.report.collapse_signs import collapse_signs
 from selfemo_jobs.report.page import render
 from selfemo_jobs.report.report_builder import build_report
 from selfemo_jobs.report.run_info import RunInfo, info_of_evolution
@@ -528,6 +529,22 @@ def test_signs_of_collapse_have_the_planners_bounds(
     assert idle.bound == Bound(0.25, falls=False)
     assert [p.value for p in idle.points] == pytest.approx([0.1, 0.2, 0.3])
     assert {sign.bound for sign in build_report(records, RunInfo(RUN)).signs} == {None}
+
+
+@pytest.mark.parametrize(("imitation", "bound"), [(0.0, Bound(0.98, falls=False)), (10.0, None)])
+def test_a_share_that_does_not_count_has_no_bound(
+    store: Store, imitation: float, bound: Bound | None
+) -> None:
+    records = read_records(store, write_run(store))
+    score = next(record for record in records if record.manifest.stage is Stage.SCORE)
+    shares = {"zeroVarianceShareRecognizer": 1.0, "zeroVarianceShareResponder": 0.2}
+    metrics = {**score.manifest.metrics, **shares}
+    record = replace(score, manifest=score.manifest.model_copy(update={"metrics": metrics}))
+    signs = collapse_signs([record], {}, CollapseBounds(), imitation=imitation > 0.0)
+    assert [(sign.points[0].value, sign.bound) for sign in signs] == [
+        (1.0, bound),
+        (0.2, Bound(0.98, falls=False)),
+    ]
 
 
 def test_numbers_have_four_significant_digits() -> None:

@@ -441,6 +441,17 @@ def test_collapse_by_divergence() -> None:
     )
 
 
+@pytest.mark.parametrize(("imitation", "stage"), [(10.0, Stage.FLYWHEEL), (0.0, Stage.PUBLISH)])
+def test_unanimous_groups_end_the_run_unless_they_are_imitated(
+    imitation: float, stage: Stage
+) -> None:
+    world = world_of(training={"imitation": imitation})
+    name = to_stage(world, 1, Stage.SCORE)
+    metrics = {"zeroVarianceShare": 0.995, "zeroVarianceShareRecognizer": 0.995}
+    world.set_job(name, JobState.SUCCEEDED, result=result_of(1, Stage.SCORE, metrics=metrics))
+    assert decide(world.evolution, world.observed, world.now).status.stage is stage
+
+
 @pytest.mark.parametrize(
     ("min_delta", "outcome"), [(0.0, Outcome.PROMOTED), (0.1, Outcome.COLLAPSED)]
 )

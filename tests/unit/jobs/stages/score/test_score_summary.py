@@ -70,6 +70,8 @@ def test_metrics_by_hand() -> None:
             "penaltyMean": 0.25,
             "formatMean": 6 / 8,
             "zeroVarianceShare": 0.5,
+            "zeroVarianceShareRecognizer": 1.0,
+            "zeroVarianceShareResponder": 0.0,
             "groups": 2,
             "groupsDropped": 2,
             "consensusEntropy": 0.0,
