@@ -56,9 +56,9 @@ class FlywheelSpec(ApiModel):
     """The range of consistency of a kept group."""
     keep: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """The share of groups to keep, from 0 to 1, within each role and set of emotions. The most
-    reliable groups are kept: those with the highest product of confidence, consistency and reward.
-    Emotions do not compete with each other, so that rare ones survive (class-balanced
-    self-training, Zou et al. 2018). 1 keeps all groups."""
+    reliable groups are kept: those with the highest confidence, consistency and reward. Emotions do
+    not compete with each other, so that rare ones survive (class-balanced self-training, Zou et al.
+    2018). 1 keeps all groups."""
     use_label_prior: bool = False
     """Whether `keep` refers to `dataset.labelPrior`: of all recognizer groups, each emotion then
     keeps at most `keep` times its share. If false, `keep` refers to the groups that have the

@@ -176,9 +176,12 @@ def tie_breaker(seed: int) -> Any:
 def _rank(groups: DataFrame, seed: int) -> DataFrame:
     """Return the groups with their ``rank`` among those of their role and emotions, from 1.
 
-    The order is by reliability: confidence times consistency times mean reward.
+    The order is by reliability ``s * r``: ``r`` is the mean reward, and ``s`` is confidence times
+    consistency, or 2 minus that if ``r`` is below 0. So each of the three raises the rank.
     """
-    score = col("confidence") * col("consistency") / MILLION * col("reward") / col("rows")
+    sureness = col("confidence") * col("consistency") / MILLION
+    factor = F.when(col("reward") < 0, lit(2.0 * MILLION) - sureness).otherwise(sureness)
+    score = factor * col("reward") / col("rows")
     scored = groups.with_columns({"score": score, "tie": tie_breaker(seed)})
     order = Window().partition_by("role", "emotions")
     order = order.order_by("score", "tie", "group_id", desc=[True, False, False])

@@ -98,6 +98,20 @@ def test_keep_share_filter_keeps_the_most_reliable_groups_of_each_emotion() -> N
     assert kept(groups, keep=0.5) == ["a", "b", "d", "e"]
 
 
+@pytest.mark.parametrize("rewards", [(0.9, 0.5), (-0.2, -0.6)])
+def test_each_part_of_reliability_raises_the_rank_whatever_the_sign_of_the_reward(
+    rewards: tuple[float, float],
+) -> None:
+    base = Group("base", rewards=rewards, confidence=0.5, consistency=0.5)
+    worse = [
+        replace(base, id="confidence", confidence=0.4),
+        replace(base, id="consistency", consistency=0.0),
+        replace(base, id="reward", rewards=(rewards[0] - 0.1, rewards[1] - 0.1)),
+    ]
+    for group in worse:
+        assert kept([base, group], keep=0.5) == ["base"]
+
+
 def test_keep_share_may_refer_to_the_groups_expected_by_the_label_prior() -> None:
     groups = [Group(f"j{i}", confidence=1.0 - i / 20) for i in range(6)]
     groups += [Group(f"f{i}", label="fear", confidence=0.5 - i / 20) for i in range(4)]
