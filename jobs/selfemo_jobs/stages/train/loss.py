@@ -42,6 +42,9 @@ from torch import Tensor
 
 from selfemo_api.spec import TrainingSpec
 
+#: Below every log-probability of a model, and small enough for its KL term to be finite.
+_LEAST_LOGPROB = -1e6
+
 
 def loss_arguments(training: TrainingSpec, temperature: float) -> dict[str, Any]:
     """Return the arguments of TRL's ``GRPOConfig`` that define the loss.
@@ -175,3 +178,23 @@ def imitation_term(
     """
     total = -(logprobs * mask).sum()
     return weight * total / tokens, (total / tokens).detach()
+
+
+def bound_ratios(batch: dict[str, Tensor], imitated: Tensor) -> None:
+    """Replace the old and the reference's log-probabilities of imitated tokens.
+
+    GRPOTrainer computes ratio and KL term of all tokens before it masks these. What was improbable
+    and is learned has a ratio that may overflow, and infinity times 0 is not a number.
+
+    Parameters
+    ----------
+    batch
+        The tensors of a micro-batch. It is changed.
+    imitated
+        Which tokens are imitated; shape (rows, tokens).
+    """
+    old = batch["old_per_token_logps"]
+    batch["old_per_token_logps"] = old.masked_fill(imitated, 0.0)  # the ratio is a probability
+    if "ref_per_token_logps" in batch:
+        reference = batch["ref_per_token_logps"]
+        batch["ref_per_token_logps"] = reference.masked_fill(imitated, _LEAST_LOGPROB)

@@ -300,6 +300,7 @@ class SelfGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             mask = torch.tensor(imitated, device=device).unsqueeze(1) * batch["completion_mask"]
             # TRL's name for tokens that are read but are not in its loss and metrics
             batch["tool_mask"] = batch["completion_mask"] - mask
+            loss.bound_ratios(batch, mask.bool())
             responses = self._rollouts.responses
             is_response = torch.tensor([row in responses for row in rows], device=device)
             batch["response_mask"] = mask * is_response.unsqueeze(1)

@@ -189,6 +189,28 @@ def test_loss_and_gradients_equal_those_in_plain_pytorch(
     assert any(r == PADDING for p in bench.steps[-1].micro_batches[0] for r in p)
 
 
+@pytest.mark.parametrize("kl_beta", [0.0, BETA])
+def test_imitated_tokens_that_were_all_but_impossible_leave_the_loss_finite(
+    tiny_model: Path, tmp_path: Path, kl_beta: float
+) -> None:
+    bench = Bench(tiny_model, tmp_path, pack=True, kl_beta=kl_beta, imitation=0.7)
+    model = bench.trainer.model
+    usual = bench.step_loss(0)
+    usual.backward()
+    gradients = {n: p.grad.clone() for n, p in model.named_parameters()}
+    model.zero_grad()
+    offsets = bench.rollouts.completions.offsets
+    for row in np.flatnonzero(bench.rollouts.imitated):
+        tokens = slice(offsets[row], offsets[row + 1])
+        # the policy has learned them since; the reference is as far above a policy that lost them
+        bench.old[tokens], bench.reference[tokens] = -200.0, 200.0
+    bench.trainer.set_logprobs(bench.old, bench.reference if kl_beta else None, CAP)
+    loss = bench.step_loss(0)
+    assert torch.equal(loss, usual)
+    loss.backward()
+    assert all(torch.equal(p.grad, gradients[n]) for n, p in model.named_parameters())
+
+
 def test_before_the_first_step_the_ratio_is_1(tiny_model: Path, tmp_path: Path) -> None:
     bench = Bench(tiny_model, tmp_path, pack=True, kl_beta=0.0)
     trainer = bench.trainer
