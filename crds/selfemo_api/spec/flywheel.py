@@ -60,8 +60,8 @@ class FlywheelSpec(ApiModel):
     not compete with each other, so that rare ones survive (class-balanced self-training, Zou et al.
     2018). 1 keeps all groups."""
     use_label_prior: bool = False
-    """Whether `keep` refers to `dataset.labelPrior`: of all recognizer groups, each emotion then
-    keeps at most `keep` times its share. If false, `keep` refers to the groups that have the
+    """Whether `keep` refers to `dataset.labelPrior`: of all scored recognizer groups, each emotion
+    then keeps at most `keep` times its share. If false, `keep` refers to the groups that have the
     emotion. `paper-v1` has false, because it needs no labels."""
     max_share: Annotated[float, Field(gt=0.0, le=1.0), EXPERT] = 0.5
     """The largest share of one emotion, from 0 to 1, among the kept groups of a role (the balance

@@ -131,8 +131,9 @@ def expected_groups(
     """Return the number of recognizer groups of each emotion by the label prior.
 
     The prior has the share of each emotion among all labels. So its shares refer to the labels of
-    all unlabeled recognizer groups of self-play, also of those that a filter removed. A group with
-    two emotions has two labels, and a group without a consensus counts as one.
+    all unlabeled recognizer groups that were scored, also of those that a filter removed. Groups
+    whose vote has no result are not scored: `keep` is a share of the groups that could be kept. A
+    group with two emotions has two labels, and a group without a consensus counts as one.
 
     Parameters
     ----------
