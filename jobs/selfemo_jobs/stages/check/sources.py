@@ -148,7 +148,10 @@ def is_divided(labeled: Source, rest: Source) -> bool:
 def label_prior(labels: Sequence[str], sources: Sequence[ReadSource]) -> dict[str, float] | None:
     """Return the share of each label in the labeled sources; None if they have no label.
 
-    With several labels of an utterance, each counts: the shares are those of the label mentions.
+    With several labels of an utterance, each counts: the shares are those of the label mentions. A
+    label that the sources lack counts once: in a small labeled share, a rare emotion may be missing
+    by chance. With a share of 0, the flywheel would keep none of its groups in any generation, and
+    the evaluation would count none of its utterances.
 
     Parameters
     ----------
@@ -166,8 +169,11 @@ def label_prior(labels: Sequence[str], sources: Sequence[ReadSource]) -> dict[st
                 for turn in dialogue.turns
                 for label in turn.labels
             )
-    total = sum(counts[label] for label in labels)
-    return {label: counts[label] / total for label in labels} if total else None
+    if not any(counts[label] for label in labels):
+        return None
+    at_least_one = {label: max(1, counts[label]) for label in labels}
+    total = sum(at_least_one.values())
+    return {label: count / total for label, count in at_least_one.items()}
 
 
 def source_counts(sources: Sequence[ReadSource]) -> dict[str, dict[str, int]]:
