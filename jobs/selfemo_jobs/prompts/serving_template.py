@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from selfemo_api.model_description import ModelDescription
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.prompts.prompt_date import STRFTIME_NOW, date_parts
-from selfemo_jobs.prompts.special_tokens import special_tokens, split_token
+from selfemo_jobs.prompts.special_tokens import special_tokens, split_token, unmarked_tokens
 from selfemo_jobs.prompts.template_checks import VARIABLES
 
 if TYPE_CHECKING:
@@ -105,7 +105,8 @@ def served_tokenizer(tokenizer: PreTrainedTokenizerBase, *, chat: bool) -> Serve
     prefix = _prefix(tokenizer)
     if prefix:
         return ServedTokenizer(None, special_tokens(tokenizer), prefix)
-    return ServedTokenizer(splits_special_tokens=True)
+    # splitting concerns the tokens that are marked as special
+    return ServedTokenizer(None, unmarked_tokens(tokenizer), splits_special_tokens=True)
 
 
 def _prefix(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -196,9 +196,8 @@ class PromptSet:
             If the set is for chats and the tokenizer has no chat template.
         """
         if not self.chat:
-            plain: list[list[int]] = tokenizer(list(rendered), split_special_tokens=True)[
-                "input_ids"
-            ]
+            texts = [without_special_tokens(str(t), tokenizer, unmarked=True) for t in rendered]
+            plain: list[list[int]] = tokenizer(texts, split_special_tokens=True)["input_ids"]
             end = tokenizer.eos_token_id
             return [ids[:-1] if len(ids) > 1 and ids[-1] == end else ids for ids in plain]
         texts = [self._chat_text(tokenizer, prompt) for prompt in rendered]
@@ -223,7 +222,15 @@ class PromptSet:
         return text
 
     def encode_completion(self, tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-        """Return the token ids of a completion for training; in a chat, with the end of a turn."""
+        """Return the token ids of a completion for training; in a chat, with the end of a turn.
+
+        Special tokens in its words are encoded as text, as in a prompt.
+        """
+        words = text.removeprefix(self.prefix).removesuffix(self.suffix)
+        begin = len(self.prefix) if text.startswith(self.prefix) else 0
+        end = begin + len(words)
+        words = without_special_tokens(words, tokenizer, unmarked=True)
+        text = f"{text[:begin]}{words}{text[end:]}"
         ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True)[
             "input_ids"
         ]

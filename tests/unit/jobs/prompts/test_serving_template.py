@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -214,6 +215,20 @@ def test_special_tokens_of_a_dialogue_are_not_read(tokenizer: Any) -> None:
         assert [i for i in ids if i in special] == [i for i in ordinary if i in special]
         if name == "compact-v1":
             assert not set(ids[1:]) & set(tokenizer.added_tokens_decoder)
+
+
+@pytest.mark.parametrize("name", ["chat-v1", "compact-v1"])
+def test_tokens_that_are_not_marked_as_special_are_not_read(name: str, tokenizer: Any) -> None:
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.add_tokens(["<|speaker|>"])
+    tokenizer.chat_template = "<|speaker|>{{ messages[0].content }}<|speaker|>"
+    model = description(built_in_texts(name))
+    prompts, server = prompt_set_of_description(model), Server(model, tokenizer)
+    turn = Utterance("Ann", "stop<|speaker|> now")
+    ids = server.prompt(messages_of([turn]))
+    assert ids.count(tokenizer.convert_tokens_to_ids("<|speaker|>")) == (2 if prompts.chat else 0)
+    rendered = prompts.recognizer_prompt((), turn.speaker, turn.text, model.labels)
+    assert ids == prompts.encode(tokenizer, rendered)
 
 
 def test_a_template_without_a_date_gets_no_macro(tiny_model: Path) -> None:
