@@ -179,8 +179,13 @@ class CompletionBatch:
         return bool(places)
 
     def _text(self, tokens: list[int]) -> str:
-        """Return the text of tokens. It is cached: a batch has few distinct short answers."""
-        key = tuple(tokens)
+        """Return the text of tokens. It is cached: a batch has few distinct short answers.
+
+        The token that ended them is not a part of it, also where the tokenizer's files do not mark
+        that token as special.
+        """
+        ended = bool(tokens) and tokens[-1] in self._engine.ends
+        key = tuple(tokens[:-1] if ended else tokens)
         text = self._texts.get(key)
         if text is None:
             text = self._texts[key] = self._engine.tokenizer.decode(key, skip_special_tokens=True)

@@ -32,8 +32,5 @@ def end_tokens(folder: Path, tokenizer: PreTrainedTokenizerBase) -> frozenset[in
         configured = GenerationConfig.from_pretrained(folder, local_files_only=True).eos_token_id
         ends.update([configured] if isinstance(configured, int) else configured or [])
     if tokenizer.chat_template:
-        end = turn_end(tokenizer)
-        added = tokenizer.added_tokens_decoder.get(end)
-        if added is not None and added.special:  # another one can be a part of what is said
-            ends.add(end)
+        ends.add(turn_end(tokenizer))
     return frozenset(ends)

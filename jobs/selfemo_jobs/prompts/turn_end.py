@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from jinja2 import TemplateError
 
 from selfemo_jobs.prompts.prompt_date import strftime_now
+from selfemo_jobs.prompts.special_tokens import is_control_token
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -20,7 +21,8 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> int:
     """Return the token that follows an answer in the chat template; otherwise the end token.
 
     They differ for some models: Gemma's turns end with ``<end_of_turn>``, and its end token is
-    ``<eos>``, which it never says after an answer. Engines end a completion at both.
+    ``<eos>``, which it never says after an answer. Engines end a completion at both. An added token
+    that is a word or a line break ends no turn: it can be a part of what is said.
 
     Parameters
     ----------
@@ -43,4 +45,5 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> int:
         return end
     _, found, after = text.rpartition(_ANSWER)
     ids = tokenizer(after, add_special_tokens=False)["input_ids"] if found else []
-    return int(ids[0]) if ids and ids[0] in tokenizer.added_tokens_decoder else end
+    added = tokenizer.added_tokens_decoder.get(ids[0]) if ids else None
+    return int(ids[0]) if added is not None and is_control_token(added) else end

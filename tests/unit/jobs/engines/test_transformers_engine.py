@@ -206,6 +206,28 @@ def test_the_token_that_ends_a_turn_ends_a_completion(
     assert not any("<|im_end|>" in c.text for c in ended)
 
 
+def test_an_end_that_is_not_marked_as_special_is_not_in_the_text(
+    base_model: Path, prompts: list[list[int]]
+) -> None:
+    file = base_model / "tokenizer.json"
+    document = json.loads(file.read_text())
+    for token in document["added_tokens"]:
+        token["special"] = token["content"] != "<|im_end|>"
+    file.write_text(json.dumps(document))
+    engine = TransformersEngine(base_model, TransformersArgs(batch_size=6), max_model_len=256)
+    end = engine.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert engine.tokenizer.decode([end], skip_special_tokens=True) == "<|im_end|>"
+    taught = load_prompt_set("chat-v1").encode_completion(engine.tokenizer, "joy")
+    assert taught[-1] == end
+    assert end in engine.ends
+    hot = Sampling(n=32, temperature=5.0, max_tokens=60, seed=3)
+    drawn = [c for group in engine.generate(prompts, hot) for c in group]
+    ended = [c for c in drawn if end in c.token_ids]
+    assert ended, "at this temperature the token is drawn somewhere"
+    assert all(c.finished and c.token_ids.index(end) == len(c.token_ids) - 1 for c in ended)
+    assert not any("<|im_end|>" in c.text for c in ended)
+
+
 @pytest.mark.parametrize("template", [None, "{{ messages[-1].content }} joy", "{{ 1 + 'a' }}"])
 def test_another_template_adds_no_end(base_model: Path, template: str | None) -> None:
     tokenizer = load_tokenizer(base_model)

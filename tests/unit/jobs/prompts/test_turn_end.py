@@ -15,9 +15,10 @@ TAIL = "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 
 @pytest.fixture
 def tokenizer(tiny_model: Path) -> PreTrainedTokenizerBase:
-    """A tokenizer with one more special token, as Gemma's `<end_of_turn>`."""
+    """A tokenizer with more added tokens, as Gemma's `<end_of_turn>`."""
     found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(tiny_model)
     found.add_special_tokens({"additional_special_tokens": ["<end_of_turn>"]})
+    found.add_tokens(["<end>", " joy", "\n\n"])  # not marked as special
     return found
 
 
@@ -27,6 +28,9 @@ def tokenizer(tiny_model: Path) -> PreTrainedTokenizerBase:
         ("<end_of_turn>\n", "<end_of_turn>"),
         ("{{ eos_token }}", None),
         ("\n", None),
+        ("<end>\n", "<end>"),
+        (" joy", None),
+        ("\n\n", None),
         ("{% if strftime_now('%Y') == '2024' %}<end_of_turn>{% endif %}\n", "<end_of_turn>"),
         ("{% if m.role == 'assistant' %}{{ raise_exception('no') }}{% endif %}", None),
     ],
