@@ -13,6 +13,7 @@ from selfemo_jobs.engines import open_engine
 from selfemo_jobs.models.engine_arguments import engine_arguments
 from selfemo_jobs.models.fetch import load_tokenizer
 from selfemo_jobs.models.model_description import prompt_set_of_description
+from selfemo_jobs.models.position_limit import check_prompt_tokens
 from selfemo_jobs.runtime.closing import Closing
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class LoadedModel(Closing):
     ------
     BadInput
         If a prompt text cannot be used, the engine is not installed or does not have an argument,
-        or the model cannot be loaded.
+        the model cannot read prompts as long as its description allows, or it cannot be loaded.
     """
 
     def __init__(
@@ -62,13 +63,14 @@ class LoadedModel(Closing):
         longest = max(limits.recognizer, *map(len, self.label_answers))
         if responds:
             longest = max(longest, limits.responder)
+        check_prompt_tokens(folder, self.max_prompt_tokens, longest)
         kind = engine or description.decoding.engine
         #: The engine. Use it within :attr:`lock`.
         self.engine: TextEngine = open_engine(
             kind,
             folder,
             engine_args=engine_arguments(description.decoding, kind, engine_args),
-            max_model_len=description.prompts.max_prompt_tokens + longest,
+            max_model_len=self.max_prompt_tokens + longest,
             seed=0,  # every draw has a seed of its own
         )
         #: Held by the thread that uses the engine.
@@ -78,6 +80,11 @@ class LoadedModel(Closing):
     def labels(self) -> Sequence[str]:
         """The label set."""
         return self.description.labels
+
+    @property
+    def max_prompt_tokens(self) -> int:
+        """The most tokens of a prompt."""
+        return self.description.prompts.max_prompt_tokens
 
     def close(self) -> None:
         """Free the model."""

@@ -20,6 +20,7 @@ from selfemo_jobs.models.end_tokens import end_tokens
 from selfemo_jobs.models.fetch import load_tokenizer
 from selfemo_jobs.models.model_description import prompt_set_of_description
 from selfemo_jobs.models.model_folder import model_files
+from selfemo_jobs.models.position_limit import check_prompt_tokens
 from selfemo_jobs.prompts import PromptSet
 from selfemo_jobs.prompts.serving_template import served_tokenizer, serving_template
 from selfemo_jobs.prompts.template_checks import ShownTurn
@@ -67,9 +68,13 @@ def write_served_folder(folder: Path, description: ModelDescription, output: Pat
     Raises
     ------
     BadInput
-        If the model has no chat template that its prompts need, or a template cannot build the
-        prompts of this model token for token.
+        If the model has no chat template that its prompts need, a template cannot build the
+        prompts of this model token for token, or the model cannot read prompts as long as its
+        description allows.
     """
+    limits = description.decoding.max_tokens
+    longest = max(limits.recognizer, limits.responder)
+    check_prompt_tokens(folder, description.prompts.max_prompt_tokens, longest)
     tokenizer = load_tokenizer(folder)
     prompts = prompt_set_of_description(description)
     served = served_tokenizer(tokenizer, chat=prompts.chat)
@@ -79,8 +84,6 @@ def write_served_folder(folder: Path, description: ModelDescription, output: Pat
     for path in model_files(folder):
         if path.name not in own_files:
             (output / path.name).symlink_to(path.resolve())
-    limits = description.decoding.max_tokens
-    longest = max(limits.recognizer, limits.responder)
     ends = {*end_tokens(folder, tokenizer), *stop_tokens(tokenizer, prompts)}
     settings = {"eos_token_id": sorted(ends), "max_new_tokens": longest}
     _write_json(output / GENERATION_CONFIG, settings)

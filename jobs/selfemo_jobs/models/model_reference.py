@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 from selfemo_api.contract import ENV_WORK
 from selfemo_api.local_runs import absolute_uri
-from selfemo_api.model_description import DESCRIPTION_FILE, ModelDescription
-from selfemo_api.spec import Context, StorageSpec
+from selfemo_api.model_description import DESCRIPTION_FILE, ModelDescription, PromptSetting
+from selfemo_api.spec import Context, MaxTokens, StorageSpec
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.best_manifest import BEST_PATH, is_best_manifest, parse_best_manifest
 from selfemo_jobs.models.description_file import check_weights_match, read_description
@@ -37,12 +37,16 @@ from selfemo_jobs.models.model_folder import check_model_folder
 from selfemo_jobs.models.model_license import license_of
 from selfemo_jobs.models.model_location import ModelLocation
 from selfemo_jobs.models.package_model import SCHEME, fetch_package_model
+from selfemo_jobs.models.position_limit import folder_limit
 from selfemo_jobs.models.resume import is_manifest, resumed_model
 from selfemo_jobs.models.run_models import check_not_removed
+from selfemo_jobs.prompts.prompt_texts import PromptTexts, built_in_texts
 from selfemo_jobs.runtime.manifest import MANIFEST, parse_manifest
 from selfemo_jobs.store import ObjectNotFound, Store, join, open_store, store_for
 from selfemo_jobs.store.volumes import local_path
 
+#: The fewest tokens of a prompt that a description may have, as of `model.maxPromptTokens`.
+_FEWEST_PROMPT_TOKENS = 32
 _YAML = re.compile(r".+\.ya?ml")
 #: The variables with which boto3 gets the URL of an S3 server.
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
@@ -270,7 +274,27 @@ def _foreign(folder: Path, uri: str, options: ReferenceOptions) -> ModelDescript
     if len(labels) < 2 or len(set(labels)) < len(labels):
         raise BadInput("the labels of a model must be two or more, and all different")
     name = options.prompts or ("chat-v1" if _has_chat_template(folder) else "compact-v1")
-    return describe_labels(labels, name, options.context or Context())
+    most = _prompt_tokens(folder, uri, labels, built_in_texts(name))
+    return describe_labels(labels, name, options.context or Context(), max_prompt_tokens=most)
+
+
+def _prompt_tokens(folder: Path, uri: str, labels: Sequence[str], texts: PromptTexts) -> int:
+    """Return how many tokens a prompt may have, so that the model can read a completion after it.
+
+    It is the default of ``model.maxPromptTokens``, or less if the model has fewer positions. Raises
+    BadInput if they are too few for any prompt.
+    """
+    setting = PromptSetting.model_fields["max_prompt_tokens"]
+    limit, default = folder_limit(folder), int(setting.default)
+    if limit is None:
+        return default
+    tokens, around = MaxTokens(), texts.texts["before"] + texts.texts["after"]
+    # a text has at most a token for each byte, and a chat's answer ends with one more
+    answers = (len(f"{around}{label}".encode()) + 1 for label in labels)
+    most = min(default, limit - max(tokens.recognizer, tokens.responder, *answers))
+    if most < _FEWEST_PROMPT_TOKENS:
+        raise BadInput(f"{uri} can read {limit} tokens, too few for a prompt: use another model")
+    return most
 
 
 def _has_chat_template(folder: Path) -> bool:

@@ -12,14 +12,13 @@ from typing import Any
 
 from selfemo_api.spec import Engine, EvolutionSpec
 from selfemo_jobs.models.model_weights import Tensor
+from selfemo_jobs.models.position_limit import position_limit
 from selfemo_jobs.models.quantization import quantization_of, quantized_message
 from selfemo_jobs.stages.check.findings import Findings
 
 #: The library's file that lists the decoders, and the name of the list in it. Importing the file
 #: would import torch.
 _DECODERS = ("models/auto/modeling_auto.py", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")
-#: Names of the number of positions that a model has learned or was trained for.
-_POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len")
 #: Kinds of layers (`layer_types`) that the engine Transformers can read.
 _ATTENTION = frozenset({"full_attention", "sliding_attention", "chunked_attention", "attention"})
 #: Model types with layers of other kinds, whose configuration may not list them.
@@ -73,26 +72,6 @@ def check_architecture(
     _check_engines(spec, kind, text, findings)
     if tensors:
         _check_trained_parts(spec, kind, tensors, findings)
-
-
-def position_limit(config: Mapping[str, Any]) -> int | None:
-    """Return the largest number of tokens that a model can read; None if it has no limit.
-
-    Examples
-    --------
-    >>> scaling = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
-    >>> position_limit({"max_position_embeddings": 32768, "rope_scaling": scaling})
-    131072
-    """
-    limits = [config[name] for name in _POSITIONS if isinstance(config.get(name), int)]
-    if not limits:
-        return None
-    scaling = config.get("rope_scaling") or config.get("rope_parameters") or {}
-    factor = scaling.get("factor") if isinstance(scaling, dict) else None
-    original = scaling.get("original_max_position_embeddings") if factor else None
-    if isinstance(factor, int | float) and factor > 1 and original in (None, limits[0]):
-        return int(limits[0] * factor)
-    return int(limits[0])
 
 
 def trained_tensors(spec: EvolutionSpec, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

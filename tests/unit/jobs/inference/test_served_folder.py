@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,15 @@ def test_a_chat_template_that_cannot_be_a_part(tiny_model: Path, tmp_path: Path)
     )
     with pytest.raises(BadInput, match="cannot be served: not alone"):
         write_served_folder(folder, description("chat-v1"), tmp_path / "served")
+
+
+def test_prompts_longer_than_the_positions_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 119}))
+    with pytest.raises(BadInput, match=r"has to read 120: it can read 119; .* at most 99"):
+        write_served_folder(folder, description(), tmp_path / "served")
+    assert not (tmp_path / "served").exists()
 
 
 def test_samples_show_all_turns_of_the_context(tiny_model: Path) -> None:

@@ -295,6 +295,22 @@ def test_a_foreign_model_needs_labels(tiny_model: Path) -> None:
     assert resolve_model(str(tiny_model), chosen).description.prompts.name == "chat-zh-v1"
 
 
+def test_prompts_of_a_foreign_model_fit_its_positions(tiny_model: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    options = ReferenceOptions(labels=["joy", "x" * 60], prompts="compact-v1")
+
+    def tokens(positions: int) -> int:
+        changed = {**config, "max_position_embeddings": positions}
+        (folder / "config.json").write_text(json.dumps(changed))
+        return resolve_model(str(folder), options).description.prompts.max_prompt_tokens
+
+    assert tokens(2048) == 1024
+    assert tokens(1024) == 1024 - 63  # the label, with a blank, a line break and an end
+    with pytest.raises(BadInput, match="can read 64 tokens, too few for a prompt"):
+        tokens(64)
+
+
 def _chats(folder: Path) -> bool:
     from selfemo_jobs.models.fetch import load_tokenizer
 

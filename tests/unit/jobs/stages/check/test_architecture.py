@@ -14,7 +14,6 @@ from selfemo_jobs.stages.check.architecture import (
     check_architecture,
     decoder_classes,
     layer_count,
-    position_limit,
     trained_tensors,
 )
 from selfemo_jobs.stages.check.findings import Findings
@@ -71,31 +70,6 @@ def test_quantization_by_the_configuration(details: dict[str, Any] | None, text:
 def test_quantization_by_the_tensors(name: str) -> None:
     assert quantization_of({}, {**LLAMA, name: Tensor("I32", (8,))}) == "I32"
     assert quantization_of({}, {**LLAMA, "w.weight": Tensor("F8_E5M2", (8,))}) == "F8_E5M2"
-
-
-@pytest.mark.parametrize(
-    ("config", "limit"),
-    [
-        ({"max_position_embeddings": 2048}, 2048),
-        ({"n_positions": 1024, "n_ctx": 1024}, 1024),
-        ({}, None),
-        ({"max_position_embeddings": 4096, "rope_scaling": {"type": "linear", "factor": 2}}, 8192),
-        (
-            {
-                "max_position_embeddings": 131072,
-                "rope_scaling": {
-                    "rope_type": "llama3",
-                    "factor": 32.0,
-                    "original_max_position_embeddings": 8192,
-                },
-            },
-            131072,
-        ),
-        ({"max_position_embeddings": 4096, "rope_parameters": {"rope_type": "default"}}, 4096),
-    ],
-)
-def test_the_limit_of_positions(config: dict[str, Any], limit: int | None) -> None:
-    assert position_limit(config) == limit
 
 
 @pytest.mark.parametrize(
