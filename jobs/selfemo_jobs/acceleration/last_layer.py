@@ -9,6 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from selfemo_jobs.acceleration.rotary_scaling import depends_on_length, rotary_scalings
+
 #: Model types (`config.model_type`) of the plain build: rotary positions, attention that uses the
 #: mask and the positions that it is given, and in each layer an `mlp` that handles each token by
 #: itself.
@@ -17,6 +19,8 @@ PLAIN = frozenset({"llama", "qwen2", "qwen3"})
 
 def can_pack(config: Any) -> bool:
     """Return whether a model can read rows in which a mask keeps several texts apart.
+
+    It cannot if the positions of a text depend on the length of its row.
 
     Parameters
     ----------
@@ -28,6 +32,7 @@ def can_pack(config: Any) -> bool:
         config.model_type in PLAIN
         and config._attn_implementation == "sdpa"
         and set(layers) == {"full_attention"}
+        and not any(map(depends_on_length, rotary_scalings(vars(config))))
     )
 
 

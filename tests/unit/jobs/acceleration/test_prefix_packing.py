@@ -158,3 +158,12 @@ def test_what_else_sees_tokens_its_own_way_is_not_packed() -> None:
     other = GraniteConfig()
     other._attn_implementation = "sdpa"
     assert not can_pack(other)
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "longrope"])
+def test_positions_that_depend_on_the_length_of_a_row_are_not_packed(kind: str) -> None:
+    factors = {"short_factor": [1.0] * 64, "long_factor": [4.0] * 64}
+    scaling = {"rope_type": kind, "factor": 4.0, "rope_theta": 1e4, **factors}
+    config = LlamaConfig(rope_parameters={**scaling, "original_max_position_embeddings": 2048})
+    config._attn_implementation = "sdpa"
+    assert not can_pack(config)
