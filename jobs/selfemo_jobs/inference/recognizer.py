@@ -22,7 +22,9 @@ from selfemo_jobs.inference.targets import (
     DialogueLike,
     Target,
     dialogue_targets,
+    longest_beginning,
     target_prompts,
+    too_long,
 )
 from selfemo_jobs.prompts.sets import Turn
 from selfemo_jobs.runtime.closing import Closing
@@ -145,7 +147,8 @@ class Recognizer(Closing):
             model.labels,
             model.prompts,
             model.engine.tokenizer,
-            model.description.prompts.max_prompt_tokens,
+            model.max_prompt_tokens,
+            message=lambda target, _: too_long(target, model.max_prompt_tokens),
         )
 
     def predict(
@@ -284,17 +287,13 @@ class Recognizer(Closing):
         BadInput
             If the prompt is too long without any word of it.
         """
-        text = target.turn.text
 
-        def beginning(length: int) -> Target:
-            return replace(target, turn=Utterance(target.turn.speaker, text[:length].rstrip()))
+        def beginning(text: str) -> Target:
+            return replace(target, turn=Utterance(target.turn.speaker, text))
 
-        low, high = 0, len(text) + 1  # more characters give more tokens
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if self.fits(beginning(middle)) else (low, middle)
-        self.prompts([beginning(low)])  # raises an error if even this is too long
-        return beginning(low)
+        text = longest_beginning(target.turn.text, lambda text: self.fits(beginning(text)))
+        self.prompts([beginning(text)])  # raises an error if even this is too long
+        return beginning(text)
 
     def read(self, targets: Sequence[Target]) -> list[Reading]:
         """Return the probability of each label for some utterances. No answer is generated.

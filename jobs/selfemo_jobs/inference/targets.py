@@ -6,7 +6,7 @@ here, so that both get the same answers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -76,12 +76,19 @@ def dialogue_targets(dialogue: DialogueLike, context: Context) -> Iterator[Targe
         yield Target(dialogue.id, i, turn, past, turns[i + 1 : i + 1 + context.future])
 
 
+def _in_a_stage(target: Target, error: PromptTooLong) -> str:
+    """Return the message of a stage, whose user can set the number of tokens."""
+    return f"dialogue {target.dialogue_id} utterance {target.utterance}: {error}"
+
+
 def target_prompts(
     targets: Sequence[Target],
     labels: Sequence[str],
     prompts: PromptSet,
     tokenizer: PreTrainedTokenizerBase,
     max_tokens: int,
+    *,
+    message: Callable[[Target, PromptTooLong], str] = _in_a_stage,
 ) -> list[tuple[int, ...]]:
     """Return the token ids of the recognizer's prompt about each of several targets.
 
@@ -97,6 +104,9 @@ def target_prompts(
         The tokenizer of the model.
     max_tokens
         The largest number of tokens of a prompt.
+    message
+        Returns what an error says of a target that is too long. By default it is the message of a
+        stage, which names the field of the spec.
 
     Raises
     ------
@@ -112,7 +122,7 @@ def target_prompts(
     return [
         tuple(ids)
         if len(ids) <= max_tokens
-        else _shortened(target, labels, prompts, tokenizer, max_tokens)
+        else _shortened(target, labels, prompts, tokenizer, max_tokens, message)
         for target, ids in zip(targets, prompts.encode_all(tokenizer, rendered), strict=True)
     ]
 
@@ -123,8 +133,9 @@ def _shortened(
     prompts: PromptSet,
     tokenizer: PreTrainedTokenizerBase,
     max_tokens: int,
+    message: Callable[[Target, PromptTooLong], str],
 ) -> tuple[int, ...]:
-    """Return a prompt with as much context as fits. Raises PromptTooLong with the place."""
+    """Return a prompt with as much context as fits. Raises PromptTooLong with the message."""
     try:
         ids = prompts.recognizer_ids(
             tokenizer,
@@ -136,6 +147,51 @@ def _shortened(
             max_tokens=max_tokens,
         )
     except PromptTooLong as error:
-        place = f"dialogue {target.dialogue_id} utterance {target.utterance}"
-        raise PromptTooLong(f"{place}: {error}") from None
+        raise PromptTooLong(message(target, error)) from None
     return tuple(ids)
+
+
+def too_long(target: Target, max_tokens: int) -> str:
+    """Return the message about a turn that fits no prompt of a model.
+
+    Parameters
+    ----------
+    target
+        The turn. Its dialogue may have no name.
+    max_tokens
+        The most tokens of a prompt.
+
+    Examples
+    --------
+    >>> from selfemo_jobs.datasets.dialogue import Utterance
+    >>> too_long(Target("", 2, Utterance("Ann", "Well, well, well")), 1024)
+    'turn 2 is longer than a prompt of this model (1024 tokens): shorten or divide it'
+    """
+    place = f"dialogue {target.dialogue_id} " if target.dialogue_id else ""
+    return (
+        f"{place}turn {target.utterance} is longer than a prompt of this model "
+        f"({max_tokens} tokens): shorten or divide it"
+    )
+
+
+def longest_beginning(text: str, fits: Callable[[str], bool]) -> str:
+    """Return the longest beginning of a text that fits; an empty one if none does.
+
+    Parameters
+    ----------
+    text
+        The text.
+    fits
+        Whether a beginning fits. A longer one fits only if a shorter one does: more characters give
+        more tokens.
+
+    Examples
+    --------
+    >>> longest_beginning("Well, well.", lambda text: len(text) < 9)
+    'Well, we'
+    """
+    low, high = 0, len(text) + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(text[:middle].rstrip()) else (low, middle)
+    return text[:low].rstrip()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -227,11 +229,12 @@ def test_a_turn_that_is_too_long_is_named(sharp_model: Path, describe: Describe)
     prompts = description.prompts.model_copy(update={"max_prompt_tokens": 32})
     description = description.model_copy(update={"prompts": prompts})
     turns = (Utterance("A", "Oh."), Utterance("B", "no way " * 40))
-    with (
-        Recognizer(sharp_model, description) as loaded,
-        pytest.raises(BadInput, match=r"dialogue d1 utterance 1: .*maxPromptTokens"),
-    ):
-        loaded.predict([Dialogue("d1", turns)])
+    advice = r"turn 1 is longer than a prompt of this model \(32 tokens\): shorten or divide it$"
+    with Recognizer(sharp_model, description) as loaded:
+        with pytest.raises(BadInput, match=f"^dialogue d1 {advice}"):
+            loaded.predict([Dialogue("d1", turns)])
+        with pytest.raises(BadInput, match=f"^{advice}"):
+            loaded.predict_turns(turns)
 
 
 def test_the_engine_is_that_of_the_evaluation(sharp_model: Path, describe: Describe) -> None:
@@ -256,6 +259,16 @@ def test_a_template_is_checked_before_the_model_is_loaded(
     prompts = description.prompts.model_copy(update={"texts": texts})
     with pytest.raises(BadInput, match="__class__"):
         Recognizer(tmp_path / "missing", description.model_copy(update={"prompts": prompts}))
+
+
+def test_prompts_longer_than_the_positions_are_refused(
+    tiny_model: Path, tmp_path: Path, describe: Describe
+) -> None:
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 515}))
+    with pytest.raises(BadInput, match=r"prompts of 512 tokens.*it can read 515"):
+        Recognizer(folder, describe())
 
 
 def test_several_threads_take_turns(
