@@ -12,11 +12,11 @@ from selfemo_api.spec import Engine, Role
 from selfemo_jobs.datasets.dialogue import Utterance
 from selfemo_jobs.datasets.text_files import one_line
 from selfemo_jobs.engines.interface import Sampling
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import BadInput, PromptTooLong
 from selfemo_jobs.inference.loaded_model import LoadedModel
 from selfemo_jobs.inference.recognizer import Reading, Recognizer
 from selfemo_jobs.inference.responses import is_valid_response, last_turns, responder_context
-from selfemo_jobs.inference.targets import Target
+from selfemo_jobs.inference.targets import Target, longest_beginning, too_long
 from selfemo_jobs.prompts.sets import Turn
 from selfemo_jobs.runtime.closing import Closing
 
@@ -72,6 +72,8 @@ class Responder(Closing):
             folder, description, engine=engine, engine_args=engine_args, responds=True
         )
         self._recognizer = recognizer or Recognizer(folder, description, model=self._model)
+        #: How many calls of :meth:`reply` gave the model only the beginning of the last turn.
+        self.shortened = 0
 
     @property
     def recognizer(self) -> Recognizer:
@@ -87,6 +89,9 @@ class Responder(Closing):
         self, context: Sequence[Turn], speaker: str, emotion: str, *, n: int = 1, seed: int = 0
     ) -> list[Reply]:
         """Return candidates of the next turn of a dialogue, in the order in which they were drawn.
+
+        Of a last turn that is too long for a prompt, the model gets the beginning
+        (:attr:`shortened`).
 
         Parameters
         ----------
@@ -104,7 +109,8 @@ class Responder(Closing):
         Raises
         ------
         BadInput
-            If the emotion is not a label, or a prompt is too long even without context.
+            If the emotion is not a label, or a prompt is too long without any word of the last
+            turn.
         """
         for labels in (self.labels, self._recognizer.labels):
             if emotion not in labels:
@@ -114,14 +120,7 @@ class Responder(Closing):
         model = self._model
         turns = [Utterance(one_line(turn.speaker), one_line(turn.text)) for turn in context]
         speaker = one_line(speaker)
-        prompt = model.prompts.responder_ids(
-            model.engine.tokenizer,
-            responder_context(turns, model.description.context),
-            speaker,
-            [emotion],
-            model.labels,
-            max_tokens=model.description.prompts.max_prompt_tokens,
-        )
+        prompt = self._prompt(turns, speaker, emotion)
         with model.lock:
             (completions,) = model.engine.generate([prompt], self._sampling(n, seed))
         texts = [completion.text.strip() for completion in completions]
@@ -139,6 +138,37 @@ class Responder(Closing):
     def close(self) -> None:
         """Free the model."""
         self._model.close()
+
+    def _prompt(self, turns: Sequence[Utterance], speaker: str, emotion: str) -> list[int]:
+        """Return a prompt with as many turns as fit, or with the beginning of the last one."""
+        model = self._model
+
+        def prompt(context: Sequence[Utterance]) -> list[int]:
+            return model.prompts.responder_ids(
+                model.engine.tokenizer,
+                context,
+                speaker,
+                [emotion],
+                model.labels,
+                max_tokens=model.max_prompt_tokens,
+            )
+
+        def fits(text: str) -> bool:
+            try:
+                prompt([Utterance(turns[-1].speaker, text)])
+            except PromptTooLong:
+                return False
+            return True
+
+        try:
+            return prompt(responder_context(turns, model.description.context))
+        except PromptTooLong:
+            target = Target("", max(0, len(turns) - 1), turns[-1] if turns else Utterance("", ""))
+            beginning = longest_beginning(target.turn.text, fits) if turns else ""
+            if not beginning:
+                raise PromptTooLong(too_long(target, model.max_prompt_tokens)) from None
+        self.shortened += 1
+        return prompt([Utterance(target.turn.speaker, beginning)])
 
     def _sampling(self, n: int, seed: int) -> Sampling:
         """Return the sampling parameters of a reply."""

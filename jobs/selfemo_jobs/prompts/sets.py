@@ -289,7 +289,7 @@ class PromptSet:
     ) -> list[int]:
         """Return the token ids of :meth:`responder_prompt`, at most ``max_tokens`` of them.
 
-        A prompt that is too long loses its oldest turns.
+        A prompt that is too long loses its oldest turns. It never loses the one that is answered.
 
         Parameters
         ----------
@@ -303,20 +303,22 @@ class PromptSet:
         Raises
         ------
         PromptTooLong
-            If the prompt is too long without any turn.
+            If the prompt is too long with the last turn of the context alone.
         """
 
         def build(kept: int) -> list[int]:
             past = context[len(context) - kept :]
             return self.encode(tokenizer, self.responder_prompt(past, speaker, intended, labels))
 
-        return _fit(build, len(context), max_tokens)
+        return _fit(build, len(context), max_tokens, fewest=min(1, len(context)))
 
     def _message(self, text: str) -> RenderedPrompt:
         return [{"role": "user", "content": text}] if self.chat else text
 
 
-def _fit(build: Callable[[int], list[int]], turns: int, max_tokens: int) -> list[int]:
+def _fit(
+    build: Callable[[int], list[int]], turns: int, max_tokens: int, fewest: int = 0
+) -> list[int]:
     """Return the longest prompt that is not too long.
 
     Parameters
@@ -328,22 +330,25 @@ def _fit(build: Callable[[int], list[int]], turns: int, max_tokens: int) -> list
         The number of turns that there are.
     max_tokens
         The most tokens of the prompt.
+    fewest
+        The number of turns that the prompt must have.
 
     Raises
     ------
     PromptTooLong
-        If the prompt is too long without any turn.
+        If the prompt is too long with the fewest turns.
     """
     ids = build(turns)
     if len(ids) <= max_tokens:
         return ids
-    best = build(0)
+    best = build(fewest)
     if len(best) > max_tokens:
+        alone = "with the turn that it answers alone" if fewest else "without any context"
         raise PromptTooLong(
-            f"`model.maxPromptTokens` is {max_tokens}, but a prompt without any context needs "
-            f"{len(best)} tokens: raise it"
+            f"`model.maxPromptTokens` is {max_tokens}, but a prompt {alone} needs {len(best)} "
+            "tokens: raise it"
         )
-    low, high = 0, turns
+    low, high = fewest, turns
     while high - low > 1:
         middle = (low + high) // 2
         ids = build(middle)

@@ -115,7 +115,16 @@ def run(arguments: argparse.Namespace) -> int:
                     list(turns), speaker, emotion, n=arguments.candidates, seed=arguments.seed
                 )
                 replies.append(_Replies(name, speaker, emotion, candidates))
-    for warning in source.warnings():
+            shortened = responder.shortened
+    warnings = source.warnings()
+    if shortened:
+        most = model.description.prompts.max_prompt_tokens
+        warnings = [
+            *warnings,
+            f"last turns that are longer than a prompt of this model, which has up to {most} "
+            f"tokens: {shortened}; their beginnings were answered",
+        ]
+    for warning in warnings:
         sys.stderr.write(f"warning: {visible(warning)}\n")
     if arguments.output == "json":
         content = {

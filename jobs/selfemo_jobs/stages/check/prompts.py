@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import TemplateError
 
@@ -53,9 +53,11 @@ class PromptContext:
         labels = self.spec.dataset.labels
         return self.prompts.recognizer_prompt(context, turn.speaker, turn.text, labels)
 
-    def responder(self, speaker: str, label: str) -> RenderedPrompt:
-        """Return the responder's prompt for an emotion, without any context."""
-        return self.prompts.responder_prompt((), speaker, (label,), self.spec.dataset.labels)
+    def responder(
+        self, speaker: str, label: str, context: Sequence[Utterance] = ()
+    ) -> RenderedPrompt:
+        """Return the responder's prompt for an emotion."""
+        return self.prompts.responder_prompt(context, speaker, (label,), self.spec.dataset.labels)
 
     def tokens(self, prompt: RenderedPrompt) -> int:
         """Return the number of tokens of a prompt."""
@@ -235,7 +237,7 @@ def check_answer_lengths(made: PromptContext, findings: Findings) -> None:
 def check_prompt_lengths(
     made: PromptContext, sources: Sequence[ReadSource], findings: Findings
 ) -> None:
-    """Find utterances whose prompt is too long even without any context.
+    """Find utterances whose prompt is too long even without any context, for each role.
 
     A prompt has at most as many tokens as bytes, and those that its template adds. Only the prompts
     that could be too long are tokenized.
@@ -249,32 +251,76 @@ def check_prompt_lengths(
     findings
         The problems are added to it.
     """
+    limit = made.spec.model.max_prompt_tokens
+    longest = _longest_prompts(made, sources, made.recognizer)
+    if longest.tokens > limit:
+        findings.problem(
+            "model.maxPromptTokens",
+            f"is {limit}, but {longest.too_long} of {longest.total} prompts are longer without any "
+            f"context (the longest: {longest.place}, {longest.tokens} tokens): set "
+            f"{longest.tokens} or more, or divide the utterances",
+        )
+    if Role.RESPONDER in made.spec.self_play.roles:
+        fits = _check_responder(made, findings)
+        if fits and longest.tokens <= limit:
+            _check_answered(made, sources, findings)
+
+
+class _LongestPrompts(NamedTuple):
+    """The prompts about single utterances that are too long."""
+
+    tokens: int = 0
+    """The tokens of the longest one; 0 if none is too long."""
+    place: str = ""
+    """Its dialogue and source."""
+    too_long: int = 0
+    """How many are too long."""
+    total: int = 0
+    """How many there are."""
+
+
+def _longest_prompts(
+    made: PromptContext,
+    sources: Sequence[ReadSource],
+    prompt_of: Callable[[Utterance], RenderedPrompt],
+) -> _LongestPrompts:
+    """Return the prompts about each utterance of some sources that are too long."""
     limit, longest, place, count, total = made.spec.model.max_prompt_tokens, 0, "", 0, 0
-    added = made.tokens(made.recognizer(_TARGET))
+    added = made.tokens(prompt_of(_TARGET))
     for source in sources:
         for dialogue in source.dialogues:
             for turn in dialogue.turns:
                 total += 1
-                prompt = made.recognizer(turn)
+                prompt = prompt_of(turn)
                 text = prompt if isinstance(prompt, str) else prompt[-1]["content"]
                 if len(text.encode()) + added <= limit:
                     continue
                 tokens = made.tokens(prompt)
                 count += tokens > limit
-                if tokens > longest:
+                if tokens > max(longest, limit):
                     longest = tokens
                     place = f"dialogue {dialogue.id} of source `{source.source.name}`"
-    if longest > limit:
+    return _LongestPrompts(longest, place, count, total)
+
+
+def _check_answered(made: PromptContext, sources: Sequence[ReadSource], findings: Findings) -> None:
+    """Find utterances that the responder's prompt cannot show, although it answers them."""
+    speakers = {turn.speaker for s in sources for d in s.dialogues for turn in d.turns}
+    speaker = max(speakers, key=len, default=_TARGET.speaker)
+    label = max(made.spec.dataset.labels, key=len)
+    limit = made.spec.model.max_prompt_tokens
+    longest = _longest_prompts(made, sources, lambda turn: made.responder(speaker, label, (turn,)))
+    if longest.tokens > limit:
         findings.problem(
             "model.maxPromptTokens",
-            f"is {limit}, but {count} of {total} prompts are longer without any context (the "
-            f"longest: {place}, {longest} tokens): set {longest} or more, or divide the utterances",
+            f"is {limit}, but {longest.too_long} of {longest.total} utterances do not fit the "
+            f"responder's prompt, which answers them (the longest: {longest.place}, "
+            f"{longest.tokens} tokens): set {longest.tokens} or more, or divide the utterances",
         )
-    if Role.RESPONDER in made.spec.self_play.roles:
-        _check_responder(made, findings)
 
 
-def _check_responder(made: PromptContext, findings: Findings) -> None:
+def _check_responder(made: PromptContext, findings: Findings) -> bool:
+    """Find what the responder's prompts lack, and return whether they fit without any context."""
     spec, limit = made.spec, made.spec.model.max_prompt_tokens
     if spec.dataset.context.past == 0 and spec.training.imitation > 0.0:
         findings.warning(
@@ -285,7 +331,7 @@ def _check_responder(made: PromptContext, findings: Findings) -> None:
     try:
         longest = max(made.tokens(prompt) for prompt in prompts)
     except BadInput:
-        return  # the chat template, which has a problem of its own
+        return False  # the chat template, which has a problem of its own
     said = spec.self_play.max_tokens.responder
     response = Utterance(_TARGET.speaker, " ".join(["so"] * said))  # a token for each word
     if made.tokens(made.recognizer(response)) > limit:
@@ -300,3 +346,4 @@ def _check_responder(made: PromptContext, findings: Findings) -> None:
             f"is {limit}, but the responder's prompt has {longest} tokens without any context: set "
             f"{longest} or more",
         )
+    return longest <= limit

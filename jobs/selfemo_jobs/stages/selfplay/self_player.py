@@ -166,7 +166,7 @@ class SelfPlayer:
         Raises
         ------
         BadInput
-            If the prompt is too long even without context.
+            If the prompt is too long with the last utterance alone.
         """
         context = responder_context(state.turns, self._spec.dataset.context)
         with _add_place_to_errors(state.episode):
@@ -243,17 +243,19 @@ class SelfPlayer:
         index = request.state.episode.index
         draw = derive_seed(seed, "choice", request.turn, index)
         while (chosen := draw_member(valid, draw)) is not None:
-            if request.turn + 1 == self._spec.self_play.turns or self._can_be_read(
-                request.state.with_response(completions[chosen].text.strip())
+            following = request.turn + 1
+            if following == self._spec.self_play.turns or self._can_go_on(
+                request.state.with_response(completions[chosen].text.strip()), following
             ):
                 return chosen
             valid[chosen] = False
         return None
 
-    def _can_be_read(self, state: DialogueState) -> bool:
-        """Return whether the last utterance of an episode fits a prompt."""
+    def _can_go_on(self, state: DialogueState, turn: int) -> bool:
+        """Return whether the last utterance of an episode fits a prompt of each role."""
         try:
-            self._recognizer_prompt(state, turn=1, past=0, future=0)
+            self._recognizer_prompt(state, turn, past=0, future=0)
+            self.responder_request(state, turn)
         except PromptTooLong:
             return False
         return True

@@ -135,6 +135,31 @@ def test_another_recognizer_reads(
     assert reply.reading == pytest.approx(expected, abs=1e-6)
 
 
+def test_of_a_turn_that_is_too_long_the_beginning_is_answered(
+    responder: Responder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts: list[list[int]] = []
+    model = responder.recognizer.model
+    generate = model.engine.generate
+
+    def seen(ids: list[Any], sampling: Any) -> Any:
+        prompts.extend(ids)
+        return generate(ids, sampling)
+
+    monkeypatch.setattr(model.engine, "generate", seen)
+    responder.reply(CONTEXT, "Ben", "joy")
+    assert responder.shortened == 0
+    long = Utterance("Ann", "I know. " * 400)
+    responder.reply([*CONTEXT, long], "Ben", "joy")
+    assert responder.shortened == 1
+    most = model.max_prompt_tokens
+    assert most - 4 <= len(prompts[-1]) <= most
+    text = model.engine.tokenizer.decode(prompts[-1])
+    assert text.startswith("Ann: I know. I know. ") and text.endswith("\n(joy) Ben:")
+    with pytest.raises(BadInput, match=r"^turn 0 is longer than a prompt .*shorten or divide it$"):
+        responder.reply([Utterance("A" * 9000, "Hi.")], "Ben", "joy")
+
+
 def test_a_dialogue_can_begin_with_a_reply(responder: Responder) -> None:
     assert len(responder.reply([], "Ann", "fear", n=2)) == 2
 

@@ -11,7 +11,7 @@ import pytest
 from selfemo_api.dataset_labels import MELD
 from selfemo_api.spec import Role
 from selfemo_jobs.datasets.dialogue import Utterance
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import BadInput, PromptTooLong
 from selfemo_jobs.models.fetch import load_tokenizer
 from selfemo_jobs.prompts import load_prompt_set, parse_labels, prompt_set_names
 from selfemo_jobs.prompts.special_tokens import without_special_tokens
@@ -276,6 +276,20 @@ def test_respond_loses_the_oldest_turns(tokenizer: Any) -> None:
     text = tokenizer.decode(ids)
     assert "past number 0" not in text
     assert "past number 1" in text
+
+
+@pytest.mark.parametrize("name", ["chat-v1", "compact-v1"])
+def test_respond_never_loses_the_turn_that_it_answers(name: str, tokenizer: Any) -> None:
+    prompts = load_prompt_set(name)
+    past = [Utterance("Ann", "Hi there."), Utterance("Bob", "I lost my job. " * 40)]
+
+    def ids(most: int) -> list[int]:
+        return prompts.responder_ids(tokenizer, past, "Ann", ["joy"], MELD, max_tokens=most)
+
+    alone = prompts.responder_ids(tokenizer, past[1:], "Ann", ["joy"], MELD, max_tokens=2000)
+    assert ids(len(alone)) == alone
+    with pytest.raises(PromptTooLong, match="with the turn that it answers alone needs "):
+        ids(len(alone) - 1)
 
 
 def test_too_long_without_context(tokenizer: Any) -> None:

@@ -33,6 +33,7 @@ class FakeResponder:
     """Replies with what it was asked for. The reading follows from the number of the candidate."""
 
     opened: list[Any]
+    shortened = 0
 
     def reply(
         self, context: Sequence[Utterance], speaker: str, emotion: str, *, n: int, seed: int
@@ -68,6 +69,18 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         return int(code), output.out, output.err
 
     return call
+
+
+def test_turns_that_are_answered_in_part_are_counted(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeResponder, "shortened", 2)
+    code, _, err = run("--emotion", "joy", "--text", "Ann: Won")
+    assert code == 0
+    assert err == (
+        "warning: last turns that are longer than a prompt of this model, which has up to 1024 "
+        "tokens: 2; their beginnings were answered\n"
+    )
 
 
 def test_table(run: Run) -> None:

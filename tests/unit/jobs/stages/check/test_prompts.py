@@ -135,6 +135,17 @@ def test_the_judge_is_not_asked_where_it_has_no_weight(world: World) -> None:
     assert world.problems() == []
 
 
+def test_the_responder_shows_the_utterance_that_it_answers(world: World) -> None:
+    shown = "{% for turn in context %}" + "{{ turn.text }} " * 20 + "{% endfor %}"
+    respond = shown + "{{ intended | join(', ') }}"
+    world.spec["model"] |= {"maxPromptTokens": 100, "promptTemplates": {"respond": respond}}
+    (line,) = world.problems()
+    assert "utterances do not fit the responder's prompt, which answers them" in line
+    most = line.rsplit(" set ", 1)[1].split()[0]
+    world.spec["model"]["maxPromptTokens"] = int(most)
+    assert world.problems() == []
+
+
 def test_the_responder_needs_its_prompt_too(world: World) -> None:
     world.spec["model"] |= {
         "maxPromptTokens": 100,

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -22,13 +23,18 @@ from selfemo_api.contract import ENV_SHARD, ENV_WORK, ExitCode, StageConfig
 from selfemo_api.results import ShardResult, StageResult
 from selfemo_api.spec import EvolutionSpec, Role
 from selfemo_api.stages import Stage
+from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
 from selfemo_jobs.errors import BadInput, Terminated, Unavailable
+from selfemo_jobs.models.fetch import load_tokenizer
 from selfemo_jobs.prompts import load_prompt_set, parse_labels
 from selfemo_jobs.runtime.context import StageContext
 from selfemo_jobs.runtime.manifest import MANIFEST, Part, read_manifest
 from selfemo_jobs.runtime.schemas import CANDIDATES, LABEL_SETS
 from selfemo_jobs.runtime.tables import read_tables
 from selfemo_jobs.stages.selfplay import stage
+from selfemo_jobs.stages.selfplay.dialogue_state import initial_state
+from selfemo_jobs.stages.selfplay.episodes import Episode
+from selfemo_jobs.stages.selfplay.self_player import SelfPlayer
 from selfemo_jobs.stages.selfplay.stage import PROGRAM
 from selfemo_jobs.store import open_store
 
@@ -431,3 +437,16 @@ def test_prompts_that_never_fit_are_named(
     )
     with pytest.raises(BadInput, match=r"source `meld` dialogue \d utterance \d.*maxPromptTokens"):
         PROGRAM.work(context)
+
+
+def test_no_response_is_chosen_that_the_responder_could_not_answer(
+    make_spec: Callable[..., EvolutionSpec], tiny_model: Path
+) -> None:
+    shown = "{% for turn in context %}" + "{{ turn.text }} " * 20 + "{% endfor %}"
+    respond = shown + "{{ intended | join(', ') }}"
+    spec = make_spec(model={"maxPromptTokens": 100, "promptTemplates": {"respond": respond}})
+    player = SelfPlayer(SimpleNamespace(tokenizer=load_tokenizer(tiny_model)), spec, 1)  # type: ignore[arg-type]
+    dialogue = Dialogue("d", (Utterance("Ann", "Hi."),))
+    state = initial_state(Episode(0, "demo", dialogue, 0, False, (("joy",), ("joy",))))
+    assert player._can_go_on(state.with_response("Yes."), 1)
+    assert not player._can_go_on(state.with_response("Yes, I do know what you mean."), 1)
