@@ -26,6 +26,11 @@ _SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 _TAB_ENDINGS = frozenset({".tsv", ".tab"})
 #: The lines of a file that decide its separator: in so many, the commas of texts differ in number.
 HEAD_LINES = 100
+#: The most characters of a field: far above any turn. A large file with a quote that is not closed
+#: is not read into the memory as a whole.
+MOST_FIELD = 16 * 1024**2
+# the limit holds for the process; the module's own, 128 KiB, is less than a transcript in one turn
+csv.field_size_limit(MOST_FIELD)
 
 
 @dataclass(frozen=True)
@@ -254,7 +259,20 @@ def _records(reader: Iterator[list[str]], file: str) -> Iterator[tuple[Place, li
         except StopIteration:
             return
         except csv.Error as error:
-            raise place.error(f"not CSV: {error}") from None
+            raise place.error(f"not CSV: {_problem(error)}") from None
         line = reader.line_num + 1  # type: ignore[attr-defined]  # csv.reader's own
         if values:
             yield place, values
+
+
+def _problem(error: csv.Error) -> str:
+    """Return what is wrong with a row, which may have several lines."""
+    text = str(error)
+    if text == "unexpected end of data":
+        return "a quote of the row that begins here is not closed: the file ends within it"
+    if text.startswith("field larger than"):
+        return (
+            f"a field of the row that begins here has more than {MOST_FIELD} characters: close "
+            "its quote, or divide the text"
+        )
+    return text

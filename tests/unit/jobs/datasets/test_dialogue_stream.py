@@ -238,7 +238,7 @@ class TestErrors:
             ("d.jsonl", b'{"text": "a"}\n\n{"text": "b"\n', " line 3: not JSON: Expecting ',' de"),
             ("d.jsonl", b'{"text": "a"}\n{"text": "\xff"}\n', " line 2: byte 0xff is not UTF-8"),
             ("d.csv", b"text\nhi\na,b\n", " line 3: 2 fields, the heading has 1"),
-            ("d.csv", b'text\nhi\n"a', " line 3: not CSV: unexpected end of data"),
+            ("d.csv", b'text\nhi\n"a', " line 3: not CSV: a quote of the row that begins here"),
             ("d.csv", b"text\nhi\n\0\n", " line 3: a zero byte"),
             ("d.csv", b"text\n", " has a heading and no rows"),
             ("d.csv", b"tone\nhi\n", ": no column has the text"),

@@ -213,6 +213,25 @@ class TestMeld:
         path = meld(tmp_path / "m.csv", ['1,"Hi \r\n there",Ann,joy,x,0,0,1,1'])
         assert load(path, DataFormat.MELD, sets.MELD)[0].turns[0].text == "Hi there"
 
+    def test_a_turn_may_be_a_whole_transcript(self, tmp_path: Path) -> None:
+        text = "word " * 40_000
+        path = meld(tmp_path / "m.csv", [f"1,{text},Ann,joy,x,0,0,1,1"])
+        assert load(path, DataFormat.MELD, sets.MELD)[0].turns[0].text == text.strip()
+
+    def test_a_quote_that_is_not_closed_is_named(self, tmp_path: Path) -> None:
+        rows = ["1,Hi,Ann,joy,x,0,0,1,1", '2,"Hi,Ann,joy,x,0,1,1,1', "3,Well,Ann,joy,x,0,2,1,1"]
+        message = refused(meld(tmp_path / "m.csv", rows), DataFormat.MELD)
+        assert message == (
+            " line 3: not CSV: a quote of the row that begins here is not closed: the file ends "
+            "within it"
+        )
+        most = csv.field_size_limit(20)
+        try:
+            message = refused(meld(tmp_path / "m.csv", rows), DataFormat.MELD)
+        finally:
+            csv.field_size_limit(most)
+        assert "line 3: not CSV: a field of the row that begins here has more than" in message
+
     def test_label_set_that_does_not_fit(self, meld_file: Path) -> None:
         message = refused(meld_file, DataFormat.MELD, ("happy", "sad", "neutral"))
         assert message == (
