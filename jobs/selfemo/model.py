@@ -36,6 +36,11 @@ class Model:
         The folder in which runs store their state, as `selfemo run --state`.
     data
         The folder of each data volume, by the volume's name, for a model with ``data://``.
+
+    Raises
+    ------
+    TypeError
+        If the labels are one text.
     """
 
     def __init__(
@@ -48,6 +53,9 @@ class Model:
         state: str | Path = ".selfemo",
         data: Mapping[str, str | Path] | None = None,
     ) -> None:
+        given: object = labels  # a caller without a type checker may pass one text
+        if isinstance(given, str):
+            raise TypeError("the labels of a model are a list, and not one text")
         self.reference = str(reference)
         self._labels, self._revision = tuple(labels), revision
         self._generation, self._state = generation, Path(state)

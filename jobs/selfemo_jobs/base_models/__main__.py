@@ -145,6 +145,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
 def _warm_start(arguments: argparse.Namespace) -> None:
     import torch
 
+    from selfemo_jobs.datasets.label_set import check_label_set, split_labels
     from selfemo_jobs.models.fetch import load_model, load_tokenizer, move_model
     from selfemo_jobs.models.model_folder import check_model_folder, save_model
     from selfemo_jobs.prompts import load_prompt_set
@@ -152,7 +153,8 @@ def _warm_start(arguments: argparse.Namespace) -> None:
     from selfemo_jobs.stages.warmstart.supervised_trainer import train_steps
 
     options = options_from(arguments)
-    labels = [label.strip() for label in arguments.labels.split(",")]
+    labels = split_labels(arguments.labels)
+    check_label_set(labels, f"--labels {arguments.labels}: the labels")
     check_model_folder(arguments.model, str(arguments.model))
     if arguments.share is not None and not 0.0 < arguments.share <= 1.0:
         raise BadInput(f"--share {arguments.share}: must be above 0, at most 1")
@@ -160,7 +162,7 @@ def _warm_start(arguments: argparse.Namespace) -> None:
         raise BadInput(f"--dialogues {arguments.dialogues}: must be 1 or more")
     dialogues = _dialogues(arguments, "source", labels)
     dev = _dialogues(arguments, "dev", labels) if arguments.dev else []
-    count = arguments.dialogues or share_of(len(dialogues), arguments.share)
+    count = min(len(dialogues), arguments.dialogues or share_of(len(dialogues), arguments.share))
     model, tokenizer = load_model(arguments.model, torch.float32), load_tokenizer(arguments.model)
     prompts = load_prompt_set(options.prompts)
     recognizer, responder = examples_of(
@@ -184,8 +186,15 @@ def _warm_start(arguments: argparse.Namespace) -> None:
         dialogues=count,
         utterances=len(recognizer) // max(1, len(options.views)),
         **(_dev_scores(arguments.to, dev, labels, options) if dev else {}),
-        hint=f"set `offset: {count}` for the self-play source: the model has seen these labels",
+        hint=_hint(count, len(dialogues)),
     )
+
+
+def _hint(count: int, total: int) -> str:
+    """Return what to do about the dialogues whose labels the model has seen."""
+    if count == total:
+        return "use another file for the self-play source: the model has seen all labels of this"
+    return f"set `offset: {count}` for the self-play source: the model has seen these labels"
 
 
 def _describe(folder: Path, labels: Sequence[str], options: WarmStartOptions) -> None:

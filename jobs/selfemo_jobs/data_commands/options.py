@@ -12,6 +12,7 @@ from selfemo_api.contract import ENV_DATA
 from selfemo_api.local_runs import absolute_uri
 from selfemo_api.spec import DataFormat, StorageSpec
 from selfemo_jobs.datasets.columns import PARTS
+from selfemo_jobs.datasets.label_set import split_labels
 from selfemo_jobs.datasets.reading import ReadOptions
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.store import Store, open_store
@@ -62,7 +63,7 @@ def read_options(arguments: argparse.Namespace, *, read_labels: bool = True) -> 
     """
     labels = None
     if arguments.labels is not None:
-        labels = [label.strip() for label in arguments.labels.split(",") if label.strip()]
+        labels = split_labels(arguments.labels)
         if not labels:
             raise BadInput("--labels has no label")
     columns = source_columns(arguments.columns)

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfemo_api.dataset_labels import label_key
 from selfemo_api.spec import DataFormat, Use
 from selfemo_jobs.datasets.dialogue import Dialogue
 from selfemo_jobs.datasets.dialogue_store import turn_counts
+from selfemo_jobs.datasets.label_set import labels_alike
 from selfemo_jobs.datasets.overlap import DialogueIndex
 from selfemo_jobs.datasets.reading import ODD_CHARACTERS, Oddity, SourceWarning
-from selfemo_jobs.rewards.word_units import normalize_answer, split_words
+from selfemo_jobs.rewards.word_units import split_words
 
 #: The field of the label set.
 _LABELS_FIELD = "dataset.labels"
@@ -240,20 +240,7 @@ def _figures(
 
 def _label_set_findings(labels: Sequence[str]) -> Iterator[Finding]:
     """Yield the labels of the label set that are the same in files or in answers."""
-    by_key: dict[str, str] = {}
-    by_answer: dict[str, str] = {}
-    for label in labels:
-        same = by_key.setdefault(label_key(label), label)
-        alike = by_answer.setdefault(normalize_answer(label), label)
-        if same is not label:
-            message = f"`{same}` and `{label}` are the same label: case is not compared"
-        elif alike is not label:
-            message = (
-                f"`{alike}` and `{label}` are the same in an answer, where widths, blanks and "
-                "variants of a sign are not compared: rename one of them"
-            )
-        else:
-            continue
+    for message in labels_alike(labels):
         yield Finding(Severity.ERROR, _LABELS_FIELD, message)
 
 

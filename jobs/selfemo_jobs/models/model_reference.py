@@ -23,6 +23,7 @@ from selfemo_api.contract import ENV_WORK
 from selfemo_api.local_runs import absolute_uri
 from selfemo_api.model_description import DESCRIPTION_FILE, ModelDescription, PromptSetting
 from selfemo_api.spec import Context, MaxTokens, StorageSpec
+from selfemo_jobs.datasets.label_set import check_label_set
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.best_manifest import BEST_PATH, is_best_manifest, parse_best_manifest
 from selfemo_jobs.models.description_file import check_weights_match, read_description
@@ -271,8 +272,7 @@ def _foreign(folder: Path, uri: str, options: ReferenceOptions) -> ModelDescript
             f"{uri} has no {DESCRIPTION_FILE}, so its labels are not known: give them, for example "
             "--labels neutral,joy,anger"
         )
-    if len(labels) < 2 or len(set(labels)) < len(labels):
-        raise BadInput("the labels of a model must be two or more, and all different")
+    check_label_set(labels, "the labels of a model")
     name = options.prompts or ("chat-v1" if _has_chat_template(folder) else "compact-v1")
     most = _prompt_tokens(folder, uri, labels, built_in_texts(name))
     return describe_labels(labels, name, options.context or Context(), max_prompt_tokens=most)

@@ -200,11 +200,11 @@ def reference_options(
     storage
         How ``s3://`` URIs are read. None: as the environment says.
     """
+    from selfemo_jobs.datasets.label_set import split_labels
     from selfemo_jobs.models.model_reference import ReferenceOptions
 
-    labels = [label.strip() for label in (arguments.labels or "").split(",")]
     return ReferenceOptions(
-        labels=[label for label in labels if label],
+        labels=split_labels(arguments.labels or ""),
         revision=arguments.revision,
         generation=arguments.generation,
         storage=storage,

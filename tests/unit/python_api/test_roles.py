@@ -24,6 +24,11 @@ def recognizer(model: Model) -> Iterator[Recognizer]:
         yield opened
 
 
+def test_labels_that_are_one_text_are_refused(tiny_model: Path) -> None:
+    with pytest.raises(TypeError, match="a list, and not one text"):
+        Model(tiny_model, labels="neutral,joy")
+
+
 def test_every_form_of_a_turn_gives_the_same(recognizer: Recognizer) -> None:
     texts = recognizer.predict(["Ann: We won!", "Bo: At last."])
     pairs = recognizer.predict([("Ann", "We won!"), ("Bo", "At last.")])

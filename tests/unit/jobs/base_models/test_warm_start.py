@@ -77,6 +77,22 @@ def test_the_model_says_how_it_is_prompted(tiny_model: Path, tmp_path: Path) -> 
     assert description.weights_sha256 == model_hashes(tmp_path / "warm")
 
 
+def test_no_more_dialogues_are_counted_than_there_are(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = jsonl(tmp_path / "train.jsonl", 4)
+    command = ["warm-start", "--model", str(tiny_model), "--to", str(tmp_path / "warm")]
+    command += ["--source", str(source), "--format", "JSONL", "--labels", "joy,anger,"]
+    command += ["--dialogues", "100", "--steps", "1", "--batch-size", "4", "-o", "json"]
+    assert main(command) == ExitCode.OK
+    values = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert values["dialogues"] == 4
+    assert values["hint"].startswith("use another file for the self-play source")
+    description = read_description(tmp_path / "warm")
+    assert description is not None
+    assert description.labels == ["joy", "anger"]
+
+
 @pytest.mark.parametrize("name", ["tiny", "warm-start"])
 def test_a_folder_with_other_files_is_refused_before_the_work(
     name: str, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -103,7 +119,10 @@ def test_a_folder_with_other_files_is_refused_before_the_work(
         ({"--dev": "/nowhere.jsonl"}, "--dev /nowhere.jsonl does not exist"),
         ({"--model": "/nowhere"}, "/nowhere does not exist"),
         ({"--source": "/nowhere.csv"}, "--source /nowhere.csv does not exist"),
-        ({"--labels": "joy"}, "anger"),
+        ({"--labels": "joy"}, "--labels joy: the labels must be two or more, and all different"),
+        ({"--labels": "joy,fear"}, "anger"),
+        ({"--labels": "joy,Joy,anger"}, "`joy` and `Joy` are the same label"),
+        ({"--labels": "joy,anger: hot"}, "`anger: hot` cannot be a label"),
         ({"--prompts": "none-v1"}, "none-v1"),
         ({"--share": "0"}, "--share"),
         ({"--share": "1.5"}, "--share"),

@@ -287,6 +287,10 @@ def test_a_foreign_model_needs_labels(tiny_model: Path) -> None:
         resolve_model(str(tiny_model))
     with pytest.raises(BadInput, match="two or more"):
         resolve_model(str(tiny_model), ReferenceOptions(labels=["joy"]))
+    with pytest.raises(BadInput, match="`joy` and `Joy` are the same label"):
+        resolve_model(str(tiny_model), ReferenceOptions(labels=["joy", "Joy"]))
+    with pytest.raises(BadInput, match="`a,b` cannot be a label"):
+        resolve_model(str(tiny_model), ReferenceOptions(labels=["joy", "a,b"]))
     options = ReferenceOptions(labels=["a", "b"], context=Context(past=1))
     description = resolve_model(str(tiny_model), options).description
     assert description.labels == ["a", "b"] and description.context.past == 1
