@@ -22,6 +22,7 @@ from selfemo_jobs.use_commands.use_options import (
     other_model_options,
     port_number,
     reference_options,
+    side_by_side,
     with_chosen_context,
 )
 
@@ -113,12 +114,12 @@ def _models(arguments: argparse.Namespace, location: ModelLocation) -> list[Play
     model = with_chosen_context(arguments, fetch_located(location, reference_options(arguments)))
     description = model.description
     settings = engine_settings(arguments, description.decoding)
-    models = [PlaygroundModel(_name(description), *model, *settings)]
+    alone = [PlaygroundModel(_name(description), *model, *settings)]
     # what the model's description says about its origin does not count: it may be a stranger's
     own = parse_run_model(location.uri)
     reference = arguments.compare or (own.baseline_uri if own is not None else None)
     if reference is None or arguments.compare == "none":
-        return models
+        return alone
     # generation 0 is in the storage of its run
     storage = None if arguments.compare else location.store.storage
     try:
@@ -127,11 +128,15 @@ def _models(arguments: argparse.Namespace, location: ModelLocation) -> list[Play
         if arguments.compare:
             raise
         sys.stderr.write(printable(f"selfemo playground: without generation 0: {error}") + "\n")
-        return models
+        return alone
     name = "Generation 0" if not arguments.compare else _name(other.description)
-    settings = engine_settings(arguments, other.description.decoding)
-    models.append(PlaygroundModel(name, *other, *settings))
-    return models
+    settings, others = side_by_side(
+        settings, engine_settings(arguments, other.description.decoding)
+    )
+    return [
+        PlaygroundModel(_name(description), *model, *settings),
+        PlaygroundModel(name, *other, *others),
+    ]
 
 
 def _name(description: ModelDescription) -> str:

@@ -23,6 +23,7 @@ from selfemo_jobs.use_commands.use_options import (
     add_model_arguments,
     engine_settings,
     open_model,
+    side_by_side,
 )
 
 if TYPE_CHECKING:
@@ -107,7 +108,9 @@ def run(arguments: argparse.Namespace) -> int:
         judge = None
         if arguments.judge:
             judging = open_model(arguments, arguments.judge)
-            judge = judging, engine_settings(arguments, judging.description.decoding)
+            judging_settings = engine_settings(arguments, judging.description.decoding)
+            settings, judging_settings = side_by_side(settings, judging_settings)
+            judge = judging, judging_settings
         with open_responder(model, settings, judge) as responder:
             for name, turns in dialogues:
                 speaker = arguments.speaker or reply_speaker(turns)

@@ -22,6 +22,10 @@ PLAIN_TEXT = "Text"
 _MOST_CONTEXT = 64
 #: The largest number of a port.
 _MOST_PORT = 65535
+#: The share of a GPU's memory that vLLM takes by itself: its own default.
+_GPU_SHARE = 0.9
+#: The share of each of two engines on a GPU: half of it.
+_HALF_GPU_SHARE = 0.45
 
 
 def port_number(text: str) -> int:
@@ -318,3 +322,35 @@ def engine_settings(arguments: argparse.Namespace, decoding: Decoding) -> Engine
     if given.get("batch_size", 1) < 1:
         raise BadInput(f"--batch-size {arguments.batch_size}: must be 1 or more")
     return EngineSettings(engine, {**values, **given})
+
+
+def side_by_side(first: EngineSettings, second: EngineSettings) -> tuple[EngineSettings, ...]:
+    """Return the settings of two engines that are open at the same time.
+
+    Each engine of vLLM takes the share of a GPU's memory that its argument names, also if the model
+    is small, and the second one cannot start without it. The argument of a description was that of
+    an engine alone, so two that are too large together get less.
+
+    Parameters
+    ----------
+    first, second
+        The settings of each engine alone.
+
+    Examples
+    --------
+    >>> alone = EngineSettings(Engine.VLLM, {})
+    >>> [settings.engine_args for settings in side_by_side(alone, alone)]
+    [{'gpu_memory_utilization': 0.45}, {'gpu_memory_utilization': 0.45}]
+    """
+    both = first, second
+    if any(settings.engine is not Engine.VLLM for settings in both):
+        return both
+    name = "gpu_memory_utilization"
+    values = [settings.engine_args.get(name) for settings in both]
+    shares = [value if isinstance(value, int | float) else _GPU_SHARE for value in values]
+    if sum(shares) <= _GPU_SHARE:
+        return both
+    return tuple(
+        settings._replace(engine_args={**settings.engine_args, name: min(share, _HALF_GPU_SHARE)})
+        for settings, share in zip(both, shares, strict=True)
+    )

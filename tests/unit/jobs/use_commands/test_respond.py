@@ -132,6 +132,12 @@ def test_judge(run: Run, tmp_path: Path) -> None:
         None,
         judge,
     ]
+    assert (
+        run("--emotion", "joy", "--text", "Hi", "--judge", str(judge), "--engine", "VLLM")[0] == 0
+    )
+    _, settings, (_, judging) = FakeResponder.opened[-1]
+    share = {"gpu_memory_utilization": 0.45}
+    assert settings.engine_args == judging.engine_args == share
 
 
 @pytest.mark.parametrize(
