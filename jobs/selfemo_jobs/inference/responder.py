@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +166,8 @@ class Responder(Closing):
             target = Target("", max(0, len(turns) - 1), turns[-1] if turns else Utterance("", ""))
             beginning = longest_beginning(target.turn.text, fits) if turns else ""
             if not beginning:
-                raise PromptTooLong(too_long(target, model.max_prompt_tokens)) from None
+                wordless = replace(target, turn=Utterance(target.turn.speaker, ""))
+                raise PromptTooLong(too_long(wordless, model.max_prompt_tokens)) from None
         self.shortened += 1
         return prompt([Utterance(target.turn.speaker, beginning)])
 

@@ -157,7 +157,7 @@ def too_long(target: Target, max_tokens: int) -> str:
     Parameters
     ----------
     target
-        The turn. Its dialogue may have no name.
+        The turn. Its dialogue may have no name. Without words, the rest of the prompt is too long.
     max_tokens
         The most tokens of a prompt.
 
@@ -168,10 +168,14 @@ def too_long(target: Target, max_tokens: int) -> str:
     'turn 2 is longer than a prompt of this model (1024 tokens): shorten or divide it'
     """
     place = f"dialogue {target.dialogue_id} " if target.dialogue_id else ""
-    return (
-        f"{place}turn {target.utterance} is longer than a prompt of this model "
-        f"({max_tokens} tokens): shorten or divide it"
+    turn, prompt = (
+        f"{place}turn {target.utterance}",
+        f"a prompt of this model ({max_tokens} tokens)",
     )
+    if not target.turn.text:
+        advice = "use a shorter name, or another model"
+        return f"{turn} does not fit {prompt} even without its words: {advice}"
+    return f"{turn} is longer than {prompt}: shorten or divide it"
 
 
 def longest_beginning(text: str, fits: Callable[[str], bool]) -> str:

@@ -156,7 +156,9 @@ def test_of_a_turn_that_is_too_long_the_beginning_is_answered(
     assert most - 4 <= len(prompts[-1]) <= most
     text = model.engine.tokenizer.decode(prompts[-1])
     assert text.startswith("Ann: I know. I know. ") and text.endswith("\n(joy) Ben:")
-    with pytest.raises(BadInput, match=r"^turn 0 is longer than a prompt .*shorten or divide it$"):
+    with pytest.raises(
+        BadInput, match=r"^turn 0 does not fit a prompt of this model \(512 tokens\)"
+    ):
         responder.reply([Utterance("A" * 9000, "Hi.")], "Ben", "joy")
 
 

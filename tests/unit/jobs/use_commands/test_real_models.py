@@ -105,7 +105,7 @@ def test_of_a_turn_that_is_too_long_the_beginning_is_read(
         assert rows[1]["labels"] == list(prediction.labels)
         assert rows[1]["probabilities"] == pytest.approx(prediction.probabilities, abs=1e-5)
         labels = replace(targets[1], turn=Utterance("B" * 20000, "Hi."))
-        with pytest.raises(PromptTooLong, match="dialogue d1 turn 1 is longer than"):
+        with pytest.raises(PromptTooLong, match="dialogue d1 turn 1 does not fit a prompt"):
             recognizer.shorten(labels)
 
 
