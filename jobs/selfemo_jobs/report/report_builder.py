@@ -203,8 +203,12 @@ def _generations(
     """Return a row for each generation, with the recorded outcome or one that the scores give."""
     rows, best = [], float("-inf")
     least = info.spec.promotion.min_delta if info.spec is not None else 0.0
-    for number in numbers:
-        stages = {s: by_key.get((number, i)) for i, s in enumerate(STAGE_ORDER)}
+    all_stages = {n: {s: by_key.get((n, i)) for i, s in enumerate(STAGE_ORDER)} for n in numbers}
+    built_on = {
+        n: _built_on(next((r for r in stages.values() if r), None), n)
+        for n, stages in all_stages.items()
+    }
+    for number, stages in all_stages.items():
         by_dataset = scores.get(number, {})
         score = by_dataset.get(dataset or "")
         outcome = "unfinished"
@@ -212,7 +216,9 @@ def _generations(
         if score:
             # as the planner decides: only a promoted model is the one to surpass
             better = number == 0 or score.weighted_f1 > best + least
-            outcome = "baseline" if number == 0 else "better" if better else "not better"
+            # a generation that is not better, and that the next one started from
+            worse = OUTCOMES[Outcome.CONTINUED] if number in built_on.values() else "not better"
+            outcome = "baseline" if number == 0 else "better" if better else worse
             if recorded is not None:
                 better = recorded.outcome in (Outcome.BASELINE, Outcome.PROMOTED)
             if better:
@@ -223,7 +229,7 @@ def _generations(
             GenerationRow(
                 generation=number,
                 outcome=outcome,
-                built_on=_built_on(next((r for r in stages.values() if r), None), number),
+                built_on=built_on[number],
                 score=score,
                 scores=by_dataset,
                 gains={source: gain for (n, source), gain in gains.items() if n == number},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
@@ -11,6 +12,8 @@ from selfemo_jobs.report.types import Histogram, Point
 
 #: Units of the drawing: the margins, and the height of the chart.
 _LEFT, _RIGHT, _TOP, _BOTTOM, _HEIGHT = 48, 20, 26, 40, 300
+#: The most columns that have their numbers written: each takes about 40 units.
+_MOST_NUMBERS = 16
 
 
 def heatmap(
@@ -34,7 +37,9 @@ def heatmap(
     ] or [(h.edges[0], h.edges[-1]) for h in histograms.values()]
     levels = ticks(min(low for low, _ in filled), max(high for _, high in filled), 6)
     step = (WIDTH - _LEFT - _RIGHT) / len(histograms)
-    width = min(step - 3, 120.0)
+    width = min(max(step - 3, 0.6 * step), 120.0)  # of many generations, the gaps are narrow
+    # as many numbers as there is room for
+    numbered = set(sorted(histograms)[:: max(1, math.ceil(len(histograms) / _MOST_NUMBERS))])
 
     def y(value: float) -> float:
         share = (value - levels[0]) / (levels[-1] - levels[0] or 1.0)
@@ -58,13 +63,15 @@ def heatmap(
                 opacity = (share / densest) ** 0.5
                 body.append(cell.replace("<rect ", f'<rect fill-opacity="{opacity:.2f}" ', 1))
         if generation in mean:
-            height = y(mean[generation])
+            height, more = y(mean[generation]), min(3.0, step / 4)
             body.append(
-                f'<line class="mean" x1="{middle - width / 2 - 3:.1f}" '
-                f'x2="{middle + width / 2 + 3:.1f}" y1="{height:.1f}" y2="{height:.1f}"/>'
-                + text(middle, height - 6, f"{mean[generation]:.3f}", "value", "middle")
+                f'<line class="mean" x1="{middle - width / 2 - more:.1f}" '
+                f'x2="{middle + width / 2 + more:.1f}" y1="{height:.1f}" y2="{height:.1f}"/>'
             )
-        body.append(text(middle, _HEIGHT - _BOTTOM + 20, str(generation), "tick", "middle"))
+            if generation in numbered:
+                body.append(text(middle, height - 6, f"{mean[generation]:.3f}", "value", "middle"))
+        if generation in numbered:
+            body.append(text(middle, _HEIGHT - _BOTTOM + 20, str(generation), "tick", "middle"))
     body.append(text((_LEFT + WIDTH - _RIGHT) / 2, _HEIGHT - 3, "generation", "axis", "middle"))
     description = "; ".join(
         f"generation {g}: {h.total} {unit}, half of them between {h.quantile(0.25):.2f} and "

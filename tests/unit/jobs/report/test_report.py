@@ -352,8 +352,8 @@ def test_outcomes_that_are_not_recorded_follow_the_rule_of_promotion(
     spec = make_spec(promotion={"minDelta": 0.02})
     data = report_data(store, read_records(store, run), RunInfo(RUN, spec=spec))
     outcomes = [row.outcome for row in data.generations]
-    # 0.4813 is less than 0.02 above generation 0, and 0.4990 is more
-    assert outcomes == ["baseline", "not better", "not better", "better"]
+    # 0.4813 is less than 0.02 above generation 0, and 0.4990 is more; later ones began with 1
+    assert outcomes == ["baseline", "continued", "not better", "better"]
 
 
 def test_command_writes_the_page_with_goal_and_outcomes(
@@ -490,6 +490,15 @@ def test_cells_are_shaded_by_the_share_of_their_own_generation() -> None:
     shades = [float(r.attrib["fill-opacity"]) for r in root.iter("rect")]
     assert shades == pytest.approx([0.75**0.5, 0.25**0.5, 1.0], abs=0.01)
     assert ET.fromstring(heatmap({1: histograms[3]}, [], title="x", unit="y")) is not None
+
+
+def test_cells_of_many_generations_are_visible_and_few_have_numbers() -> None:
+    histograms = {number: Histogram((0.0, 1.0), (9,)) for number in range(400)}
+    means = [Point(number, 0.5) for number in histograms]
+    root = ET.fromstring(heatmap(histograms, means, title="x", unit="candidates"))
+    widths = {float(r.attrib["width"]) for r in root.iter("rect")}
+    assert min(widths) > 0.5
+    assert sum(e.attrib.get("class") == "value" for e in root.iter("text")) <= 16
 
 
 @pytest.mark.parametrize(
