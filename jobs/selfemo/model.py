@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -104,9 +105,21 @@ class Model:
         return f"Model({self.reference!r}{generation})"
 
 
+#: Held while the environment has the folders of one model: another thread's model has others.
+_VOLUMES = threading.RLock()
+
+
 @contextmanager
 def _data_volumes(folders: Mapping[str, str | Path]) -> Iterator[None]:
-    """Return a context in which ``data://`` URIs are looked up in some folders first."""
+    """Return a context in which ``data://`` URIs are looked up in some folders first.
+
+    One thread at a time is in it.
+    """
+    with _VOLUMES:
+        yield from _with_volumes(folders)
+
+
+def _with_volumes(folders: Mapping[str, str | Path]) -> Iterator[None]:
     previous = os.environ.get(ENV_DATA)
     pairs = [f"{name}={volume_folder(Path(f), f'data[{name!r}]')}" for name, f in folders.items()]
     os.environ[ENV_DATA] = ":".join(filter(None, [*pairs, previous]))

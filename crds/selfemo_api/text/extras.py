@@ -95,11 +95,11 @@ def install_hint(*names: str) -> str:
     Examples
     --------
     >>> install_hint("jobs")
-    'run `uv sync --inexact --extra jobs` in the checkout, or install the wheel with `[jobs]`'
+    'run `tools/uv sync --inexact --extra jobs` in the checkout, or install the wheel with `[jobs]`'
     """
     options = " ".join(f"--extra {name}" for name in names)
     return (
-        f"run `uv sync --inexact {options}` in the checkout, "
+        f"run `tools/uv sync --inexact {options}` in the checkout, "
         f"or install the wheel with `[{','.join(names)}]`"
     )
 
@@ -115,9 +115,9 @@ def add_extra(name: str) -> str:
     Examples
     --------
     >>> add_extra("ray")
-    'install the extra `ray` (`uv sync --inexact --extra ray` in the checkout)'
+    'install the extra `ray` (`tools/uv sync --inexact --extra ray` in the checkout)'
     """
-    return f"install the extra `{name}` (`uv sync --inexact --extra {name}` in the checkout)"
+    return f"install the extra `{name}` (`tools/uv sync --inexact --extra {name}` in the checkout)"
 
 
 def missing_extra_message(*names: str) -> str:

@@ -76,4 +76,7 @@ def test_a_command_says_which_extra_is_missing(
     assert run(programs / "selfemo", "init", "a.yaml", "--preset", "MELD", folder=tmp_path)[0] == 0
     code, out, err = run(programs / program, *words, folder=tmp_path)
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert f'this command needs the extra "{extra}": run `uv sync --inexact --extra {extra}`' in err
+    assert (
+        f'this command needs the extra "{extra}": run `tools/uv sync --inexact --extra {extra}`'
+        in err
+    )

@@ -147,8 +147,8 @@ INVALID = InvalidEvolution(Path("a.yaml"), [Problem("spec.x", "unknown field", 3
             ModuleNotFoundError("No module named 'gradio'", name="gradio"),
             2,
             "MissingExtra",
-            'this command needs the extra "playground": run `uv sync --inexact --extra playground` '
-            "in the checkout, or install the wheel with `[playground]`",
+            'this command needs the extra "playground": run `tools/uv sync --inexact --extra '
+            "playground` in the checkout, or install the wheel with `[playground]`",
         ),
         (
             ModuleNotFoundError("No module named 'nothing'", name="nothing"),

@@ -224,7 +224,7 @@ def test_without_an_extra(extra: str, tmp_path: Path) -> None:
             assert code == 2, name
             wanted = "report" if name in REPORTS else extra
             assert f'"{wanted}' in err, (name, err)
-            assert "uv sync --inexact --extra" in err, name
+            assert "tools/uv sync --inexact --extra" in err, name
 
 
 def needs(name: str, extra: str) -> bool:

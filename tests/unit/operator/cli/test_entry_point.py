@@ -59,8 +59,8 @@ def ended(app: typer.Typer, *words: str) -> int:
             ModuleNotFoundError("No module named 'kubernetes'", name="kubernetes.config"),
             2,
             "MissingExtra",
-            'this command needs the extra "operator": run `uv sync --inexact --extra operator` in '
-            "the checkout, or install the wheel with `[operator]`",
+            'this command needs the extra "operator": run `tools/uv sync --inexact --extra '
+            "operator` in the checkout, or install the wheel with `[operator]`",
         ),
         (
             PermissionError(errno.EROFS, "Read-only file system", "/data/x"),

@@ -29,7 +29,9 @@ def missing(world: World, *names: str) -> list[str]:
 
 
 def installing(extra: str) -> str:
-    return f"install the extra `{extra}` (`uv sync --inexact --extra {extra}` in the checkout)"
+    return (
+        f"install the extra `{extra}` (`tools/uv sync --inexact --extra {extra}` in the checkout)"
+    )
 
 
 def test_what_is_installed(world: World) -> None:

@@ -164,7 +164,7 @@ def test_the_process_reports_that_the_stages_are_not_installed(world: World) -> 
     assert done.returncode == ExitCode.BAD_INPUT
     assert message == FailureMessage(
         error="the stages need tokenizers, which is not installed: install the extra `jobs` "
-        "(`uv sync --inexact --extra jobs` in the checkout)",
+        "(`tools/uv sync --inexact --extra jobs` in the checkout)",
         kind="BadInput",
     )
 
