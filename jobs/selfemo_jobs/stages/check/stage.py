@@ -32,6 +32,7 @@ from selfemo_jobs.stages.check.machine import (
 )
 from selfemo_jobs.stages.check.memory import check_memory, model_size
 from selfemo_jobs.stages.check.model import CheckedModel, check_model
+from selfemo_jobs.stages.check.mounts import check_lasting_folders
 from selfemo_jobs.stages.check.prompts import (
     PromptContext,
     check_answer_lengths,
@@ -140,6 +141,7 @@ def find_problems(
     gpus = check_gpus(spec, findings)
     check_device(spec, findings)
     progress(1, steps)
+    check_lasting_folders(spec, findings)
     reader = check_storage(store, config.output, findings)
     progress(2, steps)
     check_publish(config, reader, findings)
