@@ -68,6 +68,13 @@ def test_a_crossed_bound_is_a_sentence(stage: Stage, value: float, sentence: str
     assert str(sign) == sentence
 
 
+@pytest.mark.parametrize(("stage", "value"), [(Stage.SELF_PLAY, 0.0), (Stage.SCORE, 1.0)])
+def test_a_bound_at_the_end_of_its_range_is_never_crossed(stage: Stage, value: float) -> None:
+    bounds = CollapseBounds(min_diversity=0.0, max_zero_variance=1.0)
+    (sign,) = stage_signs(stage, {sign_of(stage): value}, bounds)
+    assert not sign.crossed
+
+
 def test_a_dead_responder_is_not_hidden_by_the_recognizer() -> None:
     metrics = {
         ScoreMetric.ZERO_VARIANCE_SHARE: 0.6,
@@ -118,6 +125,11 @@ def test_a_generation_that_corrects_a_skewed_baseline_has_not_collapsed(
     result = evaluated(after)
     assert crossed_bound(result, before, bounds, improved=True) is None
     assert crossed_bound(result, before, bounds) == str(sign)
+
+
+def test_entropy_is_not_compared_with_that_of_a_baseline_that_names_one_label() -> None:
+    (away,) = label_signs(scored(TRUE), scored(ONE_LABEL), CollapseBounds())
+    assert not away.falls
 
 
 @pytest.mark.parametrize("improved", [False, True])

@@ -326,6 +326,12 @@ MEASURED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         {"spec__dataset__labelMap": {"happy": "anger"}},
         '`dataset.labelMap` is {"happy": "anger"} and was {"happy": "joy"}: ',
     ),
+    (
+        "`dataset.context`, `columns`, `labelMap` and `uri`",
+        {"spec__dataset__columns": {"text": "Utterance"}},
+        {"spec__dataset__columns": {"text": "Line"}},
+        '`dataset.columns` is {"text": "Line"} and was {"text": "Utterance"}: ',
+    ),
     *(
         (
             "`uri`, `format`, `offset` and `limit` of the selection dataset",
@@ -333,7 +339,12 @@ MEASURED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
             {"spec__dataset__sources": [SOURCE, {**DEV, "limit": 9, **change}]},
             f"`dataset.sources[dev].{next(iter(change))}` is ",
         )
-        for change in ({"uri": "file:///easier.jsonl"}, {"limit": 5}, {"offset": 3})
+        for change in (
+            {"uri": "file:///easier.jsonl"},
+            {"format": "CSV"},
+            {"limit": 5},
+            {"offset": 3},
+        )
     ),
     (
         "`model.prompts` and `promptTemplates`",

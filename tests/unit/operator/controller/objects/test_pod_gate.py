@@ -22,7 +22,12 @@ from selfemo_operator.controller.objects.settings import JobSettings
 
 Json = dict[str, Any]
 
-_APPARMOR = "container.apparmor.security.beta.kubernetes.io/stage"
+#: The annotations that set the profiles of a container or a pod.
+_PROFILES = (
+    "container.apparmor.security.beta.kubernetes.io/stage",
+    "container.seccomp.security.alpha.kubernetes.io/stage",
+    "seccomp.security.alpha.kubernetes.io/pod",
+)
 #: Security settings beyond the standard, with the field that the message names.
 LOOSE: list[tuple[Json, str]] = [
     ({"privileged": True}, "privileged"),
@@ -100,8 +105,10 @@ def test_volumes_of_the_node_and_the_network_are_rejected(source: str) -> None:
     [
         ({"ports": [{"containerPort": 80, "hostPort": 80}]}, "ports.hostPort"),
         ({"livenessProbe": {"httpGet": {"host": "10.0.0.1"}}}, "livenessProbe.httpGet.host"),
+        ({"readinessProbe": {"httpGet": {"host": "h"}}}, "readinessProbe.httpGet.host"),
         ({"startupProbe": {"tcpSocket": {"host": "10.0.0.1"}}}, "startupProbe.tcpSocket.host"),
         ({"lifecycle": {"preStop": {"httpGet": {"host": "h"}}}}, "lifecycle.httpGet.host"),
+        ({"lifecycle": {"postStart": {"tcpSocket": {"host": "h"}}}}, "lifecycle.tcpSocket.host"),
     ],
     ids=str,
 )
@@ -110,10 +117,10 @@ def test_ports_and_requests_of_the_node_are_rejected(fields: Json, name: str) ->
     assert is_refused({"initContainers": [container]}, f"initContainers[proxy].{name}")
 
 
-def test_annotations_for_apparmor_are_rejected() -> None:
-    annotations = {_APPARMOR: "unconfined"}
-    name = "annotations[container.apparmor.security.beta.kubernetes.io]"
-    assert is_refused({"annotations": annotations}, name)
+@pytest.mark.parametrize("annotation", _PROFILES)
+def test_annotations_for_profiles_are_rejected(annotation: str) -> None:
+    prefix = annotation.partition("/")[0]
+    assert is_refused({"annotations": {annotation: "unconfined"}}, f"annotations[{prefix}]")
 
 
 @pytest.mark.parametrize(
@@ -302,10 +309,23 @@ def test_the_merged_pod_decides_and_not_its_parts() -> None:
     assert "podTemplate[0].template.volumes[root].hostPath" in text
 
 
+#: A stage's container that keeps all capabilities but one.
+DROPS_ONE = {
+    "name": "stage",
+    "securityContext": {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["NET_RAW"]},
+    },
+}
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
         ({"hostNetwork": True}, "hostNetwork"),
+        ({"hostPID": True}, "hostPID"),
+        ({"hostIPC": True}, "hostIPC"),
+        ({"containers": [DROPS_ONE]}, "securityContext.capabilities.drop"),
         ({"ephemeralContainers": [{"name": "debug"}]}, "ephemeralContainers[debug]"),
         ({"securityContext": {"runAsNonRoot": True}}, "securityContext.seccompProfile"),
         ({"volumes": [{"name": "v", "csi": {"driver": "d"}}]}, "volumes[v].csi"),
