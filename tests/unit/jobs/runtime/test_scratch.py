@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import shutil
 import time
@@ -95,6 +97,57 @@ def test_folders_of_other_runs_are_removed_after_a_month_without_use(
         use(config)
     assert not old.parent.exists()
     assert used.is_dir() and recent.is_dir()
+
+
+def test_each_use_of_a_folder_begins_its_month_again(
+    make_config: Callable[..., StageConfig], volume: Path
+) -> None:
+    config = make_config(Stage.TRAIN)
+    used = of_run(config, "other/a-00000001")
+    age(use(used))
+    folder = use(used)
+    use(config)
+    assert folder.is_dir()
+
+
+def test_the_folders_of_the_own_generation_stay_however_old_they_are(
+    make_config: Callable[..., StageConfig], volume: Path
+) -> None:
+    old = use(make_config(Stage.SELF_PLAY, generation=2))
+    age(old)
+    use(make_config(Stage.TRAIN, generation=2))
+    assert old.is_dir()
+
+
+def test_without_locks_a_folder_is_used_and_none_is_removed(
+    make_config: Callable[..., StageConfig], volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(Stage.TRAIN)
+    old = use(of_run(config, "other/a-00000001"))
+    age(old)
+
+    def no_locks(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    assert use(config).is_dir()
+    assert old.is_dir()
+
+
+def test_a_folder_that_is_removed_before_it_is_locked_is_made_again(
+    make_config: Callable[..., StageConfig], volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock of a file that has no name protects nothing."""
+    flock, first = fcntl.flock, iter([True])
+
+    def removed_before(descriptor: int, operation: int) -> None:
+        if next(first, False):
+            shutil.rmtree(volume)
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", removed_before)
+    with locked_scratch(make_config(Stage.TRAIN), 0) as folder:
+        assert [path.name for path in folder.iterdir()] == ["selfemo-in-use-0"]
 
 
 def test_a_folder_that_another_process_removes_is_not_an_error(

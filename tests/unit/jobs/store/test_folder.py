@@ -233,6 +233,25 @@ def test_a_writer_killed_while_it_replaces_leaves_the_old_or_the_new(tmp_path: P
         assert store.get(uri) == b"new"
 
 
+@pytest.mark.parametrize("call", [FileStore.put, FileStore.put_if_absent])
+def test_content_is_on_the_disk_before_its_name_and_the_name_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Callable[..., object]
+) -> None:
+    """After a power failure, a name has the whole content, and what was reported is there."""
+    path, fsync = tmp_path / "part", os.fsync
+    synced: list[tuple[bool, bytes, bool]] = []
+
+    def record(descriptor: int) -> None:
+        target = Path(f"/proc/self/fd/{descriptor}").readlink()
+        content = b"" if target.is_dir() else target.read_bytes()
+        synced.append((target == tmp_path, content, path.exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    call(FileStore(StorageSpec(uri=tmp_path.as_uri())), path.as_uri(), b"data")
+    assert synced == [(False, b"data", False), (True, b"", True)]
+
+
 @pytest.fixture
 def removals(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Path], None]], None]:
     """Call a function before each removal of a folder."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+import pytest
 
 from selfemo_jobs.stages.train.checkpoints import (
     MARKER,
@@ -28,6 +31,20 @@ def test_a_checkpoint_without_a_marker_is_not_complete(tmp_path: Path) -> None:
     mark_complete(write(tmp_path, 4))
     assert complete_steps(tmp_path) == [2, 4]
     assert complete_steps(tmp_path / "none") == []
+
+
+def test_a_marker_has_its_name_only_once_it_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, 2)
+
+    def interrupt(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        mark_complete(path)
+    assert not (path / MARKER).exists()
 
 
 def test_a_checkpoint_with_a_missing_or_changed_file_is_not_complete(tmp_path: Path) -> None:
