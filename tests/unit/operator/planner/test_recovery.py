@@ -12,6 +12,7 @@ from tests.unit.operator.planner.test_plan import to_stage
 
 from selfemo_api.stages import STAGE_ORDER, Stage, stages_of
 from selfemo_api.status import ConditionStatus, ConditionType, Outcome
+from selfemo_operator.planner.plan import STALE_WAIT
 from selfemo_operator.planner.recovery import MAX_RECOVERIES
 from selfemo_operator.planner.types import CreateJob
 
@@ -147,6 +148,20 @@ def test_a_generation_that_was_rolled_back_stays_so() -> None:
     ]
 
 
+def test_the_generations_since_the_best_count_when_a_promotion_is_decided_again() -> None:
+    spec = spec_of(stopping={"maxGenerations": 2, "patience": 5})
+    world = World(spec=spec, f1s=(0.3, 0.2, 0.4))
+    to_stage(world, 2, Stage.PUBLISH)
+    assert [r.outcome.value for r in world.status.history] == [
+        *("Baseline", "RolledBack", "Promoted")
+    ]
+    assert world.status.without_improvement == 0
+    world.damage(2, Stage.EVALUATE)
+    finish_current(world)
+    assert world.status.stage is Stage.EVALUATE
+    assert world.status.without_improvement == 1
+
+
 def test_a_collapsed_generation_does_not_count_when_the_next_one_is_decided_again() -> None:
     spec = spec_of(stopping={"maxGenerations": 3})
     world = World(spec=spec, collapses=frozenset({(2, Stage.SCORE)}))
@@ -233,6 +248,19 @@ def test_jobs_that_a_recovery_has_left_behind_do_not_make_it_wait() -> None:
     assert world.status.stage is Stage.SCORE
     assert world.current is not None
     assert world.current.name == "demo-g001-score-2"
+
+
+def test_a_stale_read_in_a_recovery_waits() -> None:
+    """An active Job of a later stage is the current one: it has not been left behind."""
+    world = world_at(1, Stage.SCORE)
+    world.damage(1, Stage.SELF_PLAY)
+    finish_current(world)
+    before = world.evolution
+    finish_current(world)
+    assert [job.name for job in world.active] == ["demo-g001-score-2"]
+    decision = decide(before, world.observed, world.now)
+    assert (decision.status, decision.action) == (before.status, None)
+    assert decision.requeue_at == world.now + STALE_WAIT
 
 
 @pytest.mark.parametrize("exact", [True, False])

@@ -122,6 +122,25 @@ def test_a_refused_edit_ends_the_evolution_and_replaces_nothing() -> None:
     assert decision.action == DeleteJob(FIRST, "it is not the Job of the current stage")
 
 
+def test_a_refusal_does_not_end_a_stage_that_runs() -> None:
+    world = world_at_score()
+    observed = replace(world.observed, refusal="privileged is not allowed")
+    decision = decide(world.evolution, observed, world.now)
+    assert (decision.status.finished, decision.action) == (False, None)
+
+
+def test_a_queued_job_that_has_succeeded_is_not_replaced_by_a_suspension() -> None:
+    world = world_at_score(queue={"name": "gpus"})
+    world.succeed(FIRST)
+    world.edit(suspend=True)
+    assert world.reconcile().action is None
+    assert world.status.attempt == 1
+    world.edit(suspend=False)
+    world.reconcile()
+    assert world.status.stage is Stage.FLYWHEEL
+    assert totals(world).replaced == 0
+
+
 # Stopped by the local runner ----------------------------------------------------------------------
 
 

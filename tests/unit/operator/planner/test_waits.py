@@ -97,6 +97,18 @@ def test_a_longer_deadline_saves_a_running_stage() -> None:
     assert decision.action == SetDeadline(name, 1000)
 
 
+def test_an_end_by_a_deadline_leaves_no_time_of_a_next_attempt() -> None:
+    world, name = world_at(Stage.SCORE, deadlines={"runActiveSeconds": 100})
+    world.wait(95)
+    world.fail(name)
+    world.reconcile()
+    assert world.status.retry_after == world.now + timedelta(seconds=10)
+    world.wait(5)
+    world.reconcile()
+    assert world.summary == "DeadlineExceeded"
+    assert world.status.retry_after is None
+
+
 def test_a_suspended_job_is_resumed_before_its_deadline_is_set() -> None:
     world, name = world_at(Stage.SCORE, deadlines={"stageActiveSeconds": 100})
     world.set_job(name, JobState.SUSPENDED, deadline_outdated=True)
@@ -238,6 +250,17 @@ def test_as_many_removals_as_the_stage_has_pods_are_one_disruption(
 
 
 # Suspension ---------------------------------------------------------------------------------------
+
+
+def test_a_clock_that_is_set_back_shortens_no_suspension() -> None:
+    world, _ = world_at(Stage.SCORE)
+    for seconds in (100, -1000):
+        world.edit(suspend=True)
+        world.reconcile()
+        world.wait(seconds)
+        world.edit(suspend=False)
+        world.reconcile()
+        assert world.status.suspended_seconds == 100
 
 
 @pytest.mark.parametrize("reason", ["StageFailed", "MaxGenerationsReached"])
