@@ -21,6 +21,7 @@ from tests.unit.operator.controller.fake_operator import (
     server_time,
 )
 
+from selfemo_operator.controller.kube.client import ApiError
 from selfemo_operator.controller.objects import names
 from selfemo_operator.controller.reconcile.status_writer import Conflict
 
@@ -91,6 +92,17 @@ def test_a_job_is_suspended_and_resumed_by_its_uid() -> None:
     with pytest.raises(Conflict, match="Precondition failed: uid"), server_time(server):
         operator.reconciler.reconcile(KEY)
     assert not server.job(CHECK_1)["spec"].get("suspend")
+
+
+@pytest.mark.parametrize("status", [409, 422])
+def test_a_change_of_a_job_with_another_uid_is_a_conflict(status: int) -> None:
+    server, operator = started()
+    server.edit(suspend=True)
+    operator.receive_events()
+    error = ApiError(status, "", "metadata.uid: field is immutable")
+    server.failing["PATCH", CHECK_1] = error
+    with pytest.raises(Conflict, match=r"was not changed: metadata\.uid"), server_time(server):
+        operator.reconciler.reconcile(KEY)
 
 
 def test_suspension_can_be_repeated() -> None:

@@ -364,6 +364,23 @@ def test_an_edit_that_extends_the_ttl_prevents_the_deletion() -> None:
     assert server.evolution
 
 
+def test_an_edit_that_comes_just_before_the_deletion_prevents_it() -> None:
+    server = server_with_evolution(ttlSecondsAfterFinished=100)
+    operator = FakeOperator(server)
+    reconcile_times(operator, 40)
+    advance_clock(server, 200)
+    deletion = ("DELETE", names.evolution_path(KEY))
+
+    def edit(moment: str, number: int) -> None:
+        if moment == "before" and operator.kube.requests[number] == deletion:
+            server.edit(ttlSecondsAfterFinished=1000)
+
+    operator.kube.fault = edit
+    operator.reconcile()
+    assert deletion in operator.kube.requests
+    assert server.evolution["spec"]["ttlSecondsAfterFinished"] == 1000
+
+
 def test_the_ttl_deletes_the_evolution_and_its_jobs() -> None:
     server = server_with_evolution(ttlSecondsAfterFinished=100)
     operator = FakeOperator(server)

@@ -176,6 +176,18 @@ def test_bad_input_comes_before_the_shards_that_were_ended() -> None:
         assert failed(*order).exit_code == 2
 
 
+def test_bad_input_comes_before_a_damaged_result() -> None:
+    """A recovery cannot help: only a user can fix the input."""
+    damaged = FailureMessage(error="no part", kind="DamagedResult", damaged=Stage.TRAIN)
+    bad = FailureMessage(error="bad", kind="BadInput")
+    pods = [
+        pod_of("Failed", terminated(65, encode_message(damaged))),
+        pod_of("Failed", terminated(2, encode_message(bad))),
+    ]
+    for order in (pods, pods[::-1]):
+        assert failed(*order).exit_code == 2
+
+
 def test_a_shards_own_failure_comes_before_those_that_were_ended_with_it() -> None:
     own = pod_of("Failed", terminated(1, encode_message(FailureMessage(error="own", kind="X"))))
     ended = encode_message(FailureMessage(error="ended by SIGTERM", kind="Terminated"))
