@@ -88,6 +88,7 @@ def test_without_tables_there_are_no_rows() -> None:
         ({"prompt_ids": [7]}, "mixes prompts"),
         ({"role": "Critic"}, "mixes roles"),
         ({"completion_ids": [5000], "logprobs": [-1.0]}, "`completion_ids` has a token"),
+        ({"completion_ids": [1024], "logprobs": [-1.0]}, "`completion_ids` has a token"),
         ({"completion_ids": [-5], "logprobs": [-1.0]}, "`completion_ids` has a token"),
         ({"completion_ids": [5], "logprobs": [float("-inf")]}, "`logprobs` is not finite"),
     ],
@@ -97,6 +98,11 @@ def test_the_error_about_a_bad_row_names_it(
 ) -> None:
     with pytest.raises(BadInput, match=rf"group g0001 member 1: .*{message}"):
         RolloutData.from_table(changed(table, 4, **values), 1024)
+
+
+def test_a_completion_may_have_the_last_token_of_the_vocabulary(table: Any) -> None:
+    rows = RolloutData.from_table(changed(table, 4, completion_ids=[1023], logprobs=[-1.0]), 1024)
+    assert rows.completions[4].tolist() == [1023]
 
 
 def test_a_completion_may_be_empty(table: Any) -> None:

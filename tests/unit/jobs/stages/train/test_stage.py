@@ -127,6 +127,12 @@ def two(finish: Callable[..., Run]) -> Run:
     return finish(processes=2, deepspeed={"zeroStage": 2})
 
 
+@pytest.fixture(scope="session")
+def two_imitating(finish: Callable[..., Run]) -> Run:
+    """Two processes, ZeRO 2, whose last layer learns the answers as well."""
+    return finish(imitation=1.0, trainLayers=1, processes=2, deepspeed={"zeroStage": 2})
+
+
 def lines(run: Run, message: str) -> list[dict[str, Any]]:
     found = []
     for line in run.log.splitlines():
@@ -387,9 +393,9 @@ def test_adapters_are_trained_without_dropout(finish: Callable[..., Run]) -> Non
 
 @pytest.mark.distributed
 def test_agreed_answers_are_learnt_by_the_last_layers(
-    finish: Callable[..., Run], one: Run, policy: Path
+    two_imitating: Run, one: Run, policy: Path
 ) -> None:
-    run = finish(imitation=1.0, trainLayers=1, processes=2, deepspeed={"zeroStage": 2})
+    run = two_imitating
     metrics = run.manifest.metrics
     # an answer for each of the five recognizer groups, and the best of each responder group
     assert metrics["rows"] == 40 + 5 + 5
@@ -402,6 +408,13 @@ def test_agreed_answers_are_learnt_by_the_last_layers(
     top = max(int(n.split(".")[2]) for n in before if n.startswith("model.layers."))
     assert {n for n in before if n.startswith(f"model.layers.{top}.")} <= changed
     assert all(n.startswith((f"model.layers.{top}.", "model.norm.")) for n in changed)
+
+
+@pytest.mark.distributed
+def test_two_processes_imitate_with_the_same_weight_as_one(
+    two_imitating: Run, finish: Callable[..., Run]
+) -> None:
+    assert_same_training(two_imitating, finish(imitation=1.0, trainLayers=1))
 
 
 def rates(run: Run) -> list[float]:

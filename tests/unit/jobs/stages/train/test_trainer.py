@@ -15,7 +15,9 @@ from tests.unit.jobs.stages.train.kept_tables import consensus_of, kept_table
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
 
+from selfemo_api.spec import TrainingSpec
 from selfemo_jobs.stages.train.batches import PADDING, BatchShape, TrainingStep, plan_steps
+from selfemo_jobs.stages.train.loss import loss_arguments
 from selfemo_jobs.stages.train.rollout_data import (
     RolloutData,
     add_imitation_rows,
@@ -27,6 +29,7 @@ from selfemo_jobs.stages.train.step_sampler import StepSampler
 from selfemo_jobs.stages.train.trainer import SelfGRPOTrainer
 
 LOW, HIGH, CAP, BETA, TEMPERATURE = 0.2, 0.28, 1.5, 0.04, 0.8
+TRAINING = TrainingSpec.model_validate({"clip": {"low": LOW, "high": HIGH}})
 
 
 class Bench:
@@ -68,12 +71,7 @@ class Bench:
             per_device_train_batch_size=4,
             gradient_accumulation_steps=2,
             num_generations=4,
-            loss_type="dapo",
-            epsilon=LOW,
-            epsilon_high=HIGH,
-            beta=0.0,
-            use_bias_correction_kl=True,
-            temperature=TEMPERATURE,
+            **loss_arguments(TRAINING, TEMPERATURE),
             bf16=False,
             use_cpu=True,
             gradient_checkpointing=False,
@@ -146,7 +144,8 @@ class Bench:
                 loss = loss + kl_beta * (gap.exp() - gap - 1) * ratio
             total, tokens = total + loss.sum(), tokens + len(completion)
         imitation = self.imitation * cross_entropy / max(imitated, 1)
-        return total / tokens + imitation + self.response * of_responses / max(response_tokens, 1)
+        responses = self.response * of_responses / max(response_tokens, 1)
+        return total / max(tokens, 1) + imitation + responses
 
 
 def unpacked_logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
@@ -209,6 +208,19 @@ def test_imitated_tokens_that_were_all_but_impossible_leave_the_loss_finite(
     assert torch.equal(loss, usual)
     loss.backward()
     assert all(torch.equal(p.grad, gradients[n]) for n, p in model.named_parameters())
+
+
+def test_a_step_of_imitated_responses_alone_has_their_loss(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    bench = Bench(tiny_model, tmp_path, pack=True, kl_beta=BETA, imitation=0.7, response=0.3)
+    rows = sorted(bench.rollouts.responses)
+    tokens = int(bench.rollouts.completions.lengths[rows].sum())
+    parts = ((*rows[:2], PADDING, PADDING), (*rows[2:], PADDING, PADDING))
+    bench.steps = bench.trainer._steps = [TrainingStep(0, (parts,), 0, response_tokens=tokens)]
+    loss = bench.step_loss(0)
+    assert loss.item() > 0
+    torch.testing.assert_close(loss, bench.expected_loss(0, BETA), rtol=1e-5, atol=1e-6)
 
 
 def test_before_the_first_step_the_ratio_is_1(tiny_model: Path, tmp_path: Path) -> None:
