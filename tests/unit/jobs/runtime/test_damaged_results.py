@@ -206,6 +206,18 @@ def test_without_repair_a_stage_answers_from_its_manifest(generation: Generation
     assert generation.run(Stage.SCORE).reused
 
 
+def test_a_repairing_stage_with_whole_parts_names_the_parent_that_is_gone(
+    generation: Generation,
+) -> None:
+    """Without repair it answers, because nothing else reads that parent any more."""
+    (generation.folder(Stage.SELF_PLAY) / MANIFEST).unlink()
+    assert generation.run(Stage.SCORE).reused
+    with pytest.raises(DamagedResult, match=r"/selfplay/manifest\.json does not exist") as caught:
+        generation.run(Stage.SCORE, repair=True)
+    assert caught.value.stage is Stage.SELF_PLAY
+    assert generation.ran == []
+
+
 @pytest.mark.parametrize("repair", [False, True])
 def test_a_result_of_an_earlier_result_of_the_parent_is_made_again(
     generation: Generation, repair: bool

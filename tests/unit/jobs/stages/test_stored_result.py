@@ -15,6 +15,7 @@ from selfemo_api.results import StageResult
 from selfemo_api.spec import EvolutionSpec
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.runtime.context import StageContext, StageOutput
+from selfemo_jobs.runtime.fingerprint import config_fingerprint
 from selfemo_jobs.runtime.manifest import MANIFEST
 from selfemo_jobs.runtime.program import StageProgram
 
@@ -127,3 +128,12 @@ def test_the_same_run_elsewhere_has_the_same_settings(
     Path(store.removeprefix("file://")).rename(moved.removeprefix("file://"))
     text = config.model_dump_json(by_alias=True).replace(f"{store}", moved)
     assert program.run(StageConfig.model_validate_json(text)).reused
+
+
+def test_a_folder_whose_name_begins_like_the_storage_is_elsewhere(config: StageConfig) -> None:
+    beside = f"{config.spec.storage.uri}-models/first"
+    below = f"{config.spec.storage.uri}/models/first"
+    changes = {"policy_uri": beside, "judge_uri": below}
+    settings = config_fingerprint(config.model_copy(update=changes), ())
+    assert settings["policyUri"] == beside
+    assert settings["judgeUri"] == "storage:/models/first"
