@@ -236,6 +236,19 @@ def test_another_template_adds_no_end(base_model: Path, template: str | None) ->
     assert end_tokens(base_model, tokenizer) == {tokenizer.eos_token_id}
 
 
+@pytest.mark.parametrize("configured", [7, [7], [7, 9], None])
+def test_all_ends_of_the_generation_config_end_a_completion(
+    base_model: Path, configured: int | list[int] | None
+) -> None:
+    """The file has one number or a list of them."""
+    file = base_model / "generation_config.json"
+    file.write_text(json.dumps({"eos_token_id": configured}))
+    tokenizer = load_tokenizer(base_model)
+    tokenizer.chat_template = None
+    more = [configured] if isinstance(configured, int) else configured or []
+    assert end_tokens(base_model, tokenizer) == {tokenizer.eos_token_id, *more}
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -214,6 +214,12 @@ def test_the_interval_is_the_bootstrap_over_dialogues() -> None:
     assert np.diff(bootstrap_interval(single, 2000, seed=0)) < 0.15
 
 
+def test_the_interval_of_a_single_dialogue_is_the_whole_range() -> None:
+    matrices = confusion_matrices(random_predictions(2, 4), 4)
+    assert bootstrap_interval(matrices[:1], 10, seed=0) == (0.0, 1.0)
+    assert bootstrap_interval(matrices, 10, seed=0) != (0.0, 1.0)
+
+
 def test_the_size_of_chunks_does_not_change_the_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     matrices = confusion_matrices(random_predictions(30, 4), 4)
     whole = bootstrap_interval(matrices, 500, seed=3)

@@ -9,7 +9,12 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import f1_score
 
-from selfemo_jobs.evaluation.paired_gain import Gain, gain_between, paired_gain
+from selfemo_jobs.evaluation.paired_gain import (
+    DifferentUtterances,
+    Gain,
+    gain_between,
+    paired_gain,
+)
 from selfemo_jobs.evaluation.prediction_table import PREDICTIONS, read_set_predictions
 from selfemo_jobs.evaluation.set_metrics import utterance_weights
 
@@ -138,3 +143,18 @@ def test_other_utterances_are_refused() -> None:
     shorter = table.slice(0, table.num_rows - 1)
     with pytest.raises(ValueError, match="different utterances"):
         gain_between(table, shorter, LABELS, sets=False, resamples=5, seed=0)
+
+
+def test_other_gold_labels_are_refused() -> None:
+    table = answers(0.5, 1, sets=False)
+    rows = table.to_pylist()
+    rows[3]["gold"] = ["joy" if rows[3]["gold"] == ["fear"] else "fear"]
+    other = pa.Table.from_pylist(rows, schema=PREDICTIONS)
+    with pytest.raises(DifferentUtterances, match="different utterances"):
+        gain_between(table, other, LABELS, sets=False, resamples=5, seed=0)
+
+
+def test_a_single_dialogue_says_nothing_about_others() -> None:
+    wrong, right = np.array([[[0, 2], [0, 2]]]), np.array([[[2, 0], [0, 2]]])
+    gain = paired_gain(wrong, right, 10, seed=0)
+    assert gain == Gain(pytest.approx(2 / 3, abs=1e-6), -1.0, 1.0)

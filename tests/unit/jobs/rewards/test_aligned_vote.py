@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfemo_jobs.rewards.aligned_vote import aligned_vote
+from selfemo_jobs.rewards.aligned_vote import PSEUDO_VOTES, aligned_vote
 from selfemo_jobs.rewards.consensus import Verdict
 from selfemo_jobs.rewards.label_sets import Masks
 
@@ -46,6 +46,13 @@ def test_without_a_prior_the_most_votes_win() -> None:
     readings = np.array([[4, 4], [2, 1]], np.uint8)
     vote = aligned_vote(members, readings, num_labels=3, judge_weight=0.5, prior=None)
     assert vote.masks.tolist() == [4, 1]  # of equal shares, the label that comes first
+
+
+def test_the_added_votes_are_shares_of_all_voters() -> None:
+    members, readings = np.array([[1, 1, 1, 1]], np.uint8), np.array([[1, 1, 1, 2]], np.uint8)
+    vote = aligned_vote(members, readings, num_labels=3, judge_weight=0.5, prior=None)
+    added = PSEUDO_VOTES / 8  # four members and four readings, whatever their weight
+    assert vote.confidence.tolist() == pytest.approx([(7 / 8 + added) / (1 + 3 * added)])
 
 
 def test_without_a_named_emotion_there_is_no_winner() -> None:

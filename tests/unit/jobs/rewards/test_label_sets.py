@@ -46,8 +46,9 @@ def test_masks_hold_the_sets(sets: list[frozenset[str]], size: int) -> None:
     assert np.array_equal(count_votes(masks, size), membership.sum(axis=0))
 
 
-def test_more_than_255_voters_are_counted() -> None:
-    assert count_votes(np.ones((2, 300), np.uint8), 3).tolist() == [[300, 0, 0]] * 2
+@pytest.mark.parametrize("voters", [255, 256, 300])
+def test_more_voters_than_a_byte_holds_are_counted(voters: int) -> None:
+    assert count_votes(np.ones((2, voters), np.uint8), 3).tolist() == [[voters, 0, 0]] * 2
 
 
 @pytest.mark.parametrize("size", [0, 65])

@@ -98,6 +98,12 @@ def test_keep_share_filter_keeps_the_most_reliable_groups_of_each_emotion() -> N
     assert kept(groups, keep=0.5) == ["a", "b", "d", "e"]
 
 
+def test_a_share_that_is_a_whole_number_of_groups_is_not_rounded_up() -> None:
+    groups = [Group(f"g{i:02d}", confidence=1.0 - i / 100) for i in range(25)]
+    assert 0.28 * 25 > 7  # by the rounding of floating-point numbers
+    assert kept(groups, keep=0.28) == [f"g{i:02d}" for i in range(7)]
+
+
 @pytest.mark.parametrize("rewards", [(0.9, 0.5), (-0.2, -0.6)])
 def test_each_part_of_reliability_raises_the_rank_whatever_the_sign_of_the_reward(
     rewards: tuple[float, float],

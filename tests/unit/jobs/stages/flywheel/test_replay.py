@@ -37,6 +37,12 @@ def test_replay_leaves_out_groups_that_are_present() -> None:
     assert replay(earlier, present, 9) == ["c"]
 
 
+def test_of_equal_earlier_groups_one_is_replayed() -> None:
+    """Their own generation may have kept exact duplicates."""
+    same = Group("b", prompt=(1,), completions=((2,), (3,)))
+    assert sorted(replay([replace(same, id="c"), Group("a"), same], [Group("x")], 9)) == ["a", "b"]
+
+
 def test_replay_leaves_out_groups_that_no_step_can_hold() -> None:
     """`training.batchSize` and `selfPlay.groupSize` were larger in an earlier generation."""
     earlier = [
