@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import itertools
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -153,7 +154,8 @@ KUBECTL = [c for c in COMMANDS if c.words[:2] == ["kubectl", "selfemo"] and len(
 
 
 def check_options(words: Sequence[str], known: set[str], where: str) -> None:
-    options = {word.partition("=")[0] for word in words if re.match(r"--?[a-zA-Z]", word)}
+    own = itertools.takewhile(lambda word: word != "--", words)  # the others are of vLLM
+    options = {word.partition("=")[0] for word in own if re.match(r"--?[a-zA-Z]", word)}
     assert options <= known | {"--help", "-h"}, f"{where} has no {sorted(options - known)}"
 
 
