@@ -9,7 +9,6 @@ from pydantic import TypeAdapter, ValidationError
 from selfemo_api.dataset_labels import label_key
 from selfemo_api.spec import DatasetSpec, Emotion
 from selfemo_jobs.errors import BadInput
-from selfemo_jobs.rewards.word_units import normalize_answer
 
 #: The most labels of a set, as of `dataset.labels`.
 _MOST = next(
@@ -80,6 +79,9 @@ def labels_alike(labels: Sequence[str]) -> Iterator[str]:
     >>> list(labels_alike(["joy", "anger", "Joy"]))
     ['`joy` and `Joy` are the same label: case is not compared']
     """
+    # the rewards import NumPy, which the help of a command does not need
+    from selfemo_jobs.rewards.word_units import normalize_answer
+
     by_key: dict[str, str] = {}
     by_answer: dict[str, str] = {}
     for label in labels:

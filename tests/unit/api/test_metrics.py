@@ -25,7 +25,11 @@ from selfemo_api.stages import STAGE_ORDER, Stage
 
 #: Metrics that are younger than the recorded run, or that its settings did not produce.
 NOT_RECORDED = {
-    Stage.SCORE: {ScoreMetric.CONSENSUS_ACCURACY},
+    Stage.SCORE: {
+        ScoreMetric.CONSENSUS_ACCURACY,
+        ScoreMetric.ZERO_VARIANCE_SHARE_RECOGNIZER,
+        ScoreMetric.ZERO_VARIANCE_SHARE_RESPONDER,
+    },
     Stage.FLYWHEEL: {FlywheelMetric.REPLAYED_CANDIDATES},
     Stage.TRAIN: {TrainMetric.IMITATION},
 }

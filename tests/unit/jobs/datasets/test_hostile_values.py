@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tests.support.dialogue_files import read
 
+from selfemo_jobs.datasets.csv_files import MOST_FIELD
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.store.folder import file_path
 from selfemo_jobs.store.volumes import resolve_data_uri
@@ -52,7 +53,7 @@ REFUSED = {
     "nested objects": ("a.json", '{"a":' * 99_999 + "1" + "}" * 99_999, "not JSON"),
     "a zero byte": ("a.jsonl", rows(text='"x\0"'), "zero byte"),
     "a zero byte in a table": ("a.csv", table(text="x\0"), "zero byte"),
-    "a long field": ("a.csv", table(text="x" * 200_000), "field limit"),
+    "a long field": ("a.csv", table(text="x" * (MOST_FIELD + 1)), "more than 16777216 char"),
     "a zero character in a label": ("a.jsonl", rows(labels='["jo\\u0000y"]'), "unknown emotion"),
 }
 
