@@ -177,10 +177,10 @@ of vLLM itself
             continue
         if _TRUST.startswith(name):
             raise BadInput(f"`{word}`: `{_TRUST}` runs code of the model, which selfemo never does")
-        if name == _API_KEY:
+        if _API_KEY.startswith(name):
             raise BadInput(
-                f"`{name}`: each user of this machine can read the arguments of a process: set the "
-                f"environment variable {ENV_KEY}"
+                f"`{name}` ({_API_KEY}): each user of this machine can read the arguments of a "
+                f"process: set the environment variable {ENV_KEY}"
             )
         own = next((own for own in _OWN if own.startswith(name)), None)
         if own is not None:

