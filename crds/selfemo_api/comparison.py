@@ -38,6 +38,22 @@ PLACEMENT_ARGUMENTS = frozenset(
 _VALUE_MAX = 80
 
 
+def with_label_prior(spec: EvolutionSpec, counted: dict[str, float] | None) -> EvolutionSpec:
+    """Return a spec with the shares of the labeled sources, if it has no label prior of its own.
+
+    Parameters
+    ----------
+    spec
+        The spec.
+    counted
+        The shares that the stage Check has counted, ``status.labelPrior``. None: it has not.
+    """
+    if spec.dataset.label_prior is not None or counted is None:
+        return spec
+    dataset = spec.dataset.model_copy(update={"label_prior": counted})
+    return spec.model_copy(update={"dataset": dataset})
+
+
 def comparison_settings(spec: EvolutionSpec) -> dict[str, Any]:
     """Return the settings that the score of the selection dataset follows from, by dotted path.
 

@@ -115,21 +115,17 @@ def _data_volumes(folders: Mapping[str, str | Path]) -> Iterator[None]:
 
     One thread at a time is in it.
     """
-    with _VOLUMES:
-        yield from _with_volumes(folders)
-
-
-def _with_volumes(folders: Mapping[str, str | Path]) -> Iterator[None]:
-    previous = os.environ.get(ENV_DATA)
     pairs = [f"{name}={volume_folder(Path(f), f'data[{name!r}]')}" for name, f in folders.items()]
-    os.environ[ENV_DATA] = ":".join(filter(None, [*pairs, previous]))
-    try:
-        yield
-    finally:
-        if previous is None:
-            del os.environ[ENV_DATA]
-        else:
-            os.environ[ENV_DATA] = previous
+    with _VOLUMES:
+        previous = os.environ.get(ENV_DATA)
+        os.environ[ENV_DATA] = ":".join(filter(None, [*pairs, previous]))
+        try:
+            yield
+        finally:
+            if previous is None:
+                del os.environ[ENV_DATA]
+            else:
+                os.environ[ENV_DATA] = previous
 
 
 def as_model(model: str | Path | Model) -> Model:

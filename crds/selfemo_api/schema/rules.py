@@ -13,7 +13,7 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from selfemo_api.api_model import ApiModel, Rule
-from selfemo_api.comparison import comparison_error
+from selfemo_api.comparison import comparison_error, with_label_prior
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.schema.cel import compile_all, evaluate
 from selfemo_api.schema.conformance import conform, with_defaults
@@ -116,11 +116,8 @@ def _comparison_error(old: EmotionEvolution, spec: EvolutionSpec) -> str:
         return ""
     if old.status.current is None:
         return comparison_error(old.spec, spec)
-    prior = old.status.label_prior
-    if spec.dataset.label_prior is None and prior is not None:
-        dataset = spec.dataset.model_copy(update={"label_prior": prior})
-        spec = spec.model_copy(update={"dataset": dataset})
-    return comparison_error(EvolutionSpec.model_validate(old.status.current.spec), spec)
+    before = EvolutionSpec.model_validate(old.status.current.spec)
+    return comparison_error(before, with_label_prior(spec, old.status.label_prior))
 
 
 def check_resolved_edit(old: EvolutionSpec, new: EvolutionSpec) -> list[Problem]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from selfemo_api.comparison import PLACEMENT_ARGUMENTS, comparison_error
+from selfemo_api.comparison import PLACEMENT_ARGUMENTS, comparison_error, with_label_prior
 from selfemo_api.recipes.recipe import leaves
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import STAGE_ORDER, Stage, stages_of
@@ -21,7 +21,6 @@ from selfemo_operator.planner.pinning import (
     pinned_json,
     pinned_spec,
     refusal,
-    with_label_prior,
 )
 from selfemo_operator.planner.recovery import fresh_attempt, next_attempt, widened
 from selfemo_operator.planner.types import StageJob, StatusChanges
@@ -146,7 +145,7 @@ def retried(
     current = status.current
     if current is None:
         raise ValueError("no generation is in progress")
-    counted = with_label_prior(spec, status)
+    counted = with_label_prior(spec, status.label_prior)
     stages = stages_of(status.generation, warm_start=spec.has_warm_start)
     results = [result for result in current.results if result.stage in stages]
     stage = next(stage for stage in stages if status.result(stage) is None)
@@ -198,7 +197,7 @@ def restarted(
     """
     if status.current is None or status.generation > 0 or status.best is not None:
         return None
-    counted = with_label_prior(spec, status)
+    counted = with_label_prior(spec, status.label_prior)
     if pinned_json(counted) == status.current.spec or refusal(counted, status) is not None:
         return None
     if not comparison_error(pinned_spec(status), counted):

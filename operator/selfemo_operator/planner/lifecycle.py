@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from selfemo_api.collapse import crossed_bound
+from selfemo_api.comparison import with_label_prior
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.metrics import ScoreMetric
 from selfemo_api.results import StageResult
@@ -35,7 +36,6 @@ from selfemo_operator.planner.pinning import (
     pinned_json,
     pinned_spec,
     refusal,
-    with_label_prior,
 )
 from selfemo_operator.planner.promotion import (
     close_collapsed,
@@ -122,7 +122,7 @@ def _started(evolution: EmotionEvolution, observed: Observed, now: datetime) -> 
         return Progress(status, pinned_spec(status))
     is_complete = status.result(Stage.PUBLISH) is not None
     end = _end_of(evolution.spec, status) if is_complete else None
-    spec = with_label_prior(evolution.spec, status)
+    spec = with_label_prior(evolution.spec, status.label_prior)
     end = end or refusal(spec, status)
     if end is not None:
         return Progress(status, evolution.spec, end=end)
@@ -248,7 +248,7 @@ def record_result(
         }
         return Progress(status.model_copy(update=to_stage), spec, outcome=outcome)
     end = _collapse_of(status) or _end_of(evolution.spec, status)
-    end = end or refusal(with_label_prior(evolution.spec, status), status)
+    end = end or refusal(with_label_prior(evolution.spec, status.label_prior), status)
     if end is not None:
         return Progress(status, spec, end=end, outcome=outcome)
     status = _next_generation(evolution.spec, status)
@@ -302,7 +302,7 @@ def _with_pinned_label_prior(status: EvolutionStatus, spec: EvolutionSpec) -> Ev
     """Return the status with the label prior that the check counted in the pinned spec."""
     if status.current is None:
         raise ValueError("no generation is in progress")
-    update = {"spec": pinned_json(with_label_prior(spec, status))}
+    update = {"spec": pinned_json(with_label_prior(spec, status.label_prior))}
     changes: StatusChanges = {"current": status.current.model_copy(update=update)}
     return status.model_copy(update=changes)
 
@@ -346,7 +346,7 @@ def _next_generation(spec: EvolutionSpec, status: EvolutionStatus) -> EvolutionS
         JudgeModel.POLICY: policy,
     }
     generation = status.generation + 1
-    spec = with_label_prior(spec, status)
+    spec = with_label_prior(spec, status.label_prior)
     changes: StatusChanges = {
         "generation": generation,
         "stage": stages_of(generation)[0],

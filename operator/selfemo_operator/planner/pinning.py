@@ -68,14 +68,6 @@ def pinned_spec(status: EvolutionStatus) -> EvolutionSpec:
     return EvolutionSpec.model_validate(status.current.spec)
 
 
-def with_label_prior(spec: EvolutionSpec, status: EvolutionStatus) -> EvolutionSpec:
-    """Return a spec with the shares of the labeled sources, if it has no label prior of its own."""
-    if spec.dataset.label_prior is not None or status.label_prior is None:
-        return spec
-    dataset = spec.dataset.model_copy(update={"label_prior": status.label_prior})
-    return spec.model_copy(update={"dataset": dataset})
-
-
 def refusal(spec: EvolutionSpec, status: EvolutionStatus) -> End | None:
     """Return the end that a spec brings which must not be pinned, or None.
 

@@ -73,10 +73,8 @@ def run_self_play(context: StageContext) -> StageOutput:
     inputs = {**hashes, "policy": model_sha256(policy)}
     context = context.with_inputs(inputs)
     plan = plan_generation(context, sources)
-    parts, sampled = (
-        split_into_parts(plan, spec.self_play),
-        sampled_share(spec.self_play, len(plan)),
-    )
+    parts = split_into_parts(plan, spec.self_play)
+    sampled = sampled_share(spec.self_play, len(plan))
     numbers = parts_of_shard(len(parts), context.shard, context.shards)
     finished: list[Part] = []
     counts: dict[str, Counts] = {}

@@ -15,7 +15,7 @@ from typing import Any
 
 from selfemo_api import dataset_labels
 from selfemo_api.api_model import ApiModel
-from selfemo_api.comparison import comparison_error
+from selfemo_api.comparison import comparison_error, with_label_prior
 from selfemo_api.contract import StageConfig
 from selfemo_api.evolution import EmotionEvolution, Metadata
 from selfemo_api.recipes import changed_settings
@@ -34,7 +34,7 @@ from selfemo_api.status import (
 )
 from selfemo_operator.planner.conditions import GOOD_ENDS
 from selfemo_operator.planner.lifecycle import begin
-from selfemo_operator.planner.pinning import pinned_json, pinned_spec, with_label_prior
+from selfemo_operator.planner.pinning import pinned_json, pinned_spec
 from selfemo_operator.planner.plan import plan
 from selfemo_operator.planner.types import (
     CreateJob,
@@ -820,7 +820,7 @@ def _check_models(world: World, seen: EmotionEvolution, new: EvolutionStatus) ->
         assert max(e.f1 for e in promoted) <= new.best.f1
     began = new.generation > 0 and new.generation != seen.status.generation
     if began and new.current is not None and new.best is not None:
-        spec = with_label_prior(seen.spec, new)
+        spec = with_label_prior(seen.spec, new.label_prior)
         assert new.current.spec == pinned_json(spec), "the spec is pinned as it is now"
         changed = changed_settings(spec)
         assert new.current.changes == [f"{p}={json.dumps(v)}" for p, v in changed.items()]
