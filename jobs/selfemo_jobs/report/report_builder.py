@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from selfemo_api.metrics import FlywheelMetric, ScoreMetric, SelfPlayMetric, TrainMetric
 from selfemo_api.results import SourceScore
@@ -38,7 +38,7 @@ from selfemo_jobs.report.sample_reader import ReplyPair, Sample
 from selfemo_jobs.report.set_scores import set_scores
 from selfemo_jobs.report.types import GenerationRow, ReportData
 from selfemo_jobs.report.warm_start import warm_start_of
-from selfemo_jobs.runtime.run_reader import StageRecord
+from selfemo_jobs.runtime.run_reader import StageRecord, recorded_outcomes
 
 #: The place of a trained model below the storage; the group is the generation.
 _TRAINED_MODEL = re.compile(r"/generations/(\d{3})/train/")
@@ -72,6 +72,7 @@ def build_report(
         What was read from the tables of the run.
     """
     by_key = {r.key: r for r in records}
+    info = replace(info, outcomes={**recorded_outcomes(records), **info.outcomes})
     spec = info.spec
     dataset = _selection_dataset(records, info)
     by_dataset = scores_of(records)

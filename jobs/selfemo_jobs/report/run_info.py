@@ -22,7 +22,8 @@ class RunInfo:
     spec: EvolutionSpec | None = None
     """The resolved spec; None if it is not available."""
     outcomes: Mapping[int, GenerationOutcome] = field(default_factory=dict)
-    """The recorded outcome of each generation. One that is missing follows from the scores."""
+    """The outcomes that the status or the configuration has. Of other generations, the manifests of
+    Publish have them; an outcome that is in neither follows from the scores."""
     best: int | None = None
     """The number of the best generation; None: it follows from the scores."""
     changes: Sequence[str] = ()

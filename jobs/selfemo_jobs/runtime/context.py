@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from selfemo_api.contract import StageConfig
+from selfemo_api.contract import GenerationOutcome, StageConfig
 from selfemo_api.metrics import PROGRESS_MESSAGE, ProgressField
 from selfemo_api.results import ExpressionScore, SourceScore
 from selfemo_api.stages import Stage
@@ -46,6 +46,8 @@ class StageOutput:
     """WarmStart and Train only: the folder of the trained model."""
     label_prior: dict[str, float] | None = None
     """Check only: the share of each emotion in the labeled sources, from 0 to 1."""
+    outcome: GenerationOutcome | None = None
+    """Publish only: the outcome of the generation."""
     report: dict[str, Any] = field(default_factory=dict)
     """What is too large for the termination message. It is stored in the manifest."""
     inputs: dict[str, str] = field(default_factory=dict)

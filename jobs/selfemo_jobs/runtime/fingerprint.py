@@ -23,10 +23,9 @@ def config_fingerprint(config: StageConfig, relevant: Sequence[str]) -> dict[str
         Dotted paths of the parts of the spec that the result follows from, see
         :func:`relevant_settings`.
     """
-    root = config.spec.storage.uri.rstrip("/")
 
     def relative(uri: str) -> str:
-        return "storage:" + uri.removeprefix(root) if uri.startswith(root + "/") else uri
+        return storage_relative(uri, config.spec.storage.uri)
 
     return {
         "seed": config.seed,
@@ -37,6 +36,25 @@ def config_fingerprint(config: StageConfig, relevant: Sequence[str]) -> dict[str
         **_compared(config, relative),
         **relevant_settings(config.spec, relevant),
     }
+
+
+def storage_relative(uri: str, storage: str) -> str:
+    """Return a URI relative to the storage of the run; one of another place as it is.
+
+    Parameters
+    ----------
+    uri
+        The URI of a model or a manifest.
+    storage
+        The URI of the storage.
+
+    Examples
+    --------
+    >>> storage_relative("s3://bucket/runs/a/model", "s3://bucket/runs/")
+    'storage:/a/model'
+    """
+    root = storage.rstrip("/")
+    return "storage:" + uri.removeprefix(root) if uri.startswith(root + "/") else uri
 
 
 def _compared(config: StageConfig, relative: Callable[[str], str]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from selfemo_api.api_model import API_VERSION, ApiModel, JsonObject, first_problem
+from selfemo_api.contract import GenerationOutcome
 from selfemo_api.results import ExpressionScore, SourceScore
 from selfemo_api.stages import Stage
 from selfemo_jobs.errors import DamagedFiles, WrongRows
@@ -74,6 +75,9 @@ class Manifest(ApiModel):
     of the model is in its name."""
     label_prior: dict[str, float] | None = None
     """Check only: the share of each emotion in the labeled sources, from 0 to 1."""
+    outcome: GenerationOutcome | None = None
+    """Publish only: the outcome of the generation. The status keeps those of the last generations
+    alone. The URI of the model is relative to the storage, as in ``config``."""
     report: JsonObject = {}
     """What is too large for the termination message: a confusion matrix, the filters' funnel …"""
     versions: dict[str, str] = {}

@@ -188,6 +188,7 @@ class StageProgram:
             expression=output.expression,
             model=relative_path(config.output, output.model_uri),
             label_prior=output.label_prior,
+            outcome=output.outcome,
             report=output.report,
             versions=versions(),
         )

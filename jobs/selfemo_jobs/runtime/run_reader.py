@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from selfemo_api.contract import GenerationOutcome
 from selfemo_api.stages import STAGE_ORDER, Stage
 from selfemo_jobs.runtime.manifest import Manifest, read_manifest
 from selfemo_jobs.runtime.run_record import RUN_RECORD
@@ -66,6 +67,24 @@ def read_records(store: Store, run: str) -> list[StageRecord]:
             manifest, digest = read_manifest(store, info.uri)
             records.append(_with_run_record(store, StageRecord(info.uri, manifest, digest)))
     return sorted(records, key=lambda record: record.key)
+
+
+def recorded_outcomes(records: Iterable[StageRecord]) -> dict[int, GenerationOutcome]:
+    """Return the outcome of each published generation, as Publish stored it.
+
+    The status has those of the last generations alone. A run that an earlier version published has
+    none here.
+
+    Parameters
+    ----------
+    records
+        The finished stages of the run.
+    """
+    return {
+        record.manifest.generation: record.manifest.outcome
+        for record in records
+        if record.manifest.outcome is not None
+    }
 
 
 def _with_run_record(store: Store, record: StageRecord) -> StageRecord:

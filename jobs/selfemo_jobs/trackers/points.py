@@ -111,7 +111,7 @@ def generation_points(
     earlier_steps
         The number of optimizer steps of all earlier generations' trainings.
     outcome
-        The outcome of the generation. None: it is no longer in the status.
+        The outcome of the generation. None: it was not stored.
 
     Returns
     -------

@@ -25,7 +25,12 @@ from selfemo_api.spec import Tracker
 from selfemo_api.stages import Stage
 from selfemo_jobs.runtime.context import StageContext
 from selfemo_jobs.runtime.manifest import canonical_json
-from selfemo_jobs.runtime.run_reader import REPORT_FILE, StageRecord, read_records
+from selfemo_jobs.runtime.run_reader import (
+    REPORT_FILE,
+    StageRecord,
+    read_records,
+    recorded_outcomes,
+)
 from selfemo_jobs.store import ObjectNotFound, Store, join
 from selfemo_jobs.trackers.points import (
     TrackedGeneration,
@@ -87,10 +92,13 @@ def read_run(context: StageContext) -> TrackedRun:
         The context of the stage Publish.
     """
     config = context.config
-    outcomes = {o.generation: o for o in config.outcomes.generations} if config.outcomes else {}
+    recorded = read_records(context.store, context.run_uri)
+    outcomes = recorded_outcomes(recorded)
+    if config.outcomes is not None:
+        outcomes |= {outcome.generation: outcome for outcome in config.outcomes.generations}
     records = [
         record
-        for record in read_records(context.store, context.run_uri)
+        for record in recorded
         if record.manifest.stage is not Stage.PUBLISH
         and record.manifest.generation <= config.generation
     ]

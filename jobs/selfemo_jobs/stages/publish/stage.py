@@ -13,10 +13,11 @@ all of them again. They run in this order:
 
 from __future__ import annotations
 
-from selfemo_api.contract import RunOutcomes
+from selfemo_api.contract import GenerationOutcome, RunOutcomes
 from selfemo_api.stages import Stage
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.runtime.context import StageContext, StageOutput
+from selfemo_jobs.runtime.fingerprint import storage_relative
 from selfemo_jobs.runtime.program import StageProgram
 from selfemo_jobs.stages.publish.best import update_best
 from selfemo_jobs.stages.publish.copy_model import copy_best
@@ -67,7 +68,18 @@ def run_publish(context: StageContext) -> StageOutput:
     return StageOutput(
         metrics={**report.metrics, **tracked.metrics, **copied.metrics, **removed.metrics},
         report={**report.report, **tracked.report},
+        outcome=_stored_outcome(context, outcomes),
     )
+
+
+def _stored_outcome(context: StageContext, outcomes: RunOutcomes) -> GenerationOutcome | None:
+    """Return the outcome of the published generation with no address of the storage."""
+    config = context.config
+    for outcome in outcomes.generations:
+        if outcome.generation == config.generation:
+            model = storage_relative(outcome.model_uri, config.spec.storage.uri)
+            return outcome.model_copy(update={"model_uri": model})
+    return None
 
 
 def outcomes_of(context: StageContext) -> RunOutcomes:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.jobs.stages.publish.planned_runs import Killed, PlannedRun
+from tests.unit.jobs.stages.publish.planned_runs import Killed, PlannedRun, context_of
 from tests.unit.operator.planner.simulated_world import spec_of
 
 from selfemo_api.contract import ENV_WORK, StageConfig
 from selfemo_api.results import StageResult
 from selfemo_api.spec import StorageSpec
 from selfemo_api.stages import Stage
+from selfemo_api.status import Outcome
 from selfemo_jobs.errors import BadInput
 from selfemo_jobs.models.best_manifest import best_uri, read_best_manifest
 from selfemo_jobs.models.description_file import read_description
@@ -23,9 +24,13 @@ from selfemo_jobs.models.fetch import fetch_model
 from selfemo_jobs.models.model_places import find_model
 from selfemo_jobs.models.model_reference import ReferenceOptions, locate_model, resolve_model
 from selfemo_jobs.models.resume import resumed_model
+from selfemo_jobs.report.report_builder import build_report
+from selfemo_jobs.report.run_info import OUTCOMES, info_of_config
+from selfemo_jobs.runtime.run_reader import read_records, recorded_outcomes
 from selfemo_jobs.stages.publish import report_page
 from selfemo_jobs.stages.publish.stage import PROGRAM
 from selfemo_jobs.store import Store, join, open_store
+from selfemo_jobs.trackers.track import read_run
 from selfemo_operator.planner.types import Failure
 
 F1S = (0.3, 0.4, 0.35, 0.5, 0.45)
@@ -89,6 +94,38 @@ def test_after_a_run_the_best_model_is_at_each_address(place: Place, tmp_path: P
     page = run.store.get(join(run.run_uri, "report.html")).decode()
     assert "demo" in page and "generation 4" in page
     assert run.results[(4, Stage.EVALUATE)].scores[0].weighted_f1 == 0.45
+
+
+def test_outcomes_that_the_status_no_longer_has_are_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ENV_WORK, str(tmp_path / "work"))
+    storage = StorageSpec(uri=f"{tmp_path.as_uri()}/store")
+    spec = spec_of(
+        stopping={"maxGenerations": 14, "patience": 14},
+        storage=storage.to_json(),
+    )
+    run = PlannedRun(
+        spec, (0.3, 0.5, 0.4), store=open_store(storage), publishes=publish_really, described=True
+    )
+    run.settle()
+    context = context_of(run.configs[-1], run.store)
+    numbers = list(range(15))
+    expected = dict.fromkeys(numbers, Outcome.ROLLED_BACK)
+    expected |= {0: Outcome.BASELINE, 1: Outcome.PROMOTED}
+    assert context.config.outcomes is not None
+    assert len(context.config.outcomes.generations) < len(numbers)
+
+    records = read_records(run.store, run.run_uri)
+    outcomes = recorded_outcomes(records)
+    assert {n: outcome.outcome for n, outcome in outcomes.items()} == expected
+    assert outcomes[1].model_uri.startswith("storage:/default/demo-")
+    shown = build_report(records, info_of_config(context.config)).generations
+    assert [row.outcome for row in shown] == [OUTCOMES[expected[n]] for n in numbers]
+    assert all(row.message for row in shown[1:])
+    for generation in read_run(context).generations:
+        values = {point.name: point.value for point in generation.points}
+        assert values["outcome/promoted"] == (generation.generation == 1)
 
 
 def test_a_removed_model_is_explained_in_one_line(place: Place, tmp_path: Path) -> None:
