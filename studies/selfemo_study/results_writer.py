@@ -34,9 +34,10 @@ def write_results(study: Study, folders: StudyFolders, pages: Path, figures: Pat
     folders
         The folders where its rows ran.
     pages
-        The folder of the page ``<name>.md`` and its charts ``<name>-*.svg``.
+        The folder of the page ``<name>.md``, its charts ``<name>-*.svg`` and the summary
+        ``<name>.json``.
     figures
-        The folder of the summary ``<name>.json`` and of the table ``<name>.parquet``.
+        The folder of the table ``<name>.parquet``.
 
     Raises
     ------
@@ -54,7 +55,7 @@ def write_results(study: Study, folders: StudyFolders, pages: Path, figures: Pat
     pages.mkdir(parents=True, exist_ok=True)
     figures.mkdir(parents=True, exist_ok=True)
     pq.write_table(generations_table(rows), figures / f"{study.name}.parquet", compression="zstd")
-    write_atomically(figures / f"{study.name}.json", json.dumps(summary, indent=1) + "\n")
+    write_atomically(pages / f"{study.name}.json", json.dumps(summary, indent=1) + "\n")
     charts = draw_charts(rows, summary, curves, pages)
     page = pages / f"{study.name}.md"
     relative = Path(os.path.relpath(figures, pages)).as_posix()
