@@ -26,7 +26,7 @@ def evaluate(expressions: Sequence[str], values: Mapping[str, Any]) -> list[bool
     Raises
     ------
     AssertionError
-        If an expression fails, for example because it reads a field that is not there.
+        If an expression fails, for example because it reads a field that does not exist.
 
     Examples
     --------

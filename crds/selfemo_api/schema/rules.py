@@ -1,7 +1,7 @@
 """Runs the CEL rules of the CRD and of the types.
 
-A rule runs twice. First it runs on the object as a person wrote it, as the API server does. Then it
-runs on the resolved spec, in which the values of the recipe are there, too.
+A rule runs twice. First it runs on the object as the user wrote it, as the API server does. Then it
+runs on the resolved spec, which includes the values of the recipe.
 """
 
 from __future__ import annotations
@@ -233,8 +233,8 @@ def _results(expressions: tuple[str, ...], value: bytes, old: bytes | None) -> S
     return evaluate(expressions, values)
 
 
-#: Most parts of a spec are as in others: the evolutions of a sweep have the same dataset. Their
-#: rules take a hundredth of a second, of which these results save most.
+#: Most parts of a spec are the same as in others: the evolutions of a sweep have the same dataset.
+#: Their rules take a hundredth of a second, of which this cache saves most.
 _cached_results = lru_cache(maxsize=256)(_results)
-#: The largest value in bytes of JSON whose results are kept. A large whole spec has 20 KiB.
+#: The maximum size of a value whose results are cached, in bytes of JSON. A large spec has 20 KiB.
 _CACHED_BYTES = 16 * 2**10

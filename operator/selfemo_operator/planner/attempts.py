@@ -259,7 +259,8 @@ def replacements_end(evolution: EmotionEvolution, progress: Progress) -> End | N
         return None
     message = (
         f"generation {status.generation}, {job.stage.value}: the platform removed "
-        f"{status.replaced_pods} of its pods, more than `failurePolicy.maxDisruptions` allows: "
+        f"{status.replaced_pods} of its pods, more than "
+        "`overrides.failurePolicy.maxDisruptions` allows: "
         "use nodes that are not preempted, or a higher `priorityClassName`"
     )
     return End(Reason.STAGE_FAILED, message)

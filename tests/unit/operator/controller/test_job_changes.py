@@ -363,7 +363,7 @@ def test_pods_that_a_job_creates_again_count_as_disruptions() -> None:
     assert condition["reason"] == "StageFailed"
     assert condition["message"].startswith(
         "generation 0, Check: the platform removed 3 of its pods, more than "
-        "`failurePolicy.maxDisruptions` allows"
+        "`overrides.failurePolicy.maxDisruptions` allows"
     )
     assert [e["reason"] for e in server.of("events")].count("PodsReplaced") == 3
 

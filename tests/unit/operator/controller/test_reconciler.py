@@ -541,11 +541,11 @@ def test_an_unreadable_spec_is_reported_once() -> None:
 UNRESOLVED = {
     "an unknown recipe": (
         {"recipe": "small-v99"},
-        "spec: there is no recipe `small-v99`; there are small-v1, ",
+        "spec: there is no recipe `small-v99`; available: small-v1, ",
     ),
     "a field of its own in overrides": (
         {"overrides": {"training": {"imitation": 1.0}}},
-        "spec: `overrides.training.imitation`: has a field of its own: set `training.imitation` "
+        "spec: `overrides.training.imitation`: has a dedicated field: set `training.imitation` "
         "outside `overrides`",
     ),
     "an unknown setting in overrides": (
@@ -588,7 +588,9 @@ def test_a_rule_that_the_values_of_the_recipe_break_is_reported_before_any_job()
     for _ in range(3):
         operator.reconcile()
         operator.receive_events()
-    message = "`training.batchSize` must be a multiple of `selfPlay.groupSize`: no group is split"
+    message = (
+        "`training.batchSize` must be a multiple of `selfPlay.groupSize`: groups are not split"
+    )
     assert server.condition("Stalled")["message"] == f"spec: {message}"
     assert server.jobs() == []
     (event,) = server.of("events")

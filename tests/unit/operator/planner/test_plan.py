@@ -832,7 +832,7 @@ def test_fixed_input_goes_on_with_the_same_stage() -> None:
 
 
 BROKEN_RULE = (
-    "spec: `training.batchSize` must be a multiple of `selfPlay.groupSize`: no group is split"
+    "spec: `training.batchSize` must be a multiple of `selfPlay.groupSize`: groups are not split"
 )
 
 
