@@ -125,8 +125,10 @@ def label_signs(
     if len(score.predicted_shares) == len(baseline.predicted_shares) > 0:
         value = divergence(score.predicted_shares, baseline.predicted_shares)
         name = "the divergence from the baseline's labels"
+        bound = bounds.max_divergence
         corrects = improved and score.label_entropy >= baseline.label_entropy
-        signs.append(Sign(name, value, bounds.max_divergence, False, counts=not corrects))
+        # within the bound it counts: the next generation is held against the bound again
+        signs.append(Sign(name, value, bound, False, counts=value <= bound or not corrects))
     return signs
 
 

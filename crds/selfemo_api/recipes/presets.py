@@ -52,7 +52,7 @@ PUBLISHED = {
     Preset.IEMOCAP: PublishedDataset(
         dataset_labels.IEMOCAP,
         DataFormat.IEMOCAP,
-        {"train": "iemocap_train.json", "dev": "iemocap_dev.json", "test": "iemocap_test.json"},
+        {"train": "iemocap.train.json", "dev": "iemocap.valid.json", "test": "iemocap.test.json"},
         11,
     ),
 }

@@ -236,3 +236,8 @@ def test_the_readme_shows_a_resource_of_at_most_ten_lines(tmp_path: Path) -> Non
     assert blocks
     for block in blocks:
         assert len([line for line in block.splitlines() if line.strip()]) <= 10
+
+
+def test_the_files_of_iemocap_have_the_names_that_biosercs_repository_gives_them() -> None:
+    names = ["iemocap.train.json", "iemocap.valid.json", "iemocap.test.json"]
+    assert list(PUBLISHED[Preset.IEMOCAP].files.values()) == names
