@@ -127,7 +127,7 @@ def label_signs(
         name = "the divergence from the baseline's labels"
         bound = bounds.max_divergence
         corrects = improved and score.label_entropy >= baseline.label_entropy
-        # within the bound it counts: the next generation is held against the bound again
+        # below the threshold, it counts: the next generation is compared with the threshold again
         signs.append(Sign(name, value, bound, False, counts=value <= bound or not corrects))
     return signs
 

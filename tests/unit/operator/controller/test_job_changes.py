@@ -209,7 +209,7 @@ def test_no_job_is_created_while_a_pod_of_an_earlier_one_is_alive(orphan: bool) 
     pod = path.rsplit("/", 1)[1]
     assert message(server) == (
         f"generation 0, Check, attempt 2: the pod {pod} of an earlier attempt has not ended, and "
-        "two attempts must not write at once"
+        "two attempts must not write at the same time"
     )
     assert server.condition("Progressing")["reason"] == "Waiting"
     server.remove(path)

@@ -878,7 +878,7 @@ def test_a_shard_that_never_starts_passes_the_pending_deadline_once_no_other_one
     advance_clock(server, 600)
     operator.reconcile()
     assert server.condition("Progressing")["reason"] == "Running"
-    assert "some pods run, others wait" in server.condition("Progressing")["message"]
+    assert "some pods are running, others are waiting" in server.condition("Progressing")["message"]
     change = {"subresource": "status", "time": format_time(server.now)}
     server.job(job["metadata"]["name"])["metadata"]["managedFields"] = [change]
     server.set_job_status(job, active=1, ready=0, succeeded=1)
