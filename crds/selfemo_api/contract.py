@@ -174,7 +174,7 @@ class PurgeConfig(ApiModel):
 
 #: The program that removes the data of a deleted run.
 PURGE_MODULE = "selfemo_jobs.stages.purge"
-#: The program that checks the input of a run without a run. Its configuration is that of the stage
-#: Check. It prints a JSON object: the lists ``problems``, ``unavailable`` and ``warnings``, whose
-#: entries have ``field`` and ``message``, then ``metrics`` and ``labelPrior``.
+#: The program that checks the input of a run without a run. It has the same configuration as the
+#: Check stage. It prints a JSON object: the lists ``problems``, ``unavailable`` and ``warnings``,
+#: whose entries have ``field`` and ``message``, then ``metrics`` and ``labelPrior``.
 DRY_RUN_MODULE = "selfemo_jobs.stages.check.dry_run"

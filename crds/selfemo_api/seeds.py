@@ -11,7 +11,7 @@ import hashlib
 from selfemo_api.spec import Role
 from selfemo_api.stages import Stage
 
-#: The name of each role in seeds and in group ids. The spelling is that of the first release, so
+#: The name of each role in seeds and in group ids. The spelling is from the first release, so
 #: that the published studies are reproducible from their seeds.
 ROLE_STREAMS = {Role.RECOGNIZER: "Recogniser", Role.RESPONDER: "Responder"}
 

@@ -145,8 +145,8 @@ def _broken_by_schema(schema: dict[str, Any], value: Any, old: Any, path: str) -
     value
         The value, with its defaults.
     old
-        The value before an edit, with its defaults. None: only the rules that do not compare with
-        it are run. Otherwise only those that do.
+        The value before an edit, with its defaults. If None, only the rules that do not compare
+        with it are run. Otherwise, only those that do.
     path
         The dotted path of the value.
     """
@@ -175,11 +175,11 @@ def _check_model(
     model
         The value.
     old
-        The value before an edit. None: there was none.
+        The value before an edit, or None.
     path
         The dotted path of the value in the resolved spec.
     transitions
-        True: only the rules that compare with ``old`` are run. False: only the others.
+        Whether to run only the rules that compare with ``old``. If false, only the others are run.
     """
     rules = [r for r in model.rules if r.is_transition == transitions]
     problems = []

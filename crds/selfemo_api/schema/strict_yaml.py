@@ -5,8 +5,8 @@ as texts, 1:30 as 90, and a date as a date. kubectl reads 0.000001, 8, "1:30" an
 true. A file that is valid here must not be rejected by the API server, or mean something else
 there.
 
-A document is bounded by counts before it is examined: values (those of an alias count each time),
-depth, and the length of keys and numbers. Its size alone bounds none of the work.
+A document is limited by counts before it is examined: values (the values of an alias count each
+time), depth, and the length of keys and numbers. Its size does not limit the work.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class _Loader(yaml.SafeLoader):
         return super().compose_document()
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Return the next node. Raises MarkedYAMLError or RecursionError at a bound."""
+        """Return the next node. Raises MarkedYAMLError or RecursionError at a limit."""
         event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
         is_alias, before = isinstance(event, yaml.AliasEvent), self._values
         self._depth += 1

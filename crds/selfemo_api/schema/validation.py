@@ -1,6 +1,6 @@
 """Checks a YAML file as the API server does, with the same messages, before anything runs.
 
-The bounds are those of the types from which the CRD is generated. The rules are the CEL expressions
+The bounds come from the types from which the CRD is generated. The rules are the CEL expressions
 of the CRD, run by a CEL interpreter on the object as it was written. All rules then also hold for
 the resolved spec, with the values of the recipe. The API server cannot check that.
 """

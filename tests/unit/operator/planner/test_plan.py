@@ -909,7 +909,8 @@ def test_a_failed_stage_is_not_tried_again_with_a_bad_edit() -> None:
     [
         (
             {"evaluation": {"selectionDataset": "demo-2"}},
-            "spec: `overrides.evaluation.selectionDataset` is immutable: generations are compared on it",
+            "spec: `overrides.evaluation.selectionDataset` is immutable: generations are compared "
+            "on it",
         ),
         (
             {"evaluation": {"useLabelPrior": True}},
