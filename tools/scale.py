@@ -238,7 +238,7 @@ def limit_table() -> str:
             "the judge of one generation",
             f"{_number(judge)} GPU hours in one pod",
             "Score has no shards: this breaks first",
-            "fewer dialogues in a generation; fewer `reward.judge.samples`; one role",
+            "fewer dialogues in a generation; fewer `overrides.reward.judge.samples`; one role",
         ],
         [
             "self-play of one generation",

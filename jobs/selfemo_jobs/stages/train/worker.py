@@ -23,6 +23,7 @@ from selfemo_jobs.runtime.parent_death import die_with_parent
 from selfemo_jobs.runtime.progress_metrics import serve_progress
 from selfemo_jobs.runtime.sigterm import SigtermFlag
 from selfemo_jobs.stages.train.worker_protocol import (
+    ENV_GROUP,
     TrainFailure,
     TrainJob,
     local_rank,
@@ -116,7 +117,7 @@ def join_process_group(job: TrainJob) -> None:
     else:  # torch's store of TCP listens on all addresses, whatever the address of the master
         deepspeed.init_distributed(
             dist_backend=backend,
-            init_method=f"file://{job.group_file}",
+            init_method=f"file://{os.environ[ENV_GROUP]}",
             rank=rank(),
             world_size=job.resources.processes,
         )
