@@ -198,7 +198,7 @@ def shortened(message: str) -> str:
 
     Examples
     --------
-    >>> shortened("\n".join(["3 problems", "a" * 600, "b" * 600, "c"]))[-50:]
+    >>> shortened("\n".join(["3 problems", "a" * 600, "b" * 600, "c"]))[-52:]
     'aa\nand 2 more lines: the condition lists all of them'
     >>> len(shortened("\N{CJK UNIFIED IDEOGRAPH-8BED}" * 1024))
     341
