@@ -648,7 +648,7 @@ def test_after_an_edit_that_cannot_be_read_the_job_goes_on_and_none_follows() ->
     job = _run_until_ready(server, operator)
     recipe = server.evolution["spec"]["recipe"]
     server.edit(recipe="small-v99")
-    text = "; the Job demo-g000-check-1 goes on, and no other Job follows"
+    text = "; the Job demo-g000-check-1 continues, and no other Job follows"
     operator.receive_events()
     operator.reconcile()
     assert server.condition("Stalled")["message"].endswith(text)
