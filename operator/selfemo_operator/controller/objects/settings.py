@@ -67,7 +67,8 @@ class JobSettings:
     service_account: Annotated[
         str,
         Setting(
-            "The service account of stage pods. If empty, it is the default one of their namespace.",
+            "The service account of stage pods. If empty, the default account of their "
+            "namespace is used.",
             "Stage pods need no permissions.",
             flag="--jobs-service-account",
         ),
