@@ -143,7 +143,7 @@ def _start_training(marks: Marks, folder: Path, *, before: bool) -> None:
 
     marks.mark("program")
     from selfemo_jobs.runtime.sigterm import SigtermFlag
-    from selfemo_jobs.stages.train.worker_protocol import ENV_GROUP, TrainJob
+    from selfemo_jobs.stages.train.worker_protocol import TrainJob
 
     os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500", "HF_HUB_OFFLINE": "1"}
@@ -152,7 +152,6 @@ def _start_training(marks: Marks, folder: Path, *, before: bool) -> None:
     worker.skip_generation_imports()
     if before:
         sys.modules.pop("mlflow", None)
-    os.environ[ENV_GROUP] = f"{tempfile.mkdtemp()}/group"
     worker.join_process_group(job)
     from selfemo_jobs.stages.train import training_loop
     from selfemo_jobs.stages.train.training_callback import TrainingCallback
