@@ -1,4 +1,4 @@
-"""Errors of the operating system on which a person can act: a full disk, a file without rights."""
+"""Operating system errors that users can fix: a full disk, missing file permissions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RUST_ERRNO = re.compile(r"\(os error (\d+)\)")
 
 
 def reported_os_error(error: BaseException) -> OSError | None:
-    """Return the operating system's error that an error is, or that a Rust library reports by it.
+    """Return an error as an operating system error, also if a Rust library reports it as text.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def reported_os_error(error: BaseException) -> OSError | None:
         return error
     kind = type(error)
     if kind not in (Exception, RuntimeError) and not kind.__module__.startswith("safetensors"):
-        return None  # an error with a text of its own may quote another one
+        return None  # an error with its own text may quote another one
     number = RUST_ERRNO.search(str(error))
     return OSError(int(number[1]), os.strerror(int(number[1]))) if number else None
 
@@ -63,14 +63,14 @@ def os_error_advice(error: OSError, path: Path | str | None = None) -> tuple[str
     error
         The error.
     path
-        The path that the message names. None: that of the error. Without any path there is advice
-        only for a full disk.
+        The path that the message names. If None, the path of the error is used. Without a path,
+        there is advice only for a full disk.
 
     Examples
     --------
     >>> message, code = os_error_advice(OSError(errno.EISDIR, "Is a directory", "/data"))
     >>> message, int(code)
-    ('/data: Is a directory: choose another place', 2)
+    ('/data: Is a directory: choose another location', 2)
     >>> os_error_advice(OSError(errno.ECONNREFUSED, "Connection refused")) is None
     True
     """
@@ -78,15 +78,15 @@ def os_error_advice(error: OSError, path: Path | str | None = None) -> tuple[str
     reason = error.strerror or str(error)
     where = "" if path is None else f"{os.fsdecode(path)}: "
     if error.errno in _FULL:
-        advice = "free space or choose another place, then run the same command again"
+        advice = "free space or choose another location, then run the same command again"
         return f"{where}{_FULL[error.errno]}: {advice}", ExitCode.BAD_INPUT
     if path is None:
         return None
     if error.errno in _DENIED:
-        advice = f"give this user ({os.geteuid()}) the right, or choose another place"
+        advice = f"grant this user ({os.geteuid()}) permission, or choose another location"
         return f"{where}{reason}: {advice}", ExitCode.BAD_INPUT
     if error.errno in _WRONG_PLACE:
-        return f"{where}{reason}: choose another place", ExitCode.BAD_INPUT
+        return f"{where}{reason}: choose another location", ExitCode.BAD_INPUT
     if error.errno in _UNAVAILABLE:
         advice = "the file system is unavailable; run the same command again"
         return f"{where}{reason}: {advice}", ExitCode.UNAVAILABLE

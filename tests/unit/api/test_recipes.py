@@ -154,9 +154,9 @@ def test_an_ablation_of_any_recipe_changes_its_own_settings_alone(
 
 def test_what_overrides_must_not_have() -> None:
     for overrides, message in (
-        ({"training": {"imitation": 1.0}}, "has a field of its own"),
+        ({"training": {"imitation": 1.0}}, "has a dedicated field"),
         ({"training": {"epoch": 1}}, "unknown field"),
-        ({"storage": {"uri": "file:///other"}}, "has a field of its own"),
+        ({"storage": {"uri": "file:///other"}}, "has a dedicated field"),
     ):
         with pytest.raises(ValueError, match=message):
             resolve({**SPEC, "overrides": overrides})

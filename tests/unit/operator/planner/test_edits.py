@@ -143,7 +143,7 @@ def test_the_condition_says_that_the_spec_was_edited() -> None:
     assert condition is not None
     assert condition.reason == "SpecEdited"
     assert condition.message == (
-        "generation 1: the spec was edited; the stages from Flywheel to Train are run again"
+        "generation 1: the spec was edited; the stages from Flywheel to Train run again"
     )
     # damage that is found on the way is a recovery of its own
     world.damage(1, Stage.SCORE)

@@ -402,7 +402,7 @@ FAULTS = (
         "the storage is not writable",
         _storage_is_a_file,
         "storage.uri: {folder}/storage/default/checked-36f0499c/generations/000/check: Not a "
-        "directory: choose another place",
+        "directory: choose another location",
         together=True,
     ),
     Fault(
@@ -415,7 +415,7 @@ FAULTS = (
     Fault(
         "`publish` is not writable",
         _publish_to_a_file,
-        "publish: {folder}/published: Not a directory: choose another place",
+        "publish: {folder}/published: Not a directory: choose another location",
     ),
     Fault(
         "`publish` and the storage overlap",
@@ -448,7 +448,8 @@ FAULTS = (
     Fault(
         "a rule across fields is violated",
         _broken_rule,
-        "spec: `training.batchSize` must be a multiple of `selfPlay.groupSize`: no group is split",
+        "spec: `training.batchSize` must be a multiple of `selfPlay.groupSize`: groups are not "
+        "split",
         together=True,
     ),
 )

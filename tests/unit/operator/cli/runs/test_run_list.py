@@ -83,7 +83,7 @@ def test_a_state_folder_below_a_file_is_an_error(tmp_path: Path) -> None:
     words = (str(path), "--state", str(tmp_path / "file" / "state"), "--data", f"demo={tmp_path}")
     outcome = invoke("selfemo", "run", *words)
     assert outcome.code == 2
-    expected = f"{tmp_path}/file/state/default/demo/jobs: Not a directory: choose another place"
+    expected = f"{tmp_path}/file/state/default/demo/jobs: Not a directory: choose another location"
     assert expected in outcome.err
 
 

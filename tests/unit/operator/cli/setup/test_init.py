@@ -131,8 +131,8 @@ def test_the_demo_can_be_checked_as_it_is_written(folder: Path) -> None:
     [
         (("--preset", "MLD"), "there is no published dataset `MLD`: did you mean `MELD`?"),
         (("--preset", "x"), "no published dataset `x`; there are MELD, EmoryNLP, IEMOCAP"),
-        (("--recipe", "smal-v1"), "spec.recipe: there is no recipe `smal-v1`; there are"),
-        (("--labels", "joy,joy"), "spec.dataset: `labels` must not contain a label twice"),
+        (("--recipe", "smal-v1"), "spec.recipe: there is no recipe `smal-v1`; available:"),
+        (("--labels", "joy,joy"), "spec.dataset: `labels` must not contain duplicates"),
         (("--labels", "a,b:c"), "spec.dataset.labels[1]"),
         (("--model", "qwen"), "spec.model.uri: "),
         (("--data", "file.csv"), "--data file.csv: is a file: name the folder"),
