@@ -76,7 +76,8 @@ class EvolutionSpec(ApiModel):
     An edit takes effect with the next generation. Edits of `podTemplate`, `resources.accelerator`,
     `queue`, `deadlines`, `failurePolicy`, `suspend`, `ttlSecondsAfterFinished`,
     `promotion.onRegression: Stop` and, except for its collapse thresholds, `stopping` take effect
-    immediately.
+    immediately. Until the baseline is measured, an edit of a field that must be the same in all
+    generations, such as the labels, also takes effect immediately, with all other edits.
     """
 
     recipe: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*-v[0-9]+$", max_length=63)] = (
