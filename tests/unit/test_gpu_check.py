@@ -84,5 +84,7 @@ def test_all_parts_hold_on_a_processor(tmp_path: Path) -> None:
     # ratios of speed are not asserted: the machine may be busy
     wrong = [n for n, line in checks.items() if line["holds"] is False and "speed" not in n]
     assert not [name for name in wrong if name != "summary" and "device" not in name], done.stdout
+    (speed,) = (line for name, line in checks.items() if name.startswith("speed: training"))
+    assert speed["weightsApart"] < 2e-6  # both trainers do the same arithmetic
     assert sum(name.startswith("training: ") for name in checks) == 4
     assert "error" not in done.stdout
