@@ -70,7 +70,7 @@ def os_error_advice(error: OSError, path: Path | str | None = None) -> tuple[str
     --------
     >>> message, code = os_error_advice(OSError(errno.EISDIR, "Is a directory", "/data"))
     >>> message, int(code)
-    ('/data: Is a directory: choose another place', 2)
+    ('/data: Is a directory: choose another location', 2)
     >>> os_error_advice(OSError(errno.ECONNREFUSED, "Connection refused")) is None
     True
     """
@@ -78,15 +78,15 @@ def os_error_advice(error: OSError, path: Path | str | None = None) -> tuple[str
     reason = error.strerror or str(error)
     where = "" if path is None else f"{os.fsdecode(path)}: "
     if error.errno in _FULL:
-        advice = "free space or choose another place, then run the same command again"
+        advice = "free space or choose another location, then run the same command again"
         return f"{where}{_FULL[error.errno]}: {advice}", ExitCode.BAD_INPUT
     if path is None:
         return None
     if error.errno in _DENIED:
-        advice = f"give this user ({os.geteuid()}) the right, or choose another place"
+        advice = f"grant this user ({os.geteuid()}) permission, or choose another location"
         return f"{where}{reason}: {advice}", ExitCode.BAD_INPUT
     if error.errno in _WRONG_PLACE:
-        return f"{where}{reason}: choose another place", ExitCode.BAD_INPUT
+        return f"{where}{reason}: choose another location", ExitCode.BAD_INPUT
     if error.errno in _UNAVAILABLE:
         advice = "the file system is unavailable; run the same command again"
         return f"{where}{reason}: {advice}", ExitCode.UNAVAILABLE

@@ -117,7 +117,7 @@ def add_extra(name: str) -> str:
     >>> add_extra("ray")
     'install the extra `ray` (`tools/uv sync --inexact --extra ray` in the checkout)'
     """
-    return f"install the extra `{name}` (`tools/uv sync --inexact --extra {name}` in the checkout)"
+    return f"install the `{name}` extra (`tools/uv sync --inexact --extra {name}` in the checkout)"
 
 
 def missing_extra_message(*names: str) -> str:
@@ -135,4 +135,4 @@ def missing_extra_message(*names: str) -> str:
     """
     noun = "extra" if len(names) == 1 else "extras"
     quoted = " and ".join(f'"{name}"' for name in names)
-    return f"this command needs the {noun} {quoted}: {install_hint(*names)}"
+    return f"this command requires the {noun} {quoted}: {install_hint(*names)}"

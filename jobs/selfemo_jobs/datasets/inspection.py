@@ -253,7 +253,7 @@ def _findings(
         yield Finding(
             Severity.ERROR,
             source.field,
-            f"no turn has a label, and {needs[source.use]} needs them",
+            f"no turn has a label, but {needs[source.use]} needs them",
         )
     for warning in source.warnings:
         if warning.kind is not Oddity.UNLABELED:
@@ -270,7 +270,7 @@ def _findings(
         yield Finding(
             Severity.WARNING,
             source.field,
-            "each dialogue has one turn: prompts show no context",
+            "each dialogue has only one turn: prompts show no context",
         )
 
 

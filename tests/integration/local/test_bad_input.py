@@ -32,14 +32,14 @@ FILES: dict[str, tuple[str, bytes, str]] = {
         "MELD",
         _meld("1,Hello,Ann,0,0", head="Sr No.,Utterance,Speaker,Dialogue_ID,Utterance_ID\n"),
         r": column `Emotion` is missing "
-        r"\(the file has: Sr No\., Utterance, Speaker, Dialogue_ID, Utterance_ID\)",
+        r"\(columns in the file: Sr No\., Utterance, Speaker, Dialogue_ID, Utterance_ID\)",
     ),
     "unknown emotion": (
         "MELD",
         _meld(GOOD_ROW, "2,Hm,Bo,bored,neutral,0,1"),
-        r" line 3: `Emotion` is `bored`, an unknown emotion: `dataset\.labels` has neutral, "
+        r" line 3: `Emotion` is `bored`, an unknown emotion: `dataset\.labels` contains neutral, "
         r"surprise, fear, sadness, joy, disgust, anger\. "
-        r"1 of 2 labels do not fit \(bored: 1\): \w+ the file or `dataset\.labels`, "
+        r"1 of 2 labels do not match \(bored: 1\): \w+ the file or `dataset\.labels`, "
         r"or map them in `dataset\.labelMap`",
     ),
     "broken encoding": (
@@ -80,9 +80,9 @@ def test_labels_that_do_not_fit(make_run: Any) -> None:
     _assert_refused(
         run,
         re.escape(f"dataset.sources[1].uri: file://{DEMO}/dev.jsonl")
-        + r" line 1: `labels` is `joy`, an unknown emotion: `dataset\.labels` has neutral, "
+        + r" line 1: `labels` is `joy`, an unknown emotion: `dataset\.labels` contains neutral, "
         r"surprise, fear, sadness, disgust, anger\. "
-        rf"{joy} of {len(labels)} labels do not fit \(joy: {joy}\): "
+        rf"{joy} of {len(labels)} labels do not match \(joy: {joy}\): "
         r"\w+ the file or `dataset\.labels`, or map them in `dataset\.labelMap`",
     )
 

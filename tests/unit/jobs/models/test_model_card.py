@@ -63,7 +63,7 @@ def test_the_text_has_figures_with_intervals_and_the_gain() -> None:
 
 def test_a_model_that_was_not_evaluated_has_no_figures() -> None:
     text = card_text(described())
-    assert "This model was not evaluated yet." in text
+    assert "This model has not been evaluated yet." in text
     card = ModelCard(text)
     assert card.data.eval_results is None and "model-index" not in card.data.to_dict()
 

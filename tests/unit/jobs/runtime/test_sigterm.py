@@ -105,7 +105,7 @@ def test_a_full_disk_is_for_a_person(
     assert code == ExitCode.BAD_INPUT
     failure = json.loads(message.read_text())
     assert failure["kind"] == "BadInput"
-    assert failure["error"].startswith("disk full: free space or choose another place")
+    assert failure["error"].startswith("disk full: free space or choose another location")
 
 
 @pytest.mark.parametrize(

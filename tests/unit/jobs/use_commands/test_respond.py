@@ -78,8 +78,8 @@ def test_turns_that_are_answered_in_part_are_counted(
     code, _, err = run("--emotion", "joy", "--text", "Ann: Won")
     assert code == 0
     assert err == (
-        "warning: last turns that are longer than a prompt of this model, which has up to 1024 "
-        "tokens: 2; their beginnings were answered\n"
+        "warning: last turns that are longer than this model's prompt limit of 1024 tokens: 2; "
+        "only their beginnings were answered\n"
     )
 
 

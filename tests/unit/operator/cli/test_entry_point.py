@@ -59,21 +59,21 @@ def ended(app: typer.Typer, *words: str) -> int:
             ModuleNotFoundError("No module named 'kubernetes'", name="kubernetes.config"),
             2,
             "MissingExtra",
-            'this command needs the extra "operator": run `tools/uv sync --inexact --extra '
+            'this command requires the extra "operator": run `tools/uv sync --inexact --extra '
             "operator` in the checkout, or install the wheel with `[operator]`",
         ),
         (
             PermissionError(errno.EROFS, "Read-only file system", "/data/x"),
             2,
             "BadInput",
-            f"/data/x: Read-only file system: give this user ({os.geteuid()}) the right, or choose "
-            "another place",
+            f"/data/x: Read-only file system: grant this user ({os.geteuid()}) permission, or "
+            "choose another location",
         ),
         (
             OSError(errno.ENOSPC, "No space left on device"),
             2,
             "BadInput",
-            "disk full: free space or choose another place, then run the same command again",
+            "disk full: free space or choose another location, then run the same command again",
         ),
         (
             ValueError("a bug\nin two lines"),

@@ -25,8 +25,8 @@ def test_each_error_becomes_a_problem_of_its_field() -> None:
     with pytest.raises(ValueError, match="a bug"), findings.collecting("model.uri"):
         raise ValueError("a bug")
     denied = (
-        f"dataset.sources[0].uri: /data/a.csv: Permission denied: give this user ({os.geteuid()}) "
-        "the right, or choose another place"
+        "dataset.sources[0].uri: /data/a.csv: Permission denied: grant this user "
+        f"({os.geteuid()}) permission, or choose another location"
     )
     assert [str(finding) for finding in findings.problems] == [
         "model.prompts: is chat-v9: there is no such set",
@@ -70,10 +70,10 @@ def test_joined_problems_fit_and_count_the_rest(text: str, count: int) -> None:
     shown = [line for line in lines[1:] if not line.startswith("and ")]
     assert shown == [str(finding) for finding in findings[: len(shown)]]
     rest = count - len(shown)
-    assert lines[-1] == (f"and {rest} more: the log has all" if rest else shown[-1])
+    assert lines[-1] == (f"and {rest} more: see the log" if rest else shown[-1])
 
 
 def test_a_single_endless_problem_is_cut() -> None:
     message = joined([Finding("model.uri", "困" * 5000), Finding("seed", "is odd")])
-    assert message.endswith("…\nand 1 more: the log has all")
+    assert message.endswith("…\nand 1 more: see the log")
     assert len(encode_message(FailureMessage(error=message, kind="BadInput")).encode()) <= 4096
