@@ -119,7 +119,7 @@ def test_a_model_without_a_description_needs_labels(tiny_model: Path) -> None:
 def test_an_iterator_is_read_once(recognizer: Recognizer) -> None:
     texts = ["Ann: We won!", "Bo: At last."]
     assert recognizer.predict(text for text in texts) == recognizer.predict(texts)  # type: ignore[call-overload]
-    with pytest.raises(TypeError, match="not one Turn"):
+    with pytest.raises(TypeError, match="not a single Turn"):
         recognizer.predict(Turn("Ann", "We won!"))  # type: ignore[call-overload]
 
 

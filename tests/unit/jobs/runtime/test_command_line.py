@@ -135,7 +135,7 @@ INVALID = InvalidEvolution(Path("a.yaml"), [Problem("spec.x", "unknown field", 3
             ValueError("a bug\nwith two lines"),
             1,
             "Internal",
-            "unexpected error: ValueError: a bug (--verbose prints where)",
+            "unexpected error: ValueError: a bug (--verbose prints the traceback)",
         ),
         (
             ModuleNotFoundError("No module named 'gradio'", name="gradio"),

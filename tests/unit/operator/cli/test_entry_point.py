@@ -79,7 +79,7 @@ def ended(app: typer.Typer, *words: str) -> int:
             ValueError("a bug\nin two lines"),
             1,
             "Internal",
-            "unexpected error: ValueError: a bug (--verbose prints where)",
+            "unexpected error: ValueError: a bug (--verbose prints the traceback)",
         ),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",

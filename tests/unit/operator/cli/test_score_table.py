@@ -136,7 +136,7 @@ def test_generation_0_and_the_best_one_are_shown_after_any_number_of_generations
     assert rows[0] == ["0", "baseline", "0.3500 [0.330, 0.370]", "-", "", "", ""]
     assert rows[1] == ["2 *", "promoted", "0.4321", "-", "", "", ""]
     assert "Omitted: 6 generations (see the report)" in table
-    assert "Left out" not in drawn(evolution())
+    assert "Omitted" not in drawn(evolution())
 
 
 def test_the_plot_of_f1_has_generation_0_and_the_best_one() -> None:

@@ -159,9 +159,9 @@ def test_a_live_view_fits_the_height_and_says_what_it_leaves_out(
     rows = [line.split("│")[1].split()[0] for line in text.splitlines() if line.startswith("│")]
     assert rows == list(generations)
     assert ("F1 by emotion" in text) is plots
-    left_out = f"The terminal has {height} lines: the plots are left out."
+    left_out = f"The terminal has {height} lines: the plots are omitted."
     assert (left_out in text) is not plots
-    assert ("Left out: " in text) is (len(generations) < 6)
+    assert ("Omitted: " in text) is (len(generations) < 6)
 
 
 def test_the_signs_of_collapse_are_shown_whatever_the_height() -> None:
@@ -261,7 +261,7 @@ def test_a_terminal_shows_one_view_that_changes(run: Run) -> None:
 def test_a_low_terminal_shows_the_signs_and_the_newest_generation(run: Run) -> None:
     run.save(training())
     with Screen(run.command(), rows=24) as screen:
-        for text in ("the plots are left out", "Collapse indicators", "0.3962 [0.330, 0.456]"):
+        for text in ("the plots are omitted", "Collapse indicators", "0.3962 [0.330, 0.456]"):
             screen.wait(text)  # the view may be half drawn
         run.save(END)
         assert screen.end() == 0

@@ -111,7 +111,7 @@ def test_json_lines_are_as_they_are(run: Run) -> None:
     ("options", "message"),
     [
         ((), "no stage of demo has started"),
-        (("--stage", "Train"), "demo: Train has not started: `selfemo status demo` prints where"),
+        (("--stage", "Train"), "demo: Train has not started: `selfemo status demo` shows its"),
         (("--generation", "3"), "demo: no stage of generation 3 has started"),
         (("--stage", "Train", "--generation", "3"), "demo: Train of generation 3 has not started"),
     ],

@@ -111,7 +111,7 @@ def test_memory(available: int, limit: str, mark: Mark, tmp_path: Path) -> None:
     finding = machine.memory_finding(tmp_path)
     assert finding.mark is mark
     assert finding.text.startswith(f"16.0 GiB, {available}.0 GiB available")
-    assert ("control group" in finding.text) == (limit != "max")
+    assert ("cgroup" in finding.text) == (limit != "max")
 
 
 @pytest.mark.parametrize(
