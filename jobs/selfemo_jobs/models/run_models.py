@@ -154,5 +154,5 @@ def check_not_removed(uri: str, store: Store) -> None:
     raise BadInput(
         f"{uri} was removed at the end of generation {record.published}, because `storage.keep` "
         f"is {record.keep.value}: use the run's best model, {best_uri(model.run_uri)}, or set "
-        "`storage.keep: All` before models are removed"
+        "`storage.keep: All` before the models are removed"
     )

@@ -197,7 +197,7 @@ def test_s3_away_for_longer_than_all_retries(on_s3: LocalRun, s3: S3Server) -> N
     assert "No report: the report could not be written: s3://" in err
     assert re.fullmatch(
         rf"generation 1, SelfPlay: {re.escape(on_s3.spec['storage']['uri'])}/\S+ at "
-        rf"{re.escape(s3.endpoint)}: S3 could not be reached in 1 tries \(.+\); "
+        rf"{re.escape(s3.endpoint)}: S3 could not be reached in 1 attempts \(.+\); "
         r"run the same command again when it is available",
         result["message"],
     ), result["message"]
@@ -226,7 +226,7 @@ def test_s3_denied(on_s3: LocalRun, monkeypatch: pytest.MonkeyPatch) -> None:
         r"generation 0, Check: storage\.uri: "
         rf"{re.escape(on_s3.spec['storage']['uri'])}/\S+ at \S+: "
         r"SignatureDoesNotMatch: .+: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
-        r"`storage\.credentialsSecretRef`, or give the pod's service account an identity",
+        r"`storage\.credentialsSecretRef`, or configure an identity for the pod's service account",
         result["message"],
     ), result["message"]
     assert "wrong-secret" not in err + result["message"]

@@ -77,7 +77,7 @@ class TestCheck:
         assert "`label` is `froh`, an unknown emotion: `dataset.labels` contains glad, calm" in out
         code, out, _ = run("check", path, *options, "--label-map", "froh=glad,müde=")
         assert code == 0
-        assert "labels     glad 1 (100.0 %)" in out
+        assert "labels     glad 1 (100.0%)" in out
 
     def test_overlap_of_two_files(self, run: Run, tmp_path: Path) -> None:
         one, two = (write_lines(tmp_path / name, []) for name in ("one.jsonl", "two.jsonl"))

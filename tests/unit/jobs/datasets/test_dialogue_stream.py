@@ -237,7 +237,7 @@ class TestErrors:
             ("d.jsonl", b'{"id": "a", "turns": []}\n{"id": "b"}\n', " line 1: `turns` is empty"),
             ("d.jsonl", b'{"text": "a"}\n\n{"text": "b"\n', " line 3: not JSON: Expecting ',' de"),
             ("d.jsonl", b'{"text": "a"}\n{"text": "\xff"}\n', " line 2: byte 0xff is not UTF-8"),
-            ("d.csv", b"text\nhi\na,b\n", " line 3: 2 fields, the heading has 1"),
+            ("d.csv", b"text\nhi\na,b\n", " line 3: 2 fields, the header row has 1"),
             ("d.csv", b'text\nhi\n"a', " line 3: not CSV: a quote in the row that begins here"),
             ("d.csv", b"text\nhi\n\0\n", " line 3: a zero byte"),
             ("d.csv", b"text\n", " has a header row but no other rows"),

@@ -33,7 +33,7 @@ def test_local_files_are_read_in_place(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("name", ["gone.csv", "folder"])
 def test_missing_file_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder").mkdir()
-    with pytest.raises(BadInput, match=f"{name} (does not exist|has no data file)"):
+    with pytest.raises(BadInput, match=f"{name} (does not exist|contains no data file)"):
         fetch_source(f"file://{tmp_path}/{name}", None, tmp_path)
 
 

@@ -160,4 +160,4 @@ def test_hub_that_is_away(hub: DatasetHub, tmp_path: Path) -> None:
     assert done.returncode == 75, done.stdout
     (finding,) = json.loads(done.stdout)["findings"]
     assert finding["severity"] == "Unavailable"
-    assert "hf://org/emo: the hub could not be reached" in finding["message"]
+    assert "hf://org/emo: the Hub could not be reached" in finding["message"]

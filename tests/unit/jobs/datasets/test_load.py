@@ -187,7 +187,7 @@ class TestMeld:
             ("2,Hi,,joy,x,0,1,1,1", " line 3: `Speaker` is empty"),
             ("2,Hi,Ann,joy,x,zero,1,1,1", " line 3: `Dialogue_ID` is `zero`"),
             ("2,Hi,Ann,joy,x,0,-1,1,1", " line 3: `Utterance_ID` is `-1`"),
-            ("2,Hi,Ann,joy,x,0", " line 3: 6 fields, the heading has 9"),
+            ("2,Hi,Ann,joy,x,0", " line 3: 6 fields, the header row has 9"),
             (
                 "2,Hi,Ann,joy,x,0,0,1,1",
                 " line 3: `Utterance_ID` 0 appears twice in dialogue 0",
@@ -251,7 +251,7 @@ class TestMeld:
             assert refused(path, kind) == " is empty"
 
     def test_heading_only(self, tmp_path: Path) -> None:
-        assert "no rows" in refused(meld(tmp_path / "m.csv", []), DataFormat.MELD)
+        assert "no other rows" in refused(meld(tmp_path / "m.csv", []), DataFormat.MELD)
 
     def test_missing_file(self, tmp_path: Path) -> None:
         assert "No such file" in refused(tmp_path / "none.csv", DataFormat.MELD)
@@ -420,7 +420,7 @@ class TestIemocap:
     def test_pickle(self, tmp_path: Path) -> None:
         path = tmp_path / "iemocap.pkl"
         path.write_bytes(b"\x80\x04K\x01.")
-        assert "unpickling runs code" in refused(path, DataFormat.IEMOCAP, sets.IEMOCAP)
+        assert "unpickling can run code" in refused(path, DataFormat.IEMOCAP, sets.IEMOCAP)
 
     @staticmethod
     def instructerc(turns: list[tuple[int, str]], target: str) -> dict[str, str]:

@@ -96,7 +96,9 @@ class TestFolders:
         put(tmp_path / "dev.jsonl", "2")
         assert ids(f"{tmp_path.as_uri()}?split=validation") == ["2"]
         assert sorted(path.name for path in tmp_path.iterdir()) == ["dev.jsonl", "train.jsonl"]
-        with pytest.raises(BadInput, match="has no split test; it has train, validation: name one"):
+        with pytest.raises(
+            BadInput, match="has no split test; it has train, validation: specify one"
+        ):
             ids(f"{tmp_path.as_uri()}?split=test")
 
 
@@ -191,7 +193,7 @@ class TestSeveralFiles:
         (gzip.compress(b"{}", mtime=0)[:-5], "is a damaged gzip file"),
         (b"\x1f\x8bxx", "is a damaged gzip file"),
         (b"PK\x03\x04....", "is a ZIP archive or an Excel file"),
-        (gzip.compress(b"\x80\x04K\x01.", mtime=0), "unpickling runs code"),
+        (gzip.compress(b"\x80\x04K\x01.", mtime=0), "unpickling can run code"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "is a Git LFS pointer"),
         (b"just some words\nand more\n", "the format cannot be inferred from its name or content"),
     ],

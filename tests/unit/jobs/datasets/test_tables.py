@@ -349,7 +349,7 @@ class TestSeparators:
                 "t.tsv",
                 "text\tlabel\nHi, you\n",
                 {},
-                " line 2: 1 fields, the heading has 2 (separated by tabs)",
+                " line 2: 1 fields, the header row has 2 (separated by tabs)",
             ),
             (
                 "t.csv",

@@ -332,7 +332,7 @@ def test_server_gone_is_unavailable_after_the_retries(s3: S3Server, spec: Storag
             lambda: store.exists(uri),
             lambda: store.list(spec.uri),
         ):
-            with pytest.raises(Unavailable, match="could not be reached in 2 tries") as caught:
+            with pytest.raises(Unavailable, match="could not be reached in 2 attempts") as caught:
                 call()
             assert s3.endpoint in str(caught.value)
     finally:

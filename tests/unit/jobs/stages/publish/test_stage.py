@@ -134,7 +134,7 @@ def test_a_removed_model_is_explained_in_one_line(place: Place, tmp_path: Path) 
     uri = f"{run.run_uri}/generations/001/train/model"
     message = (
         rf"^{uri} was removed at the end of generation 3, because `storage.keep` is Best: use the "
-        rf"run's best model, {best_uri(run.run_uri)}, or set `storage.keep: All` before models "
+        rf"run's best model, {best_uri(run.run_uri)}, or set `storage.keep: All` before the models "
         "are removed$"
     )
     with pytest.raises(BadInput, match=message):
