@@ -115,7 +115,7 @@ def add_extra(name: str) -> str:
     Examples
     --------
     >>> add_extra("ray")
-    'install the extra `ray` (`tools/uv sync --inexact --extra ray` in the checkout)'
+    'install the `ray` extra (`tools/uv sync --inexact --extra ray` in the checkout)'
     """
     return f"install the `{name}` extra (`tools/uv sync --inexact --extra {name}` in the checkout)"
 
@@ -131,7 +131,7 @@ def missing_extra_message(*names: str) -> str:
     Examples
     --------
     >>> print(missing_extra_message("jobs").partition(":")[0])
-    this command needs the extra "jobs"
+    this command requires the extra "jobs"
     """
     noun = "extra" if len(names) == 1 else "extras"
     quoted = " and ".join(f'"{name}"' for name in names)

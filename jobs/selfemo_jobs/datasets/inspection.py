@@ -156,7 +156,7 @@ def inspect_dialogues(
     >>> dialogue = Dialogue("d1", (Utterance("Ann", "Hi!"),))
     >>> dev = InspectedSource("dataset.sources[1]", "dev", [dialogue], Use.EVALUATION)
     >>> print(inspect_dialogues([dev]).of(Severity.ERROR)[0])
-    dataset.sources[1]: no turn has a label, and an evaluation source needs them
+    dataset.sources[1]: no turn has a label, but an evaluation source needs them
     """
     indexes = [DialogueIndex(source.dialogues) for source in sources]
     figures = [

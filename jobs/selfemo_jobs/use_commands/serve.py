@@ -168,8 +168,8 @@ def check_vllm_arguments(words: Sequence[str]) -> None:
     >>> check_vllm_arguments(["--tensor-parallel-size", "2"])
     >>> check_vllm_arguments(["--served_model_name=other"])
     Traceback (most recent call last):
-    selfemo_jobs.errors.BadInput: `--served_model_name=other`: selfemo sets `--served-model-name` \
-of vLLM itself
+    selfemo_jobs.errors.BadInput: `--served_model_name=other`: selfemo sets vLLM's \
+`--served-model-name` itself
     """
     for word in words:
         name = word.partition("=")[0].partition(".")[0].replace("_", "-")

@@ -325,7 +325,7 @@ class TestJsonl:
             ({"turns": [{"speaker": "A", "text": "b"}]}, " line 2: `id` is missing"),
             (
                 {"id": "d1", "turns": [{"speaker": "A", "text": "b"}]},
-                " line 2: `id` d1 is",
+                " line 2: `id` d1 appears",
             ),
             ({"id": "x"}, " line 2: `turns` is missing"),
             ({"id": "x", "turns": []}, " line 2: `turns` is empty"),

@@ -126,7 +126,7 @@ def test_output_that_is_not_utf_8(tmp_path: Path) -> None:
         check=False,
     )
     assert (process.returncode, process.stderr) == (0, b"")
-    assert process.stdout.startswith(b"\\u5bf9.yaml is written. Next:\n")
+    assert process.stdout.startswith(b"Wrote \\u5bf9.yaml. Next:\n")
 
 
 @pytest.mark.parametrize("words", [("-q", "list"), ("list", "-q"), ("list", "--quiet")])
