@@ -230,6 +230,18 @@ def memory_of_tree(root: int) -> int:
     return total
 
 
+def own_memory(pid: int) -> int:
+    """Return the memory of a process in bytes; 0 if it has ended.
+
+    Pages of files do not count: the system may drop them, and how many it maps depends on it.
+    """
+    with suppress(OSError):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        own = (line for line in lines if line.startswith(("RssAnon:", "RssShmem:")))
+        return sum(1024 * int(line.split()[1]) for line in own)
+    return 0
+
+
 def run_stage(folder: Path, runner: str, replay: float) -> tuple[float, float, Manifest]:
     """Run the stage in a process of its own; return seconds, peak GiB and the manifest."""
     config = make_config(folder, runner, replay)
@@ -253,17 +265,16 @@ def run_stage(folder: Path, runner: str, replay: float) -> tuple[float, float, M
     ended = threading.Event()
 
     def sample() -> None:
-        while not ended.wait(1.0):
-            peaks.append(memory_of_tree(child))
+        read, pause = (memory_of_tree, 1.0) if runner == "Ray" else (own_memory, 0.1)
+        while not ended.wait(pause):
+            peaks.append(read(child))
 
-    sampler = threading.Thread(target=sample)
-    if runner == "Ray":
-        sampler.start()
-    _, status, usage = os.wait4(child, 0)
+    threading.Thread(target=sample).start()
+    _, status = os.waitpid(child, 0)
     seconds = time.monotonic() - began
     ended.set()
     os.close(log)
-    peak = max(*peaks, usage.ru_maxrss * 2**10) / 2**30
+    peak = max(peaks) / 2**30
     if status:
         raise SystemExit((folder / "log").read_text()[-4000:])
     manifest = (folder / RUN / stage_prefix(2, Stage.FLYWHEEL) / MANIFEST).read_bytes()

@@ -152,7 +152,6 @@ def _start_training(marks: Marks, folder: Path, *, before: bool) -> None:
     worker.skip_generation_imports()
     if before:
         sys.modules.pop("mlflow", None)
-    job.group_file.unlink(missing_ok=True)  # of the start before
     worker.join_process_group(job)
     from selfemo_jobs.stages.train import training_loop
     from selfemo_jobs.stages.train.training_callback import TrainingCallback

@@ -104,7 +104,7 @@ def trainers(
     from accelerate.state import AcceleratorState
     from datasets import Dataset
     from torch.utils.data import SequentialSampler
-    from transformers import PrinterCallback, TrainerCallback
+    from transformers import PrinterCallback, SchedulerType, TrainerCallback
     from trl import GRPOTrainer
     from trl.trainer.utils import pad
 
@@ -155,6 +155,8 @@ def trainers(
     _make_engine(ours, PrinterCallback)
     AcceleratorState._reset_state()  # Accelerate expects one trainer in a process
     arguments = training_arguments(job, steps)
+    # by default TRL's falls to 0 with the last step, and the comparison repeats the steps
+    arguments.lr_scheduler_type = SchedulerType.CONSTANT
     plain = Plain(model=make_model(), args=arguments, reward_funcs=lambda **_: [0.0], **common)
     _make_engine(plain, PrinterCallback)
     return ours, plain

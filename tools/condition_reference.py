@@ -1,6 +1,6 @@
 """Generates the reference of conditions: ``python tools/condition_reference.py [--check]``.
 
-It has the reasons of Events too. The texts are the docstrings of the enums' members.
+It includes the reasons of Events. The texts are the docstrings of the enums' members.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def page() -> str:
         "`Succeeded` is `True` with the reasons " + _list(GOOD_ENDS) + ".\n",
         *_table("reason", texts(Reason)),
         "\n## Reasons of Events\n",
-        "An end of an evolution is an Event with the reason of its condition. The type is",
-        "`Warning` where something failed or was lost.\n",
+        "The end of an evolution is an Event with the reason of its condition. The type is",
+        "`Warning` if something failed or was lost.\n",
         *_table("reason", events),
     )
     return "\n".join(parts) + "\n"

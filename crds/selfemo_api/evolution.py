@@ -1,4 +1,4 @@
-"""The resource ``EmotionEvolution`` as a whole."""
+"""The ``EmotionEvolution`` resource as a whole."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from selfemo_api.recipes import resolve
 from selfemo_api.spec import EvolutionSpec
 from selfemo_api.status import EvolutionStatus
 
-#: The largest length of a name. The host name of a pod has a suffix of up to 24 characters,
-#: `-g999-selfplay-9999-1023`, and may have 63 in all.
+#: The maximum length of a name. The host name of a pod has a suffix of up to 24 characters,
+#: `-g999-selfplay-9999-1023`, and may have 63 characters in total.
 NAME_MAX = 36
 
 
@@ -39,9 +39,9 @@ class EmotionEvolution(ApiModel):
     kind: Literal["EmotionEvolution"] = "EmotionEvolution"
     metadata: Metadata
     spec: EvolutionSpec
-    """The resolved spec: recipe and preset are applied."""
+    """The resolved spec, with recipe and preset applied."""
     written: JsonObject = {}
-    """The spec as a person wrote it. The resource of Kubernetes has it as ``spec``."""
+    """The spec as the user wrote it. In the Kubernetes resource, it is ``spec``."""
     status: EvolutionStatus = EvolutionStatus()
 
     @model_validator(mode="before")

@@ -1,6 +1,6 @@
 """Runs on one machine: their uid, the file with their state, URIs relative to the current folder.
 
-A cluster has none of them: there the API server gives the uid and stores the state.
+A cluster has none of them: there the API server assigns the uid and stores the state.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from selfemo_api.spec import EvolutionSpec
 
 #: The file of a state folder with the evolution and its status.
 STATE_FILE = "evolution.json"
-#: How a URI relative to the current folder begins.
+#: The prefix of a URI relative to the current folder.
 _RELATIVE = "file://./"
 
 
 def local_uid(namespace: str, name: str) -> str:
-    """Return the uid of a run on one machine: the same name gives the same uid everywhere.
+    """Return the uid of a run on one machine: the same name has the same uid everywhere.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def local_uid(namespace: str, name: str) -> str:
 
 
 def absolute_uri(uri: str) -> str:
-    """Return a URI in which the current folder stands for the start ``file://./``.
+    """Return a URI in which the current folder replaces the prefix ``file://./``.
 
     Parameters
     ----------

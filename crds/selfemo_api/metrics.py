@@ -46,13 +46,13 @@ class WarmStartMetric(StrEnum):
     STEPS = "steps"
     """Number of optimizer steps, until F1 stopped rising."""
     BEST_STEP = "bestStep"
-    """Number of optimizer steps after which the weights were best. 0: training did not help."""
+    """Number of optimizer steps after which the weights were best. If 0, training did not help."""
     UTTERANCES = "utterances"
     """Number of labeled utterances that were trained on."""
     EXAMPLES = "examples"
-    """Number of different examples of both roles that they give."""
+    """Number of distinct examples of both roles made from them."""
     LOSS = "loss"
-    """Mean loss of the steps since the last evaluation but one, in nats; absent without a step."""
+    """Mean loss since the second-to-last evaluation, in nats; absent without a step."""
     WEIGHTED_F1_BEFORE = "weightedF1Before"
     """F1 of the model before the warm start."""
     WEIGHTED_F1 = "weightedF1"
@@ -60,7 +60,7 @@ class WarmStartMetric(StrEnum):
 
 
 class SelfPlayMetric(StrEnum):
-    """Metrics of SelfPlay. Shares are from 0 to 1."""
+    """Metrics of SelfPlay. Fractions are from 0 to 1."""
 
     CANDIDATES = "candidates"
     """Number of completions of both roles."""
@@ -71,23 +71,23 @@ class SelfPlayMetric(StrEnum):
     PROMPT_TOKENS = "promptTokens"
     """Number of prompt tokens, counted once for each completion."""
     WELL_FORMED = "wellFormed"
-    """Share of completions in the form that the prompt requires."""
+    """Fraction of completions in the format that the prompt requires."""
     RECOGNIZER_WELL_FORMED = "recognizerWellFormed"
-    """The same share of the recognizer's completions; absent without any."""
+    """The same fraction for the recognizer's completions; absent if there are none."""
     RESPONDER_WELL_FORMED = "responderWellFormed"
-    """The same share of the responder's completions; absent without any."""
+    """The same fraction for the responder's completions; absent if there are none."""
     FINISHED = "finished"
-    """Share of completions that ended before the token limit."""
+    """Fraction of completions that ended before the token limit."""
     MEAN_LOGPROB = "meanLogprob"
     """Mean log-probability of a generated token, in nats."""
     LABEL_ENTROPY = "labelEntropy"
-    """Entropy of the recognizer's labels over the highest possible; absent without any."""
+    """Normalized entropy of the recognizer's labels; absent if there are none."""
     DIVERSITY = "diversity"
-    """Distinct bigrams over all bigrams of some 512 responses; absent without any."""
+    """Fraction of distinct bigrams in about 512 responses; absent if there are none."""
 
 
 class ScoreMetric(StrEnum):
-    """Metrics of Score, beside the family :data:`REWARD_AT_MOST`. A mean over nothing is absent."""
+    """Metrics of Score, except the family :data:`REWARD_AT_MOST`. An empty mean is absent."""
 
     REWARD_MEAN = "rewardMean"
     """Mean reward of the scored candidates."""
@@ -108,34 +108,34 @@ class ScoreMetric(StrEnum):
     PENALTY_MEAN = "penaltyMean"
     """Mean penalty of the responder's candidates."""
     FORMAT_MEAN = "formatMean"
-    """Share of all candidates that are well formed."""
+    """Fraction of all candidates that are well formed."""
     ZERO_VARIANCE_SHARE = "zeroVarianceShare"
-    """Share of groups whose rewards are all equal; 1 if there is no group."""
+    """Fraction of groups whose rewards are all equal; 1 if there is no group."""
     ZERO_VARIANCE_SHARE_RECOGNIZER = "zeroVarianceShareRecognizer"
-    """The same share of the recognizer's groups; absent without any."""
+    """The same fraction for the recognizer's groups; absent if there are none."""
     ZERO_VARIANCE_SHARE_RESPONDER = "zeroVarianceShareResponder"
-    """The same share of the responder's groups; absent without any."""
+    """The same fraction for the responder's groups; absent if there are none."""
     GROUPS = "groups"
     """Number of groups with a consensus."""
     GROUPS_DROPPED = "groupsDropped"
     """Number of groups without one."""
     CONSENSUS_ENTROPY = "consensusEntropy"
-    """Entropy of the labels in the consensuses over the highest possible."""
+    """Normalized entropy of the labels in the consensuses."""
     CONSENSUS_ACCURACY = "consensusAccuracy"
-    """Share of consensuses that equal the labels, where labels are read."""
+    """Fraction of consensuses that equal the gold labels, where gold labels are read."""
 
 
 class FlywheelMetric(StrEnum):
-    """Metrics of Flywheel, beside the family :data:`DROPPED`."""
+    """Metrics of Flywheel, except the family :data:`DROPPED`."""
 
     CANDIDATES = "candidates"
     """Number of candidates of this generation before the filters."""
     GROUPS = "groups"
     """Number of groups of this generation before the filters."""
     KEPT = "kept"
-    """Number of candidates for training, replayed ones included."""
+    """Number of candidates for training, including replayed ones."""
     KEPT_GROUPS = "keptGroups"
-    """Number of groups for training, replayed ones included."""
+    """Number of groups for training, including replayed ones."""
     KEPT_RECOGNIZER = "keptRecognizer"
     """Number of these groups that are the recognizer's."""
     KEPT_RESPONDER = "keptResponder"
@@ -145,18 +145,18 @@ class FlywheelMetric(StrEnum):
     REPLAYED_CANDIDATES = "replayedCandidates"
     """Number of candidates of earlier generations."""
     LABEL_ENTROPY = "labelEntropy"
-    """Entropy of the kept groups' labels over the highest possible."""
+    """Normalized entropy of the kept groups' labels."""
     KEPT_SHARE = "keptShare"
-    """Share of this generation's groups that passed the filters."""
+    """Fraction of this generation's groups that passed the filters."""
 
 
 class TrainMetric(StrEnum):
-    """Metrics of Train. Means are over the optimizer steps. Without a kept group: only STEPS."""
+    """Metrics of Train. Means are over the optimizer steps. If no group was kept, only STEPS."""
 
     STEPS = "steps"
     """Number of optimizer steps."""
     ROWS = "rows"
-    """Number of different completions that were trained on."""
+    """Number of distinct completions that were trained on."""
     TOKENS = TOKENS
     """Number of completion tokens of all steps."""
     LOSS = "loss"
@@ -168,13 +168,13 @@ class TrainMetric(StrEnum):
     ENTROPY = "entropy"
     """Mean entropy of the policy's next token, in nats."""
     CLIP_LOW = "clipLow"
-    """Mean share of tokens whose probability ratio was clipped at the lower bound."""
+    """Mean fraction of tokens whose probability ratio was clipped at the lower bound."""
     CLIP_HIGH = "clipHigh"
-    """Mean share of tokens whose probability ratio was clipped at the upper bound."""
+    """Mean fraction of tokens whose probability ratio was clipped at the upper bound."""
     KL = "kl"
     """Mean KL divergence from the reference, in nats; 0 if `training.klBeta` is 0."""
     IMITATION = "imitation"
-    """Mean cross-entropy of the imitated answers, in nats; absent without any."""
+    """Mean cross-entropy of the imitated answers, in nats; absent if there are none."""
     IMPORTANCE_MEAN = "importanceMean"
     """Mean importance weight of the trained tokens."""
 
@@ -188,7 +188,7 @@ class EvaluateMetric(StrEnum):
     ACCURACY = "accuracy"
     UNPARSABLE = "unparsable"
     MALFORMED = "malformed"
-    """Share of answers that are not in the form that the prompt requires."""
+    """Fraction of answers that are not in the format that the prompt requires."""
     LABEL_ENTROPY = "labelEntropy"
 
 
@@ -196,14 +196,14 @@ class PublishMetric(StrEnum):
     """Metrics of Publish."""
 
     REPORT_FAILURES = "reportFailures"
-    """1 if the report could not be made; the manifest has the reason. Otherwise 0."""
+    """1 if the report could not be written; the manifest contains the reason. Otherwise 0."""
     COPIED_FILES = "copiedFiles"
-    """Number of files of the best model that are at `publish`; absent without it. 0: the best model
-    is a base model, which is not copied."""
+    """Number of files of the best model at `publish`; absent without it. If 0, the best model is a
+    base model, which is not copied."""
     REMOVED_MODELS = "removedModels"
     """Number of models of the run that `storage.keep` has removed so far; absent with `All`."""
     TRACKER_FAILURES = "trackerFailures"
-    """Number of trackers that did not take the figures; absent without trackers."""
+    """Number of trackers that did not accept the metrics; absent without trackers."""
 
 
 #: Any of them.
@@ -242,7 +242,7 @@ class ProgressField(StrEnum):
     DONE = "done"
     """Units of work that are done: questions, episodes, parts or optimizer steps."""
     TOTAL = "total"
-    """Units of work in all."""
+    """Total units of work."""
     TOKENS_PER_SECOND = "tokensPerSecond"
     """SelfPlay: generated tokens per second of this attempt."""
     LOSS = "loss"
@@ -256,9 +256,9 @@ class ProgressField(StrEnum):
     ENTROPY = "entropy"
     """Train: mean entropy of the policy's next token at the last step, in nats."""
     CLIP_LOW = "clipLow"
-    """Train: share of the last step's tokens whose probability ratio was below the lower bound."""
+    """Train: fraction of the last step's tokens with a probability ratio below the lower bound."""
     CLIP_HIGH = "clipHigh"
-    """Train: share of the last step's tokens whose probability ratio was above the upper bound."""
+    """Train: fraction of the last step's tokens with a probability ratio above the upper bound."""
     WEIGHTED_F1 = "weightedF1"
     """Evaluate: weighted F1 of the source that was completed last. WarmStart: of the selection
     dataset at the last evaluation."""
@@ -273,10 +273,10 @@ LIVE_LABELS = ("name", "stage")
 LIVE_GAUGES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         ProgressField.DONE: ("done", "Units of work that are done"),
-        ProgressField.TOTAL: ("total", "Units of work in all"),
+        ProgressField.TOTAL: ("total", "Total units of work"),
         ProgressField.TOKENS_PER_SECOND: (
             "tokens_per_second",
-            "Tokens that this attempt of self-play generates in a second",
+            "Tokens per second that this self-play attempt generates",
         ),
         ProgressField.LOSS: ("loss", "Loss of the last step of a training or warm start"),
         ProgressField.GRAD_NORM: (
@@ -297,20 +297,20 @@ LIVE_GAUGES: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         ProgressField.CLIP_LOW: (
             "clip_low",
-            "Share of the last training step's tokens that were clipped at the lower bound",
+            "Fraction of the last training step's tokens that were clipped at the lower bound",
         ),
         ProgressField.CLIP_HIGH: (
             "clip_high",
-            "Share of the last training step's tokens that were clipped at the upper bound",
+            "Fraction of the last training step's tokens that were clipped at the upper bound",
         ),
         ProgressField.WEIGHTED_F1: (
             "weighted_f1",
-            "Weighted F1 of the last dataset that was evaluated, or of a warm start so far",
+            "Weighted F1 on the last evaluated dataset, or at the last warm start evaluation",
         ),
         "remainingSeconds": (
             "remaining_seconds",
-            "Time until the work is done, at the mean rate of this attempt, when the progress last "
-            "changed",
+            "Estimated time until the work is done, at the mean rate of this attempt, as of the "
+            "last change in progress",
         ),
         "progressTimestampSeconds": (
             "progress_timestamp_seconds",

@@ -1,4 +1,4 @@
-"""``selfemo.json``: what a model folder contains about its model, so that it can be used alone."""
+"""``selfemo.json``: the file in a model folder that makes it usable on its own."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class PromptSetting(ApiModel):
 
     name: Annotated[str, Field(max_length=1024)]
     """The name of the built-in prompt set whose texts `texts` replaces, as in `model.prompts`. If
-    the prompts were a file, it is the built-in set of the same kind."""
+    the prompts came from a file, it is the built-in set of the same kind."""
     chat: bool
     """Whether prompts are chat messages, which the model's own chat template renders."""
     texts: Annotated[dict[str, Template], Field(max_length=16)]
@@ -39,14 +39,14 @@ class PromptSetting(ApiModel):
     max_prompt_tokens: Annotated[int, Field(ge=32, le=32768)] = ModelSpec.model_fields[
         "max_prompt_tokens"
     ].default
-    """The largest number of tokens of a prompt. Longer prompts lose their oldest turns."""
+    """The maximum number of tokens per prompt. The oldest turns of longer prompts are dropped."""
 
 
 class Decoding(ApiModel):
     """How the model's answers are decoded."""
 
     max_tokens: MaxTokens = MaxTokens()
-    """The largest number of tokens of a completion, by role."""
+    """The maximum number of tokens per completion, by role."""
     temperature: Annotated[float, Field(gt=0.0, le=5.0)] = 1.0
     """The temperature of the responder. The recognizer answers greedily."""
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
@@ -54,19 +54,19 @@ class Decoding(ApiModel):
     multi_label: MultiLabel = MultiLabel.AUTO
     """Whether all labels of an answer count, as in `evaluation.multiLabel`."""
     engine: Engine = Engine.TRANSFORMERS
-    """The engine with which the model was evaluated. Any engine can be used. Only this one, with
-    the same arguments, gives the same answers to the last digit."""
+    """The engine that the model was evaluated with. Any engine can be used, but only this one, with
+    the same arguments, produces the same answers to the last digit."""
     engine_args: EngineArgs = Field(default_factory=dict)
     """The arguments of that engine, as in `selfPlay.engineArgs`."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] = EvaluationSpec.model_fields[
         "batch_size"
     ].default
-    """The number of prompts that the engine `Transformers` answers together, as in
+    """The number of prompts per batch of the `Transformers` engine, as in
     `evaluation.batchSize`."""
 
 
 class Origin(ApiModel):
-    """Where a model comes from: the run that made it, and what it was trained from."""
+    """Where a model comes from: the run that produced it, and what it was trained from."""
 
     run: Annotated[str, Field(max_length=256)]
     """The folder of the run in the storage: `<namespace>/<name>-<uid8>`."""
@@ -79,7 +79,7 @@ class Origin(ApiModel):
     base: Annotated[str, Field(max_length=1024)]
     """The URI of the model that the evolution starts from (`model.uri`)."""
     revision: Annotated[str, Field(max_length=253)] | None = None
-    """The revision of the base model on the hub."""
+    """The revision of the base model on the Hugging Face Hub."""
     recipe: Annotated[str, Field(max_length=63)] = ""
     """The recipe of the run."""
     seed: int = 0
@@ -104,18 +104,18 @@ class ModelDescription(ApiModel):
     decoding: Decoding = Decoding()
     """How answers are decoded."""
     license: Annotated[str, Field(max_length=63)] = ""
-    """The license of the base model as an identifier of the hub, for example `apache-2.0`. Empty:
-    it is not known."""
+    """The license of the base model as an identifier of the Hugging Face Hub, for example
+    `apache-2.0`. Empty if it is unknown."""
     dataset: DatasetSpec | None = None
-    """The data of the run: label set, sources and their use. The files are not part of it."""
+    """The data of the run: label set, sources and their use. The files are not included."""
     origin: Origin | None = None
-    """The run that made the model. Unset: the model was not made by a run."""
+    """The run that produced the model. Unset if the model was not produced by a run."""
     scores: Annotated[list[SourceScore], Field(max_length=16)] = []
-    """The scores of the model on the evaluation sources. The selection dataset is the first. Empty:
-    the model was not evaluated yet."""
+    """The scores of the model on the evaluation sources. The selection dataset is the first. Empty
+    if the model was not evaluated yet."""
     baseline_scores: Annotated[list[SourceScore], Field(max_length=16)] = []
     """The scores of the run's baseline on the same sources."""
     weights_sha256: dict[str, str] = {}
-    """The SHA-256 of each file of the model but this one and the model card, by name."""
+    """The SHA-256 of each file of the model except this file and the model card, by name."""
     versions: dict[str, str] = {}
     """The version of each library that can change the model."""

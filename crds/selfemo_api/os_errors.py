@@ -1,4 +1,4 @@
-"""Errors of the operating system on which a person can act: a full disk, a file without rights."""
+"""Operating system errors that users can fix: a full disk, missing file permissions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RUST_ERRNO = re.compile(r"\(os error (\d+)\)")
 
 
 def reported_os_error(error: BaseException) -> OSError | None:
-    """Return the operating system's error that an error is, or that a Rust library reports by it.
+    """Return an error as an operating system error, also if a Rust library reports it as text.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def reported_os_error(error: BaseException) -> OSError | None:
         return error
     kind = type(error)
     if kind not in (Exception, RuntimeError) and not kind.__module__.startswith("safetensors"):
-        return None  # an error with a text of its own may quote another one
+        return None  # an error with its own text may quote another one
     number = RUST_ERRNO.search(str(error))
     return OSError(int(number[1]), os.strerror(int(number[1]))) if number else None
 
@@ -63,8 +63,8 @@ def os_error_advice(error: OSError, path: Path | str | None = None) -> tuple[str
     error
         The error.
     path
-        The path that the message names. None: that of the error. Without any path there is advice
-        only for a full disk.
+        The path that the message names. If None, the path of the error is used. Without a path,
+        there is advice only for a full disk.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""Files of the repository that the wheel carries: the CRD and the examples.
+"""Files of the repository that the wheel includes: the CRD and the examples.
 
-The wheel has them in the folder ``files`` of this package (``wheel.force-include`` in
-pyproject.toml). In a checkout there is no such folder, and they are read from their own place.
+The wheel contains them in the ``files`` folder of this package (``wheel.force-include`` in
+pyproject.toml). In a checkout there is no such folder, and they are read from their own location.
 """
 
 from __future__ import annotations

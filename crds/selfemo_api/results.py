@@ -10,7 +10,7 @@ from selfemo_api.api_model import ApiModel
 from selfemo_api.stages import Stage
 from selfemo_api.text.control_characters import PlainText
 
-#: The largest size of a termination message. Kubernetes cuts off the rest.
+#: The maximum size of a termination message. Kubernetes truncates it.
 TERMINATION_MESSAGE_BYTES = 4096
 
 #: The metrics of a stage by name, see :mod:`selfemo_api.metrics`.
@@ -22,8 +22,8 @@ LabelValues = Annotated[list[float], Field(max_length=64)]
 class SourceScore(ApiModel):
     """The score on one evaluation source. Lists have the order of `dataset.labels`.
 
-    A source is compared by one label per utterance, or by sets of labels
-    (`evaluation.multiLabel`). The figures of sets are unset otherwise.
+    A source is compared by one label per utterance, or by sets of labels (`evaluation.multiLabel`).
+    The metrics for sets are unset if one label is compared.
     """
 
     source: Annotated[PlainText, Field(max_length=63)]
@@ -31,112 +31,112 @@ class SourceScore(ApiModel):
     utterances: int
     """The number of utterances of the source."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    """The SHA-256 of the source's files, in hexadecimal. Only the selection dataset has it."""
+    """The SHA-256 of the source's files, in hexadecimal. Set only for the selection dataset."""
     weighted_f1: float
-    """The mean F1 of the labels, weighted by their numbers of utterances, from 0 to 1. An answer
-    that is unparsable counts as the nearest label, as in InstructERC."""
+    """The mean F1 of the labels, weighted by their numbers of utterances, from 0 to 1. An
+    unparsable answer counts as the nearest label, as in InstructERC."""
     weighted_f1_low: float | None = None
-    """The lower end of the 95 % confidence interval of the weighted F1. Unset: no interval was
+    """The lower end of the 95% confidence interval of the weighted F1. Unset if no interval was
     computed."""
     weighted_f1_high: float | None = None
-    """The upper end of the 95 % confidence interval of the weighted F1. Unset: no interval was
+    """The upper end of the 95% confidence interval of the weighted F1. Unset if no interval was
     computed."""
     strict_weighted_f1: float
     """The weighted F1, from 0 to 1, if unparsable answers count as wrong."""
     macro_f1: float
-    """The mean F1 of all labels that the source has, from 0 to 1."""
+    """The mean F1 of all labels that occur in the source, from 0 to 1."""
     accuracy: float
-    """The share of right answers, from 0 to 1. Of sets, an answer is right if it names exactly the
-    labels of the utterance (subset accuracy)."""
+    """The fraction of correct answers, from 0 to 1. If sets are compared, an answer is correct if
+    it names exactly the labels of the utterance (subset accuracy)."""
     micro_f1: float | None = None
-    """The F1 over all labels of all utterances together, from 0 to 1. Unset: the source is not
+    """The F1 over all labels of all utterances together, from 0 to 1. Unset if the source is not
     compared by sets."""
     samples_f1: float | None = None
-    """The mean F1 of the utterances' sets, from 0 to 1. Unset: the source is not compared by
+    """The mean F1 of the utterances' sets, from 0 to 1. Unset if the source is not compared by
     sets."""
     jaccard: float | None = None
-    """The mean intersection over union of the utterances' sets, from 0 to 1. Unset: the source is
+    """The mean intersection over union of the utterances' sets, from 0 to 1. Unset if the source is
     not compared by sets."""
     labels_per_answer: float | None = None
-    """The mean number of labels in a predicted set. Unset: the source is not compared by sets."""
+    """The mean number of labels per predicted set. Unset if the source is not compared by sets."""
     unparsable: float
-    """The share of answers that name no label, from 0 to 1."""
+    """The fraction of answers that name no label, from 0 to 1."""
     label_entropy: float
-    """The entropy of the predicted labels over log(number of labels), from 0 to 1."""
+    """The entropy of the predicted labels divided by log(number of labels), from 0 to 1."""
     f1_by_label: LabelValues = []
-    """The F1 of each label, from 0 to 1. Empty: it was left out, and the manifest has it."""
+    """The F1 of each label, from 0 to 1. Empty if it was left out; the manifest contains it."""
     predicted_shares: LabelValues = []
-    """The share of each label among all predicted labels. Empty: it was left out, and the manifest
-    has it."""
+    """The frequency of each label among all predicted labels. Empty if it was left out; the
+    manifest contains it."""
 
 
 class ExpressionChange(ApiModel):
-    """How much more often a generation's responses are read as intended than an earlier one's.
+    """How much more often a generation's responses are classified as the intended emotion than the
+    responses of an earlier generation.
 
-    Both generations answered the same contexts, and the interval is paired by dialogue.
+    Both generations responded to the same contexts, and the interval is paired by dialogue.
     """
 
     generation: int
     """The number of the earlier generation."""
     change: float
-    """The share of responses that are read as intended, minus the share of the earlier generation,
-    from -1 to 1."""
+    """The fraction of responses classified as the intended emotion, minus the fraction of the
+    earlier generation, from -1 to 1."""
     low: float | None = None
-    """The lower end of the 95 % confidence interval of the change. Unset: no interval was
+    """The lower end of the 95% confidence interval of the change. Unset if no interval was
     computed."""
     high: float | None = None
-    """The upper end of the 95 % confidence interval of the change. Unset: no interval was
+    """The upper end of the 95% confidence interval of the change. Unset if no interval was
     computed."""
 
 
 class ExpressionScore(ApiModel):
-    """How well the responder expresses emotions: its responses to contexts that were held out.
+    """How well the responder expresses emotions in its responses to held-out contexts.
 
-    The responder answers each context once for each emotion. The baseline's model, which is frozen,
-    reads the responses.
+    The responder responds to each context once per emotion. The baseline's model, which is frozen,
+    classifies the responses.
     """
 
     source: Annotated[PlainText, Field(max_length=63)]
-    """The name of the evaluation source that the contexts are from: the selection dataset."""
+    """The name of the evaluation source of the contexts: the selection dataset."""
     responses: int
     """The number of responses. Each emotion is intended equally often."""
     dialogues: int
-    """The number of dialogues that the contexts are from."""
+    """The number of dialogues that the contexts are taken from."""
     as_intended: float
-    """The share of responses whose most probable emotion, as the judge reads them, is the intended
-    one, from 0 to 1."""
+    """The fraction of responses for which the judge's most probable emotion is the intended one,
+    from 0 to 1."""
     as_intended_low: float | None = None
-    """The lower end of the 95 % confidence interval of that share. Unset: no interval was
+    """The lower end of the 95% confidence interval of that fraction. Unset if no interval was
     computed."""
     as_intended_high: float | None = None
-    """The upper end of the 95 % confidence interval of that share. Unset: no interval was
+    """The upper end of the 95% confidence interval of that fraction. Unset if no interval was
     computed."""
     consistency: float
-    """The mean share of the judge's readings of a response that agree on its most probable emotion,
-    from 0 to 1."""
+    """The mean fraction of the judge samples of a response that agree with its most probable
+    emotion, from 0 to 1."""
     diversity: float
-    """The number of different word pairs in the responses over the number of all word pairs
+    """The number of distinct word pairs in the responses divided by the number of all word pairs
     (distinct-2), from 0 to 1."""
     words: float
-    """The mean number of words of a response."""
+    """The mean number of words per response."""
     named: float
-    """The share of responses that name the intended emotion outright, from 0 to 1."""
+    """The fraction of responses that explicitly name the intended emotion, from 0 to 1."""
     well_formed: float
-    """The share of responses that are one complete line with a word, from 0 to 1."""
+    """The fraction of responses that consist of one complete line with a word, from 0 to 1."""
     human: float | None = None
-    """The share of real turns of the same dataset that the judge reads as their own label, from 0
-    to 1, as the mean over the emotions. It shows what is within reach. Unset: no such turn has a
-    label."""
+    """The judge's accuracy on real turns of the same dataset, from 0 to 1, as the mean over the
+    emotions. It indicates an upper bound for the responses. Unset if no such turn has a label."""
     human_turns: int = 0
     """The number of these real turns."""
     as_intended_by_label: LabelValues = []
-    """The share read as intended of each emotion, in the order of `dataset.labels`. Empty: it was
-    left out, and the manifest has it."""
+    """The fraction of responses classified as the intended emotion, for each emotion, in the order
+    of `dataset.labels`. Empty if it was left out; the manifest contains it."""
     over_baseline: ExpressionChange | None = None
-    """The change from generation 0. Unset: there is no earlier generation to compare with."""
+    """The change from generation 0. Unset if there is no earlier generation to compare with."""
     over_best: ExpressionChange | None = None
-    """The change from the generation that was the best before. Unset: it is generation 0, or there
-    is none to compare with."""
+    """The change from the generation that was the best before. Unset if it is generation 0, or
+    there is none to compare with."""
 
 
 class StageResult(ApiModel):
@@ -157,17 +157,17 @@ class StageResult(ApiModel):
     scores: Annotated[list[SourceScore], Field(max_length=16)] = []
     """The scores on the evaluation sources, for Evaluate. The selection dataset is the first."""
     expression: ExpressionScore | None = None
-    """How well the responder expresses emotions, for Evaluate. Unset: the responder does not
+    """How well the responder expresses emotions, for Evaluate. Unset if the responder does not
     play."""
     model_uri: Annotated[str, Field(max_length=2048)] | None = None
     """The URI of the trained model, for WarmStart and Train."""
     label_shares: LabelValues = []
-    """The share of each emotion in the labeled sources, from 0 to 1, in the order of
-    `dataset.labels`, for Check. Empty: there are no labeled sources."""
+    """The frequency of each emotion in the labeled sources, from 0 to 1, in the order of
+    `dataset.labels`, for Check. Empty if there are no labeled sources."""
     seconds: float = 0.0
-    """The wall time in seconds of the attempt that made the result. 0: it was there already."""
+    """The wall time in seconds of the attempt that produced the result. 0 if it already existed."""
     reused: bool = False
-    """Whether the manifest was there already, from an earlier attempt."""
+    """Whether the manifest already existed from an earlier attempt."""
 
 
 class ShardResult(ApiModel):
@@ -187,21 +187,20 @@ class FailureMessage(ApiModel):
     """The message of a stage that failed."""
 
     error: Annotated[PlainText, Field(max_length=2048)]
-    """What was wrong, where, and what to do, in one line; of a check, in a line for each
-    problem."""
+    """What was wrong, where, and what to do, in one line; for a check, one line per problem."""
     kind: Annotated[PlainText, Field(max_length=64)]
     """The kind of error: `BadInput`, `DamagedResult`, `Unavailable` or `Internal`."""
     damaged: Stage | None = None
     """The earlier stage of the same generation whose result is missing or damaged. Check and
-    WarmStart count for the generation that reads them. Unset: no such result is damaged."""
+    WarmStart belong to the generation that reads them. Unset if no such result is damaged."""
 
 
 def encode_message(message: StageResult | ShardResult | FailureMessage) -> str:
     """Return a message as the JSON text of a termination message, shortened to 4 KiB.
 
     If a result is too long, the lists by label are left out of all scores but the first, and then
-    the last scores are left out: the manifest has them. The list of `expression` goes together with
-    those of the scores. If an error is too long, its end is left out.
+    the last scores are left out: the manifest contains them. The list of `expression` is left out
+    together with the lists of the scores. If an error is too long, it is truncated.
 
     Parameters
     ----------
@@ -240,7 +239,7 @@ def encode_message(message: StageResult | ShardResult | FailureMessage) -> str:
 
 
 def _failure_text(message: FailureMessage) -> str:
-    """Return the message of a failure. It is valid and short enough for every error."""
+    """Return the message of a failure. It is always valid and short enough."""
     error = message.error.encode("utf-8", "replace").decode()  # file names may not be UTF-8
     while not _fits(text := _dump(message.model_copy(update={"error": error}))):
         error = error[: len(error) * 3 // 4]

@@ -1,7 +1,7 @@
-"""Seeds: every random choice of a run follows from ``spec.seed``.
+"""Seeds: every random choice of a run is derived from ``spec.seed``.
 
-A seed is derived from another seed and from names that say what it is used for. The names are part
-of the result: if one changes, every run with the same seed changes.
+A seed is derived from another seed and from names that specify what it is used for. The names are
+part of the result: if one changes, every run with the same seed changes.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import hashlib
 from selfemo_api.spec import Role
 from selfemo_api.stages import Stage
 
-#: The name of each role in seeds and in group ids. The spelling is that of the first release, so
-#: that the published studies can be repeated from their seeds.
+#: The name of each role in seeds and in group ids. The spelling is from the first release, so
+#: that the published studies are reproducible from their seeds.
 ROLE_STREAMS = {Role.RECOGNIZER: "Recogniser", Role.RESPONDER: "Responder"}
 
 
@@ -24,7 +24,8 @@ def derive_seed(seed: int, *names: object, bits: int = 31) -> int:
     seed
         The seed from which the result is derived.
     names
-        The names that say what the result is used for. Results for different names are independent.
+        The names that specify what the result is used for. Results for different names are
+        independent.
     bits
         The size of the result in bits, at most 64.
 

@@ -30,7 +30,7 @@ def pods_of(spec: EvolutionSpec, stage: Stage) -> int:
 def gpus_per_pod(spec: EvolutionSpec, stage: Stage) -> int:
     """Return the number of GPUs of one pod of a stage.
 
-    It is 0 for all stages if ``resources.gpusPerNode`` is 0. A pod of the engine ``VLLM`` has the
+    It is 0 for all stages if ``resources.gpusPerNode`` is 0. A pod of the ``VLLM`` engine has the
     product of the parallel sizes in ``selfPlay.engineArgs``.
 
     Parameters

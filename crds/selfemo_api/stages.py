@@ -1,4 +1,4 @@
-"""The stages of a generation, their order, and the names that follow from them."""
+"""The stages of a generation, their order, and the names that are derived from them."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def job_name(evolution: str, generation: int, stage: Stage, attempt: int) -> str
     """Return the name of the Job of an attempt: ``<evolution>-g<NNN>-<stage>-<attempt>``.
 
     A rule of the CRD limits the name of an evolution to 36 characters. With the suffix of an
-    Indexed Job's pods, the result then has at most 63.
+    Indexed Job's pods, the result then has at most 63 characters.
 
     Parameters
     ----------

@@ -155,5 +155,5 @@ def _has_succeeded_or_told(item: Json) -> bool:
     One that was created with a change has been measured with it, and to set it back is the change.
     """
     conditions = item.get("status", {}).get("conditions", [])
-    told = any(c["type"] == "Stalled" and "Set it back" in c["message"] for c in conditions)
+    told = any(c["type"] == "Stalled" and "Restore it" in c["message"] for c in conditions)
     return _has_succeeded(item) or (told and _is_handled(item))

@@ -50,14 +50,14 @@ _NOW = Row(
         ),
         stat(
             "F1 gained",
-            "Weighted F1 of the best generation minus that of the baseline.",
+            "Weighted F1 of the best generation minus the baseline's.",
             "percentunit",
             f"namespace_name:selfemo_evolution_f1_gain:ratio{{{OF}}}",
             decimals=2,
         ),
         stat(
             "Without improvement",
-            "Generations since the best one. spec.stopping.patience limits them.",
+            "Number of generations since the best one, limited by spec.stopping.patience.",
             "none",
             one("generations_without_improvement"),
             thresholds=[(1.0, YELLOW), (2.0, ORANGE)],
@@ -102,8 +102,8 @@ _F1 = Row(
         ),
         panel(
             Kind.LINES,
-            "95 % interval",
-            "The 95 % confidence interval of the weighted F1, by a bootstrap over dialogues.",
+            "95% confidence interval",
+            "The 95% confidence interval of the weighted F1, from a bootstrap over dialogues.",
             "percentunit",
             [
                 Query(by("dataset", "weighted_f1_low_ratio"), "{{dataset}} low"),
@@ -121,9 +121,10 @@ _F1 = Row(
         ),
         panel(
             Kind.LINES,
-            "Sets of labels",
-            "Figures of datasets whose utterances have several labels: micro F1, mean F1 of the "
-            "utterances' sets, and their mean intersection over union. Empty for other datasets.",
+            "Label sets",
+            "Scores of datasets whose utterances have several labels: micro F1, mean F1 of the "
+            "utterances' label sets, and their mean intersection over union. Empty for other "
+            "datasets.",
             "percentunit",
             [
                 Query(by("dataset", f"{metric}_ratio"), f"{{{{dataset}}}} {name}", optional=True)
@@ -138,7 +139,7 @@ _F1 = Row(
         panel(
             Kind.LINES,
             "Unparsable answers",
-            "Share of answers that contain no label.",
+            "Fraction of answers that contain no label.",
             "percentunit",
             [Query(by("dataset", "unparsable_ratio"), "{{dataset}}")],
             width=6,
@@ -152,8 +153,8 @@ _LEARNING = Row(
         panel(
             Kind.HEATMAP,
             "Rewards",
-            "Number of candidates of the last scored generation in each range of rewards. A range "
-            "reaches from the label below it to its own label.",
+            "Number of candidates of the last scored generation in each reward range. A range "
+            "extends from the label below it to its own label.",
             "short",
             [Query(by("le", "reward_bucket"), "{{le}}")],
             width=12,
@@ -175,8 +176,8 @@ _LEARNING = Row(
         panel(
             Kind.LINES,
             "Labels",
-            "Entropy of the predicted labels (1: all are equally frequent), and their divergence "
-            "from the baseline's. A falling entropy or a rising divergence indicates a collapse.",
+            "Entropy of the predicted labels (1 if all are equally frequent), and their divergence "
+            "from the baseline's. Falling entropy or rising divergence indicates collapse.",
             "percentunit",
             [
                 Query(by("dataset", "label_entropy_ratio"), "{{dataset}} entropy"),
@@ -187,8 +188,8 @@ _LEARNING = Row(
         panel(
             Kind.LINES,
             "Groups",
-            "Mean consistency of the groups, and the share of groups whose rewards are all equal. "
-            "Training cannot learn from those groups.",
+            "Mean consistency of the groups, and the fraction of groups whose rewards are all "
+            "equal. Training cannot learn from those groups.",
             "percentunit",
             [
                 Query(one("consistency_ratio"), "consistency"),
@@ -198,8 +199,8 @@ _LEARNING = Row(
         ),
         panel(
             Kind.LINES,
-            "Diversity of responses",
-            "Share of distinct bigrams in the responses. If it falls, responses become similar.",
+            "Response diversity",
+            "Fraction of distinct bigrams in the responses. If it falls, responses become similar.",
             "percentunit",
             [Query(one("response_diversity_ratio"), "distinct bigrams")],
             bounds=(0.0, None),
@@ -244,7 +245,7 @@ _FUNNEL = Row(
 EVOLUTION_BOARD = Board(
     "selfemo-evolution",
     "selfemo / Evolution",
-    "One evolution: its scores, the signs of a collapse, its training, its stages and its cost.",
+    "One evolution: its scores, collapse indicators, training, stages and cost.",
     [
         LOGS_SOURCE,
         cluster_variable("selfemo_evolution_info"),

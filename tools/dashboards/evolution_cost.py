@@ -12,7 +12,7 @@ from selfemo_operator.controller.metrics.series import PREFIX
 
 _GPU = f"namespace_name:selfemo_evolution_gpu_seconds:sum{{{OF}}}"
 _GAIN = f"namespace_name:selfemo_evolution_f1_gain:ratio{{{OF}}}"
-_SUCCESSFUL = "Only successful attempts count: how long a failed one held its GPUs is not recorded."
+_SUCCESSFUL = "Only successful attempts count: the GPU time of failed attempts is not recorded."
 _FAILURES = f"{PREFIX}stage_failures_total{{{OF}}}"
 _BEFORE = "offset $__rate_interval"
 #: A reason has a series from its first failure on, and the increase of a new series is 0. So its
@@ -50,7 +50,8 @@ STAGES = Row(
         panel(
             Kind.BARS,
             "Failed attempts",
-            "Failed attempts by stage and reason. `Disrupted`: the platform caused the failure.",
+            "Failed attempts by stage and reason. `Disrupted` means that the platform caused the "
+            "failure.",
             "short",
             [Query(f"{_FIRST_FAILURES} or {_FURTHER_FAILURES}", "{{stage}} {{reason}}")],
             width=6,
@@ -60,8 +61,8 @@ STAGES = Row(
         panel(
             Kind.LINES,
             "Replaced pods",
-            "Pods of the current stage that the platform removed and that their Job created again: "
-            "preemption, a drained node. Failed attempts of the stage, for comparison.",
+            "Pods of the current stage that the platform removed and that their Job recreated, for "
+            "example after preemption or a node drain. Failed attempts are shown for comparison.",
             "short",
             [
                 Query(one("replaced_pods"), "replaced pods"),
@@ -74,7 +75,7 @@ STAGES = Row(
         panel(
             Kind.GAUGES,
             "Attempts",
-            "Ended attempts of each stage in the whole run.",
+            "Completed and failed attempts of each stage in the whole run.",
             "short",
             [Query(by("stage", "stage_attempts_total"), "{{stage}}", instant=True)],
             width=6,
@@ -88,7 +89,7 @@ COST = Row(
     [
         stat(
             "Cost",
-            f"GPU time of the run, times the price of a GPU hour. {_SUCCESSFUL}",
+            f"GPU time of the run times the price per GPU-hour. {_SUCCESSFUL}",
             "none",
             f"max({_GPU}) / 3600 * on () {GPU_HOUR}",
             decimals=2,
@@ -109,7 +110,7 @@ COST = Row(
         panel(
             Kind.GAUGES,
             "Cost by stage",
-            f"GPU time of each stage in the run, times the price of a GPU hour. {_SUCCESSFUL}",
+            f"GPU time of each stage in the run times the price per GPU-hour. {_SUCCESSFUL}",
             "none",
             [
                 Query(
@@ -126,7 +127,7 @@ COST = Row(
         panel(
             Kind.GAUGES,
             "GPU time",
-            f"GPU time by stage, in the whole run. {_SUCCESSFUL}",
+            f"GPU time by stage in the whole run. {_SUCCESSFUL}",
             "s",
             [Query(by("stage", "gpu_seconds_total"), "{{stage}}", instant=True)],
             bounds=(0.0, None),
@@ -142,7 +143,7 @@ COST = Row(
         panel(
             Kind.LINES,
             "Tokens",
-            "Tokens that self-play generated, and tokens that training read, in the whole run.",
+            "Tokens that self-play generated and tokens that training read in the whole run.",
             "short",
             [
                 Query(one("generated_tokens_total"), "generated"),
@@ -166,7 +167,7 @@ RESULTS = Row(
             Kind.TABLE,
             "Model, storage and report",
             "The model of the spec, the selection dataset, the run's folder in the storage, and "
-            "its report. The last two link to the storage site, if one is entered above.",
+            "its report. The last two are links if a storage site is entered above.",
             "none",
             [Query(f"max by (model, dataset, uri, place, report) ({_REPORT})", instant=True)],
             width=24,

@@ -18,44 +18,45 @@ EXPRESSION = Row(
     "Expression",
     [
         _lines(
-            "Read as intended",
-            "Share of the responses to held-out contexts that the baseline's model reads as the "
-            "intended emotion, with its 95 % interval, and the share of real turns that it reads "
-            "as their own label: what is in reach. It needs `Responder` in `selfPlay.roles`.",
+            "Classified as intended",
+            "Fraction of the responses to held-out contexts that the baseline's model classifies "
+            "as the intended emotion, with its 95% confidence interval, and the model's accuracy "
+            "on human turns, an upper bound. Requires `Responder` in `selfPlay.roles`.",
             "percentunit",
             [
                 (one("expression_ratio"), "responses"),
                 (one("expression_low_ratio"), "low"),
                 (one("expression_high_ratio"), "high"),
-                (one("expression_human_ratio"), "real turns"),
+                (one("expression_human_ratio"), "human turns"),
             ],
-            dashed=["low", "high", "real turns"],
+            dashed=["low", "high", "human turns"],
         ),
         _lines(
             "Gain in expression",
-            "The share that is read as intended, minus that of generation 0 with its paired 95 % "
-            "interval, and minus that of the generation that was the best before.",
+            "The fraction of responses classified as intended, minus generation 0's, with its "
+            "paired 95% confidence interval, and minus the previous best generation's.",
             "percentunit",
             [
                 (one("expression_gain_ratio"), "over generation 0"),
                 (one("expression_gain_low_ratio"), "low"),
                 (one("expression_gain_high_ratio"), "high"),
-                (one("expression_gain_over_best_ratio"), "over the best before"),
+                (one("expression_gain_over_best_ratio"), "over the previous best"),
             ],
             decimals=2,
             dashed=["low", "high"],
         ),
         _lines(
             "Expression by emotion",
-            "Share of the responses of each intended emotion that are read as intended.",
+            "Fraction of the responses for each intended emotion that are classified as intended.",
             "percentunit",
             [(by("emotion", "expression_emotion_ratio"), "{{emotion}}")],
         ),
         _lines(
-            "What responses are like",
-            "Mean agreement of the readings of a response, share of distinct bigrams, and share of "
-            "responses that name the intended emotion outright. If expression rises while the last "
-            "one rises or the distinct bigrams fall, the responder has found a shortcut.",
+            "Response statistics",
+            "Mean agreement of the judge's predictions for a response, fraction of distinct "
+            "bigrams, and fraction of responses that name the intended emotion outright. If "
+            "expression rises while the last one rises or the distinct bigrams fall, the responder "
+            "has found a shortcut.",
             "percentunit",
             [
                 (one("expression_consistency_ratio"), "consistency"),
@@ -66,8 +67,8 @@ EXPRESSION = Row(
             bounds=(0.0, 1.0),
         ),
         _lines(
-            "Words of a response",
-            "Mean number of words of a response to a held-out context.",
+            "Words per response",
+            "Mean number of words per response to a held-out context.",
             "none",
             [(one("expression_words_mean"), "words")],
             width=24,

@@ -50,8 +50,8 @@ GENERATIONS = Row(
         _by_generation(
             Kind.TABLE,
             "Generations",
-            "The evaluated generations: F1 on the selection dataset, rewards, training, and the "
-            "GPU-hours of the run up to the generation.",
+            "The evaluated generations: F1 on the selection dataset, rewards, training metrics, "
+            "and the cumulative GPU-hours of the run.",
             "none",
             [
                 ("F1", "percentunit", one("f1_ratio")),
@@ -84,7 +84,7 @@ GENERATIONS = Row(
         _by_generation(
             Kind.BAR_CHART,
             "Candidates by generation",
-            "Candidates that self-play made and that the flywheel kept.",
+            "Candidates that self-play generated and that the flywheel kept.",
             "short",
             [
                 ("Played", "short", one("played_candidates")),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from tools.dashboards.board_types import ORANGE, Kind, Panel, Query, Row
 from tools.dashboards.evolution_panels import TO_LOGS, live, one, panel, stat
 
-_PODS = "It comes from the stage's pods (`metrics.podMonitor.enabled`)."
-_FALLS = "It falls when a pod has ended, whose work no longer counts."
+_PODS = "The stage's pods provide this metric (`metrics.podMonitor.enabled`)."
+_FALLS = "It falls when a pod ends, because the pod's work no longer counts."
 _DONE, _TOTAL = (f"sum by (stage) ({live(name)})" for name in ("done", "total"))
 _SINCE = f"(time() - {live('progress_timestamp_seconds')})"
 
@@ -16,7 +16,7 @@ LIVE = Row(
         panel(
             Kind.GAUGES,
             "Progress",
-            "Share of the running stage's work that is done, of the pods that run now. "
+            "Fraction of the running stage's work that is done, over the pods that run now. "
             f"{_FALLS} {_PODS}",
             "percentunit",
             [Query(f"{_DONE} / {_TOTAL}", "{{stage}}", instant=True)],
@@ -27,7 +27,7 @@ LIVE = Row(
         ),
         stat(
             "Time left",
-            "Time until the work of the running stage is done, at its mean rate so far. The "
+            "Estimated time until the running stage's work is done, at its mean rate so far. The "
             f"slowest pod counts. {_PODS}",
             "s",
             f"max(clamp_min({live('remaining_seconds')} - {_SINCE}, 0))",
@@ -48,7 +48,7 @@ LIVE = Row(
         panel(
             Kind.LINES,
             "Progress over time",
-            "Share of each stage's work that was done, of the pods that ran at that time. "
+            "Fraction of each stage's work that was done, over the pods that ran at that time. "
             f"{_FALLS} {_PODS}",
             "percentunit",
             [Query(f"{_DONE} / {_TOTAL}", "{{stage}}")],
@@ -60,7 +60,7 @@ LIVE = Row(
         panel(
             Kind.LINES,
             "Tokens per second",
-            f"Tokens that self-play generates in a second, over all of its pods. {_PODS}",
+            f"Tokens per second that self-play generates, summed over its pods. {_PODS}",
             "short",
             [Query(f"sum({live('tokens_per_second')})", "self-play")],
             width=6,
@@ -78,7 +78,7 @@ def _training(title: str, text: str, unit: str, queries: list[Query], **more: ob
 
 
 def _steps_and_mean(step: str, mean: str, legend: str = "") -> list[Query]:
-    """Return the queries of a figure at the last step of a training, and of its mean."""
+    """Return the queries of a metric at the last step of a training, and of its mean."""
     return [
         Query(f"max by (stage) ({live(step)})", f"{legend} {{{{stage}}}}, last step".strip()),
         Query(one(mean), f"{legend} mean of the last training".strip()),
@@ -98,15 +98,15 @@ TRAINING = Row(
         _training(
             "KL divergence",
             "The KL divergence of the policy from the reference, in nats. If it rises steeply, the "
-            "policy leaves the reference: raise `training.klBeta` or lower the learning rate.",
+            "policy drifts from the reference: raise `training.klBeta` or lower the learning rate.",
             "none",
             _steps_and_mean("kl", "train_kl"),
             bounds=(0.0, None),
         ),
         _training(
             "Clipped tokens",
-            "Share of tokens whose probability ratio was clipped at a bound. A large share means "
-            "that steps are too long, or that rollouts are used too often.",
+            "Fraction of tokens whose probability ratio was clipped. A large fraction means that "
+            "steps are too large, or that rollouts are reused too often.",
             "percentunit",
             [
                 *_steps_and_mean("clip_low", "train_clip_low_ratio", "low,"),
@@ -124,40 +124,40 @@ TRAINING = Row(
         ),
         _training(
             "Entropy",
-            "The mean entropy of the policy's next token, in nats. If it falls towards 0, the "
-            "policy has nothing left to explore.",
+            "The mean entropy of the policy's next token, in nats. If it approaches 0, the policy "
+            "no longer explores.",
             "none",
             _steps_and_mean("entropy", "train_entropy"),
             bounds=(0.0, None),
         ),
         _training(
             "Importance weights",
-            "Mean weight that corrects for the difference between the engine of self-play and "
-            "training. It is near 1 if both give the tokens the same probabilities.",
+            "Mean weight that corrects for the difference between the self-play engine and "
+            "training. It is near 1 if both assign the same probabilities to the tokens.",
             "none",
             [Query(one("train_importance_mean"), "mean of the last training")],
         ),
         _training(
             "Completion length",
-            "Mean number of tokens in a completion of the last self-play.",
+            "Mean number of tokens per completion in the last self-play.",
             "none",
             [Query(one("completion_tokens_mean"), "tokens")],
             decimals=1,
             bounds=(0.0, None),
         ),
         _training(
-            "Cut completions",
-            "Share of completions of the last self-play that reached the token limit "
+            "Truncated completions",
+            "Fraction of completions of the last self-play that reached the token limit "
             "`selfPlay.maxTokens` before their end.",
             "percentunit",
-            [Query(f"1 - {one('finished_completions_ratio')}", "cut")],
+            [Query(f"1 - {one('finished_completions_ratio')}", "truncated")],
             decimals=2,
             bounds=(0.0, None),
         ),
         _training(
             "Imitation",
-            "Mean cross-entropy of the imitated answers in the last training, in nats. Empty "
-            "without `training.imitation`.",
+            "Mean cross-entropy of the imitated answers in the last training, in nats. Empty if "
+            "`training.imitation` is 0.",
             "none",
             [Query(one("train_imitation"), "mean of the last training", optional=True)],
             width=12,

@@ -75,7 +75,7 @@ def _dcgm(title: str, text: str, unit: str, metric: str) -> Panel:
             optional=True,
         ),
     ]
-    text += " The metric comes from DCGM; the panel is empty if DCGM is not installed."
+    text += " DCGM provides this metric; the panel is empty if DCGM is not installed."
     return Panel(Kind.LINES, title, text, unit, queries, TO_EVOLUTION, bounds=(0.0, None))
 
 
@@ -136,9 +136,9 @@ _RUNNING = Row(
         Panel(
             Kind.GAUGES,
             "Progress",
-            "Share of each running stage's work that is done, of the pods that run now. It falls "
-            "when a pod has ended, whose work no longer counts. It comes from the stages' pods "
-            "(`metrics.podMonitor.enabled`).",
+            "Fraction of each running stage's work that is done, over the pods that run now. It "
+            "falls when a pod ends, because the pod's work no longer counts. The stages' pods "
+            "provide this metric (`metrics.podMonitor.enabled`).",
             "percentunit",
             [
                 Query(
@@ -154,8 +154,8 @@ _RUNNING = Row(
         Panel(
             Kind.GAUGES,
             "Time left",
-            "Time until the work of each running stage is done, at its mean rate so far. It comes "
-            "from the stages' pods (`metrics.podMonitor.enabled`).",
+            "Estimated time until each running stage's work is done, at its mean rate so far. The "
+            "stages' pods provide this metric (`metrics.podMonitor.enabled`).",
             "s",
             [
                 Query(
@@ -171,7 +171,7 @@ _RUNNING = Row(
         Panel(
             Kind.LINES,
             "Tokens per second",
-            "Tokens that self-play generates in a second. It comes from the stages' pods "
+            "Tokens per second that self-play generates. The stages' pods provide this metric "
             "(`metrics.podMonitor.enabled`).",
             "short",
             [Query(f"sum by ({_EVOLUTION}) ({_live('tokens_per_second')})", _NAME)],
@@ -205,10 +205,10 @@ FLEET = Board(
                     "Evolutions that are running or about to start.",
                     BLUE,
                 ),
-                _count("Queued", "Queued", "Evolutions that wait in a Kueue queue.", YELLOW),
+                _count("Queued", "Queued", "Evolutions that are waiting in a Kueue queue.", YELLOW),
                 _count("Suspended", "Suspended", "Evolutions that a user has suspended.", PURPLE),
                 _count("Succeeded", "Succeeded", "Evolutions that have succeeded.", GREEN),
-                _count("Collapsed", "Collapsed", "Evolutions beyond a collapse bound.", ORANGE),
+                _count("Collapsed", "Collapsed", "Evolutions that have collapsed.", ORANGE),
                 _count("Failed", "Failed", "Evolutions that have failed.", RED),
                 Panel(
                     Kind.STAT,
@@ -225,7 +225,7 @@ FLEET = Board(
                 Panel(
                     Kind.STAT,
                     "Cost",
-                    "GPU time of successful stages in all runs, times the price of a GPU hour.",
+                    "GPU time of successful stages in all runs times the price per GPU-hour.",
                     "none",
                     [Query(f"sum({_GPU}) / 3600 * on () {GPU_HOUR}", "Cost")],
                     TO_EVOLUTION,
@@ -300,8 +300,7 @@ FLEET = Board(
                 Panel(
                     Kind.GAUGES,
                     "Cost by evolution",
-                    "GPU time of successful stages in the whole run, times the price of a GPU "
-                    "hour.",
+                    "GPU time of successful stages in the whole run times the price per GPU-hour.",
                     "none",
                     [
                         Query(
@@ -320,7 +319,7 @@ FLEET = Board(
                 Panel(
                     Kind.GAUGES,
                     "F1 gained",
-                    "Weighted F1 of the best generation minus that of the baseline.",
+                    "Weighted F1 of the best generation minus the baseline's.",
                     "percentunit",
                     [
                         Query(
@@ -340,13 +339,13 @@ FLEET = Board(
             [
                 _dcgm(
                     "GPU use",
-                    "Share of time in which the GPUs of a stage pod were busy.",
+                    "Percentage of time that the GPUs of a stage pod were busy.",
                     "percent",
                     "DCGM_FI_DEV_GPU_UTIL",
                 ),
                 _dcgm(
                     "GPU memory",
-                    "Used memory of the GPUs of a stage pod.",
+                    "GPU memory used by a stage pod.",
                     "mbytes",
                     "DCGM_FI_DEV_FB_USED",
                 ),
@@ -364,7 +363,7 @@ FLEET = Board(
                 Panel(
                     Kind.STATES,
                     "Alerts",
-                    "Alerts of selfemo that are firing. Each has a page in docs/runbooks.",
+                    "Firing selfemo alerts. Each has a runbook in docs/runbooks.",
                     "none",
                     [
                         Query(

@@ -144,8 +144,8 @@ OPERATOR = Board(
                 ),
                 _panel(
                     Kind.LINES,
-                    "Duration of a reconcile",
-                    "Median and 99th percentile of the duration of a reconcile.",
+                    "Reconcile duration",
+                    "Median and 99th percentile of the reconcile duration.",
                     "s",
                     [
                         Query(f"histogram_quantile({q}, sum by (le) ({_DURATIONS}))", name)
@@ -169,7 +169,7 @@ OPERATOR = Board(
                 _panel(
                     Kind.HEATMAP,
                     "Durations",
-                    "Number of reconciles by their duration.",
+                    "Number of reconciles by duration.",
                     "s",
                     [Query(f"sum by (le) (increase({_BUCKETS}[$__rate_interval]))", "{{le}}")],
                     width=12,
@@ -191,8 +191,8 @@ OPERATOR = Board(
                 _panel(
                     Kind.STATES,
                     "Watched namespaces",
-                    "Whether the leader can list and watch each namespace. One line with the "
-                    "operator's own namespace stands for all namespaces.",
+                    "Whether the leader can list and watch each namespace. A single line with the "
+                    "operator's own namespace represents all namespaces.",
                     "none",
                     [Query(_WATCHED, "{{namespace}}")],
                     width=24,
@@ -207,7 +207,7 @@ OPERATOR = Board(
                 _panel(
                     Kind.LINES,
                     "API requests",
-                    "Requests per second by verb and status. Code 0: no response.",
+                    "Requests per second by verb and status. Code 0 means no response.",
                     "reqps",
                     [
                         Query(
@@ -228,7 +228,7 @@ OPERATOR = Board(
                 _panel(
                     Kind.LINES,
                     "CPU",
-                    "CPU usage of each operator. 1 is a whole core.",
+                    "CPU usage of each operator, in cores.",
                     "short",
                     [
                         Query(

@@ -14,12 +14,12 @@ LOGS_SOURCE = SourceVariable(
     "loki_datasource",
     "Loki data source",
     "loki",
-    "The data source of the links to logs. Without Loki, these links do not work.",
+    "The data source for the links to logs. Without Loki, these links do not work.",
 )
 GPU_PRICE = TextVariable(
     "gpu_hour_price",
     "Price of a GPU hour",
-    "The price of an hour of one GPU, in any currency. With 0 there are no costs.",
+    "The price of one GPU-hour in any currency. If 0, no costs are shown.",
     "0",
 )
 #: The price as a vector, so that there is no cost without a price.
@@ -28,9 +28,9 @@ NO_PRICE = "enter a price"
 STORAGE_SITE = TextVariable(
     "storage_site",
     "Storage site",
-    "The address of a page with the storage, to which bucket and path are added, such as "
-    "https://minio.example.com/browser/. Without it, the links to the report and the storage do "
-    "not work.",
+    "The base URL of a web page that shows the storage, for example "
+    "https://minio.example.com/browser/. Bucket and path are appended. Without it, the links to "
+    "the report and the storage do not work.",
 )
 
 

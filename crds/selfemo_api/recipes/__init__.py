@@ -1,4 +1,4 @@
-"""Recipes: built-in, versioned values for the settings that a resource leaves out."""
+"""Recipes: built-in, versioned values for the settings that a resource omits."""
 
 from selfemo_api.recipes.recipe import (
     RECIPES,

@@ -22,7 +22,7 @@ class PublishedDataset:
     files
         The file names of its parts ``train``, ``dev`` and ``test``, as published.
     labeled
-        A tenth of its training dialogues: the labeled share, unless the resource gives another.
+        A tenth of its training dialogues: the labeled subset, unless the resource sets another.
     """
 
     labels: tuple[str, ...]
@@ -52,14 +52,14 @@ PUBLISHED = {
     Preset.IEMOCAP: PublishedDataset(
         dataset_labels.IEMOCAP,
         DataFormat.IEMOCAP,
-        {"train": "iemocap_train.json", "dev": "iemocap_dev.json", "test": "iemocap_test.json"},
+        {"train": "iemocap.train.json", "dev": "iemocap.valid.json", "test": "iemocap.test.json"},
         11,
     ),
 }
 
 
 def with_preset(dataset: dict[str, Any]) -> dict[str, Any]:
-    """Return ``spec.dataset`` with the labels and sources of its preset, as far as it has none.
+    """Return ``spec.dataset`` with the labels and sources of its preset where they are unset.
 
     Parameters
     ----------
@@ -94,10 +94,10 @@ def with_preset(dataset: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_labeled_dialogues(dataset: dict[str, Any]) -> dict[str, Any]:
-    """Return ``spec.dataset`` with its labeled dialogues as a source of their own.
+    """Return ``spec.dataset`` with its labeled dialogues as a separate source.
 
     The first source with ``use: SelfPlay`` is divided: its first ``labeledDialogues`` dialogues
-    become a source with ``use: Labeled``, and all of them are drawn in each generation.
+    become a source with ``use: Labeled``, and all of them are used in each generation.
 
     Parameters
     ----------

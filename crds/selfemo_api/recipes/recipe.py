@@ -1,4 +1,4 @@
-"""The built-in recipes, and the settings that they may give. Pure, but for reading their files."""
+"""The built-in recipes, and the settings that they may set. Pure, except for reading files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import yaml
 from selfemo_api.api_model import ApiModel
 from selfemo_api.spec import EvolutionSpec
 
-#: The parts of the spec that a recipe may give values for. The CRD has no defaults for them.
+#: The parts of the spec that a recipe may set. The CRD has no defaults for them.
 RECIPE_PARTS = (
     *("model.prompts", "model.maxPromptTokens", "dataset.context", "warmStart", "selfPlay"),
     *("reward", "flywheel", "training", "resources.nodes", "resources.gpusPerNode"),
@@ -39,7 +39,7 @@ def _parsed_recipe(name: str) -> dict[str, Any]:
 def recipe_values(name: str) -> dict[str, Any]:
     """Return the values of a recipe, in the form of a spec.
 
-    Values that it does not have are the base values of the types, which are those of ``paper-v1``.
+    Settings that it omits have the base values of the types, which are the values of ``paper-v1``.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def recipe_values(name: str) -> dict[str, Any]:
         If there is no such recipe.
     """
     if name not in RECIPES:
-        raise ValueError(f"there is no recipe `{name}`; there are {', '.join(RECIPES)}")
+        raise ValueError(f"there is no recipe `{name}`; available: {', '.join(RECIPES)}")
     return copy.deepcopy(_parsed_recipe(name))
 
 
@@ -99,7 +99,7 @@ def is_expert(path: str) -> bool:
 
 
 def written_path(path: str) -> str:
-    """Return where a person writes a setting, as a dotted path below ``spec``.
+    """Return where users write a setting, as a dotted path below ``spec``.
 
     Examples
     --------
@@ -110,12 +110,12 @@ def written_path(path: str) -> str:
 
 
 def with_overrides(spec: dict[str, Any]) -> dict[str, Any]:
-    """Return a spec as a person writes it: settings without a field are below ``overrides``.
+    """Return a spec as users write it: settings without a field are below ``overrides``.
 
     Parameters
     ----------
     spec
-        The JSON of a spec in which such settings may be beside the others. It is not changed.
+        The JSON of a spec in which such settings may be next to the others. It is not changed.
 
     Examples
     --------
@@ -128,7 +128,7 @@ def with_overrides(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _divided(values: dict[str, Any], parent: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the values that have a field of their own, and those that have none."""
+    """Return the values that have a dedicated field, and those that have none."""
     fields: dict[str, Any] = {}
     experts: dict[str, Any] = {}
     for name, value in values.items():
@@ -147,7 +147,7 @@ def _divided(values: dict[str, Any], parent: str) -> tuple[dict[str, Any], dict[
 
 
 def misplaced_overrides(overrides: dict[str, Any]) -> dict[str, str]:
-    """Return what is wrong with each value that ``spec.overrides`` must not have, by its path.
+    """Return what is wrong with each value that ``spec.overrides`` must not contain, by its path.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def misplaced_overrides(overrides: dict[str, Any]) -> dict[str, str]:
     Examples
     --------
     >>> misplaced_overrides({"training": {"epochs": 2, "imitation": 0.5}})
-    {'training.imitation': 'has a field of its own: set `training.imitation` outside `overrides`'}
+    {'training.imitation': 'has a dedicated field: set `training.imitation` outside `overrides`'}
     """
     problems = {}
     for path, value in leaves(overrides).items():
@@ -167,7 +167,7 @@ def misplaced_overrides(overrides: dict[str, Any]) -> dict[str, str]:
         parents = [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
         own = next((parent for parent in parents if parent in _own_paths()), None)
         if own is not None and (own == path or not _is_group(own)):
-            problems[path] = f"has a field of its own: set `{path}` outside `overrides`"
+            problems[path] = f"has a dedicated field: set `{path}` outside `overrides`"
         else:
             problems[path] = "unknown field"
     return problems
@@ -179,7 +179,7 @@ def _is_group(path: str) -> bool:
 
 
 def in_recipe(path: str) -> bool:
-    """Return whether a recipe may give a value for a dotted path."""
+    """Return whether a recipe may set a value for a dotted path."""
     return any(path == part or path.startswith(f"{part}.") for part in RECIPE_PARTS)
 
 
@@ -232,9 +232,9 @@ def changed_settings(spec: EvolutionSpec) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def base_values() -> dict[str, Any]:
-    """Return the parts of the spec that may be left out, with their base values. Do not change it.
+    """Return the parts of the spec that may be omitted, with their base values. Do not change it.
 
-    The parts that a person must write (``model``, ``dataset``, ``storage``) are not in it.
+    The required parts (``model``, ``dataset``, ``storage``) are not included.
     """
     defaults = {f.alias or n: f.default for n, f in EvolutionSpec.model_fields.items()}
     return {n: value.to_json() for n, value in defaults.items() if isinstance(value, ApiModel)}
@@ -243,7 +243,7 @@ def base_values() -> dict[str, Any]:
 def merged(
     base: dict[str, Any], changes: dict[str, Any], *, null_removes: bool = False
 ) -> dict[str, Any]:
-    """Return a document with the values of another one in place of its own. Lists are replaced.
+    """Return a document in which the values of another one replace its own. Lists are replaced.
 
     Parameters
     ----------

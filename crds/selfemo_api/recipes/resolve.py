@@ -1,4 +1,4 @@
-"""Resolves the spec that a person wrote: its recipe, preset, overrides and ablation. Pure."""
+"""Resolves the spec that the user wrote: its recipe, preset, overrides and ablation. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from selfemo_api.recipes.presets import with_labeled_dialogues, with_preset
 from selfemo_api.recipes.recipe import merged, misplaced_overrides, recipe_values
 from selfemo_api.spec import DEFAULT_RECIPE, Ablation
 
-#: The settings that an ablation stands for.
+#: The settings that an ablation changes.
 _ABLATIONS: dict[str, dict[str, Any]] = {
     Ablation.RANDOM_REWARDS: {"reward": {"signal": "Random"}},
     Ablation.PLAIN_IOU: {"reward": {"smoothing": 0.0}},
@@ -18,21 +18,21 @@ _ABLATIONS: dict[str, dict[str, Any]] = {
 
 
 def resolve(spec: dict[str, Any]) -> dict[str, Any]:
-    """Return a spec in which every setting has its value, as far as a recipe or a preset gives it.
+    """Return a spec with the values that its recipe and its preset provide.
 
-    The order, from weak to strong: the values of the recipe, the fields of the spec, its
-    ``overrides``, its ``ablation``. What remains unset has the base value of its type.
+    The precedence, from lowest to highest: the values of the recipe, the fields of the spec, its
+    ``overrides``, its ``ablation``. Settings that remain unset have the base value of their type.
 
     Parameters
     ----------
     spec
-        The JSON of ``spec`` as it was written. It is not changed. Values of a wrong type remain as
-        they are: the types refuse them.
+        The JSON of ``spec`` as it was written. It is not changed. Values of a wrong type remain
+        unchanged: the types reject them.
 
     Raises
     ------
     ValueError
-        If there is no such recipe, or ``overrides`` has a setting that it must not have.
+        If there is no such recipe, or ``overrides`` contains a setting that it must not contain.
 
     Examples
     --------
@@ -50,8 +50,8 @@ def resolve(spec: dict[str, Any]) -> dict[str, Any]:
 def with_recipe(spec: dict[str, Any]) -> dict[str, Any]:
     """Return a spec as :func:`resolve` does, with its sources as they were written.
 
-    Its ``labeledDialogues`` are not yet a source of their own, so that the index of a source is
-    that in the file of the person.
+    Its ``labeledDialogues`` are not yet a separate source, so that the index of a source is the
+    index in the user's file.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def with_recipe(spec: dict[str, Any]) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If there is no such recipe, or ``overrides`` has a setting that it must not have.
+        If there is no such recipe, or ``overrides`` contains a setting that it must not contain.
     """
     overrides = spec.get("overrides")
     if not isinstance(overrides, dict):

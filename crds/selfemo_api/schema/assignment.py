@@ -17,9 +17,9 @@ def set_in_spec(document: dict[str, Any], dotted: str, value: Any) -> Problem | 
     document
         The document.
     dotted
-        The dotted path below ``spec``. It may be that of a setting without a field.
+        The dotted path below ``spec``. It may name a setting without a field.
     value
-        The value. Of an object, the settings without a field are put below ``overrides``.
+        The value. If it is an object, its settings without a field are put below ``overrides``.
     """
     path = written_path(dotted)
     if path != dotted or not isinstance(value, dict):

@@ -26,7 +26,7 @@ def evaluate(expressions: Sequence[str], values: Mapping[str, Any]) -> list[bool
     Raises
     ------
     AssertionError
-        If an expression fails, for example because it reads a field that is not there.
+        If an expression fails, for example because it reads a field that does not exist.
 
     Examples
     --------
@@ -82,7 +82,7 @@ class _Runner(celpy.InterpretedRunner):  # type: ignore[misc]
 
 
 #: One thread compiles at a time. The first program takes a quarter of a second, for the parser:
-#: with thirty threads that need it at the same moment, each would build a parser of its own.
+#: with thirty threads that need it at the same moment, each would build its own parser.
 _COMPILING = threading.Lock()
 
 

@@ -23,8 +23,8 @@ def conform(value: Any, schema: dict[str, Any], path: str = "") -> tuple[Any, li
     Returns
     -------
     value, problems
-        A copy that has only JSON types, and a problem for each wrong type and unknown field. Bounds
-        are not checked.
+        A copy with only JSON types, and a problem for each wrong type and unknown field. Bounds are
+        not checked.
 
     Examples
     --------

@@ -29,17 +29,17 @@ _EXPERT, _OPTIONAL = "x-selfemo-expert", "x-selfemo-optional"
 #: The file of the CRD.
 PATH = Path(__file__).resolve().parents[2] / f"{GROUP}_{PLURAL}.yaml"
 
-#: An expression of the condition under which scores are compared: a model has been measured. The
-#: operator checks the edit of an evolution that has ended as `BadInput`. It compares with the spec
-#: that the model was measured with. The object may have another one, which can be set back so.
+#: The CEL condition under which scores are compared: a model has been evaluated. The operator
+#: checks the edit of an evolution that has ended as `BadInput`. It compares with the spec that the
+#: model was evaluated with. The object may contain another spec, which can be reverted this way.
 _IS_MEASURED = (
     "has(oldSelf.status) && has(oldSelf.status.best) && !(has(oldSelf.status.conditions) && "
     "oldSelf.status.conditions.exists(c, c.type == 'Succeeded' && c.reason == 'BadInput'))"
 )
-#: The end of a message about a setting that scores follow from.
+#: The end of a message about a setting that affects scores.
 _COMPARED = (
-    "generations are compared with it. Start another evolution, with `model.resumeFrom` if it is "
-    "to continue from a model of this one"
+    "scores must remain comparable. Start another evolution; to continue from a model of this one, "
+    "set `model.resumeFrom`"
 )
 #: The index of the first evaluation source, as CEL finds it. See
 #: :mod:`selfemo_api.spec.evolution_spec` for why it filters indexes.
@@ -58,9 +58,9 @@ def _unchanged(path: str, before: str = "oldSelf.spec", after: str = "self.spec"
 
 
 def _once_measured(names: str, *unchanged: str) -> Rule:
-    """Return the rule that fields are not edited once a model has been measured with them.
+    """Return the rule that fields are not edited once a model has been evaluated with them.
 
-    The resolved spec is compared again when a generation begins: a recipe has such values, too.
+    The resolved spec is compared again when a generation begins: recipes also set such values.
     """
     expression = f"!({_IS_MEASURED}) || ({' && '.join(unchanged)})"
     return Rule(expression, f"{names} cannot be edited once the baseline is measured: {_COMPARED}")
@@ -74,7 +74,7 @@ ROOT_RULES = (
     ),
     Rule(
         "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-        "`metadata.name` must have only lower-case letters, digits and '-', start with a letter "
+        "`metadata.name` must contain only lowercase letters, digits and '-', start with a letter "
         "and not end with '-'",
     ),
     _once_measured(
@@ -186,10 +186,10 @@ def structural(model: type[ApiModel]) -> dict[str, Any]:
 
 
 def _without_recipe_values(schema: dict[str, Any], path: str = "") -> dict[str, Any]:
-    """Return the schema of the spec as a person writes it.
+    """Return the schema of the spec as users write it.
 
-    Settings without a field are left out. What a recipe or a preset gives has no default and is
-    not required, so that a stored object has what the person wrote.
+    Settings without a field are left out. Fields that a recipe or a preset provides have no default
+    and are not required, so that a stored object contains what the user wrote.
 
     Parameters
     ----------
@@ -210,8 +210,8 @@ def _without_recipe_values(schema: dict[str, Any], path: str = "") -> dict[str, 
             optional.add(name)
         if in_recipe(below) and "default" in inner:
             del inner["default"]
-            if "Unset: " not in inner["description"]:
-                inner["description"] += " Unset: the value of the recipe."
+            if "If unset" not in inner["description"]:
+                inner["description"] += " Defaults to the recipe's value."
         elif isinstance(inner.get("default"), dict):
             inner["default"] = _defaults(inner)
         if inner.get("default", 0) in ([], {}):
@@ -272,7 +272,7 @@ def _to_openapi(schema: dict[str, Any]) -> None:
             schema[plain] = schema[bound]
             schema[bound] = True
     if schema.get("additionalProperties") is False:
-        del schema["additionalProperties"]  # structural schemas refuse or prune unknown fields
+        del schema["additionalProperties"]  # structural schemas reject or prune unknown fields
     if schema.get("type") == "integer":
         schema["format"] = "int32" if schema.get("maximum", 2**31) < 2**31 else "int64"
 

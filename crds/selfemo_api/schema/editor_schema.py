@@ -32,11 +32,11 @@ def editor_schema() -> dict[str, Any]:
         "maxLength": NAME_MAX,
         "description": "The name of the evolution.",
     }
-    namespace = {"type": "string", "description": "The namespace. Unset: `default`."}
+    namespace = {"type": "string", "description": "The namespace. Defaults to `default`."}
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": KIND,
-        "description": f"The resource {KIND} of {GROUP}.",
+        "description": f"The {KIND} resource of {GROUP}.",
         "type": "object",
         "required": ["apiVersion", "kind", "metadata", "spec"],
         "properties": {
@@ -83,7 +83,7 @@ def _converted(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _experts(schema: dict[str, Any], parent: str) -> dict[str, Any]:
-    """Return the part of the resolved spec's schema that has settings without a field."""
+    """Return the part of the resolved spec's schema that contains settings without a field."""
     properties: dict[str, Any] = {}
     for name, below in schema.get("properties", {}).items():
         path = f"{parent}{name}"
@@ -95,7 +95,7 @@ def _experts(schema: dict[str, Any], parent: str) -> dict[str, Any]:
 
 
 def _without_required(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a schema in which each field may be left out: the recipe has a value for it."""
+    """Return a schema in which each field may be omitted: the recipe provides a value."""
     result = {key: value for key, value in schema.items() if key not in ("required", "default")}
     if "properties" in result:
         properties = result["properties"].items()

@@ -13,7 +13,7 @@ from selfemo_api.recipes import written_path
 from selfemo_api.schema.strict_yaml import UNKNOWN_FIELD, Problem
 from selfemo_api.text.formatting import shortened
 
-#: The longest value in characters that a message quotes.
+#: The maximum length in characters of a value that a message quotes.
 _LONGEST_VALUE = 1000
 #: The messages of the API server, by Pydantic's types of errors.
 _MESSAGES = {
@@ -35,12 +35,12 @@ _MESSAGES = {
 
 
 def problems_of(error: ValidationError) -> list[Problem]:
-    """Return the problems of an object that the types refuse.
+    """Return the problems of an object that the types reject.
 
     Parameters
     ----------
     error
-        The error of Pydantic. A setting without a field is named as a person writes it, below
+        The error of Pydantic. A setting without a field is named as users write it, below
         ``spec.overrides``.
     """
     return [problem_of(details) for details in error.errors()]
@@ -53,7 +53,7 @@ def problem_of(details: ErrorDetails) -> Problem:
 
 
 def written_field(field: str) -> str:
-    """Return the field in which a person writes a value of the resolved spec."""
+    """Return the field in which users write a value of the resolved spec."""
     inner = field.removeprefix("spec.")
     return field if inner == field else f"spec.{written_path(inner)}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-#: The longest number in characters. A float that is written out has at most 60 or so.
+#: The maximum length of a number in characters. A float that is written out has at most 60 or so.
 MAX_NUMBER = 128
 _BASES = (16, 8, 2, 10)
 _INTEGER = re.compile(r"([-+]?)(?:0[xX]([0-9a-fA-F]+)|0[oO]?([0-7]+)|0[bB]([01]+)|(0|[1-9][0-9]*))")
@@ -14,7 +14,7 @@ _LONG_NUMBER = re.compile(r"[-+.]?[0-9][0-9a-fA-FxXoO_.+-]*")
 
 
 def plain_number(text: str) -> int | float | None:
-    """Return the number that kubectl reads in a plain scalar; None if it reads no number there.
+    """Return the number that kubectl reads from a plain scalar; None if it reads no number.
 
     The rules are those of ``sigs.k8s.io/yaml``: integers as Go writes them, of at most 64 bits, and
     decimal numbers. Underscores are left out. Infinity and NaN are not JSON, and not read here.
@@ -30,7 +30,7 @@ def plain_number(text: str) -> int | float | None:
     [8.0, 8, 1000000.0, 31, None, None]
     """
     if len(text) > MAX_NUMBER:
-        return 0 if _LONG_NUMBER.fullmatch(text) else None  # its constructor refuses it
+        return 0 if _LONG_NUMBER.fullmatch(text) else None  # its constructor rejects it
     if text[:1] not in set("+-.0123456789"):
         return None
     plain = text if text.startswith(".") else text.replace("_", "")

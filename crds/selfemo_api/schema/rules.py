@@ -1,7 +1,7 @@
 """Runs the CEL rules of the CRD and of the types.
 
-A rule runs twice. First it runs on the object as a person wrote it, as the API server does. Then it
-runs on the resolved spec, in which the values of the recipe are there, too.
+A rule runs twice. First it runs on the object as the user wrote it, as the API server does. Then it
+runs on the resolved spec, which includes the values of the recipe.
 """
 
 from __future__ import annotations
@@ -145,8 +145,8 @@ def _broken_by_schema(schema: dict[str, Any], value: Any, old: Any, path: str) -
     value
         The value, with its defaults.
     old
-        The value before an edit, with its defaults. None: only the rules that do not compare with
-        it are run. Otherwise only those that do.
+        The value before an edit, with its defaults. If None, only the rules that do not compare
+        with it are run. Otherwise, only those that do.
     path
         The dotted path of the value.
     """
@@ -175,11 +175,11 @@ def _check_model(
     model
         The value.
     old
-        The value before an edit. None: there was none.
+        The value before an edit, or None.
     path
         The dotted path of the value in the resolved spec.
     transitions
-        True: only the rules that compare with ``old`` are run. False: only the others.
+        Whether to run only the rules that compare with ``old``. If false, only the others are run.
     """
     rules = [r for r in model.rules if r.is_transition == transitions]
     problems = []
@@ -233,8 +233,8 @@ def _results(expressions: tuple[str, ...], value: bytes, old: bytes | None) -> S
     return evaluate(expressions, values)
 
 
-#: Most parts of a spec are as in others: the evolutions of a sweep have the same dataset. Their
-#: rules take a hundredth of a second, of which these results save most.
+#: Most parts of a spec are the same as in others: the evolutions of a sweep have the same dataset.
+#: Their rules take a hundredth of a second, of which this cache saves most.
 _cached_results = lru_cache(maxsize=256)(_results)
-#: The largest value in bytes of JSON whose results are kept. A large whole spec has 20 KiB.
+#: The maximum size of a value whose results are cached, in bytes of JSON. A large spec has 20 KiB.
 _CACHED_BYTES = 16 * 2**10

@@ -2,10 +2,11 @@
 
 Pydantic is lenient with types: it converts "8" to 8. PyYAML follows YAML 1.1: it reads 1e-6 and 08
 as texts, 1:30 as 90, and a date as a date. kubectl reads 0.000001, 8, "1:30" and a text, and `y` as
-true. A file that is valid here must not be refused by the API server, or mean something else there.
+true. A file that is valid here must not be rejected by the API server, or mean something else
+there.
 
-A document is bounded by counts before it is examined: values (those of an alias count each time),
-depth, and the length of keys and numbers. Its size alone bounds none of the work.
+A document is limited by counts before it is examined: values (the values of an alias count each
+time), depth, and the length of keys and numbers. Its size does not limit the work.
 """
 
 from __future__ import annotations
@@ -21,20 +22,20 @@ from selfemo_api.schema.plain_numbers import MAX_NUMBER, plain_number
 from selfemo_api.text.control_characters import printable, printable_lines
 from selfemo_api.text.formatting import shortened
 
-#: The largest depth of a document. No Kubernetes object is so deep, but a document may contain
+#: The maximum depth of a document. No Kubernetes object is that deep, but a document may contain
 #: itself.
 MAX_DEPTH = 64
-#: The largest number of values of a document. One that uses every field has about two thousand; the
+#: The maximum number of values per document. One that uses every field has about two thousand; the
 #: card of a published model may have tens of thousands. An alias to a list of aliases, and so on,
-#: has billions in a few lines.
+#: expands to billions in a few lines.
 MAX_VALUES = 50_000
-#: The longest key in characters, as of a key in YAML that is not marked by a question mark.
+#: The maximum length of a key in characters: YAML's limit for keys without a question mark.
 MAX_KEY = 1024
-#: The longest message of a problem in characters. It may quote a value of the document.
+#: The maximum length of a problem's message in characters. It may quote a value of the document.
 LONGEST_MESSAGE = 1500
 #: What :func:`parse_yaml` and :func:`parse_documents` raise for a text that cannot be read.
 PARSE_ERRORS = (yaml.YAMLError, ValueError, RecursionError)
-#: The message of a field that the schema does not have.
+#: The message for a field that the schema does not contain.
 UNKNOWN_FIELD = "unknown field"
 
 
@@ -43,11 +44,11 @@ class Problem:
     """One error in a document."""
 
     field: str
-    """The dotted path, for example ``spec.selfPlay.groupSize``. Empty: the file as a whole."""
+    """The dotted path, for example ``spec.selfPlay.groupSize``. Empty for the whole file."""
     message: str
     """What is wrong, in the words of the API server."""
     line: int | None = None
-    """The line in the file, from 1. None: it is unknown."""
+    """The line in the file, from 1. None if it is unknown."""
 
     def __post_init__(self) -> None:
         """Replace control characters: a key and a value of a document may have any.
@@ -92,7 +93,7 @@ class _Loader(yaml.SafeLoader):
         return super().compose_document()
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Return the next node. Raises MarkedYAMLError or RecursionError at a bound."""
+        """Return the next node. Raises MarkedYAMLError or RecursionError at a limit."""
         event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
         is_alias, before = isinstance(event, yaml.AliasEvent), self._values
         self._depth += 1
@@ -114,7 +115,7 @@ class _Loader(yaml.SafeLoader):
         self._values += values
         if self._values > MAX_VALUES:
             raise yaml.MarkedYAMLError(
-                problem=f"more than {MAX_VALUES:,} values (an alias counts as what it names)",
+                problem=f"more than {MAX_VALUES:,} values (aliases count in full)",
                 problem_mark=mark,
             )
 
@@ -134,12 +135,12 @@ class _Loader(yaml.SafeLoader):
         try:
             return self.construct_document(node)
         except (LookupError, AttributeError, TypeError, OverflowError) as error:
-            # a tag that its scalar does not fit, as `!!bool maybe`
-            reason = f"a value does not fit its tag ({type(error).__name__})"
+            # a tag that its scalar does not match, for example `!!bool maybe`
+            reason = f"a value does not match its tag ({type(error).__name__})"
             raise yaml.MarkedYAMLError(problem=reason, problem_mark=node.start_mark) from None
 
 
-#: Numbers that JSON has not. They are reported with their field.
+#: Numbers that JSON does not support. They are reported with their field.
 _NOT_JSON = {".inf": math.inf, "-.inf": -math.inf, ".nan": math.nan}
 
 
@@ -196,7 +197,7 @@ def parse_yaml(text: str) -> tuple[Any, yaml.Node | None]:
     Raises
     ------
     yaml.YAMLError
-        If the text is not YAML, contains several documents, has a duplicate key, or passes a bound.
+        If the text is not YAML, contains several documents or a duplicate key, or exceeds a limit.
     ValueError
         If a scalar does not match its tag.
     RecursionError
@@ -226,7 +227,7 @@ def parse_documents(text: str) -> list[tuple[Any, yaml.Node | None]]:
     Raises
     ------
     yaml.YAMLError
-        If the text is not YAML, has a duplicate key, or a document passes a bound.
+        If the text is not YAML, has a duplicate key, or a document exceeds a limit.
     ValueError
         If a scalar does not match its tag.
     RecursionError
@@ -249,7 +250,7 @@ def parse_documents(text: str) -> list[tuple[Any, yaml.Node | None]]:
 
 
 def _check_keys(node: yaml.Node, depth: int) -> None:
-    """Refuse duplicate keys, long keys, and a depth that aliases make."""
+    """Reject duplicate keys, long keys, and a depth that results from aliases."""
     if depth > MAX_DEPTH:
         raise RecursionError
     if isinstance(node, yaml.SequenceNode):

@@ -1,4 +1,4 @@
-"""Adds what a person probably meant to the problem of a mistyped field or value."""
+"""Adds the probably intended name to the problem of a mistyped field or value."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from selfemo_api.schema.strict_yaml import UNKNOWN_FIELD, Problem
 from selfemo_api.text.suggestions import closest
 
 _UNSUPPORTED = re.compile(r'Unsupported value: "(.*)": supported values: (.*)')
-_NO_RECIPE = re.compile(r"there is no recipe `(.*)`; there are ")
+_NO_RECIPE = re.compile(r"there is no recipe `(.*)`; available: ")
 _OVERRIDES = "spec.overrides."
-#: The largest number of paths in a message.
+#: The maximum number of paths in a message.
 _SHOWN = 3
 
 
 def with_suggestion(problem: Problem) -> Problem:
-    """Return a problem with the field or the value that a person probably meant, if there is one.
+    """Return a problem with the field or the value that was probably meant, if there is one.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def _quoted(name: str | None) -> str | None:
 
 
 def _suggested_field(problem: Problem) -> str | None:
-    """Return the field beside an unknown one that is most like it, or those of the same name."""
+    """Return the sibling field that is most like an unknown one, or the fields of the same name."""
     if problem.message != UNKNOWN_FIELD:
         return None
     parent, _, name = problem.field.rpartition(".")

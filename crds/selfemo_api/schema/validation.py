@@ -1,6 +1,6 @@
 """Checks a YAML file as the API server does, with the same messages, before anything runs.
 
-The bounds are those of the types from which the CRD is generated. The rules are the CEL expressions
+The bounds come from the types from which the CRD is generated. The rules are the CEL expressions
 of the CRD, run by a CEL interpreter on the object as it was written. All rules then also hold for
 the resolved spec, with the values of the recipe. The API server cannot check that.
 """
@@ -53,13 +53,13 @@ __all__ = [
 
 #: The message of a text that is not an object.
 _NO_OBJECT = "must contain one EmotionEvolution object"
-#: The most problems of a document that are reported. For each the line is looked up.
+#: The maximum number of problems that are reported per document. For each, the line is looked up.
 _MOST_PROBLEMS = 100
-#: The longest reason in characters of a text that is not YAML: it may quote the text.
+#: The maximum length of the reason why a text is not YAML, in characters: it may quote the text.
 _LONGEST = 300
 #: The parts of an object that the rules read.
 _PARTS = ("spec", "metadata")
-#: The required values that a preset can give.
+#: The required values that a preset can provide.
 _FROM_PRESET = (("spec", "dataset", "labels"), ("spec", "dataset", "sources"))
 
 
@@ -110,7 +110,7 @@ def load_evolution(path: Path, changes: dict[str, Any] | None = None) -> Emotion
     Raises
     ------
     InvalidEvolution
-        If the file is not valid. The exception has all problems, each with its field and line.
+        If the file is not valid. The exception lists all problems, each with its field and line.
     """
     document, node = _parse(path)
     return evolution_of(path, document, node, changes or {})
@@ -133,7 +133,7 @@ def load_evolutions(
     Raises
     ------
     InvalidEvolution
-        If the text is not YAML, or has no document.
+        If the text is not YAML, or contains no document.
     """
     try:
         documents = parse_documents(text)
@@ -237,11 +237,11 @@ def examine(document: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
 
 
 def _with_hint(problem: Problem) -> Problem:
-    """Return the problem of an unknown field, or where its setting is written if there is one."""
+    """Return the problem of an unknown field, or where its setting belongs if it exists."""
     inner = problem.field.removeprefix("spec.")
     if problem.message != UNKNOWN_FIELD or inner == problem.field or not is_expert(inner):
         return problem
-    message = f"has no field of its own: set `{written_path(inner)}`"
+    message = f"has no dedicated field: set `{written_path(inner)}`"
     return Problem(problem.field, message, problem.line)
 
 
@@ -249,7 +249,7 @@ def _unresolved(spec: dict[str, Any]) -> list[Problem]:
     """Return the problems of the recipe and of the overrides of a spec."""
     problems: list[Problem] = []
     if _names_unknown_recipe(spec):
-        message = f"there is no recipe `{spec['recipe']}`; there are {', '.join(RECIPES)}"
+        message = f"there is no recipe `{spec['recipe']}`; available: {', '.join(RECIPES)}"
         problems.append(Problem("spec.recipe", message))
     overrides = spec.get("overrides")
     if not isinstance(overrides, dict):
@@ -266,13 +266,13 @@ def _names_unknown_recipe(spec: dict[str, Any]) -> bool:
 
 
 def _bounds_problems(document: dict[str, Any]) -> list[Problem]:
-    """Return the values that the types refuse, by the fields in which a person writes them.
+    """Return the values that the types reject, by the fields in which users write them.
 
-    A recipe and overrides that cannot be read are left out: they have a problem of their own.
+    A recipe and overrides that cannot be read are left out: they are reported separately.
     """
     spec, missing = document.get("spec"), []
     if isinstance(spec, dict):
-        # a recipe may have values in a part that the person must write
+        # a recipe may set values in a part that the user must write
         required = crd_schema()["properties"]["spec"]["required"]
         missing = [f"spec.{name}" for name in required if name not in spec]
         left_out = ["recipe"] if _names_unknown_recipe(spec) else []
@@ -295,7 +295,7 @@ def _is_in(field: str, parts: list[str]) -> bool:
 
 
 def _is_from_preset(details: ErrorDetails) -> bool:
-    """Return whether a value is missing that a preset can give: a rule of the CRD reports it."""
+    """Return whether a value is missing that a preset can provide: a rule of the CRD reports it."""
     return details["type"] == "missing" and details["loc"] in _FROM_PRESET
 
 
@@ -333,7 +333,7 @@ def _parse_problem(error: Exception) -> Problem:
     mark = getattr(error, "problem_mark", None)
     line = mark.line + 1 if mark else None
     if isinstance(error, yaml.composer.ComposerError) and "another document" in problem:
-        return Problem("", "contains several documents: put each into a file of its own", line)
+        return Problem("", "contains several documents: put each document into its own file", line)
     return Problem("", f"is not YAML: {problem[:_LONGEST]}", line)
 
 

@@ -2,8 +2,8 @@
 
 Hyperparameters are JSON numbers with bounds. This deviates from the Kubernetes convention "no
 floats" on purpose: every program that reads them is written in Python. The docstring of a field is
-its description in the CRD. It ends with the reason for the base value, where there is one. The
-base values are those of the recipe `paper-v1`; a recipe's file has the reasons for its own values.
+its description in the CRD. It ends with the reason for the base value, if there is one. The base
+values are the values of the `paper-v1` recipe; the other recipe files explain their own values.
 """
 
 from selfemo_api.spec.dataset import (

@@ -40,7 +40,7 @@ class Use(StrEnum):
 
 
 class Column(StrEnum):
-    """The parts of a turn that a column of a table can have."""
+    """The parts of a turn that a table column can contain."""
 
     DIALOGUE = "dialogue"
     TURN = "turn"
@@ -55,24 +55,27 @@ class Source(ApiModel):
     name: DnsLabel
     """The name of the source in metrics and reports."""
     uri: Uri
-    """The URI of a file, a folder, or several files by a pattern such as `data://mine/*.jsonl`.
-    `data://volume/path` is in a mounted data volume, `hf://owner/name` on the Hugging Face Hub."""
+    """The URI of a file, a folder, or several files that match a pattern such as
+    `data://mine/*.jsonl`. `data://volume/path` refers to a mounted data volume, `hf://owner/name`
+    to the Hugging Face Hub."""
     use: Use
     """What the source is used for. `SelfPlay`: self-play starts from its dialogues and never reads
-    its labels. `Labeled`: its labels are the labeled share, for the warm start, the label prior and
-    self-play. `Evaluation`: each generation is evaluated on it."""
+    its labels. `Labeled`: its labels are used for the warm start, the label prior and self-play.
+    `Evaluation`: each generation is evaluated on it."""
     format: DataFormat | None = None
     """The format of the source. `MELD` and `EmoryNLP` are the published CSV files. `IEMOCAP` is the
-    JSON of BiosERC or of InstructERC. `JSONL` has one dialogue per line, as turns or as chat
-    messages. `CSV` and `Parquet` have one turn per row. `HuggingFace` is a dataset of the
-    `datasets` library. Unset: it follows from the name and the first bytes of the file."""
+    JSON format of BiosERC or InstructERC. `JSONL` contains one dialogue per line, as turns or as
+    chat messages. `CSV` and `Parquet` contain one turn per row. `HuggingFace` is a dataset of the
+    `datasets` library. If unset, the format is inferred from the name and the first bytes of the
+    file."""
     offset: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     """The number of dialogues to skip, in file order."""
     limit: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-    """The largest number of dialogues to read, after `offset`. Unset: all."""
+    """The maximum number of dialogues to read, after `offset`. If unset, all dialogues are read."""
     sample: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-    """The number of dialogues of this source that self-play draws at random in each generation, in
-    addition to `selfPlay.dialogues`. Unset: the source shares `selfPlay.dialogues` with others."""
+    """The number of dialogues that self-play randomly samples from this source in each generation,
+    in addition to `selfPlay.dialogues`. If unset, the source shares `selfPlay.dialogues` with the
+    other sources."""
 
     rules: ClassVar[tuple[Rule, ...]] = (Rule(NO_BLANK, NO_BLANK_MESSAGE),)
 
@@ -88,41 +91,42 @@ class Context(ApiModel):
     past: Annotated[int, Field(ge=0, le=64)] = 5
     """The number of turns before the target. BiosERC and PRC-Emo use five."""
     future: Annotated[int, Field(ge=0, le=64), EXPERT] = 0
-    """The number of turns after the target. It is 0, because a live conversation has no later
-    turns."""
+    """The number of turns after the target. The base value is 0, because a live conversation has no
+    later turns."""
 
 
 class DatasetSpec(ApiModel):
     """The label set, and the sources of dialogues for self-play and evaluation."""
 
     preset: Preset | None = None
-    """A published dataset. It gives `labels` and `sources` that are unset, for the files below
-    `uri`. Unset: `labels` and `sources` are required."""
+    """A published dataset. It provides `labels` and `sources` if they are unset, for the files
+    below `uri`. If unset, `labels` and `sources` are required."""
     uri: Uri | None = None
     """The URI of the folder with the files of `preset`."""
     labeled_dialogues: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
     """The number of dialogues at the start of the first `SelfPlay` source whose labels are known.
-    They become a source of their own with the use `Labeled`. Unset: a tenth of the dialogues of
-    `preset`; without a preset, none."""
+    They become a separate source with `use: Labeled`. Defaults to a tenth of the training dialogues
+    of `preset`, or to 0 without a preset."""
     labels: Annotated[list[Emotion], Field(min_length=2, max_length=64), FROM_PRESET]
-    """The emotions of the label set. Lists by label in results have this order. Unset: those of
-    `preset`."""
+    """The emotions of the label set. Lists by label in results use this order. If unset, the labels
+    of `preset` are used."""
     label_prior: Annotated[dict[str, Share], Field(min_length=2, max_length=64)] | None = None
-    """The share of each emotion where the model will be used, from 0 to 1. The flywheel and the
-    evaluation use it if their `useLabelPrior` is true. Unset: the shares in the labeled sources."""
+    """The expected frequency of each emotion where the model will be used, from 0 to 1. The
+    flywheel and the evaluation use it if their `useLabelPrior` is true. If unset, the frequencies
+    in the labeled sources are used."""
     columns: Annotated[dict[Column, ShortText], Field(max_length=8)] = {}
-    """The names of the columns of a table, by the part of a turn that they have. A part that is
-    left out has the column of its own name."""
+    """The name of the column for each part of a turn, for tables. If a part is omitted, its column
+    is named after the part."""
     label_map: Annotated[
         dict[str, Annotated[str, Field(max_length=64)]], Field(max_length=256)
     ] = {}
-    """The label of the label set for each label in the files. An empty text stands for no label.
-    Labels that are left out remain as they are."""
+    """Maps labels in the files to labels of the label set. An empty string means no label. Labels
+    that are omitted remain unchanged."""
     context: Context = Context()
     """The number of turns around the target utterance that a prompt shows."""
     sources: Annotated[list[Source], Field(min_length=1, max_length=32), FROM_PRESET]
-    """The sources of dialogues. The first source with the use `Evaluation` is the selection
-    dataset, which decides promotion. Unset: those of `preset`."""
+    """The sources of dialogues. The first source with `use: Evaluation` is the selection dataset,
+    which decides promotion. If unset, the sources of `preset` are used."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -140,33 +144,33 @@ class DatasetSpec(ApiModel):
             "!self.sources.exists(s, s.use == 'SelfPlay') || "
             "!has(self.sources.filter(s, s.use == 'SelfPlay')[0].limit) || "
             "self.labeledDialogues < self.sources.filter(s, s.use == 'SelfPlay')[0].limit",
-            "`labeledDialogues` must be below the `limit` of the first source with `use: SelfPlay`",
+            "`labeledDialogues` must be less than `limit` of the first source with `use: SelfPlay`",
         ),
         Rule(
             "!has(self.labels) || self.labels.all(l, self.labels.exists_one(m, m == l))",
-            "`labels` must not contain a label twice",
+            "`labels` must not contain duplicates",
         ),
         Rule(
             "!has(self.sources) || "
             "self.sources.all(s, self.sources.exists_one(t, t.name == s.name))",
-            "the names of the sources must be unique",
+            "source names must be unique",
         ),
         Rule(
             "!has(self.sources) || self.sources.exists(s, s.use == 'Evaluation')",
-            "`sources` must have a source with `use: Evaluation`",
+            "`sources` must include a source with `use: Evaluation`",
         ),
         Rule(
             "!has(self.sources) || self.sources.exists(s, s.use != 'Evaluation')",
-            "`sources` must have a source with `use: SelfPlay` or `use: Labeled`",
+            "`sources` must include a source with `use: SelfPlay` or `use: Labeled`",
         ),
-        # a result has the scores of as many: they fit a pod's termination message
+        # a result contains the scores of all of them: they must fit a pod's termination message
         Rule(
             "!has(self.sources) || size(self.sources.filter(s, s.use == 'Evaluation')) <= 16",
-            "`sources` must have at most 16 sources with `use: Evaluation`",
+            "`sources` must include at most 16 sources with `use: Evaluation`",
         ),
         Rule(
             "!has(self.labelPrior) || self.labelPrior.exists(k, self.labelPrior[k] > 0.0)",
-            "at least one share of `labelPrior` must be above 0",
+            "at least one value of `labelPrior` must be greater than 0",
         ),
     )
 

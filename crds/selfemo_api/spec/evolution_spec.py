@@ -25,15 +25,15 @@ from selfemo_api.spec.warm_start import WarmStartSpec
 
 
 def _immutable(field: str, part: str = "", why: str = "") -> Rule:
-    """Return the rule that an optional field is never added, removed or edited.
+    """Return the rule that an optional field must not be added, removed or edited.
 
     Parameters
     ----------
     field
         The dotted path of the field below ``spec``.
     part
-        The path of the part that is compared, below the field, for example ``.uri``. Empty: the
-        whole field is compared.
+        The path of the part that is compared, below the field, for example ``.uri``. If empty,
+        the whole field is compared.
     why
         The end of the message, for example the reason.
     """
@@ -44,10 +44,10 @@ def _immutable(field: str, part: str = "", why: str = "") -> Rule:
     )
 
 
-#: The name and the version of the recipe of an evolution that names none.
+#: The name and the version of the default recipe.
 DEFAULT_RECIPE = "small-v1"
-#: The name of the first evaluation source, as CEL finds it. It filters indexes, as many as there
-#: may be sources: the API server has no bound for the name of a filtered source, and refuses the
+#: The name of the first evaluation source, as CEL finds it. It filters indexes, one for each
+#: possible source: the API server has no bound for the name of a filtered source, and rejects the
 #: CRD because the comparison could cost too much.
 _FIRST_EVALUATION = (
     f"{{0}}.dataset.sources[{list(range(32))}.filter(i, i < size({{0}}.dataset.sources) && "
@@ -71,29 +71,31 @@ class Ablation(StrEnum):
 
 
 class EvolutionSpec(ApiModel):
-    """The desired evolution: model, data, and how it learns, is measured and runs.
+    """The desired evolution: the model, the data, and how it learns, is evaluated and runs.
 
     An edit takes effect with the next generation. Edits of `podTemplate`, `resources.accelerator`,
     `queue`, `deadlines`, `failurePolicy`, `suspend`, `ttlSecondsAfterFinished`,
-    `promotion.onRegression: Stop` and, except for its bounds of a collapse, `stopping` take effect
-    at once.
+    `promotion.onRegression: Stop` and, except for its collapse thresholds, `stopping` take effect
+    immediately. Until the baseline is measured, an edit of a field that must be the same in all
+    generations, such as the labels, also takes effect immediately, with all other edits.
     """
 
     recipe: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*-v[0-9]+$", max_length=63)] = (
         DEFAULT_RECIPE
     )
-    """The name of a built-in recipe. It gives each setting that is unset here a value when a
-    generation begins. A recipe never changes: an improved one has a new version. The default is
-    the one with which small models gained in the studies."""
+    """The name of a built-in recipe. When a generation begins, the recipe provides a value for each
+    setting that is unset here. A recipe never changes: an improved recipe gets a new version.
+    Defaults to the recipe with which small models improved in the studies."""
     overrides: JsonObject = {}
-    """Values of the recipe to replace that have no field of their own, in the form of a recipe
-    file, for example `{training: {epochs: 4}}`. A value of null stands for the base value."""
+    """Replacements for values of the recipe that have no dedicated field, in the format of a recipe
+    file, for example `{training: {epochs: 4}}`. A null restores the base value."""
     ablation: Ablation = Ablation.NONE
-    """A part of the method to leave out. `RandomRewards` draws each reward at random, `PlainIoU`
+    """A part of the method to leave out. `RandomRewards` samples each reward at random, `PlainIoU`
     removes the smoothing of the reward, `UnweightedGroups` gives all groups the same weight, and
     with `SelfGraded` the policy is its own judge. `None` leaves nothing out."""
     seed: Annotated[int, Field(ge=0, le=2_147_483_647)] = 0
-    """The seed of the run. All random choices follow from it, so that runs can be repeated."""
+    """The random seed of the run. All random choices are derived from it, which makes runs
+    reproducible."""
     model: ModelSpec
     """The model that an evolution starts from, and its prompts."""
     dataset: DatasetSpec
@@ -101,50 +103,52 @@ class EvolutionSpec(ApiModel):
     storage: StorageSpec
     """Where results go: a folder, or a bucket of any S3 server."""
     warm_start: WarmStartSpec = WarmStartSpec()
-    """Supervised training on the labeled sources, which makes the model of generation 0."""
+    """Supervised training on the labeled sources, which produces the model of generation 0."""
     self_play: SelfPlaySpec = SelfPlaySpec()
     """How the policy plays both roles over dialogues and produces groups of candidates."""
     reward: Annotated[RewardSpec, EXPERT] = RewardSpec()
     """How candidates are scored."""
     flywheel: FlywheelSpec = FlywheelSpec()
-    """Which groups of candidates the next training learns from."""
+    """Which groups of candidates are used for the next training."""
     training: TrainingSpec = TrainingSpec()
     """How the policy is trained on the kept groups (SELF-GRPO)."""
     resources: ResourcesSpec = ResourcesSpec()
     """The nodes and accelerators of stages."""
     evaluation: EvaluationSpec = EvaluationSpec()
-    """How a generation is measured."""
+    """How a generation is evaluated."""
     stopping: StoppingSpec = StoppingSpec()
-    """When an evolution stops. Edits take effect at once."""
+    """When an evolution stops. Edits take effect immediately."""
     promotion: PromotionSpec = PromotionSpec()
     """When a generation replaces the best one."""
     publish: PublishUri | None = None
     """The URI to which the best model is copied after each promotion: `hf://owner/name`,
-    `s3://bucket/prefix` or `file:///folder`. The hub's token is the variable `HF_TOKEN` of the
-    stage `Publish`. Unset: models are only in the storage of the run."""
+    `s3://bucket/prefix` or `file:///folder`. The Hugging Face token is read from the `HF_TOKEN`
+    environment variable of the `Publish` stage. If unset, models are stored only in the storage of
+    the run."""
     trackers: Annotated[list[Tracker], Field(max_length=4)] = []
-    """The experiment trackers that get the figures of each generation. Each is configured by its
-    own environment variables in the stage `Publish`, for example `MLFLOW_TRACKING_URI`. Empty: no
-    tracker, so that no figures leave the cluster unasked."""
+    """The experiment trackers that receive the metrics of each generation. Each tracker is
+    configured by its own environment variables in the `Publish` stage, for example
+    `MLFLOW_TRACKING_URI`. Defaults to no tracker, so that metrics leave the cluster only on
+    request."""
     suspend: bool = False
-    """Whether the evolution is suspended. If true, its pods stop at once, and completed work is
+    """Whether the evolution is suspended. If true, its pods stop immediately, and completed work is
     kept. Set it to false to resume."""
     managed_by: Annotated[str, Field(min_length=1, max_length=63)] | None = None
-    """The name of the controller that manages this evolution. With the name of another controller,
-    the operator ignores the evolution. Unset: the operator manages it. `selfemo run` runs it in any
-    case."""
+    """The name of the controller that manages this evolution. If it is the name of another
+    controller, the operator ignores the evolution. If unset, the operator manages it. `selfemo run`
+    runs it in any case."""
     queue: Queue | None = None
-    """The Kueue queue of the stage Jobs. Unset: they are not queued."""
+    """The Kueue queue of the stage Jobs. If unset, the Jobs are not queued."""
     failure_policy: FailurePolicy = FailurePolicy()
     """How often a stage is retried."""
     deadlines: Deadlines = Deadlines()
-    """Limits in seconds for stages and for the whole run."""
+    """Time limits in seconds for stages and for the whole run."""
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=31_536_000)] | None = None
-    """The time in seconds after which a finished evolution is deleted. Unset: it is not deleted.
-    Results in the storage remain, unless `storage.whenDeleted` is `Delete`. `selfemo run` deletes
+    """The time in seconds after which a finished evolution is deleted. If unset, it is not deleted.
+    Results in the storage are kept, unless `storage.whenDeleted` is `Delete`. `selfemo run` deletes
     nothing."""
     pod_template: Annotated[list[PodTemplateEntry], Field(max_length=16)] = []
-    """Templates of stage pods, which are applied in order."""
+    """Templates for stage pods, applied in order."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule("self.seed == oldSelf.seed", "`seed` is immutable"),
@@ -164,7 +168,7 @@ class EvolutionSpec(ApiModel):
         ),
         Rule(
             f"{_SELECTION.format('self')} == {_SELECTION.format('oldSelf')}",
-            "`evaluation.selectionDataset` is immutable: generations are compared on it",
+            "`overrides.evaluation.selectionDataset` is immutable: generations are compared on it",
             resolved=True,
         ),
         Rule(
@@ -178,7 +182,7 @@ class EvolutionSpec(ApiModel):
             "(has(oldSelf.evaluation) && has(oldSelf.evaluation.useLabelPrior)) && "
             "(!has(self.evaluation) || !has(self.evaluation.useLabelPrior) || "
             "(self.evaluation.useLabelPrior == oldSelf.evaluation.useLabelPrior))",
-            "`evaluation.useLabelPrior` is immutable: generations are compared with it",
+            "`evaluation.useLabelPrior` is immutable: scores must remain comparable",
         ),
         Rule(
             "!has(self.evaluation) || !has(self.evaluation.useLabelPrior) || "
@@ -186,35 +190,36 @@ class EvolutionSpec(ApiModel):
             "(has(self.dataset.labelPrior) == has(oldSelf.dataset.labelPrior) && "
             "(!has(self.dataset.labelPrior) || "
             "self.dataset.labelPrior == oldSelf.dataset.labelPrior))",
-            "`dataset.labelPrior` is immutable with `evaluation.useLabelPrior`: generations are "
-            "compared with it",
+            "`dataset.labelPrior` is immutable with `evaluation.useLabelPrior`: scores must remain "
+            "comparable",
         ),
         Rule(
             "!has(self.evaluation.selectionDataset) || self.dataset.sources.exists(s, "
             "s.use == 'Evaluation' && s.name == self.evaluation.selectionDataset)",
-            "`evaluation.selectionDataset` must be the name of a source with `use: Evaluation`",
+            "`overrides.evaluation.selectionDataset` must be the name of a source with "
+            "`use: Evaluation`",
             resolved=True,
         ),
         Rule(
             "self.flywheel.maxShare * double(size(self.dataset.labels)) >= 1.0 - 0.000001",
-            "`flywheel.maxShare` must be at least 1 / the number of labels: one of them always has "
-            "that share",
+            "`overrides.flywheel.maxShare` must be at least 1 / the number of labels: at least one "
+            "label is always that frequent",
             resolved=True,
         ),
         Rule(
             "self.flywheel.runner != 'Ray' || has(self.flywheel.rayAddress)",
-            "`flywheel.runner: Ray` requires `flywheel.rayAddress`",
+            "`overrides.flywheel.runner: Ray` requires `overrides.flywheel.rayAddress`",
             resolved=True,
         ),
         Rule(
             "self.training.batchSize % self.selfPlay.groupSize == 0",
-            "`training.batchSize` must be a multiple of `selfPlay.groupSize`: no group is split",
+            "`training.batchSize` must be a multiple of `selfPlay.groupSize`: groups are not split",
             resolved=True,
         ),
         Rule(
             "self.training.imitation == 0.0 || self.training.batchSize > self.selfPlay.groupSize",
-            "`training.batchSize` must be above `selfPlay.groupSize` with `training.imitation`: an "
-            "imitated answer is one more row of its group",
+            "`training.batchSize` must be greater than `selfPlay.groupSize` with "
+            "`training.imitation`: an imitated answer adds a row to its group",
             resolved=True,
         ),
         Rule(
@@ -258,10 +263,10 @@ class EvolutionSpec(ApiModel):
 
     @property
     def roles_teach_each_other(self) -> bool:
-        """Whether training also imitates the turns that were really said.
+        """Whether training also imitates the human turns.
 
-        Both roles play then, and both have learned from a labeled share. Without labels, the
-        responder does not know the emotions' names as the labels mean them.
+        Both roles then play, and both have learned from a labeled subset. Without labels, the
+        responder does not know what the labels mean by the names of the emotions.
         """
         plays_both = set(self.self_play.roles) == set(Role)
         return self.imitates_responses and plays_both and bool(self.dataset.labeled)
@@ -278,7 +283,7 @@ class EvolutionSpec(ApiModel):
 
     @property
     def reading_tokens(self) -> int:
-        """An upper bound of the number of tokens of a reading of the judge."""
+        """The maximum number of tokens per judge sample."""
         return self.reward.judge.max_tokens or self.self_play.max_tokens.recognizer
 
     @property
@@ -293,6 +298,6 @@ class EvolutionSpec(ApiModel):
 
     @property
     def evaluation_engine_args(self) -> JsonObject:
-        """The arguments of that engine: those of self-play, unless self-play has another engine."""
+        """The arguments of that engine: the same as in self-play if self-play uses it."""
         is_same = self.evaluation_engine is self.self_play.engine
         return dict(self.self_play.engine_args) if is_same else {}

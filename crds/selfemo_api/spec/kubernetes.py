@@ -21,7 +21,8 @@ class PodTemplate(ApiModel):
     """Fields that are added to, or replaced in, the pod that selfemo builds for a stage."""
 
     image: ShortText | None = None
-    """The image of the stage's container. Unset: the image that the operator is installed with."""
+    """The image of the stage's container. Defaults to the image that the operator is installed
+    with."""
     image_pull_policy: Annotated[str, Field(pattern=r"^(Always|IfNotPresent|Never)$")] | None = None
     """When the image is pulled: `Always`, `IfNotPresent` or `Never`."""
     image_pull_secrets: ObjectList | None = None
@@ -31,7 +32,7 @@ class PodTemplate(ApiModel):
     annotations: StringMap | None = None
     """Annotations to add to the pod. Annotations that the operator sets cannot be replaced."""
     node_selector: StringMap | None = None
-    """Labels that a node must have to run the pod. They are merged with those set before."""
+    """Labels that a node must have to run the pod. They are merged with those already set."""
     tolerations: ObjectList | None = None
     """Tolerations to add to the pod."""
     affinity: JsonObject | None = None
@@ -51,13 +52,13 @@ class PodTemplate(ApiModel):
     dns_config: JsonObject | None = None
     """The pod's DNS settings: name servers, search domains and resolver options."""
     termination_grace_period_seconds: Annotated[int, Field(ge=1, le=86_400)] | None = None
-    """The time in seconds that a pod has to end. Unset: 120, enough for a training step and a
-    checkpoint of a large model."""
+    """The time in seconds that a pod has to terminate. Defaults to 120, which is enough for a
+    training step and a checkpoint of a large model."""
     resource_claims: ObjectList | None = None
-    """Claims of dynamic resource allocation (DRA). The container uses those that the `claims` of
-    `resources` name. Entries are merged by name."""
+    """Claims for dynamic resource allocation (DRA). The container uses the claims that are named in
+    the `claims` of `resources`. Entries are merged by name."""
     init_containers: ObjectList | None = None
-    """Containers that run before the stage, or beside it with `restartPolicy: Always`. They have
+    """Containers that run before the stage, or alongside it with `restartPolicy: Always`. They get
     the restricted security settings of the stage's container. Entries are merged by name."""
     volumes: ObjectList | None = None
     """Volumes to add to the pod. Entries are merged by name."""
@@ -66,23 +67,23 @@ class PodTemplate(ApiModel):
     env: ObjectList | None = None
     """Environment variables to add to the container. Entries are merged by name."""
     env_from: ObjectList | None = None
-    """ConfigMaps and Secrets whose keys become environment variables of the container. Variables
-    of `env`, and those that the operator sets, replace variables of the same name."""
+    """ConfigMaps and Secrets whose keys become environment variables of the container. Variables of
+    `env`, and those that the operator sets, take precedence over variables of the same name."""
     resources: JsonObject | None = None
     """Resource requests and limits of the container, merged with those that the operator sets. A
     null removes a resource."""
     security_context: JsonObject | None = None
-    """Security settings, merged with those that the operator sets. Fields that only a container
-    has apply to the container, all others to the pod. With null for `runAsUser`, `runAsGroup` or
-    `fsGroup`, the platform chooses the ID. Other nulls change nothing."""
+    """Security settings, merged with those that the operator sets. Fields that exist only for
+    containers apply to the container, all others to the pod. If `runAsUser`, `runAsGroup` or
+    `fsGroup` is null, the platform chooses the ID. Other nulls change nothing."""
 
 
 class PodTemplateEntry(ApiModel):
     """A template, and the stages whose pods it changes."""
 
     stages: Annotated[list[Stage], Field(min_length=1, max_length=16)] | None = None
-    """The stages that the template applies to. Unset: all stages, and the Job that removes the
-    data of a deleted evolution."""
+    """The stages that the template applies to. If unset, it applies to all stages, and to the Job
+    that removes the data of a deleted evolution."""
     template: PodTemplate
     """The fields that are added to, or replaced in, the pods of these stages."""
 
@@ -93,33 +94,33 @@ class Queue(ApiModel):
     name: LabelName
     """The name of the LocalQueue."""
     priority_class: LabelName | None = None
-    """The name of the WorkloadPriorityClass. Unset: none."""
+    """The name of the WorkloadPriorityClass. If unset, the Jobs name no priority class."""
 
 
 class FailurePolicy(ApiModel):
     """How often a stage is retried."""
 
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
-    """The largest number of attempts of one stage. Attempts that are lost to causes outside the
-    stage do not count. A stage that fails because of bad input is never retried."""
+    """The maximum number of attempts per stage. Attempts that are lost to causes outside the stage
+    do not count. A stage that fails because of invalid input is never retried."""
     max_disruptions: Annotated[int, Field(ge=0, le=1000), EXPERT] = 20
-    """The number of attempts of one stage that may be lost to causes outside it: preemption, a
-    lost node, or unavailable storage. They are counted apart from `maxAttempts`."""
+    """The maximum number of attempts per stage that may be lost to causes outside it: preemption, a
+    lost node, or unavailable storage. They are counted separately from `maxAttempts`."""
     backoff_seconds: Annotated[int, Field(ge=0, le=86_400), EXPERT] = 10
-    """The wait in seconds before the second attempt. It doubles with each further attempt, up to
+    """The delay in seconds before the second attempt. It doubles with each further attempt, up to
     ten minutes."""
 
 
 class Deadlines(ApiModel):
-    """Limits in seconds. A limit that is unset and has no default does not apply."""
+    """Time limits in seconds. A limit that is unset and has no default does not apply."""
 
     stage_active_seconds: Annotated[int, Field(ge=1, le=31_536_000)] | None = None
-    """The longest run of one stage Job in seconds, from its start. Suspended time does not count.
-    Unset: no limit."""
+    """The maximum duration of a stage Job in seconds, from its start. Suspended time does not
+    count. If unset, there is no limit."""
     stage_pending_seconds: Annotated[int, Field(ge=1, le=31_536_000)] = 1800
-    """The longest wait in seconds for a pod to start, for scheduling and pulling its image. Waiting
-    in a queue and running init containers do not count. Half an hour allows for a slow pull of a
-    large image."""
+    """The maximum time in seconds to wait for a pod to start, including scheduling and pulling its
+    image. Waiting in a queue and running init containers do not count. Half an hour allows for a
+    slow pull of a large image."""
     run_active_seconds: Annotated[int, Field(ge=1, le=315_360_000)] | None = None
-    """The longest run of the whole evolution in seconds. Suspended time does not count. Unset: no
-    limit."""
+    """The maximum duration of the whole evolution in seconds. Suspended time does not count. If
+    unset, there is no limit."""

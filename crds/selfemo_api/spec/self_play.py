@@ -13,12 +13,14 @@ from selfemo_api.spec.fields import EXPERT
 
 def _refuse_remote_code(arguments: dict[str, Any]) -> dict[str, Any]:
     if arguments.get("trust_remote_code", False) is not False:
-        raise ValueError("`trust_remote_code` must be false: code of a model is never run")
+        raise ValueError(
+            "`trust_remote_code` must be false: code from a model repository is never run"
+        )
     return arguments
 
 
 #: Arguments that an engine receives unchanged. CEL cannot read unknown fields, so the schema itself
-#: refuses the argument that would run a model's code.
+#: rejects the argument that would run a model's code.
 EngineArgs = Annotated[
     dict[str, Any],
     AfterValidator(_refuse_remote_code),
@@ -29,7 +31,7 @@ EngineArgs = Annotated[
                 "trust_remote_code": {
                     "type": "boolean",
                     "enum": [False],
-                    "description": "Code of a model is never run.",
+                    "description": "Must be false: code from a model repository is never run.",
                 }
             },
             "x-kubernetes-preserve-unknown-fields": True,
@@ -53,13 +55,13 @@ class Role(StrEnum):
 
 
 class MaxTokens(ApiModel):
-    """The largest number of tokens of a completion, by role."""
+    """The maximum number of tokens per completion, by role."""
 
     recognizer: Annotated[int, Field(ge=1, le=4096)] = 16
-    """The largest number of tokens of a recognizer's answer. An answer has label names only, and
-    16 tokens hold three of them."""
+    """The maximum number of tokens of a recognizer answer. An answer contains only label names, and
+    three of them fit into 16 tokens."""
     responder: Annotated[int, Field(ge=1, le=4096)] = 48
-    """The largest number of tokens of a response. A response is one utterance, and the 99th
+    """The maximum number of tokens of a response. A response is one utterance, and the 99th
     percentile in MELD is 31 words."""
 
 
@@ -67,28 +69,30 @@ class SelfPlaySpec(ApiModel):
     """How the policy plays both roles over dialogues and produces groups of candidates."""
 
     shards: Annotated[int, Field(ge=1, le=1024)] = 1
-    """The number of pods that share self-play. It does not change the result. 1 suits a
+    """The number of pods that self-play is split across. It does not change the result. 1 suits a
     single machine."""
     dialogues: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-    """The number of dialogues to draw from the sources in each generation. Unset: all."""
+    """The number of dialogues to sample from the sources in each generation. If unset, all
+    dialogues are used."""
     targets_per_dialogue: Annotated[int, Field(ge=1, le=256), EXPERT] = 2
-    """The largest number of target utterances of a dialogue. With two, neighboring utterances do
-    not crowd a batch."""
+    """The maximum number of target utterances per dialogue. With two, neighboring utterances do not
+    crowd a batch."""
     group_size: Annotated[int, Field(ge=2, le=256)] = 8
-    """The number of candidates for each prompt (G). Eight is usual in TRL and DeepSeek."""
+    """The number of candidates for each prompt (G). Eight is common in TRL and DeepSeek."""
     turns: Annotated[int, Field(ge=1, le=16), EXPERT] = 1
-    """The number of turns of an episode. Above 1, one response is appended after each turn, and
-    both roles continue from there. Without the responder, an episode has one turn."""
+    """The number of turns per episode. Above 1, one response is appended after each turn, and both
+    roles continue from there. Without the responder, an episode has one turn."""
     roles: Annotated[list[Role], Field(min_length=1, max_length=2)] = [
         Role.RECOGNIZER,
         Role.RESPONDER,
     ]
-    """The roles that play. SELF-EMO has both. On MELD, the recognizer alone generates a fifth of
-    the tokens of both."""
+    """The roles that play. SELF-EMO uses both. On MELD, a run with only the recognizer generates a
+    fifth of the tokens."""
     responder_share: Annotated[float, Field(gt=0.0, le=1.0), EXPERT] = 1.0
-    """The share of targets that the responder answers, drawn by the seed. An episode whose target
-    it does not answer has one turn. 1.0: both roles play all targets. A response costs several
-    times an answer, so a smaller share gives the recognizer more targets at the same cost."""
+    """The fraction of targets that the responder answers, sampled with the seed. An episode whose
+    target it does not answer has one turn. With 1.0, both roles play all targets. A response costs
+    several times as much as a recognizer answer, so a smaller fraction gives the recognizer more
+    targets at the same cost."""
     temperature: Annotated[float, Field(gt=0.0, le=5.0), EXPERT] = 1.0
     """The sampling temperature. 1.0 samples from the model's own distribution, as the importance
     weights assume."""
@@ -96,19 +100,19 @@ class SelfPlaySpec(ApiModel):
     """The probability mass of nucleus sampling. 1.0 samples from the model's own distribution, as
     the importance weights assume."""
     max_tokens: Annotated[MaxTokens, EXPERT] = MaxTokens()
-    """The largest number of tokens of a completion, by role."""
+    """The maximum number of tokens per completion, by role."""
     engine: Engine = Engine.VLLM
-    """The library that generates text. `VLLM` is the engine for real runs. `Transformers` is
-    for machines for which there is no build of vLLM."""
+    """The library that generates text. `VLLM` is the engine for real runs. `Transformers` is for
+    machines for which there is no vLLM build."""
     engine_args: EngineArgs = Field(default_factory=dict)
-    """Arguments that the engine receives unchanged, for example `gpu_memory_utilization`."""
+    """Arguments that are passed to the engine unchanged, for example `gpu_memory_utilization`."""
     batch_prompts: Annotated[int, Field(ge=1, le=1_000_000), EXPERT] = 256
-    """The approximate number of prompts of one part. Parts are the unit of resuming: an interrupted
-    stage keeps those that are complete."""
+    """The approximate number of prompts per part. Parts are the unit of resuming: an interrupted
+    stage keeps the parts that are complete."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "!has(self.roles) || self.roles.all(r, self.roles.exists_one(s, s == r))",
-            "`roles` must not contain a role twice",
+            "`roles` must not contain duplicates",
         ),
     )

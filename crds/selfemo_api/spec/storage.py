@@ -19,7 +19,7 @@ class WhenDeleted(StrEnum):
 
 
 class Keep(StrEnum):
-    """Which trained models of a run remain in the storage."""
+    """Which trained models of a run are kept in the storage."""
 
     ALL = "All"
     LAST = "Last"
@@ -41,38 +41,38 @@ class StorageSpec(ApiModel):
     endpoint: Annotated[str, Field(pattern=r"^https?://[^\s\p{Z}]+$", max_length=1024)] | None = (
         None
     )
-    """The URL of an S3 server. Unset: AWS."""
+    """The URL of an S3 server. If unset, AWS is used."""
     region: ShortText | None = None
-    """The region of the bucket. Unset: the region of the pod's environment. If that has none and
-    `endpoint` is set: us-east-1."""
+    """The region of the bucket. Defaults to the region in the pod's environment. If the environment
+    specifies no region and `endpoint` is set, it defaults to us-east-1."""
     path_style: bool = False
-    """Whether buckets are addressed by path in place of host name. Many self-hosted S3 servers need
-    it; AWS does not."""
+    """Whether buckets are addressed by path instead of host name. Many self-hosted S3 servers
+    require it; AWS does not."""
     checksums: Annotated[str, Field(pattern=r"^(WhenSupported|WhenRequired)$")] = "WhenSupported"
-    """When requests have a checksum. `WhenSupported` is boto3's default. `WhenRequired` is for S3
-    servers that refuse such requests."""
+    """When requests include a checksum. `WhenSupported` is boto3's default. `WhenRequired` is for
+    S3 servers that reject requests with checksums."""
     max_attempts: Annotated[int, Field(ge=1, le=50), EXPERT] = 8
-    """The largest number of tries of one request. Eight tries with back-off bridge about a minute
+    """The maximum number of attempts per request. Eight attempts with backoff bridge about a minute
     without S3."""
     credentials_secret_ref: SecretReference | None = None
     """The Secret with the keys `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, and optionally
-    `AWS_SESSION_TOKEN`. Unset: the pod's own identity."""
+    `AWS_SESSION_TOKEN`. If unset, the pod's own identity is used."""
     when_deleted: WhenDeleted = WhenDeleted.RETAIN
-    """What happens to the run's data when its EmotionEvolution is deleted. `Retain` keeps it,
-    because models are expensive. With `Delete`, a Job on Kubernetes then removes the run's folder;
-    on one machine, nothing removes it."""
+    """What happens to the run's data when its EmotionEvolution is deleted. `Retain` keeps the data,
+    because models are expensive. With `Delete`, a Job removes the run's folder on Kubernetes; on
+    one machine, nothing removes it."""
 
     keep: Keep = Keep.ALL
-    """Which trained models remain in the storage when a generation ends. `Best` removes all but the
-    best one, the baseline's, and the one that the next generation starts from. `Last` also keeps
-    the model of the last generation. Manifests and tables always remain. The default is `All`,
-    because a removed model cannot be restored."""
+    """Which trained models are kept in the storage when a generation ends. `Best` removes all
+    models except the best one, the baseline's, and the one that the next generation starts from.
+    `Last` also keeps the model of the last generation. Manifests and tables are always kept.
+    Defaults to `All`, because a removed model cannot be restored."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(NO_BLANK, NO_BLANK_MESSAGE),
         Rule(
             "!has(self.endpoint) || !self.endpoint.matches('^https?://[^/?#]*@')",
-            "`endpoint` must not contain keys: put them in the Secret of `credentialsSecretRef`, "
-            "or in the AWS_ variables",
+            "`endpoint` must not contain credentials: put them in the Secret of "
+            "`credentialsSecretRef`, or in the AWS_ environment variables",
         ),
     )

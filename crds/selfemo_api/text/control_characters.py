@@ -1,4 +1,4 @@
-"""Text from outside, before a person or a terminal reads it.
+"""External text, before a user or a terminal reads it.
 
 A label, a speaker, a file name or an error may contain control characters. Printed as they are,
 they could move the cursor, change colors, start a command of the terminal, or hide what a line
@@ -82,9 +82,9 @@ def json_text(
     value
         The value.
     indent
-        The number of blanks of each level. None: everything is in one line.
+        The number of spaces per level. If None, the result is one line.
     default
-        Returns a value of JSON for one that is none. None: such a value is an error.
+        Returns a JSON value for a value that is not JSON. If None, such a value is an error.
 
     Examples
     --------
@@ -110,15 +110,15 @@ def escaped_json(text: str) -> str:
     return _IN_JSON.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 
-#: A text for people in the API: a stage, a pod or an event may have written it. Its control
+#: A human-readable text in the API: a stage, a pod or an event may have written it. Its control
 #: characters are replaced when it is read.
 PlainText = Annotated[str, AfterValidator(printable_lines)]
 
 
 def is_text(text: str) -> bool:
-    """Return whether a text can be written as UTF-8: it has no half of a surrogate pair.
+    """Return whether a text can be written as UTF-8: it contains no half of a surrogate pair.
 
-    Python puts one for each byte of the command line that is not UTF-8.
+    Python inserts one for each byte of the command line that is not UTF-8.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """The extras of the package, and how a missing one is installed.
 
-The name `selfemo` on the public package index belongs to somebody else. So no message says to
-install it by its name.
+The name `selfemo` on the public package index belongs to another project. So no message tells users
+to install the package by its name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
         *("torch", "transformers", "trl", "accelerate", "peft", "deepspeed", "numpy", "pyarrow"),
         *("daft", "sklearn", "boto3", "safetensors", "regex"),
     ),
-    # what reads a run and draws its page: a part of `jobs`, without torch
+    # what reads a run and renders its page: a part of `jobs`, without torch
     "report": ("numpy", "pyarrow", "sklearn", "regex", "boto3"),
     "operator": ("kopf", "kubernetes", "prometheus_client"),
     "vllm": ("vllm",),
@@ -27,7 +27,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "trackio": ("trackio",),
     "tensorboard": ("tensorboard",),
 }
-#: The modules of the extra `jobs` that few messages name: an error of their import names it.
+#: More modules of the `jobs` extra: few messages name them, but an import error does.
 _MORE_OF_JOBS = ("datasets", "gguf", "huggingface_hub", "tokenizers")
 
 
@@ -48,7 +48,7 @@ def is_installed(module: str) -> bool:
 def missing_extras(
     names: Sequence[str], has: Callable[[str], bool] = is_installed
 ) -> tuple[str, ...]:
-    """Return the extras of which a module is missing.
+    """Return the extras with a missing module.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def add_extra(name: str) -> str:
 
 
 def missing_extra_message(*names: str) -> str:
-    """Return the message of a command that needs extras that are not installed.
+    """Return the message of a command that requires extras that are not installed.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Writes small files whole or not at all."""
+"""Writes small files atomically."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
-    """Write a file whole or not at all, also where the process is killed or the power fails.
+    """Write a file atomically, even if the process is killed or the power fails.
 
     Readers see the old content or the new one, never a part. The folder itself is not synced: after
-    a power failure the old content may still be there.
+    a power failure, the file may still have the old content.
 
     Parameters
     ----------
     path
         The file to write or to replace. Its folder must exist. The target of a link is replaced,
-        not the link. Only one process at a time may write it: the temporary file beside it,
-        :func:`temporary_name`, has the same name in every process. What :func:`is_stream` holds for
-        is written directly.
+        not the link. Only one process at a time may write it: the temporary file next to it,
+        :func:`temporary_name`, has the same name in every process. A path for which
+        :func:`is_stream` is true is written directly.
     data
         The whole content. Text is encoded as UTF-8.
 
     Raises
     ------
     OSError
-        If the file cannot be written. The old content is then still there.
+        If the file cannot be written. It then still has the old content.
 
     Examples
     --------
@@ -47,7 +47,9 @@ def write_atomically(path: Path, data: bytes | str) -> None:
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())  # before the rename: a name must never lead to a torn file
+            os.fsync(
+                file.fileno()
+            )  # before the rename: a name must never refer to an incomplete file
         temporary.replace(path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
@@ -57,7 +59,7 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 
 
 def is_stream(path: Path) -> bool:
-    """Return whether a path is a device, a pipe or a socket, which no file may take the place of.
+    """Return whether a path is a device, a pipe or a socket, which no file may replace.
 
     Parameters
     ----------
@@ -77,7 +79,7 @@ def is_stream(path: Path) -> bool:
 
 
 def temporary_name(path: Path) -> Path:
-    """Return the path beside another one where its new content is written first.
+    """Return the path next to another one where its new content is written first.
 
     A user has no file of this name, unlike ``<name>.new``.
     """

@@ -1,17 +1,17 @@
-"""Formats values for people."""
+"""Formats human-readable values."""
 
 from __future__ import annotations
 
 
 def shortened(text: str, most: int) -> str:
-    """Return a text without its end if it is too long, which an ellipsis then shows.
+    """Return a text; if it is too long, it is truncated and ends with an ellipsis.
 
     Parameters
     ----------
     text
         The text.
     most
-        The largest number of characters of the text that stay.
+        The maximum number of characters of the text that are kept.
 
     Examples
     --------
@@ -22,7 +22,7 @@ def shortened(text: str, most: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration as text for people.
+    """Return a duration as human-readable text.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def duration(seconds: float) -> str:
 
 
 def share(part: float, whole: float) -> float:
-    """Return a part of a whole in per cent; 0 if the whole is 0.
+    """Return a part of a whole in percent; 0 if the whole is 0.
 
     Parameters
     ----------

@@ -45,7 +45,7 @@ class JsonLines(logging.Formatter):
 
 
 def readable(line: Mapping[str, Any]) -> str:
-    """Return the content of a log line as text for people: the message, then its values.
+    """Return the content of a log line as human-readable text: the message, then its values.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def _short(value: Any) -> str:
 
 
 class ReadableLines(logging.Formatter):
-    """Formats a log record as text for a person who started a command."""
+    """Formats a log record as text for the user of a command."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the text of a log record, without a line break at its end.

@@ -15,7 +15,7 @@ def escape_missing_characters() -> None:
     """Make standard output and standard error write escapes for characters that they cannot encode.
 
     Otherwise such a character ends a command with an error: where the locale or
-    ``PYTHONIOENCODING`` is not UTF-8. The escapes are those of JSON, so that JSON stays valid.
+    ``PYTHONIOENCODING`` is not UTF-8. JSON escapes are used, so that JSON stays valid.
     UTF-8 has all characters, and stays as it is.
     """
     codecs.register_error(_ESCAPES, _escaped)
@@ -25,7 +25,7 @@ def escape_missing_characters() -> None:
 
 
 def _escaped(error: UnicodeError) -> tuple[str, int]:
-    """Return the escapes of the characters of an error, and where the text goes on."""
+    """Return the escapes of the characters of an error, and where the text continues."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return json.dumps(error.object[error.start : error.end])[1:-1], error.end

@@ -1,4 +1,4 @@
-"""Finds what a person meant by a mistyped name."""
+"""Finds the name that was meant by a mistyped one."""
 
 from __future__ import annotations
 

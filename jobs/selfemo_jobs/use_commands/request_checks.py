@@ -35,7 +35,7 @@ def is_known_host(host: str, names: Collection[str] = ()) -> bool:
     host
         The header's value, with or without a port.
     names
-        Names beside those of this machine, without a port.
+        Names in addition to those of this machine. Their ports do not count.
 
     Examples
     --------
@@ -43,19 +43,24 @@ def is_known_host(host: str, names: Collection[str] = ()) -> bool:
     (True, True, True)
     >>> is_known_host("evil.example:7860"), is_known_host("localhost.evil.example")
     (False, False)
-    >>> is_known_host("models.example", ["models.example"])
-    True
+    >>> is_known_host("models.example", ["models.example:443"]), is_known_host("localhost.")
+    (True, True)
     """
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return False
-    if name == "localhost" or name in {known.lower() for known in names}:
+    name = _host_name(host)
+    if name == "localhost" or (name and name in map(_host_name, names)):
         return True
     try:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def _host_name(host: str) -> str:
+    """Return a name without its port and without the dot at the end of a full name."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").removesuffix(".")
+    except ValueError:
+        return ""
 
 
 def is_own_origin(origin: str, host: str, names: Collection[str] = ()) -> bool:
@@ -68,7 +73,7 @@ def is_own_origin(origin: str, host: str, names: Collection[str] = ()) -> bool:
     host
         The value of the header ``Host``.
     names
-        Names beside those of this machine, without a port.
+        Names in addition to those of this machine. Their ports do not count.
 
     Examples
     --------
@@ -79,7 +84,7 @@ def is_own_origin(origin: str, host: str, names: Collection[str] = ()) -> bool:
     """
     try:
         page = urlsplit(origin)
-        return page.netloc == host or (page.hostname or "") in {known.lower() for known in names}
+        return page.netloc == host or (page.hostname or "-") in map(_host_name, names)
     except ValueError:
         return False
 

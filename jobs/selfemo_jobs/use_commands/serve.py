@@ -104,6 +104,11 @@ def run(arguments: argparse.Namespace) -> int:
     from selfemo_jobs.inference.served_folder import write_served_folder
 
     check_vllm_arguments(arguments.rest)
+    if arguments.allow_host and not _is_this_machine(arguments.host):
+        raise BadInput(
+            f"--allow-host has no effect with --host {arguments.host}, which answers requests for "
+            "all names: leave it out, and set VLLM_API_KEY to require a key"
+        )
     folder, description = _model(arguments)
     if arguments.print_template:
         with tempfile.TemporaryDirectory() as temporary:
@@ -135,8 +140,8 @@ def run(arguments: argparse.Namespace) -> int:
         *arguments.rest,
     ]
     environment = {**_ENVIRONMENT, **(_CPU_ENVIRONMENT if cpu else {})}
-    if arguments.allow_host:
-        environment[ENV_HOSTS] = ",".join(arguments.allow_host)
+    asked = {ENV_HOSTS: ",".join(arguments.allow_host)} if arguments.allow_host else {}
+    environment |= asked
     if arguments.print_command:
         sys.stdout.write(f"{_command_line(environment, command)}\n")
         return 0
@@ -146,7 +151,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     sys.stderr.write(f"{printable(text)}\n")
     sys.stderr.flush()
-    os.execve(sys.executable, command, {**environment, **os.environ})  # noqa: S606 - no shell
+    os.execve(sys.executable, command, {**environment, **os.environ, **asked})  # noqa: S606 - no shell
 
 
 def check_vllm_arguments(words: Sequence[str]) -> None:
@@ -223,10 +228,15 @@ def _access_arguments(host: str, environment: Mapping[str, str]) -> list[str]:
     vLLM allows the pages of all sites. Here, none may read an answer, unless an argument after `--`
     names it. A server that only this machine reaches answers requests for this machine only.
     """
-    checks = [KnownHosts] if is_known_host(f"[{host}]" if ":" in host else host) else []
+    checks = [KnownHosts] if _is_this_machine(host) else []
     kinds = [*checks, *([RequiredKey] if environment.get(ENV_KEY) else [])]
     names = [f"--middleware={kind.__module__}.{kind.__qualname__}" for kind in kinds]
     return ["--allowed-origins=[]", *names]
+
+
+def _is_this_machine(host: str) -> bool:
+    """Return whether only this machine reaches a server on an address."""
+    return is_known_host(f"[{host}]" if ":" in host else host)
 
 
 def _model(arguments: argparse.Namespace) -> ResolvedModel:

@@ -31,15 +31,15 @@ from selfemo_operator.planner.types import (
     StatusChanges,
 )
 
-#: Longest wait between two attempts of a stage: S3 or a node may be back within ten minutes.
+#: Maximum wait between two attempts of a stage: S3 or a node may be back within ten minutes.
 MAX_BACKOFF_SECONDS = 600
-#: The time for which removals are kept with their pods: the longest that pods usually have to end.
+#: The time for which removals are kept with their pods: the maximum usual grace period of pods.
 #: Within it, an earlier removal may become known after a later one.
 REMOVAL_WINDOW = timedelta(minutes=10)
-#: The most removals that are kept so, except those of the last second: as many as a stage may have
-#: pods. They take 11 KiB of the status.
+#: The maximum number of removals that are kept like this, except those of the last second: the
+#: maximum number of pods of a stage. They take 11 KiB of the status.
 REMOVALS_MAX = 1024
-#: The most times of them, a bound of the API: each takes 50 bytes.
+#: The maximum number of their times, a limit of the API: each takes 50 bytes.
 TIMES_MAX = 64
 #: The characters of a uid by which a pod is kept: 32 bits tell the pods of one second apart.
 _UID_LENGTH = 8
@@ -58,7 +58,7 @@ def after_attempt(
     Parameters
     ----------
     evolution
-        The resource. Its own failure policy counts, edits included.
+        The resource. Its current failure policy applies, including edits.
     status
         The status, with the current generation and stage.
     spec
@@ -78,7 +78,7 @@ def after_attempt(
         end = End(Reason.DEADLINE_EXCEEDED, f"{job.name}: {outcome.message}")
         return Progress(status, spec, end=end)
     if outcome.stopped:
-        # Nothing has failed: it counts for no bound, and nothing waits.
+        # Nothing has failed: it counts toward no limit, and nothing waits.
         changes: StatusChanges = {"attempt": next_attempt(status, job.stage, jobs)}
         replaced = AttemptOutcome(job.stage)
         return Progress(status.model_copy(update=changes), spec, outcome=replaced)
@@ -106,7 +106,7 @@ def _outcome_of(
         return job.failure or Failure("it failed without reporting an error")
     if job.result is None:
         # The message was lost with its pod. The next attempt answers from the manifest.
-        return Failure("its result was lost; it is read again from the manifest", disrupted=True)
+        return Failure("its result was lost; it will be reread from the manifest", disrupted=True)
     problem = validate_result(status, spec, job.result)
     return Failure(problem) if problem else job.result
 
@@ -126,15 +126,15 @@ def validate_result(
         The content of the termination message.
     """
     if (result.generation, result.stage) != (status.generation, status.stage):
-        return f"it answered for generation {result.generation}, {result.stage.value}"
+        return f"it returned a result for generation {result.generation}, {result.stage.value}"
     if result.stage in (Stage.WARM_START, Stage.TRAIN) and not result.model_uri:
         return "its result names no model"
     labels, shares = len(spec.dataset.labels), len(result.label_shares)
     if shares not in (0, labels):
-        return f"its result has {shares} shares of {labels} labels"
+        return f"its result contains {shares} label frequencies for {labels} labels"
     selection = spec.selection_dataset
     if result.stage is Stage.EVALUATE and selection not in {s.source for s in result.scores}:
-        return f"its result has no score of {selection}"
+        return f"its result contains no score for {selection}"
     return None
 
 
@@ -151,7 +151,7 @@ def after_failure(
     Parameters
     ----------
     evolution
-        The resource. Its own failure policy counts, edits included.
+        The resource. Its current failure policy applies, including edits.
     status
         The status, with the current generation and stage.
     spec
@@ -193,8 +193,8 @@ def after_failure(
     attempts = failures + disruptions
     wait = min(policy.backoff_seconds * 2 ** min(attempts - 1, 16), MAX_BACKOFF_SECONDS)
     if failure.disrupted and not failure.rejected:
-        # The platform queues and backs off by itself. It does not after a pod was rejected: the
-        # next one may come to the same node, and be rejected within seconds.
+        # The platform queues and backs off automatically. It does not after a pod was rejected:
+        # the next pod may be scheduled to the same node, and be rejected within seconds.
         wait = 0
     changes["attempt"] = next_attempt(status, stage, jobs)
     changes["retry_after"] = now + timedelta(seconds=wait)
@@ -204,7 +204,7 @@ def after_failure(
 def with_replaced_pods(status: EvolutionStatus, job: StageJob) -> EvolutionStatus:
     """Return the status with the pods counted that the platform removed from a Job.
 
-    The Job creates such a pod again by itself. Each removal counts once, by its time and its pod.
+    The Job recreates such a pod automatically. Each removal counts once, by its time and its pod.
     It becomes known when the pod has ended, so an earlier one may become known after a later one.
 
     Parameters
@@ -247,7 +247,7 @@ def replacements_end(evolution: EmotionEvolution, progress: Progress) -> End | N
     Parameters
     ----------
     evolution
-        The resource. Its own failure policy counts, edits included.
+        The resource. Its current failure policy applies, including edits.
     progress
         The evolution in this pass.
     """
@@ -259,12 +259,13 @@ def replacements_end(evolution: EmotionEvolution, progress: Progress) -> End | N
         return None
     message = (
         f"generation {status.generation}, {job.stage.value}: the platform removed "
-        f"{status.replaced_pods} of its pods, more than `failurePolicy.maxDisruptions` allows: "
+        f"{status.replaced_pods} of its pods, more than "
+        "`overrides.failurePolicy.maxDisruptions` allows: "
         "use nodes that are not preempted, or a higher `priorityClassName`"
     )
     return End(Reason.STAGE_FAILED, message)
 
 
 def _replaced_rounds(status: EvolutionStatus, spec: EvolutionSpec, stage: Stage) -> int:
-    """Return how often as many pods were removed and created again as the stage has."""
+    """Return how often all pods of the stage, by number, were removed and recreated."""
     return status.replaced_pods // pods_of(spec, stage)

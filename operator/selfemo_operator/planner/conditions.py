@@ -1,4 +1,4 @@
-"""Conditions and phase: they follow from the progress and are never read back."""
+"""Conditions and phase: they are derived from the progress and are never read back."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GOOD_ENDS = (
     Reason.REGRESSED,
 )
 
-#: Longest message of a condition, a bound of the API.
+#: Maximum length of a condition's message, a limit of the API.
 MESSAGE_MAX = 2048
 
 _TRUE, _FALSE, _UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
@@ -78,7 +78,7 @@ def with_conditions(
 def with_unreadable_spec(raw: dict[str, Any], message: str, now: datetime) -> dict[str, Any]:
     """Return the status of a resource that is not valid, as JSON. Its other fields stay.
 
-    If the evolution has ended, its outcome stays too, and only `Stalled` has the message.
+    If the evolution has ended, its outcome stays too, and only `Stalled` contains the message.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def with_unreadable_spec(raw: dict[str, Any], message: str, now: datetime) -> di
 def _at_rest(status: EvolutionStatus, observed_generation: int, now: datetime) -> list[Condition]:
     """Return the conditions of an evolution that has ended in an earlier pass.
 
-    `Stalled` follows from the outcome again: the resource may have been unreadable in between.
+    `Stalled` is derived from the outcome again: the resource may have been unreadable in between.
     """
     outcome = status.condition(ConditionType.SUCCEEDED)
     conditions = []
@@ -137,7 +137,7 @@ def _at_rest(status: EvolutionStatus, observed_generation: int, now: datetime) -
 
 
 def _stalled(is_good: bool, reason: str, message: str) -> _Values:
-    """Return the condition `Stalled` of an evolution that has ended, from its outcome."""
+    """Return the `Stalled` condition of an evolution that has ended, from its outcome."""
     if is_good:
         return ConditionType.STALLED, _FALSE, Reason.HEALTHY, ""
     return ConditionType.STALLED, _TRUE, reason, message
@@ -163,16 +163,16 @@ def _while_active(
     if suspended:
         progressing = (ConditionType.PROGRESSING, _FALSE, Reason.SUSPENDED, position)
     elif job is not None and job.state is JobState.QUEUED:
-        message = f"{position}: waits in the queue"
+        message = f"{position}: waiting in the queue"
         progressing = (ConditionType.PROGRESSING, _FALSE, Reason.QUEUED, message)
     elif trouble or (job is not None and job.waiting):
         message = f"{position}: {trouble or (job.waiting if job else '')}"
         progressing = (ConditionType.PROGRESSING, _FALSE, Reason.WAITING, message)
         if job is not None and job.has_running_pods and job.stage is not Stage.TRAIN:
-            message = f"{position}: some pods run, others wait: {job.waiting}"
+            message = f"{position}: some pods are running, others are waiting: {job.waiting}"
             progressing = (ConditionType.PROGRESSING, _TRUE, Reason.RUNNING, message)
     elif status.retry_after is not None:
-        message = f"{position}: tried again after: {status.last_failure}"
+        message = f"{position}: retrying after: {status.last_failure}"
         progressing = (ConditionType.PROGRESSING, _TRUE, Reason.RETRYING, message)
     values: list[_Values] = [
         (ConditionType.SUCCEEDED, _UNKNOWN, Reason.RUNNING, ""),
@@ -199,7 +199,7 @@ def _while_active(
 def _recovering(status: EvolutionStatus, recovery: Recovery) -> _Values:
     """Return the condition of a recovery. Only a damaged result counts in `recoveries`."""
     first, until = recovery.damaged.value, recovery.until.value
-    again = f"the stages from {first} to {until} are run again"
+    again = f"the stages from {first} to {until} run again"
     if status.recoveries == 0:
         message = f"generation {status.generation}: the spec was edited; {again}"
         return ConditionType.RECOVERING, _TRUE, Reason.SPEC_EDITED, message

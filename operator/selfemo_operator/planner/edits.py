@@ -17,6 +17,7 @@ from selfemo_api.spec import EvolutionSpec
 from selfemo_api.stages import STAGE_ORDER, Stage, stages_of
 from selfemo_api.status import EvolutionStatus, Recovery
 from selfemo_operator.planner.pinning import (
+    judge_of,
     pinned,
     pinned_json,
     pinned_spec,
@@ -43,6 +44,8 @@ _UNREAD = (
     "trackers",
     "ttlSecondsAfterFinished",
 )
+#: Fields that only say how the values of the others came about.
+_RECIPE_FIELDS = ("ablation", "overrides", "recipe")
 #: Settings that place, divide or speed up the work. A result follows from them by rounding alone,
 #: and to edit one is what helps if memory is short: it must not cost the results so far.
 _PLACEMENT = (
@@ -145,6 +148,8 @@ def retried(
     current = status.current
     if current is None:
         raise ValueError("no generation is in progress")
+    if _is_closed(status):
+        spec = _closed_spec(spec, status)
     counted = with_label_prior(spec, status.label_prior)
     stages = stages_of(status.generation, warm_start=spec.has_warm_start)
     results = [result for result in current.results if result.stage in stages]
@@ -170,9 +175,11 @@ def retried(
     if stage is Stage.CHECK:
         changes["label_prior"] = None  # it is counted again
         counted = spec
-    renewed = pinned(
-        counted, policy=current.policy_uri, judge=current.judge_uri, best=current.previous_best
-    )
+    policy, best = current.policy_uri, current.previous_best
+    judge = current.judge_uri
+    if status.generation > 0:  # the edit may name another one
+        judge = judge_of(counted, status, policy=policy, best=best)
+    renewed = pinned(counted, policy=policy, judge=judge, best=best)
     changes["current"] = renewed.model_copy(update={"results": results})
     return status.model_copy(update=changes)
 
@@ -208,6 +215,8 @@ def restarted(
         "replaced_pods": 0,
         "recent_replacements": None,
         "retry_after": None,
+        "recoveries": 0,  # those of the spec before: the edit is not a recovery
+        "last_failure": None,
     }
     return retried(spec, status, jobs).model_copy(update=changes)
 
@@ -253,6 +262,21 @@ def _changed_paths(before: EvolutionSpec, after: EvolutionSpec) -> list[str]:
 def _settings(spec: EvolutionSpec) -> dict[str, Any]:
     """Return the settings of a resolved spec by path. An empty object has none."""
     return {path: value for path, value in leaves(spec.to_json()).items() if value != {}}
+
+
+def _closed_spec(spec: EvolutionSpec, status: EvolutionStatus) -> EvolutionSpec:
+    """Return the pinned spec with the edits of what Publish reads and of how it runs.
+
+    The other results of the generation follow from the pinned spec, and none of them is made again.
+    So the other edits wait for the next generation.
+    """
+    settings, edited = pinned_spec(status).to_json(), spec.to_json()
+    for name in _UNREAD:
+        if name not in _RECIPE_FIELDS:
+            settings.pop(name, None)
+            if name in edited:
+                settings[name] = edited[name]
+    return EvolutionSpec.model_validate(settings)
 
 
 def _is_closed(status: EvolutionStatus) -> bool:

@@ -16,7 +16,7 @@ from selfemo_api.comparison import with_label_prior
 from selfemo_api.evolution import EmotionEvolution
 from selfemo_api.metrics import ScoreMetric
 from selfemo_api.results import StageResult
-from selfemo_api.spec import EvolutionSpec, JudgeModel, OnRegression
+from selfemo_api.spec import EvolutionSpec, OnRegression
 from selfemo_api.stage_resources import gpus_of
 from selfemo_api.stages import Stage, next_stage, stages_of
 from selfemo_api.status import (
@@ -32,6 +32,7 @@ from selfemo_operator.planner.attempts import (
 )
 from selfemo_operator.planner.edits import reopened, restarted, retried
 from selfemo_operator.planner.pinning import (
+    judge_of,
     pinned,
     pinned_json,
     pinned_spec,
@@ -340,18 +341,14 @@ def _next_generation(spec: EvolutionSpec, status: EvolutionStatus) -> EvolutionS
     if best is None:
         raise ValueError("a closed generation has a best one")
     policy = next_policy(spec, status)
-    judges = {
-        JudgeModel.BASELINE: status.baseline_uri or spec.baseline_uri,
-        JudgeModel.BEST: best.model_uri,
-        JudgeModel.POLICY: policy,
-    }
     generation = status.generation + 1
     spec = with_label_prior(spec, status.label_prior)
+    judge = judge_of(spec, status, policy=policy, best=best)
     changes: StatusChanges = {
         "generation": generation,
         "stage": stages_of(generation)[0],
         "attempt": 1,
-        "current": pinned(spec, policy=policy, judge=judges[spec.reward.judge.model], best=best),
+        "current": pinned(spec, policy=policy, judge=judge, best=best),
         "recoveries": 0,
         "recovery": None,
     }

@@ -9,7 +9,7 @@ from typing import Any
 from selfemo_api.comparison import comparison_error
 from selfemo_api.recipes import changed_settings
 from selfemo_api.schema.rules import check_resolved, check_resolved_edit
-from selfemo_api.spec import EvolutionSpec
+from selfemo_api.spec import EvolutionSpec, JudgeModel
 from selfemo_api.status import Best, Current, EvolutionStatus, Reason
 from selfemo_operator.planner.types import End
 
@@ -38,6 +38,31 @@ def pinned(spec: EvolutionSpec, *, policy: str, judge: str, best: Best | None = 
         changes=changes[:_CHANGES_MAX],
         previous_best=best,
     )
+
+
+def judge_of(
+    spec: EvolutionSpec, status: EvolutionStatus, *, policy: str, best: Best | None
+) -> str:
+    """Return the URI of the judge of a generation after generation 0.
+
+    Parameters
+    ----------
+    spec
+        The spec of the generation.
+    status
+        The status, with the baseline.
+    policy
+        The URI of the generation's policy.
+    best
+        The best generation before this one. None: it is not known, and the baseline stands for it.
+    """
+    baseline = status.baseline_uri or spec.baseline_uri
+    judges = {
+        JudgeModel.BASELINE: baseline,
+        JudgeModel.BEST: best.model_uri if best is not None else baseline,
+        JudgeModel.POLICY: policy,
+    }
+    return judges[spec.reward.judge.model]
 
 
 def pinned_json(spec: EvolutionSpec) -> dict[str, Any]:

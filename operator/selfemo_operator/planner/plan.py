@@ -103,7 +103,7 @@ def _trouble(observed: Observed) -> str:
         return observed.trouble
     return (
         f"the pod {observed.live_pod} of an earlier attempt has not ended, and two attempts must "
-        "not write at once"
+        "not write at the same time"
     )
 
 
@@ -145,7 +145,7 @@ def _with_times(
 def _end_now(
     evolution: EmotionEvolution, progress: Progress, observed: Observed, now: datetime
 ) -> End | None:
-    """Return the end that time or a refused Job brings, or None."""
+    """Return the end that a deadline or a rejected Job causes, or None."""
     if evolution.spec.suspend:
         return None
     status, job = progress.status, progress.job
@@ -163,27 +163,27 @@ def _deadlines(
     observed: Observed,
     job: StageJob | None,
 ) -> list[tuple[datetime, End]]:
-    """Return all deadlines that count now, each with the end that it brings."""
+    """Return all deadlines that apply now, each with the end that it causes."""
     bounds = evolution.spec.deadlines
     deadlines = []
     if bounds.run_active_seconds is not None and status.start_time is not None:
         seconds = bounds.run_active_seconds + status.suspended_seconds
         at = status.start_time + timedelta(seconds=seconds)
-        message = f"the run passed `deadlines.runActiveSeconds` ({bounds.run_active_seconds})"
+        message = f"the run exceeded `deadlines.runActiveSeconds` ({bounds.run_active_seconds})"
         deadlines.append((at, End(Reason.DEADLINE_EXCEEDED, message)))
     if job is None:
         if observed.live_pod_since is not None:
             at = observed.live_pod_since + timedelta(seconds=bounds.stage_pending_seconds)
             message = (
-                f"{_trouble(observed)}: find out whether its node is lost; if no process of the "
-                "pod is left, delete it with `kubectl delete pod --force`, and then edit the spec"
+                f"{_trouble(observed)}: check whether its node is lost; if no process of the "
+                "pod is running, delete it with `kubectl delete pod --force`, then edit the spec"
             )
             deadlines.append((at, End(Reason.PENDING_TOO_LONG, message)))
         return deadlines
     if job.state is JobState.RUNNING and job.start_time and bounds.stage_active_seconds:
         at = job.start_time + timedelta(seconds=bounds.stage_active_seconds)
         message = (
-            f"{job.name} passed `deadlines.stageActiveSeconds` ({bounds.stage_active_seconds})"
+            f"{job.name} exceeded `deadlines.stageActiveSeconds` ({bounds.stage_active_seconds})"
         )
         deadlines.append((at, End(Reason.DEADLINE_EXCEEDED, message)))
     waiting_since = _waiting_since(job)

@@ -1,9 +1,9 @@
-"""Recovery: an earlier result of the generation cannot be used, and is made again. Pure.
+"""Recovery: an earlier result of the generation cannot be used, and is regenerated. Pure.
 
-A stage cannot read it, or an edit changed what it follows from
+A stage cannot read it, or an edit changed what it depends on
 (:mod:`selfemo_operator.planner.edits`).
 The evolution goes back to the stage whose result is missing or damaged, and runs the stages from
-there to the failed one again. Each of them checks its stored result: a whole one is used again.
+there to the failed one again. Each of them checks its stored result: an intact one is reused.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from selfemo_operator.planner.types import (
     StatusChanges,
 )
 
-#: The largest number of recoveries of a generation. One is an accident, such as a folder that was
+#: The maximum number of recoveries of a generation. One is an accident, such as a folder that was
 #: deleted. After three, something keeps damaging the storage, and running stages again costs more
 #: than it helps.
 MAX_RECOVERIES = 3
@@ -58,9 +58,9 @@ def after_damage(
     recoveries = status.recoveries + (not goes_deeper)
     if recoveries > MAX_RECOVERIES:
         text = (
-            f"{message}; this generation has gone back {status.recoveries} times to make damaged "
-            f"results again: find out what removes or changes files below {status.uri} (a life "
-            "cycle rule of the bucket, another program), stop it, and then edit the spec"
+            f"{message}; this generation has gone back {status.recoveries} times to regenerate "
+            f"damaged results: find out what removes or changes files below {status.uri} (a "
+            "lifecycle rule of the bucket, another program), stop it, and then edit the spec"
         )
         # The end counts the failure: an attempt that ends as bad input has no outcome.
         return Progress(status, spec, end=End(Reason.BAD_INPUT, text))
@@ -81,7 +81,7 @@ def after_damage(
 
 
 def _goes_deeper(recovery: Recovery | None, stage: Stage, damaged: Stage) -> bool:
-    """Return whether a recovery goes on to an earlier stage, before it has made any result.
+    """Return whether a recovery continues to an earlier stage, before it has produced any result.
 
     A folder of a whole generation that was deleted is noticed stage by stage. It counts once.
     """
@@ -91,12 +91,12 @@ def _goes_deeper(recovery: Recovery | None, stage: Stage, damaged: Stage) -> boo
 
 
 def widened(recovery: Recovery | None, other: Recovery) -> Recovery:
-    """Return a recovery that has the stages of two recoveries.
+    """Return a recovery that includes the stages of two recoveries.
 
     Parameters
     ----------
     recovery
-        The recovery in progress. None: there is none.
+        The recovery in progress, or None.
     other
         The recovery that begins.
     """

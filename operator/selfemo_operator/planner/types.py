@@ -131,7 +131,7 @@ class Observed:
     refusal: str = ""
     """Why the next Job may not be created as the spec requests it: only an edit helps."""
     trouble: str = ""
-    """Why the next Job could not be created for now (a quota, a missing right)."""
+    """Why the next Job could not be created for now (a quota, a missing permission)."""
     deleted_job: str = ""
     """The name of the Job of the current attempt if it is known to have existed and to be gone. A
     Job that was never seen, because the response to its creation was lost, is not named here."""
@@ -257,7 +257,7 @@ class SetDeadline:
 
     name: str
     seconds: int | None
-    """The longest run in seconds, from the Job's start. None: no limit."""
+    """The maximum duration in seconds, from the Job's start. If None, there is no limit."""
 
 
 @dataclass(frozen=True)

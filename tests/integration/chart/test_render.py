@@ -450,7 +450,7 @@ def test_the_notes_contain_the_next_steps(helm4: Helm) -> None:
     plain = helm4.run(*install)
     assert "no registry is set" in plain
     assert "helm test selfemo -n emo " in plain
-    assert "no NetworkPolicy protects the pods of stages" in plain
+    assert "no NetworkPolicy protects stage pods" in plain
     assert "localhost/selfemo-jobs:" in plain
     mirror = ["--set", "global.imageRegistry=mirror.example.org", "--set", "crds.install=false"]
     notes = helm4.run(*install, *mirror).rpartition("NOTES:")[2]

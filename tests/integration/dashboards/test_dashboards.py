@@ -214,8 +214,8 @@ def test_a_share_over_the_pods_says_which_pods_it_counts() -> None:
     ]
     assert [panel["title"] for panel in shares] == ["Progress", "Progress over time", "Progress"]
     for panel in shares:
-        assert re.search("of the pods that (run now|ran at that time)", panel["description"])
-        assert "when a pod has ended" in panel["description"]
+        assert re.search("over the pods that (run now|ran at that time)", panel["description"])
+        assert "when a pod ends" in panel["description"]
 
 
 def test_units_are_those_of_grafana() -> None:

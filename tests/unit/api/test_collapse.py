@@ -59,7 +59,7 @@ def test_the_metrics_of_a_stage_are_compared_with_their_bound(stage: Stage) -> N
     ("stage", "value", "sentence"),
     [
         (Stage.SELF_PLAY, 0.019, "response diversity is 0.019, below 0.02"),
-        (Stage.SCORE, 0.981, "the share of groups without variance is 0.981, above 0.98"),
+        (Stage.SCORE, 0.981, "the fraction of groups without variance is 0.981, above 0.98"),
     ],
 )
 def test_a_crossed_bound_is_a_sentence(stage: Stage, value: float, sentence: str) -> None:

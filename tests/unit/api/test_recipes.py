@@ -154,9 +154,9 @@ def test_an_ablation_of_any_recipe_changes_its_own_settings_alone(
 
 def test_what_overrides_must_not_have() -> None:
     for overrides, message in (
-        ({"training": {"imitation": 1.0}}, "has a field of its own"),
+        ({"training": {"imitation": 1.0}}, "has a dedicated field"),
         ({"training": {"epoch": 1}}, "unknown field"),
-        ({"storage": {"uri": "file:///other"}}, "has a field of its own"),
+        ({"storage": {"uri": "file:///other"}}, "has a dedicated field"),
     ):
         with pytest.raises(ValueError, match=message):
             resolve({**SPEC, "overrides": overrides})
@@ -236,3 +236,8 @@ def test_the_readme_shows_a_resource_of_at_most_ten_lines(tmp_path: Path) -> Non
     assert blocks
     for block in blocks:
         assert len([line for line in block.splitlines() if line.strip()]) <= 10
+
+
+def test_the_files_of_iemocap_have_the_names_that_biosercs_repository_gives_them() -> None:
+    names = ["iemocap.train.json", "iemocap.valid.json", "iemocap.test.json"]
+    assert list(PUBLISHED[Preset.IEMOCAP].files.values()) == names

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from jinja2 import TemplateError
 
 from selfemo_api.dataset_labels import label_key
-from selfemo_api.spec import EvolutionSpec, Role
+from selfemo_api.spec import EvolutionSpec, Role, Use
 from selfemo_jobs.datasets.dialogue import Utterance
 from selfemo_jobs.errors import BadInput, error_line
 from selfemo_jobs.prompts import (
@@ -250,7 +250,7 @@ def check_prompt_lengths(
         The problems are added to it.
     """
     limit = made.spec.model.max_prompt_tokens
-    longest = _longest_prompts(made, sources, made.recognizer)
+    longest = _longest_prompts(made, sources, lambda turn, _: made.recognizer(turn))
     if longest.tokens > limit:
         findings.problem(
             "model.maxPromptTokens",
@@ -280,16 +280,20 @@ class _LongestPrompts(NamedTuple):
 def _longest_prompts(
     made: PromptContext,
     sources: Sequence[ReadSource],
-    prompt_of: Callable[[Utterance], RenderedPrompt],
+    prompt_of: Callable[[Utterance, str], RenderedPrompt],
 ) -> _LongestPrompts:
-    """Return the prompts about each utterance of some sources that are too long."""
+    """Return the prompts about each utterance of some sources that are too long.
+
+    A prompt is made of the utterance and the longest name of a speaker of its dialogue.
+    """
     limit, longest, place, count, total = made.spec.model.max_prompt_tokens, 0, "", 0, 0
-    added = made.tokens(prompt_of(_TARGET))
+    added = made.tokens(prompt_of(_TARGET, _TARGET.speaker))
     for source in sources:
         for dialogue in source.dialogues:
+            speaker = max((turn.speaker for turn in dialogue.turns), key=len, default="")
             for turn in dialogue.turns:
                 total += 1
-                prompt = prompt_of(turn)
+                prompt = prompt_of(turn, speaker)
                 text = prompt if isinstance(prompt, str) else prompt[-1]["content"]
                 if len(text.encode()) + added <= limit:
                     continue
@@ -302,12 +306,22 @@ def _longest_prompts(
 
 
 def _check_answered(made: PromptContext, sources: Sequence[ReadSource], findings: Findings) -> None:
-    """Find utterances that the responder's prompt cannot show, although it answers them."""
-    speakers = {turn.speaker for s in sources for d in s.dialogues for turn in d.turns}
-    speaker = max(speakers, key=len, default=_TARGET.speaker)
-    label = max(made.spec.dataset.labels, key=len)
-    limit = made.spec.model.max_prompt_tokens
-    longest = _longest_prompts(made, sources, lambda turn: made.responder(speaker, label, (turn,)))
+    """Find utterances that the responder's prompt cannot show, although it answers them.
+
+    The responder has a speaker of the same dialogue. It answers no evaluation source but the
+    selection dataset.
+    """
+    spec = made.spec
+    answered = [
+        source
+        for source in sources
+        if source.source.use is not Use.EVALUATION or source.source.name == spec.selection_dataset
+    ]
+    label = max(spec.dataset.labels, key=len)
+    limit = spec.model.max_prompt_tokens
+    longest = _longest_prompts(
+        made, answered, lambda turn, speaker: made.responder(speaker, label, (turn,))
+    )
     if longest.tokens > limit:
         findings.problem(
             "model.maxPromptTokens",

@@ -15,6 +15,7 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from selfemo_api.contract import ENV_GRACE, ENV_PARENT, ENV_RENDEZVOUS, ENV_SHARD, ExitCode
@@ -24,7 +25,7 @@ from selfemo_jobs.errors import BadInput, Terminated
 from selfemo_jobs.runtime.parent_death import die_with_parent
 from selfemo_jobs.runtime.threads import THREADS, available_processors, set_thread_defaults
 from selfemo_jobs.stages.train.process_ends import common_exit_code, is_timeout, stage_error
-from selfemo_jobs.stages.train.worker_protocol import TrainJob
+from selfemo_jobs.stages.train.worker_protocol import ENV_GROUP, TrainJob
 
 log = logging.getLogger(__name__)
 
@@ -158,15 +159,25 @@ def launch(job: TrainJob, job_file: Path) -> None:
     grace = worker_grace_seconds()
     for stale in job.folder.glob("failure-*.json"):
         stale.unlink()
-    job.group_file.unlink(missing_ok=True)  # of an attempt that was killed
-    process = subprocess.Popen(
-        worker_command(job.resources, job_file),
-        env=worker_environment(job.resources),
-        stdin=subprocess.DEVNULL,
-        stdout=sys.stderr,  # standard output is for the result
-    )
+    # torch locks the file of the group, which the file system of the scratch folder may not support
+    with tempfile.TemporaryDirectory(prefix="selfemo-group-") as folder:
+        process = subprocess.Popen(
+            worker_command(job.resources, job_file),
+            env={**worker_environment(job.resources), ENV_GROUP: f"{folder}/group"},
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr,  # standard output is for the result
+        )
+        code = _exit_code(process, grace)
+    if code == ExitCode.TERMINATED:
+        raise Terminated(_ENDED_ELSEWHERE)
+    if code:
+        raise stage_error(job, code)
+
+
+def _exit_code(process: subprocess.Popen[bytes], grace: float) -> int:
+    """Wait until a process ends. At SIGTERM it has some seconds to end, and is then killed."""
     try:
-        code = process.wait()
+        return process.wait()
     except Terminated:
         process.terminate()
         try:
@@ -175,10 +186,6 @@ def launch(job: TrainJob, job_file: Path) -> None:
             process.kill()
             process.wait()
         raise
-    if code == ExitCode.TERMINATED:
-        raise Terminated(_ENDED_ELSEWHERE)
-    if code:
-        raise stage_error(job, code)
 
 
 def main() -> None:

@@ -8,7 +8,8 @@ recognizer teaches the responder. (Templates filled with pseudo-labels: Shi and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ import pyarrow.compute as pc
 
 from selfemo_api.spec import Role
 from selfemo_jobs.datasets.dialogue import Utterance
+from selfemo_jobs.errors import PromptTooLong
 from selfemo_jobs.stages.train.collected_rows import CollectedRows, read_collected
 
 if TYPE_CHECKING:
@@ -96,6 +98,31 @@ class SpokenTurns(CollectedRows):
             ),
         )
         return table.filter(chosen).select(_COLUMNS)
+
+
+def turn_examples(
+    turns: Iterable[SpokenTurn],
+    prompts: PromptSet,
+    tokenizer: PreTrainedTokenizerBase,
+    labels: Sequence[str],
+    max_prompt_tokens: int,
+    max_response_tokens: int,
+) -> Iterator[tuple[list[int], list[int]]]:
+    """Yield the token ids of the prompt and of the turn, for each turn whose prompt fits.
+
+    A consensus of several emotions may make a prompt too long. Its turn is left out: there is
+    enough else to imitate.
+
+    Parameters
+    ----------
+    turns
+        The turns.
+    prompts, tokenizer, labels, max_prompt_tokens, max_response_tokens
+        See :meth:`SpokenTurn.example`.
+    """
+    for turn in turns:
+        with contextlib.suppress(PromptTooLong):
+            yield turn.example(prompts, tokenizer, labels, max_prompt_tokens, max_response_tokens)
 
 
 def read_spoken_turns(folder: Path) -> Iterator[SpokenTurn]:

@@ -57,7 +57,7 @@ from selfemo_jobs.stages.train.rollout_files import (
     read_rollouts,
     write_responses,
 )
-from selfemo_jobs.stages.train.spoken_turns import read_spoken_turns
+from selfemo_jobs.stages.train.spoken_turns import read_spoken_turns, turn_examples
 from selfemo_jobs.stages.train.trainer import SelfGRPOTrainer
 from selfemo_jobs.stages.train.training_arguments import training_arguments
 from selfemo_jobs.stages.train.training_callback import OLD_LOGPROBS, TrainingCallback
@@ -214,7 +214,7 @@ def _load_rollouts(job: TrainJob, tokenizer: PreTrainedTokenizerBase) -> Rollout
     limits = job.max_prompt_tokens, job.max_response_tokens
     if local_rank() == 0:  # the processes of a node share the files
         turns = read_spoken_turns(job.rows_folder)
-        said = (turn.example(prompts, tokenizer, job.labels, *limits) for turn in turns)
+        said = turn_examples(turns, prompts, tokenizer, job.labels, *limits)
         write_responses(chain(said, read_best_responses(job.rows_folder)), job.rows_folder)
     dist.barrier()
     examples, responses = read_responses(job.rows_folder)

@@ -10,6 +10,7 @@ import argparse
 import logging
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import NoReturn
@@ -23,6 +24,7 @@ from selfemo_jobs.runtime.parent_death import die_with_parent
 from selfemo_jobs.runtime.progress_metrics import serve_progress
 from selfemo_jobs.runtime.sigterm import SigtermFlag
 from selfemo_jobs.stages.train.worker_protocol import (
+    ENV_GROUP,
     TrainFailure,
     TrainJob,
     local_rank,
@@ -116,11 +118,16 @@ def join_process_group(job: TrainJob) -> None:
     else:  # torch's store of TCP listens on all addresses, whatever the address of the master
         deepspeed.init_distributed(
             dist_backend=backend,
-            init_method=f"file://{job.group_file}",
+            init_method=f"file://{_group_file()}",
             rank=rank(),
             world_size=job.resources.processes,
         )
     _configure_accelerate(backend)
+
+
+def _group_file() -> str:
+    """Return the file in which the processes meet; a new one for a process without a launcher."""
+    return os.environ.get(ENV_GROUP) or f"{tempfile.mkdtemp(prefix='selfemo-group-')}/group"
 
 
 def _configure_accelerate(backend: str) -> None:

@@ -16,6 +16,10 @@ from selfemo_api.api_model import ApiModel
 from selfemo_api.spec import Precision, ResourcesSpec, TrainingSpec
 from selfemo_jobs.store.local_files import write_file
 
+#: The environment variable with the file in which the processes of one node meet. It must not exist
+#: before they start.
+ENV_GROUP = "SELFEMO_GROUP_FILE"
+
 
 class TrainJob(ApiModel):
     """The input of the training processes."""
@@ -84,11 +88,6 @@ class TrainJob(ApiModel):
     def result_file(self) -> Path:
         """File of the result. It is written last: if it exists, the training is complete."""
         return self.folder / "result.json"
-
-    @property
-    def group_file(self) -> Path:
-        """File in which the processes of one node meet. It must not exist before they start."""
-        return self.folder / "group"
 
     def failure_file(self, rank: int) -> Path:
         """Return the file in which a process reports its failure.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from selfemo_api.spec import View
 from selfemo_jobs.datasets.dialogue import Dialogue
-from selfemo_jobs.errors import BadInput
+from selfemo_jobs.errors import BadInput, PromptTooLong
 from selfemo_jobs.prompts.sets import PromptSet
 
 if TYPE_CHECKING:
@@ -92,9 +92,12 @@ def examples_of(
                         max_tokens=max_prompt_tokens,
                     )
                     recognizer.append(Example(tuple(prompt), tuple(answer)))
-                context = dialogue.turns[max(0, index - max(1, past)) : index]
-                if not context:
-                    continue
+            except BadInput as error:
+                raise BadInput(f"dialogue {dialogue.id} utterance {index}: {error}") from None
+            context = dialogue.turns[max(0, index - max(1, past)) : index]
+            if not context:
+                continue
+            try:
                 prompt = prompts.responder_ids(
                     tokenizer,
                     context,
@@ -103,8 +106,8 @@ def examples_of(
                     labels,
                     max_tokens=max_prompt_tokens,
                 )
-            except BadInput as error:
-                raise BadInput(f"dialogue {dialogue.id} utterance {index}: {error}") from None
+            except PromptTooLong:
+                continue  # the responder has other examples, if it has a role at all
             reply = prompts.encode_completion(tokenizer, prompts.responder_text(turn.text))
             responder.append(Example(tuple(prompt), tuple(reply[:max_response_tokens])))
     return recognizer, responder

@@ -195,7 +195,7 @@ def evolution_text(options: InitOptions, name: str) -> tuple[str, str]:
         "  # A folder, or s3://bucket/prefix. `./` is the current working directory.",
         '  storage: {uri: "file://./results"}',
         "  stopping:",
-        "    maxGenerations: 3    # after generation 0, which measures the base model",
+        "    maxGenerations: 3    # after generation 0, the baseline of their gains",
     ]
     text = "\n".join(lines) + "\n"
     (evolution,) = load_evolutions("the new file", text)

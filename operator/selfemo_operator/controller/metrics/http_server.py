@@ -126,7 +126,7 @@ class _Tls:
             context = self._current_context()
         except (OSError, ValueError) as error:
             log.warning("the certificate of the metrics cannot be read: %s", error)
-            raise  # the server goes on with the next connection
+            raise  # the server continues with the next connection
         return context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
 
     def _current_context(self) -> ssl.SSLContext:

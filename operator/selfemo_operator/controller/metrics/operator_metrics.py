@@ -37,14 +37,14 @@ class OperatorMetrics:
     resync_seconds
         The seconds between two resyncs.
     problems
-        A function that returns, by namespace, why it is not watched (empty: it is watched). It is
-        called for each scrape.
+        A function that returns, by namespace, why it is not watched (empty if it is). It is called
+        for each scrape.
     rejected_statuses
         A function that returns the number of evolutions whose status the API server rejects. It is
         called for each scrape.
     own_namespace
-        The namespace of the operator. It stands for all namespaces where all are watched:
-        Prometheus would drop an empty label.
+        The namespace of the operator. It represents all namespaces if all are watched: Prometheus
+        would drop an empty label.
     """
 
     def __init__(
@@ -77,14 +77,14 @@ class OperatorMetrics:
         )
         self.requests = Counter(
             "selfemo_operator_api_requests",
-            "Requests to the API server by verb and HTTP status; 0: no response",
+            "Requests to the API server by verb and HTTP status; code 0 means no response",
             ["verb", "code"],
             registry=self.registry,
         )
         self.leader = self._gauge("leader", "1 while this operator is the leader")
         age = self._gauge(
             "resync_age_seconds",
-            "Seconds since the last resync; -1 before the first",
+            "Seconds since the last resync; -1 before the first one",
         )
         age.set_function(lambda: -1.0 if (seconds := resync_age()) is None else seconds)
         period = self._gauge("resync_period_seconds", "Seconds between two resyncs")
@@ -102,8 +102,8 @@ class OperatorMetrics:
         self._problems = problems
         self.watched = Gauge(
             "selfemo_operator_namespace_watched",
-            "1 while the leader can list and watch a namespace, otherwise 0; the operator's own "
-            "namespace stands for all where it watches all",
+            "1 while the leader can list and watch a namespace, otherwise 0; if it watches all "
+            "namespaces, there is one series with the operator's own namespace",
             ["namespace"],
             registry=self.registry,
         )

@@ -66,7 +66,7 @@ class Series:
 
     @property
     def family(self) -> str:
-        """The name of the metric family, as HELP and TYPE give it."""
+        """The name of the metric family, as in its HELP and TYPE lines."""
         if self.kind != "histogram":
             return self.name
         return self.name.rsplit("_", 1)[0]
@@ -80,40 +80,44 @@ _TRAINED = "over the steps of the last training"
 _EXPRESSION: tuple[tuple[str, ...], ...] = (
     (
         "ratio",
-        f"Share of responses that the baseline reads as intended, {_EVALUATED}",
+        f"Fraction of responses that the baseline classifies as intended, {_EVALUATED}",
         "asIntended",
     ),
-    ("low_ratio", "Lower end of the 95 % confidence interval of that share", "asIntendedLow"),
-    ("high_ratio", "Upper end of the 95 % confidence interval of that share", "asIntendedHigh"),
-    ("human_ratio", "Share of real turns that the baseline reads as their own label", "human"),
+    ("low_ratio", "Lower end of the 95% confidence interval of that fraction", "asIntendedLow"),
+    ("high_ratio", "Upper end of the 95% confidence interval of that fraction", "asIntendedHigh"),
+    ("human_ratio", "Accuracy of the baseline on human turns", "human"),
     (
         "gain_ratio",
-        f"Share of responses read as intended minus that of generation 0, {_EVALUATED}",
+        f"Fraction of responses classified as intended minus generation 0's, {_EVALUATED}",
         *("overBaseline", "change"),
     ),
     (
         "gain_low_ratio",
-        "Lower end of the paired 95 % confidence interval of that gain",
+        "Lower end of the paired 95% confidence interval of that gain",
         *("overBaseline", "low"),
     ),
     (
         "gain_high_ratio",
-        "Upper end of the paired 95 % confidence interval of that gain",
+        "Upper end of the paired 95% confidence interval of that gain",
         *("overBaseline", "high"),
     ),
     (
         "gain_over_best_ratio",
-        "Share of responses read as intended minus that of the generation that was the best before",
+        "Fraction of responses classified as intended minus the previous best generation's",
         *("overBest", "change"),
     ),
     (
         "consistency_ratio",
-        f"Mean share of readings that agree on the emotion of a response, {_EVALUATED}",
+        f"Mean fraction of predictions that agree on the emotion of a response, {_EVALUATED}",
         "consistency",
     ),
-    ("diversity_ratio", f"Share of distinct bigrams in the responses, {_EVALUATED}", "diversity"),
-    ("words_mean", f"Mean number of words of a response, {_EVALUATED}", "words"),
-    ("named_ratio", f"Share of responses that name the intended emotion, {_EVALUATED}", "named"),
+    (
+        "diversity_ratio",
+        f"Fraction of distinct bigrams in the responses, {_EVALUATED}",
+        "diversity",
+    ),
+    ("words_mean", f"Mean number of words per response, {_EVALUATED}", "words"),
+    ("named_ratio", f"Fraction of responses that name the intended emotion, {_EVALUATED}", "named"),
 )
 #: All series of an evolution, the most important first: if there are too many, the last ones are
 #: left out. docs/reference/metrics.md is generated from them.
@@ -127,7 +131,7 @@ EVOLUTION: tuple[Series, ...] = (
     Series("phase", "1 for the current phase, 0 for the others", phases, ("phase",)),
     Series(
         "condition",
-        "1 if the condition is True, otherwise 0; with its reason",
+        "1 if the condition is True, otherwise 0; `reason` is its reason",
         conditions,
         ("condition", "reason"),
     ),
@@ -135,23 +139,23 @@ EVOLUTION: tuple[Series, ...] = (
     Series("generation", "Current generation", status_number("generation")),
     Series(
         "max_generations",
-        "Highest generation that the spec allows",
+        "Maximum generation that the spec allows",
         limit("stopping", "maxGenerations"),
     ),
     Series("attempt", "Current attempt of the current stage", status_number("attempt")),
     Series(
         "failed_attempts",
-        "Failed attempts of the current stage, disruptions not counted",
+        "Failed attempts of the current stage, excluding disruptions",
         status_number("failures"),
     ),
     Series(
         "replaced_pods",
-        "Pods of the current stage that the platform removed and their Job created again",
+        "Pods of the current stage that the platform removed and the Job recreated",
         status_number("replacedPods"),
     ),
     Series(
         "evaluated_generation",
-        "Last evaluated generation. Until the next one is scored, the values of stages are its own",
+        "Last evaluated generation. Stage values refer to it until the next generation is scored",
         evaluated_generation,
     ),
     Series("best_generation", "Best generation so far", status_number("best", "generation")),
@@ -245,12 +249,12 @@ EVOLUTION: tuple[Series, ...] = (
     ),
     Series(
         "zero_variance_ratio",
-        f"Share of groups whose rewards are all equal, of the {_SCORED}",
+        f"Fraction of groups whose rewards are all equal, in the {_SCORED}",
         stage_metric(Stage.SCORE, ScoreMetric.ZERO_VARIANCE_SHARE),
     ),
     Series(
         "response_diversity_ratio",
-        "Share of distinct bigrams in the responses of the last self-play",
+        "Fraction of distinct bigrams in the responses of the last self-play",
         stage_metric(Stage.SELF_PLAY, SelfPlayMetric.DIVERSITY),
     ),
     Series(
@@ -260,7 +264,7 @@ EVOLUTION: tuple[Series, ...] = (
     ),
     Series(
         "finished_completions_ratio",
-        "Share of completions of the last self-play that ended before the token limit",
+        "Fraction of completions of the last self-play that ended before the token limit",
         stage_metric(Stage.SELF_PLAY, SelfPlayMetric.FINISHED),
     ),
     Series(
@@ -298,12 +302,12 @@ EVOLUTION: tuple[Series, ...] = (
     ),
     Series(
         "train_clip_low_ratio",
-        f"Mean share of tokens that were clipped at the lower bound, {_TRAINED}",
+        f"Mean fraction of tokens that were clipped at the lower bound, {_TRAINED}",
         train_metric(TrainMetric.CLIP_LOW),
     ),
     Series(
         "train_clip_high_ratio",
-        f"Mean share of tokens that were clipped at the upper bound, {_TRAINED}",
+        f"Mean fraction of tokens that were clipped at the upper bound, {_TRAINED}",
         train_metric(TrainMetric.CLIP_HIGH),
     ),
     Series(
@@ -346,13 +350,13 @@ EVOLUTION: tuple[Series, ...] = (
     ),
     Series(
         "weighted_f1_low_ratio",
-        "Lower end of the 95 % confidence interval of the weighted F1",
+        "Lower end of the 95% confidence interval of the weighted F1",
         score("weightedF1Low"),
         _DATASET,
     ),
     Series(
         "weighted_f1_high_ratio",
-        "Upper end of the 95 % confidence interval of the weighted F1",
+        "Upper end of the 95% confidence interval of the weighted F1",
         score("weightedF1High"),
         _DATASET,
     ),
@@ -361,33 +365,35 @@ EVOLUTION: tuple[Series, ...] = (
     ),
     Series(
         "micro_f1_ratio",
-        "Micro F1 of the last evaluated generation, for datasets that are compared by sets of "
-        "labels",
+        "Micro F1 of the last evaluated generation, for datasets that are scored by label sets",
         score("microF1"),
         _DATASET,
     ),
     Series(
         "samples_f1_ratio",
-        "Mean F1 of the utterances' sets of labels in the last evaluated generation",
+        "Mean F1 of the utterances' label sets in the last evaluated generation",
         score("samplesF1"),
         _DATASET,
     ),
     Series(
         "jaccard_ratio",
-        "Mean intersection over union of the utterances' sets of labels in the last evaluated "
+        "Mean intersection over union of the utterances' label sets in the last evaluated "
         "generation",
         score("jaccard"),
         _DATASET,
     ),
     Series(
         "labels_per_answer",
-        "Mean number of labels in an answer of the last evaluated generation, for datasets that "
-        "are compared by sets of labels",
+        "Mean number of labels per answer in the last evaluated generation, for datasets that are "
+        "scored by label sets",
         score("labelsPerAnswer"),
         _DATASET,
     ),
     Series(
-        "unparsable_ratio", "Share of answers that contain no label", score("unparsable"), _DATASET
+        "unparsable_ratio",
+        "Fraction of answers that contain no label",
+        score("unparsable"),
+        _DATASET,
     ),
     *(Series(f"expression_{name}", text, expression(*path)) for name, text, *path in _EXPRESSION),
     Series(
@@ -398,7 +404,7 @@ EVOLUTION: tuple[Series, ...] = (
     ),
     Series(
         "expression_emotion_ratio",
-        f"Share of the responses of one emotion that are read as intended, {_EVALUATED}",
+        f"Fraction of the responses of one emotion classified as intended, {_EVALUATED}",
         expression_by_emotion,
         ("emotion",),
     ),

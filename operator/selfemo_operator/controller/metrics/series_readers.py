@@ -80,7 +80,7 @@ def f1_by_emotion(snapshot: Snapshot) -> Values:
 
 
 def expression(*path: str) -> Callable[[Snapshot], Values]:
-    """Return a reader of a figure of the last evaluated generation's expression, by its path."""
+    """Return a reader of an expression metric of the last evaluated generation, by its path."""
 
     def read(snapshot: Snapshot) -> Values:
         value: Any = snapshot.expression
@@ -92,7 +92,7 @@ def expression(*path: str) -> Callable[[Snapshot], Values]:
 
 
 def expression_by_emotion(snapshot: Snapshot) -> Values:
-    """Yield the share of responses read as intended, by the intended emotion."""
+    """Yield the fraction of responses classified as intended, by the intended emotion."""
     emotions = snapshot.spec["dataset"]["labels"]
     shares = snapshot.expression.get("asIntendedByLabel", [])
     for emotion, share in zip(emotions, shares, strict=False):

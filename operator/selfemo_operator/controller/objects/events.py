@@ -28,9 +28,9 @@ class EventReason(StrEnum):
     STARTED = "Started"
     """The evolution begins with the check of its input."""
     INPUT_CHECKED = "InputChecked"
-    """Check found no problem; the message has the number of dialogues and of warnings."""
+    """Check found no problem; the message lists the number of dialogues and of warnings."""
     WARM_STARTED = "WarmStarted"
-    """The warm start has trained generation 0; the message has its F1 before and after."""
+    """The warm start has trained generation 0; the message shows its F1 before and after."""
     GENERATION_BASELINE = "GenerationBaseline"
     """Generation 0 was evaluated: its F1 is the baseline."""
     GENERATION_PROMOTED = "GenerationPromoted"
@@ -38,17 +38,17 @@ class EventReason(StrEnum):
     GENERATION_ROLLED_BACK = "GenerationRolledBack"
     """A generation was not better: the next one starts from the best."""
     GENERATION_CONTINUED = "GenerationContinued"
-    """A generation was not better, and the next one starts from it all the same."""
+    """A generation was not better, and the next one still starts from it."""
     GENERATION_COLLAPSED = "GenerationCollapsed"
-    """A generation passed a bound of `stopping.collapse`."""
+    """A generation exceeded a threshold of `stopping.collapse`."""
     STAGE_FAILED = "StageFailed"
-    """An attempt of a stage failed; the message has its error."""
+    """An attempt of a stage failed; the message contains its error."""
     STAGE_DISRUPTED = "StageDisrupted"
-    """An attempt ended through no fault of its own, for example with its node."""
+    """An attempt was lost to a cause outside the stage, for example a lost node."""
     PODS_REPLACED = "PodsReplaced"
-    """Pods of a stage were removed, and the Job has created others."""
+    """Pods of a stage were removed, and the Job has recreated them."""
     RESULT_DAMAGED = "ResultDamaged"
-    """A stored result is missing or damaged; the message says which stages run again."""
+    """A stored result is missing or damaged; the message lists the stages that run again."""
     SUSPENDED = "Suspended"
     """`spec.suspend` is true: no pod runs until it is false."""
     RESUMED = "Resumed"
@@ -56,9 +56,9 @@ class EventReason(StrEnum):
     REOPENED = "Reopened"
     """An evolution that had ended continues after an edit of its spec."""
     STATUS_REJECTED = "StatusRejected"
-    """The API server rejects a status; the operator tries again with a growing delay."""
+    """The API server rejects a status; the operator retries with an increasing delay."""
     PURGE_JOB_CONFLICT = "PurgeJobConflict"
-    """The Job that removes the data cannot be created or replaced; the message says why."""
+    """The Job that removes the data cannot be created or replaced; the message explains why."""
     PURGE_REFUSED = "PurgeRefused"
     """On a Job: it would remove data of a deleted evolution, and the operator does not allow it."""
 
@@ -68,9 +68,9 @@ class Event:
     """One Event to record."""
 
     reason: EventReason | Reason
-    """The reason in CamelCase: that of the Event, or of the condition that an end has."""
+    """The reason in CamelCase: an Event reason, or the condition's reason for an end."""
     message: str
-    """The text for people."""
+    """The human-readable text."""
     warning: bool = False
     """Whether the type is `Warning` rather than `Normal`."""
 
@@ -102,11 +102,11 @@ def _failure_events(before: EvolutionStatus, after: EvolutionStatus) -> list[Eve
     events = []
     replaced = after.replaced_pods - before.replaced_pods
     if replaced > 0:
-        text = f"{where}: pods that were removed and created again: {replaced}"
+        text = f"{where}: pods that were removed and recreated: {replaced}"
         events.append(Event(EventReason.PODS_REPLACED, text, warning=True))
     if _has_found_damage(before, after):
         again = after.stage.value if after.stage else ""
-        text = f"{where}: {after.last_failure}; {again} and the stages after it are run again"
+        text = f"{where}: {after.last_failure}; {again} and the stages after it run again"
         events.append(Event(EventReason.RESULT_DAMAGED, text, warning=True))
     elif after.last_failure and counts > (before.failures, before.disruptions):
         failed = after.failures > before.failures
@@ -186,9 +186,9 @@ def _has_ended(status: EvolutionStatus, message: str) -> bool:
 
 
 def shortened(message: str) -> str:
-    r"""Return a message that an Event can have.
+    r"""Return a message that fits in an Event.
 
-    Of a message of several lines, such as the problems of an input, whole lines are left out. The
+    From a message of several lines, such as the problems of an input, whole lines are left out. The
     API server counts bytes: a character of another script than Latin has two or more.
 
     Parameters
@@ -198,8 +198,8 @@ def shortened(message: str) -> str:
 
     Examples
     --------
-    >>> shortened("\n".join(["3 problems", "a" * 600, "b" * 600, "c"]))[-50:]
-    'aa\nand 2 more lines: the condition has all of them'
+    >>> shortened("\n".join(["3 problems", "a" * 600, "b" * 600, "c"]))[-52:]
+    'aa\nand 2 more lines: the condition lists all of them'
     >>> len(shortened("\N{CJK UNIFIED IDEOGRAPH-8BED}" * 1024))
     341
     """
@@ -207,7 +207,7 @@ def shortened(message: str) -> str:
         return message
     lines = message.splitlines()
     for count in range(len(lines) - 1, 1, -1):
-        rest = f"and {len(lines) - count} more lines: the condition has all of them"
+        rest = f"and {len(lines) - count} more lines: the condition lists all of them"
         text = "\n".join([*lines[:count], rest])
         if _fits(text):
             return text

@@ -138,7 +138,7 @@ def _pod_failure(pod: Json) -> Failure:
         rejected = target is None and not has_started(pod)
         return Failure(f"{name}: {text}", disrupted=True, rejected=rejected)
     if "deletionTimestamp" in pod["metadata"] and _was_killed(terminated):
-        return Failure(f"{name} was deleted, and did not end in its time", disrupted=True)
+        return Failure(f"{name} was deleted, and did not terminate in time", disrupted=True)
     return _container_failure(name, terminated)
 
 

@@ -257,8 +257,8 @@ def _runs_on(pods: Sequence[Json], now: datetime | None) -> tuple[datetime, str]
         if since is not None and now is not None and now - since >= SIDECAR_AGE:
             return since, (
                 f"the stage has ended, but its pod {pod['metadata']['name']} has not: "
-                f"{', '.join(others)} still runs. Turn the injection of this sidecar off with a "
-                "label or an annotation in `podTemplate`, or let it be a native sidecar"
+                f"{', '.join(others)} is still running. Turn the injection of this sidecar off "
+                "with a label or an annotation in `podTemplate`, or make it a native sidecar"
             )
     return None
 

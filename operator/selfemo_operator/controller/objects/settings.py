@@ -27,16 +27,16 @@ class Setting:
     reason: str = ""
     """Why the default is what it is."""
     flag: str = ""
-    """The option of the command line. Empty: there is none."""
+    """The command-line option. Empty if there is none."""
     env: str = ""
-    """The environment variable. Empty: there is none."""
+    """The environment variable. Empty if there is none."""
     value: str = ""
-    """The dotted path of the value in the chart's values.yaml that sets the option. Empty: the
-    chart derives the option from other values."""
+    """The dotted path of the value in the chart's values.yaml that sets the option. Empty if
+    the chart derives the option from other values."""
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
-    """The values that the chart accepts. Empty: any value of the type."""
+    """The values that the chart accepts. If empty, any value of the type is accepted."""
 
     @property
     def parameter(self) -> str:
@@ -67,8 +67,9 @@ class JobSettings:
     service_account: Annotated[
         str,
         Setting(
-            "The service account of stage pods. Empty: the default account of their namespace.",
-            "Stage pods need no rights.",
+            "The service account of stage pods. If empty, the default account of their "
+            "namespace is used.",
+            "Stage pods need no permissions.",
             flag="--jobs-service-account",
         ),
     ] = ""
@@ -86,7 +87,7 @@ class JobSettings:
     metrics_port: Annotated[
         int,
         Setting(
-            "The port on which stage pods serve metrics of their progress. 0: none.",
+            "The port on which stage pods serve metrics of their progress. If 0, they serve none.",
             "Only a Prometheus with a PodMonitor reads them.",
             flag="--jobs-metrics-port",
             minimum=0,
@@ -96,8 +97,8 @@ class JobSettings:
     run_as_user: Annotated[
         int,
         Setting(
-            "The user ID, group ID and fsGroup of stage pods, which are never root. 0: pods have "
-            "none, and the platform assigns them, as OpenShift does.",
+            "The user ID, group ID and fsGroup of stage pods, which are never root. If 0, "
+            "they are unset, and the platform assigns them, as OpenShift does.",
             "The user of the images.",
             flag="--jobs-run-as-user",
             minimum=0,
@@ -117,7 +118,7 @@ class JobSettings:
         str,
         Setting(
             "The file with the defaults of stage pods, as YAML: entries as in `spec.podTemplate`. "
-            "They are merged below those of each evolution. Unset: none.",
+            "The entries of each evolution take precedence over them. If unset, there are none.",
             "The file is read once, at the start.",
             flag="--jobs-pod-template",
         ),
@@ -138,7 +139,7 @@ class Settings:
     namespaces: Annotated[
         tuple[str, ...],
         Setting(
-            "A namespace to serve; the option may be repeated. Unset: all namespaces.",
+            "A namespace to serve; can be repeated. If unset, all namespaces are served.",
             flag="--namespace",
             value="watchNamespaces",
         ),
@@ -147,7 +148,7 @@ class Settings:
     lease_namespace: Annotated[
         str,
         Setting(
-            "The namespace of the Lease. Unset: no leader election.",
+            "The namespace of the Lease. If unset, there is no leader election.",
             "A single operator that is started by hand needs no election.",
             flag="--lease-namespace",
         ),
@@ -183,7 +184,7 @@ class Settings:
     metrics_tls_folder: Annotated[
         str,
         Setting(
-            "The folder with `tls.crt` and `tls.key` for /metrics. Unset: plain HTTP.",
+            "The folder with `tls.crt` and `tls.key` for /metrics. If unset, plain HTTP is served.",
             "The files may be replaced while the operator runs.",
             flag="--metrics-tls-folder",
         ),
@@ -191,7 +192,7 @@ class Settings:
     resync_seconds: Annotated[
         float,
         Setting(
-            "The seconds between two resyncs, and so the longest time that a lost event can go "
+            "The seconds between two resyncs, and so the maximum time that a lost event can go "
             "unnoticed.",
             "A list of 500 evolutions once a minute costs little.",
             flag="--resync-seconds",
@@ -214,9 +215,9 @@ class Settings:
     requests_per_second: Annotated[
         int,
         Setting(
-            "The most requests to the API server in a second. A further one waits. Those for the "
-            "Lease and for reviews of tokens never wait. 0: no limit.",
-            "`--concurrency` bounds how many run at the same time, and the API server has its own "
+            "The maximum rate of API requests per second. Additional requests wait, except for "
+            "requests for the Lease and for token reviews. If 0, there is no limit.",
+            "`--concurrency` limits how many run at the same time, and the API server has its own "
             "priority and fairness.",
             flag="--requests-per-second",
             value="operator.requestsPerSecond",
@@ -236,7 +237,7 @@ class Settings:
     log_format: Annotated[
         str,
         Setting(
-            "The format of the log: JSON lines for a log store, or text for people.",
+            "The format of the log: JSON lines for a log store, or human-readable text.",
             flag="--log-format",
             value="operator.logFormat",
             choices=("json", "text"),

@@ -278,7 +278,7 @@ class Purger:
             return  # the watch delivers the deletion
         if is_sealed(current) and job_state(current) is JobState.FAILED:
             text = (
-                "somebody else has started this Job, and the last spec of its evolution is not "
+                "another user has started this Job, and the last spec of its evolution is not "
                 "known: the data stays"
             )
             self._reports.refused(current, text)

@@ -178,7 +178,7 @@ class Reconciler:
         self._jobs.end_wait(uid)
         active = self._jobs.active(key, uid)
         running = [job for job in active if job.state is not JobState.SUSPENDED]
-        fate = "is stopped" if suspend or not running else "goes on, and no other Job follows"
+        fate = "is stopped" if suspend or not running else "continues, and no other Job follows"
         text = "; ".join([problem, *(f"the Job {job.name} {fate}" for job in active)])
         to_stop = running if suspend else []
         if not self._statuses.report_unreadable(key, raw, text, now) and to_stop:

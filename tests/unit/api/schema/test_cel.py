@@ -78,5 +78,5 @@ def test_a_broken_rule_is_reported_each_time() -> None:
     reward = spec.reward.model_copy(update={"min_words": 9, "max_words": 3})
     broken = spec.model_copy(update={"reward": reward})
     problems = check_resolved(broken)
-    assert [problem.message for problem in problems] == ["`minWords` must be below `maxWords`"]
+    assert [problem.message for problem in problems] == ["`minWords` must be less than `maxWords`"]
     assert check_resolved(broken) == problems

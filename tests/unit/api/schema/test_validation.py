@@ -62,18 +62,18 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     ),
     (
         "metadata.name",
-        "`metadata.name` must have only lower-case letters, digits and '-', start with a letter "
+        "`metadata.name` must contain only lowercase letters, digits and '-', start with a letter "
         "and not end with '-'",
         {"metadata__name": "Demo"},
     ),
     (
         "spec.dataset",
-        "`labels` must not contain a label twice",
+        "`labels` must not contain duplicates",
         {"spec__dataset__labels": ["joy", "joy"]},
     ),
     (
         "spec.dataset",
-        "the names of the sources must be unique",
+        "source names must be unique",
         {"spec__dataset__sources": DUPLICATE_SOURCES},
     ),
     (
@@ -89,7 +89,7 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     ),
     (
         "spec.dataset",
-        "`labeledDialogues` must be below the `limit` of the first source with `use: SelfPlay`",
+        "`labeledDialogues` must be less than `limit` of the first source with `use: SelfPlay`",
         {
             "spec__dataset__sources": [{**SOURCE, "limit": 5}, DEV],
             "spec__dataset__labeledDialogues": 5,
@@ -97,43 +97,43 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     ),
     (
         "spec.dataset",
-        "`sources` must have a source with `use: Evaluation`",
+        "`sources` must include a source with `use: Evaluation`",
         {"spec__dataset__sources": [SOURCE]},
     ),
     (
         "spec.dataset",
-        "`sources` must have a source with `use: SelfPlay` or `use: Labeled`",
+        "`sources` must include a source with `use: SelfPlay` or `use: Labeled`",
         {"spec__dataset__sources": [DEV]},
     ),
     (
         "spec.dataset",
-        "`sources` must have at most 16 sources with `use: Evaluation`",
+        "`sources` must include at most 16 sources with `use: Evaluation`",
         {"spec__dataset__sources": [SOURCE, *({**DEV, "name": f"dev-{n}"} for n in range(17))]},
     ),
     (
         "spec.dataset",
-        "at least one share of `labelPrior` must be above 0",
+        "at least one value of `labelPrior` must be greater than 0",
         {"spec__dataset__labelPrior": {"joy": 0, "anger": 0}},
     ),
     (
         "spec.dataset.sources[0]",
-        "`uri` must not contain a blank: write it as %20",
+        "`uri` must not contain a space: write it as %20",
         {"spec__dataset__sources": [{**SOURCE, "uri": "data://my drive/a.csv"}, DEV]},
     ),
     (
         "spec.storage",
-        "`endpoint` must not contain keys: put them in the Secret of `credentialsSecretRef`, or in "
-        "the AWS_ variables",
+        "`endpoint` must not contain credentials: put them in the Secret of "
+        "`credentialsSecretRef`, or in the AWS_ environment variables",
         {"spec__storage__endpoint": "https://key:secret@storage.example.org"},
     ),
     (
         "spec.selfPlay",
-        "`roles` must not contain a role twice",
+        "`roles` must not contain duplicates",
         {"spec__selfPlay": {"roles": ["Responder", "Responder"]}},
     ),
     (
         "spec.overrides.reward.weights",
-        "at least one of `alignment`, `consistency` and `format` must be above 0",
+        "at least one of `alignment`, `consistency` and `format` must be greater than 0",
         {
             "spec__overrides": {
                 "reward": {"weights": {"alignment": 0, "consistency": 0, "format": 0}}
@@ -142,12 +142,12 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     ),
     (
         "spec.overrides.reward",
-        "`minWords` must be below `maxWords`",
+        "`minWords` must be less than `maxWords`",
         {"spec__overrides": {"reward": {"minWords": 40}}},
     ),
     (
         "spec.overrides.flywheel.consistency",
-        "`min` must be below `max`",
+        "`min` must be less than `max`",
         {"spec__overrides": {"flywheel": {"consistency": {"min": 0.5, "max": 0.5}}}},
     ),
     (
@@ -175,7 +175,7 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     ),
     (
         "spec.training",
-        "`trainLayers` must be 0 with `lora`: adapters have weights of their own",
+        "`trainLayers` must be 0 with `lora`: adapters have their own weights",
         {"spec__training": {"trainLayers": 2, "lora": {}}},
     ),
     (
@@ -186,12 +186,13 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     ),
     (
         "spec",
-        "`evaluation.selectionDataset` must be the name of a source with `use: Evaluation`",
+        "`overrides.evaluation.selectionDataset` must be the name of a source with "
+        "`use: Evaluation`",
         {"spec__overrides": {"evaluation": {"selectionDataset": "other"}}},
     ),
     (
         "spec",
-        "`flywheel.runner: Ray` requires `flywheel.rayAddress`",
+        "`overrides.flywheel.runner: Ray` requires `overrides.flywheel.rayAddress`",
         {"spec__overrides": {"flywheel": {"runner": "Ray"}}},
     ),
     (
@@ -201,13 +202,13 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     ),
     (
         "spec",
-        "`training.batchSize` must be a multiple of `selfPlay.groupSize`: no group is split",
+        "`training.batchSize` must be a multiple of `selfPlay.groupSize`: groups are not split",
         {"spec__selfPlay": {"groupSize": 7}},
     ),
     (
         "spec",
-        "`training.batchSize` must be above `selfPlay.groupSize` with `training.imitation`: an "
-        "imitated answer is one more row of its group",
+        "`training.batchSize` must be greater than `selfPlay.groupSize` with `training.imitation`: "
+        "an imitated answer adds a row to its group",
         {
             "spec__selfPlay": {"groupSize": 4},
             "spec__training": {"imitation": 1.0, "batchSize": 4, "microBatchSize": 4},
@@ -215,8 +216,8 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     ),
     (
         "spec",
-        "`flywheel.maxShare` must be at least 1 / the number of labels: one of them always has "
-        "that share",
+        "`overrides.flywheel.maxShare` must be at least 1 / the number of labels: at least one "
+        "label is always that frequent",
         {"spec__overrides": {"flywheel": {"maxShare": 0.1}}},
     ),
     (
@@ -289,18 +290,18 @@ FROZEN: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         {"spec__dataset__sources": [SOURCE, {**DEV, "name": "other"}, DEV]},
     ),
     (
-        "`evaluation.selectionDataset` is immutable: generations are compared on it",
+        "`overrides.evaluation.selectionDataset` is immutable: generations are compared on it",
         {"spec__dataset__sources": TWO},
         {"spec__overrides": {"evaluation": {"selectionDataset": "other"}}},
     ),
     (
-        "`evaluation.useLabelPrior` is immutable: generations are compared with it",
+        "`evaluation.useLabelPrior` is immutable: scores must remain comparable",
         {"spec__dataset__labelPrior": EVEN_PRIOR},
         {"spec__evaluation": {"useLabelPrior": True}},
     ),
     (
-        "`dataset.labelPrior` is immutable with `evaluation.useLabelPrior`: generations are "
-        "compared with it",
+        "`dataset.labelPrior` is immutable with `evaluation.useLabelPrior`: scores must remain "
+        "comparable",
         {"spec__dataset__labelPrior": EVEN_PRIOR, "spec__evaluation": {"useLabelPrior": True}},
         {"spec__dataset__labelPrior": {**EVEN_PRIOR, "joy": 0.9}},
     ),
@@ -308,8 +309,8 @@ FROZEN: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 
 
 _COMPARED = (
-    " cannot be edited once the baseline is measured: generations are compared with it. Start "
-    "another evolution, with `model.resumeFrom` if it is to continue from a model of this one"
+    " cannot be edited once the baseline is measured: scores must remain comparable. Start another "
+    "evolution; to continue from a model of this one, set `model.resumeFrom`"
 )
 #: The message of a problem, values before an edit, values of the edit that violates a rule once a
 #: model has been measured, and what the message about the resolved spec begins with.
@@ -373,7 +374,7 @@ def test_rule_once_a_model_is_measured(
     rule, comparison = check_edit(measured, new)
     assert rule == Problem("", names + _COMPARED)
     assert comparison.message.startswith(resolved)
-    assert "Set it back, or start another evolution" in comparison.message
+    assert "Restore it, or start another evolution" in comparison.message
     assert check_edit(measured, old) == []
 
 
@@ -423,11 +424,11 @@ def test_the_label_prior_that_was_counted_does_not_count_as_an_edit() -> None:
     [
         (
             {"spec__overrides": {"selfPlay": {"maxTokens": {"recognizer": 99}}}},
-            "`selfPlay.maxTokens.recognizer` is 99 and was 16: ",
+            "`overrides.selfPlay.maxTokens.recognizer` is 99 and was 16: ",
         ),
         (
             {"spec__overrides": {"evaluation": {"engine": "Transformers"}}},
-            '`evaluation.engine` is "Transformers" and was "VLLM": ',
+            '`overrides.evaluation.engine` is "Transformers" and was "VLLM": ',
         ),
         (
             {"spec__selfPlay": {"engineArgs": {"quantization": "fp8"}}},
@@ -462,8 +463,8 @@ def test_edits_that_no_score_follows_from_are_accepted_once_a_model_is_measured(
 #: A rule of the CRD and a rule of the resolved spec that say the same of one edit.
 ALSO = {
     "the selection dataset (the first source with `use: Evaluation`) is immutable: "
-    "generations are compared on it": "`evaluation.selectionDataset` is immutable: generations "
-    "are compared on it"
+    "generations are compared on it": "`overrides.evaluation.selectionDataset` is immutable: "
+    "generations are compared on it"
 }
 
 
@@ -559,12 +560,12 @@ def test_every_rule_has_an_example() -> None:
         ({"spec__nonsense": 1}, "spec.nonsense: unknown field"),
         (
             {"spec__recipe": "other-v1"},
-            "spec.recipe: there is no recipe `other-v1`; there are small-v1, qwen3-lora-v1, "
+            "spec.recipe: there is no recipe `other-v1`; available: small-v1, qwen3-lora-v1, "
             "qwen3-600m-v1, qwen3-4b-v1, qwen3-8b-v1, paper-v1, tests-v1",
         ),
         (
             {"spec__training": {"epochs": 4}},
-            "spec.training.epochs: has no field of its own: set `overrides.training.epochs`",
+            "spec.training.epochs: has no dedicated field: set `overrides.training.epochs`",
         ),
         (
             {"spec__overrides": {"training": {"epoch": 4}}},
@@ -572,7 +573,7 @@ def test_every_rule_has_an_example() -> None:
         ),
         (
             {"spec__overrides": {"seed": 4}},
-            "spec.overrides.seed: has a field of its own: set `seed` outside `overrides`",
+            "spec.overrides.seed: has a dedicated field: set `seed` outside `overrides`",
         ),
         ({"spec__self_play": {}}, "spec.self_play: unknown field"),
         (
@@ -605,8 +606,8 @@ def test_every_rule_has_an_example() -> None:
         ),
         (
             {"spec__selfPlay": {"engineArgs": {"trust_remote_code": True}}},
-            "spec.selfPlay.engineArgs: `trust_remote_code` must be false: code of a model is never "
-            "run",
+            "spec.selfPlay.engineArgs: `trust_remote_code` must be false: code from a "
+            "model repository is never run",
         ),
         ({"spec__seed": float("nan")}, "spec.seed: is not a JSON value: nan"),
         (
@@ -662,7 +663,7 @@ def _write(folder: Path, text: str) -> Path:
         ("a: [1\nb: 2", "is not YAML: expected ',' or ']', but got ':' (line 2)"),
         (
             "a: 1\n---\na: 2\n",
-            "contains several documents: put each into a file of its own (line 2)",
+            "contains several documents: put each document into its own file (line 2)",
         ),
         ("spec: {}\nspec: {}\n", "is not YAML: duplicate key 'spec' (line 2)"),
         ("a: &a [*a]", "is nested too deeply"),
@@ -770,17 +771,17 @@ def test_set_puts_a_setting_without_a_field_below_overrides(tmp_path: Path) -> N
         ),
         (
             {"overrides.training.imitation": 1.0},
-            "spec.overrides.training.imitation: has a field of its own: set `training.imitation` "
+            "spec.overrides.training.imitation: has a dedicated field: set `training.imitation` "
             "outside `overrides`",
         ),
         (
             {"recipe": "small-v99"},
-            "spec.recipe: there is no recipe `small-v99`; there are small-v1, qwen3-lora-v1, "
+            "spec.recipe: there is no recipe `small-v99`; available: small-v1, qwen3-lora-v1, "
             "qwen3-600m-v1, qwen3-4b-v1, qwen3-8b-v1, paper-v1, tests-v1; did you mean `small-v1`?",
         ),
         (
             {"recipe": "other"},
-            "spec.recipe: there is no recipe `other`; there are small-v1, qwen3-lora-v1, "
+            "spec.recipe: there is no recipe `other`; available: small-v1, qwen3-lora-v1, "
             "qwen3-600m-v1, qwen3-4b-v1, qwen3-8b-v1, paper-v1, tests-v1",
         ),
         ({"seflPlay.engine": "VLLM"}, "spec.seflPlay: unknown field: did you mean `selfPlay`?"),
@@ -865,7 +866,9 @@ def test_a_text_without_documents(text: str, message: str) -> None:
 def test_a_rule_that_the_values_of_the_recipe_break_is_a_problem() -> None:
     """The API server accepts it, because it does not have these values."""
     document = changed(spec__recipe="tests-v1", spec__selfPlay={"groupSize": 3})
-    message = "`training.batchSize` must be a multiple of `selfPlay.groupSize`: no group is split"
+    message = (
+        "`training.batchSize` must be a multiple of `selfPlay.groupSize`: groups are not split"
+    )
     assert check(document) == [Problem("spec", message)]
     assert check_written(document["spec"]) == []
 

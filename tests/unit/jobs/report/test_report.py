@@ -534,7 +534,7 @@ def test_signs_of_collapse_have_the_planners_bounds(
     assert [p.generation for p in entropy.points] == [1, 2, 3]  # 0 is what it is relative to
     assert [p.value for p in entropy.points] == pytest.approx([(0.74 - 0.03 * g) / 0.74
                                                                for g in (1, 2, 3)])  # fmt: skip
-    idle = signs["the share of groups without variance"]
+    idle = signs["the fraction of groups without variance"]
     assert idle.bound == Bound(0.25, falls=False)
     assert [p.value for p in idle.points] == pytest.approx([0.1, 0.2, 0.3])
     assert {sign.bound for sign in build_report(records, RunInfo(RUN)).signs} == {None}

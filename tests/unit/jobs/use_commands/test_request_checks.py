@@ -69,7 +69,7 @@ def test_a_page_of_another_origin_is_refused() -> None:
 
 
 def test_a_name_that_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(ENV_HOSTS, "Models.example, evil.example")
+    monkeypatch.setenv(ENV_HOSTS, "Models.example:443, evil.example")
     assert client_of(OwnPages, EVIL).get("/").status_code == 200
     assert client_of(OwnPages).get("/", headers={"origin": EVIL}).status_code == 200
     assert client_of(OwnPages, "http://models.example").get("/").status_code == 200

@@ -191,6 +191,7 @@ def test_who_may_use_the_server(
     model: Path, started: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VLLM_API_KEY", "secret")
+    monkeypatch.setenv("SELFEMO_SERVE_HOSTS", "earlier.example")
     main(["serve", str(model), "--allow-host", "a.example", "--allow-host", "b.example"])
     main(["serve", str(model), "--host", "all"])
     (_, here, environment), (_, everywhere, _) = started
@@ -202,3 +203,5 @@ def test_who_may_use_the_server(
     assert [w for w in everywhere if w.startswith("--middleware")] == [f"{checks}.RequiredKey"]
     assert "--allowed-origins=[]" in here
     assert environment["SELFEMO_SERVE_HOSTS"] == "a.example,b.example"
+    assert main(["serve", str(model), "--host", "all", "--allow-host", "a.example"]) == 2
+    assert len(started) == 2

@@ -105,6 +105,7 @@ def test_a_divergence_that_does_not_count_is_shown_as_such() -> None:
     evolution = training()
     promoted = evolution.status.history[3]
     assert promoted.outcome is Outcome.PROMOTED
+    assert "labels: 0.009 (collapse above 0.3)" in drawn(evolution, StageProgress())
     moved = promoted.scores[0].model_copy(
         update={"predicted_shares": [0, 0, 0, 0, 0, 0, 1], "label_entropy": 1.0}
     )

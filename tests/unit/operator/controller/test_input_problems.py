@@ -57,7 +57,7 @@ def test_an_event_has_whole_lines_and_the_number_of_the_others(count: int) -> No
         return
     *shown, last = text.splitlines()
     assert shown == lines[: len(shown)]
-    assert last == f"and {len(lines) - len(shown)} more lines: the condition has all of them"
+    assert last == f"and {len(lines) - len(shown)} more lines: the condition lists all of them"
 
 
 def test_an_endless_line_is_cut() -> None:

@@ -209,7 +209,7 @@ def test_no_job_is_created_while_a_pod_of_an_earlier_one_is_alive(orphan: bool) 
     pod = path.rsplit("/", 1)[1]
     assert message(server) == (
         f"generation 0, Check, attempt 2: the pod {pod} of an earlier attempt has not ended, and "
-        "two attempts must not write at once"
+        "two attempts must not write at the same time"
     )
     assert server.condition("Progressing")["reason"] == "Waiting"
     server.remove(path)
@@ -363,7 +363,7 @@ def test_pods_that_a_job_creates_again_count_as_disruptions() -> None:
     assert condition["reason"] == "StageFailed"
     assert condition["message"].startswith(
         "generation 0, Check: the platform removed 3 of its pods, more than "
-        "`failurePolicy.maxDisruptions` allows"
+        "`overrides.failurePolicy.maxDisruptions` allows"
     )
     assert [e["reason"] for e in server.of("events")].count("PodsReplaced") == 3
 

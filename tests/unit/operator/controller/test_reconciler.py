@@ -541,11 +541,11 @@ def test_an_unreadable_spec_is_reported_once() -> None:
 UNRESOLVED = {
     "an unknown recipe": (
         {"recipe": "small-v99"},
-        "spec: there is no recipe `small-v99`; there are small-v1, ",
+        "spec: there is no recipe `small-v99`; available: small-v1, ",
     ),
     "a field of its own in overrides": (
         {"overrides": {"training": {"imitation": 1.0}}},
-        "spec: `overrides.training.imitation`: has a field of its own: set `training.imitation` "
+        "spec: `overrides.training.imitation`: has a dedicated field: set `training.imitation` "
         "outside `overrides`",
     ),
     "an unknown setting in overrides": (
@@ -588,7 +588,9 @@ def test_a_rule_that_the_values_of_the_recipe_break_is_reported_before_any_job()
     for _ in range(3):
         operator.reconcile()
         operator.receive_events()
-    message = "`training.batchSize` must be a multiple of `selfPlay.groupSize`: no group is split"
+    message = (
+        "`training.batchSize` must be a multiple of `selfPlay.groupSize`: groups are not split"
+    )
     assert server.condition("Stalled")["message"] == f"spec: {message}"
     assert server.jobs() == []
     (event,) = server.of("events")
@@ -646,7 +648,7 @@ def test_after_an_edit_that_cannot_be_read_the_job_goes_on_and_none_follows() ->
     job = _run_until_ready(server, operator)
     recipe = server.evolution["spec"]["recipe"]
     server.edit(recipe="small-v99")
-    text = "; the Job demo-g000-check-1 goes on, and no other Job follows"
+    text = "; the Job demo-g000-check-1 continues, and no other Job follows"
     operator.receive_events()
     operator.reconcile()
     assert server.condition("Stalled")["message"].endswith(text)
@@ -876,7 +878,7 @@ def test_a_shard_that_never_starts_passes_the_pending_deadline_once_no_other_one
     advance_clock(server, 600)
     operator.reconcile()
     assert server.condition("Progressing")["reason"] == "Running"
-    assert "some pods run, others wait" in server.condition("Progressing")["message"]
+    assert "some pods are running, others are waiting" in server.condition("Progressing")["message"]
     change = {"subresource": "status", "time": format_time(server.now)}
     server.job(job["metadata"]["name"])["metadata"]["managedFields"] = [change]
     server.set_job_status(job, active=1, ready=0, succeeded=1)

@@ -101,7 +101,9 @@ def test_an_edit_of_what_generations_are_compared_on_is_refused_at_the_start(run
     runs.state.save(first.model_copy(update={"status": measured}))
     with pytest.raises(RunnerError, match=r"`dataset.context` is .* use another name"):
         runs.load(dataset={**VALID["spec"]["dataset"], "context": {"past": 2}})
-    with pytest.raises(RunnerError, match=r"`selfPlay.maxTokens.recognizer` is 99 and was 16"):
+    with pytest.raises(
+        RunnerError, match=r"`overrides.selfPlay.maxTokens.recognizer` is 99 and was 16"
+    ):
         runs.load(overrides={"selfPlay": {"maxTokens": {"recognizer": 99}}})
     assert runs.load(stopping={"maxGenerations": 9}).status.best == best
 

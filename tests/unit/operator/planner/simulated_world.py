@@ -700,7 +700,7 @@ def _check_edit(world: World, old: EvolutionStatus, new: EvolutionStatus) -> Non
     order = _order(old, new)
     assert new.current.results == [r for r in old.current.results if r.stage in order]
     assert old.finished or (new.generation == 0 and new.best is None)
-    assert new.recoveries == (0 if old.finished else old.recoveries)
+    assert new.recoveries == 0
     assert (new.failures, new.disruptions, new.retry_after) == (0, 0, None)
     if not world.restored:
         _check_new_attempt(world, new)

@@ -47,7 +47,7 @@ def test_an_edit_of_what_scores_follow_from_is_refused_at_the_next_generation(
     world.settle()
     assert (world.summary, world.status.generation) == ("BadInput", 1)
     assert f"{path}` is " in message(world.status) or f".{path}` is " in message(world.status)
-    assert "Set it back, or start another evolution" in message(world.status)
+    assert "Restore it, or start another evolution" in message(world.status)
     assert world.status.history[-1].generation == 1, "the generation with the old settings counts"
     # an edit of something else does not hide it
     world.edit(stopping={"patience": 9})
@@ -118,6 +118,6 @@ def test_a_score_on_other_files_is_not_compared(
     if ends:
         assert message(world.status) == (
             "demo has changed since the baseline was measured (SHA-256 aaaaaaaaaaaa… then, "
-            "bbbbbbbbbbbb… now): scores on it cannot be compared. Put the files back and edit the "
+            "bbbbbbbbbbbb… now): scores on it cannot be compared. Restore the files and edit the "
             "spec to continue, or start another evolution"
         )

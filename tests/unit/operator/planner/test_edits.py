@@ -143,7 +143,7 @@ def test_the_condition_says_that_the_spec_was_edited() -> None:
     assert condition is not None
     assert condition.reason == "SpecEdited"
     assert condition.message == (
-        "generation 1: the spec was edited; the stages from Flywheel to Train are run again"
+        "generation 1: the spec was edited; the stages from Flywheel to Train run again"
     )
     # damage that is found on the way is a recovery of its own
     world.damage(1, Stage.SCORE)
@@ -264,3 +264,53 @@ def test_other_edits_wait_for_the_next_generation(edit: dict[str, Any]) -> None:
     assert world.reconcile().action is None
     assert world.current is not None
     assert world.current.name == name
+
+
+def test_a_retry_with_another_judge_is_judged_by_it() -> None:
+    world = World(spec=spec_of(stopping={"maxGenerations": 2}))
+    failed_at(world, 2, Stage.SCORE)
+    assert world.status.current is not None
+    assert world.status.current.judge_uri != world.status.baseline_uri
+    world.edit(reward={"judge": {"model": "Baseline"}})
+    world.settle()
+    assert world.summary == "MaxGenerationsReached"
+    judges = [c.judge_uri for c in world.configs.values() if c.stage is Stage.SCORE]
+    assert judges[-1] == world.status.baseline_uri
+    assert judges[-2] != judges[-1]
+
+
+def test_a_retry_of_publish_keeps_the_settings_of_the_generation() -> None:
+    world = World(spec=spec_of(stopping={"maxGenerations": 2}))
+    failed_at(world, 1, Stage.PUBLISH)
+    epochs = world.spec.training.epochs
+    world.edit(training={"epochs": epochs + 1}, publish="hf://owner/other")
+    world.settle()
+    assert world.summary == "MaxGenerationsReached"
+    published, following = (
+        world.configs[f"demo-g{name}"] for name in ("001-publish-2", "002-train-1")
+    )
+    assert (published.spec.publish, published.spec.training.epochs) == ("hf://owner/other", epochs)
+    assert published.outcomes is not None
+    assert not [change for change in published.outcomes.changes if "epochs" in change]
+    assert following.spec.training.epochs == epochs + 1
+
+
+def test_a_retry_of_publish_keeps_the_warm_started_model() -> None:
+    world = World(spec=spec_of(stopping={"maxGenerations": 1}, warmStart={"steps": 100}))
+    failed_at(world, 0, Stage.PUBLISH)
+    world.edit(warmStart={"steps": 0})
+    world.settle()
+    model = world.configs["demo-g000-publish-2"].policy_uri
+    assert model.endswith("generations/000/warmstart/model")
+
+
+def test_an_edit_after_a_recovery_of_generation_0_is_not_reported_as_damage() -> None:
+    world = World(spec=spec_of(warmStart={"steps": 100}, stopping={"maxGenerations": 1}))
+    to_stage(world, 0, Stage.EVALUATE)
+    recovered = {"recoveries": 1, "recovery": None}
+    world.status = world.status.model_copy(update=recovered)
+    world.edit(model={"prompts": "compact-v1"})
+    world.reconcile()
+    condition = world.status.condition(ConditionType.RECOVERING)
+    assert condition is not None
+    assert (condition.reason, world.status.last_failure) == ("SpecEdited", None)

@@ -620,14 +620,18 @@ def test_a_job_that_was_never_seen_is_created_under_its_name() -> None:
 
 
 RESULTS_OF_OTHERS = [
-    (Stage.SCORE, {"stage": Stage.FLYWHEEL}, "it answered for generation 1, Flywheel"),
-    (Stage.SCORE, {"generation": 3}, "it answered for generation 3, Score"),
+    (Stage.SCORE, {"stage": Stage.FLYWHEEL}, "it returned a result for generation 1, Flywheel"),
+    (Stage.SCORE, {"generation": 3}, "it returned a result for generation 3, Score"),
     (Stage.TRAIN, {"model_uri": None}, "its result names no model"),
-    (Stage.SCORE, {"label_shares": [0.5, 0.5]}, "its result has 2 shares of 7 labels"),
+    (
+        Stage.SCORE,
+        {"label_shares": [0.5, 0.5]},
+        "its result contains 2 label frequencies for 7 labels",
+    ),
     (
         Stage.EVALUATE,
         {"scores": [score_of(0.5, source="x")]},
-        "its result has no score of demo",
+        "its result contains no score for demo",
     ),
 ]
 
@@ -832,7 +836,7 @@ def test_fixed_input_goes_on_with_the_same_stage() -> None:
 
 
 BROKEN_RULE = (
-    "spec: `training.batchSize` must be a multiple of `selfPlay.groupSize`: no group is split"
+    "spec: `training.batchSize` must be a multiple of `selfPlay.groupSize`: groups are not split"
 )
 
 
@@ -905,11 +909,12 @@ def test_a_failed_stage_is_not_tried_again_with_a_bad_edit() -> None:
     [
         (
             {"evaluation": {"selectionDataset": "demo-2"}},
-            "spec: `evaluation.selectionDataset` is immutable: generations are compared on it",
+            "spec: `overrides.evaluation.selectionDataset` is immutable: generations are compared "
+            "on it",
         ),
         (
             {"evaluation": {"useLabelPrior": True}},
-            "spec: `evaluation.useLabelPrior` is immutable: generations are compared with it",
+            "spec: `evaluation.useLabelPrior` is immutable: scores must remain comparable",
         ),
     ],
 )

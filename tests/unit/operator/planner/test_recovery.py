@@ -52,7 +52,7 @@ def test_the_damaged_stage_is_run_again_and_then_all_up_to_the_failed_one() -> N
     assert (condition.status, condition.reason) == (ConditionStatus.TRUE, "ResultDamaged")
     assert condition.message == (
         "generation 1: the result of Flywheel was missing or damaged; the stages from Flywheel to "
-        "Train are run again (recovery 1)"
+        "Train run again (recovery 1)"
     )
     assert failures(world, Stage.TRAIN) == {"ResultDamaged": 1}
     world.settle()
@@ -199,7 +199,7 @@ def test_a_stage_that_damages_its_parent_ends_the_run_after_three_recoveries() -
     assert world.summary == "BadInput"
     condition = world.status.condition(ConditionType.SUCCEEDED)
     assert condition is not None
-    assert "has gone back 3 times to make damaged results again" in condition.message
+    assert "has gone back 3 times to regenerate damaged results" in condition.message
     assert "s3://bucket/runs/default/demo-01234567" in condition.message
     assert world.made.count((1, Stage.SELF_PLAY)) == MAX_RECOVERIES + 1
     # once the cause is gone, an edit lets the run continue with new recoveries

@@ -55,7 +55,9 @@ def test_shards_that_wait_while_another_one_runs_pass_no_deadline() -> None:
     condition = decision.status.condition(ConditionType.PROGRESSING)
     assert condition is not None
     assert (condition.status, condition.reason) == ("True", "Running")
-    assert condition.message.endswith("some pods run, others wait: Unschedulable: no GPU is free")
+    assert condition.message.endswith(
+        "some pods are running, others are waiting: Unschedulable: no GPU is free"
+    )
     # the last one that ran has just ended: the next one gets its node
     world.set_job(name, JobState.RUNNING, has_running_pods=False, idle_since=world.now)
     assert not plan_after(world, 599).status.finished

@@ -225,7 +225,7 @@ FAULTS = (
         together=True,
     ),
     Fault(
-        "a source has a broken line",
+        "a source contains an invalid line",
         _broken_line,
         "dataset.sources[0].uri: file://{folder}/train.jsonl line 7: not JSON: Expecting value",
     ),
@@ -250,14 +250,14 @@ FAULTS = (
         "dataset.sources[2]: no turn has a label, but an evaluation source needs them",
     ),
     Fault(
-        "`offset` leaves no dialogue",
+        "`offset` leaves no dialogues",
         _offset,
         "dataset.sources[2].offset: is 3, but file://{folder}/extra.jsonl has 3 dialogues: none is "
         "left",
         together=True,
     ),
     Fault(
-        "`labeledDialogues` leaves no dialogue",
+        "`labeledDialogues` leaves no dialogues",
         _all_labeled,
         "dataset.labeledDialogues: is 6, but file://{folder}/train.jsonl has 6 dialogues: none is "
         "left without labels; set less",
@@ -270,37 +270,37 @@ FAULTS = (
         "it in `dataset.columns.text` (columns in the file: dialogue, speaker, said, label)",
     ),
     Fault(
-        "an utterance is longer than a prompt may be",
+        "an utterance exceeds the maximum prompt length",
         _long_utterance,
         "model.maxPromptTokens: is 256, but 1 of 48 prompts are longer even without context "
         "(the longest: dialogue extra-9 of source `extra`, 307 tokens): set 307 or more, or "
         "split the utterances",
     ),
     Fault(
-        "two labels differ in case alone",
+        "two labels differ only in case",
         _ambiguous_labels,
         "dataset.labels: `joy` and `Joy` are the same label: labels are not case-sensitive",
     ),
     Fault(
-        "a label is longer than an answer may be",
+        "a label exceeds the maximum length of an answer",
         _short_answers,
         "overrides.selfPlay.maxTokens.recognizer: is 1, but the label `bewilderment` has 9 "
         "tokens of this model: set 9 or more",
     ),
     Fault(
-        "a label is longer than a reading of the judge may be",
+        "a label exceeds the maximum length of a judge prediction",
         _short_readings,
         "overrides.reward.judge.maxTokens: is 1, but the label `awe` has 2 tokens of this "
         "model: set 2 or more",
     ),
     Fault(
-        "there is no such prompt set",
+        "the prompt set does not exist",
         _unknown_prompts,
         "model.prompts: is chat-v9: there is no such set (there are: chat-v1, chat-zh-v1, "
         "compact-v1, compact-zh-v1)",
     ),
     Fault(
-        "a template of a prompt has an unknown variable",
+        "a prompt template contains an unknown variable",
         _broken_template,
         "model.promptTemplates: template `recognize` line 1: `utterance` is not a variable of"
         " it; it has context, speaker, text, labels, future",
@@ -313,7 +313,7 @@ FAULTS = (
         " use `compact-v1`",
     ),
     Fault(
-        "the chat template opens a block of reasoning",
+        "the chat template opens a reasoning block",
         _reasoning,
         "model.uri: the model's chat template opens a reasoning block (`<think>`) before each "
         "answer, and does not close it with `enable_thinking=False`: use a model that answers "
@@ -338,7 +338,7 @@ FAULTS = (
         "but only safetensors is supported: convert it",
     ),
     Fault(
-        "an adapter is beside the weights",
+        "an adapter is in the same folder as the weights",
         _adapter,
         "model.uri: file://{folder}/model contains a model and an adapter "
         "(adapter_config.json): merge the adapter into the model, or remove its files",
@@ -357,7 +357,7 @@ FAULTS = (
         "supports: use another model",
     ),
     Fault(
-        "the model needs code of its own",
+        "the model requires custom code",
         _own_code,
         "model.uri: the model (`model_type` chatglm) requires custom code, which is never run: "
         "use a model that Transformers supports",
@@ -370,24 +370,24 @@ FAULTS = (
         together=True,
     ),
     Fault(
-        "the engine cannot read the layers of the model",
+        "the engine does not support the model's layers",
         _linear_attention,
         "selfPlay.engine: is Transformers, which cannot share prompts in a model with layers of "
         "the type linear_attention (`model_type` qwen3_next): use VLLM, or another model",
     ),
     Fault(
-        "`trainLayers` is more than the model has",
+        "`trainLayers` is too large for the model",
         _too_many_layers,
         "training.trainLayers: is 4, but the model has 4 layers: set less, or 0 to train all",
     ),
     Fault(
-        "an adapter's module does not exist",
+        "a LoRA target module does not exist",
         _missing_module,
         "overrides.training.lora.targetModules: the model has no module `qkv_proj`: it has "
         "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj",
     ),
     Fault(
-        "the tokenizer is that of another model",
+        "the tokenizer belongs to another model",
         _foreign_tokenizer,
         "model.uri: the tokenizer has 512 tokens, but the model has 511: use the model's tokenizer",
     ),
@@ -398,21 +398,21 @@ FAULTS = (
         "tokenizer.model or vocab.json)",
     ),
     Fault(
-        "the storage cannot be written to",
+        "the storage is not writable",
         _storage_is_a_file,
         "storage.uri: {folder}/storage/default/checked-36f0499c/generations/000/check: Not a "
         "directory: choose another location",
         together=True,
     ),
     Fault(
-        "`publish` has other files",
+        "`publish` contains other files",
         _publish_into_other_files,
         "publish: file://{folder}/shared contains other files (thesis.tex): choose an empty "
         "destination, or remove them",
         together=True,
     ),
     Fault(
-        "`publish` cannot be written to",
+        "`publish` is not writable",
         _publish_to_a_file,
         "publish: {folder}/published: Not a directory: choose another location",
     ),
@@ -423,13 +423,13 @@ FAULTS = (
         "file://{folder}/storage/default/checked-36f0499c, overlap: choose another destination",
     ),
     Fault(
-        "`publish` is on the hub, and there is no token",
+        "`publish` is on the Hub, and there is no token",
         _publish_without_a_token,
         "publish: hf://ann/emotions: the Hub requires a token to write: set HF_TOKEN, or run "
         "`hf auth login`",
     ),
     Fault(
-        "several machines are needed on one",
+        "the run needs several machines, but only one is available",
         _several_machines,
         "resources.nodes: is 2, but this run uses one machine: set 1, or run it on a cluster",
         together=True,
@@ -440,14 +440,15 @@ FAULTS = (
         "resources.gpusPerNode: is 1, but this machine has no GPU: set 0",
     ),
     Fault(
-        "the engine's device is a GPU that is missing",
+        "the engine's device is a GPU, and there is none",
         _device_without_gpu,
         "selfPlay.engineArgs.device: is cuda, but this machine has no GPU: omit `device`",
     ),
     Fault(
-        "a rule across fields is broken",
+        "a rule across fields is violated",
         _broken_rule,
-        "spec: `training.batchSize` must be a multiple of `selfPlay.groupSize`: no group is split",
+        "spec: `training.batchSize` must be a multiple of `selfPlay.groupSize`: groups are not "
+        "split",
         together=True,
     ),
 )

@@ -25,8 +25,8 @@ def test_each_error_becomes_a_problem_of_its_field() -> None:
     with pytest.raises(ValueError, match="a bug"), findings.collecting("model.uri"):
         raise ValueError("a bug")
     denied = (
-        "dataset.sources[0].uri: /data/a.csv: Permission denied: grant this user "
-        f"({os.geteuid()}) permission, or choose another location"
+        f"dataset.sources[0].uri: /data/a.csv: Permission denied: grant this user ({os.geteuid()}) "
+        "permission, or choose another location"
     )
     assert [str(finding) for finding in findings.problems] == [
         "model.prompts: is chat-v9: there is no such set",

@@ -163,3 +163,31 @@ def test_a_prompt_set_of_ones_own_is_read(world: World) -> None:
     assert world.problems() == [
         f"model.prompts: is file://{path}: {path} does not exist",
     ]
+
+
+def test_the_responder_answers_no_other_evaluation_source(world: World) -> None:
+    shown = "{% for turn in context %}" + "{{ turn.text }} " * 20 + "{% endfor %}"
+    respond = shown + "{{ intended | join(', ') }}"
+    world.spec["model"] |= {"promptTemplates": {"respond": respond}, "maxPromptTokens": 100}
+    (line,) = world.problems()
+    world.spec["model"]["maxPromptTokens"] = int(line.rsplit(" set ", 1)[1].split()[0])
+
+    def lengthen(turn: dict[str, str]) -> None:
+        turn["text"] += " And that is all that I have to say."
+
+    world.write_dialogues("extra", 9, 3, lengthen)
+    assert world.problems() == []
+    world.write_dialogues("dev", 6, 3, lengthen)
+    assert len(world.problems()) == 1
+
+
+def test_the_responder_speaks_for_a_speaker_of_the_same_dialogue(world: World) -> None:
+    said = "{% for turn in context %}" + "{{ turn.text }} " * 9 + "{% endfor %}"
+    respond = said + "{{ speaker }}: {{ intended | join(', ') }}"
+    world.spec["model"] |= {"promptTemplates": {"respond": respond}, "maxPromptTokens": 100}
+    (line,) = world.problems()
+    world.spec["model"]["maxPromptTokens"] = int(line.rsplit(" set ", 1)[1].split()[0])
+    world.write_dialogues("train", 0, 6, lambda turn: turn.update(speaker="Annabelle", text="Hi."))
+    assert world.problems() == []
+    world.write_dialogues("train", 0, 6, lambda turn: turn.update(speaker="Annabelle"))
+    assert len(world.problems()) == 1

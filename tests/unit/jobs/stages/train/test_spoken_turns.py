@@ -11,7 +11,12 @@ from selfemo_api.spec import View
 from selfemo_jobs.datasets.dialogue import Dialogue, Utterance
 from selfemo_jobs.models.fetch import load_tokenizer
 from selfemo_jobs.prompts import load_prompt_set
-from selfemo_jobs.stages.train.spoken_turns import SpokenTurns, read_spoken_turns
+from selfemo_jobs.stages.train.spoken_turns import (
+    SpokenTurn,
+    SpokenTurns,
+    read_spoken_turns,
+    turn_examples,
+)
 from selfemo_jobs.stages.warmstart.examples import examples_of
 
 CONTEXT = [{"speaker": "Bob", "text": "How was it?"}]
@@ -61,3 +66,21 @@ def test_an_example_is_the_one_of_a_warm_start(tiny_model: Path, tmp_path: Path)
         assert (tuple(prompt), tuple(completion)) == (example.prompt, example.completion)
         lengths.append(len(completion))
     assert lengths[0] > lengths[1] == 2
+
+
+def test_an_example_whose_prompt_does_not_fit_is_left_out(tiny_model: Path) -> None:
+    tokenizer, prompts = load_tokenizer(tiny_model), load_prompt_set("compact-v1")
+    context = (Utterance("Bob", "How was it?"),)
+    turns = [
+        SpokenTurn(context, "Ann", "Great!", emotions)
+        for emotions in (("joy",), tuple(MELD), ("joy",))
+    ]
+    fits = len(turns[0].example(prompts, tokenizer, MELD, 99, 32)[0])
+    found = list(turn_examples(turns, prompts, tokenizer, MELD, fits, 32))
+    assert found == [turns[0].example(prompts, tokenizer, MELD, 99, 32)] * 2
+
+    said = Dialogue("d", (*context, Utterance("Ann", "Great!", tuple(MELD))))
+    asks, says = examples_of(
+        [said], MELD, prompts, tokenizer, views=[View(past=0)], past=1, max_prompt_tokens=fits
+    )
+    assert (len(asks), says) == (1, [])

@@ -190,7 +190,7 @@ def test_lines_of_a_message_are_left_out_by_bytes() -> None:
     lines = ["2 problems", *("\u8bed" * 200 for _ in range(3))]
     message = event_manifest(evolution_of(), Event(A, "\n".join(lines)), NOW, "pod")["message"]
     assert len(message.encode()) <= MESSAGE_MAX
-    assert message.splitlines()[-1] == "and 2 more lines: the condition has all of them"
+    assert message.splitlines()[-1] == "and 2 more lines: the condition lists all of them"
 
 
 def test_a_damaged_result_is_a_warning_with_the_stage_that_is_run_again() -> None:
@@ -203,8 +203,7 @@ def test_a_damaged_result_is_a_warning_with_the_stage_that_is_run_again() -> Non
     assert events_between(before, world.status) == [
         Event(
             "ResultDamaged",
-            "generation 1, Score, attempt 1: it broke; SelfPlay and the stages after it are run "
-            "again",
+            "generation 1, Score, attempt 1: it broke; SelfPlay and the stages after it run again",
             warning=True,
         )
     ]
@@ -232,7 +231,7 @@ def test_pods_that_were_replaced_are_a_warning() -> None:
     assert events_between(before, after) == [
         Event(
             "PodsReplaced",
-            "generation 0, Evaluate, attempt 1: pods that were removed and created again: 3",
+            "generation 0, Evaluate, attempt 1: pods that were removed and recreated: 3",
             warning=True,
         )
     ]

@@ -485,7 +485,9 @@ def test_a_sidecar_that_runs_on_is_named() -> None:
     job = job_of({**STARTED, "active": 1, "ready": 0})
     converted = stage_job(job, [pod], NOW)
     assert converted.pending_since == NOW - timedelta(minutes=5)
-    assert "istio-proxy still runs. Turn the injection of this sidecar off" in converted.waiting
+    assert (
+        "istio-proxy is still running. Turn the injection of this sidecar off" in converted.waiting
+    )
     assert not converted.has_running_pods
     young = stage_job(job, [pod], NOW - timedelta(minutes=4, seconds=30))
     assert (young.pending_since, young.waiting) == (None, "")
