@@ -58,9 +58,12 @@ def test_the_converter_gets_the_model_without_its_code_or_a_token(
 @pytest.mark.parametrize(
     ("program", "message"),
     [
-        ("import sys; sys.exit('no such architecture')", "ended with code 1: no such architecture"),
-        ("raise KeyError('x')", "ended with code 1: KeyError: 'x'"),
-        ("pass", "ended with code 0: it printed no error message"),
+        (
+            "import sys; sys.exit('no such architecture')",
+            "exited with code 1: no such architecture",
+        ),
+        ("raise KeyError('x')", "exited with code 1: KeyError: 'x'"),
+        ("pass", "exited with code 0: it printed no error message"),
     ],
 )
 def test_a_converter_that_fails_is_explained(

@@ -149,7 +149,7 @@ INVALID = InvalidEvolution(Path("a.yaml"), [Problem("spec.x", "unknown field", 3
             1,
             "Internal",
             "unexpected error: ModuleNotFoundError: No module named 'nothing' (--verbose prints "
-            "where)",
+            "the traceback)",
         ),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",

@@ -155,10 +155,10 @@ def test_a_model_without_a_description(
         ("--trust-remote-code", "runs code from the model, which selfemo never does"),
         ("--trust_remote_code", "runs code from the model"),
         ("--trust-rem=true", "runs code from the model"),
-        ("--trust-request-chat-template", "selfemo sets `--trust-request-chat-template` of vLLM"),
+        ("--trust-request-chat-template", "selfemo sets vLLM's `--trust-request-chat-template`"),
         ("--chat_template=x", "selfemo sets vLLM's `--chat-template` itself"),
-        ("--conf", "selfemo sets `--config`"),
-        ("--override-generation-config.temperature", "sets `--override-generation-config`"),
+        ("--conf", "selfemo sets vLLM's `--config`"),
+        ("--override-generation-config.temperature", "sets vLLM's `--override-generation-config`"),
     ],
 )
 def test_arguments_of_vllm_that_are_refused(word: str, message: str) -> None:
