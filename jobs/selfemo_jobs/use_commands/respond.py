@@ -149,7 +149,7 @@ def _table(replies: Sequence[_Replies]) -> list[str]:
         "dialogue",
         "speaker",
         "candidate",
-        "classified as",
+        "predicted",
         f"p_{replies[0].emotion}",
         "text",
     ]

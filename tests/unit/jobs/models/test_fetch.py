@@ -126,7 +126,10 @@ def _adapter(folder: Path) -> None:
         (_cut_header, "truncated"),
         (_pointer, "Git LFS pointer"),
         (_lose_a_shard, r"model-00002-of-00002\.safetensors is missing \(1 of 2 shards\)"),
-        (lambda folder: (folder / "x.incomplete").touch(), r"unfinished download \(x\.incomplete"),
+        (
+            lambda folder: (folder / "x.incomplete").touch(),
+            r"unfinished download \(it contains x\.incomplete",
+        ),
     ],
 )
 def test_folder_without_a_whole_model_is_refused(
@@ -390,7 +393,7 @@ def test_hub_that_cannot_be_reached_is_unavailable(local: Store, tmp_path: Path)
         check=False,
     )
     assert found.returncode == 75, found.stderr
-    assert "hf://owner/name at revision main: the hub could not be reached" in found.stdout
+    assert "hf://owner/name at revision main: the Hub could not be reached" in found.stdout
 
 
 @pytest.mark.parametrize("uri", ["hf://a/b/c", "hf://a b", "hf://-/-"])

@@ -247,7 +247,7 @@ def test_places_that_cannot_be_written_are_explained(
     for target, message in (
         ((tmp_path / "file").as_uri(), "is a file: choose a folder"),
         (model.as_uri(), "is the folder of the model itself"),
-        (f"{tmp_path.as_uri()}/file/below", "choose another destination"),
+        (f"{tmp_path.as_uri()}/file/below", "choose another location"),
     ):
         with pytest.raises(BadInput, match=message):
             copy_model(model, target, describing(model), store=store)

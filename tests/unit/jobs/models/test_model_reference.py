@@ -313,7 +313,7 @@ def test_prompts_of_a_foreign_model_fit_its_positions(tiny_model: Path, tmp_path
 
     assert tokens(2048) == 1024
     assert tokens(1024) == 1024 - 63  # the label, with a blank, a line break and an end
-    with pytest.raises(BadInput, match="can read 64 tokens, too few for a prompt"):
+    with pytest.raises(BadInput, match="supports 64 tokens, too few for a prompt"):
         tokens(64)
 
 

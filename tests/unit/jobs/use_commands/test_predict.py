@@ -319,7 +319,7 @@ class TestResumption:
         assert code == 0
         assert predictor.calls == (TURNS - 12 + 3) // 4
         assert path.read_text() == whole
-        assert f"{path}: {TURNS} turns of 9 dialogues" in err
+        assert f"{path}: {TURNS} turns from 9 dialogues" in err
         assert "; 12 turns were predicted by the interrupted command" in err
 
     @pytest.mark.parametrize(
@@ -359,7 +359,7 @@ class TestResumption:
         talks.write_text(talks.read_text() + "\n")
         code, _, err = run(talks, "--to", path)
         assert code == 2
-        assert "with another input and model: run that command again" in err
+        assert "with different input and model: run that command again" in err
 
     def test_scores_in_the_description_are_not_part_of_the_model(
         self, run: Run, talks: Path, tmp_path: Path, model: Path, interrupt: Any
@@ -547,7 +547,7 @@ def test_terminal(talks: Path, model: Path, tmp_path: Path) -> None:
     with Screen([*start, str(talks), "--to", str(tmp_path / "o.csv")], columns=90) as screen:
         assert screen.end() == 0
         text = "".join(screen.lines).replace(" ", "")  # a line may end at a blank
-        assert text.startswith(f"{tmp_path / 'o.csv'}:21turnsof9dialoguesin")
+        assert text.startswith(f"{tmp_path / 'o.csv'}:21turnsfrom9dialoguesin")
         assert b"8 turns, " in screen.raw  # the line of the progress
     with Screen(start, columns=90) as screen:
         screen.wait(
